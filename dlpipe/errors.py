@@ -1,0 +1,61 @@
+"""What can go wrong, each situation with a name.
+
+Every message is one line that says what was asked, what exists and what to do. Each class is also the
+builtin that people would catch without knowing dlpipe.
+"""
+
+
+class DlpipeError(Exception):
+    """An expected failure: the message is for the person who runs the flow, no traceback is needed."""
+
+
+class SettingError(DlpipeError, ValueError):
+    """A setting is misspelt, of the wrong type or out of range."""
+
+
+class SourceNotFound(DlpipeError, FileNotFoundError):
+    """A source file, folder or table to ingest does not exist."""
+
+
+class BadSource(DlpipeError, ValueError):
+    """A source cannot be read as what it claims to be, or lacks a column."""
+
+
+class BadRows(DlpipeError, ValueError):
+    """The rows of a source cannot make a data set: too many bad ones, one class only, unknown labels."""
+
+
+class TableNotFound(DlpipeError, LookupError):
+    """There is no Delta table at this path."""
+
+
+class TableVersionNotFound(DlpipeError, LookupError):
+    """The table exists, this version of it does not."""
+
+
+class SchemaMismatch(DlpipeError, ValueError):
+    """Rows do not have the columns or types of the table that they are written to."""
+
+
+class StorageFull(DlpipeError, OSError):
+    """The device has no space left; nothing was committed."""
+
+
+class DownloadFailed(DlpipeError, ConnectionError):
+    """A data set could not be downloaded, verified or unpacked."""
+
+
+class BackboneNotFound(DlpipeError, LookupError):
+    """A backbone is neither a local folder nor available offline."""
+
+
+class TrainingFailed(DlpipeError, RuntimeError):
+    """Training or tuning could not give a model (diverged, every trial failed)."""
+
+
+class ModelNotFound(DlpipeError, LookupError):
+    """The registry has no such model, version or alias."""
+
+
+class TrackingUnavailable(DlpipeError, ConnectionError):
+    """The MLflow address does not answer, or is of a kind that MLflow refuses."""

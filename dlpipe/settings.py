@@ -1,0 +1,74 @@
+"""Settings: frozen dataclasses read from a mapping, with errors that say what to do.
+
+A room declares its settings as a frozen dataclass whose fields carry ``annotated_types`` bounds::
+
+    @dataclass(frozen=True)
+    class TrainingSettings:
+        epochs: Annotated[int, Ge(1), Le(100)] = 3
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from dlpipe.errors import SettingError
+
+T = TypeVar("T")
+
+
+def read_settings(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
+    """Return an instance of the settings dataclass ``cls`` made from ``values``.
+
+    Parameters
+    ----------
+    cls : a frozen dataclass
+        Fields without a value in ``values`` keep their defaults.
+    values : mapping
+        As read from a TOML section; ``None`` means "not given".
+    where : str
+        What to call the place in errors, such as ``[training] in flows/train_flow.toml``.
+
+    Raises
+    ------
+    SettingError
+        When a name is unknown (the nearest known one is suggested) or a value has the wrong type or range.
+
+    Examples
+    --------
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Oven:
+    ...     degrees: int = 180
+    >>> read_settings(Oven, {"degrees": 200}, where="[oven]")
+    Oven(degrees=200)
+    >>> read_settings(Oven, {"degres": 200}, where="[oven]")
+    Traceback (most recent call last):
+    ...
+    dlpipe.errors.SettingError: [oven] has no setting 'degres'; did you mean 'degrees'? Known: degrees.
+    """
+    import pydantic
+
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    given = {name: value for name, value in values.items() if value is not None}
+    for name in given:
+        check_name(name, names, what="setting", where=where)
+    # pydantic resolves string annotations of stdlib dataclasses and knows annotated_types' bounds
+    adapter = pydantic.TypeAdapter(cls)
+    try:
+        return adapter.validate_python(given)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "value"
+        said = first["msg"][0].lower() + first["msg"][1:]
+        raise SettingError(f"{where}: {name} = {first['input']!r} is refused: {said}.") from None
+
+
+def check_name(name: str, known: list[str], *, what: str, where: str) -> None:
+    """Raise ``SettingError`` unless ``name`` is one of ``known``, suggesting the nearest one."""
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise SettingError(f"{where} has no {what} {name!r}{hint} Known: {', '.join(known)}.")
