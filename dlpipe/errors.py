@@ -59,3 +59,11 @@ class ModelNotFound(DlpipeError, LookupError):
 
 class TrackingUnavailable(DlpipeError, ConnectionError):
     """The MLflow address does not answer, or is of a kind that MLflow refuses."""
+
+
+class EvaluationError(DlpipeError, ValueError):
+    """Probabilities, truth and labels do not fit each other, so no score can be computed."""
+
+
+class ExplanationError(DlpipeError, ArithmeticError):
+    """Attributions do not add up to the model's output, so they explain nothing."""

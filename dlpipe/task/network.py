@@ -1,0 +1,89 @@
+"""The torch network: a transformer encoder, mean pooling over the tokens, dropout, a linear head."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlpipe.task.backbones import Backbone
+from dlpipe.task.model import CARD, CONFIG, TOKENIZER, WEIGHTS, TextModel
+
+
+class TextNetwork(nn.Module):
+    """Logits of shape (n, n_labels) from token ids and attention mask, both of shape (n, length)."""
+
+    def __init__(self, encoder: Any, n_labels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.config.hidden_size, n_labels)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Pool the states of real tokens by their mean, as all-MiniLM was trained, and classify."""
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)
+        pooled = (states * mask).sum(1) / mask.sum(1)
+        logits: Tensor = self.head(self.dropout(pooled))
+        return logits
+
+
+def pretrained_network(backbone: Backbone, n_labels: int, dropout: float = 0.1) -> TextNetwork:
+    """Return the backbone's encoder under a fresh head (drawn from torch's current seed)."""
+    from transformers import AutoModel
+
+    encoder = AutoModel.from_pretrained(backbone.folder, local_files_only=True, dtype=torch.float32)
+    return TextNetwork(_without_pooler(encoder), n_labels, dropout)
+
+
+def restored_network(model: TextModel) -> TextNetwork:
+    """Return the trained network in evaluation mode."""
+    from safetensors.torch import load
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.for_model(**json.loads(model.files[CONFIG]))
+    encoder = AutoModel.from_config(config, dtype=torch.float32)
+    network = TextNetwork(_without_pooler(encoder), len(model.labels))
+    network.load_state_dict(load(model.files[WEIGHTS]))
+    return network.eval()
+
+
+def text_model(
+    network: TextNetwork,
+    *,
+    tokenizer_json: str,
+    labels: tuple[str, ...],
+    max_length: int,
+    source: dict[str, Any],
+) -> TextModel:
+    """Return the network as a ``TextModel``; ``source`` says where the backbone came from."""
+    from safetensors.torch import save
+
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    card = {"labels": list(labels), "max_length": max_length, **source}
+    return TextModel(
+        {
+            WEIGHTS: save(weights),
+            CONFIG: network.encoder.config.to_json_string(use_diff=False).encode(),
+            TOKENIZER: tokenizer_json.encode(),
+            CARD: json.dumps(card, indent=1).encode(),
+        }
+    )
+
+
+def tokenizer_json(folder: Path) -> str:
+    """Return the backbone's tokenizer in the one-file format of the ``tokenizers`` library."""
+    from transformers import AutoTokenizer
+
+    text: str = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer.to_str()
+    return text
+
+
+def _without_pooler(encoder: Any) -> Any:
+    """Drop BERT's pooler: mean pooling does not use it, and unused weights would be trained by nothing."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return encoder

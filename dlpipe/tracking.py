@@ -1,0 +1,351 @@
+"""Where MLflow is, and its safe first touch.
+
+``MLFLOW_TRACKING_URI`` decides, as everywhere in MLflow; without it the store is ``mlflow.db`` in the working
+directory, with the artifacts in ``mlartifacts`` beside it. Three things go wrong with MLflow as it comes, and
+are put right here: a fresh SQLite database touched by several processes at once is destroyed, a server that is
+down blocks each call for minutes, and experiments in a database get their artifacts wherever the process that
+made them happened to stand.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from dlpipe.errors import DlpipeError, StorageFull, TrackingUnavailable
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ARTIFACTS = "mlartifacts"
+ANSWER_SECONDS = 8.0
+LOCK_SECONDS = 120.0
+
+# what MLflow is told unless the user has said otherwise: no telemetry, no hints, no bars, and an outage that
+# shows after a minute instead of MLflow's 247 seconds a call
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+
+
+@dataclass(frozen=True)
+class TrackingStore:
+    """An MLflow store that is there and answers.
+
+    Attributes
+    ----------
+    uri : str
+        Tracking URI; a SQLite one is absolute, so that it holds in another working directory.
+    artifact_location : str or None
+        The folder that experiments made here get; ``None`` leaves it to the server.
+    registry_uri : str
+        Where models are registered; the same as ``uri`` unless ``MLFLOW_REGISTRY_URI`` is set.
+    """
+
+    uri: str
+    artifact_location: str | None
+    registry_uri: str
+
+    @property
+    def is_server(self) -> bool:
+        """Whether an MLflow server stands between us and the database."""
+        return urlsplit(self.uri).scheme in ("http", "https")
+
+    def client(self) -> MlflowClient:
+        """Return a client of this store; MLflow's global tracking URI is neither used nor changed."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.uri, registry_uri=self.registry_uri)
+
+    def experiment(self, name: str) -> str:
+        """Return the id of the experiment ``name``, made when missing."""
+        from mlflow.exceptions import MlflowException
+
+        client = self.client()
+        if (found := client.get_experiment_by_name(name)) is None:
+            try:
+                return str(client.create_experiment(name, artifact_location=self.artifact_location))
+            except MlflowException:  # another process was first
+                if (found := client.get_experiment_by_name(name)) is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            command = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            raise TrackingUnavailable(
+                f"The experiment {name!r} is deleted. Restore it with `{command}`, or use another name."
+            )
+        return str(found.experiment_id)
+
+    @contextmanager
+    def lock(self, purpose: str) -> Iterator[None]:
+        """Hold the lock for ``purpose`` on this store: one holder at a time on this machine."""
+        digest = hashlib.sha256(f"{self.registry_uri} {purpose}".encode()).hexdigest()[:16]
+        with held(Path(tempfile.gettempdir()) / f"dlpipe-{digest}.lock", asked=shown(self.registry_uri)):
+            yield
+
+    @contextmanager
+    def as_default(self) -> Iterator[None]:
+        """Make this MLflow's own default store for a moment, for the calls that know no other."""
+        import mlflow
+        from mlflow.tracking._tracking_service import utils
+
+        before, variable = utils._tracking_uri, os.environ.get("MLFLOW_TRACKING_URI")
+        mlflow.set_tracking_uri(self.uri)
+        try:
+            yield
+        finally:
+            utils._tracking_uri = before
+            _set_variable("MLFLOW_TRACKING_URI", variable)
+
+
+def open_store(environ: Mapping[str, str] | None = None) -> TrackingStore:
+    """Return the MLflow store that the environment names, seen to be there and ready.
+
+    Parameters
+    ----------
+    environ : mapping, optional
+        Where ``MLFLOW_TRACKING_URI`` and ``MLFLOW_REGISTRY_URI`` are looked up; by default ``os.environ``.
+
+    Raises
+    ------
+    TrackingUnavailable
+        When a server does not answer within 10 seconds, a database cannot be written, or the address is
+        of a kind that MLflow no longer takes (a folder).
+    """
+    environ = os.environ if environ is None else environ
+    quieten_mlflow()
+    uri = environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    uri, location = ready_uri(uri, "MLFLOW_TRACKING_URI")
+    registry_uri = uri
+    if environ.get("MLFLOW_REGISTRY_URI"):
+        registry_uri, _ = ready_uri(environ["MLFLOW_REGISTRY_URI"], "MLFLOW_REGISTRY_URI")
+    return TrackingStore(uri, location, registry_uri)
+
+
+def ready_uri(uri: str, variable: str) -> tuple[str, str | None]:
+    """Return ``uri`` made absolute and the artifact folder that goes with it, after seeing that it works."""
+    kind = urlsplit(uri).scheme.partition("+")[0]
+    if kind in ("", "file"):
+        raise TrackingUnavailable(
+            f"{variable}={uri!r} is a folder, which MLflow no longer takes as a store. "
+            "Unset it to use sqlite:///mlflow.db, or name a database or a server."
+        )
+    if kind in ("http", "https"):
+        check_answers(uri)
+    if kind != "sqlite":
+        return uri, None
+    database = sqlite_path(uri)
+    location = str(database.parent / ARTIFACTS)
+    touch_database(database, location)
+    return f"sqlite:///{database}", location
+
+
+def quieten_mlflow() -> None:
+    """Turn off telemetry, hints, bars and chatter of MLflow, and shorten its retries, unless the user chose."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    # MLflow reads the level only when it is first imported
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
+
+
+def shown(uri: str) -> str:
+    """Return ``uri`` as it may be printed: without a password.
+
+    Examples
+    --------
+    >>> shown("postgresql://ana:secret@db.example/mlflow")
+    'postgresql://ana@db.example/mlflow'
+    """
+    parts = urlsplit(uri)
+    if not parts.password:
+        return uri
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}@{host}"))
+
+
+# -- servers ---------------------------------------------------------------------------------------------------
+
+
+def check_answers(uri: str) -> None:
+    """Raise ``TrackingUnavailable`` within 10 seconds unless the MLflow server at ``uri`` says it is well."""
+    said: list[str] = []
+    # resolving a host name and a server that drips bytes know no time limit: a thread can be left behind
+    asking = threading.Thread(target=lambda: said.append(_health(uri)), daemon=True)
+    asking.start()
+    asking.join(ANSWER_SECONDS)
+    problem = said[0] if said else f"no answer in {ANSWER_SECONDS:.0f} seconds"
+    if problem:
+        raise TrackingUnavailable(
+            f"The MLflow server at {shown(uri)} does not answer ({problem}). "
+            "Start it, correct MLFLOW_TRACKING_URI, or unset it to use sqlite:///mlflow.db."
+        )
+
+
+def _health(uri: str) -> str:
+    """Return what is wrong with the server at ``uri`` in a few words, or an empty string."""
+    import requests
+
+    address = f"{uri.rstrip('/')}/health"
+    try:
+        with requests.get(address, timeout=(3, 5), stream=True, allow_redirects=False) as answer:
+            return f"it says {answer.status_code} {answer.reason}" if answer.status_code >= 500 else ""
+    except requests.exceptions.ConnectTimeout:
+        return "no connection in 3 seconds"
+    except requests.exceptions.Timeout:
+        return "connected, but no answer in 5 seconds"
+    except requests.exceptions.ConnectionError as error:
+        return "connection refused" if "refused" in str(error) else "no connection"
+    except (requests.exceptions.RequestException, ValueError) as error:
+        return str(error).splitlines()[0]
+
+
+# -- databases in a file -----------------------------------------------------------------------------------------
+
+
+def sqlite_path(uri: str) -> Path:
+    """Return the absolute path of the file of a SQLite URI.
+
+    Examples
+    --------
+    >>> sqlite_path("sqlite:////srv/team/mlflow.db").name
+    'mlflow.db'
+    """
+    path = uri.partition(":///")[2].partition("?")[0]
+    if path in ("", ":memory:"):
+        raise TrackingUnavailable(f"{uri!r} is lost at the end of each process. Name a file: sqlite:///mlflow.db.")
+    return Path(path).absolute()
+
+
+def touch_database(database: Path, location: str) -> None:
+    """Make sure that ``database`` is a complete MLflow store, made by one process at a time.
+
+    A new one is made under another name and put in place whole, so that a process killed on the way leaves
+    nothing and nobody sees a half-made one. An older one is migrated by MLflow, under the same lock.
+    """
+    # imported before the lock is taken: it takes two seconds
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    asked = f"sqlite:///{database}"
+    with _said_of_database(asked):
+        check_writable(database)
+        with held(database.with_name(f"{database.name}.lock"), asked=asked):
+            if not database.exists() or database.stat().st_size == 0:
+                make_database(database, location)
+            SqlAlchemyStore(asked, location)
+
+
+def check_writable(database: Path) -> None:
+    """Raise ``OSError`` or ``sqlite3.Error`` when ``database`` cannot be made or written.
+
+    MLflow itself would try for 100 seconds, with a stack trace for each try.
+    """
+    import sqlite3
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if database.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(database))
+    if not os.access(database if database.exists() else database.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
+    if database.exists():
+        connection = sqlite3.connect(database, timeout=30)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        finally:
+            connection.close()
+
+
+def make_database(database: Path, location: str) -> None:
+    """Make a complete, empty MLflow store at ``database`` in one move."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    unfinished = database.with_name(f"{database.name}.new")
+    for stale in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
+        stale.unlink(missing_ok=True)
+    SqlAlchemyStore(f"sqlite:///{unfinished}", location).engine.dispose()
+    # MLflow keeps one engine for each address, and this address is about to vanish
+    SqlAlchemyStore._engine_map.pop(f"sqlite:///{unfinished}", None)
+    os.replace(unfinished, database)
+
+
+@contextmanager
+def held(lock: Path, *, asked: str) -> Iterator[None]:
+    """Hold the lock file ``lock``; ``TrackingUnavailable`` when another process holds it for minutes."""
+    import filelock
+
+    try:
+        with filelock.FileLock(lock, timeout=LOCK_SECONDS):
+            yield
+    except filelock.Timeout:
+        raise TrackingUnavailable(
+            f"{asked}: another process has held {lock.name} for {LOCK_SECONDS:.0f} seconds. "
+            "Wait for it, or end it, and try again."
+        ) from None
+
+
+# -- what MLflow says when it fails ----------------------------------------------------------------------------
+
+
+@contextmanager
+def tracking_errors(store: TrackingStore) -> Iterator[None]:
+    """Turn what MLflow raises inside into one clear line: ``TrackingUnavailable`` or ``StorageFull``."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except DlpipeError:
+        raise
+    except (MlflowException, OSError) as error:
+        raise clear_error(error, asked=f"MLflow at {shown(store.uri)}") from error
+
+
+@contextmanager
+def _said_of_database(asked: str) -> Iterator[None]:
+    import sqlite3
+
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except DlpipeError:
+        raise
+    except (OSError, sqlite3.Error, SQLAlchemyError, MlflowException) as error:
+        raise clear_error(error, asked=asked) from error
+
+
+def clear_error(error: Exception, *, asked: str) -> DlpipeError:
+    """Return the error to show for one of MLflow's, of its database or of the file system.
+
+    Examples
+    --------
+    >>> clear_error(OSError(28, "No space left on device"), asked="MLflow at sqlite:///mlflow.db")
+    StorageFull('MLflow at sqlite:///mlflow.db: no space left on the device. Free some and run again.')
+    """
+    said = " ".join(str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error).split())
+    if getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in said:
+        return StorageFull(f"{asked}: no space left on the device. Free some and run again.")
+    short = said if len(said) <= 300 else f"{said[:300]}..."
+    return TrackingUnavailable(f"{asked} cannot be used: {short.rstrip('.')}. Check MLFLOW_TRACKING_URI.")
+
+
+def _set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value

@@ -1,0 +1,98 @@
+"""Fit a task on a pinned table version, with checkpoints that a killed training goes on from.
+
+settings     TrainingSettings
+checkpoints  where checkpoints go, and a folder that keeps them
+loop         one training run on Flash's trainer (imports torch and Flash)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dlpipe.errors import BadRows
+from dlpipe.task import TextModel
+from dlpipe.training.checkpoints import Checkpoints, FolderCheckpoints
+from dlpipe.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from dlpipe.tables import TableVersion
+
+__all__ = ["Checkpoints", "EpochScore", "Fitted", "FolderCheckpoints", "TrainingSettings", "fit"]
+
+
+@dataclass(frozen=True)
+class EpochScore:
+    """What an epoch gave. ``epoch`` counts from 1; losses are mean cross-entropies in nats."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    val_f1: float
+    seconds: float
+    rows_per_second: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model with the history of its training."""
+
+    model: TextModel
+    epochs: tuple[EpochScore, ...]
+    best_epoch: int
+    resumed_after: int
+    """The number of epochs that came from a checkpoint; 0 when none did."""
+
+    @property
+    def best(self) -> EpochScore:
+        """The epoch whose weights the model has."""
+        return self.epochs[self.best_epoch - 1]
+
+
+def fit(
+    table: TableVersion,
+    *,
+    settings: TrainingSettings,
+    checkpoints: Checkpoints | None = None,
+    on_epoch: Callable[[EpochScore], None] | None = None,
+    say: Callable[[str], None] | None = print,
+) -> Fitted:
+    """Return the model trained on the ``train`` split of ``table``, chosen by its ``valid`` split.
+
+    The same table version, settings and number of threads give the same weights on the same machine, whether
+    or not the training was interrupted and went on from ``checkpoints``.
+
+    Parameters
+    ----------
+    table : TableVersion
+        With the columns ``text``, ``label`` and ``split``.
+    checkpoints : Checkpoints, optional
+        Where to go on from, and where to leave the state after each epoch but the last.
+    on_epoch : callable, optional
+        Called after each epoch, for live pictures and for tuning.
+    say : callable, optional
+        Gets progress as lines of text; ``None`` keeps quiet.
+
+    Raises
+    ------
+    BackboneNotFound
+        When the backbone is not available offline.
+    TrainingFailed
+        When the loss stops being a number.
+    """
+    from dlpipe.tables import read_table
+
+    splits = {name: read_table(table, split=name, columns=["text", "label"]) for name in ("train", "valid")}
+    for name, rows in splits.items():
+        if not rows.num_rows:
+            raise BadRows(f"{table} has no rows in its {name!r} split; ingest more rows or raise its share.")
+    from dlpipe.training.loop import Examples, run
+
+    labels = tuple(sorted(set(splits["train"]["label"].to_pylist())))
+    train, valid = (
+        Examples(splits[name]["text"].to_pylist(), [labels.index(at) for at in splits[name]["label"].to_pylist()])
+        for name in ("train", "valid")
+    )
+    return run(train, valid, labels, settings=settings, checkpoints=checkpoints, on_epoch=on_epoch, say=say)

@@ -1,0 +1,44 @@
+"""The settings of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from dlpipe.task.backbones import DEFAULT_BACKBONE
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to fine-tune. The defaults were chosen by measurement on real text; see docs/decisions.md."""
+
+    backbone: str = DEFAULT_BACKBONE
+    """``all-MiniLM-L6-v2`` (ships), a local folder or a Hugging Face id."""
+    strategy: Literal["freeze", "no_freeze", "freeze_unfreeze", "unfreeze_milestones"] = "no_freeze"
+    """Flash's fine-tuning strategies."""
+    unfreeze_epoch: Annotated[int, Ge(1)] = 1
+    """``freeze_unfreeze``: train the head alone for this many epochs, then everything. ``unfreeze_milestones``:
+    open the last ``unfreeze_modules`` modules after this many epochs, and all one epoch later."""
+    unfreeze_modules: Annotated[int, Ge(1)] = 24
+    """``unfreeze_milestones``: how many of the backbone's innermost modules (about a dozen a layer) open first."""
+    epochs: Annotated[int, Ge(1), Le(1000)] = 3
+    batch_size: Annotated[int, Ge(1), Le(4096)] = 32
+    learning_rate: Annotated[float, Gt(0), Le(1)] = 1e-4
+    """The highest rate of the linear warm-up and decay."""
+    warmup: Annotated[float, Ge(0), Lt(1)] = 0.1
+    """The share of all steps in which the rate rises."""
+    weight_decay: Annotated[float, Ge(0), Le(1)] = 0.01
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    max_length: Annotated[int, Ge(4), Le(8192)] = 256
+    """Tokens of a text beyond this are not seen. Short texts cost nothing more: padding is by batch."""
+    patience: Annotated[int, Ge(1)] = 2
+    """Stop after this many epochs without a better macro F1 on the valid split."""
+    seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    """``auto`` is bf16 on a GPU that has it, otherwise 32."""
+    threads: Annotated[int, Ge(0)] = 0
+    """Torch threads; 0 takes every core that the process may use."""
+    allow_download: bool = False
+    """Fetch a Hugging Face backbone that is not in the local cache."""

@@ -1,0 +1,45 @@
+"""Real MLflow stores for tests: made once, copied for each test (making one takes a second or more)."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dlpipe.tracking import TrackingStore, open_store, touch_database
+
+
+@functools.cache
+def template() -> Path:
+    """Return an empty, complete MLflow database."""
+    database = Path(tempfile.mkdtemp(prefix="dlpipe-tests-")) / "mlflow.db"
+    touch_database(database, str(database.parent / "mlartifacts"))
+    return database
+
+
+def new_store(folder: Path) -> TrackingStore:
+    """Return a store of its own in ``folder`` and make it the one that the environment names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(template(), folder / "mlflow.db")
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+    return open_store()
+
+
+@contextmanager
+def untouched_environment() -> Iterator[None]:
+    """Give the variables and MLflow's global tracking URI back as they were."""
+    from mlflow.tracking._tracking_service import utils
+
+    environ, uri = dict(os.environ), utils._tracking_uri
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environ)
+        utils._tracking_uri = uri

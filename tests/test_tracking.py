@@ -1,0 +1,183 @@
+"""Where MLflow is: real databases, real sockets."""
+
+from __future__ import annotations
+
+import http.server
+import multiprocessing
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from stores import new_store, template, untouched_environment
+
+from dlpipe.errors import StorageFull, TrackingUnavailable
+from dlpipe.tracking import clear_error, open_store, shown, touch_database
+
+TOUCH = """
+import sys
+from dlpipe.tracking import open_store
+store = open_store({"MLFLOW_TRACKING_URI": sys.argv[1]})
+store.client().create_run(store.experiment("quiet"))
+"""
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    with untouched_environment():
+        yield
+
+
+def touch(uri: str) -> None:
+    """Open the store at ``uri`` and write a run, as one process of many."""
+    store = open_store({"MLFLOW_TRACKING_URI": uri})
+    store.client().create_run(store.experiment("race"))
+
+
+def refused(uri: str) -> str:
+    """Return the message that opening ``uri`` gives, which must be one line and come within 10 seconds."""
+    started = time.monotonic()
+    with pytest.raises(TrackingUnavailable) as caught:
+        open_store({"MLFLOW_TRACKING_URI": uri})
+    assert time.monotonic() - started < 10
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_eight_processes_at_once_make_one_good_database(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    # forked, so that they do not spend their time importing MLflow and arrive together
+    touching = [multiprocessing.get_context("fork").Process(target=touch, args=(uri,)) for _ in range(8)]
+    for process in touching:
+        process.start()
+    for process in touching:
+        process.join()
+    assert [process.exitcode for process in touching] == [0] * 8
+    client = open_store({"MLFLOW_TRACKING_URI": uri}).client()
+    experiment = client.get_experiment_by_name("race")
+    assert experiment.artifact_location == str(tmp_path / "mlartifacts")
+    assert len(client.search_runs([experiment.experiment_id])) == 8
+
+
+def test_default_store_stands_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(template(), tmp_path)
+    store = open_store({})
+    assert store.uri == store.registry_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert store.artifact_location == str(tmp_path / "mlartifacts")
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_relative_database_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(template(), tmp_path / "own.db")
+    assert open_store({"MLFLOW_TRACKING_URI": "sqlite:///own.db"}).uri == f"sqlite:///{tmp_path / 'own.db'}"
+
+
+def test_remains_of_a_killed_first_touch_do_no_harm(tmp_path):
+    half = sqlite3.connect(tmp_path / "mlflow.db.new")
+    half.execute("CREATE TABLE experiments (half INTEGER)")
+    half.commit()
+    half.close()
+    (tmp_path / "mlflow.db").touch()
+    touch_database(tmp_path / "mlflow.db", str(tmp_path / "mlartifacts"))
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["mlflow.db"]
+
+
+def test_opening_a_store_changes_no_global_of_mlflow(tmp_path):
+    import mlflow
+
+    store = new_store(tmp_path)
+    mlflow.set_tracking_uri("sqlite:////nowhere/else.db")
+    with store.as_default():
+        assert mlflow.get_tracking_uri() == store.uri
+    assert mlflow.get_tracking_uri() == os.environ["MLFLOW_TRACKING_URI"] == "sqlite:////nowhere/else.db"
+
+
+def test_telemetry_is_off_and_what_the_user_chose_stays(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    new_store(tmp_path)
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
+
+
+def test_first_touch_says_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", TOUCH, f"sqlite:///{tmp_path / 'mlflow.db'}"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_folder_is_refused_with_what_to_do(tmp_path):
+    assert "Unset it to use sqlite:///mlflow.db" in refused("./mlruns")
+    assert "is a folder" in refused(f"file://{tmp_path}")
+
+
+@pytest.mark.parametrize("place", ["file/mlflow.db", "folder", "text"])
+def test_database_that_cannot_be_written_is_refused(tmp_path, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("not a database, but long enough to look like one. " * 40)
+    assert f"{tmp_path / place} cannot be used" in refused(f"sqlite:///{tmp_path / place}")
+
+
+def test_full_disk_is_named():
+    assert isinstance(clear_error(sqlite3.OperationalError("database or disk is full"), asked="x"), StorageFull)
+
+
+def test_closed_port_is_refused():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://ana:secret@127.0.0.1:{taken.getsockname()[1]}"
+    message = refused(uri)
+    assert "connection refused" in message
+    assert "secret" not in message
+
+
+def test_server_that_never_answers_is_refused_within_ten_seconds():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        assert "no answer" in refused(f"http://127.0.0.1:{listening.getsockname()[1]}")
+
+
+def test_server_that_answers_500_is_refused():
+    class Broken(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(500)
+
+        def log_message(self, *parts):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Broken)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    assert "it says 500" in refused(f"http://127.0.0.1:{server.server_port}")
+    server.shutdown()
+    server.server_close()
+
+
+def test_deleted_experiment_is_named_with_the_way_back(tmp_path):
+    store = new_store(tmp_path)
+    store.client().delete_experiment(store.experiment("gone"))
+    with pytest.raises(TrackingUnavailable, match="mlflow experiments restore --experiment-id 1"):
+        store.experiment("gone")
+
+
+def test_artifacts_go_beside_the_database_even_with_a_space_in_the_path(tmp_path):
+    place = tmp_path / "my project"
+    store = new_store(place)
+    client = store.client()
+    run = client.create_run(store.experiment("e")).info.run_id
+    client.log_text(run, "hello", "note.txt")
+    assert [path.name for path in Path(place, "mlartifacts").rglob("*.txt")] == ["note.txt"]
+
+
+def test_password_is_never_shown():
+    assert shown("http://ana:secret@host:5000/x") == "http://ana@host:5000/x"
