@@ -3,9 +3,10 @@
     python data/make_sample.py                  # writes data/sample/reviews.csv again, byte for byte
     python data/make_sample.py --out other.csv --rows 500 --seed 7
 
-The words are in data/sample/words.toml: domains (film, hotel, ...) with words for either side, and frames (negation,
-contrast, ...) with templates. A review is one template of one frame, filled with the words of one domain. A review
-that shares too many words with an earlier one is thrown away, so that no near copy can straddle train and test.
+The words are in data/sample/words.toml: domains (film, hotel, ...) with words for either side, and frames
+(negation, contrast, ...) with templates. A review is one template of one frame, filled with the words of one
+domain. A review that shares too many words with an earlier one is thrown away, so that no near copy can
+straddle train and test.
 
 Needs nothing but Python 3.11.
 """
@@ -27,13 +28,14 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 SIDES = {"positive": "good", "negative": "bad"}
 MOST_SHARED = 0.7  # of the words of two reviews together (Jaccard), before typing errors
-CONTEXT_SHARE, CAPITALS_SHARE, SLIP_SHARE = 0.25, 0.06, 0.15
+CONTEXT_SHARE, CAPITALS_SHARE, SLIP_SHARE = 0.08, 0.06, 0.12
 SLOT = re.compile(r"\{(!?)([a-z]+?)(2?)\}")
 # A slip in one of these could turn the meaning round.
-KEPT_WHOLE = frozenset(
-    "never nobody nothing without hardly unlike although though despite even wrong right agree disagree opposite "
-    "worse better mistaken anything ignore believe whoever".split()
+TURNING = (
+    "never nobody nothing without hardly unlike although though despite even wrong right "
+    "opposite worse better mistaken anything ignore instead"
 )
+KEPT_WHOLE = frozenset(TURNING.split())
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,9 @@ def fresh_text(words: Mapping[str, Any], outline: Review, shelf: Shelf, rng: ran
         text = compose(words, outline, rng)
         if shelf.take(text):
             return text
-    raise SystemExit(f"make_sample: no new review left for {outline.domain}/{outline.frame}; ask for fewer --rows.")
+    raise SystemExit(
+        f"make_sample: no new review left for {outline.domain}/{outline.frame}; ask for fewer --rows."
+    )
 
 
 def as_csv(reviews: Sequence[Review]) -> bytes:

@@ -41,6 +41,10 @@ class StorageFull(DlpipeError, OSError):
     """The device has no space left; nothing was committed."""
 
 
+class StorageUnavailable(DlpipeError, OSError):
+    """The storage of a table does not answer, or refuses; nothing was committed."""
+
+
 class DownloadFailed(DlpipeError, ConnectionError):
     """A data set could not be downloaded, verified or unpacked."""
 

@@ -193,7 +193,7 @@ def score(
 
     if predictor.digest != model.digest:
         raise ModelNotFound(
-            f"The predictor's weights ({predictor.digest[:12]}) are not those of {model.uri} ({model.digest[:12]}). "
+            f"The predictor has the weights {predictor.digest[:12]}, not {model.digest[:12]} of {model.uri}. "
             f"Open it with load_predictor({model.uri!r})."
         )
     key = scoring_key(source, model=model, split=split)

@@ -43,15 +43,15 @@ def png(figure: Figure) -> bytes:
 
 
 def drawable(text: str, *, limit: int = 40) -> str:
-    """Return ``text`` on one line, of at most ``limit`` characters, with only glyphs that the font has.
+    r"""Return ``text`` on one line, of at most ``limit`` characters, with only glyphs that the font has.
 
     A symbol that the font lacks is written by its name, any other such character as a box; so nothing
     vanishes and matplotlib has no missing glyph to warn of.
 
     Examples
     --------
-    >>> drawable("so\\n good \U0001f600")
-    'so good :grinning face:'
+    >>> drawable("so\n good \U0001f44e")
+    'so good :thumbs down sign:'
     >>> drawable("a" * 50, limit=8)
     'aaaaaaa…'
     """
@@ -62,11 +62,12 @@ def drawable(text: str, *, limit: int = 40) -> str:
 @functools.lru_cache(maxsize=4096)
 def drawable_character(character: str) -> str:
     """Return ``character``, or what stands for it where the font has no glyph."""
-    if ord(character) in font_characters():
-        return character
     kind = unicodedata.category(character)
-    if kind.startswith(("M", "C", "Sk")) and kind != "Co":
+    known = ord(character) in font_characters()
+    if kind in ("Cc", "Cf") or (not known and kind in ("Mn", "Me", "Sk")):
         return ""  # joiners, variation selectors, skin tones: they only modify the character before
+    if known:
+        return character
     return f":{unicodedata.name(character, 'symbol').lower()}:" if kind == "So" else "□"
 
 

@@ -10,6 +10,7 @@ made them happened to stand.
 from __future__ import annotations
 
 import errno
+import getpass
 import hashlib
 import logging
 import os
@@ -94,9 +95,17 @@ class TrackingStore:
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
         """Hold the lock for ``purpose`` on this store: one holder at a time on this machine."""
-        digest = hashlib.sha256(f"{self.registry_uri} {purpose}".encode()).hexdigest()[:16]
-        with held(Path(tempfile.gettempdir()) / f"dlpipe-{digest}.lock", asked=shown(self.registry_uri)):
+        with held(self._lock_file(purpose), asked=shown(self.registry_uri)):
             yield
+
+    def _lock_file(self, purpose: str) -> Path:
+        if urlsplit(self.registry_uri).scheme == "sqlite":
+            database = sqlite_path(self.registry_uri)
+            return database.with_name(f"{database.name}.{purpose}.lock")
+        folder = Path(tempfile.gettempdir()) / f"dlpipe-{getpass.getuser()}"
+        folder.mkdir(exist_ok=True)
+        digest = hashlib.sha256(self.registry_uri.encode()).hexdigest()[:16]
+        return folder / f"{digest}.{purpose}.lock"
 
     @contextmanager
     def as_default(self) -> Iterator[None]:

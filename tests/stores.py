@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shutil
@@ -16,7 +17,9 @@ from dlpipe.tracking import TrackingStore, open_store, touch_database
 @functools.cache
 def template() -> Path:
     """Return an empty, complete MLflow database."""
-    database = Path(tempfile.mkdtemp(prefix="dlpipe-tests-")) / "mlflow.db"
+    folder = tempfile.mkdtemp(prefix="dlpipe-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    database = Path(folder) / "mlflow.db"
     touch_database(database, str(database.parent / "mlartifacts"))
     return database
 

@@ -52,7 +52,7 @@ def refused(uri: str) -> str:
 
 def test_eight_processes_at_once_make_one_good_database(tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    # forked, so that they do not spend their time importing MLflow and arrive together
+    template()  # imports what it takes: the forks do not spend their time on that, and arrive together
     touching = [multiprocessing.get_context("fork").Process(target=touch, args=(uri,)) for _ in range(8)]
     for process in touching:
         process.start()

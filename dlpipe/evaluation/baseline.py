@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    from dlpipe.evaluation.bootstrap import Floats
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,13 @@ class Baseline:
     pipeline: Any
     labels: tuple[str, ...]
 
-    def predict_proba(
-        self, texts: Sequence[str], *, labels: Sequence[str] | None = None
-    ) -> npt.NDArray[np.floating[Any]]:
+    def predict_proba(self, texts: Sequence[str], *, labels: Sequence[str] | None = None) -> Floats:
         """Return probabilities of shape (n_texts, n_labels), columns in the order of ``labels``.
 
         A label that the training rows lacked has probability zero; ``labels`` defaults to ``self.labels``.
         """
+        import numpy as np
+
         asked = list(self.labels if labels is None else labels)
         known = self.pipeline.predict_proba(list(texts))
         made = np.zeros((len(texts), len(asked)))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dlpipe.evaluation.scores import Evaluation
 from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, drawable, new_figure
 
@@ -38,6 +36,8 @@ def confusion_figure(evaluation: Evaluation) -> Figure:
 
 def row_shares(confusion: Any) -> Any:
     """Return each count as a share of its row; zero in a row of zeros."""
+    import numpy as np
+
     return confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
 
 
@@ -57,6 +57,8 @@ def name_axes(axes: Axes, labels: tuple[str, ...], *, cell: float) -> None:
 
 def write_counts(axes: Axes, confusion: Any, shares: Any, *, size: float) -> None:
     """Write each count into its cell, white on dark; small matrices also say the share."""
+    import numpy as np
+
     for (row, column), count in np.ndenumerate(confusion):
         share = shares[row, column]
         words = f"{count:,}\n{share:.0%}" if size > 10 else f"{count:,}" if count else ""

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from dlpipe.errors import EvaluationError
-from dlpipe.evaluation.bootstrap import BINS, bin_of, bootstrap, losses
+if TYPE_CHECKING:
+    from dlpipe.evaluation.bootstrap import Floats, Integers
 
 METRICS = ("accuracy", "macro_f1", "auroc", "log_loss", "calibration_error")
-
-Floats = npt.NDArray[np.floating[Any]]
-Integers = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -111,6 +104,7 @@ def evaluate(
 
     Examples
     --------
+    >>> import numpy as np
     >>> sure = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]])
     >>> made = evaluate(sure, ["bad", "good", "good", "bad"], ["bad", "good"], row_ids="abcd", texts="wxyz")
     >>> made.line()
@@ -118,134 +112,18 @@ def evaluate(
     >>> made.mistakes
     (Mistake(row_id='d', text='z', label='bad', predicted='good', probability=0.6),)
     """
-    check_lengths(probabilities, truth, labels, row_ids, texts)
-    scaled = checked_probabilities(probabilities)
-    known = label_indices(truth, labels)
+    from dlpipe.evaluation import measures
+    from dlpipe.evaluation.bootstrap import bootstrap
+
+    measures.check_lengths(probabilities, truth, labels, row_ids, texts)
+    scaled = measures.checked_probabilities(probabilities)
+    known = measures.label_indices(truth, labels)
     return Evaluation(
-        metrics=point_metrics(scaled, known),
+        metrics=measures.point_metrics(scaled, known),
         intervals=bootstrap(scaled, known, seed=seed, resamples=resamples),
         labels=tuple(labels),
-        confusion=confusion(scaled, known),
-        reliability=reliability(scaled, known),
+        confusion=measures.confusion(scaled, known),
+        reliability=measures.reliability(scaled, known),
         rows=len(known),
-        mistakes=worst_mistakes(scaled, truth, labels, row_ids, texts)[:worst],
-    )
-
-
-def check_lengths(
-    probabilities: Floats,
-    truth: Sequence[str],
-    labels: Sequence[str],
-    row_ids: Sequence[str],
-    texts: Sequence[str],
-) -> None:
-    """Raise ``EvaluationError`` unless there is one row of probabilities for each row of everything else."""
-    if not len(truth):
-        raise EvaluationError("There is no row to evaluate; give the test split at least one.")
-    asked = (len(truth), len(labels))
-    if probabilities.shape != asked or {len(row_ids), len(texts)} != {len(truth)}:
-        raise EvaluationError(
-            f"Probabilities of shape {probabilities.shape}, {len(row_ids)} row ids and {len(texts)} texts do not "
-            f"fit {asked[0]} rows and {asked[1]} labels; pass one of each for every row."
-        )
-
-
-def checked_probabilities(probabilities: Floats) -> Floats:
-    """Return ``probabilities`` as float64 rows that sum to one."""
-    made = np.asarray(probabilities, dtype=np.float64)
-    bad = ~(np.isfinite(made).all(axis=1) & (made >= 0).all(axis=1) & (made.sum(axis=1) > 0))
-    if bad.any():
-        raise EvaluationError(
-            f"{bad.sum()} of {len(made)} rows have a probability that is negative or not finite, the first is row "
-            f"{int(bad.argmax())}; train again with a lower learning rate."
-        )
-    return made / made.sum(axis=1, keepdims=True)
-
-
-def label_indices(truth: Sequence[str], labels: Sequence[str]) -> Integers:
-    """Return the position of each true label in ``labels``."""
-    position = {label: index for index, label in enumerate(labels)}
-    unknown = sorted(set(truth) - set(position))
-    if unknown:
-        raise EvaluationError(
-            f"The model does not know the label {unknown[0]!r} of the rows to evaluate; it knows "
-            f"{', '.join(labels)}. Train it with that label, or drop those rows."
-        )
-    return np.array([position[label] for label in truth])
-
-
-def point_metrics(probabilities: Floats, known: Integers) -> dict[str, float]:
-    """Return each of ``METRICS`` over all rows."""
-    from sklearn.metrics import accuracy_score, f1_score, log_loss
-
-    predicted = probabilities.argmax(axis=1)
-    classes = list(range(probabilities.shape[1]))
-    return {
-        "accuracy": float(accuracy_score(known, predicted)),
-        "macro_f1": float(f1_score(known, predicted, average="macro", zero_division=0.0)),
-        "auroc": auroc(probabilities, known),
-        "log_loss": float(log_loss(known, probabilities, labels=classes))
-        if len(classes) > 1
-        else float(losses(probabilities, known).mean()),
-        "calibration_error": calibration_error(reliability(probabilities, known)),
-    }
-
-
-def auroc(probabilities: Floats, known: Integers) -> float:
-    """Return the AUROC of the second of two labels, or the mean one-versus-rest; NaN when the truth is one class.
-
-    Labels that do not occur in the truth have no AUROC and are left out of the mean.
-    """
-    from sklearn.metrics import roc_auc_score
-
-    present = np.unique(known)
-    if len(present) < 2:
-        return math.nan
-    asked = [1] if probabilities.shape[1] == 2 else present
-    return float(np.mean([roc_auc_score(known == label, probabilities[:, label]) for label in asked]))
-
-
-def calibration_error(bins: Sequence[Bin]) -> float:
-    """Return the mean distance of confidence and accuracy, weighted by the rows of each bin."""
-    rows = sum(part.rows for part in bins)
-    return sum(part.rows * abs(part.accuracy - part.confidence) for part in bins if part.rows) / rows
-
-
-def reliability(probabilities: Floats, known: Integers) -> tuple[Bin, ...]:
-    """Return the confidence and the accuracy of each bin of the highest probability."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == known
-    place = bin_of(confidence)
-    return tuple(one_bin(index, confidence[place == index], right[place == index]) for index in range(BINS))
-
-
-def one_bin(index: int, confidence: Floats, right: npt.NDArray[np.bool_]) -> Bin:
-    """Return the bin at ``index`` with the rows that fell into it."""
-    if not len(right):
-        return Bin(index / BINS, (index + 1) / BINS, 0, math.nan, math.nan)
-    return Bin(index / BINS, (index + 1) / BINS, len(right), float(confidence.mean()), float(right.mean()))
-
-
-def confusion(probabilities: Floats, known: Integers) -> Integers:
-    """Return how often each label (row) was predicted as each label (column)."""
-    from sklearn.metrics import confusion_matrix
-
-    classes = range(probabilities.shape[1])
-    counts: Integers = confusion_matrix(known, probabilities.argmax(axis=1), labels=list(classes))
-    return counts
-
-
-def worst_mistakes(
-    probabilities: Floats,
-    truth: Sequence[str],
-    labels: Sequence[str],
-    row_ids: Sequence[str],
-    texts: Sequence[str],
-) -> tuple[Mistake, ...]:
-    """Return the rows that were predicted wrongly, most confident first, ties in the order of the rows."""
-    predicted = [labels[index] for index in probabilities.argmax(axis=1)]
-    confidence = probabilities.max(axis=1)
-    wrong = (row for row in np.argsort(-confidence, kind="stable") if predicted[row] != truth[row])
-    return tuple(
-        Mistake(row_ids[row], texts[row], truth[row], predicted[row], float(confidence[row])) for row in wrong
+        mistakes=measures.worst_mistakes(scaled, truth, labels, row_ids, texts)[:worst],
     )

@@ -1,6 +1,6 @@
 """Word attributions and their pictures; the only place that names SHAP."""
 
-from dlpipe.explain.attributions import (
+from dlpipe.explain.explanations import (
     ExplainSettings,
     Explanation,
     Explanations,
@@ -10,6 +10,7 @@ from dlpipe.explain.attributions import (
     explain_rows,
 )
 from dlpipe.explain.figures import row_figure, words_figure
+from dlpipe.explain.on_table import explain_table
 from dlpipe.explain.words import bare, split_words
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "bare",
     "choose_rows",
     "explain_rows",
+    "explain_table",
     "row_figure",
     "split_words",
     "words_figure",

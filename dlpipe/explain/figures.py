@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dlpipe.explain.attributions import Explanation, Explanations, WordEffect
+from dlpipe.explain.explanations import Explanation, Explanations, WordEffect
 from dlpipe.pictures import FAINT, GRID, INK, drawable, new_figure, text_width
 
 if TYPE_CHECKING:
@@ -146,8 +146,10 @@ def plot_bars(axes: Axes, names: Sequence[str], values: Sequence[float]) -> None
         side = "left" if value >= 0 else "right"
         shift = 0.015 * reach * (1 if value >= 0 else -1)
         axes.text(value + shift, place, f"{value:+.3f}", va="center", ha=side, fontsize=8.5, color=FAINT)
-    low, high = min(0.0, *values) if values else 0.0, max(0.0, *values) if values else 1.0
-    pad = 0.16 * (high - low or 1.0)
+    low, high = min([0.0, *values]), max([0.0, *values])
+    if low == high:  # no word matters
+        high = 1.0
+    pad = 0.16 * (high - low)  # room for the numbers
     axes.set_xlim(low - (pad if low < 0 else 0), high + (pad if high > 0 else 0))
     axes.axvline(0, color=FAINT, linewidth=0.8)
     axes.tick_params(axis="y", length=0)
@@ -183,7 +185,7 @@ def words_figure(explanations: Explanations) -> Figure:
 def words_title(explanations: Explanations) -> str:
     """Return the line over all panels."""
     hidden = len(explanations.labels) - PANELS
-    more = f"; {hidden} more labels are not drawn" if hidden > 0 else ""
+    more = f"; labels not drawn: {hidden}" if hidden > 0 else ""
     return f"mean effect of a word on the label's probability, over {len(explanations.rows)} texts{more}"
 
 

@@ -57,6 +57,11 @@ class TextEncoder:
             ids.extend(np.array(row.ids, dtype=np.int32) for row in made)
         return Encoded(ids, self.pad_id)
 
+    def seen_characters(self, text: str) -> int:
+        """Return how many characters of ``text`` its tokens cover before it is cut at ``max_length``."""
+        made = self._tokenizer.encode(text)
+        return max((end for _, end in made.offsets), default=0) if made.overflowing else len(text)
+
 
 def bucketed_batches(
     lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int, span: int = 50

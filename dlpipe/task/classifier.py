@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     import flash
     import pytorch_lightning
     from flash.core.data.io.input import DataKeys
+    from flash.core.finetuning import FlashBaseFinetuning
     from flash.text import TextClassifier
     from flash.text.classification.adapters import HuggingFaceAdapter
     from flash.text.classification.backbones import TEXT_CLASSIFIER_BACKBONES
@@ -109,6 +110,33 @@ def _adamw(weight_decay: float) -> Any:
     return make
 
 
+class Finetuning(FlashBaseFinetuning):
+    """Flash's strategies, with what it takes to go on from a checkpoint after the backbone was unfrozen.
+
+    Flash unfreezes by extending the optimizer's first group in place, which Lightning does not notice, so its
+    checkpoints name the head's parameters alone; and nothing unfreezes the backbone again after a restart.
+    """
+
+    def __init__(self, strategy: str, schedule: Any = None) -> None:
+        super().__init__(strategy, schedule)
+
+    def _store(self, task: Any, index: int, groups_before: int, groups: list[dict[str, Any]]) -> None:
+        names = {parameter: name for name, parameter in task.named_parameters()}
+        self._internal_optimizer_metadata[index] = self._by_name(groups, names)
+
+    @staticmethod
+    def _by_name(groups: list[dict[str, Any]], names: dict[Any, str]) -> list[dict[str, Any]]:
+        return [{**group, "params": [names[parameter] for parameter in group["params"]]} for group in groups]
+
+    def on_fit_start(self, trainer: Any, task: Any) -> None:
+        """Restore the optimizer's groups and train all that they hold."""
+        super().on_fit_start(trainer, task)
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.requires_grad = True
+
+
 class Trainer(flash.Trainer):
     """Flash's trainer, without its side effects on the working directory, that can go on from a checkpoint."""
 
@@ -128,7 +156,7 @@ class Trainer(flash.Trainer):
         )
 
     def finetune_from(
-        self, task: TextClassifier, batches: Any, validation: Any, *, strategy: Any, checkpoint: Path | None
+        self, task: TextClassifier, batches: Any, validation: Any, *, strategy: Finetuning, checkpoint: Path | None
     ) -> None:
         """Run Flash's ``finetune`` with a strategy; from ``checkpoint`` where there is one."""
         with warnings.catch_warnings():
@@ -137,3 +165,5 @@ class Trainer(flash.Trainer):
             pytorch_lightning.Trainer.fit(
                 self, task, batches, validation, ckpt_path=checkpoint and str(checkpoint)
             )
+        if self.interrupted:  # Lightning swallows Ctrl-C; half a training must not pass for a whole one
+            raise KeyboardInterrupt

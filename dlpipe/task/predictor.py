@@ -56,6 +56,10 @@ class Predictor:
                 result[rows] = torch.softmax(self._network(**batch).float(), dim=1).cpu().numpy()
         return result
 
+    def seen_characters(self, text: str) -> int:
+        """Return how many characters of ``text`` the model reads: all, or those of its first tokens."""
+        return self._encode.seen_characters(text)
+
 
 def open_predictor(
     model: TextModel | Path | str, *, threads: int | None = None, device: str | None = None

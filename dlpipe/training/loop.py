@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from dlpipe.errors import TrainingFailed
 from dlpipe.task import Backbone, find_backbone
 from dlpipe.task.batches import Encoded, TextEncoder, bucketed_batches, sorted_batches
-from dlpipe.task.classifier import TARGET, Callback, Trainer, text_classifier
+from dlpipe.task.classifier import TARGET, Callback, Finetuning, Trainer, text_classifier
 from dlpipe.task.network import text_model, tokenizer_json
 from dlpipe.task.predictor import BATCH_TOKENS, use_threads
 from dlpipe.training import EpochScore, Fitted, TrainingSettings
@@ -176,12 +176,16 @@ class Progress(Callback):  # type: ignore[misc]
         best = self.best_epoch == score.epoch
         if best:
             self.best_weights = {name: value.clone() for name, value in self._network.state_dict().items()}
-        trainer.should_stop = score.epoch - self.best_epoch >= self._settings.patience
+        trainer.should_stop = self._epochs_without_gain() >= self._settings.patience
         self._say(self._epoch_line(score, best, trainer.should_stop))
         if self._on_epoch:
             self._on_epoch(score)
         if score.epoch < self._settings.epochs and not trainer.should_stop:
             self._save(trainer)
+
+    def _epochs_without_gain(self) -> int:
+        scores = [score.val_f1 for score in self.history]
+        return len(scores) - 1 - scores.index(max(scores))
 
     def _save(self, trainer: Any) -> None:
         if self._checkpoints is None:
@@ -234,15 +238,10 @@ def _task(backbone: Backbone, n_labels: int, settings: TrainingSettings) -> Any:
     )
 
 
-def _strategy(settings: TrainingSettings) -> Any:
-    if settings.strategy == "freeze_unfreeze":
-        return settings.strategy, settings.unfreeze_epoch
-    if settings.strategy == "unfreeze_milestones":
-        return settings.strategy, (
-            (settings.unfreeze_epoch, settings.unfreeze_epoch + 1),
-            settings.unfreeze_modules,
-        )
-    return settings.strategy
+def _strategy(settings: TrainingSettings) -> Finetuning:
+    first = settings.unfreeze_epoch
+    schedules = {"freeze_unfreeze": first, "unfreeze_milestones": ((first, first + 1), settings.unfreeze_modules)}
+    return Finetuning(settings.strategy, schedules.get(settings.strategy))
 
 
 def _precision(settings: TrainingSettings) -> str:

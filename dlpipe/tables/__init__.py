@@ -1,0 +1,25 @@
+"""Delta tables: ingest, versions, history, time travel, splits, streaming batches (delta-rs, no Spark)."""
+
+from dlpipe.tables._ingest import Ingest, ingest
+from dlpipe.tables._read import read_table, stream_table
+from dlpipe.tables._settings import SPLITS, Sources, TableSettings
+from dlpipe.tables._storage import locate, tables_root
+from dlpipe.tables._versions import TableVersion, find_commit, history, table_at
+from dlpipe.tables._write import write_table
+
+__all__ = [
+    "SPLITS",
+    "Ingest",
+    "Sources",
+    "TableSettings",
+    "TableVersion",
+    "find_commit",
+    "history",
+    "ingest",
+    "locate",
+    "read_table",
+    "stream_table",
+    "table_at",
+    "tables_root",
+    "write_table",
+]

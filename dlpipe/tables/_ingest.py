@@ -1,0 +1,343 @@
+"""From source files to one version of a data-set table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.errors import BadRows, SettingError
+from dlpipe.tables._rows import Row, read_rows, readable
+from dlpipe.tables._settings import SPLITS, Sources, TableSettings
+from dlpipe.tables._sources import Source, find_sources
+from dlpipe.tables._storage import locate
+from dlpipe.tables._versions import TableVersion, try_open
+from dlpipe.tables._write import check_target, put_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EMPTY_TEXT = "empty text"
+MISSING_LABEL = "missing label"
+UNDECODABLE = "undecodable bytes"
+CONFLICT = "conflicting labels"
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """What an ingest did."""
+
+    table: TableVersion
+    quarantine: TableVersion | None
+    """The table of the bad rows; None where there never was one."""
+    split_rows: Mapping[str, int]
+    labels: tuple[str, ...]
+    bad_rows: Mapping[str, int]
+    """How many rows were bad, by reason."""
+    leaked_rows: int
+    """Rows dropped from train or valid because the same text stands in test (or valid)."""
+    new_version: bool
+    """False when the table had this content already."""
+    profile: dict[str, Any] = field(default_factory=dict)
+    """Numbers for a card: labels by split, lengths, sources, examples of bad rows."""
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A good row on its way into a split."""
+
+    text: str
+    label: str
+    split: str
+    digest: bytes
+    """SHA-256 of the normalised text."""
+
+
+def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | None = None) -> Ingest:
+    """Make the rows of ``sources`` the content of ``table``, in one atomic commit, and return what was done.
+
+    The same content again makes no new version. Bad rows go to ``<table>_quarantine``, which is committed
+    first: a process that is killed in between leaves the data table as it was.
+
+    Parameters
+    ----------
+    sources : Sources
+    table : str or Path
+        A relative name is taken under ``tables_root()``.
+    settings : TableSettings, optional
+
+    Raises
+    ------
+    SourceNotFound, BadSource, BadRows, SettingError
+        Nothing is committed to the data table.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     lines = [f"text number {n},{'good' if n % 2 else 'bad'}" for n in range(40)]
+    ...     _ = Path(f"{folder}/all.csv").write_text("\\n".join(["review,sentiment", *lines]))
+    ...     done = ingest(Sources(data=f"{folder}/all.csv"), f"{folder}/reviews")
+    >>> str(done.table), dict(done.split_rows), done.labels
+    ('reviews@v0', {'train': 24, 'valid': 6, 'test': 10}, ('bad', 'good'))
+    """
+    settings = settings or TableSettings()
+    _check_columns(settings)
+    check_target(table)
+    found = find_sources(sources.given())
+    rows = [row for source in found for row in read_rows(source, settings)]
+    good, bad = _check_rows(rows)
+    kept_bad = _Quarantine(locate(table), bad, found)
+    _check_bad_share(rows, bad, settings, kept_bad)
+    placed, leaked = _drop_leaks(_place(good, {source.split for source in found}, settings))
+    _check_splits(placed, settings)
+    quarantine = kept_bad.commit()
+    metadata = _metadata(found, settings)
+    version, new = put_table(table, _as_table(placed), metadata=metadata)
+    counts = Counter(row.split for row in placed)
+    return Ingest(
+        table=version,
+        quarantine=quarantine,
+        split_rows={split: counts[split] for split in SPLITS},
+        labels=tuple(sorted({row.label for row in placed})),
+        bad_rows=_reasons(bad),
+        leaked_rows=leaked,
+        new_version=new,
+        profile=_profile(placed, bad, found, leaked),
+    )
+
+
+def normalise(text: str) -> str:
+    """Return what two texts share that are the same to a reader: Unicode form, case and white space levelled.
+
+    Examples
+    --------
+    >>> normalise("  Ｇreat\\u00a0\\n FILM ")
+    'great film'
+    """
+    # case folding can undo the form
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
+
+
+def _check_columns(settings: TableSettings) -> None:
+    if settings.text_column == settings.label_column:
+        raise SettingError(
+            f"Text and label are the same column, {settings.text_column!r}. Set text_column and label_column."
+        )
+
+
+@dataclass(frozen=True)
+class _Quarantine:
+    """The bad rows of an ingest and the table they go to."""
+
+    data_table: str
+    bad: Sequence[tuple[Row, str]]
+    sources: Sequence[Source]
+
+    @property
+    def location(self) -> str:
+        return f"{self.data_table}_quarantine"
+
+    def commit(self) -> TableVersion | None:
+        """Make the bad rows the content of the quarantine table (none where none is and there is no table)."""
+        if not self.bad and try_open(self.location) is None:
+            return None
+        return put_table(self.location, _bad_table(self.bad), metadata={"sources": _source_records(self.sources)})[
+            0
+        ]
+
+
+def _check_rows(rows: Sequence[Row]) -> tuple[list[tuple[Row, str]], list[tuple[Row, str]]]:
+    """Return the good rows, each with its normalised text, and the bad ones, each with the reason."""
+    reasons = [_reason(row) for row in rows]
+    texts = ["" if reason else normalise(row.text or "") for row, reason in zip(rows, reasons, strict=True)]
+    labels: dict[str, set[str]] = {}
+    for row, reason, text in zip(rows, reasons, texts, strict=True):
+        if not reason:
+            labels.setdefault(text, set()).add((row.label or "").strip())
+    good: list[tuple[Row, str]] = []
+    bad: list[tuple[Row, str]] = []
+    for row, reason, text in zip(rows, reasons, texts, strict=True):
+        reason = reason or (CONFLICT if len(labels[text]) > 1 else "")
+        (bad if reason else good).append((row, reason or text))
+    return good, bad
+
+
+def _reason(row: Row) -> str:
+    if not (_decodes(row.text) and _decodes(row.label)):
+        return UNDECODABLE
+    if not row.text or not normalise(row.text):
+        return EMPTY_TEXT
+    return "" if row.label and row.label.strip() else MISSING_LABEL
+
+
+def _decodes(text: str | None) -> bool:
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_bad_share(
+    rows: Sequence[Row], bad: Sequence[tuple[Row, str]], settings: TableSettings, quarantine: _Quarantine
+) -> None:
+    if len(bad) <= settings.max_bad_share * len(rows) and len(bad) < len(rows):
+        return
+    kept = quarantine.commit()
+    firsts = {reason: row.place for row, reason in reversed(bad)}
+    listed = "; ".join(
+        f"{count} with {reason} (first: {firsts[reason]})" for reason, count in _reasons(bad).items()
+    )
+    raise BadRows(
+        f"{len(bad)} of {len(rows)} rows are bad, more than max_bad_share={settings.max_bad_share:g} allows: "
+        f"{listed}. "
+        f"Nothing was committed; the rows are in {str(kept)!r} ({quarantine.location}). "
+        "Mend the source, or raise max_bad_share."
+    )
+
+
+def _reasons(bad: Sequence[tuple[Row, str]]) -> dict[str, int]:
+    return dict(Counter(reason for _, reason in bad).most_common())
+
+
+def _place(good: Sequence[tuple[Row, str]], given: set[str], settings: TableSettings) -> list[_Placed]:
+    """Return the rows with their splits: the source's own, or by the hash of the normalised text."""
+    placed = []
+    for row, text in good:
+        digest = hashlib.sha256(text.encode()).digest()
+        split = _split_of(row.source.split, digest, given, settings)
+        placed.append(_Placed(row.text or "", (row.label or "").strip(), split, digest))
+    return placed
+
+
+def _split_of(source_split: str, digest: bytes, given: set[str], settings: TableSettings) -> str:
+    if source_split in ("valid", "test") or "valid" in given:
+        return source_split
+    test_share = 0.0 if "test" in given else settings.test_share
+    # other bytes than those of row_id, so that sorting by row_id does not sort by split
+    position = int.from_bytes(digest[8:16], "big") / 2**64
+    if position < test_share:
+        return "test"
+    return "valid" if position < test_share + settings.valid_share else "train"
+
+
+def _drop_leaks(placed: Sequence[_Placed]) -> tuple[list[_Placed], int]:
+    """Return the rows without those of train that stand in valid or test, and of valid that stand in test."""
+    test = {row.digest for row in placed if row.split == "test"}
+    valid = {row.digest for row in placed if row.split == "valid"}
+    later = {"train": test | valid, "valid": test, "test": set()}
+    kept = [row for row in placed if row.digest not in later[row.split]]
+    return kept, len(placed) - len(kept)
+
+
+def _check_splits(placed: Sequence[_Placed], settings: TableSettings) -> None:
+    labels = {split: {row.label for row in placed if row.split == split} for split in SPLITS}
+    every = sorted(set().union(*labels.values()))
+    if len(every) < 2:
+        raise BadRows(
+            f"All {len(placed)} good rows have the label {_some(every)}: there is nothing to tell apart. "
+            "Add rows of another class, or set label_column to the right column."
+        )
+    for split in SPLITS:
+        if not labels[split]:
+            shares = f"valid_share={settings.valid_share:g}, test_share={settings.test_share:g}"
+            raise BadRows(
+                f"{len(placed)} good rows leave none for the split {split!r} ({shares}; what also stands in a "
+                f"later split is dropped). Add rows, raise the share, or pass --{split}-data with other texts."
+            )
+    for split in ("test", "valid"):
+        unseen = sorted(labels[split] - labels["train"])
+        if unseen:
+            raise BadRows(
+                f"The split {split!r} has labels that train lacks: {_some(unseen)}; train has "
+                f"{_some(sorted(labels['train']))}. "
+                "Correct the labels, add such rows to train, or take them out."
+            )
+
+
+def _some(labels: Sequence[str]) -> str:
+    return ", ".join(repr(label[:40]) for label in labels[:8]) + (", ..." if len(labels) > 8 else "")
+
+
+def _as_table(placed: Sequence[_Placed]) -> pa.Table:
+    import pyarrow as pa
+
+    columns = {
+        "row_id": _row_ids(placed),
+        "text": [row.text for row in placed],
+        "label": [row.label for row in placed],
+        "split": [row.split for row in placed],
+    }
+    return pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
+
+
+def _row_ids(placed: Sequence[_Placed]) -> list[str]:
+    """Return 16 hex characters of each text's digest, ``-2``, ``-3`` after those of repeated texts."""
+    seen: Counter[bytes] = Counter()
+    names = []
+    for row in placed:
+        seen[row.digest] += 1
+        times = seen[row.digest]
+        names.append(row.digest[:8].hex() + (f"-{times}" if times > 1 else ""))
+    return names
+
+
+def _bad_table(bad: Sequence[tuple[Row, str]]) -> pa.Table:
+    import pyarrow as pa
+
+    texts = [(row.text, row.label) for row, _ in bad]
+    columns = {
+        "source": pa.array([row.source.path for row, _ in bad], pa.string()),
+        "line": pa.array([row.line for row, _ in bad], pa.int64()),
+        "reason": pa.array([reason for _, reason in bad], pa.string()),
+        "text": pa.array([None if text is None else readable(text) for text, _ in texts], pa.string()),
+        "label": pa.array([None if label is None else readable(label) for _, label in texts], pa.string()),
+        "split": pa.array([row.source.split for row, _ in bad], pa.string()),
+    }
+    return pa.table(columns)
+
+
+def _metadata(sources: Sequence[Source], settings: TableSettings) -> dict[str, str]:
+    return {"sources": _source_records(sources), "settings": json.dumps(asdict(settings), sort_keys=True)}
+
+
+def _source_records(sources: Sequence[Source]) -> str:
+    return json.dumps([source.record() for source in sources])
+
+
+def _profile(
+    placed: Sequence[_Placed], bad: Sequence[tuple[Row, str]], sources: Sequence[Source], leaked: int
+) -> dict[str, Any]:
+    examples: dict[str, dict[str, str]] = {}
+    for row, reason in bad:
+        examples.setdefault(reason, {"place": row.place, "text": readable(row.text or "")[:200]})
+    return {
+        "rows": len(placed),
+        "labels": {
+            split: dict(sorted(Counter(r.label for r in placed if r.split == split).items())) for split in SPLITS
+        },
+        "words": _quantiles([len(row.text.split()) for row in placed]),
+        "characters": _quantiles([len(row.text) for row in placed]),
+        "repeated_texts": len(placed) - len({row.digest for row in placed}),
+        "bad_rows": _reasons(bad),
+        "bad_examples": examples,
+        "leaked_rows": leaked,
+        "sources": [source.record() for source in sources],
+    }
+
+
+def _label_counts(placed: Sequence[_Placed], split: str) -> dict[str, int]:
+    return dict(sorted(Counter(row.label for row in placed if row.split == split).items()))
+
+
+def _quantiles(lengths: Sequence[int]) -> dict[str, int]:
+    ranked = sorted(lengths)
+    last = len(ranked) - 1
+    shares = {"min": 0.0, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
+    return {name: ranked[round(share * last)] for name, share in shares.items()}

@@ -1,0 +1,112 @@
+"""Read a version of a table, whole or in batches, in the order in which it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.errors import BadSource, SchemaMismatch
+from dlpipe.settings import check_name
+from dlpipe.tables._batches import rebatch
+from dlpipe.tables._settings import SPLITS
+from dlpipe.tables._storage import one_line, shown, storage_errors
+from dlpipe.tables._versions import TableVersion, open_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.dataset import Dataset, Fragment
+
+
+def read_table(
+    version: TableVersion, *, split: str | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return the rows of a table version, in the order in which they were written.
+
+    Parameters
+    ----------
+    version : TableVersion
+    split : 'train', 'valid' or 'test', optional
+        Without it, the rows of all splits.
+    columns : sequence of str, optional
+        Without it, all.
+
+    Examples
+    --------
+    >>> import pyarrow as pa, tempfile
+    >>> from dlpipe.tables import write_table
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     version = write_table(f"{folder}/reviews", pa.table({"text": ["a", "b"], "split": ["train", "test"]}))
+    ...     read_table(version, split="test")["text"].to_pylist()
+    ['b']
+    """
+    import pyarrow as pa
+
+    dataset = _dataset(version)
+    names = _checked(dataset, version, split, columns)
+    schema = pa.schema([dataset.schema.field(name) for name in names])
+    batches = [batch for batch in _batches(dataset, version, split, names, rows=65536) if batch.num_rows]
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def stream_table(
+    version: TableVersion,
+    *,
+    split: str | None = None,
+    columns: Sequence[str] | None = None,
+    batch_rows: int = 4096,
+) -> Iterator[pa.RecordBatch]:
+    """Return an iterator over the rows of a table version that holds a few batches at a time.
+
+    Every batch has ``batch_rows`` rows, except for the last one. The order is that of ``read_table``.
+    """
+    dataset = _dataset(version)
+    names = _checked(dataset, version, split, columns)
+    return rebatch(_batches(dataset, version, split, names, rows=batch_rows), batch_rows)
+
+
+def _dataset(version: TableVersion) -> Dataset:
+    from deltalake.exceptions import DeltaProtocolError
+
+    table = open_table(version.path, version=version.version)
+    try:
+        with storage_errors(version.path):
+            return table.to_pyarrow_dataset()
+    except DeltaProtocolError as error:
+        raise BadSource(
+            f"{shown(version.path)} cannot be read: {one_line(error)}. Rewrite it without this feature."
+        ) from None
+
+
+def _checked(
+    dataset: Dataset, version: TableVersion, split: str | None, columns: Sequence[str] | None
+) -> list[str]:
+    """Return the names of the columns to read, when they and the split exist."""
+    there = list(dataset.schema.names)
+    wanted = list(columns) if columns is not None else there
+    for name in [*wanted, *([] if split is None else ["split"])]:
+        if name not in there:
+            raise SchemaMismatch(f"{str(version)!r} has no column {name!r}; its columns are: {', '.join(there)}.")
+    if split is not None:
+        check_name(split, list(SPLITS), what="split", where=str(version))
+    return wanted
+
+
+def _batches(
+    dataset: Dataset, version: TableVersion, split: str | None, columns: list[str], *, rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Return the batches, file after file: the names of our files sort in the order of their commits."""
+    from pyarrow.dataset import field
+
+    keep = None if split is None else field("split") == split
+    fragments: list[Fragment] = sorted(dataset.get_fragments(), key=lambda fragment: fragment.path)
+    with storage_errors(version.path):
+        for fragment in fragments:
+            yield from fragment.to_batches(schema=dataset.schema, columns=columns, filter=keep, **_bounds(rows))
+
+
+def _bounds(rows: int) -> dict[str, Any]:
+    # Arrow reads 16 batches ahead unless told, and buffers whole files
+    from pyarrow.dataset import ParquetFragmentScanOptions
+
+    options = ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+    return {"batch_size": rows, "batch_readahead": 1, "fragment_scan_options": options}

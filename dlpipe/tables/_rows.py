@@ -1,0 +1,274 @@
+"""The rows of a source as they stand there, with the line of each."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dlpipe.errors import BadSource
+from dlpipe.tables._read import stream_table
+from dlpipe.tables._settings import TableSettings
+from dlpipe.tables._sources import Source, reading
+from dlpipe.tables._storage import one_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LONGEST_FIELD = 2**27
+NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)*|\.\d+)([eE][-+]?\d+)?\s*|\s*(nan|inf)\s*", re.IGNORECASE)
+
+
+class Row(NamedTuple):
+    """A row as read. Bytes that are no UTF-8 stand in the strings as lone surrogates."""
+
+    text: str | None
+    label: str | None
+    source: Source
+    line: int
+
+    @property
+    def place(self) -> str:
+        """Where a person finds the row."""
+        return f"{self.source.path!r} {_counted(self.source)} {self.line}"
+
+
+def read_rows(source: Source, settings: TableSettings) -> list[Row]:
+    """Return the rows of one source in their order.
+
+    Raises
+    ------
+    BadSource
+        When the source is not what it claims to be, lacks a column, or has numbers for text. The message
+        names the file and, where there is one, the line.
+    """
+    with reading(source.path):
+        rows = [
+            Row(_as_text(text, source, line, settings), _as_label(label, source, line, settings), source, line)
+            for line, text, label in READERS[source.kind](source, settings)
+        ]
+    if not rows:
+        raise BadSource(f"{source.path!r} has no rows. Pass a file with rows.")
+    _check_is_text(rows, source, settings)
+    return rows
+
+
+def _csv_rows(source: Source, settings: TableSettings) -> Iterator[tuple[int, Any, Any]]:
+    # csv refuses fields over 128 kB by default; the limit is the module's, not the reader's
+    csv.field_size_limit(LONGEST_FIELD)
+    with _open_text(source) as stream:
+        reader = csv.reader(stream, strict=True, delimiter="\t" if source.kind == "tsv" else ",")
+        records = _csv_records(reader, source)
+        _, header = next(records, (1, []))
+        if not header:
+            raise BadSource(f"{source.path!r} is empty. Pass a file with a header and rows.")
+        text, label = _find_columns(header, source, settings)
+        for line, record in records:
+            if len(record) != len(header):
+                raise BadSource(
+                    f"{source.path!r} line {line} has {len(record)} fields, the header has {len(header)}. "
+                    "Put texts that hold a comma, a quote or a line break in double quotes."
+                )
+            yield line, record[text], record[label]
+
+
+def _csv_records(reader: Any, source: Source) -> Iterator[tuple[int, list[str]]]:
+    """Return each record with the line on which it starts; blank lines are passed over."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise BadSource(
+                f"{source.path!r} has a broken quote or row that starts on line {line}: {one_line(error)} "
+                f"(seen on line {max(line, reader.line_num)}). Close the quote, and double those inside a text."
+            ) from None
+        if record:
+            yield line, record
+
+
+def _find_columns(header: Sequence[str], source: Source, settings: TableSettings) -> tuple[int, int]:
+    """Return the positions of the text and the label column."""
+    for name in (settings.text_column, settings.label_column):
+        if list(header).count(name) != 1:
+            raise _no_column(name, header, source)
+    return list(header).index(settings.text_column), list(header).index(settings.label_column)
+
+
+def _no_column(name: str, header: Iterable[str], source: Source) -> BadSource:
+    names = [readable(column) for column in header]
+    has = "two columns" if names.count(name) > 1 else "no column"
+    listed = ", ".join(repr(column) for column in names[:30])
+    return BadSource(
+        f"{source.path!r} has {has} {name!r}; its columns are: {listed}. "
+        "Set text_column and label_column (--text-column, --label-column), or rename the column."
+    )
+
+
+def _jsonl_rows(source: Source, settings: TableSettings) -> Iterator[tuple[int, Any, Any]]:
+    names = (settings.text_column, settings.label_column)
+    seen: dict[str, None] = {}
+    with _open_text(source) as stream:
+        rows = []
+        for line, written in enumerate(stream, start=1):
+            if written.strip():
+                record = _json_object(written, source, line)
+                seen.update(dict.fromkeys(record))
+                rows.append((line, record.get(names[0]), record.get(names[1])))
+    # one row may lack a key, which is then missing; all rows cannot
+    for name in names:
+        if rows and name not in seen:
+            raise _no_column(name, seen, source)
+    yield from rows
+
+
+def _json_object(written: str, source: Source, line: int) -> dict[str, Any]:
+    try:
+        record = json.loads(written)
+    except ValueError as error:
+        raise BadSource(
+            f"{source.path!r} line {line} is not JSON: {one_line(error)}. Write one object on each line."
+        ) from None
+    if not isinstance(record, dict):
+        raise BadSource(
+            f"{source.path!r} line {line} holds a JSON {type(record).__name__}, not an object. "
+            "Write one object on each line (JSON Lines)."
+        )
+    return record
+
+
+def _parquet_rows(source: Source, settings: TableSettings) -> Iterator[tuple[int, Any, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(source.path) as file:
+            _find_columns(file.schema_arrow.names, source, settings)
+            columns = [settings.text_column, settings.label_column]
+            yield from _arrow_rows(file.iter_batches(4096, columns=columns), source, settings)
+    except pa.ArrowException as error:
+        raise BadSource(
+            f"{source.path!r} is not a readable Parquet file: {one_line(error)}. Write it anew."
+        ) from None
+
+
+def _delta_rows(source: Source, settings: TableSettings) -> Iterator[tuple[int, Any, Any]]:
+    from dlpipe.tables._versions import open_table
+
+    assert source.table is not None
+    schema = open_table(source.table.path, version=source.table.version).schema()
+    _find_columns([field.name for field in schema.fields], source, settings)
+    columns = [settings.text_column, settings.label_column]
+    yield from _arrow_rows(stream_table(source.table, columns=columns), source, settings)
+
+
+def _arrow_rows(
+    batches: Iterable[pa.RecordBatch], source: Source, settings: TableSettings
+) -> Iterator[tuple[int, Any, Any]]:
+    line = 0
+    for batch in batches:
+        texts = _values(batch.column(settings.text_column))
+        labels = _values(batch.column(settings.label_column))
+        for text, label in zip(texts, labels, strict=True):
+            line += 1
+            yield line, text, label
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return Python values; text from its bytes, since to_pylist would stop at the first that is no UTF-8."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type):
+        column = column.cast(pa.binary())
+    if pa.types.is_large_string(column.type):
+        column = column.cast(pa.large_binary())
+    values = column.to_pylist()
+    return [value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value for value in values]
+
+
+def _as_text(value: Any, source: Source, line: int, settings: TableSettings) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value != value:
+        return None
+    raise BadSource(
+        f"The text column {settings.text_column!r} of {source.path!r} holds {_kind(value)}, not text "
+        f"({value!r} on {_counted(source)} {line}). Name the text column with text_column (--text-column)."
+    )
+
+
+def _as_label(value: Any, source: Source, line: int, settings: TableSettings) -> str | None:
+    """Return a label as a string; whole numbers and truth values are labels too."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value != value:
+        return None
+    if isinstance(value, bool | int):
+        return str(value)
+    # a column of whole numbers with nulls becomes floating point on its way through pandas
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    raise BadSource(
+        f"The label column {settings.label_column!r} of {source.path!r} holds {_kind(value)}, not classes "
+        f"({value!r} on {_counted(source)} {line}). Name the label column with label_column (--label-column)."
+    )
+
+
+def _check_is_text(rows: Sequence[Row], source: Source, settings: TableSettings) -> None:
+    """Raise ``BadSource`` when every text of a source is a number."""
+    there = [row for row in rows if row.text and row.text.strip()]
+    if there and all(NUMBER.fullmatch(row.text or "") for row in there):
+        first = there[0]
+        raise BadSource(
+            f"The text column {settings.text_column!r} of {source.path!r} holds numbers, not text "
+            f"({first.text!r} on {_counted(source)} {first.line}). "
+            "Name the text column with text_column (--text-column)."
+        )
+
+
+def readable(text: str) -> str:
+    r"""Return text that can be stored as UTF-8: what could not be decoded stands as ``\xff``.
+
+    Examples
+    --------
+    >>> readable(b"caf\xe9".decode("utf-8", "surrogateescape"))
+    'caf\\xe9'
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _open_text(source: Source) -> Any:
+    with open(source.path, "rb") as stream:
+        head = stream.read(4096)
+    if b"\0" in head:
+        raise BadSource(
+            f"{source.path!r} is not UTF-8 text (it holds zero bytes; it may be UTF-16 or compressed). "
+            "Save it as UTF-8."
+        )
+    return open(source.path, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _counted(source: Source) -> str:
+    return "row" if source.kind in ("parquet", "delta") else "line"
+
+
+def _kind(value: Any) -> str:
+    return "numbers" if isinstance(value, bool | int | float) else f"values of type {type(value).__name__}"
+
+
+READERS: Mapping[str, Any] = {
+    "csv": _csv_rows,
+    "tsv": _csv_rows,
+    "jsonl": _jsonl_rows,
+    "parquet": _parquet_rows,
+    "delta": _delta_rows,
+}

@@ -1,0 +1,136 @@
+"""Source files and tables, found and identified."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dlpipe.errors import BadSource, DlpipeError, SourceNotFound
+from dlpipe.tables._storage import is_remote, locate, one_line
+from dlpipe.tables._versions import TableVersion, table_at
+
+FILE_ENDINGS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file or Delta table to read, and what identifies its content."""
+
+    path: str
+    """As it was given, or as a glob found it."""
+    kind: str
+    """csv, tsv, jsonl, parquet or delta."""
+    split: str
+    """data, train, valid or test."""
+    size: int
+    sha256: str
+    """Of the file's bytes; for a table, the digest of the version."""
+    table: TableVersion | None = None
+
+    def record(self) -> dict[str, str | int]:
+        """Return what a commit remembers of the source."""
+        fields = {name: value for name, value in asdict(self).items() if name in ("split", "size", "sha256")}
+        return {"name": str(self.table) if self.table else self.path, **fields}
+
+
+def find_sources(given: dict[str, tuple[str, ...]]) -> list[Source]:
+    """Return the sources behind paths and globs, in the order given (sorted within a glob), each once a split."""
+    found: dict[tuple[str, str], Source] = {}
+    for split, patterns in given.items():
+        for pattern in patterns:
+            for path in _expand(pattern):
+                identity = (split, path if is_remote(path) else os.path.realpath(path))
+                if identity not in found:
+                    found[identity] = _identify(path, split)
+    return list(found.values())
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turn what the system says of an unreadable file into ``BadSource``."""
+    try:
+        yield
+    except DlpipeError:
+        raise
+    except OSError as error:
+        said = error.strerror or one_line(error)
+        raise BadSource(f"{path!r} cannot be read: {said}. Check the file and its permissions.") from None
+
+
+def _expand(pattern: str) -> list[str]:
+    """Return the paths that ``pattern`` stands for."""
+    expanded = os.path.expanduser(pattern)
+    if is_remote(pattern) or os.path.lexists(expanded):
+        return [expanded]
+    matches = sorted(glob.glob(expanded, recursive=True))
+    if glob.has_magic(pattern):
+        files = [path for path in matches if os.path.isfile(path) or _is_table(path)]
+        if files:
+            return files
+        raise SourceNotFound(
+            f"No file matches {pattern!r}{_what_is_there(expanded)}. Pass a path or another glob."
+        )
+    raise SourceNotFound(f"There is no file {pattern!r}{_what_is_there(expanded)}. Check the path.")
+
+
+def _what_is_there(path: str) -> str:
+    folder = Path(path).parent
+    while glob.has_magic(str(folder)):
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"; there is no folder {str(folder)!r} either"
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    near = difflib.get_close_matches(Path(path).name, names, n=1)
+    if near:
+        return f"; did you mean {str(folder / near[0])!r}?"
+    listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"; {str(folder)!r} holds {listed or 'nothing'}"
+
+
+def _identify(path: str, split: str) -> Source:
+    if is_remote(path) or _is_table(path):
+        return _identify_table(path, split)
+    if os.path.isdir(path):
+        raise BadSource(
+            f"{path!r} is a folder but not a Delta table (it has no _delta_log). "
+            f"Pass a file, or a glob such as '{path.rstrip('/')}/*.csv'."
+        )
+    kind = FILE_ENDINGS.get(Path(path).suffix.lower())
+    if kind is None:
+        endings = ", ".join(FILE_ENDINGS)
+        raise BadSource(f"{path!r} has an unknown ending. Known: {endings}, or the folder of a Delta table.")
+    with reading(path):
+        size = os.path.getsize(path)
+        if not size:
+            raise BadSource(f"{path!r} is empty. Pass a file with a header and rows.")
+        return Source(path, kind, split, size, _sha256(path))
+
+
+def _identify_table(path: str, split: str) -> Source:
+    if is_remote(path) and Path(path).suffix.lower() in FILE_ENDINGS:
+        raise BadSource(f"{path!r} is a remote file; only Delta tables are read from there. Copy the file here.")
+    version = table_at(locate(path if is_remote(path) else os.path.abspath(path)))
+    return Source(path, "delta", split, version.rows, version.digest, version)
+
+
+def _is_table(path: str) -> bool:
+    return os.path.isdir(os.path.join(path, "_delta_log"))
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,131 @@
+"""Where tables are, and what their storage can refuse."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlpipe.errors import DlpipeError, SettingError, StorageFull, StorageUnavailable
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+DATA_FILE = re.compile(r"\d{20}-[0-9a-f]{32}-\d{5}\.parquet")
+FULL = ("no space left", "os error 28", "disk quota exceeded", "os error 122")
+# delta-rs would retry a dead endpoint for three minutes
+REMOTE_OPTIONS = {"max_retries": "3", "retry_timeout": "20s", "connect_timeout": "5s"}
+
+
+def tables_root() -> str:
+    """Return where relative table names live: ``DLPIPE_TABLES``, or ``data/tables`` under the working folder.
+
+    Examples
+    --------
+    >>> os.environ["DLPIPE_TABLES"] = "s3://bucket/tables/"
+    >>> tables_root()
+    's3://bucket/tables'
+    >>> del os.environ["DLPIPE_TABLES"]
+    """
+    return _absolute(os.environ.get("DLPIPE_TABLES") or "data/tables")
+
+
+def locate(path: str | Path) -> str:
+    """Return the absolute path or ``s3://`` URI of a table.
+
+    A relative name is taken under ``tables_root()``, one that begins with ``./`` or ``../`` under the
+    working folder.
+
+    Examples
+    --------
+    >>> locate("s3://bucket/reviews/")
+    's3://bucket/reviews'
+    >>> locate("/srv/tables/../reviews")
+    '/srv/reviews'
+    """
+    name = str(path)
+    if not name.strip():
+        raise SettingError("A table's path is empty. Pass a name such as 'reviews', or a folder.")
+    if is_remote(name) or name.startswith(("/", "~", "./", "../", "file://")):
+        return _absolute(name)
+    return _absolute(f"{tables_root()}/{name}")
+
+
+def is_remote(location: str) -> bool:
+    """Return whether ``location`` is a URI of an object store."""
+    return "://" in location and not location.startswith("file://")
+
+
+def storage_options(location: str) -> dict[str, str] | None:
+    """Return what delta-rs needs beside the usual ``AWS_*`` variables, which it reads by itself."""
+    return dict(REMOTE_OPTIONS) if is_remote(location) else None
+
+
+def filesystem(location: str) -> FileSystem:
+    """Return the file system whose root is the folder of the table at ``location``."""
+    from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
+
+    if not is_remote(location):
+        return SubTreeFileSystem(location, LocalFileSystem())
+    from deltalake.fs import DeltaStorageHandler
+
+    with storage_errors(location):
+        return PyFileSystem(DeltaStorageHandler(location, storage_options(location)))
+
+
+def shown(location: str) -> str:
+    """Return ``location`` as an error names it: relative to the working folder where it lies under it."""
+    if is_remote(location):
+        return repr(location)
+    path = Path(location)
+    return repr(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+@contextmanager
+def storage_errors(location: str) -> Iterator[None]:
+    """Turn what the storage of a table refuses into ``StorageFull`` or ``StorageUnavailable``."""
+    from deltalake.exceptions import DeltaError
+
+    try:
+        yield
+    except DlpipeError:
+        raise
+    except (OSError, DeltaError) as error:
+        if is_full(error):
+            raise StorageFull(
+                f"No space is left on the device of {shown(location)}; nothing was committed. Free some space, "
+                "or set DLPIPE_TABLES to a folder on another device."
+            ) from None
+        if isinstance(error, OSError):
+            raise StorageUnavailable(
+                f"The storage of {shown(location)} does not answer as it should: {one_line(error)}. "
+                "Check the path, the permissions and, for s3, the AWS_* variables."
+            ) from None
+        raise
+
+
+def one_line(error: BaseException) -> str:
+    """Return what ``error`` says on one line of at most 300 characters, without colours or a last dot."""
+    said = re.sub(r"\x1b\[[0-9;]*m|↳", "", str(error))
+    said = " ".join(said.split()).rstrip(".")
+    return said if len(said) <= 300 else f"{said[:297]}..."
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether ``error`` says that the device has no space left."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(sign in str(error).lower() for sign in FULL)
+
+
+def _absolute(path: str) -> str:
+    if is_remote(path):
+        return path.rstrip("/")
+    if "%" in path:
+        # delta-rs decodes it once too often and would look in another folder
+        raise SettingError(f"A table's path cannot hold '%': {path!r}. Pass another name.")
+    return os.path.abspath(os.path.expanduser(path.removeprefix("file://")))

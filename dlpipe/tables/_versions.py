@@ -1,0 +1,258 @@
+"""Versions of a table: by number, by time, by the key of a commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.errors import SettingError, TableNotFound, TableVersionNotFound
+from dlpipe.tables._storage import filesystem, is_remote, locate, one_line, shown, storage_errors, storage_options
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+LOG_FILE = re.compile(r"(\d{20})\.json")
+
+
+@dataclass(frozen=True)
+class TableVersion:
+    """One version of a Delta table: what a run, a model or a prediction is pinned to."""
+
+    path: str
+    """Absolute folder, or ``s3://`` URI."""
+    version: int
+    rows: int
+    digest: str
+    """32 hex characters of the content's SHA-256."""
+    timestamp: int
+    """Milliseconds since the epoch at which it was committed."""
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rsplit("/", 1)[-1]
+
+    def __str__(self) -> str:
+        return f"{self.name}@v{self.version}"
+
+
+def table_at(
+    path: str | Path, *, version: int | None = None, timestamp: datetime | str | None = None
+) -> TableVersion:
+    """Return the version of the table at ``path`` that has this number or was the latest at this time.
+
+    Parameters
+    ----------
+    path : str or Path
+        A relative name is taken under ``tables_root()``.
+    version : int, optional
+        Without it (and without a timestamp), the latest.
+    timestamp : datetime or ISO 8601 string, optional
+        Without a time zone it is UTC.
+
+    Raises
+    ------
+    TableNotFound, TableVersionNotFound
+        The message says which tables or versions there are.
+    """
+    location = locate(path)
+    if version is not None and timestamp is not None:
+        raise SettingError("Both a version and a timestamp were given. Pass one of them.")
+    if timestamp is not None:
+        version = _version_of_time(location, _as_time(timestamp))
+    return version_of(open_table(location, version=version), location)
+
+
+def history(path: str | Path) -> list[dict[str, Any]]:
+    """Return what is known of each version of the table at ``path``, the latest first.
+
+    Each has ``version``, ``timestamp`` (ms since the epoch), ``time`` (ISO 8601, UTC), ``operation``, and
+    whatever of ``rows``, ``digest``, ``key``, ``sources`` and ``settings`` its commit carries.
+    """
+    location = locate(path)
+    latest = open_table(location).version()
+    return [_history_row(version, commit_info(location, version)) for version in _logged(location, latest)]
+
+
+def find_commit(path: str | Path, key: Mapping[str, str]) -> TableVersion | None:
+    """Return the version of the table at ``path`` whose commit carries ``key``, or None.
+
+    The key is a Delta transaction identifier, which checkpoints keep: the search costs one opening of
+    the table, however many commits there are.
+    """
+    location = locate(path)
+    table = try_open(location)
+    version = None if table is None else table.transaction_version(transaction_id(key))
+    return None if version is None else version_of(open_table(location, version=version), location)
+
+
+def transaction_id(key: Mapping[str, str]) -> str:
+    """Return the Delta transaction identifier of a commit's key.
+
+    Examples
+    --------
+    >>> transaction_id({"model": "m/1", "table": "t@v0"}) == transaction_id({"table": "t@v0", "model": "m/1"})
+    True
+    """
+    return "dlpipe:" + hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def open_table(location: str, *, version: int | None = None) -> DeltaTable:
+    """Return the opened table, with errors that say what there is."""
+    table = try_open(location)
+    if table is None:
+        raise _no_table(location)
+    if version is None or version == table.version():
+        return table
+    return _open_version(location, version, latest=table.version())
+
+
+def try_open(location: str) -> DeltaTable | None:
+    """Return the opened table, or None where there is none."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    # delta-rs says the same for a missing folder, a file and a folder of something else
+    if not is_remote(location) and not (Path(location) / "_delta_log").is_dir():
+        return None
+    try:
+        with storage_errors(location):
+            return DeltaTable(location, storage_options=storage_options(location))
+    except TableNotFoundError:
+        return None
+    except DeltaError as error:
+        raise TableNotFound(
+            f"{shown(location)} cannot be opened as a Delta table: {one_line(error)}. Restore its _delta_log."
+        ) from None
+
+
+def version_of(table: DeltaTable, location: str) -> TableVersion:
+    """Return the ``TableVersion`` of an opened table."""
+    info = commit_info(location, table.version())
+    rows, digest = info.get("dlpipe.rows"), info.get("dlpipe.digest")
+    if rows is None or digest is None:
+        rows, digest = _measure(table)
+    return TableVersion(location, table.version(), int(rows), str(digest), int(info.get("timestamp", 0)))
+
+
+def commit_info(location: str, version: int) -> dict[str, Any]:
+    """Return what the commit of one version says of itself (empty where the log no longer has it).
+
+    Read from the log file and not through delta-rs, whose history is empty for a path with a space in it.
+    """
+    with storage_errors(location):
+        lines = _log_lines(location, version)
+    actions = (json.loads(line) for line in lines if line.strip())
+    return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+
+
+def _log_lines(location: str, version: int) -> list[bytes]:
+    try:
+        with filesystem(location).open_input_stream(f"_delta_log/{version:020}.json") as stream:
+            return bytes(stream.read()).splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _open_version(location: str, version: int, *, latest: int) -> DeltaTable:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    if 0 <= version <= latest:
+        try:
+            with storage_errors(location):
+                return DeltaTable(location, version=version, storage_options=storage_options(location))
+        except DeltaError as error:
+            raise TableVersionNotFound(
+                f"Version {version} of {shown(location)} can no longer be read: {one_line(error)}. "
+                f"Its latest is {latest}."
+            ) from None
+    raise TableVersionNotFound(
+        f"{shown(location)} has no version {version}; its latest is {latest}. "
+        f"Pass a version from 0 to {latest}, or write a new one."
+    )
+
+
+def _no_table(location: str) -> TableNotFound:
+    path = Path(location)
+    if is_remote(location):
+        return TableNotFound(f"{shown(location)} is not a Delta table. Ingest one there, or pass another path.")
+    if path.is_file():
+        return TableNotFound(f"{shown(location)} is a file, not a Delta table. Pass the table's folder.")
+    if path.is_dir():
+        return TableNotFound(
+            f"{shown(location)} is a folder but not a Delta table (it has no _delta_log with a commit). "
+            "Pass a table's folder, or ingest one."
+        )
+    there = sorted(log.parent.name for log in path.parent.glob("*/_delta_log"))
+    beside = f"{shown(str(path.parent))} has the tables: {', '.join(there)}" if there else "no table is beside it"
+    return TableNotFound(f"There is no table at {shown(location)}; {beside}. Pass another name, or ingest one.")
+
+
+def _measure(table: DeltaTable) -> tuple[int, str]:
+    """Return rows and a digest of a version that another program wrote, from the names of its files."""
+    import pyarrow as pa
+
+    files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    counted = all(file.get("num_records") is not None for file in files)
+    rows = sum(file["num_records"] for file in files) if counted else table.count()
+    names = sorted(f"{file['path']} {file['size_bytes']}" for file in files)
+    return rows, hashlib.sha256("\n".join([table.schema().to_json(), *names]).encode()).hexdigest()[:32]
+
+
+def _logged(location: str, latest: int) -> list[int]:
+    from pyarrow.fs import FileSelector
+
+    with storage_errors(location):
+        files = filesystem(location).get_file_info(FileSelector("_delta_log"))
+    found = [int(name[1]) for file in files if (name := LOG_FILE.fullmatch(file.base_name))]
+    return sorted((version for version in found if version <= latest), reverse=True)
+
+
+def _history_row(version: int, info: Mapping[str, Any]) -> dict[str, Any]:
+    milliseconds = int(info.get("timestamp", 0))
+    row: dict[str, Any] = {
+        "version": version,
+        "timestamp": milliseconds,
+        "time": _iso(milliseconds),
+        "operation": info.get("operation", ""),
+    }
+    if "dlpipe.rows" in info:
+        row |= {"rows": int(info["dlpipe.rows"]), "digest": info["dlpipe.digest"]}
+    for name in ("key", "sources", "settings"):
+        if f"dlpipe.{name}" in info:
+            row[name] = json.loads(info[f"dlpipe.{name}"])
+    return row
+
+
+def _version_of_time(location: str, milliseconds: float) -> int:
+    rows = history(location)
+    at = [row["version"] for row in rows if row["timestamp"] <= milliseconds]
+    if at:
+        return max(at)
+    first = rows[-1]
+    raise TableVersionNotFound(
+        f"{shown(location)} has no version at {_iso(milliseconds)}; its first, {first['version']}, was made at "
+        f"{first['time']}. Pass that time or a later one."
+    )
+
+
+def _as_time(given: datetime | str) -> float:
+    """Return milliseconds since the epoch, to the end of the millisecond that ``history`` shows."""
+    try:
+        time = datetime.fromisoformat(given) if isinstance(given, str) else given
+    except ValueError:
+        raise SettingError(
+            f"{given!r} is not a time. Pass ISO 8601, such as 2026-01-31 or 2026-01-31T12:00:00+00:00."
+        ) from None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000 + 0.5
+
+
+def _iso(milliseconds: float) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,135 @@
+"""ASHA, the searcher and the progress lines, as classes of Ray Tune."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import optuna
+from ray.tune import Callback
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+
+from dlpipe.training import EpochScore, TrainingSettings
+from dlpipe.tuning import METRIC, Choices, Space, Trial, TuningSettings
+
+
+def searcher(
+    space: Space, settings: TuningSettings, training: TrainingSettings, at_once: int
+) -> ConcurrencyLimiter:
+    """Return Optuna's sampler, asked for a batch at a time; the first trial is the settings as they stand."""
+    sampler = {"optuna": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}[settings.searcher]
+    as_set = {name: getattr(training, name) for name in space}
+    search = OptunaSearch(
+        {name: _distribution(spec) for name, spec in space.items()},
+        metric=METRIC,
+        mode="max",
+        sampler=sampler(seed=settings.seed),
+        points_to_evaluate=[as_set] if all(as_set[name] in spec for name, spec in space.items()) else None,
+    )
+    return ConcurrencyLimiter(search, max_concurrent=at_once, batch=True)
+
+
+def _distribution(spec: Any) -> optuna.distributions.BaseDistribution:
+    if isinstance(spec, Choices):
+        return optuna.distributions.CategoricalDistribution(spec.choices)
+    if isinstance(spec.low, int) and isinstance(spec.high, int):
+        return optuna.distributions.IntDistribution(spec.low, spec.high, log=spec.log)
+    return optuna.distributions.FloatDistribution(spec.low, spec.high, log=spec.log)
+
+
+class BatchedASHA(FIFOScheduler):
+    """Asynchronous successive halving (Li et al., MLSys 2020) whose decisions do not depend on timing.
+
+    At a rung, a trial is compared with the trials of earlier batches alone. Those have all ended when its own
+    batch starts, so which of two trials that run side by side reports first changes nothing.
+    """
+
+    def __init__(self, at_once: int, settings: TuningSettings) -> None:
+        super().__init__()
+        self._at_once, self._keep = at_once, 1 / settings.reduction
+        self._rungs: dict[int, dict[int, float]] = {
+            rung: {} for rung in _rungs(settings.grace_epochs, settings.reduction, settings.epochs)
+        }
+        self._batches: dict[str, int] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Give the trial its batch."""
+        self._batches[trial.trial_id] = len(self._batches) // self._at_once
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Stop a trial that is not among the best of the earlier batches at this rung."""
+        rung = self._rungs.get(result["epoch"])
+        if rung is None:
+            return TrialScheduler.CONTINUE
+        batch, score = self._batches[trial.trial_id], result[METRIC]
+        number = list(self._batches).index(trial.trial_id)
+        earlier = [other for at, other in rung.items() if at // self._at_once < batch]
+        rung[number] = score
+        low = bool(earlier) and score < np.percentile(earlier, 100 * (1 - self._keep))
+        return TrialScheduler.STOP if low else TrialScheduler.CONTINUE
+
+
+def _rungs(first: int, reduction: int, last: int) -> list[int]:
+    rungs = []
+    while first < last:
+        rungs.append(first)
+        first *= reduction
+    return rungs
+
+
+class TrialLines(Callback):
+    """Collects what the trials report and says a line for each that ends."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._order: list[Any] = []
+        self._scores: dict[str, list[EpochScore]] = defaultdict(list)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Remember the order in which trials were made."""
+        self._order = list(trials)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        """Keep the epoch's scores."""
+        names = [field.name for field in fields(EpochScore)]
+        self._scores[trial.trial_id].append(EpochScore(**{name: result[name] for name in names}))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Say how the trial went."""
+        self._ended(trials, trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Say why the trial failed."""
+        self._ended(trials, trial)
+
+    def trials(self) -> list[Trial]:
+        """Return all trials in the order in which they were made."""
+        return [self._trial(at, trial) for at, trial in enumerate(self._order)]
+
+    def _ended(self, trials: list[Any], trial: Any) -> None:
+        self._order = list(trials)
+        made = self._trial(trials.index(trial), trial)
+        values = ", ".join(f"{name} {_short(value)}" for name, value in made.values.items())
+        outcome = made.error or f"{METRIC} {made.score:.3f} in {len(made.scores)} epochs"
+        self._say(f"trial {made.number + 1}: {values}: {outcome}")
+
+    def _trial(self, number: int, trial: Any) -> Trial:
+        scores = tuple(self._scores.get(trial.trial_id, ()))
+        return Trial(number, dict(trial.config), scores, _error_line(trial))
+
+
+def _error_line(trial: Any) -> str | None:
+    error = trial.get_error()
+    if error is None:
+        return None
+    last = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+    return f"failed: {last}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)

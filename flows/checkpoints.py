@@ -1,0 +1,71 @@
+"""Training checkpoints in Metaflow's datastore, found again by a retry and by ``resume``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from metaflow import Checkpoint, Run, current, namespace
+from metaflow.exception import MetaflowNotFound
+
+
+class TaskCheckpoints:
+    """The checkpoints of the current task (its step carries ``@checkpoint``).
+
+    A retry finds those of its earlier attempts. A resumed run finds those of the same step in the run that it
+    resumes, or in the one before that; never those of an unrelated run, as metaflow-checkpoint's own policy
+    ``eager`` would.
+    """
+
+    def latest(self) -> Path | None:
+        """Return a folder with the newest checkpoint, or ``None``."""
+        if current.checkpoint.is_loaded:
+            return Path(current.checkpoint.directory)
+        for run in origins(current.flow_name, current.origin_run_id):
+            if found := newest_checkpoint(run, current.step_name):
+                folder = tempfile.mkdtemp(prefix="dlpipe-resumed-")
+                current.checkpoint.load(found, folder)
+                return Path(folder)
+        return None
+
+    def save(self, folder: Path) -> None:
+        """Copy the files in ``folder`` into the datastore."""
+        current.checkpoint.save(str(folder), name="training")
+
+
+def origins(flow: str, run_id: str | None) -> Iterator[Run]:
+    """Yield the run that is resumed, then the one which that had resumed, and so on."""
+    namespace(None)
+    while run_id:
+        try:
+            run = Run(f"{flow}/{run_id}")
+        except MetaflowNotFound:
+            return
+        yield run
+        run_id = _origin_of(run)
+
+
+def newest_checkpoint(run: Run, step: str) -> dict[str, Any] | None:
+    """Return the newest checkpoint of the step's task in ``run``; ``None`` if it did not get that far."""
+    try:
+        task = run[step].task
+    except KeyError:
+        return None
+    found = [one for attempt in range(8) for one in _of_attempt(task, attempt)]
+    return max(found, key=lambda one: one["created_on"], default=None)
+
+
+def _of_attempt(task: Any, attempt: int) -> list[dict[str, Any]]:
+    try:
+        return list(Checkpoint().list(task=task.pathspec, attempt=attempt, name="training"))
+    except Exception:  # an attempt that never was, or that was killed before its first checkpoint
+        return []
+
+
+def _origin_of(run: Run) -> str | None:
+    for step in run:
+        for task in step:
+            return task.metadata_dict.get("origin-run-id")
+    return None

@@ -1,0 +1,237 @@
+"""Text with labels in; a registered, scored and explained model out."""
+
+from pathlib import Path
+
+from checkpoints import TaskCheckpoints
+from clear_errors import clear_errors
+from metaflow import Config, FlowSpec, Parameter, card, checkpoint, current, retry, step
+from train_settings import OPTIONS, parse_toml, read_flow_settings
+
+
+@clear_errors
+class TrainFlow(FlowSpec):
+    """Train a text classifier and take it through its whole life.
+
+    1. start      ingest labelled text into a pinned version of a Delta table
+    2. tune       search for the best settings with Ray Tune
+    3. train      fine-tune the backbone with lightning-flash, going on from a checkpoint if killed
+    4. evaluate   score it on the test split, beside a TF-IDF baseline
+    5. register   register the version as challenger; the gate decides whether it becomes champion
+    6. predict    score the whole table version into a predictions table
+    7. explain    attribute predictions to words with SHAP
+    8. end        print where everything is
+    """
+
+    settings = Config(
+        "settings",
+        default=str(Path(__file__).with_name("train_flow.toml")),
+        parser=parse_toml,
+        help="TOML file with the settings that options override.",
+    )
+    data = Parameter("data", type=str, default=None, help="CSV, JSON Lines, Parquet or Delta table, split here.")
+    train_data = Parameter("train-data", type=str, default=None, help="Source of the train split.")
+    valid_data = Parameter("valid-data", type=str, default=None, help="Source of the valid split.")
+    test_data = Parameter("test-data", type=str, default=None, help="Source of the test split.")
+    dataset = Parameter("dataset", type=str, default=None, help="Public data set to download, such as imdb.")
+    text_column = Parameter("text-column", type=str, default=None, help="Column with the text.")
+    label_column = Parameter("label-column", type=str, default=None, help="Column with the label.")
+    table = Parameter("table", type=str, default=None, help="Name of the Delta table.")
+    model = Parameter("model", type=str, default=None, help="Name in the model registry.")
+    trials = Parameter("trials", type=int, default=None, help="Settings to try; 0 skips tuning.")
+    backbone = Parameter("backbone", type=str, default=None, help="Folder or Hugging Face id.")
+    strategy = Parameter("strategy", type=str, default=None, help="freeze, no_freeze, freeze_unfreeze, ...")
+    epochs = Parameter("epochs", type=int, default=None, help="Epochs of the training.")
+    batch_size = Parameter("batch-size", type=int, default=None, help="Rows of a batch.")
+    learning_rate = Parameter("learning-rate", type=float, default=None, help="The highest learning rate.")
+    max_length = Parameter("max-length", type=int, default=None, help="Tokens of a text that are read.")
+    seed = Parameter("seed", type=int, default=None, help="Seed of everything that is drawn.")
+
+    @card(type="blank")
+    @step
+    def start(self):
+        """Check settings, backbone and MLflow, then ingest: one atomic commit, or none if nothing changed."""
+        from cards import show_data
+
+        from dlpipe.tables import ingest
+        from dlpipe.task import find_backbone
+        from dlpipe.tracking import open_store
+
+        chosen = self.chosen()
+        open_store()
+        find_backbone(chosen.training.backbone, allow_download=chosen.training.allow_download)
+        self.ingest = ingest(self.sources(), chosen.data.table, settings=chosen.data)
+        self.data_version = self.ingest.table
+        show_data(self.ingest)
+        print(
+            f"{self.data_version}: {dict(self.ingest.split_rows)}, {sum(self.ingest.bad_rows.values())} bad rows"
+        )
+        self.next(self.tune)
+
+    @card(type="blank")
+    @step
+    def tune(self):
+        """Try settings from the search space; the best ones feed the training."""
+        from cards import show_trials
+
+        from dlpipe.tuning import tune
+
+        chosen = self.chosen()
+        self.tuned = tune(self.data_version, space=chosen.space, settings=chosen.tuning, training=chosen.training)
+        self.training = self.tuned.apply(chosen.training)
+        show_trials(self.tuned)
+        self.next(self.train)
+
+    @retry(times=1, minutes_between_retries=0)
+    @checkpoint
+    @card(type="blank", refresh_interval=2)
+    @step
+    def train(self):
+        """Fine-tune on the train split; the best epoch on the valid split is the model."""
+        from cards import LearningCurves
+
+        from dlpipe.training import fit
+
+        fitted = fit(
+            self.data_version,
+            settings=self.training,
+            checkpoints=TaskCheckpoints(),
+            on_epoch=LearningCurves().add,
+        )
+        self.text_model, self.epoch_scores, self.best_epoch = fitted.model, fitted.epochs, fitted.best_epoch
+        print(f"weights {fitted.model.digest}, epoch {fitted.best_epoch}")
+        self.next(self.evaluate)
+
+    @card(type="blank")
+    @step
+    def evaluate(self):
+        """Score model and baseline on the test split, with bootstrap intervals."""
+        from cards import show_evaluation
+
+        from dlpipe.evaluation import evaluate_baseline, evaluate_model
+        from dlpipe.task import open_predictor
+
+        predictor = open_predictor(self.text_model)
+        self.evaluation = evaluate_model(predictor, self.data_version, seed=self.training.seed)
+        self.baseline = evaluate_baseline(self.data_version, labels=predictor.labels, seed=self.training.seed)
+        show_evaluation(self.evaluation, self.baseline)
+        print(f"model    {self.evaluation.line()}\nbaseline {self.baseline.line()}")
+        self.next(self.register)
+
+    @step
+    def register(self):
+        """Register the version as challenger and let the gate decide about the champion."""
+        from dlpipe.evaluation import judge
+        from dlpipe.registry import log_and_register, promote
+
+        chosen = self.chosen()
+        registered = log_and_register(
+            self.text_model,
+            name=chosen.registry.model,
+            experiment=current.flow_name,
+            run_name=current.pathspec,
+            example=[mistake.text for mistake in self.evaluation.mistakes[:2]],
+            params=vars(self.training),
+            metrics={f"test_{name}": value for name, value in self.evaluation.metrics.items()},
+            tags=self.lineage(),
+        )
+        champion = self.champion(registered)
+        self.verdict = judge(self.evaluation, baseline=self.baseline, champion=champion, thresholds=chosen.gate)
+        self.promotion = promote(registered, verdict_passed=self.verdict.passed)
+        self.model_version = self.promotion.version
+        print(f"{self.model_version.uri}: {self.verdict.reason}\n{self.promotion}")
+        self.next(self.predict)
+
+    @step
+    def predict(self):
+        """Score every row of the table version in one commit; nothing is added if that was done before."""
+        from dlpipe.inference import load_predictor, score
+
+        predictor = load_predictor(self.model_version.uri)
+        self.predictions = score(
+            predictor, self.data_version, model=self.model_version, target=self.beside("predictions"), split=None
+        )
+        print(f"{self.predictions.table}: {self.predictions.new_rows} new of {self.predictions.rows} rows")
+        self.next(self.explain)
+
+    @card(type="blank")
+    @step
+    def explain(self):
+        """Explain a sample of test rows and the worst mistakes, word by word."""
+        from cards import show_explanations
+
+        from dlpipe.explain import explain_table
+        from dlpipe.task import open_predictor
+
+        self.explanations, self.explained = explain_table(
+            open_predictor(self.text_model),
+            self.data_version,
+            mistakes=[(mistake.row_id, mistake.text) for mistake in self.evaluation.mistakes],
+            target=self.beside("explanations"),
+            key={"model": self.model_version.uri, "run": current.run_id},
+            settings=self.chosen().explanation,
+        )
+        show_explanations(self.explanations)
+        print(f"{self.explained}: words of {len(self.explanations.rows)} rows")
+        self.next(self.end)
+
+    @step
+    def end(self):
+        """Say where everything is."""
+        self.summary = f"""
+data         {self.data_version}, {self.data_version.rows:,} rows
+model        {self.evaluation.line()}, {self.evaluation.line("macro_f1")}
+baseline     {self.baseline.line()}, {self.baseline.line("macro_f1")}
+registered   {self.model_version.uri} ({", ".join(self.model_version.aliases)})
+weights      {self.text_model.digest}
+gate         {self.verdict.reason}; {self.promotion}
+predictions  {self.predictions.table}, {self.predictions.new_rows:,} new rows
+explanations {self.explained}
+cards        python flows/train_flow.py card view {current.run_id}/evaluate (or start, tune, train, explain)
+portal       dlpipe ui"""
+        print(self.summary)
+
+    def chosen(self):
+        """Return the settings with the options in place."""
+        names = [name for section in OPTIONS.values() for name in section]
+        return read_flow_settings(self.settings.to_dict(), {name: getattr(self, name) for name in names})
+
+    def sources(self):
+        """Return where the rows come from, downloaded first if a public data set is asked for."""
+        if self.dataset:
+            from dlpipe.datasets import fetch_dataset
+
+            folder = Path("data/downloads")
+            return fetch_dataset(self.dataset, catalogue=Path(__file__).with_name("datasets.toml"), folder=folder)
+        return self.chosen().sources(
+            data=self.data, train=self.train_data, valid=self.valid_data, test=self.test_data
+        )
+
+    def champion(self, candidate):
+        """Return the current champion's evaluation on the same test rows; ``None`` if there is no other."""
+        from dlpipe.evaluation import evaluate_model
+        from dlpipe.inference import load_predictor
+        from dlpipe.registry import champion
+
+        current_one = champion(candidate.name)
+        if current_one is None or current_one.version == candidate.version:
+            return None
+        return evaluate_model(load_predictor(current_one.uri), self.data_version, seed=self.training.seed)
+
+    def beside(self, kind):
+        """Return the name of the table of this kind that belongs to the data table."""
+        return f"{self.data_version.path}_{kind}"
+
+    def lineage(self):
+        """Return what a model version has to name: run, data, weights' seed."""
+        return {
+            "metaflow.pathspec": current.pathspec,
+            "metaflow.run": f"{current.flow_name}/{current.run_id}",
+            "delta.table": self.data_version.path,
+            "delta.version": str(self.data_version.version),
+            "delta.digest": self.data_version.digest,
+            "seed": str(self.training.seed),
+        }
+
+
+if __name__ == "__main__":
+    TrainFlow()

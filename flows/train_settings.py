@@ -1,0 +1,101 @@
+"""The settings of the train flow: a TOML file, overridden by the options of the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import MinLen
+from clear_errors import ExpectedFailure
+
+from dlpipe.evaluation import Thresholds
+from dlpipe.explain import ExplainSettings
+from dlpipe.settings import check_name, read_settings
+from dlpipe.tables import Sources, TableSettings
+from dlpipe.training import TrainingSettings
+from dlpipe.tuning import Space, TuningSettings, read_space
+
+SECTIONS = ["data", "training", "tuning", "search_space", "gate", "explanation", "registry"]
+OPTIONS = {
+    "data": ["table", "text_column", "label_column"],
+    "training": ["backbone", "strategy", "epochs", "batch_size", "learning_rate", "max_length", "seed"],
+    "tuning": ["trials"],
+    "registry": ["model"],
+}
+"""The settings that the command line can override, by section."""
+
+
+@dataclass(frozen=True)
+class DataSettings(TableSettings):
+    """The section ``[data]``: where rows come from, besides how they become a table."""
+
+    data: str = ""
+    table: Annotated[str, MinLen(1)] = "reviews"
+
+
+@dataclass(frozen=True)
+class RegistrySettings:
+    """The section ``[registry]``."""
+
+    model: Annotated[str, MinLen(1)] = "reviews"
+
+
+@dataclass(frozen=True)
+class TrainFlowSettings:
+    """Every section, checked."""
+
+    data: DataSettings
+    training: TrainingSettings
+    tuning: TuningSettings
+    space: Space
+    gate: Thresholds
+    explanation: ExplainSettings
+    registry: RegistrySettings
+
+    def sources(self, *, data: str | None, train: str | None, valid: str | None, test: str | None) -> Sources:
+        """Return the sources of the options; the settings' ``data`` where no option names one."""
+        if not any((data, train, valid, test)):
+            return Sources(data=self.data.data)
+        return Sources(data=data or (), train=train or (), valid=valid or (), test=test or ())
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the sections of a settings file; a mistake in it is one line that says where."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ExpectedFailure(f"the settings file is not valid TOML: {error}.") from None
+
+
+def read_flow_settings(config: Mapping[str, Any], options: Mapping[str, Any]) -> TrainFlowSettings:
+    """Return the settings of ``config`` with every option that is not ``None`` in place.
+
+    Raises
+    ------
+    SettingError
+        When a section or a setting is misspelt, or a value is refused.
+    """
+    for section in config:
+        check_name(section, SECTIONS, what="section", where="the settings file")
+
+    def section(name: str) -> tuple[dict[str, Any], str]:
+        given = {option: options[option] for option in OPTIONS.get(name, []) if options.get(option) is not None}
+        where = " and ".join([f"[{name}]", *(f"--{option.replace('_', '-')}" for option in given)])
+        return {**config.get(name, {}), **given}, where
+
+    def read(cls: Any, name: str) -> Any:
+        values, where = section(name)
+        return read_settings(cls, values, where=where)
+
+    training = read(TrainingSettings, "training")
+    return TrainFlowSettings(
+        data=read(DataSettings, "data"),
+        training=training,
+        tuning=read(TuningSettings, "tuning"),
+        space=read_space(config.get("search_space", {}), where="[search_space]"),
+        gate=read(Thresholds, "gate"),
+        explanation=read(ExplainSettings, "explanation"),
+        registry=read(RegistrySettings, "registry"),
+    )

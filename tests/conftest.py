@@ -1,0 +1,91 @@
+"""A backbone small enough to train in a second, and tables to train it on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import pytest
+
+from dlpipe.tables import Sources, TableSettings, TableVersion, ingest
+from dlpipe.task import TextModel
+from dlpipe.training import TrainingSettings, fit
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+GOOD, BAD = ["good", "great", "lovely", "superb", "funny"], ["bad", "awful", "dull", "poor", "boring"]
+THINGS = ["film", "plot", "cast", "score", "ending", "room", "soup", "phone", "story", "acting"]
+FRAMES = ["the {t} was {w}", "a {w} {t} indeed", "what a {w} {t}", "i found the {t} {w}", "{w} {t} and all"]
+
+
+def reviews() -> list[tuple[str, str]]:
+    """250 different short texts with their labels."""
+    return [
+        (frame.format(t=thing, w=word), label)
+        for words, label in ((GOOD, "positive"), (BAD, "negative"))
+        for word in words
+        for thing in THINGS
+        for frame in FRAMES[: 3 if label == "positive" else 2]
+    ]
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]], header: str = "review,sentiment") -> Path:
+    """Write quoted rows under ``header`` and return the path."""
+    lines = [header, *(f'"{text}","{label}"' for text, label in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer BERT of width 32 that knows the words of ``reviews``."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("backbone")
+    words = sorted({word for text, _ in reviews() for word in text.split()})
+    vocab = {word: at for at, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(
+        folder
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocab),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_table(tmp_path_factory: pytest.TempPathFactory) -> TableVersion:
+    """``reviews`` as a Delta table with the three splits."""
+    folder = tmp_path_factory.mktemp("tables")
+    source = write_csv(folder / "reviews.csv", reviews())
+    return ingest(Sources(data=str(source)), str(folder / "reviews"), settings=TableSettings()).table
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(tiny_backbone: Path) -> TrainingSettings:
+    """Three quick epochs that learn ``reviews``."""
+    return TrainingSettings(backbone=str(tiny_backbone), epochs=3, learning_rate=5e-3, batch_size=16, threads=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> TextModel:
+    """A trained classifier of a few kilobytes."""
+    return fit(tiny_table, settings=tiny_settings, say=None).model

@@ -1,0 +1,213 @@
+"""The `dlpipe` command, as a person and a program would use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+from click.testing import CliRunner
+from stores import new_store, untouched_environment
+
+from dlpipe.cli import main
+from dlpipe.inference import predictions
+from dlpipe.registry import log_and_register, promote
+from dlpipe.task import open_predictor
+from dlpipe.tracking import open_store
+
+COMMANDS = sorted(main.commands)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A project folder with its store, as the working directory."""
+    before = os.getcwd()
+    with untouched_environment():
+        folder = tmp_path_factory.mktemp("project")
+        os.chdir(folder)
+        os.environ.pop("DLPIPE_TABLES", None)
+        yield new_store(folder)
+    os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def champion(store, tiny_model):
+    version = log_and_register(
+        tiny_model,
+        name="reviews",
+        experiment="train",
+        run_name="register",
+        example=["the film was good"],
+        params={},
+        metrics={"test_accuracy": 0.9},
+        tags={"delta.table": "data/tables/reviews", "delta.version": "0"},
+    )
+    return promote(version, verdict_passed=True).version
+
+
+def dlpipe(*words: str, given: str | None = None):
+    return CliRunner().invoke(main, list(words), input=given)
+
+
+def said(*words: str) -> str:
+    """Return what a command that fails as expected says: one line on stderr, exit code 1."""
+    result = dlpipe(*words)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_help_names_every_command_and_comes_at_once():
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "dlpipe.cli", "--help"], capture_output=True, text=True
+    )
+    assert time.monotonic() - started < 3  # 0.1 s on a quiet machine
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"mlflow", "torch", "pandas", "pyarrow", "deltalake", "numpy"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example(command):
+    shown = dlpipe(command, "--help").output
+    assert f"  dlpipe {command}" in shown.partition("Example")[2]
+
+
+def test_misspelt_command_is_corrected():
+    result = dlpipe("modles")
+    assert result.exit_code != 0
+    assert "models" in result.stderr
+
+
+def test_models_lists_versions_with_aliases_and_accuracy(champion):
+    lines = dlpipe("models").stdout.splitlines()
+    assert lines[0].split() == ["model", "version", "aliases", "accuracy", "table", "weights", "uri"]
+    expected = f"reviews  1        challenger, champion  0.900     reviews@v0  {champion.digest[:12]}"
+    assert lines[1].startswith(expected)
+
+
+def test_models_speak_json(champion):
+    (row,) = json.loads(dlpipe("models", "--json").stdout)
+    assert (row["uri"], row["aliases"], row["accuracy"]) == (champion.uri, ["challenger", "champion"], 0.9)
+
+
+def test_predict_takes_arguments_and_standard_input(champion, tiny_model):
+    texts = ["the film was good", "awful plot and all"]
+    expected = predictions(open_predictor(tiny_model), texts).to_dict("records")
+    for result in (
+        dlpipe("predict", "--model", "models:/reviews@champion", "--json", *texts),
+        dlpipe("predict", "--model", "reviews", "--json", given="\n".join([texts[0], "", texts[1]])),
+    ):
+        rows = json.loads(result.stdout)
+        assert [row["text"] for row in rows] == texts
+        assert [row["label"] for row in rows] == [row["label"] for row in expected]
+        assert rows[0]["probability"] == pytest.approx(expected[0]["probability"], abs=1e-5)
+    assert dlpipe("predict", "--model", "reviews", texts[0]).stdout.splitlines()[0].startswith("text ")
+
+
+def test_predict_without_a_text_or_with_an_unknown_model_is_one_line(champion):
+    assert "No text to predict" in said("predict", "--model", "reviews")
+    assert "there are reviews" in said("predict", "--model", "models:/review@champion", "x")
+    assert "has no version 9; it has 1" in said("predict", "--model", "reviews/9", "x")
+
+
+def test_tables_lists_latest_versions_and_a_history(store, tiny_table, monkeypatch):
+    monkeypatch.setenv("DLPIPE_TABLES", tiny_table.path.rpartition("/")[0])
+    rows = json.loads(dlpipe("tables", "--json").stdout)
+    (row,) = [row for row in rows if row["table"] == "reviews"]
+    assert (row["version"], row["rows"]) == (tiny_table.version, tiny_table.rows)
+    (commit,) = json.loads(dlpipe("tables", "reviews", "--json").stdout)
+    assert (commit["version"], commit["rows"]) == (0, tiny_table.rows)
+    assert "nowhere" in said("tables", "nowhere")
+
+
+def test_nothing_yet_says_what_to_do(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = dlpipe("tables")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "run flows/train_flow.py" in result.stderr
+
+
+def test_dead_server_is_one_line(monkeypatch, store):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert "does not answer" in said("models")
+    assert "does not answer" in said("ui")
+
+
+def test_taken_port_is_refused(store):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert f"Port {port} is taken" in said("ui", "--port", port)
+
+
+@pytest.fixture(scope="module")
+def portal(champion):
+    """A running ``dlpipe ui``: the process and its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dlpipe.cli", "ui"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    yield process, process.stdout.readline().strip()
+    if process.poll() is None:
+        process.kill()
+
+
+def test_portal_serves_the_project_and_registers_over_http(portal, champion, tiny_model, monkeypatch):
+    _, address = portal
+    assert requests.get(f"{address}/health", timeout=5).text == "OK"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    again = log_and_register(
+        tiny_model,
+        name="over-http",
+        experiment="http",
+        run_name="register",
+        example=["the film was good"],
+        params={"epochs": 3},
+        metrics={"test_accuracy": 0.8},
+        tags={},
+    )
+    assert (again.version, again.digest) == (1, champion.digest)
+    assert open_store().client().get_run(again.run_id).info.status == "FINISHED"
+    assert json.loads(dlpipe("predict", "--model", "over-http@challenger", "good film", "--json").stdout)
+    assert dlpipe("ui").stdout.strip() == address
+
+
+def test_ctrl_c_closes_the_portal_and_every_process_of_it(portal):
+    process, address = portal
+    group = children(process.pid)
+    assert group
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert not [pid for pid in group if alive(pid)]
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{address}/health", timeout=2)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes below ``pid``, from /proc."""
+    parents = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as stat:
+                parents[int(name)] = int(stat.read().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found = [child for child, parent in parents.items() if parent == pid]
+    return found + [below for child in found for below in children(child)]
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,492 @@
+"""Delta tables by operation: write, read, versions, history, time travel, keys, storage that fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+from disks import tiny_disk
+
+from dlpipe.errors import (
+    SchemaMismatch,
+    SettingError,
+    StorageFull,
+    StorageUnavailable,
+    TableNotFound,
+    TableVersionNotFound,
+)
+from dlpipe.tables import (
+    find_commit,
+    history,
+    locate,
+    read_table,
+    stream_table,
+    table_at,
+    tables_root,
+    write_table,
+)
+from dlpipe.tables._write import TABLE_CONFIGURATION
+
+
+def reviews(*texts: str, label: str = "positive") -> pa.Table:
+    return pa.table({"text": list(texts), "label": [label] * len(texts)})
+
+
+def numbered(start: int, stop: int) -> pa.Table:
+    return pa.table({"n": pa.array(range(start, stop), pa.int64())})
+
+
+# --- write and read
+
+
+def test_old_version_reads_back_unchanged_after_overwrite(tmp_path):
+    path = tmp_path / "reviews"
+    v0 = write_table(path, reviews("good", "bad"))
+    v1 = write_table(path, reviews("other"), mode="overwrite")
+    assert read_table(v0)["text"].to_pylist() == ["good", "bad"]
+    assert read_table(v1)["text"].to_pylist() == ["other"]
+    assert (v0.rows, v1.rows) == (2, 1)
+
+
+def test_append_adds_rows_and_keeps_their_order(tmp_path):
+    for start in range(0, 50, 5):
+        version = write_table(tmp_path / "t", numbered(start, start + 5))
+    assert (version.version, version.rows) == (9, 50)
+    assert read_table(version)["n"].to_pylist() == list(range(50))
+
+
+def test_rows_of_many_batches_and_files_come_back_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr("dlpipe.tables._write.FILE_BYTES", 20_000)
+    rows = numbered(0, 60_000)
+    version = write_table(tmp_path / "t", pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches(700)))
+    assert len(list((tmp_path / "t").glob("*.parquet"))) > 3
+    assert read_table(version)["n"].to_pylist() == list(range(60_000))
+    streamed = [n for batch in stream_table(version, batch_rows=999) for n in batch["n"].to_pylist()]
+    assert streamed == list(range(60_000))
+
+
+def test_digest_depends_on_content_and_order_only(tmp_path):
+    rows = numbered(0, 30_000)
+    whole = write_table(tmp_path / "a", rows)
+    cut = write_table(tmp_path / "b", pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches(123)))
+    turned = write_table(tmp_path / "c", rows.take(list(range(29_999, -1, -1))))
+    assert whole.digest == cut.digest != turned.digest
+    assert len(whole.digest) <= 36
+
+
+def test_nested_and_null_values_survive_and_count_in_the_digest(tmp_path):
+    rows = pa.table({"label": ["a", None], "p": pa.array([[0.25, 0.75], None], pa.list_(pa.float32()))})
+    other = rows.set_column(1, "p", pa.array([[0.25, 0.75], []], pa.list_(pa.float32())))
+    version = write_table(tmp_path / "a", rows)
+    assert read_table(version).to_pylist() == rows.to_pylist()
+    assert write_table(tmp_path / "b", other).digest != version.digest
+
+
+def test_only_asked_columns_and_split_are_read(tmp_path):
+    rows = pa.table({"text": ["a", "b", "c"], "label": ["x", "y", "x"], "split": ["train", "test", "train"]})
+    version = write_table(tmp_path / "t", rows)
+    read = read_table(version, split="train", columns=["label", "text"])
+    assert read.to_pydict() == {"label": ["x", "x"], "text": ["a", "c"]}
+    assert read_table(version, split="valid").num_rows == 0
+
+
+def test_unknown_column_or_split_says_which_there_are(tmp_path):
+    version = write_table(tmp_path / "t", pa.table({"text": ["a"], "split": ["train"]}))
+    with pytest.raises(SchemaMismatch, match="'t@v0' has no column 'label'; its columns are: text, split"):
+        read_table(version, columns=["label"])
+    with pytest.raises(SettingError, match="did you mean 'train'"):
+        stream_table(version, split="trian")
+
+
+def test_stream_gives_even_batches(tmp_path):
+    version = write_table(tmp_path / "t", numbered(0, 10_000))
+    assert [batch.num_rows for batch in stream_table(version, batch_rows=4000)] == [4000, 4000, 2000]
+
+
+def test_empty_table_has_a_schema_and_no_batches(tmp_path):
+    version = write_table(tmp_path / "t", numbered(0, 0))
+    assert read_table(version).schema.names == ["n"]
+    assert list(stream_table(version)) == []
+    assert write_table(tmp_path / "t", numbered(0, 2)).rows == 2
+
+
+def test_append_with_other_columns_is_refused_and_writes_nothing(tmp_path):
+    write_table(tmp_path / "t", reviews("good"))
+    before = sorted(os.listdir(tmp_path / "t"))
+    with pytest.raises(
+        SchemaMismatch, match=r"has the columns text \(string\), label.*; the rows have n \(int64\)"
+    ):
+        write_table(tmp_path / "t", numbered(0, 1))
+    assert sorted(os.listdir(tmp_path / "t")) == before
+    assert write_table(tmp_path / "t", numbered(0, 1), mode="overwrite").version == 1
+
+
+def test_rows_that_fail_half_way_leave_no_version_and_no_file(tmp_path):
+    write_table(tmp_path / "t", numbered(0, 1))
+
+    def failing():
+        yield from numbered(0, 20_000).to_batches(5000)
+        raise ZeroDivisionError("model failed")
+
+    reader = pa.RecordBatchReader.from_batches(numbered(0, 1).schema, failing())
+    with pytest.raises(ZeroDivisionError):
+        write_table(tmp_path / "t", reader)
+    assert table_at(tmp_path / "t").version == 0
+    assert len(list((tmp_path / "t").glob("*.parquet"))) == 1
+
+
+@pytest.mark.parametrize("name", ["with space", "ünïcode", "a#b?c", "a+b,c=d"])
+def test_any_name_works_for_a_table(tmp_path, name):
+    version = write_table(tmp_path / name, numbered(0, 3), key={"a": "b"})
+    assert (version.name, read_table(version).num_rows, len(history(version.path))) == (name, 3, 1)
+    assert find_commit(tmp_path / name, {"a": "b"}) == version
+
+
+def test_percent_sign_in_a_path_is_refused(tmp_path):
+    with pytest.raises(SettingError, match="cannot hold '%'"):
+        write_table(tmp_path / "50%20", numbered(0, 1))
+
+
+def test_relative_names_live_under_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DLPIPE_TABLES", raising=False)
+    assert tables_root() == str(tmp_path / "data/tables")
+    assert locate("./here") == str(tmp_path / "here")
+    monkeypatch.setenv("DLPIPE_TABLES", str(tmp_path / "elsewhere"))
+    version = write_table("reviews", reviews("good"))
+    assert version.path == str(tmp_path / "elsewhere/reviews")
+    assert str(table_at("reviews")) == "reviews@v0"
+
+
+# --- versions
+
+
+def test_missing_version_says_which_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_table("./data/reviews", reviews("good"))
+    with pytest.raises(TableVersionNotFound) as caught:
+        table_at("./data/reviews", version=9)
+    assert str(caught.value) == (
+        "'data/reviews' has no version 9; its latest is 0. Pass a version from 0 to 0, or write a new one."
+    )
+    with pytest.raises(LookupError, match="has no version -1"):
+        table_at("./data/reviews", version=-1)
+
+
+def test_missing_table_says_which_tables_are_beside_it(tmp_path):
+    write_table(tmp_path / "reviews", reviews("good"))
+    with pytest.raises(TableNotFound, match=r"There is no table at '.*/review'; '.*' has the tables: reviews"):
+        table_at(tmp_path / "review")
+    assert not (tmp_path / "review").exists()
+
+
+def test_file_or_plain_folder_is_not_a_table(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(TableNotFound, match="is a file, not a Delta table"):
+        table_at(tmp_path / "notes.txt")
+    with pytest.raises(TableNotFound, match="is a folder but not a Delta table"):
+        table_at(tmp_path / "folder")
+
+
+def test_nothing_is_written_into_a_folder_of_something_else(tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"jpg")
+    with pytest.raises(SchemaMismatch, match="exists and is not a Delta table"):
+        write_table(tmp_path, reviews("good"))
+    assert os.listdir(tmp_path) == ["holiday.jpg"]
+
+
+def test_broken_log_is_one_clear_line(tmp_path):
+    write_table(tmp_path / "t", reviews("good"))
+    (tmp_path / "t/_delta_log/00000000000000000000.json").write_text("{rubbish")
+    with pytest.raises(TableNotFound, match="cannot be opened as a Delta table") as caught:
+        table_at(tmp_path / "t")
+    assert "\n" not in str(caught.value)
+
+
+def test_time_travel_finds_what_was_the_latest_then(tmp_path):
+    path = tmp_path / "t"
+    made = []
+    for n in range(3):
+        made.append(write_table(path, numbered(n, n + 1)))
+        time.sleep(0.02)
+    for version in made:
+        assert table_at(path, timestamp=datetime.fromtimestamp(version.timestamp / 1000, UTC)) == version
+    shown = history(path)[1]["time"]
+    assert table_at(path, timestamp=shown) == made[1]
+    assert table_at(path, timestamp=datetime.now(UTC) + timedelta(days=1)) == made[2]
+
+
+def test_time_before_the_first_version_says_when_that_was(tmp_path):
+    write_table(tmp_path / "t", numbered(0, 1))
+    with pytest.raises(TableVersionNotFound, match=r"no version at 2020-01-01T00:00:00.000\+00:00; its first, 0"):
+        table_at(tmp_path / "t", timestamp="2020-01-01")
+    with pytest.raises(SettingError, match="'yesterday' is not a time"):
+        table_at(tmp_path / "t", timestamp="yesterday")
+    with pytest.raises(SettingError, match="Pass one of them"):
+        table_at(tmp_path / "t", version=0, timestamp="2020-01-01")
+
+
+def test_history_is_latest_first_and_carries_keys(tmp_path):
+    write_table(tmp_path / "t", numbered(0, 4), key={"model": "m/1"})
+    write_table(tmp_path / "t", numbered(4, 6))
+    rows = history(tmp_path / "t")
+    assert [(row["version"], row["rows"], row.get("key")) for row in rows] == [
+        (1, 6, None),
+        (0, 4, {"model": "m/1"}),
+    ]
+
+
+def test_table_of_another_writer_has_rows_and_a_digest(tmp_path):
+    from deltalake import write_deltalake
+
+    rows = pa.table({"text": ["a", "b", "c"], "label": ["x", "y", "x"]})
+    write_deltalake(str(tmp_path / "t"), rows, partition_by=["label"])
+    version = table_at(tmp_path / "t")
+    assert version.rows == 3
+    assert len(version.digest) == 32
+    assert version == table_at(tmp_path / "t")
+    assert read_table(version, columns=["text", "label"]).to_pydict() == {
+        "text": ["a", "c", "b"],
+        "label": ["x", "x", "y"],
+    }
+    with pytest.raises(SchemaMismatch, match="is partitioned"):
+        write_table(tmp_path / "t", rows)
+
+
+def test_nothing_expires_from_a_table(tmp_path):
+    from deltalake import DeltaTable
+
+    write_table(tmp_path / "t", numbered(0, 1))
+    settings = DeltaTable(str(tmp_path / "t")).metadata().configuration
+    assert settings["delta.enableExpiredLogCleanup"] == "false"
+
+
+# --- keys
+
+
+def test_same_key_is_written_once(tmp_path):
+    key = {"model": "models:/m/1", "table": "reviews@v0"}
+    first = write_table(tmp_path / "p", numbered(0, 3), key=key)
+    again = write_table(tmp_path / "p", numbered(0, 3), key=dict(reversed(key.items())))
+    assert again == first
+    assert find_commit(tmp_path / "p", key) == first
+    assert find_commit(tmp_path / "p", {"model": "models:/m/2"}) is None
+    assert find_commit(tmp_path / "nowhere", key) is None
+
+
+def test_key_is_found_cheaply_after_many_commits(tmp_path, monkeypatch):
+    monkeypatch.setitem(TABLE_CONFIGURATION, "delta.checkpointInterval", "10")
+    first = write_table(tmp_path / "p", numbered(0, 1), key={"n": "first"})
+    for n in range(35):
+        write_table(tmp_path / "p", numbered(n, n + 1), key={"n": str(n)})
+    assert list((tmp_path / "p/_delta_log").glob("*.checkpoint.parquet"))
+    started = time.perf_counter()
+    assert find_commit(tmp_path / "p", {"n": "first"}) == first
+    assert find_commit(tmp_path / "p", {"n": "20"}).version == 21
+    assert time.perf_counter() - started < 2
+
+
+def test_two_writers_with_one_key_make_one_commit(tmp_path):
+    write_table(tmp_path / "p", numbered(0, 1))
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(lambda _: write_table(tmp_path / "p", numbered(0, 9), key={"a": "b"}), range(6)))
+    assert len(set(made)) == 1
+    assert table_at(tmp_path / "p").rows == 10
+    assert len(list((tmp_path / "p").glob("*.parquet"))) == 2
+
+
+def test_concurrent_appends_all_arrive_with_exact_counts(tmp_path):
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(lambda n: write_table(tmp_path / "p", numbered(n, n + 1)), range(18)))
+    assert sorted(version.version for version in made) == list(range(18))
+    assert all(version.rows == version.version + 1 for version in made)
+    assert sorted(read_table(table_at(tmp_path / "p"))["n"].to_pylist()) == list(range(18))
+
+
+def test_failure_after_the_commit_does_not_lose_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(TABLE_CONFIGURATION, "delta.checkpointInterval", "5")
+    path = tmp_path / "t"
+    for n in range(4):
+        write_table(path, numbered(n, n + 1))
+    # the fifth commit makes a checkpoint, which cannot be written over a folder
+    (path / "_delta_log/00000000000000000004.checkpoint.parquet").mkdir()
+    version = write_table(path, numbered(4, 5))
+    assert (version.version, version.rows) == (4, 5)
+    shutil.rmtree(path / "_delta_log/00000000000000000004.checkpoint.parquet")
+    assert read_table(version)["n"].to_pylist() == [0, 1, 2, 3, 4]
+
+
+# --- memory, killed writers, full disks
+
+
+def child(code: str, *arguments: object, **options) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], text=True, **options)
+
+
+def random_texts(rows: int) -> pa.RecordBatchReader:
+    schema = pa.schema([("text", pa.string())])
+    texts = ([os.urandom(500).hex() for _ in range(2000)] for _ in range(rows // 2000))
+    return pa.RecordBatchReader.from_batches(schema, (pa.record_batch({"text": part}) for part in texts))
+
+
+def test_streaming_does_not_grow_with_the_table(tmp_path):
+    code = """if True:
+        import resource, sys
+        from dlpipe.tables import stream_table, table_at
+        rows = 0
+        for batch in stream_table(table_at(sys.argv[1]), columns=["text"], batch_rows=2048):
+            rows += batch.num_rows
+        print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        """
+    peaks = {}
+    for rows in (8_000, 80_000):
+        version = write_table(tmp_path / str(rows), random_texts(rows))
+        done = child(code, version.path, stdout=subprocess.PIPE).communicate()[0].split()
+        assert int(done[0]) == rows
+        peaks[rows] = int(done[1])
+    # the larger table holds 72 MB more text
+    assert peaks[80_000] - peaks[8_000] < 45, peaks
+
+
+def test_writer_killed_at_any_moment_leaves_whole_versions_only(tmp_path):
+    code = """if True:
+        import sys, pyarrow as pa
+        from dlpipe.tables import write_table
+        print("ready", flush=True)
+        while True:
+            write_table(sys.argv[1], pa.table({"n": list(range(1000))}))
+        """
+    for pause in (0.0, 0.03, 0.3):
+        writer = child(code, tmp_path / "t", stdout=subprocess.PIPE)
+        writer.stdout.readline()
+        time.sleep(pause)
+        writer.kill()
+        writer.wait()
+    version = write_table(tmp_path / "t", pa.table({"n": list(range(1000))}))
+    assert version.rows == 1000 * (version.version + 1) == read_table(version).num_rows
+
+
+def test_full_disk_says_so_and_leaves_no_new_version(tmp_path):
+    with tiny_disk(tmp_path / "disk") as disk:
+        write_table(disk / "t", reviews("good"))
+        before = sorted(os.listdir(disk / "t"))
+        texts = [os.urandom(100).hex() for _ in range(20_000)]
+        with pytest.raises(StorageFull, match=r"No space is left on the device of '.*/disk/t'; nothing was"):
+            write_table(disk / "t", reviews(*texts))
+        assert sorted(os.listdir(disk / "t")) == before
+        assert read_table(table_at(disk / "t"))["text"].to_pylist() == ["good"]
+
+
+def test_disk_that_fills_at_the_log_leaves_no_new_version(tmp_path):
+    with tiny_disk(tmp_path / "disk") as disk:
+        write_table(disk / "t", reviews("good"))
+        with (disk / "filler").open("wb") as filler:
+            # room for the data file (1 page), not for the commit behind it
+            filler.truncate(0)
+            free = shutil.disk_usage(disk).free
+            filler.write(b"x" * (free - 4096))
+        with pytest.raises(StorageFull):
+            write_table(disk / "t", reviews("bad"))
+        (disk / "filler").unlink()
+        assert table_at(disk / "t").version == 0
+        assert len(list((disk / "t").glob("*.parquet"))) == 1
+
+
+# --- S3
+
+
+MOTO = """if True:
+    import sys, threading
+    from moto.server import ThreadedMotoServer
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    print("port", server.get_host_and_port()[1], flush=True)
+    threading.Event().wait()
+    """
+
+
+@pytest.fixture(scope="module")
+def s3_port():
+    pytest.importorskip("moto")
+    # in a process of its own: delta-rs holds the GIL while it writes, a server in this one could not answer
+    server = child(MOTO, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    port = next(line.split()[1] for line in server.stdout if line.startswith("port"))
+    yield port
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture
+def bucket(s3_port, monkeypatch):
+    import boto3
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="tables")
+    return "s3://tables"
+
+
+def test_tables_live_in_s3(bucket, monkeypatch):
+    monkeypatch.setenv("DLPIPE_TABLES", bucket)
+    v0 = write_table("reviews", reviews("good", "bad"), key={"a": "b"})
+    v1 = write_table("reviews", reviews("other"), mode="overwrite")
+    assert v0.path == "s3://tables/reviews"
+    assert read_table(v0)["text"].to_pylist() == ["good", "bad"]
+    assert [batch.num_rows for batch in stream_table(v1)] == [1]
+    assert find_commit("reviews", {"a": "b"}) == v0
+    assert table_at("reviews", timestamp=history("reviews")[1]["time"]) == v0
+    with pytest.raises(TableVersionNotFound, match="'s3://tables/reviews' has no version 9"):
+        table_at("reviews", version=9)
+    with pytest.raises(TableNotFound, match="'s3://tables/none' is not a Delta table"):
+        table_at("none")
+
+
+def test_concurrent_appends_in_s3_lose_nothing(bucket):
+    code = """if True:
+        import sys, pyarrow as pa
+        from dlpipe.tables import write_table
+        for n in range(3):
+            write_table("s3://tables/many", pa.table({"n": [int(sys.argv[1]) * 3 + n]}))
+        """
+    writers = [child(code, number) for number in range(2)]
+    assert [writer.wait(50) for writer in writers] == [0, 0]
+    version = table_at("s3://tables/many")
+    assert (version.version, version.rows) == (5, 6)
+    assert sorted(read_table(version)["n"].to_pylist()) == list(range(6))
+
+
+def test_s3_that_does_not_answer_says_so_in_time(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    started = time.perf_counter()
+    with pytest.raises(StorageUnavailable, match="The storage of 's3://tables/reviews' does not answer") as caught:
+        table_at("s3://tables/reviews")
+    assert time.perf_counter() - started < 15
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_bucket_says_so(bucket):
+    with pytest.raises(StorageUnavailable, match="404 Not Found"):
+        write_table("s3://no-such-bucket/t", reviews("good"))
+
+
+def test_commit_carries_json_that_other_tools_can_read(tmp_path):
+    write_table(tmp_path / "t", numbered(0, 1), key={"model": "m"})
+    log = (tmp_path / "t/_delta_log/00000000000000000000.json").read_text().splitlines()
+    info = next(json.loads(line)["commitInfo"] for line in log if "commitInfo" in line)
+    assert json.loads(info["dlpipe.key"]) == {"model": "m"}

@@ -1,0 +1,84 @@
+"""The task room: backbones, batches, the model as files, the predictor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlpipe.errors import BackboneNotFound, ModelNotFound
+from dlpipe.task import DEFAULT_BACKBONE, TextModel, find_backbone, open_predictor
+from dlpipe.task.batches import TextEncoder, bucketed_batches, sorted_batches
+from dlpipe.task.model import TOKENIZER
+
+
+def test_default_backbone_is_there_without_a_network() -> None:
+    backbone = find_backbone()
+    assert (backbone.folder / "config.json").is_file()
+    assert len(backbone.digest) == 64
+
+
+def test_unknown_backbone_names_the_one_that_ships() -> None:
+    with pytest.raises(BackboneNotFound, match=f"'no/such-model' is neither a folder nor .*{DEFAULT_BACKBONE}"):
+        find_backbone("no/such-model")
+
+
+def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BackboneNotFound, match=r"model\.safetensors"):
+        find_backbone(str(tmp_path))
+
+
+def test_bucketed_batches_hold_every_row_once_and_differ_by_epoch() -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 1000)
+    first, again, second = (bucketed_batches(lengths, 32, seed=1, epoch=epoch) for epoch in (0, 0, 1))
+    assert sorted(np.concatenate(first).tolist()) == list(range(1000))
+    assert [b.tolist() for b in first] == [b.tolist() for b in again]
+    assert [b.tolist() for b in first] != [b.tolist() for b in second]
+
+
+def test_bucketed_batches_are_little_padding() -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 3200)
+    padded = sum(len(rows) * lengths[rows].max() for rows in bucketed_batches(lengths, 32, seed=0, epoch=0))
+    assert padded < 1.05 * lengths.sum()
+
+
+def test_sorted_batches_stay_within_the_tokens() -> None:
+    lengths = np.array([500, 3, 4, 300, 5, 2])
+    batches = [rows.tolist() for rows in sorted_batches(lengths, tokens=600)]
+    assert sorted(row for rows in batches for row in rows) == [0, 1, 2, 3, 4, 5]
+    assert all(len(rows) == 1 or len(rows) * lengths[rows[0]] <= 600 for rows in batches)
+
+
+def test_model_survives_a_folder(tiny_model: TextModel, tmp_path: Path) -> None:
+    loaded = TextModel.load(tiny_model.save(tmp_path / "model"))
+    assert loaded.digest == tiny_model.digest
+    assert loaded.labels == ("negative", "positive")
+
+
+def test_folder_that_lacks_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"lacks model\.safetensors"):
+        TextModel.load(tmp_path)
+
+
+def test_probabilities_keep_the_order_of_rows_and_do_not_depend_on_the_batch(tiny_model: TextModel) -> None:
+    predictor = open_predictor(tiny_model, threads=1)
+    texts = ["the film was good", "what a bad soup indeed and all i found", "good", "", "😀 unheard of"] * 60
+    together = predictor.predict_proba(texts)
+    alone = np.concatenate([predictor.predict_proba([text]) for text in texts[:5]])
+    np.testing.assert_allclose(together[:5], alone, atol=1e-6)
+    np.testing.assert_allclose(together.sum(1), 1, atol=1e-6)
+    assert together.shape == (300, 2)
+    assert together.dtype == np.float32
+
+
+def test_the_model_says_how_much_of_a_text_it_reads(tiny_model: TextModel) -> None:
+    predictor = open_predictor(tiny_model, threads=1)
+    assert predictor.seen_characters("the film was good") == len("the film was good")
+    encode = TextEncoder(tiny_model.files[TOKENIZER].decode(), max_length=4)
+    assert encode.seen_characters("the film was good") == len("the film")
+
+
+def test_no_texts_give_no_probabilities(tiny_model: TextModel) -> None:
+    assert open_predictor(tiny_model, threads=1).predict_proba([]).shape == (0, 2)
