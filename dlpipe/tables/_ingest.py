@@ -152,26 +152,32 @@ class _Quarantine:
         ]
 
 
-def _check_rows(rows: Sequence[Row]) -> tuple[list[tuple[Row, str]], list[tuple[Row, str]]]:
-    """Return the good rows, each with its normalised text, and the bad ones, each with the reason."""
+def _check_rows(rows: Sequence[Row]) -> tuple[list[tuple[Row, bytes]], list[tuple[Row, str]]]:
+    """Return the good rows, each with its normalised text's digest, and the bad ones, each with the reason."""
     reasons = [_reason(row) for row in rows]
-    texts = ["" if reason else normalise(row.text or "") for row, reason in zip(rows, reasons, strict=True)]
-    labels: dict[str, set[str]] = {}
-    for row, reason, text in zip(rows, reasons, texts, strict=True):
+    digests = [b"" if reason else _digest(row.text or "") for row, reason in zip(rows, reasons, strict=True)]
+    labels: dict[bytes, set[str]] = {}
+    for row, reason, digest in zip(rows, reasons, digests, strict=True):
         if not reason:
-            labels.setdefault(text, set()).add((row.label or "").strip())
-    good: list[tuple[Row, str]] = []
+            labels.setdefault(digest, set()).add((row.label or "").strip())
+    good: list[tuple[Row, bytes]] = []
     bad: list[tuple[Row, str]] = []
-    for row, reason, text in zip(rows, reasons, texts, strict=True):
-        reason = reason or (CONFLICT if len(labels[text]) > 1 else "")
-        (bad if reason else good).append((row, reason or text))
+    for row, reason, digest in zip(rows, reasons, digests, strict=True):
+        if reason or len(labels[digest]) > 1:
+            bad.append((row, reason or CONFLICT))
+        else:
+            good.append((row, digest))
     return good, bad
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(normalise(text).encode()).digest()
 
 
 def _reason(row: Row) -> str:
     if not (_decodes(row.text) and _decodes(row.label)):
         return UNDECODABLE
-    if not row.text or not normalise(row.text):
+    if not row.text or not row.text.strip():
         return EMPTY_TEXT
     return "" if row.label and row.label.strip() else MISSING_LABEL
 
@@ -206,14 +212,14 @@ def _reasons(bad: Sequence[tuple[Row, str]]) -> dict[str, int]:
     return dict(Counter(reason for _, reason in bad).most_common())
 
 
-def _place(good: Sequence[tuple[Row, str]], given: set[str], settings: TableSettings) -> list[_Placed]:
+def _place(good: Sequence[tuple[Row, bytes]], given: set[str], settings: TableSettings) -> list[_Placed]:
     """Return the rows with their splits: the source's own, or by the hash of the normalised text."""
-    placed = []
-    for row, text in good:
-        digest = hashlib.sha256(text.encode()).digest()
-        split = _split_of(row.source.split, digest, given, settings)
-        placed.append(_Placed(row.text or "", (row.label or "").strip(), split, digest))
-    return placed
+    return [
+        _Placed(
+            row.text or "", (row.label or "").strip(), _split_of(row.source.split, digest, given, settings), digest
+        )
+        for row, digest in good
+    ]
 
 
 def _split_of(source_split: str, digest: bytes, given: set[str], settings: TableSettings) -> str:

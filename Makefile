@@ -1,0 +1,42 @@
+# Set-up happens by itself: every target installs into .venv first, against constraints.txt.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: help install train test lint bench ui clean
+
+help:
+	@echo "make train   install, then run flows/train_flow.py on the sample that ships"
+	@echo "make test    install, then run the tests"
+	@echo "make lint    ruff, mypy and import-linter"
+	@echo "make bench   run the benchmarks of tests/bench and print their tables"
+	@echo "make ui      open the MLflow portal on loopback"
+	@echo "make clean   remove .venv and caches; data, runs and models stay"
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+install: .venv/installed
+
+train: install
+	$(BIN)/python flows/train_flow.py run
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python tests/bench/training.py
+
+ui: install
+	$(BIN)/dlpipe ui
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

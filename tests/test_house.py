@@ -1,0 +1,69 @@
+"""The plan of the house holds: layers, light imports, no phoning home."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def test_rooms_keep_to_their_layers() -> None:
+    result = lint_imports(ROOT)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("room", "line", "contract"),
+    [
+        ("tables/_read.py", "import dlpipe.task", "Rooms know only the rooms below them"),
+        ("evaluation/gate.py", "def f(): import dlpipe.training", "Using a model never knows how it was trained"),
+        ("training/settings.py", "import mlflow", "MLflow is named in tracking, registry, inference and cli"),
+        ("cli.py", "import metaflow", "No room names Metaflow"),
+        ("task/network.py", "import flash", "Flash and Lightning are named in task.classifier"),
+    ],
+)
+def test_breaking_a_layer_rule_on_purpose_fails(room: str, line: str, contract: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "dlpipe", tmp_path / "dlpipe", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "dlpipe" / room).open("a") as file:
+        file.write(f"\n{line}\n")
+    result = lint_imports(tmp_path)
+    assert result.returncode == 1
+    assert f"{contract} BROKEN" in result.stdout
+
+
+def test_importing_dlpipe_is_light() -> None:
+    program = "import sys; before = set(sys.modules); import dlpipe; print(len(set(sys.modules) - before))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(result.stdout) <= 3
+
+
+@pytest.mark.parametrize(
+    "room",
+    ["tables", "task", "training", "tuning", "evaluation", "explain", "registry", "inference", "tracking", "cli"],
+)
+def test_importing_a_room_imports_nothing_heavy(room: str) -> None:
+    heavy = ["torch", "flash", "pytorch_lightning", "transformers", "ray", "shap", "mlflow", "pandas", "sklearn"]
+    program = f"import sys, dlpipe.{room}; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_no_machine_path_or_registry_is_committed() -> None:
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    forbidden = ("/" + "work/", "/" + "root/", "index" + "-url", "find" + "-links")
+    for name in files:
+        text = (ROOT / name).read_text(encoding="utf-8", errors="ignore")
+        assert not [word for word in forbidden if word in text], name
