@@ -200,8 +200,8 @@ portal       dlpipe ui"""
         if self.dataset:
             from dlpipe.datasets import fetch_dataset
 
-            folder = Path("data/downloads")
-            return fetch_dataset(self.dataset, catalogue=Path(__file__).with_name("datasets.toml"), folder=folder)
+            catalogue = Path(__file__).with_name("datasets.toml")
+            return fetch_dataset(self.dataset, catalogue=catalogue, folder=Path("data/downloads"))
         return self.chosen().sources(
             data=self.data, train=self.train_data, valid=self.valid_data, test=self.test_data
         )

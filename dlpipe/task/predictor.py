@@ -73,16 +73,23 @@ def open_predictor(
     device : str, optional
         Such as ``"cpu"`` or ``"cuda:1"``; by default a GPU where there is one.
     """
-    use_threads(threads)
+    use_machine(threads)
     if not isinstance(model, TextModel):
         model = TextModel.load(Path(model))
     return Predictor(model, device=device)
 
 
-def use_threads(threads: int | None = None) -> int:
-    """Set torch's threads to ``threads`` (default: the cores this process may use) and return the number."""
+def use_machine(threads: int | None = None) -> int:
+    """Make this process use the machine well, and return its number of torch threads.
+
+    Parameters
+    ----------
+    threads : int, optional
+        By default the cores that this process may use.
+    """
     import torch
 
+    _keep_freed_memory()
     count = threads or usable_cores()
     torch.set_num_threads(count)
     return count
@@ -92,3 +99,16 @@ def usable_cores() -> int:
     """Return how many cores this process may run on."""
     affinity: Any = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory of freed tensors; giving it back each time costs a fifth of a training step."""
+    import ctypes
+
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:  # not glibc
+        return
+    libc.mallopt(mmap_threshold, 1 << 30)
+    libc.mallopt(trim_threshold, (1 << 31) - 1)

@@ -20,7 +20,7 @@ from dlpipe.task import Backbone, find_backbone
 from dlpipe.task.batches import Encoded, TextEncoder, bucketed_batches, sorted_batches
 from dlpipe.task.classifier import TARGET, Callback, Finetuning, Trainer, text_classifier
 from dlpipe.task.network import text_model, tokenizer_json
-from dlpipe.task.predictor import BATCH_TOKENS, use_threads
+from dlpipe.task.predictor import BATCH_TOKENS, use_machine
 from dlpipe.training import EpochScore, Fitted, TrainingSettings
 from dlpipe.training.checkpoints import Checkpoints
 
@@ -48,7 +48,7 @@ def run(
 ) -> Fitted:
     """Train, keep the best epoch's weights and return them with the history."""
     _quiet()
-    use_threads(settings.threads or None)
+    use_machine(settings.threads or None)
     torch.manual_seed(settings.seed)
     backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
     tokenizer = tokenizer_json(backbone.folder)
