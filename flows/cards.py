@@ -8,7 +8,7 @@ from typing import Any
 from metaflow import current
 from metaflow.cards import Image, Markdown, Table, VegaChart
 
-from dlpipe.evaluation import Evaluation, calibration_figure, confusion_figure
+from dlpipe.evaluation import Evaluation, Mistake, calibration_figure, confusion_figure
 from dlpipe.explain import Explanations, row_figure, words_figure
 from dlpipe.pictures import png
 from dlpipe.tables import Ingest
@@ -27,33 +27,35 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
 
 def show_data(ingest: Ingest) -> None:
     """Show splits, labels, text lengths, sources and quarantine."""
-    labels, counts, sources = ingest.labels, ingest.profile["labels"], ingest.profile["sources"]
+    profile = ingest.profile
+    news = "a new version." if ingest.new_version else "the same content as before: no new version."
     _add(
         Markdown(f"# Data: {ingest.table}"),
-        Markdown(
-            f"{ingest.table.rows:,} rows, digest `{ingest.table.digest}`, "
-            + ("a new version." if ingest.new_version else "the same content as before: no new version.")
-        ),
-        _table(
-            ["split", "rows", *labels],
-            (
-                [split, rows, *(counts[split].get(label, 0) for label in labels)]
-                for split, rows in ingest.split_rows.items()
-            ),
-        ),
+        Markdown(f"{ingest.table.rows:,} rows, digest `{ingest.table.digest}`, {news}"),
+        _table(["split", "rows", *ingest.labels], _split_rows(ingest)),
+        Markdown("## Length of the texts"),
+        _table(["", *profile["words"]], [[name, *profile[name].values()] for name in ("words", "characters")]),
         Markdown("## Sources"),
         _table(
-            ["file", "bytes", "SHA-256"],
-            ([s["name"], s["size"], s["sha256"][:16]] for s in sources),
+            ["file", "bytes", "SHA-256"], ([s["name"], s["size"], s["sha256"][:16]] for s in profile["sources"])
         ),
         Markdown("## Quarantine"),
-        Markdown(
-            f"{sum(ingest.bad_rows.values())} rows set aside"
-            + (f" in `{ingest.quarantine}`" if ingest.quarantine else "")
-            + f"; {ingest.leaked_rows} rows dropped that also stand in a later split."
-        ),
-        _table(["reason", "rows"], ingest.bad_rows.items()),
+        Markdown(_set_aside(ingest)),
     )
+    if ingest.bad_rows:
+        _add(_table(["reason", "rows"], ingest.bad_rows.items()))
+
+
+def _split_rows(ingest: Ingest) -> Iterable[Sequence[Any]]:
+    for split, rows in ingest.split_rows.items():
+        counts = ingest.profile["labels"][split]
+        yield [split, rows, *(counts.get(label, 0) for label in ingest.labels)]
+
+
+def _set_aside(ingest: Ingest) -> str:
+    where = f" in `{ingest.quarantine}`" if ingest.quarantine else ""
+    bad = sum(ingest.bad_rows.values())
+    return f"{bad} rows set aside{where}; {ingest.leaked_rows} rows dropped that also stand in a later split."
 
 
 class LearningCurves:
@@ -87,7 +89,7 @@ def _curves(epochs: Sequence[EpochScore]) -> dict[str, Any]:
         "width": 460,
         "height": 280,
         "encoding": {
-            "x": {"field": "epoch", "type": "ordinal"},
+            "x": {"field": "epoch", "type": "ordinal", "axis": {"labelAngle": 0}},
             "y": {"field": "value", "title": None, **axis},
             "color": {"field": "name", "type": "nominal", "title": None},
         },
@@ -97,20 +99,23 @@ def _curves(epochs: Sequence[EpochScore]) -> dict[str, Any]:
 def show_trials(tuned: Tuned) -> None:
     """Show what was tried, the best first."""
     names = list(tuned.trials[0].values) if tuned.trials else []
-    ranked = sorted(tuned.trials, key=lambda trial: (-trial.score, trial.number))
+    best = ", ".join(f"{name} {_short(value)}" for name, value in tuned.best.items())
     _add(
         Markdown("# Trials"),
-        Markdown(
-            "No search: the settings are used as they stand." if not ranked else f"Best: `{dict(tuned.best)}`"
-        ),
-        _table(
-            ["trial", *names, "val_f1", "epochs", "note"],
-            (
-                [t.number + 1, *(t.values[n] for n in names), f"{t.score:.4f}", len(t.scores), t.error or ""]
-                for t in ranked
-            ),
-        ),
+        Markdown(f"Best: {best}" if best else "No search: the settings are used as they stand."),
     )
+    if names:
+        _add(_table(["trial", *names, "val_f1", "epochs", "note"], _trial_rows(tuned, names)))
+
+
+def _trial_rows(tuned: Tuned, names: Sequence[str]) -> Iterable[Sequence[Any]]:
+    for trial in sorted(tuned.trials, key=lambda trial: (-trial.score, trial.number)):
+        values = [_short(trial.values[name]) for name in names]
+        yield [trial.number + 1, *values, f"{trial.score:.4f}", len(trial.scores), trial.error or ""]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def show_evaluation(evaluation: Evaluation, baseline: Evaluation) -> None:
@@ -136,8 +141,12 @@ def _interval(evaluation: Evaluation, name: str) -> str:
     return f"{evaluation.metrics[name]:.3f} ({low:.3f} to {high:.3f})"
 
 
-def show_explanations(explanations: Explanations) -> None:
+def show_explanations(explanations: Explanations, mistakes: Sequence[Mistake]) -> None:
     """Show the words that matter most, then each text with its words coloured."""
+    truth = {mistake.row_id: mistake.label for mistake in mistakes}
     _add(Markdown("# Explanations"), Image(png(words_figure(explanations)), "Words that matter most"))
     for row in explanations.rows:
-        _add(Image(png(row_figure(row)), row.row_id))
+        caption = (
+            f"a mistake: the label is {truth[row.row_id]}" if row.row_id in truth else "drawn from the test split"
+        )
+        _add(Image(png(row_figure(row)), caption))

@@ -7,6 +7,8 @@ from clear_errors import clear_errors
 from metaflow import Config, FlowSpec, Parameter, card, checkpoint, current, retry, step
 from train_settings import OPTIONS, parse_toml, read_flow_settings
 
+CATALOGUE = Path(__file__).with_name("datasets.toml")
+
 
 @clear_errors
 class TrainFlow(FlowSpec):
@@ -82,7 +84,7 @@ class TrainFlow(FlowSpec):
         self.next(self.train)
 
     @retry(times=1, minutes_between_retries=0)
-    @checkpoint
+    @checkpoint(show_card=False)
     @card(type="blank", refresh_interval=2)
     @step
     def train(self):
@@ -170,7 +172,7 @@ class TrainFlow(FlowSpec):
             key={"model": self.model_version.uri, "run": current.run_id},
             settings=self.chosen().explanation,
         )
-        show_explanations(self.explanations)
+        show_explanations(self.explanations, self.evaluation.mistakes)
         print(f"{self.explained}: words of {len(self.explanations.rows)} rows")
         self.next(self.end)
 
@@ -191,20 +193,25 @@ portal       dlpipe ui"""
         print(self.summary)
 
     def chosen(self):
-        """Return the settings with the options in place."""
+        """Return the settings with the options in place; a public data set brings its column names."""
         names = [name for section in OPTIONS.values() for name in section]
-        return read_flow_settings(self.settings.to_dict(), {name: getattr(self, name) for name in names})
+        options = {name: getattr(self, name) for name in names}
+        if self.dataset:
+            from dlpipe.datasets import find_dataset
+
+            known = find_dataset(self.dataset, catalogue=CATALOGUE)
+            options["text_column"] = self.text_column or known.text_column
+            options["label_column"] = self.label_column or known.label_column
+        return read_flow_settings(self.settings.to_dict(), options)
 
     def sources(self):
         """Return where the rows come from, downloaded first if a public data set is asked for."""
         if self.dataset:
             from dlpipe.datasets import fetch_dataset
 
-            catalogue = Path(__file__).with_name("datasets.toml")
-            return fetch_dataset(self.dataset, catalogue=catalogue, folder=Path("data/downloads"))
-        return self.chosen().sources(
-            data=self.data, train=self.train_data, valid=self.valid_data, test=self.test_data
-        )
+            return fetch_dataset(self.dataset, catalogue=CATALOGUE, folder=Path("data/downloads"))
+        files = {"data": self.data, "train": self.train_data, "valid": self.valid_data, "test": self.test_data}
+        return self.chosen().sources(**files)
 
     def champion(self, candidate):
         """Return the current champion's evaluation on the same test rows; ``None`` if there is no other."""

@@ -24,7 +24,10 @@ __all__ = ["Checkpoints", "EpochScore", "Fitted", "FolderCheckpoints", "Training
 
 @dataclass(frozen=True)
 class EpochScore:
-    """What an epoch gave. ``epoch`` counts from 1; losses are mean cross-entropies in nats."""
+    """What an epoch gave.
+
+    ``epoch`` counts from 1; losses are mean cross-entropies in nats; ``seconds`` leave out the validation.
+    """
 
     epoch: int
     train_loss: float

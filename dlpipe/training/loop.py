@@ -169,6 +169,10 @@ class Progress(Callback):  # type: ignore[misc]
             self._said = now
             self._say(self._step_line(trainer.current_epoch, at + 1, now - self._started))
 
+    def on_validation_start(self, trainer: Any, task: Any) -> None:
+        """Stop the clock: ``seconds`` of an epoch are those of training."""
+        self._seconds = time.monotonic() - self._started
+
     def on_train_epoch_end(self, trainer: Any, task: Any) -> None:
         """Write the epoch down; keep its weights if they are the best; leave a checkpoint."""
         score = self._score(trainer)
@@ -198,13 +202,12 @@ class Progress(Callback):  # type: ignore[misc]
             self._checkpoints.save(folder)
 
     def _score(self, trainer: Any) -> EpochScore:
-        seconds = time.monotonic() - self._started
         val = {name: float(trainer.callback_metrics[name]) for name in ("val_loss", "val_accuracy", "val_f1")}
         return EpochScore(
             epoch=trainer.current_epoch + 1,
             train_loss=float(torch.stack(self._losses).mean()),
-            seconds=seconds,
-            rows_per_second=self._batches.rows / seconds,
+            seconds=self._seconds,
+            rows_per_second=self._batches.rows / self._seconds,
             **val,
         )
 

@@ -174,7 +174,8 @@ def _run_trials(
             say=None,
         )
 
-    ray.init(num_cpus=at_once, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    # without "local", a cluster that somebody else runs on this machine would be joined
+    ray.init("local", num_cpus=at_once, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         with tempfile.TemporaryDirectory(prefix="dlpipe-trials-") as folder:
             tuner = ray_tune.Tuner(
@@ -206,7 +207,9 @@ def _quiet_ray() -> None:
         RAY_USAGE_STATS_ENABLED="0",
         RAY_AIR_NEW_OUTPUT="0",
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+        RAY_CHDIR_TO_TRIAL_DIR="0",  # a backbone's folder may be relative
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
+        TUNE_PRINT_ALL_TRIAL_ERRORS="0",  # TrialLines says a line
     )
     import logging
 

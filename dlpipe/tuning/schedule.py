@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,9 @@ class TrialLines(Callback):
         self._order = list(trials)
         made = self._trial(trials.index(trial), trial)
         values = ", ".join(f"{name} {_short(value)}" for name, value in made.values.items())
-        outcome = made.error or f"{METRIC} {made.score:.3f} in {len(made.scores)} epochs"
+        outcome = (
+            f"failed: {made.error}" if made.error else f"{METRIC} {made.score:.3f} in {len(made.scores)} epochs"
+        )
         self._say(f"trial {made.number + 1}: {values}: {outcome}")
 
     def _trial(self, number: int, trial: Any) -> Trial:
@@ -124,11 +127,12 @@ class TrialLines(Callback):
 
 
 def _error_line(trial: Any) -> str | None:
-    error = trial.get_error()
-    if error is None:
+    # Ray's own copy: the one in storage, which trial.get_error reads, comes later
+    file = trial.error_file and Path(trial.error_file)
+    if not file or not file.exists():
         return None
-    last = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-    return f"failed: {last}"
+    last = file.read_text().strip().splitlines()[-1]
+    return last.removeprefix("dlpipe.errors.")
 
 
 def _short(value: Any) -> str:
