@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from metaflow import Checkpoint, Run, current, namespace
 from metaflow.exception import MetaflowNotFound
+
+NAME = "training"
 
 
 class TaskCheckpoints:
@@ -25,14 +27,13 @@ class TaskCheckpoints:
             return Path(current.checkpoint.directory)
         for run in origins(current.flow_name, current.origin_run_id):
             if found := newest_checkpoint(run, current.step_name):
-                folder = tempfile.mkdtemp(prefix="dlpipe-resumed-")
-                current.checkpoint.load(found, folder)
-                return Path(folder)
+                current.checkpoint.load(found)
+                return Path(current.checkpoint.directory)
         return None
 
     def save(self, folder: Path) -> None:
         """Copy the files in ``folder`` into the datastore."""
-        current.checkpoint.save(str(folder), name="training")
+        current.checkpoint.save(str(folder), name=NAME)
 
 
 def origins(flow: str, run_id: str | None) -> Iterator[Run]:
@@ -53,15 +54,11 @@ def newest_checkpoint(run: Run, step: str) -> dict[str, Any] | None:
         task = run[step].task
     except KeyError:
         return None
-    found = [one for attempt in range(8) for one in _of_attempt(task, attempt)]
-    return max(found, key=lambda one: one["created_on"], default=None)
-
-
-def _of_attempt(task: Any, attempt: int) -> list[dict[str, Any]]:
-    try:
-        return list(Checkpoint().list(task=task.pathspec, attempt=attempt, name="training"))
-    except Exception:  # an attempt that never was, or that was killed before its first checkpoint
-        return []
+    # given the task's path instead of the task, list() of metaflow-checkpoint 0.2.14 breaks
+    attempts = (
+        Checkpoint().list(task=task, attempt=number, name=NAME) for number in range(task.current_attempt + 1)
+    )
+    return max(chain.from_iterable(attempts), key=lambda one: one["created_on"], default=None)
 
 
 def _origin_of(run: Run) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from checkpoints import TaskCheckpoints
 from clear_errors import clear_errors
 from metaflow import Config, FlowSpec, Parameter, card, checkpoint, current, retry, step
+from metaflow.metaflow_git import get_repository_info
 from train_settings import OPTIONS, parse_toml, read_flow_settings
 
 CATALOGUE = Path(__file__).with_name("datasets.toml")
@@ -99,6 +100,7 @@ class TrainFlow(FlowSpec):
             checkpoints=TaskCheckpoints(),
             on_epoch=LearningCurves().add,
         )
+        self.trained_by = {"metaflow.pathspec": current.pathspec, "metaflow.attempt": str(current.retry_count)}
         self.text_model, self.epoch_scores, self.best_epoch = fitted.model, fitted.epochs, fitted.best_epoch
         print(f"weights {fitted.model.digest}, epoch {fitted.best_epoch}")
         self.next(self.evaluate)
@@ -169,7 +171,7 @@ class TrainFlow(FlowSpec):
             self.data_version,
             mistakes=[(mistake.row_id, mistake.text) for mistake in self.evaluation.mistakes],
             target=self.beside("explanations"),
-            key={"model": self.model_version.uri, "run": current.run_id},
+            model=self.model_version.uri,
             settings=self.chosen().explanation,
         )
         show_explanations(self.explanations, self.evaluation.mistakes)
@@ -229,10 +231,12 @@ portal       dlpipe ui"""
         return f"{self.data_version.path}_{kind}"
 
     def lineage(self):
-        """Return what a model version has to name: run, data, weights' seed."""
+        """Return what a model version names: the task attempt that trained it, its code, data and seed."""
+        code = get_repository_info(Path(__file__).resolve().parent)
         return {
-            "metaflow.pathspec": current.pathspec,
-            "metaflow.run": f"{current.flow_name}/{current.run_id}",
+            **self.trained_by,
+            "git.commit": code.get("commit_sha") or "unknown",
+            "git.uncommitted": str(code.get("has_uncommitted_changes", "unknown")).lower(),
             "delta.table": self.data_version.path,
             "delta.version": str(self.data_version.version),
             "delta.digest": self.data_version.digest,

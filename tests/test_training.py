@@ -168,3 +168,14 @@ def test_a_checkpoint_is_whole_or_not_there_when_its_writer_is_killed(tmp_path: 
     latest = kept.latest()
     assert latest is not None
     assert sorted(file.name for file in latest.iterdir()) == sorted(file.name for file in source.iterdir())
+
+
+def test_a_cap_on_rows_draws_them_by_the_seed(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> None:
+    lines: list[str] = []
+    capped = replace(tiny_settings, epochs=1, max_train_rows=40)
+    first = fit(tiny_table, settings=capped, say=lines.append)
+    assert first.model.digest == fit(tiny_table, settings=capped, say=None).model.digest
+    assert (
+        first.model.digest != fit(tiny_table, settings=replace(capped, max_train_rows=41), say=None).model.digest
+    )
+    assert first.model.labels == ("negative", "positive")

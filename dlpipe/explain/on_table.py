@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dlpipe.explain.explanations import ExplainSettings, Explanations, Row, Scorer, choose_rows, explain_rows
@@ -16,18 +16,19 @@ def explain_table(
     source: TableVersion,
     *,
     mistakes: Sequence[Row] = (),
+    model: str,
     target: str,
-    key: Mapping[str, str],
     settings: ExplainSettings,
 ) -> tuple[Explanations, TableVersion]:
     """Explain a sample of the test split of ``source`` and of ``mistakes``; return that and where it is kept.
 
     Parameters
     ----------
+    model : str
+        URI of the model version that ``predictor`` holds.
     target : str
-        Path of the Delta table that the word attributions are appended to, in one commit.
-    key : mapping
-        What makes this explanation the same as an earlier one, which is then not written again.
+        Path of the Delta table that the word attributions are appended to, in one commit. The same model, table
+        version, settings and mistakes again are not written again.
     """
     from dlpipe.tables import find_commit, read_table, write_table
 
@@ -35,5 +36,11 @@ def explain_table(
     rows = list(zip(test["row_id"], test["text"], strict=True))
     chosen = choose_rows(rows, mistakes=mistakes, settings=settings)
     explanations = explain_rows(predictor, chosen, settings=settings)
+    key = {
+        "model": model,
+        "source": f"{source.path}@v{source.version}",
+        "settings": repr(settings),
+        "rows": " ".join(row_id for row_id, _ in chosen),
+    }
     kept = find_commit(target, key) or write_table(target, explanations.to_table(), mode="append", key=key)
     return explanations, kept

@@ -17,6 +17,8 @@ from dlpipe.training.checkpoints import Checkpoints, FolderCheckpoints
 from dlpipe.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from dlpipe.tables import TableVersion
 
 __all__ = ["Checkpoints", "EpochScore", "Fitted", "FolderCheckpoints", "TrainingSettings", "fit"]
@@ -94,8 +96,17 @@ def fit(
     from dlpipe.training.loop import Examples, run
 
     labels = tuple(sorted(set(splits["train"]["label"].to_pylist())))
+    splits["train"] = _drawn(splits["train"], settings)
     train, valid = (
         Examples(splits[name]["text"].to_pylist(), [labels.index(at) for at in splits[name]["label"].to_pylist()])
         for name in ("train", "valid")
     )
     return run(train, valid, labels, settings=settings, checkpoints=checkpoints, on_epoch=on_epoch, say=say)
+
+
+def _drawn(rows: pa.Table, settings: TrainingSettings) -> pa.Table:
+    if not 0 < settings.max_train_rows < rows.num_rows:
+        return rows
+    import numpy as np
+
+    return rows.take(np.random.default_rng(settings.seed).permutation(rows.num_rows)[: settings.max_train_rows])

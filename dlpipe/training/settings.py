@@ -24,6 +24,8 @@ class TrainingSettings:
     unfreeze_modules: Annotated[int, Ge(1)] = 24
     """``unfreeze_milestones``: how many of the backbone's innermost modules (about a dozen a layer) open first."""
     epochs: Annotated[int, Ge(1), Le(1000)] = 3
+    max_train_rows: Annotated[int, Ge(0)] = 0
+    """Train on so many rows, drawn by the seed; 0 takes all."""
     batch_size: Annotated[int, Ge(1), Le(4096)] = 32
     learning_rate: Annotated[float, Gt(0), Le(1)] = 1e-4
     """The highest rate of the linear warm-up and decay."""

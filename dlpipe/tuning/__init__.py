@@ -30,10 +30,12 @@ Space = dict[str, "Range | Choices"]
 class TuningSettings:
     """How to search."""
 
-    trials: Annotated[int, Ge(0), Le(10_000)] = 3
+    trials: Annotated[int, Ge(0), Le(10_000)] = 4
     """How many settings to try; 0 skips the search."""
     epochs: Annotated[int, Ge(1), Le(1000)] = 1
     """The most epochs of a trial; its learning rate decays over as many."""
+    rows: Annotated[int, Ge(0)] = 800
+    """Train rows of a trial, drawn by the training's seed; 0 takes all."""
     searcher: Literal["optuna", "random"] = "optuna"
     grace_epochs: Annotated[int, Ge(1)] = 1
     """ASHA stops no trial before this many epochs."""
@@ -142,7 +144,9 @@ def tune(
         return Tuned((), {})
     cores = usable_cores()
     at_once = min(settings.trials, max(1, cores // settings.cores_per_trial))
-    training = dataclasses.replace(training, epochs=settings.epochs, threads=max(1, cores // at_once))
+    training = dataclasses.replace(
+        training, epochs=settings.epochs, max_train_rows=settings.rows, threads=max(1, cores // at_once)
+    )
     say(f"{settings.trials} trials, {at_once} at a time with {training.threads} threads each")
     trials = _run_trials(table, space, settings, training, at_once, say)
     done = [trial for trial in trials if trial.scores]
@@ -209,6 +213,7 @@ def _quiet_ray() -> None:
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
         RAY_CHDIR_TO_TRIAL_DIR="0",  # a backbone's folder may be relative
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
+        TUNE_DISABLE_SIGINT_HANDLER="1",  # it would wait for the trials, longer than Metaflow waits for the task
         TUNE_PRINT_ALL_TRIAL_ERRORS="0",  # TrialLines says a line
     )
     import logging

@@ -134,7 +134,7 @@ def flash_epoch(options: argparse.Namespace) -> dict[str, float]:
     )
     model = TextClassifier(
         backbone=str(find_backbone().folder),
-        num_classes=2,
+        labels=data.labels,
         max_length=MAX_LENGTH,
         learning_rate=LEARNING_RATE,
     )
