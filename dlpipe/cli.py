@@ -173,7 +173,7 @@ def predict(uri: str, texts: tuple[str, ...], json_: bool) -> None:
     \b
     Examples:
       dlpipe predict --model models:/reviews@champion "I loved every minute of it."
-      dlpipe predict --model reviews/3 --json < texts.txt
+      dlpipe predict --model reviews/1 --json < texts.txt
     """
     from dlpipe.inference import load_predictor, predictions
 

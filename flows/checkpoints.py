@@ -54,6 +54,8 @@ def newest_checkpoint(run: Run, step: str) -> dict[str, Any] | None:
         task = run[step].task
     except KeyError:
         return None
+    if "ds-root" not in task.metadata_dict:  # killed before it began; list() would raise
+        return None
     # given the task's path instead of the task, list() of metaflow-checkpoint 0.2.14 breaks
     attempts = (
         Checkpoint().list(task=task, attempt=number, name=NAME) for number in range(task.current_attempt + 1)

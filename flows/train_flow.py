@@ -126,6 +126,7 @@ class TrainFlow(FlowSpec):
         """Register the version as challenger and let the gate decide about the champion."""
         from dlpipe.evaluation import judge
         from dlpipe.registry import log_and_register, promote
+        from dlpipe.tables import read_table
 
         chosen = self.chosen()
         registered = log_and_register(
@@ -133,7 +134,7 @@ class TrainFlow(FlowSpec):
             name=chosen.registry.model,
             experiment=current.flow_name,
             run_name=current.pathspec,
-            example=[mistake.text for mistake in self.evaluation.mistakes[:2]],
+            example=read_table(self.data_version, split="test", columns=["text"])["text"][:2].to_pylist(),
             params=vars(self.training),
             metrics={f"test_{name}": value for name, value in self.evaluation.metrics.items()},
             tags=self.lineage(),

@@ -10,8 +10,14 @@ classifier   the Flash task and trainer around the network; the only file that n
 ``network`` and ``classifier`` import torch and Flash, so they are imported inside the functions that need them.
 """
 
+import os
+
 from dlpipe.task.backbones import DEFAULT_BACKBONE, Backbone, find_backbone
 from dlpipe.task.model import TextModel
 from dlpipe.task.predictor import Predictor, open_predictor
 
 __all__ = ["DEFAULT_BACKBONE", "Backbone", "Predictor", "TextModel", "find_backbone", "open_predictor"]
+
+# Read when torch is loaded. By default, OpenMP's threads spin while they wait for each other; where another
+# process wants a core too, that made training two to five times slower. Waiting asleep costs next to nothing.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")

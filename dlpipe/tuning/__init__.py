@@ -116,9 +116,7 @@ def read_space(values: Mapping[str, Any], *, where: str) -> Space:
                 f"{where}: {name} = {spec!r}; write {{ low = ..., high = ... }} or {{ choices = [...] }}."
             )
         kind: type[Range | Choices] = Choices if "choices" in spec else Range
-        space[name] = read_settings(kind, spec, where=f"{where} {name}")
-        for value in _extremes(space[name]):
-            read_settings(TrainingSettings, {name: value}, where=where)
+        space[name] = _typed(name, read_settings(kind, spec, where=f"{where} {name}"), where)
     return space
 
 
@@ -201,8 +199,15 @@ def _run_trials(
         ray.shutdown()
 
 
-def _extremes(spec: Range | Choices) -> list[Any]:
-    return list(spec.choices) if isinstance(spec, Choices) else [spec.low, spec.high]
+def _typed(name: str, spec: Range | Choices, where: str) -> Range | Choices:
+    """Return ``spec`` with its values as the setting ``name`` takes them: whole numbers for an epoch count."""
+
+    def typed(value: Any) -> Any:
+        return getattr(read_settings(TrainingSettings, {name: value}, where=where), name)
+
+    if isinstance(spec, Choices):
+        return Choices(tuple(typed(value) for value in spec.choices))
+    return Range(typed(spec.low), typed(spec.high), spec.log)
 
 
 def _quiet_ray() -> None:

@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metaflow import Run
 
 FLOWS = Path(__file__).resolve().parents[2] / "flows"
-NOT_INHERITED = re.compile("METAFLOW_|MLFLOW_|DLPIPE_|RAY_|TUNE_|PYTEST_|AWS_")
-PATIENCE = 180.0  # seconds until something that should happen has not; all of it takes a few on a quiet machine
+NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "RAY_", "TUNE_", "PYTEST_", "AWS_")
+PATIENCE = 240.0  # seconds; what is waited for takes a few on a quiet machine
 
 
 @dataclass(frozen=True)
@@ -30,25 +33,20 @@ class Done:
 
     @property
     def run_id(self) -> str:
-        return run_id_in(self.said)
+        return re.search(r"run-id (\d+)", self.said)[1]
 
     @property
     def weights(self) -> str:
         """The digest of the trained weights."""
-        return re.findall(r"weights +([0-9a-f]{64})", self.said)[-1]
+        return re.search(r"weights +([0-9a-f]{64})", self.said)[1]
 
-    @property
-    def lines(self) -> list[str]:
-        """What the tasks and Metaflow said, without time stamps and task names."""
-        return [re.sub(r"^\S+ \S+ (\[\S+ \(pid \d+\)\] ?)?", "", line).rstrip() for line in self.said.splitlines()]
-
-    def task_lines(self, step: str) -> list[str]:
+    def of_task(self, step: str) -> list[str]:
         """What the tasks of ``step`` said."""
         return re.findall(rf"^\S+ \S+ \[\d+/{step}/\d+ \(pid \d+\)\] ?(.*)$", self.said, re.MULTILINE)
 
     def summary(self, name: str) -> str:
-        """The line of the summary that starts with ``name``."""
-        (line,) = [line for line in self.task_lines("end") if line.startswith(f"{name} ")]
+        """The line ``name`` of the summary at the end."""
+        (line,) = [line for line in self.of_task("end") if line.startswith(f"{name} ")]
         return line.removeprefix(name).strip()
 
 
@@ -67,33 +65,31 @@ class Project:
     def tables(self) -> Path:
         return self.folder / "data" / "tables"
 
-    def python(self, *words: str, env: dict[str, str] | None = None, before: tuple[str, ...] = ()) -> Done:
-        """Run this Python with ``words`` in the folder, under the command ``before``, to the end."""
+    def file(self, name: str, content: str | bytes) -> str:
+        """Write a file into the folder and return its name."""
+        (self.folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return name
+
+    def flow(self, *words: str, env: dict[str, str] | None = None) -> Done:
+        """Run the flow's command to the end."""
+        return self.python("flows/train_flow.py", *words, env=env)
+
+    def python(self, *words: str, env: dict[str, str] | None = None, under: tuple[str, ...] = ()) -> Done:
+        """Run this Python with ``words`` in the folder to the end, ``under`` another command."""
         started = time.monotonic()
-        process = subprocess.run(
-            [*before, sys.executable, *words],
+        done = subprocess.run(
+            [*under, sys.executable, *words],
             cwd=self.folder,
             env=environment(env),
-            text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=2 * PATIENCE,
-            errors="replace",
         )
-        return Done(process.returncode, process.stdout, time.monotonic() - started)
-
-    def flow(self, *words: str, env: dict[str, str] | None = None) -> Done:
-        return self.python("flows/train_flow.py", *words, env=env)
-
-    def file(self, name: str, content: str | bytes) -> str:
-        """Write a file into the folder and return its name."""
-        data = content if isinstance(content, bytes) else content.encode()
-        (self.folder / name).write_bytes(data)
-        return name
+        return Done(done.returncode, done.stdout.decode(), time.monotonic() - started)
 
     @contextmanager
     def running(self, *words: str) -> Iterator[Running]:
-        """A flow command in a process group of its own; nothing of it is left afterwards."""
+        """Run the flow's command beside the test, in a process group of its own; end it by force if need be."""
         log = self.folder / f"{time.monotonic_ns()}.log"
         with log.open("w") as out:
             process = subprocess.Popen(
@@ -104,27 +100,40 @@ class Project:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        running = Running(self, process, log)
         try:
-            yield running
+            yield Running(self, process, log)
         finally:
-            running.signal(signal.SIGKILL)
+            for pid in self.processes():
+                os.kill(pid, signal.SIGKILL)
             process.wait()
 
-    def result(self, code: str, **names: Any) -> str:
-        """Return what the expression ``code`` gives in a process that stands in the folder, as its ``repr``.
+    def processes(self) -> dict[int, str]:
+        """Return the commands of the living processes that stand in the folder: the flow's, and Ray's."""
+        standing = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if Path(os.readlink(entry / "cwd")) == self.folder and (command := _command(entry)):
+                    standing[int(entry.name)] = command
+            except OSError:  # it has just ended, or is not ours to look at
+                continue
+        return standing
 
-        ``run`` is the Metaflow run of the name ``run_id``.
-        """
-        program = f"from metaflow import Run; run = Run('TrainFlow/{names['run_id']}'); print(repr({code}))"
-        done = self.python("-c", program, env={"PYTHONPATH": str(FLOWS)})
-        assert done.code == 0, done.said
-        return done.said.strip().splitlines()[-1]
+    def run(self, run_id: str) -> Run:
+        """Return the Metaflow run, whose artifacts are read from the folder."""
+        from metaflow import Run, metadata, namespace
+
+        metadata(f"local@{self.folder}")
+        namespace(None)
+        return Run(f"TrainFlow/{run_id}")
+
+    def artifacts(self, run_id: str) -> Any:
+        """Return what the last step of a run holds."""
+        return self.run(run_id).data
 
 
 @dataclass(frozen=True)
 class Running:
-    """A flow command on its way."""
+    """A flow's command on its way."""
 
     project: Project
     process: subprocess.Popen[bytes]
@@ -132,47 +141,60 @@ class Running:
 
     @property
     def said(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text()
 
     @property
     def run_id(self) -> str:
-        return run_id_in(self.wait_for(r"run-id \d+"))
+        self.wait_for(r"run-id \d+")
+        return Done(0, self.said, 0).run_id
 
-    def wait_for(self, pattern: str) -> str:
-        """Return what was said as soon as ``pattern`` is in it."""
-        wait_until(lambda: re.search(pattern, self.said) or self.process.poll() is not None, self)
-        assert re.search(pattern, self.said), f"ended without {pattern!r}:\n{self.said}"
-        return self.said
+    def wait_for(self, pattern: str) -> None:
+        """Return as soon as ``pattern`` has been said."""
+        self.wait_until(lambda: re.search(pattern, self.said), pattern)
 
-    def wait_for_checkpoint(self, attempt: int) -> None:
-        """Return as soon as the training's ``attempt`` has left a checkpoint (and is in its next epoch)."""
+    def wait_for_checkpoint(self, *, attempt: int) -> None:
+        """Return as soon as an attempt to train has left its first checkpoint: it is in its next epoch then."""
         kept = self.project.folder / ".metaflow/mf.checkpoints/checkpoints/metadata/TrainFlow" / self.run_id
-        wait_until(
-            lambda: list(kept.glob(f"train/*/{attempt}.training.0.metadata")) or self.process.poll() is not None,
-            self,
-        )
-        assert self.process.poll() is None, self.said
+        name = f"train/*/{attempt}.training.0.metadata"
+        self.wait_until(lambda: list(kept.glob(name)), f"checkpoint of attempt {attempt}")
+
+    def wait_until(self, seen: Callable[[], Any], what: str) -> None:
+        """Return as soon as ``seen`` gives something; fail when the command ends before that."""
+        deadline = time.monotonic() + PATIENCE
+        while not seen():
+            assert self.process.poll() is None, f"ended without {what}:\n{self.said}"
+            assert time.monotonic() < deadline, f"no {what} after {PATIENCE:.0f} seconds:\n{self.said}"
+            time.sleep(0.02)
 
     def task(self, step: str) -> int:
         """Return the process of the task of ``step`` that runs now."""
-        words = ["step", step, "--run-id", self.run_id]
-        (pid,) = [pid for pid, command in processes().items() if is_in(words, command)]
+        (pid,) = [pid for pid, command in self.project.processes().items() if f" step {step} --run-id" in command]
         return pid
 
-    def group(self) -> list[str]:
-        """Return the commands of all living processes of this command, Ray's workers too."""
-        mine = self.process.pid
-        return [" ".join(words) for pid, words in processes().items() if mine in (pid, *ancestry(pid))]
+    def kill_task(self, step: str) -> None:
+        os.kill(self.task(step), signal.SIGKILL)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the whole process group, as Ctrl-C in a terminal does."""
-        try:
-            os.killpg(self.process.pid, number)
-        except ProcessLookupError:
-            return
+        """Send a signal to the whole process group, as a terminal does for Ctrl-C."""
+        os.killpg(self.process.pid, number)
 
     def end(self) -> Done:
         """Wait for the end."""
         started = time.monotonic()
         code = self.process.wait(2 * PATIENCE)
         return Done(code, self.said, time.monotonic() - started)
+
+
+def environment(more: dict[str, str] | None = None) -> dict[str, str]:
+    """Return this process's environment without what would lead the flow to other places, and with ``more``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+    return {**kept, "HF_HUB_OFFLINE": "1", **(more or {})}
+
+
+def as_csv(rows: list[tuple[str, str]]) -> str:
+    """Return rows as the CSV that the flow reads by default."""
+    return "\n".join(["review,sentiment", *(f'"{text}",{label}' for text, label in rows)]) + "\n"
+
+
+def _command(entry: Path) -> str:
+    return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()

@@ -1,0 +1,89 @@
+"""Kills: what is lost is at most the epoch that a training was in, and nothing runs on."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+
+import pytest
+from projects import Done, Project
+
+pytestmark = pytest.mark.slow
+
+
+def test_killed_training_goes_on_in_its_retry_and_again_in_a_resume(
+    project: Project, slow: tuple[str, ...], worse: Done
+) -> None:
+    with project.running(*slow) as run:
+        run.wait_for_checkpoint(attempt=0)
+        run.kill_task("train")
+        run.wait_for_checkpoint(attempt=1)
+        run.kill_task("train")
+        failed = run.end()
+    assert failed.code == 1
+    assert course(failed) == ["epoch 1/4", "going on after epoch 1", "epoch 2/4"]
+    resumed = project.flow("resume", "--origin-run-id", failed.run_id)
+    assert course(resumed) == ["going on after epoch 2", "epoch 3/4", "epoch 4/4"]
+    assert_finished_like(worse, resumed)
+
+
+def test_killed_run_goes_on_in_a_resume_of_a_killed_resume(
+    project: Project, slow: tuple[str, ...], worse: Done
+) -> None:
+    with project.running(*slow) as run:
+        run.wait_for_checkpoint(attempt=0)
+        run.signal(signal.SIGKILL)
+        killed = run.end()
+    assert course(killed) == ["epoch 1/4"]
+    with project.running("resume", "--origin-run-id", killed.run_id) as run:
+        run.wait_for(r"/train/\d+ \(pid \d+\)\] Task is starting")
+        run.signal(signal.SIGKILL)
+        halfway = run.end()
+    resumed = project.flow("resume", "--origin-run-id", halfway.run_id)
+    assert course(resumed) == ["going on after epoch 1", "epoch 2/4", "epoch 3/4", "epoch 4/4"]
+    assert_finished_like(worse, resumed)
+
+
+def assert_finished_like(undisturbed: Done, resumed: Done) -> None:
+    assert resumed.code == 0, resumed.said
+    assert not resumed.of_task("start") + resumed.of_task("tune")
+    assert re.search(r"Cloning previously run task \d+/start/", resumed.said)
+    assert re.search(r"Cloning previously run task \d+/tune/", resumed.said)
+    assert resumed.weights == undisturbed.weights
+    for line in ("data", "model", "registered"):
+        assert resumed.summary(line) == undisturbed.summary(line)
+    assert resumed.summary("predictions") == "many_predictions@v0, 0 new rows"
+
+
+def course(done: Done) -> list[str]:
+    """Return the epochs that the training said it ended, and from where it went on."""
+    return re.findall(r"\] (epoch \d/\d(?=  train_loss)|going on after epoch \d)", done.said)
+
+
+def test_kill_or_ctrl_c_while_tuning_leaves_no_process(project: Project, quick: tuple[str, ...]) -> None:
+    with project.running(*quick) as run:
+        wait_for_trials(project)
+        run.kill_task("tune")
+        killed = run.end()
+        # two agents of Ray wait for a minute until they end themselves; they do no work and hold no port of ours
+        wait_until_gone(project, but="Agent")
+    with project.running("resume", "--origin-run-id", killed.run_id) as run:
+        wait_for_trials(project)
+        run.signal(signal.SIGINT)
+        stopped = run.end()
+        assert stopped.code == 1
+        assert "Traceback" not in stopped.said
+        wait_until_gone(project)
+
+
+def wait_for_trials(project: Project) -> None:
+    while not any("ImplicitFunc" in command for command in project.processes().values()):
+        time.sleep(0.1)
+
+
+def wait_until_gone(project: Project, but: str = "nothing") -> None:
+    deadline = time.monotonic() + 20
+    while left := [command for command in project.processes().values() if but not in command]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)

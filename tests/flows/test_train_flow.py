@@ -1,0 +1,130 @@
+"""The main job: from a file with labelled text to a registered, scored and explained model, and again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+
+import pytest
+from projects import Done, Project
+
+from dlpipe.tables import history, read_table, table_at
+
+pytestmark = pytest.mark.slow
+
+OFFLINE = ("unshare", "--net", "--map-root-user")
+PREDICT = """
+import json, mlflow
+model = mlflow.pyfunc.load_model("models:/reviews@champion")
+print(json.dumps(model.predict(["the film was superb", "an awful plot indeed"]).to_dict("records")))
+"""
+
+
+def test_summary_says_where_everything_is(first: Done) -> None:
+    assert first.summary("data") == "reviews@v0, 250 rows"
+    assert re.match(r"accuracy 1.000 \(1.000 to 1.000\), macro f1 ", first.summary("model"))
+    assert re.match(r"accuracy [01]\.\d+ \(.*\), macro f1 ", first.summary("baseline"))
+    assert first.summary("registered") == "models:/reviews/1 (challenger, champion)"
+    assert len(first.summary("weights")) == 64
+    assert first.summary("gate").endswith("champion of reviews moves from none to v1")
+    assert first.summary("predictions") == "reviews_predictions@v0, 250 new rows"
+    assert first.summary("explanations") == "reviews_explanations@v0"
+    assert f"card view {first.run_id}/evaluate" in first.summary("cards")
+    assert first.summary("portal") == "dlpipe ui"
+
+
+def test_every_stage_leaves_its_artifact(project: Project, first: Done) -> None:
+    made = project.run(first.run_id).data
+    assert str(made.data_version) == "reviews@v0"
+    assert len(made.tuned.trials) == 2
+    assert made.training.learning_rate == made.tuned.best["learning_rate"]
+    assert made.best_epoch <= len(made.epoch_scores) == 5
+    assert made.text_model.digest == first.weights == made.model_version.digest
+    assert made.evaluation.metrics["accuracy"] == 1.0
+    assert set(made.baseline.metrics) == set(made.evaluation.metrics)
+    assert made.model_version.aliases == ("challenger", "champion")
+    assert made.model_version.tags["delta.digest"] == made.data_version.digest
+    assert made.model_version.tags["metaflow.pathspec"].startswith(f"TrainFlow/{first.run_id}/train/")
+
+
+def test_each_row_of_the_data_has_one_prediction(project: Project, first: Done) -> None:
+    made = project.run(first.run_id).data
+    data, scored = (
+        read_table(version, columns=["row_id", "label"]).to_pydict()
+        for version in (made.data_version, made.predictions.table)
+    )
+    assert sorted(scored["row_id"]) == sorted(data["row_id"])
+    truth = dict(zip(data["row_id"], data["label"], strict=True))
+    right = [truth[row] == label for row, label in zip(scored["row_id"], scored["label"], strict=True)]
+    assert sum(right) / len(right) > 0.9
+
+
+def test_explanations_add_up_to_the_predictions(project: Project, first: Done) -> None:
+    made = project.run(first.run_id).data
+    assert len(made.explanations.rows) == 3
+    for row in made.explanations.rows:
+        assert row.base + row.attributions.sum(axis=0) == pytest.approx(row.output, abs=1e-4)
+    kept = read_table(made.explained)
+    assert kept.num_rows == sum(row.attributions.size for row in made.explanations.rows)
+
+
+@pytest.mark.parametrize(
+    ("step", "shows"),
+    [
+        ("start", "# Data: reviews@v0"),
+        ("tune", "# Trials"),
+        ("train", "Epoch 5: accuracy 1.000"),
+        ("evaluate", "# Evaluation on the test split"),
+        ("explain", "# Explanations"),
+    ],
+)
+def test_steps_show_what_they_did_on_their_cards(step: str, shows: str, project: Project, first: Done) -> None:
+    done = project.flow("card", "get", f"{first.run_id}/{step}", f"{step}.html")
+    assert done.code == 0, done.said
+    assert shows in card_data((project.folder / f"{step}.html").read_text())
+
+
+def card_data(page: str) -> str:
+    """Return what a card's page draws: it is in there as JSON in base 64."""
+    ((_, data),) = json.loads(re.search(r"__MF_DATA__ *= *(\{.*?\})", page)[1]).items()
+    return base64.b64decode(data).decode()
+
+
+def test_nothing_runs_on_after_the_end(project: Project, first: Done) -> None:
+    assert project.processes() == {}
+
+
+def test_champion_predicts_in_a_new_process_without_a_network(project: Project, first: Done) -> None:
+    if project.python("--version", under=OFFLINE).code:
+        pytest.skip("no network namespace can be made here")
+    done = project.python("-c", PREDICT, under=OFFLINE)
+    assert done.code == 0, done.said
+    good, bad = json.loads(done.said.splitlines()[-1])
+    assert (good["label"], bad["label"]) == ("positive", "negative")
+    assert good["p_positive"] == good["probability"] > 0.9
+    assert good["p_positive"] + good["p_negative"] == pytest.approx(1, abs=1e-5)
+
+
+def test_the_same_command_again_changes_nothing(project: Project, first: Done, again: Done) -> None:
+    assert again.weights == first.weights
+    for line in ("data", "model", "baseline", "registered", "explanations"):
+        assert again.summary(line) == first.summary(line)
+    assert again.summary("gate").endswith("champion of reviews is v1 already")
+    assert again.summary("predictions") == "reviews_predictions@v0, 0 new rows"
+    before, after = (project.run(done.run_id).data.tuned.trials for done in (first, again))
+    assert [(trial.values, trial.score) for trial in after] == [(trial.values, trial.score) for trial in before]
+    for table in ("reviews", "reviews_predictions", "reviews_explanations"):
+        assert len(history(table_at(project.tables / table).path)) == 1
+
+
+def test_a_worse_model_becomes_challenger_and_the_champion_stays(project: Project, worse: Done) -> None:
+    assert worse.summary("registered") == "models:/reviews/2 (challenger)"
+    reason, _, promotion = worse.summary("gate").rpartition("; ")
+    assert reason.startswith("not promoted: accuracy ")
+    assert "worse than the champion's" in reason
+    assert promotion == "champion of reviews stays v1"
+    assert worse.summary("predictions") == "many_predictions@v0, 3,000 new rows"
+    done = project.python("-m", "dlpipe.cli", "models", "--json")
+    (champion,) = [model for model in json.loads(done.said) if "champion" in model["aliases"]]
+    assert champion["version"] == 1

@@ -1,0 +1,563 @@
+"""README and docs are true: every block works, and every command, option, setting and room is described.
+
+The blocks of a page are run in order, in a copy of the project with this installation, small data and a tiny
+backbone. The commands stay those of the page; what makes them quick is given from outside, by Metaflow's and pytest's
+own variables. A comment before a block says what is special about it: `exits 1: what it says`, or `file NAME` to keep
+it there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+import types
+import typing
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import annotated_types
+import pytest
+import requests
+from click.testing import CliRunner
+from conftest import GOOD, THINGS, reviews, write_csv
+
+from dlpipe.cli import main
+from dlpipe.datasets import find_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "flows"))
+import train_settings  # noqa: E402
+
+DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+PAGES = ["README.md", *DOCS]
+EVERY_PAGE = [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md"]
+LANGUAGES = ("sh", "bash", "python", "toml", "text")
+RUN_ID = "1795473902850980"
+PORTS = ("8080", "8324")
+SERVER = re.compile(r"\b(make|dlpipe) ui\b|\bcard server\b")
+OPENED = re.compile(r"http://127\.0\.0\.1:(\d+)|on port (\d+)")
+SECONDS = 400
+QUICK = {
+    "METAFLOW_RUN_TRIALS": "0",
+    "METAFLOW_RUN_EPOCHS": "3",
+    "METAFLOW_RUN_LEARNING_RATE": "5e-3",
+    "METAFLOW_RUN_BATCH_SIZE": "16",
+    "PYTEST_ADDOPTS": "tests/test_house.py -k test_importing_dlpipe_is_light",
+    "BROWSER": "true",  # `card view` opens nothing
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ALLOW_HTTP": "true",
+}
+
+
+# -- blocks ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+    note: str
+    """What the comment before it says."""
+
+    def __str__(self) -> str:
+        return f"{self.page} line {self.line}"
+
+
+@functools.cache
+def blocks(page: str) -> tuple[Block, ...]:
+    """Return the fenced blocks of a page, whatever their indentation and fence."""
+    found: list[Block] = []
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    numbered = iter(enumerate(lines, start=1))
+    for number, line in numbered:
+        if opened := re.match(r"\s*(`{3,}|~{3,})\s*(.*)", line):
+            fence, language = opened.groups()
+            inside = list(until_closed(numbered, fence))
+            comment = re.fullmatch(r"<!-- (.+) -->", lines[number - 2].strip()) if number > 1 else None
+            found.append(Block(page, number, language, "\n".join(inside) + "\n", comment[1] if comment else ""))
+    return tuple(found)
+
+
+def until_closed(numbered: Iterator[tuple[int, str]], fence: str) -> Iterator[str]:
+    for _, line in numbered:
+        if line.strip() == fence:
+            return
+        yield line
+    raise AssertionError(f"a block that begins with {fence} is not closed")
+
+
+def shell_lines(page: str) -> list[str]:
+    """Return the commands of a page, continued lines joined."""
+    texts = [block.text for block in blocks(page) if block.language in ("sh", "bash")]
+    return [line.strip() for text in texts for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines()]
+
+
+# -- the copy of the project -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Project:
+    """A copy of the project in which blocks are run, each at most once."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def __post_init__(self) -> None:
+        self._said: dict[Block, str] = {}
+
+    def run(self, block: Block) -> str:
+        """Run a block, or find what it said when it was run before."""
+        if block not in self._said:
+            self._said[block] = getattr(self, f"_{block.language}")(block)
+        return self._said[block]
+
+    @property
+    def run_id(self) -> str:
+        """The number of the last run."""
+        return (self.folder / ".metaflow/TrainFlow/latest_run").read_text()
+
+    def _sh(self, block: Block) -> str:
+        if SERVER.search(block.text):
+            return self._serve(block)
+        return self._command(["bash", "-euo", "pipefail", "-c", self._here(block.text)], block)
+
+    _bash = _sh
+
+    def _python(self, block: Block) -> str:
+        return self._command([str(self.folder / ".venv/bin/python"), "-c", block.text], block)
+
+    def _toml(self, block: Block) -> str:
+        check_toml(block, self.folder)
+        if block.note.startswith("file "):
+            (self.folder / block.note.removeprefix("file ")).write_text(block.text)
+        return ""
+
+    def _text(self, block: Block) -> str:
+        return ""
+
+    def _here(self, text: str) -> str:
+        """Put what exists here in the place of the page's run and ports."""
+        if RUN_ID in text:
+            text = text.replace(RUN_ID, self.run_id)
+        for port in PORTS:
+            text = text.replace(f"--port {port}", f"--port {free_port()}")
+        return text
+
+    def _command(self, command: list[str], block: Block) -> str:
+        code, words = re.fullmatch(r"(?:exits (\d): (.+))?.*", block.note).groups(default="0")
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS,
+        )
+        ended = f"{block}:\n{block.text}\nends with {done.returncode}:\n{done.stdout}"
+        assert done.returncode == int(code), ended
+        assert code == "0" or words in done.stdout, ended
+        return done.stdout
+
+    def _serve(self, block: Block) -> str:
+        """Start a server, see that it answers, and end it with Ctrl-C."""
+        assert len(block.text.splitlines()) == 1, f"{block}: a server must stand alone"
+        server = subprocess.Popen(
+            ["bash", "-c", f"exec {self._here(block.text)}"],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            port = port_of(server)
+            answered = requests.get(f"http://127.0.0.1:{port}/", timeout=20)
+            os.killpg(server.pid, signal.SIGINT)
+            said, _ = server.communicate(timeout=30)
+        finally:
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGKILL)
+        assert answered.status_code == 200, str(block)
+        assert "Traceback" not in said, f"{block}:\n{said}"
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://127.0.0.1:{port}/", timeout=2)
+        return said
+
+
+def port_of(server: subprocess.Popen[str]) -> str:
+    """Return the port that a starting server names."""
+    said = []
+    for line in server.stdout or ():
+        said.append(line)
+        if named := OPENED.search(line):
+            port = named[1] or named[2]
+            wait_until_listening(int(port))
+            return port
+    raise AssertionError("the server ended:\n" + "".join(said))
+
+
+def wait_until_listening(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as trying:
+            if trying.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as trying:
+        trying.bind(("127.0.0.1", 0))
+        return int(trying.getsockname()[1])
+
+
+def check_toml(block: Block, folder: Path) -> None:
+    """Have a block read by what would read it: the catalogue of data sets, or the settings of the flow."""
+    sections = tomllib.loads(block.text)
+    if not any("url" in section for section in sections.values()):
+        train_settings.read_flow_settings(sections, {})
+        return
+    catalogue = folder / f"catalogue-{block.line}.toml"
+    catalogue.write_text(block.text)
+    for name in sections:
+        find_dataset(name, catalogue=catalogue)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory, tiny_backbone, archive_address, s3_address) -> Project:
+    """A copy of the project, not run yet."""
+    folder = tmp_path_factory.mktemp("docs") / "dlpipe"
+    copy_project(folder)
+    borrow_installation(folder)
+    give_data(folder, archive_address)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_", "AWS_", "MAKE", "MFLAGS"))
+    }
+    path = f"{folder / '.venv/bin'}{os.pathsep}{kept['PATH']}"
+    own = {"METAFLOW_RUN_BACKBONE": str(tiny_backbone), "AWS_ENDPOINT_URL": s3_address, "PATH": path}
+    return Project(folder, {**kept, **QUICK, **own})
+
+
+def copy_project(folder: Path) -> None:
+    """Copy what git has or would take, but for the Metaflow extension, which is installed and may be there once."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file() and not name.startswith("metaflow_extensions/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+
+
+def borrow_installation(folder: Path) -> None:
+    """Make a .venv of links to this one, stamped as installed."""
+    (folder / ".venv").mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != "installed":
+            (folder / ".venv" / entry.name).symlink_to(entry)
+    (folder / ".venv/installed").touch()
+
+
+def give_data(folder: Path, archive_address: str) -> None:
+    """Write the files that the pages name, make the sample small, and serve the archive of `imdb` from here."""
+    # no words tell these, so that the models have mistakes to show
+    odd = [(f"{word} {thing} indeed", "negative") for word, thing in zip(GOOD * 2, THINGS, strict=True)]
+    rows = [*reviews(), *odd]
+    write_csv(folder / "data/sample/reviews.csv", rows)
+    write_csv(folder / "reviews.csv", rows, "text,stars")
+    for start, name in enumerate(("test", "valid")):
+        write_csv(folder / f"{name}.csv", rows[start::5], "text,label")
+    write_csv(folder / "train.csv", [row for at, row in enumerate(rows) if at % 5 > 1], "text,label")
+    (folder / "texts.txt").write_text("a lovely film\nthe soup was awful\n")
+    catalogue = folder / "flows/datasets.toml"
+    there = catalogue.read_text()
+    catalogue.write_text(
+        re.sub(r'^url = "https?://[^"]*/', f'url = "{archive_address}/', there, flags=re.MULTILINE)
+    )
+
+
+@pytest.fixture(scope="session")
+def archive_address(tmp_path_factory) -> Iterator[str]:
+    """The address of a server on loopback that has imdb.zip."""
+    folder = tmp_path_factory.mktemp("archive")
+    with zipfile.ZipFile(folder / "imdb.zip", "w") as bundle:
+        for split in ("train", "valid", "test"):
+            bundle.write(write_csv(folder / f"{split}.csv", reviews()), f"imdb/{split}.csv")
+    serve = functools.partial(QuietFiles, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietFiles(http.server.SimpleHTTPRequestHandler):
+    """Files without a line in the log for each."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """The address of an S3 server on loopback with the bucket that the pages name."""
+    program = "\n".join(
+        (
+            "import sys, boto3",
+            "from moto.server import ThreadedMotoServer",
+            "server = ThreadedMotoServer(ip_address='127.0.0.1', port=0)",
+            "server.start()",
+            "address = 'http://%s:%s' % server.get_host_and_port()",
+            "boto3.client('s3', endpoint_url=address).create_bucket(Bucket='my-bucket')",
+            "print(address, flush=True)",
+            "sys.stdin.read()",
+        )
+    )
+    environment = {**os.environ, **{name: value for name, value in QUICK.items() if name.startswith("AWS_")}}
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        yield next(line.strip() for line in server.stdout if line.startswith("http"))
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def trained(project: Project) -> Project:
+    """The project after its first run: README's `make train`."""
+    first = next(block for block in blocks("README.md") if block.text == "make train\n")
+    project.run(first)
+    return project
+
+
+# -- the tests ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_works(page: str, trained: Project) -> None:
+    for block in blocks(page):
+        trained.run(block)
+
+
+@pytest.mark.slow
+def test_the_readme_shows_the_summary_that_a_run_prints(trained: Project) -> None:
+    make_train, shown = blocks("README.md")[0], next(b for b in blocks("README.md") if b.language == "text")
+    printed = [
+        line.partition(")] ")[2].split() for line in trained.run(make_train).splitlines() if "/end/" in line
+    ]
+    names = [words[0] for words in printed if words and words[0] != "Task"]
+    assert [line.split()[0] for line in shown.text.splitlines()] == names
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_every_block_is_in_a_language_that_is_checked(page: str) -> None:
+    known = LANGUAGES if page in PAGES else ("text", "")
+    assert not [str(block) for block in blocks(page) if block.language not in known]
+    notes = [block.note for block in blocks(page) if block.note]
+    assert all(re.fullmatch(r"exits \d: .+|file [\w.]+", note) for note in notes)
+
+
+def test_what_is_replaced_in_commands_stands_in_them() -> None:
+    every = "\n".join(line for page in PAGES for line in shell_lines(page))
+    assert RUN_ID in every
+    assert all(f"--port {port}" in every for port in PORTS)
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_every_link_leads_somewhere(page: str) -> None:
+    for target, anchor in links(page):
+        file = (ROOT / page).parent / target if target else ROOT / page
+        assert file.exists(), f"{page} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{page} links to {target}#{anchor}"
+
+
+def links(page: str) -> list[tuple[str, str]]:
+    """Return the links of a page into the project, as (file, heading)."""
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [(at.partition("#")[0], at.partition("#")[2]) for at in targets if "://" not in at]
+
+
+def anchors(file: Path) -> list[str]:
+    """Return the headings of a page as they stand in addresses."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    assert {target for target, _ in links("README.md")} >= {*DOCS, "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"}
+
+
+@pytest.mark.parametrize("command", ["", *sorted(main.commands)])
+def test_every_example_of_a_help_stands_on_a_page(command: str) -> None:
+    shown = CliRunner().invoke(main, [*filter(None, [command]), "--help"]).output.partition("Example")[2]
+    examples = re.findall(r"^ +(dlpipe .+)$", shown, flags=re.MULTILINE)
+    assert examples
+    assert not set(examples) - {line for page in PAGES for line in shell_lines(page)}
+
+
+def test_the_readme_names_every_room() -> None:
+    rooms = {path.name for path in (ROOT / "dlpipe").iterdir() if path.suffix == ".py" or path.is_dir()}
+    rooms = {f"dlpipe/{name}" + ("" if name.endswith(".py") else "/") for name in rooms if name[:1] not in "_."}
+    named = set(re.findall(r"^\| `(dlpipe/[^`]+)`", (ROOT / "README.md").read_text(), flags=re.MULTILINE))
+    assert rooms == named
+
+
+def test_the_readme_names_every_variable_that_is_read() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "dlpipe").rglob("*.py"))
+    named = set(re.findall(r"\b(?:DLPIPE_[A-Z_]+|MLFLOW_(?:TRACKING|REGISTRY)_URI)\b", sources))
+    readme = (ROOT / "README.md").read_text()
+    assert named
+    assert not [name for name in named if name not in readme]
+
+
+# -- settings ----------------------------------------------------------------------------------------------------
+
+SETTINGS: dict[str, Any] = {
+    name: type(getattr(train_settings.read_flow_settings({}, {}), name))
+    for name in train_settings.SECTIONS
+    if name != "search_space"
+}
+
+
+@pytest.mark.parametrize("section", SETTINGS)
+def test_every_setting_stands_in_its_table_with_default_and_range(section: str) -> None:
+    fields = dataclasses.fields(SETTINGS[section])
+    hints = typing.get_type_hints(SETTINGS[section], include_extras=True)
+    expected = {field.name: (default(field.default), allowed(hints[field.name])) for field in fields}
+    described = {row[0].strip("`"): (row[1], row[2]) for row in settings_table(f"`[{section}]`")}
+    assert described == expected
+
+
+def test_the_page_says_where_the_file_that_ships_differs() -> None:
+    shipped = tomllib.loads((ROOT / "flows/train_flow.toml").read_text())
+    search_space = shipped.pop("search_space")
+    differing = {
+        f"`[{section}] {field.name}`": (default(field.default), default(shipped[section][field.name]))
+        for section in shipped
+        for field in dataclasses.fields(SETTINGS[section])
+        if shipped[section].get(field.name, field.default) != field.default
+    }
+    shown = settings_table("Where the file that ships differs from the defaults")
+    assert {row[0]: (row[1], row[2]) for row in shown} == differing
+    assert all(f"`{name}`" in section_of("Where the file that ships differs") for name in search_space)
+
+
+def test_every_section_is_described() -> None:
+    headings = re.findall(r"^## `\[(\w+)\]`$", (ROOT / "docs/settings.md").read_text(), flags=re.MULTILINE)
+    assert headings == train_settings.SECTIONS
+
+
+def test_every_option_of_the_flow_is_described() -> None:
+    command = [sys.executable, str(ROOT / "flows/train_flow.py"), "--quiet", "run", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    own, _, metaflows = shown.partition("--tag ")
+    assert "--max-workers" in metaflows
+    options = re.findall(r"^ +(--[a-z-]+)", own, flags=re.MULTILINE)
+    described = {row[0].strip("`"): row[1] for row in settings_table("Options of `run`")}
+    assert sorted(described) == sorted(options)
+    names = {f"--{name.replace('_', '-')}" for section in train_settings.OPTIONS.values() for name in section}
+    assert {option for option, setting in described.items() if setting != "none"} == names | {"--data"}
+
+
+def section_of(heading: str) -> str:
+    """Return the text of docs/settings.md under the heading that begins so."""
+    parts = re.split(r"^## ", (ROOT / "docs/settings.md").read_text(), flags=re.MULTILINE)
+    return next(part for part in parts if part.startswith(heading))
+
+
+def settings_table(heading: str) -> list[list[str]]:
+    """Return the cells of the rows of the table under a heading."""
+    lines = [line for line in section_of(heading).splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def default(value: Any) -> str:
+    """Return a default as the tables write it."""
+    return "none" if value is None else f"`{json.dumps(value)}`"
+
+
+def allowed(hint: Any) -> str:
+    """Return what a setting may be, as the tables write it.
+
+    >>> allowed(typing.Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)])
+    'number above 0 to 1'
+    """
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is typing.Literal:
+        return ", ".join(f'`"{value}"`' for value in typing.get_args(hint))
+    kind, *bounds = typing.get_args(hint) or (hint,)
+    if kind is bool:
+        return "`true`, `false`"
+    if kind is str:
+        return "text"
+    return " ".join([{int: "whole number", float: "number"}[kind], *map(bound, bounds)])
+
+
+def bound(given: Any) -> str:
+    words = {"Ge": ("from", "ge"), "Gt": ("above", "gt"), "Le": ("to", "le"), "Lt": ("below", "lt")}
+    word, name = words[type(given).__name__]
+    value = getattr(given, name)
+    return f"{word} {int(value) if value == int(value) else value}"
+
+
+def test_allowed_values_are_said_in_words() -> None:
+    assert (
+        allowed(typing.Annotated[float, annotated_types.Gt(0), annotated_types.Lt(0.5)])
+        == "number above 0 below 0.5"
+    )
+    assert allowed(typing.Annotated[int, annotated_types.Ge(1)] | None) == "whole number from 1"
+    assert allowed(typing.Literal["a", "b"]) == '`"a"`, `"b"`'
+
+
+@pytest.mark.parametrize(
+    "wrong", ["```rust\nfn main() {}\n```\n", "    ```yaml\n    a: 1\n    ```\n", "~~~\nhm\n~~~\n"]
+)
+def test_a_block_in_another_language_is_found_however_it_stands(wrong: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Page\n\n{wrong}")
+    (found,) = blocks.__wrapped__(str(page))
+    assert found.language not in LANGUAGES
+
+
+def test_every_decision_has_a_reason_and_a_time_to_think_again() -> None:
+    parts = re.split(r"^### ", (ROOT / "docs/decisions.md").read_text(), flags=re.MULTILINE)[1:]
+    shown = [re.findall(r"^- (\w+): ", part, flags=re.MULTILINE) for part in parts]
+    assert parts
+    assert all(lines == ["Decision", "Reason", "Revisit"] for lines in shown)
