@@ -64,7 +64,6 @@ def newest_checkpoint(run: Run, step: str) -> dict[str, Any] | None:
 
 
 def _origin_of(run: Run) -> str | None:
-    for step in run:
-        for task in step:
-            return task.metadata_dict.get("origin-run-id")
-    return None
+    # a task that was killed before it began does not say
+    said = (task.metadata_dict.get("origin-run-id") for step in run for task in step)
+    return next(filter(None, said), None)

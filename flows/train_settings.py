@@ -12,6 +12,7 @@ from clear_errors import ExpectedFailure
 
 from dlpipe.evaluation import Thresholds
 from dlpipe.explain import ExplainSettings
+from dlpipe.registry.registration import check_model_name
 from dlpipe.settings import check_name, read_settings
 from dlpipe.tables import Sources, TableSettings
 from dlpipe.training import TrainingSettings
@@ -89,7 +90,8 @@ def read_flow_settings(config: Mapping[str, Any], options: Mapping[str, Any]) ->
         values, where = section(name)
         return read_settings(cls, values, where=where)
 
-    training = read(TrainingSettings, "training")
+    training, registry = read(TrainingSettings, "training"), read(RegistrySettings, "registry")
+    check_model_name(registry.model)
     return TrainFlowSettings(
         data=read(DataSettings, "data"),
         training=training,
@@ -97,5 +99,5 @@ def read_flow_settings(config: Mapping[str, Any], options: Mapping[str, Any]) ->
         space=read_space(config.get("search_space", {}), where="[search_space]"),
         gate=read(Thresholds, "gate"),
         explanation=read(ExplainSettings, "explanation"),
-        registry=read(RegistrySettings, "registry"),
+        registry=registry,
     )

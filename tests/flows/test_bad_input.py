@@ -1,0 +1,169 @@
+"""What a person gets wrong: one clear line, exit code 1, no traceback, no half-made table."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+from disks import tiny_disk
+from projects import Done, Project, as_csv
+
+pytestmark = pytest.mark.slow
+
+GOOD = [(f"the film was good {n}", "positive" if n % 2 else "negative") for n in range(60)]
+USAGE = 2  # Metaflow's exit code for a command line that it cannot read
+DEAD, SILENT = "http://127.0.0.1:9", "http://127.0.0.1:{port}"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Options (those of ``run``; those after a ``|`` stand before it) and what the line has to say."""
+
+    options: str
+    says: tuple[str, ...]
+    environ: dict[str, str] = field(default_factory=dict)
+    code: int = 1
+
+    def command(self, table: str) -> list[str]:
+        options, _, before = self.options.partition("|")
+        return [*before.split(), "run", "--table", table, *options.split()]
+
+
+def mistake(options: str, *says: str, code: int = 1, **environ: str) -> Mistake:
+    return Mistake(options, says, environ, code)
+
+
+FILES = {
+    "good.csv": as_csv(GOOD),
+    "empty.csv": "",
+    "columns.csv": as_csv(GOOD).replace("review,sentiment", "text,label"),
+    "single.csv": as_csv([(text, "positive") for text, _ in GOOD]),
+    "test.csv": as_csv([*((f"{text} too", label) for text, label in GOOD), ("what is this", "neutral")]),
+    "numbers.csv": "review,sentiment\n" + "".join(f"{n}.5,{label}\n" for n, (_, label) in enumerate(GOOD)),
+    "nulls.csv": as_csv([(text if n % 5 else "", label) for n, (text, label) in enumerate(GOOD)]),
+    "bytes.csv": as_csv([(f"{text} ~" if n % 5 == 0 else text, label) for n, (text, label) in enumerate(GOOD)])
+    .encode()
+    .replace(b"~", b"\xff\xfe"),
+    "quote.csv": as_csv(GOOD).replace('"the film was good 20"', '"the film was good 20'),
+    "table/notes.txt": "not a Delta table",
+    "broken/_delta_log/00000000000000000000.json": "{",
+    "setting.toml": "[training]\nepoch = 3\n",
+    "section.toml": "[trainning]\nepochs = 3\n",
+    "range.toml": "[training]\ndropout = 1.5\n",
+    "space.toml": "[search_space]\nlearning_rat = { low = 1e-5, high = 1e-4 }\n",
+    "broken.toml": "[training\nepochs = 3\n",
+}
+
+MISTAKES = {
+    "missing file": mistake("--data goud.csv", "no file 'goud.csv'", "did you mean 'good.csv'"),
+    "unreadable file": mistake("--data loop.csv", "'loop.csv' cannot be read", "Check the file"),
+    "empty file": mistake("--data empty.csv", "'empty.csv' is empty"),
+    "missing column": mistake("--data columns.csv", "columns.csv", "'review'", "text", "label"),
+    "single class": mistake("--data single.csv", "the label 'positive'", "nothing to tell apart"),
+    "label that train lacks": mistake("--train-data good.csv --test-data test.csv", "train lacks: 'neutral'"),
+    "numeric text": mistake("--data numbers.csv", "numbers.csv", "'review'", "number"),
+    "nulls": mistake("--data nulls.csv", "12 of 60 rows are bad", "empty text (first: ", "nulls.csv", "line 2"),
+    "invalid utf-8": mistake(
+        "--data bytes.csv", "12 of 60 rows are bad", "undecodable bytes (first: ", "bytes.csv"
+    ),
+    "broken quote": mistake("--data quote.csv", "quote.csv", "line 22", "quote"),
+    "folder that is no table": mistake("--data table", "'table' is a folder but not a Delta table"),
+    "broken table": mistake("--data broken", "broken"),
+    "two kinds of source": mistake("--data good.csv --test-data test.csv", "--test-data do not go together"),
+    "unknown data set": mistake("--dataset imbd", "'imbd'", "imdb"),
+    "unknown backbone": mistake("--backbone no/such", "'no/such' is neither a folder nor", "all-MiniLM-L6-v2"),
+    "unknown strategy": mistake("--strategy frieze", "strategy = 'frieze'", "freeze"),
+    "option out of range": mistake("--epochs 0", "[training] and --epochs: epochs = 0 is refused"),
+    "trials out of range": mistake("--trials -1", "--trials: trials = -1 is refused"),
+    "option of another type": mistake("--epochs three", "'--epochs': three is not", code=USAGE),
+    "misspelt option": mistake("--epoch 3", "no such option: --epoch ", "mean --epochs?", code=USAGE),
+    "model name": mistake("--model a/b", "'a/b' cannot name a model"),
+    "setting out of range": mistake("| --config settings range.toml", "[training]: dropout = 1.5 is refused"),
+    "misspelt setting": mistake("| --config settings setting.toml", "'epoch'; did you mean 'epochs'?"),
+    "misspelt section": mistake("| --config settings section.toml", "'trainning'; did you mean 'training'?"),
+    "misspelt tuned setting": mistake("| --config settings space.toml", "did you mean 'learning_rate'?"),
+    "broken settings file": mistake("| --config settings broken.toml", "not valid TOML", "line 1"),
+    "missing settings file": mistake(
+        "| --config settings nowhere.toml", "'nowhere.toml' could not be read", code=USAGE
+    ),
+    "dead MLflow": mistake("", f"{DEAD} does not answer", MLFLOW_TRACKING_URI=DEAD),
+    "silent MLflow": mistake("", "does not answer", MLFLOW_TRACKING_URI=SILENT),
+    "MLflow in a folder": mistake("", "'./mlruns' is a folder", "sqlite:///", MLFLOW_TRACKING_URI="./mlruns"),
+}
+
+
+@pytest.fixture(scope="module")
+def desk(project: Project) -> Project:
+    """The project with bad files in it."""
+    for name, content in FILES.items():
+        (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        project.file(name, content)
+    (project.folder / "loop.csv").symlink_to("loop.csv")
+    return project
+
+
+@pytest.fixture(scope="module")
+def outcomes(desk: Project, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Done]]]:
+    """What came of the mistakes that are tested; as many are made at once as there are cores."""
+    asked = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(os.cpu_count()) as pool:
+        port = silent.getsockname()[1]
+
+        def make(name: str) -> Done:
+            environ = {key: value.format(port=port) for key, value in MISTAKES[name].environ.items()}
+            return desk.flow(*MISTAKES[name].command(table_of(name)), env=environ)
+
+        yield {name: pool.submit(make, name) for name in MISTAKES if name in asked}
+
+
+def table_of(name: str) -> str:
+    return name.replace(" ", "_")
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake_is_said_in_one_clear_line(name: str, desk: Project, outcomes: dict[str, Future[Done]]) -> None:
+    done = outcomes[name].result()
+    assert_one_clear_line(done, *MISTAKES[name].says, code=MISTAKES[name].code)
+    assert not (desk.tables / table_of(name)).exists()
+
+
+def assert_one_clear_line(done: Done, *says: str, code: int = 1) -> None:
+    assert "Traceback" not in done.said
+    clear = [line for line in done.said.splitlines() if all(part in line for part in says)]
+    assert len(clear) == 1, done.said
+    assert done.code == code
+
+
+def test_silent_server_is_given_up_within_ten_seconds(outcomes: dict[str, Future[Done]]) -> None:
+    quick, waited = (outcomes[name].result().seconds for name in ("MLflow in a folder", "silent MLflow"))
+    assert waited - quick < 10
+
+
+def test_full_disk_leaves_no_table(desk: Project) -> None:
+    draw = random.Random(0)
+    noise = [("".join(draw.choices("abcdefghijklmnopqrstuvwxyz ", k=400)), label) for _, label in GOOD * 100]
+    desk.file("large.csv", as_csv(noise))
+    with tiny_disk(desk.folder / "small") as disk:
+        done = desk.flow("run", "--data", "large.csv", env={"DLPIPE_TABLES": str(disk)})
+        assert_one_clear_line(done, "No space is left on the device of")
+        assert not list(disk.glob("**/_delta_log/*.json"))
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("predict --model models:/reviews@canary x", ("has no alias 'canary'", "champion (v1)")),
+        ("predict --model reviews/9 x", ("has no version 9", "it has 1")),
+        ("predict --model revues x", ("No model 'revues' is registered", "there are reviews")),
+        ("tables revues", ("revues", "reviews")),
+    ],
+)
+def test_what_was_never_made_is_answered_with_what_there_is(
+    command: str, says: tuple[str, ...], project: Project, first: Done
+) -> None:
+    assert_one_clear_line(project.python("-m", "dlpipe.cli", *command.split()), *says)

@@ -1,0 +1,266 @@
+"""The pages of README and docs as blocks, and a copy of the project in which blocks are run.
+
+The commands stay those of the page; what makes them quick is given from outside, by Metaflow's and pytest's own
+variables. A comment before a block says what is special about it: ``exits 1: what it says`` for a command that
+must fail, ``file NAME`` for a file that later blocks use.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import requests
+
+from dlpipe.datasets import find_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "flows"))
+import train_settings  # noqa: E402
+
+RUN_ID = "1795473902850980"
+PORTS = ("8080", "8324")
+SERVER = re.compile(r"\b(make|dlpipe) ui\b|\bcard server\b")
+OPENED = re.compile(r"http://127\.0\.0\.1:(\d+)|on port (\d+)")
+SECONDS = 600
+NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_", "AWS_", "MAKE", "MFLAGS")
+S3 = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ALLOW_HTTP": "true",
+}
+QUICK = {
+    "METAFLOW_RUN_TRIALS": "0",
+    "METAFLOW_RUN_EPOCHS": "3",
+    "METAFLOW_RUN_LEARNING_RATE": "5e-3",
+    "METAFLOW_RUN_BATCH_SIZE": "16",
+    "PYTEST_ADDOPTS": "tests/test_house.py -k test_importing_dlpipe_is_light",
+    "BROWSER": "true",  # `card view` opens nothing
+}
+
+
+# -- blocks ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+    note: str
+    """What the comment before it says."""
+
+    def __str__(self) -> str:
+        return f"{self.page} line {self.line}"
+
+
+@functools.cache
+def blocks(page: str) -> tuple[Block, ...]:
+    """Return the fenced blocks of a page, whatever their indentation and fence."""
+    found: list[Block] = []
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    numbered = iter(enumerate(lines, start=1))
+    for number, line in numbered:
+        if opened := re.match(r"\s*(`{3,}|~{3,})\s*(.*)", line):
+            fence, language = opened.groups()
+            inside = textwrap.dedent("\n".join(until_closed(numbered, fence))) + "\n"
+            comment = re.fullmatch(r"<!-- (.+) -->", lines[number - 2].strip()) if number > 1 else None
+            found.append(Block(page, number, language, inside, comment[1] if comment else ""))
+    return tuple(found)
+
+
+def until_closed(numbered: Iterator[tuple[int, str]], fence: str) -> Iterator[str]:
+    for _, line in numbered:
+        if line.strip() == fence:
+            return
+        yield line
+    raise AssertionError(f"a block that begins with {fence} is not closed")
+
+
+def shell_lines(page: str) -> list[str]:
+    """Return the commands of a page, continued lines joined."""
+    texts = [block.text for block in blocks(page) if block.language in ("sh", "bash")]
+    return [line.strip() for text in texts for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines()]
+
+
+# -- the copy of the project -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Project:
+    """A copy of the project in which blocks are run, each at most once."""
+
+    folder: Path
+    environment: dict[str, str]
+    _said: dict[Block, str] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, folder: Path, given: dict[str, str]) -> Project:
+        """Return a project in ``folder`` whose commands see ``given`` besides what makes them quick."""
+        copy_project(folder)
+        borrow_installation(folder)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+        path = f"{folder / '.venv/bin'}{os.pathsep}{kept['PATH']}"
+        return cls(folder, {**kept, **S3, **QUICK, **given, "PATH": path})
+
+    def run(self, block: Block) -> str:
+        """Run a block, or find what it said when it was run before."""
+        if block not in self._said:
+            self._said[block] = getattr(self, f"_{block.language}")(block)
+        return self._said[block]
+
+    @property
+    def run_id(self) -> str:
+        """The number of the first run that a block has started."""
+        return next(found[1] for said in self._said.values() if (found := re.search(r"\(run-id (\d+)\)", said)))
+
+    def _sh(self, block: Block) -> str:
+        if SERVER.search(block.text):
+            return self._serve(block)
+        return self._command(["bash", "-euo", "pipefail", "-c", self._here(block.text)], block)
+
+    _bash = _sh
+
+    def _python(self, block: Block) -> str:
+        return self._command([str(self.folder / ".venv/bin/python"), "-c", block.text], block)
+
+    def _toml(self, block: Block) -> str:
+        check_toml(block, self.folder)
+        if block.note.startswith("file "):
+            (self.folder / block.note.removeprefix("file ")).write_text(block.text)
+        return ""
+
+    def _text(self, block: Block) -> str:
+        return ""
+
+    def _here(self, text: str) -> str:
+        """Put what exists here in the place of the page's run and ports."""
+        if RUN_ID in text:
+            text = text.replace(RUN_ID, self.run_id)
+        for port in PORTS:
+            text = text.replace(f"--port {port}", f"--port {free_port()}")
+        return text
+
+    def _command(self, command: list[str], block: Block) -> str:
+        code, words = re.fullmatch(r"(?:exits (\d): (.+))?.*", block.note).groups(default="0")
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS,
+        )
+        ended = f"{block}:\n{block.text}\nends with {done.returncode}:\n{done.stdout}"
+        assert done.returncode == int(code), ended
+        assert code == "0" or words in done.stdout, ended
+        return done.stdout
+
+    def _serve(self, block: Block) -> str:
+        """Start a server, see that it answers, and end it with Ctrl-C."""
+        assert len(block.text.splitlines()) == 1, f"{block}: a server must stand alone"
+        server = subprocess.Popen(
+            ["bash", "-c", f"exec {self._here(block.text)}"],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            port = port_of(server)
+            answered = requests.get(f"http://127.0.0.1:{port}/", timeout=20)
+            os.killpg(server.pid, signal.SIGINT)
+            said, _ = server.communicate(timeout=30)
+        finally:
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGKILL)
+        assert answered.status_code == 200, str(block)
+        assert "Traceback" not in said, f"{block}:\n{said}"
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://127.0.0.1:{port}/", timeout=2)
+        return said
+
+
+def port_of(server: subprocess.Popen[str]) -> str:
+    """Return the port that a starting server names."""
+    said = []
+    for line in server.stdout or ():
+        said.append(line)
+        if named := OPENED.search(line):
+            port = named[1] or named[2]
+            wait_until_listening(int(port))
+            return port
+    raise AssertionError("the server ended:\n" + "".join(said))
+
+
+def wait_until_listening(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as trying:
+            if trying.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as trying:
+        trying.bind(("127.0.0.1", 0))
+        return int(trying.getsockname()[1])
+
+
+def check_toml(block: Block, folder: Path) -> None:
+    """Have a block read by what would read it: the catalogue of data sets, or the settings of the flow."""
+    sections = tomllib.loads(block.text)
+    if not any("url" in section for section in sections.values()):
+        train_settings.read_flow_settings(sections, {})
+        return
+    catalogue = folder / f"catalogue-{block.line}.toml"
+    catalogue.write_text(block.text)
+    for name in sections:
+        find_dataset(name, catalogue=catalogue)
+
+
+def copy_project(folder: Path) -> None:
+    """Copy what git has or would take, without the Metaflow extension: it is installed, and may be there once."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file() and not name.startswith("metaflow_extensions/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+
+
+def borrow_installation(folder: Path) -> None:
+    """Make a .venv of links to this one, stamped as installed."""
+    (folder / ".venv").mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != "installed":
+            (folder / ".venv" / entry.name).symlink_to(entry)
+    (folder / ".venv/installed").touch()

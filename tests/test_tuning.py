@@ -1,0 +1,214 @@
+"""Tuning: real searches with Ray Tune on a backbone that trains in a moment."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dlpipe.errors import SettingError, TrainingFailed
+from dlpipe.tables import TableVersion
+from dlpipe.training import TrainingSettings
+from dlpipe.tuning import Choices, Range, Tuned, TuningSettings, read_space, tune
+
+SPACE = read_space(
+    tomllib.loads("learning_rate = { low = 1e-5, high = 1e-2, log = true }\nbatch_size = { choices = [16, 32] }"),
+    where="[search_space]",
+)
+SETTINGS = TuningSettings(trials=4, epochs=2, seed=1)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search gave, said and left behind."""
+
+    tuned: Tuned
+    lines: list[str]
+    left: list[str]
+
+
+@pytest.fixture(scope="module")
+def search(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> Search:
+    return searched(tiny_table, tiny_settings)
+
+
+def searched(table: TableVersion, training: TrainingSettings) -> Search:
+    """Search from the folder that the backbone stands in, naming it as a person there would."""
+    before, backbone = Path.cwd(), Path(training.backbone)
+    os.chdir(backbone.parent)
+    lines: list[str] = []
+    try:
+        near = replace(training, backbone=backbone.name)
+        tuned = tune(table, space=SPACE, settings=SETTINGS, training=near, say=lines.append)
+    finally:
+        os.chdir(before)
+    return Search(tuned, lines, processes_of_ray())
+
+
+def processes_of_ray() -> list[str]:
+    """Return the commands of Ray's living processes that this one started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if parent == str(os.getpid()) and "ray" in command:
+            found.append(command)
+    return found
+
+
+def test_search_tries_the_settings_as_they_stand_first(search: Search, tiny_settings: TrainingSettings) -> None:
+    assert [trial.number for trial in search.tuned.trials] == [0, 1, 2, 3]
+    first = search.tuned.trials[0]
+    assert first.values == {"learning_rate": tiny_settings.learning_rate, "batch_size": tiny_settings.batch_size}
+    assert all(trial.values[name] in spec for trial in search.tuned.trials for name, spec in SPACE.items())
+    assert len({trial.values["learning_rate"] for trial in search.tuned.trials}) == 4
+
+
+def test_best_values_feed_the_training(search: Search, tiny_settings: TrainingSettings) -> None:
+    best = max(search.tuned.trials, key=lambda trial: trial.score)
+    applied = search.tuned.apply(tiny_settings)
+    assert search.tuned.best == best.values
+    assert (applied.learning_rate, applied.batch_size) == (best.values["learning_rate"], best.values["batch_size"])
+    assert (applied.epochs, applied.backbone) == (tiny_settings.epochs, tiny_settings.backbone)
+
+
+def test_search_says_a_line_a_trial(search: Search) -> None:
+    assert search.lines[0].startswith("4 trials, ")
+    assert sorted(line.split(":")[0] for line in search.lines[1:]) == [f"trial {n}" for n in range(1, 5)]
+    assert all("val_f1" in line for line in search.lines[1:])
+
+
+def test_trials_are_stopped_by_the_best_of_the_earlier_batches_alone(search: Search) -> None:
+    trials, at_once = search.tuned.trials, min(4, len(os.sched_getaffinity(0)))
+    for trial in trials:
+        earlier = sorted(other.scores[0].val_f1 for other in trials[: trial.number // at_once * at_once])
+        middle = (earlier[(len(earlier) - 1) // 2] + earlier[len(earlier) // 2]) / 2 if earlier else -math.inf
+        assert len(trial.scores) == (1 if trial.scores[0].val_f1 < middle else 2)
+
+
+def test_search_leaves_no_process_and_sends_no_statistics(search: Search) -> None:
+    from ray._common.usage import usage_lib
+
+    assert search.left == []
+    assert not usage_lib.usage_stats_enabled()
+
+
+def test_the_same_seed_gives_the_same_trials_and_the_same_best(
+    search: Search, tiny_table: TableVersion, tiny_settings: TrainingSettings
+) -> None:
+    again = searched(tiny_table, tiny_settings).tuned
+    assert again.best == search.tuned.best
+    assert [trial.values for trial in again.trials] == [trial.values for trial in search.tuned.trials]
+    assert [trial.score for trial in again.trials] == [trial.score for trial in search.tuned.trials]
+
+
+def test_a_failed_trial_is_a_result_and_not_the_end(
+    tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    tuned = tune(
+        tiny_table,
+        space={"backbone": Choices((str(tmp_path), tiny_settings.backbone))},
+        settings=TuningSettings(trials=4),
+        training=replace(tiny_settings, backbone=str(tmp_path)),
+        say=lines.append,
+    )
+    assert tuned.best == {"backbone": tiny_settings.backbone}
+    failed = tuned.trials[0]
+    assert (failed.score, failed.scores) == (-math.inf, ())
+    assert failed.error is not None
+    assert failed.error.startswith(f"BackboneNotFound: backbone '{tmp_path}' has no config.json")
+    assert f"trial 1: backbone {tmp_path}: failed: {failed.error}" in lines
+
+
+def test_when_all_trials_fail_the_first_error_is_said(
+    tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingFailed, match="all 1 trials failed; the first with: BackboneNotFound: backbone"):
+        tune(
+            tiny_table,
+            space=SPACE,
+            settings=replace(SETTINGS, trials=1),
+            training=replace(tiny_settings, backbone=str(tmp_path)),
+        )
+    assert processes_of_ray() == []
+
+
+def test_no_trials_or_no_space_is_no_search_and_no_ray(tiny_table: TableVersion) -> None:
+    program = """
+        import sys
+        from dlpipe.tuning import Choices, Tuned, TuningSettings, tune
+        from dlpipe.training import TrainingSettings
+        for trials, space in ((0, {"seed": Choices((1,))}), (3, {})):
+            found = tune(None, space=space, settings=TuningSettings(trials=trials), training=TrainingSettings())
+            assert found == Tuned((), {}) and found.apply(TrainingSettings()) == TrainingSettings()
+        assert not {"ray", "optuna", "torch"} & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", "if True:" + program], check=True)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 0, 3, 2)])
+def test_asha_decides_the_same_whichever_trial_reports_first(order: tuple[int, ...]) -> None:
+    from ray.tune.schedulers import TrialScheduler
+
+    from dlpipe.tuning.schedule import BatchedASHA
+
+    scheduler = BatchedASHA(2, TuningSettings(epochs=4))
+    trials = [SimpleNamespace(trial_id=f"t{number}") for number in range(4)]
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)
+    scores = [0.6, 0.8, 0.65, 0.75]
+    decided = {
+        number: scheduler.on_trial_result(None, trials[number], {"epoch": 1, "val_f1": scores[number]})
+        for number in order
+    }
+    go, stop = TrialScheduler.CONTINUE, TrialScheduler.STOP
+    assert [decided[number] for number in range(4)] == [go, go, stop, go]
+    assert scheduler.on_trial_result(None, trials[3], {"epoch": 3, "val_f1": 0.0}) == go  # no rung
+
+
+def test_space_of_a_settings_file_is_read() -> None:
+    assert {"learning_rate": Range(1e-5, 1e-2, log=True), "batch_size": Choices((16, 32))} == SPACE
+
+
+@pytest.mark.parametrize(
+    ("toml", "space"),
+    [
+        ("batch_size = { low = 8.0, high = 64 }", {"batch_size": Range(8, 64)}),
+        ("weight_decay = { low = 0, high = 1 }", {"weight_decay": Range(0.0, 1.0)}),
+        ("learning_rate = { choices = [1, 1e-3] }", {"learning_rate": Choices((1.0, 1e-3))}),
+    ],
+)
+def test_values_are_drawn_as_the_setting_takes_them(toml: str, space: dict[str, object]) -> None:
+    assert repr(read_space(tomllib.loads(toml), where="[search_space]")) == repr(space)
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("learning_rat = { low = 1e-5, high = 1e-3 }", "no setting 'learning_rat'; did you mean 'learning_rate'"),
+        ("learning_rate = { lo = 1e-5, high = 1e-3 }", "no setting 'lo'; did you mean 'low'"),
+        ("learning_rate = { low = 1e-3, high = 1e-3 }", "low .* must be below high"),
+        ("learning_rate = { low = 0, high = 1e-3, log = true }", "above 0 with log"),
+        ("learning_rate = { low = 1e-5, high = 3 }", "learning_rate = 3 is refused"),
+        ("learning_rate = { low = 1e-5 }", "high .* required"),
+        ("batch_size = { low = 8.5, high = 64 }", "batch_size = 8.5 is refused"),
+        ("batch_size = { choices = [] }", "at least 1 item"),
+        ("batch_size = { choices = [16, 0] }", "batch_size = 0 is refused"),
+        ("batch_size = { choices = 16 }", "choices = 16 is refused"),
+        ("batch_size = 16", "batch_size = 16; write { low = ..., high = ... } or { choices"),
+    ],
+)
+def test_a_search_space_that_cannot_be_searched_says_why(toml: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        read_space(tomllib.loads(toml), where="[search_space]")
