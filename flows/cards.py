@@ -65,7 +65,8 @@ class LearningCurves:
         self._epochs: list[EpochScore] = []
         self._chart = VegaChart(_curves([]), show_controls=False)
         self._line = Markdown("Waiting for the first epoch.")
-        _add(Markdown("# Training"), self._line, self._chart)
+        self._card = current.card["training"]  # metaflow-checkpoint adds a card of its own beside it
+        self._card.extend([Markdown("# Training"), self._line, self._chart])
 
     def add(self, score: EpochScore) -> None:
         """Draw one more epoch."""
@@ -75,7 +76,7 @@ class LearningCurves:
             f"Epoch {score.epoch}: accuracy {score.val_accuracy:.3f}, macro F1 {score.val_f1:.3f} on the valid "
             f"split, {score.rows_per_second:,.0f} rows/s."
         )
-        current.card.refresh()
+        self._card.refresh()
 
 
 def _curves(epochs: Sequence[EpochScore]) -> dict[str, Any]:

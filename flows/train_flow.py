@@ -86,7 +86,7 @@ class TrainFlow(FlowSpec):
 
     @retry(times=1, minutes_between_retries=0)
     @checkpoint(show_card=False)
-    @card(type="blank", refresh_interval=2)
+    @card(type="blank", id="training", refresh_interval=2)
     @step
     def train(self):
         """Fine-tune on the train split; the best epoch on the valid split is the model."""
@@ -191,7 +191,7 @@ weights      {self.text_model.digest}
 gate         {self.verdict.reason}; {self.promotion}
 predictions  {self.predictions.table}, {self.predictions.new_rows:,} new rows
 explanations {self.explained}
-cards        python flows/train_flow.py card view {current.run_id}/evaluate (or start, tune, train, explain)
+cards        python flows/train_flow.py card view {current.run_id}/evaluate (or start, tune, explain)
 portal       dlpipe ui"""
         print(self.summary)
 
