@@ -34,7 +34,7 @@ class TuningSettings:
     """How many settings to try; 0 skips the search."""
     epochs: Annotated[int, Ge(1), Le(1000)] = 1
     """The most epochs of a trial; its learning rate decays over as many."""
-    rows: Annotated[int, Ge(0)] = 800
+    rows: Annotated[int, Ge(0)] = 600
     """Train rows of a trial, drawn by the training's seed; 0 takes all."""
     searcher: Literal["optuna", "random"] = "optuna"
     grace_epochs: Annotated[int, Ge(1)] = 1
