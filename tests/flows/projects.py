@@ -126,10 +126,6 @@ class Project:
         namespace(None)
         return Run(f"TrainFlow/{run_id}")
 
-    def artifacts(self, run_id: str) -> Any:
-        """Return what the last step of a run holds."""
-        return self.run(run_id).data
-
 
 @dataclass(frozen=True)
 class Running:

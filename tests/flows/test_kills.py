@@ -63,13 +63,13 @@ def course(done: Done) -> list[str]:
 
 def test_kill_or_ctrl_c_while_tuning_leaves_no_process(project: Project, quick: tuple[str, ...]) -> None:
     with project.running(*quick) as run:
-        wait_for_trials(project)
+        run.wait_until(lambda: trials(project), "trial")
         run.kill_task("tune")
         killed = run.end()
-        # two agents of Ray wait for a minute until they end themselves; they do no work and hold no port of ours
+        # two idle agents of Ray take a minute to end themselves (a time limit inside Ray)
         wait_until_gone(project, but="Agent")
     with project.running("resume", "--origin-run-id", killed.run_id) as run:
-        wait_for_trials(project)
+        run.wait_until(lambda: trials(project), "trial")
         run.signal(signal.SIGINT)
         stopped = run.end()
         assert stopped.code == 1
@@ -77,12 +77,13 @@ def test_kill_or_ctrl_c_while_tuning_leaves_no_process(project: Project, quick: 
         wait_until_gone(project)
 
 
-def wait_for_trials(project: Project) -> None:
-    while not any("ImplicitFunc" in command for command in project.processes().values()):
-        time.sleep(0.1)
+def trials(project: Project) -> list[str]:
+    """Return Ray's workers that run a trial."""
+    return [command for command in project.processes().values() if "ImplicitFunc" in command]
 
 
 def wait_until_gone(project: Project, but: str = "nothing") -> None:
+    """Fail if a process, but those whose command has ``but`` in it, lives longer than 20 seconds."""
     deadline = time.monotonic() + 20
     while left := [command for command in project.processes().values() if but not in command]:
         assert time.monotonic() < deadline, left
