@@ -102,7 +102,8 @@ class TrainFlow(FlowSpec):
         )
         self.trained_by = {"metaflow.pathspec": current.pathspec, "metaflow.attempt": str(current.retry_count)}
         self.text_model, self.epoch_scores, self.best_epoch = fitted.model, fitted.epochs, fitted.best_epoch
-        print(f"weights {fitted.model.digest}, epoch {fitted.best_epoch}")
+        self.weights = fitted.model.digest
+        print(f"weights {self.weights}, epoch {fitted.best_epoch}")
         self.next(self.evaluate)
 
     @card(type="blank")
@@ -187,7 +188,7 @@ data         {self.data_version}, {self.data_version.rows:,} rows
 model        {self.evaluation.line()}, {self.evaluation.line("macro_f1")}
 baseline     {self.baseline.line()}, {self.baseline.line("macro_f1")}
 registered   {self.model_version.uri} ({", ".join(self.model_version.aliases)})
-weights      {self.text_model.digest}
+weights      {self.weights}
 gate         {self.verdict.reason}; {self.promotion}
 predictions  {self.predictions.table}, {self.predictions.new_rows:,} new rows
 explanations {self.explained}

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from dlpipe.errors import BadRows, SettingError, TrainingFailed
 from dlpipe.settings import read_settings
 from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import open_predictor
+from dlpipe.task.model import WEIGHTS
 from dlpipe.training import EpochScore, FolderCheckpoints, TrainingSettings, fit
 
 
@@ -35,6 +37,17 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     first, again = (fit(tiny_table, settings=short, say=None).model.digest for _ in range(2))
     assert first == again
     assert fit(tiny_table, settings=replace(short, seed=7), say=None).model.digest != first
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_either_precision_learns_and_keeps_weights_of_32_bits(
+    precision: Literal["32", "bf16"], tiny_table: TableVersion, tiny_settings: TrainingSettings
+) -> None:
+    from safetensors.torch import load
+
+    fitted = fit(tiny_table, settings=replace(tiny_settings, epochs=5, precision=precision), say=None)
+    assert fitted.best.val_accuracy > 0.9
+    assert {str(value.dtype) for value in load(fitted.model.files[WEIGHTS]).values()} == {"torch.float32"}
 
 
 @pytest.mark.parametrize("strategy", ["freeze", "no_freeze", "freeze_unfreeze", "unfreeze_milestones"])

@@ -112,6 +112,19 @@ def test_the_same_seed_gives_the_same_trials_and_the_same_best(
     assert [trial.score for trial in again.trials] == [trial.score for trial in search.tuned.trials]
 
 
+def test_trials_that_need_not_wait_for_each_other_are_repeatable_too(
+    tiny_table: TableVersion, tiny_settings: TrainingSettings
+) -> None:
+    settings = replace(SETTINGS, trials=3, epochs=1)
+    first, again = (
+        tune(tiny_table, space=SPACE, settings=settings, training=tiny_settings, say=[].append) for _ in range(2)
+    )
+    assert [(trial.values, trial.score) for trial in first.trials] == [
+        (trial.values, trial.score) for trial in again.trials
+    ]
+    assert first.best == again.best
+
+
 def test_a_failed_trial_is_a_result_and_not_the_end(
     tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 model        TextModel, the trained classifier as files
 backbones    where a backbone's files are, offline by default
+dropout      dropout whose mask costs little on a CPU
 network      the torch network: encoder, mean pooling, linear head
 batches      texts to token ids, and length-bucketed batches of them
 predictor    probabilities for texts, as fast as the machine allows

@@ -137,6 +137,14 @@ class Finetuning(FlashBaseFinetuning):
                     parameter.requires_grad = True
 
 
+class GradientClipping(pytorch_lightning.Callback):  # type: ignore[misc]
+    """Limits the norm of the gradients to 1. Lightning's own clipping refuses fused optimizers with bf16."""
+
+    def on_before_optimizer_step(self, trainer: Any, task: Any, optimizer: Any, index: int) -> None:
+        """Scale the gradients down where their norm is over 1."""
+        torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
+
+
 class Trainer(flash.Trainer):
     """Flash's trainer, without its side effects on the working directory, that can go on from a checkpoint."""
 
@@ -146,8 +154,7 @@ class Trainer(flash.Trainer):
             accelerator="auto",
             devices=1,
             precision=precision,
-            gradient_clip_val=1.0,
-            callbacks=callbacks,
+            callbacks=[*callbacks, GradientClipping()],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -250,7 +250,14 @@ def _strategy(settings: TrainingSettings) -> Finetuning:
 def _precision(settings: TrainingSettings) -> str:
     if settings.precision != "auto":
         return settings.precision
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32"
+    return "bf16" if _has_fast_bf16() else "32"
+
+
+def _has_fast_bf16() -> bool:
+    """Tell whether the device multiplies bf16 faster than fp32: a CPU that lacks the instructions emulates it."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _max_length(settings: TrainingSettings, network: Any) -> int:

@@ -23,11 +23,11 @@ class TrainingSettings:
     open the last ``unfreeze_modules`` modules after this many epochs, and all one epoch later."""
     unfreeze_modules: Annotated[int, Ge(1)] = 24
     """``unfreeze_milestones``: how many of the backbone's innermost modules (about a dozen a layer) open first."""
-    epochs: Annotated[int, Ge(1), Le(1000)] = 3
+    epochs: Annotated[int, Ge(1), Le(1000)] = 2
     max_train_rows: Annotated[int, Ge(0)] = 0
     """Train on so many rows, drawn by the seed; 0 takes all."""
     batch_size: Annotated[int, Ge(1), Le(4096)] = 32
-    learning_rate: Annotated[float, Gt(0), Le(1)] = 1e-4
+    learning_rate: Annotated[float, Gt(0), Le(1)] = 2e-4
     """The highest rate of the linear warm-up and decay."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.1
     """The share of all steps in which the rate rises."""

@@ -130,8 +130,8 @@ def tune(
 ) -> Tuned:
     """Return the trials of ``space`` on ``table`` and the values that gave the best ``val_f1``.
 
-    The same seed gives the same result on the same machine, however the trials happen to overlap: Optuna
-    is asked for a batch at a time, and ASHA compares a trial with those of earlier batches.
+    The same seed gives the same result on the same machine, however the trials happen to overlap: where
+    Optuna learns or ASHA stops trials, they run in batches and are compared with those of earlier batches.
 
     Raises
     ------

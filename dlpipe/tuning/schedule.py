@@ -18,21 +18,32 @@ from ray.tune.search.optuna import OptunaSearch
 from dlpipe.training import EpochScore, TrainingSettings
 from dlpipe.tuning import METRIC, Choices, Space, Trial, TuningSettings
 
+RANDOM_TRIALS = 10  # Optuna's own number of trials before it starts to learn from them
+
 
 def searcher(
     space: Space, settings: TuningSettings, training: TrainingSettings, at_once: int
 ) -> ConcurrencyLimiter:
-    """Return Optuna's sampler, asked for a batch at a time; the first trial is the settings as they stand."""
-    sampler = {"optuna": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}[settings.searcher]
+    """Return Optuna's sampler; the first trial is the settings as they stand.
+
+    It is asked for a batch at a time where results of earlier trials decide something, so that it never matters
+    which of two trials ends first. Otherwise a trial starts as soon as another ends, in the same process.
+    """
+    samplers = {
+        "optuna": optuna.samplers.TPESampler(seed=settings.seed, n_startup_trials=RANDOM_TRIALS),
+        "random": optuna.samplers.RandomSampler(seed=settings.seed),
+    }
     as_set = {name: getattr(training, name) for name in space}
     search = OptunaSearch(
         {name: _distribution(spec) for name, spec in space.items()},
         metric=METRIC,
         mode="max",
-        sampler=sampler(seed=settings.seed),
+        sampler=samplers[settings.searcher],
         points_to_evaluate=[as_set] if all(as_set[name] in spec for name, spec in space.items()) else None,
     )
-    return ConcurrencyLimiter(search, max_concurrent=at_once, batch=True)
+    learns = settings.searcher == "optuna" and settings.trials > RANDOM_TRIALS
+    halves = bool(_rungs(settings.grace_epochs, settings.reduction, settings.epochs))
+    return ConcurrencyLimiter(search, max_concurrent=at_once, batch=learns or halves)
 
 
 def _distribution(spec: Any) -> optuna.distributions.BaseDistribution:
