@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "flows"))
 import train_settings  # noqa: E402
 
-RUN_ID = "1795473902850980"
+RUN_ID = "1795494849196362"
 PORTS = ("8080", "8324")
 SERVER = re.compile(r"\b(make|dlpipe) ui\b|\bcard server\b")
 OPENED = re.compile(r"http://127\.0\.0\.1:(\d+)|on port (\d+)")
