@@ -12,6 +12,7 @@ tracking     where MLflow is, and its safe first touch
 registry     model versions, aliases and the promotion gate
 inference    load a model by URI and score tables
 explain      word attributions and their pictures; the only place that names SHAP
+bridge       every Metaflow run in MLflow as it happened; the only room that names Metaflow
 cli          the ``dlpipe`` command
 
 Nothing heavy is imported here: each room imports what it needs inside the functions that need it.

@@ -61,6 +61,14 @@ class ModelNotFound(DlpipeError, LookupError):
     """The registry has no such model, version or alias."""
 
 
+class RunNotFound(DlpipeError, LookupError):
+    """Metaflow has no such flow or run here."""
+
+
+class MirrorIncomplete(DlpipeError):
+    """Some Metaflow runs cannot be read, and so not be mirrored into MLflow."""
+
+
 class TrackingUnavailable(DlpipeError, ConnectionError):
     """The MLflow address does not answer, or is of a kind that MLflow refuses."""
 

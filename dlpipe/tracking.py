@@ -42,6 +42,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -102,10 +103,7 @@ class TrackingStore:
         if urlsplit(self.registry_uri).scheme == "sqlite":
             database = sqlite_path(self.registry_uri)
             return database.with_name(f"{database.name}.{purpose}.lock")
-        folder = Path(tempfile.gettempdir()) / f"dlpipe-{getpass.getuser()}"
-        folder.mkdir(exist_ok=True)
-        digest = hashlib.sha256(self.registry_uri.encode()).hexdigest()[:16]
-        return folder / f"{digest}.{purpose}.lock"
+        return _lock_folder() / f"{_digest(self.registry_uri)}.{purpose}.lock"
 
     @contextmanager
     def as_default(self) -> Iterator[None]:
@@ -156,12 +154,24 @@ def ready_uri(uri: str, variable: str) -> tuple[str, str | None]:
         )
     if kind in ("http", "https"):
         check_answers(uri)
+    elif kind not in (known := store_kinds()):
+        raise TrackingUnavailable(
+            f"{variable}={uri!r} begins with {kind}:, which MLflow does not know; it knows {', '.join(known)}."
+        )
     if kind != "sqlite":
         return uri, None
     database = sqlite_path(uri)
     location = str(database.parent / ARTIFACTS)
     touch_database(database, location)
     return f"sqlite:///{database}", location
+
+
+def store_kinds() -> list[str]:
+    """Return how the address of an MLflow store may begin: what MLflow knows itself, and what plug-ins add."""
+    from importlib.metadata import entry_points
+
+    own = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "uc")
+    return sorted({*own, *(one.name for one in entry_points(group="mlflow.tracking_store"))})
 
 
 def quieten_mlflow() -> None:
@@ -247,16 +257,49 @@ def touch_database(database: Path, location: str) -> None:
     A new one is made under another name and put in place whole, so that a process killed on the way leaves
     nothing and nobody sees a half-made one. An older one is migrated by MLflow, under the same lock.
     """
-    # imported before the lock is taken: it takes two seconds
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
     asked = f"sqlite:///{database}"
     with _said_of_database(asked):
         check_writable(database)
+        # imported before the lock is taken: it takes two seconds
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
         with held(database.with_name(f"{database.name}.lock"), asked=asked):
             if not database.exists() or database.stat().st_size == 0:
                 make_database(database, location)
             SqlAlchemyStore(asked, location)
+
+
+def database_store(store_uri: str, artifact_uri: str | None = None) -> object:
+    """Return MLflow's own store for a database, after a first touch that no other process can disturb.
+
+    MLflow calls this by the entry points ``mlflow.tracking_store`` in every process of an environment with dlpipe.
+    """
+    from mlflow.tracking._tracking_service import utils
+
+    if urlsplit(store_uri).scheme.partition("+")[0] != "sqlite":
+        with touch_lock(store_uri):
+            return utils._get_sqlalchemy_store(store_uri, artifact_uri)
+    database = sqlite_path(store_uri)
+    if not database.exists() or database.stat().st_size == 0:
+        touch_database(database, str(database.parent / ARTIFACTS))
+    return utils._get_sqlalchemy_store(store_uri, artifact_uri)
+
+
+@contextmanager
+def touch_lock(uri: str) -> Iterator[None]:
+    """Hold the lock of a database server: processes that touch a fresh one at once get errors from MLflow."""
+    with held(_lock_folder() / f"{_digest(uri)}.touch.lock", asked=shown(uri)):
+        yield
+
+
+def _lock_folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"dlpipe-{getpass.getuser()}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _digest(uri: str) -> str:
+    return hashlib.sha256(uri.encode()).hexdigest()[:16]
 
 
 def check_writable(database: Path) -> None:
@@ -327,14 +370,18 @@ def tracking_errors(store: TrackingStore) -> Iterator[None]:
 def _said_of_database(asked: str) -> Iterator[None]:
     import sqlite3
 
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         yield
     except DlpipeError:
         raise
-    except (OSError, sqlite3.Error, SQLAlchemyError, MlflowException) as error:
+    except (OSError, sqlite3.Error) as error:
+        raise clear_error(error, asked=asked) from error
+    except Exception as error:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        if not isinstance(error, SQLAlchemyError | MlflowException):
+            raise
         raise clear_error(error, asked=asked) from error
 
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from checkpoints import TaskCheckpoints
 from clear_errors import clear_errors
-from metaflow import Config, FlowSpec, Parameter, card, checkpoint, current, retry, step
+from metaflow import Config, FlowSpec, Parameter, card, checkpoint, current, mlflow_bridge, retry, step
 from metaflow.metaflow_git import get_repository_info
 from train_settings import OPTIONS, parse_toml, read_flow_settings
 
 CATALOGUE = Path(__file__).with_name("datasets.toml")
 
 
+@mlflow_bridge
 @clear_errors
 class TrainFlow(FlowSpec):
     """Train a text classifier and take it through its whole life.
@@ -76,10 +77,18 @@ class TrainFlow(FlowSpec):
         """Try settings from the search space; the best ones feed the training."""
         from cards import show_trials
 
+        from dlpipe.bridge.trials import TrialRuns
         from dlpipe.tuning import tune
 
         chosen = self.chosen()
-        self.tuned = tune(self.data_version, space=chosen.space, settings=chosen.tuning, training=chosen.training)
+        self.tuned_on = self.data_version
+        self.tuned = tune(
+            self.tuned_on,
+            space=chosen.space,
+            settings=chosen.tuning,
+            training=chosen.training,
+            callbacks=[TrialRuns()],
+        )
         self.training = self.tuned.apply(chosen.training)
         show_trials(self.tuned)
         self.next(self.train)
@@ -94,8 +103,9 @@ class TrainFlow(FlowSpec):
 
         from dlpipe.training import fit
 
+        self.trained_on = self.data_version
         fitted = fit(
-            self.data_version,
+            self.trained_on,
             settings=self.training,
             checkpoints=TaskCheckpoints(),
             on_epoch=LearningCurves().add,
@@ -116,8 +126,9 @@ class TrainFlow(FlowSpec):
         from dlpipe.task import open_predictor
 
         predictor = open_predictor(self.text_model)
-        self.evaluation = evaluate_model(predictor, self.data_version, seed=self.training.seed)
-        self.baseline = evaluate_baseline(self.data_version, labels=predictor.labels, seed=self.training.seed)
+        self.evaluated_on = self.data_version
+        self.evaluation = evaluate_model(predictor, self.evaluated_on, seed=self.training.seed)
+        self.baseline = evaluate_baseline(self.evaluated_on, labels=predictor.labels, seed=self.training.seed)
         show_evaluation(self.evaluation, self.baseline)
         print(f"model    {self.evaluation.line()}\nbaseline {self.baseline.line()}")
         self.next(self.register)
@@ -133,8 +144,6 @@ class TrainFlow(FlowSpec):
         registered = log_and_register(
             self.text_model,
             name=chosen.registry.model,
-            experiment=current.flow_name,
-            run_name=current.pathspec,
             example=read_table(self.data_version, split="test", columns=["text"])["text"][:2].to_pylist(),
             params=vars(self.training),
             metrics={f"test_{name}": value for name, value in self.evaluation.metrics.items()},
@@ -152,9 +161,13 @@ class TrainFlow(FlowSpec):
         """Score every row of the table version in one commit; nothing is added if that was done before."""
         from dlpipe.inference import load_predictor, score
 
-        predictor = load_predictor(self.model_version.uri)
+        self.scored_by, self.scored_rows = self.model_version, self.data_version
         self.predictions = score(
-            predictor, self.data_version, model=self.model_version, target=self.beside("predictions"), split=None
+            load_predictor(self.scored_by.uri),
+            self.scored_rows,
+            model=self.scored_by,
+            target=self.beside("predictions"),
+            split=None,
         )
         print(f"{self.predictions.table}: {self.predictions.new_rows} new of {self.predictions.rows} rows")
         self.next(self.explain)
@@ -168,12 +181,13 @@ class TrainFlow(FlowSpec):
         from dlpipe.explain import explain_table
         from dlpipe.task import open_predictor
 
+        self.explained_by, self.explained_rows = self.model_version, self.data_version
         self.explanations, self.explained = explain_table(
             open_predictor(self.text_model),
-            self.data_version,
+            self.explained_rows,
             mistakes=[(mistake.row_id, mistake.text) for mistake in self.evaluation.mistakes],
             target=self.beside("explanations"),
-            model=self.model_version.uri,
+            model=self.explained_by.uri,
             settings=self.chosen().explanation,
         )
         show_explanations(self.explanations, self.evaluation.mistakes)

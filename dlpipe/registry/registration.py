@@ -54,25 +54,27 @@ def log_and_register(
     model: TextModel,
     *,
     name: str,
-    experiment: str,
-    run_name: str,
     example: Sequence[str],
     params: Mapping[str, Any],
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
+    experiment: str = "",
+    run_name: str | None = None,
 ) -> ModelVersion:
     """Return the registered version of ``model``, made if it is not there yet, with the alias ``challenger``.
 
     The same weights on the same table version under the same name are the same version, however often this is
-    called and wherever an earlier call was killed. Where ``MLFLOW_RUN_ID`` is set, the model is logged into
-    that run, which stays open; otherwise into a run of its own, which ends.
+    called and wherever an earlier call was killed. The model is logged into the run that ``MLFLOW_RUN_ID`` names,
+    which stays open; in a task with the bridge, into that task's run; otherwise into a run of its own, which ends.
 
     Parameters
     ----------
     model : TextModel
         Anything with ``labels``, ``digest`` and ``save(folder)``.
-    name, experiment, run_name : str
-        The registered model, and the experiment and name of its run.
+    name : str
+        The registered model.
+    experiment, run_name : str, optional
+        For a run of its own; by default the experiment has the model's name.
     example : sequence of str
         A few texts, kept as the model's input example.
     params, metrics : mapping
@@ -90,12 +92,12 @@ def log_and_register(
     check_model_name(name)
     store = open_store()
     key = registration_key(name, model.digest, tags)
-    tags = {**tags, KEY: key, WEIGHTS: model.digest, "dlpipe.version": dlpipe.__version__}
+    tags = {**tags, **context_tags(), KEY: key, WEIGHTS: model.digest, "dlpipe.version": dlpipe.__version__}
     with tracking_errors(store), store.lock("register"):
         client = store.client()
         version = version_with_key(client, name, key)
         if version is None or os.environ.get("MLFLOW_RUN_ID"):
-            with registration_run(store, experiment, run_name, tags) as run:
+            with registration_run(store, experiment or name, run_name, tags) as run:
                 logged = (
                     client.get_logged_model(version.model_id)
                     if version
@@ -105,6 +107,13 @@ def log_and_register(
                 version = version or registered_version(store, name, run, logged, tags)
         settle(client, version)
         return read_version(client, name, version.version)
+
+
+def context_tags() -> dict[str, str]:
+    """Return what MLflow's run context says of the task that this process works on, if any."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return {name: value for name, value in resolve_tags().items() if name == "metaflow.task"}
 
 
 def registration_key(name: str, digest: str, tags: Mapping[str, str]) -> str:
@@ -136,12 +145,14 @@ def check_model_name(name: str) -> None:
 
 @contextmanager
 def registration_run(
-    store: TrackingStore, experiment: str, run_name: str, tags: Mapping[str, str]
+    store: TrackingStore, experiment: str, run_name: str | None, tags: Mapping[str, str]
 ) -> Iterator[Run]:
     """Yield the run to log into: the caller's (``MLFLOW_RUN_ID``), an earlier try's, or a new one.
 
     A run of our own carries the key; it ends as failed when something is raised, and ``settle`` finishes it.
     """
+    from mlflow.tracking.context.registry import resolve_tags
+
     client = store.client()
     if given := os.environ.get("MLFLOW_RUN_ID"):
         for name, value in tags.items():
@@ -150,8 +161,11 @@ def registration_run(
         yield client.get_run(given)
         return
     experiment_id = store.experiment(experiment)
-    earlier = client.search_runs([experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'", max_results=1)
-    run = earlier[0] if earlier else client.create_run(experiment_id, tags=dict(tags), run_name=run_name)
+    context = resolve_tags(dict(tags))
+    # in a context that has a run for the whole task, MLflow gives that one
+    inside = context.get("mlflow.parentRunId")
+    earlier = [] if inside else client.search_runs([experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'", max_results=1)
+    run = earlier[0] if earlier else client.create_run(experiment_id, tags=context, run_name=run_name)
     try:
         yield run
     except BaseException:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ class TableVersion:
     """32 hex characters of the content's SHA-256."""
     timestamp: int
     """Milliseconds since the epoch at which it was committed."""
+    columns: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
+    """Name and type of each column, as Delta has them."""
 
     @property
     def name(self) -> str:
@@ -138,7 +140,23 @@ def version_of(table: DeltaTable, location: str) -> TableVersion:
     rows, digest = info.get("dlpipe.rows"), info.get("dlpipe.digest")
     if rows is None or digest is None:
         rows, digest = _measure(table)
-    return TableVersion(location, table.version(), int(rows), str(digest), int(info.get("timestamp", 0)))
+    columns = columns_of(table.schema())
+    return TableVersion(location, table.version(), int(rows), str(digest), int(info.get("timestamp", 0)), columns)
+
+
+def columns_of(schema: Any) -> tuple[tuple[str, str], ...]:
+    """Return name and Delta type of each column of a Delta or Arrow schema; a nested type is its kind.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> columns_of(pa.schema([("text", pa.string()), ("length", pa.int64())]))
+    (('text', 'string'), ('length', 'long'))
+    """
+    from deltalake import Schema
+
+    fields = schema.fields if isinstance(schema, Schema) else Schema.from_arrow(schema).fields
+    return tuple((one.name, str(one.type.type)) for one in fields)
 
 
 def commit_info(location: str, version: int) -> dict[str, Any]:

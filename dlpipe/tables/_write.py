@@ -31,7 +31,15 @@ from dlpipe.tables._storage import (
     storage_errors,
     storage_options,
 )
-from dlpipe.tables._versions import TableVersion, commit_info, find_commit, transaction_id, try_open, version_of
+from dlpipe.tables._versions import (
+    TableVersion,
+    columns_of,
+    commit_info,
+    find_commit,
+    transaction_id,
+    try_open,
+    version_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -237,7 +245,7 @@ def _next_version(before: TableVersion | None, location: str, files: _Files, *, 
     if before is not None and mode == "append":
         rows += before.rows
         digest = hashlib.sha256(f"{before.digest} {files.digest}".encode()).hexdigest()[:32]
-    return TableVersion(location, number, rows, digest, timestamp=0)
+    return TableVersion(location, number, rows, digest, timestamp=0, columns=columns_of(files.schema))
 
 
 def _commit_metadata(

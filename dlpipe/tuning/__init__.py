@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -127,11 +127,17 @@ def tune(
     settings: TuningSettings,
     training: TrainingSettings,
     say: Callable[[str], None] = print,
+    callbacks: Sequence[Any] = (),
 ) -> Tuned:
     """Return the trials of ``space`` on ``table`` and the values that gave the best ``val_f1``.
 
     The same seed gives the same result on the same machine, however the trials happen to overlap: where
     Optuna learns or ASHA stops trials, they run in batches and are compared with those of earlier batches.
+
+    Parameters
+    ----------
+    callbacks : sequence of ray.tune.Callback, optional
+        Told of each trial beside what is printed.
 
     Raises
     ------
@@ -146,7 +152,7 @@ def tune(
         training, epochs=settings.epochs, max_train_rows=settings.rows, threads=max(1, cores // at_once)
     )
     say(f"{settings.trials} trials, {at_once} at a time with {training.threads} threads each")
-    trials = _run_trials(table, space, settings, training, at_once, say)
+    trials = _run_trials(table, space, settings, training, at_once, say, callbacks)
     done = [trial for trial in trials if trial.scores]
     if not done:
         raise TrainingFailed(f"all {len(trials)} trials failed; the first with: {trials[0].error}")
@@ -161,6 +167,7 @@ def _run_trials(
     training: TrainingSettings,
     at_once: int,
     say: Callable[[str], None],
+    callbacks: Sequence[Any],
 ) -> list[Trial]:
     _quiet_ray()
     import ray
@@ -190,7 +197,7 @@ def _run_trials(
                     reuse_actors=True,
                 ),
                 run_config=ray_tune.RunConfig(
-                    storage_path=folder, verbose=0, callbacks=[lines := TrialLines(say)]
+                    storage_path=folder, verbose=0, callbacks=[lines := TrialLines(say), *callbacks]
                 ),
             )
             tuner.fit()

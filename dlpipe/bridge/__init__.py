@@ -1,0 +1,23 @@
+"""Every Metaflow run, old or new, in MLflow as it happened.
+
+records      what MLflow should hold, and how what it holds differs from that (knows neither Metaflow nor MLflow)
+runs         what Metaflow's metadata says of a run and its attempts
+contents     what an attempt left: artifacts, datasets, models, logs, cards
+reading      runs and contents as records
+description  a run in Markdown
+values       what becomes of an artifact: metric, parameter, file or reference
+redaction    takes credentials out of text
+apply        writes the difference to MLflow
+mirroring    sync, check and status: reading and apply put together
+marks        files beside a run: its launcher lives, MLflow is behind
+follow       the process beside a live run
+binding      a task's own MLflow calls land in that task's run
+sources      MLflow's data set source for Delta tables
+"""
+
+from __future__ import annotations
+
+from dlpipe.bridge.mirroring import Behind, Synced, check, status, sync, watch
+from dlpipe.bridge.records import Difference
+
+__all__ = ["Behind", "Difference", "Synced", "check", "status", "sync", "watch"]

@@ -1,0 +1,299 @@
+"""Makes MLflow hold what it should: reads what it holds, and writes the difference."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.bridge.records import (
+    DIGEST,
+    KEY,
+    TAKEN,
+    Dataset,
+    Difference,
+    Document,
+    Held,
+    Metric,
+    RunRecord,
+    dataset_held,
+    differences,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Run
+
+RUN, STAMP = "metaflow.run", "metaflow.task"
+PARENT, CONTEXT = "mlflow.parentRunId", "mlflow.data.context"
+BATCH_PARAMS, BATCH_METRICS = 100, 1000
+PAGE = 1000
+SOURCE_TYPE = "delta_rs"
+
+
+class Mirror:
+    """What one experiment holds for one Metaflow run, kept up to date while records are written.
+
+    A record takes three calls beside its files: one makes the run, one logs, one says how it ended.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    experiment_id : str
+    run : str
+        Pathspec of the Metaflow run.
+    """
+
+    def __init__(self, client: MlflowClient, experiment_id: str, run: str) -> None:
+        self._client, self.experiment_id, self._run = client, experiment_id, run
+        self._runs: dict[str, Run] = {}
+        self._doubles: list[Run] = []
+
+    def refresh(self) -> None:
+        """Read the runs of this Metaflow run again; of two with one key, the older counts."""
+        self._runs, self._doubles = {}, []
+        for one in self._found():
+            key = one.data.tags.get(KEY, "")
+            if key in self._runs:
+                self._doubles.append(one)
+            else:
+                self._runs[key] = one
+
+    def _found(self) -> list[Run]:
+        found: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs(
+                [self.experiment_id], f"tags.`{RUN}` = '{self._run}'", max_results=PAGE, page_token=token
+            )
+            found += page
+            if not (token := page.token):
+                return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def run_id(self, key: str) -> str | None:
+        """Return the id of the MLflow run that holds the record ``key``."""
+        return self._runs[key].info.run_id if key in self._runs else None
+
+    def compare(self, record: RunRecord) -> list[Difference]:
+        """Return how MLflow differs from ``record``, with every file and every metric point read."""
+        inside = self.left_running(record)
+        return [
+            *differences(record, self._held(record, thorough=True)),
+            *(Difference(record.key, f"run {one.info.run_id} inside", record.status, "RUNNING") for one in inside),
+        ]
+
+    def surplus(self, keys: Collection[str]) -> list[Difference]:
+        """Return the runs of ours that no key stands for, and those that are there twice."""
+        once = [Difference(key, "run", "absent", "one") for key in self._runs if key not in keys]
+        return [*once, *(Difference(one.data.tags[KEY], "run", "there once", "another") for one in self._doubles)]
+
+    def remove_surplus(self, keys: Collection[str]) -> int:
+        """Delete the runs that ``surplus`` names, and return how many there were."""
+        extra = [*(one for key, one in self._runs.items() if key not in keys), *self._doubles]
+        for one in extra:
+            self._client.delete_run(one.info.run_id)
+        self._runs = {key: one for key, one in self._runs.items() if key in keys}
+        self._doubles = []
+        return len(extra)
+
+    def ensure(self, record: RunRecord) -> str:
+        """Return the id of the record's run, which is made if it is not there; nothing is logged to it."""
+        found = self.run_id(record.key)
+        return found if found is not None else self._create(record)
+
+    def write(self, record: RunRecord, *, thorough: bool = True) -> list[Difference]:
+        """Make MLflow hold ``record`` and return what was different.
+
+        Parameters
+        ----------
+        thorough : bool, optional
+            Whether files are looked for, and not only what says that they were written.
+        """
+        found = differences(record, held := self._held(record, thorough=False, listed=thorough))
+        digest = None if held is None else held.tags.get(DIGEST)
+        if not found and digest == record.digest and not self.left_running(record):
+            return []
+        run_id = held.run_id if held else self._create(record)
+        whats = {difference.what for difference in found}
+        self._log_documents(
+            run_id, [one for one in record.documents if held is None or f"file {one.path}" in whats]
+        )
+        self._log_datasets(
+            run_id, [one for one in record.datasets if held is None or not dataset_held(one, held.datasets)]
+        )
+        self._log(run_id, record, held)
+        if held is not None and held.name != record.name:
+            self._client.update_run(run_id, name=record.name)
+        if record.end is not None and (held is None or whats & {"status", "end"}):
+            self._client.set_terminated(run_id, record.status, record.end)
+        for inner in self.left_running(record):
+            self._client.set_terminated(inner.info.run_id, record.status, record.end)
+        return found
+
+    def left_running(self, record: RunRecord) -> list[Run]:
+        """Return the runs that a step began inside its own and never ended, though it has ended itself."""
+        if not record.shared or record.status == "RUNNING":
+            return []
+        experiments = [one.experiment_id for one in self._client.search_experiments()]
+        inside = f"tags.`{STAMP}` = '{record.key}' and attributes.status = 'RUNNING'"
+        return list(self._client.search_runs(experiments, inside, max_results=PAGE))
+
+    def _create(self, record: RunRecord) -> str:
+        tags = {**record.all_tags, KEY: record.key, RUN: self._run}
+        if record.parent is not None and (parent := self.run_id(record.parent)):
+            tags[PARENT] = parent
+        made = self._client.create_run(self.experiment_id, record.start, tags, record.name)
+        self._runs[record.key] = made
+        return str(made.info.run_id)
+
+    def _log(self, run_id: str, record: RunRecord, held: Held | None) -> None:
+        """Write parameters, metrics and tags in as few calls as MLflow takes."""
+        from mlflow.entities import Metric as MlflowMetric
+        from mlflow.entities import Param, RunTag
+
+        params = [Param(name, value) for name, value in _new_params(record, held)]
+        points = [one for one in record.metrics if held is None or one not in held.metrics]
+        metrics = [MlflowMetric(one.key, one.value, one.time, one.step) for one in points]
+        changed = {name: value for name, value in record.all_tags.items() if held and held.tags.get(name) != value}
+        if held is not None and record.parent is not None and held.parent != record.parent:
+            changed[PARENT] = str(self.run_id(record.parent))
+        # the digest comes last: a run that has it has all of its files
+        tags = [RunTag(name, value) for name, value in {**changed, DIGEST: record.digest}.items()]
+        while params or metrics or tags:
+            last = len(params) <= BATCH_PARAMS and len(metrics) <= BATCH_METRICS - 2 * BATCH_PARAMS
+            some_tags = tags[:BATCH_PARAMS] if last else []
+            room = BATCH_METRICS - 2 * BATCH_PARAMS
+            self._client.log_batch(run_id, metrics[:room], params[:BATCH_PARAMS], some_tags)
+            metrics, params = metrics[room:], params[BATCH_PARAMS:]
+            tags = tags[len(some_tags) :]
+
+    def _log_documents(self, run_id: str, documents: Sequence[Document]) -> None:
+        if not documents:
+            return
+        with tempfile.TemporaryDirectory(prefix="dlpipe-bridge-") as place:
+            for document in documents:
+                path = Path(place, document.path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(document.content)
+            self._client.log_artifacts(run_id, place)
+
+    def _log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        if datasets:
+            self._client.log_inputs(run_id, [_dataset_input(one) for one in datasets])
+
+    def _held(self, record: RunRecord, *, thorough: bool, listed: bool = True) -> Held | None:
+        run = self._runs.get(record.key)
+        if run is None:
+            return None
+        tags = run.data.tags
+        complete = tags.get(DIGEST) == record.digest
+        if thorough:
+            files = self._digests(run)
+        elif listed:
+            files = self._listed(run, record, complete=complete)
+        else:
+            files = {one.path: one.digest for one in record.documents} if complete else {}
+        points = _points(self._client, run) if thorough else _latest(run, record)
+        keys = {one.info.run_id: key for key, one in self._runs.items()}
+        return Held(
+            run_id=run.info.run_id,
+            parent=keys.get(tags.get(PARENT, "")),
+            name=run.info.run_name,
+            status=run.info.status,
+            start=run.info.start_time,
+            end=run.info.end_time,
+            params=run.data.params,
+            metrics=frozenset(points),
+            tags=tags,
+            documents=files,
+            datasets=frozenset(_datasets(run)),
+        )
+
+    def _listed(self, run: Run, record: RunRecord, *, complete: bool) -> Mapping[str, str]:
+        """Return the record's files that are there with the right size; none of them if they may be older ones."""
+        if not complete:
+            return {}
+        sizes = dict(_files(self._client, run.info.run_id)) if record.documents else {}
+        return {one.path: one.digest for one in record.documents if sizes.get(one.path) == len(one.content)}
+
+    def _digests(self, run: Run) -> Mapping[str, str]:
+        run_id = run.info.run_id
+        with tempfile.TemporaryDirectory(prefix="dlpipe-bridge-") as place:
+            return {
+                path: hashlib.sha256(
+                    Path(self._client.download_artifacts(run_id, path, place)).read_bytes()
+                ).hexdigest()
+                for path, _ in _files(self._client, run_id)
+            }
+
+
+def _new_params(record: RunRecord, held: Held | None) -> Iterator[tuple[str, str]]:
+    """Yield the parameters to write. MLflow refuses a batch that changes one: those stand under another name."""
+    known = held.params if held else {}
+    for name, value in record.params.items():
+        if name not in known:
+            yield name, value
+        elif known[name] != value and TAKEN + name not in known:
+            yield TAKEN + name, value
+
+
+def _dataset_input(dataset: Dataset) -> DatasetInput:
+    from mlflow.entities import Dataset as MlflowDataset
+    from mlflow.entities import DatasetInput, InputTag
+
+    kinds = {"long": "long", "integer": "integer", "double": "double", "float": "float", "boolean": "boolean"}
+    columns = [
+        {"name": name, "type": kinds.get(kind, "string"), "required": False} for name, kind in dataset.columns
+    ]
+    described = MlflowDataset(
+        dataset.name,
+        dataset.digest,
+        SOURCE_TYPE,
+        dataset.source,
+        schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
+        profile=json.dumps({"num_rows": dataset.rows}),
+    )
+    return DatasetInput(described, [InputTag(CONTEXT, dataset.role)])
+
+
+def _files(client: MlflowClient, run_id: str, folder: str | None = None) -> Iterator[tuple[str, int]]:
+    for entry in client.list_artifacts(run_id, folder):
+        if entry.is_dir:
+            yield from _files(client, run_id, entry.path)
+        else:
+            yield entry.path, entry.file_size
+
+
+def _points(client: MlflowClient, run: Run) -> Iterator[Metric]:
+    for key in run.data.metrics:
+        for point in client.get_metric_history(run.info.run_id, key):
+            yield Metric(point.key, point.value, point.timestamp, point.step)
+
+
+def _latest(run: Run, record: RunRecord) -> Iterator[Metric]:
+    """Yield the record's points that are the latest of their metric: no call of its own for each metric."""
+    return (one for one in record.metrics if run.data.metrics.get(one.key) == one.value)
+
+
+def _datasets(run: Run) -> Iterator[Dataset]:
+    for one in run.inputs.dataset_inputs if run.inputs else []:
+        context = next((tag.value for tag in one.tags if tag.key == CONTEXT), "")
+        source, profile = _json(one.dataset.source), _json(one.dataset.profile)
+        yield Dataset(
+            path=str(source.get("path", "")),
+            version=int(source.get("version", -1)),
+            digest=one.dataset.digest,
+            rows=int(profile.get("num_rows", -1)),
+            role=context,
+        )
+
+
+def _json(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

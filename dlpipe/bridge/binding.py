@@ -1,0 +1,145 @@
+"""A task's own MLflow calls land in that task's run, from any of its threads and processes.
+
+MLflow loads ``TaskContext`` by the entry point ``mlflow.run_context_provider`` in each process that makes a run;
+where no bridged task is, it does nothing. In one, what is logged without a run, and the first run that is started,
+are the run that stands for the attempt. Runs started later, or in other processes, are nested under it: two of
+them could log the same parameter with two values, which one run cannot hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from functools import wraps
+from typing import Any
+
+from mlflow.tracking.context.abstract_context import RunContextProvider
+
+TASK, PROCESS, RUN = "_DLPIPE_BRIDGE_TASK", "_DLPIPE_BRIDGE_PID", "_DLPIPE_BRIDGE_RUN_ID"
+PARENT, STAMP = "mlflow.parentRunId", "metaflow.task"
+KEPT = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.runName", PARENT, STAMP)
+"""Tags that every new run gets from MLflow, and that the task's run has already."""
+
+_lock = threading.RLock()
+_state = {"bound": False, "taken": False}
+
+
+class TaskContext(RunContextProvider):
+    """Stamps the runs of a bridged task."""
+
+    def in_context(self) -> bool:
+        """Return whether this process belongs to a bridged task whose store MLflow uses."""
+        if TASK not in os.environ or not _uses_our_store():
+            return False
+        bind()
+        return True
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags that nest a run under the task's own."""
+        return {PARENT: own_run_id(), STAMP: os.environ[TASK]}
+
+
+def bind() -> None:
+    """Make MLflow's client and its fluent calls of this process know the task's run, once."""
+    from mlflow import MlflowClient
+    from mlflow.tracking import fluent
+    from mlflow.tracking._tracking_service.client import TrackingServiceClient
+
+    with _lock:
+        if _state["bound"]:
+            return
+        _state["bound"] = True
+        create_run, get_or_start_run = TrackingServiceClient.create_run, fluent._get_or_start_run
+
+        @wraps(create_run)
+        def created(
+            self: Any,
+            experiment_id: str,
+            start_time: int | None = None,
+            tags: dict[str, Any] | None = None,
+            run_name: str | None = None,
+        ) -> Any:
+            given = tags or {}
+            stamped = STAMP in given and given[STAMP] == os.environ.get(TASK)
+            if stamped and given.get(PARENT) == own_run_id() and (_is_implicit() or _take()):
+                own = MlflowClient(self.tracking_uri)
+                for name, value in given.items():
+                    if name not in KEPT and not name.startswith("metaflow."):
+                        own.set_tag(own_run_id(), name, value)
+                return own.get_run(own_run_id())
+            return create_run(self, experiment_id, start_time, tags, run_name)
+
+        @wraps(get_or_start_run)
+        def active_or_own() -> Any:
+            stack = fluent._active_run_stack.get()
+            if not stack and TASK in os.environ and _uses_our_store():
+                stack.append(fluent.ActiveRun(MlflowClient().get_run(own_run_id())))
+                _state["taken"] = True
+            return stack[-1] if stack else get_or_start_run()
+
+        # below MlflowClient, whose own method a caller may have looked up before this
+        TrackingServiceClient.create_run = created
+        fluent._get_or_start_run = active_or_own
+
+
+def own_run_id() -> str:
+    """Return the id of the MLflow run of this attempt, made if it is not there yet."""
+    task = os.environ[TASK]
+    with _lock:
+        said, _, run_id = os.environ.get(RUN, "").partition(" ")
+        if said != task:
+            run_id = _made(task)
+            os.environ[RUN] = f"{task} {run_id}"  # child processes need not look for it
+        return run_id
+
+
+def _made(key: str) -> str:
+    from dlpipe.bridge.apply import Mirror
+    from dlpipe.bridge.reading import RunReading, experiment_name
+    from dlpipe.bridge.runs import say_mlflow_run
+    from dlpipe.tracking import open_store
+
+    flow, run, *_ = key.split("/")
+    pathspec = f"{flow}/{run}"
+    reading = RunReading(pathspec)
+    store = open_store()
+    snapshot = reading.snapshot(only=key.rpartition("/")[0])
+    (attempt,) = (one for one in snapshot.attempts if one.key == key)
+    with reading.run.mark.mirror_lock():
+        mirror = Mirror(store.client(), store.experiment(experiment_name(snapshot.system_tags, flow)), pathspec)
+        mirror.refresh()
+        mirror.ensure(reading.run_record(snapshot, begun=True))
+        run_id = mirror.ensure(reading.attempt_record(snapshot, attempt, pathspec))
+    with contextlib.suppress(OSError):
+        say_mlflow_run(attempt, run_id, uses=True)
+    return run_id
+
+
+def _uses_our_store() -> bool:
+    """Return whether MLflow writes where the bridge does, and not to a store of the step's own choice."""
+    import mlflow
+
+    return mlflow.get_tracking_uri().rstrip("/") == os.environ.get("MLFLOW_TRACKING_URI", "").rstrip("/")
+
+
+def _take() -> bool:
+    """Return whether this is the first run that the task's own process starts."""
+    with _lock:
+        if _state["taken"] or os.environ.get(PROCESS) != str(os.getpid()):
+            return False
+        _state["taken"] = True
+        return True
+
+
+def _is_implicit() -> bool:
+    """Return whether MLflow makes this run because something was logged without one."""
+    frame = sys._getframe(1)
+    for _ in range(12):
+        if frame.f_code.co_name == "_get_or_start_run":
+            return True
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return False

@@ -1,0 +1,114 @@
+"""The process beside a live run: ``python -m dlpipe.bridge.follow FLOW/RUN``, started by the launcher.
+
+It mirrors the run again and again. When its standard input ends, the launcher has ended or was killed: it mirrors
+the run a last time, as soon as no task goes on, says in one line where it stands, and ends. If MLflow cannot be
+had then, the run is marked as behind, and the next follower, or ``dlpipe bridge sync``, catches up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from dlpipe.bridge.mirroring import Following, said
+
+if TYPE_CHECKING:
+    from dlpipe.bridge.marks import Mark
+
+INTERVAL = 1.0
+SHARE = 0.05
+"""Of one core, at most, for looking at a run in which little happens."""
+GIVE_UP_SECONDS = 24 * 3600.0  # for orphans that outlive their launcher
+# an outage shows after seconds here: nobody waits for this process, and the next look is a second away
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+
+
+def main(pathspec: str, closed: str = "") -> None:
+    """Follow the run until it has ended, say one line, then catch up with runs that are behind.
+
+    With the key of an attempt that has just ended, mirror the run once: so does a task beside which no process
+    follows the run.
+    """
+    for name, value in IMPATIENT.items():
+        os.environ.setdefault(name, value)
+    if closed:
+        started(pathspec).step(closed=closed)
+        return
+    launcher = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what libraries print is not for the launcher
+    line = follow(pathspec)
+    with contextlib.suppress(OSError), launcher:  # it may not wait any more
+        print(line, file=launcher, flush=True)
+    if line.startswith("MLflow has"):
+        catch_up(pathspec)
+
+
+def follow(pathspec: str) -> str:
+    """Mirror the run until it has ended, and return the line that says where it stands."""
+    from dlpipe.bridge.marks import mark_of
+
+    mark = mark_of(pathspec)
+    mark.keep_diff(uncommitted())
+    following: Following | None = None
+    wait, deadline, gone = 0.0, 0.0, False
+    while True:
+        if not gone and launcher_gone(wait):
+            gone, deadline = True, time.monotonic() + GIVE_UP_SECONDS
+        elif gone:
+            time.sleep(wait)
+        began = time.monotonic()
+        try:
+            following = following or started(pathspec)
+            done = following.step(launcher_gone=gone)
+            if gone and (done.status != "RUNNING" or time.monotonic() > deadline):
+                return following.where()
+        except Exception as error:  # an outage that may pass, or a run whose files are being written
+            mark.set_behind(said(error))
+            if gone:
+                return f"MLflow is behind ({said(error)}). To catch up: dlpipe bridge sync {pathspec}"
+        wait = max(INTERVAL, (time.monotonic() - began) / SHARE)
+
+
+def started(pathspec: str) -> Following:
+    """Return the run on its way into the store that the environment names."""
+    from dlpipe.tracking import open_store
+
+    return Following(pathspec, open_store())
+
+
+def launcher_gone(seconds: float) -> bool:
+    """Wait up to ``seconds`` for the end of standard input, and return whether it came."""
+    ready, _, _ = select.select([sys.stdin], [], [], seconds)
+    return bool(ready) and not sys.stdin.read(1)
+
+
+def catch_up(pathspec: str) -> None:
+    """Mirror the runs that an outage or a kill has left behind, but for those whose launcher lives."""
+    from dlpipe.bridge.marks import runs_behind
+
+    for mark in runs_behind():
+        if mark.pathspec != pathspec and mark.launcher() != "lives":
+            with contextlib.suppress(Exception):  # it stays marked
+                _catch_up(mark)
+
+
+def _catch_up(mark: Mark) -> None:
+    started(mark.pathspec).sync()
+
+
+def uncommitted() -> bytes:
+    """Return what is not committed in the repository around the working directory, as ``git diff`` says it."""
+    try:
+        done = subprocess.run(["git", "diff", "HEAD"], capture_output=True, check=False, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return b""
+    return done.stdout if done.returncode == 0 else b""
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])

@@ -1,0 +1,139 @@
+"""What the launcher of a bridged run leaves beside it: that it lives, and that MLflow may be behind.
+
+The marks of a run are files in ``.metaflow/FLOW/RUN/_bridge`` and need no more than the file system. A launcher
+holds a lock on its mark as long as it lives; the kernel lets go of it however the launcher dies. That is the only
+sure sign there is: Metaflow's local metadata looks alike for a run that goes on, failed, or was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+Launcher = Literal["lives", "is gone", "unknown"]
+DIFF_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The marks of one run.
+
+    Attributes
+    ----------
+    pathspec : str
+        ``Flow/run``.
+    folder : Path
+        Where its files are; made by ``hold``.
+    """
+
+    pathspec: str
+    folder: Path
+
+    def hold(self) -> IO[str]:
+        """Say that this process launches the run, and that MLflow is behind until somebody says otherwise.
+
+        The file that is returned must stay open: closing it says that the launcher is gone.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        held = (self.folder / "launcher").open("w")
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held.write(f"{os.getpid()}\n")
+        held.flush()
+        self.set_behind("the run has just started")
+        return held
+
+    def launcher(self) -> Launcher:
+        """Return what is known of the launcher."""
+        try:
+            with (self.folder / "launcher").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return "lives"
+        except OSError:
+            return "unknown"
+        return "is gone"
+
+    @property
+    def _behind(self) -> Path:
+        return self.folder / "behind.json"
+
+    def set_behind(self, reason: str) -> None:
+        """Say that MLflow may lack something of the run, and why."""
+        if not self.folder.is_dir():
+            return
+        since = (self.behind() or {}).get("since") or int(time.time() * 1000)
+        replace_file(self._behind, json.dumps({"run": self.pathspec, "since": since, "reason": reason}).encode())
+
+    def set_complete(self) -> None:
+        """Say that MLflow has all of the run."""
+        self._behind.unlink(missing_ok=True)
+
+    def behind(self) -> dict[str, str | int] | None:
+        """Return since when (milliseconds since 1970) and why MLflow may be behind; ``None`` when it is not."""
+        try:
+            return dict(json.loads(self._behind.read_bytes()))
+        except (OSError, ValueError):
+            return {"run": self.pathspec, "since": 0, "reason": "unknown"} if self._behind.exists() else None
+
+    @property
+    def _diff(self) -> Path:
+        return self.folder / "uncommitted.diff"
+
+    def keep_diff(self, diff: bytes) -> None:
+        """Keep what was not committed when the run started; the first 4 MB of it."""
+        if diff and not self._diff.exists() and self.folder.is_dir():
+            cut = b"" if len(diff) <= DIFF_BYTES else b"\n(cut here)\n"
+            replace_file(self._diff, diff[:DIFF_BYTES] + cut)
+
+    def diff(self) -> bytes:
+        """Return what was not committed when the run started; nothing if that is not known."""
+        try:
+            return self._diff.read_bytes()
+        except OSError:
+            return b""
+
+    @contextmanager
+    def mirror_lock(self) -> Iterator[None]:
+        """Hold the run for one mirror at a time on this machine: two would make a run each for one record."""
+        from dlpipe.tracking import held
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with held(self.folder / "mirror.lock", asked=f"the bridge of {self.pathspec}"):
+            yield
+
+
+def mark_of(pathspec: str) -> Mark:
+    """Return the marks of the run ``Flow/run`` in the ``.metaflow`` that Metaflow itself would use here."""
+    return Mark(pathspec, state_root().joinpath(*pathspec.split("/"), "_bridge"))
+
+
+def runs_behind() -> list[Mark]:
+    """Return the runs that MLflow may lack something of, the oldest first."""
+    found = state_root().glob("*/*/_bridge/behind.json")
+    marks = [Mark("/".join(path.parts[-4:-2]), path.parent) for path in found]
+    return sorted(marks, key=lambda mark: (str((mark.behind() or {}).get("since", 0)).zfill(15), mark.pathspec))
+
+
+def state_root() -> Path:
+    """Return the local ``.metaflow`` folder."""
+    from metaflow.metaflow_config import DATASTORE_LOCAL_DIR
+    from metaflow.plugins.datastores.local_storage import LocalStorage
+
+    root = LocalStorage.datastore_root or LocalStorage.get_datastore_root_from_config(
+        lambda *_, **__: None, create_on_absent=False
+    )
+    return Path(root) if root else Path.cwd() / DATASTORE_LOCAL_DIR
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file in place whole, or not at all."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)

@@ -1,0 +1,296 @@
+"""What MLflow should hold for a Metaflow run: its records, from its metadata and what its tasks left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from dlpipe.bridge.contents import Contents, read_contents
+from dlpipe.bridge.description import Attempted, described
+from dlpipe.bridge.records import Document, RunRecord, Status
+from dlpipe.bridge.redaction import know, redact, secrets_in
+from dlpipe.bridge.runs import (
+    Attempt,
+    MetaflowRun,
+    Snapshot,
+    artifact_digests,
+    artifact_value,
+    artifacts_of,
+    foreach_width,
+)
+from dlpipe.bridge.values import keep, keep_text, mlflow_key
+
+FOREACH_TASKS = 50
+ORDER: tuple[Status, ...] = ("RUNNING", "FAILED", "KILLED", "FINISHED")
+
+
+def experiment_name(system_tags: Collection[str], flow: str) -> str:
+    """Return the experiment of a run: the flow, with ``@project``'s name and branch in front where it has them.
+
+    Examples
+    --------
+    >>> experiment_name(["project:films", "project_branch:user.ana"], "TrainFlow")
+    'films.user.ana.TrainFlow'
+    """
+    tags = dict(tag.split(":", 1) for tag in system_tags if ":" in tag)
+    parts = [tags[name] for name in ("project", "project_branch") if name in tags]
+    return ".".join([*parts, flow])
+
+
+class RunReading:
+    """The records of one run, read again and again while it goes on.
+
+    What a task left is read once, when it has settled, and is not kept: memory does not grow with it.
+    """
+
+    def __init__(self, pathspec: str) -> None:
+        self.run = MetaflowRun(pathspec)
+        self._digests: dict[str, frozenset[tuple[str, str]]] = {}
+        self._parameters: tuple[dict[str, str], tuple[Document, ...]] | None = None
+        self._secrets: tuple[str, ...] = ()
+
+    def snapshot(self, *, launcher_gone: bool = False, only: str = "", closed: str = "") -> Snapshot:
+        """Return the run as its metadata tells it now; the arguments are those of ``MetaflowRun.read``."""
+        return self.run.read(launcher_gone=launcher_gone, only=only, closed=closed)
+
+    def records(
+        self, snapshot: Snapshot, *, skip: Mapping[str, tuple[Status, int | None]] = MappingProxyType({})
+    ) -> Iterator[RunRecord]:
+        """Yield the records: each attempt, and at last the run itself, which so ends only when all of them have.
+
+        A step of more than 50 tasks is one record with a table of them: MLflow's page would drown in their runs.
+
+        Parameters
+        ----------
+        skip : mapping of str to (str, int), optional
+            Keys of attempts whose record is not wanted again while status and end are these.
+        """
+        widths = dict(foreach_width(snapshot))
+        for step, attempts in snapshot.by_step.items():
+            wide = widths[step] > FOREACH_TASKS
+            if wide:
+                yield _step_record(snapshot, step, attempts, widths[step])
+            parent = f"{snapshot.pathspec}/{step}" if wide else snapshot.pathspec
+            for attempt in attempts:
+                wanted = not wide or attempt.uses_mlflow
+                if wanted and skip.get(attempt.key) != (attempt.status, attempt.end):
+                    yield self.attempt_record(snapshot, attempt, parent)
+        yield self.run_record(snapshot)
+
+    def keys(self, snapshot: Snapshot) -> set[str]:
+        """Return the keys of all records."""
+        widths = dict(foreach_width(snapshot))
+        keys = {snapshot.pathspec}
+        for step, attempts in snapshot.by_step.items():
+            wide = widths[step] > FOREACH_TASKS
+            keys |= {f"{snapshot.pathspec}/{step}"} if wide else set()
+            keys |= {one.key for one in attempts if not wide or one.uses_mlflow}
+        return keys
+
+    def run_record(self, snapshot: Snapshot, *, begun: bool = False) -> RunRecord:
+        """Return the record of the run itself; ``begun`` leaves out all that changes while it goes on."""
+        params, documents = self._given()
+        know(self._secrets)
+        tags = {
+            "metaflow.pathspec": snapshot.pathspec,
+            "mlflow.user": _user(snapshot),
+            **_code_tags(snapshot.code),
+        }
+        if snapshot.origin:
+            tags["metaflow.origin"] = snapshot.origin
+        if not begun:
+            tags["metaflow.tags"] = json.dumps(snapshot.user_tags)
+            page = described(snapshot.graph, [_attempted(one) for one in snapshot.attempts], head=_head(snapshot))
+            tags["mlflow.note.content"] = redact(page)
+        if diff := self.run.mark.diff():
+            documents = (*documents, Document("uncommitted.diff", redact(diff.decode(errors="replace")).encode()))
+        return RunRecord(
+            key=snapshot.pathspec,
+            parent=None,
+            name=self.run.run_id,
+            status="RUNNING" if begun else snapshot.status,
+            start=snapshot.created,
+            end=None if begun else snapshot.end,
+            params=params,
+            tags=tags,
+            documents=documents,
+        )
+
+    def attempt_record(self, snapshot: Snapshot, attempt: Attempt, parent: str) -> RunRecord:
+        """Return the record of one attempt; what it left is read when it has settled."""
+        tags = {
+            "metaflow.pathspec": attempt.pathspec,
+            "metaflow.step": attempt.step,
+            "metaflow.attempt": str(attempt.number),
+            "mlflow.user": _user(snapshot),
+        }
+        contents = Contents()
+        self._given()
+        if attempt.origin:
+            tags["metaflow.origin"] = attempt.origin
+        elif attempt.status != "RUNNING":
+            contents = read_contents(attempt, self._passed_on(snapshot, attempt), secrets=self._secrets)
+        return RunRecord(
+            key=attempt.key,
+            parent=parent,
+            name=_name(attempt),
+            status=attempt.status,
+            start=attempt.start,
+            end=attempt.end,
+            params=contents.params,
+            metrics=tuple(contents.metrics),
+            tags=tags,
+            documents=tuple(contents.documents),
+            datasets=tuple(contents.datasets),
+            models=tuple(contents.models),
+            shared=attempt.uses_mlflow,
+        )
+
+    def _passed_on(self, snapshot: Snapshot, attempt: Attempt) -> frozenset[tuple[str, str]]:
+        """Return name and digest of what the tasks of the steps before it held; a step may come back to itself."""
+        held = set(self._digests_of(f"{snapshot.pathspec}/_parameters/{self.run.parameters_task()}", 0))
+        for step in snapshot.before(attempt.step):
+            for one in snapshot.by_step.get(step, []):
+                if one.settled and one.status == "FINISHED" and one.start <= attempt.start and one != attempt:
+                    held |= self._digests_of(one.pathspec, one.number)
+        return frozenset(held)
+
+    def _digests_of(self, task: str, number: int) -> frozenset[tuple[str, str]]:
+        key = f"{task}/{number}"
+        if key not in self._digests:
+            self._digests[key] = artifact_digests(task, number)
+        return self._digests[key]
+
+    def _given(self) -> tuple[dict[str, str], tuple[Document, ...]]:
+        """Return parameters and configuration: as parameters, and as files."""
+        if self._parameters is None:
+            values = read_parameters(self.run)
+            if values is None:
+                return {}, ()
+            self._secrets = tuple(one for name, value in values.items() for one in secrets_in(value, name))
+            know(self._secrets)
+            self._parameters = _as_params(values)
+        return self._parameters
+
+
+def read_parameters(run: MetaflowRun) -> dict[str, Any] | None:
+    """Return parameters and configuration by name; ``None`` while there are none yet.
+
+    A file given as a parameter is not copied.
+    """
+    task = f"{run.pathspec}/_parameters/{run.parameters_task()}"
+    graph = artifact_value(f"{task}/_graph_info")
+    if graph is None:
+        return None
+    kinds = {entry["name"]: entry["type"] for entry in graph["parameters"]}
+    found = artifacts_of(task, 0)
+    return {one.id: _value(one, kinds.get(one.id, "")) for one in found if one.id != "name"}
+
+
+def _value(artifact: Any, kind: str) -> Any:
+    if kind in ("IncludeFile", "FilePathClass"):
+        return f"<file of {artifact.size:,} bytes>"
+    try:
+        return artifact.data
+    except Exception as error:
+        return f"<cannot be unpickled here: {type(error).__name__}>"
+
+
+def _as_params(values: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Document, ...]]:
+    params: dict[str, str] = {}
+    documents: list[Document] = []
+    for name, value in sorted(values.items()):
+        if isinstance(value, Mapping | list | tuple):
+            documents += keep(name, value, folder="parameters").documents
+            continue
+        kept = keep_text(name, str(value), folder="parameters")
+        params[mlflow_key(name)] = str(kept.param)
+        documents += kept.documents
+    return params, tuple(documents)
+
+
+def _user(snapshot: Snapshot) -> str:
+    return next((tag[5:] for tag in snapshot.system_tags if tag.startswith("user:")), "unknown")
+
+
+def _code_tags(code: Mapping[str, str]) -> dict[str, str]:
+    """Return where the code came from, by MLflow's own names."""
+    git = _json(code.get("git-info"))
+    named = {
+        "mlflow.source.git.commit": git.get("commit_sha"),
+        "mlflow.source.git.branch": git.get("branch_name"),
+        "metaflow.git.uncommitted": git.get("has_uncommitted_changes"),
+        "metaflow.code_package": _json(code.get("code-package")).get("sha"),
+    }
+    if "script-name" not in code:
+        return {}
+    script = {"mlflow.source.name": code["script-name"], "mlflow.source.type": "LOCAL"}
+    return {**script, **{name: redact(str(value)) for name, value in named.items() if value is not None}}
+
+
+def _json(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _head(snapshot: Snapshot) -> str:
+    """Return the line of facts above the graph."""
+    words = [f"Metaflow run `{snapshot.pathspec}`"]
+    if snapshot.origin:
+        words.append(f"resumed from `{snapshot.origin}`")
+    words.append(f"started by {_user(snapshot)}")
+    commit = _json(snapshot.code.get("git-info")).get("commit_sha")
+    if commit:
+        uncommitted = _json(snapshot.code.get("git-info")).get("has_uncommitted_changes")
+        words.append(f"code {str(commit)[:12]}{' with uncommitted changes' if uncommitted else ''}")
+    return ", ".join(words) + "."
+
+
+def _attempted(attempt: Attempt) -> Attempted:
+    return Attempted(
+        attempt.step, attempt.task, attempt.number, attempt.status, attempt.start, attempt.end, attempt.origin
+    )
+
+
+def _name(attempt: Attempt) -> str:
+    again = f" (attempt {attempt.number + 1})" if attempt.number else ""
+    return f"{attempt.step}{attempt.place}{again}"
+
+
+def _step_record(snapshot: Snapshot, step: str, attempts: list[Attempt], width: int) -> RunRecord:
+    last = {attempt.task: attempt for attempt in attempts}
+    status = next(one for one in ORDER if one in {attempt.status for attempt in last.values()})
+    if len(last) < width and snapshot.alive:
+        status = "RUNNING"
+    columns = ["task", "place", "attempt", "status", "start", "seconds", "origin"]
+    rows = [
+        [one.task, one.place, one.number, one.status, one.start, _seconds(one), one.origin] for one in attempts
+    ]
+    table = json.dumps({"columns": columns, "data": rows}).encode()
+    counts = {one: sum(attempt.status == one for attempt in last.values()) for one in ORDER}
+    return RunRecord(
+        key=f"{snapshot.pathspec}/{step}",
+        parent=snapshot.pathspec,
+        name=f"{step} ({width} tasks)",
+        status=status,
+        start=min(attempt.start for attempt in attempts),
+        end=None if status == "RUNNING" else max(attempt.end or attempt.start for attempt in attempts),
+        tags={
+            "metaflow.step": step,
+            "metaflow.tasks": str(width),
+            "mlflow.user": _user(snapshot),
+            "mlflow.note.content": f"{width} tasks: "
+            + ", ".join(f"{count} {one.lower()}" for one, count in counts.items() if count)
+            + ". Each is a row of `tasks.json`.",
+        },
+        documents=() if status == "RUNNING" else (Document("tasks.json", table),),
+    )
+
+
+def _seconds(attempt: Attempt) -> float | None:
+    return None if attempt.end is None else (attempt.end - attempt.start) / 1000

@@ -1,0 +1,226 @@
+"""What MLflow should hold for a Metaflow run: plain values, which need no MLflow and no server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+KEY, DIGEST = "metaflow.key", "metaflow.digest"
+TAKEN = "metaflow/"
+"""Before a parameter's name that the step itself has logged with another value."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A finite number; ``time`` is in milliseconds since 1970."""
+
+    key: str
+    value: float
+    time: int
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file of an MLflow run."""
+
+    path: str
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content, 64 hexadecimal digits."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A table version that a task had in its hands.
+
+    Attributes
+    ----------
+    path : str
+        Folder or URI of the table.
+    rows : int
+        How many it has.
+    role : str
+        The artifact that named it.
+    columns : tuple of (str, str)
+        Names and types, as Delta has them.
+    """
+
+    path: str
+    version: int
+    digest: str
+    rows: int
+    role: str
+    columns: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Table and version, such as ``reviews@v0``."""
+        return f"{self.path.rstrip('/').rpartition('/')[2][-480:]}@v{self.version}"
+
+    @property
+    def source(self) -> str:
+        """JSON that says where the rows are."""
+        return json.dumps({"path": self.path, "version": self.version}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model version that a task made or used."""
+
+    name: str
+    version: int
+    role: Literal["made", "used"]
+
+    def __str__(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run that MLflow should hold.
+
+    Attributes
+    ----------
+    key : str
+        Names it for ever: ``Flow/run`` for a run, ``Flow/run/step/task/attempt`` for an attempt of a task.
+    parent : str or None
+        Key of the record that it is nested under.
+    start, end : int
+        Milliseconds since 1970; ``end`` is ``None`` while it goes on.
+    shared : bool
+        Whether the step logs to this run itself, and so may end it before we do.
+    """
+
+    key: str
+    parent: str | None
+    name: str
+    status: Status
+    start: int
+    end: int | None
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    documents: tuple[Document, ...] = ()
+    datasets: tuple[Dataset, ...] = ()
+    models: tuple[Model, ...] = ()
+    shared: bool = False
+
+    @property
+    def all_tags(self) -> dict[str, str]:
+        """Tags with those that name the models."""
+        roles = {role: [str(one) for one in self.models if one.role == role] for role in ("made", "used")}
+        named = {f"metaflow.models.{role}": " ".join(uris) for role, uris in roles.items() if uris}
+        return {**self.tags, **named}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that the record says; equal for two readings of the same Metaflow run."""
+        plain: dict[str, Any] = {
+            **{name: getattr(self, name) for name in ("key", "parent", "name", "status", "start", "end")},
+            "params": dict(self.params),
+            "tags": self.all_tags,
+            "metrics": [vars(metric) for metric in self.metrics],
+            "documents": {document.path: document.digest for document in self.documents},
+            "datasets": [vars(dataset) for dataset in self.datasets],
+        }
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Held:
+    """What MLflow holds under a record's key; ``documents`` maps paths to SHA-256."""
+
+    run_id: str
+    parent: str | None
+    name: str
+    status: str
+    start: int
+    end: int | None
+    params: Mapping[str, str]
+    metrics: frozenset[Metric]
+    tags: Mapping[str, str]
+    documents: Mapping[str, str]
+    datasets: frozenset[Dataset]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which MLflow differs from Metaflow; what people added to MLflow is none."""
+
+    key: str
+    what: str
+    should: str
+    holds: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.what} should be {self.should}, MLflow holds {self.holds}"
+
+
+def differences(record: RunRecord, held: Held | None) -> list[Difference]:
+    """Return every way in which ``held`` differs from ``record``.
+
+    Examples
+    --------
+    >>> record = RunRecord("Flow/1", None, "1", "FINISHED", start=0, end=9)
+    >>> [str(one) for one in differences(record, None)]
+    ['Flow/1: run should be there, MLflow holds nothing']
+    """
+    if held is None:
+        return [Difference(record.key, "run", "there", "nothing")]
+    own = () if record.shared and record.status == "RUNNING" else ("status", "end")
+    found = [
+        Difference(record.key, name, str(getattr(record, name)), str(getattr(held, name)))
+        for name in ("parent", "name", "start", *own)
+        if getattr(record, name) != getattr(held, name)
+    ]
+    found += _missing(record.key, "parameter", record.params, params_held(record, held.params))
+    found += _missing(record.key, "tag", record.all_tags, held.tags)
+    files = {document.path: document.digest for document in record.documents}
+    found += _missing(record.key, "file", files, held.documents)
+    found += [
+        Difference(record.key, f"metric {metric.key}", f"{metric.value:g}", "no such point")
+        for metric in record.metrics
+        if metric not in held.metrics
+    ]
+    found += [
+        Difference(record.key, f"dataset {dataset.name}", dataset.role, "nothing")
+        for dataset in record.datasets
+        if not dataset_held(dataset, held.datasets)
+    ]
+    return found
+
+
+def dataset_held(dataset: Dataset, held: Collection[Dataset]) -> bool:
+    """Return whether ``held`` has the dataset: of one dataset in two roles, MLflow keeps the first."""
+    return any(
+        (one.name, one.digest, one.source) == (dataset.name, dataset.digest, dataset.source) for one in held
+    )
+
+
+def params_held(record: RunRecord, params: Mapping[str, str]) -> dict[str, str]:
+    """Return what ``params`` says of the record's own: a name that the step itself has taken stands under ours.
+
+    Examples
+    --------
+    >>> record = RunRecord("Flow/1/a/1/0", "Flow/1", "a", "FINISHED", 0, 9, params={"lr": "1"})
+    >>> params_held(record, {"lr": "2", "metaflow/lr": "1"})
+    {'lr': '1', 'metaflow/lr': '1'}
+    """
+    aside = {name: params[TAKEN + name] for name in record.params if TAKEN + name in params}
+    return {**params, **{name: value for name, value in aside.items() if params.get(name) != record.params[name]}}
+
+
+def _missing(key: str, what: str, should: Mapping[str, str], holds: Mapping[str, str]) -> list[Difference]:
+    return [
+        Difference(key, f"{what} {name}", repr(value), repr(holds[name]) if name in holds else "nothing")
+        for name, value in should.items()
+        if holds.get(name) != value
+    ]

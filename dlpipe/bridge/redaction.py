@@ -1,0 +1,173 @@
+"""Takes what looks like a credential out of text before it leaves the process."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+HIDDEN = "[redacted]"
+VARIABLE = "DLPIPE_BRIDGE_SECRETS"
+
+_SECRET_NAME = re.compile(
+    r"passw|passphrase|secret|credential|authorization"
+    r"|(?:^|_)(?:pwd|pw|sig|keys?|token|apitoken|bearer)(?:$|_)"
+    r"|(?:api|access|private|account|signing|encryption|auth)_?(?:keys?|tokens?)"
+    r"|(?:refresh|session|id)_tokens?"
+)
+# words of language models: no credentials, however often they say "token"
+_PLAIN_NAME = re.compile(
+    r"^(?:\w+_)?(?:pad|unk|sep|cls|mask|bos|eos|special|start|end|next|first|last|decoder_start)_token(?:_ids?)?$"
+    r"|(?:^|_)token_(?:ids?|types?|type_ids|counts?|lengths?|embeddings?|classification|limit)$"
+    r"|(?:^|_)(?:sort|primary|foreign|public|group|partition|cache)_keys?$"
+)
+_KEYS = re.compile(
+    r"\b(?:"
+    r"sk-[\w-]{3,}"  # OpenAI, Anthropic, Stripe and others
+    r"|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|hf_\w{16,}"
+    r"|xox[abposr]-[\w-]{8,}"
+    r"|A(?:KI|SI)A[A-Z0-9]{16}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"  # JSON web tokens
+    r")"
+)
+_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+# up to the last @ of the address: a password may have one
+_IN_URL = re.compile(r"(?P<before>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@\"'<>]{0,200}:)[^\s/\"'<>]{1,500}(?=@)")
+_USER_IN_URL = re.compile(r"(?P<before>\bhttps?://)[^\s/:@\"'<>]{1,500}(?=@)")
+_BEARER = re.compile(r"(?i)(?P<before>\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*[\d=])[\w.~+/=-]{6,}")
+_QUOTE = r"""(?:\\?["']|&quot;|&\#3[49];)"""
+_VALUE = r"""
+    (?P<value>
+        \\"(?:(?!\\").)*\\" | &quot;(?:(?!&quot;).)*&quot; | &\#3[49];(?:(?!&\#3[49];).)*&\#3[49];
+        | "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*'
+        | \[[^\]\n]*\]? | \{[^}\n]*\}?
+        | (?:(?i:bearer|basic|digest|token)[ \t]+)?[^\s"'<&]+(?:&(?!quot;|\#)[^\s"'<&]*)*
+    )
+"""
+_ASSIGNED = re.compile(
+    rf"(?P<before>(?<![\w-])(?P<name>[\w-]{{2,60}}){_QUOTE}?[ \t]*[=:][ \t]*)(?!//){_VALUE}", re.VERBOSE
+)
+_OPTION = re.compile(rf"(?P<before>(?<![\w-])--(?P<name>[\w-]{{2,60}})[ \t]+)(?!-){_VALUE}", re.VERBOSE)
+
+
+_CARD_DATA = re.compile(r'(?P<before>window\.__MF_DATA__\["[^"]*"\] = ")(?P<data>[A-Za-z0-9+/=]+)(?=")')
+_known: ContextVar[tuple[str, ...]] = ContextVar("known", default=())
+SHORTEST = 6
+"""Characters of a value that is looked for everywhere because it stood under a secret name."""
+
+
+def know(values: Iterable[str]) -> None:
+    """Let ``redact`` hide these values wherever they stand, until the next call."""
+    _known.set(tuple(sorted({one for one in values if len(one) >= SHORTEST}, key=lambda one: (-len(one), one))))
+
+
+def secrets_in(value: Any, name: str) -> Iterator[str]:
+    """Yield the texts that stand under secret names in a value.
+
+    Examples
+    --------
+    >>> list(secrets_in({"user": "ana", "password": "hunter22"}, "login"))
+    ['hunter22']
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from secrets_in(inner, name if looks_secret(name) else str(key))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for inner in value:
+            yield from secrets_in(inner, name)
+    elif isinstance(value, str) and looks_secret(name):
+        yield value
+
+
+def looks_secret(name: str) -> bool:
+    """Return whether what goes by ``name`` is to be kept out of MLflow.
+
+    Examples
+    --------
+    >>> names = ("api_token", "dbPassword", "key", "monkey", "max_tokens", "pad_token")
+    >>> [name for name in names if looks_secret(name)]
+    ['api_token', 'dbPassword', 'key']
+    """
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").replace(".", "_").lower()
+    return bool(_SECRET_NAME.search(words)) and not _PLAIN_NAME.search(words)
+
+
+def redact(text: str) -> str:
+    """Return ``text`` with credentials replaced by ``[redacted]``.
+
+    What counts: passwords in URLs, values after names such as ``token=``, ``Authorization`` headers, well-known
+    forms of keys, private keys, and whatever the regular expression in ``DLPIPE_BRIDGE_SECRETS`` finds.
+
+    Examples
+    --------
+    >>> redact("postgresql://ana:hunter2@db/x with api_token=abc and sk-123456")
+    'postgresql://ana:[redacted]@db/x with api_token=[redacted] and [redacted]'
+    """
+    for known in _known.get():
+        text = text.replace(known, HIDDEN)
+    text = _BLOCK.sub(HIDDEN, text)
+    text = _IN_URL.sub(rf"\g<before>{HIDDEN}", text)
+    text = _USER_IN_URL.sub(rf"\g<before>{HIDDEN}", text)
+    text = _ASSIGNED.sub(_hide_assigned, text)
+    text = _OPTION.sub(_hide_assigned, text)
+    text = _BEARER.sub(rf"\g<before>{HIDDEN}", text)
+    text = _KEYS.sub(HIDDEN, text)
+    own = os.environ.get(VARIABLE)
+    return re.sub(own, HIDDEN, text) if own else text
+
+
+def redact_value(name: str, value: str) -> str:
+    """Return ``value``, hidden whole if ``name`` says that it is secret."""
+    return HIDDEN if looks_secret(name) and value not in ("", "None") else redact(value)
+
+
+def redact_json(value: Any, name: str = "") -> Any:
+    """Return JSON's own types with credentials hidden: all that stands under a secret name, and in each text.
+
+    Examples
+    --------
+    >>> redact_json({"max_tokens": 3, "api_keys": ["a", "b"], "say": "token=abc"})
+    {'max_tokens': 3, 'api_keys': '[redacted]', 'say': 'token=[redacted]'}
+    """
+    if looks_secret(name) and not isinstance(value, bool | type(None)):
+        return HIDDEN
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {redact(str(key)): redact_json(inner, str(key)) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [redact_json(inner) for inner in value]
+    return value
+
+
+def redact_card(page: str) -> str:
+    """Return the page of a card with credentials hidden, also in the data that Metaflow's own cards carry."""
+    if not _CARD_DATA.search(page):
+        return redact(page)
+    return _CARD_DATA.sub(_hide_in_data, page)
+
+
+def _hide_in_data(found: re.Match[str]) -> str:
+    try:
+        data = redact_json(json.loads(base64.b64decode(found["data"])))
+    except (binascii.Error, ValueError):
+        return found["before"]  # of a kind that cannot be looked into
+    return found["before"] + base64.b64encode(json.dumps(data).encode()).decode()
+
+
+def _hide_assigned(found: re.Match[str]) -> str:
+    """Return the match with its value hidden if its name is a secret's; quotes stay, so that JSON stays JSON."""
+    value = found["value"]
+    if not looks_secret(found["name"]):
+        return found["before"] + _ASSIGNED.sub(_hide_assigned, value) if len(value) > 3 else found[0]
+    if value in ("None", "null", "true", "false", '""', "''"):
+        return found[0]
+    for quote in ('\\"', "&quot;", "&#34;", "&#39;", '"', "'"):
+        if value.startswith(quote):
+            return f"{found['before']}{quote}{HIDDEN}{quote}"
+    return found["before"] + HIDDEN

@@ -1,0 +1,194 @@
+"""What becomes of an artifact in MLflow: a metric, a parameter, a file, or a reference only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import numbers
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlpipe.bridge.records import Document
+from dlpipe.bridge.redaction import HIDDEN, looks_secret, redact_json, redact_value
+
+PARAM_LENGTH = 250
+KEY_LENGTH = 250  # MLflow's limit
+PREVIEW_ROWS = 20
+IMAGES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"GIF8": "gif"}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of one value; nothing of all three means that a reference to it has to do."""
+
+    metric: float | None = None
+    param: str | None = None
+    documents: tuple[Document, ...] = field(default=())
+
+    @property
+    def kind(self) -> str:
+        """In a word."""
+        if self.metric is not None:
+            return "metric"
+        return "parameter" if self.param is not None else "file" if self.documents else "reference"
+
+
+def keep(name: str, value: Any, *, folder: str = "artifacts") -> Kept:
+    """Return what MLflow keeps of ``value``; files stand in ``folder``.
+
+    Examples
+    --------
+    >>> keep("accuracy", 0.5).kind, keep("loss", float("nan")).param, keep("notes", {"a": 1}).kind
+    ('metric', 'nan', 'file')
+    """
+    if isinstance(value, bool | type(None)):
+        return Kept(param=str(value))
+    if looks_secret(name):
+        return Kept(param=HIDDEN)
+    if isinstance(value, numbers.Real):
+        return _number(float(value))
+    if isinstance(value, str):
+        return keep_text(name, value, folder=folder)
+    base = f"{folder}/{file_name(name)}"
+    if isinstance(value, bytes):
+        return _picture(base, value)
+    for make in (_table, _array, _figure):
+        if documents := make(base, value):
+            return Kept(documents=documents)
+    return Kept(documents=_json(base, name, value))
+
+
+def keep_text(name: str, value: str, *, folder: str = "artifacts") -> Kept:
+    """Return short text as a parameter; long text as its beginning and a file with the whole of it."""
+    value = redact_value(name, value)
+    if len(value) <= PARAM_LENGTH:
+        return Kept(param=value)
+    short = f"{value[: PARAM_LENGTH - 20]}... ({len(value):,})"
+    return Kept(param=short, documents=(Document(f"{folder}/{file_name(name)}.txt", value.encode()),))
+
+
+def mlflow_key(name: str) -> str:
+    """Return ``name`` with what MLflow refuses written as ``_uHEX_``; ``python_name`` turns it back.
+
+    Of a name that is too long, the beginning and a digest are left; ``artifacts.json`` has the whole of it.
+
+    Examples
+    --------
+    >>> mlflow_key("a[0]"), python_name(mlflow_key("a[0]"))
+    ('a_u5b_0_u5d_', 'a[0]')
+    """
+    escaped = re.sub(r"_u(?=[0-9a-f]+_)", "_u5f_u", name)
+    key = re.sub(r"[^\w.\- :/]", lambda hit: f"_u{ord(hit[0]):x}_", escaped)
+    if len(key) <= KEY_LENGTH:
+        return key
+    return f"{key[: KEY_LENGTH - 18]}_u{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def python_name(key: str) -> str:
+    """Return the name that ``mlflow_key`` made ``key`` of."""
+    return re.sub(r"_u([0-9a-f]+)_", lambda hit: chr(int(hit[1], 16)), key)
+
+
+def file_name(name: str) -> str:
+    """Return ``name`` as a name of a file anywhere; a digest stands for what cannot be in one."""
+    if re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name):
+        return name
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:80]
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _number(value: float) -> Kept:
+    return Kept(metric=value) if math.isfinite(value) else Kept(param=str(value))
+
+
+def _picture(base: str, value: bytes) -> Kept:
+    for start, ending in IMAGES.items():
+        if value.startswith(start):
+            return Kept(documents=(Document(f"{base}.{ending}", value),))
+    return Kept()
+
+
+def _table(base: str, value: Any) -> tuple[Document, ...]:
+    module, kind = type(value).__module__.partition(".")[0], type(value).__name__
+    if (module, kind) == ("pandas", "Series"):
+        value, kind = value.to_frame(), "DataFrame"
+    if (module, kind) not in (("pandas", "DataFrame"), ("pyarrow", "Table")):
+        return ()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = value if kind == "Table" else pa.Table.from_pandas(value)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # columns of mixed objects
+        return ()
+    pq.write_table(table, buffer := io.BytesIO())
+    preview = json.dumps(
+        {"columns": table.column_names, "data": [list(row.values()) for row in _first_rows(table)]}
+    )
+    return (
+        Document(f"{base}.parquet", buffer.getvalue()),
+        Document(f"{base}.preview.json", preview.encode()),
+    )
+
+
+def _first_rows(table: Any) -> list[dict[str, Any]]:
+    rows = table.slice(0, PREVIEW_ROWS).to_pylist()
+    return [
+        {
+            key: value if isinstance(value, int | float) else redact_value(key, str(value))
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+
+
+def _array(base: str, value: Any) -> tuple[Document, ...]:
+    if type(value).__module__ != "numpy" or type(value).__name__ != "ndarray" or value.dtype.hasobject:
+        return ()
+    import numpy as np
+
+    np.save(buffer := io.BytesIO(), value, allow_pickle=False)
+    return (Document(f"{base}.npy", buffer.getvalue()),)
+
+
+def _figure(base: str, value: Any) -> tuple[Document, ...]:
+    module, kind = type(value).__module__, type(value).__name__
+    buffer = io.BytesIO()
+    if (module, kind) == ("matplotlib.figure", "Figure"):
+        value.savefig(buffer, format="png", metadata={"Software": None})
+    elif module.startswith("PIL."):
+        value.save(buffer, format="PNG")
+    else:
+        return ()
+    return (Document(f"{base}.png", buffer.getvalue()),)
+
+
+def _json(base: str, name: str, value: Any) -> tuple[Document, ...]:
+    if not isinstance(value, dict | list | tuple | set | frozenset | Mapping) and not dataclasses.is_dataclass(
+        value
+    ):
+        return ()
+    text = json.dumps(redact_json(_plain(value), name), indent=1, ensure_ascii=False)
+    return (Document(f"{base}.json", text.encode()),)
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as JSON knows it; what it does not know becomes text."""
+    if isinstance(value, str | bool | int | type(None)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: _plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(inner) for inner in value), key=str)
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return f"<{len(value):,} bytes>" if isinstance(value, bytes) else f"<{type(value).__qualname__}>"

@@ -1,0 +1,159 @@
+"""The bridge's place in Metaflow: starts the process that follows the run, and waits for it at the end.
+
+A hook that raises breaks the flow, so none of them does, but for the one that was asked to (``required``). The
+tasks get a few environment variables and import nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from typing import Any, ClassVar
+
+from metaflow.decorators import StepDecorator
+from metaflow.exception import MetaflowException
+
+WAIT_SECONDS = 4.0
+STARTS = 4
+"""How often a follower that was killed is started."""
+
+
+class BridgeRequired(MetaflowException):
+    """MLflow was required and is not there."""
+
+    headline = "The bridge to MLflow is required"
+
+
+class MlflowBridge(StepDecorator):
+    """Mirror the run into MLflow while it goes; one process follows it, however many steps have the decorator.
+
+    MLflow is where ``MLFLOW_TRACKING_URI`` says, by default ``mlflow.db`` in the working directory. The flow never
+    fails because of it, and waits at most five seconds in all.
+
+    Parameters
+    ----------
+    required : bool, default False
+        Whether a server that does not answer is an error at the start. ``DLPIPE_BRIDGE_REQUIRED=1`` means the
+        same.
+    """
+
+    name = "mlflow_bridge"
+    defaults: ClassVar[dict[str, Any]] = {"required": False}
+    _followers: ClassVar[dict[str, Follower]] = {}
+
+    def step_init(self, *args: Any, **more: Any) -> None:
+        """Remember how Metaflow wants lines to be printed."""
+        self._logger = more.get("logger") or args[-1]
+
+    def runtime_init(self, flow: Any, graph: Any, package: Any, run_id: str) -> None:
+        """Start following, once a run."""
+        pathspec = f"{flow.name}/{run_id}"
+        if pathspec not in self._followers:
+            required = self.attributes["required"], os.environ.get("DLPIPE_BRIDGE_REQUIRED", "")
+            if any(str(one).lower() in ("1", "true", "yes") for one in required):
+                check_mlflow()
+            self._followers[pathspec] = Follower(pathspec)
+        self._follower = self._followers[pathspec]
+
+    def runtime_task_created(self, *args: Any, **more: Any) -> None:
+        """See that the follower still lives."""
+        self._follower.keep_alive()
+
+    def runtime_step_cli(self, cli_args: Any, *args: Any, **more: Any) -> None:
+        """Tell the task that a process beside the run mirrors it."""
+        cli_args.env["_DLPIPE_BRIDGE_FOLLOWED"] = "1"
+
+    def runtime_finished(self, exception: BaseException | None) -> None:
+        """Say where the run stands in MLflow, once a run."""
+        with contextlib.suppress(Exception):
+            for follower in self._followers.values():
+                if line := follower.last_line():
+                    self._logger(line, head="", bad=False)
+
+    def task_pre_step(
+        self, step_name: str, task_datastore: Any, metadata: Any, run_id: str, task_id: str, *rest: Any
+    ) -> None:
+        """Say in the environment which task this is, so that its own MLflow calls find their run."""
+        with contextlib.suppress(Exception):
+            flow, _, retry_count = rest[:3]
+            os.environ["_DLPIPE_BRIDGE_TASK"] = f"{flow.name}/{run_id}/{step_name}/{task_id}/{retry_count}"
+            os.environ["_DLPIPE_BRIDGE_PID"] = str(os.getpid())
+            os.environ.pop("MLFLOW_RUN_ID", None)  # of a run outside, which this task is no part of
+            if not os.environ.get("MLFLOW_TRACKING_URI"):
+                os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{os.path.join(os.getcwd(), 'mlflow.db')}"
+
+    def task_finished(
+        self, step_name: str, flow: Any, graph: Any, is_task_ok: bool | None, *args: Any, **more: Any
+    ) -> None:
+        """Where no process follows the run (Argo, Step Functions), mirror it as far as it has come."""
+        if os.environ.get("_DLPIPE_BRIDGE_FOLLOWED") or "_DLPIPE_BRIDGE_TASK" not in os.environ:
+            return
+        key = os.environ["_DLPIPE_BRIDGE_TASK"]
+        pathspec = "/".join(key.split("/")[:2])
+        command = [sys.executable, "-P", "-m", "dlpipe.bridge.follow", pathspec, key]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("_DLPIPE_BRIDGE_")}
+        with contextlib.suppress(Exception):  # `dlpipe bridge sync` will catch up
+            subprocess.run(command, env=kept, stdin=subprocess.DEVNULL, timeout=WAIT_SECONDS * 2, check=False)
+
+
+def check_mlflow() -> None:
+    """Raise ``BridgeRequired`` unless MLflow is there."""
+    from dlpipe.errors import DlpipeError
+    from dlpipe.tracking import open_store
+
+    try:
+        open_store()
+    except DlpipeError as error:
+        raise BridgeRequired(str(error)) from None
+
+
+class Follower:
+    """The process that follows a run. It ends by itself once the launcher is gone and all is written."""
+
+    def __init__(self, pathspec: str) -> None:
+        self._pathspec, self._said, self._asked, self._starts = pathspec, [], False, 0
+        self._process: subprocess.Popen[str] | None = None
+        with contextlib.suppress(Exception):  # no place to write: the mirror works without a mark as well
+            from dlpipe.bridge.marks import mark_of
+
+            self._held = mark_of(pathspec).hold()
+        self.keep_alive()
+
+    def keep_alive(self) -> None:
+        """Start the process unless it lives."""
+        if self._starts >= STARTS or (self._process is not None and self._process.poll() is None):
+            return
+        self._starts += 1
+        command = [sys.executable, "-P", "-m", "dlpipe.bridge.follow", self._pathspec]
+        with contextlib.suppress(OSError):  # no process to be had: `dlpipe bridge sync` will catch up
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,  # closed by the kernel when the launcher dies, however it dies
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the flow; the mirror has to write how it ended
+            )
+
+    def last_line(self) -> str | None:
+        """Return what the follower says at the end, once; after five seconds, that the mirror is behind."""
+        if self._asked:
+            return None
+        self._asked = True
+        self.keep_alive()
+        if self._process is not None:
+            reading = threading.Thread(target=self._read, daemon=True)
+            reading.start()
+            reading.join(WAIT_SECONDS)
+        behind = f"MLflow is behind (no answer yet). To catch up: dlpipe bridge sync {self._pathspec}"
+        return self._said[-1] if self._said else behind
+
+    def _read(self) -> None:
+        try:
+            self._process.stdin.close()
+            self._said += [line.strip() for line in self._process.stdout if line.strip()]
+        except (OSError, ValueError):
+            return

@@ -1,0 +1,16 @@
+"""The bridge as a decorator of a flow: ``from metaflow import mlflow_bridge``, then ``@mlflow_bridge`` above it."""
+
+from metaflow.user_decorators.user_flow_decorator import FlowMutator
+
+
+class mlflow_bridge(FlowMutator):
+    """Mirror each run of the flow into MLflow while it goes; as ``--with mlflow_bridge``, but always."""
+
+    def init(self, required=False):
+        """Take what the step decorator takes."""
+        self._required = required
+
+    def mutate(self, mutable_flow):
+        """Attach the bridge to every step."""
+        for _, step in mutable_flow.steps:
+            step.add_decorator("mlflow_bridge", deco_kwargs={"required": self._required})

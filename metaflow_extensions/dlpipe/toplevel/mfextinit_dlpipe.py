@@ -1,0 +1,3 @@
+"""What dlpipe adds to the names that ``from metaflow import ...`` knows."""
+
+toplevel = "flow_decorators"

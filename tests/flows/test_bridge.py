@@ -1,0 +1,382 @@
+"""The bridge on real runs: what stands in MLflow is what happened, and nothing is written twice."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+SHAPES = Path(__file__).with_name("shapes")
+NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_")
+DLPIPE = str(Path(sys.executable).with_name("dlpipe"))
+SECRETS = (b"sk-tour-0123456789", b"hunter2", b"abc-not-for-anyone")
+SLEEP = """
+import time
+from metaflow import FlowSpec, step
+
+
+class SleepFlow(FlowSpec):
+    @step
+    def start(self):
+        print("asleep")
+        time.sleep(600)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+
+if __name__ == "__main__":
+    SleepFlow()
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which flows run and MLflow's database stands."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+        return {**kept, "METAFLOW_USER": "tester", "PYTHONUNBUFFERED": "1"}
+
+    def flow(self, *words: str, code: int = 0) -> str:
+        """Run the tour flow and return the id of the run."""
+        done = self._command(sys.executable, str(SHAPES / "tour_flow.py"), *words)
+        assert done.returncode == code, done.stdout
+        found = re.search(r"run-id (\d+)", done.stdout)
+        assert found
+        return found[1]
+
+    def bridge(self, *words: str, code: int = 0) -> str:
+        """Run ``dlpipe bridge`` and return what it says on stdout."""
+        done = self._command(DLPIPE, "bridge", *words)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def _command(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def mirrored(self, run: str) -> dict[str, Run]:
+        """Sync and check a run, and return what MLflow holds by key."""
+        self.bridge("sync", f"TourFlow/{run}")
+        assert self.bridge("check", f"TourFlow/{run}") == "0 differences\n"
+        return self.held(run)
+
+    def held(self, run: str) -> dict[str, Run]:
+        client = self.client()
+        experiment = client.get_experiment_by_name("TourFlow")
+        assert experiment
+        runs = client.search_runs([experiment.experiment_id], f"tags.`metaflow.run` = 'TourFlow/{run}'")
+        held = {one.data.tags["metaflow.key"]: one for one in runs}
+        assert len(held) == len(runs)
+        return held
+
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+
+    def text(self, run: Run, path: str) -> str:
+        return Path(self.client().download_artifacts(run.info.run_id, path)).read_text()
+
+
+def card_data(page: str) -> str:
+    """Return the data that the page of a card carries."""
+    found = re.search(r'__MF_DATA__\["[^"]*"\] = "([^"]*)"', page)
+    assert found
+    return base64.b64decode(found[1]).decode()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("tour"))
+
+
+@pytest.fixture(scope="module")
+def run(place: Place) -> str:
+    return place.flow("run")
+
+
+@pytest.fixture(scope="module")
+def held(place: Place, run: str) -> dict[str, Run]:
+    return place.mirrored(run)
+
+
+def named(held: dict[str, Run], name: str) -> Run:
+    (found,) = [run for run in held.values() if run.info.run_name == name]
+    return found
+
+
+def test_the_run_and_each_attempt_stand_in_mlflow_once(held: dict[str, Run], run: str) -> None:
+    names = sorted(str(one.info.run_name) for one in held.values())
+    attempts = [
+        "left",
+        "left (attempt 2)",
+        "right",
+        "meet",
+        "fan",
+        "spread[0]",
+        "spread[1]",
+        "spread[2]",
+        "join",
+        "end",
+    ]
+    assert names == sorted([run, "start", *attempts])
+    parent = named(held, run)
+    children = [one for one in held.values() if one is not parent]
+    assert {one.data.tags["mlflow.parentRunId"] for one in children} == {parent.info.run_id}
+
+
+def test_status_and_times_are_those_of_metaflow(held: dict[str, Run], run: str) -> None:
+    status = {one.info.run_name: one.info.status for one in held.values()}
+    assert status.pop("left") == "FAILED"
+    assert set(status.values()) == {"FINISHED"}
+    parent = named(held, run)
+    for one in held.values():
+        assert parent.info.start_time <= one.info.start_time <= one.info.end_time <= parent.info.end_time + 1000
+
+
+def test_a_failed_attempt_stays_with_its_traceback_beside_the_one_that_worked(
+    place: Place, held: dict[str, Run]
+) -> None:
+    assert "ValueError: the first attempt always fails" in place.text(named(held, "left"), "traceback.txt")
+    assert "share" not in named(held, "left").data.metrics
+    assert named(held, "left (attempt 2)").data.metrics == {"attempt": 1.0, "share": 0.5}
+    assert named(held, "left (attempt 2)").data.params == {"worst": "inf"}
+
+
+def test_artifacts_go_where_their_type_says_and_stand_with_the_task_that_made_them(
+    place: Place, held: dict[str, Run]
+) -> None:
+    assert named(held, "start").data.metrics == {"count": 3.0}
+    assert "count" not in named(held, "end").data.metrics
+    assert named(held, "join").data.metrics == {"total": 5.0}
+    right = named(held, "right")
+    assert right.data.params["nothing"] == "None"
+    assert json.loads(place.text(right, "artifacts/notes.json"))["inner"] == {"values": [1, None]}
+    assert place.text(right, "artifacts/essay.txt") == "long " * 2000
+    index = json.loads(place.text(right, "artifacts.json"))
+    kinds = {name: entry["kept"] for name, entry in index.items()}
+    assert kinds == {
+        "table": "file",
+        "numbers": "file",
+        "notes": "file",
+        "essay": "parameter",
+        "nothing": "parameter",
+        "thing": "reference",
+    }
+    assert index["thing"]["type"] == "pathlib.PosixPath"
+
+
+def test_cards_logs_and_description_are_there(place: Place, held: dict[str, Run], run: str) -> None:
+    start = named(held, "start")
+    assert "The words" in card_data(place.text(start, "cards/0-blank.html"))
+    assert "one two three" in place.text(start, "logs/stdout.txt")
+    page = named(held, run).data.tags["mlflow.note.content"]
+    assert "Count words in two ways." in page
+    assert "start --> left" in page
+    assert "| spread | 3 | 3 | 3 finished |" in page
+    assert "| left | 1 | 2 | finished |" in page
+
+
+def test_no_credential_is_anywhere_in_mlflow(place: Place, held: dict[str, Run], run: str) -> None:
+    assert named(held, run).data.params["api_token"] == "[redacted]"
+    for path in [place.folder / "mlflow.db", *(place.folder / "mlartifacts").rglob("*")]:
+        if path.is_file():
+            content = path.read_bytes()
+            assert not [secret for secret in SECRETS if secret in content], path
+
+
+def test_syncing_again_writes_nothing(place: Place, held: dict[str, Run], run: str) -> None:
+    (done,) = json.loads(place.bridge("sync", f"TourFlow/{run}", "--json"))
+    assert (done["records"], done["written"]) == (12, 0)
+
+
+def test_what_people_deleted_comes_back_and_what_they_added_stays(place: Place, run: str) -> None:
+    held, client = place.mirrored(run), place.client()
+    right = named(held, "right")
+    client.set_tag(right.info.run_id, "verdict", "nice")
+    client.set_tag(right.info.run_id, "metaflow.step", "wrong")
+    (Path(right.info.artifact_uri) / "artifacts" / "notes.json").unlink()
+    client.set_terminated(named(held, "join").info.run_id, "KILLED", 1)
+    client.delete_run(named(held, "end").info.run_id)
+    said = place.bridge("check", f"TourFlow/{run}", code=1)
+    assert "tag metaflow.step should be 'right', MLflow holds 'wrong'" in said
+    assert "file artifacts/notes.json should be" in said
+    assert "status should be FINISHED, MLflow holds KILLED" in said
+    assert re.search(r"end/\d+/0: run should be there, MLflow holds nothing", said)
+    again = place.mirrored(run)
+    assert named(again, "right").data.tags["verdict"] == "nice"
+
+
+def test_a_failed_run_and_its_resume_stand_side_by_side(place: Place, tmp_path: Path) -> None:
+    trigger = tmp_path / "fail"
+    trigger.touch()
+    failed = place.flow("run", "--fail-file", str(trigger), code=1)
+    held = place.mirrored(failed)
+    assert named(held, failed).info.status == "FAILED"
+    assert named(held, "join").info.status == "FAILED"
+    trigger.unlink()
+    resumed = place.flow("resume", "--origin-run-id", failed)
+    after = place.mirrored(resumed)
+    assert named(after, resumed).info.status == "FINISHED"
+    assert named(after, resumed).data.tags["metaflow.origin"] == f"TourFlow/{failed}"
+    reused = {one.info.run_name for one in after.values() if "metaflow.origin" in one.data.tags} - {resumed}
+    assert reused == {"start", "left", "right", "meet", "fan", "spread[0]", "spread[1]", "spread[2]"}
+    assert "| start | 1 | 1 | reused |" in named(after, resumed).data.tags["mlflow.note.content"]
+    assert not named(after, "start").data.metrics
+    assert named(place.held(failed), failed).info.status == "FAILED"
+
+
+def asleep(place: Place, folder: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
+    """Start a flow whose first step sleeps; return its launcher and the id of the run."""
+    flow = folder / "sleep_flow.py"
+    flow.write_text(SLEEP)
+    launcher = subprocess.Popen(
+        [sys.executable, str(flow), "run", *words],
+        cwd=place.folder,
+        env=place.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert launcher.stdout
+    said = ""
+    while "asleep" not in said:
+        line = launcher.stdout.readline()
+        assert line, said
+        said += line
+    found = re.search(r"run-id (\d+)", said)
+    assert found
+    return launcher, found[1]
+
+
+def status_of(place: Place, flow: str, run: str) -> set[str]:
+    """Return the statuses of all records of a run; none while there is no record."""
+    client = place.client()
+    experiment = client.get_experiment_by_name(flow)
+    if experiment is None:
+        return set()
+    runs = client.search_runs([experiment.experiment_id], f"tags.`metaflow.run` = '{flow}/{run}'")
+    return {one.info.status for one in runs}
+
+
+def waited_for(place: Place, run: str, status: str) -> bool:
+    """Wait up to a minute until all records of the sleeping flow have this status."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if status_of(place, "SleepFlow", run) == {status}:
+            return True
+        time.sleep(1)
+    return False
+
+
+def test_a_run_whose_launcher_and_task_were_killed_is_killed(place: Place, tmp_path: Path) -> None:
+    launcher, run = asleep(place, tmp_path)
+    place.bridge("sync", f"SleepFlow/{run}")
+    assert status_of(place, "SleepFlow", run) == {"RUNNING"}
+    os.killpg(launcher.pid, signal.SIGKILL)
+    launcher.wait()
+    deadline = time.monotonic() + 60
+    while status_of(place, "SleepFlow", run) == {"RUNNING"} and time.monotonic() < deadline:
+        time.sleep(5)
+        place.bridge("sync", f"SleepFlow/{run}")
+    assert status_of(place, "SleepFlow", run) == {"KILLED"}
+    assert place.bridge("check", f"SleepFlow/{run}") == "0 differences\n"
+
+
+# -- beside a live run -----------------------------------------------------------------------------------------
+
+
+def test_a_followed_run_is_in_mlflow_when_it_ends(place: Place) -> None:
+    run = place.flow("run", "--with", "mlflow_bridge")
+    assert place.bridge("check", f"TourFlow/{run}") == "0 differences\n"
+
+
+def test_a_followed_run_that_fails_is_there_too_and_keeps_its_exit_code(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "fail").touch()
+    run = place.flow("run", "--fail-file", str(tmp_path / "fail"), "--with", "mlflow_bridge", code=1)
+    assert place.bridge("check", f"TourFlow/{run}") == "0 differences\n"
+    assert named(place.held(run), run).info.status == "FAILED"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_the_follower_outlives_the_flow_and_writes_how_it_ended(
+    number: signal.Signals, place: Place, tmp_path: Path
+) -> None:
+    launcher, run = asleep(place, tmp_path, "--with", "mlflow_bridge")
+    assert waited_for(place, run, "RUNNING")
+    os.killpg(launcher.pid, number)
+    launcher.wait()
+    assert waited_for(place, run, "KILLED")
+    place.bridge("check", f"SleepFlow/{run}")
+
+
+def test_without_mlflow_the_flow_ends_well_and_says_that_the_mirror_is_behind(place: Place) -> None:
+    nowhere = {**place.environment, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, str(SHAPES / "tour_flow.py"), "run", "--with", "mlflow_bridge"],
+        cwd=place.folder,
+        env=nowhere,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    found = re.search(r"run-id (\d+)", done.stdout)
+    assert found
+    assert f"dlpipe bridge sync TourFlow/{found[1]}" in done.stdout
+    place.mirrored(found[1])
+
+
+def test_a_foreach_of_many_tasks_is_one_record_with_a_table(place: Place) -> None:
+    run = place.flow("run", "--fan-out", "51")
+    held = place.mirrored(run)
+    spread = named(held, "spread (51 tasks)")
+    table = json.loads(place.text(spread, "tasks.json"))
+    assert len(table["data"]) == 51
+    assert {row[table["columns"].index("status")] for row in table["data"]} == {"FINISHED"}
+    assert len(held) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("check", "NoFlow/1"), "Metaflow has no flow 'NoFlow' here; it has "),
+        (("sync", "TourFlow/77"), "TourFlow has no run '77'; its latest: "),
+    ],
+)
+def test_what_does_not_exist_is_one_line(place: Place, run: str, words: tuple[str, ...], line: str) -> None:
+    done = subprocess.run(
+        [DLPIPE, "bridge", *words],
+        cwd=place.folder,
+        env=place.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert line in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,207 @@
+"""What a step logs to MLflow itself stands in that task's run, and what stands there can be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from test_bridge import DLPIPE, SHAPES, Place, named
+
+TRIALS = """
+import sys
+
+from ray import init, tune
+from dlpipe.bridge.trials import TrialRuns
+
+
+def attempt(config):
+    for epoch in range(3):
+        if config["lr"] == 3 and epoch == 1:
+            raise ValueError("diverged")
+        tune.report({"score": config["lr"] * (epoch + 1), "note": "words are no metric"})
+
+
+init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+if sys.argv[1] == "new":
+    tuner = tune.Tuner(
+        attempt,
+        param_space={"lr": tune.grid_search([1, 2, 3])},
+        run_config=tune.RunConfig(name="search", storage_path=sys.argv[2], verbose=0, callbacks=[TrialRuns()]),
+    )
+else:
+    tuner = tune.Tuner.restore(f"{sys.argv[2]}/search", trainable=attempt, restart_errored=True)
+tuner.fit()
+"""
+SLIM = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("logging"))
+
+
+@pytest.fixture(scope="module")
+def runs(place: Place) -> dict[str, Run]:
+    """Every run in MLflow by name, after the flow that logs in all ways."""
+    command = [sys.executable, str(SHAPES / "logging_flow.py"), "run", "--with", "mlflow_bridge"]
+    done = subprocess.run(command, cwd=place.folder, env=place.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    return every_run(place.client())
+
+
+def every_run(client: MlflowClient) -> dict[str, Run]:
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    return {str(one.info.run_name): one for one in client.search_runs(experiments)}
+
+
+def parent(runs: dict[str, Run], name: str) -> str:
+    above = runs[name].data.tags["mlflow.parentRunId"]
+    (found,) = [str(one.info.run_name) for one in runs.values() if one.info.run_id == above]
+    return found
+
+
+def test_what_is_logged_without_a_run_is_the_tasks_own(runs: dict[str, Run], place: Place) -> None:
+    start = runs["start"]
+    history = place.client().get_metric_history(start.info.run_id, "loss")
+    assert [(one.value, one.step) for one in history if one.step] == [(0.5, 1), (0.25, 2)]
+    assert 0.125 in [one.value for one in history]
+    assert start.data.params["by_hand"] == "yes"
+    assert start.data.params["metaflow/by_hand"] == "another value than the step's own"
+
+
+def test_threads_and_child_processes_log_into_the_tasks_run(runs: dict[str, Run]) -> None:
+    assert runs["threads"].data.metrics == {"from_main": 1.0, "from_a_thread": 2.0, "from_a_process": 3.0}
+
+
+def test_the_first_run_of_an_attempt_is_its_own_and_later_ones_stand_under_it(runs: dict[str, Run]) -> None:
+    assert runs["runs"].data.params == {"attempt": "0"}
+    assert runs["runs"].info.status == "FAILED"
+    again = runs["runs (attempt 2)"]
+    assert again.data.params == {"attempt": "1"}
+    assert again.data.tags["mine"] == "yes"
+    assert {parent(runs, name) for name in ("second", "inner", "child 1", "child 2")} == {"runs (attempt 2)"}
+    assert "first" not in runs
+
+
+def test_a_logger_that_asks_for_a_run_gets_the_tasks_own(runs: dict[str, Run]) -> None:
+    assert runs["lightning"].data.metrics == {"epoch_loss": 0.75}
+    assert runs["lightning"].data.tags["logger"] == "lightning"
+    assert "lit" not in runs
+
+
+def test_check_finds_no_difference_after_all_this(runs: dict[str, Run], place: Place) -> None:
+    assert place.bridge("check", "LoggingFlow") == "0 differences\n"
+    assert {one.info.status for one in runs.values()} == {"FINISHED", "FAILED"}
+
+
+def test_the_tasks_without_mlflow_import_nothing(place: Place) -> None:
+    flow = place.folder / "light_flow.py"
+    flow.write_text(
+        "import sys\nfrom metaflow import FlowSpec, mlflow_bridge, step\n\n\n@mlflow_bridge\nclass LightFlow(FlowSpec):\n"
+        "    @step\n    def start(self):\n"
+        "        self.heavy = [one for one in ('mlflow', 'pandas', 'dlpipe') if one in sys.modules]\n"
+        "        self.next(self.end)\n\n    @step\n    def end(self):\n        print('heavy', self.heavy)\n\n\n"
+        "if __name__ == '__main__':\n    LightFlow()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(flow), "run"], cwd=place.folder, env=place.environment, capture_output=True, text=True
+    )
+    assert "heavy []" in done.stdout, done.stdout
+    assert "MLflow has this run" in done.stdout
+
+
+def test_metaflow_says_where_its_run_and_tasks_stand(runs: dict[str, Run], place: Place) -> None:
+    said = place.folder / "said.py"
+    said.write_text(
+        "import json\nfrom metaflow import Flow, namespace\nnamespace(None)\nrun = Flow('LoggingFlow').latest_run\n"
+        "print(json.dumps([sorted(run.user_tags), run['meet'].task.metadata_dict['mlflow-run-id']]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(said)], cwd=place.folder, env=place.environment, capture_output=True, text=True
+    )
+    tags, task = json.loads(done.stdout.splitlines()[-1])
+    (top,) = [one for one in runs.values() if one.data.tags.get("metaflow.key", "").count("/") == 1]
+    assert tags == [f"mlflow_run:{top.info.run_id}"]
+    assert task == runs["meet"].info.run_id
+
+
+def test_without_a_launcher_each_task_mirrors_the_run(place: Place) -> None:
+    """As on Argo and Step Functions: steps are run one by one, and nothing stands beside them."""
+    flow, environment = str(SHAPES / "quick_flow.py"), place.environment
+    before = [
+        sys.executable,
+        flow,
+        "--quiet",
+        "--with",
+        "mlflow_bridge",
+        "--metadata",
+        "local",
+        "--datastore",
+        "local",
+    ]
+
+    def do(*words: str) -> None:
+        done = subprocess.run([*before, *words], cwd=place.folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    do("init", "--run-id", "77", "--task-id", "0")
+    do("step", "start", "--run-id", "77", "--task-id", "1", "--input-paths", "77/_parameters/0")
+    do("step", "end", "--run-id", "77", "--task-id", "2", "--input-paths", "77/start/1")
+    found = place.client().search_runs(
+        [place.client().get_experiment_by_name("QuickFlow").experiment_id], "tags.`metaflow.run` = 'QuickFlow/77'"
+    )
+    assert {one.info.status for one in found} == {"FINISHED"}
+    assert len(found) == 3
+    place.bridge("sync", "QuickFlow/77")
+    assert place.bridge("check", "QuickFlow/77") == "0 differences\n"
+
+
+def test_watch_follows_runs_that_know_nothing_of_the_bridge(place: Place) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SHAPES / "quick_flow.py"), "run"],
+        cwd=place.folder,
+        env=place.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    said = place.bridge("watch", "--rounds", "1", "--json")
+    assert "QuickFlow" in [json.loads(line)["run"].partition("/")[0] for line in said.splitlines()]
+    assert place.bridge("check", "QuickFlow") == "0 differences\n"
+    assert place.bridge("watch", "--rounds", "1") == ""
+
+
+def test_trials_are_runs_and_a_restored_search_goes_on_in_them(place: Place, tmp_path: Path) -> None:
+    program = tmp_path / "trials.py"
+    program.write_text(TRIALS)
+    environment = {
+        **place.environment,
+        **SLIM,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{place.folder / 'mlflow.db'}",
+        "MLFLOW_EXPERIMENT_NAME": "search",
+    }
+    for mode in ("new", "restored"):
+        command = [sys.executable, str(program), mode, str(tmp_path)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert "MLflow lacks" not in done.stdout + done.stderr, done.stderr
+    experiment = place.client().get_experiment_by_name("search")
+    assert experiment, done.stderr
+    found = place.client().search_runs([experiment.experiment_id])
+    assert sorted(one.data.params["lr"] for one in found) == ["1", "2", "3"]
+    statuses = {one.data.params["lr"]: one.info.status for one in found}
+    assert statuses == {"1": "FINISHED", "2": "FINISHED", "3": "FAILED"}
+    (second,) = [one for one in found if one.data.params["lr"] == "2"]
+    assert second.data.metrics == {"score": 6.0}
+    points = place.client().get_metric_history(second.info.run_id, "score")
+    assert [(one.step, one.value) for one in points] == [(1, 2.0), (2, 4.0), (3, 6.0)]
+
+
+def test_the_commands_say_what_they_do(place: Place) -> None:
+    done = subprocess.run([DLPIPE, "bridge", "--help"], env=dict(os.environ), capture_output=True, text=True)
+    assert all(name in done.stdout for name in ("check", "status", "sync", "watch"))
