@@ -16,7 +16,7 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ARTIFACTS = "mlartifacts"
 ANSWER_SECONDS = 8.0
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""So that MLflow's pages open on training runs and not on language-model applications."""
 LOCK_SECONDS = 120.0
 
 # what MLflow is told unless the user has said otherwise: no telemetry, no hints, no bars, and an outage that
@@ -82,7 +84,10 @@ class TrackingStore:
         client = self.client()
         if (found := client.get_experiment_by_name(name)) is None:
             try:
-                return str(client.create_experiment(name, artifact_location=self.artifact_location))
+                made = client.create_experiment(
+                    name, artifact_location=self.artifact_location, tags=dict(EXPERIMENT_TAGS)
+                )
+                return str(made)
             except MlflowException:  # another process was first
                 if (found := client.get_experiment_by_name(name)) is None:
                     raise
@@ -158,6 +163,8 @@ def ready_uri(uri: str, variable: str) -> tuple[str, str | None]:
         raise TrackingUnavailable(
             f"{variable}={uri!r} begins with {kind}:, which MLflow does not know; it knows {', '.join(known)}."
         )
+    if kind in ("postgresql", "mysql", "mssql"):
+        check_connects(uri)
     if kind != "sqlite":
         return uri, None
     database = sqlite_path(uri)
@@ -203,17 +210,49 @@ def shown(uri: str) -> str:
 
 def check_answers(uri: str) -> None:
     """Raise ``TrackingUnavailable`` within 10 seconds unless the MLflow server at ``uri`` says it is well."""
-    said: list[str] = []
-    # resolving a host name and a server that drips bytes know no time limit: a thread can be left behind
-    asking = threading.Thread(target=lambda: said.append(_health(uri)), daemon=True)
-    asking.start()
-    asking.join(ANSWER_SECONDS)
-    problem = said[0] if said else f"no answer in {ANSWER_SECONDS:.0f} seconds"
-    if problem:
+    if problem := _asked(_health, uri):
         raise TrackingUnavailable(
             f"The MLflow server at {shown(uri)} does not answer ({problem}). "
             "Start it, correct MLFLOW_TRACKING_URI, or unset it to use sqlite:///mlflow.db."
         )
+
+
+def check_connects(uri: str) -> None:
+    """Raise ``TrackingUnavailable`` within 10 seconds unless the database server at ``uri`` takes a connection.
+
+    MLflow itself would try for 100 seconds.
+    """
+    if problem := _asked(_connection, uri):
+        raise TrackingUnavailable(
+            f"The database at {shown(uri)} takes no connection ({problem}). "
+            "Start it, correct MLFLOW_TRACKING_URI, or unset it to use sqlite:///mlflow.db."
+        )
+
+
+def _asked(question: Callable[[str], str], uri: str) -> str:
+    """Return the answer to a question about ``uri``; looking up a host, or a server that drips, knows no limit."""
+    said: list[str] = []
+    asking = threading.Thread(target=lambda: said.append(question(uri)), daemon=True)  # it can be left behind
+    asking.start()
+    asking.join(ANSWER_SECONDS)
+    return said[0] if said else f"no answer in {ANSWER_SECONDS:.0f} seconds"
+
+
+def _connection(uri: str) -> str:
+    """Return what is wrong with the database server at ``uri`` in a line, or an empty string."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    try:
+        create_engine(uri, poolclass=NullPool).connect().close()
+    except ImportError as error:
+        return f"{error}; install the driver"
+    except Exception as error:  # a driver's own classes
+        said = str(getattr(error, "orig", None) or error)
+        password = urlsplit(uri).password
+        said = said.replace(password, "***") if password else said
+        return next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
+    return ""
 
 
 def _health(uri: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -13,6 +14,9 @@ import pytest
 from dlpipe.tables import Sources, TableSettings, TableVersion, ingest
 from dlpipe.task import TextModel
 from dlpipe.training import TrainingSettings, fit
+
+# a shell's background jobs ignore Ctrl-C, and would pass that on to the commands that tests run
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

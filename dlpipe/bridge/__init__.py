@@ -5,6 +5,7 @@ runs         what Metaflow's metadata says of a run and its attempts
 contents     what an attempt left: artifacts, datasets, models, logs, cards
 reading      runs and contents as records
 description  a run in Markdown
+drawing      its graph as a picture
 values       what becomes of an artifact: metric, parameter, file or reference
 redaction    takes credentials out of text
 apply        writes the difference to MLflow
@@ -13,6 +14,7 @@ marks        files beside a run: its launcher lives, MLflow is behind
 follow       the process beside a live run
 binding      a task's own MLflow calls land in that task's run
 sources      MLflow's data set source for Delta tables
+trials       Ray Tune's trials as runs under their task's
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from dlpipe.bridge.records import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 RUN, STAMP = "metaflow.run", "metaflow.task"
 PARENT, CONTEXT = "mlflow.parentRunId", "mlflow.data.context"
@@ -50,6 +51,7 @@ class Mirror:
     def __init__(self, client: MlflowClient, experiment_id: str, run: str) -> None:
         self._client, self.experiment_id, self._run = client, experiment_id, run
         self._runs: dict[str, Run] = {}
+        self._keys: dict[str, str] = {}
         self._doubles: list[Run] = []
 
     def refresh(self) -> None:
@@ -61,6 +63,7 @@ class Mirror:
                 self._doubles.append(one)
             else:
                 self._runs[key] = one
+        self._keys = {one.info.run_id: key for key, one in self._runs.items()}
 
     def _found(self) -> list[Run]:
         found: list[Run] = []
@@ -119,7 +122,7 @@ class Mirror:
         run_id = held.run_id if held else self._create(record)
         whats = {difference.what for difference in found}
         self._log_documents(
-            run_id, [one for one in record.documents if held is None or f"file {one.path}" in whats]
+            record.key, [one for one in record.documents if held is None or f"file {one.path}" in whats]
         )
         self._log_datasets(
             run_id, [one for one in record.datasets if held is None or not dataset_held(one, held.datasets)]
@@ -147,6 +150,7 @@ class Mirror:
             tags[PARENT] = parent
         made = self._client.create_run(self.experiment_id, record.start, tags, record.name)
         self._runs[record.key] = made
+        self._keys[made.info.run_id] = record.key
         return str(made.info.run_id)
 
     def _log(self, run_id: str, record: RunRecord, held: Held | None) -> None:
@@ -170,7 +174,7 @@ class Mirror:
             metrics, params = metrics[room:], params[BATCH_PARAMS:]
             tags = tags[len(some_tags) :]
 
-    def _log_documents(self, run_id: str, documents: Sequence[Document]) -> None:
+    def _log_documents(self, key: str, documents: Sequence[Document]) -> None:
         if not documents:
             return
         with tempfile.TemporaryDirectory(prefix="dlpipe-bridge-") as place:
@@ -178,7 +182,13 @@ class Mirror:
                 path = Path(place, document.path)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(document.content)
-            self._client.log_artifacts(run_id, place)
+            self._store_of(self._runs[key]).log_artifacts(place)
+
+    def _store_of(self, run: Run) -> ArtifactRepository:
+        """Return where a run's files are; MLflow's client would ask for the run once more."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(run.info.artifact_uri, tracking_uri=self._client.tracking_uri)
 
     def _log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
         if datasets:
@@ -196,11 +206,15 @@ class Mirror:
             files = self._listed(run, record, complete=complete)
         else:
             files = {one.path: one.digest for one in record.documents} if complete else {}
-        points = _points(self._client, run) if thorough else _latest(run, record)
-        keys = {one.info.run_id: key for key, one in self._runs.items()}
+        if thorough:
+            points = _points(self._client, run, run.data.metrics)
+        elif complete and not listed:
+            points = iter(record.metrics)
+        else:
+            points = _points_of(self._client, run, record)
         return Held(
             run_id=run.info.run_id,
-            parent=keys.get(tags.get(PARENT, "")),
+            parent=self._keys.get(tags.get(PARENT, "")),
             name=run.info.run_name,
             status=run.info.status,
             start=run.info.start_time,
@@ -216,17 +230,15 @@ class Mirror:
         """Return the record's files that are there with the right size; none of them if they may be older ones."""
         if not complete:
             return {}
-        sizes = dict(_files(self._client, run.info.run_id)) if record.documents else {}
+        sizes = dict(_files(self._store_of(run))) if record.documents else {}
         return {one.path: one.digest for one in record.documents if sizes.get(one.path) == len(one.content)}
 
     def _digests(self, run: Run) -> Mapping[str, str]:
-        run_id = run.info.run_id
+        store = self._store_of(run)
         with tempfile.TemporaryDirectory(prefix="dlpipe-bridge-") as place:
             return {
-                path: hashlib.sha256(
-                    Path(self._client.download_artifacts(run_id, path, place)).read_bytes()
-                ).hexdigest()
-                for path, _ in _files(self._client, run_id)
+                path: hashlib.sha256(Path(store.download_artifacts(path, place)).read_bytes()).hexdigest()
+                for path, _ in _files(store)
             }
 
 
@@ -259,23 +271,25 @@ def _dataset_input(dataset: Dataset) -> DatasetInput:
     return DatasetInput(described, [InputTag(CONTEXT, dataset.role)])
 
 
-def _files(client: MlflowClient, run_id: str, folder: str | None = None) -> Iterator[tuple[str, int]]:
-    for entry in client.list_artifacts(run_id, folder):
+def _files(store: ArtifactRepository, folder: str | None = None) -> Iterator[tuple[str, int]]:
+    for entry in store.list_artifacts(folder):
         if entry.is_dir:
-            yield from _files(client, run_id, entry.path)
+            yield from _files(store, entry.path)
         else:
             yield entry.path, entry.file_size
 
 
-def _points(client: MlflowClient, run: Run) -> Iterator[Metric]:
-    for key in run.data.metrics:
+def _points(client: MlflowClient, run: Run, keys: Collection[str]) -> Iterator[Metric]:
+    for key in keys:
         for point in client.get_metric_history(run.info.run_id, key):
             yield Metric(point.key, point.value, point.timestamp, point.step)
 
 
-def _latest(run: Run, record: RunRecord) -> Iterator[Metric]:
-    """Yield the record's points that are the latest of their metric: no call of its own for each metric."""
-    return (one for one in record.metrics if run.data.metrics.get(one.key) == one.value)
+def _points_of(client: MlflowClient, run: Run, record: RunRecord) -> Iterator[Metric]:
+    """Yield the record's points that are there; one that is the latest of its metric needs no call of its own."""
+    earlier = {one.key for one in record.metrics if run.data.metrics.get(one.key) != one.value}
+    yield from (one for one in record.metrics if one.key not in earlier)
+    yield from _points(client, run, [key for key in earlier if key in run.data.metrics])
 
 
 def _datasets(run: Run) -> Iterator[Dataset]:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from functools import wraps
 from typing import Any
 
@@ -22,6 +23,7 @@ PARENT, STAMP = "mlflow.parentRunId", "metaflow.task"
 KEPT = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.runName", PARENT, STAMP)
 """Tags that every new run gets from MLflow, and that the task's run has already."""
 
+PATIENCE_SECONDS = 60.0
 _lock = threading.RLock()
 _state = {"bound": False, "taken": False}
 
@@ -37,8 +39,11 @@ class TaskContext(RunContextProvider):
         return True
 
     def tags(self) -> dict[str, str]:
-        """Return the tags that nest a run under the task's own."""
-        return {PARENT: own_run_id(), STAMP: os.environ[TASK]}
+        """Return the tags that nest a run under the task's own; of these, the stamp never fails."""
+        stamp = {STAMP: os.environ[TASK]}
+        with contextlib.suppress(Exception):  # MLflow would go on without any tag: `created` tries again
+            return {**stamp, PARENT: own_run_id()}
+        return stamp
 
 
 def bind() -> None:
@@ -61,21 +66,23 @@ def bind() -> None:
             tags: dict[str, Any] | None = None,
             run_name: str | None = None,
         ) -> Any:
-            given = tags or {}
-            stamped = STAMP in given and given[STAMP] == os.environ.get(TASK)
-            if stamped and given.get(PARENT) == own_run_id() and (_is_implicit() or _take()):
-                own = MlflowClient(self.tracking_uri)
-                for name, value in given.items():
-                    if name not in KEPT and not name.startswith("metaflow."):
-                        own.set_tag(own_run_id(), name, value)
-                return own.get_run(own_run_id())
-            return create_run(self, experiment_id, start_time, tags, run_name)
+            given = dict(tags or {})
+            if STAMP in given and given[STAMP] == os.environ.get(TASK):
+                parent = given.setdefault(PARENT, own_run_id(patience=PATIENCE_SECONDS))
+                if parent == own_run_id() and (_is_implicit() or _take()):
+                    own = MlflowClient(self.tracking_uri)
+                    for name, value in given.items():
+                        if name not in KEPT and not name.startswith("metaflow."):
+                            own.set_tag(parent, name, value)
+                    return own.get_run(parent)
+            return create_run(self, experiment_id, start_time, given, run_name)
 
         @wraps(get_or_start_run)
         def active_or_own() -> Any:
             stack = fluent._active_run_stack.get()
             if not stack and TASK in os.environ and _uses_our_store():
-                stack.append(fluent.ActiveRun(MlflowClient().get_run(own_run_id())))
+                own = own_run_id(patience=PATIENCE_SECONDS)
+                stack.append(fluent.ActiveRun(MlflowClient().get_run(own)))
                 _state["taken"] = True
             return stack[-1] if stack else get_or_start_run()
 
@@ -84,15 +91,27 @@ def bind() -> None:
         fluent._get_or_start_run = active_or_own
 
 
-def own_run_id() -> str:
-    """Return the id of the MLflow run of this attempt, made if it is not there yet."""
+def own_run_id(*, patience: float = 0.0) -> str:
+    """Return the id of the MLflow run of this attempt, made if it is not there yet.
+
+    Parameters
+    ----------
+    patience : float, optional
+        Seconds for which to try again; as long as MLflow itself would, a server may be away for a moment.
+    """
     task = os.environ[TASK]
+    deadline = time.monotonic() + patience
     with _lock:
-        said, _, run_id = os.environ.get(RUN, "").partition(" ")
-        if said != task:
-            run_id = _made(task)
-            os.environ[RUN] = f"{task} {run_id}"  # child processes need not look for it
-        return run_id
+        while True:
+            said, _, run_id = os.environ.get(RUN, "").partition(" ")
+            if said == task:
+                return run_id
+            try:
+                os.environ[RUN] = f"{task} {_made(task)}"  # child processes need not look for it
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(2.0)
 
 
 def _made(key: str) -> str:

@@ -56,7 +56,7 @@ def read_contents(
             index[artifact.id] = _add(found, attempt, artifact)
     if index:
         found.documents.append(Document("artifacts.json", json.dumps(index, indent=1).encode()))
-    found.documents += [*_logs(task), *_traceback(task), *_cards(task)]
+    found.documents += [*_logs(task), *_traceback(task), *(_cards(task) if attempt.has_cards else ())]
     found.datasets = list(dict.fromkeys(found.datasets))
     found.models = list(dict.fromkeys(found.models))
     return found

@@ -1,10 +1,12 @@
-"""A run in Markdown: its graph, and a row for each step."""
+"""A run in Markdown, and its graph as a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from dlpipe.bridge.drawing import drawn
 
 
 @dataclass(frozen=True)
@@ -23,35 +25,48 @@ class Attempted:
 def described(graph: Mapping[str, Any], attempts: Sequence[Attempted], *, head: str = "") -> str:
     """Return the description of a run; ``head`` is a line above its graph.
 
+    MLflow's page shows neither Mermaid nor pictures in a description, so the graph is in words here.
+
     Examples
     --------
     >>> graph = {"doc": "Add.", "steps": {"start": {"next": ["end"]}, "end": {"next": []}}}
     >>> print(described(graph, [Attempted("start", "1", 0, "FINISHED", 0, 1500, None)]))
     Add.
     <BLANKLINE>
-    ```mermaid
-    graph LR
-      start --> end_
+    ```
+    start -> end
     ```
     <BLANKLINE>
     | step | tasks | attempts | status | seconds |
     |---|---|---|---|---|
     | start | 1 | 1 | finished | 1.5 |
     """
-    parts = [str(graph.get("doc") or "").strip(), head, _mermaid(graph), _table(graph, attempts)]
+    parts = [str(graph.get("doc") or "").strip(), head, _in_words(graph), _table(graph, attempts)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _mermaid(graph: Mapping[str, Any]) -> str:
+def picture(graph: Mapping[str, Any], attempts: Sequence[Attempted]) -> str:
+    """Return the graph as SVG, each step with the number of its tasks, its seconds and how it ended."""
+    said, status = {}, {}
+    for step in dict.fromkeys(one.step for one in attempts):
+        its = [one for one in attempts if one.step == step]
+        counts, seconds = _counts(its), _seconds(its)
+        tasks = sum(counts.values())
+        said[step] = f"{f'{tasks} tasks, ' if tasks > 1 else ''}{f'{seconds} s' if seconds else ''}"
+        order = ("running", "failed", "killed", "finished", "reused")
+        status[step] = next(word for word in order if word in counts)
+    return drawn({name: step.get("next", []) for name, step in graph.get("steps", {}).items()}, said, status)
+
+
+def _in_words(graph: Mapping[str, Any]) -> str:
     steps = graph.get("steps", {})
+    signs = {"split-foreach": "each ->", "split-parallel": "each ->", "split-switch": "one of ->"}
     arrows = [
-        f"  {_node(name)} --> {_node(after)}" for name, step in steps.items() for after in step.get("next", [])
+        f"{name} {signs.get(step.get('type'), '->')} {', '.join(step['next'])}"
+        for name, step in steps.items()
+        if step.get("next")
     ]
-    return "\n".join(["```mermaid", "graph LR", *arrows, "```"]) if arrows else ""
-
-
-def _node(step: str) -> str:
-    return "end_" if step == "end" else step  # "end" is a word of Mermaid
+    return "\n".join(["```", *arrows, "```"]) if arrows else ""
 
 
 def _table(graph: Mapping[str, Any], attempts: Sequence[Attempted]) -> str:
@@ -67,12 +82,21 @@ def _table(graph: Mapping[str, Any], attempts: Sequence[Attempted]) -> str:
 def _row(step: str, attempts: Sequence[Attempted]) -> str:
     if not attempts:
         return ""
-    last = {one.task: one for one in attempts}
+    counts = _counts(attempts)
+    tasks = sum(counts.values())
+    status = ", ".join(word if tasks == 1 else f"{count} {word}" for word, count in sorted(counts.items()))
+    return f"| {step} | {tasks} | {len(attempts)} | {status} | {_seconds(attempts)} |"
+
+
+def _counts(attempts: Sequence[Attempted]) -> dict[str, int]:
+    """Return how many tasks ended how, by their last attempts."""
     counts: dict[str, int] = {}
-    for one in last.values():
+    for one in {one.task: one for one in attempts}.values():
         word = "reused" if one.origin else one.status.lower()
         counts[word] = counts.get(word, 0) + 1
-    status = ", ".join(word if len(last) == 1 else f"{count} {word}" for word, count in sorted(counts.items()))
+    return counts
+
+
+def _seconds(attempts: Sequence[Attempted]) -> str:
     ends = [one.end for one in attempts if one.end is not None]
-    seconds = f"{(max(ends) - min(one.start for one in attempts)) / 1000:.1f}" if ends else ""
-    return f"| {step} | {len(last)} | {len(attempts)} | {status} | {seconds} |"
+    return f"{(max(ends) - min(one.start for one in attempts)) / 1000:.1f}" if ends else ""

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dlpipe.bridge.contents import Contents, read_contents
-from dlpipe.bridge.description import Attempted, described
+from dlpipe.bridge.description import Attempted, described, picture
 from dlpipe.bridge.records import Document, RunRecord, Status
 from dlpipe.bridge.redaction import know, redact, secrets_in
 from dlpipe.bridge.runs import (
@@ -50,6 +50,7 @@ class RunReading:
         self._digests: dict[str, frozenset[tuple[str, str]]] = {}
         self._parameters: tuple[dict[str, str], tuple[Document, ...]] | None = None
         self._secrets: tuple[str, ...] = ()
+        self._unions: dict[str, tuple[int, frozenset[tuple[str, str]]]] = {}
 
     def snapshot(self, *, launcher_gone: bool = False, only: str = "", closed: str = "") -> Snapshot:
         """Return the run as its metadata tells it now; the arguments are those of ``MetaflowRun.read``."""
@@ -102,8 +103,10 @@ class RunReading:
             tags["metaflow.origin"] = snapshot.origin
         if not begun:
             tags["metaflow.tags"] = json.dumps(snapshot.user_tags)
-            page = described(snapshot.graph, [_attempted(one) for one in snapshot.attempts], head=_head(snapshot))
-            tags["mlflow.note.content"] = redact(page)
+            attempts = [_attempted(one) for one in snapshot.attempts]
+            tags["mlflow.note.content"] = redact(described(snapshot.graph, attempts, head=_head(snapshot)))
+            if snapshot.status != "RUNNING":
+                documents = (*documents, Document("graph.svg", redact(picture(snapshot.graph, attempts)).encode()))
         if diff := self.run.mark.diff():
             documents = (*documents, Document("uncommitted.diff", redact(diff.decode(errors="replace")).encode()))
         return RunRecord(
@@ -149,13 +152,22 @@ class RunReading:
         )
 
     def _passed_on(self, snapshot: Snapshot, attempt: Attempt) -> frozenset[tuple[str, str]]:
-        """Return name and digest of what the tasks of the steps before it held; a step may come back to itself."""
-        held = set(self._digests_of(f"{snapshot.pathspec}/_parameters/{self.run.parameters_task()}", 0))
+        """Return name and digest of what the run was given, and of what the tasks before it held."""
+        held = self._digests_of(f"{snapshot.pathspec}/_parameters/{self.run.parameters_task()}", 0)
         for step in snapshot.before(attempt.step):
-            for one in snapshot.by_step.get(step, []):
-                if one.settled and one.status == "FINISHED" and one.start <= attempt.start and one != attempt:
-                    held |= self._digests_of(one.pathspec, one.number)
-        return frozenset(held)
+            its = [one for one in snapshot.by_step.get(step, []) if one.settled and one.status == "FINISHED"]
+            if step == attempt.step:  # it comes back to itself
+                its = [one for one in its if one.start < attempt.start]
+            held |= self._held_by(step, its)
+        return held
+
+    def _held_by(self, step: str, attempts: list[Attempt]) -> frozenset[tuple[str, str]]:
+        """Return what any of these attempts of a step held; each task after a wide foreach asks for it."""
+        many, held = self._unions.get(step, (0, frozenset()))
+        if many != len(attempts):
+            held = frozenset().union(*(self._digests_of(one.pathspec, one.number) for one in attempts))
+            self._unions[step] = (len(attempts), held)
+        return held
 
     def _digests_of(self, task: str, number: int) -> frozenset[tuple[str, str]]:
         key = f"{task}/{number}"

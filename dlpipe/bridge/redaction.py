@@ -108,6 +108,8 @@ def redact(text: str) -> str:
     >>> redact("postgresql://ana:hunter2@db/x with api_token=abc and sk-123456")
     'postgresql://ana:[redacted]@db/x with api_token=[redacted] and [redacted]'
     """
+    # lone surrogates and NUL: what no store takes
+    text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     for known in _known.get():
         text = text.replace(known, HIDDEN)
     text = _BLOCK.sub(HIDDEN, text)

@@ -38,6 +38,8 @@ class Attempt:
         Where it stands in its foreaches, such as ``[2]`` or ``[2][0]``; empty outside.
     uses_mlflow : bool
         Whether the step logged to MLflow itself.
+    has_cards : bool
+        Whether it made cards.
     """
 
     pathspec: str
@@ -49,6 +51,7 @@ class Attempt:
     origin: str | None = None
     place: str = ""
     uses_mlflow: bool = False
+    has_cards: bool = False
 
     @property
     def key(self) -> str:
@@ -172,6 +175,7 @@ class MetaflowRun:
         self._origin: str | None = None
         self._closed = ""
         self._created = 0
+        self._parameters_task = ""
 
     @property
     def mark(self) -> Mark:
@@ -243,8 +247,10 @@ class MetaflowRun:
 
     def parameters_task(self) -> str:
         """Return the id of the task that holds the parameters."""
-        tasks = _listed("step", "task", self.flow, self.run_id, "_parameters")
-        return str(tasks[0]["task_id"]) if tasks else "0"
+        if not self._parameters_task:
+            tasks = _listed("step", "task", self.flow, self.run_id, "_parameters")
+            self._parameters_task = str(tasks[0]["task_id"]) if tasks else ""
+        return self._parameters_task or "0"
 
     def _entries(self, path: str) -> list[dict[str, Any]]:
         found = provider().get_object("task", "metadata", {}, None, *path.split("/"))
@@ -256,7 +262,7 @@ class MetaflowRun:
     def _learn(self, entries: Collection[Mapping[str, Any]]) -> None:
         """Keep what each task says of the whole run: where its code is from, and the run it resumes."""
         said = {one["field_name"]: one["value"] for one in entries}
-        if not self._code and "git-info" in said:
+        if not self._code and "script-name" in said:
             names = ("git-info", "script-name", "code-package", "python_version", "metaflow_version")
             self._code = {name: str(said[name]) for name in names if name in said}
         origin = said.get("origin-run-id")
@@ -280,6 +286,7 @@ class MetaflowRun:
         mlflow = {
             _number(one) for one in entries if one["field_name"] == OWN_RUN and "uses" in one.get("type", "")
         }
+        cards = {_number(one) for one in own if one.get("type") == "card-info"}
         last_sign = max([int(one["ts_epoch"]) for one in own], default=int(task["ts_epoch"]))
         made = []
         for number, start in sorted(starts.items()):
@@ -303,6 +310,7 @@ class MetaflowRun:
                     settled=settled,
                     origin=origin,
                     uses_mlflow=number in mlflow,
+                    has_cards=number in cards,
                     place=_place(said, self._path(task) if origin and status != "RUNNING" else ""),
                 )
             )

@@ -195,7 +195,9 @@ def test_cards_logs_and_description_are_there(place: Place, held: dict[str, Run]
     assert "one two three" in place.text(start, "logs/stdout.txt")
     page = named(held, run).data.tags["mlflow.note.content"]
     assert "Count words in two ways." in page
-    assert "start --> left" in page
+    assert "start -> left, right" in page
+    assert "fan each -> spread" in page
+    assert "<svg" in place.text(named(held, run), "graph.svg")
     assert "| spread | 3 | 3 | 3 finished |" in page
     assert "| left | 1 | 2 | finished |" in page
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 
+import mlflow.data
 import pytest
+from mlflow import MlflowClient
 from projects import Done, Project
 
 from dlpipe.tables import history, read_table, table_at
@@ -93,7 +96,40 @@ def card_data(page: str) -> str:
 
 
 def test_nothing_runs_on_after_the_end(project: Project, first: Done) -> None:
-    assert project.processes() == {}
+    deadline = time.monotonic() + 20
+    while left := project.processes():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def test_each_run_stands_in_mlflow_as_it_happened(project: Project, worse: Done) -> None:
+    assert "MLflow has this run: " in worse.said
+    done = project.python("-m", "dlpipe.cli", "bridge", "check", "TrainFlow")
+    assert done.said == "0 differences\n"
+
+
+def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, first: Done) -> None:
+    client = MlflowClient(f"sqlite:///{project.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("TrainFlow")
+    found = client.search_runs([experiment.experiment_id], f"tags.`metaflow.run` = 'TrainFlow/{first.run_id}'")
+    runs = {run.info.run_name: run for run in found}
+    assert client.get_model_version("reviews", "1").run_id == runs["register"].info.run_id
+    assert runs["register"].data.tags["metaflow.models.made"] == "models:/reviews/1"
+    assert runs["register"].data.tags["mlflow.parentRunId"] == runs[first.run_id].info.run_id
+    for step in ("predict", "explain"):
+        assert runs[step].data.tags["metaflow.models.used"] == "models:/reviews/1"
+    (trained_on,) = [one.dataset for one in runs["train"].inputs.dataset_inputs]
+    assert trained_on.name == "reviews@v0"
+    assert {column["name"] for column in json.loads(trained_on.schema)["mlflow_colspec"]} >= {"text", "label"}
+    assert mlflow.data.get_source(trained_on).load().num_rows == 250
+    assert {one.dataset.name for one in runs["predict"].inputs.dataset_inputs} == {
+        "reviews@v0",
+        "reviews_predictions@v0",
+    }
+    above = f"tags.`mlflow.parentRunId` = '{runs['tune'].info.run_id}'"
+    trials = client.search_runs([experiment.experiment_id], above)
+    assert [trial.info.status for trial in trials] == ["FINISHED", "FINISHED"]
+    assert all("val_f1" in trial.data.metrics and "learning_rate" in trial.data.params for trial in trials)
 
 
 def test_champion_predicts_in_a_new_process_without_a_network(project: Project, first: Done) -> None:

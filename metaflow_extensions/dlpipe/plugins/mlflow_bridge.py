@@ -17,6 +17,8 @@ from metaflow.decorators import StepDecorator
 from metaflow.exception import MetaflowException
 
 WAIT_SECONDS = 4.0
+TASK_SECONDS = 20.0
+"""How long a task at most mirrors its run itself, where no process follows it."""
 STARTS = 4
 """How often a follower that was killed is started."""
 
@@ -96,7 +98,7 @@ class MlflowBridge(StepDecorator):
         command = [sys.executable, "-P", "-m", "dlpipe.bridge.follow", pathspec, key]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("_DLPIPE_BRIDGE_")}
         with contextlib.suppress(Exception):  # `dlpipe bridge sync` will catch up
-            subprocess.run(command, env=kept, stdin=subprocess.DEVNULL, timeout=WAIT_SECONDS * 2, check=False)
+            subprocess.run(command, env=kept, stdin=subprocess.DEVNULL, timeout=TASK_SECONDS, check=False)
 
 
 def check_mlflow() -> None:
