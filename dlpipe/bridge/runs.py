@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -240,7 +241,10 @@ class MetaflowRun:
         tasks = _listed("step", "task", self.flow, self.run_id, "_parameters")
         if not tasks and self.mark.launcher() == "lives":
             raise RunNotFound(f"{self.pathspec} has only just begun.")
-        return int((tasks or [me])[0]["ts_epoch"])
+        if tasks:
+            return int(tasks[0]["ts_epoch"])
+        # killed before it had any task; the local provider makes ids of microseconds
+        return int(self.run_id) // 1000 if re.fullmatch(r"\d{16}", self.run_id) else int(me["ts_epoch"])
 
     def _read_graph(self) -> dict[str, Any]:
         return dict(artifact_value(f"{self.pathspec}/_parameters/{self.parameters_task()}/_graph_info") or {})

@@ -1,0 +1,283 @@
+"""The bridge and what it should not be given: secrets, stores that cannot be, and artifacts of the odd kind."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run
+from servers import BRIDGED, Folder
+
+SECRETS = {
+    "param": "sk-param-0123456789",
+    "url": "url-hunter2",
+    "printed": "printed-hunter2",
+    "artifact": "artifact-hunter2",
+    "nested": "nested-hunter2",
+    "config": "config-hunter2",
+    "raised": "raised-hunter2",
+    "query": "query-hunter2",
+    "listed": "listed-hunter2",
+    "header": "header-hunter2",
+    "phrase": "phrase-hunter2",
+    "option": "option-hunter2",
+}
+SECRET_FLOW = """
+from metaflow import Config, FlowSpec, Parameter, step
+
+SECRETS = {secrets}
+
+
+class SecretFlow(FlowSpec):
+    api_token = Parameter("api_token", default=SECRETS["param"])
+    source = Parameter("source", default=f"postgresql://ana:{SECRETS['url']}@db.example/films")
+    settings = Config("settings", default_value={"service": {"password": SECRETS["config"]}, "rate": 0.1})
+
+    @step
+    def start(self):
+        self.account = {"user": "ana", "password": SECRETS["artifact"], "all": [{"api_key": SECRETS["nested"]}]}
+        self.account |= {"api_keys": [SECRETS["listed"]], "max_tokens": 128}
+        print("asking with token=" + SECRETS["printed"])
+        print({"Authorization": f"Bearer {SECRETS['header']}"}, {"password": f"three words {SECRETS['phrase']}"})
+        print("called: upload --token", SECRETS["option"], "--verbose")
+        self.next(self.end)
+
+    @step
+    def end(self):
+        address = f"https://ana:{SECRETS['raised']}@api.example/v1?access_token={SECRETS['query']}"
+        raise ValueError(f"401 Unauthorized for {address}")
+
+
+if __name__ == "__main__":
+    SecretFlow()
+"""
+ODD_MODULE = """
+class Gone:
+    pass
+"""
+ODD_FLOW = """
+import math
+
+import odd_classes
+from metaflow import FlowSpec, Parameter, step
+
+
+class OddFlow(FlowSpec):
+    essay = Parameter("essay", default="x" * 10_000)
+
+    @step
+    def start(self):
+        import mlflow
+
+        mlflow.log_metric("loss", 0.5)
+        mlflow.log_param("rate", "0.1")
+        self.loss = 0.25
+        self.rate = "another value"
+        self.next(self.end)
+
+    @step
+    def end(self):
+        self.gone = odd_classes.Gone()
+        self.big = b"0123456789abcdef" * (2**20 + 1)
+        self.not_a_number, self.infinite, self.least = math.nan, math.inf, -math.inf
+        setattr(self, "größe", 1.5)
+        setattr(self, "名前", "text")
+        # Metaflow itself makes files of the names on this machine, so that 239 bytes are the longest that runs
+        setattr(self, "n" * 239, 2.5)
+        setattr(self, "%" * 60, 3.5)
+        setattr(self, "ä" * 119, {"inner": 1})
+
+
+if __name__ == "__main__":
+    OddFlow()
+"""
+
+
+def written(folder: Folder, name: str, text: str) -> Path:
+    """Write a file into the folder."""
+    (folder.folder / name).write_text(text)
+    return folder.folder / name
+
+
+# -- secrets ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_full_of_secrets_is_complete_in_mlflow_without_one_of_them(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    script = written(folder, "secret_flow.py", SECRET_FLOW.replace("{secrets}", repr(SECRETS)))
+    done = folder.flow(*BRIDGED, script=script)
+    assert done.code == 1, done.said
+    pathspec = f"SecretFlow/{done.run_id}"
+    folder.wait_until_nothing_is_behind()
+    assert folder.bridge("check", pathspec) == "0 differences\n"
+    held = folder.held(pathspec)
+    assert {name: one.info.status for name, one in held.items()} == {
+        done.run_id: "FAILED",
+        "start": "FINISHED",
+        "end": "FAILED",
+    }
+    assert held[done.run_id].data.params["source"] == "postgresql://ana:[redacted]@db.example/films"
+    assert "401 Unauthorized" in document(folder, held["end"], "traceback.txt")
+    account = json.loads(document(folder, held["start"], "artifacts/account.json"))
+    assert (account["user"], account["max_tokens"]) == ("ana", 128)
+    kept = [
+        path for path in [*tmp_path.glob("mlflow.db*"), *(tmp_path / "mlartifacts").rglob("*")] if path.is_file()
+    ]
+    assert len(kept) > 5
+    found = [(name, path) for path in kept for name, one in SECRETS.items() if one.encode() in path.read_bytes()]
+    assert found == []
+
+
+def document(folder: Folder, run: Run, path: str) -> str:
+    """Return the text of a file of an MLflow run."""
+    return Path(folder.client().download_artifacts(run.info.run_id, path)).read_text()
+
+
+# -- odd artifacts ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A run with artifacts of the odd kind, as MLflow holds it."""
+
+    folder: Folder
+    pathspec: str
+    held: dict[str, Run]
+
+    def index(self) -> dict[str, dict[str, object]]:
+        """Return what MLflow says of each artifact of the last step."""
+        found: dict[str, dict[str, object]] = json.loads(document(self.folder, self.held["end"], "artifacts.json"))
+        return found
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Odd:
+    folder = Folder(tmp_path_factory.mktemp("odd"))
+    script = written(folder, "odd_flow.py", ODD_FLOW)
+    module = written(folder, "odd_classes.py", ODD_MODULE)
+    pathspec = f"OddFlow/{folder.run(script=script)}"
+    folder.wait_until_nothing_is_behind()
+    module.unlink()
+    return Odd(folder, pathspec, folder.held(pathspec))
+
+
+def test_an_artifact_whose_class_is_not_here_and_one_of_over_16_mb_are_references(odd: Odd) -> None:
+    gone, big = odd.index()["gone"], odd.index()["big"]
+    assert (gone["kept"], gone["why"]) == ("reference", "cannot be unpickled here: ModuleNotFoundError")
+    assert (big["kept"], big["why"]) == ("reference", "larger than 16,777,216 bytes")
+    assert int(str(big["size"])) > 16 * 2**20
+    for entry in (gone, big):
+        assert re.fullmatch("[0-9a-f]{40}", str(entry["sha1"]))
+    sizes = [path.stat().st_size for path in (odd.folder.folder / "mlartifacts").rglob("*") if path.is_file()]
+    assert max(sizes) < 2**20
+
+
+def test_an_artifact_of_over_16_mb_is_not_even_read_and_may_have_any_size(odd: Odd) -> None:
+    digest = str(odd.index()["big"]["sha1"])
+    (odd.folder.folder / ".metaflow" / "OddFlow" / "data" / digest[:2] / digest).unlink()
+    assert odd.folder.bridge("check", odd.pathspec) == "0 differences\n"
+
+
+def test_numbers_that_are_none_are_parameters(odd: Odd) -> None:
+    params = odd.held["end"].data.params
+    assert {params[name] for name in ("not_a_number", "infinite", "least")} == {"nan", "inf", "-inf"}
+    assert "nan" not in {str(value) for value in odd.held["end"].data.metrics.values()}
+
+
+def test_what_the_step_logged_stands_beside_artifacts_of_the_same_name(odd: Odd) -> None:
+    start = odd.held["start"]
+    points = odd.folder.client().get_metric_history(start.info.run_id, "loss")
+    assert sorted(point.value for point in points) == [0.25, 0.5]
+    assert start.data.params["rate"] == "0.1"
+    assert start.data.params["metaflow/rate"] == "another value"
+
+
+def test_names_of_any_script_and_length_are_there(odd: Odd) -> None:
+    data = odd.held["end"].data
+    assert data.metrics["größe"] == 1.5
+    assert data.params["名前"] == "text"
+    assert data.metrics["n" * 239] == 2.5
+    (cut,) = [name for name in data.metrics if name.startswith("_u25_")]  # MLflow refuses a percent sign
+    assert data.metrics[cut] == 3.5
+    assert len(cut) == 250
+    kept = {name: entry["kept"] for name, entry in odd.index().items()}
+    assert (kept["%" * 60], kept["ä" * 119]) == ("metric", "file")
+
+
+def test_a_long_parameter_is_its_beginning_and_a_file_with_the_whole(odd: Odd) -> None:
+    parent = odd.held[odd.pathspec.partition("/")[2]]
+    assert len(parent.data.params["essay"]) <= 250
+    assert document(odd.folder, parent, "parameters/essay.txt") == "x" * 10_000
+
+
+# -- stores that cannot be -------------------------------------------------------------------------------------
+
+
+STORES = {
+    "a folder": ("./mlruns", "is a folder, which MLflow no longer takes as a store"),
+    "a file URI": ("file:///nowhere/mlruns", "is a folder, which MLflow no longer takes as a store"),
+    "no place to write": ("sqlite:////proc/nowhere/mlflow.db", "sqlite:////proc/nowhere/mlflow.db cannot be used"),
+    "nonsense": ("foo://bar", "foo://bar"),
+}
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_a_store_that_cannot_be_is_one_line_and_never_fails_the_flow(kind: str, tmp_path: Path) -> None:
+    uri, words = STORES[kind]
+    folder = Folder(tmp_path).at(uri)
+    done = folder.flow_that_has_looked(words, tmp_path / "go")
+    assert done.code == 0, done.said
+    (line,) = [line for line in done.said.splitlines() if "MLflow is behind" in line]
+    assert words in line
+    assert line.endswith(f"To catch up: dlpipe bridge sync QuickFlow/{done.run_id}")
+    assert folder.behind() == [f"QuickFlow/{done.run_id}"]
+    refused = folder.bridge("sync", code=1)
+    assert len(refused.splitlines()) == 1
+    assert words in refused
+
+
+def test_a_deleted_experiment_is_named_and_sync_completes_once_it_is_restored(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.run()
+    folder.wait_until_nothing_is_behind()
+    experiment = folder.client().get_experiment_by_name("QuickFlow")
+    assert experiment
+    folder.client().delete_experiment(experiment.experiment_id)
+    done = folder.flow_that_has_looked("The experiment 'QuickFlow' is deleted", tmp_path / "go")
+    assert done.code == 0, done.said
+    (line,) = [line for line in done.said.splitlines() if "MLflow is behind" in line]
+    assert "The experiment 'QuickFlow' is deleted" in line
+    assert f"mlflow experiments restore --experiment-id {experiment.experiment_id}" in line
+    folder.client().restore_experiment(experiment.experiment_id)
+    folder.bridge("sync")
+    assert folder.bridge("check", "QuickFlow") == "0 differences\n"
+    assert folder.behind() == []
+
+
+# -- runs that are not there -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pathspec", "line"),
+    [
+        ("NoFlow/1", "Error: Metaflow has no flow 'NoFlow' here; it has OddFlow. "),
+        ("OddFlow/77", "Error: OddFlow has no run '77'; its latest: "),
+    ],
+)
+def test_a_run_that_does_not_exist_is_one_line(pathspec: str, line: str, odd: Odd) -> None:
+    said = odd.folder.bridge("check", pathspec, code=1)
+    assert said.startswith(line)
+    assert len(said.splitlines()) == 1
+
+
+def test_a_folder_without_metaflow_has_no_runs_and_stays_as_it_was(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    assert folder.bridge("sync") == "Metaflow has no runs here.\n"
+    assert folder.bridge("status") == "MLflow is behind with no run here.\n"
+    said = folder.bridge("check", "QuickFlow", code=1)
+    assert "Metaflow has no flow 'QuickFlow' here; it has none." in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / ".metaflow").exists()
