@@ -2,13 +2,14 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help install train test lint bench ui clean
+.PHONY: help install train test lint bench chaos ui clean
 
 help:
 	@echo "make train   install, then run flows/train_flow.py on the sample that ships"
 	@echo "make test    install, then run the tests"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   run the benchmarks of tests/bench and print their tables"
+	@echo "make chaos   kill what a bridged flow is made of at random, 100 rounds"
 	@echo "make ui      open the MLflow portal on loopback"
 	@echo "make clean   remove .venv and caches; data, runs and models stay"
 
@@ -33,6 +34,10 @@ lint: install
 
 bench: install
 	$(BIN)/python tests/bench/training.py
+	$(BIN)/python tests/bench/bridge.py
+
+chaos: install
+	$(BIN)/python tests/chaos/bridge.py
 
 ui: install
 	$(BIN)/dlpipe ui

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -129,28 +130,44 @@ def watch(
 
     open_runs: dict[str, Following] = {}
     ended: set[str] = set()
-    last_error = ""
-    while rounds is None or rounds > 0:
-        rounds = None if rounds is None else rounds - 1
+    errors: dict[str, str] = {}
+    for look in itertools.count(1):
         try:
             store = open_store()
-            for run in find_runs():
-                if run in ended:
-                    continue
+            for run in [one for one in find_runs() if one not in ended]:
                 following = open_runs.setdefault(run, Following(run, store))
-                done = following.step()
+                if (done := _stepped(following, errors, on_error)) is None:
+                    continue
                 if done.written:
                     on_run(done)
                 if done.status != "RUNNING":
                     ended.add(run)
                     del open_runs[run]
-            last_error = ""
+            errors.pop("", None)
         except DlpipeError as error:
-            if str(error) != last_error:
-                on_error(str(error))
-            last_error = str(error)
-        if rounds is None or rounds > 0:
-            time.sleep(interval)
+            _say_once(errors, "", said(error), on_error)
+        if look == rounds:
+            return
+        time.sleep(interval)
+
+
+def _stepped(following: Following, errors: dict[str, str], on_error: Callable[[str], None]) -> Synced | None:
+    """Return what a step did; ``None`` when the run cannot be read, which is said once and tried again."""
+    try:
+        done = following.step()
+    except DlpipeError:
+        raise
+    except Exception as error:
+        _say_once(errors, following.pathspec, f"{following.pathspec}: {said(error)}", on_error)
+        return None
+    errors.pop(following.pathspec, None)
+    return done
+
+
+def _say_once(errors: dict[str, str], where: str, line: str, on_error: Callable[[str], None]) -> None:
+    if errors.get(where) != line:
+        errors[where] = line
+        on_error(line)
 
 
 def said(error: Exception) -> str:

@@ -50,7 +50,7 @@ class RunReading:
         self._digests: dict[str, frozenset[tuple[str, str]]] = {}
         self._parameters: tuple[dict[str, str], tuple[Document, ...]] | None = None
         self._secrets: tuple[str, ...] = ()
-        self._unions: dict[str, tuple[int, frozenset[tuple[str, str]]]] = {}
+        self._unions: dict[tuple[str, ...], frozenset[tuple[str, str]]] = {}
 
     def snapshot(self, *, launcher_gone: bool = False, only: str = "", closed: str = "") -> Snapshot:
         """Return the run as its metadata tells it now; the arguments are those of ``MetaflowRun.read``."""
@@ -155,25 +155,28 @@ class RunReading:
         """Return name and digest of what the run was given, and of what the tasks before it held."""
         held = self._digests_of(f"{snapshot.pathspec}/_parameters/{self.run.parameters_task()}", 0)
         for step in snapshot.before(attempt.step):
-            its = [one for one in snapshot.by_step.get(step, []) if one.settled and one.status == "FINISHED"]
+            its = snapshot.by_step.get(step, [])
             if step == attempt.step:  # it comes back to itself
                 its = [one for one in its if one.start < attempt.start]
-            held |= self._held_by(step, its)
+            held |= self._held_by(its)
         return held
 
-    def _held_by(self, step: str, attempts: list[Attempt]) -> frozenset[tuple[str, str]]:
-        """Return what any of these attempts of a step held; each task after a wide foreach asks for it."""
-        many, held = self._unions.get(step, (0, frozenset()))
-        if many != len(attempts):
-            held = frozenset().union(*(self._digests_of(one.pathspec, one.number) for one in attempts))
-            self._unions[step] = (len(attempts), held)
+    def _held_by(self, attempts: list[Attempt]) -> frozenset[tuple[str, str]]:
+        """Return what any of these attempts held; each task after a wide foreach asks for the same ones."""
+        key = tuple(one.key for one in attempts)
+        if key in self._unions:
+            return self._unions[key]
+        held = frozenset[tuple[str, str]]().union(
+            *(self._digests_of(one.pathspec, one.number) for one in attempts)
+        )
+        if all(one.settled for one in attempts):
+            self._unions = {key: held}
         return held
 
     def _digests_of(self, task: str, number: int) -> frozenset[tuple[str, str]]:
-        key = f"{task}/{number}"
-        if key not in self._digests:
-            self._digests[key] = artifact_digests(task, number)
-        return self._digests[key]
+        found = self._digests.get(f"{task}/{number}") or artifact_digests(task, number)
+        self._digests[f"{task}/{number}"] = found
+        return found
 
     def _given(self) -> tuple[dict[str, str], tuple[Document, ...]]:
         """Return parameters and configuration: as parameters, and as files."""

@@ -18,7 +18,7 @@ from dlpipe.bridge.records import Status
 from dlpipe.errors import RunNotFound
 
 QUIET_SECONDS = 30.0
-LOG_SECONDS = 20.0
+LOG_SECONDS = 5.0
 OWN_RUN, OWN_TAG = "mlflow-run-id", "mlflow_run:"
 """What the bridge writes into Metaflow: metadata of a task, and the start of a tag of a run."""
 

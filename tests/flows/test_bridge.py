@@ -324,16 +324,16 @@ def test_a_followed_run_that_fails_is_there_too_and_keeps_its_exit_code(place: P
     assert named(place.held(run), run).info.status == "FAILED"
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(("number", "ended"), [(signal.SIGKILL, "KILLED"), (signal.SIGINT, "FAILED")])
 def test_the_follower_outlives_the_flow_and_writes_how_it_ended(
-    number: signal.Signals, place: Place, tmp_path: Path
+    number: signal.Signals, ended: str, place: Place, tmp_path: Path
 ) -> None:
     launcher, run = asleep(place, tmp_path, "--with", "mlflow_bridge")
     assert waited_for(place, run, "RUNNING")
     os.killpg(launcher.pid, number)
     launcher.wait()
-    assert waited_for(place, run, "KILLED")
-    place.bridge("check", f"SleepFlow/{run}")
+    assert waited_for(place, run, ended)
+    assert place.bridge("check", f"SleepFlow/{run}") == "0 differences\n"
 
 
 def test_without_mlflow_the_flow_ends_well_and_says_that_the_mirror_is_behind(place: Place) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from test_bridge import DLPIPE, SHAPES, Place
+from test_bridge import DLPIPE, SHAPES, Place, named
 
 TRIALS = """
 import sys
@@ -172,16 +174,19 @@ def test_without_a_launcher_each_task_mirrors_the_run(place: Place) -> None:
         done = subprocess.run([*before, *words], cwd=place.folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    do("init", "--run-id", "77", "--task-id", "0")
-    do("step", "start", "--run-id", "77", "--task-id", "1", "--input-paths", "77/_parameters/0")
-    do("step", "end", "--run-id", "77", "--task-id", "2", "--input-paths", "77/start/1")
+    do("init", "--run-id", "argo-77", "--task-id", "p0")
+    do("step", "start", "--run-id", "argo-77", "--task-id", "t1", "--input-paths", "argo-77/_parameters/p0")
+    do("step", "end", "--run-id", "argo-77", "--task-id", "t2", "--input-paths", "argo-77/start/t1")
     found = place.client().search_runs(
-        [place.client().get_experiment_by_name("QuickFlow").experiment_id], "tags.`metaflow.run` = 'QuickFlow/77'"
+        [place.client().get_experiment_by_name("QuickFlow").experiment_id],
+        "tags.`metaflow.run` = 'QuickFlow/argo-77'",
     )
     assert {one.info.status for one in found} == {"FINISHED"}
     assert len(found) == 3
-    place.bridge("sync", "QuickFlow/77")
-    assert place.bridge("check", "QuickFlow/77") == "0 differences\n"
+    assert named({str(number): one for number, one in enumerate(found)}, "end").data.metrics == {"share": 1 / 3}
+    time.sleep(6)  # until then, logs might still come
+    place.bridge("sync", "QuickFlow/argo-77")
+    assert place.bridge("check", "QuickFlow/argo-77") == "0 differences\n"
 
 
 def test_watch_follows_runs_that_know_nothing_of_the_bridge(place: Place) -> None:
@@ -227,3 +232,23 @@ def test_trials_are_runs_and_a_restored_search_goes_on_in_them(place: Place, tmp
 def test_the_commands_say_what_they_do(place: Place) -> None:
     done = subprocess.run([DLPIPE, "bridge", "--help"], env=dict(os.environ), capture_output=True, text=True)
     assert all(name in done.stdout for name in ("check", "status", "sync", "watch"))
+
+
+def test_what_was_not_committed_stands_beside_the_commit(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    shutil.copy(SHAPES / "quick_flow.py", tmp_path)
+    (tmp_path / "settings.txt").write_text("before\n")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *words], cwd=tmp_path, check=True)
+    (tmp_path / "settings.txt").write_text("after, with api_token=sk-0123456789\n")
+    command = [sys.executable, "quick_flow.py", "run", "--with", "mlflow_bridge"]
+    done = subprocess.run(command, cwd=tmp_path, env=place.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    place.bridge("sync", "QuickFlow")
+    assert place.bridge("check", "QuickFlow") == "0 differences\n"
+    (top,) = [one for one in every_run(place.client()).values() if "mlflow.parentRunId" not in one.data.tags]
+    assert "+after, with api_token=[redacted]" in place.text(top, "uncommitted.diff")
+    assert top.data.tags["metaflow.git.uncommitted"] == "True"
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True).stdout
+    assert top.data.tags["mlflow.source.git.commit"] == commit.strip()

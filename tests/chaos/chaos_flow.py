@@ -1,0 +1,74 @@
+"""The flow that the chaos suite kills: ten short tasks, the same final artifacts however often it dies."""
+
+import os
+import time
+
+from metaflow import FlowSpec, retry, step
+
+REST = 0.2  # seconds; so that there is something to kill
+
+
+class ChaosFlow(FlowSpec):
+    """Square numbers in a foreach, and count words beside it."""
+
+    @retry(times=2, minutes_between_retries=0)
+    @step
+    def start(self):
+        self.words = "some words to count"
+        self.numbers = [1, 2, 3, 4]
+        time.sleep(REST)
+        self.next(self.fan, self.count)
+
+    @retry(times=2, minutes_between_retries=0)
+    @step
+    def fan(self):
+        time.sleep(REST)
+        self.next(self.square, foreach="numbers")
+
+    @retry(times=2, minutes_between_retries=0)
+    @step
+    def square(self):
+        print("square of", self.input)
+        self.squared = self.input**2
+        time.sleep(REST + 0.1 * self.input)
+        self.next(self.gather)
+
+    @retry(times=2, minutes_between_retries=0)
+    @step
+    def gather(self, inputs):
+        self.table = {str(one.input): one.squared for one in inputs}
+        self.total = sum(self.table.values())
+        time.sleep(REST)
+        self.next(self.meet)
+
+    @retry(times=2, minutes_between_retries=0)
+    @step
+    def count(self):
+        self.counted = len(self.words.split())
+        if os.environ.get("CHAOS_MLFLOW") == "1":
+            import mlflow
+
+            for number in range(3):
+                mlflow.log_metric("own", 1 / (1 + number), step=number)
+                time.sleep(REST)
+        time.sleep(REST)
+        self.next(self.meet)
+
+    @retry(times=2, minutes_between_retries=0)
+    @step
+    def meet(self, inputs):
+        self.table, self.total = inputs.gather.table, inputs.gather.total
+        self.mean = self.total / inputs.count.counted
+        self.words = inputs.count.words.upper()
+        time.sleep(REST)
+        self.next(self.end)
+
+    @retry(times=2, minutes_between_retries=0)
+    @step
+    def end(self):
+        print("total", self.total)
+        time.sleep(REST)
+
+
+if __name__ == "__main__":
+    ChaosFlow()

@@ -1,0 +1,292 @@
+"""Flows of all shapes, each run bare and with the bridge: Metaflow does the same, and MLflow has what it did."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+FOLDER = Path(__file__).with_name("shapes")
+NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_")
+PATIENCE = 120.0  # seconds for followers to end; they take a few on a quiet machine
+SHAPES = {
+    "linear": 0,
+    "single": 0,
+    "values": 0,
+    "project": 0,
+    "branch": 0,
+    "conflict": 1,
+    "nested_foreach": 0,
+    "empty_foreach": 1,
+    "foreach_failure": 1,
+    "parallel": 0,
+    "switch": 0,
+    "recursive": 0,
+    "retry": 0,
+    "catch": 0,
+    "timeout": 0,
+    "exception": 1,
+    "artifact": 1,
+    "exit": 1,
+}
+"""Exit codes by shape, those of Metaflow 2.19."""
+
+READ = """
+import json, pickle, sys
+from hashlib import sha1
+from metaflow import Run, Task, metadata, namespace
+
+
+def value(artifact):
+    try:
+        data = artifact.data
+        return f"{sha1(pickle.dumps(data)).hexdigest()} {repr(data)[:200]}"
+    except Exception as error:  # of a class that is not here
+        return f"{artifact.sha} {type(error).__name__}"
+
+
+def log(task, stream):
+    try:
+        return getattr(task, stream)
+    except UnicodeDecodeError as error:  # Metaflow's client takes UTF-8 only
+        return repr(error.object)
+
+
+def attempt(task, number):
+    own = Task(task.pathspec, attempt=number)
+    ok = [one.value for one in own.metadata if one.name == "attempt_ok"]
+    found = {one.id: value(one) for one in own if not one.id.startswith("_")}
+    return {"ok": ok, "artifacts": found, "stdout": log(own, "stdout"), "stderr": log(own, "stderr")}
+
+
+def attempts(task):
+    numbers = sorted({int(one.value) for one in task.metadata if one.name == "attempt"})
+    place = task.metadata_dict.get("foreach-execution-path")
+    return {"place": place, "attempts": [attempt(task, one) for one in numbers]}
+
+
+def order(task):
+    return json.dumps([task["place"], task], sort_keys=True)
+
+
+told = {}
+for path, run in (one.split("=") for one in sys.argv[1:]):
+    metadata(f"local@{path}")
+    namespace(None)
+    told[run] = {one.id: sorted(map(attempts, one), key=order) for one in Run(run)}
+print(json.dumps(told))
+"""
+CHECK = """
+import json, sys
+from dlpipe.bridge import check
+
+print(json.dumps({run: [str(one) for one in check(run)] for run in sys.argv[1:]}))
+"""
+
+
+def plain(text: str) -> str:
+    """Return a log without times, folders, and the numbers of runs, tasks and processes."""
+    timeless = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ |\(pid \d+\)|\d{16}|\S+(?=/\.metaflow)", "", text)
+    return re.sub(r"(/\w+/)\d+ ", r"\1N ", timeless)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run of a flow that has ended; ``steps`` is what Metaflow's client says of its tasks."""
+
+    code: int
+    said: str
+    run: str
+    steps: dict[str, list[dict[str, Any]]]
+
+    @property
+    def attempts(self) -> dict[str, list[tuple[str | None, list[list[str]]]]]:
+        """Place of each task in its foreaches and the results of its attempts, by step."""
+        return {
+            step: [(task["place"], [one["ok"] for one in task["attempts"]]) for task in tasks]
+            for step, tasks in self.steps.items()
+        }
+
+    def each(self, what: str) -> dict[str, list[list[Any]]]:
+        """Return one thing of all attempts, by step."""
+        return {
+            step: [[one[what] for one in task["attempts"]] for task in all_] for step, all_ in self.steps.items()
+        }
+
+    @property
+    def lines(self) -> Counter[str]:
+        """What the launcher said, line by line: tasks beside each other take turns as they like."""
+        return Counter(plain(self.said).splitlines())
+
+    def logs(self, stream: str) -> Counter[str]:
+        """Return what the attempts said, line by line, without what is different each time."""
+        said = [(step, text) for step, tasks in self.each(stream).items() for task in tasks for text in task]
+        return Counter(f"{step}: {line}" for step, text in said for line in plain(text).splitlines())
+
+
+@dataclass(frozen=True)
+class Place:
+    """Two folders in which the same flows run: bare in one, with the bridge in the other."""
+
+    bare: Path
+    bridged: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"  # @parallel starts `python`
+        return {**kept, "PATH": path, "METAFLOW_USER": "tester", "PYTHONUNBUFFERED": "1"}
+
+    def start(self, folder: Path, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+
+    def run(self, shape: str) -> tuple[tuple[int, str], tuple[int, str]]:
+        """Run a flow in both folders at once, and return both exit codes with what was said."""
+        flow = str(FOLDER / f"{shape}_flow.py")
+        bare = self.start(self.bare, flow, "run")
+        bridged = self.start(self.bridged, flow, "run", "--with", "mlflow_bridge")
+        return ended(bare), ended(bridged)
+
+    def answer(self, folder: Path, program: str, *words: str) -> dict[str, Any]:
+        """Return the JSON that a program prints in one of the folders."""
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words],
+            cwd=folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    def wait_for_followers(self) -> None:
+        """Wait until they have written all; what one cannot write is left to whoever compares."""
+        deadline = time.monotonic() + PATIENCE / 2
+        while list(self.bridged.glob(".metaflow/*/*/_bridge/behind.json")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One flow, run twice."""
+
+    bare: Ended
+    bridged: Ended
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("bare"), tmp_path_factory.mktemp("bridged"))
+
+
+@pytest.fixture(scope="module")
+def pairs(place: Place, request: pytest.FixtureRequest) -> dict[str, Pair]:
+    """Both runs of the shapes that are asked for, read by one process."""
+    launched = {shape: place.run(shape) for shape in dict.fromkeys(asked_for(request))}
+    names = {shape: tuple(map(pathspec, both)) for shape, both in launched.items()}
+    where = [place.bare, place.bridged] * len(names)
+    runs = [run for both in names.values() for run in both]
+    told = place.answer(place.bare, READ, *(f"{folder}={run}" for folder, run in zip(where, runs, strict=True)))
+    return {
+        shape: Pair(*(Ended(*one, run, told[run]) for one, run in zip(both, names[shape], strict=True)))
+        for shape, both in launched.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def differences(place: Place, pairs: dict[str, Pair]) -> dict[str, list[str]]:
+    """What ``dlpipe bridge check`` finds, by run."""
+    place.wait_for_followers()
+    return place.answer(place.bridged, CHECK, *(pair.bridged.run for pair in pairs.values()))
+
+
+def asked_for(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield the shapes of the tests that will run: ``pytest -k switch`` runs no other flow."""
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and item.path == request.path and hasattr(item, "callspec"):
+            yield item.callspec.params["shape"]
+
+
+def ended(launcher: subprocess.Popen[str]) -> tuple[int, str]:
+    """Return the exit code of a launcher, and what it said."""
+    try:
+        said, _ = launcher.communicate(timeout=PATIENCE)
+    finally:
+        launcher.kill()
+    return launcher.returncode, said
+
+
+def pathspec(launched: tuple[int, str]) -> str:
+    """Return the run that a launcher talks of."""
+    flow, run = re.search(r"executing (\w+)", launched[1]), re.search(r"run-id (\d+)", launched[1])
+    assert flow, launched[1]
+    assert run, launched[1]
+    return f"{flow[1]}/{run[1]}"
+
+
+def only_in_one(some: Counter[str], others: Counter[str]) -> list[str]:
+    """Return the lines that the other has not, or not as often; a whole diff of long logs would take minutes."""
+    return sorted(((some - others) + (others - some)).elements())
+
+
+every_shape = pytest.mark.parametrize("shape", SHAPES)
+
+
+@every_shape
+def test_the_exit_code_is_the_same(shape: str, pairs: dict[str, Pair]) -> None:
+    pair = pairs[shape]
+    assert pair.bare.code == SHAPES[shape], pair.bare.said
+    assert pair.bridged.code == SHAPES[shape], pair.bridged.said
+
+
+@every_shape
+def test_the_same_tasks_have_the_same_attempts(shape: str, pairs: dict[str, Pair]) -> None:
+    assert pairs[shape].bridged.attempts == pairs[shape].bare.attempts
+
+
+@every_shape
+def test_the_artifacts_are_the_same(shape: str, pairs: dict[str, Pair]) -> None:
+    assert pairs[shape].bridged.each("artifacts") == pairs[shape].bare.each("artifacts")
+
+
+@every_shape
+def test_tasks_and_launcher_say_the_same_but_for_one_line(shape: str, pairs: dict[str, Pair]) -> None:
+    bare, bridged = pairs[shape].bare, pairs[shape].bridged
+    for stream in ("stdout", "stderr"):
+        assert only_in_one(bare.logs(stream), bridged.logs(stream)) == []
+    (ours,) = only_in_one(bare.lines, bridged.lines)
+    assert ours.startswith("MLflow ")
+
+
+@every_shape
+def test_mlflow_holds_what_happened(
+    shape: str, place: Place, pairs: dict[str, Pair], differences: dict[str, list[str]]
+) -> None:
+    bridged = pairs[shape].bridged
+    assert differences[bridged.run] == []
+    client = MlflowClient(f"sqlite:///{place.bridged / 'mlflow.db'}")
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    (parent,) = client.search_runs(experiments, f"tags.`metaflow.key` = '{bridged.run}'")
+    assert (parent.info.status == "FINISHED") == (bridged.code == 0)
+    assert parent.info.status != "RUNNING"
