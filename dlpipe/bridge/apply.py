@@ -21,6 +21,7 @@ from dlpipe.bridge.records import (
     RunRecord,
     dataset_held,
     differences,
+    json_object,
 )
 
 if TYPE_CHECKING:
@@ -295,7 +296,7 @@ def _points_of(client: MlflowClient, run: Run, record: RunRecord) -> Iterator[Me
 def _datasets(run: Run) -> Iterator[Dataset]:
     for one in run.inputs.dataset_inputs if run.inputs else []:
         context = next((tag.value for tag in one.tags if tag.key == CONTEXT), "")
-        source, profile = _json(one.dataset.source), _json(one.dataset.profile)
+        source, profile = json_object(one.dataset.source), json_object(one.dataset.profile)
         yield Dataset(
             path=str(source.get("path", "")),
             version=int(source.get("version", -1)),
@@ -303,11 +304,3 @@ def _datasets(run: Run) -> Iterator[Dataset]:
             rows=int(profile.get("num_rows", -1)),
             role=context,
         )
-
-
-def _json(text: str | None) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except json.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -141,9 +141,10 @@ def _models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterator[Mo
 def _logs(task: Any) -> Iterator[Document]:
     for stream in ("stdout", "stderr"):
         try:
-            text = getattr(task, stream)
-        except Exception:
+            lines = [line for _, line in task.loglines(stream, as_unicode=False)]
+        except Exception:  # written by a Metaflow that keeps logs elsewhere
             continue
+        text = b"".join(line + b"\n" for line in lines).decode("utf-8", "backslashreplace")
         if text:
             yield Document(f"logs/{stream}.txt", redact(text[-LOG_CHARACTERS:]).encode())
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlpipe.bridge.contents import Contents, read_contents
 from dlpipe.bridge.description import Attempted, described, picture
-from dlpipe.bridge.records import Document, RunRecord, Status
+from dlpipe.bridge.records import Document, RunRecord, Status, json_object
 from dlpipe.bridge.redaction import know, redact, secrets_in
 from dlpipe.bridge.runs import (
     Attempt,
@@ -232,25 +232,17 @@ def _user(snapshot: Snapshot) -> str:
 
 def _code_tags(code: Mapping[str, str]) -> dict[str, str]:
     """Return where the code came from, by MLflow's own names."""
-    git = _json(code.get("git-info"))
+    git = json_object(code.get("git-info"))
     named = {
         "mlflow.source.git.commit": git.get("commit_sha"),
         "mlflow.source.git.branch": git.get("branch_name"),
         "metaflow.git.uncommitted": git.get("has_uncommitted_changes"),
-        "metaflow.code_package": _json(code.get("code-package")).get("sha"),
+        "metaflow.code_package": json_object(code.get("code-package")).get("sha"),
     }
     if "script-name" not in code:
         return {}
     script = {"mlflow.source.name": code["script-name"], "mlflow.source.type": "LOCAL"}
     return {**script, **{name: redact(str(value)) for name, value in named.items() if value is not None}}
-
-
-def _json(text: str | None) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except json.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _head(snapshot: Snapshot) -> str:
@@ -259,9 +251,9 @@ def _head(snapshot: Snapshot) -> str:
     if snapshot.origin:
         words.append(f"resumed from `{snapshot.origin}`")
     words.append(f"started by {_user(snapshot)}")
-    commit = _json(snapshot.code.get("git-info")).get("commit_sha")
+    commit = json_object(snapshot.code.get("git-info")).get("commit_sha")
     if commit:
-        uncommitted = _json(snapshot.code.get("git-info")).get("has_uncommitted_changes")
+        uncommitted = json_object(snapshot.code.get("git-info")).get("has_uncommitted_changes")
         words.append(f"code {str(commit)[:12]}{' with uncommitted changes' if uncommitted else ''}")
     return ", ".join(words) + "."
 

@@ -224,3 +224,18 @@ def _missing(key: str, what: str, should: Mapping[str, str], holds: Mapping[str,
         for name, value in should.items()
         if holds.get(name) != value
     ]
+
+
+def json_object(text: str | None) -> dict[str, Any]:
+    """Return the JSON object in ``text``; an empty one where there is something else.
+
+    Examples
+    --------
+    >>> json_object('{"a": 1}'), json_object("nonsense"), json_object(None)
+    ({'a': 1}, {}, {})
+    """
+    try:
+        value = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

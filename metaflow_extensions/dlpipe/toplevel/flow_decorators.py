@@ -1,4 +1,4 @@
-"""The bridge as a decorator of a flow: ``from metaflow import mlflow_bridge``, then ``@mlflow_bridge`` above it."""
+"""The bridge as a decorator of a flow: ``from metaflow import mlflow_bridge``."""
 
 from metaflow.user_decorators.user_flow_decorator import FlowMutator
 
