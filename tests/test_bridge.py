@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from dlpipe.bridge.records import Dataset, Document, Held, Metric, RunRecord, differences
-from dlpipe.bridge.redaction import looks_secret, redact, redact_value
+from dlpipe.bridge.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
 from dlpipe.bridge.values import file_name, keep, keep_text, mlflow_key, python_name
 
 
@@ -89,6 +91,22 @@ def test_a_digest_changes_with_anything_the_record_says() -> None:
         "-----BEGIN RSA PRIVATE KEY-----\nS3cr3t\n-----END RSA PRIVATE KEY-----",
         "sk-S3cr3tS3cr3t",
         "ghp_S3cr3tS3cr3tS3cr3t",
+        "Authorization: Bearer S3cr3tX9",
+        '{"Authorization": "Basic S3cr3tX9"}',
+        '{"password": "correct horse S3cr3t"}',
+        "password='correct horse S3cr3t'",
+        "PASSWORD=a,S3cr3t",
+        r"{\"token\": \"S3cr3t\"}",
+        "--password S3cr3t",
+        "run --api-token S3cr3t x",
+        "passphrase=S3cr3t",
+        "https://S3cr3t@example.org/x.git",
+        "postgresql://ana:p@S3cr3t@db/x",
+        "AccountKey=S3cr3t==;",
+        "https://example.org/b?x=1&sig=S3cr3t&y=2",
+        'api_keys = ["S3cr3t", "b"]',
+        "&quot;token&quot;: &quot;S3cr3t&quot;",
+        "config={'user': {'token': 'S3cr3t'}}",
     ],
 )
 def test_credentials_are_taken_out_of_text(text: str) -> None:
@@ -96,8 +114,54 @@ def test_credentials_are_taken_out_of_text(text: str) -> None:
     assert redact(f"before {text}").startswith("before ")
 
 
+def test_redacted_json_is_still_json() -> None:
+    text = json.dumps({"password": 'p"S3cr3t', "nested": {"api_token": "S3cr3t", "max_tokens": 128}})
+    assert json.loads(redact(text)) == {
+        "password": "[redacted]",
+        "nested": {"api_token": "[redacted]", "max_tokens": 128},
+    }
+
+
+def test_all_that_stands_under_a_secret_name_is_hidden() -> None:
+    for name, value in (
+        ("api_keys", ["S3cr3t"]),
+        ("credentials", ("ana", "S3cr3t")),
+        ("password", {"a": "S3cr3t"}),
+    ):
+        assert keep(name, value).param == "[redacted]"
+    (document,) = keep("account", {"password": {"value": "S3cr3t"}, "pad_token": "[PAD]"}).documents
+    assert json.loads(document.content) == {"password": "[redacted]", "pad_token": "[PAD]"}
+
+
+def test_a_value_that_stood_under_a_secret_name_is_hidden_everywhere() -> None:
+    know(secrets_in({"password": "swordfish"}, "login"))
+    try:
+        assert redact("he said swordfish") == "he said [redacted]"
+    finally:
+        know([])
+    assert redact("he said swordfish") == "he said swordfish"
+
+
+def test_the_data_of_a_card_is_redacted_too() -> None:
+    data = base64.b64encode(json.dumps({"rows": [["token=S3cr3t"]]}).encode()).decode()
+    page = f'<script>window.__MF_DATA__["id"] = "{data}"</script>'
+    hidden = redact_card(page)
+    found = re.search(r'= "([^"]+)"', hidden)
+    assert found
+    assert json.loads(base64.b64decode(found[1])) == {"rows": [["token=[redacted]"]]}
+
+
+@pytest.mark.parametrize("text", ["caf\udce9", "nul \0 inside"])
+def test_what_no_store_takes_is_written_in_words(text: str) -> None:
+    redact(text).encode()
+    assert "\0" not in redact(text)
+
+
 def test_plain_text_stays_as_it_is() -> None:
-    text = "https://example.org/a:b@c the tokens are 27 long, epoch 1/2  loss 0.5, max_tokens 3 user@host"
+    text = (
+        "https://example.org/a:b@c the tokens are 27 long, epoch 1/2  loss 0.5, max_tokens: 128, user@host "
+        "pad_token='[PAD]' tokenizer: bert ssh://git@example.org/x Basic understanding"
+    )
     assert redact(text) == text
     assert not looks_secret("tokenizer_backbone_monkey") or redact_value("note", "x") == "x"
 

@@ -1,7 +1,8 @@
 """Every Metaflow run, old or new, in MLflow as it happened.
 
 records      what MLflow should hold, and how what it holds differs from that (knows neither Metaflow nor MLflow)
-runs         what Metaflow's metadata says of a run and its attempts
+metadata     Metaflow's metadata as its client's provider gives it
+runs         what it says of a run and its attempts
 contents     what an attempt left: artifacts, datasets, models, logs, cards
 reading      runs and contents as records
 description  a run in Markdown

@@ -116,8 +116,8 @@ def own_run_id(*, patience: float = 0.0) -> str:
 
 def _made(key: str) -> str:
     from dlpipe.bridge.apply import Mirror
+    from dlpipe.bridge.metadata import say_mlflow_run
     from dlpipe.bridge.reading import RunReading, experiment_name
-    from dlpipe.bridge.runs import say_mlflow_run
     from dlpipe.tracking import open_store
 
     flow, run, *_ = key.split("/")

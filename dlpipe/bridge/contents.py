@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlpipe.bridge.metadata import artifacts_of
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
 from dlpipe.bridge.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
-from dlpipe.bridge.runs import Attempt, artifacts_of
+from dlpipe.bridge.runs import Attempt
 from dlpipe.bridge.values import keep, mlflow_key
 
 ARTIFACT_BYTES = 16 * 2**20

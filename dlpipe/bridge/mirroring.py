@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,7 @@ def sync(
         When a run cannot be read, after all others were written.
     """
     from dlpipe.bridge.marks import mark_of
-    from dlpipe.bridge.runs import find_runs
+    from dlpipe.bridge.metadata import find_runs
     from dlpipe.tracking import open_store
 
     runs = find_runs(pathspec)
@@ -91,7 +91,7 @@ def sync(
 
 def check(pathspec: str, *, store: TrackingStore | None = None) -> list[Difference]:
     """Return every way in which MLflow differs from what happened in ``FLOW`` or ``FLOW/RUN``."""
-    from dlpipe.bridge.runs import find_runs
+    from dlpipe.bridge.metadata import find_runs
     from dlpipe.tracking import open_store
 
     runs = find_runs(pathspec)
@@ -125,7 +125,7 @@ def watch(
     rounds : int, optional
         End after this many looks.
     """
-    from dlpipe.bridge.runs import find_runs
+    from dlpipe.bridge.metadata import find_runs
     from dlpipe.tracking import open_store
 
     open_runs: dict[str, Following] = {}
@@ -281,11 +281,12 @@ class Following:
 
     def _say_where(self, snapshot: Snapshot) -> None:
         """Leave the ids of the MLflow runs with Metaflow's run and tasks, once each."""
-        from dlpipe.bridge.runs import say_mlflow_runs
+        from dlpipe.bridge.metadata import say_mlflow_runs
 
         assert self._mirror is not None
         ids = {one: run_id for one in snapshot.attempts if (run_id := self._mirror.run_id(one.key))}
-        say_mlflow_runs(self.pathspec, str(self.run_id), ids, address=self.address())
+        with suppress(Exception):  # a datastore that may only be read: the mirror is whole all the same
+            say_mlflow_runs(self.pathspec, str(self.run_id), ids, address=self.address())
 
     def _synced(self, snapshot: Snapshot, records: int, written: int) -> Synced:
         return Synced(self.pathspec, self.experiment, self.run_id or "", snapshot.status, records, written)

@@ -9,17 +9,10 @@ from typing import Any
 
 from dlpipe.bridge.contents import Contents, read_contents
 from dlpipe.bridge.description import Attempted, described, picture
+from dlpipe.bridge.metadata import artifact_digests, artifact_value, artifacts_of
 from dlpipe.bridge.records import Document, RunRecord, Status, json_object
 from dlpipe.bridge.redaction import know, redact, secrets_in
-from dlpipe.bridge.runs import (
-    Attempt,
-    MetaflowRun,
-    Snapshot,
-    artifact_digests,
-    artifact_value,
-    artifacts_of,
-    foreach_width,
-)
+from dlpipe.bridge.runs import Attempt, MetaflowRun, Snapshot, foreach_width
 from dlpipe.bridge.values import keep, keep_text, mlflow_key
 
 FOREACH_TASKS = 50

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -13,14 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dlpipe.bridge.marks import Mark, mark_of, replace_file
+from dlpipe.bridge.marks import Mark, mark_of
+from dlpipe.bridge.metadata import OWN_RUN, OWN_TAG, USES, artifact_value, listed, provider
 from dlpipe.bridge.records import Status
 from dlpipe.errors import RunNotFound
 
 QUIET_SECONDS = 30.0
 LOG_SECONDS = 5.0
-OWN_RUN, OWN_TAG = "mlflow-run-id", "mlflow_run:"
-"""What the bridge writes into Metaflow: metadata of a task, and the start of a tag of a run."""
 
 
 @dataclass(frozen=True)
@@ -132,32 +130,6 @@ class Snapshot:
         return [name for name, one in self.graph.get("steps", {}).items() if step in one.get("next", [])]
 
 
-def find_runs(pathspec: str = "") -> list[str]:
-    """Return the pathspecs of the runs that ``FLOW`` or ``FLOW/RUN`` names, the oldest first; by default all.
-
-    Raises
-    ------
-    RunNotFound
-        The message says which there are.
-    """
-    flow, _, run = pathspec.partition("/")
-    flows = sorted(one["flow_id"] for one in _listed("root", "flow"))
-    if flow and flow not in flows:
-        known = ", ".join(flows) or "none"
-        raise RunNotFound(
-            f"Metaflow has no flow {flow!r} here; it has {known}. "
-            "Stand in the folder with `.metaflow`, or set METAFLOW_DATASTORE_SYSROOT_LOCAL."
-        )
-    found = []
-    for name in [flow] if flow else flows:
-        runs = sorted(_listed("flow", "run", name), key=lambda one: int(one["ts_epoch"]))
-        found += [f"{name}/{_run_id(one)}" for one in runs]
-    if run and pathspec not in found:
-        latest = ", ".join(one.partition("/")[2] for one in found[:-6:-1]) or "none"
-        raise RunNotFound(f"{flow} has no run {run!r}; its latest: {latest}.")
-    return [pathspec] if run else found
-
-
 class MetaflowRun:
     """A run that is read again and again while it goes on; what is settled is read once.
 
@@ -174,7 +146,6 @@ class MetaflowRun:
         self._graph: dict[str, Any] = {}
         self._code: dict[str, str] = {}
         self._origin: str | None = None
-        self._closed = ""
         self._created = 0
         self._parameters_task = ""
 
@@ -195,32 +166,17 @@ class MetaflowRun:
         closed : str, optional
             Key of an attempt that is known to have ended.
         """
-        self._closed = closed
         me = provider().get_object("run", "self", {}, None, self.flow, self.run_id)
         if not me:
             raise RunNotFound(f"{self.flow} has no run {self.run_id!r} here.")
         self._created = self._created or self._begun(me)
         self._graph = self._graph or self._read_graph()
-        tasks = [one for one in _listed("run", "task", self.flow, self.run_id) if one["step_name"][0] != "_"]
-        tasks = [one for one in tasks if only in ("", self._path(one))]
-        raw = {one: self._entries(one) for task in tasks if (one := self._path(task)) not in self._settled}
-        alive, launcher_gone = self._is_alive(tasks, raw, launcher_gone=launcher_gone)
-        attempts: dict[str, list[Attempt]] = {}
-        for task in tasks:
-            path = self._path(task)
-            attempts[path] = self._settled.get(path) or self._attempts(task, raw[path], alive=alive)
-            if (
-                attempts[path]
-                and all(one.settled for one in attempts[path])
-                and not _may_retry(attempts[path], self._graph, alive)
-            ):
-                self._settled[path] = attempts[path]
-        steps: dict[str, int] = {}
-        for task in tasks:
-            steps[task["step_name"]] = min(int(task["ts_epoch"]), steps.get(task["step_name"], 2**62))
-        tasks.sort(
-            key=lambda one: (steps[one["step_name"]], one["step_name"], int(one["ts_epoch"]), self._path(one))
-        )
+        launcher = "is gone" if launcher_gone else self.mark.launcher()
+        # looked at first: what is read after the last process has gone is all that there will be
+        works = launcher == "lives" or has_process(self.run_id)
+        said = self._tasks(only)
+        alive = works or (launcher == "unknown" and self._has_traces(said))
+        attempts = tuple(one for task in said for one in self._attempts_of(task, alive=alive, closed=closed))
         return Snapshot(
             pathspec=self.pathspec,
             created=self._created,
@@ -230,15 +186,49 @@ class MetaflowRun:
             code=self._code,
             origin=self._origin,
             alive=alive,
-            attempts=tuple(one for task in tasks for one in attempts[self._path(task)]),
+            attempts=attempts,
         )
+
+    def _tasks(self, only: str) -> list[TaskSaid]:
+        """Return what the metadata of each task says, by step as steps began; of settled tasks nothing."""
+        listed_tasks = [one for one in listed("run", "task", self.flow, self.run_id) if one["step_name"][0] != "_"]
+        tasks = [(self._path(one), one["step_name"], int(one["ts_epoch"])) for one in listed_tasks]
+        began: dict[str, int] = {}
+        for _, step, at in tasks:
+            began[step] = min(at, began.get(step, at))
+        tasks.sort(key=lambda one: (began[one[1]], one[1], one[2], one[0]))
+        wanted = [(path, at) for path, _, at in tasks if only in ("", path)]
+        return [TaskSaid(path, at, () if path in self._settled else self._entries(path)) for path, at in wanted]
+
+    def _attempts_of(self, task: TaskSaid, *, alive: bool, closed: str) -> list[Attempt]:
+        if task.path in self._settled:
+            return self._settled[task.path]
+        attempts = task.attempts(alive=alive, closed=closed)
+        if attempts and all(one.settled for one in attempts) and not self._may_retry(attempts[-1], alive):
+            self._settled[task.path] = attempts
+        return attempts
+
+    def _may_retry(self, last: Attempt, alive: bool) -> bool:
+        return alive and last.origin is None and last.number < _retries(self._graph, last.step)
+
+    def _has_traces(self, tasks: list[TaskSaid]) -> bool:
+        """Return whether a run of whose launcher nothing is known may go on: it left traces a moment ago.
+
+        Not if a task failed for good.
+        """
+        known = [self._settled.get(task.path) or task.attempts(alive=False, closed="") for task in tasks]
+        last = [attempts[-1] for attempts in known if attempts]
+        if any(one.status == "FAILED" and one.number >= _retries(self._graph, one.step) for one in last):
+            return False
+        latest = max((task.last_sign for task in tasks), default=self._created)
+        return time.time() - latest / 1000 < QUIET_SECONDS
 
     def _path(self, task: Mapping[str, Any]) -> str:
         return f"{self.pathspec}/{task['step_name']}/{task.get('task_name') or task['task_id']}"
 
     def _begun(self, me: dict[str, Any]) -> int:
         """Return when the run began: the run's own time changes with each tag that somebody adds."""
-        tasks = _listed("step", "task", self.flow, self.run_id, "_parameters")
+        tasks = listed("step", "task", self.flow, self.run_id, "_parameters")
         if not tasks and self.mark.launcher() == "lives":
             raise RunNotFound(f"{self.pathspec} has only just begun.")
         if tasks:
@@ -252,13 +242,13 @@ class MetaflowRun:
     def parameters_task(self) -> str:
         """Return the id of the task that holds the parameters."""
         if not self._parameters_task:
-            tasks = _listed("step", "task", self.flow, self.run_id, "_parameters")
+            tasks = listed("step", "task", self.flow, self.run_id, "_parameters")
             self._parameters_task = str(tasks[0]["task_id"]) if tasks else ""
         return self._parameters_task or "0"
 
-    def _entries(self, path: str) -> list[dict[str, Any]]:
+    def _entries(self, path: str) -> tuple[Mapping[str, Any], ...]:
         found = provider().get_object("task", "metadata", {}, None, *path.split("/"))
-        entries = sorted((one for one in found or [] if one), key=lambda one: int(one["ts_epoch"]))
+        entries = tuple(sorted((one for one in found or [] if one), key=lambda one: int(one["ts_epoch"])))
         if not self._code or self._origin is None:
             self._learn(entries)
         return entries
@@ -273,88 +263,90 @@ class MetaflowRun:
         if self._origin is None and origin not in (None, "None", ""):
             self._origin = f"{self.flow}/{origin}"
 
-    def _attempts(self, task: Mapping[str, Any], entries: list[dict[str, Any]], *, alive: bool) -> list[Attempt]:
-        own = [one for one in entries if one["field_name"] != OWN_RUN]
-        starts: dict[int, int] = {}
-        for one in own:
-            if one["field_name"] == "attempt":
-                starts.setdefault(int(one["value"]), int(one["ts_epoch"]))
-        if not starts and alive:  # it is being started, and the time that counts is not known yet
-            return []
-        starts = starts or {0: int(task["ts_epoch"])}
-        ends = {_number(one): one for one in own if one["field_name"] == "attempt_ok"}
-        said = {one["field_name"]: one["value"] for one in own}
-        origin = None
-        if "origin-task-id" in said:
-            origin = f"{self.flow}/{said['origin-run-id']}/{task['step_name']}/{said['origin-task-id']}"
-        mlflow = {
-            _number(one) for one in entries if one["field_name"] == OWN_RUN and "uses" in one.get("type", "")
-        }
-        cards = {_number(one) for one in own if one.get("type") == "card-info"}
-        last_sign = max([int(one["ts_epoch"]) for one in own], default=int(task["ts_epoch"]))
+
+@dataclass(frozen=True)
+class TaskSaid:
+    """What the metadata of a task says: ``entries`` as the provider has them, the oldest first."""
+
+    path: str
+    created: int
+    entries: tuple[Mapping[str, Any], ...]
+
+    def attempts(self, *, alive: bool, closed: str) -> list[Attempt]:
+        """Return its attempts; none while it is being started, when the time that counts is not known yet."""
+        starts = self._starts or ({} if alive else {0: self.created})
+        ends = {_number(one): one for one in self._own if one["field_name"] == "attempt_ok"}
         made = []
         for number, start in sorted(starts.items()):
             following = min((at for other, at in starts.items() if other > number), default=None)
-            end, status = _ended(ends.get(number), start, following, last_sign, alive=alive)
+            end, status = _ended(ends.get(number), start, following, self.last_sign, alive=alive)
             settled = status != "RUNNING" and (
-                origin is not None
+                self.origin is not None
                 or following is not None
                 or not alive
-                or self._closed == f"{self._path(task)}/{number}"
-                or self._has_logs(task, number, said, end)
+                or closed == f"{self.path}/{number}"
+                or self._has_logs(number, end)
             )
-            shown: Status = status if settled else "RUNNING"
             made.append(
                 Attempt(
-                    pathspec=self._path(task),
+                    pathspec=self.path,
                     number=number,
                     start=start,
                     end=end if settled else None,
-                    status=shown,
+                    status=status if settled else "RUNNING",
                     settled=settled,
-                    origin=origin,
-                    uses_mlflow=number in mlflow,
-                    has_cards=number in cards,
-                    place=_place(said, self._path(task) if origin and status != "RUNNING" else ""),
+                    origin=self.origin,
+                    place=self._place(settled),
+                    uses_mlflow=any(_number(one) == number for one in self.entries if one.get("type") == USES),
+                    has_cards=any(_number(one) == number for one in self._own if one.get("type") == "card-info"),
                 )
             )
         return made
 
-    def _has_logs(self, task: Mapping[str, Any], number: int, said: Mapping[str, Any], end: int | None) -> bool:
+    @cached_property
+    def _own(self) -> list[Mapping[str, Any]]:
+        """The entries that are not the bridge's."""
+        return [one for one in self.entries if one["field_name"] != OWN_RUN]
+
+    @cached_property
+    def _said(self) -> dict[str, Any]:
+        return {one["field_name"]: one["value"] for one in self._own}
+
+    @property
+    def last_sign(self) -> int:
+        """The time of the latest entry, in milliseconds since 1970."""
+        return max([int(one["ts_epoch"]) for one in self._own], default=self.created)
+
+    @property
+    def origin(self) -> str | None:
+        """The task that ``resume`` took the results from."""
+        if "origin-task-id" not in self._said:
+            return None
+        flow, _, step, _ = self.path.split("/")
+        return f"{flow}/{self._said['origin-run-id']}/{step}/{self._said['origin-task-id']}"
+
+    @property
+    def _starts(self) -> dict[int, int]:
+        starts: dict[int, int] = {}
+        for one in self._own:
+            if one["field_name"] == "attempt":
+                starts.setdefault(int(one["value"]), int(one["ts_epoch"]))
+        return starts
+
+    def _place(self, settled: bool) -> str:
+        """Return the places in the foreaches; a clone says them only in an artifact."""
+        if path := str(self._said.get("foreach-execution-path") or ""):
+            return "".join(f"[{one.rpartition(':')[2]}]" for one in path.split(","))
+        stack = artifact_value(f"{self.path}/_foreach_stack") if self.origin and settled else None
+        return "".join(f"[{frame.index}]" for frame in stack or [])
+
+    def _has_logs(self, number: int, end: int | None) -> bool:
         """Return whether the launcher has written the logs of an attempt, which it does last."""
-        if said.get("ds-type") == "local" and "ds-root" in said:
-            folder = Path(said["ds-root"], *self._path(task).split("/"))
+        if self._said.get("ds-type") == "local" and "ds-root" in self._said:
+            folder = Path(self._said["ds-root"], *self.path.split("/"))
             if (folder / f"{number}.runtime_stderr.log").exists():
                 return True
         return end is not None and time.time() - end / 1000 > LOG_SECONDS
-
-    def _is_alive(
-        self, tasks: list[Any], raw: Mapping[str, list[dict[str, Any]]], *, launcher_gone: bool
-    ) -> tuple[bool, bool]:
-        """Return whether somebody works on the run, and whether its launcher is known to be gone.
-
-        The launcher's mark decides. Of a run without one, only signs are left: a process that works on a task
-        names the run in its command; between two tasks there is none, so that traces of the last 30 seconds count
-        as well, unless a task failed for good.
-        """
-        launcher = "is gone" if launcher_gone else self.mark.launcher()
-        if launcher == "lives" or has_process(self.run_id):
-            return True, False
-        if launcher == "is gone":
-            return False, True
-        attempts = [one for task in tasks for one in self._judged(task, raw)]
-        last = {one.pathspec: one for one in attempts}
-        if any(one.status == "FAILED" and one.number >= _retries(self._graph, one.step) for one in last.values()):
-            return False, False
-        traces = [
-            int(one["ts_epoch"]) for entries in raw.values() for one in entries if one["field_name"] != OWN_RUN
-        ]
-        latest = max([*traces, *(int(task["ts_epoch"]) for task in tasks)], default=0)
-        return time.time() - latest / 1000 < QUIET_SECONDS, False
-
-    def _judged(self, task: Mapping[str, Any], raw: Mapping[str, list[dict[str, Any]]]) -> list[Attempt]:
-        path = self._path(task)
-        return self._settled.get(path) or self._attempts(task, raw[path], alive=False)
 
 
 def has_process(run_id: str) -> bool:
@@ -370,63 +362,9 @@ def has_process(run_id: str) -> bool:
     return False
 
 
-def provider() -> Any:
-    """Return Metaflow's metadata provider, as its client uses it, for every user's runs."""
-    import metaflow
-
-    metaflow.namespace(None)
-    return metaflow.Metaflow().metadata
-
-
-def artifact_value(pathspec: str) -> Any:
-    """Return the value of an artifact; ``None`` when there is none that can be read here."""
-    import metaflow
-
-    try:
-        return metaflow.DataArtifact(pathspec).data
-    except Exception:  # killed before it was written, or made of classes that are not here
-        return None
-
-
-def artifacts_of(pathspec: str, number: int) -> list[Any]:
-    """Return the artifacts of an attempt by name, as Metaflow's client has them, without its own (``_...``)."""
-    import metaflow
-
-    names = sorted(one["name"] for one in _artifact_entries(pathspec, number))
-    return [
-        metaflow.DataArtifact(f"{pathspec}/{name}", attempt=number) for name in names if not name.startswith("_")
-    ]
-
-
-def artifact_digests(pathspec: str, number: int) -> frozenset[tuple[str, str]]:
-    """Return name and SHA-1 of each artifact of an attempt."""
-    return frozenset((one["name"], one["sha"]) for one in _artifact_entries(pathspec, number))
-
-
-def _artifact_entries(pathspec: str, number: int) -> list[dict[str, Any]]:
-    found = provider().get_object("task", "artifact", {}, number, *pathspec.split("/")) or []
-    return [found] if isinstance(found, dict) else list(found)  # the local provider does not list a single one
-
-
-def _listed(kind: str, below: str, *names: str) -> list[dict[str, Any]]:
-    return [one for one in provider().get_object(kind, below, {}, None, *names) or [] if one]
-
-
-def _run_id(run: Mapping[str, Any]) -> str:
-    return str(run.get("run_id") or run["run_number"])
-
-
 def _number(entry: Mapping[str, Any]) -> int:
     tagged = (tag.partition(":")[2] for tag in entry.get("tags", []) if tag.startswith("attempt_id:"))
     return int(next(tagged, 0))
-
-
-def _place(said: Mapping[str, Any], cloned: str) -> str:
-    """Return the places in the foreaches; a clone says them only in an artifact."""
-    if path := str(said.get("foreach-execution-path") or ""):
-        return "".join(f"[{one.rpartition(':')[2]}]" for one in path.split(","))
-    stack = artifact_value(f"{cloned}/_foreach_stack") if cloned else None
-    return "".join(f"[{frame.index}]" for frame in stack or [])
 
 
 def _ended(
@@ -444,11 +382,6 @@ def _retries(graph: Mapping[str, Any], step: str) -> int:
     described = graph.get("steps", {}).get(step, {})
     retry = [one["attributes"] for one in described.get("decorators", []) if one["name"] == "retry"]
     return max((int(attributes.get("times", 0)) for attributes in retry), default=0)
-
-
-def _may_retry(attempts: list[Attempt], graph: Mapping[str, Any], alive: bool) -> bool:
-    last = attempts[-1]
-    return alive and last.origin is None and last.number < _retries(graph, last.step)
 
 
 def foreach_width(snapshot: Snapshot) -> Iterator[tuple[str, int]]:
@@ -475,50 +408,3 @@ def _splits(attempt: Attempt) -> int:
     if attempt.key not in _SPLITS:
         _SPLITS[attempt.key] = int(artifact_value(f"{attempt.pathspec}/_foreach_num_splits") or 0)
     return _SPLITS[attempt.key]
-
-
-def say_mlflow_runs(pathspec: str, run_id: str, ids: Mapping[Attempt, str], *, address: str) -> None:
-    """Leave with Metaflow where its run and tasks stand in MLflow: a tag of the run, metadata of the tasks.
-
-    What is there already is not written again. Providers other than the local one take tags only.
-    """
-    flow, run = pathspec.split("/")
-    me = provider().get_object("run", "self", {}, None, flow, run) or {}
-    tag = f"{OWN_TAG}{run_id}"
-    stale = [one for one in me.get("tags", []) if one.startswith(OWN_TAG) and one != tag]
-    if tag not in me.get("tags", []):
-        provider().mutate_user_tags_for_run(flow, run, tags_to_add=[tag], tags_to_remove=stale)
-    for attempt, own in ids.items():
-        if attempt.settled:
-            say_mlflow_run(attempt, own, address=address)
-
-
-def say_mlflow_run(attempt: Attempt, run_id: str, *, address: str = "", uses: bool = False) -> None:
-    """Leave with a task where its attempt stands in MLflow; ``uses`` says that the step logs there itself."""
-    entry = _metadata_file(attempt, uses=uses)
-    if entry is None or entry.exists():
-        return
-    flow, run, step, task = attempt.pathspec.split("/")
-    said = {
-        "flow_id": flow,
-        "run_number": run,
-        "step_name": step,
-        "task_id": task,
-        "field_name": OWN_RUN,
-        "type": f"{OWN_RUN} uses" if uses else OWN_RUN,
-        "value": json.dumps({"run_id": run_id, "address": address}) if address else run_id,
-        "tags": [f"attempt_id:{attempt.number}"],
-        "user_name": "mlflow_bridge",
-        "ts_epoch": attempt.end or attempt.start,
-    }
-    replace_file(entry, json.dumps(said).encode())
-
-
-def _metadata_file(attempt: Attempt, *, uses: bool) -> Path | None:
-    """Return the file that the local provider reads this entry from; ``None`` for another provider."""
-    local = provider()
-    if local.TYPE != "local":
-        return None
-    folder = local._get_metadir(*attempt.pathspec.split("/"))
-    kind = "uses" if uses else "stands"
-    return Path(folder) / f"sysmeta_{OWN_RUN}_{kind}_{attempt.number}.json" if folder else None

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from test_bridge import DLPIPE, SHAPES, Place, named
+from test_bridge_runs import DLPIPE, SHAPES, Place, named
 
 TRIALS = """
 import sys
