@@ -27,8 +27,14 @@ def test_rooms_keep_to_their_layers() -> None:
     [
         ("tables/_read.py", "import dlpipe.task", "Rooms know only the rooms below them"),
         ("evaluation/gate.py", "def f(): import dlpipe.training", "Using a model never knows how it was trained"),
-        ("training/settings.py", "import mlflow", "MLflow is named in tracking, registry, inference and cli"),
-        ("cli.py", "import metaflow", "No room names Metaflow"),
+        (
+            "training/settings.py",
+            "import mlflow",
+            "MLflow is named in tracking, registry, inference, bridge and cli",
+        ),
+        ("cli/tables.py", "import metaflow", "Of the rooms, the bridge alone names Metaflow"),
+        ("bridge/reading.py", "def f(): import mlflow", "Records are computed without MLflow"),
+        ("bridge/apply.py", "import dlpipe.registry", "The bridge knows no room but errors and tracking"),
         ("task/network.py", "import flash", "Flash and Lightning are named in task.classifier"),
     ],
 )

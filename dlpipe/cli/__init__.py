@@ -1,0 +1,30 @@
+"""The ``dlpipe`` command: looks at, and uses, what the flows made.
+
+Tables for a person, ``--json`` for a program, messages on stderr. An expected failure is one line and exit
+code 1. Everything heavy is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import click
+
+from dlpipe import __version__
+from dlpipe.cli.bridge import bridge
+from dlpipe.cli.portal import ui
+from dlpipe.cli.saying import OneLineErrors
+from dlpipe.cli.tables import models, predict, tables
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dlpipe")
+def main() -> None:
+    """Look at, and use, what the flows of dlpipe made.
+
+    \b
+    Example:
+      dlpipe models
+    """
+
+
+for command in (tables, models, predict, bridge, ui):
+    main.add_command(command)

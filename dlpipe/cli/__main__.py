@@ -1,0 +1,5 @@
+"""``python -m dlpipe.cli``: the same as ``dlpipe``."""
+
+from dlpipe.cli import main
+
+main()

@@ -1,0 +1,83 @@
+"""How the commands speak: tables for a person, JSON for a program, one line for an expected failure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from dlpipe.errors import DlpipeError
+
+
+class OneLineErrors(click.Group):
+    """A group whose commands end with one line and exit code 1 when something expected goes wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except DlpipeError as error:
+            raise click.ClickException(str(error)) from None
+
+
+as_json = click.option("--json", "json_", is_flag=True, help="Print JSON for a program instead of a table.")
+
+
+def say_rows(rows: Sequence[Mapping[str, Any]], *, json_: bool, nothing: str) -> None:
+    """Print ``rows`` as JSON or as a table; ``nothing`` goes to stderr when there are none."""
+    if json_:
+        click.echo(json.dumps([dict(row) for row in rows], indent=2, default=str))
+    elif rows:
+        click.echo("\n".join(table_lines(rows)))
+    else:
+        click.echo(nothing, err=True)
+
+
+def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return ``rows`` as lines of aligned columns under their names.
+
+    Examples
+    --------
+    >>> for line in table_lines([{"model": "reviews", "aliases": ["champion"], "accuracy": 0.91}]):
+    ...     print(line)
+    model    aliases   accuracy
+    reviews  champion  0.910
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, *([said(row.get(name)) for name in names] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+
+
+def said(value: Any, *, width: int = 60) -> str:
+    """Return ``value`` as a cell of a table: short, on one line.
+
+    Examples
+    --------
+    >>> said(0.91234), said(["challenger", "champion"]), said(None)
+    ('0.912', 'challenger, champion', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
+        value = ", ".join(map(str, value))
+    text = " ".join(str(value).split())
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def said_time(timestamp: int | None) -> str:
+    """Return milliseconds since 1970 as a date and time in UTC.
+
+    Examples
+    --------
+    >>> said_time(0)
+    '1970-01-01 00:00:00'
+    """
+    if timestamp is None:
+        return ""
+    return datetime.fromtimestamp(timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,135 @@
+"""`dlpipe tables`, `models` and `predict`: what flows made."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dlpipe.cli.saying import as_json, said_time, say_rows
+from dlpipe.errors import SourceNotFound
+
+
+@click.command()
+@click.argument("name", required=False)
+@as_json
+def tables(name: str | None, json_: bool) -> None:
+    """List the Delta tables, or the versions of the table NAME (a name under the tables root, or a path).
+
+    \b
+    Examples:
+      dlpipe tables
+      dlpipe tables reviews --json
+    """
+    rows = table_list() if name is None else table_versions(name)
+    say_rows(rows, json_=json_, nothing="No tables yet: run flows/train_flow.py, or set DLPIPE_TABLES.")
+
+
+def table_list() -> list[dict[str, Any]]:
+    """Return name, latest version, rows, time and digest of every table under the tables root."""
+    from dlpipe.tables import table_at
+
+    latest = [table_at(folder) for folder in table_folders()]
+    return [
+        {
+            "table": str(Path(table.path).relative_to(tables_folder())),
+            "version": table.version,
+            "rows": table.rows,
+            "written": said_time(table.timestamp),
+            "digest": table.digest[:12],
+        }
+        for table in latest
+    ]
+
+
+def table_folders() -> list[Path]:
+    """Return the folders of the tables under the tables root, sorted, up to two folders deep."""
+    root = tables_folder()
+    return sorted(log.parent for depth in ("*", "*/*") for log in root.glob(f"{depth}/_delta_log"))
+
+
+def tables_folder() -> Path:
+    """Return the tables root as a folder; ``SourceNotFound`` when it is in an object store."""
+    from dlpipe.tables import tables_root
+
+    root = tables_root()
+    if "://" in root:
+        raise SourceNotFound(f"The tables under {root} cannot be listed. Name one: dlpipe tables NAME.")
+    return Path(root)
+
+
+def table_versions(name: str) -> list[dict[str, Any]]:
+    """Return the versions of a table, newest first."""
+    from dlpipe.tables import history
+
+    shown = ("version", "rows", "operation", "digest")
+    return [
+        {"written": said_time(commit["timestamp"]), **{column: commit.get(column) for column in shown}}
+        for commit in history(name)
+    ]
+
+
+@click.command()
+@as_json
+def models(json_: bool) -> None:
+    """List the registered model versions with their aliases and test accuracy.
+
+    \b
+    Examples:
+      dlpipe models
+      dlpipe models --json
+    """
+    from dlpipe.registry import list_models
+
+    rows = [
+        {
+            "model": version.name,
+            "version": version.version,
+            "aliases": list(version.aliases),
+            "accuracy": metrics.get("test_accuracy"),
+            "table": said_source(version.tags),
+            "weights": version.digest[:12],
+            "uri": version.uri,
+        }
+        for version, metrics in list_models()
+    ]
+    say_rows(rows, json_=json_, nothing="No model is registered yet: run flows/train_flow.py.")
+
+
+def said_source(tags: Mapping[str, str]) -> str:
+    """Return the table version that a model was made from, as its tags say.
+
+    Examples
+    --------
+    >>> said_source({"delta.table": "data/tables/reviews", "delta.version": "2"})
+    'reviews@v2'
+    """
+    name = tags.get("delta.table", "").rstrip("/").rpartition("/")[2]
+    return f"{name}@v{tags['delta.version']}" if name and "delta.version" in tags else ""
+
+
+@click.command()
+@click.option(
+    "--model", "uri", required=True, metavar="URI", help="Such as models:/reviews@champion or reviews/3."
+)
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@as_json
+def predict(uri: str, texts: tuple[str, ...], json_: bool) -> None:
+    """Predict the label of each TEXT, or of each line of standard input when there is none.
+
+    \b
+    Examples:
+      dlpipe predict --model models:/reviews@champion "I loved every minute of it."
+      dlpipe predict --model reviews/1 --json < texts.txt
+    """
+    from dlpipe.inference import load_predictor, predictions
+
+    asked = list(texts) or [line.strip() for line in sys.stdin if line.strip()]
+    if not asked:
+        raise click.ClickException("No text to predict: give it as an argument or on standard input.")
+    found = predictions(load_predictor(uri), asked)
+    rows = [{"text": text, **row} for text, row in zip(asked, found.to_dict("records"), strict=True)]
+    say_rows(rows, json_=json_, nothing="")
