@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from dlpipe.bridge.records import (
@@ -54,10 +55,11 @@ class Mirror:
         self._runs: dict[str, Run] = {}
         self._keys: dict[str, str] = {}
         self._doubles: list[Run] = []
+        self._experiments: list[str] = []
 
     def refresh(self) -> None:
         """Read the runs of this Metaflow run again; of two with one key, the older counts."""
-        self._runs, self._doubles = {}, []
+        self._runs, self._doubles, self._experiments = {}, [], []
         for one in self._found():
             key = one.data.tags.get(KEY, "")
             if key in self._runs:
@@ -120,6 +122,9 @@ class Mirror:
         digest = None if held is None else held.tags.get(DIGEST)
         if not found and digest == record.digest and not self.left_running(record):
             return []
+        if held is None and record.status == "RUNNING" and not _has_contents(record):
+            self._create(record, {DIGEST: record.digest})
+            return found
         run_id = held.run_id if held else self._create(record)
         whats = {difference.what for difference in found}
         self._log_documents(
@@ -141,12 +146,13 @@ class Mirror:
         """Return the runs that a step began inside its own and never ended, though it has ended itself."""
         if not record.shared or record.status == "RUNNING":
             return []
-        experiments = [one.experiment_id for one in self._client.search_experiments()]
+        if not self._experiments:
+            self._experiments = [one.experiment_id for one in self._client.search_experiments()]
         inside = f"tags.`{STAMP}` = '{record.key}' and attributes.status = 'RUNNING'"
-        return list(self._client.search_runs(experiments, inside, max_results=PAGE))
+        return list(self._client.search_runs(self._experiments, inside, max_results=PAGE))
 
-    def _create(self, record: RunRecord) -> str:
-        tags = {**record.all_tags, KEY: record.key, RUN: self._run}
+    def _create(self, record: RunRecord, more: Mapping[str, str] = MappingProxyType({})) -> str:
+        tags = {**record.all_tags, **more, KEY: record.key, RUN: self._run}
         if record.parent is not None and (parent := self.run_id(record.parent)):
             tags[PARENT] = parent
         made = self._client.create_run(self.experiment_id, record.start, tags, record.name)
@@ -241,6 +247,10 @@ class Mirror:
                 path: hashlib.sha256(Path(store.download_artifacts(path, place)).read_bytes()).hexdigest()
                 for path, _ in _files(store)
             }
+
+
+def _has_contents(record: RunRecord) -> bool:
+    return bool(record.params or record.metrics or record.documents or record.datasets)
 
 
 def _new_params(record: RunRecord, held: Held | None) -> Iterator[tuple[str, str]]:

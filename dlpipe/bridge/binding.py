@@ -127,6 +127,7 @@ def _made(key: str) -> str:
     snapshot = reading.snapshot(only=key.rpartition("/")[0])
     (attempt,) = (one for one in snapshot.attempts if one.key == key)
     with reading.run.mark.mirror_lock():
+        reading.run.mark.taken_over(key)
         mirror = Mirror(store.client(), store.experiment(experiment_name(snapshot.system_tags, flow)), pathspec)
         mirror.refresh()
         mirror.ensure(reading.run_record(snapshot, begun=True))

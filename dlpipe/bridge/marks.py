@@ -7,6 +7,7 @@ sure sign there is: Metaflow's local metadata looks alike for a run that goes on
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -107,6 +108,18 @@ class Mark:
         self.folder.mkdir(parents=True, exist_ok=True)
         with held(self.folder / "mirror.lock", asked=f"the bridge of {self.pathspec}"):
             yield
+
+    def taken_over(self, writer: str) -> bool:
+        """Say that ``writer`` mirrors the run now, and return whether somebody else did in between.
+
+        Only for one who holds the mirror's lock.
+        """
+        file = self.folder / "writer"
+        with contextlib.suppress(OSError):
+            if file.read_text() == writer:
+                return False
+        replace_file(file, writer.encode())
+        return True
 
 
 def mark_of(pathspec: str) -> Mark:

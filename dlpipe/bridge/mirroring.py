@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -15,9 +17,12 @@ from dlpipe.errors import DlpipeError, MirrorIncomplete
 if TYPE_CHECKING:
     from dlpipe.bridge.apply import Mirror
     from dlpipe.bridge.reading import RunReading
-    from dlpipe.bridge.records import Status
+    from dlpipe.bridge.records import RunRecord, Status
     from dlpipe.bridge.runs import Snapshot
     from dlpipe.tracking import TrackingStore
+
+PARENT_SECONDS = 30.0
+"""How often the description of a run that goes on is written anew."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,8 @@ class Following:
     _final: dict[str, tuple[Status, int | None]] = field(default_factory=dict)
     _written: dict[str, str] = field(default_factory=dict)
     _read_again: bool = False
+    _parent_written: float = -math.inf
+    _writer: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def reading(self) -> RunReading:
@@ -212,15 +219,29 @@ class Following:
 
         The arguments are those of ``MetaflowRun.read``.
         """
+        snapshot = self.reading.snapshot(launcher_gone=launcher_gone, closed=closed)
+        try:
+            written = self._write_changes(snapshot)
+        except BaseException:
+            self._mirror = None  # what is known of MLflow may be wrong
+            raise
+        if snapshot.status != "RUNNING":
+            if not self._read_again:  # from the start, so that nothing that was taken for settled is missed
+                self._read_again, self._reading = True, None
+                again = self.step(launcher_gone=launcher_gone, closed=closed)
+                return replace(again, written=written + again.written)
+            self.reading.run.mark.set_complete()
+        return self._synced(snapshot, len(self.reading.keys(snapshot)), written)
+
+    def _write_changes(self, snapshot: Snapshot) -> int:
+        """Write the records that are new or have changed since the last step, and return how much differed."""
         from dlpipe.tracking import tracking_errors
 
-        snapshot = self.reading.snapshot(launcher_gone=launcher_gone, closed=closed)
-        wanted = self.reading.keys(snapshot)
         written = 0
         with ExitStack() as opened:
             mirror: Mirror | None = None
             for record in self.reading.records(snapshot, skip=self._final):
-                if self._written.get(record.key) == record.digest:
+                if self._written.get(record.key) == record.digest or self._can_wait(record):
                     continue
                 if mirror is None:
                     opened.enter_context(self.reading.run.mark.mirror_lock())
@@ -232,15 +253,18 @@ class Following:
                 if record.status != "RUNNING" and record.parent is not None:
                     self._final[record.key] = (record.status, record.end)
             if mirror is not None:
-                mirror.remove_surplus(wanted)
+                mirror.remove_surplus(self.reading.keys(snapshot))
                 self._say_where(snapshot)
-        if snapshot.status != "RUNNING":
-            if not self._read_again:  # from the start, so that nothing that was taken for settled is missed
-                self._read_again, self._reading = True, None
-                again = self.step(launcher_gone=launcher_gone, closed=closed)
-                return replace(again, written=written + again.written)
-            self.reading.run.mark.set_complete()
-        return self._synced(snapshot, len(wanted), written)
+        return written
+
+    def _can_wait(self, record: RunRecord) -> bool:
+        """Return whether this is the run itself, which changes with each task, and was written just now."""
+        if record.parent is not None or record.status != "RUNNING":
+            return False
+        if time.monotonic() - self._parent_written < PARENT_SECONDS:
+            return True
+        self._parent_written = time.monotonic()
+        return False
 
     def sync(self) -> Synced:
         """Write all that is missing; files are looked for one by one."""
@@ -276,7 +300,9 @@ class Following:
         if self._mirror is None:
             self.experiment = experiment_name(snapshot.system_tags, self.reading.run.flow)
             self._mirror = Mirror(self.store.client(), self.store.experiment(self.experiment), self.pathspec)
-        self._mirror.refresh()
+            self._writer = uuid.uuid4().hex
+        if self.reading.run.mark.taken_over(self._writer):
+            self._mirror.refresh()
         return self._mirror
 
     def _say_where(self, snapshot: Snapshot) -> None:
