@@ -18,6 +18,8 @@ from typing import Any
 
 from mlflow.tracking.context.abstract_context import RunContextProvider
 
+from dlpipe.bridge.records import TRIAL
+
 TASK, PROCESS, RUN = "_DLPIPE_BRIDGE_TASK", "_DLPIPE_BRIDGE_PID", "_DLPIPE_BRIDGE_RUN_ID"
 PARENT, STAMP = "mlflow.parentRunId", "metaflow.task"
 KEPT = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.runName", PARENT, STAMP)
@@ -69,7 +71,7 @@ def bind() -> None:
             given = dict(tags or {})
             if STAMP in given and given[STAMP] == os.environ.get(TASK):
                 parent = given.setdefault(PARENT, own_run_id(patience=PATIENCE_SECONDS))
-                if parent == own_run_id() and (_is_implicit() or _take()):
+                if parent == own_run_id() and TRIAL not in given and (_is_implicit() or _take()):
                     own = MlflowClient(self.tracking_uri)
                     for name, value in given.items():
                         if name not in KEPT and not name.startswith("metaflow."):

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 KEY, DIGEST = "metaflow.key", "metaflow.digest"
+TRIAL = "ray.trial"
+"""Tag of a trial's run, which always stands under the task's."""
 TAKEN = "metaflow/"
 """Before a parameter's name that the step itself has logged with another value."""
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
+from dlpipe.bridge.records import TRIAL
 from dlpipe.bridge.values import keep_text, mlflow_key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, Run
 
-TRIAL = "ray.trial"
 NOISE = frozenset(
     {"pid", "timestamp", "date", "hostname", "node_ip", "done", "trial_id", "experiment_tag", "should_checkpoint"}
     | {"time_this_iter_s", "time_total_s", "time_since_restore", "iterations_since_restore", "training_iteration"}
