@@ -140,6 +140,9 @@ class Project:
     _bash = _sh
 
     def _python(self, block: Block) -> str:
+        if block.note.startswith("file "):  # a later block runs it
+            (self.folder / block.note.removeprefix("file ")).write_text(block.text)
+            return ""
         return self._command([str(self.folder / ".venv/bin/python"), "-c", block.text], block)
 
     def _toml(self, block: Block) -> str:

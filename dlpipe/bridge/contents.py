@@ -142,7 +142,8 @@ def _models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterator[Mo
 def _logs(task: Any) -> Iterator[Document]:
     for stream in ("stdout", "stderr"):
         try:
-            lines = [line for _, line in task.loglines(stream, as_unicode=False)]
+            # a task without a log gives one empty text
+            lines = [line for _, line in task.loglines(stream, as_unicode=False) if isinstance(line, bytes)]
         except Exception:  # written by a Metaflow that keeps logs elsewhere
             continue
         text = b"".join(line + b"\n" for line in lines).decode("utf-8", "backslashreplace")
