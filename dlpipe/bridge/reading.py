@@ -272,7 +272,6 @@ def _step_record(snapshot: Snapshot, step: str, attempts: list[Attempt], width: 
         [one.task, one.place, one.number, one.status, one.start, _seconds(one), one.origin] for one in attempts
     ]
     table = json.dumps({"columns": columns, "data": rows}).encode()
-    counts = {one: sum(attempt.status == one for attempt in last.values()) for one in ORDER}
     return RunRecord(
         key=f"{snapshot.pathspec}/{step}",
         parent=snapshot.pathspec,
@@ -284,12 +283,19 @@ def _step_record(snapshot: Snapshot, step: str, attempts: list[Attempt], width: 
             "metaflow.step": step,
             "metaflow.tasks": str(width),
             "mlflow.user": _user(snapshot),
-            "mlflow.note.content": f"{width} tasks: "
-            + ", ".join(f"{count} {one.lower()}" for one, count in counts.items() if count)
-            + ". Each is a row of `tasks.json`.",
+            "mlflow.note.content": _counted(width, last.values(), status),
         },
         documents=() if status == "RUNNING" else (Document("tasks.json", table),),
     )
+
+
+def _counted(width: int, last: Collection[Attempt], status: Status) -> str:
+    """Return how many tasks there are, and in the end how they ended: each change in between would be a call."""
+    if status == "RUNNING":
+        return f"{width} tasks."
+    counts = {one: sum(attempt.status == one for attempt in last) for one in ORDER}
+    said = ", ".join(f"{count} {one.lower()}" for one, count in counts.items() if count)
+    return f"{width} tasks: {said}. Each is a row of `tasks.json`."
 
 
 def _seconds(attempt: Attempt) -> float | None:
