@@ -20,7 +20,7 @@ from dlpipe.bridge.mirroring import Following, said
 if TYPE_CHECKING:
     from dlpipe.bridge.marks import Mark
 
-INTERVAL = 1.0
+INTERVAL, LONGEST = 1.0, 30.0
 SHARE = 0.05
 """Of one core, at most, for looking at a run in which little happens."""
 GIVE_UP_SECONDS = 24 * 3600.0  # for orphans that outlive their launcher
@@ -61,7 +61,7 @@ def follow(pathspec: str) -> str:
             gone, deadline = True, time.monotonic() + GIVE_UP_SECONDS
         elif gone:
             time.sleep(wait)
-        began = time.monotonic()
+        began = time.process_time()
         try:
             following = following or started(pathspec)
             done = following.step(launcher_gone=gone)
@@ -71,7 +71,7 @@ def follow(pathspec: str) -> str:
             mark.set_behind(said(error))
             if gone:
                 return f"MLflow is behind ({said(error)}). To catch up: dlpipe bridge sync {pathspec}"
-        wait = max(INTERVAL, (time.monotonic() - began) / SHARE)
+        wait = INTERVAL if gone else min(max(INTERVAL, (time.process_time() - began) / SHARE), LONGEST)
 
 
 def started(pathspec: str) -> Following:
