@@ -125,13 +125,17 @@ class TrackingStore:
             _set_variable("MLFLOW_TRACKING_URI", variable)
 
 
-def open_store(environ: Mapping[str, str] | None = None) -> TrackingStore:
+def open_store(
+    environ: Mapping[str, str] | None = None, *, answer_seconds: float = ANSWER_SECONDS
+) -> TrackingStore:
     """Return the MLflow store that the environment names, seen to be there and ready.
 
     Parameters
     ----------
     environ : mapping, optional
         Where ``MLFLOW_TRACKING_URI`` and ``MLFLOW_REGISTRY_URI`` are looked up; by default ``os.environ``.
+    answer_seconds : float, optional
+        How long a server has to answer.
 
     Raises
     ------
@@ -142,14 +146,14 @@ def open_store(environ: Mapping[str, str] | None = None) -> TrackingStore:
     environ = os.environ if environ is None else environ
     quieten_mlflow()
     uri = environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    uri, location = ready_uri(uri, "MLFLOW_TRACKING_URI")
+    uri, location = ready_uri(uri, "MLFLOW_TRACKING_URI", answer_seconds)
     registry_uri = uri
     if environ.get("MLFLOW_REGISTRY_URI"):
-        registry_uri, _ = ready_uri(environ["MLFLOW_REGISTRY_URI"], "MLFLOW_REGISTRY_URI")
+        registry_uri, _ = ready_uri(environ["MLFLOW_REGISTRY_URI"], "MLFLOW_REGISTRY_URI", answer_seconds)
     return TrackingStore(uri, location, registry_uri)
 
 
-def ready_uri(uri: str, variable: str) -> tuple[str, str | None]:
+def ready_uri(uri: str, variable: str, answer_seconds: float = ANSWER_SECONDS) -> tuple[str, str | None]:
     """Return ``uri`` made absolute and the artifact folder that goes with it, after seeing that it works."""
     kind = urlsplit(uri).scheme.partition("+")[0]
     if kind in ("", "file"):
@@ -158,13 +162,13 @@ def ready_uri(uri: str, variable: str) -> tuple[str, str | None]:
             "Unset it to use sqlite:///mlflow.db, or name a database or a server."
         )
     if kind in ("http", "https"):
-        check_answers(uri)
+        check_answers(uri, answer_seconds)
     elif kind not in (known := store_kinds()):
         raise TrackingUnavailable(
             f"{variable}={uri!r} begins with {kind}:, which MLflow does not know; it knows {', '.join(known)}."
         )
     if kind in ("postgresql", "mysql", "mssql"):
-        check_connects(uri)
+        check_connects(uri, answer_seconds)
     if kind != "sqlite":
         return uri, None
     database = sqlite_path(uri)
@@ -208,34 +212,34 @@ def shown(uri: str) -> str:
 # -- servers ---------------------------------------------------------------------------------------------------
 
 
-def check_answers(uri: str) -> None:
+def check_answers(uri: str, seconds: float = ANSWER_SECONDS) -> None:
     """Raise ``TrackingUnavailable`` within 10 seconds unless the MLflow server at ``uri`` says it is well."""
-    if problem := _asked(_health, uri):
+    if problem := _asked(_health, uri, seconds):
         raise TrackingUnavailable(
             f"The MLflow server at {shown(uri)} does not answer ({problem}). "
             "Start it, correct MLFLOW_TRACKING_URI, or unset it to use sqlite:///mlflow.db."
         )
 
 
-def check_connects(uri: str) -> None:
+def check_connects(uri: str, seconds: float = ANSWER_SECONDS) -> None:
     """Raise ``TrackingUnavailable`` within 10 seconds unless the database server at ``uri`` takes a connection.
 
     MLflow itself would try for 100 seconds.
     """
-    if problem := _asked(_connection, uri):
+    if problem := _asked(_connection, uri, seconds):
         raise TrackingUnavailable(
             f"The database at {shown(uri)} takes no connection ({problem}). "
             "Start it, correct MLFLOW_TRACKING_URI, or unset it to use sqlite:///mlflow.db."
         )
 
 
-def _asked(question: Callable[[str], str], uri: str) -> str:
+def _asked(question: Callable[[str], str], uri: str, seconds: float) -> str:
     """Return the answer to a question about ``uri``; looking up a host, or a server that drips, knows no limit."""
     said: list[str] = []
     asking = threading.Thread(target=lambda: said.append(question(uri)), daemon=True)  # it can be left behind
     asking.start()
-    asking.join(ANSWER_SECONDS)
-    return said[0] if said else f"no answer in {ANSWER_SECONDS:.0f} seconds"
+    asking.join(seconds)
+    return said[0] if said else f"no answer in {seconds:.0f} seconds"
 
 
 def _connection(uri: str) -> str:

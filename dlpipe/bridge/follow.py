@@ -25,6 +25,7 @@ SHARE = 0.05
 """Of one core, at most, for looking at a run in which little happens."""
 GIVE_UP_SECONDS = 24 * 3600.0  # for orphans that outlive their launcher
 # an outage shows after seconds here: nobody waits for this process, and the next look is a second away
+ANSWER_SECONDS = 3.0
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
@@ -50,7 +51,7 @@ def main(pathspec: str, closed: str = "") -> None:
 
 def follow(pathspec: str) -> str:
     """Mirror the run until it has ended, and return the line that says where it stands."""
-    from dlpipe.bridge.marks import mark_of
+    from dlpipe.bridge.marks import STARTED, mark_of
 
     mark = mark_of(pathspec)
     mark.keep_diff(uncommitted())
@@ -65,6 +66,8 @@ def follow(pathspec: str) -> str:
         try:
             following = following or started(pathspec)
             done = following.step(launcher_gone=gone)
+            if mark.problem() and done.status == "RUNNING":  # it has passed
+                mark.set_behind(STARTED)
             if gone and (done.status != "RUNNING" or time.monotonic() > deadline):
                 return following.where()
         except Exception as error:  # an outage that may pass, or a run whose files are being written
@@ -78,7 +81,7 @@ def started(pathspec: str) -> Following:
     """Return the run on its way into the store that the environment names."""
     from dlpipe.tracking import open_store
 
-    return Following(pathspec, open_store())
+    return Following(pathspec, open_store(answer_seconds=ANSWER_SECONDS))
 
 
 def launcher_gone(seconds: float) -> bool:

@@ -20,6 +20,7 @@ from typing import IO, Literal
 
 Launcher = Literal["lives", "is gone", "unknown"]
 DIFF_BYTES = 4 * 2**20
+STARTED = "the run has just started"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Mark:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held.write(f"{os.getpid()}\n")
         held.flush()
-        self.set_behind("the run has just started")
+        self.set_behind(STARTED)
         return held
 
     def launcher(self) -> Launcher:
@@ -82,6 +83,11 @@ class Mark:
             return dict(json.loads(self._behind.read_bytes()))
         except (OSError, ValueError):
             return {"run": self.pathspec, "since": 0, "reason": "unknown"} if self._behind.exists() else None
+
+    def problem(self) -> str:
+        """Return what went wrong when MLflow was last written to; nothing if nothing did."""
+        reason = str((self.behind() or {}).get("reason", ""))
+        return "" if reason == STARTED else reason
 
     @property
     def _diff(self) -> Path:

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 from metaflow.decorators import StepDecorator
 from metaflow.exception import MetaflowException
 
-WAIT_SECONDS = 4.0
+WAIT_SECONDS, OUTAGE_SECONDS = 4.0, 1.0
+"""How long the launcher waits for the mirror at the end; less where MLflow did not answer a moment ago."""
 TASK_SECONDS = 20.0
 """How long a task at most mirrors its run itself, where no process follows it."""
 STARTS = 4
@@ -121,7 +122,8 @@ class Follower:
         with contextlib.suppress(Exception):  # no place to write: the mirror works without a mark as well
             from dlpipe.bridge.marks import mark_of
 
-            self._held = mark_of(pathspec).hold()
+            self._mark = mark_of(pathspec)
+            self._held = self._mark.hold()
         self.keep_alive()
 
     def keep_alive(self) -> None:
@@ -149,9 +151,14 @@ class Follower:
         if self._process is not None:
             reading = threading.Thread(target=self._read, daemon=True)
             reading.start()
-            reading.join(WAIT_SECONDS)
-        behind = f"MLflow is behind (no answer yet). To catch up: dlpipe bridge sync {self._pathspec}"
-        return self._said[-1] if self._said else behind
+            reading.join(OUTAGE_SECONDS if self._problem() else WAIT_SECONDS)
+        behind = f"MLflow is behind ({self._problem() or 'no answer yet'}). To catch up: "
+        return self._said[-1] if self._said else f"{behind}dlpipe bridge sync {self._pathspec}"
+
+    def _problem(self) -> str:
+        with contextlib.suppress(Exception):
+            return self._mark.problem()
+        return ""
 
     def _read(self) -> None:
         try:
