@@ -126,6 +126,22 @@ def test_a_logger_that_asks_for_a_run_gets_the_tasks_own(runs: dict[str, Run]) -
     assert "lit" not in runs
 
 
+def test_autolog_and_lightnings_own_logger_log_into_the_tasks_run(place: Place) -> None:
+    command = [sys.executable, str(SHAPES / "auto_flow.py"), "run", "--with", "mlflow_bridge"]
+    done = subprocess.run(command, cwd=place.folder, env=place.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    client = place.client()
+    experiment = client.get_experiment_by_name("AutoFlow")
+    assert experiment
+    found = {one.info.run_name: one for one in client.search_runs([experiment.experiment_id])}
+    assert found["start"].data.metrics["training_accuracy_score"] == 1.0
+    assert found["start"].data.params["C"] == "1.0"
+    assert found["light"].data.metrics == {"loss": 0.5}
+    assert found["light"].data.params == {"lr": "0.1"}
+    assert len(found) == 4
+    assert place.bridge("check", "AutoFlow") == "0 differences\n"
+
+
 def test_check_finds_no_difference_after_all_this(runs: dict[str, Run], place: Place) -> None:
     assert place.bridge("check", "LoggingFlow") == "0 differences\n"
     assert {one.info.status for one in runs.values()} == {"FINISHED", "FAILED"}
