@@ -104,6 +104,8 @@ def desk(project: Project) -> Project:
         (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
         project.file(name, content)
     (project.folder / "loop.csv").symlink_to("loop.csv")
+    # two first runs at once: both would make it, and Metaflow fails the slower one
+    (project.folder / ".metaflow").mkdir(exist_ok=True)
     return project
 
 
