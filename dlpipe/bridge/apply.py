@@ -120,7 +120,8 @@ class Mirror:
         """
         found = differences(record, held := self._held(record, thorough=False, listed=thorough))
         digest = None if held is None else held.tags.get(DIGEST)
-        if not found and digest == record.digest and not self.left_running(record):
+        inside = self.left_running(record)
+        if not found and digest == record.digest and not inside:
             return []
         if held is None and record.status == "RUNNING" and not _has_contents(record):
             self._create(record, {DIGEST: record.digest})
@@ -138,7 +139,7 @@ class Mirror:
             self._client.update_run(run_id, name=record.name)
         if record.end is not None and (held is None or whats & {"status", "end"}):
             self._client.set_terminated(run_id, record.status, record.end)
-        for inner in self.left_running(record):
+        for inner in inside:
             self._client.set_terminated(inner.info.run_id, record.status, record.end)
         return found
 

@@ -13,12 +13,8 @@ import select
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from dlpipe.bridge.mirroring import Following, said
-
-if TYPE_CHECKING:
-    from dlpipe.bridge.marks import Mark
 
 INTERVAL, LONGEST = 1.0, 30.0
 SHARE = 0.05
@@ -97,11 +93,7 @@ def catch_up(pathspec: str) -> None:
     for mark in runs_behind():
         if mark.pathspec != pathspec and mark.launcher() != "lives":
             with contextlib.suppress(Exception):  # it stays marked
-                _catch_up(mark)
-
-
-def _catch_up(mark: Mark) -> None:
-    started(mark.pathspec).sync()
+                started(mark.pathspec).sync()
 
 
 def uncommitted() -> bytes:

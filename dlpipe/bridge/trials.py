@@ -83,7 +83,6 @@ class TrialRuns(Callback):
         if run is None:
             tags = {**self._stamp(), TRIAL: self._key(trial)}
             run = self._client().create_run(self._experiment, tags=tags, run_name=f"trial {trial.trial_id}")
-            self._points[trial.trial_id] = []
         self._runs[trial.trial_id] = run
         self._flushed[trial.trial_id] = time.monotonic()
         given = {mlflow_key(str(name)): str(value) for name, value in _flat(trial.config or {})}
@@ -98,7 +97,7 @@ class TrialRuns(Callback):
         if self._known is None:
             client = self._client()
             self._experiment = self._where()
-            name = trial.experiment_dir_name if hasattr(trial, "experiment_dir_name") else ""
+            name = self._key(trial).rpartition("/")[0]
             found = client.search_runs([self._experiment], f"tags.`{TRIAL}` LIKE '{name}/%'", max_results=1000)
             self._known = {run.data.tags[TRIAL]: run for run in found}
         return self._known.get(self._key(trial))
