@@ -1,7 +1,14 @@
 """Model versions in the MLflow registry: log and register, look up, promote."""
 
 from dlpipe.registry.promotion import Promotion, promote
-from dlpipe.registry.registration import log_and_register, registration_key, requirements
+from dlpipe.registry.registration import (
+    LOADER,
+    Loggable,
+    Packaging,
+    log_and_register,
+    registration_key,
+    requirements,
+)
 from dlpipe.registry.versions import (
     CHALLENGER,
     CHAMPION,
@@ -18,7 +25,10 @@ __all__ = [
     "CHALLENGER",
     "CHAMPION",
     "KEY",
+    "LOADER",
+    "Loggable",
     "ModelVersion",
+    "Packaging",
     "Promotion",
     "champion",
     "list_models",

@@ -21,8 +21,9 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import dlpipe
 from dlpipe.errors import SettingError
@@ -42,22 +43,60 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
     from mlflow.models import ModelSignature
 
-    from dlpipe.task import TextModel
-
 PARAMS_A_BATCH = 100  # MLflow's limit
+LOADER = "dlpipe.inference.pyfunc"
+"""The module whose ``_load_pyfunc`` opens a classifier."""
 
 # what loading and predicting needs, pinned in the model's requirements
 INFERENCE_PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "tokenizers", "torch", "transformers")
 
 
+class Loggable(Protocol):
+    """What can be registered: files with a digest, and how MLflow opens them."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes that it tells apart."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what decides its answers."""
+
+    def save(self, folder: Path) -> Path:
+        """Write the files into ``folder`` (made if needed) and return it."""
+
+
+@dataclass(frozen=True)
+class Packaging:
+    """How MLflow opens a model's files, and what goes in and out.
+
+    Attributes
+    ----------
+    loader : str
+        The module whose ``_load_pyfunc(path)`` opens them.
+    outputs : sequence of (name, MLflow type)
+        The columns that ``predict`` returns; by default those of a classifier.
+    params : mapping of name to default, optional
+        What ``predict`` takes as ``params``.
+    packages : sequence of str
+        What is pinned in the model's requirements.
+    """
+
+    loader: str = LOADER
+    outputs: Sequence[tuple[str, str]] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    packages: Sequence[str] = INFERENCE_PACKAGES
+
+
 def log_and_register(
-    model: TextModel,
+    model: Loggable,
     *,
     name: str,
     example: Sequence[str],
     params: Mapping[str, Any],
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
+    packaging: Packaging | None = None,
     experiment: str = "",
     run_name: str | None = None,
 ) -> ModelVersion:
@@ -71,6 +110,8 @@ def log_and_register(
     ----------
     model : TextModel
         Anything with ``labels``, ``digest`` and ``save(folder)``.
+    packaging : Packaging, optional
+        How MLflow opens it; by default as a classifier.
     name : str
         The registered model.
     experiment, run_name : str, optional
@@ -101,7 +142,15 @@ def log_and_register(
                 logged = (
                     client.get_logged_model(version.model_id)
                     if version
-                    else logged_model(client, run, model, example=example, params=params, tags=tags)
+                    else logged_model(
+                        client,
+                        run,
+                        model,
+                        example=example,
+                        params=params,
+                        tags=tags,
+                        packaging=packaging or Packaging(),
+                    )
                 )
                 record(client, run, logged, params=params, metrics=metrics)
                 version = version or registered_version(store, name, run, logged, tags)
@@ -176,11 +225,12 @@ def registration_run(
 def logged_model(
     client: MlflowClient,
     run: Run,
-    model: TextModel,
+    model: Loggable,
     *,
     example: Sequence[str],
     params: Mapping[str, Any],
     tags: Mapping[str, str],
+    packaging: Packaging,
 ) -> LoggedModel:
     """Return the logged model under the key of ``tags`` in the run's experiment, complete and ready."""
     found = client.search_logged_models([run.info.experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'")
@@ -195,13 +245,15 @@ def logged_model(
         )
     if logged.status != "READY":
         with tempfile.TemporaryDirectory() as scratch:
-            write_pyfunc(model, Path(scratch) / "model", example=example, logged=logged)
+            write_pyfunc(model, Path(scratch) / "model", example=example, logged=logged, packaging=packaging)
             client.log_model_artifacts(logged.model_id, str(Path(scratch) / "model"))
         logged = client.finalize_logged_model(logged.model_id, "READY")
     return logged
 
 
-def write_pyfunc(model: TextModel, folder: Path, *, example: Sequence[str], logged: LoggedModel) -> None:
+def write_pyfunc(
+    model: Loggable, folder: Path, *, example: Sequence[str], logged: LoggedModel, packaging: Packaging
+) -> None:
     """Write ``model`` into ``folder`` in the form that ``mlflow.pyfunc.load_model`` reads."""
     import mlflow.pyfunc
     import pandas as pd
@@ -216,25 +268,40 @@ def write_pyfunc(model: TextModel, folder: Path, *, example: Sequence[str], logg
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         mlflow.pyfunc.save_model(
             folder,
-            loader_module="dlpipe.inference",
-            data_path=model.save(Path(scratch) / "text_model"),
+            loader_module=packaging.loader,
+            data_path=model.save(Path(scratch) / "files"),
             mlflow_model=card,
-            signature=signature(model.labels),
+            signature=signature(packaging.outputs or classifier_outputs(model.labels), packaging.params),
             input_example=pd.DataFrame({"text": list(example)}),
-            pip_requirements=requirements(),
+            pip_requirements=requirements(packaging.packages),
         )
 
 
-def signature(labels: Sequence[str]) -> ModelSignature:
-    """Return the signature of a classifier: texts in; label and probabilities out.
+def signature(outputs: Sequence[tuple[str, str]], params: Mapping[str, Any] | None = None) -> ModelSignature:
+    """Return the signature of a model with texts in and the columns ``outputs`` (name and MLflow type) out.
 
     The input column has no name, so that a list of texts and a Series pass as well as a DataFrame.
     """
     from mlflow.models import ModelSignature
+    from mlflow.models.utils import _infer_param_schema
     from mlflow.types.schema import ColSpec, Schema
 
-    shares = [ColSpec("float", column) for column in ("probability", *(f"p_{label}" for label in labels))]
-    return ModelSignature(Schema([ColSpec("string")]), Schema([ColSpec("string", "label"), *shares]))
+    return ModelSignature(
+        Schema([ColSpec("string")]),
+        Schema([ColSpec(kind, name) for name, kind in outputs]),
+        _infer_param_schema(dict(params)) if params else None,
+    )
+
+
+def classifier_outputs(labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the columns that a classifier's ``predict`` returns, each with its MLflow type.
+
+    Examples
+    --------
+    >>> classifier_outputs(["bad", "good"])
+    [('label', 'string'), ('probability', 'float'), ('p_bad', 'float'), ('p_good', 'float')]
+    """
+    return [("label", "string"), *((name, "float") for name in ("probability", *(f"p_{one}" for one in labels)))]
 
 
 def requirements(packages: Sequence[str] = INFERENCE_PACKAGES) -> list[str]:

@@ -1,28 +1,19 @@
-"""Load a model by its URI and score tables with it.
-
-``mlflow.pyfunc.load_model`` finds its way here too: ``_load_pyfunc`` is what a registered model names as its
-loader.
-"""
+"""Score a table version into a predictions table."""
 
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-from dlpipe.errors import ModelNotFound, SettingError
-from dlpipe.registry import ModelVersion, resolve
+from dlpipe.errors import ModelNotFound
+from dlpipe.registry import ModelVersion
 from dlpipe.tables import TableVersion, find_commit, stream_table, write_table
-from dlpipe.tracking import TrackingStore, open_store, tracking_errors
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     import pyarrow as pa
 
     from dlpipe.task import Predictor
@@ -48,108 +39,6 @@ class Scored:
     table: TableVersion
     rows: int
     new_rows: int
-
-
-# -- loading ---------------------------------------------------------------------------------------------------
-
-
-def load_predictor(uri: str) -> Predictor:
-    """Return the predictor of the registered model that ``uri`` names, such as ``models:/reviews@champion``.
-
-    Raises
-    ------
-    ModelNotFound
-        When there is no such model, version or alias, or it is not a model of dlpipe.
-    """
-    from dlpipe.task import open_predictor
-
-    version = resolve(uri)
-    store = open_store()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = model_folder(store, version, scratch=Path(scratch))
-        return open_predictor(folder)
-
-
-def model_folder(store: TrackingStore, version: ModelVersion, *, scratch: Path) -> Path:
-    """Return the folder with the weights of ``version``: where it is, or downloaded into ``scratch``."""
-    import mlflow.artifacts
-    from mlflow.models import Model
-
-    with tracking_errors(store):
-        place = store.client().get_model_version_download_uri(version.name, str(version.version))
-        # a local folder is used where it stands: no copy of the weights
-        target = None if urlsplit(place).scheme in ("", "file") else str(scratch)
-        root = Path(mlflow.artifacts.download_artifacts(place, dst_path=target, tracking_uri=store.uri))
-        flavor = Model.load(str(root)).flavors.get("python_function", {})
-    if flavor.get("loader_module") != __name__:
-        raise ModelNotFound(f"{version.uri} is not a dlpipe model; its loader is {flavor.get('loader_module')!r}.")
-    return root / str(flavor["data"])
-
-
-def _load_pyfunc(path: str) -> PyfuncModel:
-    """Return the model in the folder ``path``: MLflow calls this from ``mlflow.pyfunc.load_model``."""
-    from dlpipe.task import open_predictor
-
-    return PyfuncModel(open_predictor(Path(path)))
-
-
-class PyfuncModel:
-    """A predictor with the interface of MLflow's Python functions."""
-
-    def __init__(self, predictor: Predictor) -> None:
-        self.predictor = predictor
-
-    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return one row for each text: ``label``, its ``probability``, and ``p_<label>`` for each label.
-
-        Parameters
-        ----------
-        model_input : DataFrame, Series or sequence of str
-            A DataFrame's texts are its column ``text`` or its only, unnamed column.
-        params : dict, optional
-            Not used; MLflow passes it.
-        """
-        return predictions(self.predictor, texts_of(model_input))
-
-
-def texts_of(model_input: Any) -> list[str]:
-    """Return the texts in what ``mlflow.pyfunc`` was given.
-
-    MLflow hands on the first column of a DataFrame under its name, and a list as a column named 0: any other
-    name means that the texts were not first, and scoring row ids in silence helps nobody.
-
-    Examples
-    --------
-    >>> texts_of("good"), texts_of(["good", "bad"])
-    (['good'], ['good', 'bad'])
-    """
-    if isinstance(model_input, str):
-        return [model_input]
-    if not hasattr(model_input, "columns"):
-        return [str(text) for text in model_input]
-    named = [column for column in model_input.columns if column in ("text", 0)]
-    if not named:
-        there = ", ".join(map(repr, model_input.columns))
-        raise SettingError(f"The texts must be the first column, named 'text'; got {there}. Pass data[['text']].")
-    return [str(text) for text in model_input[named[0]]]
-
-
-def predictions(predictor: Predictor, texts: Sequence[str]) -> pd.DataFrame:
-    """Return ``label``, ``probability`` and ``p_<label>`` for each text, in the order of ``texts``."""
-    import numpy as np
-    import pandas as pd
-
-    shares = predictor.predict_proba(texts) if texts else np.empty((0, len(predictor.labels)), np.float32)
-    best = shares.argmax(axis=1)
-    columns: dict[str, Any] = {
-        "label": np.array(predictor.labels, dtype=object)[best],
-        "probability": shares[np.arange(len(texts)), best],
-    }
-    columns |= {f"p_{label}": shares[:, number] for number, label in enumerate(predictor.labels)}
-    return pd.DataFrame(columns)
-
-
-# -- scoring ---------------------------------------------------------------------------------------------------
 
 
 def score(
