@@ -105,7 +105,7 @@ def test_artifact_is_complete_and_has_no_pickle(store):
     root = Path(store.client().get_model_version_download_uri("reviews", "1"))
     assert root.is_relative_to(store.artifact_location)
     files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-    assert "data/text_model/model.safetensors" in files
+    assert "data/files/model.safetensors" in files
     assert "input_example.json" in files
     assert not [name for name in files if Path(name).suffix in (".pkl", ".pickle", ".bin", ".pt", ".py")]
     assert (root / "requirements.txt").read_text().split() == requirements()
@@ -186,7 +186,7 @@ def test_killed_between_any_two_calls_the_next_try_ends_with_one_complete_versio
             (logged,) = client.search_logged_models([run.info.experiment_id])
             assert (logged.status, logged.model_id) == ("READY", version.model_id)
             assert (
-                Path(logged.artifact_location) / "data/text_model/model.safetensors"
+                Path(logged.artifact_location) / "data/files/model.safetensors"
             ).read_bytes() == b"weights"
         if dying.exitcode == 0:
             break
