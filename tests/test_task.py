@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,13 @@ def test_model_survives_a_folder(tiny_model: TextModel, tmp_path: Path) -> None:
     loaded = TextModel.load(tiny_model.save(tmp_path / "model"))
     assert loaded.digest == tiny_model.digest
     assert loaded.labels == ("negative", "positive")
+
+
+def test_a_model_that_was_read_is_pickled_as_it_came(tiny_model: TextModel) -> None:
+    fresh = pickle.dumps(TextModel(dict(tiny_model.files)))
+    read = pickle.loads(fresh)
+    assert (read.digest, read.labels) == (tiny_model.digest, tiny_model.labels)
+    assert pickle.dumps(read) == fresh
 
 
 def test_folder_that_lacks_a_file_is_named(tmp_path: Path) -> None:

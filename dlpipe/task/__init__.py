@@ -11,6 +11,8 @@ classifier   the Flash task and trainer around the network; the only file that n
 ``network`` and ``classifier`` import torch and Flash, so they are imported inside the functions that need them.
 """
 
+import atexit
+import gc
 import os
 
 from dlpipe.task.backbones import DEFAULT_BACKBONE, Backbone, find_backbone
@@ -22,3 +24,7 @@ __all__ = ["DEFAULT_BACKBONE", "Backbone", "Predictor", "TextModel", "find_backb
 # Read when torch is loaded. By default, OpenMP's threads spin while they wait for each other; where another
 # process wants a core too, that made training two to five times slower. Waiting asleep costs next to nothing.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Without this, Python looks through all objects of torch and transformers for cycles when the process ends: a
+# second, six times a run.
+atexit.register(gc.freeze)

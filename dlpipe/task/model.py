@@ -31,6 +31,10 @@ class TextModel:
     def __repr__(self) -> str:
         return f"TextModel(digest={self.digest[:12]!r}, labels={list(self.labels)!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # what is cached does not count: a step that only reads the model has the same artifact, stored once
+        return TextModel, (dict(self.files),)
+
     @cached_property
     def card(self) -> dict[str, Any]:
         """What ``dlpipe.json`` says."""
