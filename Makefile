@@ -8,7 +8,7 @@ help:
 	@echo "make train   install, then run flows/train_flow.py on the sample that ships"
 	@echo "make test    install, then run the tests"
 	@echo "make lint    ruff, mypy and import-linter"
-	@echo "make bench   run the benchmarks of tests/bench and print their tables"
+	@echo "make bench   run the benchmarks of tests/bench and write docs/benchmarks.md (hours)"
 	@echo "make chaos   kill what a bridged flow is made of at random, 100 rounds"
 	@echo "make ui      open the MLflow portal on loopback"
 	@echo "make clean   remove .venv and caches; data, runs and models stay"
@@ -33,7 +33,7 @@ lint: install
 	$(BIN)/lint-imports
 
 bench: install
-	$(BIN)/python tests/bench/training.py
+	$(BIN)/python tests/bench/report.py
 	$(BIN)/python tests/bench/bridge.py
 
 chaos: install
