@@ -37,11 +37,15 @@ class TrialRuns(Callback):
 
     Inside a bridged step the runs stand under that task's run; elsewhere, in MLflow's active experiment. What a
     trial reports is a metric for each number, with ``training_iteration`` as its step; settings are parameters.
+    A trial whose last report has an ``error`` ends as failed, with the error as a tag. What a trial that is tried
+    again reports a second time is left out.
     """
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
         self._points: dict[str, list[Metric]] = defaultdict(list)
+        self._steps: dict[str, int] = defaultdict(int)
+        self._errors: dict[str, str] = {}
         self._flushed: dict[str, float] = {}
         self._params: dict[str, list[Param]] = {}
         self._known: dict[str, Run] | None = None
@@ -122,7 +126,13 @@ class TrialRuns(Callback):
     def _add(self, trial: Any, result: dict[str, Any]) -> None:
         from mlflow.entities import Metric
 
+        if result.get("error"):
+            self._errors[trial.trial_id] = str(result["error"])
+            return
         step = int(result.get("training_iteration", 0))
+        if 0 < step <= self._steps[trial.trial_id]:
+            return
+        self._steps[trial.trial_id] = step
         when = int(result.get("timestamp", time.time()) * 1000)
         self._points[trial.trial_id] += [
             Metric(mlflow_key(str(name)), float(value), when, step)
@@ -146,7 +156,11 @@ class TrialRuns(Callback):
     def _end(self, trial: Any, status: str) -> None:
         self._begin(trial)
         self._flush(trial)
-        self._client().set_terminated(self._runs[trial.trial_id].info.run_id, status)
+        run_id = self._runs[trial.trial_id].info.run_id
+        if error := self._errors.get(trial.trial_id):
+            status = "FAILED"
+            self._client().set_tag(run_id, "error", error[:5000])
+        self._client().set_terminated(run_id, status)
 
     def _client(self) -> MlflowClient:
         from mlflow import MlflowClient

@@ -3,7 +3,7 @@
 from dlpipe.tables._ingest import Ingest, ingest
 from dlpipe.tables._read import read_table, stream_table
 from dlpipe.tables._settings import SPLITS, Sources, TableSettings
-from dlpipe.tables._storage import locate, tables_root
+from dlpipe.tables._storage import filesystem, locate, tables_root
 from dlpipe.tables._versions import TableVersion, find_commit, history, table_at
 from dlpipe.tables._write import write_table
 
@@ -13,6 +13,7 @@ __all__ = [
     "Sources",
     "TableSettings",
     "TableVersion",
+    "filesystem",
     "find_commit",
     "history",
     "ingest",

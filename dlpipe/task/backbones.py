@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from dlpipe.errors import BackboneNotFound
@@ -21,11 +23,24 @@ class Backbone:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) over the configuration and the weight files, in the order of their names."""
-        seen = hashlib.sha256()
-        for file in sorted([self.folder / "config.json", *_weight_files(self.folder)]):
-            with file.open("rb") as stream:
-                seen.update(hashlib.file_digest(stream, "sha256").digest())
-        return seen.hexdigest()
+        return _digest([self.folder / "config.json", *_weight_files(self.folder)])
+
+    @property
+    def tokenizer_digest(self) -> str:
+        """SHA-256 (hex) over all files that can describe a tokenizer, in the order of their names."""
+        return _digest([file for kind in ("*.json", "*.txt", "*.model") for file in self.folder.glob(kind)])
+
+    @cached_property
+    def limits(self) -> tuple[int | None, int]:
+        """The most tokens that the encoder has positions for (``None``: it does not say), and the id that pads."""
+        said = json.loads((self.folder / "config.json").read_bytes())
+        names = ("max_position_embeddings", "pad_token_id")
+        if any(said.get(name) is None for name in names):  # the defaults of its kind; imports torch
+            from transformers import AutoConfig
+
+            said = AutoConfig.from_pretrained(self.folder, local_files_only=True).to_dict()
+        positions, pad_id = (said.get(name) for name in names)
+        return positions, pad_id or 0
 
 
 def find_backbone(name: str = DEFAULT_BACKBONE, *, allow_download: bool = False) -> Backbone:
@@ -78,6 +93,14 @@ def _checked(folder: Path, name: str) -> Path:
             f"save_pretrained of transformers, or {DEFAULT_BACKBONE!r}."
         )
     return folder
+
+
+def _digest(files: list[Path]) -> str:
+    seen = hashlib.sha256()
+    for file in sorted(files):
+        with file.open("rb") as stream:
+            seen.update(hashlib.file_digest(stream, "sha256").digest())
+    return seen.hexdigest()
 
 
 def _weight_files(folder: Path) -> list[Path]:

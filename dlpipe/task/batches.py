@@ -1,11 +1,11 @@
-"""Texts to token ids, and batches of texts of about the same length."""
+"""What a network reads of texts (token ids, or pooled states), and batches of texts of about the same length."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,29 +13,87 @@ if TYPE_CHECKING:
     import torch
 
 
+class Inputs(Protocol):
+    """What a network reads of texts, one row a text."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """What a row costs, in tokens or the like: rows of about the same length make a batch."""
+
+    def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return the network's arguments for these rows."""
+
+
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of texts, each an int32 array of its own length; padding happens batch by batch."""
+    """Token ids of texts, one after another in one array; padding happens batch by batch.
 
-    ids: list[np.ndarray]
+    Attributes
+    ----------
+    ids : int32 array of shape (tokens,)
+    offsets : int64 array of shape (n + 1,)
+        Row ``i`` is ``ids[offsets[i] : offsets[i + 1]]``.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
     pad_id: int
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int] | np.ndarray], pad_id: int) -> Encoded:
+        """Return the token ids of ``rows``, each a sequence of its own length.
+
+        Examples
+        --------
+        >>> made = Encoded.of([[5, 6, 7], [8]], pad_id=0)
+        >>> made.padded(np.array([1, 0]))["input_ids"].tolist()
+        [[8, 0, 0], [5, 6, 7]]
+        """
+        parts = [np.asarray(row, dtype=np.int32) for row in rows]
+        ids = np.concatenate([np.empty(0, dtype=np.int32), *parts])
+        return cls(ids, np.cumsum([0, *map(len, parts)], dtype=np.int64), pad_id)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
 
     @cached_property
     def lengths(self) -> np.ndarray:
         """Token counts, shape (n,)."""
-        return np.array([len(row) for row in self.ids], dtype=np.int64)
+        return np.diff(self.offsets)
 
     def padded(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Return ``input_ids`` and ``attention_mask`` of these rows, both (len(rows), longest) and int64."""
         import torch
 
-        width = int(self.lengths[rows].max())
-        ids = np.full((len(rows), width), self.pad_id, dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=np.int64)
-        for at, row in enumerate(rows):
-            ids[at, : self.lengths[row]] = self.ids[row]
-            mask[at, : self.lengths[row]] = 1
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        lengths = self.lengths[rows]
+        columns = np.arange(int(lengths.max()))
+        mask = columns < lengths[:, None]
+        ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
+        ids[mask] = self.ids[(self.offsets[rows][:, None] + columns)[mask]]
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+
+    batch = padded
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Pooled states of texts, float32 of shape (n, hidden): what the head reads of a frozen backbone."""
+
+    vectors: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """One for each row: they all cost the same."""
+        return np.ones(len(self.vectors), dtype=np.int64)
+
+    def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return ``pooled`` of these rows, shape (len(rows), hidden)."""
+        import torch
+
+        return {"pooled": torch.from_numpy(self.vectors[rows])}
 
 
 class TextEncoder:
@@ -51,11 +109,12 @@ class TextEncoder:
 
     def __call__(self, texts: Sequence[str], *, chunk: int = 1024) -> Encoded:
         """Return the token ids of ``texts``; a text of a megabyte costs no more memory than its chunk."""
-        ids: list[np.ndarray] = []
+        return Encoded.of(self._rows(texts, chunk), self.pad_id)
+
+    def _rows(self, texts: Sequence[str], chunk: int) -> Iterator[np.ndarray]:
         for start in range(0, len(texts), chunk):
             made = self._tokenizer.encode_batch_fast(list(texts[start : start + chunk]))
-            ids.extend(np.array(row.ids, dtype=np.int32) for row in made)
-        return Encoded(ids, self.pad_id)
+            yield from (np.array(row.ids, dtype=np.int32) for row in made)
 
     def seen_characters(self, text: str) -> int:
         """Return how many characters of ``text`` its tokens cover before it is cut at ``max_length``."""

@@ -26,29 +26,29 @@ with warnings.catch_warnings():
     from flash.text.classification.backbones import TEXT_CLASSIFIER_BACKBONES
 
 from dlpipe.task.backbones import Backbone
-from dlpipe.task.network import TextNetwork, pretrained_network
+from dlpipe.task.network import HeadNetwork, TextNetwork, pretrained_network
 
 TARGET = DataKeys.TARGET
 Callback = pytorch_lightning.Callback
-BACKBONE_KEY = "dlpipe/mean-pooled"
+BACKBONE_KEY, HEAD_KEY = "dlpipe/mean-pooled", "dlpipe/head"
 
 
 class MeanPooledAdapter(HuggingFaceAdapter):
-    """Flash's adapter for Hugging Face models, around a ``TextNetwork`` and batches that are padded already."""
+    """Flash's adapter for Hugging Face models, around a network of ours and batches that are padded already."""
 
-    def __init__(self, backbone: Any, num_classes: int, max_length: int, folder: str, dropout: float) -> None:
+    def __init__(self, backbone: Any, num_classes: int, max_length: int, **network: Any) -> None:
         super(HuggingFaceAdapter, self).__init__()
-        self.model: TextNetwork = backbone(folder, num_classes, dropout)
+        self.model: TextNetwork | HeadNetwork = backbone(num_classes=num_classes, **network)
         self._outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     @property
     def backbone(self) -> torch.nn.Module:
         """What the strategies freeze."""
-        return self.model.encoder  # type: ignore[no-any-return]
+        return self.model.encoder  # type: ignore[union-attr, no-any-return]
 
     def forward(self, batch: dict[Any, torch.Tensor]) -> torch.Tensor:
         """Return logits of shape (n, n_labels)."""
-        logits: torch.Tensor = self.model(batch["input_ids"], batch["attention_mask"])
+        logits: torch.Tensor = self.model(**{name: part for name, part in batch.items() if name is not TARGET})
         return logits
 
     def validation_step(self, batch: dict[Any, torch.Tensor], batch_idx: int) -> None:
@@ -67,6 +67,11 @@ def _mean_pooled(folder: str, num_classes: int, dropout: float) -> TextNetwork:
     return pretrained_network(Backbone(folder, Path(folder)), num_classes, dropout)
 
 
+@TEXT_CLASSIFIER_BACKBONES(name=HEAD_KEY, adapter=MeanPooledAdapter)
+def _head(hidden: int, num_classes: int, dropout: float) -> HeadNetwork:
+    return HeadNetwork(hidden, num_classes, dropout)
+
+
 def validation_metrics(logits: torch.Tensor, target: torch.Tensor) -> dict[str, float]:
     """Return ``val_loss``, ``val_accuracy`` and macro ``val_f1`` of logits (n, k) against classes (n,)."""
     from sklearn.metrics import f1_score
@@ -80,7 +85,7 @@ def validation_metrics(logits: torch.Tensor, target: torch.Tensor) -> dict[str, 
 
 
 def text_classifier(
-    backbone: Backbone,
+    backbone: Backbone | int,
     n_labels: int,
     *,
     max_length: int,
@@ -89,12 +94,16 @@ def text_classifier(
     weight_decay: float,
     warmup: float,
 ) -> TextClassifier:
-    """Return Flash's ``TextClassifier`` with AdamW, and linear warm-up and decay of the learning rate."""
+    """Return Flash's ``TextClassifier`` with AdamW, and linear warm-up and decay of the learning rate.
+
+    With a number in place of the backbone, it is the head alone, for pooled states of that width.
+    """
+    network = {"hidden": backbone} if isinstance(backbone, int) else {"folder": str(backbone.folder)}
     return TextClassifier(
         num_classes=n_labels,
-        backbone=BACKBONE_KEY,
+        backbone=HEAD_KEY if isinstance(backbone, int) else BACKBONE_KEY,
         max_length=max_length,
-        folder=str(backbone.folder),
+        **network,
         dropout=dropout,
         optimizer=_adamw(weight_decay),
         learning_rate=learning_rate,

@@ -28,19 +28,37 @@ class TextNetwork(nn.Module):
         self.head = nn.Linear(encoder.config.hidden_size, n_labels)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Pool the states of real tokens by their mean, as all-MiniLM was trained, and classify."""
+        """Classify by the pooled states."""
+        logits: Tensor = self.head(self.dropout(self.pooled(input_ids, attention_mask)))
+        return logits
+
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the mean of the states of real tokens, as all-MiniLM was trained: shape (n, hidden)."""
         with self._attention_kernel(input_ids):
             states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
-        pooled = (states * mask).sum(1) / mask.sum(1)
-        logits: Tensor = self.head(self.dropout(pooled))
-        return logits
+        pooled: Tensor = (states * mask).sum(1) / mask.sum(1)
+        return pooled
 
     def _attention_kernel(self, input_ids: Tensor) -> AbstractContextManager[None]:
         """Train short texts on a CPU without fused attention: its backward is slower than the plain one."""
         if self.training and input_ids.device.type == "cpu" and input_ids.shape[1] < FUSED_ATTENTION_FROM:
             return sdpa_kernel(SDPBackend.MATH)  # type: ignore[no-any-return]
         return nullcontext()
+
+
+class HeadNetwork(nn.Module):
+    """The part of a ``TextNetwork`` above its encoder: logits from pooled states of shape (n, hidden)."""
+
+    def __init__(self, hidden: int, n_labels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dropout = FastDropout(dropout)
+        self.head = nn.Linear(hidden, n_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Classify pooled states."""
+        logits: Tensor = self.head(self.dropout(pooled))
+        return logits
 
 
 def pretrained_network(backbone: Backbone, n_labels: int, dropout: float = 0.1) -> TextNetwork:

@@ -1,6 +1,7 @@
 """Fit a task on a pinned table version, with checkpoints that a killed training goes on from.
 
 settings     TrainingSettings
+data         what a training reads, prepared once and shared
 checkpoints  where checkpoints go, and a folder that keeps them
 loop         one training run on Flash's trainer (imports torch and Flash)
 """
@@ -11,14 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dlpipe.errors import BadRows
 from dlpipe.task import TextModel
 from dlpipe.training.checkpoints import Checkpoints, FolderCheckpoints
 from dlpipe.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from dlpipe.tables import TableVersion
 
 __all__ = ["Checkpoints", "EpochScore", "Fitted", "FolderCheckpoints", "TrainingSettings", "fit"]
@@ -87,26 +85,10 @@ def fit(
     TrainingFailed
         When the loss stops being a number.
     """
-    from dlpipe.tables import read_table
+    from dlpipe.training.data import prepare
 
-    splits = {name: read_table(table, split=name, columns=["text", "label"]) for name in ("train", "valid")}
-    for name, rows in splits.items():
-        if not rows.num_rows:
-            raise BadRows(f"{table} has no rows in its {name!r} split; ingest more rows or raise its share.")
-    from dlpipe.training.loop import Examples, run
+    data = prepare(table, settings, say=say or (lambda line: None))
+    from dlpipe.training.loop import assembled, run
 
-    labels = tuple(sorted(set(splits["train"]["label"].to_pylist())))
-    splits["train"] = _drawn(splits["train"], settings)
-    train, valid = (
-        Examples(splits[name]["text"].to_pylist(), [labels.index(at) for at in splits[name]["label"].to_pylist()])
-        for name in ("train", "valid")
-    )
-    return run(train, valid, labels, settings=settings, checkpoints=checkpoints, on_epoch=on_epoch, say=say)
-
-
-def _drawn(rows: pa.Table, settings: TrainingSettings) -> pa.Table:
-    if not 0 < settings.max_train_rows < rows.num_rows:
-        return rows
-    import numpy as np
-
-    return rows.take(np.random.default_rng(settings.seed).permutation(rows.num_rows)[: settings.max_train_rows])
+    trained = run(data, settings=settings, checkpoints=checkpoints, on_epoch=on_epoch, say=say)
+    return Fitted(assembled(trained, data, settings), trained.epochs, trained.best_epoch, trained.resumed_after)

@@ -12,102 +12,123 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from dlpipe.errors import TrainingFailed
-from dlpipe.task import Backbone, find_backbone
-from dlpipe.task.batches import Encoded, TextEncoder, bucketed_batches, sorted_batches
+from dlpipe.task import TextModel, find_backbone
+from dlpipe.task.batches import Embedded, bucketed_batches, sorted_batches
 from dlpipe.task.classifier import TARGET, Callback, Finetuning, Trainer, text_classifier
-from dlpipe.task.network import text_model, tokenizer_json
+from dlpipe.task.network import HeadNetwork, TextNetwork, pretrained_network, text_model, tokenizer_json
 from dlpipe.task.predictor import BATCH_TOKENS, use_machine
-from dlpipe.training import EpochScore, Fitted, TrainingSettings
+from dlpipe.training import EpochScore, TrainingSettings
 from dlpipe.training.checkpoints import Checkpoints
+from dlpipe.training.data import Examples, TrainingData
 
 STATE, BEST, HISTORY = "state.ckpt", "best.safetensors", "history.json"
 SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Texts with the numbers of their classes."""
+class Trained:
+    """A network with the weights of its best epoch, and the history of its training."""
 
-    texts: list[str]
-    classes: list[int]
+    network: TextNetwork | HeadNetwork
+    epochs: tuple[EpochScore, ...]
+    best_epoch: int
+    resumed_after: int
 
 
 def run(
-    train: Examples,
-    valid: Examples,
-    labels: tuple[str, ...],
+    data: TrainingData,
     *,
     settings: TrainingSettings,
-    checkpoints: Checkpoints | None,
-    on_epoch: Callable[[EpochScore], None] | None,
-    say: Callable[[str], None] | None,
-) -> Fitted:
-    """Train, keep the best epoch's weights and return them with the history."""
+    checkpoints: Checkpoints | None = None,
+    on_epoch: Callable[[EpochScore], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Trained:
+    """Train on ``data``; over embeddings, that is the head alone, and the backbone is not loaded."""
     _quiet()
     use_machine(settings.threads or None)
     torch.manual_seed(settings.seed)
-    backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
-    tokenizer = tokenizer_json(backbone.folder)
-    task = _task(backbone, len(labels), settings)
-    network = task.adapter.model
-    pad_id = getattr(network.encoder.config, "pad_token_id", None) or 0
-    encode = TextEncoder(tokenizer, max_length=_max_length(settings, network), pad_id=pad_id)
-    batches = TrainBatches(encode(train.texts), train.classes, settings.batch_size, settings.seed)
-    progress = Progress(network, batches, settings, checkpoints, on_epoch, say or _nothing)
-    trainer = Trainer(epochs=settings.epochs, precision=_precision(settings), callbacks=[progress])
+    task = _task(data, settings)
+    batches = TrainBatches(data.train, drawn_rows(data, settings), settings)
+    progress = Progress(task.adapter.model, batches, settings, checkpoints, on_epoch, say or _nothing)
+    trainer = Trainer(epochs=settings.epochs, precision=_precision(data, settings), callbacks=[progress])
     trainer.finetune_from(
         task,
         _loader(batches),
-        _loader(ValidBatches(encode(valid.texts), valid.classes)),
+        _loader(ValidBatches(data.valid)),
         strategy=_strategy(settings),
         checkpoint=progress.restore(),
     )
-    network.load_state_dict(progress.best_weights)
-    source = {"backbone": settings.backbone, "backbone_digest": backbone.digest}
-    model = text_model(
-        network, tokenizer_json=tokenizer, labels=labels, max_length=encode.max_length, source=source
+    task.adapter.model.load_state_dict(progress.best_weights)
+    return Trained(task.adapter.model, tuple(progress.history), progress.best_epoch, progress.resumed_after)
+
+
+def assembled(trained: Trained, data: TrainingData, settings: TrainingSettings) -> TextModel:
+    """Return the trained classifier as files; a head alone is put on its backbone."""
+    backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
+    network = trained.network
+    if isinstance(network, HeadNetwork):
+        whole = pretrained_network(backbone, len(data.labels))
+        whole.head.load_state_dict(network.head.state_dict())
+        network = whole
+    return text_model(
+        network,
+        tokenizer_json=tokenizer_json(backbone.folder),
+        labels=data.labels,
+        max_length=data.max_length,
+        source={"backbone": settings.backbone, "backbone_digest": backbone.digest},
     )
-    return Fitted(model, tuple(progress.history), progress.best_epoch, progress.resumed_after)
+
+
+def drawn_rows(data: TrainingData, settings: TrainingSettings) -> np.ndarray:
+    """Return the numbers of the train rows to train on: all, or as many as are asked for, drawn by the seed."""
+    rows = len(data.train.classes)
+    if not 0 < settings.max_train_rows < rows:
+        return np.arange(rows)
+    return np.random.default_rng(settings.seed).permutation(rows)[: settings.max_train_rows]
 
 
 class TrainBatches(torch.utils.data.IterableDataset[dict[Any, torch.Tensor]]):
     """Length-bucketed batches that depend on the seed and ``epoch`` (counted from 0) alone."""
 
-    def __init__(self, encoded: Encoded, classes: list[int], batch_size: int, seed: int) -> None:
-        self._encoded, self._classes = encoded, torch.tensor(classes)
-        self._batch_size, self._seed = batch_size, seed
+    def __init__(self, examples: Examples, drawn: np.ndarray, settings: TrainingSettings) -> None:
+        self._inputs, self._drawn = examples.inputs, drawn
+        self._classes = torch.from_numpy(examples.classes[drawn])
+        self._lengths = examples.inputs.lengths[drawn]
+        self._batch_size, self._seed = settings.batch_size, settings.seed
         self.epoch = 0
 
     @property
     def rows(self) -> int:
         """How many rows an epoch has."""
-        return len(self._classes)
+        return len(self._drawn)
 
     def __len__(self) -> int:
         return math.ceil(self.rows / self._batch_size)
 
     def __iter__(self) -> Iterator[dict[Any, torch.Tensor]]:
-        for rows in bucketed_batches(self._encoded.lengths, self._batch_size, seed=self._seed, epoch=self.epoch):
-            yield {**self._encoded.padded(rows), TARGET: self._classes[rows]}
+        for rows in bucketed_batches(self._lengths, self._batch_size, seed=self._seed, epoch=self.epoch):
+            yield {**self._inputs.batch(self._drawn[rows]), TARGET: self._classes[rows]}
 
 
 class ValidBatches(torch.utils.data.IterableDataset[dict[Any, torch.Tensor]]):
     """Batches of all rows from the longest to the shortest, always the same."""
 
-    def __init__(self, encoded: Encoded, classes: list[int]) -> None:
-        self._encoded, self._classes = encoded, torch.tensor(classes)
-        self._batches = list(sorted_batches(encoded.lengths, tokens=BATCH_TOKENS))
+    def __init__(self, examples: Examples) -> None:
+        self._inputs, self._classes = examples.inputs, torch.tensor(examples.classes)
+        rows = BATCH_TOKENS if isinstance(examples.inputs, Embedded) else 256
+        self._batches = list(sorted_batches(examples.inputs.lengths, tokens=BATCH_TOKENS, rows=rows))
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[dict[Any, torch.Tensor]]:
         for rows in self._batches:
-            yield {**self._encoded.padded(rows), TARGET: self._classes[rows]}
+            yield {**self._inputs.batch(rows), TARGET: self._classes[rows]}
 
 
 class Progress(Callback):  # type: ignore[misc]
@@ -229,11 +250,14 @@ class Progress(Callback):  # type: ignore[misc]
         )
 
 
-def _task(backbone: Backbone, n_labels: int, settings: TrainingSettings) -> Any:
+def _task(data: TrainingData, settings: TrainingSettings) -> Any:
+    inputs = data.train.inputs
     return text_classifier(
-        backbone,
-        n_labels,
-        max_length=settings.max_length,
+        inputs.vectors.shape[1]
+        if isinstance(inputs, Embedded)
+        else find_backbone(settings.backbone, allow_download=settings.allow_download),
+        len(data.labels),
+        max_length=data.max_length,
         dropout=settings.dropout,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
@@ -244,12 +268,16 @@ def _task(backbone: Backbone, n_labels: int, settings: TrainingSettings) -> Any:
 def _strategy(settings: TrainingSettings) -> Finetuning:
     first = settings.unfreeze_epoch
     schedules = {"freeze_unfreeze": first, "unfreeze_milestones": ((first, first + 1), settings.unfreeze_modules)}
-    return Finetuning(settings.strategy, schedules.get(settings.strategy))
+    # with the strategy freeze there is a head alone, and nothing left to freeze
+    name = "no_freeze" if settings.strategy == "freeze" else settings.strategy
+    return Finetuning(name, schedules.get(settings.strategy))
 
 
-def _precision(settings: TrainingSettings) -> str:
+def _precision(data: TrainingData, settings: TrainingSettings) -> str:
     if settings.precision != "auto":
         return settings.precision
+    if isinstance(data.train.inputs, Embedded):  # a head is too small to gain from it
+        return "32"
     return "bf16" if _has_fast_bf16() else "32"
 
 
@@ -258,12 +286,6 @@ def _has_fast_bf16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def _max_length(settings: TrainingSettings, network: Any) -> int:
-    return min(
-        settings.max_length, getattr(network.encoder.config, "max_position_embeddings", settings.max_length)
-    )
 
 
 def _loader(batches: Any) -> Any:

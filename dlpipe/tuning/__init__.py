@@ -1,14 +1,18 @@
 """Search over training settings. The only room that names Ray Tune.
 
+trials       one trial, in a process of Ray
+records      what is known of trials that ended, kept for a search that starts again
 schedule     ASHA, the searcher and the progress lines, as classes of Ray Tune (imports Ray)
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,10 +21,12 @@ from annotated_types import Ge, Le, MinLen
 from dlpipe.errors import SettingError, TrainingFailed
 from dlpipe.settings import check_name, read_settings
 from dlpipe.task.predictor import usable_cores
-from dlpipe.training import EpochScore, TrainingSettings, fit
+from dlpipe.training import Checkpoints, EpochScore, TrainingSettings
+from dlpipe.tuning.records import Record, Records
 
 if TYPE_CHECKING:
     from dlpipe.tables import TableVersion
+    from dlpipe.tuning.trials import Shared
 
 METRIC = "val_f1"
 Space = dict[str, "Range | Choices"]
@@ -83,7 +89,7 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """The best ``val_f1`` of its epochs; minus infinity for a trial that failed before one ended."""
+        """The best ``val_f1`` of its epochs; minus infinity if none ended."""
         return max((score.val_f1 for score in self.scores), default=float("-inf"))
 
 
@@ -128,21 +134,28 @@ def tune(
     training: TrainingSettings,
     say: Callable[[str], None] = print,
     callbacks: Sequence[Any] = (),
+    checkpoints: Checkpoints | None = None,
 ) -> Tuned:
     """Return the trials of ``space`` on ``table`` and the values that gave the best ``val_f1``.
 
     The same seed gives the same result on the same machine, however the trials happen to overlap: where
     Optuna learns or ASHA stops trials, they run in batches and are compared with those of earlier batches.
 
+    What trials read is prepared once and shared. A trial that fails is a result with an error; one whose process
+    dies is tried once more.
+
     Parameters
     ----------
     callbacks : sequence of ray.tune.Callback, optional
         Told of each trial beside what is printed.
+    checkpoints : Checkpoints, optional
+        Where the trials that end are recorded. A search that starts again proposes the same values, and a trial
+        that is recorded there (same settings, table version and threads) reports its recorded scores at once.
 
     Raises
     ------
     TrainingFailed
-        When no trial ended an epoch; the message has the first trial's error.
+        When every trial failed; the message has the first trial's error.
     """
     if not settings.trials or not space:
         return Tuned((), {})
@@ -151,57 +164,92 @@ def tune(
     training = dataclasses.replace(
         training, epochs=settings.epochs, max_train_rows=settings.rows, threads=max(1, cores // at_once)
     )
-    say(f"{settings.trials} trials, {at_once} at a time with {training.threads} threads each")
-    trials = _run_trials(table, space, settings, training, at_once, say, callbacks)
-    done = [trial for trial in trials if trial.scores]
+    from dlpipe.tuning.trials import shared
+
+    records = Records(table, training)
+    if checkpoints:
+        records.take_up(checkpoints)
+    known = f", {len(records)} of them known" if len(records) else ""
+    say(f"{settings.trials} trials, {at_once} at a time with {training.threads} threads each{known}")
+    given = shared(table, training, _variants(space, training), records, say)
+    trials = _run_trials(given, space, settings, at_once, say, callbacks, checkpoints)
+    done = [trial for trial in trials if trial.scores and not trial.error]
     if not done:
         raise TrainingFailed(f"all {len(trials)} trials failed; the first with: {trials[0].error}")
     best = max(done, key=lambda trial: (trial.score, -trial.number))
     return Tuned(tuple(trials), best.values)
 
 
+def _variants(space: Space, training: TrainingSettings) -> list[TrainingSettings]:
+    """Return ``training`` with each combination of choices that trials read other data for."""
+    lists = {
+        name: spec.choices
+        for name, spec in space.items()
+        if isinstance(spec, Choices) and name in ("backbone", "max_length", "strategy")
+    }
+    combined = itertools.product(*lists.values())
+    return [dataclasses.replace(training, **dict(zip(lists, values, strict=True))) for values in combined]
+
+
 def _run_trials(
-    table: TableVersion,
+    given: Shared,
     space: Space,
     settings: TuningSettings,
-    training: TrainingSettings,
     at_once: int,
     say: Callable[[str], None],
     callbacks: Sequence[Any],
+    checkpoints: Checkpoints | None,
 ) -> list[Trial]:
     _quiet_ray()
-    import ray
     from ray import tune as ray_tune
 
     from dlpipe.tuning.schedule import BatchedASHA, TrialLines, searcher
+    from dlpipe.tuning.trials import attempt
 
-    def attempt(values: dict[str, Any]) -> None:
-        fit(
-            table,
-            settings=dataclasses.replace(training, **values),
-            on_epoch=lambda score: ray_tune.report(dataclasses.asdict(score)),
-            say=None,
+    asha = BatchedASHA(at_once, settings)
+    lines = TrialLines(say, asha, _recorder(given.records, checkpoints))
+    with _ray(at_once), tempfile.TemporaryDirectory(prefix="dlpipe-trials-") as folder:
+        tuner = ray_tune.Tuner(
+            ray_tune.with_resources(ray_tune.with_parameters(attempt, shared=given), {"cpu": 1}),
+            param_space=None,
+            tune_config=ray_tune.TuneConfig(
+                num_samples=settings.trials,
+                search_alg=searcher(space, settings, given.training, at_once),
+                scheduler=asha,
+                reuse_actors=True,
+            ),
+            run_config=ray_tune.RunConfig(
+                storage_path=folder,
+                verbose=0,
+                # exceptions are results, so these are processes and machines that died
+                failure_config=ray_tune.FailureConfig(max_failures=1),
+                callbacks=[lines, *callbacks],
+            ),
         )
+        tuner.fit()
+        return lines.trials()
+
+
+def _recorder(records: Records, checkpoints: Checkpoints | None) -> Callable[[Trial, bool], None]:
+    """Return what writes down each trial that ends (and whether ASHA ended it), durably before it returns."""
+
+    def record(trial: Trial, stopped: bool) -> None:
+        news = records.add(trial.number, trial.values, Record(trial.scores, trial.error, stopped))
+        if news and checkpoints:
+            records.save(checkpoints)
+
+    return record
+
+
+@contextmanager
+def _ray(at_once: int) -> Iterator[None]:
+    """Start Ray with so many slots, one a trial, and stop it at the end."""
+    import ray
 
     # without "local", a cluster that somebody else runs on this machine would be joined
     ray.init("local", num_cpus=at_once, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        with tempfile.TemporaryDirectory(prefix="dlpipe-trials-") as folder:
-            tuner = ray_tune.Tuner(
-                ray_tune.with_resources(attempt, {"cpu": 1}),
-                param_space=None,
-                tune_config=ray_tune.TuneConfig(
-                    num_samples=settings.trials,
-                    search_alg=searcher(space, settings, training, at_once),
-                    scheduler=BatchedASHA(at_once, settings),
-                    reuse_actors=True,
-                ),
-                run_config=ray_tune.RunConfig(
-                    storage_path=folder, verbose=0, callbacks=[lines := TrialLines(say), *callbacks]
-                ),
-            )
-            tuner.fit()
-            return lines.trials()
+        yield
     finally:
         ray.shutdown()
 

@@ -17,6 +17,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from dlpipe.training import EpochScore, TrainingSettings
 from dlpipe.tuning import METRIC, Choices, Space, Trial, TuningSettings
+from dlpipe.tuning.trials import ERROR
 
 RANDOM_TRIALS = 10  # Optuna's own number of trials before it starts to learn from them
 
@@ -34,7 +35,7 @@ def searcher(
         "random": optuna.samplers.RandomSampler(seed=settings.seed),
     }
     as_set = {name: getattr(training, name) for name in space}
-    search = OptunaSearch(
+    search = Search(
         {name: _distribution(spec) for name, spec in space.items()},
         metric=METRIC,
         mode="max",
@@ -44,6 +45,25 @@ def searcher(
     learns = settings.searcher == "optuna" and settings.trials > RANDOM_TRIALS
     halves = bool(_rungs(settings.grace_epochs, settings.reduction, settings.epochs))
     return ConcurrencyLimiter(search, max_concurrent=at_once, batch=learns or halves)
+
+
+class Search(OptunaSearch):  # type: ignore[misc]
+    """Optuna's search, told that a trial failed, and told of an epoch once however often its trial is tried."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._told: set[tuple[str, int]] = set()
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Pass an epoch's score on."""
+        if not result.get(ERROR) and (trial_id, result["epoch"]) not in self._told:
+            self._told.add((trial_id, result["epoch"]))
+            super().on_trial_result(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Pass on how a trial ended."""
+        failed = error or bool(result and result.get(ERROR))
+        super().on_trial_complete(trial_id, None if failed else result, failed)
 
 
 def _distribution(spec: Any) -> optuna.distributions.BaseDistribution:
@@ -68,10 +88,12 @@ class BatchedASHA(FIFOScheduler):
             rung: {} for rung in _rungs(settings.grace_epochs, settings.reduction, settings.epochs)
         }
         self._batches: dict[str, int] = {}
+        self.stopped: set[str] = set()
+        """The ids of the trials that were stopped before their last epoch."""
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Give the trial its batch."""
-        self._batches[trial.trial_id] = len(self._batches) // self._at_once
+        """Give the trial its batch; one that is tried again keeps it."""
+        self._batches.setdefault(trial.trial_id, len(self._batches) // self._at_once)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop a trial that is not among the best of the earlier batches at this rung."""
@@ -82,8 +104,10 @@ class BatchedASHA(FIFOScheduler):
         number = list(self._batches).index(trial.trial_id)
         earlier = [other for at, other in rung.items() if at // self._at_once < batch]
         rung[number] = score
-        low = bool(earlier) and score < np.percentile(earlier, 100 * (1 - self._keep))
-        return TrialScheduler.STOP if low else TrialScheduler.CONTINUE
+        if not earlier or score >= np.percentile(earlier, 100 * (1 - self._keep)):
+            return TrialScheduler.CONTINUE
+        self.stopped.add(trial.trial_id)
+        return TrialScheduler.STOP
 
 
 def _rungs(first: int, reduction: int, last: int) -> list[int]:
@@ -95,21 +119,28 @@ def _rungs(first: int, reduction: int, last: int) -> list[int]:
 
 
 class TrialLines(Callback):
-    """Collects what the trials report and says a line for each that ends."""
+    """Collects what the trials report, records each that ends, and says a line for it."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._order: list[Any] = []
-        self._scores: dict[str, list[EpochScore]] = defaultdict(list)
+    def __init__(
+        self, say: Callable[[str], None], asha: BatchedASHA, record: Callable[[Trial, bool], None]
+    ) -> None:
+        self._say, self._asha, self._record = say, asha, record
+        self._made: dict[str, Any] = {}
+        self._scores: dict[str, dict[int, EpochScore]] = defaultdict(dict)
+        self._errors: dict[str, str] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Remember the order in which trials were made."""
-        self._order = list(trials)
+        """Remember the order in which trials were made: Ray puts one that is tried again at the end."""
+        self._notice(trials)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        """Keep the epoch's scores."""
+        """Keep the epoch's scores, or the error; a trial that is tried again reports its epochs again."""
+        if result.get(ERROR):
+            self._errors[trial.trial_id] = result[ERROR]
+            return
         names = [field.name for field in fields(EpochScore)]
-        self._scores[trial.trial_id].append(EpochScore(**{name: result[name] for name in names}))
+        score = EpochScore(**{name: result[name] for name in names})
+        self._scores[trial.trial_id].setdefault(score.epoch, score)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Say how the trial went."""
@@ -117,33 +148,39 @@ class TrialLines(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Say why the trial failed."""
+        self._errors[trial.trial_id] = _death(trial)
         self._ended(trials, trial)
 
     def trials(self) -> list[Trial]:
         """Return all trials in the order in which they were made."""
-        return [self._trial(at, trial) for at, trial in enumerate(self._order)]
+        return [self._trial(trial) for trial in self._made.values()]
+
+    def _notice(self, trials: list[Any]) -> None:
+        for trial in trials:
+            self._made.setdefault(trial.trial_id, trial)
 
     def _ended(self, trials: list[Any], trial: Any) -> None:
-        self._order = list(trials)
-        made = self._trial(trials.index(trial), trial)
+        self._notice(trials)
+        made = self._trial(trial)
+        self._record(made, trial.trial_id in self._asha.stopped)
         values = ", ".join(f"{name} {_short(value)}" for name, value in made.values.items())
         outcome = (
             f"failed: {made.error}" if made.error else f"{METRIC} {made.score:.3f} in {len(made.scores)} epochs"
         )
         self._say(f"trial {made.number + 1}: {values}: {outcome}")
 
-    def _trial(self, number: int, trial: Any) -> Trial:
-        scores = tuple(self._scores.get(trial.trial_id, ()))
-        return Trial(number, dict(trial.config), scores, _error_line(trial))
+    def _trial(self, trial: Any) -> Trial:
+        number = list(self._made).index(trial.trial_id)
+        scores = tuple(self._scores[trial.trial_id].values())
+        return Trial(number, dict(trial.config), scores, self._errors.get(trial.trial_id))
 
 
-def _error_line(trial: Any) -> str | None:
+def _death(trial: Any) -> str:
+    """Return why Ray gave a trial up, on one line."""
     # Ray's own copy: the one in storage, which trial.get_error reads, comes later
     file = trial.error_file and Path(trial.error_file)
-    if not file or not file.exists():
-        return None
-    last = file.read_text().strip().splitlines()[-1]
-    return last.removeprefix("dlpipe.errors.")
+    said = file.read_text() if file and file.exists() else "Ray gave no reason"
+    return f"the process of the trial ended: {' '.join(said.split())[-300:]}"
 
 
 def _short(value: Any) -> str:

@@ -1,0 +1,87 @@
+"""One trial, in a process of Ray: trains on data that all trials share, or replays what is recorded of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.errors import BackboneNotFound
+from dlpipe.training import EpochScore, TrainingSettings
+from dlpipe.training.data import TrainingData, data_settings, prepare
+from dlpipe.tuning.records import Record, Records
+
+if TYPE_CHECKING:
+    from dlpipe.tables import TableVersion
+
+ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every trial is given, through Ray's object store: arrays in it are read where they are."""
+
+    table: TableVersion
+    training: TrainingSettings
+    data: Mapping[tuple[Any, ...], TrainingData]
+    records: Records
+
+
+def shared(
+    table: TableVersion,
+    training: TrainingSettings,
+    variants: list[TrainingSettings],
+    records: Records,
+    say: Callable[[str], None],
+) -> Shared:
+    """Prepare what trials read, once for each of the ``variants`` that reads something else."""
+    data: dict[tuple[Any, ...], TrainingData] = {}
+    for variant in variants:
+        if data_settings(variant) not in data:
+            with suppress(BackboneNotFound):  # each trial that asks for it says so
+                data[data_settings(variant)] = prepare(table, variant, say=say)
+    return Shared(table, training, data, records)
+
+
+def attempt(values: dict[str, Any], *, shared: Shared) -> None:
+    """Report each epoch's scores to Ray Tune; an exception is the last thing that a trial reports."""
+    from ray import tune as ray_tune
+
+    settings = dataclasses.replace(shared.training, **values)
+    _limit_threads(settings.threads)
+    known = shared.records.find(values) or Record((), None, stopped=True)
+    try:
+        for score in known.scores:
+            ray_tune.report(dataclasses.asdict(score))
+        if known.stopped:
+            _train(settings, shared, after=len(known.scores), report=ray_tune.report)
+        error = known.error
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {' '.join(str(failure).split())}"
+    if error:
+        ray_tune.report({ERROR: error, "epoch": 0, "val_f1": float("nan")})
+
+
+def _train(
+    settings: TrainingSettings, shared: Shared, *, after: int, report: Callable[[dict[str, Any]], None]
+) -> None:
+    """Train and report the epochs that are not reported yet."""
+    data = shared.data.get(data_settings(settings)) or prepare(shared.table, settings)
+    from dlpipe.training.loop import run
+
+    def on_epoch(score: EpochScore) -> None:
+        if score.epoch > after:
+            report(dataclasses.asdict(score))
+
+    run(data, settings=settings, on_epoch=on_epoch)
+
+
+def _limit_threads(threads: int) -> None:
+    """Keep this trial to its threads; the training sets those of torch itself."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+    os.environ.update(dict.fromkeys(names, str(threads)))
+    # Ray reads it when the next trial takes over this process: how long a stopped one may take to leave it
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "60"
