@@ -37,6 +37,10 @@ class SchemaMismatch(DlpipeError, ValueError):
     """Rows do not have the columns or types of the table that they are written to."""
 
 
+class PartsMissing(DlpipeError, LookupError):
+    """Not every part of a commit is staged; nothing was committed."""
+
+
 class StorageFull(DlpipeError, OSError):
     """The device has no space left; nothing was committed."""
 

@@ -25,17 +25,20 @@ from dlpipe.errors import (
 )
 from dlpipe.tables import (
     Sources,
+    commit_parts,
     find_commit,
     history,
     ingest,
     locate,
     read_table,
+    staged_parts,
     stream_table,
     table_at,
+    table_parts,
     tables_root,
     write_table,
 )
-from dlpipe.tables._write import TABLE_CONFIGURATION
+from dlpipe.tables._commit import TABLE_CONFIGURATION
 
 
 def reviews(*texts: str, label: str = "positive") -> pa.Table:
@@ -483,6 +486,37 @@ def test_concurrent_appends_in_s3_lose_nothing(bucket):
     version = table_at("s3://tables/many")
     assert (version.version, version.rows) == (5, 6)
     assert sorted(read_table(version)["n"].to_pylist()) == list(range(6))
+
+
+def test_parts_in_s3_are_staged_by_several_processes_and_committed_once(bucket):
+    code = """if True:
+        import sys, pyarrow as pa
+        from dlpipe.tables import commit_parts, read_part, stage_part, table_at, table_parts
+        parts = table_parts(table_at("s3://tables/numbers"), rows=10)
+        for part in parts[int(sys.argv[1]) :: 2]:
+            stage_part("s3://tables/copies", read_part(part), key={"a": "b"}, part=part.number, cut=part.cut)
+        """
+    for start in range(0, 40, 10):
+        source = write_table("s3://tables/numbers", numbered(start, start + 10))
+    stagers = [child(code, number) for number in range(2)]
+    assert [stager.wait(50) for stager in stagers] == [0, 0]
+    cut = table_parts(source, rows=10)[0].cut
+    assert staged_parts("s3://tables/copies", key={"a": "b"}, cut=cut) == {0, 1, 2, 3}
+    version = commit_parts("s3://tables/copies", key={"a": "b"}, parts=4, cut=cut)
+    assert read_table(version)["n"].to_pylist() == list(range(40))
+    assert staged_parts("s3://tables/copies", key={"a": "b"}, cut=cut) == frozenset()
+    assert find_commit("s3://tables/copies", {"a": "b"}) == version
+
+
+def test_vacuum_in_s3_is_said_like_any_other(bucket):
+    from deltalake import DeltaTable
+
+    version = write_table("s3://tables/gone", numbered(0, 1))
+    write_table("s3://tables/gone", numbered(0, 2), mode="overwrite")
+    stream = stream_table(version)
+    DeltaTable(version.path).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    with pytest.raises(TableVersionNotFound, match="'gone@v0' can no longer be read"):
+        next(stream)
 
 
 def test_s3_that_does_not_answer_says_so_in_time(bucket, monkeypatch):

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import BadRows, SettingError
+from dlpipe.tables._commit import check_target
 from dlpipe.tables._rows import Row, read_rows, readable
 from dlpipe.tables._settings import SPLITS, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._storage import locate
 from dlpipe.tables._versions import TableVersion, try_open
-from dlpipe.tables._write import check_target, put_table
+from dlpipe.tables._write import put_table
 
 if TYPE_CHECKING:
     import pyarrow as pa

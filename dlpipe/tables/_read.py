@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from dlpipe.errors import BadSource, SchemaMismatch
+from dlpipe.errors import BadSource, SchemaMismatch, TableVersionNotFound
 from dlpipe.settings import check_name
 from dlpipe.tables._batches import rebatch
 from dlpipe.tables._settings import SPLITS
@@ -14,7 +15,7 @@ from dlpipe.tables._versions import TableVersion, open_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyarrow.dataset import Dataset, Fragment
+    from pyarrow.dataset import Dataset, ParquetFileFragment
 
 
 def read_table(
@@ -41,8 +42,8 @@ def read_table(
     """
     import pyarrow as pa
 
-    dataset = _dataset(version)
-    names = _checked(dataset, version, split, columns)
+    dataset = open_dataset(version)
+    names = checked_columns(dataset, version, split, columns)
     schema = pa.schema([dataset.schema.field(name) for name in names])
     batches = [batch for batch in _batches(dataset, version, split, names, rows=65536) if batch.num_rows]
     return pa.Table.from_batches(batches, schema=schema)
@@ -59,12 +60,13 @@ def stream_table(
 
     Every batch has ``batch_rows`` rows, except for the last one. The order is that of ``read_table``.
     """
-    dataset = _dataset(version)
-    names = _checked(dataset, version, split, columns)
+    dataset = open_dataset(version)
+    names = checked_columns(dataset, version, split, columns)
     return rebatch(_batches(dataset, version, split, names, rows=batch_rows), batch_rows)
 
 
-def _dataset(version: TableVersion) -> Dataset:
+def open_dataset(version: TableVersion) -> Dataset:
+    """Return the Parquet files of a table version as Arrow's data set."""
     from deltalake.exceptions import DeltaProtocolError
 
     table = open_table(version.path, version=version.version)
@@ -77,7 +79,7 @@ def _dataset(version: TableVersion) -> Dataset:
         ) from None
 
 
-def _checked(
+def checked_columns(
     dataset: Dataset, version: TableVersion, split: str | None, columns: Sequence[str] | None
 ) -> list[str]:
     """Return the names of the columns to read, when they and the split exist."""
@@ -94,19 +96,43 @@ def _checked(
 def _batches(
     dataset: Dataset, version: TableVersion, split: str | None, columns: list[str], *, rows: int
 ) -> Iterator[pa.RecordBatch]:
-    """Return the batches, file after file: the names of our files sort in the order of their commits."""
-    from pyarrow.dataset import field
+    with read_errors(version):
+        for fragment in files_in_order(dataset):
+            yield from scan(fragment, dataset, split=split, columns=columns, rows=rows)
+
+
+def files_in_order(dataset: Dataset) -> list[ParquetFileFragment]:
+    """Return the files of a table version: the names of our files sort in the order of their commits."""
+    return sorted(dataset.get_fragments(), key=lambda fragment: fragment.path)
+
+
+def scan(
+    fragment: ParquetFileFragment, dataset: Dataset, *, split: str | None, columns: Sequence[str], rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Return the batches of a file, or of some of its row groups, of at most ``rows`` rows each."""
+    from pyarrow.dataset import ParquetFragmentScanOptions, field
 
     keep = None if split is None else field("split") == split
-    fragments: list[Fragment] = sorted(dataset.get_fragments(), key=lambda fragment: fragment.path)
+    return fragment.to_batches(  # type: ignore[no-any-return]
+        schema=dataset.schema,
+        columns=list(columns),
+        filter=keep,
+        batch_size=rows,
+        # Arrow reads 16 batches ahead unless told, and buffers whole files
+        batch_readahead=1,
+        fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
+    )
+
+
+@contextmanager
+def read_errors(version: TableVersion) -> Iterator[None]:
+    """Say it where a data file of ``version`` is gone: another program has compacted and vacuumed the table."""
     with storage_errors(version.path):
-        for fragment in fragments:
-            yield from fragment.to_batches(schema=dataset.schema, columns=columns, filter=keep, **_bounds(rows))
-
-
-def _bounds(rows: int) -> dict[str, Any]:
-    # Arrow reads 16 batches ahead unless told, and buffers whole files
-    from pyarrow.dataset import ParquetFragmentScanOptions
-
-    options = ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
-    return {"batch_size": rows, "batch_readahead": 1, "fragment_scan_options": options}
+        try:
+            yield
+        except FileNotFoundError:
+            latest = open_table(version.path).version()
+            raise TableVersionNotFound(
+                f"{str(version)!r} can no longer be read: its data files were removed by another program, by a "
+                f"vacuum. The latest version of {shown(version.path)} is {latest}; read that one."
+            ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 DATA_FILE = re.compile(r"\d{20}-[0-9a-f]{32}-\d{5}\.parquet")
+STAGED = "_staged"
 FULL = ("no space left", "os error 28", "disk quota exceeded", "os error 122")
 # delta-rs would retry a dead endpoint for three minutes
 REMOTE_OPTIONS = {"max_retries": "3", "retry_timeout": "20s", "connect_timeout": "5s"}
@@ -75,6 +77,21 @@ def filesystem(location: str) -> FileSystem:
 
     with storage_errors(location):
         return PyFileSystem(DeltaStorageHandler(location, storage_options(location)))
+
+
+def copy_file(location: str, source: str, target: str) -> None:
+    """Give the file ``source`` of the table at ``location`` a second name, which outlives the first."""
+    if is_remote(location):
+        # its public method passes on an argument that does not exist (delta-rs 1.6)
+        filesystem(location).handler._handler.copy_file(source, target)
+        return
+    first, second = Path(location, source), Path(location, target)
+    try:
+        os.link(first, second)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        shutil.copyfile(first, second)
 
 
 def shown(location: str) -> str:

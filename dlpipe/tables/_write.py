@@ -6,69 +6,22 @@ writes from a stream comes back in another order, and training could not be repe
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import random
-import time
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import DlpipeError, SchemaMismatch, StorageUnavailable
 from dlpipe.settings import check_name
 from dlpipe.tables._batches import rebatch
+from dlpipe.tables._commit import DataFiles, Mode, delta_schema, same_content, write_and_commit
 from dlpipe.tables._digest import ContentDigest
-from dlpipe.tables._storage import (
-    DATA_FILE,
-    filesystem,
-    is_full,
-    is_remote,
-    locate,
-    shown,
-    storage_errors,
-    storage_options,
-)
-from dlpipe.tables._versions import (
-    TableVersion,
-    columns_of,
-    commit_info,
-    find_commit,
-    transaction_id,
-    try_open,
-    version_of,
-)
+from dlpipe.tables._storage import filesystem, locate
+from dlpipe.tables._versions import TableVersion, find_commit
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import CommitProperties, DeltaTable
-    from deltalake.transaction import AddAction
-
-Mode = Literal["append", "overwrite"]
 
 ROW_GROUP_ROWS = 8192
 FILE_BYTES = 128 * 2**20
-COMMIT_ATTEMPTS = 30
-# a version that a model is pinned to must stay readable: nothing expires by itself
-TABLE_CONFIGURATION: dict[str, str | None] = {
-    "delta.enableExpiredLogCleanup": "false",
-    "delta.logRetentionDuration": "interval 36500 days",
-    "delta.deletedFileRetentionDuration": "interval 36500 days",
-}
-
-
-@dataclass(frozen=True)
-class _Files:
-    """Data files that are written but not committed yet."""
-
-    prefix: str
-    names: tuple[str, ...]
-    sizes: tuple[int, ...]
-    counts: tuple[int, ...]
-    schema: pa.Schema
-    digest: str
 
 
 def write_table(
@@ -110,16 +63,16 @@ def write_table(
     check_name(mode, ["append", "overwrite"], what="mode", where="write_table")
     location = locate(path)
     done = find_commit(location, key) if key else None
-    return done or _write_files_and_commit(location, rows, mode=mode, key=key, metadata={})[0]
+    return done or _write_rows(location, rows, mode=mode, key=key)[0]
 
 
 def put_table(path: str | Path, rows: pa.Table, *, metadata: Mapping[str, str]) -> tuple[TableVersion, bool]:
     """Make ``rows`` the content of the table; return its version, and whether it is a new one."""
     location = locate(path)
-    same = _same_content(location, table_digest(rows))
+    same = same_content(location, table_digest(rows))
     if same:
         return same, False
-    return _write_files_and_commit(location, rows, mode="overwrite", key=None, metadata=metadata, once=True)
+    return _write_rows(location, rows, mode="overwrite", metadata=metadata, once=True)
 
 
 def table_digest(rows: pa.Table) -> str:
@@ -131,60 +84,16 @@ def table_digest(rows: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def delta_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the Arrow schema with which rows of ``schema`` come back from a Delta table."""
-    import pyarrow as pa
-    from deltalake import Schema
-
-    return pa.schema(Schema.from_arrow(schema.remove_metadata()).to_arrow())
-
-
-def check_target(path: str | Path) -> None:
-    """Raise ``SchemaMismatch`` where a table cannot be made at ``path`` because something else is there."""
-    location = locate(path)
-    folder = Path(location)
-    if is_remote(location) or not folder.exists() or try_open(location):
-        return
-    # a writer that was killed before its first commit leaves only these behind
-    known = folder.is_dir() and all(
-        x.name == "_delta_log" or DATA_FILE.fullmatch(x.name) for x in folder.iterdir()
-    )
-    if not known:
-        raise SchemaMismatch(
-            f"{shown(location)} exists and is not a Delta table, so nothing is written there. "
-            "Pass another table name, or move it away."
-        )
-
-
-def _write_files_and_commit(
-    location: str,
-    rows: pa.Table | pa.RecordBatchReader,
-    *,
-    mode: Mode,
-    key: Mapping[str, str] | None,
-    metadata: Mapping[str, str],
-    once: bool = False,
-) -> tuple[TableVersion, bool]:
+def _write_rows(location: str, rows: pa.Table | pa.RecordBatchReader, **commit: Any) -> tuple[TableVersion, bool]:
     import pyarrow as pa
 
-    table = try_open(location)
-    if table is None:
-        check_target(location)
     reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
-    _check_schema(table, location, delta_schema(reader.schema), mode=mode)
-    prefix = f"{0 if table is None else table.version() + 1:020}-{uuid.uuid4().hex}"
-    new = False
-    try:
-        with storage_errors(location):
-            files = _write_files(location, reader, prefix)
-            version, new = _commit(location, files, mode=mode, key=key, metadata=metadata, once=once)
-        return version, new
-    finally:
-        if not new:
-            _remove_uncommitted(location, prefix)
+    return write_and_commit(
+        location, reader.schema, lambda prefix: _write_files(location, reader, prefix), **commit
+    )
 
 
-def _write_files(location: str, reader: pa.RecordBatchReader, prefix: str) -> _Files:
+def _write_files(location: str, reader: pa.RecordBatchReader, prefix: str) -> DataFiles:
     """Write the batches of ``reader``, in their order, to one or more Parquet files."""
     import pyarrow.parquet as pq
 
@@ -207,162 +116,4 @@ def _write_files(location: str, reader: pa.RecordBatchReader, prefix: str) -> _F
                     counts[-1] += batch.num_rows
                     batch = next(batches, None)
             sizes.append(sink.tell())
-    return _Files(prefix, tuple(names), tuple(sizes), tuple(counts), schema, digest.hexdigest())
-
-
-def _commit(
-    location: str,
-    files: _Files,
-    *,
-    mode: Mode,
-    key: Mapping[str, str] | None,
-    metadata: Mapping[str, str],
-    once: bool,
-) -> tuple[TableVersion, bool]:
-    """Commit on top of the latest version, again and again while others commit in between."""
-    for attempt in range(COMMIT_ATTEMPTS):
-        table = try_open(location)
-        done = find_commit(location, key) if key else None
-        done = done or (_same_content(location, files.digest) if once else None)
-        if done:
-            return done, False
-        _check_schema(table, location, files.schema, mode=mode)
-        before = None if table is None else version_of(table, location)
-        version = _next_version(before, location, files, mode=mode)
-        carried = _commit_metadata(version, files, key=key, metadata=metadata)
-        if _try_commit(table, location, files, mode=mode, key=key, version=version.version, carried=carried):
-            made = commit_info(location, version.version).get("timestamp", 0)
-            return replace(version, timestamp=int(made)), True
-        time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
-    raise StorageUnavailable(
-        f"Others wrote to {shown(location)} at each of {COMMIT_ATTEMPTS} attempts; nothing was committed. "
-        "Try again."
-    )
-
-
-def _next_version(before: TableVersion | None, location: str, files: _Files, *, mode: Mode) -> TableVersion:
-    number, rows, digest = 0 if before is None else before.version + 1, sum(files.counts), files.digest
-    if before is not None and mode == "append":
-        rows += before.rows
-        digest = hashlib.sha256(f"{before.digest} {files.digest}".encode()).hexdigest()[:32]
-    return TableVersion(location, number, rows, digest, timestamp=0, columns=columns_of(files.schema))
-
-
-def _commit_metadata(
-    version: TableVersion, files: _Files, *, key: Mapping[str, str] | None, metadata: Mapping[str, str]
-) -> dict[str, str]:
-    carried = {"dlpipe.rows": str(version.rows), "dlpipe.digest": version.digest, "dlpipe.commit": files.prefix}
-    if key:
-        carried["dlpipe.key"] = json.dumps(dict(key), sort_keys=True)
-    return {**carried, **{f"dlpipe.{name}": value for name, value in metadata.items()}}
-
-
-def _try_commit(
-    table: DeltaTable | None,
-    location: str,
-    files: _Files,
-    *,
-    mode: Mode,
-    key: Mapping[str, str] | None,
-    version: int,
-    carried: dict[str, str],
-) -> bool:
-    """Commit, and return False when another writer was first."""
-    from deltalake import CommitProperties, Transaction
-    from deltalake.exceptions import CommitFailedError, DeltaError
-
-    # no retries inside delta-rs: it would put an append on top of a version that was not looked at
-    properties = CommitProperties(
-        custom_metadata=carried,
-        max_commit_retries=0,
-        app_transactions=[Transaction(transaction_id(key), version)] if key else None,
-    )
-    try:
-        _commit_actions(table, location, files, mode=mode, properties=properties)
-    except (DeltaError, OSError) as error:
-        # what follows a commit (a checkpoint) can fail after the commit itself succeeded
-        if commit_info(location, version).get("dlpipe.commit") == files.prefix:
-            return True
-        lost = isinstance(error, CommitFailedError) or "already exists" in str(error)
-        if not lost or is_full(error):
-            raise
-        return False
-    return True
-
-
-def _commit_actions(
-    table: DeltaTable | None, location: str, files: _Files, *, mode: Mode, properties: CommitProperties
-) -> None:
-    from deltalake import Schema
-    from deltalake.transaction import create_table_with_add_actions
-
-    schema = Schema.from_arrow(files.schema)
-    actions: list[Any] = _add_actions(files)
-    if table is not None:
-        table.create_write_transaction(actions, mode, schema, commit_properties=properties)
-        return
-    create_table_with_add_actions(
-        location,
-        schema,
-        actions,
-        mode="error",
-        configuration=TABLE_CONFIGURATION,
-        storage_options=storage_options(location),
-        commit_properties=properties,
-    )
-
-
-def _add_actions(files: _Files) -> list[AddAction]:
-    from deltalake.transaction import AddAction
-
-    now = int(time.time() * 1000)
-    written = zip(files.names, files.sizes, files.counts, strict=True)
-    return [
-        AddAction(name, size, {}, now, data_change=True, stats=json.dumps({"numRecords": count}))
-        for name, size, count in written
-    ]
-
-
-def _same_content(location: str, digest: str) -> TableVersion | None:
-    table = try_open(location)
-    latest = None if table is None else version_of(table, location)
-    return latest if latest is not None and latest.digest == digest else None
-
-
-def _check_schema(table: DeltaTable | None, location: str, schema: pa.Schema, *, mode: Mode) -> None:
-    import pyarrow as pa
-
-    if table is None:
-        return
-    if table.metadata().partition_columns:
-        raise SchemaMismatch(
-            f"{shown(location)} is partitioned, by another program; dlpipe writes unpartitioned tables only. "
-            "Pass another table."
-        )
-    has = {field.name: field.type for field in pa.schema(table.schema().to_arrow())}
-    given = {field.name: field.type for field in schema}
-    if mode == "append" and list(has.items()) != list(given.items()):
-        raise SchemaMismatch(
-            f"{shown(location)} has the columns {_columns(has)}; the rows have {_columns(given)}. "
-            "Give the same columns in the same order, or write to another table."
-        )
-
-
-def _columns(types: Mapping[str, pa.DataType]) -> str:
-    return ", ".join(f"{name} ({kind})" for name, kind in types.items())
-
-
-def _remove_uncommitted(location: str, prefix: str) -> None:
-    """Remove the data files of a write that made no version."""
-    from pyarrow.fs import FileSelector
-
-    with contextlib.suppress(OSError, DlpipeError):
-        table = try_open(location)
-        versions = range(int(prefix[:20]), 0 if table is None else table.version() + 1)
-        # Ctrl-C can arrive after the commit and before it was noted
-        if any(commit_info(location, version).get("dlpipe.commit") == prefix for version in versions):
-            return
-        storage = filesystem(location)
-        for file in storage.get_file_info(FileSelector(".")):
-            if file.base_name.startswith(prefix):
-                storage.delete_file(file.base_name)
+    return DataFiles(prefix, tuple(names), tuple(sizes), tuple(counts), schema, digest.hexdigest())

@@ -1,0 +1,290 @@
+"""Commit data files to a table, in one atomic step, on top of whatever others committed before."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dlpipe.errors import DlpipeError, SchemaMismatch, StorageUnavailable
+from dlpipe.tables._storage import (
+    DATA_FILE,
+    STAGED,
+    filesystem,
+    is_full,
+    is_remote,
+    locate,
+    shown,
+    storage_errors,
+    storage_options,
+)
+from dlpipe.tables._versions import (
+    TableVersion,
+    columns_of,
+    commit_info,
+    find_commit,
+    transaction_id,
+    try_open,
+    version_of,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import CommitProperties, DeltaTable
+    from deltalake.transaction import AddAction
+
+Mode = Literal["append", "overwrite"]
+
+COMMIT_ATTEMPTS = 30
+# a version that a model is pinned to must stay readable: nothing expires by itself
+TABLE_CONFIGURATION: dict[str, str | None] = {
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+}
+
+
+@dataclass(frozen=True)
+class DataFiles:
+    """Data files that are written but not committed yet."""
+
+    prefix: str
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    counts: tuple[int, ...]
+    schema: pa.Schema
+    digest: str
+
+
+def write_and_commit(
+    location: str,
+    schema: pa.Schema,
+    write: Callable[[str], DataFiles],
+    *,
+    mode: Mode = "append",
+    key: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    once: bool = False,
+    mark: str = "",
+) -> tuple[TableVersion, bool]:
+    """Commit the files that ``write`` makes under a prefix; return the version, and whether it is a new one.
+
+    Nothing is left of them where there is no new version. ``mark``, a few hex digits, becomes part of their names.
+    """
+    table = check_rows(location, schema, mode=mode)
+    prefix = f"{0 if table is None else table.version() + 1:020}-{mark}{uuid.uuid4().hex[len(mark) :]}"
+    new = False
+    try:
+        with storage_errors(location):
+            files = write(prefix)
+            version, new = _commit(location, files, mode=mode, key=key, metadata=metadata or {}, once=once)
+        return version, new
+    finally:
+        if not new:
+            _remove_uncommitted(location, prefix)
+
+
+def check_rows(location: str, schema: pa.Schema, *, mode: Mode) -> DeltaTable | None:
+    """Return the opened table that rows of ``schema`` can be written to, or None where there is none yet.
+
+    Raises
+    ------
+    SchemaMismatch
+        When it has other columns, or something else than a table is there.
+    """
+    table = try_open(location)
+    if table is None:
+        check_target(location)
+    _check_schema(table, location, delta_schema(schema), mode=mode)
+    return table
+
+
+def delta_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the Arrow schema with which rows of ``schema`` come back from a Delta table."""
+    import pyarrow as pa
+    from deltalake import Schema
+
+    return pa.schema(Schema.from_arrow(schema.remove_metadata()).to_arrow())
+
+
+def check_target(path: str | Path) -> None:
+    """Raise ``SchemaMismatch`` where a table cannot be made at ``path`` because something else is there."""
+    location = locate(path)
+    folder = Path(location)
+    if is_remote(location) or not folder.exists() or try_open(location):
+        return
+    # a writer that was killed before its first commit leaves only these behind
+    known = folder.is_dir() and all(
+        x.name in ("_delta_log", STAGED) or DATA_FILE.fullmatch(x.name) for x in folder.iterdir()
+    )
+    if not known:
+        raise SchemaMismatch(
+            f"{shown(location)} exists and is not a Delta table, so nothing is written there. "
+            "Pass another table name, or move it away."
+        )
+
+
+def same_content(location: str, digest: str) -> TableVersion | None:
+    """Return the latest version of the table if that is its digest."""
+    table = try_open(location)
+    latest = None if table is None else version_of(table, location)
+    return latest if latest is not None and latest.digest == digest else None
+
+
+def _commit(
+    location: str,
+    files: DataFiles,
+    *,
+    mode: Mode,
+    key: Mapping[str, str] | None,
+    metadata: Mapping[str, str],
+    once: bool,
+) -> tuple[TableVersion, bool]:
+    """Commit on top of the latest version, again and again while others commit in between."""
+    for attempt in range(COMMIT_ATTEMPTS):
+        table = try_open(location)
+        done = find_commit(location, key) if key else None
+        done = done or (same_content(location, files.digest) if once else None)
+        if done:
+            return done, False
+        _check_schema(table, location, files.schema, mode=mode)
+        before = None if table is None else version_of(table, location)
+        version = _next_version(before, location, files, mode=mode)
+        carried = _commit_metadata(version, files, key=key, metadata=metadata)
+        if _try_commit(table, location, files, mode=mode, key=key, version=version.version, carried=carried):
+            made = commit_info(location, version.version).get("timestamp", 0)
+            return replace(version, timestamp=int(made)), True
+        time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
+    raise StorageUnavailable(
+        f"Others wrote to {shown(location)} at each of {COMMIT_ATTEMPTS} attempts; nothing was committed. "
+        "Try again."
+    )
+
+
+def _next_version(before: TableVersion | None, location: str, files: DataFiles, *, mode: Mode) -> TableVersion:
+    number, rows, digest = 0 if before is None else before.version + 1, sum(files.counts), files.digest
+    if before is not None and mode == "append":
+        rows += before.rows
+        digest = hashlib.sha256(f"{before.digest} {files.digest}".encode()).hexdigest()[:32]
+    return TableVersion(location, number, rows, digest, timestamp=0, columns=columns_of(files.schema))
+
+
+def _commit_metadata(
+    version: TableVersion, files: DataFiles, *, key: Mapping[str, str] | None, metadata: Mapping[str, str]
+) -> dict[str, str]:
+    carried = {"dlpipe.rows": str(version.rows), "dlpipe.digest": version.digest, "dlpipe.commit": files.prefix}
+    if key:
+        carried["dlpipe.key"] = json.dumps(dict(key), sort_keys=True)
+    return {**carried, **{f"dlpipe.{name}": value for name, value in metadata.items()}}
+
+
+def _try_commit(
+    table: DeltaTable | None,
+    location: str,
+    files: DataFiles,
+    *,
+    mode: Mode,
+    key: Mapping[str, str] | None,
+    version: int,
+    carried: dict[str, str],
+) -> bool:
+    """Commit, and return False when another writer was first."""
+    from deltalake import CommitProperties, Transaction
+    from deltalake.exceptions import CommitFailedError, DeltaError
+
+    # no retries inside delta-rs: it would put an append on top of a version that was not looked at
+    properties = CommitProperties(
+        custom_metadata=carried,
+        max_commit_retries=0,
+        app_transactions=[Transaction(transaction_id(key), version)] if key else None,
+    )
+    try:
+        _commit_actions(table, location, files, mode=mode, properties=properties)
+    except (DeltaError, OSError) as error:
+        # what follows a commit (a checkpoint) can fail after the commit itself succeeded
+        if commit_info(location, version).get("dlpipe.commit") == files.prefix:
+            return True
+        lost = isinstance(error, CommitFailedError) or "already exists" in str(error)
+        if not lost or is_full(error):
+            raise
+        return False
+    return True
+
+
+def _commit_actions(
+    table: DeltaTable | None, location: str, files: DataFiles, *, mode: Mode, properties: CommitProperties
+) -> None:
+    from deltalake import Schema
+    from deltalake.transaction import create_table_with_add_actions
+
+    schema = Schema.from_arrow(files.schema)
+    actions: list[Any] = _add_actions(files)
+    if table is not None:
+        table.create_write_transaction(actions, mode, schema, commit_properties=properties)
+        return
+    create_table_with_add_actions(
+        location,
+        schema,
+        actions,
+        mode="error",
+        configuration=TABLE_CONFIGURATION,
+        storage_options=storage_options(location),
+        commit_properties=properties,
+    )
+
+
+def _add_actions(files: DataFiles) -> list[AddAction]:
+    from deltalake.transaction import AddAction
+
+    now = int(time.time() * 1000)
+    written = zip(files.names, files.sizes, files.counts, strict=True)
+    return [
+        AddAction(name, size, {}, now, data_change=True, stats=json.dumps({"numRecords": count}))
+        for name, size, count in written
+    ]
+
+
+def _check_schema(table: DeltaTable | None, location: str, schema: pa.Schema, *, mode: Mode) -> None:
+    import pyarrow as pa
+
+    if table is None:
+        return
+    if table.metadata().partition_columns:
+        raise SchemaMismatch(
+            f"{shown(location)} is partitioned, by another program; dlpipe writes unpartitioned tables only. "
+            "Pass another table."
+        )
+    has = {field.name: field.type for field in pa.schema(table.schema().to_arrow())}
+    given = {field.name: field.type for field in schema}
+    if mode == "append" and list(has.items()) != list(given.items()):
+        raise SchemaMismatch(
+            f"{shown(location)} has the columns {_columns(has)}; the rows have {_columns(given)}. "
+            "Give the same columns in the same order, or write to another table."
+        )
+
+
+def _columns(types: Mapping[str, pa.DataType]) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in types.items())
+
+
+def _remove_uncommitted(location: str, prefix: str) -> None:
+    """Remove the data files of a write that made no version."""
+    from pyarrow.fs import FileSelector
+
+    with contextlib.suppress(OSError, DlpipeError):
+        table = try_open(location)
+        versions = range(int(prefix[:20]), 0 if table is None else table.version() + 1)
+        # Ctrl-C can arrive after the commit and before it was noted
+        if any(commit_info(location, version).get("dlpipe.commit") == prefix for version in versions):
+            return
+        storage = filesystem(location)
+        for file in storage.get_file_info(FileSelector(".")):
+            if file.base_name.startswith(prefix):
+                storage.delete_file(file.base_name)

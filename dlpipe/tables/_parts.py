@@ -1,0 +1,140 @@
+"""Parts of a table version: bounded pieces of work that can be read on their own, in any order, by any process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from dlpipe.errors import SettingError, TableVersionNotFound
+from dlpipe.tables._read import checked_columns, files_in_order, open_dataset, read_errors, scan
+from dlpipe.tables._versions import TableVersion
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.dataset import Dataset
+
+PART_ROWS = 65_536
+PART_BYTES = 32 * 2**20  # long texts: a part is held in memory
+
+
+@dataclass(frozen=True)
+class RowGroups:
+    """A run of row groups of one data file."""
+
+    file: str
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class TablePart:
+    """A run of rows of a table version, in the order of ``read_table``."""
+
+    version: TableVersion
+    number: int
+    rows: int
+    """Of all splits."""
+    groups: tuple[RowGroups, ...]
+    cut: str
+    """The same for all parts that were cut together, and for no others."""
+
+    def __str__(self) -> str:
+        return f"{self.version} part {self.number}"
+
+
+@dataclass(frozen=True)
+class _Group:
+    file: str
+    number: int
+    rows: int
+    bytes: int
+
+
+def table_parts(version: TableVersion, *, rows: int = PART_ROWS) -> tuple[TablePart, ...]:
+    """Return the parts of a table version: always the same ones for the same ``rows``, and at least one.
+
+    Parameters
+    ----------
+    rows : int
+        The most rows of a part. Row groups are not cut: those of tables that dlpipe wrote have 8,192 rows, and a
+        larger one of another program is a part of its own. Long texts make smaller parts.
+
+    Raises
+    ------
+    TableVersionNotFound
+        When another program has removed its data files.
+
+    Examples
+    --------
+    >>> import pyarrow as pa, tempfile
+    >>> from dlpipe.tables import write_table
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     version = write_table(f"{folder}/numbers", pa.table({"n": list(range(20_000))}))
+    ...     parts = table_parts(version, rows=10_000)
+    ...     [part.rows for part in parts], read_part(parts[2], columns=["n"])["n"].to_pylist()[:3]
+    ([8192, 8192, 3616], [16384, 16385, 16386])
+    """
+    if rows < 1:
+        raise SettingError(f"A part of {rows} rows was asked for. Pass 1 or more.")
+    with read_errors(version):
+        runs = list(_runs(_groups(open_dataset(version)), rows))
+    counts = [sum(group.rows for group in run) for run in runs]
+    cut = hashlib.sha256(f"{version.digest} {counts}".encode()).hexdigest()[:8]
+    return tuple(
+        TablePart(version, number, count, tuple(_row_groups(run)), cut)
+        for number, (run, count) in enumerate(zip(runs, counts, strict=True))
+    )
+
+
+def read_part(part: TablePart, *, columns: Sequence[str] | None = None, split: str | None = None) -> pa.Table:
+    """Return the rows of ``part``, or those of one split, in the order of ``read_table``.
+
+    Raises
+    ------
+    TableVersionNotFound
+        When another program has removed its data files, or made the table anew.
+    """
+    import pyarrow as pa
+
+    dataset = open_dataset(part.version)
+    names = checked_columns(dataset, part.version, split, columns)
+    schema = pa.schema([dataset.schema.field(name) for name in names])
+    files = {fragment.path: fragment for fragment in dataset.get_fragments()}
+    batches: list[pa.RecordBatch] = []
+    with read_errors(part.version):
+        for groups in part.groups:
+            if groups.file not in files:
+                raise TableVersionNotFound(
+                    f"{str(part.version)!r} was made anew by another program after it had been cut into parts. "
+                    "Begin again with the version that is there now."
+                )
+            piece = files[groups.file].subset(row_group_ids=list(range(groups.first, groups.stop)))
+            batches.extend(scan(piece, dataset, split=split, columns=names, rows=part.rows))
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def _groups(dataset: Dataset) -> Iterator[_Group]:
+    for fragment in files_in_order(dataset):
+        for group in fragment.row_groups:
+            yield _Group(fragment.path, group.id, group.num_rows, group.total_byte_size)
+
+
+def _runs(groups: Iterator[_Group], rows: int) -> Iterator[list[_Group]]:
+    """Yield runs of row groups within the bounds, where one alone is not over them already."""
+    run: list[_Group] = []
+    for group in groups:
+        held = [*run, group]
+        if run and (sum(one.rows for one in held) > rows or sum(one.bytes for one in held) > PART_BYTES):
+            yield run
+            held = [group]
+        run = held
+    yield run
+
+
+def _row_groups(run: list[_Group]) -> Iterator[RowGroups]:
+    for file, groups in groupby(run, key=lambda group: group.file):
+        numbers = [group.number for group in groups]
+        yield RowGroups(file, numbers[0], numbers[-1] + 1)

@@ -1,0 +1,277 @@
+"""Rows that come part by part, from one process or many, and are committed together.
+
+A part waits as a Parquet file in the folder ``_staged`` of its table, where neither readers of Delta tables nor
+their vacuum look. The commit gives each of these files a second name among the data files, and so leaves them
+whole for whoever commits the same key at the same time; the first names go when the commit is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from dlpipe.errors import DlpipeError, PartsMissing, SchemaMismatch
+from dlpipe.tables._batches import rebatch
+from dlpipe.tables._commit import DataFiles, check_rows, delta_schema, write_and_commit
+from dlpipe.tables._digest import ContentDigest
+from dlpipe.tables._storage import (
+    DATA_FILE,
+    STAGED,
+    copy_file,
+    filesystem,
+    is_remote,
+    locate,
+    shown,
+    storage_errors,
+)
+from dlpipe.tables._versions import TableVersion, commit_info, find_commit, transaction_id
+from dlpipe.tables._write import ROW_GROUP_ROWS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.fs import FileInfo, FileSystem
+    from pyarrow.parquet import FileMetaData
+
+DIGEST = b"dlpipe.digest"
+ABANDONED_AFTER = 7 * 24 * 3600.0
+
+
+class _Adopted(NamedTuple):
+    """A staged file under its second name."""
+
+    name: str
+    size: int
+    rows: int
+    digest: str
+
+
+def stage_part(
+    target: str | Path,
+    rows: pa.Table | pa.RecordBatchReader,
+    *,
+    key: Mapping[str, str],
+    part: int,
+    cut: str = "",
+) -> None:
+    """Keep ``rows`` beside the table ``target`` until ``commit_parts``; readers of the table do not see them.
+
+    A part appears whole or not at all, and again is harmless. It is held in memory while it is written.
+
+    Parameters
+    ----------
+    key : mapping of str to str
+        What the commit will carry.
+    part : int
+        Its place in the commit, from 0.
+    cut : str
+        Parts that were cut in different ways do not mix; see ``TablePart.cut``.
+
+    Raises
+    ------
+    SchemaMismatch
+        When the table has other columns; nothing is staged.
+    """
+    import pyarrow as pa
+
+    location = locate(target)
+    check_rows(location, rows.schema, mode="append")
+    # to the end before the file is opened: an upload to S3 that is broken off by an error is there all the same
+    whole = rows if isinstance(rows, pa.Table) else rows.read_all()
+    try:
+        with storage_errors(location):
+            _put(location, f"{STAGED}/{_stem(key, cut)}{part:05}.parquet", whole)
+    except DlpipeError:
+        # who commits the key removes what is still being staged for it
+        if find_commit(location, key) is None:
+            raise
+
+
+def staged_parts(target: str | Path, *, key: Mapping[str, str], cut: str = "") -> frozenset[int]:
+    """Return the numbers of the parts that are staged for a commit with ``key``."""
+    return frozenset(_staged(locate(target), key, cut))
+
+
+def commit_parts(target: str | Path, *, key: Mapping[str, str], parts: int, cut: str = "") -> TableVersion:
+    """Append the staged parts 0 to ``parts`` - 1, in this order, in one commit, and return its version.
+
+    Where a commit of the table carries ``key`` already, that version comes back. Nothing staged is left for the
+    key either way, and nothing that was staged in this table more than a week ago.
+
+    Raises
+    ------
+    PartsMissing
+        When one is not staged; nothing is committed.
+
+    Examples
+    --------
+    >>> import pyarrow as pa, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for part in (1, 0):
+    ...         stage_part(f"{folder}/sums", pa.table({"part": [part]}), key={"sum": "a"}, part=part)
+    ...     str(commit_parts(f"{folder}/sums", key={"sum": "a"}, parts=2))
+    'sums@v0'
+    """
+    location = locate(target)
+    done = find_commit(location, key) or _commit_staged(location, key, parts, cut)
+    _discard(location, key, done)
+    return done
+
+
+def _commit_staged(location: str, key: Mapping[str, str], parts: int, cut: str) -> TableVersion:
+    try:
+        names = _names_of_all(location, key, parts, cut)
+        with storage_errors(location):
+            schema = delta_schema(_footer(location, names[0], names[0]).schema.to_arrow_schema())
+
+        def adopt(prefix: str) -> DataFiles:
+            return _adopt(location, names, schema, prefix)
+
+        return write_and_commit(location, schema, adopt, key=key, mark=_mark(key))[0]
+    except DlpipeError:
+        # another process may have committed them, and removed what was staged
+        done = find_commit(location, key)
+        if done is None:
+            raise
+        return done
+
+
+def _names_of_all(location: str, key: Mapping[str, str], parts: int, cut: str) -> list[str]:
+    there = _staged(location, key, cut)
+    missing = sorted(set(range(parts)) - set(there))
+    if missing or not parts:
+        few = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise PartsMissing(
+            f"{len(missing)} of {parts} parts for {shown(location)} are not staged: {few or 'none was named'}. "
+            "Stage them, then commit again."
+        )
+    return [there[number] for number in range(parts)]
+
+
+def _adopt(location: str, names: Sequence[str], schema: pa.Schema, prefix: str) -> DataFiles:
+    """Give staged files, without those that have no rows, names under which they can be committed."""
+    files: list[_Adopted] = []
+    for name in names:
+        file = _adopt_file(location, name, f"{prefix}-{len(files):05}.parquet", schema)
+        if file.rows:
+            files.append(file)
+        else:
+            filesystem(location).delete_file(file.name)
+    digest = hashlib.sha256("\n".join(file.digest for file in files).encode()).hexdigest()[:32]
+    names, sizes, counts = ([getattr(file, field) for file in files] for field in ("name", "size", "rows"))
+    return DataFiles(prefix, tuple(names), tuple(sizes), tuple(counts), schema, digest)
+
+
+def _adopt_file(location: str, staged: str, name: str, schema: pa.Schema) -> _Adopted:
+    copy_file(location, staged, name)
+    # read under the second name: the first may be staged again by another process
+    footer = _footer(location, name, staged)
+    if delta_schema(footer.schema.to_arrow_schema()) != schema:
+        raise SchemaMismatch(
+            f"The parts staged for {shown(location)} differ in their columns: one has {', '.join(schema.names)}, "
+            f"another {', '.join(footer.schema.names)}. Stage them anew, under another key."
+        )
+    size = filesystem(location).get_file_info(name).size
+    return _Adopted(name, size, footer.num_rows, footer.metadata[DIGEST].decode())
+
+
+def _footer(location: str, name: str, staged: str) -> FileMetaData:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    storage = filesystem(location)
+    try:
+        with storage.open_input_file(name) as file:
+            return pq.read_metadata(file)  # type: ignore[no-any-return]
+    except pa.ArrowInvalid:
+        storage.delete_file(staged)
+        raise PartsMissing(
+            f"A part staged for {shown(location)} was damaged ({staged}) and is removed. Stage it again, then "
+            "commit."
+        ) from None
+
+
+def _put(location: str, name: str, rows: pa.Table) -> None:
+    """Write a file that is there as a whole or not at all."""
+    storage = filesystem(location)
+    storage.create_dir(STAGED, recursive=True)
+    if is_remote(location):
+        _write_parquet(storage, name, rows)
+        return
+    begun = f"{name}.{uuid.uuid4().hex}.tmp"
+    try:
+        _write_parquet(storage, begun, rows)
+        storage.move(begun, name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            storage.delete_file(begun)
+        raise
+
+
+def _write_parquet(storage: FileSystem, name: str, rows: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    schema, digest = delta_schema(rows.schema), ContentDigest()
+    with storage.open_output_stream(name) as sink, pq.ParquetWriter(sink, schema, store_schema=False) as writer:
+        for batch in rebatch(rows.to_batches(), ROW_GROUP_ROWS):
+            digest.add(batch := batch.cast(schema))
+            writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
+        writer.add_key_value_metadata({DIGEST.decode(): digest.hexdigest()})
+
+
+def _staged(location: str, key: Mapping[str, str], cut: str) -> dict[int, str]:
+    """Return the file of each part that is staged."""
+    pattern = re.compile(re.escape(_stem(key, cut)) + r"(\d{5})\.parquet")
+    with storage_errors(location):
+        found = [(pattern.fullmatch(file.base_name), file.path) for file in _all_staged(location)]
+    return {int(match[1]): path for match, path in found if match}
+
+
+def _all_staged(location: str) -> list[FileInfo]:
+    from pyarrow.fs import FileSelector
+
+    if not is_remote(location) and not Path(location, STAGED).is_dir():
+        return []
+    return filesystem(location).get_file_info(FileSelector(STAGED, allow_not_found=True))  # type: ignore[no-any-return]
+
+
+def _stem(key: Mapping[str, str], cut: str = "") -> str:
+    """Return how the names of the parts of a commit begin."""
+    return f"{transaction_id(key).removeprefix('dlpipe:')}-{f'{cut}-' if cut else ''}"
+
+
+def _mark(key: Mapping[str, str]) -> str:
+    """Return what the names of the data files of a commit have in common, whoever makes it."""
+    return _stem(key)[:16]
+
+
+def _discard(location: str, key: Mapping[str, str], done: TableVersion) -> None:
+    """Remove what is staged for ``key``, what killed commits of it left, and what somebody staged long ago."""
+    with contextlib.suppress(OSError, DlpipeError):
+        for name in [*_left_staged(location, key), *_left_by_commits(location, key, done)]:
+            with contextlib.suppress(OSError):
+                filesystem(location).delete_file(name)
+
+
+def _left_staged(location: str, key: Mapping[str, str]) -> Iterator[str]:
+    for file in _all_staged(location):
+        # an object store does not say through Arrow when a file was made
+        old = file.mtime is not None and time.time() - file.mtime.timestamp() > ABANDONED_AFTER
+        if old or file.base_name.startswith(_stem(key)):
+            yield file.path
+
+
+def _left_by_commits(location: str, key: Mapping[str, str], done: TableVersion) -> Iterator[str]:
+    """Yield data files of other tries: who tries still will find the commit that is there."""
+    from pyarrow.fs import FileSelector
+
+    kept = commit_info(location, done.version).get("dlpipe.commit")
+    for file in filesystem(location).get_file_info(FileSelector(".")):
+        name = file.base_name
+        if kept and DATA_FILE.fullmatch(name) and name[21:].startswith(_mark(key)) and not name.startswith(kept):
+            yield name
