@@ -10,7 +10,7 @@ packing      a pipeline made of a registered classifier, registered
 with it.
 """
 
-from dlpipe.inference.loading import load_predictor, model_folder
+from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder
 from dlpipe.inference.packing import register_pipeline
 from dlpipe.inference.pipeline import Pipeline, PipelineSettings, load_pipeline
 from dlpipe.inference.pipeline_scoring import score_with_pipeline
@@ -22,6 +22,7 @@ __all__ = [
     "PipelineSettings",
     "PyfuncModel",
     "Scored",
+    "is_pipeline",
     "load_pipeline",
     "load_predictor",
     "model_folder",

@@ -37,6 +37,11 @@ def load_predictor(uri: str) -> Predictor:
         return open_predictor(folder)
 
 
+def is_pipeline(version: ModelVersion) -> bool:
+    """Return whether ``version`` is a pipeline around a classifier."""
+    return MADE_FROM in version.tags
+
+
 def model_folder(store: TrackingStore, version: ModelVersion, *, scratch: Path, loader: str = LOADER) -> Path:
     """Return the folder with the files of ``version``: where it is, or downloaded into ``scratch``.
 
