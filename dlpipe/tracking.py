@@ -1,10 +1,10 @@
 """Where MLflow is, and its safe first touch.
 
 ``MLFLOW_TRACKING_URI`` decides, as everywhere in MLflow; without it the store is ``mlflow.db`` in the working
-directory, with the artifacts in ``mlartifacts`` beside it. Three things go wrong with MLflow as it comes, and
-are put right here: a fresh SQLite database touched by several processes at once is destroyed, a server that is
-down blocks each call for minutes, and experiments in a database get their artifacts wherever the process that
-made them happened to stand.
+directory, with the artifacts in ``mlartifacts`` beside it, or where ``DLPIPE_ARTIFACTS`` says. Three things go
+wrong with MLflow as it comes, and are put right here: a fresh SQLite database touched by several processes at
+once is destroyed, a server that is down blocks each call for minutes, and experiments in a database get their
+artifacts wherever the process that made them happened to stand.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from dlpipe.errors import DlpipeError, StorageFull, TrackingUnavailable
+from dlpipe.buckets import check_bucket, is_s3, plain_words
+from dlpipe.errors import DlpipeError, StorageFull, StorageUnavailable, TrackingUnavailable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ARTIFACTS = "mlartifacts"
 ANSWER_SECONDS = 8.0
+S3_ENDPOINT = "MLFLOW_S3_ENDPOINT_URL"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """So that MLflow's pages open on training runs and not on language-model applications."""
 LOCK_SECONDS = 120.0
@@ -57,7 +59,7 @@ class TrackingStore:
     uri : str
         Tracking URI; a SQLite one is absolute, so that it holds in another working directory.
     artifact_location : str or None
-        The folder that experiments made here get; ``None`` leaves it to the server.
+        The folder or ``s3://`` address that experiments made here get; ``None`` leaves it to the server.
     registry_uri : str
         Where models are registered; the same as ``uri`` unless ``MLFLOW_REGISTRY_URI`` is set.
     """
@@ -133,7 +135,8 @@ def open_store(
     Parameters
     ----------
     environ : mapping, optional
-        Where ``MLFLOW_TRACKING_URI`` and ``MLFLOW_REGISTRY_URI`` are looked up; by default ``os.environ``.
+        Where ``MLFLOW_TRACKING_URI``, ``MLFLOW_REGISTRY_URI`` and ``DLPIPE_ARTIFACTS`` are looked up; by default
+        ``os.environ``.
     answer_seconds : float, optional
         How long a server has to answer.
 
@@ -142,19 +145,43 @@ def open_store(
     TrackingUnavailable
         When a server does not answer within 10 seconds, a database cannot be written, or the address is
         of a kind that MLflow no longer takes (a folder).
+    StorageUnavailable
+        When ``DLPIPE_ARTIFACTS`` is on S3 and its bucket cannot be used.
     """
     environ = os.environ if environ is None else environ
     quieten_mlflow()
     uri = environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    uri, location = ready_uri(uri, "MLFLOW_TRACKING_URI", answer_seconds)
+    root = artifact_root(environ)
+    uri, location = ready_uri(uri, "MLFLOW_TRACKING_URI", answer_seconds, root)
     registry_uri = uri
     if environ.get("MLFLOW_REGISTRY_URI"):
         registry_uri, _ = ready_uri(environ["MLFLOW_REGISTRY_URI"], "MLFLOW_REGISTRY_URI", answer_seconds)
     return TrackingStore(uri, location, registry_uri)
 
 
-def ready_uri(uri: str, variable: str, answer_seconds: float = ANSWER_SECONDS) -> tuple[str, str | None]:
-    """Return ``uri`` made absolute and the artifact folder that goes with it, after seeing that it works."""
+def artifact_root(environ: Mapping[str, str]) -> str | None:
+    """Return where ``DLPIPE_ARTIFACTS`` wants the artifacts of new experiments, after seeing that it works.
+
+    Examples
+    --------
+    >>> artifact_root({"DLPIPE_ARTIFACTS": "/srv/mlartifacts/"}), artifact_root({})
+    ('/srv/mlartifacts', None)
+    """
+    asked = environ.get("DLPIPE_ARTIFACTS", "").rstrip("/")
+    if not asked:
+        return None
+    if is_s3(asked):
+        check_bucket(asked, what="MLflow's artifacts (DLPIPE_ARTIFACTS)", endpoint=environ.get(S3_ENDPOINT))
+    return asked if "://" in asked else str(Path(asked).absolute())
+
+
+def ready_uri(
+    uri: str, variable: str, answer_seconds: float = ANSWER_SECONDS, root: str | None = None
+) -> tuple[str, str | None]:
+    """Return ``uri`` made absolute and the artifact folder that goes with it, after seeing that it works.
+
+    ``root`` is where artifacts go if the user said so.
+    """
     kind = urlsplit(uri).scheme.partition("+")[0]
     if kind in ("", "file"):
         raise TrackingUnavailable(
@@ -170,9 +197,9 @@ def ready_uri(uri: str, variable: str, answer_seconds: float = ANSWER_SECONDS) -
     if kind in ("postgresql", "mysql", "mssql"):
         check_connects(uri, answer_seconds)
     if kind != "sqlite":
-        return uri, None
+        return uri, root
     database = sqlite_path(uri)
-    location = str(database.parent / ARTIFACTS)
+    location = root or str(database.parent / ARTIFACTS)
     touch_database(database, location)
     return f"sqlite:///{database}", location
 
@@ -324,7 +351,7 @@ def database_store(store_uri: str, artifact_uri: str | None = None) -> object:
             return utils._get_sqlalchemy_store(store_uri, artifact_uri)
     database = sqlite_path(store_uri)
     if not database.exists() or database.stat().st_size == 0:
-        touch_database(database, str(database.parent / ARTIFACTS))
+        touch_database(database, artifact_root(os.environ) or str(database.parent / ARTIFACTS))
     return utils._get_sqlalchemy_store(store_uri, artifact_uri)
 
 
@@ -398,15 +425,34 @@ def held(lock: Path, *, asked: str) -> Iterator[None]:
 
 @contextmanager
 def tracking_errors(store: TrackingStore) -> Iterator[None]:
-    """Turn what MLflow raises inside into one clear line: ``TrackingUnavailable`` or ``StorageFull``."""
+    """Turn what MLflow raises inside into one clear line.
+
+    Raises
+    ------
+    TrackingUnavailable, StorageFull
+    StorageUnavailable
+        When it is S3 that refuses the artifacts.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except DlpipeError:
         raise
-    except (MlflowException, OSError) as error:
+    except Exception as error:
+        if words := plain_words(str(error)) if _is_of_s3(error) else "":
+            raise StorageUnavailable(f"The artifacts of MLflow at {shown(store.uri)}: {words}.") from error
+        if not isinstance(error, MlflowException | OSError):
+            raise
         raise clear_error(error, asked=f"MLflow at {shown(store.uri)}") from error
+
+
+def _is_of_s3(error: BaseException | None) -> bool:
+    """Whether S3's client raised ``error``, or what it came from: MLflow wraps some of them."""
+    if error is None:
+        return False
+    package = type(error).__module__.partition(".")[0]
+    return package in ("boto3", "botocore", "s3transfer") or _is_of_s3(error.__cause__ or error.__context__)
 
 
 @contextmanager

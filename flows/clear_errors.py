@@ -25,9 +25,11 @@ def one_line_error(step_name: str, flow: Any, inputs: Any = None, attributes: An
 
 
 class clear_errors(FlowMutator):
-    """Attach ``one_line_error`` to every step of a flow."""
+    """Attach ``one_line_error`` to every step of a flow, and have its datastore looked at before it begins."""
 
     def mutate(self, mutable_flow: Any) -> None:
-        """Add the decorator below those that the step has."""
-        for _, step in mutable_flow.steps:
+        """Add the decorators below those that the step has."""
+        for name, step in mutable_flow.steps:
             step.add_decorator(one_line_error)
+            if name == "start":
+                step.add_decorator("storage_check")

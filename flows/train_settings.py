@@ -81,14 +81,8 @@ def read_flow_settings(config: Mapping[str, Any], options: Mapping[str, Any]) ->
     for section in config:
         check_name(section, SECTIONS, what="section", where="the settings file")
 
-    def section(name: str) -> tuple[dict[str, Any], str]:
-        given = {option: options[option] for option in OPTIONS.get(name, []) if options.get(option) is not None}
-        where = " and ".join([f"[{name}]", *(f"--{option.replace('_', '-')}" for option in given)])
-        return {**config.get(name, {}), **given}, where
-
     def read(cls: Any, name: str) -> Any:
-        values, where = section(name)
-        return read_settings(cls, values, where=where)
+        return read_section(cls, name, config, {option: options.get(option) for option in OPTIONS.get(name, [])})
 
     training, registry = read(TrainingSettings, "training"), read(RegistrySettings, "registry")
     check_model_name(registry.model)
@@ -101,3 +95,23 @@ def read_flow_settings(config: Mapping[str, Any], options: Mapping[str, Any]) ->
         explanation=read(ExplainSettings, "explanation"),
         registry=registry,
     )
+
+
+def read_explain_settings(config: Mapping[str, Any], options: Mapping[str, Any]) -> ExplainSettings:
+    """Return the settings of the explain flow: the section ``[explanation]``, and options.
+
+    Raises
+    ------
+    SettingError
+        When a section or a setting is misspelt, or a value is refused.
+    """
+    for section in config:
+        check_name(section, ["explanation"], what="section", where="the settings file")
+    return read_section(ExplainSettings, "explanation", config, options)
+
+
+def read_section(cls: Any, name: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """Return the section ``name`` of ``config`` with every option that is not ``None`` in place."""
+    given = {option: value for option, value in options.items() if value is not None}
+    where = " and ".join([f"[{name}]", *(f"--{option.replace('_', '-')}" for option in given)])
+    return read_settings(cls, {**config.get(name, {}), **given}, where=where)

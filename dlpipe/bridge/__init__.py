@@ -2,6 +2,7 @@
 
 records      what MLflow should hold, and how what it holds differs from that (knows neither Metaflow nor MLflow)
 metadata     Metaflow's metadata as its client's provider gives it
+datastore    whether Metaflow's datastore can be used
 runs         what it says of a run and its attempts
 contents     what an attempt left: artifacts, datasets, models, logs, cards
 reading      runs and contents as records
@@ -20,7 +21,8 @@ trials       Ray Tune's trials as runs under their task's
 
 from __future__ import annotations
 
+from dlpipe.bridge.datastore import check_datastore
 from dlpipe.bridge.mirroring import Behind, Synced, check, status, sync, watch
 from dlpipe.bridge.records import Difference
 
-__all__ = ["Behind", "Difference", "Synced", "check", "status", "sync", "watch"]
+__all__ = ["Behind", "Difference", "Synced", "check", "check_datastore", "status", "sync", "watch"]

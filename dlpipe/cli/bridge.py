@@ -33,11 +33,12 @@ def sync(pathspec: str, json_: bool) -> None:
       dlpipe bridge sync TrainFlow
       dlpipe bridge sync TrainFlow/1795494849196362
     """
-    from dlpipe.bridge import Synced, sync
+    from dlpipe.bridge import Synced, check_datastore, sync
 
     def say(done: Synced) -> None:
         click.echo(f"{done.run}: {done.records} records, {done.written} differences written", err=True)
 
+    check_datastore()
     rows = [vars(done) for done in sync(pathspec, on_run=say)]
     say_rows(rows, json_=json_, nothing="Metaflow has no runs here.")
 
@@ -53,8 +54,9 @@ def check(pathspec: str, json_: bool) -> None:
       dlpipe bridge check TrainFlow/1795494849196362
       dlpipe bridge check TrainFlow --json
     """
-    from dlpipe.bridge import check
+    from dlpipe.bridge import check, check_datastore
 
+    check_datastore()
     found = check(pathspec)
     if json_:
         say_rows([vars(difference) for difference in found], json_=True, nothing="")

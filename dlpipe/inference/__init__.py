@@ -3,18 +3,32 @@
 loading      the predictor of a registered model
 pyfunc       the classifier as MLflow's Python function
 scoring      a table version into a predictions table
+pipeline     clean-up, language, cache and classifier as one model
+packing      a pipeline made of a registered classifier, registered
+
+``cleaning``, ``languages`` and ``answers`` are what a pipeline consists of, ``pipeline_scoring`` scores a table
+with it.
 """
 
-from dlpipe.inference.loading import load_predictor, model_folder
+from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder
+from dlpipe.inference.packing import register_pipeline
+from dlpipe.inference.pipeline import Pipeline, PipelineSettings, load_pipeline
+from dlpipe.inference.pipeline_scoring import score_with_pipeline
 from dlpipe.inference.pyfunc import PyfuncModel, predictions, texts_of
 from dlpipe.inference.scoring import Scored, score
 
 __all__ = [
+    "Pipeline",
+    "PipelineSettings",
     "PyfuncModel",
     "Scored",
+    "is_pipeline",
+    "load_pipeline",
     "load_predictor",
     "model_folder",
     "predictions",
+    "register_pipeline",
     "score",
+    "score_with_pipeline",
     "texts_of",
 ]

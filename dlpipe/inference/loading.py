@@ -14,6 +14,11 @@ from dlpipe.tracking import TrackingStore, open_store, tracking_errors
 if TYPE_CHECKING:
     from dlpipe.task import Predictor
 
+PIPELINE_LOADER = "dlpipe.inference.pipeline"
+"""The module whose ``_load_pyfunc`` opens a pipeline."""
+MADE_FROM = "dlpipe.classifier"
+"""The tag of a pipeline's version that names the version of its classifier."""
+
 
 def load_predictor(uri: str) -> Predictor:
     """Return the predictor of the registered model that ``uri`` names, such as ``models:/reviews@champion``.
@@ -32,8 +37,19 @@ def load_predictor(uri: str) -> Predictor:
         return open_predictor(folder)
 
 
-def model_folder(store: TrackingStore, version: ModelVersion, *, scratch: Path) -> Path:
-    """Return the folder with the weights of ``version``: where it is, or downloaded into ``scratch``."""
+def is_pipeline(version: ModelVersion) -> bool:
+    """Return whether ``version`` is a pipeline around a classifier."""
+    return MADE_FROM in version.tags
+
+
+def model_folder(store: TrackingStore, version: ModelVersion, *, scratch: Path, loader: str = LOADER) -> Path:
+    """Return the folder with the files of ``version``: where it is, or downloaded into ``scratch``.
+
+    Raises
+    ------
+    ModelNotFound
+        When ``version`` is of another kind than ``loader`` opens.
+    """
     import mlflow.artifacts
     from mlflow.models import Model
 
@@ -43,6 +59,9 @@ def model_folder(store: TrackingStore, version: ModelVersion, *, scratch: Path) 
         target = None if urlsplit(place).scheme in ("", "file") else str(scratch)
         root = Path(mlflow.artifacts.download_artifacts(place, dst_path=target, tracking_uri=store.uri))
         flavor = Model.load(str(root)).flavors.get("python_function", {})
-    if flavor.get("loader_module") != LOADER:
-        raise ModelNotFound(f"{version.uri} is not a dlpipe model; its loader is {flavor.get('loader_module')!r}.")
+    if (found := flavor.get("loader_module")) != loader:
+        kind = "pipeline" if loader == PIPELINE_LOADER else "model"
+        made_from = version.tags.get(MADE_FROM)
+        hint = f" It is a pipeline; its classifier is {made_from}." if made_from else ""
+        raise ModelNotFound(f"{version.uri} is not a dlpipe {kind}; its loader is {found!r}.{hint}")
     return root / str(flavor["data"])

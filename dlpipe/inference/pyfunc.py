@@ -51,15 +51,20 @@ def texts_of(model_input: Any) -> list[str]:
     >>> texts_of("good"), texts_of(["good", "bad"])
     (['good'], ['good', 'bad'])
     """
+    return [str(text) for text in rows_of(model_input)]
+
+
+def rows_of(model_input: Any) -> list[object]:
+    """Return what stands where the texts should be, as it is."""
     if isinstance(model_input, str):
         return [model_input]
     if not hasattr(model_input, "columns"):
-        return [str(text) for text in model_input]
+        return list(model_input)
     named = [column for column in model_input.columns if column in ("text", 0)]
     if not named:
         there = ", ".join(map(repr, model_input.columns))
         raise SettingError(f"The texts must be the first column, named 'text'; got {there}. Pass data[['text']].")
-    return [str(text) for text in model_input[named[0]]]
+    return list(model_input[named[0]])
 
 
 def predictions(predictor: Predictor, texts: Sequence[str]) -> pd.DataFrame:

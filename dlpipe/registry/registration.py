@@ -74,6 +74,8 @@ class Packaging:
     ----------
     loader : str
         The module whose ``_load_pyfunc(path)`` opens them.
+    takes : str
+        The MLflow type of what goes in; ``any`` also lets pass what is no text.
     outputs : sequence of (name, MLflow type)
         The columns that ``predict`` returns; by default those of a classifier.
     params : mapping of name to default, optional
@@ -83,6 +85,7 @@ class Packaging:
     """
 
     loader: str = LOADER
+    takes: str = "string"
     outputs: Sequence[tuple[str, str]] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     packages: Sequence[str] = INFERENCE_PACKAGES
@@ -271,23 +274,27 @@ def write_pyfunc(
             loader_module=packaging.loader,
             data_path=model.save(Path(scratch) / "files"),
             mlflow_model=card,
-            signature=signature(packaging.outputs or classifier_outputs(model.labels), packaging.params),
+            signature=signature(
+                packaging.outputs or classifier_outputs(model.labels), packaging.params, takes=packaging.takes
+            ),
             input_example=pd.DataFrame({"text": list(example)}),
             pip_requirements=requirements(packaging.packages),
         )
 
 
-def signature(outputs: Sequence[tuple[str, str]], params: Mapping[str, Any] | None = None) -> ModelSignature:
+def signature(
+    outputs: Sequence[tuple[str, str]], params: Mapping[str, Any] | None = None, *, takes: str = "string"
+) -> ModelSignature:
     """Return the signature of a model with texts in and the columns ``outputs`` (name and MLflow type) out.
 
     The input column has no name, so that a list of texts and a Series pass as well as a DataFrame.
     """
     from mlflow.models import ModelSignature
     from mlflow.models.utils import _infer_param_schema
-    from mlflow.types.schema import ColSpec, Schema
+    from mlflow.types.schema import AnyType, ColSpec, Schema
 
     return ModelSignature(
-        Schema([ColSpec("string")]),
+        Schema([ColSpec(AnyType() if takes == "any" else takes)]),
         Schema([ColSpec(kind, name) for name, kind in outputs]),
         _infer_param_schema(dict(params)) if params else None,
     )

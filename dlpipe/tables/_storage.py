@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlpipe.buckets import plain_words
 from dlpipe.errors import DlpipeError, SettingError, StorageFull, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -118,11 +119,17 @@ def storage_errors(location: str) -> Iterator[None]:
                 "or set DLPIPE_TABLES to a folder on another device."
             ) from None
         if isinstance(error, OSError):
-            raise StorageUnavailable(
-                f"The storage of {shown(location)} does not answer as it should: {one_line(error)}. "
-                "Check the path, the permissions and, for s3, the AWS_* variables."
-            ) from None
+            raise StorageUnavailable(_said_by_storage(location, error)) from None
         raise
+
+
+def _said_by_storage(location: str, error: OSError) -> str:
+    if is_remote(location) and (said := plain_words(str(error))):
+        return f"{location} cannot be used for tables (DLPIPE_TABLES): {said}."
+    return (
+        f"The storage of {shown(location)} does not answer as it should: {one_line(error)}. "
+        "Check the path, the permissions and, for s3, the AWS_* variables."
+    )
 
 
 def one_line(error: BaseException) -> str:

@@ -1,3 +1,6 @@
-"""What dlpipe adds to Metaflow: the step decorator ``mlflow_bridge``."""
+"""What dlpipe adds to Metaflow: the step decorators ``mlflow_bridge`` and ``storage_check``."""
 
-STEP_DECORATORS_DESC = [("mlflow_bridge", ".mlflow_bridge.MlflowBridge")]
+STEP_DECORATORS_DESC = [
+    ("mlflow_bridge", ".mlflow_bridge.MlflowBridge"),
+    ("storage_check", ".storage_check.StorageCheck"),
+]

@@ -1,0 +1,88 @@
+"""S3: whether a bucket is there and may be used, said within seconds, and errors of S3 in plain words."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from dlpipe.errors import StorageUnavailable
+
+SECONDS = 4
+# what S3 says, in its own words and in ours
+CODES = {
+    "InvalidAccessKeyId": "it does not know the key in AWS_ACCESS_KEY_ID; correct it",
+    "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY does not belong to AWS_ACCESS_KEY_ID; correct it",
+    "InvalidToken": "AWS_SESSION_TOKEN is not valid; get a new one",
+    "ExpiredToken": "AWS_SESSION_TOKEN has expired; get a new one",
+    "AccessDenied": "these keys may not use it; use others, or give them the right to list, read and write",
+    "NoSuchBucket": "there is no such bucket; make it, or name another",
+    "PermanentRedirect": "the bucket is in another region; set AWS_REGION and AWS_DEFAULT_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION and AWS_DEFAULT_REGION",
+}
+SIGNS = {
+    "Unable to locate credentials": "there are no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "169.254.169.254": "there are no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "scheme is not allowed": "the address begins with http:; set AWS_ALLOW_HTTP=true if that is meant",
+    "Could not connect": "nothing answers there; start it, or correct the address (AWS_ENDPOINT_URL)",
+    "refused": "nothing answers there; start it, or correct the address (AWS_ENDPOINT_URL)",
+    "timed out": "no answer within seconds; correct the address (AWS_ENDPOINT_URL), or try again",
+    "timeout": "no answer within seconds; correct the address (AWS_ENDPOINT_URL), or try again",
+    "dns error": "its host is not known; correct the address (AWS_ENDPOINT_URL)",
+}
+
+
+def plain_words(said: str) -> str:
+    """Return what an error of S3 means and what to do; empty when it is none that is known.
+
+    Examples
+    --------
+    >>> plain_words("status code 404: <Error><Code>NoSuchBucket</Code>")
+    'there is no such bucket; make it, or name another'
+    >>> plain_words("An error occurred (AccessDenied) when calling the PutObject operation: Access Denied")
+    'these keys may not use it; use others, or give them the right to list, read and write'
+    """
+    codes = re.findall(r"<Code>(\w+)</Code>|\((\w+)\) when calling", said)
+    found = [CODES[code] for pair in codes for code in pair if code in CODES]
+    found += [words for sign, words in SIGNS.items() if sign in said]
+    return found[0] if found else ""
+
+
+def is_s3(address: str) -> bool:
+    """Return whether ``address`` is in S3."""
+    return urlsplit(address).scheme in ("s3", "s3a")
+
+
+@functools.cache
+def check_bucket(address: str, *, what: str, endpoint: str | None = None) -> None:
+    """Raise ``StorageUnavailable`` unless the bucket of ``address`` can be listed; asks once a process.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``s3://bucket/folder``.
+    what : str
+        What is kept there, and the variable that says so, for the error.
+    endpoint : str, optional
+        By default where boto3 looks: ``AWS_ENDPOINT_URL``, or Amazon.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    place = urlsplit(address)
+    try:
+        _client(endpoint).list_objects_v2(Bucket=place.netloc, Prefix=place.path.strip("/"), MaxKeys=1)
+    except (BotoCoreError, ClientError, ValueError) as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        where = f" at {endpoint}" if endpoint else ""
+        raise StorageUnavailable(
+            f"{address}{where} cannot be used for {what}: {plain_words(said) or said}."
+        ) from None
+
+
+def _client(endpoint: str | None) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    quick = Config(connect_timeout=SECONDS, read_timeout=SECONDS, retries={"total_max_attempts": 2})
+    return boto3.client("s3", endpoint_url=endpoint, config=quick)

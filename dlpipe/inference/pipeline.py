@@ -1,0 +1,246 @@
+"""Multi-step inference as one model: clean-up, language, cache, classifier, and an answer that says how.
+
+A batch goes through as a batch: each step handles all rows before the next begins. A row that cannot be read gets
+a row that says so. MLflow opens a registered pipeline by ``_load_pyfunc``; its folder holds the classifier's files
+as they were registered, and ``pipeline.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Le, MinLen
+
+from dlpipe.inference.answers import Answer, AnswerCache, text_key
+from dlpipe.inference.cleaning import UNREADABLE, Cleaning, Status, clean
+from dlpipe.inference.languages import COMMON, UNDETERMINED, Language, LanguageDetector
+from dlpipe.inference.loading import PIPELINE_LOADER, model_folder
+from dlpipe.inference.pyfunc import rows_of
+from dlpipe.registry import resolve
+from dlpipe.settings import read_settings
+from dlpipe.tracking import open_store
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from dlpipe.task import Predictor
+
+CARD, CLASSIFIER = "pipeline.json", "classifier"
+FORMAT = 1
+STAGES = ("clean", "language", "classify")
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """What a pipeline does before and after its classifier.
+
+    Attributes
+    ----------
+    languages : tuple of str
+        ISO 639 codes that the language is chosen from.
+    expected_languages : tuple of str
+        A text in another of ``languages`` has the status ``other language``; empty: none is.
+    min_letters, min_language_probability : int and float
+        A text with fewer letters, or whose language is less probable, is in the language ``und``.
+    cache_rows : int
+        Answers that are kept for texts that come again; 0 keeps none.
+    """
+
+    repair_encoding: bool = True
+    strip_html: bool = True
+    strip_controls: bool = True
+    max_characters: Annotated[int, Ge(100), Le(10_000_000)] = 100_000
+    languages: Annotated[tuple[str, ...], MinLen(1)] = COMMON
+    expected_languages: tuple[str, ...] = ()
+    min_letters: Annotated[int, Ge(1)] = 8
+    min_language_probability: Annotated[float, Ge(0), Le(1)] = 0.5
+    cache_rows: Annotated[int, Ge(0), Le(10_000_000)] = 10_000
+
+    @property
+    def cleaning(self) -> Cleaning:
+        """The steps of the clean-up."""
+        return Cleaning(self.repair_encoding, self.strip_html, self.strip_controls, self.max_characters)
+
+
+def _load_pyfunc(path: str) -> Pipeline:
+    """Return the pipeline in the folder ``path``: MLflow calls this from ``mlflow.pyfunc.load_model``."""
+    return open_pipeline(Path(path))
+
+
+def open_pipeline(folder: Path) -> Pipeline:
+    """Return the pipeline whose files are in ``folder``."""
+    from dlpipe.task import open_predictor
+
+    card = json.loads((folder / CARD).read_text())
+    settings = read_settings(PipelineSettings, card["settings"], where=str(folder / CARD))
+    return Pipeline(open_predictor(folder / CLASSIFIER), settings=settings, model_version=card["model_version"])
+
+
+def load_pipeline(uri: str) -> Pipeline:
+    """Return the registered pipeline that ``uri`` names, such as ``models:/reviews-pipeline@champion``.
+
+    Raises
+    ------
+    ModelNotFound
+        When there is no such model, version or alias, or it is not a pipeline.
+    """
+    version = resolve(uri)
+    with tempfile.TemporaryDirectory() as scratch:
+        return open_pipeline(model_folder(open_store(), version, scratch=Path(scratch), loader=PIPELINE_LOADER))
+
+
+class Pipeline:
+    """A classifier with what comes before and after it, ready.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The classifier.
+    model_version : str
+        URI of the classifier's version, which each answer names.
+    """
+
+    def __init__(self, predictor: Predictor, *, settings: PipelineSettings, model_version: str) -> None:
+        self.predictor, self.settings, self.model_version = predictor, settings, model_version
+        self.labels = predictor.labels
+        self.digest = pipeline_digest(predictor.digest, settings)
+        self._cache = AnswerCache(settings.cache_rows)
+        self._detect = LanguageDetector(
+            settings.languages,
+            min_letters=settings.min_letters,
+            min_probability=settings.min_language_probability,
+        )
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Return one row for each row given, with the columns of ``pipeline_outputs``.
+
+        Parameters
+        ----------
+        model_input : DataFrame, Series or sequence
+            A DataFrame's texts are its column ``text`` or its only, unnamed column.
+        params : dict, optional
+            Not used; MLflow passes it.
+        """
+        return self.run(rows_of(model_input))
+
+    def run(self, rows: Sequence[object]) -> pd.DataFrame:
+        """Return the answer for each of ``rows``, whatever they are, in their order."""
+        clock = Clock()
+        with clock.stage("clean"):
+            cleaned = [clean(row, self.settings.cleaning) for row in rows]
+            keys = [None if status in UNREADABLE else text_key(text) for text, status in cleaned]
+            texts = {key: text for key, (text, _) in zip(keys, cleaned, strict=True) if key is not None}
+            known = self._cache.find(texts)
+        fresh = self._answers({key: text for key, text in texts.items() if key not in known}, clock)
+        self._cache.keep(fresh)
+        return self._table(keys, [status for _, status in cleaned], {**known, **fresh}, set(fresh), clock)
+
+    def _answers(self, texts: Mapping[bytes, str], clock: Clock) -> dict[bytes, Answer]:
+        """Return the answers for texts that are not known yet, all in one batch."""
+        with clock.stage("language"):
+            languages = [self._detect(text) for text in texts.values()]
+        with clock.stage("classify"):
+            shares = self.predictor.predict_proba(list(texts.values())) if texts else ()
+        # a row of its own, so that the cache does not keep whole batches alive
+        return {
+            key: Answer(row.copy(), language) for key, row, language in zip(texts, shares, languages, strict=True)
+        }
+
+    def _table(
+        self,
+        keys: Sequence[bytes | None],
+        statuses: Sequence[Status],
+        answers: Mapping[bytes, Answer],
+        fresh: set[bytes],
+        clock: Clock,
+    ) -> pd.DataFrame:
+        import numpy as np
+        import pandas as pd
+
+        nothing = Answer(np.full(len(self.labels), np.nan, np.float32), Language())
+        found = [nothing if key is None else answers[key] for key in keys]
+        shares = np.array([one.shares for one in found], np.float32).reshape(len(found), len(self.labels))
+        computed = first_of(keys, fresh)
+        columns: dict[str, Any] = {
+            "label": pd.Series([self._label(one) for one in found], dtype=object),
+            "probability": shares.max(axis=1),
+            **{f"p_{label}": shares[:, number] for number, label in enumerate(self.labels)},
+            "status": [self._status(*pair) for pair in zip(statuses, found, strict=True)],
+            "language": [one.language.code for one in found],
+            "language_probability": [one.language.probability for one in found],
+            "cached": [key is not None and not new for key, new in zip(keys, computed, strict=True)],
+            "model_version": self.model_version,
+            "row_ms": clock.shares(computed),
+            **{f"batch_{stage}_ms": clock.milliseconds[stage] for stage in STAGES},
+        }
+        return pd.DataFrame(columns, index=range(len(keys)))
+
+    def _label(self, answer: Answer) -> str | None:
+        best = answer.shares.argmax()
+        return self.labels[best] if answer.shares[best] >= 0 else None
+
+    def _status(self, status: Status, answer: Answer) -> Status:
+        expected, code = self.settings.expected_languages, answer.language.code
+        if status == "ok" and expected and code not in (*expected, UNDETERMINED):
+            return "other language"
+        return status
+
+
+class Clock:
+    """The milliseconds that each stage of a batch took."""
+
+    def __init__(self) -> None:
+        self.milliseconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count what happens inside as time of the stage ``name``."""
+        started = time.perf_counter()
+        yield
+        self.milliseconds[name] += 1000 * (time.perf_counter() - started)
+
+    def shares(self, computed: Sequence[bool]) -> np.ndarray:
+        """Return each row's share: all are cleaned, those that are computed share the rest. They add up."""
+        import numpy as np
+
+        new = np.asarray(computed, bool)
+        cleaning = self.milliseconds["clean"] / max(1, len(new))
+        rest = (self.milliseconds["language"] + self.milliseconds["classify"]) / max(1, int(new.sum()))
+        return cleaning + rest * new
+
+
+def first_of(keys: Sequence[bytes | None], fresh: set[bytes]) -> list[bool]:
+    """Return for each row whether it is the first with a fresh key: a repeat in the batch costs nothing.
+
+    Examples
+    --------
+    >>> first_of([b"a", b"b", b"b", None], {b"b"})
+    [False, True, False, False]
+    """
+    left = set(fresh)
+    found = []
+    for key in keys:
+        found.append(key in left)
+        left.discard(key)  # type: ignore[arg-type]
+    return found
+
+
+def pipeline_digest(weights: str, settings: PipelineSettings) -> str:
+    """Return the SHA-256 (hex) of what decides a pipeline's answers: the classifier's weights and the settings.
+
+    Examples
+    --------
+    >>> pipeline_digest("ab", PipelineSettings()) == pipeline_digest("ab", PipelineSettings(strip_html=False))
+    False
+    """
+    decides = {"format": FORMAT, "weights": weights, "settings": asdict(settings)}
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
