@@ -12,9 +12,8 @@ import pytest
 from stores import new_store, untouched_environment
 
 from dlpipe.errors import ModelNotFound, SettingError
-from dlpipe.inference import load_predictor, predictions, score, texts_of
+from dlpipe.inference import load_predictor, predictions, texts_of
 from dlpipe.registry import ModelVersion, log_and_register, promote
-from dlpipe.tables import history, read_table, table_at, write_table
 from dlpipe.task import open_predictor
 
 TEXTS = ["the film was good", "awful plot and all", "what a superb score"]
@@ -128,74 +127,3 @@ def test_model_of_another_library_is_named_as_such(store, version):
     client.create_model_version("foreign", folder, run_id=run)
     with pytest.raises(ModelNotFound, match="is not a dlpipe model"):
         load_predictor("foreign/1")
-
-
-def test_scores_name_their_model_and_source_in_one_commit(predictor, version, tiny_table, tmp_path):
-    target = str(tmp_path / "predictions")
-    done = score(predictor, tiny_table, model=version, target=target, batch_rows=16)
-    rows = read_table(done.table).to_pandas()
-    expected = read_table(tiny_table, split="test").to_pandas()
-    assert done.rows == done.new_rows == len(rows) == len(expected) > 0
-    assert len(history(target)) == 1
-    assert rows["row_id"].tolist() == expected["row_id"].tolist()
-    assert set(rows["model_version"]) == {version.uri}
-    assert set(rows["source"]) == {tiny_table.path}
-    assert set(rows["source_version"]) == {tiny_table.version}
-    shares = pd.DataFrame(rows["probabilities"].tolist(), columns=rows["labels"].iloc[0])
-    whole = predictions(predictor, expected["text"].tolist())
-    np.testing.assert_allclose(shares["positive"], whole["p_positive"], atol=1e-5)
-    np.testing.assert_allclose(rows["probability"], whole["probability"], atol=1e-5)
-    assert rows["label"].tolist() == whole["label"].tolist()
-
-
-def test_same_model_on_same_table_version_makes_no_new_rows(predictor, version, tiny_table, tmp_path):
-    target = str(tmp_path / "predictions")
-    first = score(predictor, tiny_table, model=version, target=target)
-    again = score(predictor, tiny_table, model=version, target=target)
-    assert (again.table, again.rows, again.new_rows) == (first.table, first.rows, 0)
-    assert len(history(target)) == 1
-
-
-def test_other_split_or_table_version_adds_its_rows(predictor, version, tiny_table, tmp_path):
-    target = str(tmp_path / "predictions")
-    first = score(predictor, tiny_table, model=version, target=target)
-    every = score(predictor, tiny_table, model=version, target=target, split=None)
-    assert every.rows == tiny_table.rows
-    assert len(read_table(table_at(target))) == first.rows + every.rows
-
-
-def test_failure_half_way_leaves_no_rows(version, predictor, tiny_table, tmp_path):
-    class Failing:
-        labels, digest = predictor.labels, predictor.digest
-
-        def predict_proba(self, texts):
-            if self.calls:
-                raise RuntimeError("power cut")
-            self.calls = 1
-            return predictor.predict_proba(texts)
-
-        calls = 0
-
-    target = tmp_path / "predictions"
-    with pytest.raises(Exception, match="power cut"):
-        score(Failing(), tiny_table, model=version, target=str(target), batch_rows=4)
-    assert not (target / "_delta_log").exists()
-    assert score(predictor, tiny_table, model=version, target=str(target)).new_rows > 0
-
-
-def test_predictor_of_another_model_is_refused(predictor, version, tiny_table, tmp_path):
-    import dataclasses
-
-    other = dataclasses.replace(version, digest="0" * 64)
-    with pytest.raises(ModelNotFound, match=r"load_predictor\('models:/reviews/1'\)"):
-        score(predictor, tiny_table, model=other, target=str(tmp_path / "predictions"))
-
-
-def test_empty_split_gives_an_empty_commit(predictor, version, tmp_path):
-    import pyarrow as pa
-
-    source = write_table(
-        tmp_path / "t", pa.table({"row_id": ["a"], "text": ["good"], "label": ["positive"], "split": ["train"]})
-    )
-    done = score(predictor, source, model=version, target=str(tmp_path / "p"))
-    assert (done.rows, done.new_rows) == (0, 0)

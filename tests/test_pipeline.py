@@ -320,7 +320,7 @@ def test_a_pipeline_scores_a_table_in_one_commit_and_only_once(registered, tmp_p
     texts = [*TEXTS, "", TEXTS[0]]
     source = write_table(tmp_path / "t", pa.table({"row_id": list("abcde"), "text": [*texts[:4], texts[4]]}))
     pipeline, target = load_pipeline(registered.uri), str(tmp_path / "answers")
-    done = score_with_pipeline(pipeline, source, model=registered, target=target, split=None, batch_rows=2)
+    done = score_with_pipeline(pipeline, source, model=registered, target=target, split=None)
     rows = read_table(done.table).to_pylist()
     assert (done.rows, done.new_rows, len(history(target))) == (5, 5, 1)
     assert [row["row_id"] for row in rows] == list("abcde")

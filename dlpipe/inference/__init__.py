@@ -3,6 +3,8 @@
 loading      the predictor of a registered model
 pyfunc       the classifier as MLflow's Python function
 scoring      a table version into a predictions table
+by_part      rows that are read, scored and kept a part at a time, and committed once
+progress     how far long work on the rows of a table is
 pipeline     clean-up, language, cache and classifier as one model
 packing      a pipeline made of a registered classifier, registered
 
@@ -10,12 +12,13 @@ packing      a pipeline made of a registered classifier, registered
 with it.
 """
 
+from dlpipe.inference.by_part import Scored
 from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder
 from dlpipe.inference.packing import register_pipeline
 from dlpipe.inference.pipeline import Pipeline, PipelineSettings, load_pipeline
 from dlpipe.inference.pipeline_scoring import score_with_pipeline
 from dlpipe.inference.pyfunc import PyfuncModel, predictions, texts_of
-from dlpipe.inference.scoring import Scored, score
+from dlpipe.inference.scoring import score
 
 __all__ = [
     "Pipeline",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import ModelNotFound
-from dlpipe.inference.scoring import Progress, Scored, _count, scoring_key
+from dlpipe.inference.by_part import Scored, Scoring, score_by_part
 from dlpipe.registry import ModelVersion
-from dlpipe.tables import TableVersion, find_commit, stream_table, write_table
+from dlpipe.tables import PART_ROWS, TablePart, TableVersion, read_part
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
     from dlpipe.inference.pipeline import Pipeline
+
+BATCH_ROWS = 4096  # of which a row's share of the time is told
 
 
 def score_with_pipeline(
@@ -24,7 +26,8 @@ def score_with_pipeline(
     model: ModelVersion,
     target: str,
     split: str | None = "test",
-    batch_rows: int = 4096,
+    part_rows: int = PART_ROWS,
+    say: Callable[[str], None] | None = print,
 ) -> Scored:
     """Append the answers for ``source`` to the Delta table ``target`` in one commit, unless they are there.
 
@@ -44,37 +47,57 @@ def score_with_pipeline(
     ModelNotFound
         When ``pipeline`` is not ``model``.
     """
-    import pyarrow as pa
-
-    if pipeline.digest != model.digest:
-        raise ModelNotFound(
-            f"The pipeline has the digest {pipeline.digest[:12]}, not {model.digest[:12]} of {model.uri}. "
-            f"Open it with load_pipeline({model.uri!r})."
-        )
-    key = scoring_key(source, model=model, split=split)
-    if (done := find_commit(target, key)) is not None:
-        return Scored(done, rows=_count(source, split), new_rows=0)
-    counted = Progress(f"{source} {split or 'all splits'}")
-    texts = stream_table(source, split=split, columns=["row_id", "text"], batch_rows=batch_rows)
-    batches = answered_batches(pipeline, texts, source=source, model=model, progress=counted)
-    table = write_table(target, pa.RecordBatchReader.from_batches(answer_schema(), batches), key=key)
-    counted.end()
-    return Scored(table, rows=counted.rows, new_rows=counted.rows)
+    scorer = PipelineScorer(pipeline, Scoring(source, model, target, split))
+    return score_by_part(scorer, part_rows=part_rows, say=say)
 
 
-def answered_batches(
-    pipeline: Pipeline,
-    batches: Iterator[pa.RecordBatch],
-    *,
-    source: TableVersion,
-    model: ModelVersion,
-    progress: Progress,
-) -> Iterator[pa.RecordBatch]:
-    """Yield the answers, a batch for each batch of ``row_id`` and ``text``."""
-    for batch in batches:
-        answers = pipeline.run(batch.column("text").to_pylist())
-        yield answer_batch(batch.column("row_id"), answers, pipeline.labels, model=model, source=source)
-        progress.add(batch.num_rows)
+class PipelineScorer:
+    """Makes answers of parts; ``commit_parts`` makes them a version.
+
+    Raises
+    ------
+    ModelNotFound
+        When ``pipeline`` is not the model that the rows will name.
+    """
+
+    def __init__(self, pipeline: Pipeline, scoring: Scoring) -> None:
+        model = scoring.model
+        if pipeline.digest != model.digest:
+            raise ModelNotFound(
+                f"The pipeline has the digest {pipeline.digest[:12]}, not {model.digest[:12]} of {model.uri}. "
+                f"Open it with load_pipeline({model.uri!r})."
+            )
+        self.pipeline, self.scoring = pipeline, scoring
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of a table of answers."""
+        return answer_schema()
+
+    def __call__(self, part: TablePart) -> int:
+        """Answer and stage ``part``, and return its rows."""
+        return self.finish(self.begin(part))
+
+    def begin(self, part: TablePart) -> tuple[TablePart, pa.Table]:
+        """Read ``part``."""
+        return part, read_part(part, columns=["row_id", "text"], split=self.scoring.split)
+
+    def finish(self, begun: tuple[TablePart, pa.Table], *, progress: Callable[[int], None] | None = None) -> int:
+        """Answer and stage what was begun, and return its rows; ``progress`` gets them batch by batch."""
+        import pyarrow as pa
+
+        part, texts = begun
+        made = []
+        for batch in texts.to_batches(max_chunksize=BATCH_ROWS):
+            made.append(self._answered(batch))
+            if progress is not None:
+                progress(batch.num_rows)
+        return self.scoring.stage(part, pa.Table.from_batches(made, schema=self.schema))
+
+    def _answered(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        answers = self.pipeline.run(batch.column("text").to_pylist())
+        model, source = self.scoring.model, self.scoring.source
+        return answer_batch(batch.column("row_id"), answers, self.pipeline.labels, model=model, source=source)
 
 
 def answer_schema() -> pa.Schema:

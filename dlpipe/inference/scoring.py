@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import ModelNotFound
+from dlpipe.inference.by_part import Scored, Scoring, score_by_part
 from dlpipe.registry import ModelVersion
-from dlpipe.tables import TableVersion, find_commit, stream_table, write_table
+from dlpipe.tables import PART_ROWS, TablePart, TableVersion, read_part
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
     from dlpipe.task import Predictor
-
-LOGGER = logging.getLogger(__name__)
-REPORT_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What scoring a table did.
-
-    Attributes
-    ----------
-    table : TableVersion
-        The predictions table at the version that holds these rows.
-    rows : int
-        The rows of the source that have a prediction.
-    new_rows : int
-        The rows written now; 0 when the same model had scored the same table version before.
-    """
-
-    table: TableVersion
-    rows: int
-    new_rows: int
+    from dlpipe.task.batches import Encoded
 
 
 def score(
@@ -48,19 +26,20 @@ def score(
     model: ModelVersion,
     target: str,
     split: str | None = "test",
-    batch_rows: int = 4096,
+    part_rows: int = PART_ROWS,
+    say: Callable[[str], None] | None = print,
 ) -> Scored:
     """Append the predictions for ``source`` to the Delta table ``target`` in one commit, unless they are there.
 
-    The same model version on the same table version and split again makes no new rows. Memory does not grow
-    with the table.
+    The same model version on the same table version and split again makes no new rows. A scoring that was killed
+    goes on after its last part. Memory does not grow with the table.
 
     Parameters
     ----------
     predictor : Predictor
         Of ``model``; see ``load_predictor``.
     source : TableVersion
-        A table with the columns ``row_id`` and ``text`` (and ``split``).
+        A table with the columns ``row_id`` and ``text`` (and ``split``). A missing text is scored as an empty one.
     target : str
         Path of the predictions table, made if needed. Its columns: ``row_id``, ``label``, ``probability`` (of
         that label), ``probabilities`` (list of float32, in the order of ``labels``), ``labels`` (list of
@@ -70,41 +49,103 @@ def score(
             pd.DataFrame(rows["probabilities"].tolist(), columns=rows["labels"].iloc[0])
     split : str or None
         The split to score; ``None`` means all of them.
-    batch_rows : int
-        Rows read and scored at a time.
+    part_rows : int
+        Rows that are held in memory, sorted by length together, and done again at most after a kill.
+    say : callable, optional
+        Gets a line every ten seconds where there is no terminal for a bar; None keeps silent.
 
     Raises
     ------
     ModelNotFound
         When ``predictor`` does not hold the weights of ``model``.
+    TableVersionNotFound
+        When another program removes the data files of ``source`` meanwhile; nothing is committed.
     """
-    import pyarrow as pa
-
-    if predictor.digest != model.digest:
-        raise ModelNotFound(
-            f"The predictor has the weights {predictor.digest[:12]}, not {model.digest[:12]} of {model.uri}. "
-            f"Open it with load_predictor({model.uri!r})."
-        )
-    key = scoring_key(source, model=model, split=split)
-    if (done := find_commit(target, key)) is not None:
-        return Scored(done, rows=_count(source, split), new_rows=0)
-    counted = Progress(f"{source} {split or 'all splits'}")
-    batches = scored_batches(predictor, source, model=model, split=split, batch_rows=batch_rows, progress=counted)
-    rows = pa.RecordBatchReader.from_batches(prediction_schema(), batches)
-    table = write_table(target, rows, mode="append", key=key)
-    counted.end()
-    return Scored(table, rows=counted.rows, new_rows=counted.rows)
+    scorer = PartScorer(predictor, Scoring(source, model, target, split))
+    return score_by_part(scorer, part_rows=part_rows, say=say)
 
 
-def scoring_key(source: TableVersion, *, model: ModelVersion, split: str | None) -> dict[str, str]:
-    """Return what makes a scoring the same as an earlier one."""
-    return {
-        "model": model.uri,
-        "weights": model.digest,
-        "source": source.path,
-        "source_version": str(source.version),
-        "split": split or "*",
-    }
+def open_part_scorer(open_predictor: Callable[[], Predictor], scoring: Scoring) -> PartScorer:
+    """Return a ``PartScorer`` with a predictor of its own: what another process opens once for all its parts."""
+    return PartScorer(open_predictor(), scoring)
+
+
+@dataclass(frozen=True)
+class BegunPart:
+    """A part whose texts are token ids already, each different text once."""
+
+    part: TablePart
+    row_ids: pa.Array
+    encoded: Encoded
+    which: np.ndarray
+    """For each row, the number of its text."""
+
+
+class PartScorer:
+    """Makes predictions of parts; ``commit_parts`` makes them a version.
+
+    Raises
+    ------
+    ModelNotFound
+        When ``predictor`` does not hold the weights of the model that the rows will name.
+    """
+
+    def __init__(self, predictor: Predictor, scoring: Scoring) -> None:
+        if predictor.digest != scoring.model.digest:
+            raise ModelNotFound(
+                f"The predictor has the weights {predictor.digest[:12]}, not {scoring.model.digest[:12]} of "
+                f"{scoring.model.uri}. Open it with load_predictor({scoring.model.uri!r})."
+            )
+        self.predictor, self.scoring = predictor, scoring
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of a predictions table."""
+        return prediction_schema()
+
+    def __call__(self, part: TablePart) -> int:
+        """Score and stage ``part``, and return its rows."""
+        return self.finish(self.begin(part))
+
+    def begin(self, part: TablePart) -> BegunPart:
+        """Read and tokenise ``part``; another thread may do this while ``finish`` works."""
+        rows = read_part(part, columns=["row_id", "text"], split=self.scoring.split)
+        texts, which = distinct_texts(rows["text"])
+        return BegunPart(part, rows["row_id"].combine_chunks(), self.predictor.encode(texts), which)
+
+    def finish(self, begun: BegunPart, *, progress: Callable[[int], None] | None = None) -> int:
+        """Predict and stage what was begun, and return its rows; ``progress`` gets them batch by batch."""
+        import numpy as np
+        import pyarrow as pa
+
+        repeats = np.bincount(begun.which, minlength=len(begun.encoded.lengths))
+
+        def done(texts: np.ndarray) -> None:
+            if progress is not None:
+                progress(int(repeats[texts].sum()))
+
+        shares = self.predictor.predict_encoded(begun.encoded, done=done)[begun.which]
+        model, source = self.scoring.model, self.scoring.source
+        rows = prediction_batch(begun.row_ids, shares, self.predictor.labels, model=model, source=source)
+        return self.scoring.stage(begun.part, pa.Table.from_batches([rows]))
+
+
+def distinct_texts(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """Return the different texts of ``column`` and, for each row, the number of its text.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> texts, which = distinct_texts(pa.chunked_array([["good", "bad"], ["good", None]]))
+    >>> texts, which.tolist()
+    (['good', 'bad', ''], [0, 1, 0, 2])
+    """
+    import numpy as np
+
+    if not len(column):
+        return [], np.empty(0, np.int64)
+    coded = column.fill_null("").unify_dictionaries().dictionary_encode().combine_chunks()
+    return coded.dictionary.to_pylist(), coded.indices.to_numpy()
 
 
 def prediction_schema() -> pa.Schema:
@@ -123,22 +164,6 @@ def prediction_schema() -> pa.Schema:
             ("source_version", pa.int64()),
         ]
     )
-
-
-def scored_batches(
-    predictor: Predictor,
-    source: TableVersion,
-    *,
-    model: ModelVersion,
-    split: str | None,
-    batch_rows: int,
-    progress: Progress,
-) -> Iterator[pa.RecordBatch]:
-    """Yield the predictions for ``source``, a batch for each batch read."""
-    for batch in stream_table(source, split=split, columns=["row_id", "text"], batch_rows=batch_rows):
-        shares = predictor.predict_proba(batch.column("text").to_pylist())
-        yield prediction_batch(batch.column("row_id"), shares, predictor.labels, model=model, source=source)
-        progress.add(batch.num_rows)
 
 
 def prediction_batch(
@@ -163,36 +188,3 @@ def prediction_batch(
         pa.repeat(pa.scalar(source.version, pa.int64()), count),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=prediction_schema())
-
-
-class Progress:
-    """Rows done and their rate: a bar on a terminal, a line every ten seconds in a log."""
-
-    def __init__(self, what: str) -> None:
-        from tqdm import tqdm
-
-        self.what, self.rows = what, 0
-        self._started = self._said = time.monotonic()
-        self._bar = tqdm(desc=f"scoring {what}", unit=" rows", disable=None, leave=False)
-
-    def add(self, rows: int) -> None:
-        """Count ``rows`` more as done."""
-        self.rows += rows
-        self._bar.update(rows)
-        if self._bar.disable and time.monotonic() - self._said > REPORT_SECONDS:
-            self._said = time.monotonic()
-            LOGGER.info("scoring %s: %s", self.what, self)
-
-    def end(self) -> None:
-        """Close the bar and log the total."""
-        self._bar.close()
-        LOGGER.info("scored %s: %s", self.what, self)
-
-    def __str__(self) -> str:
-        return f"{self.rows:,} rows, {self.rows / max(time.monotonic() - self._started, 1e-9):,.0f} rows/s"
-
-
-def _count(source: TableVersion, split: str | None) -> int:
-    if split is None:
-        return source.rows
-    return sum(batch.num_rows for batch in stream_table(source, split=split, columns=["row_id"]))

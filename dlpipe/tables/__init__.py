@@ -1,5 +1,6 @@
 """Delta tables: ingest, versions, history, time travel, splits, streaming batches (delta-rs, no Spark)."""
 
+from dlpipe.tables._commit import check_target
 from dlpipe.tables._ingest import Ingest, ingest
 from dlpipe.tables._parts import PART_ROWS, TablePart, read_part, table_parts
 from dlpipe.tables._read import read_table, stream_table
@@ -17,6 +18,7 @@ __all__ = [
     "TablePart",
     "TableSettings",
     "TableVersion",
+    "check_target",
     "commit_parts",
     "filesystem",
     "find_commit",

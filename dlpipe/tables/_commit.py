@@ -78,7 +78,8 @@ def write_and_commit(
 
     Nothing is left of them where there is no new version. ``mark``, a few hex digits, becomes part of their names.
     """
-    table = check_rows(location, schema, mode=mode)
+    table = _open_or_check_empty(location)
+    _check_schema(table, location, delta_schema(schema), mode=mode)
     prefix = f"{0 if table is None else table.version() + 1:020}-{mark}{uuid.uuid4().hex[len(mark) :]}"
     new = False
     try:
@@ -91,21 +92,6 @@ def write_and_commit(
             _remove_uncommitted(location, prefix)
 
 
-def check_rows(location: str, schema: pa.Schema, *, mode: Mode) -> DeltaTable | None:
-    """Return the opened table that rows of ``schema`` can be written to, or None where there is none yet.
-
-    Raises
-    ------
-    SchemaMismatch
-        When it has other columns, or something else than a table is there.
-    """
-    table = try_open(location)
-    if table is None:
-        check_target(location)
-    _check_schema(table, location, delta_schema(schema), mode=mode)
-    return table
-
-
 def delta_schema(schema: pa.Schema) -> pa.Schema:
     """Return the Arrow schema with which rows of ``schema`` come back from a Delta table."""
     import pyarrow as pa
@@ -114,12 +100,19 @@ def delta_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema(Schema.from_arrow(schema.remove_metadata()).to_arrow())
 
 
-def check_target(path: str | Path) -> None:
-    """Raise ``SchemaMismatch`` where a table cannot be made at ``path`` because something else is there."""
+def check_target(path: str | Path, schema: pa.Schema | None = None) -> None:
+    """Raise ``SchemaMismatch`` where something else is at ``path``, or a table that ``schema`` does not fit."""
     location = locate(path)
-    folder = Path(location)
-    if is_remote(location) or not folder.exists() or try_open(location):
-        return
+    table = _open_or_check_empty(location)
+    if schema is not None:
+        _check_schema(table, location, delta_schema(schema), mode="append")
+
+
+def _open_or_check_empty(location: str) -> DeltaTable | None:
+    """Return the opened table, or None where one can be made."""
+    folder, table = Path(location), try_open(location)
+    if table is not None or is_remote(location) or not folder.exists():
+        return table
     # a writer that was killed before its first commit leaves only these behind
     known = folder.is_dir() and all(
         x.name in ("_delta_log", STAGED) or DATA_FILE.fullmatch(x.name) for x in folder.iterdir()
@@ -129,6 +122,7 @@ def check_target(path: str | Path) -> None:
             f"{shown(location)} exists and is not a Delta table, so nothing is written there. "
             "Pass another table name, or move it away."
         )
+    return None
 
 
 def same_content(location: str, digest: str) -> TableVersion | None:

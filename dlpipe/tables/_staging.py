@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dlpipe.errors import DlpipeError, PartsMissing, SchemaMismatch
 from dlpipe.tables._batches import rebatch
-from dlpipe.tables._commit import DataFiles, check_rows, delta_schema, write_and_commit
+from dlpipe.tables._commit import DataFiles, check_target, delta_schema, write_and_commit
 from dlpipe.tables._digest import ContentDigest
 from dlpipe.tables._storage import (
     DATA_FILE,
@@ -80,7 +80,7 @@ def stage_part(
     import pyarrow as pa
 
     location = locate(target)
-    check_rows(location, rows.schema, mode="append")
+    check_target(location, rows.schema)
     # to the end before the file is opened: an upload to S3 that is broken off by an error is there all the same
     whole = rows if isinstance(rows, pa.Table) else rows.read_all()
     try:

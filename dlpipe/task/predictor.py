@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ from dlpipe.task.model import TOKENIZER, TextModel
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from dlpipe.task.batches import Encoded
 
 # on two cores, batches of 2,000 to 8,000 padded tokens ran equally fast; smaller ones keep memory low
 BATCH_TOKENS = 4096
@@ -43,17 +45,32 @@ class Predictor:
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Return the probability of each label for each text: float32, shape (len(texts), n_labels)."""
+        return self.predict_encoded(self.encode(texts))
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Return the token ids of ``texts``; another thread may do this while ``predict_encoded`` works."""
+        return self._encode(texts)
+
+    def predict_encoded(self, encoded: Encoded, *, done: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
+        """Return what ``predict_proba`` does, for texts that are token ids already.
+
+        Parameters
+        ----------
+        done : callable, optional
+            Called with the numbers of the texts of each batch when they are predicted.
+        """
         import numpy as np
         import torch
 
         from dlpipe.task.batches import sorted_batches
 
-        encoded = self._encode(texts)
-        result = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        result = np.empty((len(encoded.lengths), len(self.labels)), dtype=np.float32)
         with torch.inference_mode():
             for rows in sorted_batches(encoded.lengths, tokens=BATCH_TOKENS):
                 batch = {name: part.to(self._device) for name, part in encoded.padded(rows).items()}
                 result[rows] = torch.softmax(self._network(**batch).float(), dim=1).cpu().numpy()
+                if done is not None:
+                    done(rows)
         return result
 
     def seen_characters(self, text: str) -> int:

@@ -1,0 +1,303 @@
+"""Scoring tables: what the rows hold, once only, in order, through kills, and with texts nobody expects."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from dlpipe.errors import ModelNotFound, SchemaMismatch, TableVersionNotFound
+from dlpipe.inference import predictions, score
+from dlpipe.inference.by_part import Scoring, one_ahead
+from dlpipe.inference.progress import Progress
+from dlpipe.inference.scoring import open_part_scorer
+from dlpipe.registry import ModelVersion
+from dlpipe.tables import commit_parts, history, read_table, staged_parts, table_at, table_parts, write_table
+from dlpipe.task import open_predictor
+
+
+@pytest.fixture(scope="module")
+def version(tiny_model) -> ModelVersion:
+    return ModelVersion("reviews", 1, "models:/reviews/1", tiny_model.digest, run_id="", model_id="")
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_model):
+    return open_predictor(tiny_model, threads=1)
+
+
+@pytest.fixture(scope="module")
+def in_parts(tiny_table, tmp_path_factory):
+    """``reviews`` in files, and so row groups, of 20 rows."""
+    path, rows = tmp_path_factory.mktemp("parts") / "reviews", read_table(tiny_table)
+    for start in range(0, len(rows), 20):
+        made = write_table(path, rows.slice(start, 20))
+    return made
+
+
+def texts_table(path: Path, texts: list[str | None]):
+    ids = [str(number) for number in range(len(texts))]
+    return write_table(path, pa.table({"row_id": ids, "text": pa.array(texts, pa.string())}))
+
+
+# --- the rows
+
+
+def test_scores_name_their_model_and_source_in_one_commit(predictor, version, tiny_table, tmp_path):
+    target = str(tmp_path / "predictions")
+    done = score(predictor, tiny_table, model=version, target=target)
+    rows = read_table(done.table).to_pandas()
+    expected = read_table(tiny_table, split="test").to_pandas()
+    assert done.rows == done.new_rows == len(rows) == len(expected) > 0
+    assert len(history(target)) == 1
+    assert rows["row_id"].tolist() == expected["row_id"].tolist()
+    assert set(rows["model_version"]) == {version.uri}
+    assert set(rows["source"]) == {tiny_table.path}
+    assert set(rows["source_version"]) == {tiny_table.version}
+    shares = pd.DataFrame(rows["probabilities"].tolist(), columns=rows["labels"].iloc[0])
+    whole = predictions(predictor, expected["text"].tolist())
+    np.testing.assert_allclose(shares["positive"], whole["p_positive"], atol=1e-5)
+    np.testing.assert_allclose(rows["probability"], whole["probability"], atol=1e-5)
+    assert rows["label"].tolist() == whole["label"].tolist()
+
+
+@pytest.mark.parametrize("split", ["test", None])
+def test_rows_keep_their_order_over_many_parts(predictor, version, in_parts, tmp_path, split):
+    done = score(predictor, in_parts, model=version, target=str(tmp_path / "p"), split=split, part_rows=40)
+    rows, expected = read_table(done.table).to_pandas(), read_table(in_parts, split=split).to_pandas()
+    assert rows["row_id"].tolist() == expected["row_id"].tolist()
+    assert rows["label"].tolist() == predictions(predictor, expected["text"].tolist())["label"].tolist()
+
+
+def test_same_model_on_same_table_version_makes_no_new_rows(predictor, version, tiny_table, tmp_path):
+    target = str(tmp_path / "predictions")
+    first = score(predictor, tiny_table, model=version, target=target)
+    again = score(predictor, tiny_table, model=version, target=target, part_rows=10)
+    assert (again.table, again.rows, again.new_rows) == (first.table, first.rows, 0)
+    assert len(history(target)) == 1
+
+
+def test_other_split_or_table_version_adds_its_rows(predictor, version, tiny_table, tmp_path):
+    target = str(tmp_path / "predictions")
+    first = score(predictor, tiny_table, model=version, target=target)
+    every = score(predictor, tiny_table, model=version, target=target, split=None)
+    assert every.rows == tiny_table.rows
+    assert len(read_table(table_at(target))) == first.rows + every.rows
+
+
+def test_predictor_of_another_model_is_refused(predictor, version, tiny_table, tmp_path):
+    other = dataclasses.replace(version, digest="0" * 64)
+    with pytest.raises(ModelNotFound, match=r"load_predictor\('models:/reviews/1'\)"):
+        score(predictor, tiny_table, model=other, target=str(tmp_path / "predictions"))
+
+
+def test_table_that_cannot_take_the_rows_is_refused_before_any_is_scored(version, tiny_table, tmp_path):
+    write_table(tmp_path / "p", pa.table({"n": [1]}))
+
+    class Unused:
+        digest = version.digest
+
+    with pytest.raises(SchemaMismatch, match=r"has the columns n \(int64\)"):
+        score(Unused(), tiny_table, model=version, target=str(tmp_path / "p"))
+
+
+def test_empty_split_gives_an_empty_commit(predictor, version, tmp_path):
+    rows = pa.table({"row_id": ["a"], "text": ["good"], "label": ["positive"], "split": ["train"]})
+    source = write_table(tmp_path / "t", rows)
+    done = score(predictor, source, model=version, target=str(tmp_path / "p"))
+    assert (done.rows, done.new_rows) == (0, 0)
+    assert (table_at(tmp_path / "p").rows, len(history(tmp_path / "p"))) == (0, 1)
+
+
+# --- texts nobody expects
+
+
+def test_ten_thousand_equal_texts_are_predicted_once(predictor, version, tmp_path, monkeypatch):
+    source = texts_table(tmp_path / "t", ["the film was good"] * 10_000 + ["awful plot"])
+    seen = []
+    encode = predictor.encode
+    monkeypatch.setattr(predictor, "encode", lambda texts: seen.extend(texts) or encode(texts))
+    done = score(predictor, source, model=version, target=str(tmp_path / "p"), split=None)
+    assert sorted(seen) == ["awful plot", "the film was good"]
+    rows = read_table(done.table)
+    assert rows["row_id"].to_pylist() == [str(number) for number in range(10_001)]
+    assert rows["label"].to_pylist() == ["positive"] * 10_000 + ["negative"]
+
+
+def test_a_megabyte_of_text_and_emoji_alone_are_scored_like_any_other(predictor, version, tmp_path):
+    texts = ["a good film", "good " * 200_000, "🎉🎉🎉", "", None, "\n\t ", "a bad film"]
+    source = texts_table(tmp_path / "t", texts)
+    done = score(predictor, source, model=version, target=str(tmp_path / "p"), split=None)
+    rows = read_table(done.table).to_pandas()
+    assert rows["row_id"].tolist() == [str(number) for number in range(len(texts))]
+    assert np.isfinite(rows["probability"]).all()
+    np.testing.assert_allclose([sum(shares) for shares in rows["probabilities"]], 1, atol=1e-5)
+    assert rows["label"].tolist()[0] == "positive"
+    assert rows["label"].tolist()[-1] == "negative"
+
+
+# --- kills, failures, and processes side by side
+
+
+SCORE = """if True:
+    import os, signal, sys
+    from pathlib import Path
+    from dlpipe.inference import score
+    from dlpipe.registry import ModelVersion
+    from dlpipe.tables import table_at
+    from dlpipe.task import open_predictor
+    source, model, target, log, deaths = sys.argv[1:]
+    predictor = open_predictor(Path(model), threads=1)
+    predict, left = predictor.predict_encoded, int(deaths)
+
+    def predict_and_die(encoded, **options):
+        global left
+        with open(log, "a") as lines:
+            print(len(encoded.lengths), file=lines)
+        left -= 1
+        shares = predict(encoded, **options)
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return shares
+
+    predictor.predict_encoded = predict_and_die
+    version = ModelVersion("reviews", 1, "models:/reviews/1", predictor.digest, run_id="", model_id="")
+    done = score(predictor, table_at(source), model=version, target=target, split=None, part_rows=40)
+    print(done.table.digest, done.new_rows)
+    """
+
+
+def test_killed_scoring_goes_on_after_its_last_part_and_ends_with_the_same_table(tiny_model, in_parts, tmp_path):
+    tiny_model.save(tmp_path / "model")
+
+    def run(target: str, deaths: int) -> subprocess.CompletedProcess:
+        paths = [in_parts.path, tmp_path / "model", tmp_path / target, tmp_path / f"{target}.log", deaths]
+        command = [sys.executable, "-c", SCORE, *map(str, paths)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=100)
+
+    undisturbed = run("whole", 0)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert run("killed", 4).returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed/_delta_log").exists()
+    resumed = run("killed", 0)
+    assert resumed.returncode == 0, resumed.stderr
+    # of seven parts three were staged, the fourth was predicted and then lost
+    assert "going on, 120 of 250 rows were there already" in resumed.stdout
+    assert (tmp_path / "killed.log").read_text().split() == ["40"] * 7 + ["10"]
+    assert resumed.stdout.split()[-2:] == undisturbed.stdout.split()[-2:]
+    whole, killed = table_at(tmp_path / "whole"), table_at(tmp_path / "killed")
+    assert read_table(killed).equals(read_table(whole))
+    assert (killed.digest, killed.version) == (whole.digest, 0)
+
+
+def test_failure_half_way_commits_nothing_and_what_was_scored_is_kept(predictor, version, in_parts, tmp_path):
+    target = str(tmp_path / "p")
+
+    class Failing:
+        labels, digest, encode = predictor.labels, predictor.digest, predictor.encode
+        calls = 0
+
+        def predict_encoded(self, encoded, **options):
+            self.calls += 1
+            if self.calls == 3:
+                raise RuntimeError("power cut")
+            return predictor.predict_encoded(encoded, **options)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        score(Failing(), in_parts, model=version, target=target, split=None, part_rows=40)
+    assert not Path(target, "_delta_log").exists()
+    said = []
+    done = score(predictor, in_parts, model=version, target=target, split=None, part_rows=40, say=said.append)
+    assert said[0] == f"scoring {in_parts} all splits: going on, 80 of 250 rows were there already"
+    assert re.fullmatch(r".*: 170 rows in [\d.]+ s, [\d,]+ rows/s", said[-1])
+    assert done.new_rows == 250
+    assert read_table(done.table)["row_id"].equals(read_table(in_parts)["row_id"])
+
+
+def test_resuming_with_other_parts_begins_again_and_mixes_nothing(predictor, version, in_parts, tmp_path):
+    scoring = Scoring(in_parts, version, str(tmp_path / "p"), split="test")
+    scorer = open_part_scorer(lambda: predictor, scoring)
+    scorer(table_parts(in_parts, rows=20)[1])
+    done = score(predictor, in_parts, model=version, target=scoring.target, part_rows=60)
+    expected = read_table(in_parts, split="test")
+    assert read_table(done.table)["row_id"].equals(expected["row_id"])
+    assert list(Path(scoring.target, "_staged").iterdir()) == []
+
+
+def test_parts_scored_in_any_order_by_anybody_give_the_same_table(predictor, version, in_parts, tmp_path):
+    scoring = Scoring(in_parts, version, str(tmp_path / "p"), split=None)
+    parts = table_parts(in_parts, rows=50)
+    openers = [open_part_scorer(lambda: predictor, scoring) for _ in range(2)]
+    for number, part in enumerate(reversed(parts)):
+        assert openers[number % 2](part) == part.rows
+    cut = parts[0].cut
+    assert len(staged_parts(scoring.target, key=scoring.key, cut=cut)) == len(parts)
+    made = commit_parts(scoring.target, key=scoring.key, parts=len(parts), cut=cut)
+    alone = score(predictor, in_parts, model=version, target=str(tmp_path / "q"), split=None, part_rows=50)
+    assert made.digest == alone.table.digest
+    assert score(predictor, in_parts, model=version, target=scoring.target, split=None).table == made
+
+
+def test_scoring_a_table_that_is_vacuumed_meanwhile_says_so_and_commits_nothing(predictor, version, tmp_path):
+    from deltalake import DeltaTable
+
+    for number in range(6):
+        source = texts_table(tmp_path / "t", [f"good film {number}"])
+
+    class Slow:
+        labels, digest, encode = predictor.labels, predictor.digest, predictor.encode
+
+        def predict_encoded(self, encoded, **options):
+            table = DeltaTable(source.path)
+            if table.version() == source.version:
+                table.optimize.compact()
+                table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+            return predictor.predict_encoded(encoded, **options)
+
+    with pytest.raises(TableVersionNotFound, match=r"'t@v5' can no longer be read: .* vacuum"):
+        score(Slow(), source, model=version, target=str(tmp_path / "p"), split=None, part_rows=1)
+    assert not (tmp_path / "p/_delta_log").exists()
+
+
+# --- progress
+
+
+def test_progress_is_a_line_every_ten_seconds_where_there_is_no_terminal(monkeypatch):
+    said, now = [], [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = Progress("scoring t@v0", total=1_000_000, there=4_000, say=said.append)
+    for _ in range(40):
+        now[0] += 1
+        progress.add(1_000)
+    progress.end()
+    assert said == [
+        "scoring t@v0: going on, 4,000 of 1,000,000 rows were there already",
+        "scoring t@v0: 15,000 of 1,000,000 rows, 1,000 rows/s",
+        "scoring t@v0: 26,000 of 1,000,000 rows, 1,000 rows/s",
+        "scoring t@v0: 37,000 of 1,000,000 rows, 1,000 rows/s",
+        "scoring t@v0: 40,000 rows in 40.0 s, 1,000 rows/s",
+    ]
+
+
+def test_next_item_is_made_while_this_one_is_used():
+    import threading
+
+    second = threading.Event()
+
+    def make(item: int) -> int:
+        if item == 2:
+            second.set()
+        return item
+
+    made = one_ahead([1, 2, 3], make)
+    assert next(made) == 1
+    assert second.wait(10)
+    assert list(made) == [2, 3]
