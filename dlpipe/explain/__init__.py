@@ -1,5 +1,6 @@
 """Word attributions and their pictures; the only place that names SHAP."""
 
+from dlpipe.explain.explaining import explain_rows
 from dlpipe.explain.explanations import (
     ExplainSettings,
     Explanation,
@@ -7,7 +8,6 @@ from dlpipe.explain.explanations import (
     Scorer,
     WordEffect,
     choose_rows,
-    explain_rows,
 )
 from dlpipe.explain.figures import row_figure, words_figure
 from dlpipe.explain.on_table import explain_table

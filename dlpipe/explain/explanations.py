@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from annotated_types import Ge, Le
 
-from dlpipe.explain.words import bare
+from dlpipe.explain.words import bare, split_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -172,29 +172,9 @@ def choose_rows(
     return (*first, *(others[index] for index in sorted(drawn)))
 
 
-def explain_rows(predictor: Scorer, rows: Sequence[Row], *, settings: ExplainSettings) -> Explanations:
-    """Return the word attributions of each (row_id, text), in the order of ``rows``.
-
-    Attributions are Owen values over a tree of neighbouring words (shap's PartitionExplainer), of the
-    probability of each label; a hidden word is left out of the text. The same seed gives the same numbers.
-    Words after those that the model reads are not explained: the predictor's ``seen_characters(text)`` says
-    how many characters that are, and one without such a method is taken to read its first ``max_length`` words.
-
-    Raises
-    ------
-    ExplanationError
-        When base value plus attributions is not the model's output within 1e-4.
-    """
-    import numpy as np
-
-    from dlpipe.explain.shapley import explain_text
-
-    labels = tuple(predictor.labels)
-    if not rows:
-        return Explanations((), labels)
-    outputs = np.asarray(predictor.predict_proba([text for _, text in rows]), dtype=np.float64)
-    made = tuple(
-        explain_text(predictor, row_id, text, output, settings)
-        for (row_id, text), output in zip(rows, outputs, strict=True)
-    )
-    return Explanations(made, labels)
+def seen_text(predictor: Scorer, text: str) -> str:
+    """Return the start of ``text`` that the model reads."""
+    seen_characters: Callable[[str], int] | None = getattr(predictor, "seen_characters", None)
+    if seen_characters is not None:
+        return text[: seen_characters(text)]
+    return "".join(split_words(text)[: predictor.max_length])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dlpipe.explain.explanations import ExplainSettings, Explanations, Row, Scorer, choose_rows, explain_rows
+from dlpipe.explain.explaining import explain_rows
+from dlpipe.explain.explanations import ExplainSettings, Explanations, Row, Scorer, choose_rows
 
 if TYPE_CHECKING:
     from dlpipe.tables import TableVersion

@@ -1,0 +1,118 @@
+"""Many texts at once: what they ask the model in a round is asked in one call, and nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+from dlpipe.explain.explanations import Scorer
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.floating[Any]]
+
+T = TypeVar("T")
+
+OPEN_TEXTS = 64
+OPEN_CHARACTERS = 500_000  # each is copied up to ``batch_rows`` times in a round
+REMEMBERED = 100_000  # texts; about 30 MB
+
+
+@dataclass(frozen=True)
+class Work(Generic[T]):
+    """Something that asks for the probabilities of texts, round by round, until it returns its result.
+
+    Attributes
+    ----------
+    characters : int
+        Length of the texts that it asks for, at most.
+    rounds : generator
+        Yields texts and is sent their probabilities, shape (n_texts, n_labels).
+    """
+
+    characters: int
+    rounds: Generator[list[str], Floats, T]
+
+
+@dataclass
+class Open(Generic[T]):
+    """A work with the texts that it waits for."""
+
+    work: Work[T]
+    asked: list[str]
+
+
+def in_rounds(works: Iterable[Work[T]], score: Callable[[Sequence[str]], Floats]) -> Iterator[T]:
+    """Yield the results of ``works`` in their order; the texts of a round are scored in one call.
+
+    A bounded number of them is open at once, so that ``works`` can be endless.
+    """
+    numbered = enumerate(works)
+    opened: dict[int, Open[T]] = {}
+    done: dict[int, T] = {}
+    due = 0
+    waiting = next(numbered, None)
+    while waiting is not None or opened:
+        while waiting is not None and has_room(opened.values(), waiting[1]):
+            advance(*waiting, None, opened, done)
+            waiting = next(numbered, None)
+        for number, answers in answered(opened, score):
+            advance(number, opened[number].work, answers, opened, done)
+        while due in done:
+            yield done.pop(due)
+            due += 1
+
+
+def has_room(opened: Iterable[Open[T]], work: Work[T]) -> bool:
+    """Return whether ``work`` may be opened beside the ones that are; it may where there is none."""
+    sizes = [one.work.characters for one in opened]
+    return not sizes or (len(sizes) < OPEN_TEXTS and sum(sizes) + work.characters <= OPEN_CHARACTERS)
+
+
+def advance(
+    number: int, work: Work[T], answers: Floats | None, opened: dict[int, Open[T]], done: dict[int, T]
+) -> None:
+    """Take ``work`` to its next request, or to its end."""
+    try:
+        opened[number] = Open(work, work.rounds.send(answers))  # type: ignore[arg-type]
+    except StopIteration as end:
+        opened.pop(number, None)
+        done[number] = end.value
+
+
+def answered(opened: dict[int, Open[T]], score: Callable[[Sequence[str]], Floats]) -> list[tuple[int, Floats]]:
+    """Return each open work's number and the probabilities that it waits for."""
+    if not opened:
+        return []
+    answers = score([text for one in opened.values() for text in one.asked])
+    ends = np.cumsum([len(one.asked) for one in opened.values()])
+    return list(zip(opened, np.split(answers, ends[:-1]), strict=True))
+
+
+class Remembering:
+    """``predict_proba`` in float64 that scores no text twice, as far as a bounded memory goes.
+
+    Texts are known by a digest, so that long ones take no more room than short ones.
+    """
+
+    def __init__(self, predictor: Scorer) -> None:
+        self._predictor = predictor
+        self._known: dict[bytes, Floats] = {}
+
+    def __call__(self, texts: Sequence[str]) -> Floats:
+        """Return probabilities of shape (n_texts, n_labels)."""
+        keys = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
+        if new:
+            made = self._predictor.predict_proba(list(new.values()))
+            self._known.update(zip(new, np.asarray(made, dtype=np.float64), strict=True))
+        answers = np.stack([self._known[key] for key in keys])
+        for key in list(islice(self._known, max(0, len(self._known) - REMEMBERED))):
+            del self._known[key]
+        return answers

@@ -1,0 +1,111 @@
+"""The tree of neighbouring words over which they share credit: that of ``shap.maskers.Text``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Span = tuple[int, int]
+
+ENDS_IN_MARK = re.compile(r"^.*\W$")
+STARTS_IN_LETTER = re.compile(r"^[A-Za-z]")
+CONNECTORS = ("but", "and", "or")
+SENTENCE_ENDS = (".", "?", "!")
+
+
+@dataclass(frozen=True)
+class WordTree:
+    """A binary tree over the words of a text.
+
+    Attributes
+    ----------
+    words : sequence of str
+    spans : sequence of (start, stop)
+        The words under each node. The leaves come first, in the order of the words; the root is last.
+    children : sequence of (left, right)
+        The two nodes under each inner node, the first inner node's first.
+    """
+
+    words: Sequence[str]
+    spans: Sequence[Span]
+    children: Sequence[tuple[int, int]]
+
+    def below(self, node: int) -> tuple[int, int] | None:
+        """Return the left and the right child of ``node``; a leaf has none."""
+        at = node - len(self.words)
+        return None if at < 0 else self.children[at]
+
+    def size(self, node: int) -> int:
+        """Return the number of words under ``node``."""
+        start, stop = self.spans[node]
+        return stop - start
+
+
+def word_tree(words: Sequence[str]) -> WordTree:
+    """Return the tree that merges the two most closely bound neighbours until one group is left.
+
+    Examples
+    --------
+    >>> tree = word_tree(["not ", "good ", "but ", "short"])
+    >>> [tree.words[start:stop] for start, stop in tree.spans[4:]]
+    [['not ', 'good '], ['but ', 'short'], ['not ', 'good ', 'but ', 'short']]
+    """
+    tokens = marked(words)
+    balanced = [token not in ("(", ")") for token in tokens]
+    spans: list[Span] = [(at, at + 1) for at in range(len(words))]
+    children: list[tuple[int, int]] = []
+    groups = list(range(len(words)))
+    scores = [binding(tokens, balanced, spans[at], spans[at + 1]) for at in range(len(words) - 1)]
+    while scores:
+        at = scores.index(max(scores))
+        left, right = groups[at : at + 2]
+        merged = spans[left][0], spans[right][1]
+        if tokens[merged[0]] == "(" and tokens[merged[1] - 1] == ")":
+            balanced[merged[0]] = balanced[merged[1] - 1] = True
+        groups[at : at + 2] = [len(spans)]
+        spans.append(merged)
+        children.append((left, right))
+        del scores[at]
+        for near in range(max(0, at - 1), min(at + 1, len(scores))):
+            scores[near] = binding(tokens, balanced, spans[groups[near]], spans[groups[near + 1]])
+    return WordTree(words, spans, children)
+
+
+def marked(words: Sequence[str]) -> list[str]:
+    """Return the words without white space; ``##`` marks one that goes on where the word before it ended."""
+    tokens: list[str] = []
+    for at, word in enumerate(words):
+        goes_on = (
+            at > 0
+            and ENDS_IN_MARK.match(words[at - 1]) is None
+            and STARTS_IN_LETTER.match(word) is not None
+            and tokens[-1] != ""
+        )
+        tokens.append(f"##{word.strip()}" if goes_on else word.strip())
+    return tokens
+
+
+def binding(tokens: Sequence[str], balanced: Sequence[bool], left: Span, right: Span) -> int:
+    """Return how closely two neighbouring groups are bound: the rules and numbers are shap's ``merge_score``."""
+    first, last = tokens[left[0]], tokens[left[1] - 1]
+    head, tail = tokens[right[0]], tokens[right[1] - 1]
+    several = right[1] - right[0] > 1
+    score = left[0] - right[1]  # small groups first
+    score += 20 * head.startswith("##")
+    score += 15 * (head == "'" and (not several or (right[1] - right[0] == 2 and tail in ("t", "s"))))
+    score += 15 * (last == "'" and head in ("t", "s"))
+    score -= 1000 * (is_control(first) != is_control(tail))
+    score -= 100 * (head == "(" and not balanced[right[0]])
+    score -= 100 * (last == ")" and not balanced[left[1] - 1])
+    score -= 2 * (first == "(")
+    score -= 2 * (last in CONNECTORS or head in CONNECTORS)
+    score -= 10 * (last == ",") + 20 * (last in SENTENCE_ENDS)
+    if head == "," or head in SENTENCE_ENDS:  # to reach across it costs more than to take it in
+        score -= (10 if head == "," else 20) if several else 1
+    return score
+
+
+def is_control(token: str) -> bool:
+    """Return whether ``token`` is in square brackets, as a tokenizer's own tokens are."""
+    return token.startswith("[") and token.endswith("]")
