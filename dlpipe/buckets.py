@@ -85,4 +85,5 @@ def _client(endpoint: str | None) -> Any:
     from botocore.config import Config
 
     quick = Config(connect_timeout=SECONDS, read_timeout=SECONDS, retries={"total_max_attempts": 2})
-    return boto3.client("s3", endpoint_url=endpoint, config=quick)
+    # a session of its own: boto3's default one keeps the first keys it saw, and is not for several threads
+    return boto3.session.Session().client("s3", endpoint_url=endpoint, config=quick)

@@ -20,7 +20,8 @@ class TrainFlow(FlowSpec):
     2. tune       search for the best settings with Ray Tune
     3. train      fine-tune the backbone with lightning-flash, going on from a checkpoint if killed
     4. evaluate   score it on the test split, beside a TF-IDF baseline
-    5. register   register the version as challenger; the gate decides whether it becomes champion
+    5. register   register the version as challenger, and the pipeline around it; the gate decides whether they
+                  become champions
     6. predict    score the whole table version into a predictions table
     7. explain    attribute predictions to words with SHAP
     8. end        print where everything is
@@ -135,16 +136,18 @@ class TrainFlow(FlowSpec):
 
     @step
     def register(self):
-        """Register the version as challenger and let the gate decide about the champion."""
+        """Register the version and its pipeline as challengers and let the gate decide about the champions."""
         from dlpipe.evaluation import judge
-        from dlpipe.registry import log_and_register, promote
+        from dlpipe.inference import register_pipeline
+        from dlpipe.registry import CHAMPION, log_and_register, promote
         from dlpipe.tables import read_table
 
         chosen = self.chosen()
+        example = read_table(self.data_version, split="test", columns=["text"])["text"][:2].to_pylist()
         registered = log_and_register(
             self.text_model,
             name=chosen.registry.model,
-            example=read_table(self.data_version, split="test", columns=["text"])["text"][:2].to_pylist(),
+            example=example,
             params=vars(self.training),
             metrics={f"test_{name}": value for name, value in self.evaluation.metrics.items()},
             tags=self.lineage(),
@@ -153,6 +156,8 @@ class TrainFlow(FlowSpec):
         self.verdict = judge(self.evaluation, baseline=self.baseline, champion=champion, thresholds=chosen.gate)
         self.promotion = promote(registered, verdict_passed=self.verdict.passed)
         self.model_version = self.promotion.version
+        pipeline = register_pipeline(self.model_version, settings=chosen.pipeline, example=example)
+        self.pipeline_version = promote(pipeline, verdict_passed=CHAMPION in self.model_version.aliases).version
         print(f"{self.model_version.uri}: {self.verdict.reason}\n{self.promotion}")
         self.next(self.predict)
 
@@ -202,6 +207,7 @@ data         {self.data_version}, {self.data_version.rows:,} rows
 model        {self.evaluation.line()}, {self.evaluation.line("macro_f1")}
 baseline     {self.baseline.line()}, {self.baseline.line("macro_f1")}
 registered   {self.model_version.uri} ({", ".join(self.model_version.aliases)})
+pipeline     {self.pipeline_version.uri} ({", ".join(self.pipeline_version.aliases)})
 weights      {self.weights}
 gate         {self.verdict.reason}; {self.promotion}
 predictions  {self.predictions.table}, {self.predictions.new_rows:,} new rows

@@ -12,13 +12,14 @@ from clear_errors import ExpectedFailure
 
 from dlpipe.evaluation import Thresholds
 from dlpipe.explain import ExplainSettings
+from dlpipe.inference import PipelineSettings
 from dlpipe.registry.registration import check_model_name
 from dlpipe.settings import check_name, read_settings
 from dlpipe.tables import Sources, TableSettings
 from dlpipe.training import TrainingSettings
 from dlpipe.tuning import Space, TuningSettings, read_space
 
-SECTIONS = ["data", "training", "tuning", "search_space", "gate", "explanation", "registry"]
+SECTIONS = ["data", "training", "tuning", "search_space", "gate", "explanation", "registry", "pipeline"]
 OPTIONS = {
     "data": ["table", "text_column", "label_column"],
     "training": ["backbone", "strategy", "epochs", "batch_size", "learning_rate", "max_length", "seed"],
@@ -54,6 +55,7 @@ class TrainFlowSettings:
     gate: Thresholds
     explanation: ExplainSettings
     registry: RegistrySettings
+    pipeline: PipelineSettings
 
     def sources(self, *, data: str | None, train: str | None, valid: str | None, test: str | None) -> Sources:
         """Return the sources of the options; the settings' ``data`` where no option names one."""
@@ -94,6 +96,7 @@ def read_flow_settings(config: Mapping[str, Any], options: Mapping[str, Any]) ->
         gate=read(Thresholds, "gate"),
         explanation=read(ExplainSettings, "explanation"),
         registry=registry,
+        pipeline=read(PipelineSettings, "pipeline"),
     )
 
 

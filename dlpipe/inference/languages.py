@@ -33,7 +33,7 @@ class LanguageDetector:
     Parameters
     ----------
     languages : sequence of str
-        The codes to choose from; probabilities add up to 1 over them.
+        The codes to choose from, by default ``COMMON``; probabilities add up to 1 over them.
     min_letters : int
         A text with fewer letters is ``und``.
     min_probability : float
@@ -47,7 +47,7 @@ class LanguageDetector:
     """
 
     def __init__(self, languages: Sequence[str], *, min_letters: int, min_probability: float) -> None:
-        self._identifier = identifier(tuple(languages))
+        self._identifier = identifier(tuple(languages) or COMMON)
         self._min_letters, self._min_probability = min_letters, min_probability
 
     def __call__(self, text: str) -> Language:

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from annotated_types import Ge, Le, MinLen
+from annotated_types import Ge, Le
 
 from dlpipe.inference.answers import Answer, AnswerCache, text_key
 from dlpipe.inference.cleaning import UNREADABLE, Cleaning, Status, clean
-from dlpipe.inference.languages import COMMON, UNDETERMINED, Language, LanguageDetector
+from dlpipe.inference.languages import UNDETERMINED, Language, LanguageDetector
 from dlpipe.inference.loading import PIPELINE_LOADER, model_folder
 from dlpipe.inference.pyfunc import rows_of
 from dlpipe.registry import resolve
@@ -46,7 +46,7 @@ class PipelineSettings:
     Attributes
     ----------
     languages : tuple of str
-        ISO 639 codes that the language is chosen from.
+        ISO 639 codes that the language is chosen from; empty: the 28 most common ones.
     expected_languages : tuple of str
         A text in another of ``languages`` has the status ``other language``; empty: none is.
     min_letters, min_language_probability : int and float
@@ -59,7 +59,7 @@ class PipelineSettings:
     strip_html: bool = True
     strip_controls: bool = True
     max_characters: Annotated[int, Ge(100), Le(10_000_000)] = 100_000
-    languages: Annotated[tuple[str, ...], MinLen(1)] = COMMON
+    languages: tuple[str, ...] = ()
     expected_languages: tuple[str, ...] = ()
     min_letters: Annotated[int, Ge(1)] = 8
     min_language_probability: Annotated[float, Ge(0), Le(1)] = 0.5
