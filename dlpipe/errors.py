@@ -83,3 +83,11 @@ class EvaluationError(DlpipeError, ValueError):
 
 class ExplanationError(DlpipeError, ArithmeticError):
     """Attributions do not add up to the model's output, so they explain nothing."""
+
+
+class ClusterUnavailable(DlpipeError, ConnectionError):
+    """The Ray cluster does not answer, refuses, or cannot do the work."""
+
+
+class ClusterMismatch(DlpipeError, RuntimeError):
+    """The Ray cluster, or a node of it, has another Python, Ray or dlpipe than this process."""

@@ -1,0 +1,170 @@
+"""A connection to Ray: to a cluster that runs, or to one on this machine alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from dlpipe.cluster.checks import VARIABLE, check_address, check_package, look_at
+from dlpipe.errors import ClusterUnavailable
+
+LOGGER = logging.getLogger(__name__)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connection to Ray.
+
+    Attributes
+    ----------
+    address : str
+        ``host:port``, or ``"local"`` for what ``start`` made.
+    node_cores : tuple of int
+        The cores of each node that lived when the connection was made.
+    """
+
+    address: str
+    node_cores: tuple[int, ...]
+
+    @property
+    def cores(self) -> int:
+        """The cores of all nodes."""
+        return sum(self.node_cores)
+
+    def places(self, cores: int = 1) -> int:
+        """Return how many workers of ``cores`` cores have room at once; a worker stays on one node."""
+        return sum(node // cores for node in self.node_cores)
+
+    def map(
+        self, opener: Callable[[], Callable[[Item], Result]], items: Sequence[Item], *, cores: int = 1
+    ) -> Iterator[Result]:
+        """Yield a result for each item, as they come, computed on all nodes.
+
+        What ran on a node that died is done again on another, so an item may be done twice.
+
+        Parameters
+        ----------
+        opener : callable
+            Called once in each worker; returns what is called with an item. It is shipped once, through the
+            object store, so it may hold a model.
+        items : sequence
+            Small things, such as the parts of a table; a worker reads the rows itself.
+        cores : int
+            Cores, and torch threads, of a worker.
+
+        Raises
+        ------
+        Exception
+            What the opener or an item raised; then no other item is begun.
+        ClusterUnavailable
+            When no node has so many cores, or workers die again and again.
+        """
+        from dlpipe.cluster.mapping import map_items
+
+        if not self.places(cores):
+            raise ClusterUnavailable(
+                f"No node of the Ray cluster at {self.address} has {cores} cores; the largest has "
+                f"{max(self.node_cores, default=0)}. Ask for fewer."
+            )
+        return map_items(opener, items, cores=cores, workers=min(self.places(cores), len(items)))
+
+
+@contextmanager
+def join(address: str | None = None) -> Iterator[Cluster | None]:
+    """Connect to a Ray cluster for the time of a ``with``; give ``None`` where none is asked for.
+
+    The cluster goes on as it was, also at the end.
+
+    Parameters
+    ----------
+    address : str, optional
+        ``host:port`` of the cluster, or ``"auto"`` for one that runs on this machine; by default what the
+        variable ``RAY_ADDRESS`` says.
+
+    Raises
+    ------
+    SettingError
+        When the address is none.
+    ClusterUnavailable
+        When nothing at the address answers as Ray within ten seconds, it refuses, or this machine is no node.
+    ClusterMismatch
+        When the cluster has another version of Ray or Python, or a node another dlpipe or none.
+
+    Examples
+    --------
+    >>> with join() as cluster:
+    ...     print(cluster)
+    None
+    """
+    asked = (address or os.environ.get(VARIABLE) or "local").strip()
+    if asked == "local":
+        yield None
+        return
+    found = look_at(check_address(asked))
+    with _connected(found):
+        check_package(found)
+        yield (cluster := Cluster(found, _node_cores()))
+        if dead := len(cluster.node_cores) - len(_node_cores()):
+            LOGGER.warning(
+                "%d of %d nodes of the Ray cluster died; their work was done on the others",
+                dead,
+                len(cluster.node_cores),
+            )
+
+
+@contextmanager
+def start(cores: int) -> Iterator[Cluster]:
+    """Run Ray on this machine alone for the time of a ``with``, with ``cores`` cores to give away."""
+    # without "local", a cluster that somebody else runs on this machine would be joined
+    with _connected("local", num_cpus=cores, include_dashboard=False):
+        yield Cluster("local", (cores,))
+
+
+@contextmanager
+def _connected(address: str, **options: Any) -> Iterator[None]:
+    quiet_ray()
+    import ray
+
+    if ray.is_initialized():
+        raise ClusterUnavailable("This process is connected to Ray already. Call ray.shutdown() first.")
+    try:
+        with _no_stderr():
+            ray.init(address, log_to_driver=False, logging_level="ERROR", **options)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def quiet_ray() -> None:
+    """Turn off what Ray sends and says besides its work."""
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray._private.worker
+
+    ray._private.worker._worker_logs_enabled = False  # a line on stdout for each retry after a node's death
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Drop what is written to file 2: Ray's C++ part says there which level of log it was told to keep."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _node_cores() -> tuple[int, ...]:
+    import ray
+
+    return tuple(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
