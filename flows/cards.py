@@ -16,9 +16,10 @@ from dlpipe.training import EpochScore
 from dlpipe.tuning import Tuned
 
 
-def _add(*parts: Any) -> None:
+def _add(*parts: Any, card: str | None = None) -> None:
+    shown = current.card[card] if card else current.card
     for part in parts:
-        current.card.append(part)
+        shown.append(part)
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
@@ -104,9 +105,10 @@ def show_trials(tuned: Tuned) -> None:
     _add(
         Markdown("# Trials"),
         Markdown(f"Best: {best}" if best else "No search: the settings are used as they stand."),
+        card="trials",
     )
     if names:
-        _add(_table(["trial", *names, "val_f1", "epochs", "note"], _trial_rows(tuned, names)))
+        _add(_table(["trial", *names, "val_f1", "epochs", "note"], _trial_rows(tuned, names)), card="trials")
 
 
 def _trial_rows(tuned: Tuned, names: Sequence[str]) -> Iterable[Sequence[Any]]:

@@ -72,7 +72,9 @@ class TrainFlow(FlowSpec):
         )
         self.next(self.tune)
 
-    @card(type="blank")
+    @retry(times=1, minutes_between_retries=0)
+    @checkpoint(show_card=False)
+    @card(type="blank", id="trials")
     @step
     def tune(self):
         """Try settings from the search space; the best ones feed the training."""
@@ -89,6 +91,7 @@ class TrainFlow(FlowSpec):
             settings=chosen.tuning,
             training=chosen.training,
             callbacks=[TrialRuns()],
+            checkpoints=TaskCheckpoints(),
         )
         self.training = self.tuned.apply(chosen.training)
         show_trials(self.tuned)
@@ -212,7 +215,7 @@ weights      {self.weights}
 gate         {self.verdict.reason}; {self.promotion}
 predictions  {self.predictions.table}, {self.predictions.new_rows:,} new rows
 explanations {self.explained}
-cards        python flows/train_flow.py card view {current.run_id}/evaluate (or start, tune, explain)
+cards        python flows/train_flow.py card view {current.run_id}/evaluate (or start, explain)
 portal       dlpipe ui"""
         print(self.summary)
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import os
+import pickle
+import shutil
+import signal
 import subprocess
 import sys
+import textwrap
+import time
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from dlpipe.errors import SettingError, TrainingFailed
-from dlpipe.tables import TableVersion
-from dlpipe.training import TrainingSettings
+from dlpipe.tables import TableVersion, read_table, write_table
+from dlpipe.training import FolderCheckpoints, TrainingSettings
 from dlpipe.tuning import Choices, Range, Tuned, TuningSettings, read_space, tune
 
 SPACE = read_space(
@@ -142,6 +150,96 @@ def test_a_failed_trial_is_a_result_and_not_the_end(
     assert failed.error is not None
     assert failed.error.startswith(f"BackboneNotFound: backbone '{tmp_path}' has no config.json")
     assert f"trial 1: backbone {tmp_path}: failed: {failed.error}" in lines
+
+
+def test_a_trial_whose_process_dies_is_tried_once_more_and_then_a_result(
+    tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+) -> None:
+    from ray.tune import Callback
+
+    table = write_table(str(tmp_path / "reviews"), read_table(tiny_table))
+    backbone = tmp_path / "backbone"
+    shutil.copytree(tiny_settings.backbone, backbone)
+    kept = FolderCheckpoints(tmp_path / "kept")
+    deaths: list[int] = []
+
+    class Killer(Callback):
+        """Takes away what no trial needs; kills the first trial's process once, the second one's always."""
+
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            if backbone.exists():
+                self.numbers = {one.trial_id: number for number, one in enumerate(trials)}
+                backbone.rename(tmp_path / "away")
+                Path(table.path).rename(tmp_path / "gone")
+
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:
+            number = self.numbers.setdefault(trial.trial_id, len(self.numbers))
+            if result["epoch"] == 2 and deaths.count(number) < number + 1 < 3:
+                deaths.append(number)
+                os.kill(result["pid"], signal.SIGKILL)
+
+    def search(*callbacks: Callback) -> Tuned:
+        return tune(
+            table,
+            space={"learning_rate": Range(1e-3, 1e-2)},
+            settings=TuningSettings(trials=3, epochs=3, grace_epochs=3, searcher="random"),
+            training=replace(tiny_settings, strategy="freeze", backbone=str(backbone)),
+            say=lines.append,
+            callbacks=callbacks,
+            checkpoints=kept,
+        )
+
+    lines: list[str] = []
+    tuned = search(Killer())
+    assert sorted(deaths) == [0, 1, 1]
+    assert [trial.number for trial in tuned.trials] == [0, 1, 2]
+    assert [[score.epoch for score in trial.scores] for trial in tuned.trials] == [[1, 2, 3], [1, 2], [1, 2, 3]]
+    first, second, third = (trial.error for trial in tuned.trials)
+    assert (first, third) == (None, None)
+    assert second is not None
+    assert second.startswith("the process of the trial ended: ")
+    (tmp_path / "gone").rename(table.path)
+    assert search() == tuned  # the same to the last digit of the seconds: nothing was trained again
+    assert lines[4] == lines[0] + ", 3 of them known"
+    assert sorted(lines[5:]) == sorted(lines[1:4])
+
+
+def test_a_search_that_was_killed_ends_like_an_undisturbed_one_and_runs_no_finished_trial_again(
+    search: Search, tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+) -> None:
+    program = """
+        import sys, pickle
+        from pathlib import Path
+        from dlpipe.training import FolderCheckpoints
+        from dlpipe.tuning import tune
+        table, space, settings, training = pickle.loads(Path(sys.argv[1]).read_bytes())
+        kept = FolderCheckpoints(Path(sys.argv[2]))
+        tune(table, space=space, settings=settings, training=training, checkpoints=kept)
+    """
+    kept = FolderCheckpoints(tmp_path / "kept")
+    (tmp_path / "given").write_bytes(pickle.dumps((tiny_table, SPACE, SETTINGS, tiny_settings)))
+    command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "given"), str(tmp_path / "kept")]
+    with subprocess.Popen(command, start_new_session=True) as process:
+        while not kept.latest():
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    latest = kept.latest()
+    assert latest
+    recorded = json.loads((latest / "trials.json").read_text())
+    assert 0 < len(recorded) < 4
+    lines: list[str] = []
+    settings = {"space": SPACE, "settings": SETTINGS, "training": tiny_settings, "checkpoints": kept}
+    tuned = tune(tiny_table, say=lines.append, **settings)
+    assert lines[0].endswith(f", {len(recorded)} of them known")
+    for record in recorded:
+        assert [dataclasses.asdict(score) for score in tuned.trials[record["number"]].scores] == record["scores"]
+    assert tuned.best == search.tuned.best
+    assert [(trial.values, trial.score) for trial in tuned.trials] == [
+        (trial.values, trial.score) for trial in search.tuned.trials
+    ]
 
 
 def test_when_all_trials_fail_the_first_error_is_said(

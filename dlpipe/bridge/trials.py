@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from dlpipe.bridge.records import TRIAL
+from dlpipe.bridge.redaction import redact_value
 from dlpipe.bridge.values import keep_text, mlflow_key
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class TrialRuns(Callback):
         run_id = self._runs[trial.trial_id].info.run_id
         if error := self._errors.get(trial.trial_id):
             status = "FAILED"
-            self._client().set_tag(run_id, "error", error[:5000])
+            self._client().set_tag(run_id, "error", redact_value("error", error)[:5000])
         self._client().set_terminated(run_id, status)
 
     def _client(self) -> MlflowClient:

@@ -33,6 +33,8 @@ class Reader:
     table: TableVersion
     backbone: Backbone
     max_length: int
+    threads: int = 0
+    """How many embed texts; 0 takes every core that the process may use."""
     say: Callable[[str], None] = field(default=lambda line: None, compare=False)
 
     def token_ids(self, split: str) -> Encoded:
@@ -53,7 +55,7 @@ class Reader:
         made = kept_arrays(
             self.table.path,
             key,
-            lambda: {"vectors": embed(self.token_ids(split), self.backbone, say=self.say)},
+            lambda: {"vectors": self._embed(split)},
             say=self.say,
         )
         return Embedded(made["vectors"])
@@ -64,6 +66,9 @@ class Reader:
         tokenizer = self.backbone.tokenizer_digest
         return {"table": table, "split": split, "max_length": self.max_length, "tokenizer": tokenizer, **libraries}
 
+    def _embed(self, split: str) -> np.ndarray:
+        return embed(self.token_ids(split), self.backbone, threads=self.threads, say=self.say)
+
     def _tokenize(self, split: str) -> dict[str, np.ndarray]:
         from dlpipe.tables import read_table
         from dlpipe.task.network import tokenizer_json
@@ -73,7 +78,7 @@ class Reader:
         return {"ids": made.ids, "offsets": made.offsets}
 
 
-def embed(encoded: Encoded, backbone: Backbone, *, say: Callable[[str], None]) -> np.ndarray:
+def embed(encoded: Encoded, backbone: Backbone, *, threads: int, say: Callable[[str], None]) -> np.ndarray:
     """Return the encoder's mean-pooled states, float32 of shape (n, hidden).
 
     On a CPU, each core takes batches of its own and computes them in one thread: less waiting than with all cores
@@ -84,9 +89,9 @@ def embed(encoded: Encoded, backbone: Backbone, *, say: Callable[[str], None]) -
     import torch
 
     from dlpipe.task.network import pretrained_network
-    from dlpipe.task.predictor import usable_cores, use_machine
+    from dlpipe.task.predictor import use_machine
 
-    threads = use_machine()
+    threads = use_machine(threads or None)
     device = _device()
     network = pretrained_network(backbone, 1).eval().to(device)
     vectors = np.empty((len(encoded), network.head.in_features), dtype=np.float32)
@@ -98,7 +103,7 @@ def embed(encoded: Encoded, backbone: Backbone, *, say: Callable[[str], None]) -
         return len(rows)
 
     batches = sorted_batches(encoded.lengths, tokens=TOKENS_PER_BATCH[device])
-    workers = usable_cores() if device == "cpu" else 1
+    workers = threads if device == "cpu" else 1
     try:
         with ThreadPoolExecutor(workers, initializer=_one_thread) as executor:
             _say_progress(executor.map(pool, batches), len(encoded), say)

@@ -60,7 +60,8 @@ def prepare(
             raise BadRows(f"{table} has no rows in its {name!r} split; ingest more rows or raise its share.")
     labels = tuple(sorted(splits["train"].unique().to_pylist()))
     backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
-    reader = Reader(table, backbone, min(settings.max_length, backbone.limits[0] or settings.max_length), say)
+    length = min(settings.max_length, backbone.limits[0] or settings.max_length)
+    reader = Reader(table, backbone, length, settings.threads, say)
     read = reader.embeddings if settings.strategy == "freeze" else reader.token_ids
     train, valid = (Examples(read(name), _classes(splits[name], labels)) for name in ("train", "valid"))
     return TrainingData(labels, reader.max_length, train, valid)

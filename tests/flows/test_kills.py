@@ -77,6 +77,23 @@ def test_kill_or_ctrl_c_while_tuning_leaves_no_process(project: Project, quick: 
         wait_until_gone(project)
 
 
+def test_killed_tuning_runs_no_finished_trial_again(project: Project, quick: tuple[str, ...]) -> None:
+    with project.running(*quick, "--trials", "4") as run:
+        run.wait_for(r"\] trial \d: ")
+        run.kill_task("tune")
+        run.wait_for(r"\d of them known")
+        before = lines_of_trials(run.said)
+        run.wait_until(lambda: len(lines_of_trials(run.said)) == len(before) + 4, "all trials")
+        after = lines_of_trials(run.said)[len(before) :]
+    assert before
+    assert set(before) <= set(after)
+    assert sorted(line.split(":")[0] for line in after) == [f"trial {number}" for number in range(1, 5)]
+
+
+def lines_of_trials(said: str) -> list[str]:
+    return re.findall(r"/tune/\d+ \(pid \d+\)\] (trial \d: .*)", said)
+
+
 def trials(project: Project) -> list[str]:
     """Return Ray's workers that run a trial."""
     return [command for command in project.processes().values() if "ImplicitFunc" in command]
