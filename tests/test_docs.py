@@ -253,6 +253,15 @@ def test_every_option_of_the_flow_is_described() -> None:
     assert {option for option, setting in described.items() if setting != "none"} == names | {"--data"}
 
 
+@pytest.mark.parametrize("flow", ["predict_flow", "explain_flow"])
+def test_every_option_of_the_flows_that_use_models_is_described(flow: str) -> None:
+    command = [sys.executable, str(ROOT / f"flows/{flow}.py"), "--quiet", "run", "--help"]
+    own, _, _ = subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("--tag ")
+    options = re.findall(r"^ +(--[a-z-]+)", own, flags=re.MULTILINE)
+    described = [row[0].strip("`") for row in settings_table(f"Options of `{flow}.py run`")]
+    assert sorted(described) == sorted(options)
+
+
 def section_of(heading: str) -> str:
     """Return the text of docs/settings.md under the heading that begins so."""
     parts = re.split(r"^## ", (ROOT / "docs/settings.md").read_text(), flags=re.MULTILINE)
@@ -281,6 +290,8 @@ def allowed(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(f'`"{value}"`' for value in typing.get_args(hint))
     kind, *bounds = typing.get_args(hint) or (hint,)
+    if typing.get_origin(hint) is tuple:
+        return "list of text"
     if kind is bool:
         return "`true`, `false`"
     if kind is str:

@@ -118,13 +118,13 @@ class Project:
                 continue
         return standing
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str, flow: str = "TrainFlow") -> Run:
         """Return the Metaflow run, whose artifacts are read from the folder."""
         from metaflow import Run, metadata, namespace
 
         metadata(f"local@{self.folder}")
         namespace(None)
-        return Run(f"TrainFlow/{run_id}")
+        return Run(f"{flow}/{run_id}")
 
 
 @dataclass(frozen=True)

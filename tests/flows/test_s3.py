@@ -1,0 +1,144 @@
+"""From ingest to champion, predictions and explanations with all of it on S3; no step needs another's disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import boto3
+import pytest
+from buckets import BUCKET, S3Server, s3_server
+from projects import Done, Project
+from test_bad_input import assert_one_clear_line
+
+pytestmark = pytest.mark.slow
+
+# in each task, before anything else: an empty folder to stand in and one for scratch, as on another machine
+ELSEWHERE = """
+import os, sys, tempfile
+if " step " in " ".join(sys.orig_argv):
+    here = tempfile.mkdtemp(dir=os.environ["ELSEWHERE"])
+    os.mkdir(here + "/scratch")
+    os.environ["TMPDIR"] = os.environ["HOME"] = here + "/scratch"
+    os.chdir(here)
+"""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A project whose datastore, tables and artifacts are on S3."""
+
+    project: Project
+    server: S3Server
+
+    @property
+    def variables(self) -> dict[str, str]:
+        folder = self.project.folder
+        return self.server.variables(
+            METAFLOW_DEFAULT_DATASTORE="s3",
+            METAFLOW_DATASTORE_SYSROOT_S3=f"s3://{BUCKET}/metaflow",
+            METAFLOW_DATASTORE_SYSROOT_LOCAL=str(folder / ".metaflow"),
+            METAFLOW_USER="tester",
+            DLPIPE_TABLES=f"s3://{BUCKET}/tables",
+            DLPIPE_ARTIFACTS=f"s3://{BUCKET}/artifacts",
+            MLFLOW_TRACKING_URI=f"sqlite:///{folder / 'mlflow.db'}",
+            PYTHONPATH=str(folder / "elsewhere"),
+            ELSEWHERE=str(folder / "elsewhere"),
+        )
+
+    def flow(self, name: str, *words: str, **other: str) -> Done:
+        """Run a flow to the end."""
+        script = str(self.project.folder / "flows" / f"{name}_flow.py")
+        return self.project.python(script, *words, env={**self.variables, **other})
+
+    def held(self) -> list[str]:
+        """Return the keys of all that is in the bucket."""
+        given = {"aws_access_key_id": self.server.key, "aws_secret_access_key": self.server.secret}
+        client = boto3.client("s3", endpoint_url=self.server.address, region_name="us-east-1", **given)
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory, project: Project) -> Iterator[Cloud]:
+    made = Project.make(tmp_path_factory.mktemp("cloud"))
+    for name in ("reviews.csv", "quick.toml"):
+        settings = (project.folder / name).read_text()
+        made.file(name, settings.replace('"backbone"', f'"{project.folder / "backbone"}"'))
+    (made.folder / "elsewhere").mkdir()
+    made.file("elsewhere/sitecustomize.py", ELSEWHERE)
+    with s3_server(asks_for_keys=True) as server:
+        yield Cloud(made, server)
+
+
+@pytest.fixture(scope="module")
+def runs(cloud: Cloud) -> dict[str, Done]:
+    """The three flows, one after the other, each step in an empty folder that is gone when the next begins."""
+    settings, data = (str(cloud.project.folder / name) for name in ("quick.toml", "reviews.csv"))
+    words = {
+        "train": ("--config", "settings", settings, "run", "--data", data, "--trials", "0", "--epochs", "4"),
+        "predict": ("run", "--model", "models:/reviews@champion", "--target", "scores", "--split", "test"),
+        "explain": ("run", "--rows", "2"),
+    }
+    done = {}
+    for name, given in words.items():
+        done[name] = cloud.flow(name, *given)
+        for left in (cloud.project.folder / "elsewhere").glob("tmp*"):
+            shutil.rmtree(left)
+    return done
+
+
+def test_the_three_flows_run_from_ingest_to_champion(runs: dict[str, Done]) -> None:
+    assert [done.code for done in runs.values()] == [0, 0, 0], "\n".join(done.said for done in runs.values())
+    assert runs["train"].summary("registered") == "models:/reviews/1 (challenger, champion)"
+    assert runs["predict"].summary("predictions").startswith("scores@v0, ")
+    assert runs["explain"].summary("explanations") == "reviews_explanations@v1, words of 2 rows"
+
+
+def test_what_they_made_is_on_s3_and_nowhere_else(cloud: Cloud, runs: dict[str, Done]) -> None:
+    kinds = {"/".join(key.split("/")[:2]) for key in cloud.held()}
+    assert kinds >= {
+        *(
+            f"metaflow/{name}"
+            for name in ("TrainFlow", "PredictFlow", "ExplainFlow", "mf.cards", "mf.checkpoints")
+        ),
+        *(f"tables/{name}" for name in ("reviews", "reviews_predictions", "reviews_explanations", "scores")),
+        "artifacts/models",
+    }
+    there = {path.name for path in cloud.project.folder.iterdir()}
+    assert there == {"flows", "reviews.csv", "quick.toml", "elsewhere", ".metaflow", "mlflow.db"} | {
+        name for name in there if name.startswith("mlflow.db.")
+    }
+    assert not list((cloud.project.folder / ".metaflow").glob("*/data"))
+
+
+def test_mlflow_has_the_runs_as_they_happened(cloud: Cloud, runs: dict[str, Done]) -> None:
+    for flow in ("TrainFlow", "PredictFlow", "ExplainFlow"):
+        done = cloud.project.python("-m", "dlpipe.cli", "bridge", "check", flow, env=cloud.variables)
+        assert done.said == "0 differences\n"
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (
+            {"METAFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9"},
+            ("METAFLOW_DATASTORE_SYSROOT_S3", "nothing answers there"),
+        ),
+        (
+            {"METAFLOW_DATASTORE_SYSROOT_S3": "s3://no-bucket/metaflow"},
+            ("s3://no-bucket/metaflow", "no such bucket"),
+        ),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, ("AWS_SECRET_ACCESS_KEY does not belong",)),
+        ({"DLPIPE_TABLES": "s3://no-bucket/tables"}, ("DLPIPE_TABLES", "no such bucket")),
+        ({"DLPIPE_ARTIFACTS": "s3://no-bucket/artifacts"}, ("DLPIPE_ARTIFACTS", "no such bucket")),
+    ],
+    ids=["no server", "no bucket", "wrong keys", "no bucket for tables", "no bucket for artifacts"],
+)
+def test_what_s3_refuses_stops_a_flow_with_one_line(
+    other: dict[str, str], says: tuple[str, ...], cloud: Cloud
+) -> None:
+    done = cloud.flow("predict", "run", **other)
+    assert_one_clear_line(done, *says)
+    assert done.seconds < 30

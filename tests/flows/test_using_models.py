@@ -1,0 +1,91 @@
+"""Predicting and explaining a table with a model of the registry: flows of their own."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from projects import Done, Project
+from test_bad_input import assert_one_clear_line
+
+from dlpipe.tables import read_table, write_table
+
+pytestmark = pytest.mark.slow
+
+PREDICT, EXPLAIN = "flows/predict_flow.py", "flows/explain_flow.py"
+MISTAKES = {
+    "model": (PREDICT, "--model revues", ("No model 'revues' is registered", "there are reviews")),
+    "alias": (PREDICT, "--model models:/reviews@canary", ("has no alias 'canary'", "champion (v1)")),
+    "table": (PREDICT, "--table revues", ("revues", "is not a Delta table")),
+    "table version": (EXPLAIN, "--table-version 7", ("'data/tables/reviews' has no version 7", "its latest is 0")),
+    "columns": (PREDICT, "--table odd", ("'odd@v0' has no column 'row_id' and no column 'text'", "review, stars")),
+    "split": (PREDICT, "--split tests", ("has no split 'tests'; did you mean 'test'?",)),
+    "explaining a pipeline": (EXPLAIN, "--model reviews-pipeline", ("its classifier is models:/reviews/1",)),
+    "setting": (EXPLAIN, "--rows -1", ("[explanation] and --rows: rows = -1 is refused",)),
+}
+
+
+@pytest.fixture(scope="module")
+def predicted(project: Project, first: Done) -> Done:
+    """A run with the champion's pipeline."""
+    words = ("--model", "models:/reviews-pipeline@champion", "--table-version", "0", "--split", "valid")
+    return project.python(PREDICT, "run", *words)
+
+
+@pytest.fixture(scope="module")
+def explained(project: Project, first: Done) -> Done:
+    """A run with settings of its own."""
+    project.file("explain.toml", "[explanation]\nmax_evals = 60\n")
+    words = ("--rows", "2", "--target", "two_rows")
+    return project.python(EXPLAIN, "--config", "settings", "explain.toml", "run", *words)
+
+
+@pytest.fixture(scope="module")
+def mistakes(project: Project, first: Done) -> dict[str, Future[Done]]:
+    """What came of the mistakes; as many are made at once as there are cores."""
+    import pyarrow as pa
+
+    write_table(project.tables / "odd", pa.table({"review": ["good"], "stars": [5]}))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return {
+            name: pool.submit(project.python, flow, "run", *words.split())
+            for name, (flow, words, _) in MISTAKES.items()
+        }
+
+
+def test_a_pipeline_of_the_registry_scores_a_split_of_a_table(project: Project, predicted: Done) -> None:
+    assert predicted.code == 0, predicted.said
+    assert predicted.summary("data") == "reviews@v0, valid"
+    assert predicted.summary("model") == "models:/reviews-pipeline/1"
+    made = project.run(predicted.run_id, "PredictFlow").data
+    data, scored = read_table(made.scored_rows, split="valid").to_pydict(), read_table(made.predictions.table)
+    assert (
+        predicted.summary("predictions")
+        == f"reviews_answers@v0, {len(data['text'])} new of {len(data['text'])} rows"
+    )
+    assert scored["row_id"].to_pylist() == data["row_id"]
+    assert scored["label"].to_pylist() == data["label"]
+    assert set(scored["model_version"].to_pylist()) == {"models:/reviews/1"}
+
+
+def test_a_model_of_the_registry_explains_rows_of_a_table(project: Project, explained: Done) -> None:
+    assert explained.code == 0, explained.said
+    assert explained.summary("explanations") == "two_rows@v0, words of 2 rows"
+    made = project.run(explained.run_id, "ExplainFlow").data
+    assert len(made.explanations.rows) == 2
+    card = project.python(EXPLAIN, "card", "get", f"{explained.run_id}/explain", "explain.html")
+    assert card.code == 0, card.said
+
+
+@pytest.mark.parametrize("flow", ["PredictFlow", "ExplainFlow"])
+def test_each_run_stands_in_mlflow_with_its_model_and_its_tables(
+    flow: str, project: Project, predicted: Done, explained: Done
+) -> None:
+    done = project.python("-m", "dlpipe.cli", "bridge", "check", flow)
+    assert done.said == "0 differences\n"
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_what_is_not_there_is_said_in_one_clear_line(name: str, mistakes: dict[str, Future[Done]]) -> None:
+    assert_one_clear_line(mistakes[name].result(), *MISTAKES[name][2])
