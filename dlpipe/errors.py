@@ -83,3 +83,7 @@ class EvaluationError(DlpipeError, ValueError):
 
 class ExplanationError(DlpipeError, ArithmeticError):
     """Attributions do not add up to the model's output, so they explain nothing."""
+
+
+class EngineUnavailable(DlpipeError, LookupError):
+    """A model cannot be run by this engine: unknown, not stored with the model, damaged, or not for this machine."""
