@@ -91,3 +91,7 @@ class ClusterUnavailable(DlpipeError, ConnectionError):
 
 class ClusterMismatch(DlpipeError, RuntimeError):
     """The Ray cluster, or a node of it, has another Python, Ray or dlpipe than this process."""
+
+
+class EngineUnavailable(DlpipeError, LookupError):
+    """A model cannot be run by this engine: unknown, not stored with it, damaged, or not for this machine."""

@@ -61,16 +61,20 @@ class Encoded:
         """Token counts, shape (n,)."""
         return np.diff(self.offsets)
 
-    def padded(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+    def arrays(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return ``input_ids`` and ``attention_mask`` of these rows, both (len(rows), longest) and int64."""
-        import torch
-
         lengths = self.lengths[rows]
         columns = np.arange(int(lengths.max()))
         mask = columns < lengths[:, None]
         ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
         ids[mask] = self.ids[(self.offsets[rows][:, None] + columns)[mask]]
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+        return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+
+    def padded(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return what ``arrays`` does, as tensors of torch."""
+        import torch
+
+        return {name: torch.from_numpy(part) for name, part in self.arrays(rows).items()}
 
     batch = padded
 

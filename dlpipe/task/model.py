@@ -50,6 +50,11 @@ class TextModel:
         """The most tokens of a text that the network sees."""
         return int(self.card["max_length"])
 
+    @property
+    def pad_id(self) -> int:
+        """The token id that fills short texts up."""
+        return int(json.loads(self.files[CONFIG]).get("pad_token_id") or 0)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the weights."""

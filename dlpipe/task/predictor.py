@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from dlpipe.task.batches import Encoded
+    from dlpipe.task.engines.networks import Network
 
 # on two cores, batches of 2,000 to 8,000 padded tokens ran equally fast; smaller ones keep memory low
 BATCH_TOKENS = 4096
@@ -29,19 +30,23 @@ class Predictor:
         Tokens beyond this are not seen.
     digest : str
         SHA-256 of the weights.
+    engine : str
+        What computes: ``torch``, ``torch-bf16``, ``onnx`` or ``onnx-int8``.
     """
 
-    def __init__(self, model: TextModel, *, device: str | None = None) -> None:
-        import torch
-
+    def __init__(self, model: TextModel, network: Network, engine: str) -> None:
         from dlpipe.task.batches import TextEncoder
-        from dlpipe.task.network import restored_network
 
-        self.labels, self.max_length, self.digest = model.labels, model.max_length, model.digest
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._network = restored_network(model).to(self._device)
-        pad_id = getattr(self._network.encoder.config, "pad_token_id", None) or 0
-        self._encode = TextEncoder(model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=pad_id)
+        self.labels, self.max_length, self.digest, self.engine = (
+            model.labels,
+            model.max_length,
+            model.digest,
+            engine,
+        )
+        self._network = network
+        self._encode = TextEncoder(
+            model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id
+        )
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Return the probability of each label for each text: float32, shape (len(texts), n_labels)."""
@@ -59,19 +64,9 @@ class Predictor:
         done : callable, optional
             Called with the numbers of the texts of each batch when they are predicted.
         """
-        import numpy as np
-        import torch
+        from dlpipe.task.engines.networks import probabilities
 
-        from dlpipe.task.batches import sorted_batches
-
-        result = np.empty((len(encoded.lengths), len(self.labels)), dtype=np.float32)
-        with torch.inference_mode():
-            for rows in sorted_batches(encoded.lengths, tokens=BATCH_TOKENS):
-                batch = {name: part.to(self._device) for name, part in encoded.padded(rows).items()}
-                result[rows] = torch.softmax(self._network(**batch).float(), dim=1).cpu().numpy()
-                if done is not None:
-                    done(rows)
-        return result
+        return probabilities(self._network, encoded, len(self.labels), done=done)
 
     def seen_characters(self, text: str) -> int:
         """Return how many characters of ``text`` the model reads: all, or those of its first tokens."""
@@ -79,21 +74,37 @@ class Predictor:
 
 
 def open_predictor(
-    model: TextModel | Path | str, *, threads: int | None = None, device: str | None = None
+    model: TextModel | Path | str,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    engine: str | None = None,
 ) -> Predictor:
     """Return a ``Predictor`` for a model or the folder of one.
 
     Parameters
     ----------
     threads : int, optional
-        Torch threads of this process; by default one for each core that this process may use.
+        Threads of this process; by default one for each core that this process may use.
     device : str, optional
-        Such as ``"cpu"`` or ``"cuda:1"``; by default a GPU where there is one.
+        For torch, such as ``"cpu"`` or ``"cuda:1"``; by default a GPU where there is one.
+    engine : str, optional
+        By default the one chosen when the model was registered, or torch: where a model has none, on a GPU, and
+        (with a line that says why) where the chosen one cannot be used here.
+
+    Raises
+    ------
+    EngineUnavailable
+        When ``engine`` is given and cannot be used: unknown, not stored with the model, damaged, or this machine
+        lacks what it needs.
     """
-    use_machine(threads)
+    from dlpipe.task.engines.opening import open_network
+
+    folder = None if isinstance(model, TextModel) else Path(model)
     if not isinstance(model, TextModel):
         model = TextModel.load(Path(model))
-    return Predictor(model, device=device)
+    name, network = open_network(model, folder, threads=threads, device=device, engine=engine)
+    return Predictor(model, network, name)
 
 
 def use_machine(threads: int | None = None) -> int:
@@ -106,7 +117,7 @@ def use_machine(threads: int | None = None) -> int:
     """
     import torch
 
-    _keep_freed_memory()
+    keep_freed_memory()
     count = threads or usable_cores()
     torch.set_num_threads(count)
     return count
@@ -118,7 +129,7 @@ def usable_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep the memory of freed tensors; giving it back each time costs a fifth of a training step."""
     import ctypes
 

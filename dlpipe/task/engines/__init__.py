@@ -1,0 +1,28 @@
+"""Engines: ways to run a trained network, exported and measured when a model is registered.
+
+kinds      the names of the engines, and what each asks of the machine
+networks   a network that is loaded and ready, one class an engine
+graphs     the torch network as an ONNX graph
+int8       the ONNX graph with eight-bit products
+checking   every engine beside torch on labelled texts, and the choice
+stored     the engines of a registered model as files
+
+``graphs`` and ``networks.TorchNetwork`` need torch; an ONNX engine runs without it.
+"""
+
+from dlpipe.task.engines.checking import CheckSettings, export_engines
+from dlpipe.task.engines.kinds import BF16, ENGINES, INT8, ONNX, TORCH
+from dlpipe.task.engines.stored import EngineCheck, Engines, ServedModel
+
+__all__ = [
+    "BF16",
+    "ENGINES",
+    "INT8",
+    "ONNX",
+    "TORCH",
+    "CheckSettings",
+    "EngineCheck",
+    "Engines",
+    "ServedModel",
+    "export_engines",
+]

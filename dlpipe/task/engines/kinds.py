@@ -1,0 +1,73 @@
+"""The names of the engines, and what each asks of the machine."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from dlpipe.errors import EngineUnavailable
+
+TORCH, BF16, ONNX, INT8 = "torch", "torch-bf16", "onnx", "onnx-int8"
+ENGINES = (TORCH, BF16, ONNX, INT8)
+EXACT = (TORCH, ONNX)
+"""Engines that compute in 32 bits: their probabilities are those of torch but for rounding."""
+
+GRAPH_FILES = {ONNX: "model.onnx", INT8: "model.int8.onnx"}
+
+# one of these makes the engine fast; without any, int8 products saturate on older Intel, and bf16 is emulated
+INSTRUCTIONS = {
+    BF16: ("avx512_bf16", "amx_bf16", "bf16"),
+    INT8: ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"),
+}
+
+
+def check_engine(name: str) -> str:
+    """Return ``name`` if it is an engine.
+
+    Examples
+    --------
+    >>> check_engine("onxx")
+    Traceback (most recent call last):
+    ...
+    dlpipe.errors.EngineUnavailable: There is no engine 'onxx'; there are torch, torch-bf16, onnx, onnx-int8.
+    """
+    if name not in ENGINES:
+        raise EngineUnavailable(f"There is no engine {name!r}; there are {', '.join(ENGINES)}.")
+    return name
+
+
+def missing_instructions(engine: str, features: frozenset[str] | None = None) -> str:
+    """Return why this machine should not run ``engine``; an empty text where it can.
+
+    Examples
+    --------
+    >>> missing_instructions("onnx-int8", frozenset({"avx2", "avx512f"}))
+    'this CPU has none of avx512_vnni, avx_vnni, amx_int8, asimddp'
+    >>> missing_instructions("onnx", frozenset())
+    ''
+    """
+    wanted = INSTRUCTIONS.get(engine, ())
+    found = cpu_features() if features is None else features
+    if not wanted or found.intersection(wanted):
+        return ""
+    return f"this CPU has none of {', '.join(wanted)}"
+
+
+@cache
+def cpu_features() -> frozenset[str]:
+    """Return what this CPU says it can do, as Linux names it; nothing on other systems."""
+    return frozenset(_cpu_line("flags").split()) | frozenset(_cpu_line("Features").split())
+
+
+def cpu_name() -> str:
+    """Return the name of this CPU, as Linux says it."""
+    return _cpu_line("model name") or "unknown"
+
+
+def _cpu_line(name: str) -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return ""
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for key, _, value in lines if key.strip() == name), "")

@@ -1,0 +1,154 @@
+"""A network that is loaded and ready: a batch of token ids in, logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from dlpipe.task.engines.kinds import BF16, TORCH
+from dlpipe.task.model import TextModel
+from dlpipe.task.predictor import BATCH_TOKENS
+
+if TYPE_CHECKING:
+    from dlpipe.task.batches import Encoded
+
+
+class Network(Protocol):
+    """What gives logits for batches.
+
+    Attributes
+    ----------
+    workers : int
+        How many batches it computes at a time, each in a thread of its own.
+    """
+
+    @property
+    def workers(self) -> int:
+        """How many batches at a time."""
+
+    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return float32 of shape (n, n_labels) for ``input_ids`` and ``attention_mask``, both (n, length)."""
+
+
+class TorchNetwork:
+    """The network in torch: a batch at a time on all threads."""
+
+    workers = 1
+
+    def __init__(self, model: TextModel, *, device: str | None = None, engine: str = TORCH) -> None:
+        import torch
+
+        from dlpipe.task.network import restored_network
+
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        network = restored_network(model)
+        self._network = (network.bfloat16() if engine == BF16 else network).to(self._device)
+
+    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return float32 of shape (n, n_labels)."""
+        import torch
+
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(part).to(self._device) for name, part in batch.items()}
+            found: np.ndarray = self._network(**tensors).float().cpu().numpy()
+            return found
+
+
+class OnnxNetwork:
+    """An ONNX graph in ONNX Runtime: each batch on one core, as many batches at a time as there are threads.
+
+    One core a batch has no steps in which the others wait, and its tensors stay in that core's cache.
+    """
+
+    def __init__(self, graph: bytes, *, threads: int) -> None:
+        self._graph, self.workers = graph, threads
+        self._session = onnx_session(graph)
+
+    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return float32 of shape (n, n_labels)."""
+        found: np.ndarray = self._session.run(None, dict(batch))[0]
+        return found
+
+    def __reduce__(self) -> tuple[Callable[..., OnnxNetwork], tuple[bytes, int]]:
+        return reopened_network, (self._graph, self.workers)
+
+
+def reopened_network(graph: bytes, threads: int) -> OnnxNetwork:
+    """Return an ``OnnxNetwork`` again in another process: a session cannot travel."""
+    return OnnxNetwork(graph, threads=threads)
+
+
+def onnx_session(graph: bytes) -> Any:
+    """Return ONNX Runtime's session for ``graph``, on the CPU, without threads of its own."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # plans memory by shape, and batches have hundreds of shapes
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def probabilities(
+    network: Network, encoded: Encoded, n_labels: int, *, done: Callable[[np.ndarray], None] | None = None
+) -> np.ndarray:
+    """Return the probability of each label: float32 of shape (len(encoded), n_labels).
+
+    Parameters
+    ----------
+    done : callable, optional
+        Called in this thread with the numbers of the texts of each batch when they are predicted.
+    """
+    from dlpipe.task.batches import sorted_batches
+
+    result = np.empty((len(encoded.lengths), n_labels), dtype=np.float32)
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        result[rows] = softmax(network.logits(encoded.arrays(rows)))
+        return rows
+
+    batches = sorted_batches(encoded.lengths, tokens=batch_tokens(encoded.lengths, network.workers))
+    for rows in each_in_parallel(predict, batches, network.workers):
+        if done is not None:
+            done(rows)
+    return result
+
+
+def batch_tokens(lengths: np.ndarray, workers: int) -> int:
+    """Return the size of a batch: no larger than needed for every worker to have one.
+
+    Examples
+    --------
+    >>> batch_tokens(np.array([100] * 20), workers=2), batch_tokens(np.array([100] * 2000), workers=2)
+    (1000, 4096)
+    """
+    return min(BATCH_TOKENS, max(1, int(lengths.sum()) // workers))
+
+
+def each_in_parallel(
+    work: Callable[[np.ndarray], np.ndarray], items: Iterable[np.ndarray], workers: int
+) -> Iterable[np.ndarray]:
+    """Return the results of ``work`` on ``items``, in their order, ``workers`` of them at a time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    waiting = list(items)
+    if workers == 1 or len(waiting) < 2:
+        yield from map(work, waiting)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="dlpipe-engine") as threads:
+        yield from threads.map(work, waiting)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return ``logits`` of shape (n, k) as probabilities.
+
+    Examples
+    --------
+    >>> softmax(np.array([[0.0, 0.0]])).tolist()
+    [[0.5, 0.5]]
+    """
+    shares: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
