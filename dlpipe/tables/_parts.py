@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.dataset import Dataset
 
-PART_ROWS = 65_536
+PART_ROWS = 16_384
 PART_BYTES = 32 * 2**20  # long texts: a part is held in memory
 
 

@@ -1,0 +1,309 @@
+"""Batch scoring of movie snippets and whole reviews: the usual recipe, dlpipe, and the bare network.
+
+All three use the same weights (trained first, on other rows) and read at most ``MAX_LENGTH`` tokens of a text.
+
+recipe   an ``mlflow.pyfunc`` model whose ``predict`` applies a Lightning Flash ``TextClassifier`` to one row after
+         another, as Liu's book does; Flash pads each text to its maximum. Measured on some rows of the same mix.
+ours     ``dlpipe.inference.score``: from the Delta table to the commit of the predictions, for each engine.
+bound    the network's forward pass alone, on token ids that are ready, sorted by length over all rows, at the best
+         of several batch sizes.
+
+Each is a process of its own; the order alternates. Rows per second are without loading the model.
+
+    python tests/bench/scoring.py
+    python tests/bench/scoring.py --rows 1560 --repeats 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import inspect
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+TRAIN = ["snippets/movies_valid.csv", "snippets/movies_test.csv", "imdb/valid.csv", "imdb/test.csv"]
+SCORE = ["snippets/movies_train.csv", "imdb/train.csv"]
+MAX_LENGTH = 256
+BATCH_TOKENS = (1024, 2048, 4096, 8192)
+ENGINES = ("torch", "onnx", "onnx-int8")
+
+
+def main() -> None:
+    options = parse()
+    if options.worker:
+        print(json.dumps(WORKERS[options.worker](options)))
+        return
+    missing = [name for name in TRAIN + SCORE if not (SHARED / name).is_file()]
+    if missing:
+        sys.exit(f"{missing[0]} is not in {SHARED}: these benchmarks need the real text.")
+    with tempfile.TemporaryDirectory() as folder:
+        options.folder = Path(folder)
+        prepare(options)
+        print_table(repeated(options))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=7_800, help="rows to score, of both kinds in the same mix")
+    parser.add_argument("--sample", type=int, default=260, help="rows of these that the recipe is measured on")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--model", type=Path, help="folder of a model; by default one is trained")
+    parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--target", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Train the model and write the table that is scored."""
+    import pyarrow as pa
+
+    from dlpipe.tables import write_table
+
+    rows = [row for name in SCORE for row in read(name)]
+    kept = [rows[at * len(rows) // options.rows] for at in range(min(options.rows, len(rows)))]
+    columns = {"text": [row["review"] for row in kept], "label": [row["sentiment"] for row in kept]}
+    columns["row_id"] = [str(number) for number in range(len(kept))]
+    write_table(options.folder / "texts", pa.table(columns))
+    if options.model is None:
+        options.model = options.folder / "model"
+        say("training the model")
+        worker("train", options)
+
+
+def read(name: str) -> list[dict[str, str]]:
+    with (SHARED / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def repeated(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """Return what each contender did in each repeat, in alternating order."""
+    names = ["recipe", *engines(), "bound"]
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for repeat in range(options.repeats):
+        for name in names if repeat % 2 == 0 else names[::-1]:
+            options.target = f"scores-{repeat}-{name}"
+            runs[name].append(worker(name, options))
+            say(f"{name}: {runs[name][-1]['rows_per_second']:.1f} rows/s")
+    return runs
+
+
+def engines() -> list[str]:
+    """Return the engines that predictors can have here."""
+    from dlpipe.task import open_predictor
+
+    return list(ENGINES if "engine" in inspect.signature(open_predictor).parameters else ENGINES[:1])
+
+
+def worker(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--worker", name, "--folder", str(options.folder)]
+    command += ["--model", str(options.model), "--sample", str(options.sample), "--target", str(options.target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_table(runs: dict[str, list[dict[str, Any]]]) -> None:
+    def ratio(one: str, other: str) -> float:
+        pairs = zip(runs[one], runs[other], strict=True)
+        return statistics.median(a["rows_per_second"] / b["rows_per_second"] for a, b in pairs)
+
+    def speed(name: str) -> float:
+        return statistics.median(run["rows_per_second"] for run in runs[name])
+
+    print("| engine | recipe, rows/s | ours, rows/s | bound, rows/s | ours / recipe | ours / bound | ", end="")
+    print("accuracy of recipe, ours, bound |\n|---|---:|---:|---:|---:|---:|---|")
+    ours = [name for name in runs if name not in ("recipe", "bound")]
+    for engine in ours:
+        each = [accuracy(runs[name][0], runs["recipe"][0]) for name in ("recipe", engine, "bound")]
+        print(
+            f"| {engine} | {speed('recipe'):.1f} | {speed(engine):.1f} | {speed('bound'):.1f} | "
+            f"{ratio(engine, 'recipe'):.1f} | {ratio(engine, 'bound'):.2f} | "
+            f"{each[0]:.3f}, {each[1]:.3f}, {each[2]:.3f} |"
+        )
+    said = [f"{name} {agreement(runs[name][0], runs[ours[0]][0])}" for name in runs if name != ours[0]]
+    print(f"\nAccuracy on the {len(runs['recipe'][0]['labels'])} rows of the recipe. Same label as torch, and the")
+    print(f"largest difference of a probability: {'; '.join(said)}.")
+
+
+def accuracy(run: dict[str, Any], sample: dict[str, Any]) -> float:
+    """Return the share of right labels among the rows of ``sample``."""
+    right = [run["labels"][row] == truth for row, truth in sample["truth"].items()]
+    return sum(right) / len(right)
+
+
+def agreement(run: dict[str, Any], torch: dict[str, Any]) -> str:
+    same = [label == torch["labels"][row] for row, label in run["labels"].items()]
+    apart = max(abs(share - torch["positive"][row]) for row, share in run["positive"].items())
+    return f"{sum(same):,} of {len(same):,} rows, {apart:.1g}"
+
+
+def train(options: argparse.Namespace) -> dict[str, Any]:
+    """Train one epoch on rows that are not scored."""
+    from dlpipe.tables import Sources, ingest
+    from dlpipe.training import TrainingSettings, fit
+
+    files = [str(SHARED / name) for name in TRAIN]
+    table = ingest(Sources(train=files[:-1], test=files[-1]), options.folder / "train").table
+    settings = TrainingSettings(epochs=1, max_length=MAX_LENGTH)
+    fit(table, settings=settings, say=say).model.save(options.model)
+    return {}
+
+
+def recipe(options: argparse.Namespace) -> dict[str, Any]:
+    """Predict a sample with an MLflow model that is applied to one row after another."""
+    import mlflow.pyfunc
+
+    from dlpipe.tables import read_table, table_at
+
+    rows = read_table(table_at(options.folder / "texts")).to_pandas()
+    size = min(options.sample, len(rows))
+    sample = rows.iloc[[at * len(rows) // size for at in range(size)]].set_index("row_id")
+    folder = options.folder / options.target
+    mlflow.pyfunc.save_model(
+        str(folder), python_model=book_model(), artifacts={"model": str(options.model)}, pip_requirements=[]
+    )
+    model = mlflow.pyfunc.load_model(str(folder))
+    texts = sample[["text"]]
+    model.predict(texts.head(5))
+    started = time.perf_counter()
+    found = model.predict(texts)
+    seconds = time.perf_counter() - started
+    return {
+        "rows_per_second": len(texts) / seconds,
+        "labels": found["label"].to_dict(),
+        "positive": found["positive"].to_dict(),
+        "truth": sample["label"].to_dict(),
+    }
+
+
+def book_model() -> Any:
+    """Return the Python model of the recipe, which Flash and a row-wise ``apply`` make up."""
+    import mlflow.pyfunc
+
+    class BookModel(mlflow.pyfunc.PythonModel):
+        def load_context(self, context: Any) -> None:
+            import logging
+            import warnings
+
+            from dlpipe.task.classifier import flash
+
+            warnings.simplefilter("ignore")
+            logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+            self.trainer = flash.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+            self.classifier = flash_classifier(Path(context.artifacts["model"]))
+
+        def predict_row(self, row: Any) -> Any:
+            import pandas as pd
+            from flash.text import TextClassificationData
+
+            data = TextClassificationData.from_lists(predict_data=[row["text"]], batch_size=1)
+            ((shares,),) = self.trainer.predict(self.classifier, datamodule=data, output="probabilities")
+            return pd.Series({"label": ("negative", "positive")[shares[1] > shares[0]], "positive": shares[1]})
+
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input.apply(self.predict_row, axis=1)
+
+    return BookModel()
+
+
+def flash_classifier(folder: Path) -> Any:
+    """Return Flash's own text classifier around the network in ``folder``."""
+    from flash.text import TextClassifier
+    from flash.text.classification.adapters import HuggingFaceAdapter
+    from flash.text.classification.backbones import TEXT_CLASSIFIER_BACKBONES
+    from transformers import PreTrainedTokenizerFast
+
+    from dlpipe.task import TextModel
+    from dlpipe.task.network import restored_network
+
+    model = TextModel.load(folder)
+    tokenizer = folder.parent / "tokenizer"
+    PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]").save_pretrained(
+        tokenizer
+    )
+    TEXT_CLASSIFIER_BACKBONES(
+        lambda num_classes: (restored_network(model), str(tokenizer)), name="bench", adapter=HuggingFaceAdapter
+    )
+    return TextClassifier(backbone="bench", labels=list(model.labels), max_length=MAX_LENGTH)
+
+
+def ours(options: argparse.Namespace, engine: str = "torch") -> dict[str, Any]:
+    """Score the table into another one."""
+    from dlpipe.inference import score
+    from dlpipe.registry import ModelVersion
+    from dlpipe.tables import read_table, table_at
+    from dlpipe.task import open_predictor
+
+    more = {} if engines() == ["torch"] else {"engine": engine}
+    predictor = open_predictor(options.model, **more)
+    predictor.predict_proba(["a warm welcome"] * 5)
+    version = ModelVersion("bench", 1, "models:/bench/1", predictor.digest, run_id="", model_id="")
+    source, target = table_at(options.folder / "texts"), str(options.folder / options.target)
+    started = time.perf_counter()
+    done = score(predictor, source, model=version, target=target, split=None, say=say)
+    seconds = time.perf_counter() - started
+    rows = read_table(done.table).to_pandas().set_index("row_id")
+    positive = {row: float(shares[1]) for row, shares in rows["probabilities"].items()}
+    return {"rows_per_second": len(rows) / seconds, "labels": rows["label"].to_dict(), "positive": positive}
+
+
+def bound(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the network alone on batches that are ready; first find the best size on a part of them."""
+    import torch
+
+    from dlpipe.tables import read_table, table_at
+    from dlpipe.task import TextModel
+    from dlpipe.task.batches import TextEncoder, sorted_batches
+    from dlpipe.task.network import restored_network
+    from dlpipe.task.predictor import use_machine
+
+    use_machine()
+    model = TextModel.load(options.model)
+    rows = read_table(table_at(options.folder / "texts")).to_pydict()
+    encoded = TextEncoder(model.files["tokenizer.json"].decode(), max_length=MAX_LENGTH)(rows["text"])
+    network = restored_network(model)
+
+    def run(tokens: int, every: int = 1) -> tuple[float, dict[int, float]]:
+        order = list(sorted_batches(encoded.lengths, tokens=tokens))[::every]
+        batches = [(some, encoded.padded(some)) for some in order]
+        started = time.perf_counter()
+        made = [(some, network(**batch)) for some, batch in batches]
+        seconds = time.perf_counter() - started
+        found = {}
+        for some, logits in made:
+            found.update(zip(some.tolist(), torch.softmax(logits, 1)[:, 1].tolist(), strict=True))
+        return len(found) / seconds, found
+
+    with torch.inference_mode():
+        run(BATCH_TOKENS[0], every=16)
+        tried = {tokens: run(tokens, every=max(1, 16384 // tokens))[0] for tokens in BATCH_TOKENS}
+        say(f"bound by batch tokens: { {tokens: round(speed, 1) for tokens, speed in tried.items()} }")
+        speed, found = run(max(tried, key=lambda tokens: tried[tokens]))
+    positive = {rows["row_id"][at]: share for at, share in found.items()}
+    labels = {row: model.labels[share > 0.5] for row, share in positive.items()}
+    return {"rows_per_second": speed, "labels": labels, "positive": positive}
+
+
+WORKERS = {
+    "train": train,
+    "recipe": recipe,
+    "bound": bound,
+    **{engine: lambda options, engine=engine: ours(options, engine) for engine in ENGINES},
+}
+
+if __name__ == "__main__":
+    main()
