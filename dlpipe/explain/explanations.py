@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from annotated_types import Ge, Le
 
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from dlpipe.explain.agreement import Agreement
+    from dlpipe.tables import TableVersion
+
     Floats = npt.NDArray[np.floating[Any]]
 
 Row = tuple[str, str]
+Method = Literal["partition", "gradient"]
 
 
 class Scorer(Protocol):
@@ -46,17 +50,26 @@ class ExplainSettings:
     ----------
     rows, mistakes : int
         How many rows to draw, and how many of the worst mistakes to add.
+    method : 'partition' or 'gradient'
+        Owen values; or integrated gradients, which are near those in a fraction of the time.
     max_evals : int
-        Masked copies of a text that are scored at most. A text of n words needs about n * (n - 1) for exact Owen
-        values, 342 for 19 words; beyond ``max_evals`` groups of words share the credit evenly.
+        For Owen values: masked copies of a text that are scored at most. A text of n words needs about n * (n - 1)
+        for exact ones, 342 for 19 words; beyond ``max_evals`` groups of words share the credit evenly.
     batch_rows : int
-        Masked copies that are scored in one call.
+        For Owen values: masked copies of a text that are scored before the next ones are chosen.
+    steps : int
+        For gradients: points between no word and all words.
+    compared : int
+        How many of the texts are explained by the other method as well, to say how far the two agree.
     """
 
     rows: Annotated[int, Ge(0), Le(10_000)] = 8
     mistakes: Annotated[int, Ge(0), Le(1_000)] = 4
+    method: Method = "partition"
     max_evals: Annotated[int, Ge(10), Le(100_000)] = 300
     batch_rows: Annotated[int, Ge(2), Le(4_096)] = 64
+    steps: Annotated[int, Ge(2), Le(256)] = 6
+    compared: Annotated[int, Ge(0), Le(1_000)] = 8
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
 
 
@@ -113,10 +126,18 @@ class WordEffect:
 
 @dataclass(frozen=True)
 class Explanations:
-    """The explanations of some rows by one model."""
+    """The explanations of some rows by one model.
+
+    Attributes
+    ----------
+    agreement : Agreement, optional
+        How far the two methods agree about these rows, where that was looked at.
+    """
 
     rows: tuple[Explanation, ...]
     labels: tuple[str, ...]
+    method: Method = "partition"
+    agreement: Agreement | None = None
 
     def words(self, label: str) -> tuple[WordEffect, ...]:
         """Return every word's effect on ``label``, the strongest in favour first, by total and then by name."""
@@ -128,20 +149,33 @@ class Explanations:
         effects = [WordEffect(word, label, fmean(each), len(each)) for word, each in found.items()]
         return tuple(sorted(effects, key=lambda effect: (-effect.total, effect.word)))
 
-    def to_table(self) -> pa.Table:
+    def to_table(self, *, model: str, source: TableVersion) -> pa.Table:
         """Return one row for each word and label of each text; a text without words has none.
 
-        The columns are row_id, position, word, label, attribution, base_value and output.
+        The columns are row_id, position, word, label, attribution, base_value, output, method, model_version (the
+        URI ``model``), source (the path of the table) and source_version.
         """
         import pyarrow as pa
 
-        schema = pa.schema(
-            [("row_id", pa.string()), ("position", pa.int32()), ("word", pa.string()), ("label", pa.string())]
-            + [(name, pa.float64()) for name in ("attribution", "base_value", "output")]
-        )
         records = (record for row in self.rows for record in word_records(row))
-        columns = [list(column) for column in zip(*records, strict=True)]
-        return pa.table(columns or [[] for _ in schema], schema=schema)
+        columns: list[Any] = [list(column) for column in zip(*records, strict=True)] or [[]] * len(WORD_COLUMNS)
+        count = len(columns[0])
+        origin = (self.method, model, source.path, source.version)
+        columns += [pa.repeat(pa.scalar(value), count) for value in origin]
+        return pa.table(columns, schema=explanation_schema())
+
+
+WORD_COLUMNS = ("row_id", "position", "word", "label", "attribution", "base_value", "output")
+
+
+def explanation_schema() -> pa.Schema:
+    """Return the columns of a table of explanations."""
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.float64()
+    words = zip(WORD_COLUMNS, (text, pa.int32(), text, text, number, number, number), strict=True)
+    origin = [("method", text), ("model_version", text), ("source", text), ("source_version", pa.int64())]
+    return pa.schema([*words, *origin])
 
 
 def word_records(row: Explanation) -> Iterator[tuple[str, int, str, str, float, float, float]]:

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from dlpipe.explain.explaining import explain_rows
+from dlpipe.explain.agreement import Agreement
+from dlpipe.explain.explaining import compare_methods, explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Explanations, Row, Scorer, choose_rows
+from dlpipe.explain.progress import Progress
+from dlpipe.explain.slices import Slice, SliceExplainer, explaining_key, table_slices
+from dlpipe.tables import TableVersion, commit_parts, find_commit, read_table, staged_parts, write_table
 
-if TYPE_CHECKING:
-    from dlpipe.tables import TableVersion
+Each = Callable[[Callable[[Slice], int], Sequence[Slice]], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What explaining a table did.
+
+    Attributes
+    ----------
+    table : TableVersion
+        The explanations table at the version that holds these rows.
+    rows : int
+        The rows of the source whose words have numbers.
+    new_rows : int
+        Those explained now; the others had been before.
+    agreement : Agreement, optional
+        How far the two methods agree about the first of these rows.
+    """
+
+    table: TableVersion
+    rows: int
+    new_rows: int
+    agreement: Agreement | None
 
 
 def explain_table(
@@ -31,17 +56,59 @@ def explain_table(
         Path of the Delta table that the word attributions are appended to, in one commit. The same model, table
         version, settings and mistakes again are not written again.
     """
-    from dlpipe.tables import find_commit, read_table, write_table
-
     test = read_table(source, split="test", columns=["row_id", "text"]).to_pydict()
     rows = list(zip(test["row_id"], test["text"], strict=True))
     chosen = choose_rows(rows, mistakes=mistakes, settings=settings)
-    explanations = explain_rows(predictor, chosen, settings=settings)
-    key = {
-        "model": model,
-        "source": f"{source.path}@v{source.version}",
-        "settings": repr(settings),
-        "rows": " ".join(row_id for row_id, _ in chosen),
-    }
-    kept = find_commit(target, key) or write_table(target, explanations.to_table(), mode="append", key=key)
-    return explanations, kept
+    made = explain_rows(predictor, chosen, settings=settings)
+    made = replace(made, agreement=compare_methods(predictor, made, settings=settings))
+    key = {**explaining_key(source, model, settings), "rows": " ".join(row_id for row_id, _ in chosen)}
+    table = made.to_table(model=model, source=source)
+    return made, find_commit(target, key) or write_table(target, table, mode="append", key=key)
+
+
+def explain_all(
+    predictor: Scorer,
+    source: TableVersion,
+    *,
+    split: str | None = "test",
+    model: str,
+    target: str,
+    settings: ExplainSettings,
+    each: Each = map,
+) -> Explained:
+    """Explain every row of a split of ``source``, or of all splits; keep the numbers in one commit.
+
+    The work is done in slices of some rows, each kept beside ``target`` when it is done: where this was killed,
+    calling it again goes on after the last of them and ends with the same rows. The same model, table version,
+    split and settings again make no new rows. Memory does not grow with the table.
+
+    Parameters
+    ----------
+    split : str or None
+        The split to explain; ``None`` means all of them.
+    model, target : str
+        As for ``explain_table``.
+    each : callable
+        Calls its first argument, which can be pickled, with each item of the second, in any order and on any
+        machine that sees both tables. By default ``map``.
+    """
+    key = {**explaining_key(source, model, settings), "split": split or "*"}
+    slices, cut = table_slices(source, split)
+    explainer = SliceExplainer(predictor, source, model, target, settings, key, cut)
+    done = find_commit(target, key)
+    new_rows = 0 if done else explain_missing(explainer, slices, each, what=f"{source} {split or 'all splits'}")
+    table = done or commit_parts(target, key=key, parts=len(slices), cut=cut)
+    first = explain_rows(predictor, slices[0].read()[: settings.compared], settings=settings)
+    compared = compare_methods(predictor, first, settings=settings)
+    return Explained(table, sum(one.rows for one in slices), new_rows, compared)
+
+
+def explain_missing(explainer: SliceExplainer, slices: Sequence[Slice], each: Each, *, what: str) -> int:
+    """Explain the slices that are not kept yet, and return how many texts these have."""
+    there = staged_parts(explainer.target, key=explainer.key, cut=explainer.cut)
+    todo = [one for one in slices if one.number not in there]
+    with Progress(what, total=sum(one.rows for one in slices)) as progress:
+        progress.skip(progress.total - sum(one.rows for one in todo))
+        for count in each(explainer, todo):
+            progress.add(count)
+    return progress.done

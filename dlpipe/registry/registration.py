@@ -77,7 +77,7 @@ class Packaging:
     takes : str
         The MLflow type of what goes in; ``any`` also lets pass what is no text.
     outputs : sequence of (name, MLflow type)
-        The columns that ``predict`` returns; by default those of a classifier.
+        The columns that ``predict`` returns; by default those of a classifier. ``double[]`` is a list of doubles.
     params : mapping of name to default, optional
         What ``predict`` takes as ``params``.
     packages : sequence of str
@@ -295,9 +295,17 @@ def signature(
 
     return ModelSignature(
         Schema([ColSpec(AnyType() if takes == "any" else takes)]),
-        Schema([ColSpec(kind, name) for name, kind in outputs]),
+        Schema([ColSpec(column_type(kind), name) for name, kind in outputs]),
         _infer_param_schema(dict(params)) if params else None,
     )
+
+
+def column_type(kind: str) -> Any:
+    """Return the MLflow type that ``kind`` names; ``string[]`` is a list of strings."""
+    from mlflow.types.schema import Array, DataType
+
+    inner = kind.removesuffix("[]")
+    return kind if inner == kind else Array(DataType[inner])
 
 
 def classifier_outputs(labels: Sequence[str]) -> list[tuple[str, str]]:

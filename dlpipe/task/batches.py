@@ -11,6 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
+    from tokenizers import Encoding
 
 
 class Inputs(Protocol):
@@ -119,6 +120,11 @@ class TextEncoder:
         for start in range(0, len(texts), chunk):
             made = self._tokenizer.encode_batch_fast(list(texts[start : start + chunk]))
             yield from (np.array(row.ids, dtype=np.int32) for row in made)
+
+    def encodings(self, texts: Sequence[str]) -> list[Encoding]:
+        """Return what the tokenizer says of each text: ids, which tokens are its own, where the others stand."""
+        made: list[Encoding] = self._tokenizer.encode_batch(list(texts))
+        return made
 
     def seen_characters(self, text: str) -> int:
         """Return how many characters of ``text`` its tokens cover before it is cut at ``max_length``."""

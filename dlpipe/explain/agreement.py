@@ -1,0 +1,87 @@
+"""How far two methods agree about the same texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.explain.explanations import Explanations
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the attributions of the gradient method agree with Owen values.
+
+    Attributes
+    ----------
+    rows : int
+        The texts that were compared; those with fewer than two words, or whose words all have the same value, say
+        nothing and are left out.
+    rank : float
+        Spearman's rank correlation of the words' attributions toward the predicted label, the mean over texts.
+    sign : float
+        The share of words with the same sign, the mean over texts.
+    gap : float
+        By how much the gradient method's numbers miss the model's output, the mean over texts.
+    """
+
+    rows: int
+    rank: float
+    sign: float
+    gap: float
+
+    def line(self) -> str:
+        """Return this in one sentence."""
+        return (
+            f"Gradients agree with Owen values on {self.rows} texts: rank correlation {self.rank:.2f}, "
+            f"same sign {self.sign:.0%}."
+        )
+
+
+def agreement(exact: Explanations, approximate: Explanations) -> Agreement | None:
+    """Return how far the two agree about the same texts in the same order; ``None`` where none says anything."""
+    import numpy as np
+
+    gaps, ranks, signs = [], [], []
+    for one, other in zip(exact.rows, approximate.rows, strict=True):
+        column = one.labels.index(one.predicted)
+        mine, theirs = one.attributions[:, column], other.attributions[:, column]
+        if min(len(set(mine.tolist())), len(set(theirs.tolist()))) < 2:
+            continue
+        ranks.append(rank_correlation(mine, theirs))
+        signs.append(float(np.mean(np.sign(mine) == np.sign(theirs))))
+        gaps.append(other.gap)
+    if not ranks:
+        return None
+    return Agreement(len(ranks), float(np.mean(ranks)), float(np.mean(signs)), float(np.mean(gaps)))
+
+
+def rank_correlation(one: Sequence[float] | Floats, other: Sequence[float] | Floats) -> float:
+    """Return Spearman's rank correlation.
+
+    Examples
+    --------
+    >>> round(rank_correlation([1, 2, 3, 4], [0.1, 0.3, 0.2, 9.0]), 3)
+    0.8
+    >>> round(rank_correlation([1, 1, 2], [3, 2, 5]), 3)
+    0.866
+    """
+    import numpy as np
+
+    return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
+
+
+def ranks(values: Sequence[float] | Floats) -> Floats:
+    """Return ranks from 1; equal values share the mean of theirs."""
+    import numpy as np
+
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    middle: Floats = (np.cumsum(count) - (count - 1) / 2)[place]
+    return middle

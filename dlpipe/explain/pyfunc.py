@@ -1,0 +1,122 @@
+"""The explainer as MLflow's Python function; its loader is ``_load_pyfunc``."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.explain.explaining import explain_rows
+from dlpipe.explain.explanations import ExplainSettings, Explanation, Scorer
+from dlpipe.inference import texts_of
+from dlpipe.settings import read_settings
+from dlpipe.task import TextModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dlpipe.registry import Packaging
+
+SETTINGS = "explain.json"
+COLUMNS = (
+    ("label", "string"),
+    ("output", "double"),
+    ("base_value", "double"),
+    ("words", "string[]"),
+    ("attributions", "double[]"),
+)
+
+
+@dataclass(frozen=True)
+class ExplainerModel:
+    """A trained classifier with how to explain it: what ``log_and_register`` keeps as one model."""
+
+    model: TextModel
+    settings: ExplainSettings
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the network's outputs."""
+        return self.model.labels
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the weights and the settings."""
+        return hashlib.sha256(f"{self.model.digest} {self._settings()}".encode()).hexdigest()
+
+    def save(self, folder: Path) -> Path:
+        """Write the files into ``folder`` (made if needed) and return it."""
+        self.model.save(folder)
+        (folder / SETTINGS).write_text(self._settings(), encoding="utf-8")
+        return folder
+
+    def _settings(self) -> str:
+        return json.dumps(dataclasses.asdict(self.settings), indent=1)
+
+
+def explainer_packaging() -> Packaging:
+    """Return how MLflow opens an ``ExplainerModel``, and what goes in and out."""
+    from dlpipe.registry import Packaging
+    from dlpipe.registry.registration import INFERENCE_PACKAGES
+
+    return Packaging(
+        loader="dlpipe.explain.pyfunc",
+        outputs=COLUMNS,
+        params={"method": ""},
+        packages=(*INFERENCE_PACKAGES, "captum"),
+    )
+
+
+def _load_pyfunc(path: str) -> PyfuncExplainer:
+    """Return the explainer in the folder ``path``: MLflow calls this from ``mlflow.pyfunc.load_model``."""
+    from dlpipe.task import open_predictor
+
+    given = json.loads((Path(path) / SETTINGS).read_text(encoding="utf-8"))
+    return PyfuncExplainer(open_predictor(Path(path)), read_settings(ExplainSettings, given, where=SETTINGS))
+
+
+class PyfuncExplainer:
+    """A predictor and settings with the interface of MLflow's Python functions."""
+
+    def __init__(self, predictor: Scorer, settings: ExplainSettings) -> None:
+        self.predictor, self.settings = predictor, settings
+
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Return one row for each text: what each of its words adds to the probability of the predicted label.
+
+        The columns are ``label``, ``output`` (its probability), ``base_value``, and as lists ``words`` and
+        ``attributions``.
+
+        Parameters
+        ----------
+        model_input : DataFrame, Series or sequence of str
+            A DataFrame's texts are its column ``text`` or its only, unnamed column.
+        params : mapping, optional
+            ``method``: another than that of the settings.
+        """
+        import pandas as pd
+
+        rows = [(str(number), text) for number, text in enumerate(texts_of(model_input))]
+        made = explain_rows(self.predictor, rows, settings=self._with(params or {}))
+        return pd.DataFrame([answer(row) for row in made.rows], columns=[name for name, _ in COLUMNS])
+
+    def _with(self, params: Mapping[str, Any]) -> ExplainSettings:
+        asked = {"method": params.get("method") or self.settings.method}
+        checked = read_settings(ExplainSettings, asked, where="params")
+        return replace(self.settings, method=checked.method)
+
+
+def answer(row: Explanation) -> dict[str, Any]:
+    """Return the columns of one text."""
+    column = row.labels.index(row.predicted)
+    return {
+        "label": row.predicted,
+        "output": float(row.output[column]),
+        "base_value": float(row.base[column]),
+        "words": [word.strip() for word in row.words],
+        "attributions": row.attributions[:, column].tolist(),
+    }

@@ -1,0 +1,83 @@
+"""A table in slices of a few rows, each explained and kept on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+
+from dlpipe.explain.explaining import explain_rows
+from dlpipe.explain.explanations import ExplainSettings, Row, Scorer
+from dlpipe.tables import TablePart, TableVersion, read_part, stage_part, table_parts
+
+SLICE_ROWS = 64  # some ten seconds of work with a small transformer on two cores
+MOST_SLICES = 50_000
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The rows from ``start`` to ``stop`` of a split in a part of a table."""
+
+    number: int
+    part: TablePart
+    split: str | None
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows these are."""
+        return self.stop - self.start
+
+    def read(self) -> list[Row]:
+        """Return each (row_id, text)."""
+        rows = read_part(self.part, columns=["row_id", "text"], split=self.split)
+        columns = rows.slice(self.start, self.rows).to_pydict()
+        return list(zip(columns["row_id"], columns["text"], strict=True))
+
+
+def table_slices(source: TableVersion, split: str | None) -> tuple[list[Slice], str]:
+    """Return the slices of a table version, one at least, and what says that these were cut together."""
+    parts = table_parts(source)
+    sizes = [read_part(part, columns=["row_id"], split=split).num_rows for part in parts]
+    width = max(SLICE_ROWS, -(-sum(sizes) // MOST_SLICES))
+    number = count()
+    slices = [
+        Slice(next(number), part, split, start, min(start + width, size))
+        for part, size in zip(parts, sizes, strict=True)
+        for start in range(0, size, width)
+    ]
+    return slices or [Slice(0, parts[0], split, 0, 0)], f"{parts[0].cut}-{width}"
+
+
+@dataclass(frozen=True)
+class SliceExplainer:
+    """Explains a slice and stages its rows; can be pickled where its predictor can."""
+
+    predictor: Scorer
+    source: TableVersion
+    model: str
+    target: str
+    settings: ExplainSettings
+    key: Mapping[str, str]
+    cut: str
+
+    def __call__(self, one: Slice) -> int:
+        """Return the number of texts that were explained. The numbers do not depend on other slices."""
+        made = explain_rows(self.predictor, one.read(), settings=self.settings)
+        rows = made.to_table(model=self.model, source=self.source)
+        stage_part(self.target, rows, key=self.key, part=one.number, cut=self.cut)
+        return one.rows
+
+
+def explaining_key(source: TableVersion, model: str, settings: ExplainSettings) -> dict[str, str]:
+    """Return what makes the explanations of the same rows the same as earlier ones."""
+    partition = {"max_evals": settings.max_evals, "batch_rows": settings.batch_rows, "seed": settings.seed}
+    of_method = partition if settings.method == "partition" else {"steps": settings.steps}
+    return {
+        "model": model,
+        "source": source.path,
+        "source_version": str(source.version),
+        "method": settings.method,
+        **{name: str(value) for name, value in of_method.items()},
+    }
