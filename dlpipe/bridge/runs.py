@@ -12,13 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dlpipe.bridge.datastore import holds
 from dlpipe.bridge.marks import Mark, mark_of
 from dlpipe.bridge.metadata import OWN_RUN, OWN_TAG, USES, artifact_value, listed, provider
 from dlpipe.bridge.records import Status
 from dlpipe.errors import RunNotFound
 
 QUIET_SECONDS = 30.0
-LOG_SECONDS = 5.0
+LOG_SECONDS = 30.0
+"""How long after a task's end its logs are waited for; where no launcher writes them, there are none to come."""
 
 
 @dataclass(frozen=True)
@@ -342,10 +344,9 @@ class TaskSaid:
 
     def _has_logs(self, number: int, end: int | None) -> bool:
         """Return whether the launcher has written the logs of an attempt, which it does last."""
-        if self._said.get("ds-type") == "local" and "ds-root" in self._said:
-            folder = Path(self._said["ds-root"], *self.path.split("/"))
-            if (folder / f"{number}.runtime_stderr.log").exists():
-                return True
+        kind, root = str(self._said.get("ds-type")), str(self._said.get("ds-root", ""))
+        if root and holds(kind, root, f"{self.path}/{number}.runtime_stderr.log"):
+            return True
         return end is not None and time.time() - end / 1000 > LOG_SECONDS
 
 
