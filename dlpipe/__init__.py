@@ -8,6 +8,7 @@ task         the learning task (text classification); the only place that names 
 training     fit a task on a pinned table version; checkpoints and resume
 tuning       search over training settings; the only place that names Ray Tune
 evaluation   metrics with intervals, the baseline, the comparison with the champion
+cluster      work on a Ray cluster; the only place that starts or joins Ray
 tracking     where MLflow is, and its safe first touch
 registry     model versions, aliases and the promotion gate
 inference    load a model by URI and score tables

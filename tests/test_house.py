@@ -35,6 +35,11 @@ def test_rooms_keep_to_their_layers() -> None:
         ("cli/tables.py", "import metaflow", "Of the rooms, the bridge alone names Metaflow"),
         ("bridge/reading.py", "def f(): import mlflow", "Records are computed without MLflow"),
         ("bridge/apply.py", "import dlpipe.registry", "The bridge knows no room but errors and tracking"),
+        (
+            "inference/scoring.py",
+            "def f(): import ray",
+            "Ray is named in cluster and tuning, and in the bridge's callback for trials",
+        ),
         ("task/network.py", "import flash", "Flash and Lightning are named in task.classifier"),
     ],
 )
@@ -56,7 +61,19 @@ def test_importing_dlpipe_is_light() -> None:
 
 @pytest.mark.parametrize(
     "room",
-    ["tables", "task", "training", "tuning", "evaluation", "explain", "registry", "inference", "tracking", "cli"],
+    [
+        "cluster",
+        "tables",
+        "task",
+        "training",
+        "tuning",
+        "evaluation",
+        "explain",
+        "registry",
+        "inference",
+        "tracking",
+        "cli",
+    ],
 )
 def test_importing_a_room_imports_nothing_heavy(room: str) -> None:
     heavy = ["torch", "flash", "pytorch_lightning", "transformers", "ray", "shap", "mlflow", "pandas", "sklearn"]

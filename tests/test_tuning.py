@@ -30,7 +30,7 @@ SPACE = read_space(
     tomllib.loads("learning_rate = { low = 1e-5, high = 1e-2, log = true }\nbatch_size = { choices = [16, 32] }"),
     where="[search_space]",
 )
-SETTINGS = TuningSettings(trials=4, epochs=2, seed=1)
+SETTINGS = TuningSettings(trials=4, epochs=2, batch=2, seed=1)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ def test_search_says_a_line_a_trial(search: Search) -> None:
 
 
 def test_trials_are_stopped_by_the_best_of_the_earlier_batches_alone(search: Search) -> None:
-    trials, at_once = search.tuned.trials, min(4, len(os.sched_getaffinity(0)))
+    trials, batch = search.tuned.trials, SETTINGS.batch
     for trial in trials:
-        earlier = sorted(other.scores[0].val_f1 for other in trials[: trial.number // at_once * at_once])
+        earlier = sorted(other.scores[0].val_f1 for other in trials[: trial.number // batch * batch])
         middle = (earlier[(len(earlier) - 1) // 2] + earlier[len(earlier) // 2]) / 2 if earlier else -math.inf
         assert len(trial.scores) == (1 if trial.scores[0].val_f1 < middle else 2)
 
@@ -274,7 +274,7 @@ def test_asha_decides_the_same_whichever_trial_reports_first(order: tuple[int, .
 
     from dlpipe.tuning.schedule import BatchedASHA
 
-    scheduler = BatchedASHA(2, TuningSettings(epochs=4))
+    scheduler = BatchedASHA(TuningSettings(epochs=4, batch=2))
     trials = [SimpleNamespace(trial_id=f"t{number}") for number in range(4)]
     for trial in trials:
         scheduler.on_trial_add(None, trial)

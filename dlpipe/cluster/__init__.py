@@ -7,5 +7,6 @@ mapping      a function over items on all nodes, with Ray Data
 """
 
 from dlpipe.cluster.connection import Cluster, join, start
+from dlpipe.cluster.mapping import Surroundings
 
-__all__ = ["Cluster", "join", "start"]
+__all__ = ["Cluster", "Surroundings", "join", "start"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dlpipe.cluster.checks import VARIABLE, check_address, check_package, look_at
+from dlpipe.cluster.mapping import map_items
 from dlpipe.errors import ClusterUnavailable
 
 LOGGER = logging.getLogger(__name__)
@@ -41,6 +42,14 @@ class Cluster:
         """Return how many workers of ``cores`` cores have room at once; a worker stays on one node."""
         return sum(node // cores for node in self.node_cores)
 
+    def check(self, cores: int) -> None:
+        """See that a worker of ``cores`` cores has a place."""
+        if not self.places(cores):
+            raise ClusterUnavailable(
+                f"No node of the Ray cluster at {self.address} has {cores} cores; the largest has "
+                f"{max(self.node_cores, default=0)}. Ask for fewer."
+            )
+
     def map(
         self, opener: Callable[[], Callable[[Item], Result]], items: Sequence[Item], *, cores: int = 1
     ) -> Iterator[Result]:
@@ -65,13 +74,7 @@ class Cluster:
         ClusterUnavailable
             When no node has so many cores, or workers die again and again.
         """
-        from dlpipe.cluster.mapping import map_items
-
-        if not self.places(cores):
-            raise ClusterUnavailable(
-                f"No node of the Ray cluster at {self.address} has {cores} cores; the largest has "
-                f"{max(self.node_cores, default=0)}. Ask for fewer."
-            )
+        self.check(cores)
         return map_items(opener, items, cores=cores, workers=min(self.places(cores), len(items)))
 
 

@@ -11,13 +11,14 @@ import dataclasses
 import itertools
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
 
+from dlpipe.cluster import Cluster, start
 from dlpipe.errors import SettingError, TrainingFailed
 from dlpipe.settings import check_name, read_settings
 from dlpipe.task.predictor import usable_cores
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from dlpipe.tuning.trials import Shared
 
 METRIC = "val_f1"
+RANDOM_TRIALS = 10  # Optuna's own number of trials before it starts to learn from them
+DEATHS = 2  # so often a trial is tried again after its process or its node died; an exception is a result
 Space = dict[str, "Range | Choices"]
 
 
@@ -47,9 +50,17 @@ class TuningSettings:
     """ASHA stops no trial before this many epochs."""
     reduction: Annotated[int, Ge(2)] = 2
     """ASHA lets the best 1/reduction of the trials go on at each rung."""
+    batch: Annotated[int, Ge(1)] = 4
+    """Where Optuna learns or ASHA stops trials: so many are proposed, run and compared together."""
     cores_per_trial: Annotated[int, Ge(1)] = 1
-    """As many trials run at once as the machine has cores for."""
+    """Threads of a trial; as many trials run at once as the machine or the cluster has cores for."""
     seed: Annotated[int, Ge(0)] = 0
+
+    @property
+    def batched(self) -> bool:
+        """Whether the results of trials decide about later ones: Optuna learns from them, or ASHA stops trials."""
+        learns = self.searcher == "optuna" and self.trials > RANDOM_TRIALS
+        return learns or self.grace_epochs < self.epochs
 
 
 @dataclass(frozen=True)
@@ -135,14 +146,15 @@ def tune(
     say: Callable[[str], None] = print,
     callbacks: Sequence[Any] = (),
     checkpoints: Checkpoints | None = None,
+    cluster: Cluster | None = None,
 ) -> Tuned:
     """Return the trials of ``space`` on ``table`` and the values that gave the best ``val_f1``.
 
-    The same seed gives the same result on the same machine, however the trials happen to overlap: where
-    Optuna learns or ASHA stops trials, they run in batches and are compared with those of earlier batches.
+    The same seed gives the same result, however many trials run at once and however they overlap: where Optuna
+    learns or ASHA stops trials, they run in batches and are compared with those of earlier batches.
 
     What trials read is prepared once and shared. A trial that fails is a result with an error; one whose process
-    dies is tried once more.
+    dies is tried again, twice at most.
 
     Parameters
     ----------
@@ -151,6 +163,8 @@ def tune(
     checkpoints : Checkpoints, optional
         Where the trials that end are recorded. A search that starts again proposes the same values, and a trial
         that is recorded there (same settings, table version and threads) reports its recorded scores at once.
+    cluster : Cluster, optional
+        Where trials run; by default on this machine. Trials on a node that dies are tried again on the others.
 
     Raises
     ------
@@ -159,10 +173,9 @@ def tune(
     """
     if not settings.trials or not space:
         return Tuned((), {})
-    cores = usable_cores()
-    at_once = min(settings.trials, max(1, cores // settings.cores_per_trial))
+    places = _places(settings, cluster)
     training = dataclasses.replace(
-        training, epochs=settings.epochs, max_train_rows=settings.rows, threads=max(1, cores // at_once)
+        training, epochs=settings.epochs, max_train_rows=settings.rows, threads=settings.cores_per_trial
     )
     from dlpipe.tuning.trials import shared
 
@@ -170,14 +183,23 @@ def tune(
     if checkpoints:
         records.take_up(checkpoints)
     known = f", {len(records)} of them known" if len(records) else ""
-    say(f"{settings.trials} trials, {at_once} at a time with {training.threads} threads each{known}")
+    say(f"{settings.trials} trials, {places} at a time with {training.threads} threads each{known}")
     given = shared(table, training, _variants(space, training), records, say)
-    trials = _run_trials(given, space, settings, at_once, say, callbacks, checkpoints)
+    with nullcontext(cluster) if cluster else start(places * settings.cores_per_trial):
+        trials = _run_trials(given, space, settings, places, say, callbacks, checkpoints)
     done = [trial for trial in trials if trial.scores and not trial.error]
     if not done:
         raise TrainingFailed(f"all {len(trials)} trials failed; the first with: {trials[0].error}")
     best = max(done, key=lambda trial: (trial.score, -trial.number))
     return Tuned(tuple(trials), best.values)
+
+
+def _places(settings: TuningSettings, cluster: Cluster | None) -> int:
+    """Return how many trials run at once."""
+    if cluster:
+        cluster.check(settings.cores_per_trial)
+    there = cluster.places(settings.cores_per_trial) if cluster else usable_cores() // settings.cores_per_trial
+    return max(1, min(there, settings.trials, settings.batch if settings.batched else settings.trials))
 
 
 def _variants(space: Space, training: TrainingSettings) -> list[TrainingSettings]:
@@ -195,34 +217,35 @@ def _run_trials(
     given: Shared,
     space: Space,
     settings: TuningSettings,
-    at_once: int,
+    places: int,
     say: Callable[[str], None],
     callbacks: Sequence[Any],
     checkpoints: Checkpoints | None,
 ) -> list[Trial]:
-    _quiet_ray()
+    _quiet_tune()
     from ray import tune as ray_tune
 
     from dlpipe.tuning.schedule import BatchedASHA, TrialLines, searcher
     from dlpipe.tuning.trials import attempt
 
-    asha = BatchedASHA(at_once, settings)
+    asha = BatchedASHA(settings)
     lines = TrialLines(say, asha, _recorder(given.records, checkpoints))
-    with _ray(at_once), tempfile.TemporaryDirectory(prefix="dlpipe-trials-") as folder:
+    with tempfile.TemporaryDirectory(prefix="dlpipe-trials-") as folder:
         tuner = ray_tune.Tuner(
-            ray_tune.with_resources(ray_tune.with_parameters(attempt, shared=given), {"cpu": 1}),
+            ray_tune.with_resources(
+                ray_tune.with_parameters(attempt, shared=given), {"cpu": settings.cores_per_trial}
+            ),
             param_space=None,
             tune_config=ray_tune.TuneConfig(
                 num_samples=settings.trials,
-                search_alg=searcher(space, settings, given.training, at_once),
+                search_alg=searcher(space, settings, given.training, places),
                 scheduler=asha,
                 reuse_actors=True,
             ),
             run_config=ray_tune.RunConfig(
                 storage_path=folder,
                 verbose=0,
-                # exceptions are results, so these are processes and machines that died
-                failure_config=ray_tune.FailureConfig(max_failures=1),
+                failure_config=ray_tune.FailureConfig(max_failures=DEATHS),
                 callbacks=[lines, *callbacks],
             ),
         )
@@ -241,19 +264,6 @@ def _recorder(records: Records, checkpoints: Checkpoints | None) -> Callable[[Tr
     return record
 
 
-@contextmanager
-def _ray(at_once: int) -> Iterator[None]:
-    """Start Ray with so many slots, one a trial, and stop it at the end."""
-    import ray
-
-    # without "local", a cluster that somebody else runs on this machine would be joined
-    ray.init("local", num_cpus=at_once, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
 def _typed(name: str, spec: Range | Choices, where: str) -> Range | Choices:
     """Return ``spec`` with its values as the setting ``name`` takes them: whole numbers for an epoch count."""
 
@@ -265,20 +275,15 @@ def _typed(name: str, spec: Range | Choices, where: str) -> Range | Choices:
     return Range(typed(spec.low), typed(spec.high), spec.log)
 
 
-def _quiet_ray() -> None:
-    """Turn off what Ray does besides running trials; read when Ray is imported."""
+def _quiet_tune() -> None:
+    """Turn off what Ray Tune does besides running trials; some of it is read when it is imported."""
     os.environ.update(
-        RAY_USAGE_STATS_ENABLED="0",
         RAY_AIR_NEW_OUTPUT="0",
-        RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
         RAY_CHDIR_TO_TRIAL_DIR="0",  # a backbone's folder may be relative
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
         TUNE_DISABLE_SIGINT_HANDLER="1",  # it would wait for the trials, longer than Metaflow waits for the task
         TUNE_PRINT_ALL_TRIAL_ERRORS="0",  # TrialLines says a line
     )
-    import logging
-
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("ray").setLevel(logging.ERROR)

@@ -16,14 +16,12 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
 from dlpipe.training import EpochScore, TrainingSettings
-from dlpipe.tuning import METRIC, Choices, Space, Trial, TuningSettings
+from dlpipe.tuning import METRIC, RANDOM_TRIALS, Choices, Space, Trial, TuningSettings
 from dlpipe.tuning.trials import ERROR
-
-RANDOM_TRIALS = 10  # Optuna's own number of trials before it starts to learn from them
 
 
 def searcher(
-    space: Space, settings: TuningSettings, training: TrainingSettings, at_once: int
+    space: Space, settings: TuningSettings, training: TrainingSettings, places: int
 ) -> ConcurrencyLimiter:
     """Return Optuna's sampler; the first trial is the settings as they stand.
 
@@ -42,9 +40,8 @@ def searcher(
         sampler=samplers[settings.searcher],
         points_to_evaluate=[as_set] if all(as_set[name] in spec for name, spec in space.items()) else None,
     )
-    learns = settings.searcher == "optuna" and settings.trials > RANDOM_TRIALS
-    halves = bool(_rungs(settings.grace_epochs, settings.reduction, settings.epochs))
-    return ConcurrencyLimiter(search, max_concurrent=at_once, batch=learns or halves)
+    at_once = settings.batch if settings.batched else places
+    return ConcurrencyLimiter(search, max_concurrent=at_once, batch=settings.batched)
 
 
 class Search(OptunaSearch):  # type: ignore[misc]
@@ -81,9 +78,9 @@ class BatchedASHA(FIFOScheduler):
     batch starts, so which of two trials that run side by side reports first changes nothing.
     """
 
-    def __init__(self, at_once: int, settings: TuningSettings) -> None:
+    def __init__(self, settings: TuningSettings) -> None:
         super().__init__()
-        self._at_once, self._keep = at_once, 1 / settings.reduction
+        self._batch, self._keep = settings.batch, 1 / settings.reduction
         self._rungs: dict[int, dict[int, float]] = {
             rung: {} for rung in _rungs(settings.grace_epochs, settings.reduction, settings.epochs)
         }
@@ -93,7 +90,7 @@ class BatchedASHA(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Give the trial its batch; one that is tried again keeps it."""
-        self._batches.setdefault(trial.trial_id, len(self._batches) // self._at_once)
+        self._batches.setdefault(trial.trial_id, len(self._batches) // self._batch)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop a trial that is not among the best of the earlier batches at this rung."""
@@ -102,7 +99,7 @@ class BatchedASHA(FIFOScheduler):
             return TrialScheduler.CONTINUE
         batch, score = self._batches[trial.trial_id], result[METRIC]
         number = list(self._batches).index(trial.trial_id)
-        earlier = [other for at, other in rung.items() if at // self._at_once < batch]
+        earlier = [other for at, other in rung.items() if at // self._batch < batch]
         rung[number] = score
         if not earlier or score >= np.percentile(earlier, 100 * (1 - self._keep)):
             return TrialScheduler.CONTINUE

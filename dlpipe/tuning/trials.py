@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dlpipe.cluster import Surroundings
 from dlpipe.errors import BackboneNotFound
 from dlpipe.training import EpochScore, TrainingSettings
 from dlpipe.training.data import TrainingData, data_settings, prepare
@@ -28,6 +29,7 @@ class Shared:
     training: TrainingSettings
     data: Mapping[tuple[Any, ...], TrainingData]
     records: Records
+    surroundings: Surroundings
 
 
 def shared(
@@ -43,13 +45,14 @@ def shared(
         if data_settings(variant) not in data:
             with suppress(BackboneNotFound):  # each trial that asks for it says so
                 data[data_settings(variant)] = prepare(table, variant, say=say)
-    return Shared(table, training, data, records)
+    return Shared(table, training, data, records, Surroundings.here())
 
 
 def attempt(values: dict[str, Any], *, shared: Shared) -> None:
     """Report each epoch's scores to Ray Tune; an exception is the last thing that a trial reports."""
     from ray import tune as ray_tune
 
+    shared.surroundings.enter()
     settings = dataclasses.replace(shared.training, **values)
     _limit_threads(settings.threads)
     known = shared.records.find(values) or Record((), None, stopped=True)
