@@ -5,6 +5,8 @@ backbones    where a backbone's files are, offline by default
 dropout      dropout whose mask costs little on a CPU
 network      the torch network: encoder, mean pooling, linear head
 batches      texts to token ids, and length-bucketed batches of them
+features     token ids and embeddings of a table's texts, computed once
+kept         arrays kept beside a table, whole or not there
 predictor    probabilities for texts, as fast as the machine allows
 classifier   the Flash task and trainer around the network; the only file that names lightning-flash
 

@@ -126,7 +126,8 @@ class ObjectPlace:
 
     def put(self, file: Path) -> None:
         """Upload the file."""
-        with file.open("rb") as source, self._files.open_output_stream(file.name) as target:
+        # delta-rs takes what pyarrow buffers, and nothing else
+        with file.open("rb") as source, self._files.open_output_stream(file.name, buffer_size=1 << 20) as target:
             shutil.copyfileobj(source, target, 1 << 20)
 
     def half(self) -> AbstractContextManager[str]:

@@ -126,6 +126,10 @@ class TrialLines(Callback):
         self._scores: dict[str, dict[int, EpochScore]] = defaultdict(dict)
         self._errors: dict[str, str] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep nothing: Ray pickles callbacks for its own restore, and what these hold need not be picklable."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Remember the order in which trials were made: Ray puts one that is tried again at the end."""
         self._notice(trials)

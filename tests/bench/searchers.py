@@ -1,8 +1,7 @@
 """Searchers on one budget: random draws, Optuna's TPE, and ASHA with either, over a frozen backbone.
 
 16 trials of at most 4 epochs on all rows of movies_train; learning rate, weight decay, batch size and dropout are
-searched. Each search runs with several seeds; embeddings are computed before the first one. The seconds include the
-start of Ray.
+searched. Each search runs with several seeds; embeddings are computed before that. The start of Ray counts.
 
     python tests/bench/searchers.py
 """
