@@ -20,6 +20,7 @@ from dlpipe.explain import (
 )
 from dlpipe.pictures import drawable, png
 from dlpipe.settings import read_settings
+from dlpipe.tables import TableVersion
 
 WEIGHTS = {"good": 1.5, "great": 2.0, "love": 1.8, "bad": -1.5, "awful": -2.0, "dull": -1.6}
 EDGES = {
@@ -75,6 +76,11 @@ class Restless(WordList):
 def explained(*texts: str, predictor=None, **options):
     rows = [(f"row-{number}", text) for number, text in enumerate(texts)]
     return explain_rows(predictor or WordList(), rows, settings=ExplainSettings(**options))
+
+
+def to_table(made):
+    source = TableVersion("tables/reviews", 2, rows=9, digest="", timestamp=0, columns=())
+    return made.to_table(model="models:/reviews/3", source=source)
 
 
 def toward(row, label: str = "positive") -> dict[str, float]:
@@ -181,7 +187,7 @@ def test_a_model_that_changes_its_mind_is_an_error():
 
 def test_table_has_a_row_for_each_word_and_label():
     made = explained("so good", "", "dull!")
-    table = made.to_table()
+    table = to_table(made)
     assert table.column_names == [
         "row_id",
         "position",
@@ -190,14 +196,18 @@ def test_table_has_a_row_for_each_word_and_label():
         "attribution",
         "base_value",
         "output",
+        "method",
+        "model_version",
+        "source",
+        "source_version",
     ]
     assert table["word"].to_pylist() == ["so", "so", "good", "good", "dull!", "dull!"]
     assert table["row_id"].to_pylist() == ["row-0"] * 4 + ["row-2"] * 2
     last = table.to_pylist()[-1]
     assert (last["label"], last["position"]) == ("positive", 0)
     assert last["base_value"] + last["attribution"] == pytest.approx(last["output"], abs=1e-4)
-    assert explained("").to_table().num_rows == 0
-    assert explained().to_table().schema == table.schema
+    assert to_table(explained("")).num_rows == 0
+    assert to_table(explained()).schema == table.schema
 
 
 def test_word_effects_count_a_word_whatever_its_case_and_punctuation():

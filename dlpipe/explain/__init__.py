@@ -1,6 +1,22 @@
-"""Word attributions and their pictures; the only place that names SHAP."""
+"""Word attributions and their pictures.
 
-from dlpipe.explain.explaining import explain_rows
+The values are those of SHAP's partition explainer, which the tests hold them against; ``words.tokenise`` gives
+SHAP's own explainers the same words. No other room names SHAP.
+
+explanations  settings, and what is said of a text
+explaining    rows to explanations, by either method
+partition     Owen values: tree, owen and pooling are its parts
+gradient      integrated gradients, summed by word
+agreement     how far the two methods agree
+slices        a table in pieces that are explained and kept on their own
+on_table      a sample or a whole table into a table of explanations
+pyfunc        the explainer as a registered model
+words         the words of a text
+figures       pictures
+"""
+
+from dlpipe.explain.agreement import Agreement
+from dlpipe.explain.explaining import compare_methods, explain_rows
 from dlpipe.explain.explanations import (
     ExplainSettings,
     Explanation,
@@ -10,17 +26,21 @@ from dlpipe.explain.explanations import (
     choose_rows,
 )
 from dlpipe.explain.figures import row_figure, words_figure
-from dlpipe.explain.on_table import explain_table
+from dlpipe.explain.on_table import Explained, explain_all, explain_table
 from dlpipe.explain.words import bare, split_words
 
 __all__ = [
+    "Agreement",
     "ExplainSettings",
+    "Explained",
     "Explanation",
     "Explanations",
     "Scorer",
     "WordEffect",
     "bare",
     "choose_rows",
+    "compare_methods",
+    "explain_all",
     "explain_rows",
     "explain_table",
     "row_figure",

@@ -206,9 +206,16 @@ def choose_rows(
     return (*first, *(others[index] for index in sorted(drawn)))
 
 
-def seen_text(predictor: Scorer, text: str) -> str:
-    """Return the start of ``text`` that the model reads."""
+def seen_words(predictor: Scorer, text: str) -> tuple[str, ...]:
+    """Return the words of the part of ``text`` that the model reads, ``max_length`` of them at most.
+
+    A tokenizer can take a million characters for one unknown token; the last word then takes all that is left.
+    """
     seen_characters: Callable[[str], int] | None = getattr(predictor, "seen_characters", None)
-    if seen_characters is not None:
-        return text[: seen_characters(text)]
-    return "".join(split_words(text)[: predictor.max_length])
+    if seen_characters is None:
+        return split_words(text)[: predictor.max_length]
+    words = split_words(text[: seen_characters(text)])
+    if len(words) <= predictor.max_length:
+        return words
+    last = predictor.max_length - 1
+    return *words[:last], "".join(words[last:])

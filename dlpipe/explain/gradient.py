@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlpipe.errors import ExplanationError
-from dlpipe.explain.explanations import ExplainSettings, Explanation, Row, Scorer, seen_text
-from dlpipe.explain.words import split_words
+from dlpipe.explain.explanations import ExplainSettings, Explanation, Row, Scorer, seen_words
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,7 +45,7 @@ def explain_by_gradient(
     while some := list(islice(waiting, ROWS)):
         tokens = token_attributions(predictor, [text for _, text in some], steps=settings.steps)
         for (row_id, text), made in zip(some, tokens, strict=True):
-            words = split_words(seen_text(predictor, text))
+            words = seen_words(predictor, text)
             values = summed_by_word(made, words)
             yield Explanation(row_id, text, predictor.labels, words, made.base, values, made.output)
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlpipe.errors import ExplanationError
-from dlpipe.explain.explanations import ExplainSettings, Explanation, Row, Scorer, seen_text
+from dlpipe.explain.explanations import ExplainSettings, Explanation, Row, Scorer, seen_words
 from dlpipe.explain.owen import owen_values
 from dlpipe.explain.pooling import Remembering, Work, in_rounds
 from dlpipe.explain.tree import word_tree
-from dlpipe.explain.words import split_words
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,15 +37,15 @@ def explain_by_partition(
 
 def work_on(predictor: Scorer, row_id: str, text: str, settings: ExplainSettings) -> Work[Explanation]:
     """Return the work of explaining one text."""
-    seen = seen_text(predictor, text)
-    return Work(len(text), explaining(tuple(predictor.labels), row_id, text, seen, settings))
+    words = seen_words(predictor, text)
+    return Work(len(text), explaining(tuple(predictor.labels), row_id, text, words, settings))
 
 
 def explaining(
-    labels: tuple[str, ...], row_id: str, text: str, seen: str, settings: ExplainSettings
+    labels: tuple[str, ...], row_id: str, text: str, words: tuple[str, ...], settings: ExplainSettings
 ) -> Generator[list[str], Floats, Explanation]:
     """Ask for what the explanation of ``text`` needs, round by round, and return it."""
-    words = split_words(seen)
+    seen = "".join(words)
     whole = text if seen == text else " ".join(seen.split())
     base, output = yield ["", whole]
     if len(words) < 2:
