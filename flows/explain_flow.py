@@ -50,7 +50,7 @@ class ExplainFlow(FlowSpec):
         from dlpipe.inference import load_predictor
 
         self.explanations, self.explained = explain_table(
-            load_predictor(self.explained_by.uri),
+            load_predictor(self.explained_by.uri, engine="exact"),
             self.explained_rows,
             model=self.explained_by.uri,
             target=table_named(self.target, self.explained_rows, "explanations"),

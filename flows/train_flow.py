@@ -20,8 +20,8 @@ class TrainFlow(FlowSpec):
     2. tune       search for the best settings with Ray Tune
     3. train      fine-tune the backbone with lightning-flash, going on from a checkpoint if killed
     4. evaluate   score it on the test split, beside a TF-IDF baseline
-    5. register   register the version as challenger, and the pipeline around it; the gate decides whether they
-                  become champions
+    5. register   register the version as challenger with its engines, and the pipeline around it; the gate decides
+                  whether they become champions
     6. predict    score the whole table version into a predictions table
     7. explain    attribute predictions to words with SHAP
     8. end        print where everything is
@@ -139,21 +139,25 @@ class TrainFlow(FlowSpec):
 
     @step
     def register(self):
-        """Register the version and its pipeline as challengers and let the gate decide about the champions."""
+        """Export the engines, register the version and its pipeline as challengers; the gate decides about champions."""
         from dlpipe.evaluation import judge
         from dlpipe.inference import register_pipeline
         from dlpipe.registry import CHAMPION, log_and_register, promote
         from dlpipe.tables import read_table
+        from dlpipe.task.engines import export_engines
 
         chosen = self.chosen()
         example = read_table(self.data_version, split="test", columns=["text"])["text"][:2].to_pylist()
+        valid = read_table(self.data_version, split="valid", columns=["text", "label"]).to_pydict()
+        served = export_engines(self.text_model, valid["text"], valid["label"])
+        self.engines = served.engines
         registered = log_and_register(
-            self.text_model,
+            served,
             name=chosen.registry.model,
             example=example,
             params=vars(self.training),
             metrics={f"test_{name}": value for name, value in self.evaluation.metrics.items()},
-            tags=self.lineage(),
+            tags={**self.lineage(), **self.engines.tags()},
         )
         champion = self.champion(registered)
         self.verdict = judge(self.evaluation, baseline=self.baseline, champion=champion, thresholds=chosen.gate)
@@ -161,7 +165,7 @@ class TrainFlow(FlowSpec):
         self.model_version = self.promotion.version
         pipeline = register_pipeline(self.model_version, settings=chosen.pipeline, example=example)
         self.pipeline_version = promote(pipeline, verdict_passed=CHAMPION in self.model_version.aliases).version
-        print(f"{self.model_version.uri}: {self.verdict.reason}\n{self.promotion}")
+        print(f"{self.engines}\n{self.model_version.uri}: {self.verdict.reason}\n{self.promotion}")
         self.next(self.predict)
 
     @step
@@ -249,7 +253,9 @@ portal       dlpipe ui"""
         current_one = champion(candidate.name)
         if current_one is None or current_one.version == candidate.version:
             return None
-        return evaluate_model(load_predictor(current_one.uri), self.data_version, seed=self.training.seed)
+        return evaluate_model(
+            load_predictor(current_one.uri, engine="torch"), self.data_version, seed=self.training.seed
+        )
 
     def beside(self, kind):
         """Return the name of the table of this kind that belongs to the data table."""

@@ -75,7 +75,7 @@ def table_versions(name: str) -> list[dict[str, Any]]:
 @click.command()
 @as_json
 def models(json_: bool) -> None:
-    """List the registered model versions with their aliases and test accuracy.
+    """List the registered model versions with their aliases, test accuracy and engine.
 
     \b
     Examples:
@@ -90,6 +90,7 @@ def models(json_: bool) -> None:
             "version": version.version,
             "aliases": list(version.aliases),
             "accuracy": metrics.get("test_accuracy"),
+            "engine": version.tags.get("engine.chosen", "torch"),
             "table": said_source(version.tags),
             "weights": version.digest[:12],
             "uri": version.uri,
@@ -115,21 +116,23 @@ def said_source(tags: Mapping[str, str]) -> str:
 @click.option(
     "--model", "uri", required=True, metavar="URI", help="Such as models:/reviews@champion or reviews/3."
 )
+@click.option("--engine", help="torch, torch-bf16, onnx or onnx-int8; by default the model's own choice.")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @as_json
-def predict(uri: str, texts: tuple[str, ...], json_: bool) -> None:
+def predict(uri: str, engine: str | None, texts: tuple[str, ...], json_: bool) -> None:
     """Predict the label of each TEXT, or of each line of standard input when there is none.
 
     \b
     Examples:
       dlpipe predict --model models:/reviews@champion "I loved every minute of it."
       dlpipe predict --model reviews/1 --json < texts.txt
+      dlpipe predict --model reviews --engine torch "I loved every minute of it."
     """
     from dlpipe.inference import load_predictor, predictions
 
     asked = list(texts) or [line.strip() for line in sys.stdin if line.strip()]
     if not asked:
         raise click.ClickException("No text to predict: give it as an argument or on standard input.")
-    found = predictions(load_predictor(uri), asked)
+    found = predictions(load_predictor(uri, engine=engine), asked)
     rows = [{"text": text, **row} for text, row in zip(asked, found.to_dict("records"), strict=True)]
     say_rows(rows, json_=json_, nothing="")

@@ -20,13 +20,20 @@ MADE_FROM = "dlpipe.classifier"
 """The tag of a pipeline's version that names the version of its classifier."""
 
 
-def load_predictor(uri: str) -> Predictor:
+def load_predictor(uri: str, *, engine: str | None = None) -> Predictor:
     """Return the predictor of the registered model that ``uri`` names, such as ``models:/reviews@champion``.
+
+    Parameters
+    ----------
+    engine : str, optional
+        By default the one chosen at registration; see ``dlpipe.task.open_predictor``.
 
     Raises
     ------
     ModelNotFound
         When there is no such model, version or alias, or it is not a model of dlpipe.
+    EngineUnavailable
+        When ``engine`` cannot be used.
     """
     from dlpipe.task import open_predictor
 
@@ -34,7 +41,7 @@ def load_predictor(uri: str) -> Predictor:
     store = open_store()
     with tempfile.TemporaryDirectory() as scratch:
         folder = model_folder(store, version, scratch=Path(scratch))
-        return open_predictor(folder)
+        return open_predictor(folder, engine=engine)
 
 
 def is_pipeline(version: ModelVersion) -> bool:

@@ -48,7 +48,16 @@ LOADER = "dlpipe.inference.pyfunc"
 """The module whose ``_load_pyfunc`` opens a classifier."""
 
 # what loading and predicting needs, pinned in the model's requirements
-INFERENCE_PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "tokenizers", "torch", "transformers")
+INFERENCE_PACKAGES = (
+    "mlflow",
+    "numpy",
+    "onnxruntime",
+    "pandas",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
 
 
 class Loggable(Protocol):

@@ -90,7 +90,8 @@ def open_predictor(
         For torch, such as ``"cpu"`` or ``"cuda:1"``; by default a GPU where there is one.
     engine : str, optional
         By default the one chosen when the model was registered, or torch: where a model has none, on a GPU, and
-        (with a line that says why) where the chosen one cannot be used here.
+        (with a line that says why) where the chosen one cannot be used here. ``"exact"`` asks for the fastest one
+        with 32 bits, for work that adds probabilities up.
 
     Raises
     ------

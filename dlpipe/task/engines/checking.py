@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dlpipe.errors import EngineUnavailable
+from dlpipe.errors import BadRows, EngineUnavailable
 from dlpipe.task.batches import Encoded, TextEncoder
 from dlpipe.task.engines.graphs import onnx_graph
 from dlpipe.task.engines.int8 import int8_graph
@@ -91,6 +91,8 @@ def export_engines(
     """
     from dlpipe.task.predictor import usable_cores
 
+    if not texts:
+        raise BadRows("There are no texts to compare engines on; give some of the valid split.")
     settings, threads = settings or CheckSettings(), threads or usable_cores()
     encode = TextEncoder(model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id)
     drawn = np.unique(np.linspace(0, len(texts) - 1, min(settings.rows, len(texts))).astype(int))

@@ -1,8 +1,8 @@
 """The ONNX graph with eight-bit products.
 
 Every product of states with fixed weights is computed in integers, with three cares that ONNX Runtime's own
-dynamic quantisation does not take. It gives a whole batch one scale: a single state of 28 among states of 2, as the
-first token of a text has it, costs all tokens their precision, and what a text gets depends on the texts beside it.
+dynamic quantisation does not take. It gives a whole batch one scale: a single state of 28 among states of 2, as
+the first token of a text has it, costs all tokens their precision, and what a text gets depends on the others.
 
 1. Weights have a scale for each output.
 2. States have a scale for each token, found while running.

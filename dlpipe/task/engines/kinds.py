@@ -11,6 +11,8 @@ TORCH, BF16, ONNX, INT8 = "torch", "torch-bf16", "onnx", "onnx-int8"
 ENGINES = (TORCH, BF16, ONNX, INT8)
 EXACT = (TORCH, ONNX)
 """Engines that compute in 32 bits: their probabilities are those of torch but for rounding."""
+EXACTLY = "exact"
+"""Asks for the fastest of them."""
 
 GRAPH_FILES = {ONNX: "model.onnx", INT8: "model.int8.onnx"}
 

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from dlpipe.errors import EngineUnavailable
-from dlpipe.task.engines.kinds import BF16, GRAPH_FILES, ONNX, TORCH, check_engine, missing_instructions
+from dlpipe.task.engines.kinds import EXACTLY, GRAPH_FILES, ONNX, TORCH, check_engine, missing_instructions
 from dlpipe.task.engines.networks import Network, OnnxNetwork, TorchNetwork
 from dlpipe.task.engines.stored import engines_in, stored_graph
 from dlpipe.task.model import TextModel
@@ -19,9 +19,9 @@ def open_network(
     model: TextModel, folder: Path | None, *, threads: int | None, device: str | None, engine: str | None
 ) -> tuple[str, Network]:
     """Return the name of an engine and the network on it; see ``open_predictor``."""
-    if engine is not None:
+    if engine not in (None, EXACTLY):
         return engine, network_on(check_engine(engine), model, folder, threads=threads, device=device)
-    for name in engines_to_try(folder, device):
+    for name in engines_to_try(folder, device, exactly=engine == EXACTLY):
         try:
             return name, network_on(name, model, folder, threads=threads, device=device)
         except EngineUnavailable as error:
@@ -29,8 +29,8 @@ def open_network(
     return TORCH, network_on(TORCH, model, folder, threads=threads, device=device)
 
 
-def engines_to_try(folder: Path | None, device: str | None) -> list[str]:
-    """Return the chosen engine, and the exact ONNX one after it; nothing where torch is the choice."""
+def engines_to_try(folder: Path | None, device: str | None, *, exactly: bool) -> list[str]:
+    """Return the chosen engine (unless it has to be an exact one) and the exact ONNX one; nothing for torch."""
     try:
         engines = engines_in(folder)
     except EngineUnavailable as error:
@@ -38,9 +38,9 @@ def engines_to_try(folder: Path | None, device: str | None) -> list[str]:
         return []
     if engines is None or engines.chosen == TORCH or device not in (None, "cpu") or has_gpu():
         return []
-    known = engines.chosen in (*GRAPH_FILES, BF16)
-    exact = [ONNX] if GRAPH_FILES[ONNX] in engines.graphs and engines.chosen != ONNX else []
-    return [engines.chosen, *exact] if known else exact
+    exact = [ONNX] if GRAPH_FILES[ONNX] in engines.graphs else []
+    chosen = [] if exactly or engines.chosen in exact else [engines.chosen]
+    return [*chosen, *exact]
 
 
 def network_on(

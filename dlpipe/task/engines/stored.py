@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dlpipe.errors import EngineUnavailable
-from dlpipe.task.engines.kinds import GRAPH_FILES
+from dlpipe.task.engines.kinds import GRAPH_FILES, TORCH
 from dlpipe.task.model import TextModel
 
 ENGINES_FILE = "engines.json"
@@ -98,9 +98,10 @@ class Engines:
         """Return how ``engine`` did."""
         return next((one for one in self.checks if one.engine == engine), EngineCheck(engine, refused="not tried"))
 
-    def line(self) -> str:
-        """Return the choice for a log."""
-        return f"engine {self.chosen} chosen on {self.rows} rows; {self.check(self.chosen).line()}"
+    def __str__(self) -> str:
+        """Return a line for each engine that was compared with torch, then the choice."""
+        lines = [check.line() for check in self.checks if check.engine != TORCH]
+        return "\n".join([*lines, f"engine {self.chosen}, chosen on {self.rows} rows"])
 
     def tags(self) -> dict[str, str]:
         """Return the choice and the agreement of each engine as tags of a model version.
