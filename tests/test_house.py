@@ -36,6 +36,7 @@ def test_rooms_keep_to_their_layers() -> None:
         ("bridge/reading.py", "def f(): import mlflow", "Records are computed without MLflow"),
         ("bridge/apply.py", "import dlpipe.registry", "The bridge knows no room but errors and tracking"),
         ("task/network.py", "import flash", "Flash and Lightning are named in task.classifier"),
+        ("task/network.py", "def f(): import peft", "peft is named in task.lora"),
     ],
 )
 def test_breaking_a_layer_rule_on_purpose_fails(room: str, line: str, contract: str, tmp_path: Path) -> None:

@@ -185,9 +185,7 @@ def test_killed_between_any_two_calls_the_next_try_ends_with_one_complete_versio
             assert run.data.metrics == {"test_accuracy": 0.9}
             (logged,) = client.search_logged_models([run.info.experiment_id])
             assert (logged.status, logged.model_id) == ("READY", version.model_id)
-            assert (
-                Path(logged.artifact_location) / "data/files/model.safetensors"
-            ).read_bytes() == b"weights"
+            assert (Path(logged.artifact_location) / "data/files/model.safetensors").read_bytes() == b"weights"
         if dying.exitcode == 0:
             break
     assert number > len(CHANGES)

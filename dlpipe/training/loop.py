@@ -238,13 +238,15 @@ def _task(backbone: Backbone, n_labels: int, settings: TrainingSettings) -> Any:
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         warmup=settings.warmup,
+        lora=(settings.lora_rank, settings.lora_alpha) if settings.strategy == "lora" else None,
     )
 
 
 def _strategy(settings: TrainingSettings) -> Finetuning:
     first = settings.unfreeze_epoch
     schedules = {"freeze_unfreeze": first, "unfreeze_milestones": ((first, first + 1), settings.unfreeze_modules)}
-    return Finetuning(settings.strategy, schedules.get(settings.strategy))
+    flash_strategy = "no_freeze" if settings.strategy == "lora" else settings.strategy  # adapters freeze the rest
+    return Finetuning(flash_strategy, schedules.get(settings.strategy))
 
 
 def _precision(settings: TrainingSettings) -> str:
