@@ -41,6 +41,7 @@ def test_rooms_keep_to_their_layers() -> None:
             "Ray is named in cluster and tuning, and in the bridge's callback for trials",
         ),
         ("task/network.py", "import flash", "Flash and Lightning are named in task.classifier"),
+        ("task/network.py", "def f(): import peft", "peft is named in task.lora"),
     ],
 )
 def test_breaking_a_layer_rule_on_purpose_fails(room: str, line: str, contract: str, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_either_precision_learns_and_keeps_weights_of_32_bits(
     assert {str(value.dtype) for value in load(fitted.model.files[WEIGHTS]).values()} == {"torch.float32"}
 
 
-@pytest.mark.parametrize("strategy", ["freeze", "no_freeze", "freeze_unfreeze", "unfreeze_milestones"])
+@pytest.mark.parametrize("strategy", ["freeze", "lora", "no_freeze", "freeze_unfreeze", "unfreeze_milestones"])
 def test_going_on_from_a_checkpoint_gives_the_weights_of_an_undisturbed_training(
     strategy: str, tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
 ) -> None:

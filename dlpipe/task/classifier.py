@@ -27,6 +27,7 @@ with warnings.catch_warnings():
 
 from dlpipe.task.backbones import Backbone
 from dlpipe.task.network import HeadNetwork, TextNetwork, pretrained_network
+from dlpipe.task.optimizer import RowAdamW
 
 TARGET = DataKeys.TARGET
 Callback = pytorch_lightning.Callback
@@ -51,6 +52,10 @@ class MeanPooledAdapter(HuggingFaceAdapter):
         logits: torch.Tensor = self.model(**{name: part for name, part in batch.items() if name is not TARGET})
         return logits
 
+    def training_step(self, batch: dict[Any, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Return the mean cross-entropy; Flash's own step also keeps metrics of each batch, which nobody reads."""
+        return torch.nn.functional.cross_entropy(self(batch), batch[TARGET])
+
     def validation_step(self, batch: dict[Any, torch.Tensor], batch_idx: int) -> None:
         """Keep logits and targets: metrics of an epoch come from all of its rows at once."""
         self._outputs.append((self(batch).float(), batch[TARGET]))
@@ -63,8 +68,8 @@ class MeanPooledAdapter(HuggingFaceAdapter):
 
 
 @TEXT_CLASSIFIER_BACKBONES(name=BACKBONE_KEY, adapter=MeanPooledAdapter)
-def _mean_pooled(folder: str, num_classes: int, dropout: float) -> TextNetwork:
-    return pretrained_network(Backbone(folder, Path(folder)), num_classes, dropout)
+def _mean_pooled(folder: str, num_classes: int, dropout: float, lora: tuple[int, float] | None) -> TextNetwork:
+    return pretrained_network(Backbone(folder, Path(folder)), num_classes, dropout, lora)
 
 
 @TEXT_CLASSIFIER_BACKBONES(name=HEAD_KEY, adapter=MeanPooledAdapter)
@@ -93,12 +98,13 @@ def text_classifier(
     learning_rate: float,
     weight_decay: float,
     warmup: float,
+    lora: tuple[int, float] | None = None,
 ) -> TextClassifier:
     """Return Flash's ``TextClassifier`` with AdamW, and linear warm-up and decay of the learning rate.
 
     With a number in place of the backbone, it is the head alone, for pooled states of that width.
     """
-    network = {"hidden": backbone} if isinstance(backbone, int) else {"folder": str(backbone.folder)}
+    network = {"hidden": backbone} if isinstance(backbone, int) else {"folder": str(backbone.folder), "lora": lora}
     return TextClassifier(
         num_classes=n_labels,
         backbone=HEAD_KEY if isinstance(backbone, int) else BACKBONE_KEY,
@@ -114,7 +120,7 @@ def text_classifier(
 
 def _adamw(weight_decay: float) -> Any:
     def make(parameters: Any, lr: float) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+        return RowAdamW(parameters, lr=lr, weight_decay=weight_decay)
 
     return make
 
@@ -146,14 +152,6 @@ class Finetuning(FlashBaseFinetuning):
                     parameter.requires_grad = True
 
 
-class GradientClipping(pytorch_lightning.Callback):  # type: ignore[misc]
-    """Limits the norm of the gradients to 1. Lightning's own clipping refuses fused optimizers with bf16."""
-
-    def on_before_optimizer_step(self, trainer: Any, task: Any, optimizer: Any, index: int) -> None:
-        """Scale the gradients down where their norm is over 1."""
-        torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
-
-
 class Trainer(flash.Trainer):
     """Flash's trainer, without its side effects on the working directory, that can go on from a checkpoint."""
 
@@ -163,7 +161,7 @@ class Trainer(flash.Trainer):
             accelerator="auto",
             devices=1,
             precision=precision,
-            callbacks=[*callbacks, GradientClipping()],
+            callbacks=callbacks,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

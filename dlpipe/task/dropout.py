@@ -6,27 +6,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-LEVELS = 1 << 16
+LEVELS = 1 << 8
 
 
 class FastDropout(nn.Dropout):
-    """Torch's dropout with the mask drawn by NumPy's SFC64, sixteen bits an element, seeded by torch's generator.
+    """Torch's dropout with the mask drawn by NumPy's SFC64, eight bits an element, seeded by torch's generator.
 
     On a CPU, torch draws a mask element by element in one thread, which took a tenth of a training step. The
-    probability is rounded to 1/65,536. On other devices this is torch's own dropout.
+    probability is rounded to 1/256, and what is kept is scaled by the rounded one, so that the mean stays. On
+    other devices this is torch's own dropout.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Return ``input``, in training with elements zeroed and the rest scaled by ``1 / (1 - p)``."""
-        if not self.training or self.p == 0 or input.device.type != "cpu":
+        dropped = round(self.p * LEVELS)
+        if not self.training or input.device.type != "cpu" or dropped in (0, LEVELS):
             return super().forward(input)
-        return input * self._kept(input.shape).to(input.dtype).mul_(1 / (1 - self.p))
+        # NumPy compares bytes, and torch turns bytes into floats, ten times as fast as the other way round
+        kept = torch.from_numpy(_random_bytes(input.numel()) >= dropped).view(torch.uint8).view(input.shape)
+        return input * kept.to(input.dtype).mul_(LEVELS / (LEVELS - dropped))
 
-    def _kept(self, shape: torch.Size) -> Tensor:
-        seed = int(torch.randint(1 << 62, ()))
-        words = np.random.SFC64(seed).random_raw(shape.numel() // 4 + 1)
-        bits = torch.from_numpy(words.view(np.int16)[: shape.numel()])
-        return (bits >= round(self.p * LEVELS) - LEVELS // 2).view(shape)
+
+def _random_bytes(count: int) -> np.ndarray:
+    words = np.random.SFC64(int(torch.randint(1 << 62, ()))).random_raw(count // 8 + 1)
+    return words.view(np.uint8)[:count]
 
 
 def with_fast_dropout(module: nn.Module) -> nn.Module:

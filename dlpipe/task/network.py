@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dlpipe.task.backbones import Backbone
 from dlpipe.task.dropout import FastDropout, with_fast_dropout
+from dlpipe.task.lora import Adapters
 from dlpipe.task.model import CARD, CONFIG, TOKENIZER, WEIGHTS, TextModel
 
 FUSED_ATTENTION_FROM = 192  # tokens; measured with bf16 on two cores of Zen 4
@@ -26,6 +25,8 @@ class TextNetwork(nn.Module):
         self.encoder = encoder
         self.dropout = FastDropout(dropout)
         self.head = nn.Linear(encoder.config.hidden_size, n_labels)
+        self.adapters: Adapters | None = None
+        self._attention = self._own_attention = encoder.config._attn_implementation
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Classify by the pooled states."""
@@ -34,17 +35,22 @@ class TextNetwork(nn.Module):
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the mean of the states of real tokens, as all-MiniLM was trained: shape (n, hidden)."""
-        with self._attention_kernel(input_ids):
-            states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        on_cpu = input_ids.device.type == "cpu"
+        self._choose_attention(short=on_cpu and input_ids.shape[1] < FUSED_ATTENTION_FROM)
+        needless = self.training and on_cpu and bool(attention_mask.all())
+        states = self.encoder(
+            input_ids=input_ids, attention_mask=None if needless else attention_mask
+        ).last_hidden_state
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
         pooled: Tensor = (states * mask).sum(1) / mask.sum(1)
         return pooled
 
-    def _attention_kernel(self, input_ids: Tensor) -> AbstractContextManager[None]:
-        """Train short texts on a CPU without fused attention: its backward is slower than the plain one."""
-        if self.training and input_ids.device.type == "cpu" and input_ids.shape[1] < FUSED_ATTENTION_FROM:
-            return sdpa_kernel(SDPBackend.MATH)  # type: ignore[no-any-return]
-        return nullcontext()
+    def _choose_attention(self, *, short: bool) -> None:
+        """Train on short texts with plain attention: on a CPU, the backward of the fused one is slower."""
+        wanted = "eager" if self.training and short else self._own_attention
+        if wanted != self._attention:
+            self.encoder.set_attn_implementation(wanted)
+            self._attention = wanted
 
 
 class HeadNetwork(nn.Module):
@@ -61,14 +67,23 @@ class HeadNetwork(nn.Module):
         return logits
 
 
-def pretrained_network(backbone: Backbone, n_labels: int, dropout: float = 0.1) -> TextNetwork:
-    """Return the backbone's encoder under a fresh head (drawn from torch's current seed)."""
+def pretrained_network(
+    backbone: Backbone, n_labels: int, dropout: float = 0.1, lora: tuple[int, float] | None = None
+) -> TextNetwork:
+    """Return the backbone's encoder under a head drawn from torch's current seed.
+
+    ``lora`` gives rank and alpha of adapters beside the encoder's layers, which are frozen then.
+    """
     from transformers import AutoModel
 
     encoder = AutoModel.from_pretrained(
         backbone.folder, local_files_only=True, dtype=torch.float32, config=_config(backbone.folder)
     )
-    return TextNetwork(with_fast_dropout(_without_pooler(encoder)), n_labels, dropout)
+    encoder = with_fast_dropout(_with_row_gradients(_without_pooler(encoder)))
+    network = TextNetwork(encoder, n_labels, dropout)
+    if lora:
+        network.adapters = Adapters(network, rank=lora[0], alpha=lora[1])
+    return network
 
 
 def restored_network(model: TextModel) -> TextNetwork:
@@ -91,9 +106,11 @@ def text_model(
     max_length: int,
     source: dict[str, Any],
 ) -> TextModel:
-    """Return the network as a ``TextModel``; ``source`` says where the backbone came from."""
+    """Return the network as a ``TextModel``; ``source`` says where the backbone came from. Adapters are merged."""
     from safetensors.torch import save
 
+    if network.adapters:
+        network.adapters.merge()
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     card = {"labels": list(labels), "max_length": max_length, **source}
     return TextModel(
@@ -129,4 +146,12 @@ def _without_pooler(encoder: Any) -> Any:
     """Drop BERT's pooler: mean pooling does not use it, and unused weights would be trained by nothing."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
+    return encoder
+
+
+def _with_row_gradients(encoder: Any) -> Any:
+    """Let the word embeddings have gradients for the tokens of a batch alone; see ``RowAdamW``."""
+    words = encoder.get_input_embeddings()
+    if isinstance(words, nn.Embedding):
+        words.sparse = True
     return encoder

@@ -262,14 +262,15 @@ def _task(data: TrainingData, settings: TrainingSettings) -> Any:
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         warmup=settings.warmup,
+        lora=(settings.lora_rank, settings.lora_alpha) if settings.strategy == "lora" else None,
     )
 
 
 def _strategy(settings: TrainingSettings) -> Finetuning:
     first = settings.unfreeze_epoch
     schedules = {"freeze_unfreeze": first, "unfreeze_milestones": ((first, first + 1), settings.unfreeze_modules)}
-    # with the strategy freeze there is a head alone, and nothing left to freeze
-    name = "no_freeze" if settings.strategy == "freeze" else settings.strategy
+    # a head alone has nothing to freeze, and adapters freeze the rest themselves
+    name = "no_freeze" if settings.strategy in ("freeze", "lora") else settings.strategy
     return Finetuning(name, schedules.get(settings.strategy))
 
 

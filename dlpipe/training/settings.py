@@ -16,8 +16,12 @@ class TrainingSettings:
 
     backbone: str = DEFAULT_BACKBONE
     """``all-MiniLM-L6-v2`` (ships), a local folder or a Hugging Face id."""
-    strategy: Literal["freeze", "no_freeze", "freeze_unfreeze", "unfreeze_milestones"] = "no_freeze"
-    """Flash's fine-tuning strategies."""
+    strategy: Literal["freeze", "lora", "no_freeze", "freeze_unfreeze", "unfreeze_milestones"] = "no_freeze"
+    """Flash's fine-tuning strategies, and adapters (LoRA)."""
+    lora_rank: Annotated[int, Ge(1), Le(1024)] = 8
+    """``lora``: the rank of the adapters."""
+    lora_alpha: Annotated[float, Gt(0), Le(100_000)] = 16.0
+    """``lora``: the adapters' product is scaled by ``lora_alpha / lora_rank``."""
     unfreeze_epoch: Annotated[int, Ge(1)] = 1
     """``freeze_unfreeze``: train the head alone for this many epochs, then everything. ``unfreeze_milestones``:
     open the last ``unfreeze_modules`` modules after this many epochs, and all one epoch later."""
