@@ -17,7 +17,7 @@ PREDICT, EXPLAIN = "flows/predict_flow.py", "flows/explain_flow.py"
 MISTAKES = {
     "model": (PREDICT, "--model revues", ("No model 'revues' is registered", "there are reviews")),
     "alias": (PREDICT, "--model models:/reviews@canary", ("has no alias 'canary'", "champion (v1)")),
-    "table": (PREDICT, "--table revues", ("revues", "is not a Delta table")),
+    "table": (PREDICT, "--table revues", ("There is no table at 'data/tables/revues'", "reviews, ")),
     "table version": (EXPLAIN, "--table-version 7", ("'data/tables/reviews' has no version 7", "its latest is 0")),
     "columns": (PREDICT, "--table odd", ("'odd@v0' has no column 'row_id' and no column 'text'", "review, stars")),
     "split": (PREDICT, "--split tests", ("has no split 'tests'; did you mean 'test'?",)),
