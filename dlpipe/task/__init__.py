@@ -6,6 +6,7 @@ dropout      dropout whose mask costs little on a CPU
 network      the torch network: encoder, mean pooling, linear head
 batches      texts to token ids, and length-bucketed batches of them
 predictor    probabilities for texts, as fast as the machine allows
+engines      torch and ONNX Runtime as ways to run a network, exported and measured at registration
 classifier   the Flash task and trainer around the network; the only file that names lightning-flash
 
 ``network`` and ``classifier`` import torch and Flash, so they are imported inside the functions that need them.
