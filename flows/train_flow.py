@@ -139,7 +139,7 @@ class TrainFlow(FlowSpec):
 
     @step
     def register(self):
-        """Export the engines, register model and pipeline as challengers; the gate decides about champions."""
+        """Register the version with its engines, and its pipeline; the gate decides about the champions."""
         from dlpipe.evaluation import judge
         from dlpipe.inference import register_pipeline
         from dlpipe.registry import CHAMPION, log_and_register, promote
