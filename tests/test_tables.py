@@ -522,14 +522,14 @@ def test_vacuum_in_s3_is_said_like_any_other(bucket):
 def test_s3_that_does_not_answer_says_so_in_time(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     started = time.perf_counter()
-    with pytest.raises(StorageUnavailable, match="The storage of 's3://tables/reviews' does not answer") as caught:
+    with pytest.raises(StorageUnavailable, match=r"s3://tables/reviews .*: nothing answers there") as caught:
         table_at("s3://tables/reviews")
     assert time.perf_counter() - started < 15
     assert "\n" not in str(caught.value)
 
 
 def test_missing_bucket_says_so(bucket):
-    with pytest.raises(StorageUnavailable, match="404 Not Found"):
+    with pytest.raises(StorageUnavailable, match=r"s3://no-such-bucket/t .*: there is no such bucket"):
         write_table("s3://no-such-bucket/t", reviews("good"))
 
 
