@@ -39,12 +39,12 @@ def shared(
     records: Records,
     say: Callable[[str], None],
 ) -> Shared:
-    """Prepare what trials read, once for each of the ``variants`` that reads something else."""
+    """Prepare what trials read on all cores, once for each of the ``variants`` that reads something else."""
     data: dict[tuple[Any, ...], TrainingData] = {}
     for variant in variants:
         if data_settings(variant) not in data:
             with suppress(BackboneNotFound):  # each trial that asks for it says so
-                data[data_settings(variant)] = prepare(table, variant, say=say)
+                data[data_settings(variant)] = prepare(table, dataclasses.replace(variant, threads=0), say=say)
     return Shared(table, training, data, records, Surroundings.here())
 
 
