@@ -86,6 +86,31 @@ def test_frozen_backbone_keeps_its_weights(tiny_table: TableVersion, tiny_settin
     assert after[f"encoder.{name}"].equal(before[name])
 
 
+def test_adapters_learn_are_merged_and_leave_small_checkpoints(
+    tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+) -> None:
+    import torch
+    from safetensors.torch import load, load_file
+
+    settings = replace(tiny_settings, strategy="lora", epochs=5, learning_rate=0.02, lora_rank=4)
+    kept = FolderCheckpoints(tmp_path / "kept")
+    fitted = fit(tiny_table, settings=settings, checkpoints=kept, say=None)
+    assert fitted.best.val_accuracy > 0.9
+    before, after = (
+        load_file(Path(tiny_settings.backbone) / "model.safetensors"),
+        load(fitted.model.files[WEIGHTS]),
+    )
+    encoder = {f"encoder.{name}" for name in before if "pooler" not in name}
+    assert set(after) == encoder | {"head.weight", "head.bias"}
+    query = "encoder.layer.0.attention.self.query.weight"
+    assert torch.linalg.matrix_rank(after[f"encoder.{query}"] - before[query], rtol=1e-4) == 4
+    name = "encoder.embeddings.word_embeddings.weight"
+    assert after[name].equal(before[name.removeprefix("encoder.")])
+    latest = kept.latest()
+    assert latest is not None
+    assert all("lora" in name or name.startswith("head") for name in load_file(latest / "best.safetensors"))
+
+
 def test_training_stops_early_and_keeps_the_best_epoch(
     tiny_table: TableVersion, tiny_settings: TrainingSettings
 ) -> None:

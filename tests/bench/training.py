@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -85,7 +86,9 @@ def cut(source: Path, rows: int | None, folder: Path) -> Path:
 def measure(side: str, train: Path, epochs: int, options: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, __file__, "--worker", side, "--train", str(train), "--epochs", str(epochs)]
     command += ["--valid", str(options.valid), "--test", str(options.test)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    # how OpenMP's threads wait is read when torch is loaded; dlpipe's way for all, whatever each imports first
+    environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode:
         sys.exit(result.stderr)
     found = dict(json.loads(result.stdout.splitlines()[-1]))
