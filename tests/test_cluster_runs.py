@@ -23,7 +23,7 @@ from dlpipe.training import TrainingSettings
 from dlpipe.tuning import Range, Tuned, TuningSettings, tune
 
 SPACE = {"learning_rate": Range(1e-5, 1e-2, log=True)}
-SETTINGS = TuningSettings(trials=6, epochs=2, batch=3, seed=1)
+SETTINGS = TuningSettings(trials=4, epochs=2, batch=2, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_tuning_on_two_nodes_finds_the_same(
             tiny_table, space=SPACE, settings=SETTINGS, training=tiny_settings, cluster=cluster, say=lines.append
         )
     assert without_seconds(again) == without_seconds(found)
-    assert lines[0] == "6 trials, 2 at a time with 1 threads each"
+    assert lines[0] == "4 trials, 2 at a time with 1 threads each"
 
 
 def test_tuning_survives_a_node_that_dies_half_way(
@@ -187,7 +187,7 @@ def test_tuning_survives_a_node_that_dies_half_way(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     lines: list[str] = []
-    with dies_when(lambda: len(lines) > 2, dying), join(nodes.address) as cluster:
+    with dies_when(lambda: len(lines) > 1, dying), join(nodes.address) as cluster:
         again = tune(
             tiny_table, space=SPACE, settings=SETTINGS, training=tiny_settings, cluster=cluster, say=lines.append
         )

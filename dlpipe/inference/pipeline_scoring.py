@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dlpipe.cluster import Cluster
 from dlpipe.errors import ModelNotFound
 from dlpipe.inference.by_part import Scored, Scoring, score_by_part
 from dlpipe.registry import ModelVersion
@@ -29,7 +28,6 @@ def score_with_pipeline(
     split: str | None = "test",
     part_rows: int = PART_ROWS,
     say: Callable[[str], None] | None = print,
-    cluster: Cluster | None = None,
 ) -> Scored:
     """Append the answers for ``source`` to the Delta table ``target`` in one commit, unless they are there.
 
@@ -50,7 +48,7 @@ def score_with_pipeline(
         When ``pipeline`` is not ``model``.
     """
     scorer = PipelineScorer(pipeline, Scoring(source, model, target, split))
-    return score_by_part(scorer, part_rows=part_rows, say=say, cluster=cluster)
+    return score_by_part(scorer, part_rows=part_rows, say=say)
 
 
 class PipelineScorer:
