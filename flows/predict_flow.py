@@ -19,12 +19,16 @@ class PredictFlow(FlowSpec):
     table_version = Parameter("table-version", type=int, default=None, help="By default the latest.")
     split = Parameter("split", type=str, default=None, help="train, valid or test; by default all rows.")
     target = Parameter("target", type=str, default=None, help="Table of the predictions.")
+    ray_address = Parameter("ray-address", type=str, default=None, help="Ray cluster to score on (not pipelines).")
 
     @step
     def start(self):
         """Find the model and the table, and pin both."""
         from pinning import pinned
 
+        from dlpipe.cluster import find
+
+        find(self.ray_address)
         self.scored_by, self.scored_rows = pinned(self.model, self.table, self.table_version)
         print(f"{self.scored_rows}, {self.scored_rows.rows:,} rows, with {self.scored_by.uri}")
         self.next(self.score)
@@ -34,6 +38,7 @@ class PredictFlow(FlowSpec):
         """Score the rows; one commit holds all of them."""
         from pinning import table_named
 
+        from dlpipe.cluster import join
         from dlpipe.inference import is_pipeline, load_pipeline, load_predictor, score, score_with_pipeline
 
         pinned = {"model": self.scored_by, "split": self.split}
@@ -43,7 +48,9 @@ class PredictFlow(FlowSpec):
             self.predictions = score_with_pipeline(pipeline, self.scored_rows, target=target, **pinned)
         else:
             target = table_named(self.target, self.scored_rows, "predictions")
-            self.predictions = score(load_predictor(self.scored_by.uri), self.scored_rows, target=target, **pinned)
+            predictor = load_predictor(self.scored_by.uri)
+            with join(self.ray_address) as cluster:
+                self.predictions = score(predictor, self.scored_rows, target=target, cluster=cluster, **pinned)
         self.next(self.end)
 
     @step

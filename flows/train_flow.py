@@ -50,6 +50,7 @@ class TrainFlow(FlowSpec):
     learning_rate = Parameter("learning-rate", type=float, default=None, help="The highest learning rate.")
     max_length = Parameter("max-length", type=int, default=None, help="Tokens of a text that are read.")
     seed = Parameter("seed", type=int, default=None, help="Seed of everything that is drawn.")
+    ray_address = Parameter("ray-address", type=str, default=None, help="Ray cluster to tune and score on.")
 
     @card(type="blank")
     @step
@@ -57,12 +58,14 @@ class TrainFlow(FlowSpec):
         """Check settings, backbone and MLflow, then ingest: one atomic commit, or none if nothing changed."""
         from cards import show_data
 
+        from dlpipe.cluster import find
         from dlpipe.tables import ingest
         from dlpipe.task import find_backbone
         from dlpipe.tracking import open_store
 
         chosen = self.chosen()
         open_store()
+        find(self.ray_address)
         find_backbone(chosen.training.backbone, allow_download=chosen.training.allow_download)
         self.ingest = ingest(self.sources(), chosen.data.table, settings=chosen.data)
         self.data_version = self.ingest.table
@@ -81,18 +84,21 @@ class TrainFlow(FlowSpec):
         from cards import show_trials
 
         from dlpipe.bridge.trials import TrialRuns
+        from dlpipe.cluster import join
         from dlpipe.tuning import tune
 
         chosen = self.chosen()
         self.tuned_on = self.data_version
-        self.tuned = tune(
-            self.tuned_on,
-            space=chosen.space,
-            settings=chosen.tuning,
-            training=chosen.training,
-            callbacks=[TrialRuns()],
-            checkpoints=TaskCheckpoints(),
-        )
+        with join(self.ray_address) as cluster:
+            self.tuned = tune(
+                self.tuned_on,
+                space=chosen.space,
+                settings=chosen.tuning,
+                training=chosen.training,
+                callbacks=[TrialRuns()],
+                checkpoints=TaskCheckpoints(),
+                cluster=cluster,
+            )
         self.training = self.tuned.apply(chosen.training)
         show_trials(self.tuned)
         self.next(self.train)
@@ -171,16 +177,19 @@ class TrainFlow(FlowSpec):
     @step
     def predict(self):
         """Score every row of the table version in one commit; nothing is added if that was done before."""
+        from dlpipe.cluster import join
         from dlpipe.inference import load_predictor, score
 
         self.scored_by, self.scored_rows = self.model_version, self.data_version
-        self.predictions = score(
-            load_predictor(self.scored_by.uri),
-            self.scored_rows,
-            model=self.scored_by,
-            target=self.beside("predictions"),
-            split=None,
-        )
+        with join(self.ray_address) as cluster:
+            self.predictions = score(
+                load_predictor(self.scored_by.uri),
+                self.scored_rows,
+                model=self.scored_by,
+                target=self.beside("predictions"),
+                split=None,
+                cluster=cluster,
+            )
         print(f"{self.predictions.table}: {self.predictions.new_rows} new of {self.predictions.rows} rows")
         self.next(self.explain)
 

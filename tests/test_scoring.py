@@ -18,7 +18,7 @@ from dlpipe.errors import ModelNotFound, SchemaMismatch, TableVersionNotFound
 from dlpipe.inference import predictions, score
 from dlpipe.inference.by_part import Scoring, one_ahead
 from dlpipe.inference.progress import Progress
-from dlpipe.inference.scoring import open_part_scorer
+from dlpipe.inference.scoring import PartScorer
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import commit_parts, history, read_table, staged_parts, table_at, table_parts, write_table
 from dlpipe.task import open_predictor
@@ -224,7 +224,7 @@ def test_failure_half_way_commits_nothing_and_what_was_scored_is_kept(predictor,
 
 def test_resuming_with_other_parts_begins_again_and_mixes_nothing(predictor, version, in_parts, tmp_path):
     scoring = Scoring(in_parts, version, str(tmp_path / "p"), split="test")
-    scorer = open_part_scorer(lambda: predictor, scoring)
+    scorer = PartScorer(predictor, scoring)
     scorer(table_parts(in_parts, rows=20)[1])
     done = score(predictor, in_parts, model=version, target=scoring.target, part_rows=60)
     expected = read_table(in_parts, split="test")
@@ -235,7 +235,7 @@ def test_resuming_with_other_parts_begins_again_and_mixes_nothing(predictor, ver
 def test_parts_scored_in_any_order_by_anybody_give_the_same_table(predictor, version, in_parts, tmp_path):
     scoring = Scoring(in_parts, version, str(tmp_path / "p"), split=None)
     parts = table_parts(in_parts, rows=50)
-    openers = [open_part_scorer(lambda: predictor, scoring) for _ in range(2)]
+    openers = [PartScorer(predictor, scoring) for _ in range(2)]
     for number, part in enumerate(reversed(parts)):
         assert openers[number % 2](part) == part.rows
     cut = parts[0].cut

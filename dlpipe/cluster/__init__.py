@@ -6,7 +6,7 @@ look         what is at an address; a process of its own
 mapping      a function over items on all nodes, with Ray Data
 """
 
-from dlpipe.cluster.connection import Cluster, join, start
+from dlpipe.cluster.connection import Cluster, find, join, start
 from dlpipe.cluster.mapping import Surroundings
 
-__all__ = ["Cluster", "Surroundings", "join", "start"]
+__all__ = ["Cluster", "Surroundings", "find", "join", "start"]

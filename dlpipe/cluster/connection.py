@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from dlpipe.cluster.checks import VARIABLE, check_address, check_package, look_at
@@ -77,6 +78,33 @@ class Cluster:
         self.check(cores)
         return map_items(opener, items, cores=cores, workers=min(self.places(cores), len(items)))
 
+    def each(
+        self, function: Callable[[Item], Result], items: Sequence[Item], *, cores: int = 1
+    ) -> Iterator[Result]:
+        """Yield ``function(item)`` for each item, as ``map`` does; the function itself is shipped, once."""
+        return self.map(partial(_itself, function), items, cores=cores)
+
+
+def find(address: str | None = None) -> str | None:
+    """Return the ``host:port`` of the cluster that is asked for, seen to be one that can be joined.
+
+    Parameters
+    ----------
+    address : str, optional
+        As for ``join``.
+
+    Raises
+    ------
+    SettingError
+        When the address is none.
+    ClusterUnavailable
+        When nothing at the address answers as Ray within ten seconds, it refuses, or this machine is no node.
+    ClusterMismatch
+        When the cluster has another version of Ray or Python.
+    """
+    asked = (address or os.environ.get(VARIABLE) or "local").strip()
+    return None if asked == "local" else look_at(check_address(asked))
+
 
 @contextmanager
 def join(address: str | None = None) -> Iterator[Cluster | None]:
@@ -92,12 +120,8 @@ def join(address: str | None = None) -> Iterator[Cluster | None]:
 
     Raises
     ------
-    SettingError
-        When the address is none.
-    ClusterUnavailable
-        When nothing at the address answers as Ray within ten seconds, it refuses, or this machine is no node.
     ClusterMismatch
-        When the cluster has another version of Ray or Python, or a node another dlpipe or none.
+        When a node has another dlpipe or none; besides what ``find`` raises.
 
     Examples
     --------
@@ -105,11 +129,9 @@ def join(address: str | None = None) -> Iterator[Cluster | None]:
     ...     print(cluster)
     None
     """
-    asked = (address or os.environ.get(VARIABLE) or "local").strip()
-    if asked == "local":
+    if (found := find(address)) is None:
         yield None
         return
-    found = look_at(check_address(asked))
     with _connected(found):
         check_package(found)
         yield (cluster := Cluster(found, _node_cores()))
@@ -121,12 +143,31 @@ def join(address: str | None = None) -> Iterator[Cluster | None]:
             )
 
 
+def _itself(function: Callable[[Item], Result]) -> Callable[[Item], Result]:
+    return function
+
+
 @contextmanager
 def start(cores: int) -> Iterator[Cluster]:
     """Run Ray on this machine alone for the time of a ``with``, with ``cores`` cores to give away."""
     # without "local", a cluster that somebody else runs on this machine would be joined
-    with _connected("local", num_cpus=cores, include_dashboard=False):
+    with _auth_mode_kept(), _connected("local", num_cpus=cores, include_dashboard=False):
         yield Cluster("local", (cores,))
+
+
+@contextmanager
+def _auth_mode_kept() -> Iterator[None]:
+    """Undo at the end that Ray asks for a token: workers of another cluster would be kept out of this process."""
+    before = os.environ.get("RAY_AUTH_MODE")
+    try:
+        yield
+    finally:
+        if before is None and "RAY_AUTH_MODE" in os.environ:
+            del os.environ["RAY_AUTH_MODE"]
+            from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+            Config.initialize("")
+            AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager

@@ -115,7 +115,7 @@ class Worker:
 
         opener, self._attempts = shipped
         surroundings.enter()
-        os.environ["OMP_NUM_THREADS"] = str(cores)
+        os.environ.update(OMP_NUM_THREADS=str(cores), DLPIPE_CORES=str(cores))
         self._opened = Outcome.of(lambda: cloudpickle.loads(ray.get(opener))())
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(cores)

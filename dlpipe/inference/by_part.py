@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from dlpipe.cluster import Cluster
 from dlpipe.inference.progress import Progress
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import (
@@ -91,6 +92,9 @@ class Scorer(Protocol):
     def schema(self) -> pa.Schema:
         """The columns of its rows."""
 
+    def __call__(self, part: TablePart) -> int:
+        """Make and stage the rows of ``part``, and return how many."""
+
     def begin(self, part: TablePart) -> Any:
         """Read and prepare ``part``; another thread may do this while ``finish`` works."""
 
@@ -98,7 +102,9 @@ class Scorer(Protocol):
         """Make and stage the rows of what was begun, and return how many; ``progress`` gets them bit by bit."""
 
 
-def score_by_part(scorer: Scorer, *, part_rows: int, say: Callable[[str], None] | None) -> Scored:
+def score_by_part(
+    scorer: Scorer, *, part_rows: int, say: Callable[[str], None] | None, cluster: Cluster | None = None
+) -> Scored:
     """Commit the rows that ``scorer`` makes of its table version, unless they are there; go on after a kill."""
     scoring = scorer.scoring
     source, target, key = scoring.source, scoring.target, scoring.key
@@ -109,12 +115,14 @@ def score_by_part(scorer: Scorer, *, part_rows: int, say: Callable[[str], None] 
         return Scored(done, rows=rows, new_rows=0)
     check_target(target, scorer.schema)
     parts = table_parts(source, rows=part_rows)
-    rows = _stage_missing(scorer, parts, say)
+    rows = _stage_missing(scorer, parts, say, cluster)
     table = commit_parts(target, key=key, parts=len(parts), cut=parts[0].cut)
     return Scored(table, rows=rows, new_rows=rows)
 
 
-def _stage_missing(scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], None] | None) -> int:
+def _stage_missing(
+    scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], None] | None, cluster: Cluster | None
+) -> int:
     """Stage the parts that are not staged yet, and return the rows of all of them."""
     scoring = scorer.scoring
     sizes = part_sizes(parts, scoring.split)
@@ -122,8 +130,12 @@ def _stage_missing(scorer: Scorer, parts: Sequence[TablePart], say: Callable[[st
     there = sum(sizes[number] for number in staged)
     progress = Progress(str(scoring), total=sum(sizes), there=there, say=say)
     missing = [part for part in parts if part.number not in staged]
-    for begun in one_ahead(missing, scorer.begin):
-        scorer.finish(begun, progress=progress.add)
+    if cluster:
+        for rows in cluster.each(scorer, missing):
+            progress.add(rows)
+    else:
+        for begun in one_ahead(missing, scorer.begin):
+            scorer.finish(begun, progress=progress.add)
     progress.end()
     return sum(sizes)
 

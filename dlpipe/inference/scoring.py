@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dlpipe.cluster import Cluster
 from dlpipe.errors import ModelNotFound
 from dlpipe.inference.by_part import Scored, Scoring, score_by_part
 from dlpipe.registry import ModelVersion
@@ -28,6 +29,7 @@ def score(
     split: str | None = "test",
     part_rows: int = PART_ROWS,
     say: Callable[[str], None] | None = print,
+    cluster: Cluster | None = None,
 ) -> Scored:
     """Append the predictions for ``source`` to the Delta table ``target`` in one commit, unless they are there.
 
@@ -53,6 +55,8 @@ def score(
         Rows that are held in memory, sorted by length together, and done again at most after a kill.
     say : callable, optional
         Gets a line every ten seconds where there is no terminal for a bar; None keeps silent.
+    cluster : Cluster, optional
+        Where parts are scored, by what has one core each; by default in this process.
 
     Raises
     ------
@@ -62,12 +66,7 @@ def score(
         When another program removes the data files of ``source`` meanwhile; nothing is committed.
     """
     scorer = PartScorer(predictor, Scoring(source, model, target, split))
-    return score_by_part(scorer, part_rows=part_rows, say=say)
-
-
-def open_part_scorer(open_predictor: Callable[[], Predictor], scoring: Scoring) -> PartScorer:
-    """Return a ``PartScorer`` with a predictor of its own: what another process opens once for all its parts."""
-    return PartScorer(open_predictor(), scoring)
+    return score_by_part(scorer, part_rows=part_rows, say=say, cluster=cluster)
 
 
 @dataclass(frozen=True)

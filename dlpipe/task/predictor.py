@@ -48,6 +48,11 @@ class Predictor:
             model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id
         )
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in another process, such as one on a cluster, and make that ready."""
+        self.__dict__.update(state)
+        keep_freed_memory()
+
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Return the probability of each label for each text: float32, shape (len(texts), n_labels)."""
         return self.predict_encoded(self.encode(texts))
@@ -125,7 +130,9 @@ def use_machine(threads: int | None = None) -> int:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may run on."""
+    """Return how many cores this process may use: what ``DLPIPE_CORES`` says, or all that it may run on."""
+    if given := os.environ.get("DLPIPE_CORES"):
+        return max(1, int(given))
     affinity: Any = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dlpipe.task.engines.kinds import BF16, TORCH
 from dlpipe.task.model import TextModel
-from dlpipe.task.predictor import BATCH_TOKENS
+from dlpipe.task.predictor import BATCH_TOKENS, usable_cores
 
 if TYPE_CHECKING:
     from dlpipe.task.batches import Encoded
@@ -71,13 +71,13 @@ class OnnxNetwork:
         found: np.ndarray = self._session.run(None, dict(batch))[0]
         return found
 
-    def __reduce__(self) -> tuple[Callable[..., OnnxNetwork], tuple[bytes, int]]:
-        return reopened_network, (self._graph, self.workers)
+    def __reduce__(self) -> tuple[Callable[..., OnnxNetwork], tuple[bytes]]:
+        return reopened_network, (self._graph,)
 
 
-def reopened_network(graph: bytes, threads: int) -> OnnxNetwork:
-    """Return an ``OnnxNetwork`` again in another process: a session cannot travel."""
-    return OnnxNetwork(graph, threads=threads)
+def reopened_network(graph: bytes) -> OnnxNetwork:
+    """Return an ``OnnxNetwork`` again in another process, on its cores: a session cannot travel."""
+    return OnnxNetwork(graph, threads=usable_cores())
 
 
 def onnx_session(graph: bytes) -> Any:

@@ -1,0 +1,195 @@
+"""Tuning and scoring give the same on two nodes, and on two of which one dies, as in one process."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusters import Nodes, cluster_of
+
+from dlpipe.cluster import Cluster, join
+from dlpipe.inference import Scored, score
+from dlpipe.registry import ModelVersion
+from dlpipe.tables import TableVersion, history, read_table, write_table
+from dlpipe.task import TextModel, open_predictor
+from dlpipe.training import TrainingSettings
+from dlpipe.tuning import Range, Tuned, TuningSettings, tune
+
+SPACE = {"learning_rate": Range(1e-5, 1e-2, log=True)}
+SETTINGS = TuningSettings(trials=4, epochs=2, batch=2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with cluster_of(2) as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(nodes: Nodes) -> Iterator[Cluster]:
+    with join(nodes.address) as joined:
+        assert joined is not None
+        yield joined
+
+
+@pytest.fixture
+def dying(nodes: Nodes) -> Iterator[Callable[[], None]]:
+    """What kills the second node; afterwards there is a new one."""
+    second = nodes.nodes[-1]
+    yield second.kill
+    nodes.add()
+
+
+@pytest.fixture(scope="module")
+def in_parts(tiny_table: TableVersion, tmp_path_factory: pytest.TempPathFactory) -> TableVersion:
+    """``reviews`` in files of 20 rows, which can be parts of their own."""
+    path, rows = tmp_path_factory.mktemp("parts") / "reviews", read_table(tiny_table)
+    for start in range(0, len(rows), 20):
+        made = write_table(path, rows.slice(start, 20))
+    return made
+
+
+@contextmanager
+def dies_when(condition: Callable[[], bool], kill: Callable[[], None]) -> Iterator[None]:
+    """Call ``kill`` from beside as soon as ``condition`` holds, which has to happen within the ``with``."""
+    over, killed = threading.Event(), []
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            if condition():
+                kill()
+                killed.append(True)
+                return
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
+    assert killed
+
+
+# -- scoring ------------------------------------------------------------------------------------------------------
+
+
+class Slow:
+    """A predictor that takes a while, so that there is time to kill a node."""
+
+    def __init__(self, predictor: Any) -> None:
+        self.labels, self.digest, self._predictor = predictor.labels, predictor.digest, predictor
+
+    def encode(self, texts: list[str]) -> Any:
+        time.sleep(0.3)
+        return self._predictor.encode(texts)
+
+    def predict_encoded(self, encoded: Any, **options: Any) -> Any:
+        return self._predictor.predict_encoded(encoded, **options)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: TextModel) -> ModelVersion:
+    return ModelVersion("reviews", 1, "models:/reviews/1", tiny_model.digest, run_id="", model_id="")
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_model: TextModel) -> Any:
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes cannot import this file
+    return Slow(open_predictor(tiny_model, threads=1))
+
+
+@pytest.fixture(scope="module")
+def alone(
+    predictor: Any, model: ModelVersion, in_parts: TableVersion, tmp_path_factory: pytest.TempPathFactory
+) -> Scored:
+    target = str(tmp_path_factory.mktemp("alone") / "predictions")
+    return score(predictor, in_parts, model=model, target=target, split=None, part_rows=20)
+
+
+def test_scoring_on_two_nodes_gives_the_same_table_in_one_commit(
+    cluster: Cluster, predictor: Any, model: ModelVersion, in_parts: TableVersion, alone: Scored, tmp_path: Path
+) -> None:
+    target = str(tmp_path / "predictions")
+    done = score(predictor, in_parts, model=model, target=target, split=None, part_rows=20, cluster=cluster)
+    assert (done.rows, done.new_rows, done.table.version) == (250, 250, 0)
+    assert read_table(done.table).equals(read_table(alone.table))
+    assert done.table.digest == alone.table.digest
+
+
+def test_scoring_survives_a_node_that_dies_half_way(
+    cluster: Cluster,
+    dying: Callable[[], None],
+    predictor: Any,
+    model: ModelVersion,
+    in_parts: TableVersion,
+    alone: Scored,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    target = str(tmp_path / "predictions")
+    with dies_when(lambda: len(list(Path(target).glob("_staged/*.parquet"))) > 3, dying):
+        done = score(
+            predictor, in_parts, model=model, target=target, split=None, part_rows=20, cluster=cluster, say=None
+        )
+    assert done.table.digest == alone.table.digest
+    assert len(history(target)) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+# -- tuning -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def found(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> Tuned:
+    return tune(tiny_table, space=SPACE, settings=SETTINGS, training=tiny_settings)
+
+
+def without_seconds(tuned: Tuned) -> Tuned:
+    """Return ``tuned`` without what differs between any two runs; every digit of the rest has to be the same."""
+    trials = [
+        dataclasses.replace(
+            trial,
+            scores=tuple(dataclasses.replace(score, seconds=0.0, rows_per_second=0.0) for score in trial.scores),
+        )
+        for trial in tuned.trials
+    ]
+    return Tuned(tuple(trials), tuned.best)
+
+
+def test_tuning_on_two_nodes_finds_the_same(
+    found: Tuned, nodes: Nodes, tiny_table: TableVersion, tiny_settings: TrainingSettings
+) -> None:
+    lines: list[str] = []
+    with join(nodes.address) as cluster:
+        again = tune(
+            tiny_table, space=SPACE, settings=SETTINGS, training=tiny_settings, cluster=cluster, say=lines.append
+        )
+    assert without_seconds(again) == without_seconds(found)
+    assert lines[0] == "4 trials, 2 at a time with 1 threads each"
+
+
+def test_tuning_survives_a_node_that_dies_half_way(
+    found: Tuned,
+    nodes: Nodes,
+    dying: Callable[[], None],
+    tiny_table: TableVersion,
+    tiny_settings: TrainingSettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lines: list[str] = []
+    with dies_when(lambda: len(lines) > 1, dying), join(nodes.address) as cluster:
+        again = tune(
+            tiny_table, space=SPACE, settings=SETTINGS, training=tiny_settings, cluster=cluster, say=lines.append
+        )
+    assert without_seconds(again) == without_seconds(found)
+    assert "1 of 2 nodes of the Ray cluster died; their work was done on the others" in caplog.text
