@@ -76,7 +76,9 @@ def _load_pyfunc(path: str) -> PyfuncExplainer:
     from dlpipe.task import open_predictor
 
     given = json.loads((Path(path) / SETTINGS).read_text(encoding="utf-8"))
-    return PyfuncExplainer(open_predictor(Path(path)), read_settings(ExplainSettings, given, where=SETTINGS))
+    return PyfuncExplainer(
+        open_predictor(Path(path), engine="exact"), read_settings(ExplainSettings, given, where=SETTINGS)
+    )
 
 
 class PyfuncExplainer:

@@ -10,6 +10,7 @@ batches      texts to token ids, and length-bucketed batches of them
 features     token ids and embeddings of a table's texts, computed once
 kept         arrays kept beside a table, whole or not there
 predictor    probabilities for texts, as fast as the machine allows
+engines      torch and ONNX Runtime as ways to run a network, exported and measured at registration
 classifier   the Flash task and trainer around the network; the only file that names lightning-flash
 
 ``network`` and ``classifier`` import torch and Flash, so they are imported inside the functions that need them.

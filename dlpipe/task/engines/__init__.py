@@ -4,8 +4,10 @@ kinds      the names of the engines, and what each asks of the machine
 networks   a network that is loaded and ready, one class an engine
 graphs     the torch network as an ONNX graph
 int8       the ONNX graph with eight-bit products
+candidates the engines that can be made for a model on this machine
 checking   every engine beside torch on labelled texts, and the choice
 stored     the engines of a registered model as files
+opening    the network of a model on the engine that was asked for, or on the best that works here
 
 ``graphs`` and ``networks.TorchNetwork`` need torch; an ONNX engine runs without it.
 """

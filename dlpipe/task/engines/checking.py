@@ -5,35 +5,21 @@ from __future__ import annotations
 import hashlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dlpipe.errors import BadRows, EngineUnavailable
-from dlpipe.task.batches import Encoded, TextEncoder
-from dlpipe.task.engines.graphs import onnx_graph
-from dlpipe.task.engines.int8 import int8_graph
-from dlpipe.task.engines.kinds import (
-    BF16,
-    ENGINES,
-    EXACT,
-    GRAPH_FILES,
-    INSTRUCTIONS,
-    INT8,
-    ONNX,
-    TORCH,
-    cpu_features,
-    cpu_name,
-    missing_instructions,
-)
-from dlpipe.task.engines.networks import Network, TorchNetwork, probabilities
-from dlpipe.task.engines.opening import opened_graph
+from dlpipe.errors import BadRows
+from dlpipe.task.batches import Encoded, TextEncoder, sorted_batches
+from dlpipe.task.engines.candidates import SAMPLE_ROWS, Candidates, prepare
+from dlpipe.task.engines.kinds import EXACT, GRAPH_FILES, INSTRUCTIONS, TORCH, cpu_features, cpu_name
+from dlpipe.task.engines.networks import Network, probabilities
 from dlpipe.task.engines.stored import EngineCheck, Engines, ServedModel
 from dlpipe.task.model import TOKENIZER, TextModel
+from dlpipe.task.predictor import BATCH_TOKENS, usable_cores
 
 PARTS = 4
-SAMPLE_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -89,17 +75,12 @@ def export_engines(
     threads : int, optional
         By default one for each core that this process may use.
     """
-    from dlpipe.task.predictor import usable_cores
-
     if not texts:
         raise BadRows("There are no texts to compare engines on; give some of the valid split.")
     settings, threads = settings or CheckSettings(), threads or usable_cores()
-    encode = TextEncoder(model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id)
-    drawn = np.unique(np.linspace(0, len(texts) - 1, min(settings.rows, len(texts))).astype(int))
-    rows = Rows(encode([texts[row] for row in drawn]), [labels[row] for row in drawn] if labels else [])
+    rows = drawn_rows(model, texts, labels, settings.rows)
     candidates = prepare(model, rows.encoded, threads)
-    compared = compare(candidates, rows, model.labels, settings)
-    checks = tuple(judged(check, compared, settings) for check in compared.checks)
+    checks, count = compare(candidates, rows, model.labels, settings)
     graphs = {
         GRAPH_FILES[check.engine]: candidates.graphs[check.engine]
         for check in checks
@@ -108,7 +89,7 @@ def export_engines(
     engines = Engines(
         chosen=choice(checks, settings.gain),
         checks=checks,
-        rows=compared.rows,
+        rows=count,
         threads=threads,
         weights=model.digest,
         graphs={name: hashlib.sha256(content).hexdigest() for name, content in graphs.items()},
@@ -132,72 +113,20 @@ class Rows:
         return Encoded.of([ids[offsets[row] : offsets[row + 1]] for row in rows], self.encoded.pad_id)
 
 
-@dataclass
-class Candidates:
-    """Engines that are ready, and why the others are not."""
-
-    networks: dict[str, Network] = field(default_factory=dict)
-    graphs: dict[str, bytes] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
+def drawn_rows(model: TextModel, texts: Sequence[str], labels: Sequence[str], count: int) -> Rows:
+    """Return ``count`` of the texts, drawn evenly, with their labels; all where there are fewer."""
+    encode = TextEncoder(model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id)
+    drawn = np.unique(np.linspace(0, len(texts) - 1, min(count, len(texts))).astype(int))
+    return Rows(encode([texts[row] for row in drawn]), [labels[row] for row in drawn] if labels else [])
 
 
-def prepare(model: TextModel, encoded: Encoded, threads: int) -> Candidates:
-    """Return every engine that can be made for ``model`` on this machine."""
-    made = Candidates()
-    samples = np.arange(min(SAMPLE_ROWS, len(encoded)))
-    ways: dict[str, Callable[[], Network]] = {
-        TORCH: lambda: on_torch(model, TORCH, threads),
-        BF16: lambda: on_torch(model, BF16, threads),
-        ONNX: lambda: opened_graph(made.graphs.setdefault(ONNX, onnx_graph(model)), threads),
-        INT8: lambda: opened_graph(
-            made.graphs.setdefault(INT8, int8_graph(exact_graph(made), [encoded.arrays(samples)])), threads
-        ),
-    }
-    for engine in ENGINES:
-        if why := missing_instructions(engine):
-            made.refused[engine] = why
-            continue
-        try:
-            made.networks[engine] = ways[engine]()
-        except Exception as error:  # whatever a foreign encoder makes an exporter raise
-            if engine == TORCH:
-                raise
-            made.refused[engine] = said_failure(error)
-    return made
+def compare(
+    candidates: Candidates, rows: Rows, labels: Sequence[str], settings: CheckSettings
+) -> tuple[tuple[EngineCheck, ...], int]:
+    """Run every engine on the same rows and return how each did, and how many rows it were.
 
-
-def on_torch(model: TextModel, engine: str, threads: int) -> Network:
-    """Return the network in torch on the CPU."""
-    from dlpipe.task.predictor import use_machine
-
-    use_machine(threads)
-    return TorchNetwork(model, device="cpu", engine=engine)
-
-
-def exact_graph(made: Candidates) -> bytes:
-    """Return the graph with 32 bits that the one with eight is made from."""
-    if ONNX not in made.networks:
-        raise EngineUnavailable("it is made from the engine 'onnx'")
-    return made.graphs[ONNX]
-
-
-def said_failure(error: Exception) -> str:
-    """Return why an engine could not be made, as one short line."""
-    words = " ".join(str(error).split())
-    return f"could not be exported: {type(error).__name__}: {words[:200]}"
-
-
-@dataclass(frozen=True)
-class Compared:
-    """The engines on the same rows, without a verdict."""
-
-    checks: tuple[EngineCheck, ...]
-    rows: int
-    labelled: bool
-
-
-def compare(candidates: Candidates, rows: Rows, labels: Sequence[str], settings: CheckSettings) -> Compared:
-    """Run every engine on the rows, part by part in turn, so that all have the same luck with the machine."""
+    The rows go part by part through all engines in turn, so that all have the same luck with the machine.
+    """
     count = affordable_rows(candidates.networks[TORCH], rows, settings)
     parts = [np.arange(start, count, PARTS) for start in range(min(PARTS, count))]
     names = list(candidates.networks)
@@ -211,23 +140,23 @@ def compare(candidates: Candidates, rows: Rows, labels: Sequence[str], settings:
             seconds[name].append(time.perf_counter() - started)
     truth = [rows.labels[int(row)] for part in parts for row in part] if rows.labels else []
     merged = {name: np.concatenate(found) for name, found in shares.items()}
-    checks = [compared_check(name, merged, seconds, truth, labels) for name in names]
+    ran = [judged(compared(name, merged, seconds, truth, labels), len(truth), settings) for name in names]
     failed = [EngineCheck(name, refused=why) for name, why in candidates.refused.items()]
-    return Compared((*checks, *failed), count, bool(truth))
+    return (*ran, *failed), count
 
 
 def affordable_rows(network: Network, rows: Rows, settings: CheckSettings) -> int:
-    """Return how many rows to compare on, after a first batch that also wakes torch up."""
+    """Return how many rows to compare on."""
     first = rows.part(np.arange(min(SAMPLE_ROWS, len(rows.encoded))))
-    width = len(network.logits(first.arrays(np.arange(1)))[0])
     started = time.perf_counter()
-    probabilities(network, first, width)
+    for batch in sorted_batches(first.lengths, tokens=BATCH_TOKENS):
+        network.logits(first.arrays(batch))
     rate = len(first) / (time.perf_counter() - started)
     wanted = max(settings.labelled_rows, int(rate * settings.seconds))
     return min(len(rows.encoded), wanted)
 
 
-def compared_check(
+def compared(
     name: str,
     shares: dict[str, np.ndarray],
     seconds: dict[str, list[float]],
@@ -255,23 +184,33 @@ def accuracy_of(shares: np.ndarray, truth: Sequence[str], labels: Sequence[str])
     return float((np.array(labels, dtype=object)[shares.argmax(1)] == np.array(truth, dtype=object)).mean())
 
 
-def judged(check: EngineCheck, compared: Compared, settings: CheckSettings) -> EngineCheck:
+def judged(check: EngineCheck, labelled: int, settings: CheckSettings) -> EngineCheck:
     """Return ``check`` with the reason for which the engine is not offered, if there is one."""
-    if check.refused or check.largest_difference is None or check.label_agreement is None:
-        return check
-    exact = check.engine in EXACT
-    reason = ""
-    if not np.isfinite(check.largest_difference):
-        reason = "gives probabilities that are not numbers"
-    elif exact and check.largest_difference > settings.exact_difference:
-        reason = f"probabilities differ from torch's by {check.largest_difference:.2g}"
-    elif not exact and (check.accuracy_lost is None or compared.rows < settings.labelled_rows):
-        reason = f"fewer than {settings.labelled_rows} labelled rows to compare accuracy on"
-    elif not exact and check.accuracy_lost is not None and check.accuracy_lost > settings.accuracy_lost:
-        reason = f"loses {check.accuracy_lost:.2f} points of accuracy, more than {settings.accuracy_lost}"
-    elif not exact and check.label_agreement < settings.label_agreement:
-        reason = f"gives torch's label on {check.label_agreement:.3f} of the rows only"
-    return replace(check, refused=reason)
+    difference = check.largest_difference or 0.0
+    if not np.isfinite(difference):
+        return replace(check, refused="its probabilities are not numbers")
+    if check.engine not in EXACT:
+        return replace(check, refused=too_far(check, labelled, settings))
+    if difference > settings.exact_difference:
+        return replace(check, refused=f"its probabilities differ from torch's by {difference:.2g}")
+    return check
+
+
+def too_far(check: EngineCheck, labelled: int, settings: CheckSettings) -> str:
+    """Return why an engine with fewer than 32 bits is refused; an empty text where it is not.
+
+    Examples
+    --------
+    >>> too_far(EngineCheck("onnx-int8", accuracy_lost=0.8, label_agreement=0.99), 500, CheckSettings())
+    'it loses 0.80 points of accuracy, more than 0.5'
+    """
+    if check.accuracy_lost is None or labelled < settings.labelled_rows:
+        return f"there are {labelled} labelled rows to compare on, fewer than {settings.labelled_rows}"
+    if check.accuracy_lost > settings.accuracy_lost:
+        return f"it loses {check.accuracy_lost:.2f} points of accuracy, more than {settings.accuracy_lost}"
+    if (check.label_agreement or 0) < settings.label_agreement:
+        return f"it gives torch's label on {check.label_agreement:.3f} of the rows only"
+    return ""
 
 
 def choice(checks: Sequence[EngineCheck], gain: float) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.task.model import TextModel
@@ -28,8 +30,7 @@ def onnx_graph(model: TextModel) -> bytes:
     network = restored_network(model)
     network.encoder.set_attn_implementation("eager")
     content = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with _quiet_exporter(), torch.no_grad():
         torch.onnx.export(
             network,
             _example(model, network.encoder.config),
@@ -41,6 +42,21 @@ def onnx_graph(model: TextModel) -> bytes:
             dynamo=False,
         )
     return content.getvalue()
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence warnings, and the whole graph that a failed export prints: torch forgets to look whether it may."""
+    import torch
+
+    print_graph = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *graph: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch._C._jit_onnx_log = print_graph
 
 
 def _example(model: TextModel, config: Any) -> tuple[torch.Tensor, torch.Tensor]:
