@@ -148,6 +148,8 @@ def show_explanations(explanations: Explanations, mistakes: Sequence[Mistake]) -
     """Show the words that matter most, then each text with its words coloured."""
     truth = {mistake.row_id: mistake.label for mistake in mistakes}
     _add(Markdown("# Explanations"), Image(png(words_figure(explanations)), "Words that matter most"))
+    if explanations.agreement is not None:
+        _add(Markdown(explanations.agreement.line()))
     for row in explanations.rows:
         caption = (
             f"a mistake: the label is {truth[row.row_id]}" if row.row_id in truth else "drawn from the test split"

@@ -10,6 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import pytest
+from texts import reviews, write_csv
 
 from dlpipe.tables import Sources, TableSettings, TableVersion, ingest
 from dlpipe.task import TextModel
@@ -17,30 +18,6 @@ from dlpipe.training import TrainingSettings, fit
 
 # a shell's background jobs ignore Ctrl-C, and would pass that on to the commands that tests run
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-GOOD, BAD = ["good", "great", "lovely", "superb", "funny"], ["bad", "awful", "dull", "poor", "boring"]
-THINGS = ["film", "plot", "cast", "score", "ending", "room", "soup", "phone", "story", "acting"]
-FRAMES = ["the {t} was {w}", "a {w} {t} indeed", "what a {w} {t}", "i found the {t} {w}", "{w} {t} and all"]
-
-
-def reviews() -> list[tuple[str, str]]:
-    """250 different short texts with their labels."""
-    return [
-        (frame.format(t=thing, w=word), label)
-        for words, label in ((GOOD, "positive"), (BAD, "negative"))
-        for word in words
-        for thing in THINGS
-        for frame in FRAMES[: 3 if label == "positive" else 2]
-    ]
-
-
-def write_csv(path: Path, rows: list[tuple[str, str]], header: str = "review,sentiment") -> Path:
-    """Write quoted rows under ``header`` and return the path."""
-    lines = [header, *(f'"{text}","{label}"' for text, label in rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="session")

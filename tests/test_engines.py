@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import reviews
 from stores import new_store, untouched_environment
+from texts import reviews
 
 from dlpipe.errors import BadRows, EngineUnavailable
 from dlpipe.task import TextModel, open_predictor

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import SHARED
 from test_explain import EDGES, WordList, explained
+from texts import SHARED
 
 from dlpipe.errors import ExplanationError
 from dlpipe.explain import ExplainSettings, compare_methods, explain_rows

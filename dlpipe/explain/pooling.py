@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 OPEN_TEXTS = 64
 OPEN_CHARACTERS = 500_000  # each is copied up to ``batch_rows`` times in a round
-REMEMBERED = 100_000  # texts; about 30 MB
+REMEMBERED = 100_000  # texts; some tens of MB
 
 
 @dataclass(frozen=True)

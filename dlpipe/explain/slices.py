@@ -10,7 +10,7 @@ from dlpipe.explain.explaining import explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Row, Scorer
 from dlpipe.tables import TablePart, TableVersion, read_part, stage_part, table_parts
 
-SLICE_ROWS = 64  # some ten seconds of work with a small transformer on two cores
+SLICE_ROWS = 64  # about half a minute of Owen values with MiniLM on two cores
 MOST_SLICES = 50_000
 
 
