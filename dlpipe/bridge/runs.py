@@ -19,8 +19,8 @@ from dlpipe.bridge.records import Status
 from dlpipe.errors import RunNotFound
 
 QUIET_SECONDS = 30.0
-LOG_SECONDS = 30.0
-"""How long after a task's end its logs are waited for; where no launcher writes them, there are none to come."""
+LOG_SECONDS = {"local": 5.0, "": 30.0}
+"""How long after a task's end its logs are waited for, locally and elsewhere; without a launcher, none come."""
 
 
 @dataclass(frozen=True)
@@ -347,7 +347,7 @@ class TaskSaid:
         kind, root = str(self._said.get("ds-type")), str(self._said.get("ds-root", ""))
         if root and holds(kind, root, f"{self.path}/{number}.runtime_stderr.log"):
             return True
-        return end is not None and time.time() - end / 1000 > LOG_SECONDS
+        return end is not None and time.time() - end / 1000 > LOG_SECONDS.get(kind, LOG_SECONDS[""])
 
 
 def has_process(run_id: str) -> bool:
