@@ -27,6 +27,7 @@ from dlpipe.explain.explanations import (
 )
 from dlpipe.explain.figures import row_figure, words_figure
 from dlpipe.explain.on_table import Explained, explain_all, explain_table
+from dlpipe.explain.pyfunc import register_explainer
 from dlpipe.explain.words import bare, split_words
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "explain_all",
     "explain_rows",
     "explain_table",
+    "register_explainer",
     "row_figure",
     "split_words",
     "words_figure",
