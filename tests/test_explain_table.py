@@ -57,6 +57,7 @@ def test_every_row_of_a_split_is_explained_in_one_commit(source, tmp_path):
     made = explain_rows(WordList(), rows, settings=SETTINGS)
     assert table.equals(made.to_table(model="models:/reviews/3", source=source))
     assert not list(Path(target).glob("_staged/*"))
+    assert [row.row_id for row in done.sample.rows] == expected["row_id"].to_pylist()[: SETTINGS.rows]
 
 
 def test_a_row_of_the_table_names_model_source_and_method(source, tmp_path):

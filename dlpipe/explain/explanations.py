@@ -49,7 +49,7 @@ class ExplainSettings:
     Attributes
     ----------
     rows, mistakes : int
-        How many rows to draw, and how many of the worst mistakes to add.
+        How many rows to draw, and how many of the worst mistakes to add. Of a whole table, ``rows`` are looked at.
     method : 'partition' or 'gradient'
         Owen values; or integrated gradients, which are near those in a fraction of the time.
     max_evals : int
