@@ -144,14 +144,18 @@ def _interval(evaluation: Evaluation, name: str) -> str:
     return f"{evaluation.metrics[name]:.3f} ({low:.3f} to {high:.3f})"
 
 
-def show_explanations(explanations: Explanations, mistakes: Sequence[Mistake]) -> None:
-    """Show the words that matter most, then each text with its words coloured."""
+def show_explanations(
+    explanations: Explanations,
+    mistakes: Sequence[Mistake],
+    *,
+    title: str = "Explanations",
+    drawn: str = "drawn from the test split",
+) -> None:
+    """Show the words that matter most, then each text with its words coloured; ``drawn`` says where it is from."""
     truth = {mistake.row_id: mistake.label for mistake in mistakes}
-    _add(Markdown("# Explanations"), Image(png(words_figure(explanations)), "Words that matter most"))
+    _add(Markdown(f"# {title}"), Image(png(words_figure(explanations)), "Words that matter most"))
     if explanations.agreement is not None:
         _add(Markdown(explanations.agreement.line()))
     for row in explanations.rows:
-        caption = (
-            f"a mistake: the label is {truth[row.row_id]}" if row.row_id in truth else "drawn from the test split"
-        )
+        caption = f"a mistake: the label is {truth[row.row_id]}" if row.row_id in truth else drawn
         _add(Image(png(row_figure(row)), caption))

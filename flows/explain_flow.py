@@ -13,7 +13,8 @@ class ExplainFlow(FlowSpec):
     """Explain rows of a version of a table with a registered model, word by word.
 
     1. start    pin the version of the model and the version of the table
-    2. explain  attribute predictions to words with SHAP, and append the numbers to a table in one commit
+    2. explain  attribute predictions to words with SHAP's Owen values, and append the numbers to a table in one
+                commit: of a sample of the test split, or of every row of a split
     3. end      print where they are
     """
 
@@ -27,47 +28,70 @@ class ExplainFlow(FlowSpec):
     table = Parameter("table", type=str, default="reviews", help="Name or path of the Delta table.")
     table_version = Parameter("table-version", type=int, default=None, help="By default the latest.")
     rows = Parameter("rows", type=int, default=None, help="Rows of the test split to draw and explain.")
+    split = Parameter("split", type=str, default=None, help="Explain all of train, valid, test or all.")
     target = Parameter("target", type=str, default=None, help="Table of the explanations.")
+    ray_address = Parameter("ray-address", type=str, default=None, help="Ray cluster to explain a split on.")
 
     @step
     def start(self):
         """Check the settings, find the model and the table, and pin both."""
-        from pinning import pinned
+        from pinning import pinned, split_named
 
+        from dlpipe.cluster import find
+
+        self.explained_split = split_named(self.split)
+        find(self.ray_address)
         self.explanation = read_explain_settings(self.settings.to_dict(), {"rows": self.rows})
         self.explained_by, self.explained_rows = pinned(self.model, self.table, self.table_version)
-        print(f"{self.explained_rows} with {self.explained_by.uri}")
+        print(f"{self.explained_rows}, {self.explained_split}, with {self.explained_by.uri}")
         self.next(self.explain)
 
     @card(type="blank")
     @step
     def explain(self):
-        """Explain a sample of the test rows."""
+        """Explain a sample of the test rows, or every row of a split."""
         from cards import show_explanations
         from pinning import table_named
 
-        from dlpipe.explain import explain_table
         from dlpipe.inference import load_predictor
 
-        self.explanations, self.explained = explain_table(
-            load_predictor(self.explained_by.uri, engine="exact"),
-            self.explained_rows,
-            model=self.explained_by.uri,
-            target=table_named(self.target, self.explained_rows, "explanations"),
-            settings=self.explanation,
+        predictor = load_predictor(self.explained_by.uri, engine="exact")
+        target = table_named(self.target, self.explained_rows, "explanations")
+        explain = self.explain_split if self.split else self.explain_sample
+        self.count, drawn = explain(
+            predictor, model=self.explained_by.uri, target=target, settings=self.explanation
         )
-        show_explanations(self.explanations, ())
+        show_explanations(self.explanations, (), title=f"{self.explained}: {self.count}", drawn=drawn)
         self.next(self.end)
 
     @step
     def end(self):
         """Say where the explanations are."""
         self.summary = f"""
-data         {self.explained_rows}, test
+data         {self.explained_rows}, {self.explained_split}
 model        {self.explained_by.uri}
-explanations {self.explained}, words of {len(self.explanations.rows)} rows
+explanations {self.explained}, {self.count}
 card         python flows/explain_flow.py card view {current.run_id}/explain"""
         print(self.summary)
+
+    def explain_sample(self, predictor, **options):
+        """Explain rows that are drawn from the test split; return how many and what they are."""
+        from dlpipe.explain import explain_table
+
+        self.explanations, self.explained = explain_table(predictor, self.explained_rows, **options)
+        return f"words of {len(self.explanations.rows)} rows", "drawn from the test split"
+
+    def explain_split(self, predictor, **options):
+        """Explain every row of the split, on a cluster if there is one; return as above."""
+        from dlpipe.cluster import join
+        from dlpipe.explain import explain_all
+
+        split = None if self.split == "all" else self.split
+        with join(self.ray_address) as cluster:
+            each = cluster.each if cluster else map
+            done = explain_all(predictor, self.explained_rows, split=split, each=each, **options)
+        self.explanations, self.explained = done.sample, done.table
+        return f"words of {done.rows:,} rows, {done.new_rows:,} new", f"from {self.explained_split}"
 
 
 if __name__ == "__main__":

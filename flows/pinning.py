@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dlpipe.errors import SchemaMismatch
 from dlpipe.registry import ModelVersion, resolve
-from dlpipe.tables import TableVersion, table_at
+from dlpipe.settings import check_name
+from dlpipe.tables import SPLITS, TableVersion, table_at
 
 COLUMNS = ("row_id", "text")
 
@@ -27,6 +28,20 @@ def pinned(model: str, table: str, version: int | None) -> tuple[ModelVersion, T
             f"{', '.join(names)}. Name a table that flows/train_flow.py or dlpipe.tables.ingest made."
         )
     return found, rows
+
+
+def split_named(split: str | None) -> str:
+    """Return the words for what ``--split`` of the explain flow asks for.
+
+    Raises
+    ------
+    SettingError
+        When there is no such split.
+    """
+    if split is None:
+        return "test"
+    check_name(split, [*SPLITS, "all"], what="split", where="The table")
+    return "all splits" if split == "all" else split
 
 
 def table_named(target: str | None, rows: TableVersion, kind: str) -> str:

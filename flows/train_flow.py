@@ -20,8 +20,8 @@ class TrainFlow(FlowSpec):
     2. tune       search for the best settings with Ray Tune
     3. train      fine-tune the backbone with lightning-flash, going on from a checkpoint if killed
     4. evaluate   score it on the test split, beside a TF-IDF baseline
-    5. register   register the version as challenger with its engines, and the pipeline around it; the gate decides
-                  whether they become champions
+    5. register   register the version as challenger with its engines, its pipeline and its explainer; the gate
+                  decides whether they become champions
     6. predict    score the whole table version into a predictions table
     7. explain    attribute predictions to words with SHAP
     8. end        print where everything is
@@ -145,8 +145,9 @@ class TrainFlow(FlowSpec):
 
     @step
     def register(self):
-        """Register the version with its engines, and its pipeline; the gate decides about the champions."""
+        """Register the version with engines, pipeline and explainer; the gate decides about the champions."""
         from dlpipe.evaluation import judge
+        from dlpipe.explain import register_explainer
         from dlpipe.inference import register_pipeline
         from dlpipe.registry import CHAMPION, log_and_register, promote
         from dlpipe.tables import read_table
@@ -170,7 +171,12 @@ class TrainFlow(FlowSpec):
         self.promotion = promote(registered, verdict_passed=self.verdict.passed)
         self.model_version = self.promotion.version
         pipeline = register_pipeline(self.model_version, settings=chosen.pipeline, example=example)
-        self.pipeline_version = promote(pipeline, verdict_passed=CHAMPION in self.model_version.aliases).version
+        explainer = register_explainer(
+            self.model_version, self.text_model, settings=chosen.explanation, example=example
+        )
+        champions = CHAMPION in self.model_version.aliases
+        self.pipeline_version = promote(pipeline, verdict_passed=champions).version
+        self.explainer_version = promote(explainer, verdict_passed=champions).version
         print(f"{self.engines}\n{self.model_version.uri}: {self.verdict.reason}\n{self.promotion}")
         self.next(self.predict)
 
@@ -224,6 +230,7 @@ model        {self.evaluation.line()}, {self.evaluation.line("macro_f1")}
 baseline     {self.baseline.line()}, {self.baseline.line("macro_f1")}
 registered   {self.model_version.uri} ({", ".join(self.model_version.aliases)})
 pipeline     {self.pipeline_version.uri} ({", ".join(self.pipeline_version.aliases)})
+explainer    {self.explainer_version.uri} ({", ".join(self.explainer_version.aliases)})
 weights      {self.weights}
 gate         {self.verdict.reason}; {self.promotion}
 predictions  {self.predictions.table}, {self.predictions.new_rows:,} new rows

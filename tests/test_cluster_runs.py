@@ -1,4 +1,4 @@
-"""Tuning and scoring give the same on two nodes, and on two of which one dies, as in one process."""
+"""Tuning, scoring and explaining give the same on two nodes, and on two of which one dies, as in one process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from clusters import Nodes, cluster_of
 
 from dlpipe.cluster import Cluster, join
+from dlpipe.explain import ExplainSettings, explain_all
 from dlpipe.inference import Scored, score
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import TableVersion, history, read_table, write_table
@@ -144,6 +145,28 @@ def test_scoring_survives_a_node_that_dies_half_way(
     assert done.table.digest == alone.table.digest
     assert len(history(target)) == 1
     assert capfd.readouterr() == ("", "")
+
+
+# -- explaining ---------------------------------------------------------------------------------------------------
+
+
+def test_explaining_on_two_nodes_gives_the_same_table(
+    cluster: Cluster,
+    tiny_model: TextModel,
+    in_parts: TableVersion,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dlpipe.explain.slices.SLICE_ROWS", 16)
+    predictor, settings = open_predictor(tiny_model, threads=1, engine="exact"), ExplainSettings(max_evals=30)
+    given = {"split": "test", "model": "models:/reviews/1", "settings": settings}
+    here = explain_all(predictor, in_parts, target=str(tmp_path / "here"), **given)
+    there = explain_all(predictor, in_parts, target=str(tmp_path / "there"), each=cluster.each, **given)
+    assert (there.rows, there.new_rows, there.table.version) == (here.rows, here.rows, 0)
+    mine, theirs = read_table(here.table), read_table(there.table)
+    names = ["row_id", "position", "word", "label", "method"]
+    assert theirs.select(names).equals(mine.select(names))
+    assert theirs["attribution"].to_pylist() == pytest.approx(mine["attribution"].to_pylist(), abs=1e-6)
 
 
 # -- tuning -------------------------------------------------------------------------------------------------------

@@ -16,9 +16,18 @@ import pyarrow as pa
 import pytest
 from test_explain import WordList
 
-from dlpipe.explain import ExplainSettings, explain_all, explain_rows, explain_table, row_figure
-from dlpipe.explain.pyfunc import ExplainerModel, explainer_packaging
+from dlpipe.errors import ModelNotFound
+from dlpipe.explain import (
+    ExplainSettings,
+    explain_all,
+    explain_rows,
+    explain_table,
+    register_explainer,
+    row_figure,
+)
+from dlpipe.explain.pyfunc import ExplainerModel
 from dlpipe.explain.slices import SliceExplainer, table_slices
+from dlpipe.inference import is_pipeline, load_predictor
 from dlpipe.registry import log_and_register
 from dlpipe.tables import history, read_table, table_at, write_table
 from dlpipe.task import open_predictor
@@ -48,6 +57,7 @@ def test_every_row_of_a_split_is_explained_in_one_commit(source, tmp_path):
     made = explain_rows(WordList(), rows, settings=SETTINGS)
     assert table.equals(made.to_table(model="models:/reviews/3", source=source))
     assert not list(Path(target).glob("_staged/*"))
+    assert [row.row_id for row in done.sample.rows] == expected["row_id"].to_pylist()[: SETTINGS.rows]
 
 
 def test_a_row_of_the_table_names_model_source_and_method(source, tmp_path):
@@ -155,18 +165,34 @@ def test_a_sample_says_how_far_the_methods_agree(tiny_model, tiny_table, tmp_pat
     assert row_figure(fast.rows[0])
 
 
-def test_a_registered_explainer_explains_in_a_fresh_process(tiny_model, tmp_path, monkeypatch):
+@pytest.fixture
+def classifier(tiny_model, tmp_path, monkeypatch):
+    """The tiny model, registered with its lineage."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    model = ExplainerModel(tiny_model, ExplainSettings(max_evals=40))
-    version = log_and_register(
-        model,
-        name="reviews_explainer",
-        example=["a lovely film"],
-        params={},
-        metrics={},
-        tags={},
-        packaging=explainer_packaging(),
+    tags = {"delta.table": "reviews", "delta.version": "0", "git.commit": "abc", "seed": "1"}
+    return log_and_register(
+        tiny_model, name="reviews", example=["a lovely film"], params={}, metrics={}, tags=tags
     )
+
+
+def test_the_same_weights_and_settings_are_the_same_explainer(tiny_model, classifier):
+    def register(**settings):
+        given = ExplainSettings(**settings)
+        return register_explainer(classifier, tiny_model, settings=given, example=["a lovely film"])
+
+    made, again, other = register(), register(), register(max_evals=40)
+    assert (made.uri, again.version, other.version) == ("models:/reviews-explainer/1", 1, 2)
+    assert made.aliases == ("challenger",)
+    assert made.tags["delta.table"] == "reviews"
+    assert (made.tags["git.commit"], made.tags["seed"]) == ("abc", "1")
+    assert not is_pipeline(made)
+    with pytest.raises(ModelNotFound, match=r"of the kind 'explainer'; its classifier is models:/reviews/1\."):
+        load_predictor(made.uri)
+
+
+def test_a_registered_explainer_explains_in_a_fresh_process(tiny_model, classifier, tmp_path):
+    model = ExplainerModel(tiny_model, ExplainSettings(max_evals=40))
+    version = register_explainer(classifier, tiny_model, settings=model.settings, example=["a lovely film"])
     assert version.digest == model.digest != tiny_model.digest
     text = "the film was awful and dull"
     program = (

@@ -16,6 +16,7 @@ from dlpipe.errors import ExplanationError
 from dlpipe.explain import ExplainSettings, compare_methods, explain_rows
 from dlpipe.explain.agreement import agreement
 from dlpipe.explain.explanations import Explanation, Explanations
+from dlpipe.explain.for_shap import import_shap
 from dlpipe.explain.partition import explain_by_partition
 from dlpipe.explain.pooling import OPEN_TEXTS, Remembering, Work, in_rounds
 from dlpipe.explain.tree import word_tree
@@ -33,14 +34,8 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def shap():
-    """shap, with its numba functions left as plain Python: to compile them takes longer than these tests."""
-    import numba
-
-    kept, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, 1
-    import shap
-
-    numba.config.DISABLE_JIT = kept
-    return shap
+    """shap, as dlpipe imports it."""
+    return import_shap()
 
 
 def by_shap(shap, predictor, text, settings):
@@ -81,6 +76,33 @@ def test_the_tree_of_words_is_that_of_shaps_text_masker(shap):
     for text in (text for text in TEXTS if len(split_words(text)) > 1):
         theirs = masker.clustering(text)[:, :2].astype(int).tolist()
         assert [list(pair) for pair in word_tree(split_words(text)).children] == theirs
+
+
+@pytest.mark.parametrize("text", ["a good film , not dull .", "good dull"])
+def test_shaps_plots_draw_an_explanation(shap, text):
+    import matplotlib.pyplot as plt
+
+    (row,) = explained(text).rows
+    made = row.to_shap()
+    assert made.shape == row.attributions.shape
+    assert (tuple(made.data), tuple(made.output_names)) == (row.words, row.labels)
+    np.testing.assert_array_equal(made.base_values, row.base)
+    page = shap.plots.text(made, display=False)
+    assert all(word.strip() in page for word in (*row.words, *row.labels))
+    with plt.rc_context(), plt.ioff():
+        for draw in (shap.plots.waterfall, shap.plots.bar):
+            figure = plt.figure()
+            draw(row.to_shap("positive"), show=False)
+            said = [each.get_text() for each in figure.axes[0].get_yticklabels()]
+            plt.close(figure)
+            for place, word in enumerate(row.words, start=1):
+                assert any(word.strip() in one and f"= word {place}" in one for one in said)
+
+
+def test_shap_has_no_explanation_of_a_text_without_words():
+    (row,) = explained("").rows
+    with pytest.raises(ExplanationError, match="Row 'row-0' has no words"):
+        row.to_shap()
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not there")

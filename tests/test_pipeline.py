@@ -310,7 +310,7 @@ def test_mlflow_lets_bad_rows_through(registered):
 
 
 def test_pipelines_and_classifiers_are_not_taken_for_each_other(classifier, registered):
-    with pytest.raises(ModelNotFound, match=r"It is a pipeline; its classifier is models:/reviews/1\."):
+    with pytest.raises(ModelNotFound, match=r"of the kind 'pipeline'; its classifier is models:/reviews/1\."):
         load_predictor(registered.uri)
     with pytest.raises(ModelNotFound, match="is not a dlpipe pipeline"):
         load_pipeline(classifier.uri)

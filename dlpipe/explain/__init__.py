@@ -1,7 +1,8 @@
 """Word attributions and their pictures.
 
-The values are those of SHAP's partition explainer, which the tests hold them against; ``words.tokenise`` gives
-SHAP's own explainers the same words. No other room names SHAP.
+SHAP is used for two things. Values are those of its partition explainer, computed here for many texts at once;
+the tests hold them against SHAP's own, to which ``words.tokenise`` gives the same words. And for people who draw
+with SHAP's plots, ``Explanation.to_shap`` makes its objects. No other room names SHAP.
 
 explanations  settings, and what is said of a text
 explaining    rows to explanations, by either method
@@ -13,6 +14,7 @@ on_table      a sample or a whole table into a table of explanations
 pyfunc        the explainer as a registered model
 words         the words of a text
 figures       pictures
+for_shap      objects of SHAP, for its plots
 """
 
 from dlpipe.explain.agreement import Agreement
@@ -27,6 +29,7 @@ from dlpipe.explain.explanations import (
 )
 from dlpipe.explain.figures import row_figure, words_figure
 from dlpipe.explain.on_table import Explained, explain_all, explain_table
+from dlpipe.explain.pyfunc import register_explainer
 from dlpipe.explain.words import bare, split_words
 
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "explain_all",
     "explain_rows",
     "explain_table",
+    "register_explainer",
     "row_figure",
     "split_words",
     "words_figure",

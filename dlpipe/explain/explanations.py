@@ -49,7 +49,7 @@ class ExplainSettings:
     Attributes
     ----------
     rows, mistakes : int
-        How many rows to draw, and how many of the worst mistakes to add.
+        How many rows to draw, and how many of the worst mistakes to add. Of a whole table, ``rows`` are looked at.
     method : 'partition' or 'gradient'
         Owen values; or integrated gradients, which are near those in a fraction of the time.
     max_evals : int
@@ -107,6 +107,23 @@ class Explanation:
     def gap(self) -> float:
         """The largest distance of base value plus attributions from the model's output."""
         return float(abs(self.base + self.attributions.sum(axis=0) - self.output).max())
+
+    def to_shap(self, label: str | None = None) -> Any:
+        """Return this as a ``shap.Explanation``, for the plots of shap.
+
+        Parameters
+        ----------
+        label : str, optional
+            By default all labels, as ``shap.plots.text`` takes them; ``waterfall`` and ``bar`` take one.
+
+        Raises
+        ------
+        ExplanationError
+            When the text has no words.
+        """
+        from dlpipe.explain.for_shap import as_shap
+
+        return as_shap(self, label)
 
 
 @dataclass(frozen=True)

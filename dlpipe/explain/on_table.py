@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from dlpipe.explain.agreement import Agreement
 from dlpipe.explain.explaining import compare_methods, explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Explanations, Row, Scorer, choose_rows
 from dlpipe.explain.progress import Progress
@@ -27,14 +26,14 @@ class Explained:
         The rows of the source whose words have numbers.
     new_rows : int
         Those explained now; the others had been before.
-    agreement : Agreement, optional
-        How far the two methods agree about the first of these rows.
+    sample : Explanations
+        The first ``settings.rows`` of the source that were explained, one slice at most, to look at.
     """
 
     table: TableVersion
     rows: int
     new_rows: int
-    agreement: Agreement | None
+    sample: Explanations
 
 
 def explain_table(
@@ -59,8 +58,7 @@ def explain_table(
     test = read_table(source, split="test", columns=["row_id", "text"]).to_pydict()
     rows = list(zip(test["row_id"], test["text"], strict=True))
     chosen = choose_rows(rows, mistakes=mistakes, settings=settings)
-    made = explain_rows(predictor, chosen, settings=settings)
-    made = replace(made, agreement=compare_methods(predictor, made, settings=settings))
+    made = explain_sample(predictor, chosen, settings)
     key = {**explaining_key(source, model, settings), "rows": " ".join(row_id for row_id, _ in chosen)}
     table = made.to_table(model=model, source=source)
     return made, find_commit(target, key) or write_table(target, table, mode="append", key=key)
@@ -98,9 +96,14 @@ def explain_all(
     done = find_commit(target, key)
     new_rows = 0 if done else explain_missing(explainer, slices, each, what=f"{source} {split or 'all splits'}")
     table = done or commit_parts(target, key=key, parts=len(slices), cut=cut)
-    first = explain_rows(predictor, slices[0].read()[: settings.compared], settings=settings)
-    compared = compare_methods(predictor, first, settings=settings)
-    return Explained(table, sum(one.rows for one in slices), new_rows, compared)
+    sample = explain_sample(predictor, slices[0].read()[: settings.rows], settings)
+    return Explained(table, sum(one.rows for one in slices), new_rows, sample)
+
+
+def explain_sample(predictor: Scorer, rows: Sequence[Row], settings: ExplainSettings) -> Explanations:
+    """Return the explanations of ``rows`` with the agreement of both methods about some of them."""
+    made = explain_rows(predictor, rows, settings=settings)
+    return replace(made, agreement=compare_methods(predictor, made, settings=settings))
 
 
 def explain_missing(explainer: SliceExplainer, slices: Sequence[Slice], each: Each, *, what: str) -> int:

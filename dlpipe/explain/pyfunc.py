@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from dlpipe.task import TextModel
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dlpipe.registry import Packaging
+    from dlpipe.registry import ModelVersion, Packaging
 
 SETTINGS = "explain.json"
 COLUMNS = (
@@ -56,6 +56,34 @@ class ExplainerModel:
 
     def _settings(self) -> str:
         return json.dumps(dataclasses.asdict(self.settings), indent=1)
+
+
+def register_explainer(
+    model: ModelVersion, text_model: TextModel, *, settings: ExplainSettings, example: Sequence[str]
+) -> ModelVersion:
+    """Return the registered explainer ``<model>-explainer`` of the classifier ``model``, made if need be.
+
+    The same weights with the same settings are the same version. It has the classifier's lineage.
+
+    Parameters
+    ----------
+    model : ModelVersion
+        The registered classifier.
+    text_model : TextModel
+        What was registered as ``model``.
+    example : sequence of str
+        A few texts, kept as the input example.
+    """
+    from dlpipe.registry import register_companion
+
+    return register_companion(
+        ExplainerModel(text_model, settings),
+        model,
+        kind="explainer",
+        settings=dataclasses.asdict(settings),
+        example=example,
+        packaging=explainer_packaging(),
+    )
 
 
 def explainer_packaging() -> Packaging:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dlpipe.errors import ModelNotFound
-from dlpipe.registry import LOADER, ModelVersion, resolve
+from dlpipe.registry import KIND, LOADER, MADE_FROM, ModelVersion, resolve
 from dlpipe.tracking import TrackingStore, open_store, tracking_errors
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 PIPELINE_LOADER = "dlpipe.inference.pipeline"
 """The module whose ``_load_pyfunc`` opens a pipeline."""
-MADE_FROM = "dlpipe.classifier"
-"""The tag of a pipeline's version that names the version of its classifier."""
 
 
 def load_predictor(uri: str, *, engine: str | None = None) -> Predictor:
@@ -46,7 +44,7 @@ def load_predictor(uri: str, *, engine: str | None = None) -> Predictor:
 
 def is_pipeline(version: ModelVersion) -> bool:
     """Return whether ``version`` is a pipeline around a classifier."""
-    return MADE_FROM in version.tags
+    return version.tags.get(KIND) == "pipeline"
 
 
 def model_folder(store: TrackingStore, version: ModelVersion, *, scratch: Path, loader: str = LOADER) -> Path:
@@ -68,7 +66,7 @@ def model_folder(store: TrackingStore, version: ModelVersion, *, scratch: Path, 
         flavor = Model.load(str(root)).flavors.get("python_function", {})
     if (found := flavor.get("loader_module")) != loader:
         kind = "pipeline" if loader == PIPELINE_LOADER else "model"
-        made_from = version.tags.get(MADE_FROM)
-        hint = f" It is a pipeline; its classifier is {made_from}." if made_from else ""
+        made_as, made_from = version.tags.get(KIND), version.tags.get(MADE_FROM)
+        hint = f" It is of the kind {made_as!r}; its classifier is {made_from}." if made_from else ""
         raise ModelNotFound(f"{version.uri} is not a dlpipe {kind}; its loader is {found!r}.{hint}")
     return root / str(flavor["data"])

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dlpipe.inference.languages import LanguageDetector
-from dlpipe.inference.loading import MADE_FROM, PIPELINE_LOADER, model_folder
+from dlpipe.inference.loading import PIPELINE_LOADER, model_folder
 from dlpipe.inference.pipeline import CARD, CLASSIFIER, FORMAT, STAGES, PipelineSettings, pipeline_digest
-from dlpipe.registry import ModelVersion, Packaging, log_and_register
+from dlpipe.registry import ModelVersion, Packaging, register_companion
 from dlpipe.registry.registration import INFERENCE_PACKAGES, classifier_outputs
 from dlpipe.tracking import open_store
 
@@ -71,13 +71,12 @@ def register_pipeline(
     with tempfile.TemporaryDirectory() as scratch:
         folder = model_folder(open_store(), model, scratch=Path(scratch))
         files = PipelineFiles(folder, labels_in(folder), model, settings)
-        return log_and_register(
+        return register_companion(
             files,
-            name=pipeline_name(model.name),
+            model,
+            kind="pipeline",
+            settings=asdict(settings),
             example=example,
-            params={f"pipeline_{name}": value for name, value in asdict(settings).items()},
-            metrics={},
-            tags={**lineage(model), MADE_FROM: model.uri},
             packaging=Packaging(
                 loader=PIPELINE_LOADER,
                 takes="any",
@@ -85,26 +84,6 @@ def register_pipeline(
                 packages=(*INFERENCE_PACKAGES, "ftfy", "py3langid"),
             ),
         )
-
-
-def pipeline_name(model: str) -> str:
-    """Return the name under which the pipeline of the classifier ``model`` is registered.
-
-    Examples
-    --------
-    >>> pipeline_name("reviews")
-    'reviews-pipeline'
-    """
-    return f"{model}-pipeline"
-
-
-def lineage(model: ModelVersion) -> dict[str, str]:
-    """Return the tags of ``model`` that say what it came from."""
-    return {
-        name: value
-        for name, value in model.tags.items()
-        if (name.startswith(("delta.", "git.", "metaflow.")) and name != "metaflow.task") or name == "seed"
-    }
 
 
 def labels_in(folder: Path) -> tuple[str, ...]:

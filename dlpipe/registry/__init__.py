@@ -1,5 +1,6 @@
 """Model versions in the MLflow registry: log and register, look up, promote."""
 
+from dlpipe.registry.companions import KIND, MADE_FROM, register_companion
 from dlpipe.registry.promotion import Promotion, promote
 from dlpipe.registry.registration import (
     LOADER,
@@ -25,7 +26,9 @@ __all__ = [
     "CHALLENGER",
     "CHAMPION",
     "KEY",
+    "KIND",
     "LOADER",
+    "MADE_FROM",
     "Loggable",
     "ModelVersion",
     "Packaging",
@@ -36,6 +39,7 @@ __all__ = [
     "model_names",
     "parse_uri",
     "promote",
+    "register_companion",
     "registration_key",
     "requirements",
     "resolve",

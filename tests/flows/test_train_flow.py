@@ -30,6 +30,7 @@ def test_summary_says_where_everything_is(first: Done) -> None:
     assert re.match(r"accuracy [01]\.\d+ \(.*\), macro f1 ", first.summary("baseline"))
     assert first.summary("registered") == "models:/reviews/1 (challenger, champion)"
     assert first.summary("pipeline") == "models:/reviews-pipeline/1 (challenger, champion)"
+    assert first.summary("explainer") == "models:/reviews-explainer/1 (challenger, champion)"
     assert len(first.summary("weights")) == 64
     assert first.summary("gate").endswith("champion of reviews moves from none to v1")
     assert first.summary("predictions") == "reviews_predictions@v0, 250 new rows"
@@ -115,7 +116,8 @@ def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, fir
     found = client.search_runs([experiment.experiment_id], f"tags.`metaflow.run` = 'TrainFlow/{first.run_id}'")
     runs = {run.info.run_name: run for run in found}
     assert client.get_model_version("reviews", "1").run_id == runs["register"].info.run_id
-    assert runs["register"].data.tags["metaflow.models.made"] == "models:/reviews/1 models:/reviews-pipeline/1"
+    made = {f"models:/{name}/1" for name in ("reviews", "reviews-pipeline", "reviews-explainer")}
+    assert set(runs["register"].data.tags["metaflow.models.made"].split()) == made
     assert runs["register"].data.tags["mlflow.parentRunId"] == runs[first.run_id].info.run_id
     for step in ("predict", "explain"):
         assert runs[step].data.tags["metaflow.models.used"] == "models:/reviews/1"
@@ -146,7 +148,7 @@ def test_champion_predicts_in_a_new_process_without_a_network(project: Project, 
 
 def test_the_same_command_again_changes_nothing(project: Project, first: Done, again: Done) -> None:
     assert again.weights == first.weights
-    for line in ("data", "model", "baseline", "registered", "pipeline", "explanations"):
+    for line in ("data", "model", "baseline", "registered", "pipeline", "explainer", "explanations"):
         assert again.summary(line) == first.summary(line)
     assert again.summary("gate").endswith("champion of reviews is v1 already")
     assert again.summary("predictions") == "reviews_predictions@v0, 0 new rows"
@@ -159,6 +161,7 @@ def test_the_same_command_again_changes_nothing(project: Project, first: Done, a
 def test_a_worse_model_becomes_challenger_and_the_champion_stays(project: Project, worse: Done) -> None:
     assert worse.summary("registered") == "models:/reviews/2 (challenger)"
     assert worse.summary("pipeline") == "models:/reviews-pipeline/2 (challenger)"
+    assert worse.summary("explainer") == "models:/reviews-explainer/2 (challenger)"
     reason, _, promotion = worse.summary("gate").rpartition("; ")
     assert reason.startswith("not promoted: accuracy ")
     assert "worse than the champion's" in reason
@@ -166,4 +169,5 @@ def test_a_worse_model_becomes_challenger_and_the_champion_stays(project: Projec
     assert worse.summary("predictions") == "many_predictions@v0, 3,000 new rows"
     done = project.python("-m", "dlpipe.cli", "models", "--json")
     champions = [model for model in json.loads(done.said) if "champion" in model["aliases"]]
-    assert [(one["model"], one["version"]) for one in champions] == [("reviews", 1), ("reviews-pipeline", 1)]
+    names = ("reviews", "reviews-explainer", "reviews-pipeline")
+    assert [(one["model"], one["version"]) for one in champions] == [(name, 1) for name in names]

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from projects import Done, Project
 from test_bad_input import assert_one_clear_line
+from test_train_flow import card_data
 
 from dlpipe.tables import read_table, write_table
 
@@ -22,6 +23,9 @@ MISTAKES = {
     "columns": (PREDICT, "--table odd", ("'odd@v0' has no column 'row_id' and no column 'text'", "review, stars")),
     "split": (PREDICT, "--split tests", ("has no split 'tests'; did you mean 'test'?",)),
     "explaining a pipeline": (EXPLAIN, "--model reviews-pipeline", ("its classifier is models:/reviews/1",)),
+    "split to explain": (EXPLAIN, "--split al", ("has no split 'al'; did you mean 'all'?",)),
+    "explaining an explainer": (EXPLAIN, "--model reviews-explainer", ("its classifier is models:/reviews/1",)),
+    "predicting with an explainer": (PREDICT, "--model reviews-explainer", ("of the kind 'explainer'",)),
     "setting": (EXPLAIN, "--rows -1", ("[explanation] and --rows: rows = -1 is refused",)),
 }
 
@@ -38,6 +42,13 @@ def explained(project: Project, first: Done) -> Done:
     """A run with settings of its own."""
     project.file("explain.toml", "[explanation]\nmax_evals = 60\n")
     words = ("--rows", "2", "--target", "two_rows")
+    return project.python(EXPLAIN, "--config", "settings", "explain.toml", "run", *words)
+
+
+@pytest.fixture(scope="module")
+def whole(project: Project, explained: Done) -> Done:
+    """A run over every row of a split, into the table of a sample."""
+    words = ("--rows", "2", "--split", "valid", "--target", "two_rows")
     return project.python(EXPLAIN, "--config", "settings", "explain.toml", "run", *words)
 
 
@@ -74,13 +85,31 @@ def test_a_model_of_the_registry_explains_rows_of_a_table(project: Project, expl
     assert explained.summary("explanations") == "two_rows@v0, words of 2 rows"
     made = project.run(explained.run_id, "ExplainFlow").data
     assert len(made.explanations.rows) == 2
-    card = project.python(EXPLAIN, "card", "get", f"{explained.run_id}/explain", "explain.html")
-    assert card.code == 0, card.said
+    assert "two_rows@v0: words of 2 rows" in explain_card(project, explained)
+
+
+def test_every_row_of_a_split_is_explained(project: Project, whole: Done) -> None:
+    assert whole.code == 0, whole.said
+    made = project.run(whole.run_id, "ExplainFlow").data
+    valid = read_table(made.explained_rows, split="valid").to_pydict()
+    count = len(valid["row_id"])
+    assert whole.summary("data") == "reviews@v0, valid"
+    assert whole.summary("explanations") == f"two_rows@v1, words of {count} rows, {count} new"
+    assert set(read_table(made.explained)["row_id"].to_pylist()) >= set(valid["row_id"])
+    assert [row.row_id for row in made.explanations.rows] == valid["row_id"][:2]
+    assert f"two_rows@v1: words of {count} rows" in explain_card(project, whole)
+
+
+def explain_card(project: Project, done: Done) -> str:
+    """Return what the card of a run that explained draws."""
+    made = project.python(EXPLAIN, "card", "get", f"{done.run_id}/explain", "explain.html")
+    assert made.code == 0, made.said
+    return card_data((project.folder / "explain.html").read_text())
 
 
 @pytest.mark.parametrize("flow", ["PredictFlow", "ExplainFlow"])
 def test_each_run_stands_in_mlflow_with_its_model_and_its_tables(
-    flow: str, project: Project, predicted: Done, explained: Done
+    flow: str, project: Project, predicted: Done, explained: Done, whole: Done
 ) -> None:
     done = project.python("-m", "dlpipe.cli", "bridge", "check", flow)
     assert done.said == "0 differences\n"
