@@ -89,9 +89,9 @@ def test_misspelt_command_is_corrected():
 
 def test_models_lists_versions_with_aliases_and_accuracy(champion):
     lines = dlpipe("models").stdout.splitlines()
-    assert lines[0].split() == ["model", "version", "aliases", "accuracy", "table", "weights", "uri"]
-    expected = f"reviews  1        challenger, champion  0.900     reviews@v0  {champion.digest[:12]}"
-    assert lines[1].startswith(expected)
+    assert lines[0].split() == ["model", "version", "aliases", "accuracy", "engine", "table", "weights", "uri"]
+    assert lines[1].startswith("reviews  1        challenger, champion  0.900     torch ")
+    assert lines[1].split()[-3:-1] == ["reviews@v0", champion.digest[:12]]
 
 
 def test_models_speak_json(champion):

@@ -314,27 +314,3 @@ def test_ctrl_c_ends_the_work_and_leaves_the_cluster_as_it_was(nodes: Nodes) -> 
     assert work.returncode == -signal.SIGINT
     assert said.rstrip().endswith("KeyboardInterrupt")
     wait_for(lambda: not nodes.workers("MapWorker"), nodes.nodes[0])
-
-
-def test_what_runs_on_a_node_that_dies_is_done_on_the_others(
-    nodes: Nodes, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def open_square() -> Callable[[int], tuple[int, int]]:
-        def square(number: int) -> tuple[int, int]:
-            time.sleep(0.2)
-            return number * number, os.getsid(0)
-
-        return square
-
-    dying = nodes.nodes[1]
-    with join(nodes.address) as cluster:
-        assert cluster is not None
-        results = []
-        for result in cluster.map(open_square, range(24)):
-            results.append(result)
-            if len(results) == 8:
-                dying.kill()
-    assert sorted(square for square, _ in results) == [number * number for number in range(24)]
-    assert dying.process.pid in {session for _, session in results}
-    assert "1 of 2 nodes of the Ray cluster died; their work was done on the others" in caplog.text
-    assert capfd.readouterr() == ("", "")

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import Nodes, cluster_of
+from clusters import Nodes, cluster_of, wait_for
+from ray.tune import Callback
 
 from dlpipe.cluster import Cluster, join
 from dlpipe.explain import ExplainSettings, explain_all
 from dlpipe.inference import Scored, score
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import TableVersion, history, read_table, write_table
-from dlpipe.task import TextModel, open_predictor
+from dlpipe.task import Predictor, TextModel, open_predictor
 from dlpipe.training import TrainingSettings
 from dlpipe.tuning import Range, Tuned, TuningSettings, tune
 
@@ -41,11 +42,10 @@ def cluster(nodes: Nodes) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def dying(nodes: Nodes) -> Iterator[Callable[[], None]]:
-    """What kills the second node; afterwards there is a new one."""
+def dying(nodes: Nodes) -> Callable[[], None]:
+    """What kills the second node, which is a new one if the last one was killed."""
     second = nodes.nodes[-1]
-    yield second.kill
-    nodes.add()
+    return (nodes.add() if second.process.poll() is not None else second).kill
 
 
 @pytest.fixture(scope="module")
@@ -57,43 +57,7 @@ def in_parts(tiny_table: TableVersion, tmp_path_factory: pytest.TempPathFactory)
     return made
 
 
-@contextmanager
-def dies_when(condition: Callable[[], bool], kill: Callable[[], None]) -> Iterator[None]:
-    """Call ``kill`` from beside as soon as ``condition`` holds, which has to happen within the ``with``."""
-    over, killed = threading.Event(), []
-
-    def watch() -> None:
-        while not over.wait(0.05):
-            if condition():
-                kill()
-                killed.append(True)
-                return
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watching.join()
-    assert killed
-
-
-# -- scoring ------------------------------------------------------------------------------------------------------
-
-
-class Slow:
-    """A predictor that takes a while, so that there is time to kill a node."""
-
-    def __init__(self, predictor: Any) -> None:
-        self.labels, self.digest, self._predictor = predictor.labels, predictor.digest, predictor
-
-    def encode(self, texts: list[str]) -> Any:
-        time.sleep(0.3)
-        return self._predictor.encode(texts)
-
-    def predict_encoded(self, encoded: Any, **options: Any) -> Any:
-        return self._predictor.predict_encoded(encoded, **options)
+# -- two nodes ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -102,49 +66,31 @@ def model(tiny_model: TextModel) -> ModelVersion:
 
 
 @pytest.fixture(scope="module")
-def predictor(tiny_model: TextModel) -> Any:
-    from ray import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes cannot import this file
-    return Slow(open_predictor(tiny_model, threads=1))
+def predictor(tiny_model: TextModel) -> Predictor:
+    return open_predictor(tiny_model, threads=1)
 
 
 @pytest.fixture(scope="module")
 def alone(
-    predictor: Any, model: ModelVersion, in_parts: TableVersion, tmp_path_factory: pytest.TempPathFactory
+    predictor: Predictor, model: ModelVersion, in_parts: TableVersion, tmp_path_factory: pytest.TempPathFactory
 ) -> Scored:
     target = str(tmp_path_factory.mktemp("alone") / "predictions")
     return score(predictor, in_parts, model=model, target=target, split=None, part_rows=20)
 
 
 def test_scoring_on_two_nodes_gives_the_same_table_in_one_commit(
-    cluster: Cluster, predictor: Any, model: ModelVersion, in_parts: TableVersion, alone: Scored, tmp_path: Path
+    cluster: Cluster,
+    predictor: Predictor,
+    model: ModelVersion,
+    in_parts: TableVersion,
+    alone: Scored,
+    tmp_path: Path,
 ) -> None:
     target = str(tmp_path / "predictions")
     done = score(predictor, in_parts, model=model, target=target, split=None, part_rows=20, cluster=cluster)
     assert (done.rows, done.new_rows, done.table.version) == (250, 250, 0)
     assert read_table(done.table).equals(read_table(alone.table))
     assert done.table.digest == alone.table.digest
-
-
-def test_scoring_survives_a_node_that_dies_half_way(
-    cluster: Cluster,
-    dying: Callable[[], None],
-    predictor: Any,
-    model: ModelVersion,
-    in_parts: TableVersion,
-    alone: Scored,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    target = str(tmp_path / "predictions")
-    with dies_when(lambda: len(list(Path(target).glob("_staged/*.parquet"))) > 3, dying):
-        done = score(
-            predictor, in_parts, model=model, target=target, split=None, part_rows=20, cluster=cluster, say=None
-        )
-    assert done.table.digest == alone.table.digest
-    assert len(history(target)) == 1
-    assert capfd.readouterr() == ("", "")
 
 
 # -- explaining ---------------------------------------------------------------------------------------------------
@@ -167,9 +113,6 @@ def test_explaining_on_two_nodes_gives_the_same_table(
     names = ["row_id", "position", "word", "label", "method"]
     assert theirs.select(names).equals(mine.select(names))
     assert theirs["attribution"].to_pylist() == pytest.approx(mine["attribution"].to_pylist(), abs=1e-6)
-
-
-# -- tuning -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +144,92 @@ def test_tuning_on_two_nodes_finds_the_same(
     assert lines[0] == "4 trials, 2 at a time with 1 threads each"
 
 
+# -- two nodes of which one dies; the tests above need both ------------------------------------------------------
+
+
+@contextmanager
+def dies_when(condition: Callable[[], bool], kill: Callable[[], None]) -> Iterator[None]:
+    """Call ``kill`` from beside as soon as ``condition`` holds, which has to happen within the ``with``."""
+    over, killed = threading.Event(), []
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            if condition():
+                kill()
+                killed.append(True)
+                return
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
+    assert killed
+
+
+class Slow:
+    """A predictor that takes a while, so that there is time to kill a node."""
+
+    def __init__(self, predictor: Any) -> None:
+        self.labels, self.digest, self._predictor = predictor.labels, predictor.digest, predictor
+
+    def encode(self, texts: list[str]) -> Any:
+        time.sleep(0.3)
+        return self._predictor.encode(texts)
+
+    def predict_encoded(self, encoded: Any, **options: Any) -> Any:
+        return self._predictor.predict_encoded(encoded, **options)
+
+
+@pytest.fixture
+def slow(predictor: Predictor) -> Any:
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes cannot import this file
+    return Slow(predictor)
+
+
+def test_scoring_survives_a_node_that_dies_half_way(
+    dying: Callable[[], None],
+    cluster: Cluster,
+    slow: Any,
+    model: ModelVersion,
+    in_parts: TableVersion,
+    alone: Scored,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    target = str(tmp_path / "predictions")
+    with dies_when(lambda: len(list(Path(target).glob("_staged/*.parquet"))) > 3, dying):
+        done = score(
+            slow, in_parts, model=model, target=target, split=None, part_rows=20, cluster=cluster, say=None
+        )
+    assert done.table.digest == alone.table.digest
+    assert len(history(target)) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+class KillsAtTheFirstEpoch(Callback):
+    """Kills a node as soon as a trial reports, while another trial runs beside it, so that one of them is lost."""
+
+    def __init__(self, kill: Callable[[], None]) -> None:
+        self._kill: Callable[[], None] | None = kill
+        self.tried_again: list[str] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        if self._kill:
+            self._kill()
+            self._kill = None
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.tried_again.append(trial.trial_id)
+
+
 def test_tuning_survives_a_node_that_dies_half_way(
     found: Tuned,
     nodes: Nodes,
@@ -209,10 +238,24 @@ def test_tuning_survives_a_node_that_dies_half_way(
     tiny_settings: TrainingSettings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    lines: list[str] = []
-    with dies_when(lambda: len(lines) > 1, dying), join(nodes.address) as cluster:
+    killing = KillsAtTheFirstEpoch(dying)
+    with join(nodes.address) as cluster:
         again = tune(
-            tiny_table, space=SPACE, settings=SETTINGS, training=tiny_settings, cluster=cluster, say=lines.append
+            tiny_table,
+            space=SPACE,
+            settings=SETTINGS,
+            training=tiny_settings,
+            cluster=cluster,
+            callbacks=[killing],
         )
+        # Ray needs two seconds to see that a node died; the lost trial may be done again before
+        wait_for(lambda: len(living()) == 1, nodes.nodes[0])
     assert without_seconds(again) == without_seconds(found)
+    assert len(killing.tried_again) == 1
     assert "1 of 2 nodes of the Ray cluster died; their work was done on the others" in caplog.text
+
+
+def living() -> list[Any]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
