@@ -65,6 +65,8 @@ def test_kill_or_ctrl_c_while_tuning_leaves_no_process(project: Project, quick: 
     with project.running(*quick) as run:
         run.wait_until(lambda: trials(project), "trial")
         run.kill_task("tune")
+        run.wait_for(r"Task is starting \(retry\)")
+        run.kill_task("tune")  # the step is tried twice
         killed = run.end()
         # two idle agents of Ray take a minute to end themselves (a time limit inside Ray)
         wait_until_gone(project, but="Agent")
