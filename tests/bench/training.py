@@ -177,20 +177,20 @@ def recipe(options: argparse.Namespace) -> dict[str, float]:
 
 
 def ours(options: argparse.Namespace) -> dict[str, float]:
-    """Train with dlpipe's loop and its defaults."""
+    """Train with dlpipe and its defaults, from a table."""
+    from dlpipe.evaluation import evaluate_model
+    from dlpipe.tables import Sources, ingest
     from dlpipe.task import open_predictor
-    from dlpipe.training.loop import Examples, run
+    from dlpipe.training import fit
 
-    def examples(path: Path) -> Examples:
-        texts, labels = read(path)
-        return Examples(texts, [KNOWN.index(label) for label in labels])
-
-    train, valid, test = (examples(path) for path in (options.train, options.valid, options.test))
-    settings = our_settings(options)
-    fitted = run(train, valid, KNOWN, settings=settings, checkpoints=None, on_epoch=None, say=None)
-    guess = open_predictor(fitted.model).predict_proba(test.texts).argmax(1)
-    rate = len(fitted.epochs) * len(train.texts) / sum(score.seconds for score in fitted.epochs)
-    return {"rows_per_second": rate, "accuracy": float((guess == test.classes).mean())}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {split: str(getattr(options, split)) for split in ("train", "valid", "test")}
+        made = ingest(Sources(**files), f"{folder}/texts")
+        fitted = fit(made.table, settings=our_settings(options), say=None)
+        scores = evaluate_model(open_predictor(fitted.model), made.table).metrics
+    rows = len(fitted.epochs) * made.split_rows["train"]
+    rate = rows / sum(score.seconds for score in fitted.epochs)
+    return {"rows_per_second": rate, "accuracy": scores["accuracy"]}
 
 
 def our_settings(options: argparse.Namespace) -> Any:
@@ -211,12 +211,12 @@ def bound(options: argparse.Namespace) -> dict[str, float]:
     import torch
 
     from dlpipe.task.predictor import use_machine
-    from dlpipe.training.loop import _precision
+    from dlpipe.training.loop import _has_fast_bf16
 
     use_machine()
     network = PlainNetwork()
     batches = best_batches(options.train)
-    bf16 = _precision(our_settings(options)) == "bf16"
+    bf16 = _has_fast_bf16()
 
     def step(ids: Any, mask: Any, classes: Any) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
