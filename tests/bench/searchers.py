@@ -61,7 +61,7 @@ def movies(folder: str) -> Any:
     from dlpipe.training.data import prepare
 
     print("embedding ...", file=sys.stderr, flush=True)
-    sources = Sources(train=str(SNIPPETS / "movies_train.csv"), valid=str(SNIPPETS / "movies_valid.csv"))
+    sources = Sources(**{split: str(SNIPPETS / f"movies_{split}.csv") for split in ("train", "valid", "test")})
     settings = TableSettings(text_column="review", label_column="sentiment")
     table = ingest(sources, f"{folder}/movies", settings=settings).table
     prepare(table, TrainingSettings(strategy="freeze"))

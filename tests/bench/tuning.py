@@ -38,7 +38,7 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {"cold": [], "warm": [], "bound": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for split in ("train", "valid"):
+        for split in ("train", "valid", "test"):
             cut(SNIPPETS / f"movies_{split}.csv", options.rows, folder / f"{split}.csv")
         for at in range(options.repeats):
             for what in ("cold", "warm", "bound") if at % 2 == 0 else ("bound", "cold", "warm"):
@@ -113,7 +113,7 @@ def dlpipe_search(folder: Path, trials: int, given: list[float]) -> dict[str, An
     from dlpipe.training import TrainingSettings
     from dlpipe.tuning import Range, TuningSettings, tune
 
-    sources = Sources(train=str(folder / "train.csv"), valid=str(folder / "valid.csv"))
+    sources = Sources(**{split: str(folder / f"{split}.csv") for split in ("train", "valid", "test")})
     table = ingest(
         sources,
         str(folder / "tables" / "movies"),
