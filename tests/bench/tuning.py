@@ -168,7 +168,7 @@ def recipe(folder: Path, trials: int, rates: list[float]) -> dict[str, Any]:
     results = tuner.fit()
     if results.errors:
         sys.exit(str(results.errors[0]))
-    best = max(float(result.metrics_dataframe["val_f1"].max()) for result in results)
+    best = max(float(result.metrics["val_f1"]) for result in results)
     seconds = time.monotonic() - started
     return {"seconds": seconds, "fixed": ready - started, "best": best, "trials": len(rates)}
 
@@ -185,8 +185,11 @@ def flash_trial(config: dict[str, Any], folder: str) -> None:
     pytorch_lightning.seed_everything(SEED)
 
     class Report(Callback):
+        best = 0.0
+
         def on_validation_epoch_end(self, trainer: Any, task: Any) -> None:
-            tune.report({"val_f1": float(trainer.callback_metrics["val_f1score"])})
+            self.best = max(self.best, float(trainer.callback_metrics["val_f1score"]))
+            tune.report({"val_f1": self.best})
 
     data = TextClassificationData.from_csv(
         "review",
@@ -200,7 +203,7 @@ def flash_trial(config: dict[str, Any], folder: str) -> None:
         labels=data.labels,
         max_length=MAX_LENGTH,
         learning_rate=config["learning_rate"],
-        metrics=F1Score(task="multiclass", num_classes=data.num_classes, average="macro"),
+        metrics=F1Score(num_classes=data.num_classes, average="macro"),
     )
     trainer = flash.Trainer(
         max_epochs=EPOCHS,
