@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
+from typing import TYPE_CHECKING
 
 from dlpipe.explain.explaining import explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Row, Scorer
+from dlpipe.inference.by_part import part_sizes
 from dlpipe.tables import TablePart, TableVersion, read_part, stage_part, table_parts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SLICE_ROWS = 64  # about half a minute of Owen values with MiniLM on two cores
 MOST_SLICES = 50_000
@@ -31,15 +37,20 @@ class Slice:
 
     def read(self) -> list[Row]:
         """Return each (row_id, text)."""
-        rows = read_part(self.part, columns=["row_id", "text"], split=self.split)
-        columns = rows.slice(self.start, self.rows).to_pydict()
+        columns = _rows(self.part, self.split).slice(self.start, self.rows).to_pydict()
         return list(zip(columns["row_id"], columns["text"], strict=True))
+
+
+@functools.lru_cache(maxsize=1)
+def _rows(part: TablePart, split: str | None) -> pa.Table:
+    """Return the rows of ``part``, read once for all of its slices."""
+    return read_part(part, columns=["row_id", "text"], split=split)
 
 
 def table_slices(source: TableVersion, split: str | None) -> tuple[list[Slice], str]:
     """Return the slices of a table version, one at least, and what says that these were cut together."""
     parts = table_parts(source)
-    sizes = [read_part(part, columns=["row_id"], split=split).num_rows for part in parts]
+    sizes = part_sizes(parts, split)
     width = max(SLICE_ROWS, -(-sum(sizes) // MOST_SLICES))
     number = count()
     slices = [
