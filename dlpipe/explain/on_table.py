@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from dlpipe.explain.explaining import compare_methods, explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Explanations, Row, Scorer, choose_rows
-from dlpipe.explain.progress import Progress
 from dlpipe.explain.slices import Slice, SliceExplainer, explaining_key, table_slices
+from dlpipe.inference.progress import Progress
 from dlpipe.tables import TableVersion, commit_parts, find_commit, read_table, staged_parts, write_table
 
 Each = Callable[[Callable[[Slice], int], Sequence[Slice]], Iterable[int]]
@@ -73,6 +73,7 @@ def explain_all(
     target: str,
     settings: ExplainSettings,
     each: Each = map,
+    say: Callable[[str], None] | None = print,
 ) -> Explained:
     """Explain every row of a split of ``source``, or of all splits; keep the numbers in one commit.
 
@@ -89,12 +90,14 @@ def explain_all(
     each : callable
         Calls its first argument, which can be pickled, with each item of the second, in any order and on any
         machine that sees both tables. By default ``map``.
+    say : callable, optional
+        Gets a line every ten seconds where there is no terminal for a bar; None keeps silent.
     """
     key = {**explaining_key(source, model, settings), "split": split or "*"}
     slices, cut = table_slices(source, split)
     explainer = SliceExplainer(predictor, source, model, target, settings, key, cut)
     done = find_commit(target, key)
-    new_rows = 0 if done else explain_missing(explainer, slices, each, what=f"{source} {split or 'all splits'}")
+    new_rows = 0 if done else explain_missing(explainer, slices, each, say)
     table = done or commit_parts(target, key=key, parts=len(slices), cut=cut)
     sample = explain_sample(predictor, slices[0].read()[: settings.rows], settings)
     return Explained(table, sum(one.rows for one in slices), new_rows, sample)
@@ -106,12 +109,15 @@ def explain_sample(predictor: Scorer, rows: Sequence[Row], settings: ExplainSett
     return replace(made, agreement=compare_methods(predictor, made, settings=settings))
 
 
-def explain_missing(explainer: SliceExplainer, slices: Sequence[Slice], each: Each, *, what: str) -> int:
+def explain_missing(
+    explainer: SliceExplainer, slices: Sequence[Slice], each: Each, say: Callable[[str], None] | None
+) -> int:
     """Explain the slices that are not kept yet, and return how many texts these have."""
     there = staged_parts(explainer.target, key=explainer.key, cut=explainer.cut)
     todo = [one for one in slices if one.number not in there]
-    with Progress(what, total=sum(one.rows for one in slices)) as progress:
-        progress.skip(progress.total - sum(one.rows for one in todo))
-        for count in each(explainer, todo):
-            progress.add(count)
-    return progress.done
+    total, missing = sum(one.rows for one in slices), sum(one.rows for one in todo)
+    progress = Progress(f"explaining {explainer.source}", total=total, there=total - missing, say=say)
+    for count in each(explainer, todo):
+        progress.add(count)
+    progress.end()
+    return progress.rows

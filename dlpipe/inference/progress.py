@@ -42,13 +42,16 @@ class Progress:
         self._bar.update(rows)
         if self._bar.disable and time.monotonic() - self._said > REPORT_SECONDS:
             self._said = time.monotonic()
-            self._say(f"{self.what}: {self._there + self.rows:,} of {self.total:,} rows, {self.rate:,.0f} rows/s")
+            self._say(f"{self.what}: {self._there + self.rows:,} of {self.total:,} rows, {self._said_rate()}")
 
     def end(self) -> None:
         """Take the bar away and say the total."""
         self._bar.close()
         seconds = time.monotonic() - self._started
-        self._say(f"{self.what}: {self.rows:,} rows in {seconds:,.1f} s, {self.rate:,.0f} rows/s")
+        self._say(f"{self.what}: {self.rows:,} rows in {seconds:,.1f} s, {self._said_rate()}")
+
+    def _said_rate(self) -> str:
+        return f"{self.rate:,.{0 if self.rate >= 100 else 1}f} rows/s"
 
     @property
     def rate(self) -> float:
