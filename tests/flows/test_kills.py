@@ -87,6 +87,8 @@ def test_killed_tuning_runs_no_finished_trial_again(project: Project, quick: tup
         before = lines_of_trials(run.said)
         run.wait_until(lambda: len(lines_of_trials(run.said)) == len(before) + 4, "all trials")
         after = lines_of_trials(run.said)[len(before) :]
+        run.signal(signal.SIGINT)
+        run.end()
     assert before
     assert set(before) <= set(after)
     assert sorted(line.split(":")[0] for line in after) == [f"trial {number}" for number in range(1, 5)]
