@@ -40,7 +40,7 @@ class TextNetwork(nn.Module):
         needless = self.training and on_cpu and bool(attention_mask.all())
         states = self.encoder(
             input_ids=input_ids, attention_mask=None if needless else attention_mask
-        ).last_hidden_state
+        ).last_hidden_state.float()
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
         pooled: Tensor = (states * mask).sum(1) / mask.sum(1)
         return pooled
@@ -79,7 +79,7 @@ def pretrained_network(
     encoder = AutoModel.from_pretrained(
         backbone.folder, local_files_only=True, dtype=torch.float32, config=_config(backbone.folder)
     )
-    encoder = with_fast_dropout(_with_row_gradients(_without_pooler(encoder)))
+    encoder = with_fast_dropout(_with_row_gradients(_with_low_precision_states(_without_pooler(encoder))))
     network = TextNetwork(encoder, n_labels, dropout)
     if lora:
         network.adapters = Adapters(network, rank=lora[0], alpha=lora[1])
@@ -147,6 +147,19 @@ def _without_pooler(encoder: Any) -> Any:
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder
+
+
+def _with_low_precision_states(encoder: Any) -> Any:
+    """Let mixed precision on a CPU hold the states between layers in bf16 too; each layer would cast them anew."""
+    if isinstance(embeddings := getattr(encoder, "embeddings", None), nn.Module):
+        embeddings.register_forward_hook(_in_low_precision)
+    return encoder
+
+
+def _in_low_precision(module: nn.Module, arguments: Any, states: Tensor) -> Tensor | None:
+    if states.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return None
+    return states.to(torch.get_autocast_dtype("cpu"))
 
 
 def _with_row_gradients(encoder: Any) -> Any:
