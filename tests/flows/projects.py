@@ -88,12 +88,12 @@ class Project:
         return Done(done.returncode, done.stdout.decode(), time.monotonic() - started)
 
     @contextmanager
-    def running(self, *words: str) -> Iterator[Running]:
-        """Run the flow's command beside the test, in a process group of its own; end it by force if need be."""
+    def running(self, *words: str, flow: str = "flows/train_flow.py") -> Iterator[Running]:
+        """Run a flow's command beside the test, in a process group of its own; end it by force if need be."""
         log = self.folder / f"{time.monotonic_ns()}.log"
         with log.open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, "flows/train_flow.py", *words],
+                [sys.executable, flow, *words],
                 cwd=self.folder,
                 env=environment(),
                 stdout=out,
