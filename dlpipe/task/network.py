@@ -30,11 +30,12 @@ class TextNetwork(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Classify by the pooled states."""
-        logits: Tensor = self.head(self.dropout(self.pooled(input_ids, attention_mask)))
+        pooled = self.pooled(input_ids, attention_mask).to(self.head.weight.dtype)
+        logits: Tensor = self.head(self.dropout(pooled))
         return logits
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the mean of the states of real tokens, as all-MiniLM was trained: shape (n, hidden)."""
+        """Return the mean of the states of real tokens, as all-MiniLM was trained: float32, (n, hidden)."""
         on_cpu = input_ids.device.type == "cpu"
         self._choose_attention(short=on_cpu and input_ids.shape[1] < FUSED_ATTENTION_FROM)
         needless = self.training and on_cpu and bool(attention_mask.all())

@@ -6,7 +6,12 @@ the first token of a text has it, costs all tokens their precision, and what a t
 
 1. Weights have a scale for each output.
 2. States have a scale for each token, found while running.
-3. The few channels whose states peak highest on sample texts stay in 32 bits.
+3. The few channels whose states peak highest on sample texts stay in 32 bits, and no scale is wider than the other
+   channels of the samples need.
+
+Integer products are so fast that what stands around them decides: each pass over the states costs as much as a
+product. So a bias is one more row of the 32-bit product, and the channels that peak are quantised like the others
+(they saturate) under weights of zero, instead of being taken out.
 """
 
 from __future__ import annotations
@@ -92,9 +97,9 @@ class States:
 
     Attributes
     ----------
-    integers : uint8 of shape (tokens, width), 0 (that is, ``MIDDLE``) in the channels that peak
+    integers : uint8 of shape (tokens, width), of any value in the channels that peak
     scales : float32 of shape (tokens, 1)
-    peaking : float32 of shape (tokens, len(channels))
+    peaking : float32 of shape (tokens, len(channels) + 1), the last column being 1: what a bias is multiplied with
     leading : the sizes of all dimensions but the last
     channels : the numbers of the channels that peak
     """
@@ -117,14 +122,14 @@ class Rewriting:
 
     def run(self) -> None:
         """Rewrite every product with fixed weights."""
-        replaced = set()
+        replaced, biases = set(), set()
         for node in self._graph.node:
             weights = product_weights(self._graph, node)
-            if weights is None:
-                self._nodes.append(node)
-            else:
+            if weights is not None:
                 replaced.add(weights.name)
-                self._product(node, weights)
+                biases.add(self._product(node, weights))
+            elif node.output[0] not in biases:
+                self._nodes.append(node)
         if not replaced:
             raise ValueError("no product of states with fixed weights was found")
         used = {name for node in self._nodes for name in node.input}
@@ -133,19 +138,33 @@ class Rewriting:
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
 
-    def _product(self, node: Any, initializer: Any) -> None:
+    def _product(self, node: Any, initializer: Any) -> str:
+        """Add ``node`` and the bias after it, and return the name of what comes out."""
         from onnx import numpy_helper
 
         states, output = self._quantised_states(node.input[0]), f"{node.output[0]}/int8"
         weights = numpy_helper.to_array(initializer)
+        made, bias = self._with_bias(node.output[0], width=weights.shape[1])
         rest = weights.copy()
         rest[states.channels] = 0
         self._integer_product(states, rest, name=initializer.name, output=output)
-        exact = self._constant(f"{initializer.name}/exact", weights[states.channels])
+        exact = self._constant(f"{initializer.name}/exact", np.vstack([weights[states.channels], bias]))
         self._add("Gemm", [states.peaking, exact, output], f"{output}/sum")
         width = self._constant(f"int8/width{weights.shape[1]}", np.array([weights.shape[1]]))
         self._add("Concat", [states.leading, width], f"{output}/shape", axis=0)
-        self._add("Reshape", [f"{output}/sum", f"{output}/shape"], node.output[0])
+        self._add("Reshape", [f"{output}/sum", f"{output}/shape"], made)
+        return made
+
+    def _with_bias(self, product: str, *, width: int) -> tuple[str, np.ndarray]:
+        """Return what comes out of adding a bias to ``product``, and the bias: zeros where there is none."""
+        from onnx import numpy_helper
+
+        readers = [node for node in self._graph.node if product in node.input]
+        if len(readers) == 1 and readers[0].op_type == "Add":
+            for one in self._graph.initializer:
+                if one.name in readers[0].input and list(one.dims) == [width]:
+                    return str(readers[0].output[0]), numpy_helper.to_array(one)
+        return product, np.zeros(width, np.float32)
 
     def _integer_product(self, states: States, weights: np.ndarray, *, name: str, output: str) -> None:
         numbers, scales = quantised(weights)
@@ -168,27 +187,29 @@ class Rewriting:
     def _quantise_states(self, states: str, made: str) -> States:
         peaks = self._peaks[states]
         channels = np.sort(np.argsort(-peaks)[: min(PEAKS, len(peaks) // 16)])
-        calm = np.ones(len(peaks), np.float32)
-        calm[channels] = 0
         self._add("Shape", [states], f"{made}/leading", start=0, end=-1)
         self._add("Reshape", [states, self._constant(f"int8/flat{len(peaks)}", np.array([-1, len(peaks)]))], made)
-        self._add("Gather", [made, self._constant(f"{made}/channels", channels)], f"{made}/peaking", axis=1)
-        self._add("Mul", [made, self._constant(f"{made}/mask", calm)], f"{made}/calm")
-        self._scales(f"{made}/calm", made)
+        self._add("Gather", [made, self._constant(f"{made}/channels", channels)], f"{made}/peaks", axis=1)
+        one_more = self._constant("int8/one-more", np.array([0, 0, 0, 1]))
+        one = self._constant("int8/one", np.float32(1))
+        self._add("Pad", [f"{made}/peaks", one_more, one], f"{made}/peaking")
+        self._scales(made, widest=float(np.delete(peaks, channels).max()))
         middles = self._middles(f"{made}/list")
-        self._add("QuantizeLinear", [f"{made}/calm", f"{made}/list", middles], f"{made}/integers", axis=0)
+        self._add("QuantizeLinear", [made, f"{made}/list", middles], f"{made}/integers", axis=0)
         return States(f"{made}/integers", f"{made}/scales", f"{made}/peaking", f"{made}/leading", channels)
 
-    def _scales(self, states: str, made: str) -> None:
+    def _scales(self, states: str, *, widest: float) -> None:
         """Add what gives each token's scale, as a column (``scales``) and as a list."""
-        self._add("ReduceMax", [states], f"{made}/high", axes=[1])
-        self._add("ReduceMin", [states], f"{made}/low", axes=[1])
-        self._add("Neg", [f"{made}/low"], f"{made}/-low")
+        self._add("ReduceMax", [states], f"{states}/high", axes=[1])
+        self._add("ReduceMin", [states], f"{states}/low", axes=[1])
+        self._add("Neg", [f"{states}/low"], f"{states}/-low")
         smallest = self._constant("int8/smallest", np.float32(1e-6))
-        self._add("Max", [f"{made}/high", f"{made}/-low", smallest], f"{made}/largest")
+        self._add("Max", [f"{states}/high", f"{states}/-low", smallest], f"{states}/larger")
+        limit = self._constant(f"{states}/widest", np.float32(widest))
+        self._add("Min", [f"{states}/larger", limit], f"{states}/top")
         step = self._constant("int8/step", np.float32(1 / LARGEST))
-        self._add("Mul", [f"{made}/largest", step], f"{made}/scales")
-        self._add("Reshape", [f"{made}/scales", self._constant("int8/rest", np.array([-1]))], f"{made}/list")
+        self._add("Mul", [f"{states}/top", step], f"{states}/scales")
+        self._add("Reshape", [f"{states}/scales", self._constant("int8/rest", np.array([-1]))], f"{states}/list")
 
     def _middles(self, scales: str) -> str:
         """Return the zero points that belong to ``scales``: QuantizeLinear wants one for each."""
