@@ -2,7 +2,6 @@
 
 model        TextModel, the trained classifier as files
 backbones    where a backbone's files are, offline by default
-dropout      dropout whose mask costs little on a CPU
 lora         adapters beside frozen layers; the only file that names peft
 optimizer    AdamW with clipping that updates the rows of an embedding that a batch has
 network      the torch network: encoder, mean pooling, linear head

@@ -188,6 +188,7 @@ def book_pipeline(folder: Path) -> Any:
 
     class MeanPooled(transformers.PreTrainedModel):
         config_class = type(network.encoder.config)
+        _supports_sdpa = True
 
         def __init__(self, config: Any) -> None:
             super().__init__(config)

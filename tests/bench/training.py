@@ -3,7 +3,7 @@
 All three work on the packaged MiniLM with the same rows, batch size and threads.
 
 recipe  Flash's own text classifier: every text padded to ``max_length=128``, BERT's pooler, Adam.
-ours    dlpipe's training loop with its defaults: padding by batch, mean pooling, dropout, AdamW, clipping.
+ours    dlpipe's training loop with its defaults: padding by batch, mean pooling, AdamW, clipping.
 bound   forward and backward alone, in plain torch around the encoder of transformers, on the token ids of the same
         rows at the best padding (rows sorted by length, cut into batches), in the precision that ``ours`` uses and
         with the faster one of the two kinds of attention: no dropout, no optimizer, no trainer.
