@@ -144,7 +144,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     from dlpipe.tables import Sources, ingest
     from dlpipe.training import TrainingSettings, fit
 
-    files = {split: str(SNIPPETS / f"movies_{split}.csv") for split in ("train", "valid")}
+    files = {split: str(SNIPPETS / f"movies_{split}.csv") for split in ("train", "valid", "test")}
     table = ingest(Sources(**files), options.folder / "train").table
     fit(table, settings=TrainingSettings(epochs=1, max_length=MAX_LENGTH), say=say).model.save(options.model)
     return {}
