@@ -133,7 +133,7 @@ class TextEncoder:
 
 
 def bucketed_batches(
-    lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int, span: int = 50
+    lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int, span: int = 200
 ) -> list[np.ndarray]:
     """Return shuffled batches of row numbers in which rows have about the same length.
 
