@@ -43,7 +43,7 @@ class TrainingSettings:
     """Stop after this many epochs without a better macro F1 on the valid split."""
     seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
     precision: Literal["auto", "32", "bf16"] = "auto"
-    """``auto`` is bf16 on a GPU that has it, otherwise 32."""
+    """``auto`` is bf16 where the GPU or the CPU has instructions for it, otherwise 32."""
     threads: Annotated[int, Ge(0)] = 0
     """Torch threads; 0 takes every core that the process may use."""
     allow_download: bool = False
