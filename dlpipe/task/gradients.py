@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3
 CHECKED = 4  # texts
+SMALLEST = 1e-12
+"""The least weight: near the smallest number of all, gradients are denormal, and CPUs compute those far slower."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def weighted(network: Any, roots: torch.Tensor, ids: torch.Tensor) -> torch.Tens
     import torch
 
     weights = roots.square()
-    bias = weights.clamp_min(torch.finfo(weights.dtype).tiny).log()[:, None, None, :]
+    bias = weights.clamp_min(SMALLEST).log()[:, None, None, :]
     bias = bias.expand(-1, 1, ids.shape[1], -1).to(network.head.weight.dtype)
     states = network.encoder(input_ids=ids, attention_mask=bias).last_hidden_state
     pooled = (states * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True)
