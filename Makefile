@@ -9,7 +9,7 @@ help:
 	@echo "make test    install, then run the tests"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   run the benchmarks of tests/bench and write docs/benchmarks.md (hours)"
-	@echo "make chaos   kill what a bridged flow is made of at random, 100 rounds"
+	@echo "make chaos   kill runs that score and explain, then what a bridged flow is made of, 100 rounds"
 	@echo "make ui      open the MLflow portal on loopback"
 	@echo "make clean   remove .venv and caches; data, runs and models stay"
 
@@ -37,6 +37,7 @@ bench: install
 	$(BIN)/python tests/bench/bridge.py
 
 chaos: install
+	$(BIN)/python -m pytest -m chaos
 	$(BIN)/python tests/chaos/bridge.py
 
 ui: install
