@@ -92,7 +92,7 @@ def test_adapters_learn_are_merged_and_leave_small_checkpoints(
     import torch
     from safetensors.torch import load, load_file
 
-    settings = replace(tiny_settings, strategy="lora", epochs=5, learning_rate=0.02, lora_rank=4)
+    settings = replace(tiny_settings, strategy="lora", epochs=8, learning_rate=0.01, lora_rank=4)
     kept = FolderCheckpoints(tmp_path / "kept")
     fitted = fit(tiny_table, settings=settings, checkpoints=kept, say=None)
     assert fitted.best.val_accuracy > 0.9

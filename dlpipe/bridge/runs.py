@@ -351,8 +351,13 @@ class TaskSaid:
 
 
 def has_process(run_id: str) -> bool:
-    """Return whether a process of this machine works on a task of the run: its command names it."""
-    marks = [f"\0--run-id\0{run_id}\0".encode(), f"\0--run-id={run_id}\0".encode()]
+    """Return whether a process of this machine works on a task of the run: its command names it.
+
+    A card is made by a process of its own, which outlives a task that is killed.
+    """
+    marks = [
+        text.encode() for text in (f"\0--run-id\0{run_id}\0", f"\0--run-id={run_id}\0", f"\0create\0{run_id}/")
+    ]
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = entry.read_bytes()

@@ -41,6 +41,32 @@ class SleepFlow(FlowSpec):
 if __name__ == "__main__":
     SleepFlow()
 """
+LATE_CARD = """
+import os, signal, sys, time
+from metaflow import FlowSpec, card, current, step
+from metaflow.cards import Markdown
+
+if "create" in sys.argv:
+    time.sleep(5)
+
+
+class LateCardFlow(FlowSpec):
+    @card(type="blank")
+    @step
+    def start(self):
+        current.card.append(Markdown("as far as it came"))
+        current.card.refresh()
+        os.kill(os.getpid(), signal.SIGKILL)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+
+if __name__ == "__main__":
+    LateCardFlow()
+"""
 
 
 @dataclass(frozen=True)
@@ -334,6 +360,24 @@ def test_the_follower_outlives_the_flow_and_writes_how_it_ended(
     launcher.wait()
     assert waited_for(place, run, ended)
     assert place.bridge("check", f"SleepFlow/{run}") == "0 differences\n"
+
+
+def test_a_card_that_outlives_its_killed_task_is_waited_for(place: Place, tmp_path: Path) -> None:
+    flow = tmp_path / "late_card_flow.py"
+    flow.write_text(LATE_CARD)
+    command = [sys.executable, str(flow), "run", "--with", "mlflow_bridge"]
+    done = subprocess.run(
+        command, cwd=place.folder, env=place.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stdout
+    deadline = time.monotonic() + 60
+    while "LateCardFlow" in place.bridge("status"):
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    run = re.search(r"run-id (\d+)", done.stdout)
+    assert run
+    (card,) = (place.folder / ".metaflow/mf.cards").glob(f"LateCardFlow/runs/{run[1]}/**/*.html")
+    assert place.bridge("check", f"LateCardFlow/{run[1]}") == "0 differences\n", card
 
 
 def test_without_mlflow_the_flow_ends_well_and_says_that_the_mirror_is_behind(place: Place) -> None:
