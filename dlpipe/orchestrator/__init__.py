@@ -1,0 +1,18 @@
+"""The production orchestrator for one machine: deployments, due times, triggers and supervision of Metaflow runs.
+
+==============  ==========================================================================================
+deployments     what is deployed: frozen code, parameters, schedule, triggers and policies (dataclasses)
+runs            what ran or is to run: runs, their attempts, events (dataclasses)
+timing          due times of a schedule, with time zones and daylight-saving changes
+state           all of it in one SQLite file
+decisions       what is to be done now, from the state and the clock (pure)
+processes       an attempt's processes: started once, found again, ended with all that they started
+keeper          the small process beside each attempt that notes how it ended
+supervision     how an attempt ended, whether it is resumed, from which Metaflow run
+scheduler       the process that puts these together
+freezing        a deployment's code, kept where editing the working tree does not reach it
+environment     the Python packages that a deployment was made with
+alerts          a command or a webhook when a run fails or recovers
+page            the status page on loopback
+==============  ==========================================================================================
+"""

@@ -1,0 +1,118 @@
+"""What ran or is to run: runs, each with its attempts, and the events that caused them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["queued", "running", "waiting", "succeeded", "failed", "terminated", "skipped"]
+Outcome = Literal["succeeded", "failed", "killed", "timed out", "lost", "terminated", "refused"]
+ENDED: tuple[Status, ...] = ("succeeded", "failed", "terminated", "skipped")
+OPEN: tuple[Status, ...] = ("queued", "running", "waiting")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened.
+
+    Attributes
+    ----------
+    id : str
+        A UUID: publishing the same id twice is publishing it once.
+    name : str
+        Its name.
+    payload : mapping
+        Values by field.
+    at : float
+        Seconds since 1970.
+    """
+
+    id: str
+    name: str
+    payload: Mapping[str, Any]
+    at: float
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One launcher of a run: Metaflow's ``run`` for the first, ``resume`` for later ones.
+
+    Attributes
+    ----------
+    number : int
+        0, 1, ...
+    token : str
+        A UUID in the environment of all its processes (``_DLPIPE_ATTEMPT``), by which they are found.
+    folder : str
+        Holds ``log``, ``lock``, ``metaflow-run`` and ``ended.json``.
+    origin : str
+        Id of the Metaflow run that it resumes; empty for a first run.
+    metaflow_run : str
+        Id of its Metaflow run; empty before there is one.
+    started, ended : float
+        Seconds since 1970; ``ended`` is 0 while it goes on.
+    exit_code : int or None
+        Of the launcher; negative for a signal, ``None`` if nobody saw it.
+    outcome : str
+        How it ended; empty while it goes on.
+    step, reason : str
+        The step that failed, and why in one line.
+    """
+
+    number: int
+    token: str
+    folder: str
+    origin: str = ""
+    metaflow_run: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    exit_code: int | None = None
+    outcome: Outcome | Literal[""] = ""
+    step: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was due once.
+
+    Attributes
+    ----------
+    number : int
+        Its number on this machine.
+    deployment, version : str, int
+        What runs.
+    cause : str
+        For people: ``schedule 2026-11-27T03:00:00+01:00``, ``event model-drifted``, ``end of PredictFlow/17``,
+        ``by hand``.
+    key : str
+        Unique with the deployment: the same cause makes one run, whoever notes it and how often.
+    due : float
+        When it was due, in seconds since 1970.
+    parameters : mapping
+        Parameter -> value, over those of the version.
+    events : tuple of Event
+        What triggered it.
+    status : str
+        Where it stands. ``waiting`` is before its next attempt.
+    not_before : float
+        The next attempt starts no earlier.
+    reason : str
+        Why it failed, was skipped or waits, in one line.
+    attempts : tuple of Attempt
+        The oldest first.
+    """
+
+    number: int
+    deployment: str
+    version: int
+    cause: str
+    key: str
+    due: float
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
+    status: Status = "queued"
+    not_before: float = 0.0
+    reason: str = ""
+    attempts: tuple[Attempt, ...] = ()
