@@ -95,3 +95,31 @@ class ClusterMismatch(DlpipeError, RuntimeError):
 
 class EngineUnavailable(DlpipeError, LookupError):
     """A model cannot be run by this engine: unknown, not stored with it, damaged, or not for this machine."""
+
+
+class StateUnusable(DlpipeError, OSError):
+    """The orchestrator's state is locked, damaged, unreadable or from a newer dlpipe; nothing was changed."""
+
+
+class DeploymentNotFound(DlpipeError, LookupError):
+    """No flow is deployed under this name, or it has no such version."""
+
+
+class DeploymentRefused(DlpipeError, ValueError):
+    """A flow cannot be deployed as it is, or runs no more as it was deployed; nothing was deployed."""
+
+
+class ScheduleError(DlpipeError, ValueError):
+    """A cron line or a time zone is wrong."""
+
+
+class EventRefused(DlpipeError, ValueError):
+    """An event's name or payload is wrong."""
+
+
+class RunEnded(DlpipeError, RuntimeError):
+    """The run has ended already, so it can neither be stopped nor begin an attempt."""
+
+
+class SchedulerRunning(DlpipeError, RuntimeError):
+    """Another scheduler works on this state already."""
