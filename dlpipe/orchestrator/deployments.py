@@ -33,8 +33,8 @@ class Policies:
     changed_environment : {"warn", "refuse"}
         What is done when the Python packages are not those of ``create``.
     alert : str
-        A command (its standard input is the alert as JSON) or a webhook (``http://`` or ``https://``, which gets it
-        by POST); empty for none.
+        A command (its standard input is the alert as JSON) or a webhook (``http://`` or ``https://``, which gets
+        it by POST); empty for none.
     """
 
     overlap: Overlap = "skip"
@@ -85,11 +85,13 @@ class Needed:
 class Trigger:
     """What starts a run beside the schedule: all of the needed events (one is the usual case).
 
-    ``reset_hour`` and ``reset_minute`` are of the option ``reset_at`` of Metaflow's decorator; empty for none.
+    ``reset_at`` and ``reset_timezone`` are ``cron`` and ``timezone`` of the option ``reset_at`` of Metaflow's
+    decorators, at which an incomplete set of events is forgotten; empty for never.
     """
 
     needed: tuple[Needed, ...]
     reset_at: str = ""
+    reset_timezone: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Version:
     digest : str
         SHA-256 over the frozen code's files.
     folder : str
-        The directory in which its runs work: ``.metaflow``, ``mlflow.db`` and relative paths of settings are there.
+        The directory in which its runs work: ``.metaflow``, ``mlflow.db`` and relative paths of settings are
+        there.
     python : str
         The interpreter.
     packages : mapping
@@ -124,6 +127,11 @@ class Version:
         Parameter -> value as given on the command line of ``create``, where it is not the flow's own default.
     parameter_names : tuple of str
         All parameters of the flow.
+    required : tuple of str
+        Those without a value: an event must bring one.
+    parameter_types : mapping
+        Parameter -> ``str``, ``int``, ``float``, ``bool``, ``JSON`` or ``FilePath``, as Metaflow's deployer
+        names them.
     variables : mapping
         Environment variables that runs get, besides those of the scheduler.
     schedule, trigger
@@ -164,6 +172,8 @@ class Version:
     tags: tuple[str, ...] = ()
     created: float = 0.0
     author: str = ""
+    required: tuple[str, ...] = ()
+    parameter_types: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def end_event(self) -> str:
@@ -181,3 +191,5 @@ class Deployment:
     suspended: bool = False
     scheduled_until: float = 0.0
     """Due times up to this one have been dealt with, in seconds since 1970."""
+    events_after: int = 0
+    """Events published later than this one, by their sequence, reach it."""
