@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger, Version
-from dlpipe.orchestrator.runs import Attempt, Event
+from dlpipe.orchestrator.runs import Alert, Attempt, Event
 
 T = TypeVar("T")
 
@@ -46,12 +46,19 @@ MIGRATIONS = (
     CREATE TABLE held (
         deployment TEXT NOT NULL, name TEXT NOT NULL, sequence INTEGER NOT NULL REFERENCES events (sequence),
         PRIMARY KEY (deployment, name)
-    )
+    );
+    CREATE TABLE alerts (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, deployment TEXT NOT NULL, key TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL, body TEXT NOT NULL, at REAL NOT NULL, tries INTEGER NOT NULL DEFAULT 0, next_try REAL
+    );
+    CREATE INDEX alerts_to_send ON alerts (next_try) WHERE next_try IS NOT NULL;
+    CREATE INDEX alerts_by_deployment ON alerts (deployment, number)
     """,
 )
 """The scripts that made the schema; a change is a further one."""
 
 RUN_COLUMNS = "number, deployment, version, cause, key, due, parameters, events, status, not_before, reason"
+ALERT_COLUMNS = "number, deployment, key, kind, body, at, tries"
 
 
 def text_of(value: Any) -> str:
@@ -96,6 +103,12 @@ def event_of(body: str) -> Event:
 def events_of(body: str) -> tuple[Event, ...]:
     """The events that :func:`text_of` wrote."""
     return tuple(made(Event, one) for one in json.loads(body))
+
+
+def alert_of(row: Sequence[Any]) -> Alert:
+    """The alert that a row of ``ALERT_COLUMNS`` is."""
+    number, deployment, key, kind, body, at, tries = row
+    return Alert(number, deployment, key, kind, json.loads(body), at, tries)
 
 
 def made(cls: type[T], values: Mapping[str, Any]) -> T:

@@ -116,3 +116,34 @@ class Run:
     not_before: float = 0.0
     reason: str = ""
     attempts: tuple[Attempt, ...] = ()
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What somebody is to be told about a run.
+
+    Attributes
+    ----------
+    number : int
+        Its number on this machine.
+    deployment : str
+        What ran.
+    key : str
+        Unique: the same news is one alert, whoever notes it and how often.
+    kind : {"failed", "recovered", "refused"}
+        The news.
+    body : mapping
+        What is sent.
+    at : float
+        When it was noted, in seconds since 1970.
+    tries : int
+        How often it was tried to send it.
+    """
+
+    number: int
+    deployment: str
+    key: str
+    kind: Literal["failed", "recovered", "refused"]
+    body: Mapping[str, Any]
+    at: float
+    tries: int = 0

@@ -15,15 +15,17 @@ from dlpipe.errors import DeploymentNotFound, RunEnded, RunNotFound, StateUnusab
 from dlpipe.orchestrator.database import Database
 from dlpipe.orchestrator.deployments import Deployment, Version
 from dlpipe.orchestrator.rows import (
+    ALERT_COLUMNS,
     MIGRATIONS,
     RUN_COLUMNS,
+    alert_of,
     attempt_of,
     event_of,
     events_of,
     text_of,
     version_of,
 )
-from dlpipe.orchestrator.runs import ENDED, OPEN, Attempt, Event, Run, Status
+from dlpipe.orchestrator.runs import ENDED, OPEN, Alert, Attempt, Event, Run, Status
 
 FILE = "state.db"
 CHUNK = 500
@@ -406,6 +408,40 @@ class State:
 
     def _last_event(self) -> int:
         return int(self._database.one("SELECT coalesce(max(sequence), 0) FROM events")[0])
+
+    # alerts -----------------------------------------------------------------------------------------------------
+
+    def add_alert(self, alert: Alert) -> bool:
+        """Note that ``alert`` is to be sent; ``False`` if its key is known already."""
+        rows = self._database.all(
+            "INSERT INTO alerts (deployment, key, kind, body, at, next_try) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (key) DO NOTHING RETURNING number",
+            *(alert.deployment, alert.key, alert.kind, text_of(alert.body), alert.at, alert.at),
+        )
+        return bool(rows)
+
+    def alerts_to_send(self, until: float) -> list[Alert]:
+        """Alerts whose next try is no later than ``until``, in the order in which they were noted."""
+        rows = self._database.all(
+            f"SELECT {ALERT_COLUMNS} FROM alerts WHERE next_try IS NOT NULL AND next_try <= ? ORDER BY number",
+            until,
+        )
+        return [alert_of(row) for row in rows]
+
+    def next_alert(self) -> float | None:
+        """When an alert is to be tried next; ``None`` when none is to be sent."""
+        return self._database.one("SELECT min(next_try) FROM alerts WHERE next_try IS NOT NULL")[0]
+
+    def last_alert(self, deployment: str) -> Alert | None:
+        """The newest alert of a deployment, sent or not."""
+        row = self._database.one(
+            f"SELECT {ALERT_COLUMNS} FROM alerts WHERE deployment = ? ORDER BY number DESC LIMIT 1", deployment
+        )
+        return alert_of(row) if row else None
+
+    def set_alert(self, number: int, *, tries: int, next_try: float | None) -> None:
+        """Note how often an alert was tried and when it is again; ``None`` for never."""
+        self._database.all("UPDATE alerts SET tries = ?, next_try = ? WHERE number = ?", tries, next_try, number)
 
 
 def run_of(row: Sequence[Any], attempts: Iterable[Attempt]) -> Run:
