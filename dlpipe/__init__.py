@@ -20,3 +20,5 @@ Nothing heavy is imported here: each room imports what it needs inside the funct
 """
 
 __version__ = "0.1.0"
+
+METAFLOW_PACKAGE_POLICY = "include"  # in the code that Metaflow sends to a cluster, or keeps of a deployment

@@ -1,0 +1,396 @@
+"""The commands ``python FLOW.py local-scheduler ...``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metaflow import parameters
+from metaflow._vendor import click
+
+from .errors import one_line
+from .options import WithParameters, policies_of, policy_options
+
+if TYPE_CHECKING:
+    from dlpipe.orchestrator.state import State
+
+STATUSES = ["queued", "running", "waiting", "succeeded", "failed", "terminated", "skipped"]
+
+attribute_file = click.option(
+    "--deployer-attribute-file", default=None, type=str, hidden=True, help="For Metaflow's Deployer."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
+
+
+def authorized(to: str) -> Any:
+    """Return the option with which somebody else than its author changes a deployment."""
+    return click.option("--authorize", default=None, type=str, help=f"Production token, needed to {to}.")
+
+
+@click.group()
+def cli() -> None:
+    """Hold the one group that Metaflow takes from here."""
+
+
+@cli.group("local-scheduler", help="Commands related to dlpipe's scheduler for one machine.")
+@click.option(
+    "--name", default=None, type=str, help="Name of the deployment; that of the flow if it is not given."
+)
+@click.pass_obj
+@one_line()
+def local_scheduler(obj: Any, name: str | None = None) -> None:
+    """Find out which deployment is meant."""
+    from .authority import name_of
+
+    obj.deployment = name_of(name)
+
+
+@local_scheduler.command(cls=WithParameters, help="Deploy the flow: freeze its code and run it by its schedule.")
+@click.option(
+    "--authorize",
+    default=None,
+    type=str,
+    help="Authorize using this production token. You need this when you re-deploy somebody else's flow for the "
+    "first time; it is kept in METAFLOW_HOME.",
+)
+@click.option(
+    "--generate-new-token",
+    is_flag=True,
+    help="Generate a new production token. This moves the deployment to a new namespace.",
+)
+@click.option(
+    "--new-token",
+    "given_token",
+    default=None,
+    type=str,
+    help="Use the given production token. This moves the deployment to the given namespace.",
+)
+@click.option("--tag", "tags", multiple=True, default=None, help="Tag every run; may be given several times.")
+@click.option(
+    "--namespace",
+    "user_namespace",
+    default=None,
+    type=str,
+    help="Change what runs see from the production namespace to the given one.",
+)
+@click.option("--max-workers", default=None, type=int, help="Most tasks of a run at the same time. [default: 16]")
+@policy_options
+@attribute_file
+@click.pass_obj
+@one_line()
+def create(
+    obj: Any,
+    tags: tuple[str, ...] = (),
+    user_namespace: str | None = None,
+    authorize: str | None = None,
+    generate_new_token: bool = False,
+    given_token: str | None = None,
+    max_workers: int | None = None,
+    deployer_attribute_file: str | None = None,
+    **given: Any,
+) -> None:
+    """Deploy the flow."""
+    from .creating import Asked
+    from .creating import create as deploy
+    from .reading import given_values
+    from .telling import created_lines
+
+    obj.check(obj.graph, obj.flow, obj.environment, pylint=obj.pylint)
+    policies = policies_of(given)
+    asked = Asked(
+        name=obj.deployment,
+        policies=policies,
+        parameters=given_values(obj, given),
+        tags=tuple(tags or ()),
+        max_workers=max_workers,
+        namespace=user_namespace,
+        authorize=authorize,
+        given_token=given_token,
+        generate_new_token=generate_new_token,
+    )
+    with opened() as state:
+        done = deploy(obj, asked, state)
+        say(obj, created_lines(done, state.folder))
+    names = {"name": obj.deployment.text, "flow_name": obj.flow.name}
+    write_attributes(deployer_attribute_file, {**names, "metadata": obj.metadata.metadata_str()})
+
+
+@local_scheduler.command(cls=WithParameters, help="Run the newest version once, with these parameters.")
+@click.option("--run-id-file", default=None, type=str, help="Write the run's id to this file.")
+@attribute_file
+@click.pass_obj
+@one_line()
+def trigger(
+    obj: Any, run_id_file: str | None = None, deployer_attribute_file: str | None = None, **given: Any
+) -> None:
+    """Note a run to be started by the scheduler."""
+    from .reading import given_values
+    from .telling import scheduler_line
+
+    with opened() as state:
+        version = state.deployment(obj.deployment.text).version
+        values = given_values(obj, given)
+        check_given(version, values)
+        run, _ = state.add_run(
+            version.deployment,
+            version=version.number,
+            cause="by hand",
+            key=f"manual:{uuid.uuid4()}",
+            due=time.time(),
+            parameters=values,
+        )
+        run_id = f"ls-{run.number}"
+        say(
+            obj,
+            [
+                f"Run {run.number} of {version.deployment} version {version.number} is queued (run-id {run_id}).",
+                scheduler_line(state.folder),
+            ],
+        )
+    if run_id_file:
+        Path(run_id_file).write_text(run_id)
+    names = {"name": run_id, "pathspec": f"{obj.flow.name}/{run_id}"}
+    write_attributes(deployer_attribute_file, {**names, "metadata": obj.metadata.metadata_str()})
+
+
+def check_given(version: Any, values: Mapping[str, str]) -> None:
+    """Refuse parameters that the version does not know, and the lack of one that it needs."""
+    from dlpipe.errors import SettingError
+
+    if unknown := [name for name in values if name not in version.parameter_names]:
+        raise SettingError(
+            f"Version {version.number} of {version.deployment} has no parameter {unknown[0]!r}; it has: "
+            f"{', '.join(version.parameter_names) or 'none'}. `create` deploys the working tree."
+        )
+    if missing := [name for name in version.required if name not in values]:
+        raise SettingError(f"{version.deployment} needs a value for {', '.join(f'--{name}' for name in missing)}.")
+
+
+@local_scheduler.command("list-runs", help="List the runs of the deployment, newest first.")
+@click.option(
+    "--status", "statuses", multiple=True, default=None, type=click.Choice(STATUSES), help="Only those in it."
+)
+@click.option("--limit", default=20, type=int, show_default=True, help="At most so many; 0 for all.")
+@as_json
+@click.pass_obj
+@one_line()
+def list_runs(obj: Any, statuses: tuple[str, ...] = (), limit: int = 20, as_json: bool = False) -> None:
+    """Print the runs as a table."""
+    from .telling import run_rows, table
+
+    with opened() as state:
+        name = obj.deployment.text
+        state.versions(name)
+        runs = state.runs(deployment=name, status=tuple(statuses or ()), limit=limit or None)
+        rows = run_rows(runs)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        click.echo(table(rows))
+    else:
+        obj.echo(f"No runs of {name} yet.")
+
+
+@local_scheduler.command(help="Show versions, next due times and what differs from the working tree, or a run.")
+@click.argument("run-id", required=False, type=str)
+@as_json
+@click.pass_obj
+@one_line()
+def status(obj: Any, run_id: str | None = None, as_json: bool = False) -> None:
+    """Print where the deployment, or one run of it, stands."""
+    from .telling import run_rows, status_lines, status_of, table
+
+    with opened() as state:
+        if run_id:
+            rows = run_rows([run_named(obj, state, run_id)])
+            click.echo(json.dumps(rows[0], indent=2) if as_json else table(rows))
+            return
+        found = status_of(obj, state)
+        click.echo(json.dumps(found, indent=2) if as_json else "\n".join(status_lines(found)))
+
+
+@local_scheduler.command(help="Stop a run, given by its number or run id.")
+@authorized("terminate runs of somebody else's deployment")
+@click.argument("run-id", required=True, type=str)
+@click.pass_obj
+@one_line()
+def terminate(obj: Any, run_id: str, authorize: str | None = None) -> None:
+    """Ask the scheduler to stop a run; without a scheduler, end its processes."""
+    from dlpipe.orchestrator.processes import end_all
+
+    from .telling import scheduler_line, scheduler_of
+
+    with opened() as state:
+        run = run_named(obj, state, run_id)
+        allow(obj, state.version(run.deployment, run.version), authorize, to="terminate runs of")
+        state.request_stop(run.number)
+        if scheduler_of(state.folder) is None and run.attempts and not run.attempts[-1].ended:
+            end_all(run.attempts[-1].token)
+        say(obj, [f"Run {run.number} of {run.deployment} is being terminated.", scheduler_line(state.folder)])
+
+
+@local_scheduler.command(help="Start no runs by schedule or events until `unsuspend`; runs that go on go on.")
+@authorized("suspend somebody else's deployment")
+@click.pass_obj
+@one_line()
+def suspend(obj: Any, authorize: str | None = None) -> None:
+    """Suspend the deployment."""
+    _suspend(obj, True, authorize)
+    say(obj, [f"{obj.deployment.text} is suspended: only `trigger` runs it."])
+
+
+@local_scheduler.command(help="Start runs again; what was due meanwhile is not made up for.")
+@authorized("unsuspend somebody else's deployment")
+@click.pass_obj
+@one_line()
+def unsuspend(obj: Any, authorize: str | None = None) -> None:
+    """Let the deployment go on."""
+    _suspend(obj, False, authorize)
+    say(obj, [f"{obj.deployment.text} runs again."])
+
+
+def _suspend(obj: Any, suspended: bool, authorize: str | None) -> None:
+    with opened() as state:
+        allow(obj, state.deployment(obj.deployment.text).version, authorize, to="suspend or unsuspend")
+        state.suspend(obj.deployment.text, suspended, now=time.time())
+
+
+@local_scheduler.command(help="Delete the deployment; runs that go on go on, and what has run stays to be read.")
+@authorized("delete somebody else's deployment")
+@click.pass_obj
+@one_line()
+def delete(obj: Any, authorize: str | None = None) -> None:
+    """Delete the deployment and the code that no run needs."""
+    from dlpipe.orchestrator.freezing import prune
+
+    with opened() as state:
+        name = obj.deployment.text
+        allow(obj, state.deployment(name).version, authorize, to="delete")
+        state.delete(name)
+        prune(state, name, keep=0)
+    say(obj, [f"{name} is deleted. Its runs stay in `dlpipe runs`; those that go on were left alone."])
+
+
+# for the scheduler ----------------------------------------------------------------------------------------------
+
+run_options = [
+    click.option("--run-id", required=True, type=str),
+    click.option("--tag", "tags", multiple=True, default=None),
+    click.option("--namespace", "user_namespace", default=None, type=str),
+    click.option("--max-workers", default=16, type=int),
+    click.option("--max-num-splits", default=100, type=int),
+    click.option("--max-log-size", default=10, type=int),
+]
+
+
+def of_a_run(command: Any) -> Any:
+    """Add the options of Metaflow's ``run``, and the run's id."""
+    for option in reversed(run_options):
+        command = option(command)
+    return command
+
+
+@parameters.add_custom_parameters(deploy_mode=True)
+@local_scheduler.command(hidden=True)
+@of_a_run
+@click.pass_obj
+def launch(
+    obj: Any,
+    run_id: str,
+    tags: tuple[str, ...],
+    user_namespace: str | None,
+    max_workers: int,
+    max_num_splits: int,
+    max_log_size: int,
+    **given: Any,
+) -> None:
+    """Run the flow under a run id that is given."""
+    from .launching import run_flow
+
+    limits = {"max_workers": max_workers, "max_num_splits": max_num_splits, "max_log_size": max_log_size}
+    run_flow(obj, run_id, tags=tags, parameters=given, user_namespace=user_namespace, **limits)
+
+
+@local_scheduler.command(hidden=True)
+@click.option("--origin-run-id", required=True, type=str)
+@of_a_run
+@click.pass_obj
+def relaunch(
+    obj: Any,
+    origin_run_id: str,
+    run_id: str,
+    tags: tuple[str, ...],
+    user_namespace: str | None,
+    max_workers: int,
+    max_num_splits: int,
+    max_log_size: int,
+) -> None:
+    """Go on with a run under a run id that is given."""
+    from .launching import run_flow
+
+    limits = {"max_workers": max_workers, "max_num_splits": max_num_splits, "max_log_size": max_log_size}
+    run_flow(obj, run_id, tags=tags, origin=origin_run_id, user_namespace=user_namespace, **limits)
+
+
+@local_scheduler.command("loads", hidden=True)
+@click.pass_obj
+def loads_command(obj: Any) -> None:
+    """Print what the flow imports; that it comes here says that it can be imported."""
+    import sys
+
+    from .loads import loads
+
+    click.echo(json.dumps(loads(Path(sys.argv[0]))))
+
+
+# common to several ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[State]:
+    """Open the state for a command."""
+    from dlpipe.orchestrator.state import State
+
+    state = State.open()
+    try:
+        yield state
+    finally:
+        state.close()
+
+
+def allow(obj: Any, version: Any, token: str | None, *, to: str) -> None:
+    """Refuse those who neither made the version nor have its production token."""
+    from .authority import authorize
+
+    authorize(obj.deployment, version, token, to=to)
+
+
+def run_named(obj: Any, state: State, text: str) -> Any:
+    """Return the run of this deployment that ``text`` names: ``17``, ``ls-17`` or a Metaflow run id.
+
+    Raises
+    ------
+    RunNotFound
+        When there is none; the latest ones are named.
+    """
+    from .telling import find_run
+
+    return find_run(state, obj.deployment.text, text)
+
+
+def say(obj: Any, lines: list[str]) -> None:
+    """Print lines for a person."""
+    for line in lines:
+        obj.echo(line, no_bold=True)  # otherwise Metaflow takes stars for marks
+
+
+def write_attributes(file: str | None, values: Mapping[str, Any]) -> None:
+    """Tell Metaflow's Deployer; the file is a FIFO, so it is written once."""
+    if file:
+        with open(file, "w", encoding="utf-8") as out:
+            json.dump(values, out)

@@ -1,0 +1,123 @@
+"""What differs between two versions, or between the newest version and the working tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlpipe.orchestrator.deployments import Version
+    from dlpipe.orchestrator.freezing import Difference, Package
+
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is not as it was.
+
+    Attributes
+    ----------
+    files : Difference
+        Of the code.
+    parameters, settings, packages : tuple of str
+        A line a parameter, a setting and a Python package.
+    """
+
+    files: Difference
+    parameters: tuple[str, ...]
+    settings: tuple[str, ...]
+    packages: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.parameters or self.settings or self.packages)
+
+    def lines(self) -> list[str]:
+        """Return it for a person, a line a kind."""
+        said = {
+            "changed": tuple(map(shown_file, self.files.changed)),
+            "added": tuple(map(shown_file, self.files.added)),
+            "removed": tuple(map(shown_file, self.files.removed)),
+            "parameters": self.parameters,
+            "settings": self.settings,
+            "packages": self.packages,
+        }
+        return [f"{name:<11} {_listed(values)}" for name, values in said.items() if values]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for a program."""
+        return {
+            "changed": list(self.files.changed),
+            "added": list(self.files.added),
+            "removed": list(self.files.removed),
+            "parameters": list(self.parameters),
+            "settings": list(self.settings),
+            "packages": list(self.packages),
+        }
+
+
+def changes(before: Version, now: Version, package: Package) -> Changes:
+    """Return what ``now``, whose code is ``package``, has that ``before`` has not, and the other way round."""
+    from dlpipe.orchestrator.environment import differences
+    from dlpipe.orchestrator.freezing import Difference, difference
+
+    kept = Path(before.code).is_dir()
+    return Changes(
+        files=difference(before, package) if kept else Difference(),
+        parameters=tuple(_differing(before.parameters, now.parameters)),
+        settings=tuple(_differing(_settings(before), _settings(now))),
+        packages=tuple(differences(before.packages, now.packages)),
+    )
+
+
+def shown_file(name: str) -> str:
+    """Return a file of the code package as people know it.
+
+    Examples
+    --------
+    >>> shown_file(".mf_code/dlpipe/errors.py"), shown_file("flow.py")
+    ('dlpipe/errors.py', 'flow.py')
+    """
+    return name.removeprefix(".mf_code/").replace(".mf_meta/CONFIG", "the configs")
+
+
+def _listed(values: tuple[str, ...]) -> str:
+    more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
+    return ", ".join(values[:SHOWN]) + more
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    names = [*before, *(name for name in now if name not in before)]
+    return [
+        f"{name} {_said(before.get(name))} -> {_said(now.get(name))}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _settings(version: Version) -> dict[str, Any]:
+    from dlpipe.orchestrator.overview import said_trigger, zone_of
+
+    schedule, policies = version.schedule, vars(version.policies)
+    variables = {name: value for name, value in version.variables.items() if not name.startswith("METAFLOW_CODE_")}
+    return {
+        "schedule": f"{schedule.cron} {zone_of(schedule)}" if schedule else None,
+        "trigger": said_trigger(version.trigger) or None,
+        "events' parameters": [dict(one.parameters) for one in version.trigger.needed]
+        if version.trigger
+        else None,
+        **{name.replace("_", "-"): value for name, value in policies.items()},
+        "tags": " ".join(version.tags) or None,
+        "options": " ".join((*version.options, *version.run_options)),
+        "folder": version.folder,
+        "python": version.python,
+        "namespace": version.namespace,
+        **variables,
+    }
+
+
+def _said(value: Any) -> str:
+    text = "none" if value is None or value == "" else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

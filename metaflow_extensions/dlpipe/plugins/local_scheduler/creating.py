@@ -1,0 +1,263 @@
+"""``create``: a flow, checked, frozen, becomes a version of a deployment."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metaflow import current
+from metaflow.package import MetaflowPackage
+from metaflow.tagging_util import validate_tags
+
+from . import authority, reading
+from .authority import Name
+
+if TYPE_CHECKING:
+    from dlpipe.orchestrator.deployments import Policies, Version
+    from dlpipe.orchestrator.freezing import Package
+    from dlpipe.orchestrator.state import State
+
+SUFFIXES = [".toml"]
+"""Files beside the flow that are part of its code, besides Metaflow's own and ``--package-suffixes``."""
+KEPT = re.compile(r"(METAFLOW|MLFLOW|DLPIPE)_|RAY_ADDRESS$|HF_HUB_OFFLINE$")
+OF_A_RUN = re.compile(
+    r"METAFLOW_(RUN|RESUME|LOCAL_SCHEDULER|FLOW|CODE)_|METAFLOW_(USER|OWNER|RUNTIME_NAME|PRODUCTION_TOKEN|"
+    r"DEFAULT_DECOSPECS|PARAMETERS|EXTRACTED_ROOT|EXTENSIONS_SEARCH_DIRS)$"
+)
+SECRET = re.compile(r"SECRET|PASSW|TOKEN|AUTH|CREDENTIAL|HEADERS|_KEY$|_KEY_ID$")
+LOAD_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line of ``create`` asks for."""
+
+    name: Name
+    policies: Policies
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    max_workers: int | None = None
+    namespace: str | None = None
+    authorize: str | None = None
+    given_token: str | None = None
+    generate_new_token: bool = False
+
+
+@dataclass(frozen=True)
+class Created:
+    """The newest version after ``create``, the one before it, and what is not in the frozen code."""
+
+    version: Version
+    before: Version | None
+    is_new: bool
+    package: Package
+    outside: Mapping[str, str] = field(default_factory=dict)
+
+
+def create(obj: Any, asked: Asked, state: State) -> Created:
+    """Deploy the flow, or find that nothing has changed.
+
+    Raises
+    ------
+    DlpipeError, MetaflowException
+        When something is wrong with it; nothing was deployed then.
+    """
+    name = asked.name.text
+    before = newest(state, name)
+    if before is not None:
+        authority.authorize(asked.name, before, asked.authorize, to="deploy")
+    token = authority.token_for(asked.name, before, given=asked.given_token, generate=asked.generate_new_token)
+    version = version_of(obj, asked, token, state.folder)
+    reading.check_no_cycle(name, version.end_event, version.trigger, state.deployments())
+    package = package_of(obj)
+    version = replace(version, digest=package.digest)
+    if before is not None and is_same(before, version) and Path(before.code).is_dir():
+        authority.remember(asked.name, token)
+        return Created(before, before, False, package)
+    made, outside = _deploy(obj, version, package, state)
+    authority.remember(asked.name, token)
+    return Created(made, before, True, package, outside)
+
+
+def newest(state: State, name: str) -> Version | None:
+    """Return the newest version of a deployment; ``None`` when there is no such deployment."""
+    return next((one.version for one in state.deployments() if one.name == name), None)
+
+
+def version_of(obj: Any, asked: Asked, token: str, state_folder: Path) -> Version:
+    """Return the flow as a version, whose code is not kept yet."""
+    from dlpipe.orchestrator.deployments import Version
+    from dlpipe.orchestrator.environment import packages
+
+    validate_tags(asked.tags)
+    schedule, trigger = reading.schedule_of(obj), reading.trigger_of(obj)
+    reading.check_needed(obj, asked.parameters, schedule, trigger)
+    values = {**reading.default_values(obj), **asked.parameters}
+    return Version(
+        deployment=asked.name.text,
+        number=0,
+        flow=obj.flow.name,
+        code="",
+        script=os.path.basename(sys.argv[0]),
+        digest="",
+        folder=os.getcwd(),
+        python=sys.executable,
+        packages=packages(sys.executable),
+        options=reading.options_of(obj, asked.name.text),
+        run_options=_run_options(asked),
+        parameters=values,
+        parameter_names=tuple(reading.type_names(obj)),
+        parameter_types=reading.type_names(obj),
+        required=tuple(one for one in reading.needed_parameters(obj) if one not in values),
+        variables={**kept_variables(os.environ), "DLPIPE_STATE": str(state_folder)},
+        schedule=schedule,
+        trigger=trigger,
+        policies=asked.policies,
+        namespace=authority.said(token),
+        token=token,
+        project=current.get("project_name") or "",
+        branch=current.get("branch_name") or "",
+        tags=asked.tags,
+        created=time.time(),
+        author=authority.user(),
+    )
+
+
+def package_of(obj: Any) -> Package:
+    """Return Metaflow's code package of the flow, with dlpipe in it."""
+    import dlpipe  # noqa: F401  # its package policy is read from what is imported
+    from dlpipe.orchestrator.freezing import Package
+
+    suffixes = [*obj.package_suffixes, *SUFFIXES]
+    obj.package = MetaflowPackage(obj.flow, obj.environment, _silent, suffixes=suffixes, flow_datastore=None)
+    return Package(bytes(obj.package.blob))
+
+
+def is_same(one: Version, other: Version) -> bool:
+    """Whether two versions run alike."""
+    return _identity(one) == _identity(other)
+
+
+def kept_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what runs get of the environment of ``create``: no secrets, and nothing that belongs to a run."""
+    return {
+        name: value
+        for name, value in sorted(environment.items())
+        if KEPT.match(name) and not OF_A_RUN.match(name) and not SECRET.search(name)
+    }
+
+
+def _run_options(asked: Asked) -> tuple[str, ...]:
+    workers = () if asked.max_workers is None else ("--max-workers", str(asked.max_workers))
+    return (*workers, *(() if asked.namespace is None else (f"--namespace={asked.namespace}",)))
+
+
+def _identity(version: Version) -> str:
+    from dlpipe.orchestrator.rows import text_of
+
+    variables = {name: value for name, value in version.variables.items() if not OF_A_RUN.match(name)}
+    return text_of(replace(version, number=0, code="", created=0.0, author="", variables=variables))
+
+
+def _deploy(obj: Any, version: Version, package: Package, state: State) -> tuple[Version, Mapping[str, str]]:
+    from dlpipe.orchestrator import freezing
+
+    folder = freezing.freeze(package, version.deployment, under=state.folder)
+    try:
+        outside = _load(replace(version, code=str(folder)))
+        variables = {**version.variables, **_stored(obj, version.folder)}
+        with state.transaction():
+            number = _next_number(state, version.deployment)
+            folder = freezing.settle(folder, number, version.digest)
+            made = state.deploy(replace(version, code=str(folder), variables=variables), now=version.created)
+    except BaseException:
+        freezing.discard(folder)
+        raise
+    freezing.prune(state, version.deployment)
+    return made, outside
+
+
+def _next_number(state: State, name: str) -> int:
+    from dlpipe.errors import DeploymentNotFound
+
+    try:
+        return state.versions(name)[0].number + 1
+    except DeploymentNotFound:
+        return 1
+
+
+def _stored(obj: Any, folder: str) -> dict[str, str]:
+    """Keep the package in the datastore and return the variables by which ``Run.code`` finds it."""
+    url, sha = obj.flow_datastore.save_data([obj.package.blob], len_hint=1)[0]
+    return {
+        "METAFLOW_CODE_SHA": sha,
+        "METAFLOW_CODE_URL": url,
+        "METAFLOW_CODE_DS": obj.flow_datastore.TYPE,
+        "METAFLOW_CODE_METADATA": obj.package.package_metadata,
+    }
+
+
+def _load(version: Version) -> Mapping[str, str]:
+    """Import the frozen flow as its runs will; return the modules that are edited elsewhere, with their files.
+
+    Raises
+    ------
+    DeploymentRefused
+        When it cannot be imported there, or imports something that its runs will not have.
+    """
+    from dlpipe.orchestrator.runs import Attempt, Run
+    from dlpipe.orchestrator.supervision import variables_of
+
+    run, attempt = Run(0, version.deployment, 0, "", "", 0.0), Attempt(0, "", "")
+    script = str(Path(version.code, version.script))
+    try:
+        done = subprocess.run(
+            [version.python, script, *version.options, "local-scheduler", "loads"],
+            cwd=version.folder,
+            env=variables_of(version, run, attempt),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LOAD_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise reading.refused(f"The frozen flow takes more than {LOAD_SECONDS:.0f} s to import.") from None
+    if done.returncode != 0:
+        raise reading.refused(
+            f"The flow does not import outside the working tree: {_why(done.stderr + done.stdout)}."
+        )
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    for name in found["missing"]:
+        if where := _found_here(name):
+            raise reading.refused(
+                f"The flow imports {name!r} from {where}, which its runs would not have: put it beside the flow's "
+                "file, or install it."
+            )
+    return found["outside"]
+
+
+def _why(said: str) -> str:
+    lines = [" ".join(line.split()) for line in said.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else "it says nothing"
+
+
+def _found_here(name: str) -> str:
+    from importlib.util import find_spec
+
+    with contextlib.suppress(ImportError, ValueError):
+        if spec := find_spec(name):
+            return spec.origin or ", ".join(spec.submodule_search_locations or ())
+    return ""
+
+
+def _silent(*args: Any, **more: Any) -> None:
+    """Say nothing: Metaflow's package has no news for who deploys."""

@@ -1,0 +1,243 @@
+"""A deployment and its runs, as Metaflow's Deployer has them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from metaflow import Run, get_metadata
+from metaflow.exception import MetaflowNotFound
+from metaflow.runner.deployer import DeployedFlow, Deployer, TriggeredRun, generate_fake_flow_file_contents
+from metaflow.runner.utils import get_lower_level_group, handle_timeout, temporary_fifo
+
+if TYPE_CHECKING:
+    from dlpipe.orchestrator.deployments import Version
+    from dlpipe.orchestrator.state import State
+
+
+class LocalSchedulerTriggeredRun(TriggeredRun):
+    """A run of a deployment; its Metaflow run exists once the scheduler has started it.
+
+    Attributes
+    ----------
+    name : str
+        ``ls-17`` for run 17.
+    pathspec : str
+        Of the newest attempt's Metaflow run; before there is one, the flow and the name.
+    """
+
+    @property
+    def pathspec(self) -> str:
+        """Return where its Metaflow run is."""
+        from .telling import metaflow_run
+
+        return f"{self._flow}/{metaflow_run(self._run()) or self.name}"
+
+    @pathspec.setter
+    def pathspec(self, text: str) -> None:
+        self._flow = text.partition("/")[0]
+
+    @property
+    def number(self) -> int:
+        """Return its number on this machine."""
+        return int(re.fullmatch(r"ls-(\d+)", self.name)[1])
+
+    @property
+    def run(self) -> Run | None:
+        """Return the newest Metaflow run; ``None`` before there is one."""
+        metadata = self.metadata_for_flow
+        try:
+            return Run(self.pathspec, _namespace_check=False, _current_metadata=metadata)
+        except MetaflowNotFound:
+            return None
+
+    @property
+    def status(self) -> str:
+        """Return where it stands: queued, running, waiting, succeeded, failed, terminated or skipped."""
+        return self._run().status
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether it has not ended."""
+        from dlpipe.orchestrator.runs import OPEN
+
+        return self.status in OPEN
+
+    def terminate(self, **options: Any) -> bool:
+        """Stop it, and return whether that could be asked for; ``authorize`` is a production token."""
+        return _done(self.deployer, "terminate", run_id=str(self.number), **options)
+
+    def wait_for_completion(self, check_interval: float = 5, timeout: float | None = None) -> None:
+        """Return when it has ended.
+
+        Raises
+        ------
+        TimeoutError
+            When that takes more than ``timeout`` seconds.
+        """
+        started = time.monotonic()
+        while self.is_running:
+            if timeout is not None and time.monotonic() - started > timeout:
+                raise TimeoutError(f"Run {self.number} is {self.status} after {timeout:.0f} seconds.")
+            time.sleep(check_interval)
+
+    def _run(self) -> Any:
+        with _state() as state:
+            return state.run(self.number)
+
+
+class LocalSchedulerDeployedFlow(DeployedFlow):
+    """A deployment on dlpipe's scheduler for one machine."""
+
+    TYPE: ClassVar[str | None] = "local-scheduler"
+
+    @classmethod
+    def list_deployed_flows(cls, flow_name: str | None = None) -> Iterator[LocalSchedulerDeployedFlow]:
+        """Yield what is deployed here, of one flow or of all."""
+        with _state() as state:
+            names = [one.name for one in state.deployments() if flow_name in (None, one.version.flow)]
+        yield from map(cls.from_deployment, names)
+
+    @classmethod
+    def from_deployment(cls, identifier: str, metadata: str | None = None) -> LocalSchedulerDeployedFlow:
+        """Return the deployment of this name; the flow's file is not needed."""
+        with _state() as state:
+            version = state.deployment(identifier).version
+        with tempfile.NamedTemporaryFile("w", suffix=".py", delete=False) as file:
+            file.write(_stand_in(version))
+        deployer = Deployer(
+            file.name, env={"METAFLOW_USER": version.author}, cwd=version.folder, **_project_options(version)
+        ).local_scheduler(**({} if version.project else {"name": identifier}))
+        deployer.name, deployer.flow_name = identifier, version.flow
+        deployer.metadata = metadata or get_metadata()
+        return cls(deployer=deployer)
+
+    @classmethod
+    def get_triggered_run(
+        cls, identifier: str, run_id: str, metadata: str | None = None
+    ) -> LocalSchedulerTriggeredRun:
+        """Return the run of a deployment that ``run_id`` names: ``17``, ``ls-17`` or a Metaflow run id."""
+        from .telling import find_run
+
+        flow = cls.from_deployment(identifier, metadata)
+        with _state() as state:
+            return flow._triggered(find_run(state, identifier, run_id).number)
+
+    @property
+    def production_token(self) -> str | None:
+        """Return the production token; ``None`` once it is deleted."""
+        from dlpipe.errors import DeploymentNotFound
+
+        try:
+            return self.version.token
+        except DeploymentNotFound:
+            return None
+
+    @property
+    def version(self) -> Version:
+        """Return the newest version."""
+        with _state() as state:
+            return state.deployment(self.name).version
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """Return what ``status --json`` says but for the working tree: schedule, due times, versions, policies."""
+        from .telling import deployment_status
+
+        with _state() as state:
+            return deployment_status(state, self.name)
+
+    def list_runs(self, states: Sequence[str] = (), limit: int | None = None) -> list[LocalSchedulerTriggeredRun]:
+        """Return its runs, the newest first; of all statuses, or those in ``states``."""
+        with _state() as state:
+            runs = state.runs(deployment=self.name, status=tuple(states or ()), limit=limit)
+        return [self._triggered(run.number) for run in runs]
+
+    def trigger(self, **parameters: Any) -> LocalSchedulerTriggeredRun:
+        """Run it once with these parameters, over those of the deployment.
+
+        Raises
+        ------
+        RuntimeError
+            When the command fails, with what it said.
+        """
+        deployer = self.deployer
+        with temporary_fifo() as (file, descriptor):
+            command = _group(deployer).trigger(deployer_attribute_file=file, **parameters)
+            process = _started(deployer, command)
+            content = handle_timeout(descriptor, process, deployer.file_read_timeout)
+            process.sync_wait()
+            if process.process.returncode == 0:
+                return LocalSchedulerTriggeredRun(deployer=deployer, content=content)
+        raise RuntimeError(f"Error triggering {self.name} on {self.TYPE}")
+
+    def suspend(self, **options: Any) -> bool:
+        """Start no runs by schedule or events; ``authorize`` is a production token."""
+        return _done(self.deployer, "suspend", **options)
+
+    def unsuspend(self, **options: Any) -> bool:
+        """Start runs again."""
+        return _done(self.deployer, "unsuspend", **options)
+
+    def delete(self, **options: Any) -> bool:
+        """Delete the deployment; its runs stay to be read."""
+        return _done(self.deployer, "delete", **options)
+
+    def _triggered(self, number: int) -> LocalSchedulerTriggeredRun:
+        name = f"ls-{number}"
+        content = {"name": name, "pathspec": f"{self.flow_name}/{name}", "metadata": self.metadata}
+        return LocalSchedulerTriggeredRun(deployer=self.deployer, content=json.dumps(content))
+
+
+@contextlib.contextmanager
+def _state() -> Iterator[State]:
+    from .cli import opened
+
+    with opened() as state:
+        yield state
+
+
+def _group(deployer: Any) -> Any:
+    return get_lower_level_group(deployer.api, deployer.top_level_kwargs, deployer.TYPE, deployer.deployer_kwargs)
+
+
+def _started(deployer: Any, command: list[str]) -> Any:
+    process = deployer.spm.run_command(
+        [sys.executable, *command], env=deployer.env_vars, cwd=deployer.cwd, show_output=deployer.show_output
+    )
+    return deployer.spm.get(process)
+
+
+def _done(deployer: Any, command: str, **options: Any) -> bool:
+    process = _started(deployer, getattr(_group(deployer), command)(**options))
+    process.sync_wait()
+    return process.process.returncode == 0
+
+
+def _stand_in(version: Version) -> str:
+    """A flow with the name, project and parameters of a deployed one."""
+    described = {
+        name: {
+            "python_var_name": re.sub(r"\W", "_", name),
+            "name": name,
+            "type": version.parameter_types.get(name, "str"),
+            "description": "",
+            "is_required": False,
+        }
+        for name in version.parameter_names
+    }
+    return generate_fake_flow_file_contents(version.flow, described, version.project or None)
+
+
+def _project_options(version: Version) -> dict[str, Any]:
+    """The options of ``@project`` that lead to the version's branch."""
+    kind, _, branch = version.branch.partition(".")
+    if kind == "prod":
+        return {"production": True, **({"branch": branch} if branch else {})}
+    return {"branch": branch} if kind == "test" else {}

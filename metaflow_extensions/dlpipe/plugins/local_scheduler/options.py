@@ -1,0 +1,142 @@
+"""Options of the commands: the flow's parameters, none of which is needed, and times with units."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from metaflow import parameters
+from metaflow._vendor import click
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class WithParameters(click.Command):
+    """A command with the parameters of the flow at hand as options, without their defaults.
+
+    A parameter with the name of an option of the command is left out.
+    """
+
+    @property
+    def params(self) -> list[click.Parameter]:
+        """Return the parameters of the flow, and the command's own."""
+        flow = getattr(parameters.current_flow, "flow_cls", None)
+        found = [one for _, one in flow._get_parameters() if not one.IS_CONFIG_PARAMETER] if flow else []
+        key = tuple(map(id, found))
+        if key != self._key:
+            self._key, self._of_flow = key, [_option(one) for one in found if not self._has(one.name)]
+        return [*self._of_flow, *self._own]
+
+    @params.setter
+    def params(self, own: list[click.Parameter]) -> None:
+        self._own, self._key, self._of_flow = own, None, []
+
+    def _has(self, name: str) -> bool:
+        taken = {word for one in self._own for word in (*one.opts, f"--{one.name.replace('_', '-')}")}
+        return f"--{name.replace('_', '-').lower()}" in taken
+
+
+def _option(parameter: Any) -> click.Option:
+    given = {**parameter.option_kwargs(False), "default": None, "required": False, "show_default": False}
+    return click.Option((f"--{parameter.name}",), **given)
+
+
+def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each field of ``Policies``; what is not given keeps the default."""
+    for option in reversed(_POLICIES):
+        command = option(command)
+    return command
+
+
+_POLICIES = [
+    click.option(
+        "--overlap",
+        default=None,
+        type=click.Choice(["skip", "queue", "allow"]),
+        help="What is done when a run is due while another one goes on. [default: skip]",
+    ),
+    click.option(
+        "--missed",
+        default=None,
+        type=click.Choice(["once", "all", "none"]),
+        help="What is done about due times that passed while no scheduler ran. [default: once]",
+    ),
+    click.option("--missed-limit", default=None, type=int, help="Of --missed all, at most so many. [default: 10]"),
+    click.option(
+        "--time-limit",
+        default=None,
+        type=str,
+        help="How long an attempt may take, such as 45s, 30m, 2h or 1d; 0 is no limit. [default: 0]",
+    ),
+    click.option(
+        "--resumes",
+        default=None,
+        type=int,
+        help="How often a run whose failure may pass is resumed. [default: 3]",
+    ),
+    click.option(
+        "--backoff",
+        default=None,
+        type=str,
+        help="How long until the first resume, such as 30s; doubled for each further one. [default: 30s]",
+    ),
+    click.option(
+        "--changed-environment",
+        default=None,
+        type=click.Choice(["warn", "refuse"]),
+        help="What is done when the Python packages are no longer those of `create`. [default: warn]",
+    ),
+    click.option(
+        "--alert",
+        default=None,
+        type=str,
+        help="A command or a webhook (http:// or https://) that is told of failures and recoveries.",
+    ),
+]
+
+
+def policies_of(options: dict[str, Any]) -> Any:
+    """Return the policies that the options ask for, and take these out of ``options``.
+
+    Raises
+    ------
+    SettingError
+        When one is out of its range.
+    """
+    from dataclasses import fields
+
+    from dlpipe.orchestrator.deployments import Policies
+    from dlpipe.settings import read_settings
+
+    given = {one.name: options.pop(one.name, None) for one in fields(Policies)}
+    for name in ("time_limit", "backoff"):
+        if given[name] is not None:
+            given[name] = seconds(str(given[name]), name)
+    return read_settings(Policies, given, where="`create`")
+
+
+def seconds(text: str, option: str) -> float:
+    """Return the seconds in ``text``: ``90``, ``45s``, ``30m``, ``1h30m``, ``2d``.
+
+    Raises
+    ------
+    SettingError
+        When it is no such time.
+
+    Examples
+    --------
+    >>> seconds("1h30m", "time_limit"), seconds("90", "time_limit"), seconds("0.5s", "backoff")
+    (5400.0, 90.0, 0.5)
+    """
+    from dlpipe.errors import SettingError
+
+    number = r"\d+(?:\.\d+)?"
+    if re.fullmatch(number, text):
+        return float(text)
+    if not re.fullmatch(rf"(?:{number}[smhd])+", text):
+        raise SettingError(
+            f"--{option.replace('_', '-')} {text!r} is no time: give a number with s, m, h or d, such as 45s, 30m, "
+            "1h30m or 2d."
+        )
+    return sum(float(value) * UNITS[unit] for value, unit in re.findall(rf"({number})([smhd])", text))

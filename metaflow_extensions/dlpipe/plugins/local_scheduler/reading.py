@@ -1,0 +1,271 @@
+"""What a flow says of itself: schedule, triggers, parameters and the options that it runs with."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from metaflow import JSONType, current
+from metaflow.exception import MetaflowException
+from metaflow.metaflow_config import DEFAULT_DECOSPECS
+from metaflow.parameters import DelayedEvaluationParameter, deploy_time_eval
+from metaflow.user_configs.config_options import ConfigInput
+from metaflow.util import dict_to_cli_options
+
+if TYPE_CHECKING:
+    from dlpipe.orchestrator.deployments import Needed, Schedule, Trigger
+
+
+def refused(message: str) -> Exception:
+    """Return the error of a flow that cannot be deployed."""
+    from dlpipe.errors import DeploymentRefused
+
+    return DeploymentRefused(f"{message} Nothing was deployed.")
+
+
+# parameters -----------------------------------------------------------------------------------------------------
+
+
+def parameters_of(obj: Any) -> list[tuple[str, Any]]:
+    """Return the flow's parameters that are no configs, each with the name of its attribute."""
+    found = [(name, one) for name, one in obj.flow._get_parameters() if not one.IS_CONFIG_PARAMETER]
+    names = [one.name.lower() for _, one in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise refused(f"Parameter {twice[0]!r} is specified twice: their names are case-insensitive.")
+    return found
+
+
+def given_values(obj: Any, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parameters that a command line gives, as text that a command line takes again."""
+    given = {}
+    for _, one in parameters_of(obj):
+        value = options.get(one.name.replace("-", "_").lower())
+        if value is not None and value != ():
+            given[one.name] = as_text(one, value)
+    return given
+
+
+def default_values(obj: Any) -> dict[str, str]:
+    """Return the parameters' defaults, worked out now, as text; files that they name are kept in the datastore."""
+    values = {one.name: (one, deploy_time_eval(one.kwargs.get("default"))) for _, one in parameters_of(obj)}
+    # several values of one option are static, and so in the frozen code
+    return {
+        name: as_text(one, value)
+        for name, (one, value) in values.items()
+        if value is not None and not isinstance(value, list | tuple)
+    }
+
+
+def as_text(parameter: Any, value: Any) -> str:
+    """Return a parameter's value as a word of a command line."""
+    if isinstance(value, DelayedEvaluationParameter):
+        value = value(return_str=True)
+    is_json = parameter.kwargs.get("type") == JSONType and not isinstance(value, str)
+    return json.dumps(value) if is_json else str(value)
+
+
+def needed_parameters(obj: Any) -> list[str]:
+    """Return the parameters that a run must be given."""
+    return [
+        one.name for _, one in parameters_of(obj) if one.kwargs.get("required") and "default" not in one.kwargs
+    ]
+
+
+def check_needed(obj: Any, given: Mapping[str, str], schedule: Schedule | None, trigger: Trigger | None) -> None:
+    """Refuse a flow of which a run would lack a parameter."""
+    from_events = {name for needed in trigger.needed for name in needed.parameters} if trigger else set()
+    for name in needed_parameters(obj):
+        if name in given:
+            continue
+        if schedule is not None:
+            raise refused(
+                f"Parameter {name!r} has no default and is required, so the schedule could not run the flow: give "
+                f"it a default, or a value with `create --{name}`."
+            )
+        if trigger is not None and name not in from_events:
+            raise refused(
+                f"Parameter {name!r} has no default and is required, and no event gives it: map it to a field of "
+                f"an event's payload, or give it a value with `create --{name}`."
+            )
+
+
+def type_names(obj: Any) -> dict[str, str]:
+    """Return each parameter's type, as Metaflow's Deployer names it."""
+    return {one.name: _type_name(one.kwargs.get("type")) for _, one in parameters_of(obj)}
+
+
+def _type_name(kind: Any) -> str:
+    if kind == JSONType:
+        return "JSON"
+    return getattr(kind, "__name__", None) or getattr(kind, "name", "str")
+
+
+# schedule and triggers ------------------------------------------------------------------------------------------
+
+
+def schedule_of(obj: Any) -> Schedule | None:
+    """Return the flow's schedule, which is a right one."""
+    from dlpipe.orchestrator.deployments import Schedule
+    from dlpipe.orchestrator.timing import parse
+
+    found = obj.flow._flow_decorators.get("schedule")
+    if not found or found[0].schedule is None:  # as @schedule(daily=False)
+        return None
+    schedule = Schedule(found[0].schedule, found[0].timezone or "")
+    parse(schedule)
+    return schedule
+
+
+def trigger_of(obj: Any) -> Trigger | None:
+    """Return what starts the flow beside a schedule, checked as Argo's compiler does and in more."""
+    from dlpipe.orchestrator.deployments import Trigger
+
+    on_event, on_finish = (obj.flow._flow_decorators.get(name) for name in ("trigger", "trigger_on_finish"))
+    if on_event and on_finish:
+        raise refused(
+            "@trigger and @trigger_on_finish at one flow are not supported, as on Argo. Use one of them."
+        )
+    if not on_event and not on_finish:
+        return None
+    found = (on_event or on_finish)[0]
+    _evaluate(found)
+    needed = _needed_events(obj, found) if on_event else tuple(map(_needed_end, found.triggers))
+    names = [one.name for one in needed]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise refused(f"The flow waits for {twice[0]!r} twice.")
+    return Trigger(needed, *_reset(found.options or {}))
+
+
+def _evaluate(decorator: Any) -> None:
+    try:
+        decorator.format_deploytime_value()
+    except MetaflowException:
+        raise
+    except Exception as error:  # what a function of the flow does; Metaflow's own check of it among them
+        raise refused(f"The function in @{decorator.name} failed with {type(error).__name__}: {error}.") from None
+
+
+def _needed_events(obj: Any, decorator: Any) -> tuple[Needed, ...]:
+    from dlpipe.orchestrator.deployments import Needed
+
+    known = {one.name.lower(): one.name for _, one in parameters_of(obj)}
+    mapped: set[str] = set()
+    needed = []
+    for event in decorator.triggers:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", event["name"]):
+            raise refused(f"Event name {event['name']!r} in @trigger: letters, digits and _.- are allowed.")
+        parameters = dict(_mapping(event, known, mapped))
+        if len(decorator.triggers) == 1 and not parameters:
+            parameters = {name: key for key, name in known.items()}  # Argo's automatic mapping
+        needed.append(Needed(event["name"], parameters))
+    return tuple(needed)
+
+
+def _mapping(event: Mapping[str, Any], known: Mapping[str, str], mapped: set[str]) -> Iterator[tuple[str, str]]:
+    for parameter, field in (event.get("parameters") or {}).items():
+        key = parameter.lower()
+        if not re.fullmatch(r"[A-Za-z0-9_]+", field):
+            raise refused(
+                f"Field {field!r} of the event {event['name']!r} in @trigger: letters, digits and _ are allowed."
+            )
+        if key not in known:
+            raise refused(
+                f"@trigger maps the event {event['name']!r} to the parameter {parameter!r}, which the flow has not. "
+                f"It has: {', '.join(known.values()) or 'none'}."
+            )
+        if key in mapped:
+            raise refused(f"@trigger maps the parameter {parameter!r} twice.")
+        mapped.add(key)
+        yield known[key], field
+
+
+def _needed_end(event: Mapping[str, Any]) -> Needed:
+    from dlpipe.orchestrator.deployments import Needed
+
+    project = event.get("project") or current.get("project_name")
+    branch = event.get("branch") or current.get("branch_name")
+    if bool(project) != bool(branch):
+        raise refused(
+            f"@trigger_on_finish of {event['flow']!r} has only one of 'project' and 'project_branch'. Give both, or "
+            "use @project."
+        )
+    names = ["metaflow", project, branch, event["flow"], "end"]
+    return Needed(".".join(name for name in names if name), kind="run", flow=event["flow"])
+
+
+def _reset(options: Mapping[str, Any]) -> tuple[str, str]:
+    """The option ``reset_at``: cron line and time zone at which events that wait for others are forgotten."""
+    from dlpipe.orchestrator.deployments import Schedule
+    from dlpipe.orchestrator.timing import parse
+
+    reset = options.get("reset_at") or {}
+    if not reset.get("cron"):
+        return "", ""
+    parse(Schedule(reset["cron"], reset.get("timezone") or ""))
+    return reset["cron"], reset.get("timezone") or ""
+
+
+def check_no_cycle(deployment: str, end_event: str, trigger: Trigger | None, others: Sequence[Any]) -> None:
+    """Refuse a flow whose end would start it again, over other deployments or at once."""
+    starts: dict[str, list[tuple[str, str]]] = {}  # an end -> the deployments that it starts, with their own ends
+    deployed = [(one.name, one.version.end_event, one.version.trigger) for one in others if one.name != deployment]
+    for name, end, starter in [*deployed, (deployment, end_event, trigger)]:
+        for needed in starter.needed if starter else ():
+            if needed.kind == "run":
+                starts.setdefault(needed.name, []).append((name, end))
+    paths = [[(deployment, end_event)]]
+    seen = set()
+    while paths:
+        path = paths.pop()
+        for name, end in starts.get(path[-1][1], []):
+            if name == deployment:
+                raise refused(
+                    f"The end of {' starts '.join(one for one, _ in path)} starts {deployment}: a cycle."
+                )
+            if name not in seen:
+                seen.add(name)
+                paths.append([*path, (name, end)])
+
+
+# options --------------------------------------------------------------------------------------------------------
+
+
+def options_of(obj: Any, deployment: str) -> tuple[str, ...]:
+    """Return what stands before the command of a run, so that it runs as this command would."""
+    kinds = {
+        "metadata": obj.metadata.TYPE,
+        "environment": obj.environment.TYPE,
+        "datastore": obj.flow_datastore.TYPE,
+        "datastore-root": obj.flow_datastore.datastore_root,
+        "event-logger": obj.event_logger.TYPE,
+        "monitor": obj.monitor.TYPE,
+    }
+    decorators = [*obj.tl_decospecs, *DEFAULT_DECOSPECS.split()]
+    return (
+        "--no-pylint",
+        *(f"--{name}={value}" for name, value in kinds.items()),
+        *_flow_options(obj),
+        *(word for spec in decorators for word in ("--with", spec)),
+        *("--with", f"local_scheduler_internal:deployment={deployment}"),
+        *_config_options(obj),
+    )
+
+
+def _flow_options(obj: Any) -> list[str]:
+    """What the flow's decorators have as options, such as ``--production``."""
+    found = {
+        name: value
+        for decorators in obj.flow._flow_decorators.values()
+        for one in decorators
+        for name, value in one.get_top_level_options()
+        if name != "trigger"  # of a run by hand
+    }
+    return list(dict_to_cli_options(found))
+
+
+def _config_options(obj: Any) -> Iterator[str]:
+    for _, one in obj.flow._get_parameters():
+        if one.IS_CONFIG_PARAMETER:
+            yield from ("--config-value", one.name, ConfigInput.make_key_name(one.name))

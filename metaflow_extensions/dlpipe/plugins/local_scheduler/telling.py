@@ -1,0 +1,320 @@
+"""What the commands say: of a deployment made, of its versions and runs, of the scheduler."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlpipe.orchestrator.deployments import Policies, Version
+    from dlpipe.orchestrator.runs import Run
+    from dlpipe.orchestrator.state import State
+
+    from .creating import Created
+
+NEXT = 3
+"""So many due times are shown."""
+LATEST = 3
+"""So many runs are named where one was not found."""
+
+
+# of a version ---------------------------------------------------------------------------------------------------
+
+
+def created_lines(done: Created, state_folder: Path) -> list[str]:
+    """Return what ``create`` says."""
+    from .comparing import changes
+
+    version = done.version
+    if not done.is_new:
+        first = f"Nothing has changed: version {version.number} of {version.deployment} stays deployed."
+        return [first, *_indented(version_lines(version)[1:2])]
+    said = [f"Deployed {version.deployment} version {version.number}.", *_indented(version_lines(version))]
+    if done.before is not None:
+        said += [f"Since version {done.before.number}:"]
+        said += _indented(changes(done.before, version, done.package).lines() or ["only how it is deployed"])
+    if done.outside:
+        places = ", ".join(f"{name} ({file})" for name, file in done.outside.items())
+        said += [f"Not frozen, because neither beside the flow nor installed; runs follow its edits: {places}"]
+    return [*said, scheduler_line(state_folder)]
+
+
+def version_lines(version: Version) -> list[str]:
+    """Return a version for a person, a line a subject."""
+    from dlpipe.orchestrator.overview import said_trigger, zone_of
+
+    said = {
+        "code": f"{version.digest[:12]} in {version.code}",
+        "schedule": f"{version.schedule.cron} {zone_of(version.schedule)}, next {', '.join(next_due(version))}"
+        if version.schedule
+        else "none",
+        "trigger": said_trigger(version.trigger) or "none",
+        "parameters": ", ".join(f"{name}={value}" for name, value in version.parameters.items()) or "none",
+        "policies": said_policies(version.policies),
+        "namespace": version.namespace,
+        "tags": ", ".join(version.tags),
+    }
+    return [f"{name:<11} {value}" for name, value in said.items() if value]
+
+
+def next_due(version: Version) -> list[str]:
+    """Return the next due times in the schedule's time zone."""
+    from dlpipe.orchestrator.overview import said_time, zone_of
+
+    if version.schedule is None:
+        return []
+    return [said_time(due, zone_of(version.schedule)) for due in due_times(version)]
+
+
+def due_times(version: Version) -> list[float]:
+    """Return the next due times, in seconds since 1970; fewer where a schedule ends."""
+    import math
+
+    from dlpipe.orchestrator.timing import parse
+
+    times, due = [], time.time()
+    while version.schedule and len(times) < NEXT and (due := parse(version.schedule).after(due)) < math.inf:
+        times.append(due)
+    return times
+
+
+def said_policies(policies: Policies) -> str:
+    """Return policies in words.
+
+    Examples
+    --------
+    >>> from dlpipe.orchestrator.deployments import Policies
+    >>> said_policies(Policies(missed="all", time_limit=1800))
+    'overlap skip, missed all (at most 10), time limit 30 min 0 s, 3 resumes from 30 s, changed environment warn'
+    """
+    from dlpipe.orchestrator.overview import said_span
+
+    limit = f"time limit {said_span(policies.time_limit)}" if policies.time_limit else "no time limit"
+    most = f" (at most {policies.missed_limit})" if policies.missed == "all" else ""
+    resumes = (
+        f"{policies.resumes} resumes from {said_span(policies.backoff)}" if policies.resumes else "no resumes"
+    )
+    alert = f", alert {policies.alert}" if policies.alert else ""
+    return (
+        f"overlap {policies.overlap}, missed {policies.missed}{most}, {limit}, {resumes}, "
+        f"changed environment {policies.changed_environment}{alert}"
+    )
+
+
+# status ---------------------------------------------------------------------------------------------------------
+
+
+def status_of(obj: Any, state: State) -> dict[str, Any]:
+    """Return where the deployment stands and what differs from the working tree, for a program."""
+    version = state.deployment(obj.deployment.text).version
+    found = deployment_status(state, obj.deployment.text)
+    return {**found, "difference": working_tree(obj, version, state.folder)}
+
+
+def deployment_status(state: State, name: str) -> dict[str, Any]:
+    """Return where a deployment stands, for a program."""
+    deployment = state.deployment(name)
+    version = deployment.version
+    return {
+        "deployment": deployment.name,
+        "flow": version.flow,
+        "version": version.number,
+        "suspended": deployment.suspended,
+        "schedule": asdict(version.schedule) if version.schedule else None,
+        "next_due": [] if deployment.suspended else [iso(due) for due in due_times(version)],
+        "trigger": asdict(version.trigger) if version.trigger else None,
+        "parameters": dict(version.parameters),
+        "policies": asdict(version.policies),
+        "tags": list(version.tags),
+        "namespace": version.namespace,
+        "scheduler": scheduler_of(state.folder),
+        "versions": [_version_row(one) for one in state.versions(name)],
+    }
+
+
+def _version_row(version: Version) -> dict[str, Any]:
+    return {
+        "version": version.number,
+        "digest": version.digest[:12],
+        "created": iso(version.created),
+        "author": version.author,
+        "code": version.code if os.path.isdir(version.code) else None,
+    }
+
+
+def working_tree(obj: Any, version: Version, state_folder: Path) -> dict[str, Any]:
+    """Return what `create` would change now; of what its options say nothing is known."""
+    from dataclasses import replace
+
+    from dlpipe.errors import DlpipeError
+
+    from . import creating
+    from .comparing import changes
+
+    asked = creating.Asked(obj.deployment, version.policies, version.parameters, tags=version.tags)
+    try:
+        now = creating.version_of(obj, asked, version.token, state_folder)
+    except DlpipeError as error:
+        return {"error": str(error)}
+    same = {"folder", "python", "variables", "run_options", "options"}
+    now = replace(now, **{name: getattr(version, name) for name in same})
+    return changes(version, now, creating.package_of(obj)).as_dict()
+
+
+def status_lines(found: dict[str, Any]) -> list[str]:
+    """Return where the deployment stands, for a person."""
+    from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
+    from dlpipe.orchestrator.overview import said_time, said_trigger, zone_of
+
+    schedule = Schedule(**found["schedule"]) if found["schedule"] else None
+    trigger = found["trigger"]
+    needed = tuple(Needed(**one) for one in trigger["needed"]) if trigger else ()
+    zone = zone_of(schedule) if schedule else "UTC"
+    due = [said_time(datetime.fromisoformat(one).timestamp(), zone) for one in found["next_due"]]
+    said = {
+        "schedule": f"{schedule.cron} {zone}" if schedule else "none",
+        "next due": ", ".join(due) or ("never: suspended" if found["suspended"] else "not by schedule"),
+        "trigger": said_trigger(Trigger(needed)) or "none" if needed else "none",
+        "parameters": ", ".join(f"{name}={value}" for name, value in found["parameters"].items()) or "none",
+        "policies": said_policies(Policies(**found["policies"])),
+        "namespace": found["namespace"],
+    }
+    suspended = ", suspended" if found["suspended"] else ""
+    return [
+        f"{found['deployment']} version {found['version']}{suspended}",
+        *_indented([f"{name:<11} {value}" for name, value in said.items()]),
+        "",
+        *table([_shown_version(one) for one in found["versions"]]).splitlines(),
+        "",
+        *_difference_lines(found["difference"], found["version"]),
+    ]
+
+
+def _shown_version(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {"code": "kept" if row["code"] else "removed"}
+    return {**row, "created": row["created"].replace("T", " ").replace("+00:00", " UTC"), **kept}
+
+
+def _difference_lines(found: dict[str, Any], number: int) -> list[str]:
+    from dlpipe.orchestrator.freezing import Difference
+
+    from .comparing import Changes
+
+    if "error" in found:
+        return [f"The working tree cannot be deployed: {found['error']}"]
+    files = Difference(*(tuple(found[name]) for name in ("changed", "added", "removed")))
+    others = (tuple(found[name]) for name in ("parameters", "settings", "packages"))
+    lines = Changes(files, *others).lines()
+    if not lines:
+        return [f"The working tree is version {number}."]
+    return [f"The working tree differs from version {number}:", *_indented(lines)]
+
+
+# runs -----------------------------------------------------------------------------------------------------------
+
+
+def run_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return runs as rows of a table."""
+    return [_run_row(run) for run in runs]
+
+
+def _run_row(run: Run) -> dict[str, Any]:
+    from dlpipe.orchestrator.overview import run_seen
+
+    seen = run_seen(run)
+    return {
+        "run": run.number,
+        "status": run.status,
+        "version": run.version,
+        "cause": run.cause,
+        "due": iso(run.due),
+        "started": iso(seen.started) if seen.started else None,
+        "ended": iso(seen.ended) if seen.ended else None,
+        "attempts": len(run.attempts),
+        "metaflow_run": metaflow_run(run),
+        "reason": f"{seen.step}: {seen.why}" if seen.step and seen.why else seen.why or run.reason or None,
+    }
+
+
+def metaflow_run(run: Run) -> str | None:
+    """Return the id of the run's newest Metaflow run."""
+    return next((one.metaflow_run for one in reversed(run.attempts) if one.metaflow_run), None)
+
+
+def find_run(state: State, deployment: str, text: str) -> Run:
+    """Return the run of ``deployment`` that ``text`` names.
+
+    Raises
+    ------
+    RunNotFound
+        When there is none; the latest ones are named.
+    """
+    from dlpipe.errors import RunNotFound
+
+    named = re.fullmatch(r"(?:[^/]+/)?ls-(\d+)", text.strip())
+    try:
+        run = state.find_run(named[1] if named else text)
+    except RunNotFound:
+        run = None
+    if run is not None and run.deployment == deployment:
+        return run
+    what = (
+        f"Run {text} is of {run.deployment}, not of {deployment}" if run else f"{deployment} has no run {text!r}"
+    )
+    latest = ", ".join(f"{one.number} ({one.status})" for one in state.runs(deployment=deployment, limit=LATEST))
+    raise RunNotFound(f"{what}. {f'The latest: {latest}' if latest else 'It has not run yet'}.")
+
+
+# the scheduler --------------------------------------------------------------------------------------------------
+
+
+def scheduler_of(folder: Path) -> dict[str, Any] | None:
+    """Return what the scheduler that works on a state folder says of itself; ``None`` without one."""
+    try:
+        with open(folder / "scheduler.lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+    except BlockingIOError:
+        pass
+    except OSError:
+        return None
+    try:
+        return dict(json.loads((folder / "scheduler.json").read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def scheduler_line(folder: Path) -> str:
+    """Return whether a scheduler runs, for a person."""
+    found = scheduler_of(folder)
+    if found is None:
+        return "No scheduler is running here: `dlpipe scheduler` starts one, and until then nothing is run."
+    return f"The scheduler is running (process {found['pid']})." if "pid" in found else "The scheduler is running."
+
+
+# common ---------------------------------------------------------------------------------------------------------
+
+
+def iso(at: float) -> str:
+    """Return seconds since 1970 as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as a table, without columns in which nothing stands."""
+    from dlpipe.cli.saying import table_lines
+
+    names = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    return "\n".join(table_lines([{name: row[name] for name in names} for row in rows]))
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
