@@ -1,0 +1,226 @@
+"""What is to run now: a function of the state and the clock, with no process touched.
+
+Due times and events become runs, once each whatever the clock does: a run's key names its cause, and a cause that
+has its run makes no second one. A due time is late when it is found a minute or more after it passed, because no
+scheduler ran, the machine slept or the clock jumped forward: then the policy ``missed`` says what is made up. A clock
+that jumps back makes times come again; those that had their run have it already.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from graphlib import CycleError, TopologicalSorter
+
+from dlpipe.errors import ScheduleError
+from dlpipe.orchestrator.deployments import Deployment, Policies, Schedule, Version
+from dlpipe.orchestrator.matching import Match, matches
+from dlpipe.orchestrator.runs import OPEN, Run, Status
+from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.timing import next_due, parse
+
+LATE_SECONDS = 60.0
+LONGEST_BACKOFF = 3600.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A run that a due time or events ask for.
+
+    Attributes
+    ----------
+    match : Match or None
+        The events and what they give; ``None`` for a due time.
+    made_up : bool
+        Whether it is one of several that make up for downtime: these wait for each other.
+    """
+
+    deployment: Deployment
+    due: float
+    match: Match | None = None
+    made_up: bool = False
+
+
+def decide(state: State, now: float, *, max_runs: int) -> list[Run]:
+    """Make runs of what is due at ``now``, in one commit, and return those that may start.
+
+    Parameters
+    ----------
+    state : State
+        What is known.
+    now : float
+        Seconds since 1970.
+    max_runs : int
+        How many runs may go on at a time on this machine.
+
+    Returns
+    -------
+    list of Run
+        The oldest first. They stay as they are in the state until their attempt is noted there.
+    """
+    with state.transaction():
+        deployments = state.deployments()
+        wanted = [*due_runs(state, deployments, now), *event_runs(state, deployments)]
+        for one in sorted(wanted, key=lambda one: (one.due, one.deployment.name)):
+            add(state, one)
+        return startable(state, deployments, now, max_runs)
+
+
+# -- due times ---------------------------------------------------------------------------------------------------
+
+
+def due_runs(state: State, deployments: Sequence[Deployment], now: float) -> Iterator[Wanted]:
+    """What schedules ask for; noted as dealt with."""
+    for one in deployments:
+        schedule = one.version.schedule
+        if schedule is None or one.suspended:
+            continue
+        if one.scheduled_until > now:  # the clock has jumped back
+            state.set_scheduled_until(one.name, now)
+            continue
+        try:
+            if next_due(schedule, one.scheduled_until) <= now:
+                yield from passed(one, schedule, now)
+                state.set_scheduled_until(one.name, now)
+        except ScheduleError as error:
+            log.error("%s has no due times: %s", one.name, error)
+
+
+def passed(deployment: Deployment, schedule: Schedule, now: float) -> Iterator[Wanted]:
+    """Due times since the last ones dealt with; of late ones, those that the policy makes up."""
+    times, policies = parse(schedule), deployment.version.policies
+    since = deployment.scheduled_until
+    until = max(since, now - LATE_SECONDS)
+    in_time = list(times.between(until, now))
+    late = times.latest(since, until, made_up(policies, bool(in_time)))
+    if times.after(since) <= until:
+        log.warning("%s: due times were missed since %s; %d are made up", deployment.name, said(since), len(late))
+    for due in late:
+        yield Wanted(deployment, due, made_up=policies.missed == "all")
+    for due in in_time:
+        yield Wanted(deployment, due)
+
+
+def made_up(policies: Policies, in_time: bool) -> int:
+    """How many of the late due times are made up; ``in_time`` is whether another one is due just now."""
+    match policies.missed:
+        case "all":
+            return policies.missed_limit
+        case "once":
+            return 0 if in_time else 1
+        case "none":
+            return 0
+
+
+def said(moment: float, schedule: Schedule | None = None) -> str:
+    """``moment`` for people, on the clock of a schedule."""
+    zone = parse(schedule).zone if schedule else UTC
+    return datetime.fromtimestamp(moment, zone).isoformat(timespec="seconds")
+
+
+# -- events ------------------------------------------------------------------------------------------------------
+
+
+def event_runs(state: State, deployments: Sequence[Deployment]) -> Iterator[Wanted]:
+    """What events ask for; noted as dealt with."""
+    events = state.events_after(state.events_dealt())
+    for sequence, event in events:
+        for one in deployments:
+            if one.suspended or sequence <= one.events_after:
+                continue
+            match = matches(state, one, sequence, event)
+            if match is not None:
+                yield Wanted(one, max(event.at for event in match.events), match)
+    if events:
+        state.set_events_dealt(events[-1][0])
+
+
+# -- runs --------------------------------------------------------------------------------------------------------
+
+
+def add(state: State, wanted: Wanted) -> None:
+    """Add the run that is wanted, or note why it is skipped."""
+    name, version = wanted.deployment.name, wanted.deployment.version
+    status, reason = standing(state, wanted)
+    if wanted.match is not None:
+        match = wanted.match
+        key = "event:" + "+".join(event.id for event in match.events)
+        state.add_run(
+            name,
+            cause=match.cause,
+            key=key,
+            due=wanted.due,
+            parameters=match.parameters,
+            events=match.events,
+            status=status,
+            reason=reason,
+        )
+    else:
+        key = f"schedule:{datetime.fromtimestamp(wanted.due, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        cause = f"schedule {said(wanted.due, version.schedule)}"
+        state.add_run(name, cause=cause, key=key, due=wanted.due, status=status, reason=reason)
+
+
+def standing(state: State, wanted: Wanted) -> tuple[Status, str]:
+    """Whether the run is queued or skipped, and why."""
+    if wanted.match is not None and wanted.match.misfit:
+        return "skipped", wanted.match.misfit
+    if wanted.deployment.version.policies.overlap != "skip" or wanted.made_up:
+        return "queued", ""
+    going = state.runs(deployment=wanted.deployment.name, status=OPEN, limit=1)
+    return ("skipped", f"run {going[0].number} goes on") if going else ("queued", "")
+
+
+def startable(state: State, deployments: Sequence[Deployment], now: float, max_runs: int) -> list[Run]:
+    """Runs that may start now, the oldest first, as many as there is room for on the machine."""
+    running = state.runs(status=["running"])
+    room = max_runs - len(running)
+    if room <= 0:
+        return []
+    waiting, queued = state.runs(status=["waiting"]), state.runs(status=["queued"])
+    policies = {one.name: one.version.policies for one in deployments}
+    stopping = set(state.stop_requested())
+    # a run that waits to be resumed is before younger ones of its deployment, but not before itself
+    busy = {run.deployment: run.number for run in [*waiting, *running]}
+    chosen: list[Run] = []
+    for run in sorted([*waiting, *queued], key=lambda run: run.number):
+        if len(chosen) == room:
+            break
+        its = policies.get(run.deployment) or state.version(run.deployment, run.version).policies
+        if run.number in stopping or not is_time(run, its, now):
+            continue
+        if its.overlap == "allow" or busy.setdefault(run.deployment, run.number) == run.number:
+            chosen.append(run)
+    return chosen
+
+
+def is_time(run: Run, policies: Policies, now: float) -> bool:
+    """Whether a run need wait no longer; no wait is as long as one that a clock that jumped back has made."""
+    return not now < run.not_before <= now + max(LONGEST_BACKOFF, policies.backoff)
+
+
+# -- cycles ------------------------------------------------------------------------------------------------------
+
+
+def find_cycle(versions: Sequence[Version]) -> list[str]:
+    """Deployments each of which starts the next one by its end, the first again at the end; empty if none do.
+
+    ``versions`` are the newest ones of all deployments.
+    """
+    graph = {
+        one.deployment: [
+            other.deployment
+            for other in versions
+            if one.trigger and any(needed.name == other.end_event for needed in one.trigger.needed)
+        ]
+        for one in versions
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
