@@ -1,0 +1,107 @@
+"""The runs of the Metaflow datastore here, whoever made them, with the commands that resume the failed ones."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlpipe.cli.saying import said_time
+
+if TYPE_CHECKING:
+    from dlpipe.bridge.runs import Snapshot
+
+SCHEDULED = "runtime:local-scheduler"
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """A run as Metaflow has it.
+
+    Attributes
+    ----------
+    run : str
+        Its pathspec.
+    status : str
+        ``running``, ``finished``, ``failed``, ``killed``, or ``resumed`` when a later run went on from it.
+    began : str
+        Date and time in UTC.
+    step, why : str
+        Of a failed one the step that failed, and why in one line.
+    resume : str
+        The command that resumes it, from this folder.
+    """
+
+    run: str
+    status: str
+    began: str
+    step: str = ""
+    why: str = ""
+    resume: str = ""
+
+
+def local_runs(limit: int) -> list[LocalRun]:
+    """The newest runs of the datastore here, the newest first."""
+    snapshots = sorted(_snapshots(limit), key=lambda one: -one.created)[:limit]
+    resumed = {one.origin for one in snapshots}
+    return [_seen(one, resumed=one.pathspec in resumed) for one in snapshots]
+
+
+def _snapshots(limit: int) -> Iterator[Snapshot]:
+    from dlpipe.bridge.metadata import find_runs
+    from dlpipe.bridge.runs import MetaflowRun
+    from dlpipe.errors import RunNotFound
+
+    by_flow: dict[str, list[str]] = {}
+    for pathspec in find_runs():
+        by_flow.setdefault(pathspec.partition("/")[0], []).append(pathspec)
+    for pathspecs in by_flow.values():
+        for pathspec in pathspecs[-limit:]:
+            try:
+                yield MetaflowRun(pathspec).read()
+            except RunNotFound:  # it has only just begun
+                continue
+
+
+def _seen(snapshot: Snapshot, *, resumed: bool) -> LocalRun:
+    status, began = snapshot.status.lower(), said_time(snapshot.created)
+    if status not in ("failed", "killed"):
+        return LocalRun(snapshot.pathspec, status, began)
+    step, why = _failure(snapshot)
+    if resumed:
+        return LocalRun(snapshot.pathspec, "resumed", began, step, why)
+    return LocalRun(snapshot.pathspec, status, began, step, why, _resume(snapshot))
+
+
+def _failure(snapshot: Snapshot) -> tuple[str, str]:
+    """The step that failed, and why."""
+    from dlpipe.orchestrator.inspection import inspect
+
+    found = inspect(snapshot.pathspec)
+    last = max(snapshot.attempts, key=lambda one: one.start, default=None)
+    step = found["step"] or (last.step if last else "")
+    return step, found["reason"] or ("its processes were killed" if snapshot.status == "KILLED" else "")
+
+
+def _resume(snapshot: Snapshot) -> str:
+    """The command that goes on from the run."""
+    run = snapshot.pathspec.partition("/")[2]
+    if SCHEDULED in snapshot.system_tags:
+        return f"dlpipe runs resume {run}"
+    script = _script(snapshot.code.get("script-name", ""))
+    return f"{_python()} {shlex.quote(script)} resume --origin-run-id {run}"
+
+
+def _script(name: str) -> str:
+    """The flow's file, of which Metaflow keeps the name only, as seen from here."""
+    places = (path for pattern in ("", "*/", "*/*/") for path in sorted(Path().glob(f"{pattern}{name}")))
+    return str(next(places, name)) if name else "FLOW.py"
+
+
+def _python() -> str:
+    """This interpreter, in as few words as a shell needs."""
+    python = Path(sys.executable)
+    return shlex.quote(str(python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python))

@@ -1,0 +1,445 @@
+"""`dlpipe runs`, `logs`, `deployments` and `event`: what the scheduler did, does and is told."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dlpipe.cli.saying import OneLineErrors, as_json, say_rows, table_lines
+from dlpipe.errors import EventRefused, RunEnded, RunNotFound
+
+if TYPE_CHECKING:
+    from dlpipe.orchestrator.overview import DeploymentSeen, RunSeen
+    from dlpipe.orchestrator.runs import Attempt
+    from dlpipe.orchestrator.state import State
+
+LIMIT = 20
+INTERVAL = 1.0
+EXAMPLE = """Pass one such as '{"rows": 10}'."""
+CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+
+
+def opened() -> closing[State]:
+    """The state of this machine's scheduler, to be closed."""
+    from dlpipe.orchestrator.state import State
+
+    return closing(State.open())
+
+
+# -- runs --------------------------------------------------------------------------------------------------------
+
+
+@click.group(cls=OneLineErrors, invoke_without_command=True)
+@click.option("--deployment", help="Only those of one deployment.")
+@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="So many, the newest.")
+@click.option("--local", is_flag=True, help="Instead, runs of the Metaflow datastore here, made by hand or not.")
+@click.option("--watch", is_flag=True, help="Go on showing what changes until Ctrl-C.")
+@click.option("--rounds", type=click.IntRange(min=1), help="With --watch: end after so many looks.")
+@as_json
+@click.pass_context
+def runs(
+    context: click.Context,
+    deployment: str | None,
+    limit: int,
+    local: bool,
+    watch: bool,
+    rounds: int | None,
+    json_: bool,
+) -> None:
+    """List runs, the newest first; for one that failed the step, why, and the command that resumes it.
+
+    \b
+    Examples:
+      dlpipe runs
+      dlpipe runs --watch --rounds 2
+      dlpipe runs --local
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if local:
+        return say_local(limit, json_=json_)
+    with opened() as state:
+        if deployment is not None:
+            state.versions(deployment)  # it may be deleted, but must have been there
+        if watch:
+            with suppress(KeyboardInterrupt):
+                watch_runs(state, deployment, limit, rounds, json_=json_)
+        else:
+            say_runs(seen_runs(state, deployment, limit), json_=json_)
+
+
+def seen_runs(state: State, deployment: str | None, limit: int) -> list[RunSeen]:
+    """The newest runs as people see them."""
+    from dlpipe.orchestrator.overview import run_seen
+
+    return [run_seen(run) for run in state.runs(deployment=deployment, limit=limit)]
+
+
+def say_runs(shown: Sequence[RunSeen], *, json_: bool) -> None:
+    """Print runs."""
+    if json_:
+        say_rows([run_row(one) for one in shown], json_=True, nothing="")
+    elif shown:
+        click.echo("\n".join(run_lines(shown)))
+    else:
+        click.echo("Nothing has run here yet.", err=True)
+
+
+def run_lines(shown: Sequence[RunSeen]) -> Iterator[str]:
+    """Yield a table of runs; below each that is unwell what is wrong and what helps."""
+    from dlpipe.orchestrator.overview import said_span, said_time
+
+    now = time.time()
+    rows = [
+        {
+            "run": one.run.number,
+            "deployment": one.run.deployment,
+            "status": one.run.status,
+            "due": said_time(one.run.due // 1),
+            "took": "" if (took := one.took(now)) is None else said_span(took),
+            "cause": one.run.cause,
+        }
+        for one in shown
+    ]
+    head, *lines = table_lines(rows)
+    yield head
+    for line, one in zip(lines, shown, strict=True):
+        yield line
+        where = f"{one.step}: " if one.step else ""
+        if one.why:
+            yield f"    {where}{one.why}"
+        if one.run.status == "waiting":
+            yield f"    next attempt: {said_time(one.run.not_before // 1)}"
+        if one.resume:
+            yield f"    resume: {one.resume}"
+
+
+def run_row(seen: RunSeen) -> dict[str, Any]:
+    """A run for a program."""
+    run = seen.run
+    return {
+        "run": run.number,
+        "deployment": run.deployment,
+        "version": run.version,
+        "status": run.status,
+        "cause": run.cause,
+        "due": iso(run.due),
+        "started": iso(seen.started),
+        "ended": iso(seen.ended),
+        "next_attempt": iso(run.not_before) if run.status == "waiting" else None,
+        "step": seen.step,
+        "why": seen.why,
+        "resume": seen.resume,
+        "parameters": dict(run.parameters),
+        "events": [event.name for event in run.events],
+        "attempts": [attempt_row(one) for one in run.attempts],
+    }
+
+
+def attempt_row(attempt: Attempt) -> dict[str, Any]:
+    """An attempt for a program."""
+    from dlpipe.orchestrator.overview import log_of, mlflow_of
+
+    return {
+        "attempt": attempt.number,
+        "outcome": attempt.outcome or "running",
+        "metaflow_run": attempt.metaflow_run,
+        "origin": attempt.origin,
+        "started": iso(attempt.started),
+        "ended": iso(attempt.ended),
+        "exit_code": attempt.exit_code,
+        "step": attempt.step,
+        "reason": attempt.reason,
+        "log": str(log_of(attempt)),
+        "mlflow": mlflow_of(attempt),
+    }
+
+
+def iso(at: float) -> str | None:
+    """Seconds since 1970 for a program; ``None`` for not yet."""
+    from dlpipe.orchestrator.alerts import iso
+
+    return iso(at) if at else None
+
+
+def watch_runs(state: State, deployment: str | None, limit: int, rounds: int | None, *, json_: bool) -> None:
+    """Show runs again and again: the table on a terminal, elsewhere what changed."""
+    known: dict[int, Any] = {}
+    screen = sys.stdout.isatty() and not json_
+    for look in range(rounds or sys.maxsize):
+        if look:
+            time.sleep(INTERVAL)
+        shown = seen_runs(state, deployment, limit)
+        if screen:
+            click.echo(CLEAR + "\n".join(run_lines(shown) if shown else ["Nothing has run here yet."]))
+            continue
+        changed = [one for one in reversed(shown) if known.get(one.run.number) != one.run]
+        known.update({one.run.number: one.run for one in changed})
+        for one in changed:
+            click.echo(json.dumps(run_row(one), default=str) if json_ else change_line(one))
+
+
+def change_line(seen: RunSeen) -> str:
+    """What a run is doing now, in one line."""
+    why = f": {seen.step + ': ' if seen.step else ''}{seen.why}" if seen.why else ""
+    resume = f"; resume: {seen.resume}" if seen.resume else ""
+    return f"run {seen.run.number} of {seen.run.deployment} {seen.run.status}{why}{resume}"
+
+
+@runs.command()
+@click.argument("run")
+def resume(run: str) -> None:
+    """Let a RUN that failed or was terminated go on from its last finished steps.
+
+    \b
+    Example:
+      dlpipe runs resume 17
+    """
+    from dlpipe.orchestrator.overview import RESUMABLE
+
+    with opened() as state, state.transaction():
+        found = state.find_run(run)
+        if found.status not in RESUMABLE:
+            raise RunEnded(
+                f"Run {found.number} of {found.deployment} is {found.status}: there is nothing to resume."
+            )
+        state.set_status(found.number, "waiting", reason="resumed by hand")
+    click.echo(f"Run {found.number} of {found.deployment} goes on as soon as there is room.", err=True)
+    say_whether_somebody_works()
+
+
+@runs.command()
+@click.argument("run")
+def terminate(run: str) -> None:
+    """Stop a RUN that is going on or waits.
+
+    \b
+    Example:
+      dlpipe runs terminate 17
+    """
+    with opened() as state:
+        found = state.find_run(run)
+        state.request_stop(found.number)
+    click.echo(f"Run {found.number} of {found.deployment} is being stopped.", err=True)
+    say_whether_somebody_works()
+
+
+def say_whether_somebody_works() -> None:
+    """Say on stderr that no scheduler is there to do it, if so."""
+    from dlpipe.orchestrator.scheduler import running_scheduler
+    from dlpipe.orchestrator.state import state_folder
+
+    if running_scheduler(state_folder()) is None:
+        click.echo("No scheduler is running; it is done when `dlpipe scheduler` is.", err=True)
+
+
+# -- runs of the datastore here ----------------------------------------------------------------------------------
+
+
+def say_local(limit: int, *, json_: bool) -> None:
+    """Print the newest runs that Metaflow has here, whoever made them."""
+    from dlpipe.cli.local_runs import local_runs
+
+    rows = [vars(one) for one in local_runs(limit)]
+    if json_ or not rows:
+        say_rows(rows, json_=json_, nothing="Metaflow has no runs here.")
+        return
+    head, *lines = table_lines([{key: row[key] for key in ("run", "status", "began", "step")} for row in rows])
+    click.echo(head)
+    for line, row in zip(lines, rows, strict=True):
+        click.echo(line)
+        for name in ("why", "resume"):
+            if row[name]:
+                click.echo(f"    {name + ': ' if name == 'resume' else ''}{row[name]}")
+
+
+# -- logs --------------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("run")
+@click.option("--attempt", type=click.IntRange(min=0), help="Which one; by default the last.")
+@click.option("--follow", is_flag=True, help="Go on printing until the run ends, over all its attempts.")
+def logs(run: str, attempt: int | None, follow: bool) -> None:
+    """Print what a RUN said: its number, or the id of its Metaflow run.
+
+    \b
+    Examples:
+      dlpipe logs 1
+      dlpipe logs 1 --attempt 0
+    """
+    with opened() as state:
+        found = state.find_run(run)
+        if follow:
+            with suppress(KeyboardInterrupt):
+                follow_logs(state, found.number, first=attempt)
+            return
+        if not found.attempts:
+            raise RunNotFound(f"Run {found.number} of {found.deployment} is {found.status} and has said nothing.")
+        copy_log(attempt_of(found.attempts, found.number, attempt))
+
+
+def attempt_of(attempts: Sequence[Attempt], run: int, number: int | None) -> Attempt:
+    """The attempt ``number``, by default the last."""
+    if number is None:
+        return attempts[-1]
+    if number >= len(attempts):
+        last = len(attempts) - 1
+        raise RunNotFound(f"Run {run} has no attempt {number}; its attempts are 0 to {last}.")
+    return attempts[number]
+
+
+def copy_log(attempt: Attempt, start: int = 0) -> int:
+    """Print an attempt's log from byte ``start`` on; return where it ends now."""
+    from dlpipe.orchestrator.overview import log_of
+
+    try:
+        with log_of(attempt).open("rb") as file:
+            file.seek(start)
+            while chunk := file.read(1 << 16):
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+            return file.tell()
+    except FileNotFoundError:
+        return start
+
+
+def follow_logs(state: State, number: int, *, first: int | None) -> None:
+    """Print the logs of a run as they grow, each attempt after the other, until it ends."""
+    from dlpipe.orchestrator.runs import OPEN
+
+    run = state.run(number)
+    at = max(len(run.attempts) - 1, 0) if first is None else first
+    place = 0
+    while True:
+        run = state.run(number)  # before the log is read: what is written after its end is nothing
+        for attempt in run.attempts[at:]:
+            if attempt.number > at:
+                click.echo(f"-- attempt {attempt.number}, resumes {attempt.origin or 'nothing'} --", err=True)
+                at, place = attempt.number, 0
+            place = copy_log(attempt, place)
+        if run.status not in OPEN:
+            click.echo(change_line(seen(state, number)), err=True)
+            return
+        time.sleep(INTERVAL / 4)
+
+
+def seen(state: State, number: int) -> RunSeen:
+    """One run as people see it."""
+    from dlpipe.orchestrator.overview import run_seen
+
+    return run_seen(state.run(number))
+
+
+# -- deployments -------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@as_json
+def deployments(json_: bool) -> None:
+    """List what is deployed on this machine: schedule, next due time, triggers and last run.
+
+    \b
+    Examples:
+      dlpipe deployments
+      dlpipe deployments --json
+    """
+    from dlpipe.orchestrator.overview import deployments_seen
+
+    with opened() as state:
+        shown = deployments_seen(state, time.time())
+    row = deployment_row if json_ else deployment_cells
+    say_rows(
+        [row(one) for one in shown],
+        json_=json_,
+        nothing="Nothing is deployed here: `python FLOW.py local-scheduler create` does it.",
+    )
+
+
+def deployment_cells(one: DeploymentSeen) -> dict[str, Any]:
+    """A deployment for a person."""
+    last = one.last_run
+    return {
+        "deployment": one.deployment.name,
+        "version": one.deployment.version.number,
+        "schedule": one.schedule,
+        "next due": "suspended" if one.deployment.suspended else one.due,
+        "starts after": one.triggers,
+        "last run": f"{last.number} {last.status}" if last else "",
+    }
+
+
+def deployment_row(one: DeploymentSeen) -> dict[str, Any]:
+    """A deployment for a program."""
+    version = one.deployment.version
+    return {
+        "deployment": one.deployment.name,
+        "flow": version.flow,
+        "version": version.number,
+        "created": iso(version.created),
+        "cron": version.schedule.cron if version.schedule else None,
+        "timezone": (version.schedule.timezone or "UTC") if version.schedule else None,
+        "next_due": iso(one.next_due) if one.next_due is not None else None,
+        "events": [needed.name for needed in version.trigger.needed] if version.trigger else [],
+        "suspended": one.deployment.suspended,
+        "last_run": {"run": one.last_run.number, "status": one.last_run.status} if one.last_run else None,
+        "code": version.code,
+    }
+
+
+# -- events ------------------------------------------------------------------------------------------------------
+
+
+@click.group(cls=OneLineErrors)
+def event() -> None:
+    """Tell deployments that something happened.
+
+    \b
+    Example:
+      dlpipe event publish model-drifted --payload '{"accuracy": 0.71}'
+    """
+
+
+@event.command()
+@click.argument("name")
+@click.option("--payload", default="{}", metavar="JSON", help="Values by field, as an object of JSON.")
+@as_json
+def publish(name: str, payload: str, json_: bool) -> None:
+    """Publish the event NAME: deployments with @trigger(event=NAME) run.
+
+    \b
+    Example:
+      dlpipe event publish model-drifted --payload '{"accuracy": 0.71}'
+    """
+    from dlpipe.orchestrator.events import publish_event
+
+    with opened() as state:
+        done = publish_event(state, name, read_payload(payload), now=time.time())
+    for line in done.warnings:
+        click.echo(line, err=True)
+    if json_:
+        click.echo(json.dumps({"event": done.event.id, "name": name, "starts": list(done.listeners)}))
+    else:
+        heard = f"; it reaches {', '.join(done.listeners)}" if done.listeners else ""
+        click.echo(f"{name} is published{heard}.")
+    say_whether_somebody_works()
+
+
+def read_payload(text: str) -> dict[str, Any]:
+    """The payload as a mapping; ``EventRefused`` when it is none."""
+    try:
+        payload = json.loads(text)
+    except ValueError as error:
+        raise EventRefused(
+            f"The payload is not JSON: {error}. Pass an object such as '{{\"rows\": 10}}'."
+        ) from None
+    if not isinstance(payload, dict):
+        kind = type(payload).__name__
+        raise EventRefused(f"The payload is a {kind}, not an object. {EXAMPLE}")
+    return payload

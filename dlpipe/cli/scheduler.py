@@ -1,0 +1,103 @@
+"""`dlpipe scheduler`: the process that runs what is deployed."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from dlpipe.cli.saying import OneLineErrors
+from dlpipe.errors import SchedulerRunning, StateUnusable
+
+PORT = 8710
+
+
+def options(function: Any) -> Any:
+    """The options of the scheduler, which its unit repeats."""
+    cores = len(os.sched_getaffinity(0))
+    runs = click.option(
+        "--max-runs",
+        type=click.IntRange(1, 1000),
+        default=cores,
+        help="Runs at a time on this machine.  [default: as many as there are cores]",
+    )
+    port = click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=PORT,
+        show_default=True,
+        help="Of the status page on 127.0.0.1; 0 for none.",
+    )
+    return runs(port(function))
+
+
+@click.group(cls=OneLineErrors, invoke_without_command=True)
+@options
+@click.pass_context
+def scheduler(context: click.Context, max_runs: int, port: int) -> None:
+    """Run what is deployed when it is due, until Ctrl-C or SIGTERM; runs that go on are left to go on.
+
+    One process works on a state folder (DLPIPE_STATE); a second one says who the first is and ends.
+
+    \b
+    Example:
+      dlpipe scheduler --port 8710
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from dlpipe.bridge.redaction import redact
+    from dlpipe.orchestrator.scheduler import schedule
+    from dlpipe.orchestrator.state import state_folder
+
+    schedule(state_folder(), max_runs=max_runs, port=port, clean=redact)
+
+
+@scheduler.command()
+@click.option(
+    "--system", is_flag=True, help="For the whole machine, as this user; by default a unit of this user's."
+)
+@click.option("--yes", is_flag=True, help="Write it without asking.")
+@options
+def install(system: bool, yes: bool, max_runs: int, port: int) -> None:
+    """Show the systemd unit that keeps the scheduler going, and write it after a yes.
+
+    \b
+    Examples:
+      dlpipe scheduler install
+      sudo dlpipe scheduler install --system --yes
+    """
+    from dlpipe.orchestrator.service import make_unit
+
+    unit = make_unit(system=system, max_runs=max_runs, port=port)
+    click.echo(unit.text)
+    verb = "Replace" if unit.path.exists() else "Write"
+    if not yes and not click.confirm(f"{verb} {unit.path}?", err=True):
+        click.echo("Nothing was written.", err=True)
+        return
+    try:
+        unit.path.parent.mkdir(parents=True, exist_ok=True)
+        unit.path.write_text(unit.text)
+    except OSError as error:
+        hint = "Call it with sudo, or without --system." if system else "Make the folder writable."
+        raise StateUnusable(f"{unit.path} cannot be written: {error.strerror}. {hint}") from None
+    click.echo(f"{unit.path} is written. Start it with:", err=True)
+    for command in unit.commands:
+        click.echo(f"  {command}", err=True)
+
+
+@scheduler.command()
+def stop() -> None:
+    """End the scheduler of this state folder; its runs go on.
+
+    \b
+    Example:
+      dlpipe scheduler stop
+    """
+    from dlpipe.orchestrator.scheduler import stop_running
+    from dlpipe.orchestrator.state import state_folder
+
+    pid = stop_running(state_folder())
+    if pid is None:
+        raise SchedulerRunning(f"No scheduler works on {state_folder()}.")
+    click.echo(f"The scheduler with pid {pid} has ended.", err=True)

@@ -1,0 +1,220 @@
+"""News of runs for people who do not look: a command or a webhook when a run fails, is refused or recovers.
+
+An alert is noted in the state in the same moment as the run's end, and sent by a thread afterwards. It is kept
+until it has been sent or tried often enough, so a kill may send it twice but never loses it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from dlpipe.errors import DeploymentNotFound, DlpipeError
+from dlpipe.orchestrator.overview import run_seen, said_time, was_refused
+from dlpipe.orchestrator.runs import Alert, Run
+from dlpipe.orchestrator.state import State
+
+SECONDS = 30.0
+"""What a command or a webhook may take."""
+TRIES = 8
+FIRST_WAIT = 5.0
+LONGEST_WAIT = 600.0
+
+log = logging.getLogger(__name__)
+
+
+class Alerts:
+    """Notes what is to be told, and tells it without holding up the caller.
+
+    Parameters
+    ----------
+    state : State
+        Where alerts are kept until they are sent.
+    clean : callable
+        Takes credentials out of text before it is kept.
+    clock : callable
+        The time in seconds since 1970.
+    seconds : float
+        What a command or a webhook may take.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        *,
+        clean: Callable[[str], str] = str,
+        clock: Callable[[], float] = time.time,
+        seconds: float = SECONDS,
+    ) -> None:
+        self._state = state
+        self._clean = clean
+        self._clock = clock
+        self._seconds = seconds
+        self._sending: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    def note(self, run: Run) -> None:
+        """Note the alert that the end of ``run`` is, if it is one and somebody wants it."""
+        kind = self._kind(run)
+        if kind is None or not target_of(self._state, run.deployment, run.version):
+            return
+        key = f"{kind}:{run.number}:{len(run.attempts)}"
+        body = {"kind": kind, **self._body(run)}
+        self._state.add_alert(Alert(0, run.deployment, key, kind, body, self._clock()))
+
+    def send(self) -> None:
+        """Begin to send what is due, unless that is going on already."""
+        if self._sending is not None and self._sending.is_alive():
+            return
+        if self._state.alerts_to_send(self._clock()):
+            self._sending = threading.Thread(target=self._send_due, name="alerts", daemon=True)
+            self._sending.start()
+
+    def close(self, seconds: float = 5.0) -> None:
+        """Wait a moment for what is being sent; what is not sent by then is sent by the next scheduler."""
+        self._closed.set()
+        if self._sending is not None:
+            self._sending.join(seconds)
+
+    def _kind(self, run: Run) -> Literal["failed", "recovered", "refused"] | None:
+        if run.status == "failed":
+            return "refused" if was_refused(run) else "failed"
+        last = self._state.last_alert(run.deployment)
+        if run.status == "succeeded" and last is not None and last.kind != "recovered":
+            return "recovered"
+        return None
+
+    def _body(self, run: Run) -> dict[str, Any]:
+        seen = run_seen(run)
+        last = run.attempts[-1] if run.attempts else None
+        said = f"{run.deployment}: run {run.number}"
+        return {
+            "deployment": run.deployment,
+            "version": run.version,
+            "run": run.number,
+            "metaflow_run": last.metaflow_run if last else "",
+            "cause": self._clean(run.cause),
+            "due": iso(run.due),
+            "ended": iso(seen.ended or self._clock()),
+            "attempts": len(run.attempts),
+            "step": seen.step,
+            "reason": self._clean(seen.why),
+            "resume": seen.resume,
+            "host": socket.gethostname(),
+            "text": self._clean(self._sentence(run, said)),
+        }
+
+    def _sentence(self, run: Run, said: str) -> str:
+        seen = run_seen(run)
+        if run.status == "succeeded":
+            return f"{said} succeeded again, due {said_time(run.due)}."
+        where = f" in step {seen.step}" if seen.step else ""
+        return f"{said} failed{where}: {seen.why or 'nothing is known of why'}. Resume it with: {seen.resume}"
+
+    def _send_due(self) -> None:
+        try:
+            for alert in self._state.alerts_to_send(self._clock()):
+                if self._closed.is_set():
+                    return
+                self._send_one(alert)
+        except (DlpipeError, OSError) as error:  # the state cannot be written: it is tried again
+            log.warning("alerts are not noted as sent: %s", error)
+
+    def _send_one(self, alert: Alert) -> None:
+        target = target_of(self._state, alert.deployment, alert.body["version"])
+        problem = deliver(target, alert.body, seconds=self._seconds) if target else ""
+        tries = alert.tries + 1
+        if not problem:
+            self._state.set_alert(alert.number, tries=tries, next_try=None)
+            log.info("alert sent: %s", alert.body["text"])
+        elif tries >= TRIES:
+            self._state.set_alert(alert.number, tries=tries, next_try=None)
+            log.error("alert given up after %d tries, %s: %s", tries, problem, alert.body["text"])
+        else:
+            wait = min(FIRST_WAIT * 2**alert.tries, LONGEST_WAIT)
+            self._state.set_alert(alert.number, tries=tries, next_try=self._clock() + wait)
+            log.warning("alert not sent, %s; try %d of %d in %.0f s", problem, tries + 1, TRIES, wait)
+
+
+def target_of(state: State, deployment: str, version: int) -> str:
+    """Where alerts of a deployment go: as its newest version says, or the given one if it was deleted."""
+    try:
+        return state.deployment(deployment).version.policies.alert
+    except DeploymentNotFound:
+        return state.version(deployment, version).policies.alert
+
+
+def deliver(target: str, body: Mapping[str, Any], *, seconds: float = SECONDS) -> str:
+    """Give ``body`` to a command's standard input or to a webhook; return what went wrong, if anything."""
+    content = json.dumps(body, ensure_ascii=False).encode()
+    if target.startswith(("http://", "https://")):
+        return post(target, content, seconds)
+    return command(target, content, seconds)
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A webhook that answers with another address has not taken the alert."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Go nowhere else."""
+
+
+def post(address: str, content: bytes, seconds: float) -> str:
+    """POST JSON; the address is not in what comes back, for it may be a secret."""
+    host = urllib.parse.urlsplit(address).hostname
+    request = urllib.request.Request(
+        address, content, {"Content-Type": "application/json", "User-Agent": "dlpipe"}, method="POST"
+    )
+    try:
+        with urllib.request.build_opener(NoRedirect).open(request, timeout=seconds):
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"the webhook at {host} answered {error.code}"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return f"the webhook at {host} does not answer ({type(error).__name__})"
+
+
+def command(line: str, content: bytes, seconds: float) -> str:
+    """Run a command, without a shell and in a process group of its own, which is ended when it takes too long."""
+    with tempfile.TemporaryFile() as errors:
+        try:
+            words = shlex.split(line)
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            return f"the command {line.split()[0]!r} cannot be started ({error})"
+        try:
+            process.communicate(content, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return f"the command {words[0]!r} took more than {seconds:.0f} s and was ended"
+        errors.seek(0)
+        last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
+    ended = f"the command {words[0]!r} ended with {process.returncode}{': ' if last else ''}{''.join(last)}"
+    return ended if process.returncode else ""
+
+
+def iso(at: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

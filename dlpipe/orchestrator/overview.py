@@ -1,0 +1,288 @@
+"""The state as people want to see it: for the tables of ``dlpipe`` and for the status page."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from dlpipe.errors import DeploymentNotFound, ScheduleError
+from dlpipe.orchestrator import timing
+from dlpipe.orchestrator.deployments import Deployment, Schedule, Trigger, Version
+from dlpipe.orchestrator.runs import OPEN, Attempt, Run, Status
+from dlpipe.orchestrator.state import State
+
+TAIL_BYTES = 64 * 1024
+MLFLOW_LINE = "MLflow has this run: "
+RESUMABLE: tuple[Status, ...] = ("failed", "terminated")
+
+
+@dataclass(frozen=True)
+class DeploymentSeen:
+    """A deployment, when it is due next and what it did last.
+
+    Attributes
+    ----------
+    next_due : float or None
+        Seconds since 1970; ``None`` without a schedule, while it is suspended, and after a schedule's last year.
+    last_run : Run or None
+        The newest one that was not skipped.
+    """
+
+    deployment: Deployment
+    next_due: float | None
+    last_run: Run | None
+
+    @property
+    def schedule(self) -> str:
+        """The cron line with its time zone; empty without one."""
+        schedule = self.deployment.version.schedule
+        return f"{schedule.cron} {zone_of(schedule)}" if schedule else ""
+
+    @property
+    def due(self) -> str:
+        """The next due time in the schedule's own time zone."""
+        schedule = self.deployment.version.schedule
+        if schedule is None or self.next_due is None:
+            return ""
+        return said_time(self.next_due, zone_of(schedule))
+
+    @property
+    def triggers(self) -> str:
+        """The events that start it."""
+        return said_trigger(self.deployment.version.trigger)
+
+
+@dataclass(frozen=True)
+class RunSeen:
+    """A run, and what a person asks of it.
+
+    Attributes
+    ----------
+    started, ended : float
+        Of its first and its last attempt, in seconds since 1970; 0 for not yet.
+    step, why : str
+        The step that failed, and why in one line; empty unless it failed or was stopped.
+    resume : str
+        The command that resumes it; empty where there is nothing to resume.
+    """
+
+    run: Run
+    started: float
+    ended: float
+    step: str
+    why: str
+    resume: str
+
+    def took(self, now: float) -> float | None:
+        """Seconds from its first attempt's start to its end, or to ``now``; ``None`` before it began."""
+        return (self.ended or now) - self.started if self.started else None
+
+
+def deployments_seen(state: State, now: float) -> list[DeploymentSeen]:
+    """All deployments, by name."""
+    return [deployment_seen(state, one, now) for one in state.deployments()]
+
+
+def deployment_seen(state: State, deployment: Deployment, now: float) -> DeploymentSeen:
+    """One deployment as people see it."""
+    shown: list[Status] = ["queued", "running", "waiting", "succeeded", "failed", "terminated"]
+    last = state.runs(deployment=deployment.name, status=shown, limit=1)
+    return DeploymentSeen(deployment, next_due(deployment, now), last[0] if last else None)
+
+
+def next_due(deployment: Deployment, now: float) -> float | None:
+    """When ``deployment`` is due next by its schedule."""
+    schedule = deployment.version.schedule
+    if schedule is None or deployment.suspended:
+        return None
+    try:
+        due = timing.next_due(schedule, max(now, deployment.scheduled_until))
+    except ScheduleError:  # a time zone that this machine has no more
+        return None
+    return due if due < math.inf else None
+
+
+def run_seen(run: Run) -> RunSeen:
+    """One run as people see it.
+
+    Examples
+    --------
+    >>> attempt = Attempt(0, "", "", started=10.0, ended=70.0, outcome="failed", step="train", reason="no")
+    >>> run = Run(17, "Train", 1, "", "", 0.0, status="failed", reason="train: no", attempts=(attempt,))
+    >>> seen = run_seen(run)
+    >>> seen.took(now=100.0), seen.step, seen.why, seen.resume
+    (60.0, 'train', 'no', 'dlpipe runs resume 17')
+    """
+    last = run.attempts[-1] if run.attempts else None
+    over = run.status not in OPEN
+    step, why = failure_of(run)
+    return RunSeen(
+        run=run,
+        started=run.attempts[0].started if run.attempts else 0.0,
+        ended=last.ended if last and over else 0.0,
+        step=step,
+        why=why,
+        resume=f"dlpipe runs resume {run.number}" if run.status in RESUMABLE else "",
+    )
+
+
+def failure_of(run: Run) -> tuple[str, str]:
+    """The step that failed, and why a run failed, waits, was skipped or stopped, in one line."""
+    if run.status in ("running", "succeeded"):
+        return "", ""
+    last = run.attempts[-1] if run.attempts else None
+    why = " ".join((run.reason or (last.reason if last else "")).split())
+    step = last.step if last and why.startswith(f"{last.step}: ") else ""
+    return step, why.removeprefix(f"{step}: ") if step else why
+
+
+def was_refused(run: Run) -> bool:
+    """Whether a run failed because its next attempt was not begun: what it says is not how its last one ended."""
+    last = run.attempts[-1] if run.attempts else None
+    if run.status != "failed" or last is None:
+        return run.status == "failed"
+    return failure_of(run)[1] not in (" ".join(last.reason.split()), last.outcome)
+
+
+def said_trigger(trigger: Trigger | None) -> str:
+    """What starts a run, in words.
+
+    Examples
+    --------
+    >>> from dlpipe.orchestrator.deployments import Needed
+    >>> said_trigger(Trigger((Needed("model-drifted"), Needed("metaflow.A.end", kind="run", flow="A"))))
+    'model-drifted and end of A'
+    """
+    if trigger is None:
+        return ""
+    return " and ".join(f"end of {one.flow}" if one.kind == "run" else one.name for one in trigger.needed)
+
+
+def zone_of(schedule: Schedule) -> str:
+    """The name of the schedule's time zone."""
+    return schedule.timezone or "UTC"
+
+
+def said_time(at: float, zone: str = "UTC") -> str:
+    """Seconds since 1970 as date and time with the time zone.
+
+    Examples
+    --------
+    >>> said_time(1795757400, "Europe/Berlin"), said_time(0)
+    ('2026-11-27 06:30 Europe/Berlin', '1970-01-01 00:00 UTC')
+    """
+    moment = datetime.fromtimestamp(at, UTC if zone == "UTC" else ZoneInfo(zone))
+    return f"{moment:%Y-%m-%d %H:%M}{f':{moment:%S}' if moment.second else ''} {zone}"
+
+
+def said_span(seconds: float) -> str:
+    """A length of time in its two largest units.
+
+    Examples
+    --------
+    >>> [said_span(one) for one in (0.21, 4.26, 75, 3 * 3600 + 240, 2 * 86400)]
+    ['0.2 s', '4.3 s', '1 min 15 s', '3 h 4 min', '2 d 0 h']
+    """
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def said_distance(at: float, now: float) -> str:
+    """How far ``at`` is from ``now``.
+
+    Examples
+    --------
+    >>> said_distance(100, 40), said_distance(40, 100)
+    ('in 1 min 0 s', '1 min 0 s ago')
+    """
+    return f"in {said_span(at - now)}" if at >= now else f"{said_span(now - at)} ago"
+
+
+# -- what an attempt left ----------------------------------------------------------------------------------------
+
+
+def log_of(attempt: Attempt) -> Path:
+    """The file with everything that the attempt's launcher and tasks said."""
+    return Path(attempt.folder, "log")
+
+
+def mlflow_of(attempt: Attempt) -> str:
+    """Where MLflow has the attempt's run, as the bridge said in its log: an address or words; empty if nowhere."""
+    try:
+        ended = log_of(attempt).stat()
+        return _mlflow_in(str(log_of(attempt)), ended.st_size, ended.st_mtime_ns)
+    except OSError:
+        return ""
+
+
+@lru_cache(maxsize=1024)
+def _mlflow_in(log: str, size: int, changed: int) -> str:
+    with open(log, "rb") as file:
+        file.seek(max(0, size - TAIL_BYTES))
+        said = file.read(TAIL_BYTES).decode(errors="replace")
+    return said.rpartition(MLFLOW_LINE)[2].partition("\n")[0].strip() if MLFLOW_LINE in said else ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card of a task, as a file."""
+
+    step: str
+    task: str
+    name: str
+    file: Path
+
+
+def cards_of(version: Version, attempt: Attempt) -> list[Card]:
+    """The cards of an attempt's Metaflow run, by step, where they are files on this machine."""
+    if not attempt.metaflow_run or "/" in attempt.metaflow_run:
+        return []
+    return sorted(_cards_in(card_root(version) / version.flow / "runs" / attempt.metaflow_run), key=_order)
+
+
+def _order(card: Card) -> tuple[str, int, str, str]:
+    return (card.step, len(card.task), card.task, card.name)
+
+
+def _cards_in(run: Path) -> Iterator[Card]:
+    for file in run.glob("steps/*/tasks/*/cards/*.html"):
+        step, task = file.parts[-5], file.parts[-3]
+        kind, _, name = file.stem.rpartition("-")[0].partition("-")
+        yield Card(step, task, name or kind, file)
+
+
+def card_root(version: Version) -> Path:
+    """Where Metaflow puts cards: in the nearest ``.metaflow`` at or above the folder in which runs work."""
+    named = version.variables.get("METAFLOW_CARD_LOCALROOT")
+    if named:
+        return Path(named)
+    folder = Path(version.folder)
+    homes = [one for one in (folder, *folder.parents) if (one / ".metaflow").is_dir()]
+    return (homes[0] if homes else folder) / ".metaflow" / "mf.cards"
+
+
+def card_command(version: Version, run: str, card: Card) -> str:
+    """The command with which Metaflow opens a card."""
+    script = Path(version.code, version.script)
+    return shlex.join([version.python, str(script), "card", "view", f"{run}/{card.step}/{card.task}"])
+
+
+def version_of(state: State, run: Run) -> Version | None:
+    """The version that ``run`` runs; ``None`` if it is not known any more."""
+    try:
+        return state.version(run.deployment, run.version)
+    except DeploymentNotFound:
+        return None

@@ -1,0 +1,226 @@
+"""The status page: what is deployed, due, running and done, for a browser on this machine.
+
+It reads, and changes nothing. It needs no script and no other address, listens on loopback only, and answers only
+those who ask for it by a name of this machine, so that a page from elsewhere cannot read it through the browser.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.errors import DeploymentNotFound, DlpipeError, RunNotFound
+from dlpipe.orchestrator import overview
+from dlpipe.orchestrator.deployments import Version
+from dlpipe.orchestrator.overview import RunSeen, run_seen, said_distance, said_span, said_time
+from dlpipe.orchestrator.runs import OPEN, Attempt, Run
+from dlpipe.orchestrator.state import State
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+    from waitress.server import BaseWSGIServer
+
+ADDRESS = "127.0.0.1"
+HOSTS = {"127.0.0.1", "localhost", "[::1]"}
+LAST_RUNS = 30
+RUNS_OF_DEPLOYMENT = 100
+LOG_BYTES = 1024 * 1024
+REFRESH_SECONDS = 5
+NOTHING_ELSE = ("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'")
+POLICY = "; ".join(["default-src 'none'", "style-src 'self'", "img-src data:", *NOTHING_ELSE])
+CARD_POLICY = (  # a card brings its own scripts: they run as if from another site, and reach nothing
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; frame-ancestors 'none'"
+)
+
+
+def make_app(state: State, *, about: Mapping[str, Any] = {}, clock: Callable[[], float] = time.time) -> Flask:
+    """The status page as a WSGI application.
+
+    Parameters
+    ----------
+    state : State
+        What is shown; only read.
+    about : mapping
+        What the page's foot says of the scheduler.
+    clock : callable
+        The time in seconds since 1970.
+    """
+    from flask import Flask
+
+    app = Flask("dlpipe.orchestrator", static_folder=None, template_folder="templates")
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals.update(about=dict(about), refresh=REFRESH_SECONDS, span=said_span, when=said_time)
+    app.before_request(refuse_foreign_hosts)
+    app.after_request(add_headers)
+    app.register_error_handler(DlpipeError, said_error)
+    pages = Pages(state, clock)
+    app.add_url_rule("/", view_func=pages.status)
+    app.add_url_rule("/style.css", view_func=pages.style)
+    app.add_url_rule("/deployments/<name>", view_func=pages.deployment)
+    app.add_url_rule("/runs/<int:number>", view_func=pages.run)
+    app.add_url_rule("/runs/<int:number>/<int:attempt>/log", view_func=pages.log)
+    app.add_url_rule("/runs/<int:number>/<int:attempt>/cards/<int:place>", view_func=pages.card)
+    return app
+
+
+class Pages:
+    """What each address shows."""
+
+    def __init__(self, state: State, clock: Callable[[], float]) -> None:
+        self._state = state
+        self._clock = clock
+
+    def status(self) -> str:
+        """Deployments, what goes on, and the last runs."""
+        now = self._clock()
+        return self._show(
+            "status.html",
+            now,
+            deployments=overview.deployments_seen(self._state, now),
+            open_runs=self._seen(self._state.runs(status=OPEN)),
+            runs=self._seen(self._state.runs(limit=LAST_RUNS)),
+        )
+
+    def deployment(self, name: str) -> str:
+        """One deployment, its version and its runs; of a deleted one only the runs."""
+        now = self._clock()
+        version = self._state.versions(name)[0]
+        try:
+            seen = overview.deployment_seen(self._state, self._state.deployment(name), now)
+        except DeploymentNotFound:
+            seen = None
+        runs = self._seen(self._state.runs(deployment=name, limit=RUNS_OF_DEPLOYMENT))
+        return self._show("deployment.html", now, name=name, seen=seen, version=version, runs=runs)
+
+    def run(self, number: int) -> str:
+        """One run with its attempts."""
+        run = self._state.run(number)
+        version = overview.version_of(self._state, run)
+        attempts = [attempt_shown(one, version) for one in reversed(run.attempts)]
+        return self._show("run.html", self._clock(), seen=run_seen(run), version=version, attempts=attempts)
+
+    def log(self, number: int, attempt: int) -> Response:
+        """The end of an attempt's log, as text."""
+        from flask import Response
+
+        path = overview.log_of(self._attempt(number, attempt))
+        text = end_of(path, f"dlpipe logs {number} --attempt {attempt}")
+        return Response(text, mimetype="text/plain")
+
+    def card(self, number: int, attempt: int, place: int) -> Response:
+        """A card, which may run its own scripts and reach nothing."""
+        from flask import abort, send_file
+
+        version = overview.version_of(self._state, self._state.run(number))
+        cards = overview.cards_of(version, self._attempt(number, attempt)) if version else []
+        if place >= len(cards):
+            abort(404)
+        answer = send_file(cards[place].file, mimetype="text/html")
+        answer.headers["Content-Security-Policy"] = CARD_POLICY
+        return answer
+
+    def style(self) -> Response:
+        """The style of all pages."""
+        from flask import send_file
+
+        return send_file(Path(__file__).with_name("templates") / "style.css", mimetype="text/css")
+
+    def _attempt(self, number: int, attempt: int) -> Attempt:
+        attempts = self._state.run(number).attempts
+        if attempt >= len(attempts):
+            raise RunNotFound(f"Run {number} has no attempt {attempt}; it has {len(attempts)}.")
+        return attempts[attempt]
+
+    def _seen(self, runs: list[Run]) -> list[RunSeen]:
+        return [run_seen(run) for run in runs]
+
+    def _show(self, template: str, now: float, **values: Any) -> str:
+        from flask import render_template
+
+        values["distance"] = lambda at: said_distance(at, now)
+        values["left_by"] = lambda run: attempt_shown(run.attempts[-1], overview.version_of(self._state, run))
+        return render_template(template, now=now, **values)
+
+
+@dataclass(frozen=True)
+class AttemptShown:
+    """An attempt with the cards and the MLflow run that it left."""
+
+    attempt: Attempt
+    mlflow: str
+    cards: list[overview.Card]
+
+    @property
+    def mlflow_link(self) -> str:
+        """The address of its MLflow run; empty if it has none."""
+        return self.mlflow if self.mlflow.startswith(("http://", "https://")) else ""
+
+
+def attempt_shown(attempt: Attempt, version: Version | None) -> AttemptShown:
+    """What the page shows of an attempt."""
+    cards = overview.cards_of(version, attempt) if version else []
+    return AttemptShown(attempt, overview.mlflow_of(attempt), cards)
+
+
+def end_of(path: Path, command: str) -> str:
+    """The last mebibyte of a log; ``command`` shows all of it."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - LOG_BYTES))
+            text = file.read(LOG_BYTES).decode(errors="replace")
+    except FileNotFoundError:
+        return "There is no log yet.\n"
+    if size <= LOG_BYTES:
+        return text
+    return f"[The beginning is left out; all of it: {command}]\n{text.partition(chr(10))[2]}"
+
+
+def refuse_foreign_hosts() -> tuple[str, int] | None:
+    """Answer 403 to those who ask for this page by a name that is not this machine's."""
+    from flask import request
+
+    host = request.headers.get("Host", "")
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    return None if name.lower() in HOSTS else ("Foreign Host header.\n", 403)
+
+
+def add_headers(answer: Response) -> Response:
+    """Let browsers keep nothing, guess nothing and load nothing from elsewhere."""
+    answer.headers.setdefault("Content-Security-Policy", POLICY)
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["Referrer-Policy"] = "no-referrer"
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def said_error(error: DlpipeError) -> tuple[str, int]:
+    """What is not there, or why the state cannot be read."""
+    from flask import render_template
+
+    code = 404 if isinstance(error, RunNotFound | DeploymentNotFound) else 503
+    return render_template("error.html", error=str(error), code=code), code
+
+
+def serve(app: Flask, port: int) -> BaseWSGIServer:
+    """Answer on loopback from a thread, until the process ends.
+
+    Raises
+    ------
+    OSError
+        When the port is taken.
+    """
+    import waitress
+
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    server = waitress.create_server(
+        app, host=ADDRESS, port=port, threads=2, ident="dlpipe", asyncore_loop_timeout=30, cleanup_interval=300
+    )
+    threading.Thread(target=server.run, name="page", daemon=True).start()
+    return server

@@ -1,0 +1,119 @@
+"""The systemd unit that keeps the scheduler going."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlpipe.orchestrator.state import state_folder
+
+NAME = "dlpipe-scheduler"
+SYSTEM_FOLDER = Path("/etc/systemd/system")
+VARIABLES = "scheduler.env"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit's file, and the commands that make systemd use it."""
+
+    path: Path
+    text: str
+    commands: tuple[str, ...]
+
+
+def make_unit(
+    *,
+    system: bool,
+    max_runs: int,
+    port: int,
+    environ: Mapping[str, str] = os.environ,
+    python: str = sys.executable,
+) -> Unit:
+    """The unit of a scheduler that runs as this user: one of the user's own, or one of the system's.
+
+    Parameters
+    ----------
+    system : bool
+        Whether it is the system's: it starts with the machine, and its file needs root's rights. Under ``sudo`` it
+        works as the user who called it.
+    max_runs, port : int
+        Options of ``dlpipe scheduler``.
+    environ : mapping
+        Where ``PATH`` and the folder of the state are from.
+    python : str
+        The interpreter that has dlpipe.
+    """
+    user = environ.get("SUDO_USER") if system else None
+    folder = folder_of(user, environ)
+    words = [python, "-P", "-m", "dlpipe.cli", "scheduler", "--max-runs", str(max_runs), "--port", str(port)]
+    lines = [
+        "[Unit]",
+        "Description=dlpipe scheduler: runs deployed Metaflow flows when they are due",
+        "",
+        "[Service]",
+        "Type=exec",
+        *([f"User={user or getpass.getuser()}"] if system else []),
+        f"ExecStart={' '.join(quoted(word, command=True) for word in words)}",
+        f"WorkingDirectory={escaped(str(folder))}",
+        f"Environment={quoted(f'DLPIPE_STATE={folder}')}",
+        f"Environment={quoted('PATH=' + environ.get('PATH', os.defpath))}",
+        "# more variables for runs, such as MLFLOW_TRACKING_URI=..., one a line",
+        f"EnvironmentFile=-{escaped(str(folder / VARIABLES))}",
+        "# runs go on when the scheduler is stopped or started again, and when one of them takes too much memory",
+        "KillMode=process",
+        "OOMPolicy=continue",
+        "Restart=on-failure",
+        "RestartSec=10",
+        "",
+        "[Install]",
+        f"WantedBy={'multi-user' if system else 'default'}.target",
+        "",
+    ]
+    return Unit(unit_folder(system, environ) / f"{NAME}.service", "\n".join(lines), commands_of(system, environ))
+
+
+def folder_of(user: str | None, environ: Mapping[str, str]) -> Path:
+    """The folder of the state: of this user, or of the one who called ``sudo``."""
+    if user and not environ.get("DLPIPE_STATE"):
+        return Path(pwd.getpwnam(user).pw_dir, ".local/state/dlpipe")
+    return state_folder()
+
+
+def unit_folder(system: bool, environ: Mapping[str, str]) -> Path:
+    """Where systemd looks for units."""
+    if system:
+        return SYSTEM_FOLDER
+    return Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "systemd/user")
+
+
+def commands_of(system: bool, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What is to be typed to start the unit now and from now on."""
+    systemctl = "sudo systemctl" if system else "systemctl --user"
+    start = (f"{systemctl} daemon-reload", f"{systemctl} enable --now {NAME}")
+    # a user's units end with the last login, unless they linger
+    return start if system else (*start, f"loginctl enable-linger {environ.get('USER') or getpass.getuser()}")
+
+
+def quoted(word: str, *, command: bool = False) -> str:
+    r"""A word as systemd reads it back.
+
+    Examples
+    --------
+    >>> quoted("/opt/my flows"), quoted("100%"), quoted("a$b", command=True)
+    ('"/opt/my flows"', '100%%', 'a$$b')
+    """
+    text = escaped(word)
+    if command:
+        text = text.replace("$", "$$")
+    plain = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{plain}"' if plain != text or any(one in text for one in " \t'") else text
+
+
+def escaped(text: str) -> str:
+    """``text`` without what systemd would replace."""
+    return text.replace("%", "%%")
