@@ -1,0 +1,178 @@
+"""An attempt's processes: started once, found again by whoever comes next, ended with all that they started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlpipe.orchestrator import keeper
+from dlpipe.orchestrator.keeper import (
+    LEFT_BEHIND,
+    end_all,
+    has,
+    launcher_of,
+    processes_of,
+    read,
+    take_lock,
+    write,
+)
+
+__all__ = ["Ended", "end_all", "ended", "goes_on", "has_begun", "processes_of", "reap", "settle", "start_attempt"]
+
+ANSWER_SECONDS = 20.0  # a keeper answers after 0.03 on a quiet machine
+_KEEPERS: list[subprocess.Popen[bytes]] = []
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt's launcher ended.
+
+    Attributes
+    ----------
+    exit_code : int or None
+        Negative for a signal; ``None`` if nobody saw it: its keeper was killed too, or the machine lost power.
+    ended : float
+        Seconds since 1970.
+    timed_out : bool
+        Whether it was stopped at its time limit.
+    reason : str
+        Why it could not be started; empty if it was.
+    """
+
+    exit_code: int | None
+    ended: float
+    timed_out: bool = False
+    reason: str = ""
+
+
+def start_attempt(
+    folder: Path, command: Sequence[str], *, cwd: str, variables: Mapping[str, str], token: str, time_limit: float
+) -> None:
+    """Start the attempt of ``folder`` with a keeper beside it, unless it was begun before.
+
+    It is begun once, however often and by whomever this is called, and whatever is killed meanwhile.
+
+    Raises
+    ------
+    OSError
+        When nothing could be started, for want of space or of memory.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    known = read(folder, "attempt.json") or {}
+    attempt = {
+        "token": token,
+        "command": list(command),
+        "cwd": cwd,
+        "variables": dict(variables),
+        "time_limit": time_limit,
+        "starts": known.get("starts", 0) + 1,
+    }
+    write(folder, "attempt.json", attempt)
+    answer = _answer(_start_keeper(folder, token))
+    if not answer:
+        raise OSError(f"the keeper of {folder} did not begin: {_last_line(folder / 'keeper.log')}")
+
+
+def _start_keeper(folder: Path, token: str) -> subprocess.Popen[bytes]:
+    reap()
+    with (folder / "keeper.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", keeper.__file__, str(folder)],
+            cwd="/",
+            env={keeper.KEEPER: token, "PATH": os.environ.get("PATH", os.defpath)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+    _KEEPERS.append(process)
+    return process
+
+
+def _answer(process: subprocess.Popen[bytes]) -> str:
+    """What a keeper says when it has begun or leaves; empty if it died, or says nothing for long."""
+    assert process.stdout is not None
+    with process.stdout as said:
+        ready, _, _ = select.select([said], [], [], ANSWER_SECONDS)
+        return os.read(said.fileno(), 1000).decode() if ready else ""
+
+
+def reap() -> None:
+    """Let go of the keepers that have ended, which the kernel holds for their parent, this process."""
+    _KEEPERS[:] = [one for one in _KEEPERS if one.poll() is None]
+
+
+def ended(folder: Path) -> Ended | None:
+    """How the attempt of ``folder`` ended; ``None`` while it goes on, or if nobody noted it."""
+    noted = read(folder, "ended.json")
+    if noted is None:
+        return None
+    return Ended(noted["exit_code"], noted["ended"], noted["timed_out"], noted["reason"])
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a launcher may have been started."""
+    return has(folder, "begun") or has(folder, "ended.json")
+
+
+def starts(folder: Path) -> int:
+    """How often the attempt was to be started."""
+    return int((read(folder, "attempt.json") or {}).get("starts", 0))
+
+
+def goes_on(folder: Path, token: str) -> bool:
+    """Whether the attempt's keeper or launcher lives; tasks that outlive both do not count."""
+    return ended(folder) is None and (is_kept(folder) or _launcher_lives(folder, token))
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether the attempt's keeper lives."""
+    if not (folder / "lock").exists():
+        return False
+    lock = take_lock(folder)
+    if lock is None:
+        return True
+    os.close(lock)
+    return False
+
+
+def _launcher_lives(folder: Path, token: str) -> bool:
+    attempt = read(folder, "attempt.json")
+    return attempt is not None and has_begun(folder) and launcher_of(token, attempt["command"]) is not None
+
+
+def settle(folder: Path, token: str) -> Ended | None:
+    """How an attempt ended, after ending what is left of it; ``None`` while its keeper or launcher lives.
+
+    When nobody saw its end, it is noted now as lost: a keeper that comes late, started by a scheduler that was
+    killed meanwhile, finds the note and leaves.
+    """
+    if noted := ended(folder):
+        return noted
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = take_lock(folder)
+    if lock is None:
+        return None
+    try:
+        if noted := ended(folder):
+            return noted
+        if _launcher_lives(folder, token) or end_all(token, LEFT_BEHIND):
+            return None
+        write(folder, "ended.json", {"exit_code": None, "ended": time.time(), "timed_out": False, "reason": ""})
+        return ended(folder)
+    finally:
+        os.close(lock)
+
+
+def _last_line(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = path.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it was killed"
+    return "it was killed"
