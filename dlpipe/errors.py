@@ -41,6 +41,10 @@ class PartsMissing(DlpipeError, LookupError):
     """Not every part of a commit is staged; nothing was committed."""
 
 
+class MarkMoved(DlpipeError, RuntimeError):
+    """Another program committed meanwhile what this commit was to be the next after; nothing was committed."""
+
+
 class StorageFull(DlpipeError, OSError):
     """The device has no space left; nothing was committed."""
 
@@ -75,6 +79,10 @@ class MirrorIncomplete(DlpipeError):
 
 class TrackingUnavailable(DlpipeError, ConnectionError):
     """The MLflow address does not answer, or is of a kind that MLflow refuses."""
+
+
+class NothingToLearn(DlpipeError, LookupError):
+    """A table has no label that the champion has not learnt from."""
 
 
 class EvaluationError(DlpipeError, ValueError):

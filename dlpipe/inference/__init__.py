@@ -3,6 +3,7 @@
 loading      the predictor of a registered model
 pyfunc       the classifier as MLflow's Python function
 scoring      a table version into a predictions table
+new_rows     the rows of a table that are new since the last time, each once
 by_part      rows that are read, scored and kept a part at a time, and committed once
 progress     how far long work on the rows of a table is
 pipeline     clean-up, language, cache and classifier as one model
@@ -14,6 +15,7 @@ with it.
 
 from dlpipe.inference.by_part import Scored
 from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder
+from dlpipe.inference.new_rows import ScoredUntil, score_new, scored_until
 from dlpipe.inference.packing import register_pipeline
 from dlpipe.inference.pipeline import Pipeline, PipelineSettings, load_pipeline
 from dlpipe.inference.pipeline_scoring import score_with_pipeline
@@ -25,6 +27,7 @@ __all__ = [
     "PipelineSettings",
     "PyfuncModel",
     "Scored",
+    "ScoredUntil",
     "is_pipeline",
     "load_pipeline",
     "load_predictor",
@@ -32,6 +35,8 @@ __all__ = [
     "predictions",
     "register_pipeline",
     "score",
+    "score_new",
     "score_with_pipeline",
+    "scored_until",
     "texts_of",
 ]

@@ -7,8 +7,8 @@ there are; then the parts are committed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dlpipe.cluster import Cluster
@@ -60,17 +60,31 @@ class Scoring:
     model: ModelVersion
     target: str
     split: str | None = None
+    after: int | None = None
+    """The version of the source whose rows are left out, -1 for none; ``None`` for a scoring of all rows."""
+    chosen: Mapping[int, Sequence[int]] | None = field(default=None, compare=False, repr=False)
+    """Of a scoring of new rows: where these are in each part."""
 
     @property
     def key(self) -> dict[str, str]:
         """What makes a scoring the same as an earlier one."""
-        return {
+        made = {
             "model": self.model.uri,
             "weights": self.model.digest,
             "source": self.source.path,
             "source_version": str(self.source.version),
             "split": self.split or "*",
         }
+        return made if self.after is None else {**made, "after": str(self.after)}
+
+    def read(self, part: TablePart) -> pa.Table:
+        """Return ``row_id`` and ``text`` of the rows of ``part`` that are to be scored."""
+        rows = read_part(part, columns=["row_id", "text"], split=self.split)
+        return rows if self.chosen is None else rows.take(list(self.chosen[part.number]))
+
+    def size(self, part: TablePart) -> int:
+        """Return how many rows of ``part`` are to be scored."""
+        return part_sizes([part], self.split)[0] if self.chosen is None else len(self.chosen[part.number])
 
     def stage(self, part: TablePart, rows: pa.Table) -> int:
         """Keep the rows made of ``part`` until all parts are committed, and return how many they are."""
@@ -78,7 +92,8 @@ class Scoring:
         return rows.num_rows
 
     def __str__(self) -> str:
-        return f"scoring {self.source} {self.split or 'all splits'}"
+        which = self.split or "all splits" if self.after is None else "new rows"
+        return f"scoring {self.source} {which}"
 
 
 class Scorer(Protocol):
@@ -115,17 +130,17 @@ def score_by_part(
         return Scored(done, rows=rows, new_rows=0)
     check_target(target, scorer.schema)
     parts = table_parts(source, rows=part_rows)
-    rows = _stage_missing(scorer, parts, say, cluster)
+    rows = stage_missing(scorer, parts, say, cluster)
     table = commit_parts(target, key=key, parts=len(parts), cut=parts[0].cut)
     return Scored(table, rows=rows, new_rows=rows)
 
 
-def _stage_missing(
+def stage_missing(
     scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], None] | None, cluster: Cluster | None
 ) -> int:
     """Stage the parts that are not staged yet, and return the rows of all of them."""
     scoring = scorer.scoring
-    sizes = part_sizes(parts, scoring.split)
+    sizes = [scoring.size(part) for part in parts]
     staged = staged_parts(scoring.target, key=scoring.key, cut=parts[0].cut)
     there = sum(sizes[number] for number in staged)
     progress = Progress(str(scoring), total=sum(sizes), there=there, say=say)

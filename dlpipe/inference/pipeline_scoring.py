@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dlpipe.errors import ModelNotFound
 from dlpipe.inference.by_part import Scored, Scoring, score_by_part
 from dlpipe.registry import ModelVersion
-from dlpipe.tables import PART_ROWS, TablePart, TableVersion, read_part
+from dlpipe.tables import PART_ROWS, TablePart, TableVersion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ class PipelineScorer:
 
     def begin(self, part: TablePart) -> tuple[TablePart, pa.Table]:
         """Read ``part``."""
-        return part, read_part(part, columns=["row_id", "text"], split=self.scoring.split)
+        return part, self.scoring.read(part)
 
     def finish(self, begun: tuple[TablePart, pa.Table], *, progress: Callable[[int], None] | None = None) -> int:
         """Answer and stage what was begun, and return its rows; ``progress`` gets them batch by batch."""

@@ -10,7 +10,7 @@ from dlpipe.cluster import Cluster
 from dlpipe.errors import ModelNotFound
 from dlpipe.inference.by_part import Scored, Scoring, score_by_part
 from dlpipe.registry import ModelVersion
-from dlpipe.tables import PART_ROWS, TablePart, TableVersion, read_part
+from dlpipe.tables import PART_ROWS, TablePart, TableVersion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,7 +108,7 @@ class PartScorer:
 
     def begin(self, part: TablePart) -> BegunPart:
         """Read and tokenise ``part``; another thread may do this while ``finish`` works."""
-        rows = read_part(part, columns=["row_id", "text"], split=self.scoring.split)
+        rows = self.scoring.read(part)
         texts, which = distinct_texts(rows["text"])
         return BegunPart(part, rows["row_id"].combine_chunks(), self.predictor.encode(texts), which)
 

@@ -1,36 +1,54 @@
 """Delta tables: ingest, versions, history, time travel, splits, streaming batches (delta-rs, no Spark)."""
 
-from dlpipe.tables._commit import check_target
-from dlpipe.tables._ingest import Ingest, ingest
+from dlpipe.tables._append import Appended, append, last_settings
+from dlpipe.tables._commit import Mark, check_target
+from dlpipe.tables._ingest import Ingest, ingest, stored
 from dlpipe.tables._parts import PART_ROWS, TablePart, read_part, table_parts
-from dlpipe.tables._read import read_table, stream_table
+from dlpipe.tables._read import read_added, read_table, stream_table
 from dlpipe.tables._settings import SPLITS, Sources, TableSettings
 from dlpipe.tables._staging import commit_parts, stage_part, staged_parts
 from dlpipe.tables._storage import filesystem, locate, tables_root
-from dlpipe.tables._versions import TableVersion, find_commit, history, table_at
+from dlpipe.tables._versions import (
+    TableVersion,
+    find_commit,
+    find_first_commit,
+    history,
+    read_mark,
+    table_at,
+    table_id,
+)
 from dlpipe.tables._write import write_table
 
 __all__ = [
     "PART_ROWS",
     "SPLITS",
+    "Appended",
     "Ingest",
+    "Mark",
     "Sources",
     "TablePart",
     "TableSettings",
     "TableVersion",
+    "append",
     "check_target",
     "commit_parts",
     "filesystem",
     "find_commit",
+    "find_first_commit",
     "history",
     "ingest",
+    "last_settings",
     "locate",
+    "read_added",
+    "read_mark",
     "read_part",
     "read_table",
     "stage_part",
     "staged_parts",
+    "stored",
     "stream_table",
     "table_at",
+    "table_id",
     "table_parts",
     "tables_root",
     "write_table",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dlpipe.errors import DlpipeError, SchemaMismatch, StorageUnavailable
+from dlpipe.errors import DlpipeError, MarkMoved, SchemaMismatch, StorageUnavailable
 from dlpipe.tables._storage import (
     DATA_FILE,
     STAGED,
@@ -30,6 +30,7 @@ from dlpipe.tables._versions import (
     columns_of,
     commit_info,
     find_commit,
+    mark_id,
     transaction_id,
     try_open,
     version_of,
@@ -49,6 +50,20 @@ TABLE_CONFIGURATION: dict[str, str | None] = {
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
 }
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A number in the log of a table that a commit moves, if it still is where it was when the work began.
+
+    Of two programs that begin at the same place, one commits; the other finds the mark moved, and nothing of it is
+    kept. In Delta's terms it is the version of an application's transaction.
+    """
+
+    name: str
+    before: int | None
+    """What ``read_mark`` returned."""
+    after: int
 
 
 @dataclass(frozen=True)
@@ -72,20 +87,25 @@ def write_and_commit(
     key: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
     once: bool = False,
-    mark: str = "",
+    stem: str = "",
+    mark: Mark | None = None,
+    at: int | None = None,
 ) -> tuple[TableVersion, bool]:
     """Commit the files that ``write`` makes under a prefix; return the version, and whether it is a new one.
 
-    Nothing is left of them where there is no new version. ``mark``, a few hex digits, becomes part of their names.
+    Nothing is left of them where there is no new version. ``stem``, a few hex digits, becomes part of their names.
+    With ``at`` the commit must make that version: ``MarkMoved`` is raised where another was first.
     """
     table = _open_or_check_empty(location)
     _check_schema(table, location, delta_schema(schema), mode=mode)
-    prefix = f"{0 if table is None else table.version() + 1:020}-{mark}{uuid.uuid4().hex[len(mark) :]}"
+    prefix = f"{0 if table is None else table.version() + 1:020}-{stem}{uuid.uuid4().hex[len(stem) :]}"
     new = False
     try:
         with storage_errors(location):
             files = write(prefix)
-            version, new = _commit(location, files, mode=mode, key=key, metadata=metadata or {}, once=once)
+            version, new = _commit(
+                location, files, mode=mode, key=key, metadata=metadata or {}, once=once, mark=mark, at=at
+            )
         return version, new
     finally:
         if not new:
@@ -140,6 +160,8 @@ def _commit(
     key: Mapping[str, str] | None,
     metadata: Mapping[str, str],
     once: bool,
+    mark: Mark | None,
+    at: int | None,
 ) -> tuple[TableVersion, bool]:
     """Commit on top of the latest version, again and again while others commit in between."""
     for attempt in range(COMMIT_ATTEMPTS):
@@ -149,10 +171,12 @@ def _commit(
         if done:
             return done, False
         _check_schema(table, location, files.schema, mode=mode)
+        _check_unmoved(table, location, mark=mark, at=at)
         before = None if table is None else version_of(table, location)
         version = _next_version(before, location, files, mode=mode)
         carried = _commit_metadata(version, files, key=key, metadata=metadata)
-        if _try_commit(table, location, files, mode=mode, key=key, version=version.version, carried=carried):
+        moved = transactions(key, mark, version.version)
+        if _try_commit(table, location, files, mode=mode, moved=moved, version=version.version, carried=carried):
             made = commit_info(location, version.version).get("timestamp", 0)
             return replace(version, timestamp=int(made)), True
         time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
@@ -160,6 +184,28 @@ def _commit(
         f"Others wrote to {shown(location)} at each of {COMMIT_ATTEMPTS} attempts; nothing was committed. "
         "Try again."
     )
+
+
+def _check_unmoved(table: DeltaTable | None, location: str, *, mark: Mark | None, at: int | None) -> None:
+    """Raise ``MarkMoved`` where another program committed what this commit was to be the next after."""
+    there = None if table is None or mark is None else table.transaction_version(mark_id(mark.name))
+    if mark is not None and there != mark.before:
+        raise MarkMoved(
+            f"Another program moved the mark {mark.name!r} of {shown(location)} from {mark.before} to {there} "
+            "meanwhile; nothing was committed. Begin again from there."
+        )
+    following = 0 if table is None else table.version() + 1
+    if at is not None and following != at:
+        raise MarkMoved(
+            f"Another program wrote version {following - 1} of {shown(location)} meanwhile; nothing was committed."
+            " Try again."
+        )
+
+
+def transactions(key: Mapping[str, str] | None, mark: Mark | None, version: int) -> dict[str, int]:
+    """Return Delta's transactions of a commit that makes ``version``: identifier -> number."""
+    made = {transaction_id(key): version} if key else {}
+    return {**made, **({mark_id(mark.name): mark.after} if mark else {})}
 
 
 def _next_version(before: TableVersion | None, location: str, files: DataFiles, *, mode: Mode) -> TableVersion:
@@ -185,7 +231,7 @@ def _try_commit(
     files: DataFiles,
     *,
     mode: Mode,
-    key: Mapping[str, str] | None,
+    moved: Mapping[str, int],
     version: int,
     carried: dict[str, str],
 ) -> bool:
@@ -197,7 +243,7 @@ def _try_commit(
     properties = CommitProperties(
         custom_metadata=carried,
         max_commit_retries=0,
-        app_transactions=[Transaction(transaction_id(key), version)] if key else None,
+        app_transactions=[Transaction(name, number) for name, number in moved.items()] or None,
     )
     try:
         _commit_actions(table, location, files, mode=mode, properties=properties)

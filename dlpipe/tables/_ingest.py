@@ -6,19 +6,20 @@ import hashlib
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import BadRows, SettingError
-from dlpipe.tables._commit import check_target
+from dlpipe.errors import BadRows, MarkMoved, SettingError, StorageUnavailable
+from dlpipe.tables._commit import COMMIT_ATTEMPTS, check_target
+from dlpipe.tables._read import read_table
 from dlpipe.tables._rows import Row, read_rows, readable
 from dlpipe.tables._settings import SPLITS, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
-from dlpipe.tables._storage import locate
-from dlpipe.tables._versions import TableVersion, try_open
-from dlpipe.tables._write import put_table
+from dlpipe.tables._storage import locate, shown
+from dlpipe.tables._versions import TableVersion, ingested_rows, table_at, try_open
+from dlpipe.tables._write import put_table, table_digest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +28,9 @@ EMPTY_TEXT = "empty text"
 MISSING_LABEL = "missing label"
 UNDECODABLE = "undecodable bytes"
 CONFLICT = "conflicting labels"
+COLUMNS = ("row_id", "text", "label", "split")
+INGESTED = "ingested"
+"""What a commit calls the number of rows that come from the sources; those after them were appended."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class Ingest:
     """Rows dropped from train or valid because the same text stands in test (or valid)."""
     new_version: bool
     """False when the table had this content already."""
+    appended_rows: int = 0
+    """Rows that ``append`` added and that stay in the table."""
+    unlabelled_rows: int = 0
+    """Those of them without a label, and so in no split."""
     profile: dict[str, Any] = field(default_factory=dict)
     """Numbers for a card: labels by split, lengths, sources, examples of bad rows."""
 
@@ -53,17 +61,21 @@ class _Placed:
     """A good row on its way into a split."""
 
     text: str
-    label: str
-    split: str
+    label: str | None
+    split: str | None
+    """None for an appended row without a label."""
     digest: bytes
     """SHA-256 of the normalised text."""
+    row_id: str = ""
+    """Of an appended row; empty for one that has none yet."""
 
 
 def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | None = None) -> Ingest:
     """Make the rows of ``sources`` the content of ``table``, in one atomic commit, and return what was done.
 
-    The same content again makes no new version. Bad rows go to ``<table>_quarantine``, which is committed
-    first: a process that is killed in between leaves the data table as it was.
+    The same content again makes no new version. Rows that ``append`` added stay, unless the sources have their
+    text. Bad rows go to ``<table>_quarantine``, which is committed first: a process that is killed in between
+    leaves the data table as it was.
 
     Parameters
     ----------
@@ -88,29 +100,103 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | Non
     ('reviews@v0', {'train': 24, 'valid': 6, 'test': 10}, ('bad', 'good'))
     """
     settings = settings or TableSettings()
-    _check_columns(settings)
+    check_columns(settings)
     check_target(table)
     found = find_sources(sources.given())
     rows = [row for source in found for row in read_rows(source, settings)]
     good, bad = _check_rows(rows)
-    kept_bad = _Quarantine(locate(table), bad, found)
-    _check_bad_share(rows, bad, settings, kept_bad)
+    kept_bad = Quarantine(locate(table), bad, found)
+    check_bad_share(rows, bad, settings, kept_bad)
     placed, leaked = _drop_leaks(_place(good, {source.split for source in found}, settings))
     _check_splits(placed, settings)
     quarantine = kept_bad.commit()
-    metadata = _metadata(found, settings)
-    version, new = put_table(table, _as_table(placed), metadata=metadata)
-    counts = Counter(row.split for row in placed)
+    every, version, new = _put(locate(table), placed, found, settings)
     return Ingest(
         table=version,
         quarantine=quarantine,
-        split_rows={split: counts[split] for split in SPLITS},
-        labels=tuple(sorted({row.label for row in placed})),
-        bad_rows=_reasons(bad),
+        bad_rows=counted_reasons(bad),
         leaked_rows=leaked,
         new_version=new,
-        profile=_profile(placed, bad, found, leaked),
+        **_counts(every),
+        profile=_profile(every, bad, found, leaked),
     )
+
+
+def stored(table: str | Path) -> Ingest:
+    """Return what an ingest would say of the latest version of ``table``, as it is; nothing is ingested.
+
+    Raises
+    ------
+    TableNotFound
+    BadRows
+        When the rows that have a label are no data set: of one class only, or none in a split.
+    """
+    version = table_at(table)
+    every = _placed_rows(read_table(version, columns=COLUMNS))
+    if not any(row.label for row in every):
+        raise BadRows(f"{str(version)!r} has no row with a label. Append rows with labels, or ingest some.")
+    _check_splits([row for row in every if row.split], TableSettings())
+    counts = {**_counts(every), "appended_rows": version.rows - ingested_rows(version)}
+    return Ingest(version, None, bad_rows={}, leaked_rows=0, new_version=False, **counts, profile=_profile(every))
+
+
+def _put(
+    location: str, placed: Sequence[_Placed], sources: Sequence[Source], settings: TableSettings
+) -> tuple[list[_Placed], TableVersion, bool]:
+    """Make ``placed`` and the appended rows that stay the table's content; return these, and as ``put_table``."""
+    metadata = {**source_metadata(sources, settings), INGESTED: str(len(placed))}
+    for _ in range(COMMIT_ATTEMPTS):
+        before = None if try_open(location) is None else table_at(location)
+        every = [*placed, *_appended_rows(before, {row.digest for row in placed})]
+        _check_splits([row for row in every if row.split], settings)
+        try:
+            return every, *_put_after(before, location, every, metadata)
+        except MarkMoved:  # somebody appended rows meanwhile
+            continue
+    raise StorageUnavailable(f"Others write to {shown(location)} all the time; nothing was committed. Try again.")
+
+
+def _put_after(
+    before: TableVersion | None, location: str, every: Sequence[_Placed], metadata: Mapping[str, str]
+) -> tuple[TableVersion, bool]:
+    rows = _as_table(every)
+    if before is None:
+        return put_table(location, rows, metadata=metadata, at=0)
+    names = [name for name, _ in before.columns]
+    same_form = before.rows == rows.num_rows and names == rows.column_names
+    # the digest of a version with appended rows is not that of its content alone
+    if same_form and table_digest(read_table(before)) == table_digest(rows):
+        return before, False
+    return put_table(location, rows, metadata=metadata, at=before.version + 1)
+
+
+def _appended_rows(version: TableVersion | None, known: Set[bytes]) -> list[_Placed]:
+    """Return the rows that were appended to the table, without those whose text is ``known`` now."""
+    if version is None or not {name for name, _ in version.columns}.issuperset(COLUMNS):
+        return []
+    first = ingested_rows(version)
+    if first >= version.rows:
+        return []
+    rows = _placed_rows(read_table(version, columns=COLUMNS).slice(first))
+    return [row for row in rows if row.digest not in known]
+
+
+def _placed_rows(rows: pa.Table) -> list[_Placed]:
+    columns = (rows[name].to_pylist() for name in ("text", "label", "split", "row_id"))
+    return [
+        _Placed(text or "", label, split, text_digest(text or ""), row_id)
+        for text, label, split, row_id in zip(*columns, strict=True)
+    ]
+
+
+def _counts(every: Sequence[_Placed]) -> dict[str, Any]:
+    counts = Counter(row.split for row in every)
+    return {
+        "split_rows": {split: counts[split] for split in SPLITS},
+        "labels": tuple(sorted({row.label for row in every if row.label})),
+        "appended_rows": sum(bool(row.row_id) for row in every),
+        "unlabelled_rows": sum(not row.label for row in every),
+    }
 
 
 def normalise(text: str) -> str:
@@ -125,7 +211,7 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
-def _check_columns(settings: TableSettings) -> None:
+def check_columns(settings: TableSettings) -> None:
     if settings.text_column == settings.label_column:
         raise SettingError(
             f"Text and label are the same column, {settings.text_column!r}. Set text_column and label_column."
@@ -133,7 +219,7 @@ def _check_columns(settings: TableSettings) -> None:
 
 
 @dataclass(frozen=True)
-class _Quarantine:
+class Quarantine:
     """The bad rows of an ingest and the table they go to."""
 
     data_table: str
@@ -155,8 +241,8 @@ class _Quarantine:
 
 def _check_rows(rows: Sequence[Row]) -> tuple[list[tuple[Row, bytes]], list[tuple[Row, str]]]:
     """Return the good rows, each with its normalised text's digest, and the bad ones, each with the reason."""
-    reasons = [_reason(row) for row in rows]
-    digests = [b"" if reason else _digest(row.text or "") for row, reason in zip(rows, reasons, strict=True)]
+    reasons = [bad_reason(row) for row in rows]
+    digests = [b"" if reason else text_digest(row.text or "") for row, reason in zip(rows, reasons, strict=True)]
     labels: dict[bytes, set[str]] = {}
     for row, reason, digest in zip(rows, reasons, digests, strict=True):
         if not reason:
@@ -171,11 +257,11 @@ def _check_rows(rows: Sequence[Row]) -> tuple[list[tuple[Row, bytes]], list[tupl
     return good, bad
 
 
-def _digest(text: str) -> bytes:
+def text_digest(text: str) -> bytes:
     return hashlib.sha256(normalise(text).encode()).digest()
 
 
-def _reason(row: Row) -> str:
+def bad_reason(row: Row) -> str:
     if not (_decodes(row.text) and _decodes(row.label)):
         return UNDECODABLE
     if not row.text or not row.text.strip():
@@ -191,15 +277,15 @@ def _decodes(text: str | None) -> bool:
     return True
 
 
-def _check_bad_share(
-    rows: Sequence[Row], bad: Sequence[tuple[Row, str]], settings: TableSettings, quarantine: _Quarantine
+def check_bad_share(
+    rows: Sequence[Row], bad: Sequence[tuple[Row, str]], settings: TableSettings, quarantine: Quarantine
 ) -> None:
     if len(bad) <= settings.max_bad_share * len(rows) and len(bad) < len(rows):
         return
     kept = quarantine.commit()
     firsts = {reason: row.place for row, reason in reversed(bad)}
     listed = "; ".join(
-        f"{count} with {reason} (first: {firsts[reason]})" for reason, count in _reasons(bad).items()
+        f"{count} with {reason} (first: {firsts[reason]})" for reason, count in counted_reasons(bad).items()
     )
     raise BadRows(
         f"{len(bad)} of {len(rows)} rows are bad, more than max_bad_share={settings.max_bad_share:g} allows: "
@@ -209,7 +295,7 @@ def _check_bad_share(
     )
 
 
-def _reasons(bad: Sequence[tuple[Row, str]]) -> dict[str, int]:
+def counted_reasons(bad: Sequence[tuple[Row, str]]) -> dict[str, int]:
     return dict(Counter(reason for _, reason in bad).most_common())
 
 
@@ -217,13 +303,13 @@ def _place(good: Sequence[tuple[Row, bytes]], given: set[str], settings: TableSe
     """Return the rows with their splits: the source's own, or by the hash of the normalised text."""
     return [
         _Placed(
-            row.text or "", (row.label or "").strip(), _split_of(row.source.split, digest, given, settings), digest
+            row.text or "", (row.label or "").strip(), split_of(row.source.split, digest, given, settings), digest
         )
         for row, digest in good
     ]
 
 
-def _split_of(source_split: str, digest: bytes, given: set[str], settings: TableSettings) -> str:
+def split_of(source_split: str, digest: bytes, given: set[str], settings: TableSettings) -> str:
     if source_split in ("valid", "test") or "valid" in given:
         return source_split
     test_share = 0.0 if "test" in given else settings.test_share
@@ -244,7 +330,7 @@ def _drop_leaks(placed: Sequence[_Placed]) -> tuple[list[_Placed], int]:
 
 
 def _check_splits(placed: Sequence[_Placed], settings: TableSettings) -> None:
-    labels = {split: {row.label for row in placed if row.split == split} for split in SPLITS}
+    labels = {split: {row.label or "" for row in placed if row.split == split} for split in SPLITS}
     every = sorted(set().union(*labels.values()))
     if len(every) < 2:
         raise BadRows(
@@ -291,8 +377,13 @@ def _row_ids(placed: Sequence[_Placed]) -> list[str]:
     for row in placed:
         seen[row.digest] += 1
         times = seen[row.digest]
-        names.append(row.digest[:8].hex() + (f"-{times}" if times > 1 else ""))
+        names.append(row.row_id or row_id_of(row.digest) + (f"-{times}" if times > 1 else ""))
     return names
+
+
+def row_id_of(digest: bytes) -> str:
+    """Return the row id of a text with this digest."""
+    return digest[:8].hex()
 
 
 def _bad_table(bad: Sequence[tuple[Row, str]]) -> pa.Table:
@@ -310,7 +401,7 @@ def _bad_table(bad: Sequence[tuple[Row, str]]) -> pa.Table:
     return pa.table(columns)
 
 
-def _metadata(sources: Sequence[Source], settings: TableSettings) -> dict[str, str]:
+def source_metadata(sources: Sequence[Source], settings: TableSettings) -> dict[str, str]:
     return {"sources": _source_records(sources), "settings": json.dumps(asdict(settings), sort_keys=True)}
 
 
@@ -319,7 +410,10 @@ def _source_records(sources: Sequence[Source]) -> str:
 
 
 def _profile(
-    placed: Sequence[_Placed], bad: Sequence[tuple[Row, str]], sources: Sequence[Source], leaked: int
+    placed: Sequence[_Placed],
+    bad: Sequence[tuple[Row, str]] = (),
+    sources: Sequence[Source] = (),
+    leaked: int = 0,
 ) -> dict[str, Any]:
     examples: dict[str, dict[str, str]] = {}
     for row, reason in bad:
@@ -327,20 +421,17 @@ def _profile(
     return {
         "rows": len(placed),
         "labels": {
-            split: dict(sorted(Counter(r.label for r in placed if r.split == split).items())) for split in SPLITS
+            split: dict(sorted(Counter(r.label or "" for r in placed if r.split == split).items()))
+            for split in SPLITS
         },
         "words": _quantiles([len(row.text.split()) for row in placed]),
         "characters": _quantiles([len(row.text) for row in placed]),
         "repeated_texts": len(placed) - len({row.digest for row in placed}),
-        "bad_rows": _reasons(bad),
+        "bad_rows": counted_reasons(bad),
         "bad_examples": examples,
         "leaked_rows": leaked,
         "sources": [source.record() for source in sources],
     }
-
-
-def _label_counts(placed: Sequence[_Placed], split: str) -> dict[str, int]:
-    return dict(sorted(Counter(row.label for row in placed if row.split == split).items()))
 
 
 def _quantiles(lengths: Sequence[int]) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import BadSource, SchemaMismatch, TableVersionNotFound
@@ -47,6 +48,41 @@ def read_table(
     schema = pa.schema([dataset.schema.field(name) for name in names])
     batches = [batch for batch in _batches(dataset, version, split, names, rows=65536) if batch.num_rows]
     return pa.Table.from_batches(batches, schema=schema)
+
+
+def read_added(version: TableVersion, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows that the commit of this version appended; of one that wrote all anew, all.
+
+    Examples
+    --------
+    >>> import pyarrow as pa, tempfile
+    >>> from dlpipe.tables import write_table
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for text in ("a", "b"):
+    ...         version = write_table(f"{folder}/reviews", pa.table({"text": [text]}))
+    ...     read_added(version)["text"].to_pylist()
+    ['b']
+    """
+    import pyarrow as pa
+
+    dataset = open_dataset(version)
+    names = checked_columns(dataset, version, None, columns)
+    schema = pa.schema([dataset.schema.field(name) for name in names])
+    before = _files_before(version)
+    batches: list[pa.RecordBatch] = []
+    with read_errors(version):
+        for fragment in files_in_order(dataset):
+            if fragment.path not in before:
+                batches.extend(scan(fragment, dataset, split=None, columns=names, rows=65536))
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def _files_before(version: TableVersion) -> frozenset[str]:
+    """Return the paths of the files of the version before this one."""
+    if version.version == 0:
+        return frozenset()
+    earlier = open_dataset(replace(version, version=version.version - 1))
+    return frozenset(fragment.path for fragment in earlier.get_fragments())
 
 
 def stream_table(

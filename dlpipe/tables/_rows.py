@@ -21,6 +21,22 @@ LONGEST_FIELD = 2**27
 NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)*|\.\d+)([eE][-+]?\d+)?\s*|\s*(nan|inf)\s*", re.IGNORECASE)
 
 
+class Columns(NamedTuple):
+    """Which columns are read."""
+
+    settings: TableSettings
+    unlabelled: bool
+    """Whether the column with the label may be missing."""
+
+    @property
+    def text(self) -> str:
+        return self.settings.text_column
+
+    @property
+    def label(self) -> str:
+        return self.settings.label_column
+
+
 class Row(NamedTuple):
     """A row as read. Bytes that are no UTF-8 stand in the strings as lone surrogates."""
 
@@ -35,8 +51,8 @@ class Row(NamedTuple):
         return f"{self.source.path!r} {_counted(self.source)} {self.line}"
 
 
-def read_rows(source: Source, settings: TableSettings) -> list[Row]:
-    """Return the rows of one source in their order.
+def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = False) -> list[Row]:
+    """Return the rows of one source in their order; with ``unlabelled``, it may lack the column with the label.
 
     Raises
     ------
@@ -47,7 +63,7 @@ def read_rows(source: Source, settings: TableSettings) -> list[Row]:
     with reading(source.path):
         rows = [
             Row(_as_text(text, source, line, settings), _as_label(label, source, line, settings), source, line)
-            for line, text, label in READERS[source.kind](source, settings)
+            for line, text, label in READERS[source.kind](source, Columns(settings, unlabelled))
         ]
     if not rows:
         raise BadSource(f"{source.path!r} has no rows. Pass a file with rows.")
@@ -55,7 +71,7 @@ def read_rows(source: Source, settings: TableSettings) -> list[Row]:
     return rows
 
 
-def _csv_rows(source: Source, settings: TableSettings) -> Iterator[tuple[int, Any, Any]]:
+def _csv_rows(source: Source, columns: Columns) -> Iterator[tuple[int, Any, Any]]:
     # csv refuses fields over 128 kB by default; the limit is the module's, not the reader's
     csv.field_size_limit(LONGEST_FIELD)
     with _open_text(source) as stream:
@@ -64,14 +80,14 @@ def _csv_rows(source: Source, settings: TableSettings) -> Iterator[tuple[int, An
         _, header = next(records, (1, []))
         if not header:
             raise BadSource(f"{source.path!r} is empty. Pass a file with a header and rows.")
-        text, label = _find_columns(header, source, settings)
+        text, label = _find_columns(header, source, columns)
         for line, record in records:
             if len(record) != len(header):
                 raise BadSource(
                     f"{source.path!r} line {line} has {len(record)} fields, the header has {len(header)}. "
                     "Put texts that hold a comma, a quote or a line break in double quotes."
                 )
-            yield line, record[text], record[label]
+            yield line, record[text], None if label is None else record[label]
 
 
 def _csv_records(reader: Any, source: Source) -> Iterator[tuple[int, list[str]]]:
@@ -91,12 +107,14 @@ def _csv_records(reader: Any, source: Source) -> Iterator[tuple[int, list[str]]]
             yield line, record
 
 
-def _find_columns(header: Sequence[str], source: Source, settings: TableSettings) -> tuple[int, int]:
+def _find_columns(header: Sequence[str], source: Source, columns: Columns) -> tuple[int, int | None]:
     """Return the positions of the text and the label column."""
-    for name in (settings.text_column, settings.label_column):
-        if list(header).count(name) != 1:
+    names = list(header)
+    without = columns.unlabelled and columns.label not in names
+    for name in (columns.text, *(() if without else (columns.label,))):
+        if names.count(name) != 1:
             raise _no_column(name, header, source)
-    return list(header).index(settings.text_column), list(header).index(settings.label_column)
+    return names.index(columns.text), None if without else names.index(columns.label)
 
 
 def _no_column(name: str, header: Iterable[str], source: Source) -> BadSource:
@@ -109,8 +127,8 @@ def _no_column(name: str, header: Iterable[str], source: Source) -> BadSource:
     )
 
 
-def _jsonl_rows(source: Source, settings: TableSettings) -> Iterator[tuple[int, Any, Any]]:
-    names = (settings.text_column, settings.label_column)
+def _jsonl_rows(source: Source, columns: Columns) -> Iterator[tuple[int, Any, Any]]:
+    names = (columns.text, columns.label)
     seen: dict[str, None] = {}
     with _open_text(source) as stream:
         rows = []
@@ -120,7 +138,7 @@ def _jsonl_rows(source: Source, settings: TableSettings) -> Iterator[tuple[int, 
                 seen.update(dict.fromkeys(record))
                 rows.append((line, record.get(names[0]), record.get(names[1])))
     # one row may lack a key, which is then missing; all rows cannot
-    for name in names:
+    for name in names[:1] if columns.unlabelled else names:
         if rows and name not in seen:
             raise _no_column(name, seen, source)
     yield from rows
@@ -141,38 +159,40 @@ def _json_object(written: str, source: Source, line: int) -> dict[str, Any]:
     return record
 
 
-def _parquet_rows(source: Source, settings: TableSettings) -> Iterator[tuple[int, Any, Any]]:
+def _parquet_rows(source: Source, columns: Columns) -> Iterator[tuple[int, Any, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(source.path) as file:
-            _find_columns(file.schema_arrow.names, source, settings)
-            columns = [settings.text_column, settings.label_column]
-            yield from _arrow_rows(file.iter_batches(4096, columns=columns), source, settings)
+            names = _found_names(file.schema_arrow.names, source, columns)
+            yield from _arrow_rows(file.iter_batches(4096, columns=names), names)
     except pa.ArrowException as error:
         raise BadSource(
             f"{source.path!r} is not a readable Parquet file: {one_line(error)}. Write it anew."
         ) from None
 
 
-def _delta_rows(source: Source, settings: TableSettings) -> Iterator[tuple[int, Any, Any]]:
+def _delta_rows(source: Source, columns: Columns) -> Iterator[tuple[int, Any, Any]]:
     from dlpipe.tables._versions import open_table
 
     assert source.table is not None
     schema = open_table(source.table.path, version=source.table.version).schema()
-    _find_columns([field.name for field in schema.fields], source, settings)
-    columns = [settings.text_column, settings.label_column]
-    yield from _arrow_rows(stream_table(source.table, columns=columns), source, settings)
+    names = _found_names([field.name for field in schema.fields], source, columns)
+    yield from _arrow_rows(stream_table(source.table, columns=names), names)
 
 
-def _arrow_rows(
-    batches: Iterable[pa.RecordBatch], source: Source, settings: TableSettings
-) -> Iterator[tuple[int, Any, Any]]:
+def _found_names(header: Sequence[str], source: Source, columns: Columns) -> list[str]:
+    """Return the names of the columns to read: that of the text, and that of the label if it is there."""
+    _, label = _find_columns(header, source, columns)
+    return [columns.text] if label is None else [columns.text, columns.label]
+
+
+def _arrow_rows(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterator[tuple[int, Any, Any]]:
     line = 0
     for batch in batches:
-        texts = _values(batch.column(settings.text_column))
-        labels = _values(batch.column(settings.label_column))
+        texts = _values(batch.column(names[0]))
+        labels = _values(batch.column(names[1])) if len(names) > 1 else [None] * len(texts)
         for text, label in zip(texts, labels, strict=True):
             line += 1
             yield line, text, label

@@ -12,13 +12,13 @@ import hashlib
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from dlpipe.errors import DlpipeError, PartsMissing, SchemaMismatch
+from dlpipe.errors import DlpipeError, MarkMoved, PartsMissing, SchemaMismatch
 from dlpipe.tables._batches import rebatch
-from dlpipe.tables._commit import DataFiles, check_target, delta_schema, write_and_commit
+from dlpipe.tables._commit import DataFiles, Mark, check_target, delta_schema, write_and_commit
 from dlpipe.tables._digest import ContentDigest
 from dlpipe.tables._storage import (
     DATA_FILE,
@@ -97,16 +97,21 @@ def staged_parts(target: str | Path, *, key: Mapping[str, str], cut: str = "") -
     return frozenset(_staged(locate(target), key, cut))
 
 
-def commit_parts(target: str | Path, *, key: Mapping[str, str], parts: int, cut: str = "") -> TableVersion:
+def commit_parts(
+    target: str | Path, *, key: Mapping[str, str], parts: int, cut: str = "", mark: Mark | None = None
+) -> TableVersion:
     """Append the staged parts 0 to ``parts`` - 1, in this order, in one commit, and return its version.
 
     Where a commit of the table carries ``key`` already, that version comes back. Nothing staged is left for the
-    key either way, and nothing that was staged in this table more than a week ago.
+    key either way, and nothing that was staged in this table more than a week ago. With ``mark``, the commit also
+    moves that.
 
     Raises
     ------
     PartsMissing
         When one is not staged; nothing is committed.
+    MarkMoved
+        When ``mark`` is no longer where it was; nothing is committed, and nothing staged is left for the key.
 
     Examples
     --------
@@ -118,12 +123,16 @@ def commit_parts(target: str | Path, *, key: Mapping[str, str], parts: int, cut:
     'sums@v0'
     """
     location = locate(target)
-    done = find_commit(location, key) or _commit_staged(location, key, parts, cut)
+    try:
+        done = find_commit(location, key) or _commit_staged(location, key, parts, cut, mark)
+    except MarkMoved:
+        _remove(location, _left_staged(location, key))
+        raise
     _discard(location, key, done)
     return done
 
 
-def _commit_staged(location: str, key: Mapping[str, str], parts: int, cut: str) -> TableVersion:
+def _commit_staged(location: str, key: Mapping[str, str], parts: int, cut: str, mark: Mark | None) -> TableVersion:
     try:
         names = _names_of_all(location, key, parts, cut)
         with storage_errors(location):
@@ -132,7 +141,7 @@ def _commit_staged(location: str, key: Mapping[str, str], parts: int, cut: str) 
         def adopt(prefix: str) -> DataFiles:
             return _adopt(location, names, schema, prefix)
 
-        return write_and_commit(location, schema, adopt, key=key, mark=_mark(key))[0]
+        return write_and_commit(location, schema, adopt, key=key, stem=_common(key), mark=mark)[0]
     except DlpipeError:
         # another process may have committed them, and removed what was staged
         done = find_commit(location, key)
@@ -245,7 +254,7 @@ def _stem(key: Mapping[str, str], cut: str = "") -> str:
     return f"{transaction_id(key).removeprefix('dlpipe:')}-{f'{cut}-' if cut else ''}"
 
 
-def _mark(key: Mapping[str, str]) -> str:
+def _common(key: Mapping[str, str]) -> str:
     """Return what the names of the data files of a commit have in common, whoever makes it."""
     return _stem(key)[:16]
 
@@ -253,9 +262,13 @@ def _mark(key: Mapping[str, str]) -> str:
 def _discard(location: str, key: Mapping[str, str], done: TableVersion) -> None:
     """Remove what is staged for ``key``, what killed commits of it left, and what somebody staged long ago."""
     with contextlib.suppress(OSError, DlpipeError):
-        for name in [*_left_staged(location, key), *_left_by_commits(location, key, done)]:
-            with contextlib.suppress(OSError):
-                filesystem(location).delete_file(name)
+        _remove(location, [*_left_staged(location, key), *_left_by_commits(location, key, done)])
+
+
+def _remove(location: str, names: Iterable[str]) -> None:
+    for name in names:
+        with contextlib.suppress(OSError):
+            filesystem(location).delete_file(name)
 
 
 def _left_staged(location: str, key: Mapping[str, str]) -> Iterator[str]:
@@ -273,5 +286,5 @@ def _left_by_commits(location: str, key: Mapping[str, str], done: TableVersion) 
     kept = commit_info(location, done.version).get("dlpipe.commit")
     for file in filesystem(location).get_file_info(FileSelector(".")):
         name = file.base_name
-        if kept and DATA_FILE.fullmatch(name) and name[21:].startswith(_mark(key)) and not name.startswith(kept):
+        if kept and DATA_FILE.fullmatch(name) and name[21:].startswith(_common(key)) and not name.startswith(kept):
             yield name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,6 +94,36 @@ def find_commit(path: str | Path, key: Mapping[str, str]) -> TableVersion | None
     return None if version is None else version_of(open_table(location, version=version), location)
 
 
+def find_first_commit(path: str | Path, keys: Iterable[Mapping[str, str]]) -> Mapping[str, str] | None:
+    """Return the first of ``keys`` that a commit of the table at ``path`` carries; the table is opened once."""
+    table = try_open(locate(path))
+    if table is None:
+        return None
+    return next((key for key in keys if table.transaction_version(transaction_id(key)) is not None), None)
+
+
+def read_mark(path: str | Path, name: str) -> int | None:
+    """Return where the mark ``name`` of the table at ``path`` is; None where no commit has moved it."""
+    table = try_open(locate(path))
+    return None if table is None else table.transaction_version(mark_id(name))
+
+
+def table_id(path: str | Path) -> str:
+    """Return what Delta calls the table at ``path`` by: a table made anew in the same place has another."""
+    return str(open_table(locate(path)).metadata().id)
+
+
+def mark_id(name: str) -> str:
+    """Return the Delta transaction identifier of a mark.
+
+    Examples
+    --------
+    >>> mark_id("new rows of /srv/reviews")
+    'dlpipe-mark:4197e1667851b6894ed26040c6cdc73a'
+    """
+    return "dlpipe-mark:" + hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
 def transaction_id(key: Mapping[str, str]) -> str:
     """Return the Delta transaction identifier of a commit's key.
 
@@ -176,6 +206,17 @@ def _log_lines(location: str, version: int) -> list[bytes]:
             return bytes(stream.read()).splitlines()
     except FileNotFoundError:
         return []
+
+
+def ingested_rows(version: TableVersion) -> int:
+    """Return how many of the rows of this version, the first ones, an ingest put there; others were appended."""
+    for number in range(version.version, -1, -1):
+        info = commit_info(version.path, number)
+        if "dlpipe.ingested" in info:
+            return int(info["dlpipe.ingested"])
+        if info.get("operationParameters", {}).get("mode") != "Append":
+            return int(info.get("dlpipe.rows", version.rows))
+    return version.rows
 
 
 def _open_version(location: str, version: int, *, latest: int) -> DeltaTable:

@@ -66,13 +66,23 @@ def write_table(
     return done or _write_rows(location, rows, mode=mode, key=key)[0]
 
 
-def put_table(path: str | Path, rows: pa.Table, *, metadata: Mapping[str, str]) -> tuple[TableVersion, bool]:
-    """Make ``rows`` the content of the table; return its version, and whether it is a new one."""
+def put_table(
+    path: str | Path, rows: pa.Table, *, metadata: Mapping[str, str], at: int | None = None
+) -> tuple[TableVersion, bool]:
+    """Make ``rows`` the content of the table; return its version, and whether it is a new one.
+
+    With ``at`` a new version must have this number: ``MarkMoved`` is raised where another program was first.
+    """
     location = locate(path)
     same = same_content(location, table_digest(rows))
     if same:
         return same, False
-    return _write_rows(location, rows, mode="overwrite", metadata=metadata, once=True)
+    return _write_rows(location, rows, mode="overwrite", metadata=metadata, once=True, at=at)
+
+
+def add_rows(path: str | Path, rows: pa.Table, *, metadata: Mapping[str, str], at: int) -> TableVersion:
+    """Append ``rows`` in the commit that makes version ``at``, or raise ``MarkMoved``."""
+    return _write_rows(locate(path), rows, mode="append", metadata=metadata, at=at)[0]
 
 
 def table_digest(rows: pa.Table) -> str:

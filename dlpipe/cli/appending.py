@@ -1,0 +1,60 @@
+"""`dlpipe append`: new rows for a table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from dlpipe.cli.saying import as_json
+
+
+@click.command()
+@click.argument("table")
+@click.argument("files", nargs=-1, required=True)
+@click.option("--text-column", metavar="NAME", help="By default as in the table's last ingest.")
+@click.option("--label-column", metavar="NAME", help="The files may lack it. By default as in the last ingest.")
+@as_json
+def append(table: str, files: tuple[str, ...], text_column: str, label_column: str, json_: bool) -> None:
+    """Add the rows of FILES to TABLE, with labels or without, and fill in labels that come later.
+
+    \b
+    Examples:
+      dlpipe append reviews new.csv
+      dlpipe append reviews "new/*.csv" --text-column text --json
+    """
+    from dlpipe.tables import append, last_settings, locate
+
+    given = {"text_column": text_column, "label_column": label_column}
+    settings = replace(last_settings(locate(table)), **{name: value for name, value in given.items() if value})
+    done = append(files, table, settings=settings)
+    said = {
+        "table": str(done.table),
+        "new_rows": done.new_rows,
+        "labelled_rows": done.labelled_rows,
+        "filled_labels": done.filled_labels,
+        "known_rows": done.known_rows,
+        "bad_rows": dict(done.bad_rows),
+    }
+    click.echo(json.dumps(said, indent=2) if json_ else line(said))
+
+
+def line(said: dict[str, Any]) -> str:
+    """Return what an append did on one line.
+
+    Examples
+    --------
+    >>> line({"table": "reviews@v1", "new_rows": 2, "labelled_rows": 1, "filled_labels": 0, "known_rows": 3,
+    ...       "bad_rows": {"empty text": 1}})
+    'reviews@v1: 2 new rows, 1 with a label; 0 labels filled in; 3 rows known; 1 bad row: empty text (1)'
+    """
+    bad = said["bad_rows"]
+    count = sum(bad.values())
+    reasons = f": {', '.join(f'{reason} ({rows})' for reason, rows in bad.items())}" if bad else ""
+    return (
+        f"{said['table']}: {said['new_rows']:,} new rows, {said['labelled_rows']:,} with a label; "
+        f"{said['filled_labels']:,} labels filled in; {said['known_rows']:,} rows known; "
+        f"{count} bad row{'' if count == 1 else 's'}{reasons}"
+    )

@@ -1,0 +1,177 @@
+"""Score the rows of a table that are new since the last time, each once, whatever is killed or done twice.
+
+The log of the predictions table has a mark for each table that is scored into it: the version up to which its rows
+were scored. The commit of new rows moves the mark in the same atomic step, and only from where it was when the
+work began; so of two programs that score the same rows, one commits, and the other looks again at what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dlpipe.cluster import Cluster
+from dlpipe.errors import MarkMoved
+from dlpipe.inference.by_part import Scored, Scorer, Scoring, stage_missing
+from dlpipe.registry import ModelVersion
+from dlpipe.tables import (
+    PART_ROWS,
+    Mark,
+    TablePart,
+    TableVersion,
+    check_target,
+    commit_parts,
+    find_commit,
+    find_first_commit,
+    read_added,
+    read_mark,
+    read_part,
+    stream_table,
+    table_at,
+    table_id,
+    table_parts,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NOTHING = -1
+"""The version up to which nothing was scored."""
+
+
+@dataclass(frozen=True)
+class ScoredUntil:
+    """Up to which version of a table its rows have been scored into a target.
+
+    Attributes
+    ----------
+    version : int
+        -1 where none was.
+    mark : int or None
+        Where the target's mark is, which the next commit moves from there.
+    """
+
+    version: int
+    mark: int | None
+
+
+def scored_until(target: str, source: TableVersion, model: ModelVersion) -> ScoredUntil:
+    """Return up to which version the rows of ``source`` have been scored into ``target``.
+
+    That is the target's mark, or a later version of which ``model`` has scored all rows (as the train flow does
+    with the model that it registers). What another model scored beside the mark does not count: it may have been a
+    challenger.
+    """
+    mark = read_mark(target, mark_name(source))
+    lowest = NOTHING if mark is None else mark
+    whole = range(source.version, lowest, -1)
+    found = find_first_commit(target, (Scoring(replace(source, version=one), model, target).key for one in whole))
+    return ScoredUntil(int(found["source_version"]) if found else lowest, mark)
+
+
+def mark_name(source: TableVersion) -> str:
+    """Return the name of the mark; a table that was made anew in the same place has another."""
+    return f"rows of {source.path} {table_id(source.path)}"
+
+
+def score_new(
+    make: Callable[[Scoring], Scorer],
+    source: TableVersion,
+    *,
+    model: ModelVersion,
+    target: str,
+    until: ScoredUntil | None = None,
+    part_rows: int = PART_ROWS,
+    say: Callable[[str], None] | None = print,
+    cluster: Cluster | None = None,
+) -> Scored:
+    """Append the predictions for the rows of ``source`` that are not scored yet to ``target``, in one commit.
+
+    A row is new if the version of the table up to which rows were scored has no row of its ``row_id``. Which model
+    scored the others does not matter. Called again after a kill, it goes on after its last part; called again
+    after its commit, it returns that commit.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the scorer of a ``Scoring``, such as ``functools.partial(PartScorer, predictor)``.
+    until : ScoredUntil, optional
+        What ``scored_until`` said when the work began, where it may have been begun before.
+    """
+    begun = until or scored_until(target, source, model)
+    if done := _own_commit(source, model, target, begun):
+        return done
+    while begun.mark is None or begun.mark < source.version:
+        scoring = Scoring(source, model, target, after=begun.version)
+        parts = new_parts(scoring, part_rows)
+        chosen = replace(scoring, chosen={part.number: places for part, places in parts})
+        try:
+            return _score(make(chosen), [part for part, _ in parts], begun.mark, say, cluster)
+        except MarkMoved:
+            begun = scored_until(target, source, model)
+    return Scored(table_at(target), rows=source.rows, new_rows=0)
+
+
+def _score(
+    scorer: Scorer,
+    parts: Sequence[TablePart],
+    before: int | None,
+    say: Callable[[str], None] | None,
+    cluster: Cluster | None,
+) -> Scored:
+    scoring = scorer.scoring
+    mark = Mark(mark_name(scoring.source), before, scoring.source.version)
+    check_target(scoring.target, scorer.schema)
+    rows = stage_missing(scorer, parts, say, cluster)
+    table = commit_parts(scoring.target, key=scoring.key, parts=len(parts), cut=parts[0].cut, mark=mark)
+    return Scored(table, rows=scoring.source.rows, new_rows=rows)
+
+
+def _own_commit(source: TableVersion, model: ModelVersion, target: str, begun: ScoredUntil) -> Scored | None:
+    """Return what an earlier try of this work committed; it may have begun where another program had ended."""
+    tries = range(begun.version, source.version + 1)
+    key = find_first_commit(target, (Scoring(source, model, target, after=one).key for one in tries))
+    if key is None or (done := find_commit(target, key)) is None:
+        return None
+    commit_parts(target, key=key, parts=0)  # for what a process left that was killed after its commit
+    return Scored(done, rows=source.rows, new_rows=read_added(done, columns=["row_id"]).num_rows)
+
+
+def new_parts(scoring: Scoring, part_rows: int) -> list[tuple[TablePart, tuple[int, ...]]]:
+    """Return the parts of the table that have new rows, numbered anew, each with the positions of these in it.
+
+    Where there is none, it is the first part with no position: its commit moves the mark, and has no rows.
+    """
+    parts = table_parts(scoring.source, rows=part_rows)
+    if scoring.after == scoring.source.version:
+        return [(parts[0], ())]
+    known = _known_ids(scoring)
+    found: list[tuple[TablePart, tuple[int, ...]]] = []
+    for part in parts:
+        ids = read_part(part, columns=["row_id"])["row_id"].to_pylist()
+        if new := tuple(_first_seen(ids, known)):
+            found.append((replace(part, number=len(found)), new))
+    return found or [(parts[0], ())]
+
+
+def _first_seen(ids: Sequence[str], known: set[str]) -> Iterator[int]:
+    """Yield the positions of ids that were not known, and know them from then on."""
+    for position, one in enumerate(ids):
+        if one not in known:
+            known.add(one)
+            yield position
+
+
+def _known_ids(scoring: Scoring) -> set[str]:
+    if scoring.after is None or scoring.after <= NOTHING:
+        return set()
+    before = table_at(scoring.source.path, version=scoring.after)
+    known: set[str] = set()
+    for batch in stream_table(before, columns=["row_id"], batch_rows=65536):
+        known.update(_ids(batch))
+    return known
+
+
+def _ids(batch: pa.RecordBatch) -> list[str]:
+    return batch.column("row_id").to_pylist()  # type: ignore[no-any-return]
