@@ -2,8 +2,8 @@
 
 Due times and events become runs, once each whatever the clock does: a run's key names its cause, and a cause that
 has its run makes no second one. A due time is late when it is found a minute or more after it passed, because no
-scheduler ran, the machine slept or the clock jumped forward: then the policy ``missed`` says what is made up. A clock
-that jumps back makes times come again; those that had their run have it already.
+scheduler ran, the machine slept or the clock jumped forward: then the policy ``missed`` says what is made up. A
+clock that jumps back makes times come again; those that had their run have it already.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import difflib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -25,6 +25,7 @@ from dlpipe.orchestrator.deployments import Schedule
 from dlpipe.orchestrator.fields import Line, read_line
 
 HOUR = 3600.0
+MINUTE = timedelta(minutes=1)
 SOME_LEAP_CYCLE = 946684800.0
 """The year 2000: a line that is never due from here never is."""
 
@@ -60,22 +61,52 @@ class Times:
     def _from(self, moment: float) -> Iterator[float]:
         """Due times later than ``moment``, without end if the line has none."""
         last = moment
-        for local in self._locals(moment):
-            due = local.timestamp()
-            # cronsim comes back to the first of two equal hours, gives the end of a gap for all that was in it,
-            # and may give a time in a gap to a line that follows real time
-            if due > last and (self.line.is_fixed or is_real(local)):
+        for due in self._fixed(moment) if self.line.is_fixed else self._real(moment):
+            if due > last:
                 yield due
                 last = due
 
-    def _locals(self, moment: float) -> Iterator[datetime]:
-        start = datetime.fromtimestamp(math.floor(moment), self.zone)
+    def _fixed(self, moment: float) -> Iterator[float]:
+        """The first moment of each time of day on the clock, or of the next time that the clock shows."""
+        for shown in self._clock_times(self._at(moment)):
+            while not self._moments(shown):
+                shown += MINUTE
+            yield self._moments(shown)[0]
+
+    def _real(self, moment: float) -> Iterator[float]:
+        """Every moment at which the clock shows a time of the line."""
+        start = self._at(moment)
+        moments = self._moments(start)
+        if len(moments) == 2:  # times before it come again after it
+            start -= timedelta(seconds=moments[1] - moments[0])
+        twice: list[float] = []
+        for shown in self._clock_times(start):
+            moments = self._moments(shown)
+            if len(moments) == 2:
+                twice += moments
+                continue
+            yield from sorted(twice)
+            yield from moments
+            twice.clear()
+        yield from sorted(twice)
+
+    def _at(self, moment: float) -> datetime:
+        """What the clock shows at ``moment``."""
+        return datetime.fromtimestamp(math.floor(moment), self.zone).replace(tzinfo=None, fold=0)
+
+    def _moments(self, shown: datetime) -> list[float]:
+        """When the clock shows this: once as a rule, never in a gap, twice where it was turned back."""
+        moments = sorted({shown.replace(tzinfo=self.zone, fold=fold).timestamp() for fold in (0, 1)})
+        return [moment for moment in moments if self._at(moment) == shown]
+
+    def _clock_times(self, start: datetime) -> Iterator[datetime]:
+        """Times of the line after ``start`` on a clock that is never turned."""
         years = self.line.years
         try:
-            for local in CronSim(self.line.text, start):
-                if not years or local.year in years:
-                    yield local
-                elif local.year > max(years):
+            for shown in CronSim(self.line.text, start):
+                if not years or shown.year in years:
+                    yield shown
+                elif shown.year > max(years):
                     return
         except CronSimError:
             return
@@ -131,9 +162,3 @@ def near_zones(name: str) -> list[str]:
 def last_part(zone: str) -> str:
     """``berlin`` of ``Europe/Berlin``."""
     return zone.strip().lower().rpartition("/")[2].replace(" ", "_")
-
-
-def is_real(local: datetime) -> bool:
-    """Whether clocks show this time on its day."""
-    back = datetime.fromtimestamp(local.timestamp(), local.tzinfo)
-    return back.replace(tzinfo=None, fold=0) == local.replace(tzinfo=None, fold=0)
