@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help install train test lint bench chaos ui clean
+.PHONY: help install train test lint bench chaos compat ui clean
 
 help:
 	@echo "make train   install, then run flows/train_flow.py on the sample that ships"
@@ -10,8 +10,9 @@ help:
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   run the benchmarks of tests/bench and write docs/benchmarks.md (hours)"
 	@echo "make chaos   kill runs that score and explain, then what a bridged flow is made of, 100 rounds"
+	@echo "make compat  import the flows as Airflow's DAG files into a real Airflow, which goes into .venv-compat"
 	@echo "make ui      open the MLflow portal on loopback"
-	@echo "make clean   remove .venv and caches; data, runs and models stay"
+	@echo "make clean   remove .venv, .venv-compat and caches; data, runs and models stay"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -40,9 +41,17 @@ chaos: install
 	$(BIN)/python -m pytest -m chaos
 	$(BIN)/python tests/chaos/bridge.py
 
+.venv-compat/installed: tests/compat/requirements.txt
+	$(PYTHON) -m venv .venv-compat
+	.venv-compat/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	touch $@
+
+compat: install .venv-compat/installed
+	$(BIN)/python -m pytest -m compat tests/compat
+
 ui: install
 	$(BIN)/dlpipe ui
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-compat .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

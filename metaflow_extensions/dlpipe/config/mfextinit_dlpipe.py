@@ -1,10 +1,15 @@
-"""What dlpipe sets for Metaflow: a user name where the machine gives none.
+"""What dlpipe sets for Metaflow: a user name where the machine gives none, and that settings files travel.
 
-Metaflow refuses to run without one, and takes neither an empty ``USER`` (containers, cron) nor ``root``.
+Metaflow refuses to run without a user, and takes neither an empty ``USER`` (containers, cron) nor ``root``. Code
+packages hold a flow's TOML files as well, unless ``METAFLOW_DEFAULT_PACKAGE_SUFFIXES`` says otherwise.
 """
 
 import getpass
 import os
+
+from metaflow.metaflow_config_funcs import from_conf
+
+DEFAULT_PACKAGE_SUFFIXES = from_conf("DEFAULT_PACKAGE_SUFFIXES", ".py,.R,.RDS,.toml")
 
 
 def _user_name() -> str:
