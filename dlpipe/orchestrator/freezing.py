@@ -34,8 +34,8 @@ KEPT_VERSIONS = 5
 """So many of a deployment's versions keep their code, and those that an open run needs."""
 ABANDONED_AFTER = 3600.0
 """Seconds after which a folder that is not whole belongs to a ``create`` that was killed."""
-WHERE_FROM = ".mf_meta/INFO"
-"""Says of which commit the code is and who packed it; it is no code."""
+NO_CODE = (".mf_meta/INFO", ".mf_install")
+"""Files that say of which commit the code is, who packed it and how."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]*")
 
 
@@ -72,7 +72,7 @@ def digest_of(files: Mapping[str, str]) -> str:
     >>> digest_of({"flow.py": "5e0a"}) == digest_of({"flow.py": "5e0a", ".mf_meta/INFO": "91ab"})
     True
     """
-    lines = [f"{name} {digest}\n" for name, digest in sorted(files.items()) if name != WHERE_FROM]
+    lines = [f"{name} {digest}\n" for name, digest in sorted(files.items()) if name not in NO_CODE]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -84,13 +84,11 @@ def files_of(folder: Path) -> dict[str, str]:
 def difference(version: Version, package: Package) -> Difference:
     """Return in which files ``package`` is not the code of ``version``."""
     kept, now = files_of(Path(version.code)), package.files
-    for files in (kept, now):
-        files.pop(WHERE_FROM, None)
-    both = sorted(kept.keys() & now.keys())
+    both = sorted(kept.keys() & now.keys() - set(NO_CODE))
     return Difference(
         tuple(name for name in both if kept[name] != now[name]),
-        tuple(sorted(now.keys() - kept.keys())),
-        tuple(sorted(kept.keys() - now.keys())),
+        tuple(sorted(now.keys() - kept.keys() - set(NO_CODE))),
+        tuple(sorted(kept.keys() - now.keys() - set(NO_CODE))),
     )
 
 
@@ -222,10 +220,11 @@ def _link(twin: Path | None, target: Path) -> bool:
         os.link(twin, target)
     except OSError:  # pruned a moment ago, or too many links: written anew
         return False
-    with contextlib.suppress(OSError):
-        bytecode = _bytecode(target)
-        bytecode.parent.mkdir(exist_ok=True)
-        os.link(_bytecode(twin), bytecode)
+    if target.suffix == ".py":
+        with contextlib.suppress(OSError):
+            bytecode = _bytecode(target)
+            bytecode.parent.mkdir(exist_ok=True)
+            os.link(_bytecode(twin), bytecode)
     return True
 
 

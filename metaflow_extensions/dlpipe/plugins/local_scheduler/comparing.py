@@ -37,9 +37,9 @@ class Changes:
     def lines(self) -> list[str]:
         """Return it for a person, a line a kind."""
         said = {
-            "changed": tuple(map(shown_file, self.files.changed)),
-            "added": tuple(map(shown_file, self.files.added)),
-            "removed": tuple(map(shown_file, self.files.removed)),
+            "changed": _own_first(self.files.changed),
+            "added": _own_first(self.files.added),
+            "removed": _own_first(self.files.removed),
             "parameters": self.parameters,
             "settings": self.settings,
             "packages": self.packages,
@@ -81,6 +81,13 @@ def shown_file(name: str) -> str:
     ('dlpipe/errors.py', 'flow.py')
     """
     return name.removeprefix(".mf_code/").replace(".mf_meta/CONFIG", "the configs")
+
+
+def _own_first(files: tuple[str, ...]) -> tuple[str, ...]:
+    """Files as people know them, those beside the flow before those of dlpipe, Metaflow and its extensions."""
+    order = ("", ".mf_meta/", ".mf_code/dlpipe/", ".mf_code/metaflow_extensions/", ".mf_code/")
+    ranked = sorted(files, key=lambda name: max(n for n, start in enumerate(order) if name.startswith(start)))
+    return tuple(map(shown_file, ranked))
 
 
 def _listed(values: tuple[str, ...]) -> str:

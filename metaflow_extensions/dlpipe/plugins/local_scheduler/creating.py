@@ -101,7 +101,7 @@ def version_of(obj: Any, asked: Asked, token: str, state_folder: Path) -> Versio
     validate_tags(asked.tags)
     schedule, trigger = reading.schedule_of(obj), reading.trigger_of(obj)
     reading.check_needed(obj, asked.parameters, schedule, trigger)
-    values = {**reading.default_values(obj), **asked.parameters}
+    values = {**reading.fixed_values(obj), **asked.parameters}
     return Version(
         deployment=asked.name.text,
         number=0,

@@ -14,7 +14,7 @@ from metaflow.events import Trigger
 from metaflow.metadata_provider import MetaDatum
 
 TRIGGERS = "METAFLOW_LOCAL_SCHEDULER_TRIGGERS"
-"""Environment variable: a JSON list of ``{"timestamp", "id", "name", "type"}``, as ``MetaflowTrigger`` has them."""
+"""Environment variable: JSON of ``{"timestamp", "id", "name", "type"}``, as ``MetaflowTrigger`` has them."""
 FOLDER = "_DLPIPE_ATTEMPT_FOLDER"
 """Environment variable: the folder of the attempt."""
 

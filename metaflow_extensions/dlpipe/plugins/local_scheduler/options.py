@@ -136,7 +136,7 @@ def seconds(text: str, option: str) -> float:
         return float(text)
     if not re.fullmatch(rf"(?:{number}[smhd])+", text):
         raise SettingError(
-            f"--{option.replace('_', '-')} {text!r} is no time: give a number with s, m, h or d, such as 45s, 30m, "
-            "1h30m or 2d."
+            f"--{option.replace('_', '-')} {text!r} is no time: give numbers with s, m, h or d, such as 45s, "
+            "30m, 1h30m or 2d."
         )
     return sum(float(value) * UNITS[unit] for value, unit in re.findall(rf"({number})([smhd])", text))

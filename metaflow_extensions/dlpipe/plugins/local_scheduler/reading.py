@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metaflow import JSONType, current
-from metaflow.exception import MetaflowException
+from metaflow.exception import MetaflowException, ParameterFieldFailed
 from metaflow.metaflow_config import DEFAULT_DECOSPECS
-from metaflow.parameters import DelayedEvaluationParameter, deploy_time_eval
+from metaflow.parameters import DelayedEvaluationParameter, DeployTimeField, deploy_time_eval
 from metaflow.user_configs.config_options import ConfigInput
 from metaflow.util import dict_to_cli_options
 
@@ -47,15 +47,26 @@ def given_values(obj: Any, options: Mapping[str, Any]) -> dict[str, str]:
     return given
 
 
-def default_values(obj: Any) -> dict[str, str]:
-    """Return the parameters' defaults, worked out now, as text; files that they name are kept in the datastore."""
-    values = {one.name: (one, deploy_time_eval(one.kwargs.get("default"))) for _, one in parameters_of(obj)}
-    # several values of one option are static, and so in the frozen code
-    return {
-        name: as_text(one, value)
-        for name, (one, value) in values.items()
-        if value is not None and not isinstance(value, list | tuple)
+def fixed_values(obj: Any) -> dict[str, str]:
+    """Return the defaults that are worked out now, as text; files that they name are kept in the datastore.
+
+    All others are in the frozen code.
+    """
+    found = {
+        one: _evaluated(deploy_time_eval, one.kwargs["default"], of=f"parameter {one.name!r}")
+        for _, one in parameters_of(obj)
+        if not _is_static(one)
     }
+    return {one.name: as_text(one, value) for one, value in found.items() if value is not None}
+
+
+def static_names(obj: Any) -> list[str]:
+    """Return the parameters that have no default, or one that stands in the flow's code."""
+    return [one.name for _, one in parameters_of(obj) if _is_static(one)]
+
+
+def _is_static(parameter: Any) -> bool:
+    return not isinstance(parameter.kwargs.get("default"), DeployTimeField | DelayedEvaluationParameter)
 
 
 def as_text(parameter: Any, value: Any) -> str:
@@ -130,7 +141,7 @@ def trigger_of(obj: Any) -> Trigger | None:
     if not on_event and not on_finish:
         return None
     found = (on_event or on_finish)[0]
-    _evaluate(found)
+    _evaluated(found.format_deploytime_value, of=f"@{found.name}")
     needed = _needed_events(obj, found) if on_event else tuple(map(_needed_end, found.triggers))
     names = [one.name for one in needed]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -138,13 +149,17 @@ def trigger_of(obj: Any) -> Trigger | None:
     return Trigger(needed, *_reset(found.options or {}))
 
 
-def _evaluate(decorator: Any) -> None:
+def _evaluated(function: Callable[..., Any], *args: Any, of: str) -> Any:
+    """Return what ``function`` returns, which calls a function of the flow."""
     try:
-        decorator.format_deploytime_value()
+        return function(*args)
+    except ParameterFieldFailed as error:  # its message is a traceback
+        said = error.message.strip().splitlines()[-1].strip().rstrip(".")
     except MetaflowException:
         raise
-    except Exception as error:  # what a function of the flow does; Metaflow's own check of it among them
-        raise refused(f"The function in @{decorator.name} failed with {type(error).__name__}: {error}.") from None
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+    raise refused(f"The function of {of} failed with {said}.")
 
 
 def _needed_events(obj: Any, decorator: Any) -> tuple[Needed, ...]:
@@ -172,8 +187,8 @@ def _mapping(event: Mapping[str, Any], known: Mapping[str, str], mapped: set[str
             )
         if key not in known:
             raise refused(
-                f"@trigger maps the event {event['name']!r} to the parameter {parameter!r}, which the flow has not. "
-                f"It has: {', '.join(known.values()) or 'none'}."
+                f"@trigger maps the event {event['name']!r} to the parameter {parameter!r}, which the flow "
+                f"has not. It has: {', '.join(known.values()) or 'none'}."
             )
         if key in mapped:
             raise refused(f"@trigger maps the parameter {parameter!r} twice.")
@@ -188,8 +203,8 @@ def _needed_end(event: Mapping[str, Any]) -> Needed:
     branch = event.get("branch") or current.get("branch_name")
     if bool(project) != bool(branch):
         raise refused(
-            f"@trigger_on_finish of {event['flow']!r} has only one of 'project' and 'project_branch'. Give both, or "
-            "use @project."
+            f"@trigger_on_finish of {event['flow']!r} has only one of 'project' and 'project_branch'. Give "
+            "both, or use @project."
         )
     names = ["metaflow", project, branch, event["flow"], "end"]
     return Needed(".".join(name for name in names if name), kind="run", flow=event["flow"])

@@ -156,10 +156,12 @@ def working_tree(obj: Any, version: Version, state_folder: Path) -> dict[str, An
 
     from dlpipe.errors import DlpipeError
 
-    from . import creating
+    from . import creating, reading
     from .comparing import changes
 
-    asked = creating.Asked(obj.deployment, version.policies, version.parameters, tags=version.tags)
+    known = set(version.parameters) & set(reading.static_names(obj))  # given to `create`
+    given = {name: version.parameters[name] for name in known}
+    asked = creating.Asked(obj.deployment, version.policies, given, tags=version.tags)
     try:
         now = creating.version_of(obj, asked, version.token, state_folder)
     except DlpipeError as error:
