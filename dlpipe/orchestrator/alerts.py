@@ -129,9 +129,9 @@ class Alerts:
     def _send_due(self) -> None:
         try:
             for alert in self._state.alerts_to_send(self._clock()):
+                self._send_one(alert)
                 if self._closed.is_set():
                     return
-                self._send_one(alert)
         except (DlpipeError, OSError) as error:  # the state cannot be written: it is tried again
             log.warning("alerts are not noted as sent: %s", error)
 

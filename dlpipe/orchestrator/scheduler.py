@@ -102,7 +102,7 @@ class Scheduler:
         now = self._clock()
         if now >= self._next or not self._last <= now < self._last + LOOK_SECONDS:
             return True
-        if self._state.data_version() != self._seen:
+        if self._state.data_version() != self._seen or file_of(self._state) != self._file:
             return True
         return self._running and self._supervisor.something_ended()
 
@@ -351,7 +351,8 @@ def open_page(folder: Path, port: int, about: dict[str, Any], clock: Callable[[]
 @contextlib.contextmanager
 def logging_to(folder: Path) -> Iterator[None]:
     """Log to standard error, and to a file in ``folder`` that is rotated."""
-    form = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+    form = logging.Formatter("%(asctime)s UTC %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
+    form.converter = time.gmtime
     logger = logging.getLogger("dlpipe")
     handlers = [logging.StreamHandler(sys.stderr), *file_handlers(folder)]
     for handler in handlers:
