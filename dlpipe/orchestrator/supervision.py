@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import re
-import shlex
 import signal
 import subprocess
 import time
@@ -115,15 +114,6 @@ def triggers_of(version: Version, run: Run) -> list[dict[str, Any]]:
         }
         for event in run.events
     ]
-
-
-def resume_command(version: Version, run: Run) -> str:
-    """The command by which a person resumes a failed run, in a shell; empty when there is nothing to resume."""
-    origin = origin_of(run)
-    if not origin:
-        return ""
-    command = [version.python, str(Path(version.code, version.script)), "resume", "--origin-run-id", origin]
-    return f"cd {shlex.quote(version.folder)} && {shlex.join(command)}"
 
 
 def origin_of(run: Run) -> str:

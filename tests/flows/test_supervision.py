@@ -1,0 +1,362 @@
+"""Runs of a deployed flow whose scheduler, keeper, launcher or tasks are killed, or which fail in several ways."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from projects import FLOWS, environment
+
+from dlpipe.orchestrator.keeper import processes_of
+from dlpipe.orchestrator.processes import Ended, ended
+from dlpipe.orchestrator.runs import Run
+from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.supervision import (
+    Supervisor,
+    backoff,
+    judge,
+    next_attempt,
+    stop,
+    triggers_of,
+    variables_of,
+)
+
+SHAPES = Path(__file__).with_name("shapes")
+PATIENCE = 120.0
+HANG = "time.sleep(600)"
+
+
+@dataclass(frozen=True)
+class Production:
+    """A folder in which flows are deployed and run, with a state of its own."""
+
+    folder: Path
+    state: State
+
+    def deploy(self, flow: str, *words: str) -> None:
+        done = subprocess.run(
+            [sys.executable, flow, "--no-pylint", "local-scheduler", "create", "--backoff", "1s", *words],
+            cwd=self.folder,
+            env=environment({"DLPIPE_STATE": str(self.state.folder), "METAFLOW_USER": "tester"}),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def add(self, orders: str = "", deployment: str = "SteadyFlow") -> Run:
+        """Return a new run whose step ``work`` does as ordered."""
+        name = f"{uuid.uuid4()}.orders"
+        (self.folder / name).write_text(orders)
+        parameters = {"orders": name, "number": 21} if deployment == "SteadyFlow" else {}
+        run, _ = self.state.add_run(
+            deployment, cause="by hand", key=f"manual:{name}", due=time.time(), parameters=parameters
+        )
+        return run
+
+    def order(self, run: Run, orders: str) -> None:
+        (self.folder / run.parameters["orders"]).write_text(orders)
+
+    def notes(self, run: Run) -> list[str]:
+        """Return the steps that began or ended, in order."""
+        file = self.folder / f"{run.number}.notes"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [line.rpartition(" ")[0] for line in lines]
+
+    def until(self, run: Run, seen: Callable[[Run], object]) -> Run:
+        """Be the scheduler until a run is as wanted."""
+        deadline = time.monotonic() + PATIENCE
+        with Supervisor(self.state) as supervisor:
+            while not seen(found := self.state.run(run.number)):
+                assert time.monotonic() < deadline, found
+                if found.status == "queued" or (found.status == "waiting" and found.not_before <= time.time()):
+                    supervisor.start(run.number, time.time())
+                supervisor.reconcile(time.time())
+                time.sleep(0.05)
+        return found
+
+    def to_the_end(self, run: Run) -> Run:
+        return self.until(run, lambda one: one.status in ("succeeded", "failed", "terminated"))
+
+    def to_work(self, run: Run) -> Run:
+        """Be the scheduler until the last attempt's step ``work`` has begun."""
+        return self.until(run, lambda one: one.attempts and self.notes(run)[-1:] == ["work begins"])
+
+    def processes(self, run: Run) -> list[int]:
+        return processes_of(self.state.run(run.number).attempts[-1].token)
+
+    def kill_all(self, run: Run) -> None:
+        """Kill what a run is made of, as a power loss does."""
+        attempt = self.state.run(run.number).attempts[-1]
+        for pid in [keeper_of(attempt.token), *processes_of(attempt.token)]:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
+    folder = tmp_path_factory.mktemp("production")
+    for name in ("steady_flow.py", "epochs_flow.py"):
+        shutil.copy(SHAPES / name, folder)
+    shutil.copy(FLOWS / "checkpoints.py", folder)
+    state = State.open(folder / "state")
+    made = Production(folder, state)
+    made.deploy("steady_flow.py", "--resumes", "2")
+    yield made
+    for run in state.runs(status=["running"]):
+        stop(state, run, time.time())
+    state.close()
+
+
+def test_run_ends_once_and_its_end_is_an_event(production: Production) -> None:
+    run = production.to_the_end(production.add())
+    (attempt,) = run.attempts
+    assert (run.status, attempt.outcome, attempt.exit_code) == ("succeeded", "succeeded", 0)
+    assert production.notes(run) == ["start begins", "work begins", "work ends", "end begins"]
+    event = production.state.events_after(0)[-1][1]
+    assert event.name == "metaflow.SteadyFlow.end"
+    assert event.payload["pathspec"] == f"SteadyFlow/{attempt.metaflow_run}/end/3"
+    assert Path(attempt.folder, "log").read_text().endswith("Done!\n")
+
+
+def test_what_may_pass_is_resumed_after_a_pause_and_finished_steps_are_kept(production: Production) -> None:
+    run = production.add("raise ConnectionError('the server is away')")
+    waiting = production.until(run, lambda one: one.status == "waiting")
+    assert waiting.reason == "work: ConnectionError: the server is away"
+    assert 0.5 < waiting.not_before - waiting.attempts[0].ended < 30
+    production.order(run, "")
+    done = production.to_the_end(run)
+    assert (done.status, [one.outcome for one in done.attempts]) == ("succeeded", ["failed", "succeeded"])
+    assert done.attempts[1].origin == done.attempts[0].metaflow_run
+    assert production.notes(run) == ["start begins", "work begins", "work begins", "work ends", "end begins"]
+
+
+def test_what_is_the_codes_is_left_for_a_person_to_resume(production: Production) -> None:
+    run = production.to_the_end(production.add("raise ValueError('two\\nlines')"))
+    assert (run.status, run.reason, len(run.attempts)) == ("failed", "work: ValueError: two lines", 1)
+    assert (run.attempts[0].step, run.attempts[0].outcome) == ("work", "failed")
+    production.order(run, "")
+    production.state.set_status(run.number, "waiting", reason="resumed by hand")  # as `dlpipe runs resume` does
+    assert production.to_the_end(run).status == "succeeded"
+    assert production.notes(run).count("start begins") == 1
+
+
+def test_killed_task_is_resumed_as_often_as_the_policy_says(production: Production) -> None:
+    run = production.to_the_end(production.add("os.kill(os.getpid(), 9)"))
+    assert (run.status, [one.outcome for one in run.attempts]) == ("failed", ["killed"] * 3)
+    assert run.reason == "work: the task work/2 was killed"
+    assert production.notes(run) == ["start begins", *["work begins"] * 3]
+
+
+def test_run_whose_processes_are_all_killed_goes_on_where_it_was(production: Production) -> None:
+    run = production.add(HANG)
+    production.to_work(run)
+    production.kill_all(run)
+    production.order(run, "")
+    done = production.to_the_end(run)
+    assert [one.outcome for one in done.attempts] == ["lost", "succeeded"]
+    assert production.notes(run) == ["start begins", "work begins", "work begins", "work ends", "end begins"]
+
+
+def test_task_that_outlives_its_launcher_is_ended_before_the_resume(production: Production) -> None:
+    run = production.add("time.sleep(5)")
+    production.to_work(run)
+    (first,) = production.state.run(run.number).attempts
+    orphans = production.processes(run)
+    for pid in [keeper_of(first.token), launcher_of(first.token)]:
+        os.kill(pid, signal.SIGKILL)
+    production.order(run, "")
+    done = production.to_the_end(run)
+    assert [one.outcome for one in done.attempts] == ["lost", "succeeded"]
+    assert len(orphans) >= 2
+    time.sleep(max(0.0, first.started + 9 - time.time()))  # when the orphan would have ended
+    assert production.notes(run).count("work ends") == 1
+
+
+def test_run_that_was_killed_before_its_first_task_begins_anew(production: Production) -> None:
+    run = production.add()
+    production.until(run, lambda one: one.status == "running")
+    production.kill_all(run)
+    done = production.to_the_end(run)
+    assert done.status == "succeeded"
+    assert [(one.outcome, one.origin) for one in done.attempts] == [("lost", ""), ("succeeded", "")]
+    assert done.attempts[0].metaflow_run == ""
+
+
+def test_resume_that_was_killed_before_its_first_task_is_no_origin(production: Production) -> None:
+    run = production.add(HANG)
+    production.to_work(run)
+    production.kill_all(run)
+    production.order(run, "")
+    production.until(run, lambda one: len(one.attempts) == 2)
+    production.kill_all(run)
+    done = production.to_the_end(run)
+    assert [one.outcome for one in done.attempts] == ["lost", "lost", "succeeded"]
+    assert done.attempts[2].origin == done.attempts[0].metaflow_run
+    assert production.notes(run).count("start begins") == 1
+
+
+def test_run_goes_on_while_no_scheduler_lives_and_the_next_one_finds_its_end(production: Production) -> None:
+    run = production.add()
+    production.until(run, lambda one: one.status == "running")
+    attempt = production.state.run(run.number).attempts[0]
+    wait_until(lambda: ended(Path(attempt.folder)))
+    done = production.to_the_end(run)
+    assert (done.status, len(done.attempts)) == ("succeeded", 1)
+
+
+def test_end_that_nobody_saw_is_asked_of_metaflow(production: Production) -> None:
+    run = production.add("time.sleep(1)")
+    production.to_work(run)
+    attempt = production.state.run(run.number).attempts[0]
+    os.kill(keeper_of(attempt.token), signal.SIGKILL)
+    wait_until(lambda: not processes_of(attempt.token))
+    Path(attempt.folder, "end").unlink()
+    done = production.to_the_end(run)
+    assert (done.status, len(done.attempts), done.attempts[0].exit_code) == ("succeeded", 1, None)
+    event = production.state.events_after(0)[-1][1]
+    assert event.payload["pathspec"] == f"SteadyFlow/{attempt.metaflow_run}/end/3"
+
+
+def test_attempt_that_was_noted_but_never_started_is_started(production: Production) -> None:
+    run = production.add()
+    production.state.add_attempt(run.number, next_attempt(production.state, run, time.time()))
+    done = production.to_the_end(run)
+    assert (done.status, len(done.attempts)) == ("succeeded", 1)
+
+
+def test_run_is_stopped_with_all_of_its_processes(production: Production) -> None:
+    run = production.add(HANG)
+    production.to_work(run)
+    token = production.state.run(run.number).attempts[0].token
+    stop(production.state, run, time.time())
+    done = production.to_the_end(run)
+    assert (done.status, done.attempts[0].outcome) == ("terminated", "terminated")
+    assert processes_of(token) == []
+
+
+def test_run_that_waits_is_stopped(production: Production) -> None:
+    run = production.add()
+    stop(production.state, run, time.time())
+    assert production.state.run(run.number).status == "terminated"
+
+
+def test_time_limit_stops_an_attempt_and_the_next_one_keeps_what_was_done(production: Production) -> None:
+    production.deploy("steady_flow.py", "--resumes", "1", "--time-limit", "8s")
+    run = production.add(HANG)
+    waiting = production.until(run, lambda one: one.status == "waiting")
+    assert (waiting.attempts[0].outcome, waiting.reason) == ("timed out", "work: stopped at its time limit")
+    production.order(run, "")
+    assert production.to_the_end(run).status == "succeeded"
+    assert production.notes(run).count("start begins") == 1
+
+
+def test_training_goes_on_from_its_checkpoint(production: Production) -> None:
+    production.deploy("epochs_flow.py")
+    (production.folder / "wait").touch()
+    run = production.add(deployment="EpochsFlow")
+    epochs = production.folder / "epochs"
+    production.until(run, lambda _: epochs.exists() and " 4\n" in epochs.read_text())
+    production.kill_all(run)
+    (production.folder / "wait").unlink()
+    done = production.to_the_end(run)
+    first, second = (one.metaflow_run for one in done.attempts)
+    assert done.status == "succeeded"
+    assert epochs.read_text().splitlines() == [
+        *(f"{first} {epoch}" for epoch in (1, 2, 3, 4)),
+        *(f"{second} {epoch}" for epoch in (4, 5)),
+    ]
+
+
+# -- without a flow ----------------------------------------------------------------------------------------------
+
+NOTHING = {
+    "finished": False,
+    "end_pathspec": "",
+    "began": True,
+    "step": "",
+    "task": "",
+    "error_type": "",
+    "may_pass": True,
+    "reason": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "seen", "outcome", "may_pass"),
+    [
+        (0, {}, "succeeded", False),
+        (None, {}, "lost", True),
+        (None, {"finished": True}, "succeeded", False),
+        (1, {"finished": True}, "succeeded", False),
+        (-9, {"error_type": "builtins.ValueError", "may_pass": False}, "killed", True),
+        (1, {"error_type": "builtins.ValueError", "may_pass": False}, "failed", False),
+        (1, {"error_type": "builtins.TimeoutError", "may_pass": True}, "failed", True),
+        (1, {"step": "work"}, "killed", True),
+        (1, {}, "failed", False),
+    ],
+)
+def test_outcome_follows_from_the_exit_code_and_what_metaflow_knows(
+    tmp_path: Path, code: int | None, seen: dict[str, object], outcome: str, may_pass: bool
+) -> None:
+    found = judge(Ended(code, 0.0), {**NOTHING, **seen}, tmp_path)
+    assert (found.outcome, found.may_pass) == (outcome, may_pass)
+
+
+def test_launcher_that_fails_before_any_task_is_quoted(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(
+        "Metaflow\n2026-01-02 03:04:05.678 Internal error:\nNo module named 'x'\n    ^^^\n"
+    )
+    assert judge(Ended(1, 0.0), NOTHING, tmp_path).reason == "No module named 'x'"
+    (tmp_path / "log").write_text("OSError: [Errno 28] No space left on device\n")
+    assert judge(Ended(1, 0.0), NOTHING, tmp_path).may_pass
+
+
+def test_pauses_double_up_to_an_hour(production: Production) -> None:
+    version = production.state.version("SteadyFlow", 1)
+    assert [backoff(version, number) for number in (1, 2, 3, 20)] == [1.0, 2.0, 4.0, 3600.0]
+
+
+def test_environment_leads_a_flow_nowhere_else(production: Production, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("METAFLOW_RUN_NUMBER", "METAFLOW_HOME", "PYTHONPATH", "_DLPIPE_ATTEMPT"):
+        monkeypatch.setenv(name, "elsewhere")
+    run = production.add()
+    version = production.state.version("SteadyFlow", 1)
+    found = variables_of(version, run, next_attempt(production.state, run, 0.0))
+    assert "elsewhere" not in found.values()
+    assert found["PYTHONPATH"].startswith(version.code)
+    assert found["METAFLOW_PRODUCTION_TOKEN"] == version.token
+    assert triggers_of(version, run) == []
+
+
+def keeper_of(token: str) -> int:
+    return _marked(f"_DLPIPE_KEEPER={token}")
+
+
+def launcher_of(token: str) -> int:
+    (found,) = [pid for pid in processes_of(token) if os.getsid(pid) == pid]
+    return found
+
+
+def _marked(mark: str) -> int:
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                return int(entry.name)
+        except OSError:
+            continue
+    raise AssertionError(f"no process has {mark}")
+
+
+def wait_until(seen: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
