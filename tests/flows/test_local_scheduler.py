@@ -242,20 +242,22 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Run, Done]:
     """``FullFlow``, run after the working tree and dlpipe in it were broken: the place, its run and ``create``."""
     place = a_place(tmp_path_factory.mktemp("full"))
     place.write("full_flow.py", FULL)
-    place.write("full.toml", 'word = "three"\n')
+    place.write("full.toml", 'word = "of the default file"\n')
+    place.write("other.toml", 'word = "three"\n')
     place.write("letter.txt", "Dear reader")
     place.write("words/__init__.py", "")
     place.write("words/one.py", 'WORD = "one"\n')
     place.write("words/late.py", 'LATE = "two"\n')
     place.write("words/toml.py", "import tomllib\n\n\ndef read(text):\n    return tomllib.loads(text)\n")
     created = place.scheduler(
-        *("full_flow.py", "--production", "--with", "retry:times=0", "local-scheduler", "create"),
+        *("full_flow.py", "--production", "--with", "retry:times=0", "--config", "settings", "other.toml"),
+        *("local-scheduler", "create"),
         *("--a-number", "4", "--tag", "nightly", "--max-workers", "2", "--time-limit", "1h"),
         DLPIPE_TABLES="tables of create",
         MLFLOW_TRACKING_PASSWORD="secret",
     )
     assert created.code == 0, created.said
-    for name in ("full_flow.py", "full.toml", "letter.txt", "words/one.py"):
+    for name in ("full_flow.py", "full.toml", "other.toml", "letter.txt"):
         place.write(name, "this is not what it was (")
     shutil.rmtree(place.folder / "words")
     (place.folder.parent / "lib" / "dlpipe" / "__init__.py").write_text("MARK = broken(")

@@ -67,7 +67,7 @@ def changes(before: Version, now: Version, package: Package) -> Changes:
     return Changes(
         files=difference(before, package) if kept else Difference(),
         parameters=tuple(_differing(before.parameters, now.parameters)),
-        settings=tuple(_differing(_settings(before), _settings(now))),
+        settings=(*_differing(_settings(before), _settings(now)), *_options(before, now)),
         packages=tuple(differences(before.packages, now.packages)),
     )
 
@@ -100,8 +100,32 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} {_said(before.get(name))} -> {_said(now.get(name))}"
         for name in names
-        if before.get(name) != now.get(name)
+        if _said(before.get(name)) != _said(now.get(name))
     ]
+
+
+def _options(before: Version, now: Version) -> list[str]:
+    """Options that came or went, each with its value."""
+    then, since = (_with_values((*one.options, *one.run_options)) for one in (before, now))
+    gone, new = ([one for one in some if one not in others] for some, others in ((then, since), (since, then)))
+    return [*(f"{one} is gone" for one in gone), *(f"{one} is new" for one in new)]
+
+
+def _with_values(words: tuple[str, ...]) -> list[str]:
+    """Words of a command line, each option with what follows it.
+
+    Examples
+    --------
+    >>> _with_values(("--production", "--with", "retry", "--config-value", "settings", "kv.settings"))
+    ['--production', '--with retry', '--config-value settings kv.settings']
+    """
+    options: list[str] = []
+    for word in words:
+        if word.startswith("--") or not options:
+            options.append(word)
+        else:
+            options[-1] += f" {word}"
+    return options
 
 
 def _settings(version: Version) -> dict[str, Any]:
@@ -117,7 +141,6 @@ def _settings(version: Version) -> dict[str, Any]:
         else None,
         **{name.replace("_", "-"): value for name, value in policies.items()},
         "tags": " ".join(version.tags) or None,
-        "options": " ".join((*version.options, *version.run_options)),
         "folder": version.folder,
         "python": version.python,
         "namespace": version.namespace,
@@ -126,5 +149,4 @@ def _settings(version: Version) -> dict[str, Any]:
 
 
 def _said(value: Any) -> str:
-    text = "none" if value is None or value == "" else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return "none" if value is None or value == "" else str(value)

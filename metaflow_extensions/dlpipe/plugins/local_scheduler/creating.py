@@ -118,7 +118,7 @@ def version_of(obj: Any, asked: Asked, token: str, state_folder: Path) -> Versio
         parameter_names=tuple(reading.type_names(obj)),
         parameter_types=reading.type_names(obj),
         required=tuple(one for one in reading.needed_parameters(obj) if one not in values),
-        variables={**kept_variables(os.environ), "DLPIPE_STATE": str(state_folder)},
+        variables={**kept_variables(os.environ), **_fixed_variables(state_folder)},
         schedule=schedule,
         trigger=trigger,
         policies=asked.policies,
@@ -154,6 +154,11 @@ def kept_variables(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in sorted(environment.items())
         if KEPT.match(name) and not OF_A_RUN.match(name) and not SECRET.search(name)
     }
+
+
+def _fixed_variables(state_folder: Path) -> dict[str, str]:
+    # the default decorators of now are among the options: those of a later configuration are kept out
+    return {"DLPIPE_STATE": str(state_folder), "METAFLOW_DEFAULT_DECOSPECS": ""}
 
 
 def _run_options(asked: Asked) -> tuple[str, ...]:

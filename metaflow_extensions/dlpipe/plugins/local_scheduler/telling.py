@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,12 +55,25 @@ def version_lines(version: Version) -> list[str]:
         if version.schedule
         else "none",
         "trigger": said_trigger(version.trigger) or "none",
-        "parameters": ", ".join(f"{name}={value}" for name, value in version.parameters.items()) or "none",
+        "parameters": said_parameters(version.parameters, version.parameter_names),
         "policies": said_policies(version.policies),
         "namespace": version.namespace,
         "tags": ", ".join(version.tags),
     }
     return [f"{name:<11} {value}" for name, value in said.items() if value]
+
+
+def said_parameters(given: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return the parameters of runs that are not static defaults of the flow.
+
+    Examples
+    --------
+    >>> said_parameters({"rows": "10"}, ["rows", "model"]), said_parameters({}, ["model"]), said_parameters({}, [])
+    ('rows=10, others by default', 'by default', 'none')
+    """
+    said = [f"{name}={value}" for name, value in given.items()]
+    others = ["others by default" if said else "by default"] if set(names) - given.keys() else []
+    return ", ".join([*said, *others]) or "none"
 
 
 def next_due(version: Version) -> list[str]:
@@ -121,6 +132,8 @@ def status_of(obj: Any, state: State) -> dict[str, Any]:
 
 def deployment_status(state: State, name: str) -> dict[str, Any]:
     """Return where a deployment stands, for a program."""
+    from dlpipe.orchestrator.scheduler import running_scheduler
+
     deployment = state.deployment(name)
     version = deployment.version
     return {
@@ -132,10 +145,11 @@ def deployment_status(state: State, name: str) -> dict[str, Any]:
         "next_due": [] if deployment.suspended else [iso(due) for due in due_times(version)],
         "trigger": asdict(version.trigger) if version.trigger else None,
         "parameters": dict(version.parameters),
+        "parameter_names": list(version.parameter_names),
         "policies": asdict(version.policies),
         "tags": list(version.tags),
         "namespace": version.namespace,
-        "scheduler": scheduler_of(state.folder),
+        "scheduler": running_scheduler(state.folder),
         "versions": [_version_row(one) for one in state.versions(name)],
     }
 
@@ -185,7 +199,7 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         "schedule": f"{schedule.cron} {zone}" if schedule else "none",
         "next due": ", ".join(due) or ("never: suspended" if found["suspended"] else "not by schedule"),
         "trigger": said_trigger(Trigger(needed)) or "none" if needed else "none",
-        "parameters": ", ".join(f"{name}={value}" for name, value in found["parameters"].items()) or "none",
+        "parameters": said_parameters(found["parameters"], found["parameter_names"]),
         "policies": said_policies(Policies(**found["policies"])),
         "namespace": found["namespace"],
     }
@@ -278,25 +292,11 @@ def find_run(state: State, deployment: str, text: str) -> Run:
 # the scheduler --------------------------------------------------------------------------------------------------
 
 
-def scheduler_of(folder: Path) -> dict[str, Any] | None:
-    """Return what the scheduler that works on a state folder says of itself; ``None`` without one."""
-    try:
-        with open(folder / "scheduler.lock", "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return None
-    except BlockingIOError:
-        pass
-    except OSError:
-        return None
-    try:
-        return dict(json.loads((folder / "scheduler.json").read_text()))
-    except (OSError, ValueError):
-        return {}
-
-
 def scheduler_line(folder: Path) -> str:
     """Return whether a scheduler runs, for a person."""
-    found = scheduler_of(folder)
+    from dlpipe.orchestrator.scheduler import running_scheduler
+
+    found = running_scheduler(folder)
     if found is None:
         return "No scheduler is running here: `dlpipe scheduler` starts one, and until then nothing is run."
     return f"The scheduler is running (process {found['pid']})." if "pid" in found else "The scheduler is running."
