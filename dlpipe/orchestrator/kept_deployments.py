@@ -1,0 +1,141 @@
+"""Deployments and their versions in the state."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from dlpipe.errors import DeploymentNotFound
+from dlpipe.orchestrator.database import Database
+from dlpipe.orchestrator.deployments import Deployment, Version
+from dlpipe.orchestrator.kept_events import KeptEvents
+from dlpipe.orchestrator.rows import text_of, version_of
+
+KEPT_VERSIONS = 1000
+
+
+class KeptDeployments(KeptEvents):
+    """Deployments, and all versions that there ever were: they never change, so those read are remembered."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._versions: dict[tuple[str, int], Version] = {}
+
+    def deploy(self, version: Version, *, now: float) -> Version:
+        """Make ``version`` the newest one of its deployment and return it with its number.
+
+        A new deployment begins at ``now``. So does one whose schedule has changed: due times of the new schedule
+        before ``now`` never were. A suspended deployment stays so.
+        """
+        name = version.deployment
+        with self.transaction():
+            known = self._database.one("SELECT max(number) FROM versions WHERE deployment = ?", name)[0]
+            made = dataclasses.replace(version, number=(known or 0) + 1, created=version.created or now)
+            before = self._database.one("SELECT version FROM deployments WHERE name = ?", name)
+            self._database.all("INSERT INTO versions VALUES (?, ?, ?)", name, made.number, text_of(made))
+            if before is None:
+                self._database.all(
+                    "INSERT INTO deployments VALUES (?, ?, 0, ?, ?)", name, made.number, now, self._last_event()
+                )
+            else:
+                self._replace_version(made, self.version(name, before[0]), now)
+        return made
+
+    def _replace_version(self, made: Version, before: Version, now: float) -> None:
+        name = made.deployment
+        self._database.all("UPDATE deployments SET version = ? WHERE name = ?", made.number, name)
+        if made.schedule != before.schedule:
+            self.set_scheduled_until(name, now)
+        if made.trigger != before.trigger:
+            self._database.all("DELETE FROM held WHERE deployment = ?", name)
+
+    def deployments(self) -> list[Deployment]:
+        """All deployments, by name."""
+        rows = self._database.all(
+            "SELECT name, version, suspended, scheduled_until, events_after FROM deployments ORDER BY name"
+        )
+        return [self._deployment(row) for row in rows]
+
+    def deployment(self, name: str) -> Deployment:
+        """The deployment ``name``.
+
+        Raises
+        ------
+        DeploymentNotFound
+            When there is none; near names are suggested.
+        """
+        row = self._database.one(
+            "SELECT name, version, suspended, scheduled_until, events_after FROM deployments WHERE name = ?", name
+        )
+        if row is None:
+            raise self._not_found(name)
+        return self._deployment(row)
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of a deployment, the newest first; also of a deleted one."""
+        rows = self._database.all(
+            "SELECT number, body FROM versions WHERE deployment = ? ORDER BY number DESC", name
+        )
+        if not rows:
+            raise self._not_found(name)
+        return [version_of(body) for _, body in rows]
+
+    def version(self, name: str, number: int) -> Version:
+        """One version of a deployment; also of a deleted one, whose runs are kept."""
+        found = self._versions.get((name, number))
+        if found is None:
+            row = self._database.one("SELECT body FROM versions WHERE deployment = ? AND number = ?", name, number)
+            if row is None:
+                last = self.versions(name)[0].number
+                raise DeploymentNotFound(f"{name!r} has no version {number}; its latest is {last}.")
+            if len(self._versions) >= KEPT_VERSIONS:
+                self._versions.clear()
+            found = self._versions[name, number] = version_of(row[0])
+        return found
+
+    def suspend(self, name: str, suspended: bool, *, now: float) -> None:
+        """Suspend a deployment, or let it go on from ``now``: what was due meanwhile is not made up."""
+        with self.transaction():
+            if self.deployment(name).suspended == suspended:
+                return
+            self._database.all("UPDATE deployments SET suspended = ? WHERE name = ?", int(suspended), name)
+            if not suspended:
+                self._database.all(
+                    "UPDATE deployments SET scheduled_until = ?, events_after = ? WHERE name = ?",
+                    now,
+                    self._last_event(),
+                    name,
+                )
+                self._database.all("DELETE FROM held WHERE deployment = ?", name)
+
+    def delete(self, name: str) -> None:
+        """Delete a deployment: its queued runs become terminated, its runs and versions stay to be read."""
+        with self.transaction():
+            self.deployment(name)
+            self._database.all(
+                "UPDATE runs SET status = 'terminated', stop = 0, reason = 'the deployment was deleted' "
+                "WHERE deployment = ? AND status = 'queued'",
+                name,
+            )
+            self._database.all("DELETE FROM held WHERE deployment = ?", name)
+            self._database.all("DELETE FROM deployments WHERE name = ?", name)
+
+    def set_scheduled_until(self, name: str, until: float) -> None:
+        """Note that due times up to ``until`` have been dealt with."""
+        self._database.all("UPDATE deployments SET scheduled_until = ? WHERE name = ?", until, name)
+
+    def _deployment(self, row: Sequence[Any]) -> Deployment:
+        name, version, suspended, until, events_after = row
+        return Deployment(name, self.version(name, version), bool(suspended), until, events_after)
+
+    def _not_found(self, name: str) -> DeploymentNotFound:
+        known = [row[0] for row in self._database.all("SELECT name FROM deployments ORDER BY name")]
+        if not known:
+            return DeploymentNotFound(
+                f"No deployment {name!r}: nothing is deployed here (`python FLOW.py local-scheduler create`)."
+            )
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
+        return DeploymentNotFound(f"No deployment {name!r}{hint} Deployed: {', '.join(known)}.")

@@ -1,0 +1,189 @@
+"""Runs and their attempts in the state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from dlpipe.errors import RunEnded, RunNotFound
+from dlpipe.orchestrator.kept_deployments import KeptDeployments
+from dlpipe.orchestrator.rows import RUN_COLUMNS, attempt_of, events_of, text_of
+from dlpipe.orchestrator.runs import ENDED, OPEN, Attempt, Event, Run, Status
+
+CHUNK = 500
+
+
+class KeptRuns(KeptDeployments):
+    """Runs with their attempts."""
+
+    def add_run(
+        self,
+        deployment: str,
+        *,
+        version: int | None = None,
+        cause: str,
+        key: str,
+        due: float,
+        parameters: Mapping[str, Any] = {},
+        events: Sequence[Event] = (),
+        status: Status = "queued",
+        reason: str = "",
+    ) -> tuple[Run, bool]:
+        """Note that ``deployment`` is to run, once for each ``key``; return the run and whether it is new.
+
+        Without ``version`` it runs the newest one.
+        """
+        with self.transaction():
+            known = self._database.one("SELECT number FROM runs WHERE deployment = ? AND key = ?", deployment, key)
+            if known is not None:
+                return self.run(known[0]), False
+            number = self.deployment(deployment).version.number if version is None else version
+            self.version(deployment, number)
+            row = self._database.one(
+                f"INSERT INTO runs ({RUN_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, 0.0, ?) RETURNING number",
+                *(deployment, number, cause, key, due),
+                *(text_of(parameters), text_of(list(events)), status, reason),
+            )
+            return self.run(row[0]), True
+
+    def run(self, number: int) -> Run:
+        """The run ``number``.
+
+        Raises
+        ------
+        RunNotFound
+            When there is none.
+        """
+        found = self._runs(self._database.all(f"SELECT {RUN_COLUMNS} FROM runs WHERE number = ?", number))
+        if not found:
+            raise self._no_run(str(number))
+        return found[0]
+
+    def find_run(self, text: str) -> Run:
+        """The run with this number or this Metaflow run, by its id or a pathspec ``FLOW/RUN[/STEP[/TASK]]``."""
+        parts = text.strip().split("/")
+        name = parts[0] if len(parts) == 1 else parts[1]
+        row = self._database.one(
+            "SELECT run FROM attempts WHERE metaflow_run = ? AND metaflow_run != '' ORDER BY run DESC", name
+        )
+        if row is not None:
+            return self.run(row[0])
+        if len(parts) == 1 and name.isdecimal():
+            return self.run(int(name))
+        raise self._no_run(text)
+
+    def runs(
+        self, *, deployment: str | None = None, status: Sequence[Status] = (), limit: int | None = None
+    ) -> list[Run]:
+        """Runs, the newest first: those of a deployment, those in one of several states, at most so many."""
+        where, values = ("deployment = ?", [deployment]) if deployment is not None else ("TRUE", [])
+        # an index gives the newest of one status at once, but not those of several: they are merged here
+        parts = [(f"{where} AND status = ?", [*values, one]) for one in dict.fromkeys(status)]
+        end = "ORDER BY number DESC LIMIT ?"
+        most = -1 if limit is None else limit
+        rows = [
+            row
+            for condition, wanted in parts or [(where, values)]
+            for row in self._database.all(f"SELECT {RUN_COLUMNS} FROM runs WHERE {condition} {end}", *wanted, most)
+        ]
+        rows.sort(key=lambda row: -row[0])
+        return self._runs(rows if limit is None else rows[:limit])
+
+    def set_status(self, run: int, status: Status, *, reason: str = "", not_before: float = 0.0) -> None:
+        """Note where a run stands; one that has ended is no more to be stopped."""
+        if not self._database.all(
+            "UPDATE runs SET status = ?, reason = ?, not_before = ?, stop = stop AND ? WHERE number = ? "
+            "RETURNING number",
+            *(status, reason, not_before, int(status in OPEN), run),
+        ):
+            raise self._no_run(str(run))
+
+    def add_attempt(self, run: int, attempt: Attempt) -> None:
+        """Note the next attempt of a run, which is now running.
+
+        Raises
+        ------
+        RunEnded
+            When the run has ended meanwhile, by the deletion of its deployment for one.
+        ValueError
+            When it is not the next one.
+        """
+        with self.transaction():
+            known = self.run(run)
+            if known.status in ENDED:
+                raise RunEnded(f"Run {run} of {known.deployment} is {known.status}: it begins no further attempt.")
+            if attempt.number != len(known.attempts):
+                raise ValueError(f"the next attempt of run {run} is {len(known.attempts)}, not {attempt.number}")
+            self._database.all(
+                "INSERT INTO attempts VALUES (?, ?, ?, ?)",
+                *(run, attempt.number, attempt.metaflow_run, text_of(attempt)),
+            )
+            self.set_status(run, "running")
+
+    def set_attempt(self, run: int, attempt: Attempt) -> None:
+        """Replace the attempt of this number."""
+        if not self._database.all(
+            "UPDATE attempts SET metaflow_run = ?, body = ? WHERE run = ? AND number = ? RETURNING number",
+            *(attempt.metaflow_run, text_of(attempt), run, attempt.number),
+        ):
+            raise ValueError(f"run {run} has no attempt {attempt.number}")
+
+    def request_stop(self, run: int) -> None:
+        """Ask that a run be stopped; the request stays until the run has ended.
+
+        Raises
+        ------
+        RunEnded
+            When it has ended already.
+        """
+        with self.transaction():
+            known = self.run(run)
+            if known.status in ENDED:
+                raise RunEnded(f"Run {run} of {known.deployment} is {known.status} already.")
+            self._database.all("UPDATE runs SET stop = 1 WHERE number = ?", run)
+
+    def stop_requested(self) -> list[int]:
+        """Numbers of the runs that are to be stopped."""
+        return [row[0] for row in self._database.all("SELECT number FROM runs WHERE stop = 1 ORDER BY number")]
+
+    def _runs(self, rows: Sequence[Sequence[Any]]) -> list[Run]:
+        attempts: dict[int, list[Attempt]] = {}
+        for chunk in chunks([row[0] for row in rows]):
+            marks = ", ".join("?" * len(chunk))
+            for number, body in self._database.all(
+                f"SELECT run, body FROM attempts WHERE run IN ({marks}) ORDER BY run, number", *chunk
+            ):
+                attempts.setdefault(number, []).append(attempt_of(body))
+        return [run_of(row, attempts.get(row[0], ())) for row in rows]
+
+    def _no_run(self, text: str) -> RunNotFound:
+        last = self._database.one("SELECT max(number) FROM runs")[0]
+        if last is None:
+            return RunNotFound(f"No run {text!r}: nothing has run here.")
+        return RunNotFound(f"No run {text!r}; runs are 1 to {last}, `dlpipe runs` lists them.")
+
+
+def run_of(row: Sequence[Any], attempts: Iterable[Attempt]) -> Run:
+    """The run that a row of ``RUN_COLUMNS`` is."""
+    number, deployment, version, cause, key, due, parameters, events, status, not_before, reason = row
+    return Run(
+        number=number,
+        deployment=deployment,
+        version=version,
+        cause=cause,
+        key=key,
+        due=due,
+        parameters=json.loads(parameters),
+        events=events_of(events),
+        status=status,
+        not_before=not_before,
+        reason=reason,
+        attempts=tuple(attempts),
+    )
+
+
+def chunks(numbers: list[int]) -> Iterator[list[int]]:
+    """``numbers`` in lists that fit into one statement."""
+    for start in range(0, len(numbers), CHUNK):
+        yield numbers[start : start + CHUNK]
