@@ -1,0 +1,228 @@
+"""The status page: what it shows, to whom it answers, and that a browser needs nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from schedulers import deployed, scheduling, succeeds, triggered, wait_until
+
+from dlpipe.orchestrator import page, scheduler
+from dlpipe.orchestrator.deployments import Needed, Schedule, Trigger
+from dlpipe.orchestrator.runs import Attempt
+from dlpipe.orchestrator.state import State
+
+NOW = 1795757400.0  # 2026-11-27 05:30 UTC
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    with contextlib.closing(State.open(tmp_path / "state")) as made:
+        deployed(made, "PredictFlow", succeeds(), now=NOW, schedule=Schedule("0 3 * * *", "Europe/Berlin"))
+        follows = Trigger((Needed("metaflow.PredictFlow.end", kind="run", flow="PredictFlow"),))
+        deployed(made, "ExplainFlow", succeeds(), now=NOW, trigger=follows)
+        yield made
+
+
+@pytest.fixture
+def client(state: State) -> FlaskClient:
+    return page.make_app(state, clock=lambda: NOW).test_client()
+
+
+def attempted(state: State, name: str, log: str = "hello\n", **more: object) -> int:
+    """A run with an attempt that has a log."""
+    number = triggered(state, name, f"manual:{time.monotonic_ns()}")
+    folder = state.folder / "runs" / str(number) / "0"
+    folder.mkdir(parents=True)
+    (folder / "log").write_text(log)
+    made = {"metaflow_run": f"ls-{number}-abc", "started": NOW - 60, **more}
+    state.add_attempt(number, Attempt(0, f"token-{number}", str(folder), **made))  # type: ignore[arg-type]
+    return number
+
+
+def text_of(client: FlaskClient, path: str) -> str:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    return " ".join(re.sub(r"<[^>]+>", " ", answer.text).split())
+
+
+def test_the_page_shows_what_is_deployed_due_and_running(client: FlaskClient, state: State) -> None:
+    attempted(state, "PredictFlow")
+    shown = text_of(client, "/")
+    assert "PredictFlow 1 0 3 * * * Europe/Berlin 2026-11-28 03:00 Europe/Berlin in 20 h 30 min" in shown
+    assert "end of PredictFlow" in shown
+    assert "1 PredictFlow running" in shown
+    assert "1 min 0 s" in shown
+
+
+def test_a_failed_run_says_why_and_how_to_resume_it(client: FlaskClient, state: State) -> None:
+    number = attempted(state, "PredictFlow", ended=NOW, outcome="failed", step="score", reason="ValueError: no")
+    state.set_status(number, "failed", reason="score: ValueError: no")
+    for path in ("/", f"/runs/{number}", "/deployments/PredictFlow"):
+        shown = text_of(client, path)
+        assert "score ValueError: no" in shown
+        assert f"dlpipe runs resume {number}" in shown
+
+
+def test_the_run_links_to_its_log_its_cards_and_mlflow(client: FlaskClient, state: State) -> None:
+    log = f"{EVIL}\nMLflow has this run: http://127.0.0.1:5000/#/experiments/1/runs/abc\nDone.\n"
+    number = attempted(state, "PredictFlow", log=log)
+    cards = Path(state.version("PredictFlow", 1).folder, ".metaflow/mf.cards/PredictFlow/runs", f"ls-{number}-abc")
+    for task in ("2", "10"):
+        (cards / f"steps/score/tasks/{task}/cards").mkdir(parents=True)
+        (cards / f"steps/score/tasks/{task}/cards/blank-drift-0f.html").write_text(f"<h1>card {task}</h1>")
+    shown = client.get(f"/runs/{number}").text
+    links = re.findall(r'href="([^"]+)"', shown)
+    assert "http://127.0.0.1:5000/#/experiments/1/runs/abc" in links
+    assert client.get(f"/runs/{number}/0/cards/0").text == "<h1>card 2</h1>"
+    assert client.get(f"/runs/{number}/0/cards/1").text == "<h1>card 10</h1>"
+    assert "sandbox allow-scripts;" in client.get(f"/runs/{number}/0/cards/1").headers["Content-Security-Policy"]
+    assert client.get(f"/runs/{number}/0/cards/2").status_code == 404
+    said = client.get(f"/runs/{number}/0/log")
+    assert said.text == log
+    assert said.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert "2 cards" in text_of(client, "/")
+
+
+def test_of_a_long_log_the_end_is_shown(client: FlaskClient, state: State) -> None:
+    number = attempted(state, "PredictFlow", log="x" * page.LOG_BYTES + "\nthe end\n")
+    shown = client.get(f"/runs/{number}/0/log").text
+    assert shown.startswith(f"[The beginning is left out; all of it: dlpipe logs {number} --attempt 0]\n")
+    assert shown.endswith("the end\n")
+
+
+def test_what_others_wrote_is_text_and_no_markup(client: FlaskClient, state: State) -> None:
+    number = attempted(state, "PredictFlow", log=f"MLflow has this run: javascript:alert(1) {EVIL}\n")
+    state.set_attempt(number, Attempt(0, "t", state.run(number).attempts[0].folder, outcome="failed", reason=EVIL))
+    state.set_status(number, "failed", reason=EVIL)
+    for path in ("/", f"/runs/{number}", "/deployments/PredictFlow"):
+        shown = client.get(path).text
+        assert "<script" not in shown
+        assert 'href="javascript' not in shown
+    assert "&lt;script&gt;" in client.get("/").text
+
+
+@pytest.mark.parametrize("path", ["/", "/style.css", "/runs/1", "/runs/1/0/log", "/nowhere"])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8710", "127.0.0.1.evil.example", "", "[::2]:8710"])
+def test_who_asks_by_a_foreign_name_is_refused(path: str, host: str, client: FlaskClient) -> None:
+    assert client.get(path, headers={"Host": host}).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8710", "localhost:9000", "localhost", "[::1]:8710", "LOCALHOST"])
+def test_who_asks_by_a_name_of_this_machine_is_answered(host: str, client: FlaskClient) -> None:
+    assert client.get("/", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/runs/99", "/deployments/Nothing", "/runs/x", "/runs/1/7/log", "/runs/../state.db"]
+)
+def test_what_is_not_there_is_not_found(path: str, client: FlaskClient, state: State) -> None:
+    attempted(state, "PredictFlow")
+    assert client.get(path).status_code == 404
+
+
+def test_nothing_can_be_changed_through_the_page(client: FlaskClient) -> None:
+    rules = client.application.url_map.iter_rules()
+    assert {method for rule in rules for method in rule.methods or ()} == {"GET", "HEAD", "OPTIONS"}
+    assert client.post("/").status_code == 405
+
+
+def test_pages_name_no_other_address_and_need_no_script(client: FlaskClient, state: State) -> None:
+    number = attempted(state, "PredictFlow")
+    pages = ["/", f"/runs/{number}", "/deployments/PredictFlow", "/runs/99", "/style.css"]
+    for path in pages:
+        answer = client.get(path)
+        assert not re.findall(r"https?://|<script|//[a-z]|url\(", answer.text)
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_deleted_deployments_runs_can_still_be_read(client: FlaskClient, state: State) -> None:
+    number = attempted(state, "PredictFlow")
+    state.set_status(number, "succeeded")
+    state.delete("PredictFlow")
+    assert "deleted" in text_of(client, "/deployments/PredictFlow")
+    assert client.get(f"/runs/{number}").status_code == 200
+
+
+def test_a_page_of_a_damaged_state_says_so(client: FlaskClient, state: State) -> None:
+    with contextlib.closing(sqlite3.connect(state.folder / "state.db")) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = (state.folder / "state.db").read_bytes()
+    with (state.folder / "state.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"damage" * (len(content) // 6 - 1000))
+    answer = client.get("/")
+    assert answer.status_code == 503
+    assert "state.db is damaged" in answer.text
+
+
+def test_a_page_of_two_hundred_deployments_is_quick(state: State, client: FlaskClient) -> None:
+    for number in range(200):
+        deployed(state, f"Flow{number}", succeeds(), now=NOW, schedule=Schedule(f"{number % 60} 3 * * *"))
+    client.get("/")
+    began = time.perf_counter()
+    assert client.get("/").text.count("<tr>") > 200
+    assert time.perf_counter() - began < 1
+
+
+def test_the_scheduler_serves_its_page_on_loopback_only(state: State) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with scheduling(state.folder, "--port", str(port)):
+        wait_until(lambda: scheduler.read_about(state.folder).get("page"))
+        assert scheduler.read_about(state.folder)["page"] == f"http://127.0.0.1:{port}"
+        assert asked(port, "127.0.0.1") == 200
+        assert asked(port, "evil.example") == 403
+        for address in others():
+            with (
+                pytest.raises((ConnectionError, TimeoutError)),
+                socket.create_connection((address, port), timeout=1),
+            ):
+                pass
+
+
+def asked(port: int, host: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/", headers={"Host": host})
+    return connection.getresponse().status
+
+
+def others() -> list[str]:
+    """Addresses of this machine that are not 127.0.0.1."""
+    found = subprocess.run(["hostname", "-I"], capture_output=True, text=True).stdout.split()
+    return ["127.0.0.2", *(one for one in found if ":" not in one)]
+
+
+def test_a_browser_shows_the_page(state: State, tmp_path: Path) -> None:
+    browser = next((one for one in map(shutil.which, BROWSERS) if one), None)
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    attempted(state, "PredictFlow")
+    with contextlib.closing(page.serve(page.make_app(state), 0)) as server:
+        command = [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={tmp_path / 'profile'}",
+        ]
+        shot = tmp_path / "page.png"
+        words = ["--window-size=1280,900", f"--screenshot={shot}", f"http://127.0.0.1:{server.effective_port}/"]
+        done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=120)
+        assert shot.exists(), done.stderr
+    # what the page's policy refuses, or does not find, Chromium says on its console
+    assert "Content Security Policy" not in done.stderr
+    assert shot.stat().st_size > 10_000
