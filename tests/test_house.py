@@ -42,6 +42,17 @@ def test_rooms_keep_to_their_layers() -> None:
         ),
         ("task/network.py", "import flash", "Flash and Lightning are named in task.classifier"),
         ("task/network.py", "def f(): import peft", "peft is named in task.lora"),
+        (
+            "orchestrator/overview.py",
+            "def f(): import dlpipe.tables",
+            "The orchestrator knows no room but errors and settings",
+        ),
+        (
+            "orchestrator/scheduler.py",
+            "def f(): import metaflow",
+            "A scheduler imports nothing heavy: Metaflow is asked by a process of its own",
+        ),
+        ("orchestrator/state.py", "import subprocess", "What an orchestrator decides knows no process"),
     ],
 )
 def test_breaking_a_layer_rule_on_purpose_fails(room: str, line: str, contract: str, tmp_path: Path) -> None:
@@ -72,6 +83,7 @@ def test_importing_dlpipe_is_light() -> None:
         "explain",
         "registry",
         "inference",
+        "orchestrator",
         "tracking",
         "cli",
     ],
