@@ -9,9 +9,12 @@ from __future__ import annotations
 import click
 
 from dlpipe import __version__
+from dlpipe.cli.appending import append
 from dlpipe.cli.bridge import bridge
 from dlpipe.cli.portal import ui
+from dlpipe.cli.runs import deployments, event, logs, runs
 from dlpipe.cli.saying import OneLineErrors
+from dlpipe.cli.scheduler import scheduler
 from dlpipe.cli.tables import models, predict, tables
 
 
@@ -26,5 +29,5 @@ def main() -> None:
     """
 
 
-for command in (tables, models, predict, bridge, ui):
+for command in (tables, append, models, predict, bridge, ui, scheduler, deployments, runs, logs, event):
     main.add_command(command)

@@ -1,0 +1,322 @@
+"""`dlpipe runs`, `logs`, `deployments`, `event`, `scheduler`: what people and programs read; what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from schedulers import FAILS, deployed, run_when, scheduling, succeeds, triggered
+
+from dlpipe.cli import main
+from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
+from dlpipe.orchestrator.runs import Attempt
+from dlpipe.orchestrator.state import State
+
+FLOW = """
+from metaflow import FlowSpec, Parameter, step
+
+
+class HandFlow(FlowSpec):
+    fine = Parameter("fine", default=0)
+
+    @step
+    def start(self):
+        self.next(self.count)
+
+    @step
+    def count(self):
+        import os
+        if not os.path.exists("repaired"):
+            raise ValueError("no such column: stars")
+        self.next(self.end)
+
+    @step
+    def end(self):
+        print("all is well")
+
+
+if __name__ == "__main__":
+    HandFlow()
+"""
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
+    monkeypatch.setenv("DLPIPE_STATE", str(tmp_path / "state"))
+    with contextlib.closing(State.open()) as made:
+        yield made
+
+
+def dlpipe(*words: str) -> Result:
+    return CliRunner().invoke(main, words)
+
+
+def attempted(state: State, name: str, status: str = "succeeded", reason: str = "", log: str = "hello\n") -> int:
+    """A run with an attempt, as it stands after a while."""
+    number = triggered(state, name, f"manual:{time.monotonic_ns()}")
+    folder = state.folder / "runs" / str(number) / "0"
+    folder.mkdir(parents=True)
+    (folder / "log").write_text(log)
+    step, _, why = reason.partition(": ")
+    state.add_attempt(
+        number, Attempt(0, f"t{number}", str(folder), metaflow_run=f"ls-{number}-abc", started=100.0)
+    )
+    state.set_attempt(
+        number,
+        Attempt(
+            *(0, f"t{number}", str(folder)),
+            **{"metaflow_run": f"ls-{number}-abc", "started": 100.0, "ended": 175.0},  # type: ignore[arg-type]
+            outcome="failed" if status == "failed" else "succeeded",
+            step=step,
+            reason=why,
+        ),
+    )
+    state.set_status(number, status, reason=reason)  # type: ignore[arg-type]
+    return number
+
+
+# -- runs --------------------------------------------------------------------------------------------------------
+
+
+def test_runs_say_for_each_failed_one_the_step_the_reason_and_the_command_that_resumes_it(state: State) -> None:
+    deployed(state, "TrainFlow", FAILS)
+    attempted(state, "TrainFlow")
+    attempted(state, "TrainFlow", "failed", "train: ValueError: no such column: stars")
+    head, failed, why, resume, good = dlpipe("runs").stdout.splitlines()
+    assert head.split() == ["run", "deployment", "status", "due", "took", "cause"]
+    assert failed.split()[:3] == ["2", "TrainFlow", "failed"]
+    assert why == "    train: ValueError: no such column: stars"
+    assert resume == "    resume: dlpipe runs resume 2"
+    assert "1 min 15 s" in good
+
+
+def test_runs_are_json_for_programs(state: State) -> None:
+    deployed(state, "TrainFlow", FAILS)
+    attempted(state, "TrainFlow", "failed", "train: ValueError: no", log="MLflow has this run: http://x/1\n")
+    (row,) = json.loads(dlpipe("runs", "--json").stdout)
+    assert (row["run"], row["status"], row["step"], row["why"]) == (1, "failed", "train", "ValueError: no")
+    assert row["started"] == "1970-01-01T00:01:40+00:00"
+    assert row["attempts"][0]["metaflow_run"] == "ls-1-abc"
+    assert row["attempts"][0]["mlflow"] == "http://x/1"
+
+
+def test_runs_of_one_deployment_and_so_many(state: State) -> None:
+    for name in ("A", "B", "A", "A"):
+        if name not in {one.name for one in state.deployments()}:
+            deployed(state, name, FAILS)
+        attempted(state, name)
+    rows = json.loads(dlpipe("runs", "--deployment", "A", "--limit", "2", "--json").stdout)
+    assert [row["run"] for row in rows] == [4, 3]
+
+
+def test_watching_prints_what_changes(state: State) -> None:
+    deployed(state, "A", FAILS)
+    attempted(state, "A", "failed", "start: OSError: no")
+    said = dlpipe("runs", "--watch", "--rounds", "2").stdout
+    assert said == "run 1 of A failed: start: OSError: no; resume: dlpipe runs resume 1\n"
+    assert json.loads(dlpipe("runs", "--watch", "--rounds", "1", "--json").stdout)["run"] == 1
+
+
+def test_the_command_that_runs_print_resumes_the_run(state: State, tmp_path: Path) -> None:
+    repaired = tmp_path / "repaired"
+    program = succeeds(f"Path({str(repaired)!r}).exists() or sys.exit('ValueError: no such column')")
+    deployed(state, "A", program, policies=Policies(resumes=0))
+    number = triggered(state, "A")
+    with scheduling(state.folder):
+        run_when(state, number, "failed")
+        repaired.touch()
+        (row,) = json.loads(dlpipe("runs", "--json").stdout)
+        words = shlex.split(row["resume"])[1:]
+        assert dlpipe(*words).exit_code == 0
+        run_when(state, number, "succeeded")
+    assert len(state.run(number).attempts) == 2
+
+
+def test_a_run_is_terminated(state: State) -> None:
+    deployed(state, "A", succeeds("import time; time.sleep(60)"))
+    number = triggered(state, "A")
+    with scheduling(state.folder):
+        run_when(state, number, "running")
+        assert dlpipe("runs", "terminate", str(number)).exit_code == 0
+        run_when(state, number, "terminated")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["runs", "terminate", "99"], "No run '99'; runs are 1 to 1, `dlpipe runs` lists them."),
+        (["runs", "terminate", "1"], "Run 1 of TrainFlow is succeeded already."),
+        (["runs", "resume", "1"], "Run 1 of TrainFlow is succeeded: there is nothing to resume."),
+        (["runs", "resume", "ls-7-abc"], "No run 'ls-7-abc'"),
+        (["runs", "--deployment", "TrianFlow"], "No deployment 'TrianFlow'; did you mean 'TrainFlow'?"),
+        (["logs", "99"], "No run '99'"),
+        (["logs", "1", "--attempt", "3"], "Run 1 has no attempt 3; its attempts are 0 to 0."),
+        (["event", "publish", "a b"], "'a b' has others"),
+        (["event", "publish", "metaflow.A.end"], "publishes by itself"),
+        (["event", "publish", "go", "--payload", "[1]"], "The payload is a list, not an object."),
+        (["event", "publish", "go", "--payload", "{"], "The payload is not JSON"),
+        (["event", "publish", "drifted"], "event 'drifted' has no field 'accuracy'"),
+        (["event", "publish", "drifted", "--payload", '{"accuracy": "low"}'], 'accuracy = "low"'),
+        (["scheduler", "stop"], "No scheduler works on"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_1(words: list[str], said: str, state: State) -> None:
+    trigger = Trigger((Needed("drifted", {"accuracy": "accuracy"}),))
+    names = {"parameter_names": ("accuracy",), "required": ("accuracy",), "parameter_types": {"accuracy": "float"}}
+    deployed(state, "TrainFlow", FAILS, trigger=trigger, **names)
+    attempted(state, "TrainFlow")
+    done = dlpipe(*words)
+    assert done.exit_code == 1
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert state.events_after(0) == []
+
+
+def test_nothing_is_said_when_nothing_has_run(state: State) -> None:
+    assert "Nothing has run here yet." in dlpipe("runs").stderr
+    assert "Nothing is deployed here" in dlpipe("deployments").stderr
+    assert json.loads(dlpipe("runs", "--json").stdout) == []
+
+
+def test_a_state_of_a_newer_dlpipe_is_refused_in_one_line(state: State) -> None:
+    state._database.all("PRAGMA user_version = 99")
+    for words in (["runs"], ["deployments"], ["logs", "1"], ["event", "publish", "go"], ["scheduler"]):
+        done = dlpipe(*words)
+        assert done.exit_code == 1
+        assert "newer dlpipe" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+# -- runs of the datastore ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_run_by_hand_that_failed_is_resumed_by_the_command_that_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows/hand_flow.py").write_text(FLOW)
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("METAFLOW_")}
+    given = {"cwd": tmp_path, "env": {**variables, "METAFLOW_USER": "ana"}, "capture_output": True, "text": True}
+    python = [sys.executable, "flows/hand_flow.py", "run"]
+    assert subprocess.run(python, **given).returncode == 1  # type: ignore[call-overload]
+    listing = [sys.executable, "-m", "dlpipe.cli", "runs", "--local", "--json"]
+    (row,) = json.loads(subprocess.run(listing, **given).stdout)  # type: ignore[call-overload]
+    assert (row["status"], row["step"], row["why"]) == ("failed", "count", "ValueError: no such column: stars")
+    assert "flows/hand_flow.py resume --origin-run-id " in row["resume"]
+    (tmp_path / "repaired").touch()
+    assert subprocess.run(shlex.split(row["resume"]), **given).returncode == 0  # type: ignore[call-overload]
+    rows = json.loads(subprocess.run(listing, **given).stdout)  # type: ignore[call-overload]
+    assert [(one["status"], one["resume"]) for one in rows] == [("finished", ""), ("resumed", "")]
+
+
+# -- logs --------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_is_found_by_the_number_or_by_the_metaflow_run(state: State) -> None:
+    deployed(state, "A", FAILS)
+    attempted(state, "A", log="hello\n")
+    for name in ("1", "ls-1-abc", "A/ls-1-abc", "A/ls-1-abc/start/2"):
+        assert dlpipe("logs", name).stdout == "hello\n"
+
+
+def test_a_log_is_followed_over_attempts_until_the_run_ends(state: State, tmp_path: Path) -> None:
+    repaired = tmp_path / "repaired"
+    doing = f"Path({str(repaired)!r}).exists() or (print('not yet'), Path({str(repaired)!r}).touch(), os.abort())"
+    deployed(state, "A", succeeds(doing), policies=Policies(backoff=0.5))
+    number = triggered(state, "A")
+    with scheduling(state.folder):
+        done = subprocess.run(
+            [sys.executable, "-m", "dlpipe.cli", "logs", str(number), "--follow"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.stdout.count("hello from") == 2
+    assert "-- attempt 1" in done.stderr
+    assert done.stderr.splitlines()[-1] == f"run {number} of A succeeded"
+
+
+# -- deployments and events --------------------------------------------------------------------------------------
+
+
+def test_deployments_say_when_they_are_due_in_their_own_time_zone(state: State) -> None:
+    deployed(state, "A", FAILS, schedule=Schedule("0 3 * * *", "Europe/Berlin"))
+    deployed(state, "B", FAILS, trigger=Trigger((Needed("metaflow.A.end", kind="run", flow="A"),)))
+    deployed(state, "C", FAILS, schedule=Schedule("0 3 * * *"))
+    state.suspend("C", True, now=time.time())
+    head, a, b, c = dlpipe("deployments").stdout.splitlines()
+    assert head.split("  ")[0] == "deployment"
+    assert "03:00 Europe/Berlin" in a
+    assert "end of A" in b
+    assert "suspended" in c
+    rows = json.loads(dlpipe("deployments", "--json").stdout)
+    assert [row["timezone"] for row in rows] == ["Europe/Berlin", None, "UTC"]
+    assert rows[1]["events"] == ["metaflow.A.end"]
+    assert rows[2]["next_due"] is None
+
+
+def test_an_event_says_whom_it_reaches(state: State) -> None:
+    deployed(state, "A", FAILS, trigger=Trigger((Needed("go"),)))
+    deployed(state, "B", FAILS, trigger=Trigger((Needed("go"),)))
+    state.suspend("B", True, now=time.time())
+    done = dlpipe("event", "publish", "go", "--payload", '{"rows": 10}')
+    assert done.stdout == "go is published; it reaches A.\n"
+    assert "B does not run: it is suspended" in done.stderr
+    assert "No scheduler is running" in done.stderr
+    ((_, event),) = state.events_after(0)
+    assert event.payload == {"rows": 10}
+
+
+def test_an_event_that_nobody_waits_for_is_published_with_a_warning(state: State) -> None:
+    deployed(state, "A", FAILS, trigger=Trigger((Needed("model-drifted"),)))
+    done = dlpipe("event", "publish", "model-drited")
+    assert done.exit_code == 0
+    assert "No deployment waits for 'model-drited'; did you mean 'model-drifted'?" in done.stderr
+
+
+def test_an_event_that_fits_one_of_two_reaches_that_one(state: State) -> None:
+    deployed(state, "A", FAILS, trigger=Trigger((Needed("go"),)))
+    needs = {"parameter_names": ("rows",), "required": ("rows",), "parameter_types": {"rows": "int"}}
+    deployed(state, "B", FAILS, trigger=Trigger((Needed("go", {"rows": "rows"}),)), **needs)
+    done = dlpipe("event", "publish", "go", "--json")
+    assert json.loads(done.stdout)["starts"] == ["A"]
+    assert "B does not run: event 'go' has no field 'rows'" in done.stderr
+
+
+# -- install -----------------------------------------------------------------------------------------------------
+
+
+def test_install_shows_the_unit_and_asks_before_it_writes(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    unit = tmp_path / "systemd/user/dlpipe-scheduler.service"
+    refused = CliRunner().invoke(main, ["scheduler", "install"], input="n\n")
+    assert "KillMode=process" in refused.stdout
+    assert not unit.exists()
+    done = CliRunner().invoke(main, ["scheduler", "install", "--max-runs", "3"], input="y\n")
+    assert unit.read_text().strip() == done.stdout.strip()
+    assert "--max-runs 3 --port 8710" in unit.read_text()
+    assert "systemctl --user enable --now dlpipe-scheduler" in done.stderr
+    assert CliRunner().invoke(main, ["scheduler", "install", "--yes"]).exit_code == 0
+    assert "--max-runs 3" not in unit.read_text()
+
+
+def test_a_unit_that_cannot_be_written_is_one_line(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "systemd").write_text("a file where a folder is needed")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    done = dlpipe("scheduler", "install", "--yes")
+    assert done.exit_code == 1
+    assert "cannot be written" in done.stderr
