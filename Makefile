@@ -25,7 +25,7 @@ train: install
 	$(BIN)/python flows/train_flow.py run
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: install
 	$(BIN)/ruff check .

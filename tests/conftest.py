@@ -7,7 +7,8 @@ import signal
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+BESIDE_OTHERS = "PYTEST_XDIST_WORKER" in os.environ
+os.environ.setdefault("OMP_NUM_THREADS", "1" if BESIDE_OTHERS else "2")
 
 import pytest
 from texts import reviews, write_csv
@@ -18,6 +19,13 @@ from dlpipe.training import TrainingSettings, fit
 
 # a shell's background jobs ignore Ctrl-C, and would pass that on to the commands that tests run
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, where tests run in several processes, those of a file and those of the one big project."""
+    for item in items:
+        shared = item.path.parent.name == "flows" and "project" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("project" if shared else item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -186,9 +186,10 @@ def _connected(address: str, **options: Any) -> Iterator[None]:
 
 
 def quiet_ray() -> None:
-    """Turn off what Ray sends and says besides its work."""
+    """Turn off what Ray sends and says besides its work, and that its workers wait for everybody else."""
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's 15, trials starve beside another run
     import ray._private.worker
 
     ray._private.worker._worker_logs_enabled = False  # a line on stdout for each retry after a node's death
