@@ -7,9 +7,9 @@ work began; so of two programs that score the same rows, one commits, and the ot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from dlpipe.cluster import Cluster
 from dlpipe.errors import MarkMoved
@@ -21,20 +21,17 @@ from dlpipe.tables import (
     TablePart,
     TableVersion,
     check_target,
+    clear_staged,
     commit_parts,
     find_commit,
     find_first_commit,
     read_added,
     read_mark,
-    read_part,
     stream_table,
     table_at,
     table_id,
     table_parts,
 )
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 NOTHING = -1
 """The version up to which nothing was scored."""
@@ -110,6 +107,7 @@ def score_new(
             return _score(make(chosen), [part for part, _ in parts], begun.mark, say, cluster)
         except MarkMoved:
             begun = scored_until(target, source, model)
+    clear_staged(target)  # of who was killed after its commit
     return Scored(table_at(target), rows=source.rows, new_rows=0)
 
 
@@ -147,15 +145,15 @@ def new_parts(scoring: Scoring, part_rows: int) -> list[tuple[TablePart, tuple[i
     if scoring.after == scoring.source.version:
         return [(parts[0], ())]
     known = _known_ids(scoring)
+    ids = _ids(scoring.source)
     found: list[tuple[TablePart, tuple[int, ...]]] = []
     for part in parts:
-        ids = read_part(part, columns=["row_id"])["row_id"].to_pylist()
-        if new := tuple(_first_seen(ids, known)):
+        if new := tuple(_first_seen(itertools.islice(ids, part.rows), known)):
             found.append((replace(part, number=len(found)), new))
     return found or [(parts[0], ())]
 
 
-def _first_seen(ids: Sequence[str], known: set[str]) -> Iterator[int]:
+def _first_seen(ids: Iterable[str], known: set[str]) -> Iterator[int]:
     """Yield the positions of ids that were not known, and know them from then on."""
     for position, one in enumerate(ids):
         if one not in known:
@@ -166,12 +164,10 @@ def _first_seen(ids: Sequence[str], known: set[str]) -> Iterator[int]:
 def _known_ids(scoring: Scoring) -> set[str]:
     if scoring.after is None or scoring.after <= NOTHING:
         return set()
-    before = table_at(scoring.source.path, version=scoring.after)
-    known: set[str] = set()
-    for batch in stream_table(before, columns=["row_id"], batch_rows=65536):
-        known.update(_ids(batch))
-    return known
+    return set(_ids(table_at(scoring.source.path, version=scoring.after)))
 
 
-def _ids(batch: pa.RecordBatch) -> list[str]:
-    return batch.column("row_id").to_pylist()  # type: ignore[no-any-return]
+def _ids(version: TableVersion) -> Iterator[str]:
+    """Yield the id of each row, in the order of the parts."""
+    for batch in stream_table(version, columns=["row_id"], batch_rows=65536):
+        yield from batch.column("row_id").to_pylist()

@@ -6,7 +6,7 @@ from dlpipe.tables._ingest import Ingest, ingest, stored
 from dlpipe.tables._parts import PART_ROWS, TablePart, read_part, table_parts
 from dlpipe.tables._read import read_added, read_table, stream_table
 from dlpipe.tables._settings import SPLITS, Sources, TableSettings
-from dlpipe.tables._staging import commit_parts, stage_part, staged_parts
+from dlpipe.tables._staging import clear_staged, commit_parts, stage_part, staged_parts
 from dlpipe.tables._storage import filesystem, locate, tables_root
 from dlpipe.tables._versions import (
     TableVersion,
@@ -31,6 +31,7 @@ __all__ = [
     "TableVersion",
     "append",
     "check_target",
+    "clear_staged",
     "commit_parts",
     "filesystem",
     "find_commit",

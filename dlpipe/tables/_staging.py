@@ -30,7 +30,7 @@ from dlpipe.tables._storage import (
     shown,
     storage_errors,
 )
-from dlpipe.tables._versions import TableVersion, commit_info, find_commit, transaction_id
+from dlpipe.tables._versions import KEYS, TableVersion, commit_info, find_commit, transaction_id, try_open
 from dlpipe.tables._write import ROW_GROUP_ROWS
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _all_staged(location: str) -> list[FileInfo]:
 
 def _stem(key: Mapping[str, str], cut: str = "") -> str:
     """Return how the names of the parts of a commit begin."""
-    return f"{transaction_id(key).removeprefix('dlpipe:')}-{f'{cut}-' if cut else ''}"
+    return f"{transaction_id(key).removeprefix(KEYS)}-{f'{cut}-' if cut else ''}"
 
 
 def _common(key: Mapping[str, str]) -> str:
@@ -271,11 +271,22 @@ def _remove(location: str, names: Iterable[str]) -> None:
             filesystem(location).delete_file(name)
 
 
-def _left_staged(location: str, key: Mapping[str, str]) -> Iterator[str]:
+def clear_staged(target: str | Path) -> None:
+    """Remove what is staged beside ``target`` for commits that are there, and what somebody staged long ago."""
+    location = locate(target)
+    with contextlib.suppress(OSError, DlpipeError):
+        _remove(location, _left_staged(location))
+
+
+def _left_staged(location: str, key: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Yield what is staged for ``key`` and for commits that are there, and what somebody staged long ago."""
+    own, table = _stem(key) if key else None, try_open(location)
     for file in _all_staged(location):
+        stem = file.base_name.partition("-")[0]
         # an object store does not say through Arrow when a file was made
         old = file.mtime is not None and time.time() - file.mtime.timestamp() > ABANDONED_AFTER
-        if old or file.base_name.startswith(_stem(key)):
+        done = table is not None and table.transaction_version(f"{KEYS}{stem}") is not None
+        if old or done or f"{stem}-" == own:
             yield file.path
 
 

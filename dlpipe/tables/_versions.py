@@ -17,6 +17,8 @@ from dlpipe.tables._storage import filesystem, is_remote, locate, one_line, show
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
+KEYS = "dlpipe:"
+"""How the Delta transaction identifiers of keys begin."""
 LOG_FILE = re.compile(r"(\d{20})\.json")
 
 
@@ -132,7 +134,7 @@ def transaction_id(key: Mapping[str, str]) -> str:
     >>> transaction_id({"model": "m/1", "table": "t@v0"}) == transaction_id({"table": "t@v0", "model": "m/1"})
     True
     """
-    return "dlpipe:" + hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:32]
+    return KEYS + hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def open_table(location: str, *, version: int | None = None) -> DeltaTable:
