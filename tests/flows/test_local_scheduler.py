@@ -402,7 +402,7 @@ def test_another_user_needs_the_production_token(place: Place) -> None:
 
 
 def test_current_trigger_is_filled_also_when_a_killed_run_goes_on(place: Place) -> None:
-    place.play()
+    place.scheduler("tiny_flow.py", "local-scheduler", "trigger")
     first = place.play()[0]
     assert first.status == "succeeded"
     place.write("after_flow.py", AFTER)
@@ -579,7 +579,7 @@ def test_the_deployer_does_what_the_commands_do(place: Place) -> None:
     assert (seen["name"], seen["tags"]) == ("by-python", ["a", "b"])
     assert seen["token"].startswith("by-python-0-")
     assert (seen["policies"]["overlap"], seen["policies"]["time_limit"]) == ("queue", 1800)
-    assert seen["runs"] == seen["triggered"][1::-1]
+    assert seen["runs"][:2] == seen["triggered"][1::-1]
     assert seen["triggered"][1] == seen["triggered"][2]
     assert seen["before"] == ["queued", True, None]
     assert seen["terminated"] is True
