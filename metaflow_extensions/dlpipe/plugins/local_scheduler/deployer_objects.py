@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import re
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metaflow import Run, get_metadata
@@ -111,6 +113,7 @@ class LocalSchedulerDeployedFlow(DeployedFlow):
             version = state.deployment(identifier).version
         with tempfile.NamedTemporaryFile("w", suffix=".py", delete=False) as file:
             file.write(_stand_in(version))
+        atexit.register(Path(file.name).unlink, missing_ok=True)
         deployer = Deployer(
             file.name, env={"METAFLOW_USER": version.author}, cwd=version.folder, **_project_options(version)
         ).local_scheduler(**({} if version.project else {"name": identifier}))
