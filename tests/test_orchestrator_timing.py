@@ -164,7 +164,7 @@ def change_near(draw: random.Random, zone: str) -> float:
 def test_due_times_are_those_of_naive_enumeration_around_changes_of_the_clock(zone: str) -> None:
     draw = random.Random(zone)
     compared = 0
-    for _ in range(8):
+    for _ in range(5):
         change = change_near(draw, zone)
         for _ in range(6):
             line = random_line(draw)
@@ -175,7 +175,7 @@ def test_due_times_are_those_of_naive_enumeration_around_changes_of_the_clock(zo
             assert list(times.between(start, end)) == expected, (line, start, end)
             assert times.latest(start, end, 5) == expected[-5:]
             compared += len(expected)
-    assert compared > 100
+    assert compared > 50
 
 
 def test_after_is_strictly_later_at_fractions_of_seconds() -> None:
