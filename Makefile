@@ -2,10 +2,11 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help install train test lint bench chaos compat ui clean
+.PHONY: help install train demo test lint bench chaos compat ui clean
 
 help:
 	@echo "make train   install, then run flows/train_flow.py on the sample that ships"
+	@echo "make demo    install, then deploy four flows in an empty folder and watch them run by themselves (minutes)"
 	@echo "make test    install, then run the tests"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   run the benchmarks of tests/bench and write docs/benchmarks.md (hours)"
@@ -24,6 +25,9 @@ install: .venv/installed
 train: install
 	$(BIN)/python flows/train_flow.py run
 
+demo: install
+	$(BIN)/python examples/production.py production-demo
+
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
@@ -40,6 +44,7 @@ bench: install
 chaos: install
 	$(BIN)/python -m pytest -m chaos
 	$(BIN)/python tests/chaos/bridge.py
+	$(BIN)/python tests/chaos/scheduler.py
 
 .venv-compat/installed: tests/compat/requirements.txt
 	$(PYTHON) -m venv .venv-compat

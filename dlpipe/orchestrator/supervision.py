@@ -53,6 +53,8 @@ SCHEDULER_USER = "local-scheduler"
 NOT_INHERITED = re.compile(r"METAFLOW_|_DLPIPE_|PYTHON(PATH|HOME|STARTUP|SAFEPATH|NOUSERSITE)$|VIRTUAL_ENV$")
 EVENTS = uuid.UUID("6d1f9c0e-3b0a-5b7e-9a51-54b8a51f2f60")
 """The end of a run is an event whose id is made of this and the attempt's token: publishing it twice is once."""
+STEP_FAILED = re.compile(r"Step (\S+) \(task-id (\S+)\) failed\.")
+"""Metaflow's last word when a task failed."""
 LOG = logging.getLogger(__name__)
 
 
@@ -195,10 +197,16 @@ def judge(done: Ended, seen: Mapping[str, Any], folder: Path) -> Finding:
         return Finding(done, "killed", True, began, step, f"the launcher was ended by {_signal(-code)}")
     if seen["error_type"]:
         return Finding(done, "failed", seen["may_pass"], began, step, seen["reason"])
-    if step:
-        return Finding(done, "killed", True, began, step, f"the task {step}/{seen['task']} was killed")
     said = _last_line(folder / "log")
+    # a task that is killed as soon as it has recorded its success fails the run all the same
+    if task := f"{step}/{seen['task']}" if step else _failed_task(said):
+        return Finding(done, "killed", True, began, task.partition("/")[0], f"the task {task} was killed")
     return Finding(done, "failed", inspection.may_pass("", said), began, reason=said or f"exit code {code}")
+
+
+def _failed_task(said: str) -> str:
+    found = STEP_FAILED.fullmatch(said)
+    return "/".join(found.groups()) if found else ""
 
 
 def _signal(number: int) -> str:

@@ -315,6 +315,9 @@ def test_launcher_that_fails_before_any_task_is_quoted(tmp_path: Path) -> None:
         "Metaflow\n2026-01-02 03:04:05.678 Internal error:\nNo module named 'x'\n    ^^^\n"
     )
     assert judge(Ended(1, 0.0), NOTHING, tmp_path).reason == "No module named 'x'"
+    (tmp_path / "log").write_text("    Step failure:\n    Step work (task-id 3) failed.\n")
+    killed = judge(Ended(1, 0.0), NOTHING, tmp_path)
+    assert (killed.outcome, killed.step, killed.reason) == ("killed", "work", "the task work/3 was killed")
     (tmp_path / "log").write_text("OSError: [Errno 28] No space left on device\n")
     assert judge(Ended(1, 0.0), NOTHING, tmp_path).may_pass
 
