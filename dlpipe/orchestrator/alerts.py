@@ -13,6 +13,7 @@ import os
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import threading
@@ -132,7 +133,7 @@ class Alerts:
                 self._send_one(alert)
                 if self._closed.is_set():
                     return
-        except (DlpipeError, OSError) as error:  # the state cannot be written: it is tried again
+        except (DlpipeError, OSError, sqlite3.Error) as error:  # no space, or the scheduler has ended: sent again
             log.warning("alerts are not noted as sent: %s", error)
 
     def _send_one(self, alert: Alert) -> None:

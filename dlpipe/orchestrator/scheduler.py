@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from dlpipe.errors import DlpipeError, SchedulerRunning, StateUnusable
+from dlpipe.errors import DlpipeError, RunEnded, SchedulerRunning, StateUnusable, StorageFull
 from dlpipe.orchestrator.alerts import Alerts
 from dlpipe.orchestrator.database import DAMAGED
 from dlpipe.orchestrator.decisions import decide
@@ -138,7 +138,16 @@ class Scheduler:
         return min(longest, max(self._next - self._clock(), 0.0))
 
     def _begin(self, run: Run, now: float) -> int:
-        begun = self._supervisor.start(run.number, now)
+        """Begin a run; what is wrong with one does not keep others from beginning."""
+        try:
+            begun = self._supervisor.start(run.number, now)
+        except (StateUnusable, StorageFull):
+            raise
+        except RunEnded:  # its deployment was deleted meanwhile
+            return run.number
+        except Exception:
+            log.exception("run %d of %s cannot begin", run.number, run.deployment)
+            return run.number
         if begun.status == "running":
             log.info("run %d of %s begins: %s", run.number, run.deployment, run.cause)
         return run.number
@@ -231,7 +240,7 @@ def schedule(
     StateUnusable, StorageFull
         When the state cannot be used.
     """
-    state = State.open(folder)
+    state = State.open(folder, check=True)
     with contextlib.closing(state), only_scheduler(folder), logging_to(folder):
         about = {"pid": os.getpid(), "port": 0, "page": "", "started": clock(), "max_runs": max_runs}
         write_about(folder, about)
