@@ -10,6 +10,9 @@ from metaflow.cards import Image, Markdown, Table, VegaChart
 
 from dlpipe.evaluation import Evaluation, Mistake, calibration_figure, confusion_figure
 from dlpipe.explain import Explanations, row_figure, words_figure
+from dlpipe.monitoring import Monitored, domains_figure, history_figure, samples_figure
+from dlpipe.monitoring.samples import Quality
+from dlpipe.monitoring.signals import MEASURES, Signal
 from dlpipe.pictures import png
 from dlpipe.tables import Ingest
 from dlpipe.training import EpochScore
@@ -40,6 +43,7 @@ def show_data(ingest: Ingest) -> None:
         _table(
             ["file", "bytes", "SHA-256"], ([s["name"], s["size"], s["sha256"][:16]] for s in profile["sources"])
         ),
+        Markdown(_appended(ingest)),
         Markdown("## Quarantine"),
         Markdown(_set_aside(ingest)),
     )
@@ -51,6 +55,13 @@ def _split_rows(ingest: Ingest) -> Iterable[Sequence[Any]]:
     for split, rows in ingest.split_rows.items():
         counts = ingest.profile["labels"][split]
         yield [split, rows, *(counts.get(label, 0) for label in ingest.labels)]
+
+
+def _appended(ingest: Ingest) -> str:
+    return (
+        f"{ingest.appended_rows:,} rows were appended and stay; {ingest.unlabelled_rows:,} of them have no label "
+        "and are in no split."
+    )
 
 
 def _set_aside(ingest: Ingest) -> str:
@@ -142,6 +153,41 @@ def show_evaluation(evaluation: Evaluation, baseline: Evaluation) -> None:
 def _interval(evaluation: Evaluation, name: str) -> str:
     low, high = evaluation.intervals[name]
     return f"{evaluation.metrics[name]:.3f} ({low:.3f} to {high:.3f})"
+
+
+def show_drift(monitored: Monitored) -> None:
+    """Show whether new rows differ from those of the training, in what, and how it went before."""
+    drift, subject = monitored.drift, monitored.subject
+    _add(
+        Markdown(f"# {'Drift' if drift.drifted else 'No drift'}: {subject.source.name}"),
+        Markdown(f"{subject.classifier}, trained on {subject.trained_on}. {drift.reason}."),
+        _table(
+            ["compared", "size", "limit", "p (Holm)", "new rows", ""],
+            map(_signal_cells, drift.signals),
+        ),
+        Image(png(samples_figure(monitored.reference, monitored.current)), "Training (grey) and new rows (blue)"),
+    )
+    if drift.domains:
+        _add(Image(png(domains_figure(drift.domains)), "What tells new texts from old ones"))
+    _add(
+        Markdown("## Quality"),
+        Markdown(_quality(monitored.quality)),
+        Markdown("## Over time"),
+        Image(png(history_figure(monitored.history)), "Earlier looks; red where drift was found"),
+    )
+
+
+def _signal_cells(signal: Signal) -> Sequence[Any]:
+    numbers = [f"{signal.size:.3f}", f"{signal.limit:.3f}", f"{signal.adjusted:.2g}", signal.rows]
+    return [MEASURES[signal.name], *numbers, "raised" if signal.raised else ""]
+
+
+def _quality(quality: Quality) -> str:
+    test = f"{quality.test_accuracy:.3f} on the {quality.test_rows:,} rows of the test split"
+    if not quality.rows:
+        return f"No new row has a label yet. Accuracy was {test}."
+    low, high = quality.interval
+    return f"Accuracy {quality.accuracy:.3f} ({low:.3f} to {high:.3f}) on {quality.rows:,} new rows; {test}."
 
 
 def show_explanations(

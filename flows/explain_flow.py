@@ -3,18 +3,23 @@
 from pathlib import Path
 
 from clear_errors import clear_errors
-from metaflow import Config, FlowSpec, Parameter, card, current, mlflow_bridge, step
+from metaflow import Config, FlowSpec, Parameter, card, current, mlflow_bridge, step, trigger_on_finish
+from orchestrators import portable
 from train_settings import parse_toml, read_explain_settings
 
 
+@trigger_on_finish(flow="PredictFlow")
+@portable
 @mlflow_bridge
 @clear_errors
 class ExplainFlow(FlowSpec):
     """Explain rows of a version of a table with a registered model, word by word.
 
-    1. start    pin the version of the model and the version of the table
+    1. start    pin the version of the model and the version of the table; after a run of the predict flow, those
+                of that run
     2. explain  attribute predictions to words with SHAP's Owen values, and append the numbers to a table in one
-                commit: of a sample of the test split, or of every row of a split
+                commit: of a sample of the test split, or of the rows that the predict flow has just scored, or of
+                every row of a split
     3. end      print where they are
     """
 
@@ -35,14 +40,23 @@ class ExplainFlow(FlowSpec):
     @step
     def start(self):
         """Check the settings, find the model and the table, and pin both."""
-        from pinning import pinned, split_named
+        from pinning import classifier_of, just_scored, pinned, predicted_before, split_named
 
         from dlpipe.cluster import find
 
-        self.explained_split = split_named(self.split)
+        self.explained_split, self.new_rows = split_named(self.split), None
         find(self.ray_address)
         self.explanation = read_explain_settings(self.settings.to_dict(), {"rows": self.rows})
-        self.explained_by, self.explained_rows = pinned(self.model, self.table, self.table_version)
+        if before := predicted_before():
+            self.explained_by, self.explained_rows = classifier_of(before.data.scored_by), before.data.scored_rows
+        else:
+            self.explained_by, self.explained_rows = pinned(self.model, self.table, self.table_version)
+        if before and not self.split:
+            scored = before.data.predictions
+            self.new_rows = just_scored(scored, self.explanation.rows, seed=self.explanation.seed)
+            self.explained_split = (
+                f"{len(self.new_rows)} of {scored.new_rows:,} rows that {before.pathspec} scored"
+            )
         print(f"{self.explained_rows}, {self.explained_split}, with {self.explained_by.uri}")
         self.next(self.explain)
 
@@ -75,11 +89,16 @@ card         python flows/explain_flow.py card view {current.run_id}/explain"""
         print(self.summary)
 
     def explain_sample(self, predictor, **options):
-        """Explain rows that are drawn from the test split; return how many and what they are."""
+        """Explain rows that are drawn from the test split or the new rows; return how many and what they are."""
         from dlpipe.explain import explain_table
 
-        self.explanations, self.explained = explain_table(predictor, self.explained_rows, **options)
-        return f"words of {len(self.explanations.rows)} rows", "drawn from the test split"
+        self.explanations, self.explained = explain_table(
+            predictor, self.explained_rows, among=self.new_rows, **options
+        )
+        drawn = (
+            "drawn from the test split" if self.new_rows is None else "drawn from the rows that were just scored"
+        )
+        return f"words of {len(self.explanations.rows)} rows", drawn
 
     def explain_split(self, predictor, **options):
         """Explain every row of the split, on a cluster if there is one; return as above."""

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import random
+from typing import TYPE_CHECKING
+
+from metaflow import current
+
 from dlpipe.errors import SchemaMismatch
-from dlpipe.registry import ModelVersion, resolve
+from dlpipe.registry import MADE_FROM, ModelVersion, resolve
 from dlpipe.settings import check_name
-from dlpipe.tables import SPLITS, TableVersion, table_at
+from dlpipe.tables import SPLITS, TableVersion, read_added, table_at
+
+if TYPE_CHECKING:
+    from metaflow import Run
+
+    from dlpipe.inference import Scored
 
 COLUMNS = ("row_id", "text")
 
@@ -28,6 +38,26 @@ def pinned(model: str, table: str, version: int | None) -> tuple[ModelVersion, T
             f"{', '.join(names)}. Name a table that flows/train_flow.py or dlpipe.tables.ingest made."
         )
     return found, rows
+
+
+def predicted_before() -> Run | None:
+    """Return the run of the predict flow whose end started this one; None for one that a person started."""
+    trigger = current.get("trigger")
+    return trigger.run if trigger else None
+
+
+def just_scored(scored: Scored, count: int, *, seed: int) -> list[str]:
+    """Return the ids of some of the rows that a scoring has added, drawn by ``seed``."""
+    if not scored.new_rows:
+        return []
+    names = read_added(scored.table, columns=["row_id"])["row_id"].to_pylist()
+    return random.Random(seed).sample(names, min(count, len(names)))
+
+
+def classifier_of(model: ModelVersion) -> ModelVersion:
+    """Return ``model``, or the classifier inside it where it is a pipeline."""
+    inside = model.tags.get(MADE_FROM)
+    return resolve(inside) if inside else model
 
 
 def split_named(split: str | None) -> str:

@@ -1,63 +1,67 @@
 """A registered model and a table in; a table of predictions out."""
 
 from clear_errors import clear_errors
-from metaflow import FlowSpec, Parameter, mlflow_bridge, step
+from metaflow import FlowSpec, Parameter, mlflow_bridge, schedule, step
+from orchestrators import portable
 
 
+@schedule(hourly=True)
+@portable
 @mlflow_bridge
 @clear_errors
 class PredictFlow(FlowSpec):
-    """Score a version of a table with a registered model or pipeline.
+    """Score the rows of a table that are new since the last run with a registered model or pipeline, each once.
 
-    1. start   pin the version of the model and the version of the table
-    2. score   append the predictions to a table in one commit; nothing is added if that was done before
+    1. start   pin the version of the model, the version of the table, and up to where rows were scored
+    2. score   append the predictions to a table in one commit
     3. end     print where they are
     """
 
     model = Parameter("model", type=str, default="reviews", help="Such as models:/reviews@champion.")
     table = Parameter("table", type=str, default="reviews", help="Name or path of the Delta table.")
     table_version = Parameter("table-version", type=int, default=None, help="By default the latest.")
-    split = Parameter("split", type=str, default=None, help="train, valid or test; by default all rows.")
+    all_rows = Parameter("all-rows", type=bool, default=False, help="Score every row, not only new ones.")
+    split = Parameter("split", type=str, default=None, help="Score every row of train, valid or test.")
     target = Parameter("target", type=str, default=None, help="Table of the predictions.")
     ray_address = Parameter("ray-address", type=str, default=None, help="Ray cluster to score on (not pipelines).")
 
     @step
     def start(self):
-        """Find the model and the table, and pin both."""
-        from pinning import pinned
+        """Find the model and the table, and pin both, and where the last run ended."""
+        from pinning import pinned, table_named
 
         from dlpipe.cluster import find
+        from dlpipe.inference import is_pipeline, scored_until
 
         find(self.ray_address)
         self.scored_by, self.scored_rows = pinned(self.model, self.table, self.table_version)
-        print(f"{self.scored_rows}, {self.scored_rows.rows:,} rows, with {self.scored_by.uri}")
+        kind = "answers" if is_pipeline(self.scored_by) else "predictions"
+        self.scored_into = table_named(self.target, self.scored_rows, kind)
+        self.which = self.split or ("all splits" if self.all_rows else "new rows")
+        self.until = scored_until(self.scored_into, self.scored_rows, self.scored_by)
+        print(f"{self.scored_rows}, {self.scored_rows.rows:,} rows, {self.which}, with {self.scored_by.uri}")
         self.next(self.score)
 
     @step
     def score(self):
         """Score the rows; one commit holds all of them."""
-        from pinning import table_named
-
         from dlpipe.cluster import join
-        from dlpipe.inference import is_pipeline, load_pipeline, load_predictor, score, score_with_pipeline
+        from dlpipe.inference import is_pipeline, score_new, score_whole, scorer_of
 
-        pinned = {"model": self.scored_by, "split": self.split}
-        if is_pipeline(self.scored_by):
-            target = table_named(self.target, self.scored_rows, "answers")
-            pipeline = load_pipeline(self.scored_by.uri)
-            self.predictions = score_with_pipeline(pipeline, self.scored_rows, target=target, **pinned)
-        else:
-            target = table_named(self.target, self.scored_rows, "predictions")
-            predictor = load_predictor(self.scored_by.uri)
-            with join(self.ray_address) as cluster:
-                self.predictions = score(predictor, self.scored_rows, target=target, cluster=cluster, **pinned)
+        make, work = scorer_of(self.scored_by), {"model": self.scored_by, "target": self.scored_into}
+        with join(None if is_pipeline(self.scored_by) else self.ray_address) as cluster:
+            work["cluster"] = cluster
+            if self.all_rows or self.split:
+                self.predictions = score_whole(make, self.scored_rows, split=self.split, **work)
+            else:
+                self.predictions = score_new(make, self.scored_rows, until=self.until, **work)
         self.next(self.end)
 
     @step
     def end(self):
         """Say where the predictions are."""
         self.summary = f"""
-data         {self.scored_rows}, {self.split or "all splits"}
+data         {self.scored_rows}, {self.which}
 model        {self.scored_by.uri}
 predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {self.predictions.rows:,} rows"""
         print(self.summary)

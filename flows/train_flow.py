@@ -4,19 +4,37 @@ from pathlib import Path
 
 from checkpoints import TaskCheckpoints
 from clear_errors import clear_errors
-from metaflow import Config, FlowSpec, Parameter, card, checkpoint, current, mlflow_bridge, retry, step
+from metaflow import (
+    Config,
+    FlowSpec,
+    Parameter,
+    card,
+    checkpoint,
+    current,
+    mlflow_bridge,
+    retry,
+    schedule,
+    step,
+    trigger,
+)
 from metaflow.metaflow_git import get_repository_info
+from metaflow.packaging_sys import MetaflowCodeContent
+from orchestrators import portable
 from train_settings import OPTIONS, parse_toml, read_flow_settings
 
 CATALOGUE = Path(__file__).with_name("datasets.toml")
 
 
+@schedule(weekly=True)
+@trigger(event={"name": "model-drifted", "parameters": {name: name for name in ("table", "model", "retrain")}})
+@portable
 @mlflow_bridge
 @clear_errors
 class TrainFlow(FlowSpec):
     """Train a text classifier and take it through its whole life.
 
-    1. start      ingest labelled text into a pinned version of a Delta table
+    1. start      ingest labelled text into a pinned version of a Delta table; a run that drift started takes the
+                  rows with labels that the table has by now
     2. tune       search for the best settings with Ray Tune
     3. train      fine-tune the backbone with lightning-flash, going on from a checkpoint if killed
     4. evaluate   score it on the test split, beside a TF-IDF baseline
@@ -41,6 +59,7 @@ class TrainFlow(FlowSpec):
     text_column = Parameter("text-column", type=str, default=None, help="Column with the text.")
     label_column = Parameter("label-column", type=str, default=None, help="Column with the label.")
     table = Parameter("table", type=str, default=None, help="Name of the Delta table.")
+    retrain = Parameter("retrain", type=bool, default=False, help="Ingest nothing: train on the table as it is.")
     model = Parameter("model", type=str, default=None, help="Name in the model registry.")
     trials = Parameter("trials", type=int, default=None, help="Settings to try; 0 skips tuning.")
     backbone = Parameter("backbone", type=str, default=None, help="Folder or Hugging Face id.")
@@ -59,7 +78,6 @@ class TrainFlow(FlowSpec):
         from cards import show_data
 
         from dlpipe.cluster import find
-        from dlpipe.tables import ingest
         from dlpipe.task import find_backbone
         from dlpipe.tracking import open_store
 
@@ -67,7 +85,7 @@ class TrainFlow(FlowSpec):
         open_store()
         find(self.ray_address)
         find_backbone(chosen.training.backbone, allow_download=chosen.training.allow_download)
-        self.ingest = ingest(self.sources(), chosen.data.table, settings=chosen.data)
+        self.ingest = self.data_there(chosen) if self.retrain else self.data_ingested(chosen)
         self.data_version = self.ingest.table
         show_data(self.ingest)
         print(
@@ -251,6 +269,22 @@ portal       dlpipe ui"""
             options["label_column"] = self.label_column or known.label_column
         return read_flow_settings(self.settings.to_dict(), options)
 
+    def data_ingested(self, chosen):
+        """Make the sources' rows, and those that were appended, the table's content; return what was done."""
+        from dlpipe.tables import ingest
+
+        return ingest(self.sources(), chosen.data.table, settings=chosen.data)
+
+    def data_there(self, chosen):
+        """Return what the table holds, which must have labels that the champion has not learnt from."""
+        from dlpipe.monitoring import check_new_labels
+        from dlpipe.registry import champion
+        from dlpipe.tables import stored
+
+        there = stored(chosen.data.table)
+        check_new_labels(there.table, champion(chosen.registry.model))
+        return there
+
     def sources(self):
         """Return where the rows come from, downloaded first if a public data set is asked for."""
         if self.dataset:
@@ -279,7 +313,8 @@ portal       dlpipe ui"""
 
     def lineage(self):
         """Return what a model version names: the task attempt that trained it, its code, data and seed."""
-        code = get_repository_info(Path(__file__).resolve().parent)
+        # code that an orchestrator has frozen carries the commit that it is of; its folder is no repository
+        code = MetaflowCodeContent.get_info() or get_repository_info(Path(__file__).resolve().parent)
         return {
             **self.trained_by,
             "git.commit": code.get("commit_sha") or "unknown",

@@ -13,6 +13,7 @@ from clear_errors import ExpectedFailure
 from dlpipe.evaluation import Thresholds
 from dlpipe.explain import ExplainSettings
 from dlpipe.inference import PipelineSettings
+from dlpipe.monitoring import DriftSettings
 from dlpipe.registry.registration import check_model_name
 from dlpipe.settings import check_name, read_settings
 from dlpipe.tables import Sources, TableSettings
@@ -108,9 +109,25 @@ def read_explain_settings(config: Mapping[str, Any], options: Mapping[str, Any])
     SettingError
         When a section or a setting is misspelt, or a value is refused.
     """
+    return read_only_section(ExplainSettings, "explanation", config, options)
+
+
+def read_monitor_settings(config: Mapping[str, Any]) -> DriftSettings:
+    """Return the settings of the monitor flow: the section ``[monitoring]``.
+
+    Raises
+    ------
+    SettingError
+        When a section or a setting is misspelt, or a value is refused.
+    """
+    return read_only_section(DriftSettings, "monitoring", config, {})
+
+
+def read_only_section(cls: Any, name: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """Return the section ``name`` of a settings file that may have no other."""
     for section in config:
-        check_name(section, ["explanation"], what="section", where="the settings file")
-    return read_section(ExplainSettings, "explanation", config, options)
+        check_name(section, [name], what="section", where="the settings file")
+    return read_section(cls, name, config, options)
 
 
 def read_section(cls: Any, name: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> Any:

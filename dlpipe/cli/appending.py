@@ -27,8 +27,10 @@ def append(table: str, files: tuple[str, ...], text_column: str, label_column: s
     """
     from dlpipe.tables import append, last_settings, locate
 
-    given = {"text_column": text_column, "label_column": label_column}
-    settings = replace(last_settings(locate(table)), **{name: value for name, value in given.items() if value})
+    last = last_settings(locate(table))
+    settings = replace(
+        last, text_column=text_column or last.text_column, label_column=label_column or last.label_column
+    )
     done = append(files, table, settings=settings)
     said = {
         "table": str(done.table),

@@ -9,7 +9,15 @@ from dlpipe.explain.explaining import compare_methods, explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Explanations, Row, Scorer, choose_rows
 from dlpipe.explain.slices import Slice, SliceExplainer, explaining_key, table_slices
 from dlpipe.inference.progress import Progress
-from dlpipe.tables import TableVersion, commit_parts, find_commit, read_table, staged_parts, write_table
+from dlpipe.tables import (
+    TableVersion,
+    commit_parts,
+    find_commit,
+    read_table,
+    staged_parts,
+    stream_table,
+    write_table,
+)
 
 Each = Callable[[Callable[[Slice], int], Sequence[Slice]], Iterable[int]]
 
@@ -44,24 +52,46 @@ def explain_table(
     model: str,
     target: str,
     settings: ExplainSettings,
+    among: Sequence[str] | None = None,
 ) -> tuple[Explanations, TableVersion]:
     """Explain a sample of the test split of ``source`` and of ``mistakes``; return that and where it is kept.
 
     Parameters
     ----------
+    among : sequence of str, optional
+        Ids of the rows from which the sample is drawn, instead of the test split.
     model : str
         URI of the model version that ``predictor`` holds.
     target : str
         Path of the Delta table that the word attributions are appended to, in one commit. The same model, table
         version, settings and mistakes again are not written again.
     """
-    test = read_table(source, split="test", columns=["row_id", "text"]).to_pydict()
-    rows = list(zip(test["row_id"], test["text"], strict=True))
+    rows = test_rows(source) if among is None else rows_named(source, among)
     chosen = choose_rows(rows, mistakes=mistakes, settings=settings)
     made = explain_sample(predictor, chosen, settings)
     key = {**explaining_key(source, model, settings), "rows": " ".join(row_id for row_id, _ in chosen)}
     table = made.to_table(model=model, source=source)
     return made, find_commit(target, key) or write_table(target, table, mode="append", key=key)
+
+
+def test_rows(source: TableVersion) -> list[Row]:
+    """Return the rows of the test split."""
+    test = read_table(source, split="test", columns=["row_id", "text"]).to_pydict()
+    return list(zip(test["row_id"], test["text"], strict=True))
+
+
+def rows_named(source: TableVersion, names: Sequence[str]) -> list[Row]:
+    """Return the rows with these ids, in the order of the table; of an id that comes twice, the first."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(list(names), pa.string())
+    found: dict[str, str] = {}
+    for batch in stream_table(source, columns=["row_id", "text"]):
+        some = batch.filter(pc.is_in(batch["row_id"], wanted)).to_pydict()
+        for row_id, text in zip(some["row_id"], some["text"], strict=True):
+            found.setdefault(row_id, text or "")
+    return list(found.items())
 
 
 def explain_all(

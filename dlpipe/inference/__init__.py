@@ -15,7 +15,7 @@ with it.
 
 from dlpipe.inference.by_part import Scored
 from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder
-from dlpipe.inference.new_rows import ScoredUntil, score_new, scored_until
+from dlpipe.inference.new_rows import ScoredUntil, score_new, score_whole, scored_until, scorer_of
 from dlpipe.inference.packing import register_pipeline
 from dlpipe.inference.pipeline import Pipeline, PipelineSettings, load_pipeline
 from dlpipe.inference.pipeline_scoring import score_with_pipeline
@@ -36,7 +36,9 @@ __all__ = [
     "register_pipeline",
     "score",
     "score_new",
+    "score_whole",
     "score_with_pipeline",
     "scored_until",
+    "scorer_of",
     "texts_of",
 ]

@@ -7,13 +7,14 @@ work began; so of two programs that score the same rows, one commits, and the ot
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dlpipe.cluster import Cluster
 from dlpipe.errors import MarkMoved
-from dlpipe.inference.by_part import Scored, Scorer, Scoring, stage_missing
+from dlpipe.inference.by_part import Scored, Scorer, Scoring, score_by_part, stage_missing
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import (
     PART_ROWS,
@@ -109,6 +110,46 @@ def score_new(
             begun = scored_until(target, source, model)
     clear_staged(target)  # of who was killed after its commit
     return Scored(table_at(target), rows=source.rows, new_rows=0)
+
+
+def score_whole(
+    make: Callable[[Scoring], Scorer],
+    source: TableVersion,
+    *,
+    model: ModelVersion,
+    target: str,
+    split: str | None = None,
+    part_rows: int = PART_ROWS,
+    say: Callable[[str], None] | None = print,
+    cluster: Cluster | None = None,
+) -> Scored:
+    """Append the predictions for all rows of ``source``, or of a split, in one commit; none that are not new.
+
+    As ``score`` does. Of all rows, the target's mark is moved too: they are not new for ``score_new``.
+    """
+    scorer = make(Scoring(source, model, target, split))
+    done = score_by_part(scorer, part_rows=part_rows, say=say, cluster=cluster)
+    if split is None:
+        score_new(make, source, model=model, target=target, say=None)
+    return done
+
+
+def scorer_of(model: ModelVersion) -> Callable[[Scoring], Scorer]:
+    """Return what makes scorers with ``model``, a classifier or a pipeline, which is loaded here.
+
+    Raises
+    ------
+    ModelNotFound
+        When it is of another kind.
+    """
+    from dlpipe.inference.loading import is_pipeline, load_predictor
+    from dlpipe.inference.pipeline import load_pipeline
+    from dlpipe.inference.pipeline_scoring import PipelineScorer
+    from dlpipe.inference.scoring import PartScorer
+
+    if is_pipeline(model):
+        return functools.partial(PipelineScorer, load_pipeline(model.uri))
+    return functools.partial(PartScorer, load_predictor(model.uri))
 
 
 def _score(

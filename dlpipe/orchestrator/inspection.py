@@ -18,7 +18,17 @@ PASSING_TYPES = (ConnectionError, TimeoutError)
 PASSING_NAMES = re.compile(r"(Connect|Timeout|TimedOut|Unavailable|Throttl|TooManyRequests|Interrupted)")
 PASSING_NUMBERS = tuple(
     getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EAGAIN", "EINTR", "ENETDOWN", "ENETUNREACH", "EHOSTUNREACH", "ESTALE")
+    for name in (
+        "ENOSPC",
+        "EDQUOT",
+        "EAGAIN",
+        "ENOMEM",
+        "EMFILE",
+        "ENFILE",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "EHOSTUNREACH",
+    )
 )
 PASSING_WORDS = re.compile(
     r"connection (refused|reset|aborted|timed out)|timed out|name resolution|max retries exceeded|"

@@ -203,12 +203,11 @@ def main(folder: str) -> None:
         return _say("it is another attempt's folder")
     if has(folder, "begun") or has(folder, "ended.json"):
         return _say("it was begun before")
-    write(folder, "begun", {"keeper": os.getpid(), "at": time.time()})
+    write(folder, "begun", {"keeper": os.getpid(), "monotonic": time.monotonic()})
     try:
         launcher = _launch(folder, attempt)
     except OSError as error:
-        reason = f"{error.filename or attempt['command'][0]}: {error.strerror}"
-        _note(folder, exit_code=NOT_STARTED, reason=reason)
+        _note(folder, exit_code=NOT_STARTED, reason=str(error))
         return _say("begun")
     _say("begun")
     _keep(folder, launcher, attempt)

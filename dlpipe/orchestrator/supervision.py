@@ -27,7 +27,7 @@ from dlpipe.errors import DlpipeError, RunEnded
 from dlpipe.orchestrator import inspection
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.environment import changes
-from dlpipe.orchestrator.keeper import GRACE, NOT_STARTED
+from dlpipe.orchestrator.keeper import NOT_STARTED, read
 from dlpipe.orchestrator.processes import (
     Ended,
     end_all,
@@ -180,7 +180,7 @@ def look(version: Version, run: Run, attempt: Attempt) -> Finding | None:
     if done.exit_code == 0 and (end := _noted_end(folder)):
         return Finding(done, "succeeded", end_pathspec=end)
     if done.exit_code == NOT_STARTED and done.reason:
-        return Finding(done, "failed", began=False, reason=done.reason)
+        return Finding(done, "failed", inspection.may_pass("", done.reason), began=False, reason=done.reason)
     return judge(done, inspected(version, run, attempt), folder)
 
 
@@ -327,8 +327,10 @@ class Supervisor:
         if run.status not in ("queued", "waiting"):
             return run
         version = self._state.version(run.deployment, run.version)
-        if refusal := _refusal(version):
-            return self._end(run, "failed", refusal)
+        if changed := _changed(version):
+            if version.policies.changed_environment == "refuse":
+                return self._end(run, "failed", changed)
+            LOG.warning("run %s of %s: %s", number, run.deployment, changed)
         attempt = next_attempt(self._state, run, now)
         with contextlib.suppress(RunEnded):  # its deployment was deleted meanwhile
             self._state.add_attempt(number, attempt)
@@ -456,13 +458,12 @@ def stop(state: State, run: Run, now: float) -> None:
 
 
 def _is_overdue(version: Version, attempt: Attempt) -> bool:
-    """Whether an attempt is over its time limit by so much that its keeper must have been killed."""
-    limit = version.policies.time_limit
-    try:
-        began = os.stat(Path(attempt.folder, "begun")).st_mtime
-    except OSError:
+    """Whether an attempt whose keeper was killed is over its time limit."""
+    limit, folder = version.policies.time_limit, Path(attempt.folder)
+    begun = read(folder, "begun") if limit else None
+    if begun is None or is_kept(folder):
         return False
-    return bool(limit) and datetime.now(UTC).timestamp() > began + limit + 2 * GRACE
+    return time.monotonic() > begun["monotonic"] + limit  # of this boot: the clock may have jumped
 
 
 def _stopped(version: Version, run: Run, attempt: Attempt) -> Finding | None:
@@ -501,15 +502,15 @@ def _said(attempt: Attempt) -> str:
     return f"{where}{attempt.reason or attempt.outcome}"
 
 
-def _refusal(version: Version) -> str:
-    """Why no attempt of this version may begin now; empty if one may."""
-    if version.policies.changed_environment != "refuse":
-        return ""
+def _changed(version: Version) -> str:
+    """How the Python packages differ from those of ``create``; empty if they do not."""
     try:
         changed = changes(version)
     except (OSError, DlpipeError) as error:
         changed = [str(error)]
-    return f"the Python packages are not those of `create`: {'; '.join(changed[:5])}" if changed else ""
+    more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+    said = "; ".join(changed[:5]) + more
+    return f"the Python packages are not those of `create`: {said}" if changed else ""
 
 
 def backoff(version: Version, attempts: int) -> float:

@@ -325,7 +325,7 @@ def _drop_leaks(placed: Sequence[_Placed]) -> tuple[list[_Placed], int]:
     test = {row.digest for row in placed if row.split == "test"}
     valid = {row.digest for row in placed if row.split == "valid"}
     later = {"train": test | valid, "valid": test, "test": set()}
-    kept = [row for row in placed if row.digest not in later[row.split]]
+    kept = [row for row in placed if row.digest not in later[row.split or "train"]]
     return kept, len(placed) - len(kept)
 
 

@@ -1,0 +1,38 @@
+"""Labels that came in: without any, a model trained again would be the same one."""
+
+from __future__ import annotations
+
+from dlpipe.errors import DlpipeError, NothingToLearn
+from dlpipe.registry import ModelVersion
+from dlpipe.tables import TableVersion, read_table, table_at
+
+
+def new_labels(table: TableVersion, since: TableVersion) -> int:
+    """Return how many rows of ``table`` have a label and had none, or were not there, in ``since``."""
+    return len(_labelled(table) - _labelled(since))
+
+
+def check_new_labels(table: TableVersion, champion: ModelVersion | None) -> None:
+    """Raise ``NothingToLearn`` where ``table`` has no label that the champion has not learnt from.
+
+    A champion that does not say what it was trained on, or of a version that is gone, does not stop a training.
+    """
+    if champion is None or "delta.version" not in champion.tags:
+        return
+    try:
+        since = table_at(champion.tags["delta.table"], version=int(champion.tags["delta.version"]))
+    except DlpipeError:
+        return
+    if new_labels(table, since):
+        return
+    unlabelled = table.rows - len(_labelled(table))
+    raise NothingToLearn(
+        f"{str(table)!r} has no label that {champion.uri}, trained on {since}, has not learnt from: a training "
+        f"would give the same model again. {unlabelled:,} of its {table.rows:,} rows have no label; label some of "
+        f"them and add them: dlpipe append {table.name} FILE."
+    )
+
+
+def _labelled(table: TableVersion) -> set[str]:
+    rows = read_table(table, columns=["row_id", "label"]).to_pydict()
+    return {row_id for row_id, label in zip(rows["row_id"], rows["label"], strict=True) if label}

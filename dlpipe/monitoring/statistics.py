@@ -1,0 +1,141 @@
+"""Comparisons of two samples: how surprising the difference is, and how large."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.floating[Any]]
+
+BINS = 10
+
+
+def kolmogorov_smirnov(reference: Sequence[float] | Floats, current: Sequence[float] | Floats) -> float:
+    """Return the p-value of the two-sample Kolmogorov-Smirnov test.
+
+    Examples
+    --------
+    >>> kolmogorov_smirnov(range(100), range(100)), kolmogorov_smirnov(range(100), range(50, 150)) < 1e-6
+    (1.0, True)
+    """
+    from scipy.stats import ks_2samp
+
+    return float(ks_2samp(reference, current).pvalue)
+
+
+def chi_square(reference: Sequence[int] | Floats, current: Sequence[int] | Floats) -> float:
+    """Return the p-value of the chi-square test on how often each category occurs in two samples.
+
+    Categories that occur in neither are left out, rare ones are put together: the test needs about five expected.
+
+    Examples
+    --------
+    >>> round(chi_square([50, 50], [50, 50]), 3), chi_square([90, 10], [10, 90]) < 1e-6, chi_square([9], [4])
+    (1.0, True, 1.0)
+    """
+    import numpy as np
+    from scipy.stats import chi2_contingency
+
+    counts = _without_rare(np.array([reference, current], dtype=float))
+    if counts.shape[1] < 2:
+        return 1.0
+    return float(chi2_contingency(counts).pvalue)
+
+
+def _without_rare(counts: Floats) -> Floats:
+    """Return the counts with the categories that are expected less than five times in a sample made one."""
+    import numpy as np
+
+    sizes = counts.sum(axis=1, keepdims=True)
+    expected = sizes * counts.sum(axis=0, keepdims=True) / counts.sum()
+    rare = expected.min(axis=0) < 5
+    together = counts[:, rare].sum(axis=1, keepdims=True)
+    made = counts[:, ~rare] if not together.any() else np.hstack([counts[:, ~rare], together])
+    return made[:, made.sum(axis=0) > 0]
+
+
+def psi(reference: Sequence[float] | Floats, current: Sequence[float] | Floats) -> float:
+    """Return the population stability index of numbers, in bins with a tenth of the reference each.
+
+    What chance alone gives, for samples of these sizes from one population, is taken off: (bins - 1)(1/n + 1/m),
+    the mean found by Yurdakul, "Statistical Properties of Population Stability Index" (2018). It is 0 at least.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> numbers = np.random.default_rng(0).normal(size=4000)
+    >>> psi(numbers[:2000], numbers[2000:]) < 0.01, psi(numbers[:2000], numbers[2000:] + 1) > 0.5
+    (True, True)
+    """
+    import numpy as np
+
+    inner = np.unique(np.quantile(reference, np.arange(1, BINS) / BINS))
+    edges = [-np.inf, *inner, np.inf]
+    return psi_of_counts(np.histogram(reference, edges)[0], np.histogram(current, edges)[0])
+
+
+def psi_of_counts(reference: Sequence[int] | Floats, current: Sequence[int] | Floats) -> float:
+    """Return the population stability index of counts by category, less what chance gives; see ``psi``.
+
+    Examples
+    --------
+    >>> round(psi_of_counts([5000, 5000], [9000, 1000]), 2), psi_of_counts([50, 50], [50, 50])
+    (0.88, 0.0)
+    """
+    import numpy as np
+
+    counts = np.array([reference, current], dtype=float)
+    counts = counts[:, counts.sum(axis=0) > 0]
+    sizes = counts.sum(axis=1)
+    # half a row in each: an empty bin would make it infinite
+    before, after = (counts + 0.5) / (sizes[:, None] + 0.5 * counts.shape[1])
+    by_chance = (counts.shape[1] - 1) * (1 / sizes).sum()
+    return max(0.0, float(((after - before) * np.log(after / before)).sum() - by_chance))
+
+
+def fewer_right(right: int, rows: int, test_right: int, test_rows: int) -> float:
+    """Return the one-sided p-value (Fisher's exact test) that a smaller share is right than in the test split.
+
+    Examples
+    --------
+    >>> fewer_right(50, 100, 90, 100) < 1e-6, fewer_right(90, 100, 90, 100) > 0.5
+    (True, True)
+    """
+    from scipy.stats import fisher_exact
+
+    table = [[right, rows - right], [test_right, test_rows - test_right]]
+    return float(fisher_exact(table, alternative="less").pvalue)
+
+
+def wilson(right: int, rows: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a share.
+
+    Examples
+    --------
+    >>> low, high = wilson(80, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.711, 0.867)
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, rows).proportion_ci(confidence_level=confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted by Holm's procedure, in their order: below alpha, they are significant together.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted, highest = [0.0] * len(values), 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=lambda one: values[one])):
+        highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
+        adjusted[place] = highest
+    return adjusted

@@ -1,0 +1,108 @@
+"""Predictions in; whether the rows that came in still are like those of the training, and an event if not."""
+
+from pathlib import Path
+
+from clear_errors import clear_errors
+from metaflow import Config, FlowSpec, Parameter, card, current, mlflow_bridge, step, trigger_on_finish
+from orchestrators import portable
+from train_settings import parse_toml, read_monitor_settings
+
+EVENT = "model-drifted"
+
+
+@trigger_on_finish(flow="PredictFlow")
+@portable
+@mlflow_bridge
+@clear_errors
+class MonitorFlow(FlowSpec):
+    """Compare the rows that were scored last with those that the model was trained on.
+
+    1. start    pin the model, its training table and the predictions; after a run of the predict flow, those of
+                that run
+    2. compare  texts, lengths, predicted probabilities and labels, and accuracy where labels have come in; keep
+                the numbers as a row of a table
+    3. end      publish the event that starts a training, if the model drifted, and print what was found
+    """
+
+    settings = Config(
+        "settings",
+        default=str(Path(__file__).with_name("monitor_flow.toml")),
+        parser=parse_toml,
+        help="TOML file with the section [monitoring].",
+    )
+    model = Parameter("model", type=str, default="reviews", help="Such as models:/reviews@champion.")
+    table = Parameter("table", type=str, default="reviews", help="The table whose rows are scored.")
+    target = Parameter("target", type=str, default=None, help="Table of the predictions.")
+    publish = Parameter("publish", type=bool, default=True, help="Whether drift publishes the event.")
+
+    @step
+    def start(self):
+        """Pin what is compared."""
+        from pinning import pinned, predicted_before, table_named
+
+        from dlpipe.inference import is_pipeline
+        from dlpipe.monitoring import subject_of
+        from dlpipe.tables import table_at
+
+        self.monitoring = read_monitor_settings(self.settings.to_dict())
+        if before := predicted_before():
+            self.monitored_by, scored = before.data.scored_by, before.data.predictions.table
+            self.monitored_rows = table_at(before.data.scored_rows.path)  # labels may have come in since
+        else:
+            self.monitored_by, self.monitored_rows = pinned(self.model, self.table, None)
+            kind = "answers" if is_pipeline(self.monitored_by) else "predictions"
+            scored = table_at(table_named(self.target, self.monitored_rows, kind))
+        self.subject_used = subject_of(self.monitored_by, self.monitored_rows, scored)
+        print(f"{scored}, rows of {self.monitored_rows}, against {self.subject_used.trained_on}")
+        self.next(self.compare)
+
+    @card(type="blank")
+    @step
+    def compare(self):
+        """Compare, and keep the numbers."""
+        import time
+
+        from cards import show_drift
+
+        from dlpipe.monitoring import monitor, predicting
+
+        found = monitor(
+            self.subject_used,
+            predict=predicting(self.monitored_by),
+            settings=self.monitoring,
+            now=time.time(),
+        )
+        show_drift(found)
+        self.drift_table, self.reason, self.drifted = found.table, found.drift.reason, found.drift.drifted
+        self.signals, self.quality = found.drift.signals, found.quality
+        self.event, self.event_id, self.publishing = found.payload(), found.event_id, found.publish
+        for signal in found.drift.signals:
+            setattr(self, f"drift_{signal.name}", signal.size)
+        if found.quality.rows:
+            self.live_accuracy = found.quality.accuracy
+        self.next(self.end)
+
+    @step
+    def end(self):
+        """Publish the event, and say what was found."""
+        import time
+
+        from publishing import publish
+
+        said = "none"
+        if self.publishing and self.publish:
+            said = publish(EVENT, self.event, event_id=self.event_id, at=time.time())
+        elif self.drifted:
+            said = "none: not asked for" if not self.publish else "none: the last one for this model is recent"
+        self.summary = f"""
+data         {self.monitored_rows}, the last {self.event["rows"]:,} new rows
+model        {self.monitored_by.uri}, trained on {self.subject_used.trained_on}
+drift        {self.reason}
+event        {said}
+numbers      {self.drift_table}
+card         python flows/monitor_flow.py card view {current.run_id}/compare"""
+        print(self.summary)
+
+
+if __name__ == "__main__":
+    MonitorFlow()

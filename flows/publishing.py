@@ -1,0 +1,28 @@
+"""Events that a flow publishes for other flows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+
+def publish(name: str, payload: Mapping[str, Any], *, event_id: str, at: float) -> str:
+    """Publish an event where this run was started: on Argo, or to the local scheduler; return what to say of it.
+
+    The same id again is the same event: a step that is done again publishes once. Argo knows no such id.
+    """
+    if os.environ.get("ARGO_WORKFLOW_TEMPLATE"):
+        from metaflow.integrations import ArgoEvent
+
+        ArgoEvent(name).safe_publish(payload=dict(payload))
+        return f"{name} was published on Argo"
+    from dlpipe.orchestrator.runs import Event
+    from dlpipe.orchestrator.state import State
+
+    state = State.open()
+    try:
+        new = state.publish(Event(event_id, name, dict(payload), at))
+    finally:
+        state.close()
+    return f"{name} {'is published' if new else 'was published before'}"
