@@ -32,9 +32,9 @@ from dlpipe.orchestrator.state import State
 
 SECONDS = 30.0
 """What a command or a webhook may take."""
-TRIES = 8
+TRIES = 16
 FIRST_WAIT = 5.0
-LONGEST_WAIT = 600.0
+LONGEST_WAIT = 3600.0
 
 log = logging.getLogger(__name__)
 
