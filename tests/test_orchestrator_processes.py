@@ -114,7 +114,10 @@ def test_signal_that_ended_the_launcher_is_said(attempt: Attempt) -> None:
 
 @pytest.mark.parametrize(
     ("command", "cwd", "said"),
-    [("/no/such/python", "/", "/no/such/python: No such file or directory"), ("true", "/no/folder", "/no/folder")],
+    [
+        ("/no/such/python", "/", "No such file or directory: '/no/such/python'"),
+        ("true", "/no/folder", "/no/folder"),
+    ],
 )
 def test_launcher_that_cannot_be_started_has_ended_with_the_reason(
     attempt: Attempt, command: str, cwd: str, said: str

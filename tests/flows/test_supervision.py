@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,8 @@ from dlpipe.orchestrator.supervision import (
 SHAPES = Path(__file__).with_name("shapes")
 PATIENCE = 120.0
 HANG = "time.sleep(600)"
+in_make_chaos = pytest.mark.chaos
+"""`make test` has no room for these minutes; tests/chaos/scheduler.py does the same to many runs at a time."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def test_what_is_the_codes_is_left_for_a_person_to_resume(production: Production
     assert production.notes(run).count("start begins") == 1
 
 
+@in_make_chaos
 def test_killed_task_is_resumed_as_often_as_the_policy_says(production: Production) -> None:
     run = production.to_the_end(production.add("os.kill(os.getpid(), 9)"))
     assert (run.status, [one.outcome for one in run.attempts]) == ("failed", ["killed"] * 3)
@@ -165,6 +168,7 @@ def test_run_whose_processes_are_all_killed_goes_on_where_it_was(production: Pro
     assert production.notes(run) == ["start begins", "work begins", "work begins", "work ends", "end begins"]
 
 
+@in_make_chaos
 def test_task_that_outlives_its_launcher_is_ended_before_the_resume(production: Production) -> None:
     run = production.add("time.sleep(5)")
     production.to_work(run)
@@ -190,6 +194,7 @@ def test_run_that_was_killed_before_its_first_task_begins_anew(production: Produ
     assert done.attempts[0].metaflow_run == ""
 
 
+@in_make_chaos
 def test_resume_that_was_killed_before_its_first_task_is_no_origin(production: Production) -> None:
     run = production.add(HANG)
     production.to_work(run)
@@ -248,14 +253,30 @@ def test_run_that_waits_is_stopped(production: Production) -> None:
     assert production.state.run(run.number).status == "terminated"
 
 
-def test_time_limit_stops_an_attempt_and_the_next_one_keeps_what_was_done(production: Production) -> None:
+@in_make_chaos
+def test_time_limit_is_kept_when_the_keeper_was_killed_too(production: Production) -> None:
     production.deploy("steady_flow.py", "--resumes", "1", "--time-limit", "8s")
     run = production.add(HANG)
+    production.until(run, lambda one: one.status == "running")
+    os.kill(keeper_of(production.state.run(run.number).attempts[0].token), signal.SIGKILL)
     waiting = production.until(run, lambda one: one.status == "waiting")
-    assert (waiting.attempts[0].outcome, waiting.reason) == ("timed out", "work: stopped at its time limit")
+    assert waiting.attempts[0].outcome == "timed out"
+    assert waiting.reason.endswith("stopped at its time limit")
     production.order(run, "")
     assert production.to_the_end(run).status == "succeeded"
-    assert production.notes(run).count("start begins") == 1
+
+
+def test_other_packages_than_those_of_create_are_refused_if_the_policy_says_so(production: Production) -> None:
+    version = production.state.deployment("SteadyFlow").version
+    changed = replace(
+        version,
+        packages={**version.packages, "metaflow-gone": "1.0"},
+        policies=replace(version.policies, changed_environment="refuse"),
+    )
+    production.state.deploy(changed, now=time.time())
+    run = production.to_the_end(production.add())
+    assert (run.status, run.attempts) == ("failed", ())
+    assert run.reason == "the Python packages are not those of `create`: metaflow-gone 1.0 is gone"
 
 
 def test_training_goes_on_from_its_checkpoint(production: Production) -> None:
