@@ -26,7 +26,7 @@ FLOWS = ("predict", "explain", "monitor", "train")
 STEPS = {
     "predict": ["start", "score", "end"],
     "explain": ["start", "explain", "end"],
-    "monitor": ["start", "monitor", "end"],
+    "monitor": ["start", "compare", "end"],
     "train": ["start", "tune", "train", "evaluate", "register", "predict", "explain", "end"],
 }
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "RAY_", "PYTEST_", "AWS_", "KUBE")

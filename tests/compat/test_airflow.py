@@ -52,4 +52,8 @@ def test_airflow_sees_schedule_tasks_and_their_order(flow: str, seen: dict[str, 
 
 
 def test_airflow_offers_the_parameters_that_have_a_value(seen: dict[str, Any]) -> None:
-    assert seen["dags"]["PredictFlow"]["parameters"] == {"model": "reviews", "table": "reviews"}
+    assert seen["dags"]["PredictFlow"]["parameters"] == {
+        "model": "reviews",
+        "table": "reviews",
+        "all-rows": "False",
+    }
