@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import calendar
+import functools
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import numpy as np
 from croniter import croniter
 
 MINUTE = 60
+QUARTER = 900
 DAY = 86400
 
 
 def due_times(unix_line: str, zone: str, start: float, end: float) -> list[float]:
     """All due times later than ``start`` and not later than ``end``."""
     minute, hour, *_ = unix_line.split()
-    star = minute.startswith("*") or hour.startswith("*")
-    days = [one for one in local_days(zone, start - 2 * DAY, end + 2 * DAY) if fits_day(unix_line, one)]
+    days = {one for one in local_days(zone, start - 2 * DAY, end + 2 * DAY) if fits_day(unix_line, one)}
     minutes, hours = numbers(unix_line, 0, range(60)), numbers(unix_line, 1, range(24))
-    found = real_times if star else fixed_times
-    return sorted({due for one in days for due in found(one, minutes, hours, zone) if start < due <= end})
+    if minute.startswith("*") or hour.startswith("*"):
+        return real_times(days, minutes, hours, zone, start, end)
+    found = (due for one in days for due in fixed_times(one, minutes, hours, zone))
+    return sorted({due for due in found if start < due <= end})
 
 
 def local_days(zone: str, start: float, end: float) -> Iterator[date]:
@@ -31,9 +35,15 @@ def local_days(zone: str, start: float, end: float) -> Iterator[date]:
         day += timedelta(days=1)
 
 
+@functools.cache
+def expand(line: str) -> tuple[list[list[int | str]], dict[int, set[int | str]]]:
+    """What croniter makes of the five fields, and of weekdays that are the n-th or last of their month."""
+    return croniter.expand(line)
+
+
 def numbers(line: str, place: int, every: range) -> set[int]:
     """The values of a field; croniter expands it."""
-    expanded = croniter.expand(line)[0][place]
+    expanded = expand(line)[0][place]
     return set(every) if "*" in expanded else {int(one) for one in expanded}
 
 
@@ -42,7 +52,7 @@ def fits_day(line: str, day: date) -> bool:
     _, _, month_days, _, weekdays = line.split()
     if day.month not in numbers(line, 3, range(1, 13)):
         return False
-    expanded, nth = croniter.expand(line)
+    expanded, nth = expand(line)
     month_day = "*" in expanded[2] or any(
         day.day == (calendar.monthrange(day.year, day.month)[1] if one == "l" else one) for one in expanded[2]
     )
@@ -61,14 +71,23 @@ def is_nth(day: date, nth: int | str) -> bool:
     return (day.day - 1) // 7 + 1 == int(nth)
 
 
-def real_times(day: date, minutes: set[int], hours: set[int], zone: str) -> Iterator[float]:
-    """Each minute of real time whose clock shows ``day`` and a wanted hour and minute."""
-    begin = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+def real_times(
+    days: set[date], minutes: set[int], hours: set[int], zone: str, start: float, end: float
+) -> list[float]:
+    """Each minute of real time whose clock shows a wanted day, hour and minute."""
+    moments = np.arange(start // MINUTE * MINUTE + MINUTE, end + 1, MINUTE)
+    shown = (moments + offsets(zone, moments)) // MINUTE
+    ordinals = [one.toordinal() - date(1970, 1, 1).toordinal() for one in days]
+    fits = np.isin(shown % 60, sorted(minutes)) & np.isin(shown // 60 % 24, sorted(hours))
+    return [float(one) for one in moments[fits & np.isin(shown // 1440, ordinals)] if start < one <= end]
+
+
+def offsets(zone: str, moments: np.ndarray) -> np.ndarray:
+    """How far the clock is ahead of UTC at each moment; it is never changed within a quarter of an hour."""
     where = ZoneInfo(zone)
-    for moment in range(begin - DAY, begin + 2 * DAY, MINUTE):
-        local = datetime.fromtimestamp(moment, where)
-        if local.date() == day and local.minute in minutes and local.hour in hours:
-            yield float(moment)
+    quarters, place = np.unique(moments // QUARTER, return_inverse=True)
+    found = [datetime.fromtimestamp(one * QUARTER, where).utcoffset() for one in quarters]
+    return np.array([one.total_seconds() for one in found if one is not None])[place]
 
 
 def fixed_times(day: date, minutes: set[int], hours: set[int], zone: str) -> Iterator[float]:

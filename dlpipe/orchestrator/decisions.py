@@ -16,6 +16,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from dlpipe.errors import ScheduleError
 from dlpipe.orchestrator.deployments import Deployment, Policies, Schedule, Version
+from dlpipe.orchestrator.kept_runs import OpenRun
 from dlpipe.orchestrator.matching import Match, matches
 from dlpipe.orchestrator.runs import OPEN, Run, Status
 from dlpipe.orchestrator.state import State
@@ -96,8 +97,9 @@ def passed(deployment: Deployment, schedule: Schedule, now: float) -> Iterator[W
     since = deployment.scheduled_until
     until = max(since, now - LATE_SECONDS)
     in_time = list(times.between(until, now))
-    late = times.latest(since, until, made_up(policies, bool(in_time)))
-    if times.after(since) <= until:
+    late: list[float] = []
+    if next_due(schedule, since) <= until:
+        late = times.latest(since, until, made_up(policies, bool(in_time)))
         log.warning("%s: due times were missed since %s; %d are made up", deployment.name, said(since), len(late))
     for due in late:
         yield Wanted(deployment, due, made_up=policies.missed == "all")
@@ -177,28 +179,25 @@ def standing(state: State, wanted: Wanted) -> tuple[Status, str]:
 
 def startable(state: State, deployments: Sequence[Deployment], now: float, max_runs: int) -> list[Run]:
     """Runs that may start now, the oldest first, as many as there is room for on the machine."""
-    running = state.runs(status=["running"])
-    room = max_runs - len(running)
-    if room <= 0:
-        return []
-    waiting, queued = state.runs(status=["waiting"]), state.runs(status=["queued"])
+    runs = state.open_runs()
+    room = max_runs - sum(run.status == "running" for run in runs)
     policies = {one.name: one.version.policies for one in deployments}
-    stopping = set(state.stop_requested())
-    # a run that waits to be resumed is before younger ones of its deployment, but not before itself
-    busy = {run.deployment: run.number for run in [*waiting, *running]}
+    # a run that goes on, or waits to be resumed, is before those of its deployment that are queued
+    first = {run.deployment: run.number for run in reversed(runs) if run.status == "waiting"}
+    first |= {run.deployment: run.number for run in runs if run.status == "running"}
     chosen: list[Run] = []
-    for run in sorted([*waiting, *queued], key=lambda run: run.number):
-        if len(chosen) == room:
+    for run in runs:
+        if len(chosen) >= room:
             break
         its = policies.get(run.deployment) or state.version(run.deployment, run.version).policies
-        if run.number in stopping or not is_time(run, its, now):
+        if run.status == "running" or run.stopping or not is_time(run, its, now):
             continue
-        if its.overlap == "allow" or busy.setdefault(run.deployment, run.number) == run.number:
-            chosen.append(run)
+        if its.overlap == "allow" or first.setdefault(run.deployment, run.number) == run.number:
+            chosen.append(state.run(run.number))
     return chosen
 
 
-def is_time(run: Run, policies: Policies, now: float) -> bool:
+def is_time(run: OpenRun, policies: Policies, now: float) -> bool:
     """Whether a run need wait no longer; no wait is as long as one that a clock that jumped back has made."""
     return not now < run.not_before <= now + max(LONGEST_BACKOFF, policies.backoff)
 
