@@ -143,7 +143,10 @@ class Database:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            raise clear(error, self.path) from error
+            said = clear(error, self.path)
+            if said is error:
+                raise
+            raise said from error
 
 
 def clear(error: sqlite3.DatabaseError, path: Path) -> Exception:

@@ -13,7 +13,7 @@ from dlpipe.orchestrator.deployments import Deployment, Version
 from dlpipe.orchestrator.kept_events import KeptEvents
 from dlpipe.orchestrator.rows import text_of, version_of
 
-KEPT_VERSIONS = 1000
+KEPT_VERSIONS = 10_000
 
 
 class KeptDeployments(KeptEvents):

@@ -1,8 +1,8 @@
 """What deciding costs, without processes: 200 deployments, 1,000 due runs a day, a clock that is an argument.
 
-A month is played in one process: at each due time, decisions are made, runs begin and end. Reported are the time of
-the processor for a decision when nothing is due and for a due run with all its notes in the state, their share of a
-core (a look a second, 1,000 runs a day), and memory. ``scheduler_idle.py`` measures the scheduler's process.
+A month is played in one process: at each due time, decisions are made, runs begin and end. Reported are the time
+of the processor for a decision when nothing is due and for a due run with all its notes in the state, their share
+of a core (a look a second, 1,000 runs a day), and memory. ``scheduler_idle.py`` measures the scheduler's process.
 
     python tests/bench/scheduler.py
     python tests/bench/scheduler.py --days 2
