@@ -4,8 +4,12 @@
 deployments     what is deployed: frozen code, parameters, schedule, triggers and policies (dataclasses)
 runs            what ran or is to run: runs, their attempts, events (dataclasses)
 timing          due times of a schedule, with time zones and daylight-saving changes
+fields          cron lines read field by field, with errors that say what is wrong
 state           all of it in one SQLite file
+kept_*          the state's deployments, runs and events
+database, rows  the SQLite file itself, and its tables
 decisions       what is to be done now, from the state and the clock (pure)
+matching        whether an event starts a run, and which parameters it gives
 processes       an attempt's processes: started once, found again, ended with all that they started
 keeper          the small process beside each attempt that notes how it ended
 supervision     how an attempt ended, whether it is resumed, from which Metaflow run
