@@ -23,7 +23,7 @@ def append(table: str, files: tuple[str, ...], text_column: str, label_column: s
     \b
     Examples:
       dlpipe append reviews new.csv
-      dlpipe append reviews "new/*.csv" --text-column text --json
+      dlpipe append reviews "new/*.jsonl" --text-column text --json
     """
     from dlpipe.tables import append, last_settings, locate
 

@@ -80,7 +80,11 @@ class Scoring:
     def read(self, part: TablePart) -> pa.Table:
         """Return ``row_id`` and ``text`` of the rows of ``part`` that are to be scored."""
         rows = read_part(part, columns=["row_id", "text"], split=self.split)
-        return rows if self.chosen is None else rows.take(list(self.chosen[part.number]))
+        if self.chosen is None:
+            return rows
+        import pyarrow as pa
+
+        return rows.take(pa.array(self.chosen[part.number], pa.int64()))
 
     def size(self, part: TablePart) -> int:
         """Return how many rows of ``part`` are to be scored."""

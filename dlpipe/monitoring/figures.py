@@ -30,7 +30,8 @@ def samples_figure(reference: Sample, current: Sample) -> Figure:
     for axes in (lengths, probabilities, labels):
         style(axes)
     lengths.set_ylabel("share of the rows", color=FAINT)
-    lengths.legend(loc="best", frameon=False, fontsize=9)
+    if lengths.has_data():
+        lengths.legend(loc="best", frameon=False, fontsize=9)
     return figure
 
 
@@ -104,8 +105,10 @@ def history_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         raised = [(place, value) for place, value in points if looks[place]["drifted"]]
         axes.scatter([p for p, _ in raised], [v for _, v in raised], color="#c0392b", zorder=3, s=30)
         axes.set_title(name, fontsize=11, color=INK)
-        axes.set_xlabel(f"the last {len(looks)} looks", color=FAINT)
+        axes.set_xlabel(f"looks, the last {len(looks)} of them", color=FAINT)
         axes.set_xlim(-0.5, max(1, len(looks)) - 0.5)
+        axes.set_ylim(0.4 if column == "domain" else 0.0, 1.03)
+        axes.set_xticks([])
         style(axes)
     if looks and is_number(looks[-1]["test_accuracy"]):
         axes.axhline(

@@ -59,8 +59,9 @@ def _without_rare(counts: Floats) -> Floats:
 
 
 def psi(reference: Sequence[float] | Floats, current: Sequence[float] | Floats) -> float:
-    """Return the population stability index of numbers, in bins with a tenth of the reference each.
+    """Return the population stability index of numbers, in bins with about a tenth of the reference each.
 
+    A number that many rows of the reference have, as lengths do, is a bin of its own.
     What chance alone gives, for samples of these sizes from one population, is taken off: (bins - 1)(1/n + 1/m),
     the mean found by Yurdakul, "Statistical Properties of Population Stability Index" (2018). It is 0 at least.
 
@@ -73,9 +74,13 @@ def psi(reference: Sequence[float] | Floats, current: Sequence[float] | Floats) 
     """
     import numpy as np
 
-    inner = np.unique(np.quantile(reference, np.arange(1, BINS) / BINS))
-    edges = [-np.inf, *inner, np.inf]
-    return psi_of_counts(np.histogram(reference, edges)[0], np.histogram(current, edges)[0])
+    before, after = np.asarray(reference, dtype=float), np.asarray(current, dtype=float)
+    cuts = np.unique(np.quantile(before, np.arange(1, BINS) / BINS))
+    frequent = [cut for cut in cuts if (before == cut).mean() > 0.5 / BINS]
+    cuts = np.unique([*cuts, *np.nextafter(frequent, np.inf)])
+    bins = [np.searchsorted(cuts, numbers, side="right") for numbers in (before, after)]
+    counts = [np.bincount(places, minlength=len(cuts) + 1) for places in bins]
+    return psi_of_counts(counts[0], counts[1])
 
 
 def psi_of_counts(reference: Sequence[int] | Floats, current: Sequence[int] | Floats) -> float:

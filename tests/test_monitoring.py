@@ -1,0 +1,297 @@
+"""Monitoring: drift is found and chance is not; quality is compared; an event is not repeated each hour."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from scipy import stats
+from texts import BAD, GOOD, THINGS
+
+from dlpipe.errors import ModelNotFound, NothingToLearn, SettingError, TableVersionNotFound
+from dlpipe.inference import predictions, score, score_new
+from dlpipe.inference.scoring import PartScorer
+from dlpipe.monitoring import (
+    DriftSettings,
+    Sample,
+    check_new_labels,
+    compare,
+    domains_figure,
+    history_figure,
+    monitor,
+    new_labels,
+    samples_figure,
+    subject_of,
+)
+from dlpipe.monitoring.domains import tell_apart
+from dlpipe.monitoring.samples import Quality
+from dlpipe.monitoring.statistics import chi_square, holm, psi, psi_of_counts
+from dlpipe.pictures import png
+from dlpipe.registry import ModelVersion
+from dlpipe.settings import read_settings
+from dlpipe.tables import TableVersion, append, read_table, table_at, write_table
+from dlpipe.task import open_predictor
+
+WORDS = [*GOOD, *BAD, *THINGS]
+OTHERS = ["camera", "kettle", "printer", "cable", "battery", "lid"]
+HOUR = 3600.0
+
+
+def drawn(count: int, seed: int, words: list[str] = WORDS) -> list[str]:
+    chance = random.Random(seed)
+    return [" ".join(chance.choices(words, k=chance.randint(4, 12))) for _ in range(count)]
+
+
+def sample(count: int, seed: int, words: list[str] = WORDS, share: float = 0.5) -> Sample:
+    chance = np.random.default_rng(seed)
+    value = np.where(chance.random(count) < share, chance.beta(8, 2, count), chance.beta(2, 8, count))
+    return Sample(drawn(count, seed, words), np.where(value > 0.5, "good", "bad").tolist(), value.tolist())
+
+
+# --- statistics
+
+
+def test_samples_of_one_population_are_told_apart_by_none_of_forty_draws() -> None:
+    reference = sample(500, 1000)
+    found = [
+        compare(reference, sample(60, seed), Quality(48, 60, 400, 500), DriftSettings()) for seed in range(40)
+    ]
+    assert {signal.name for signal in found[0].signals} == {"domain", "length", "probability", "label", "quality"}
+    assert not [drift.reason for drift in found if drift.drifted]
+    assert max(signal.p_value < 0.05 for drift in found for signal in drift.signals)  # some are, by chance
+
+
+@pytest.mark.parametrize(
+    ("current", "quality", "raised"),
+    [
+        (sample(60, 1, words=[*WORDS, *OTHERS]), None, {"domain"}),
+        (dataclasses.replace(sample(60, 1), texts=[text + text for text in drawn(60, 1)]), None, {"length"}),
+        (sample(200, 1, share=0.95), None, {"probability", "label"}),
+        (sample(60, 1), Quality(30, 60, 450, 500), {"quality"}),
+    ],
+    ids=["other subjects", "longer texts", "other answers", "more mistakes"],
+)
+def test_each_kind_of_change_raises_its_own_signal(current: Sample, quality: Quality, raised: set[str]) -> None:
+    found = compare(sample(500, 1000), current, quality, DriftSettings())
+    assert raised <= {signal.name for signal in found.raised} <= {*raised, "domain"}
+    assert all(str(signal) in found.reason for signal in found.raised)
+
+
+def test_a_change_that_is_sure_but_small_raises_nothing() -> None:
+    found = compare(sample(1500, 1000), sample(1500, 1, share=0.6), None, DriftSettings())
+    sure = {signal.name for signal in found.signals if signal.adjusted < 0.001}
+    assert sure >= {"label", "probability"}
+    assert not found.drifted
+
+
+def test_too_few_rows_are_not_compared() -> None:
+    found = compare(sample(500, 1000), sample(49, 1, words=OTHERS), Quality(0, 49, 400, 500), DriftSettings())
+    assert (found.signals, found.drifted, found.reason) == ((), False, "too few new rows to compare")
+
+
+def test_the_size_that_chance_gives_is_taken_off_the_stability_index() -> None:
+    chance = np.random.default_rng(0)
+    found = [psi(chance.normal(size=300), chance.normal(size=60)) for _ in range(200)]
+    assert np.mean(found) < 0.08  # 0.18 without that
+    assert psi(chance.normal(size=300), chance.normal(1, size=60)) > 0.4
+    assert psi([4] * 50, [4] * 50) == 0
+    assert psi([4] * 50, [12] * 50) > 1
+    assert psi([4] * 50, [3] * 50) > 1
+    assert psi_of_counts([50, 50, 0], [0, 50, 50]) > 1
+
+
+def test_adjusted_values_are_those_of_statsmodels_rule() -> None:
+    values = [0.01, 0.04, 0.03, 0.005, 0.5]
+    ranked = sorted(values)
+    by_hand = [max(min(1, (5 - j) * ranked[j]) for j in range(i + 1)) for i in range(5)]
+    assert holm(values) == [by_hand[ranked.index(value)] for value in values]
+    assert holm([]) == []
+
+
+def test_labels_that_are_rare_are_put_together() -> None:
+    assert chi_square([100, 100, 1, 0], [50, 50, 0, 1]) > 0.5
+    plain = stats.chi2_contingency([[60, 40], [30, 70]]).pvalue
+    assert chi_square([60, 40], [30, 70]) == pytest.approx(plain)
+
+
+@pytest.mark.parametrize("text", ["", "!!!", "\N{THUMBS UP SIGN}"])
+def test_texts_without_words_are_told_apart_too(text: str) -> None:
+    found = tell_apart(drawn(60, 0), [text + "?" * (number % 5) for number in range(60)], seed=0)
+    assert found.auc > 0.9
+
+
+def test_a_text_on_both_sides_is_not_known_by_heart() -> None:
+    texts = drawn(100, 0)
+    assert tell_apart(texts, texts, seed=0).auc == pytest.approx(0.5, abs=0.1)
+
+
+def test_pictures_are_drawn_of_whatever_there_is() -> None:
+    reference, current = sample(100, 0), sample(60, 1, words=OTHERS)
+    row = {"domain": 0.9, "accuracy": float("nan"), "test_accuracy": 0.8, "drifted": True}
+    figures = [
+        samples_figure(reference, current),
+        samples_figure(reference, Sample([])),
+        domains_figure(compare(reference, current, None, DriftSettings()).domains),
+        history_figure([row, {**row, "domain": None, "accuracy": 0.7}]),
+        history_figure([]),
+    ]
+    assert all(png(figure).startswith(b"\x89PNG") for figure in figures)
+
+
+def test_a_setting_out_of_range_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"\[monitoring\]: alpha = 0.0 is refused"):
+        read_settings(DriftSettings, {"alpha": 0.0}, where="[monitoring]")
+
+
+# --- tables
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_model):
+    return open_predictor(tiny_model, threads=1)
+
+
+@pytest.fixture
+def world(tiny_model, tiny_table, predictor, tmp_path):
+    return World(tiny_table, predictor, tmp_path)
+
+
+class World:
+    """A champion trained on ``reviews``, a table of rows that came in, and what was said of them."""
+
+    def __init__(self, trained_on: TableVersion, predictor, folder: Path) -> None:
+        self.trained_on, self.predictor, self.folder = trained_on, predictor, folder
+        self.champion = self.model(1)
+        self.target = str(folder / "incoming_predictions")
+
+    def model(self, number: int, **tags: str) -> ModelVersion:
+        made_from = {"delta.table": self.trained_on.path, "delta.version": str(self.trained_on.version)}
+        uri = f"models:/reviews/{number}"
+        return ModelVersion("reviews", number, uri, self.predictor.digest, "", "", tags={**made_from, **tags})
+
+    def arrives(self, texts: list[str], labels: list[str] | None = None, *, model: ModelVersion | None = None):
+        lines = [f'"{text}",{label}' for text, label in zip(texts, labels or [""] * len(texts), strict=True)]
+        file = self.folder / "new.csv"
+        file.write_text("\n".join(["review,sentiment", *lines]) + "\n")
+        rows = append(str(file), self.folder / "incoming").table
+        make = lambda scoring: PartScorer(self.predictor, scoring)  # noqa: E731
+        score_new(make, rows, model=model or self.champion, target=self.target, say=None)
+
+    def look(self, *, now: float = 0.0, model: ModelVersion | None = None, **settings):
+        subject = subject_of(model or self.champion, table_at(self.folder / "incoming"), table_at(self.target))
+        return monitor(subject, predict=self.predict, settings=DriftSettings(**settings), now=now)
+
+    def predict(self, texts: list[str]) -> pd.DataFrame:
+        return predictions(self.predictor, texts)
+
+    def learnt(self, count: int) -> list[str]:
+        return read_table(self.trained_on, columns=["text"])["text"].to_pylist()[:count]
+
+
+def new_texts(count: int, seed: int = 0) -> list[str]:
+    return list(dict.fromkeys(drawn(2 * count, seed, OTHERS)))[:count]
+
+
+def test_rows_that_came_in_are_compared_and_rows_that_were_learnt_are_not(world: World) -> None:
+    world.arrives([*new_texts(60), *world.learnt(100)])
+    found = world.look()
+    assert sorted(found.current.texts) == sorted(new_texts(60))
+    assert len(found.current.predicted) == 60
+    assert {"domain"} <= {signal.name for signal in found.drift.raised}
+    assert found.publish
+    assert found.payload()["table"] == world.trained_on.path
+    assert found.payload()["model"] == "reviews"
+
+
+def test_the_window_holds_the_last_rows(world: World) -> None:
+    world.arrives(new_texts(150)[:100])
+    world.arrives(new_texts(150)[100:])
+    assert sorted(world.look(window=50).current.texts) == sorted(new_texts(150)[100:])
+
+
+def test_answers_of_another_model_are_not_compared_with_the_champions(world: World) -> None:
+    world.arrives(new_texts(140)[:80])
+    world.arrives(new_texts(140)[80:], model=world.model(2))
+    found = world.look()
+    assert (len(found.current.texts), len(found.current.predicted)) == (140, 80)
+
+
+def test_answers_on_the_test_split_are_read_where_training_left_them(world: World) -> None:
+    world.arrives(new_texts(60))
+    made = world.look()
+    score(world.predictor, world.trained_on, model=world.champion, target=world.target, split=None, say=None)
+    read = world.look()
+    assert read.quality == made.quality
+    assert sorted(read.reference.probability) == pytest.approx(sorted(made.reference.probability), abs=1e-5)
+    assert Counter(read.reference.predicted) == Counter(made.reference.predicted)
+    subject = dataclasses.replace(read.subject, predictions=table_at(world.target))
+    monitor(subject, predict=None, settings=DriftSettings(seed=1), now=0.0)  # nothing is predicted
+
+
+def test_quality_counts_labels_that_came_in_later(world: World) -> None:
+    texts = new_texts(80)
+    world.arrives(texts)
+    assert world.look().quality.rows == 0
+    said = dict(zip(texts, world.predict(texts)["label"], strict=True))
+    wrong = {"positive": "negative", "negative": "positive"}
+    world.arrives(texts, [said[text] if at % 4 == 0 else wrong[said[text]] for at, text in enumerate(texts)])
+    found = world.look()
+    assert (found.quality.right, found.quality.rows) == (20, 80)
+    assert "quality" in {signal.name for signal in found.drift.raised}
+    low, high = found.quality.interval
+    assert low < 0.25 < high < found.quality.test_accuracy
+
+
+def test_the_same_look_again_is_one_row_and_one_event(world: World) -> None:
+    world.arrives(new_texts(60))
+    first, again = world.look(now=10.0), world.look(now=500.0)
+    assert (again.table, again.event_id, again.publish) == (first.table, first.event_id, True)
+    assert first.table.rows == 1
+    (row,) = read_table(first.table).to_pylist()
+    assert (row["at"], row["drifted"], row["published"]) == ("1970-01-01T00:00:10+00:00", True, True)
+
+
+def test_drift_that_goes_on_publishes_again_after_the_quiet_hours_or_when_labels_came(world: World) -> None:
+    texts = new_texts(400)
+    published = []
+    for at, (hour, labels) in enumerate(
+        [(0, None), (1, None), (169, None), (170, None), (171, ["positive", "negative"] * 25), (172, None)]
+    ):
+        world.arrives(texts[at * 60 : at * 60 + 50], labels)
+        published.append(world.look(now=hour * HOUR).publish)
+    assert published == [True, False, True, False, True, False]
+    assert world.look(now=172 * HOUR, seed=1, model=world.model(2)).publish  # another champion
+    history = world.look(now=172 * HOUR).history
+    assert [row["published"] for row in history] == published
+
+
+def test_a_model_without_lineage_or_of_a_table_made_anew_cannot_be_monitored(world: World) -> None:
+    world.arrives(new_texts(5))
+    incoming, said = table_at(world.folder / "incoming"), table_at(world.target)
+    bare = dataclasses.replace(world.champion, tags={})
+    with pytest.raises(ModelNotFound, match=r"has no tags delta\.table and delta\.version"):
+        subject_of(bare, incoming, said)
+    with pytest.raises(TableVersionNotFound, match="The table was made anew"):
+        subject_of(world.model(1, **{"delta.digest": "0" * 32}), incoming, said)
+
+
+def test_a_training_without_new_labels_has_nothing_to_learn(world: World) -> None:
+    path, learnt = world.folder / "grown", world.trained_on
+    write_table(path, read_table(learnt))
+    rows = {"row_id": ["n1", "n2"], "text": ["one", "two"], "label": [None, None], "split": [None, None]}
+    grown = write_table(path, pa.table(rows, schema=read_table(learnt).schema))
+    with pytest.raises(NothingToLearn, match=r"2 of its 252 rows have no label; .* dlpipe append grown FILE"):
+        check_new_labels(grown, world.champion)
+    assert new_labels(grown, learnt) == 0
+    rows = {"row_id": ["n3"], "text": ["three"], "label": ["positive"], "split": ["train"]}
+    labelled = write_table(path, pa.table(rows, schema=read_table(learnt).schema))
+    assert new_labels(labelled, learnt) == 1
+    check_new_labels(labelled, world.champion)
+    check_new_labels(grown, None)
+    check_new_labels(grown, dataclasses.replace(world.champion, tags={}))
