@@ -76,6 +76,7 @@ class MonitorFlow(FlowSpec):
         self.drift_table, self.reason, self.drifted = found.table, found.drift.reason, found.drift.drifted
         self.signals, self.quality = found.drift.signals, found.quality
         self.event, self.event_id, self.publishing = found.payload(), found.event_id, found.publish
+        self.new_look = found.new
         for signal in found.drift.signals:
             setattr(self, f"drift_{signal.name}", signal.size)
         if found.quality.rows:
@@ -91,7 +92,7 @@ class MonitorFlow(FlowSpec):
 
         said = "none"
         if self.publishing and self.publish:
-            said = publish(EVENT, self.event, event_id=self.event_id, at=time.time())
+            said = publish(EVENT, self.event, event_id=self.event_id, new=self.new_look, at=time.time())
         elif self.drifted:
             said = "none: not asked for" if not self.publish else "none: the last one for this model is recent"
         self.summary = f"""

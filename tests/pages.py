@@ -8,6 +8,7 @@ must fail, ``file NAME`` for a file that later blocks use.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import shutil
@@ -32,8 +33,8 @@ sys.path.insert(0, str(ROOT / "flows"))
 import train_settings  # noqa: E402
 
 RUN_ID = "1795494849196362"
-PORTS = ("8080", "8324")
-SERVER = re.compile(r"\b(make|dlpipe) ui\b|\bcard server\b")
+PORTS = ("8080", "8324", "8710")
+SERVER = re.compile(r"\b(make|dlpipe) ui\b|\bcard server\b|\bdlpipe scheduler --port\b")
 OPENED = re.compile(r"http://127\.0\.0\.1:(\d+)|on port (\d+)")
 SECONDS = 600
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_", "AWS_", "MAKE", "MFLAGS")
@@ -119,7 +120,7 @@ class Project:
         borrow_installation(folder)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
         path = f"{folder / '.venv/bin'}{os.pathsep}{kept['PATH']}"
-        return cls(folder, {**kept, **S3, **QUICK, **given, "PATH": path})
+        return cls(folder, {**kept, **S3, **QUICK, **places(folder), **given, "PATH": path})
 
     def run(self, block: Block) -> str:
         """Run a block, or find what it said when it was run before."""
@@ -179,6 +180,19 @@ class Project:
         assert code == "0" or words in done.stdout, ended
         return done.stdout
 
+    def _wait_for_runs(self) -> None:
+        """Wait until the scheduler has done all that it was asked for."""
+        deadline = time.monotonic() + SECONDS
+        command, runs = ["dlpipe", "runs", "--json"], [{"status": "queued"}]
+        while any(run["status"] in ("queued", "running", "waiting") for run in runs):
+            assert time.monotonic() < deadline, f"runs go on: {runs}"
+            time.sleep(1)
+            said = subprocess.run(
+                command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, check=True
+            )
+            runs = json.loads(said.stdout)
+        assert {run["status"] for run in runs} <= {"succeeded", "skipped"}, runs
+
     def _serve(self, block: Block) -> str:
         """Start a server, see that it answers, and end it with Ctrl-C."""
         assert len(block.text.splitlines()) == 1, f"{block}: a server must stand alone"
@@ -194,6 +208,8 @@ class Project:
         try:
             port = port_of(server)
             answered = requests.get(f"http://127.0.0.1:{port}/", timeout=20)
+            if "scheduler" in block.text:
+                self._wait_for_runs()
             os.killpg(server.pid, signal.SIGINT)
             said, _ = server.communicate(timeout=30)
         finally:
@@ -204,6 +220,12 @@ class Project:
         with pytest.raises(requests.ConnectionError):
             requests.get(f"http://127.0.0.1:{port}/", timeout=2)
         return said
+
+
+def places(folder: Path) -> dict[str, str]:
+    """Return where a person's own state and settings are, which are nobody else's here."""
+    names = {"DLPIPE_STATE": "state", "XDG_CONFIG_HOME": "config", "METAFLOW_TOKEN_HOME": "tokens"}
+    return {name: str(folder.parent / place) for name, place in names.items()}
 
 
 def port_of(server: subprocess.Popen[str]) -> str:

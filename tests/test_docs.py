@@ -253,7 +253,7 @@ def test_every_option_of_the_flow_is_described() -> None:
     assert {option for option, setting in described.items() if setting != "none"} == names | {"--data"}
 
 
-@pytest.mark.parametrize("flow", ["predict_flow", "explain_flow"])
+@pytest.mark.parametrize("flow", ["predict_flow", "explain_flow", "monitor_flow"])
 def test_every_option_of_the_flows_that_use_models_is_described(flow: str) -> None:
     command = [sys.executable, str(ROOT / f"flows/{flow}.py"), "--quiet", "run", "--help"]
     own, _, _ = subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("--tag ")

@@ -81,6 +81,7 @@ def test_importing_dlpipe_is_light() -> None:
         "tuning",
         "evaluation",
         "explain",
+        "monitoring",
         "registry",
         "inference",
         "orchestrator",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import typing
 from collections import Counter
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def sample(count: int, seed: int, words: list[str] = WORDS, share: float = 0.5) 
 # --- statistics
 
 
-def test_samples_of_one_population_are_told_apart_by_none_of_forty_draws() -> None:
+def test_samples_of_one_population_are_told_apart_by_none_of_twenty_draws() -> None:
     reference = sample(500, 1000)
     found = [
         compare(reference, sample(60, seed), Quality(48, 60, 400, 500), DriftSettings()) for seed in range(40)
@@ -142,6 +143,19 @@ def test_pictures_are_drawn_of_whatever_there_is() -> None:
         history_figure([]),
     ]
     assert all(png(figure).startswith(b"\x89PNG") for figure in figures)
+
+
+def test_every_setting_stands_on_the_page_with_default_and_range() -> None:
+    from test_docs import ROOT, allowed, default
+
+    page = (ROOT / "docs/monitoring.md").read_text().partition("\n## Settings\n")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    hints = typing.get_type_hints(DriftSettings, include_extras=True)
+    expected = [
+        (f"`{field.name}`", default(field.default), allowed(hints[field.name]))
+        for field in dataclasses.fields(DriftSettings)
+    ]
+    assert [tuple(cell.strip() for cell in row[:3]) for row in rows] == expected
 
 
 def test_a_setting_out_of_range_is_refused() -> None:
@@ -252,6 +266,7 @@ def test_the_same_look_again_is_one_row_and_one_event(world: World) -> None:
     world.arrives(new_texts(60))
     first, again = world.look(now=10.0), world.look(now=500.0)
     assert (again.table, again.event_id, again.publish) == (first.table, first.event_id, True)
+    assert (first.new, again.new) == (True, False)
     assert first.table.rows == 1
     (row,) = read_table(first.table).to_pylist()
     assert (row["at"], row["drifted"], row["published"]) == ("1970-01-01T00:00:10+00:00", True, True)

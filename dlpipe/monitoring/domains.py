@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.floating[Any]]
+    Integers = npt.NDArray[np.integer[Any]]
 
 FOLDS = 5
 TELLING = 12  # words that are shown of each side
@@ -44,7 +45,7 @@ class Domains:
 def tell_apart(old: Sequence[str], new: Sequence[str], *, seed: int) -> Domains:
     """Return how well a logistic regression on TF-IDF words tells ``new`` from ``old`` texts.
 
-    Texts that stand on both sides are seen in one fold only: they would be known by heart otherwise.
+    Equal texts are in one fold: they would be known by heart otherwise.
 
     Examples
     --------
@@ -65,26 +66,37 @@ def tell_apart(old: Sequence[str], new: Sequence[str], *, seed: int) -> Domains:
     return Domains(auc, float(found.pvalue), last, first)
 
 
-def _unseen_scores(texts: Sequence[str], is_new: npt.NDArray[np.integer[Any]], seed: int) -> Floats:
+def _unseen_scores(texts: Sequence[str], is_new: Integers, seed: int) -> Floats:
     """Return for each text how new it looks to a classifier of the other folds, as a rank within its fold.
 
     Scores of different folds come from different classifiers and cannot be compared.
     """
     import numpy as np
     from scipy.stats import rankdata
-    from sklearn.model_selection import StratifiedGroupKFold
 
     scores = np.zeros(len(texts))
-    groups = np.unique(np.array(texts, dtype=object).astype(str), return_inverse=True)[1]
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    for others, fold in folds.split(np.zeros(len(texts)), is_new, groups):
-        if len(np.unique(is_new[others])) < 2:
-            continue
-        model = _classifier([texts[place] for place in others]).fit(
-            [texts[place] for place in others], is_new[others]
-        )
-        scores[fold] = rankdata(model.decision_function([texts[place] for place in fold])) / (len(fold) + 1)
+    folds = _folds(texts, is_new, seed)
+    for number in range(FOLDS):
+        seen, unseen = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
+        learnt = [texts[place] for place in seen]
+        model = _classifier(learnt).fit(learnt, is_new[seen])
+        scores[unseen] = rankdata(model.decision_function([texts[place] for place in unseen])) / (len(unseen) + 1)
     return scores
+
+
+def _folds(texts: Sequence[str], is_new: Integers, seed: int) -> Integers:
+    """Return the fold of each text: equal texts in one, and new ones spread evenly.
+
+    scikit-learn's StratifiedGroupKFold does the same in seconds instead of milliseconds.
+    """
+    import numpy as np
+
+    places = np.unique(np.array(texts, dtype=str), return_inverse=True)[1]
+    folds, chance = np.zeros(places.max() + 1, dtype=np.int64), np.random.default_rng(seed)
+    new = np.bincount(places, weights=is_new) > 0
+    for some in (np.flatnonzero(new), np.flatnonzero(~new)):
+        folds[chance.permutation(some)] = np.arange(len(some)) % FOLDS
+    return folds[places]
 
 
 def _classifier(texts: Sequence[str]) -> Any:
@@ -100,7 +112,7 @@ def _classifier(texts: Sequence[str]) -> Any:
 
 
 def _telling_words(
-    texts: Sequence[str], is_new: npt.NDArray[np.integer[Any]]
+    texts: Sequence[str], is_new: Integers
 ) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]:
     """Return the words that speak most for old and for new texts."""
     model = _classifier(texts).fit(list(texts), is_new)

@@ -49,6 +49,8 @@ class Monitored:
         All its rows for this model, the oldest first.
     publish : bool
         Whether the event is to be published.
+    new : bool
+        False where an earlier look at the same rows, or an earlier try of this one, has kept its row.
     """
 
     subject: Subject
@@ -59,6 +61,7 @@ class Monitored:
     table: TableVersion
     history: list[dict[str, Any]]
     publish: bool
+    new: bool
 
     @property
     def event_id(self) -> str:
@@ -107,6 +110,7 @@ def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now:
     drift = compare(reference, current, quality, settings)
     target, key = f"{subject.source.path}_drift", look_key(subject, settings)
     done = find_commit(target, key)
+    new = done is None
     if done is None:
         earlier = earlier_looks(target, subject)
         publish = drift.drifted and may_publish(earlier, now=now, labelled=labelled, settings=settings)
@@ -114,7 +118,7 @@ def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now:
         done = write_table(target, pa_table(row), key=key)
     (kept,) = read_added(done).to_pylist()
     history = [*earlier_looks(target, subject, until=done.version - 1), kept]
-    return Monitored(subject, drift, quality, reference, current, done, history, bool(kept["published"]))
+    return Monitored(subject, drift, quality, reference, current, done, history, bool(kept["published"]), new)
 
 
 def predicting(model: ModelVersion) -> Predict:

@@ -46,7 +46,9 @@ class DueFlow(FlowSpec):
     @step
     def work(self):
         with noted(self):
-            time.sleep(0.7)
+            # long enough for an orphan to be caught beside the resume, which takes some seconds to come here
+            is_long = self.input == 1 and int(current.run_id.split("-")[1]) % 3 == 0
+            time.sleep(8.0 if is_long else 0.5)
             self.made = self.input + 1
         self.next(self.join)
 

@@ -36,7 +36,7 @@ FLOW_FILE = Path(__file__).with_name("due_flow.py")
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "_DLPIPE_", "PYTHON")
 KINDS = ("scheduler", "launcher", "keeper", "task", "run", "all")
 ATTACK_SECONDS = 8.0  # of a round's beginning; on a quiet machine its runs take ten
-AIM_SECONDS = 10.0  # how long an attack waits for its target
+AIM_SECONDS = 15.0  # how long an attack waits for its target
 ROUND_SECONDS = 60.0  # after which the next round begins, whatever is still open
 DRAIN_SECONDS = 900.0
 MAX_RUNS = 4
@@ -243,7 +243,7 @@ class Production:
                 killed = sum(kill(pid) for pid in found.all)
                 return f"all ({killed})" if killed else ""
             case "run":
-                if not found.launcher:
+                if not found.launcher or not found.task:  # orphans are what it is about
                     return ""
                 return "keepers and launchers" if sum(map(kill, found.keeper + found.launcher)) else ""
             case kind:
