@@ -2,6 +2,7 @@
 
 model        TextModel, the trained classifier as files
 backbones    where a backbone's files are, offline by default
+later        modules that are imported when somebody asks for them
 lora         adapters beside frozen layers; the only file that names peft
 optimizer    AdamW with clipping that updates the rows of an embedding that a batch has
 bert         the encoder of a plain BERT in torch, which loads without transformers
