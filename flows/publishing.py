@@ -10,8 +10,8 @@ from typing import Any
 def publish(name: str, payload: Mapping[str, Any], *, event_id: str, new: bool, at: float) -> str:
     """Publish an event where this run was started: on Argo, or to the local scheduler; return what to say of it.
 
-    The same id again is the same event: a step that is done again publishes once. Argo knows no such id; there it is
-    published if what it tells is ``new``.
+    The same id again is the same event: a step that is done again publishes once. Argo knows no such id; there it
+    is published if what it tells is ``new``.
     """
     if os.environ.get("ARGO_WORKFLOW_TEMPLATE"):
         if not new:

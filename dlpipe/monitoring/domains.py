@@ -108,7 +108,8 @@ def _classifier(texts: Sequence[str]) -> Any:
     analyse = words.build_analyzer()
     if not any(analyse(text) for text in texts):
         words = TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
-    return make_pipeline(words, LogisticRegression(class_weight="balanced", max_iter=1000))
+    # liblinear needs no BLAS, whose threads would spin on steps as small as these
+    return make_pipeline(words, LogisticRegression(solver="liblinear", class_weight="balanced", random_state=0))
 
 
 def _telling_words(

@@ -2,8 +2,10 @@
 
 model        TextModel, the trained classifier as files
 backbones    where a backbone's files are, offline by default
+later        modules that are imported when somebody asks for them
 lora         adapters beside frozen layers; the only file that names peft
 optimizer    AdamW with clipping that updates the rows of an embedding that a batch has
+bert         the encoder of a plain BERT in torch, which loads without transformers
 network      the torch network: encoder, mean pooling, linear head
 batches      texts to token ids, and length-bucketed batches of them
 features     token ids and embeddings of a table's texts, computed once

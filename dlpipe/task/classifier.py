@@ -3,6 +3,11 @@
 Flash 0.8.2 brings the task, the fine-tuning strategies, the schedule and the trainer. Two things of its text
 classifier are replaced through its own registry and adapter: the network (mean pooling instead of the untrained
 pooler of BERT) and the batches (padded to their longest text instead of to ``max_length``).
+
+Imported as they come, Flash and Lightning 1.9 import all that they could work with: MLflow, datasets,
+sentence-transformers, scikit-learn, SciPy, FastAPI and most of transformers, which takes several seconds in each
+process. Here Flash is told that its extras are missing, which it is made for, and what Lightning and torchmetrics
+pass on from those packages is imported when somebody asks for it. Whoever needs all of Flash imports it first.
 """
 
 from __future__ import annotations
@@ -10,28 +15,48 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy
 import torch
 
+from dlpipe.task.backbones import Backbone
+from dlpipe.task.later import imported_when_asked_for
+from dlpipe.task.network import HeadNetwork, TextNetwork, pretrained_network
+from dlpipe.task.optimizer import RowAdamW
+
+LATER = (
+    "pytorch_lightning.loggers.mlflow",
+    "torchmetrics.functional.text.bert",
+    "torchmetrics.functional.text.infolm",
+    "torchmetrics.text.bert",
+    "torchmetrics.text.infolm",
+)
+"""Modules that their packages only pass names on from."""
+FOUND = {"torch", "pytorch_lightning"}
+"""What Flash finds installed."""
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     numpy.Inf = numpy.inf  # type: ignore[attr-defined]  # pytorch_lightning 1.9 asks for the old name
-    import flash
-    import pytorch_lightning
+    with imported_when_asked_for(LATER):
+        import pytorch_lightning
+    # Flash asks this for each of its extras, and it imports them to see
+    with mock.patch("lightning_utilities.core.imports.module_available", FOUND.__contains__):
+        import flash
+        from flash.core.utilities.imports import _EXTRAS_AVAILABLE
+    _EXTRAS_AVAILABLE["text"] = True  # without it, Flash refuses to make a text classifier
     from flash.core.data.io.input import DataKeys
     from flash.core.finetuning import FlashBaseFinetuning
+    from flash.core.optimizers import _SCHEDULERS_REGISTRY
+    from flash.core.utilities.providers import _HUGGINGFACE
     from flash.text import TextClassifier
     from flash.text.classification.adapters import HuggingFaceAdapter
     from flash.text.classification.backbones import TEXT_CLASSIFIER_BACKBONES
 
-from dlpipe.task.backbones import Backbone
-from dlpipe.task.network import HeadNetwork, TextNetwork, pretrained_network
-from dlpipe.task.optimizer import RowAdamW
-
 TARGET = DataKeys.TARGET
 Callback = pytorch_lightning.Callback
-BACKBONE_KEY, HEAD_KEY = "dlpipe/mean-pooled", "dlpipe/head"
+BACKBONE_KEY, HEAD_KEY, SCHEDULE = "dlpipe/mean-pooled", "dlpipe/head", "dlpipe/linear"
 
 
 class MeanPooledAdapter(HuggingFaceAdapter):
@@ -77,16 +102,38 @@ def _head(hidden: int, num_classes: int, dropout: float) -> HeadNetwork:
     return HeadNetwork(hidden, num_classes, dropout)
 
 
+@_SCHEDULERS_REGISTRY(name=SCHEDULE, providers=_HUGGINGFACE, interval="step")
+def _warm_up_and_decay(
+    optimizer: torch.optim.Optimizer, num_warmup_steps: int, num_training_steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Return what ``get_linear_schedule_with_warmup`` of transformers does, which Flash has only beside it."""
+
+    def share(step: int) -> float:
+        if step < num_warmup_steps:
+            return step / num_warmup_steps
+        return max(0.0, (num_training_steps - step) / max(1, num_training_steps - num_warmup_steps))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+
+
 def validation_metrics(logits: torch.Tensor, target: torch.Tensor) -> dict[str, float]:
     """Return ``val_loss``, ``val_accuracy`` and macro ``val_f1`` of logits (n, k) against classes (n,)."""
-    from sklearn.metrics import f1_score
-
     guess = logits.argmax(1)
     return {
         "val_loss": float(torch.nn.functional.cross_entropy(logits, target)),
         "val_accuracy": float((guess == target).float().mean()),
-        "val_f1": float(f1_score(target.cpu(), guess.cpu(), average="macro")),
+        "val_f1": _macro_f1(target, guess),
     }
+
+
+def _macro_f1(target: torch.Tensor, guess: torch.Tensor) -> float:
+    """Return what scikit-learn's ``f1_score`` does; importing that takes longer than many a trial."""
+    right, wanted, given = (
+        torch.bincount(each, minlength=int(torch.cat([target, guess]).max()) + 1).double()
+        for each in (target[target == guess], target, guess)
+    )
+    seen = wanted + given > 0
+    return float((2 * right[seen] / (wanted + given)[seen]).mean())
 
 
 def text_classifier(
@@ -113,7 +160,7 @@ def text_classifier(
         dropout=dropout,
         optimizer=_adamw(weight_decay),
         learning_rate=learning_rate,
-        lr_scheduler=("linear_schedule_with_warmup", {"num_warmup_steps": warmup}, {"interval": "step"}),
+        lr_scheduler=(SCHEDULE, {"num_warmup_steps": warmup}, {"interval": "step"}),
         metrics={},
     )
 

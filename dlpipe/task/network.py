@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlpipe.task.backbones import Backbone
+from dlpipe.task.backbones import Backbone, find_backbone
+from dlpipe.task.bert import plain_bert, pretrained_bert
 from dlpipe.task.lora import Adapters
 from dlpipe.task.model import CARD, CONFIG, TOKENIZER, WEIGHTS, TextModel
 
@@ -74,12 +75,10 @@ def pretrained_network(
 
     ``lora`` gives rank and alpha of adapters beside the encoder's layers, which are frozen then.
     """
-    from transformers import AutoModel
-
-    encoder = AutoModel.from_pretrained(
-        backbone.folder, local_files_only=True, dtype=torch.float32, config=_config(backbone.folder)
-    )
-    encoder = _with_row_gradients(_with_low_precision_states(_without_dropout(_without_pooler(encoder))))
+    encoder: Any = pretrained_bert(backbone.folder, attention_probs_dropout_prob=0.0)
+    if encoder is None:
+        encoder = _without_pooler(_foreign_encoder(backbone.folder))
+    encoder = _with_row_gradients(_with_low_precision_states(_without_dropout(encoder)))
     network = TextNetwork(encoder, n_labels, dropout)
     if lora:
         network.adapters = Adapters(network, rank=lora[0], alpha=lora[1])
@@ -89,11 +88,9 @@ def pretrained_network(
 def restored_network(model: TextModel) -> TextNetwork:
     """Return the trained network in evaluation mode."""
     from safetensors.torch import load
-    from transformers import AutoConfig, AutoModel
 
-    config = AutoConfig.for_model(**json.loads(model.files[CONFIG]))
-    encoder = AutoModel.from_config(config, dtype=torch.float32)
-    network = TextNetwork(_without_pooler(encoder), len(model.labels))
+    said = json.loads(model.files[CONFIG])
+    network = TextNetwork(plain_bert(said) or _empty_foreign_encoder(said), len(model.labels))
     network.load_state_dict(load(model.files[WEIGHTS]))
     return network.eval()
 
@@ -125,13 +122,35 @@ def text_model(
 
 def tokenizer_json(folder: Path) -> str:
     """Return the backbone's tokenizer in the one-file format of the ``tokenizers`` library."""
+    if folder == find_backbone().folder:  # transformers takes seconds and changes nothing; a test compares
+        from tokenizers import Tokenizer
+
+        return str(Tokenizer.from_file(str(folder / "tokenizer.json")).to_str())
     from transformers import AutoTokenizer
 
     text: str = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer.to_str()
     return text
 
 
-def _config(folder: Path) -> Any:
+def _foreign_encoder(folder: Path) -> Any:
+    """Return the backbone's encoder as transformers reads it."""
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return AutoModel.from_pretrained(
+        folder, local_files_only=True, dtype=torch.float32, config=_foreign_config(folder)
+    )
+
+
+def _empty_foreign_encoder(said: dict[str, Any]) -> Any:
+    """Return the encoder that transformers makes for what ``config.json`` says, its weights drawn."""
+    from transformers import AutoConfig, AutoModel
+
+    return _without_pooler(AutoModel.from_config(AutoConfig.for_model(**said), dtype=torch.float32))
+
+
+def _foreign_config(folder: Path) -> Any:
     """Return the backbone's configuration without dropout of attention, which rules out fused attention."""
     from transformers import AutoConfig
 

@@ -299,8 +299,5 @@ def _nothing(line: str) -> None:
 
 def _quiet() -> None:
     """Silence what the libraries say about themselves; what matters is said by ``Progress``."""
-    import transformers
-
     for name in ("pytorch_lightning", "lightning_fabric", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()

@@ -188,9 +188,10 @@ def book_pipeline(folder: Path) -> Any:
 
     transformers.logging.set_verbosity_error()
     network = restored_network(TextModel.load(folder))
+    config = transformers.BertConfig(**network.encoder.config.to_dict())
 
     class MeanPooled(transformers.PreTrainedModel):
-        config_class = type(network.encoder.config)
+        config_class = transformers.BertConfig
         _supports_sdpa = True
 
         def __init__(self, config: Any) -> None:
@@ -202,7 +203,6 @@ def book_pipeline(folder: Path) -> Any:
             mask = attention_mask.unsqueeze(-1).to(states.dtype)
             return SequenceClassifierOutput(logits=self.head((states * mask).sum(1) / mask.sum(1)))
 
-    config = network.encoder.config
     config.id2label, config.label2id = dict(enumerate(LABELS)), {label: at for at, label in enumerate(LABELS)}
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]", model_max_length=MAX_LENGTH
@@ -270,12 +270,16 @@ def gradient_bound(options: argparse.Namespace) -> dict[str, Any]:
     from dlpipe.explain import ExplainSettings
 
     network, encode = bare(options)
-    words = network.encoder.get_input_embeddings()
+    states: list[torch.Tensor] = []
+
+    def cut(module: Any, ids: Any, found: torch.Tensor) -> torch.Tensor:
+        states[:] = [found.detach().requires_grad_()]
+        return states[0]
+
+    network.encoder.get_input_embeddings().register_forward_hook(cut)
 
     def run(batch: Any) -> None:
-        states = words(batch["input_ids"]).detach().requires_grad_()
-        mask = batch["attention_mask"]
-        found = network.encoder(inputs_embeds=states, attention_mask=mask).last_hidden_state.mean(1)
+        found = network.encoder(**batch).last_hidden_state.mean(1)
         torch.autograd.grad(torch.softmax(network.head(found), 1)[:, 0].sum(), states)
 
     seconds = best_seconds(run, encode(texts(options) * ExplainSettings().steps))

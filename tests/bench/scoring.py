@@ -203,7 +203,10 @@ def book_model() -> Any:
             import logging
             import warnings
 
-            from dlpipe.task.classifier import flash
+            import numpy
+
+            numpy.Inf = numpy.inf  # Flash asks for the old name
+            import flash  # before dlpipe, which has it load without its extras
 
             warnings.simplefilter("ignore")
             logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)

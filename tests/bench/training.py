@@ -127,8 +127,13 @@ def read(path: Path) -> tuple[list[str], list[str]]:
 
 def recipe(options: argparse.Namespace) -> dict[str, float]:
     """Train as chapter 2 of the book does, with the files read by Flash and its own text classifier."""
+    import numpy
+
+    numpy.Inf = numpy.inf  # Flash asks for the old name
+    import flash  # before dlpipe, which has it load without its extras
+
     from dlpipe.task import find_backbone
-    from dlpipe.task.classifier import Callback, flash, torch
+    from dlpipe.task.classifier import Callback, torch
     from dlpipe.task.predictor import usable_cores
 
     torch.set_num_threads(usable_cores())

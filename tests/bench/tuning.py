@@ -180,7 +180,7 @@ def flash_trial(config: dict[str, Any], folder: str) -> None:
     from torchmetrics import F1Score
 
     from dlpipe.task import find_backbone
-    from dlpipe.task.classifier import Callback, flash  # makes Flash loadable beside NumPy 2
+    from dlpipe.task.classifier import Callback, flash  # after Flash, which dlpipe has load without its extras
 
     pytorch_lightning.seed_everything(SEED)
 

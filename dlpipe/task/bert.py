@@ -1,0 +1,296 @@
+"""BERT's encoder in plain torch: what transformers' ``BertModel`` computes, without the seconds its import takes.
+
+Names of weights, order of modules and all numbers are those of transformers (a test compares them), so models,
+their digests and strategies that count modules do not depend on which of the two it was. Whatever is not a plain
+BERT stays with transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+EAGER, FUSED = "eager", "sdpa"
+DEFAULTS: dict[str, Any] = {
+    "_name_or_path": "",
+    "add_cross_attention": False,
+    "architectures": None,
+    "attention_probs_dropout_prob": 0.1,
+    "bos_token_id": None,
+    "chunk_size_feed_forward": 0,
+    "classifier_dropout": None,
+    "dtype": "float32",
+    "eos_token_id": None,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "hidden_size": 768,
+    "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
+    "initializer_range": 0.02,
+    "intermediate_size": 3072,
+    "is_decoder": False,
+    "is_encoder_decoder": False,
+    "label2id": {"LABEL_0": 0, "LABEL_1": 1},
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 512,
+    "model_type": "bert",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "pad_token_id": 0,
+    "problem_type": None,
+    "return_dict": True,
+    "tie_word_embeddings": True,
+    "type_vocab_size": 2,
+    "use_cache": True,
+    "vocab_size": 30522,
+}
+"""What ``BertConfig`` of transformers says where ``config.json`` does not."""
+OLDER = {"gradient_checkpointing": False, "position_embedding_type": "absolute"}
+FIXED = ("add_cross_attention", "chunk_size_feed_forward", "hidden_act", "is_decoder", "is_encoder_decoder",
+         "model_type", "output_attentions", "output_hidden_states", "return_dict")  # fmt: skip
+UNUSED = ("pooler.", "embeddings.position_ids")
+
+
+class Config:
+    """The settings of an encoder, with the names and the JSON of transformers."""
+
+    def __init__(self, said: Mapping[str, Any]) -> None:
+        known = {name: value for name, value in said.items() if name != "torch_dtype"}
+        self._values = {**DEFAULTS, **known, "dtype": "float32", "transformers_version": version("transformers")}
+        self._attn_implementation = FUSED
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_values"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings."""
+        return dict(self._values)
+
+    def to_json_string(self, use_diff: bool = False) -> str:
+        """Return all settings as ``config.json``."""
+        return json.dumps(self._values, indent=2, sort_keys=True) + "\n"
+
+
+class States(NamedTuple):
+    """What an encoder returns: float of shape (n, length, hidden)."""
+
+    last_hidden_state: Tensor
+
+
+class Linear(nn.Linear):
+    """A linear layer whose weights are loaded: drawing them takes time, and numbers from torch's seed."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights undefined."""
+
+
+class Embedding(nn.Embedding):
+    """Embeddings that are loaded."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights undefined."""
+
+
+class Embeddings(nn.Module):
+    """Words, positions and the one type of tokens that there is."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.word_embeddings = Embedding(config.vocab_size, width, padding_idx=config.pad_token_id)
+        self.position_embeddings = Embedding(config.max_position_embeddings, width)
+        self.token_type_embeddings = Embedding(config.type_vocab_size, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Return the states that the first layer sees."""
+        words = self.word_embeddings(input_ids) + self.token_type_embeddings(torch.zeros_like(input_ids))
+        states: Tensor = self.LayerNorm(words + self.position_embeddings.weight[: input_ids.shape[1]])
+        return self.dropout(states)
+
+
+class SelfAttention(nn.Module):
+    """Each token looks at all tokens, through several heads."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.config = config
+        self.head_size = width // config.num_attention_heads
+        self.query, self.key, self.value = (Linear(width, width) for _ in range(3))
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the mean of the tokens' values by attention."""
+        query, key, value = (self._by_head(part(states)) for part in (self.query, self.key, self.value))
+        attend = self._fused if self.config._attn_implementation == FUSED else self._eager
+        return attend(query, key, value, mask).transpose(1, 2).contiguous().reshape(*states.shape[:-1], -1)
+
+    def _by_head(self, states: Tensor) -> Tensor:
+        return states.view(*states.shape[:-1], -1, self.head_size).transpose(1, 2)
+
+    def _fused(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=self.dropout.p if self.training else 0.0
+        )
+
+    def _eager(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        scores = torch.matmul(query, key.transpose(2, 3)) * self.head_size**-0.5
+        shares = nn.functional.softmax(scores if mask is None else scores + mask, dim=-1)
+        return torch.matmul(self.dropout(shares), value)
+
+
+class Added(nn.Module):
+    """A linear layer whose result is added to what came before."""
+
+    def __init__(self, config: Config, width: int) -> None:
+        super().__init__()
+        self.dense = Linear(width, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, states: Tensor, before: Tensor) -> Tensor:
+        """Return the normalised sum."""
+        added: Tensor = self.LayerNorm(self.dropout(self.dense(states)) + before)
+        return added
+
+
+class Attention(nn.Module):
+    """Attention and what adds it to the states."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.self = SelfAttention(config)
+        self.output = Added(config, config.hidden_size)
+
+    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the states with what they saw."""
+        seen: Tensor = self.output(self.self(states, mask), states)
+        return seen
+
+
+class Intermediate(nn.Module):
+    """The wide layer."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.dense = Linear(config.hidden_size, config.intermediate_size)
+        self.intermediate_act_fn = nn.GELU()
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return float of shape (n, length, intermediate_size)."""
+        wide: Tensor = self.intermediate_act_fn(self.dense(states))
+        return wide
+
+
+class Layer(nn.Module):
+    """One of the encoder's layers."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.attention = Attention(config)
+        self.intermediate = Intermediate(config)
+        self.output = Added(config, config.intermediate_size)
+
+    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the states for the next layer."""
+        seen = self.attention(states, mask)
+        after: Tensor = self.output(self.intermediate(seen), seen)
+        return after
+
+
+class Layers(nn.Module):
+    """The encoder's layers."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the states after the last layer."""
+        for layer in self.layer:
+            states = layer(states, mask)
+        return states
+
+
+class Bert(nn.Module):
+    """States of shape (n, length, hidden) from token ids and a mask, both of shape (n, length).
+
+    The mask may also be a bias of attention, float of shape (n, 1, length, length).
+    """
+
+    is_gradient_checkpointing = False  # peft asks; without an answer it would make inputs require gradients
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.encoder = Layers(config)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> States:
+        """Encode."""
+        states = self.embeddings(input_ids)
+        return States(self.encoder(states, self._mask(attention_mask, states)))
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the embeddings of words."""
+        return self.embeddings.word_embeddings
+
+    def set_attn_implementation(self, name: str) -> None:
+        """Compute attention ``"eager"``, step by step, or by ``"sdpa"``, torch's fused function."""
+        self.config._attn_implementation = name
+
+    def _mask(self, mask: Tensor | None, states: Tensor) -> Tensor | None:
+        """Return the mask as attention takes it: of type bool if fused, as a bias if not, none if all is seen."""
+        if mask is None or mask.ndim == 4:
+            return mask
+        seen = mask.to(torch.bool)
+        if not torch.jit.is_tracing() and bool(seen.all()):
+            return None
+        seen = seen[:, None, None, :]
+        if self.config._attn_implementation == FUSED:
+            return seen
+        nothing = torch.zeros((), device=seen.device, dtype=states.dtype)
+        return torch.where(seen, nothing, torch.finfo(states.dtype).min)
+
+
+def plain_bert(said: Mapping[str, Any]) -> Bert | None:
+    """Return a network for what ``config.json`` says, weights undefined; ``None`` where it is no plain BERT."""
+    usual = {**DEFAULTS, **OLDER}
+    known = {*usual, "torch_dtype", "transformers_version"}
+    fixed = all(said.get(name, usual[name]) == usual[name] for name in (*FIXED, *OLDER))
+    if said.get("model_type") != "bert" or not fixed or not known.issuperset(said):
+        return None
+    return Bert(Config(said))
+
+
+def pretrained_bert(folder: Path, **changed: Any) -> Bert | None:
+    """Return the plain BERT of a backbone in evaluation mode; ``None`` where transformers has to read the folder.
+
+    ``changed`` are settings other than those in its ``config.json``.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    said = json.loads((folder / "config.json").read_bytes())
+    file = folder / "model.safetensors"
+    network = plain_bert({**said, "_name_or_path": str(folder), **changed})
+    if network is None or not file.is_file() or (folder / "adapter_config.json").exists():
+        return None
+    with safe_open(file, framework="pt") as weights:
+        names = {name for name in weights.keys() if not name.startswith(UNUSED)}  # noqa: SIM118
+    if names != set(network.state_dict()):
+        return None
+    network.load_state_dict({name: value for name, value in load_file(file).items() if name in names})
+    return network.eval()
