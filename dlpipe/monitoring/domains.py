@@ -77,7 +77,7 @@ def _unseen_scores(texts: Sequence[str], is_new: Integers, seed: int) -> Floats:
     scores = np.zeros(len(texts))
     folds = _folds(texts, is_new, seed)
     for number in range(FOLDS):
-        seen, unseen = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
+        seen, unseen = np.flatnonzero(folds != number).tolist(), np.flatnonzero(folds == number).tolist()
         learnt = [texts[place] for place in seen]
         model = _classifier(learnt).fit(learnt, is_new[seen])
         scores[unseen] = rankdata(model.decision_function([texts[place] for place in unseen])) / (len(unseen) + 1)

@@ -79,7 +79,7 @@ def psi(reference: Sequence[float] | Floats, current: Sequence[float] | Floats) 
     frequent = [cut for cut in cuts if (before == cut).mean() > 0.5 / BINS]
     cuts = np.unique([*cuts, *np.nextafter(frequent, np.inf)])
     bins = [np.searchsorted(cuts, numbers, side="right") for numbers in (before, after)]
-    counts = [np.bincount(places, minlength=len(cuts) + 1) for places in bins]
+    counts = [np.bincount(places, minlength=len(cuts) + 1).astype(float) for places in bins]
     return psi_of_counts(counts[0], counts[1])
 
 
