@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from dlpipe.registry import ModelVersion
 from dlpipe.tables import (
     Mark,
     Sources,
+    TableSettings,
     TableVersion,
     append,
     commit_parts,
@@ -283,6 +285,19 @@ def test_rows_without_labels_come_in_behind_those_that_are_there(table, tmp_path
     assert rows.slice(0, 60).equals(before)
     assert rows.slice(60).to_pydict()["split"] == [None, None]
     assert done.table.rows == 62
+
+
+def test_columns_are_called_as_in_the_last_ingest(tmp_path):
+    @dataclass(frozen=True)
+    class FlowSettings(TableSettings):
+        data: str = "of the flow"
+
+    rows = [(f"text number {n}", "good" if n % 2 else "bad") for n in range(60)]
+    source = reviews_file(tmp_path / "all.csv", rows, "words,mood")
+    settings = FlowSettings(text_column="words", label_column="mood")
+    ingest(Sources(data=source), tmp_path / "moods", settings=settings)
+    done = append(reviews_file(tmp_path / "new.csv", [("one", "good")], "words,mood"), tmp_path / "moods")
+    assert (done.new_rows, done.labelled_rows) == (1, 1)
 
 
 def test_the_same_file_again_changes_nothing(table, tmp_path):

@@ -145,9 +145,9 @@ def last_settings(location: str) -> TableSettings:
     if try_open(location) is not None:
         for version in range(table_at(location).version, -1, -1):
             if said := commit_info(location, version).get("dlpipe.settings"):
-                return read_settings(
-                    TableSettings, json.loads(said), where=f"the last ingest of {shown(location)}"
-                )
+                # a flow's settings of its data have more fields
+                kept = {name: json.loads(said).get(name) for name in TableSettings.__dataclass_fields__}
+                return read_settings(TableSettings, kept, where=f"the last ingest of {shown(location)}")
     return TableSettings()
 
 

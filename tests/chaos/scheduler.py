@@ -104,11 +104,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Found:
-    """The living processes of a production, by what they are."""
+    """The living processes of a production, by what they are; ``orphan`` are the tasks that outlive a launcher long."""
 
     launcher: tuple[int, ...] = ()
     keeper: tuple[int, ...] = ()
     task: tuple[int, ...] = ()
+    orphan: tuple[int, ...] = ()
     other: tuple[int, ...] = ()
 
     @property
@@ -130,6 +131,8 @@ def processes(folder: Path, state: Path) -> Found:
             found["keeper"].append(pid)
         elif here and pid != os.getpid():
             found[_kind_of(words)].append(pid)
+            if "step" in words and "work" in words:
+                found["orphan"].append(pid)
     return Found(**{kind: tuple(sorted(pids)) for kind, pids in found.items()})
 
 
@@ -243,7 +246,7 @@ class Production:
                 killed = sum(kill(pid) for pid in found.all)
                 return f"all ({killed})" if killed else ""
             case "run":
-                if not found.launcher or not found.task:  # orphans are what it is about
+                if not found.orphan:
                     return ""
                 return "keepers and launchers" if sum(map(kill, found.keeper + found.launcher)) else ""
             case kind:
