@@ -25,10 +25,12 @@ from dlpipe.explain import (
     explain_table,
     register_explainer,
     row_figure,
+    words_figure,
 )
 from dlpipe.explain.pyfunc import ExplainerModel
 from dlpipe.explain.slices import SliceExplainer, table_slices
 from dlpipe.inference import is_pipeline, load_predictor
+from dlpipe.pictures import png
 from dlpipe.registry import log_and_register
 from dlpipe.tables import history, read_table, table_at, write_table
 from dlpipe.task import open_predictor
@@ -59,6 +61,19 @@ def test_every_row_of_a_split_is_explained_in_one_commit(source, tmp_path):
     assert table.equals(made.to_table(model="models:/reviews/3", source=source))
     assert not list(Path(target).glob("_staged/*"))
     assert [row.row_id for row in done.sample.rows] == expected["row_id"].to_pylist()[: SETTINGS.rows]
+
+
+def test_a_sample_is_drawn_from_the_rows_that_are_named(source, tmp_path):
+    names, target = [f"id{at}" for at in (3, 6, 9, 299)], str(tmp_path / "explanations")
+    options = {"target": target, "settings": ExplainSettings(max_evals=30, rows=2), **NAMES}
+    made, table = explain_table(WordList(), source, among=names, **options)
+    assert len(made.rows) == 2
+    assert {row.row_id for row in made.rows} <= set(names)
+    assert set(read_table(table)["row_id"].to_pylist()) == {row.row_id for row in made.rows}
+    assert explain_table(WordList(), source, among=names, **options)[1] == table
+    nothing, empty = explain_table(WordList(), source, among=[], **options)
+    assert (nothing.rows, empty.rows) == ((), table.rows)
+    assert png(words_figure(nothing)).startswith(b"\x89PNG")
 
 
 def test_a_row_of_the_table_names_model_source_and_method(source, tmp_path):

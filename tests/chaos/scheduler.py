@@ -104,7 +104,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Found:
-    """The living processes of a production, by what they are; ``orphan`` are the tasks that outlive a launcher long."""
+    """The living processes of a production, by what they are; ``orphan``: tasks that outlive a launcher."""
 
     launcher: tuple[int, ...] = ()
     keeper: tuple[int, ...] = ()
