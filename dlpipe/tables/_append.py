@@ -144,7 +144,8 @@ def last_settings(location: str) -> TableSettings:
     """Return the settings with which rows came into the table last; the defaults where nobody says."""
     if try_open(location) is not None:
         for version in range(table_at(location).version, -1, -1):
-            if said := commit_info(location, version).get("dlpipe.settings"):
+            info = commit_info(location, version)
+            if (said := info.get("dlpipe.settings")) and not (version and "dlpipe.ingested" in info):  # no append
                 # a flow's settings of its data have more fields
                 kept = {name: json.loads(said).get(name) for name in TableSettings.__dataclass_fields__}
                 return read_settings(TableSettings, kept, where=f"the last ingest of {shown(location)}")
