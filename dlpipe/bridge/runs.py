@@ -19,8 +19,11 @@ from dlpipe.bridge.records import Status
 from dlpipe.errors import RunNotFound
 
 QUIET_SECONDS = 30.0
-LOG_SECONDS = {"local": 5.0, "": 30.0}
-"""How long after a task's end its logs are waited for, locally and elsewhere; without a launcher, none come."""
+LOG_SECONDS = {"local": 60.0, "": 30.0}
+"""How long after a task's end its logs are waited for, locally and elsewhere; without a launcher, none come.
+
+Locally the launcher writes them at once, after the last card; on a busy machine that took more than five seconds.
+"""
 
 
 @dataclass(frozen=True)
