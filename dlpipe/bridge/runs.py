@@ -19,10 +19,11 @@ from dlpipe.bridge.records import Status
 from dlpipe.errors import RunNotFound
 
 QUIET_SECONDS = 30.0
-LOG_SECONDS = {"local": 60.0, "": 30.0}
-"""How long after a task's end its logs are waited for, locally and elsewhere; without a launcher, none come.
+LOG_SECONDS = {"lives": 60.0, "local": 5.0, "": 30.0}
+"""How long after a task's end its logs are waited for: from a launcher that lives, else locally and elsewhere.
 
-Locally the launcher writes them at once, after the last card; on a busy machine that took more than five seconds.
+A launcher writes them last, after the cards, which took more than five seconds on a busy machine; without a
+launcher, none come.
 """
 
 
@@ -181,7 +182,9 @@ class MetaflowRun:
         works = launcher == "lives" or has_process(self.run_id)
         said = self._tasks(only)
         alive = works or (launcher == "unknown" and self._has_traces(said))
-        attempts = tuple(one for task in said for one in self._attempts_of(task, alive=alive, closed=closed))
+        attempts = tuple(
+            one for task in said for one in self._attempts_of(task, alive=alive, closed=closed, launcher=launcher)
+        )
         return Snapshot(
             pathspec=self.pathspec,
             created=self._created,
@@ -205,10 +208,10 @@ class MetaflowRun:
         wanted = [(path, at) for path, _, at in tasks if only in ("", path)]
         return [TaskSaid(path, at, () if path in self._settled else self._entries(path)) for path, at in wanted]
 
-    def _attempts_of(self, task: TaskSaid, *, alive: bool, closed: str) -> list[Attempt]:
+    def _attempts_of(self, task: TaskSaid, *, alive: bool, closed: str, launcher: str) -> list[Attempt]:
         if task.path in self._settled:
             return self._settled[task.path]
-        attempts = task.attempts(alive=alive, closed=closed)
+        attempts = task.attempts(alive=alive, closed=closed, launcher=launcher)
         if attempts and all(one.settled for one in attempts) and not self._may_retry(attempts[-1], alive):
             self._settled[task.path] = attempts
         return attempts
@@ -277,7 +280,7 @@ class TaskSaid:
     created: int
     entries: tuple[Mapping[str, Any], ...]
 
-    def attempts(self, *, alive: bool, closed: str) -> list[Attempt]:
+    def attempts(self, *, alive: bool, closed: str, launcher: str = "") -> list[Attempt]:
         """Return its attempts; none while it is being started, when the time that counts is not known yet."""
         starts = self._starts or ({} if alive else {0: self.created})
         ends = {_number(one): one for one in self._own if one["field_name"] == "attempt_ok"}
@@ -290,7 +293,7 @@ class TaskSaid:
                 or following is not None
                 or not alive
                 or closed == f"{self.path}/{number}"
-                or self._has_logs(number, end)
+                or self._has_logs(number, end, launcher)
             )
             made.append(
                 Attempt(
@@ -345,12 +348,13 @@ class TaskSaid:
         stack = artifact_value(f"{self.path}/_foreach_stack") if self.origin and settled else None
         return "".join(f"[{frame.index}]" for frame in stack or [])
 
-    def _has_logs(self, number: int, end: int | None) -> bool:
+    def _has_logs(self, number: int, end: int | None, launcher: str) -> bool:
         """Return whether the launcher has written the logs of an attempt, which it does last."""
         kind, root = str(self._said.get("ds-type")), str(self._said.get("ds-root", ""))
         if root and holds(kind, root, f"{self.path}/{number}.runtime_stderr.log"):
             return True
-        return end is not None and time.time() - end / 1000 > LOG_SECONDS.get(kind, LOG_SECONDS[""])
+        patience = LOG_SECONDS.get(launcher) or LOG_SECONDS.get(kind, LOG_SECONDS[""])
+        return end is not None and time.time() - end / 1000 > patience
 
 
 def has_process(run_id: str) -> bool:
