@@ -407,12 +407,61 @@ def test_a_clock_that_jumps_is_noticed(jump: float, state: State) -> None:
     made.close()
 
 
+# -- what ended long ago -----------------------------------------------------------------------------------------
+
+
+def test_what_ended_long_ago_is_forgotten_once_a_day(state: State) -> None:
+    clock = Clock()
+    deployed(state, "Told", succeeds(), now=clock.now, trigger=Trigger((Needed("go"), Needed("later"))))
+    deployed(state, "Other", FAILS, now=clock.now)
+    held = Event("held", "go", {}, clock.now)
+    gone = [Event(f"gone-{number}", "nobody", {}, clock.now) for number in range(3)]
+    for event in (held, *gone):
+        state.publish(event)
+    asked = {"cause": "by hand", "due": clock.now}
+    old, waiting, long = (state.add_run("Other", key=key, **asked)[0].number for key in ("1", "2", "3"))
+    for run, at in ((old, clock.now), (long, clock.now + 9 * 86400)):
+        state.add_attempt(run, Attempt(0, "token", ""))
+        state.set_attempt(run, Attempt(0, "token", "", ended=at))
+        state.set_status(run, "failed")
+    state.set_status(waiting, "waiting")
+    for number in (old, waiting, long, 999):
+        (state.folder / "runs" / str(number) / "0").mkdir(parents=True)
+    made = Scheduler(state, max_runs=0, keep_days=10, clock=clock)
+    made.tick()
+    assert state.run_numbers() == [old, waiting, long]
+    assert not (state.folder / "runs/999").exists()
+    clock.now += 10 * 86400 + 1
+    made.tick()
+    assert state.run_numbers() == [waiting, long]
+    assert sorted(int(folder.name) for folder in (state.folder / "runs").iterdir()) == [waiting, long]
+    assert [event.id for _, event in state.events_after(0)] == ["held"]
+    assert state.held_events("Told") == {"go": held}
+    clock.now += 3600
+    state.set_status(waiting, "failed")
+    made.tick()
+    assert state.run_numbers() == [waiting, long]  # it was looked at an hour ago
+    clock.now += 86400
+    made.tick()
+    assert state.run_numbers() == [long]
+    made.close()
+
+
+def test_with_nought_days_nothing_is_forgotten(state: State) -> None:
+    deployed(state, "Other", FAILS)
+    state.set_status(triggered(state, "Other"), "failed")
+    made = Scheduler(state, max_runs=0, keep_days=0, clock=lambda: time.time() + 36500 * 86400)
+    made.tick()
+    assert state.run_numbers() == [1]
+    made.close()
+
+
 # -- the unit ----------------------------------------------------------------------------------------------------
 
 
 def unit(system: bool = False, **environ: str) -> service.Unit:
     return service.make_unit(
-        system=system, max_runs=3, port=8710, environ=environ, python="/opt/my env/bin/python"
+        system=system, max_runs=3, port=8710, keep_days=9, environ=environ, python="/opt/my env/bin/python"
     )
 
 
@@ -422,7 +471,8 @@ def test_the_unit_leaves_runs_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "KillMode=process" in lines
     assert "OOMPolicy=continue" in lines
     assert f'Environment="DLPIPE_STATE={tmp_path}/100%% state"' in lines
-    assert 'ExecStart="/opt/my env/bin/python" -P -m dlpipe.cli scheduler --max-runs 3 --port 8710' in lines
+    command = "-P -m dlpipe.cli scheduler --max-runs 3 --port 8710 --keep-days 9"
+    assert f'ExecStart="/opt/my env/bin/python" {command}' in lines
 
 
 def test_a_units_place_and_commands_are_the_users_or_the_systems(tmp_path: Path) -> None:
@@ -436,7 +486,7 @@ def test_a_units_place_and_commands_are_the_users_or_the_systems(tmp_path: Path)
 
 def test_systemd_takes_the_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLPIPE_STATE", str(tmp_path))
-    made = service.make_unit(system=True, max_runs=3, port=8710)
+    made = service.make_unit(system=True, max_runs=3, port=8710, keep_days=9)
     (tmp_path / made.path.name).write_text(made.text)
     try:
         done = subprocess.run(

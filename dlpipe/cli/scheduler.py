@@ -11,6 +11,7 @@ from dlpipe.cli.saying import OneLineErrors
 from dlpipe.errors import SchedulerRunning, StateUnusable
 
 PORT = 8710
+KEEP_DAYS = 90
 
 
 def options(function: Any) -> Any:
@@ -29,13 +30,20 @@ def options(function: Any) -> Any:
         show_default=True,
         help="Of the status page on 127.0.0.1; 0 for none.",
     )
-    return runs(port(function))
+    days = click.option(
+        "--keep-days",
+        type=click.IntRange(0, 36500),
+        default=KEEP_DAYS,
+        show_default=True,
+        help="Runs that ended longer ago are forgotten here, with their logs; 0 for never.",
+    )
+    return runs(port(days(function)))
 
 
 @click.group(cls=OneLineErrors, invoke_without_command=True)
 @options
 @click.pass_context
-def scheduler(context: click.Context, max_runs: int, port: int) -> None:
+def scheduler(context: click.Context, max_runs: int, port: int, keep_days: int) -> None:
     """Run what is deployed when it is due, until Ctrl-C or SIGTERM; runs that go on are left to go on.
 
     One process works on a state folder (DLPIPE_STATE); a second one says who the first is and ends.
@@ -50,7 +58,7 @@ def scheduler(context: click.Context, max_runs: int, port: int) -> None:
     from dlpipe.orchestrator.scheduler import schedule
     from dlpipe.orchestrator.state import state_folder
 
-    schedule(state_folder(), max_runs=max_runs, port=port, clean=redact)
+    schedule(state_folder(), max_runs=max_runs, port=port, keep_days=keep_days, clean=redact)
 
 
 @scheduler.command()
@@ -59,7 +67,7 @@ def scheduler(context: click.Context, max_runs: int, port: int) -> None:
 )
 @click.option("--yes", is_flag=True, help="Write it without asking.")
 @options
-def install(system: bool, yes: bool, max_runs: int, port: int) -> None:
+def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int) -> None:
     """Show the systemd unit that keeps the scheduler going, and write it after a yes.
 
     \b
@@ -69,7 +77,7 @@ def install(system: bool, yes: bool, max_runs: int, port: int) -> None:
     """
     from dlpipe.orchestrator.service import make_unit
 
-    unit = make_unit(system=system, max_runs=max_runs, port=port)
+    unit = make_unit(system=system, max_runs=max_runs, port=port, keep_days=keep_days)
     click.echo(unit.text)
     verb = "Replace" if unit.path.exists() else "Write"
     if not yes and not click.confirm(f"{verb} {unit.path}?", err=True):

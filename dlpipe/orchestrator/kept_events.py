@@ -94,3 +94,15 @@ class KeptEvents:
     def set_alert(self, number: int, *, tries: int, next_try: float | None) -> None:
         """Note how often an alert was tried and when it is again; ``None`` for never."""
         self._database.all("UPDATE alerts SET tries = ?, next_try = ? WHERE number = ?", tries, next_try, number)
+
+    def _forget_events(self, before: float) -> None:
+        self._database.all(
+            "DELETE FROM events WHERE json_extract(body, '$.at') < ? AND sequence <= ? "
+            "AND sequence NOT IN (SELECT sequence FROM held)",
+            *(before, self.events_dealt()),
+        )
+        self._database.all(
+            "DELETE FROM alerts WHERE at < ? AND next_try IS NULL "
+            "AND number NOT IN (SELECT max(number) FROM alerts GROUP BY deployment)",
+            before,
+        )

@@ -166,6 +166,29 @@ class KeptRuns(KeptDeployments):
         """Numbers of the runs that are to be stopped."""
         return [row[0] for row in self._database.all("SELECT number FROM runs WHERE stop = 1 ORDER BY number")]
 
+    def run_numbers(self) -> list[int]:
+        """Numbers of all runs, the oldest first."""
+        return [row[0] for row in self._database.all("SELECT number FROM runs ORDER BY number")]
+
+    def forget(self, before: float) -> int:
+        """Forget runs that ended ``before``, and the events and alerts from then; return how many runs.
+
+        What is still needed stays: events that nobody was told of or that a trigger holds, alerts that are to be
+        sent, and each deployment's last one, which says whether it has recovered.
+        """
+        with self.transaction():
+            numbers = self._database.all(
+                f"SELECT number FROM runs WHERE status IN {ENDED} AND due < ? AND NOT EXISTS "
+                "(SELECT 1 FROM attempts WHERE run = runs.number AND json_extract(body, '$.ended') >= ?)",
+                *(before, before),
+            )
+            for chunk in chunks([row[0] for row in numbers]):
+                marks = ", ".join("?" * len(chunk))
+                self._database.all(f"DELETE FROM attempts WHERE run IN ({marks})", *chunk)
+                self._database.all(f"DELETE FROM runs WHERE number IN ({marks})", *chunk)
+            self._forget_events(before)
+        return len(numbers)
+
     def _runs(self, rows: Sequence[Sequence[Any]]) -> list[Run]:
         attempts: dict[int, list[Attempt]] = {}
         for chunk in chunks([row[0] for row in rows]):

@@ -28,6 +28,7 @@ from dlpipe.orchestrator.alerts import Alerts
 from dlpipe.orchestrator.database import DAMAGED
 from dlpipe.orchestrator.decisions import decide
 from dlpipe.orchestrator.overview import failure_of, next_due, said_time
+from dlpipe.orchestrator.retention import Retention
 from dlpipe.orchestrator.runs import Run
 from dlpipe.orchestrator.state import FILE, State
 from dlpipe.orchestrator.supervision import Supervisor
@@ -57,6 +58,8 @@ class Scheduler:
         All that it knows.
     max_runs : int
         Runs of this machine at a time.
+    keep_days : int
+        Runs that ended longer ago are forgotten; 0 for never.
     clock : callable
         The time in seconds since 1970.
     clean : callable
@@ -68,6 +71,7 @@ class Scheduler:
         state: State,
         *,
         max_runs: int,
+        keep_days: int = 0,
         clock: Callable[[], float] = time.time,
         clean: Callable[[str], str] = str,
     ) -> None:
@@ -76,6 +80,7 @@ class Scheduler:
         self._clock = clock
         self._alerts = Alerts(state, clean=clean, clock=clock)
         self._supervisor = Supervisor(state, on_end=self._ended)
+        self._retention = Retention(state, days=keep_days)
         self._file = file_of(state)
         self._running = False
         self._seen = 0
@@ -93,6 +98,7 @@ class Scheduler:
             self._supervisor.reconcile(now)
         begun = [self._begin(run, now) for run in decide(self._state, now, max_runs=self._max_runs)]
         self._alerts.send()
+        self._retention.look(now)
         self._running = bool(self._state.runs(status=["running"], limit=1))
         self._next = next_moment(self._state, now)
         return begun
@@ -228,10 +234,13 @@ def schedule(
     *,
     max_runs: int,
     port: int,
+    keep_days: int,
     clock: Callable[[], float] = time.time,
     clean: Callable[[str], str] = str,
 ) -> None:
     """Work on the state in ``folder`` until SIGTERM or Ctrl-C, with a page on ``port`` unless it is 0.
+
+    Runs that ended more than ``keep_days`` ago are forgotten, unless it is 0.
 
     Raises
     ------
@@ -244,7 +253,7 @@ def schedule(
     with contextlib.closing(state), only_scheduler(folder), logging_to(folder):
         about = {"pid": os.getpid(), "port": 0, "page": "", "started": clock(), "max_runs": max_runs}
         write_about(folder, about)
-        scheduler = Scheduler(state, max_runs=max_runs, clock=clock, clean=clean)
+        scheduler = Scheduler(state, max_runs=max_runs, keep_days=keep_days, clock=clock, clean=clean)
         try:
             log.info(
                 "the scheduler begins: pid %d, at most %d runs at a time, state %s", about["pid"], max_runs, folder

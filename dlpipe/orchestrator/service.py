@@ -31,6 +31,7 @@ def make_unit(
     system: bool,
     max_runs: int,
     port: int,
+    keep_days: int,
     environ: Mapping[str, str] = os.environ,
     python: str = sys.executable,
 ) -> Unit:
@@ -41,7 +42,7 @@ def make_unit(
     system : bool
         Whether it is the system's: it starts with the machine, and its file needs root's rights. Under ``sudo`` it
         works as the user who called it.
-    max_runs, port : int
+    max_runs, port, keep_days : int
         Options of ``dlpipe scheduler``.
     environ : mapping
         Where ``PATH`` and the folder of the state are from.
@@ -50,7 +51,9 @@ def make_unit(
     """
     user = environ.get("SUDO_USER") if system else None
     folder = folder_of(user, environ)
-    words = [python, "-P", "-m", "dlpipe.cli", "scheduler", "--max-runs", str(max_runs), "--port", str(port)]
+    options = {"--max-runs": max_runs, "--port": port, "--keep-days": keep_days}
+    given = [word for name, value in options.items() for word in (name, str(value))]
+    words = [python, "-P", "-m", "dlpipe.cli", "scheduler", *given]
     lines = [
         "[Unit]",
         "Description=dlpipe scheduler: runs deployed Metaflow flows when they are due",

@@ -428,12 +428,13 @@ class Supervisor:
                 self._state.set_status(run.number, "waiting", reason=_said(attempt), not_before=now + seconds)
             else:
                 self._state.set_status(run.number, "failed", reason=_said(attempt))
-        self._tell(self._state.run(run.number))
+            self._tell(self._state.run(run.number))
 
     def _end(self, run: Run, status: Any, reason: str) -> Run:
-        self._state.set_status(run.number, status, reason=reason)
-        ended_run = self._state.run(run.number)
-        self._tell(ended_run)
+        with self._state.transaction():
+            self._state.set_status(run.number, status, reason=reason)
+            ended_run = self._state.run(run.number)
+            self._tell(ended_run)
         return ended_run
 
     def _tell(self, run: Run) -> None:

@@ -14,7 +14,7 @@ from metaflow import parameters
 from metaflow._vendor import click
 
 from .errors import one_line
-from .options import WithParameters, policies_of, policy_options
+from .options import WithParameters, given_policies, policy_options
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.state import State
@@ -101,7 +101,7 @@ def create(
     from .telling import created_lines
 
     obj.check(obj.graph, obj.flow, obj.environment, pylint=obj.pylint)
-    policies = policies_of(given)
+    policies = given_policies(given)
     asked = Asked(
         name=obj.deployment,
         policies=policies,

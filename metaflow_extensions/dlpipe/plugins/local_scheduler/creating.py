@@ -20,9 +20,10 @@ from metaflow.tagging_util import validate_tags
 
 from . import authority, reading
 from .authority import Name
+from .options import policies_of
 
 if TYPE_CHECKING:
-    from dlpipe.orchestrator.deployments import Policies, Version
+    from dlpipe.orchestrator.deployments import Version
     from dlpipe.orchestrator.freezing import Package
     from dlpipe.orchestrator.state import State
 
@@ -42,7 +43,7 @@ class Asked:
     """What the command line of ``create`` asks for."""
 
     name: Name
-    policies: Policies
+    policies: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     max_workers: int | None = None
@@ -77,7 +78,7 @@ def create(obj: Any, asked: Asked, state: State) -> Created:
         authority.authorize(asked.name, before, asked.authorize, to="deploy")
     token = authority.token_for(asked.name, before, given=asked.given_token, generate=asked.generate_new_token)
     version = version_of(obj, asked, token, state.folder)
-    reading.check_no_cycle(name, version.end_event, version.trigger, state.deployments())
+    reading.check_no_cycle(version, state.deployments())
     package = package_of(obj)
     version = replace(version, digest=package.digest)
     if before is not None and is_same(before, version) and Path(before.code).is_dir():
@@ -121,7 +122,7 @@ def version_of(obj: Any, asked: Asked, token: str, state_folder: Path) -> Versio
         variables={**kept_variables(os.environ), **_fixed_variables(state_folder)},
         schedule=schedule,
         trigger=trigger,
-        policies=asked.policies,
+        policies=policies_of(asked.policies, triggered=trigger is not None),
         namespace=authority.said(token),
         token=token,
         project=current.get("project_name") or "",

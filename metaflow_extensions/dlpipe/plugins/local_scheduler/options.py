@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from metaflow import parameters
 from metaflow._vendor import click
+
+if TYPE_CHECKING:
+    from dlpipe.orchestrator.deployments import Policies
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -54,7 +57,8 @@ _POLICIES = [
         "--overlap",
         default=None,
         type=click.Choice(["skip", "queue", "allow"]),
-        help="What is done when a run is due while another one goes on. [default: skip]",
+        help="What is done when a run is due while another one goes on. [default: queue if events start the flow, "
+        "else skip]",
     ),
     click.option(
         "--missed",
@@ -96,24 +100,40 @@ _POLICIES = [
 ]
 
 
-def policies_of(options: dict[str, Any]) -> Any:
-    """Return the policies that the options ask for, and take these out of ``options``.
+def given_policies(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the policies out of ``options``, and return those that are given.
+
+    Raises
+    ------
+    SettingError
+        When a time is none.
+    """
+    from dataclasses import fields
+
+    from dlpipe.orchestrator.deployments import Policies
+
+    given = {one.name: options.pop(one.name, None) for one in fields(Policies)}
+    for name in ("time_limit", "backoff"):
+        if given[name] is not None:
+            given[name] = seconds(str(given[name]), name)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def policies_of(given: Mapping[str, Any], *, triggered: bool) -> Policies:
+    """Return all policies of a flow.
+
+    One that events start queues by default: another due time comes by itself, a skipped event is lost.
 
     Raises
     ------
     SettingError
         When one is out of its range.
     """
-    from dataclasses import fields
-
     from dlpipe.orchestrator.deployments import Policies
     from dlpipe.settings import read_settings
 
-    given = {one.name: options.pop(one.name, None) for one in fields(Policies)}
-    for name in ("time_limit", "backoff"):
-        if given[name] is not None:
-            given[name] = seconds(str(given[name]), name)
-    return read_settings(Policies, given, where="`create`")
+    default = {"overlap": "queue"} if triggered else {}
+    return read_settings(Policies, {**default, **given}, where="`create`")
 
 
 def seconds(text: str, option: str) -> float:

@@ -15,7 +15,7 @@ from metaflow.user_configs.config_options import ConfigInput
 from metaflow.util import dict_to_cli_options
 
 if TYPE_CHECKING:
-    from dlpipe.orchestrator.deployments import Needed, Schedule, Trigger
+    from dlpipe.orchestrator.deployments import Deployment, Needed, Schedule, Trigger, Version
 
 
 def refused(message: str) -> Exception:
@@ -222,26 +222,14 @@ def _reset(options: Mapping[str, Any]) -> tuple[str, str]:
     return reset["cron"], reset.get("timezone") or ""
 
 
-def check_no_cycle(deployment: str, end_event: str, trigger: Trigger | None, others: Sequence[Any]) -> None:
+def check_no_cycle(version: Version, others: Sequence[Deployment]) -> None:
     """Refuse a flow whose end would start it again, over other deployments or at once."""
-    starts: dict[str, list[tuple[str, str]]] = {}  # an end -> the deployments that it starts, with their own ends
-    deployed = [(one.name, one.version.end_event, one.version.trigger) for one in others if one.name != deployment]
-    for name, end, starter in [*deployed, (deployment, end_event, trigger)]:
-        for needed in starter.needed if starter else ():
-            if needed.kind == "run":
-                starts.setdefault(needed.name, []).append((name, end))
-    paths = [[(deployment, end_event)]]
-    seen = set()
-    while paths:
-        path = paths.pop()
-        for name, end in starts.get(path[-1][1], []):
-            if name == deployment:
-                raise refused(
-                    f"The end of {' starts '.join(one for one, _ in path)} starts {deployment}: a cycle."
-                )
-            if name not in seen:
-                seen.add(name)
-                paths.append([*path, (name, end)])
+    from dlpipe.orchestrator.decisions import find_cycle
+
+    cycle = find_cycle([*(one.version for one in others if one.name != version.deployment), version])
+    if cycle:
+        *first, last = cycle
+        raise refused(f"The end of {' starts '.join(first)} starts {last}: a cycle.")
 
 
 # options --------------------------------------------------------------------------------------------------------
