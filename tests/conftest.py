@@ -20,6 +20,7 @@ from dlpipe.training import TrainingSettings, fit
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together, where tests run in several processes, those of a file and those of the one big project."""
     for item in items:
