@@ -160,6 +160,7 @@ def environment(folder: Path) -> dict[str, str]:
         "PYTHONPATH": code,
         "METAFLOW_EXTENSIONS_SEARCH_DIRS": os.pathsep.join([code, sysconfig.get_path("purelib")]),
         "METAFLOW_USER": "tester",
+        "METAFLOW_TOKEN_HOME": str(folder / "tokens"),
         "DLPIPE_STATE": str(folder / "state"),
     }
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 FLOWS = Path(__file__).resolve().parents[2] / "flows"
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "RAY_", "TUNE_", "PYTEST_", "AWS_")
+TOKENS = tempfile.TemporaryDirectory(prefix="production-tokens-")  # of deployments; not in this user's home
 PATIENCE = 240.0  # seconds; what is waited for takes a few on a quiet machine
 
 
@@ -184,7 +186,7 @@ class Running:
 def environment(more: dict[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment without what would lead the flow to other places, and with ``more``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-    return {**kept, "HF_HUB_OFFLINE": "1", **(more or {})}
+    return {**kept, "HF_HUB_OFFLINE": "1", "METAFLOW_TOKEN_HOME": TOKENS.name, **(more or {})}
 
 
 def as_csv(rows: list[tuple[str, str]]) -> str:
