@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from schedulers import FAILS, deployed, run_when, scheduling, succeeds, triggered
+from schedulers import FAILS, deployed, ended, run_when, scheduling, started, succeeds, triggered, wait_until
 
 from dlpipe.cli import main
 from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
+from dlpipe.orchestrator.processes import processes_of
 from dlpipe.orchestrator.runs import Attempt
 from dlpipe.orchestrator.state import State
 
@@ -147,6 +149,20 @@ def test_a_run_is_terminated(state: State) -> None:
     with scheduling(state.folder):
         run_when(state, number, "running")
         assert dlpipe("runs", "terminate", str(number)).exit_code == 0
+        run_when(state, number, "terminated")
+
+
+def test_without_a_scheduler_a_run_is_stopped_at_once(state: State) -> None:
+    deployed(state, "A", succeeds("import time; time.sleep(60)"))
+    number = triggered(state, "A")
+    scheduler = started(state.folder)
+    token = run_when(state, number, "running").attempts[0].token
+    wait_until(lambda: processes_of(token))
+    ended(scheduler, signal.SIGTERM)
+    assert processes_of(token)
+    assert "No scheduler is running" in dlpipe("runs", "terminate", str(number)).stderr
+    assert not processes_of(token)
+    with scheduling(state.folder):
         run_when(state, number, "terminated")
 
 

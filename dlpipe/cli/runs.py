@@ -223,9 +223,11 @@ def terminate(run: str) -> None:
     Example:
       dlpipe runs terminate 17
     """
+    from dlpipe.orchestrator.scheduler import terminate as stop
+
     with opened() as state:
         found = state.find_run(run)
-        state.request_stop(found.number)
+        stop(state, found)
     click.echo(f"Run {found.number} of {found.deployment} is being stopped.", err=True)
     say_whether_somebody_works()
 

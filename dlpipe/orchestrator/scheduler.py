@@ -28,6 +28,7 @@ from dlpipe.orchestrator.alerts import Alerts
 from dlpipe.orchestrator.database import DAMAGED
 from dlpipe.orchestrator.decisions import decide
 from dlpipe.orchestrator.overview import failure_of, next_due, said_time
+from dlpipe.orchestrator.processes import end_all
 from dlpipe.orchestrator.retention import Retention
 from dlpipe.orchestrator.runs import Run
 from dlpipe.orchestrator.state import FILE, State
@@ -325,6 +326,19 @@ def stop_running(folder: Path, seconds: float = STOP_SECONDS) -> int | None:
             raise SchedulerRunning(f"The scheduler with pid {pid} has not ended within {seconds:.0f} seconds.")
         time.sleep(0.1)
     return pid
+
+
+def terminate(state: State, run: Run) -> None:
+    """Ask the scheduler to stop a run; without one, end its processes now, which the next scheduler notes.
+
+    Raises
+    ------
+    RunEnded
+        When it has ended already.
+    """
+    state.request_stop(run.number)
+    if running_scheduler(state.folder) is None and run.attempts and not run.attempts[-1].ended:
+        end_all(run.attempts[-1].token)
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -221,17 +221,14 @@ def status(obj: Any, run_id: str | None = None, as_json: bool = False) -> None:
 @one_line()
 def terminate(obj: Any, run_id: str, authorize: str | None = None) -> None:
     """Ask the scheduler to stop a run; without a scheduler, end its processes."""
-    from dlpipe.orchestrator.processes import end_all
-    from dlpipe.orchestrator.scheduler import running_scheduler
+    from dlpipe.orchestrator.scheduler import terminate as stop
 
     from .telling import scheduler_line
 
     with opened() as state:
         run = run_named(obj, state, run_id)
         allow(obj, state.version(run.deployment, run.version), authorize, to="terminate runs of")
-        state.request_stop(run.number)
-        if running_scheduler(state.folder) is None and run.attempts and not run.attempts[-1].ended:
-            end_all(run.attempts[-1].token)
+        stop(state, run)
         say(obj, [f"Run {run.number} of {run.deployment} is being terminated.", scheduler_line(state.folder)])
 
 
