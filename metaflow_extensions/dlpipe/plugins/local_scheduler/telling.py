@@ -166,7 +166,7 @@ def _version_row(version: Version) -> dict[str, Any]:
 
 def working_tree(obj: Any, version: Version, state_folder: Path) -> dict[str, Any]:
     """Return what `create` would change now; of what its options say nothing is known."""
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     from dlpipe.errors import DlpipeError
 
@@ -175,7 +175,7 @@ def working_tree(obj: Any, version: Version, state_folder: Path) -> dict[str, An
 
     known = set(version.parameters) & set(reading.static_names(obj))  # given to `create`
     given = {name: version.parameters[name] for name in known}
-    asked = creating.Asked(obj.deployment, version.policies, given, tags=version.tags)
+    asked = creating.Asked(obj.deployment, asdict(version.policies), given, tags=version.tags)
     try:
         now = creating.version_of(obj, asked, version.token, state_folder)
     except DlpipeError as error:
