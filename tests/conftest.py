@@ -22,7 +22,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, where tests run in several processes, those of a file and those of the one big project."""
+    """Keep together, where tests run in several processes, those of a file and those of the one big project.
+
+    The pages of the documentation come first: they take minutes, in which another process does all the rest.
+    """
+    items.sort(key=lambda item: item.path.stem != "test_docs")
     for item in items:
         shared = item.path.parent.name == "flows" and "project" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("project" if shared else item.path.stem))
