@@ -7,6 +7,7 @@ import http.server
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import sqlite3
@@ -30,6 +31,7 @@ from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
 from dlpipe.orchestrator.runs import Attempt, Event
 from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.watching import Watch
 
 
 @pytest.fixture
@@ -404,6 +406,27 @@ def test_a_clock_that_jumps_is_noticed(jump: float, state: State) -> None:
     assert not made.is_time()
     clock.now += jump
     assert made.is_time()
+    made.close()
+
+
+def test_a_folders_changes_are_told_and_where_they_are_not_the_scheduler_looks(state: State) -> None:
+    told = Watch(state.folder)
+    assert select.select([told.descriptor], [], [], 0)[0] == []
+    with contextlib.closing(State.open(state.folder)) as other:
+        other.publish(Event("1", "go", {}, 1.0))
+    assert select.select([told.descriptor], [], [], 5)[0] == [told.descriptor]
+    told.take()
+    assert select.select([told.descriptor], [], [], 0)[0] == []
+    told.close()
+    assert Watch(state.folder / "not there").descriptor is None
+    made = Scheduler(state, max_runs=2, clock=Clock())
+    made.tick()
+    assert made._until_next_look() == scheduler.WATCH_SECONDS
+    made._stop.told = time.monotonic()
+    assert made._until_next_look() == scheduler.POLL_SECONDS
+    made._stop.told = -1e9
+    made._watch.close()
+    assert made._until_next_look() == scheduler.POLL_SECONDS
     made.close()
 
 

@@ -33,6 +33,7 @@ from dlpipe.orchestrator.retention import Retention
 from dlpipe.orchestrator.runs import Run
 from dlpipe.orchestrator.state import FILE, State
 from dlpipe.orchestrator.supervision import Supervisor
+from dlpipe.orchestrator.watching import Watch
 
 LOCK = "scheduler.lock"
 ABOUT = "scheduler.json"
@@ -40,7 +41,11 @@ LOG = "scheduler.log"
 LOG_BYTES = 5 * 1024 * 1024
 LOG_FILES = 5
 POLL_SECONDS = 0.5
-"""How soon what other processes change is noticed."""
+"""How soon the end of a run is noticed; where the kernel tells nothing, also what other processes change."""
+WATCH_SECONDS = 10.0
+"""How long it sleeps at most while nothing runs: a clock that jumps is noticed by then."""
+TOLD_SECONDS = 5.0
+"""After a change was told, it looks for so long: the kernel tells of a file before what is in it is committed."""
 BUSY_SECONDS = 0.1
 LOOK_SECONDS = 60.0
 """Everything is looked at so often, signs or not."""
@@ -87,7 +92,8 @@ class Scheduler:
         self._seen = 0
         self._last = -math.inf
         self._next = -math.inf
-        self._stop = Stop()
+        self._watch = Watch(state.folder)
+        self._stop = Stop(self._watch)
 
     def tick(self) -> list[int]:
         """Do all that is to be done now; return the numbers of the runs that were begun."""
@@ -139,9 +145,13 @@ class Scheduler:
         """Let go; the runs go on, and alerts that are not sent yet are kept."""
         self._supervisor.close()
         self._alerts.close()
+        self._watch.close()
 
     def _until_next_look(self) -> float:
-        longest = BUSY_SECONDS if self._supervisor.busy else POLL_SECONDS
+        quiet = self._watch.descriptor is not None and self._stop.told < time.monotonic() - TOLD_SECONDS
+        longest = WATCH_SECONDS if quiet and not self._running else POLL_SECONDS
+        if self._supervisor.busy:
+            longest = BUSY_SECONDS
         return min(longest, max(self._next - self._clock(), 0.0))
 
     def _begin(self, run: Run, now: float) -> int:
@@ -201,15 +211,24 @@ def next_moment(state: State, now: float) -> float:
 
 
 class Stop:
-    """The wish to end, which signals bring and which ends a wait at once."""
+    """The wish to end, which signals bring and which ends a wait at once; so does what ``watch`` tells.
 
-    def __init__(self) -> None:
+    ``told`` is when it did so last, on the monotonic clock.
+    """
+
+    def __init__(self, watch: Watch) -> None:
         self.asked = False
+        self.told = -math.inf
+        self._watch = watch
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def wait(self, seconds: float) -> None:
-        """Wait so long, or until the end is asked for."""
-        select.select([self._reading], [], [], seconds)
+        """Wait so long, or until the end is asked for or something has changed."""
+        watched = [] if self._watch.descriptor is None else [self._watch.descriptor]
+        ready, _, _ = select.select([self._reading, *watched], [], [], seconds)
+        if self._watch.descriptor in ready:
+            self._watch.take()
+            self.told = time.monotonic()
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:

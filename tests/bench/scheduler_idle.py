@@ -27,10 +27,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dlpipe.orchestrator.deployments import Policies, Schedule, Version
+from dlpipe.orchestrator.environment import packages
 from dlpipe.orchestrator.runs import Attempt
 from dlpipe.orchestrator.scheduler import Scheduler, read_about
 from dlpipe.orchestrator.state import State
 
+PACKAGES = packages(sys.executable)
 DEPLOYMENTS = 200
 RUNS_A_DAY = 1_000
 DAYS_KEPT = 30
@@ -109,7 +111,7 @@ def deploy_all(state: State, now: float, *, quiet: bool = False) -> None:
         hours = ",".join(str((number + 5 * place) % 24) for place in range(RUNS_A_DAY // DEPLOYMENTS))
         cron = f"{number % 60} {number % 24} 1 {month} *" if quiet else f"{number % 60} {hours} * * *"
         version = Version(
-            f"Flow{number}", 0, "Flow", str(code), "flow.py", "0" * 64, str(code), sys.executable, {},
+            f"Flow{number}", 0, "Flow", str(code), "flow.py", "0" * 64, str(code), sys.executable, PACKAGES,
             schedule=Schedule(cron, "Europe/Berlin" if number % 2 else ""), policies=Policies(overlap="allow"),
         )  # fmt: skip
         state.deploy(version, now=now)
