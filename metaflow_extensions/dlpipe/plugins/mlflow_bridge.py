@@ -117,7 +117,8 @@ class Follower:
     """The process that follows a run. It ends by itself once the launcher is gone and all is written."""
 
     def __init__(self, pathspec: str) -> None:
-        self._pathspec, self._said, self._asked, self._starts = pathspec, [], False, 0
+        self._pathspec, self._asked, self._starts = pathspec, False, 0
+        self._said: list[str] = []
         self._process: subprocess.Popen[str] | None = None
         with contextlib.suppress(Exception):  # no place to write: the mirror works without a mark as well
             from dlpipe.bridge.marks import mark_of
@@ -149,7 +150,7 @@ class Follower:
         self._asked = True
         self.keep_alive()
         if self._process is not None:
-            reading = threading.Thread(target=self._read, daemon=True)
+            reading = threading.Thread(target=self._read, args=(self._process,), daemon=True)
             reading.start()
             reading.join(OUTAGE_SECONDS if self._problem() else WAIT_SECONDS)
         behind = f"MLflow is behind ({self._problem() or 'no answer yet'}). To catch up: "
@@ -160,9 +161,11 @@ class Follower:
             return self._mark.problem()
         return ""
 
-    def _read(self) -> None:
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
-            self._process.stdin.close()
-            self._said += [line.strip() for line in self._process.stdout if line.strip()]
+            process.stdin.close()
+            self._said += [line.strip() for line in process.stdout if line.strip()]
         except (OSError, ValueError):
             return

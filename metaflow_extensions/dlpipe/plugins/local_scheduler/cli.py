@@ -17,6 +17,7 @@ from .errors import one_line
 from .options import WithParameters, given_policies, policy_options
 
 if TYPE_CHECKING:
+    from dlpipe.orchestrator.runs import Status
     from dlpipe.orchestrator.state import State
 
 STATUSES = ["queued", "running", "waiting", "succeeded", "failed", "terminated", "skipped"]
@@ -179,7 +180,7 @@ def check_given(version: Any, values: Mapping[str, str]) -> None:
 @as_json
 @click.pass_obj
 @one_line()
-def list_runs(obj: Any, statuses: tuple[str, ...] = (), limit: int = 20, as_json: bool = False) -> None:
+def list_runs(obj: Any, statuses: tuple[Status, ...] = (), limit: int = 20, as_json: bool = False) -> None:
     """Print the runs as a table."""
     from .telling import run_rows, table
 
@@ -310,8 +311,16 @@ def launch(
     """Run the flow under a run id that is given."""
     from .launching import run_flow
 
-    limits = {"max_workers": max_workers, "max_num_splits": max_num_splits, "max_log_size": max_log_size}
-    run_flow(obj, run_id, tags=tags, parameters=given, user_namespace=user_namespace, **limits)
+    run_flow(
+        obj,
+        run_id,
+        tags=tags,
+        parameters=given,
+        user_namespace=user_namespace,
+        max_workers=max_workers,
+        max_num_splits=max_num_splits,
+        max_log_size=max_log_size,
+    )
 
 
 @local_scheduler.command(hidden=True)
@@ -331,8 +340,16 @@ def relaunch(
     """Go on with a run under a run id that is given."""
     from .launching import run_flow
 
-    limits = {"max_workers": max_workers, "max_num_splits": max_num_splits, "max_log_size": max_log_size}
-    run_flow(obj, run_id, tags=tags, origin=origin_run_id, user_namespace=user_namespace, **limits)
+    run_flow(
+        obj,
+        run_id,
+        tags=tags,
+        origin=origin_run_id,
+        user_namespace=user_namespace,
+        max_workers=max_workers,
+        max_num_splits=max_num_splits,
+        max_log_size=max_log_size,
+    )
 
 
 @local_scheduler.command("loads", hidden=True)

@@ -20,6 +20,7 @@ from metaflow.runner.utils import get_lower_level_group, handle_timeout, tempora
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.deployments import Version
+    from dlpipe.orchestrator.runs import Status
     from dlpipe.orchestrator.state import State
 
 
@@ -48,7 +49,7 @@ class LocalSchedulerTriggeredRun(TriggeredRun):
     @property
     def number(self) -> int:
         """Return its number on this machine."""
-        return int(re.fullmatch(r"ls-(\d+)", self.name)[1])
+        return int(self.name.removeprefix("ls-"))
 
     @property
     def run(self) -> Run | None:
@@ -156,7 +157,9 @@ class LocalSchedulerDeployedFlow(DeployedFlow):
         with _state() as state:
             return deployment_status(state, self.name)
 
-    def list_runs(self, states: Sequence[str] = (), limit: int | None = None) -> list[LocalSchedulerTriggeredRun]:
+    def list_runs(
+        self, states: Sequence[Status] = (), limit: int | None = None
+    ) -> list[LocalSchedulerTriggeredRun]:
         """Return its runs, the newest first; of all statuses, or those in ``states``."""
         with _state() as state:
             runs = state.runs(deployment=self.name, status=tuple(states or ()), limit=limit)

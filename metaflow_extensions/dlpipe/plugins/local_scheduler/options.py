@@ -21,6 +21,8 @@ class WithParameters(click.Command):
     A parameter with the name of an option of the command is left out.
     """
 
+    _key: tuple[int, ...] | None
+
     @property
     def params(self) -> list[click.Parameter]:
         """Return the parameters of the flow, and the command's own."""

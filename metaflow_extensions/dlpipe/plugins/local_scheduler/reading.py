@@ -110,7 +110,7 @@ def type_names(obj: Any) -> dict[str, str]:
 def _type_name(kind: Any) -> str:
     if kind == JSONType:
         return "JSON"
-    return getattr(kind, "__name__", None) or getattr(kind, "name", "str")
+    return str(getattr(kind, "__name__", None) or getattr(kind, "name", "str"))
 
 
 # schedule and triggers ------------------------------------------------------------------------------------------

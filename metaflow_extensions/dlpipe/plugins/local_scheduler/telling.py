@@ -91,7 +91,8 @@ def due_times(version: Version) -> list[float]:
 
     from dlpipe.orchestrator.timing import parse
 
-    times, due = [], time.time()
+    times: list[float] = []
+    due = time.time()
     while version.schedule and len(times) < NEXT and (due := parse(version.schedule).after(due)) < math.inf:
         times.append(due)
     return times
