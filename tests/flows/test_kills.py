@@ -28,6 +28,7 @@ def test_killed_training_goes_on_in_its_retry_and_again_in_a_resume(
     assert_finished_like(worse, resumed)
 
 
+@pytest.mark.chaos  # `make test` has no room for two more minutes
 def test_killed_run_goes_on_in_a_resume_of_a_killed_resume(
     project: Project, slow: tuple[str, ...], worse: Done
 ) -> None:
