@@ -19,12 +19,10 @@ from dlpipe.bridge.records import Status
 from dlpipe.errors import RunNotFound
 
 QUIET_SECONDS = 30.0
-LOG_SECONDS = {"lives": 60.0, "local": 5.0, "": 30.0}
-"""How long after a task's end its logs are waited for: from a launcher that lives, else locally and elsewhere.
-
-A launcher writes them last, after the cards, which took more than five seconds on a busy machine; without a
-launcher, none come.
-"""
+LAUNCHER_SECONDS = 60.0
+"""How long after a task's end a living launcher's logs are waited for: it writes them last, after the cards."""
+LOG_SECONDS = {"local": 5.0, "": 30.0}
+"""The same where no launcher is known to live, locally and elsewhere; without one, none come."""
 
 
 @dataclass(frozen=True)
@@ -353,7 +351,7 @@ class TaskSaid:
         kind, root = str(self._said.get("ds-type")), str(self._said.get("ds-root", ""))
         if root and holds(kind, root, f"{self.path}/{number}.runtime_stderr.log"):
             return True
-        patience = LOG_SECONDS.get(launcher) or LOG_SECONDS.get(kind, LOG_SECONDS[""])
+        patience = LAUNCHER_SECONDS if launcher == "lives" else LOG_SECONDS.get(kind, LOG_SECONDS[""])
         return end is not None and time.time() - end / 1000 > patience
 
 

@@ -311,16 +311,8 @@ def launch(
     """Run the flow under a run id that is given."""
     from .launching import run_flow
 
-    run_flow(
-        obj,
-        run_id,
-        tags=tags,
-        parameters=given,
-        user_namespace=user_namespace,
-        max_workers=max_workers,
-        max_num_splits=max_num_splits,
-        max_log_size=max_log_size,
-    )
+    limits: Any = {"max_workers": max_workers, "max_num_splits": max_num_splits, "max_log_size": max_log_size}
+    run_flow(obj, run_id, tags=tags, parameters=given, user_namespace=user_namespace, **limits)
 
 
 @local_scheduler.command(hidden=True)
@@ -340,16 +332,8 @@ def relaunch(
     """Go on with a run under a run id that is given."""
     from .launching import run_flow
 
-    run_flow(
-        obj,
-        run_id,
-        tags=tags,
-        origin=origin_run_id,
-        user_namespace=user_namespace,
-        max_workers=max_workers,
-        max_num_splits=max_num_splits,
-        max_log_size=max_log_size,
-    )
+    limits: Any = {"max_workers": max_workers, "max_num_splits": max_num_splits, "max_log_size": max_log_size}
+    run_flow(obj, run_id, tags=tags, origin=origin_run_id, user_namespace=user_namespace, **limits)
 
 
 @local_scheduler.command("loads", hidden=True)
