@@ -17,7 +17,7 @@ import pytest
 from flask.testing import FlaskClient
 from schedulers import deployed, scheduling, succeeds, triggered, wait_until
 
-from dlpipe.orchestrator import page, scheduler
+from dlpipe.orchestrator import page, presence
 from dlpipe.orchestrator.deployments import Needed, Schedule, Trigger
 from dlpipe.orchestrator.runs import Attempt
 from dlpipe.orchestrator.state import State
@@ -182,8 +182,8 @@ def test_the_scheduler_serves_its_page_on_loopback_only(state: State) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with scheduling(state.folder, "--port", str(port)):
-        wait_until(lambda: scheduler.read_about(state.folder).get("page"))
-        assert scheduler.read_about(state.folder)["page"] == f"http://127.0.0.1:{port}"
+        wait_until(lambda: presence.read_about(state.folder).get("page"))
+        assert presence.read_about(state.folder)["page"] == f"http://127.0.0.1:{port}"
         assert asked(port, "127.0.0.1") == 200
         assert asked(port, "evil.example") == 403
         for address in others():

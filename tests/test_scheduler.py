@@ -25,7 +25,7 @@ from schedulers import FAILS, deployed, ended, run_when, scheduling, started, su
 
 from dlpipe.bridge.redaction import redact
 from dlpipe.errors import SchedulerRunning, StateUnusable, StorageFull
-from dlpipe.orchestrator import alerts, scheduler, service
+from dlpipe.orchestrator import alerts, logfile, presence, scheduler, service
 from dlpipe.orchestrator.alerts import Alerts
 from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
 from dlpipe.orchestrator.runs import Attempt, Event
@@ -104,25 +104,25 @@ def test_a_second_scheduler_says_who_the_first_is_and_ends(state: State) -> None
             capture_output=True,
             text=True,
         )
-        about = scheduler.running_scheduler(state.folder)
+        about = presence.running_scheduler(state.folder)
         assert second.returncode == 1
         assert second.stderr.count("\n") == 1
         assert f"pid {first.pid}" in second.stderr
         assert about is not None
         assert about["pid"] == first.pid
-        assert scheduler.stop_running(state.folder) == first.pid
-    assert scheduler.running_scheduler(state.folder) is None
-    assert scheduler.stop_running(state.folder) is None
+        assert presence.stop_running(state.folder) == first.pid
+    assert presence.running_scheduler(state.folder) is None
+    assert presence.stop_running(state.folder) is None
 
 
 def test_a_scheduler_that_was_killed_leaves_no_lock(state: State) -> None:
     first = started(state.folder)
     ended(first, signal.SIGKILL)
-    assert scheduler.running_scheduler(state.folder) is None
+    assert presence.running_scheduler(state.folder) is None
     with (
-        scheduler.only_scheduler(state.folder),
+        presence.only_scheduler(state.folder),
         pytest.raises(SchedulerRunning),
-        scheduler.only_scheduler(state.folder),
+        presence.only_scheduler(state.folder),
     ):
         pass
 
@@ -212,8 +212,8 @@ def test_a_full_disk_is_said_and_the_run_begins_when_there_is_space_again(tmp_pa
 
 
 def test_the_log_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "LOG_BYTES", 2000)
-    with scheduler.logging_to(tmp_path):
+    monkeypatch.setattr(logfile, "LOG_BYTES", 2000)
+    with logfile.logging_to(tmp_path):
         for number in range(400):
             logging.getLogger("dlpipe.orchestrator").info("line %d", number)
     logs = sorted(path.name for path in tmp_path.glob("scheduler.log*"))

@@ -223,7 +223,7 @@ def terminate(run: str) -> None:
     Example:
       dlpipe runs terminate 17
     """
-    from dlpipe.orchestrator.scheduler import terminate as stop
+    from dlpipe.orchestrator.presence import terminate as stop
 
     with opened() as state:
         found = state.find_run(run)
@@ -234,7 +234,7 @@ def terminate(run: str) -> None:
 
 def say_whether_somebody_works() -> None:
     """Say on stderr that no scheduler is there to do it, if so."""
-    from dlpipe.orchestrator.scheduler import running_scheduler
+    from dlpipe.orchestrator.presence import running_scheduler
     from dlpipe.orchestrator.state import state_folder
 
     if running_scheduler(state_folder()) is None:

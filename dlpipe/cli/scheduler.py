@@ -102,7 +102,7 @@ def stop() -> None:
     Example:
       dlpipe scheduler stop
     """
-    from dlpipe.orchestrator.scheduler import stop_running
+    from dlpipe.orchestrator.presence import stop_running
     from dlpipe.orchestrator.state import state_folder
 
     pid = stop_running(state_folder())

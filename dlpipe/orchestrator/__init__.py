@@ -12,8 +12,13 @@ decisions       what is to be done now, from the state and the clock (pure)
 matching        whether an event starts a run, and which parameters it gives
 processes       an attempt's processes: started once, found again, ended with all that they started
 keeper          the small process beside each attempt that notes how it ended
-supervision     how an attempt ended, whether it is resumed, from which Metaflow run
+supervision     runs carried from attempt to attempt: started, looked at, resumed, ended for good
+attempts        what an attempt is started with: command, environment, the run that it resumes
+findings        how an attempt ended, and whether the next one may do better
+ends            what the end of an attempt makes of its run: reason, wait, event
 scheduler       the process that puts these together
+presence        which process is the scheduler of a state, and how it is told to end
+logfile         the log of the scheduler
 freezing        a deployment's code, kept where editing the working tree does not reach it
 environment     the Python packages that a deployment was made with
 alerts          a command or a webhook when a run fails or recovers

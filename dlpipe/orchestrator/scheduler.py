@@ -7,8 +7,6 @@ without it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import logging
 import logging.handlers
 import math
@@ -16,30 +14,25 @@ import os
 import select
 import signal
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
-from dlpipe.errors import DlpipeError, RunEnded, SchedulerRunning, StateUnusable, StorageFull
+from dlpipe.errors import DlpipeError, RunEnded, StateUnusable, StorageFull
 from dlpipe.orchestrator.alerts import Alerts
 from dlpipe.orchestrator.database import DAMAGED
 from dlpipe.orchestrator.decisions import decide
-from dlpipe.orchestrator.overview import failure_of, next_due, said_time
-from dlpipe.orchestrator.processes import end_all
+from dlpipe.orchestrator.logfile import logging_to
+from dlpipe.orchestrator.overview import failure_of, next_due
+from dlpipe.orchestrator.presence import ABOUT, only_scheduler, write_about
 from dlpipe.orchestrator.retention import Retention
 from dlpipe.orchestrator.runs import Run
 from dlpipe.orchestrator.state import FILE, State
 from dlpipe.orchestrator.supervision import Supervisor
 from dlpipe.orchestrator.watching import Watch
 
-LOCK = "scheduler.lock"
-ABOUT = "scheduler.json"
-LOG = "scheduler.log"
-LOG_BYTES = 5 * 1024 * 1024
-LOG_FILES = 5
 POLL_SECONDS = 0.5
 """How soon the end of a run is noticed; where the kernel tells nothing, also what other processes change."""
 WATCH_SECONDS = 10.0
@@ -50,7 +43,6 @@ BUSY_SECONDS = 0.1
 LOOK_SECONDS = 60.0
 """Everything is looked at so often, signs or not."""
 LONGEST_PAUSE = 60.0
-STOP_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -246,9 +238,6 @@ class Stop:
             os.write(self._writing, b"!")
 
 
-# -- one process a state -----------------------------------------------------------------------------------------
-
-
 def schedule(
     folder: Path,
     *,
@@ -290,97 +279,6 @@ def schedule(
                 (folder / ABOUT).unlink()
 
 
-@contextlib.contextmanager
-def only_scheduler(folder: Path) -> Iterator[None]:
-    """Be the only scheduler of ``folder``; the kernel lets go of that however the process ends."""
-    with (folder / LOCK).open("a") as lock:
-        if not taken(lock):
-            raise SchedulerRunning(f"A scheduler works on {folder} already: {said_about(folder)}.")
-        yield
-
-
-def taken(lock: IO[str]) -> bool:
-    """Take a lock; somebody may hold it for a moment, only to see whether there is a scheduler."""
-    for _ in range(10):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            time.sleep(0.1)
-    return False
-
-
-def said_about(folder: Path) -> str:
-    """Who the scheduler of ``folder`` is, for a message."""
-    about = read_about(folder)
-    page = f", page {about['page']}" if about.get("page") else ""
-    since = f", since {said_time(about['started'] // 1)}" if about.get("started") else ""
-    return f"pid {about.get('pid', 'unknown')}{page}{since}. `dlpipe scheduler stop` ends it"
-
-
-def running_scheduler(folder: Path) -> dict[str, Any] | None:
-    """What the scheduler of ``folder`` says of itself (pid, page, since when); ``None`` if there is none."""
-    try:
-        with (folder / LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return read_about(folder)
-    except OSError:
-        return None
-    return None
-
-
-def stop_running(folder: Path, seconds: float = STOP_SECONDS) -> int | None:
-    """End the scheduler of ``folder`` and return its pid when it has ended; ``None`` if there was none."""
-    about = running_scheduler(folder)
-    if about is None:
-        return None
-    pid = about.get("pid")
-    if not isinstance(pid, int):
-        raise SchedulerRunning(f"The scheduler of {folder} has only just begun. Try again.")
-    os.kill(pid, signal.SIGTERM)
-    until = time.monotonic() + seconds
-    while running_scheduler(folder) is not None:
-        if time.monotonic() > until:
-            raise SchedulerRunning(f"The scheduler with pid {pid} has not ended within {seconds:.0f} seconds.")
-        time.sleep(0.1)
-    return pid
-
-
-def terminate(state: State, run: Run) -> None:
-    """Ask the scheduler to stop a run; without one, end its processes now, which the next scheduler notes.
-
-    Raises
-    ------
-    RunEnded
-        When it has ended already.
-    """
-    state.request_stop(run.number)
-    if running_scheduler(state.folder) is None and run.attempts and not run.attempts[-1].ended:
-        end_all(run.attempts[-1].token)
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """What the scheduler of ``folder`` wrote about itself; empty if nothing can be read."""
-    try:
-        return dict(json.loads((folder / ABOUT).read_text()))
-    except (OSError, ValueError):
-        return {}
-
-
-def write_about(folder: Path, about: dict[str, Any]) -> None:
-    """Let others know who the scheduler is; it works without that."""
-    made = folder / f"{ABOUT}.new"
-    try:
-        made.write_text(json.dumps(about))
-        made.replace(folder / ABOUT)
-    except OSError as error:
-        log.warning("%s cannot be written: %s", folder / ABOUT, error.strerror)
-
-
-# -- page and log ------------------------------------------------------------------------------------------------
-
-
 def open_page(folder: Path, port: int, about: dict[str, Any], clock: Callable[[], float]) -> str:
     """Open the status page and return its address; empty, with a word in the log, if the port is taken."""
     from dlpipe import __version__
@@ -397,44 +295,3 @@ def open_page(folder: Path, port: int, about: dict[str, Any], clock: Callable[[]
     address = f"http://{ADDRESS}:{port}"
     log.info("status page: %s", address)
     return address
-
-
-@contextlib.contextmanager
-def logging_to(folder: Path) -> Iterator[None]:
-    """Log to standard error, and to a file in ``folder`` that is rotated."""
-    form = logging.Formatter("%(asctime)s UTC %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
-    form.converter = time.gmtime
-    logger = logging.getLogger("dlpipe")
-    handlers = [logging.StreamHandler(sys.stderr), *file_handlers(folder)]
-    for handler in handlers:
-        handler.setFormatter(form)
-        logger.addHandler(handler)
-    before, propagated = logger.level, logger.propagate
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-        logger.propagate = propagated
-        for handler in handlers:
-            logger.removeHandler(handler)
-            handler.close()
-
-
-def file_handlers(folder: Path) -> list[logging.Handler]:
-    """The handler that writes the log's file; none when it cannot be written."""
-    try:
-        return [LogFile(folder / LOG, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=False)]
-    except OSError as error:
-        print(f"{folder / LOG} cannot be written: {error.strerror}", file=sys.stderr)
-        return []
-
-
-class LogFile(logging.handlers.RotatingFileHandler):
-    """A file that a full disk leaves incomplete, without a traceback for each line."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Lose the line: it stands on standard error as well."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handleError(record)

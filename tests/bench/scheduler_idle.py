@@ -28,8 +28,9 @@ from pathlib import Path
 
 from dlpipe.orchestrator.deployments import Policies, Schedule, Version
 from dlpipe.orchestrator.environment import packages
+from dlpipe.orchestrator.presence import read_about
 from dlpipe.orchestrator.runs import Attempt
-from dlpipe.orchestrator.scheduler import Scheduler, read_about
+from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
 
 PACKAGES = packages(sys.executable)

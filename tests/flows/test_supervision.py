@@ -16,19 +16,14 @@ from pathlib import Path
 import pytest
 from projects import FLOWS, environment
 
+from dlpipe.orchestrator.attempts import next_attempt, triggers_of, variables_of
+from dlpipe.orchestrator.ends import backoff
+from dlpipe.orchestrator.findings import judge
 from dlpipe.orchestrator.keeper import processes_of
 from dlpipe.orchestrator.processes import Ended, ended
 from dlpipe.orchestrator.runs import Run
 from dlpipe.orchestrator.state import State
-from dlpipe.orchestrator.supervision import (
-    Supervisor,
-    backoff,
-    judge,
-    next_attempt,
-    stop,
-    triggers_of,
-    variables_of,
-)
+from dlpipe.orchestrator.supervision import Supervisor, stop
 
 SHAPES = Path(__file__).with_name("shapes")
 PATIENCE = 120.0

@@ -222,7 +222,7 @@ def status(obj: Any, run_id: str | None = None, as_json: bool = False) -> None:
 @one_line()
 def terminate(obj: Any, run_id: str, authorize: str | None = None) -> None:
     """Ask the scheduler to stop a run; without a scheduler, end its processes."""
-    from dlpipe.orchestrator.scheduler import terminate as stop
+    from dlpipe.orchestrator.presence import terminate as stop
 
     from .telling import scheduler_line
 

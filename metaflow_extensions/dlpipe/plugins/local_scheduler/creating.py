@@ -220,8 +220,8 @@ def _load(version: Version) -> Mapping[str, str]:
     DeploymentRefused
         When it cannot be imported there, or imports something that its runs will not have.
     """
+    from dlpipe.orchestrator.attempts import variables_of
     from dlpipe.orchestrator.runs import Attempt, Run
-    from dlpipe.orchestrator.supervision import variables_of
 
     run, attempt = Run(0, version.deployment, 0, "", "", 0.0), Attempt(0, "", "")
     script = str(Path(version.code, version.script))

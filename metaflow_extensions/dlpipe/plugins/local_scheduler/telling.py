@@ -133,7 +133,7 @@ def status_of(obj: Any, state: State) -> dict[str, Any]:
 
 def deployment_status(state: State, name: str) -> dict[str, Any]:
     """Return where a deployment stands, for a program."""
-    from dlpipe.orchestrator.scheduler import running_scheduler
+    from dlpipe.orchestrator.presence import running_scheduler
 
     deployment = state.deployment(name)
     version = deployment.version
@@ -295,7 +295,7 @@ def find_run(state: State, deployment: str, text: str) -> Run:
 
 def scheduler_line(folder: Path) -> str:
     """Return whether a scheduler runs, for a person."""
-    from dlpipe.orchestrator.scheduler import running_scheduler
+    from dlpipe.orchestrator.presence import running_scheduler
 
     found = running_scheduler(folder)
     if found is None:

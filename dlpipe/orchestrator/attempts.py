@@ -1,0 +1,98 @@
+"""What an attempt of a run is started with: its command, its environment, and the Metaflow run that it resumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dlpipe.orchestrator.deployments import Version
+from dlpipe.orchestrator.runs import Attempt, Run
+from dlpipe.orchestrator.state import State
+
+SCHEDULER_USER = "local-scheduler"
+NOT_INHERITED = re.compile(r"METAFLOW_|_DLPIPE_|PYTHON(PATH|HOME|STARTUP|SAFEPATH|NOUSERSITE)$|VIRTUAL_ENV$")
+
+
+def command_of(version: Version, run: Run, attempt: Attempt) -> list[str]:
+    """The launcher's command: ``launch`` for a run from its beginning, ``relaunch`` for one that goes on."""
+    options = [*version.options, "local-scheduler"]
+    tags = [word for tag in version.tags for word in ("--tag", tag)]
+    words = ["--run-id", attempt.metaflow_run, *version.run_options, *tags]
+    if attempt.origin:
+        words = ["relaunch", "--origin-run-id", attempt.origin, *words]
+    else:
+        words = ["launch", *words, *_parameters(version, run)]
+    return [version.python, str(Path(version.code, version.script)), *options, *words]
+
+
+def _parameters(version: Version, run: Run) -> Iterator[str]:
+    for name, value in {**version.parameters, **run.parameters}.items():
+        if value is not None:
+            yield from (f"--{name}", value if isinstance(value, str) else _as_word(value))
+
+
+def _as_word(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
+
+
+def variables_of(version: Version, run: Run, attempt: Attempt) -> dict[str, str]:
+    """The launcher's whole environment: the scheduler's, without what would lead a flow elsewhere, and its own."""
+    kept = {name: value for name, value in os.environ.items() if not NOT_INHERITED.match(name)}
+    code = Path(version.code)
+    path = os.pathsep.join([str(Path(version.python).parent), kept.get("PATH", os.defpath)])
+    ours = {
+        "PATH": path,
+        "PYTHONPATH": os.pathsep.join([str(code), str(code / ".mf_code")]),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+        "METAFLOW_EXTRACTED_ROOT": version.code,
+        "METAFLOW_USER": SCHEDULER_USER,
+        "METAFLOW_OWNER": version.author,
+        "METAFLOW_RUNTIME_NAME": SCHEDULER_USER,
+        "METAFLOW_PRODUCTION_TOKEN": version.token,
+        "METAFLOW_LOCAL_SCHEDULER_TRIGGERS": json.dumps(triggers_of(version, run)),
+    }
+    return {**kept, **{name: value for name, value in ours.items() if value}, **version.variables}
+
+
+def triggers_of(version: Version, run: Run) -> list[dict[str, Any]]:
+    """What triggered a run, in the form of Metaflow's ``current.trigger``."""
+    needed = version.trigger.needed if version.trigger else ()
+    ends = {one.name for one in needed if one.kind == "run"}
+    return [
+        {
+            "timestamp": int(event.at),
+            "id": event.payload.get("pathspec", event.id) if event.name in ends else event.id,
+            "name": event.name,
+            "type": "run" if event.name in ends else "event",
+        }
+        for event in run.events
+    ]
+
+
+def origin_of(run: Run) -> str:
+    """The Metaflow run that the next attempt resumes: the newest in which a task of its own began.
+
+    One that was killed before that holds nothing, not even all of the tasks that it took over. Empty if there is
+    none: then the run begins anew.
+    """
+    return next((one.metaflow_run for one in reversed(run.attempts) if one.metaflow_run and one.ended), "")
+
+
+def next_attempt(state: State, run: Run, now: float) -> Attempt:
+    """The attempt by which a queued or waiting run goes on."""
+    token = str(uuid.uuid4())
+    number = len(run.attempts)
+    return Attempt(
+        number=number,
+        token=token,
+        folder=str(state.folder / "runs" / str(run.number) / str(number)),
+        origin=origin_of(run),
+        metaflow_run=f"ls-{run.number}-{token[:8]}",
+        started=now,
+    )

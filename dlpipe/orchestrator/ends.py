@@ -1,0 +1,69 @@
+"""What the end of an attempt makes of its run: the reason in one line, the wait for the next one, the event."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from dlpipe.orchestrator.deployments import Version
+from dlpipe.orchestrator.findings import Finding
+from dlpipe.orchestrator.runs import Attempt, Event
+
+LONGEST_BACKOFF = 3600.0
+EVENTS = uuid.UUID("6d1f9c0e-3b0a-5b7e-9a51-54b8a51f2f60")
+"""The end of a run is an event whose id is made of this and the attempt's token: publishing it twice is once."""
+
+
+def note_end(attempt: Attempt, finding: Finding, *, terminated: bool) -> Attempt:
+    """The attempt with how it ended."""
+    done = finding.ended
+    return replace(
+        attempt,
+        ended=done.ended,
+        exit_code=done.exit_code,
+        outcome="terminated" if terminated else finding.outcome,
+        metaflow_run=attempt.metaflow_run if finding.began else "",
+        step=finding.step,
+        reason=finding.reason,
+    )
+
+
+def reason_of(attempt: Attempt) -> str:
+    """How the attempt failed, in one line."""
+    where = f"{attempt.step}: " if attempt.step else ""
+    return f"{where}{attempt.reason or attempt.outcome}"
+
+
+def backoff(version: Version, attempts: int) -> float:
+    """Seconds before the next attempt, after so many."""
+    return float(min(version.policies.backoff * 2.0 ** min(attempts - 1, 30), LONGEST_BACKOFF))
+
+
+def end_event(version: Version, attempt: Attempt, finding: Finding) -> Event:
+    """The event that the end of a run is, as a task on Argo publishes it."""
+    flow, run_id, step, task = finding.end_pathspec.split("/")
+    at = datetime.fromtimestamp(finding.ended.ended, UTC)
+    identity = str(uuid.uuid5(EVENTS, attempt.token))
+    payload = {
+        "name": version.end_event,
+        "id": finding.end_pathspec,
+        "pathspec": finding.end_pathspec,
+        "timestamp": int(at.timestamp()),
+        "utc_date": at.strftime("%Y%m%d"),
+        "generated-by-metaflow": True,
+        "auto-generated-by-metaflow": "True",
+        "flow_name": flow,
+        "run_id": run_id,
+        "step_name": step,
+        "task_id": task,
+        "deployment": version.deployment,
+        "project_flow_name": f"{version.project}.{version.branch}.{version.flow}" if version.project else "",
+        "project_name": version.project,
+        "branch_name": version.branch,
+        "is_user_branch": str(version.branch.startswith("user.")) if version.project else "",
+        "is_production": str(version.branch.startswith("prod")) if version.project else "",
+    }
+    return Event(
+        identity, version.end_event, {key: value for key, value in payload.items() if value}, at.timestamp()
+    )

@@ -1,0 +1,56 @@
+"""The scheduler's log: on standard error, and in a file that is rotated and survives a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+LOG = "scheduler.log"
+LOG_BYTES = 5 * 1024 * 1024
+LOG_FILES = 5
+
+
+@contextlib.contextmanager
+def logging_to(folder: Path) -> Iterator[None]:
+    """Log to standard error, and to a file in ``folder`` that is rotated."""
+    form = logging.Formatter("%(asctime)s UTC %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
+    form.converter = time.gmtime
+    logger = logging.getLogger("dlpipe")
+    handlers = [logging.StreamHandler(sys.stderr), *file_handlers(folder)]
+    for handler in handlers:
+        handler.setFormatter(form)
+        logger.addHandler(handler)
+    before, propagated = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.propagate = propagated
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+def file_handlers(folder: Path) -> list[logging.Handler]:
+    """The handler that writes the log's file; none when it cannot be written."""
+    try:
+        return [LogFile(folder / LOG, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=False)]
+    except OSError as error:
+        print(f"{folder / LOG} cannot be written: {error.strerror}", file=sys.stderr)
+        return []
+
+
+class LogFile(logging.handlers.RotatingFileHandler):
+    """A file that a full disk leaves incomplete, without a traceback for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Lose the line: it stands on standard error as well."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)

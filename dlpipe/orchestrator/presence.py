@@ -1,0 +1,114 @@
+"""The one scheduler of a state: which process it is, whether it lives, and how it is told to end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from dlpipe.errors import SchedulerRunning
+from dlpipe.orchestrator.overview import said_time
+from dlpipe.orchestrator.processes import end_all
+from dlpipe.orchestrator.runs import Run
+from dlpipe.orchestrator.state import State
+
+LOCK = "scheduler.lock"
+ABOUT = "scheduler.json"
+STOP_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def only_scheduler(folder: Path) -> Iterator[None]:
+    """Be the only scheduler of ``folder``; the kernel lets go of that however the process ends."""
+    with (folder / LOCK).open("a") as lock:
+        if not taken(lock):
+            raise SchedulerRunning(f"A scheduler works on {folder} already: {said_about(folder)}.")
+        yield
+
+
+def taken(lock: IO[str]) -> bool:
+    """Take a lock; somebody may hold it for a moment, only to see whether there is a scheduler."""
+    for _ in range(10):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.1)
+    return False
+
+
+def said_about(folder: Path) -> str:
+    """Who the scheduler of ``folder`` is, for a message."""
+    about = read_about(folder)
+    page = f", page {about['page']}" if about.get("page") else ""
+    since = f", since {said_time(about['started'] // 1)}" if about.get("started") else ""
+    return f"pid {about.get('pid', 'unknown')}{page}{since}. `dlpipe scheduler stop` ends it"
+
+
+def running_scheduler(folder: Path) -> dict[str, Any] | None:
+    """What the scheduler of ``folder`` says of itself (pid, page, since when); ``None`` if there is none."""
+    try:
+        with (folder / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return read_about(folder)
+    except OSError:
+        return None
+    return None
+
+
+def stop_running(folder: Path, seconds: float = STOP_SECONDS) -> int | None:
+    """End the scheduler of ``folder`` and return its pid when it has ended; ``None`` if there was none."""
+    about = running_scheduler(folder)
+    if about is None:
+        return None
+    pid = about.get("pid")
+    if not isinstance(pid, int):
+        raise SchedulerRunning(f"The scheduler of {folder} has only just begun. Try again.")
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + seconds
+    while running_scheduler(folder) is not None:
+        if time.monotonic() > until:
+            raise SchedulerRunning(f"The scheduler with pid {pid} has not ended within {seconds:.0f} seconds.")
+        time.sleep(0.1)
+    return pid
+
+
+def terminate(state: State, run: Run) -> None:
+    """Ask the scheduler to stop a run; without one, end its processes now, which the next scheduler notes.
+
+    Raises
+    ------
+    RunEnded
+        When it has ended already.
+    """
+    state.request_stop(run.number)
+    if running_scheduler(state.folder) is None and run.attempts and not run.attempts[-1].ended:
+        end_all(run.attempts[-1].token)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What the scheduler of ``folder`` wrote about itself; empty if nothing can be read."""
+    try:
+        return dict(json.loads((folder / ABOUT).read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def write_about(folder: Path, about: dict[str, Any]) -> None:
+    """Let others know who the scheduler is; it works without that."""
+    made = folder / f"{ABOUT}.new"
+    try:
+        made.write_text(json.dumps(about))
+        made.replace(folder / ABOUT)
+    except OSError as error:
+        log.warning("%s cannot be written: %s", folder / ABOUT, error.strerror)
