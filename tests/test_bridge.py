@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from dlpipe.bridge.records import Dataset, Document, Held, Metric, RunRecord, differences
-from dlpipe.bridge.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
 from dlpipe.bridge.values import file_name, keep, keep_text, mlflow_key, python_name
+from dlpipe.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ import pytest
 from disks import tiny_disk
 from schedulers import FAILS, deployed, ended, run_when, scheduling, started, succeeds, triggered, wait_until
 
-from dlpipe.bridge.redaction import redact
 from dlpipe.errors import SchedulerRunning, StateUnusable, StorageFull
 from dlpipe.orchestrator import alerts, logfile, presence, scheduler, service
 from dlpipe.orchestrator.alerts import Alerts
@@ -32,6 +31,7 @@ from dlpipe.orchestrator.runs import Attempt, Event
 from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.watching import Watch
+from dlpipe.redaction import redact
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_scheduler_that_was_killed_leaves_no_lock(state: State) -> None:
 def test_the_scheduler_imports_nothing_heavy() -> None:
     heavy = ["metaflow", "mlflow", "torch", "pandas", "numpy", "pyarrow", "deltalake", "pydantic"]
     program = (
-        "import sys, dlpipe.cli, dlpipe.bridge.redaction, dlpipe.orchestrator.scheduler, waitress\n"
+        "import sys, dlpipe.cli, dlpipe.redaction, dlpipe.orchestrator.scheduler, waitress\n"
         "from dlpipe.orchestrator.page import make_app\n"
         f"make_app(None); print([name for name in {heavy} if name in sys.modules])"
     )

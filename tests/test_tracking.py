@@ -18,7 +18,8 @@ import pytest
 from stores import new_store, template, untouched_environment
 
 from dlpipe.errors import StorageFull, TrackingUnavailable
-from dlpipe.tracking import clear_error, open_store, shown, touch_database
+from dlpipe.redaction import show_address
+from dlpipe.tracking import clear_error, open_store, touch_database
 
 TOUCH = """
 import sys
@@ -180,4 +181,4 @@ def test_artifacts_go_beside_the_database_even_with_a_space_in_the_path(tmp_path
 
 
 def test_password_is_never_shown():
-    assert shown("http://ana:secret@host:5000/x") == "http://ana@host:5000/x"
+    assert show_address("http://ana:secret@host:5000/x") == "http://[redacted]@host:5000/x"

@@ -9,7 +9,6 @@ reading      runs and contents as records
 description  a run in Markdown
 drawing      its graph as a picture
 values       what becomes of an artifact: metric, parameter, file or reference
-redaction    takes credentials out of text
 apply        writes the difference to MLflow
 mirroring    sync, check and status: reading and apply put together
 marks        files beside a run: its launcher lives, MLflow is behind

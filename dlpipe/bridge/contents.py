@@ -10,9 +10,9 @@ from typing import Any
 
 from dlpipe.bridge.metadata import artifacts_of
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
-from dlpipe.bridge.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
 from dlpipe.bridge.runs import Attempt
 from dlpipe.bridge.values import keep, mlflow_key
+from dlpipe.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
 
 ARTIFACT_BYTES = 16 * 2**20
 LOG_CHARACTERS = 64_000

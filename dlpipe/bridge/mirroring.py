@@ -319,11 +319,11 @@ class Following:
 
     def address(self) -> str:
         """Return the address of the parent run's page; empty where no server stands before the store."""
-        from dlpipe.tracking import shown
+        from dlpipe.redaction import show_address
 
         if not self.store.is_server or self.run_id is None:
             return ""
-        return f"{shown(self.store.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"{show_address(self.store.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def where(self) -> str:
         """Return the line that says where the run stands in MLflow."""

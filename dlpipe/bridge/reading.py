@@ -11,9 +11,9 @@ from dlpipe.bridge.contents import Contents, read_contents
 from dlpipe.bridge.description import Attempted, described, picture
 from dlpipe.bridge.metadata import artifact_digests, artifact_value, artifacts_of
 from dlpipe.bridge.records import Document, RunRecord, Status, json_object
-from dlpipe.bridge.redaction import know, redact, secrets_in
 from dlpipe.bridge.runs import Attempt, MetaflowRun, Snapshot, foreach_width
 from dlpipe.bridge.values import keep, keep_text, mlflow_key
+from dlpipe.redaction import know, redact, secrets_in
 
 FOREACH_TASKS = 50
 ORDER: tuple[Status, ...] = ("RUNNING", "FAILED", "KILLED", "FINISHED")

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from dlpipe.bridge.records import TRIAL
-from dlpipe.bridge.redaction import redact_value
 from dlpipe.bridge.values import keep_text, mlflow_key
+from dlpipe.redaction import redact_value
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlpipe.bridge.records import Document
-from dlpipe.bridge.redaction import HIDDEN, looks_secret, redact_json, redact_value
+from dlpipe.redaction import HIDDEN, looks_secret, redact_json, redact_value
 
 PARAM_LENGTH = 250
 KEY_LENGTH = 250  # MLflow's limit

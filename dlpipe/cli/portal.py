@@ -37,11 +37,12 @@ def ui(port: int | None) -> None:
       dlpipe ui
       dlpipe ui --port 8080
     """
-    from dlpipe.tracking import open_store, shown
+    from dlpipe.redaction import show_address
+    from dlpipe.tracking import open_store
 
     store = open_store()
     if store.is_server:
-        click.echo(shown(store.uri))
+        click.echo(show_address(store.uri))
         return
     port = free_port() if port is None else checked_port(port)
     with portal(store, port) as server:

@@ -54,9 +54,9 @@ def scheduler(context: click.Context, max_runs: int, port: int, keep_days: int) 
     """
     if context.invoked_subcommand is not None:
         return
-    from dlpipe.bridge.redaction import redact
     from dlpipe.orchestrator.scheduler import schedule
     from dlpipe.orchestrator.state import state_folder
+    from dlpipe.redaction import redact
 
     schedule(state_folder(), max_runs=max_runs, port=port, keep_days=keep_days, clean=redact)
 

@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 HIDDEN = "[redacted]"
 VARIABLE = "DLPIPE_BRIDGE_SECRETS"
 
 _SECRET_NAME = re.compile(
     r"passw|passphrase|secret|credential|authorization"
-    r"|(?:^|_)(?:pwd|pw|sig|keys?|token|apitoken|bearer)(?:$|_)"
+    r"|(?:^|_)(?:pwd|pw|sig|signature|keys?|token|apitoken|bearer)(?:$|_)"
     r"|(?:api|access|private|account|signing|encryption|auth)_?(?:keys?|tokens?)"
     r"|(?:refresh|session|id)_tokens?"
 )
@@ -38,7 +39,8 @@ _KEYS = re.compile(
 _BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 # up to the last @ of the address: a password may have one
 _IN_URL = re.compile(r"(?P<before>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@\"'<>]{0,200}:)[^\s/\"'<>]{1,500}(?=@)")
-_USER_IN_URL = re.compile(r"(?P<before>\bhttps?://)[^\s/:@\"'<>]{1,500}(?=@)")
+# a token stands where a user does, alone or before a password of no use
+_USER_IN_URL = re.compile(r"(?P<before>\bhttps?://)[^\s/:@\"'<>]{1,500}(?=(?::|:x-oauth-basic)?@)")
 _BEARER = re.compile(r"(?i)(?P<before>\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*[\d=])[\w.~+/=-]{6,}")
 _QUOTE = r"""(?:\\?["']|&quot;|&\#3[49];)"""
 _VALUE = r"""
@@ -57,6 +59,10 @@ _OPTION = re.compile(rf"(?P<before>(?<![\w-])--(?P<name>[\w-]{{2,60}})[ \t]+)(?!
 
 _CARD_DATA = re.compile(r'(?P<before>window\.__MF_DATA__\["[^"]*"\] = ")(?P<data>[A-Za-z0-9+/=]+)(?=")')
 _known: ContextVar[tuple[str, ...]] = ContextVar("known", default=())
+_DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle")
+_IN_QUERY = re.compile(r"(?P<before>(?:^|&)(?P<name>[^=&]*)=)(?P<value>[^&]+)")
+_WITHIN = ("auth", "odbc_connect")
+"""Names in the query of an address that carry credentials, besides those that ``looks_secret`` knows."""
 SHORTEST = 6
 """Characters of a value that is looked for everywhere because it stood under a secret name."""
 
@@ -121,6 +127,60 @@ def redact(text: str) -> str:
     text = _KEYS.sub(HIDDEN, text)
     own = os.environ.get(VARIABLE)
     return re.sub(own, HIDDEN, text) if own else text
+
+
+def show_address(address: str) -> str:
+    """Return ``address`` as it may be printed: no password, no token, nothing secret in its query.
+
+    The user of a database stays, for it tells whose rights are missing; elsewhere a user may be a token.
+
+    Examples
+    --------
+    >>> show_address("postgresql://ana:hunter2@db.example/mlflow?sslmode=require&sslpassword=x")
+    'postgresql://ana@db.example/mlflow?sslmode=require&sslpassword=[redacted]'
+    >>> show_address("https://ghp-token@mlflow.example:5000"), show_address("sqlite:////srv/mlflow.db")
+    ('https://[redacted]@mlflow.example:5000', 'sqlite:////srv/mlflow.db')
+    """
+    if "://" not in address:
+        return redact(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # no address at all, such as http://[
+        return _hide_user(address)
+    user, at, host = parts.netloc.rpartition("@")
+    name = user.partition(":")[0] if parts.scheme.partition("+")[0] in _DATABASES else HIDDEN
+    shown = parts._replace(
+        netloc=f"{name}@{host}" if at else host,
+        query=_IN_QUERY.sub(_hide_in_query, parts.query),
+        fragment=_IN_QUERY.sub(_hide_in_query, parts.fragment),
+    )
+    # what cannot be taken apart and put together again, such as sqlite:////x, is shown as it was
+    return urlunsplit(shown) if shown != parts else address
+
+
+def show_target(target: str) -> str:
+    """Return where alerts go as it may be printed: of a webhook the host only, for its path is the secret.
+
+    Examples
+    --------
+    >>> show_target("https://hooks.example/services/T0/B0/XyZ"), show_target("notify --token abc --to ops")
+    ('https://hooks.example/[redacted]', 'notify --token [redacted] --to ops')
+    """
+    scheme, found, rest = target.partition("://")
+    if not found or any(sign.isspace() for sign in scheme):
+        return redact(target)
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    return f"{scheme}://{host}/{HIDDEN}"
+
+
+def _hide_user(address: str) -> str:
+    start, _, rest = address.partition("://")
+    return f"{start}://{HIDDEN}@{redact(rest.rpartition('@')[2])}" if "@" in rest else redact(address)
+
+
+def _hide_in_query(found: re.Match[str]) -> str:
+    secret = looks_secret(found["name"]) or found["name"].lower() in _WITHIN
+    return found["before"] + HIDDEN if secret else found[0]
 
 
 def redact_value(name: str, value: str) -> str:

@@ -1,0 +1,117 @@
+"""MLflow's database in a file: made whole, by one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dlpipe.buckets import check_bucket, is_s3
+from dlpipe.errors import TrackingUnavailable
+from dlpipe.redaction import show_address
+from dlpipe.tracking._errors import database_errors
+from dlpipe.tracking._locks import held, touch_lock
+
+ARTIFACTS = "mlartifacts"
+S3_ENDPOINT = "MLFLOW_S3_ENDPOINT_URL"
+
+
+def artifact_root(environ: Mapping[str, str]) -> str | None:
+    """Return where ``DLPIPE_ARTIFACTS`` wants the artifacts of new experiments, after seeing that it works.
+
+    Examples
+    --------
+    >>> artifact_root({"DLPIPE_ARTIFACTS": "/srv/mlartifacts/"}), artifact_root({})
+    ('/srv/mlartifacts', None)
+    """
+    asked = environ.get("DLPIPE_ARTIFACTS", "").rstrip("/")
+    if not asked:
+        return None
+    if is_s3(asked):
+        check_bucket(asked, what="MLflow's artifacts (DLPIPE_ARTIFACTS)", endpoint=environ.get(S3_ENDPOINT))
+    return asked if "://" in asked else str(Path(asked).absolute())
+
+
+def sqlite_path(uri: str) -> Path:
+    """Return the absolute path of the file of a SQLite URI.
+
+    Examples
+    --------
+    >>> sqlite_path("sqlite:////srv/team/mlflow.db").name
+    'mlflow.db'
+    """
+    path = uri.partition(":///")[2].partition("?")[0]
+    if path in ("", ":memory:"):
+        raise TrackingUnavailable(
+            f"{show_address(uri)!r} is lost at the end of each process. Name a file: sqlite:///mlflow.db."
+        )
+    return Path(path).absolute()
+
+
+def touch_database(database: Path, location: str) -> None:
+    """Make sure that ``database`` is a complete MLflow store, made by one process at a time.
+
+    A new one is made under another name and put in place whole, so that a process killed on the way leaves
+    nothing and nobody sees a half-made one. An older one is migrated by MLflow, under the same lock.
+    """
+    asked = f"sqlite:///{database}"
+    with database_errors(asked):
+        check_writable(database)
+        # imported before the lock is taken: it takes two seconds
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        with held(database.with_name(f"{database.name}.lock"), asked=asked):
+            if not database.exists() or database.stat().st_size == 0:
+                make_database(database, location)
+            SqlAlchemyStore(asked, location)
+
+
+def database_store(store_uri: str, artifact_uri: str | None = None) -> object:
+    """Return MLflow's own store for a database, after a first touch that no other process can disturb.
+
+    MLflow calls this by the entry points ``mlflow.tracking_store`` in every process of an environment with dlpipe.
+    """
+    from mlflow.tracking._tracking_service import utils
+
+    if urlsplit(store_uri).scheme.partition("+")[0] != "sqlite":
+        with touch_lock(store_uri):
+            return utils._get_sqlalchemy_store(store_uri, artifact_uri)
+    database = sqlite_path(store_uri)
+    if not database.exists() or database.stat().st_size == 0:
+        touch_database(database, artifact_root(os.environ) or str(database.parent / ARTIFACTS))
+    return utils._get_sqlalchemy_store(store_uri, artifact_uri)
+
+
+def check_writable(database: Path) -> None:
+    """Raise ``OSError`` or ``sqlite3.Error`` when ``database`` cannot be made or written.
+
+    MLflow itself would try for 100 seconds, with a stack trace for each try.
+    """
+    import sqlite3
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if database.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(database))
+    if not os.access(database if database.exists() else database.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
+    if database.exists():
+        connection = sqlite3.connect(database, timeout=30)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        finally:
+            connection.close()
+
+
+def make_database(database: Path, location: str) -> None:
+    """Make a complete, empty MLflow store at ``database`` in one move."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    unfinished = database.with_name(f"{database.name}.new")
+    for stale in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
+        stale.unlink(missing_ok=True)
+    SqlAlchemyStore(f"sqlite:///{unfinished}", location).engine.dispose()
+    # MLflow keeps one engine for each address, and this address is about to vanish
+    SqlAlchemyStore._engine_map.pop(f"sqlite:///{unfinished}", None)
+    os.replace(unfinished, database)
