@@ -33,6 +33,10 @@ class TableVersionNotFound(DlpipeError, LookupError):
     """The table exists, this version of it does not."""
 
 
+class UnsupportedFeature(DlpipeError, NotImplementedError):
+    """A table asks something of Delta's protocol that dlpipe does not have; nothing was read or written."""
+
+
 class SchemaMismatch(DlpipeError, ValueError):
     """Rows do not have the columns or types of the table that they are written to."""
 

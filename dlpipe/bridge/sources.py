@@ -9,6 +9,8 @@ from typing import Any
 
 from mlflow.data.dataset_source import DatasetSource
 
+from dlpipe.delta import check_readable, files_of, storage_of
+
 
 class DeltaSource(DatasetSource):
     """One version of a Delta table.
@@ -32,9 +34,9 @@ class DeltaSource(DatasetSource):
         """Return the rows as a pyarrow table; ``storage_options`` are those of delta-rs."""
         from deltalake import DeltaTable
 
-        return DeltaTable(
-            self.path, version=self.version, storage_options=storage_options or None
-        ).to_pyarrow_table()
+        table = DeltaTable(self.path, version=self.version, storage_options=storage_options or None)
+        check_readable(table, self.path)
+        return files_of(table, storage_of(self.path, storage_options), self.path).read()
 
     @staticmethod
     def _can_resolve(raw_source: Any) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dlpipe.cli.saying import as_json, said_time, say_rows
-from dlpipe.errors import SourceNotFound
+from dlpipe.errors import DlpipeError, SourceNotFound
+
+if TYPE_CHECKING:
+    from dlpipe.tables import TableVersion
 
 
 @click.command()
@@ -32,7 +35,7 @@ def table_list() -> list[dict[str, Any]]:
     """Return name, latest version, rows, time and digest of every table under the tables root."""
     from dlpipe.tables import table_at
 
-    latest = [table_at(folder) for folder in table_folders()]
+    latest = [table for folder in table_folders() if (table := _or_say(table_at, folder)) is not None]
     return [
         {
             "table": str(Path(table.path).relative_to(tables_folder())),
@@ -43,6 +46,15 @@ def table_list() -> list[dict[str, Any]]:
         }
         for table in latest
     ]
+
+
+def _or_say(look: Callable[[Path], TableVersion], folder: Path) -> TableVersion | None:
+    """Return what ``look`` finds; of a table that cannot be read, say why on standard error."""
+    try:
+        return look(folder)
+    except DlpipeError as error:
+        click.echo(str(error), err=True)
+        return None
 
 
 def table_folders() -> list[Path]:

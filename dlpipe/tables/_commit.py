@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from dlpipe.delta import check_writable
 from dlpipe.errors import DlpipeError, MarkMoved, SchemaMismatch, StorageUnavailable
 from dlpipe.tables._storage import (
     DATA_FILE,
@@ -121,11 +122,16 @@ def delta_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def check_target(path: str | Path, schema: pa.Schema | None = None) -> None:
-    """Raise ``SchemaMismatch`` where something else is at ``path``, or a table that ``schema`` does not fit."""
+    """Raise where something else is at ``path``, or a table that rows of ``schema`` cannot be appended to.
+
+    Without ``schema``, where a table is there that cannot be written anew.
+    """
     location = locate(path)
     table = _open_or_check_empty(location)
     if schema is not None:
         _check_schema(table, location, delta_schema(schema), mode="append")
+    elif table is not None:
+        _check_writable(table, location, mode="overwrite")
 
 
 def _open_or_check_empty(location: str) -> DeltaTable | None:
@@ -296,17 +302,22 @@ def _check_schema(table: DeltaTable | None, location: str, schema: pa.Schema, *,
 
     if table is None:
         return
-    if table.metadata().partition_columns:
-        raise SchemaMismatch(
-            f"{shown(location)} is partitioned, by another program; dlpipe writes unpartitioned tables only. "
-            "Pass another table."
-        )
+    _check_writable(table, location, mode=mode)
     has = {field.name: field.type for field in pa.schema(table.schema().to_arrow())}
     given = {field.name: field.type for field in schema}
     if mode == "append" and list(has.items()) != list(given.items()):
         raise SchemaMismatch(
             f"{shown(location)} has the columns {_columns(has)}; the rows have {_columns(given)}. "
             "Give the same columns in the same order, or write to another table."
+        )
+
+
+def _check_writable(table: DeltaTable, location: str, *, mode: Mode) -> None:
+    check_writable(table, shown(location), overwrite=mode == "overwrite")
+    if table.metadata().partition_columns:
+        raise SchemaMismatch(
+            f"{shown(location)} is partitioned, by another program; dlpipe writes unpartitioned tables only. "
+            "Pass another table."
         )
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from dlpipe.delta import TableFiles
 from dlpipe.errors import SettingError, TableVersionNotFound
-from dlpipe.tables._read import checked_columns, files_in_order, open_dataset, read_errors, scan
+from dlpipe.tables._read import checked_columns, open_files, read_errors, rows_of
 from dlpipe.tables._versions import TableVersion
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyarrow.dataset import Dataset
 
 PART_ROWS = 16_384
 PART_BYTES = 32 * 2**20  # long texts: a part is held in memory
@@ -80,7 +80,7 @@ def table_parts(version: TableVersion, *, rows: int = PART_ROWS) -> tuple[TableP
     if rows < 1:
         raise SettingError(f"A part of {rows} rows was asked for. Pass 1 or more.")
     with read_errors(version):
-        runs = list(_runs(_groups(open_dataset(version)), rows))
+        runs = list(_runs(_groups(open_files(version)), rows))
     counts = [sum(group.rows for group in run) for run in runs]
     cut = hashlib.sha256(f"{version.digest} {counts}".encode()).hexdigest()[:8]
     return tuple(
@@ -99,25 +99,25 @@ def read_part(part: TablePart, *, columns: Sequence[str] | None = None, split: s
     """
     import pyarrow as pa
 
-    dataset = open_dataset(part.version)
-    names = checked_columns(dataset, part.version, split, columns)
-    schema = pa.schema([dataset.schema.field(name) for name in names])
-    files = {fragment.path: fragment for fragment in dataset.get_fragments()}
+    files = open_files(part.version)
+    names = checked_columns(files, part.version, split, columns)
+    schema = pa.schema([files.schema.field(name) for name in names])
+    fragments = {fragment.path: fragment for fragment in files.fragments}
     batches: list[pa.RecordBatch] = []
     with read_errors(part.version):
         for groups in part.groups:
-            if groups.file not in files:
+            if groups.file not in fragments:
                 raise TableVersionNotFound(
                     f"{str(part.version)!r} was made anew by another program after it had been cut into parts. "
                     "Begin again with the version that is there now."
                 )
-            piece = files[groups.file].subset(row_group_ids=list(range(groups.first, groups.stop)))
-            batches.extend(scan(piece, dataset, split=split, columns=names, rows=part.rows))
+            piece = fragments[groups.file].subset(row_group_ids=list(range(groups.first, groups.stop)))
+            batches.extend(files.scan(piece, columns=names, rows=part.rows, where=rows_of(split)))
     return pa.Table.from_batches(batches, schema=schema)
 
 
-def _groups(dataset: Dataset) -> Iterator[_Group]:
-    for fragment in files_in_order(dataset):
+def _groups(files: TableFiles) -> Iterator[_Group]:
+    for fragment in files.fragments:
         for group in fragment.row_groups:
             yield _Group(fragment.path, group.id, group.num_rows, group.total_byte_size)
 

@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dlpipe.errors import BadSource, SchemaMismatch, TableVersionNotFound
+from dlpipe.delta import TableFiles, files_of
+from dlpipe.errors import SchemaMismatch, TableVersionNotFound, UnsupportedFeature
 from dlpipe.settings import check_name
 from dlpipe.tables._batches import rebatch
 from dlpipe.tables._settings import SPLITS
-from dlpipe.tables._storage import one_line, shown, storage_errors
+from dlpipe.tables._storage import filesystem, one_line, shown, storage_errors
 from dlpipe.tables._versions import TableVersion, open_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyarrow.dataset import Dataset, ParquetFileFragment
 
 
 def read_table(
@@ -43,10 +43,10 @@ def read_table(
     """
     import pyarrow as pa
 
-    dataset = open_dataset(version)
-    names = checked_columns(dataset, version, split, columns)
-    schema = pa.schema([dataset.schema.field(name) for name in names])
-    batches = [batch for batch in _batches(dataset, version, split, names, rows=65536) if batch.num_rows]
+    files = open_files(version)
+    names = checked_columns(files, version, split, columns)
+    schema = pa.schema([files.schema.field(name) for name in names])
+    batches = [batch for batch in _batches(files, version, split, names, rows=65536) if batch.num_rows]
     return pa.Table.from_batches(batches, schema=schema)
 
 
@@ -65,15 +65,15 @@ def read_added(version: TableVersion, *, columns: Sequence[str] | None = None) -
     """
     import pyarrow as pa
 
-    dataset = open_dataset(version)
-    names = checked_columns(dataset, version, None, columns)
-    schema = pa.schema([dataset.schema.field(name) for name in names])
+    files = open_files(version)
+    names = checked_columns(files, version, None, columns)
+    schema = pa.schema([files.schema.field(name) for name in names])
     before = _files_before(version)
     batches: list[pa.RecordBatch] = []
     with read_errors(version):
-        for fragment in files_in_order(dataset):
+        for fragment in files.fragments:
             if fragment.path not in before:
-                batches.extend(scan(fragment, dataset, split=None, columns=names, rows=65536))
+                batches.extend(files.scan(fragment, columns=names, rows=65536))
     return pa.Table.from_batches(batches, schema=schema)
 
 
@@ -81,8 +81,8 @@ def _files_before(version: TableVersion) -> frozenset[str]:
     """Return the paths of the files of the version before this one."""
     if version.version == 0:
         return frozenset()
-    earlier = open_dataset(replace(version, version=version.version - 1))
-    return frozenset(fragment.path for fragment in earlier.get_fragments())
+    earlier = open_files(replace(version, version=version.version - 1))
+    return frozenset(fragment.path for fragment in earlier.fragments)
 
 
 def stream_table(
@@ -96,30 +96,30 @@ def stream_table(
 
     Every batch has ``batch_rows`` rows, except for the last one. The order is that of ``read_table``.
     """
-    dataset = open_dataset(version)
-    names = checked_columns(dataset, version, split, columns)
-    return rebatch(_batches(dataset, version, split, names, rows=batch_rows), batch_rows)
+    files = open_files(version)
+    names = checked_columns(files, version, split, columns)
+    return rebatch(_batches(files, version, split, names, rows=batch_rows), batch_rows)
 
 
-def open_dataset(version: TableVersion) -> Dataset:
-    """Return the Parquet files of a table version as Arrow's data set."""
-    from deltalake.exceptions import DeltaProtocolError
+def open_files(version: TableVersion) -> TableFiles:
+    """Return the Parquet files of a table version."""
+    from deltalake.exceptions import DeltaError
 
     table = open_table(version.path, version=version.version)
     try:
         with storage_errors(version.path):
-            return table.to_pyarrow_dataset()
-    except DeltaProtocolError as error:
-        raise BadSource(
+            return files_of(table, filesystem(version.path), shown(version.path))
+    except DeltaError as error:
+        raise UnsupportedFeature(
             f"{shown(version.path)} cannot be read: {one_line(error)}. Rewrite it without this feature."
         ) from None
 
 
 def checked_columns(
-    dataset: Dataset, version: TableVersion, split: str | None, columns: Sequence[str] | None
+    files: TableFiles, version: TableVersion, split: str | None, columns: Sequence[str] | None
 ) -> list[str]:
     """Return the names of the columns to read, when they and the split exist."""
-    there = list(dataset.schema.names)
+    there = list(files.schema.names)
     wanted = list(columns) if columns is not None else there
     for name in [*wanted, *([] if split is None else ["split"])]:
         if name not in there:
@@ -130,34 +130,16 @@ def checked_columns(
 
 
 def _batches(
-    dataset: Dataset, version: TableVersion, split: str | None, columns: list[str], *, rows: int
+    files: TableFiles, version: TableVersion, split: str | None, columns: list[str], *, rows: int
 ) -> Iterator[pa.RecordBatch]:
     with read_errors(version):
-        for fragment in files_in_order(dataset):
-            yield from scan(fragment, dataset, split=split, columns=columns, rows=rows)
+        for fragment in files.fragments:
+            yield from files.scan(fragment, columns=columns, rows=rows, where=rows_of(split))
 
 
-def files_in_order(dataset: Dataset) -> list[ParquetFileFragment]:
-    """Return the files of a table version: the names of our files sort in the order of their commits."""
-    return sorted(dataset.get_fragments(), key=lambda fragment: fragment.path)
-
-
-def scan(
-    fragment: ParquetFileFragment, dataset: Dataset, *, split: str | None, columns: Sequence[str], rows: int
-) -> Iterator[pa.RecordBatch]:
-    """Return the batches of a file, or of some of its row groups, of at most ``rows`` rows each."""
-    from pyarrow.dataset import ParquetFragmentScanOptions, field
-
-    keep = None if split is None else field("split") == split
-    return fragment.to_batches(  # type: ignore[no-any-return]
-        schema=dataset.schema,
-        columns=list(columns),
-        filter=keep,
-        batch_size=rows,
-        # Arrow reads 16 batches ahead unless told, and buffers whole files
-        batch_readahead=1,
-        fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
-    )
+def rows_of(split: str | None) -> tuple[str, str] | None:
+    """Return the rows of a split as ``TableFiles.scan`` is told of them."""
+    return None if split is None else ("split", split)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlpipe.buckets import plain_words
+from dlpipe.delta import storage_of
 from dlpipe.errors import DlpipeError, SettingError, StorageFull, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -70,14 +71,8 @@ def storage_options(location: str) -> dict[str, str] | None:
 
 def filesystem(location: str) -> FileSystem:
     """Return the file system whose root is the folder of the table at ``location``."""
-    from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
-
-    if not is_remote(location):
-        return SubTreeFileSystem(location, LocalFileSystem())
-    from deltalake.fs import DeltaStorageHandler
-
     with storage_errors(location):
-        return PyFileSystem(DeltaStorageHandler(location, storage_options(location)))
+        return storage_of(location, storage_options(location))
 
 
 def copy_file(location: str, source: str, target: str) -> None:

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import SettingError, TableNotFound, TableVersionNotFound
+from dlpipe.delta import check_readable, missing_features, not_read
+from dlpipe.errors import DlpipeError, SettingError, TableNotFound, TableVersionNotFound
 from dlpipe.tables._storage import filesystem, is_remote, locate, one_line, shown, storage_errors, storage_options
 
 if TYPE_CHECKING:
@@ -157,13 +158,21 @@ def try_open(location: str) -> DeltaTable | None:
         return None
     try:
         with storage_errors(location):
-            return DeltaTable(location, storage_options=storage_options(location))
+            table = DeltaTable(location, storage_options=storage_options(location))
     except TableNotFoundError:
         return None
     except DeltaError as error:
-        raise TableNotFound(
-            f"{shown(location)} cannot be opened as a Delta table: {one_line(error)}. Restore its _delta_log."
-        ) from None
+        raise _unopened(location, one_line(error)) from None
+    check_readable(table, shown(location))
+    return table
+
+
+def _unopened(location: str, error: str) -> DlpipeError:
+    """Return why delta-rs does not open a table: a feature that it lacks too, or a damaged log."""
+    versions = _logged(location)
+    if missing := missing_features((line for number in versions for line in _log_lines(location, number)), error):
+        return not_read(shown(location), missing)
+    return TableNotFound(f"{shown(location)} cannot be opened as a Delta table: {error}. Restore its _delta_log.")
 
 
 def version_of(table: DeltaTable, location: str) -> TableVersion:
@@ -228,12 +237,14 @@ def _open_version(location: str, version: int, *, latest: int) -> DeltaTable:
     if 0 <= version <= latest:
         try:
             with storage_errors(location):
-                return DeltaTable(location, version=version, storage_options=storage_options(location))
+                table = DeltaTable(location, version=version, storage_options=storage_options(location))
         except DeltaError as error:
             raise TableVersionNotFound(
                 f"Version {version} of {shown(location)} can no longer be read: {one_line(error)}. "
                 f"Its latest is {latest}."
             ) from None
+        check_readable(table, shown(location))
+        return table
     raise TableVersionNotFound(
         f"{shown(location)} has no version {version}; its latest is {latest}. "
         f"Pass a version from 0 to {latest}, or write a new one."
@@ -267,13 +278,14 @@ def _measure(table: DeltaTable) -> tuple[int, str]:
     return rows, hashlib.sha256("\n".join([table.schema().to_json(), *names]).encode()).hexdigest()[:32]
 
 
-def _logged(location: str, latest: int) -> list[int]:
+def _logged(location: str, latest: int | None = None) -> list[int]:
+    """Return the versions whose commits the log has, the latest first."""
     from pyarrow.fs import FileSelector
 
     with storage_errors(location):
         files = filesystem(location).get_file_info(FileSelector("_delta_log"))
     found = [int(name[1]) for file in files if (name := LOG_FILE.fullmatch(file.base_name))]
-    return sorted((version for version in found if version <= latest), reverse=True)
+    return sorted((version for version in found if latest is None or version <= latest), reverse=True)
 
 
 def _history_row(version: int, info: Mapping[str, Any]) -> dict[str, Any]:

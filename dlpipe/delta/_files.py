@@ -1,0 +1,221 @@
+"""The Parquet files of one version of a Delta table, read under the names that the table gives its columns.
+
+A table with column mapping keeps the name that a column was first written under (its physical name) in the files,
+or finds columns by the number that Parquet calls a field id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from dlpipe.delta._protocol import MAPPING, mapping_mode, not_read
+from dlpipe.errors import UnsupportedFeature
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+    from pyarrow.dataset import Expression, ParquetFileFragment
+    from pyarrow.fs import FileSystem
+
+FIELD_ID = b"PARQUET:field_id"
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """The files of a table version, and how to read rows from them."""
+
+    name: str
+    """Of the table, for errors."""
+    schema: pa.Schema
+    """The columns as the table calls them."""
+    stored: pa.Schema
+    """The same columns, in the same order, as the files call them."""
+    ids: Mapping[str, int]
+    """Field id of each column, by the table's name; empty unless columns are found by it."""
+    fragments: tuple[ParquetFileFragment, ...]
+    """In the order of their paths: the names of dlpipe's own files sort in the order of their commits."""
+
+    def scan(
+        self,
+        fragment: ParquetFileFragment,
+        *,
+        columns: Sequence[str],
+        rows: int,
+        where: tuple[str, str] | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the batches of a file, or of some of its row groups, of at most ``rows`` rows each.
+
+        Parameters
+        ----------
+        where : column and value, optional
+            Only the rows that have this value there.
+        """
+        from pyarrow.dataset import ParquetFragmentScanOptions, field
+
+        stored = self._stored_in(fragment, [*columns, *(where[:1] if where else ())])
+        at = {name: stored.field(place).name for place, name in enumerate(self.schema.names)}
+        batches = fragment.to_batches(
+            schema=stored,
+            columns=[at[name] for name in columns],
+            filter=None if where is None else field(at[where[0]]) == where[1],
+            batch_size=rows,
+            # Arrow reads 16 batches ahead unless told, and buffers whole files
+            batch_readahead=1,
+            fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
+        )
+        return (self._under_own_names(batch, columns) for batch in batches)
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return all rows."""
+        import pyarrow as pa
+
+        names = self.schema.names if columns is None else list(columns)
+        batches = [
+            batch for fragment in self.fragments for batch in self.scan(fragment, columns=names, rows=65536)
+        ]
+        return pa.Table.from_batches(batches, schema=pa.schema([self.schema.field(name) for name in names]))
+
+    def _under_own_names(self, batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+        import pyarrow as pa
+
+        if self.stored is self.schema:
+            return batch
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        # a view gives the fields inside a struct their names too, and copies nothing
+        arrays = [
+            array.view(field.type) if pa.types.is_nested(field.type) else array
+            for array, field in zip(batch.columns, schema, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _stored_in(self, fragment: ParquetFileFragment, columns: Sequence[str]) -> pa.Schema:
+        """Return the columns as this file calls them."""
+        import pyarrow as pa
+
+        if not self.ids:
+            return self.stored
+        for name in columns:
+            if pa.types.is_nested(self.schema.field(name).type):
+                raise not_read(self.name, [f"fields inside the column {name!r} that are found by id"])
+        in_file = {int(field.metadata[FIELD_ID]): field.name for field in _with_ids(fragment.physical_schema)}
+        if not in_file:
+            raise not_read(self.name, [f"columns found by id in the file {fragment.path}, which has no ids"])
+        # a column that was added later is in no older file, whatever name another column has there
+        names = (in_file.get(self.ids[name], f"no column {self.ids[name]}") for name in self.schema.names)
+        partitions = _columns_in(fragment.partition_expression, self.stored.names)
+        fields = [
+            old if old.name in partitions else old.with_name(name)
+            for old, name in zip(self.stored, names, strict=True)
+        ]
+        return pa.schema(fields)
+
+
+def files_of(table: DeltaTable, storage: FileSystem, name: str) -> TableFiles:
+    """Return the files of an opened table, which ``check_readable`` has passed.
+
+    Parameters
+    ----------
+    table : deltalake.DeltaTable
+    storage : pyarrow.fs.FileSystem
+        Its root is the table's folder; see ``storage_of``.
+    name : str
+        What to call the table in errors.
+    """
+    declared = json.loads(table.schema().to_json())
+    schema = _arrow_schema(declared)
+    mode = mapping_mode(table)
+    stored = schema if mode == "none" else _arrow_schema(_physical(declared, name))
+    ids = {field["name"]: _mapped(field, "id", name) for field in declared["fields"]} if mode == "id" else {}
+    return TableFiles(name, schema, stored, ids, tuple(_fragments(table, storage, name, schema, stored)))
+
+
+def storage_of(location: str, options: Mapping[str, str] | None = None) -> FileSystem:
+    """Return the file system whose root is the folder or URI ``location``."""
+    from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
+
+    if "://" not in location or location.startswith("file://"):
+        return SubTreeFileSystem(location.removeprefix("file://"), LocalFileSystem())
+    from deltalake.fs import DeltaStorageHandler
+
+    return PyFileSystem(DeltaStorageHandler(location, dict(options) if options else None))
+
+
+def _fragments(
+    table: DeltaTable, storage: FileSystem, name: str, schema: pa.Schema, stored: pa.Schema
+) -> Iterator[ParquetFileFragment]:
+    import pyarrow as pa
+    from pyarrow.dataset import ParquetFileFormat, scalar
+
+    at = dict(zip(schema.names, stored.names, strict=True))
+    for file in sorted(pa.table(table.get_add_actions()).to_pylist(), key=lambda file: unquote(file["path"])):
+        path = unquote(file["path"])
+        if "://" in path or os.path.isabs(path):
+            raise UnsupportedFeature(
+                f"{name} has data files outside of its folder ({path}), as a shallow clone has. "
+                "Copy it whole (a deep clone), or read the table that it was made from."
+            )
+        values = {at[column]: value for column, value in (file.get("partition") or {}).items()}
+        yield ParquetFileFormat().make_fragment(
+            path, filesystem=storage, partition_expression=_all_of(values, stored) if values else scalar(True)
+        )
+
+
+def _all_of(values: Mapping[str, Any], schema: pa.Schema) -> Expression:
+    """Return what is true of every row of a file: the values of the columns that the table is partitioned by."""
+    import pyarrow as pa
+    from pyarrow.dataset import field
+
+    terms = [
+        field(name).is_null() if value is None else field(name) == pa.scalar(value, schema.field(name).type)
+        for name, value in values.items()
+    ]
+    whole = terms[0]
+    for term in terms[1:]:
+        whole = whole & term
+    return whole
+
+
+def _columns_in(partition: Expression, names: Sequence[str]) -> set[str]:
+    from pyarrow.dataset import get_partition_keys
+
+    return {name for name in names if name in get_partition_keys(partition)}
+
+
+def _with_ids(schema: pa.Schema) -> list[pa.Field]:
+    return [field for field in schema if field.metadata and FIELD_ID in field.metadata]
+
+
+def _arrow_schema(declared: Any) -> pa.Schema:
+    import pyarrow as pa
+    from deltalake import Schema
+
+    schema = pa.schema(Schema.from_json(json.dumps(declared)).to_arrow())
+    return pa.schema([field.remove_metadata() for field in schema])
+
+
+def _physical(kind: Any, table: str) -> Any:
+    """Return a type of Delta's schema with the physical names of its columns, those inside others too."""
+    if not isinstance(kind, dict):
+        return kind
+    if kind.get("type") == "struct":
+        fields = [
+            {**field, "name": _mapped(field, "physicalName", table), "type": _physical(field["type"], table)}
+            for field in kind["fields"]
+        ]
+        return {**kind, "fields": fields}
+    inner = {
+        name: _physical(kind[name], table) for name in ("elementType", "keyType", "valueType") if name in kind
+    }
+    return {**kind, **inner}
+
+
+def _mapped(field: Any, what: str, table: str) -> Any:
+    try:
+        return field["metadata"][f"{MAPPING}.{what}"]
+    except KeyError:
+        raise not_read(table, [f"the column mapping of {field['name']!r}, which lacks its {what}"]) from None
