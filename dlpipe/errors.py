@@ -4,9 +4,15 @@ Every message is one line that says what was asked, what exists and what to do. 
 builtin that people would catch without knowing dlpipe.
 """
 
+from dlpipe.terminal import visible
+
 
 class DlpipeError(Exception):
     """An expected failure: the message is for the person who runs the flow, no traceback is needed."""
+
+    def __str__(self) -> str:
+        """Return the message, safe to be printed: names and values in it are from elsewhere."""
+        return visible(super().__str__())
 
 
 class SettingError(DlpipeError, ValueError):

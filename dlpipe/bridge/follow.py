@@ -15,6 +15,7 @@ import sys
 import time
 
 from dlpipe.bridge.mirroring import Following, said
+from dlpipe.terminal import visible
 
 INTERVAL, LONGEST = 1.0, 30.0
 SHARE = 0.05
@@ -40,7 +41,7 @@ def main(pathspec: str, closed: str = "") -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what libraries print is not for the launcher
     line = follow(pathspec)
     with contextlib.suppress(OSError), launcher:  # it may not wait any more
-        print(line, file=launcher, flush=True)
+        print(visible(line), file=launcher, flush=True)
     if line.startswith("MLflow has"):
         catch_up(pathspec)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dlpipe.cli.saying import as_json
+from dlpipe.cli.saying import as_json, say
 
 
 @click.command()
@@ -40,7 +40,7 @@ def append(table: str, files: tuple[str, ...], text_column: str, label_column: s
         "known_rows": done.known_rows,
         "bad_rows": dict(done.bad_rows),
     }
-    click.echo(json.dumps(said, indent=2) if json_ else line(said))
+    say(json.dumps(said, indent=2) if json_ else line(said))
 
 
 def line(said: dict[str, Any]) -> str:

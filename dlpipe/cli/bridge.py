@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import click
 
-from dlpipe.cli.saying import OneLineErrors, as_json, said_time, say_rows
+from dlpipe.cli.saying import OneLineErrors, as_json, said_time, say, say_rows
 
 
 @click.group(cls=OneLineErrors)
@@ -35,8 +35,8 @@ def sync(pathspec: str, json_: bool) -> None:
     """
     from dlpipe.bridge import Synced, check_datastore, sync
 
-    def say(done: Synced) -> None:
-        click.echo(f"{done.run}: {done.records} records, {done.written} differences written", err=True)
+    def tell(done: Synced) -> None:
+        say(f"{done.run}: {done.records} records, {done.written} differences written", err=True)
 
     check_datastore()
     rows = [vars(done) for done in sync(pathspec, on_run=say)]
@@ -62,8 +62,8 @@ def check(pathspec: str, json_: bool) -> None:
         say_rows([vars(difference) for difference in found], json_=True, nothing="")
     else:
         for difference in found:
-            click.echo(str(difference))
-        click.echo(f"{len(found)} difference{'' if len(found) == 1 else 's'}")
+            say(str(difference))
+        say(f"{len(found)} difference{'' if len(found) == 1 else 's'}")
     sys.exit(1 if found else 0)
 
 
@@ -95,9 +95,9 @@ def watch(interval: float, rounds: int | None, json_: bool) -> None:
     """
     from dlpipe.bridge import Synced, watch
 
-    def say(done: Synced) -> None:
+    def tell(done: Synced) -> None:
         line = f"{done.run} {done.status.lower()}: {done.written} differences written"
-        click.echo(json.dumps(vars(done)) if json_ else line)
+        say(json.dumps(vars(done)) if json_ else line)
 
     with suppress(KeyboardInterrupt):
-        watch(interval=interval, on_run=say, on_error=lambda line: click.echo(line, err=True), rounds=rounds)
+        watch(interval=interval, on_run=tell, on_error=lambda line: say(line, err=True), rounds=rounds)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dlpipe.cli.saying import say
 from dlpipe.errors import TrackingUnavailable
 
 if TYPE_CHECKING:
@@ -42,12 +43,12 @@ def ui(port: int | None) -> None:
 
     store = open_store()
     if store.is_server:
-        click.echo(show_address(store.uri))
+        say(show_address(store.uri))
         return
     port = free_port() if port is None else checked_port(port)
     with portal(store, port) as server:
-        click.echo(f"http://127.0.0.1:{port}")
-        click.echo("The portal is open. Ctrl-C closes it.", err=True)
+        say(f"http://127.0.0.1:{port}")
+        say("The portal is open. Ctrl-C closes it.", err=True)
         sys.exit(server.wait())
 
 
@@ -66,7 +67,7 @@ def portal(store: TrackingStore, port: int) -> Iterator[subprocess.Popen[bytes]]
         wait_until_open(server, port)
         yield server
     except KeyboardInterrupt:
-        click.echo("The portal is closed.", err=True)
+        say("The portal is closed.", err=True)
     finally:
         end_group(server)
 

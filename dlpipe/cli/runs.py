@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.saying import OneLineErrors, as_json, say_rows, table_lines
+from dlpipe.cli.saying import OneLineErrors, as_json, say, say_rows, table_lines
 from dlpipe.errors import EventRefused, RunEnded, RunNotFound
 
 if TYPE_CHECKING:
@@ -86,9 +86,9 @@ def say_runs(shown: Sequence[RunSeen], *, json_: bool) -> None:
     if json_:
         say_rows([run_row(one) for one in shown], json_=True, nothing="")
     elif shown:
-        click.echo("\n".join(run_lines(shown)))
+        say("\n".join(run_lines(shown)))
     else:
-        click.echo("Nothing has run here yet.", err=True)
+        say("Nothing has run here yet.", err=True)
 
 
 def run_lines(shown: Sequence[RunSeen]) -> Iterator[str]:
@@ -177,12 +177,20 @@ def watch_runs(state: State, deployment: str | None, limit: int, rounds: int | N
             time.sleep(INTERVAL)
         shown = seen_runs(state, deployment, limit)
         if screen:
-            click.echo(CLEAR + "\n".join(run_lines(shown) if shown else ["Nothing has run here yet."]))
+            show_screen(run_lines(shown) if shown else ["Nothing has run here yet."])
             continue
         changed = [one for one in reversed(shown) if known.get(one.run.number) != one.run]
         known.update({one.run.number: one.run for one in changed})
         for one in changed:
-            click.echo(json.dumps(run_row(one), default=str) if json_ else change_line(one))
+            say(json.dumps(run_row(one), default=str) if json_ else change_line(one))
+
+
+def show_screen(lines: Iterable[str]) -> None:
+    """Show ``lines`` instead of what the terminal showed."""
+    from dlpipe.terminal import visible
+
+    sys.stdout.write(CLEAR + visible("\n".join(lines)) + "\n")
+    sys.stdout.flush()
 
 
 def change_line(seen: RunSeen) -> str:
@@ -210,7 +218,7 @@ def resume(run: str) -> None:
                 f"Run {found.number} of {found.deployment} is {found.status}: there is nothing to resume."
             )
         state.set_status(found.number, "waiting", reason="resumed by hand")
-    click.echo(f"Run {found.number} of {found.deployment} goes on as soon as there is room.", err=True)
+    say(f"Run {found.number} of {found.deployment} goes on as soon as there is room.", err=True)
     say_whether_somebody_works()
 
 
@@ -228,7 +236,7 @@ def terminate(run: str) -> None:
     with opened() as state:
         found = state.find_run(run)
         stop(state, found)
-    click.echo(f"Run {found.number} of {found.deployment} is being stopped.", err=True)
+    say(f"Run {found.number} of {found.deployment} is being stopped.", err=True)
     say_whether_somebody_works()
 
 
@@ -238,7 +246,7 @@ def say_whether_somebody_works() -> None:
     from dlpipe.orchestrator.state import state_folder
 
     if running_scheduler(state_folder()) is None:
-        click.echo("No scheduler is running; it is done when `dlpipe scheduler` is.", err=True)
+        say("No scheduler is running; it is done when `dlpipe scheduler` is.", err=True)
 
 
 # -- runs of the datastore here ----------------------------------------------------------------------------------
@@ -253,12 +261,12 @@ def say_local(limit: int, *, json_: bool) -> None:
         say_rows(rows, json_=json_, nothing="Metaflow has no runs here.")
         return
     head, *lines = table_lines([{key: row[key] for key in ("run", "status", "began", "step")} for row in rows])
-    click.echo(head)
+    say(head)
     for line, row in zip(lines, rows, strict=True):
-        click.echo(line)
+        say(line)
         for name in ("why", "resume"):
             if row[name]:
-                click.echo(f"    {name + ': ' if name == 'resume' else ''}{row[name]}")
+                say(f"    {name + ': ' if name == 'resume' else ''}{row[name]}")
 
 
 # -- logs --------------------------------------------------------------------------------------------------------
@@ -298,16 +306,20 @@ def attempt_of(attempts: Sequence[Attempt], run: int, number: int | None) -> Att
 
 
 def copy_log(attempt: Attempt, start: int = 0) -> int:
-    """Print an attempt's log from byte ``start`` on; return where it ends now."""
-    from dlpipe.orchestrator.overview import log_of
+    """Print an attempt's log from byte ``start`` on, as ``visible_log`` has it; return where it ends now."""
+    from codecs import getincrementaldecoder
 
+    from dlpipe.orchestrator.overview import log_of
+    from dlpipe.terminal import visible_log
+
+    decoder = getincrementaldecoder("utf-8")(errors="replace")
     try:
         with log_of(attempt).open("rb") as file:
             file.seek(start)
             while chunk := file.read(1 << 16):
-                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.write(visible_log(decoder.decode(chunk)).encode())
             sys.stdout.buffer.flush()
-            return file.tell()
+            return file.tell() - len(decoder.getstate()[0])  # a character of which half is written comes later
     except FileNotFoundError:
         return start
 
@@ -323,11 +335,11 @@ def follow_logs(state: State, number: int, *, first: int | None) -> None:
         run = state.run(number)  # before the log is read: what is written after its end is nothing
         for attempt in run.attempts[at:]:
             if attempt.number > at:
-                click.echo(f"-- attempt {attempt.number}, resumes {attempt.origin or 'nothing'} --", err=True)
+                say(f"-- attempt {attempt.number}, resumes {attempt.origin or 'nothing'} --", err=True)
                 at, place = attempt.number, 0
             place = copy_log(attempt, place)
         if run.status not in OPEN:
-            click.echo(change_line(seen(state, number)), err=True)
+            say(change_line(seen(state, number)), err=True)
             return
         time.sleep(INTERVAL / 4)
 
@@ -424,12 +436,12 @@ def publish(name: str, payload: str, json_: bool) -> None:
     with opened() as state:
         done = publish_event(state, name, read_payload(payload), now=time.time())
     for line in done.warnings:
-        click.echo(line, err=True)
+        say(line, err=True)
     if json_:
-        click.echo(json.dumps({"event": done.event.id, "name": name, "starts": list(done.listeners)}))
+        say(json.dumps({"event": done.event.id, "name": name, "starts": list(done.listeners)}))
     else:
         heard = f"; it reaches {', '.join(done.listeners)}" if done.listeners else ""
-        click.echo(f"{name} is published{heard}.")
+        say(f"{name} is published{heard}.")
     say_whether_somebody_works()
 
 

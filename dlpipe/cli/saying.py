@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dlpipe.errors import DlpipeError
+from dlpipe.terminal import visible
 
 
 class OneLineErrors(click.Group):
@@ -23,17 +24,22 @@ class OneLineErrors(click.Group):
             raise click.ClickException(str(error)) from None
 
 
+def say(text: object = "", *, err: bool = False) -> None:
+    """Print a line, or several, with nothing in them that a terminal would obey."""
+    click.echo(visible(str(text)), err=err)
+
+
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON for a program instead of a table.")
 
 
 def say_rows(rows: Sequence[Mapping[str, Any]], *, json_: bool, nothing: str) -> None:
     """Print ``rows`` as JSON or as a table; ``nothing`` goes to stderr when there are none."""
     if json_:
-        click.echo(json.dumps([dict(row) for row in rows], indent=2, default=str))
+        say(json.dumps([dict(row) for row in rows], indent=2, default=str))
     elif rows:
-        click.echo("\n".join(table_lines(rows)))
+        say("\n".join(table_lines(rows)))
     else:
-        click.echo(nothing, err=True)
+        say(nothing, err=True)
 
 
 def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -66,7 +72,7 @@ def said(value: Any, *, width: int = 60) -> str:
         return f"{value:.3f}"
     if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
         value = ", ".join(map(str, value))
-    text = " ".join(str(value).split())
+    text = visible(" ".join(str(value).split()))
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dlpipe.cli.saying import OneLineErrors
+from dlpipe.cli.saying import OneLineErrors, say
 from dlpipe.errors import SchedulerRunning, StateUnusable
 
 PORT = 8710
@@ -78,10 +78,10 @@ def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int) -
     from dlpipe.orchestrator.service import make_unit
 
     unit = make_unit(system=system, max_runs=max_runs, port=port, keep_days=keep_days)
-    click.echo(unit.text)
+    say(unit.text)
     verb = "Replace" if unit.path.exists() else "Write"
     if not yes and not click.confirm(f"{verb} {unit.path}?", err=True):
-        click.echo("Nothing was written.", err=True)
+        say("Nothing was written.", err=True)
         return
     try:
         unit.path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,9 +89,9 @@ def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int) -
     except OSError as error:
         hint = "Call it with sudo, or without --system." if system else "Make the folder writable."
         raise StateUnusable(f"{unit.path} cannot be written: {error.strerror}. {hint}") from None
-    click.echo(f"{unit.path} is written. Start it with:", err=True)
+    say(f"{unit.path} is written. Start it with:", err=True)
     for command in unit.commands:
-        click.echo(f"  {command}", err=True)
+        say(f"  {command}", err=True)
 
 
 @scheduler.command()
@@ -108,4 +108,4 @@ def stop() -> None:
     pid = stop_running(state_folder())
     if pid is None:
         raise SchedulerRunning(f"No scheduler works on {state_folder()}.")
-    click.echo(f"The scheduler with pid {pid} has ended.", err=True)
+    say(f"The scheduler with pid {pid} has ended.", err=True)

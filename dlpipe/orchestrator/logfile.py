@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from dlpipe.terminal import visible
+
 LOG = "scheduler.log"
 LOG_BYTES = 5 * 1024 * 1024
 LOG_FILES = 5
@@ -18,8 +20,7 @@ LOG_FILES = 5
 @contextlib.contextmanager
 def logging_to(folder: Path) -> Iterator[None]:
     """Log to standard error, and to a file in ``folder`` that is rotated."""
-    form = logging.Formatter("%(asctime)s UTC %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
-    form.converter = time.gmtime
+    form = PlainFormatter("%(asctime)s UTC %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
     logger = logging.getLogger("dlpipe")
     handlers = [logging.StreamHandler(sys.stderr), *file_handlers(folder)]
     for handler in handlers:
@@ -36,6 +37,16 @@ def logging_to(folder: Path) -> Iterator[None]:
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()
+
+
+class PlainFormatter(logging.Formatter):
+    """Lines in UTC, with nothing in them that a terminal would obey: reasons are from flows."""
+
+    converter = staticmethod(time.gmtime)  # type: ignore[assignment]
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and a traceback below it if there is one."""
+        return visible(super().format(record))
 
 
 def file_handlers(folder: Path) -> list[logging.Handler]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import pwd
@@ -60,7 +61,7 @@ def make_unit(
         "",
         "[Service]",
         "Type=exec",
-        *([f"User={user or getpass.getuser()}"] if system else []),
+        *([f"User={user or user_name()}"] if system else []),
         f"ExecStart={' '.join(quoted(word, command=True) for word in words)}",
         f"WorkingDirectory={escaped(str(folder))}",
         f"Environment={quoted(f'DLPIPE_STATE={folder}')}",
@@ -83,15 +84,24 @@ def make_unit(
 def folder_of(user: str | None, environ: Mapping[str, str]) -> Path:
     """The folder of the state: of this user, or of the one who called ``sudo``."""
     if user and not environ.get("DLPIPE_STATE"):
-        return Path(pwd.getpwnam(user).pw_dir, ".local/state/dlpipe")
+        with contextlib.suppress(KeyError):  # no such user on this machine
+            return Path(pwd.getpwnam(user).pw_dir, ".local/state/dlpipe")
     return state_folder()
+
+
+def user_name() -> str:
+    """Who is here; the number of a user whom the machine gives no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def unit_folder(system: bool, environ: Mapping[str, str]) -> Path:
     """Where systemd looks for units."""
     if system:
         return SYSTEM_FOLDER
-    return Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "systemd/user")
+    return Path(environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "systemd/user")
 
 
 def commands_of(system: bool, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -99,7 +109,7 @@ def commands_of(system: bool, environ: Mapping[str, str]) -> tuple[str, ...]:
     systemctl = "sudo systemctl" if system else "systemctl --user"
     start = (f"{systemctl} daemon-reload", f"{systemctl} enable --now {NAME}")
     # a user's units end with the last login, unless they linger
-    return start if system else (*start, f"loginctl enable-linger {environ.get('USER') or getpass.getuser()}")
+    return start if system else (*start, f"loginctl enable-linger {environ.get('USER') or user_name()}")
 
 
 def quoted(word: str, *, command: bool = False) -> str:

@@ -17,8 +17,10 @@ def state_folder() -> Path:
     """The folder of the state: ``DLPIPE_STATE``, by default ``dlpipe`` where XDG has the state of programs."""
     named = os.environ.get("DLPIPE_STATE")
     if named:
-        return Path(named).expanduser().absolute()
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return Path(os.path.expanduser(named)).absolute()
+    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    if home.startswith("~"):
+        raise StateUnusable("This user has no home folder for the state. Name a folder with DLPIPE_STATE.")
     return Path(home, "dlpipe")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,7 +61,7 @@ def find_backbone(name: str = DEFAULT_BACKBONE, *, allow_download: bool = False)
     """
     if name == DEFAULT_BACKBONE:
         return Backbone(name, _packaged_folder())
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         return Backbone(name, _checked(folder.resolve(), name))
     return Backbone(name, _checked(_hub_folder(name, allow_download), name))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
+import os
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dlpipe.errors import TrackingUnavailable
@@ -23,8 +24,21 @@ def touch_lock(uri: str) -> Iterator[None]:
 
 
 def _lock_folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"dlpipe-{getpass.getuser()}"
-    folder.mkdir(exist_ok=True)
+    """Where locks are: in the user's home; for one without, in a temporary folder that is theirs alone."""
+    home = Path(os.path.expanduser("~/.local/state/dlpipe/locks"))
+    with suppress(OSError):
+        home.mkdir(parents=True, exist_ok=True)
+        if os.access(home, os.W_OK):
+            return home
+    folder = Path(tempfile.gettempdir()) / f"dlpipe-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    made = folder.lstat()  # others can make it first, to hold the locks or to lead elsewhere by a link
+    if not stat.S_ISDIR(made.st_mode) or made.st_uid != os.getuid() or made.st_mode & 0o022:
+        raise TrackingUnavailable(
+            f"{folder}, where locks would be, is not this user's alone. Give this user a home (HOME), or another "
+            "TMPDIR."
+        )
     return folder
 
 

@@ -116,7 +116,7 @@ def create(
     )
     with opened() as state:
         done = deploy(obj, asked, state)
-        say(obj, created_lines(done, state.folder))
+        tell(obj, created_lines(done, state.folder))
     names = {"name": obj.deployment.text, "flow_name": obj.flow.name}
     write_attributes(deployer_attribute_file, {**names, "metadata": obj.metadata.metadata_str()})
 
@@ -146,7 +146,7 @@ def trigger(
             parameters=values,
         )
         run_id = f"ls-{run.number}"
-        say(
+        tell(
             obj,
             [
                 f"Run {run.number} of {version.deployment} version {version.number} is queued (run-id {run_id}).",
@@ -190,11 +190,11 @@ def list_runs(obj: Any, statuses: tuple[Status, ...] = (), limit: int = 20, as_j
         runs = state.runs(deployment=name, status=tuple(statuses or ()), limit=limit or None)
         rows = run_rows(runs)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
     elif rows:
-        click.echo(table(rows))
+        say(table(rows))
     else:
-        obj.echo(f"No runs of {name} yet.")
+        tell(obj, [f"No runs of {name} yet."])
 
 
 @local_scheduler.command(help="Show versions, next due times and what differs from the working tree, or a run.")
@@ -209,10 +209,10 @@ def status(obj: Any, run_id: str | None = None, as_json: bool = False) -> None:
     with opened() as state:
         if run_id:
             rows = run_rows([run_named(obj, state, run_id)])
-            click.echo(json.dumps(rows[0], indent=2) if as_json else table(rows))
+            say(json.dumps(rows[0], indent=2) if as_json else table(rows))
             return
         found = status_of(obj, state)
-        click.echo(json.dumps(found, indent=2) if as_json else "\n".join(status_lines(found)))
+        say(json.dumps(found, indent=2) if as_json else "\n".join(status_lines(found)))
 
 
 @local_scheduler.command(help="Stop a run, given by its number or run id.")
@@ -230,7 +230,7 @@ def terminate(obj: Any, run_id: str, authorize: str | None = None) -> None:
         run = run_named(obj, state, run_id)
         allow(obj, state.version(run.deployment, run.version), authorize, to="terminate runs of")
         stop(state, run)
-        say(obj, [f"Run {run.number} of {run.deployment} is being terminated.", scheduler_line(state.folder)])
+        tell(obj, [f"Run {run.number} of {run.deployment} is being terminated.", scheduler_line(state.folder)])
 
 
 @local_scheduler.command(help="Start no runs by schedule or events until `unsuspend`; runs that go on go on.")
@@ -240,7 +240,7 @@ def terminate(obj: Any, run_id: str, authorize: str | None = None) -> None:
 def suspend(obj: Any, authorize: str | None = None) -> None:
     """Suspend the deployment."""
     _suspend(obj, True, authorize)
-    say(obj, [f"{obj.deployment.text} is suspended: only `trigger` runs it."])
+    tell(obj, [f"{obj.deployment.text} is suspended: only `trigger` runs it."])
 
 
 @local_scheduler.command(help="Start runs again; what was due meanwhile is not made up for.")
@@ -250,7 +250,7 @@ def suspend(obj: Any, authorize: str | None = None) -> None:
 def unsuspend(obj: Any, authorize: str | None = None) -> None:
     """Let the deployment go on."""
     _suspend(obj, False, authorize)
-    say(obj, [f"{obj.deployment.text} runs again."])
+    tell(obj, [f"{obj.deployment.text} runs again."])
 
 
 def _suspend(obj: Any, suspended: bool, authorize: str | None) -> None:
@@ -272,7 +272,7 @@ def delete(obj: Any, authorize: str | None = None) -> None:
         allow(obj, state.deployment(name).version, authorize, to="delete")
         state.delete(name)
         prune(state, name, keep=0)
-    say(obj, [f"{name} is deleted. Its runs stay in `dlpipe runs`; those that go on were left alone."])
+    tell(obj, [f"{name} is deleted. Its runs stay in `dlpipe runs`; those that go on were left alone."])
 
 
 # for the scheduler ----------------------------------------------------------------------------------------------
@@ -344,7 +344,7 @@ def loads_command(obj: Any) -> None:
 
     from .loads import loads
 
-    click.echo(json.dumps(loads(Path(sys.argv[0]))))
+    say(json.dumps(loads(Path(sys.argv[0]))))
 
 
 # common to several ----------------------------------------------------------------------------------------------
@@ -382,10 +382,19 @@ def run_named(obj: Any, state: State, text: str) -> Any:
     return find_run(state, obj.deployment.text, text)
 
 
-def say(obj: Any, lines: list[str]) -> None:
-    """Print lines for a person."""
+def say(text: str) -> None:
+    """Print an answer on standard output, with nothing in it that a terminal would obey."""
+    from dlpipe.terminal import visible
+
+    click.echo(visible(text))
+
+
+def tell(obj: Any, lines: list[str]) -> None:
+    """Print lines for a person, as Metaflow does."""
+    from dlpipe.terminal import visible
+
     for line in lines:
-        obj.echo(line, no_bold=True)  # otherwise Metaflow takes stars for marks
+        obj.echo(visible(line), no_bold=True)  # otherwise Metaflow takes stars for marks
 
 
 def write_attributes(file: str | None, values: Mapping[str, Any]) -> None:

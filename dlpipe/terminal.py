@@ -1,0 +1,46 @@
+r"""Text from elsewhere, made safe to print: a terminal obeys what an exception, a tag or an event's name says.
+
+An escape sequence can change the title, the clipboard and what was printed before; a bidirectional mark can show
+words in another order. All of these are shown as Python writes them, such as ``\x1b`` and ``\u202e``.
+"""
+
+from __future__ import annotations
+
+import re
+
+UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and new line, with those of eight bits
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional marks, embeddings, overrides and isolates
+    "\u2028\u2029\ufeff\U000e0000-\U000e007f"  # separators of lines; what is shown as nothing
+    "\ud800-\udfff]"  # halves of pairs, which no terminal takes
+)
+COLOUR = re.compile("(\x1b\\[[0-9;]*m)")
+
+
+def visible(text: str) -> str:
+    r"""Return ``text`` with nothing in it that a terminal would obey.
+
+    Examples
+    --------
+    >>> print(visible("title \x1b]0;owned\x07, order \u202egnp.exe"))
+    title \x1b]0;owned\x07, order \u202egnp.exe
+    """
+    return UNSAFE.sub(lambda found: _escaped(found[0]), text)
+
+
+def visible_log(text: str) -> str:
+    r"""Return a log's ``text`` with colours, and with nothing else that a terminal would obey.
+
+    A line that was drawn again and again, as progress bars are, becomes a line each time.
+
+    Examples
+    --------
+    >>> visible_log("\x1b[31mred\x1b[0m \x1b[2J10%\r20%\r\n")
+    '\x1b[31mred\x1b[0m \\x1b[2J10%\n20%\n'
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(part if COLOUR.fullmatch(part) else visible(part) for part in COLOUR.split(lines))
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
