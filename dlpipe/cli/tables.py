@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.saying import as_json, said_time, say_rows
+from dlpipe.cli.saying import as_json, said_time, say, say_rows
 from dlpipe.errors import DlpipeError, SourceNotFound
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _or_say(look: Callable[[Path], TableVersion], folder: Path) -> TableVersion 
     try:
         return look(folder)
     except DlpipeError as error:
-        click.echo(str(error), err=True)
+        say(str(error), err=True)
         return None
 
 
