@@ -37,6 +37,7 @@ def show_data(ingest: Ingest) -> None:
         Markdown(f"# Data: {ingest.table}"),
         Markdown(f"{ingest.table.rows:,} rows, digest `{ingest.table.digest}`, {news}"),
         _table(["split", "rows", *ingest.labels], _split_rows(ingest)),
+        *([_table(["what to know"], ([note] for note in ingest.notes))] if ingest.notes else []),
         Markdown("## Length of the texts"),
         _table(["", *profile["words"]], [[name, *profile[name].values()] for name in ("words", "characters")]),
         Markdown("## Sources"),

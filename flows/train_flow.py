@@ -58,6 +58,7 @@ class TrainFlow(FlowSpec):
     dataset = Parameter("dataset", type=str, default=None, help="Public data set to download, such as imdb.")
     text_column = Parameter("text-column", type=str, default=None, help="Column with the text.")
     label_column = Parameter("label-column", type=str, default=None, help="Column with the label.")
+    fold_labels = Parameter("fold-labels", type=bool, default=None, help="Labels that look alike are one class.")
     table = Parameter("table", type=str, default=None, help="Name of the Delta table.")
     retrain = Parameter("retrain", type=bool, default=False, help="Ingest nothing: train on the table as it is.")
     model = Parameter("model", type=str, default=None, help="Name in the model registry.")
@@ -89,7 +90,9 @@ class TrainFlow(FlowSpec):
         self.data_version = self.ingest.table
         show_data(self.ingest)
         print(
-            f"{self.data_version}: {dict(self.ingest.split_rows)}, {sum(self.ingest.bad_rows.values())} bad rows"
+            f"{self.data_version}: {dict(self.ingest.split_rows)}, {sum(self.ingest.bad_rows.values())} bad rows",
+            *self.ingest.notes,
+            sep="\n",
         )
         self.next(self.tune)
 

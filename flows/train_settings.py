@@ -22,7 +22,7 @@ from dlpipe.tuning import Space, TuningSettings, read_space
 
 SECTIONS = ["data", "training", "tuning", "search_space", "gate", "explanation", "registry", "pipeline"]
 OPTIONS = {
-    "data": ["table", "text_column", "label_column"],
+    "data": ["table", "text_column", "label_column", "fold_labels"],
     "training": ["backbone", "strategy", "epochs", "batch_size", "learning_rate", "max_length", "seed"],
     "tuning": ["trials"],
     "registry": ["model"],

@@ -16,8 +16,13 @@ from dlpipe.cli.saying import as_json, say
 @click.argument("files", nargs=-1, required=True)
 @click.option("--text-column", metavar="NAME", help="By default as in the table's last ingest.")
 @click.option("--label-column", metavar="NAME", help="The files may lack it. By default as in the last ingest.")
+@click.option(
+    "--fold-labels/--no-fold-labels",
+    default=None,
+    help="Whether labels are one class that differ only in case, blanks or Unicode form. By default as before.",
+)
 @as_json
-def append(table: str, files: tuple[str, ...], text_column: str, label_column: str, json_: bool) -> None:
+def append(table: str, files: tuple[str, ...], json_: bool, **options: Any) -> None:
     """Add the rows of FILES to TABLE, with labels or without, and fill in labels that come later.
 
     \b
@@ -27,11 +32,8 @@ def append(table: str, files: tuple[str, ...], text_column: str, label_column: s
     """
     from dlpipe.tables import append, last_settings, locate
 
-    last = last_settings(locate(table))
-    settings = replace(
-        last, text_column=text_column or last.text_column, label_column=label_column or last.label_column
-    )
-    done = append(files, table, settings=settings)
+    given = {name: value for name, value in options.items() if value not in (None, "")}
+    done = append(files, table, settings=replace(last_settings(locate(table)), **given))
     said = {
         "table": str(done.table),
         "new_rows": done.new_rows,
@@ -39,7 +41,10 @@ def append(table: str, files: tuple[str, ...], text_column: str, label_column: s
         "filled_labels": done.filled_labels,
         "known_rows": done.known_rows,
         "bad_rows": dict(done.bad_rows),
+        "notes": list(done.notes),
     }
+    for note in () if json_ else done.notes:
+        say(note, err=True)
     say(json.dumps(said, indent=2) if json_ else line(said))
 
 

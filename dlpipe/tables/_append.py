@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import MarkMoved, StorageUnavailable
 from dlpipe.settings import read_settings
@@ -18,18 +19,19 @@ from dlpipe.tables._ingest import (
     MISSING_LABEL,
     Quarantine,
     bad_reason,
+    bare_label,
     check_bad_share,
     check_columns,
     counted_reasons,
     row_id_of,
     source_metadata,
-    split_of,
-    text_digest,
 )
+from dlpipe.tables._labels import Spelling, fold_label, list_labels, name_labels, spell_labels
 from dlpipe.tables._read import read_table
 from dlpipe.tables._rows import Row, read_rows
 from dlpipe.tables._settings import Paths, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
+from dlpipe.tables._splits import Placed, describe_moves, keep_in_train, split_of, text_digest
 from dlpipe.tables._storage import locate, shown
 from dlpipe.tables._versions import TableVersion, commit_info, ingested_rows, table_at, try_open
 from dlpipe.tables._write import add_rows, put_table
@@ -37,6 +39,8 @@ from dlpipe.tables._write import add_rows, put_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
+APPENDED = "appended"
+"""What the commit of an append calls the number of rows that it adds."""
 UNKNOWN_LABEL = "label that the train split lacks"
 
 
@@ -60,6 +64,8 @@ class Appended:
         Where they are.
     new_version : bool
         False where nothing was added or filled in.
+    notes : tuple of str
+        What a person should know about the labels, one line each.
     """
 
     table: TableVersion
@@ -70,27 +76,21 @@ class Appended:
     bad_rows: Mapping[str, int]
     quarantine: TableVersion | None
     new_version: bool
-
-
-@dataclass(frozen=True)
-class _Given:
-    """A row of the sources that may be added."""
-
-    text: str
-    label: str | None
-    row_id: str
-    split: str | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Plan:
     """What an append does to a version of the table."""
 
-    added: Sequence[_Given]
-    filled: Mapping[str, _Given]
+    added: Sequence[Placed]
+    filled: Mapping[str, Placed]
     """By row id."""
     bad: Sequence[tuple[Row, str]]
     known: int
+    unknown: Mapping[str, int]
+    """Rows of each label that is refused since train lacks it."""
+    notes: Sequence[str]
 
 
 def append(sources: Paths, table: str | Path, *, settings: TableSettings | None = None) -> Appended:
@@ -145,11 +145,16 @@ def last_settings(location: str) -> TableSettings:
     if try_open(location) is not None:
         for version in range(table_at(location).version, -1, -1):
             info = commit_info(location, version)
-            if (said := info.get("dlpipe.settings")) and not (version and "dlpipe.ingested" in info):  # no append
+            if (said := info.get("dlpipe.settings")) and not (version and _is_append(info)):
                 # a flow's settings of its data have more fields
                 kept = {name: json.loads(said).get(name) for name in TableSettings.__dataclass_fields__}
                 return read_settings(TableSettings, kept, where=f"the last ingest of {shown(location)}")
     return TableSettings()
+
+
+def _is_append(info: Mapping[str, Any]) -> bool:
+    """Return whether a commit added rows; one that filled in labels wrote all of them anew."""
+    return f"dlpipe.{APPENDED}" in info or info.get("operationParameters", {}).get("mode") == "Append"
 
 
 def _append(location: str, rows: Sequence[Row], sources: Sequence[Source], settings: TableSettings) -> Appended:
@@ -158,7 +163,7 @@ def _append(location: str, rows: Sequence[Row], sources: Sequence[Source], setti
     plan = _planned(rows, there, settings)
     quarantine = Quarantine(location, plan.bad, sources)
     if rows:
-        check_bad_share(rows, plan.bad, settings, quarantine)
+        check_bad_share(rows, plan.bad, settings, quarantine, details=_details(plan, there))
     set_aside = quarantine.commit() if plan.bad else None
     changed = bool(plan.added or plan.filled) or before is None
     version = _commit(location, before, there, plan, source_metadata(sources, settings)) if changed else before
@@ -172,6 +177,7 @@ def _append(location: str, rows: Sequence[Row], sources: Sequence[Source], setti
         bad_rows=counted_reasons(plan.bad),
         quarantine=set_aside,
         new_version=changed,
+        notes=(*plan.notes, *(f"Set aside: {text}" for text in _details(plan, there).values())),
     )
 
 
@@ -181,7 +187,7 @@ def _commit(
     import pyarrow as pa
 
     ingested = 0 if before is None else ingested_rows(before)
-    metadata = {**metadata, INGESTED: str(ingested)}
+    metadata = {**metadata, INGESTED: str(ingested), APPENDED: str(len(plan.added))}
     at = 0 if before is None else before.version + 1
     added = _as_table(plan.added)
     if not plan.filled:
@@ -192,15 +198,18 @@ def _commit(
 def _planned(rows: Sequence[Row], there: pa.Table, settings: TableSettings) -> _Plan:
     """Return what ``rows`` do to a table with the rows ``there``."""
     labels = _labels_there(there)
-    allowed = {label for label, split in _pairs(there, "label", "split") if split == "train"}
-    given, bad = _given(rows, settings)
-    added: dict[str, _Given] = {}
-    filled: dict[str, _Given] = {}
+    spelling = _spelling(rows, set().union(*labels.values()), settings)
+    allowed = _train_labels(there)
+    given, bad = _given(rows, spelling, settings)
+    added: dict[str, Placed] = {}
+    filled: dict[str, Placed] = {}
+    unknown: Counter[str] = Counter()
     known = 0
     for row, one in given:
         has = labels.get(one.row_id)
         if one.label is not None and allowed and one.label not in allowed:
             bad.append((row, UNKNOWN_LABEL))
+            unknown[one.label] += 1
         elif one.label is not None and has and one.label not in has:
             bad.append((row, CONFLICT))
         elif has is None and (one.row_id not in added or added[one.row_id].label is None is not one.label):
@@ -210,12 +219,40 @@ def _planned(rows: Sequence[Row], there: pa.Table, settings: TableSettings) -> _
             filled[one.row_id] = one
         else:
             known += 1
-    return _Plan(list(added.values()), filled, bad, known)
+    # a table that has no label yet gets its first classes here
+    kept, moved = keep_in_train([*added.values(), *filled.values()], there=allowed)
+    more = {one.row_id: one for one in kept[len(added) :]}
+    notes = (*spelling.notes, *describe_moves(moved))
+    return _Plan(kept[: len(added)], more, bad, known, unknown, notes)
 
 
-def _given(rows: Sequence[Row], settings: TableSettings) -> tuple[list[tuple[Row, _Given]], list[tuple[Row, str]]]:
+def _spelling(rows: Sequence[Row], known: Collection[str], settings: TableSettings) -> Spelling:
+    """Return how the labels of ``rows`` are written in a table with the classes ``known``."""
+    counts = Counter(bare_label(row) for row in rows if not bad_reason(row))
+    return spell_labels(counts, fold=settings.fold_labels, known=known)
+
+
+def _train_labels(there: pa.Table) -> set[str]:
+    return {label for label, split in _pairs(there, "label", "split") if split == "train" and label}
+
+
+def _details(plan: _Plan, there: pa.Table) -> dict[str, str]:
+    """Return, for the reason that needs it, the labels that train lacks and those it has."""
+    if not plan.unknown:
+        return {}
+    train = _train_labels(there)
+    levelled = {fold_label(label) for label in train}
+    hint = "To make labels one that differ only in case, blanks or Unicode form, set fold_labels (--fold-labels)"
+    near = f". {hint}" if any(fold_label(label) in levelled for label in plan.unknown) else ""
+    named = f"{name_labels(plan.unknown)}; train has {list_labels(train)}; for a new class, ingest anew{near}"
+    return {UNKNOWN_LABEL: named}
+
+
+def _given(
+    rows: Sequence[Row], spelling: Spelling, settings: TableSettings
+) -> tuple[list[tuple[Row, Placed]], list[tuple[Row, str]]]:
     """Return the rows that may be added, and those that are bad by themselves or contradict each other."""
-    good: list[tuple[Row, _Given]] = []
+    good: list[tuple[Row, Placed]] = []
     bad: list[tuple[Row, str]] = []
     for row in rows:
         reason = bad_reason(row)
@@ -223,9 +260,9 @@ def _given(rows: Sequence[Row], settings: TableSettings) -> tuple[list[tuple[Row
             bad.append((row, reason))
             continue
         digest = text_digest(row.text or "")
-        label = (row.label or "").strip() or None
+        label = spelling(bare_label(row)) or None
         split = split_of("data", digest, {"data"}, settings) if label else None
-        good.append((row, _Given(row.text or "", label, row_id_of(digest), split)))
+        good.append((row, Placed(row.text or "", label, split, digest, row_id_of(digest), by_hash=True)))
     labels: dict[str, set[str]] = {}
     for _, one in good:
         labels.setdefault(one.row_id, set()).update({one.label} if one.label else ())
@@ -241,7 +278,7 @@ def _labels_there(there: pa.Table) -> dict[str, set[str]]:
     return labels
 
 
-def _filled(there: pa.Table, filled: Mapping[str, _Given]) -> pa.Table:
+def _filled(there: pa.Table, filled: Mapping[str, Placed]) -> pa.Table:
     """Return the rows with the labels, and their splits, that came in for them."""
     import pyarrow as pa
 
@@ -261,7 +298,7 @@ def _pairs(rows: pa.Table, first: str, second: str) -> zip[tuple[str, str | None
     return zip(rows[first].to_pylist(), rows[second].to_pylist(), strict=True)
 
 
-def _as_table(rows: Sequence[_Given]) -> pa.Table:
+def _as_table(rows: Sequence[Placed]) -> pa.Table:
     import pyarrow as pa
 
     return pa.table({name: [getattr(row, name) for row in rows] for name in COLUMNS}, schema=_schema())

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import BadRows, MarkMoved, SettingError, StorageUnavailable
 from dlpipe.tables._commit import COMMIT_ATTEMPTS, check_target
+from dlpipe.tables._labels import Spelling, spell_labels
 from dlpipe.tables._read import read_table
 from dlpipe.tables._rows import Row, read_rows, readable
 from dlpipe.tables._settings import SPLITS, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
+from dlpipe.tables._splits import (
+    Placed,
+    check_splits,
+    describe_splits,
+    drop_leaks,
+    is_by_hash,
+    keep_in_train,
+    split_of,
+    text_digest,
+)
 from dlpipe.tables._storage import locate, shown
 from dlpipe.tables._versions import TableVersion, ingested_rows, table_at, try_open
 from dlpipe.tables._write import put_table, table_digest
@@ -54,20 +63,8 @@ class Ingest:
     """Those of them without a label, and so in no split."""
     profile: dict[str, Any] = field(default_factory=dict)
     """Numbers for a card: labels by split, lengths, sources, examples of bad rows."""
-
-
-@dataclass(frozen=True)
-class _Placed:
-    """A good row on its way into a split."""
-
-    text: str
-    label: str | None
-    split: str | None
-    """None for an appended row without a label."""
-    digest: bytes
-    """SHA-256 of the normalised text."""
-    row_id: str = ""
-    """Of an appended row; empty for one that has none yet."""
+    notes: tuple[str, ...] = ()
+    """What a person should know about classes and splits, one line each."""
 
 
 def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | None = None) -> Ingest:
@@ -104,11 +101,12 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | Non
     check_target(table)
     found = find_sources(sources.given())
     rows = [row for source in found for row in read_rows(source, settings)]
-    good, bad = _check_rows(rows)
+    good, bad, spelling = _check_rows(rows, settings)
     kept_bad = Quarantine(locate(table), bad, found)
     check_bad_share(rows, bad, settings, kept_bad)
-    placed, leaked = _drop_leaks(_place(good, {source.split for source in found}, settings))
-    _check_splits(placed, settings)
+    placed, leaked = drop_leaks(_place(good, spelling, {source.split for source in found}, settings))
+    placed, moved = keep_in_train(placed)
+    check_splits(placed, settings)
     quarantine = kept_bad.commit()
     every, version, new = _put(locate(table), placed, found, settings)
     return Ingest(
@@ -119,6 +117,7 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | Non
         new_version=new,
         **_counts(every),
         profile=_profile(every, bad, found, leaked),
+        notes=(*spelling.notes, *describe_splits(every, moved)),
     )
 
 
@@ -135,20 +134,22 @@ def stored(table: str | Path) -> Ingest:
     every = _placed_rows(read_table(version, columns=COLUMNS))
     if not any(row.label for row in every):
         raise BadRows(f"{str(version)!r} has no row with a label. Append rows with labels, or ingest some.")
-    _check_splits([row for row in every if row.split], TableSettings())
-    counts = {**_counts(every), "appended_rows": version.rows - ingested_rows(version)}
-    return Ingest(version, None, bad_rows={}, leaked_rows=0, new_version=False, **counts, profile=_profile(every))
+    check_splits([row for row in every if row.split], TableSettings())
+    counts = {**_counts(every), "appended_rows": version.rows - ingested_rows(version), "profile": _profile(every)}
+    classes = spell_labels(Counter(row.label for row in every if row.label))
+    notes = (*classes.notes, *describe_splits(every, {}))
+    return Ingest(version, None, bad_rows={}, leaked_rows=0, new_version=False, **counts, notes=notes)
 
 
 def _put(
-    location: str, placed: Sequence[_Placed], sources: Sequence[Source], settings: TableSettings
-) -> tuple[list[_Placed], TableVersion, bool]:
+    location: str, placed: Sequence[Placed], sources: Sequence[Source], settings: TableSettings
+) -> tuple[list[Placed], TableVersion, bool]:
     """Make ``placed`` and the appended rows that stay the table's content; return these, and as ``put_table``."""
     metadata = {**source_metadata(sources, settings), INGESTED: str(len(placed))}
     for _ in range(COMMIT_ATTEMPTS):
         before = None if try_open(location) is None else table_at(location)
-        every = [*placed, *_appended_rows(before, {row.digest for row in placed})]
-        _check_splits([row for row in every if row.split], settings)
+        every, _ = keep_in_train([*placed, *_appended_rows(before, {row.digest for row in placed})])
+        check_splits([row for row in every if row.split], settings)
         try:
             return every, *_put_after(before, location, every, metadata)
         except MarkMoved:  # somebody appended rows meanwhile
@@ -157,7 +158,7 @@ def _put(
 
 
 def _put_after(
-    before: TableVersion | None, location: str, every: Sequence[_Placed], metadata: Mapping[str, str]
+    before: TableVersion | None, location: str, every: Sequence[Placed], metadata: Mapping[str, str]
 ) -> tuple[TableVersion, bool]:
     rows = _as_table(every)
     if before is None:
@@ -170,7 +171,7 @@ def _put_after(
     return put_table(location, rows, metadata=metadata, at=before.version + 1)
 
 
-def _appended_rows(version: TableVersion | None, known: Set[bytes]) -> list[_Placed]:
+def _appended_rows(version: TableVersion | None, known: Set[bytes]) -> list[Placed]:
     """Return the rows that were appended to the table, without those whose text is ``known`` now."""
     if version is None or not {name for name, _ in version.columns}.issuperset(COLUMNS):
         return []
@@ -178,18 +179,18 @@ def _appended_rows(version: TableVersion | None, known: Set[bytes]) -> list[_Pla
     if first >= version.rows:
         return []
     rows = _placed_rows(read_table(version, columns=COLUMNS).slice(first))
-    return [row for row in rows if row.digest not in known]
+    return [replace(row, by_hash=True) for row in rows if row.digest not in known]
 
 
-def _placed_rows(rows: pa.Table) -> list[_Placed]:
+def _placed_rows(rows: pa.Table) -> list[Placed]:
     columns = (rows[name].to_pylist() for name in ("text", "label", "split", "row_id"))
     return [
-        _Placed(text or "", label, split, text_digest(text or ""), row_id)
+        Placed(text or "", label, split, text_digest(text or ""), row_id)
         for text, label, split, row_id in zip(*columns, strict=True)
     ]
 
 
-def _counts(every: Sequence[_Placed]) -> dict[str, Any]:
+def _counts(every: Sequence[Placed]) -> dict[str, Any]:
     counts = Counter(row.split for row in every)
     return {
         "split_rows": {split: counts[split] for split in SPLITS},
@@ -197,18 +198,6 @@ def _counts(every: Sequence[_Placed]) -> dict[str, Any]:
         "appended_rows": sum(bool(row.row_id) for row in every),
         "unlabelled_rows": sum(not row.label for row in every),
     }
-
-
-def normalise(text: str) -> str:
-    """Return what two texts share that are the same to a reader: Unicode form, case and white space levelled.
-
-    Examples
-    --------
-    >>> normalise("  Ｇreat\\u00a0\\n FILM ")
-    'great film'
-    """
-    # case folding can undo the form
-    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
 def check_columns(settings: TableSettings) -> None:
@@ -239,14 +228,18 @@ class Quarantine:
         ]
 
 
-def _check_rows(rows: Sequence[Row]) -> tuple[list[tuple[Row, bytes]], list[tuple[Row, str]]]:
-    """Return the good rows, each with its normalised text's digest, and the bad ones, each with the reason."""
+def _check_rows(
+    rows: Sequence[Row], settings: TableSettings
+) -> tuple[list[tuple[Row, bytes]], list[tuple[Row, str]], Spelling]:
+    """Return the good rows with their digests, the bad ones with the reasons, and how labels are spelled."""
     reasons = [bad_reason(row) for row in rows]
     digests = [b"" if reason else text_digest(row.text or "") for row, reason in zip(rows, reasons, strict=True)]
+    counts = Counter(bare_label(row) for row, reason in zip(rows, reasons, strict=True) if not reason)
+    spelling = spell_labels(counts, fold=settings.fold_labels)
     labels: dict[bytes, set[str]] = {}
     for row, reason, digest in zip(rows, reasons, digests, strict=True):
         if not reason:
-            labels.setdefault(digest, set()).add((row.label or "").strip())
+            labels.setdefault(digest, set()).add(spelling(bare_label(row)))
     good: list[tuple[Row, bytes]] = []
     bad: list[tuple[Row, str]] = []
     for row, reason, digest in zip(rows, reasons, digests, strict=True):
@@ -254,11 +247,12 @@ def _check_rows(rows: Sequence[Row]) -> tuple[list[tuple[Row, bytes]], list[tupl
             bad.append((row, reason or CONFLICT))
         else:
             good.append((row, digest))
-    return good, bad
+    return good, bad, spelling
 
 
-def text_digest(text: str) -> bytes:
-    return hashlib.sha256(normalise(text).encode()).digest()
+def bare_label(row: Row) -> str:
+    """Return the label as it was read, without the blanks around it; empty where there is none."""
+    return (row.label or "").strip()
 
 
 def bad_reason(row: Row) -> str:
@@ -278,14 +272,22 @@ def _decodes(text: str | None) -> bool:
 
 
 def check_bad_share(
-    rows: Sequence[Row], bad: Sequence[tuple[Row, str]], settings: TableSettings, quarantine: Quarantine
+    rows: Sequence[Row],
+    bad: Sequence[tuple[Row, str]],
+    settings: TableSettings,
+    quarantine: Quarantine,
+    *,
+    details: Mapping[str, str] | None = None,
 ) -> None:
+    """Raise ``BadRows`` for too many bad rows, which are kept; ``details`` has more to say of a reason."""
     if len(bad) <= settings.max_bad_share * len(rows) and len(bad) < len(rows):
         return
     kept = quarantine.commit()
     firsts = {reason: row.place for row, reason in reversed(bad)}
+    more = {reason: f": {text}" for reason, text in (details or {}).items()}
     listed = "; ".join(
-        f"{count} with {reason} (first: {firsts[reason]})" for reason, count in counted_reasons(bad).items()
+        f"{count} with {reason} (first: {firsts[reason]}){more.get(reason, '')}"
+        for reason, count in counted_reasons(bad).items()
     )
     raise BadRows(
         f"{len(bad)} of {len(rows)} rows are bad, more than max_bad_share={settings.max_bad_share:g} allows: "
@@ -299,66 +301,23 @@ def counted_reasons(bad: Sequence[tuple[Row, str]]) -> dict[str, int]:
     return dict(Counter(reason for _, reason in bad).most_common())
 
 
-def _place(good: Sequence[tuple[Row, bytes]], given: set[str], settings: TableSettings) -> list[_Placed]:
-    """Return the rows with their splits: the source's own, or by the hash of the normalised text."""
+def _place(
+    good: Sequence[tuple[Row, bytes]], spelling: Spelling, given: set[str], settings: TableSettings
+) -> list[Placed]:
+    """Return the rows with their classes and their splits: the source's own, or by the hash of the text."""
     return [
-        _Placed(
-            row.text or "", (row.label or "").strip(), split_of(row.source.split, digest, given, settings), digest
+        Placed(
+            row.text or "",
+            spelling(bare_label(row)),
+            split_of(row.source.split, digest, given, settings),
+            digest,
+            by_hash=is_by_hash(row.source.split, given),
         )
         for row, digest in good
     ]
 
 
-def split_of(source_split: str, digest: bytes, given: set[str], settings: TableSettings) -> str:
-    if source_split in ("valid", "test") or "valid" in given:
-        return source_split
-    test_share = 0.0 if "test" in given else settings.test_share
-    # other bytes than those of row_id, so that sorting by row_id does not sort by split
-    position = int.from_bytes(digest[8:16], "big") / 2**64
-    if position < test_share:
-        return "test"
-    return "valid" if position < test_share + settings.valid_share else "train"
-
-
-def _drop_leaks(placed: Sequence[_Placed]) -> tuple[list[_Placed], int]:
-    """Return the rows without those of train that stand in valid or test, and of valid that stand in test."""
-    test = {row.digest for row in placed if row.split == "test"}
-    valid = {row.digest for row in placed if row.split == "valid"}
-    later = {"train": test | valid, "valid": test, "test": set()}
-    kept = [row for row in placed if row.digest not in later[row.split or "train"]]
-    return kept, len(placed) - len(kept)
-
-
-def _check_splits(placed: Sequence[_Placed], settings: TableSettings) -> None:
-    labels = {split: {row.label or "" for row in placed if row.split == split} for split in SPLITS}
-    every = sorted(set().union(*labels.values()))
-    if len(every) < 2:
-        raise BadRows(
-            f"All {len(placed)} good rows have the label {_some(every)}: there is nothing to tell apart. "
-            "Add rows of another class, or set label_column to the right column."
-        )
-    for split in SPLITS:
-        if not labels[split]:
-            shares = f"valid_share={settings.valid_share:g}, test_share={settings.test_share:g}"
-            raise BadRows(
-                f"{len(placed)} good rows leave none for the split {split!r} ({shares}; what also stands in a "
-                f"later split is dropped). Add rows, raise the share, or pass --{split}-data with other texts."
-            )
-    for split in ("test", "valid"):
-        unseen = sorted(labels[split] - labels["train"])
-        if unseen:
-            raise BadRows(
-                f"The split {split!r} has labels that train lacks: {_some(unseen)}; train has "
-                f"{_some(sorted(labels['train']))}. "
-                "Correct the labels, add such rows to train, or take them out."
-            )
-
-
-def _some(labels: Sequence[str]) -> str:
-    return ", ".join(repr(label[:40]) for label in labels[:8]) + (", ..." if len(labels) > 8 else "")
-
-
-def _as_table(placed: Sequence[_Placed]) -> pa.Table:
+def _as_table(placed: Sequence[Placed]) -> pa.Table:
     import pyarrow as pa
 
     columns = {
@@ -370,7 +329,7 @@ def _as_table(placed: Sequence[_Placed]) -> pa.Table:
     return pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
 
 
-def _row_ids(placed: Sequence[_Placed]) -> list[str]:
+def _row_ids(placed: Sequence[Placed]) -> list[str]:
     """Return 16 hex characters of each text's digest, ``-2``, ``-3`` after those of repeated texts."""
     seen: Counter[bytes] = Counter()
     names = []
@@ -410,7 +369,7 @@ def _source_records(sources: Sequence[Source]) -> str:
 
 
 def _profile(
-    placed: Sequence[_Placed],
+    placed: Sequence[Placed],
     bad: Sequence[tuple[Row, str]] = (),
     sources: Sequence[Source] = (),
     leaked: int = 0,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlpipe.errors import BadSource
@@ -231,8 +233,8 @@ def _as_label(value: Any, source: Source, line: int, settings: TableSettings) ->
         return None
     if isinstance(value, bool | int):
         return str(value)
-    # a column of whole numbers with nulls becomes floating point on its way through pandas
-    if isinstance(value, float) and value.is_integer():
+    # whole numbers with nulls become floating point on their way through pandas, and databases have decimals
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         return str(int(value))
     raise BadSource(
         f"The label column {settings.label_column!r} of {source.path!r} holds {_kind(value)}, not classes "
@@ -282,7 +284,9 @@ def _counted(source: Source) -> str:
 
 
 def _kind(value: Any) -> str:
-    return "numbers" if isinstance(value, bool | int | float) else f"values of type {type(value).__name__}"
+    return (
+        "numbers" if isinstance(value, bool | int | float | Decimal) else f"values of type {type(value).__name__}"
+    )
 
 
 READERS: Mapping[str, Any] = {

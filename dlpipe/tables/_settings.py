@@ -27,6 +27,8 @@ class TableSettings:
     valid_share: Annotated[float, Gt(0), Le(0.5)] = 0.1
     test_share: Annotated[float, Gt(0), Le(0.5)] = 0.2
     """Shares of the hash split; those that were given as files are not touched."""
+    fold_labels: bool = False
+    """Whether labels are one class that differ only in case, blanks or Unicode form."""
 
 
 @dataclass(frozen=True)
