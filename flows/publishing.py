@@ -12,6 +12,11 @@ def publish(name: str, payload: Mapping[str, Any], *, event_id: str, new: bool, 
 
     The same id again is the same event: a step that is done again publishes once. Argo knows no such id; there it
     is published if what it tells is ``new``.
+
+    Raises
+    ------
+    EventRefused
+        When the local scheduler's flows cannot be given it.
     """
     if os.environ.get("ARGO_WORKFLOW_TEMPLATE"):
         if not new:
@@ -20,12 +25,12 @@ def publish(name: str, payload: Mapping[str, Any], *, event_id: str, new: bool, 
 
         ArgoEvent(name).safe_publish(payload=dict(payload))
         return f"{name} was published on Argo"
-    from dlpipe.orchestrator.runs import Event
+    from dlpipe.orchestrator.events import publish_event
     from dlpipe.orchestrator.state import State
 
     state = State.open()
     try:
-        new = state.publish(Event(event_id, name, dict(payload), at))
+        done = publish_event(state, name, payload, now=at, event_id=event_id)
     finally:
         state.close()
-    return f"{name} {'is published' if new else 'was published before'}"
+    return f"{name} {'is published' if done.new else 'was published before'}"

@@ -117,6 +117,7 @@ def test_signal_that_ended_the_launcher_is_said(attempt: Attempt) -> None:
     [
         ("/no/such/python", "/", "No such file or directory: '/no/such/python'"),
         ("true", "/no/folder", "/no/folder"),
+        ("a\0b", "/", "null byte"),
     ],
 )
 def test_launcher_that_cannot_be_started_has_ended_with_the_reason(

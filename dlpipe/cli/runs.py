@@ -449,7 +449,7 @@ def read_payload(text: str) -> dict[str, Any]:
     """The payload as a mapping; ``EventRefused`` when it is none."""
     try:
         payload = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EventRefused(
             f"The payload is not JSON: {error}. Pass an object such as '{{\"rows\": 10}}'."
         ) from None

@@ -6,13 +6,13 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.runs import Attempt, Run
 from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.values import words_of
 
 SCHEDULER_USER = "local-scheduler"
 NOT_INHERITED = re.compile(r"METAFLOW_|_DLPIPE_|PYTHON(PATH|HOME|STARTUP|SAFEPATH|NOUSERSITE)$|VIRTUAL_ENV$")
@@ -26,18 +26,8 @@ def command_of(version: Version, run: Run, attempt: Attempt) -> list[str]:
     if attempt.origin:
         words = ["relaunch", "--origin-run-id", attempt.origin, *words]
     else:
-        words = ["launch", *words, *_parameters(version, run)]
+        words = ["launch", *words, *words_of(version, {**version.parameters, **run.parameters})]
     return [version.python, str(Path(version.code, version.script)), *options, *words]
-
-
-def _parameters(version: Version, run: Run) -> Iterator[str]:
-    for name, value in {**version.parameters, **run.parameters}.items():
-        if value is not None:
-            yield from (f"--{name}", value if isinstance(value, str) else _as_word(value))
-
-
-def _as_word(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
 
 
 def variables_of(version: Version, run: Run, attempt: Attempt) -> dict[str, str]:

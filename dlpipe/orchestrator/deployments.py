@@ -132,6 +132,12 @@ class Version:
     parameter_types : mapping
         Parameter -> ``str``, ``int``, ``float``, ``bool``, ``JSON`` or ``FilePath``, as Metaflow's deployer
         names them.
+    multiple : tuple of str
+        Parameters that take several values, each an option of its own.
+    separators : mapping
+        Parameter -> what stands between the parts of its text.
+    choices : mapping
+        Parameter -> the only values that it takes.
     variables : mapping
         Environment variables that runs get, besides those of the scheduler.
     schedule, trigger
@@ -174,6 +180,9 @@ class Version:
     author: str = ""
     required: tuple[str, ...] = ()
     parameter_types: Mapping[str, str] = field(default_factory=dict)
+    multiple: tuple[str, ...] = ()
+    separators: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def end_event(self) -> str:

@@ -1,8 +1,9 @@
-"""Publishing an event by hand: what it must be, and whom it reaches."""
+"""Publishing an event: what it must be, and whom it reaches."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import uuid
 from collections.abc import Mapping
@@ -17,27 +18,35 @@ from dlpipe.orchestrator.state import State
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 OWN = "metaflow."
+PAYLOAD_BYTES = 1024 * 1024
+"""As much as a message of Argo Events may be."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """An event, the deployments that it reaches, and what is odd about it, a line each."""
+    """An event, the deployments that it reaches, and what is odd about it, a line each.
+
+    ``new`` is whether nobody had published its id before.
+    """
 
     event: Event
     listeners: tuple[str, ...]
     warnings: tuple[str, ...]
+    new: bool = True
 
 
-def publish_event(state: State, name: str, payload: Mapping[str, Any], *, now: float) -> Published:
-    """Publish an event.
+def publish_event(
+    state: State, name: str, payload: Mapping[str, Any], *, now: float, event_id: str = ""
+) -> Published:
+    """Publish an event; one whose ``event_id`` was published before is published already.
 
     Raises
     ------
     EventRefused
-        When the name is wrong, or the payload fits none of the deployments that wait for the event.
+        When the name is wrong, the payload is no JSON, or it fits none of the deployments that wait for the event.
     """
     check_name(name)
-    event = Event(str(uuid.uuid4()), name, dict(payload), now)
+    event = Event(event_id or str(uuid.uuid4()), name, check_payload(payload), now)
     deployments = state.deployments()
     heard = [one for one in deployments if any(needed.name == name for needed in needed_of(one))]
     wrong = dict(misfits(state, event))
@@ -45,10 +54,33 @@ def publish_event(state: State, name: str, payload: Mapping[str, Any], *, now: f
     if heard and len(wrong) == len(heard):
         raise EventRefused(f"Nothing was published. {'; '.join(said)}.")
     said += [f"{one.name} does not run: it is suspended" for one in heard if one.suspended]
-    state.publish(event)
+    new = state.publish(event)
     reached = tuple(one.name for one in heard if not one.suspended and one.name not in wrong)
     said += [] if heard else [unheard(name, deployments)]
-    return Published(event, reached, tuple(said))
+    return Published(event, reached, tuple(said), new)
+
+
+def check_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload as it is kept, as JSON.
+
+    Raises
+    ------
+    EventRefused
+        When JSON has no such values, when it is no text, or too large.
+    """
+    try:
+        text = json.dumps(payload, ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise EventRefused("Nothing was published: the payload has half a character (a lone surrogate).") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EventRefused(f"Nothing was published: the payload is no JSON: {error}.") from None
+    if size > PAYLOAD_BYTES:
+        raise EventRefused(
+            f"Nothing was published: the payload is {size:,} bytes long, and at most {PAYLOAD_BYTES:,} are taken. "
+            "Put what is large in a table and publish its name."
+        )
+    return dict(json.loads(text))
 
 
 def check_name(name: str) -> None:

@@ -206,7 +206,7 @@ def main(folder: str) -> None:
     write(folder, "begun", {"keeper": os.getpid(), "monotonic": time.monotonic()})
     try:
         launcher = _launch(folder, attempt)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a word that no program can be given
         _note(folder, exit_code=NOT_STARTED, reason=str(error))
         return _say("begun")
     _say("begun")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,7 @@ from dlpipe.orchestrator.deployments import Deployment, Needed, Schedule, Trigge
 from dlpipe.orchestrator.runs import Event
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.timing import next_due
-
-TRUTHS = ("true", "t", "yes", "y", "1", "false", "f", "no", "n", "0")
+from dlpipe.orchestrator.values import misfit_of, shown
 
 
 @dataclass(frozen=True)
@@ -42,21 +40,37 @@ class Match:
 def matches(state: State, deployment: Deployment, sequence: int, event: Event) -> Match | None:
     """What ``event`` completes for the trigger of ``deployment``; else it is held for later, if needed at all.
 
-    Of several events of one name, the newest counts.
+    Of several events of one name, the newest counts that the flow can run with: one that does not fit is a match
+    of its own, with the reason, and changes nothing of what is held.
     """
-    trigger = deployment.version.trigger
-    if trigger is None or all(needed.name != event.name for needed in trigger.needed):
+    version, trigger = deployment.version, deployment.version.trigger
+    needed = needed_for(version, event)
+    if trigger is None or needed is None:
         return None
     if len(trigger.needed) == 1:
-        return match_of(deployment.version, [event])
+        return match_of(version, [event])
+    if wrong := misfit_with(version, needed, event):
+        return Match((event,), {}, wrong)
     state.hold_event(deployment.name, event.name, sequence)
     held = state.held_events(deployment.name)
-    forgotten = [name for name, one in held.items() if is_reset(trigger, one, event)]
+    forgotten = [name for name, one in held.items() if is_reset(trigger, one, event) or is_unfit(version, one)]
     state.forget_events(deployment.name, forgotten)
     if any(needed.name not in held or needed.name in forgotten for needed in trigger.needed):
         return None
     state.forget_events(deployment.name, held)
-    return match_of(deployment.version, [held[needed.name] for needed in trigger.needed])
+    return match_of(version, [held[needed.name] for needed in trigger.needed])
+
+
+def needed_for(version: Version, event: Event) -> Needed | None:
+    """What the trigger of ``version`` says of ``event``; ``None`` if it does not wait for it."""
+    needed = version.trigger.needed if version.trigger else ()
+    return next((one for one in needed if one.name == event.name), None)
+
+
+def is_unfit(version: Version, held: Event) -> bool:
+    """Whether a newer version of the flow cannot run with an event that was held for an older one."""
+    needed = needed_for(version, held)
+    return needed is None or bool(misfit_with(version, needed, held))
 
 
 def is_reset(trigger: Trigger, held: Event, event: Event) -> bool:
@@ -69,23 +83,32 @@ def is_reset(trigger: Trigger, held: Event, event: Event) -> bool:
 def match_of(version: Version, events: list[Event]) -> Match:
     """What ``events`` give to a run of ``version``, whose trigger they are in order."""
     needed = version.trigger.needed if version.trigger else ()
-    parameters: dict[str, Any] = {}
-    misfits = []
-    for one, event in zip(needed, events, strict=True):
-        for parameter, name in mapping(version, one, alone=len(needed) == 1).items():
-            value = field_of(event, name)
-            if value is not None:
-                parameters[parameter] = value
-            misfits.append(misfit(version, parameter, event, name, value))
-    given = set(parameters) | set(version.parameters)
-    lacking = [name for name in version.required if name not in given]
-    if lacking and not any(misfits):
-        misfits.append(f"no event gives a value for the parameter {lacking[0]}, which has none of its own")
-    return Match(tuple(events), parameters, next(filter(None, misfits), ""))
+    pairs = list(zip(needed, events, strict=True))
+    parameters = {
+        parameter: value
+        for one, event in pairs
+        for parameter, name in mapping(version, one).items()
+        if (value := field_of(event, name)) is not None
+    }
+    wrong = [misfit_with(version, one, event) for one, event in pairs]
+    return Match(tuple(events), parameters, next(filter(None, [*wrong, lacking(version, parameters)]), ""))
 
 
-def mapping(version: Version, needed: Needed, *, alone: bool) -> dict[str, str]:
+def misfit_with(version: Version, needed: Needed, event: Event) -> str:
+    """Why a run of ``version`` cannot begin with ``event``, whatever comes besides; empty if it can."""
+    fields = mapping(version, needed).items()
+    return next(filter(None, (misfit(version, parameter, event, name) for parameter, name in fields)), "")
+
+
+def lacking(version: Version, parameters: Mapping[str, Any]) -> str:
+    """Which parameter has no value, though the flow needs one; empty if none."""
+    lacks = [name for name in version.required if name not in {*parameters, *version.parameters}]
+    return f"no event gives a value for the parameter {lacks[0]}, which has none of its own" if lacks else ""
+
+
+def mapping(version: Version, needed: Needed) -> dict[str, str]:
     """Parameter -> field of the payload; as on Argo, an event that is alone and says nothing gives all of them."""
+    alone = version.trigger is not None and len(version.trigger.needed) == 1
     if alone and not needed.parameters and needed.kind == "event":
         return {name: name for name in version.parameter_names}
     known = {name.lower(): name for name in version.parameter_names}
@@ -98,48 +121,16 @@ def field_of(event: Event, name: str) -> Any:
     return event.payload.get(name.lower()) if value is None else value
 
 
-def misfit(version: Version, parameter: str, event: Event, name: str, value: Any) -> str:
-    """Why ``value`` cannot be the parameter's; empty if it can."""
+def misfit(version: Version, parameter: str, event: Event, name: str) -> str:
+    """Why the field ``name`` of ``event`` cannot be the parameter's value; empty if it can."""
+    value = field_of(event, name)
     if value is None:
         missed = parameter in version.required and parameter not in version.parameters
         return (
             f"event {event.name!r} has no field {name!r}, which the parameter {parameter} needs" if missed else ""
         )
-    kind = version.parameter_types.get(parameter, "")
-    if fits(value, kind):
-        return ""
-    return f"event {event.name!r} has {name} = {shown(value)}, but the parameter {parameter} is of type {kind}"
-
-
-def fits(value: Any, kind: str) -> bool:
-    """Whether Metaflow can make a parameter of type ``kind`` of ``value``."""
-    if kind == "JSON":
-        return not isinstance(value, str) or reads(json.loads, value)
-    if isinstance(value, (dict, list)):
-        return not kind
-    match kind:
-        case "int":
-            return not isinstance(value, float) and reads(int, str(value))
-        case "float":
-            return reads(float, str(value))
-        case "bool":
-            return str(value).lower() in TRUTHS
-    return True
-
-
-def reads(reader: Callable[[str], Any], text: str) -> bool:
-    """Whether ``reader`` can read ``text``."""
-    try:
-        reader(text)
-    except ValueError:
-        return False
-    return True
-
-
-def shown(value: Any) -> str:
-    """``value`` as JSON, shortened."""
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    reason = misfit_of(version, parameter, value)
+    return f"event {event.name!r} has {name} = {shown(value)}, {reason}" if reason else ""
 
 
 def said(event: Event) -> str:
@@ -153,8 +144,10 @@ def said(event: Event) -> str:
 def misfits(state: State, event: Event) -> Iterator[tuple[str, str]]:
     """Deployments that ``event`` is for but that cannot run with it, each with the reason."""
     for deployment in state.deployments():
-        needed = deployment.version.trigger.needed if deployment.version.trigger else ()
-        if len(needed) == 1 and needed[0].name == event.name:
-            reason = match_of(deployment.version, [event]).misfit
-            if reason:
-                yield deployment.name, reason
+        version = deployment.version
+        needed = needed_for(version, event)
+        if version.trigger is None or needed is None:
+            continue
+        alone = len(version.trigger.needed) == 1
+        if reason := match_of(version, [event]).misfit if alone else misfit_with(version, needed, event):
+            yield deployment.name, reason

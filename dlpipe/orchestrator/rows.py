@@ -85,7 +85,7 @@ def version_of(body: str) -> Version:
         needed = tuple(made(Needed, one) for one in values["trigger"]["needed"])
         values["trigger"] = made(Trigger, {**values["trigger"], "needed": needed})
     values["policies"] = made(Policies, values["policies"])
-    for name in ("options", "run_options", "parameter_names", "tags", "required"):
+    for name in ("options", "run_options", "parameter_names", "tags", "required", "multiple"):
         values[name] = tuple(values.get(name, ()))
     return made(Version, values)
 

@@ -47,6 +47,7 @@ class FullFlow(FlowSpec):
     letter = IncludeFile("letter", default="letter.txt")
     made = Parameter("made", default=author)
     nothing = Parameter("nothing", type=str, default=None)
+    several = Parameter("several", type=str, multiple=True, default=["default"])
 
     @step
     def start(self):
@@ -57,7 +58,7 @@ class FullFlow(FlowSpec):
 
         self.said = {
             "words": [WORD, LATE, self.settings.word],
-            "parameters": [self.number, self.yes, self.shape, self.letter, self.made, self.nothing],
+            "parameters": [self.number, self.yes, self.shape, self.letter, self.made, self.nothing, self.several],
             "files": [__file__, dlpipe.__file__, metaflow.__file__, sys.modules["words.one"].__file__],
             "mark": dlpipe.MARK,
             "project": [current.project_flow_name, current.is_production, current.branch_name],
@@ -253,6 +254,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Run, Done]:
         *("full_flow.py", "--production", "--with", "retry:times=0", "--config", "settings", "other.toml"),
         *("local-scheduler", "create"),
         *("--a-number", "4", "--tag", "nightly", "--max-workers", "2", "--time-limit", "1h"),
+        *("--several", "a b", "--several", "-c", "--max-num-splits", "200", "--max-log-size", "1"),
         DLPIPE_TABLES="tables of create",
         MLFLOW_TRACKING_PASSWORD="secret",
     )
@@ -281,7 +283,7 @@ def test_production_goes_on_with_the_frozen_code_when_the_working_tree_is_broken
 def test_parameters_are_those_of_create(broken: tuple[Place, Run, Done]) -> None:
     place, run, _ = broken
     said = place.metaflow_run(run)["start"].task.data.said
-    assert said["parameters"] == [4, True, {"a": [1, 2]}, "Dear reader", "made for FullFlow", None]
+    assert said["parameters"] == [4, True, {"a": [1, 2]}, "Dear reader", "made for FullFlow", None, ("a b", "-c")]
 
 
 def test_a_run_is_of_the_production_namespace_project_and_tags(broken: tuple[Place, Run, Done]) -> None:
@@ -466,6 +468,7 @@ REFUSED = {
     "half": ('@trigger_on_finish(flow={"name": "A", "project": "b"})', "", "pass", "only one of 'project'"),
     "cycle": ('@trigger_on_finish(flow="BadFlow")', "", "pass", "The end of BadFlow starts BadFlow: a cycle"),
     "raises": ("@trigger(event=lambda context: 1 / 0)", "", "pass", "of @trigger failed with ZeroDivisionError"),
+    "pairs": ("", 'p = Parameter("p", type=int, nargs=2)', "pass", "a fixed number of values"),
     "elsewhere": ("", "", "import elsewhere", "imports 'elsewhere' from "),
     "syntax": ("@", "", "pass", "SyntaxError"),
 }
@@ -523,6 +526,7 @@ def test_nothing_is_deployed_of_what_was_refused(refusals: tuple[Place, dict[str
         (("--time-limit", "soon"), "--time-limit 'soon' is no time"),
         (("--resumes", "101"), "resumes = 101 is refused"),
         (("--p", "x"), "x is not a valid integer"),
+        (("--max-workers", "0"), "--max-workers 0 is too low: give 1 or more"),
     ],
 )
 def test_a_wrong_option_is_refused(options: tuple[str, ...], said: str, place: Place) -> None:

@@ -14,7 +14,7 @@ from metaflow import parameters
 from metaflow._vendor import click
 
 from .errors import one_line
-from .options import WithParameters, given_policies, policy_options
+from .options import LIMITS, WithParameters, given_policies, limit_options, policy_options
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.runs import Status
@@ -79,7 +79,14 @@ def local_scheduler(obj: Any, name: str | None = None) -> None:
     type=str,
     help="Change what runs see from the production namespace to the given one.",
 )
-@click.option("--max-workers", default=None, type=int, help="Most tasks of a run at the same time. [default: 16]")
+@click.option(
+    "--with",
+    "decorators",
+    multiple=True,
+    default=None,
+    help="Add a decorator to all steps; may be given several times.",
+)
+@limit_options
 @policy_options
 @attribute_file
 @click.pass_obj
@@ -91,7 +98,7 @@ def create(
     authorize: str | None = None,
     generate_new_token: bool = False,
     given_token: str | None = None,
-    max_workers: int | None = None,
+    decorators: tuple[str, ...] = (),
     deployer_attribute_file: str | None = None,
     **given: Any,
 ) -> None:
@@ -103,12 +110,14 @@ def create(
 
     obj.check(obj.graph, obj.flow, obj.environment, pylint=obj.pylint)
     policies = given_policies(given)
+    limits = {name: given.pop(name, None) for name in LIMITS}
     asked = Asked(
         name=obj.deployment,
         policies=policies,
         parameters=given_values(obj, given),
         tags=tuple(tags or ()),
-        max_workers=max_workers,
+        decorators=tuple(decorators or ()),
+        limits={name: value for name, value in limits.items() if value is not None},
         namespace=user_namespace,
         authorize=authorize,
         given_token=given_token,
@@ -159,7 +168,7 @@ def trigger(
     write_attributes(deployer_attribute_file, {**names, "metadata": obj.metadata.metadata_str()})
 
 
-def check_given(version: Any, values: Mapping[str, str]) -> None:
+def check_given(version: Any, values: Mapping[str, Any]) -> None:
     """Refuse parameters that the version does not know, and the lack of one that it needs."""
     from dlpipe.errors import SettingError
 

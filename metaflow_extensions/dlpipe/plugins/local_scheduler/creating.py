@@ -44,9 +44,10 @@ class Asked:
 
     name: Name
     policies: Mapping[str, Any] = field(default_factory=dict)
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
-    max_workers: int | None = None
+    decorators: tuple[str, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
     namespace: str | None = None
     authorize: str | None = None
     given_token: str | None = None
@@ -113,11 +114,12 @@ def version_of(obj: Any, asked: Asked, token: str, state_folder: Path) -> Versio
         folder=os.getcwd(),
         python=sys.executable,
         packages=packages(sys.executable),
-        options=reading.options_of(obj, asked.name.text),
+        options=reading.options_of(obj, asked.name.text, asked.decorators),
         run_options=_run_options(asked),
         parameters=values,
         parameter_names=tuple(reading.type_names(obj)),
         parameter_types=reading.type_names(obj),
+        **reading.forms_of(obj),
         required=tuple(one for one in reading.needed_parameters(obj) if one not in values),
         variables={**kept_variables(os.environ), **_fixed_variables(state_folder)},
         schedule=schedule,
@@ -163,8 +165,8 @@ def _fixed_variables(state_folder: Path) -> dict[str, str]:
 
 
 def _run_options(asked: Asked) -> tuple[str, ...]:
-    workers = () if asked.max_workers is None else ("--max-workers", str(asked.max_workers))
-    return (*workers, *(() if asked.namespace is None else (f"--namespace={asked.namespace}",)))
+    limits = (word for name, value in asked.limits.items() for word in (f"--{name.replace('_', '-')}", str(value)))
+    return (*limits, *(() if asked.namespace is None else (f"--namespace={asked.namespace}",)))
 
 
 def _identity(version: Version) -> str:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from dlpipe.orchestrator.state import State
 
 
+KINDS = ("str", "int", "float", "bool", "JSON", "FilePath")
+"""The types that Metaflow's stand-in for a flow can have; the others are given as text."""
+
+
 class LocalSchedulerTriggeredRun(TriggeredRun):
     """A run of a deployment; its Metaflow run exists once the scheduler has started it.
 
@@ -232,13 +236,16 @@ def _stand_in(version: Version) -> str:
         name: {
             "python_var_name": re.sub(r"\W", "_", name),
             "name": name,
-            "type": version.parameter_types.get(name, "str"),
+            "type": kind if (kind := version.parameter_types.get(name)) in KINDS else "str",
             "description": "",
             "is_required": False,
         }
         for name in version.parameter_names
     }
-    return generate_fake_flow_file_contents(version.flow, described, version.project or None)
+    content = generate_fake_flow_file_contents(version.flow, described, version.project or None)
+    for name in version.multiple:  # which Metaflow's stand-in knows nothing of
+        content = content.replace(f"Parameter('{name}', ", f"Parameter('{name}', multiple=True, ")
+    return content
 
 
 def _project_options(version: Version) -> dict[str, Any]:

@@ -44,7 +44,49 @@ class WithParameters(click.Command):
 
 def _option(parameter: Any) -> click.Option:
     given = {**parameter.option_kwargs(False), "default": None, "required": False, "show_default": False}
+    if given["type"] in (list, tuple):  # as Metaflow takes it from a default: it would make letters of a text
+        given["type"] = str
     return click.Option((f"--{parameter.name}",), **given)
+
+
+def at_least_one(context: click.Context, option: click.Parameter, value: int | None) -> int | None:
+    """Return the value of an option, a number from 1 on; Metaflow's Deployer does not know click's ranges."""
+    if value is not None and value < 1:
+        raise click.UsageError(f"{option.opts[0]} {value} is too low: give 1 or more.")
+    return value
+
+
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the limits of Metaflow's ``run``; what is not given keeps Metaflow's default."""
+    for option in reversed(_LIMITS):
+        command = option(command)
+    return command
+
+
+_LIMITS = [
+    click.option(
+        "--max-workers",
+        default=None,
+        type=int,
+        callback=at_least_one,
+        help="Most tasks of a run at the same time. [default: 16]",
+    ),
+    click.option(
+        "--max-num-splits",
+        default=None,
+        type=int,
+        callback=at_least_one,
+        help="Most tasks that a foreach may become. [default: 100]",
+    ),
+    click.option(
+        "--max-log-size",
+        default=None,
+        type=int,
+        callback=at_least_one,
+        help="Most megabytes of what a task says that Metaflow keeps. [default: 10]",
+    ),
+]
+LIMITS = ("max_workers", "max_num_splits", "max_log_size")
 
 
 def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metaflow import JSONType, current
+from metaflow._vendor import click
 from metaflow.exception import MetaflowException, ParameterFieldFailed
 from metaflow.metaflow_config import DEFAULT_DECOSPECS
 from metaflow.parameters import DelayedEvaluationParameter, DeployTimeField, deploy_time_eval
@@ -37,17 +38,30 @@ def parameters_of(obj: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def given_values(obj: Any, options: Mapping[str, Any]) -> dict[str, str]:
-    """Return the parameters that a command line gives, as text that a command line takes again."""
+def given_values(obj: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that a command line gives, as text that a command line takes again.
+
+    Of a parameter that takes several values it is a list.
+
+    Raises
+    ------
+    SettingError
+        When one cannot be passed on.
+    """
+    from dlpipe.errors import SettingError
+    from dlpipe.orchestrator.values import unpassable
+
     given = {}
     for _, one in parameters_of(obj):
         value = options.get(one.name.replace("-", "_").lower())
         if value is not None and value != ():
-            given[one.name] = as_text(one, value)
+            given[one.name] = text = as_text(one, value)
+            if reason := next(filter(None, map(unpassable, [text] if isinstance(text, str) else text)), ""):
+                raise SettingError(f"--{one.name} has a value {reason}.")
     return given
 
 
-def fixed_values(obj: Any) -> dict[str, str]:
+def fixed_values(obj: Any) -> dict[str, Any]:
     """Return the defaults that are worked out now, as text; files that they name are kept in the datastore.
 
     All others are in the frozen code.
@@ -69,10 +83,16 @@ def _is_static(parameter: Any) -> bool:
     return not isinstance(parameter.kwargs.get("default"), DeployTimeField | DelayedEvaluationParameter)
 
 
-def as_text(parameter: Any, value: Any) -> str:
-    """Return a parameter's value as a word of a command line."""
+def as_text(parameter: Any, value: Any) -> str | list[str]:
+    """Return a parameter's value as a word of a command line; several words of one that takes several."""
     if isinstance(value, DelayedEvaluationParameter):
         value = value(return_str=True)
+    if parameter.kwargs.get("multiple") and isinstance(value, list | tuple):
+        return [_word(parameter, each) for each in value]
+    return _word(parameter, value)
+
+
+def _word(parameter: Any, value: Any) -> str:
     is_json = parameter.kwargs.get("type") == JSONType and not isinstance(value, str)
     return json.dumps(value) if is_json else str(value)
 
@@ -84,7 +104,7 @@ def needed_parameters(obj: Any) -> list[str]:
     ]
 
 
-def check_needed(obj: Any, given: Mapping[str, str], schedule: Schedule | None, trigger: Trigger | None) -> None:
+def check_needed(obj: Any, given: Mapping[str, Any], schedule: Schedule | None, trigger: Trigger | None) -> None:
     """Refuse a flow of which a run would lack a parameter."""
     from_events = {name for needed in trigger.needed for name in needed.parameters} if trigger else set()
     for name in needed_parameters(obj):
@@ -110,7 +130,37 @@ def type_names(obj: Any) -> dict[str, str]:
 def _type_name(kind: Any) -> str:
     if kind == JSONType:
         return "JSON"
+    if isinstance(kind, click.types.IntParamType | click.types.FloatParamType):  # their ranges too
+        return "int" if isinstance(kind, click.types.IntParamType) else "float"
     return str(getattr(kind, "__name__", None) or getattr(kind, "name", "str"))
+
+
+def forms_of(obj: Any) -> dict[str, Any]:
+    """Return how each parameter takes its values, as a version has it: ``multiple``, ``separators``, ``choices``.
+
+    Raises
+    ------
+    DeploymentRefused
+        When one takes them in a way that a scheduler cannot give them.
+    """
+    every = [one for _, one in parameters_of(obj)]
+    for one in every:
+        if one.kwargs.get("is_flag") or one.kwargs.get("count") or one.kwargs.get("nargs", 1) != 1:
+            raise refused(
+                f"Parameter {one.name!r} is a flag, a count, or takes a fixed number of values (`is_flag`, "
+                "`count`, `nargs`): a deployed flow takes one value an option. Use `type=bool`, `type=int` or "
+                "`multiple=True`."
+            )
+    kinds = {one.name: one.kwargs.get("type") for one in every}
+    return {
+        "multiple": tuple(one.name for one in every if one.kwargs.get("multiple")),
+        "separators": {one.name: one.separator for one in every if getattr(one, "separator", None)},
+        "choices": {
+            name: tuple(map(str, kind.choices))
+            for name, kind in kinds.items()
+            if isinstance(kind, click.Choice) and kind.case_sensitive
+        },
+    }
 
 
 # schedule and triggers ------------------------------------------------------------------------------------------
@@ -235,7 +285,7 @@ def check_no_cycle(version: Version, others: Sequence[Deployment]) -> None:
 # options --------------------------------------------------------------------------------------------------------
 
 
-def options_of(obj: Any, deployment: str) -> tuple[str, ...]:
+def options_of(obj: Any, deployment: str, decorators: Sequence[str] = ()) -> tuple[str, ...]:
     """Return what stands before the command of a run, so that it runs as this command would."""
     kinds = {
         "metadata": obj.metadata.TYPE,
@@ -245,12 +295,12 @@ def options_of(obj: Any, deployment: str) -> tuple[str, ...]:
         "event-logger": obj.event_logger.TYPE,
         "monitor": obj.monitor.TYPE,
     }
-    decorators = [*obj.tl_decospecs, *DEFAULT_DECOSPECS.split()]
+    attached = [*decorators, *obj.tl_decospecs, *DEFAULT_DECOSPECS.split()]
     return (
         "--no-pylint",
         *(f"--{name}={value}" for name, value in kinds.items()),
         *_flow_options(obj),
-        *(word for spec in decorators for word in ("--with", spec)),
+        *(word for spec in attached for word in ("--with", spec)),
         *("--with", f"local_scheduler_internal:deployment={deployment}"),
         *_config_options(obj),
     )

@@ -1,0 +1,139 @@
+"""Values of parameters: whether a flow can be given them, and as which words of its command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from dlpipe.orchestrator.deployments import Version
+
+TRUTHS = ("true", "t", "yes", "y", "1", "false", "f", "no", "n", "0")
+WORD_BYTES = 128 * 1024 - 256
+"""The kernel starts no program with a longer word (MAX_ARG_STRLEN); the rest is for the option's name."""
+
+
+def words_of(version: Version, values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the words by which a run of ``version`` gets ``values``; those that are ``None`` keep the default.
+
+    Examples
+    --------
+    >>> version = Version("A", 1, "A", "", "", "", "", "", {}, multiple=("tags",), separators={"days": ","})
+    >>> list(words_of(version, {"tags": ["a", "b"], "days": [1, 2], "shape": {"n": 3}, "yes": True}))
+    ['--tags', 'a', '--tags', 'b', '--days', '1,2', '--shape', '{"n": 3}', '--yes', 'True']
+    """
+    for name, value in values.items():
+        if value is not None:
+            yield from (part for word in split(version, name, value) for part in (f"--{name}", word))
+
+
+def split(version: Version, name: str, value: Any) -> list[str]:
+    """The words that ``value`` is for the parameter ``name``: several only where it takes several."""
+    if isinstance(value, list | tuple) and name in version.multiple:
+        return [as_word(each) for each in value]
+    if isinstance(value, list | tuple) and name in version.separators:
+        return [version.separators[name].join(map(as_word, value))]
+    return [as_word(value)]
+
+
+def as_word(value: Any) -> str:
+    """``value`` as a word of a command line."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
+
+
+def misfit_of(version: Version, name: str, value: Any) -> str:
+    """Why ``value`` cannot be the parameter's; empty if it can.
+
+    Examples
+    --------
+    >>> version = Version("A", 1, "A", "", "", "", "", "", {}, parameter_types={"n": "int"}, multiple=("n",))
+    >>> misfit_of(version, "n", [1, 2]), misfit_of(version, "n", [])
+    ('', 'which is an empty list, and a command line has none')
+    >>> misfit_of(version, "n", [1, "x"])
+    'but the parameter n is of type int, several'
+    """
+    if isinstance(value, list | tuple) and name in version.multiple:
+        return misfit_of_several(version, name, value)
+    if isinstance(value, list | tuple) and name in version.separators:
+        return misfit_of_parts(version, name, value) or unpassable(split(version, name, value)[0])
+    if not fits(value, version.parameter_types.get(name, "")):
+        several = ", several" if name in version.multiple else ""
+        return f"but the parameter {name} is of type {version.parameter_types[name]}{several}"
+    word = as_word(value)
+    choices = version.choices.get(name, ())
+    if choices and word not in choices:
+        return f"but the parameter {name} is one of {', '.join(choices)}"
+    return unpassable(word)
+
+
+def misfit_of_several(version: Version, name: str, values: Sequence[Any]) -> str:
+    """Why ``values`` cannot be given to a parameter that takes several; empty if they can."""
+    if not values:
+        return "which is an empty list, and a command line has none"
+    if any(each is None for each in values):
+        return "which has a null in it"
+    if any(isinstance(each, list) for each in values) and version.parameter_types.get(name, "") != "JSON":
+        return f"but the parameter {name} takes a list of single values"
+    return next(filter(None, (misfit_of(version, name, each) for each in values)), "")
+
+
+def misfit_of_parts(version: Version, name: str, values: Sequence[Any]) -> str:
+    """Why ``values`` cannot stand in one text with the parameter's separator between them; empty if they can."""
+    between = version.separators[name]
+    if not values:
+        return "which is an empty list, and a text with a separator has none"
+    if any(each is None or isinstance(each, dict | list | tuple) or between in as_word(each) for each in values):
+        return f"but the parameter {name} is texts with {between!r} between them"
+    return ""
+
+
+def fits(value: Any, kind: str) -> bool:
+    """Whether Metaflow can make a parameter of type ``kind`` of ``value``."""
+    if kind == "JSON":
+        return not isinstance(value, str) or reads(json.loads, value)
+    if isinstance(value, dict | list | tuple):
+        return not kind
+    match kind:
+        case "int":
+            return not isinstance(value, float) and reads(int, str(value))
+        case "float":
+            return reads(float, str(value))
+        case "bool":
+            return str(value).lower() in TRUTHS
+    return True
+
+
+def reads(reader: Callable[[str], Any], text: str) -> bool:
+    """Whether ``reader`` can read ``text``."""
+    try:
+        reader(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def unpassable(word: str) -> str:
+    r"""Why no program can be given ``word``; empty if it can.
+
+    Examples
+    --------
+    >>> unpassable("a\0b"), unpassable("caf\udce9"), unpassable("café\t")
+    ('which has a NUL character, and a command line has none', 'which has half a character (a lone surrogate)', '')
+    """
+    if "\0" in word:
+        return "which has a NUL character, and a command line has none"
+    try:
+        size = len(word.encode())
+    except UnicodeEncodeError:
+        return "which has half a character (a lone surrogate)"
+    if size > WORD_BYTES:
+        return f"which is {size:,} bytes long, and a command line takes {WORD_BYTES:,}; put it in a table"
+    return ""
+
+
+def shown(value: Any) -> str:
+    """``value`` as JSON, shortened."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."

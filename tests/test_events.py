@@ -1,0 +1,136 @@
+"""Events: what may be published, what flows are given of it, and what each came to."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlpipe.errors import EventRefused
+from dlpipe.orchestrator.decisions import decide
+from dlpipe.orchestrator.deployments import Needed, Trigger, Version
+from dlpipe.orchestrator.events import PAYLOAD_BYTES, publish_event
+from dlpipe.orchestrator.runs import Event
+from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.values import WORD_BYTES, words_of
+
+SHIPPED = Path(__file__).resolve().parents[1] / "flows"
+KINDS = {"who": "str", "num": "int", "shape": "JSON", "days": "str", "size": "str", "tags": "list"}
+FORMS: dict[str, Any] = {
+    "parameter_names": tuple(KINDS),
+    "parameter_types": KINDS,
+    "multiple": ("tags",),
+    "separators": {"days": ","},
+    "choices": {"size": ("small", "large")},
+}
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a NUL": ({"who": "a\0b"}, "which has a NUL character"),
+    "a NUL among several": ({"tags": ["a", "b\0"]}, "which has a NUL character"),
+    "half a character": ({"who": "\ud800"}, "half a character"),
+    "half a character that nobody reads": ({"elsewhere": {"deep": ["\udce9"]}}, "half a character"),
+    "a list for one value": ({"who": ["a"]}, "the parameter who is of type str"),
+    "lists in a list": ({"tags": [["a"]]}, "takes a list of single values"),
+    "a null in a list": ({"tags": ["a", None]}, "has a null in it"),
+    "an empty list": ({"tags": []}, "is an empty list"),
+    "an empty list for a separator": ({"days": []}, "is an empty list"),
+    "a separator in a part": ({"days": ["1,2"]}, "texts with ',' between them"),
+    "another choice": ({"size": "medium"}, "is one of small, large"),
+    "a word that is too long": ({"who": "x" * (WORD_BYTES + 1)}, "put it in a table"),
+    "no number": ({"num": float("nan")}, "is no JSON"),
+    "more than all numbers": ({"num": float("inf")}, "is no JSON"),
+    "no JSON": ({"num": {1, 2}}, "is no JSON"),
+    "a payload that is too large": ({"elsewhere": ["x" * 1000] * (PAYLOAD_BYTES // 1000)}, "at most 1,048,576"),
+}
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
+    monkeypatch.setenv("DLPIPE_STATE", str(tmp_path / "state"))
+    with contextlib.closing(State.open()) as made:
+        yield made
+
+
+def deploy(state: State, name: str, *needed: Needed, **values: Any) -> Version:
+    made = Version(name, 0, name, "code", "flow.py", "d", "/srv", "python", {}, trigger=Trigger(needed))
+    return state.deploy(replace(made, **{**FORMS, **values}), now=time.time())
+
+
+def publish(state: State, name: str, **payload: Any) -> Event:
+    return publish_event(state, name, payload, now=time.time()).event
+
+
+# -- what may be published ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("payload", "reason"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("pair", [False, True], ids=["alone", "one of two"])
+def test_what_no_run_can_be_given_is_refused_and_nothing_is_published(
+    state: State, payload: dict[str, Any], reason: str, pair: bool
+) -> None:
+    mapped = {name: name for name in KINDS}
+    deploy(state, "A", *([Needed("go", mapped), Needed("other")] if pair else [Needed("go")]))
+    with pytest.raises(EventRefused, match=reason):
+        publish_event(state, "go", payload, now=time.time())
+    assert state.events_after(0) == []
+
+
+def test_lists_texts_and_odd_characters_arrive_as_words(state: State) -> None:
+    version = deploy(state, "A", Needed("go"))
+    payload = {"tags": ["a b", "-q", ""], "days": [1, 2], "who": "\x1b[31m\x01 é\t", "shape": [1, {"a": None}]}
+    publish(state, "go", **payload)
+    (run,) = decide(state, time.time(), max_runs=1)
+    assert list(words_of(version, run.parameters)) == [
+        *("--who", "\x1b[31m\x01 é\t", "--shape", '[1, {"a": null}]', "--days", "1,2"),
+        *("--tags", "a b", "--tags", "-q", "--tags", ""),
+    ]
+
+
+def test_an_event_that_does_not_fit_neither_replaces_a_good_one_nor_uses_up_the_pair(state: State) -> None:
+    deploy(state, "A", Needed("alpha", {"num": "x"}), Needed("beta", {"who": "y"}))
+    good = publish(state, "alpha", x=1)
+    bad = Event("bad", "alpha", {"x": "no number"}, time.time())
+    assert state.publish(bad)  # as a program that does not ask may
+    decide(state, time.time(), max_runs=4)
+    assert state.publish(Event("worse", "beta", {"y": "a\0"}, time.time()))
+    decide(state, time.time(), max_runs=4)
+    assert [(run.status, run.events[0].id) for run in state.runs()] == [("skipped", "worse"), ("skipped", "bad")]
+    assert "which has a NUL character" in state.runs()[0].reason
+    assert list(state.held_events("A")) == ["alpha"]
+    completing = publish(state, "beta", y="yes")
+    (run,) = decide(state, time.time(), max_runs=4)
+    assert run.events == (good, completing)
+    assert run.parameters == {"num": 1, "who": "yes"}
+
+
+def test_an_event_that_was_held_for_an_older_version_is_left_out_when_the_new_one_cannot_take_it(
+    state: State,
+) -> None:
+    needed = (Needed("alpha", {"num": "x"}), Needed("beta"))
+    deploy(state, "A", *needed, parameter_types={"num": "str"})
+    publish(state, "alpha", x="seven")
+    decide(state, time.time(), max_runs=4)
+    deploy(state, "A", *needed)
+    publish(state, "beta")
+    assert decide(state, time.time(), max_runs=4) == []
+    publish(state, "alpha", x=7)
+    assert len(decide(state, time.time(), max_runs=4)) == 1
+
+
+def test_an_event_that_a_flow_publishes_is_checked_like_one_by_hand(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(SHIPPED))
+    from publishing import publish as publish_from_flow
+
+    deploy(state, "A", Needed("go", {"num": "n"}))
+    more: dict[str, Any] = {"event_id": "one", "new": True, "at": time.time()}
+    with pytest.raises(EventRefused, match="the parameter num is of type int"):
+        publish_from_flow("go", {"n": "x"}, **more)
+    assert publish_from_flow("go", {"n": 1}, **more) == "go is published"
+    assert publish_from_flow("go", {"n": 1}, **more) == "go was published before"
+    assert len(state.events_after(0)) == 1
