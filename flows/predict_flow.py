@@ -64,6 +64,8 @@ class PredictFlow(FlowSpec):
 data         {self.scored_rows}, {self.which}
 model        {self.scored_by.uri}
 predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {self.predictions.rows:,} rows"""
+        if self.predictions.doubt:
+            self.summary += f"\nlook         {self.predictions.doubt}"
         print(self.summary)
 
 

@@ -117,6 +117,25 @@ def test_empty_split_gives_an_empty_commit(predictor, version, tmp_path):
     assert (table_at(tmp_path / "p").rows, len(history(tmp_path / "p"))) == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("texts", "doubt"),
+    [
+        ([None, "", " "], "all 3 rows of t@v0, scored just now, are without a text"),
+        (["fine", "fine"], "all 2 rows of t@v0, scored just now, have the same text"),
+        (["fine"], ""),
+        (["fine", None], ""),
+    ],
+)
+def test_a_scoring_whose_texts_are_missing_or_all_the_same_says_so(
+    predictor, version, tmp_path, texts, doubt, capsys
+):
+    target, source = str(tmp_path / "p"), texts_table(tmp_path / "t", texts)
+    done = score(predictor, source, model=version, target=target, split=None)
+    assert done.new_rows == len(texts)
+    assert done.doubt.startswith(doubt)
+    assert bool(done.doubt) == bool(doubt) == ("look at where" in capsys.readouterr().out)
+
+
 # --- texts nobody expects
 
 

@@ -45,11 +45,14 @@ class Scored:
         The rows of the source that have a prediction.
     new_rows : int
         The rows committed now; 0 when the same model had scored the same table version before.
+    doubt : str
+        Why the predictions may say nothing: no row had a text, or all had the same. Empty where there is no doubt.
     """
 
     table: TableVersion
     rows: int
     new_rows: int
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,9 +137,29 @@ def score_by_part(
         return Scored(done, rows=rows, new_rows=0)
     check_target(target, scorer.schema)
     parts = table_parts(source, rows=part_rows)
+    doubt = doubt_input(scoring, parts, say)
     rows = stage_missing(scorer, parts, say, cluster)
     table = commit_parts(target, key=key, parts=len(parts), cut=parts[0].cut)
-    return Scored(table, rows=rows, new_rows=rows)
+    return Scored(table, rows=rows, new_rows=rows, doubt=doubt)
+
+
+def doubt_input(scoring: Scoring, parts: Sequence[TablePart], say: Callable[[str], None] | None) -> str:
+    """Return and ``say`` why predictions would say nothing, empty where two texts differ: two are all it reads."""
+    texts: set[str] = set()
+    rows = 0
+    for part in parts:
+        read = scoring.read(part)["text"]
+        rows += len(read)
+        texts.update("" if text is None else str(text).strip() for text in read.unique().to_pylist())
+        if len(texts) > 1:
+            return ""
+    if not rows or (rows == 1 and texts != {""}):
+        return ""
+    which = "are without a text" if texts == {""} else "have the same text"
+    doubt = f"all {rows:,} rows of {scoring.source}, scored just now, {which}: look at where its texts come from"
+    if say is not None:
+        say(doubt)
+    return doubt
 
 
 def stage_missing(

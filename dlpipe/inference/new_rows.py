@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from dlpipe.cluster import Cluster
 from dlpipe.errors import MarkMoved
-from dlpipe.inference.by_part import Scored, Scorer, Scoring, score_by_part, stage_missing
+from dlpipe.inference.by_part import Scored, Scorer, Scoring, doubt_input, score_by_part, stage_missing
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import (
     PART_ROWS,
@@ -162,9 +162,10 @@ def _score(
     scoring = scorer.scoring
     mark = Mark(mark_name(scoring.source), before, scoring.source.version)
     check_target(scoring.target, scorer.schema)
+    doubt = doubt_input(scoring, parts, say)
     rows = stage_missing(scorer, parts, say, cluster)
     table = commit_parts(scoring.target, key=scoring.key, parts=len(parts), cut=parts[0].cut, mark=mark)
-    return Scored(table, rows=scoring.source.rows, new_rows=rows)
+    return Scored(table, rows=scoring.source.rows, new_rows=rows, doubt=doubt)
 
 
 def _own_commit(source: TableVersion, model: ModelVersion, target: str, begun: ScoredUntil) -> Scored | None:
