@@ -126,7 +126,11 @@ def test_who_asks_by_a_name_of_this_machine_is_answered(host: str, client: Flask
 
 
 @pytest.mark.parametrize(
-    "path", ["/runs/99", "/deployments/Nothing", "/runs/x", "/runs/1/7/log", "/runs/../state.db"]
+    "path",
+    [
+        *("/runs/99", "/deployments/Nothing", "/runs/x", "/runs/1/7/log", "/runs/../state.db"),
+        *("/runs/9223372036854775808", f"/runs/{'9' * 5000}", f"/runs/1/{'9' * 30}/log", "/deployments/%ED%A0%80"),
+    ],
 )
 def test_what_is_not_there_is_not_found(path: str, client: FlaskClient, state: State) -> None:
     attempted(state, "PredictFlow")
@@ -192,6 +196,24 @@ def test_the_scheduler_serves_its_page_on_loopback_only(state: State) -> None:
                 socket.create_connection((address, port), timeout=1),
             ):
                 pass
+
+
+def test_connections_that_say_nothing_do_not_stop_the_page(state: State) -> None:
+    with contextlib.closing(page.serve(page.make_app(state), 0)) as server, contextlib.ExitStack() as idle:
+        port = int(server.effective_port)
+        for _ in range(130):
+            idle.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+        began = time.monotonic()
+        assert asked(port, "127.0.0.1") == 200
+        assert time.monotonic() - began < 5
+
+
+def test_a_run_that_waits_for_room_is_not_due_in_1970(client: FlaskClient, state: State) -> None:
+    number = attempted(state, "PredictFlow")
+    state.set_status(number, "waiting", reason="resumed by hand")
+    for path in ("/", f"/runs/{number}"):
+        assert "as soon as there is room" in text_of(client, path)
+        assert "1970" not in text_of(client, path)
 
 
 def asked(port: int, host: str) -> int:

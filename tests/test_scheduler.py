@@ -23,8 +23,8 @@ import pytest
 from disks import tiny_disk
 from schedulers import FAILS, deployed, ended, run_when, scheduling, started, succeeds, triggered, wait_until
 
-from dlpipe.errors import SchedulerRunning, StateUnusable, StorageFull
-from dlpipe.orchestrator import alerts, logfile, presence, scheduler, service
+from dlpipe.errors import SchedulerRunning, SettingError, StateUnusable, StorageFull
+from dlpipe.orchestrator import alerts, keeper, logfile, presence, scheduler, service
 from dlpipe.orchestrator.alerts import Alerts
 from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
 from dlpipe.orchestrator.runs import Attempt, Event
@@ -369,6 +369,60 @@ def test_a_command_that_fails_or_hangs_is_said(command: str, problem: str) -> No
     began = time.monotonic()
     assert problem in alerts.deliver(command, {"kind": "failed"}, seconds=0.4 if "sleep" in command else 20.0)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("target", ["http://[::1", "http://host:99999999/x", "   ", "no\x00such", "http://"])
+def test_a_target_that_is_none_keeps_no_other_alert_from_being_sent(target: str, state: State, hook: Any) -> None:
+    deployed(state, "Malformed", FAILS, policies=Policies(alert=target))
+    deployed(state, "Right", FAILS, policies=Policies(alert=hook.url))
+    sender = Alerts(state)
+    sender.note(failed(state, "Malformed", reason="half a pair: \ud800"))
+    sender.note(failed(state, "Right", reason="half a pair: \ud800", key="2"))
+    sender.send()
+    wait_until(lambda: [one["deployment"] for one in hook.got] == ["Right"])
+    sender.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("no-such-command --now", "there is no command 'no-such-command'"),
+        ("./alert.sh", "give the full path"),
+        ("echo 'unclosed", "cannot be read"),
+        ("  ", "blank"),
+        ("http://[::1", "cannot be read"),
+        ("https://host:70000/x", "cannot be read"),
+        ("https:///hook", "no host"),
+        ("https://hooks.example/a b", "a blank in it"),
+    ],
+)
+def test_where_no_alert_can_go_is_said_when_it_is_asked_for(target: str, problem: str) -> None:
+    with pytest.raises(SettingError, match=problem):
+        alerts.check_target(target)
+    for right in ("", "sh -c 'cat > told'", sys.executable, "https://hooks.example:8443/alerts?key=1"):
+        assert alerts.check_target(right) == right
+
+
+def test_events_are_published_while_a_keeper_takes_long_to_begin(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "slow_keeper.py"
+    slow.write_text("import time; time.sleep(3)")
+    monkeypatch.setattr(keeper, "__file__", str(slow))
+    deployed(state, "Slow", FAILS)
+    number = triggered(state, "Slow")
+    folder = state.folder / "runs" / str(number) / "0"
+    state.add_attempt(number, Attempt(0, "its starter was killed", str(folder), started=1.0))
+    with contextlib.closing(State.open(state.folder)) as other:
+        made = Scheduler(other, max_runs=1)
+        ticking = threading.Thread(target=made.tick)
+        ticking.start()
+        wait_until(lambda: (folder / "attempt.json").exists())
+        began = time.monotonic()
+        state.publish(Event("e1", "drifted", {}, 1.0))
+        assert time.monotonic() - began < 2
+        ticking.join()
+        made.close()
 
 
 def test_a_slow_alert_does_not_hold_up_the_scheduler(state: State) -> None:

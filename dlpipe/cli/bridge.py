@@ -83,7 +83,7 @@ def status(json_: bool) -> None:
 
 
 @bridge.command()
-@click.option("--interval", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Seconds.")
+@click.option("--interval", type=click.FloatRange(0.1, 86400), default=5.0, show_default=True, help="Seconds.")
 @click.option("--rounds", type=click.IntRange(min=1), help="End after so many looks; by default never.")
 @as_json
 def watch(interval: float, rounds: int | None, json_: bool) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LIMIT = 20
 INTERVAL = 1.0
+SOON = "as soon as there is room"
 EXAMPLE = """Pass one such as '{"rows": 10}'."""
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
@@ -115,7 +116,7 @@ def run_lines(shown: Sequence[RunSeen]) -> Iterator[str]:
         if one.why:
             yield f"    {where}{one.why}"
         if one.run.status == "waiting":
-            yield f"    next attempt: {said_time(one.run.not_before // 1)}"
+            yield f"    next attempt: {said_time(at // 1) if (at := one.run.not_before) else SOON}"
         if one.resume:
             yield f"    resume: {one.resume}"
 

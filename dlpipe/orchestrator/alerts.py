@@ -10,7 +10,9 @@ import http.client
 import json
 import logging
 import os
+import re
 import shlex
+import shutil
 import signal
 import socket
 import sqlite3
@@ -25,7 +27,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from dlpipe.errors import DeploymentNotFound, DlpipeError
+from dlpipe.errors import DeploymentNotFound, DlpipeError, SettingError
 from dlpipe.orchestrator.overview import run_seen, said_time, was_refused
 from dlpipe.orchestrator.runs import Alert, Run
 from dlpipe.orchestrator.state import State
@@ -34,6 +36,7 @@ SECONDS = 30.0
 """What a command or a webhook may take."""
 TRIES = 16
 FIRST_WAIT = 5.0
+WEB = ("http://", "https://")
 LONGEST_WAIT = 3600.0
 
 log = logging.getLogger(__name__)
@@ -162,10 +165,53 @@ def target_of(state: State, deployment: str, version: int) -> str:
 
 def deliver(target: str, body: Mapping[str, Any], *, seconds: float = SECONDS) -> str:
     """Give ``body`` to a command's standard input or to a webhook; return what went wrong, if anything."""
-    content = json.dumps(body, ensure_ascii=False).encode()
-    if target.startswith(("http://", "https://")):
-        return post(target, content, seconds)
-    return command(target, content, seconds)
+    content = json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace")
+    try:
+        if target.startswith(WEB):
+            return post(target, content, seconds)
+        return command(target, content, seconds)
+    except Exception as error:  # of one alert: those behind it are sent all the same
+        return f"it cannot be sent there ({type(error).__name__})"
+
+
+def check_target(target: str) -> str:
+    """Return ``target``, to which alerts can be sent as far as can be seen now.
+
+    Raises
+    ------
+    SettingError
+        When it is an address that is none, or a command that does not exist.
+    """
+    wrong = _wrong_address(target) if target.startswith(WEB) else _wrong_command(target) if target else ""
+    if wrong:
+        raise SettingError(
+            f"--alert: {wrong}. Give an address such as https://hooks.example/alerts, or a command with its words."
+        )
+    return target
+
+
+def _wrong_address(address: str) -> str:
+    """What is wrong with a webhook's address, which may be a secret; empty for nothing."""
+    try:
+        parts = urllib.parse.urlsplit(address)
+        found = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        return f"the address cannot be read ({error})"
+    if not found or re.search(r"[\s\x00-\x1f\x7f]", address):
+        return "the address has no host, or a blank in it"
+    return ""
+
+
+def _wrong_command(line: str) -> str:
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        return f"the command {line!r} cannot be read ({error})"
+    if not words:
+        return "the command is blank"
+    if os.sep in words[0] and not os.path.isabs(words[0]):
+        return f"the scheduler would look for {words[0]!r} in its own folder; give the full path"
+    return "" if shutil.which(words[0]) else f"there is no command {words[0]!r}"
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -177,7 +223,7 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def post(address: str, content: bytes, seconds: float) -> str:
     """POST JSON; the address is not in what comes back, for it may be a secret."""
-    host = urllib.parse.urlsplit(address).hostname
+    host = urllib.parse.urlsplit(address).hostname or "no host"
     request = urllib.request.Request(
         address, content, {"Content-Type": "application/json", "User-Agent": "dlpipe"}, method="POST"
     )
@@ -203,7 +249,7 @@ def command(line: str, content: bytes, seconds: float) -> str:
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
-            return f"the command {line.split()[0]!r} cannot be started ({error})"
+            return f"the command {line.split(maxsplit=1)[0]!r} cannot be started ({error})"
         try:
             process.communicate(content, timeout=seconds)
         except subprocess.TimeoutExpired:

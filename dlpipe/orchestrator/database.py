@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dlpipe.errors import StateUnusable, StorageFull
+from dlpipe.errors import SettingError, StateUnusable, StorageFull
 
 BUSY_SECONDS = 10.0
+LARGEST = 2**63 - 1
+"""The largest whole number that SQLite has."""
 APPLICATION = 0x646C7069
 """Stands in the file's header, so that another program's database is not taken for ours."""
 FULL_BYTES = 256 * 1024
@@ -50,7 +52,10 @@ class Database:
     def all(self, statement: str, *values: Any) -> list[Any]:
         """All rows of ``statement``."""
         with self._lock, self._clear_errors():
-            return self._connection.execute(statement, values).fetchall()
+            try:
+                return self._connection.execute(statement, values).fetchall()
+            except (OverflowError, UnicodeEncodeError) as error:
+                raise SettingError(f"A value is not one that {self.path.name} can hold: {error}.") from None
 
     def one(self, statement: str, *values: Any) -> Any:
         """The first row of ``statement``, ``None`` without one."""

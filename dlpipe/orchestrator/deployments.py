@@ -10,6 +10,8 @@ from annotated_types import Ge, Gt, Le
 
 Overlap = Literal["skip", "queue", "allow"]
 Missed = Literal["once", "all", "none"]
+LONGEST = 10 * 365 * 86400.0
+"""Seconds of ten years: what is longer is a mistake."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class Policies:
     overlap: Overlap = "skip"
     missed: Missed = "once"
     missed_limit: Annotated[int, Ge(1), Le(1000)] = 10
-    time_limit: Annotated[float, Ge(0)] = 0.0
+    time_limit: Annotated[float, Ge(0), Le(LONGEST)] = 0.0
     resumes: Annotated[int, Ge(0), Le(100)] = 3
-    backoff: Annotated[float, Gt(0)] = 30.0
+    backoff: Annotated[float, Gt(0), Le(LONGEST)] = 30.0
     changed_environment: Literal["warn", "refuse"] = "warn"
     alert: str = ""
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.findings import Finding
 from dlpipe.orchestrator.runs import Attempt, Event
+from dlpipe.terminal import visible
 
 LONGEST_BACKOFF = 3600.0
 EVENTS = uuid.UUID("6d1f9c0e-3b0a-5b7e-9a51-54b8a51f2f60")
@@ -25,7 +26,7 @@ def note_end(attempt: Attempt, finding: Finding, *, terminated: bool) -> Attempt
         outcome="terminated" if terminated else finding.outcome,
         metaflow_run=attempt.metaflow_run if finding.began else "",
         step=finding.step,
-        reason=finding.reason,
+        reason=visible(finding.reason),  # an exception may say what no database and no terminal takes
     )
 
 

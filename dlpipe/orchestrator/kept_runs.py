@@ -7,11 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dlpipe.errors import RunEnded, RunNotFound
+from dlpipe.orchestrator.database import LARGEST
 from dlpipe.orchestrator.kept_deployments import KeptDeployments
 from dlpipe.orchestrator.rows import RUN_COLUMNS, attempt_of, events_of, text_of
 from dlpipe.orchestrator.runs import ENDED, OPEN, Attempt, Event, Run, Status
+from dlpipe.terminal import visible
 
 CHUNK = 500
+DIGITS = 20
+"""No number of a run has more."""
 
 
 class OpenRun(NamedTuple):
@@ -66,21 +70,22 @@ class KeptRuns(KeptDeployments):
         RunNotFound
             When there is none.
         """
-        found = self._runs(self._database.all(f"SELECT {RUN_COLUMNS} FROM runs WHERE number = ?", number))
+        row = f"SELECT {RUN_COLUMNS} FROM runs WHERE number = ?"
+        found = self._runs(self._database.all(row, number)) if number <= LARGEST else []
         if not found:
             raise self._no_run(str(number))
         return found[0]
 
     def find_run(self, text: str) -> Run:
         """The run with this number or this Metaflow run, by its id or a pathspec ``FLOW/RUN[/STEP[/TASK]]``."""
-        parts = text.strip().split("/")
+        parts = text.strip().encode(errors="replace").decode().split("/")  # a shell passes any bytes
         name = parts[0] if len(parts) == 1 else parts[1]
         row = self._database.one(
             "SELECT run FROM attempts WHERE metaflow_run = ? AND metaflow_run != '' ORDER BY run DESC", name
         )
         if row is not None:
             return self.run(row[0])
-        if len(parts) == 1 and name.isdecimal():
+        if len(parts) == 1 and name.isdecimal() and len(name) <= DIGITS:
             return self.run(int(name))
         raise self._no_run(text)
 
@@ -92,7 +97,7 @@ class KeptRuns(KeptDeployments):
         # an index gives the newest of one status at once, but not those of several: they are merged here
         parts = [(f"{where} AND status = ?", [*values, one]) for one in dict.fromkeys(status)]
         end = "ORDER BY number DESC LIMIT ?"
-        most = -1 if limit is None else limit
+        most = -1 if limit is None else min(limit, LARGEST)
         rows = [
             row
             for condition, wanted in parts or [(where, values)]
@@ -114,7 +119,7 @@ class KeptRuns(KeptDeployments):
         if not self._database.all(
             "UPDATE runs SET status = ?, reason = ?, not_before = ?, stop = stop AND ? WHERE number = ? "
             "RETURNING number",
-            *(status, reason, not_before, int(status in OPEN), run),
+            *(status, visible(reason), not_before, int(status in OPEN), run),
         ):
             raise self._no_run(str(run))
 

@@ -6,7 +6,6 @@ those who ask for it by a name of this machine, so that a page from elsewhere ca
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from dlpipe.orchestrator.state import State
 if TYPE_CHECKING:
     from flask import Flask, Response
     from waitress.server import BaseWSGIServer
+    from werkzeug.routing import BaseConverter
 
 ADDRESS = "127.0.0.1"
 HOSTS = {"127.0.0.1", "localhost", "[::1]"}
@@ -59,14 +59,22 @@ def make_app(state: State, *, about: Mapping[str, Any] = {}, clock: Callable[[],
     app.before_request(refuse_foreign_hosts)
     app.after_request(add_headers)
     app.register_error_handler(DlpipeError, said_error)
+    app.url_map.converters["number"] = number_converter()
     pages = Pages(state, clock)
     app.add_url_rule("/", view_func=pages.status)
     app.add_url_rule("/style.css", view_func=pages.style)
     app.add_url_rule("/deployments/<name>", view_func=pages.deployment)
-    app.add_url_rule("/runs/<int:number>", view_func=pages.run)
-    app.add_url_rule("/runs/<int:number>/<int:attempt>/log", view_func=pages.log)
-    app.add_url_rule("/runs/<int:number>/<int:attempt>/cards/<int:place>", view_func=pages.card)
+    app.add_url_rule("/runs/<number:number>", view_func=pages.run)
+    app.add_url_rule("/runs/<number:number>/<number:attempt>/log", view_func=pages.log)
+    app.add_url_rule("/runs/<number:number>/<number:attempt>/cards/<number:place>", view_func=pages.card)
     return app
+
+
+def number_converter() -> type[BaseConverter]:
+    """What a number in an address may be: longer ones are found nowhere, and Python reads none of 5,000 digits."""
+    from werkzeug.routing import IntegerConverter
+
+    return type("Number", (IntegerConverter,), {"regex": r"\d{1,18}"})
 
 
 class Pages:
@@ -216,11 +224,8 @@ def serve(app: Flask, port: int) -> BaseWSGIServer:
     OSError
         When the port is taken.
     """
-    import waitress
+    from dlpipe.orchestrator.page_server import make_server
 
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    server = waitress.create_server(
-        app, host=ADDRESS, port=port, threads=2, ident="dlpipe", asyncore_loop_timeout=30, cleanup_interval=300
-    )
+    server = make_server(app, ADDRESS, port)
     threading.Thread(target=server.run, name="page", daemon=True).start()
     return server

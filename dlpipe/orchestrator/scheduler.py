@@ -93,8 +93,7 @@ class Scheduler:
             raise StateUnusable(f"{self._state.folder / FILE} was moved or replaced; start the scheduler again.")
         now = self._last = self._clock()
         self._seen = self._state.data_version()
-        with self._state.transaction():  # a run's end and the alert of it are one commit
-            self._supervisor.reconcile(now)
+        self._supervisor.reconcile(now)
         begun = [self._begin(run, now) for run in decide(self._state, now, max_runs=self._max_runs)]
         self._alerts.send()
         self._retention.look(now)

@@ -104,7 +104,8 @@ class Supervisor:
     def reconcile(self, now: float, *, wait: bool = False) -> None:
         """Carry on every run: what has ended is noted, what has died may be resumed, what is to stop is stopped.
 
-        What ended is looked at beside, and dealt with by a later call; with ``wait``, on return.
+        What ended is looked at beside, and dealt with by a later call; with ``wait``, on return. The state is not
+        locked meanwhile: a keeper may take many seconds to begin, and events are published all the time.
         """
         reap()
         stopping = set(self._state.stop_requested())
@@ -161,11 +162,11 @@ class Supervisor:
         del self._tried[key]
 
     def _apply(self, run: Run, finding: Finding, now: float) -> None:
-        """Note what has become of the attempt and of its run, in one commit."""
+        """Note what has become of the attempt and of its run, in one commit with what is to be told of it."""
         version = self._state.version(run.deployment, run.version)
-        terminated = run.number in self._state.stop_requested() and finding.outcome != "succeeded"
-        attempt = note_end(run.attempts[-1], finding, terminated=terminated)
         with self._state.transaction():
+            terminated = run.number in self._state.stop_requested() and finding.outcome != "succeeded"
+            attempt = note_end(run.attempts[-1], finding, terminated=terminated)
             self._state.set_attempt(run.number, attempt)
             if finding.outcome == "succeeded":
                 if finding.end_pathspec:

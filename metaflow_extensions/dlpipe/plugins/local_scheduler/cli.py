@@ -183,7 +183,12 @@ def check_given(version: Any, values: Mapping[str, Any]) -> None:
 
 @local_scheduler.command("list-runs", help="List the runs of the deployment, newest first.")
 @click.option(
-    "--status", "statuses", multiple=True, default=None, type=click.Choice(STATUSES), help="Only those in it."
+    "--status",
+    "statuses",
+    multiple=True,
+    default=None,
+    type=click.Choice(STATUSES, case_sensitive=False),
+    help="Only those in it.",
 )
 @click.option("--limit", default=20, type=int, show_default=True, help="At most so many; 0 for all.")
 @as_json
@@ -191,8 +196,12 @@ def check_given(version: Any, values: Mapping[str, Any]) -> None:
 @one_line()
 def list_runs(obj: Any, statuses: tuple[Status, ...] = (), limit: int = 20, as_json: bool = False) -> None:
     """Print the runs as a table."""
+    from dlpipe.errors import SettingError
+
     from .telling import run_rows, table
 
+    if limit < 0:  # Metaflow's Deployer knows no options with ranges
+        raise SettingError(f"--limit is {limit}: give a number from 1 on, or 0 for all runs.")
     with opened() as state:
         name = obj.deployment.text
         state.versions(name)

@@ -173,11 +173,14 @@ def policies_of(given: Mapping[str, Any], *, triggered: bool) -> Policies:
     SettingError
         When one is out of its range.
     """
+    from dlpipe.orchestrator.alerts import check_target
     from dlpipe.orchestrator.deployments import Policies
     from dlpipe.settings import read_settings
 
     default = {"overlap": "queue"} if triggered else {}
-    return read_settings(Policies, {**default, **given}, where="`create`")
+    policies = read_settings(Policies, {**default, **given}, where="`create`")
+    check_target(policies.alert)
+    return policies
 
 
 def seconds(text: str, option: str) -> float:
