@@ -47,6 +47,10 @@ class SchemaMismatch(DlpipeError, ValueError):
     """Rows do not have the columns or types of the table that they are written to."""
 
 
+class NoRows(DlpipeError, LookupError):
+    """A table has no row of what was asked for: of a split, with an answer of a model."""
+
+
 class PartsMissing(DlpipeError, LookupError):
     """Not every part of a commit is staged; nothing was committed."""
 

@@ -166,10 +166,10 @@ def test_a_mark_that_moved_meanwhile_stops_a_commit_and_leaves_nothing_of_it(tmp
         stage_part(target, rows, key={"sum": key}, part=0)
         mark = Mark("rows", before, 7)
         if key == "a":
-            commit_parts(target, key={"sum": key}, parts=1, mark=mark)
+            commit_parts(target, key={"sum": key}, parts=1, marks=[mark])
             continue
         with pytest.raises(MarkMoved, match="from None to 7"):
-            commit_parts(target, key={"sum": key}, parts=1, mark=mark)
+            commit_parts(target, key={"sum": key}, parts=1, marks=[mark])
     assert len(history(target)) == 1
     assert not list((target / "_staged").iterdir())
     assert len(list(target.glob("*.parquet"))) == 1

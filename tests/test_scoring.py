@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
-from dlpipe.errors import ModelNotFound, SchemaMismatch, TableVersionNotFound
-from dlpipe.inference import predictions, score
-from dlpipe.inference.by_part import Scoring, one_ahead
+from dlpipe.cli import main
+from dlpipe.errors import MarkMoved, ModelNotFound, NoRows, SchemaMismatch, TableVersionNotFound
+from dlpipe.inference import latest_answers, predictions, score
+from dlpipe.inference.by_part import commit_scoring, one_ahead
+from dlpipe.inference.choosing import Scoring, choose
 from dlpipe.inference.progress import Progress
 from dlpipe.inference.scoring import PartScorer
 from dlpipe.registry import ModelVersion
-from dlpipe.tables import commit_parts, history, read_table, staged_parts, table_at, table_parts, write_table
+from dlpipe.tables import TableVersion, history, read_table, staged_parts, table_at, write_table
 from dlpipe.task import open_predictor
 
 
@@ -41,6 +46,11 @@ def in_parts(tiny_table, tmp_path_factory):
     for start in range(0, len(rows), 20):
         made = write_table(path, rows.slice(start, 20))
     return made
+
+
+def answers(table: TableVersion) -> list[dict]:
+    """Return the rows without the time, which no two scorings share."""
+    return read_table(table).drop_columns(["scored_at"]).to_pylist()
 
 
 def texts_table(path: Path, texts: list[str | None]):
@@ -85,12 +95,83 @@ def test_same_model_on_same_table_version_makes_no_new_rows(predictor, version, 
     assert len(history(target)) == 1
 
 
-def test_other_split_or_table_version_adds_its_rows(predictor, version, tiny_table, tmp_path):
+@pytest.mark.parametrize("splits", [(None, "test", "train"), ("test", "valid", None)])
+def test_no_row_gets_a_second_answer_of_one_model_whichever_split_was_asked_for(
+    predictor, version, tiny_table, tmp_path, splits
+):
     target = str(tmp_path / "predictions")
-    first = score(predictor, tiny_table, model=version, target=target)
-    every = score(predictor, tiny_table, model=version, target=target, split=None)
-    assert every.rows == tiny_table.rows
-    assert len(read_table(table_at(target))) == first.rows + every.rows
+    done = [score(predictor, tiny_table, model=version, target=target, split=one, say=None) for one in splits]
+    rows = read_table(table_at(target)).to_pydict()
+    assert sorted(rows["row_id"]) == sorted(read_table(tiny_table)["row_id"].to_pylist())
+    assert sum(one.new_rows for one in done) == tiny_table.rows
+    assert done[splits.index(None)].rows == tiny_table.rows
+
+
+def test_another_table_version_adds_its_rows(predictor, version, tmp_path):
+    target = str(tmp_path / "predictions")
+    texts_table(tmp_path / "t", ["a good film"])
+    score(predictor, table_at(tmp_path / "t"), model=version, target=target, split=None, say=None)
+    write_table(tmp_path / "t", pa.table({"row_id": ["0"], "text": ["a bad film"]}), mode="overwrite")
+    score(predictor, table_at(tmp_path / "t"), model=version, target=target, split=None, say=None)
+    assert read_table(table_at(target))["label"].to_pylist() == ["positive", "negative"]
+
+
+def test_two_that_score_the_same_rows_at_once_give_each_one_answer(predictor, version, tiny_table, tmp_path):
+    """One asks for a split and the other for all rows; the first chose its rows before the second committed."""
+    target = str(tmp_path / "predictions")
+    plan, parts = choose(Scoring(tiny_table, version, target, split="test"))
+    scorer = PartScorer(predictor, plan)
+    for part in parts:
+        scorer(part)
+    score(predictor, tiny_table, model=version, target=target, split=None, say=None)
+    with pytest.raises(MarkMoved, match="moved the mark 'answers "):
+        commit_scoring(plan, parts)
+    assert score(predictor, tiny_table, model=version, target=target, split="test", say=None).new_rows == 0
+    assert table_at(target).rows == tiny_table.rows
+
+
+def test_a_model_of_the_same_name_with_other_weights_answers_anew(predictor, version, tiny_table, tmp_path):
+    """As after a registry that was made anew."""
+    target = str(tmp_path / "predictions")
+    other = ModelVersion("reviews", 1, "models:/reviews/1", "0" * 64, run_id="", model_id="")
+    assert choose(Scoring(tiny_table, version, target))[0].rows == tiny_table.rows
+    score(predictor, tiny_table, model=version, target=target, split=None, say=None)
+    assert choose(Scoring(tiny_table, version, target))[0].rows == 0
+    assert choose(Scoring(tiny_table, other, target))[0].rows == tiny_table.rows
+
+
+def test_of_rows_with_one_id_the_first_is_answered_and_rows_without_one_are_refused(predictor, version, tmp_path):
+    rows = {"row_id": ["a", "b", "a"], "text": ["a good film", "a bad film", "a bad film"]}
+    source = write_table(tmp_path / "twice", pa.table(rows))
+    said = []
+    done = score(predictor, source, model=version, target=str(tmp_path / "p"), split=None, say=said.append)
+    assert read_table(done.table)["label"].to_pylist() == ["positive", "negative"]
+    assert said[0] == "scoring twice@v0 all splits: 1 row has the row_id of an earlier row, which alone is scored"
+    none = write_table(tmp_path / "none", pa.table({"row_id": ["a", None], "text": ["good", "bad"]}))
+    with pytest.raises(SchemaMismatch, match=r"1 of the 2 rows of 'none@v0' have no row_id"):
+        score(predictor, none, model=version, target=str(tmp_path / "q"), split=None, say=None)
+
+
+def test_the_latest_answer_of_each_row_is_read(predictor, version, tmp_path):
+    target, second = str(tmp_path / "p"), dataclasses.replace(version, version=2, uri="models:/reviews/2")
+    texts_table(tmp_path / "t", ["a good film", "a bad film"])
+    began = datetime.now(UTC)
+    score(predictor, table_at(tmp_path / "t"), model=version, target=target, split=None, say=None)
+    grown = write_table(tmp_path / "t", pa.table({"row_id": ["2"], "text": ["a good plot"]}))
+    score(predictor, grown, model=version, target=target, split=None, say=None)
+    score(predictor, grown, model=second, target=target, split=None, say=None)
+    every = latest_answers(table_at(target)).to_pydict()
+    assert (sorted(every["row_id"]), set(every["model_version"])) == (["0", "1", "2"], {"models:/reviews/2"})
+    own = latest_answers(table_at(target), model="models:/reviews/1").to_pydict()
+    assert (sorted(own["row_id"]), own["source_version"]) == (["0", "1", "2"], [1, 1, 1])
+    assert all(began < at < datetime.now(UTC) for at in every["scored_at"])
+    made, file = CliRunner(), tmp_path / "answers.csv"
+    words = ["answers", target, "--model", "reviews/1", "--output", str(file)]
+    assert made.invoke(main, words).output == f"p@v2: 3 rows in {file}\n"
+    assert pd.read_csv(file, dtype=str)["row_id"].tolist() == own["row_id"]
+    assert json.loads(made.invoke(main, ["answers", target, "--json"]).output)[0]["labels"] == every["labels"][0]
+    with pytest.raises(NoRows, match=r"no answer of models:/reviews/3; it has those of: models:/reviews/1, .*/2"):
+        latest_answers(table_at(target), model="models:/reviews/3")
 
 
 def test_predictor_of_another_model_is_refused(predictor, version, tiny_table, tmp_path):
@@ -190,7 +271,7 @@ SCORE = """if True:
     predictor.predict_encoded = predict_and_die
     version = ModelVersion("reviews", 1, "models:/reviews/1", predictor.digest, run_id="", model_id="")
     done = score(predictor, table_at(source), model=version, target=target, split=None, part_rows=40)
-    print(done.table.digest, done.new_rows)
+    print(done.new_rows)
     """
 
 
@@ -211,10 +292,10 @@ def test_killed_scoring_goes_on_after_its_last_part_and_ends_with_the_same_table
     # of seven parts three were staged, the fourth was predicted and then lost
     assert "going on, 120 of 250 rows were there already" in resumed.stdout
     assert (tmp_path / "killed.log").read_text().split() == ["40"] * 7 + ["10"]
-    assert resumed.stdout.split()[-2:] == undisturbed.stdout.split()[-2:]
+    assert resumed.stdout.split()[-1] == undisturbed.stdout.split()[-1] == "250"
     whole, killed = table_at(tmp_path / "whole"), table_at(tmp_path / "killed")
-    assert read_table(killed).equals(read_table(whole))
-    assert (killed.digest, killed.version) == (whole.digest, 0)
+    assert answers(killed) == answers(whole)
+    assert killed.version == 0
 
 
 def test_failure_half_way_commits_nothing_and_what_was_scored_is_kept(predictor, version, in_parts, tmp_path):
@@ -242,9 +323,8 @@ def test_failure_half_way_commits_nothing_and_what_was_scored_is_kept(predictor,
 
 
 def test_resuming_with_other_parts_begins_again_and_mixes_nothing(predictor, version, in_parts, tmp_path):
-    scoring = Scoring(in_parts, version, str(tmp_path / "p"), split="test")
-    scorer = PartScorer(predictor, scoring)
-    scorer(table_parts(in_parts, rows=20)[1])
+    scoring, parts = choose(Scoring(in_parts, version, str(tmp_path / "p"), split="test"), part_rows=20)
+    PartScorer(predictor, scoring)(parts[1])
     done = score(predictor, in_parts, model=version, target=scoring.target, part_rows=60)
     expected = read_table(in_parts, split="test")
     assert read_table(done.table)["row_id"].equals(expected["row_id"])
@@ -252,16 +332,14 @@ def test_resuming_with_other_parts_begins_again_and_mixes_nothing(predictor, ver
 
 
 def test_parts_scored_in_any_order_by_anybody_give_the_same_table(predictor, version, in_parts, tmp_path):
-    scoring = Scoring(in_parts, version, str(tmp_path / "p"), split=None)
-    parts = table_parts(in_parts, rows=50)
+    scoring, parts = choose(Scoring(in_parts, version, str(tmp_path / "p")), part_rows=50)
     openers = [PartScorer(predictor, scoring) for _ in range(2)]
     for number, part in enumerate(reversed(parts)):
         assert openers[number % 2](part) == part.rows
-    cut = parts[0].cut
-    assert len(staged_parts(scoring.target, key=scoring.key, cut=cut)) == len(parts)
-    made = commit_parts(scoring.target, key=scoring.key, parts=len(parts), cut=cut)
+    assert len(staged_parts(scoring.target, key=scoring.key, cut=parts[0].cut)) == len(parts)
+    made = commit_scoring(scoring, parts)
     alone = score(predictor, in_parts, model=version, target=str(tmp_path / "q"), split=None, part_rows=50)
-    assert made.digest == alone.table.digest
+    assert answers(made) == answers(alone.table)
     assert score(predictor, in_parts, model=version, target=scoring.target, split=None).table == made
 
 
@@ -269,7 +347,7 @@ def test_scoring_a_table_that_is_vacuumed_meanwhile_says_so_and_commits_nothing(
     from deltalake import DeltaTable
 
     for number in range(6):
-        source = texts_table(tmp_path / "t", [f"good film {number}"])
+        source = write_table(tmp_path / "t", pa.table({"row_id": [str(number)], "text": ["good film"]}))
 
     class Slow:
         labels, digest, encode = predictor.labels, predictor.digest, predictor.encode

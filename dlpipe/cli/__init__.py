@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from dlpipe import __version__
+from dlpipe.cli.answers import answers
 from dlpipe.cli.appending import append
 from dlpipe.cli.bridge import bridge
 from dlpipe.cli.portal import ui
@@ -29,5 +30,5 @@ def main() -> None:
     """
 
 
-for command in (tables, append, models, predict, bridge, ui, scheduler, deployments, runs, logs, event):
+for command in (tables, append, models, predict, answers, bridge, ui, scheduler, deployments, runs, logs, event):
     main.add_command(command)

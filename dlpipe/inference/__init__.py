@@ -4,6 +4,8 @@ loading      the predictor of a registered model
 pyfunc       the classifier as MLflow's Python function
 scoring      a table version into a predictions table
 new_rows     the rows of a table that are new since the last time, each once
+choosing     which rows a model has still to answer: none gets a second answer
+latest       the latest answer for each row
 by_part      rows that are read, scored and kept a part at a time, and committed once
 progress     how far long work on the rows of a table is
 pipeline     clean-up, language, cache and classifier as one model
@@ -14,6 +16,7 @@ with it.
 """
 
 from dlpipe.inference.by_part import Scored
+from dlpipe.inference.latest import latest_answers
 from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder
 from dlpipe.inference.new_rows import ScoredUntil, score_new, score_whole, scored_until, scorer_of
 from dlpipe.inference.packing import register_pipeline
@@ -29,6 +32,7 @@ __all__ = [
     "Scored",
     "ScoredUntil",
     "is_pipeline",
+    "latest_answers",
     "load_pipeline",
     "load_predictor",
     "model_folder",

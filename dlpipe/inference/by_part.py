@@ -7,22 +7,24 @@ there are; then the parts are committed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dlpipe.cluster import Cluster
+from dlpipe.errors import MarkMoved
+from dlpipe.inference.choosing import Scoring, choose
 from dlpipe.inference.progress import Progress
-from dlpipe.registry import ModelVersion
 from dlpipe.tables import (
+    Mark,
     TablePart,
     TableVersion,
     check_target,
     commit_parts,
     find_commit,
     read_part,
-    stage_part,
     staged_parts,
+    table_at,
     table_parts,
 )
 
@@ -44,7 +46,7 @@ class Scored:
     rows : int
         The rows of the source that have a prediction.
     new_rows : int
-        The rows committed now; 0 when the same model had scored the same table version before.
+        The rows committed now; 0 when the same model had scored all of them before.
     doubt : str
         Why the predictions may say nothing: no row had a text, or all had the same. Empty where there is no doubt.
     """
@@ -53,54 +55,6 @@ class Scored:
     rows: int
     new_rows: int
     doubt: str = ""
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """What is scored with what, and where to: small, and good in any process."""
-
-    source: TableVersion
-    model: ModelVersion
-    target: str
-    split: str | None = None
-    after: int | None = None
-    """The version of the source whose rows are left out, -1 for none; ``None`` for a scoring of all rows."""
-    chosen: Mapping[int, Sequence[int]] | None = field(default=None, compare=False, repr=False)
-    """Of a scoring of new rows: where these are in each part."""
-
-    @property
-    def key(self) -> dict[str, str]:
-        """What makes a scoring the same as an earlier one."""
-        made = {
-            "model": self.model.uri,
-            "weights": self.model.digest,
-            "source": self.source.path,
-            "source_version": str(self.source.version),
-            "split": self.split or "*",
-        }
-        return made if self.after is None else {**made, "after": str(self.after)}
-
-    def read(self, part: TablePart) -> pa.Table:
-        """Return ``row_id`` and ``text`` of the rows of ``part`` that are to be scored."""
-        rows = read_part(part, columns=["row_id", "text"], split=self.split)
-        if self.chosen is None:
-            return rows
-        import pyarrow as pa
-
-        return rows.take(pa.array(self.chosen[part.number], pa.int64()))
-
-    def size(self, part: TablePart) -> int:
-        """Return how many rows of ``part`` are to be scored."""
-        return part_sizes([part], self.split)[0] if self.chosen is None else len(self.chosen[part.number])
-
-    def stage(self, part: TablePart, rows: pa.Table) -> int:
-        """Keep the rows made of ``part`` until all parts are committed, and return how many they are."""
-        stage_part(self.target, rows, key=self.key, part=part.number, cut=part.cut)
-        return rows.num_rows
-
-    def __str__(self) -> str:
-        which = self.split or "all splits" if self.after is None else "new rows"
-        return f"scoring {self.source} {which}"
 
 
 class Scorer(Protocol):
@@ -125,22 +79,72 @@ class Scorer(Protocol):
 
 
 def score_by_part(
-    scorer: Scorer, *, part_rows: int, say: Callable[[str], None] | None, cluster: Cluster | None = None
+    make: Callable[[Scoring], Scorer],
+    scoring: Scoring,
+    *,
+    part_rows: int,
+    say: Callable[[str], None] | None,
+    cluster: Cluster | None = None,
 ) -> Scored:
-    """Commit the rows that ``scorer`` makes of its table version, unless they are there; go on after a kill."""
-    scoring = scorer.scoring
-    source, target, key = scoring.source, scoring.target, scoring.key
+    """Commit the rows that the model has not answered yet; continue after a kill.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the scorer of a ``Scoring``, such as ``functools.partial(PartScorer, predictor)``.
+    """
+    while True:
+        try:
+            return score_missing(make, scoring, part_rows=part_rows, say=say, cluster=cluster)
+        except MarkMoved:  # the same model answered for rows of this version meanwhile: look again at what is left
+            continue
+
+
+def score_missing(
+    make: Callable[[Scoring], Scorer],
+    scoring: Scoring,
+    *,
+    part_rows: int,
+    say: Callable[[str], None] | None,
+    cluster: Cluster | None = None,
+    mark: Mark | None = None,
+) -> Scored:
+    """Commit the rows that the model has not answered yet, once; ``mark`` moves with them.
+
+    Raises
+    ------
+    MarkMoved
+        When another program moved ``mark``, or committed answers of the same model for the same table version.
+    """
+    target, key = scoring.target, scoring.key
     if find_commit(target, key) is not None:
         # again, for what a process left that was killed after its commit
-        done = commit_parts(target, key=key, parts=0)
-        rows = source.rows if scoring.split is None else sum(part_sizes(table_parts(source), scoring.split))
-        return Scored(done, rows=rows, new_rows=0)
-    check_target(target, scorer.schema)
-    parts = table_parts(source, rows=part_rows)
-    doubt = doubt_input(scoring, parts, say)
-    rows = stage_missing(scorer, parts, say, cluster)
-    table = commit_parts(target, key=key, parts=len(parts), cut=parts[0].cut)
-    return Scored(table, rows=rows, new_rows=rows, doubt=doubt)
+        return Scored(commit_parts(target, key=key, parts=0), rows=rows_of(scoring), new_rows=0)
+    check_target(target, make(scoring).schema)
+    chosen, parts = choose(scoring, part_rows=part_rows)
+    # no commit without rows, unless it says something: up to where rows, or that all rows, were scored
+    if not chosen.rows and scoring.split and (there := find_table(target)):
+        return Scored(there, rows=rows_of(scoring), new_rows=0)
+    if chosen.repeats and say:
+        rows = "1 row has" if chosen.repeats == 1 else f"{chosen.repeats:,} rows have"
+        say(f"{scoring}: {rows} the row_id of an earlier row, which alone is scored")
+    doubt = doubt_input(chosen, parts, say)
+    stage_missing(make(chosen), parts, say, cluster)
+    table = commit_scoring(chosen, parts, mark=mark)
+    return Scored(table, rows=rows_of(scoring), new_rows=chosen.rows, doubt=doubt)
+
+
+def commit_scoring(scoring: Scoring, parts: Sequence[TablePart], *, mark: Mark | None = None) -> TableVersion:
+    """Commit the parts of a scoring, which are all staged, and return the version that they made.
+
+    Raises
+    ------
+    MarkMoved
+        When another program committed answers of the same model for the same table version since the parts were
+        chosen, or moved ``mark``; nothing is committed.
+    """
+    marks = [scoring.mark, *([mark] if mark else [])]
+    return commit_parts(scoring.target, key=scoring.key, parts=len(parts), cut=parts[0].cut, marks=marks)
 
 
 def doubt_input(scoring: Scoring, parts: Sequence[TablePart], say: Callable[[str], None] | None) -> str:
@@ -164,8 +168,8 @@ def doubt_input(scoring: Scoring, parts: Sequence[TablePart], say: Callable[[str
 
 def stage_missing(
     scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], None] | None, cluster: Cluster | None
-) -> int:
-    """Stage the parts that are not staged yet, and return the rows of all of them."""
+) -> None:
+    """Stage the parts that are not staged yet."""
     scoring = scorer.scoring
     sizes = [scoring.size(part) for part in parts]
     staged = staged_parts(scoring.target, key=scoring.key, cut=parts[0].cut)
@@ -179,7 +183,11 @@ def stage_missing(
         for begun in one_ahead(missing, scorer.begin):
             scorer.finish(begun, progress=progress.add)
     progress.end()
-    return sum(sizes)
+
+
+def rows_of(scoring: Scoring) -> int:
+    """Return how many rows the split has, or the whole table version."""
+    return sum(part_sizes(table_parts(scoring.source), scoring.split))
 
 
 def part_sizes(parts: Sequence[TablePart], split: str | None) -> list[int]:
@@ -187,6 +195,16 @@ def part_sizes(parts: Sequence[TablePart], split: str | None) -> list[int]:
     if split is None:
         return [part.rows for part in parts]
     return [read_part(part, columns=["split"], split=split).num_rows for part in parts]
+
+
+def find_table(target: str) -> TableVersion | None:
+    """Return the latest version of the table at ``target``, or None where there is none."""
+    from dlpipe.errors import TableNotFound
+
+    try:
+        return table_at(target)
+    except TableNotFound:
+        return None
 
 
 def one_ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:

@@ -8,34 +8,27 @@ work began; so of two programs that score the same rows, one commits, and the ot
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from dlpipe.cluster import Cluster
 from dlpipe.errors import MarkMoved
-from dlpipe.inference.by_part import Scored, Scorer, Scoring, doubt_input, score_by_part, stage_missing
+from dlpipe.inference.by_part import Scored, Scorer, score_by_part, score_missing
+from dlpipe.inference.choosing import NOTHING, Scoring
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import (
     PART_ROWS,
     Mark,
-    TablePart,
     TableVersion,
-    check_target,
     clear_staged,
     commit_parts,
     find_commit,
     find_first_commit,
     read_added,
     read_mark,
-    stream_table,
     table_at,
     table_id,
-    table_parts,
 )
-
-NOTHING = -1
-"""The version up to which nothing was scored."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +56,9 @@ def scored_until(target: str, source: TableVersion, model: ModelVersion) -> Scor
     """
     mark = read_mark(target, mark_name(source))
     lowest = NOTHING if mark is None else mark
+    key = Scoring(source, model, target).key
     whole = range(source.version, lowest, -1)
-    found = find_first_commit(target, (Scoring(replace(source, version=one), model, target).key for one in whole))
+    found = find_first_commit(target, ({**key, "source_version": str(version)} for version in whole))
     return ScoredUntil(int(found["source_version"]) if found else lowest, mark)
 
 
@@ -87,7 +81,8 @@ def score_new(
     """Append the predictions for the rows of ``source`` that are not scored yet to ``target``, in one commit.
 
     A row is new if the version of the table up to which rows were scored has no row of its ``row_id``. Which model
-    scored the others does not matter. Called again after a kill, it goes on after its last part; called again
+    scored the others does not matter. A new row that ``model`` has answered already, as one of a split, gets no
+    second answer. Called again after a kill, it goes on after its last part; called again
     after its commit, it returns that commit.
 
     Parameters
@@ -102,10 +97,9 @@ def score_new(
         return done
     while begun.mark is None or begun.mark < source.version:
         scoring = Scoring(source, model, target, after=begun.version)
-        parts = new_parts(scoring, part_rows)
-        chosen = replace(scoring, chosen={part.number: places for part, places in parts})
+        mark = Mark(mark_name(source), begun.mark, source.version)
         try:
-            return _score(make(chosen), [part for part, _ in parts], begun.mark, say, cluster)
+            return score_missing(make, scoring, part_rows=part_rows, say=say, cluster=cluster, mark=mark)
         except MarkMoved:
             begun = scored_until(target, source, model)
     clear_staged(target)  # of who was killed after its commit
@@ -123,12 +117,12 @@ def score_whole(
     say: Callable[[str], None] | None = print,
     cluster: Cluster | None = None,
 ) -> Scored:
-    """Append the predictions for all rows of ``source``, or of a split, in one commit; none that are not new.
+    """Append the predictions for all rows of ``source``, or of a split, that ``model`` has not answered yet.
 
-    As ``score`` does. Of all rows, the target's mark is moved too: they are not new for ``score_new``.
+    As ``score`` does, in one commit. Of all rows, the target's mark is moved too: for ``score_new`` none is new.
     """
-    scorer = make(Scoring(source, model, target, split))
-    done = score_by_part(scorer, part_rows=part_rows, say=say, cluster=cluster)
+    scoring = Scoring(source, model, target, split)
+    done = score_by_part(make, scoring, part_rows=part_rows, say=say, cluster=cluster)
     if split is None:
         score_new(make, source, model=model, target=target, say=None)
     return done
@@ -152,64 +146,12 @@ def scorer_of(model: ModelVersion) -> Callable[[Scoring], Scorer]:
     return functools.partial(PartScorer, load_predictor(model.uri))
 
 
-def _score(
-    scorer: Scorer,
-    parts: Sequence[TablePart],
-    before: int | None,
-    say: Callable[[str], None] | None,
-    cluster: Cluster | None,
-) -> Scored:
-    scoring = scorer.scoring
-    mark = Mark(mark_name(scoring.source), before, scoring.source.version)
-    check_target(scoring.target, scorer.schema)
-    doubt = doubt_input(scoring, parts, say)
-    rows = stage_missing(scorer, parts, say, cluster)
-    table = commit_parts(scoring.target, key=scoring.key, parts=len(parts), cut=parts[0].cut, mark=mark)
-    return Scored(table, rows=scoring.source.rows, new_rows=rows, doubt=doubt)
-
-
 def _own_commit(source: TableVersion, model: ModelVersion, target: str, begun: ScoredUntil) -> Scored | None:
     """Return what an earlier try of this work committed; it may have begun where another program had ended."""
+    made = Scoring(source, model, target, after=begun.version).key
     tries = range(begun.version, source.version + 1)
-    key = find_first_commit(target, (Scoring(source, model, target, after=one).key for one in tries))
+    key = find_first_commit(target, ({**made, "after": str(version)} for version in tries))
     if key is None or (done := find_commit(target, key)) is None:
         return None
     commit_parts(target, key=key, parts=0)  # for what a process left that was killed after its commit
     return Scored(done, rows=source.rows, new_rows=read_added(done, columns=["row_id"]).num_rows)
-
-
-def new_parts(scoring: Scoring, part_rows: int) -> list[tuple[TablePart, tuple[int, ...]]]:
-    """Return the parts of the table that have new rows, numbered anew, each with the positions of these in it.
-
-    Where there is none, it is the first part with no position: its commit moves the mark, and has no rows.
-    """
-    parts = table_parts(scoring.source, rows=part_rows)
-    if scoring.after == scoring.source.version:
-        return [(parts[0], ())]
-    known = _known_ids(scoring)
-    ids = _ids(scoring.source)
-    found: list[tuple[TablePart, tuple[int, ...]]] = []
-    for part in parts:
-        if new := tuple(_first_seen(itertools.islice(ids, part.rows), known)):
-            found.append((replace(part, number=len(found)), new))
-    return found or [(parts[0], ())]
-
-
-def _first_seen(ids: Iterable[str], known: set[str]) -> Iterator[int]:
-    """Yield the positions of ids that were not known, and know them from then on."""
-    for position, one in enumerate(ids):
-        if one not in known:
-            known.add(one)
-            yield position
-
-
-def _known_ids(scoring: Scoring) -> set[str]:
-    if scoring.after is None or scoring.after <= NOTHING:
-        return set()
-    return set(_ids(table_at(scoring.source.path, version=scoring.after)))
-
-
-def _ids(version: TableVersion) -> Iterator[str]:
-    """Yield the id of each row, in the order of the parts."""
-    for batch in stream_table(version, columns=["row_id"], batch_rows=65536):
-        yield from batch.column("row_id").to_pylist()

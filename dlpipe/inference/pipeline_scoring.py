@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import ModelNotFound
-from dlpipe.inference.by_part import Scored, Scoring, score_by_part
+from dlpipe.inference.by_part import Scored, score_by_part
+from dlpipe.inference.choosing import Scoring
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import PART_ROWS, TablePart, TableVersion
 
@@ -47,8 +50,8 @@ def score_with_pipeline(
     ModelNotFound
         When ``pipeline`` is not ``model``.
     """
-    scorer = PipelineScorer(pipeline, Scoring(source, model, target, split))
-    return score_by_part(scorer, part_rows=part_rows, say=say)
+    make, scoring = functools.partial(PipelineScorer, pipeline), Scoring(source, model, target, split)
+    return score_by_part(make, scoring, part_rows=part_rows, say=say)
 
 
 class PipelineScorer:
@@ -96,8 +99,7 @@ class PipelineScorer:
 
     def _answered(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         answers = self.pipeline.run(batch.column("text").to_pylist())
-        model, source = self.scoring.model, self.scoring.source
-        return answer_batch(batch.column("row_id"), answers, self.pipeline.labels, model=model, source=source)
+        return answer_batch(batch.column("row_id"), answers, self.pipeline.labels, scoring=self.scoring)
 
 
 def answer_schema() -> pa.Schema:
@@ -118,7 +120,7 @@ def answer_schema() -> pa.Schema:
 
 
 def answer_batch(
-    row_ids: pa.Array, answers: pd.DataFrame, labels: tuple[str, ...], *, model: ModelVersion, source: TableVersion
+    row_ids: pa.Array, answers: pd.DataFrame, labels: tuple[str, ...], *, scoring: Scoring
 ) -> pa.RecordBatch:
     """Return the rows of the table for a batch of ``row_ids`` and the pipeline's answers for them."""
     import pyarrow as pa
@@ -131,8 +133,10 @@ def answer_batch(
         "probability": pa.array(answers["probability"].to_numpy(), mask=~readable),
         "probabilities": [row.tolist() if there else None for row, there in zip(shares, readable, strict=True)],
         "labels": [list(labels)] * len(answers),
-        "source": [source.path] * len(answers),
-        "source_version": [source.version] * len(answers),
-        "pipeline_version": [model.uri] * len(answers),
+        "source": [scoring.source.path] * len(answers),
+        "source_version": [scoring.source.version] * len(answers),
+        "scored_at": [datetime.now(UTC)] * len(answers),
+        "answer_set": [scoring.answer_set] * len(answers),
+        "pipeline_version": [scoring.model.uri] * len(answers),
     }
     return pa.RecordBatch.from_pydict(columns, schema=answer_schema())

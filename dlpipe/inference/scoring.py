@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dlpipe.cluster import Cluster
 from dlpipe.errors import ModelNotFound
-from dlpipe.inference.by_part import Scored, Scoring, score_by_part
+from dlpipe.inference.by_part import Scored, score_by_part
+from dlpipe.inference.choosing import Scoring
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import PART_ROWS, TablePart, TableVersion
 
@@ -31,10 +34,11 @@ def score(
     say: Callable[[str], None] | None = print,
     cluster: Cluster | None = None,
 ) -> Scored:
-    """Append the predictions for ``source`` to the Delta table ``target`` in one commit, unless they are there.
+    """Append the predictions for ``source`` to the Delta table ``target`` in one commit, unless they exist.
 
-    The same model version on the same table version and split again makes no new rows. A scoring that was killed
-    goes on after its last part. Memory does not grow with the table.
+    A row that the same model has answered in the same table version gets no second answer, whichever split was
+    asked for then. A scoring that was killed continues after its last part. Beside the ids, memory does not grow
+    with the table.
 
     Parameters
     ----------
@@ -46,7 +50,8 @@ def score(
         Path of the predictions table, made if needed. Its columns: ``row_id``, ``label``, ``probability`` (of
         that label), ``probabilities`` (list of float32, in the order of ``labels``), ``labels`` (list of
         string: models with other labels can share the table), ``model_version`` (``models:/name/3``),
-        ``source`` (path of the table) and ``source_version``. In pandas::
+        ``source`` (path of the table), ``source_version``, ``scored_at`` and ``answer_set`` (the same for all
+        answers of one model, by its weights, for one version of one table). In pandas::
 
             pd.DataFrame(rows["probabilities"].tolist(), columns=rows["labels"].iloc[0])
     split : str or None
@@ -65,8 +70,8 @@ def score(
     TableVersionNotFound
         When another program removes the data files of ``source`` meanwhile; nothing is committed.
     """
-    scorer = PartScorer(predictor, Scoring(source, model, target, split))
-    return score_by_part(scorer, part_rows=part_rows, say=say, cluster=cluster)
+    make, scoring = functools.partial(PartScorer, predictor), Scoring(source, model, target, split)
+    return score_by_part(make, scoring, part_rows=part_rows, say=say, cluster=cluster)
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,7 @@ class PartScorer:
                 progress(int(repeats[texts].sum()))
 
         shares = self.predictor.predict_encoded(begun.encoded, done=done)[begun.which]
-        model, source = self.scoring.model, self.scoring.source
-        rows = prediction_batch(begun.row_ids, shares, self.predictor.labels, model=model, source=source)
+        rows = prediction_batch(begun.row_ids, shares, self.predictor.labels, scoring=self.scoring)
         return self.scoring.stage(begun.part, pa.Table.from_batches([rows]))
 
 
@@ -161,12 +165,14 @@ def prediction_schema() -> pa.Schema:
             ("model_version", pa.string()),
             ("source", pa.string()),
             ("source_version", pa.int64()),
+            ("scored_at", pa.timestamp("us", "UTC")),
+            ("answer_set", pa.string()),
         ]
     )
 
 
 def prediction_batch(
-    row_ids: pa.Array, shares: np.ndarray, labels: Sequence[str], *, model: ModelVersion, source: TableVersion
+    row_ids: pa.Array, shares: np.ndarray, labels: Sequence[str], *, scoring: Scoring
 ) -> pa.RecordBatch:
     """Return the rows of a predictions table for ``row_ids`` and their probabilities (n_rows, n_labels)."""
     import numpy as np
@@ -182,8 +188,10 @@ def prediction_batch(
         pa.array(shares[np.arange(count), best]),
         pa.ListArray.from_arrays(offsets, pa.array(shares.ravel())),
         pa.ListArray.from_arrays(offsets, names.take(pa.array(np.tile(np.arange(width), count)))),
-        pa.repeat(model.uri, count),
-        pa.repeat(source.path, count),
-        pa.repeat(pa.scalar(source.version, pa.int64()), count),
+        pa.repeat(scoring.model.uri, count),
+        pa.repeat(scoring.source.path, count),
+        pa.repeat(pa.scalar(scoring.source.version, pa.int64()), count),
+        pa.repeat(pa.scalar(datetime.now(UTC), pa.timestamp("us", "UTC")), count),
+        pa.repeat(scoring.answer_set, count),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=prediction_schema())

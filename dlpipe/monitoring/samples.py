@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import ModelNotFound, TableVersionNotFound
-from dlpipe.inference.by_part import Scoring
+from dlpipe.inference.choosing import Scoring
 from dlpipe.monitoring.statistics import wilson
 from dlpipe.registry import MADE_FROM, ModelVersion
-from dlpipe.tables import TableVersion, find_commit, read_added, read_table, stream_table, table_at
+from dlpipe.tables import TableVersion, read_table, stream_table, table_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -230,14 +230,16 @@ def reference_sample(subject: Subject, predict: Predict, *, rows: int, seed: int
 
 
 def said_of_test(subject: Subject, truth: dict[str, str]) -> dict[str, tuple[str, float]]:
-    """Return what the predictions table has of the test split, by row id; nothing where it has not."""
-    found = find_commit(
-        subject.predictions.path, Scoring(subject.trained_on, subject.model, subject.predictions.path).key
-    )
-    if found is None:
-        return {}
-    rows = read_added(found, columns=list(PREDICTED)).to_pylist()
-    return {row["row_id"]: (row["label"], probability_of(row)) for row in rows if row["row_id"] in truth}
+    """Return what the predictions table has of the test split, by row id; nothing where some of it is missing."""
+    import pyarrow.compute as pc
+
+    own = Scoring(subject.trained_on, subject.model, subject.predictions.path).answer_set
+    found: dict[str, tuple[str, float] | None] = {}
+    for batch in stream_table(subject.predictions, columns=[*PREDICTED, "answer_set"], batch_rows=65536):
+        for row in batch.filter(pc.equal(batch["answer_set"], own)).to_pylist():
+            if row["row_id"] in truth:
+                found[row["row_id"]] = (row["label"], probability_of(row)) if row["label"] is not None else None
+    return {name: said for name, said in found.items() if said} if len(found) == len(truth) else {}
 
 
 def predicted_now(predict: Predict, test: dict[str, list[str]]) -> dict[str, tuple[str, float]]:

@@ -8,7 +8,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,7 +89,7 @@ def write_and_commit(
     metadata: Mapping[str, str] | None = None,
     once: bool = False,
     stem: str = "",
-    mark: Mark | None = None,
+    marks: Sequence[Mark] = (),
     at: int | None = None,
 ) -> tuple[TableVersion, bool]:
     """Commit the files that ``write`` makes under a prefix; return the version, and whether it is a new one.
@@ -105,7 +105,7 @@ def write_and_commit(
         with storage_errors(location):
             files = write(prefix)
             version, new = _commit(
-                location, files, mode=mode, key=key, metadata=metadata or {}, once=once, mark=mark, at=at
+                location, files, mode=mode, key=key, metadata=metadata or {}, once=once, marks=marks, at=at
             )
         return version, new
     finally:
@@ -166,7 +166,7 @@ def _commit(
     key: Mapping[str, str] | None,
     metadata: Mapping[str, str],
     once: bool,
-    mark: Mark | None,
+    marks: Sequence[Mark],
     at: int | None,
 ) -> tuple[TableVersion, bool]:
     """Commit on top of the latest version, again and again while others commit in between."""
@@ -177,11 +177,11 @@ def _commit(
         if done:
             return done, False
         _check_schema(table, location, files.schema, mode=mode)
-        _check_unmoved(table, location, mark=mark, at=at)
+        _check_unmoved(table, location, marks=marks, at=at)
         before = None if table is None else version_of(table, location)
         version = _next_version(before, location, files, mode=mode)
         carried = _commit_metadata(version, files, key=key, metadata=metadata)
-        moved = transactions(key, mark, version.version)
+        moved = transactions(key, marks, version.version)
         if _try_commit(table, location, files, mode=mode, moved=moved, version=version.version, carried=carried):
             made = commit_info(location, version.version).get("timestamp", 0)
             return replace(version, timestamp=int(made)), True
@@ -192,14 +192,15 @@ def _commit(
     )
 
 
-def _check_unmoved(table: DeltaTable | None, location: str, *, mark: Mark | None, at: int | None) -> None:
+def _check_unmoved(table: DeltaTable | None, location: str, *, marks: Sequence[Mark], at: int | None) -> None:
     """Raise ``MarkMoved`` where another program committed what this commit was to be the next after."""
-    there = None if table is None or mark is None else table.transaction_version(mark_id(mark.name))
-    if mark is not None and there != mark.before:
-        raise MarkMoved(
-            f"Another program moved the mark {mark.name!r} of {shown(location)} from {mark.before} to {there} "
-            "meanwhile; nothing was committed. Begin again from there."
-        )
+    for mark in marks:
+        there = None if table is None else table.transaction_version(mark_id(mark.name))
+        if there != mark.before:
+            raise MarkMoved(
+                f"Another program moved the mark {mark.name!r} of {shown(location)} from {mark.before} to {there} "
+                "meanwhile; nothing was committed. Begin again from there."
+            )
     following = 0 if table is None else table.version() + 1
     if at is not None and following != at:
         raise MarkMoved(
@@ -208,10 +209,10 @@ def _check_unmoved(table: DeltaTable | None, location: str, *, mark: Mark | None
         )
 
 
-def transactions(key: Mapping[str, str] | None, mark: Mark | None, version: int) -> dict[str, int]:
+def transactions(key: Mapping[str, str] | None, marks: Sequence[Mark], version: int) -> dict[str, int]:
     """Return Delta's transactions of a commit that makes ``version``: identifier -> number."""
     made = {transaction_id(key): version} if key else {}
-    return {**made, **({mark_id(mark.name): mark.after} if mark else {})}
+    return {**made, **{mark_id(mark.name): mark.after for mark in marks}}
 
 
 def _next_version(before: TableVersion | None, location: str, files: DataFiles, *, mode: Mode) -> TableVersion:

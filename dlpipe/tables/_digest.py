@@ -52,6 +52,8 @@ class ContentDigest:
         elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
             self._update(f"{name}#", _bytes_of(pc.list_value_length(array)))
             self._add_array(f"{name}[]", array.flatten())
+        elif pa.types.is_timestamp(kind):
+            self._update(name, _bytes_of(array.cast(pa.int64())))
         elif pa.types.is_primitive(kind) and not pa.types.is_temporal(kind):
             self._update(name, _bytes_of(array))
         else:

@@ -98,20 +98,20 @@ def staged_parts(target: str | Path, *, key: Mapping[str, str], cut: str = "") -
 
 
 def commit_parts(
-    target: str | Path, *, key: Mapping[str, str], parts: int, cut: str = "", mark: Mark | None = None
+    target: str | Path, *, key: Mapping[str, str], parts: int, cut: str = "", marks: Sequence[Mark] = ()
 ) -> TableVersion:
     """Append the staged parts 0 to ``parts`` - 1, in this order, in one commit, and return its version.
 
     Where a commit of the table carries ``key`` already, that version comes back. Nothing staged is left for the
-    key either way, and nothing that was staged in this table more than a week ago. With ``mark``, the commit also
-    moves that.
+    key either way, and nothing that was staged in this table more than a week ago. The commit also
+    moves the ``marks``.
 
     Raises
     ------
     PartsMissing
         When one is not staged; nothing is committed.
     MarkMoved
-        When ``mark`` is no longer where it was; nothing is committed, and nothing staged is left for the key.
+        When a mark is no longer where it was; nothing is committed, and nothing staged is left for the key.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def commit_parts(
     """
     location = locate(target)
     try:
-        done = find_commit(location, key) or _commit_staged(location, key, parts, cut, mark)
+        done = find_commit(location, key) or _commit_staged(location, key, parts, cut, marks)
     except MarkMoved:
         _remove(location, _left_staged(location, key))
         raise
@@ -132,7 +132,9 @@ def commit_parts(
     return done
 
 
-def _commit_staged(location: str, key: Mapping[str, str], parts: int, cut: str, mark: Mark | None) -> TableVersion:
+def _commit_staged(
+    location: str, key: Mapping[str, str], parts: int, cut: str, marks: Sequence[Mark]
+) -> TableVersion:
     try:
         names = _names_of_all(location, key, parts, cut)
         with storage_errors(location):
@@ -141,7 +143,7 @@ def _commit_staged(location: str, key: Mapping[str, str], parts: int, cut: str, 
         def adopt(prefix: str) -> DataFiles:
             return _adopt(location, names, schema, prefix)
 
-        return write_and_commit(location, schema, adopt, key=key, stem=_common(key), mark=mark)[0]
+        return write_and_commit(location, schema, adopt, key=key, stem=_common(key), marks=marks)[0]
     except DlpipeError:
         # another process may have committed them, and removed what was staged
         done = find_commit(location, key)

@@ -1,0 +1,78 @@
+"""`dlpipe answers`: the latest answer for each row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dlpipe.cli.saying import as_json, say, say_rows
+from dlpipe.errors import SettingError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMATS = (".csv", ".jsonl", ".parquet")
+
+
+@click.command()
+@click.argument("table")
+@click.option("--model", metavar="URI", help="Only answers of this version, such as reviews/3; by default of any.")
+@click.option("--source", metavar="TABLE", help="Only answers for rows of this table.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A .csv, .jsonl or .parquet file.")
+@as_json
+def answers(table: str, model: str | None, source: str | None, output: Path | None, json_: bool) -> None:
+    """Print the latest answer for each row of TABLE, a table of predictions or of a pipeline's answers.
+
+    \b
+    Examples:
+      dlpipe answers reviews_predictions
+      dlpipe answers reviews_predictions --model reviews/1 --output answers.csv
+    """
+    from dlpipe.inference import latest_answers
+    from dlpipe.tables import locate, table_at
+
+    if output and output.suffix not in FORMATS:
+        raise SettingError(
+            f"--output {output} has no known format. Name a file that ends with {', '.join(FORMATS)}."
+        )
+    there = table_at(table)
+    found = latest_answers(there, model=model and uri_of(model), source=source and locate(source))
+    if output:
+        write_rows(found, output)
+        say(f"{there}: {len(found):,} rows in {output}")
+        return
+    shown = [name for name in ("row_id", "label", "probability", "model_version", "scored_at") if not json_]
+    say_rows(found.select(shown or found.column_names).to_pylist(), json_=json_, nothing="")
+
+
+def uri_of(model: str) -> str:
+    """Return the URI of the version that is meant; a number need not be in the registry any more."""
+    from dlpipe.registry import resolve
+    from dlpipe.registry.versions import parse_uri
+
+    name, version, _ = parse_uri(model)
+    return f"models:/{name}/{version}" if version is not None else resolve(model).uri
+
+
+def write_rows(rows: pa.Table, file: Path) -> None:
+    """Write ``rows`` to a file of the format that its name says; lists are JSON in a CSV."""
+    import json
+
+    if file.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        pq.write_table(rows, file)
+        return
+    frame: Any = rows.to_pandas()
+    if file.suffix == ".jsonl":
+        file.write_text("".join(f"{json.dumps(row, default=str)}\n" for row in rows.to_pylist()))
+        return
+    for name in ("labels", "probabilities"):
+        frame[name] = [None if value is None else json.dumps(list(map(_plain, value))) for value in frame[name]]
+    frame.to_csv(file, index=False)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else float(value)
