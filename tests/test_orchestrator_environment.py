@@ -15,14 +15,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from disks import tiny_disk
 
+from dlpipe.cli import main
 from dlpipe.errors import DeploymentRefused, StateUnusable
 from dlpipe.orchestrator import freezing
-from dlpipe.orchestrator.deployments import Version
+from dlpipe.orchestrator.deployments import Policies, Version
 from dlpipe.orchestrator.environment import changes, packages
 from dlpipe.orchestrator.freezing import Difference, Package, difference, files_of, freeze, prune, settle
+from dlpipe.orchestrator.overview import seen_in, was_refused
+from dlpipe.orchestrator.runs import Attempt, Event, Run, Status
+from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.supervision import Supervisor
 
 FILES = {"flow.py": "print('flow')\n", "words/one.py": "ONE = 1\n", ".mf_meta/INFO": "{}", "settings.toml": ""}
 
@@ -38,10 +44,11 @@ def packed(files: Mapping[str, str] = FILES) -> Package:
 
 
 def a_version(name: str = "Tiny", code: str = "", **more: object) -> Version:
-    return Version(name, 0, name, code, "flow.py", "", "/", sys.executable, packages={}, **more)  # type: ignore[arg-type]
+    more = {"packages": {}, **more}
+    return Version(name, 0, name, code, "flow.py", "", "/", sys.executable, **more)  # type: ignore[arg-type]
 
 
-def kept(state: State, package: Package, name: str = "Tiny") -> Version:
+def kept(state: State, package: Package, name: str = "Tiny", **more: object) -> Version:
     """Deploy ``package`` as ``create`` does."""
     folder = freeze(package, name, under=state.folder)
     try:
@@ -49,7 +56,7 @@ def kept(state: State, package: Package, name: str = "Tiny") -> Version:
     except LookupError:
         number = 1
     folder = settle(folder, number, package.digest)
-    return state.deploy(a_version(name, str(folder)), now=time.time())
+    return state.deploy(a_version(name, str(folder), **more), now=time.time())
 
 
 # -- packages ----------------------------------------------------------------------------------------------
@@ -197,3 +204,85 @@ def test_a_folder_that_was_renamed_but_not_noted_is_replaced(state: State) -> No
     settle(freeze(package, "Tiny", under=state.folder), 1, package.digest)
     version = kept(state, package)
     assert (version.number, files_of(Path(version.code))) == (1, package.files)
+
+
+def ended_run(state: State, version: int, status: Status, key: str) -> Run:
+    """A run that has had an attempt, and ended so."""
+    run, _ = state.add_run("Tiny", version=version, cause="by hand", key=key, due=0.0)
+    attempt = Attempt(
+        0, key, str(state.folder), started=1.0, ended=2.0, outcome="failed", step="train", reason="no"
+    )
+    state.add_attempt(run.number, attempt)
+    state.set_status(run.number, status, reason="train: no")
+    return state.run(run.number)
+
+
+@pytest.mark.parametrize("status", ["failed", "terminated"])
+def test_code_stays_while_a_run_that_may_be_resumed_needs_it(status: Status, state: State) -> None:
+    first, *_ = [kept(state, packed({**FILES, "flow.py": f"n = {n}\n"})) for n in range(8)]
+    run = ended_run(state, 1, status, "a")
+    prune(state, "Tiny")
+    assert seen_in(state, run).resume == "dlpipe runs resume 1"
+    assert Path(first.code).is_dir()
+    state.set_status(1, "succeeded")
+    assert prune(state, "Tiny") == [1]
+
+
+def test_what_cannot_be_resumed_is_not_offered_and_its_reason_stays(state: State) -> None:
+    version = kept(state, packed())
+    run = ended_run(state, 1, "failed", "a")
+    freezing.discard(Path(version.code))
+    assert seen_in(state, run).resume == ""
+    assert (seen_in(state, run).step, seen_in(state, run).why) == ("train", "no")
+    done = CliRunner().invoke(main, ["runs", "resume", "1"], env={"DLPIPE_STATE": str(state.folder)})
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert "the code of version 1 is no longer kept" in done.output
+    assert state.run(1) == run
+    state.set_status(1, "waiting")  # as an older dlpipe did
+    with Supervisor(state) as supervisor:
+        over = supervisor.start(1, 0.0)
+    assert (over.status, len(over.attempts)) == ("failed", 1)
+    assert over.reason == "train: no; not resumed: the code of version 1 is no longer kept"
+    assert was_refused(over)
+    assert seen_in(state, over).step == "train"
+
+
+def test_how_a_run_failed_stays_to_be_read_when_it_is_refused_or_stopped(state: State) -> None:
+    kept(state, packed(), packages={"numpy": "0.1"}, policies=Policies(changed_environment="refuse"))
+    refused, stopped = (ended_run(state, 1, "waiting", key).number for key in "ab")
+    state.request_stop(stopped)
+    with Supervisor(state) as supervisor:
+        supervisor.start(refused, 0.0)
+        supervisor.reconcile(0.0)
+    assert state.run(refused).reason.startswith("train: no; not resumed: the Python packages are not those")
+    assert state.run(stopped).reason == "stopped by hand while it waited, after train: no"
+
+
+def test_code_of_a_deployment_that_was_deleted_during_a_run_goes_with_the_run(state: State) -> None:
+    versions = [kept(state, packed({**FILES, "flow.py": f"n = {n}\n"})) for n in range(2)]
+    ended_run(state, 1, "failed", "a")
+    number, _ = state.add_run("Tiny", cause="by hand", key="b", due=0.0)
+    state.add_attempt(number.number, Attempt(0, "t", str(state.folder / "runs/2/0")))
+    state.delete("Tiny")
+    assert prune(state, "Tiny") == [1]
+    state.request_stop(number.number)
+    made = Scheduler(state, max_runs=1)
+    while state.run(number.number).status == "running":
+        made.tick()
+    made.tick()
+    made.close()
+    assert [Path(one.code).is_dir() for one in versions] == [False, False]
+    assert not list((state.folder / "code/Tiny").glob(".old-*"))
+
+
+def test_the_state_is_not_locked_while_code_is_removed(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    [kept(state, packed({**FILES, "flow.py": f"n = {n}\n"})) for n in range(6)]
+    published = []
+
+    def remove(folder: Path) -> None:
+        with closing(State.open(state.folder)) as other:
+            published.append(other.publish(Event("e1", "drifted", {}, 1.0)))
+
+    monkeypatch.setattr(freezing, "_remove", remove)
+    assert prune(state, "Tiny") == [1]
+    assert published == [True]

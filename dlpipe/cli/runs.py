@@ -77,9 +77,9 @@ def runs(
 
 def seen_runs(state: State, deployment: str | None, limit: int) -> list[RunSeen]:
     """The newest runs as people see them."""
-    from dlpipe.orchestrator.overview import run_seen
+    from dlpipe.orchestrator.overview import seen_in
 
-    return [run_seen(run) for run in state.runs(deployment=deployment, limit=limit)]
+    return [seen_in(state, run) for run in state.runs(deployment=deployment, limit=limit)]
 
 
 def say_runs(shown: Sequence[RunSeen], *, json_: bool) -> None:
@@ -210,13 +210,19 @@ def resume(run: str) -> None:
     Example:
       dlpipe runs resume 17
     """
-    from dlpipe.orchestrator.overview import RESUMABLE
+    from dlpipe.orchestrator.overview import has_code
+    from dlpipe.orchestrator.runs import RESUMABLE
 
     with opened() as state, state.transaction():
         found = state.find_run(run)
         if found.status not in RESUMABLE:
             raise RunEnded(
                 f"Run {found.number} of {found.deployment} is {found.status}: there is nothing to resume."
+            )
+        if not has_code(state, found):
+            raise RunEnded(
+                f"Run {found.number} of {found.deployment} cannot be resumed: the code of version {found.version} "
+                "is no longer kept. `python FLOW.py local-scheduler trigger` runs the newest version."
             )
         state.set_status(found.number, "waiting", reason="resumed by hand")
     say(f"Run {found.number} of {found.deployment} goes on as soon as there is room.", err=True)
@@ -347,9 +353,9 @@ def follow_logs(state: State, number: int, *, first: int | None) -> None:
 
 def seen(state: State, number: int) -> RunSeen:
     """One run as people see it."""
-    from dlpipe.orchestrator.overview import run_seen
+    from dlpipe.orchestrator.overview import seen_in
 
-    return run_seen(state.run(number))
+    return seen_in(state, state.run(number))
 
 
 # -- deployments -------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dlpipe.errors import DeploymentNotFound, DlpipeError, SettingError
-from dlpipe.orchestrator.overview import run_seen, said_time, was_refused
+from dlpipe.orchestrator.overview import said_time, seen_in, was_refused
 from dlpipe.orchestrator.runs import Alert, Run
 from dlpipe.orchestrator.state import State
 
@@ -104,7 +104,7 @@ class Alerts:
         return None
 
     def _body(self, run: Run) -> dict[str, Any]:
-        seen = run_seen(run)
+        seen = seen_in(self._state, run)
         last = run.attempts[-1] if run.attempts else None
         said = f"{run.deployment}: run {run.number}"
         return {
@@ -124,11 +124,12 @@ class Alerts:
         }
 
     def _sentence(self, run: Run, said: str) -> str:
-        seen = run_seen(run)
+        seen = seen_in(self._state, run)
         if run.status == "succeeded":
             return f"{said} succeeded again, due {said_time(run.due)}."
         where = f" in step {seen.step}" if seen.step else ""
-        return f"{said} failed{where}: {seen.why or 'nothing is known of why'}. Resume it with: {seen.resume}"
+        resume = f" Resume it with: {seen.resume}" if seen.resume else ""
+        return f"{said} failed{where}: {seen.why or 'nothing is known of why'}.{resume}"
 
     def _send_due(self) -> None:
         try:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.findings import Finding
-from dlpipe.orchestrator.runs import Attempt, Event
+from dlpipe.orchestrator.runs import NOT_RESUMED, Attempt, Event, Run
 from dlpipe.terminal import visible
 
 LONGEST_BACKOFF = 3600.0
@@ -34,6 +34,17 @@ def reason_of(attempt: Attempt) -> str:
     """How the attempt failed, in one line."""
     where = f"{attempt.step}: " if attempt.step else ""
     return f"{where}{attempt.reason or attempt.outcome}"
+
+
+def refusal(run: Run, why: str) -> str:
+    """Why a run that is not begun has failed: how its last attempt did, if there was one, stays to be read."""
+    return f"{reason_of(run.attempts[-1])}; {NOT_RESUMED}{why}" if run.attempts else why
+
+
+def stopped(run: Run) -> str:
+    """Why a run that waited was stopped, and what it waited after."""
+    last = run.attempts[-1] if run.attempts else None
+    return f"stopped by hand while it waited, after {reason_of(last)}" if last else "stopped by hand"
 
 
 def backoff(version: Version, attempts: int) -> float:

@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import DeploymentRefused, StateUnusable
-from dlpipe.orchestrator.runs import OPEN
+from dlpipe.orchestrator.runs import OPEN, RESUMABLE
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.deployments import Version
     from dlpipe.orchestrator.state import State
 
 KEPT_VERSIONS = 5
-"""So many of a deployment's versions keep their code, and those that an open run needs."""
+"""So many of a deployment's versions keep their code, and those that a run needs or may need."""
 ABANDONED_AFTER = 3600.0
-"""Seconds after which a folder that is not whole belongs to a ``create`` that was killed."""
+"""Seconds after which a folder that is not whole belongs to a process that was killed."""
 NO_CODE = (".mf_meta/INFO", ".mf_install")
 """Files that say of which commit the code is, who packed it and how."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]*")
@@ -160,15 +160,24 @@ def discard(folder: Path) -> None:
 def prune(state: State, name: str, *, keep: int = KEPT_VERSIONS) -> list[int]:
     """Remove the code of old versions of ``name``; return their numbers.
 
-    The newest ``keep`` stay, and those that an open run needs.
+    The newest ``keep`` stay, and those that a run needs which has not ended. So do those of runs that may be
+    resumed, unless the deployment was deleted, which nobody resumes.
     """
-    with state.transaction():
-        needed = {run.version for run in state.runs(deployment=name, status=OPEN)}
-        old = [version for version in state.versions(name)[keep:] if version.number not in needed]
-        going = [version for version in old if Path(version.code).is_dir()]
-        for version in going:
-            _remove(Path(version.code))
-    return [version.number for version in going]
+    with state.transaction():  # they are chosen and out of reach in one moment; removing them takes longer
+        deployed = state.is_deployed(name)
+        needed = state.needed_versions(name, (*OPEN, *RESUMABLE) if deployed else OPEN)
+        old = [
+            version for version in state.versions(name)[keep if deployed else 0 :] if version.number not in needed
+        ]
+        going = {version.number: _put_aside(Path(version.code)) for version in old if Path(version.code).is_dir()}
+    for folder in going.values():
+        _remove(folder)
+    return list(going)
+
+
+def _put_aside(folder: Path) -> Path:
+    os.chmod(folder, 0o755)  # a folder that cannot be written to cannot be renamed either
+    return folder.rename(folder.with_name(f".old-{uuid.uuid4().hex}"))
 
 
 def _members(content: bytes) -> Iterator[tuple[str, bytes]]:
@@ -272,7 +281,7 @@ def _remove(folder: Path) -> None:
 
 
 def _remove_abandoned(home: Path) -> None:
-    for folder in home.glob(".new-*"):
+    for folder in (*home.glob(".new-*"), *home.glob(".old-*")):
         with contextlib.suppress(OSError):
             if folder.stat().st_mtime < time.time() - ABANDONED_AFTER:
                 _remove(folder)

@@ -73,6 +73,14 @@ class KeptDeployments(KeptEvents):
             raise self._not_found(name)
         return self._deployment(row)
 
+    def is_deployed(self, name: str) -> bool:
+        """Whether there is a deployment ``name`` now; one that was deleted is none."""
+        return self._database.one("SELECT 1 FROM deployments WHERE name = ?", name) is not None
+
+    def ever_deployed(self) -> list[str]:
+        """Names of all deployments that there ever were."""
+        return [row[0] for row in self._database.all("SELECT DISTINCT deployment FROM versions")]
+
     def versions(self, name: str) -> list[Version]:
         """All versions of a deployment, the newest first; also of a deleted one."""
         rows = self._database.all(

@@ -114,6 +114,14 @@ class KeptRuns(KeptDeployments):
         )
         return [OpenRun(*row) for row in rows]
 
+    def needed_versions(self, deployment: str, status: Sequence[Status]) -> set[int]:
+        """Numbers of the versions that runs of a deployment in one of these states are of."""
+        marks = ", ".join("?" * len(status))
+        rows = self._database.all(
+            f"SELECT DISTINCT version FROM runs WHERE deployment = ? AND status IN ({marks})", deployment, *status
+        )
+        return {row[0] for row in rows}
+
     def set_status(self, run: int, status: Status, *, reason: str = "", not_before: float = 0.0) -> None:
         """Note where a run stands; one that has ended is no more to be stopped."""
         if not self._database.all(

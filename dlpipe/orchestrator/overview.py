@@ -14,12 +14,11 @@ from zoneinfo import ZoneInfo
 from dlpipe.errors import DeploymentNotFound, ScheduleError
 from dlpipe.orchestrator import timing
 from dlpipe.orchestrator.deployments import Deployment, Schedule, Trigger, Version
-from dlpipe.orchestrator.runs import OPEN, Attempt, Run, Status
+from dlpipe.orchestrator.runs import NOT_RESUMED, OPEN, RESUMABLE, Attempt, Run, Status
 from dlpipe.orchestrator.state import State
 
 TAIL_BYTES = 64 * 1024
 MLFLOW_LINE = "MLflow has this run: "
-RESUMABLE: tuple[Status, ...] = ("failed", "terminated")
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,18 @@ def next_due(deployment: Deployment, now: float) -> float | None:
     return due if due < math.inf else None
 
 
-def run_seen(run: Run) -> RunSeen:
+def seen_in(state: State, run: Run) -> RunSeen:
+    """One run as people see it; it is offered to be resumed where its code is kept."""
+    return run_seen(run, has_code=run.status in RESUMABLE and has_code(state, run))
+
+
+def has_code(state: State, run: Run) -> bool:
+    """Whether the code of a run's version is kept; that of a deleted deployment is not."""
+    version = version_of(state, run)
+    return version is not None and Path(version.code).is_dir()
+
+
+def run_seen(run: Run, *, has_code: bool = True) -> RunSeen:
     """One run as people see it.
 
     Examples
@@ -128,7 +138,7 @@ def run_seen(run: Run) -> RunSeen:
         ended=last.ended if last and over else 0.0,
         step=step,
         why=why,
-        resume=f"dlpipe runs resume {run.number}" if run.status in RESUMABLE else "",
+        resume=f"dlpipe runs resume {run.number}" if has_code and run.status in RESUMABLE else "",
     )
 
 
@@ -147,7 +157,8 @@ def was_refused(run: Run) -> bool:
     last = run.attempts[-1] if run.attempts else None
     if run.status != "failed" or last is None:
         return run.status == "failed"
-    return failure_of(run)[1] not in (" ".join(last.reason.split()), last.outcome)
+    why = failure_of(run)[1]
+    return NOT_RESUMED in why or why not in (" ".join(last.reason.split()), last.outcome)
 
 
 def said_trigger(trigger: Trigger | None) -> str:

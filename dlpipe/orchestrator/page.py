@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.errors import DeploymentNotFound, DlpipeError, RunNotFound
 from dlpipe.orchestrator import overview
 from dlpipe.orchestrator.deployments import Version
-from dlpipe.orchestrator.overview import RunSeen, run_seen, said_distance, said_span, said_time
+from dlpipe.orchestrator.overview import RunSeen, said_distance, said_span, said_time, seen_in
 from dlpipe.orchestrator.runs import OPEN, Attempt, Run
 from dlpipe.orchestrator.state import State
 
@@ -111,7 +111,9 @@ class Pages:
         run = self._state.run(number)
         version = overview.version_of(self._state, run)
         attempts = [attempt_shown(one, version) for one in reversed(run.attempts)]
-        return self._show("run.html", self._clock(), seen=run_seen(run), version=version, attempts=attempts)
+        return self._show(
+            "run.html", self._clock(), seen=seen_in(self._state, run), version=version, attempts=attempts
+        )
 
     def log(self, number: int, attempt: int) -> Response:
         """The end of an attempt's log, as text."""
@@ -146,7 +148,7 @@ class Pages:
         return attempts[attempt]
 
     def _seen(self, runs: list[Run]) -> list[RunSeen]:
-        return [run_seen(run) for run in runs]
+        return [seen_in(self._state, run) for run in runs]
 
     def _show(self, template: str, now: float, **values: Any) -> str:
         from flask import render_template

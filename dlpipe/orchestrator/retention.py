@@ -1,10 +1,11 @@
-"""What ended long ago is forgotten: its rows in the state and its attempts' folders, once a day."""
+"""What ended long ago is forgotten: its rows in the state, its attempts' folders and code that nothing needs."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 
+from dlpipe.orchestrator.freezing import prune
 from dlpipe.orchestrator.state import State
 
 DAY = 86400.0
@@ -13,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Retention:
-    """Forgets runs that ended more than ``days`` ago; with 0, none.
+    """Once a day, forgets runs that ended more than ``days`` ago (with 0, none), and code that no run needs.
 
     The Metaflow runs themselves, and their mirrors in MLflow, stay as they are.
     """
@@ -25,13 +26,23 @@ class Retention:
 
     def look(self, now: float) -> None:
         """Forget what is old enough, unless that was done within a day."""
-        if not self._days or (self._next is not None and self._next - DAY <= now < self._next):
+        if self._next is not None and self._next - DAY <= now < self._next:
             return
         self._next = now + DAY
-        forgotten = self._state.forget(now - self._days * DAY)
-        if forgotten:
+        if self._days:
+            self._forget(now)
+        for name in self._state.ever_deployed():
+            prune(self._state, name)
+
+    def _forget(self, now: float) -> None:
+        if forgotten := self._state.forget(now - self._days * DAY):
             log.info("%d runs that ended more than %d days ago are forgotten", forgotten, self._days)
         remove_unknown(self._state)
+
+    def look_after(self, deployment: str) -> None:
+        """Remove the code that was kept for a run which has ended, if it was the last that needed it."""
+        if not self._state.is_deployed(deployment):
+            prune(self._state, deployment)
 
 
 def remove_unknown(state: State) -> None:

@@ -10,6 +10,9 @@ Status = Literal["queued", "running", "waiting", "succeeded", "failed", "termina
 Outcome = Literal["succeeded", "failed", "killed", "timed out", "lost", "terminated", "refused"]
 ENDED: tuple[Status, ...] = ("succeeded", "failed", "terminated", "skipped")
 OPEN: tuple[Status, ...] = ("queued", "running", "waiting")
+RESUMABLE: tuple[Status, ...] = ("failed", "terminated")
+NOT_RESUMED = "not resumed: "
+"""Between how a run failed and why its next attempt was not begun."""
 
 
 @dataclass(frozen=True)

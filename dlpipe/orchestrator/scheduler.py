@@ -81,6 +81,7 @@ class Scheduler:
         self._retention = Retention(state, days=keep_days)
         self._file = file_of(state)
         self._running = False
+        self._over: set[str] = set()
         self._seen = 0
         self._last = -math.inf
         self._next = -math.inf
@@ -94,6 +95,8 @@ class Scheduler:
         now = self._last = self._clock()
         self._seen = self._state.data_version()
         self._supervisor.reconcile(now)
+        while self._over:
+            self._retention.look_after(self._over.pop())
         begun = [self._begin(run, now) for run in decide(self._state, now, max_runs=self._max_runs)]
         self._alerts.send()
         self._retention.look(now)
@@ -166,6 +169,7 @@ class Scheduler:
         level = logging.WARNING if run.status == "failed" else logging.INFO
         log.log(level, "run %d of %s %s%s", run.number, run.deployment, run.status, f": {said}" if said else "")
         self._alerts.note(run)
+        self._over.add(run.deployment)
 
     def _say(self, error: Exception) -> None:
         """Log what went wrong; raise it when it cannot pass."""

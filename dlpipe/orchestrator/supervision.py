@@ -19,7 +19,7 @@ from typing import Any
 from dlpipe.errors import DlpipeError, RunEnded
 from dlpipe.orchestrator.attempts import command_of, next_attempt, variables_of
 from dlpipe.orchestrator.deployments import Version
-from dlpipe.orchestrator.ends import backoff, end_event, note_end, reason_of
+from dlpipe.orchestrator.ends import backoff, end_event, note_end, reason_of, refusal, stopped
 from dlpipe.orchestrator.environment import changes
 from dlpipe.orchestrator.findings import Finding, NotInspected, end_and_look, is_overdue, look, unknown
 from dlpipe.orchestrator.processes import goes_on, has_begun, is_kept, reap, start_attempt, starts
@@ -77,9 +77,13 @@ class Supervisor:
         if run.status not in ("queued", "waiting"):
             return run
         version = self._state.version(run.deployment, run.version)
+        if not Path(version.code).is_dir():
+            return self._end(
+                run, "failed", refusal(run, f"the code of version {version.number} is no longer kept")
+            )
         if changed := _changed(version):
             if version.policies.changed_environment == "refuse":
-                return self._end(run, "failed", changed)
+                return self._end(run, "failed", refusal(run, changed))
             LOG.warning("run %s of %s: %s", number, run.deployment, changed)
         attempt = next_attempt(self._state, run, now)
         with contextlib.suppress(RunEnded):  # its deployment was deleted meanwhile
@@ -112,7 +116,7 @@ class Supervisor:
         for run in self._state.runs(status=["running", "waiting", "queued"]):
             if run.status != "running":
                 if run.number in stopping:
-                    self._end(run, "terminated", "stopped by hand")
+                    self._end(run, "terminated", stopped(run))
                 continue
             attempt = run.attempts[-1]
             if (run.number, attempt.number) not in self._looks:

@@ -289,7 +289,7 @@ def delete(obj: Any, authorize: str | None = None) -> None:
         name = obj.deployment.text
         allow(obj, state.deployment(name).version, authorize, to="delete")
         state.delete(name)
-        prune(state, name, keep=0)
+        prune(state, name)
     tell(obj, [f"{name} is deleted. Its runs stay in `dlpipe runs`; those that go on were left alone."])
 
 
