@@ -58,6 +58,8 @@ class TrainFlow(FlowSpec):
     dataset = Parameter("dataset", type=str, default=None, help="Public data set to download, such as imdb.")
     text_column = Parameter("text-column", type=str, default=None, help="Column with the text.")
     label_column = Parameter("label-column", type=str, default=None, help="Column with the label.")
+    separator = Parameter("separator", type=str, default=None, help="Of CSV files; by default it is found.")
+    encoding = Parameter("encoding", type=str, default=None, help="Of text files, such as cp1252.")
     fold_labels = Parameter("fold-labels", type=bool, default=None, help="Labels that look alike are one class.")
     table = Parameter("table", type=str, default=None, help="Name of the Delta table.")
     retrain = Parameter("retrain", type=bool, default=False, help="Ingest nothing: train on the table as it is.")

@@ -16,13 +16,13 @@ from dlpipe.inference import PipelineSettings
 from dlpipe.monitoring import DriftSettings
 from dlpipe.registry.registration import check_model_name
 from dlpipe.settings import check_name, read_settings
-from dlpipe.tables import Sources, TableSettings
+from dlpipe.tables import Sources, TableSettings, check_settings
 from dlpipe.training import TrainingSettings
 from dlpipe.tuning import Space, TuningSettings, read_space
 
 SECTIONS = ["data", "training", "tuning", "search_space", "gate", "explanation", "registry", "pipeline"]
 OPTIONS = {
-    "data": ["table", "text_column", "label_column", "fold_labels"],
+    "data": ["table", "text_column", "label_column", "fold_labels", "separator", "encoding"],
     "training": ["backbone", "strategy", "epochs", "batch_size", "learning_rate", "max_length", "seed"],
     "tuning": ["trials"],
     "registry": ["model"],
@@ -89,8 +89,10 @@ def read_flow_settings(config: Mapping[str, Any], options: Mapping[str, Any]) ->
 
     training, registry = read(TrainingSettings, "training"), read(RegistrySettings, "registry")
     check_model_name(registry.model)
+    data = read(DataSettings, "data")
+    check_settings(data)
     return TrainFlowSettings(
-        data=read(DataSettings, "data"),
+        data=data,
         training=training,
         tuning=read(TuningSettings, "tuning"),
         space=read_space(config.get("search_space", {}), where="[search_space]"),

@@ -21,6 +21,8 @@ from dlpipe.cli.saying import as_json, say
     default=None,
     help="Whether labels are one class that differ only in case, blanks or Unicode form. By default as before.",
 )
+@click.option("--separator", metavar="CHAR", help="Of CSV files: a character, or tab. By default it is found.")
+@click.option("--encoding", metavar="NAME", help="Of text files, such as cp1252. By default UTF-8.")
 @as_json
 def append(table: str, files: tuple[str, ...], json_: bool, **options: Any) -> None:
     """Add the rows of FILES to TABLE, with labels or without, and fill in labels that come later.

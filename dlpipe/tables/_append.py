@@ -21,14 +21,16 @@ from dlpipe.tables._ingest import (
     bad_reason,
     bare_label,
     check_bad_share,
-    check_columns,
+    check_settings,
     counted_reasons,
+    describe_bad,
+    describe_hints,
     row_id_of,
     source_metadata,
 )
 from dlpipe.tables._labels import Spelling, fold_label, list_labels, name_labels, spell_labels
 from dlpipe.tables._read import read_table
-from dlpipe.tables._rows import Row, read_rows
+from dlpipe.tables._rows import Row, describe_sources, read_rows
 from dlpipe.tables._settings import Paths, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._splits import Placed, describe_moves, keep_in_train, split_of, text_digest
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 APPENDED = "appended"
 """What the commit of an append calls the number of rows that it adds."""
+OF_FILES = ("separator", "encoding")
+"""Settings that belong to the files of an ingest: those that come later may be others."""
 UNKNOWN_LABEL = "label that the train split lacks"
 
 
@@ -128,7 +132,7 @@ def append(sources: Paths, table: str | Path, *, settings: TableSettings | None 
     """
     location = locate(table)
     settings = settings or last_settings(location)
-    check_columns(settings)
+    check_settings(settings)
     check_target(location, _schema())
     found = find_sources(Sources(data=sources).given())
     rows = [row for source in found for row in read_rows(source, settings, unlabelled=True)]
@@ -147,7 +151,8 @@ def last_settings(location: str) -> TableSettings:
             info = commit_info(location, version)
             if (said := info.get("dlpipe.settings")) and not (version and _is_append(info)):
                 # a flow's settings of its data have more fields
-                kept = {name: json.loads(said).get(name) for name in TableSettings.__dataclass_fields__}
+                names = set(TableSettings.__dataclass_fields__) - set(OF_FILES)
+                kept = {name: json.loads(said).get(name) for name in names}
                 return read_settings(TableSettings, kept, where=f"the last ingest of {shown(location)}")
     return TableSettings()
 
@@ -162,8 +167,9 @@ def _append(location: str, rows: Sequence[Row], sources: Sequence[Source], setti
     there = _schema().empty_table() if before is None else read_table(before, columns=COLUMNS)
     plan = _planned(rows, there, settings)
     quarantine = Quarantine(location, plan.bad, sources)
+    hints = {**describe_bad(plan.bad, settings), **_describe_unknown(plan, there)}
     if rows:
-        check_bad_share(rows, plan.bad, settings, quarantine, details=_details(plan, there))
+        check_bad_share(rows, plan.bad, settings, quarantine, details=hints)
     set_aside = quarantine.commit() if plan.bad else None
     changed = bool(plan.added or plan.filled) or before is None
     version = _commit(location, before, there, plan, source_metadata(sources, settings)) if changed else before
@@ -177,7 +183,7 @@ def _append(location: str, rows: Sequence[Row], sources: Sequence[Source], setti
         bad_rows=counted_reasons(plan.bad),
         quarantine=set_aside,
         new_version=changed,
-        notes=(*plan.notes, *(f"Set aside: {text}" for text in _details(plan, there).values())),
+        notes=(*describe_sources(sources, settings), *plan.notes, *describe_hints(plan.bad, hints)),
     )
 
 
@@ -236,7 +242,7 @@ def _train_labels(there: pa.Table) -> set[str]:
     return {label for label, split in _pairs(there, "label", "split") if split == "train" and label}
 
 
-def _details(plan: _Plan, there: pa.Table) -> dict[str, str]:
+def _describe_unknown(plan: _Plan, there: pa.Table) -> dict[str, str]:
     """Return, for the reason that needs it, the labels that train lacks and those it has."""
     if not plan.unknown:
         return {}
@@ -244,7 +250,7 @@ def _details(plan: _Plan, there: pa.Table) -> dict[str, str]:
     levelled = {fold_label(label) for label in train}
     hint = "To make labels one that differ only in case, blanks or Unicode form, set fold_labels (--fold-labels)"
     near = f". {hint}" if any(fold_label(label) in levelled for label in plan.unknown) else ""
-    named = f"{name_labels(plan.unknown)}; train has {list_labels(train)}; for a new class, ingest anew{near}"
+    named = f"{name_labels(plan.unknown)}; train has {list_labels(train)}. For a new class, ingest anew{near}"
     return {UNKNOWN_LABEL: named}
 
 

@@ -13,7 +13,7 @@ from dlpipe.errors import BadRows, MarkMoved, SettingError, StorageUnavailable
 from dlpipe.tables._commit import COMMIT_ATTEMPTS, check_target
 from dlpipe.tables._labels import Spelling, spell_labels
 from dlpipe.tables._read import read_table
-from dlpipe.tables._rows import Row, read_rows, readable
+from dlpipe.tables._rows import Row, describe_sources, encoding_hint, read_rows, readable
 from dlpipe.tables._settings import SPLITS, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._splits import (
@@ -27,6 +27,7 @@ from dlpipe.tables._splits import (
     text_digest,
 )
 from dlpipe.tables._storage import locate, shown
+from dlpipe.tables._texts import check_text_settings
 from dlpipe.tables._versions import TableVersion, ingested_rows, table_at, try_open
 from dlpipe.tables._write import put_table, table_digest
 
@@ -97,13 +98,14 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | Non
     ('reviews@v0', {'train': 24, 'valid': 6, 'test': 10}, ('bad', 'good'))
     """
     settings = settings or TableSettings()
-    check_columns(settings)
+    check_settings(settings)
     check_target(table)
     found = find_sources(sources.given())
     rows = [row for source in found for row in read_rows(source, settings)]
     good, bad, spelling = _check_rows(rows, settings)
     kept_bad = Quarantine(locate(table), bad, found)
-    check_bad_share(rows, bad, settings, kept_bad)
+    hints = describe_bad(bad, settings)
+    check_bad_share(rows, bad, settings, kept_bad, details=hints)
     placed, leaked = drop_leaks(_place(good, spelling, {source.split for source in found}, settings))
     placed, moved = keep_in_train(placed)
     check_splits(placed, settings)
@@ -117,7 +119,12 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | Non
         new_version=new,
         **_counts(every),
         profile=_profile(every, bad, found, leaked),
-        notes=(*spelling.notes, *describe_splits(every, moved)),
+        notes=(
+            *describe_sources(found, settings),
+            *describe_hints(bad, hints),
+            *spelling.notes,
+            *describe_splits(every, moved),
+        ),
     )
 
 
@@ -200,7 +207,9 @@ def _counts(every: Sequence[Placed]) -> dict[str, Any]:
     }
 
 
-def check_columns(settings: TableSettings) -> None:
+def check_settings(settings: TableSettings) -> None:
+    """Raise ``SettingError`` for settings that no source can be read with."""
+    check_text_settings(settings)
     if settings.text_column == settings.label_column:
         raise SettingError(
             f"Text and label are the same column, {settings.text_column!r}. Set text_column and label_column."
@@ -295,6 +304,19 @@ def check_bad_share(
         f"Nothing was committed; the rows are in {str(kept)!r} ({quarantine.location}). "
         "Mend the source, or raise max_bad_share."
     )
+
+
+def describe_bad(bad: Sequence[tuple[Row, str]], settings: TableSettings) -> dict[str, str]:
+    """Return, for bad rows that another setting would make good, which one."""
+    undecodable = [row for row, reason in bad if reason == UNDECODABLE]
+    hint = encoding_hint(undecodable, settings)
+    return {UNDECODABLE: hint.rstrip(".")} if hint else {}
+
+
+def describe_hints(bad: Sequence[tuple[Row, str]], hints: Mapping[str, str]) -> list[str]:
+    """Return a line for each reason that there is more to say of."""
+    counts = counted_reasons(bad)
+    return [f"Rows set aside with {reason}: {counts[reason]:,}. {text}." for reason, text in hints.items()]
 
 
 def counted_reasons(bad: Sequence[tuple[Row, str]]) -> dict[str, int]:

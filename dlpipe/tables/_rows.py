@@ -15,11 +15,20 @@ from dlpipe.tables._read import stream_table
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import Source, reading
 from dlpipe.tables._storage import one_line
+from dlpipe.tables._texts import (
+    LONGEST_FIELD,
+    TextFormat,
+    decoding,
+    describe_format,
+    find_format,
+    open_text,
+    propose_encoding,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LONGEST_FIELD = 2**27
+TEXT_KINDS = ("csv", "tsv", "jsonl")
 NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)*|\.\d+)([eE][-+]?\d+)?\s*|\s*(nan|inf)\s*", re.IGNORECASE)
 
 
@@ -29,6 +38,8 @@ class Columns(NamedTuple):
     settings: TableSettings
     unlabelled: bool
     """Whether the column with the label may be missing."""
+    folders: Mapping[str, str | None] = {}
+    """The columns that stand in the names of a file's folders, such as ``sentiment=good``."""
 
     @property
     def text(self) -> str:
@@ -37,6 +48,15 @@ class Columns(NamedTuple):
     @property
     def label(self) -> str:
         return self.settings.label_column
+
+    @property
+    def label_optional(self) -> bool:
+        return self.unlabelled or self.label in self.folders
+
+    @property
+    def folder_label(self) -> str | None:
+        """The label of all rows of a file without such a column."""
+        return self.folders.get(self.label)
 
 
 class Row(NamedTuple):
@@ -62,10 +82,11 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
         When the source is not what it claims to be, lacks a column, or has numbers for text. The message
         names the file and, where there is one, the line.
     """
-    with reading(source.path):
+    columns = Columns(settings, unlabelled, dict(source.folders))
+    with reading(source.path), decoding(source.path):
         rows = [
             Row(_as_text(text, source, line, settings), _as_label(label, source, line, settings), source, line)
-            for line, text, label in READERS[source.kind](source, Columns(settings, unlabelled))
+            for line, text, label in READERS[source.kind](source, columns)
         ]
     if not rows:
         raise BadSource(f"{source.path!r} has no rows. Pass a file with rows.")
@@ -76,55 +97,62 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
 def _csv_rows(source: Source, columns: Columns) -> Iterator[tuple[int, Any, Any]]:
     # csv refuses fields over 128 kB by default; the limit is the module's, not the reader's
     csv.field_size_limit(LONGEST_FIELD)
-    with _open_text(source) as stream:
-        reader = csv.reader(stream, strict=True, delimiter="\t" if source.kind == "tsv" else ",")
-        records = _csv_records(reader, source)
+    found = find_format(source.path, source.kind, columns.settings)
+    with open_text(source.path, found) as stream:
+        for _ in range(found.skipped):
+            stream.readline()
+        reader = csv.reader(stream, strict=True, delimiter=found.separator)
+        records = _csv_records(reader, source, after=found.skipped)
         _, header = next(records, (1, []))
         if not header:
             raise BadSource(f"{source.path!r} is empty. Pass a file with a header and rows.")
-        text, label = _find_columns(header, source, columns)
+        text, label = _find_columns(header, source, columns, found)
         for line, record in records:
             if len(record) != len(header):
                 raise BadSource(
-                    f"{source.path!r} line {line} has {len(record)} fields, the header has {len(header)}. "
-                    "Put texts that hold a comma, a quote or a line break in double quotes."
+                    f"{source.path!r} line {line} has {len(record)} fields, the header has {len(header)}. Put "
+                    "texts that hold the separator, a quote or a line break in double quotes; the separator is "
+                    f"{found.separator!r} (--separator)."
                 )
-            yield line, record[text], None if label is None else record[label]
+            yield line, record[text], columns.folder_label if label is None else record[label]
 
 
-def _csv_records(reader: Any, source: Source) -> Iterator[tuple[int, list[str]]]:
+def _csv_records(reader: Any, source: Source, *, after: int) -> Iterator[tuple[int, list[str]]]:
     """Return each record with the line on which it starts; blank lines are passed over."""
     while True:
-        line = reader.line_num + 1
+        line = reader.line_num + 1 + after
         try:
             record = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             raise BadSource(
-                f"{source.path!r} has a broken quote or row that starts on line {line}: {one_line(error)} "
-                f"(seen on line {max(line, reader.line_num)}). Close the quote, and double those inside a text."
+                f"{source.path!r} has a broken quote or row that starts on line {line}: {one_line(error)} (seen "
+                f"on line {max(line, reader.line_num + after)}). Close the quote, and double those inside a text."
             ) from None
         if record:
             yield line, record
 
 
-def _find_columns(header: Sequence[str], source: Source, columns: Columns) -> tuple[int, int | None]:
+def _find_columns(
+    header: Sequence[str], source: Source, columns: Columns, found: TextFormat | None = None
+) -> tuple[int, int | None]:
     """Return the positions of the text and the label column."""
     names = list(header)
-    without = columns.unlabelled and columns.label not in names
+    without = columns.label_optional and columns.label not in names
     for name in (columns.text, *(() if without else (columns.label,))):
         if names.count(name) != 1:
-            raise _no_column(name, header, source)
+            raise _no_column(name, header, source, found)
     return names.index(columns.text), None if without else names.index(columns.label)
 
 
-def _no_column(name: str, header: Iterable[str], source: Source) -> BadSource:
+def _no_column(name: str, header: Iterable[str], source: Source, found: TextFormat | None = None) -> BadSource:
     names = [readable(column) for column in header]
     has = "two columns" if names.count(name) > 1 else "no column"
     listed = ", ".join(repr(column) for column in names[:30])
+    how = f" They are read with the separator {found.separator!r} (--separator)." if found else ""
     return BadSource(
-        f"{source.path!r} has {has} {name!r}; its columns are: {listed}. "
+        f"{source.path!r} has {has} {name!r}; its columns are: {listed}.{how} "
         "Set text_column and label_column (--text-column, --label-column), or rename the column."
     )
 
@@ -132,15 +160,15 @@ def _no_column(name: str, header: Iterable[str], source: Source) -> BadSource:
 def _jsonl_rows(source: Source, columns: Columns) -> Iterator[tuple[int, Any, Any]]:
     names = (columns.text, columns.label)
     seen: dict[str, None] = {}
-    with _open_text(source) as stream:
+    with open_text(source.path, find_format(source.path, source.kind, columns.settings)) as stream:
         rows = []
         for line, written in enumerate(stream, start=1):
             if written.strip():
                 record = _json_object(written, source, line)
                 seen.update(dict.fromkeys(record))
-                rows.append((line, record.get(names[0]), record.get(names[1])))
+                rows.append((line, record.get(names[0]), record.get(names[1], columns.folder_label)))
     # one row may lack a key, which is then missing; all rows cannot
-    for name in names[:1] if columns.unlabelled else names:
+    for name in names[:1] if columns.label_optional else names:
         if rows and name not in seen:
             raise _no_column(name, seen, source)
     yield from rows
@@ -168,7 +196,7 @@ def _parquet_rows(source: Source, columns: Columns) -> Iterator[tuple[int, Any, 
     try:
         with pq.ParquetFile(source.path) as file:
             names = _found_names(file.schema_arrow.names, source, columns)
-            yield from _arrow_rows(file.iter_batches(4096, columns=names), names)
+            yield from _arrow_rows(file.iter_batches(4096, columns=names), names, columns)
     except pa.ArrowException as error:
         raise BadSource(
             f"{source.path!r} is not a readable Parquet file: {one_line(error)}. Write it anew."
@@ -181,7 +209,7 @@ def _delta_rows(source: Source, columns: Columns) -> Iterator[tuple[int, Any, An
     assert source.table is not None
     schema = open_table(source.table.path, version=source.table.version).schema()
     names = _found_names([field.name for field in schema.fields], source, columns)
-    yield from _arrow_rows(stream_table(source.table, columns=names), names)
+    yield from _arrow_rows(stream_table(source.table, columns=names), names, columns)
 
 
 def _found_names(header: Sequence[str], source: Source, columns: Columns) -> list[str]:
@@ -190,11 +218,13 @@ def _found_names(header: Sequence[str], source: Source, columns: Columns) -> lis
     return [columns.text] if label is None else [columns.text, columns.label]
 
 
-def _arrow_rows(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterator[tuple[int, Any, Any]]:
+def _arrow_rows(
+    batches: Iterable[pa.RecordBatch], names: Sequence[str], columns: Columns
+) -> Iterator[tuple[int, Any, Any]]:
     line = 0
     for batch in batches:
         texts = _values(batch.column(names[0]))
-        labels = _values(batch.column(names[1])) if len(names) > 1 else [None] * len(texts)
+        labels = _values(batch.column(names[1])) if len(names) > 1 else [columns.folder_label] * len(texts)
         for text, label in zip(texts, labels, strict=True):
             line += 1
             yield line, text, label
@@ -210,6 +240,8 @@ def _values(column: pa.Array) -> list[Any]:
         column = column.cast(pa.binary())
     if pa.types.is_large_string(column.type):
         column = column.cast(pa.large_binary())
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.binary_view())
     values = column.to_pylist()
     return [value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value for value in values]
 
@@ -254,6 +286,23 @@ def _check_is_text(rows: Sequence[Row], source: Source, settings: TableSettings)
         )
 
 
+def describe_sources(sources: Sequence[Source], settings: TableSettings) -> list[str]:
+    """Return a line for each text file whose separator or encoding is not what its ending stands for."""
+    lines = []
+    for source in sources:
+        if source.kind in TEXT_KINDS:
+            found = find_format(source.path, source.kind, settings)
+            lines.append(describe_format(source.path, source.kind, found, settings))
+    told = [line for line in lines if line]
+    return [*told[:3], *([f"So are {len(told) - 3} more files."] if len(told) > 3 else [])]
+
+
+def encoding_hint(rows: Iterable[Row], settings: TableSettings) -> str:
+    """Return what encoding the first text file of ``rows`` is likely in; nothing where there is none."""
+    path = next((row.source.path for row in rows if row.source.kind in TEXT_KINDS), None)
+    return "" if path is None else propose_encoding(path, settings)
+
+
 def readable(text: str) -> str:
     r"""Return text that can be stored as UTF-8: what could not be decoded stands as ``\xff``.
 
@@ -266,17 +315,6 @@ def readable(text: str) -> str:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _open_text(source: Source) -> Any:
-    with open(source.path, "rb") as stream:
-        head = stream.read(4096)
-    if b"\0" in head:
-        raise BadSource(
-            f"{source.path!r} is not UTF-8 text (it holds zero bytes; it may be UTF-16 or compressed). "
-            "Save it as UTF-8."
-        )
-    return open(source.path, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _counted(source: Source) -> str:

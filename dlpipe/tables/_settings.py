@@ -29,6 +29,10 @@ class TableSettings:
     """Shares of the hash split; those that were given as files are not touched."""
     fold_labels: bool = False
     """Whether labels are one class that differ only in case, blanks or Unicode form."""
+    separator: str = ""
+    """Of CSV files: a character, or a word such as ``tab``; by default it is found."""
+    encoding: str = ""
+    """Of text files; by default UTF-8, or what the first bytes of a file name."""
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dlpipe.errors import BadSource, DlpipeError, SourceNotFound
+from dlpipe.tables._folders import check_is_plain, folder_columns, parquet_files
 from dlpipe.tables._storage import is_remote, locate, one_line
+from dlpipe.tables._texts import COMPRESSED, kind_ending
 from dlpipe.tables._versions import TableVersion, table_at
 
 FILE_ENDINGS = {
     ".csv": "csv",
     ".tsv": "tsv",
+    ".tab": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
@@ -40,6 +43,8 @@ class Source:
     sha256: str
     """Of the file's bytes; for a table, the digest of the version."""
     table: TableVersion | None = None
+    folders: tuple[tuple[str, str | None], ...] = ()
+    """Columns and their values that stand in the names of the file's folders, such as ``sentiment=good``."""
 
     def record(self) -> dict[str, str | int]:
         """Return what a commit remembers of the source."""
@@ -75,10 +80,11 @@ def _expand(pattern: str) -> list[str]:
     """Return the paths that ``pattern`` stands for."""
     expanded = os.path.expanduser(pattern)
     if is_remote(pattern) or os.path.lexists(expanded):
-        return [expanded]
+        return parquet_files(expanded) or [expanded]
     matches = sorted(glob.glob(expanded, recursive=True))
     if glob.has_magic(pattern):
         files = [path for path in matches if os.path.isfile(path) or _is_table(path)]
+        files = files or [file for path in matches for file in parquet_files(path)]
         if files:
             return files
         raise SourceNotFound(
@@ -109,19 +115,30 @@ def _identify(path: str, split: str) -> Source:
             f"{path!r} is a folder but not a Delta table (it has no _delta_log). "
             f"Pass a file, or a glob such as '{path.rstrip('/')}/*.csv'."
         )
-    kind = FILE_ENDINGS.get(Path(path).suffix.lower())
-    if kind is None:
-        endings = ", ".join(FILE_ENDINGS)
-        raise BadSource(f"{path!r} has an unknown ending. Known: {endings}, or the folder of a Delta table.")
+    kind = _kind_of(path)
+    if kind == "parquet":
+        check_is_plain(path)
     with reading(path):
         size = os.path.getsize(path)
         if not size:
             raise BadSource(f"{path!r} is empty. Pass a file with a header and rows.")
-        return Source(path, kind, split, size, _sha256(path))
+        return Source(path, kind, split, size, _sha256(path), folders=folder_columns(path))
+
+
+def _kind_of(path: str) -> str:
+    kind = FILE_ENDINGS.get(kind_ending(path))
+    if kind == "parquet" and Path(path).suffix.lower() in COMPRESSED:
+        raise BadSource(f"{path!r} is a compressed Parquet file, which is compressed inside already. Unpack it.")
+    if kind is None:
+        endings = f"{', '.join(FILE_ENDINGS)} (those of text with {', '.join(COMPRESSED)} behind them as well)"
+        raise BadSource(
+            f"{path!r} has an unknown ending. Known: {endings}, or a folder of a Delta table or of Parquet."
+        )
+    return kind
 
 
 def _identify_table(path: str, split: str) -> Source:
-    if is_remote(path) and Path(path).suffix.lower() in FILE_ENDINGS:
+    if is_remote(path) and kind_ending(path) in FILE_ENDINGS:
         raise BadSource(f"{path!r} is a remote file; only Delta tables are read from there. Copy the file here.")
     version = table_at(locate(path if is_remote(path) else os.path.abspath(path)))
     return Source(path, "delta", split, version.rows, version.digest, version)

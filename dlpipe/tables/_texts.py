@@ -1,0 +1,274 @@
+"""Text files as people have them: compressed or not, in some encoding, with some separator."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import lzma
+import re
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from dlpipe.errors import BadSource, SettingError
+from dlpipe.tables._settings import TableSettings
+from dlpipe.tables._storage import one_line
+
+COMPRESSED = (".gz", ".zst", ".xz", ".bz2")
+"""Endings behind that of the kind of file. What a file begins with decides, not its ending."""
+LONGEST_FIELD = 2**27
+SEPARATORS = (",", ";", "\t", "|")
+SEPARATOR_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+HEAD = 2**16
+MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bz2"}
+# UTF-32 first: its mark begins with that of UTF-16
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+OTHER_FORMATS = {
+    b"PAR1": "a Parquet file. Give it the ending .parquet",
+    b"PK\x03\x04": "a zip archive or an Excel workbook. Unpack it, or save it as CSV",
+    b"SQLite format 3": "a SQLite database. Export the rows as CSV",
+}
+EXCEL_SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+# what guesses are made among
+LATIN = ("cp1252", "cp1250", "cp1254")
+ENCODINGS = [*LATIN, "cp1251", "koi8_r", "cp1253", "cp1256", "shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"]
+CENTRAL_EUROPE = frozenset(b"\x8a\x8c\x8d\x8e\x8f\x9a\x9c\x9d\x9e\x9f\xa3\xa5\xaf\xb3\xb9\xbf")
+TURKISH = frozenset(b"\xd0\xdd\xde\xf0\xfd\xfe")
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How a text file is read."""
+
+    encoding: str
+    separator: str = ""
+    """Of a CSV."""
+    skipped: int = 0
+    """Lines before the header: Excel may write ``sep=;`` there."""
+    marked: bool = False
+    """Whether the file begins with a byte order mark, which names its encoding."""
+
+
+def check_text_settings(settings: TableSettings) -> None:
+    """Raise ``SettingError`` for an encoding or a separator that nothing can be read with."""
+    if settings.encoding:
+        check_encoding(settings.encoding)
+    separator = named_separator(settings.separator)
+    if settings.separator and (len(separator) != 1 or separator in '"\r\n'):
+        raise SettingError(
+            f"separator (--separator) = {settings.separator!r} is refused: a separator is one character, "
+            f"such as ';' or '|', or one of the words {', '.join(sorted(SEPARATOR_WORDS))}."
+        )
+
+
+def check_encoding(encoding: str) -> None:
+    """Raise ``SettingError`` unless Python can read text in ``encoding``."""
+    try:
+        b"text".decode(encoding, "replace")
+    except (LookupError, UnicodeError, ValueError):
+        raise SettingError(
+            f"There is no encoding {encoding!r} (encoding, --encoding). "
+            f"Common ones: utf-8, utf-16, {', '.join(ENCODINGS)}."
+        ) from None
+
+
+def named_separator(given: str) -> str:
+    r"""Return the separator that a word or ``\t``, as shells pass it, stands for.
+
+    Examples
+    --------
+    >>> named_separator("tab"), named_separator("\\t"), named_separator(";")
+    ('\t', '\t', ';')
+    """
+    return SEPARATOR_WORDS.get(given.lower(), given)
+
+
+@contextmanager
+def decoding(path: str) -> Iterator[None]:
+    """Turn what a decompressor or a codec says of a damaged file into ``BadSource``."""
+    try:
+        yield
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        said = one_line(error)
+        raise BadSource(f"{path!r} cannot be decompressed: {said}. It may be cut off; get it anew.") from None
+    except UnicodeError as error:
+        raise BadSource(
+            f"{path!r} is not the text that it seems to be: {one_line(error)}. Name its encoding (--encoding)."
+        ) from None
+
+
+def open_bytes(path: str) -> IO[bytes]:
+    """Return the bytes of a file as a stream, decompressed where it begins as a compressed file does."""
+    with open(path, "rb") as stream:
+        head = stream.read(8)
+    kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
+    if kind == "bz2" and not head[3:4].isdigit():  # "BZh" can begin a word, "BZh9" does not
+        kind = None
+    if kind == "zstd":
+        import pyarrow as pa
+
+        return pa.input_stream(path, compression="zstd")  # type: ignore[no-any-return]
+    openers: dict[str | None, Any] = {"gzip": gzip.open, "xz": lzma.open, "bz2": bz2.open, None: open}
+    return openers[kind](path, "rb")  # type: ignore[no-any-return]
+
+
+def open_text(path: str, found: TextFormat) -> io.TextIOWrapper:
+    """Return a file as text; bytes that do not fit the encoding stand in it as lone surrogates."""
+    stream = open_bytes(path)
+    return io.TextIOWrapper(stream, encoding=found.encoding, errors="surrogateescape", newline="")
+
+
+def find_format(path: str, kind: str, settings: TableSettings) -> TextFormat:
+    """Return the encoding of a text file and, for a CSV, its separator.
+
+    A byte order mark decides, then ``settings``; without both it is UTF-8. The separator is the one that makes the
+    text and the label column stand in the header.
+
+    Raises
+    ------
+    BadSource
+        When the file is of another kind, or holds zero bytes.
+    """
+    with open_bytes(path) as stream:
+        head = stream.read(HEAD)
+    for magic, what in OTHER_FORMATS.items():
+        if head.startswith(magic):
+            raise BadSource(f"{path!r} is {what}.")
+    marked = next((encoding for mark, encoding in MARKS.items() if head.startswith(mark)), "")
+    encoding = marked or settings.encoding or "utf-8"
+    if b"\0" in head and not codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
+        raise BadSource(
+            f"{path!r} holds zero bytes: as {encoding} it is no text. {_propose(_wide_encoding(head), settings)}"
+        )
+    if kind not in ("csv", "tsv"):
+        return TextFormat(encoding, marked=bool(marked))
+    # a character may be cut at the end of what was read
+    text = codecs.getincrementaldecoder(encoding)("surrogateescape").decode(head)
+    excel = EXCEL_SEPARATOR.match(text)
+    separator = named_separator(settings.separator) or (
+        excel[1] if excel else _find_separator(text, kind, settings)
+    )
+    return TextFormat(encoding, separator, 1 if excel else 0, bool(marked))
+
+
+def describe_format(path: str, kind: str, found: TextFormat, settings: TableSettings) -> str:
+    """Return a line on what was found out about a file, or nothing where it is as its ending says."""
+    words = []
+    if found.separator and not settings.separator and found.separator != default_separator(kind):
+        words.append(f"with the separator {found.separator!r}")
+    if found.marked and found.encoding != "utf-8-sig":
+        words.append(f"as {found.encoding}, which its first bytes name")
+    return f"{path!r} is read {' and '.join(words)}." if words else ""
+
+
+def default_separator(kind: str) -> str:
+    """Return the separator that an ending stands for."""
+    return "\t" if kind == "tsv" else ","
+
+
+def propose_encoding(path: str, settings: TableSettings) -> str:
+    """Return a sentence on the encoding that a file with undecodable bytes is likely in."""
+    return _propose(guess_encoding(_odd_lines(path)), settings)
+
+
+def guess_encoding(odd: bytes) -> str:
+    """Return the likely encoding of lines that are no UTF-8, or nothing.
+
+    Examples
+    --------
+    >>> guess_encoding("Ça a été très bien".encode("cp1252")), guess_encoding("Фильм хороший".encode("cp1251"))
+    ('cp1252', 'cp1251')
+    >>> guess_encoding("Příliš žluťoučký kůň".encode("cp1250"))
+    'cp1250'
+    """
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(odd, cp_isolation=ENCODINGS).best()
+    found = best.encoding if best else ""
+    if found not in ("", *LATIN):
+        return found
+    # it takes the three for each other; each has letters that are rare in the others' languages
+    high = [byte for byte in odd if byte >= 0x80]
+    if not high:
+        return ""
+    central, turkish = (sum(byte in some for byte in high) / len(high) for some in (CENTRAL_EUROPE, TURKISH))
+    guess = "cp1250" if central >= 0.15 else "cp1254" if turkish >= 0.15 else "cp1252"
+    try:
+        odd.decode(guess)
+    except UnicodeError:
+        return "latin-1"
+    return guess
+
+
+def _odd_lines(path: str) -> bytes:
+    """Return the lines of a file that are no ASCII, up to a few thousand of them."""
+    odd = bytearray()
+    with open_bytes(path) as stream:
+        # not line by line: pyarrow's streams have no lines, and a file may have none either
+        while len(odd) < HEAD and (block := stream.read(HEAD)):
+            odd += b"\n".join(line for line in block.split(b"\n") if not line.isascii())
+    return bytes(odd)
+
+
+def _wide_encoding(head: bytes) -> str:
+    """Return which encoding of two or four bytes a character has its zero bytes where ``head`` has them."""
+    if head[:3] == b"\0\0\0":
+        return "utf-32-be"
+    if head[1:4] == b"\0\0\0":
+        return "utf-32-le"
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if max(even, odd) < len(head) // 8:
+        return ""
+    return "utf-16-be" if even > odd else "utf-16-le"
+
+
+def _propose(encoding: str, settings: TableSettings) -> str:
+    if not encoding or encoding == settings.encoding:
+        return "Save it as UTF-8, or name its encoding (--encoding)."
+    return f"It is likely {encoding}: pass --encoding {encoding} (encoding in [data]), or save it as UTF-8."
+
+
+def _find_separator(head: str, kind: str, settings: TableSettings) -> str:
+    default = default_separator(kind)
+    wanted = {settings.text_column, settings.label_column}
+    headers = {one: _first_record(head, one) for one in (default, *SEPARATORS)}
+    found = {one: len(wanted & set(header)) for one, header in headers.items()}
+    best = max(headers, key=lambda one: found[one])  # the first of equals
+    # without either column, the message shows the header as the separator cuts it that occurs most often
+    return best if found[best] else max(headers, key=lambda one: len(headers[one]))
+
+
+def _first_record(head: str, separator: str) -> Collection[str]:
+    csv.field_size_limit(LONGEST_FIELD)
+    try:
+        return next(
+            (record for record in csv.reader(io.StringIO(head, newline=""), delimiter=separator) if record), []
+        )
+    except csv.Error:
+        return []
+
+
+def kind_ending(path: str) -> str:
+    """Return the ending of ``path`` that says what kind of file it is, in front of that of a compression.
+
+    Examples
+    --------
+    >>> kind_ending("Rows.JSONL.gz"), kind_ending("rows.gz"), kind_ending("rows.csv")
+    ('.jsonl', '', '.csv')
+    """
+    name = Path(path).name.lower()
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    return Path(name).suffix
