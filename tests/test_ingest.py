@@ -356,8 +356,8 @@ def test_unreadable_file_is_named(tmp_path):
     assert "a.parquet' is not a readable Parquet file" in refused(
         BadSource, tmp_path / "a.parquet", tmp_path / "t"
     )
-    (tmp_path / "a.csv").write_text("review,sentiment\n", encoding="utf-16")
-    assert "a.csv' is not UTF-8 text" in refused(BadSource, tmp_path / "a.csv", tmp_path / "t")
+    (tmp_path / "a.csv").write_bytes(b"review,sentiment\n\0\0\0")
+    assert "a.csv' holds zero bytes" in refused(BadSource, tmp_path / "a.csv", tmp_path / "t")
     (tmp_path / "a.docx").write_bytes(b"PK")
     assert "a.docx' has an unknown ending. Known: .csv" in refused(BadSource, tmp_path / "a.docx", tmp_path / "t")
 

@@ -140,10 +140,8 @@ def test_labels_that_train_lacks_are_named_when_the_append_stops_and_when_it_doe
         append(write(tmp_path / "b.csv", ["Good", "Good", "Good", "so so"], texts), tmp_path / "t")
     assert "set fold_labels (--fold-labels)" in str(stopped.value)
     done = append(write(tmp_path / "c.csv", ["good"] * 20 + ["so so"], texts), tmp_path / "t")
-    assert (
-        "Rows set aside with label that the train split lacks: 1. 'so so' (1 row); train has 'bad', 'good'. For a new class, ingest anew."
-        in done.notes
-    )
+    told = "Rows set aside with label that the train split lacks: 1. 'so so' (1 row); train has 'bad', 'good'."
+    assert any(note.startswith(told) for note in done.notes)
 
 
 def test_the_command_names_such_labels_and_folds_those_that_look_alike(tmp_path):

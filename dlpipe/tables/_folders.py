@@ -21,7 +21,7 @@ def parquet_files(folder: str) -> list[str]:
     Raises
     ------
     BadSource
-        When the folder holds data files of other kinds too.
+        When the folder belongs to a table, or holds data files of other kinds too.
     """
     if not os.path.isdir(folder) or _has_log(folder):
         return []
@@ -31,6 +31,8 @@ def parquet_files(folder: str) -> list[str]:
             found.append(path)
         elif path.lower().endswith(OTHER_DATA):
             others.append(path)
+    if found:
+        check_is_plain(found[0])  # the metadata of a table are files of other kinds
     if found and others:
         raise BadSource(
             f"{folder!r} holds Parquet files and others, such as {others[0]!r}. Pass a glob of those to read: "
