@@ -144,7 +144,9 @@ def show_evaluation(evaluation: Evaluation, baseline: Evaluation) -> None:
         Image(png(confusion_figure(evaluation)), "Confusion matrix"),
         Image(png(calibration_figure(evaluation, baseline)), "Calibration"),
         Markdown("## Worst mistakes"),
-        _table(
+        Markdown("None: every row was predicted right.")
+        if not evaluation.mistakes
+        else _table(
             ["text", "label", "predicted", "probability"],
             ([m.text[:300], m.label, m.predicted, f"{m.probability:.3f}"] for m in evaluation.mistakes),
         ),
@@ -160,8 +162,9 @@ def show_drift(monitored: Monitored) -> None:
     """Show whether new rows differ from those of the training, in what, and how it went before."""
     drift, subject = monitored.drift, monitored.subject
     _add(
-        Markdown(f"# {'Drift' if drift.drifted else 'No drift'}: {subject.source.name}"),
+        Markdown(f"# {drift.title}: {subject.source.name}"),
         Markdown(f"{subject.classifier}, trained on {subject.trained_on}. {drift.reason}."),
+        *([Markdown(f"Not compared: {'; '.join(drift.missing)}.")] if drift.missing else []),
         _table(
             ["compared", "size", "limit", "p (Holm)", "new rows", ""],
             map(_signal_cells, drift.signals),
@@ -191,6 +194,11 @@ def _quality(quality: Quality) -> str:
     return f"Accuracy {quality.accuracy:.3f} ({low:.3f} to {high:.3f}) on {quality.rows:,} new rows; {test}."
 
 
+def show_nothing(title: str, why: str) -> None:
+    """Show why there is nothing to show."""
+    _add(Markdown(f"# {title}"), Markdown(why))
+
+
 def show_explanations(
     explanations: Explanations,
     mistakes: Sequence[Mistake],
@@ -199,6 +207,10 @@ def show_explanations(
     drawn: str = "drawn from the test split",
 ) -> None:
     """Show the words that matter most, then each text with its words coloured; ``drawn`` says where it is from."""
+    if not any(row.words for row in explanations.rows):
+        why = "No text of these rows has a word." if explanations.rows else "No row was asked for."
+        show_nothing(f"Nothing to explain: {title}", why)
+        return
     truth = {mistake.row_id: mistake.label for mistake in mistakes}
     _add(Markdown(f"# {title}"), Image(png(words_figure(explanations)), "Words that matter most"))
     if explanations.agreement is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from clear_errors import clear_errors
 from metaflow import Config, FlowSpec, Parameter, card, current, mlflow_bridge, step, trigger_on_finish
 from orchestrators import portable
-from train_settings import parse_toml, read_explain_settings
+from train_settings import check_asked, parse_toml, read_explain_settings
 
 
 @trigger_on_finish(flow="PredictFlow")
@@ -40,13 +40,14 @@ class ExplainFlow(FlowSpec):
     @step
     def start(self):
         """Check the settings, find the model and the table, and pin both."""
-        from pinning import classifier_of, just_scored, pinned, predicted_before, split_named
+        from pinning import check_rows, classifier_of, just_scored, pinned, predicted_before, split_named
 
         from dlpipe.cluster import find
 
         self.explained_split, self.new_rows = split_named(self.split), None
         find(self.ray_address)
         self.explanation = read_explain_settings(self.settings.to_dict(), {"rows": self.rows})
+        check_asked(self.explanation, self.split)
         if before := predicted_before():
             self.explained_by, self.explained_rows = classifier_of(before.data.scored_by), before.data.scored_rows
         else:
@@ -57,6 +58,8 @@ class ExplainFlow(FlowSpec):
             self.explained_split = (
                 f"{len(self.new_rows)} of {scored.new_rows:,} rows that {before.pathspec} scored"
             )
+        else:
+            check_rows(self.explained_rows, self.split or "test", whole="--split all")
         print(f"{self.explained_rows}, {self.explained_split}, with {self.explained_by.uri}")
         self.next(self.explain)
 
@@ -64,18 +67,14 @@ class ExplainFlow(FlowSpec):
     @step
     def explain(self):
         """Explain a sample of the test rows, or every row of a split."""
-        from cards import show_explanations
-        from pinning import table_named
+        from cards import show_explanations, show_nothing
 
-        from dlpipe.inference import load_predictor
-
-        predictor = load_predictor(self.explained_by.uri, engine="exact")
-        target = table_named(self.target, self.explained_rows, "explanations")
-        explain = self.explain_split if self.split else self.explain_sample
-        self.count, drawn = explain(
-            predictor, model=self.explained_by.uri, target=target, settings=self.explanation
-        )
-        show_explanations(self.explanations, (), title=f"{self.explained}: {self.count}", drawn=drawn)
+        if self.new_rows == []:
+            self.explained, self.count = "nothing to explain", "no new row was scored"
+            show_nothing(f"Nothing to explain: {self.explained_rows}", f"{self.explained_split}.")
+        else:
+            drawn = self.explain_rows()
+            show_explanations(self.explanations, (), title=f"{self.explained}: {self.count}", drawn=drawn)
         self.next(self.end)
 
     @step
@@ -87,6 +86,22 @@ model        {self.explained_by.uri}
 explanations {self.explained}, {self.count}
 card         python flows/explain_flow.py card view {current.run_id}/explain"""
         print(self.summary)
+
+    def explain_rows(self):
+        """Explain what is asked for; return what the rows are."""
+        from pinning import table_named
+
+        from dlpipe.inference import load_predictor
+
+        predictor = load_predictor(self.explained_by.uri, engine="exact")
+        target = table_named(self.target, self.explained_rows, "explanations")
+        explain = self.explain_split if self.split else self.explain_sample
+        self.count, drawn = explain(
+            predictor, model=self.explained_by.uri, target=target, settings=self.explanation
+        )
+        if not any(row.words for row in self.explanations.rows):
+            self.count += ", of which none has a word"
+        return drawn
 
     def explain_sample(self, predictor, **options):
         """Explain rows that are drawn from the test split or the new rows; return how many and what they are."""

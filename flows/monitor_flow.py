@@ -41,7 +41,7 @@ class MonitorFlow(FlowSpec):
         from pinning import pinned, predicted_before, table_named
 
         from dlpipe.inference import is_pipeline
-        from dlpipe.monitoring import subject_of
+        from dlpipe.monitoring import check_scored, subject_of
         from dlpipe.tables import table_at
 
         self.monitoring = read_monitor_settings(self.settings.to_dict())
@@ -53,6 +53,8 @@ class MonitorFlow(FlowSpec):
             kind = "answers" if is_pipeline(self.monitored_by) else "predictions"
             scored = table_at(table_named(self.target, self.monitored_rows, kind))
         self.subject_used = subject_of(self.monitored_by, self.monitored_rows, scored)
+        if not before:
+            check_scored(self.subject_used)
         print(f"{scored}, rows of {self.monitored_rows}, against {self.subject_used.trained_on}")
         self.next(self.compare)
 

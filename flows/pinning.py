@@ -10,7 +10,7 @@ from metaflow import current
 from dlpipe.errors import SchemaMismatch
 from dlpipe.registry import MADE_FROM, ModelVersion, resolve
 from dlpipe.settings import check_name
-from dlpipe.tables import SPLITS, TableVersion, read_added, table_at
+from dlpipe.tables import SPLITS, TableVersion, check_split, read_added, table_at
 
 if TYPE_CHECKING:
     from metaflow import Run
@@ -38,6 +38,12 @@ def pinned(model: str, table: str, version: int | None) -> tuple[ModelVersion, T
             f"{', '.join(names)}. Name a table that flows/train_flow.py or dlpipe.tables.ingest made."
         )
     return found, rows
+
+
+def check_rows(rows: TableVersion, split: str | None, *, whole: str) -> None:
+    """Raise ``NoRows`` where there is no row of ``split``, ``all`` for any, before a model is loaded for it."""
+    if split is not None:
+        check_split(rows, None if split == "all" else split, whole=whole)
 
 
 def predicted_before() -> Run | None:

@@ -28,13 +28,14 @@ class PredictFlow(FlowSpec):
     @step
     def start(self):
         """Find the model and the table, and pin both, and where the last run ended."""
-        from pinning import pinned, table_named
+        from pinning import check_rows, pinned, table_named
 
         from dlpipe.cluster import find
         from dlpipe.inference import is_pipeline, scored_until
 
         find(self.ray_address)
         self.scored_by, self.scored_rows = pinned(self.model, self.table, self.table_version)
+        check_rows(self.scored_rows, self.split, whole="--all-rows true")
         kind = "answers" if is_pipeline(self.scored_by) else "predictions"
         self.scored_into = table_named(self.target, self.scored_rows, kind)
         self.which = self.split or ("all splits" if self.all_rows else "new rows")
@@ -64,6 +65,8 @@ class PredictFlow(FlowSpec):
 data         {self.scored_rows}, {self.which}
 model        {self.scored_by.uri}
 predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {self.predictions.rows:,} rows"""
+        if not self.predictions.rows:
+            self.summary += f"\nlook         {self.scored_rows} has no rows, so nothing was scored"
         if self.predictions.doubt:
             self.summary += f"\nlook         {self.predictions.doubt}"
         print(self.summary)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from annotated_types import MinLen
 from clear_errors import ExpectedFailure
 
+from dlpipe.errors import SettingError
 from dlpipe.evaluation import Thresholds
 from dlpipe.explain import ExplainSettings
 from dlpipe.inference import PipelineSettings
@@ -112,6 +113,14 @@ def read_explain_settings(config: Mapping[str, Any], options: Mapping[str, Any])
         When a section or a setting is misspelt, or a value is refused.
     """
     return read_only_section(ExplainSettings, "explanation", config, options)
+
+
+def check_asked(explanation: ExplainSettings, split: str | None) -> None:
+    """Raise ``SettingError`` where no row is asked for: the explain flow would explain nothing."""
+    if not explanation.rows and split is None:
+        raise SettingError(
+            "[explanation] and --rows: rows = 0 explains nothing. Pass 1 or more, or --split for all rows of one."
+        )
 
 
 def read_monitor_settings(config: Mapping[str, Any]) -> DriftSettings:

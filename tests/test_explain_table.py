@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from test_explain import WordList
 
-from dlpipe.errors import ModelNotFound
+from dlpipe.errors import ModelNotFound, NoRows
 from dlpipe.explain import (
     ExplainSettings,
     explain_all,
@@ -93,9 +93,18 @@ def test_explaining_again_makes_no_new_rows_and_other_settings_do(source, tmp_pa
     assert (other.new_rows, other.table.version) == (200, 1)
 
 
-def test_a_split_without_rows_is_explained_too(source, tmp_path):
-    done = explain_all(WordList(), source, split="valid", target=str(tmp_path / "e"), settings=SETTINGS, **NAMES)
-    assert (done.rows, done.new_rows, read_table(done.table).num_rows) == (0, 0, 0)
+def test_where_there_is_no_row_to_explain_it_is_said_and_nothing_is_committed(source, tmp_path):
+    options = {"target": str(tmp_path / "e"), "settings": SETTINGS, **NAMES}
+    with pytest.raises(NoRows, match=r"has no row in its 'valid' split: 100 in train, 200 in test\."):
+        explain_all(WordList(), source, split="valid", **options)
+    rows = {"row_id": ["a"], "text": ["good"], "split": pa.nulls(1, pa.string())}
+    bare = write_table(tmp_path / "letters", pa.table(rows))
+    with pytest.raises(NoRows, match=r"'letters@v0' has no row in its 'test' split: 1 in no split"):
+        explain_table(WordList(), bare, **options)
+    empty = write_table(tmp_path / "empty", pa.table(rows).slice(0, 0))
+    with pytest.raises(NoRows, match="'empty@v0' has no rows"):
+        explain_all(WordList(), empty, split=None, **options)
+    assert not (tmp_path / "e").exists()
 
 
 def test_slices_can_be_explained_by_other_processes_in_any_order(source, tmp_path):

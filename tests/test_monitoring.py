@@ -15,13 +15,14 @@ import pytest
 from scipy import stats
 from texts import BAD, GOOD, THINGS
 
-from dlpipe.errors import ModelNotFound, NothingToLearn, SettingError, TableVersionNotFound
+from dlpipe.errors import ModelNotFound, NoRows, NothingToLearn, SettingError, TableVersionNotFound
 from dlpipe.inference import predictions, score, score_new
 from dlpipe.inference.scoring import PartScorer
 from dlpipe.monitoring import (
     DriftSettings,
     Sample,
     check_new_labels,
+    check_scored,
     compare,
     domains_figure,
     history_figure,
@@ -93,7 +94,13 @@ def test_a_change_that_is_sure_but_small_raises_nothing() -> None:
 
 def test_too_few_rows_are_not_compared() -> None:
     found = compare(sample(500, 1000), sample(49, 1, words=OTHERS), Quality(0, 49, 400, 500), DriftSettings())
-    assert (found.signals, found.drifted, found.reason) == ((), False, "too few new rows to compare")
+    assert (found.signals, found.drifted, found.title) == ((), False, "Nothing to compare")
+    assert found.reason == (
+        "nothing to compare: 49 texts of new rows of 50 needed; 49 predictions of new rows of 50 needed; "
+        "49 labels of new rows of 50 needed"
+    )
+    some = compare(sample(500, 1000), Sample(drawn(60, 1)), None, DriftSettings())
+    assert (some.title, some.missing) == ("No drift", ("0 predictions of new rows of 50 needed",))
 
 
 def test_the_size_that_chance_gives_is_taken_off_the_stability_index() -> None:
@@ -284,6 +291,18 @@ def test_drift_that_goes_on_publishes_again_after_the_quiet_hours_or_when_labels
     assert world.look(now=172 * HOUR, seed=1, model=world.model(2)).publish  # another champion
     history = world.look(now=172 * HOUR).history
     assert [row["published"] for row in history] == published
+
+
+def test_a_table_that_the_model_never_scored_is_no_drift_of_it(world: World) -> None:
+    """``--model triage --table reviews``: what others scored is not meant for this model."""
+    world.arrives(new_texts(60))
+    stranger = dataclasses.replace(world.model(1), name="triage", uri="models:/triage/1")
+    found = world.look(model=stranger)
+    assert (found.drift.title, found.drift.drifted, found.publish) == ("Nothing to compare", False, False)
+    assert found.drift.reason == "nothing to compare: no version of triage has scored a row of incoming@v0"
+    with pytest.raises(NoRows, match=r"has scored a row of incoming@v0: incoming_predictions@v0 has none"):
+        check_scored(found.subject)
+    check_scored(world.look().subject)
 
 
 def test_a_model_without_lineage_or_of_a_table_made_anew_cannot_be_monitored(world: World) -> None:

@@ -11,6 +11,7 @@ from dlpipe.explain.slices import Slice, SliceExplainer, explaining_key, table_s
 from dlpipe.inference.progress import Progress
 from dlpipe.tables import (
     TableVersion,
+    check_split,
     commit_parts,
     find_commit,
     read_table,
@@ -65,7 +66,14 @@ def explain_table(
     target : str
         Path of the Delta table that the word attributions are appended to, in one commit. The same model, table
         version, settings and mistakes again are not written again.
+
+    Raises
+    ------
+    NoRows
+        When there are neither test rows nor mistakes; nothing is committed.
     """
+    if among is None and not mistakes:
+        check_split(source, "test", whole="explain_all(..., split=None)")
     rows = test_rows(source) if among is None else rows_named(source, among)
     chosen = choose_rows(rows, mistakes=mistakes, settings=settings)
     made = explain_sample(predictor, chosen, settings)
@@ -122,7 +130,13 @@ def explain_all(
         machine that sees both tables. By default ``map``.
     say : callable, optional
         Gets a line every ten seconds where there is no terminal for a bar; None keeps silent.
+
+    Raises
+    ------
+    NoRows
+        When there is no row to explain; nothing is committed.
     """
+    check_split(source, split, whole="split=None")
     key = {**explaining_key(source, model, settings), "split": split or "*"}
     slices, cut = table_slices(source, split)
     explainer = SliceExplainer(predictor, source, model, target, settings, key, cut)

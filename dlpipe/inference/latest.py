@@ -41,6 +41,8 @@ def latest_answers(answers: TableVersion, *, model: str | None = None, source: s
             "answers of this version of dlpipe. Name one that flows/predict_flow.py or flows/train_flow.py made."
         )
     rows = read_table(answers)
+    if not len(rows):
+        raise NoRows(f"{str(answers)!r} has no answers: nothing was scored into it yet.")
     models = [name for name in ("model_version", "pipeline_version") if name in names]
     if model is not None:
         own = [pc.equal(rows[name], model) for name in models]

@@ -12,7 +12,7 @@ figures      pictures
 
 from dlpipe.monitoring.figures import domains_figure, history_figure, samples_figure
 from dlpipe.monitoring.labels import check_new_labels, new_labels
-from dlpipe.monitoring.on_table import Monitored, Subject, monitor, predicting, subject_of
+from dlpipe.monitoring.on_table import Monitored, Subject, check_scored, monitor, predicting, subject_of
 from dlpipe.monitoring.samples import Sample
 from dlpipe.monitoring.settings import DriftSettings
 from dlpipe.monitoring.signals import Drift, Signal, compare
@@ -25,6 +25,7 @@ __all__ = [
     "Signal",
     "Subject",
     "check_new_labels",
+    "check_scored",
     "compare",
     "domains_figure",
     "history_figure",

@@ -14,7 +14,10 @@ from dlpipe.monitoring.samples import (
     Quality,
     Sample,
     Subject,
+    check_scored,
     current_sample,
+    has_scored,
+    model_of,
     reference_sample,
     subject_of,
 )
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from dlpipe.monitoring.samples import Predict
     from dlpipe.registry import ModelVersion
 
-__all__ = ["Monitored", "Subject", "monitor", "predicting", "subject_of"]
+__all__ = ["Monitored", "Subject", "check_scored", "monitor", "predicting", "subject_of"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now:
     )
     quality = Quality(right, judged, test_right, test_rows)
     drift = compare(reference, current, quality, settings)
+    if not has_scored(subject):  # rows that were never meant for it: that they differ says nothing of it
+        drift = Drift((), None, (f"no version of {model_of(subject)} has scored a row of {subject.source}",))
     target, key = f"{subject.source.path}_drift", look_key(subject, settings)
     done = find_commit(target, key)
     new = done is None

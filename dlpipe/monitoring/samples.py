@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import ModelNotFound, TableVersionNotFound
+from dlpipe.errors import ModelNotFound, NoRows, TableVersionNotFound
 from dlpipe.inference.choosing import Scoring
 from dlpipe.monitoring.statistics import wilson
 from dlpipe.registry import MADE_FROM, ModelVersion
@@ -121,6 +121,35 @@ def subject_of(model: ModelVersion, source: TableVersion, predictions: TableVers
             f"not {digest[:12]}. The table was made anew; train a model on it."
         )
     return Subject(model, trained_on, source, predictions)
+
+
+def check_scored(subject: Subject) -> None:
+    """Raise ``NoRows`` where the model has scored no row of the source: what came in there is not meant for it."""
+    if has_scored(subject):
+        return
+    raise NoRows(
+        f"No version of {model_of(subject)} has scored a row of {subject.source}: {subject.predictions} has none. "
+        f"Score them first (python flows/predict_flow.py run --model {subject.model.uri} --table "
+        f"{subject.source.name}), or name the table or the --target that it scores."
+    )
+
+
+def model_of(subject: Subject) -> str:
+    """Return the name of the classifier in the registry."""
+    return subject.classifier.removeprefix("models:/").rpartition("/")[0]
+
+
+def has_scored(subject: Subject) -> bool:
+    """Return whether a version of the model, this one or an earlier champion, has answered for the source."""
+    import pyarrow.compute as pc
+
+    name = subject.classifier.rpartition("/")[0]
+    for batch in stream_table(subject.predictions, columns=["model_version", "source"], batch_rows=65536):
+        own = pc.starts_with(batch["model_version"], pattern=f"{name}/")
+        ours = pc.equal(batch["source"], subject.source.path)
+        if pc.any(pc.and_(own, ours)).as_py():
+            return True
+    return False
 
 
 @dataclass

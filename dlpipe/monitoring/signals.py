@@ -62,10 +62,13 @@ class Drift:
         None where there were too few rows.
     domains : Domains or None
         What tells new texts from old ones.
+    missing : tuple of str
+        What was not compared, each with what it would take.
     """
 
     signals: tuple[Signal, ...]
     domains: Domains | None
+    missing: tuple[str, ...] = ()
 
     @property
     def raised(self) -> tuple[Signal, ...]:
@@ -78,10 +81,17 @@ class Drift:
         return bool(self.raised)
 
     @property
+    def title(self) -> str:
+        """What was found, in two or three words: without a comparison, not that there is no drift."""
+        if not self.signals:
+            return "Nothing to compare"
+        return "Drift" if self.drifted else "No drift"
+
+    @property
     def reason(self) -> str:
         """Why, in one line."""
         if not self.signals:
-            return "too few new rows to compare"
+            return f"nothing to compare: {'; '.join(self.missing)}"
         return "; ".join(map(str, self.raised)) or "no signal is raised"
 
 
@@ -106,9 +116,27 @@ def compare(reference: Sample, current: Sample, quality: Quality | None, setting
         *_of_quality(quality, settings),
     ]
     adjusted = holm([signal.p_value for signal in found])
-    return Drift(
-        tuple(_judged(signal, value, settings) for signal, value in zip(found, adjusted, strict=True)), domains
-    )
+    judged = tuple(_judged(signal, value, settings) for signal, value in zip(found, adjusted, strict=True))
+    return Drift(judged, domains, tuple(_missing(reference, current, quality, settings)))
+
+
+def _missing(
+    reference: Sample, current: Sample, quality: Quality | None, settings: DriftSettings
+) -> Iterator[str]:
+    """Yield what there is too little of, and how much it takes."""
+    needed = f"of {settings.min_rows:,} needed"
+    for what, new, old in (
+        ("texts", current.texts, reference.texts),
+        ("predictions", current.predicted, reference.predicted),
+    ):
+        if len(new) < settings.min_rows:
+            yield f"{len(new):,} {what} of new rows {needed}"
+        if len(old) < settings.min_rows:
+            yield f"{len(old):,} {what} of the training's rows {needed}"
+    if quality is not None and quality.rows < settings.min_labels:
+        yield f"{quality.rows:,} labels of new rows of {settings.min_labels:,} needed"
+    if quality is not None and not quality.test_rows:
+        yield "no predictions of the test split to compare the accuracy with"
 
 
 def _judged(signal: Signal, adjusted: float, settings: DriftSettings) -> Signal:

@@ -1,6 +1,7 @@
 """Delta tables: ingest, versions, history, time travel, splits, streaming batches (delta-rs, no Spark)."""
 
 from dlpipe.tables._append import Appended, append, last_settings
+from dlpipe.tables._asked import check_split
 from dlpipe.tables._commit import Mark, check_target
 from dlpipe.tables._ingest import Ingest, check_settings, ingest, stored
 from dlpipe.tables._parts import PART_ROWS, TablePart, read_part, table_parts
@@ -31,6 +32,7 @@ __all__ = [
     "TableVersion",
     "append",
     "check_settings",
+    "check_split",
     "check_target",
     "clear_staged",
     "commit_parts",

@@ -26,6 +26,13 @@ MISTAKES = {
     "split to explain": (EXPLAIN, "--split al", ("has no split 'al'; did you mean 'all'?",)),
     "explaining an explainer": (EXPLAIN, "--model reviews-explainer", ("its classifier is models:/reviews/1",)),
     "predicting with an explainer": (PREDICT, "--model reviews-explainer", ("of the kind 'explainer'",)),
+    "split without rows": (
+        PREDICT,
+        "--table letters --split test",
+        ("no row in its 'test' split: 1 in no split",),
+    ),
+    "rows without labels to explain": (EXPLAIN, "--table letters", ("no row in its 'test' split", "--split all")),
+    "no rows to explain": (EXPLAIN, "--rows 0", ("rows = 0 explains nothing",)),
     "setting": (EXPLAIN, "--rows -1", ("[explanation] and --rows: rows = -1 is refused",)),
 }
 
@@ -57,6 +64,8 @@ def mistakes(project: Project, first: Done) -> dict[str, Future[Done]]:
     """What came of the mistakes; as many are made at once as there are cores."""
     import pyarrow as pa
 
+    letters = {"row_id": ["a"], "text": ["good"], "split": pa.nulls(1, pa.string())}
+    write_table(project.tables / "letters", pa.table(letters))
     write_table(project.tables / "odd", pa.table({"review": ["good"], "stars": [5]}))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return {
