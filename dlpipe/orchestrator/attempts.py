@@ -71,7 +71,9 @@ def origin_of(run: Run) -> str:
     One that was killed before that holds nothing, not even all of the tasks that it took over. Empty if there is
     none: then the run begins anew.
     """
-    return next((one.metaflow_run for one in reversed(run.attempts) if one.metaflow_run and one.ended), "")
+    return next(
+        (one.metaflow_run for one in reversed(run.attempts) if one.metaflow_run and one.ended and one.began), ""
+    )
 
 
 def next_attempt(state: State, run: Run, now: float) -> Attempt:

@@ -24,7 +24,7 @@ def note_end(attempt: Attempt, finding: Finding, *, terminated: bool) -> Attempt
         ended=done.ended,
         exit_code=done.exit_code,
         outcome="terminated" if terminated else finding.outcome,
-        metaflow_run=attempt.metaflow_run if finding.began else "",
+        began=finding.began,
         step=finding.step,
         reason=visible(finding.reason),  # an exception may say what no database and no terminal takes
     )

@@ -52,7 +52,7 @@ class Attempt:
     origin : str
         Id of the Metaflow run that it resumes; empty for a first run.
     metaflow_run : str
-        Id of its Metaflow run; empty before there is one.
+        Id of its Metaflow run, which is there once the launcher has registered it.
     started, ended : float
         Seconds since 1970; ``ended`` is 0 while it goes on.
     exit_code : int or None
@@ -61,6 +61,8 @@ class Attempt:
         How it ended; empty while it goes on.
     step, reason : str
         The step that failed, and why in one line.
+    began : bool
+        Whether a task of its own began, from which the next attempt can resume; known when it has ended.
     """
 
     number: int
@@ -74,6 +76,7 @@ class Attempt:
     outcome: Outcome | Literal[""] = ""
     step: str = ""
     reason: str = ""
+    began: bool = True
 
 
 @dataclass(frozen=True)

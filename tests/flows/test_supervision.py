@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -123,6 +124,58 @@ def test_run_ends_once_and_its_end_is_an_event(production: Production) -> None:
     assert Path(attempt.folder, "log").read_text().endswith("Done!\n")
 
 
+FROM_PYTHON = """
+import json, sys, time
+from dataclasses import replace
+
+from metaflow import DeployedFlow
+from dlpipe.errors import SettingError
+from dlpipe.orchestrator.attempts import next_attempt
+from dlpipe.orchestrator.state import State
+
+state, number = State.open(), int(sys.argv[1])
+triggered = DeployedFlow.get_triggered_local_scheduler_run("SteadyFlow", f"ls-{number}")
+seen = [[triggered.run.id, triggered.run.finished]]
+attempt = next_attempt(state, state.run(number), time.time())
+state.add_attempt(number, attempt)  # its launcher has not come to Metaflow yet
+seen.append([triggered.run.id, triggered.run.finished])
+state.set_attempt(number, replace(attempt, ended=time.time(), outcome="lost", began=False))
+state.set_status(number, "failed", reason="its processes were killed")
+seen.append([triggered.run.id, triggered.run.finished])
+flow = DeployedFlow.from_local_scheduler("SteadyFlow")
+try:
+    flow.list_runs(states=["Error"])
+except SettingError as error:
+    refused = str(error)
+print(json.dumps({
+    "seen": seen,
+    "successful": triggered.run.successful,
+    "finished_at": triggered.run.finished_at is not None,
+    "runs": [one.id for one in triggered.runs],
+    "failed": [one.number for one in flow.list_runs(states=["FAILED"])],
+    "refused": refused,
+}))
+"""
+
+
+def test_a_triggered_run_has_its_newest_metaflow_run_and_never_none_again(production: Production) -> None:
+    run = production.add("raise ConnectionError('the server is away')")
+    first = production.until(run, lambda one: one.status == "waiting").attempts[0].metaflow_run
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_PYTHON, str(run.number)],
+        cwd=production.folder,
+        env=environment({"DLPIPE_STATE": str(production.state.folder), "METAFLOW_USER": "tester"}),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["seen"] == [[first, False], [first, False], [first, True]]
+    assert (seen["successful"], seen["finished_at"], seen["runs"]) == (False, True, [first])
+    assert run.number in seen["failed"]
+    assert seen["refused"].startswith("No run is 'Error': a run is queued, running,")
+
+
 def test_what_may_pass_is_resumed_after_a_pause_and_finished_steps_are_kept(production: Production) -> None:
     run = production.add("raise ConnectionError('the server is away')")
     waiting = production.until(run, lambda one: one.status == "waiting")
@@ -186,7 +239,7 @@ def test_run_that_was_killed_before_its_first_task_begins_anew(production: Produ
     done = production.to_the_end(run)
     assert done.status == "succeeded"
     assert [(one.outcome, one.origin) for one in done.attempts] == [("lost", ""), ("succeeded", "")]
-    assert done.attempts[0].metaflow_run == ""
+    assert not done.attempts[0].began
 
 
 @in_make_chaos

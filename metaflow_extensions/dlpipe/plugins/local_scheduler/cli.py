@@ -196,12 +196,9 @@ def check_given(version: Any, values: Mapping[str, Any]) -> None:
 @one_line()
 def list_runs(obj: Any, statuses: tuple[Status, ...] = (), limit: int = 20, as_json: bool = False) -> None:
     """Print the runs as a table."""
-    from dlpipe.errors import SettingError
+    from .telling import check_limit, run_rows, table
 
-    from .telling import run_rows, table
-
-    if limit < 0:  # Metaflow's Deployer knows no options with ranges
-        raise SettingError(f"--limit is {limit}: give a number from 1 on, or 0 for all runs.")
+    check_limit(limit)  # Metaflow's Deployer knows no options with ranges
     with opened() as state:
         name = obj.deployment.text
         state.versions(name)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,12 +21,45 @@ from metaflow.runner.utils import get_lower_level_group, handle_timeout, tempora
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.deployments import Version
-    from dlpipe.orchestrator.runs import Status
     from dlpipe.orchestrator.state import State
 
 
 KINDS = ("str", "int", "float", "bool", "JSON", "FilePath")
 """The types that Metaflow's stand-in for a flow can have; the others are given as text."""
+
+
+class AttemptRun(Run):
+    """The Metaflow run of an attempt, which has finished when the scheduler knows that it has.
+
+    Metaflow's own ``finished`` waits for the last step: of a run that failed for good, for ever.
+    """
+
+    def __init__(self, number: int, pathspec: str, **more: Any) -> None:
+        self._number = number
+        super().__init__(pathspec, _namespace_check=False, **more)
+
+    @property
+    def finished(self) -> bool:
+        """Return whether it has ended and is not resumed, well or not (``successful``)."""
+        return bool(super().finished) or self._ended() is not None
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """Return when it ended, well or not."""
+        ended = self._ended()
+        return super().finished_at or (None if ended is None else datetime.fromtimestamp(ended))
+
+    def _ended(self) -> float | None:
+        """When its attempt ended; ``None`` while it goes on, and between it and a resume."""
+        from dlpipe.errors import RunNotFound
+        from dlpipe.orchestrator.runs import OPEN
+
+        with _state() as state, contextlib.suppress(RunNotFound):  # of long ago
+            run = state.run(self._number)
+            last = run.attempts[-1]
+            own = next((one for one in run.attempts if one.metaflow_run == self.id), last)
+            return own.ended if own.ended and (own != last or run.status not in OPEN) else None
+        return None
 
 
 class LocalSchedulerTriggeredRun(TriggeredRun):
@@ -42,9 +76,8 @@ class LocalSchedulerTriggeredRun(TriggeredRun):
     @property
     def pathspec(self) -> str:
         """Return where its Metaflow run is."""
-        from .telling import metaflow_run
-
-        return f"{self._flow}/{metaflow_run(self._run()) or self.name}"
+        found = self.run
+        return found.pathspec if found else f"{self._flow}/{self.name}"
 
     @pathspec.setter
     def pathspec(self, text: str) -> None:
@@ -57,12 +90,23 @@ class LocalSchedulerTriggeredRun(TriggeredRun):
 
     @property
     def run(self) -> Run | None:
-        """Return the newest Metaflow run; ``None`` before there is one."""
-        metadata = self.metadata_for_flow
-        try:
-            return Run(self.pathspec, _namespace_check=False, _current_metadata=metadata)
-        except MetaflowNotFound:
-            return None
+        """Return the Metaflow run of the newest attempt that has one; ``None`` before there is any.
+
+        While a resume begins, that is the run which it resumes.
+        """
+        return next(self._metaflow_runs(), None)
+
+    @property
+    def runs(self) -> list[Run]:
+        """Return the Metaflow runs of all attempts, the oldest first."""
+        return [*self._metaflow_runs()][::-1]
+
+    def _metaflow_runs(self) -> Iterator[Run]:
+        """The newest first."""
+        for attempt in reversed(self._run().attempts):
+            with contextlib.suppress(MetaflowNotFound):  # it has only just begun, or was killed before that
+                pathspec = f"{self._flow}/{attempt.metaflow_run or self.name}"
+                yield AttemptRun(self.number, pathspec, _current_metadata=self.metadata_for_flow)
 
     @property
     def status(self) -> str:
@@ -161,12 +205,20 @@ class LocalSchedulerDeployedFlow(DeployedFlow):
         with _state() as state:
             return deployment_status(state, self.name)
 
-    def list_runs(
-        self, states: Sequence[Status] = (), limit: int | None = None
-    ) -> list[LocalSchedulerTriggeredRun]:
-        """Return its runs, the newest first; of all statuses, or those in ``states``."""
+    def list_runs(self, states: Sequence[str] = (), limit: int | None = None) -> list[LocalSchedulerTriggeredRun]:
+        """Return its runs, the newest first; of all statuses, or those in ``states``, in any case.
+
+        Raises
+        ------
+        SettingError
+            When there is no such status, or the limit is below nought.
+        """
+        from .telling import check_limit, status_named
+
+        check_limit(limit or 0)
+        statuses = tuple(map(status_named, states or ()))
         with _state() as state:
-            runs = state.runs(deployment=self.name, status=tuple(states or ()), limit=limit)
+            runs = state.runs(deployment=self.name, status=statuses, limit=limit)
         return [self._triggered(run.number) for run in runs]
 
     def trigger(self, **parameters: Any) -> LocalSchedulerTriggeredRun:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.deployments import Policies, Version
-    from dlpipe.orchestrator.runs import Run
+    from dlpipe.orchestrator.runs import Run, Status
     from dlpipe.orchestrator.state import State
 
     from .creating import Created
@@ -261,9 +261,37 @@ def _run_row(run: Run) -> dict[str, Any]:
     }
 
 
+def status_named(text: str) -> Status:
+    """Return the status that ``text`` is, in any case.
+
+    Raises
+    ------
+    SettingError
+        When it is none.
+    """
+    from dlpipe.errors import SettingError
+    from dlpipe.orchestrator.runs import ENDED, OPEN
+
+    for status in (*OPEN, *ENDED):
+        if text.lower() == status:
+            return status
+    raise SettingError(f"No run is {text!r}: a run is {', '.join((*OPEN, *ENDED))}.")
+
+
+def check_limit(limit: int) -> None:
+    """Raise ``SettingError`` when there cannot be so many runs."""
+    from dlpipe.errors import SettingError
+
+    if limit < 0:
+        raise SettingError(f"--limit is {limit}: give a number from 1 on, or 0 for all runs.")
+
+
 def metaflow_run(run: Run) -> str | None:
-    """Return the id of the run's newest Metaflow run."""
-    return next((one.metaflow_run for one in reversed(run.attempts) if one.metaflow_run), None)
+    """Return the id of the run's newest Metaflow run; of one in which nothing began, where there is no other."""
+    known = [one for one in run.attempts if one.metaflow_run]
+    return next(
+        (one.metaflow_run for one in reversed(known) if one.began), known[-1].metaflow_run if known else None
+    )
 
 
 def find_run(state: State, deployment: str, text: str) -> Run:
