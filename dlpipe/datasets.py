@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 import shutil
 import stat
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from dlpipe.durable import make_folder, move, move_folder
 from dlpipe.errors import DlpipeError, DownloadFailed, SettingError, SourceNotFound, StorageFull
 from dlpipe.settings import check_name, read_settings
 from dlpipe.tables import Sources
@@ -96,7 +96,7 @@ def fetch_dataset(name: str, *, catalogue: Path, folder: Path) -> Sources:
     home = folder / f"{name}-{dataset.sha256[:12]}"
     if not (dataset.sha256 and home.is_dir()):
         with _disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             with FileLock(folder / f".{name}.lock"):
                 _download_and_unpack(name, dataset, home, catalogue=catalogue)
     return Sources(**{split: home / file for split, file in dataset.files.items()})
@@ -141,7 +141,7 @@ def _download(url: str, archive: Path, *, name: str) -> None:
     for attempt in range(ATTEMPTS):
         try:
             _download_once(url, part, name=name)
-            os.replace(part, archive)
+            move(part, archive)
             _validator_of(part).unlink(missing_ok=True)
             return
         except requests.RequestException as error:
@@ -220,7 +220,7 @@ def _unpack(archive: Path, dataset: Dataset, home: Path) -> None:
             try:
                 for file in dataset.files.values():
                     _unpack_file(bundle, file, staging / file)
-                os.replace(staging, home)
+                move_folder(staging, home)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from dlpipe.durable import make_folder, write_file
+
 Launcher = Literal["lives", "is gone", "unknown"]
 DIFF_BYTES = 4 * 2**20
 STARTED = "the run has just started"
@@ -43,7 +45,7 @@ class Mark:
 
         The file that is returned must stay open: closing it says that the launcher is gone.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         held = (self.folder / "launcher").open("w")
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held.write(f"{os.getpid()}\n")
@@ -71,7 +73,7 @@ class Mark:
         if not self.folder.is_dir():
             return
         since = (self.behind() or {}).get("since") or int(time.time() * 1000)
-        replace_file(self._behind, json.dumps({"run": self.pathspec, "since": since, "reason": reason}).encode())
+        write_file(self._behind, json.dumps({"run": self.pathspec, "since": since, "reason": reason}).encode())
 
     def set_complete(self) -> None:
         """Say that MLflow has all of the run."""
@@ -97,7 +99,7 @@ class Mark:
         """Keep what was not committed when the run started; the first 4 MB of it."""
         if diff and not self._diff.exists() and self.folder.is_dir():
             cut = b"" if len(diff) <= DIFF_BYTES else b"\n(cut here)\n"
-            replace_file(self._diff, diff[:DIFF_BYTES] + cut)
+            write_file(self._diff, diff[:DIFF_BYTES] + cut)
 
     def diff(self) -> bytes:
         """Return what was not committed when the run started; nothing if that is not known."""
@@ -111,7 +113,7 @@ class Mark:
         """Hold the run for one mirror at a time on this machine: two would make a run each for one record."""
         from dlpipe.tracking import held
 
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with held(self.folder / "mirror.lock", asked=f"the bridge of {self.pathspec}"):
             yield
 
@@ -124,7 +126,7 @@ class Mark:
         with contextlib.suppress(OSError):
             if file.read_text() == writer:
                 return False
-        replace_file(file, writer.encode())
+        write_file(file, writer.encode())
         return True
 
 
@@ -149,10 +151,3 @@ def state_root() -> Path:
         lambda *_, **__: None, create_on_absent=False
     )
     return Path(root) if root else Path.cwd() / DATASTORE_LOCAL_DIR
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in place whole, or not at all."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)

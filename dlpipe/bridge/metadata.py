@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.bridge.marks import replace_file
+from dlpipe.durable import write_file
 from dlpipe.errors import RunNotFound
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def say_mlflow_run(attempt: Attempt, run_id: str, *, address: str = "", uses: bo
         "user_name": "mlflow_bridge",
         "ts_epoch": attempt.end or attempt.start,
     }
-    replace_file(entry, json.dumps(said).encode())
+    write_file(entry, json.dumps(said).encode())
 
 
 def _metadata_file(attempt: Attempt, *, uses: bool) -> Path | None:

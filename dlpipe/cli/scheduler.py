@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dlpipe.cli.saying import OneLineErrors, say
+from dlpipe.durable import make_folder, write_file
 from dlpipe.errors import SchedulerRunning, StateUnusable
 
 PORT = 8710
@@ -84,8 +85,8 @@ def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int) -
         say("Nothing was written.", err=True)
         return
     try:
-        unit.path.parent.mkdir(parents=True, exist_ok=True)
-        unit.path.write_text(unit.text)
+        make_folder(unit.path.parent)
+        write_file(unit.path, unit.text)
     except OSError as error:
         hint = "Call it with sudo, or without --system." if system else "Make the folder writable."
         raise StateUnusable(f"{unit.path} cannot be written: {error.strerror}. {hint}") from None

@@ -108,9 +108,10 @@ class Database:
             self._migrate(migrations)
 
     def _check_header(self, known: int) -> int:
+        # in this order: another process may make it in between, and the last read must not be the oldest
+        tables = int(self.one("SELECT count(*) FROM sqlite_master")[0])
         version = int(self.one("PRAGMA user_version")[0])
         application = int(self.one("PRAGMA application_id")[0])
-        tables = int(self.one("SELECT count(*) FROM sqlite_master")[0])
         if application != APPLICATION and (tables or application or version):
             raise StateUnusable(
                 f"{self.path} is a database of another program. Name another folder with DLPIPE_STATE."

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlpipe.durable import make_folder, move_folder
 from dlpipe.errors import DeploymentRefused, StateUnusable
 from dlpipe.orchestrator.runs import OPEN, RESUMABLE
 
@@ -124,7 +125,7 @@ def freeze(package: Package, name: str, *, under: Path) -> Path:
     home = under / "code" / check_deployment_name(name)
     folder = home / f".new-{uuid.uuid4().hex}"
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_folder(home)
         _remove_abandoned(home)
         folder.mkdir()
         _fill(folder, package, _twins(under / "code", package))
@@ -146,9 +147,8 @@ def settle(folder: Path, number: int, digest: str) -> Path:
         _remove(settled)
     _close(folder)
     os.chmod(folder, 0o755)  # a folder that cannot be written to cannot be renamed either
-    os.rename(folder, settled)
+    move_folder(folder, settled)
     os.chmod(settled, 0o555)
-    _sync_folder(settled.parent)
     return settled
 
 
@@ -201,7 +201,7 @@ def _fill(folder: Path, package: Package, twins: Mapping[str, Path]) -> None:
             raise OSError(f"{name!r} leads out of the code package")
         target.parent.mkdir(parents=True, exist_ok=True)
         if not _link(twins.get(package.files[name]), target):
-            _write(target, data)
+            target.write_bytes(data)
             fresh.append(target)
     for target in fresh:
         if target.suffix == ".py":
@@ -243,13 +243,6 @@ def _bytecode(source: Path) -> Path:
     return Path(cache_from_source(str(source)))
 
 
-def _write(target: Path, data: bytes) -> None:
-    with target.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-
-
 def _compile(source: Path) -> None:
     # unchecked: the code never changes, so no import needs to look at its time; a file that does not compile
     # breaks its own import, not this
@@ -261,16 +254,7 @@ def _close(folder: Path) -> None:
     for at, _, names in os.walk(folder, topdown=False):
         for name in names:
             os.chmod(os.path.join(at, name), 0o444)
-        _sync_folder(Path(at))
         os.chmod(at, 0o555)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(folder: Path) -> None:

@@ -168,10 +168,21 @@ def write(folder: str | Path, name: str, content: object) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+        _sync(folder)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(beside)
         raise
+
+
+def _sync(folder: str | Path) -> None:
+    """Return when the names in the folder are on the disk; as ``dlpipe.durable``, which a keeper does not know."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read(folder: str | Path, name: str) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from dlpipe.durable import write_file
 from dlpipe.errors import SchedulerRunning
 from dlpipe.orchestrator.overview import said_time
 from dlpipe.orchestrator.processes import end_all
@@ -106,9 +107,7 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 def write_about(folder: Path, about: dict[str, Any]) -> None:
     """Let others know who the scheduler is; it works without that."""
-    made = folder / f"{ABOUT}.new"
     try:
-        made.write_text(json.dumps(about))
-        made.replace(folder / ABOUT)
+        write_file(folder / ABOUT, json.dumps(about))
     except OSError as error:
         log.warning("%s cannot be written: %s", folder / ABOUT, error.strerror)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlpipe.durable import make_folder
 from dlpipe.orchestrator import keeper
 from dlpipe.orchestrator.keeper import (
     LEFT_BEHIND,
@@ -64,7 +65,7 @@ def start_attempt(
     OSError
         When nothing could be started, for want of space or of memory.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder, mode=0o700)
     known = read(folder, "attempt.json") or {}
     attempt = {
         "token": token,
@@ -156,7 +157,7 @@ def settle(folder: Path, token: str) -> Ended | None:
     """
     if noted := ended(folder):
         return noted
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder, mode=0o700)
     lock = take_lock(folder)
     if lock is None:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from dlpipe.durable import make_folder
 from dlpipe.errors import StateUnusable
 from dlpipe.orchestrator.database import Database
 from dlpipe.orchestrator.kept_runs import KeptRuns
@@ -60,7 +61,7 @@ class State(KeptRuns):
         """
         folder = (folder or state_folder()).absolute()
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder, mode=0o700)
         except OSError as error:
             raise StateUnusable(
                 f"The state cannot be kept in {folder}: {error.strerror}. Name another folder with DLPIPE_STATE."

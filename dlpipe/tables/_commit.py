@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dlpipe.delta import check_writable
 from dlpipe.errors import DlpipeError, MarkMoved, SchemaMismatch, StorageUnavailable
+from dlpipe.tables._log import log_copy
 from dlpipe.tables._storage import (
     DATA_FILE,
     STAGED,
@@ -25,6 +26,7 @@ from dlpipe.tables._storage import (
     shown,
     storage_errors,
     storage_options,
+    sync_files,
 )
 from dlpipe.tables._versions import (
     TableVersion,
@@ -104,6 +106,7 @@ def write_and_commit(
     try:
         with storage_errors(location):
             files = write(prefix)
+            sync_files(location, files.names)
             version, new = _commit(
                 location, files, mode=mode, key=key, metadata=metadata or {}, once=once, marks=marks, at=at
             )
@@ -253,12 +256,14 @@ def _try_commit(
         app_transactions=[Transaction(name, number) for name, number in moved.items()] or None,
     )
     try:
-        _commit_actions(table, location, files, mode=mode, properties=properties)
+        with log_copy(location, version) as log:
+            before = table if log == location else None
+            _commit_actions(before, log, version, files, mode=mode, properties=properties)
     except (DeltaError, OSError) as error:
         # what follows a commit (a checkpoint) can fail after the commit itself succeeded
         if commit_info(location, version).get("dlpipe.commit") == files.prefix:
             return True
-        lost = isinstance(error, CommitFailedError) or "already exists" in str(error)
+        lost = isinstance(error, CommitFailedError | FileExistsError) or "already exists" in str(error)
         if not lost or is_full(error):
             raise
         return False
@@ -266,23 +271,31 @@ def _try_commit(
 
 
 def _commit_actions(
-    table: DeltaTable | None, location: str, files: DataFiles, *, mode: Mode, properties: CommitProperties
+    before: DeltaTable | None,
+    log: str,
+    version: int,
+    files: DataFiles,
+    *,
+    mode: Mode,
+    properties: CommitProperties,
 ) -> None:
-    from deltalake import Schema
+    """Make the commit of ``version`` in the log of the table at ``log``."""
+    from deltalake import DeltaTable, Schema
     from deltalake.transaction import create_table_with_add_actions
 
-    schema = Schema.from_arrow(files.schema)
+    schema, options = Schema.from_arrow(files.schema), storage_options(log)
     actions: list[Any] = _add_actions(files)
-    if table is not None:
-        table.create_write_transaction(actions, mode, schema, commit_properties=properties)
+    if version:
+        before = before or DeltaTable(log)
+        before.create_write_transaction(actions, mode, schema, commit_properties=properties)
         return
     create_table_with_add_actions(
-        location,
+        log,
         schema,
         actions,
         mode="error",
         configuration=TABLE_CONFIGURATION,
-        storage_options=storage_options(location),
+        storage_options=options,
         commit_properties=properties,
     )
 

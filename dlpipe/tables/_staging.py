@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from dlpipe.durable import move
 from dlpipe.errors import DlpipeError, MarkMoved, PartsMissing, SchemaMismatch
 from dlpipe.tables._batches import rebatch
 from dlpipe.tables._commit import DataFiles, Mark, check_target, delta_schema, write_and_commit
@@ -27,6 +28,7 @@ from dlpipe.tables._storage import (
     filesystem,
     is_remote,
     locate,
+    make_table_folder,
     shown,
     storage_errors,
 )
@@ -210,14 +212,14 @@ def _footer(location: str, name: str, staged: str) -> FileMetaData:
 def _put(location: str, name: str, rows: pa.Table) -> None:
     """Write a file that is there as a whole or not at all."""
     storage = filesystem(location)
-    storage.create_dir(STAGED, recursive=True)
+    make_table_folder(location, STAGED)
     if is_remote(location):
         _write_parquet(storage, name, rows)
         return
     begun = f"{name}.{uuid.uuid4().hex}.tmp"
     try:
         _write_parquet(storage, begun, rows)
-        storage.move(begun, name)
+        move(Path(location, begun), Path(location, name))
     except BaseException:
         with contextlib.suppress(OSError):
             storage.delete_file(begun)

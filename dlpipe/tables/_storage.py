@@ -6,13 +6,14 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlpipe.buckets import plain_words
 from dlpipe.delta import storage_of
+from dlpipe.durable import make_folder, sync_file, sync_folder
 from dlpipe.errors import DlpipeError, SettingError, StorageFull, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -73,6 +74,23 @@ def filesystem(location: str) -> FileSystem:
     """Return the file system whose root is the folder of the table at ``location``."""
     with storage_errors(location):
         return storage_of(location, storage_options(location))
+
+
+def make_table_folder(location: str, name: str = ".") -> None:
+    """Make the folder of the table at ``location``, or one in it, if it is missing."""
+    if is_remote(location):
+        filesystem(location).create_dir(name, recursive=True)
+    else:
+        make_folder(Path(location, name))
+
+
+def sync_files(location: str, names: Iterable[str]) -> None:
+    """Return when these files of the table at ``location`` are on the disk, content and name."""
+    if is_remote(location):
+        return
+    for name in names:
+        sync_file(Path(location, name))
+    sync_folder(location)
 
 
 def copy_file(location: str, source: str, target: str) -> None:

@@ -14,7 +14,7 @@ from dlpipe.settings import check_name
 from dlpipe.tables._batches import rebatch
 from dlpipe.tables._commit import DataFiles, Mode, delta_schema, same_content, write_and_commit
 from dlpipe.tables._digest import ContentDigest
-from dlpipe.tables._storage import filesystem, locate
+from dlpipe.tables._storage import filesystem, locate, make_table_folder
 from dlpipe.tables._versions import TableVersion, find_commit
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _write_files(location: str, reader: pa.RecordBatchReader, prefix: str) -> Da
     import pyarrow.parquet as pq
 
     storage = filesystem(location)
-    storage.create_dir(".", recursive=True)
+    make_table_folder(location)
     schema, digest = delta_schema(reader.schema), ContentDigest()
     names: list[str] = []
     sizes: list[int] = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from dlpipe.durable import make_folder, move
 
 FORMAT = 1
 MANIFEST, HALF = "manifest.json", ".half-"
@@ -96,14 +97,12 @@ class FolderPlace:
         return self._folder / name
 
     def put(self, file: Path) -> None:
-        """Rename the file."""
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
-        file.replace(self._folder / file.name)
+        """Move the file there, durably."""
+        move(file, self._folder / file.name)
 
     def half(self) -> AbstractContextManager[str]:
         """Return a new folder on the same device; those that killed processes left are removed after an hour."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         for left in self._folder.glob(f"{HALF}*"):
             if time.time() - left.stat().st_mtime > 3600:
                 shutil.rmtree(left, ignore_errors=True)

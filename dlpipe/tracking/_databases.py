@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dlpipe.buckets import check_bucket, is_s3
+from dlpipe.durable import move
 from dlpipe.errors import TrackingUnavailable
 from dlpipe.redaction import show_address
 from dlpipe.tracking._errors import database_errors
@@ -114,4 +115,4 @@ def make_database(database: Path, location: str) -> None:
     SqlAlchemyStore(f"sqlite:///{unfinished}", location).engine.dispose()
     # MLflow keeps one engine for each address, and this address is about to vanish
     SqlAlchemyStore._engine_map.pop(f"sqlite:///{unfinished}", None)
-    os.replace(unfinished, database)
+    move(unfinished, database)

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
+from dlpipe.durable import move_folder
+
 
 class Checkpoints(Protocol):
     """Keeps the state of a training so that it can go on after a kill."""
@@ -35,6 +37,6 @@ class FolderCheckpoints:
         half = self._folder / "half-written"
         shutil.rmtree(half, ignore_errors=True)
         shutil.copytree(folder, half)
-        half.rename(self._folder / f"step-{number:06d}")
+        move_folder(half, self._folder / f"step-{number:06d}")
         for one in old:
             shutil.rmtree(one)

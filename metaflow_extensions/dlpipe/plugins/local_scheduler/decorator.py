@@ -13,6 +13,8 @@ from metaflow.decorators import StepDecorator
 from metaflow.events import Trigger
 from metaflow.metadata_provider import MetaDatum
 
+from dlpipe.durable import write_file
+
 TRIGGERS = "METAFLOW_LOCAL_SCHEDULER_TRIGGERS"
 """Environment variable: JSON of ``{"timestamp", "id", "name", "type"}``, as ``MetaflowTrigger`` has them."""
 FOLDER = "_DLPIPE_ATTEMPT_FOLDER"
@@ -51,4 +53,4 @@ class LocalSchedulerInternal(StepDecorator):
         folder = os.environ.get(FOLDER)
         if folder and is_task_ok and step_name == graph.end_step:
             with contextlib.suppress(OSError):
-                Path(folder, "end").write_text(current.pathspec)
+                write_file(Path(folder, "end"), current.pathspec)

@@ -1,0 +1,116 @@
+"""Files that are still there after a power cut: content first, then the name, then the folder's entry for it.
+
+A rename alone promises nothing: the disk may have the new name and not what stands under it. Whatever a process
+says it has done (a commit, a state, a download) goes through here before it says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+# network file systems that cannot sync a folder say so in one of these ways, and promise what they promise
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+
+
+def write_file(path: str | Path, content: bytes | str, *, mode: int = 0o666) -> None:
+    """Put a file in place: whoever reads it, and whatever happens, finds the old content or the new one, whole.
+
+    Parameters
+    ----------
+    mode : int
+        Permissions of the file, less the umask.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_file(Path(folder, "state.json"), '{"done": 3}')
+    ...     Path(folder, "state.json").read_text(), os.listdir(folder)
+    ('{"done": 3}', ['state.json'])
+    """
+    path = Path(path)
+    beside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        move(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def move(source: str | Path, target: str | Path) -> None:
+    """Give a file its final name once its content is on the disk; a file that had the name is replaced."""
+    sync_file(source)
+    os.replace(source, target)
+    sync_folder(Path(target).parent)
+
+
+def move_folder(source: str | Path, target: str | Path) -> None:
+    """Give a folder its final name once all that is in it is on the disk."""
+    sync_tree(source)
+    os.rename(source, target)
+    sync_folder(Path(target).parent)
+
+
+def link(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name once its content is on the disk; ``FileExistsError`` where the name is taken."""
+    sync_file(source)
+    os.link(source, target)
+    sync_folder(Path(target).parent)
+
+
+def make_folder(path: str | Path, *, mode: int = 0o777) -> None:
+    """Make a folder, and those above it that are missing, with its name on the disk.
+
+    Parameters
+    ----------
+    mode : int
+        Permissions of the folder itself, less the umask.
+    """
+    path = Path(path)
+    missing = [one for one in (path, *path.parents) if not one.is_dir()]
+    for one in reversed(missing):
+        one.mkdir(mode=mode if one == path else 0o777, exist_ok=True)
+        sync_folder(one.parent)
+
+
+def sync_file(path: str | Path) -> None:
+    """Return when the content of a file is on the disk, whoever wrote it."""
+    with _opened(path) as descriptor:
+        os.fsync(descriptor)
+
+
+def sync_folder(path: str | Path) -> None:
+    """Return when the names in a folder are on the disk."""
+    with _opened(path) as descriptor:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in NO_FOLDER_SYNC:
+                raise
+
+
+def sync_tree(folder: str | Path) -> None:
+    """Return when all that is in a folder is on the disk, its own name not."""
+    for at, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            if not os.path.islink(file := os.path.join(at, name)):
+                sync_file(file)
+        sync_folder(at)
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,126 @@
+"""Commits that a power cut leaves whole or not there at all.
+
+delta-rs gives a commit its name in the log before the disk has its content, and a checkpoint likewise: after a
+power cut the name can stand over nothing, and then no version of the table can be opened. So delta-rs commits to a
+copy of the log (second names of its latest files), and what it made there gets its name in the log when the disk
+has it. A log in an object store needs none of this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from dlpipe.durable import link, make_folder, write_file
+from dlpipe.tables._storage import STAGED, is_remote
+
+LOG, HINT = "_delta_log", "_last_checkpoint"
+NUMBER = re.compile(r"(\d{20})\.")
+COPY = "log-"
+
+
+@contextlib.contextmanager
+def log_copy(location: str, version: int) -> Iterator[str]:
+    """Yield where to make the commit of ``version``; at the end, also after an error, put it into the log.
+
+    Raises
+    ------
+    FileExistsError
+        When another writer made this version first.
+    """
+    if is_remote(location):
+        yield location
+        return
+    with _own_folder(Path(location, STAGED)) as copy:
+        _link_log(Path(location, LOG), copy / LOG, version)
+        there = set(os.listdir(copy / LOG))
+        try:
+            yield str(copy)
+        finally:
+            # a checkpoint can fail after its commit was made
+            _publish(copy / LOG, Path(location, LOG), version, there)
+
+
+@contextlib.contextmanager
+def _own_folder(staged: Path) -> Iterator[Path]:
+    """Yield a new folder that is gone afterwards; those that killed writers left are removed."""
+    make_folder(staged)
+    for left in staged.glob(f"{COPY}*"):
+        with contextlib.suppress(OSError), _opened(left) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody's, or an error
+            shutil.rmtree(left, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        folder = Path(staged, "none")
+        while not folder.is_dir():  # somebody took it for a folder that was left
+            folder = Path(tempfile.mkdtemp(prefix=COPY, dir=staged))
+            with contextlib.suppress(OSError):  # gone again, or on a file system without locks
+                fcntl.flock(stack.enter_context(_opened(folder)), fcntl.LOCK_EX)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _link_log(log: Path, copy: Path, version: int) -> None:
+    """Give the files from which the version before can be read a second name each."""
+    copy.mkdir()
+    if not log.is_dir():
+        return
+    first = _checkpointed(log)
+    for entry in os.scandir(log):
+        number = NUMBER.match(entry.name)
+        if entry.name == HINT or (number and first <= int(number[1]) < version and "compacted" not in entry.name):
+            with contextlib.suppress(FileNotFoundError):
+                _second_name(entry.path, copy / entry.name)
+
+
+def _checkpointed(log: Path) -> int:
+    """Return the version of the last checkpoint, which makes those before it needless; 0 where none is named."""
+    try:
+        return int(json.loads((log / HINT).read_bytes())["version"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
+
+
+def _second_name(source: str, target: Path) -> None:
+    if target.name == HINT:  # delta-rs writes it in place
+        shutil.copyfile(source, target)
+        return
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _publish(copy: Path, log: Path, version: int, there: set[str]) -> None:
+    commit = f"{version:020}.json"
+    if not (copy / commit).exists():
+        return
+    make_folder(log)
+    link(copy / commit, log / commit)
+    with contextlib.suppress(OSError):  # the commit is there; without a checkpoint it only takes longer to read
+        _publish_checkpoint(copy, log, there)
+
+
+def _publish_checkpoint(copy: Path, log: Path, there: set[str]) -> None:
+    made = [name for name in os.listdir(copy) if name.endswith(".parquet") and name not in there]
+    for name in made:
+        link(copy / name, log / name)
+    if made:
+        write_file(log / HINT, (copy / HINT).read_bytes())
