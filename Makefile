@@ -2,12 +2,13 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help install train demo test lint bench chaos compat ui clean
+.PHONY: help install train demo test check lint bench chaos compat ui clean
 
 help:
 	@echo "make train   install, then run flows/train_flow.py on the sample that ships"
 	@echo "make demo    install, then deploy four flows in an empty folder and watch them run by themselves (minutes)"
 	@echo "make test    install, then run the tests"
+	@echo "make check   install, then lint and the tests that start no flow, server or cluster (three minutes)"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   run the benchmarks of tests/bench and write docs/benchmarks.md (hours)"
 	@echo "make chaos   kill runs that score and explain, then what a bridged flow is made of, 100 rounds"
@@ -30,6 +31,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
+check: lint
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m 'not slow and not chaos and not compat'
 
 lint: install
 	$(BIN)/ruff check .

@@ -16,6 +16,8 @@ from dlpipe.tables import Sources, TableSettings, TableVersion, ingest
 from dlpipe.task import TextModel
 from dlpipe.training import TrainingSettings, fit
 
+FLOWS = Path(__file__).parent / "flows"
+
 # a shell's background jobs ignore Ctrl-C, and would pass that on to the commands that tests run
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -25,9 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together, where tests run in several processes, those of a file and those of the one big project.
 
     The pages of the documentation come first: they take minutes, in which another process does all the rest.
+    Whatever runs flows is slow, on the day it is born.
     """
     items.sort(key=lambda item: item.path.stem != "test_docs")
     for item in items:
+        if FLOWS in item.path.parents:
+            item.add_marker(pytest.mark.slow)
         shared = item.path.parent.name == "flows" and "project" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("project" if shared else item.path.stem))
 

@@ -27,6 +27,8 @@ from dlpipe.cluster import join
 from dlpipe.cluster.checks import look_at
 from dlpipe.errors import BadRows, ClusterMismatch, ClusterUnavailable, SettingError
 
+pytestmark = pytest.mark.slow
+
 PACKAGES = sysconfig.get_path("purelib")
 
 

@@ -24,6 +24,8 @@ from dlpipe.task import Predictor, TextModel, open_predictor
 from dlpipe.training import TrainingSettings
 from dlpipe.tuning import Range, Tuned, TuningSettings, tune
 
+pytestmark = pytest.mark.slow
+
 SPACE = {"learning_rate": Range(1e-5, 1e-2, log=True)}
 SETTINGS = TuningSettings(trials=4, epochs=2, batch=2, seed=1)
 

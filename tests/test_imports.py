@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow
+
 HEAVY = ["datasets", "fastapi", "mlflow", "peft", "scipy", "sentence_transformers", "sklearn", "transformers"]
 
 

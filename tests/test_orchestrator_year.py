@@ -25,6 +25,8 @@ from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger,
 from dlpipe.orchestrator.runs import Attempt, Event, Run
 from dlpipe.orchestrator.state import State
 
+pytestmark = pytest.mark.slow
+
 HOUR, DAY = 3600.0, 86400.0
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 END = datetime(2027, 1, 1, tzinfo=UTC).timestamp()

@@ -26,6 +26,8 @@ from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.training import FolderCheckpoints, TrainingSettings
 from dlpipe.tuning import DEATHS, Choices, Range, Tuned, TuningSettings, read_space, tune
 
+pytestmark = pytest.mark.slow
+
 SPACE = read_space(
     tomllib.loads("learning_rate = { low = 1e-5, high = 1e-2, log = true }\nbatch_size = { choices = [16, 32] }"),
     where="[search_space]",

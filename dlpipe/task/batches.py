@@ -143,7 +143,7 @@ def bucketed_batches(
     Examples
     --------
     >>> [rows.tolist() for rows in bucketed_batches(np.array([9, 2, 8, 3]), 2, seed=0, epoch=0)]
-    [[1, 3], [2, 0]]
+    [[2, 0], [1, 3]]
     """
     draw = np.random.default_rng((seed, epoch))
     order = draw.permutation(len(lengths))

@@ -64,7 +64,7 @@ def entry_of(table: str, key: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> entry_of("/data/tables/reviews", {"kind": "tokens", "split": "train", "table": {"version": 3}})
-    '/data/tables/_features/reviews/v3-train-tokens-4ca4a7d6fb4f5ba85e0fcd6a'
+    '/data/tables/_features/reviews/v3-train-tokens-601b7a5089da161b538b4317'
     """
     folder, _, name = table.rpartition("/")
     seen = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]

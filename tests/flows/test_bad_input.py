@@ -13,8 +13,6 @@ import pytest
 from disks import tiny_disk
 from projects import Done, Project, as_csv
 
-pytestmark = pytest.mark.slow
-
 GOOD = [(f"the film was good {n}", "positive" if n % 2 else "negative") for n in range(60)]
 USAGE = 2  # Metaflow's exit code for a command line that it cannot read
 DEAD, SILENT = "http://127.0.0.1:9", "http://127.0.0.1:{port}"

@@ -18,7 +18,7 @@ from texts import BAD, GOOD, THINGS
 
 from dlpipe.tables import history, read_table, table_at, write_table
 
-pytestmark = [pytest.mark.slow, pytest.mark.chaos]  # `make test` has no room for two more minutes
+pytestmark = pytest.mark.chaos  # `make test` has no room for two more minutes
 
 ROWS = 80_000  # five parts to score; a part takes a second or so
 EXPLAINED = 400  # two slices to explain of each part, as long

@@ -9,8 +9,6 @@ import time
 import pytest
 from projects import Done, Project
 
-pytestmark = pytest.mark.slow
-
 
 def test_killed_training_goes_on_in_its_retry_and_again_in_a_resume(
     project: Project, slow: tuple[str, ...], worse: Done

@@ -19,8 +19,6 @@ from texts import BAD, GOOD, THINGS
 from dlpipe.orchestrator.state import State
 from dlpipe.tables import append, read_added, read_table, table_at, write_table
 
-pytestmark = pytest.mark.slow
-
 PREDICT, EXPLAIN, MONITOR = "flows/predict_flow.py", "flows/explain_flow.py", "flows/monitor_flow.py"
 SHIFTED = [(f"the {thing} came with a {part} that broke on day {n}", "") for n in range(10) for thing, part in
            (("camera", "strap"), ("kettle", "lid"), ("printer", "cable"), ("lamp", "switch"), ("drill", "bit"),

@@ -12,8 +12,6 @@ from buckets import BUCKET, S3Server, s3_server
 from projects import Done, Project
 from test_bad_input import assert_one_clear_line
 
-pytestmark = pytest.mark.slow
-
 # in each task, before anything else: an empty folder to stand in and one for scratch, as on another machine
 ELSEWHERE = """
 import os, sys, tempfile

@@ -14,8 +14,6 @@ from projects import Done, Project
 
 from dlpipe.tables import history, read_table, table_at
 
-pytestmark = pytest.mark.slow
-
 OFFLINE = ("unshare", "--net", "--map-root-user")
 PREDICT = """
 import json, mlflow

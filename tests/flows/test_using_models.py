@@ -12,8 +12,6 @@ from test_train_flow import card_data
 
 from dlpipe.tables import read_table, write_table
 
-pytestmark = pytest.mark.slow
-
 PREDICT, EXPLAIN = "flows/predict_flow.py", "flows/explain_flow.py"
 MISTAKES = {
     "model": (PREDICT, "--model revues", ("No model 'revues' is registered", "there are reviews")),

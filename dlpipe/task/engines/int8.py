@@ -84,7 +84,7 @@ def quantised(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Examples
     --------
     >>> numbers, scales = quantised(np.array([[1.27, -2.54], [0.01, 0.0]], np.float32))
-    >>> numbers.tolist(), scales.round(4).tolist()
+    >>> numbers.tolist(), [round(float(scale), 4) for scale in scales]
     ([[127, -127], [1, 0]], [0.01, 0.02])
     """
     scales = np.maximum(np.abs(weights).max(axis=0), 1e-8).astype(np.float32) / LARGEST

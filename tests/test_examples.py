@@ -1,0 +1,34 @@
+"""The examples in docstrings run and give what they show."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "flows"))
+
+
+def modules_with_examples() -> list[str]:
+    """Return the names of the modules that have a line which begins as an example does."""
+    rooms = ("dlpipe", "flows", "metaflow_extensions")
+    paths = sorted(path for room in rooms for path in (ROOT / room).rglob("*.py"))
+    with_examples = [path.relative_to(ROOT) for path in paths if ">>> " in path.read_text()]
+    return [".".join(path.with_suffix("").parts).removeprefix("flows.") for path in with_examples]
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_examples_give_what_they_show(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "flows").symlink_to(ROOT / "flows")
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name.removesuffix(".__init__"))
+    shown = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert shown.attempted
+    assert not shown.failed
+    assert [entry.name for entry in tmp_path.iterdir()] == ["flows"], (
+        "an example leaves files in the folder that it runs in"
+    )
