@@ -10,7 +10,7 @@ from metaflow import current
 from dlpipe.errors import SchemaMismatch
 from dlpipe.registry import MADE_FROM, ModelVersion, resolve
 from dlpipe.settings import check_name
-from dlpipe.tables import SPLITS, TableVersion, check_split, read_added, table_at
+from dlpipe.tables import SPLITS, TableVersion, check_split, check_text, read_added, table_at
 
 if TYPE_CHECKING:
     from metaflow import Run
@@ -28,7 +28,7 @@ def pinned(model: str, table: str, version: int | None) -> tuple[ModelVersion, T
     ModelNotFound, TableNotFound, TableVersionNotFound
         The message says which there are.
     SchemaMismatch
-        When the table has no ``row_id`` or no ``text``.
+        When the table has no ``row_id`` or no ``text``, or that column holds no texts.
     """
     found, rows = resolve(model), table_at(table, version=version)
     names = [name for name, _ in rows.columns]
@@ -37,6 +37,7 @@ def pinned(model: str, table: str, version: int | None) -> tuple[ModelVersion, T
             f"{str(rows)!r} has no column {' and no column '.join(map(repr, missing))}; its columns are: "
             f"{', '.join(names)}. Name a table that flows/train_flow.py or dlpipe.tables.ingest made."
         )
+    check_text(rows)
     return found, rows
 
 

@@ -51,13 +51,13 @@ def champion(store, tiny_model):
     return promote(version, verdict_passed=True).version
 
 
-def dlpipe(*words: str, given: str | None = None):
+def dlpipe(*words: str, given: str | bytes | None = None):
     return CliRunner().invoke(main, list(words), input=given)
 
 
-def said(*words: str) -> str:
+def said(*words: str, given: bytes | None = None) -> str:
     """Return what a command that fails as expected says: one line on stderr, exit code 1."""
-    result = dlpipe(*words)
+    result = dlpipe(*words, given=given)
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
@@ -111,6 +111,22 @@ def test_predict_takes_arguments_and_standard_input(champion, tiny_model):
         assert [row["label"] for row in rows] == [row["label"] for row in expected]
         assert rows[0]["probability"] == pytest.approx(expected[0]["probability"], abs=1e-5)
     assert dlpipe("predict", "--model", "reviews", texts[0]).stdout.splitlines()[0].startswith("text ")
+
+
+def test_predict_reads_standard_input_in_the_encoding_that_is_named_and_proposes_one(champion):
+    text = "the film was d\xe9j\xe0 vu"
+    wrong = dlpipe("predict", "--model", "reviews", given=f"good film\n{text}\n".encode("cp1252"))
+    assert (wrong.exit_code, wrong.stdout, wrong.stderr.count("\n")) == (1, "", 1)
+    assert "Standard input, line 2 is no utf-8: " in wrong.stderr
+    assert "It is likely cp1252: pass --encoding cp1252." in wrong.stderr
+    for given in (text.encode("utf-16"), text.encode("utf-8-sig")):
+        (row,) = json.loads(dlpipe("predict", "--model", "reviews", "--json", given=given).stdout)
+        assert row["text"] == text
+    named = ["--encoding", "cp1252", "--json"]
+    (row,) = json.loads(dlpipe("predict", "--model", "reviews", *named, given=text.encode("cp1252")).stdout)
+    assert row["text"] == text
+    assert "There is no encoding" in said("predict", "--model", "reviews", "--encoding", "cp-1", given=b"x")
+    assert "Text 1 of the command line is no UTF-8" in said("predict", "--model", "reviews", "caf\udce9")
 
 
 def test_predict_without_a_text_or_with_an_unknown_model_is_one_line(champion):

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from dlpipe.cli import main
-from dlpipe.errors import BadRows, BadSource
-from dlpipe.tables import Sources, TableSettings, append, ingest, last_settings, read_table, stored
+from dlpipe.errors import BadRows, BadSource, SchemaMismatch
+from dlpipe.tables import Sources, TableSettings, append, ingest, last_settings, read_table, stored, write_table
 
 FOLD = TableSettings(fold_labels=True)
 TEXTS = [f"film number {number} was fine" for number in range(120)]
@@ -261,6 +261,13 @@ def test_an_ingest_without_the_class_of_appended_rows_keeps_one_of_them_in_train
     rare = [row["split"] for row in read_table(done.table).to_pylist() if row["label"] == "rare"]
     assert sorted(rare) == ["test", "test", "train"]
     assert not ingest(Sources(data=two), tmp_path / "u").new_version
+
+
+def test_a_table_of_another_program_with_numbers_for_labels_is_no_table_to_train_on(tmp_path):
+    columns = {"row_id": ["a"], "text": ["fine"], "label": [1], "split": ["train"]}
+    write_table(tmp_path / "t", pa.table(columns))
+    with pytest.raises(SchemaMismatch, match="its column 'label' holds values of type long"):
+        stored(tmp_path / "t")
 
 
 def test_a_class_that_given_splits_put_into_test_alone_is_refused_as_before(tmp_path):

@@ -19,13 +19,14 @@ from click.testing import CliRunner
 
 from dlpipe.cli import main
 from dlpipe.errors import MarkMoved, ModelNotFound, NoRows, SchemaMismatch, TableVersionNotFound
+from dlpipe.explain.on_table import rows_named
 from dlpipe.inference import latest_answers, predictions, score
 from dlpipe.inference.by_part import commit_scoring, one_ahead
 from dlpipe.inference.choosing import Scoring, choose
 from dlpipe.inference.progress import Progress
 from dlpipe.inference.scoring import PartScorer
 from dlpipe.registry import ModelVersion
-from dlpipe.tables import TableVersion, history, read_table, staged_parts, table_at, write_table
+from dlpipe.tables import TableVersion, check_text, history, read_table, staged_parts, table_at, write_table
 from dlpipe.task import open_predictor
 
 
@@ -105,6 +106,39 @@ def test_no_row_gets_a_second_answer_of_one_model_whichever_split_was_asked_for(
     assert sorted(rows["row_id"]) == sorted(read_table(tiny_table)["row_id"].to_pylist())
     assert sum(one.new_rows for one in done) == tiny_table.rows
     assert done[splits.index(None)].rows == tiny_table.rows
+
+
+def test_texts_that_another_program_wrote_as_bytes_are_scored_as_the_same_texts(predictor, version, tmp_path):
+    texts = ["a good film", "an awful plot", None, "a caf\xe9"]
+    plain, as_bytes = (
+        write_table(tmp_path / name, pa.table({"row_id": pa.array(range(4)), "text": pa.array(texts).cast(kind)}))
+        for name, kind in (("plain", pa.string()), ("bytes", pa.binary()))
+    )
+    made = [
+        read_table(score(predictor, one, model=version, target=f"{one.path}_p", split=None, say=None).table)
+        for one in (plain, as_bytes)
+    ]
+    assert made[0]["probability"].to_pylist() == made[1]["probability"].to_pylist()
+    assert rows_named(as_bytes, ["3", "0"]) == [("0", "a good film"), ("3", "a caf\xe9")]
+
+
+def test_bytes_that_are_no_utf8_do_not_stop_a_scoring(predictor, version, tmp_path):
+    rows = pa.table({"row_id": ["a"], "text": pa.array([b"a good caf\xe9"])})
+    done = score(
+        predictor, write_table(tmp_path / "t", rows), model=version, target=f"{tmp_path}/p", split=None, say=None
+    )
+    assert done.new_rows == 1
+
+
+def test_a_text_column_of_numbers_is_refused_with_one_line(predictor, version, tmp_path):
+    rows = write_table(tmp_path / "t", pa.table({"row_id": ["a"], "text": [7]}))
+    with pytest.raises(
+        SchemaMismatch, match=r"column 'text' of 't@v0' holds values of type int64, not text"
+    ) as told:
+        score(predictor, rows, model=version, target=f"{tmp_path}/p", split=None, say=None)
+    assert "\n" not in str(told.value)
+    with pytest.raises(SchemaMismatch, match="holds values of type long, not text"):
+        check_text(rows)
 
 
 def test_another_table_version_adds_its_rows(predictor, version, tmp_path):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dlpipe.cli.saying import as_json, said_time, say, say_rows
-from dlpipe.errors import DlpipeError, SourceNotFound
+from dlpipe.errors import BadSource, DlpipeError, SourceNotFound
 
 if TYPE_CHECKING:
     from dlpipe.tables import TableVersion
@@ -112,6 +112,22 @@ def models(json_: bool) -> None:
     say_rows(rows, json_=json_, nothing="No model is registered yet: run flows/train_flow.py.")
 
 
+def given_texts(texts: Sequence[str]) -> list[str]:
+    """Return the texts of the command line, in which bytes that are no UTF-8 are refused."""
+    for number, text in enumerate(texts, start=1):
+        if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise BadSource(f"Text {number} of the command line is no UTF-8. Pass it on standard input instead.")
+    return list(texts)
+
+
+def lines_of_input(encoding: str | None) -> list[str]:
+    """Return the lines of standard input."""
+    from dlpipe.tables import decode_lines
+
+    given = sys.stdin.buffer.read()
+    return decode_lines(given, encoding, where="Standard input,")
+
+
 def said_source(tags: Mapping[str, str]) -> str:
     """Return the table version that a model was made from, as its tags say.
 
@@ -129,9 +145,10 @@ def said_source(tags: Mapping[str, str]) -> str:
     "--model", "uri", required=True, metavar="URI", help="Such as models:/reviews@champion or reviews/3."
 )
 @click.option("--engine", help="torch, torch-bf16, onnx or onnx-int8; by default the model's own choice.")
+@click.option("--encoding", metavar="NAME", help="Of standard input, such as cp1252. By default UTF-8.")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @as_json
-def predict(uri: str, engine: str | None, texts: tuple[str, ...], json_: bool) -> None:
+def predict(uri: str, engine: str | None, encoding: str | None, texts: tuple[str, ...], json_: bool) -> None:
     """Predict the label of each TEXT, or of each line of standard input when there is none.
 
     \b
@@ -142,7 +159,7 @@ def predict(uri: str, engine: str | None, texts: tuple[str, ...], json_: bool) -
     """
     from dlpipe.inference import load_predictor, predictions
 
-    asked = list(texts) or [line.strip() for line in sys.stdin if line.strip()]
+    asked = given_texts(texts) or [line.strip() for line in lines_of_input(encoding) if line.strip()]
     if not asked:
         raise click.ClickException("No text to predict: give it as an argument or on standard input.")
     found = predictions(load_predictor(uri, engine=engine), asked)

@@ -13,6 +13,7 @@ from dlpipe.tables import (
     TableVersion,
     check_split,
     commit_parts,
+    decode_texts,
     find_commit,
     read_table,
     staged_parts,
@@ -84,7 +85,7 @@ def explain_table(
 
 def test_rows(source: TableVersion) -> list[Row]:
     """Return the rows of the test split."""
-    test = read_table(source, split="test", columns=["row_id", "text"]).to_pydict()
+    test = decode_texts(read_table(source, split="test", columns=["row_id", "text"]), of=source).to_pydict()
     return list(zip(test["row_id"], test["text"], strict=True))
 
 
@@ -96,7 +97,8 @@ def rows_named(source: TableVersion, names: Sequence[str]) -> list[Row]:
     wanted = pa.array(list(names), pa.string())
     found: dict[str, str] = {}
     for batch in stream_table(source, columns=["row_id", "text"]):
-        some = batch.filter(pc.is_in(batch["row_id"], wanted)).to_pydict()
+        rows = decode_texts(batch, of=source)
+        some = rows.filter(pc.is_in(rows["row_id"], wanted)).to_pydict()
         for row_id, text in zip(some["row_id"], some["text"], strict=True):
             found.setdefault(row_id, text or "")
     return list(found.items())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dlpipe.explain.explaining import explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Row, Scorer
 from dlpipe.inference.by_part import part_sizes
-from dlpipe.tables import TablePart, TableVersion, read_part, stage_part, table_parts
+from dlpipe.tables import TablePart, TableVersion, decode_texts, read_part, stage_part, table_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +44,7 @@ class Slice:
 @functools.lru_cache(maxsize=1)
 def _rows(part: TablePart, split: str | None) -> pa.Table:
     """Return the rows of ``part``, read once for all of its slices."""
-    return read_part(part, columns=["row_id", "text"], split=split)
+    return decode_texts(read_part(part, columns=["row_id", "text"], split=split), of=part.version)
 
 
 def table_slices(source: TableVersion, split: str | None) -> tuple[list[Slice], str]:

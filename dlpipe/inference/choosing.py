@@ -22,6 +22,7 @@ from dlpipe.tables import (
     Mark,
     TablePart,
     TableVersion,
+    decode_texts,
     read_mark,
     read_part,
     read_table,
@@ -97,7 +98,8 @@ class Scoring:
         """Return ``row_id`` and ``text`` of the rows of ``part`` that are to be scored."""
         import pyarrow as pa
 
-        return read_part(part, columns=["row_id", "text"]).take(pa.array(self.chosen[part.number]))
+        rows = decode_texts(read_part(part, columns=["row_id", "text"]), of=self.source)
+        return rows.take(pa.array(self.chosen[part.number]))
 
     def size(self, part: TablePart) -> int:
         """Return how many rows of ``part`` are to be scored."""

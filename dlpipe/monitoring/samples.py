@@ -11,7 +11,7 @@ from dlpipe.errors import ModelNotFound, NoRows, TableVersionNotFound
 from dlpipe.inference.choosing import Scoring
 from dlpipe.monitoring.statistics import wilson
 from dlpipe.registry import MADE_FROM, ModelVersion
-from dlpipe.tables import TableVersion, read_table, stream_table, table_at
+from dlpipe.tables import TableVersion, decode_texts, read_table, stream_table, table_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -236,7 +236,8 @@ def texts_of_rows(source: TableVersion, names: Sequence[str]) -> list[str]:
     wanted = pa.array(names, pa.string())
     found: dict[str, str | None] = {}
     for batch in stream_table(source, columns=["row_id", "text"], batch_rows=65536):
-        some = batch.filter(pc.is_in(batch["row_id"], wanted))
+        rows = decode_texts(batch, of=source)
+        some = rows.filter(pc.is_in(rows["row_id"], wanted))
         found.update(zip(some["row_id"].to_pylist(), some["text"].to_pylist(), strict=True))
     return [found[name] or "" for name in names if name in found]
 

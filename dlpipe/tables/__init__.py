@@ -9,6 +9,8 @@ from dlpipe.tables._read import read_added, read_table, stream_table
 from dlpipe.tables._settings import SPLITS, Sources, TableSettings
 from dlpipe.tables._staging import clear_staged, commit_parts, stage_part, staged_parts
 from dlpipe.tables._storage import filesystem, locate, tables_root
+from dlpipe.tables._text_column import check_text, decode_texts
+from dlpipe.tables._texts import decode_lines
 from dlpipe.tables._versions import (
     TableVersion,
     find_commit,
@@ -34,8 +36,11 @@ __all__ = [
     "check_settings",
     "check_split",
     "check_target",
+    "check_text",
     "clear_staged",
     "commit_parts",
+    "decode_lines",
+    "decode_texts",
     "filesystem",
     "find_commit",
     "find_first_commit",

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import BadRows, MarkMoved, SettingError, StorageUnavailable
+from dlpipe.errors import BadRows, MarkMoved, SchemaMismatch, SettingError, StorageUnavailable
 from dlpipe.tables._commit import COMMIT_ATTEMPTS, check_target
 from dlpipe.tables._labels import Spelling, spell_labels
 from dlpipe.tables._read import read_table
@@ -136,8 +136,11 @@ def stored(table: str | Path) -> Ingest:
     TableNotFound
     BadRows
         When the rows that have a label are no data set: of one class only, or none in a split.
+    SchemaMismatch
+        When a column of another program's table is missing or holds no strings.
     """
     version = table_at(table)
+    check_strings(version)
     every = _placed_rows(read_table(version, columns=COLUMNS))
     if not any(row.label for row in every):
         raise BadRows(f"{str(version)!r} has no row with a label. Append rows with labels, or ingest some.")
@@ -146,6 +149,18 @@ def stored(table: str | Path) -> Ingest:
     classes = spell_labels(Counter(row.label for row in every if row.label))
     notes = (*classes.notes, *describe_splits(every, {}))
     return Ingest(version, None, bad_rows={}, leaked_rows=0, new_version=False, **counts, notes=notes)
+
+
+def check_strings(version: TableVersion) -> None:
+    """Raise ``SchemaMismatch`` where a column that an ingest would write holds something else."""
+    there = dict(version.columns)
+    for name in COLUMNS:
+        if there.get(name) != "string":
+            what = f"holds values of type {there[name]}" if name in there else "is missing"
+            raise SchemaMismatch(
+                f"{str(version)!r} is no table of an ingest: its column {name!r} {what}. Ingest it into another "
+                f"table: --data {shown(version.path)} --table NAME."
+            )
 
 
 def _put(

@@ -178,6 +178,29 @@ def default_separator(kind: str) -> str:
     return "\t" if kind == "tsv" else ","
 
 
+def decode_lines(content: bytes, encoding: str | None, *, where: str) -> list[str]:
+    """Return the lines of text that a program was handed, by their byte order mark, ``encoding`` or UTF-8.
+
+    Raises
+    ------
+    BadSource
+        When the bytes are not in that encoding; the message names the line, and the encoding that is likely.
+    """
+    if encoding:
+        check_encoding(encoding)
+    marked = next((one for mark, one in MARKS.items() if content.startswith(mark)), None)
+    codec = marked or encoding or "utf-8"
+    try:
+        # not splitlines, which also cuts at form feeds and the like
+        return [line.rstrip("\n") for line in io.StringIO(content.decode(codec), newline=None)]
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        odd = b"\n".join(one for one in content.split(b"\n") if not one.isascii())
+        guess = guess_encoding(odd)
+        advice = f"It is likely {guess}: pass --encoding {guess}." if guess else "Name its encoding (--encoding)."
+        raise BadSource(f"{where} line {line} is no {codec}: {one_line(error)}. {advice}") from None
+
+
 def propose_encoding(path: str, settings: TableSettings) -> str:
     """Return a sentence on the encoding that a file with undecodable bytes is likely in."""
     return _propose(guess_encoding(_odd_lines(path)), settings)
