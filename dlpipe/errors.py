@@ -139,6 +139,10 @@ class EventRefused(DlpipeError, ValueError):
     """An event's name or payload is wrong."""
 
 
+class QueueFull(DlpipeError, RuntimeError):
+    """As many runs of a deployment are queued as may be; nothing was queued."""
+
+
 class RunEnded(DlpipeError, RuntimeError):
     """The run has ended already, so it can neither be stopped nor begin an attempt."""
 

@@ -297,6 +297,20 @@ def test_a_failure_and_the_recovery_are_told_and_nothing_else(state: State, tmp_
     assert (second["kind"], second["run"], second["resume"]) == ("recovered", 2, "")
 
 
+def test_the_end_of_every_run_is_told_if_that_was_asked_for(state: State, hook: Any) -> None:
+    deployed(state, "Told", FAILS, policies=Policies(alert=hook.url, alert_on="end"))
+    sender = Alerts(state)
+    for status in ("succeeded", "failed", "succeeded", "terminated"):
+        number = triggered(state, "Told", f"manual:{time.monotonic_ns()}")
+        state.set_status(number, status, reason="" if status == "succeeded" else "by hand")  # type: ignore[arg-type]
+        sender.note(state.run(number))
+    sender.send()
+    wait_until(lambda: state.next_alert() is None)
+    assert [body["kind"] for body in hook.got] == ["succeeded", "refused", "recovered", "terminated"]
+    assert "Told: run 1 succeeded, due " in hook.got[0]["text"]
+    assert "Told: run 3 succeeded again, due " in hook.got[2]["text"]
+
+
 def test_a_refused_start_is_told_as_refused(state: State, hook: Any) -> None:
     deployed(state, "Changed", succeeds(), policies=Policies(alert=hook.url))
     number = triggered(state, "Changed")

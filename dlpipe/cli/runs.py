@@ -16,7 +16,7 @@ from dlpipe.errors import EventRefused, RunEnded, RunNotFound
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.overview import DeploymentSeen, RunSeen
-    from dlpipe.orchestrator.runs import Attempt
+    from dlpipe.orchestrator.runs import Attempt, Run
     from dlpipe.orchestrator.state import State
 
 LIMIT = 20
@@ -101,7 +101,7 @@ def run_lines(shown: Sequence[RunSeen]) -> Iterator[str]:
         {
             "run": one.run.number,
             "deployment": one.run.deployment,
-            "status": one.run.status,
+            "status": f"{one.run.status}, suspended" if one.run.suspended else one.run.status,
             "due": said_time(one.run.due // 1),
             "took": "" if (took := one.took(now)) is None else said_span(took),
             "cause": one.run.cause,
@@ -129,10 +129,12 @@ def run_row(seen: RunSeen) -> dict[str, Any]:
         "deployment": run.deployment,
         "version": run.version,
         "status": run.status,
+        "suspended": run.suspended,
         "cause": run.cause,
         "due": iso(run.due),
         "started": iso(seen.started),
         "ended": iso(seen.ended),
+        "deadline": iso(run.deadline),
         "next_attempt": iso(run.not_before) if run.status == "waiting" else None,
         "step": seen.step,
         "why": seen.why,
@@ -224,7 +226,7 @@ def resume(run: str) -> None:
                 f"Run {found.number} of {found.deployment} cannot be resumed: the code of version {found.version} "
                 "is no longer kept. `python FLOW.py local-scheduler trigger` runs the newest version."
             )
-        state.set_status(found.number, "waiting", reason="resumed by hand")
+        state.resume_run(found.number)
     say(f"Run {found.number} of {found.deployment} goes on as soon as there is room.", err=True)
     say_whether_somebody_works()
 
@@ -245,6 +247,43 @@ def terminate(run: str) -> None:
         stop(state, found)
     say(f"Run {found.number} of {found.deployment} is being stopped.", err=True)
     say_whether_somebody_works()
+
+
+@runs.command()
+@click.argument("run")
+def suspend(run: str) -> None:
+    """Let a RUN begin nothing more: steps that have begun end, further ones and attempts wait for `unsuspend`.
+
+    \b
+    Example:
+      dlpipe runs suspend 17
+    """
+    found = set_suspended(run, True)
+    say(f"Run {found.number} of {found.deployment} is suspended: it begins no further step.", err=True)
+
+
+@runs.command()
+@click.argument("run")
+def unsuspend(run: str) -> None:
+    """Let a suspended RUN go on.
+
+    \b
+    Example:
+      dlpipe runs unsuspend 17
+    """
+    found = set_suspended(run, False)
+    say(f"Run {found.number} of {found.deployment} goes on.", err=True)
+    say_whether_somebody_works()
+
+
+def set_suspended(run: str, suspended: bool) -> Run:
+    """Suspend a run or let it go on; return it."""
+    from dlpipe.orchestrator.presence import suspend_run
+
+    with opened() as state:
+        found = state.find_run(run)
+        suspend_run(state, found, suspended)
+    return found
 
 
 def say_whether_somebody_works() -> None:

@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dlpipe.errors import DeploymentNotFound, DlpipeError, SettingError
+from dlpipe.orchestrator.deployments import Policies
 from dlpipe.orchestrator.overview import said_time, seen_in, was_refused
 from dlpipe.orchestrator.runs import Alert, Run
 from dlpipe.orchestrator.state import State
@@ -38,6 +39,8 @@ TRIES = 16
 FIRST_WAIT = 5.0
 WEB = ("http://", "https://")
 LONGEST_WAIT = 3600.0
+
+Kind = Literal["failed", "recovered", "refused", "succeeded", "terminated"]
 
 log = logging.getLogger(__name__)
 
@@ -95,12 +98,14 @@ class Alerts:
         if self._sending is not None:
             self._sending.join(seconds)
 
-    def _kind(self, run: Run) -> Literal["failed", "recovered", "refused"] | None:
+    def _kind(self, run: Run) -> Kind | None:
         if run.status == "failed":
             return "refused" if was_refused(run) else "failed"
         last = self._state.last_alert(run.deployment)
-        if run.status == "succeeded" and last is not None and last.kind != "recovered":
+        if run.status == "succeeded" and last is not None and last.kind in ("failed", "refused"):
             return "recovered"
+        if run.status in ("succeeded", "terminated") and on_every_end(self._state, run.deployment, run.version):
+            return run.status
         return None
 
     def _body(self, run: Run) -> dict[str, Any]:
@@ -126,7 +131,10 @@ class Alerts:
     def _sentence(self, run: Run, said: str) -> str:
         seen = seen_in(self._state, run)
         if run.status == "succeeded":
-            return f"{said} succeeded again, due {said_time(run.due)}."
+            again = " again" if self._kind(run) == "recovered" else ""
+            return f"{said} succeeded{again}, due {said_time(run.due)}."
+        if run.status == "terminated":
+            return f"{said} was terminated: {seen.why}. Resume it with: {seen.resume}"
         where = f" in step {seen.step}" if seen.step else ""
         resume = f" Resume it with: {seen.resume}" if seen.resume else ""
         return f"{said} failed{where}: {seen.why or 'nothing is known of why'}.{resume}"
@@ -157,11 +165,21 @@ class Alerts:
 
 
 def target_of(state: State, deployment: str, version: int) -> str:
-    """Where alerts of a deployment go: as its newest version says, or the given one if it was deleted."""
+    """Where alerts of a deployment go."""
+    return policies_of(state, deployment, version).alert
+
+
+def on_every_end(state: State, deployment: str, version: int) -> bool:
+    """Whether the end of every run is told, not only failures and recoveries."""
+    return policies_of(state, deployment, version).alert_on == "end"
+
+
+def policies_of(state: State, deployment: str, version: int) -> Policies:
+    """The policies of a deployment's newest version, or of the given one if it was deleted."""
     try:
-        return state.deployment(deployment).version.policies.alert
+        return state.deployment(deployment).version.policies
     except DeploymentNotFound:
-        return state.version(deployment, version).policies.alert
+        return state.version(deployment, version).policies
 
 
 def deliver(target: str, body: Mapping[str, Any], *, seconds: float = SECONDS) -> str:

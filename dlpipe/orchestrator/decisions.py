@@ -171,26 +171,36 @@ def standing(state: State, wanted: Wanted) -> tuple[Status, str]:
     """Whether the run is queued or skipped, and why."""
     if wanted.match is not None and wanted.match.misfit:
         return "skipped", wanted.match.misfit
-    if wanted.deployment.version.policies.overlap != "skip" or wanted.made_up:
+    policies = wanted.deployment.version.policies
+    if (queued := state.count_queued(wanted.deployment.name)) >= policies.queue_limit:
+        return "skipped", f"the queue is full: {queued} runs wait in it"
+    if policies.overlap != "skip" or wanted.made_up:
         return "queued", ""
     going = state.runs(deployment=wanted.deployment.name, status=OPEN, limit=1)
     return ("skipped", f"run {going[0].number} goes on") if going else ("queued", "")
 
 
 def startable(state: State, deployments: Sequence[Deployment], now: float, max_runs: int) -> list[Run]:
-    """Runs that may start now, the oldest first, as many as there is room for on the machine."""
+    """Runs that may start now, as many as there is room for on the machine: by priority, the oldest first.
+
+    One that is suspended takes no room, and when it is queued, those behind it go first.
+    """
+    newest = {one.name: one.version.policies for one in deployments}
     runs = state.open_runs()
-    room = max_runs - sum(run.status == "running" for run in runs)
-    policies = {one.name: one.version.policies for one in deployments}
+    policies = {
+        run.number: newest.get(run.deployment) or state.version(run.deployment, run.version).policies
+        for run in runs
+    }
+    room = max_runs - sum(run.status == "running" and not run.suspended for run in runs)
     # a run that goes on, or waits to be resumed, is before those of its deployment that are queued
     first = {run.deployment: run.number for run in reversed(runs) if run.status == "waiting"}
     first |= {run.deployment: run.number for run in runs if run.status == "running"}
     chosen: list[Run] = []
-    for run in runs:
+    for run in sorted(runs, key=lambda run: (-policies[run.number].priority, run.number)):
         if len(chosen) >= room:
             break
-        its = policies.get(run.deployment) or state.version(run.deployment, run.version).policies
-        if run.status == "running" or run.stopping or not is_time(run, its, now):
+        its = policies[run.number]
+        if run.status == "running" or run.stopping or run.suspended or not is_time(run, its, now):
             continue
         if its.overlap == "allow" or first.setdefault(run.deployment, run.number) == run.number:
             chosen.append(state.run(run.number))

@@ -28,25 +28,37 @@ class Policies:
         Of ``all``, at most so many, the latest ones.
     time_limit : float
         Seconds that an attempt may take; 0 is no limit.
+    run_time_limit : float
+        Seconds that a run may take from its first attempt on, resumes and waits with it; 0 is no limit.
     resumes : int
         How often a run whose failure may pass is resumed.
     backoff : float
         Seconds before the first resume; doubled for each further one, up to an hour.
+    queue_limit : int
+        How many runs may be queued; what comes while there are so many is skipped.
+    priority : int
+        When there is no room for all runs on the machine, those of a higher one go first.
     changed_environment : {"warn", "refuse"}
         What is done when the Python packages are not those of ``create``.
     alert : str
         A command (its standard input is the alert as JSON) or a webhook (``http://`` or ``https://``, which gets
         it by POST); empty for none.
+    alert_on : {"failure", "end"}
+        What it is told: failures and recoveries, or the end of every run.
     """
 
     overlap: Overlap = "skip"
     missed: Missed = "once"
     missed_limit: Annotated[int, Ge(1), Le(1000)] = 10
     time_limit: Annotated[float, Ge(0), Le(LONGEST)] = 0.0
+    run_time_limit: Annotated[float, Ge(0), Le(LONGEST)] = 0.0
     resumes: Annotated[int, Ge(0), Le(100)] = 3
     backoff: Annotated[float, Gt(0), Le(LONGEST)] = 30.0
+    queue_limit: Annotated[int, Ge(1), Le(100_000)] = 1000
+    priority: Annotated[int, Ge(-1000), Le(1000)] = 0
     changed_environment: Literal["warn", "refuse"] = "warn"
     alert: str = ""
+    alert_on: Literal["failure", "end"] = "failure"
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.findings import Finding
+from dlpipe.orchestrator.limits import RUN_TIMED_OUT
 from dlpipe.orchestrator.runs import NOT_RESUMED, Attempt, Event, Run
 from dlpipe.terminal import visible
 
 LONGEST_BACKOFF = 3600.0
+CLOCK_SECONDS = 1.0
+"""So much may the clock by which a keeper stops an attempt differ from the one that says when."""
 EVENTS = uuid.UUID("6d1f9c0e-3b0a-5b7e-9a51-54b8a51f2f60")
 """The end of a run is an event whose id is made of this and the attempt's token: publishing it twice is once."""
 
@@ -28,6 +31,15 @@ def note_end(attempt: Attempt, finding: Finding, *, terminated: bool) -> Attempt
         step=finding.step,
         reason=visible(finding.reason),  # an exception may say what no database and no terminal takes
     )
+
+
+def without_time(run: Run, finding: Finding, next_attempt: float) -> Finding:
+    """The finding, without a next attempt if the run's time is up or would be by then."""
+    if not run.deadline or finding.outcome == "succeeded" or not finding.may_pass or next_attempt < run.deadline:
+        return finding
+    if finding.outcome == "timed out" and finding.ended.ended >= run.deadline - CLOCK_SECONDS:
+        return replace(finding, may_pass=False, reason=RUN_TIMED_OUT)
+    return replace(finding, may_pass=False, reason=f"{finding.reason}; the run's time is up, so it is not resumed")
 
 
 def reason_of(attempt: Attempt) -> str:

@@ -54,6 +54,7 @@ def publish_event(
     if heard and len(wrong) == len(heard):
         raise EventRefused(f"Nothing was published. {'; '.join(said)}.")
     said += [f"{one.name} does not run: it is suspended" for one in heard if one.suspended]
+    said += [f"{one.name} does not run: its queue is full" for one in heard if is_full(state, one)]
     new = state.publish(event)
     reached = tuple(one.name for one in heard if not one.suspended and one.name not in wrong)
     said += [] if heard else [unheard(name, deployments)]
@@ -98,6 +99,11 @@ def needed_of(deployment: Deployment) -> tuple[Needed, ...]:
     """The events that a deployment waits for."""
     trigger = deployment.version.trigger
     return trigger.needed if trigger else ()
+
+
+def is_full(state: State, deployment: Deployment) -> bool:
+    """Whether no further run of a deployment is queued."""
+    return state.count_queued(deployment.name) >= deployment.version.policies.queue_limit
 
 
 def unheard(name: str, deployments: list[Deployment]) -> str:

@@ -150,9 +150,10 @@ def _last_line(log: Path) -> str:
     return line[:300]
 
 
-def is_overdue(version: Version, attempt: Attempt) -> bool:
+def is_overdue(attempt: Attempt) -> bool:
     """Whether an attempt whose keeper was killed is over its time limit."""
-    limit, folder = version.policies.time_limit, Path(attempt.folder)
+    folder = Path(attempt.folder)
+    limit = (read(folder, "attempt.json") or {}).get("time_limit", 0.0)
     begun = read(folder, "begun") if limit else None
     if begun is None or is_kept(folder):
         return False
@@ -161,7 +162,7 @@ def is_overdue(version: Version, attempt: Attempt) -> bool:
 
 def end_and_look(version: Version, run: Run, attempt: Attempt) -> Finding | None:
     """End an attempt, and say how."""
-    overdue = is_overdue(version, attempt)
+    overdue = is_overdue(attempt)
     end_all(attempt.token)
     finding = look(version, run, attempt)
     if finding is None or not overdue or finding.outcome not in ("lost", "killed"):

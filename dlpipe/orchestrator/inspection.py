@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+STEP_TIMEOUT = "metaflow.plugins.timeout_decorator.TimeoutException"
+"""A step's own limit: how often it is tried is for its @retry to say, and a resume would multiply that."""
 PASSING_TYPES = (ConnectionError, TimeoutError)
 PASSING_NAMES = re.compile(r"(Connect|Timeout|TimedOut|Unavailable|Throttl|TooManyRequests|Interrupted)")
 PASSING_NUMBERS = tuple(
@@ -92,6 +94,8 @@ def _described(task: Any) -> dict[str, Any]:
     if error is None:
         return described
     kind, said = error.type or "", " ".join(str(error.exception).split())
+    if kind == STEP_TIMEOUT:
+        said = said.partition(" Stack when")[0]
     passes = may_pass(kind, said)
     return {**described, "error_type": kind, "may_pass": passes, "reason": _line(kind, said)}
 
@@ -113,7 +117,11 @@ def may_pass(kind: str, said: str) -> bool:
     True
     >>> may_pass("builtins.ValueError", "could not convert string to float: 'x'")
     False
+    >>> may_pass(STEP_TIMEOUT, "Step train timed out after 0 hours, 5 minutes, 0 seconds")
+    False
     """
+    if kind == STEP_TIMEOUT:
+        return False
     if PASSING_NAMES.search(kind.rpartition(".")[2]) or any(one in PASSING_TYPES for one in _bases(kind)):
         return True
     number = re.match(r"\[Errno (\d+)\]", said)

@@ -85,9 +85,11 @@ class KeptEvents:
         return self._database.one("SELECT min(next_try) FROM alerts WHERE next_try IS NOT NULL")[0]
 
     def last_alert(self, deployment: str) -> Alert | None:
-        """The newest alert of a deployment, sent or not."""
+        """The newest alert of a deployment, sent or not, that says whether it works."""
         row = self._database.one(
-            f"SELECT {ALERT_COLUMNS} FROM alerts WHERE deployment = ? ORDER BY number DESC LIMIT 1", deployment
+            f"SELECT {ALERT_COLUMNS} FROM alerts WHERE deployment = ? AND kind != 'terminated' "
+            "ORDER BY number DESC LIMIT 1",
+            deployment,
         )
         return alert_of(row) if row else None
 

@@ -27,6 +27,7 @@ class OpenRun(NamedTuple):
     status: Status
     not_before: float
     stopping: bool
+    suspended: bool
 
 
 class KeptRuns(KeptDeployments):
@@ -56,7 +57,8 @@ class KeptRuns(KeptDeployments):
             number = self.deployment(deployment).version.number if version is None else version
             self.version(deployment, number)
             row = self._database.one(
-                f"INSERT INTO runs ({RUN_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, 0.0, ?) RETURNING number",
+                f"INSERT INTO runs ({RUN_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, 0.0, ?, 0.0, 0) "
+                "RETURNING number",
                 *(deployment, number, cause, key, due),
                 *(text_of(parameters), text_of(list(events)), status, reason),
             )
@@ -109,7 +111,7 @@ class KeptRuns(KeptDeployments):
     def open_runs(self) -> list[OpenRun]:
         """Runs that have not ended, the oldest first: quickly, even if a thousand are queued."""
         rows = self._database.all(
-            "SELECT number, deployment, version, status, not_before, stop FROM runs "
+            "SELECT number, deployment, version, status, not_before, stop, suspended FROM runs "
             f"WHERE status IN {OPEN} ORDER BY number"
         )
         return [OpenRun(*row) for row in rows]
@@ -122,6 +124,11 @@ class KeptRuns(KeptDeployments):
         )
         return {row[0] for row in rows}
 
+    def count_queued(self, deployment: str) -> int:
+        """How many runs of a deployment are queued."""
+        counting = "SELECT count(*) FROM runs WHERE deployment = ? AND status = 'queued'"
+        return int(self._database.one(counting, deployment)[0])
+
     def set_status(self, run: int, status: Status, *, reason: str = "", not_before: float = 0.0) -> None:
         """Note where a run stands; one that has ended is no more to be stopped."""
         if not self._database.all(
@@ -131,8 +138,8 @@ class KeptRuns(KeptDeployments):
         ):
             raise self._no_run(str(run))
 
-    def add_attempt(self, run: int, attempt: Attempt) -> None:
-        """Note the next attempt of a run, which is now running.
+    def add_attempt(self, run: int, attempt: Attempt, *, deadline: float = 0.0) -> None:
+        """Note the next attempt of a run, which is now running, and until when all of the run may take.
 
         Raises
         ------
@@ -151,6 +158,7 @@ class KeptRuns(KeptDeployments):
                 "INSERT INTO attempts VALUES (?, ?, ?, ?)",
                 *(run, attempt.number, attempt.metaflow_run, text_of(attempt)),
             )
+            self._database.all("UPDATE runs SET deadline = ? WHERE number = ?", deadline, run)
             self.set_status(run, "running")
 
     def set_attempt(self, run: int, attempt: Attempt) -> None:
@@ -160,6 +168,26 @@ class KeptRuns(KeptDeployments):
             *(attempt.metaflow_run, text_of(attempt), run, attempt.number),
         ):
             raise ValueError(f"run {run} has no attempt {attempt.number}")
+
+    def resume_run(self, run: int) -> None:
+        """Let a run that has ended go on: it waits for its next attempt, and its time begins anew."""
+        with self.transaction():
+            self.set_status(run, "waiting", reason="resumed by hand")
+            self._database.all("UPDATE runs SET deadline = 0, suspended = 0 WHERE number = ?", run)
+
+    def suspend_run(self, run: int, suspended: bool) -> None:
+        """Let a run begin nothing more, or go on.
+
+        Raises
+        ------
+        RunEnded
+            When it has ended.
+        """
+        with self.transaction():
+            known = self.run(run)
+            if known.status in ENDED:
+                raise RunEnded(f"Run {run} of {known.deployment} is {known.status} already.")
+            self._database.all("UPDATE runs SET suspended = ? WHERE number = ?", int(suspended), run)
 
     def request_stop(self, run: int) -> None:
         """Ask that a run be stopped; the request stays until the run has ended.
@@ -221,7 +249,7 @@ class KeptRuns(KeptDeployments):
 
 def run_of(row: Sequence[Any], attempts: Iterable[Attempt]) -> Run:
     """The run that a row of ``RUN_COLUMNS`` is."""
-    number, deployment, version, cause, key, due, parameters, events, status, not_before, reason = row
+    number, deployment, version, cause, key, due, parameters, events, status, not_before, reason, *more = row
     return Run(
         number=number,
         deployment=deployment,
@@ -234,6 +262,8 @@ def run_of(row: Sequence[Any], attempts: Iterable[Attempt]) -> Run:
         status=status,
         not_before=not_before,
         reason=reason,
+        deadline=more[0],
+        suspended=bool(more[1]),
         attempts=tuple(attempts),
     )
 

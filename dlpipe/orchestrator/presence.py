@@ -16,7 +16,7 @@ from typing import IO, Any
 from dlpipe.durable import write_file
 from dlpipe.errors import SchedulerRunning
 from dlpipe.orchestrator.overview import said_time
-from dlpipe.orchestrator.processes import end_all
+from dlpipe.orchestrator.processes import end_all, hold_steps
 from dlpipe.orchestrator.runs import Run
 from dlpipe.orchestrator.state import State
 
@@ -95,6 +95,19 @@ def terminate(state: State, run: Run) -> None:
     state.request_stop(run.number)
     if running_scheduler(state.folder) is None and run.attempts and not run.attempts[-1].ended:
         end_all(run.attempts[-1].token)
+
+
+def suspend_run(state: State, run: Run, suspended: bool) -> None:
+    """Let a run begin no further attempt and no further step, or let it go on.
+
+    Raises
+    ------
+    RunEnded
+        When it has ended already.
+    """
+    state.suspend_run(run.number, suspended)
+    for attempt in run.attempts[-1:]:  # at once; a scheduler sees to it as well
+        hold_steps(Path(attempt.folder), suspended)
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from dlpipe.orchestrator.keeper import (
 
 __all__ = ["Ended", "end_all", "ended", "goes_on", "has_begun", "processes_of", "reap", "settle", "start_attempt"]
 
+SUSPENDED = "suspended"
 ANSWER_SECONDS = 20.0  # a keeper answers after 0.03 on a quiet machine
 _KEEPERS: list[subprocess.Popen[bytes]] = []
 
@@ -108,6 +109,15 @@ def _answer(process: subprocess.Popen[bytes]) -> str:
 def reap() -> None:
     """Let go of the keepers that have ended, which the kernel holds for their parent, this process."""
     _KEEPERS[:] = [one for one in _KEEPERS if one.poll() is None]
+
+
+def hold_steps(folder: Path, hold: bool) -> None:
+    """Let the launcher of ``folder`` begin no further step, or let it go on; it looks for this file."""
+    if hold:
+        with contextlib.suppress(FileNotFoundError):  # it was never begun
+            (folder / SUSPENDED).touch(mode=0o600)
+    elif (folder / SUSPENDED).exists():
+        (folder / SUSPENDED).unlink(missing_ok=True)
 
 
 def ended(folder: Path) -> Ended | None:

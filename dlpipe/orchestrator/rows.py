@@ -54,10 +54,17 @@ MIGRATIONS = (
     CREATE INDEX alerts_to_send ON alerts (next_try) WHERE next_try IS NOT NULL;
     CREATE INDEX alerts_by_deployment ON alerts (deployment, number)
     """,
+    """
+    ALTER TABLE runs ADD COLUMN deadline REAL NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN suspended INTEGER NOT NULL DEFAULT 0
+    """,
 )
 """The scripts that made the schema; a change is a further one."""
 
-RUN_COLUMNS = "number, deployment, version, cause, key, due, parameters, events, status, not_before, reason"
+RUN_COLUMNS = (
+    "number, deployment, version, cause, key, due, parameters, events, status, not_before, reason, "
+    "deadline, suspended"
+)
 ALERT_COLUMNS = "number, deployment, key, kind, body, at, tries"
 
 

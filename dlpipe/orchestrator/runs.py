@@ -106,6 +106,10 @@ class Run:
         The next attempt starts no earlier.
     reason : str
         Why it failed, was skipped or waits, in one line.
+    deadline : float
+        When the run is stopped, attempts to come with it, in seconds since 1970; 0 for never, and before it began.
+    suspended : bool
+        Whether no further attempt, and no further step of the one that goes on, begins.
     attempts : tuple of Attempt
         The oldest first.
     """
@@ -121,6 +125,8 @@ class Run:
     status: Status = "queued"
     not_before: float = 0.0
     reason: str = ""
+    deadline: float = 0.0
+    suspended: bool = False
     attempts: tuple[Attempt, ...] = ()
 
 
@@ -136,7 +142,7 @@ class Alert:
         What ran.
     key : str
         Unique: the same news is one alert, whoever notes it and how often.
-    kind : {"failed", "recovered", "refused"}
+    kind : {"failed", "recovered", "refused", "succeeded", "terminated"}
         The news.
     body : mapping
         What is sent.
@@ -149,7 +155,7 @@ class Alert:
     number: int
     deployment: str
     key: str
-    kind: Literal["failed", "recovered", "refused"]
+    kind: Literal["failed", "recovered", "refused", "succeeded", "terminated"]
     body: Mapping[str, Any]
     at: float
     tries: int = 0

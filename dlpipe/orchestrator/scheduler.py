@@ -200,7 +200,8 @@ def file_of(state: State) -> tuple[int, int] | None:
 def next_moment(state: State, now: float) -> float:
     """When something is to be done next by the clock: a due time, a run that waits, an alert."""
     dues = [due for one in state.deployments() if (due := next_due(one, one.scheduled_until)) is not None]
-    waits = [run.not_before for run in state.runs(status=["waiting"]) if run.not_before > now]
+    waiting = state.runs(status=["waiting"])
+    waits = [at for run in waiting for at in (run.not_before, run.deadline) if at > now]
     alert = state.next_alert()
     return min([*dues, *waits, *([max(alert, now + 1)] if alert is not None else []), math.inf])
 

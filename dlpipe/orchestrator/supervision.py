@@ -19,10 +19,11 @@ from typing import Any
 from dlpipe.errors import DlpipeError, RunEnded
 from dlpipe.orchestrator.attempts import command_of, next_attempt, variables_of
 from dlpipe.orchestrator.deployments import Version
-from dlpipe.orchestrator.ends import backoff, end_event, note_end, reason_of, refusal, stopped
+from dlpipe.orchestrator.ends import backoff, end_event, note_end, reason_of, refusal, stopped, without_time
 from dlpipe.orchestrator.environment import changes
 from dlpipe.orchestrator.findings import Finding, NotInspected, end_and_look, is_overdue, look, unknown
-from dlpipe.orchestrator.processes import goes_on, has_begun, is_kept, reap, start_attempt, starts
+from dlpipe.orchestrator.limits import TIME_IS_UP, deadline_of, is_over, limit_of
+from dlpipe.orchestrator.processes import goes_on, has_begun, hold_steps, is_kept, reap, start_attempt, starts
 from dlpipe.orchestrator.runs import ENDED, Attempt, Run
 from dlpipe.orchestrator.state import State
 
@@ -74,21 +75,23 @@ class Supervisor:
     def start(self, number: int, now: float) -> Run:
         """Begin the next attempt of a queued or waiting run, unless its deployment refuses."""
         run = self._state.run(number)
-        if run.status not in ("queued", "waiting"):
+        if run.status not in ("queued", "waiting") or run.suspended:
             return run
         version = self._state.version(run.deployment, run.version)
         if not Path(version.code).is_dir():
             return self._end(
                 run, "failed", refusal(run, f"the code of version {version.number} is no longer kept")
             )
+        if is_over(run, now):
+            return self._end(run, "failed", refusal(run, TIME_IS_UP))
         if changed := _changed(version):
             if version.policies.changed_environment == "refuse":
                 return self._end(run, "failed", refusal(run, changed))
             LOG.warning("run %s of %s: %s", number, run.deployment, changed)
         attempt = next_attempt(self._state, run, now)
         with contextlib.suppress(RunEnded):  # its deployment was deleted meanwhile
-            self._state.add_attempt(number, attempt)
-            self._begin(version, run, attempt)
+            self._state.add_attempt(number, attempt, deadline=deadline_of(version, run, now))
+            self._begin(version, self._state.run(number), attempt)
         return self._state.run(number)
 
     def _begin(self, version: Version, run: Run, attempt: Attempt) -> None:
@@ -100,7 +103,7 @@ class Supervisor:
                 cwd=version.folder,
                 variables=variables_of(version, run, attempt),
                 token=attempt.token,
-                time_limit=version.policies.time_limit,
+                time_limit=limit_of(version, run, attempt),
             )
         except OSError as error:
             LOG.warning("run %s: %s", run.number, error)
@@ -117,8 +120,11 @@ class Supervisor:
             if run.status != "running":
                 if run.number in stopping:
                     self._end(run, "terminated", stopped(run))
+                elif run.status == "waiting" and is_over(run, now):
+                    self._end(run, "failed", refusal(run, TIME_IS_UP))
                 continue
             attempt = run.attempts[-1]
+            hold_steps(Path(attempt.folder), run.suspended)
             if (run.number, attempt.number) not in self._looks:
                 self._look_at(run, attempt, stop=run.number in stopping)
         for key, look_ in list(self._looks.items()):
@@ -132,7 +138,7 @@ class Supervisor:
         version = self._state.version(run.deployment, run.version)
         if not stop and not has_begun(Path(attempt.folder)) and self._is_begun_later(version, run, attempt):
             return
-        overdue = is_overdue(version, attempt)
+        overdue = is_overdue(attempt)
         if stop or overdue or not goes_on(Path(attempt.folder), attempt.token):
             self._looks[key] = self._pool.submit(end_and_look if stop or overdue else look, version, run, attempt)
 
@@ -168,6 +174,8 @@ class Supervisor:
     def _apply(self, run: Run, finding: Finding, now: float) -> None:
         """Note what has become of the attempt and of its run, in one commit with what is to be told of it."""
         version = self._state.version(run.deployment, run.version)
+        seconds = backoff(version, len(run.attempts))
+        finding = without_time(run, finding, now + seconds)
         with self._state.transaction():
             terminated = run.number in self._state.stop_requested() and finding.outcome != "succeeded"
             attempt = note_end(run.attempts[-1], finding, terminated=terminated)
@@ -179,7 +187,6 @@ class Supervisor:
             elif terminated:
                 self._state.set_status(run.number, "terminated", reason="stopped by hand")
             elif finding.may_pass and len(run.attempts) <= version.policies.resumes:
-                seconds = backoff(version, len(run.attempts))
                 self._state.set_status(run.number, "waiting", reason=reason_of(attempt), not_before=now + seconds)
             else:
                 self._state.set_status(run.number, "failed", reason=reason_of(attempt))

@@ -146,6 +146,7 @@ def trigger(
         version = state.deployment(obj.deployment.text).version
         values = given_values(obj, given)
         check_given(version, values)
+        check_queue(state, version)
         run, _ = state.add_run(
             version.deployment,
             version=version.number,
@@ -166,6 +167,17 @@ def trigger(
         Path(run_id_file).write_text(run_id)
     names = {"name": run_id, "pathspec": f"{obj.flow.name}/{run_id}"}
     write_attributes(deployer_attribute_file, {**names, "metadata": obj.metadata.metadata_str()})
+
+
+def check_queue(state: State, version: Any) -> None:
+    """Refuse a run where as many are queued as may be."""
+    from dlpipe.errors import QueueFull
+
+    if (queued := state.count_queued(version.deployment)) >= version.policies.queue_limit:
+        raise QueueFull(
+            f"{queued} runs of {version.deployment} are queued already, as many as may be: nothing was queued. "
+            "`dlpipe runs terminate` takes one away, `create --queue-limit` lets more wait."
+        )
 
 
 def check_given(version: Any, values: Mapping[str, Any]) -> None:
@@ -248,30 +260,45 @@ def terminate(obj: Any, run_id: str, authorize: str | None = None) -> None:
         tell(obj, [f"Run {run.number} of {run.deployment} is being terminated.", scheduler_line(state.folder)])
 
 
-@local_scheduler.command(help="Start no runs by schedule or events until `unsuspend`; runs that go on go on.")
+@local_scheduler.command(
+    help="Start no runs by schedule or events until `unsuspend`; runs that go on go on. Of a run, given by its "
+    "number or run id: begin no further step and no further attempt."
+)
 @authorized("suspend somebody else's deployment")
+@click.argument("run-id", required=False, type=str)
 @click.pass_obj
 @one_line()
-def suspend(obj: Any, authorize: str | None = None) -> None:
-    """Suspend the deployment."""
-    _suspend(obj, True, authorize)
-    tell(obj, [f"{obj.deployment.text} is suspended: only `trigger` runs it."])
+def suspend(obj: Any, run_id: str | None = None, authorize: str | None = None) -> None:
+    """Suspend the deployment, or one run of it."""
+    name = _suspend(obj, run_id, True, authorize)
+    what = "it begins no further step" if run_id else "only `trigger` runs it"
+    tell(obj, [f"{name} is suspended: {what}."])
 
 
-@local_scheduler.command(help="Start runs again; what was due meanwhile is not made up for.")
+@local_scheduler.command(help="Start runs again; what was due meanwhile is not made up for. Or let a run go on.")
 @authorized("unsuspend somebody else's deployment")
+@click.argument("run-id", required=False, type=str)
 @click.pass_obj
 @one_line()
-def unsuspend(obj: Any, authorize: str | None = None) -> None:
-    """Let the deployment go on."""
-    _suspend(obj, False, authorize)
-    tell(obj, [f"{obj.deployment.text} runs again."])
+def unsuspend(obj: Any, run_id: str | None = None, authorize: str | None = None) -> None:
+    """Let the deployment go on, or one run of it."""
+    name = _suspend(obj, run_id, False, authorize)
+    tell(obj, [f"{name} goes on." if run_id else f"{name} runs again."])
 
 
-def _suspend(obj: Any, suspended: bool, authorize: str | None) -> None:
+def _suspend(obj: Any, run_id: str | None, suspended: bool, authorize: str | None) -> str:
+    from dlpipe.orchestrator.presence import suspend_run
+
+    name = obj.deployment.text
     with opened() as state:
-        allow(obj, state.deployment(obj.deployment.text).version, authorize, to="suspend or unsuspend")
-        state.suspend(obj.deployment.text, suspended, now=time.time())
+        run = run_named(obj, state, run_id) if run_id else None
+        version = state.version(name, run.version) if run else state.deployment(name).version
+        allow(obj, version, authorize, to="suspend or unsuspend")
+        if run is None:
+            state.suspend(name, suspended, now=time.time())
+        else:
+            suspend_run(state, run, suspended)
+    return name if run is None else f"Run {run.number} of {name}"
 
 
 @local_scheduler.command(help="Delete the deployment; runs that go on go on, and what has run stays to be read.")

@@ -124,6 +124,14 @@ class LocalSchedulerTriggeredRun(TriggeredRun):
         """Stop it, and return whether that could be asked for; ``authorize`` is a production token."""
         return _done(self.deployer, "terminate", run_id=str(self.number), **options)
 
+    def suspend(self, **options: Any) -> bool:
+        """Let it begin no further step, and return whether that could be asked for; as ``terminate`` does."""
+        return _done(self.deployer, "suspend", run_id=str(self.number), **options)
+
+    def unsuspend(self, **options: Any) -> bool:
+        """Let it go on."""
+        return _done(self.deployer, "unsuspend", run_id=str(self.number), **options)
+
     def wait_for_completion(self, check_interval: float = 5, timeout: float | None = None) -> None:
         """Return when it has ended.
 

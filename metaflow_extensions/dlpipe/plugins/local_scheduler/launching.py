@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaflow import current, namespace
 from metaflow.package import MetaflowPackage
 from metaflow.runtime import NativeRuntime
+
+SUSPENDED = "suspended"
+"""The file in the attempt's folder while its run is suspended."""
+LOOK_SECONDS = 0.5
+
+
+class SuspendableRuntime(NativeRuntime):
+    """Metaflow's runtime, which begins no step while its run is suspended; those that have begun end."""
+
+    def _launch_workers(self) -> None:
+        while self._run_queue and self._is_suspended():
+            if self._active_tasks[0]:  # Metaflow has to look after them
+                return
+            time.sleep(LOOK_SECONDS)
+        super()._launch_workers()
+
+    def _is_suspended(self) -> bool:
+        return os.path.exists(os.path.join(os.environ.get("_DLPIPE_ATTEMPT_FOLDER", ""), SUSPENDED))
 
 
 def run_flow(
@@ -32,7 +52,7 @@ def run_flow(
     obj.package = MetaflowPackage(
         obj.flow, obj.environment, obj.echo, suffixes=obj.package_suffixes, flow_datastore=None
     )
-    runtime = NativeRuntime(
+    runtime = SuspendableRuntime(
         obj.flow,
         obj.graph,
         obj.flow_datastore,

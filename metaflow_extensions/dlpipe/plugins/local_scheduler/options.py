@@ -118,6 +118,13 @@ _POLICIES = [
         help="How long an attempt may take, such as 45s, 30m, 2h or 1d; 0 is no limit. [default: 0]",
     ),
     click.option(
+        "--run-time-limit",
+        default=None,
+        type=str,
+        help="How long a run may take from its first attempt on, with all resumes and waits; 0 is no limit. "
+        "[default: 0]",
+    ),
+    click.option(
         "--resumes",
         default=None,
         type=int,
@@ -128,6 +135,13 @@ _POLICIES = [
         default=None,
         type=str,
         help="How long until the first resume, such as 30s; doubled for each further one. [default: 30s]",
+    ),
+    click.option("--queue-limit", default=None, type=int, help="Most runs that are queued. [default: 1000]"),
+    click.option(
+        "--priority",
+        default=None,
+        type=int,
+        help="Where there is no room for all runs, those of a higher priority go first. [default: 0]",
     ),
     click.option(
         "--changed-environment",
@@ -140,6 +154,12 @@ _POLICIES = [
         default=None,
         type=str,
         help="A command or a webhook (http:// or https://) that is told of failures and recoveries.",
+    ),
+    click.option(
+        "--alert-on",
+        default=None,
+        type=click.Choice(["failure", "end"]),
+        help="What is told: failures and recoveries, or the end of every run. [default: failure]",
     ),
 ]
 
@@ -157,7 +177,7 @@ def given_policies(options: dict[str, Any]) -> dict[str, Any]:
     from dlpipe.orchestrator.deployments import Policies
 
     given = {one.name: options.pop(one.name, None) for one in fields(Policies)}
-    for name in ("time_limit", "backoff"):
+    for name in ("time_limit", "run_time_limit", "backoff"):
         if given[name] is not None:
             given[name] = seconds(str(given[name]), name)
     return {name: value for name, value in given.items() if value is not None}

@@ -114,10 +114,14 @@ def said_policies(policies: Policies) -> str:
     resumes = (
         f"{policies.resumes} resumes from {said_span(policies.backoff)}" if policies.resumes else "no resumes"
     )
-    alert = f", alert {policies.alert}" if policies.alert else ""
+    if policies.run_time_limit:
+        limit += f", {said_span(policies.run_time_limit)} for the whole run"
+    order = f", priority {policies.priority}" if policies.priority else ""
+    every = " on every end" if policies.alert_on == "end" else ""
+    alert = f", alert {policies.alert}{every}" if policies.alert else ""
     return (
         f"overlap {policies.overlap}, missed {policies.missed}{most}, {limit}, {resumes}, "
-        f"changed environment {policies.changed_environment}{alert}"
+        f"changed environment {policies.changed_environment}{order}{alert}"
     )
 
 
@@ -250,6 +254,7 @@ def _run_row(run: Run) -> dict[str, Any]:
     return {
         "run": run.number,
         "status": run.status,
+        "suspended": True if run.suspended else None,
         "version": run.version,
         "cause": run.cause,
         "due": iso(run.due),
