@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
+from dlpipe.cli import main
 from dlpipe.errors import EventRefused
 from dlpipe.orchestrator.decisions import decide
 from dlpipe.orchestrator.deployments import Needed, Trigger, Version
 from dlpipe.orchestrator.events import PAYLOAD_BYTES, publish_event
+from dlpipe.orchestrator.page import make_app
 from dlpipe.orchestrator.runs import Event
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.values import WORD_BYTES, words_of
@@ -134,3 +138,79 @@ def test_an_event_that_a_flow_publishes_is_checked_like_one_by_hand(
     assert publish_from_flow("go", {"n": 1}, **more) == "go is published"
     assert publish_from_flow("go", {"n": 1}, **more) == "go was published before"
     assert len(state.events_after(0)) == 1
+
+
+# -- what came ---------------------------------------------------------------------------------------------------
+
+
+def dlpipe(*words: str) -> Result:
+    return CliRunner().invoke(main, words)
+
+
+def test_events_say_what_they_started_and_what_waits_for_its_other_half(state: State) -> None:
+    deploy(state, "Single", Needed("solo"))
+    deploy(state, "Both", Needed("alpha"), Needed("beta"))
+    assert "it reaches Single" in dlpipe("event", "publish", "solo").stdout
+    assert "Both waits for beta as well" in dlpipe("event", "publish", "alpha").stdout
+    assert "no scheduler has looked at it yet" in dlpipe("events").stdout
+    decide(state, time.time(), max_runs=4)
+    publish(state, "unheard")
+    decide(state, time.time(), max_runs=4)
+    head, *lines = dlpipe("events").stdout.splitlines()
+    assert head.split() == ["event", "came"]
+    assert [line.split("  ")[0] for line in lines[::2]] == ["unheard", "alpha", "solo"]
+    assert lines[1::2] == ["    nothing", "    Both waits for beta", "    run 1 of Single queued"]
+    shown = make_app(state).test_client()
+    for page in ("/", "/deployments/Both"):
+        assert "waits for beta" in shown.get(page).text
+    assert "waits for" in dlpipe("deployments").stdout.splitlines()[0]
+    # the other half starts one run, which is of both
+    assert "it reaches Both" in dlpipe("event", "publish", "beta").stdout
+    decide(state, time.time(), max_runs=4)
+    rows = json.loads(dlpipe("events", "--json").stdout)
+    assert [(row["name"], [run["run"] for run in row["runs"]], row["waits"]) for row in rows] == [
+        ("beta", [2], {}),
+        ("unheard", [], {}),
+        ("alpha", [2], {}),
+        ("solo", [1], {}),
+    ]
+    assert len(json.loads(dlpipe("events", "--name", "solo", "--json").stdout)) == 1
+    assert "waits for" not in dlpipe("deployments").stdout
+    assert "No event 'none' has come." in dlpipe("events", "--name", "none").stderr
+
+
+def test_an_event_that_started_nothing_because_it_does_not_fit_says_why(state: State) -> None:
+    deploy(state, "A", Needed("go", {"num": "n"}))
+    state.publish(Event("1", "go", {"n": "x"}, time.time()))
+    decide(state, time.time(), max_runs=4)
+    assert "run 1 of A skipped: event 'go' has n = " in dlpipe("events").stdout
+
+
+# -- from Metaflow's own class -----------------------------------------------------------------------------------
+
+
+def test_metaflows_event_reaches_the_scheduler_of_this_machine(
+    state: State, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from metaflow.integrations import ArgoEvent
+    from metaflow.plugins.argo.argo_events import ArgoEventException
+
+    deploy(state, "A", Needed("go", {"who": "who", "num": "num"}))
+    published = ArgoEvent("go").add_to_payload("who", "argo").publish(payload={"num": 7})
+    (event,) = [event for _, event in state.events_after(0)]
+    assert (event.id, event.payload["who"], event.payload["num"]) == (published, "argo", 7)
+    assert event.payload["generated-by-metaflow"] is True
+    # in a run by hand, as Metaflow says, the careful way does nothing; in a run of the scheduler it publishes
+    assert ArgoEvent("go").safe_publish() is None
+    assert len(state.events_after(0)) == 1
+    monkeypatch.setenv("_DLPIPE_ATTEMPT_FOLDER", "somewhere")
+    assert ArgoEvent(lambda: "go").safe_publish() == state.events_after(0)[-1][1].id
+    # what cannot be passed on is refused here as well
+    assert ArgoEvent("go").publish(payload={"num": "x"}) is None
+    assert "the parameter num is of type int" in capsys.readouterr().err
+    with pytest.raises(ArgoEventException, match="type int"):
+        ArgoEvent("go").publish(payload={"num": "x"}, ignore_errors=False)
+    # on Argo it goes where Metaflow says
+    monkeypatch.setenv("ARGO_WORKFLOW_TEMPLATE", "argo")
+    assert ArgoEvent("go", url="http://127.0.0.1:1").safe_publish() is None
+    assert len(state.events_after(0)) == 2

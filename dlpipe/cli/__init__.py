@@ -12,8 +12,9 @@ from dlpipe import __version__
 from dlpipe.cli.answers import answers
 from dlpipe.cli.appending import append
 from dlpipe.cli.bridge import bridge
+from dlpipe.cli.events import event, events
 from dlpipe.cli.portal import ui
-from dlpipe.cli.runs import deployments, event, logs, runs
+from dlpipe.cli.runs import deployments, logs, runs
 from dlpipe.cli.saying import OneLineErrors
 from dlpipe.cli.scheduler import scheduler
 from dlpipe.cli.tables import models, predict, tables
@@ -30,5 +31,9 @@ def main() -> None:
     """
 
 
-for command in (tables, append, models, predict, answers, bridge, ui, scheduler, deployments, runs, logs, event):
+COMMANDS = (
+    *(tables, append, models, predict, answers, bridge, ui),
+    *(scheduler, deployments, runs, logs, event, events),
+)
+for command in COMMANDS:
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""`dlpipe runs`, `logs`, `deployments` and `event`: what the scheduler did, does and is told."""
+"""`dlpipe runs`, `logs` and `deployments`: what the scheduler did and does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dlpipe.cli.saying import OneLineErrors, as_json, say, say_rows, table_lines
-from dlpipe.errors import EventRefused, RunEnded, RunNotFound
+from dlpipe.errors import RunEnded, RunNotFound
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.overview import DeploymentSeen, RunSeen
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 LIMIT = 20
 INTERVAL = 1.0
 SOON = "as soon as there is room"
-EXAMPLE = """Pass one such as '{"rows": 10}'."""
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
@@ -431,6 +430,7 @@ def deployment_cells(one: DeploymentSeen) -> dict[str, Any]:
         "schedule": one.schedule,
         "next due": "suspended" if one.deployment.suspended else one.due,
         "starts after": one.triggers,
+        **({"waits for": ", ".join(one.half.lacks)} if one.half else {}),
         "last run": f"{last.number} {last.status}" if last else "",
     }
 
@@ -447,59 +447,8 @@ def deployment_row(one: DeploymentSeen) -> dict[str, Any]:
         "timezone": (version.schedule.timezone or "UTC") if version.schedule else None,
         "next_due": iso(one.next_due) if one.next_due is not None else None,
         "events": [needed.name for needed in version.trigger.needed] if version.trigger else [],
+        "held": {name: iso(event.at) for name, event in one.half.came.items()} if one.half else {},
         "suspended": one.deployment.suspended,
         "last_run": {"run": one.last_run.number, "status": one.last_run.status} if one.last_run else None,
         "code": version.code,
     }
-
-
-# -- events ------------------------------------------------------------------------------------------------------
-
-
-@click.group(cls=OneLineErrors)
-def event() -> None:
-    """Tell deployments that something happened.
-
-    \b
-    Example:
-      dlpipe event publish model-drifted --payload '{"accuracy": 0.71}'
-    """
-
-
-@event.command()
-@click.argument("name")
-@click.option("--payload", default="{}", metavar="JSON", help="Values by field, as an object of JSON.")
-@as_json
-def publish(name: str, payload: str, json_: bool) -> None:
-    """Publish the event NAME: deployments with @trigger(event=NAME) run.
-
-    \b
-    Example:
-      dlpipe event publish model-drifted --payload '{"accuracy": 0.71}'
-    """
-    from dlpipe.orchestrator.events import publish_event
-
-    with opened() as state:
-        done = publish_event(state, name, read_payload(payload), now=time.time())
-    for line in done.warnings:
-        say(line, err=True)
-    if json_:
-        say(json.dumps({"event": done.event.id, "name": name, "starts": list(done.listeners)}))
-    else:
-        heard = f"; it reaches {', '.join(done.listeners)}" if done.listeners else ""
-        say(f"{name} is published{heard}.")
-    say_whether_somebody_works()
-
-
-def read_payload(text: str) -> dict[str, Any]:
-    """The payload as a mapping; ``EventRefused`` when it is none."""
-    try:
-        payload = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EventRefused(
-            f"The payload is not JSON: {error}. Pass an object such as '{{\"rows\": 10}}'."
-        ) from None
-    if not isinstance(payload, dict):
-        kind = type(payload).__name__
-        raise EventRefused(f"The payload is a {kind}, not an object. {EXAMPLE}")
-    return payload

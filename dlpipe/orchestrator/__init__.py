@@ -10,6 +10,9 @@ kept_*          the state's deployments, runs and events
 database, rows  the SQLite file itself, and its tables
 decisions       what is to be done now, from the state and the clock (pure)
 matching        whether an event starts a run, and which parameters it gives
+values          which values a parameter takes, and as which words of a command
+events, inbox   publishing an event; what came, what it started and what waits for its other half
+limits          how long a run and its attempts may take
 processes       an attempt's processes: started once, found again, ended with all that they started
 keeper          the small process beside each attempt that notes how it ended
 supervision     runs carried from attempt to attempt: started, looked at, resumed, ended for good

@@ -12,6 +12,7 @@ from typing import Any
 
 from dlpipe.errors import EventRefused
 from dlpipe.orchestrator.deployments import Deployment, Needed
+from dlpipe.orchestrator.inbox import lacks_of
 from dlpipe.orchestrator.matching import misfits
 from dlpipe.orchestrator.runs import Event
 from dlpipe.orchestrator.state import State
@@ -24,13 +25,23 @@ PAYLOAD_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class Published:
-    """An event, the deployments that it reaches, and what is odd about it, a line each.
+    """An event and whom it reaches.
 
-    ``new`` is whether nobody had published its id before.
+    Attributes
+    ----------
+    listeners : tuple of str
+        Deployments that run because of it.
+    waiting : mapping
+        Deployments that hold it -> names of the other events that they wait for.
+    warnings : tuple of str
+        What is odd about it, a line each.
+    new : bool
+        Whether nobody had published its id before.
     """
 
     event: Event
     listeners: tuple[str, ...]
+    waiting: Mapping[str, tuple[str, ...]]
     warnings: tuple[str, ...]
     new: bool = True
 
@@ -55,10 +66,11 @@ def publish_event(
         raise EventRefused(f"Nothing was published. {'; '.join(said)}.")
     said += [f"{one.name} does not run: it is suspended" for one in heard if one.suspended]
     said += [f"{one.name} does not run: its queue is full" for one in heard if is_full(state, one)]
+    lacks = {one.name: lacks_of(state, one, event) for one in heard if not one.suspended and one.name not in wrong}
     new = state.publish(event)
-    reached = tuple(one.name for one in heard if not one.suspended and one.name not in wrong)
     said += [] if heard else [unheard(name, deployments)]
-    return Published(event, reached, tuple(said), new)
+    waiting = {deployment: names for deployment, names in lacks.items() if names}
+    return Published(event, tuple(one for one in lacks if one not in waiting), waiting, tuple(said), new)
 
 
 def check_payload(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,14 @@ class KeptEvents:
         )
         return [(row[0], event_of(row[1])) for row in rows]
 
+    def last_events(self, limit: int, *, name: str | None = None) -> list[tuple[int, Event]]:
+        """The newest events, at most so many, the newest first, each with its sequence; of one name or of all."""
+        where, values = ("WHERE name = ?", [name]) if name is not None else ("", [])
+        rows = self._database.all(
+            f"SELECT sequence, body FROM events {where} ORDER BY sequence DESC LIMIT ?", *values, limit
+        )
+        return [(row[0], event_of(row[1])) for row in rows]
+
     def events_dealt(self) -> int:
         """Sequence of the last event that triggers have been told of."""
         return int(self._database.one("SELECT sequence FROM dealt")[0])

@@ -30,6 +30,16 @@ class OpenRun(NamedTuple):
     suspended: bool
 
 
+class StartedRun(NamedTuple):
+    """As much of a run that events started as tells what they came to; ``events`` are their ids."""
+
+    number: int
+    deployment: str
+    status: Status
+    reason: str
+    events: frozenset[str]
+
+
 class KeptRuns(KeptDeployments):
     """Runs with their attempts."""
 
@@ -123,6 +133,18 @@ class KeptRuns(KeptDeployments):
             f"SELECT DISTINCT version FROM runs WHERE deployment = ? AND status IN ({marks})", deployment, *status
         )
         return {row[0] for row in rows}
+
+    def runs_of_events(self, since: float) -> list[StartedRun]:
+        """Runs that events started which came at ``since`` or later, the skipped ones too; the oldest first."""
+        rows = self._database.all(
+            "SELECT number, deployment, status, reason, events FROM runs WHERE events != '[]' AND due >= ? "
+            "ORDER BY number",
+            since,
+        )
+        return [
+            StartedRun(row[0], row[1], row[2], row[3], frozenset(event.id for event in events_of(row[4])))
+            for row in rows
+        ]
 
     def count_queued(self, deployment: str) -> int:
         """How many runs of a deployment are queued."""

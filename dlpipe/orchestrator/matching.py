@@ -53,7 +53,7 @@ def matches(state: State, deployment: Deployment, sequence: int, event: Event) -
         return Match((event,), {}, wrong)
     state.hold_event(deployment.name, event.name, sequence)
     held = state.held_events(deployment.name)
-    forgotten = [name for name, one in held.items() if is_reset(trigger, one, event) or is_unfit(version, one)]
+    forgotten = [name for name, one in held.items() if is_reset(trigger, one, event.at) or is_unfit(version, one)]
     state.forget_events(deployment.name, forgotten)
     if any(needed.name not in held or needed.name in forgotten for needed in trigger.needed):
         return None
@@ -73,11 +73,11 @@ def is_unfit(version: Version, held: Event) -> bool:
     return needed is None or bool(misfit_with(version, needed, held))
 
 
-def is_reset(trigger: Trigger, held: Event, event: Event) -> bool:
-    """Whether ``held`` is forgotten by the time of ``event``."""
+def is_reset(trigger: Trigger, held: Event, at: float) -> bool:
+    """Whether ``held`` is forgotten by the time ``at``."""
     if not trigger.reset_at:
         return False
-    return next_due(Schedule(trigger.reset_at, trigger.reset_timezone), held.at) <= event.at
+    return next_due(Schedule(trigger.reset_at, trigger.reset_timezone), held.at) <= at
 
 
 def match_of(version: Version, events: list[Event]) -> Match:

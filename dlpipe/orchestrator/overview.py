@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from dlpipe.errors import DeploymentNotFound, ScheduleError
 from dlpipe.orchestrator import timing
 from dlpipe.orchestrator.deployments import Deployment, Schedule, Trigger, Version
+from dlpipe.orchestrator.inbox import Half, half_of
 from dlpipe.orchestrator.runs import NOT_RESUMED, OPEN, RESUMABLE, Attempt, Run, Status
 from dlpipe.orchestrator.state import State
 
@@ -31,11 +32,14 @@ class DeploymentSeen:
         Seconds since 1970; ``None`` without a schedule, while it is suspended, and after a schedule's last year.
     last_run : Run or None
         The newest one that was not skipped.
+    half : Half or None
+        What its trigger has of several events; ``None`` if it waits for no other half.
     """
 
     deployment: Deployment
     next_due: float | None
     last_run: Run | None
+    half: Half | None = None
 
     @property
     def schedule(self) -> str:
@@ -55,6 +59,14 @@ class DeploymentSeen:
     def triggers(self) -> str:
         """The events that start it."""
         return said_trigger(self.deployment.version.trigger)
+
+    @property
+    def waits(self) -> str:
+        """Which of several events have come, and which have not; empty if it waits for no other half."""
+        if self.half is None:
+            return ""
+        came = ", ".join(f"{name} came {said_time(event.at // 1)}" for name, event in self.half.came.items())
+        return f"{came}; waits for {', '.join(self.half.lacks)}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,8 @@ def deployment_seen(state: State, deployment: Deployment, now: float) -> Deploym
     """One deployment as people see it."""
     shown: list[Status] = ["queued", "running", "waiting", "succeeded", "failed", "terminated"]
     last = state.runs(deployment=deployment.name, status=shown, limit=1)
-    return DeploymentSeen(deployment, next_due(deployment, now), last[0] if last else None)
+    half = half_of(state, deployment, now)
+    return DeploymentSeen(deployment, next_due(deployment, now), last[0] if last else None, half)
 
 
 def next_due(deployment: Deployment, now: float) -> float | None:

@@ -1,0 +1,147 @@
+"""`dlpipe events` and `event`: what came, what each event started, and telling deployments of another one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dlpipe.cli.runs import opened, say_whether_somebody_works
+from dlpipe.cli.saying import OneLineErrors, as_json, say, say_rows, table_lines
+from dlpipe.errors import EventRefused
+
+if TYPE_CHECKING:
+    from dlpipe.orchestrator.events import Published
+    from dlpipe.orchestrator.inbox import EventSeen
+
+LIMIT = 20
+EXAMPLE = """Pass one such as '{"rows": 10}'."""
+
+
+# -- what came ---------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.option("--name", help="Only those of one name.")
+@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="So many, the newest.")
+@as_json
+def events(name: str | None, limit: int, json_: bool) -> None:
+    """List events, the newest first: what each started, and where one waits for others that a trigger needs.
+
+    \b
+    Examples:
+      dlpipe events
+      dlpipe events --name model-drifted --json
+    """
+    from dlpipe.orchestrator.inbox import events_seen
+
+    with opened() as state:
+        shown = events_seen(state, time.time(), limit=limit, name=name)
+    if json_ or not shown:
+        nothing = f"No event {name!r} has come." if name else "No event has come yet."
+        say_rows([event_row(one) for one in shown], json_=json_, nothing=nothing)
+    else:
+        say("\n".join(event_lines(shown)))
+
+
+def event_lines(shown: Sequence[EventSeen]) -> Iterator[str]:
+    """Yield a table of events; below each a line for whatever it came to."""
+    from dlpipe.orchestrator.overview import said_time
+
+    head, *lines = table_lines([{"event": one.event.name, "came": said_time(one.event.at // 1)} for one in shown])
+    yield head
+    for line, one in zip(lines, shown, strict=True):
+        yield line
+        yield from (f"    {outcome}" for outcome in outcomes_of(one))
+
+
+def outcomes_of(seen: EventSeen) -> list[str]:
+    """What an event came to, in words."""
+    if not seen.dealt:
+        return ["no scheduler has looked at it yet"]
+    runs = [
+        f"run {run.number} of {run.deployment} {run.status}{f': {run.reason}' if run.status == 'skipped' else ''}"
+        for run in seen.runs
+    ]
+    waits = [f"{deployment} waits for {', '.join(names)}" for deployment, names in seen.waits.items()]
+    return [*runs, *waits] or ["nothing"]
+
+
+def event_row(seen: EventSeen) -> dict[str, Any]:
+    """An event for a program."""
+    from dlpipe.orchestrator.alerts import iso
+
+    return {
+        "event": seen.event.id,
+        "name": seen.event.name,
+        "at": iso(seen.event.at),
+        "payload": dict(seen.event.payload),
+        "dealt": seen.dealt,
+        "runs": [
+            {"run": run.number, "deployment": run.deployment, "status": run.status, "reason": run.reason}
+            for run in seen.runs
+        ],
+        "waits": {deployment: list(names) for deployment, names in seen.waits.items()},
+    }
+
+
+# -- another one -------------------------------------------------------------------------------------------------
+
+
+@click.group(cls=OneLineErrors)
+def event() -> None:
+    """Tell deployments that something happened.
+
+    \b
+    Example:
+      dlpipe event publish model-drifted --payload '{"accuracy": 0.71}'
+    """
+
+
+@event.command()
+@click.argument("name")
+@click.option("--payload", default="{}", metavar="JSON", help="Values by field, as an object of JSON.")
+@as_json
+def publish(name: str, payload: str, json_: bool) -> None:
+    """Publish the event NAME: deployments with @trigger(event=NAME) run.
+
+    \b
+    Example:
+      dlpipe event publish model-drifted --payload '{"accuracy": 0.71}'
+    """
+    from dlpipe.orchestrator.events import publish_event
+
+    with opened() as state:
+        done = publish_event(state, name, read_payload(payload), now=time.time())
+    for line in done.warnings:
+        say(line, err=True)
+    if json_:
+        waits = {deployment: list(names) for deployment, names in done.waiting.items()}
+        say(json.dumps({"event": done.event.id, "name": name, "starts": list(done.listeners), "waits": waits}))
+    else:
+        say(publish_line(done))
+    say_whether_somebody_works()
+
+
+def publish_line(done: Published) -> str:
+    """What a person is told of an event that was published."""
+    reached = [f"it reaches {', '.join(done.listeners)}"] if done.listeners else []
+    reached += [f"{deployment} waits for {', '.join(names)} as well" for deployment, names in done.waiting.items()]
+    return "; ".join([f"{done.event.name} is published", *reached]) + "."
+
+
+def read_payload(text: str) -> dict[str, Any]:
+    """The payload as a mapping; ``EventRefused`` when it is none."""
+    try:
+        payload = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EventRefused(
+            f"The payload is not JSON: {error}. Pass an object such as '{{\"rows\": 10}}'."
+        ) from None
+    if not isinstance(payload, dict):
+        kind = type(payload).__name__
+        raise EventRefused(f"The payload is a {kind}, not an object. {EXAMPLE}")
+    return payload

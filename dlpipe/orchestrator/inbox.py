@@ -1,0 +1,94 @@
+"""Events that came: what each of them started, and where one waits for the others that a trigger needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dlpipe.orchestrator.deployments import Deployment
+from dlpipe.orchestrator.kept_runs import StartedRun
+from dlpipe.orchestrator.matching import is_reset, is_unfit
+from dlpipe.orchestrator.runs import Event
+from dlpipe.orchestrator.state import State
+
+
+@dataclass(frozen=True)
+class Half:
+    """What a trigger that needs several events has of them.
+
+    Attributes
+    ----------
+    deployment : str
+        Whose trigger it is.
+    came : mapping
+        Name -> the event that is held.
+    lacks : tuple of str
+        Names of those that have not come.
+    """
+
+    deployment: str
+    came: Mapping[str, Event]
+    lacks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EventSeen:
+    """An event and what it came to.
+
+    Attributes
+    ----------
+    dealt : bool
+        Whether triggers have been told of it.
+    runs : tuple of StartedRun
+        Those that it started, alone or with others, and those that were skipped.
+    waits : mapping
+        Deployment -> names of the events for which it waits there.
+    """
+
+    event: Event
+    dealt: bool
+    runs: tuple[StartedRun, ...]
+    waits: Mapping[str, tuple[str, ...]]
+
+
+def events_seen(state: State, now: float, *, limit: int, name: str | None = None) -> list[EventSeen]:
+    """The newest events, at most so many, with what they came to; of one name or of all."""
+    events = state.last_events(limit, name=name)
+    if not events:
+        return []
+    dealt = state.events_dealt()
+    started = state.runs_of_events(min(event.at for _, event in events))
+    halves = [half for one in state.deployments() if (half := half_of(state, one, now))]
+    return [
+        EventSeen(
+            event,
+            sequence <= dealt,
+            tuple(run for run in started if event.id in run.events),
+            {half.deployment: half.lacks for half in halves if half.came.get(event.name) == event},
+        )
+        for sequence, event in events
+    ]
+
+
+def half_of(state: State, deployment: Deployment, now: float) -> Half | None:
+    """What the trigger of a deployment has of the events that it needs; ``None`` if it waits for no other half."""
+    trigger = deployment.version.trigger
+    if trigger is None or len(trigger.needed) == 1:
+        return None
+    held = {
+        name: event
+        for name, event in state.held_events(deployment.name).items()
+        if not is_reset(trigger, event, now) and not is_unfit(deployment.version, event)
+    }
+    if not held:
+        return None
+    return Half(deployment.name, held, tuple(one.name for one in trigger.needed if one.name not in held))
+
+
+def lacks_of(state: State, deployment: Deployment, event: Event) -> tuple[str, ...]:
+    """Which events a deployment still waits for once ``event`` has come, counting what no trigger knows yet."""
+    trigger = deployment.version.trigger
+    half = half_of(state, deployment, event.at)
+    known = {event.name, *(half.came if half else ())}
+    known |= {other.name for _, other in state.events_after(state.events_dealt())}
+    return tuple(one.name for one in trigger.needed if one.name not in known) if trigger else ()
