@@ -24,6 +24,8 @@ presence        which process is the scheduler of a state, and how it is told to
 logfile         the log of the scheduler
 freezing        a deployment's code, kept where editing the working tree does not reach it
 environment     the Python packages that a deployment was made with
+exit_hooks      the functions of a flow that are called when its run has ended for good
+hook_calls      the process that calls them
 alerts          a command or a webhook when a run fails or recovers
 page            the status page on loopback
 ==============  ==========================================================================================

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ from dlpipe.orchestrator.values import words_of
 
 SCHEDULER_USER = "local-scheduler"
 NOT_INHERITED = re.compile(r"METAFLOW_|_DLPIPE_|PYTHON(PATH|HOME|STARTUP|SAFEPATH|NOUSERSITE)$|VIRTUAL_ENV$")
+
+
+def hook_command(version: Version, run: Run, functions: Sequence[str]) -> list[str]:
+    """The command that calls a flow's exit hooks with the newest Metaflow run."""
+    from dlpipe.orchestrator import hook_calls
+
+    script = str(Path(version.code, version.script))
+    known = [one.metaflow_run for one in run.attempts if one.metaflow_run] or [""]
+    return [version.python, "-P", hook_calls.__file__, script, f"{version.flow}/{known[-1]}", *functions]
 
 
 def command_of(version: Version, run: Run, attempt: Attempt) -> list[str]:

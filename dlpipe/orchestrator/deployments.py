@@ -156,6 +156,8 @@ class Version:
         Environment variables that runs get, besides those of the scheduler.
     schedule, trigger
         As the flow's decorators say; ``None`` without.
+    success_hooks, error_hooks : tuple of str
+        Functions of ``@exit_hook``, by name or import path.
     namespace, token : str
         The production namespace (``production:TOKEN``) and its token.
     project, branch : str
@@ -197,6 +199,8 @@ class Version:
     multiple: tuple[str, ...] = ()
     separators: Mapping[str, str] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    success_hooks: tuple[str, ...] = ()
+    error_hooks: tuple[str, ...] = ()
 
     @property
     def end_event(self) -> str:

@@ -5,7 +5,7 @@ what the launcher leaves behind, and writes ``ended.json``. It needs no schedule
 Metaflow, and takes 10 MB: what happens to the scheduler does not happen to the runs.
 
 ===============  ===========================================================================================
-attempt.json     the command, its folder and environment, the token, the time limit
+attempt.json     the command, its folder, environment and log, the token, the time limit
 lock             locked while the keeper lives
 begun            a keeper has come so far that there may be a launcher; no second one may be started
 log              what the launcher and its tasks said
@@ -242,7 +242,7 @@ def _say(line: str) -> None:
 def _launch(folder: str, attempt: dict[str, Any]) -> int:
     command = attempt["command"]
     os.chdir(attempt["cwd"])
-    log = (os.path.join(folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = (attempt.get("log") or os.path.join(folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:  # the new process holds the lock until it carries the token: there is no moment in which it is not seen
         return os.posix_spawnp(
             command[0],

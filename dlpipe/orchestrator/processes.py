@@ -55,11 +55,19 @@ class Ended:
 
 
 def start_attempt(
-    folder: Path, command: Sequence[str], *, cwd: str, variables: Mapping[str, str], token: str, time_limit: float
+    folder: Path,
+    command: Sequence[str],
+    *,
+    cwd: str,
+    variables: Mapping[str, str],
+    token: str,
+    time_limit: float,
+    log: Path | None = None,
 ) -> None:
     """Start the attempt of ``folder`` with a keeper beside it, unless it was begun before.
 
-    It is begun once, however often and by whomever this is called, and whatever is killed meanwhile.
+    It is begun once, however often and by whomever this is called, and whatever is killed meanwhile. What it says
+    goes to the end of ``log``, by default one in the folder.
 
     Raises
     ------
@@ -74,6 +82,7 @@ def start_attempt(
         "cwd": cwd,
         "variables": dict(variables),
         "time_limit": time_limit,
+        "log": str(log or folder / "log"),
         "starts": known.get("starts", 0) + 1,
     }
     write(folder, "attempt.json", attempt)

@@ -58,6 +58,12 @@ MIGRATIONS = (
     ALTER TABLE runs ADD COLUMN deadline REAL NOT NULL DEFAULT 0;
     ALTER TABLE runs ADD COLUMN suspended INTEGER NOT NULL DEFAULT 0
     """,
+    """
+    CREATE TABLE hooks (
+        run INTEGER NOT NULL, attempts INTEGER NOT NULL, token TEXT NOT NULL, functions TEXT NOT NULL,
+        PRIMARY KEY (run, attempts)
+    )
+    """,
 )
 """The scripts that made the schema; a change is a further one."""
 
@@ -83,6 +89,12 @@ def as_plain(value: Any) -> Any:
     raise TypeError(f"{value!r} is no value for JSON")
 
 
+TUPLES = (
+    *("options", "run_options", "parameter_names", "tags", "required", "multiple"),
+    *("success_hooks", "error_hooks"),
+)
+
+
 def version_of(body: str) -> Version:
     """The version that :func:`text_of` wrote."""
     values = json.loads(body)
@@ -92,7 +104,7 @@ def version_of(body: str) -> Version:
         needed = tuple(made(Needed, one) for one in values["trigger"]["needed"])
         values["trigger"] = made(Trigger, {**values["trigger"], "needed": needed})
     values["policies"] = made(Policies, values["policies"])
-    for name in ("options", "run_options", "parameter_names", "tags", "required", "multiple"):
+    for name in TUPLES:
         values[name] = tuple(values.get(name, ()))
     return made(Version, values)
 

@@ -131,6 +131,26 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Hook:
+    """The exit hooks of a run that has ended for good.
+
+    Attributes
+    ----------
+    run, attempts : int
+        The run, and how many attempts it had then: one that is resumed by hand ends again.
+    token : str
+        A UUID in the environment of the hooks' processes, as attempts have one.
+    functions : tuple of str
+        What is to be called.
+    """
+
+    run: int
+    attempts: int
+    token: str
+    functions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Alert:
     """What somebody is to be told about a run.
 

@@ -24,6 +24,7 @@ from dlpipe.errors import DlpipeError, RunEnded, StateUnusable, StorageFull
 from dlpipe.orchestrator.alerts import Alerts
 from dlpipe.orchestrator.database import DAMAGED
 from dlpipe.orchestrator.decisions import decide
+from dlpipe.orchestrator.exit_hooks import ExitHooks
 from dlpipe.orchestrator.logfile import logging_to
 from dlpipe.orchestrator.overview import failure_of, next_due
 from dlpipe.orchestrator.presence import ABOUT, only_scheduler, write_about
@@ -43,6 +44,8 @@ BUSY_SECONDS = 0.1
 LOOK_SECONDS = 60.0
 """Everything is looked at so often, signs or not."""
 LONGEST_PAUSE = 60.0
+HOOK_SECONDS = 1.0
+"""How soon the end of exit hooks is noticed."""
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ class Scheduler:
         self._max_runs = max_runs
         self._clock = clock
         self._alerts = Alerts(state, clean=clean, clock=clock)
+        self._hooks = ExitHooks(state)
         self._supervisor = Supervisor(state, on_end=self._ended)
         self._retention = Retention(state, days=keep_days)
         self._file = file_of(state)
@@ -95,6 +99,7 @@ class Scheduler:
         now = self._last = self._clock()
         self._seen = self._state.data_version()
         self._supervisor.reconcile(now)
+        self._over.update(self._hooks.look())
         while self._over:
             self._retention.look_after(self._over.pop())
         begun = [self._begin(run, now) for run in decide(self._state, now, max_runs=self._max_runs)]
@@ -168,6 +173,7 @@ class Scheduler:
         said = ": ".join(filter(None, (step, why)))
         level = logging.WARNING if run.status == "failed" else logging.INFO
         log.log(level, "run %d of %s %s%s", run.number, run.deployment, run.status, f": {said}" if said else "")
+        self._hooks.note(run)
         self._alerts.note(run)
         self._over.add(run.deployment)
 
@@ -203,7 +209,8 @@ def next_moment(state: State, now: float) -> float:
     waiting = state.runs(status=["waiting"])
     waits = [at for run in waiting for at in (run.not_before, run.deadline) if at > now]
     alert = state.next_alert()
-    return min([*dues, *waits, *([max(alert, now + 1)] if alert is not None else []), math.inf])
+    hooks = [now + HOOK_SECONDS] if state.hooks() else []
+    return min([*dues, *waits, *hooks, *([max(alert, now + 1)] if alert is not None else []), math.inf])
 
 
 class Stop:

@@ -8,7 +8,7 @@ from pathlib import Path
 from dlpipe.durable import make_folder
 from dlpipe.errors import StateUnusable
 from dlpipe.orchestrator.database import Database
-from dlpipe.orchestrator.kept_runs import KeptRuns
+from dlpipe.orchestrator.kept_hooks import KeptHooks
 from dlpipe.orchestrator.rows import MIGRATIONS
 
 FILE = "state.db"
@@ -25,7 +25,7 @@ def state_folder() -> Path:
     return Path(home, "dlpipe")
 
 
-class State(KeptRuns):
+class State(KeptHooks):
     """The state in a folder; several threads may use one, and several processes have one each.
 
     Every call is one transaction: a kill at any moment leaves all of it or nothing.

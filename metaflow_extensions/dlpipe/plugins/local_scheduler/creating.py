@@ -124,6 +124,8 @@ def version_of(obj: Any, asked: Asked, token: str, state_folder: Path) -> Versio
         variables={**kept_variables(os.environ), **_fixed_variables(state_folder)},
         schedule=schedule,
         trigger=trigger,
+        success_hooks=reading.exit_hooks(obj, "success_hooks"),
+        error_hooks=reading.exit_hooks(obj, "error_hooks"),
         policies=policies_of(asked.policies, triggered=trigger is not None),
         namespace=authority.said(token),
         token=token,

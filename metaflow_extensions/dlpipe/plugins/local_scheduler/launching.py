@@ -16,8 +16,11 @@ SUSPENDED = "suspended"
 LOOK_SECONDS = 0.5
 
 
-class SuspendableRuntime(NativeRuntime):
-    """Metaflow's runtime, which begins no step while its run is suspended; those that have begun end."""
+class DeployedRuntime(NativeRuntime):
+    """Metaflow's runtime of one attempt: it can be suspended, and does not know whether it is the last.
+
+    While its run is suspended it begins no step; those that have begun end.
+    """
 
     def _launch_workers(self) -> None:
         while self._run_queue and self._is_suspended():
@@ -28,6 +31,9 @@ class SuspendableRuntime(NativeRuntime):
 
     def _is_suspended(self) -> bool:
         return os.path.exists(os.path.join(os.environ.get("_DLPIPE_ATTEMPT_FOLDER", ""), SUSPENDED))
+
+    def _run_exit_hooks(self) -> None:
+        """Leave the exit hooks to the scheduler: it calls them once, when the run has ended for good."""
 
 
 def run_flow(
@@ -52,7 +58,7 @@ def run_flow(
     obj.package = MetaflowPackage(
         obj.flow, obj.environment, obj.echo, suffixes=obj.package_suffixes, flow_datastore=None
     )
-    runtime = SuspendableRuntime(
+    runtime = DeployedRuntime(
         obj.flow,
         obj.graph,
         obj.flow_datastore,

@@ -199,6 +199,12 @@ def trigger_of(obj: Any) -> Trigger | None:
     return Trigger(needed, *_reset(found.options or {}))
 
 
+def exit_hooks(obj: Any, kind: str) -> tuple[str, ...]:
+    """Return the functions of the flow's ``@exit_hook`` of a kind, by name or import path."""
+    decorators = obj.flow._flow_decorators.get("exit_hook") or []
+    return tuple(name for one in decorators for name in getattr(one, kind))
+
+
 def _evaluated(function: Callable[..., Any], *args: Any, of: str) -> Any:
     """Return what ``function`` returns, which calls a function of the flow."""
     try:
