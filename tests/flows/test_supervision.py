@@ -22,7 +22,8 @@ from dlpipe.orchestrator.ends import backoff
 from dlpipe.orchestrator.findings import judge
 from dlpipe.orchestrator.keeper import processes_of
 from dlpipe.orchestrator.processes import Ended, ended
-from dlpipe.orchestrator.runs import Run
+from dlpipe.orchestrator.runs import OPEN, Run
+from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.supervision import Supervisor, stop
 
@@ -122,6 +123,21 @@ def test_run_ends_once_and_its_end_is_an_event(production: Production) -> None:
     assert event.name == "metaflow.SteadyFlow.end"
     assert event.payload["pathspec"] == f"SteadyFlow/{attempt.metaflow_run}/end/3"
     assert Path(attempt.folder, "log").read_text().endswith("Done!\n")
+
+
+def test_exit_hooks_are_called_at_the_end_of_the_run_and_not_of_each_attempt(production: Production) -> None:
+    shutil.copy(SHAPES / "hooked_flow.py", production.folder)
+    production.deploy("hooked_flow.py")
+    run = production.add(deployment="HookedFlow")
+    scheduler, deadline = Scheduler(production.state, max_runs=1), time.monotonic() + PATIENCE
+    while production.state.run(run.number).status in OPEN or production.state.hooks():
+        assert time.monotonic() < deadline
+        scheduler.tick()
+        time.sleep(0.05)
+    scheduler.close()
+    done = production.state.run(run.number)
+    assert [one.outcome for one in done.attempts] == ["failed", "succeeded"]
+    assert (production.folder / "hooks.txt").read_text() == "success True\n"
 
 
 FROM_PYTHON = """
