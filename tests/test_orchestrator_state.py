@@ -263,7 +263,7 @@ def test_a_state_from_a_newer_dlpipe_is_refused_and_left_as_it_was(state: State)
     other.execute("PRAGMA user_version = 99")
     other.close()
     before = file.read_bytes()
-    with pytest.raises(StateUnusable, match=r"newer dlpipe \(its schema is 99, this one knows 2\)"):
+    with pytest.raises(StateUnusable, match=r"newer dlpipe \(its schema is 99, this one knows 3\)"):
         State.open(state.folder)
     assert file.read_bytes() == before
 
