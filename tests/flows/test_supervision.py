@@ -21,6 +21,7 @@ from dlpipe.orchestrator.attempts import next_attempt, triggers_of, variables_of
 from dlpipe.orchestrator.ends import backoff
 from dlpipe.orchestrator.findings import judge
 from dlpipe.orchestrator.keeper import processes_of
+from dlpipe.orchestrator.presence import suspend_run
 from dlpipe.orchestrator.processes import Ended, ended
 from dlpipe.orchestrator.runs import OPEN, Run
 from dlpipe.orchestrator.scheduler import Scheduler
@@ -29,6 +30,15 @@ from dlpipe.orchestrator.supervision import Supervisor, stop
 
 SHAPES = Path(__file__).with_name("shapes")
 PATIENCE = 120.0
+STEP_TIMES_OUT = """
+import time
+from metaflow.plugins.timeout_decorator import TimeoutDecorator
+limit = TimeoutDecorator(attributes={"seconds": 1})
+limit.init()
+limit.logger = print
+limit.task_pre_step("work", *[None] * 6, 0, 0, None, None)
+time.sleep(30)
+"""
 HANG = "time.sleep(600)"
 in_make_chaos = pytest.mark.chaos
 """`make test` has no room for these minutes; tests/chaos/scheduler.py does the same to many runs at a time."""
@@ -309,6 +319,25 @@ def test_run_is_stopped_with_all_of_its_processes(production: Production) -> Non
     done = production.to_the_end(run)
     assert (done.status, done.attempts[0].outcome) == ("terminated", "terminated")
     assert processes_of(token) == []
+
+
+def test_a_suspended_run_ends_the_step_that_has_begun_and_begins_no_other(production: Production) -> None:
+    run = production.add("time.sleep(1)")
+    production.to_work(run)
+    suspend_run(production.state, production.state.run(run.number), True)
+    production.until(run, lambda _: production.notes(run)[-1:] == ["work ends"])
+    held = time.monotonic() + 2.5
+    production.until(run, lambda _: time.monotonic() > held)
+    assert production.notes(run)[-1] == "work ends"
+    suspend_run(production.state, production.state.run(run.number), False)
+    done = production.to_the_end(run)
+    assert (done.status, len(done.attempts), production.notes(run)[-1]) == ("succeeded", 1, "end begins")
+
+
+def test_a_steps_own_timeout_is_not_resumed_on_top_of_its_retries(production: Production) -> None:
+    run = production.to_the_end(production.add(STEP_TIMES_OUT))
+    assert (run.status, len(run.attempts)) == ("failed", 1)
+    assert run.reason == "work: TimeoutException: Step work timed out after 0 hours, 0 minutes, 1 seconds"
 
 
 def test_run_that_waits_is_stopped(production: Production) -> None:
