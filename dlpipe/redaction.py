@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import os
 import re
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+
+from dlpipe.errors import SettingError
 
 HIDDEN = "[redacted]"
 VARIABLE = "DLPIPE_BRIDGE_SECRETS"
@@ -33,7 +36,7 @@ _KEYS = re.compile(
     r"|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|hf_\w{16,}"
     r"|xox[abposr]-[\w-]{8,}"
     r"|A(?:KI|SI)A[A-Z0-9]{16}"
-    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"  # JSON web tokens
+    r"|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"  # JSON web tokens; from a word's start, or it takes for ever
     r")"
 )
 _BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
@@ -43,18 +46,18 @@ _IN_URL = re.compile(r"(?P<before>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@\"'<>]
 _USER_IN_URL = re.compile(r"(?P<before>\bhttps?://)[^\s/:@\"'<>]{1,500}(?=(?::|:x-oauth-basic)?@)")
 _BEARER = re.compile(r"(?i)(?P<before>\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*[\d=])[\w.~+/=-]{6,}")
 _QUOTE = r"""(?:\\?["']|&quot;|&\#3[49];)"""
-_VALUE = r"""
-    (?P<value>
+_VALUE = re.compile(
+    r"""
         \\"(?:(?!\\").)*\\" | &quot;(?:(?!&quot;).)*&quot; | &\#3[49];(?:(?!&\#3[49];).)*&\#3[49];
         | "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*'
         | \[[^\]\n]*\]? | \{[^}\n]*\}?
         | (?:(?i:bearer|basic|digest|token)[ \t]+)?[^\s"'<&]+(?:&(?!quot;|\#)[^\s"'<&]*)*
-    )
-"""
-_ASSIGNED = re.compile(
-    rf"(?P<before>(?<![\w-])(?P<name>[\w-]{{2,60}}){_QUOTE}?[ \t]*[=:][ \t]*)(?!//){_VALUE}", re.VERBOSE
+    """,
+    re.VERBOSE,
 )
-_OPTION = re.compile(rf"(?P<before>(?<![\w-])--(?P<name>[\w-]{{2,60}})[ \t]+)(?!-){_VALUE}", re.VERBOSE)
+# a name and what stands between it and its value: `name=`, `"name": `, and `--name `
+_NAMED = re.compile(rf"(?<![\w-])(?P<name>[\w-]{{2,60}}){_QUOTE}?[ \t]*[=:][ \t]*(?!//)", re.VERBOSE)
+_OPTION = re.compile(r"(?<![\w-])--(?P<name>[\w-]{2,60})[ \t]+(?!-)")
 
 
 _CARD_DATA = re.compile(r'(?P<before>window\.__MF_DATA__\["[^"]*"\] = ")(?P<data>[A-Za-z0-9+/=]+)(?=")')
@@ -63,13 +66,15 @@ _DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle")
 _IN_QUERY = re.compile(r"(?P<before>(?:^|&)(?P<name>[^=&]*)=)(?P<value>[^&]+)")
 _WITHIN = ("auth", "odbc_connect")
 """Names in the query of an address that carry credentials, besides those that ``looks_secret`` knows."""
-SHORTEST = 6
-"""Characters of a value that is looked for everywhere because it stood under a secret name."""
+DEPTH = 100
+SHORTEST, MOST = 6, 10_000
+"""Characters of a value that is looked for everywhere because it stood under a secret name, and how many are."""
 
 
 def know(values: Iterable[str]) -> None:
     """Let ``redact`` hide these values wherever they stand, until the next call."""
-    _known.set(tuple(sorted({one for one in values if len(one) >= SHORTEST}, key=lambda one: (-len(one), one))))
+    found = sorted({one for one in values if len(one) >= SHORTEST}, key=lambda one: (-len(one), one))
+    _known.set(tuple(found[:MOST]))
 
 
 def secrets_in(value: Any, name: str) -> Iterator[str]:
@@ -80,14 +85,20 @@ def secrets_in(value: Any, name: str) -> Iterator[str]:
     >>> list(secrets_in({"user": "ana", "password": "hunter22"}, "login"))
     ['hunter22']
     """
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from secrets_in(inner, name if looks_secret(name) else str(key))
-    elif isinstance(value, list | tuple | set | frozenset):
-        for inner in value:
-            yield from secrets_in(inner, name)
-    elif isinstance(value, str) and looks_secret(name):
-        yield value
+    waiting, seen = [(value, name)], set()
+    while waiting:
+        value, name = waiting.pop()
+        if isinstance(value, str):
+            if looks_secret(name):
+                yield value
+            continue
+        if (id(value), looks_secret(name)) in seen:  # lists may hold each other, and themselves
+            continue
+        seen.add((id(value), looks_secret(name)))
+        if isinstance(value, Mapping):
+            waiting += [(inner, name if looks_secret(name) else str(key)) for key, inner in value.items()]
+        elif isinstance(value, list | tuple | set | frozenset):
+            waiting += [(inner, name) for inner in value]
 
 
 def looks_secret(name: str) -> bool:
@@ -121,12 +132,27 @@ def redact(text: str) -> str:
     text = _BLOCK.sub(HIDDEN, text)
     text = _IN_URL.sub(rf"\g<before>{HIDDEN}", text)
     text = _USER_IN_URL.sub(rf"\g<before>{HIDDEN}", text)
-    text = _ASSIGNED.sub(_hide_assigned, text)
-    text = _OPTION.sub(_hide_assigned, text)
+    text = _hide_named(_NAMED, text)
+    text = _hide_named(_OPTION, text)
     text = _BEARER.sub(rf"\g<before>{HIDDEN}", text)
     text = _KEYS.sub(HIDDEN, text)
-    own = os.environ.get(VARIABLE)
-    return re.sub(own, HIDDEN, text) if own else text
+    own = own_pattern(os.environ.get(VARIABLE, ""))
+    return own.sub(HIDDEN, text) if own else text
+
+
+@functools.lru_cache(maxsize=8)
+def own_pattern(said: str) -> re.Pattern[str] | None:
+    """Return the regular expression of ``DLPIPE_BRIDGE_SECRETS``; ``None`` when there is none.
+
+    Raises
+    ------
+    SettingError
+        When it is no regular expression.
+    """
+    try:
+        return re.compile(said) if said else None
+    except re.error as error:
+        raise SettingError(f"{VARIABLE}={said!r} is no regular expression: {error}.") from None
 
 
 def show_address(address: str) -> str:
@@ -214,22 +240,49 @@ def redact_card(page: str) -> str:
     return _CARD_DATA.sub(_hide_in_data, page)
 
 
+def nesting(text: str) -> int:
+    """Return how deep the lists and objects in JSON stand in each other.
+
+    Examples
+    --------
+    >>> nesting('{"a": ["[[[", {}]}')
+    3
+    """
+    deepest = depth = 0
+    for found in re.finditer(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', text):
+        depth += (found[0] in ("[", "{")) - (found[0] in ("]", "}"))
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def _hide_in_data(found: re.Match[str]) -> str:
     try:
-        data = redact_json(json.loads(base64.b64decode(found["data"])))
+        text = base64.b64decode(found["data"]).decode()
+        data = redact_json(json.loads(text)) if nesting(text) <= DEPTH else None
     except (binascii.Error, ValueError):
         return found["before"]  # of a kind that cannot be looked into
     return found["before"] + base64.b64encode(json.dumps(data).encode()).decode()
 
 
-def _hide_assigned(found: re.Match[str]) -> str:
-    """Return the match with its value hidden if its name is a secret's; quotes stay, so that JSON stays JSON."""
-    value = found["value"]
-    if not looks_secret(found["name"]):
-        return found["before"] + _ASSIGNED.sub(_hide_assigned, value) if len(value) > 3 else found[0]
+def _hide_named(names: re.Pattern[str], text: str) -> str:
+    """Return the text with the values after secret names hidden; quotes stay, so that JSON stays JSON.
+
+    It goes from name to name: what stands after one that is no secret may hold others, in any number.
+    """
+    parts, at, written = [], 0, 0
+    while found := names.search(text, at):
+        at = found.end()
+        if not looks_secret(found["name"]) or not (value := _VALUE.match(text, at)):
+            continue
+        parts += [text[written:at], _hidden(value[0])]
+        at = written = value.end()
+    return "".join([*parts, text[written:]])
+
+
+def _hidden(value: str) -> str:
     if value in ("None", "null", "true", "false", '""', "''"):
-        return found[0]
+        return value
     for quote in ('\\"', "&quot;", "&#34;", "&#39;", '"', "'"):
         if value.startswith(quote):
-            return f"{found['before']}{quote}{HIDDEN}{quote}"
-    return found["before"] + HIDDEN
+            return f"{quote}{HIDDEN}{quote}"
+    return HIDDEN

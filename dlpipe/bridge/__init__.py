@@ -2,15 +2,20 @@
 
 records      what MLflow should hold, and how what it holds differs from that (knows neither Metaflow nor MLflow)
 metadata     Metaflow's metadata as its client's provider gives it
-datastore    whether Metaflow's datastore can be used
-runs         what it says of a run and its attempts
+datastore    Metaflow's datastore: whether it can be used, and its files, read within limits
+opening      pickles as values, without running any code of theirs
+artifacts    the artifacts of an attempt
+graphs       the graph of a flow
+attempts     the attempts of a task, as its metadata tells them
+runs         a run and its tasks
 contents     what an attempt left: artifacts, datasets, models, logs, cards
 reading      runs and contents as records
 description  a run in Markdown
 drawing      its graph as a picture
 values       what becomes of an artifact: metric, parameter, file or reference
 apply        writes the difference to MLflow
-mirroring    sync, check and status: reading and apply put together
+following    a run on its way into MLflow: reading and apply put together
+mirroring    sync, check, status, where and watch
 marks        files beside a run: its launcher lives, MLflow is behind
 follow       the process beside a live run
 binding      a task's own MLflow calls land in that task's run
@@ -21,7 +26,8 @@ trials       Ray Tune's trials as runs under their task's
 from __future__ import annotations
 
 from dlpipe.bridge.datastore import check_datastore
-from dlpipe.bridge.mirroring import Behind, Synced, check, status, sync, watch
+from dlpipe.bridge.following import Synced
+from dlpipe.bridge.mirroring import Behind, check, status, sync, watch, where
 from dlpipe.bridge.records import Difference
 
-__all__ = ["Behind", "Difference", "Synced", "check", "check_datastore", "status", "sync", "watch"]
+__all__ = ["Behind", "Difference", "Synced", "check", "check_datastore", "status", "sync", "watch", "where"]

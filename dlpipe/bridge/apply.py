@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 RUN, STAMP = "metaflow.run", "metaflow.task"
 PARENT, CONTEXT = "mlflow.parentRunId", "mlflow.data.context"
+SHARED = "metaflow.shared"
+"""Tag of a run that a step logs to itself."""
+REMOVED = "metaflow.removed"
+"""Tag of a run that the bridge itself has deleted: what people deleted stays deleted."""
 BATCH_PARAMS, BATCH_METRICS = 100, 1000
 PAGE = 1000
 SOURCE_TYPE = "delta_rs"
@@ -55,25 +59,45 @@ class Mirror:
         self._runs: dict[str, Run] = {}
         self._keys: dict[str, str] = {}
         self._doubles: list[Run] = []
+        self._deleted: dict[str, Run] = {}
         self._experiments: list[str] = []
 
     def refresh(self) -> None:
         """Read the runs of this Metaflow run again; of two with one key, the older counts."""
-        self._runs, self._doubles, self._experiments = {}, [], []
+        self._runs, self._doubles, self._deleted, self._experiments = {}, [], {}, []
         for one in self._found():
             key = one.data.tags.get(KEY, "")
-            if key in self._runs:
+            if one.info.lifecycle_stage != "active":
+                if REMOVED not in one.data.tags:
+                    self._deleted[key] = one
+            elif key in self._runs:
                 self._doubles.append(one)
             else:
                 self._runs[key] = one
         self._keys = {one.info.run_id: key for key, one in self._runs.items()}
 
+    def is_deleted(self, key: str, parent: str | None = None) -> bool:
+        """Return whether somebody has deleted the run of a record, of its parent, or of the whole Metaflow run."""
+        return any(one in self._deleted and one not in self._runs for one in (key, parent or key, self._run))
+
+    def restore(self) -> None:
+        """Bring back all runs that somebody has deleted, with what they hold."""
+        for one in self._deleted.values():
+            self._client.restore_run(one.info.run_id)
+        self.refresh()
+
     def _found(self) -> list[Run]:
+        from mlflow.entities import ViewType
+
         found: list[Run] = []
         token: str | None = None
         while True:
             page = self._client.search_runs(
-                [self.experiment_id], f"tags.`{RUN}` = '{self._run}'", max_results=PAGE, page_token=token
+                [self.experiment_id],
+                f"tags.`{RUN}` = '{self._run}'",
+                run_view_type=ViewType.ALL,
+                max_results=PAGE,
+                page_token=token,
             )
             found += page
             if not (token := page.token):
@@ -93,17 +117,22 @@ class Mirror:
 
     def surplus(self, keys: Collection[str]) -> list[Difference]:
         """Return the runs of ours that no key stands for, and those that are there twice."""
-        once = [Difference(key, "run", "absent", "one") for key in self._runs if key not in keys]
+        once = [Difference(key, "run", "absent", "one") for key in self._surplus(keys)]
         return [*once, *(Difference(one.data.tags[KEY], "run", "there once", "another") for one in self._doubles)]
 
     def remove_surplus(self, keys: Collection[str]) -> int:
         """Delete the runs that ``surplus`` names, and return how many there were."""
-        extra = [*(one for key, one in self._runs.items() if key not in keys), *self._doubles]
+        extra = [*self._surplus(keys).values(), *self._doubles]
         for one in extra:
+            self._client.set_tag(one.info.run_id, REMOVED, "by the bridge")
             self._client.delete_run(one.info.run_id)
-        self._runs = {key: one for key, one in self._runs.items() if key in keys}
+        self._runs = {key: one for key, one in self._runs.items() if one not in extra}
         self._doubles = []
         return len(extra)
+
+    def _surplus(self, keys: Collection[str]) -> dict[str, Run]:
+        """Return the runs that no key stands for, but for those that hold what a step has logged itself."""
+        return {key: one for key, one in self._runs.items() if key not in keys and SHARED not in one.data.tags}
 
     def ensure(self, record: RunRecord) -> str:
         """Return the id of the record's run, which is made if it is not there; nothing is logged to it."""
@@ -154,6 +183,8 @@ class Mirror:
 
     def _create(self, record: RunRecord, more: Mapping[str, str] = MappingProxyType({})) -> str:
         tags = {**record.all_tags, **more, KEY: record.key, RUN: self._run}
+        if record.shared:
+            tags[SHARED] = "true"
         if record.parent is not None and (parent := self.run_id(record.parent)):
             tags[PARENT] = parent
         made = self._client.create_run(self.experiment_id, record.start, tags, record.name)

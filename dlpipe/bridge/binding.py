@@ -118,13 +118,13 @@ def own_run_id(*, patience: float = 0.0) -> str:
 
 def _made(key: str) -> str:
     from dlpipe.bridge.apply import Mirror
-    from dlpipe.bridge.metadata import say_mlflow_run
     from dlpipe.bridge.reading import RunReading, experiment_name
     from dlpipe.tracking import open_store
 
     flow, run, *_ = key.split("/")
     pathspec = f"{flow}/{run}"
     reading = RunReading(pathspec)
+    reading.run.mark.say_uses(key)
     store = open_store()
     snapshot = reading.snapshot(only=key.rpartition("/")[0])
     (attempt,) = (one for one in snapshot.attempts if one.key == key)
@@ -134,8 +134,6 @@ def _made(key: str) -> str:
         mirror.refresh()
         mirror.ensure(reading.run_record(snapshot, begun=True))
         run_id = mirror.ensure(reading.attempt_record(snapshot, attempt, pathspec))
-    with contextlib.suppress(OSError):
-        say_mlflow_run(attempt, run_id, uses=True)
     return run_id
 
 

@@ -4,31 +4,56 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlpipe.bridge.metadata import artifacts_of
+from dlpipe.bridge.artifacts import Artifact, every_artifact
+from dlpipe.bridge.attempts import Attempt
+from dlpipe.bridge.datastore import ARTIFACT_BYTES, Place, Unreadable, read_log
+from dlpipe.bridge.metadata import metadata_of
+from dlpipe.bridge.opening import Fields, IncludedFile, fields_of
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
-from dlpipe.bridge.runs import Attempt
 from dlpipe.bridge.values import keep, mlflow_key
+from dlpipe.errors import DlpipeError
 from dlpipe.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
 
-ARTIFACT_BYTES = 16 * 2**20
 LOG_CHARACTERS = 64_000
 DIGEST_LENGTH = 36  # MLflow's limit for datasets
+LONGEST_PATH, MOST_COLUMNS = 4000, 1000
 NESTED = 3
 
 
 @dataclass
 class Contents:
-    """What is kept of one attempt."""
+    """What is kept of one attempt.
+
+    Attributes
+    ----------
+    notes : list of str
+        What could not be mirrored, and why, but for artifacts, which have it in their index.
+    """
 
     params: dict[str, str] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     datasets: list[Dataset] = field(default_factory=list)
     models: list[Model] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def attempt(self, what: str, make: Callable[[], Iterable[Document]]) -> None:
+        """Add documents; where they cannot be had, a note. An outage is no reason for a note."""
+        try:
+            self.documents += make()
+        except (DlpipeError, MemoryError):
+            raise
+        except Exception as error:
+            self.notes.append(f"{what}: {why(error)}")
+
+
+def why(error: Exception) -> str:
+    """Return why something could not be mirrored, the same at each reading."""
+    return str(error) if isinstance(error, Unreadable) else f"cannot be shown: {type(error).__name__}"
 
 
 def read_contents(
@@ -44,79 +69,98 @@ def read_contents(
         Name and SHA-1 of what the run's parameters are, and of what the tasks before it held.
     secrets : collection of str, optional
         Values that are hidden wherever they stand.
-    """
-    import metaflow
 
+    Raises
+    ------
+    StorageUnavailable
+        When the datastore does not answer; whatever else is wrong is a note.
+    """
     found = Contents()
-    task = metaflow.Task(attempt.pathspec, attempt=attempt.number)
-    index: dict[str, Any] = {}
-    artifacts = artifacts_of(attempt.pathspec, attempt.number)
-    know([*secrets, *(one for artifact in artifacts for one in _secrets(artifact))])
-    for artifact in artifacts:
-        if (artifact.id, artifact.sha) not in passed_on:
-            index[artifact.id] = _add(found, attempt, artifact)
-    if index:
-        found.documents.append(Document("artifacts.json", json.dumps(index, indent=1).encode()))
-    found.documents += [*_logs(task), *_traceback(task), *(_cards(task) if attempt.has_cards else ())]
+    found.attempt("artifacts", lambda: _artifacts(found, attempt, passed_on, secrets))
+    said = _said(attempt)
+    for stream in ("stdout", "stderr"):
+        found.attempt(f"logs/{stream}", lambda stream=stream: _log(said, attempt, stream))  # type: ignore[misc]
+    if attempt.has_cards:
+        found.attempt("cards", lambda: _cards(found, attempt))
     found.datasets = list(dict.fromkeys(found.datasets))
     found.models = list(dict.fromkeys(found.models))
     return found
 
 
-def _secrets(artifact: Any) -> Iterator[str]:
-    if looks_secret(artifact.id) and artifact.size <= ARTIFACT_BYTES:
+def _artifacts(
+    found: Contents, attempt: Attempt, passed_on: frozenset[tuple[str, str]], secrets: Collection[str]
+) -> list[Document]:
+    """Put each artifact where its type says, and return the index of all and the traceback."""
+    artifacts = every_artifact(attempt.pathspec, attempt.number)
+    own = [one for one in artifacts if not one.name.startswith("_")]
+    know([*secrets, *(one for artifact in own for one in _secrets(artifact))])
+    index = {one.name: _add(found, attempt, one) for one in own if (one.name, one.sha) not in passed_on}
+    documents = [Document("artifacts.json", json.dumps(index, indent=1).encode())] if index else []
+    return [*documents, *_traceback(attempt, {one.name: one for one in artifacts})]
+
+
+def _secrets(artifact: Artifact) -> Iterator[str]:
+    if looks_secret(artifact.name):
         try:
-            yield from secrets_in(artifact.data, artifact.id)
-        except Exception:  # it cannot be unpickled here, and so is not shown either
+            yield from secrets_in(artifact.value(), artifact.name)
+        except Unreadable:  # so it is not shown either
             return
 
 
-def _add(found: Contents, attempt: Attempt, artifact: Any) -> dict[str, Any]:
+def _add(found: Contents, attempt: Attempt, artifact: Artifact) -> dict[str, Any]:
     """Put one artifact where its type says, and return its entry in the index."""
-    name = artifact.id
     entry: dict[str, Any] = {"pathspec": artifact.pathspec, "size": artifact.size}
-    if not looks_secret(name):  # a short secret can be found by its digest
+    if not looks_secret(artifact.name):  # a short secret can be found by its digest
         entry["sha1"] = artifact.sha
-    if artifact.size > ARTIFACT_BYTES:
-        return {**entry, "kept": "reference", "why": f"larger than {ARTIFACT_BYTES:,} bytes"}
+    part = Contents()
     try:
-        value = artifact.data
+        kind, type_name = _keep(part, attempt, artifact)
+    except (DlpipeError, MemoryError):
+        raise
     except Exception as error:
-        return {**entry, "kept": "reference", "why": f"cannot be unpickled here: {type(error).__name__}"}
-    try:
-        kept = keep(name, value)
-    except Exception as error:  # a class of the user's whose own methods fail
-        return {**entry, "kept": "reference", "why": f"cannot be shown: {type(error).__name__}"}
+        return {**entry, "kept": "reference", "why": why(error)}
+    found.metrics += part.metrics
+    found.params |= part.params
+    found.documents += part.documents
+    found.datasets += part.datasets
+    found.models += part.models
+    return {**entry, "type": type_name, "kept": kind}
+
+
+def _keep(part: Contents, attempt: Attempt, artifact: Artifact) -> tuple[str, str]:
+    """Put what is kept of an artifact into ``part``, and return in a word what that is, and its type."""
+    name, value = artifact.name, artifact.value()
+    if isinstance(value, IncludedFile):
+        raise Unreadable("a file that was given as a parameter")
+    kept = keep(name, value)
     if kept.metric is not None:
-        found.metrics.append(Metric(mlflow_key(name), kept.metric, attempt.end or attempt.start))
+        part.metrics.append(Metric(mlflow_key(name), kept.metric, attempt.end or attempt.start))
     if kept.param is not None:
-        found.params[mlflow_key(name)] = redact_value(name, kept.param)
-    found.documents += kept.documents
-    found.datasets += _datasets(value, name)
-    found.models += _models(value, name, attempt.key)
-    return {**entry, "type": _type_name(value), "kept": kept.kind}
+        part.params[mlflow_key(name)] = redact_value(name, kept.param)
+    part.documents += kept.documents
+    part.datasets += _datasets(value, name)
+    part.models += _models(value, name, attempt.key)
+    return kept.kind, _type_name(value)
 
 
 def _type_name(value: Any) -> str:
+    if isinstance(value, Fields):
+        return value.name
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-
-
-def _fields(value: Any) -> Mapping[str, Any]:
-    """Return the fields of a dataclass that are there; none of anything else."""
-    return {name: getattr(value, name, None) for name in getattr(type(value), "__dataclass_fields__", {})}
 
 
 def _datasets(value: Any, role: str, depth: int = NESTED) -> Iterator[Dataset]:
     """Yield the table versions in a value: dataclasses with ``path``, ``version``, ``digest`` and ``rows``."""
-    fields = _fields(value)
+    fields = fields_of(value)
     if {"path", "version", "digest", "rows"} <= set(fields):
+        columns = list(fields.get("columns") or ())[:MOST_COLUMNS]
         yield Dataset(
-            path=redact(str(fields["path"])),
+            path=redact(str(fields["path"]))[:LONGEST_PATH],
             version=int(fields["version"]),
             digest=str(fields["digest"])[:DIGEST_LENGTH],
             rows=int(fields["rows"]),
-            role=role,
-            columns=tuple((str(name), str(kind)) for name, kind in fields.get("columns") or ()),
+            role=role[:500],
+            columns=tuple((redact(str(name))[:500], str(kind)[:100]) for name, kind in columns),
         )
     elif depth:
         for name, inner in fields.items():
@@ -129,46 +173,65 @@ def _models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterator[Mo
     One whose tags name this attempt was made by it. Of one without such a tag, the artifact's name tells: what is
     called ``used_model`` or ``scored_by`` was used.
     """
-    fields = _fields(value)
+    fields = fields_of(value)
     if {"name", "version", "uri"} <= set(fields):
         maker = dict(fields.get("tags") or {}).get("metaflow.task")
         made = maker == key if maker else not re.search(r"(^|[._])(used|champion)|_by$", role)
-        yield Model(str(fields["name"]), int(fields["version"]), "made" if made else "used")
+        yield Model(redact(str(fields["name"]))[:500], int(fields["version"]), "made" if made else "used")
     elif depth:
         for name, inner in fields.items():
             yield from _models(inner, f"{role}.{name}", key, depth - 1)
 
 
-def _logs(task: Any) -> Iterator[Document]:
-    for stream in ("stdout", "stderr"):
-        try:
-            # a task without a log gives one empty text
-            lines = [line for _, line in task.loglines(stream, as_unicode=False) if isinstance(line, bytes)]
-        except Exception:  # written by a Metaflow that keeps logs elsewhere
-            continue
-        text = b"".join(line + b"\n" for line in lines).decode("utf-8", "backslashreplace")
-        if text:
-            yield Document(f"logs/{stream}.txt", redact(text[-LOG_CHARACTERS:]).encode())
+# -- logs, tracebacks, cards -------------------------------------------------------------------------------------
 
 
-def _traceback(task: Any) -> Iterator[Document]:
+def _said(attempt: Attempt) -> Mapping[str, str]:
+    """Return the metadata of the attempt's task by name."""
+    return {str(one["field_name"]): str(one["value"]) for one in metadata_of(attempt.pathspec)}
+
+
+def _log(said: Mapping[str, str], attempt: Attempt, stream: str) -> list[Document]:
+    """Return the end of a log; none of a task that a Metaflow wrote which keeps logs elsewhere."""
+    if "ds-type" not in said or "ds-root" not in said:
+        return []
+    text = read_log(Place(said["ds-type"], said["ds-root"]), attempt.pathspec, attempt.number, stream)
+    return [Document(f"logs/{stream}.txt", redact(text[-LOG_CHARACTERS:]).encode())] if text else []
+
+
+def _traceback(attempt: Attempt, artifacts: Mapping[str, Artifact]) -> list[Document]:
+    """Return the traceback of the exception that failed the attempt, or that ``@catch`` took."""
+    artifact = artifacts.get("_catch_exception" if attempt.caught else "_exception")
     try:
-        error = task["_exception"].data
-    except Exception:  # none, or of a class that is not here
-        return
-    if error is not None:
-        text = getattr(error, "stacktrace", None) or str(error)
-        yield Document("traceback.txt", redact(text).encode())
+        fields = fields_of(artifact.value()) if artifact is not None else {}
+    except Unreadable:
+        fields = {}
+    if not fields:
+        return []
+    text = fields.get("stacktrace") or f"{fields.get('type')}: {fields.get('exception')}"
+    return [Document("traceback.txt", redact(str(text)).encode())]
 
 
-def _cards(task: Any) -> Iterator[Document]:
-    """Yield the cards as pages. Metaflow looks under the ``.metaflow`` nearest to the working directory."""
+def _cards(found: Contents, attempt: Attempt) -> list[Document]:
+    """Return the cards as pages. Metaflow looks under the ``.metaflow`` nearest to the working directory."""
+    import metaflow
     from metaflow.cards import get_cards
+    from metaflow.plugins.cards.exception import CardNotPresentException
 
     try:
-        cards = list(get_cards(task))
-        for number, card in enumerate(sorted(cards, key=lambda one: (one.type, str(one.id), one.hash))):
-            name = re.sub(r"[^\w.-]", "_", str(card.id or card.type))
-            yield Document(f"cards/{number}-{name}.html", redact_card(card.get()).encode())
-    except Exception:
-        return
+        cards = list(get_cards(metaflow.Task(attempt.pathspec, attempt=attempt.number)))
+    except CardNotPresentException:  # the task was killed before it had made one
+        return []
+    part = Contents()
+    for number, card in enumerate(sorted(cards, key=lambda one: (one.type, str(one.id), one.hash))):
+        name = f"cards/{number}-{re.sub(r'[^A-Za-z0-9_.-]', '_', str(card.id or card.type))}.html"
+        part.attempt(name, lambda name=name, card=card: _page(name, card))  # type: ignore[misc]
+    found.notes += part.notes
+    return part.documents
+
+
+def _page(name: str, card: Any) -> list[Document]:
+    size = card._card_ds._backend.size_file(card.path)
+    if size is None or size > ARTIFACT_BYTES:
+        raise Unreadable("its file is missing" if size is None else f"larger than {ARTIFACT_BYTES:,} bytes")
+    return [Document(name, redact_card(card.get()).encode())]

@@ -1,11 +1,44 @@
-"""Metaflow's datastore: whether it can be used, and whether a file is in it."""
+"""Metaflow's datastore read directly, within limits: artifacts and logs, and whether it can be used.
+
+Metaflow's client would keep what is read in a cache in the temporary folder for good, and reads that cache even
+where another reader has left half of an entry in it.
+"""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+import gzip
+import json
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, Any
 
 from dlpipe.buckets import check_bucket
+from dlpipe.errors import StorageUnavailable
+
+ARTIFACT_BYTES = 16 * 2**20
+LOG_BYTES = 4 * 2**20
+"""Of each file of a log, its end."""
+RECENT_BYTES = 32 * 2**20
+"""Of a datastore far away, what is kept in memory for the second look at a run."""
+LOG_SOURCES = ("runtime", "task")
+GONE = ("MetaflowS3NotFound", "MetaflowS3AccessDenied", "MetaflowS3InvalidObject", "MetaflowS3URLException")
+"""Errors of a remote datastore about one file; any other is an outage."""
+
+
+class Unreadable(Exception):
+    """One file cannot be read, now and later; the message says why in a few words."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A datastore: its kind, such as ``local`` or ``s3``, and its root."""
+
+    kind: str
+    root: str
 
 
 def check_datastore(kind: str = "", root: str | None = None) -> None:
@@ -32,13 +65,154 @@ def check_datastore(kind: str = "", root: str | None = None) -> None:
 def holds(kind: str, root: str, path: str) -> bool:
     """Return whether the datastore of this kind at ``root`` has the file ``path``; false when it does not say."""
     try:
-        return bool(_datastore(kind, root).is_file([path])[0])
+        return bool(_storage(Place(kind, root)).is_file([path])[0])
     except Exception:  # an outage, or a kind that is not here
         return False
 
 
-@functools.cache
-def _datastore(kind: str, root: str) -> Any:
+def place_of(kind: str, location: str, flow: str) -> Place:
+    """Return the datastore that an artifact's metadata names; older ones name the artifact's whole address."""
+    if location.startswith(":root:"):
+        return Place(kind, location[6:])
+    return Place(kind, str(_implementation(kind).get_datastore_root_from_location(location, flow)))
+
+
+def read_blob(place: Place, flow: str, digest: str) -> bytes:
+    """Return the pickle that is kept under ``digest``.
+
+    Raises
+    ------
+    Unreadable
+        When there is none, or it is damaged or larger than 16 MB.
+    StorageUnavailable
+        When a datastore that is not on this machine does not answer.
+    """
+    if not re.fullmatch(r"[0-9a-f]{40,128}", digest):  # part of a path
+        raise Unreadable("its digest is none")
+    return _recent(place, f"{flow}/data/{digest[:2]}/{digest}")
+
+
+def read_sizes(place: Place, task: str, number: int) -> Mapping[str, Mapping[str, Any]]:
+    """Return what the datastore says of each artifact of an attempt, such as its ``size``; else nothing."""
+    try:
+        with _Loaded(place, f"{task}/{number}.data.json") as (file, _):
+            said = json.loads(file.read(ARTIFACT_BYTES))
+    except (Unreadable, ValueError, RecursionError):
+        return {}
+    info = said.get("info") if isinstance(said, dict) else None
+    return {name: one for name, one in info.items() if isinstance(one, dict)} if isinstance(info, dict) else {}
+
+
+def read_log(place: Place, task: str, number: int, stream: str) -> str:
+    """Return the end of a log of an attempt: lines of the task and of its launcher, by time.
+
+    Raises
+    ------
+    Unreadable, StorageUnavailable
+        As in ``read_blob``; a log that is not there is empty.
+    """
+    from metaflow.mflog.mflog import merge_logs
+
+    parts = [_end_of(place, f"{task}/{number}.{source}_{stream}.log") for source in LOG_SOURCES]
+    try:
+        return b"".join(line.msg + b"\n" for line in merge_logs(parts)).decode("utf-8", "backslashreplace")
+    except (TypeError, ValueError) as error:  # lines of another kind than Metaflow writes
+        raise Unreadable(f"no log of Metaflow's: {type(error).__name__}") from None
+
+
+def _end_of(place: Place, path: str) -> bytes:
+    try:
+        with _Loaded(place, path) as (file, _):
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LOG_BYTES))
+            content = file.read(LOG_BYTES)
+    except FileNotFoundError:
+        return b""
+    whole = size <= LOG_BYTES or b"\n" not in content[:-1]
+    return content if whole else content.partition(b"\n")[2]
+
+
+_kept: OrderedDict[str, bytes] = OrderedDict()
+
+
+def _recent(place: Place, path: str) -> bytes:
+    """Return the content of a blob; of those far away, the latest ones are remembered."""
+    if place.kind == "local":
+        return _unpacked(place, path)
+    key = f"{place.root}/{path}"
+    content = _kept.pop(key, None)
+    content = _unpacked(place, path) if content is None else content
+    _kept[key] = content
+    while sum(map(len, _kept.values())) > RECENT_BYTES:
+        _kept.popitem(last=False)
+    return content
+
+
+def _unpacked(place: Place, path: str) -> bytes:
+    try:
+        with _Loaded(place, path) as (file, meta):
+            packed = not (meta or {}).get("cas_raw")
+            source = gzip.GzipFile(fileobj=file) if packed else file
+            content = source.read(ARTIFACT_BYTES + 1)
+    except FileNotFoundError:
+        raise Unreadable("its file is missing") from None
+    except (gzip.BadGzipFile, EOFError, ValueError, AttributeError, _zlib_error()) as error:
+        raise Unreadable(f"its file is damaged: {type(error).__name__}") from None
+    if len(content) > ARTIFACT_BYTES:
+        raise Unreadable(f"larger than {ARTIFACT_BYTES:,} bytes")
+    return content
+
+
+def _zlib_error() -> type[Exception]:
+    import zlib
+
+    return zlib.error
+
+
+class _Loaded:
+    """A file of a datastore, open, with what is kept beside it; errors as ``read_blob`` has them."""
+
+    def __init__(self, place: Place, path: str) -> None:
+        self._place, self._path = place, path
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> tuple[IO[bytes], Any]:
+        try:
+            self._results = _storage(self._place).load_bytes([self._path])
+            ((_, local, meta),) = list(self._results.__enter__())
+            if local is None:
+                raise FileNotFoundError(self._path)
+            self._file = open(local, "rb")
+        except Exception as error:
+            self.__exit__()
+            raise self._told(error) from None
+        return self._file, meta
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        if hasattr(self, "_results"):
+            self._results.__exit__(None, None, None)
+
+    def _told(self, error: Exception) -> Exception:
+        if isinstance(error, FileNotFoundError | MemoryError):
+            return error
+        name = type(error).__name__
+        if self._place.kind == "local" or name in GONE:
+            return Unreadable(f"cannot be read: {name}")
+        words = (str(error).splitlines() or [name])[0]
+        return StorageUnavailable(f"Metaflow's datastore at {self._place.root} cannot be read: {words}")
+
+
+def _implementation(kind: str) -> Any:
     from metaflow.plugins import DATASTORES
 
-    return next(one for one in DATASTORES if kind == one.TYPE)(root)
+    found = next((one for one in DATASTORES if kind == one.TYPE), None)
+    if found is None:
+        raise Unreadable(f"in a datastore of the kind {kind!r}, which is not here")
+    return found
+
+
+@functools.cache
+def _storage(place: Place) -> Any:
+    return _implementation(place.kind)(place.root)

@@ -8,10 +8,15 @@ from typing import Any
 
 from dlpipe.bridge.drawing import drawn
 
+MOST_CAUGHT = 5
+
 
 @dataclass(frozen=True)
 class Attempted:
-    """What the page says of an attempt; times in milliseconds since 1970."""
+    """What the page says of an attempt; times in milliseconds since 1970.
+
+    ``caught`` is the exception that ``@catch`` took.
+    """
 
     step: str
     task: str
@@ -20,6 +25,7 @@ class Attempted:
     start: int
     end: int | None
     origin: str | None
+    caught: str = ""
 
 
 def described(graph: Mapping[str, Any], attempts: Sequence[Attempted], *, head: str = "") -> str:
@@ -41,7 +47,13 @@ def described(graph: Mapping[str, Any], attempts: Sequence[Attempted], *, head: 
     |---|---|---|---|---|
     | start | 1 | 1 | finished | 1.5 |
     """
-    parts = [str(graph.get("doc") or "").strip(), head, _in_words(graph), _table(graph, attempts)]
+    parts = [
+        str(graph.get("doc") or "").strip(),
+        head,
+        _caught(attempts),
+        _in_words(graph),
+        _table(graph, attempts),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -53,9 +65,16 @@ def picture(graph: Mapping[str, Any], attempts: Sequence[Attempted]) -> str:
         counts, seconds = _counts(its), _seconds(its)
         tasks = sum(counts.values())
         said[step] = f"{f'{tasks} tasks, ' if tasks > 1 else ''}{f'{seconds} s' if seconds else ''}"
-        order = ("running", "failed", "killed", "finished", "reused")
+        order = ("running", "failed", "killed", "caught", "finished", "reused")
         status[step] = next(word for word in order if word in counts)
     return drawn({name: step.get("next", []) for name, step in graph.get("steps", {}).items()}, said, status)
+
+
+def _caught(attempts: Sequence[Attempted]) -> str:
+    """Return a line for each exception that ``@catch`` took; of many, the first ones."""
+    found = [f"{one.step}/{one.task}: `{one.caught.replace('`', '')}`" for one in attempts if one.caught]
+    more = f" and {len(found) - MOST_CAUGHT} more" if len(found) > MOST_CAUGHT else ""
+    return f"**Caught by `@catch`:** {'; '.join(found[:MOST_CAUGHT])}{more}" if found else ""
 
 
 def _in_words(graph: Mapping[str, Any]) -> str:
@@ -92,7 +111,7 @@ def _counts(attempts: Sequence[Attempted]) -> dict[str, int]:
     """Return how many tasks ended how, by their last attempts."""
     counts: dict[str, int] = {}
     for one in {one.task: one for one in attempts}.values():
-        word = "reused" if one.origin else one.status.lower()
+        word = "reused" if one.origin else "caught" if one.caught else one.status.lower()
         counts[word] = counts.get(word, 0) + 1
     return counts
 

@@ -11,6 +11,7 @@ COLOURS = {
     "finished": ("#e6f4ea", "#2e7d32"),
     "reused": ("#e8eefc", "#3f61b5"),
     "failed": ("#fdecea", "#c62828"),
+    "caught": ("#fff1e0", "#c77700"),
     "killed": ("#fdecea", "#c62828"),
     "running": ("#fff8e1", "#b7791f"),
     "": ("#f5f5f5", "#9e9e9e"),

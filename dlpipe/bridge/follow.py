@@ -1,7 +1,8 @@
 """The process beside a live run: ``python -m dlpipe.bridge.follow FLOW/RUN``, started by the launcher.
 
 It mirrors the run again and again. When its standard input ends, the launcher has ended or was killed: it mirrors
-the run a last time, as soon as no task goes on, says in one line where it stands, and ends. If MLflow cannot be
+the run a last time, as soon as no task goes on, tells the launcher what it does meanwhile, says in one line where
+the run stands, and ends. If MLflow cannot be
 had then, the run is marked as behind, and the next follower, or ``dlpipe bridge sync``, catches up.
 """
 
@@ -13,8 +14,10 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
-from dlpipe.bridge.mirroring import Following, said
+from dlpipe.bridge.following import Following
+from dlpipe.bridge.mirroring import said
 from dlpipe.terminal import visible
 
 INTERVAL, LONGEST = 1.0, 30.0
@@ -23,6 +26,8 @@ SHARE = 0.05
 GIVE_UP_SECONDS = 24 * 3600.0  # for orphans that outlive their launcher
 # an outage shows after seconds here: nobody waits for this process, and the next look is a second away
 ANSWER_SECONDS = 3.0
+DOING = "doing: "
+"""Before a line for the launcher that says what this process does; the last line has it not."""
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
@@ -39,15 +44,24 @@ def main(pathspec: str, closed: str = "") -> None:
         return
     launcher = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what libraries print is not for the launcher
-    line = follow(pathspec)
+
+    def tell(doing: str) -> None:
+        with contextlib.suppress(OSError):  # it may not wait any more
+            if launcher_gone(0.0):  # until then nobody reads, and the pipe would fill
+                print(visible(f"{DOING}{doing}"), file=launcher, flush=True)
+
+    line = follow(pathspec, tell)
     with contextlib.suppress(OSError), launcher:  # it may not wait any more
         print(visible(line), file=launcher, flush=True)
     if line.startswith("MLflow has"):
         catch_up(pathspec)
 
 
-def follow(pathspec: str) -> str:
-    """Mirror the run until it has ended, and return the line that says where it stands."""
+def follow(pathspec: str, tell: Callable[[str], None]) -> str:
+    """Mirror the run until it has ended, and return the line that says where it stands.
+
+    ``tell`` is called with what it does.
+    """
     from dlpipe.bridge.marks import STARTED, mark_of
 
     mark = mark_of(pathspec)
@@ -61,12 +75,14 @@ def follow(pathspec: str) -> str:
             time.sleep(wait)
         began = time.process_time()
         try:
-            following = following or started(pathspec)
+            following = following or started(pathspec, tell)
             done = following.step(launcher_gone=gone)
             if mark.problem() and done.status == "RUNNING":  # it has passed
                 mark.set_behind(STARTED)
             if gone and (done.status != "RUNNING" or time.monotonic() > deadline):
                 return following.where()
+            if gone:
+                tell("waiting for tasks that have not ended")
         except Exception as error:  # an outage that may pass, or a run whose files are being written
             mark.set_behind(said(error))
             if gone:
@@ -74,11 +90,12 @@ def follow(pathspec: str) -> str:
         wait = INTERVAL if gone else min(max(INTERVAL, (time.process_time() - began) / SHARE), LONGEST)
 
 
-def started(pathspec: str) -> Following:
-    """Return the run on its way into the store that the environment names."""
+def started(pathspec: str, tell: Callable[[str], None] = lambda doing: None) -> Following:
+    """Return the run on its way into the store that the environment names; ``tell`` is told what it does."""
     from dlpipe.tracking import open_store
 
-    return Following(pathspec, open_store(answer_seconds=ANSWER_SECONDS))
+    tell("asking MLflow")
+    return Following(pathspec, open_store(answer_seconds=ANSWER_SECONDS), on_progress=tell)
 
 
 def launcher_gone(seconds: float) -> bool:

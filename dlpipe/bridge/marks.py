@@ -12,11 +12,12 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
+from urllib.parse import quote, unquote
 
 from dlpipe.durable import make_folder, write_file
 
@@ -107,6 +108,37 @@ class Mark:
             return self._diff.read_bytes()
         except OSError:
             return b""
+
+    def say_uses(self, key: str) -> None:
+        """Say that the step of this attempt logs to MLflow itself."""
+        place = self.folder / "uses"
+        make_folder(place)
+        (place / quote(key, safe="")).touch()
+
+    def uses(self) -> frozenset[str]:
+        """Return the keys of the attempts whose steps log to MLflow themselves."""
+        try:
+            return frozenset(unquote(name) for name in os.listdir(self.folder / "uses"))
+        except OSError:
+            return frozenset()
+
+    @property
+    def _where(self) -> Path:
+        return self.folder / "mlflow.json"
+
+    def say_where(self, said: Mapping[str, Any]) -> None:
+        """Say where the run and its attempts stand in MLflow; nothing is written unless it has changed."""
+        if said != self.where():
+            make_folder(self.folder)
+            write_file(self._where, json.dumps(said, indent=1).encode())
+
+    def where(self) -> dict[str, Any]:
+        """Return where the run and its attempts stand in MLflow; nothing while it is not there."""
+        try:
+            said = json.loads(self._where.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return said if isinstance(said, dict) else {}
 
     @contextmanager
     def mirror_lock(self) -> Iterator[None]:

@@ -7,12 +7,16 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from dlpipe.bridge.contents import Contents, read_contents
+from dlpipe.bridge.artifacts import Artifact, artifact_digests, artifact_value, artifacts_of
+from dlpipe.bridge.attempts import Attempt
+from dlpipe.bridge.contents import Contents, read_contents, why
 from dlpipe.bridge.description import Attempted, described, picture
-from dlpipe.bridge.metadata import artifact_digests, artifact_value, artifacts_of
+from dlpipe.bridge.graphs import graph_of
+from dlpipe.bridge.opening import Fields, IncludedFile
 from dlpipe.bridge.records import Document, RunRecord, Status, json_object
-from dlpipe.bridge.runs import Attempt, MetaflowRun, Snapshot, foreach_width
-from dlpipe.bridge.values import keep, keep_text, mlflow_key
+from dlpipe.bridge.runs import MetaflowRun, Snapshot, foreach_width
+from dlpipe.bridge.values import Kept, keep, keep_text, mlflow_key
+from dlpipe.errors import DlpipeError
 from dlpipe.redaction import know, redact, secrets_in
 
 FOREACH_TASKS = 50
@@ -95,9 +99,11 @@ class RunReading:
         if snapshot.origin:
             tags["metaflow.origin"] = snapshot.origin
         if not begun:
-            tags["metaflow.tags"] = json.dumps(snapshot.user_tags)
+            tags["metaflow.tags"] = json.dumps([redact(one) for one in snapshot.user_tags])
             attempts = [_attempted(one) for one in snapshot.attempts]
             tags["mlflow.note.content"] = redact(described(snapshot.graph, attempts, head=_head(snapshot)))
+            if caught := [f"{one.step}/{one.task}: {one.caught}" for one in snapshot.attempts if one.caught]:
+                tags["metaflow.caught"] = redact("; ".join(caught))
             if snapshot.status != "RUNNING":
                 documents = (*documents, Document("graph.svg", redact(picture(snapshot.graph, attempts)).encode()))
         if diff := self.run.mark.diff():
@@ -105,7 +111,7 @@ class RunReading:
         return RunRecord(
             key=snapshot.pathspec,
             parent=None,
-            name=self.run.run_id,
+            name=self.run.run_id + (" (exception caught)" if "metaflow.caught" in tags else ""),
             status="RUNNING" if begun else snapshot.status,
             start=snapshot.created,
             end=None if begun else snapshot.end,
@@ -124,10 +130,14 @@ class RunReading:
         }
         contents = Contents()
         self._given()
+        if attempt.caught:
+            tags["metaflow.caught"] = redact(attempt.caught)
         if attempt.origin:
             tags["metaflow.origin"] = attempt.origin
         elif attempt.status != "RUNNING":
             contents = read_contents(attempt, self._passed_on(snapshot, attempt), secrets=self._secrets)
+        if contents.notes:
+            tags["metaflow.notes"] = redact("; ".join(contents.notes))
         return RunRecord(
             key=attempt.key,
             parent=parent,
@@ -167,7 +177,10 @@ class RunReading:
         return held
 
     def _digests_of(self, task: str, number: int) -> frozenset[tuple[str, str]]:
-        found = self._digests.get(f"{task}/{number}") or artifact_digests(task, number)
+        try:
+            found = self._digests.get(f"{task}/{number}") or artifact_digests(task, number)
+        except (ValueError, LookupError, TypeError):  # a damaged list; the attempt's own record has a note of it
+            found = frozenset()
         self._digests[f"{task}/{number}"] = found
         return found
 
@@ -192,31 +205,45 @@ def read_parameters(run: MetaflowRun) -> dict[str, Any] | None:
     graph = artifact_value(f"{task}/_graph_info")
     if graph is None:
         return None
-    kinds = {entry["name"]: entry["type"] for entry in graph["parameters"]}
+    kinds = {one["name"]: one["type"] for one in graph_of(graph).get("parameters", [])}
     found = artifacts_of(task, 0)
-    return {one.id: _value(one, kinds.get(one.id, "")) for one in found if one.id != "name"}
+    return {one.name: _value(one, kinds.get(one.name, "")) for one in found if one.name != "name"}
 
 
-def _value(artifact: Any, kind: str) -> Any:
-    if kind in ("IncludeFile", "FilePathClass"):
-        return f"<file of {artifact.size:,} bytes>"
+def _value(artifact: Artifact, kind: str) -> Any:
     try:
-        return artifact.data
+        value = artifact.value()
     except Exception as error:
-        return f"<cannot be unpickled here: {type(error).__name__}>"
+        if isinstance(error, DlpipeError | MemoryError):
+            raise
+        return f"<{why(error)}>"
+    if isinstance(value, IncludedFile) or kind in ("IncludeFile", "FilePathClass"):
+        size = value.size if isinstance(value, IncludedFile) else None
+        return "<file>" if size is None else f"<file of {size:,} bytes>"
+    return value
 
 
 def _as_params(values: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Document, ...]]:
     params: dict[str, str] = {}
     documents: list[Document] = []
     for name, value in sorted(values.items()):
-        if isinstance(value, Mapping | list | tuple):
-            documents += keep(name, value, folder="parameters").documents
+        try:
+            nested = isinstance(value, Mapping | list | tuple | Fields)
+            kept = keep(name, value, folder="parameters") if nested else _as_text(name, value)
+        except Exception as error:
+            if isinstance(error, MemoryError):
+                raise
+            kept = _as_text(name, f"<{why(error)}>")
+        if kept.param is None:
+            documents += kept.documents
             continue
-        kept = keep_text(name, str(value), folder="parameters")
         params[mlflow_key(name)] = str(kept.param)
         documents += kept.documents
     return params, tuple(documents)
+
+
+def _as_text(name: str, value: Any) -> Kept:
+    return keep_text(name, str(value), folder="parameters")
 
 
 def _user(snapshot: Snapshot) -> str:
@@ -253,13 +280,20 @@ def _head(snapshot: Snapshot) -> str:
 
 def _attempted(attempt: Attempt) -> Attempted:
     return Attempted(
-        attempt.step, attempt.task, attempt.number, attempt.status, attempt.start, attempt.end, attempt.origin
+        step=attempt.step,
+        task=attempt.task,
+        number=attempt.number,
+        status=attempt.status,
+        start=attempt.start,
+        end=attempt.end,
+        origin=attempt.origin,
+        caught=attempt.caught,
     )
 
 
 def _name(attempt: Attempt) -> str:
     again = f" (attempt {attempt.number + 1})" if attempt.number else ""
-    return f"{attempt.step}{attempt.place}{again}"
+    return f"{attempt.step}{attempt.place}{again}{' (exception caught)' if attempt.caught else ''}"
 
 
 def _step_record(snapshot: Snapshot, step: str, attempts: list[Attempt], width: int) -> RunRecord:
@@ -267,9 +301,10 @@ def _step_record(snapshot: Snapshot, step: str, attempts: list[Attempt], width: 
     status = next(one for one in ORDER if one in {attempt.status for attempt in last.values()})
     if len(last) < width and snapshot.alive:
         status = "RUNNING"
-    columns = ["task", "place", "attempt", "status", "start", "seconds", "origin"]
+    columns = ["task", "place", "attempt", "status", "start", "seconds", "origin", "caught"]
     rows = [
-        [one.task, one.place, one.number, one.status, one.start, _seconds(one), one.origin] for one in attempts
+        [one.task, one.place, one.number, one.status, one.start, _seconds(one), one.origin, redact(one.caught)]
+        for one in attempts
     ]
     table = json.dumps({"columns": columns, "data": rows}).encode()
     return RunRecord(
@@ -295,6 +330,8 @@ def _counted(width: int, last: Collection[Attempt], status: Status) -> str:
         return f"{width} tasks."
     counts = {one: sum(attempt.status == one for attempt in last) for one in ORDER}
     said = ", ".join(f"{count} {one.lower()}" for one, count in counts.items() if count)
+    if caught := sum(bool(attempt.caught) for attempt in last):
+        said += f" ({caught} of them with an exception that `@catch` took)"
     return f"{width} tasks: {said}. Each is a row of `tasks.json`."
 
 

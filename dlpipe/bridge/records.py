@@ -12,6 +12,8 @@ Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 KEY, DIGEST = "metaflow.key", "metaflow.digest"
 TRIAL = "ray.trial"
 """Tag of a trial's run, which always stands under the task's."""
+TAG_LENGTH = 5000
+"""Characters of a tag; MLflow would cut longer ones itself at 8,000 bytes or so, each store at another place."""
 TAKEN = "metaflow/"
 """Before a parameter's name that the step itself has logged with another value."""
 
@@ -120,7 +122,7 @@ class RunRecord:
         """Tags with those that name the models."""
         roles = {role: [str(one) for one in self.models if one.role == role] for role in ("made", "used")}
         named = {f"metaflow.models.{role}": " ".join(uris) for role, uris in roles.items() if uris}
-        return {**self.tags, **named}
+        return {name: cut(value) for name, value in {**self.tags, **named}.items()}
 
     @property
     def digest(self) -> str:
@@ -134,6 +136,19 @@ class RunRecord:
             "datasets": [vars(dataset) for dataset in self.datasets],
         }
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def cut(text: str, length: int = TAG_LENGTH) -> str:
+    """Return a text that a tag can hold: the beginning of a long one, without what no store takes.
+
+    Examples
+    --------
+    >>> cut("word " * 10, 30)
+    'word word w... (50 characters)'
+    """
+    text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    end = f"... ({len(text):,} characters)"
+    return text if len(text) <= length else text[: length - len(end)] + end
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import datetime
+import decimal
+import fractions
 import hashlib
 import io
 import json
 import math
 import numbers
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlpipe.bridge.opening import Fields, Unopened
 from dlpipe.bridge.records import Document
 from dlpipe.redaction import HIDDEN, looks_secret, redact_json, redact_value
 
 PARAM_LENGTH = 250
 KEY_LENGTH = 250  # MLflow's limit
 PREVIEW_ROWS = 20
+DEPTH, VALUES = 100, 1_000_000
+"""How deep and how many values a document in JSON may have; of lists that hold each other, there is no end."""
+TEXTS = (
+    datetime.date
+    | datetime.time
+    | datetime.timedelta
+    | datetime.tzinfo
+    | decimal.Decimal
+    | fractions.Fraction
+    | uuid.UUID
+    | complex
+)
+"""Plain values that JSON does not know: they are texts there."""
 IMAGES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"GIF8": "gif"}
 
 
@@ -54,6 +73,10 @@ def keep(name: str, value: Any, *, folder: str = "artifacts") -> Kept:
         return _number(float(value))
     if isinstance(value, str):
         return keep_text(name, value, folder=folder)
+    if isinstance(value, TEXTS):
+        return keep_text(name, plain_text(value), folder=folder)
+    if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
+        return Kept(param=str(bool(value)))
     base = f"{folder}/{file_name(name)}"
     if isinstance(value, bytes):
         return _picture(base, value)
@@ -169,26 +192,97 @@ def _figure(base: str, value: Any) -> tuple[Document, ...]:
 
 
 def _json(base: str, name: str, value: Any) -> tuple[Document, ...]:
-    if not isinstance(value, dict | list | tuple | set | frozenset | Mapping) and not dataclasses.is_dataclass(
-        value
-    ):
+    if _inner(value) is None:
         return ()
-    text = json.dumps(redact_json(_plain(value), name), indent=1, ensure_ascii=False)
+    text = json.dumps(redact_json(plain(value), name), indent=1, ensure_ascii=False)
     return (Document(f"{base}.json", text.encode()),)
 
 
-def _plain(value: Any) -> Any:
-    """Return ``value`` as JSON knows it; what it does not know becomes text."""
-    if isinstance(value, str | bool | int | type(None)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {one.name: _plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
+def plain_text(value: Any) -> str:
+    """Return a date, a number or a name of the kinds in ``TEXTS`` as text.
+
+    Examples
+    --------
+    >>> plain_text(datetime.date(2026, 11, 28)), plain_text(decimal.Decimal("1.50"))
+    ('2026-11-28', '1.50')
+    """
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as JSON knows it; what it does not know becomes text, and what is too deep is cut.
+
+    Raises
+    ------
+    TooManyValues
+        When it has more than a million values, as small lists that hold each other easily do.
+
+    Examples
+    --------
+    >>> plain({1: {"when": datetime.date(2026, 11, 28), "what": object()}})
+    {'1': {'when': '2026-11-28', 'what': '<object>'}}
+    """
+    return _Plain().of(value)
+
+
+class TooManyValues(ValueError):
+    """A document in JSON would have too many values."""
+
+
+class _Plain:
+    def __init__(self) -> None:
+        self._left = VALUES
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise TooManyValues
+        if isinstance(value, str | bool | int | type(None)):
+            return value
+        if isinstance(value, float | numbers.Real) and not isinstance(value, fractions.Fraction):
+            return _json_number(value)
+        if isinstance(value, TEXTS):
+            return plain_text(value)
+        return self._inside(value, depth + 1)
+
+    def _inside(self, value: Any, depth: int) -> Any:
+        inner = _inner(value)
+        if inner is None:
+            return _in_words(value)
+        if depth > DEPTH:
+            return f"<nested deeper than {DEPTH}>"
+        if isinstance(inner, Mapping):
+            return {_key(key): self.of(one, depth) for key, one in inner.items()}
+        made = [self.of(one, depth) for one in inner]
+        return sorted(made, key=str) if isinstance(value, set | frozenset) else made
+
+
+def _inner(value: Any) -> Mapping[Any, Any] | list[Any] | None:
+    """Return what a value holds, by name or in a row; ``None`` when it holds nothing that can be looked into."""
+    if isinstance(value, Fields):
+        return value.fields
+    if dataclasses.is_dataclass(value) and not isinstance(value, type | Unopened):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted((_plain(inner) for inner in value), key=str)
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return value
+    return list(value) if isinstance(value, list | tuple | set | frozenset | collections.deque) else None
+
+
+def _json_number(value: Any) -> int | float | str:
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if math.isfinite(value) else str(float(value))
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, Unopened):
+        return _in_words(key)
+    return plain_text(key) if isinstance(key, TEXTS) else str(key)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Unopened):
+        return f"<not opened: {value.name}>"
+    if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
+        return str(bool(value))
     return f"<{len(value):,} bytes>" if isinstance(value, bytes) else f"<{type(value).__qualname__}>"

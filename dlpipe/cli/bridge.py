@@ -23,23 +23,28 @@ def bridge() -> None:
 
 @bridge.command()
 @click.argument("pathspec", default="", metavar="[FLOW[/RUN]]")
+@click.option("--restore", is_flag=True, help="Bring back runs that somebody has deleted in MLflow.")
 @as_json
-def sync(pathspec: str, json_: bool) -> None:
+def sync(pathspec: str, restore: bool, json_: bool) -> None:
     """Write what MLflow lacks of a run, of all runs of a flow, or of all flows; again and again if you like.
+
+    Runs that somebody has deleted in MLflow stay deleted, unless `--restore` asks for them.
 
     \b
     Examples:
       dlpipe bridge sync
       dlpipe bridge sync TrainFlow
       dlpipe bridge sync TrainFlow/1795494849196362
+      dlpipe bridge sync --restore TrainFlow/1795494849196362
     """
     from dlpipe.bridge import Synced, check_datastore, sync
 
     def tell(done: Synced) -> None:
-        say(f"{done.run}: {done.records} records, {done.written} differences written", err=True)
+        left = f", {done.deleted} deleted in MLflow and left so" if done.deleted else ""
+        say(f"{done.run}: {done.records} records, {done.written} differences written{left}", err=True)
 
     check_datastore()
-    rows = [vars(done) for done in sync(pathspec, on_run=say)]
+    rows = [vars(done) for done in sync(pathspec, restore=restore, on_run=tell)]
     say_rows(rows, json_=json_, nothing="Metaflow has no runs here.")
 
 
@@ -57,7 +62,11 @@ def check(pathspec: str, json_: bool) -> None:
     from dlpipe.bridge import check, check_datastore
 
     check_datastore()
-    found = check(pathspec)
+    deleted: list[str] = []
+    found = check(pathspec, on_deleted=deleted.append)
+    if deleted:
+        records = f"{len(deleted)} record{'' if len(deleted) == 1 else 's'}, such as {deleted[-1]},"
+        say(f"{records} were deleted in MLflow; `dlpipe bridge sync --restore` brings them back.", err=True)
     if json_:
         say_rows([vars(difference) for difference in found], json_=True, nothing="")
     else:
@@ -65,6 +74,28 @@ def check(pathspec: str, json_: bool) -> None:
             say(str(difference))
         say(f"{len(found)} difference{'' if len(found) == 1 else 's'}")
     sys.exit(1 if found else 0)
+
+
+@bridge.command()
+@click.argument("pathspec", metavar="FLOW/RUN")
+@as_json
+def where(pathspec: str, json_: bool) -> None:
+    """Say where a run stands in MLflow: the ids of its runs there, and the address if a server stands before them.
+
+    \b
+    Example:
+      dlpipe bridge where TrainFlow/1795494849196362
+    """
+    from dlpipe.bridge import where
+
+    said = where(pathspec)
+    rows = (
+        [{"record": pathspec, "run_id": said["run_id"], "address": said["address"]}] if said.get("run_id") else []
+    )
+    rows += [{"record": key, "run_id": own, "address": ""} for key, own in said.get("attempts", {}).items()]
+    say_rows(
+        rows, json_=json_, nothing=f"MLflow has {pathspec} not yet; `dlpipe bridge sync {pathspec}` writes it."
+    )
 
 
 @bridge.command()

@@ -16,10 +16,12 @@ from typing import Any, ClassVar
 from metaflow.decorators import StepDecorator
 from metaflow.exception import MetaflowException
 
-WAIT_SECONDS, OUTAGE_SECONDS = 4.0, 1.0
+WAIT_SECONDS, OUTAGE_SECONDS = 4.5, 1.0
 """How long the launcher waits for the mirror at the end; less where MLflow did not answer a moment ago."""
 TASK_SECONDS = 20.0
 """How long a task at most mirrors its run itself, where no process follows it."""
+DOING = "doing: "
+"""Before what the follower says of what it does; ``dlpipe.bridge.follow`` has the same."""
 STARTS = 4
 """How often a follower that was killed is started."""
 
@@ -119,6 +121,7 @@ class Follower:
     def __init__(self, pathspec: str) -> None:
         self._pathspec, self._asked, self._starts = pathspec, False, 0
         self._said: list[str] = []
+        self._doing = "starting"
         self._process: subprocess.Popen[str] | None = None
         with contextlib.suppress(Exception):  # no place to write: the mirror works without a mark as well
             from dlpipe.bridge.marks import mark_of
@@ -144,7 +147,7 @@ class Follower:
             )
 
     def last_line(self) -> str | None:
-        """Return what the follower says at the end, once; after five seconds, that the mirror is behind."""
+        """Return what the follower says at the end, once; after five seconds, what it is still doing."""
         if self._asked:
             return None
         self._asked = True
@@ -153,8 +156,18 @@ class Follower:
             reading = threading.Thread(target=self._read, args=(self._process,), daemon=True)
             reading.start()
             reading.join(OUTAGE_SECONDS if self._problem() else WAIT_SECONDS)
-        behind = f"MLflow is behind ({self._problem() or 'no answer yet'}). To catch up: "
-        return self._said[-1] if self._said else f"{behind}dlpipe bridge sync {self._pathspec}"
+        return self._said[-1] if self._said else self._line_of_state()
+
+    def _line_of_state(self) -> str:
+        """Return what can be said while the follower has not answered: MLflow is behind after an error only."""
+        lives = self._process is not None and self._process.poll() is None
+        problem = self._problem() or ("" if lives else "the process that follows the run has ended")
+        if problem:
+            return f"MLflow is behind ({problem}). To catch up: dlpipe bridge sync {self._pathspec}"
+        return (
+            f"MLflow has not all of this run yet: the process beside it is {self._doing}, and goes on by itself. "
+            "To see what is left: dlpipe bridge status"
+        )
 
     def _problem(self) -> str:
         with contextlib.suppress(Exception):
@@ -166,6 +179,10 @@ class Follower:
         assert process.stdout is not None
         try:
             process.stdin.close()
-            self._said += [line.strip() for line in process.stdout if line.strip()]
+            for line in filter(None, map(str.strip, process.stdout)):
+                if line.startswith(DOING):
+                    self._doing = line.removeprefix(DOING)
+                else:
+                    self._said.append(line)
         except (OSError, ValueError):
             return

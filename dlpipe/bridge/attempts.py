@@ -1,0 +1,207 @@
+"""The attempts of a task, from what its metadata says: when they began and ended, and how."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dlpipe.bridge.artifacts import artifact_value
+from dlpipe.bridge.datastore import holds
+from dlpipe.bridge.opening import fields_of
+from dlpipe.bridge.records import Status
+
+LAUNCHER_SECONDS = 60.0
+"""How long after a task's end a living launcher's logs are waited for: it writes them last, after the cards."""
+LOG_SECONDS = {"local": 5.0, "": 30.0}
+"""The same where no launcher is known to live, locally and elsewhere; without one, none come."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of a task; times in milliseconds since 1970.
+
+    Attributes
+    ----------
+    status : str
+        How it ended, ``RUNNING`` while it has not.
+    settled : bool
+        Whether everything that belongs to it is written: artifacts, cards and logs.
+    origin : str or None
+        Pathspec of the task that ``resume`` took the results from.
+    place : str
+        Where it stands in its foreaches, such as ``[2]`` or ``[2][0]``; empty outside.
+    uses_mlflow : bool
+        Whether the step logged to MLflow itself.
+    has_cards : bool
+        Whether it made cards.
+    caught : str
+        The exception that ``@catch`` took, in a line: Metaflow says that the attempt is ok, and that its task was
+        not successful.
+    """
+
+    pathspec: str
+    number: int
+    start: int
+    end: int | None
+    status: Status
+    settled: bool = True
+    origin: str | None = None
+    place: str = ""
+    uses_mlflow: bool = False
+    has_cards: bool = False
+    caught: str = ""
+
+    @property
+    def key(self) -> str:
+        """Key of its record."""
+        return f"{self.pathspec}/{self.number}"
+
+    @property
+    def step(self) -> str:
+        """Name of its step."""
+        return self.pathspec.split("/")[2]
+
+    @property
+    def task(self) -> str:
+        """Id of its task."""
+        return self.pathspec.split("/")[3]
+
+
+@dataclass(frozen=True)
+class TaskSaid:
+    """What the metadata of a task says: ``entries`` as the provider has them, the oldest first."""
+
+    path: str
+    created: int
+    entries: tuple[Mapping[str, Any], ...]
+
+    def attempts(self, *, alive: bool, closed: str, launcher: str = "") -> list[Attempt]:
+        """Return its attempts; none while it is being started, when the time that counts is not known yet."""
+        starts = self._starts or ({} if alive else {0: self.created})
+        ends = {_number(one): one for one in self.entries if one["field_name"] == "attempt_ok"}
+        made = []
+        for number, start in sorted(starts.items()):
+            following = min((at for other, at in starts.items() if other > number), default=None)
+            end, status = _ended(ends.get(number), start, following, self.last_sign, alive=alive)
+            settled = status != "RUNNING" and (
+                self.origin is not None
+                or following is not None
+                or not alive
+                or closed == f"{self.path}/{number}"
+                or self._has_logs(number, end, launcher)
+            )
+            made.append(
+                Attempt(
+                    pathspec=self.path,
+                    number=number,
+                    start=start,
+                    end=end if settled else None,
+                    status=status if settled else "RUNNING",
+                    settled=settled,
+                    origin=self.origin,
+                    place=self._place(settled),
+                    has_cards=any(
+                        _number(one) == number for one in self.entries if one.get("type") == "card-info"
+                    ),
+                )
+            )
+        return made
+
+    @cached_property
+    def _with_cards(self) -> frozenset[int]:
+        return frozenset(_number(one) for one in self.entries if one.get("type") == "card-info")
+
+    @cached_property
+    def _said(self) -> dict[str, Any]:
+        return {one["field_name"]: one["value"] for one in self.entries}
+
+    @property
+    def last_sign(self) -> int:
+        """The time of the latest entry, in milliseconds since 1970."""
+        return max([int(one["ts_epoch"]) for one in self.entries], default=self.created)
+
+    @property
+    def origin(self) -> str | None:
+        """The task that ``resume`` took the results from."""
+        if "origin-task-id" not in self._said:
+            return None
+        flow, _, step, _ = self.path.split("/")
+        return f"{flow}/{self._said['origin-run-id']}/{step}/{self._said['origin-task-id']}"
+
+    @property
+    def _starts(self) -> dict[int, int]:
+        starts: dict[int, int] = {}
+        for one in self.entries:
+            if one["field_name"] == "attempt":
+                starts.setdefault(int(one["value"]), int(one["ts_epoch"]))
+        return starts
+
+    def _place(self, settled: bool) -> str:
+        """Return the places in the foreaches; a clone says them only in an artifact."""
+        if path := str(self._said.get("foreach-execution-path") or ""):
+            return "".join(f"[{one.rpartition(':')[2]}]" for one in path.split(","))
+        stack = artifact_value(f"{self.path}/_foreach_stack") if self.origin and settled else None
+        frames = stack if isinstance(stack, list | tuple) else ()
+        places = [one[3] for one in frames if isinstance(one, tuple) and len(one) > 3]
+        return "".join(f"[{one}]" for one in places if isinstance(one, int))
+
+    def _has_logs(self, number: int, end: int | None, launcher: str) -> bool:
+        """Return whether the launcher has written the logs of an attempt, which it does last."""
+        kind, root = str(self._said.get("ds-type")), str(self._said.get("ds-root", ""))
+        if root and holds(kind, root, f"{self.path}/{number}.runtime_stderr.log"):
+            return True
+        patience = LAUNCHER_SECONDS if launcher == "lives" else LOG_SECONDS.get(kind, LOG_SECONDS[""])
+        return end is not None and time.time() - end / 1000 > patience
+
+
+def caught_by(pathspec: str, number: int) -> str:
+    """Return the exception that ``@catch`` took in an attempt, in a line; empty when it took none.
+
+    Tasks inherit the exception of the one before them, and not whether it was successful.
+    """
+    if artifact_value(f"{pathspec}/_success", number) is not False:
+        return ""
+    fields = fields_of(artifact_value(f"{pathspec}/_catch_exception", number))
+    lines = str(fields.get("exception") or "").splitlines()
+    return f"{str(fields.get('type') or 'an exception').removeprefix('builtins.')}: {lines[0] if lines else ''}"[
+        :300
+    ]
+
+
+def has_process(run_id: str) -> bool:
+    """Return whether a process of this machine works on a task of the run: its command names it.
+
+    A card is made by a process of its own, which outlives a task that is killed.
+    """
+    marks = [
+        text.encode() for text in (f"\0--run-id\0{run_id}\0", f"\0--run-id={run_id}\0", f"\0create\0{run_id}/")
+    ]
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = entry.read_bytes()
+        except OSError:  # it has ended
+            continue
+        if int(entry.parent.name) != os.getpid() and any(mark in command for mark in marks):
+            return True
+    return False
+
+
+def _number(entry: Mapping[str, Any]) -> int:
+    tagged = (tag.partition(":")[2] for tag in entry.get("tags", []) if tag.startswith("attempt_id:"))
+    return int(next(tagged, 0))
+
+
+def _ended(
+    said: Mapping[str, Any] | None, start: int, following: int | None, last_sign: int, *, alive: bool
+) -> tuple[int | None, Status]:
+    if said is not None:
+        finished: Status = "FINISHED" if following is None else "KILLED"  # a next one: killed after it had said so
+        return max(start, int(said["ts_epoch"])), finished if said["value"] == "True" else "FAILED"
+    if following is None and alive:
+        return None, "RUNNING"
+    return max(start, following or last_sign), "KILLED"

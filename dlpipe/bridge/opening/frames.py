@@ -1,0 +1,224 @@
+"""Builds pandas' frames, series, indexes and scalars by its public constructors, column by column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.bridge.opening.inert import Inert, name_of
+from dlpipe.bridge.opening.plain import refused
+
+if TYPE_CHECKING:
+    from dlpipe.bridge.opening.build import Build, Builder
+
+UNITS: dict[int, Any] = {7: "s", 8: "ms", 9: "us", 10: "ns"}
+"""How pandas numbers the units of time."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Columns of one type, and where they stand."""
+
+    values: Any
+    places: Any
+
+
+@dataclass(frozen=True)
+class _Backed:
+    """Values of pandas' own type in a NumPy array, one row of it for each column."""
+
+    kind: str
+    dtype: Any
+    values: Any
+
+    def column(self, at: int) -> Any:
+        """Return a column as an array of pandas."""
+        import numpy as np
+        import pandas as pd
+
+        values = self.values[at] if self.values.ndim == 2 else self.values
+        if self.kind == "DatetimeArray":
+            made = pd.DatetimeIndex(values)
+            zone = getattr(self.dtype, "tz", None)
+            return (made if zone is None else made.tz_localize("UTC").tz_convert(zone)).array
+        if self.kind == "TimedeltaArray":
+            return pd.TimedeltaIndex(values).array
+        if self.kind == "PeriodArray":
+            return pd.PeriodIndex.from_ordinals(values, freq=self.dtype.freq).array
+        if self.kind == "Categorical":
+            return pd.Categorical.from_codes(values, dtype=self.dtype)
+        return pd.array(np.asarray(values, dtype=object), dtype=self.dtype)
+
+
+def _column(values: Any, at: int) -> Any:
+    if isinstance(values, _Backed):
+        return values.column(at)
+    return values[at] if getattr(values, "ndim", 1) == 2 else values
+
+
+def _values(made: Any) -> Any:
+    return made.column(0) if isinstance(made, _Backed) else made
+
+
+# -- arrays ----------------------------------------------------------------------------------------------------
+
+
+def _backed(build: Build, tree: Inert) -> _Backed:
+    import numpy as np
+
+    kind = name_of(tree._args[0]).rpartition(".")[2]
+    if kind not in ("DatetimeArray", "TimedeltaArray", "PeriodArray", "Categorical", "StringArray"):
+        raise refused(tree)
+    dtype, values, *_ = map(build.part, tree._state)
+    if isinstance(dtype, np.ndarray):
+        dtype, values = values, dtype
+    return _Backed(kind, dtype, values)
+
+
+def _interval(build: Build, tree: Inert) -> Any:
+    import pandas as pd
+
+    state = {name: build.part(inner) for name, inner in tree._state[0].items()}
+    left, right = _values(state["_left"]), _values(state["_right"])
+    return pd.arrays.IntervalArray.from_arrays(left, right, closed=state["_dtype"].closed)
+
+
+def _masked(build: Build, tree: Inert) -> Any:
+    import pandas as pd
+
+    kind = {"IntegerArray": pd.arrays.IntegerArray, "FloatingArray": pd.arrays.FloatingArray}
+    made = kind.get(name_of(tree).rpartition(".")[2], pd.arrays.BooleanArray)
+    return made(build.part(tree._state["_data"]), build.part(tree._state["_mask"]))
+
+
+def _arrow(build: Build, tree: Inert) -> Any:
+    import pandas as pd
+
+    values = build.part(tree._state["_pa_array" if "_pa_array" in tree._state else "_data"])
+    if not name_of(tree).endswith("ArrowStringArray"):
+        return pd.arrays.ArrowExtensionArray(values)
+    return pd.arrays.ArrowStringArray(values, dtype=build.part(tree._state["_dtype"]))
+
+
+def _dtype(build: Build, tree: Inert) -> Any:
+    """Return a dtype of pandas from its arguments or from its state."""
+    import pandas as pd
+
+    kind = name_of(tree).rpartition(".")[2]
+    state = tree._state if isinstance(tree._state, dict) else {}
+    named = {name: _values(build.part(state[name])) for name in DTYPES[kind] if name in state}
+    if kind == "StringDtype":
+        return pd.StringDtype(*map(build.part, tree._args))
+    return getattr(pd, kind)(*map(build.part, tree._args), **named)
+
+
+DTYPES = {
+    "CategoricalDtype": ("categories", "ordered"),
+    "DatetimeTZDtype": ("unit", "tz"),
+    "IntervalDtype": ("subtype", "closed"),
+    "PeriodDtype": (),
+    "StringDtype": (),
+}
+
+
+# -- indexes ---------------------------------------------------------------------------------------------------
+
+
+def _index(build: Build, tree: Inert) -> Any:
+    import pandas as pd
+
+    kind, said = name_of(tree._args[0]).rpartition(".")[2], tree._args[1]
+    if kind == "RangeIndex" and "start" in said:
+        return pd.RangeIndex(said["start"], said["stop"], said["step"], name=build.part(said.get("name")))
+    if kind == "MultiIndex":
+        levels, codes = (list(build.part(said[name])) for name in ("levels", "codes"))
+        return pd.MultiIndex(levels=levels, codes=codes, names=list(build.part(said["names"])))
+    data = _values(build.part(said["data"]))
+    return pd.Index(data, dtype=data.dtype, name=build.part(said.get("name")))
+
+
+# -- frames ----------------------------------------------------------------------------------------------------
+
+
+def _block(build: Build, tree: Inert) -> _Block:
+    values, places, _ = map(build.part, tree._args)
+    return _Block(values, places)
+
+
+def _manager(build: Build, tree: Inert) -> tuple[list[Any], list[_Block]]:
+    """Return axes and blocks of a frame, or of a series."""
+    if tree._args:
+        blocks, axes = tree._args
+        return list(map(build.part, axes)), list(map(build.part, blocks))
+    said = tree._state[3]["0.14.1"]
+    blocks = [_Block(build.part(one["values"]), build.part(one["mgr_locs"])) for one in said["blocks"]]
+    return list(map(build.part, said["axes"])), blocks
+
+
+def _frame(build: Build, tree: Inert) -> Any:
+    import pandas as pd
+
+    (columns, index), blocks = build.part(tree._state["_mgr"])
+    found = {}
+    for block in blocks:
+        places = range(*block.places.indices(len(columns))) if isinstance(block.places, slice) else block.places
+        found.update({int(place): _column(block.values, at) for at, place in enumerate(places)})
+    series = {at: pd.Series(found[at], index=index, dtype=found[at].dtype) for at in range(len(columns))}
+    frame = pd.DataFrame(series, index=index)
+    frame.columns = columns
+    return frame
+
+
+def _series(build: Build, tree: Inert) -> Any:
+    import pandas as pd
+
+    (index,), (block,) = build.part(tree._state["_mgr"])
+    values = _column(block.values, 0)
+    name = build.part(tree._state.get("_name", tree._state.get("name")))
+    return pd.Series(values, index=index, dtype=values.dtype, name=name)
+
+
+# -- scalars ---------------------------------------------------------------------------------------------------
+
+
+def _timestamp(build: Build, tree: Inert) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    value, _, zone, *unit = tree._args
+    made = pd.Timestamp(np.datetime64(value, UNITS[unit[0] if unit else 10]))
+    return made if zone is None else made.tz_localize("UTC").tz_convert(build.part(zone))
+
+
+def _timedelta(build: Build, tree: Inert) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    value, *unit = tree._args
+    return pd.Timedelta(np.timedelta64(value, UNITS[unit[0] if unit else 10]))
+
+
+def _not_a_time(build: Build, tree: Inert) -> Any:
+    import pandas as pd
+
+    return pd.NaT
+
+
+BUILDERS: dict[str, Builder] = {
+    "pandas:DataFrame": _frame,
+    "pandas:Series": _series,
+    "pandas:BlockManager": _manager,
+    "pandas:SingleBlockManager": _manager,
+    "pandas:_unpickle_block": _block,
+    "pandas:_new_Index": _index,
+    "pandas:_new_DatetimeIndex": _index,
+    "pandas:_new_PeriodIndex": _index,
+    "pandas:__pyx_unpickle_NDArrayBacked": _backed,
+    "pandas:__pyx_unpickle_IntervalMixin": _interval,
+    **{f"pandas:{name}": _masked for name in ("IntegerArray", "FloatingArray", "BooleanArray")},
+    **{f"pandas:{name}": _arrow for name in ("ArrowStringArray", "ArrowExtensionArray")},
+    **{f"pandas:{name}": _dtype for name in DTYPES},
+    "pandas:_unpickle_timestamp": _timestamp,
+    "pandas:_timedelta_unpickle": _timedelta,
+    "pandas:_nat_unpickle": _not_a_time,
+}

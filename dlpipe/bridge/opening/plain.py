@@ -1,0 +1,209 @@
+"""Builds dates, numbers, containers, dlpipe's own dataclasses, and what Metaflow itself keeps.
+
+A builder calls constructors that check what they are given, never a class's own way of restoring itself.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import decimal
+import fractions
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.bridge.opening.inert import Inert, name_of
+
+if TYPE_CHECKING:
+    from dlpipe.bridge.opening.build import Build, Builder
+
+DIGITS = 5000
+
+
+def refused(tree: Inert) -> Exception:
+    """Return the error for an object that is not as its class makes it."""
+    from dlpipe.bridge.opening.build import NotOpened
+
+    return NotOpened(name_of(tree))
+
+
+def fields(build: Build, tree: Inert) -> Any:
+    """Return the fields of an object that is made of nothing but its state."""
+    from dlpipe.bridge.opening.build import Fields
+
+    state = tree._state
+    if isinstance(state, tuple) and len(state) == 2 and state[0] in (None, {}):  # of slots
+        state = state[1]
+    if tree._args or tree._called or tree._items or tree._pairs or not isinstance(state, dict):
+        raise refused(tree)
+    return Fields(name_of(tree), {str(name): build.value(inner) for name, inner in state.items()})
+
+
+# -- dates -----------------------------------------------------------------------------------------------------
+
+
+def _date(build: Build, tree: Inert) -> datetime.date:
+    (packed,) = tree._args
+    high, low, month, day = packed
+    return datetime.date(high * 256 + low, month, day)
+
+
+def _datetime(build: Build, tree: Inert) -> datetime.datetime:
+    packed, zone = tree._args[0], build.part(tree._args[1]) if len(tree._args) > 1 else None
+    high, low, month, day, hour, minute, second, *micro = packed
+    fold, month = (1, month - 128) if month > 127 else (0, month)
+    parts = (high * 256 + low, month, day, hour, minute, second, int.from_bytes(bytes(micro), "big"))
+    return datetime.datetime(*parts, tzinfo=zone, fold=fold)
+
+
+def _time(build: Build, tree: Inert) -> datetime.time:
+    packed, zone = tree._args[0], build.part(tree._args[1]) if len(tree._args) > 1 else None
+    hour, minute, second, *micro = packed
+    fold, hour = (1, hour - 128) if hour > 127 else (0, hour)
+    return datetime.time(hour, minute, second, int.from_bytes(bytes(micro), "big"), tzinfo=zone, fold=fold)
+
+
+def _timedelta(build: Build, tree: Inert) -> datetime.timedelta:
+    days, seconds, micro = tree._args
+    return datetime.timedelta(days, seconds, micro)
+
+
+def _timezone(build: Build, tree: Inert) -> datetime.timezone:
+    return datetime.timezone(*(build.part(one) for one in tree._args))
+
+
+def _zone(build: Build, tree: Inert) -> Any:
+    """Return a zone by its key: ``getattr(ZoneInfo, "_unpickle")``, called with the key."""
+    import zoneinfo
+
+    method = tree._state
+    if not isinstance(method, Inert) or [name_of(method._args[0]), *method._args[1:]] != [
+        "zoneinfo.ZoneInfo",
+        "_unpickle",
+    ]:
+        raise refused(tree)
+    return zoneinfo.ZoneInfo(str(tree._args[0]))
+
+
+# -- numbers and other plain values ------------------------------------------------------------------------------
+
+
+def _text(tree: Inert, pattern: str) -> str:
+    (text,) = tree._args
+    if not isinstance(text, str) or len(text) > DIGITS or not re.fullmatch(pattern, text):
+        raise refused(tree)
+    return text
+
+
+def _decimal(build: Build, tree: Inert) -> decimal.Decimal:
+    return decimal.Decimal(_text(tree, r"[\w.+-]+"))
+
+
+def _fraction(build: Build, tree: Inert) -> fractions.Fraction:
+    if len(tree._args) == 2:
+        return fractions.Fraction(*tree._args)
+    return fractions.Fraction(_text(tree, r"-?\d+(/\d+)?"))
+
+
+def _uuid(build: Build, tree: Inert) -> uuid.UUID:
+    return uuid.UUID(int=tree._state["int"])
+
+
+def _complex(build: Build, tree: Inert) -> complex:
+    real, imaginary = tree._args
+    return complex(real, imaginary)
+
+
+def _whole(build: Build, tree: Inert) -> Any:
+    return {"range": range, "slice": slice}[name_of(tree).rpartition(".")[2]](*tree._args)
+
+
+def _bytearray(build: Build, tree: Inert) -> bytearray:
+    (content,) = tree._args or (b"",)
+    if not isinstance(content, bytes):  # a number would ask for as much memory
+        raise refused(tree)
+    return bytearray(content)
+
+
+# -- containers ------------------------------------------------------------------------------------------------
+
+
+def _set(build: Build, tree: Inert) -> Any:
+    kind = frozenset if name_of(tree).endswith("frozenset") else set
+    return kind(map(build.value, *tree._args)) if tree._args else kind()
+
+
+def _mapping(build: Build, tree: Inert) -> Any:
+    """Return an ``OrderedDict``, ``Counter`` or ``defaultdict``; the last without what makes its values."""
+    kind = name_of(tree).rpartition(".")[2]
+    made: Any = {"OrderedDict": collections.OrderedDict, "Counter": collections.Counter}.get(
+        kind, collections.defaultdict
+    )()
+    build._memo[id(tree)] = made
+    pairs = [*tree._pairs, *(tree._args[0].items() if kind == "Counter" and tree._args else ())]
+    for key, inner in pairs:
+        made[build.value(key)] = build.value(inner)
+    return made
+
+
+def _deque(build: Build, tree: Inert) -> Any:
+    given = tree._args[0] if tree._args else ()
+    made = collections.deque(map(build.value, given), maxlen=tree._args[1] if len(tree._args) > 1 else None)
+    made.extend(map(build.value, tree._items))
+    return made
+
+
+# -- Metaflow's own ----------------------------------------------------------------------------------------------
+
+
+def _exception(build: Build, tree: Inert) -> Any:
+    """Return the wrapper in which Metaflow keeps an exception: texts alone."""
+    from dlpipe.bridge.opening.build import Fields
+
+    return Fields(name_of(tree), {str(name): build.value(inner) for name, inner in (tree._state or {}).items()})
+
+
+def _frame(build: Build, tree: Inert) -> tuple[Any, ...]:
+    """Return a place in a foreach: step, variable, how many, index, value."""
+    return tuple(map(build.value, tree._args))
+
+
+def _configuration(build: Build, tree: Inert) -> Any:
+    return build.part(*tree._args)
+
+
+def _included(build: Build, tree: Inert) -> Any:
+    from dlpipe.bridge.opening.build import IncludedFile
+
+    described = (tree._state or {}).get("_descriptor")
+    size = described.get("size") if isinstance(described, dict) else None
+    return IncludedFile(size if isinstance(size, int) else None)
+
+
+BUILDERS: dict[str, Builder] = {
+    "datetime:date": _date,
+    "datetime:datetime": _datetime,
+    "datetime:time": _time,
+    "datetime:timedelta": _timedelta,
+    "datetime:timezone": _timezone,
+    "builtins:getattr": _zone,
+    "decimal:Decimal": _decimal,
+    "fractions:Fraction": _fraction,
+    "uuid:UUID": _uuid,
+    "builtins:complex": _complex,
+    "builtins:range": _whole,
+    "builtins:slice": _whole,
+    "builtins:bytearray": _bytearray,
+    "builtins:set": _set,
+    "builtins:frozenset": _set,
+    "collections:OrderedDict": _mapping,
+    "collections:Counter": _mapping,
+    "collections:defaultdict": _mapping,
+    "collections:deque": _deque,
+    "metaflow:MetaflowExceptionWrapper": _exception,
+    "__main__:ForeachFrame": _frame,
+    "metaflow:ForeachFrame": _frame,
+    "metaflow:ConfigValue": _configuration,
+    "metaflow:IncludedFile": _included,
+}

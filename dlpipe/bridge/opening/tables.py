@@ -1,0 +1,76 @@
+"""Builds Arrow's tables, arrays and schemas from their buffers; nothing is used before Arrow has checked it whole.
+
+Arrow's own way back trusts lengths and offsets, and would read outside of its buffers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.bridge.opening.inert import Inert, name_of
+from dlpipe.bridge.opening.plain import refused
+
+if TYPE_CHECKING:
+    from dlpipe.bridge.opening.build import Build, Builder
+
+TYPES = (
+    *("type_for_alias", "list_", "large_list", "struct", "map_", "timestamp", "time32", "time64", "duration"),
+    *("decimal32", "decimal64", "decimal128", "decimal256", "binary", "dictionary", "field", "schema", "scalar"),
+    "chunked_array",
+)
+"""Functions of pyarrow that make types, and values of checked parts; each checks its arguments."""
+
+
+def _checked(made: Any) -> Any:
+    made.validate(full=True)
+    return made
+
+
+def _called(build: Build, tree: Inert) -> Any:
+    import pyarrow as pa
+
+    function = getattr(pa, name_of(tree).rpartition(".")[2])
+    return function(*(build.part(one) for one in tree._args))
+
+
+def _buffer(build: Build, tree: Inert) -> Any:
+    import pyarrow as pa
+
+    content = build.part(*tree._args)
+    if not isinstance(content, bytes | bytearray):
+        raise refused(tree)
+    return pa.py_buffer(bytes(content))
+
+
+def _array(build: Build, tree: Inert) -> Any:
+    return _restored(build.part(*tree._args))
+
+
+def _restored(said: Any) -> Any:
+    """Return an array from type, length, nulls, offset, buffers, children and dictionary."""
+    import pyarrow as pa
+
+    kind, length, nulls, offset, buffers, children, dictionary = said
+    if pa.types.is_dictionary(kind):
+        places = _checked(pa.Array.from_buffers(kind.index_type, length, buffers, offset=offset))
+        return pa.DictionaryArray.from_arrays(places, _restored(dictionary), ordered=kind.ordered)
+    inner = [_restored(one) for one in children] or None
+    nulls = nulls if pa.types.is_null(kind) else -1
+    return _checked(pa.Array.from_buffers(kind, length, buffers, nulls, offset, inner))
+
+
+def _table(build: Build, tree: Inert) -> Any:
+    import pyarrow as pa
+
+    columns, schema = (build.part(one) for one in tree._args)
+    kind = pa.RecordBatch if name_of(tree).endswith("_record_batch") else pa.Table
+    return _checked(kind.from_arrays(list(columns), schema=schema))
+
+
+BUILDERS: dict[str, Builder] = {
+    **{f"pyarrow:{name}": _called for name in TYPES},
+    "pyarrow:py_buffer": _buffer,
+    "pyarrow:_restore_array": _array,
+    "pyarrow:_reconstruct_table": _table,
+    "pyarrow:_reconstruct_record_batch": _table,
+}
