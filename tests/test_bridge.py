@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import base64
+import datetime
+import decimal
 import json
 import math
 import re
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dlpipe.bridge.records import Dataset, Document, Held, Metric, RunRecord, differences
-from dlpipe.bridge.values import file_name, keep, keep_text, mlflow_key, python_name
+from dlpipe.bridge.values import TooManyValues, file_name, keep, keep_text, mlflow_key, python_name
+from dlpipe.errors import SettingError
 from dlpipe.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
 
 
@@ -169,6 +174,67 @@ def test_plain_text_stays_as_it_is() -> None:
 def test_redaction_gets_through_a_picture_in_a_card() -> None:
     picture = "A" * 3_000_000  # a pattern that starts at every letter would need hours
     assert redact(picture) == picture
+
+
+@pytest.mark.parametrize("between", ["&", ",", ";", ": ", "="])
+def test_any_number_of_names_and_values_is_looked_through(between: str) -> None:
+    text = between.join(f"name{number}=value{number}" for number in range(5000)) + f"{between}token=S3cr3t"
+    assert "S3cr3t" not in redact(text)
+    assert redact(text).startswith("name0=value0")
+
+
+@pytest.mark.parametrize(
+    "text", ["eyJ-" * 200_000, 'pw="' * 100_000, "a://:" * 200_000, "basic " * 100_000, "--x " * 200_000]
+)
+def test_no_text_takes_for_ever(text: str) -> None:
+    began = time.process_time()
+    redact(text)
+    assert time.process_time() - began < 10
+
+
+def test_a_pattern_of_ones_own_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLPIPE_BRIDGE_SECRETS", "(")
+    with pytest.raises(SettingError, match="DLPIPE_BRIDGE_SECRETS"):
+        redact("x")
+
+
+def test_what_is_nested_or_large_without_end_is_cut_the_same_at_each_depth_of_the_stack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dlpipe.bridge.values.VALUES", 20_000)
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    itself: list[Any] = []
+    itself.append(itself)
+
+    def kept(below: int) -> tuple[Document, ...]:
+        return kept(below - 1) if below else keep("deep", {"deep": deep, "itself": itself}).documents
+
+    assert kept(0) == kept(500)
+    assert b"<nested deeper than 100>" in kept(0)[0].content
+    doubled: list[Any] = [1]
+    for _ in range(50):
+        doubled = [doubled, doubled]
+    with pytest.raises(TooManyValues):
+        keep("doubled", doubled)
+    assert list(secrets_in({"password": [doubled, "S3cr3t"]}, "login")) == ["S3cr3t"]
+
+
+def test_a_card_whose_data_is_nested_without_end_is_shown_without_it() -> None:
+    data = base64.b64encode(("[" * 5000 + '"token=S3cr3t"' + "]" * 5000).encode()).decode()
+    assert data not in redact_card(f'<script>window.__MF_DATA__["id"] = "{data}"</script>')
+
+
+@pytest.mark.parametrize("value", [datetime.date(2026, 1, 2), decimal.Decimal("1.50"), np.bool_(True)])
+def test_dates_and_numbers_of_other_kinds_are_parameters(value: Any) -> None:
+    assert keep("value", value).param == str(value)
+
+
+def test_a_tag_is_as_long_as_a_tag_may_be() -> None:
+    record = replace(RECORD, tags={"long": "x" * 9000, "odd": "nul \0 and \udc80"})
+    assert len(record.all_tags["long"]) == 5000
+    assert record.all_tags["odd"] == "nul \\x00 and \\udc80"
 
 
 def test_own_pattern_is_hidden_too(monkeypatch: pytest.MonkeyPatch) -> None:

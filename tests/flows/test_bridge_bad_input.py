@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,22 +56,34 @@ if __name__ == "__main__":
     SecretFlow()
 """
 ODD_MODULE = """
+import os
+
 class Gone:
     pass
+
+class Evil(str):
+    def __reduce__(self):
+        return os.mkdir, (self + str(os.getpid()),)
 """
 ODD_FLOW = """
 import math
+import os
 
 import odd_classes
-from metaflow import FlowSpec, Parameter, step
+from metaflow import FlowSpec, JSONType, Parameter, current, step
 
 
 class OddFlow(FlowSpec):
     essay = Parameter("essay", default="x" * 10_000)
+    deep = Parameter("deep", type=JSONType, default="[" * 400 + "]" * 400)
 
     @step
     def start(self):
         import mlflow
+        from metaflow import Run
+
+        print("&".join(f"name{number}=value" for number in range(500)), "a" * 70_000)
+        Run(f"OddFlow/{current.run_id}").add_tag("token=tag-hunter2")
 
         mlflow.log_metric("loss", 0.5)
         mlflow.log_param("rate", "0.1")
@@ -81,6 +94,11 @@ class OddFlow(FlowSpec):
     @step
     def end(self):
         self.gone = odd_classes.Gone()
+        self.evil = odd_classes.Evil(os.path.abspath("evil"))
+        self.inside = {"evil": self.evil, "number": 3}
+        self.doubled = [1]
+        for _ in range(40):
+            self.doubled = [self.doubled, self.doubled]
         self.big = b"0123456789abcdef" * (2**20 + 1)
         self.not_a_number, self.infinite, self.least = math.nan, math.inf, -math.inf
         setattr(self, "größe", 1.5)
@@ -155,7 +173,8 @@ class Odd:
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Odd:
-    folder = Folder(tmp_path_factory.mktemp("odd"))
+    place = tmp_path_factory.mktemp("odd")
+    folder = Folder(place, {"METAFLOW_CLIENT_CACHE_PATH": str(place / "cache")})
     script = written(folder, "odd_flow.py", ODD_FLOW)
     module = written(folder, "odd_classes.py", ODD_MODULE)
     pathspec = f"OddFlow/{folder.run(script=script)}"
@@ -166,13 +185,44 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Odd:
 
 def test_an_artifact_whose_class_is_not_here_and_one_of_over_16_mb_are_references(odd: Odd) -> None:
     gone, big = odd.index()["gone"], odd.index()["big"]
-    assert (gone["kept"], gone["why"]) == ("reference", "cannot be unpickled here: ModuleNotFoundError")
+    assert (gone["kept"], gone["why"]) == ("reference", "odd_classes.Gone is not opened")
     assert (big["kept"], big["why"]) == ("reference", "larger than 16,777,216 bytes")
     assert int(str(big["size"])) > 16 * 2**20
     for entry in (gone, big):
         assert re.fullmatch("[0-9a-f]{40}", str(entry["sha1"]))
     sizes = [path.stat().st_size for path in (odd.folder.folder / "mlartifacts").rglob("*") if path.is_file()]
     assert max(sizes) < 2**20
+
+
+def test_no_artifact_runs_what_it_asks_for(odd: Odd) -> None:
+    evil, inside, doubled = (odd.index()[name] for name in ("evil", "inside", "doubled"))
+    assert (evil["kept"], evil["why"]) == ("reference", "posix.mkdir is not opened")
+    assert inside["kept"] == "file"
+    held = json.loads(document(odd.folder, odd.held["end"], "artifacts/inside.json"))
+    assert held == {"evil": "<not opened: posix.mkdir>", "number": 3}
+    assert doubled["why"] == "cannot be shown: TooManyValues"
+    odd.folder.bridge("sync", odd.pathspec)
+    made = list(odd.folder.folder.glob("evil*"))
+    assert [one for one in made if one.is_dir()] == []
+
+
+def test_no_document_keeps_a_run_out(odd: Odd) -> None:
+    assert odd.folder.bridge("check", odd.pathspec) == "0 differences\n"
+    printed = document(odd.folder, odd.held["start"], "logs/stdout.txt")
+    assert len(printed) == 64_000
+    parent = odd.held[odd.pathspec.partition("/")[2]].data
+    assert json.loads(parent.tags["metaflow.tags"]) == ["token=[redacted]"]
+    top = odd.held[odd.pathspec.partition("/")[2]]
+    assert "<nested deeper than 100>" in document(odd.folder, top, "parameters/deep.json")
+
+
+def test_what_others_read_does_not_disturb_the_bridge_and_it_leaves_no_cache(odd: Odd) -> None:
+    place = odd.folder.folder / "cache"
+    assert not place.exists()
+    read = "import metaflow as m; m.namespace(None); print([one.task.stdout_size for one in m.Run(RUN)])"
+    assert odd.folder.command(sys.executable, "-c", read.replace("RUN", repr(odd.pathspec))).code == 0
+    assert place.exists()
+    assert odd.folder.bridge("check", odd.pathspec) == "0 differences\n"
 
 
 def test_an_artifact_of_over_16_mb_is_not_even_read_and_may_have_any_size(odd: Odd) -> None:

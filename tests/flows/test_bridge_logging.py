@@ -66,7 +66,8 @@ from metaflow import Flow, namespace
 
 namespace(None)
 run = Flow("LoggingFlow").latest_run
-print(json.dumps([sorted(run.user_tags), run["meet"].task.metadata_dict["mlflow-run-id"]]))
+ours = [one for step in run for task in step for one in task.metadata_dict if "mlflow" in one.lower()]
+print(json.dumps([run.pathspec, sorted(run.user_tags), ours]))
 """
 SLIM = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
 
@@ -159,16 +160,20 @@ def test_the_tasks_without_mlflow_import_nothing(place: Place) -> None:
     )  # where it stands, or on a busy machine how to catch up
 
 
-def test_metaflow_says_where_its_run_and_tasks_stand(runs: dict[str, Run], place: Place) -> None:
+def test_the_marks_say_where_a_run_stands_and_metaflows_tags_and_metadata_stay_as_they_were(
+    runs: dict[str, Run], place: Place
+) -> None:
     said = place.folder / "said.py"
     said.write_text(SAID)
     done = subprocess.run(
         [sys.executable, str(said)], cwd=place.folder, env=place.environment, capture_output=True, text=True
     )
-    tags, task = json.loads(done.stdout.splitlines()[-1])
+    pathspec, tags, ours = json.loads(done.stdout.splitlines()[-1])
+    assert (tags, ours) == ([], [])
     (top,) = [one for one in runs.values() if one.data.tags.get("metaflow.key", "").count("/") == 1]
-    assert tags == [f"mlflow_run:{top.info.run_id}"]
-    assert task == runs["meet"].info.run_id
+    found = {one["record"]: one["run_id"] for one in json.loads(place.bridge("where", pathspec, "--json"))}
+    assert found[pathspec] == top.info.run_id
+    assert found[runs["meet"].data.tags["metaflow.key"]] == runs["meet"].info.run_id
 
 
 def test_without_a_launcher_each_task_mirrors_the_run(place: Place) -> None:

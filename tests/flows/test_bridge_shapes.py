@@ -290,3 +290,23 @@ def test_mlflow_holds_what_happened(
     (parent,) = client.search_runs(experiments, f"tags.`metaflow.key` = '{bridged.run}'")
     assert (parent.info.status == "FINISHED") == (bridged.code == 0)
     assert parent.info.status != "RUNNING"
+
+
+def test_an_exception_that_was_caught_is_shown_where_a_person_sees_it(
+    place: Place, pairs: dict[str, Pair], differences: dict[str, list[str]]
+) -> None:
+    if "catch" not in pairs:
+        pytest.skip("the flow that catches was not asked for")
+    client = MlflowClient(f"sqlite:///{place.bridged / 'mlflow.db'}")
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`metaflow.run` = '{pairs['catch'].bridged.run}'")
+    (parent,) = [one for one in runs if one.data.tags["metaflow.key"].count("/") == 1]
+    caught = [one for one in runs if one is not parent and "metaflow.caught" in one.data.tags]
+    assert caught
+    for one in caught:
+        assert one.info.run_name.endswith(" (exception caught)")
+        assert (
+            Path(client.download_artifacts(one.info.run_id, "traceback.txt")).read_text().startswith("Traceback")
+        )
+    assert parent.info.run_name.endswith(" (exception caught)")
+    assert "**Caught by `@catch`:**" in parent.data.tags["mlflow.note.content"]
