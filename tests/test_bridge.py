@@ -183,13 +183,11 @@ def test_any_number_of_names_and_values_is_looked_through(between: str) -> None:
     assert redact(text).startswith("name0=value0")
 
 
-@pytest.mark.parametrize(
-    "text", ["eyJ-" * 200_000, 'pw="' * 100_000, "a://:" * 200_000, "basic " * 100_000, "--x " * 200_000]
-)
-def test_no_text_takes_for_ever(text: str) -> None:
+@pytest.mark.parametrize("part", ["eyJ-", 'pw="', "a://:", "basic ", "--x ", "pw=&quot;"])
+def test_no_text_takes_for_ever(part: str) -> None:
     began = time.process_time()
-    redact(text)
-    assert time.process_time() - began < 10
+    redact(part * 50_000)
+    assert time.process_time() - began < 5
 
 
 def test_a_pattern_of_ones_own_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
