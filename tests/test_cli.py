@@ -122,6 +122,8 @@ def test_predict_reads_standard_input_in_the_encoding_that_is_named_and_proposes
     for given in (text.encode("utf-16"), text.encode("utf-8-sig")):
         (row,) = json.loads(dlpipe("predict", "--model", "reviews", "--json", given=given).stdout)
         assert row["text"] == text
+    wide = dlpipe("predict", "--model", "reviews", given=text.encode("utf-16-le"))
+    assert "It is likely utf-16-le: pass --encoding utf-16-le." in wide.stderr
     named = ["--encoding", "cp1252", "--json"]
     (row,) = json.loads(dlpipe("predict", "--model", "reviews", *named, given=text.encode("cp1252")).stdout)
     assert row["text"] == text

@@ -274,6 +274,7 @@ def test_files_without_partitions_and_what_spark_leaves_beside_them_are_read(tmp
     folder.mkdir()
     pq.write_table(as_table(ROWS[:30]), folder / "part-0.snappy.parquet")
     pq.write_table(as_table(ROWS[30:]), folder / "part-1.snappy.parquet")
+    pq.write_table(as_table([]), folder / "part-2.snappy.parquet")  # of a task without a row
     (folder / "_SUCCESS").touch()
     (folder / ".part-0.crc").write_bytes(b"crc")
     (folder / "_temporary").mkdir()
@@ -302,6 +303,16 @@ def test_the_files_of_a_table_are_not_taken_for_its_rows(tmp_path):
     pq.write_table(as_table(ROWS), tmp_path / "ice" / "data" / "a.parquet")
     with pytest.raises(BadSource, match="belongs to an Iceberg table"):
         take(tmp_path / "ice")
+
+
+def test_a_folder_whose_files_have_no_rows_and_one_with_a_damaged_file_are_refused(tmp_path):
+    (tmp_path / "rows").mkdir()
+    pq.write_table(as_table([]), tmp_path / "rows" / "part-0.parquet")
+    with pytest.raises(BadSource, match=r"part-0\.parquet' has no rows"):
+        take(tmp_path / "rows")
+    (tmp_path / "rows" / "part-1.parquet").write_bytes(b"PAR1 but not really")
+    with pytest.raises(BadSource, match=r"part-1\.parquet' is not a readable Parquet file"):
+        take(tmp_path / "rows")
 
 
 def test_a_folder_of_several_kinds_is_refused(tmp_path):

@@ -16,7 +16,7 @@ TABLE_FORMATS = {"_delta_log": "a Delta table", ".hoodie": "a Hudi table", "meta
 
 
 def parquet_files(folder: str) -> list[str]:
-    """Return the Parquet files under a folder, sorted; none for something else.
+    """Return the Parquet files under a folder that have rows, sorted; none for something else.
 
     Raises
     ------
@@ -38,7 +38,18 @@ def parquet_files(folder: str) -> list[str]:
             f"{folder!r} holds Parquet files and others, such as {others[0]!r}. Pass a glob of those to read: "
             f"'{folder.rstrip('/')}/**/*.parquet'."
         )
-    return found
+    # Spark writes a file for each of its tasks, also for those that had no row
+    return [file for file in found if _has_rows(file)] or found
+
+
+def _has_rows(file: str) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return bool(pq.read_metadata(file).num_rows)
+    except (pa.ArrowException, OSError):  # it is refused by name when it is read
+        return True
 
 
 def folder_columns(path: str) -> tuple[tuple[str, str | None], ...]:

@@ -148,7 +148,7 @@ def find_format(path: str, kind: str, settings: TableSettings) -> TextFormat:
             raise BadSource(f"{path!r} is {what}.")
     marked = next((encoding for mark, encoding in MARKS.items() if head.startswith(mark)), "")
     encoding = marked or settings.encoding or "utf-8"
-    if b"\0" in head and not codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
+    if b"\0" in head and not _is_wide(encoding):
         raise BadSource(
             f"{path!r} holds zero bytes: as {encoding} it is no text. {_propose(_wide_encoding(head), settings)}"
         )
@@ -190,15 +190,27 @@ def decode_lines(content: bytes, encoding: str | None, *, where: str) -> list[st
         check_encoding(encoding)
     marked = next((one for mark, one in MARKS.items() if content.startswith(mark)), None)
     codec = marked or encoding or "utf-8"
+    if b"\0" in content and not _is_wide(codec):
+        raise BadSource(
+            f"{where} holds zero bytes: as {codec} it is no text. {_name(_wide_encoding(content[:HEAD]))}"
+        )
     try:
         # not splitlines, which also cuts at form feeds and the like
         return [line.rstrip("\n") for line in io.StringIO(content.decode(codec), newline=None)]
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         odd = b"\n".join(one for one in content.split(b"\n") if not one.isascii())
-        guess = guess_encoding(odd)
-        advice = f"It is likely {guess}: pass --encoding {guess}." if guess else "Name its encoding (--encoding)."
-        raise BadSource(f"{where} line {line} is no {codec}: {one_line(error)}. {advice}") from None
+        said = f"{where} line {line} is no {codec}: {one_line(error)}"
+        raise BadSource(f"{said}. {_name(guess_encoding(odd))}") from None
+
+
+def _name(encoding: str) -> str:
+    return f"It is likely {encoding}: pass --encoding {encoding}." if encoding else "Name it with --encoding."
+
+
+def _is_wide(encoding: str) -> bool:
+    """Return whether text in ``encoding`` has zero bytes."""
+    return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
 
 
 def propose_encoding(path: str, settings: TableSettings) -> str:
