@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from schedulers import deployed, run_when, scheduling, succeeds, triggered
 
 from dlpipe.cli import main
-from dlpipe.errors import RunEnded
+from dlpipe.errors import QueueFull, RunEnded
 from dlpipe.orchestrator.decisions import decide
 from dlpipe.orchestrator.deployments import Needed, Policies, Trigger
 from dlpipe.orchestrator.limits import RUN_TIMED_OUT
@@ -84,6 +84,16 @@ def test_what_comes_while_the_queue_is_full_is_skipped_and_says_so(state: State)
     assert [run.status for run in state.runs()] == ["skipped", "skipped", "queued", "queued"]
     assert state.runs()[0].reason == "the queue is full: 2 runs wait in it"
     assert "A does not run: its queue is full" in dlpipe("event", "publish", "go").stderr
+
+
+def test_a_run_by_hand_is_refused_while_the_queue_is_full(state: State) -> None:
+    from metaflow_extensions.dlpipe.plugins.local_scheduler.cli import check_queue
+
+    version = deployed(state, "A", HANGS, policies=Policies(queue_limit=1))
+    check_queue(state, version)
+    triggered(state, "A")
+    with pytest.raises(QueueFull, match="1 runs of A are queued already, as many as may be"):
+        check_queue(state, version)
 
 
 def test_a_higher_priority_goes_first_where_there_is_no_room_for_all(state: State) -> None:

@@ -18,9 +18,11 @@ from disks import tiny_disk
 
 from dlpipe.errors import DeploymentNotFound, RunEnded, RunNotFound, StateUnusable, StorageFull
 from dlpipe.orchestrator import database
+from dlpipe.orchestrator.database import Database
 from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger, Version
+from dlpipe.orchestrator.rows import MIGRATIONS
 from dlpipe.orchestrator.runs import ENDED, OPEN, Attempt, Event, Run
-from dlpipe.orchestrator.state import State, state_folder
+from dlpipe.orchestrator.state import FILE, State, state_folder
 
 NIGHTLY = Schedule("0 3 * * *", "Europe/Berlin")
 
@@ -266,6 +268,20 @@ def test_a_state_from_a_newer_dlpipe_is_refused_and_left_as_it_was(state: State)
     with pytest.raises(StateUnusable, match=r"newer dlpipe \(its schema is 99, this one knows 3\)"):
         State.open(state.folder)
     assert file.read_bytes() == before
+
+
+def test_a_state_of_an_older_dlpipe_is_taken_over(tmp_path: Path) -> None:
+    old = Database(tmp_path / FILE, MIGRATIONS[:1])
+    old.all(
+        "INSERT INTO runs (deployment, version, cause, key, due, parameters, events, status, not_before, reason) "
+        "VALUES ('A', 1, 'by hand', 'k', 5.0, '{}', '[]', 'waiting', 7.0, 'work: no')"
+    )
+    old.close()
+    state = State.open(tmp_path)
+    (run,) = state.runs()
+    assert (run.status, run.not_before, run.deadline, run.suspended) == ("waiting", 7.0, 0.0, False)
+    state.suspend_run(run.number, True)
+    assert State.open(tmp_path).run(run.number).suspended
 
 
 def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:

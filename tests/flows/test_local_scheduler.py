@@ -47,6 +47,7 @@ class FullFlow(FlowSpec):
     letter = IncludeFile("letter", default="letter.txt")
     made = Parameter("made", default=author)
     nothing = Parameter("nothing", type=str, default=None)
+    priority = Parameter("priority", default="of the flow")
     several = Parameter("several", type=str, multiple=True, default=["default"])
 
     @step
@@ -310,6 +311,7 @@ def test_create_says_what_was_deployed(broken: tuple[Place, Run, Done]) -> None:
     assert "30 2 * * * Europe/Berlin, next " in said
     assert "a-number=4" in said
     assert "time limit 1 h 0 min" in said
+    assert "Parameter priority: `create` has an option of this name" in said
     assert "No scheduler is running here" in said
 
 

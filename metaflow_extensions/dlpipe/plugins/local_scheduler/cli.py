@@ -81,7 +81,7 @@ def local_scheduler(obj: Any, name: str | None = None) -> None:
 )
 @click.option(
     "--with",
-    "decorators",
+    "decospecs",
     multiple=True,
     default=None,
     help="Add a decorator to all steps; may be given several times.",
@@ -98,7 +98,7 @@ def create(
     authorize: str | None = None,
     generate_new_token: bool = False,
     given_token: str | None = None,
-    decorators: tuple[str, ...] = (),
+    decospecs: tuple[str, ...] = (),
     deployer_attribute_file: str | None = None,
     **given: Any,
 ) -> None:
@@ -116,7 +116,7 @@ def create(
         policies=policies,
         parameters=given_values(obj, given),
         tags=tuple(tags or ()),
-        decorators=tuple(decorators or ()),
+        decorators=tuple(decospecs or ()),
         limits={name: value for name, value in limits.items() if value is not None},
         namespace=user_namespace,
         authorize=authorize,
@@ -125,9 +125,21 @@ def create(
     )
     with opened() as state:
         done = deploy(obj, asked, state)
-        tell(obj, created_lines(done, state.folder))
+        tell(obj, [*created_lines(done, state.folder), *hidden_parameters(obj)])
     names = {"name": obj.deployment.text, "flow_name": obj.flow.name}
     write_attributes(deployer_attribute_file, {**names, "metadata": obj.metadata.metadata_str()})
+
+
+def hidden_parameters(obj: Any) -> list[str]:
+    """Return a line on parameters of the flow of whose name `create` has an option of its own."""
+    from .reading import parameters_of
+
+    command = local_scheduler.commands["create"]
+    names = [one.name for _, one in parameters_of(obj) if command.has_option(one.name)]
+    if not names:
+        return []
+    which = f"Parameter{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    return [f"{which}: `create` has an option of this name, so only `trigger` and events give a value."]
 
 
 @local_scheduler.command(cls=WithParameters, help="Run the newest version once, with these parameters.")

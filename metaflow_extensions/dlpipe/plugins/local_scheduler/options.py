@@ -30,14 +30,15 @@ class WithParameters(click.Command):
         found = [one for _, one in flow._get_parameters() if not one.IS_CONFIG_PARAMETER] if flow else []
         key = tuple(map(id, found))
         if key != self._key:
-            self._key, self._of_flow = key, [_option(one) for one in found if not self._has(one.name)]
+            self._key, self._of_flow = key, [_option(one) for one in found if not self.has_option(one.name)]
         return [*self._of_flow, *self._own]
 
     @params.setter
     def params(self, own: list[click.Parameter]) -> None:
         self._own, self._key, self._of_flow = own, None, []
 
-    def _has(self, name: str) -> bool:
+    def has_option(self, name: str) -> bool:
+        """Return whether the command itself has an option that a parameter of this name would have."""
         taken = {word for one in self._own for word in (*one.opts, f"--{one.name.replace('_', '-')}")}
         return f"--{name.replace('_', '-').lower()}" in taken
 
