@@ -116,7 +116,8 @@ def show_trials(tuned: Tuned) -> None:
     best = ", ".join(f"{name} {_short(value)}" for name, value in tuned.best.items())
     _add(
         Markdown("# Trials"),
-        Markdown(f"Best: {best}" if best else "No search: the settings are used as they stand."),
+        Markdown(f"Used: {best}" if best else "No search: the settings are used as they stand."),
+        *([Markdown(f"{tuned.note[0].upper()}{tuned.note[1:]}.")] if tuned.note else []),
         card="trials",
     )
     if names:

@@ -122,7 +122,7 @@ class TrainFlow(FlowSpec):
                 checkpoints=TaskCheckpoints(),
                 cluster=cluster,
             )
-        self.training = self.tuned.apply(chosen.training)
+        self.training = self.tuned.apply(chosen.training).settled()
         show_trials(self.tuned)
         self.next(self.train)
 

@@ -96,7 +96,7 @@ def read_flow_settings(config: Mapping[str, Any], options: Mapping[str, Any]) ->
         data=data,
         training=training,
         tuning=read(TuningSettings, "tuning"),
-        space=read_space(config.get("search_space", {}), where="[search_space]"),
+        space=read_space(config.get("search_space", {}), where="[search_space]", training=training),
         gate=read(Thresholds, "gate"),
         explanation=read(ExplainSettings, "explanation"),
         registry=registry,

@@ -159,10 +159,23 @@ def test_a_table_without_valid_rows_is_refused(tiny_settings: TrainingSettings, 
         fit(write_table(str(tmp_path / "t"), rows, mode="overwrite"), settings=tiny_settings)
 
 
+def test_settings_that_can_hardly_work_are_said_and_so_is_a_model_that_guesses(
+    tiny_table: TableVersion, tiny_settings: TrainingSettings
+) -> None:
+    lines: list[str] = []
+    settings = replace(tiny_settings, strategy="freeze", epochs=1, learning_rate=1e-6)
+    fit(tiny_table, settings=settings, say=lines.append)
+    assert "learning_rate 1e-06 is 10000 times below the 0.01 of strategy freeze" in lines[0]
+    assert "the model is no better than guessing: its macro F1 on the valid split is 0." in lines[-1]
+    lines.clear()
+    fit(tiny_table, settings=replace(settings, epochs=8, learning_rate=None), say=lines.append)
+    assert not [line for line in lines if "guessing" in line or "learning_rate" in line]
+
+
 def test_progress_reads_well_in_a_log(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> None:
     lines: list[str] = []
     fit(tiny_table, settings=replace(tiny_settings, epochs=1), say=lines.append)
-    assert len(lines) == 1
+    assert len([line for line in lines if line.startswith("epoch")]) == 1
     assert lines[0].startswith("epoch 1/1  train_loss ")
     assert "rows/s" in lines[0]
 

@@ -23,8 +23,9 @@ import pytest
 
 from dlpipe.errors import SettingError, TrainingFailed
 from dlpipe.tables import TableVersion, read_table, write_table
-from dlpipe.training import FolderCheckpoints, TrainingSettings
-from dlpipe.tuning import DEATHS, Choices, Range, Tuned, TuningSettings, read_space, tune
+from dlpipe.training import EpochScore, FolderCheckpoints, TrainingSettings
+from dlpipe.tuning import DEATHS, Choices, Range, Trial, Tuned, TuningSettings, read_space, tune
+from dlpipe.tuning.judging import judge_trials
 
 pytestmark = pytest.mark.slow
 
@@ -87,15 +88,16 @@ def test_search_tries_the_settings_as_they_stand_first(search: Search, tiny_sett
 def test_best_values_feed_the_training(search: Search, tiny_settings: TrainingSettings) -> None:
     best = max(search.tuned.trials, key=lambda trial: trial.score)
     applied = search.tuned.apply(tiny_settings)
-    assert search.tuned.best == best.values
+    assert search.tuned.best == best.values, search.tuned.note
     assert (applied.learning_rate, applied.batch_size) == (best.values["learning_rate"], best.values["batch_size"])
     assert (applied.epochs, applied.backbone) == (tiny_settings.epochs, tiny_settings.backbone)
 
 
 def test_search_says_a_line_a_trial(search: Search) -> None:
     assert search.lines[0].startswith("4 trials, ")
-    assert sorted(line.split(":")[0] for line in search.lines[1:]) == [f"trial {n}" for n in range(1, 5)]
-    assert all("val_f1" in line for line in search.lines[1:])
+    assert sorted(line.split(":")[0] for line in search.lines[1:-1]) == [f"trial {n}" for n in range(1, 5)]
+    assert all("val_f1" in line for line in search.lines[1:-1])
+    assert search.lines[-1] == f"search: {search.tuned.note}"
 
 
 def test_trials_are_stopped_by_the_best_of_the_earlier_batches_alone(search: Search) -> None:
@@ -205,8 +207,8 @@ def test_a_trial_whose_process_dies_is_tried_again_and_in_the_end_a_result(
     assert second.startswith("the process of the trial ended: ")
     (tmp_path / "gone").rename(table.path)
     assert search() == tuned  # the same to the last digit of the seconds: nothing was trained again
-    assert lines[4] == lines[0] + ", 3 of them known"
-    assert sorted(lines[5:]) == sorted(lines[1:4])
+    assert lines[5] == lines[0] + ", 3 of them known"
+    assert sorted(lines[6:]) == sorted(lines[1:5])
 
 
 def test_a_search_that_was_killed_ends_like_an_undisturbed_one_and_runs_no_finished_trial_again(
@@ -256,6 +258,53 @@ def test_when_all_trials_fail_the_first_error_is_said(
             training=replace(tiny_settings, backbone=str(tmp_path)),
         )
     assert processes_of_ray() == []
+
+
+def tried(*scores: float, **more: Any) -> list[Trial]:
+    """Return trials of these scores; the first is that of the settings as they stand."""
+    epochs = [(EpochScore(1, 0.0, 0.0, score, score, 0.0, 0.0),) for score in scores]
+    return [Trial(number, {"dropout": number / 10}, one, None) for number, one in enumerate(epochs)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "rows", "kept", "said"),
+    [
+        ((0.52, 0.55, 0.58, 0.51), (147, 147), True, "kept: trial 3 is 0.060 better, and chance alone gives 0.08"),
+        ((0.52, 0.55, 0.70, 0.51), (147, 147), False, "trial 3 is 0.180 better than the settings as they stand"),
+        ((0.48, 0.52, 0.51), (147, 147), True, "no trial is better than guessing, whose macro F1 is 0.500"),
+        ((0.17, 0.31), (50,) * 6, False, "trial 2 is 0.140 better"),
+        ((0.17, 0.20), (50,) * 6, True, "no trial is better than guessing, whose macro F1 is 0.167"),
+        ((0.80, 0.95), (297, 3), True, "chance alone gives 0.2"),  # three rows of a class say nothing
+        ((0.90, 0.80), (147, 147), True, "the settings as they stand (trial 1) are the best of 2"),
+    ],
+)
+def test_a_search_that_finds_no_more_than_chance_keeps_the_settings_and_says_so(
+    scores: tuple[float, ...], rows: tuple[int, ...], kept: bool, said: str
+) -> None:
+    found = judge_trials(tried(*scores), {"dropout": 0.0}, rows=rows, confidence=0.95)
+    assert (found.values == {"dropout": 0.0}) is kept
+    assert said in found.note
+    best = max(range(len(scores)), key=scores.__getitem__)
+    assert judge_trials(tried(*scores), {"dropout": 0.0}, rows=rows, confidence=0).values == {"dropout": best / 10}
+
+
+def test_settings_outside_the_space_are_not_gone_back_to() -> None:
+    found = judge_trials(tried(0.84, 0.85), {"dropout": 0.7}, rows=(150, 150), confidence=0.95)
+    assert found.values == {"dropout": 0.1}
+    assert "trial 2 is the best, but the trials do not differ: they lie 0.010 apart" in found.note
+
+
+def test_a_relative_range_follows_the_strategy_and_the_option() -> None:
+    toml = tomllib.loads("learning_rate = { low = 0.5, high = 2.5, log = true, relative = true }")
+    for training, expected in (
+        (TrainingSettings(), Range(1e-4, 5e-4, log=True)),
+        (TrainingSettings(strategy="freeze"), Range(5e-3, 2.5e-2, log=True)),
+        (TrainingSettings(learning_rate=1e-3), Range(5e-4, 2.5e-3, log=True)),
+    ):
+        assert read_space(toml, where="[search_space]", training=training) == {"learning_rate": expected}
+    for wrong in ({"backbone": {"low": 1, "high": 2, "relative": True}}, {"epochs": {"low": 1, "relative": True}}):
+        with pytest.raises(SettingError, match=r"\[search_space\] (backbone|epochs)"):
+            read_space(wrong, where="[search_space]")
 
 
 def test_no_trials_or_no_space_is_no_search_and_no_ray(tiny_table: TableVersion) -> None:

@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 class TrialRuns(Callback):
     """Logs each trial as a run of its own; a failure to log never fails the search.
 
+    A run is called ``trial 3``, by the order in which trials were made; Ray's own id of the trial is in its tags.
     Inside a bridged step the runs stand under that task's run; elsewhere, in MLflow's active experiment. What a
     trial reports is a metric for each number, with ``training_iteration`` as its step; settings are parameters.
     A trial whose last report has an ``error`` ends as failed, with the error as a tag. What a trial that is tried
@@ -44,6 +45,7 @@ class TrialRuns(Callback):
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
+        self._numbers: dict[str, int] = {}
         self._points: dict[str, list[Metric]] = defaultdict(list)
         self._steps: dict[str, int] = defaultdict(int)
         self._errors: dict[str, str] = {}
@@ -55,6 +57,8 @@ class TrialRuns(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Make the trial's run, or find that of the search before it was restored."""
+        for one in trials:  # in the order in which they were made: one that is tried again goes to the end later
+            self._number(one)
         self._try(self._begin, trial)
 
     def on_trial_result(
@@ -87,7 +91,7 @@ class TrialRuns(Callback):
         run = self._earlier(trial)
         if run is None:
             tags = {**self._stamp(), TRIAL: self._key(trial)}
-            run = self._client().create_run(self._experiment, tags=tags, run_name=f"trial {trial.trial_id}")
+            run = self._client().create_run(self._experiment, tags=tags, run_name=f"trial {self._number(trial)}")
         self._runs[trial.trial_id] = run
         self._flushed[trial.trial_id] = time.monotonic()
         given = {mlflow_key(str(name)): str(value) for name, value in _flat(trial.config or {})}
@@ -96,6 +100,10 @@ class TrialRuns(Callback):
             for name, value in given.items()
             if name not in run.data.params
         ]
+
+    def _number(self, trial: Any) -> int:
+        """Return the number of the trial, from 1, by which the search's own lines call it."""
+        return self._numbers.setdefault(trial.trial_id, len(self._numbers) + 1)
 
     def _earlier(self, trial: Any) -> Run | None:
         """Return the run that this trial had before the search was restored."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -148,11 +148,52 @@ def _itself(function: Callable[[Item], Result]) -> Callable[[Item], Result]:
 
 
 @contextmanager
-def start(cores: int) -> Iterator[Cluster]:
-    """Run Ray on this machine alone for the time of a ``with``, with ``cores`` cores to give away."""
+def start(
+    cores: int, *, preload: Sequence[str] = (), variables: Mapping[str, str] | None = None
+) -> Iterator[Cluster]:
+    """Run Ray on this machine alone for the time of a ``with``, with ``cores`` cores to give away.
+
+    Parameters
+    ----------
+    preload : sequence of str
+        Modules that its workers import at once, while this process goes on.
+    variables : mapping of str to str, optional
+        What its workers find in their environment.
+    """
+    given = {**(variables or {}), "RAY_preload_python_modules": ",".join(preload)}
     # without "local", a cluster that somebody else runs on this machine would be joined
-    with _auth_mode_kept(), _connected("local", num_cpus=cores, include_dashboard=False):
+    options = {"num_cpus": cores, "include_dashboard": False}
+    with _auth_mode_kept(), _environment(given), _without_monitors(), _connected("local", **options):
         yield Cluster("local", (cores,))
+
+
+@contextmanager
+def _without_monitors() -> Iterator[None]:
+    """Do without two processes of Ray: one reads logs that go nowhere, the other asks a cloud for nodes."""
+    quiet_ray()  # before Ray is imported
+    from ray._private.node import Node
+
+    kept = {name: getattr(Node, name) for name in ("start_monitor", "start_log_monitor")}
+    for name in kept:
+        setattr(Node, name, lambda self: None)
+    try:
+        yield
+    finally:
+        for name, start_one in kept.items():
+            setattr(Node, name, start_one)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of this process, which those that it starts inherit, for the time of a ``with``."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update({name: value for name, value in values.items() if value})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Fit a task on a pinned table version, with checkpoints that a killed training goes on from.
 
 settings     TrainingSettings
+chance       what guessing gives, and how far two scores may lie apart
 data         what a training reads, prepared once and shared
 checkpoints  where checkpoints go, and a folder that keeps them
 loop         one training run on Flash's trainer (imports torch and Flash)
@@ -13,11 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlpipe.task import TextModel
+from dlpipe.training.chance import guessed, guessed_at_most
 from dlpipe.training.checkpoints import Checkpoints, FolderCheckpoints
 from dlpipe.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from dlpipe.tables import TableVersion
+    from dlpipe.training.data import TrainingData
 
 __all__ = ["Checkpoints", "EpochScore", "Fitted", "FolderCheckpoints", "TrainingSettings", "fit"]
 
@@ -87,8 +90,25 @@ def fit(
     """
     from dlpipe.training.data import prepare
 
+    if say and settings.doubt:
+        say(settings.doubt)
     data = prepare(table, settings, say=say or (lambda line: None))
     from dlpipe.training.loop import assembled, run
 
     trained = run(data, settings=settings, checkpoints=checkpoints, on_epoch=on_epoch, say=say)
-    return Fitted(assembled(trained, data, settings), trained.epochs, trained.best_epoch, trained.resumed_after)
+    made = Fitted(assembled(trained, data, settings), trained.epochs, trained.best_epoch, trained.resumed_after)
+    if say and (doubt := doubt_of(made.best, data)):
+        say(doubt)
+    return made
+
+
+def doubt_of(best: EpochScore, data: TrainingData) -> str:
+    """Return why a model may have learnt nothing; empty where it is better than guessing."""
+    rows = [int((data.valid.classes == number).sum()) for number in range(len(data.labels))]
+    bar = guessed_at_most(rows)
+    if best.val_f1 > bar:
+        return ""
+    return (
+        f"the model is no better than guessing: its macro F1 on the valid split is {best.val_f1:.3f}, guessing's "
+        f"{guessed(rows):.3f}, by chance up to {bar:.3f}. Give it more rows or epochs, or another learning rate"
+    )

@@ -183,7 +183,7 @@ class Progress(Callback):  # type: ignore[misc]
         if not torch.isfinite(loss):
             raise TrainingFailed(
                 f"the loss became {float(loss)} in step {at + 1} of epoch {trainer.current_epoch + 1}; "
-                f"lower learning_rate (now {self._settings.learning_rate:g})."
+                f"lower learning_rate (now {self._settings.rate:g})."
             )
         now = time.monotonic()
         if now - self._said >= SECONDS_BETWEEN_LINES:
@@ -259,7 +259,7 @@ def _task(data: TrainingData, settings: TrainingSettings) -> Any:
         len(data.labels),
         max_length=data.max_length,
         dropout=settings.dropout,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.rate,
         weight_decay=settings.weight_decay,
         warmup=settings.warmup,
         lora=(settings.lora_rank, settings.lora_alpha) if settings.strategy == "lora" else None,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from dlpipe.task.backbones import DEFAULT_BACKBONE
+
+RATES = {"no_freeze": 2e-4, "freeze_unfreeze": 2e-4, "unfreeze_milestones": 2e-4, "lora": 1e-3, "freeze": 1e-2}
+"""The learning rate of each strategy: few new weights take, and need, larger steps than a trained encoder."""
+FAR_BELOW, FAR_ABOVE = 10.0, 50.0  # a learning rate so many times off is doubted
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,8 @@ class TrainingSettings:
     max_train_rows: Annotated[int, Ge(0)] = 0
     """Train on so many rows, drawn by the seed; 0 takes all."""
     batch_size: Annotated[int, Ge(1), Le(4096)] = 32
-    learning_rate: Annotated[float, Gt(0), Le(1)] = 2e-4
-    """The highest rate of the linear warm-up and decay."""
+    learning_rate: Annotated[float, Gt(0), Le(1)] | None = None
+    """The highest rate of the linear warm-up and decay; None takes that of the strategy (``RATES``)."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.1
     """The share of all steps in which the rate rises."""
     weight_decay: Annotated[float, Ge(0), Le(1)] = 0.01
@@ -48,3 +52,40 @@ class TrainingSettings:
     """Torch threads; 0 takes every core that the process may use."""
     allow_download: bool = False
     """Fetch a Hugging Face backbone that is not in the local cache."""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate that is meant.
+
+        Examples
+        --------
+        >>> TrainingSettings(strategy="freeze").rate, TrainingSettings(strategy="freeze", learning_rate=0.003).rate
+        (0.01, 0.003)
+        """
+        return RATES[self.strategy] if self.learning_rate is None else self.learning_rate
+
+    def settled(self) -> TrainingSettings:
+        """Return these settings with the learning rate as a number."""
+        return replace(self, learning_rate=self.rate)
+
+    @property
+    def doubt(self) -> str:
+        """Why these settings may not work; empty where nothing speaks against them.
+
+        Examples
+        --------
+        >>> TrainingSettings(strategy="freeze", learning_rate=2e-4).doubt
+        'learning_rate 0.0002 is 50 times below the 0.01 of strategy freeze: the model may learn little'
+        """
+        usual, rate = RATES[self.strategy], self.rate
+        if rate * FAR_BELOW < usual:
+            return (
+                f"learning_rate {rate:g} is {usual / rate:.0f} times below the {usual:g} of strategy "
+                f"{self.strategy}: the model may learn little"
+            )
+        if rate > usual * FAR_ABOVE:
+            return (
+                f"learning_rate {rate:g} is {rate / usual:.0f} times above the {usual:g} of strategy "
+                f"{self.strategy}: the training may not settle"
+            )
+        return ""

@@ -1,6 +1,7 @@
 """Search over training settings. The only room that names Ray Tune.
 
 trials       one trial, in a process of Ray
+judging      whether the best trial beats guessing, and the settings as they stand
 records      what is known of trials that ended, kept for a search that starts again
 schedule     ASHA, the searcher and the progress lines, as classes of Ray Tune (imports Ray)
 """
@@ -11,18 +12,21 @@ import dataclasses
 import itertools
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge, Le, MinLen
+from annotated_types import Ge, Le, Lt, MinLen
 
 from dlpipe.cluster import Cluster, start
 from dlpipe.errors import SettingError, TrainingFailed
 from dlpipe.settings import check_name, read_settings
 from dlpipe.task.predictor import usable_cores
 from dlpipe.training import Checkpoints, EpochScore, TrainingSettings
+from dlpipe.tuning.judging import judge_trials
 from dlpipe.tuning.records import Record, Records
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from dlpipe.tuning.trials import Shared
 
 METRIC = "val_f1"
+TRAINING = TrainingSettings()
 RANDOM_TRIALS = 10  # Optuna's own number of trials before it starts to learn from them
 DEATHS = 2  # so often a trial is tried again after its process or its node died; an exception is a result
 Space = dict[str, "Range | Choices"]
@@ -55,6 +60,8 @@ class TuningSettings:
     cores_per_trial: Annotated[int, Ge(1)] = 1
     """Threads of a trial; as many trials run at once as the machine or the cluster has cores for."""
     seed: Annotated[int, Ge(0)] = 0
+    confidence: Annotated[float, Ge(0), Lt(1)] = 0.95
+    """How sure it must be that the best trial is better than the settings as they stand; 0 takes it anyway."""
 
     @property
     def batched(self) -> bool:
@@ -106,23 +113,31 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """All trials in the order of their numbers, and the winner's values."""
+    """All trials in the order of their numbers, the values to train with, and why these."""
 
     trials: tuple[Trial, ...]
     best: Mapping[str, Any]
+    note: str = ""
 
     def apply(self, training: TrainingSettings) -> TrainingSettings:
-        """Return ``training`` with the winner's values."""
+        """Return ``training`` with the values that the search found best, or kept."""
         return dataclasses.replace(training, **self.best)
 
 
-def read_space(values: Mapping[str, Any], *, where: str) -> Space:
+def read_space(values: Mapping[str, Any], *, where: str, training: TrainingSettings = TRAINING) -> Space:
     """Return the search space that a settings file describes.
+
+    Parameters
+    ----------
+    training : TrainingSettings
+        The settings as they stand, which the ends of a range with ``relative`` are multiples of.
 
     Examples
     --------
     >>> read_space({"learning_rate": {"low": 1e-5, "high": 1e-4, "log": True}}, where="[search_space]")
     {'learning_rate': Range(low=1e-05, high=0.0001, log=True)}
+    >>> read_space({"learning_rate": {"low": 0.5, "high": 2.5, "relative": True}}, where="[search_space]")
+    {'learning_rate': Range(low=0.0001, high=0.0005, log=False)}
     """
     known = [field.name for field in dataclasses.fields(TrainingSettings)]
     space: Space = {}
@@ -133,8 +148,22 @@ def read_space(values: Mapping[str, Any], *, where: str) -> Space:
                 f"{where}: {name} = {spec!r}; write {{ low = ..., high = ... }} or {{ choices = [...] }}."
             )
         kind: type[Range | Choices] = Choices if "choices" in spec else Range
-        space[name] = _typed(name, read_settings(kind, spec, where=f"{where} {name}"), where)
+        spec, at = dict(spec), f"{where} {name}"
+        if spec.pop("relative", False) is True:
+            spec = _scaled(spec, getattr(training.settled(), name), at)
+        space[name] = _typed(name, read_settings(kind, spec, where=at), where)
     return space
+
+
+def _scaled(spec: Mapping[str, Any], value: Any, where: str) -> dict[str, Any]:
+    """Return a range whose ends are multiples of ``value``."""
+    ends = read_settings(Range, spec, where=where)  # also says what is wrong with them
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SettingError(f"{where}: relative = true multiplies numbers, and the setting is {value!r}.")
+    low, high = ends.low * value, ends.high * value
+    if isinstance(value, int):
+        low, high = round(low), round(high)
+    return {"low": low, "high": high, "log": ends.log}
 
 
 def tune(
@@ -148,7 +177,10 @@ def tune(
     checkpoints: Checkpoints | None = None,
     cluster: Cluster | None = None,
 ) -> Tuned:
-    """Return the trials of ``space`` on ``table`` and the values that gave the best ``val_f1``.
+    """Return the trials of ``space`` on ``table`` and the values to train with.
+
+    Those are the values of the best ``val_f1``, where it is better than guessing and than the settings as they
+    stand by more than chance gives (``TuningSettings.confidence``); otherwise the settings as they stand.
 
     The same seed gives the same result, however many trials run at once and however they overlap: where Optuna
     learns or ASHA stops trials, they run in batches and are compared with those of earlier batches.
@@ -177,21 +209,49 @@ def tune(
     training = dataclasses.replace(
         training, epochs=settings.epochs, max_train_rows=settings.rows, threads=settings.cores_per_trial
     )
-    from dlpipe.tuning.trials import shared
-
     records = Records(table, training)
     if checkpoints:
         records.take_up(checkpoints)
     known = f", {len(records)} of them known" if len(records) else ""
     say(f"{settings.trials} trials, {places} at a time with {training.threads} threads each{known}")
-    given = shared(table, training, _variants(space, training), records, say)
-    with nullcontext(cluster) if cluster else start(places * settings.cores_per_trial):
-        trials = _run_trials(given, space, settings, places, say, callbacks, checkpoints)
+    variants, rows = _variants(space, training), valid_rows(table)
+    with ThreadPoolExecutor(1) as thread:
+        # read while Ray starts, and while its workers import what trials need
+        coming = thread.submit(_shared, table, training, variants, records, say)
+        with nullcontext(cluster) if cluster else _ray(places, settings.cores_per_trial):
+            trials = _run_trials(coming.result(), space, settings, places, say, callbacks, checkpoints)
     done = [trial for trial in trials if trial.scores and not trial.error]
     if not done:
         raise TrainingFailed(f"all {len(trials)} trials failed; the first with: {trials[0].error}")
-    best = max(done, key=lambda trial: (trial.score, -trial.number))
-    return Tuned(tuple(trials), best.values)
+    found = judge_trials(trials, as_they_stand(space, training), rows=rows, confidence=settings.confidence)
+    say(f"search: {found.note}")
+    return Tuned(tuple(trials), found.values, found.note)
+
+
+def _shared(table: TableVersion, *rest: Any) -> Shared:
+    from dlpipe.tuning.trials import shared
+
+    return shared(table, *rest)
+
+
+def _ray(places: int, cores: int) -> AbstractContextManager[Cluster]:
+    """Return Ray on this machine, whose workers import what a trial needs before they get one."""
+    from dlpipe.tuning.trials import THREADS
+
+    preload = ["dlpipe.tuning.worker"] if cores == 1 else []  # a process starts for each core, and may stay idle
+    return start(places * cores, preload=preload, variables={THREADS: str(cores)})
+
+
+def as_they_stand(space: Space, training: TrainingSettings) -> dict[str, Any]:
+    """Return the settings of ``space`` that ``training`` has."""
+    return {name: getattr(training.settled(), name) for name in space}
+
+
+def valid_rows(table: TableVersion) -> list[int]:
+    """Return how many rows each class has in the valid split."""
+    from dlpipe.tables import read_table
+
+    return list(Counter(read_table(table, split="valid", columns=["label"])["label"].to_pylist()).values())
 
 
 def _places(settings: TuningSettings, cluster: Cluster | None) -> int:

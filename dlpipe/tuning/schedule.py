@@ -16,7 +16,7 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
 from dlpipe.training import EpochScore, TrainingSettings
-from dlpipe.tuning import METRIC, RANDOM_TRIALS, Choices, Space, Trial, TuningSettings
+from dlpipe.tuning import METRIC, RANDOM_TRIALS, Choices, Space, Trial, TuningSettings, as_they_stand
 from dlpipe.tuning.trials import ERROR
 
 
@@ -32,7 +32,7 @@ def searcher(
         "optuna": optuna.samplers.TPESampler(seed=settings.seed, n_startup_trials=RANDOM_TRIALS),
         "random": optuna.samplers.RandomSampler(seed=settings.seed),
     }
-    as_set = {name: getattr(training, name) for name in space}
+    as_set = as_they_stand(space, training)
     search = Search(
         {name: _distribution(spec) for name, spec in space.items()},
         metric=METRIC,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dlpipe.tables import TableVersion
 
 ERROR = "error"
+THREADS = "_DLPIPE_TRIAL_THREADS"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def attempt(values: dict[str, Any], *, shared: Shared) -> None:
 
     shared.surroundings.enter()
     settings = dataclasses.replace(shared.training, **values)
-    _limit_threads(settings.threads)
+    limit_threads(settings.threads)
     known = shared.records.find(values) or Record((), None, stopped=True)
     try:
         for score in known.scores:
@@ -82,7 +83,12 @@ def _train(
     run(data, settings=settings, on_epoch=on_epoch)
 
 
-def _limit_threads(threads: int) -> None:
+def threads_given() -> int:
+    """Return the threads of a trial in this process, where the search says so before it knows the trial."""
+    return int(os.environ.get(THREADS, "1"))
+
+
+def limit_threads(threads: int) -> None:
     """Keep this trial to its threads; the training sets those of torch itself."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
     os.environ.update(dict.fromkeys(names, str(threads)))

@@ -82,6 +82,7 @@ def search(table: Any, searcher: Any, asha: bool, seed: int, options: argparse.N
             "dropout": Range(0.0, 0.5),
         },
         settings=TuningSettings(
+            confidence=0.0,
             trials=options.trials,
             epochs=options.epochs,
             rows=options.rows,

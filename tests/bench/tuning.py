@@ -124,7 +124,7 @@ def dlpipe_search(folder: Path, trials: int, given: list[float]) -> dict[str, An
         table,
         space={"learning_rate": Range(LOW, HIGH, log=True)},
         settings=TuningSettings(
-            trials=trials, epochs=EPOCHS, rows=0, searcher="random", grace_epochs=EPOCHS, seed=SEED
+            confidence=0.0, trials=trials, epochs=EPOCHS, rows=0, searcher="random", grace_epochs=EPOCHS, seed=SEED
         ),
         # a learning rate outside of the space: the first trial is a draw as well
         training=TrainingSettings(

@@ -132,6 +132,7 @@ def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, fir
     trials = client.search_runs([experiment.experiment_id], above)
     assert [trial.info.status for trial in trials] == ["FINISHED", "FINISHED"]
     assert all("val_f1" in trial.data.metrics and "learning_rate" in trial.data.params for trial in trials)
+    assert {trial.info.run_name for trial in trials} == {"trial 1", "trial 2"}  # as the log calls them
 
 
 def test_champion_predicts_in_a_new_process_without_a_network(project: Project, first: Done) -> None:

@@ -1,0 +1,17 @@
+"""What a process of trials imports before it gets its first one: Ray does so while the search is prepared.
+
+The threads are limited first: OpenMP counts them when torch is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from dlpipe.tuning.trials import limit_threads, threads_given
+
+HEAVY = ("dlpipe.training.loop", "ray.tune")
+"""What a trial imports."""
+
+limit_threads(threads_given())
+for name in HEAVY:
+    importlib.import_module(name)
