@@ -85,11 +85,11 @@ def test_what_no_run_can_be_given_is_refused_and_nothing_is_published(
 
 def test_lists_texts_and_odd_characters_arrive_as_words(state: State) -> None:
     version = deploy(state, "A", Needed("go"))
-    payload = {"tags": ["a b", "-q", ""], "days": [1, 2], "who": "\x1b[31m\x01 é\t", "shape": [1, {"a": None}]}
+    payload = {"tags": ["a b", "-q", ""], "days": [1, 2], "who": "\x1b[31m\x01 é\t", "shape": True}
     publish(state, "go", **payload)
     (run,) = decide(state, time.time(), max_runs=1)
     assert list(words_of(version, run.parameters)) == [
-        *("--who", "\x1b[31m\x01 é\t", "--shape", '[1, {"a": null}]', "--days", "1,2"),
+        *("--who", "\x1b[31m\x01 é\t", "--shape", "true", "--days", "1,2"),
         *("--tags", "a b", "--tags", "-q", "--tags", ""),
     ]
 

@@ -29,18 +29,25 @@ def words_of(version: Version, values: Mapping[str, Any]) -> Iterator[str]:
 
 def split(version: Version, name: str, value: Any) -> list[str]:
     """The words that ``value`` is for the parameter ``name``: several only where it takes several."""
+    kind = version.parameter_types.get(name, "")
     if isinstance(value, list | tuple) and name in version.multiple:
-        return [as_word(each) for each in value]
+        return [as_word(each, kind) for each in value]
     if isinstance(value, list | tuple) and name in version.separators:
-        return [version.separators[name].join(map(as_word, value))]
-    return [as_word(value)]
+        return [version.separators[name].join(as_word(each, kind) for each in value)]
+    return [as_word(value, kind)]
 
 
-def as_word(value: Any) -> str:
-    """``value`` as a word of a command line."""
+def as_word(value: Any, kind: str = "") -> str:
+    """``value`` as a word of a command line, for a parameter of type ``kind``.
+
+    Examples
+    --------
+    >>> as_word(True), as_word(True, "JSON"), as_word({"n": None})
+    ('True', 'true', '{"n": null}')
+    """
     if isinstance(value, str):
         return value
-    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
+    return json.dumps(value) if kind == "JSON" or isinstance(value, dict | list | tuple) else str(value)
 
 
 def misfit_of(version: Version, name: str, value: Any) -> str:
@@ -58,10 +65,11 @@ def misfit_of(version: Version, name: str, value: Any) -> str:
         return misfit_of_several(version, name, value)
     if isinstance(value, list | tuple) and name in version.separators:
         return misfit_of_parts(version, name, value) or unpassable(split(version, name, value)[0])
-    if not fits(value, version.parameter_types.get(name, "")):
+    kind = version.parameter_types.get(name, "")
+    if not fits(value, kind):
         several = ", several" if name in version.multiple else ""
-        return f"but the parameter {name} is of type {version.parameter_types[name]}{several}"
-    word = as_word(value)
+        return f"but the parameter {name} is of type {kind}{several}"
+    word = as_word(value, kind)
     choices = version.choices.get(name, ())
     if choices and word not in choices:
         return f"but the parameter {name} is one of {', '.join(choices)}"

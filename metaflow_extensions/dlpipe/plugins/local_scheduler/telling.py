@@ -137,10 +137,12 @@ def status_of(obj: Any, state: State) -> dict[str, Any]:
 
 def deployment_status(state: State, name: str) -> dict[str, Any]:
     """Return where a deployment stands, for a program."""
+    from dlpipe.orchestrator.inbox import half_of
     from dlpipe.orchestrator.presence import running_scheduler
 
     deployment = state.deployment(name)
     version = deployment.version
+    half = half_of(state, deployment, time.time())
     return {
         "deployment": deployment.name,
         "flow": version.flow,
@@ -149,6 +151,7 @@ def deployment_status(state: State, name: str) -> dict[str, Any]:
         "schedule": asdict(version.schedule) if version.schedule else None,
         "next_due": [] if deployment.suspended else [iso(due) for due in due_times(version)],
         "trigger": asdict(version.trigger) if version.trigger else None,
+        "held": {name: iso(event.at) for name, event in half.came.items()} if half else {},
         "parameters": dict(version.parameters),
         "parameter_names": list(version.parameter_names),
         "policies": asdict(version.policies),
@@ -204,6 +207,7 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         "schedule": f"{schedule.cron} {zone}" if schedule else "none",
         "next due": ", ".join(due) or ("never: suspended" if found["suspended"] else "not by schedule"),
         "trigger": said_trigger(Trigger(needed)) or "none" if needed else "none",
+        **({"came": ", ".join(f"{name} {at}" for name, at in found["held"].items())} if found["held"] else {}),
         "parameters": said_parameters(found["parameters"], found["parameter_names"]),
         "policies": said_policies(Policies(**found["policies"])),
         "namespace": found["namespace"],
