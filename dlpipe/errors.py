@@ -149,3 +149,7 @@ class RunEnded(DlpipeError, RuntimeError):
 
 class SchedulerRunning(DlpipeError, RuntimeError):
     """Another scheduler works on this state already."""
+
+
+class NotPermitted(DlpipeError, PermissionError):
+    """Somebody else deployed the flow, and its production token is not given."""

@@ -336,3 +336,24 @@ def test_a_unit_that_cannot_be_written_is_one_line(
     done = dlpipe("scheduler", "install", "--yes")
     assert done.exit_code == 1
     assert "cannot be written" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["resume", "terminate", "suspend", "unsuspend"])
+def test_runs_of_somebody_elses_deployment_are_changed_with_the_token_alone(
+    command: str, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METAFLOW_HOME", str(tmp_path / "home"))
+    status = "failed" if command == "resume" else "waiting"
+    deployed(state, "Annas", FAILS, author="anna", token="annas-0-abcd")
+    number = attempted(state, "Annas", status, "train: ValueError: no")
+    before = state.run(number)
+    for wrong in ([], ["--authorize", "annas-0-x"]):
+        done = dlpipe("runs", command, str(number), *wrong)
+        assert (done.exit_code, done.output.count("\n")) == (1, 1), done.output
+        assert (
+            f"Annas was deployed by anna: to {command} runs of it, ask them for the production token"
+            in done.output
+        )
+        assert state.run(number) == before
+    done = dlpipe("runs", command, str(number), "--authorize", "production:annas-0-abcd")
+    assert done.exit_code == 0, done.output

@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from flask.testing import FlaskClient
 from schedulers import deployed, scheduling, succeeds, triggered, wait_until
 
+from dlpipe.cli import main
 from dlpipe.orchestrator import page, presence
 from dlpipe.orchestrator.deployments import Needed, Schedule, Trigger
 from dlpipe.orchestrator.runs import Attempt
@@ -187,8 +189,15 @@ def test_the_scheduler_serves_its_page_on_loopback_only(state: State) -> None:
         port = free.getsockname()[1]
     with scheduling(state.folder, "--port", str(port)):
         wait_until(lambda: presence.read_about(state.folder).get("page"))
-        assert presence.read_about(state.folder)["page"] == f"http://127.0.0.1:{port}"
-        assert asked(port, "127.0.0.1") == 200
+        address = presence.read_about(state.folder)["page"]
+        assert re.fullmatch(rf"http://127\.0\.0\.1:{port}/\?token=[\w-]{{32}}", address)
+        assert asked(port, "127.0.0.1") == 403
+        assert asked(port, "127.0.0.1", address.partition("=")[2]) == 200
+        told = CliRunner().invoke(main, ["scheduler", "page"], env={"DLPIPE_STATE": str(state.folder)})
+        assert told.output == f"{address}\n"
+        for name in ("scheduler.json", "page.token"):
+            assert (state.folder / name).stat().st_mode & 0o077 == 0
+        assert address.partition("=")[2] not in (state.folder / "scheduler.log").read_text()
         assert asked(port, "evil.example") == 403
         for address in others():
             with (
@@ -216,9 +225,30 @@ def test_a_run_that_waits_for_room_is_not_due_in_1970(client: FlaskClient, state
         assert "1970" not in text_of(client, path)
 
 
-def asked(port: int, host: str) -> int:
+@pytest.mark.parametrize("path", ["/", "/runs/1", "/runs/1/0/log", "/runs/1/0/cards/0", "/style.css", "/nowhere"])
+def test_nothing_is_shown_to_those_who_do_not_know_the_token(path: str, state: State) -> None:
+    attempted(state, "PredictFlow", log="a customer's name\n")
+    app = page.make_app(state, token="s3cr3t", clock=lambda: NOW)
+    for asker in (path, f"{path}?token=", f"{path}?token=s3cr3", f"{path}?token=%ED%A0%80"):
+        answer = app.test_client().get(asker)
+        assert (answer.status_code, "customer" in answer.text) == (403, False)
+    assert app.test_client().get(path, headers={"Authorization": "token s3cr3t"}).status_code in (200, 404)
+
+
+def test_the_token_is_asked_for_once_and_taken_out_of_the_address(state: State) -> None:
+    attempted(state, "PredictFlow")
+    client = page.make_app(state, token="s3cr3t", clock=lambda: NOW).test_client()
+    answer = client.get("/runs/1?token=s3cr3t")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/runs/1")
+    assert "HttpOnly" in answer.headers["Set-Cookie"]
+    assert client.get("/runs/1").status_code == 200
+    assert "s3cr3t" not in client.get("/runs/1").text
+    assert client.get("/runs/1", headers={"Host": "evil.example"}).status_code == 403
+
+
+def asked(port: int, host: str, token: str = "") -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", "/", headers={"Host": host})
+    connection.request("GET", "/", headers={"Host": host, "Authorization": f"token {token}"})
     return connection.getresponse().status
 
 

@@ -14,6 +14,7 @@ from dlpipe.cli.appending import append
 from dlpipe.cli.bridge import bridge
 from dlpipe.cli.events import event, events
 from dlpipe.cli.portal import ui
+from dlpipe.cli.run_changes import resume, suspend, terminate, unsuspend
 from dlpipe.cli.runs import deployments, logs, runs
 from dlpipe.cli.saying import OneLineErrors
 from dlpipe.cli.scheduler import scheduler
@@ -37,3 +38,5 @@ COMMANDS = (
 )
 for command in COMMANDS:
     main.add_command(command)
+for command in (resume, terminate, suspend, unsuspend):
+    runs.add_command(command)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dlpipe.cli.saying import OneLineErrors, as_json, say, say_rows, table_lines
-from dlpipe.errors import RunEnded, RunNotFound
+from dlpipe.errors import RunNotFound
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.overview import DeploymentSeen, RunSeen
-    from dlpipe.orchestrator.runs import Attempt, Run
+    from dlpipe.orchestrator.runs import Attempt
     from dlpipe.orchestrator.state import State
 
 LIMIT = 20
@@ -200,89 +200,6 @@ def change_line(seen: RunSeen) -> str:
     why = f": {seen.step + ': ' if seen.step else ''}{seen.why}" if seen.why else ""
     resume = f"; resume: {seen.resume}" if seen.resume else ""
     return f"run {seen.run.number} of {seen.run.deployment} {seen.run.status}{why}{resume}"
-
-
-@runs.command()
-@click.argument("run")
-def resume(run: str) -> None:
-    """Let a RUN that failed or was terminated go on from its last finished steps.
-
-    \b
-    Example:
-      dlpipe runs resume 17
-    """
-    from dlpipe.orchestrator.overview import has_code
-    from dlpipe.orchestrator.runs import RESUMABLE
-
-    with opened() as state, state.transaction():
-        found = state.find_run(run)
-        if found.status not in RESUMABLE:
-            raise RunEnded(
-                f"Run {found.number} of {found.deployment} is {found.status}: there is nothing to resume."
-            )
-        if not has_code(state, found):
-            raise RunEnded(
-                f"Run {found.number} of {found.deployment} cannot be resumed: the code of version {found.version} "
-                "is no longer kept. `python FLOW.py local-scheduler trigger` runs the newest version."
-            )
-        state.resume_run(found.number)
-    say(f"Run {found.number} of {found.deployment} goes on as soon as there is room.", err=True)
-    say_whether_somebody_works()
-
-
-@runs.command()
-@click.argument("run")
-def terminate(run: str) -> None:
-    """Stop a RUN that is going on or waits.
-
-    \b
-    Example:
-      dlpipe runs terminate 17
-    """
-    from dlpipe.orchestrator.presence import terminate as stop
-
-    with opened() as state:
-        found = state.find_run(run)
-        stop(state, found)
-    say(f"Run {found.number} of {found.deployment} is being stopped.", err=True)
-    say_whether_somebody_works()
-
-
-@runs.command()
-@click.argument("run")
-def suspend(run: str) -> None:
-    """Let a RUN begin nothing more: steps that have begun end, further ones and attempts wait for `unsuspend`.
-
-    \b
-    Example:
-      dlpipe runs suspend 17
-    """
-    found = set_suspended(run, True)
-    say(f"Run {found.number} of {found.deployment} is suspended: it begins no further step.", err=True)
-
-
-@runs.command()
-@click.argument("run")
-def unsuspend(run: str) -> None:
-    """Let a suspended RUN go on.
-
-    \b
-    Example:
-      dlpipe runs unsuspend 17
-    """
-    found = set_suspended(run, False)
-    say(f"Run {found.number} of {found.deployment} goes on.", err=True)
-    say_whether_somebody_works()
-
-
-def set_suspended(run: str, suspended: bool) -> Run:
-    """Suspend a run or let it go on; return it."""
-    from dlpipe.orchestrator.presence import suspend_run
-
-    with opened() as state:
-        found = state.find_run(run)
-        suspend_run(state, found, suspended)
-    return found
 
 
 def say_whether_somebody_works() -> None:

@@ -38,13 +38,16 @@ def options(function: Any) -> Any:
         show_default=True,
         help="Runs that ended longer ago are forgotten here, with their logs; 0 for never.",
     )
-    return runs(port(days(function)))
+    token = click.option(
+        "--no-token", is_flag=True, help="Let everybody with an account on this machine read the status page."
+    )
+    return runs(port(days(token(function))))
 
 
 @click.group(cls=OneLineErrors, invoke_without_command=True)
 @options
 @click.pass_context
-def scheduler(context: click.Context, max_runs: int, port: int, keep_days: int) -> None:
+def scheduler(context: click.Context, max_runs: int, port: int, keep_days: int, no_token: bool) -> None:
     """Run what is deployed when it is due, until Ctrl-C or SIGTERM; runs that go on are left to go on.
 
     One process works on a state folder (DLPIPE_STATE); a second one says who the first is and ends.
@@ -59,7 +62,14 @@ def scheduler(context: click.Context, max_runs: int, port: int, keep_days: int) 
     from dlpipe.orchestrator.state import state_folder
     from dlpipe.redaction import redact
 
-    schedule(state_folder(), max_runs=max_runs, port=port, keep_days=keep_days, clean=redact)
+    schedule(
+        state_folder(),
+        max_runs=max_runs,
+        port=port,
+        keep_days=keep_days,
+        with_token=not no_token,
+        clean=redact,
+    )
 
 
 @scheduler.command()
@@ -68,7 +78,7 @@ def scheduler(context: click.Context, max_runs: int, port: int, keep_days: int) 
 )
 @click.option("--yes", is_flag=True, help="Write it without asking.")
 @options
-def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int) -> None:
+def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int, no_token: bool) -> None:
     """Show the systemd unit that keeps the scheduler going, and write it after a yes.
 
     \b
@@ -78,7 +88,7 @@ def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int) -
     """
     from dlpipe.orchestrator.service import make_unit
 
-    unit = make_unit(system=system, max_runs=max_runs, port=port, keep_days=keep_days)
+    unit = make_unit(system=system, max_runs=max_runs, port=port, keep_days=keep_days, no_token=no_token)
     say(unit.text)
     verb = "Replace" if unit.path.exists() else "Write"
     if not yes and not click.confirm(f"{verb} {unit.path}?", err=True):
@@ -93,6 +103,23 @@ def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int) -
     say(f"{unit.path} is written. Start it with:", err=True)
     for command in unit.commands:
         say(f"  {command}", err=True)
+
+
+@scheduler.command()
+def page() -> None:
+    """Print the address of the status page, with the token that it asks for.
+
+    \b
+    Example:
+      dlpipe scheduler page
+    """
+    from dlpipe.orchestrator.presence import running_scheduler
+    from dlpipe.orchestrator.state import state_folder
+
+    address = (running_scheduler(state_folder()) or {}).get("page")
+    if not address:
+        raise SchedulerRunning(f"No scheduler with a page works on {state_folder()}.")
+    say(address)
 
 
 @scheduler.command()

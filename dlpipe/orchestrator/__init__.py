@@ -28,5 +28,7 @@ exit_hooks      the functions of a flow that are called when its run has ended f
 hook_calls      the process that calls them
 alerts          a command or a webhook when a run fails or recovers
 page            the status page on loopback
+page_server     its server, which silent connections do not stop
+page_token      who may read it
 ==============  ==========================================================================================
 """

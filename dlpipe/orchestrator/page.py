@@ -1,7 +1,8 @@
 """The status page: what is deployed, due, running and done, for a browser on this machine.
 
 It reads, and changes nothing. It needs no script and no other address, listens on loopback only, and answers only
-those who ask for it by a name of this machine, so that a page from elsewhere cannot read it through the browser.
+those who ask for it by a name of this machine, so that a page from elsewhere cannot read it through the browser,
+and who know its token, so that others with an account here cannot read logs and cards.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dlpipe.errors import DeploymentNotFound, DlpipeError, RunNotFound
 from dlpipe.orchestrator import overview
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.overview import RunSeen, said_distance, said_span, said_time, seen_in
+from dlpipe.orchestrator.page_token import guard
 from dlpipe.orchestrator.runs import OPEN, Attempt, Run
 from dlpipe.orchestrator.state import State
 
@@ -39,13 +41,17 @@ CARD_POLICY = (  # a card brings its own scripts: they run as if from another si
 )
 
 
-def make_app(state: State, *, about: Mapping[str, Any] = {}, clock: Callable[[], float] = time.time) -> Flask:
+def make_app(
+    state: State, *, token: str = "", about: Mapping[str, Any] = {}, clock: Callable[[], float] = time.time
+) -> Flask:
     """The status page as a WSGI application.
 
     Parameters
     ----------
     state : State
         What is shown; only read.
+    token : str
+        What those must know who ask; empty for nothing.
     about : mapping
         What the page's foot says of the scheduler.
     clock : callable
@@ -57,6 +63,8 @@ def make_app(state: State, *, about: Mapping[str, Any] = {}, clock: Callable[[],
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(about=dict(about), refresh=REFRESH_SECONDS, span=said_span, when=said_time)
     app.before_request(refuse_foreign_hosts)
+    if token:
+        app.before_request(guard(token))
     app.after_request(add_headers)
     app.register_error_handler(DlpipeError, said_error)
     app.url_map.converters["number"] = number_converter()

@@ -121,6 +121,6 @@ def read_about(folder: Path) -> dict[str, Any]:
 def write_about(folder: Path, about: dict[str, Any]) -> None:
     """Let others know who the scheduler is; it works without that."""
     try:
-        write_file(folder / ABOUT, json.dumps(about))
+        write_file(folder / ABOUT, json.dumps(about), mode=0o600)  # it has the token of the page
     except OSError as error:
         log.warning("%s cannot be written: %s", folder / ABOUT, error.strerror)

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -255,11 +256,13 @@ def schedule(
     max_runs: int,
     port: int,
     keep_days: int,
+    with_token: bool = True,
     clock: Callable[[], float] = time.time,
     clean: Callable[[str], str] = str,
 ) -> None:
     """Work on the state in ``folder`` until SIGTERM or Ctrl-C, with a page on ``port`` unless it is 0.
 
+    Without ``with_token`` everybody with an account on this machine can read the page.
     Runs that ended more than ``keep_days`` ago are forgotten, unless it is 0.
 
     Raises
@@ -278,7 +281,7 @@ def schedule(
             log.info(
                 "the scheduler begins: pid %d, at most %d runs at a time, state %s", about["pid"], max_runs, folder
             )
-            if port and (page := open_page(folder, port, about, clock)):
+            if port and (page := open_page(folder, port, about, clock, with_token=with_token)):
                 write_about(folder, {**about, "port": port, "page": page})
             scheduler.run()
             log.info("the scheduler ends; runs go on")
@@ -290,14 +293,21 @@ def schedule(
                 (folder / ABOUT).unlink()
 
 
-def open_page(folder: Path, port: int, about: dict[str, Any], clock: Callable[[], float]) -> str:
-    """Open the status page and return its address; empty, with a word in the log, if the port is taken."""
+def open_page(
+    folder: Path, port: int, about: dict[str, Any], clock: Callable[[], float], *, with_token: bool
+) -> str:
+    """Open the status page and return its address; empty, with a word in the log, if the port is taken.
+
+    The address with the token goes to standard error and not into the log's file.
+    """
     from dlpipe import __version__
     from dlpipe.orchestrator.page import ADDRESS, make_app, serve
+    from dlpipe.orchestrator.page_token import token_of
 
+    token = token_of(folder) if with_token else ""
     shown = {"dlpipe": __version__, "pid": about["pid"], "at most": f"{about['max_runs']} runs at a time"}
     try:
-        serve(make_app(State.open(folder), about=shown, clock=clock), port)
+        serve(make_app(State.open(folder), token=token, about=shown, clock=clock), port)
     except OSError as error:
         log.warning(
             "no status page: port %d cannot be used (%s). Choose another with --port.", port, error.strerror
@@ -305,4 +315,7 @@ def open_page(folder: Path, port: int, about: dict[str, Any], clock: Callable[[]
         return ""
     address = f"http://{ADDRESS}:{port}"
     log.info("status page: %s", address)
+    if token:
+        address += f"/?token={token}"
+        print(f"Open {address}", file=sys.stderr, flush=True)
     return address

@@ -33,6 +33,7 @@ def make_unit(
     max_runs: int,
     port: int,
     keep_days: int,
+    no_token: bool = False,
     environ: Mapping[str, str] = os.environ,
     python: str = sys.executable,
 ) -> Unit:
@@ -43,7 +44,7 @@ def make_unit(
     system : bool
         Whether it is the system's: it starts with the machine, and its file needs root's rights. Under ``sudo`` it
         works as the user who called it.
-    max_runs, port, keep_days : int
+    max_runs, port, keep_days, no_token : int, bool
         Options of ``dlpipe scheduler``.
     environ : mapping
         Where ``PATH`` and the folder of the state are from.
@@ -54,6 +55,7 @@ def make_unit(
     folder = folder_of(user, environ)
     options = {"--max-runs": max_runs, "--port": port, "--keep-days": keep_days}
     given = [word for name, value in options.items() for word in (name, str(value))]
+    given += ["--no-token"] if no_token else []
     words = [python, "-P", "-m", "dlpipe.cli", "scheduler", *given]
     lines = [
         "[Unit]",

@@ -40,9 +40,20 @@ def name_of(asked: str | None) -> Name:
         return Name(text, text.lower(), False)
     if asked:
         raise DeploymentRefused("--name is not supported for @projects. Use --branch instead.")
-    digest = sha1(f"{current.project_name}.{current.branch_name}".encode()).digest()
-    prefix = f"mfprj-{base64.b32encode(digest).decode()[:16]}".lower()
-    return Name(check_deployment_name(current.project_flow_name), prefix, True)
+    text = check_deployment_name(current.project_flow_name)
+    return Name(text, _project_prefix(current.project_name, current.branch_name), True)
+
+
+def name_of_version(version: Version) -> Name:
+    """Return the name of the deployment that ``version`` is of; no flow is loaded for it."""
+    if version.project:
+        return Name(version.deployment, _project_prefix(version.project, version.branch), True)
+    return Name(version.deployment, version.deployment.lower(), False)
+
+
+def _project_prefix(project: str, branch: str) -> str:
+    digest = sha1(f"{project}.{branch}".encode()).digest()
+    return f"mfprj-{base64.b32encode(digest).decode()[:16]}".lower()
 
 
 def authorize(name: Name, version: Version, token: str | None, *, to: str) -> None:
@@ -54,7 +65,7 @@ def authorize(name: Name, version: Version, token: str | None, *, to: str) -> No
         For everybody else.
     """
     given = load_token(name.token_prefix) if token is None else token.removeprefix("production:")
-    if version.author == get_username() or given == version.token:
+    if version.author in ("", get_username()) or given == version.token:
         return
     raise IncorrectProductionToken(
         f"{name.text} was deployed by {version.author}: to {to} it, ask them for the production token and pass it "

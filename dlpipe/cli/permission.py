@@ -1,0 +1,34 @@
+"""Who may change a run: who deployed its flow, and who has the production token, as with a flow's own commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from dlpipe.errors import NotPermitted
+
+if TYPE_CHECKING:
+    from dlpipe.orchestrator.runs import Run
+    from dlpipe.orchestrator.state import State
+
+authorize = click.option(
+    "--authorize", metavar="TOKEN", help="Production token; needed for runs of somebody else's deployment."
+)
+
+
+def check_permission(state: State, run: Run, token: str | None, *, to: str) -> None:
+    """Let go on who deployed the flow of ``run``, or gives or has kept its production token.
+
+    Raises
+    ------
+    NotPermitted
+        For everybody else.
+    """
+    from metaflow_extensions.dlpipe.plugins.local_scheduler import authority
+
+    version = state.version(run.deployment, run.version)
+    try:
+        authority.authorize(authority.name_of_version(version), version, token, to=f"{to} runs of")
+    except authority.IncorrectProductionToken as error:
+        raise NotPermitted(error.message) from None

@@ -1,0 +1,110 @@
+"""`dlpipe runs resume`, `terminate`, `suspend` and `unsuspend`: what a person does to one run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from dlpipe.cli.permission import authorize, check_permission
+from dlpipe.cli.runs import opened, say_whether_somebody_works
+from dlpipe.cli.saying import say
+from dlpipe.errors import RunEnded
+
+if TYPE_CHECKING:
+    from dlpipe.orchestrator.runs import Run
+    from dlpipe.orchestrator.state import State
+
+
+@click.command()
+@click.argument("run")
+@authorize
+def resume(run: str, authorize: str | None) -> None:
+    """Let a RUN that failed or was terminated go on from its last finished steps.
+
+    \b
+    Example:
+      dlpipe runs resume 17
+    """
+    with opened() as state:
+        found = state.find_run(run)
+        check_permission(state, found, authorize, to="resume")
+        with state.transaction():
+            check_resumable(state, state.run(found.number))
+            state.resume_run(found.number)
+    say(f"Run {found.number} of {found.deployment} goes on as soon as there is room.", err=True)
+    say_whether_somebody_works()
+
+
+def check_resumable(state: State, run: Run) -> None:
+    """Raise ``RunEnded`` when there is nothing to resume, or nothing to resume it with."""
+    from dlpipe.orchestrator.overview import has_code
+    from dlpipe.orchestrator.runs import RESUMABLE
+
+    if run.status not in RESUMABLE:
+        raise RunEnded(f"Run {run.number} of {run.deployment} is {run.status}: there is nothing to resume.")
+    if not has_code(state, run):
+        raise RunEnded(
+            f"Run {run.number} of {run.deployment} cannot be resumed: the code of version {run.version} is no "
+            "longer kept. `python FLOW.py local-scheduler trigger` runs the newest version."
+        )
+
+
+@click.command()
+@click.argument("run")
+@authorize
+def terminate(run: str, authorize: str | None) -> None:
+    """Stop a RUN that is going on or waits.
+
+    \b
+    Example:
+      dlpipe runs terminate 17
+    """
+    from dlpipe.orchestrator.presence import terminate as stop
+
+    with opened() as state:
+        found = state.find_run(run)
+        check_permission(state, found, authorize, to="terminate")
+        stop(state, found)
+    say(f"Run {found.number} of {found.deployment} is being stopped.", err=True)
+    say_whether_somebody_works()
+
+
+@click.command()
+@click.argument("run")
+@authorize
+def suspend(run: str, authorize: str | None) -> None:
+    """Let a RUN begin nothing more: steps that have begun end, further ones and attempts wait for `unsuspend`.
+
+    \b
+    Example:
+      dlpipe runs suspend 17
+    """
+    found = set_suspended(run, True, authorize)
+    say(f"Run {found.number} of {found.deployment} is suspended: it begins no further step.", err=True)
+
+
+@click.command()
+@click.argument("run")
+@authorize
+def unsuspend(run: str, authorize: str | None) -> None:
+    """Let a suspended RUN go on.
+
+    \b
+    Example:
+      dlpipe runs unsuspend 17
+    """
+    found = set_suspended(run, False, authorize)
+    say(f"Run {found.number} of {found.deployment} goes on.", err=True)
+    say_whether_somebody_works()
+
+
+def set_suspended(run: str, suspended: bool, token: str | None) -> Run:
+    """Suspend a run or let it go on; return it."""
+    from dlpipe.orchestrator.presence import suspend_run
+
+    with opened() as state:
+        found = state.find_run(run)
+        check_permission(state, found, token, to="suspend" if suspended else "unsuspend")
+        suspend_run(state, found, suspended)
+    return found
