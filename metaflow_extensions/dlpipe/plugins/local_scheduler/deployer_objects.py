@@ -29,7 +29,7 @@ KINDS = ("str", "int", "float", "bool", "JSON", "FilePath")
 
 
 class AttemptRun(Run):
-    """The Metaflow run of an attempt, which has finished when the scheduler knows that it has.
+    """The Metaflow run of an attempt, which has finished when the scheduler says that the run has ended for good.
 
     Metaflow's own ``finished`` waits for the last step: of a run that failed for good, for ever.
     """
@@ -40,7 +40,7 @@ class AttemptRun(Run):
 
     @property
     def finished(self) -> bool:
-        """Return whether it has ended and is not resumed, well or not (``successful``)."""
+        """Return whether it has ended, well or not (``successful``), and no resume of it is to come."""
         return bool(super().finished) or self._ended() is not None
 
     @property
@@ -50,15 +50,14 @@ class AttemptRun(Run):
         return super().finished_at or (None if ended is None else datetime.fromtimestamp(ended))
 
     def _ended(self) -> float | None:
-        """When its attempt ended; ``None`` while it goes on, and between it and a resume."""
+        """When its attempt ended; ``None`` while it or a resume of it goes on or is to come."""
         from dlpipe.errors import RunNotFound
         from dlpipe.orchestrator.runs import OPEN
 
         with _state() as state, contextlib.suppress(RunNotFound):  # of long ago
             run = state.run(self._number)
-            last = run.attempts[-1]
-            own = next((one for one in run.attempts if one.metaflow_run == self.id), last)
-            return own.ended if own.ended and (own != last or run.status not in OPEN) else None
+            own = next((one for one in run.attempts if one.metaflow_run == self.id), run.attempts[-1])
+            return None if run.status in OPEN else own.ended
         return None
 
 
