@@ -1,11 +1,16 @@
 """The small inputs on which dlpipe went wrong, in ../shared/cases: each is read right or refused with one line.
 
-Every file and table of that folder has to stand in one of the tables here.
+Every file, table and flow of that folder has to stand in one of the tables here.
 """
 
 from __future__ import annotations
 
+import ast
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +33,8 @@ from dlpipe.tables import (
     table_at,
 )
 
-CASES = Path(__file__).resolve().parents[2] / "shared/cases"
+TESTS = Path(__file__).resolve().parent
+CASES = TESTS.parents[1] / "shared/cases"
 OUTSIDE = ("README.md", "delta", "flows")
 """What is no input file: the description, and the two folders that have tables of their own here."""
 
@@ -191,6 +197,82 @@ def test_each_table_of_another_program_is_read_right_or_refused_with_one_line(na
     TABLES[name](CASES / "delta" / name, tmp_path)
 
 
-def test_each_file_and_table_of_the_folder_is_tried():
+# --- flows
+
+DEPLOYED: dict[str, tuple[str, str]] = {
+    "allof_flow": (
+        "test_events.py",
+        "test_an_event_that_does_not_fit_neither_replaces_a_good_one_nor_uses_up_the_pair",
+    ),
+    "argoev": ("test_events.py", "test_metaflows_event_reaches_the_scheduler_of_this_machine"),
+    "cond_flow": ("flows/test_bridge_shapes.py", "test_the_artifacts_are_the_same"),
+    "ev1_flow": ("test_events.py", "test_lists_texts_and_odd_characters_arrive_as_words"),
+    "foreach200": ("flows/test_local_scheduler.py", "test_parameters_are_those_of_create"),
+    "hook_pass": (
+        "flows/test_supervision.py",
+        "test_exit_hooks_are_called_at_the_end_of_the_run_and_not_of_each_attempt",
+    ),
+    "hook_sleep": (
+        "flows/test_supervision.py",
+        "test_exit_hooks_are_called_at_the_end_of_the_run_and_not_of_each_attempt",
+    ),
+    "params_flow": ("flows/test_local_scheduler.py", "test_parameters_are_those_of_create"),
+    "sleep_flow": (
+        "flows/test_supervision.py",
+        "test_a_suspended_run_ends_the_step_that_has_begun_and_begins_no_other",
+    ),
+    "xss_flow": ("test_page.py", "test_what_others_wrote_is_text_and_no_markup"),
+}
+"""Flows for the local scheduler, and the test that holds what each has shown: their runs would take minutes."""
+MIRRORED: dict[str, tuple[str, str]] = {
+    "catch_flow": (
+        "flows/test_bridge_shapes.py",
+        "test_an_exception_that_was_caught_is_shown_where_a_person_sees_it",
+    ),
+    "client_cache_flow": (
+        "flows/test_bridge_bad_input.py",
+        "test_what_others_read_does_not_disturb_the_bridge_and_it_leaves_no_cache",
+    ),
+    "logsize_flow": (
+        "flows/test_bridge_bad_input.py",
+        "test_what_others_read_does_not_disturb_the_bridge_and_it_leaves_no_cache",
+    ),
+    "resume_metadata_flow": (
+        "flows/test_bridge_logging.py",
+        "test_the_marks_say_where_a_run_stands_and_metaflows_tags_and_metadata_stay_as_they_were",
+    ),
+    "tag_race_flow": (
+        "flows/test_bridge_logging.py",
+        "test_the_marks_say_where_a_run_stands_and_metaflows_tags_and_metadata_stay_as_they_were",
+    ),
+}
+"""Flows that the bridge disturbed, and the test that holds that it does not."""
+
+
+def test_each_file_table_and_flow_of_the_folder_is_tried():
     assert {entry.name for entry in CASES.iterdir()} == {*FILES, *OUTSIDE}
     assert {entry.name for entry in (CASES / "delta").iterdir()} == set(TABLES)
+    assert {entry.stem for entry in (CASES / "flows").glob("*.py")} == {*DEPLOYED, *MIRRORED}
+
+
+@pytest.mark.parametrize("name", [*DEPLOYED, *MIRRORED])
+def test_the_test_that_holds_what_a_flow_has_shown_exists(name):
+    file, test = {**DEPLOYED, **MIRRORED}[name]
+    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+    assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.slow
+def test_the_flows_for_the_local_scheduler_are_deployed(tmp_path):
+    """With all their parameters, triggers, hooks and shapes."""
+    (tmp_path / ".metaflow").mkdir()
+    (tmp_path / "inc.txt").write_text("a file that params_flow.py takes in")
+
+    def deploy(name: str) -> subprocess.CompletedProcess[str]:
+        flow = shutil.copy(CASES / f"flows/{name}.py", tmp_path)
+        command = [sys.executable, flow, "--quiet", "local-scheduler", "create"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(deploy, DEPLOYED))
+    assert [one.stderr for one in made if one.returncode] == []
