@@ -7,6 +7,8 @@ from metaflow import Config, FlowSpec, Parameter, card, current, mlflow_bridge, 
 from orchestrators import portable
 from train_settings import check_asked, parse_toml, read_explain_settings
 
+from dlpipe.terminal import visible
+
 
 @trigger_on_finish(flow="PredictFlow")
 @portable
@@ -85,7 +87,7 @@ data         {self.explained_rows}, {self.explained_split}
 model        {self.explained_by.uri}
 explanations {self.explained}, {self.count}
 card         python flows/explain_flow.py card view {current.run_id}/explain"""
-        print(self.summary)
+        print(visible(self.summary))
 
     def explain_rows(self):
         """Explain what is asked for; return what the rows are."""

@@ -7,6 +7,8 @@ from metaflow import Config, FlowSpec, Parameter, card, current, mlflow_bridge, 
 from orchestrators import portable
 from train_settings import parse_toml, read_monitor_settings
 
+from dlpipe.terminal import visible
+
 EVENT = "model-drifted"
 
 
@@ -104,7 +106,7 @@ drift        {self.reason}
 event        {said}
 numbers      {self.drift_table}
 card         python flows/monitor_flow.py card view {current.run_id}/compare"""
-        print(self.summary)
+        print(visible(self.summary))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from clear_errors import clear_errors
 from metaflow import FlowSpec, Parameter, mlflow_bridge, schedule, step
 from orchestrators import portable
 
+from dlpipe.terminal import visible
+
 
 @schedule(hourly=True)
 @portable
@@ -69,7 +71,7 @@ predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {sel
             self.summary += f"\nlook         {self.scored_rows} has no rows, so nothing was scored"
         if self.predictions.doubt:
             self.summary += f"\nlook         {self.predictions.doubt}"
-        print(self.summary)
+        print(visible(self.summary))
 
 
 if __name__ == "__main__":

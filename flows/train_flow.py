@@ -22,6 +22,8 @@ from metaflow.packaging_sys import MetaflowCodeContent
 from orchestrators import portable
 from train_settings import OPTIONS, parse_toml, read_flow_settings
 
+from dlpipe.terminal import visible
+
 CATALOGUE = Path(__file__).with_name("datasets.toml")
 
 
@@ -200,7 +202,7 @@ class TrainFlow(FlowSpec):
         champions = CHAMPION in self.model_version.aliases
         self.pipeline_version = promote(pipeline, verdict_passed=champions).version
         self.explainer_version = promote(explainer, verdict_passed=champions).version
-        print(f"{self.engines}\n{self.model_version.uri}: {self.verdict.reason}\n{self.promotion}")
+        print(visible(f"{self.engines}\n{self.model_version.uri}: {self.verdict.reason}\n{self.promotion}"))
         self.next(self.predict)
 
     @step
@@ -260,7 +262,7 @@ predictions  {self.predictions.table}, {self.predictions.new_rows:,} new rows
 explanations {self.explained}
 cards        python flows/train_flow.py card view {current.run_id}/evaluate (or start, explain)
 portal       dlpipe ui"""
-        print(self.summary)
+        print(visible(self.summary))
 
     def chosen(self):
         """Return the settings with the options in place; a public data set brings its column names."""

@@ -26,7 +26,7 @@ from dlpipe.orchestrator.state import State
 
 NOW = 1795757400.0  # 2026-11-27 05:30 UTC
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-EVIL = "<script>alert(1)</script>"
+EVIL = "<script>alert(1)</script>\u202egnp.exe"
 
 
 @pytest.fixture
@@ -113,6 +113,7 @@ def test_what_others_wrote_is_text_and_no_markup(client: FlaskClient, state: Sta
         shown = client.get(path).text
         assert "<script" not in shown
         assert 'href="javascript' not in shown
+        assert "\u202e" not in shown
     assert "&lt;script&gt;" in client.get("/").text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
-from dlpipe.orchestrator.database import Database
+from dlpipe.orchestrator.database import LARGEST, Database
 from dlpipe.orchestrator.rows import ALERT_COLUMNS, alert_of, event_of, text_of
 from dlpipe.orchestrator.runs import Alert, Event
 
@@ -39,7 +39,8 @@ class KeptEvents:
         """The newest events, at most so many, the newest first, each with its sequence; of one name or of all."""
         where, values = ("WHERE name = ?", [name]) if name is not None else ("", [])
         rows = self._database.all(
-            f"SELECT sequence, body FROM events {where} ORDER BY sequence DESC LIMIT ?", *values, limit
+            f"SELECT sequence, body FROM events {where} ORDER BY sequence DESC LIMIT ?",
+            *(*values, min(limit, LARGEST)),
         )
         return [(row[0], event_of(row[1])) for row in rows]
 

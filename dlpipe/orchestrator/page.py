@@ -21,6 +21,7 @@ from dlpipe.orchestrator.overview import RunSeen, said_distance, said_span, said
 from dlpipe.orchestrator.page_token import guard
 from dlpipe.orchestrator.runs import OPEN, Attempt, Run
 from dlpipe.orchestrator.state import State
+from dlpipe.terminal import visible
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -61,6 +62,7 @@ def make_app(
 
     app = Flask("dlpipe.orchestrator", static_folder=None, template_folder="templates")
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.finalize = lambda value: visible(value) if type(value) is str else value
     app.jinja_env.globals.update(about=dict(about), refresh=REFRESH_SECONDS, span=said_span, when=said_time)
     app.before_request(refuse_foreign_hosts)
     if token:
