@@ -116,6 +116,14 @@ def test_a_tsv_with_commas_and_a_file_with_the_line_of_excel_are_read(tmp_path, 
         take(write_bytes(tmp_path / "c.csv", (excel + "a^b^c\n").encode()))
 
 
+def test_what_excel_saves_as_unicode_text_is_read(tmp_path, digest):
+    """UTF-16 with tabs, in a .txt."""
+    path = write_bytes(tmp_path / "a.txt", AS_CSV.replace(",", "\t").replace("\n", "\r\n").encode("utf-16"))
+    done = take(path)
+    assert done.table.digest == digest
+    assert done.notes == (f"'{path}' is read with the separator '\\t' and as utf-16, which its first bytes name.",)
+
+
 @pytest.mark.parametrize("given", ["^", "tab", "\\t", "\t"])
 def test_a_separator_that_is_given_is_used(tmp_path, digest, given):
     character = "^" if given == "^" else "\t"
