@@ -55,6 +55,7 @@ def kept(state: State, package: Package, name: str = "Tiny", **more: object) -> 
         number = state.versions(name)[0].number + 1
     except LookupError:
         number = 1
+    freezing.close(folder)
     folder = settle(folder, number, package.digest)
     return state.deploy(a_version(name, str(folder), **more), now=time.time())
 

@@ -80,7 +80,7 @@ import io, pathlib, sys, tarfile
 from dlpipe.bridge.marks import Mark
 from dlpipe.durable import make_folder, write_file
 from dlpipe.orchestrator import keeper
-from dlpipe.orchestrator.freezing import Package, freeze, settle
+from dlpipe.orchestrator.freezing import Package, close, freeze, settle
 from dlpipe.training.checkpoints import FolderCheckpoints
 
 root = pathlib.Path(sys.argv[1])
@@ -101,7 +101,9 @@ with tarfile.open(fileobj=packed, mode="w:gz") as file:
     code = tarfile.TarInfo("flow.py")
     code.size = 6
     file.addfile(code, io.BytesIO(b"n = 1\\n"))
-settle(freeze(Package(packed.getvalue()), "flow", under=root), 1, "0" * 64)
+folder = freeze(Package(packed.getvalue()), "flow", under=root)
+close(folder)
+settle(folder, 1, "0" * 64)
 mark("code 1")
 """
 

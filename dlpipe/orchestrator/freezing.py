@@ -141,11 +141,10 @@ def freeze(package: Package, name: str, *, under: Path) -> Path:
 
 
 def settle(folder: Path, number: int, digest: str) -> Path:
-    """Give a frozen folder its name as version ``number`` and return it; from then on nobody writes to it."""
+    """Give a closed folder its name as version ``number`` and return it: an instant, for the state is locked."""
     settled = folder.with_name(f"{number}-{digest[:12]}")
     if settled.exists():  # of a create that was killed before it was noted
         _remove(settled)
-    _close(folder)
     os.chmod(folder, 0o755)  # a folder that cannot be written to cannot be renamed either
     move_folder(folder, settled)
     os.chmod(settled, 0o555)
@@ -251,7 +250,8 @@ def _compile(source: Path) -> None:
     compileall.compile_file(source, quiet=2, invalidation_mode=unchecked)
 
 
-def _close(folder: Path) -> None:
+def close(folder: Path) -> None:
+    """Let nobody write to a frozen folder, and have it on the disk."""
     for at, _, names in os.walk(folder, topdown=False):
         for name in names:
             os.chmod(os.path.join(at, name), 0o444)

@@ -185,6 +185,7 @@ def _deploy(obj: Any, version: Version, package: Package, state: State) -> tuple
     try:
         outside = _load(replace(version, code=str(folder)))
         variables = {**version.variables, **_stored(obj, version.folder)}
+        freezing.close(folder)
         with state.transaction():
             number = _next_number(state, version.deployment)
             folder = freezing.settle(folder, number, version.digest)
