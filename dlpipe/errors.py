@@ -83,6 +83,14 @@ class ModelNotFound(DlpipeError, LookupError):
     """The registry has no such model, version or alias."""
 
 
+class ChampionMoved(DlpipeError, RuntimeError):
+    """Another version became champion while a candidate was judged against the one before; nothing was moved."""
+
+
+class PromotionRefused(DlpipeError, ValueError):
+    """A version cannot become champion, or cannot be deleted, as things stand; nothing was changed."""
+
+
 class RunNotFound(DlpipeError, LookupError):
     """Metaflow has no such flow or run here."""
 

@@ -83,15 +83,19 @@ class TrainFlow(FlowSpec):
         from cards import show_data
 
         from dlpipe.cluster import find
+        from dlpipe.evaluation import check_classes
+        from dlpipe.inference import check_languages
+        from dlpipe.registry import check_name_free
         from dlpipe.task import find_backbone
-        from dlpipe.tracking import open_store
 
         chosen = self.chosen()
-        open_store()
+        check_name_free(chosen.registry.model)
+        check_languages(chosen.pipeline)
         find(self.ray_address)
         find_backbone(chosen.training.backbone, allow_download=chosen.training.allow_download)
         self.ingest = self.data_there(chosen) if self.retrain else self.data_ingested(chosen)
         self.data_version = self.ingest.table
+        check_classes(chosen.gate, self.ingest.labels)
         show_data(self.ingest)
         print(
             f"{self.data_version}: {dict(self.ingest.split_rows)}, {sum(self.ingest.bad_rows.values())} bad rows",
@@ -171,10 +175,10 @@ class TrainFlow(FlowSpec):
     @step
     def register(self):
         """Register the version with engines, pipeline and explainer; the gate decides about the champions."""
-        from dlpipe.evaluation import judge
+        from dlpipe.evaluation import gate_tag
         from dlpipe.explain import register_explainer
         from dlpipe.inference import register_pipeline
-        from dlpipe.registry import CHAMPION, log_and_register, promote
+        from dlpipe.registry import log_and_register, promote_judged, register_family, resolve
         from dlpipe.tables import read_table
         from dlpipe.task.engines import export_engines
 
@@ -183,25 +187,25 @@ class TrainFlow(FlowSpec):
         valid = read_table(self.data_version, split="valid", columns=["text", "label"]).to_pydict()
         served = export_engines(self.text_model, valid["text"], valid["label"])
         self.engines = served.engines
-        registered = log_and_register(
-            served,
-            name=chosen.registry.model,
-            example=example,
-            params=vars(self.training),
-            metrics={f"test_{name}": value for name, value in self.evaluation.metrics.items()},
-            tags={**self.lineage(), **self.engines.tags()},
+        shared = {"example": example, "challenger": False}
+        classifier, pipeline, explainer = register_family(
+            chosen.registry.model,
+            lambda: log_and_register(
+                served,
+                name=chosen.registry.model,
+                params=vars(self.training),
+                metrics={f"test_{name}": value for name, value in self.evaluation.metrics.items()},
+                tags={**self.lineage(), **gate_tag(chosen.gate), **self.engines.tags()},
+                **shared,
+            ),
+            [
+                lambda made: register_pipeline(made, settings=chosen.pipeline, **shared),
+                lambda made: register_explainer(made, self.text_model, settings=chosen.explanation, **shared),
+            ],
         )
-        champion = self.champion(registered)
-        self.verdict = judge(self.evaluation, baseline=self.baseline, champion=champion, thresholds=chosen.gate)
-        self.promotion = promote(registered, verdict_passed=self.verdict.passed)
+        self.verdict, self.promotion = promote_judged(classifier, self.verdict_against, who=current.username)
         self.model_version = self.promotion.version
-        pipeline = register_pipeline(self.model_version, settings=chosen.pipeline, example=example)
-        explainer = register_explainer(
-            self.model_version, self.text_model, settings=chosen.explanation, example=example
-        )
-        champions = CHAMPION in self.model_version.aliases
-        self.pipeline_version = promote(pipeline, verdict_passed=champions).version
-        self.explainer_version = promote(explainer, verdict_passed=champions).version
+        self.pipeline_version, self.explainer_version = resolve(pipeline.uri), resolve(explainer.uri)
         print(visible(f"{self.engines}\n{self.model_version.uri}: {self.verdict.reason}\n{self.promotion}"))
         self.next(self.predict)
 
@@ -301,18 +305,22 @@ portal       dlpipe ui"""
         files = {"data": self.data, "train": self.train_data, "valid": self.valid_data, "test": self.test_data}
         return self.chosen().sources(**files)
 
-    def champion(self, candidate):
-        """Return the current champion's evaluation on the same test rows; ``None`` if there is no other."""
-        from dlpipe.evaluation import evaluate_model
-        from dlpipe.inference import load_predictor
-        from dlpipe.registry import champion
+    def verdict_against(self, champion):
+        """Return what the gate says of the model beside ``champion``, which is scored on the same test rows."""
+        from dlpipe.evaluation import evaluate_champion, judge
+        from dlpipe.task import open_predictor
 
-        current_one = champion(candidate.name)
-        if current_one is None or current_one.version == candidate.version:
-            return None
-        return evaluate_model(
-            load_predictor(current_one.uri, engine="torch"), self.data_version, seed=self.training.seed
-        )
+        rival = None
+        if champion is not None:
+            rival = evaluate_champion(
+                champion,
+                self.data_version,
+                candidate=self.evaluation,
+                open_candidate=lambda: open_predictor(self.text_model),
+                seed=self.training.seed,
+            )
+        gate = self.chosen().gate
+        return judge(self.evaluation, baseline=self.baseline, champion=rival, thresholds=gate)
 
     def beside(self, kind):
         """Return the name of the table of this kind that belongs to the data table."""

@@ -15,7 +15,7 @@ from dlpipe.evaluation import Thresholds
 from dlpipe.explain import ExplainSettings
 from dlpipe.inference import PipelineSettings
 from dlpipe.monitoring import DriftSettings
-from dlpipe.registry.registration import check_model_name
+from dlpipe.registry import check_model_name
 from dlpipe.settings import check_name, read_settings
 from dlpipe.tables import Sources, TableSettings, check_settings
 from dlpipe.training import TrainingSettings

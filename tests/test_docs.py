@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import functools
 import http.server
@@ -289,6 +290,8 @@ def allowed(hint: Any) -> str:
         (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(f'`"{value}"`' for value in typing.get_args(hint))
+    if typing.get_origin(hint) is collections.abc.Mapping:
+        return f"{allowed(typing.get_args(hint)[1])}, by class"
     kind, *bounds = typing.get_args(hint) or (hint,)
     if typing.get_origin(hint) is tuple:
         return "list of text"

@@ -189,8 +189,9 @@ def test_gate_passes_a_better_model_and_says_the_numbers():
     )
     assert verdict.passed
     assert verdict.reason == (
-        "passed: accuracy 0.871 is at least 0.600; accuracy 0.871 is 0.077 better than the baseline's 0.794; "
-        "accuracy 0.871 is the same as the champion's 0.871"
+        "passed: accuracy 0.871 is at least 0.600; macro F1 1.000 is above the 0.333 of always 'negative'; "
+        "accuracy 0.871 is 0.077 better than the baseline's 0.794; "
+        "accuracy 0.871 is the same as the champion's 0.871; recall 'negative' 1.000 of 1, 'positive' 1.000 of 1"
     )
 
 
@@ -199,7 +200,7 @@ def test_gate_refuses_a_model_that_loses_to_the_baseline():
         with_metrics(accuracy=0.78), baseline=with_metrics(accuracy=0.79), champion=None, thresholds=Thresholds()
     )
     assert not verdict.passed
-    assert verdict.reason == "not promoted: accuracy 0.780 is 0.010 worse than the baseline's 0.790"
+    assert verdict.reason.startswith("not promoted: accuracy 0.780 is 0.010 worse than the baseline's 0.790; rec")
 
 
 @pytest.mark.parametrize(("accuracy", "passed"), [(0.86, True), (0.85, True), (0.849, False)])
@@ -226,7 +227,70 @@ def test_champion_margin_allows_exactly_that_much(accuracy, passed):
 def test_each_absolute_threshold_bites(asked, words):
     candidate = with_metrics(accuracy=0.87, macro_f1=0.86, calibration_error=0.1, log_loss=0.4)
     verdict = judge(candidate, baseline=with_metrics(accuracy=0.5), champion=None, thresholds=Thresholds(**asked))
-    assert (verdict.passed, verdict.reason) == (False, f"not promoted: {words}")
+    assert not verdict.passed
+    assert verdict.reason.startswith(f"not promoted: {words}; recall ")
+
+
+def one_sided(rows: dict[str, int], said: str, *, skill: int = 0) -> Evaluation:
+    """Return the evaluation of a model that says ``said``, but for the first ``skill`` rows of each class."""
+    labels = tuple(rows)
+    truth = [label for label, count in rows.items() for _ in range(count)]
+    answers = [label if at < skill else said for label, count in rows.items() for at in range(count)]
+    shares = [[0.9 if label == answer else 0.1 / (len(labels) - 1) for label in labels] for answer in answers]
+    return scored(shares, truth, labels, resamples=5)
+
+
+@pytest.mark.parametrize("rows", [{"ham": 198, "spam": 2}, {"a": 90, "b": 8, "c": 2}, {"ham": 5, "spam": 5}])
+def test_a_model_that_always_says_the_majority_class_never_passes(rows):
+    made = one_sided(rows, next(iter(rows)))
+    verdict = judge(made, baseline=made, champion=None, thresholds=Thresholds(min_accuracy=0))
+    assert not verdict.passed
+    said = f"macro F1 {made.metrics['macro_f1']:.3f} is not above the {made.metrics['macro_f1']:.3f} of always"
+    assert verdict.reason.startswith(f"not promoted: {said}")
+    assert verdict.recall == {label: float(label == next(iter(rows))) for label in rows}
+    rare = list(rows)[-1]
+    assert f"{rare!r} 0.000 of {rows[rare]}" in verdict.reason
+    better = one_sided(rows, next(iter(rows)), skill=1)
+    assert judge(better, baseline=made, champion=None, thresholds=Thresholds(min_accuracy=0)).passed
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"spam": 0.6}, "recall of 'spam' 0.500 is below 0.600"),
+        ({"*": 0.6}, "recall of 'spam' 0.500 is below 0.600"),
+        ({"*": 0.9, "spam": 0.6}, "recall of 'spam' 0.500 is below 0.600"),
+        ({"smap": 0.1}, "min_recall names 'smap', which is no class of this model"),
+        ({"eggs": 0.1}, "recall of 'eggs' is unknown, no test row has it"),
+        ({"*": 0.5}, None),
+    ],
+)
+def test_a_threshold_can_name_a_class(asked, words):
+    made = one_sided({"ham": 98, "spam": 2, "eggs": 0}, "ham", skill=1)
+    thresholds = read_settings(Thresholds, {"min_recall": asked}, where="[gate]")
+    verdict = judge(made, baseline=made, champion=None, thresholds=thresholds)
+    assert verdict.passed == (words is None)
+    assert words is None or verdict.reason.startswith(f"not promoted: {words}; recall ")
+
+
+def test_of_many_classes_the_verdict_names_those_with_the_lowest_recall():
+    made = one_sided({f"c{number}": 2 for number in range(30)}, "c0", skill=1)
+    reason = judge(made, baseline=made, champion=None, thresholds=Thresholds(min_accuracy=0)).reason
+    assert reason.endswith("lowest recall of 30 classes " + ", ".join(f"'c{n}' 0.500 of 2" for n in range(1, 7)))
+
+
+def test_a_champion_that_lacks_a_class_is_judged_on_those_that_it_knows():
+    from dlpipe.evaluation import Rival
+
+    mine, theirs = one_sided({"a": 5, "b": 5}, "a", skill=4), one_sided({"a": 5, "b": 5}, "a", skill=2)
+    whole = one_sided({"a": 5, "b": 5, "new": 4}, "a", skill=4)
+    rival = Rival(3, theirs, mine, {"new": 4})
+    verdict = judge(whole, baseline=whole, champion=rival, thresholds=Thresholds())
+    assert (verdict.passed, verdict.champion) == (True, 3)
+    assert "champion v3's 0.700 on the 10 rows of classes that it knows, without 'new' (4)" in verdict.reason
+    none = Rival(3, None, None, {"new": 4}, "it knows x, y, none of which the test split has")
+    refused = judge(whole, baseline=whole, champion=none, thresholds=Thresholds())
+    assert refused.reason.startswith("not promoted: the champion v3 cannot be compared: it knows x, y, none of")
 
 
 def test_lower_is_better_where_the_headline_metric_is_a_loss():

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from packaging.utils import canonicalize_name
 from stores import new_store, untouched_environment
 
 from dlpipe.errors import ModelNotFound, SettingError
@@ -88,12 +91,27 @@ def test_fresh_process_without_a_network_loads_and_predicts(store, version, pred
     [
         TEXTS,
         pd.Series(TEXTS),
-        pd.Series(TEXTS, name="text"),
+        pd.Series(TEXTS, name="review"),
         pd.DataFrame({"text": TEXTS}),
-        pd.DataFrame({"text": TEXTS, "row_id": ["a", "b", "c"]}),
+        pd.DataFrame({"row_id": ["a", "b", "c"], "text": TEXTS}),
+        pd.DataFrame({"review": TEXTS}),
+        {"text": TEXTS},
+        {"review": np.array(TEXTS)},
+        [{"text": text} for text in TEXTS],
         np.array(TEXTS),
     ],
-    ids=["list", "series", "named series", "frame", "frame with more", "array"],
+    ids=[
+        "list",
+        "series",
+        "named series",
+        "frame",
+        "with more",
+        "one column",
+        "dict",
+        "arrays",
+        "records",
+        "array",
+    ],
 )
 def test_pyfunc_takes_texts_in_every_usual_form(version, predictor, given):
     import mlflow.pyfunc
@@ -110,9 +128,58 @@ def test_output_has_label_probability_and_a_column_for_each_label(predictor):
     assert len(predictions(predictor, [])) == 0
 
 
-def test_frame_whose_texts_do_not_come_first_is_refused_instead_of_scoring_ids():
-    with pytest.raises(SettingError, match="must be the first column, named 'text'; got 'row_id'"):
-        texts_of(pd.DataFrame({"row_id": ["a"]}))
+@pytest.mark.parametrize("given", [{"row_id": ["a"]}, {"row_id": ["a"], "review": ["b"]}, {}])
+def test_a_table_without_a_column_of_texts_is_refused_instead_of_scoring_ids(given):
+    with pytest.raises(SettingError, match="must be in a column named 'text'; got "):
+        texts_of(pd.DataFrame(given))
+
+
+MISSING = [None, float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT]
+
+
+@pytest.mark.parametrize("nothing", MISSING, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "form", [list, pd.Series, lambda rows: np.array(rows, object), lambda rows: {"text": rows}, pd.DataFrame]
+)
+def test_a_missing_text_is_no_word_whatever_stands_for_it(form, nothing):
+    rows = ["a", nothing, "nan"]
+    given = pd.DataFrame({"text": pd.Series(rows, dtype=object)}) if form is pd.DataFrame else form(rows)
+    assert texts_of(given) == ["a", None, "nan"]
+
+
+@pytest.mark.parametrize("row", [3, 2.5, True, b"bytes", ["a", "b"], {"a": 1}])
+def test_what_is_no_text_is_refused_by_its_row(row):
+    with pytest.raises(SettingError, match="Row 1 is no text but a "):
+        texts_of(["a", row])
+
+
+BODIES = [
+    {"inputs": [TEXTS[0], None]},
+    {"inputs": {"text": [TEXTS[0], None]}},
+    {"instances": [{"text": TEXTS[0]}, {"text": None}]},
+    {"dataframe_split": {"columns": ["text"], "data": [[TEXTS[0]], [None]]}},
+    {"dataframe_records": [{"text": TEXTS[0]}, {"text": None}]},
+]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: next(iter(body)))
+def test_a_null_in_json_is_answered_with_nothing(version, predictor, body):
+    """By the function that MLflow's server calls for a request."""
+    import mlflow.pyfunc
+    from mlflow.pyfunc.scoring_server import invocations
+
+    model = mlflow.pyfunc.load_model(version.uri)
+    said = invocations(json.dumps(body), "application/json", model, model.metadata.get_input_schema())
+    there, nothing = json.loads(said.response)["predictions"]
+    assert there["label"] == predictions(predictor, TEXTS[:1])["label"][0]
+    assert nothing.pop("label") is None
+    assert all(np.isnan(share) for share in nothing.values())
+
+
+def test_a_batch_of_missing_texts_alone_is_answered(predictor):
+    found = predictions(predictor, [None, None])
+    assert found.isna().all(axis=None)
+    assert list(found) == ["label", "probability", "p_negative", "p_positive"]
 
 
 def test_model_of_another_library_is_named_as_such(store, version):
@@ -127,3 +194,53 @@ def test_model_of_another_library_is_named_as_such(store, version):
     client.create_model_version("foreign", folder, run_id=run)
     with pytest.raises(ModelNotFound, match="is not a dlpipe model"):
         load_predictor("foreign/1")
+
+
+# -- elsewhere -----------------------------------------------------------------------------------------------
+
+BARE = """
+import json, sys
+sys.path[:0] = sys.argv[1:3]
+import mlflow.pyfunc
+model = mlflow.pyfunc.load_model(sys.argv[3])
+import dlpipe
+print(json.dumps([dlpipe.__file__, model.predict(["the film was good", None])["label"].tolist()]))
+"""
+
+
+def needed(lines: list[str]) -> set[str]:
+    """Return the distributions that ``lines`` ask for, with those that they need in turn."""
+    from packaging.requirements import Requirement
+
+    found, left = set(), [Requirement(line).name for line in lines if not line.startswith(("-f", "dlpipe"))]
+    while left:
+        name = canonicalize_name(left.pop())
+        if name in found or not (there := list(metadata.distributions(name=name))):
+            continue
+        found.add(name)
+        asked = map(Requirement, there[0].requires or [])
+        left += [one.name for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found
+
+
+def test_a_model_loads_where_its_requirements_are_installed_and_nothing_else(version, store, tmp_path):
+    """An environment made of links to what the requirements need, and of the wheel among the model's files."""
+    root = Path(store.client().get_model_version_download_uri(version.name, str(version.version)))
+    lines = (root / "requirements.txt").read_text().splitlines()
+    packages, own, asked = tmp_path / "packages", tmp_path / "own", root / "of_dlpipe.txt"
+    packages.mkdir()
+    for name in needed(lines):
+        for top in {
+            file.parts[0] for file in metadata.files(name) or [] if file.parts[0] not in ("..", "__pycache__")
+        }:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(Path(metadata.distribution(name).locate_file(top)))
+    asked.write_text("\n".join(line for line in lines if line.startswith(("-f", "dlpipe"))))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(own)]
+    subprocess.run([*pip, "-r", str(asked)], check=True, cwd=tmp_path)
+    command = [sys.executable, "-S", "-c", BARE, str(own), str(packages), str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={"HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    place, labels = json.loads(done.stdout.splitlines()[-1])
+    assert Path(place).is_relative_to(own)
+    assert labels == ["positive", None]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from stores import new_store, untouched_environment
 
+import dlpipe
 from dlpipe.errors import ModelNotFound, SettingError
 from dlpipe.registry import (
     KEY,
@@ -108,7 +109,8 @@ def test_artifact_is_complete_and_has_no_pickle(store):
     assert "data/files/model.safetensors" in files
     assert "input_example.json" in files
     assert not [name for name in files if Path(name).suffix in (".pkl", ".pickle", ".bin", ".pt", ".py")]
-    assert (root / "requirements.txt").read_text().split() == requirements()
+    asked = (root / "requirements.txt").read_text().splitlines()
+    assert asked == [*requirements(), "-f wheels", f"dlpipe=={dlpipe.__version__}"]
     card = Model.load(str(root))
     assert card.model_id == version.model_id
     assert [column.name for column in card.signature.outputs] == [

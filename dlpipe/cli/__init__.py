@@ -13,12 +13,13 @@ from dlpipe.cli.answers import answers
 from dlpipe.cli.appending import append
 from dlpipe.cli.bridge import bridge
 from dlpipe.cli.events import event, events
+from dlpipe.cli.models import models
 from dlpipe.cli.portal import ui
 from dlpipe.cli.run_changes import resume, suspend, terminate, unsuspend
 from dlpipe.cli.runs import deployments, logs, runs
 from dlpipe.cli.saying import OneLineErrors
 from dlpipe.cli.scheduler import scheduler
-from dlpipe.cli.tables import models, predict, tables
+from dlpipe.cli.tables import predict, tables
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})

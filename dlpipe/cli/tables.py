@@ -1,9 +1,9 @@
-"""`dlpipe tables`, `models` and `predict`: what flows made."""
+"""`dlpipe tables` and `predict`: what flows made."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,34 +84,6 @@ def table_versions(name: str) -> list[dict[str, Any]]:
     ]
 
 
-@click.command()
-@as_json
-def models(json_: bool) -> None:
-    """List the registered model versions with their aliases, test accuracy and engine.
-
-    \b
-    Examples:
-      dlpipe models
-      dlpipe models --json
-    """
-    from dlpipe.registry import list_models
-
-    rows = [
-        {
-            "model": version.name,
-            "version": version.version,
-            "aliases": list(version.aliases),
-            "accuracy": metrics.get("test_accuracy"),
-            "engine": version.tags.get("engine.chosen", "torch"),
-            "table": said_source(version.tags),
-            "weights": version.digest[:12],
-            "uri": version.uri,
-        }
-        for version, metrics in list_models()
-    ]
-    say_rows(rows, json_=json_, nothing="No model is registered yet: run flows/train_flow.py.")
-
-
 def given_texts(texts: Sequence[str]) -> list[str]:
     """Return the texts of the command line, in which bytes that are no UTF-8 are refused."""
     for number, text in enumerate(texts, start=1):
@@ -128,18 +100,6 @@ def lines_of_input(encoding: str | None) -> list[str]:
     return decode_lines(given, encoding, where="Standard input,")
 
 
-def said_source(tags: Mapping[str, str]) -> str:
-    """Return the table version that a model was made from, as its tags say.
-
-    Examples
-    --------
-    >>> said_source({"delta.table": "data/tables/reviews", "delta.version": "2"})
-    'reviews@v2'
-    """
-    name = tags.get("delta.table", "").rstrip("/").rpartition("/")[2]
-    return f"{name}@v{tags['delta.version']}" if name and "delta.version" in tags else ""
-
-
 @click.command()
 @click.option(
     "--model", "uri", required=True, metavar="URI", help="Such as models:/reviews@champion or reviews/3."
@@ -151,17 +111,31 @@ def said_source(tags: Mapping[str, str]) -> str:
 def predict(uri: str, engine: str | None, encoding: str | None, texts: tuple[str, ...], json_: bool) -> None:
     """Predict the label of each TEXT, or of each line of standard input when there is none.
 
+    A pipeline also cleans texts, and tells their status and language.
+
     \b
     Examples:
       dlpipe predict --model models:/reviews@champion "I loved every minute of it."
       dlpipe predict --model reviews/1 --json < texts.txt
       dlpipe predict --model reviews --engine torch "I loved every minute of it."
+      dlpipe predict --model reviews-pipeline "I loved every minute of it.<br />"
     """
-    from dlpipe.inference import load_predictor, predictions
-
     asked = given_texts(texts) or [line.strip() for line in lines_of_input(encoding) if line.strip()]
     if not asked:
         raise click.ClickException("No text to predict: give it as an argument or on standard input.")
-    found = predictions(load_predictor(uri, engine=engine), asked)
-    rows = [{"text": text, **row} for text, row in zip(asked, found.to_dict("records"), strict=True)]
+    rows = [{"text": text, **row} for text, row in zip(asked, answers_of(uri, engine, asked), strict=True)]
     say_rows(rows, json_=json_, nothing="")
+
+
+def answers_of(uri: str, engine: str | None, texts: list[str]) -> list[dict[str, Any]]:
+    """Return what the classifier or the pipeline that ``uri`` names says of each text."""
+    from dlpipe.inference import is_pipeline, load_pipeline, load_predictor, predictions
+    from dlpipe.registry import resolve
+
+    version = resolve(uri)
+    if not is_pipeline(version):
+        return predictions(load_predictor(version.uri, engine=engine), texts).to_dict("records")
+    found = load_pipeline(version.uri, engine=engine).run(texts)
+    shown = [name for name in found if not name.endswith("_ms") and name not in ("cached", "model_version")]
+    rows = found[shown].astype(object)
+    return rows.where(rows.notna(), None).to_dict("records")

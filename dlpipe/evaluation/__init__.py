@@ -2,8 +2,9 @@
 
 from dlpipe.evaluation.baseline import Baseline, fit_baseline
 from dlpipe.evaluation.figures import calibration_figure, confusion_figure
-from dlpipe.evaluation.gate import Thresholds, Verdict, judge
-from dlpipe.evaluation.on_table import evaluate_baseline, evaluate_model
+from dlpipe.evaluation.gate import Rival, Thresholds, Verdict, check_classes, judge
+from dlpipe.evaluation.on_table import evaluate_baseline, evaluate_champion, evaluate_model
+from dlpipe.evaluation.registered import gate_tag, judge_registered
 from dlpipe.evaluation.scores import METRICS, Bin, Evaluation, Mistake, evaluate
 
 __all__ = [
@@ -12,13 +13,18 @@ __all__ = [
     "Bin",
     "Evaluation",
     "Mistake",
+    "Rival",
     "Thresholds",
     "Verdict",
     "calibration_figure",
+    "check_classes",
     "confusion_figure",
     "evaluate",
     "evaluate_baseline",
+    "evaluate_champion",
     "evaluate_model",
     "fit_baseline",
+    "gate_tag",
     "judge",
+    "judge_registered",
 ]

@@ -1,15 +1,18 @@
-"""Evaluations of a model and of its baseline on the test split of a table version."""
+"""Evaluations of a model, of its baseline and of the champion on the test split of a table version."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import EvaluationError
+from dlpipe.errors import EngineUnavailable, EvaluationError, ModelNotFound
 from dlpipe.evaluation.baseline import fit_baseline
+from dlpipe.evaluation.gate import Rival
 from dlpipe.evaluation.scores import Evaluation, evaluate
 
 if TYPE_CHECKING:
+    from dlpipe.registry import ModelVersion
     from dlpipe.tables import TableVersion
     from dlpipe.task import Predictor
 
@@ -37,6 +40,57 @@ def evaluate_baseline(table: TableVersion, *, labels: Sequence[str], seed: int =
     train, test = _split(table, "train"), _split(table, "test")
     baseline = fit_baseline(train["text"], train["label"], seed=seed)
     return _evaluation(baseline.predict_proba(test["text"], labels=labels), test, labels, seed)
+
+
+def evaluate_champion(
+    champion: ModelVersion,
+    table: TableVersion,
+    *,
+    candidate: Evaluation,
+    open_candidate: Callable[[], Predictor],
+    seed: int = 0,
+) -> Rival:
+    """Return how ``champion`` and a candidate do on the rows of the test split whose class the champion knows.
+
+    One that cannot be opened any more, or knows none of the classes, cannot be compared; the answer says so.
+
+    Parameters
+    ----------
+    candidate : Evaluation
+        The candidate's on the whole test split.
+    open_candidate : callable
+        Returns its predictor, which is needed where the two do not know the same classes.
+    """
+    from dlpipe.inference import load_predictor
+
+    try:
+        rival = load_predictor(champion.uri, engine="torch")
+    except (ModelNotFound, EngineUnavailable) as error:
+        return Rival(champion.version, None, None, problem=str(error).rstrip("."))
+    test = _split(table, "test")
+    unknown = Counter(label for label in test["label"] if label not in rival.labels)
+    known = [at for at, label in enumerate(test["label"]) if label in rival.labels]
+    if not known:
+        problem = f"it knows {', '.join(rival.labels)}, none of which the test split has"
+        return Rival(champion.version, None, None, dict(sorted(unknown.items())), problem)
+    if {*rival.labels} == {*candidate.labels}:
+        return Rival(champion.version, _evaluation_over(rival, candidate.labels, test, seed), candidate)
+    rows = {name: [values[at] for at in known] for name, values in test.items()}
+    labels = [*candidate.labels, *(label for label in rival.labels if label not in candidate.labels)]
+    theirs, mine = (_evaluation_over(model, labels, rows, seed) for model in (rival, open_candidate()))
+    return Rival(champion.version, theirs, mine, dict(sorted(unknown.items())))
+
+
+def _evaluation_over(
+    predictor: Predictor, labels: Sequence[str], rows: dict[str, list[str]], seed: int
+) -> Evaluation:
+    """Return an evaluation over ``labels``, those that the model lacks at 0: metrics are of the same classes."""
+    import numpy as np
+
+    given = predictor.predict_proba(rows["text"])
+    shares = np.zeros((len(given), len(labels)))
+    shares[:, [labels.index(label) for label in predictor.labels]] = given
+    return _evaluation(shares, rows, labels, seed)
 
 
 def _split(table: TableVersion, split: str) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ COLUMNS = (
     ("words", "string[]"),
     ("attributions", "double[]"),
 )
+TYPES = {"double": "float64"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,12 @@ class ExplainerModel:
 
 
 def register_explainer(
-    model: ModelVersion, text_model: TextModel, *, settings: ExplainSettings, example: Sequence[str]
+    model: ModelVersion,
+    text_model: TextModel,
+    *,
+    settings: ExplainSettings,
+    example: Sequence[str],
+    challenger: bool = True,
 ) -> ModelVersion:
     """Return the registered explainer ``<model>-explainer`` of the classifier ``model``, made if need be.
 
@@ -73,6 +80,8 @@ def register_explainer(
         What was registered as ``model``.
     example : sequence of str
         A few texts, kept as the input example.
+    challenger : bool, optional
+        ``False`` moves no alias.
     """
     from dlpipe.registry import register_companion
 
@@ -82,6 +91,7 @@ def register_explainer(
         kind="explainer",
         settings=dataclasses.asdict(settings),
         example=example,
+        challenger=challenger,
         packaging=explainer_packaging(),
     )
 
@@ -89,7 +99,7 @@ def register_explainer(
 def explainer_packaging() -> Packaging:
     """Return how MLflow opens an ``ExplainerModel``, and what goes in and out."""
     from dlpipe.registry import Packaging
-    from dlpipe.registry.registration import INFERENCE_PACKAGES
+    from dlpipe.registry.packaging import INFERENCE_PACKAGES
 
     return Packaging(
         loader="dlpipe.explain.pyfunc",
@@ -123,16 +133,25 @@ class PyfuncExplainer:
 
         Parameters
         ----------
-        model_input : DataFrame, Series or sequence of str
-            A DataFrame's texts are its column ``text`` or its only, unnamed column.
+        model_input : str, sequence, Series, DataFrame or mapping of columns
+            A table's texts are its column ``text`` or its only one. A missing text has no label and no words.
         params : mapping, optional
             ``method``: another than that of the settings.
         """
         import pandas as pd
 
-        rows = [(str(number), text) for number, text in enumerate(texts_of(model_input))]
+        texts = texts_of(model_input)
+        rows = [(str(number), text) for number, text in enumerate(texts) if text is not None]
         made = explain_rows(self.predictor, rows, settings=self._with(params or {}))
-        return pd.DataFrame([answer(row) for row in made.rows], columns=[name for name, _ in COLUMNS])
+        found = {int(row.row_id): answer(row) for row in made.rows}
+        answers = [found.get(number) or no_answer() for number in range(len(texts))]
+        # object: pandas' own type for texts makes NaN of the label that a missing text has not
+        return pd.DataFrame(
+            {
+                name: pd.Series([row[name] for row in answers], dtype=TYPES.get(kind, object))
+                for name, kind in COLUMNS
+            }
+        )
 
     def _with(self, params: Mapping[str, Any]) -> ExplainSettings:
         asked = {"method": params.get("method") or self.settings.method}
@@ -150,3 +169,8 @@ def answer(row: Explanation) -> dict[str, Any]:
         "words": [word.strip() for word in row.words],
         "attributions": row.attributions[:, column].tolist(),
     }
+
+
+def no_answer() -> dict[str, Any]:
+    """Return the columns of a missing text."""
+    return {"label": None, "output": math.nan, "base_value": math.nan, "words": [], "attributions": []}

@@ -2,6 +2,7 @@
 
 loading      the predictor of a registered model
 pyfunc       the classifier as MLflow's Python function
+given        the rows in whatever a model of MLflow is given
 scoring      a table version into a predictions table
 new_rows     the rows of a table that are new since the last time, each once
 choosing     which rows a model has still to answer: none gets a second answer
@@ -16,13 +17,14 @@ with it.
 """
 
 from dlpipe.inference.by_part import Scored
+from dlpipe.inference.given import texts_of
 from dlpipe.inference.latest import latest_answers
 from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder
 from dlpipe.inference.new_rows import ScoredUntil, score_new, score_whole, scored_until, scorer_of
-from dlpipe.inference.packing import register_pipeline
+from dlpipe.inference.packing import check_languages, register_pipeline
 from dlpipe.inference.pipeline import Pipeline, PipelineSettings, load_pipeline
 from dlpipe.inference.pipeline_scoring import score_with_pipeline
-from dlpipe.inference.pyfunc import PyfuncModel, predictions, texts_of
+from dlpipe.inference.pyfunc import PyfuncModel, predictions
 from dlpipe.inference.scoring import score
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "PyfuncModel",
     "Scored",
     "ScoredUntil",
+    "check_languages",
     "is_pipeline",
     "latest_answers",
     "load_pipeline",

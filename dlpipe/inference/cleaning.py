@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from dlpipe.inference.given import is_missing
+
 Status = Literal["ok", "cut", "no letters", "other language", "empty", "not text"]
 UNREADABLE: tuple[Status, ...] = ("empty", "not text")
 """What no label can be given for."""
@@ -52,7 +54,7 @@ def clean(row: object, how: Cleaning) -> tuple[str, Status]:
     >>> clean(None, Cleaning()), clean(3, Cleaning()), clean("<br>", Cleaning()), clean("5/5", Cleaning())
     (('', 'empty'), ('', 'not text'), ('', 'empty'), ('5/5', 'no letters'))
     """
-    if row is None or (isinstance(row, float) and row != row):
+    if is_missing(row):
         return "", "empty"
     if not isinstance(row, str):
         return "", "not text"

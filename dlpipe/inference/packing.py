@@ -13,7 +13,7 @@ from dlpipe.inference.languages import LanguageDetector
 from dlpipe.inference.loading import PIPELINE_LOADER, model_folder
 from dlpipe.inference.pipeline import CARD, CLASSIFIER, FORMAT, STAGES, PipelineSettings, pipeline_digest
 from dlpipe.registry import ModelVersion, Packaging, register_companion
-from dlpipe.registry.registration import INFERENCE_PACKAGES, classifier_outputs
+from dlpipe.registry.packaging import INFERENCE_PACKAGES, classifier_outputs
 from dlpipe.tracking import open_store
 
 
@@ -51,7 +51,11 @@ class PipelineFiles:
 
 
 def register_pipeline(
-    model: ModelVersion, *, settings: PipelineSettings | None = None, example: Sequence[str] = ("A fine example.",)
+    model: ModelVersion,
+    *,
+    settings: PipelineSettings | None = None,
+    example: Sequence[str] = ("A fine example.",),
+    challenger: bool = True,
 ) -> ModelVersion:
     """Return the registered pipeline ``<model>-pipeline`` around the classifier ``model``, made if need be.
 
@@ -65,9 +69,11 @@ def register_pipeline(
         By default, the defaults.
     example : sequence of str
         A few texts, kept as the model's input example.
+    challenger : bool, optional
+        ``False`` moves no alias.
     """
     settings = settings or PipelineSettings()
-    LanguageDetector(settings.languages, min_letters=1, min_probability=0)  # refuses unknown codes
+    check_languages(settings)
     with tempfile.TemporaryDirectory() as scratch:
         folder = model_folder(open_store(), model, scratch=Path(scratch))
         files = PipelineFiles(folder, labels_in(folder), model, settings)
@@ -77,13 +83,18 @@ def register_pipeline(
             kind="pipeline",
             settings=asdict(settings),
             example=example,
+            challenger=challenger,
             packaging=Packaging(
                 loader=PIPELINE_LOADER,
-                takes="any",
                 outputs=pipeline_outputs(files.labels),
                 packages=(*INFERENCE_PACKAGES, "ftfy", "py3langid"),
             ),
         )
+
+
+def check_languages(settings: PipelineSettings) -> None:
+    """Raise ``SettingError`` where ``settings`` name a language that nobody can detect."""
+    LanguageDetector(settings.languages, min_letters=1, min_probability=0)
 
 
 def labels_in(folder: Path) -> tuple[str, ...]:

@@ -21,9 +21,9 @@ from annotated_types import Ge, Le
 
 from dlpipe.inference.answers import Answer, AnswerCache, text_key
 from dlpipe.inference.cleaning import UNREADABLE, Cleaning, Status, clean
+from dlpipe.inference.given import rows_of
 from dlpipe.inference.languages import UNDETERMINED, Language, LanguageDetector
 from dlpipe.inference.loading import PIPELINE_LOADER, model_folder
-from dlpipe.inference.pyfunc import rows_of
 from dlpipe.registry import resolve
 from dlpipe.settings import read_settings
 from dlpipe.tracking import open_store
@@ -76,17 +76,23 @@ def _load_pyfunc(path: str) -> Pipeline:
     return open_pipeline(Path(path))
 
 
-def open_pipeline(folder: Path) -> Pipeline:
+def open_pipeline(folder: Path, *, engine: str | None = None) -> Pipeline:
     """Return the pipeline whose files are in ``folder``."""
     from dlpipe.task import open_predictor
 
     card = json.loads((folder / CARD).read_text())
     settings = read_settings(PipelineSettings, card["settings"], where=str(folder / CARD))
-    return Pipeline(open_predictor(folder / CLASSIFIER), settings=settings, model_version=card["model_version"])
+    predictor = open_predictor(folder / CLASSIFIER, engine=engine)
+    return Pipeline(predictor, settings=settings, model_version=card["model_version"])
 
 
-def load_pipeline(uri: str) -> Pipeline:
+def load_pipeline(uri: str, *, engine: str | None = None) -> Pipeline:
     """Return the registered pipeline that ``uri`` names, such as ``models:/reviews-pipeline@champion``.
+
+    Parameters
+    ----------
+    engine : str, optional
+        Of its classifier, by default the one chosen at registration.
 
     Raises
     ------
@@ -95,7 +101,8 @@ def load_pipeline(uri: str) -> Pipeline:
     """
     version = resolve(uri)
     with tempfile.TemporaryDirectory() as scratch:
-        return open_pipeline(model_folder(open_store(), version, scratch=Path(scratch), loader=PIPELINE_LOADER))
+        folder = model_folder(open_store(), version, scratch=Path(scratch), loader=PIPELINE_LOADER)
+        return open_pipeline(folder, engine=engine)
 
 
 class Pipeline:
@@ -125,8 +132,8 @@ class Pipeline:
 
         Parameters
         ----------
-        model_input : DataFrame, Series or sequence
-            A DataFrame's texts are its column ``text`` or its only, unnamed column.
+        model_input : str, sequence, Series, DataFrame or mapping of columns
+            A table's texts are its column ``text`` or its only one.
         params : dict, optional
             Not used; MLflow passes it.
         """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import SettingError
+from dlpipe.inference.given import texts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,51 +32,28 @@ class PyfuncModel:
 
         Parameters
         ----------
-        model_input : DataFrame, Series or sequence of str
-            A DataFrame's texts are its column ``text`` or its only, unnamed column.
+        model_input : str, sequence, Series, DataFrame or mapping of columns
+            A table's texts are its column ``text`` or its only one. A missing text has no label.
         params : dict, optional
             Not used; MLflow passes it.
         """
         return predictions(self.predictor, texts_of(model_input))
 
 
-def texts_of(model_input: Any) -> list[str]:
-    """Return the texts in what ``mlflow.pyfunc`` was given.
+def predictions(predictor: Predictor, texts: Sequence[str | None]) -> pd.DataFrame:
+    """Return ``label``, ``probability`` and ``p_<label>`` for each text, in the order of ``texts``.
 
-    MLflow hands on the first column of a DataFrame under its name, and a list as a column named 0: any other
-    name means that the texts were not first, and scoring row ids in silence helps nobody.
-
-    Examples
-    --------
-    >>> texts_of("good"), texts_of(["good", "bad"])
-    (['good'], ['good', 'bad'])
+    A missing text has no label, and NaN for its probabilities.
     """
-    return [str(text) for text in rows_of(model_input)]
-
-
-def rows_of(model_input: Any) -> list[object]:
-    """Return what stands where the texts should be, as it is."""
-    if isinstance(model_input, str):
-        return [model_input]
-    if not hasattr(model_input, "columns"):
-        return list(model_input)
-    named = [column for column in model_input.columns if column in ("text", 0)]
-    if not named:
-        there = ", ".join(map(repr, model_input.columns))
-        raise SettingError(f"The texts must be the first column, named 'text'; got {there}. Pass data[['text']].")
-    return list(model_input[named[0]])
-
-
-def predictions(predictor: Predictor, texts: Sequence[str]) -> pd.DataFrame:
-    """Return ``label``, ``probability`` and ``p_<label>`` for each text, in the order of ``texts``."""
     import numpy as np
     import pandas as pd
 
-    shares = predictor.predict_proba(texts) if texts else np.empty((0, len(predictor.labels)), np.float32)
-    best = shares.argmax(axis=1)
-    columns: dict[str, Any] = {
-        "label": np.array(predictor.labels, dtype=object)[best],
-        "probability": shares[np.arange(len(texts)), best],
-    }
+    there = np.array([text is not None for text in texts], bool)
+    shares = np.full((len(texts), len(predictor.labels)), np.nan, np.float32)
+    if there.any():
+        shares[there] = predictor.predict_proba([text for text in texts if text is not None])
+    labels = np.array(predictor.labels, dtype=object)[shares.argmax(axis=1)]
+    labels[~there] = None
+    columns: dict[str, Any] = {"label": pd.Series(labels, dtype=object), "probability": shares.max(axis=1)}
     columns |= {f"p_{label}": shares[:, number] for number, label in enumerate(predictor.labels)}
     return pd.DataFrame(columns)

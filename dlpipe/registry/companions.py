@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from dlpipe.registry.registration import Loggable, Packaging, log_and_register
+from dlpipe.registry.deletion import delete_unfinished
+from dlpipe.registry.families import registered_numbers
+from dlpipe.registry.names import KIND, MADE_FROM, Kind, companion_name
+from dlpipe.registry.packaging import Loggable, Packaging
+from dlpipe.registry.promotion import challenge
+from dlpipe.registry.registration import log_and_register
 from dlpipe.registry.versions import ModelVersion
 
-Kind = Literal["pipeline", "explainer"]
-KIND = "dlpipe.kind"
-"""The tag of a companion's version that says what it is."""
-MADE_FROM = "dlpipe.classifier"
-"""The tag of a companion's version that names the version of its classifier."""
+
+def register_family(
+    name: str,
+    register_classifier: Callable[[], ModelVersion],
+    register_companions: Sequence[Callable[[ModelVersion], ModelVersion]],
+) -> tuple[ModelVersion, ...]:
+    """Return the registered classifier ``name`` and what is made from it, all of them challengers from now on.
+
+    Parameters
+    ----------
+    register_classifier, register_companions : callables
+        Each returns a version and moves no alias; a companion's gets the classifier.
+
+    Raises
+    ------
+    DlpipeError
+        When one of them fails. A classifier that was new is taken back then: none stays without companions.
+    """
+    before = registered_numbers(name)
+    classifier = register_classifier()
+    try:
+        made = [register(classifier) for register in register_companions]
+    except Exception:
+        if classifier.version not in before:
+            delete_unfinished(classifier)
+        raise
+    return tuple(challenge(classifier, made))
 
 
 def register_companion(
@@ -23,6 +50,7 @@ def register_companion(
     settings: Mapping[str, Any],
     example: Sequence[str],
     packaging: Packaging,
+    challenger: bool = True,
 ) -> ModelVersion:
     """Return the registered ``<classifier>-<kind>``, made if need be, with the classifier's lineage.
 
@@ -36,6 +64,8 @@ def register_companion(
         Kept as params, with the kind in front of their names.
     example : sequence of str
         A few texts, kept as the input example.
+    challenger : bool, optional
+        ``False`` moves no alias.
     """
     return log_and_register(
         files,
@@ -45,18 +75,8 @@ def register_companion(
         metrics={},
         tags={**lineage(classifier), MADE_FROM: classifier.uri, KIND: kind},
         packaging=packaging,
+        challenger=challenger,
     )
-
-
-def companion_name(classifier: str, kind: Kind) -> str:
-    """Return the name under which what is made from ``classifier`` is registered.
-
-    Examples
-    --------
-    >>> companion_name("reviews", "pipeline")
-    'reviews-pipeline'
-    """
-    return f"{classifier}-{kind}"
 
 
 def lineage(model: ModelVersion) -> dict[str, str]:

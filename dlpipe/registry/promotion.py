@@ -1,11 +1,38 @@
-"""The gate's last step: moving the alias ``champion``."""
+"""The gate's last step: moving the alias ``champion`` of a classifier and of all that is made from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from dlpipe.registry.versions import CHAMPION, ModelVersion, model_aliases, read_version
+from dlpipe.errors import ChampionMoved, PromotionRefused
+from dlpipe.registry.families import companions
+from dlpipe.registry.history import How, champions_before, moves_in, record_move
+from dlpipe.registry.moving import Move, move_alias
+from dlpipe.registry.names import CHALLENGER, CHAMPION, MADE_FROM, classifier_name
+from dlpipe.registry.versions import ModelVersion, champion, model_aliases, read_version, version_numbers
 from dlpipe.tracking import open_store, tracking_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TRIES = 20  # another champion each time
+
+
+class Judgement(Protocol):
+    """What a gate says of a candidate."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it may become champion."""
+
+    @property
+    def reason(self) -> str:
+        """Why, in one line."""
+
+
+Verdict = TypeVar("Verdict", bound=Judgement)
 
 
 @dataclass(frozen=True)
@@ -20,31 +47,183 @@ class Promotion:
         Whether the alias ``champion`` moved.
     previous : int or None
         The version that was champion before.
+    companions : mapping of model name to version
+        What moved with it; ``None`` for a companion that has no champion any more.
     """
 
     version: ModelVersion
     moved: bool
     previous: int | None
+    companions: Mapping[str, int | None] = field(default_factory=dict)
 
     def __str__(self) -> str:
         before = "none" if self.previous is None else f"v{self.previous}"
         if self.moved:
-            return f"champion of {self.version.name} moves from {before} to v{self.version.version}"
+            return f"champion of {self.version.name} moves from {before} to v{self.version.version}{self._left()}"
         if self.previous == self.version.version:
             return f"champion of {self.version.name} is {before} already"
         return f"champion of {self.version.name} stays {before}"
 
+    def _left(self) -> str:
+        without = [name for name, version in self.companions.items() if version is None]
+        return f"; {' and '.join(without)} has no champion any more" if without else ""
 
-def promote(version: ModelVersion, *, verdict_passed: bool) -> Promotion:
-    """Point the alias ``champion`` at ``version`` if the verdict allows it, and return what happened.
 
-    Nothing moves when the verdict says no or ``version`` is the champion already.
+def promote(
+    version: ModelVersion,
+    *,
+    verdict_passed: bool = True,
+    against: int | Literal["any"] | None = "any",
+    how: How = "force",
+    who: str = "",
+    why: str = "",
+    bare: bool = False,
+) -> Promotion:
+    """Point ``champion`` at ``version`` and at what is made from it, as one, and return what happened.
+
+    Nothing moves when the verdict says no. Where ``version`` is champion already, what is made from it follows.
+
+    Parameters
+    ----------
+    version : ModelVersion
+        A classifier. What was made from the champion, such as a pipeline with other settings, is moved alone.
+    against : int or None, optional
+        The champion that the verdict was about, ``None`` for none; by default whichever stands there.
+    how, who, why : str
+        Kept as a tag of the registered model, with the time.
+    bare : bool, optional
+        A companion that has a champion, and nothing that was made from ``version``, has none from then on.
+
+    Raises
+    ------
+    ChampionMoved
+        When another version is champion than ``against``; nothing was moved.
+    PromotionRefused
+        When there is such a companion and ``bare`` is not set, or ``version`` is a companion itself and its
+        classifier is not champion; nothing was moved.
     """
+    store = open_store()
+    with tracking_errors(store), store.lock("champion", version.name):
+        client = store.client()
+        registered = client.get_registered_model(version.name)
+        previous = model_aliases(client, version.name).get(CHAMPION)
+        if previous not in (version.version, against) and against != "any":
+            raise champion_moved(version, previous)
+        if not verdict_passed and previous != version.version:
+            return Promotion(read_version(client, version.name, version.version), False, previous)
+        beside = beside_champion(client, version, bare=bare)
+        earlier = moves_in(registered.tags)
+        record = record_move(previous, version.version, how=how, who=who, why=why).as_tag(earlier)
+        moved = previous != version.version
+        move = Move(CHAMPION, {version.name: version.version, **beside}, record if moved else None)
+        if not move_alias(client, move, expected=previous):
+            raise champion_moved(version, model_aliases(client, version.name).get(CHAMPION))
+        return Promotion(read_version(client, version.name, version.version), moved, previous, beside)
+
+
+def promote_judged(
+    version: ModelVersion,
+    judge: Callable[[ModelVersion | None], Verdict],
+    *,
+    how: How = "gate",
+    who: str = "",
+    why: str = "",
+) -> tuple[Verdict, Promotion]:
+    """Return the verdict about ``version`` and what came of it: it is judged again if another became champion.
+
+    Parameters
+    ----------
+    judge : callable
+        Gets the champion, ``None`` where there is none or ``version`` is it, and returns the verdict.
+    why : str, optional
+        By default the reason of the verdict.
+    """
+    for _ in range(TRIES):
+        rival = champion(version.name)
+        verdict = judge(None if rival is None or rival.version == version.version else rival)
+        try:
+            done = promote(
+                version,
+                verdict_passed=verdict.passed,
+                against=None if rival is None else rival.version,
+                how=how,
+                who=who,
+                why=why or verdict.reason,
+            )
+        except ChampionMoved:
+            continue
+        return verdict, done
+    raise ChampionMoved(f"{version.uri} was judged {TRIES} times, and each time another version became champion.")
+
+
+def champion_moved(version: ModelVersion, now: int | None) -> ChampionMoved:
+    """Return the error for a champion that is not the one that ``version`` was judged against."""
+    there = "none" if now is None else f"v{now}"
+    return ChampionMoved(f"The champion of {version.name!r} is {there} meanwhile; {version.uri} was not promoted.")
+
+
+def beside_champion(client: MlflowClient, version: ModelVersion, *, bare: bool) -> dict[str, int | None]:
+    """Return the companions that move with ``version``, and where to."""
+    if made_from := version.tags.get(MADE_FROM):
+        check_classifier_is_champion(client, version, made_from)
+        return {}
+    beside: dict[str, int | None] = {}
+    for name, made in companions(client, version).items():
+        if made is not None:
+            beside[name] = made.version
+        elif (there := model_aliases(client, name).get(CHAMPION)) is not None:
+            beside[name] = None
+            if not bare:
+                raise PromotionRefused(
+                    f"No version of {name!r} was made from {version.uri}, and its champion v{there} would go on. "
+                    f"Register one first, or use --force: {name!r} has no champion then."
+                )
+    return beside
+
+
+def check_classifier_is_champion(client: MlflowClient, version: ModelVersion, made_from: str) -> None:
+    """Raise ``PromotionRefused`` unless the classifier that ``version`` was made from is champion."""
+    base = classifier_name(version.name)
+    there = model_aliases(client, base).get(CHAMPION) if base else None
+    if made_from != f"models:/{base}/{there}":
+        raise PromotionRefused(
+            f"{version.uri} was made from {made_from}, which is not the champion. "
+            f"Promote that, and what is made from it moves along: dlpipe models promote {made_from}."
+        )
+
+
+def challenge(classifier: ModelVersion, beside: Sequence[ModelVersion]) -> list[ModelVersion]:
+    """Point ``challenger`` at ``classifier`` and at what was made from it, as one, and return them as they are."""
+    store = open_store()
+    family = [classifier, *beside]
+    with tracking_errors(store):
+        client = store.client()
+        move = Move(CHALLENGER, {version.name: version.version for version in family})
+        while not move_alias(client, move, expected=model_aliases(client, classifier.name).get(CHALLENGER)):
+            pass  # the one that was registered last is challenger, whoever was between
+        return [read_version(client, version.name, version.version) for version in family]
+
+
+def champion_before(name: str) -> ModelVersion:
+    """Return the version of ``name`` that was champion before the present one, and still exists.
+
+    Raises
+    ------
+    PromotionRefused
+        When there is none, or nothing tells which it was.
+    """
+    current = champion(name)
+    if current is None:
+        raise PromotionRefused(f"{name!r} has no champion to go back from. `dlpipe models` lists the versions.")
     store = open_store()
     with tracking_errors(store):
         client = store.client()
-        previous = model_aliases(client, version.name).get(CHAMPION)
-        moved = verdict_passed and previous != version.version
-        if moved:
-            client.set_registered_model_alias(version.name, CHAMPION, str(version.version))
-        return Promotion(read_version(client, version.name, version.version), moved, previous)
+        moves = moves_in(client.get_registered_model(name).tags)
+        there = version_numbers(client, name)
+        before = next((one for one in champions_before(moves, current.version) if one in there), None)
+        if before is None:
+            raise PromotionRefused(
+                f"Nothing tells which version of {name!r} was champion before v{current.version}. "
+                f"Name one: dlpipe models promote {name}/{there[0]}."
+            )
+        return read_version(client, name, before)

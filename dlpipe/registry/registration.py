@@ -5,11 +5,6 @@ under that key already is found again instead of made twice. MLflow's own calls 
 ``register_model``) make something new each time, so their parts are called one by one here, each step first
 looking at whether it has been done. A process killed between any two of them leaves a registration that the next
 try completes.
-
-The model's folder holds weights (safetensors) and JSON, no pickle and no code: ``dlpipe`` must be importable
-where it is loaded. Shipping the package inside the model (``code_paths``) was left out on purpose: MLflow puts
-such a copy in front of ``sys.path``, so that a process that loads a model first and imports ``dlpipe`` later would
-go on with the model's old copy of every room.
 """
 
 from __future__ import annotations
@@ -17,87 +12,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import dlpipe
-from dlpipe.errors import SettingError
-from dlpipe.registry.versions import (
-    CHALLENGER,
-    KEY,
-    MODEL_ID,
-    WEIGHTS,
-    ModelVersion,
-    read_version,
-    version_with_key,
-)
+from dlpipe.registry.families import check_name_free
+from dlpipe.registry.names import CHALLENGER, KEY, KIND, KINDS, MADE_FROM, MODEL_ID, WEIGHTS, check_model_name
+from dlpipe.registry.packaging import Loggable, Packaging, write_pyfunc
+from dlpipe.registry.versions import ModelVersion, read_version, version_with_key
 from dlpipe.tracking import TrackingStore, open_store, tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
-    from mlflow.models import ModelSignature
 
 PARAMS_A_BATCH = 100  # MLflow's limit
-LOADER = "dlpipe.inference.pyfunc"
-"""The module whose ``_load_pyfunc`` opens a classifier."""
-
-# what loading and predicting needs, pinned in the model's requirements
-INFERENCE_PACKAGES = (
-    "mlflow",
-    "numpy",
-    "onnxruntime",
-    "pandas",
-    "safetensors",
-    "tokenizers",
-    "torch",
-    "transformers",
-)
-
-
-class Loggable(Protocol):
-    """What can be registered: files with a digest, and how MLflow opens them."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes that it tells apart."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 (hex) of what decides its answers."""
-
-    def save(self, folder: Path) -> Path:
-        """Write the files into ``folder`` (made if needed) and return it."""
-
-
-@dataclass(frozen=True)
-class Packaging:
-    """How MLflow opens a model's files, and what goes in and out.
-
-    Attributes
-    ----------
-    loader : str
-        The module whose ``_load_pyfunc(path)`` opens them.
-    takes : str
-        The MLflow type of what goes in; ``any`` also lets pass what is no text.
-    outputs : sequence of (name, MLflow type)
-        The columns that ``predict`` returns; by default those of a classifier. ``double[]`` is a list of doubles.
-    params : mapping of name to default, optional
-        What ``predict`` takes as ``params``.
-    packages : sequence of str
-        What is pinned in the model's requirements.
-    """
-
-    loader: str = LOADER
-    takes: str = "string"
-    outputs: Sequence[tuple[str, str]] = ()
-    params: Mapping[str, Any] = field(default_factory=dict)
-    packages: Sequence[str] = INFERENCE_PACKAGES
 
 
 def log_and_register(
@@ -111,6 +43,7 @@ def log_and_register(
     packaging: Packaging | None = None,
     experiment: str = "",
     run_name: str | None = None,
+    challenger: bool = True,
 ) -> ModelVersion:
     """Return the registered version of ``model``, made if it is not there yet, with the alias ``challenger``.
 
@@ -134,19 +67,23 @@ def log_and_register(
         Settings and scores of the model.
     tags : mapping of str to str
         Lineage. ``delta.table`` and ``delta.version`` say what the model was made from.
+    challenger : bool, optional
+        ``False`` moves no alias.
 
     Raises
     ------
     SettingError
-        When ``name`` cannot be the name of a model.
+        When ``name`` cannot be the name of a model, or its versions are of another kind.
     TrackingUnavailable, StorageFull
         When MLflow does not answer or cannot write; calling again goes on from there.
     """
     check_model_name(name)
+    check_name_free(name, next((kind for kind in KINDS if kind == tags.get(KIND)), None))
     store = open_store()
     key = registration_key(name, model.digest, tags)
     tags = {**tags, **context_tags(), KEY: key, WEIGHTS: model.digest, "dlpipe.version": dlpipe.__version__}
-    with tracking_errors(store), store.lock("register"):
+    # files are written meanwhile, so that nobody waits but who registers the very same thing
+    with tracking_errors(store), store.lock("register", key, seconds=-1):
         client = store.client()
         version = version_with_key(client, name, key)
         if version is None or os.environ.get("MLFLOW_RUN_ID"):
@@ -166,7 +103,7 @@ def log_and_register(
                 )
                 record(client, run, logged, params=params, metrics=metrics)
                 version = version or registered_version(store, name, run, logged, tags)
-        settle(client, version)
+        settle(client, version, challenger=challenger)
         return read_version(client, name, version.version)
 
 
@@ -187,21 +124,9 @@ def registration_key(name: str, digest: str, tags: Mapping[str, str]) -> str:
     True
     """
     made_from = [name, digest, tags.get("delta.table", ""), str(tags.get("delta.version", ""))]
+    if classifier := tags.get(MADE_FROM):
+        made_from.append(classifier)
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
-
-
-def check_model_name(name: str) -> None:
-    """Raise ``SettingError`` unless ``name`` can be a model's name in the registry and in a URI.
-
-    Examples
-    --------
-    >>> check_model_name("reviews/en")
-    Traceback (most recent call last):
-    ...
-    dlpipe.errors.SettingError: 'reviews/en' cannot name a model: use letters, digits, '-', '_', '.' or spaces.
-    """
-    if not re.fullmatch(r"[\w.-]+( [\w.-]+)*", name):
-        raise SettingError(f"{name!r} cannot name a model: use letters, digits, '-', '_', '.' or spaces.")
 
 
 @contextmanager
@@ -263,84 +188,6 @@ def logged_model(
     return logged
 
 
-def write_pyfunc(
-    model: Loggable, folder: Path, *, example: Sequence[str], logged: LoggedModel, packaging: Packaging
-) -> None:
-    """Write ``model`` into ``folder`` in the form that ``mlflow.pyfunc.load_model`` reads."""
-    import mlflow.pyfunc
-    import pandas as pd
-    from mlflow.models import Model
-
-    card = Model(
-        artifact_path=logged.artifact_location,
-        model_uuid=logged.model_id,
-        model_id=logged.model_id,
-        run_id=logged.source_run_id,
-    )
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        mlflow.pyfunc.save_model(
-            folder,
-            loader_module=packaging.loader,
-            data_path=model.save(Path(scratch) / "files"),
-            mlflow_model=card,
-            signature=signature(
-                packaging.outputs or classifier_outputs(model.labels), packaging.params, takes=packaging.takes
-            ),
-            input_example=pd.DataFrame({"text": list(example)}),
-            pip_requirements=requirements(packaging.packages),
-        )
-
-
-def signature(
-    outputs: Sequence[tuple[str, str]], params: Mapping[str, Any] | None = None, *, takes: str = "string"
-) -> ModelSignature:
-    """Return the signature of a model with texts in and the columns ``outputs`` (name and MLflow type) out.
-
-    The input column has no name, so that a list of texts and a Series pass as well as a DataFrame.
-    """
-    from mlflow.models import ModelSignature
-    from mlflow.models.utils import _infer_param_schema
-    from mlflow.types.schema import AnyType, ColSpec, Schema
-
-    return ModelSignature(
-        Schema([ColSpec(AnyType() if takes == "any" else takes)]),
-        Schema([ColSpec(column_type(kind), name) for name, kind in outputs]),
-        _infer_param_schema(dict(params)) if params else None,
-    )
-
-
-def column_type(kind: str) -> Any:
-    """Return the MLflow type that ``kind`` names; ``string[]`` is a list of strings."""
-    from mlflow.types.schema import Array, DataType
-
-    inner = kind.removesuffix("[]")
-    return kind if inner == kind else Array(DataType[inner])
-
-
-def classifier_outputs(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the columns that a classifier's ``predict`` returns, each with its MLflow type.
-
-    Examples
-    --------
-    >>> classifier_outputs(["bad", "good"])
-    [('label', 'string'), ('probability', 'float'), ('p_bad', 'float'), ('p_good', 'float')]
-    """
-    return [("label", "string"), *((name, "float") for name in ("probability", *(f"p_{one}" for one in labels)))]
-
-
-def requirements(packages: Sequence[str] = INFERENCE_PACKAGES) -> list[str]:
-    """Return the installed versions of ``packages`` as exact pins, without local suffixes such as ``+cpu``.
-
-    Examples
-    --------
-    >>> [line.partition("==")[0] for line in requirements(["numpy"])]
-    ['numpy']
-    """
-    from importlib import metadata
-
-    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in packages]
-
-
 def record(
     client: MlflowClient, run: Run, logged: LoggedModel, *, params: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> None:
@@ -394,12 +241,12 @@ def registered_version(
     return read_version(client, name, int(made.version))
 
 
-def settle(client: MlflowClient, version: ModelVersion) -> None:
+def settle(client: MlflowClient, version: ModelVersion, *, challenger: bool) -> None:
     """Do what comes after a version is created, as often as needed: links, alias, end of its own run."""
     # as register_model does, so that the logged model's page shows its version
     shown = json.dumps([{"name": version.name, "version": str(version.version)}])
     client.set_logged_model_tags(version.model_id, {"mlflow.modelVersions": shown})
-    if CHALLENGER not in version.aliases:
+    if challenger and CHALLENGER not in version.aliases:
         client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
     run = client.get_run(version.run_id)
     if run.data.tags.get(KEY) == version.tags[KEY] and run.info.status != "FINISHED":

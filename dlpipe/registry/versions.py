@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import ModelNotFound
+from dlpipe.registry.names import CHAMPION, KEY, MADE_FROM, MODEL_ID, WEIGHTS, classifier_name
 from dlpipe.tracking import open_store, tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-CHALLENGER, CHAMPION = "challenger", "champion"
-KEY, WEIGHTS, MODEL_ID = "dlpipe.key", "dlpipe.weights", "dlpipe.model_id"
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def resolve(uri: str) -> ModelVersion:
         if alias is not None:
             if alias not in aliases:
                 raise ModelNotFound(f"{name!r} has no alias {alias!r}; {said_aliases(name, aliases)}")
-            version = aliases[alias]
+            version = aliases[alias] if alias != CHAMPION else champion_by_family(client, name, aliases[alias])
         numbers = version_numbers(client, name)
         if version not in numbers:
             there = f"it has {', '.join(map(str, numbers))}" if numbers else "it has none"
@@ -87,7 +85,45 @@ def champion(name: str) -> ModelVersion | None:
         client = store.client()
         if name not in model_names(client) or CHAMPION not in (aliases := model_aliases(client, name)):
             return None
-        return read_version(client, name, aliases[CHAMPION])
+        return read_version(client, name, champion_by_family(client, name, aliases[CHAMPION]))
+
+
+def champion_by_family(client: MlflowClient, name: str, version: int) -> int:
+    """Return the champion of ``name``, whose alias stands at ``version``: of a companion it is its classifier's.
+
+    The alias of a companion can stand elsewhere where somebody moved one alone, or deleted a version of the
+    classifier, in MLflow.
+
+    Raises
+    ------
+    ModelNotFound
+        When nothing was made from the classifier's champion, or there is none.
+    """
+    made_from, base = read_version(client, name, version).tags.get(MADE_FROM), classifier_name(name)
+    if made_from is None or base is None or base not in model_names(client):
+        return version
+    at = model_aliases(client, base).get(CHAMPION)
+    if made_from == version_uri(base, at):
+        return version
+    made = versions_where(client, name, {MADE_FROM: version_uri(base, at)})
+    if made:
+        return max(int(found.version) for found in made)
+    there = f"v{at} is" if at else "it has none"
+    raise ModelNotFound(
+        f"The champion of {name!r} was made from {made_from}, which is not the champion of {base!r} ({there}), "
+        f"and nothing else is there. Promote a version of {base!r}: dlpipe models promote {base}/1."
+    )
+
+
+def version_uri(name: str, version: int | str | None) -> str:
+    """Return the address that always means this version.
+
+    Examples
+    --------
+    >>> version_uri("reviews", 3)
+    'models:/reviews/3'
+    """
+    return f"models:/{name}/{version}"
 
 
 def list_models() -> list[tuple[ModelVersion, dict[str, float]]]:
@@ -105,9 +141,16 @@ def list_models() -> list[tuple[ModelVersion, dict[str, float]]]:
 
 def model_metrics(client: MlflowClient, version: ModelVersion) -> dict[str, float]:
     """Return the metrics that ``version`` was logged with."""
+    from mlflow.exceptions import MlflowException
+
     if not version.model_id:
         return {}
-    points = client.get_logged_model(version.model_id).metrics or []
+    try:
+        points = client.get_logged_model(version.model_id).metrics or []
+    except MlflowException as error:  # what somebody deleted must not keep the others from being listed
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
     return {point.key: point.value for point in sorted(points, key=lambda point: point.timestamp)}
 
 
@@ -149,7 +192,38 @@ def model_aliases(client: MlflowClient, name: str) -> dict[str, int]:
 
 def version_numbers(client: MlflowClient, name: str) -> list[int]:
     """Return the versions of the model ``name``, ascending."""
-    return sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
+    return sorted(int(found.version) for found in versions_where(client, name))
+
+
+def versions_where(client: MlflowClient, name: str, tags: Mapping[str, str] | None = None) -> list[Any]:
+    """Return MLflow's entities of the versions of ``name`` that carry ``tags``, in no order."""
+    clauses = [name_clause(name), *(f"tags.`{tag}` = {quote(value)}" for tag, value in (tags or {}).items())]
+    found, page = [], None
+    while True:
+        some = client.search_model_versions(" and ".join(clauses), page_token=page)
+        found += [version for version in some if version.name == name]
+        page = some.token
+        if not page:
+            return found
+
+
+def name_clause(name: str) -> str:
+    """Return the clause of a search that finds the model ``name``, and others only where no quotes can hold it.
+
+    Examples
+    --------
+    >>> name_clause("reviews"), name_clause("it's")
+    ("name = 'reviews'", 'name = "it\'s"')
+    """
+    if "'" in name and '"' in name:  # the search has no way to escape a quote
+        return f"name LIKE '{re.sub('[^a-zA-Z0-9]', '_', name)}'"
+    return f"name = {quote(name)}"
+
+
+def quote(text: str) -> str:
+    """Return ``text`` between those quotes that it does not hold itself."""
+    mark = '"' if "'" in text else "'"
+    return f"{mark}{text}{mark}"
 
 
 def said_aliases(name: str, aliases: Mapping[str, int]) -> str:
@@ -168,8 +242,7 @@ def said_aliases(name: str, aliases: Mapping[str, int]) -> str:
 
 def version_with_key(client: MlflowClient, name: str, key: str) -> ModelVersion | None:
     """Return the lowest version of ``name`` that carries ``key``, or ``None``."""
-    found = client.search_model_versions(f"name = '{name}' and tags.`{KEY}` = '{key}'")
-    numbers = [int(one.version) for one in found]
+    numbers = [int(found.version) for found in versions_where(client, name, {KEY: key})]
     return read_version(client, name, min(numbers)) if numbers else None
 
 
@@ -183,7 +256,7 @@ def as_version(found: Any) -> ModelVersion:
     return ModelVersion(
         name=found.name,
         version=int(found.version),
-        uri=f"models:/{found.name}/{found.version}",
+        uri=version_uri(found.name, found.version),
         digest=found.tags.get(WEIGHTS, ""),
         run_id=found.run_id or "",
         model_id=found.tags.get(MODEL_ID, ""),

@@ -48,15 +48,15 @@ def lock_file(uri: str, purpose: str) -> Path:
 
 
 @contextmanager
-def held(lock: Path, *, asked: str) -> Iterator[None]:
-    """Hold the lock file ``lock``; ``TrackingUnavailable`` when another process holds it for minutes."""
+def held(lock: Path, *, asked: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold the lock file ``lock``; ``TrackingUnavailable`` when another process holds it for ``seconds`` more."""
     import filelock
 
     try:
-        with filelock.FileLock(lock, timeout=LOCK_SECONDS):
+        with filelock.FileLock(lock, timeout=seconds):
             yield
     except filelock.Timeout:
         raise TrackingUnavailable(
-            f"{asked}: another process has held {lock.name} for {LOCK_SECONDS:.0f} seconds. "
+            f"{asked}: another process has held {lock.name} for {seconds:.0f} seconds. "
             "Wait for it, or end it, and try again."
         ) from None

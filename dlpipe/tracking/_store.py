@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from dlpipe.errors import TrackingUnavailable
 from dlpipe.redaction import show_address
 from dlpipe.tracking._databases import ARTIFACTS, artifact_root, sqlite_path, touch_database
-from dlpipe.tracking._locks import held, lock_file
+from dlpipe.tracking._locks import LOCK_SECONDS, held, lock_file
 from dlpipe.tracking._servers import ANSWER_SECONDS, check_answers, check_connects
 
 if TYPE_CHECKING:
@@ -89,16 +89,14 @@ class TrackingStore:
         return str(found.experiment_id)
 
     @contextmanager
-    def lock(self, purpose: str) -> Iterator[None]:
-        """Hold the lock for ``purpose`` on this store: one holder at a time on this machine."""
-        with held(self._lock_file(purpose), asked=show_address(self.registry_uri)):
-            yield
+    def lock(self, purpose: str, name: str, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Hold the lock for ``purpose`` on what has this ``name`` here: one holder at a time on this machine.
 
-    def _lock_file(self, purpose: str) -> Path:
-        if urlsplit(self.registry_uri).scheme == "sqlite":
-            database = sqlite_path(self.registry_uri)
-            return database.with_name(f"{database.name}.{purpose}.lock")
-        return lock_file(self.registry_uri, purpose)
+        ``seconds`` is how long another holder is waited for; -1 waits as long as it lives.
+        """
+        file = lock_file(f"{self.registry_uri} {name}", purpose)
+        with held(file, asked=f"{name!r} in {show_address(self.registry_uri)}", seconds=seconds):
+            yield
 
     @contextmanager
     def as_default(self) -> Iterator[None]:

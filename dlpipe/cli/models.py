@@ -1,0 +1,152 @@
+"""`dlpipe models`: the versions that there are, and which is champion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dlpipe.cli.saying import OneLineErrors, as_json, say, say_rows
+from dlpipe.errors import PromotionRefused
+
+if TYPE_CHECKING:
+    from dlpipe.registry import ModelVersion
+    from dlpipe.registry.history import How
+
+by = click.option("--who", default="", help="Kept with the change.  [default: you]")
+because = click.option("--why", default="", help="Kept with the change.")
+
+
+@click.group(cls=OneLineErrors, invoke_without_command=True)
+@as_json
+@click.pass_context
+def models(context: click.Context, json_: bool) -> None:
+    """List the registered model versions with aliases, test accuracy and engine, or change which is champion.
+
+    \b
+    Examples:
+      dlpipe models
+      dlpipe models --json
+    """
+    if context.invoked_subcommand is None:
+        say_rows(version_rows(), json_=json_, nothing="No model is registered yet: run flows/train_flow.py.")
+
+
+def version_rows() -> list[dict[str, Any]]:
+    """Return what there is to say of every version."""
+    from dlpipe.registry import list_models
+
+    return [
+        {
+            "model": version.name,
+            "version": version.version,
+            "aliases": list(version.aliases),
+            "accuracy": metrics.get("test_accuracy"),
+            "engine": version.tags.get("engine.chosen", "torch"),
+            "table": said_source(version.tags),
+            "weights": version.digest[:12],
+            "uri": version.uri,
+        }
+        for version, metrics in list_models()
+    ]
+
+
+def said_source(tags: Mapping[str, str]) -> str:
+    """Return the table version that a model was made from, as its tags say.
+
+    Examples
+    --------
+    >>> said_source({"delta.table": "data/tables/reviews", "delta.version": "2"})
+    'reviews@v2'
+    """
+    name = tags.get("delta.table", "").rstrip("/").rpartition("/")[2]
+    return f"{name}@v{tags['delta.version']}" if name and "delta.version" in tags else ""
+
+
+@models.command()
+@click.argument("uri", metavar="VERSION")
+@click.option("--force", is_flag=True, help="Ask no gate.")
+@by
+@because
+@as_json
+def promote(uri: str, force: bool, who: str, why: str, json_: bool) -> None:
+    """Make VERSION champion, and the pipeline and the explainer that were made from it, if the gate lets it pass.
+
+    The gate is that of the run that registered VERSION: its settings, on the test rows of its table version,
+    against the baseline and the present champion.
+
+    \b
+    Examples:
+      dlpipe models promote reviews/1 --why "reads irony better"
+      dlpipe models promote reviews/1 --why "reads irony better" --force
+    """
+    from dlpipe.registry import resolve
+
+    move(resolve(uri), how="gate", force=force, who=who, why=why, json_=json_)
+
+
+@models.command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Ask no gate.")
+@by
+@because
+@as_json
+def rollback(name: str, force: bool, who: str, why: str, json_: bool) -> None:
+    """Make the version of the model NAME champion again that was champion before, with what was made from it.
+
+    Through the same gate as `promote`: one that is worse than the present champion needs --force.
+
+    \b
+    Example:
+      dlpipe models rollback films --why "the new one misreads irony" --force
+    """
+    from dlpipe.registry import champion_before
+
+    move(champion_before(name), how="rollback", force=force, who=who, why=why, json_=json_)
+
+
+@models.command()
+@click.argument("uri", metavar="VERSION")
+@click.option("--force", is_flag=True, help="Delete it even where it is champion.")
+@by
+@because
+@as_json
+def delete(uri: str, force: bool, who: str, why: str, json_: bool) -> None:
+    """Take VERSION, and the pipeline and the explainer that were made from it, out of the registry.
+
+    Its run and its files stay in MLflow, until `mlflow gc`.
+
+    \b
+    Example:
+      dlpipe models delete reviews/1 --why "trained on leaked rows"
+    """
+    from dlpipe.registry import delete_version, resolve
+
+    gone = [version.uri for version in delete_version(resolve(uri), force=force, who=who, why=why)]
+    say(json.dumps({"deleted": gone}) if json_ else f"{', '.join(gone)} deleted")
+
+
+def move(version: ModelVersion, *, how: How, force: bool, who: str, why: str, json_: bool) -> None:
+    """Make ``version`` champion, by its gate or by force, and print what came of it.
+
+    Raises
+    ------
+    PromotionRefused
+        When the gate does not let it pass.
+    """
+    from dlpipe.registry import KIND, promote, promote_judged
+
+    reason = "not judged"
+    if force or KIND in version.tags:  # a companion is champion by its classifier alone
+        done = promote(version, how="force" if how == "gate" else how, who=who, why=why, bare=force)
+    else:
+        from dlpipe.evaluation import judge_registered
+
+        verdict, done = promote_judged(version, judge_registered(version), how=how, who=who, why=why)
+        reason = verdict.reason
+        if not verdict.passed and done.previous != version.version:
+            raise PromotionRefused(f"{reason}; {done}. --force asks no gate.")
+    facts = {"model": version.name, "version": version.version, "champion_before": done.previous, "gate": reason}
+    say(json.dumps({**facts, "moved": done.moved}) if json_ else f"{reason}; {done}")

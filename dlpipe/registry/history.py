@@ -1,0 +1,87 @@
+"""Who was champion when, why, and by whom: a tag of the registered model for each move."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+MOVE = "dlpipe.champion."
+"""How the names of the tags begin; a number follows."""
+LONGEST = 2000  # characters of a reason that are kept
+
+How = Literal["gate", "force", "rollback"]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A move of the alias ``champion``.
+
+    Attributes
+    ----------
+    before, after : int or None
+        The versions that it stood at.
+    how : str
+        ``gate``: a verdict allowed it; ``force``: without a verdict, or against it; ``rollback``.
+    who, why, at : str
+        A user, a reason, and the time in UTC.
+    """
+
+    before: int | None
+    after: int | None
+    how: How
+    who: str
+    why: str
+    at: str
+
+    def as_tag(self, earlier: Sequence[Moved]) -> tuple[str, str]:
+        """Return the name and the value of the tag that keeps this move after ``earlier`` ones."""
+        return f"{MOVE}{len(earlier) + 1:06}", json.dumps(asdict(self))
+
+
+def record_move(before: int | None, after: int | None, *, how: How, who: str, why: str) -> Moved:
+    """Return the record of a move that happens now."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return Moved(before, after, how, who or this_user(), why[:LONGEST], at)
+
+
+def moves_in(tags: Mapping[str, str]) -> list[Moved]:
+    """Return the moves that the tags of a registered model tell of, oldest first."""
+    return [Moved(**json.loads(tags[name])) for name in sorted(tags) if name.startswith(MOVE)]
+
+
+def champions_before(moves: Sequence[Moved], current: int) -> list[int]:
+    """Return the versions that were champion before ``current``, the last one first.
+
+    A rollback is a step back on this way: after it, the next one leads further back.
+
+    Examples
+    --------
+    >>> steps = [(None, 1, "gate"), (1, 2, "gate"), (2, 3, "gate"), (3, 2, "rollback")]
+    >>> moves = [Moved(before, after, how, "ana", "", "") for before, after, how in steps]
+    >>> champions_before(moves, 3), champions_before(moves, 2)
+    ([2, 1], [1])
+    """
+    found: list[int] = []
+    at: int | None = current
+    for move in reversed(moves):
+        if move.after == at and move.how != "rollback":
+            at = move.before
+            if at is None:
+                break
+            found.append(at)
+    return found
+
+
+def this_user() -> str:
+    """Return the name of who runs this process; ``unknown`` on a machine that does not know."""
+    if user := os.environ.get("METAFLOW_USER"):
+        return user
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

@@ -1,0 +1,54 @@
+"""Names of models, and what a version says of what it was made from."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from dlpipe.errors import SettingError
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+KEY, WEIGHTS, MODEL_ID = "dlpipe.key", "dlpipe.weights", "dlpipe.model_id"
+KIND = "dlpipe.kind"
+"""The tag of a companion's version that says what it is."""
+MADE_FROM = "dlpipe.classifier"
+"""The tag of a companion's version that names the version of its classifier."""
+
+Kind = Literal["pipeline", "explainer"]
+KINDS: tuple[Kind, ...] = ("pipeline", "explainer")
+
+
+def check_model_name(name: str) -> None:
+    """Raise ``SettingError`` unless ``name`` can be a model's name in the registry and in a URI.
+
+    Examples
+    --------
+    >>> check_model_name("reviews/en")
+    Traceback (most recent call last):
+    ...
+    dlpipe.errors.SettingError: 'reviews/en' cannot name a model: use letters, digits, '-', '_', '.' or spaces.
+    """
+    if not re.fullmatch(r"[\w.-]+( [\w.-]+)*", name):
+        raise SettingError(f"{name!r} cannot name a model: use letters, digits, '-', '_', '.' or spaces.")
+
+
+def companion_name(classifier: str, kind: Kind) -> str:
+    """Return the name under which what is made from ``classifier`` is registered.
+
+    Examples
+    --------
+    >>> companion_name("reviews", "pipeline")
+    'reviews-pipeline'
+    """
+    return f"{classifier}-{kind}"
+
+
+def classifier_name(name: str) -> str | None:
+    """Return the classifier whose companion would have ``name``; ``None`` for any other name.
+
+    Examples
+    --------
+    >>> classifier_name("reviews-pipeline"), classifier_name("reviews"), classifier_name("-pipeline")
+    ('reviews', None, None)
+    """
+    return next((name.removesuffix(f"-{kind}") or None for kind in KINDS if name.endswith(f"-{kind}")), None)

@@ -1,0 +1,359 @@
+"""Champions in real MLflow stores: a classifier and what is made from it move as one, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from stores import new_store, untouched_environment
+
+from dlpipe.errors import ChampionMoved, ModelNotFound, PromotionRefused, SettingError
+from dlpipe.registry import (
+    CHAMPION,
+    MADE_FROM,
+    ModelVersion,
+    Packaging,
+    champion,
+    champion_before,
+    check_name_free,
+    delete_version,
+    list_models,
+    log_and_register,
+    promote,
+    promote_judged,
+    register_companion,
+    register_family,
+    resolve,
+)
+from dlpipe.registry import moving as moving_room
+from dlpipe.registry.history import moves_in
+
+COMPANIONS = ("reviews-pipeline", "reviews-explainer")
+TAGS = {"delta.table": "data/tables/reviews", "delta.version": "0"}
+
+
+@dataclass(frozen=True)
+class Files:
+    """A model that can be stored, though not run."""
+
+    digest: str
+    labels: tuple[str, ...] = ("negative", "positive")
+    before_saving: Callable[[], None] = lambda: None
+
+    def save(self, folder: Path) -> Path:
+        self.before_saving()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "weights").write_text(self.digest)
+        return folder
+
+
+@dataclass(frozen=True)
+class Verdict:
+    passed: bool
+    reason: str
+    champion: int | None
+
+
+def register(digest: str, name: str = "reviews", **options) -> ModelVersion:
+    files = options.pop("files", Files(digest))
+    return log_and_register(
+        files, name=name, example=["x"], params={}, metrics={}, tags={**TAGS, **options.pop("tags", {})}, **options
+    )
+
+
+def family(digest: str, name: str = "reviews", **options) -> tuple[ModelVersion, ...]:
+    """Register a classifier with a pipeline and an explainer, and return the three."""
+
+    def companion(kind: str) -> Callable[[ModelVersion], ModelVersion]:
+        shared = {"settings": {}, "example": ["x"], "packaging": Packaging(), "challenger": False}
+        return lambda made: register_companion(Files(f"{digest}-{kind}"), made, kind=kind, **shared)
+
+    return register_family(
+        name,
+        lambda: register(digest, name, challenger=False),
+        options.get("companions") or [companion("pipeline"), companion("explainer")],
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    with untouched_environment():
+        yield new_store(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A store with three versions of ``reviews``, each with its companions, which tests of the module share."""
+    with untouched_environment():
+        made = new_store(tmp_path_factory.mktemp("three"))
+        yield made, [family(digest)[0] for digest in ("one", "two", "three")]
+
+
+def champions(store) -> list[int | None]:
+    """Return where MLflow itself has the alias of the classifier, the pipeline and the explainer."""
+    client = store.client()
+    return [client.get_registered_model(name).aliases.get(CHAMPION) for name in ("reviews", *COMPANIONS)]
+
+
+def one_by_one(client, move, *, expected):
+    """Move as on a server, which has no call for several models."""
+    return moving_room.move_by_calls(client, move, expected)
+
+
+# -- two at once --------------------------------------------------------------------------------------------------
+
+
+def race(scores: dict[int, float], candidates: list[ModelVersion], delays: random.Random) -> None:
+    """Judge two candidates against the same champion, and let them go on in any order."""
+    both_have_judged = threading.Barrier(2, timeout=30)
+
+    def judged(candidate: ModelVersion) -> None:
+        first = True
+
+        def judge(rival: ModelVersion | None) -> Verdict:
+            nonlocal first
+            assert rival is not None
+            passed = scores[candidate.version] >= scores[rival.version]
+            if first:
+                first = False
+                both_have_judged.wait()
+            time.sleep(waits[candidate.version])
+            return Verdict(passed, f"against v{rival.version}", rival.version)
+
+        promote_judged(candidate, judge)
+
+    waits = {candidate.version: delays.choice((0, 0, 0.002, 0.01)) for candidate in candidates}
+    racing = [threading.Thread(target=judged, args=(candidate,)) for candidate in candidates]
+    for thread in racing:
+        thread.start()
+    for thread in racing:
+        thread.join()
+
+
+def test_of_two_candidates_the_better_one_wins_in_each_of_fifty_interleavings(three, monkeypatch):
+    store, (one, two, three_) = three
+    for room in ("promotion", "versions"):  # a look at the database costs more than all the rest
+        monkeypatch.setattr(f"dlpipe.registry.{room}.open_store", lambda: store)
+    promote(one)
+    back = moving_room.Move(CHAMPION, dict.fromkeys(("reviews", *COMPANIONS), one.version))
+    delays = random.Random(0)
+    for number in range(50):
+        assert moving_room.move_alias(store.client(), back, expected=champions(store)[0])
+        better, worse = (two, three_) if number % 2 else (three_, two)
+        race({one.version: 0.8, better.version: 0.95, worse.version: 0.9}, [better, worse], delays)
+        assert champions(store) == [better.version] * 3, number
+
+
+def test_a_verdict_about_another_champion_moves_nothing(three):
+    store, (one, two, three_) = three
+    promote(one)
+    promote(two)
+    with pytest.raises(ChampionMoved, match="champion of 'reviews' is v2 meanwhile; models:/reviews/3 was not"):
+        promote(three_, against=1)
+    assert champions(store) == [2, 2, 2]
+    verdict, done = promote_judged(three_, lambda rival: Verdict(False, "worse", rival and rival.version))
+    assert (verdict.champion, done.moved, str(done)) == (2, False, "champion of reviews stays v2")
+
+
+# -- as one -------------------------------------------------------------------------------------------------------
+
+
+def test_a_classifier_takes_its_pipeline_and_its_explainer_along_forward_and_back(three):
+    store, (one, two, _) = three
+    promote(one)
+    for version in (two, one, two):
+        assert promote(version).companions == dict.fromkeys(COMPANIONS, version.version)
+        assert champions(store) == [version.version] * 3
+        assert resolve("reviews-pipeline").tags[MADE_FROM] == version.uri
+
+
+def kill_at(number: int, by_calls: bool, version: ModelVersion) -> None:
+    """Promote in this process, which is killed before its write ``number``."""
+    from mlflow import MlflowClient
+
+    left = number
+
+    def counted(change):
+        def call(*args, **kwargs):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return change(*args, **kwargs)
+
+        return call
+
+    if by_calls:
+        import dlpipe.registry.promotion
+
+        dlpipe.registry.promotion.move_alias = one_by_one
+        for name in ("set_registered_model_alias", "set_registered_model_tag"):
+            setattr(MlflowClient, name, counted(getattr(MlflowClient, name)))
+    else:
+        moving_room.put_alias, moving_room.put_tag = counted(moving_room.put_alias), counted(moving_room.put_tag)
+    promote(version)
+
+
+@pytest.mark.parametrize("by_calls", [False, True], ids=["database", "server"])
+def test_killed_before_any_write_no_answer_is_mixed(three, by_calls):
+    store, (one, two, _) = three
+    for number in range(1, 10):
+        promote(one)
+        dying = multiprocessing.get_context("fork").Process(target=kill_at, args=(number, by_calls, two))
+        dying.start()
+        dying.join()
+        if not by_calls:
+            assert champions(store) in ([1, 1, 1], [2, 2, 2])
+        now = champion("reviews")
+        assert {resolve(name).tags[MADE_FROM] for name in COMPANIONS} == {now.uri}
+        promote(now)
+        assert champions(store) == [now.version] * 3
+        if dying.exitcode == 0:
+            break
+    assert number == 5
+
+
+def test_a_version_without_a_pipeline_does_not_leave_the_old_pipeline_answering(store):
+    family("one")
+    promote(resolve("reviews/1"))
+    alone = register("two")
+    with pytest.raises(PromotionRefused, match="No version of 'reviews-pipeline' was made from models:/reviews/2"):
+        promote(alone)
+    assert champions(store) == [1, 1, 1]
+    done = promote(alone, bare=True)
+    assert champions(store) == [2, None, None]
+    assert str(done).endswith("; reviews-pipeline and reviews-explainer has no champion any more")
+
+
+def test_a_companion_answers_for_its_classifiers_champion_only(store):
+    for digest in ("one", "two"):
+        family(digest)
+    promote(resolve("reviews/2"))
+    client = store.client()
+    client.set_registered_model_alias("reviews", CHAMPION, "1")  # by hand, in MLflow's pages
+    assert resolve("reviews-pipeline").version == champion("reviews-pipeline").version == 1
+    client.delete_model_version("reviews", "1")
+    with pytest.raises(ModelNotFound, match="made from models:/reviews/2, which is not the champion of 'reviews'"):
+        resolve("reviews-pipeline")
+    with pytest.raises(PromotionRefused, match="Promote that, and what is made from it moves along"):
+        promote(resolve("reviews-pipeline/2"))
+
+
+# -- the way back -------------------------------------------------------------------------------------------------
+
+
+def test_each_move_is_kept_with_who_and_why_and_leads_back_step_by_step(store):
+    for digest in ("one", "two", "three"):
+        family(digest)
+        promote(resolve("reviews@challenger"), how="gate", who="ana", why=f"passed {digest}")
+    for expected in (2, 1):
+        before = champion_before("reviews")
+        assert before.version == expected
+        promote(before, how="rollback", who="bo", why="misreads irony")
+    with pytest.raises(PromotionRefused, match="Nothing tells which version of 'reviews' was champion before v1"):
+        champion_before("reviews")
+    moves = moves_in(store.client().get_registered_model("reviews").tags)
+    assert [(move.before, move.after) for move in moves] == [(None, 1), (1, 2), (2, 3), (3, 2), (2, 1)]
+    assert [(move.how, move.who, move.why) for move in moves[2:4]] == [
+        ("gate", "ana", "passed three"),
+        ("rollback", "bo", "misreads irony"),
+    ]
+    delete_version(resolve("reviews/2"))
+    promote(resolve("reviews/3"))
+    assert champion_before("reviews").version == 1
+
+
+def test_a_version_is_deleted_with_what_was_made_from_it_and_never_while_it_is_champion(store):
+    for digest in ("one", "two"):
+        family(digest)
+    promote(resolve("reviews/1"))
+    with pytest.raises(PromotionRefused, match="models:/reviews/1 is the champion"):
+        delete_version(resolve("reviews/1"))
+    gone = delete_version(resolve("reviews/2"), who="ana", why="leaked rows")
+    assert [version.uri for version in gone] == [f"models:/{name}/2" for name in (*COMPANIONS, "reviews")]
+    assert {version.version for version, _ in list_models()} == {1}
+    note = json.loads(store.client().get_registered_model("reviews").tags["dlpipe.deleted.2"])
+    assert (note["who"], note["why"]) == ("ana", "leaked rows")
+    assert family("two")[0].version == 3  # a number is never given again
+    delete_version(resolve("reviews/1"), force=True)
+    assert champion("reviews") is None
+
+
+# -- registering --------------------------------------------------------------------------------------------------
+
+
+def test_a_family_that_fails_on_the_way_leaves_no_classifier_without_companions(store):
+    def fails(_: ModelVersion) -> ModelVersion:
+        raise SettingError("no such language")
+
+    family("one")
+    with pytest.raises(SettingError):
+        family("two", companions=[fails])
+    with pytest.raises(SettingError):
+        family("one", companions=[fails])
+    assert [version.uri for version, _ in list_models() if version.name == "reviews"] == ["models:/reviews/1"]
+    assert resolve("reviews@challenger").version == 1
+
+
+@pytest.mark.parametrize("name", ["reviews-pipeline", "reviews-explainer", "reviews-pipeline-explainer"])
+def test_a_classifier_cannot_take_the_name_of_what_is_made_from_another(store, name):
+    family("one")
+    with pytest.raises(SettingError, match="Use another name"):
+        check_name_free(name)
+    with pytest.raises(SettingError, match="Use another name"):
+        register("two", name)
+    check_name_free("reviews")
+    check_name_free("letters-pipeline")
+
+
+def test_a_pipeline_cannot_become_a_version_of_a_classifier(store):
+    register("one", "letters-pipeline")
+    with pytest.raises(SettingError, match="models:/letters-pipeline/1 is no pipeline or explainer"):
+        check_name_free("letters")
+    with pytest.raises(SettingError, match="a pipeline cannot be a version"):
+        family("two", "letters")
+
+
+def test_while_files_are_written_others_register_and_promote(store):
+    one = family("one")[0]
+    writing, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        writing.set()
+        go_on.wait(60)
+
+    slow = threading.Thread(target=register, args=("slow",), kwargs={"files": Files("slow", before_saving=wait)})
+    slow.start()
+    assert writing.wait(30)
+    assert register("quick").version == 2
+    assert register("other", "others").version == 1
+    assert promote(one).moved
+    go_on.set()
+    slow.join()
+    assert resolve("reviews@challenger").version == 3
+
+
+def test_a_model_with_an_apostrophe_or_without_its_files_is_listed(store):
+    client = store.client()
+    for name in ("it's", "both ' and \"", "both _ and _"):
+        client.create_registered_model(name)
+        client.create_model_version(name, "/nowhere", run_id=None)
+    made = register("one")
+    client.delete_logged_model(made.model_id)
+    listed = [(version.name, version.version, metrics) for version, metrics in list_models()]
+    assert sorted(listed) == [
+        ("both ' and \"", 1, {}),
+        ("both _ and _", 1, {}),
+        ("it's", 1, {}),
+        ("reviews", 1, {}),
+    ]
+    assert resolve("models:/it's/1").name == "it's"
