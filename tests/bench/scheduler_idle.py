@@ -89,7 +89,7 @@ def idle(folder: Path, options: argparse.Namespace) -> None:
         deploy_all(state, time.time(), quiet=True)
         keep_runs(state, time.time())
     port = free_port()
-    with scheduler(folder / "state", "--port", str(port)) as process:
+    with scheduler(folder / "state", "--port", str(port), "--no-token") as process:
         wait_until(lambda: read_about(folder / "state").get("page"))
         time.sleep(5)
         alone = cpu_share(process.pid, options.seconds, lambda: time.sleep(0.2))

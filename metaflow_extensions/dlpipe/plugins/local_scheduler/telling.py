@@ -157,9 +157,14 @@ def deployment_status(state: State, name: str) -> dict[str, Any]:
         "policies": asdict(version.policies),
         "tags": list(version.tags),
         "namespace": version.namespace,
-        "scheduler": running_scheduler(state.folder),
+        "scheduler": _without_token(running_scheduler(state.folder)),
         "versions": [_version_row(one) for one in state.versions(name)],
     }
+
+
+def _without_token(about: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a scheduler says of itself, for an output that others may read."""
+    return about and {**about, "page": about.get("page", "").partition("/?")[0]}
 
 
 def _version_row(version: Version) -> dict[str, Any]:
