@@ -150,6 +150,8 @@ def add(state: State, wanted: Wanted) -> None:
     status, reason = standing(state, wanted)
     if wanted.match is not None:
         match = wanted.match
+        if status == "skipped":  # unlike a due time, it does not come again
+            log.warning("%s does not run after %s: %s", name, match.cause, reason)
         key = "event:" + "+".join(event.id for event in match.events)
         state.add_run(
             name,

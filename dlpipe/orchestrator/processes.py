@@ -122,11 +122,13 @@ def reap() -> None:
 
 def hold_steps(folder: Path, hold: bool) -> None:
     """Let the launcher of ``folder`` begin no further step, or let it go on; it looks for this file."""
-    if hold:
-        with contextlib.suppress(FileNotFoundError):  # it was never begun
+    if (folder / SUSPENDED).exists() == hold:
+        return
+    with contextlib.suppress(OSError):  # never begun, or no space: the scheduler sees to it again
+        if hold:
             (folder / SUSPENDED).touch(mode=0o600)
-    elif (folder / SUSPENDED).exists():
-        (folder / SUSPENDED).unlink(missing_ok=True)
+        else:
+            (folder / SUSPENDED).unlink()
 
 
 def ended(folder: Path) -> Ended | None:

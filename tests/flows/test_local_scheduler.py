@@ -528,6 +528,7 @@ def test_nothing_is_deployed_of_what_was_refused(refusals: tuple[Place, dict[str
         (("--time-limit", "soon"), "--time-limit 'soon' is no time"),
         (("--resumes", "101"), "resumes = 101 is refused"),
         (("--p", "x"), "x is not a valid integer"),
+        (("--alert-on", "end"), "--alert-on end tells nobody"),
         (("--max-workers", "0"), "--max-workers 0 is too low: give 1 or more"),
     ],
 )

@@ -192,8 +192,9 @@ def policies_of(given: Mapping[str, Any], *, triggered: bool) -> Policies:
     Raises
     ------
     SettingError
-        When one is out of its range.
+        When one is out of its range, or cannot work.
     """
+    from dlpipe.errors import SettingError
     from dlpipe.orchestrator.alerts import check_target
     from dlpipe.orchestrator.deployments import Policies
     from dlpipe.settings import read_settings
@@ -201,6 +202,8 @@ def policies_of(given: Mapping[str, Any], *, triggered: bool) -> Policies:
     default = {"overlap": "queue"} if triggered else {}
     policies = read_settings(Policies, {**default, **given}, where="`create`")
     check_target(policies.alert)
+    if policies.alert_on != "failure" and not policies.alert:
+        raise SettingError(f"--alert-on {policies.alert_on} tells nobody: say with --alert whom.")
     return policies
 
 
