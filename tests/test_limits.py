@@ -115,6 +115,7 @@ def test_a_suspended_run_begins_nothing_and_those_behind_it_go_first(state: Stat
     with Supervisor(state) as supervisor:
         assert supervisor.start(first, time.time()).status == "queued"
     assert "queued, suspended" in dlpipe("runs").stdout
+    assert f"`dlpipe runs unsuspend {first}` lets it go on" in dlpipe("runs", "resume", str(first)).stderr
     rows = json.loads(dlpipe("runs", "--json").stdout)
     assert [row["suspended"] for row in rows] == [False, True]
     dlpipe("runs", "unsuspend", str(first))

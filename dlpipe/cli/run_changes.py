@@ -41,6 +41,11 @@ def check_resumable(state: State, run: Run) -> None:
     from dlpipe.orchestrator.overview import has_code
     from dlpipe.orchestrator.runs import RESUMABLE
 
+    if run.status not in RESUMABLE and run.suspended:
+        raise RunEnded(
+            f"Run {run.number} of {run.deployment} is suspended: `dlpipe runs unsuspend {run.number}` lets it go "
+            "on."
+        )
     if run.status not in RESUMABLE:
         raise RunEnded(f"Run {run.number} of {run.deployment} is {run.status}: there is nothing to resume.")
     if not has_code(state, run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -75,7 +76,9 @@ class Monitored:
     def payload(self) -> dict[str, Any]:
         """Return the fields of the event: what ``train_flow.py`` takes, and why."""
         seen = self.subject
-        sizes: dict[str, float] = {signal.name: round(signal.size, 4) for signal in self.drift.signals}
+        sizes: dict[str, float] = {
+            signal.name: round(signal.size, 4) for signal in self.drift.signals if math.isfinite(signal.size)
+        }
         return {
             "model": seen.classifier.removeprefix("models:/").partition("/")[0],
             "table": seen.trained_on.path,
