@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from dlpipe.bridge.artifacts import Artifact, every_artifact
 from dlpipe.bridge.attempts import Attempt
-from dlpipe.bridge.datastore import ARTIFACT_BYTES, Place, Unreadable, read_log
+from dlpipe.bridge.datastore import ARTIFACT_BYTES, Place, Unreadable, flow_store, read_log
 from dlpipe.bridge.metadata import metadata_of
 from dlpipe.bridge.opening import Fields, IncludedFile, fields_of
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
@@ -81,7 +82,7 @@ def read_contents(
     for stream in ("stdout", "stderr"):
         found.attempt(f"logs/{stream}", lambda stream=stream: _log(said, attempt, stream))  # type: ignore[misc]
     if attempt.has_cards:
-        found.attempt("cards", lambda: _cards(found, attempt))
+        found.attempt("cards", lambda: _cards(found, attempt, said.get("ds-type", "local")))
     found.datasets = list(dict.fromkeys(found.datasets))
     found.models = list(dict.fromkeys(found.models))
     return found
@@ -212,22 +213,39 @@ def _traceback(attempt: Attempt, artifacts: Mapping[str, Artifact]) -> list[Docu
     return [Document("traceback.txt", redact(str(text)).encode())]
 
 
-def _cards(found: Contents, attempt: Attempt) -> list[Document]:
-    """Return the cards as pages. Metaflow looks under the ``.metaflow`` nearest to the working directory."""
-    import metaflow
-    from metaflow.cards import get_cards
-    from metaflow.plugins.cards.exception import CardNotPresentException
-
-    try:
-        cards = list(get_cards(metaflow.Task(attempt.pathspec, attempt=attempt.number)))
-    except CardNotPresentException:  # the task was killed before it had made one
-        return []
+def _cards(found: Contents, attempt: Attempt, kind: str) -> list[Document]:
+    """Return the cards as pages."""
+    cards = _listed_cards(attempt, kind)
+    if not cards and attempt.status == "FINISHED":  # one that was killed may not have made any
+        raise Unreadable("none are found beside the datastore, nor in the nearest .metaflow")
     part = Contents()
     for number, card in enumerate(sorted(cards, key=lambda one: (one.type, str(one.id), one.hash))):
         name = f"cards/{number}-{re.sub(r'[^A-Za-z0-9_.-]', '_', str(card.id or card.type))}.html"
         part.attempt(name, lambda name=name, card=card: _page(name, card))  # type: ignore[misc]
     found.notes += part.notes
     return part.documents
+
+
+def _listed_cards(attempt: Attempt, kind: str) -> list[Any]:
+    """Return the cards beside the datastore; else those under the ``.metaflow`` nearest to the working directory.
+
+    Metaflow reads cards from the one place and writes them to the other, which mostly are the same.
+    """
+    import metaflow
+    from metaflow.cards import get_cards
+    from metaflow.plugins.cards.card_client import CardContainer
+    from metaflow.plugins.cards.card_datastore import CardDatastore
+    from metaflow.plugins.cards.card_resolver import resolve_paths_from_task
+    from metaflow.plugins.cards.exception import CardNotPresentException
+
+    with suppress(CardNotPresentException):
+        return list(get_cards(metaflow.Task(attempt.pathspec, attempt=attempt.number)))
+    with suppress(CardNotPresentException):
+        flow, root = attempt.pathspec.partition("/")[0], CardDatastore.get_storage_root(kind)
+        return list(
+            CardContainer(*resolve_paths_from_task(flow_store(kind, root, flow), pathspec=attempt.pathspec))
+        )
+    return []
 
 
 def _page(name: str, card: Any) -> list[Document]:

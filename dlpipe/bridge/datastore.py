@@ -70,6 +70,13 @@ def holds(kind: str, root: str, path: str) -> bool:
         return False
 
 
+def flow_store(kind: str, root: str, flow: str) -> Any:
+    """Return Metaflow's own datastore of a flow, for what has no other way in."""
+    from metaflow.datastore import FlowDataStore
+
+    return FlowDataStore(flow_name=flow, environment=None, storage_impl=_implementation(kind), ds_root=root)
+
+
 def place_of(kind: str, location: str, flow: str) -> Place:
     """Return the datastore that an artifact's metadata names; older ones name the artifact's whole address."""
     if location.startswith(":root:"):

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from metaflow.decorators import StepDecorator
@@ -116,9 +117,18 @@ def check_mlflow() -> None:
 
 
 class Follower:
-    """The process that follows a run. It ends by itself once the launcher is gone and all is written."""
+    """The process that follows a run. It ends by itself once the launcher is gone and all is written.
 
-    def __init__(self, pathspec: str) -> None:
+    Parameters
+    ----------
+    pathspec : str
+        ``Flow/run``.
+    command : sequence of str, optional
+        How it is started; it reads its standard input to the end, and prints what it does and at last one line.
+    """
+
+    def __init__(self, pathspec: str, command: Sequence[str] = ()) -> None:
+        self._command = [*command] or [sys.executable, "-P", "-m", "dlpipe.bridge.follow", pathspec]
         self._pathspec, self._asked, self._starts = pathspec, False, 0
         self._said: list[str] = []
         self._doing = "starting"
@@ -135,10 +145,9 @@ class Follower:
         if self._starts >= STARTS or (self._process is not None and self._process.poll() is None):
             return
         self._starts += 1
-        command = [sys.executable, "-P", "-m", "dlpipe.bridge.follow", self._pathspec]
         with contextlib.suppress(OSError):  # no process to be had: `dlpipe bridge sync` will catch up
             self._process = subprocess.Popen(
-                command,
+                self._command,
                 stdin=subprocess.PIPE,  # closed by the kernel when the launcher dies, however it dies
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -1,0 +1,61 @@
+"""What a launcher says at its end, by what the process beside it does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import metaflow  # noqa: F401  # it loads the plugins itself
+import pytest
+
+from dlpipe.bridge import follow
+from metaflow_extensions.dlpipe.plugins import mlflow_bridge
+from metaflow_extensions.dlpipe.plugins.mlflow_bridge import DOING, Follower
+
+WAITS_AND = "import sys, time; sys.stdin.read(); "
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from metaflow.plugins.datastores.local_storage import LocalStorage
+
+    monkeypatch.setattr(LocalStorage, "datastore_root", str(tmp_path / ".metaflow"))
+    monkeypatch.setattr(mlflow_bridge, "WAIT_SECONDS", 2.0)
+    monkeypatch.setattr(mlflow_bridge, "STARTS", 1)
+    return tmp_path
+
+
+def last_line(script: str) -> str:
+    """Return what a launcher says whose follower is ``script``."""
+    line = Follower("Flow/1", command=[sys.executable, "-c", WAITS_AND + script]).last_line()
+    assert line
+    return line
+
+
+def test_a_follower_that_is_busy_is_not_behind() -> None:
+    line = last_line("print('doing: reading'); print('doing: writing 3 of 8', flush=True); time.sleep(8)")
+    assert "is writing 3 of 8, and goes on by itself" in line
+    assert "behind" not in line
+
+
+def test_a_follower_that_has_an_answer_gives_it() -> None:
+    assert last_line("print('doing: reading'); print('MLflow has this run: r')") == "MLflow has this run: r"
+
+
+def test_a_follower_that_died_is_named_as_one() -> None:
+    line = last_line("raise SystemExit(1)")
+    assert line.startswith("MLflow is behind (the process that follows the run has ended)")
+    assert line.endswith("dlpipe bridge sync Flow/1")
+
+
+def test_after_an_error_mlflow_is_behind_with_its_reason(place: Path) -> None:
+    from dlpipe.bridge.marks import mark_of
+
+    follower = Follower("Flow/1", command=[sys.executable, "-c", WAITS_AND + "time.sleep(8)"])
+    mark_of("Flow/1").set_behind("the server does not answer")
+    line = follower.last_line()
+    assert line == "MLflow is behind (the server does not answer). To catch up: dlpipe bridge sync Flow/1"
+
+
+def test_launcher_and_follower_mean_the_same_lines() -> None:
+    assert follow.DOING == DOING
