@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from dlpipe.bridge.records import Dataset, Document, Held, Metric, RunRecord, differences
@@ -217,6 +219,16 @@ def test_what_is_nested_or_large_without_end_is_cut_the_same_at_each_depth_of_th
     with pytest.raises(TooManyValues):
         keep("doubled", doubled)
     assert list(secrets_in({"password": [doubled, "S3cr3t"]}, "login")) == ["S3cr3t"]
+
+
+def test_values_that_are_there_again_and_again_do_not_fill_the_disk() -> None:
+    text = "x" * 2**20
+    with pytest.raises(TooManyValues):
+        keep("list", [text] * 1000)
+    with pytest.raises(TooManyValues):
+        keep("frame", pd.DataFrame({"a": pd.Series([text] * 1000, dtype=object)}))
+    with pytest.raises(TooManyValues):
+        keep("nothing", pa.table({"a": pa.nulls(2**28)}))
 
 
 def test_a_card_whose_data_is_nested_without_end_is_shown_without_it() -> None:

@@ -321,7 +321,13 @@ def test_lengths_and_types_that_lie_are_refused(lie: str) -> None:
         opened(packed(LIES[lie]))
 
 
-@pytest.mark.parametrize("data", [b"", b"\x80\x04", b"garbage", packed([1, 2])[:-3], b"\x80\x04P1\n."])
+FAR = b"\x80\x04K\x01r\xff\xff\xff\x1f."
+"""A value that is to be remembered at the 536,870,911th place."""
+HUGE = b"\x80\x04\x8e" + (2**62).to_bytes(8, "little") + b"x."
+"""Bytes that are said to be more than any machine has."""
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\x04", b"garbage", packed([1, 2])[:-3], b"\x80\x04P1\n.", FAR, HUGE])
 def test_a_damaged_pickle_is_named_as_one(data: bytes) -> None:
     with pytest.raises(Unreadable, match="cannot be unpickled here"):
         opened(data)

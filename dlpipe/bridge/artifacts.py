@@ -56,8 +56,6 @@ def opened(data: bytes) -> Any:
     """Return the value in a pickle; raise ``Unreadable`` for a damaged one, or one of an unknown class."""
     try:
         value = open_pickle(data)
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged pickle, or a class that the setting names and that fails
         raise Unreadable(f"cannot be unpickled here: {type(error).__name__}") from None
     if isinstance(value, Unopened):

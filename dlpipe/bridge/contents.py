@@ -15,7 +15,7 @@ from dlpipe.bridge.datastore import ARTIFACT_BYTES, Place, Unreadable, flow_stor
 from dlpipe.bridge.metadata import metadata_of
 from dlpipe.bridge.opening import Fields, IncludedFile, fields_of
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
-from dlpipe.bridge.values import keep, mlflow_key
+from dlpipe.bridge.values import TooManyValues, keep, mlflow_key
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
 
@@ -46,7 +46,7 @@ class Contents:
         """Add documents; where they cannot be had, a note. An outage is no reason for a note."""
         try:
             self.documents += make()
-        except (DlpipeError, MemoryError):
+        except DlpipeError:
             raise
         except Exception as error:
             self.notes.append(f"{what}: {why(error)}")
@@ -54,7 +54,8 @@ class Contents:
 
 def why(error: Exception) -> str:
     """Return why something could not be mirrored, the same at each reading."""
-    return str(error) if isinstance(error, Unreadable) else f"cannot be shown: {type(error).__name__}"
+    said = isinstance(error, Unreadable | TooManyValues)
+    return str(error) if said else f"cannot be shown: {type(error).__name__}"
 
 
 def read_contents(
@@ -116,7 +117,7 @@ def _add(found: Contents, attempt: Attempt, artifact: Artifact) -> dict[str, Any
     part = Contents()
     try:
         kind, type_name = _keep(part, attempt, artifact)
-    except (DlpipeError, MemoryError):
+    except DlpipeError:
         raise
     except Exception as error:
         return {**entry, "kept": "reference", "why": why(error)}

@@ -104,7 +104,7 @@ def read_sizes(place: Place, task: str, number: int) -> Mapping[str, Mapping[str
     try:
         with _Loaded(place, f"{task}/{number}.data.json") as (file, _):
             said = json.loads(file.read(ARTIFACT_BYTES))
-    except (Unreadable, ValueError, RecursionError):
+    except (Unreadable, FileNotFoundError, ValueError, RecursionError):
         return {}
     info = said.get("info") if isinstance(said, dict) else None
     return {name: one for name, one in info.items() if isinstance(one, dict)} if isinstance(info, dict) else {}
@@ -202,7 +202,7 @@ class _Loaded:
             self._results.__exit__(None, None, None)
 
     def _told(self, error: Exception) -> Exception:
-        if isinstance(error, FileNotFoundError | MemoryError):
+        if isinstance(error, FileNotFoundError):
             return error
         name = type(error).__name__
         if self._place.kind == "local" or name in GONE:

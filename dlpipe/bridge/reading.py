@@ -214,7 +214,7 @@ def _value(artifact: Artifact, kind: str) -> Any:
     try:
         value = artifact.value()
     except Exception as error:
-        if isinstance(error, DlpipeError | MemoryError):
+        if isinstance(error, DlpipeError):
             raise
         return f"<{why(error)}>"
     if isinstance(value, IncludedFile) or kind in ("IncludeFile", "FilePathClass"):
@@ -231,8 +231,6 @@ def _as_params(values: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Documen
             nested = isinstance(value, Mapping | list | tuple | Fields)
             kept = keep(name, value, folder="parameters") if nested else _as_text(name, value)
         except Exception as error:
-            if isinstance(error, MemoryError):
-                raise
             kept = _as_text(name, f"<{why(error)}>")
         if kept.param is None:
             documents += kept.documents

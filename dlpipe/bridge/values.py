@@ -25,8 +25,10 @@ from dlpipe.redaction import HIDDEN, looks_secret, redact_json, redact_value
 PARAM_LENGTH = 250
 KEY_LENGTH = 250  # MLflow's limit
 PREVIEW_ROWS = 20
-DEPTH, VALUES = 100, 1_000_000
-"""How deep and how many values a document in JSON may have; of lists that hold each other, there is no end."""
+DEPTH, VALUES, CHARACTERS = 100, 2_000_000, 2**26
+"""How deep a document in JSON is, and how much is in it: of values that are there twice there may be no end."""
+TABLE_ROWS, TABLE_BYTES, CELL = 2**27, 2**28, 1000
+"""The largest table, and how much of a value is in its preview."""
 TEXTS = (
     datetime.date
     | datetime.time
@@ -145,6 +147,9 @@ def _table(base: str, value: Any) -> tuple[Document, ...]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    size = value.nbytes if kind == "Table" else int(value.memory_usage(deep=True).sum())
+    if len(value) > TABLE_ROWS or size > TABLE_BYTES:
+        raise TooManyValues(f"a table of more than {TABLE_ROWS:,} rows or {TABLE_BYTES:,} bytes")
     try:
         table = value if kind == "Table" else pa.Table.from_pandas(value)
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # columns of mixed objects
@@ -163,7 +168,7 @@ def _first_rows(table: Any) -> list[dict[str, Any]]:
     rows = table.slice(0, PREVIEW_ROWS).to_pylist()
     return [
         {
-            key: value if isinstance(value, int | float) else redact_value(key, str(value))
+            key: value if isinstance(value, int | float) else redact_value(key, str(value)[:CELL])
             for key, value in row.items()
         }
         for row in rows
@@ -215,7 +220,7 @@ def plain(value: Any) -> Any:
     Raises
     ------
     TooManyValues
-        When it has more than a million values, as small lists that hold each other easily do.
+        When it has more than two million, as small lists that hold each other easily do.
 
     Examples
     --------
@@ -226,17 +231,18 @@ def plain(value: Any) -> Any:
 
 
 class TooManyValues(ValueError):
-    """A document in JSON would have too many values."""
+    """A file would be far larger than the artifact, because the same values are in it again and again."""
 
 
 class _Plain:
     def __init__(self) -> None:
-        self._left = VALUES
+        self._values, self._characters = VALUES, CHARACTERS
 
     def of(self, value: Any, depth: int = 0) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            raise TooManyValues
+        self._values -= 1
+        self._characters -= len(value) if isinstance(value, str) else 0
+        if self._values < 0 or self._characters < 0:
+            raise TooManyValues(f"more than {VALUES:,} values or {CHARACTERS:,} characters")
         if isinstance(value, str | bool | int | type(None)):
             return value
         if isinstance(value, float | numbers.Real) and not isinstance(value, fractions.Fraction):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from typing import Any
 
 
@@ -96,8 +97,19 @@ class _Unpickler(pickle.Unpickler):
 
 def inert(data: bytes) -> tuple[Any, list[str]]:
     """Return the tree of a pickle and the names in it; without names, the tree is the value itself."""
+    _check_places(data)
     unpickler = _Unpickler(io.BytesIO(data))
     return unpickler.load(), unpickler.names
+
+
+def _check_places(data: bytes) -> None:
+    """Raise ``UnpicklingError`` for places in the unpickler's memory that no pickle of this size has.
+
+    For a place far out, the memory up to it would be filled.
+    """
+    for code, place, _ in pickletools.genops(data):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and place > len(data):
+            raise pickle.UnpicklingError("a place that no pickle of this size has")
 
 
 def is_name(tree: Any) -> bool:
