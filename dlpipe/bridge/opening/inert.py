@@ -108,7 +108,7 @@ def _check_places(data: bytes) -> None:
     For a place far out, the memory up to it would be filled.
     """
     for code, place, _ in pickletools.genops(data):
-        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and place > len(data):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and (place or 0) > len(data):
             raise pickle.UnpicklingError("a place that no pickle of this size has")
 
 
