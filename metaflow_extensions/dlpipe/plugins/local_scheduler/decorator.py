@@ -13,8 +13,6 @@ from metaflow.decorators import StepDecorator
 from metaflow.events import Trigger
 from metaflow.metadata_provider import MetaDatum
 
-from dlpipe.durable import write_file
-
 TRIGGERS = "METAFLOW_LOCAL_SCHEDULER_TRIGGERS"
 """Environment variable: JSON of ``{"timestamp", "id", "name", "type"}``, as ``MetaflowTrigger`` has them."""
 FOLDER = "_DLPIPE_ATTEMPT_FOLDER"
@@ -52,5 +50,7 @@ class LocalSchedulerInternal(StepDecorator):
         """Note the last task beside the attempt, so that nobody need ask Metaflow how the run ended."""
         folder = os.environ.get(FOLDER)
         if folder and is_task_ok and step_name == graph.end_step:
+            from dlpipe.durable import write_file  # no task of another launcher imports dlpipe
+
             with contextlib.suppress(OSError):
                 write_file(Path(folder, "end"), current.pathspec)
