@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from disks import tiny_disk
 
 from dlpipe.cli import main
+from dlpipe.cli.local_runs import _scheduled_resume
 from dlpipe.errors import DeploymentRefused, StateUnusable
 from dlpipe.orchestrator import freezing
 from dlpipe.orchestrator.deployments import Policies, Version
@@ -246,6 +247,19 @@ def test_what_cannot_be_resumed_is_not_offered_and_its_reason_stays(state: State
     assert over.reason == "train: no; not resumed: the code of version 1 is no longer kept"
     assert was_refused(over)
     assert seen_in(state, over).step == "train"
+
+
+def test_a_run_of_the_scheduler_is_offered_to_be_resumed_where_the_scheduler_can(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DLPIPE_STATE", str(state.folder))
+    version = kept(state, packed())
+    run = ended_run(state, 1, "failed", "a")
+    state.set_attempt(1, replace(run.attempts[0], metaflow_run="ls-1-abc"))
+    assert _scheduled_resume("ls-1-abc") == "dlpipe runs resume 1"
+    assert _scheduled_resume("ls-9-forgotten") == ""
+    freezing.discard(Path(version.code))
+    assert _scheduled_resume("ls-1-abc") == ""
 
 
 def test_how_a_run_failed_stays_to_be_read_when_it_is_refused_or_stopped(state: State) -> None:

@@ -90,9 +90,24 @@ def _resume(snapshot: Snapshot) -> str:
     """The command that goes on from the run."""
     run = snapshot.pathspec.partition("/")[2]
     if SCHEDULED in snapshot.system_tags:
-        return f"dlpipe runs resume {run}"
+        return _scheduled_resume(run)
     script = _script(snapshot.code.get("script-name", ""))
     return f"{_python()} {shlex.quote(script)} resume --origin-run-id {run}"
+
+
+def _scheduled_resume(run: str) -> str:
+    """The command by which the scheduler goes on with the run; empty where it cannot, or has forgotten it."""
+    from contextlib import closing
+
+    from dlpipe.errors import RunNotFound
+    from dlpipe.orchestrator.overview import seen_in
+    from dlpipe.orchestrator.state import State
+
+    with closing(State.open()) as state:
+        try:
+            return seen_in(state, state.find_run(run)).resume
+        except RunNotFound:
+            return ""
 
 
 def _script(name: str) -> str:

@@ -5,8 +5,8 @@
 ``CHECKOUT`` is a folder with Metaflow's repository, of about the version that is installed. The suite is copied to
 a folder of its own, in which state, runs and tables are as well, a scheduler runs beside it, and the two tests of
 ``@timeout`` that Metaflow skips on remote backends run too. What the suite imports beyond pytest (``omegaconf``)
-is fetched into that folder. Its test of
-conda, which downloads conda, is left out unless another ``-m`` is given. About a quarter of an hour.
+is fetched into that folder. Its test of conda, which downloads conda, is left out unless another ``-m`` is given.
+About a quarter of an hour.
 """
 
 from __future__ import annotations
