@@ -231,7 +231,7 @@ def test_a_version_without_a_pipeline_does_not_leave_the_old_pipeline_answering(
     assert champions(store) == [1, 1, 1]
     done = promote(alone, bare=True)
     assert champions(store) == [2, None, None]
-    assert str(done).endswith("; reviews-pipeline and reviews-explainer has no champion any more")
+    assert str(done).endswith("; without a champion from now on: reviews-pipeline, reviews-explainer")
 
 
 def test_a_companion_answers_for_its_classifiers_champion_only(store):

@@ -71,11 +71,13 @@ def companions(client: MlflowClient, classifier: ModelVersion) -> dict[str, Mode
 
     Of several the champion comes first, then the challenger, then the newest; ``None`` where there is none.
     """
-    names = model_names(client)
-    made = {}
+    made: dict[str, ModelVersion | None] = {}
     for kind in KINDS:
-        if (name := companion_name(classifier.name, kind)) in names:
-            made[name] = max(made_from(client, classifier, kind), key=preference, default=None)
+        name = companion_name(classifier.name, kind)
+        if found := made_from(client, classifier, kind):
+            made[name] = max(found, key=preference)
+        elif name in model_names(client):
+            made[name] = None
     return made
 
 

@@ -66,7 +66,7 @@ class Promotion:
 
     def _left(self) -> str:
         without = [name for name, version in self.companions.items() if version is None]
-        return f"; {' and '.join(without)} has no champion any more" if without else ""
+        return f"; without a champion from now on: {', '.join(without)}" if without else ""
 
 
 def promote(
@@ -106,7 +106,8 @@ def promote(
     with tracking_errors(store), store.lock("champion", version.name):
         client = store.client()
         registered = client.get_registered_model(version.name)
-        previous = model_aliases(client, version.name).get(CHAMPION)
+        there = registered.aliases.get(CHAMPION)
+        previous = None if there is None else int(there)
         if previous not in (version.version, against) and against != "any":
             raise champion_moved(version, previous)
         if not verdict_passed and previous != version.version:
