@@ -63,6 +63,15 @@ def test_every_row_of_a_split_is_explained_in_one_commit(source, tmp_path):
     assert [row.row_id for row in done.sample.rows] == expected["row_id"].to_pylist()[: SETTINGS.rows]
 
 
+def test_a_row_whose_text_is_missing_has_no_words_and_leaves_the_others_alone(tmp_path):
+    columns = {"row_id": ["a", "b"], "text": pa.array(["so good", None]), "split": ["test", "test"]}
+    source = write_table(tmp_path / "holes", pa.table(columns))
+    done = explain_all(WordList(), source, target=str(tmp_path / "all"), settings=SETTINGS, **NAMES)
+    made, _ = explain_table(WordList(), source, target=str(tmp_path / "some"), settings=SETTINGS, **NAMES)
+    assert [len(row.words) for row in done.sample.rows] == [len(row.words) for row in made.rows] == [2, 0]
+    assert set(read_table(done.table)["row_id"].to_pylist()) == {"a"}
+
+
 def test_a_sample_is_drawn_from_the_rows_that_are_named(source, tmp_path):
     names, target = [f"id{at}" for at in (3, 6, 9, 299)], str(tmp_path / "explanations")
     options = {"target": target, "settings": ExplainSettings(max_evals=30, rows=2), **NAMES}

@@ -40,7 +40,9 @@ def judge_registered(candidate: ModelVersion) -> Callable[[ModelVersion | None],
     from dlpipe.tables import table_at
 
     if not {"delta.table", "delta.version"} <= candidate.tags.keys():
-        raise EvaluationError(f"{candidate.uri} does not say what it was trained on, so nothing can judge it.")
+        raise EvaluationError(
+            f"{candidate.uri} does not say what it was trained on, so no gate can judge it. Use --force."
+        )
     table = table_at(candidate.tags["delta.table"], version=int(candidate.tags["delta.version"]))
     thresholds = read_settings(Thresholds, json.loads(candidate.tags.get(GATE, "{}")), where=candidate.uri)
     seed = int(candidate.tags.get("seed", 0))

@@ -84,9 +84,9 @@ def explain_table(
 
 
 def test_rows(source: TableVersion) -> list[Row]:
-    """Return the rows of the test split."""
+    """Return the rows of the test split; a missing text is an empty one, which has no words."""
     test = decode_texts(read_table(source, split="test", columns=["row_id", "text"]), of=source).to_pydict()
-    return list(zip(test["row_id"], test["text"], strict=True))
+    return [(row_id, text or "") for row_id, text in zip(test["row_id"], test["text"], strict=True)]
 
 
 def rows_named(source: TableVersion, names: Sequence[str]) -> list[Row]:

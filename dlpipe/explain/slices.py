@@ -36,9 +36,9 @@ class Slice:
         return self.stop - self.start
 
     def read(self) -> list[Row]:
-        """Return each (row_id, text)."""
+        """Return each (row_id, text); a missing text is an empty one, which has no words."""
         columns = _rows(self.part, self.split).slice(self.start, self.rows).to_pydict()
-        return list(zip(columns["row_id"], columns["text"], strict=True))
+        return [(row_id, text or "") for row_id, text in zip(columns["row_id"], columns["text"], strict=True)]
 
 
 @functools.lru_cache(maxsize=1)
