@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dlpipe.errors import StorageUnavailable
+from dlpipe.redaction import show_address
 
 SECONDS = 4
 # what S3 says, in its own words and in ours
@@ -74,9 +75,9 @@ def check_bucket(address: str, *, what: str, endpoint: str | None = None) -> Non
         _client(endpoint).list_objects_v2(Bucket=place.netloc, Prefix=place.path.strip("/"), MaxKeys=1)
     except (BotoCoreError, ClientError, ValueError) as error:
         said = " ".join(str(error).split()).rstrip(".")
-        where = f" at {endpoint}" if endpoint else ""
+        where = f" at {show_address(endpoint)}" if endpoint else ""
         raise StorageUnavailable(
-            f"{address}{where} cannot be used for {what}: {plain_words(said) or said}."
+            f"{show_address(address)}{where} cannot be used for {what}: {plain_words(said) or said}."
         ) from None
 
 

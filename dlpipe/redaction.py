@@ -214,6 +214,22 @@ def redact_value(name: str, value: str) -> str:
     return HIDDEN if looks_secret(name) and value not in ("", "None") else redact(value)
 
 
+def show_value(name: str, value: object) -> str:
+    """Return a value as it may be printed beside its name: a parameter, a variable, a setting.
+
+    Examples
+    --------
+    >>> show_value("api_key", "abc"), show_value("MLFLOW_TRACKING_URI", "https://ghp-token@mlflow.example")
+    ('[redacted]', 'https://[redacted]@mlflow.example')
+    >>> show_value("rows", 10), show_value("password", None)
+    ('10', 'None')
+    """
+    text = str(value)
+    if looks_secret(name) and text not in ("", "None"):
+        return HIDDEN
+    return show_address(text) if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", text) else redact(text)
+
+
 def redact_json(value: Any, name: str = "") -> Any:
     """Return JSON's own types with credentials hidden: all that stands under a secret name, and in each text.
 

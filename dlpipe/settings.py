@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from dlpipe.errors import SettingError
+from dlpipe.redaction import show_value
 
 T = TypeVar("T")
 
@@ -62,7 +63,9 @@ def read_settings(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "value"
         said = first["msg"][0].lower() + first["msg"][1:]
-        raise SettingError(f"{where}: {name} = {first['input']!r} is refused: {said}.") from None
+        raise SettingError(
+            f"{where}: {name} = {show_value(name, repr(first['input']))} is refused: {said}."
+        ) from None
 
 
 def check_name(name: str, known: list[str], *, what: str, where: str) -> None:

@@ -78,7 +78,7 @@ class LearningCurves:
         self._epochs: list[EpochScore] = []
         self._chart = VegaChart(_curves([]), show_controls=False)
         self._line = Markdown("Waiting for the first epoch.")
-        self._card = current.card["training"]  # metaflow-checkpoint adds a card of its own beside it
+        self._card = current.card["training"]
         self._card.extend([Markdown("# Training"), self._line, self._chart])
 
     def add(self, score: EpochScore) -> None:

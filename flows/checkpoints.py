@@ -7,10 +7,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from metaflow import Checkpoint, Run, current, namespace
+from metaflow import Checkpoint, FlowMutator, Run, current, namespace
 from metaflow.exception import MetaflowNotFound
+from metaflow_extensions.obcheckpoint.plugins.machine_learning_utilities.card_utils import CardDecoratorInjector
 
 NAME = "training"
+CARD = "task_checkpoints"
+"""What metaflow-checkpoint calls its card."""
+
+
+class without_cards(FlowMutator):
+    """Keep metaflow-checkpoint from adding cards: with ``show_card=False`` it adds one that stays blank."""
+
+    def mutate(self, mutable_flow: Any) -> None:
+        """Say of each step that its card was considered before."""
+        for name, _ in mutable_flow.steps:
+            CardDecoratorInjector._set_first_time_init_cached_value(name, CARD, False)
 
 
 class TaskCheckpoints:

@@ -1,12 +1,15 @@
-"""Expected failures of a step as one line without a traceback."""
+"""Expected failures as one line without a traceback: of a step, and of a command before its run begins."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+from beginnings import prepare
 from metaflow import FlowMutator, user_step_decorator
 from metaflow.exception import MetaflowException
 
 from dlpipe.errors import DlpipeError
+from dlpipe.redaction import redact
 
 
 class ExpectedFailure(MetaflowException):
@@ -17,19 +20,34 @@ class ExpectedFailure(MetaflowException):
 
 @user_step_decorator
 def one_line_error(step_name: str, flow: Any, inputs: Any = None, attributes: Any = None) -> Iterator[None]:
-    """Turn a ``DlpipeError`` of the step into an ``ExpectedFailure``."""
+    """Turn a ``DlpipeError`` of the step into an ``ExpectedFailure``.
+
+    The first step looks at what the run needs, unless its launcher has.
+    """
+    from metaflow_extensions.dlpipe.plugins.launch_check import check_flow, was_checked
+
     try:
+        if step_name == "start" and not was_checked():
+            check_flow(flow)
         yield
     except DlpipeError as error:
-        raise ExpectedFailure(str(error)) from None
+        raise ExpectedFailure(redact(str(error))) from None
 
 
 class clear_errors(FlowMutator):
-    """Attach ``one_line_error`` to every step of a flow, and have its datastore looked at before it begins."""
+    """Have a flow say in one line what is wrong, before a run begins where that can be known by then."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        if self._flow_cls is not None and self._flow_cls.__module__ == "__main__":
+            try:
+                prepare(self._flow_cls.__name__, sys.argv)
+            except DlpipeError as error:
+                sys.exit(f"{ExpectedFailure.headline}: {redact(str(error))}")
 
     def mutate(self, mutable_flow: Any) -> None:
         """Add the decorators below those that the step has."""
         for name, step in mutable_flow.steps:
             step.add_decorator(one_line_error)
             if name == "start":
-                step.add_decorator("storage_check")
+                step.add_decorator("launch_check")

@@ -41,15 +41,11 @@ class ExplainFlow(FlowSpec):
 
     @step
     def start(self):
-        """Check the settings, find the model and the table, and pin both."""
+        """Find the model and the table, and pin both."""
         from pinning import check_rows, classifier_of, just_scored, pinned, predicted_before, split_named
 
-        from dlpipe.cluster import find
-
         self.explained_split, self.new_rows = split_named(self.split), None
-        find(self.ray_address)
         self.explanation = read_explain_settings(self.settings.to_dict(), {"rows": self.rows})
-        check_asked(self.explanation, self.split)
         if before := predicted_before():
             self.explained_by, self.explained_rows = classifier_of(before.data.scored_by), before.data.scored_rows
         else:
@@ -104,6 +100,30 @@ card         python flows/explain_flow.py card view {current.run_id}/explain"""
         if not any(row.words for row in self.explanations.rows):
             self.count += ", of which none has a word"
         return drawn
+
+    def check(self):
+        """See that settings, model, tables and the cluster are good; called before a run begins."""
+        from pinning import CLASSIFIER, check_kind, check_rows, pinned, predicted_before, split_named
+
+        from dlpipe.tables import check_target
+
+        split_named(self.split)
+        check_asked(read_explain_settings(self.settings.to_dict(), {"rows": self.rows}), self.split)
+        if not predicted_before():
+            model, rows = pinned(self.model, self.table, self.table_version)
+            check_kind(model, CLASSIFIER)
+            check_rows(rows, self.split or "test", whole="--split all")
+        if self.target:
+            check_target(self.target)
+        self.check_services()
+
+    def check_services(self):
+        """See that MLflow and Ray answer; called before a run is resumed, too."""
+        from dlpipe.cluster import find
+        from dlpipe.tracking import open_store
+
+        open_store()
+        find(self.ray_address)
 
     def explain_sample(self, predictor, **options):
         """Explain rows that are drawn from the test split or the new rows; return how many and what they are."""

@@ -40,10 +40,9 @@ class MonitorFlow(FlowSpec):
     @step
     def start(self):
         """Pin what is compared."""
-        from pinning import pinned, predicted_before, table_named
+        from pinning import predicted_before
 
-        from dlpipe.inference import is_pipeline
-        from dlpipe.monitoring import check_scored, subject_of
+        from dlpipe.monitoring import subject_of
         from dlpipe.tables import table_at
 
         self.monitoring = read_monitor_settings(self.settings.to_dict())
@@ -51,12 +50,8 @@ class MonitorFlow(FlowSpec):
             self.monitored_by, scored = before.data.scored_by, before.data.predictions.table
             self.monitored_rows = table_at(before.data.scored_rows.path)  # labels may have come in since
         else:
-            self.monitored_by, self.monitored_rows = pinned(self.model, self.table, None)
-            kind = "answers" if is_pipeline(self.monitored_by) else "predictions"
-            scored = table_at(table_named(self.target, self.monitored_rows, kind))
+            self.monitored_by, self.monitored_rows, scored = self.named()
         self.subject_used = subject_of(self.monitored_by, self.monitored_rows, scored)
-        if not before:
-            check_scored(self.subject_used)
         print(f"{scored}, rows of {self.monitored_rows}, against {self.subject_used.trained_on}")
         self.next(self.compare)
 
@@ -107,6 +102,36 @@ event        {said}
 numbers      {self.drift_table}
 card         python flows/monitor_flow.py card view {current.run_id}/compare"""
         print(visible(self.summary))
+
+    def check(self):
+        """See that settings, model and tables are good and fit each other; called before a run begins."""
+        from pinning import CLASSIFIER, PIPELINE, check_kind, predicted_before
+
+        from dlpipe.monitoring import check_scored, subject_of
+
+        read_monitor_settings(self.settings.to_dict())
+        if not predicted_before():
+            model, rows, scored = self.named()
+            check_kind(model, CLASSIFIER, PIPELINE)
+            check_scored(subject_of(model, rows, scored))
+        self.check_services()
+
+    def check_services(self):
+        """See that MLflow answers; called before a run is resumed, too."""
+        from dlpipe.tracking import open_store
+
+        open_store()
+
+    def named(self):
+        """Return the model, its table and its predictions that the options name."""
+        from pinning import pinned, table_named
+
+        from dlpipe.inference import is_pipeline
+        from dlpipe.tables import table_at
+
+        model, rows = pinned(self.model, self.table, None)
+        kind = "answers" if is_pipeline(model) else "predictions"
+        return model, rows, table_at(table_named(self.target, rows, kind))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from metaflow import current
 
-from dlpipe.errors import SchemaMismatch
-from dlpipe.registry import MADE_FROM, ModelVersion, resolve
+from dlpipe.errors import ModelNotFound, SchemaMismatch
+from dlpipe.registry import KIND, MADE_FROM, ModelVersion, resolve
 from dlpipe.settings import check_name
 from dlpipe.tables import SPLITS, TableVersion, check_split, check_text, read_added, table_at
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dlpipe.inference import Scored
 
 COLUMNS = ("row_id", "text")
+CLASSIFIER, PIPELINE = "", "pipeline"
+"""Kinds of models, as their tags say; a classifier's say nothing."""
 
 
 def pinned(model: str, table: str, version: int | None) -> tuple[ModelVersion, TableVersion]:
@@ -45,6 +47,15 @@ def check_rows(rows: TableVersion, split: str | None, *, whole: str) -> None:
     """Raise ``NoRows`` where there is no row of ``split``, ``all`` for any, before a model is loaded for it."""
     if split is not None:
         check_split(rows, None if split == "all" else split, whole=whole)
+
+
+def check_kind(model: ModelVersion, *kinds: str) -> None:
+    """Raise ``ModelNotFound`` unless ``model`` is of one of these kinds."""
+    kind = model.tags.get(KIND, CLASSIFIER)
+    if kind not in kinds:
+        raise ModelNotFound(
+            f"{model.uri} is of the kind {kind!r}; its classifier is {model.tags.get(MADE_FROM)}. Name that one."
+        )
 
 
 def predicted_before() -> Run | None:

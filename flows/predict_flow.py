@@ -30,14 +30,11 @@ class PredictFlow(FlowSpec):
     @step
     def start(self):
         """Find the model and the table, and pin both, and where the last run ended."""
-        from pinning import check_rows, pinned, table_named
+        from pinning import pinned, table_named
 
-        from dlpipe.cluster import find
         from dlpipe.inference import is_pipeline, scored_until
 
-        find(self.ray_address)
         self.scored_by, self.scored_rows = pinned(self.model, self.table, self.table_version)
-        check_rows(self.scored_rows, self.split, whole="--all-rows true")
         kind = "answers" if is_pipeline(self.scored_by) else "predictions"
         self.scored_into = table_named(self.target, self.scored_rows, kind)
         self.which = self.split or ("all splits" if self.all_rows else "new rows")
@@ -72,6 +69,30 @@ predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {sel
         if self.predictions.doubt:
             self.summary += f"\nlook         {self.predictions.doubt}"
         print(visible(self.summary))
+
+    def check(self):
+        """See that the model, the tables and the cluster are there; called before a run begins."""
+        from pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, pinned
+
+        from dlpipe.settings import check_name
+        from dlpipe.tables import SPLITS, check_target
+
+        if self.split:
+            check_name(self.split, [*SPLITS], what="split", where="The table")
+        model, rows = pinned(self.model, self.table, self.table_version)
+        check_kind(model, CLASSIFIER, PIPELINE)
+        check_rows(rows, self.split, whole="--all-rows true")
+        if self.target:
+            check_target(self.target)
+        self.check_services()
+
+    def check_services(self):
+        """See that MLflow and Ray answer; called before a run is resumed, too."""
+        from dlpipe.cluster import find
+        from dlpipe.tracking import open_store
+
+        open_store()
+        find(self.ray_address)
 
 
 if __name__ == "__main__":

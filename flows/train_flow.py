@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from checkpoints import TaskCheckpoints
+from checkpoints import TaskCheckpoints, without_cards
 from clear_errors import clear_errors
 from metaflow import (
     Config,
@@ -32,6 +32,7 @@ CATALOGUE = Path(__file__).with_name("datasets.toml")
 @portable
 @mlflow_bridge
 @clear_errors
+@without_cards
 class TrainFlow(FlowSpec):
     """Train a text classifier and take it through its whole life.
 
@@ -79,20 +80,12 @@ class TrainFlow(FlowSpec):
     @card(type="blank")
     @step
     def start(self):
-        """Check settings, backbone and MLflow, then ingest: one atomic commit, or none if nothing changed."""
+        """Ingest: one atomic commit, or none if nothing changed."""
         from cards import show_data
 
-        from dlpipe.cluster import find
         from dlpipe.evaluation import check_classes
-        from dlpipe.inference import check_languages
-        from dlpipe.registry import check_name_free
-        from dlpipe.task import find_backbone
 
         chosen = self.chosen()
-        check_name_free(chosen.registry.model)
-        check_languages(chosen.pipeline)
-        find(self.ray_address)
-        find_backbone(chosen.training.backbone, allow_download=chosen.training.allow_download)
         self.ingest = self.data_there(chosen) if self.retrain else self.data_ingested(chosen)
         self.data_version = self.ingest.table
         check_classes(chosen.gate, self.ingest.labels)
@@ -267,6 +260,31 @@ explanations {self.explained}
 cards        python flows/train_flow.py card view {current.run_id}/evaluate (or start, explain)
 portal       dlpipe ui"""
         print(visible(self.summary))
+
+    def check(self):
+        """See that settings, sources, backbone and services are good; called before a run begins."""
+        from dlpipe.inference import check_languages
+        from dlpipe.registry import check_name_free
+        from dlpipe.tables import check_sources, table_at
+        from dlpipe.task import find_backbone
+
+        chosen = self.chosen()
+        check_name_free(chosen.registry.model)
+        check_languages(chosen.pipeline)
+        find_backbone(chosen.training.backbone, allow_download=chosen.training.allow_download)
+        if self.retrain:
+            table_at(chosen.data.table)
+        elif not self.dataset:  # what is downloaded is not here yet
+            check_sources(self.sources(), chosen.data.table, settings=chosen.data)
+        self.check_services()
+
+    def check_services(self):
+        """See that MLflow and Ray answer and let a run do its work; called before it is resumed, too."""
+        from dlpipe.cluster import find
+        from dlpipe.tracking import open_store
+
+        open_store().check(self.name, model=self.chosen().registry.model)
+        find(self.ray_address)
 
     def chosen(self):
         """Return the settings with the options in place; a public data set brings its column names."""

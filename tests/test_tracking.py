@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,8 @@ def touch(uri: str) -> None:
 
 def refused(uri: str) -> str:
     """Return the message that opening ``uri`` gives, which must be one line and come within 10 seconds."""
+    import mlflow.utils.rest_utils  # noqa: F401  # seconds on a busy machine, which the server does not take
+
     started = time.monotonic()
     with pytest.raises(TrackingUnavailable) as caught:
         open_store({"MLFLOW_TRACKING_URI": uri})
@@ -162,6 +166,88 @@ def test_server_that_answers_500_is_refused():
     assert "it says 500" in refused(f"http://127.0.0.1:{server.server_port}")
     server.shutdown()
     server.server_close()
+
+
+@contextlib.contextmanager
+def answering(status: int, body: bytes = b"", **headers: str) -> Iterator[str]:
+    """A server that gives everybody the same answer; its address."""
+
+    class Same(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *parts):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Same)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((401,), ("401", "MLFLOW_TRACKING_USERNAME")),
+        ((403, b"not you"), ("403 Forbidden: not you", "MLFLOW_TRACKING_USERNAME")),
+        ((404,), ("none of MLflow's", "MLFLOW_TRACKING_URI")),
+        ((200, b"<html>another page</html>"), ("none of MLflow's", "MLFLOW_TRACKING_URI")),
+        ((200, b'{"status": "ok"}'), ("none of MLflow's", "MLFLOW_TRACKING_URI")),
+    ],
+)
+def test_a_server_that_cannot_be_read_is_refused_with_what_to_change(answer, says):
+    with answering(*answer) as uri:
+        message = refused(uri)
+    assert all(part in message for part in says)
+
+
+def test_a_server_that_sends_us_elsewhere_is_refused_with_the_other_address():
+    with answering(302, Location="https://ana:secret@other.example/api/2.0/mlflow/experiments/search?x=1") as uri:
+        message = refused(uri)
+    assert "other.example)" in message
+    assert "secret" not in message
+
+
+def test_credentials_that_a_server_refuses_are_named_by_their_variables(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abcdef")
+    with answering(401) as uri:
+        assert "Correct the credentials in MLFLOW_TRACKING_TOKEN" in refused(uri)
+
+
+def test_a_run_may_do_in_a_good_store_what_it_has_to_and_nothing_is_left_of_the_look(tmp_path):
+    store = new_store(tmp_path)
+    for _ in range(2):
+        store.check("TrainFlow", model="reviews")
+    client = store.client()
+    assert [one.name for one in client.search_registered_models()] == []
+    assert client.search_runs([store.experiment("TrainFlow")]) == []
+    assert not [path for path in (tmp_path / "mlartifacts").rglob("*") if path.is_file()]
+    client.create_registered_model("reviews")
+    store.check("TrainFlow", model="reviews")
+    assert client.get_registered_model("reviews").tags == {}
+
+
+def test_artifacts_that_cannot_be_written_are_said_before_a_run(tmp_path):
+    store = new_store(tmp_path)
+    (tmp_path / "mlartifacts").write_text("in the way")
+    with pytest.raises(TrackingUnavailable, match="does not let a run put files into"):
+        store.check("TrainFlow")
+
+
+@pytest.mark.parametrize("name", ["half%20way", "is it?"])
+def test_a_folder_that_no_address_of_a_database_can_name_is_refused(tmp_path, monkeypatch, name):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(TrackingUnavailable, match="Rename the folder"):
+        open_store({})
+    assert list(tmp_path.rglob("*.db")) == []
 
 
 def test_deleted_experiment_is_named_with_the_way_back(tmp_path):

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import tomllib
@@ -115,9 +116,17 @@ def test_search_leaves_no_process_and_sends_no_statistics(search: Search) -> Non
     assert not usage_lib.usage_stats_enabled()
 
 
-def test_the_same_seed_gives_the_same_trials_and_the_same_best(
-    search: Search, tiny_table: TableVersion, tiny_settings: TrainingSettings
+def test_the_same_seed_gives_the_same_trials_and_the_same_best_wherever_the_temporary_folder_is(
+    search: Search,
+    tiny_table: TableVersion,
+    tiny_settings: TrainingSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    long = tmp_path / ("grün & weiß " * 9)  # no socket of Ray's could have such a name
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     again = searched(tiny_table, tiny_settings).tuned
     assert again.best == search.tuned.best
     assert [trial.values for trial in again.trials] == [trial.values for trial in search.tuned.trials]

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from dlpipe.cli.saying import as_json, say
+from dlpipe.errors import TableNotFound
 
 
 @click.command()
@@ -23,17 +24,21 @@ from dlpipe.cli.saying import as_json, say
 )
 @click.option("--separator", metavar="CHAR", help="Of CSV files: a character, or tab. By default it is found.")
 @click.option("--encoding", metavar="NAME", help="Of text files, such as cp1252. By default UTF-8.")
+@click.option("--new", is_flag=True, help="Make TABLE where there is none.")
 @as_json
-def append(table: str, files: tuple[str, ...], json_: bool, **options: Any) -> None:
+def append(table: str, files: tuple[str, ...], json_: bool, new: bool, **options: Any) -> None:
     """Add the rows of FILES to TABLE, with labels or without, and fill in labels that come later.
 
     \b
     Examples:
       dlpipe append reviews new.csv
       dlpipe append reviews "new/*.jsonl" --text-column text --json
+      dlpipe append unlabelled new.csv --new
     """
     from dlpipe.tables import append, last_settings, locate
 
+    if not new:
+        check_exists(table)
     given = {name: value for name, value in options.items() if value not in (None, "")}
     done = append(files, table, settings=replace(last_settings(locate(table)), **given))
     said = {
@@ -48,6 +53,16 @@ def append(table: str, files: tuple[str, ...], json_: bool, **options: Any) -> N
     for note in () if json_ else done.notes:
         say(note, err=True)
     say(json.dumps(said, indent=2) if json_ else line(said))
+
+
+def check_exists(table: str) -> None:
+    """Raise ``TableNotFound`` where there is no such table: a mistyped name makes none."""
+    from dlpipe.tables import table_at
+
+    try:
+        table_at(table)
+    except TableNotFound as error:
+        raise TableNotFound(f"{error} To make it, add --new.") from None
 
 
 def line(said: dict[str, Any]) -> str:

@@ -32,7 +32,8 @@ class LocalRun:
     step, why : str
         Of a failed one the step that failed, and why in one line.
     resume : str
-        The command that resumes it, from this folder.
+        The command that resumes it, from this folder; empty where the first step failed, for it would fail
+        again, with the same options.
     """
 
     run: str
@@ -87,7 +88,9 @@ def _failure(snapshot: Snapshot) -> tuple[str, str]:
 
 
 def _resume(snapshot: Snapshot) -> str:
-    """The command that goes on from the run."""
+    """The command that goes on from the run, if there is something to go on from."""
+    if snapshot.status == "FAILED" and not any(one.status == "FINISHED" for one in snapshot.attempts):
+        return ""
     run = snapshot.pathspec.partition("/")[2]
     if SCHEDULED in snapshot.system_tags:
         return _scheduled_resume(run)

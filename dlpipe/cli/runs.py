@@ -122,6 +122,8 @@ def run_lines(shown: Sequence[RunSeen]) -> Iterator[str]:
 
 def run_row(seen: RunSeen) -> dict[str, Any]:
     """A run for a program."""
+    from dlpipe.redaction import show_value
+
     run = seen.run
     return {
         "run": run.number,
@@ -138,7 +140,7 @@ def run_row(seen: RunSeen) -> dict[str, Any]:
         "step": seen.step,
         "why": seen.why,
         "resume": seen.resume,
-        "parameters": dict(run.parameters),
+        "parameters": {name: show_value(name, value) for name, value in run.parameters.items()},
         "events": [event.name for event in run.events],
         "attempts": [attempt_row(one) for one in run.attempts],
     }

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dlpipe.errors import DlpipeError
+from dlpipe.redaction import redact
 from dlpipe.terminal import visible
 
 
@@ -21,7 +22,7 @@ class OneLineErrors(click.Group):
         try:
             return super().invoke(ctx)
         except DlpipeError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(redact(str(error))) from None
 
 
 def say(text: object = "", *, err: bool = False) -> None:

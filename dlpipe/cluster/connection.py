@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from dlpipe.cluster.checks import VARIABLE, check_address, check_package, look_at
 from dlpipe.cluster.mapping import map_items
+from dlpipe.cluster.rooms import room_for_ray
 from dlpipe.errors import ClusterUnavailable
 
 LOGGER = logging.getLogger(__name__)
@@ -162,9 +163,10 @@ def start(
     """
     given = {**(variables or {}), "RAY_preload_python_modules": ",".join(preload)}
     # without "local", a cluster that somebody else runs on this machine would be joined
-    options = {"num_cpus": cores, "include_dashboard": False}
-    with _auth_mode_kept(), _environment(given), _without_monitors(), _connected("local", **options):
-        yield Cluster("local", (cores,))
+    with _auth_mode_kept(), _environment(given), _without_monitors(), room_for_ray() as room:
+        options = {"num_cpus": cores, "include_dashboard": False, **room}
+        with _connected("local", **options):
+            yield Cluster("local", (cores,))
 
 
 @contextmanager

@@ -183,7 +183,10 @@ def _put_aside(folder: Path) -> Path:
 def _members(content: bytes) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as packed:
         for member in packed:
-            if member.isfile() and (data := packed.extractfile(member)) is not None:
+            # what pip compiled at an install is no part of the code: it is compiled where it is kept
+            if not member.isfile() or "__pycache__" in Path(member.name).parts:
+                continue
+            if (data := packed.extractfile(member)) is not None:
                 yield os.path.normpath(member.name), data.read()
 
 

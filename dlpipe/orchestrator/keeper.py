@@ -5,7 +5,7 @@ what the launcher leaves behind, and writes ``ended.json``. It needs no schedule
 Metaflow, and takes 10 MB: what happens to the scheduler does not happen to the runs.
 
 ===============  ===========================================================================================
-attempt.json     the command, its folder, environment and log, the token, the time limit
+attempt.json     the command, its folder and log, the token, the time limit; its environment until it has begun
 lock             locked while the keeper lives
 begun            a keeper has come so far that there may be a launcher; no second one may be started
 log              what the launcher and its tasks said
@@ -38,6 +38,8 @@ GRACE = 8.0  # seconds after SIGINT; Metaflow itself gives its tasks five
 LEFT_BEHIND = 3.0  # seconds for what outlives its launcher
 STUBBORN = 30.0  # seconds of SIGKILL, after which a process hangs in the kernel
 NOT_STARTED = 127
+SPENT = ("command", "cwd", "variables")
+"""What of ``attempt.json`` is of no use once the attempt has ended."""
 TICK = 0.02
 
 
@@ -195,6 +197,15 @@ def read(folder: str | Path, name: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def forget(folder: str | Path, *names: str) -> None:
+    """Take out of ``attempt.json`` what nobody needs any more: it may hold secrets."""
+    attempt = read(folder, "attempt.json") or {}
+    kept = {name: value for name, value in attempt.items() if name not in names}
+    if len(kept) < len(attempt):
+        with contextlib.suppress(OSError):  # no space for the moment; done when the end is noted
+            write(folder, "attempt.json", kept)
+
+
 def has(folder: str | Path, name: str) -> bool:
     """Whether the folder has this file."""
     return os.path.exists(os.path.join(folder, name))
@@ -215,6 +226,7 @@ def main(folder: str) -> None:
     if has(folder, "begun") or has(folder, "ended.json"):
         return _say("it was begun before")
     write(folder, "begun", {"keeper": os.getpid(), "monotonic": time.monotonic()})
+    forget(folder, "variables")  # from now on no other process can need them
     try:
         launcher = _launch(folder, attempt)
     except (OSError, ValueError) as error:  # ValueError: a word that no program can be given
@@ -290,7 +302,8 @@ def _note(folder: str, *, exit_code: int | None, timed_out: bool = False, reason
     ended = {"exit_code": exit_code, "ended": time.time(), "timed_out": timed_out, "reason": reason}
     for _ in range(60):
         try:
-            return write(folder, "ended.json", ended)
+            write(folder, "ended.json", ended)
+            return forget(folder, *SPENT)
         except OSError:  # no space for the moment; without the file, Metaflow is asked how the run ended
             time.sleep(1.0)
 

@@ -11,6 +11,7 @@ from dlpipe.orchestrator.runs import Event
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.timing import next_due
 from dlpipe.orchestrator.values import misfit_of, shown
+from dlpipe.redaction import show_value
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def misfit(version: Version, parameter: str, event: Event, name: str) -> str:
             f"event {event.name!r} has no field {name!r}, which the parameter {parameter} needs" if missed else ""
         )
     reason = misfit_of(version, parameter, value)
-    return f"event {event.name!r} has {name} = {shown(value)}, {reason}" if reason else ""
+    return f"event {event.name!r} has {name} = {show_value(name, shown(value))}, {reason}" if reason else ""
 
 
 def said(event: Event) -> str:

@@ -21,6 +21,7 @@ from dlpipe.orchestrator.overview import RunSeen, said_distance, said_span, said
 from dlpipe.orchestrator.page_token import guard
 from dlpipe.orchestrator.runs import OPEN, Attempt, Run
 from dlpipe.orchestrator.state import State
+from dlpipe.redaction import show_value
 from dlpipe.terminal import visible
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ class Pages:
     def _show(self, template: str, now: float, **values: Any) -> str:
         from flask import render_template
 
+        values["show_value"] = show_value
         values["distance"] = lambda at: said_distance(at, now)
         values["left_by"] = lambda run: attempt_shown(run.attempts[-1], overview.version_of(self._state, run))
         return render_template(template, now=now, **values)

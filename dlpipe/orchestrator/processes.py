@@ -16,7 +16,9 @@ from dlpipe.durable import make_folder
 from dlpipe.orchestrator import keeper
 from dlpipe.orchestrator.keeper import (
     LEFT_BEHIND,
+    SPENT,
     end_all,
+    forget,
     has,
     launcher_of,
     processes_of,
@@ -188,6 +190,7 @@ def settle(folder: Path, token: str) -> Ended | None:
         if _launcher_lives(folder, token) or end_all(token, LEFT_BEHIND):
             return None
         write(folder, "ended.json", {"exit_code": None, "ended": time.time(), "timed_out": False, "reason": ""})
+        forget(folder, *SPENT)
         return ended(folder)
     finally:
         os.close(lock)

@@ -3,7 +3,7 @@
 from dlpipe.tables._append import Appended, append, last_settings
 from dlpipe.tables._asked import check_split
 from dlpipe.tables._commit import Mark, check_target
-from dlpipe.tables._ingest import Ingest, check_settings, ingest, stored
+from dlpipe.tables._ingest import Ingest, check_settings, check_sources, ingest, stored
 from dlpipe.tables._parts import PART_ROWS, TablePart, read_part, table_parts
 from dlpipe.tables._read import read_added, read_table, stream_table
 from dlpipe.tables._settings import SPLITS, Sources, TableSettings
@@ -34,6 +34,7 @@ __all__ = [
     "TableVersion",
     "append",
     "check_settings",
+    "check_sources",
     "check_split",
     "check_target",
     "check_text",

@@ -13,7 +13,7 @@ from dlpipe.errors import BadRows, MarkMoved, SchemaMismatch, SettingError, Stor
 from dlpipe.tables._commit import COMMIT_ATTEMPTS, check_target
 from dlpipe.tables._labels import Spelling, spell_labels
 from dlpipe.tables._read import read_table
-from dlpipe.tables._rows import Row, describe_sources, encoding_hint, read_rows, readable
+from dlpipe.tables._rows import Row, check_readable, describe_sources, encoding_hint, read_rows, readable
 from dlpipe.tables._settings import SPLITS, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._splits import (
@@ -98,9 +98,7 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | Non
     ('reviews@v0', {'train': 24, 'valid': 6, 'test': 10}, ('bad', 'good'))
     """
     settings = settings or TableSettings()
-    check_settings(settings)
-    check_target(table)
-    found = find_sources(sources.given())
+    found = _find_checked(sources, table, settings)
     rows = [row for source in found for row in read_rows(source, settings)]
     good, bad, spelling = _check_rows(rows, settings)
     kept_bad = Quarantine(locate(table), bad, found)
@@ -126,6 +124,19 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | Non
             *describe_splits(every, moved),
         ),
     )
+
+
+def check_sources(sources: Sources, table: str | Path, *, settings: TableSettings | None = None) -> None:
+    """Raise what ``ingest`` would, as far as names, places and the first rows tell; nothing is written."""
+    settings = settings or TableSettings()
+    for source in _find_checked(sources, table, settings):
+        check_readable(source, settings)
+
+
+def _find_checked(sources: Sources, table: str | Path, settings: TableSettings) -> list[Source]:
+    check_settings(settings)
+    check_target(table)
+    return find_sources(sources.given())
 
 
 def stored(table: str | Path) -> Ingest:

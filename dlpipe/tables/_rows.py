@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlpipe.errors import BadSource
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXT_KINDS = ("csv", "tsv", "jsonl")
+FIRST_ROWS = 50
 NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)*|\.\d+)([eE][-+]?\d+)?\s*|\s*(nan|inf)\s*", re.IGNORECASE)
 
 
@@ -92,6 +94,17 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
         raise BadSource(f"{source.path!r} has no rows. Pass a file with rows.")
     _check_is_text(rows, source, settings)
     return rows
+
+
+def check_readable(source: Source, settings: TableSettings) -> None:
+    """Raise ``BadSource`` when the first rows of a source cannot be read, or it lacks a column.
+
+    What only the whole source can tell, such as too many bad rows, is not looked for.
+    """
+    with reading(source.path), decoding(source.path):
+        rows = READERS[source.kind](source, Columns(settings, False, dict(source.folders)))
+        if not list(islice(rows, FIRST_ROWS)):
+            raise BadSource(f"{source.path!r} has no rows. Pass a file with rows.")
 
 
 def _csv_rows(source: Source, columns: Columns) -> Iterator[tuple[int, Any, Any]]:

@@ -15,6 +15,7 @@ from dlpipe.buckets import plain_words
 from dlpipe.delta import storage_of
 from dlpipe.durable import make_folder, sync_file, sync_folder
 from dlpipe.errors import DlpipeError, SettingError, StorageFull, StorageUnavailable
+from dlpipe.redaction import show_address
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -111,7 +112,7 @@ def copy_file(location: str, source: str, target: str) -> None:
 def shown(location: str) -> str:
     """Return ``location`` as an error names it: relative to the working folder where it lies under it."""
     if is_remote(location):
-        return repr(location)
+        return repr(show_address(location))
     path = Path(location)
     return repr(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
@@ -138,7 +139,7 @@ def storage_errors(location: str) -> Iterator[None]:
 
 def _said_by_storage(location: str, error: OSError) -> str:
     if is_remote(location) and (said := plain_words(str(error))):
-        return f"{location} cannot be used for tables (DLPIPE_TABLES): {said}."
+        return f"{show_address(location)} cannot be used for tables (DLPIPE_TABLES): {said}."
     return (
         f"The storage of {shown(location)} does not answer as it should: {one_line(error)}. "
         "Check the path, the permissions and, for s3, the AWS_* variables."
@@ -162,7 +163,11 @@ def is_full(error: BaseException) -> bool:
 def _absolute(path: str) -> str:
     if is_remote(path):
         return path.rstrip("/")
-    if "%" in path:
-        # delta-rs decodes it once too often and would look in another folder
-        raise SettingError(f"A table's path cannot hold '%': {path!r}. Pass another name.")
-    return os.path.abspath(os.path.expanduser(path.removeprefix("file://")))
+    found = os.path.abspath(os.path.expanduser(path.removeprefix("file://")))
+    # delta-rs decodes the first once too often and takes the second for a slash: it would look in another folder
+    if sign := next((sign for sign in "%\\" if sign in found), ""):
+        raise SettingError(
+            f"A table's path cannot hold {sign!r}: {found!r}. Pass another name, or set DLPIPE_TABLES to another "
+            "folder."
+        )
+    return found

@@ -51,6 +51,22 @@ def sqlite_path(uri: str) -> Path:
     return Path(path).absolute()
 
 
+def check_folder(folder: Path) -> Path:
+    """Return ``folder`` if a database in it can be named: SQLite would read its escapes, and end it at a ``?``.
+
+    Raises
+    ------
+    TrackingUnavailable
+        When it cannot; the database would be made in another folder, or not at all.
+    """
+    if sign := next((sign for sign in "%?" if sign in str(folder)), ""):
+        raise TrackingUnavailable(
+            f"MLflow's database cannot be in {str(folder)!r}: its address takes no {sign!r}. Rename the folder, "
+            "or name a database elsewhere, or a server, in MLFLOW_TRACKING_URI."
+        )
+    return folder
+
+
 def touch_database(database: Path, location: str) -> None:
     """Make sure that ``database`` is a complete MLflow store, made by one process at a time.
 
@@ -58,6 +74,7 @@ def touch_database(database: Path, location: str) -> None:
     nothing and nobody sees a half-made one. An older one is migrated by MLflow, under the same lock.
     """
     asked = f"sqlite:///{database}"
+    check_folder(database.parent)
     with database_errors(asked):
         check_writable(database)
         # imported before the lock is taken: it takes two seconds

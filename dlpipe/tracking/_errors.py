@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dlpipe.buckets import plain_words
 from dlpipe.errors import DlpipeError, StorageFull, StorageUnavailable, TrackingUnavailable
 from dlpipe.redaction import redact, show_address
+from dlpipe.tracking._servers import credentials_hint
 
 if TYPE_CHECKING:
     from dlpipe.tracking._store import TrackingStore
@@ -79,4 +80,6 @@ def clear_error(error: Exception, *, asked: str) -> DlpipeError:
         return StorageFull(f"{asked}: no space left on the device. Free some and run again.")
     said = redact(said)
     short = said if len(said) <= 300 else f"{said[:300]}..."
-    return TrackingUnavailable(f"{asked} cannot be used: {short.rstrip('.')}. Check MLFLOW_TRACKING_URI.")
+    refused = getattr(error, "error_code", "") in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
+    hint = credentials_hint() if refused else "Check MLFLOW_TRACKING_URI."
+    return TrackingUnavailable(f"{asked} cannot be used: {short.rstrip('.')}. {hint}")

@@ -1,24 +1,35 @@
-"""Whether a server, of MLflow or of its database, answers, said within seconds."""
+"""Whether a server, of MLflow or of its database, answers as the one that is meant, said within seconds."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dlpipe.errors import TrackingUnavailable
 from dlpipe.redaction import HIDDEN, redact, show_address
 
+if TYPE_CHECKING:
+    from requests import Response
+
 ANSWER_SECONDS = 8.0
+LOOK = "/api/2.0/mlflow/experiments/search"
+"""A question that only MLflow answers, and only to those who may read."""
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+NONE = "no connection"
+START = "Start it, correct MLFLOW_TRACKING_URI, or unset it to use sqlite:///mlflow.db."
+CORRECT = "Correct MLFLOW_TRACKING_URI, or unset it to use sqlite:///mlflow.db."
 
 
 def check_answers(uri: str, seconds: float = ANSWER_SECONDS) -> None:
-    """Raise ``TrackingUnavailable`` within 10 seconds unless the MLflow server at ``uri`` says it is well."""
-    if problem := _asked(_health, uri, seconds):
-        raise TrackingUnavailable(
-            f"The MLflow server at {show_address(uri)} does not answer ({problem}). "
-            "Start it, correct MLFLOW_TRACKING_URI, or unset it to use sqlite:///mlflow.db."
-        )
+    """Raise ``TrackingUnavailable`` within 10 seconds unless an MLflow server at ``uri`` lets us read."""
+    import mlflow.utils.rest_utils  # noqa: F401  # seconds of imports are none of the server's
+
+    if problem := _asked(_problem_of_server, uri, seconds):
+        raise TrackingUnavailable(f"The MLflow server at {show_address(uri)} {problem}")
 
 
 def check_connects(uri: str, seconds: float = ANSWER_SECONDS) -> None:
@@ -27,19 +38,28 @@ def check_connects(uri: str, seconds: float = ANSWER_SECONDS) -> None:
     MLflow itself would try for 100 seconds.
     """
     if problem := _asked(_connection, uri, seconds):
-        raise TrackingUnavailable(
-            f"The database at {show_address(uri)} takes no connection ({problem}). "
-            "Start it, correct MLFLOW_TRACKING_URI, or unset it to use sqlite:///mlflow.db."
-        )
+        raise TrackingUnavailable(f"The database at {show_address(uri)} takes no connection {problem}")
+
+
+def credentials_hint() -> str:
+    """Return what to do about credentials that a server does not take."""
+    there = [name for name in CREDENTIALS if os.environ.get(name)]
+    if there:
+        return f"Correct the credentials in {' and '.join(there)}, or have their rights changed."
+    return f"Set {CREDENTIALS[0]} and {CREDENTIALS[1]}, or {CREDENTIALS[2]}."
 
 
 def _asked(question: Callable[[str], str], uri: str, seconds: float) -> str:
     """Return the answer to a question about ``uri``; looking up a host, or a server that drips, knows no limit."""
-    said: list[str] = []
-    asking = threading.Thread(target=lambda: said.append(question(uri)), daemon=True)  # it can be left behind
+    heard: list[str] = []
+    asking = threading.Thread(target=lambda: heard.append(question(uri)), daemon=True)  # it can be left behind
     asking.start()
     asking.join(seconds)
-    return said[0] if said else f"no answer in {seconds:.0f} seconds"
+    return heard[0] if heard else _silent(f"no answer in {seconds:.0f} seconds")
+
+
+def _silent(why: str) -> str:
+    return f"does not answer ({why}). {START}"
 
 
 def _connection(uri: str) -> str:
@@ -50,28 +70,100 @@ def _connection(uri: str) -> str:
     try:
         create_engine(uri, poolclass=NullPool).connect().close()
     except ImportError as error:
-        return f"{error}; install the driver"
+        return f"({error}; install the driver). {START}"
     except Exception as error:  # a driver's own classes
-        said = redact(str(getattr(error, "orig", None) or error))
+        text = redact(str(getattr(error, "orig", None) or error))
         password = urlsplit(uri).password
-        said = said.replace(password, HIDDEN) if password else said
-        return next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
+        text = text.replace(password, HIDDEN) if password else text
+        line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+        return f"({line}). {START}"
     return ""
 
 
-def _health(uri: str) -> str:
-    """Return what is wrong with the server at ``uri`` in a few words, or an empty string."""
+def _problem_of_server(uri: str) -> str:
+    """Return what is wrong with the MLflow server at ``uri`` and what to do, or an empty string."""
     import requests
 
-    address = f"{uri.rstrip('/')}/health"
     try:
-        with requests.get(address, timeout=(3, 5), stream=True, allow_redirects=False) as answer:
-            return f"it says {answer.status_code} {answer.reason}" if answer.status_code >= 500 else ""
-    except requests.exceptions.ConnectTimeout:
-        return "no connection in 3 seconds"
-    except requests.exceptions.Timeout:
-        return "connected, but no answer in 5 seconds"
-    except requests.exceptions.ConnectionError as error:
-        return "connection refused" if "refused" in str(error) else "no connection"
-    except (requests.exceptions.RequestException, ValueError) as error:
-        return redact(str(error)).splitlines()[0]
+        answer = _ask(uri)
+    except requests.exceptions.SSLError as error:
+        return f"has no certificate that is trusted here ({_first_line(error)}). Set REQUESTS_CA_BUNDLE."
+    except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
+        return _silent(_why_silent(str(error)))
+    except Exception as error:  # a credentials file that cannot be read, an address that is none, a plug-in's own
+        return f"cannot be asked ({_first_line(error)}). {CORRECT}"
+    return _problem_of_answer(answer)
+
+
+def _why_silent(text: str) -> str:
+    """What an error of the connection means; MLflow's session tells a slow answer as a failed connection."""
+    signs = {"Read timed out": "connected, but no answer in 5 seconds", "timed out": "no connection in 3 seconds"}
+    return next(
+        (words for sign, words in {**signs, "refused": "connection refused"}.items() if sign in text), NONE
+    )
+
+
+def _ask(uri: str) -> Response:
+    """Return the answer to one look, with MLflow's own credentials, headers and certificates."""
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    with _own_errors():
+        answer: Any = http_request(
+            get_default_host_creds(uri),
+            LOOK,
+            "GET",
+            params={"max_results": 1},
+            max_retries=0,
+            timeout=(3, 5),
+            allow_redirects=False,
+            raise_on_status=False,
+        )
+    return answer  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raise what ``requests`` said instead of MLflow's error around it."""
+    import requests
+
+    try:
+        yield
+    except Exception as error:
+        inner = error.__cause__ or error.__context__
+        raise (inner if isinstance(inner, requests.exceptions.RequestException) else error) from None
+
+
+def _problem_of_answer(answer: Response) -> str:
+    status, reason = answer.status_code, f"{answer.status_code} {answer.reason}".strip()
+    if status == 401:
+        return f"wants other credentials than it was given (it says {reason}). {credentials_hint()}"
+    if status == 403:
+        return f"refuses to be read (it says {reason}{_refusal(answer)}). {credentials_hint()}"
+    if 300 <= status < 400:
+        there = show_address(answer.headers.get("Location", "")).partition(LOOK)[0]
+        return f"sends us elsewhere ({reason}: {there or 'it does not say where'}). {CORRECT}"
+    if status >= 500:
+        return _silent(f"it says {reason}")
+    if status != 200 or not _is_of_mlflow(answer):
+        return f"is none of MLflow's: {reason} for {LOOK}, and not as MLflow answers. {CORRECT}"
+    return ""
+
+
+def _refusal(answer: Response) -> str:
+    """What a server says of its refusal, such as that it does not know itself by this host's name."""
+    line = _first_line(answer.text)
+    return f": {line}" if line and not line.startswith("<") else ""
+
+
+def _is_of_mlflow(answer: Response) -> bool:
+    try:
+        found = answer.json()
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.keys() <= {"experiments", "next_page_token"}
+
+
+def _first_line(text: object) -> str:
+    lines = redact(str(text)).strip().splitlines()
+    return lines[0][:200].rstrip(".") if lines else ""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from dlpipe.errors import TrackingUnavailable
 from dlpipe.redaction import show_address
-from dlpipe.tracking._databases import ARTIFACTS, artifact_root, sqlite_path, touch_database
+from dlpipe.tracking._databases import ARTIFACTS, artifact_root, check_folder, sqlite_path, touch_database
 from dlpipe.tracking._locks import LOCK_SECONDS, held, lock_file
 from dlpipe.tracking._servers import ANSWER_SECONDS, check_answers, check_connects
 
@@ -88,6 +88,20 @@ class TrackingStore:
             )
         return str(found.experiment_id)
 
+    def check(self, experiment: str, *, model: str = "") -> None:
+        """Raise ``TrackingUnavailable`` unless a run may do here what it will have to.
+
+        Parameters
+        ----------
+        experiment : str
+            Where its runs go; it is made when missing.
+        model : str, optional
+            What it registers versions of.
+        """
+        from dlpipe.tracking._rights import check_rights
+
+        check_rights(self, experiment, model, EXPERIMENT_TAGS)
+
     @contextmanager
     def lock(self, purpose: str, name: str, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
         """Hold the lock for ``purpose`` on what has this ``name`` here: one holder at a time on this machine.
@@ -136,7 +150,7 @@ def open_store(
     """
     environ = os.environ if environ is None else environ
     quieten_mlflow()
-    uri = environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    uri = environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{check_folder(Path.cwd()) / 'mlflow.db'}"
     root = artifact_root(environ)
     uri, location = ready_uri(uri, "MLFLOW_TRACKING_URI", answer_seconds, root)
     registry_uri = uri
@@ -152,7 +166,13 @@ def ready_uri(
 
     ``root`` is where artifacts go if the user said so.
     """
-    kind = urlsplit(uri).scheme.partition("+")[0]
+    try:
+        kind = urlsplit(uri).scheme.partition("+")[0]
+    except ValueError as error:
+        raise TrackingUnavailable(
+            f"{variable}={show_address(uri)!r} is no address: {error}. Correct it, or unset it to use "
+            "sqlite:///mlflow.db."
+        ) from None
     if kind in ("", "file"):
         raise TrackingUnavailable(
             f"{variable}={show_address(uri)!r} is a folder, which MLflow no longer takes as a store. "

@@ -94,6 +94,9 @@ MISTAKES = {
     "MLflow in a folder": mistake("", "'./mlruns' is a folder", "sqlite:///", MLFLOW_TRACKING_URI="./mlruns"),
 }
 
+IN_ROWS = ("single class", "label that train lacks", "numeric text", "nulls", "invalid utf-8")
+"""Mistakes that only all rows of a source tell: those are read in the run."""
+
 
 @pytest.fixture(scope="module")
 def desk(project: Project) -> Project:
@@ -130,6 +133,14 @@ def test_mistake_is_said_in_one_clear_line(name: str, desk: Project, outcomes: d
     done = outcomes[name].result()
     assert_one_clear_line(done, *MISTAKES[name].says, code=MISTAKES[name].code)
     assert not (desk.tables / table_of(name)).exists()
+    # otherwise there is no run that would stand in MLflow as failed for ever
+    assert ("run-id" in done.said) == (name in IN_ROWS)
+
+
+def test_a_run_that_is_not_there_cannot_be_resumed(desk: Project, first: Done) -> None:
+    for words in (["--origin-run-id", "1795494849196362"], ["--origin-run-id=1795494849196362"]):
+        done = desk.flow("resume", *words)
+        assert_one_clear_line(done, "TrainFlow has no run '1795494849196362'", first.run_id)
 
 
 def assert_one_clear_line(done: Done, *says: str, code: int = 1) -> None:

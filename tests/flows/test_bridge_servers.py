@@ -85,7 +85,9 @@ def test_a_step_that_logs_itself_and_the_bridge_meet_in_a_fresh_postgresql_datab
 # -- servers -----------------------------------------------------------------------------------------------------
 
 
-def test_a_run_stands_on_a_server_that_asks_for_a_password_and_a_wrong_one_is_never_shown(tmp_path: Path) -> None:
+def test_a_run_stands_on_a_server_that_asks_for_a_password_and_a_wrong_one_is_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("flask_wtf", reason="mlflow[auth] is not installed (Flask-WTF)")
     with auth_server(tmp_path / "server") as address:
         known = Folder(tmp_path).at(address, MLFLOW_TRACKING_USERNAME=ADMIN, MLFLOW_TRACKING_PASSWORD=PASSWORD)
@@ -104,6 +106,27 @@ def test_a_run_stands_on_a_server_that_asks_for_a_password_and_a_wrong_one_is_ne
         refused = in_address.bridge("sync", "QuickFlow", code=1)
         assert len(refused.splitlines()) == 1
         assert wrong not in refused
+        assert_a_reader_is_told_before_a_run(address, monkeypatch)
+
+
+def assert_a_reader_is_told_before_a_run(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look, as somebody who may only read, whether a training could do its work there."""
+    from mlflow.server.auth.client import AuthServiceClient
+
+    from dlpipe.errors import TrackingUnavailable
+    from dlpipe.tracking import open_store
+
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    AuthServiceClient(address).create_user("reader", PASSWORD)
+    store = open_store({"MLFLOW_TRACKING_URI": address})
+    store.client().create_registered_model("reviews")
+    store.check("QuickFlow", model="reviews")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "reader")
+    for experiment, says in (("QuickFlow", "write into the experiment 'QuickFlow'"), ("own", "of 'reviews'")):
+        with pytest.raises(TrackingUnavailable, match=says) as told:
+            store.check(experiment, model="reviews")
+        assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in str(told.value)
 
 
 def test_a_server_that_is_killed_in_the_middle_of_a_run_holds_all_of_it_after_a_sync(tmp_path: Path) -> None:

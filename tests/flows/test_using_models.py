@@ -12,7 +12,7 @@ from test_train_flow import card_data
 
 from dlpipe.tables import read_table, write_table
 
-PREDICT, EXPLAIN = "flows/predict_flow.py", "flows/explain_flow.py"
+PREDICT, EXPLAIN, MONITOR = "flows/predict_flow.py", "flows/explain_flow.py", "flows/monitor_flow.py"
 MISTAKES = {
     "model": (PREDICT, "--model revues", ("No model 'revues' is registered", "there are reviews")),
     "alias": (PREDICT, "--model models:/reviews@canary", ("has no alias 'canary'", "champion (v1)")),
@@ -31,6 +31,8 @@ MISTAKES = {
     ),
     "rows without labels to explain": (EXPLAIN, "--table letters", ("no row in its 'test' split", "--split all")),
     "no rows to explain": (EXPLAIN, "--rows 0", ("rows = 0 explains nothing",)),
+    "table to monitor": (MONITOR, "--table revues", ("There is no table at 'data/tables/revues'",)),
+    "table of predictions": (MONITOR, "--target none", ("There is no table at 'data/tables/none'",)),
     "setting": (EXPLAIN, "--rows -1", ("[explanation] and --rows: rows = -1 is refused",)),
 }
 
@@ -124,4 +126,6 @@ def test_each_run_stands_in_mlflow_with_its_model_and_its_tables(
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_what_is_not_there_is_said_in_one_clear_line(name: str, mistakes: dict[str, Future[Done]]) -> None:
-    assert_one_clear_line(mistakes[name].result(), *MISTAKES[name][2])
+    done = mistakes[name].result()
+    assert_one_clear_line(done, *MISTAKES[name][2])
+    assert "run-id" not in done.said  # no run was begun that would stand in MLflow as failed

@@ -98,7 +98,7 @@ def _listed(values: tuple[str, ...]) -> str:
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     names = [*before, *(name for name in now if name not in before)]
     return [
-        f"{name} {_said(before.get(name))} -> {_said(now.get(name))}"
+        f"{name} {_show(name, before.get(name))} -> {_show(name, now.get(name))}"
         for name in names
         if _said(before.get(name)) != _said(now.get(name))
     ]
@@ -106,9 +106,11 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _options(before: Version, now: Version) -> list[str]:
     """Options that came or went, each with its value."""
+    from dlpipe.redaction import redact
+
     then, since = (_with_values((*one.options, *one.run_options)) for one in (before, now))
     gone, new = ([one for one in some if one not in others] for some, others in ((then, since), (since, then)))
-    return [*(f"{one} is gone" for one in gone), *(f"{one} is new" for one in new)]
+    return [*(f"{redact(one)} is gone" for one in gone), *(f"{redact(one)} is new" for one in new)]
 
 
 def _with_values(words: tuple[str, ...]) -> list[str]:
@@ -146,6 +148,14 @@ def _settings(version: Version) -> dict[str, Any]:
         "namespace": version.namespace,
         **variables,
     }
+
+
+def _show(name: str, value: Any) -> str:
+    """A value as it may be printed: no password, and of a webhook the host only."""
+    from dlpipe.redaction import show_target, show_value
+
+    text = _said(value)
+    return show_target(text) if name == "alert" else show_value(name, text)
 
 
 def _said(value: Any) -> str:

@@ -12,8 +12,9 @@ from metaflow._vendor import click
 def one_line() -> Iterator[None]:
     """End a command with the line of a ``DlpipeError``; Metaflow's own kind loses the stars of cron lines."""
     from dlpipe.errors import DlpipeError
+    from dlpipe.redaction import redact
 
     try:
         yield
     except DlpipeError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(redact(str(error))) from None

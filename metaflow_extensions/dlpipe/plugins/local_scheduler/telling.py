@@ -71,7 +71,9 @@ def said_parameters(given: Mapping[str, Any], names: Sequence[str]) -> str:
     >>> said_parameters({"rows": "10"}, ["rows", "model"]), said_parameters({}, ["model"]), said_parameters({}, [])
     ('rows=10, others by default', 'by default', 'none')
     """
-    said = [f"{name}={value}" for name, value in given.items()]
+    from dlpipe.redaction import show_value
+
+    said = [f"{name}={show_value(name, value)}" for name, value in given.items()]
     others = ["others by default" if said else "by default"] if set(names) - given.keys() else []
     return ", ".join([*said, *others]) or "none"
 
@@ -108,6 +110,7 @@ def said_policies(policies: Policies) -> str:
     'overlap skip, missed all (at most 10), time limit 30 min 0 s, 3 resumes from 30 s, changed environment warn'
     """
     from dlpipe.orchestrator.overview import said_span
+    from dlpipe.redaction import show_target
 
     limit = f"time limit {said_span(policies.time_limit)}" if policies.time_limit else "no time limit"
     most = f" (at most {policies.missed_limit})" if policies.missed == "all" else ""
@@ -118,7 +121,7 @@ def said_policies(policies: Policies) -> str:
         limit += f", {said_span(policies.run_time_limit)} for the whole run"
     order = f", priority {policies.priority}" if policies.priority else ""
     every = " on every end" if policies.alert_on == "end" else ""
-    alert = f", alert {policies.alert}{every}" if policies.alert else ""
+    alert = f", alert {show_target(policies.alert)}{every}" if policies.alert else ""
     return (
         f"overlap {policies.overlap}, missed {policies.missed}{most}, {limit}, {resumes}, "
         f"changed environment {policies.changed_environment}{order}{alert}"
@@ -139,6 +142,7 @@ def deployment_status(state: State, name: str) -> dict[str, Any]:
     """Return where a deployment stands, for a program."""
     from dlpipe.orchestrator.inbox import half_of
     from dlpipe.orchestrator.presence import running_scheduler
+    from dlpipe.redaction import show_target, show_value
 
     deployment = state.deployment(name)
     version = deployment.version
@@ -152,9 +156,9 @@ def deployment_status(state: State, name: str) -> dict[str, Any]:
         "next_due": [] if deployment.suspended else [iso(due) for due in due_times(version)],
         "trigger": asdict(version.trigger) if version.trigger else None,
         "held": {name: iso(event.at) for name, event in half.came.items()} if half else {},
-        "parameters": dict(version.parameters),
+        "parameters": {name: show_value(name, value) for name, value in version.parameters.items()},
         "parameter_names": list(version.parameter_names),
-        "policies": asdict(version.policies),
+        "policies": {**asdict(version.policies), "alert": show_target(version.policies.alert)},
         "tags": list(version.tags),
         "namespace": version.namespace,
         "scheduler": _without_token(running_scheduler(state.folder)),

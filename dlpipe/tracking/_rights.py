@@ -1,0 +1,99 @@
+"""Whether a run may do in MLflow what it will have to do: write, register, and put files away."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from dlpipe.buckets import check_bucket, is_s3, plain_words
+from dlpipe.errors import DlpipeError, TrackingUnavailable
+from dlpipe.redaction import redact, show_address
+from dlpipe.tracking._servers import credentials_hint
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from dlpipe.tracking._store import TrackingStore
+
+PROBE = "dlpipe-check"
+"""Of the folder of files and the tag that are written to see whether that is allowed, and are taken away again."""
+
+
+def check_rights(store: TrackingStore, experiment: str, model: str, tags: dict[str, str]) -> None:
+    """Raise ``TrackingUnavailable`` unless runs, files and, with ``model``, versions can be written.
+
+    What is written to see that is taken away again; the experiment stays, which the run needs.
+    """
+    client = store.client()
+    with _refusal(store.uri, f"write into the experiment {experiment!r}"):
+        number = store.experiment(experiment)
+        for name, value in tags.items():
+            client.set_experiment_tag(number, name, value)
+    location = client.get_experiment(number).artifact_location
+    with _refusal(store.uri, f"put files into {show_address(location)}"):
+        check_files(location, store.uri)
+    if model:
+        with _refusal(store.registry_uri, f"register versions of {model!r}"):
+            check_registry(client, model)
+
+
+def check_files(location: str, tracking_uri: str) -> None:
+    """Raise an exception unless a file can be put into the folder of artifacts at ``location``."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    if is_s3(location):  # MLflow itself would try for long
+        check_bucket(location, what="MLflow's artifacts")
+    repository = get_artifact_repository(location, tracking_uri=tracking_uri)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, uuid.uuid4().hex)
+        file.write_text("Written to see whether that is allowed.\n")
+        repository.log_artifact(str(file), PROBE)
+    with contextlib.suppress(Exception):  # who may write need not be allowed to delete
+        repository.delete_artifacts(PROBE)
+
+
+def check_registry(client: MlflowClient, model: str) -> None:
+    """Raise an exception unless the registry takes a version of ``model``, or a new model where there is none."""
+    if _exists(client, model):
+        client.set_registered_model_tag(model, PROBE, "")
+        with contextlib.suppress(Exception):
+            client.delete_registered_model_tag(model, PROBE)
+        return
+    other = f"{PROBE}-{uuid.uuid4().hex}"  # not by its own name: another run may make it meanwhile
+    client.create_registered_model(other)
+    with contextlib.suppress(Exception):
+        client.delete_registered_model(other)
+
+
+def _exists(client: MlflowClient, model: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(model)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return True
+
+
+@contextlib.contextmanager
+def _refusal(uri: str, task: str) -> Iterator[None]:
+    """Turn what a store refuses into one line that says what a run has to be allowed."""
+    try:
+        yield
+    except DlpipeError:
+        raise
+    except Exception as error:  # of MLflow, of its database, of S3, of the file system
+        text = redact(" ".join(str(error).split()))
+        words = plain_words(text) or text[:300].rstrip(".")
+        refused = any(sign in text for sign in ("PERMISSION_DENIED", "401", "403", "Permission denied"))
+        hint = credentials_hint() if refused and urlsplit(uri).scheme in ("http", "https") else "Have it changed."
+        raise TrackingUnavailable(
+            f"MLflow at {show_address(uri)} does not let a run {task}: {words}. {hint}"
+        ) from None

@@ -1,0 +1,123 @@
+"""Looks, before a run begins, at what the run will need: a mistake of the command line leaves no run behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from metaflow._vendor import click
+from metaflow.decorators import StepDecorator
+from metaflow.exception import MetaflowException
+from metaflow.util import get_latest_run_id
+
+CHECKED = "_DLPIPE_CHECKED"
+"""Environment variable of the first task: what it needs was looked at a moment ago."""
+
+
+class CannotBegin(MetaflowException):
+    """Something that the run needs is missing or wrong; there is no run."""
+
+    headline = "dlpipe cannot go on"
+
+
+class LaunchCheck(StepDecorator):
+    """See that storage, MLflow and the options are good, once, before Metaflow makes the run.
+
+    A flow looks in its method ``check`` at what else it needs. It is called on a flow with the parameters in place
+    that the command line gives; ``check_services`` on one that is resumed. Commands other than ``run`` and
+    ``resume`` are left alone: a run of an orchestrator has a number before it begins, and tells itself what is
+    wrong with it.
+    """
+
+    name = "launch_check"
+
+    def step_init(
+        self,
+        flow: Any,
+        graph: Any,
+        step_name: str,
+        decorators: Any,
+        environment: Any,
+        flow_datastore: Any,
+        logger: Any,
+    ) -> None:
+        """Look, while there is no run yet."""
+        self._checked = False
+        context = click.get_current_context(silent=True)
+        self._kind, self._root = flow_datastore.TYPE, flow_datastore.datastore_root
+        if context is None or context.info_name not in ("run", "resume"):
+            return
+        _in_one_line(lambda: check_launch(flow, context.info_name, context.params, self._kind, self._root))
+        self._checked = context.info_name == "run"
+
+    def runtime_init(self, flow: Any, graph: Any, package: Any, run_id: str) -> None:
+        """Look at the datastore where nobody has yet: an orchestrator begins the run."""
+        from dlpipe.bridge import check_datastore
+
+        _in_one_line(lambda: check_datastore(self._kind, self._root))
+
+    def runtime_step_cli(self, cli_args: Any, *args: Any, **more: Any) -> None:
+        """Tell the first task that it need not look again."""
+        if self._checked:
+            cli_args.env[CHECKED] = "1"
+
+
+def check_launch(flow: Any, command: str, options: dict[str, Any], kind: str, root: str) -> None:
+    """Raise a ``DlpipeError`` when a run of ``flow`` could not go well."""
+    from dlpipe.bridge import check_datastore
+
+    check_datastore(kind, root)
+    if command == "run":
+        given = {name: options.get(one.name.replace("-", "_").lower()) for name, one in parameters_of(flow)}
+        check_flow(with_values(flow, given))
+    elif origin := options["origin_run_id"] or get_latest_run_id(lambda *_, **__: None, flow.name):
+        check_services(with_values(flow, first_values(flow, origin)))
+
+
+def check_flow(flow: Any) -> None:
+    """Let a flow with its parameters in place look at all that it needs, if it knows how."""
+    if check := getattr(flow, "check", None):
+        check()
+
+
+def check_services(flow: Any) -> None:
+    """Let it look at the services that the steps which are left need: its data were read when it began."""
+    if check := getattr(flow, "check_services", None):
+        check()
+
+
+def parameters_of(flow: Any) -> list[tuple[str, Any]]:
+    """Return the parameters of a flow that are no configs, each with the name of its attribute."""
+    return [(name, one) for name, one in flow._get_parameters() if not one.IS_CONFIG_PARAMETER]
+
+
+def with_values(flow: Any, values: Mapping[str, Any]) -> Any:
+    """Return another flow of the same class that has these parameters, as its tasks will."""
+    made = type(flow)(use_cli=False)
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+def first_values(flow: Any, run_id: str) -> dict[str, Any]:
+    """Return the parameters that a run began with."""
+    from metaflow import Step  # which is not there yet when Metaflow takes this module in
+
+    task = Step(f"{flow.name}/{run_id}/_parameters", _namespace_check=False).task
+    return {name: task[name].data for name, _ in parameters_of(flow)}
+
+
+def was_checked() -> bool:
+    """Whether this task's launcher has looked at what the flow needs."""
+    return os.environ.get(CHECKED) == "1"
+
+
+def _in_one_line(look: Callable[[], None]) -> None:
+    from dlpipe.errors import DlpipeError
+    from dlpipe.redaction import redact
+
+    try:
+        look()
+    except DlpipeError as error:
+        raise CannotBegin(redact(str(error))) from None

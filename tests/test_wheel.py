@@ -1,0 +1,91 @@
+"""What is in the wheel: it is built, installed into an environment of its own, and used there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOW = """
+from metaflow import FlowSpec, mlflow_bridge, step
+
+import dlpipe
+
+
+@mlflow_bridge
+class SmallFlow(FlowSpec):
+    @step
+    def start(self):
+        print("dlpipe is in", dlpipe.__file__)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+
+if __name__ == "__main__":
+    SmallFlow()
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment in which the wheel is installed, and which sees what dlpipe needs."""
+    folder = tmp_path_factory.mktemp("wheel")
+    isolated = [] if find_spec("hatchling") is None else ["--no-build-isolation"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([*pip, "wheel", "--no-deps", *isolated, "--wheel-dir", str(folder), str(ROOT)], check=True)
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "env", with_pip=False)
+    python = folder / "env/bin/python"
+    there = subprocess.run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=False)
+    assert there.returncode == 0
+    (packages,) = folder.glob("env/lib/python3*/site-packages")
+    (packages / "needs.pth").write_text(sysconfig.get_paths()["purelib"])
+    return python
+
+
+def run(python: Path, folder: Path, *words: str) -> str:
+    """What a command says that goes well, in an environment without this working tree."""
+    leads_back = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(leads_back)}
+    places = {"DLPIPE_STATE": str(folder / "state"), "METAFLOW_TOKEN_HOME": str(folder / "tokens")}
+    done = subprocess.run(
+        [str(python), *words],
+        cwd=folder,
+        env={**kept, **places, "METAFLOW_USER": "ana"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_metaflow_finds_the_bridge_and_the_scheduler_of_an_installed_wheel(
+    installed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "flow.py").write_text(FLOW)
+    where = run(installed, tmp_path, "-c", "from metaflow import mlflow_bridge as b; print(b.__module__)")
+    assert where.startswith("metaflow_extensions.dlpipe")
+    said = run(installed, tmp_path, "flow.py", "run")
+    assert str(installed.parents[1]) in said  # not the working tree
+    assert "MLflow" in said  # has the run, or is a little behind
+
+
+@pytest.mark.slow
+def test_nothing_differs_right_after_a_flow_was_deployed(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows/flow.py").write_text(FLOW)
+    run(installed, tmp_path, "flows/flow.py", "local-scheduler", "create")
+    found = json.loads(run(installed, tmp_path, "flows/flow.py", "local-scheduler", "status", "--json"))
+    assert not any(found["difference"].values()), found["difference"]
