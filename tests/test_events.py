@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dlpipe.cli import main
-from dlpipe.errors import EventRefused
+from dlpipe.errors import EventRefused, SettingError
 from dlpipe.orchestrator.decisions import decide
 from dlpipe.orchestrator.deployments import Needed, Trigger, Version
 from dlpipe.orchestrator.events import PAYLOAD_BYTES, publish_event
@@ -123,6 +123,21 @@ def test_an_event_that_was_held_for_an_older_version_is_left_out_when_the_new_on
     assert decide(state, time.time(), max_runs=4) == []
     publish(state, "alpha", x=7)
     assert len(decide(state, time.time(), max_runs=4)) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [({"size": "medium"}, "one of small, large"), ({"who": ["a"]}, "of type str"), ({"num": "x"}, "of type int")],
+)
+def test_what_trigger_is_given_is_checked_against_the_version_that_is_deployed(
+    state: State, given: dict[str, Any], reason: str
+) -> None:
+    from metaflow_extensions.dlpipe.plugins.local_scheduler.cli import check_given
+
+    version = deploy(state, "A", Needed("go"))
+    check_given(version, {"size": "small", "who": "a", "num": "3", "tags": ["a", "b"], "shape": "[1]"})
+    with pytest.raises(SettingError, match=f"does not fit version 1, but the parameter .* is {reason}"):
+        check_given(version, given)
 
 
 def test_an_event_that_a_flow_publishes_is_checked_like_one_by_hand(
