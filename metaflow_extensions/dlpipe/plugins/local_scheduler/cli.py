@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaflow import parameters
 from metaflow._vendor import click
 
 from .errors import one_line
+from .launch_commands import launch, loads_command, relaunch
 from .options import LIMITS, WithParameters, given_policies, limit_options, policy_options
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def create(
     **given: Any,
 ) -> None:
     """Deploy the flow."""
+    from .checking import hidden_parameters
     from .creating import Asked
     from .creating import create as deploy
     from .reading import given_values
@@ -125,21 +126,11 @@ def create(
     )
     with opened() as state:
         done = deploy(obj, asked, state)
-        tell(obj, [*created_lines(done, state.folder), *hidden_parameters(obj)])
+        tell(
+            obj, [*created_lines(done, state.folder), *hidden_parameters(obj, local_scheduler.commands["create"])]
+        )
     names = {"name": obj.deployment.text, "flow_name": obj.flow.name}
     write_attributes(deployer_attribute_file, {**names, "metadata": obj.metadata.metadata_str()})
-
-
-def hidden_parameters(obj: Any) -> list[str]:
-    """Return a line on parameters of the flow of whose name `create` has an option of its own."""
-    from .reading import parameters_of
-
-    command = local_scheduler.commands["create"]
-    names = [one.name for _, one in parameters_of(obj) if command.has_option(one.name)]
-    if not names:
-        return []
-    which = f"Parameter{'s' if len(names) > 1 else ''} {', '.join(names)}"
-    return [f"{which}: `create` has an option of this name, so only `trigger` and events give a value."]
 
 
 @local_scheduler.command(cls=WithParameters, help="Run the newest version once, with these parameters.")
@@ -151,6 +142,7 @@ def trigger(
     obj: Any, run_id_file: str | None = None, deployer_attribute_file: str | None = None, **given: Any
 ) -> None:
     """Note a run to be started by the scheduler."""
+    from .checking import check_given, check_queue
     from .reading import given_values
     from .telling import scheduler_line
 
@@ -179,34 +171,6 @@ def trigger(
         Path(run_id_file).write_text(run_id)
     names = {"name": run_id, "pathspec": f"{obj.flow.name}/{run_id}"}
     write_attributes(deployer_attribute_file, {**names, "metadata": obj.metadata.metadata_str()})
-
-
-def check_queue(state: State, version: Any) -> None:
-    """Refuse a run where as many are queued as may be."""
-    from dlpipe.errors import QueueFull
-
-    if (queued := state.count_queued(version.deployment)) >= version.policies.queue_limit:
-        raise QueueFull(
-            f"{queued} runs of {version.deployment} are queued already, as many as may be: nothing was queued. "
-            "`dlpipe runs terminate` takes one away, `create --queue-limit` lets more wait."
-        )
-
-
-def check_given(version: Any, values: Mapping[str, Any]) -> None:
-    """Refuse parameters that the version does not know or cannot take, and the lack of one that it needs."""
-    from dlpipe.errors import SettingError
-    from dlpipe.orchestrator.values import misfit_of, shown
-
-    if unknown := [name for name in values if name not in version.parameter_names]:
-        raise SettingError(
-            f"Version {version.number} of {version.deployment} has no parameter {unknown[0]!r}; it has: "
-            f"{', '.join(version.parameter_names) or 'none'}. `create` deploys the working tree."
-        )
-    for name, value in values.items():  # of the deployed version: the working tree may have other types by now
-        if reason := misfit_of(version, name, value):
-            raise SettingError(f"--{name} {shown(value)} does not fit version {version.number}, {reason}.")
-    if missing := [name for name in version.required if name not in values]:
-        raise SettingError(f"{version.deployment} needs a value for {', '.join(f'--{name}' for name in missing)}.")
 
 
 @local_scheduler.command("list-runs", help="List the runs of the deployment, newest first.")
@@ -333,76 +297,8 @@ def delete(obj: Any, authorize: str | None = None) -> None:
     tell(obj, [f"{name} is deleted. Its runs stay in `dlpipe runs`; those that go on were left alone."])
 
 
-# for the scheduler ----------------------------------------------------------------------------------------------
-
-run_options = [
-    click.option("--run-id", required=True, type=str),
-    click.option("--tag", "tags", multiple=True, default=None),
-    click.option("--namespace", "user_namespace", default=None, type=str),
-    click.option("--max-workers", default=16, type=int),
-    click.option("--max-num-splits", default=100, type=int),
-    click.option("--max-log-size", default=10, type=int),
-]
-
-
-def of_a_run(command: Any) -> Any:
-    """Add the options of Metaflow's ``run``, and the run's id."""
-    for option in reversed(run_options):
-        command = option(command)
-    return command
-
-
-@parameters.add_custom_parameters(deploy_mode=True)
-@local_scheduler.command(hidden=True)
-@of_a_run
-@click.pass_obj
-def launch(
-    obj: Any,
-    run_id: str,
-    tags: tuple[str, ...],
-    user_namespace: str | None,
-    max_workers: int,
-    max_num_splits: int,
-    max_log_size: int,
-    **given: Any,
-) -> None:
-    """Run the flow under a run id that is given."""
-    from .launching import run_flow
-
-    limits: Any = {"max_workers": max_workers, "max_num_splits": max_num_splits, "max_log_size": max_log_size}
-    run_flow(obj, run_id, tags=tags, parameters=given, user_namespace=user_namespace, **limits)
-
-
-@local_scheduler.command(hidden=True)
-@click.option("--origin-run-id", required=True, type=str)
-@of_a_run
-@click.pass_obj
-def relaunch(
-    obj: Any,
-    origin_run_id: str,
-    run_id: str,
-    tags: tuple[str, ...],
-    user_namespace: str | None,
-    max_workers: int,
-    max_num_splits: int,
-    max_log_size: int,
-) -> None:
-    """Go on with a run under a run id that is given."""
-    from .launching import run_flow
-
-    limits: Any = {"max_workers": max_workers, "max_num_splits": max_num_splits, "max_log_size": max_log_size}
-    run_flow(obj, run_id, tags=tags, origin=origin_run_id, user_namespace=user_namespace, **limits)
-
-
-@local_scheduler.command("loads", hidden=True)
-@click.pass_obj
-def loads_command(obj: Any) -> None:
-    """Print what the flow imports; that it comes here says that it can be imported."""
-    import sys
-
-    from .loads import loads
-
-    say(json.dumps(loads(Path(sys.argv[0]))))
+for command in (launch, relaunch, loads_command):
+    local_scheduler.add_command(command)
 
 
 # common to several ----------------------------------------------------------------------------------------------
