@@ -59,3 +59,21 @@ def test_after_an_error_mlflow_is_behind_with_its_reason(place: Path) -> None:
 
 def test_launcher_and_follower_mean_the_same_lines() -> None:
     assert follow.DOING == DOING
+
+
+def test_runs_of_a_folder_above_are_named_as_such(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dlpipe.cli.bridge import say_shared_runs
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (place / ".metaflow").mkdir()
+    (place / "project").mkdir()
+    monkeypatch.chdir(place)
+    say_shared_runs()
+    assert capsys.readouterr().err == ""
+    monkeypatch.chdir(place / "project")
+    say_shared_runs()
+    assert capsys.readouterr().err.startswith(
+        f"The runs are those in {place / '.metaflow'}, of all projects below it"
+    )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -44,6 +46,7 @@ def sync(pathspec: str, restore: bool, json_: bool) -> None:
         say(f"{done.run}: {done.records} records, {done.written} differences written{left}", err=True)
 
     check_datastore()
+    say_shared_runs()
     rows = [vars(done) for done in sync(pathspec, restore=restore, on_run=tell)]
     say_rows(rows, json_=json_, nothing="Metaflow has no runs here.")
 
@@ -62,6 +65,7 @@ def check(pathspec: str, json_: bool) -> None:
     from dlpipe.bridge import check, check_datastore
 
     check_datastore()
+    say_shared_runs()
     deleted: list[str] = []
     found = check(pathspec, on_deleted=deleted.append)
     if deleted:
@@ -132,3 +136,19 @@ def watch(interval: float, rounds: int | None, json_: bool) -> None:
 
     with suppress(KeyboardInterrupt):
         watch(interval=interval, on_run=tell, on_error=lambda line: say(line, err=True), rounds=rounds)
+
+
+def say_shared_runs() -> None:
+    """Say where the runs are when that is a folder above, whose runs other projects share, and MLflow is here."""
+    from dlpipe.bridge.marks import state_root
+
+    root = state_root()
+    if (
+        root.is_dir()
+        and root.parent.resolve() != Path.cwd().resolve()
+        and not os.environ.get("MLFLOW_TRACKING_URI")
+    ):
+        say(
+            f"The runs are those in {root}, of all projects below it; MLflow is mlflow.db in this folder.",
+            err=True,
+        )
