@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -20,6 +21,25 @@ FLOWS = Path(__file__).parent / "flows"
 
 # a shell's background jobs ignore Ctrl-C, and would pass that on to the commands that tests run
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure() -> None:
+    """Have temporary folders elsewhere if a ``.metaflow`` lies above them: runs of all tests would go there."""
+    if not lies_in_project(Path(tempfile.gettempdir()).resolve()):
+        return
+    others = [
+        Path(name) for name in ("/var/tmp", "/dev/shm", f"/run/user/{os.getuid()}") if os.access(name, os.W_OK)
+    ]
+    for other in filter(lambda folder: not lies_in_project(folder), others):
+        place = other / f"dlpipe-tests-{os.getuid()}"
+        place.mkdir(exist_ok=True)
+        os.environ["TMPDIR"], tempfile.tempdir = str(place), None
+        return
+
+
+def lies_in_project(folder: Path) -> bool:
+    """Whether Metaflow would keep runs made in ``folder`` above it, or in it."""
+    return any((one / ".metaflow").is_dir() for one in (folder, *folder.parents))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

@@ -160,10 +160,17 @@ def test_without_a_scheduler_a_run_is_stopped_at_once(state: State) -> None:
     wait_until(lambda: processes_of(token))
     ended(scheduler, signal.SIGTERM)
     assert processes_of(token)
-    assert "No scheduler is running" in dlpipe("runs", "terminate", str(number)).stderr
+    assert "is terminated." in dlpipe("runs", "terminate", str(number)).stderr
     assert not processes_of(token)
-    with scheduling(state.folder):
-        run_when(state, number, "terminated")
+    assert (state.run(number).status, state.run(number).attempts[0].outcome) == ("terminated", "terminated")
+
+
+def test_without_a_scheduler_a_run_that_waits_is_terminated_and_others_are_left_alone(state: State) -> None:
+    deployed(state, "A", FAILS, policies=Policies(alert="true", alert_on="end"))
+    number, other = triggered(state, "A"), triggered(state, "A", "manual:2")
+    assert "is terminated." in dlpipe("runs", "terminate", str(number)).stderr
+    assert [state.run(one).status for one in (number, other)] == ["terminated", "queued"]
+    assert [alert.kind for alert in state.alerts_to_send(time.time() + 1)] == ["terminated"]
 
 
 @pytest.mark.parametrize(

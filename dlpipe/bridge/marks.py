@@ -174,6 +174,19 @@ def runs_behind() -> list[Mark]:
     return sorted(marks, key=lambda mark: (str((mark.behind() or {}).get("since", 0)).zfill(15), mark.pathspec))
 
 
+def runs_elsewhere() -> str:
+    """Return the line that runs of this folder are kept above it, with those of others; empty if not."""
+    from metaflow.metaflow_config import DATASTORE_SYSROOT_LOCAL
+
+    root = state_root().resolve()
+    if DATASTORE_SYSROOT_LOCAL or root.parent == Path.cwd().resolve() or not root.is_dir():
+        return ""
+    return (
+        f"Runs are kept in {root}, above this folder, with those of all other folders there. Make .metaflow here "
+        "to keep this folder's apart."
+    )
+
+
 def state_root() -> Path:
     """Return the local ``.metaflow`` folder."""
     from metaflow.metaflow_config import DATASTORE_LOCAL_DIR

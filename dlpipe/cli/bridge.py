@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from dlpipe.cli.saying import OneLineErrors, as_json, said_time, say, say_rows
+from dlpipe.cli.saying import OneLineErrors, as_json, said_time, say, say_rows, say_runs_elsewhere
 
 
 @click.group(cls=OneLineErrors)
@@ -21,6 +21,7 @@ def bridge() -> None:
     Example:
       dlpipe bridge sync TrainFlow
     """
+    say_runs_elsewhere()
 
 
 @bridge.command()

@@ -71,8 +71,10 @@ def terminate(run: str, authorize: str | None) -> None:
         found = state.find_run(run)
         check_permission(state, found, authorize, to="terminate")
         stop(state, found)
-    say(f"Run {found.number} of {found.deployment} is being stopped.", err=True)
-    say_whether_somebody_works()
+        done = state.run(found.number).status == "terminated"
+    say(f"Run {found.number} of {found.deployment} is {'terminated' if done else 'being stopped'}.", err=True)
+    if not done:
+        say_whether_somebody_works()
 
 
 @click.command()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.saying import OneLineErrors, as_json, say, say_rows, table_lines
+from dlpipe.cli.saying import OneLineErrors, as_json, say, say_rows, say_runs_elsewhere, table_lines
 from dlpipe.errors import RunNotFound
 
 if TYPE_CHECKING:
@@ -220,6 +220,7 @@ def say_local(limit: int, *, json_: bool) -> None:
     """Print the newest runs that Metaflow has here, whoever made them."""
     from dlpipe.cli.local_runs import local_runs
 
+    say_runs_elsewhere()
     rows = [vars(one) for one in local_runs(limit)]
     if json_ or not rows:
         say_rows(rows, json_=json_, nothing="Metaflow has no runs here.")

@@ -30,6 +30,14 @@ def say(text: object = "", *, err: bool = False) -> None:
     click.echo(visible(str(text)), err=err)
 
 
+def say_runs_elsewhere() -> None:
+    """Say on stderr that Metaflow keeps the runs of this folder above it, if so."""
+    from dlpipe.bridge.marks import runs_elsewhere
+
+    if line := runs_elsewhere():
+        say(line, err=True)
+
+
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON for a program instead of a table.")
 
 

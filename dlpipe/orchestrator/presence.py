@@ -16,7 +16,7 @@ from typing import IO, Any
 from dlpipe.durable import write_file
 from dlpipe.errors import SchedulerRunning
 from dlpipe.orchestrator.overview import said_time
-from dlpipe.orchestrator.processes import end_all, hold_steps
+from dlpipe.orchestrator.processes import hold_steps
 from dlpipe.orchestrator.runs import Run
 from dlpipe.orchestrator.state import State
 
@@ -85,16 +85,20 @@ def stop_running(folder: Path, seconds: float = STOP_SECONDS) -> int | None:
 
 
 def terminate(state: State, run: Run) -> None:
-    """Ask the scheduler to stop a run; without one, end its processes now, which the next scheduler notes.
+    """Ask the scheduler to stop a run; without one, stop it and note that, with its alert, which is sent later.
 
     Raises
     ------
     RunEnded
         When it has ended already.
     """
+    from dlpipe.orchestrator.alerts import Alerts
+    from dlpipe.orchestrator.supervision import stop
+    from dlpipe.redaction import redact
+
     state.request_stop(run.number)
-    if running_scheduler(state.folder) is None and run.attempts and not run.attempts[-1].ended:
-        end_all(run.attempts[-1].token)
+    if running_scheduler(state.folder) is None:
+        stop(state, run, time.time(), on_end=Alerts(state, clean=redact).note)
 
 
 def suspend_run(state: State, run: Run, suspended: bool) -> None:

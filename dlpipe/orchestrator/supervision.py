@@ -108,15 +108,18 @@ class Supervisor:
         except OSError as error:
             LOG.warning("run %s: %s", run.number, error)
 
-    def reconcile(self, now: float, *, wait: bool = False) -> None:
+    def reconcile(self, now: float, *, wait: bool = False, only: int | None = None) -> None:
         """Carry on every run: what has ended is noted, what has died may be resumed, what is to stop is stopped.
 
         What ended is looked at beside, and dealt with by a later call; with ``wait``, on return. The state is not
-        locked meanwhile: a keeper may take many seconds to begin, and events are published all the time.
+        locked meanwhile: a keeper may take many seconds to begin, and events are published all the time. With
+        ``only``, the number of a run, others are left alone.
         """
         reap()
         stopping = set(self._state.stop_requested())
         for run in self._state.runs(status=["running", "waiting", "queued"]):
+            if only not in (None, run.number):
+                continue
             if run.status != "running":
                 if run.number in stopping:
                     self._end(run, "terminated", stopped(run))
@@ -214,10 +217,14 @@ def reconcile(state: State, now: float) -> None:
         supervisor.reconcile(now, wait=True)
 
 
-def stop(state: State, run: Run, now: float) -> None:
-    """Stop a run and return when that is done: its tasks get Ctrl-C's signal and seconds to end, then SIGKILL."""
+def stop(state: State, run: Run, now: float, *, on_end: Callable[[Run], object] = lambda run: None) -> None:
+    """Stop a run and return when that is done: its tasks get Ctrl-C's signal and seconds to end, then SIGKILL.
+
+    Other runs are left alone; ``on_end`` is called with it.
+    """
     state.request_stop(run.number)
-    reconcile(state, now)
+    with Supervisor(state, on_end=on_end) as supervisor:
+        supervisor.reconcile(now, wait=True, only=run.number)
 
 
 @dataclass

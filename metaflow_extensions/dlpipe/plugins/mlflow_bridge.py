@@ -62,7 +62,17 @@ class MlflowBridge(StepDecorator):
             if any(str(one).lower() in ("1", "true", "yes") for one in required):
                 check_mlflow()
             self._followers[pathspec] = Follower(pathspec)
+            if not os.environ.get("MLFLOW_TRACKING_URI"):
+                self._say_runs_elsewhere()
         self._follower = self._followers[pathspec]
+
+    def _say_runs_elsewhere(self) -> None:
+        """Say that the run and its mirror are in two folders, if so."""
+        from dlpipe.bridge.marks import runs_elsewhere
+
+        with contextlib.suppress(Exception):
+            if line := runs_elsewhere():
+                self._logger(line, head="", bad=False)
 
     def runtime_task_created(self, *args: Any, **more: Any) -> None:
         """See that the follower still lives."""

@@ -237,7 +237,9 @@ def terminate(obj: Any, run_id: str, authorize: str | None = None) -> None:
         run = run_named(obj, state, run_id)
         allow(obj, state.version(run.deployment, run.version), authorize, to="terminate runs of")
         stop(state, run)
-        tell(obj, [f"Run {run.number} of {run.deployment} is being terminated.", scheduler_line(state.folder)])
+        done = state.run(run.number).status == "terminated"
+        said = f"Run {run.number} of {run.deployment} is {'terminated' if done else 'being terminated'}."
+        tell(obj, [said] if done else [said, scheduler_line(state.folder)])
 
 
 @local_scheduler.command(
