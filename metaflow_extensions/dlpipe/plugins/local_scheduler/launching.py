@@ -11,6 +11,8 @@ from metaflow import current, namespace
 from metaflow.package import MetaflowPackage
 from metaflow.runtime import NativeRuntime
 
+from .decorator import FOLDER
+
 SUSPENDED = "suspended"
 """The file in the attempt's folder while its run is suspended."""
 LOOK_SECONDS = 0.5
@@ -22,6 +24,8 @@ class DeployedRuntime(NativeRuntime):
     While its run is suspended it begins no step; those that have begun end.
     """
 
+    _is_held = False
+
     def _launch_workers(self) -> None:
         while self._run_queue and self._is_suspended():
             if self._active_tasks[0]:  # Metaflow has to look after them
@@ -30,7 +34,12 @@ class DeployedRuntime(NativeRuntime):
         super()._launch_workers()
 
     def _is_suspended(self) -> bool:
-        return os.path.exists(os.path.join(os.environ.get("_DLPIPE_ATTEMPT_FOLDER", ""), SUSPENDED))
+        folder = os.environ.get(FOLDER)
+        held = bool(folder) and os.path.exists(os.path.join(str(folder), SUSPENDED))
+        if held != self._is_held:
+            self._is_held = held
+            self._logger("Suspended: no step begins." if held else "The run goes on.", system_msg=True)
+        return held
 
     def _run_exit_hooks(self) -> None:
         """Leave the exit hooks to the scheduler: it calls them once, when the run has ended for good."""
