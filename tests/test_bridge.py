@@ -17,6 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from dlpipe.bridge.contents import datasets_in
+from dlpipe.bridge.datastore import Unreadable
 from dlpipe.bridge.records import Dataset, Document, Held, Metric, RunRecord, differences
 from dlpipe.bridge.values import TooManyValues, file_name, keep, keep_text, mlflow_key, python_name
 from dlpipe.errors import SettingError
@@ -229,6 +231,26 @@ def test_values_that_are_there_again_and_again_do_not_fill_the_disk() -> None:
         keep("frame", pd.DataFrame({"a": pd.Series([text] * 1000, dtype=object)}))
     with pytest.raises(TooManyValues):
         keep("nothing", pa.table({"a": pa.nulls(2**28)}))
+
+
+@dataclass(frozen=True)
+class Table:
+    path: Any
+    version: Any
+    digest: Any
+    rows: Any
+    columns: Any = ()
+
+
+def test_datasets_are_within_what_every_store_holds() -> None:
+    long = Table("x" * 10**6 + "\udc80", 3, "\udc80" * 50, 5, [("c" * 1000, "int")] * 5000)
+    (found,) = datasets_in(long, "data")
+    assert len(found.source) < 65_535
+    assert len(found.digest) <= 36
+    assert len(json.dumps(found.columns)) < 2**20
+    found.digest.encode()
+    with pytest.raises(Unreadable):
+        list(datasets_in(Table("x", 10**5000, "d", 1), "data"))
 
 
 def test_a_card_whose_data_is_nested_without_end_is_shown_without_it() -> None:

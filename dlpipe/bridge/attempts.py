@@ -105,12 +105,16 @@ class TaskSaid:
                     settled=settled,
                     origin=self.origin,
                     place=self._place(settled),
-                    has_cards=any(
-                        _number(one) == number for one in self.entries if one.get("type") == "card-info"
-                    ),
+                    uses_mlflow=number in self._with_own_logs,
+                    has_cards=number in self._with_cards,
                 )
             )
         return made
+
+    @cached_property
+    def _with_own_logs(self) -> frozenset[int]:
+        """Attempts that log to MLflow themselves, of runs from before there was a mark for it; their logs stay."""
+        return frozenset(_number(one) for one in self.entries if one.get("type") == "mlflow-run-id uses")
 
     @cached_property
     def _with_cards(self) -> frozenset[int]:

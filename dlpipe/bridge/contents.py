@@ -140,7 +140,7 @@ def _keep(part: Contents, attempt: Attempt, artifact: Artifact) -> tuple[str, st
     if kept.param is not None:
         part.params[mlflow_key(name)] = redact_value(name, kept.param)
     part.documents += kept.documents
-    part.datasets += _datasets(value, name)
+    part.datasets += datasets_in(value, name)
     part.models += _models(value, name, attempt.key)
     return kept.kind, _type_name(value)
 
@@ -151,22 +151,30 @@ def _type_name(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
-def _datasets(value: Any, role: str, depth: int = NESTED) -> Iterator[Dataset]:
+def datasets_in(value: Any, role: str, depth: int = NESTED) -> Iterator[Dataset]:
     """Yield the table versions in a value: dataclasses with ``path``, ``version``, ``digest`` and ``rows``."""
     fields = fields_of(value)
     if {"path", "version", "digest", "rows"} <= set(fields):
         columns = list(fields.get("columns") or ())[:MOST_COLUMNS]
         yield Dataset(
             path=redact(str(fields["path"]))[:LONGEST_PATH],
-            version=int(fields["version"]),
-            digest=str(fields["digest"])[:DIGEST_LENGTH],
-            rows=int(fields["rows"]),
+            version=_count(fields["version"]),
+            digest=redact(str(fields["digest"]))[:DIGEST_LENGTH],
+            rows=_count(fields["rows"]),
             role=role[:500],
-            columns=tuple((redact(str(name))[:500], str(kind)[:100]) for name, kind in columns),
+            columns=tuple((redact(str(name))[:500], redact(str(kind))[:100]) for name, kind in columns),
         )
     elif depth:
         for name, inner in fields.items():
-            yield from _datasets(inner, f"{role}.{name}", depth - 1)
+            yield from datasets_in(inner, f"{role}.{name}", depth - 1)
+
+
+def _count(value: Any) -> int:
+    """Return a number that every store can hold."""
+    number = int(value)
+    if not -(2**63) <= number < 2**63:
+        raise Unreadable("a number of more than 64 bits where a version or a count of rows should be")
+    return number
 
 
 def _models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterator[Model]:
@@ -179,7 +187,7 @@ def _models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterator[Mo
     if {"name", "version", "uri"} <= set(fields):
         maker = dict(fields.get("tags") or {}).get("metaflow.task")
         made = maker == key if maker else not re.search(r"(^|[._])(used|champion)|_by$", role)
-        yield Model(redact(str(fields["name"]))[:500], int(fields["version"]), "made" if made else "used")
+        yield Model(redact(str(fields["name"]))[:500], _count(fields["version"]), "made" if made else "used")
     elif depth:
         for name, inner in fields.items():
             yield from _models(inner, f"{role}.{name}", key, depth - 1)
