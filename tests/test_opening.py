@@ -8,6 +8,7 @@ import datetime
 import decimal
 import fractions
 import functools
+import gzip
 import io
 import operator
 import os
@@ -25,7 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dlpipe.bridge.artifacts import opened
-from dlpipe.bridge.datastore import Unreadable
+from dlpipe.bridge.datastore import Place, Unreadable, read_blob, read_log
 from dlpipe.bridge.opening import Fields, Unopened, fields_of, open_pickle
 from dlpipe.tables import TableVersion
 
@@ -343,3 +344,44 @@ def test_a_class_that_the_setting_names_is_opened_by_its_own_code(
     assert found["call"] == Unopened("posix.system")
     assert (tmp_path / "touched").exists()
     assert not (tmp_path / "not").exists()
+
+
+# -- files that are none -----------------------------------------------------------------------------------------
+
+
+def test_links_and_pipes_in_a_shared_datastore_are_not_followed(tmp_path: Path) -> None:
+    place, task = Place("local", str(tmp_path / "store")), tmp_path / "store" / "Flow" / "1" / "start" / "1"
+    task.mkdir(parents=True)
+    secret = tmp_path / "secret"
+    secret.write_text("only this account can read it\n")
+    (task / "0.task_stdout.log").symlink_to(secret)
+    os.mkfifo(task / "0.task_stderr.log")
+    with pytest.raises(Unreadable, match="a link"):
+        read_log(place, "Flow/1/start/1", 0, "stdout")
+    with pytest.raises(Unreadable, match="no plain file"):
+        read_log(place, "Flow/1/start/1", 0, "stderr")
+    with pytest.raises(Unreadable, match="its digest is none"):
+        read_blob(place, "Flow", "../../secret")
+
+
+def test_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
+    place, task = Place("local", str(tmp_path)), tmp_path / "Flow" / "1" / "start" / "1"
+    task.mkdir(parents=True)
+    (task / "0.task_stdout.log").write_bytes(b"one line\n" * 2_000_000 + b"the last\n")
+    text = read_log(place, "Flow/1/start/1", 0, "stdout")
+    assert text.rstrip().endswith("the last")
+    assert len(text) < 5 * 2**20
+    assert read_log(place, "Flow/1/start/1", 0, "stderr") == ""
+
+
+def test_a_blob_that_unpacks_to_more_than_an_artifact_may_have_is_not_read(tmp_path: Path) -> None:
+    digest = "a" * 40
+    place, folder = Place("local", str(tmp_path)), tmp_path / "Flow" / "data" / "aa"
+    folder.mkdir(parents=True)
+    for content, says in ((gzip.compress(bytes(2**25)), "larger than"), (b"no gzip", "damaged: BadGzipFile")):
+        (folder / digest).write_bytes(content)
+        with pytest.raises(Unreadable, match=says):
+            read_blob(place, "Flow", digest)
+    (folder / digest).unlink()
+    with pytest.raises(Unreadable, match="missing"):
+        read_blob(place, "Flow", digest)

@@ -11,7 +11,7 @@ from typing import Any
 
 from dlpipe.bridge.artifacts import Artifact, every_artifact
 from dlpipe.bridge.attempts import Attempt
-from dlpipe.bridge.datastore import ARTIFACT_BYTES, Place, Unreadable, flow_store, read_log
+from dlpipe.bridge.datastore import Place, Unreadable, flow_store, read_log, read_page
 from dlpipe.bridge.metadata import metadata_of
 from dlpipe.bridge.opening import Fields, IncludedFile, fields_of
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
@@ -258,7 +258,6 @@ def _listed_cards(attempt: Attempt, kind: str) -> list[Any]:
 
 
 def _page(name: str, card: Any) -> list[Document]:
-    size = card._card_ds._backend.size_file(card.path)
-    if size is None or size > ARTIFACT_BYTES:
-        raise Unreadable("its file is missing" if size is None else f"larger than {ARTIFACT_BYTES:,} bytes")
-    return [Document(name, redact_card(card.get()).encode())]
+    store = card._card_ds._backend
+    page = read_page(Place(store.TYPE, str(store.datastore_root)), card.path)
+    return [Document(name, redact_card(page).encode())]

@@ -6,11 +6,13 @@ where another reader has left half of an entry in it.
 
 from __future__ import annotations
 
+import errno
 import functools
 import gzip
 import json
 import os
 import re
+import stat
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -127,6 +129,18 @@ def read_log(place: Place, task: str, number: int, stream: str) -> str:
         raise Unreadable(f"no log of Metaflow's: {type(error).__name__}") from None
 
 
+def read_page(place: Place, path: str) -> str:
+    """Return a card; raise ``Unreadable`` when it is not there, or larger than 16 MB."""
+    try:
+        with _Loaded(place, path) as (file, _):
+            content = file.read(ARTIFACT_BYTES + 1)
+    except FileNotFoundError:
+        raise Unreadable("its file is missing") from None
+    if len(content) > ARTIFACT_BYTES:
+        raise Unreadable(f"larger than {ARTIFACT_BYTES:,} bytes")
+    return content.decode()
+
+
 def _end_of(place: Place, path: str) -> bytes:
     try:
         with _Loaded(place, path) as (file, _):
@@ -189,7 +203,7 @@ class _Loaded:
             ((_, local, meta),) = list(self._results.__enter__())
             if local is None:
                 raise FileNotFoundError(self._path)
-            self._file = open(local, "rb")
+            self._file = open(local, "rb", opener=_plain_file)
         except Exception as error:
             self.__exit__()
             raise self._told(error) from None
@@ -202,13 +216,24 @@ class _Loaded:
             self._results.__exit__(None, None, None)
 
     def _told(self, error: Exception) -> Exception:
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError | Unreadable):
             return error
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            return Unreadable("a link, which is not followed")
         name = type(error).__name__
         if self._place.kind == "local" or name in GONE:
             return Unreadable(f"cannot be read: {name}")
         words = (str(error).splitlines() or [name])[0]
         return StorageUnavailable(f"Metaflow's datastore at {self._place.root} cannot be read: {words}")
+
+
+def _plain_file(path: str, flags: int) -> int:
+    """Open a file that is one: a link may lead to what only this account can read, and a pipe gives no end."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Unreadable("no plain file")
+    return descriptor
 
 
 def _implementation(kind: str) -> Any:
