@@ -374,6 +374,9 @@ def test_other_packages_than_those_of_create_are_refused_if_the_policy_says_so(p
 
 def test_training_goes_on_from_its_checkpoint(production: Production) -> None:
     production.deploy("epochs_flow.py")
+    code = Path(production.state.deployment("EpochsFlow").version.code)
+    assert {path.name for path in code.glob("*.py")} >= {"epochs_flow.py", "checkpoints.py"}
+    assert not (code / "state").exists()  # it is beside the flow, and has the code of all versions
     (production.folder / "wait").touch()
     run = production.add(deployment="EpochsFlow")
     epochs = production.folder / "epochs"

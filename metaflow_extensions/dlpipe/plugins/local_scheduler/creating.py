@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,13 +137,25 @@ def version_of(obj: Any, asked: Asked, token: str, state_folder: Path) -> Versio
     )
 
 
+class FlowPackage(MetaflowPackage):
+    """Metaflow's code package, without the state where that is in the flow's folder: it has all earlier code."""
+
+    def _user_code_tuples(self) -> Iterator[tuple[str, str]]:
+        from dlpipe.orchestrator.state import state_folder
+
+        state = os.path.realpath(state_folder())
+        for path, name in super()._user_code_tuples():
+            if not Path(os.path.realpath(path)).is_relative_to(state):
+                yield path, name
+
+
 def package_of(obj: Any) -> Package:
     """Return Metaflow's code package of the flow, with dlpipe in it."""
     import dlpipe  # noqa: F401  # its package policy is read from what is imported
     from dlpipe.orchestrator.freezing import Package
 
     suffixes = [*obj.package_suffixes, *SUFFIXES]
-    obj.package = MetaflowPackage(obj.flow, obj.environment, _silent, suffixes=suffixes, flow_datastore=None)
+    obj.package = FlowPackage(obj.flow, obj.environment, _silent, suffixes=suffixes, flow_datastore=None)
     return Package(bytes(obj.package.blob))
 
 
