@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice
@@ -75,25 +76,31 @@ class Row(NamedTuple):
         return f"{self.source.path!r} {_counted(self.source)} {self.line}"
 
 
-def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = False) -> list[Row]:
-    """Return the rows of one source in their order; with ``unlabelled``, it may lack the column with the label.
+def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = False) -> Iterator[Row]:
+    """Yield the rows of one source in their order; with ``unlabelled``, it may lack the column with the label.
 
     Raises
     ------
     BadSource
-        When the source is not what it claims to be, lacks a column, or has numbers for text. The message
-        names the file and, where there is one, the line.
+        When the source is not what it claims to be, lacks a column, or has numbers for text, which may be known
+        at its end only. The message names the file and, where there is one, the line.
     """
     columns = Columns(settings, unlabelled, dict(source.folders))
+    number, texts, rows = None, False, 0
     with reading(source.path), decoding(source.path):
-        rows = [
-            Row(_as_text(text, source, line, settings), _as_label(label, source, line, settings), source, line)
-            for line, text, label in READERS[source.kind](source, columns)
-        ]
+        for line, text, label in READERS[source.kind](source, columns):
+            row = Row(
+                _as_text(text, source, line, settings), _as_label(label, source, line, settings), source, line
+            )
+            rows += 1
+            if not texts and row.text and row.text.strip():
+                texts = NUMBER.fullmatch(row.text) is None
+                number = number or row
+            yield row
     if not rows:
         raise BadSource(f"{source.path!r} has no rows. Pass a file with rows.")
-    _check_is_text(rows, source, settings)
-    return rows
+    if number is not None and not texts:
+        raise _only_numbers(number, settings)
 
 
 def check_readable(source: Source, settings: TableSettings) -> None:
@@ -103,8 +110,11 @@ def check_readable(source: Source, settings: TableSettings) -> None:
     """
     with reading(source.path), decoding(source.path):
         rows = READERS[source.kind](source, Columns(settings, False, dict(source.folders)))
-        if not list(islice(rows, FIRST_ROWS)):
+        first = list(islice(rows, FIRST_ROWS))
+        if not first:
             raise BadSource(f"{source.path!r} has no rows. Pass a file with rows.")
+        if any(all(row[column] is None for row in first) for column in (1, 2)):
+            deque(rows, maxlen=0)  # JSON Lines lack a column when no line has it
 
 
 def _csv_rows(source: Source, columns: Columns) -> Iterator[tuple[int, Any, Any]]:
@@ -173,18 +183,17 @@ def _no_column(name: str, header: Iterable[str], source: Source, found: TextForm
 def _jsonl_rows(source: Source, columns: Columns) -> Iterator[tuple[int, Any, Any]]:
     names = (columns.text, columns.label)
     seen: dict[str, None] = {}
+    record = None
     with open_text(source.path, find_format(source.path, source.kind, columns.settings)) as stream:
-        rows = []
         for line, written in enumerate(stream, start=1):
             if written.strip():
                 record = _json_object(written, source, line)
                 seen.update(dict.fromkeys(record))
-                rows.append((line, record.get(names[0]), record.get(names[1], columns.folder_label)))
+                yield line, record.get(names[0]), record.get(names[1], columns.folder_label)
     # one row may lack a key, which is then missing; all rows cannot
     for name in names[:1] if columns.label_optional else names:
-        if rows and name not in seen:
+        if record is not None and name not in seen:
             raise _no_column(name, seen, source)
-    yield from rows
 
 
 def _json_object(written: str, source: Source, line: int) -> dict[str, Any]:
@@ -287,16 +296,14 @@ def _as_label(value: Any, source: Source, line: int, settings: TableSettings) ->
     )
 
 
-def _check_is_text(rows: Sequence[Row], source: Source, settings: TableSettings) -> None:
-    """Raise ``BadSource`` when every text of a source is a number."""
-    there = [row for row in rows if row.text and row.text.strip()]
-    if there and all(NUMBER.fullmatch(row.text or "") for row in there):
-        first = there[0]
-        raise BadSource(
-            f"The text column {settings.text_column!r} of {source.path!r} holds numbers, not text "
-            f"({first.text!r} on {_counted(source)} {first.line}). "
-            "Name the text column with text_column (--text-column)."
-        )
+def _only_numbers(first: Row, settings: TableSettings) -> BadSource:
+    """Return the error for a source in which every text is a number."""
+    source = first.source
+    return BadSource(
+        f"The text column {settings.text_column!r} of {source.path!r} holds numbers, not text "
+        f"({first.text!r} on {_counted(source)} {first.line}). "
+        "Name the text column with text_column (--text-column)."
+    )
 
 
 def describe_sources(sources: Sequence[Source], settings: TableSettings) -> list[str]:

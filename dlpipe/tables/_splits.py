@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from dlpipe.errors import BadRows
+from dlpipe.tables._index import NONE, RowIndex
 from dlpipe.tables._labels import list_labels, name_labels
 from dlpipe.tables._settings import SPLITS, TableSettings
 
-
-@dataclass(frozen=True)
-class Placed:
-    """A good row on its way into a split."""
-
-    text: str
-    label: str | None
-    split: str | None
-    """None for an appended row without a label."""
-    digest: bytes
-    """SHA-256 of the normalised text."""
-    row_id: str = ""
-    """Of an appended row; empty for one that has none yet."""
-    by_hash: bool = False
-    """Whether the hash chose the split, and not who gave the sources."""
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def normalise(text: str) -> str:
@@ -68,16 +56,40 @@ def hash_position(digest: bytes) -> float:
     return int.from_bytes(digest[8:16], "big") / 2**64
 
 
-def drop_leaks(placed: Sequence[Placed]) -> tuple[list[Placed], int]:
-    """Return the rows without those of train that stand in valid or test, and of valid that stand in test."""
-    test = {row.digest for row in placed if row.split == "test"}
-    valid = {row.digest for row in placed if row.split == "valid"}
-    later = {"train": test | valid, "valid": test, "test": set()}
-    kept = [row for row in placed if row.digest not in later[row.split or "train"]]
-    return kept, len(placed) - len(kept)
+def place_by_hash(rows: RowIndex, given: set[str], settings: TableSettings) -> np.ndarray:
+    """Return the number of the split that the hash gives each row; as ``split_of``, for many."""
+    import numpy as np
+
+    test_share = 0.0 if "test" in given else settings.test_share
+    position = rows.position()
+    train, valid, test = range(len(SPLITS))
+    later = np.where(position < test_share + settings.valid_share, valid, train)
+    return np.where(position < test_share, test, later).astype(np.int8)
 
 
-def keep_in_train(placed: Sequence[Placed], *, there: Iterable[str] = ()) -> tuple[list[Placed], dict[str, int]]:
+def find_leaks(rows: RowIndex) -> np.ndarray:
+    """Return which rows of train stand in valid or test too, and which of valid stand in test."""
+    import numpy as np
+
+    train, valid, test = range(len(SPLITS))
+    stands_in = np.zeros((len(SPLITS), len(rows)), bool)
+    for split in (valid, test):
+        stands_in[split, rows.text[rows.split == split]] = True
+    in_valid, in_test = stands_in[valid, rows.text], stands_in[test, rows.text]
+    return ((rows.split == train) & (in_valid | in_test)) | ((rows.split == valid) & in_test)
+
+
+def find_conflicts(rows: RowIndex) -> np.ndarray:
+    """Return which rows have a text that stands in the rows with another label too."""
+    import numpy as np
+
+    lowest, highest = np.full(len(rows), len(rows.classes)), np.full(len(rows), NONE)
+    np.minimum.at(lowest, rows.text, rows.label)
+    np.maximum.at(highest, rows.text, rows.label)
+    return (lowest != highest)[rows.text]
+
+
+def keep_in_train(rows: RowIndex, *, there: Iterable[str] = ()) -> tuple[RowIndex, dict[str, int]]:
     """Return the rows with at least one text of each class in train, and how many of each class were moved for it.
 
     Where the hash puts all texts of a class into valid and test, the one that stands nearest to train goes there.
@@ -88,20 +100,23 @@ def keep_in_train(placed: Sequence[Placed], *, there: Iterable[str] = ()) -> tup
     there : iterable of str
         Classes that train has anyway.
     """
-    in_train = {*there, *(row.label for row in placed if row.split == "train")}
-    nearest: dict[str, bytes] = {}
-    for row in placed:
-        if row.by_hash and row.label and row.split and row.label not in in_train:
-            other = nearest.get(row.label, row.digest)
-            nearest[row.label] = max(row.digest, other, key=hash_position)
-    moving = {digest: label for label, digest in nearest.items()}
-    moved = Counter(row.label for row in placed if row.by_hash and moving.get(row.digest) == row.label)
-    kept = [replace(row, split="train") if _moves(row, moving) else row for row in placed]
-    return kept, {label: count for label, count in moved.items() if label}
+    import numpy as np
 
-
-def _moves(row: Placed, moving: Mapping[bytes, str]) -> bool:
-    return row.by_hash and row.label is not None and moving.get(row.digest) == row.label
+    train = SPLITS.index("train")
+    in_train = {*there, *rows.count("train")}
+    split, moved = rows.split.copy(), {}
+    for number, label in enumerate(rows.classes):
+        if label in in_train:
+            continue
+        of_class = rows.by_hash & (rows.label == number)
+        candidates = np.flatnonzero(of_class & (rows.split != NONE))
+        if not len(candidates):
+            continue
+        nearest = candidates[rows.position()[candidates].argmax()]
+        moving = of_class & (rows.text == rows.text[nearest])
+        split[moving] = train
+        moved[label] = int(moving.sum())
+    return replace(rows, split=split), moved
 
 
 def describe_moves(moved: Mapping[str, int]) -> list[str]:
@@ -114,17 +129,15 @@ def describe_moves(moved: Mapping[str, int]) -> list[str]:
     ]
 
 
-def describe_splits(placed: Sequence[Placed], moved: Mapping[str, int]) -> list[str]:
+def describe_splits(rows: RowIndex, moved: Mapping[str, int]) -> list[str]:
     """Return lines on the classes that were moved to train, and on those that valid or test has no row of."""
     notes = describe_moves(moved)
-    splits: dict[str, set[str]] = {}
-    for row in placed:
-        if row.label and row.split:
-            splits.setdefault(row.label, set()).add(row.split)
+    labels = {split: rows.count(split) for split in SPLITS}
     # a split without any row is refused elsewhere
-    measured = [split for split in ("valid", "test") if any(split in there for there in splits.values())]
-    lacking = {label: [split for split in measured if split not in there] for label, there in splits.items()}
-    listed = [f"{label[:40]!r} ({' and '.join(names)})" for label, names in sorted(lacking.items()) if names]
+    measured = [split for split in ("valid", "test") if labels[split]]
+    every = sorted(set().union(*labels.values()))
+    lacking = {label: [split for split in measured if label not in labels[split]] for label in every}
+    listed = [f"{label[:40]!r} ({' and '.join(names)})" for label, names in lacking.items() if names]
     if listed:
         shown = ", ".join(listed[:8]) + (", ..." if len(listed) > 8 else "")
         notes.append(
@@ -133,20 +146,21 @@ def describe_splits(placed: Sequence[Placed], moved: Mapping[str, int]) -> list[
     return notes
 
 
-def check_splits(placed: Sequence[Placed], settings: TableSettings) -> None:
+def check_splits(rows: RowIndex, settings: TableSettings) -> None:
     """Raise ``BadRows`` unless the rows are a data set: two classes, rows in each split, no class only in test."""
-    labels = {split: {row.label or "" for row in placed if row.split == split} for split in SPLITS}
+    labels = {split: set(rows.count(split)) for split in SPLITS}
+    placed = int((rows.split != NONE).sum())
     every = sorted(set().union(*labels.values()))
     if len(every) < 2:
         raise BadRows(
-            f"All {len(placed)} good rows have the label {list_labels(every)}: there is nothing to tell apart. "
+            f"All {placed} good rows have the label {list_labels(every)}: there is nothing to tell apart. "
             "Add rows of another class, or set label_column to the right column."
         )
     for split in SPLITS:
         if not labels[split]:
             shares = f"valid_share={settings.valid_share:g}, test_share={settings.test_share:g}"
             raise BadRows(
-                f"{len(placed)} good rows leave none for the split {split!r} ({shares}; what also stands in a "
+                f"{placed} good rows leave none for the split {split!r} ({shares}; what also stands in a "
                 f"later split is dropped). Add rows, raise the share, or pass --{split}-data with other texts."
             )
     for split in ("test", "valid"):

@@ -6,13 +6,13 @@ writes from a stream comes back in another order, and training could not be repe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.settings import check_name
 from dlpipe.tables._batches import rebatch
-from dlpipe.tables._commit import DataFiles, Mode, delta_schema, same_content, write_and_commit
+from dlpipe.tables._commit import DataFiles, Mode, delta_schema, write_and_commit
 from dlpipe.tables._digest import ContentDigest
 from dlpipe.tables._storage import filesystem, locate, make_table_folder
 from dlpipe.tables._versions import TableVersion, find_commit
@@ -66,18 +66,14 @@ def write_table(
     return done or _write_rows(location, rows, mode=mode, key=key)[0]
 
 
-def put_table(
-    path: str | Path, rows: pa.Table, *, metadata: Mapping[str, str], at: int | None = None
+def put_rows(
+    path: str | Path, rows: pa.RecordBatchReader, *, metadata: Mapping[str, str], at: int | None = None
 ) -> tuple[TableVersion, bool]:
     """Make ``rows`` the content of the table; return its version, and whether it is a new one.
 
     With ``at`` a new version must have this number: ``MarkMoved`` is raised where another program was first.
     """
-    location = locate(path)
-    same = same_content(location, table_digest(rows))
-    if same:
-        return same, False
-    return _write_rows(location, rows, mode="overwrite", metadata=metadata, once=True, at=at)
+    return _write_rows(locate(path), rows, mode="overwrite", metadata=metadata, once=True, at=at)
 
 
 def add_rows(path: str | Path, rows: pa.Table, *, metadata: Mapping[str, str], at: int) -> TableVersion:
@@ -85,11 +81,10 @@ def add_rows(path: str | Path, rows: pa.Table, *, metadata: Mapping[str, str], a
     return _write_rows(locate(path), rows, mode="append", metadata=metadata, at=at)[0]
 
 
-def table_digest(rows: pa.Table) -> str:
-    """Return the content digest of rows as they come back from a table."""
+def content_digest(rows: Iterable[pa.RecordBatch]) -> str:
+    """Return the content digest of rows of a table."""
     digest = ContentDigest()
-    schema = delta_schema(rows.schema)
-    for batch in rows.cast(schema).to_batches():
+    for batch in rows:
         digest.add(batch)
     return digest.hexdigest()
 
@@ -105,6 +100,7 @@ def _write_rows(location: str, rows: pa.Table | pa.RecordBatchReader, **commit: 
 
 def _write_files(location: str, reader: pa.RecordBatchReader, prefix: str) -> DataFiles:
     """Write the batches of ``reader``, in their order, to one or more Parquet files."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     storage = filesystem(location)
@@ -124,6 +120,7 @@ def _write_files(location: str, reader: pa.RecordBatchReader, prefix: str) -> Da
                     digest.add(batch := batch.cast(schema))
                     writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
                     counts[-1] += batch.num_rows
+                    pa.default_memory_pool().release_unused()
                     batch = next(batches, None)
             sizes.append(sink.tell())
     return DataFiles(prefix, tuple(names), tuple(sizes), tuple(counts), schema, digest.hexdigest())

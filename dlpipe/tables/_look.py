@@ -1,0 +1,222 @@
+"""Sources are read twice: once to decide about every row, and again to write the texts of those that stay.
+
+In between there is no text in memory, only what decides about it: some thirty bytes a row.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.errors import BadSource
+from dlpipe.tables._index import Indexer, RowIndex
+from dlpipe.tables._labels import Spelling, spell_labels
+from dlpipe.tables._quarantine import (
+    CONFLICT,
+    EMPTY_TEXT,
+    MISSING_LABEL,
+    UNDECODABLE,
+    BadSet,
+    bad_reason,
+    bare_label,
+)
+from dlpipe.tables._read import stream_table
+from dlpipe.tables._rows import Row, read_rows
+from dlpipe.tables._settings import SPLITS, TableSettings
+from dlpipe.tables._sources import Source
+from dlpipe.tables._splits import find_conflicts, find_leaks, is_by_hash, place_by_hash, text_digest
+from dlpipe.tables._versions import TableVersion
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+COLUMNS = ("row_id", "text", "label", "split")
+BATCH_ROWS = 1024
+REASONS = ("", UNDECODABLE, EMPTY_TEXT, MISSING_LABEL, CONFLICT)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the first reading of sources found.
+
+    Attributes
+    ----------
+    reasons : array of int
+        Of each row, the number in ``REASONS`` of why it is bad, 0 for a good one.
+    stays : array of bool
+        Of each row, whether it will be in the table: it is good, and no leak.
+    rows : RowIndex
+        Those that stay.
+    leaked : int
+        How many good rows do not.
+    """
+
+    sources: Sequence[Source]
+    settings: TableSettings
+    reasons: np.ndarray
+    stays: np.ndarray
+    rows: RowIndex
+    leaked: int
+    spelling: Spelling
+    bad: BadSet
+
+
+@dataclass(frozen=True)
+class AppendedRows:
+    """Rows that were appended to a version of a table: those after the ``first`` ones, of which some stay."""
+
+    version: TableVersion | None
+    first: int
+    stays: np.ndarray
+    rows: RowIndex
+    """Those that stay."""
+
+
+class _Reading:
+    """The first reading of sources, row by row."""
+
+    def __init__(self) -> None:
+        self.reasons, self.good = bytearray(), Indexer()
+        self.firsts: dict[str, Row] = {}
+        self.undecodable: dict[str, Row] = {}
+
+    def take(self, row: Row) -> None:
+        reason = bad_reason(row)
+        self.reasons.append(REASONS.index(reason))
+        if not reason:
+            self.good.add(row.text or "", bare_label(row), None, text_digest(row.text or ""))
+            return
+        self.firsts.setdefault(reason, row)
+        if reason == UNDECODABLE:
+            self.undecodable.setdefault(row.source.path, row)
+
+
+def look_at(sources: Sequence[Source], settings: TableSettings) -> Look:
+    """Read sources, and decide about each row.
+
+    Raises
+    ------
+    BadSource
+        When a source cannot be read.
+    """
+    import numpy as np
+
+    found, ends = _Reading(), []
+    for source in sources:
+        for row in read_rows(source, settings):
+            found.take(row)
+        ends.append(len(found.good))
+    rows = found.good.index()
+    spelling = spell_labels(rows.count(), fold=settings.fold_labels)
+    rows = _place(rows.spell(spelling), sources, ends, settings)
+    reasons = np.frombuffer(bytes(found.reasons), np.uint8).copy()
+    at, conflicts = np.flatnonzero(reasons == 0), find_conflicts(rows)
+    reasons[at[conflicts]] = REASONS.index(CONFLICT)
+    if conflicts.any():
+        first = int(at[conflicts.argmax()])
+        found.firsts[CONFLICT] = next(itertools.islice(_read_all(sources, settings), first, None))
+    rows, leaks = rows.take(~conflicts), find_leaks(rows.take(~conflicts))
+    stays = np.zeros(len(reasons), bool)
+    stays[at[~conflicts][~leaks]] = True
+    bad = _bad_set(reasons, found, sources, settings)
+    return Look(sources, settings, reasons, stays, rows.take(~leaks), int(leaks.sum()), spelling, bad)
+
+
+def _read_all(sources: Sequence[Source], settings: TableSettings) -> Iterator[Row]:
+    return (row for source in sources for row in read_rows(source, settings))
+
+
+def _place(rows: RowIndex, sources: Sequence[Source], ends: Sequence[int], settings: TableSettings) -> RowIndex:
+    """Return the rows with their splits: the source's own, or by the hash of the text."""
+    given = {source.split for source in sources}
+    split, by_hash = place_by_hash(rows, given, settings), rows.by_hash.copy()
+    for source, first, end in zip(sources, [0, *ends], ends, strict=False):
+        if not is_by_hash(source.split, given):
+            split[first:end], by_hash[first:end] = SPLITS.index(source.split), False
+    return replace(rows, split=split, by_hash=by_hash)
+
+
+def _bad_set(reasons: np.ndarray, found: _Reading, sources: Sequence[Source], settings: TableSettings) -> BadSet:
+    import numpy as np
+
+    numbers, first, counts = np.unique(reasons, return_index=True, return_counts=True)
+    ranked = sorted(zip(-counts, first, numbers, strict=True))
+
+    def rows() -> Iterator[tuple[Row, str]]:
+        pairs = zip(_read_all(sources, settings), reasons, strict=False)
+        return ((row, REASONS[reason]) for row, reason in pairs if reason)
+
+    by_reason = {REASONS[number]: -int(count) for count, _, number in ranked if number}
+    seen = [REASONS[number] for _, number in sorted(zip(first, numbers, strict=True)) if number]
+    firsts = {reason: found.firsts[reason] for reason in seen}
+    return BadSet(by_reason, firsts, list(found.undecodable.values()), rows)
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """The rows of a table to be: those of sources that stay, and after them those that were appended."""
+
+    look: Look
+    appended: AppendedRows
+    every: RowIndex
+
+    def reader(self) -> pa.RecordBatchReader:
+        """Return a new reader of them."""
+        import pyarrow as pa
+
+        schema = pa.schema([(name, pa.string()) for name in COLUMNS])
+        return pa.RecordBatchReader.from_batches(schema, self._batches(schema))
+
+    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        rows, texts, repeats = self.every, self._texts(), self.every.repeat()
+        # NONE is the last of them
+        classes, splits = [*rows.classes, None], [*SPLITS, None]
+        first = 0
+        while some := list(itertools.islice(texts, BATCH_ROWS)):
+            part = slice(first, first := first + len(some))
+            self._check_same([text for _, text in some], rows.characters[part])
+            made = zip(some, rows.digest[part, 0].tolist(), repeats[part].tolist(), strict=True)
+            columns = [
+                [own or _row_id(digest, repeat) for (own, _), digest, repeat in made],
+                [text for _, text in some],
+                [classes[number] for number in rows.label[part]],
+                [splits[number] for number in rows.split[part]],
+            ]
+            yield pa.RecordBatch.from_arrays([pa.array(one, pa.string()) for one in columns], schema=schema)
+        self._check_same([], rows.characters[first:])
+
+    def _texts(self) -> Iterator[tuple[str, str]]:
+        """Yield the row id (empty where it has none yet) and the text of each row."""
+        stays = self.look.stays.tobytes()
+        for row in itertools.compress(_read_all(self.look.sources, self.look.settings), stays):
+            yield "", row.text or ""
+        if self.appended.version is not None:
+            there = table_values(self.appended.version, ("row_id", "text"), self.appended.first)
+            for row_id, text in itertools.compress(there, self.appended.stays.tobytes()):
+                yield row_id, text or ""
+
+    def _check_same(self, texts: Sequence[str], characters: np.ndarray) -> None:
+        if [len(text) for text in texts] != characters.tolist():
+            named = ", ".join(repr(source.path) for source in self.look.sources[:4])
+            raise BadSource(
+                f"A source was changed while it was read ({named}); nothing was committed. "
+                "Run again when nobody writes to it."
+            )
+
+
+def _row_id(digest: int, repeat: int) -> str:
+    """Return 16 hex characters of the text's digest, ``-2``, ``-3`` after those of repeated texts."""
+    return f"{digest:016x}" + (f"-{repeat + 1}" if repeat else "")
+
+
+def table_values(version: TableVersion, columns: Sequence[str], first: int = 0) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of some columns of each row from the row ``first`` on."""
+    for batch in stream_table(version, columns=columns):
+        skipped = min(first, batch.num_rows)
+        first -= skipped
+        yield from zip(*(column.to_pylist() for column in batch.slice(skipped).columns), strict=True)

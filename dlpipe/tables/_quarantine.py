@@ -1,0 +1,163 @@
+"""Rows of sources that cannot be rows of a table: why, and the table where they are kept."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dlpipe.errors import BadRows
+from dlpipe.tables._rows import Row, encoding_hint, readable
+from dlpipe.tables._settings import TableSettings
+from dlpipe.tables._sources import Source
+from dlpipe.tables._versions import TableVersion, try_open
+from dlpipe.tables._write import ROW_GROUP_ROWS, put_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EMPTY_TEXT = "empty text"
+MISSING_LABEL = "missing label"
+UNDECODABLE = "undecodable bytes"
+CONFLICT = "conflicting labels"
+
+
+@dataclass(frozen=True)
+class BadSet:
+    """The bad rows of some sources.
+
+    Attributes
+    ----------
+    counts : mapping
+        How many, by reason, the most frequent first.
+    firsts : mapping
+        The first of each reason.
+    undecodable : sequence of Row
+        Some that could not be decoded, of each source the first.
+    rows : callable
+        Yields all, each with the reason; they may be read anew each time.
+    """
+
+    counts: Mapping[str, int]
+    firsts: Mapping[str, Row]
+    undecodable: Sequence[Row]
+    rows: Callable[[], Iterable[tuple[Row, str]]]
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+    @classmethod
+    def of(cls, bad: Sequence[tuple[Row, str]]) -> BadSet:
+        """Return the set of rows that are held in memory."""
+        counts = dict(Counter(reason for _, reason in bad).most_common())
+        firsts = {reason: row for row, reason in reversed(bad)}
+        return cls(counts, firsts, [row for row, reason in bad if reason == UNDECODABLE], lambda: bad)
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """The bad rows of an ingest and the table they go to."""
+
+    data_table: str
+    bad: BadSet
+    sources: Sequence[Source]
+
+    @property
+    def location(self) -> str:
+        return f"{self.data_table}_quarantine"
+
+    def commit(self) -> TableVersion | None:
+        """Make the bad rows the content of the quarantine table (none where none is and there is no table)."""
+        if not self.bad and try_open(self.location) is None:
+            return None
+        metadata = {"sources": source_records(self.sources)}
+        return put_rows(self.location, _bad_rows(self.bad), metadata=metadata)[0]
+
+
+def bare_label(row: Row) -> str:
+    """Return the label as it was read, without the blanks around it; empty where there is none."""
+    return (row.label or "").strip()
+
+
+def bad_reason(row: Row) -> str:
+    if not (_decodes(row.text) and _decodes(row.label)):
+        return UNDECODABLE
+    if not row.text or not row.text.strip():
+        return EMPTY_TEXT
+    return "" if row.label and row.label.strip() else MISSING_LABEL
+
+
+def _decodes(text: str | None) -> bool:
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_bad_share(
+    rows: int,
+    bad: BadSet,
+    settings: TableSettings,
+    quarantine: Quarantine,
+    *,
+    details: Mapping[str, str] | None = None,
+) -> None:
+    """Raise ``BadRows`` where too many of ``rows`` rows are bad, and keep these; ``details`` tell more of some."""
+    if len(bad) <= settings.max_bad_share * rows and len(bad) < rows:
+        return
+    kept = quarantine.commit()
+    more = {reason: f": {text}" for reason, text in (details or {}).items()}
+    listed = "; ".join(
+        f"{count} with {reason} (first: {bad.firsts[reason].place}){more.get(reason, '')}"
+        for reason, count in bad.counts.items()
+    )
+    raise BadRows(
+        f"{len(bad)} of {rows} rows are bad, more than max_bad_share={settings.max_bad_share:g} allows: "
+        f"{listed}. "
+        f"Nothing was committed; the rows are in {str(kept)!r} ({quarantine.location}). "
+        "Mend the source, or raise max_bad_share."
+    )
+
+
+def describe_bad(bad: BadSet, settings: TableSettings) -> dict[str, str]:
+    """Return, for bad rows that another setting would make good, which one."""
+    hint = encoding_hint(bad.undecodable, settings)
+    return {UNDECODABLE: hint.rstrip(".")} if hint else {}
+
+
+def describe_hints(bad: BadSet, hints: Mapping[str, str]) -> list[str]:
+    """Return a line for each reason that there is more to say of."""
+    return [f"Rows set aside with {reason}: {bad.counts[reason]:,}. {text}." for reason, text in hints.items()]
+
+
+def _bad_rows(bad: BadSet) -> pa.RecordBatchReader:
+    import pyarrow as pa
+
+    names = ("source", "line", "reason", "text", "label", "split")
+    schema = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in names])
+    rows = iter(bad.rows())
+    return pa.RecordBatchReader.from_batches(schema, _bad_batches(rows, schema))
+
+
+def _bad_batches(rows: Iterator[tuple[Row, str]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    while some := list(itertools.islice(rows, ROW_GROUP_ROWS)):
+        columns = [
+            [row.source.path for row, _ in some],
+            [row.line for row, _ in some],
+            [reason for _, reason in some],
+            [None if row.text is None else readable(row.text) for row, _ in some],
+            [None if row.label is None else readable(row.label) for row, _ in some],
+            [row.source.split for row, _ in some],
+        ]
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def source_records(sources: Sequence[Source]) -> str:
+    return json.dumps([source.record() for source in sources])
