@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -50,7 +51,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     there = subprocess.run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=False)
     assert there.returncode == 0
     (packages,) = folder.glob("env/lib/python3*/site-packages")
-    (packages / "needs.pth").write_text(sysconfig.get_paths()["purelib"])
+    # all in one folder, as pip puts it: the other package that extends Metaflow could hide dlpipe
+    needs = Path(sysconfig.get_paths()["purelib"])
+    for entry in needs.iterdir():
+        if "dlpipe" not in entry.name and not (packages / entry.name).exists():
+            (packages / entry.name).symlink_to(entry)
+    shutil.copytree(needs / "metaflow_extensions/obcheckpoint", packages / "metaflow_extensions/obcheckpoint")
     return python
 
 
