@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from disks import tiny_disk
@@ -155,6 +156,14 @@ def assert_one_clear_line(done: Done, *says: str, code: int = 1) -> None:
 def test_silent_server_is_given_up_within_ten_seconds(outcomes: dict[str, Future[Done]]) -> None:
     quick, waited = (outcomes[name].result().seconds for name in ("MLflow in a folder", "silent MLflow"))
     assert waited - quick < 10
+
+
+def test_a_full_folder_of_runs_is_said_in_one_line(tmp_path: Path) -> None:
+    project = Project.make(tmp_path / "project")
+    with tiny_disk(project.folder / ".metaflow") as disk:
+        (disk / "filled").write_bytes(bytes(2**19))
+        done = project.flow("run")
+    assert_one_clear_line(done, f"No space is left in {project.folder / '.metaflow'}")
 
 
 def test_full_disk_leaves_no_table(desk: Project) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +13,8 @@ from metaflow.decorators import StepDecorator
 from metaflow.exception import MetaflowException
 from metaflow.util import get_latest_run_id
 
+ROOM = 2**20
+"""Bytes that a run needs at least to begin."""
 CHECKED = "_DLPIPE_CHECKED"
 """Environment variable of the first task: what it needs was looked at a moment ago."""
 
@@ -68,11 +72,28 @@ def check_launch(flow: Any, command: str, options: dict[str, Any], kind: str, ro
     from dlpipe.bridge import check_datastore
 
     check_datastore(kind, root)
+    if kind == "local":
+        check_room(root)
     if command == "run":
         given = {name: options.get(one.name.replace("-", "_").lower()) for name, one in parameters_of(flow)}
         check_flow(with_values(flow, given))
     elif origin := options["origin_run_id"] or get_latest_run_id(lambda *_, **__: None, flow.name):
         check_services(with_values(flow, first_values(flow, origin)))
+
+
+def check_room(root: str) -> None:
+    """Raise ``StorageFull`` where the folder of runs has no room for one: Metaflow would show a traceback."""
+    from dlpipe.errors import StorageFull, StorageUnavailable
+
+    try:
+        with tempfile.TemporaryFile(dir=root) as file:
+            os.posix_fallocate(file.fileno(), 0, ROOM)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"No space is left in {root}, where runs are kept. Free some, or run in a folder elsewhere."
+            ) from None
+        raise StorageUnavailable(f"Runs cannot be kept in {root}: {error.strerror}.") from None
 
 
 def check_flow(flow: Any) -> None:
