@@ -12,7 +12,7 @@ import pytest
 from delta_tables import column, foreign_table, protocol
 from texts import reviews
 
-from dlpipe.errors import UnsupportedFeature
+from dlpipe.errors import TableVersionNotFound, UnsupportedFeature
 from dlpipe.tables import (
     Sources,
     append,
@@ -134,6 +134,25 @@ def test_a_newer_protocol_is_named_by_its_version(tmp_path):
     )
     with pytest.raises(UnsupportedFeature, match="reader version 4"):
         table_at(path)
+
+
+def test_a_type_that_came_later_is_named(tmp_path):
+    columns = [column("text"), column("where", "geometry(4326)")]
+    path = foreign_table(tmp_path / "t", columns, {"p.parquet": (TEXTS, {})})
+    with pytest.raises(UnsupportedFeature, match=r"type: 'geometry\(4326\)'\. Rewrite it"):
+        table_at(path)
+
+
+def test_a_version_is_found_by_the_time_that_its_commit_has_for_it(tmp_path):
+    asks = {**protocol("inCommitTimestamp"), "minReaderVersion": 1}
+    path = foreign_table(tmp_path / "t", [column("text")], {"p.parquet": (TEXTS, {})}, asks=asks)
+    log = path / f"_delta_log/{0:020}.json"
+    log.write_text(
+        log.read_text().replace('"timestamp": 17', '"inCommitTimestamp": 1800000000000, "timestamp": 17')
+    )
+    assert table_at(path).timestamp == 1_800_000_000_000
+    with pytest.raises(TableVersionNotFound):
+        table_at(path, timestamp="2025-01-01")
 
 
 def test_data_files_outside_of_the_folder_are_refused(tmp_path):

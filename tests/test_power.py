@@ -49,7 +49,7 @@ def test_every_version_that_was_committed_is_readable_after_a_power_cut(tmp_path
     scratch.mkdir()
     ops = record(root, WRITER, scratch=scratch)
     assert {"write", "link"} <= {op.name for op in ops}
-    for folder, said in states_after(ops, root, scratch, moments=30):
+    for folder, said in states_after(ops, root, scratch, moments=20):
         table, numbers = folder / "deep/numbers", [tuple(map(int, text.split()[1:])) for text in said]
         committed = [number[0] for number in numbers if len(number) == 1]
         if numbers and len(numbers[-1]) == 2:
@@ -113,7 +113,7 @@ def test_states_are_old_or_new_after_a_power_cut_and_never_torn(tmp_path):
     for folder in (root, scratch, source):
         folder.mkdir()
     ops = record(root, STATES, source, scratch=scratch)
-    for folder, said in states_after(ops, root, scratch, moments=60):
+    for folder, said in states_after(ops, root, scratch, moments=40):
         last = {text.split()[0]: int(text.split()[1]) for text in said}
         check_state(folder / "state.json", last.get("state"), lambda n: str(n) * 5000)
         check_state(folder / "runs/1/attempt.json", last.get("attempt"), lambda n: json.dumps({"n": n}))

@@ -172,6 +172,8 @@ def _unopened(location: str, error: str) -> DlpipeError:
     versions = _logged(location)
     if missing := missing_features((line for number in versions for line in _log_lines(location, number)), error):
         return not_read(shown(location), missing)
+    if "nsupported" in error:  # such as a type that came later; a trace of delta-rs follows it
+        return not_read(shown(location), [re.split(r" at line | 0: ", error)[0]])
     return TableNotFound(f"{shown(location)} cannot be opened as a Delta table: {error}. Restore its _delta_log.")
 
 
@@ -182,7 +184,7 @@ def version_of(table: DeltaTable, location: str) -> TableVersion:
     if rows is None or digest is None:
         rows, digest = _measure(table)
     columns = columns_of(table.schema())
-    return TableVersion(location, table.version(), int(rows), str(digest), int(info.get("timestamp", 0)), columns)
+    return TableVersion(location, table.version(), int(rows), str(digest), time_of(info), columns)
 
 
 def columns_of(schema: Any) -> tuple[tuple[str, str], ...]:
@@ -209,6 +211,11 @@ def commit_info(location: str, version: int) -> dict[str, Any]:
         lines = _log_lines(location, version)
     actions = (json.loads(line) for line in lines if line.strip())
     return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+
+
+def time_of(info: Mapping[str, Any]) -> int:
+    """Return when a commit was made, in milliseconds; the feature inCommitTimestamp has its own place for it."""
+    return int(info.get("inCommitTimestamp") or info.get("timestamp") or 0)
 
 
 def _log_lines(location: str, version: int) -> list[bytes]:
@@ -289,7 +296,7 @@ def _logged(location: str, latest: int | None = None) -> list[int]:
 
 
 def _history_row(version: int, info: Mapping[str, Any]) -> dict[str, Any]:
-    milliseconds = int(info.get("timestamp", 0))
+    milliseconds = time_of(info)
     row: dict[str, Any] = {
         "version": version,
         "timestamp": milliseconds,
