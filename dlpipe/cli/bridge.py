@@ -43,7 +43,7 @@ def sync(pathspec: str, restore: bool, json_: bool) -> None:
     from dlpipe.bridge import Synced, check_datastore, sync
 
     def tell(done: Synced) -> None:
-        left = f", {done.deleted} deleted in MLflow and left so" if done.deleted else ""
+        left = f", {done.deleted} left out as deleted in MLflow" if done.deleted else ""
         say(f"{done.run}: {done.records} records, {done.written} differences written{left}", err=True)
 
     check_datastore()
@@ -71,7 +71,10 @@ def check(pathspec: str, json_: bool) -> None:
     found = check(pathspec, on_deleted=deleted.append)
     if deleted:
         records = f"{len(deleted)} record{'' if len(deleted) == 1 else 's'}, such as {deleted[-1]},"
-        say(f"{records} were deleted in MLflow; `dlpipe bridge sync --restore` brings them back.", err=True)
+        say(
+            f"{records} are left out: deleted in MLflow; `dlpipe bridge sync --restore` brings them back.",
+            err=True,
+        )
     if json_:
         say_rows([vars(difference) for difference in found], json_=True, nothing="")
     else:
