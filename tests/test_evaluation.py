@@ -4,6 +4,7 @@ import dataclasses
 import math
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -330,3 +331,28 @@ def test_figures_of_any_number_of_labels_are_drawn_without_a_warning(classes):
         made = scored(probabilities, truth, odd, resamples=20)
         for figure in (confusion_figure(made), calibration_figure(made, made), calibration_figure(made)):
             assert png(figure).startswith(b"\x89PNG")
+
+
+def test_on_99_to_1_the_model_that_never_says_the_rare_class_is_refused_with_its_recall(tmp_path):
+    from dlpipe.evaluation import evaluate_baseline, evaluate_model
+    from dlpipe.tables import Sources, TableSettings, ingest
+
+    source = Path(__file__).resolve().parents[2] / "shared/cases/imbalance.csv"
+    if not source.exists():
+        pytest.skip("there is no folder shared/cases beside the project")
+    table = ingest(Sources(data=str(source)), str(tmp_path / "t"), settings=TableSettings()).table
+
+    class NeverRare:
+        labels = ("common", "rare")
+
+        def predict_proba(self, texts):
+            return np.tile([0.9, 0.1], (len(texts), 1))
+
+    made, baseline = evaluate_model(NeverRare(), table), evaluate_baseline(table, labels=NeverRare.labels)
+    assert made.metrics["accuracy"] == baseline.metrics["accuracy"] >= 0.98
+    verdict = judge(made, baseline=baseline, champion=None, thresholds=Thresholds())
+    assert not verdict.passed
+    assert verdict.reason.startswith(
+        "not promoted: macro F1 0.497 is not above the 0.497 of always 'common'; recall"
+    )
+    assert verdict.recall == {"common": 1.0, "rare": 0.0}
