@@ -7,6 +7,7 @@ from typing import Any
 from beginnings import prepare
 from metaflow import FlowMutator, user_step_decorator
 from metaflow.exception import MetaflowException
+from still_cards import draw_once
 from storing import store_quickly
 
 from dlpipe.errors import DlpipeError
@@ -23,11 +24,12 @@ class ExpectedFailure(MetaflowException):
 def one_line_error(step_name: str, flow: Any, inputs: Any = None, attributes: Any = None) -> Iterator[None]:
     """Turn a ``DlpipeError`` of the step into an ``ExpectedFailure``.
 
-    The first step looks at what the run needs, unless its launcher has. Artifacts are kept quickly.
+    The first step looks at what the run needs, unless its launcher has. Artifacts and cards are kept quickly.
     """
     from metaflow_extensions.dlpipe.plugins.launch_check import check_flow, was_checked
 
     store_quickly()
+    draw_once(flow, step_name)
     try:
         if step_name == "start" and not was_checked():
             check_flow(flow)

@@ -90,15 +90,16 @@ def fit(
     """
     from dlpipe.training.data import prepare
 
-    if say and settings.doubt:
-        say(settings.doubt)
-    data = prepare(table, settings, say=say or (lambda line: None))
+    tell = say or (lambda line: None)
+    for doubt in settings.doubts:
+        tell(doubt)
+    data = prepare(table, settings, say=tell)
     from dlpipe.training.loop import assembled, run
 
     trained = run(data, settings=settings, checkpoints=checkpoints, on_epoch=on_epoch, say=say)
     made = Fitted(assembled(trained, data, settings), trained.epochs, trained.best_epoch, trained.resumed_after)
-    if say and (doubt := doubt_of(made.best, data)):
-        say(doubt)
+    if doubt := doubt_of(made.best, data):
+        tell(doubt)
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -11,6 +12,13 @@ from dlpipe.task.backbones import DEFAULT_BACKBONE
 
 RATES = {"no_freeze": 2e-4, "freeze_unfreeze": 2e-4, "unfreeze_milestones": 2e-4, "lora": 1e-3, "freeze": 1e-2}
 """The learning rate of each strategy: few new weights take, and need, larger steps than a trained encoder."""
+ONLY_FOR = {
+    "lora_rank": ("lora",),
+    "lora_alpha": ("lora",),
+    "unfreeze_epoch": ("freeze_unfreeze", "unfreeze_milestones"),
+    "unfreeze_modules": ("unfreeze_milestones",),
+}
+"""The strategies that look at a setting, where not all do."""
 FAR_BELOW, FAR_ABOVE = 10.0, 50.0  # a learning rate so many times off is doubted
 
 
@@ -69,23 +77,43 @@ class TrainingSettings:
         return replace(self, learning_rate=self.rate)
 
     @property
-    def doubt(self) -> str:
-        """Why these settings may not work; empty where nothing speaks against them.
+    def doubts(self) -> tuple[str, ...]:
+        """Why these settings may not work as they are meant; empty where nothing speaks against them.
 
         Examples
         --------
-        >>> TrainingSettings(strategy="freeze", learning_rate=2e-4).doubt
-        'learning_rate 0.0002 is 50 times below the 0.01 of strategy freeze: the model may learn little'
+        >>> TrainingSettings(strategy="freeze", learning_rate=2e-4).doubts
+        ('learning_rate 0.0002 is 50 times below the 0.01 of strategy freeze: it may learn little',)
+        >>> TrainingSettings(strategy="freeze_unfreeze", epochs=1).doubts
+        ('strategy freeze_unfreeze trains the whole encoder from epoch 2 on, and epochs = 1 ends before',)
         """
+        return tuple(filter(None, (self._doubt_of_rate(), self._doubt_of_epochs())))
+
+    def _doubt_of_rate(self) -> str:
         usual, rate = RATES[self.strategy], self.rate
+        of_strategy = f"the {usual:g} of strategy {self.strategy}"
         if rate * FAR_BELOW < usual:
-            return (
-                f"learning_rate {rate:g} is {usual / rate:.0f} times below the {usual:g} of strategy "
-                f"{self.strategy}: the model may learn little"
-            )
+            return f"learning_rate {rate:g} is {usual / rate:.0f} times below {of_strategy}: it may learn little"
         if rate > usual * FAR_ABOVE:
-            return (
-                f"learning_rate {rate:g} is {rate / usual:.0f} times above the {usual:g} of strategy "
-                f"{self.strategy}: the training may not settle"
-            )
+            return f"learning_rate {rate:g} is {rate / usual:.0f} times above {of_strategy}: it may not settle"
         return ""
+
+    def _doubt_of_epochs(self) -> str:
+        opened = {"freeze_unfreeze": self.unfreeze_epoch, "unfreeze_milestones": self.unfreeze_epoch + 1}
+        if self.epochs > opened.get(self.strategy, 0):
+            return ""
+        first = opened[self.strategy] + 1
+        return (
+            f"strategy {self.strategy} trains the whole encoder from epoch {first} on, and epochs = {self.epochs} "
+            "ends before"
+        )
+
+    def without_effect(self, names: Iterable[str]) -> list[str]:
+        """Return those of ``names`` that the strategy does not look at.
+
+        Examples
+        --------
+        >>> TrainingSettings().without_effect(["dropout", "lora_rank"])
+        ['lora_rank']
+        """
+        return [name for name in names if name in ONLY_FOR and self.strategy not in ONLY_FOR[name]]

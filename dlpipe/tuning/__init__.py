@@ -214,6 +214,8 @@ def tune(
         records.take_up(checkpoints)
     known = f", {len(records)} of them known" if len(records) else ""
     say(f"{settings.trials} trials, {places} at a time with {training.threads} threads each{known}")
+    if idle := training.without_effect([] if "strategy" in space else space):
+        say(f"the search varies {', '.join(idle)}, which strategy {training.strategy} does not look at")
     variants, rows = _variants(space, training), valid_rows(table)
     with ThreadPoolExecutor(1) as thread:
         # read while Ray starts, and while its workers import what trials need
