@@ -470,6 +470,7 @@ REFUSED = {
     "half": ('@trigger_on_finish(flow={"name": "A", "project": "b"})', "", "pass", "only one of 'project'"),
     "cycle": ('@trigger_on_finish(flow="BadFlow")', "", "pass", "The end of BadFlow starts BadFlow: a cycle"),
     "raises": ("@trigger(event=lambda context: 1 / 0)", "", "pass", "of @trigger failed with ZeroDivisionError"),
+    "nul": ("", 'p = Parameter("p", default=lambda context: "a\\0b")', "pass", "p has a value which has a NUL"),
     "pairs": ("", 'p = Parameter("p", type=int, nargs=2)', "pass", "a fixed number of values"),
     "elsewhere": ("", "", "import elsewhere", "imports 'elsewhere' from "),
     "syntax": ("@", "", "pass", "SyntaxError"),

@@ -48,17 +48,22 @@ def given_values(obj: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     SettingError
         When one cannot be passed on.
     """
-    from dlpipe.errors import SettingError
-    from dlpipe.orchestrator.values import unpassable
-
     given = {}
     for _, one in parameters_of(obj):
         value = options.get(one.name.replace("-", "_").lower())
         if value is not None and value != ():
-            given[one.name] = text = as_text(one, value)
-            if reason := next(filter(None, map(unpassable, [text] if isinstance(text, str) else text)), ""):
-                raise SettingError(f"--{one.name} has a value {reason}.")
+            given[one.name] = as_text(one, value)
+            check_passable(one.name, given[one.name])
     return given
+
+
+def check_passable(name: str, text: str | list[str]) -> None:
+    """Raise ``SettingError`` when no run can be given a value."""
+    from dlpipe.errors import SettingError
+    from dlpipe.orchestrator.values import unpassable
+
+    if reason := next(filter(None, map(unpassable, [text] if isinstance(text, str) else text)), ""):
+        raise SettingError(f"The parameter {name} has a value {reason}.")
 
 
 def fixed_values(obj: Any) -> dict[str, Any]:
@@ -71,7 +76,10 @@ def fixed_values(obj: Any) -> dict[str, Any]:
         for _, one in parameters_of(obj)
         if not _is_static(one)
     }
-    return {one.name: as_text(one, value) for one, value in found.items() if value is not None}
+    texts = {one.name: as_text(one, value) for one, value in found.items() if value is not None}
+    for name, text in texts.items():
+        check_passable(name, text)
+    return texts
 
 
 def static_names(obj: Any) -> list[str]:
