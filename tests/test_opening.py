@@ -297,6 +297,17 @@ def small(*numbers: int, kind: str = "i4") -> Any:
     return pa.py_buffer(np.array(numbers, dtype=kind).tobytes())
 
 
+def spread() -> Calls:
+    """Return the pickle of a series with one value and an index of a million million."""
+    block, axes = {"values": np.float64(1), "mgr_locs": slice(0, 1, 1)}, [pd.RangeIndex(10**12)]
+    manager = Calls(
+        pd.core.internals.managers.SingleBlockManager,
+        state=(axes, [], [], {"0.14.1": {"axes": axes, "blocks": [block]}}),
+    )
+    return Calls(pd.Series, state={"_mgr": manager, "_name": None})
+
+
+ONE = (pa.int8(), 1, 0, 0, [None, small(1)], [], None)
 WORDS = (pa.string(), 2, 0, 0, pa.array(["x", "y"]).buffers(), [], None)
 TEXTS = arrow_of(pa.string(), 2, 0, 0, [None, small(0, 1, 10**6), pa.py_buffer(b"xy")], [], None)
 SCHEMA = pa.schema([("a", pa.string())])
@@ -310,6 +321,17 @@ LIES = {
     "objects as bytes": array_of(np.dtype("O"), (1,)),
     "outside of the item": array_of(record_of(np.dtype("f8"), 10**6), (1,)),
     "shape": array_of(np.dtype("f8"), (10**9,)),
+    "negative": arrow_of(pa.int64(), 1, 0, -5, [None, small(1, kind="i8")], [], None),
+    "far": arrow_of(pa.int64(), 1, 0, 10**9, [None, small(1, kind="i8")], [], None),
+    "negative places": arrow_of(
+        pa.dictionary(pa.int8(), pa.string()), 1, 0, -9, [None, small(0, kind="i1")], [], WORDS
+    ),
+    "no such length": arrow_of(pa.int64(), -1, 0, 0, [None, small(1, kind="i8")], [], None),
+    "bitmap": arrow_of(pa.int64(), 100, 1, 0, [pa.py_buffer(b"x"), small(*range(100), kind="i8")], [], None),
+    "children": arrow_of(
+        pa.list_(pa.int8()), 1, 0, 0, [None, small(0, 9)], [(pa.int8(), 1, 0, 0, [None, small(1)], [], None)], None
+    ),
+    "spread": spread(),
     "memory": Calls(bytearray, 10**12),
     "a fraction": Calls(fractions.Fraction, "1e999999999"),
 }
@@ -344,6 +366,14 @@ def test_a_class_that_the_setting_names_is_opened_by_its_own_code(
     assert found["call"] == Unopened("posix.system")
     assert (tmp_path / "touched").exists()
     assert not (tmp_path / "not").exists()
+
+
+def test_a_setting_does_not_name_what_its_module_has_from_elsewhere(tmp_path: Path) -> None:
+    here = __name__
+    shell = short(f"touch {tmp_path}/touched")
+    data = b"\x80\x04" + short(here) + short("os.system") + b"\x93" + shell + b"\x85R."
+    assert open_pickle(data, trust=f"{here}.*") == Unopened(f"{here}.os.system")
+    assert not (tmp_path / "touched").exists()
 
 
 # -- files that are none -----------------------------------------------------------------------------------------

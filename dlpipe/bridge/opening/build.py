@@ -148,7 +148,7 @@ class Build:
     def _named(self, tree: Any) -> Any:
         name = name_of(tree)
         if self.trusts(name):
-            return resolve(name)
+            return self._resolved(name)
         if key_of(name) == "pandas:NA":
             from pandas import NA
 
@@ -179,11 +179,18 @@ class Build:
         """Return whether the setting names this class or function."""
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self._patterns)
 
+    def _resolved(self, name: str) -> Any:
+        """Import and return what the setting names; what a module there has from elsewhere is not named by it."""
+        thing = resolve(name)
+        if not self.trusts(f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', '')}"):
+            raise NotOpened(name)
+        return thing
+
     def _trusted(self, tree: Inert) -> Any:
         """Return a real object, made as ``pickle`` would."""
         if not type(tree)._name:  # the result of a call
             return self.part(tree._state)(*map(self.value, tree._args))
-        thing = resolve(name_of(tree))
+        thing = self._resolved(name_of(tree))
         args, named = [self.value(one) for one in tree._args], self.value(tree._named)
         made = thing(*args) if tree._called else thing.__new__(thing, *args, **named)
         self._memo[id(tree)] = made

@@ -163,18 +163,25 @@ def _frame(build: Build, tree: Inert) -> Any:
     for block in blocks:
         places = range(*block.places.indices(len(columns))) if isinstance(block.places, slice) else block.places
         found.update({int(place): _column(block.values, at) for at, place in enumerate(places)})
-    series = {at: pd.Series(found[at], index=index, dtype=found[at].dtype) for at in range(len(columns))}
+    series = {at: _row(found[at], index, None) for at in range(len(columns))}
     frame = pd.DataFrame(series, index=index)
     frame.columns = columns
     return frame
 
 
 def _series(build: Build, tree: Inert) -> Any:
-    import pandas as pd
-
     (index,), (block,) = build.part(tree._state["_mgr"])
     values = _column(block.values, 0)
     name = build.part(tree._state.get("_name", tree._state.get("name")))
+    return _row(values, index, name)
+
+
+def _row(values: Any, index: Any, name: Any) -> Any:
+    """Return values with their index; a single value is not spread over an index of any length."""
+    import pandas as pd
+
+    if len(values) != len(index):
+        raise ValueError("an index of another length")
     return pd.Series(values, index=index, dtype=values.dtype, name=name)
 
 

@@ -102,6 +102,8 @@ def _decimal(build: Build, tree: Inert) -> decimal.Decimal:
 
 def _fraction(build: Build, tree: Inert) -> fractions.Fraction:
     if len(tree._args) == 2:
+        if not all(isinstance(one, int) and one.bit_length() < DIGITS for one in tree._args):
+            raise refused(tree)
         return fractions.Fraction(*tree._args)
     return fractions.Fraction(_text(tree, r"-?\d+(/\d+)?"))
 

@@ -21,6 +21,9 @@ TYPES = (
 """Functions of pyarrow that make types, and values of checked parts; each checks its arguments."""
 
 
+FARTHEST = 2**40
+
+
 def _checked(made: Any) -> Any:
     made.validate(full=True)
     return made
@@ -51,6 +54,8 @@ def _restored(said: Any) -> Any:
     import pyarrow as pa
 
     kind, length, nulls, offset, buffers, children, dictionary = said
+    if not (0 <= length <= FARTHEST and 0 <= offset <= FARTHEST):  # Arrow's own check lets negative offsets pass
+        raise ValueError("an array that begins or ends outside of its buffers")
     if pa.types.is_dictionary(kind):
         places = _checked(pa.Array.from_buffers(kind.index_type, length, buffers, offset=offset))
         return pa.DictionaryArray.from_arrays(places, _restored(dictionary), ordered=kind.ordered)
