@@ -577,7 +577,7 @@ def test_a_units_place_and_commands_are_the_users_or_the_systems(tmp_path: Path)
 
 def test_systemd_takes_the_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLPIPE_STATE", str(tmp_path))
-    made = service.make_unit(system=True, max_runs=3, port=8710, keep_days=9)
+    made = service.make_unit(system=True, max_runs=3, port=8710, keep_days=9, no_token=True)
     (tmp_path / made.path.name).write_text(made.text)
     try:
         done = subprocess.run(

@@ -275,8 +275,9 @@ def schedule(
     state = State.open(folder, check=True)
     with contextlib.closing(state), only_scheduler(folder), logging_to(folder):
         about = {"pid": os.getpid(), "port": 0, "page": "", "started": clock(), "max_runs": max_runs}
-        write_about(folder, about)
+        # it knows its file before others know of it: one that is replaced from now on is noticed
         scheduler = Scheduler(state, max_runs=max_runs, keep_days=keep_days, clock=clock, clean=clean)
+        write_about(folder, about)
         try:
             log.info(
                 "the scheduler begins: pid %d, at most %d runs at a time, state %s", about["pid"], max_runs, folder
