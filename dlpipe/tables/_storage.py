@@ -149,7 +149,8 @@ def _said_by_storage(location: str, error: OSError) -> str:
 def one_line(error: BaseException) -> str:
     """Return what ``error`` says on one line of at most 300 characters, without colours or a last dot."""
     said = re.sub(r"\x1b\[[0-9;]*m|↳", "", str(error))
-    said = " ".join(said.split()).rstrip(".")
+    # delta-rs adds a trace of its own
+    said = " ".join(said.split()).partition(" 0: <unknown>")[0].rstrip(".")
     return said if len(said) <= 300 else f"{said[:297]}..."
 
 

@@ -172,8 +172,8 @@ def _unopened(location: str, error: str) -> DlpipeError:
     versions = _logged(location)
     if missing := missing_features((line for number in versions for line in _log_lines(location, number)), error):
         return not_read(shown(location), missing)
-    if "nsupported" in error:  # such as a type that came later; a trace of delta-rs follows it
-        return not_read(shown(location), [re.split(r" at line | 0: ", error)[0]])
+    if "nsupported" in error:  # such as a type that came later
+        return not_read(shown(location), [error.partition(" at line ")[0]])
     return TableNotFound(f"{shown(location)} cannot be opened as a Delta table: {error}. Restore its _delta_log.")
 
 
