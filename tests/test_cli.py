@@ -147,6 +147,17 @@ def test_tables_lists_latest_versions_and_a_history(store, tiny_table, monkeypat
     assert "nowhere" in said("tables", "nowhere")
 
 
+def test_a_mistyped_table_is_not_made_by_an_append(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("DLPIPE_TABLES", str(tmp_path / "tables"))
+    (tmp_path / "new.csv").write_text("review,sentiment\nA fine film.,good\n")
+    made = dlpipe("append", "reviews", str(tmp_path / "new.csv"), "--new")
+    assert "reviews@v0: 1 new rows" in made.output
+    line = said("append", "revews", str(tmp_path / "new.csv"))
+    assert "has the tables: reviews" in line
+    assert "--new" in line
+    assert [path.name for path in (tmp_path / "tables").iterdir()] == ["reviews"]
+
+
 def test_nothing_yet_says_what_to_do(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = dlpipe("tables")

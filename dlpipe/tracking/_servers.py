@@ -20,25 +20,44 @@ LOOK = "/api/2.0/mlflow/experiments/search"
 """A question that only MLflow answers, and only to those who may read."""
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 NONE = "no connection"
-START = "Start it, correct MLFLOW_TRACKING_URI, or unset it to use sqlite:///mlflow.db."
-CORRECT = "Correct MLFLOW_TRACKING_URI, or unset it to use sqlite:///mlflow.db."
+TRACKING, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
+START = f"Start it, correct {TRACKING}, or unset it to use sqlite:///mlflow.db."
+CORRECT = f"Correct {TRACKING}, or unset it to use sqlite:///mlflow.db."
 
 
-def check_answers(uri: str, seconds: float = ANSWER_SECONDS) -> None:
-    """Raise ``TrackingUnavailable`` within 10 seconds unless an MLflow server at ``uri`` lets us read."""
+def check_answers(uri: str, seconds: float = ANSWER_SECONDS, *, variable: str = TRACKING) -> None:
+    """Raise ``TrackingUnavailable`` within 10 seconds unless an MLflow server at ``uri`` lets us read.
+
+    ``variable`` is the one that names it, for the error.
+    """
     import mlflow.utils.rest_utils  # noqa: F401  # seconds of imports are none of the server's
 
     if problem := _asked(_problem_of_server, uri, seconds):
-        raise TrackingUnavailable(f"The MLflow server at {show_address(uri)} {problem}")
+        raise TrackingUnavailable(f"The MLflow server at {show_address(uri)} {named(problem, variable)}")
 
 
-def check_connects(uri: str, seconds: float = ANSWER_SECONDS) -> None:
+def check_connects(uri: str, seconds: float = ANSWER_SECONDS, *, variable: str = TRACKING) -> None:
     """Raise ``TrackingUnavailable`` within 10 seconds unless the database server at ``uri`` takes a connection.
 
     MLflow itself would try for 100 seconds.
     """
     if problem := _asked(_connection, uri, seconds):
-        raise TrackingUnavailable(f"The database at {show_address(uri)} takes no connection {problem}")
+        raise TrackingUnavailable(
+            f"The database at {show_address(uri)} takes no connection {named(problem, variable)}"
+        )
+
+
+def named(problem: str, variable: str) -> str:
+    """Return what is wrong with an address, said of the variable that names it.
+
+    Examples
+    --------
+    >>> named(f"is none of MLflow's. {CORRECT}", REGISTRY)
+    "is none of MLflow's. Correct MLFLOW_REGISTRY_URI, or unset it to use that of MLFLOW_TRACKING_URI."
+    """
+    if variable == TRACKING:
+        return problem
+    return problem.replace(TRACKING, variable).replace("sqlite:///mlflow.db", f"that of {TRACKING}")
 
 
 def credentials_hint() -> str:

@@ -179,14 +179,14 @@ def ready_uri(
             "Unset it to use sqlite:///mlflow.db, or name a database or a server."
         )
     if kind in ("http", "https"):
-        check_answers(uri, answer_seconds)
+        check_answers(uri, answer_seconds, variable=variable)
     elif kind not in (known := store_kinds()):
         raise TrackingUnavailable(
             f"{variable}={show_address(uri)!r} begins with {kind}:, which MLflow does not know; "
             f"it knows {', '.join(known)}."
         )
     if kind in ("postgresql", "mysql", "mssql"):
-        check_connects(uri, answer_seconds)
+        check_connects(uri, answer_seconds, variable=variable)
     if kind != "sqlite":
         return uri, root
     database = sqlite_path(uri)
