@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -146,8 +147,8 @@ def test_a_run_that_is_not_there_cannot_be_resumed(desk: Project, first: Done) -
 
 def assert_one_clear_line(done: Done, *says: str, code: int = 1) -> None:
     assert "Traceback" not in done.said
-    # where MLflow is not there, the bridge says in a line of its own that it is behind
-    lines = [line for line in done.said.splitlines() if "MLflow is behind" not in line]
+    # where MLflow is not there, or the machine is busy, the bridge says in a line of its own how far it has come
+    lines = [line for line in done.said.splitlines() if not re.search("MLflow (is behind|has not all)", line)]
     clear = [line for line in lines if all(part in line for part in says)]
     assert len(clear) == 1, done.said
     assert done.code == code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -156,8 +157,8 @@ def test_a_server_that_is_killed_in_the_middle_of_a_run_holds_all_of_it_after_a_
 
 
 def lines_behind(done: Done) -> list[str]:
-    """Return the lines that say that MLflow is behind."""
-    return [line for line in done.said.splitlines() if "MLflow is behind" in line]
+    """Return the lines that say that MLflow is behind, or on a busy machine has not been seen to answer yet."""
+    return [line for line in done.said.splitlines() if re.search("MLflow (is behind|has not all)", line)]
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ class Follower:
             return f"MLflow is behind ({problem}). To catch up: dlpipe bridge sync {self._pathspec}"
         return (
             f"MLflow has not all of this run yet: the process beside it is {self._doing}, and goes on by itself. "
-            "To see what is left: dlpipe bridge status"
+            f"To be sure: dlpipe bridge sync {self._pathspec}"
         )
 
     def _problem(self) -> str:
