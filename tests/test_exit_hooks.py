@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from schedulers import deployed, run_when, scheduling, succeeds, triggered, wait_until
 
+from dlpipe.orchestrator import presence
 from dlpipe.orchestrator.deployments import Policies
 from dlpipe.orchestrator.exit_hooks import ExitHooks
 from dlpipe.orchestrator.freezing import prune
@@ -98,6 +99,19 @@ def test_the_code_of_hooks_stays_until_they_were_called_and_the_keeper_may_die(s
     wait_until(lambda: hooks.look() == ["Hooked"] or time.sleep(0.1))
     assert file.read_text() == "success\n"
     assert prune(state, "Hooked") == [1]
+
+
+def test_a_run_that_is_stopped_without_a_scheduler_calls_its_hooks_when_there_is_one(state: State) -> None:
+    file = hooked(state, "pass")
+    number = triggered(state, "Hooked")
+    folder = state.folder / "runs/1/0"
+    folder.mkdir(parents=True)
+    state.add_attempt(number, Attempt(0, "t", str(folder), ended=1.0, outcome="failed"))
+    state.set_status(number, "waiting")
+    presence.terminate(state, state.run(number))
+    assert state.run(number).status == "terminated"
+    with scheduling(state.folder):
+        assert called(file, state) == ["error"]
 
 
 @pytest.mark.parametrize(("status", "attempts"), [("terminated", 1), ("terminated", 0), ("failed", 0)])

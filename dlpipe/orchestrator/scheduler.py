@@ -174,7 +174,6 @@ class Scheduler:
         said = ": ".join(filter(None, (step, why)))
         level = logging.WARNING if run.status == "failed" else logging.INFO
         log.log(level, "run %d of %s %s%s", run.number, run.deployment, run.status, f": {said}" if said else "")
-        self._hooks.note(run)
         self._alerts.note(run)
         self._over.add(run.deployment)
 

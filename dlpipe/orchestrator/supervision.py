@@ -21,6 +21,7 @@ from dlpipe.orchestrator.attempts import command_of, next_attempt, variables_of
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.ends import backoff, end_event, note_end, reason_of, refusal, stopped, without_time
 from dlpipe.orchestrator.environment import changes
+from dlpipe.orchestrator.exit_hooks import ExitHooks
 from dlpipe.orchestrator.findings import Finding, NotInspected, end_and_look, is_overdue, look, unknown
 from dlpipe.orchestrator.limits import TIME_IS_UP, deadline_of, is_over, limit_of
 from dlpipe.orchestrator.processes import goes_on, has_begun, hold_steps, is_kept, reap, start_attempt, starts
@@ -206,6 +207,7 @@ class Supervisor:
         if run.status not in ENDED:
             return
         try:
+            ExitHooks(self._state).note(run)
             self._on_end(run)
         except Exception:  # an alert that cannot be sent changes nothing of the run
             LOG.exception("the end of run %s could not be told", run.number)

@@ -169,10 +169,12 @@ state.set_attempt(number, replace(attempt, ended=time.time(), outcome="lost", be
 state.set_status(number, "failed", reason="its processes were killed")
 seen.append([triggered.run.id, triggered.run.finished])
 flow = DeployedFlow.from_local_scheduler("SteadyFlow")
-try:
-    flow.list_runs(states=["Error"])
-except SettingError as error:
-    refused = str(error)
+refused = []
+for wrong in ({"states": ["Error"]}, {"limit": -1}):
+    try:
+        flow.list_runs(**wrong)
+    except SettingError as error:
+        refused.append(str(error))
 print(json.dumps({
     "seen": seen,
     "successful": triggered.run.successful,
@@ -199,7 +201,9 @@ def test_a_triggered_run_has_its_newest_metaflow_run_and_never_none_again(produc
     assert seen["seen"] == [[first, False], [first, False], [first, True]]
     assert (seen["successful"], seen["finished_at"], seen["runs"]) == (False, True, [first])
     assert run.number in seen["failed"]
-    assert seen["refused"].startswith("No run is 'Error': a run is queued, running,")
+    status, limit = seen["refused"]
+    assert status.startswith("No run is 'Error': a run is queued, running,")
+    assert limit == "--limit is -1: give a number from 1 on, or 0 for all runs."
 
 
 def test_what_may_pass_is_resumed_after_a_pause_and_finished_steps_are_kept(production: Production) -> None:
