@@ -103,8 +103,9 @@ card         python flows/explain_flow.py card view {current.run_id}/explain"""
 
     def check(self):
         """See that settings, model, tables and the cluster are good; called before a run begins."""
-        from pinning import CLASSIFIER, check_kind, check_rows, pinned, predicted_before, split_named
+        from pinning import CLASSIFIER, check_kind, check_rows, pinned, predicted_before, split_named, table_named
 
+        from dlpipe.explain import explanation_schema
         from dlpipe.tables import check_target
 
         split_named(self.split)
@@ -113,8 +114,7 @@ card         python flows/explain_flow.py card view {current.run_id}/explain"""
             model, rows = pinned(self.model, self.table, self.table_version)
             check_kind(model, CLASSIFIER)
             check_rows(rows, self.split or "test", whole="--split all")
-        if self.target:
-            check_target(self.target)
+            check_target(table_named(self.target, rows, "explanations"), explanation_schema())
         self.check_services()
 
     def check_services(self):

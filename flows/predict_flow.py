@@ -30,13 +30,12 @@ class PredictFlow(FlowSpec):
     @step
     def start(self):
         """Find the model and the table, and pin both, and where the last run ended."""
-        from pinning import pinned, table_named
+        from pinning import pinned
 
-        from dlpipe.inference import is_pipeline, scored_until
+        from dlpipe.inference import scored_until
 
         self.scored_by, self.scored_rows = pinned(self.model, self.table, self.table_version)
-        kind = "answers" if is_pipeline(self.scored_by) else "predictions"
-        self.scored_into = table_named(self.target, self.scored_rows, kind)
+        self.scored_into = self.target_of(self.scored_by, self.scored_rows)
         self.which = self.split or ("all splits" if self.all_rows else "new rows")
         self.until = scored_until(self.scored_into, self.scored_rows, self.scored_by)
         print(f"{self.scored_rows}, {self.scored_rows.rows:,} rows, {self.which}, with {self.scored_by.uri}")
@@ -74,6 +73,7 @@ predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {sel
         """See that the model, the tables and the cluster are there; called before a run begins."""
         from pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, pinned
 
+        from dlpipe.inference import answer_schema, is_pipeline, prediction_schema
         from dlpipe.settings import check_name
         from dlpipe.tables import SPLITS, check_target
 
@@ -82,9 +82,16 @@ predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {sel
         model, rows = pinned(self.model, self.table, self.table_version)
         check_kind(model, CLASSIFIER, PIPELINE)
         check_rows(rows, self.split, whole="--all-rows true")
-        if self.target:
-            check_target(self.target)
+        check_target(self.target_of(model, rows), answer_schema() if is_pipeline(model) else prediction_schema())
         self.check_services()
+
+    def target_of(self, model, rows):
+        """Return the table of the answers: that of the option, or the one that belongs to the rows."""
+        from pinning import table_named
+
+        from dlpipe.inference import is_pipeline
+
+        return table_named(self.target, rows, "answers" if is_pipeline(model) else "predictions")
 
     def check_services(self):
         """See that MLflow and Ray answer; called before a run is resumed, too."""

@@ -262,10 +262,11 @@ portal       dlpipe ui"""
         print(visible(self.summary))
 
     def check(self):
-        """See that settings, sources, backbone and services are good; called before a run begins."""
-        from dlpipe.inference import check_languages
+        """See that settings, sources, tables, backbone and services are good; called before a run begins."""
+        from dlpipe.explain import explanation_schema
+        from dlpipe.inference import check_languages, prediction_schema
         from dlpipe.registry import check_name_free
-        from dlpipe.tables import check_sources, table_at
+        from dlpipe.tables import check_sources, check_target, table_at
         from dlpipe.task import find_backbone
 
         chosen = self.chosen()
@@ -276,6 +277,8 @@ portal       dlpipe ui"""
             table_at(chosen.data.table)
         elif not self.dataset:  # what is downloaded is not here yet
             check_sources(self.sources(), chosen.data.table, settings=chosen.data)
+        check_target(f"{chosen.data.table}_predictions", prediction_schema())
+        check_target(f"{chosen.data.table}_explanations", explanation_schema())
         self.check_services()
 
     def check_services(self):

@@ -26,6 +26,7 @@ from dlpipe.explain.explanations import (
     Scorer,
     WordEffect,
     choose_rows,
+    explanation_schema,
 )
 from dlpipe.explain.figures import row_figure, words_figure
 from dlpipe.explain.on_table import Explained, explain_all, explain_table
@@ -46,6 +47,7 @@ __all__ = [
     "explain_all",
     "explain_rows",
     "explain_table",
+    "explanation_schema",
     "register_explainer",
     "row_figure",
     "split_words",

@@ -23,9 +23,9 @@ from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder
 from dlpipe.inference.new_rows import ScoredUntil, score_new, score_whole, scored_until, scorer_of
 from dlpipe.inference.packing import check_languages, register_pipeline
 from dlpipe.inference.pipeline import Pipeline, PipelineSettings, load_pipeline
-from dlpipe.inference.pipeline_scoring import score_with_pipeline
+from dlpipe.inference.pipeline_scoring import answer_schema, score_with_pipeline
 from dlpipe.inference.pyfunc import PyfuncModel, predictions
-from dlpipe.inference.scoring import score
+from dlpipe.inference.scoring import prediction_schema, score
 
 __all__ = [
     "Pipeline",
@@ -33,12 +33,14 @@ __all__ = [
     "PyfuncModel",
     "Scored",
     "ScoredUntil",
+    "answer_schema",
     "check_languages",
     "is_pipeline",
     "latest_answers",
     "load_pipeline",
     "load_predictor",
     "model_folder",
+    "prediction_schema",
     "predictions",
     "register_pipeline",
     "score",

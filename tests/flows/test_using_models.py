@@ -31,6 +31,8 @@ MISTAKES = {
     ),
     "rows without labels to explain": (EXPLAIN, "--table letters", ("no row in its 'test' split", "--split all")),
     "no rows to explain": (EXPLAIN, "--rows 0", ("rows = 0 explains nothing",)),
+    "table of something else": (PREDICT, "--target odd", ("'data/tables/odd' has the columns review",)),
+    "explanations of something else": (EXPLAIN, "--target odd", ("'data/tables/odd' has the columns review",)),
     "table to monitor": (MONITOR, "--table revues", ("There is no table at 'data/tables/revues'",)),
     "table of predictions": (MONITOR, "--target none", ("There is no table at 'data/tables/none'",)),
     "setting": (EXPLAIN, "--rows -1", ("[explanation] and --rows: rows = -1 is refused",)),
