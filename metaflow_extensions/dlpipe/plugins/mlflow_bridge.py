@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from metaflow.decorators import StepDecorator
 from metaflow.exception import MetaflowException
 
-WAIT_SECONDS, OUTAGE_SECONDS = 4.5, 1.0
+WAIT_SECONDS, OUTAGE_SECONDS = 4.0, 1.0
 """How long the launcher waits for the mirror at the end; less where MLflow did not answer a moment ago."""
 TASK_SECONDS = 20.0
 """How long a task at most mirrors its run itself, where no process follows it."""
