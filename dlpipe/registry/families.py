@@ -16,7 +16,14 @@ from dlpipe.registry.names import (
     classifier_name,
     companion_name,
 )
-from dlpipe.registry.versions import ModelVersion, model_names, read_version, version_numbers, versions_where
+from dlpipe.registry.versions import (
+    ModelVersion,
+    aliases_if_registered,
+    model_names,
+    read_version,
+    version_numbers,
+    versions_where,
+)
 from dlpipe.tracking import open_store, tracking_errors
 
 if TYPE_CHECKING:
@@ -76,7 +83,7 @@ def companions(client: MlflowClient, classifier: ModelVersion) -> dict[str, Mode
         name = companion_name(classifier.name, kind)
         if found := made_from(client, classifier, kind):
             made[name] = max(found, key=preference)
-        elif name in model_names(client):
+        elif aliases_if_registered(client, name) is not None:
             made[name] = None
     return made
 

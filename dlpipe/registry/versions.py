@@ -83,7 +83,8 @@ def champion(name: str) -> ModelVersion | None:
     store = open_store()
     with tracking_errors(store):
         client = store.client()
-        if name not in model_names(client) or CHAMPION not in (aliases := model_aliases(client, name)):
+        aliases = aliases_if_registered(client, name)
+        if aliases is None or CHAMPION not in aliases:
             return None
         return read_version(client, name, champion_by_family(client, name, aliases[CHAMPION]))
 
@@ -100,9 +101,9 @@ def champion_by_family(client: MlflowClient, name: str, version: int) -> int:
         When nothing was made from the classifier's champion, or there is none.
     """
     made_from, base = read_version(client, name, version).tags.get(MADE_FROM), classifier_name(name)
-    if made_from is None or base is None or base not in model_names(client):
+    if made_from is None or base is None or (aliases := aliases_if_registered(client, base)) is None:
         return version
-    at = model_aliases(client, base).get(CHAMPION)
+    at = aliases.get(CHAMPION)
     if made_from == version_uri(base, at):
         return version
     made = versions_where(client, name, {MADE_FROM: version_uri(base, at)})
@@ -182,11 +183,23 @@ def model_names(client: MlflowClient) -> list[str]:
 
 def model_aliases(client: MlflowClient, name: str) -> dict[str, int]:
     """Return the aliases of the model ``name`` and the versions that they point to."""
+    if (aliases := aliases_if_registered(client, name)) is not None:
+        return aliases
     names = model_names(client)
-    if name not in names:
-        there = f"there are {', '.join(names)}" if names else "there is none yet"
-        raise ModelNotFound(f"No model {name!r} is registered; {there}. Register one with flows/train_flow.py.")
-    aliases = client.get_registered_model(name).aliases
+    there = f"there are {', '.join(names)}" if names else "there is none yet"
+    raise ModelNotFound(f"No model {name!r} is registered; {there}. Register one with flows/train_flow.py.")
+
+
+def aliases_if_registered(client: MlflowClient, name: str) -> dict[str, int] | None:
+    """Return the aliases of the model ``name`` and their versions; ``None`` where it is not registered."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        aliases = client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
     return {alias: int(version) for alias, version in sorted(aliases.items())}
 
 
