@@ -103,19 +103,25 @@ card         python flows/explain_flow.py card view {current.run_id}/explain"""
 
     def check(self):
         """See that settings, model, tables and the cluster are good; called before a run begins."""
-        from pinning import CLASSIFIER, check_kind, check_rows, pinned, predicted_before, split_named, table_named
+        from pinning import CLASSIFIER, check_kind, check_rows, pinned, predicted_before, table_named
 
         from dlpipe.explain import explanation_schema
         from dlpipe.tables import check_target
 
-        split_named(self.split)
-        check_asked(read_explain_settings(self.settings.to_dict(), {"rows": self.rows}), self.split)
+        self.check_options()
         if not predicted_before():
             model, rows = pinned(self.model, self.table, self.table_version)
             check_kind(model, CLASSIFIER)
             check_rows(rows, self.split or "test", whole="--split all")
             check_target(table_named(self.target, rows, "explanations"), explanation_schema())
         self.check_services()
+
+    def check_options(self):
+        """See that options and settings are good; called before a deployment, too."""
+        from pinning import split_named
+
+        split_named(self.split)
+        check_asked(read_explain_settings(self.settings.to_dict(), {"rows": self.rows}), self.split)
 
     def check_services(self):
         """See that MLflow and Ray answer; called before a run is resumed, too."""

@@ -109,12 +109,16 @@ card         python flows/monitor_flow.py card view {current.run_id}/compare"""
 
         from dlpipe.monitoring import check_scored, subject_of
 
-        read_monitor_settings(self.settings.to_dict())
+        self.check_options()
         if not predicted_before():
             model, rows, scored = self.named()
             check_kind(model, CLASSIFIER, PIPELINE)
             check_scored(subject_of(model, rows, scored))
         self.check_services()
+
+    def check_options(self):
+        """See that the settings are good; called before a deployment, too."""
+        read_monitor_settings(self.settings.to_dict())
 
     def check_services(self):
         """See that MLflow answers; called before a run is resumed, too."""

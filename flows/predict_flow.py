@@ -74,16 +74,22 @@ predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {sel
         from pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, pinned
 
         from dlpipe.inference import answer_schema, is_pipeline, prediction_schema
-        from dlpipe.settings import check_name
-        from dlpipe.tables import SPLITS, check_target
+        from dlpipe.tables import check_target
 
-        if self.split:
-            check_name(self.split, [*SPLITS], what="split", where="The table")
+        self.check_options()
         model, rows = pinned(self.model, self.table, self.table_version)
         check_kind(model, CLASSIFIER, PIPELINE)
         check_rows(rows, self.split, whole="--all-rows true")
         check_target(self.target_of(model, rows), answer_schema() if is_pipeline(model) else prediction_schema())
         self.check_services()
+
+    def check_options(self):
+        """See that the options are good; called before a deployment, too."""
+        from dlpipe.settings import check_name
+        from dlpipe.tables import SPLITS
+
+        if self.split:
+            check_name(self.split, [*SPLITS], what="split", where="The table")
 
     def target_of(self, model, rows):
         """Return the table of the answers: that of the option, or the one that belongs to the rows."""

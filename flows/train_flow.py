@@ -269,6 +269,7 @@ portal       dlpipe ui"""
         from dlpipe.tables import check_sources, check_target, table_at
         from dlpipe.task import find_backbone
 
+        self.check_options()
         chosen = self.chosen()
         check_name_free(chosen.registry.model)
         check_languages(chosen.pipeline)
@@ -280,6 +281,13 @@ portal       dlpipe ui"""
         check_target(f"{chosen.data.table}_predictions", prediction_schema())
         check_target(f"{chosen.data.table}_explanations", explanation_schema())
         self.check_services()
+
+    def check_options(self):
+        """See that options and settings are good and go together; called before a deployment, too."""
+        chosen = self.chosen()
+        if not self.retrain and not self.dataset:
+            files = {"data": self.data, "train": self.train_data, "valid": self.valid_data, "test": self.test_data}
+            chosen.sources(**files).given()
 
     def check_services(self):
         """See that MLflow and Ray answer and let a run do its work; called before it is resumed, too."""

@@ -154,6 +154,13 @@ def assert_one_clear_line(done: Done, *says: str, code: int = 1) -> None:
     assert done.code == code
 
 
+def test_a_bad_option_is_not_deployed(desk: Project, tmp_path: Path) -> None:
+    state = {"DLPIPE_STATE": str(tmp_path / "state")}
+    done = desk.flow("local-scheduler", "create", "--epochs", "0", env=state)
+    assert_one_clear_line(done, "[training] and --epochs: epochs = 0 is refused")
+    assert "Nothing is deployed here" in desk.python("-m", "dlpipe.cli", "deployments", env=state).said
+
+
 def test_silent_server_is_given_up_within_ten_seconds(outcomes: dict[str, Future[Done]]) -> None:
     quick, waited = (outcomes[name].result().seconds for name in ("MLflow in a folder", "silent MLflow"))
     assert waited - quick < 10

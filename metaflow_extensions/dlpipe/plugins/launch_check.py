@@ -108,6 +108,15 @@ def check_services(flow: Any) -> None:
         check()
 
 
+def check_options(flow: Any, options: Mapping[str, Any]) -> None:
+    """Let it look at options and settings alone, such as those that a deployment is made with."""
+    given = {name: options.get(one.name.replace("-", "_").lower()) for name, one in parameters_of(flow)}
+    defaults = {name: one.kwargs.get("default") for name, one in parameters_of(flow)}
+    values = {name: defaults[name] if value is None else value for name, value in given.items()}
+    if check := getattr(flow, "check_options", None):
+        check.__func__(with_values(flow, values))
+
+
 def parameters_of(flow: Any) -> list[tuple[str, Any]]:
     """Return the parameters of a flow that are no configs, each with the name of its attribute."""
     return [(name, one) for name, one in flow._get_parameters() if not one.IS_CONFIG_PARAMETER]

@@ -103,6 +103,7 @@ def create(
     **given: Any,
 ) -> None:
     """Deploy the flow."""
+    from ..launch_check import check_options
     from .checking import hidden_parameters
     from .creating import Asked
     from .creating import create as deploy
@@ -112,6 +113,7 @@ def create(
     obj.check(obj.graph, obj.flow, obj.environment, pylint=obj.pylint)
     policies = given_policies(given)
     limits = {name: given.pop(name, None) for name in LIMITS}
+    check_options(obj.flow, given)
     asked = Asked(
         name=obj.deployment,
         policies=policies,
