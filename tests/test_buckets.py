@@ -93,6 +93,7 @@ def test_with_the_right_keys_all_of_it_works(place, tmp_path):
     client = store.client()
     experiment = client.get_experiment(store.experiment("films"))
     assert experiment.artifact_location == f"{address}/artifacts"
+    store.check("films", model="films")
     run = client.create_run(experiment.experiment_id).info.run_id
     client.log_text(run, "hello", "said.txt")
     assert [one.path for one in client.list_artifacts(run)] == ["said.txt"]
@@ -107,3 +108,5 @@ def test_artifacts_that_an_experiment_keeps_elsewhere_are_refused_as_clearly(pla
     run = client.create_run(elsewhere).info.run_id
     with pytest.raises(StorageUnavailable, match="there is no such bucket"), tracking_errors(store):
         client.log_text(run, "hello", "said.txt")
+    with pytest.raises(StorageUnavailable, match="there is no such bucket"):
+        store.check("films")

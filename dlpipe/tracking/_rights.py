@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from dlpipe.buckets import check_bucket, is_s3, plain_words
 from dlpipe.errors import DlpipeError, TrackingUnavailable
 from dlpipe.redaction import redact, show_address
+from dlpipe.tracking._databases import S3_ENDPOINT
 from dlpipe.tracking._servers import credentials_hint
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def check_files(location: str, tracking_uri: str) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     if is_s3(location):  # MLflow itself would try for long
-        check_bucket(location, what="MLflow's artifacts")
+        check_bucket(location, what="MLflow's artifacts", endpoint=os.environ.get(S3_ENDPOINT))
     repository = get_artifact_repository(location, tracking_uri=tracking_uri)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, uuid.uuid4().hex)
