@@ -170,7 +170,7 @@ def test_the_marks_say_where_a_run_stands_and_metaflows_tags_and_metadata_stay_a
     )
     pathspec, tags, ours = json.loads(done.stdout.splitlines()[-1])
     assert (tags, ours) == ([], [])
-    (top,) = [one for one in runs.values() if one.data.tags.get("metaflow.key", "").count("/") == 1]
+    (top,) = [one for one in runs.values() if one.data.tags.get("metaflow.key") == pathspec]
     found = {one["record"]: one["run_id"] for one in json.loads(place.bridge("where", pathspec, "--json"))}
     assert found[pathspec] == top.info.run_id
     assert found[runs["meet"].data.tags["metaflow.key"]] == runs["meet"].info.run_id
