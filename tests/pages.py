@@ -193,6 +193,17 @@ class Project:
             runs = json.loads(said.stdout)
         assert {run["status"] for run in runs} <= {"succeeded", "skipped"}, runs
 
+    def _address(self, block: Block, port: str) -> str:
+        """Where the server answers; the scheduler's page asks for the token that a command prints."""
+        if "scheduler" not in block.text:
+            return f"http://127.0.0.1:{port}/"
+        deadline, words = time.monotonic() + SECONDS, ["dlpipe", "scheduler", "page"]
+        while True:
+            said = subprocess.run(words, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+            if said.returncode == 0 or time.monotonic() > deadline:
+                return said.stdout.strip()
+            time.sleep(0.2)
+
     def _serve(self, block: Block) -> str:
         """Start a server, see that it answers, and end it with Ctrl-C."""
         assert len(block.text.splitlines()) == 1, f"{block}: a server must stand alone"
@@ -207,7 +218,7 @@ class Project:
         )
         try:
             port = port_of(server)
-            answered = requests.get(f"http://127.0.0.1:{port}/", timeout=20)
+            answered = requests.get(self._address(block, port), timeout=20)
             if "scheduler" in block.text:
                 self._wait_for_runs()
             os.killpg(server.pid, signal.SIGINT)
