@@ -30,9 +30,12 @@ def check_answers(uri: str, seconds: float = ANSWER_SECONDS, *, variable: str = 
 
     ``variable`` is the one that names it, for the error.
     """
-    import mlflow.utils.rest_utils  # noqa: F401  # seconds of imports are none of the server's
+    problem = _asked(_silence, uri, seconds)
+    if not problem:
+        import mlflow.utils.rest_utils  # noqa: F401  # takes seconds, which are none of the server's
 
-    if problem := _asked(_problem_of_server, uri, seconds):
+        problem = _asked(_problem_of_server, uri, seconds)
+    if problem:
         raise TrackingUnavailable(f"The MLflow server at {show_address(uri)} {named(problem, variable)}")
 
 
@@ -96,6 +99,21 @@ def _connection(uri: str) -> str:
         text = text.replace(password, HIDDEN) if password else text
         line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
         return f"({line}). {START}"
+    return ""
+
+
+def _silence(uri: str) -> str:
+    """Return what is wrong where no server answers at all at ``uri``, or an empty string; imports no MLflow."""
+    import requests
+
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=(3, 5), stream=True, allow_redirects=False).close()
+    except requests.exceptions.SSLError:  # MLflow may be told to trust it all the same
+        return ""
+    except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
+        return _silent(_why_silent(str(error)))
+    except (requests.exceptions.RequestException, ValueError) as error:
+        return f"cannot be asked ({_first_line(error)}). {CORRECT}"
     return ""
 
 
