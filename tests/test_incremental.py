@@ -352,14 +352,14 @@ def test_what_is_appended_while_an_ingest_goes_on_is_kept(table, tmp_path, monke
     """The append comes in between what the ingest has read and what it commits."""
     import dlpipe.tables._ingest as ingesting
 
-    reading, file = ingesting._appended_rows, reviews_file(tmp_path / "new.csv", [("one", None)], "review")
+    reading, file = ingesting._appended, reviews_file(tmp_path / "new.csv", [("one", None)], "review")
 
     def appended_meanwhile(*args):
         rows = reading(*args)
         append(file, table)  # changes nothing the second time
         return rows
 
-    monkeypatch.setattr(ingesting, "_appended_rows", appended_meanwhile)
+    monkeypatch.setattr(ingesting, "_appended", appended_meanwhile)
     rows = [(f"text number {n}", "good" if n % 2 else "bad") for n in range(70)]
     done = ingest(Sources(data=reviews_file(tmp_path / "more.csv", rows)), table)
     assert (done.table.rows, done.appended_rows) == (71, 1)
