@@ -43,6 +43,10 @@ class UnsupportedFeature(DlpipeError, NotImplementedError):
     """A table asks something of Delta's protocol that dlpipe does not have; nothing was read or written."""
 
 
+class TableDamaged(DlpipeError, ValueError):
+    """A data file of a table is no Parquet, or holds values that its columns cannot."""
+
+
 class SchemaMismatch(DlpipeError, ValueError):
     """Rows do not have the columns or types of the table that they are written to."""
 

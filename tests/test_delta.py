@@ -12,9 +12,10 @@ import pytest
 from delta_tables import column, foreign_table, protocol
 from texts import reviews
 
-from dlpipe.errors import TableVersionNotFound, UnsupportedFeature
+from dlpipe.errors import TableDamaged, TableVersionNotFound, UnsupportedFeature
 from dlpipe.tables import (
     Sources,
+    TableSettings,
     append,
     history,
     ingest,
@@ -155,12 +156,67 @@ def test_a_version_is_found_by_the_time_that_its_commit_has_for_it(tmp_path):
         table_at(path, timestamp="2025-01-01")
 
 
-def test_data_files_outside_of_the_folder_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "outside", ["file://{}/p.parquet", "file:{}/p.parquet", "../p.parquet", "a/%2E./../p.parquet"]
+)
+def test_data_files_outside_of_the_folder_are_refused(tmp_path, outside):
     path = foreign_table(tmp_path / "t", [column("text")], {"p.parquet": (TEXTS, {})})
+    (path / "p.parquet").rename(tmp_path / "p.parquet")
     log = path / f"_delta_log/{0:020}.json"
-    log.write_text(log.read_text().replace('"p.parquet"', f'"file://{tmp_path}/p.parquet"'))
+    log.write_text(log.read_text().replace('"p.parquet"', f'"{outside.format(tmp_path)}"'))
     with pytest.raises(UnsupportedFeature, match="outside of its folder"):
         read_table(table_at(path))
+
+
+def test_a_column_that_a_file_spells_in_another_case_is_read(tmp_path):
+    columns = [column("Text"), column("split"), column("Label")]
+    files = {
+        "a.parquet": (pa.table({"text": ["u"], "SPLIT": ["test"]}), {}),
+        "b.parquet": (pa.table({"Text": ["v"], "split": ["train"], "LABEL": ["x"]}), {}),
+    }
+    version = table_at(foreign_table(tmp_path / "t", columns, files))
+    assert read_table(version).to_pylist() == [
+        {"Text": "u", "split": "test", "Label": None},
+        {"Text": "v", "split": "train", "Label": "x"},
+    ]
+    assert read_table(version, split="test", columns=["Text"]).to_pylist() == [{"Text": "u"}]
+    mapped = [column("review", number=1, stored="Col-1")]
+    rows = {"p.parquet": (pa.table({"col-1": ["w"]}), {})}
+    path = foreign_table(tmp_path / "m", mapped, rows, asks=V2, properties=BY_NAME)
+    assert read_table(table_at(path)).to_pylist() == [{"review": "w"}]
+
+
+def test_two_spellings_and_those_inside_a_struct_are_refused(tmp_path):
+    two = pa.table([["u"], ["v"]], names=["text", "TEXT"])
+    inside = pa.table({"Text": [[{"stars": 5}]]})
+    many = {"type": "array", "elementType": {"type": "struct", "fields": [column("Stars", "long")]}}
+    for name, kind, rows in (("two", "string", two), ("inside", {**many, "containsNull": True}, inside)):
+        path = foreign_table(tmp_path / name, [column("Text", kind)], {"p.parquet": (rows, {})})
+        with pytest.raises(UnsupportedFeature, match=r"'Text', which the file p\.parquet spells in another way"):
+            read_table(table_at(path))
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut", "page", "range"])
+def test_a_data_file_that_cannot_be_read_is_named_in_one_line(tmp_path, damage):
+    rows = pa.table({"text": [str(n) * 99 for n in range(99)], "n": pa.array([300] * 99, pa.int64())})
+    kinds = [column("text"), column("n", "byte" if damage == "range" else "long")]
+    path = foreign_table(tmp_path / "t", kinds, {"p.parquet": (rows, {})})
+    file = path / "p.parquet"
+    whole = file.read_bytes()
+    damaged = {"garbage": b"no parquet" * 9, "cut": whole[:-9], "page": whole[:4] + b"\xff" * 60 + whole[64:]}
+    file.write_bytes(damaged.get(damage, whole))
+    version = table_at(path)
+    for read in (
+        read_table,
+        read_added,
+        lambda table: read_part(table_parts(table)[0]),
+        lambda table: list(stream_table(table)),
+    ):
+        with pytest.raises(TableDamaged, match=r"The data file p\.parquet of .*Restore the file") as told:
+            read(version)
+        assert "\n" not in str(told.value)
+    with pytest.raises(TableDamaged):
+        append(str(path), tmp_path / "added", settings=TableSettings(text_column="text", label_column="n"))
 
 
 REFUSED = {

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from dlpipe.delta._protocol import MAPPING, mapping_mode, not_read
-from dlpipe.errors import UnsupportedFeature
+from dlpipe.errors import TableDamaged, UnsupportedFeature
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
-    from pyarrow.dataset import Expression, ParquetFileFragment
+    from pyarrow.dataset import Expression, ParquetFileFragment, RowGroupInfo
     from pyarrow.fs import FileSystem
 
 FIELD_ID = b"PARQUET:field_id"
@@ -57,18 +59,25 @@ class TableFiles:
         """
         from pyarrow.dataset import ParquetFragmentScanOptions, field
 
-        stored = self._stored_in(fragment, [*columns, *(where[:1] if where else ())])
-        at = {name: stored.field(place).name for place, name in enumerate(self.schema.names)}
-        batches = fragment.to_batches(
-            schema=stored,
-            columns=[at[name] for name in columns],
-            filter=None if where is None else field(at[where[0]]) == where[1],
-            batch_size=rows,
-            # Arrow reads 16 batches ahead unless told, and buffers whole files
-            batch_readahead=1,
-            fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
-        )
-        return (self._under_own_names(batch, columns) for batch in batches)
+        with self._reading(fragment):
+            stored = self._stored_in(fragment, [*columns, *(where[:1] if where else ())])
+            at = {name: stored.field(place).name for place, name in enumerate(self.schema.names)}
+            batches = fragment.to_batches(
+                schema=stored,
+                columns=[at[name] for name in columns],
+                filter=None if where is None else field(at[where[0]]) == where[1],
+                batch_size=rows,
+                # Arrow reads 16 batches ahead unless told, and buffers whole files
+                batch_readahead=1,
+                fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
+            )
+            for batch in batches:
+                yield self._under_own_names(batch, columns)
+
+    def row_groups(self, fragment: ParquetFileFragment) -> list[RowGroupInfo]:
+        """Return the row groups of a file."""
+        with self._reading(fragment):
+            return list(fragment.row_groups)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows."""
@@ -83,7 +92,7 @@ class TableFiles:
     def _under_own_names(self, batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
         import pyarrow as pa
 
-        if self.stored is self.schema:
+        if batch.schema.names == list(columns):
             return batch
         schema = pa.schema([self.schema.field(name) for name in columns])
         # a view gives the fields inside a struct their names too, and copies nothing
@@ -93,12 +102,29 @@ class TableFiles:
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
+    @contextmanager
+    def _reading(self, fragment: ParquetFileFragment) -> Iterator[None]:
+        """Say it in one line where a file is no Parquet, or holds what its columns cannot."""
+        import pyarrow as pa
+
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            # Arrow says of a torn page what a disk says; what the system said has a number
+            if isinstance(error, OSError) and (error.errno or not _is_local(fragment)):
+                raise
+            said = " ".join(str(error).split()).rstrip(".")[:300]
+            raise TableDamaged(
+                f"The data file {fragment.path} of {self.name} cannot be read as the table declares it: {said}. "
+                "Restore the file, or read a version from before it was added."
+            ) from None
+
     def _stored_in(self, fragment: ParquetFileFragment, columns: Sequence[str]) -> pa.Schema:
         """Return the columns as this file calls them."""
         import pyarrow as pa
 
         if not self.ids:
-            return self.stored
+            return _as_spelt(self.stored, fragment, self.name)
         for name in columns:
             if pa.types.is_nested(self.schema.field(name).type):
                 raise not_read(self.name, [f"fields inside the column {name!r} that are found by id"])
@@ -154,7 +180,7 @@ def _fragments(
     at = dict(zip(schema.names, stored.names, strict=True))
     for file in sorted(pa.table(table.get_add_actions()).to_pylist(), key=lambda file: unquote(file["path"])):
         path = unquote(file["path"])
-        if "://" in path or os.path.isabs(path):
+        if re.match(r"[a-z][\w+.-]*:/", path, re.IGNORECASE) or os.path.isabs(path) or ".." in path.split("/"):
             raise UnsupportedFeature(
                 f"{name} has data files outside of its folder ({path}), as a shallow clone has. "
                 "Copy it whole (a deep clone), or read the table that it was made from."
@@ -184,6 +210,65 @@ def _columns_in(partition: Expression, names: Sequence[str]) -> set[str]:
     from pyarrow.dataset import get_partition_keys
 
     return {name for name in names if name in get_partition_keys(partition)}
+
+
+def _as_spelt(stored: pa.Schema, fragment: ParquetFileFragment, table: str) -> pa.Schema:
+    """Return the columns as a file spells them: names that differ by case only are the same to Delta.
+
+    Arrow would give nulls for a column that a file lacks.
+    """
+    import pyarrow as pa
+
+    in_file = fragment.physical_schema
+    spelt: dict[str, list[pa.Field]] = {}
+    for field in in_file:
+        spelt.setdefault(field.name.casefold(), []).append(field)
+    partitions = _columns_in(fragment.partition_expression, stored.names)
+    fields = [
+        field if field.name in partitions else _spelt(field, in_file, spelt, fragment, table) for field in stored
+    ]
+    return pa.schema(fields)
+
+
+def _spelt(
+    field: pa.Field,
+    in_file: pa.Schema,
+    spelt: Mapping[str, Sequence[pa.Field]],
+    fragment: ParquetFileFragment,
+    table: str,
+) -> pa.Field:
+    exact = in_file.get_field_index(field.name) >= 0
+    like = [in_file.field(field.name)] if exact else spelt.get(field.name.casefold(), [])
+    if len(like) > 1 or (like and _differs_inside(field.type, like[0].type)):
+        names = ", ".join(repr(str(other.name if len(like) > 1 else other.type)) for other in like)
+        raise not_read(
+            table, [f"the column {field.name!r}, which the file {fragment.path} spells in another way ({names})"]
+        )
+    return field.with_name(like[0].name) if like else field
+
+
+def _differs_inside(declared: pa.DataType, in_file: pa.DataType) -> bool:
+    """Return whether a struct in a column has a field that the file spells in another case."""
+    if declared.num_fields == 0 or in_file.num_fields == 0:
+        return False
+    inner, there = ([kind.field(place) for place in range(kind.num_fields)] for kind in (declared, in_file))
+    if not hasattr(declared, "get_field_index"):  # a list's item and a map's key may have any name
+        pairs = list(zip(inner, there, strict=False))
+        return any(_differs_inside(one.type, other.type) for one, other in pairs)
+    exact = {field.name: field for field in there}
+    folded = {name.casefold() for name in exact}
+    return any(
+        _differs_inside(field.type, exact[field.name].type)
+        if field.name in exact
+        else field.name.casefold() in folded
+        for field in inner
+    )
+
+
+def _is_local(fragment: ParquetFileFragment) -> bool:
+    from pyarrow.fs import SubTreeFileSystem
+
+    return isinstance(fragment.filesystem, SubTreeFileSystem)
 
 
 def _with_ids(schema: pa.Schema) -> list[pa.Field]:

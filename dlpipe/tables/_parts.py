@@ -118,7 +118,7 @@ def read_part(part: TablePart, *, columns: Sequence[str] | None = None, split: s
 
 def _groups(files: TableFiles) -> Iterator[_Group]:
     for fragment in files.fragments:
-        for group in fragment.row_groups:
+        for group in files.row_groups(fragment):
             yield _Group(fragment.path, group.id, group.num_rows, group.total_byte_size)
 
 
