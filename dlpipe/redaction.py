@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, unquote_plus
 
 from dlpipe.errors import SettingError
 
@@ -40,10 +40,29 @@ _KEYS = re.compile(
     r")"
 )
 _BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-# up to the last @ of the address: a password may have one
-_IN_URL = re.compile(r"(?P<before>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@\"'<>]{0,200}:)[^\s/\"'<>]{1,500}(?=@)")
+# a host and its port, whatever stands behind: no user, though there may be an @ further on
+_PORT = r"\d{1,5}(?=[/?#\s\"'<>]|$)"
+# up to the last @ of the address: a password may have one, and a slash
+_IN_URL = re.compile(
+    r"(?P<before>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://(?!\[[\d:.a-fA-F]+\])[^\s/?\#:@\"'<>]{0,200}:)"
+    rf"(?!{_PORT})(?:[^\s?\#\"'<>]{{1,500}}(?=@)|[^\s\"'<>]{{1,500}}(?=@))"
+)
+_IN_QUOTED_URL = re.compile(r"(?P<before>%3A%2F%2F[^\s%&\"'<>]{0,200}%3A)[^\s&\"'<>]{1,500}(?=%40)", re.IGNORECASE)
 # a token stands where a user does, alone or before a password of no use
 _USER_IN_URL = re.compile(r"(?P<before>\bhttps?://)[^\s/:@\"'<>]{1,500}(?=(?::|:x-oauth-basic)?@)")
+# an address without its scheme, and what `curl -u` takes
+_NO_SCHEME = re.compile(
+    r"(?<![\w:/@.+-])(?P<before>[\w.+-]{1,64}:)[^\s/:@\"'<>][^\s:@\"'<>]{0,200}(?=@[\w.-]{1,200}:\d{2,5}\b)"
+)
+_USER_OPTION = re.compile(
+    r"(?P<before>(?<![\w-])(?:-u|--user|--proxy-user)(?:[ \t=]+|(?<=-u))[\"']?[^\s:\"']{0,200}:)[^\s\"']{1,500}"
+)
+# the path of a webhook is its secret
+_WEBHOOK = re.compile(
+    r"(?P<before>\bhttps?://(?:hooks?\.[^\s/\"'<>]+|[^\s/\"'<>]+(?=/(?:[^\s\"'<>?\#]{0,200}webhook|bot\d+:)))/)[^\s\"'<>]+",
+    re.IGNORECASE,
+)
+_WEB = re.compile(r"https?://[^\s\"'<>]+", re.IGNORECASE)
 _BEARER = re.compile(r"(?i)(?P<before>\b(?:bearer|basic)\s+)(?=[\w.~+/=-]*[\d=])[\w.~+/=-]{6,}")
 _QUOTE = r"""(?:\\?["']|&quot;|&\#3[49];)"""
 _VALUE = re.compile(
@@ -56,14 +75,16 @@ _VALUE = re.compile(
     re.VERBOSE,
 )
 # a name and what stands between it and its value: `name=`, `"name": `, and `--name `
-_NAMED = re.compile(rf"(?<![\w-])(?P<name>[\w-]{{2,60}}){_QUOTE}?[ \t]*[=:][ \t]*(?!//)", re.VERBOSE)
+_NAMED = re.compile(rf"(?<![\w%-])(?P<name>[\w%-]{{2,60}}){_QUOTE}?[ \t]*[=:][ \t]*(?!//)", re.VERBOSE)
 _OPTION = re.compile(r"(?<![\w-])--(?P<name>[\w-]{2,60})[ \t]+(?!-)")
 
 
 _CARD_DATA = re.compile(r'(?P<before>window\.__MF_DATA__\["[^"]*"\] = ")(?P<data>[A-Za-z0-9+/=]+)(?=")')
 _known: ContextVar[tuple[str, ...]] = ContextVar("known", default=())
 _DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle")
-_IN_QUERY = re.compile(r"(?P<before>(?:^|&)(?P<name>[^=&]*)=)(?P<value>[^&]+)")
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://\S+")
+_BARE_USER = re.compile(r"(?P<before>(?!mailto:)[^\s/:@\\]{1,200}:)(?!/)\S{1,500}(?=@(?!sha\d+:)[^\s@]+$)")
+_HOST_ALONE = re.compile(r"(?:\[[\da-fA-F:.]*\]|[^\s/?#:@\[]*)(?::\d{1,5})?(?=[/?#]|$)")
 _WITHIN = ("auth", "odbc_connect")
 """Names in the query of an address that carry credentials, besides those that ``looks_secret`` knows."""
 DEPTH = 100
@@ -131,7 +152,8 @@ def redact(text: str) -> str:
         text = text.replace(known, HIDDEN)
     text = _BLOCK.sub(HIDDEN, text)
     text = _IN_URL.sub(rf"\g<before>{HIDDEN}", text)
-    text = _USER_IN_URL.sub(rf"\g<before>{HIDDEN}", text)
+    for pattern in (_IN_QUOTED_URL, _USER_IN_URL, _NO_SCHEME, _USER_OPTION, _WEBHOOK):
+        text = pattern.sub(rf"\g<before>{HIDDEN}", text)
     text = _hide_named(_NAMED, text)
     text = _hide_named(_OPTION, text)
     text = _BEARER.sub(rf"\g<before>{HIDDEN}", text)
@@ -167,46 +189,71 @@ def show_address(address: str) -> str:
     >>> show_address("https://ghp-token@mlflow.example:5000"), show_address("sqlite:////srv/mlflow.db")
     ('https://[redacted]@mlflow.example:5000', 'sqlite:////srv/mlflow.db')
     """
-    if "://" not in address:
-        return redact(address)
-    try:
-        parts = urlsplit(address)
-    except ValueError:  # no address at all, such as http://[
-        return _hide_user(address)
-    user, at, host = parts.netloc.rpartition("@")
-    name = user.partition(":")[0] if parts.scheme.partition("+")[0] in _DATABASES else HIDDEN
-    shown = parts._replace(
-        netloc=f"{name}@{host}" if at else host,
-        query=_IN_QUERY.sub(_hide_in_query, parts.query),
-        fragment=_IN_QUERY.sub(_hide_in_query, parts.fragment),
-    )
-    # what cannot be taken apart and put together again, such as sqlite:////x, is shown as it was
-    return urlunsplit(shown) if shown != parts else address
+    scheme, found, rest = address.partition("://")
+    if not found or "/" in scheme:
+        return redact(_BARE_USER.sub(rf"\g<before>{HIDDEN}", address))
+    end = _end_of_user(rest)
+    user, rest = rest[:end], rest[end:]
+    if user:
+        name = user.partition(":")[0] if scheme.partition("+")[0].lower() in _DATABASES else HIDDEN
+        rest = f"{name}{rest}"
+    place, *parts = re.split(r"([?#&])", rest)
+    return redact(f"{scheme}://{place}") + "".join(_show_part(part) for part in parts)
+
+
+def has_open_signs(address: str) -> bool:
+    """Return whether a password in an address has signs such as a slash, after which nobody can find the host.
+
+    Examples
+    --------
+    >>> has_open_signs("https://ana:one/two@h"), has_open_signs("https://ana:one%2Ftwo@h")
+    (True, False)
+    """
+    place = address.partition("://")[2]
+    host = re.split(r"[/?#]", place, maxsplit=1)[0]
+    return "@" not in host and _end_of_user(place) > 0
+
+
+def _end_of_user(rest: str) -> int:
+    """Return where the user of an address ends (at its ``@``), 0 when it has none.
+
+    A password may have any sign, also those that ought to be escaped, so that it ends at the last ``@``.
+    """
+    if _HOST_ALONE.match(rest):
+        return 0
+    before_query = re.split(r"[?#]", rest, maxsplit=1)[0]
+    return max(before_query.rfind("@") if "@" in before_query else rest.rfind("@"), 0)
+
+
+def _show_part(part: str) -> str:
+    """Return what stands between two ``&`` of a query, or ``;``, with a secret value hidden to its end."""
+    for found in re.finditer(r"(?:^|;)(?P<name>[^=;]*)=(?P<value>[^;]*)", part):
+        name, value = unquote_plus(found["name"]), unquote_plus(found["value"])
+        hidden = looks_secret(name) or name.lower() in _WITHIN or redact(value) != value
+        if value and hidden:
+            return part[: found.start("value")] + HIDDEN
+    return redact(part)
 
 
 def show_target(target: str) -> str:
     """Return where alerts go as it may be printed: of a webhook the host only, for its path is the secret.
 
+    So it is within a command, and in what a command says.
+
     Examples
     --------
     >>> show_target("https://hooks.example/services/T0/B0/XyZ"), show_target("notify --token abc --to ops")
     ('https://hooks.example/[redacted]', 'notify --token [redacted] --to ops')
+    >>> show_target("curl -d @- 'https://hooks.example/services/T0/B0/XyZ'")
+    "curl -d @- 'https://hooks.example/[redacted]'"
     """
-    scheme, found, rest = target.partition("://")
-    if not found or any(sign.isspace() for sign in scheme):
-        return redact(target)
-    host = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    return redact(_WEB.sub(_host_alone, target))
+
+
+def _host_alone(found: re.Match[str]) -> str:
+    scheme, _, rest = found[0].partition("://")
+    host = re.split(r"[/?#]", rest[_end_of_user(rest) :].removeprefix("@"), maxsplit=1)[0]
     return f"{scheme}://{host}/{HIDDEN}"
-
-
-def _hide_user(address: str) -> str:
-    start, _, rest = address.partition("://")
-    return f"{start}://{HIDDEN}@{redact(rest.rpartition('@')[2])}" if "@" in rest else redact(address)
-
-
-def _hide_in_query(found: re.Match[str]) -> str:
-    secret = looks_secret(found["name"]) or found["name"].lower() in _WITHIN
-    return found["before"] + HIDDEN if secret else found[0]
 
 
 def redact_value(name: str, value: str) -> str:
@@ -227,7 +274,7 @@ def show_value(name: str, value: object) -> str:
     text = str(value)
     if looks_secret(name) and text not in ("", "None"):
         return HIDDEN
-    return show_address(text) if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", text) else redact(text)
+    return show_address(text) if _ADDRESS.fullmatch(text) or _BARE_USER.match(text) else redact(text)
 
 
 def redact_json(value: Any, name: str = "") -> Any:
@@ -288,7 +335,7 @@ def _hide_named(names: re.Pattern[str], text: str) -> str:
     parts, at, written = [], 0, 0
     while found := names.search(text, at):
         at = found.end()
-        if not looks_secret(found["name"]) or not (value := _VALUE.match(text, at)):
+        if not looks_secret(unquote(found["name"])) or not (value := _VALUE.match(text, at)):
             continue
         parts += [text[written:at], _hidden(value[0])]
         at = written = value.end()

@@ -21,11 +21,11 @@ from stores import untouched_environment
 
 from dlpipe.cli import main
 from dlpipe.errors import DlpipeError
-from dlpipe.orchestrator import page
+from dlpipe.orchestrator import alerts, page
 from dlpipe.orchestrator.deployments import Needed, Policies, Trigger, Version
 from dlpipe.orchestrator.events import publish_event
 from dlpipe.orchestrator.state import State
-from dlpipe.redaction import show_address
+from dlpipe.redaction import redact, show_address, show_target
 from dlpipe.settings import read_settings
 
 PLANTED = "Pl4ntedS3cr3t"
@@ -43,6 +43,35 @@ ADDRESSES = (
     f"ftp://ana:{PLANTED}@127.0.0.1/x",
     f"file://ana:{PLANTED}@host/x",
     f"http://[{PLANTED}@127.0.0.1",
+    f"http://ana:{PLANTED}/def@127.0.0.1:9/",
+    f"http://ana:p@x/{PLANTED}@127.0.0.1:9/",
+    f"http://ana:p?{PLANTED}@127.0.0.1:9/",
+    f"http://ana:p#{PLANTED}@127.0.0.1:9/",
+    f"ana:{PLANTED}@127.0.0.1:9",
+    f"ana:{PLANTED}@mlflow.example/x",
+    f"http://127.0.0.1:9/?a=1;password={PLANTED}",
+    f"http://127.0.0.1:9/?a=1;password=p;{PLANTED}&b=2",
+    f"http://127.0.0.1:9/?pass%77ord={PLANTED}",
+    f"http://127.0.0.1:9/?next=http%3A%2F%2Fana%3A{PLANTED}%40127.0.0.1",
+    f"http://127.0.0.1:9/x;password={PLANTED}/y",
+    f"postgresql:///mlflow?host=127.0.0.1&port=9&connect_timeout=1&password={PLANTED}",
+)
+PLAIN = (
+    "http://mlflow:5000/#/models/x@champion",
+    "http://[::1]:5000/a@b",
+    "postgresql:///mlflow?host=/run/postgresql",
+    "postgresql+psycopg2://ana@db:5432/mlflow",
+    "sqlite:////srv/mlflow.db",
+    "s3://bucket/x@y",
+    "models:/x@champion",
+    "repo:tag@sha256:9f86d081884c7d659a2feaa0c55ad015",
+)
+TARGETS = (
+    f"https://hooks.slack.com/services/T0/{PLANTED}",
+    f"curl -d @- https://hooks.slack.com/services/T0/{PLANTED}",
+    f"curl -d @- 'https://alerts.example/{PLANTED}?x=1' --retry 3",
+    f"curl -u ana:{PLANTED} https://alerts.example",
+    f"curl -d @- https://ana:{PLANTED}/x@alerts.example/{PLANTED}",
 )
 
 
@@ -55,6 +84,28 @@ def environment() -> Iterator[None]:
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_no_address_is_shown_with_what_opens_it(address: str) -> None:
     assert PLANTED not in show_address(address)
+
+
+@pytest.mark.parametrize("address", PLAIN)
+def test_an_address_without_a_secret_is_shown_as_it_is(address: str) -> None:
+    assert show_address(address) == redact(address) == address
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_path_of_a_webhook_is_not_shown_within_a_command_either(target: str) -> None:
+    assert PLANTED not in show_target(target)
+    assert "slack.com" not in target or PLANTED not in redact(target)
+
+
+def test_a_webhook_that_is_refused_is_not_quoted() -> None:
+    with pytest.raises(DlpipeError) as refused:
+        alerts.check_target(f"https://ana:{PLANTED}/x@alerts.example")
+    assert PLANTED not in str(refused.value)
+
+
+def test_what_an_alert_command_says_is_logged_without_the_webhook() -> None:
+    line = f"ls https://alerts.example/{PLANTED}"
+    assert PLANTED not in alerts.command(line, b"", seconds=10)
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

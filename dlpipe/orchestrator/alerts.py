@@ -32,6 +32,7 @@ from dlpipe.orchestrator.deployments import Policies
 from dlpipe.orchestrator.overview import said_time, seen_in, was_refused
 from dlpipe.orchestrator.runs import Alert, Run
 from dlpipe.orchestrator.state import State
+from dlpipe.redaction import show_target
 
 SECONDS = 30.0
 """What a command or a webhook may take."""
@@ -214,8 +215,8 @@ def _wrong_address(address: str) -> str:
     try:
         parts = urllib.parse.urlsplit(address)
         found = bool(parts.hostname) and parts.port != 0
-    except ValueError as error:
-        return f"the address cannot be read ({error})"
+    except ValueError:  # which quotes what may be a password
+        return "the address cannot be read"
     if not found or re.search(r"[\s\x00-\x1f\x7f]", address):
         return "the address has no host, or a blank in it"
     return ""
@@ -225,7 +226,7 @@ def _wrong_command(line: str) -> str:
     try:
         words = shlex.split(line)
     except ValueError as error:
-        return f"the command {line!r} cannot be read ({error})"
+        return f"the command {show_target(line)!r} cannot be read ({error})"
     if not words:
         return "the command is blank"
     if os.sep in words[0] and not os.path.isabs(words[0]):
@@ -277,6 +278,7 @@ def command(line: str, content: bytes, seconds: float) -> str:
             return f"the command {words[0]!r} took more than {seconds:.0f} s and was ended"
         errors.seek(0)
         last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
+    last = [show_target(text) for text in last]  # curl says the address that it could not reach
     ended = f"the command {words[0]!r} ended with {process.returncode}{': ' if last else ''}{''.join(last)}"
     return ended if process.returncode else ""
 

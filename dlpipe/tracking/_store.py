@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dlpipe.errors import TrackingUnavailable
-from dlpipe.redaction import show_address
+from dlpipe.redaction import has_open_signs, show_address
 from dlpipe.tracking._databases import ARTIFACTS, artifact_root, check_folder, sqlite_path, touch_database
 from dlpipe.tracking._locks import LOCK_SECONDS, held, lock_file
 from dlpipe.tracking._servers import ANSWER_SECONDS, check_answers, check_connects
@@ -168,11 +168,15 @@ def ready_uri(
     """
     try:
         kind = urlsplit(uri).scheme.partition("+")[0]
-    except ValueError as error:
+        readable = not has_open_signs(uri)
+    except ValueError:  # which says the address whole
+        readable = False
+    if not readable:
         raise TrackingUnavailable(
-            f"{variable}={show_address(uri)!r} is no address: {error}. Correct it, or unset it to use "
-            "sqlite:///mlflow.db."
-        ) from None
+            f"{variable}={show_address(uri)!r} is no address: its host cannot be read. Signs of a password are "
+            "written as %2F for a slash, %3F for ?, %23 for #, %40 for @, %5B for [. Correct it, or unset it "
+            "to use sqlite:///mlflow.db."
+        )
     if kind in ("", "file"):
         raise TrackingUnavailable(
             f"{variable}={show_address(uri)!r} is a folder, which MLflow no longer takes as a store. "
