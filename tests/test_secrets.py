@@ -170,7 +170,8 @@ def test_nothing_of_the_orchestrator_shows_or_keeps_a_secret(state: State, webho
     scheduler = started(state.folder)
     try:
         printed = [
-            CliRunner().invoke(main, ["event", "publish", "go", "--payload", f'{{"password": "{PLANTED}"}}'])
+            CliRunner().invoke(main, ["event", "publish", name, "--payload", f'{{"password": "{PLANTED}"}}'])
+            for name in ("go", "nobody-waits")
         ]
         numbers = [triggered(state, name) for name in ("Good", "Bad")]
         for number, status in zip(numbers, ("succeeded", "failed"), strict=True):
@@ -179,7 +180,8 @@ def test_nothing_of_the_orchestrator_shows_or_keeps_a_secret(state: State, webho
     finally:
         log = ended(scheduler)
     printed += [
-        CliRunner().invoke(main, words) for words in (["runs"], ["runs", "--json"], ["deployments", "--json"])
+        CliRunner().invoke(main, words)
+        for words in (["runs"], ["runs", "--json"], ["deployments", "--json"], ["events", "--json"])
     ]
     for text in [log, *(one.output for one in printed), *told_of(state, good, bad), *pages_of(state, numbers)]:
         assert PLANTED not in text

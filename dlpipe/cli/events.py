@@ -73,12 +73,13 @@ def outcomes_of(seen: EventSeen) -> list[str]:
 def event_row(seen: EventSeen) -> dict[str, Any]:
     """An event for a program."""
     from dlpipe.orchestrator.alerts import iso
+    from dlpipe.redaction import redact_json
 
     return {
         "event": seen.event.id,
         "name": seen.event.name,
         "at": iso(seen.event.at),
-        "payload": dict(seen.event.payload),
+        "payload": redact_json(dict(seen.event.payload)),
         "dealt": seen.dealt,
         "runs": [
             {"run": run.number, "deployment": run.deployment, "status": run.status, "reason": run.reason}
