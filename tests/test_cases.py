@@ -6,11 +6,7 @@ Every file, table and flow of that folder has to stand in one of the tables here
 from __future__ import annotations
 
 import ast
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -223,7 +219,10 @@ DEPLOYED: dict[str, tuple[str, str]] = {
     ),
     "xss_flow": ("test_page.py", "test_what_others_wrote_is_text_and_no_markup"),
 }
-"""Flows for the local scheduler, and the test that holds what each has shown: their runs would take minutes."""
+"""Flows for the local scheduler, and the test that holds what each has shown.
+
+flows/test_case_flows.py deploys all of them, and runs those that take seconds.
+"""
 MIRRORED: dict[str, tuple[str, str]] = {
     "catch_flow": (
         "flows/test_bridge_shapes.py",
@@ -260,19 +259,3 @@ def test_the_test_that_holds_what_a_flow_has_shown_exists(name):
     file, test = {**DEPLOYED, **MIRRORED}[name]
     tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
     assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
-@pytest.mark.slow
-def test_the_flows_for_the_local_scheduler_are_deployed(tmp_path):
-    """With all their parameters, triggers, hooks and shapes."""
-    (tmp_path / ".metaflow").mkdir()
-    (tmp_path / "inc.txt").write_text("a file that params_flow.py takes in")
-
-    def deploy(name: str) -> subprocess.CompletedProcess[str]:
-        flow = shutil.copy(CASES / f"flows/{name}.py", tmp_path)
-        command = [sys.executable, flow, "--quiet", "local-scheduler", "create"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-
-    with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(deploy, DEPLOYED))
-    assert [one.stderr for one in made if one.returncode] == []

@@ -290,6 +290,31 @@ def test_files_without_partitions_and_what_spark_leaves_beside_them_are_read(tmp
     assert take(folder).table.digest == digest
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_label_that_is_not_that_of_its_folder_is_refused(tmp_path, kind):
+    folder = tmp_path / "stars=1"
+    folder.mkdir()
+
+    def write(*labels: Any) -> Path:
+        rows = [{"review": f"film {label}", "stars": label} for label in labels]
+        body = "\n".join(map(json.dumps, rows))
+        if kind == "csv":
+            body = "\n".join(["review,stars", *(f"film {label},{label}" for label in labels)])
+        if kind == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), folder / f"a.{kind}")
+            return folder / f"a.{kind}"
+        return write_bytes(folder / f"a.{kind}", body.encode())
+
+    done = append(write(1, 1.0), tmp_path / "same", settings=TableSettings(label_column="stars"))
+    assert done.labelled_rows == 2
+    with pytest.raises(
+        BadSource, match=r" [23] has the label .2. in its column .stars., and .* folder stars=1\."
+    ) as told:
+        append(write(1, 2), tmp_path / "other", settings=TableSettings(label_column="stars"))
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "other").exists()
+
+
 def test_files_of_other_kinds_have_the_columns_of_their_folders_as_well(tmp_path, digest):
     for label in ("good", "bad"):
         (tmp_path / f"sentiment={label}").mkdir()

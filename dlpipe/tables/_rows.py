@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlpipe.errors import BadSource
+from dlpipe.tables._folders import NO_VALUE
 from dlpipe.tables._read import stream_table
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import Source, reading
@@ -92,6 +93,7 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
             row = Row(
                 _as_text(text, source, line, settings), _as_label(label, source, line, settings), source, line
             )
+            _check_folder(row, columns)
             rows += 1
             if not texts and row.text and row.text.strip():
                 texts = NUMBER.fullmatch(row.text) is None
@@ -101,6 +103,29 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
         raise BadSource(f"{source.path!r} has no rows. Pass a file with rows.")
     if number is not None and not texts:
         raise _only_numbers(number, settings)
+
+
+def _check_folder(row: Row, columns: Columns) -> None:
+    """Raise ``BadSource`` where a row and the name of its folder have different labels; either may be right."""
+    if columns.label not in columns.folders or not (row.label or "").strip():
+        return
+    folder = columns.folder_label
+    if not _is_same(row.label or "", folder):
+        raise BadSource(
+            f"{row.place} has the label {readable(row.label or '')!r} in its column {columns.label!r}, and the file "
+            f"lies in a folder {columns.label}={folder or NO_VALUE}. Rename the folder if the column is right; "
+            "take the column out of the file if the folder is."
+        )
+
+
+def _is_same(label: str, folder: str | None) -> bool:
+    """Return whether a label is that of a folder's name, where a number or a truth value may look different."""
+    if folder is None or label.casefold().strip() == folder.casefold().strip():
+        return folder is not None
+    try:
+        return float(label) == float(folder)
+    except ValueError:
+        return False
 
 
 def check_readable(source: Source, settings: TableSettings) -> None:

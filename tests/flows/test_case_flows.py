@@ -24,6 +24,7 @@ from dlpipe.orchestrator.supervision import Supervisor
 
 CASES = Path(__file__).resolve().parents[3] / "shared/cases/flows"
 FLOWS = ("ev1_flow", "allof_flow", "argoev", "cond_flow", "xss_flow")
+ONLY_DEPLOYED = ("hook_pass", "hook_sleep", "sleep_flow")
 SECONDS = 300.0
 
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="../shared/cases is not beside this checkout")
@@ -47,16 +48,18 @@ class Played:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     folder = tmp_path_factory.mktemp("cases")
-    for name in (*FLOWS, "params_flow", "foreach200"):
+    for name in (*FLOWS, *ONLY_DEPLOYED, "params_flow", "foreach200"):
         shutil.copy(CASES / f"{name}.py", folder)
     (folder / "inc.txt").write_text("hello\n")
     variables = environment({"DLPIPE_STATE": str(folder / "state"), "METAFLOW_USER": "alice"})
 
-    def python(*words: str) -> None:
+    def python(*words: str) -> str:
         done = subprocess.run([sys.executable, *words], cwd=folder, env=variables, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
-    python("-c", ALL_AT_ONCE, *(f"{name}.py" for name in FLOWS))
+    at_once = [f"{name}.py" for name in (*FLOWS, *ONLY_DEPLOYED)]
+    assert set(python("-c", ALL_AT_ONCE, *at_once).split()) == {"0"}
     python("foreach200.py", "--no-pylint", "local-scheduler", "create", "--max-num-splits", "2")
     python("params_flow.py", "--no-pylint", "local-scheduler", "create", "--neg=-7")
     python("params_flow.py", "--no-pylint", "local-scheduler", "trigger", "--lst", "a b", "--lst", "-c")
