@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from dlpipe.cli import main
 from dlpipe.errors import BadRows, BadSource, SettingError
 from dlpipe.tables import Sources, TableSettings, append, ingest, last_settings, read_table, write_table
-from dlpipe.tables._texts import guess_encoding
+from dlpipe.tables._encodings import propose
 
 ROWS = [(f"caf\xe9 number {number} was fine", ("good", "bad")[number % 2]) for number in range(60)]
 LINES = [f"{text},{label}\n" for text, label in ROWS]
@@ -190,7 +190,43 @@ def test_a_byte_order_mark_is_stronger_than_the_encoding_that_is_given(tmp_path,
 )
 def test_the_likely_encoding_is_proposed(encoding, text):
     lines = "".join(f'"{text} {number}",good\n' for number in range(10))
-    assert guess_encoding(lines.encode(encoding)) == encoding
+    (found,) = propose(lines.encode(encoding))
+    assert found[0] == encoding
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("shift_jis", "映画 0 とても良い"),
+        ("euc_jp", "映画 0 とても良い"),
+        ("cp1255", "סרט טוב מאוד"),
+        ("cp1255", "הסרט הזה היה נפלא ואני רוצה לראות אותו שוב"),
+        ("cp874", "หนังดีมาก"),
+        ("cp437", "très bon film"),
+        ("cp437", "Der Film war schön"),
+        ("mac_roman", "Der Film war schön"),
+        ("cp866", "Фильм хороший"),
+        ("cp1251", "хорошо"),
+        ("cp1253", "καλό"),
+        ("cp1256", "جيد"),
+        ("cp1257", "šį vakarą žiūrėsiu"),
+        ("gb18030", "很好"),
+        ("euc_kr", "좋다"),
+    ],
+)
+def test_of_a_short_text_no_wrong_encoding_is_called_likely(encoding, text):
+    """The right one is among those that are proposed, with the text as it reads it."""
+    for times in (1, 30):
+        found = dict(propose("\n".join([text] * times).encode(encoding)))
+        assert found.get(encoding, "").split(" ")[0].rstrip(".") in text
+        assert encoding in found
+
+
+def test_several_encodings_are_proposed_with_what_each_makes_of_the_text(tmp_path):
+    path = write_bytes(tmp_path / "a.csv", AS_CSV.replace("caf\xe9", "tr\xe8s").encode("cp437"))
+    with pytest.raises(BadRows, match=r"It may be cp437 \('très.*mac_roman \('träs.*reads right") as told:
+        take(path)
+    assert "\n" not in str(told.value)
 
 
 def test_bytes_that_are_no_utf8_bring_the_encoding_that_reads_them(tmp_path, digest):

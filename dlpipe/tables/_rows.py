@@ -112,9 +112,9 @@ def _check_folder(row: Row, columns: Columns) -> None:
     folder = columns.folder_label
     if not _is_same(row.label or "", folder):
         raise BadSource(
-            f"{row.place} has the label {readable(row.label or '')!r} in its column {columns.label!r}, and the file "
-            f"lies in a folder {columns.label}={folder or NO_VALUE}. Rename the folder if the column is right; "
-            "take the column out of the file if the folder is."
+            f"{row.place} has the label {readable(row.label or '')!r} in its column {columns.label!r}, and the "
+            f"file lies in a folder {columns.label}={folder or NO_VALUE}. Rename the folder if the column is "
+            "right; take the column out of the file if the folder is."
         )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dlpipe.errors import BadSource, SettingError
+from dlpipe.tables._encodings import ENCODINGS, sentence
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._storage import one_line
 
@@ -41,11 +42,6 @@ OTHER_FORMATS = {
     b"SQLite format 3": "a SQLite database. Export the rows as CSV",
 }
 EXCEL_SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
-# what guesses are made among
-LATIN = ("cp1252", "cp1250", "cp1254")
-ENCODINGS = [*LATIN, "cp1251", "koi8_r", "cp1253", "cp1256", "shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"]
-CENTRAL_EUROPE = frozenset(b"\x8a\x8c\x8d\x8e\x8f\x9a\x9c\x9d\x9e\x9f\xa3\xa5\xaf\xb3\xb9\xbf")
-TURKISH = frozenset(b"\xd0\xdd\xde\xf0\xfd\xfe")
 
 
 @dataclass(frozen=True)
@@ -199,9 +195,9 @@ def decode_lines(content: bytes, encoding: str | None, *, where: str) -> list[st
         return [line.rstrip("\n") for line in io.StringIO(content.decode(codec), newline=None)]
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        odd = b"\n".join(one for one in content.split(b"\n") if not one.isascii())
+        odd = b"\n".join(one for one in content.split(b"\n") if not _is_utf8(one))
         said = f"{where} line {line} is no {codec}: {one_line(error)}"
-        raise BadSource(f"{said}. {_name(guess_encoding(odd))}") from None
+        raise BadSource(f"{said}. {sentence(odd, otherwise=_name(''))}") from None
 
 
 def _name(encoding: str) -> str:
@@ -215,46 +211,29 @@ def _is_wide(encoding: str) -> bool:
 
 def propose_encoding(path: str, settings: TableSettings) -> str:
     """Return a sentence on the encoding that a file with undecodable bytes is likely in."""
-    return _propose(guess_encoding(_odd_lines(path)), settings)
-
-
-def guess_encoding(odd: bytes) -> str:
-    """Return the likely encoding of lines that are no UTF-8, or nothing.
-
-    Examples
-    --------
-    >>> guess_encoding("Ça a été très bien".encode("cp1252")), guess_encoding("Фильм хороший".encode("cp1251"))
-    ('cp1252', 'cp1251')
-    >>> guess_encoding("Příliš žluťoučký kůň".encode("cp1250"))
-    'cp1250'
-    """
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(odd, cp_isolation=ENCODINGS).best()
-    found = best.encoding if best else ""
-    if found not in ("", *LATIN):
-        return found
-    # it takes the three for each other; each has letters that are rare in the others' languages
-    high = [byte for byte in odd if byte >= 0x80]
-    if not high:
-        return ""
-    central, turkish = (sum(byte in some for byte in high) / len(high) for some in (CENTRAL_EUROPE, TURKISH))
-    guess = "cp1250" if central >= 0.15 else "cp1254" if turkish >= 0.15 else "cp1252"
-    try:
-        odd.decode(guess)
-    except UnicodeError:
-        return "latin-1"
-    return guess
+    return sentence(
+        _odd_lines(path),
+        how="pass --encoding {} (encoding in [data]), or save it as UTF-8",
+        otherwise=_propose("", settings),
+    )
 
 
 def _odd_lines(path: str) -> bytes:
-    """Return the lines of a file that are no ASCII, up to a few thousand of them."""
+    """Return the lines of a file that are no UTF-8, up to a few thousand of them."""
     odd = bytearray()
     with open_bytes(path) as stream:
         # not line by line: pyarrow's streams have no lines, and a file may have none either
         while len(odd) < HEAD and (block := stream.read(HEAD)):
-            odd += b"\n".join(line for line in block.split(b"\n") if not line.isascii())
+            odd += b"\n".join(line for line in block.split(b"\n") if not _is_utf8(line))
     return bytes(odd)
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeError:
+        return False
+    return True
 
 
 def _wide_encoding(head: bytes) -> str:
