@@ -8,9 +8,11 @@ sure sign there is: Metaflow's local metadata looks alike for a run that goes on
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from typing import IO, Any, Literal
 from urllib.parse import quote, unquote
 
 from dlpipe.durable import make_folder, write_file
+from dlpipe.errors import MirrorIncomplete
 
 Launcher = Literal["lives", "is gone", "unknown"]
 DIFF_BYTES = 4 * 2**20
@@ -46,8 +49,7 @@ class Mark:
 
         The file that is returned must stay open: closing it says that the launcher is gone.
         """
-        make_folder(self.folder)
-        held = (self.folder / "launcher").open("w")
+        held = open(self._written("launcher"), "w", opener=_plain_file)  # noqa: SIM115
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held.write(f"{os.getpid()}\n")
         held.flush()
@@ -57,7 +59,7 @@ class Mark:
     def launcher(self) -> Launcher:
         """Return what is known of the launcher."""
         try:
-            with (self.folder / "launcher").open() as file:
+            with open(self.folder / "launcher", opener=_plain_file) as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return "lives"
@@ -71,19 +73,20 @@ class Mark:
 
     def set_behind(self, reason: str) -> None:
         """Say that MLflow may lack something of the run, and why."""
-        if not self.folder.is_dir():
+        if not self.folder.is_dir() or self._link():
             return
         since = (self.behind() or {}).get("since") or int(time.time() * 1000)
         write_file(self._behind, json.dumps({"run": self.pathspec, "since": since, "reason": reason}).encode())
 
     def set_complete(self) -> None:
         """Say that MLflow has all of the run."""
-        self._behind.unlink(missing_ok=True)
+        if not self._link():
+            self._behind.unlink(missing_ok=True)
 
     def behind(self) -> dict[str, str | int] | None:
         """Return since when (milliseconds since 1970) and why MLflow may be behind; ``None`` when it is not."""
         try:
-            return dict(json.loads(self._behind.read_bytes()))
+            return dict(json.loads(self._read(self._behind)))
         except (OSError, ValueError):
             return {"run": self.pathspec, "since": 0, "reason": "unknown"} if self._behind.exists() else None
 
@@ -98,27 +101,29 @@ class Mark:
 
     def keep_diff(self, diff: bytes) -> None:
         """Keep what was not committed when the run started; the first 4 MB of it."""
-        if diff and not self._diff.exists() and self.folder.is_dir():
+        if diff and not self._diff.exists() and self.folder.is_dir() and not self._link():
             cut = b"" if len(diff) <= DIFF_BYTES else b"\n(cut here)\n"
             write_file(self._diff, diff[:DIFF_BYTES] + cut)
 
     def diff(self) -> bytes:
         """Return what was not committed when the run started; nothing if that is not known."""
         try:
-            return self._diff.read_bytes()
+            return self._read(self._diff)
         except OSError:
             return b""
 
     def say_uses(self, key: str) -> None:
         """Say that the step of this attempt logs to MLflow itself."""
-        place = self.folder / "uses"
+        place = self._written("uses")
         make_folder(place)
-        (place / quote(key, safe="")).touch()
+        with open(place / quote(key, safe=""), "a", opener=_plain_file):
+            pass
 
     def uses(self) -> frozenset[str]:
         """Return the keys of the attempts whose steps log to MLflow themselves."""
         try:
-            return frozenset(unquote(name) for name in os.listdir(self.folder / "uses"))
+            place = self.folder / "uses"
+            return frozenset() if self._link("uses") else frozenset(unquote(name) for name in os.listdir(place))
         except OSError:
             return frozenset()
 
@@ -129,13 +134,12 @@ class Mark:
     def say_where(self, said: Mapping[str, Any]) -> None:
         """Say where the run and its attempts stand in MLflow; nothing is written unless it has changed."""
         if said != self.where():
-            make_folder(self.folder)
-            write_file(self._where, json.dumps(said, indent=1).encode())
+            write_file(self._written("mlflow.json"), json.dumps(said, indent=1).encode())
 
     def where(self) -> dict[str, Any]:
         """Return where the run and its attempts stand in MLflow; nothing while it is not there."""
         try:
-            said = json.loads(self._where.read_bytes())
+            said = json.loads(self._read(self._where))
         except (OSError, ValueError):
             return {}
         return said if isinstance(said, dict) else {}
@@ -145,8 +149,7 @@ class Mark:
         """Hold the run for one mirror at a time on this machine: two would make a run each for one record."""
         from dlpipe.tracking import held
 
-        make_folder(self.folder)
-        with held(self.folder / "mirror.lock", asked=f"the bridge of {self.pathspec}"):
+        with held(self._written("mirror.lock"), asked=f"the bridge of {self.pathspec}"):
             yield
 
     def taken_over(self, writer: str) -> bool:
@@ -154,12 +157,46 @@ class Mark:
 
         Only for one who holds the mirror's lock.
         """
-        file = self.folder / "writer"
+        file = self._written("writer")
         with contextlib.suppress(OSError):
-            if file.read_text() == writer:
+            if self._read(file) == writer.encode():
                 return False
         write_file(file, writer.encode())
         return True
+
+    def _link(self, name: str = "") -> Path | None:
+        """Return the link on the way to a file, if there is one: whoever may write runs could lead us anywhere."""
+        way = (self.folder.parent, self.folder, *([self.folder / name] if name else []))
+        return next((place for place in way if place.is_symlink()), None)
+
+    def _written(self, name: str) -> Path:
+        """Return where a file is, of which the folder is made.
+
+        Raises
+        ------
+        MirrorIncomplete
+            When a link stands in the way.
+        """
+        if link := self._link(name):
+            raise MirrorIncomplete(
+                f"{link} is a link, and the bridge writes through none. Remove it and sync again"
+            )
+        make_folder(self.folder)
+        return self.folder / name
+
+    def _read(self, file: Path) -> bytes:
+        if link := self._link(file.name):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(link))
+        with open(file, "rb", opener=_plain_file) as opened:
+            return opened.read()
+
+
+def _plain_file(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a pipe gives no end
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no plain file", path)
+    return descriptor
 
 
 def mark_of(pathspec: str) -> Mark:

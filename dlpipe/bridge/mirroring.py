@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.bridge.following import Following, Synced
 from dlpipe.bridge.records import Difference
-from dlpipe.errors import DlpipeError, MirrorIncomplete, SettingError, StorageUnavailable, TrackingUnavailable
+from dlpipe.errors import (
+    DlpipeError,
+    MirrorIncomplete,
+    RunNotFound,
+    SettingError,
+    StorageUnavailable,
+    TrackingUnavailable,
+)
 
 if TYPE_CHECKING:
     from dlpipe.tracking import TrackingStore
@@ -135,6 +142,11 @@ def where(pathspec: str) -> dict[str, Any]:
     from dlpipe.bridge.marks import mark_of
     from dlpipe.bridge.metadata import find_runs
 
+    flow, _, number = pathspec.partition("/")
+    if not flow or not number:
+        raise RunNotFound(
+            f"{pathspec!r} is no run. Give FLOW/RUN, such as {flow or 'TrainFlow'}/1795494849196362."
+        )
     (run,) = find_runs(pathspec)
     return mark_of(run).where()
 

@@ -98,7 +98,9 @@ def where(pathspec: str, json_: bool) -> None:
 
     said = where(pathspec)
     rows = (
-        [{"record": pathspec, "run_id": said["run_id"], "address": said["address"]}] if said.get("run_id") else []
+        [{"record": pathspec, "run_id": said["run_id"], "address": said.get("address", "")}]
+        if said.get("run_id")
+        else []
     )
     rows += [{"record": key, "run_id": own, "address": ""} for key, own in said.get("attempts", {}).items()]
     say_rows(

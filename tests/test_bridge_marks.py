@@ -1,0 +1,81 @@
+"""The files that the bridge keeps beside a run: written where they belong, whatever stands there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dlpipe.bridge import where
+from dlpipe.bridge.marks import Mark
+from dlpipe.errors import MirrorIncomplete, RunNotFound
+
+KEPT = '{"run_id": "kept"}'
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A folder of somebody else, with files of the names that the bridge uses."""
+    folder = tmp_path / "victim"
+    folder.mkdir()
+    for name in ("mlflow.json", "writer", "launcher", "behind.json", "uncommitted.diff"):
+        (folder / name).write_text(KEPT)
+    return folder
+
+
+@pytest.fixture(params=["run", "_bridge", "each file"])
+def mark(request: pytest.FixtureRequest, tmp_path: Path, victim: Path) -> Mark:
+    """The marks of a run that lead to the victim by a link."""
+    run = tmp_path / "Flow" / "1"
+    run.parent.mkdir()
+    if request.param == "run":
+        victim.rename(tmp_path / "_bridge")
+        victim.mkdir()
+        (tmp_path / "_bridge").rename(victim / "_bridge")
+        run.symlink_to(victim)
+    elif request.param == "_bridge":
+        run.mkdir()
+        (run / "_bridge").symlink_to(victim)
+    else:
+        (run / "_bridge").mkdir(parents=True)
+        for file in victim.iterdir():
+            (run / "_bridge" / file.name).symlink_to(file)
+        for name in ("uses", "mirror.lock"):
+            (run / "_bridge" / name).symlink_to(victim / f"{name}.made")
+    return Mark("Flow/1", run / "_bridge")
+
+
+def test_no_link_leads_the_marks_of_a_run_elsewhere(mark: Mark, victim: Path) -> None:
+    for write in (
+        mark.hold,
+        lambda: mark.say_where({"run_id": "new"}),
+        lambda: mark.taken_over("me"),
+        lambda: mark.say_uses("step/1/0"),
+        lambda: mark.mirror_lock().__enter__(),
+    ):
+        with pytest.raises(MirrorIncomplete, match="is a link"):
+            write()
+    mark.set_behind("no answer")
+    assert mark.where() == {}
+    assert mark.diff() == b""
+    assert mark.uses() == frozenset()
+    found = [path for path in victim.rglob("*") if path.is_file()]
+    assert len(found) == 5
+    assert {path.read_text() for path in found} == {KEPT}
+
+
+def test_a_pipe_among_the_marks_holds_nobody_up(tmp_path: Path) -> None:
+    mark = Mark("Flow/1", tmp_path / "_bridge")
+    mark.folder.mkdir()
+    for name in ("launcher", "mlflow.json", "uncommitted.diff"):
+        os.mkfifo(mark.folder / name)
+    assert mark.launcher() == "unknown"
+    assert mark.where() == {}
+    assert mark.diff() == b""
+
+
+@pytest.mark.parametrize("given", ["", "/", "Flow/", "/1"])
+def test_where_wants_a_run(given: str) -> None:
+    with pytest.raises(RunNotFound, match="is no run"):
+        where(given)
