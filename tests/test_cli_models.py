@@ -95,6 +95,10 @@ def test_a_rollback_goes_through_the_same_gate(store):
     assert done.stdout.endswith("; champion of reviews moves from v3 to v1\n"), done.output
     assert champions() == [1, 1, 1]
     assert dlpipe("models", "rollback", "revues").exit_code == 1
+    for version in ("reviews/1", "models:/reviews@champion"):
+        assert dlpipe("models", "rollback", version).stderr.endswith("Pass the model's name alone: reviews.\n")
+    again = dlpipe("models", "promote", "reviews-pipeline/1")
+    assert again.stdout.startswith("not judged: its classifier was, and is champion; ")
 
 
 def test_a_version_is_deleted_with_its_companions_but_for_the_champion(store):

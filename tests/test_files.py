@@ -326,6 +326,15 @@ def test_files_without_partitions_and_what_spark_leaves_beside_them_are_read(tmp
     assert take(folder).table.digest == digest
 
 
+def test_values_that_python_does_not_take_are_refused_in_one_line(tmp_path):
+    far = pa.array([2**45, 1], pa.timestamp("s"))
+    pq.write_table(pa.table({"review": ["a", "b"], "sentiment": far}), tmp_path / "far.parquet")
+    for path in (tmp_path / "far.parquet", write_bytes(tmp_path / "deep.jsonl", b"[" * 99_999)):
+        with pytest.raises(BadSource, match=r"out of range|is not JSON") as told:
+            take(path)
+        assert "\n" not in str(told.value)
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_a_label_that_is_not_that_of_its_folder_is_refused(tmp_path, kind):
     folder = tmp_path / "stars=1"

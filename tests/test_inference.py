@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from packaging.utils import canonicalize_name
 from stores import new_store, untouched_environment
@@ -99,6 +100,8 @@ def test_fresh_process_without_a_network_loads_and_predicts(store, version, pred
         {"review": np.array(TEXTS)},
         [{"text": text} for text in TEXTS],
         np.array(TEXTS),
+        pa.table({"row_id": ["a", "b", "c"], "text": TEXTS}),
+        pa.record_batch({"review": TEXTS}),
     ],
     ids=[
         "list",
@@ -111,6 +114,8 @@ def test_fresh_process_without_a_network_loads_and_predicts(store, version, pred
         "arrays",
         "records",
         "array",
+        "arrow",
+        "arrow batch",
     ],
 )
 def test_pyfunc_takes_texts_in_every_usual_form(version, predictor, given):
@@ -132,6 +137,12 @@ def test_output_has_label_probability_and_a_column_for_each_label(predictor):
 def test_a_table_without_a_column_of_texts_is_refused_instead_of_scoring_ids(given):
     with pytest.raises(SettingError, match="must be in a column named 'text'; got "):
         texts_of(pd.DataFrame(given))
+
+
+def test_two_columns_of_texts_are_refused_and_half_a_character_is_read():
+    with pytest.raises(SettingError, match="2 columns are named 'text', of 2"):
+        texts_of(pd.DataFrame([["a", "b"]], columns=["text", "text"]))
+    assert texts_of(["\ud800x", None]) == ["?x", None]
 
 
 MISSING = [None, float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT]

@@ -138,7 +138,7 @@ def move(version: ModelVersion, *, how: How, force: bool, who: str, why: str, js
     """
     from dlpipe.registry import KIND, promote, promote_judged
 
-    reason = "not judged"
+    reason = "not judged" if force else "not judged: its classifier was, and is champion"
     if force or KIND in version.tags:  # a companion is champion by its classifier alone
         done = promote(version, how="force" if how == "gate" else how, who=who, why=why, bare=force)
     else:

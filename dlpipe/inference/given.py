@@ -34,7 +34,8 @@ def texts_of(model_input: Any) -> list[str | None]:
                 f"Row {at} is no text but a {type(row).__name__}: {repr(row)[:60]}. "
                 "Pass texts, and None for one that is missing."
             )
-    return [row if isinstance(row, str) else None for row in rows]
+    # half a surrogate pair, as of a text cut inside an emoji, cannot be encoded: the pipeline reads it so too
+    return [row.encode("utf-8", "replace").decode() if isinstance(row, str) else None for row in rows]
 
 
 def rows_of(model_input: Any) -> list[object]:
@@ -44,7 +45,9 @@ def rows_of(model_input: Any) -> list[object]:
     one, whatever its name; a Series, an array or a list is a column itself.
     """
     if isinstance(model_input, Mapping) or hasattr(model_input, "columns"):
-        names = list(getattr(model_input, "columns", model_input))
+        # pyarrow calls the columns themselves by that word
+        named = getattr(model_input, "column_names", None) or getattr(model_input, "columns", model_input)
+        names = list(named)
         return column_values(model_input[text_column(names)])
     if isinstance(model_input, Sequence) and model_input and all(isinstance(row, Mapping) for row in model_input):
         column = text_column(list(dict.fromkeys(name for row in model_input for name in row)))
@@ -71,13 +74,16 @@ def text_column(names: Sequence[Any]) -> Any:
     Raises
     ------
     SettingError
-        When none is called ``text`` and there are several, or the only one has the ids of dlpipe's own tables.
+        When none is called ``text`` and there are several, or the only one has the ids of dlpipe's own tables;
+        and where two are called ``text``.
 
     Examples
     --------
     >>> text_column(["id", "text"]), text_column(["review"])
     ('text', 'review')
     """
+    if names.count(TEXT) > 1:
+        raise SettingError(f"{names.count(TEXT)} columns are named 'text', of {len(names)}. Pass one of them.")
     if TEXT in names:
         return TEXT
     if len(names) == 1 and names[0] != ROW_ID:

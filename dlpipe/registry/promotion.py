@@ -213,6 +213,10 @@ def champion_before(name: str) -> ModelVersion:
     PromotionRefused
         When there is none, or nothing tells which it was.
     """
+    if (model := name.removeprefix("models:/").replace("@", "/").partition("/")[0]) != name:
+        raise PromotionRefused(
+            f"{name!r} is a version, and a model goes back. Pass the model's name alone: {model}."
+        )
     current = champion(name)
     if current is None:
         raise PromotionRefused(f"{name!r} has no champion to go back from. `dlpipe models` lists the versions.")

@@ -224,7 +224,7 @@ def _jsonl_rows(source: Source, columns: Columns) -> Iterator[tuple[int, Any, An
 def _json_object(written: str, source: Source, line: int) -> dict[str, Any]:
     try:
         record = json.loads(written)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadSource(
             f"{source.path!r} line {line} is not JSON: {one_line(error)}. Write one object on each line."
         ) from None

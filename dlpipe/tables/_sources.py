@@ -75,6 +75,11 @@ def reading(path: str) -> Iterator[None]:
     except OSError as error:
         said = error.strerror or one_line(error)
         raise BadSource(f"{path!r} cannot be read: {said}. Check the file and its permissions.") from None
+    except OverflowError as error:  # Python's dates end with the year 9999
+        raise BadSource(
+            f"{path!r} holds dates where text and label are looked for, out of range: {one_line(error)}. "
+            "Set text_column and label_column (--text-column, --label-column)."
+        ) from None
 
 
 def _expand(pattern: str) -> list[str]:
