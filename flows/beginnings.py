@@ -82,6 +82,8 @@ def check_origin(flow: str, words: list[str]) -> None:
     from dlpipe.bridge.metadata import find_runs
 
     given = words[words.index(ORIGIN) + 1 :] if ORIGIN in words else []
+    if given and not given[0].strip():
+        raise RunNotFound(f"{ORIGIN} is empty. Give the number of a run, or leave it out for the latest run.")
     origin = given[0] if given else get_latest_run_id(_silent, flow)
     if not origin:  # Metaflow has a line for that
         return

@@ -6,18 +6,16 @@ from typing import Any
 
 from beginnings import prepare
 from metaflow import FlowMutator, user_step_decorator
-from metaflow.exception import MetaflowException
 from still_cards import draw_once
 from storing import store_quickly
 
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import redact
+from metaflow_extensions.dlpipe.plugins.launch_check import CannotBegin
 
 
-class ExpectedFailure(MetaflowException):
+class ExpectedFailure(CannotBegin):
     """What Metaflow prints as a headline and a line, with exit code 1."""
-
-    headline = "dlpipe cannot go on"
 
 
 @user_step_decorator

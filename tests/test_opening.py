@@ -386,6 +386,9 @@ def test_links_and_pipes_in_a_shared_datastore_are_not_followed(tmp_path: Path) 
     secret.write_text("only this account can read it\n")
     (task / "0.task_stdout.log").symlink_to(secret)
     os.mkfifo(task / "0.task_stderr.log")
+    (task.parent / "2").symlink_to(task)
+    with pytest.raises(Unreadable, match="a link"):
+        read_log(Place("local", str(tmp_path)), str((task.parent / "2").relative_to(tmp_path)), 0, "stderr")
     with pytest.raises(Unreadable, match="a link"):
         read_log(place, "Flow/1/start/1", 0, "stdout")
     with pytest.raises(Unreadable, match="no plain file"):

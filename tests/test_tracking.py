@@ -125,6 +125,15 @@ def test_folder_is_refused_with_what_to_do(tmp_path):
     assert "is a folder" in refused(f"file://{tmp_path}")
 
 
+def test_a_mistyped_address_makes_no_folder(tmp_path):
+    assert f"there is no folder '{tmp_path / 'nodir'}'" in refused(f"sqlite:///{tmp_path / 'nodir' / 'x.db'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_databricks_is_no_folder():
+    assert open_store({"MLFLOW_TRACKING_URI": "databricks"}).uri == "databricks"
+
+
 @pytest.mark.parametrize("place", ["file/mlflow.db", "folder", "text"])
 def test_database_that_cannot_be_written_is_refused(tmp_path, place):
     (tmp_path / "file").touch()

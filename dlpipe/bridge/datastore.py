@@ -14,7 +14,7 @@ import os
 import re
 import stat
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -203,7 +203,8 @@ class _Loaded:
             ((_, local, meta),) = list(self._results.__enter__())
             if local is None:
                 raise FileNotFoundError(self._path)
-            self._file = open(local, "rb", opener=_plain_file)
+            near = self._place.kind == "local"
+            self._file = open(local, "rb", opener=_file_below(self._place.root) if near else _plain_file)
         except Exception as error:
             self.__exit__()
             raise self._told(error) from None
@@ -227,9 +228,33 @@ class _Loaded:
         return StorageUnavailable(f"Metaflow's datastore at {self._place.root} cannot be read: {words}")
 
 
-def _plain_file(path: str, flags: int) -> int:
+def _file_below(root: str) -> Callable[[str, int], int]:
+    """Return what opens a plain file below ``root``, on a way without links."""
+
+    def opened(path: str, flags: int) -> int:
+        *folders, name = path.removeprefix(root).strip(os.sep).split(os.sep)
+        place = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for folder in folders:
+                inner = _folder_in(place, folder)
+                os.close(place)
+                place = inner
+            return _plain_file(name, flags, place)
+        finally:
+            os.close(place)
+
+    return opened
+
+
+def _folder_in(place: int, name: str) -> int:
+    if name == os.pardir or stat.S_ISLNK(os.lstat(name, dir_fd=place).st_mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place)
+
+
+def _plain_file(path: str, flags: int, place: int | None = None) -> int:
     """Open a file that is one: a link may lead to what only this account can read, and a pipe gives no end."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise Unreadable("no plain file")

@@ -166,7 +166,11 @@ class Mark:
 
     def _link(self, name: str = "") -> Path | None:
         """Return the link on the way to a file, if there is one: whoever may write runs could lead us anywhere."""
-        way = (self.folder.parent, self.folder, *([self.folder / name] if name else []))
+        way = (
+            *(self.folder.parents[place] for place in (1, 0)),
+            self.folder,
+            *([self.folder / name] if name else []),
+        )
         return next((place for place in way if place.is_symlink()), None)
 
     def _written(self, name: str) -> Path:

@@ -89,7 +89,9 @@ def _failure(snapshot: Snapshot) -> tuple[str, str]:
 
 def _resume(snapshot: Snapshot) -> str:
     """The command that goes on from the run, if there is something to go on from."""
-    if snapshot.status == "FAILED" and not any(one.status == "FINISHED" for one in snapshot.attempts):
+    if not snapshot.attempts or (
+        snapshot.status == "FAILED" and not any(one.status == "FINISHED" for one in snapshot.attempts)
+    ):
         return ""
     run = snapshot.pathspec.partition("/")[2]
     if SCHEDULED in snapshot.system_tags:

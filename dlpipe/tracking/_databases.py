@@ -109,7 +109,8 @@ def check_writable(database: Path) -> None:
     """
     import sqlite3
 
-    database.parent.mkdir(parents=True, exist_ok=True)
+    if not database.parent.exists():  # a mistyped address makes none
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {str(database.parent)!r}")
     if database.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(database))
     if not os.access(database if database.exists() else database.parent, os.W_OK):

@@ -167,7 +167,7 @@ def ready_uri(
     ``root`` is where artifacts go if the user said so.
     """
     try:
-        kind = urlsplit(uri).scheme.partition("+")[0]
+        kind = uri if uri in ALONE else urlsplit(uri).scheme.partition("+")[0]
         readable = not has_open_signs(uri)
     except ValueError:  # which says the address whole
         readable = False
@@ -199,9 +199,13 @@ def ready_uri(
     return f"sqlite:///{database}", location
 
 
+ALONE = ("databricks", "databricks-uc")
+"""Addresses of a word, whose place is in MLflow's own configuration."""
+
+
 def store_kinds() -> list[str]:
     """Return how the address of an MLflow store may begin: what MLflow knows itself, and what plug-ins add."""
-    own = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "uc")
+    own = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", *ALONE, "uc")
     return sorted({*own, *(one.name for one in entry_points(group="mlflow.tracking_store"))})
 
 

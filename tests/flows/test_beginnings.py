@@ -6,8 +6,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import metaflow.cli  # it loads the plugins itself
 import pytest
 from projects import FLOWS
+
+from dlpipe.errors import RunNotFound, SettingError
+from metaflow_extensions.dlpipe.plugins import launch_check
 
 
 @pytest.fixture
@@ -44,3 +48,21 @@ def test_other_commands_and_other_places_are_left_alone(
 
 def test_the_run_to_resume_is_a_word_of_its_own(beginnings) -> None:
     assert beginnings.separated(["resume", "--origin-run-id=17"]) == ["resume", "--origin-run-id", "17"]
+
+
+def test_an_empty_run_to_resume_is_one_line(beginnings) -> None:
+    for words in (["resume", "--origin-run-id", ""], ["resume", "--origin-run-id="]):
+        with pytest.raises(RunNotFound, match="is empty"):
+            beginnings.prepare("TrainFlow", words)
+
+
+def test_metaflow_prints_a_glob_with_its_asterisk(capsys: pytest.CaptureFixture[str]) -> None:
+    launch_check.keep_asterisks()
+    metaflow.cli.print_metaflow_exception(launch_check.CannotBegin("a glob such as 'data/*.csv'"))
+    assert "a glob such as 'data/*.csv'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", ["max_workers", "max_num_splits", "max_log_size"])
+def test_a_limit_of_nothing_is_refused_before_a_run(limit: str) -> None:
+    with pytest.raises(SettingError, match="0 is too low: give 1 or more"):
+        launch_check.check_limits({"max_workers": 16, limit: 0})

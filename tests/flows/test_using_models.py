@@ -33,6 +33,16 @@ MISTAKES = {
     "no rows to explain": (EXPLAIN, "--rows 0", ("rows = 0 explains nothing",)),
     "table of something else": (PREDICT, "--target odd", ("'data/tables/odd' has the columns review",)),
     "explanations of something else": (EXPLAIN, "--target odd", ("'data/tables/odd' has the columns review",)),
+    "predictions into the rows themselves": (
+        PREDICT,
+        "--target reviews",
+        ("'data/tables/reviews' has the columns",),
+    ),
+    "explanations into the rows themselves": (
+        EXPLAIN,
+        "--target reviews",
+        ("'data/tables/reviews' has the columns",),
+    ),
     "table to monitor": (MONITOR, "--table revues", ("There is no table at 'data/tables/revues'",)),
     "table of predictions": (MONITOR, "--target none", ("There is no table at 'data/tables/none'",)),
     "setting": (EXPLAIN, "--rows -1", ("[explanation] and --rows: rows = -1 is refused",)),

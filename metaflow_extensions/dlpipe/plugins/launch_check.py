@@ -47,6 +47,7 @@ class LaunchCheck(StepDecorator):
         logger: Any,
     ) -> None:
         """Look, while there is no run yet."""
+        keep_asterisks()
         self._checked = False
         context = click.get_current_context(silent=True)
         self._kind, self._root = flow_datastore.TYPE, flow_datastore.datastore_root
@@ -71,6 +72,7 @@ def check_launch(flow: Any, command: str, options: dict[str, Any], kind: str, ro
     """Raise a ``DlpipeError`` when a run of ``flow`` could not go well."""
     from dlpipe.bridge import check_datastore
 
+    check_limits(options)
     check_datastore(kind, root)
     if kind == "local":
         check_room(root)
@@ -79,6 +81,32 @@ def check_launch(flow: Any, command: str, options: dict[str, Any], kind: str, ro
         check_flow(with_values(flow, given))
     elif origin := options["origin_run_id"] or get_latest_run_id(lambda *_, **__: None, flow.name):
         check_services(with_values(flow, first_values(flow, origin)))
+
+
+def check_limits(options: Mapping[str, Any]) -> None:
+    """Raise ``SettingError`` for a limit of nothing, with which Metaflow would wait for ever."""
+    from dlpipe.errors import SettingError
+
+    for name in ("max_workers", "max_num_splits", "max_log_size"):
+        if (value := options.get(name)) is not None and value < 1:
+            raise SettingError(f"--{name.replace('_', '-')} {value} is too low: give 1 or more.")
+
+
+def keep_asterisks() -> None:
+    """Let Metaflow print ``CannotBegin`` as it is written: an asterisk, as of a glob, it would take for markup."""
+    import metaflow.cli as cli
+
+    usual = cli.print_metaflow_exception
+    if usual.__module__ == __name__:
+        return
+
+    def show(error: MetaflowException) -> None:
+        if not isinstance(error, CannotBegin):
+            return usual(error)
+        cli.echo_always(f"{error.headline}:", indent=True, bold=True)
+        cli.echo_always(error.message, indent=True, no_bold=True, padding_bottom=True)
+
+    cli.print_metaflow_exception = show
 
 
 def check_room(root: str) -> None:
