@@ -154,6 +154,8 @@ def test_a_version_is_found_by_the_time_that_its_commit_has_for_it(tmp_path):
     assert table_at(path).timestamp == 1_800_000_000_000
     with pytest.raises(TableVersionNotFound):
         table_at(path, timestamp="2025-01-01")
+    log.write_text(log.read_text().replace("1800000000000", "1800000000000000"))  # in microseconds
+    assert [row["time"][:4] for row in history(path)] == ["9999"]
 
 
 @pytest.mark.parametrize(
@@ -194,6 +196,12 @@ def test_two_spellings_and_those_inside_a_struct_are_refused(tmp_path):
         path = foreign_table(tmp_path / name, [column("Text", kind)], {"p.parquet": (rows, {})})
         with pytest.raises(UnsupportedFeature, match=r"'Text', which the file p\.parquet spells in another way"):
             read_table(table_at(path))
+
+
+def test_a_file_without_any_column_of_the_table_is_refused(tmp_path):
+    path = foreign_table(tmp_path / "t", [column("text")], {"p.parquet": (pa.table({"review": ["a"]}), {})})
+    with pytest.raises(TableDamaged, match=r"none of the table's columns; it has 'review'\."):
+        read_table(table_at(path))
 
 
 @pytest.mark.parametrize("damage", ["garbage", "cut", "page", "range"])

@@ -124,7 +124,9 @@ class TableFiles:
         import pyarrow as pa
 
         if not self.ids:
-            return _as_spelt(self.stored, fragment, self.name)
+            spelt = _as_spelt(self.stored, fragment, self.name)
+            self._check_shares(fragment, spelt)
+            return spelt
         for name in columns:
             if pa.types.is_nested(self.schema.field(name).type):
                 raise not_read(self.name, [f"fields inside the column {name!r} that are found by id"])
@@ -139,6 +141,16 @@ class TableFiles:
             for old, name in zip(self.stored, names, strict=True)
         ]
         return pa.schema(fields)
+
+    def _check_shares(self, fragment: ParquetFileFragment, spelt: pa.Schema) -> None:
+        """Raise where a file has none of the table's columns: each would be read as null."""
+        there = fragment.physical_schema.names
+        # with column mapping, those of an old file may all have been dropped since
+        if self.stored is self.schema and there and not set(there) & set(spelt.names):
+            raise TableDamaged(
+                f"The data file {fragment.path} of {self.name} has none of the table's columns; it has "
+                f"{', '.join(map(repr, there[:9]))}. Read a version from before it was added."
+            )
 
 
 def files_of(table: DeltaTable, storage: FileSystem, name: str) -> TableFiles:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 KEYS = "dlpipe:"
 """How the Delta transaction identifiers of keys begin."""
 LOG_FILE = re.compile(r"(\d{20})\.json")
+LATEST = 253_402_300_799_000
+"""The last second of the year 9999, in milliseconds: Python's times end there."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,8 @@ def commit_info(location: str, version: int) -> dict[str, Any]:
 
 def time_of(info: Mapping[str, Any]) -> int:
     """Return when a commit was made, in milliseconds; the feature inCommitTimestamp has its own place for it."""
-    return int(info.get("inCommitTimestamp") or info.get("timestamp") or 0)
+    at = int(info.get("inCommitTimestamp") or info.get("timestamp") or 0)
+    return min(max(at, 0), LATEST)  # another program may count in other units
 
 
 def _log_lines(location: str, version: int) -> list[bytes]:
