@@ -120,9 +120,9 @@ def check(
 def _differences(following: Following, on_deleted: Callable[[str], None] | None) -> Iterator[Difference]:
     try:
         yield from following.differences(on_deleted)
-    except DlpipeError:
-        raise
     except Exception as error:  # a damaged datastore, say
+        if isinstance(error, DlpipeError) and not isinstance(error, MirrorIncomplete):
+            raise
         yield Difference(following.pathspec, "run", "read", f"what it may: {said(error)}")
 
 
