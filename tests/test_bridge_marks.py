@@ -79,3 +79,11 @@ def test_a_pipe_among_the_marks_holds_nobody_up(tmp_path: Path) -> None:
 def test_where_wants_a_run(given: str) -> None:
     with pytest.raises(RunNotFound, match="is no run"):
         where(given)
+
+
+def test_a_mark_that_is_nested_without_end_is_none(tmp_path: Path) -> None:
+    mark = Mark("Flow/1", tmp_path)
+    for name in ("mlflow.json", "behind.json"):
+        (tmp_path / name).write_text("[" * 100_000)
+    assert mark.where() == {}
+    assert mark.problem() == "unknown"

@@ -26,6 +26,7 @@ from dlpipe.errors import MirrorIncomplete
 
 Launcher = Literal["lives", "is gone", "unknown"]
 DIFF_BYTES = 4 * 2**20
+LARGEST = 16 * 2**20
 STARTED = "the run has just started"
 
 
@@ -87,7 +88,7 @@ class Mark:
         """Return since when (milliseconds since 1970) and why MLflow may be behind; ``None`` when it is not."""
         try:
             return dict(json.loads(self._read(self._behind)))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {"run": self.pathspec, "since": 0, "reason": "unknown"} if self._behind.exists() else None
 
     def problem(self) -> str:
@@ -140,7 +141,7 @@ class Mark:
         """Return where the run and its attempts stand in MLflow; nothing while it is not there."""
         try:
             said = json.loads(self._read(self._where))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return said if isinstance(said, dict) else {}
 
@@ -192,7 +193,7 @@ class Mark:
         if link := self._link(file.name):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(link))
         with open(file, "rb", opener=_plain_file) as opened:
-            return opened.read()
+            return opened.read(LARGEST)
 
 
 def _plain_file(path: str, flags: int) -> int:
