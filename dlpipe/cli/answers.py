@@ -40,7 +40,13 @@ def answers(table: str, model: str | None, source: str | None, output: Path | No
     there = table_at(table)
     found = latest_answers(there, model=model and uri_of(model), source=source and locate(source))
     if output:
-        write_rows(found, output)
+        try:
+            write_rows(found, output)
+        except OSError as error:
+            told = error.strerror or str(error)
+            raise SettingError(
+                f"--output {output} cannot be written: {told}. Name a file where you may."
+            ) from None
         say(f"{there}: {len(found):,} rows in {output}")
         return
     shown = [name for name in ("row_id", "label", "probability", "model_version", "scored_at") if not json_]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DATA_FILE = re.compile(r"\d{20}-[0-9a-f]{32}-\d{5}\.parquet")
 STAGED = "_staged"
+# a table's companions, such as its quarantine, have longer names than itself
+LONGEST_NAME = 200
 FULL = ("no space left", "os error 28", "disk quota exceeded", "os error 122")
 # delta-rs would retry a dead endpoint for three minutes
 REMOTE_OPTIONS = {"max_retries": "3", "retry_timeout": "20s", "connect_timeout": "5s"}
@@ -165,6 +167,10 @@ def _absolute(path: str) -> str:
     if is_remote(path):
         return path.rstrip("/")
     found = os.path.abspath(os.path.expanduser(path.removeprefix("file://")))
+    if "\0" in found or max(len(os.fsencode(name)) for name in found.split("/")) > LONGEST_NAME:
+        raise SettingError(
+            f"A table's path has names of at most {LONGEST_NAME} bytes and no NUL: {found[:99]!r}. Pass another."
+        )
     # delta-rs decodes the first once too often and takes the second for a slash: it would look in another folder
     if sign := next((sign for sign in "%\\" if sign in found), ""):
         raise SettingError(
