@@ -31,6 +31,7 @@ from dlpipe.orchestrator.state import State
 STARTS = 5  # keepers that died before they had begun
 LOOKERS = 4
 LOOKS = 5  # at an attempt of which Metaflow cannot say what became of it
+STOP_SECONDS = 60.0
 LOG = logging.getLogger(__name__)
 
 
@@ -225,8 +226,13 @@ def stop(state: State, run: Run, now: float, *, on_end: Callable[[Run], object] 
     Other runs are left alone; ``on_end`` is called with it.
     """
     state.request_stop(run.number)
+    until = time.monotonic() + STOP_SECONDS
     with Supervisor(state, on_end=on_end) as supervisor:
         supervisor.reconcile(now, wait=True, only=run.number)
+        # on a busy machine Metaflow may have no answer yet to how it ended
+        while state.run(run.number).status not in ENDED and time.monotonic() < until:
+            time.sleep(0.5)
+            supervisor.reconcile(now, wait=True, only=run.number)
 
 
 @dataclass
