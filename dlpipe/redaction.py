@@ -85,7 +85,7 @@ _DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle")
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://\S+")
 _BARE_USER = re.compile(r"(?P<before>(?!mailto:)[^\s/:@\\]{1,200}:)(?!/)\S{1,500}(?=@(?!sha\d+:)[^\s@]+$)")
 _HOST_ALONE = re.compile(r"(?:\[[\da-fA-F:.]*\]|[^\s/?#:@\[]*)(?::\d{1,5})?(?=[/?#]|$)")
-_WITHIN = ("auth", "odbc_connect")
+_WITHIN = ("auth", "odbc_connect", "code", "pat", "sas")
 """Names in the query of an address that carry credentials, besides those that ``looks_secret`` knows."""
 DEPTH = 100
 SHORTEST, MOST = 6, 10_000

@@ -52,6 +52,7 @@ ADDRESSES = (
     f"http://127.0.0.1:9/?a=1;password={PLANTED}",
     f"http://127.0.0.1:9/?a=1;password=p;{PLANTED}&b=2",
     f"http://127.0.0.1:9/?pass%77ord={PLANTED}",
+    f"http://127.0.0.1:9/?code={PLANTED}&pat={PLANTED}&sas={PLANTED}",
     f"http://127.0.0.1:9/?next=http%3A%2F%2Fana%3A{PLANTED}%40127.0.0.1",
     f"http://127.0.0.1:9/x;password={PLANTED}/y",
     f"postgresql:///mlflow?host=127.0.0.1&port=9&connect_timeout=1&password={PLANTED}",

@@ -208,6 +208,7 @@ def answering(status: int, body: bytes = b"", **headers: str) -> Iterator[str]:
         ((403, b"not you"), ("403 Forbidden: not you", "MLFLOW_TRACKING_USERNAME")),
         ((404,), ("none of MLflow's", "MLFLOW_TRACKING_URI")),
         ((200, b"<html>another page</html>"), ("none of MLflow's", "MLFLOW_TRACKING_URI")),
+        ((200, b'{"experiments": "no"}'), ("none of MLflow's", "MLFLOW_TRACKING_URI")),
         ((200, b'{"status": "ok"}'), ("none of MLflow's", "MLFLOW_TRACKING_URI")),
     ],
 )

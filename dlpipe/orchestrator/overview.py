@@ -20,6 +20,8 @@ from dlpipe.orchestrator.state import State
 
 TAIL_BYTES = 64 * 1024
 MLFLOW_LINE = "MLflow has this run: "
+FROZEN = "--max-num-splits option"
+"""In what Metaflow says of a limit that belongs to the version: a resume meets it again."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,14 @@ def run_seen(run: Run, *, has_code: bool = True) -> RunSeen:
 
     Examples
     --------
+    >>> from dataclasses import replace
     >>> attempt = Attempt(0, "", "", started=10.0, ended=70.0, outcome="failed", step="train", reason="no")
     >>> run = Run(17, "Train", 1, "", "", 0.0, status="failed", reason="train: no", attempts=(attempt,))
     >>> seen = run_seen(run)
     >>> seen.took(now=100.0), seen.step, seen.why, seen.resume
     (60.0, 'train', 'no', 'dlpipe runs resume 17')
+    >>> run_seen(replace(run, reason="train: raise the maximum with the --max-num-splits option")).resume
+    ''
     """
     last = run.attempts[-1] if run.attempts else None
     over = run.status not in OPEN
@@ -151,7 +156,9 @@ def run_seen(run: Run, *, has_code: bool = True) -> RunSeen:
         ended=last.ended if last and over else 0.0,
         step=step,
         why=why,
-        resume=f"dlpipe runs resume {run.number}" if has_code and run.status in RESUMABLE else "",
+        resume=f"dlpipe runs resume {run.number}"
+        if has_code and run.status in RESUMABLE and FROZEN not in why
+        else "",
     )
 
 

@@ -198,7 +198,10 @@ def _is_of_mlflow(answer: Response) -> bool:
         found = answer.json()
     except ValueError:
         return False
-    return isinstance(found, dict) and found.keys() <= {"experiments", "next_page_token"}
+    if not isinstance(found, dict) or not found.keys() <= {"experiments", "next_page_token"}:
+        return False
+    experiments = found.get("experiments", [])
+    return isinstance(experiments, list) and all(isinstance(one, dict) for one in experiments)
 
 
 def _first_line(text: object) -> str:
