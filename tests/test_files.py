@@ -365,6 +365,9 @@ def test_files_of_other_kinds_have_the_columns_of_their_folders_as_well(tmp_path
         (tmp_path / f"sentiment={label}").mkdir()
         body = "".join(f"{text}\n" for text, one in ROWS if one == label)
         (tmp_path / f"sentiment={label}" / "a.csv").write_text("review\n" + body, encoding="utf-8")
+    with pytest.raises(BadSource, match=r"or a glob such as '.*/\*\*/\*\.csv'"):
+        take(tmp_path)
+    assert take(str(tmp_path / "**/*.csv")).table.rows == len(ROWS)
     done = take(str(tmp_path / "sentiment=*" / "*.csv"))
     assert done.table.rows == 60
     assert done.labels == ("bad", "good")

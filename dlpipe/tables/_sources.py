@@ -119,7 +119,7 @@ def _identify(path: str, split: str) -> Source:
     if os.path.isdir(path):
         raise BadSource(
             f"{path!r} is a folder but not a Delta table (it has no _delta_log). "
-            f"Pass a file, or a glob such as '{path.rstrip('/')}/*.csv'."
+            f"Pass a file, or a glob such as '{path.rstrip('/')}/{_glob_in(path)}'."
         )
     kind = _kind_of(path)
     if kind == "parquet":
@@ -129,6 +129,13 @@ def _identify(path: str, split: str) -> Source:
         if not size:
             raise BadSource(f"{path!r} is empty. Pass a file with a header and rows.")
         return Source(path, kind, split, size, _sha256(path), folders=folder_columns(path))
+
+
+def _glob_in(folder: str) -> str:
+    """Return a glob for the first file in a folder that can be read, or in those below it."""
+    known = (file for file in sorted(Path(folder).rglob("*")) if kind_ending(str(file)) in FILE_ENDINGS)
+    file = next(known, Path(folder, "x.csv"))
+    return f"{'' if file.parent == Path(folder) else '**/'}*{kind_ending(str(file))}"
 
 
 def _kind_of(path: str) -> str:
