@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from dlpipe.bridge.attempts import TaskSaid
 from dlpipe.bridge.contents import datasets_in
 from dlpipe.bridge.datastore import Unreadable
 from dlpipe.bridge.records import Dataset, Document, Held, Metric, RunRecord, differences
@@ -267,6 +268,26 @@ def test_a_tag_is_as_long_as_a_tag_may_be() -> None:
     record = replace(RECORD, tags={"long": "x" * 9000, "odd": "nul \0 and \udc80"})
     assert len(record.all_tags["long"]) == 5000
     assert record.all_tags["odd"] == "nul \\x00 and \\udc80"
+
+
+def test_an_attempt_has_its_own_cards_and_not_those_of_the_next() -> None:
+    def entry(field: str, value: str, at: int, attempt: int, kind: str = "") -> dict[str, Any]:
+        named = {"field_name": field, "value": value, "type": kind or field, "tags": [f"attempt_id:{attempt}"]}
+        return {**named, "ts_epoch": at}
+
+    entries = (
+        entry("attempt", "0", 1, 0),
+        entry("one", "{}", 2, 0, "card-info"),
+        entry("attempt", "1", 3, 1),
+        entry("two", "{}", 4, 1, "card-info"),
+        entry("attempt", "2", 5, 2),
+    )
+    attempts = TaskSaid("Flow/1/start/1", 1, entries).attempts(alive=False, closed="")
+    assert [(one.has_cards, one.cards_of_others) for one in attempts] == [
+        (True, {"two"}),
+        (True, {"one"}),
+        (False, {"one", "two"}),
+    ]
 
 
 def test_own_pattern_is_hidden_too(monkeypatch: pytest.MonkeyPatch) -> None:

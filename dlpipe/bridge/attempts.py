@@ -39,6 +39,8 @@ class Attempt:
         Whether the step logged to MLflow itself.
     has_cards : bool
         Whether it made cards.
+    cards_of_others : frozenset of str
+        Ids of the cards that other attempts of its task made: Metaflow has one folder for all of a task's.
     caught : str
         The exception that ``@catch`` took, in a line: Metaflow says that the attempt is ok, and that its task was
         not successful.
@@ -54,6 +56,7 @@ class Attempt:
     place: str = ""
     uses_mlflow: bool = False
     has_cards: bool = False
+    cards_of_others: frozenset[str] = frozenset()
     caught: str = ""
 
     @property
@@ -106,7 +109,8 @@ class TaskSaid:
                     origin=self.origin,
                     place=self._place(settled),
                     uses_mlflow=number in self._with_own_logs,
-                    has_cards=number in self._with_cards,
+                    has_cards=number in self._cards.values(),
+                    cards_of_others=frozenset(card for card, maker in self._cards.items() if maker != number),
                 )
             )
         return made
@@ -117,8 +121,9 @@ class TaskSaid:
         return frozenset(_number(one) for one in self.entries if one.get("type") == "mlflow-run-id uses")
 
     @cached_property
-    def _with_cards(self) -> frozenset[int]:
-        return frozenset(_number(one) for one in self.entries if one.get("type") == "card-info")
+    def _cards(self) -> dict[str, int]:
+        """Id of each card that its task made, and the attempt that made it."""
+        return {str(one["field_name"]): _number(one) for one in self.entries if one.get("type") == "card-info"}
 
     @cached_property
     def _said(self) -> dict[str, Any]:

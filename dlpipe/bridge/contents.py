@@ -224,7 +224,7 @@ def _traceback(attempt: Attempt, artifacts: Mapping[str, Artifact]) -> list[Docu
 
 def _cards(found: Contents, attempt: Attempt, kind: str) -> list[Document]:
     """Return the cards as pages."""
-    cards = _listed_cards(attempt, kind)
+    cards = [card for card in _listed_cards(attempt, kind) if card.hash not in attempt.cards_of_others]
     if not cards and attempt.status == "FINISHED":  # one that was killed may not have made any
         raise Unreadable("none are found beside the datastore, nor in the nearest .metaflow")
     part = Contents()
