@@ -128,14 +128,13 @@ card         python flows/monitor_flow.py card view {current.run_id}/compare"""
 
     def named(self):
         """Return the model, its table and its predictions that the options name."""
-        from pinning import pinned, table_named
+        from pinning import pinned, scored_table
 
         from dlpipe.inference import is_pipeline
-        from dlpipe.tables import table_at
 
         model, rows = pinned(self.model, self.table, None)
         kind = "answers" if is_pipeline(model) else "predictions"
-        return model, rows, table_at(table_named(self.target, rows, kind))
+        return model, rows, scored_table(self.target, rows, model, kind)
 
 
 if __name__ == "__main__":

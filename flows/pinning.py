@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from metaflow import current
 
-from dlpipe.errors import ModelNotFound, SchemaMismatch
+from dlpipe.errors import ModelNotFound, SchemaMismatch, TableNotFound
 from dlpipe.registry import KIND, MADE_FROM, ModelVersion, resolve
 from dlpipe.settings import check_name
 from dlpipe.tables import SPLITS, TableVersion, check_split, check_text, read_added, table_at
@@ -95,3 +95,22 @@ def split_named(split: str | None) -> str:
 def table_named(target: str | None, rows: TableVersion, kind: str) -> str:
     """Return ``target``, or the name of the table of this kind that belongs to the data table."""
     return target or f"{rows.path}_{kind}"
+
+
+def scored_table(target: str | None, rows: TableVersion, model: ModelVersion, kind: str) -> TableVersion:
+    """Return the table of the answers for ``rows``.
+
+    Raises
+    ------
+    TableNotFound
+        When there is none; where nobody named it, the message says that the rows are still to be scored.
+    """
+    try:
+        return table_at(table_named(target, rows, kind))
+    except TableNotFound:
+        if target:
+            raise
+        raise TableNotFound(
+            f"No model has scored {str(rows)!r} yet: it has no table of {kind}. Score it first "
+            f"(flows/predict_flow.py run --model {model.name} --table {rows.path}), or name another with --target."
+        ) from None

@@ -45,6 +45,7 @@ MISTAKES = {
     ),
     "table to monitor": (MONITOR, "--table revues", ("There is no table at 'data/tables/revues'",)),
     "table of predictions": (MONITOR, "--target none", ("There is no table at 'data/tables/none'",)),
+    "table that nobody scored": (MONITOR, "--table letters", ("No model has scored 'letters@v0' yet",)),
     "setting": (EXPLAIN, "--rows -1", ("[explanation] and --rows: rows = -1 is refused",)),
 }
 
