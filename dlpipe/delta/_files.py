@@ -69,6 +69,7 @@ class TableFiles:
                 batch_size=rows,
                 # Arrow reads 16 batches ahead unless told, and buffers whole files
                 batch_readahead=1,
+                use_threads=False,  # threads decode as far ahead as the machine lets them
                 fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
             )
             for batch in batches:
