@@ -226,7 +226,7 @@ def name_clause(name: str) -> str:
     Examples
     --------
     >>> name_clause("reviews"), name_clause("it's")
-    ("name = 'reviews'", 'name = "it\'s"')
+    ("name = 'reviews'", 'name = "it\\'s"')
     """
     if "'" in name and '"' in name:  # the search has no way to escape a quote
         return f"name LIKE '{re.sub('[^a-zA-Z0-9]', '_', name)}'"

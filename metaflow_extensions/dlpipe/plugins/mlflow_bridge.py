@@ -175,6 +175,9 @@ class Follower:
             reading = threading.Thread(target=self._read, args=(self._process,), daemon=True)
             reading.start()
             reading.join(OUTAGE_SECONDS if self._problem() else WAIT_SECONDS)
+            if not reading.is_alive():  # its output ends a moment before it has ended itself
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(1)
         return self._said[-1] if self._said else self._line_of_state()
 
     def _line_of_state(self) -> str:
