@@ -8,7 +8,7 @@ help:
 	@echo "make train   install, then run flows/train_flow.py on the sample that ships"
 	@echo "make demo    install, then deploy four flows in an empty folder and watch them run by themselves (minutes)"
 	@echo "make test    install, then run the tests"
-	@echo "make check   install, then lint and the tests that start no flow, server or cluster (three minutes)"
+	@echo "make check   install, then lint and the tests that take seconds"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   run the benchmarks of tests/bench and write docs/benchmarks.md (hours)"
 	@echo "make chaos   kill runs that score and explain, then what a bridged flow is made of, 100 rounds"

@@ -23,6 +23,8 @@ from dlpipe.orchestrator.runs import Event
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.values import WORD_BYTES, words_of
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = Path(__file__).resolve().parents[1] / "flows"
 KINDS = {"who": "str", "num": "int", "shape": "JSON", "days": "str", "size": "str", "tags": "list"}
 FORMS: dict[str, Any] = {

@@ -19,6 +19,8 @@ from dlpipe.orchestrator.freezing import prune
 from dlpipe.orchestrator.runs import Attempt
 from dlpipe.orchestrator.state import State
 
+pytestmark = pytest.mark.slow
+
 HOOKS = """
 def note(word, run):
     with open("called", "a") as file:

@@ -42,6 +42,8 @@ from dlpipe.tables import (
 )
 from dlpipe.task import open_predictor
 
+pytestmark = pytest.mark.slow
+
 KILLS = 3  # in each of ten commits of new rows
 
 

@@ -29,6 +29,8 @@ from dlpipe.orchestrator.processes import (
     start_attempt,
 )
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 20.0
 SCHEDULER = """
 import sys

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from power import record, states_after
 
 from dlpipe.tables import commit_parts, read_table, stage_part, table_at, write_table
 from dlpipe.training.checkpoints import FolderCheckpoints
+
+pytestmark = pytest.mark.slow
 
 WRITER = """
 import sys

@@ -37,6 +37,8 @@ from dlpipe.registry import (
 from dlpipe.registry import moving as moving_room
 from dlpipe.registry.history import moves_in
 
+pytestmark = pytest.mark.slow
+
 COMPANIONS = ("reviews-pipeline", "reviews-explainer")
 TAGS = {"delta.table": "data/tables/reviews", "delta.version": "0"}
 

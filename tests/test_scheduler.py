@@ -33,6 +33,8 @@ from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.watching import Watch
 from dlpipe.redaction import redact
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
