@@ -9,9 +9,12 @@ from metaflow import FlowMutator, user_step_decorator
 from still_cards import draw_once
 from storing import store_quickly
 
+from dlpipe.collector import collect_seldom
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import redact
 from metaflow_extensions.dlpipe.plugins.launch_check import CannotBegin
+
+collect_seldom()  # in the launcher and in each task
 
 
 class ExpectedFailure(CannotBegin):

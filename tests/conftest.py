@@ -13,11 +13,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.envi
 import pytest
 from texts import reviews, write_csv
 
+from dlpipe.collector import collect_seldom
 from dlpipe.tables import Sources, TableSettings, TableVersion, ingest
 from dlpipe.task import TextModel
 from dlpipe.training import TrainingSettings, fit
 
 FLOWS = Path(__file__).parent / "flows"
+
+collect_seldom()
 
 # a shell's background jobs ignore Ctrl-C, and would pass that on to the commands that tests run
 signal.signal(signal.SIGINT, signal.default_int_handler)

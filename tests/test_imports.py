@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
+
+from dlpipe.cli import main
 
 pytestmark = pytest.mark.slow
 
@@ -22,6 +26,16 @@ def said(program: str, *arguments: str) -> str:
 def test_a_training_is_imported_without_what_it_does_not_use() -> None:
     program = f"import sys, dlpipe.training.loop; print([name for name in {HEAVY} if name in sys.modules])"
     assert said(program) == "[]"
+
+
+def test_a_command_has_all_objects_looked_through_seldom() -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    try:
+        CliRunner().invoke(main, ["tables", "--help"])
+        assert gc.get_threshold() == (700, 10, 1000)
+    finally:
+        gc.set_threshold(*before)
 
 
 PROMISED = """

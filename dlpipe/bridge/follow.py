@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from dlpipe.bridge.following import Following
 from dlpipe.bridge.mirroring import said
+from dlpipe.collector import collect_seldom
 from dlpipe.terminal import visible
 
 INTERVAL, LONGEST = 1.0, 30.0
@@ -37,6 +38,7 @@ def main(pathspec: str, closed: str = "") -> None:
     With the key of an attempt that has just ended, mirror the run once: so does a task beside which no process
     follows the run.
     """
+    collect_seldom()
     for name, value in IMPATIENT.items():
         os.environ.setdefault(name, value)
     if closed:

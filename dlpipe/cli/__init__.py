@@ -20,6 +20,7 @@ from dlpipe.cli.runs import deployments, logs, runs
 from dlpipe.cli.saying import OneLineErrors
 from dlpipe.cli.scheduler import scheduler
 from dlpipe.cli.tables import predict, tables
+from dlpipe.collector import collect_seldom
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,6 +32,7 @@ def main() -> None:
     Example:
       dlpipe models
     """
+    collect_seldom()
 
 
 COMMANDS = (

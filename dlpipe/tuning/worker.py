@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 
+from dlpipe.collector import collect_seldom
 from dlpipe.tuning.trials import limit_threads, threads_given
 
 HEAVY = ("dlpipe.training.loop", "ray.tune")
 """What a trial imports."""
 
+collect_seldom()
 limit_threads(threads_given())
 for name in HEAVY:
     importlib.import_module(name)
