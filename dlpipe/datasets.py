@@ -148,7 +148,8 @@ def _download(url: str, archive: Path, *, name: str) -> None:
             failure = error
         if isinstance(failure, requests.HTTPError):
             break
-        time.sleep(0.2 * (attempt + 1))
+        if attempt + 1 < ATTEMPTS:
+            time.sleep(0.2 * (attempt + 1))
     have = part.stat().st_size if part.exists() else 0
     kept = f"{have:,} bytes are kept in {part}, and the next run goes on from there. " if have else ""
     raise DownloadFailed(

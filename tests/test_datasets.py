@@ -69,7 +69,7 @@ def handler_of(shelf: Shelf) -> type[BaseHTTPRequestHandler]:
 def shelf() -> Iterator[Shelf]:
     shelf = Shelf(body=packed(GOOD))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(shelf))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     shelf.url = f"http://127.0.0.1:{server.server_address[1]}/imdb.zip"
     yield shelf
     server.shutdown()
