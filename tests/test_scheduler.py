@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from typing import Any
 import pytest
 from disks import tiny_disk
 from schedulers import FAILS, deployed, ended, run_when, scheduling, started, succeeds, triggered, wait_until
+from webhooks import Webhook, webhook
 
 from dlpipe.errors import SchedulerRunning, SettingError, StateUnusable, StorageFull
 from dlpipe.orchestrator import alerts, keeper, logfile, presence, scheduler, service
@@ -228,28 +228,9 @@ def test_the_log_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def hook() -> Iterator[Any]:
-    """A webhook on loopback that keeps what it gets; it answers with ``answers``, then with 200."""
-
-    class Hook(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            code = server.answers.pop(0) if server.answers else 200
-            if code == 200:
-                server.got.append(json.loads(body))
-            self.send_response(code)
-            self.send_header("Location", "http://127.0.0.1:1/elsewhere")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
-        server.got, server.answers = [], []  # type: ignore[attr-defined]
-        server.url = f"http://127.0.0.1:{server.server_port}/hook?token=hunter22"  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+def hook() -> Iterator[Webhook]:
+    with webhook() as server:
         yield server
-        server.shutdown()
 
 
 class Clock:
@@ -299,7 +280,7 @@ def test_a_failure_and_the_recovery_are_told_and_nothing_else(state: State, tmp_
     assert (second["kind"], second["run"], second["resume"]) == ("recovered", 2, "")
 
 
-def test_the_end_of_every_run_is_told_if_that_was_asked_for(state: State, hook: Any) -> None:
+def test_the_end_of_every_run_is_told_if_that_was_asked_for(state: State, hook: Webhook) -> None:
     deployed(state, "Told", FAILS, policies=Policies(alert=hook.url, alert_on="end"))
     sender = Alerts(state)
     for status in ("succeeded", "failed", "succeeded", "terminated"):
@@ -313,7 +294,7 @@ def test_the_end_of_every_run_is_told_if_that_was_asked_for(state: State, hook: 
     assert "Told: run 3 succeeded again, due " in hook.got[2]["text"]
 
 
-def test_a_refused_start_is_told_as_refused(state: State, hook: Any) -> None:
+def test_a_refused_start_is_told_as_refused(state: State, hook: Webhook) -> None:
     deployed(state, "Changed", succeeds(), policies=Policies(alert=hook.url))
     number = triggered(state, "Changed")
     state.set_status(number, "failed", reason="the Python packages are not those of `create`: numpy 1 -> 2")
@@ -324,7 +305,7 @@ def test_a_refused_start_is_told_as_refused(state: State, hook: Any) -> None:
     assert "numpy 1 -> 2" in hook.got[0]["reason"]
 
 
-def test_the_same_news_is_told_once(state: State, hook: Any) -> None:
+def test_the_same_news_is_told_once(state: State, hook: Webhook) -> None:
     deployed(state, "Once", FAILS, policies=Policies(alert=hook.url))
     run = failed(state, "Once")
     for _ in range(2):
@@ -334,7 +315,7 @@ def test_the_same_news_is_told_once(state: State, hook: Any) -> None:
     assert len(hook.got) == 1
 
 
-def test_what_was_not_sent_before_a_kill_is_sent_by_the_next_scheduler(state: State, hook: Any) -> None:
+def test_what_was_not_sent_before_a_kill_is_sent_by_the_next_scheduler(state: State, hook: Webhook) -> None:
     deployed(state, "Late", FAILS, policies=Policies(alert=hook.url))
     Alerts(state).note(failed(state, "Late"))
     assert hook.got == []
@@ -343,7 +324,7 @@ def test_what_was_not_sent_before_a_kill_is_sent_by_the_next_scheduler(state: St
     assert len(hook.got) == 1
 
 
-def test_alerts_hold_no_credentials(state: State, hook: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_alerts_hold_no_credentials(state: State, hook: Webhook, caplog: pytest.LogCaptureFixture) -> None:
     deployed(state, "Leaky", FAILS, policies=Policies(alert=hook.url))
     hook.answers = [500]
     sender = Alerts(state, clean=redact)
@@ -356,7 +337,7 @@ def test_alerts_hold_no_credentials(state: State, hook: Any, caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("answer", [500, 302])
-def test_a_webhook_that_refuses_is_tried_again_but_not_for_ever(answer: int, state: State, hook: Any) -> None:
+def test_a_webhook_that_refuses_is_tried_again_but_not_for_ever(answer: int, state: State, hook: Webhook) -> None:
     deployed(state, "Refused", FAILS, policies=Policies(alert=hook.url))
     clock = Clock()
     hook.answers = [answer] * 100
@@ -388,7 +369,9 @@ def test_a_command_that_fails_or_hangs_is_said(command: str, problem: str) -> No
 
 
 @pytest.mark.parametrize("target", ["http://[::1", "http://host:99999999/x", "   ", "no\x00such", "http://"])
-def test_a_target_that_is_none_keeps_no_other_alert_from_being_sent(target: str, state: State, hook: Any) -> None:
+def test_a_target_that_is_none_keeps_no_other_alert_from_being_sent(
+    target: str, state: State, hook: Webhook
+) -> None:
     deployed(state, "Malformed", FAILS, policies=Policies(alert=target))
     deployed(state, "Right", FAILS, policies=Policies(alert=hook.url))
     sender = Alerts(state)

@@ -171,7 +171,7 @@ def test_server_that_answers_500_is_refused():
             pass
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Broken)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     assert "it says 500" in refused(f"http://127.0.0.1:{server.server_port}")
     server.shutdown()
     server.server_close()
@@ -193,7 +193,7 @@ def answering(status: int, body: bytes = b"", **headers: str) -> Iterator[str]:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Same)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
