@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +34,23 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def templates(made: Cluster) -> dict[str, dict[str, Any]]:
-    """What ``--only-json`` prints for Argo, by flow."""
-    with ThreadPoolExecutor(2) as threads:
-        printed = threads.map(lambda flow: made.said(flow, "argo-workflows", "create", "--only-json"), FLOWS)
-        return dict(zip(FLOWS, map(json.loads, printed), strict=True))
+def compiled(made: Cluster) -> Compiled:
+    """The commands that compile, by orchestrator and flow; Argo and Step Functions have been given all as well."""
+    asked = [(orchestrator, flow) for orchestrator in ("argo-workflows", "step-functions") for flow in FLOWS]
+    dags = [("airflow", flow) for flow in FLOWS]
+    done = made.flows(
+        *((flow, orchestrator, "create", "--only-json") for orchestrator, flow in asked),
+        *((flow, orchestrator, "create", f"{flow}_dag.py") for orchestrator, flow in dags),
+        *((flow, orchestrator, "create") for orchestrator, flow in asked),
+    )
+    assert {one.returncode for one in done} == {0}, "\n".join(one.stdout + one.stderr for one in done)
+    return dict(zip((*asked, *dags), done, strict=False))
 
 
 @pytest.fixture(scope="module")
-def compiled(made: Cluster) -> Compiled:
-    """The commands that compile for the other two, by orchestrator and flow."""
-    asked = [("step-functions", flow, "--only-json") for flow in FLOWS]
-    asked += [("airflow", flow, f"{flow}_dag.py") for flow in FLOWS]
-    with ThreadPoolExecutor(2) as threads:
-        done = list(threads.map(lambda one: made.flow(one[1], one[0], "create", one[2]), asked))
-    assert {one.returncode for one in done} == {0}, "\n".join(one.stderr for one in done)
-    return {one[:2]: ended for one, ended in zip(asked, done, strict=True)}
+def templates(compiled: Compiled) -> dict[str, dict[str, Any]]:
+    """What ``--only-json`` prints for Argo, by flow."""
+    return {flow: json.loads(compiled["argo-workflows", flow].stdout) for flow in FLOWS}
 
 
 def dag_of(made: Cluster, flow: str) -> dict[str, Any]:
@@ -90,8 +90,7 @@ def test_argos_json_notes_the_schedule(flow: str, templates: dict[str, dict[str,
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-def test_what_argo_is_given_runs_on_schedule_and_by_events(flow: str, made: Cluster) -> None:
-    made.said(flow, "argo-workflows", "create")
+def test_what_argo_is_given_runs_on_schedule_and_by_events(flow: str, made: Cluster, compiled: Compiled) -> None:
     name = f"{flow}flow"
     assert made.kept["WorkflowTemplate", name]["spec"]["arguments"]["parameters"]
     assert made.kept.get(("CronWorkflow", name), {}).get("spec", {}).get("schedule") == (
@@ -201,8 +200,7 @@ def test_step_functions_runs_the_steps_in_their_order(flow: str, compiled: Compi
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-def test_what_step_functions_is_given_runs_on_schedule(flow: str, made: Cluster) -> None:
-    made.said(flow, "step-functions", "create")
+def test_what_step_functions_is_given_runs_on_schedule(flow: str, made: Cluster, compiled: Compiled) -> None:
     name = f"{flow.capitalize()}Flow"
     names = [one["name"] for one in made.client("stepfunctions").list_state_machines()["stateMachines"]]
     rules = {one["Name"]: one["ScheduleExpression"] for one in made.client("events").list_rules()["Rules"]}
