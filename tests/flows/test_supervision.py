@@ -53,7 +53,7 @@ class Production:
 
     def deploy(self, flow: str, *words: str) -> None:
         done = subprocess.run(
-            [sys.executable, flow, "--no-pylint", "local-scheduler", "create", "--backoff", "1s", *words],
+            [sys.executable, flow, "--no-pylint", "local-scheduler", "create", "--backoff", "0.2s", *words],
             cwd=self.folder,
             env=environment({"DLPIPE_STATE": str(self.state.folder), "METAFLOW_USER": "tester"}),
             capture_output=True,
@@ -210,7 +210,7 @@ def test_what_may_pass_is_resumed_after_a_pause_and_finished_steps_are_kept(prod
     run = production.add("raise ConnectionError('the server is away')")
     waiting = production.until(run, lambda one: one.status == "waiting")
     assert waiting.reason == "work: ConnectionError: the server is away"
-    assert 0.5 < waiting.not_before - waiting.attempts[0].ended < 30
+    assert 0.1 < waiting.not_before - waiting.attempts[0].ended < 30
     production.order(run, "")
     done = production.to_the_end(run)
     assert (done.status, [one.outcome for one in done.attempts]) == ("succeeded", ["failed", "succeeded"])
@@ -445,7 +445,7 @@ def test_launcher_that_fails_before_any_task_is_quoted(tmp_path: Path) -> None:
 
 def test_pauses_double_up_to_an_hour(production: Production) -> None:
     version = production.state.version("SteadyFlow", 1)
-    assert [backoff(version, number) for number in (1, 2, 3, 20)] == [1.0, 2.0, 4.0, 3600.0]
+    assert [backoff(version, number) for number in (1, 2, 3, 20)] == [0.2, 0.4, 0.8, 3600.0]
 
 
 def test_environment_leads_a_flow_nowhere_else(production: Production, monkeypatch: pytest.MonkeyPatch) -> None:
