@@ -24,6 +24,7 @@ SETTINGS = {
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "4",
 }
+HEAD = ("--head", "--port", "0", "--include-dashboard", "false", "--no-monitor")  # which asks a cloud for nodes
 OPTIONS = ("--block", "--disable-usage-stats", "--min-worker-port", "0", "--max-worker-port", "0")
 
 
@@ -87,6 +88,11 @@ class Nodes:
             self.address = f"127.0.0.1:{port}"
         return node
 
+    def second(self) -> Node:
+        """Return the last of two living nodes, which is a new one if there was but one."""
+        living = [node for node in self.nodes if node.process.poll() is None]
+        return living[1] if len(living) > 1 else self.add()
+
     def workers(self, name: str) -> list[int]:
         """Return the ids of the workers on all nodes that do what has ``name`` in its name."""
         return [
@@ -97,7 +103,7 @@ class Nodes:
         ]
 
     def _head(self) -> list[str]:
-        return ["--head", "--port", "0", "--include-dashboard", "false", "--temp-dir", str(self.folder)]
+        return [*HEAD, "--temp-dir", str(self.folder)]
 
 
 def wait_for(condition: Callable[[], bool], node: Node) -> None:

@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 import pytest
+from searches import Search, searched
 from texts import reviews, write_csv
 
 from dlpipe.collector import collect_seldom
@@ -19,6 +20,8 @@ from dlpipe.task import TextModel
 from dlpipe.training import TrainingSettings, fit
 
 FLOWS = Path(__file__).parent / "flows"
+RAY = ("test_cluster_runs", "test_tuning")
+"""Look at one search."""
 
 collect_seldom()
 
@@ -56,8 +59,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if FLOWS in item.path.parents:
             item.add_marker(pytest.mark.slow)
-        shared = item.path.parent.name == "flows" and "project" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("project" if shared else item.path.stem))
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+
+
+def group_of(item: pytest.Item) -> str:
+    """Return the name of the tests that share with ``item`` what takes long to make."""
+    if item.path.parent == FLOWS and "project" in getattr(item, "fixturenames", ()):
+        return "project"
+    return "ray" if item.path.stem in RAY else item.path.stem
 
 
 @pytest.fixture(scope="session")
@@ -110,3 +119,9 @@ def tiny_settings(tiny_backbone: Path) -> TrainingSettings:
 def tiny_model(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> TextModel:
     """A trained classifier of a few kilobytes."""
     return fit(tiny_table, settings=tiny_settings, say=None).model
+
+
+@pytest.fixture(scope="session")
+def search(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> Search:
+    """A search on this machine alone."""
+    return searched(tiny_table, tiny_settings)

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from clusters import Nodes, cluster_of, wait_for
 
-from dlpipe.cluster import join
+from dlpipe.cluster import Cluster, join
 from dlpipe.cluster.checks import look_at
 from dlpipe.errors import BadRows, ClusterMismatch, ClusterUnavailable, SettingError
 
@@ -131,7 +131,7 @@ def dropping() -> Iterator[str]:
 def web() -> Iterator[str]:
     """A port with a web server."""
     with http.server.ThreadingHTTPServer(("", 0), QuietPages) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield address_of(server.socket)
         server.shutdown()
 
@@ -229,74 +229,6 @@ def test_a_machine_that_is_no_node_says_how_to_become_one(nodes: Nodes) -> None:
 # -- work ---------------------------------------------------------------------------------------------------------
 
 
-def test_items_are_done_on_all_nodes_with_the_callers_folder_and_a_thread_for_each_core(
-    nodes: Nodes, tmp_path: Path
-) -> None:
-    (tmp_path / "three.txt").write_text("3")
-
-    def open_reader() -> Callable[[int], tuple[int, int, int]]:
-        import torch
-
-        def read(number: int) -> tuple[int, int, int]:
-            time.sleep(0.1)
-            return number * int(Path("three.txt").read_text()), torch.get_num_threads(), os.getsid(0)
-
-        return read
-
-    with join(nodes.address) as cluster:
-        assert cluster is not None
-        assert (cluster.cores, cluster.places(1), cluster.places(2)) == (2, 2, 0)
-        results = list(cluster.map(open_reader, range(20)))
-        assert list(cluster.map(open_reader, [])) == []
-        with pytest.raises(
-            ClusterUnavailable, match=r"No node of the Ray cluster at \S+ has 2 cores; the largest has 1"
-        ):
-            cluster.map(open_reader, range(20), cores=2)
-    assert sorted(value for value, _, _ in results) == [3 * number for number in range(20)]
-    assert {threads for _, threads, _ in results} == {1}
-    assert {session for _, _, session in results} == {node.process.pid for node in nodes.nodes[:2]}
-
-
-def test_an_error_of_an_item_or_the_opener_stops_the_work_with_that_error(nodes: Nodes) -> None:
-    def open_picky() -> Callable[[int], int]:
-        def picky(number: int) -> int:
-            if number == 3:
-                raise BadRows("part 3 has no rows.")
-            time.sleep(0.2)
-            return number
-
-        return picky
-
-    def open_nothing() -> Callable[[int], int]:
-        raise BadRows("there is no such model.")
-
-    with join(nodes.address) as cluster:
-        assert cluster is not None
-        done: list[int] = []
-        with pytest.raises(BadRows, match=r"^part 3 has no rows.$"):
-            done.extend(cluster.map(open_picky, range(50)))
-        assert len(done) < 20
-        with pytest.raises(BadRows, match=r"^there is no such model.$"):
-            list(cluster.map(open_nothing, range(4)))
-
-
-def test_an_item_that_kills_its_worker_is_given_up(nodes: Nodes) -> None:
-    def open_deadly() -> Callable[[int], int]:
-        def deadly(number: int) -> int:
-            if number == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return number
-
-        return deadly
-
-    with join(nodes.address) as cluster:
-        assert cluster is not None
-        with pytest.raises(
-            ClusterUnavailable, match=r"The worker died 3 times over item 2. Look for lack of memory"
-        ):
-            list(cluster.map(open_deadly, range(4)))
-
-
 def test_ctrl_c_ends_the_work_and_leaves_the_cluster_as_it_was(nodes: Nodes) -> None:
     program = f"""
         import time
@@ -316,3 +248,75 @@ def test_ctrl_c_ends_the_work_and_leaves_the_cluster_as_it_was(nodes: Nodes) -> 
     assert work.returncode == -signal.SIGINT
     assert said.rstrip().endswith("KeyboardInterrupt")
     wait_for(lambda: not nodes.workers("MapWorker"), nodes.nodes[0])
+
+
+@pytest.fixture(scope="module")
+def cluster(nodes: Nodes) -> Iterator[Cluster]:
+    """A connection for all tests that come after those that connect by themselves."""
+    with join(nodes.address) as joined:
+        assert joined is not None
+        yield joined
+
+
+def test_items_are_done_on_all_nodes_with_the_callers_folder_and_a_thread_for_each_core(
+    cluster: Cluster, nodes: Nodes, tmp_path: Path
+) -> None:
+    (tmp_path / "three.txt").write_text("3")
+
+    def open_reader() -> Callable[[int], tuple[int, int, int]]:
+        import torch
+
+        limit = time.monotonic() + 20
+
+        def read(number: int) -> tuple[int, int, int]:
+            Path(f"{os.getsid(0)}.node").touch()
+            while len(list(Path().glob("*.node"))) < 2 and time.monotonic() < limit:
+                time.sleep(0.02)  # the other node may be slower to begin
+            return number * int(Path("three.txt").read_text()), torch.get_num_threads(), os.getsid(0)
+
+        return read
+
+    assert (cluster.cores, cluster.places(1), cluster.places(2)) == (2, 2, 0)
+    results = list(cluster.map(open_reader, range(20)))
+    assert list(cluster.map(open_reader, [])) == []
+    with pytest.raises(
+        ClusterUnavailable, match=r"No node of the Ray cluster at \S+ has 2 cores; the largest has 1"
+    ):
+        cluster.map(open_reader, range(20), cores=2)
+    assert sorted(value for value, _, _ in results) == [3 * number for number in range(20)]
+    assert {threads for _, threads, _ in results} == {1}
+    assert {session for _, _, session in results} == {node.process.pid for node in nodes.nodes[:2]}
+
+
+def test_an_error_of_an_item_or_the_opener_stops_the_work_with_that_error(cluster: Cluster) -> None:
+    def open_picky() -> Callable[[int], int]:
+        def picky(number: int) -> int:
+            if number == 3:
+                raise BadRows("part 3 has no rows.")
+            time.sleep(0.2)
+            return number
+
+        return picky
+
+    def open_nothing() -> Callable[[int], int]:
+        raise BadRows("there is no such model.")
+
+    done: list[int] = []
+    with pytest.raises(BadRows, match=r"^part 3 has no rows.$"):
+        done.extend(cluster.map(open_picky, range(50)))
+    assert len(done) < 20
+    with pytest.raises(BadRows, match=r"^there is no such model.$"):
+        list(cluster.map(open_nothing, range(4)))
+
+
+def test_an_item_that_kills_its_worker_is_given_up(cluster: Cluster) -> None:
+    def open_deadly() -> Callable[[int], int]:
+        def deadly(number: int) -> int:
+            if number == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return number
+
+        return deadly
+
+    with pytest.raises(ClusterUnavailable, match=r"The worker died 3 times over item 2. Look for lack of memory"):
+        list(cluster.map(open_deadly, range(4)))

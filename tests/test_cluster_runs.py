@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from clusters import Nodes, cluster_of, wait_for
 from ray.tune import Callback
+from searches import SETTINGS, SPACE, Search
 
 from dlpipe.cluster import Cluster, join
 from dlpipe.explain import ExplainSettings, explain_all
@@ -23,12 +24,9 @@ from dlpipe.registry import ModelVersion
 from dlpipe.tables import TableVersion, history, read_table, write_table
 from dlpipe.task import Predictor, TextModel, open_predictor
 from dlpipe.training import TrainingSettings
-from dlpipe.tuning import Range, Tuned, TuningSettings, tune
+from dlpipe.tuning import Tuned, tune
 
 pytestmark = pytest.mark.slow
-
-SPACE = {"learning_rate": Range(1e-5, 1e-2, log=True)}
-SETTINGS = TuningSettings(trials=4, epochs=2, batch=2, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +36,18 @@ def nodes() -> Iterator[Nodes]:
 
 
 @pytest.fixture
+def dying(nodes: Nodes) -> Callable[[], None]:
+    """What kills the second of two nodes."""
+    return nodes.second().kill
+
+
+@pytest.fixture(scope="module")
 def cluster(nodes: Nodes) -> Iterator[Cluster]:
+    """A connection for all tests that come after the search, which starts Ray itself."""
+    nodes.second()
     with join(nodes.address) as joined:
         assert joined is not None
         yield joined
-
-
-@pytest.fixture
-def dying(nodes: Nodes) -> Callable[[], None]:
-    """What kills the second node, which is a new one if the last one was killed."""
-    second = nodes.nodes[-1]
-    return (nodes.add() if second.process.poll() is not None else second).kill
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,75 @@ def in_parts(tiny_table: TableVersion, tmp_path_factory: pytest.TempPathFactory)
     return made
 
 
-# -- two nodes ---------------------------------------------------------------------------------------------------
+# -- tuning ------------------------------------------------------------------------------------------------------
+
+
+def without_seconds(tuned: Tuned) -> Tuned:
+    """Return ``tuned`` without what differs between any two runs; every digit of the rest has to be the same."""
+    trials = [
+        dataclasses.replace(
+            trial,
+            scores=tuple(dataclasses.replace(score, seconds=0.0, rows_per_second=0.0) for score in trial.scores),
+        )
+        for trial in tuned.trials
+    ]
+    return Tuned(tuple(trials), tuned.best)
+
+
+class KillsAtTheFirstEpoch(Callback):
+    """Kills a node as soon as a trial reports, while another trial runs beside it, so that one of them is lost."""
+
+    def __init__(self, kill: Callable[[], None]) -> None:
+        self._kill: Callable[[], None] | None = kill
+        self.tried_again: list[str] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        if self._kill:
+            self._kill()
+            self._kill = None
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.tried_again.append(trial.trial_id)
+
+
+def test_tuning_on_two_nodes_finds_the_same_also_if_one_of_them_dies_half_way(
+    search: Search,
+    nodes: Nodes,
+    dying: Callable[[], None],
+    tiny_table: TableVersion,
+    tiny_settings: TrainingSettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    killing = KillsAtTheFirstEpoch(dying)
+    lines: list[str] = []
+    with join(nodes.address) as cluster:
+        again = tune(
+            tiny_table,
+            space=SPACE,
+            settings=SETTINGS,
+            training=tiny_settings,
+            cluster=cluster,
+            callbacks=[killing],
+            say=lines.append,
+        )
+        # Ray needs two seconds to see that a node died; the lost trial may be done again before
+        wait_for(lambda: len(living()) == 1, nodes.nodes[0])
+    assert without_seconds(again) == without_seconds(search.tuned)
+    assert lines[0] == "4 trials, 2 at a time with 1 threads each"
+    assert len(killing.tried_again) == 1
+    assert "1 of 2 nodes of the Ray cluster died; their work was done on the others" in caplog.text
+
+
+def living() -> list[Any]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+# -- scoring -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -122,36 +189,7 @@ def test_explaining_on_two_nodes_gives_the_same_table(
     assert theirs["attribution"].to_pylist() == pytest.approx(mine["attribution"].to_pylist(), abs=1e-6)
 
 
-@pytest.fixture(scope="module")
-def found(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> Tuned:
-    return tune(tiny_table, space=SPACE, settings=SETTINGS, training=tiny_settings)
-
-
-def without_seconds(tuned: Tuned) -> Tuned:
-    """Return ``tuned`` without what differs between any two runs; every digit of the rest has to be the same."""
-    trials = [
-        dataclasses.replace(
-            trial,
-            scores=tuple(dataclasses.replace(score, seconds=0.0, rows_per_second=0.0) for score in trial.scores),
-        )
-        for trial in tuned.trials
-    ]
-    return Tuned(tuple(trials), tuned.best)
-
-
-def test_tuning_on_two_nodes_finds_the_same(
-    found: Tuned, nodes: Nodes, tiny_table: TableVersion, tiny_settings: TrainingSettings
-) -> None:
-    lines: list[str] = []
-    with join(nodes.address) as cluster:
-        again = tune(
-            tiny_table, space=SPACE, settings=SETTINGS, training=tiny_settings, cluster=cluster, say=lines.append
-        )
-    assert without_seconds(again) == without_seconds(found)
-    assert lines[0] == "4 trials, 2 at a time with 1 threads each"
-
-
-# -- two nodes of which one dies; the tests above need both ------------------------------------------------------
+# -- two nodes of which one dies; the tests of scoring and explaining above need both --------------------------
 
 
 @contextmanager
@@ -216,53 +254,3 @@ def test_scoring_survives_a_node_that_dies_half_way(
     assert answers(done.table).equals(answers(alone.table))
     assert len(history(target)) == 1
     assert capfd.readouterr() == ("", "")
-
-
-class KillsAtTheFirstEpoch(Callback):
-    """Kills a node as soon as a trial reports, while another trial runs beside it, so that one of them is lost."""
-
-    def __init__(self, kill: Callable[[], None]) -> None:
-        self._kill: Callable[[], None] | None = kill
-        self.tried_again: list[str] = []
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        if self._kill:
-            self._kill()
-            self._kill = None
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.tried_again.append(trial.trial_id)
-
-
-def test_tuning_survives_a_node_that_dies_half_way(
-    found: Tuned,
-    nodes: Nodes,
-    dying: Callable[[], None],
-    tiny_table: TableVersion,
-    tiny_settings: TrainingSettings,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    killing = KillsAtTheFirstEpoch(dying)
-    with join(nodes.address) as cluster:
-        again = tune(
-            tiny_table,
-            space=SPACE,
-            settings=SETTINGS,
-            training=tiny_settings,
-            cluster=cluster,
-            callbacks=[killing],
-        )
-        # Ray needs two seconds to see that a node died; the lost trial may be done again before
-        wait_for(lambda: len(living()) == 1, nodes.nodes[0])
-    assert without_seconds(again) == without_seconds(found)
-    assert len(killing.tried_again) == 1
-    assert "1 of 2 nodes of the Ray cluster died; their work was done on the others" in caplog.text
-
-
-def living() -> list[Any]:
-    import ray
-
-    return [node for node in ray.nodes() if node["Alive"]]

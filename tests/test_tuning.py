@@ -11,17 +11,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 import tomllib
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from searches import SETTINGS, SPACE, Search, processes_of_ray
 
+from dlpipe.cluster import Cluster, start
 from dlpipe.errors import SettingError, TrainingFailed
 from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.training import EpochScore, FolderCheckpoints, TrainingSettings
@@ -29,53 +31,6 @@ from dlpipe.tuning import DEATHS, Choices, Range, Trial, Tuned, TuningSettings, 
 from dlpipe.tuning.judging import judge_trials
 
 pytestmark = pytest.mark.slow
-
-SPACE = read_space(
-    tomllib.loads("learning_rate = { low = 1e-5, high = 1e-2, log = true }\nbatch_size = { choices = [16, 32] }"),
-    where="[search_space]",
-)
-SETTINGS = TuningSettings(trials=4, epochs=2, batch=2, seed=1)
-
-
-@dataclass(frozen=True)
-class Search:
-    """What a search gave, said and left behind."""
-
-    tuned: Tuned
-    lines: list[str]
-    left: list[str]
-
-
-@pytest.fixture(scope="module")
-def search(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> Search:
-    return searched(tiny_table, tiny_settings)
-
-
-def searched(table: TableVersion, training: TrainingSettings) -> Search:
-    """Search from the folder that the backbone stands in, naming it as a person there would."""
-    before, backbone = Path.cwd(), Path(training.backbone)
-    os.chdir(backbone.parent)
-    lines: list[str] = []
-    try:
-        near = replace(training, backbone=backbone.name)
-        tuned = tune(table, space=SPACE, settings=SETTINGS, training=near, say=lines.append)
-    finally:
-        os.chdir(before)
-    return Search(tuned, lines, processes_of_ray())
-
-
-def processes_of_ray() -> list[str]:
-    """Return the commands of Ray's living processes that this one started."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if parent == str(os.getpid()) and "ray" in command:
-            found.append(command)
-    return found
 
 
 def test_search_tries_the_settings_as_they_stand_first(search: Search, tiny_settings: TrainingSettings) -> None:
@@ -116,30 +71,46 @@ def test_search_leaves_no_process_and_sends_no_statistics(search: Search) -> Non
     assert not usage_lib.usage_stats_enabled()
 
 
-def test_the_same_seed_gives_the_same_trials_and_the_same_best_wherever_the_temporary_folder_is(
-    search: Search,
-    tiny_table: TableVersion,
-    tiny_settings: TrainingSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_when_all_trials_fail_the_first_error_is_said(
+    tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
 ) -> None:
-    long = tmp_path / ("grün & weiß " * 9)  # no socket of Ray's could have such a name
-    long.mkdir()
-    monkeypatch.setenv("TMPDIR", str(long))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    again = searched(tiny_table, tiny_settings).tuned
-    assert again.best == search.tuned.best
-    assert [trial.values for trial in again.trials] == [trial.values for trial in search.tuned.trials]
-    assert [trial.score for trial in again.trials] == [trial.score for trial in search.tuned.trials]
+    others = processes_of_ray()
+    with pytest.raises(TrainingFailed, match="all 1 trials failed; the first with: BackboneNotFound: backbone"):
+        tune(
+            tiny_table,
+            space=SPACE,
+            settings=replace(SETTINGS, trials=1),
+            training=replace(tiny_settings, backbone=str(tmp_path)),
+        )
+    assert processes_of_ray() == others
 
 
-def test_trials_that_need_not_wait_for_each_other_are_repeatable_too(
-    tiny_table: TableVersion, tiny_settings: TrainingSettings
+# -- searches that share one Ray; those above start it themselves -------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def here() -> Iterator[Cluster]:
+    """Ray on this machine, with a place for two trials at a time."""
+    with start(2) as started:
+        yield started
+
+
+def one_place(cluster: Cluster) -> Cluster:
+    """Return the cluster as one where trials run one after the other, in the same process."""
+    return replace(cluster, node_cores=(1,))
+
+
+def test_trials_that_need_not_wait_for_each_other_give_the_same_however_many_run_at_once(
+    here: Cluster, tiny_table: TableVersion, tiny_settings: TrainingSettings
 ) -> None:
-    settings = replace(SETTINGS, trials=3, epochs=1)
+    given = {"space": SPACE, "settings": replace(SETTINGS, trials=3, epochs=1), "training": tiny_settings}
+    lines: list[str] = []
     first, again = (
-        tune(tiny_table, space=SPACE, settings=settings, training=tiny_settings, say=[].append) for _ in range(2)
+        tune(tiny_table, cluster=cluster, say=lines.append, **given) for cluster in (here, one_place(here))
     )
+    assert [line for line in lines if line.startswith("3 trials, ")] == [
+        f"3 trials, {places} at a time with 1 threads each" for places in (2, 1)
+    ]
     assert [(trial.values, trial.score) for trial in first.trials] == [
         (trial.values, trial.score) for trial in again.trials
     ]
@@ -147,7 +118,7 @@ def test_trials_that_need_not_wait_for_each_other_are_repeatable_too(
 
 
 def test_a_failed_trial_is_a_result_and_not_the_end(
-    tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+    here: Cluster, tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
 ) -> None:
     lines: list[str] = []
     tuned = tune(
@@ -156,6 +127,7 @@ def test_a_failed_trial_is_a_result_and_not_the_end(
         settings=TuningSettings(trials=4),
         training=replace(tiny_settings, backbone=str(tmp_path)),
         say=lines.append,
+        cluster=one_place(here),
     )
     assert tuned.best == {"backbone": tiny_settings.backbone}
     failed = tuned.trials[0]
@@ -166,7 +138,7 @@ def test_a_failed_trial_is_a_result_and_not_the_end(
 
 
 def test_a_trial_whose_process_dies_is_tried_again_and_in_the_end_a_result(
-    tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+    here: Cluster, tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
 ) -> None:
     from ray.tune import Callback
 
@@ -194,7 +166,7 @@ def test_a_trial_whose_process_dies_is_tried_again_and_in_the_end_a_result(
                 deaths.append(number)
                 os.kill(result["pid"], signal.SIGKILL)
 
-    def search(*callbacks: Callback) -> Tuned:
+    def search(cluster: Cluster, *callbacks: Callback) -> Tuned:
         return tune(
             table,
             space={"learning_rate": Range(1e-3, 1e-2)},
@@ -203,10 +175,11 @@ def test_a_trial_whose_process_dies_is_tried_again_and_in_the_end_a_result(
             say=lines.append,
             callbacks=callbacks,
             checkpoints=kept,
+            cluster=cluster,
         )
 
     lines: list[str] = []
-    tuned = search(Killer())
+    tuned = search(here, Killer())
     assert {number: deaths.count(number) for number in wanted} == wanted
     assert [trial.number for trial in tuned.trials] == [0, 1, 2]
     assert [[score.epoch for score in trial.scores] for trial in tuned.trials] == [[1, 2, 3], [1, 2], [1, 2, 3]]
@@ -215,13 +188,13 @@ def test_a_trial_whose_process_dies_is_tried_again_and_in_the_end_a_result(
     assert second is not None
     assert second.startswith("the process of the trial ended: ")
     (tmp_path / "gone").rename(table.path)
-    assert search() == tuned  # the same to the last digit of the seconds: nothing was trained again
-    assert lines[5] == lines[0] + ", 3 of them known"
+    assert search(one_place(here)) == tuned  # the same to the last digit of the seconds: nothing was trained again
+    assert lines[5] == lines[0].replace("2 at a time", "1 at a time") + ", 3 of them known"
     assert sorted(lines[6:]) == sorted(lines[1:5])
 
 
-def test_a_search_that_was_killed_ends_like_an_undisturbed_one_and_runs_no_finished_trial_again(
-    search: Search, tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+def test_a_search_killed_in_an_odd_temporary_folder_ends_like_an_undisturbed_one_and_repeats_no_finished_trial(
+    search: Search, here: Cluster, tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
 ) -> None:
     program = """
         import sys, pickle
@@ -235,7 +208,9 @@ def test_a_search_that_was_killed_ends_like_an_undisturbed_one_and_runs_no_finis
     kept = FolderCheckpoints(tmp_path / "kept")
     (tmp_path / "given").write_bytes(pickle.dumps((tiny_table, SPACE, SETTINGS, tiny_settings)))
     command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "given"), str(tmp_path / "kept")]
-    with subprocess.Popen(command, start_new_session=True) as process:
+    long = tmp_path / ("grün & weiß " * 9)  # no socket of Ray's could have such a name
+    long.mkdir()
+    with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(long)}, start_new_session=True) as process:
         while not kept.latest():
             assert process.poll() is None
             time.sleep(0.02)
@@ -246,7 +221,7 @@ def test_a_search_that_was_killed_ends_like_an_undisturbed_one_and_runs_no_finis
     assert 0 < len(recorded) < 4
     lines: list[str] = []
     settings = {"space": SPACE, "settings": SETTINGS, "training": tiny_settings, "checkpoints": kept}
-    tuned = tune(tiny_table, say=lines.append, **settings)
+    tuned = tune(tiny_table, say=lines.append, cluster=one_place(here), **settings)
     assert lines[0].endswith(f", {len(recorded)} of them known")
     for record in recorded:
         assert [dataclasses.asdict(score) for score in tuned.trials[record["number"]].scores] == record["scores"]
@@ -254,19 +229,6 @@ def test_a_search_that_was_killed_ends_like_an_undisturbed_one_and_runs_no_finis
     assert [(trial.values, trial.score) for trial in tuned.trials] == [
         (trial.values, trial.score) for trial in search.tuned.trials
     ]
-
-
-def test_when_all_trials_fail_the_first_error_is_said(
-    tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
-) -> None:
-    with pytest.raises(TrainingFailed, match="all 1 trials failed; the first with: BackboneNotFound: backbone"):
-        tune(
-            tiny_table,
-            space=SPACE,
-            settings=replace(SETTINGS, trials=1),
-            training=replace(tiny_settings, backbone=str(tmp_path)),
-        )
-    assert processes_of_ray() == []
 
 
 def tried(*scores: float, **more: Any) -> list[Trial]:
