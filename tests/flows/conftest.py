@@ -40,13 +40,13 @@ max_evals = 60
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, tiny_table: TableVersion) -> Project:
-    """A project with ``reviews.csv``, twelve times as much in ``many.csv``, ``backbone`` and ``quick.toml``."""
+    """A project with ``reviews.csv``, six times as much in ``many.csv``, ``backbone`` and ``quick.toml``."""
     made = Project.make(tmp_path_factory.mktemp("project"))
     shutil.copytree(tiny_backbone, made.folder / "backbone")
     columns = read_table(tiny_table, columns=["text", "label"])
     rows = list(zip(columns["text"].to_pylist(), columns["label"].to_pylist(), strict=True))
     made.file("reviews.csv", as_csv(rows))
-    made.file("many.csv", as_csv([(f"{text} {n}", label) for n in range(12) for text, label in rows]))
+    made.file("many.csv", as_csv([(f"{text} {n}", label) for n in range(6) for text, label in rows]))
     made.file("quick.toml", SETTINGS)
     return made
 
@@ -77,9 +77,19 @@ def again(project: Project, quick: tuple[str, ...], first: Done) -> Done:
 
 
 @pytest.fixture(scope="session")
-def worse(project: Project, slow: tuple[str, ...], again: Done) -> Done:
-    """A third run, which gives a worse model; also the undisturbed run that killed ones are compared with."""
-    return finished(project, *slow)
+def killed(project: Project, slow: tuple[str, ...], again: Done) -> Done:
+    """A third run, whose training was killed twice: in its second epoch, and in its retry's first one."""
+    with project.running(*slow) as run:
+        for attempt in range(2):
+            run.wait_for_checkpoint(attempt=attempt)
+            run.kill_task("train")
+        return run.end()
+
+
+@pytest.fixture(scope="session")
+def worse(project: Project, killed: Done) -> Done:
+    """What that run came to when it was resumed: a worse model."""
+    return finished(project, "resume", "--origin-run-id", killed.run_id)
 
 
 def finished(project: Project, *words: str) -> Done:

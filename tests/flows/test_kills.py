@@ -5,25 +5,31 @@ from __future__ import annotations
 import re
 import signal
 import time
+from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 from projects import Done, Project
 
+from dlpipe.evaluation import evaluate_model
+from dlpipe.tables import table_at
+from dlpipe.task import open_predictor
+from dlpipe.training import fit
+
 
 def test_killed_training_goes_on_in_its_retry_and_again_in_a_resume(
-    project: Project, slow: tuple[str, ...], worse: Done
+    project: Project, killed: Done, worse: Done
 ) -> None:
-    with project.running(*slow) as run:
-        run.wait_for_checkpoint(attempt=0)
-        run.kill_task("train")
-        run.wait_for_checkpoint(attempt=1)
-        run.kill_task("train")
-        failed = run.end()
-    assert failed.code == 1
-    assert course(failed) == ["epoch 1/4", "going on after epoch 1", "epoch 2/4"]
-    resumed = project.flow("resume", "--origin-run-id", failed.run_id)
-    assert course(resumed) == ["going on after epoch 2", "epoch 3/4", "epoch 4/4"]
-    assert_finished_like(worse, resumed)
+    assert killed.code == 1
+    assert course(killed) == ["epoch 1/4", "going on after epoch 1", "epoch 2/4"]
+    assert course(worse) == ["going on after epoch 2", "epoch 3/4", "epoch 4/4"]
+    assert_repeats_no_step(worse)
+    used = project.run(worse.run_id).data.training
+    settings, table = replace(used, backbone=str(project.folder / used.backbone)), project.tables / "many"
+    undisturbed = fit(table_at(table), settings=settings, say=None).model
+    assert worse.weights == undisturbed.digest
+    scored = evaluate_model(open_predictor(undisturbed), table_at(table), seed=used.seed)
+    assert worse.summary("model") == f"{scored.line()}, {scored.line('macro_f1')}"
 
 
 @pytest.mark.chaos  # `make test` has no room for two more minutes
@@ -44,11 +50,15 @@ def test_killed_run_goes_on_in_a_resume_of_a_killed_resume(
     assert_finished_like(worse, resumed)
 
 
-def assert_finished_like(undisturbed: Done, resumed: Done) -> None:
+def assert_repeats_no_step(resumed: Done) -> None:
     assert resumed.code == 0, resumed.said
     assert not resumed.of_task("start") + resumed.of_task("tune")
     assert re.search(r"Cloning previously run task \d+/start/", resumed.said)
     assert re.search(r"Cloning previously run task \d+/tune/", resumed.said)
+
+
+def assert_finished_like(undisturbed: Done, resumed: Done) -> None:
+    assert_repeats_no_step(resumed)
     assert resumed.weights == undisturbed.weights
     for line in ("data", "model", "registered"):
         assert resumed.summary(line) == undisturbed.summary(line)
@@ -60,41 +70,35 @@ def course(done: Done) -> list[str]:
     return re.findall(r"\] (epoch \d/\d(?=  train_loss)|going on after epoch \d)", done.said)
 
 
-def test_kill_or_ctrl_c_while_tuning_leaves_no_process(project: Project, quick: tuple[str, ...]) -> None:
-    with project.running(*quick) as run:
+def test_killed_tuning_runs_no_finished_trial_again_and_neither_kill_nor_ctrl_c_leaves_a_process(
+    project: Project, quick: tuple[str, ...]
+) -> None:
+    with project.running(*quick, "--trials", "4") as run:
+        run.wait_for(r"\] trial \d: ")
         run.wait_until(lambda: trials(project), "trial")
-        run.kill_task("tune")
-        run.wait_for(r"Task is starting \(retry\)")
-        run.kill_task("tune")  # the step is tried twice
-        killed = run.end()
+        killed, beside = run.task("tune"), project.processes()
+        tuning = {pid for pid, command in beside.items() if pid != run.process.pid and "follow" not in command}
         # two idle agents of Ray take a minute to end themselves (a time limit inside Ray)
-        wait_until_gone(project, but="Agent")
-    with project.running("resume", "--origin-run-id", killed.run_id) as run:
+        agents = {pid for pid in tuning if "Agent" in beside[pid]}
+        run.kill_task("tune")
+        wait_until_gone(project, among=tuning - agents)
+        finished = lines_of_trials(run.said, of=killed)
+        run.wait_for(rf"\b{len(finished)} of them known")
+        again = run.task("tune")
+        run.wait_until(lambda: set(finished) <= set(lines_of_trials(run.said, of=again)), "finished trials")
         run.wait_until(lambda: trials(project), "trial")
         run.signal(signal.SIGINT)
         stopped = run.end()
-        assert stopped.code == 1
-        assert "Traceback" not in stopped.said
-        wait_until_gone(project)
+        wait_until_gone(project, but=agents)
+    assert stopped.code == 1
+    assert "Traceback" not in stopped.said
+    names = [line.partition(":")[0] for line in lines_of_trials(stopped.said, of=again)]
+    assert len(set(names)) == len(names)
 
 
-def test_killed_tuning_runs_no_finished_trial_again(project: Project, quick: tuple[str, ...]) -> None:
-    with project.running(*quick, "--trials", "4") as run:
-        run.wait_for(r"\] trial \d: ")
-        run.kill_task("tune")
-        run.wait_for(r"\d of them known")
-        before = lines_of_trials(run.said)
-        run.wait_until(lambda: len(lines_of_trials(run.said)) == len(before) + 4, "all trials")
-        after = lines_of_trials(run.said)[len(before) :]
-        run.signal(signal.SIGINT)
-        run.end()
-    assert before
-    assert set(before) <= set(after)
-    assert sorted(line.split(":")[0] for line in after) == [f"trial {number}" for number in range(1, 5)]
-
-
-def lines_of_trials(said: str) -> list[str]:
-    return re.findall(r"/tune/\d+ \(pid \d+\)\] (trial \d: .*)", said)
+def lines_of_trials(said: str, *, of: int) -> list[str]:
+    """Return what the process ``of`` said of finished trials."""
+    return re.findall(rf"/tune/\d+ \(pid {of}\)\] (trial \d: .*)", said)
 
 
 def trials(project: Project) -> list[str]:
@@ -102,9 +106,13 @@ def trials(project: Project) -> list[str]:
     return [command for command in project.processes().values() if "ImplicitFunc" in command]
 
 
-def wait_until_gone(project: Project, but: str = "nothing") -> None:
-    """Fail if a process, but those whose command has ``but`` in it, lives longer than 20 seconds."""
+def wait_until_gone(project: Project, *, among: Collection[int] | None = None, but: Collection[int] = ()) -> None:
+    """Fail if a process, but some or of some, lives longer than 20 seconds."""
     deadline = time.monotonic() + 20
-    while left := [command for command in project.processes().values() if but not in command]:
+    while left := {
+        pid: command
+        for pid, command in project.processes().items()
+        if pid not in but and (among is None or pid in among)
+    }:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)

@@ -164,7 +164,7 @@ def test_a_worse_model_becomes_challenger_and_the_champion_stays(project: Projec
     assert reason.startswith("not promoted: accuracy ")
     assert "worse than the champion v1's" in reason
     assert promotion == "champion of reviews stays v1"
-    assert worse.summary("predictions") == "many_predictions@v0, 3,000 new rows"
+    assert worse.summary("predictions") == "many_predictions@v0, 1,500 new rows"
     done = project.python("-m", "dlpipe.cli", "models", "--json")
     champions = [model for model in json.loads(done.said) if "champion" in model["aliases"]]
     names = ("reviews", "reviews-explainer", "reviews-pipeline")
