@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,36 @@ FLOWS = Path(__file__).resolve().parents[2] / "flows"
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "RAY_", "TUNE_", "PYTEST_", "AWS_")
 TOKENS = tempfile.TemporaryDirectory(prefix="production-tokens-")  # of deployments; not in this user's home
 PATIENCE = 240.0  # seconds; what is waited for takes a few on a quiet machine
+# runs commands, as many at once as there are cores; what all of them import is imported once
+EACH = """
+import json, os, runpy, sys, time
+import deltalake, pyarrow.dataset
+import mlflow.store.model_registry.sqlalchemy_store, mlflow.store.tracking.sqlalchemy_store
+import dlpipe.cli, dlpipe.explain, dlpipe.inference, dlpipe.monitoring, dlpipe.registry, dlpipe.tracking
+
+commands, begun, done = json.load(sys.stdin), {}, {}
+if not any(name.startswith("METAFLOW_") for *_, environ in commands for name in environ):  # read by the import
+    import metaflow.package, metaflow.plugins, metaflow.runtime  # metaflow.cli reads a flow when it is imported
+while commands or begun:
+    while commands and len(begun) < os.cpu_count():
+        (name, log, words, environ), *commands = commands
+        if not (child := os.fork()):
+            out = os.open(log, os.O_WRONLY | os.O_CREAT)
+            os.dup2(out, 1), os.dup2(out, 2)
+            os.environ.update(environ)
+            if words[0] == "-m":
+                sys.argv = words[1:]
+                runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+            else:
+                sys.argv, sys.path[0] = words, os.path.dirname(os.path.abspath(words[0]))
+                runpy.run_path(words[0], run_name="__main__")
+            sys.exit()
+        begun[child] = name, log, time.monotonic()
+    child, status = os.wait()
+    name, log, started = begun.pop(child)
+    done[name] = os.waitstatus_to_exitcode(status), open(log).read(), time.monotonic() - started
+print(json.dumps(done))
+"""
 
 
 @dataclass(frozen=True)
@@ -88,6 +119,31 @@ class Project:
             timeout=2 * PATIENCE,
         )
         return Done(done.returncode, done.stdout.decode(), time.monotonic() - started)
+
+    def each(
+        self,
+        commands: dict[str, Sequence[str]],
+        *,
+        env: dict[str, str] | None = None,
+        environs: dict[str, dict[str, str]] | None = None,
+    ) -> dict[str, Done]:
+        """Run commands to the end, each in a fork of one process; ``environs`` has more variables of some."""
+        with tempfile.TemporaryDirectory() as logs:
+            given = [
+                (name, f"{logs}/{number}", list(words), (environs or {}).get(name, {}))
+                for number, (name, words) in enumerate(commands.items())
+            ]
+            done = subprocess.run(
+                [sys.executable, "-c", EACH],
+                cwd=self.folder,
+                env=environment(env),
+                input=json.dumps(given),
+                stdout=subprocess.PIPE,
+                text=True,
+                timeout=3 * PATIENCE,
+                check=True,
+            )
+        return {name: Done(*ended) for name, ended in json.loads(done.stdout.splitlines()[-1]).items()}
 
     @contextmanager
     def running(self, *words: str, flow: str = "flows/train_flow.py") -> Iterator[Running]:
@@ -187,6 +243,12 @@ def environment(more: dict[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment without what would lead the flow to other places, and with ``more``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     return {**kept, "HF_HUB_OFFLINE": "1", "METAFLOW_TOKEN_HOME": TOKENS.name, **(more or {})}
+
+
+def assert_in_mlflow(project: Project, *flows: str, env: dict[str, str] | None = None) -> None:
+    """Fail where MLflow does not have the runs of these flows as they happened."""
+    checks = project.each({flow: ("-m", "dlpipe.cli", "bridge", "check", flow) for flow in flows}, env=env)
+    assert {flow: done.said for flow, done in checks.items()} == dict.fromkeys(flows, "0 differences\n")
 
 
 def as_csv(rows: list[tuple[str, str]]) -> str:

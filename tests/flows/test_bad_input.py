@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import socket
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from disks import tiny_disk
 from projects import Done, Project, as_csv
 
 GOOD = [(f"the film was good {n}", "positive" if n % 2 else "negative") for n in range(60)]
+TRAIN = "flows/train_flow.py"
 USAGE = 2  # Metaflow's exit code for a command line that it cannot read
 DEAD, SILENT = "http://127.0.0.1:9", "http://127.0.0.1:{port}"
 
@@ -31,7 +29,7 @@ class Mistake:
 
     def command(self, table: str) -> list[str]:
         options, _, before = self.options.partition("|")
-        return [*before.split(), "run", "--table", table, *options.split()]
+        return [TRAIN, *before.split(), "run", "--table", table, *options.split()]
 
 
 def mistake(options: str, *says: str, code: int = 1, **environ: str) -> Mistake:
@@ -113,17 +111,18 @@ def desk(project: Project) -> Project:
 
 
 @pytest.fixture(scope="module")
-def outcomes(desk: Project, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Done]]]:
-    """What came of the mistakes that are tested; as many are made at once as there are cores."""
+def outcomes(desk: Project, request: pytest.FixtureRequest) -> dict[str, Done]:
+    """What came of the mistakes that are tested."""
     asked = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
-    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-
-        def make(name: str) -> Done:
-            environ = {key: value.format(port=port) for key, value in MISTAKES[name].environ.items()}
-            return desk.flow(*MISTAKES[name].command(table_of(name)), env=environ)
-
-        yield {name: pool.submit(make, name) for name in MISTAKES if name in asked}
+        return desk.each(
+            {name: one.command(table_of(name)) for name, one in MISTAKES.items() if name in asked},
+            environs={
+                name: {key: value.format(port=port) for key, value in one.environ.items()}
+                for name, one in MISTAKES.items()
+            },
+        )
 
 
 def table_of(name: str) -> str:
@@ -131,8 +130,8 @@ def table_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistake_is_said_in_one_clear_line(name: str, desk: Project, outcomes: dict[str, Future[Done]]) -> None:
-    done = outcomes[name].result()
+def test_mistake_is_said_in_one_clear_line(name: str, desk: Project, outcomes: dict[str, Done]) -> None:
+    done = outcomes[name]
     assert_one_clear_line(done, *MISTAKES[name].says, code=MISTAKES[name].code)
     assert not (desk.tables / table_of(name)).exists()
     # otherwise there is no run that would stand in MLflow as failed for ever
@@ -161,8 +160,8 @@ def test_a_bad_option_is_not_deployed(desk: Project, tmp_path: Path) -> None:
     assert "Nothing is deployed here" in desk.python("-m", "dlpipe.cli", "deployments", env=state).said
 
 
-def test_silent_server_is_given_up_within_ten_seconds(outcomes: dict[str, Future[Done]]) -> None:
-    quick, waited = (outcomes[name].result().seconds for name in ("MLflow in a folder", "silent MLflow"))
+def test_silent_server_is_given_up_within_ten_seconds(outcomes: dict[str, Done]) -> None:
+    quick, waited = (outcomes[name].seconds for name in ("MLflow in a folder", "silent MLflow"))
     assert waited - quick < 10
 
 
@@ -182,18 +181,3 @@ def test_full_disk_leaves_no_table(desk: Project) -> None:
         done = desk.flow("run", "--data", "large.csv", env={"DLPIPE_TABLES": str(disk)})
         assert_one_clear_line(done, "No space is left on the device of")
         assert not list(disk.glob("**/_delta_log/*.json"))
-
-
-@pytest.mark.parametrize(
-    ("command", "says"),
-    [
-        ("predict --model models:/reviews@canary x", ("has no alias 'canary'", "champion (v1)")),
-        ("predict --model reviews/9 x", ("has no version 9", "it has 1")),
-        ("predict --model revues x", ("No model 'revues' is registered", "there are reviews")),
-        ("tables revues", ("revues", "reviews")),
-    ],
-)
-def test_what_was_never_made_is_answered_with_what_there_is(
-    command: str, says: tuple[str, ...], project: Project, first: Done
-) -> None:
-    assert_one_clear_line(project.python("-m", "dlpipe.cli", *command.split()), *says)
