@@ -433,7 +433,9 @@ def test_folder_that_is_no_table_is_refused_as_a_source(tmp_path):
 
 def test_single_class_is_refused(tmp_path):
     path = write_csv(tmp_path / "a.csv", [(f"film {n}", "good") for n in range(40)])
-    assert "All 40 good rows have the label 'good'" in refused(BadRows, path, tmp_path / "t")
+    said = refused(BadRows, path, tmp_path / "t")
+    assert "All 40 good rows have the label 'good'" in said
+    assert "nothing to tell apart" in said
 
 
 def test_label_in_test_that_train_lacks_is_named(tmp_path):
