@@ -469,14 +469,16 @@ def test_bad_source_leaves_the_table_as_it_was(tmp_path):
     assert table_at(tmp_path / "t") == before
 
 
-def test_full_disk_leaves_the_table_as_it_was(tmp_path):
+def test_full_disk_leaves_the_table_as_it_was_or_none(tmp_path):
     path = write_csv(tmp_path / "a.csv", made_up(40))
     with tiny_disk(tmp_path / "disk") as disk:
         before = ingest(Sources(data=path), disk / "t").table
         write_csv(path, [(os.urandom(200).hex(), "ab"[n % 2]) for n in range(8000)])
-        with pytest.raises(StorageFull):
-            ingest(Sources(data=path), disk / "t")
+        for name in ("t", "new"):
+            with pytest.raises(StorageFull, match="No space is left on the device of"):
+                ingest(Sources(data=path), disk / name)
         assert table_at(disk / "t") == before
+        assert not list((disk / "new").glob("_delta_log/*.json"))
         assert not (disk / "t_quarantine").exists()
 
 

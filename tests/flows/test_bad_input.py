@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import socket
 from dataclasses import dataclass, field
@@ -161,13 +160,3 @@ def test_a_full_folder_of_runs_is_said_in_one_line(tmp_path: Path) -> None:
         (disk / "filled").write_bytes(bytes(2**19))
         done = project.flow("run")
     assert_one_clear_line(done, f"No space is left in {project.folder / '.metaflow'}")
-
-
-def test_full_disk_leaves_no_table(desk: Project) -> None:
-    draw = random.Random(0)
-    noise = [("".join(draw.choices("abcdefghijklmnopqrstuvwxyz ", k=400)), label) for _, label in GOOD * 100]
-    desk.file("large.csv", as_csv(noise))
-    with tiny_disk(desk.folder / "small") as disk:
-        done = desk.flow("run", "--data", "large.csv", env={"DLPIPE_TABLES": str(disk)})
-        assert_one_clear_line(done, "No space is left on the device of")
-        assert not list(disk.glob("**/_delta_log/*.json"))
