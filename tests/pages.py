@@ -1,8 +1,8 @@
 """The pages of README and docs as blocks, and a copy of the project in which blocks are run.
 
-The commands stay those of the page; what makes them quick is given from outside, by Metaflow's and pytest's own
-variables. A comment before a block says what is special about it: ``exits 1: what it says`` for a command that
-must fail, ``file NAME`` for a file that later blocks use.
+The commands stay those of the page; what makes them quick is given from outside: variables of Metaflow and pytest,
+and a Python that has the heavy packages already. A comment before a block says what is special about it:
+``exits 1: what it says`` for a command that must fail, ``file NAME`` for a file that later blocks use.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from warm import WarmPython
 
 from dlpipe.datasets import find_dataset
 
@@ -36,6 +37,9 @@ RUN_ID = "1795494849196362"
 PORTS = ("8080", "8324", "8710")
 SERVER = re.compile(r"\b(make|dlpipe) ui\b|\bcard server\b|\bdlpipe scheduler --port\b")
 OPENED = re.compile(r"http://127\.0\.0\.1:(\d+)|on port (\d+)")
+# run by a Python that has imported nothing: what starts processes of its own kind, or looks at those of others
+COLD = re.compile(r"\bmake\b|\bdlpipe ui$|\bcard server\b|\bscheduler\b", re.MULTILINE)
+COLD_PAGES = ("docs/data.md", "docs/production.md", "docs/storage.md")
 SECONDS = 600
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_", "AWS_", "MAKE", "MFLAGS")
 S3 = {
@@ -111,16 +115,21 @@ class Project:
 
     folder: Path
     environment: dict[str, str]
+    warm: WarmPython
     _said: dict[Block, str] = field(default_factory=dict)
 
     @classmethod
     def make(cls, folder: Path, given: dict[str, str]) -> Project:
-        """Return a project in ``folder`` whose commands see ``given`` besides what makes them quick."""
+        """Return a project in ``folder`` whose commands see ``given`` besides what makes them quick; end it."""
         copy_project(folder)
         borrow_installation(folder)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
         path = f"{folder / '.venv/bin'}{os.pathsep}{kept['PATH']}"
-        return cls(folder, {**kept, **S3, **QUICK, **places(folder), **given, "PATH": path})
+        environment = {**kept, **S3, **QUICK, **places(folder), **given, "PATH": path}
+        return cls(folder, environment, WarmPython(folder / ".venv/bin/python", environment))
+
+    def end(self) -> None:
+        self.warm.end()
 
     def run(self, block: Block) -> str:
         """Run a block, or find what it said when it was run before."""
@@ -144,7 +153,7 @@ class Project:
         if block.note.startswith("file "):  # a later block runs it
             (self.folder / block.note.removeprefix("file ")).write_text(block.text)
             return ""
-        return self._command([str(self.folder / ".venv/bin/python"), "-c", block.text], block)
+        return self._command(["python", "-c", block.text], block)
 
     def _toml(self, block: Block) -> str:
         check_toml(block, self.folder)
@@ -154,6 +163,12 @@ class Project:
 
     def _text(self, block: Block) -> str:
         return ""
+
+    def _environment_of(self, block: Block) -> dict[str, str]:
+        """Return the variables that a block sees: the warm Python comes first, except in cold ones."""
+        if COLD.search(block.text) or block.page in COLD_PAGES:
+            return self.environment
+        return {**self.environment, "PATH": f"{self.warm.bin}{os.pathsep}{self.environment['PATH']}"}
 
     def _here(self, text: str) -> str:
         """Put what exists here in the place of the page's run and ports."""
@@ -168,7 +183,7 @@ class Project:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=self.environment,
+            env=self._environment_of(block),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -210,7 +225,7 @@ class Project:
         server = subprocess.Popen(
             ["bash", "-c", f"exec {self._here(block.text)}"],
             cwd=self.folder,
-            env=self.environment,
+            env=self._environment_of(block),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -9,6 +9,7 @@ import http.server
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -44,7 +45,7 @@ def rows(tiny_table) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory, rows, tiny_backbone, archive_address, s3_address) -> Project:
+def project(tmp_path_factory, rows, tiny_backbone, archive_address, s3_address) -> Iterator[Project]:
     """A copy of the project with small data, not run yet."""
     folder = tmp_path_factory.mktemp("docs") / "dlpipe"
     made = Project.make(folder, {"METAFLOW_RUN_BACKBONE": str(tiny_backbone), "AWS_ENDPOINT_URL": s3_address})
@@ -59,7 +60,8 @@ def project(tmp_path_factory, rows, tiny_backbone, archive_address, s3_address) 
     catalogue.write_text(
         re.sub(r'^url = "https?://[^"]*/', f'url = "{archive_address}/', there, flags=re.MULTILINE)
     )
-    return made
+    yield made
+    made.end()
 
 
 def write_csv(path: Path, rows: list[tuple[str, str]], header: str = "review,sentiment") -> Path:
@@ -131,6 +133,57 @@ def trained(project: Project) -> Project:
 def test_every_block_works(page: str, trained: Project) -> None:
     for block in blocks(page):
         trained.run(block)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import sys; print(sys.argv, sys.path[0], sys.stdin.read(), __name__); sys.exit(3)",
+        "import os; print(os.getcwd(), os.environ['COLOUR'], flush=True); os._exit(4)",
+        "import os, sys; sys.stderr.write('so far'); sys.stderr.flush(); os.kill(os.getpid(), 9)",
+        "import atexit; atexit.register(print, 'last words'); raise SystemExit('in words')",
+    ],
+)
+def test_the_warm_python_does_what_the_real_one_does(program: str, project: Project) -> None:
+    said = [
+        subprocess.run(
+            [python, "-c", program, "a", "b c"],
+            cwd=project.folder,
+            env={**project.environment, "COLOUR": "green"},
+            input="typed",
+            capture_output=True,
+            text=True,
+        )
+        for python in (sys.executable, project.warm.bin / "python")
+    ]
+    real, warm = ((done.returncode, done.stdout, done.stderr) for done in said)
+    assert real == warm
+
+
+@pytest.mark.slow
+def test_the_warm_python_leaves_other_words_to_the_real_one(project: Project) -> None:
+    program = project.warm.bin / "python"
+    done = subprocess.run([program, "-u", "-m", "calendar", "2026", "11"], capture_output=True, text=True)
+    assert done.stdout.strip().startswith("November 2026")
+
+
+@pytest.mark.slow
+def test_the_warm_python_ends_with_whoever_asked(project: Project) -> None:
+    program = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        asked = subprocess.Popen(
+            [project.warm.bin / "python", "-c", program],
+            env=project.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        pid = int(asked.stdout.readline())
+        asked.send_signal(number)
+        assert asked.wait(30) == -number
+        assert asked.stdout.read() == ""  # its end: nobody has it open
+        assert not Path(f"/proc/{pid}").exists() or number == signal.SIGKILL
 
 
 @pytest.mark.slow
