@@ -95,6 +95,18 @@ def test_remains_of_a_killed_first_touch_do_no_harm(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["mlflow.db"]
 
 
+@pytest.mark.parametrize("left", [None, b""], ids=["nothing", "an empty file"])
+def test_a_database_that_was_taken_away_is_made_again_by_the_process_that_knew_it(tmp_path, left):
+    new_store(tmp_path)
+    database = tmp_path / "mlflow.db"
+    database.unlink()
+    if left is not None:
+        database.write_bytes(left)
+    open_store()
+    with contextlib.closing(sqlite3.connect(database)) as made:
+        assert made.execute("SELECT count(*) FROM experiments").fetchone() == (1,)
+
+
 def test_opening_a_store_changes_no_global_of_mlflow(tmp_path):
     import mlflow
 

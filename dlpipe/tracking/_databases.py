@@ -17,6 +17,8 @@ from dlpipe.tracking._locks import held, touch_lock
 
 ARTIFACTS = "mlartifacts"
 S3_ENDPOINT = "MLFLOW_S3_ENDPOINT_URL"
+TOUCHED: set[tuple[str, int, int]] = set()
+"""Databases that this process has seen to be complete."""
 
 
 def artifact_root(environ: Mapping[str, str]) -> str | None:
@@ -77,6 +79,8 @@ def touch_database(database: Path, location: str) -> None:
     check_folder(database.parent)
     with database_errors(asked):
         check_writable(database)
+        if _identity(database) in TOUCHED:
+            return
         # imported before the lock is taken: it takes two seconds
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -84,6 +88,16 @@ def touch_database(database: Path, location: str) -> None:
             if not database.exists() or database.stat().st_size == 0:
                 make_database(database, location)
             SqlAlchemyStore(asked, location)
+        TOUCHED.add(_identity(database))
+
+
+def _identity(database: Path) -> tuple[str, int, int]:
+    """Return what another file under the same name has not; nothing of the kind for a file that is empty."""
+    try:
+        found = database.stat()
+    except FileNotFoundError:
+        return str(database), 0, 0
+    return str(database), found.st_dev, found.st_ino if found.st_size else 0
 
 
 def database_store(store_uri: str, artifact_uri: str | None = None) -> object:

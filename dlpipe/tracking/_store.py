@@ -184,7 +184,7 @@ def ready_uri(
         )
     if kind in ("http", "https"):
         check_answers(uri, answer_seconds, variable=variable)
-    elif kind not in (known := store_kinds()):
+    elif kind not in OWN_KINDS and kind not in (known := store_kinds()):
         raise TrackingUnavailable(
             f"{variable}={show_address(uri)!r} begins with {kind}:, which MLflow does not know; "
             f"it knows {', '.join(known)}."
@@ -201,12 +201,13 @@ def ready_uri(
 
 ALONE = ("databricks", "databricks-uc")
 """Addresses of a word, whose place is in MLflow's own configuration."""
+OWN_KINDS = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", *ALONE, "uc")
+"""How the address of a store begins that MLflow knows without plug-ins."""
 
 
 def store_kinds() -> list[str]:
     """Return how the address of an MLflow store may begin: what MLflow knows itself, and what plug-ins add."""
-    own = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", *ALONE, "uc")
-    return sorted({*own, *(one.name for one in entry_points(group="mlflow.tracking_store"))})
+    return sorted({*OWN_KINDS, *(one.name for one in entry_points(group="mlflow.tracking_store"))})
 
 
 def quieten_mlflow() -> None:
