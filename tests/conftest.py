@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 import pytest
+from disks import quick_folder
 from searches import Search, searched
 from texts import reviews, write_csv
 
@@ -20,6 +22,12 @@ from dlpipe.task import TextModel
 from dlpipe.training import TrainingSettings, fit
 
 FLOWS = Path(__file__).parent / "flows"
+IN_MEMORY = (
+    *("cli_models", "cli_scheduler", "events", "exit_hooks", "page", "promotion", "registry", "scheduler"),
+    *("orchestrator_decisions", "orchestrator_environment", "orchestrator_processes", "orchestrator_state"),
+    "orchestrator_year",
+)
+"""Make many databases, each of whose writes would wait for the disk."""
 RAY = ("test_cluster_runs", "test_tuning")
 """Look at one search."""
 
@@ -125,3 +133,13 @@ def tiny_model(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> Tex
 def search(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> Search:
     """A search on this machine alone."""
     return searched(tiny_table, tiny_settings)
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A folder of the test's own; in memory for the tests that would wait for the disk and are not about it."""
+    if request.path.stem.removeprefix("test_") not in IN_MEMORY:
+        yield tmp_path
+        return
+    with quick_folder() as folder:
+        yield folder

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from disks import quick_folder
 from stores import new_store, untouched_environment
 
 from dlpipe.errors import ChampionMoved, ModelNotFound, PromotionRefused, SettingError
@@ -93,10 +94,10 @@ def store(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory):
+def three():
     """A store with three versions of ``reviews``, each with its companions, which tests of the module share."""
-    with untouched_environment():
-        made = new_store(tmp_path_factory.mktemp("three"))
+    with untouched_environment(), quick_folder() as folder:
+        made = new_store(folder)
         yield made, [family(digest)[0] for digest in ("one", "two", "three")]
 
 
