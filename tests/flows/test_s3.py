@@ -37,6 +37,7 @@ class Cloud:
             METAFLOW_DEFAULT_DATASTORE="s3",
             METAFLOW_DATASTORE_SYSROOT_S3=f"s3://{BUCKET}/metaflow",
             METAFLOW_DATASTORE_SYSROOT_LOCAL=str(folder / ".metaflow"),
+            METAFLOW_S3_WORKER_COUNT="2",  # processes a call; with 64, each file has one
             METAFLOW_USER="tester",
             DLPIPE_TABLES=f"s3://{BUCKET}/tables",
             DLPIPE_ARTIFACTS=f"s3://{BUCKET}/artifacts",
