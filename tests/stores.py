@@ -24,10 +24,16 @@ def template() -> Path:
     return database
 
 
+def copy_database(folder: Path, name: str = "mlflow.db") -> Path:
+    """Put an empty, complete MLflow database into ``folder``, and return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(template(), folder / name)
+    return folder
+
+
 def new_store(folder: Path) -> TrackingStore:
     """Return a store of its own in ``folder`` and make it the one that the environment names."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(template(), folder / "mlflow.db")
+    copy_database(folder)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
     return open_store()
 

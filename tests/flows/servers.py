@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from commands import dlpipe
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from projects import Done
+from stores import copy_database
 
 SHAPES = Path(__file__).with_name("shapes")
-DLPIPE = str(Path(sys.executable).with_name("dlpipe"))
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_", "PG")
 BRIDGED = ("run", "--with", "mlflow_bridge")
 PATIENCE = 120.0  # seconds; what is waited for takes a few on a quiet machine
@@ -96,10 +97,11 @@ class Folder:
 
     def bridge(self, *words: str, code: int = 0) -> str:
         """Run ``dlpipe bridge`` and return what it says."""
-        done = self.command(DLPIPE, "bridge", *words)
-        assert done.code == code, done.said
-        assert "Traceback" not in done.said
-        return done.said
+        done = dlpipe("bridge", *words, folder=self.folder, environment=self.environment, seconds=PATIENCE)
+        said = done.stdout + done.stderr
+        assert done.returncode == code, said
+        assert "Traceback" not in said
+        return said
 
     def behind(self) -> list[str]:
         """Return the runs that ``dlpipe bridge status`` lists."""
@@ -173,8 +175,12 @@ def kill(server: subprocess.Popen) -> None:
 def mlflow_server(
     folder: Path, *words: str, port: int | None = None, **variables: str
 ) -> Iterator[tuple[str, subprocess.Popen]]:
-    """Run ``mlflow server`` on ``folder / "server.db"``; yield its address and its process once it answers."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Run ``mlflow server`` on ``folder / "server.db"``; yield its address and its process once it answers.
+
+    Its database is a copy of an empty one, unless it is there already.
+    """
+    if not (folder / "server.db").exists():
+        copy_database(folder, "server.db")
     port = port or free_port()
     address = f"http://127.0.0.1:{port}"
     command = [

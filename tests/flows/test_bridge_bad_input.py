@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Run
 from servers import BRIDGED, Folder
+from stores import copy_database
 
 SECRETS = {
     "param": "sk-param-0123456789",
@@ -124,7 +125,7 @@ def written(folder: Folder, name: str, text: str) -> Path:
 
 
 def test_a_run_full_of_secrets_is_complete_in_mlflow_without_one_of_them(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
+    folder = Folder(copy_database(tmp_path))
     script = written(folder, "secret_flow.py", SECRET_FLOW.replace("{secrets}", repr(SECRETS)))
     done = folder.flow(*BRIDGED, script=script)
     assert done.code == 1, done.said
@@ -173,7 +174,7 @@ class Odd:
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Odd:
-    place = tmp_path_factory.mktemp("odd")
+    place = copy_database(tmp_path_factory.mktemp("odd"))
     folder = Folder(place, {"METAFLOW_CLIENT_CACHE_PATH": str(place / "cache")})
     script = written(folder, "odd_flow.py", ODD_FLOW)
     module = written(folder, "odd_classes.py", ODD_MODULE)
@@ -290,7 +291,7 @@ def test_a_store_that_cannot_be_is_one_line_and_never_fails_the_flow(kind: str, 
 
 
 def test_a_deleted_experiment_is_named_and_sync_completes_once_it_is_restored(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
+    folder = Folder(copy_database(tmp_path))
     folder.run()
     folder.wait_until_nothing_is_behind()
     experiment = folder.client().get_experiment_by_name("QuickFlow")

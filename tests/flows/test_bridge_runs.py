@@ -1,4 +1,7 @@
-"""The bridge on real runs: what stands in MLflow is what happened, and nothing is written twice."""
+"""The bridge on real runs: what stands in MLflow is what happened, and nothing is written twice.
+
+The first run of the tour has no MLflow beside it and is written afterwards; the others are followed.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,20 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from commands import dlpipe
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from stores import copy_database
 
 SHAPES = Path(__file__).with_name("shapes")
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_")
@@ -74,27 +81,31 @@ class Place:
     """A folder in which flows run and MLflow's database stands."""
 
     folder: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def at(self, uri: str) -> Place:
+        """Return the same folder with another MLflow."""
+        return Place(self.folder, {"MLFLOW_TRACKING_URI": uri})
 
     @property
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-        return {**kept, "METAFLOW_USER": "tester", "PYTHONUNBUFFERED": "1"}
+        return {**kept, "METAFLOW_USER": "tester", "PYTHONUNBUFFERED": "1", **self.variables}
 
     def flow(self, *words: str, code: int = 0) -> str:
         """Run the tour flow and return the id of the run."""
-        done = self._command(sys.executable, str(SHAPES / "tour_flow.py"), *words)
+        done = self.command(sys.executable, str(SHAPES / "tour_flow.py"), *words)
         assert done.returncode == code, done.stdout
-        found = re.search(r"run-id (\d+)", done.stdout)
-        assert found
-        return found[1]
+        return run_id(done.stdout)
 
     def bridge(self, *words: str, code: int = 0) -> str:
         """Run ``dlpipe bridge`` and return what it says on stdout."""
-        done = self._command(DLPIPE, "bridge", *words)
+        done = dlpipe("bridge", *words, folder=self.folder, environment=self.environment)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
-    def _command(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to the end."""
         return subprocess.run(
             command,
             cwd=self.folder,
@@ -121,10 +132,17 @@ class Place:
         return held
 
     def client(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+        return MlflowClient(self.variables.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / 'mlflow.db'}")
 
     def text(self, run: Run, path: str) -> str:
         return Path(self.client().download_artifacts(run.info.run_id, path)).read_text()
+
+
+def run_id(said: str) -> str:
+    """Return the id of the run that a launcher talks of."""
+    found = re.search(r"run-id (\d+)", said)
+    assert found, said
+    return found[1]
 
 
 def card_data(page: str) -> str:
@@ -140,18 +158,51 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture(scope="module")
-def run(place: Place) -> str:
-    return place.flow("run")
+def outage(place: Place) -> str:
+    """What is said of a run that has the bridge and no MLflow."""
+    tour = (sys.executable, str(SHAPES / "tour_flow.py"), "run", "--with", "mlflow_bridge")
+    done = place.at("http://127.0.0.1:9").command(*tour)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def run(outage: str) -> str:
+    return run_id(outage)
 
 
 @pytest.fixture(scope="module")
 def held(place: Place, run: str) -> dict[str, Run]:
-    return place.mirrored(run)
+    """What MLflow holds after the commands, as a person gives them."""
+    for word in ("sync", "check"):
+        done = place.command(DLPIPE, "bridge", word, f"TourFlow/{run}")
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == "0 differences\n"
+    return place.held(run)
 
 
 def named(held: dict[str, Run], name: str) -> Run:
     (found,) = [run for run in held.values() if run.info.run_name == name]
     return found
+
+
+@pytest.fixture(scope="module")
+def killed(place: Place, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run without the bridge whose launcher and task are killed; it takes half a minute to be known as such."""
+    launcher, run = asleep(place, tmp_path_factory.mktemp("killed"))
+    place.bridge("sync", f"SleepFlow/{run}")
+    assert status_of(place, "SleepFlow", run) == {"RUNNING"}
+    os.killpg(launcher.pid, signal.SIGKILL)
+    launcher.wait()
+    return run
+
+
+def test_a_run_that_was_killed_just_now_may_still_go_on(place: Place, killed: str) -> None:
+    assert status_of(place, "SleepFlow", killed) == {"RUNNING"}
+
+
+def test_without_mlflow_the_flow_ends_well_and_says_that_the_mirror_is_behind(outage: str) -> None:
+    assert f"dlpipe bridge sync TourFlow/{run_id(outage)}" in outage
 
 
 def test_the_run_and_each_attempt_stand_in_mlflow_once(held: dict[str, Run], run: str) -> None:
@@ -263,11 +314,14 @@ def test_what_people_changed_comes_back_and_what_they_added_or_deleted_stays_so(
     assert named(place.mirrored(run), "end").info.run_id == named(held, "end").info.run_id
 
 
-def test_a_failed_run_and_its_resume_stand_side_by_side(place: Place, tmp_path: Path) -> None:
+def test_a_followed_run_that_fails_keeps_its_exit_code_and_stands_beside_its_resume(
+    place: Place, tmp_path: Path
+) -> None:
     trigger = tmp_path / "fail"
     trigger.touch()
-    failed = place.flow("run", "--fail-file", str(trigger), code=1)
-    held = place.mirrored(failed)
+    failed = place.flow("run", "--fail-file", str(trigger), "--with", "mlflow_bridge", code=1)
+    assert place.bridge("check", f"TourFlow/{failed}") == "0 differences\n"
+    held = place.held(failed)
     assert named(held, failed).info.status == "FAILED"
     assert named(held, "join").info.status == "FAILED"
     trigger.unlink()
@@ -280,6 +334,13 @@ def test_a_failed_run_and_its_resume_stand_side_by_side(place: Place, tmp_path: 
     assert "| start | 1 | 1 | reused |" in named(after, resumed).data.tags["mlflow.note.content"]
     assert not named(after, "start").data.metrics
     assert named(place.held(failed), failed).info.status == "FAILED"
+
+    # without what the launcher left beside it, as a run without the bridge, into another MLflow
+    shutil.rmtree(place.folder / ".metaflow" / "TourFlow" / failed / "_bridge")
+    other = place.at(f"sqlite:///{copy_database(tmp_path) / 'mlflow.db'}")
+    assert {key: one.info.status for key, one in other.mirrored(failed).items()} == {
+        key: one.info.status for key, one in held.items()
+    }
 
 
 def asleep(place: Place, folder: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
@@ -301,9 +362,7 @@ def asleep(place: Place, folder: Path, *words: str) -> tuple[subprocess.Popen[st
         line = launcher.stdout.readline()
         assert line, said
         said += line
-    found = re.search(r"run-id (\d+)", said)
-    assert found
-    return launcher, found[1]
+    return launcher, run_id(said)
 
 
 def status_of(place: Place, flow: str, run: str) -> set[str]:
@@ -322,37 +381,24 @@ def waited_for(place: Place, run: str, status: str) -> bool:
     while time.monotonic() < deadline:
         if status_of(place, "SleepFlow", run) == {status}:
             return True
-        time.sleep(1)
+        time.sleep(0.2)
     return False
-
-
-def test_a_run_whose_launcher_and_task_were_killed_is_killed(place: Place, tmp_path: Path) -> None:
-    launcher, run = asleep(place, tmp_path)
-    place.bridge("sync", f"SleepFlow/{run}")
-    assert status_of(place, "SleepFlow", run) == {"RUNNING"}
-    os.killpg(launcher.pid, signal.SIGKILL)
-    launcher.wait()
-    deadline = time.monotonic() + 60
-    while status_of(place, "SleepFlow", run) == {"RUNNING"} and time.monotonic() < deadline:
-        time.sleep(5)
-        place.bridge("sync", f"SleepFlow/{run}")
-    assert status_of(place, "SleepFlow", run) == {"KILLED"}
-    assert place.bridge("check", f"SleepFlow/{run}") == "0 differences\n"
 
 
 # -- beside a live run -----------------------------------------------------------------------------------------
 
 
-def test_a_followed_run_is_in_mlflow_when_it_ends(place: Place) -> None:
-    run = place.flow("run", "--with", "mlflow_bridge")
+def test_a_followed_run_is_in_mlflow_when_it_ends_and_a_foreach_of_many_tasks_is_one_record_with_a_table(
+    place: Place,
+) -> None:
+    run = place.flow("run", "--fan-out", "51", "--with", "mlflow_bridge")
     assert place.bridge("check", f"TourFlow/{run}") == "0 differences\n"
-
-
-def test_a_followed_run_that_fails_is_there_too_and_keeps_its_exit_code(place: Place, tmp_path: Path) -> None:
-    (tmp_path / "fail").touch()
-    run = place.flow("run", "--fail-file", str(tmp_path / "fail"), "--with", "mlflow_bridge", code=1)
-    assert place.bridge("check", f"TourFlow/{run}") == "0 differences\n"
-    assert named(place.held(run), run).info.status == "FAILED"
+    held = place.held(run)
+    spread = named(held, "spread (51 tasks)")
+    table = json.loads(place.text(spread, "tasks.json"))
+    assert len(table["data"]) == 51
+    assert {row[table["columns"].index("status")] for row in table["data"]} == {"FINISHED"}
+    assert len(held) == 10
 
 
 @pytest.mark.parametrize(("number", "ended"), [(signal.SIGKILL, "KILLED"), (signal.SIGINT, "FAILED")])
@@ -371,45 +417,15 @@ def test_a_card_that_outlives_its_killed_task_is_waited_for(place: Place, tmp_pa
     flow = tmp_path / "late_card_flow.py"
     flow.write_text(LATE_CARD)
     command = [sys.executable, str(flow), "run", "--with", "mlflow_bridge"]
-    done = subprocess.run(
-        command, cwd=place.folder, env=place.environment, capture_output=True, text=True, check=False
-    )
+    done = place.command(*command)
     assert done.returncode == 1, done.stdout
     deadline = time.monotonic() + 60
     while "LateCardFlow" in place.bridge("status"):
         assert time.monotonic() < deadline
         time.sleep(1)
-    run = re.search(r"run-id (\d+)", done.stdout)
-    assert run
-    (card,) = (place.folder / ".metaflow/mf.cards").glob(f"LateCardFlow/runs/{run[1]}/**/*.html")
-    assert place.bridge("check", f"LateCardFlow/{run[1]}") == "0 differences\n", card
-
-
-def test_without_mlflow_the_flow_ends_well_and_says_that_the_mirror_is_behind(place: Place) -> None:
-    nowhere = {**place.environment, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    done = subprocess.run(
-        [sys.executable, str(SHAPES / "tour_flow.py"), "run", "--with", "mlflow_bridge"],
-        cwd=place.folder,
-        env=nowhere,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    found = re.search(r"run-id (\d+)", done.stdout)
-    assert found
-    assert f"dlpipe bridge sync TourFlow/{found[1]}" in done.stdout
-    place.mirrored(found[1])
-
-
-def test_a_foreach_of_many_tasks_is_one_record_with_a_table(place: Place) -> None:
-    run = place.flow("run", "--fan-out", "51")
-    held = place.mirrored(run)
-    spread = named(held, "spread (51 tasks)")
-    table = json.loads(place.text(spread, "tasks.json"))
-    assert len(table["data"]) == 51
-    assert {row[table["columns"].index("status")] for row in table["data"]} == {"FINISHED"}
-    assert len(held) == 10
+    run = run_id(done.stdout)
+    (card,) = (place.folder / ".metaflow/mf.cards").glob(f"LateCardFlow/runs/{run}/**/*.html")
+    assert place.bridge("check", f"LateCardFlow/{run}") == "0 differences\n", card
 
 
 @pytest.mark.parametrize(
@@ -420,14 +436,16 @@ def test_a_foreach_of_many_tasks_is_one_record_with_a_table(place: Place) -> Non
     ],
 )
 def test_what_does_not_exist_is_one_line(place: Place, run: str, words: tuple[str, ...], line: str) -> None:
-    done = subprocess.run(
-        [DLPIPE, "bridge", *words],
-        cwd=place.folder,
-        env=place.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = place.command(DLPIPE, "bridge", *words)
     assert done.returncode == 1
     assert line in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_whose_launcher_and_task_were_killed_is_killed(place: Place, killed: str) -> None:
+    deadline = time.monotonic() + 60
+    while status_of(place, "SleepFlow", killed) == {"RUNNING"} and time.monotonic() < deadline:
+        time.sleep(1)
+        place.bridge("sync", f"SleepFlow/{killed}")
+    assert status_of(place, "SleepFlow", killed) == {"KILLED"}
+    assert place.bridge("check", f"SleepFlow/{killed}") == "0 differences\n"

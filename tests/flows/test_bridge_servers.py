@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commands import dlpipe
 from projects import Done
 from servers import (
     ADMIN,
     BRIDGED,
-    DLPIPE,
     PASSWORD,
     SHAPES,
     Folder,
@@ -29,7 +29,6 @@ from servers import (
     wait_until,
 )
 
-TOGETHER = 8
 EXTRA_SECONDS = 5.0
 """By how much the bridge may lengthen a run, at most."""
 
@@ -37,17 +36,19 @@ EXTRA_SECONDS = 5.0
 # -- many runs at once -----------------------------------------------------------------------------------------
 
 
-def assert_runs_at_once_are_mirrored(folder: Folder) -> None:
+def assert_runs_at_once_are_mirrored(folder: Folder, *, together: int) -> None:
     """Start runs at the same moment: none fails, and each is complete in MLflow or marked as behind."""
     command = (sys.executable, str(SHAPES / "quick_flow.py"), *BRIDGED)
     (folder.folder / ".metaflow").mkdir()  # Metaflow itself fails where two first runs make it at once
-    started = [folder.start(*command) for _ in range(TOGETHER)]
+    started = [folder.start(*command) for _ in range(together)]
     ended = [(process, process.communicate(timeout=200)[0]) for process in started]
-    assert [process.returncode for process, _ in ended] == [0] * TOGETHER, "\n".join(said for _, said in ended)
+    assert [process.returncode for process, _ in ended] == [0] * together, "\n".join(said for _, said in ended)
     assert not [said for _, said in ended if PASSWORD in said]
     marked = set(folder.behind())
-    compared = folder.command(DLPIPE, "bridge", "check", "QuickFlow", "--json")
-    differing = {"/".join(one["key"].split("/")[:2]) for one in json.loads(compared.said)}
+    compared = dlpipe(
+        "bridge", "check", "QuickFlow", "--json", folder=folder.folder, environment=folder.environment
+    )
+    differing = {"/".join(one["key"].split("/")[:2]) for one in json.loads(compared.stdout)}
     assert differing <= marked
     folder.bridge("sync", "QuickFlow")
     assert folder.bridge("check", "QuickFlow") == "0 differences\n"
@@ -55,7 +56,7 @@ def assert_runs_at_once_are_mirrored(folder: Folder) -> None:
 
 
 def test_eight_runs_at_once_are_mirrored_into_a_fresh_sqlite_store(tmp_path: Path) -> None:
-    assert_runs_at_once_are_mirrored(Folder(tmp_path))
+    assert_runs_at_once_are_mirrored(Folder(tmp_path), together=8)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +70,8 @@ def database() -> Iterator[str]:
         yield uri
 
 
-def test_eight_runs_at_once_are_mirrored_into_a_fresh_postgresql_database(database: str, tmp_path: Path) -> None:
-    assert_runs_at_once_are_mirrored(Folder(tmp_path).at(database))
+def test_four_runs_at_once_are_mirrored_into_a_fresh_postgresql_database(database: str, tmp_path: Path) -> None:
+    assert_runs_at_once_are_mirrored(Folder(tmp_path).at(database), together=4)
 
 
 def test_a_step_that_logs_itself_and_the_bridge_meet_in_a_fresh_postgresql_database(
