@@ -23,7 +23,6 @@ PATIENCE = 120.0  # seconds for followers to end; they take a few on a quiet mac
 SHAPES = {
     "linear": 0,
     "single": 0,
-    "values": 0,
     "project": 0,
     "branch": 0,
     "conflict": 1,
@@ -32,10 +31,8 @@ SHAPES = {
     "foreach_failure": 1,
     "parallel": 0,
     "switch": 0,
-    "recursive": 0,
     "retry": 0,
     "catch": 0,
-    "timeout": 0,
     "exception": 1,
     "artifact": 1,
     "exit": 1,

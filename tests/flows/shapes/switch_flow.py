@@ -1,10 +1,13 @@
-"""A flow that chooses its way: one of two steps runs, and the branches meet in a step that is no join."""
+"""A flow that chooses its way: one of two steps runs, and the branches meet in a step that is no join.
+
+Then a step comes back to itself until it has had enough.
+"""
 
 from metaflow import FlowSpec, step
 
 
 class SwitchFlow(FlowSpec):
-    """Choose by what was found."""
+    """Choose by what was found, then count to three."""
 
     @step
     def start(self):
@@ -29,11 +32,20 @@ class SwitchFlow(FlowSpec):
     @step
     def meet(self):
         self.seen = [self.way, self.length]
-        self.next(self.end)
+        self.count = 0
+        self.history = []
+        self.next(self.again)
+
+    @step
+    def again(self):
+        self.count += 1
+        self.history = [*self.history, self.count]
+        self.enough = "yes" if self.count >= 3 else "no"
+        self.next({"yes": self.end, "no": self.again}, condition="enough")
 
     @step
     def end(self):
-        pass
+        self.total = sum(self.history)
 
 
 if __name__ == "__main__":
