@@ -73,11 +73,12 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, project: Project) -> Iterato
 
 @pytest.fixture(scope="module")
 def runs(cloud: Cloud) -> dict[str, Done]:
-    """A training, and a use of its champion; each step in an empty folder that is gone for the next flow."""
+    """The three flows, one after the other, each step in an empty folder that is gone when the next begins."""
     settings, data = (str(cloud.project.folder / name) for name in ("quick.toml", "reviews.csv"))
     words = {
         "train": ("--config", "settings", settings, "run", "--data", data, "--trials", "0", "--epochs", "4"),
-        "explain": ("run", "--model", "models:/reviews@champion", "--rows", "2"),
+        "predict": ("run", "--model", "models:/reviews@champion", "--target", "scores", "--split", "test"),
+        "explain": ("run", "--rows", "2"),
     }
     done = {}
     for name, given in words.items():
@@ -87,18 +88,21 @@ def runs(cloud: Cloud) -> dict[str, Done]:
     return done
 
 
-def test_flows_run_from_ingest_to_champion_and_its_use(runs: dict[str, Done]) -> None:
-    assert [done.code for done in runs.values()] == [0, 0], "\n".join(done.said for done in runs.values())
+def test_the_three_flows_run_from_ingest_to_champion(runs: dict[str, Done]) -> None:
+    assert [done.code for done in runs.values()] == [0, 0, 0], "\n".join(done.said for done in runs.values())
     assert runs["train"].summary("registered") == "models:/reviews/1 (challenger, champion)"
-    assert runs["train"].summary("predictions") == "reviews_predictions@v0, 250 new rows"
+    assert runs["predict"].summary("predictions").startswith("scores@v0, ")
     assert runs["explain"].summary("explanations") == "reviews_explanations@v1, words of 2 rows"
 
 
 def test_what_they_made_is_on_s3_and_nowhere_else(cloud: Cloud, runs: dict[str, Done]) -> None:
     kinds = {"/".join(key.split("/")[:2]) for key in cloud.held()}
     assert kinds >= {
-        *(f"metaflow/{name}" for name in ("TrainFlow", "ExplainFlow", "mf.cards", "mf.checkpoints")),
-        *(f"tables/{name}" for name in ("reviews", "reviews_predictions", "reviews_explanations")),
+        *(
+            f"metaflow/{name}"
+            for name in ("TrainFlow", "PredictFlow", "ExplainFlow", "mf.cards", "mf.checkpoints")
+        ),
+        *(f"tables/{name}" for name in ("reviews", "reviews_predictions", "reviews_explanations", "scores")),
         "artifacts/models",
     }
     there = {path.name for path in cloud.project.folder.iterdir()}
@@ -109,7 +113,7 @@ def test_what_they_made_is_on_s3_and_nowhere_else(cloud: Cloud, runs: dict[str, 
 
 
 def test_mlflow_has_the_runs_as_they_happened(cloud: Cloud, runs: dict[str, Done]) -> None:
-    assert_in_mlflow(cloud.project, "TrainFlow", "ExplainFlow", env=cloud.variables)
+    assert_in_mlflow(cloud.project, "TrainFlow", "PredictFlow", "ExplainFlow", env=cloud.variables)
 
 
 REFUSED = {
