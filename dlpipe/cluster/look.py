@@ -24,12 +24,13 @@ def look(address: str) -> dict[str, Any]:
     RayError
         When what listens there is no cluster, or refuses.
     """
+    if address != "auto":
+        _knock(address)  # before Ray is imported, which takes seconds
     from ray._private import services
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
     address = services.canonicalize_bootstrap_address_or_die(address)
-    host, _, port = address.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    _knock(address)
     client = GcsClient(address=address)
     versions = json.loads(
         client.internal_kv_get(b"CLUSTER_METADATA", namespace=b"cluster", timeout=CONNECT_SECONDS)
@@ -48,16 +49,21 @@ def look(address: str) -> dict[str, Any]:
     }
 
 
+def _knock(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+
+
 def main() -> None:
     """Print what is at the address that the command line names, or why nothing can be said."""
-    from ray.exceptions import AuthenticationError
-
     try:
         found = look(sys.argv[1])
-    except AuthenticationError:
-        found = {"refused": True}
+    except OSError as error:
+        found = {"error": error.strerror or str(error)}
     except Exception as error:
-        found = {"error": getattr(error, "strerror", None) or str(error)}
+        from ray.exceptions import AuthenticationError
+
+        found = {"refused": True} if isinstance(error, AuthenticationError) else {"error": str(error)}
     print(json.dumps(found))
 
 
