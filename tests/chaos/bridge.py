@@ -44,6 +44,7 @@ TICK = 0.02
 RESUME_SHARE = 0.6  # of a run's length; a resume has less to do
 SLOW_SECONDS = 60.0  # ten times what the flow takes on a quiet machine; a call to a dead server blocks for 247
 AIM_SECONDS = 1.5  # how long an attack waits for its target
+UNKNOWN_SECONDS = 31.0  # for so long a run counts as going on of whose launcher nothing is known
 FLOW_SECONDS, ORPHAN_SECONDS, FOLLOWER_SECONDS, CHECK_SECONDS, SERVER_SECONDS = 120.0, 60.0, 30.0, 120, 60.0
 OWN_STEP, OWN_POINTS = "count", [0, 1, 2]
 """The step that logs to MLflow itself, and the steps of its metric."""
@@ -315,11 +316,14 @@ class Round:
         self._judge_commands()
 
     def settle(self) -> None:
-        """Return when the server answers and no follower lives."""
+        """Return when the server answers, no follower lives, and no run counts as going on."""
         if self.plan.server:
             self._server.make_sure()
         self._repairs = []
         self._wait(is_follower, FOLLOWER_SECONDS, "followers live on")
+        for run in runs_in(self.folder):
+            if not was_bridged(self.folder, run):  # its id is when it began, in microseconds
+                time.sleep(max(0.0, int(run) / 1e6 + UNKNOWN_SECONDS - time.time()))
 
     def _has_succeeded(self) -> bool:
         made = runs_in(self.folder)
@@ -456,7 +460,7 @@ def can_be_resumed(folder: Path, run: str) -> bool:
 
 
 def was_bridged(folder: Path, run: str) -> bool:
-    """Return whether the run's launcher lived long enough to leave the bridge's mark."""
+    """Return whether the run's launcher lived long enough to leave the last of the bridge's marks."""
     return (folder / ".metaflow" / FLOW / run / "_bridge" / "launcher").exists()
 
 
