@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from dlpipe.bridge import where
+from dlpipe.bridge import marks, where
 from dlpipe.bridge.marks import Mark
+from dlpipe.bridge.runs import MetaflowRun
 from dlpipe.errors import MirrorIncomplete, RunNotFound
 
 KEPT = '{"run_id": "kept"}'
@@ -63,6 +66,47 @@ def test_no_link_leads_the_marks_of_a_run_elsewhere(mark: Mark, victim: Path) ->
     found = [path for path in victim.rglob("*") if path.is_file()]
     assert len(found) == 5
     assert {path.read_text() for path in found} == {KEPT}
+
+
+def test_a_launcher_killed_while_it_leaves_its_marks_has_not_said_that_mlflow_has_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    mark = Mark("Flow/1", tmp_path / "Flow" / "1" / "_bridge")
+    monkeypatch.setattr(marks, "write_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        mark.hold()
+    assert mark.launcher() == "unknown"
+    monkeypatch.undo()
+    monkeypatch.setattr(marks.fcntl, "flock", killed)
+    with pytest.raises(KeyboardInterrupt):
+        mark.hold()
+    assert mark.behind()
+
+
+def test_a_run_without_a_task_is_read_when_its_launcher_has_gone_or_it_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from metaflow.plugins.datastores.local_storage import LocalStorage
+
+    monkeypatch.setattr(LocalStorage, "datastore_root", str(tmp_path))
+    now = time.time_ns() // 1000
+    young, old = now, now - 31_000_000
+    for number in (young, old):
+        folder = tmp_path / "Flow" / str(number) / "_meta"
+        folder.mkdir(parents=True)
+        said = {"run_number": str(number), "flow_id": "Flow", "ts_epoch": number // 1000}
+        (folder / "_self.json").write_text(json.dumps(said))
+    with pytest.raises(RunNotFound, match="has only just begun"):  # its first task says when it began
+        MetaflowRun(f"Flow/{young}").read()
+    assert MetaflowRun(f"Flow/{old}").read().status == "KILLED"
+    held = marks.mark_of(f"Flow/{young}").hold()
+    with pytest.raises(RunNotFound, match="has only just begun"):
+        MetaflowRun(f"Flow/{young}").read()
+    held.close()
+    assert MetaflowRun(f"Flow/{young}").read().status == "KILLED"
 
 
 def test_a_pipe_among_the_marks_holds_nobody_up(tmp_path: Path) -> None:

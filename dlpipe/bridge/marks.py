@@ -50,11 +50,12 @@ class Mark:
 
         The file that is returned must stay open: closing it says that the launcher is gone.
         """
-        held = open(self._written("launcher"), "w", opener=_plain_file)  # noqa: SIM115
+        place = self._written("launcher")
+        self.set_behind(STARTED)  # first: one killed on the way has not left a mark as if MLflow had all
+        held = open(place, "w", opener=_plain_file)  # noqa: SIM115
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held.write(f"{os.getpid()}\n")
         held.flush()
-        self.set_behind(STARTED)
         return held
 
     def launcher(self) -> Launcher:

@@ -13,7 +13,7 @@ from typing import Any
 from dlpipe.bridge.artifacts import artifact_value
 from dlpipe.bridge.attempts import Attempt, TaskSaid, caught_by, has_process
 from dlpipe.bridge.graphs import decorated, graph_of, retries
-from dlpipe.bridge.marks import Mark, mark_of
+from dlpipe.bridge.marks import Launcher, Mark, mark_of
 from dlpipe.bridge.metadata import listed, metadata_of, provider
 from dlpipe.bridge.records import Status
 from dlpipe.errors import RunNotFound
@@ -122,9 +122,9 @@ class MetaflowRun:
         me = provider().get_object("run", "self", {}, None, self.flow, self.run_id)
         if not me:
             raise RunNotFound(f"{self.flow} has no run {self.run_id!r} here.")
-        self._created = self._created or self._begun(me)
+        launcher: Launcher = "is gone" if launcher_gone else self.mark.launcher()
+        self._created = self._created or self._begun(me, launcher)
         self._graph = self._graph or self._read_graph()
-        launcher = "is gone" if launcher_gone else self.mark.launcher()
         # looked at first: what is read after the last process has gone is all that there will be
         works = launcher == "lives" or has_process(self.run_id)
         said = self._tasks(only)
@@ -195,15 +195,19 @@ class MetaflowRun:
     def _path(self, task: Mapping[str, Any]) -> str:
         return f"{self.pathspec}/{task['step_name']}/{task.get('task_name') or task['task_id']}"
 
-    def _begun(self, me: dict[str, Any]) -> int:
-        """Return when the run began: the run's own time changes with each tag that somebody adds."""
-        tasks = listed("step", "task", self.flow, self.run_id, "_parameters")
-        if not tasks and self.mark.launcher() == "lives":
-            raise RunNotFound(f"{self.pathspec} has only just begun.")
-        if tasks:
+    def _begun(self, me: dict[str, Any], launcher: Launcher) -> int:
+        """Return when the run began: the run's own time changes with each tag that somebody adds.
+
+        MLflow keeps the first time it is told. So a run that may have a task in a moment has none yet.
+        """
+        if tasks := listed("step", "task", self.flow, self.run_id, "_parameters"):
             return int(tasks[0]["ts_epoch"])
-        # killed before it had any task; the local provider makes ids of microseconds
-        return int(self.run_id) // 1000 if re.fullmatch(r"\d{16}", self.run_id) else int(me["ts_epoch"])
+        # the local provider makes ids of microseconds
+        made = int(self.run_id) // 1000 if re.fullmatch(r"\d{16}", self.run_id) else int(me["ts_epoch"])
+        young = time.time() - made / 1000 < QUIET_SECONDS
+        if launcher == "lives" or (launcher == "unknown" and young):
+            raise RunNotFound(f"{self.pathspec} has only just begun.")
+        return made  # killed before it had any task
 
     def _read_graph(self) -> dict[str, Any]:
         return graph_of(artifact_value(f"{self.pathspec}/_parameters/{self.parameters_task()}/_graph_info"))
