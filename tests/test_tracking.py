@@ -17,11 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow_schema import migrated_schema, statements
 from stores import new_store, template, untouched_environment
 
 from dlpipe.errors import StorageFull, TrackingUnavailable
 from dlpipe.redaction import show_address
-from dlpipe.tracking import clear_error, open_store, touch_database
+from dlpipe.tracking import _databases, clear_error, open_store, touch_database
+from dlpipe.tracking._databases import schema_file
 
 TOUCH = """
 import sys
@@ -93,6 +95,21 @@ def test_remains_of_a_killed_first_touch_do_no_harm(tmp_path):
     (tmp_path / "mlflow.db").touch()
     touch_database(tmp_path / "mlflow.db", str(tmp_path / "mlartifacts"))
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["mlflow.db"]
+
+
+def test_a_new_database_is_the_one_that_mlflows_migrations_would_have_made(tmp_path, monkeypatch):
+    kept, made = schema_file().read_text(), migrated_schema(tmp_path)
+    assert statements(kept) == statements(made), "run `python tests/mlflow_schema.py`"
+    dumps = []
+    for name, schema in (("quick", schema_file()), ("migrated", tmp_path / "no such file")):
+        monkeypatch.setattr(_databases, "schema_file", lambda schema=schema: schema)
+        (folder := tmp_path / name).mkdir()
+        touch_database(folder / "mlflow.db", str(tmp_path / "mlartifacts"))
+        with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as made:
+            made.execute("UPDATE experiments SET creation_time = 0, last_update_time = 0")
+            dumps.append(statements("\n".join(made.iterdump())))
+    assert dumps[0] == dumps[1]
+    assert any("mlartifacts" in line for lines in dumps[0] for line in lines)
 
 
 @pytest.mark.parametrize("left", [None, b""], ids=["nothing", "an empty file"])
