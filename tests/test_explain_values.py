@@ -14,7 +14,7 @@ from texts import SHARED
 
 from dlpipe.errors import ExplanationError
 from dlpipe.explain import ExplainSettings, compare_methods, explain_rows
-from dlpipe.explain.agreement import agreement
+from dlpipe.explain.explaining import measure_agreement
 from dlpipe.explain.explanations import Explanation, Explanations
 from dlpipe.explain.for_shap import import_shap
 from dlpipe.explain.partition import explain_by_partition
@@ -275,10 +275,11 @@ def test_agreement_counts_only_texts_that_say_something():
 
     exact = Explanations((one(0.1, 0.2, 0.3), one(0.2, 0.2), one()), ("no", "yes"))
     other = Explanations((one(0.3, -0.2, 0.4), one(0.1, 0.2), one()), ("no", "yes"), "gradient")
-    found = agreement(exact, other)
+    found = measure_agreement(exact, other)
     assert found is not None
     assert (found.rows, found.rank, found.sign) == (1, pytest.approx(0.5), pytest.approx(2 / 3))
-    assert agreement(Explanations((one(0.2),), ("no", "yes")), Explanations((one(0.1),), ("no", "yes"))) is None
+    a_word, another = (Explanations((one(value),), ("no", "yes")) for value in (0.2, 0.1))
+    assert measure_agreement(a_word, another) is None
 
 
 def test_a_row_that_misses_the_output_is_named():

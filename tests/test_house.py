@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import shutil
 import subprocess
 import sys
@@ -58,8 +59,8 @@ HEAVY = {
     "flash": "Flash and Lightning are named in task.classifier",
     "pytorch_lightning": "Flash and Lightning are named in task.classifier",
     "peft": "peft is named in task.lora",
-    "torch": "torch and transformers are named in task and in the training loop",
-    "transformers": "torch and transformers are named in task and in the training loop",
+    "torch": "torch and transformers are named in task, the training loop and machine",
+    "transformers": "torch and transformers are named in task, the training loop and machine",
     "onnx": "ONNX is named in task.engines",
     "onnxruntime": "ONNX is named in task.engines",
     "ray": "Ray and Optuna are named in cluster, tuning and the bridge's callback",
@@ -134,6 +135,47 @@ def test_importing_a_room_imports_nothing_heavy(room: str) -> None:
     program = f"import sys, dlpipe.{room}; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+PICKLED = [
+    "evaluation.baseline.Baseline",
+    "evaluation.gate.Rival",
+    "evaluation.gate.Verdict",
+    "evaluation.scores.Bin",
+    "evaluation.scores.Evaluation",
+    "evaluation.scores.Mistake",
+    "explain.agreement.Agreement",
+    "explain.explanations.ExplainSettings",
+    "explain.explanations.Explanation",
+    "explain.explanations.Explanations",
+    "explain.on_table.Explained",
+    "inference.by_part.Scored",
+    "inference.new_rows.ScoredUntil",
+    "monitoring.on_table.Monitored",
+    "monitoring.samples.Quality",
+    "monitoring.samples.Subject",
+    "monitoring.settings.DriftSettings",
+    "monitoring.signals.Drift",
+    "monitoring.signals.Signal",
+    "registry.promotion.Promotion",
+    "registry.versions.ModelVersion",
+    "tables._ingest.Ingest",
+    "tables._versions.TableVersion",
+    "task.engines.stored.EngineCheck",
+    "task.engines.stored.Engines",
+    "task.model.TextModel",
+    "training.EpochScore",
+    "training.settings.TrainingSettings",
+    "tuning.Trial",
+    "tuning.Tuned",
+]
+
+
+@pytest.mark.parametrize("name", PICKLED)
+def test_a_class_in_the_artifacts_of_old_runs_is_where_their_pickles_name_it(name: str) -> None:
+    module, _, last = f"dlpipe.{name}".rpartition(".")
+    found = getattr(importlib.import_module(module), last)
+    assert (found.__module__, found.__qualname__) == (module, last)
 
 
 def test_no_machine_path_or_registry_is_committed() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from dlpipe.cli.saying import OneLineErrors, say
 from dlpipe.durable import make_folder, write_file
 from dlpipe.errors import SchedulerRunning, StateUnusable
+from dlpipe.machine import allowed_cores
 
 PORT = 8710
 KEEP_DAYS = 90
@@ -17,7 +17,7 @@ KEEP_DAYS = 90
 
 def options(function: Any) -> Any:
     """The options of the scheduler, which its unit repeats."""
-    cores = len(os.sched_getaffinity(0))
+    cores = allowed_cores()
     runs = click.option(
         "--max-runs",
         type=click.IntRange(1, 1000),

@@ -1,11 +1,12 @@
 """Metrics with intervals, the baseline, the gate, and their pictures."""
 
 from dlpipe.evaluation.baseline import Baseline, fit_baseline
+from dlpipe.evaluation.evaluating import evaluate
 from dlpipe.evaluation.figures import calibration_figure, confusion_figure
 from dlpipe.evaluation.gate import Rival, Thresholds, Verdict, check_classes, judge
 from dlpipe.evaluation.on_table import evaluate_baseline, evaluate_champion, evaluate_model
 from dlpipe.evaluation.registered import gate_tag, judge_registered
-from dlpipe.evaluation.scores import METRICS, Bin, Evaluation, Mistake, evaluate
+from dlpipe.evaluation.scores import METRICS, Bin, Evaluation, Mistake
 
 __all__ = [
     "METRICS",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import EngineUnavailable, EvaluationError, ModelNotFound
 from dlpipe.evaluation.baseline import fit_baseline
+from dlpipe.evaluation.evaluating import evaluate
 from dlpipe.evaluation.gate import Rival
-from dlpipe.evaluation.scores import Evaluation, evaluate
+from dlpipe.evaluation.scores import Evaluation
 
 if TYPE_CHECKING:
     from dlpipe.registry import ModelVersion

@@ -4,8 +4,8 @@ SHAP is used for two things. Values are those of its partition explainer, comput
 the tests hold them against SHAP's own, to which ``words.tokenise`` gives the same words. And for people who draw
 with SHAP's plots, ``Explanation.to_shap`` makes its objects. No other room names SHAP.
 
-explanations  settings, and what is said of a text
-explaining    rows to explanations, by either method
+explanations  settings, and the explanation of a text
+explaining    rows to explanations by either method, or by both to compare them
 partition     Owen values: tree, owen and pooling are its parts
 gradient      integrated gradients, summed by word
 agreement     how far the two methods agree
@@ -14,7 +14,7 @@ on_table      a sample or a whole table into a table of explanations
 pyfunc        the explainer as a registered model
 words         the words of a text
 figures       pictures
-for_shap      objects of SHAP, for its plots
+for_shap      attributions as objects of SHAP, for its plots
 """
 
 from dlpipe.explain.agreement import Agreement

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.explain.explanations import Explanations
-
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -43,24 +41,6 @@ class Agreement:
             f"Gradients agree with Owen values on {self.rows} texts: rank correlation {self.rank:.2f}, "
             f"same sign {self.sign:.0%}."
         )
-
-
-def agreement(exact: Explanations, approximate: Explanations) -> Agreement | None:
-    """Return how far the two agree about the same texts in the same order; ``None`` where none says anything."""
-    import numpy as np
-
-    gaps, ranks, signs = [], [], []
-    for one, other in zip(exact.rows, approximate.rows, strict=True):
-        column = one.labels.index(one.predicted)
-        mine, theirs = one.attributions[:, column], other.attributions[:, column]
-        if min(len(set(mine.tolist())), len(set(theirs.tolist()))) < 2:
-            continue
-        ranks.append(rank_correlation(mine, theirs))
-        signs.append(float(np.mean(np.sign(mine) == np.sign(theirs))))
-        gaps.append(other.gap)
-    if not ranks:
-        return None
-    return Agreement(len(ranks), float(np.mean(ranks)), float(np.mean(signs)), float(np.mean(gaps)))
 
 
 def rank_correlation(one: Sequence[float] | Floats, other: Sequence[float] | Floats) -> float:

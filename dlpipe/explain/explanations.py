@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from annotated_types import Ge, Le
 
+from dlpipe.errors import ExplanationError
 from dlpipe.explain.words import bare, split_words
 
 if TYPE_CHECKING:
@@ -123,7 +124,9 @@ class Explanation:
         """
         from dlpipe.explain.for_shap import as_shap
 
-        return as_shap(self, label)
+        if not self.words:
+            raise ExplanationError(f"Row {self.row_id!r} has no words: shap has no plot of it.")
+        return as_shap(self.words, self.base, self.attributions, labels=self.labels, label=label)
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,42 @@
-"""An explanation as an object of shap, for shap's plots."""
+"""Attributions of words as an object of shap, for shap's plots."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlpipe.errors import ExplanationError
-
 if TYPE_CHECKING:
-    from dlpipe.explain.explanations import Explanation
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.floating[Any]]
 
 
-def as_shap(explanation: Explanation, label: str | None = None) -> Any:
-    """Return ``explanation`` as a ``shap.Explanation``; see ``Explanation.to_shap``."""
-    words, labels = explanation.words, explanation.labels
-    if not words:
-        raise ExplanationError(f"Row {explanation.row_id!r} has no words: shap has no plot of it.")
+def as_shap(
+    words: Sequence[str], base: Floats, attributions: Floats, *, labels: Sequence[str], label: str | None = None
+) -> Any:
+    """Return the attributions of a text as a ``shap.Explanation``.
+
+    Parameters
+    ----------
+    words : sequence of str
+        At least one.
+    base : array of shape (n_labels,)
+    attributions : array of shape (n_words, n_labels)
+    labels : sequence of str
+        The meaning of the columns.
+    label : str, optional
+        The one to explain; by default all.
+    """
     data, places = np.array(words), [f"word {place}" for place, _ in enumerate(words, start=1)]
     shap = import_shap()
     if label is not None:
         column = labels.index(label)
-        values = explanation.attributions[:, column]
-        return shap.Explanation(values, float(explanation.base[column]), data, feature_names=places)
+        return shap.Explanation(attributions[:, column], float(base[column]), data, feature_names=places)
     # shap takes the names of as many words as there are labels for names of the labels
     named = places if len(words) != len(labels) else None
-    options = {"feature_names": named, "output_names": list(labels)}
-    return shap.Explanation(explanation.attributions, explanation.base, data, **options)
+    return shap.Explanation(attributions, base, data, feature_names=named, output_names=list(labels))
 
 
 def import_shap() -> Any:

@@ -88,8 +88,8 @@ def embed(encoded: Encoded, backbone: Backbone, *, threads: int, say: Callable[[
 
     import torch
 
+    from dlpipe.machine import use_machine
     from dlpipe.task.network import pretrained_network
-    from dlpipe.task.predictor import use_machine
 
     threads = use_machine(threads or None)
     device = _device()

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlpipe.errors import ExplanationError
-from dlpipe.task.predictor import BATCH_TOKENS, Predictor
+from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
+from dlpipe.task.predictor import Predictor
 
 if TYPE_CHECKING:
     import torch
@@ -60,8 +61,6 @@ def token_attributions(predictor: Predictor, texts: Sequence[str], *, steps: int
     ExplanationError
         When ``predictor`` holds no torch network, or one whose attention takes no weights.
     """
-    from dlpipe.task.batches import sorted_batches
-
     network = torch_network(predictor)
     made = predictor._encode.encodings(texts)
     check_weights(network, made[:CHECKED])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlpipe.machine import keep_freed_memory
 from dlpipe.task.model import TOKENIZER, TextModel
 
 if TYPE_CHECKING:
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from dlpipe.task.batches import Encoded
     from dlpipe.task.engines.networks import Network
-
-# on two cores, batches of 2,000 to 8,000 padded tokens ran equally fast; smaller ones keep memory low
-BATCH_TOKENS = 4096
 
 
 class Predictor:
@@ -111,40 +108,3 @@ def open_predictor(
         model = TextModel.load(Path(model))
     name, network = open_network(model, folder, threads=threads, device=device, engine=engine)
     return Predictor(model, network, name)
-
-
-def use_machine(threads: int | None = None) -> int:
-    """Make this process use the machine well, and return its number of torch threads.
-
-    Parameters
-    ----------
-    threads : int, optional
-        By default the cores that this process may use.
-    """
-    import torch
-
-    keep_freed_memory()
-    count = threads or usable_cores()
-    torch.set_num_threads(count)
-    return count
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: what ``DLPIPE_CORES`` says, or all that it may run on."""
-    if given := os.environ.get("DLPIPE_CORES"):
-        return max(1, int(given))
-    affinity: Any = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep the memory of freed tensors; giving it back each time costs a fifth of a training step."""
-    import ctypes
-
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:  # not glibc
-        return
-    libc.mallopt(mmap_threshold, 1 << 30)
-    libc.mallopt(trim_threshold, (1 << 31) - 1)

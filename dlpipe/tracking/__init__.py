@@ -12,8 +12,9 @@ from __future__ import annotations
 from dlpipe.tracking._databases import database_store, sqlite_path, touch_database
 from dlpipe.tracking._errors import clear_error, tracking_errors
 from dlpipe.tracking._locks import held
+from dlpipe.tracking._opening import open_store
 from dlpipe.tracking._servers import check_answers
-from dlpipe.tracking._store import TrackingStore, open_store
+from dlpipe.tracking._store import TrackingStore
 
 __all__ = [
     "TrackingStore",

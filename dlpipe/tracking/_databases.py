@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dlpipe.buckets import check_bucket, is_s3
 from dlpipe.durable import move
 from dlpipe.errors import TrackingUnavailable
 from dlpipe.redaction import show_address
+from dlpipe.tracking._artifacts import ARTIFACTS, artifact_root
 from dlpipe.tracking._errors import database_errors
 from dlpipe.tracking._locks import held, touch_lock
 
-ARTIFACTS = "mlartifacts"
-S3_ENDPOINT = "MLFLOW_S3_ENDPOINT_URL"
 TOUCHED: set[tuple[str, int, int]] = set()
 """Databases that this process has seen to be complete."""
-
-
-def artifact_root(environ: Mapping[str, str]) -> str | None:
-    """Return where ``DLPIPE_ARTIFACTS`` wants the artifacts of new experiments, after seeing that it works.
-
-    Examples
-    --------
-    >>> artifact_root({"DLPIPE_ARTIFACTS": "/srv/mlartifacts/"}), artifact_root({})
-    ('/srv/mlartifacts', None)
-    """
-    asked = environ.get("DLPIPE_ARTIFACTS", "").rstrip("/")
-    if not asked:
-        return None
-    if is_s3(asked):
-        check_bucket(asked, what="MLflow's artifacts (DLPIPE_ARTIFACTS)", endpoint=environ.get(S3_ENDPOINT))
-    return asked if "://" in asked else str(Path(asked).absolute())
 
 
 def sqlite_path(uri: str) -> Path:

@@ -11,45 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dlpipe.buckets import check_bucket, is_s3, plain_words
+from dlpipe.buckets import plain_words
 from dlpipe.errors import DlpipeError, TrackingUnavailable
 from dlpipe.redaction import redact, show_address
-from dlpipe.tracking._databases import S3_ENDPOINT
+from dlpipe.tracking._artifacts import check_reachable
 from dlpipe.tracking._servers import credentials_hint
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from dlpipe.tracking._store import TrackingStore
-
 PROBE = "dlpipe-check"
 """Of the folder of files and the tag that are written to see whether that is allowed, and are taken away again."""
-
-
-def check_rights(store: TrackingStore, experiment: str, model: str, tags: dict[str, str]) -> None:
-    """Raise ``TrackingUnavailable`` unless runs, files and, with ``model``, versions can be written.
-
-    What is written to see that is taken away again; the experiment stays, which the run needs.
-    """
-    client = store.client()
-    with _refusal(store.uri, f"write into the experiment {experiment!r}"):
-        number = store.experiment(experiment)
-        for name, value in tags.items():
-            client.set_experiment_tag(number, name, value)
-    location = client.get_experiment(number).artifact_location
-    with _refusal(store.uri, f"put files into {show_address(location)}"):
-        check_files(location, store.uri)
-    if model:
-        with _refusal(store.registry_uri, f"register versions of {model!r}"):
-            check_registry(client, model)
 
 
 def check_files(location: str, tracking_uri: str) -> None:
     """Raise an exception unless a file can be put into the folder of artifacts at ``location``."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    if is_s3(location):  # MLflow itself would try for long
-        check_bucket(location, what="MLflow's artifacts", endpoint=os.environ.get(S3_ENDPOINT))
+    check_reachable(location, os.environ, what="MLflow's artifacts")
     repository = get_artifact_repository(location, tracking_uri=tracking_uri)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, uuid.uuid4().hex)
@@ -85,7 +64,7 @@ def _exists(client: MlflowClient, model: str) -> bool:
 
 
 @contextlib.contextmanager
-def _refusal(uri: str, task: str) -> Iterator[None]:
+def refusal(uri: str, task: str) -> Iterator[None]:
     """Turn what a store refuses into one line that says what a run has to be allowed."""
     try:
         yield

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dlpipe.errors import TrackingUnavailable
-from dlpipe.redaction import has_open_signs, show_address
-from dlpipe.tracking._databases import ARTIFACTS, artifact_root, check_folder, sqlite_path, touch_database
+from dlpipe.redaction import show_address
 from dlpipe.tracking._locks import LOCK_SECONDS, held, lock_file
-from dlpipe.tracking._servers import ANSWER_SECONDS, check_answers, check_connects
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """So that MLflow's pages open on training runs and not on language-model applications."""
-
-# what MLflow is told unless the user has said otherwise: no telemetry, no hints, no bars, and an outage that
-# shows after a minute instead of MLflow's 247 seconds a call
-DEFAULTS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_AGENT_HINT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
 
 
 @dataclass(frozen=True)
@@ -91,6 +73,8 @@ class TrackingStore:
     def check(self, experiment: str, *, model: str = "") -> None:
         """Raise ``TrackingUnavailable`` unless a run may do here what it will have to.
 
+        What is written to see that is taken away again; the experiment stays, which the run needs.
+
         Parameters
         ----------
         experiment : str
@@ -98,9 +82,19 @@ class TrackingStore:
         model : str, optional
             What it registers versions of.
         """
-        from dlpipe.tracking._rights import check_rights
+        from dlpipe.tracking._rights import check_files, check_registry, refusal
 
-        check_rights(self, experiment, model, EXPERIMENT_TAGS)
+        client = self.client()
+        with refusal(self.uri, f"write into the experiment {experiment!r}"):
+            number = self.experiment(experiment)
+            for name, value in EXPERIMENT_TAGS.items():
+                client.set_experiment_tag(number, name, value)
+        location = client.get_experiment(number).artifact_location
+        with refusal(self.uri, f"put files into {show_address(location)}"):
+            check_files(location, self.uri)
+        if model:
+            with refusal(self.registry_uri, f"register versions of {model!r}"):
+                check_registry(client, model)
 
     @contextmanager
     def lock(self, purpose: str, name: str, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
@@ -125,98 +119,6 @@ class TrackingStore:
         finally:
             utils._tracking_uri = before
             _set_variable("MLFLOW_TRACKING_URI", variable)
-
-
-def open_store(
-    environ: Mapping[str, str] | None = None, *, answer_seconds: float = ANSWER_SECONDS
-) -> TrackingStore:
-    """Return the MLflow store that the environment names, seen to be there and ready.
-
-    Parameters
-    ----------
-    environ : mapping, optional
-        Where ``MLFLOW_TRACKING_URI``, ``MLFLOW_REGISTRY_URI`` and ``DLPIPE_ARTIFACTS`` are looked up; by default
-        ``os.environ``.
-    answer_seconds : float, optional
-        How long a server has to answer.
-
-    Raises
-    ------
-    TrackingUnavailable
-        When a server does not answer within 10 seconds, a database cannot be written, or the address is
-        of a kind that MLflow no longer takes (a folder).
-    StorageUnavailable
-        When ``DLPIPE_ARTIFACTS`` is on S3 and its bucket cannot be used.
-    """
-    environ = os.environ if environ is None else environ
-    quieten_mlflow()
-    uri = environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{check_folder(Path.cwd()) / 'mlflow.db'}"
-    root = artifact_root(environ)
-    uri, location = ready_uri(uri, "MLFLOW_TRACKING_URI", answer_seconds, root)
-    registry_uri = uri
-    if environ.get("MLFLOW_REGISTRY_URI"):
-        registry_uri, _ = ready_uri(environ["MLFLOW_REGISTRY_URI"], "MLFLOW_REGISTRY_URI", answer_seconds)
-    return TrackingStore(uri, location, registry_uri)
-
-
-def ready_uri(
-    uri: str, variable: str, answer_seconds: float = ANSWER_SECONDS, root: str | None = None
-) -> tuple[str, str | None]:
-    """Return ``uri`` made absolute and the artifact folder that goes with it, after seeing that it works.
-
-    ``root`` is where artifacts go if the user said so.
-    """
-    try:
-        kind = uri if uri in ALONE else urlsplit(uri).scheme.partition("+")[0]
-        readable = not has_open_signs(uri)
-    except ValueError:  # which says the address whole
-        readable = False
-    if not readable:
-        raise TrackingUnavailable(
-            f"{variable}={show_address(uri)!r} is no address: its host cannot be read. Signs of a password are "
-            "written as %2F for a slash, %3F for ?, %23 for #, %40 for @, %5B for [. Correct it, or unset it "
-            "to use sqlite:///mlflow.db."
-        )
-    if kind in ("", "file"):
-        raise TrackingUnavailable(
-            f"{variable}={show_address(uri)!r} is a folder, which MLflow no longer takes as a store. "
-            "Unset it to use sqlite:///mlflow.db, or name a database or a server."
-        )
-    if kind in ("http", "https"):
-        check_answers(uri, answer_seconds, variable=variable)
-    elif kind not in OWN_KINDS and kind not in (known := store_kinds()):
-        raise TrackingUnavailable(
-            f"{variable}={show_address(uri)!r} begins with {kind}:, which MLflow does not know; "
-            f"it knows {', '.join(known)}."
-        )
-    if kind in ("postgresql", "mysql", "mssql"):
-        check_connects(uri, answer_seconds, variable=variable)
-    if kind != "sqlite":
-        return uri, root
-    database = sqlite_path(uri)
-    location = root or str(database.parent / ARTIFACTS)
-    touch_database(database, location)
-    return f"sqlite:///{database}", location
-
-
-ALONE = ("databricks", "databricks-uc")
-"""Addresses of a word, whose place is in MLflow's own configuration."""
-OWN_KINDS = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", *ALONE, "uc")
-"""How the address of a store begins that MLflow knows without plug-ins."""
-
-
-def store_kinds() -> list[str]:
-    """Return how the address of an MLflow store may begin: what MLflow knows itself, and what plug-ins add."""
-    return sorted({*OWN_KINDS, *(one.name for one in entry_points(group="mlflow.tracking_store"))})
-
-
-def quieten_mlflow() -> None:
-    """Turn off telemetry, hints, bars and chatter of MLflow, and shorten its retries, unless the user chose."""
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    # MLflow reads the level only when it is first imported
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
 
 
 def _set_variable(name: str, value: str | None) -> None:

@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dlpipe.errors import TrainingFailed
+from dlpipe.machine import has_fast_bf16, use_machine
 from dlpipe.task import TextModel, find_backbone
-from dlpipe.task.batches import Embedded, bucketed_batches, sorted_batches
+from dlpipe.task.batches import BATCH_TOKENS, Embedded, bucketed_batches, sorted_batches
 from dlpipe.task.classifier import TARGET, Callback, Finetuning, Trainer, text_classifier
 from dlpipe.task.network import HeadNetwork, TextNetwork, pretrained_network, text_model, tokenizer_json
-from dlpipe.task.predictor import BATCH_TOKENS, use_machine
 from dlpipe.training import EpochScore, TrainingSettings
 from dlpipe.training.checkpoints import Checkpoints
 from dlpipe.training.data import Examples, TrainingData
@@ -279,14 +279,7 @@ def _precision(data: TrainingData, settings: TrainingSettings) -> str:
         return settings.precision
     if isinstance(data.train.inputs, Embedded):  # a head is too small to gain from it
         return "32"
-    return "bf16" if _has_fast_bf16() else "32"
-
-
-def _has_fast_bf16() -> bool:
-    """Tell whether the device multiplies bf16 faster than fp32: a CPU that lacks the instructions emulates it."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if has_fast_bf16() else "32"
 
 
 def _loader(batches: Any) -> Any:

@@ -23,8 +23,8 @@ from annotated_types import Ge, Le, Lt, MinLen
 
 from dlpipe.cluster import Cluster, start
 from dlpipe.errors import SettingError, TrainingFailed
+from dlpipe.machine import usable_cores
 from dlpipe.settings import check_name, read_settings
-from dlpipe.task.predictor import usable_cores
 from dlpipe.training import Checkpoints, EpochScore, TrainingSettings
 from dlpipe.tuning.judging import judge_trials
 from dlpipe.tuning.records import Record, Records

@@ -160,7 +160,7 @@ def recipe(options: argparse.Namespace) -> dict[str, Any]:
 
     from dlpipe.explain import ExplainSettings
     from dlpipe.explain.words import tokenise
-    from dlpipe.task.predictor import use_machine
+    from dlpipe.machine import use_machine
 
     use_machine()
     settings = ExplainSettings()
@@ -288,10 +288,10 @@ def gradient_bound(options: argparse.Namespace) -> dict[str, Any]:
 
 def bare(options: argparse.Namespace) -> tuple[Any, Any]:
     """Return the network in torch and what encodes texts for it."""
+    from dlpipe.machine import use_machine
     from dlpipe.task import TextModel
     from dlpipe.task.batches import TextEncoder
     from dlpipe.task.network import restored_network
-    from dlpipe.task.predictor import use_machine
 
     use_machine()
     model = TextModel.load(options.model)

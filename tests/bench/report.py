@@ -10,14 +10,14 @@ Each benchmark prints one table; what stands on the page between two markers is 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import re
 import subprocess
 import sys
 from datetime import date
 from importlib import metadata
 from pathlib import Path
+
+from dlpipe.machine import allowed_cores, cpu_features, cpu_name
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
@@ -59,13 +59,10 @@ def measured(name: str, extra: list[str]) -> str:
 
 def machine() -> str:
     """Return the processor, its cores and instructions that matter, and the packages."""
-    info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
-    found = re.search(r"model name\s*:\s*(.+)", info)
-    flags = [flag for flag in ("avx512_vnni", "avx512_bf16", "amx_bf16") if f" {flag}" in info]
-    cores = len(os.sched_getaffinity(0))
+    flags = [flag for flag in ("avx512_vnni", "avx512_bf16", "amx_bf16") if flag in cpu_features()]
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
-    processor = found[1].strip() if found else platform.machine()
-    return f"{processor} ({', '.join(flags) or 'no special instructions'}), {cores} cores; {versions}"
+    instructions = ", ".join(flags) or "no special instructions"
+    return f"{cpu_name()} ({instructions}), {allowed_cores()} cores; {versions}"
 
 
 def put(page: str, name: str, table: str) -> str:

@@ -271,11 +271,11 @@ def bound(options: argparse.Namespace) -> dict[str, Any]:
     """Run the network alone on batches that are ready; first find the best size on a part of them."""
     import torch
 
+    from dlpipe.machine import use_machine
     from dlpipe.tables import read_table, table_at
     from dlpipe.task import TextModel
     from dlpipe.task.batches import TextEncoder, sorted_batches
     from dlpipe.task.network import restored_network
-    from dlpipe.task.predictor import use_machine
 
     use_machine()
     model = TextModel.load(options.model)

@@ -132,9 +132,9 @@ def recipe(options: argparse.Namespace) -> dict[str, float]:
     numpy.Inf = numpy.inf  # Flash asks for the old name
     import flash  # before dlpipe, which has it load without its extras
 
+    from dlpipe.machine import usable_cores
     from dlpipe.task import find_backbone
     from dlpipe.task.classifier import Callback, torch
-    from dlpipe.task.predictor import usable_cores
 
     torch.set_num_threads(usable_cores())
     import pytorch_lightning
@@ -215,13 +215,12 @@ def bound(options: argparse.Namespace) -> dict[str, float]:
     """Run forward and backward alone, with all batches padded beforehand."""
     import torch
 
-    from dlpipe.task.predictor import use_machine
-    from dlpipe.training.loop import _has_fast_bf16
+    from dlpipe.machine import has_fast_bf16, use_machine
 
     use_machine()
     network = PlainNetwork()
     batches = best_batches(options.train)
-    bf16 = _has_fast_bf16()
+    bf16 = has_fast_bf16()
 
     def step(ids: Any, mask: Any, classes: Any) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):

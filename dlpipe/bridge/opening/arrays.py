@@ -7,13 +7,11 @@ bytes. Here each dtype goes through NumPy's checks.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dlpipe.bridge.opening.build import Build, Builder
 from dlpipe.bridge.opening.inert import Inert, name_of
-from dlpipe.bridge.opening.plain import refused
-
-if TYPE_CHECKING:
-    from dlpipe.bridge.opening.build import Build, Builder
+from dlpipe.bridge.opening.results import refused
 
 _CODE = re.compile(r"[?biufcSUmMVO]\d*|b1|B")
 

@@ -5,81 +5,15 @@ from __future__ import annotations
 import fnmatch
 import functools
 import importlib
-import os
-import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from dlpipe.bridge.opening.inert import Inert, inert, is_name, name_of
+from dlpipe.bridge.opening.inert import Inert, is_name, name_of
+from dlpipe.bridge.opening.results import NotOpened, Unopened
 
-CLASSES = "DLPIPE_BRIDGE_CLASSES"
-"""Variable that names the classes whose own code may run, such as ``shop.Order film.*``; ``*`` for all."""
 DEPTH = 100
 PLAIN = frozenset({int, float, str, bool, bytes, bytearray, complex, type(None)})
 Builder = Callable[["Build", Inert], Any]
-
-
-class NotOpened(Exception):
-    """A class or function that is named in a pickle was not opened; its whole name is the message."""
-
-
-@dataclass(frozen=True)
-class Unopened:
-    """Stands for an object of a class that was not opened."""
-
-    name: str
-
-
-@dataclass(frozen=True, eq=False)
-class Fields:
-    """The fields of an object of one of our own classes, by name; the class itself is not needed."""
-
-    name: str
-    fields: Mapping[str, Any]
-
-
-def fields_of(value: Any) -> Mapping[str, Any]:
-    """Return the fields of a dataclass; none of anything else."""
-    if isinstance(value, Fields):
-        return value.fields
-    return {name: getattr(value, name, None) for name in getattr(type(value), "__dataclass_fields__", {})}
-
-
-@dataclass(frozen=True)
-class IncludedFile:
-    """A file that was given as a parameter: only its size is known; ``None`` if not even that."""
-
-    size: int | None
-
-
-def open_pickle(data: bytes, *, trust: str | None = None) -> Any:
-    """Return the value in a pickle, of which no code runs but that of classes that ``trust`` names.
-
-    Plain values, containers, dates, NumPy, pandas and Arrow come as themselves, dlpipe's dataclasses as
-    ``Fields``. Whatever else there is comes as ``Unopened``, also inside containers.
-
-    Parameters
-    ----------
-    trust : str, optional
-        Patterns of whole names, with blanks or commas between them; by default those of ``DLPIPE_BRIDGE_CLASSES``.
-
-    Raises
-    ------
-    Exception
-        Of any kind, when the pickle is damaged.
-
-    Examples
-    --------
-    >>> import datetime
-    >>> open_pickle(pickle.dumps([1, datetime.date(2026, 11, 28), print]))
-    [1, datetime.date(2026, 11, 28), Unopened(name='builtins.print')]
-    """
-    patterns = (os.environ.get(CLASSES, "") if trust is None else trust).replace(",", " ").split()
-    if "*" in patterns:
-        return pickle.loads(data)
-    tree, names = inert(data)
-    return Build(tuple(patterns)).value(tree) if names else tree
 
 
 class Build:
@@ -89,10 +23,12 @@ class Build:
     ----------
     patterns : tuple of str
         Whole names of classes and functions that may be imported and called.
+    builders : mapping
+        The builder for each ``key_of`` a name; that of ``package:*`` is for all other classes of the package.
     """
 
-    def __init__(self, patterns: tuple[str, ...]) -> None:
-        self._patterns = patterns
+    def __init__(self, patterns: tuple[str, ...], builders: Mapping[str, Builder]) -> None:
+        self._patterns, self._builders = patterns, builders
         self._memo: dict[int, Any] = {}
         self._depth = 0
 
@@ -161,7 +97,8 @@ class Build:
             return self._trusted(tree)
         if name == "copyreg._reconstructor":
             return self._reconstructed(tree)
-        builder = builders().get(key_of(name)) or (own_fields() if name.startswith("dlpipe.") else None)
+        key = key_of(name)
+        builder = self._builders.get(key) or self._builders.get(f"{key.partition(':')[0]}:*")
         if builder is None:
             raise NotOpened(name)
         return builder(self, tree)
@@ -227,18 +164,3 @@ def resolve(name: str) -> Any:
 def key_of(name: str) -> str:
     """Return the key of a builder: packages move their classes between modules."""
     return f"{name.partition('.')[0]}:{name.rpartition('.')[2]}"
-
-
-@functools.cache
-def builders() -> Mapping[str, Builder]:
-    """Return the builders by top-level package and last name."""
-    from dlpipe.bridge.opening import arrays, frames, plain, tables
-
-    return {**plain.BUILDERS, **arrays.BUILDERS, **tables.BUILDERS, **frames.BUILDERS}
-
-
-def own_fields() -> Builder:
-    """Return the builder of dlpipe's own dataclasses."""
-    from dlpipe.bridge.opening import plain
-
-    return plain.fields

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dlpipe.bridge.opening.build import Build, Builder
 from dlpipe.bridge.opening.inert import Inert, name_of
-from dlpipe.bridge.opening.plain import refused
-
-if TYPE_CHECKING:
-    from dlpipe.bridge.opening.build import Build, Builder
+from dlpipe.bridge.opening.results import refused
 
 UNITS: dict[int, Any] = {7: "s", 8: "ms", 9: "us", 10: "ns"}
 """How pandas numbers the units of time."""

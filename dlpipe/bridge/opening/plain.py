@@ -11,27 +11,17 @@ import decimal
 import fractions
 import re
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dlpipe.bridge.opening.build import Build, Builder
 from dlpipe.bridge.opening.inert import Inert, name_of
-
-if TYPE_CHECKING:
-    from dlpipe.bridge.opening.build import Build, Builder
+from dlpipe.bridge.opening.results import Fields, IncludedFile, refused
 
 DIGITS = 5000
 
 
-def refused(tree: Inert) -> Exception:
-    """Return the error for an object that is not as its class makes it."""
-    from dlpipe.bridge.opening.build import NotOpened
-
-    return NotOpened(name_of(tree))
-
-
 def fields(build: Build, tree: Inert) -> Any:
     """Return the fields of an object that is made of nothing but its state."""
-    from dlpipe.bridge.opening.build import Fields
-
     state = tree._state
     if isinstance(state, tuple) and len(state) == 2 and state[0] in (None, {}):  # of slots
         state = state[1]
@@ -161,8 +151,6 @@ def _deque(build: Build, tree: Inert) -> Any:
 
 def _exception(build: Build, tree: Inert) -> Any:
     """Return the wrapper in which Metaflow keeps an exception: texts alone."""
-    from dlpipe.bridge.opening.build import Fields
-
     return Fields(name_of(tree), {str(name): build.value(inner) for name, inner in (tree._state or {}).items()})
 
 
@@ -176,8 +164,6 @@ def _configuration(build: Build, tree: Inert) -> Any:
 
 
 def _included(build: Build, tree: Inert) -> Any:
-    from dlpipe.bridge.opening.build import IncludedFile
-
     described = (tree._state or {}).get("_descriptor")
     size = described.get("size") if isinstance(described, dict) else None
     return IncludedFile(size if isinstance(size, int) else None)
@@ -208,4 +194,5 @@ BUILDERS: dict[str, Builder] = {
     "metaflow:ForeachFrame": _frame,
     "metaflow:ConfigValue": _configuration,
     "metaflow:IncludedFile": _included,
+    "dlpipe:*": fields,
 }

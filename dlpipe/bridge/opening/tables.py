@@ -5,13 +5,11 @@ Arrow's own way back trusts lengths and offsets, and would read outside of its b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dlpipe.bridge.opening.build import Build, Builder
 from dlpipe.bridge.opening.inert import Inert, name_of
-from dlpipe.bridge.opening.plain import refused
-
-if TYPE_CHECKING:
-    from dlpipe.bridge.opening.build import Build, Builder
+from dlpipe.bridge.opening.results import refused
 
 TYPES = (
     *("type_for_alias", "list_", "large_list", "struct", "map_", "timestamp", "time32", "time64", "duration"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dlpipe.errors import EngineUnavailable
+from dlpipe.machine import use_machine
 from dlpipe.task.batches import Encoded
 from dlpipe.task.engines.graphs import onnx_graph
 from dlpipe.task.engines.int8 import int8_graph
@@ -15,7 +16,6 @@ from dlpipe.task.engines.kinds import BF16, ENGINES, INT8, ONNX, TORCH, missing_
 from dlpipe.task.engines.networks import Network, TorchNetwork
 from dlpipe.task.engines.opening import opened_graph
 from dlpipe.task.model import TextModel
-from dlpipe.task.predictor import use_machine
 
 SAMPLE_ROWS = 32
 

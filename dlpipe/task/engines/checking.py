@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dlpipe.errors import BadRows
-from dlpipe.task.batches import Encoded, TextEncoder, sorted_batches
+from dlpipe.machine import cpu_features, cpu_name, usable_cores
+from dlpipe.task.batches import BATCH_TOKENS, Encoded, TextEncoder, sorted_batches
 from dlpipe.task.engines.candidates import SAMPLE_ROWS, Candidates, prepare
-from dlpipe.task.engines.kinds import EXACT, GRAPH_FILES, INSTRUCTIONS, TORCH, cpu_features, cpu_name
+from dlpipe.task.engines.kinds import EXACT, GRAPH_FILES, INSTRUCTIONS, TORCH
 from dlpipe.task.engines.networks import Network, probabilities
 from dlpipe.task.engines.stored import EngineCheck, Engines, ServedModel
 from dlpipe.task.model import TOKENIZER, TextModel
-from dlpipe.task.predictor import BATCH_TOKENS, usable_cores
 
 PARTS = 4
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 from dlpipe.errors import EngineUnavailable
+from dlpipe.machine import cpu_features
 
 TORCH, BF16, ONNX, INT8 = "torch", "torch-bf16", "onnx", "onnx-int8"
 ENGINES = (TORCH, BF16, ONNX, INT8)
@@ -53,23 +51,3 @@ def missing_instructions(engine: str, features: frozenset[str] | None = None) ->
     if not wanted or found.intersection(wanted):
         return ""
     return f"this CPU has none of {', '.join(wanted)}"
-
-
-@cache
-def cpu_features() -> frozenset[str]:
-    """Return what this CPU says it can do, as Linux names it; nothing on other systems."""
-    return frozenset(_cpu_line("flags").split()) | frozenset(_cpu_line("Features").split())
-
-
-def cpu_name() -> str:
-    """Return the name of this CPU, as Linux says it."""
-    return _cpu_line("model name") or "unknown"
-
-
-def _cpu_line(name: str) -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return ""
-    lines = (line.partition(":") for line in text.splitlines())
-    return next((value.strip() for key, _, value in lines if key.strip() == name), "")

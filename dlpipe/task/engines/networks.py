@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from dlpipe.machine import usable_cores
+from dlpipe.task.batches import BATCH_TOKENS, Encoded, sorted_batches
 from dlpipe.task.engines.kinds import BF16, TORCH
 from dlpipe.task.model import TextModel
-from dlpipe.task.predictor import BATCH_TOKENS, usable_cores
-
-if TYPE_CHECKING:
-    from dlpipe.task.batches import Encoded
 
 
 class Network(Protocol):
@@ -111,8 +109,6 @@ def probabilities(
     done : callable, optional
         Called in this thread with the numbers of the texts of each batch when they are predicted.
     """
-    from dlpipe.task.batches import sorted_batches
-
     result = np.empty((len(encoded.lengths), n_labels), dtype=np.float32)
 
     def predict(rows: np.ndarray) -> np.ndarray:

@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 
 from dlpipe.errors import EngineUnavailable
+from dlpipe.machine import has_gpu, keep_freed_memory, usable_cores, use_machine
 from dlpipe.task.engines.kinds import EXACTLY, GRAPH_FILES, ONNX, TORCH, check_engine, missing_instructions
 from dlpipe.task.engines.networks import Network, OnnxNetwork, TorchNetwork
 from dlpipe.task.engines.stored import engines_in, stored_graph
 from dlpipe.task.model import TextModel
-from dlpipe.task.predictor import keep_freed_memory, usable_cores, use_machine
 
 LOGGER = logging.getLogger(__name__)
 
@@ -71,12 +71,3 @@ def opened_graph(graph: bytes, threads: int) -> OnnxNetwork:
     except Exception as error:  # ONNX Runtime has a class for each status, and most are not exported
         said = str(error).partition("\n")[0]
         raise EngineUnavailable(f"ONNX Runtime cannot open the graph: {said}") from None
-
-
-def has_gpu() -> bool:
-    """Return whether torch would find a GPU, without loading torch where there is no sign of one."""
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
-        return False
-    import torch
-
-    return bool(torch.cuda.is_available())
