@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -176,6 +178,21 @@ def test_a_class_in_the_artifacts_of_old_runs_is_where_their_pickles_name_it(nam
     module, _, last = f"dlpipe.{name}".rpartition(".")
     found = getattr(importlib.import_module(module), last)
     assert (found.__module__, found.__qualname__) == (module, last)
+
+
+def test_a_dependency_is_imported_or_a_comment_says_why_it_is_there() -> None:
+    _, _, rest = (ROOT / "pyproject.toml").read_text().partition("\ndependencies = [\n")
+    lines = rest.partition("\n]")[0].splitlines()
+    bare = {canonical(re.split(r"[\[<=]", line.strip(' ",'))[0]) for line in lines if "#" not in line}
+    modules = [file for room in ("dlpipe", "flows", "metaflow_extensions") for file in (ROOT / room).rglob("*.py")]
+    imported = set().union(*map(imported_by, modules))
+    distributions = packages_distributions()
+    assert len(lines) > 30
+    assert not bare - {canonical(name) for package in imported for name in distributions.get(package, ())}
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_no_machine_path_or_registry_is_committed() -> None:

@@ -102,3 +102,19 @@ def test_dropout_is_before_the_head_alone(tiny_backbone: Path) -> None:
     shares = {name: one.p for name, one in network.named_modules() if isinstance(one, torch.nn.Dropout)}
     assert shares.pop("dropout") == 0.3
     assert set(shares.values()) == {0.0}
+
+
+def test_a_tokenizer_that_is_a_sentencepiece_model_alone_is_read(tmp_path: Path) -> None:
+    import sentencepiece
+    from tokenizers import Tokenizer
+
+    from dlpipe.task.network import tokenizer_json
+
+    words = [f"a good film and a bad one, number {number}" for number in range(200)]
+    with (tmp_path / "sentencepiece.bpe.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(words), model_writer=file, vocab_size=40, minloglevel=2
+        )
+    (tmp_path / "config.json").write_text('{"model_type": "xlm-roberta"}')
+    tokenizer = Tokenizer.from_str(tokenizer_json(tmp_path))
+    assert tokenizer.decode(tokenizer.encode("a good film").ids) == "a good film"
