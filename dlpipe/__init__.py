@@ -13,7 +13,8 @@ tracking     where MLflow is, and its safe first touch
 registry     model versions, aliases and the promotion gate
 inference    load a model by URI and score tables
 explain      word attributions and their pictures; the only place that names SHAP
-bridge       every Metaflow run in MLflow as it happened; the only room that names Metaflow
+bridge       every Metaflow run in MLflow as it happened
+flows        what flows need besides: settings and options, checkpoints, one-line failures, cards, events
 cli          the ``dlpipe`` command
 
 Nothing heavy is imported here: each room imports what it needs inside the functions that need it.

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from clear_errors import clear_errors
 from metaflow import Config, FlowSpec, Parameter, card, current, mlflow_bridge, step, trigger_on_finish
-from orchestrators import portable
-from train_settings import check_asked, parse_toml, read_explain_settings
 
+from dlpipe.flows import clear_errors, portable
+from dlpipe.flows.settings import check_asked, parse_toml, read_explain_settings
 from dlpipe.terminal import visible
 
 
@@ -42,7 +41,14 @@ class ExplainFlow(FlowSpec):
     @step
     def start(self):
         """Find the model and the table, and pin both."""
-        from pinning import check_rows, classifier_of, just_scored, pinned, predicted_before, split_named
+        from dlpipe.flows.pinning import (
+            check_rows,
+            classifier_of,
+            just_scored,
+            pinned,
+            predicted_before,
+            split_named,
+        )
 
         self.explained_split, self.new_rows = split_named(self.split), None
         self.explanation = read_explain_settings(self.settings.to_dict(), {"rows": self.rows})
@@ -65,7 +71,7 @@ class ExplainFlow(FlowSpec):
     @step
     def explain(self):
         """Explain a sample of the test rows, or every row of a split."""
-        from cards import show_explanations, show_nothing
+        from dlpipe.flows.cards import show_explanations, show_nothing
 
         if self.new_rows == []:
             self.explained, self.count = "nothing to explain", "no new row was scored"
@@ -87,8 +93,7 @@ card         python flows/explain_flow.py card view {current.run_id}/explain"""
 
     def explain_rows(self):
         """Explain what is asked for; return what the rows are."""
-        from pinning import table_named
-
+        from dlpipe.flows.pinning import table_named
         from dlpipe.inference import load_predictor
 
         predictor = load_predictor(self.explained_by.uri, engine="exact")
@@ -103,9 +108,8 @@ card         python flows/explain_flow.py card view {current.run_id}/explain"""
 
     def check(self):
         """See that settings, model, tables and the cluster are good; called before a run begins."""
-        from pinning import CLASSIFIER, check_kind, check_rows, pinned, predicted_before, table_named
-
         from dlpipe.explain import explanation_schema
+        from dlpipe.flows.pinning import CLASSIFIER, check_kind, check_rows, pinned, predicted_before, table_named
         from dlpipe.tables import check_target
 
         self.check_options()
@@ -118,7 +122,7 @@ card         python flows/explain_flow.py card view {current.run_id}/explain"""
 
     def check_options(self):
         """See that options and settings are good; called before a deployment, too."""
-        from pinning import split_named
+        from dlpipe.flows.pinning import split_named
 
         split_named(self.split)
         check_asked(read_explain_settings(self.settings.to_dict(), {"rows": self.rows}), self.split)

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from clear_errors import clear_errors
 from metaflow import Config, FlowSpec, Parameter, card, current, mlflow_bridge, step, trigger_on_finish
-from orchestrators import portable
-from train_settings import parse_toml, read_monitor_settings
 
+from dlpipe.flows import clear_errors, portable
+from dlpipe.flows.settings import parse_toml, read_monitor_settings
 from dlpipe.terminal import visible
 
 EVENT = "model-drifted"
@@ -40,8 +39,7 @@ class MonitorFlow(FlowSpec):
     @step
     def start(self):
         """Pin what is compared."""
-        from pinning import predicted_before
-
+        from dlpipe.flows.pinning import predicted_before
         from dlpipe.monitoring import subject_of
         from dlpipe.tables import table_at
 
@@ -61,8 +59,7 @@ class MonitorFlow(FlowSpec):
         """Compare, and keep the numbers."""
         import time
 
-        from cards import show_drift
-
+        from dlpipe.flows.cards import show_drift
         from dlpipe.monitoring import monitor, predicting
 
         found = monitor(
@@ -87,7 +84,7 @@ class MonitorFlow(FlowSpec):
         """Publish the event, and say what was found."""
         import time
 
-        from publishing import publish
+        from dlpipe.flows import publish
 
         said = "none"
         if self.publishing and self.publish:
@@ -105,8 +102,7 @@ card         python flows/monitor_flow.py card view {current.run_id}/compare"""
 
     def check(self):
         """See that settings, model and tables are good and fit each other; called before a run begins."""
-        from pinning import CLASSIFIER, PIPELINE, check_kind, predicted_before
-
+        from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, predicted_before
         from dlpipe.monitoring import check_scored, subject_of
 
         self.check_options()
@@ -128,8 +124,7 @@ card         python flows/monitor_flow.py card view {current.run_id}/compare"""
 
     def named(self):
         """Return the model, its table and its predictions that the options name."""
-        from pinning import pinned, scored_table
-
+        from dlpipe.flows.pinning import pinned, scored_table
         from dlpipe.inference import is_pipeline
 
         model, rows = pinned(self.model, self.table, None)

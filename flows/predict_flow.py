@@ -1,9 +1,8 @@
 """A registered model and a table in; a table of predictions out."""
 
-from clear_errors import clear_errors
 from metaflow import FlowSpec, Parameter, mlflow_bridge, schedule, step
-from orchestrators import portable
 
+from dlpipe.flows import clear_errors, portable
 from dlpipe.terminal import visible
 
 
@@ -30,8 +29,7 @@ class PredictFlow(FlowSpec):
     @step
     def start(self):
         """Find the model and the table, and pin both, and where the last run ended."""
-        from pinning import pinned
-
+        from dlpipe.flows.pinning import pinned
         from dlpipe.inference import scored_until
 
         self.scored_by, self.scored_rows = pinned(self.model, self.table, self.table_version)
@@ -71,8 +69,7 @@ predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {sel
 
     def check(self):
         """See that the model, the tables and the cluster are there; called before a run begins."""
-        from pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, pinned
-
+        from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, pinned
         from dlpipe.inference import answer_schema, is_pipeline, prediction_schema
         from dlpipe.tables import check_target
 
@@ -93,8 +90,7 @@ predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {sel
 
     def target_of(self, model, rows):
         """Return the table of the answers: that of the option, or the one that belongs to the rows."""
-        from pinning import table_named
-
+        from dlpipe.flows.pinning import table_named
         from dlpipe.inference import is_pipeline
 
         return table_named(self.target, rows, "answers" if is_pipeline(model) else "predictions")

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from checkpoints import TaskCheckpoints, without_cards
-from clear_errors import clear_errors
 from metaflow import (
     Config,
     FlowSpec,
@@ -19,9 +17,9 @@ from metaflow import (
 )
 from metaflow.metaflow_git import get_repository_info
 from metaflow.packaging_sys import MetaflowCodeContent
-from orchestrators import portable
-from train_settings import OPTIONS, parse_toml, read_flow_settings
 
+from dlpipe.flows import TaskCheckpoints, clear_errors, portable, without_cards
+from dlpipe.flows.settings import OPTIONS, parse_toml, read_flow_settings
 from dlpipe.terminal import visible
 
 CATALOGUE = Path(__file__).with_name("datasets.toml")
@@ -81,9 +79,8 @@ class TrainFlow(FlowSpec):
     @step
     def start(self):
         """Ingest: one atomic commit, or none if nothing changed."""
-        from cards import show_data
-
         from dlpipe.evaluation import check_classes
+        from dlpipe.flows.cards import show_data
 
         chosen = self.chosen()
         self.ingest = self.data_there(chosen) if self.retrain else self.data_ingested(chosen)
@@ -103,10 +100,9 @@ class TrainFlow(FlowSpec):
     @step
     def tune(self):
         """Try settings from the search space; the best ones feed the training."""
-        from cards import show_trials
-
         from dlpipe.bridge.trials import TrialRuns
         from dlpipe.cluster import join
+        from dlpipe.flows.cards import show_trials
         from dlpipe.tuning import tune
 
         chosen = self.chosen()
@@ -131,8 +127,7 @@ class TrainFlow(FlowSpec):
     @step
     def train(self):
         """Fine-tune on the train split; the best epoch on the valid split is the model."""
-        from cards import LearningCurves
-
+        from dlpipe.flows.cards import LearningCurves
         from dlpipe.training import fit
 
         self.trained_on = self.data_version
@@ -152,9 +147,8 @@ class TrainFlow(FlowSpec):
     @step
     def evaluate(self):
         """Score model and baseline on the test split, with bootstrap intervals."""
-        from cards import show_evaluation
-
         from dlpipe.evaluation import evaluate_baseline, evaluate_model
+        from dlpipe.flows.cards import show_evaluation
         from dlpipe.task import open_predictor
 
         predictor = open_predictor(self.text_model)
@@ -225,9 +219,8 @@ class TrainFlow(FlowSpec):
     @step
     def explain(self):
         """Explain a sample of test rows and the worst mistakes, word by word."""
-        from cards import show_explanations
-
         from dlpipe.explain import explain_table
+        from dlpipe.flows.cards import show_explanations
         from dlpipe.task import open_predictor
 
         self.explained_by, self.explained_rows = self.model_version, self.data_version

@@ -28,11 +28,9 @@ import requests
 from warm import WarmPython
 
 from dlpipe.datasets import find_dataset
+from dlpipe.flows.settings import read_flow_settings
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "flows"))
-import train_settings  # noqa: E402
-
 RUN_ID = "1795494849196362"
 PORTS = ("8080", "8324", "8710")
 SERVER = re.compile(r"\b(make|dlpipe) ui\b|\bcard server\b|\bdlpipe scheduler --port\b")
@@ -285,7 +283,7 @@ def check_toml(block: Block, folder: Path) -> None:
     """Have a block read by what would read it: the catalogue of data sets, or the settings of the flow."""
     sections = tomllib.loads(block.text)
     if not any("url" in section for section in sections.values()):
-        train_settings.read_flow_settings(sections, {})
+        read_flow_settings(sections, {})
         return
     catalogue = folder / f"catalogue-{block.line}.toml"
     catalogue.write_text(block.text)

@@ -24,9 +24,10 @@ from typing import Any
 import annotated_types
 import pytest
 from click.testing import CliRunner
-from pages import PORTS, ROOT, RUN_ID, S3, Project, blocks, shell_lines, train_settings
+from pages import PORTS, ROOT, RUN_ID, S3, Project, blocks, shell_lines
 
 from dlpipe.cli import main
+from dlpipe.flows.settings import OPTIONS, SECTIONS, read_flow_settings
 from dlpipe.tables import read_table
 
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
@@ -261,9 +262,7 @@ def test_the_readme_names_every_variable_that_is_read() -> None:
 # -- settings ----------------------------------------------------------------------------------------------------
 
 SETTINGS: dict[str, Any] = {
-    name: type(getattr(train_settings.read_flow_settings({}, {}), name))
-    for name in train_settings.SECTIONS
-    if name != "search_space"
+    name: type(getattr(read_flow_settings({}, {}), name)) for name in SECTIONS if name != "search_space"
 }
 
 
@@ -292,7 +291,7 @@ def test_the_page_says_where_the_file_that_ships_differs() -> None:
 
 def test_every_section_is_described() -> None:
     headings = re.findall(r"^## `\[(\w+)\]`$", (ROOT / "docs/settings.md").read_text(), flags=re.MULTILINE)
-    assert headings == train_settings.SECTIONS
+    assert headings == SECTIONS
 
 
 def test_every_option_of_the_flow_is_described() -> None:
@@ -303,7 +302,7 @@ def test_every_option_of_the_flow_is_described() -> None:
     options = re.findall(r"^ +(--[a-z-]+)", own, flags=re.MULTILINE)
     described = {row[0].strip("`"): row[1] for row in settings_table("Options of `run`")}
     assert sorted(described) == sorted(options)
-    names = {f"--{name.replace('_', '-')}" for section in train_settings.OPTIONS.values() for name in section}
+    names = {f"--{name.replace('_', '-')}" for section in OPTIONS.values() for name in section}
     assert {option for option, setting in described.items() if setting != "none"} == names | {"--data"}
 
 

@@ -4,42 +4,29 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "flows"))
 
 
 def modules_with_examples() -> list[str]:
     """Return the names of the modules that have a line which begins as an example does."""
-    rooms = ("dlpipe", "flows", "metaflow_extensions")
+    rooms = ("dlpipe", "metaflow_extensions")
     paths = sorted(path for room in rooms for path in (ROOT / room).rglob("*.py"))
     with_examples = [path.relative_to(ROOT) for path in paths if ">>> " in path.read_text()]
     return [".".join(path.with_suffix("").parts) for path in with_examples]
-
-
-def load(name: str) -> ModuleType:
-    """Return a module; those of flows/ by their files, as tests have modules of the same names."""
-    if not name.startswith("flows."):
-        return importlib.import_module(name.removesuffix(".__init__"))
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name.replace('.', '/')}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("name", modules_with_examples())
 def test_examples_give_what_they_show(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "flows").symlink_to(ROOT / "flows")
     monkeypatch.chdir(tmp_path)
-    shown = doctest.testmod(load(name), optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    shown = doctest.testmod(
+        importlib.import_module(name.removesuffix(".__init__")),
+        optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS,
+    )
     assert shown.attempted
     assert not shown.failed
     assert [entry.name for entry in tmp_path.iterdir()] == ["flows"], (

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from projects import FLOWS, environment
+from projects import environment
 
 from dlpipe.orchestrator.attempts import next_attempt, triggers_of, variables_of
 from dlpipe.orchestrator.ends import backoff
@@ -114,7 +114,6 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
     folder = tmp_path_factory.mktemp("production")
     for name in ("steady_flow.py", "epochs_flow.py"):
         shutil.copy(SHAPES / name, folder)
-    shutil.copy(FLOWS / "checkpoints.py", folder)
     state = State.open(folder / "state")
     made = Production(folder, state)
     made.deploy("steady_flow.py", "--resumes", "2")
@@ -379,7 +378,8 @@ def test_other_packages_than_those_of_create_are_refused_if_the_policy_says_so(p
 def test_training_goes_on_from_its_checkpoint(production: Production) -> None:
     production.deploy("epochs_flow.py")
     code = Path(production.state.deployment("EpochsFlow").version.code)
-    assert {path.name for path in code.glob("*.py")} >= {"epochs_flow.py", "checkpoints.py"}
+    assert {path.name for path in code.glob("*.py")} >= {"epochs_flow.py", "steady_flow.py"}
+    assert (code / ".mf_code/dlpipe/flows/checkpoints.py").is_file()
     assert not (code / "state").exists()  # it is beside the flow, and has the code of all versions
     (production.folder / "wait").touch()
     run = production.add(deployment="EpochsFlow")

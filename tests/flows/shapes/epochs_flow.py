@@ -4,8 +4,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from checkpoints import TaskCheckpoints
 from metaflow import FlowSpec, checkpoint, current, step
+
+from dlpipe.flows import TaskCheckpoints
 
 
 class EpochsFlow(FlowSpec):

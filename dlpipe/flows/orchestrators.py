@@ -23,8 +23,7 @@ class portable(FlowMutator):
     def pre_mutate(self, mutable_flow: Any) -> None:
         """Leave out what the orchestrator would refuse, and say so on stderr."""
         orchestrator = compiled_for(sys.argv)
-        left_out = list(_leave_out(mutable_flow, orchestrator)) if orchestrator else []
-        if left_out:
+        if orchestrator and (left_out := list(_leave_out(mutable_flow, orchestrator))):
             who = f"{NAMES[orchestrator]} has no means for it"
             print(f"Left out, as {who}: {', '.join(left_out)}", file=sys.stderr)
 

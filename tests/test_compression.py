@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import random
-import sys
 from pathlib import Path
 
 import pytest
 from metaflow.datastore.content_addressed_store import ContentAddressedStore
 from metaflow.plugins.datastores.local_storage import LocalStorage
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "flows"))
-
-import storing
+from dlpipe.flows import compression
 
 
 def test_what_does_not_shrink_is_kept_as_it_is_and_read_by_any_metaflow(
@@ -21,7 +18,7 @@ def test_what_does_not_shrink_is_kept_as_it_is_and_read_by_any_metaflow(
     weights, text = random.Random(0).randbytes(2_000_000), b"the plot was good " * 100_000
     reader = ContentAddressedStore("data", LocalStorage(str(tmp_path)))
     plain = reader.save_blobs([weights])
-    monkeypatch.setattr(ContentAddressedStore, "_pack_v1", storing.pack)
+    monkeypatch.setattr(ContentAddressedStore, "_pack_v1", compression.pack)
     kept = ContentAddressedStore("own", LocalStorage(str(tmp_path))).save_blobs([weights, text])
     assert kept[0].key == plain[0].key
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "own").rglob("*") if path.is_file()}

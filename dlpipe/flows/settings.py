@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import MinLen
-from clear_errors import ExpectedFailure
 
 from dlpipe.errors import SettingError
 from dlpipe.evaluation import Thresholds
 from dlpipe.explain import ExplainSettings
+from dlpipe.flows.failures import ExpectedFailure
 from dlpipe.inference import PipelineSettings
 from dlpipe.monitoring import DriftSettings
 from dlpipe.registry import check_model_name

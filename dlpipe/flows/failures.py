@@ -4,13 +4,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from beginnings import prepare
 from metaflow import FlowMutator, user_step_decorator
-from still_cards import draw_once
-from storing import store_quickly
 
 from dlpipe.collector import collect_seldom
 from dlpipe.errors import DlpipeError
+from dlpipe.flows.command_line import prepare
+from dlpipe.flows.compression import store_quickly
+from dlpipe.flows.still_cards import draw_once
 from dlpipe.redaction import redact
 from metaflow_extensions.dlpipe.plugins.launch_check import CannotBegin
 
