@@ -167,7 +167,7 @@ class TrainFlow(FlowSpec):
         from dlpipe.inference import register_pipeline
         from dlpipe.registry import log_and_register, promote_judged, register_family, resolve
         from dlpipe.tables import read_table
-        from dlpipe.task.engines import export_engines
+        from dlpipe.task.texts.engines import export_engines
 
         chosen = self.chosen()
         example = read_table(self.data_version, split="test", columns=["text"])["text"][:2].to_pylist()
@@ -260,7 +260,7 @@ portal       dlpipe ui"""
         from dlpipe.inference import check_languages, prediction_schema
         from dlpipe.registry import check_name_free
         from dlpipe.tables import check_sources, check_target, table_at
-        from dlpipe.task import find_backbone
+        from dlpipe.task.texts import find_backbone
 
         self.check_options()
         chosen = self.chosen()

@@ -18,8 +18,8 @@ from texts import reviews, write_csv
 
 from dlpipe.collector import collect_seldom
 from dlpipe.tables import Sources, TableSettings, TableVersion, ingest
-from dlpipe.task import TextModel
-from dlpipe.training import TrainingSettings, fit
+from dlpipe.task.texts import TextModel, TextTraining
+from dlpipe.training import fit
 
 FLOWS = Path(__file__).parent / "flows"
 IN_MEMORY = (
@@ -118,19 +118,19 @@ def tiny_table(tmp_path_factory: pytest.TempPathFactory) -> TableVersion:
 
 
 @pytest.fixture(scope="session")
-def tiny_settings(tiny_backbone: Path) -> TrainingSettings:
+def tiny_settings(tiny_backbone: Path) -> TextTraining:
     """Three quick epochs that learn ``reviews``."""
-    return TrainingSettings(backbone=str(tiny_backbone), epochs=3, learning_rate=5e-3, batch_size=16, threads=1)
+    return TextTraining(backbone=str(tiny_backbone), epochs=3, learning_rate=5e-3, batch_size=16, threads=1)
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> TextModel:
+def tiny_model(tiny_table: TableVersion, tiny_settings: TextTraining) -> TextModel:
     """A trained classifier of a few kilobytes."""
     return fit(tiny_table, settings=tiny_settings, say=None).model
 
 
 @pytest.fixture(scope="session")
-def search(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> Search:
+def search(tiny_table: TableVersion, tiny_settings: TextTraining) -> Search:
     """A search on this machine alone."""
     return searched(tiny_table, tiny_settings)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dlpipe.tables import TableVersion
-from dlpipe.training import TrainingSettings
+from dlpipe.task.texts import TextTraining
 from dlpipe.tuning import Tuned, TuningSettings, read_space, tune
 
 SPACE = read_space(
@@ -27,7 +27,7 @@ class Search:
     left: list[str]
 
 
-def searched(table: TableVersion, training: TrainingSettings) -> Search:
+def searched(table: TableVersion, training: TextTraining) -> Search:
     """Search from the folder that the backbone stands in, naming it as a person there would."""
     before, backbone, others = Path.cwd(), Path(training.backbone), processes_of_ray()
     os.chdir(backbone.parent)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from dlpipe.task import TextModel, find_backbone
-from dlpipe.task.bert import Bert, pretrained_bert
-from dlpipe.task.network import pretrained_network, restored_network, tokenizer_json
+from dlpipe.task.texts import TextModel, find_backbone
+from dlpipe.task.texts.bert import Bert, pretrained_bert
+from dlpipe.task.texts.network import pretrained_network, restored_network, tokenizer_json
 
 LOOKS = ("eager", "sdpa")
 
@@ -108,7 +108,7 @@ def test_the_tokenizer_of_the_packaged_backbone_is_the_one_that_transformers_mak
 
 
 def test_the_head_is_drawn_as_it_was_with_transformers(tiny_backbone: Path) -> None:
-    from dlpipe.task import Backbone
+    from dlpipe.task.texts import Backbone
 
     torch.manual_seed(3)
     network = pretrained_network(Backbone("tiny", tiny_backbone), 3)
@@ -136,7 +136,7 @@ def test_another_kind_of_bert_is_left_to_transformers(
 def test_weights_with_other_names_are_left_to_transformers(tiny_backbone: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    from dlpipe.task import Backbone
+    from dlpipe.task.texts import Backbone
 
     folder = changed(tiny_backbone, tmp_path, {})
     weights = load_file(folder / "model.safetensors")
@@ -176,8 +176,8 @@ OPEN = """
 import sys
 from pathlib import Path
 from dlpipe.task import open_predictor
-from dlpipe.task.network import Backbone, find_backbone, pretrained_network, tokenizer_json
-print(open_predictor(Path(sys.argv[1]), engine="torch").predict_proba(["so good"]).shape)
+from dlpipe.task.texts.network import Backbone, find_backbone, pretrained_network, tokenizer_json
+print(open_predictor(Path(sys.argv[1]), engine="torch").predict_outputs(["so good"]).shape)
 tokenizer_json(find_backbone().folder)
 pretrained_network(find_backbone(), 2)
 print("transformers" in sys.modules)

@@ -22,8 +22,8 @@ from dlpipe.explain import ExplainSettings, explain_all
 from dlpipe.inference import Scored, score
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import TableVersion, history, read_table, write_table
-from dlpipe.task import Predictor, TextModel, open_predictor
-from dlpipe.training import TrainingSettings
+from dlpipe.task import Predictor, open_predictor
+from dlpipe.task.texts import TextModel, TextTraining
 from dlpipe.tuning import Tuned, tune
 
 pytestmark = pytest.mark.slow
@@ -98,7 +98,7 @@ def test_tuning_on_two_nodes_finds_the_same_also_if_one_of_them_dies_half_way(
     nodes: Nodes,
     dying: Callable[[], None],
     tiny_table: TableVersion,
-    tiny_settings: TrainingSettings,
+    tiny_settings: TextTraining,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     killing = KillsAtTheFirstEpoch(dying)

@@ -17,11 +17,21 @@ from stores import new_store, untouched_environment
 from texts import reviews
 
 from dlpipe.errors import BadRows, EngineUnavailable
-from dlpipe.task import TextModel, open_predictor
-from dlpipe.task.engines import BF16, INT8, ONNX, TORCH, CheckSettings, EngineCheck, ServedModel, export_engines
-from dlpipe.task.engines.checking import choice
-from dlpipe.task.engines.kinds import missing_instructions
-from dlpipe.task.engines.stored import ENGINES_FILE, Engines
+from dlpipe.task import open_predictor
+from dlpipe.task.texts import TextModel
+from dlpipe.task.texts.engines import (
+    BF16,
+    INT8,
+    ONNX,
+    TORCH,
+    CheckSettings,
+    EngineCheck,
+    ServedModel,
+    export_engines,
+)
+from dlpipe.task.texts.engines.checking import choice
+from dlpipe.task.texts.engines.kinds import missing_instructions
+from dlpipe.task.texts.engines.stored import ENGINES_FILE, Engines
 
 TEXTS = ["the film was good", "awful plot and all", "", "😀", "what a superb score " * 30, "i found the soup dull"]
 # no engine is refused for being slow: two cores that others use say little about the speed of a tiny model
@@ -55,16 +65,16 @@ def folder(served: ServedModel, tmp_path: Path) -> Path:
 
 
 def test_onnx_gives_the_probabilities_of_torch_for_texts_of_any_length_and_number(folder):
-    exact = open_predictor(folder, engine=TORCH).predict_proba(TEXTS)
+    exact = open_predictor(folder, engine=TORCH).predict_outputs(TEXTS)
     predictor = open_predictor(folder, engine=ONNX)
-    np.testing.assert_allclose(predictor.predict_proba(TEXTS), exact, atol=1e-5)
-    np.testing.assert_allclose(predictor.predict_proba(TEXTS[:1]), exact[:1], atol=1e-5)
-    assert predictor.predict_proba([]).shape == (0, 2)
+    np.testing.assert_allclose(predictor.predict_outputs(TEXTS), exact, atol=1e-5)
+    np.testing.assert_allclose(predictor.predict_outputs(TEXTS[:1]), exact[:1], atol=1e-5)
+    assert predictor.predict_outputs([]).shape == (0, 2)
 
 
 def test_eight_bits_say_nearly_what_torch_says(served, folder):
     texts = [text for text, _ in reviews()]
-    exact, close = (open_predictor(folder, engine=engine).predict_proba(texts) for engine in (TORCH, INT8))
+    exact, close = (open_predictor(folder, engine=engine).predict_outputs(texts) for engine in (TORCH, INT8))
     assert (exact.argmax(1) == close.argmax(1)).all()
     assert 0 < np.abs(exact - close).max() < 0.05
     assert served.engines.check(INT8).largest_difference == pytest.approx(np.abs(exact - close).max(), abs=1e-3)
@@ -72,8 +82,8 @@ def test_eight_bits_say_nearly_what_torch_says(served, folder):
 
 def test_with_eight_bits_a_text_gets_the_same_whatever_stands_beside_it(folder):
     predictor = open_predictor(folder, engine=INT8)
-    alone = np.concatenate([predictor.predict_proba([text]) for text in TEXTS])
-    np.testing.assert_allclose(predictor.predict_proba(TEXTS * 50)[: len(TEXTS)], alone, atol=1e-5)
+    alone = np.concatenate([predictor.predict_outputs([text]) for text in TEXTS])
+    np.testing.assert_allclose(predictor.predict_outputs(TEXTS * 50)[: len(TEXTS)], alone, atol=1e-5)
 
 
 def test_products_with_fixed_weights_are_integers_and_their_weights_are_gone(served):
@@ -125,7 +135,7 @@ def test_damaged_graph_is_refused_by_name_and_passed_over_otherwise(served, fold
         open_predictor(folder, engine=INT8)
     predictor = open_predictor(folder)
     assert predictor.engine == ONNX
-    assert predictor.predict_proba(TEXTS).shape == (len(TEXTS), 2)
+    assert predictor.predict_outputs(TEXTS).shape == (len(TEXTS), 2)
     (line,) = caplog.messages
     assert line.startswith("engine onnx-int8 is not used: ")
 
@@ -150,7 +160,7 @@ def test_graph_of_other_weights_is_not_used(served, folder, tiny_model):
 
 
 def test_eight_bits_are_not_used_on_a_machine_without_the_instructions(folder, monkeypatch, caplog):
-    from dlpipe.task.engines import kinds
+    from dlpipe.task.texts.engines import kinds
 
     monkeypatch.setattr(kinds, "cpu_features", lambda: frozenset({"avx2"}))
     assert open_predictor(folder).engine == ONNX
@@ -162,7 +172,7 @@ def test_eight_bits_are_not_used_on_a_machine_without_the_instructions(folder, m
 def test_predictor_with_an_engine_can_be_sent_to_another_process(folder):
     predictor = open_predictor(folder, threads=1)
     sent = pickle.loads(pickle.dumps(predictor))
-    np.testing.assert_array_equal(sent.predict_proba(TEXTS), predictor.predict_proba(TEXTS))
+    np.testing.assert_array_equal(sent.predict_outputs(TEXTS), predictor.predict_outputs(TEXTS))
     assert sent.engine == INT8
 
 
@@ -203,7 +213,7 @@ def test_engine_with_fewer_bits_needs_labelled_rows(tiny_model):
 def test_eight_bits_are_refused_where_they_lose_accuracy(tiny_model, tmp_path):
     model = model_that_eight_bits_ruin(tiny_model)
     texts = [text for text, _ in reviews()]
-    said = [model.labels[best] for best in open_predictor(model).predict_proba(texts).argmax(1)]
+    said = [model.labels[best] for best in open_predictor(model).predict_outputs(texts).argmax(1)]
     served = export_engines(model, texts, said, settings=ANY_SPEED)
     check = served.engines.check(INT8)
     assert check.accuracy_lost > 0.5
@@ -235,16 +245,14 @@ def model_that_eight_bits_ruin(model: TextModel) -> TextModel:
 def test_encoder_that_cannot_be_exported_is_kept_with_torch_and_the_reason(tiny_model, tmp_path, capfd):
     from transformers import FNetConfig, FNetModel
 
-    from dlpipe.task.network import TextNetwork, text_model
+    from dlpipe.task.texts.network import TextNetwork, text_model
 
     config = FNetConfig(vocab_size=40, hidden_size=32, num_hidden_layers=1, intermediate_size=64)
     encoder = FNetModel(config, add_pooling_layer=False)
     model = text_model(
         TextNetwork(encoder, 2),
         tokenizer_json=tiny_model.files["tokenizer.json"].decode(),
-        labels=("negative", "positive"),
-        max_length=32,
-        source={},
+        card={"task": "text-classification", "labels": ["negative", "positive"], "max_length": 32},
     )
     capfd.readouterr()
     served = export_engines(model, TEXTS)
@@ -260,7 +268,7 @@ def test_encoder_that_cannot_be_exported_is_kept_with_torch_and_the_reason(tiny_
 
 @pytest.mark.skipif(bool(missing_instructions(BF16)), reason=missing_instructions(BF16))
 def test_half_precision_of_torch_needs_no_file(tiny_model, served):
-    exact, half = (open_predictor(tiny_model, engine=engine).predict_proba(TEXTS) for engine in (TORCH, BF16))
+    exact, half = (open_predictor(tiny_model, engine=engine).predict_outputs(TEXTS) for engine in (TORCH, BF16))
     assert 0 < np.abs(exact - half).max() < 0.05
     assert served.engines.check(BF16).label_agreement > 0.98
 
@@ -291,7 +299,7 @@ def test_registered_model_is_opened_with_its_engine_in_a_fresh_process_without_t
         assert done.returncode == 0, done.stderr
         shares, *loaded = json.loads(done.stdout.splitlines()[-1])
         assert loaded == [False, False]
-        np.testing.assert_allclose(shares, predictor.predict_proba(TEXTS)[:, 1], atol=1e-6)
+        np.testing.assert_allclose(shares, predictor.predict_outputs(TEXTS)[:, 1], atol=1e-6)
         listed = subprocess.run(
             [shutil.which("dlpipe", path=Path(sys.executable).parent), "models", "--json"],
             cwd=tmp_path,

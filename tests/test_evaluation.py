@@ -17,11 +17,11 @@ from dlpipe.evaluation import (
     calibration_figure,
     confusion_figure,
     evaluate,
-    fit_baseline,
     judge,
 )
 from dlpipe.pictures import png
 from dlpipe.settings import read_settings
+from dlpipe.task import find_task
 
 BINARY = ("negative", "positive")
 
@@ -162,8 +162,8 @@ def test_input_that_does_not_fit_is_refused_in_one_line(probabilities, truth, wo
 
 def test_baseline_learns_and_gives_columns_in_the_asked_order():
     texts = ["good and kind", "so good", "bad and dull", "so bad", "a plain chair", "a plain table"]
-    fitted = fit_baseline(texts, ["up", "up", "down", "down", "flat", "flat"], seed=0)
-    given = fitted.predict_proba(["good", "bad"], labels=("up", "unseen", "down", "flat"))
+    fitted = find_task().fit_baseline(texts, ["up", "up", "down", "down", "flat", "flat"], seed=0)
+    given = fitted.predict_outputs(["good", "bad"], outputs=("up", "unseen", "down", "flat"))
     assert given.argmax(axis=1).tolist() == [0, 2]
     assert given[:, 1].tolist() == [0.0, 0.0]
     np.testing.assert_allclose(given.sum(axis=1), 1)
@@ -172,13 +172,13 @@ def test_baseline_learns_and_gives_columns_in_the_asked_order():
 
 def test_baseline_is_the_same_twice():
     texts, labels = ["good film", "bad film", "good book", "bad book"], ["+", "-", "+", "-"]
-    first, second = (fit_baseline(texts, labels, seed=1).predict_proba(texts) for _ in range(2))
+    first, second = (find_task().fit_baseline(texts, labels, seed=1).predict_outputs(texts) for _ in range(2))
     assert first.tolist() == second.tolist()
 
 
 def test_baseline_is_fitted_to_texts_without_words():
-    fitted = fit_baseline(["\U0001f600", "\U0001f44e"], ["+", "-"], seed=0)
-    assert fitted.predict_proba(["\U0001f600", "\U0001f44e"]).argmax(axis=1).tolist() == [0, 1]
+    fitted = find_task().fit_baseline(["\U0001f600", "\U0001f44e"], ["+", "-"], seed=0)
+    assert fitted.predict_outputs(["\U0001f600", "\U0001f44e"]).argmax(axis=1).tolist() == [0, 1]
 
 
 def test_gate_passes_a_better_model_and_says_the_numbers():
@@ -345,7 +345,7 @@ def test_on_99_to_1_the_model_that_never_says_the_rare_class_is_refused_with_its
     class NeverRare:
         labels = ("common", "rare")
 
-        def predict_proba(self, texts):
+        def predict_outputs(self, texts):
             return np.tile([0.9, 0.1], (len(texts), 1))
 
     made, baseline = evaluate_model(NeverRare(), table), evaluate_baseline(table, labels=NeverRare.labels)

@@ -44,7 +44,7 @@ class WordList:
         self.max_length = max_length
         self.calls: list[list[str]] = []
 
-    def predict_proba(self, texts):
+    def predict_outputs(self, texts):
         self.calls.append(list(texts))
         margin = np.array([self.margin(text) for text in texts])
         odds = np.exp(np.stack([np.zeros(len(texts)), margin], axis=1))
@@ -59,7 +59,7 @@ class WordList:
 class Topics(WordList):
     labels = ("sport", "politics", "a $third$ \U0001f9d1 label", "music", "health", "science", "finance")
 
-    def predict_proba(self, texts):
+    def predict_outputs(self, texts):
         hits = np.array([[text.count(label[:5]) for label in self.labels] for text in texts])
         odds = np.exp(hits.astype(float))
         return odds / odds.sum(axis=1, keepdims=True)
@@ -68,8 +68,8 @@ class Topics(WordList):
 class Restless(WordList):
     """Never gives a text the same probabilities twice: nothing can be explained."""
 
-    def predict_proba(self, texts):
-        made = super().predict_proba(texts)
+    def predict_outputs(self, texts):
+        made = super().predict_outputs(texts)
         return made + 0.01 * len(self.calls)
 
 
@@ -99,7 +99,7 @@ def test_attributions_add_up_to_the_output_on_every_kind_of_text(text):
     (row,) = explained(text, predictor=predictor).rows
     assert row.attributions.shape == (len(row.words), 2)
     np.testing.assert_allclose(row.base + row.attributions.sum(axis=0), row.output, atol=1e-4)
-    np.testing.assert_allclose(row.output, predictor.predict_proba([text])[0])
+    np.testing.assert_allclose(row.output, predictor.predict_outputs([text])[0])
     np.testing.assert_allclose(row.base, [0.5, 0.5])
     assert row.text == text
 
@@ -172,8 +172,8 @@ def test_a_predictor_that_knows_what_it_reads_is_believed():
         def seen_characters(self, text):
             return 14
 
-        def predict_proba(self, texts):
-            return super().predict_proba([text[:14] for text in texts])
+        def predict_outputs(self, texts):
+            return super().predict_outputs([text[:14] for text in texts])
 
     (row,) = explained("so good, great awful dull", predictor=Reader()).rows
     assert row.words == ("so ", "good, ", "great")
@@ -269,7 +269,7 @@ def test_explaining_prints_nothing():
         "from dlpipe.explain import ExplainSettings, explain_rows\n"
         "class Flat:\n"
         "    labels, max_length = ('a', 'b'), 9\n"
-        "    def predict_proba(self, texts): return np.full((len(texts), 2), 0.5)\n"
+        "    def predict_outputs(self, texts): return np.full((len(texts), 2), 0.5)\n"
         "explain_rows(Flat(), [('1', 'one two three')], settings=ExplainSettings())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

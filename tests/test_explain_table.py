@@ -143,9 +143,9 @@ from dlpipe.explain import ExplainSettings, explain_all
 from dlpipe.tables import table_at
 slices.SLICE_ROWS = 16
 class Slow(WordList):
-    def predict_proba(self, texts):
+    def predict_outputs(self, texts):
         time.sleep(0.03)
-        return super().predict_proba(texts)
+        return super().predict_outputs(texts)
 done = explain_all(Slow(), table_at(sys.argv[1]), model="models:/reviews/3", target=sys.argv[2],
                    settings=ExplainSettings(max_evals=30), say=None)
 print(done.new_rows, done.rows)

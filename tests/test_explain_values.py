@@ -41,7 +41,7 @@ def shap():
 def by_shap(shap, predictor, text, settings):
     """Return what shap's PartitionExplainer says of a text, on the same masks."""
     masker = shap.maskers.Text(tokenise, mask_token=" ")
-    explainer = shap.PartitionExplainer(lambda texts: predictor.predict_proba([str(t) for t in texts]), masker)
+    explainer = shap.PartitionExplainer(lambda texts: predictor.predict_outputs([str(t) for t in texts]), masker)
     state = np.random.get_state()
     np.random.seed(settings.seed)
     try:
@@ -211,7 +211,7 @@ def test_gradients_give_deciding_words_their_sign_and_nearly_add_up(tiny_model):
     for row in made.rows:
         assert row.attributions.shape == (len(row.words), 2)
         assert row.gap < 1e-3
-        np.testing.assert_allclose(row.output, predictor.predict_proba([row.text])[0], atol=1e-4)
+        np.testing.assert_allclose(row.output, predictor.predict_outputs([row.text])[0], atol=1e-4)
         np.testing.assert_allclose(row.attributions.sum(axis=1), 0, atol=1e-6)
     assert made.rows[2].words == ()
     assert len(made.rows[5].words) < 200
@@ -284,8 +284,8 @@ def test_agreement_counts_only_texts_that_say_something():
 
 def test_a_row_that_misses_the_output_is_named():
     class Forgetful(WordList):
-        def predict_proba(self, texts):
-            return super().predict_proba(texts) + 0.01 * len(self.calls)
+        def predict_outputs(self, texts):
+            return super().predict_outputs(texts) + 0.01 * len(self.calls)
 
     rows = [("fine", "good"), ("cut", "one two three")]
     with pytest.raises(ExplanationError, match="'cut'"):

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from dlpipe.tables import TableVersion, read_table, write_table
-from dlpipe.task import find_backbone, kept
-from dlpipe.task.features import Reader, embed
+from dlpipe.task import find_task, kept
 from dlpipe.task.kept import kept_arrays
-from dlpipe.training import TrainingSettings, fit
+from dlpipe.task.texts import TextTraining, find_backbone
+from dlpipe.task.texts.features import Reader, embed
+from dlpipe.training import fit
 from dlpipe.training.data import prepare
 
 KEY = {"kind": "tokens", "split": "train", "table": {"version": 0}}
@@ -38,11 +39,11 @@ def entries(table: TableVersion) -> list[str]:
     return sorted(entry.name.rsplit("-", 1)[0] for entry in folder.glob("*"))
 
 
-def reader(table: TableVersion, settings: TrainingSettings, max_length: int = 32) -> Reader:
+def reader(table: TableVersion, settings: TextTraining, max_length: int = 32) -> Reader:
     return Reader(table, find_backbone(settings.backbone), max_length)
 
 
-def test_a_frozen_training_embeds_each_split_once(table: TableVersion, tiny_settings: TrainingSettings) -> None:
+def test_a_frozen_training_embeds_each_split_once(table: TableVersion, tiny_settings: TextTraining) -> None:
     frozen = replace(tiny_settings, strategy="freeze", epochs=1)
     first = fit(table, settings=frozen, say=None)
     kinds = ["v0-train-embeddings", "v0-train-tokens", "v0-valid-embeddings", "v0-valid-tokens"]
@@ -60,12 +61,12 @@ def files_of(table: TableVersion) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
 
 
-def test_embeddings_are_what_the_trained_model_sees(table: TableVersion, tiny_settings: TrainingSettings) -> None:
+def test_embeddings_are_what_the_trained_model_sees(table: TableVersion, tiny_settings: TextTraining) -> None:
     import torch
 
-    from dlpipe.task.batches import TextEncoder
-    from dlpipe.task.model import TOKENIZER
-    from dlpipe.task.network import restored_network
+    from dlpipe.task.texts.model import TOKENIZER
+    from dlpipe.task.texts.network import restored_network
+    from dlpipe.task.texts.tokens import TextEncoder
 
     model = fit(table, settings=replace(tiny_settings, strategy="freeze"), say=None).model
     texts = read_table(table, split="valid")["text"].to_pylist()
@@ -78,7 +79,7 @@ def test_embeddings_are_what_the_trained_model_sees(table: TableVersion, tiny_se
 
 
 def test_embeddings_do_not_depend_on_the_number_of_threads(
-    table: TableVersion, tiny_settings: TrainingSettings
+    table: TableVersion, tiny_settings: TextTraining
 ) -> None:
     read = reader(table, tiny_settings)
     one, two = (embed(read.token_ids("train"), read.backbone, threads=threads, say=print) for threads in (1, 2))
@@ -87,7 +88,7 @@ def test_embeddings_do_not_depend_on_the_number_of_threads(
 
 @pytest.mark.parametrize("change", ["backbone", "tokenizer", "max_length", "table"])
 def test_whatever_changes_the_values_makes_another_entry(
-    change: str, table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+    change: str, table: TableVersion, tiny_settings: TextTraining, tmp_path: Path
 ) -> None:
     backbone = tmp_path / "backbone"
     shutil.copytree(tiny_settings.backbone, backbone)
@@ -200,13 +201,13 @@ def test_where_nothing_can_be_kept_a_line_says_so(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_is_no_table(
-    table: TableVersion, tiny_settings: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+    table: TableVersion, tiny_settings: TextTraining, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from click.testing import CliRunner
 
     from dlpipe.cli import main
 
-    prepare(table, tiny_settings)
+    prepare(table, tiny_settings, task=find_task())
     monkeypatch.setenv("DLPIPE_TABLES", str(Path(table.path).parent))
     rows = json.loads(CliRunner().invoke(main, ["tables", "--json"]).output)
     assert [row["table"] for row in rows] == ["reviews"]

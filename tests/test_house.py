@@ -58,17 +58,17 @@ def test_breaking_a_layer_rule_on_purpose_fails(room: str, line: str, contract: 
 
 
 HEAVY = {
-    "flash": "Flash and Lightning are named in task.classifier",
-    "pytorch_lightning": "Flash and Lightning are named in task.classifier",
-    "peft": "peft is named in task.lora",
-    "torch": "torch and transformers are named in task, the training loop and machine",
-    "transformers": "torch and transformers are named in task, the training loop and machine",
-    "onnx": "ONNX is named in task.engines",
-    "onnxruntime": "ONNX is named in task.engines",
+    "flash": "Flash and Lightning are named in training.frame",
+    "pytorch_lightning": "Flash and Lightning are named in training.frame",
+    "peft": "peft is named in task.texts.lora",
+    "torch": "torch and transformers are named in task, the training and machine",
+    "transformers": "torch and transformers are named in task, the training and machine",
+    "onnx": "ONNX is named in task.texts.engines",
+    "onnxruntime": "ONNX is named in task.texts.engines",
     "ray": "Ray and Optuna are named in cluster, tuning and the bridge's callback",
     "optuna": "Ray and Optuna are named in cluster, tuning and the bridge's callback",
     "shap": "SHAP is named in explain.for_shap",
-    "sklearn": "scikit-learn is named in evaluation and in monitoring.domains",
+    "sklearn": "scikit-learn is named in task, evaluation and monitoring.domains",
     "mlflow": "MLflow is named where it is used",
     "metaflow": "Metaflow is named in flows, the bridge and the inspection of flows",
     "cronsim": "cronsim is named in orchestrator.timing",
@@ -141,7 +141,7 @@ def test_importing_a_room_imports_nothing_heavy(room: str) -> None:
 
 
 PICKLED = [
-    "evaluation.baseline.Baseline",
+    "task.classes.baseline.ClassBaseline",
     "evaluation.gate.Rival",
     "evaluation.gate.Verdict",
     "evaluation.scores.Bin",
@@ -164,11 +164,11 @@ PICKLED = [
     "registry.versions.ModelVersion",
     "tables._ingest.Ingest",
     "tables._versions.TableVersion",
-    "task.engines.stored.EngineCheck",
-    "task.engines.stored.Engines",
-    "task.model.TextModel",
+    "task.texts.engines.stored.EngineCheck",
+    "task.texts.engines.stored.Engines",
+    "task.texts.model.TextModel",
     "training.EpochScore",
-    "training.settings.TrainingSettings",
+    "task.texts.settings.TextTraining",
     "tuning.Trial",
     "tuning.Tuned",
 ]

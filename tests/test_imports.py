@@ -75,7 +75,7 @@ def test_flash_stays_whole_for_whoever_imports_it_first() -> None:
 AUTOLOG = """
 import sys
 import mlflow
-from dlpipe.task.classifier import pytorch_lightning
+from dlpipe.training.frame import pytorch_lightning
 import torch
 
 class Line(pytorch_lightning.LightningModule):
@@ -110,19 +110,19 @@ def test_mlflow_logs_a_training_of_lightning_by_itself(tmp_path: Path) -> None:
 def test_macro_f1_is_that_of_scikit_learn(classes: int) -> None:
     from sklearn.metrics import f1_score
 
-    from dlpipe.task.classifier import validation_metrics
+    from dlpipe.task import find_task
 
     draw = torch.Generator().manual_seed(classes)
     logits, target = torch.randn(50, 9, generator=draw), torch.randint(classes, (50,), generator=draw)
     wanted = f1_score(target, logits.argmax(1), average="macro")
-    assert validation_metrics(logits, target)["val_f1"] == pytest.approx(wanted, abs=1e-12)
+    assert find_task().target.score_epoch(logits, target)["val_f1"] == pytest.approx(wanted, abs=1e-12)
 
 
 @pytest.mark.parametrize("warm", [0, 3])
 def test_the_schedule_is_that_of_transformers(warm: int) -> None:
     from transformers import get_linear_schedule_with_warmup
 
-    from dlpipe.task.classifier import _warm_up_and_decay
+    from dlpipe.training.frame import _warm_up_and_decay
 
     def rates(schedule: object) -> list[float]:
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)

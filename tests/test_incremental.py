@@ -184,7 +184,7 @@ NURSERY = """
 import functools, os, sys
 from pathlib import Path
 import deltalake, pyarrow.dataset, pyarrow.parquet, transformers.models.bert.modeling_bert, tqdm
-import dlpipe.task.engines.opening, dlpipe.task.network
+import dlpipe.task.texts.engines.opening, dlpipe.task.texts.network
 from dlpipe.inference import score_new
 from dlpipe.inference.scoring import PartScorer
 from dlpipe.registry import ModelVersion

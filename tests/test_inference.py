@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from stores import new_store, untouched_environment
 
 from dlpipe.errors import ModelNotFound, SettingError
-from dlpipe.inference import load_predictor, predictions, texts_of
+from dlpipe.inference import load_predictor, predictions, read_texts
 from dlpipe.registry import ModelVersion, log_and_register, promote
 from dlpipe.task import open_predictor
 
@@ -67,7 +67,9 @@ def predictor(version):
 
 def test_loaded_predictor_gives_the_probabilities_of_the_model(version, predictor, tiny_model):
     assert predictor.digest == version.digest == tiny_model.digest
-    np.testing.assert_array_equal(predictor.predict_proba(TEXTS), open_predictor(tiny_model).predict_proba(TEXTS))
+    np.testing.assert_array_equal(
+        predictor.predict_outputs(TEXTS), open_predictor(tiny_model).predict_outputs(TEXTS)
+    )
 
 
 def test_fresh_process_without_a_network_loads_and_predicts(store, version, predictor, tmp_path):
@@ -136,13 +138,13 @@ def test_output_has_label_probability_and_a_column_for_each_label(predictor):
 @pytest.mark.parametrize("given", [{"row_id": ["a"]}, {"row_id": ["a"], "review": ["b"]}, {}])
 def test_a_table_without_a_column_of_texts_is_refused_instead_of_scoring_ids(given):
     with pytest.raises(SettingError, match="must be in a column named 'text'; got "):
-        texts_of(pd.DataFrame(given))
+        read_texts(pd.DataFrame(given))
 
 
 def test_two_columns_of_texts_are_refused_and_half_a_character_is_read():
     with pytest.raises(SettingError, match="2 columns are named 'text', of 2"):
-        texts_of(pd.DataFrame([["a", "b"]], columns=["text", "text"]))
-    assert texts_of(["\ud800x", None]) == ["?x", None]
+        read_texts(pd.DataFrame([["a", "b"]], columns=["text", "text"]))
+    assert read_texts(["\ud800x", None]) == ["?x", None]
 
 
 MISSING = [None, float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT]
@@ -155,13 +157,13 @@ MISSING = [None, float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT]
 def test_a_missing_text_is_no_word_whatever_stands_for_it(form, nothing):
     rows = ["a", nothing, "nan"]
     given = pd.DataFrame({"text": pd.Series(rows, dtype=object)}) if form is pd.DataFrame else form(rows)
-    assert texts_of(given) == ["a", None, "nan"]
+    assert read_texts(given) == ["a", None, "nan"]
 
 
 @pytest.mark.parametrize("row", [3, 2.5, True, b"bytes", ["a", "b"], {"a": 1}])
 def test_what_is_no_text_is_refused_by_its_row(row):
     with pytest.raises(SettingError, match="Row 1 is no text but a "):
-        texts_of(["a", row])
+        read_texts(["a", row])
 
 
 BODIES = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dlpipe.task.optimizer import RowAdamW
+from dlpipe.training.optimizer import RowAdamW
 
 
 def test_without_sparse_gradients_it_is_torchs_adamw_with_clipping() -> None:

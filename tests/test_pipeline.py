@@ -60,9 +60,9 @@ class Counting:
         self.predictor, self.labels, self.digest = predictor, predictor.labels, predictor.digest
         self.batches: list[list[str]] = []
 
-    def predict_proba(self, texts):
+    def predict_outputs(self, texts):
         self.batches.append(list(texts))
-        return self.predictor.predict_proba(texts)
+        return self.predictor.predict_outputs(texts)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from dlpipe.registry import (
     requirements,
     resolve,
 )
-from dlpipe.task import TextModel
+from dlpipe.task.texts import TextModel
 
 # the calls of MLflow's client that change something, in any order
 CHANGES = (

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from dlpipe.errors import BackboneNotFound, ModelNotFound
-from dlpipe.task import DEFAULT_BACKBONE, TextModel, find_backbone, open_predictor
-from dlpipe.task.batches import TextEncoder, bucketed_batches, sorted_batches
-from dlpipe.task.model import TOKENIZER
+from dlpipe.task import open_predictor
+from dlpipe.task.batches import bucketed_batches, sorted_batches
+from dlpipe.task.texts import DEFAULT_BACKBONE, TextModel, find_backbone
+from dlpipe.task.texts.model import TOKENIZER
+from dlpipe.task.texts.tokens import TextEncoder
 
 
 def test_default_backbone_is_there_without_a_network() -> None:
@@ -73,8 +75,8 @@ def test_folder_that_lacks_a_file_is_named(tmp_path: Path) -> None:
 def test_probabilities_keep_the_order_of_rows_and_do_not_depend_on_the_batch(tiny_model: TextModel) -> None:
     predictor = open_predictor(tiny_model, threads=1)
     texts = ["the film was good", "what a bad soup indeed and all i found", "good", "", "😀 unheard of"] * 60
-    together = predictor.predict_proba(texts)
-    alone = np.concatenate([predictor.predict_proba([text]) for text in texts[:5]])
+    together = predictor.predict_outputs(texts)
+    alone = np.concatenate([predictor.predict_outputs([text]) for text in texts[:5]])
     np.testing.assert_allclose(together[:5], alone, atol=1e-6)
     np.testing.assert_allclose(together.sum(1), 1, atol=1e-6)
     assert together.shape == (300, 2)
@@ -89,14 +91,14 @@ def test_the_model_says_how_much_of_a_text_it_reads(tiny_model: TextModel) -> No
 
 
 def test_no_texts_give_no_probabilities(tiny_model: TextModel) -> None:
-    assert open_predictor(tiny_model, threads=1).predict_proba([]).shape == (0, 2)
+    assert open_predictor(tiny_model, threads=1).predict_outputs([]).shape == (0, 2)
 
 
 def test_dropout_is_before_the_head_alone(tiny_backbone: Path) -> None:
     import torch
 
-    from dlpipe.task.backbones import find_backbone
-    from dlpipe.task.network import pretrained_network
+    from dlpipe.task.texts.backbones import find_backbone
+    from dlpipe.task.texts.network import pretrained_network
 
     network = pretrained_network(find_backbone(str(tiny_backbone)), 2, dropout=0.3)
     shares = {name: one.p for name, one in network.named_modules() if isinstance(one, torch.nn.Dropout)}
@@ -108,7 +110,7 @@ def test_a_tokenizer_that_is_a_sentencepiece_model_alone_is_read(tmp_path: Path)
     import sentencepiece
     from tokenizers import Tokenizer
 
-    from dlpipe.task.network import tokenizer_json
+    from dlpipe.task.texts.network import tokenizer_json
 
     words = [f"a good film and a bad one, number {number}" for number in range(200)]
     with (tmp_path / "sentencepiece.bpe.model").open("wb") as file:

@@ -18,20 +18,21 @@ from dlpipe.errors import BadRows, SettingError, TrainingFailed
 from dlpipe.settings import read_settings
 from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import open_predictor
-from dlpipe.task.model import WEIGHTS
-from dlpipe.training import EpochScore, FolderCheckpoints, TrainingSettings, fit
+from dlpipe.task.texts import TextTraining
+from dlpipe.task.texts.model import WEIGHTS
+from dlpipe.training import EpochScore, FolderCheckpoints, fit
 
 
-def test_training_learns_the_texts(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> None:
+def test_training_learns_the_texts(tiny_table: TableVersion, tiny_settings: TextTraining) -> None:
     fitted = fit(tiny_table, settings=replace(tiny_settings, epochs=5), say=None)
     test = read_table(tiny_table, split="test")
-    guess = open_predictor(fitted.model, threads=1).predict_proba(test["text"].to_pylist()).argmax(1)
+    guess = open_predictor(fitted.model, threads=1).predict_outputs(test["text"].to_pylist()).argmax(1)
     truth = [fitted.model.labels.index(label) for label in test["label"].to_pylist()]
     assert np.mean(guess == truth) > 0.9
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(
-    tiny_table: TableVersion, tiny_settings: TrainingSettings
+    tiny_table: TableVersion, tiny_settings: TextTraining
 ) -> None:
     short = replace(tiny_settings, epochs=1)
     first, again = (fit(tiny_table, settings=short, say=None).model.digest for _ in range(2))
@@ -41,18 +42,18 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_either_precision_learns_and_keeps_weights_of_32_bits(
-    precision: Literal["32", "bf16"], tiny_table: TableVersion, tiny_settings: TrainingSettings
+    precision: Literal["32", "bf16"], tiny_table: TableVersion, tiny_settings: TextTraining
 ) -> None:
     from safetensors.torch import load
 
     fitted = fit(tiny_table, settings=replace(tiny_settings, epochs=5, precision=precision), say=None)
-    assert fitted.best.val_accuracy > 0.9
+    assert fitted.best.scores["val_accuracy"] > 0.9
     assert {str(value.dtype) for value in load(fitted.model.files[WEIGHTS]).values()} == {"torch.float32"}
 
 
 @pytest.mark.parametrize("strategy", ["freeze", "lora", "no_freeze", "freeze_unfreeze", "unfreeze_milestones"])
 def test_going_on_from_a_checkpoint_gives_the_weights_of_an_undisturbed_training(
-    strategy: str, tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+    strategy: str, tiny_table: TableVersion, tiny_settings: TextTraining, tmp_path: Path
 ) -> None:
     settings = replace(tiny_settings, epochs=4, strategy=strategy, unfreeze_modules=6, patience=9)
     whole = fit(tiny_table, settings=settings, say=None)
@@ -76,7 +77,7 @@ def _stop_in(epoch: int):
     return stop
 
 
-def test_frozen_backbone_keeps_its_weights(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> None:
+def test_frozen_backbone_keeps_its_weights(tiny_table: TableVersion, tiny_settings: TextTraining) -> None:
     from safetensors.torch import load, load_file
 
     fitted = fit(tiny_table, settings=replace(tiny_settings, strategy="freeze", epochs=1), say=None)
@@ -87,7 +88,7 @@ def test_frozen_backbone_keeps_its_weights(tiny_table: TableVersion, tiny_settin
 
 
 def test_adapters_learn_are_merged_and_leave_small_checkpoints(
-    tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+    tiny_table: TableVersion, tiny_settings: TextTraining, tmp_path: Path
 ) -> None:
     import torch
     from safetensors.torch import load, load_file
@@ -95,7 +96,7 @@ def test_adapters_learn_are_merged_and_leave_small_checkpoints(
     settings = replace(tiny_settings, strategy="lora", epochs=8, learning_rate=0.01, lora_rank=4)
     kept = FolderCheckpoints(tmp_path / "kept")
     fitted = fit(tiny_table, settings=settings, checkpoints=kept, say=None)
-    assert fitted.best.val_accuracy > 0.9
+    assert fitted.best.scores["val_accuracy"] > 0.9
     before, after = (
         load_file(Path(tiny_settings.backbone) / "model.safetensors"),
         load(fitted.model.files[WEIGHTS]),
@@ -112,16 +113,16 @@ def test_adapters_learn_are_merged_and_leave_small_checkpoints(
 
 
 def test_training_stops_early_and_keeps_the_best_epoch(
-    tiny_table: TableVersion, tiny_settings: TrainingSettings
+    tiny_table: TableVersion, tiny_settings: TextTraining
 ) -> None:
     fitted = fit(tiny_table, settings=replace(tiny_settings, epochs=30, patience=2, learning_rate=0.02), say=None)
-    scores = [score.val_f1 for score in fitted.epochs]
+    scores = [score.score for score in fitted.epochs]
     assert len(scores) == scores.index(max(scores)) + 3 < 30
-    assert fitted.best.val_f1 == max(scores)
+    assert fitted.best.score == max(scores)
 
 
 def test_a_loss_that_is_not_a_number_stops_with_advice(
-    tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+    tiny_table: TableVersion, tiny_settings: TextTraining, tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -135,7 +136,7 @@ def test_a_loss_that_is_not_a_number_stops_with_advice(
         fit(tiny_table, settings=replace(tiny_settings, backbone=str(tmp_path)), say=None)
 
 
-def test_three_classes_train_and_predict(tiny_settings: TrainingSettings, tmp_path: Path) -> None:
+def test_three_classes_train_and_predict(tiny_settings: TextTraining, tmp_path: Path) -> None:
     import pyarrow as pa
 
     words = {"a": "good", "b": "bad", "c": "dull"}
@@ -148,10 +149,10 @@ def test_three_classes_train_and_predict(tiny_settings: TrainingSettings, tmp_pa
     )
     fitted = fit(table, settings=replace(tiny_settings, epochs=6), say=None)
     assert fitted.model.labels == ("a", "b", "c")
-    assert open_predictor(fitted.model).predict_proba(["the film 3 was dull"]).argmax() == 2
+    assert open_predictor(fitted.model).predict_outputs(["the film 3 was dull"]).argmax() == 2
 
 
-def test_a_table_without_valid_rows_is_refused(tiny_settings: TrainingSettings, tmp_path: Path) -> None:
+def test_a_table_without_valid_rows_is_refused(tiny_settings: TextTraining, tmp_path: Path) -> None:
     import pyarrow as pa
 
     rows = pa.table({"row_id": ["1"], "text": ["good"], "label": ["a"], "split": ["train"]})
@@ -160,7 +161,7 @@ def test_a_table_without_valid_rows_is_refused(tiny_settings: TrainingSettings, 
 
 
 def test_settings_that_can_hardly_work_are_said_and_so_is_a_model_that_guesses(
-    tiny_table: TableVersion, tiny_settings: TrainingSettings
+    tiny_table: TableVersion, tiny_settings: TextTraining
 ) -> None:
     lines: list[str] = []
     settings = replace(tiny_settings, strategy="freeze", epochs=1, learning_rate=1e-6)
@@ -172,7 +173,7 @@ def test_settings_that_can_hardly_work_are_said_and_so_is_a_model_that_guesses(
     assert not [line for line in lines if "guessing" in line or "learning_rate" in line]
 
 
-def test_progress_reads_well_in_a_log(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> None:
+def test_progress_reads_well_in_a_log(tiny_table: TableVersion, tiny_settings: TextTraining) -> None:
     lines: list[str] = []
     fit(tiny_table, settings=replace(tiny_settings, epochs=1), say=lines.append)
     assert len([line for line in lines if line.startswith("epoch")]) == 1
@@ -192,7 +193,7 @@ def test_progress_reads_well_in_a_log(tiny_table: TableVersion, tiny_settings: T
 )
 def test_settings_out_of_range_or_misspelt_say_what_to_do(values: dict[str, object], message: str) -> None:
     with pytest.raises(SettingError, match=message):
-        read_settings(TrainingSettings, values, where="[training]")
+        read_settings(TextTraining, values, where="[training]")
 
 
 def test_a_checkpoint_is_whole_or_not_there_when_its_writer_is_killed(tmp_path: Path) -> None:
@@ -221,7 +222,7 @@ def test_a_checkpoint_is_whole_or_not_there_when_its_writer_is_killed(tmp_path: 
     assert sorted(file.name for file in latest.iterdir()) == sorted(file.name for file in source.iterdir())
 
 
-def test_a_cap_on_rows_draws_them_by_the_seed(tiny_table: TableVersion, tiny_settings: TrainingSettings) -> None:
+def test_a_cap_on_rows_draws_them_by_the_seed(tiny_table: TableVersion, tiny_settings: TextTraining) -> None:
     lines: list[str] = []
     capped = replace(tiny_settings, epochs=1, max_train_rows=40)
     first = fit(tiny_table, settings=capped, say=lines.append)

@@ -14,26 +14,29 @@ import sys
 import textwrap
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from searches import SETTINGS, SPACE, Search, processes_of_ray
 
 from dlpipe.cluster import Cluster, start
 from dlpipe.errors import SettingError, TrainingFailed
 from dlpipe.tables import TableVersion, read_table, write_table
-from dlpipe.training import EpochScore, FolderCheckpoints, TrainingSettings
+from dlpipe.task import Chance, find_task
+from dlpipe.task.texts import TextTraining
+from dlpipe.training import EpochScore, FolderCheckpoints
 from dlpipe.tuning import DEATHS, Choices, Range, Trial, Tuned, TuningSettings, read_space, tune
 from dlpipe.tuning.judging import judge_trials
 
 pytestmark = pytest.mark.slow
 
 
-def test_search_tries_the_settings_as_they_stand_first(search: Search, tiny_settings: TrainingSettings) -> None:
+def test_search_tries_the_settings_as_they_stand_first(search: Search, tiny_settings: TextTraining) -> None:
     assert [trial.number for trial in search.tuned.trials] == [0, 1, 2, 3]
     first = search.tuned.trials[0]
     assert first.values == {"learning_rate": tiny_settings.learning_rate, "batch_size": tiny_settings.batch_size}
@@ -41,7 +44,7 @@ def test_search_tries_the_settings_as_they_stand_first(search: Search, tiny_sett
     assert len({trial.values["learning_rate"] for trial in search.tuned.trials}) == 4
 
 
-def test_best_values_feed_the_training(search: Search, tiny_settings: TrainingSettings) -> None:
+def test_best_values_feed_the_training(search: Search, tiny_settings: TextTraining) -> None:
     best = max(search.tuned.trials, key=lambda trial: trial.score)
     applied = search.tuned.apply(tiny_settings)
     assert search.tuned.best == best.values, search.tuned.note
@@ -59,9 +62,9 @@ def test_search_says_a_line_a_trial(search: Search) -> None:
 def test_trials_are_stopped_by_the_best_of_the_earlier_batches_alone(search: Search) -> None:
     trials, batch = search.tuned.trials, SETTINGS.batch
     for trial in trials:
-        earlier = sorted(other.scores[0].val_f1 for other in trials[: trial.number // batch * batch])
+        earlier = sorted(other.scores[0].score for other in trials[: trial.number // batch * batch])
         middle = (earlier[(len(earlier) - 1) // 2] + earlier[len(earlier) // 2]) / 2 if earlier else -math.inf
-        assert len(trial.scores) == (1 if trial.scores[0].val_f1 < middle else 2)
+        assert len(trial.scores) == (1 if trial.scores[0].score < middle else 2)
 
 
 def test_search_leaves_no_process_and_sends_no_statistics(search: Search) -> None:
@@ -72,7 +75,7 @@ def test_search_leaves_no_process_and_sends_no_statistics(search: Search) -> Non
 
 
 def test_when_all_trials_fail_the_first_error_is_said(
-    tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+    tiny_table: TableVersion, tiny_settings: TextTraining, tmp_path: Path
 ) -> None:
     others = processes_of_ray()
     with pytest.raises(TrainingFailed, match="all 1 trials failed; the first with: BackboneNotFound: backbone"):
@@ -101,7 +104,7 @@ def one_place(cluster: Cluster) -> Cluster:
 
 
 def test_trials_that_need_not_wait_for_each_other_give_the_same_however_many_run_at_once(
-    here: Cluster, tiny_table: TableVersion, tiny_settings: TrainingSettings
+    here: Cluster, tiny_table: TableVersion, tiny_settings: TextTraining
 ) -> None:
     given = {"space": SPACE, "settings": replace(SETTINGS, trials=3, epochs=1), "training": tiny_settings}
     lines: list[str] = []
@@ -118,7 +121,7 @@ def test_trials_that_need_not_wait_for_each_other_give_the_same_however_many_run
 
 
 def test_a_failed_trial_is_a_result_and_not_the_end(
-    here: Cluster, tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+    here: Cluster, tiny_table: TableVersion, tiny_settings: TextTraining, tmp_path: Path
 ) -> None:
     lines: list[str] = []
     tuned = tune(
@@ -138,7 +141,7 @@ def test_a_failed_trial_is_a_result_and_not_the_end(
 
 
 def test_a_trial_whose_process_dies_is_tried_again_and_in_the_end_a_result(
-    here: Cluster, tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+    here: Cluster, tiny_table: TableVersion, tiny_settings: TextTraining, tmp_path: Path
 ) -> None:
     from ray.tune import Callback
 
@@ -194,7 +197,7 @@ def test_a_trial_whose_process_dies_is_tried_again_and_in_the_end_a_result(
 
 
 def test_a_search_killed_in_an_odd_temporary_folder_ends_like_an_undisturbed_one_and_repeats_no_finished_trial(
-    search: Search, here: Cluster, tiny_table: TableVersion, tiny_settings: TrainingSettings, tmp_path: Path
+    search: Search, here: Cluster, tiny_table: TableVersion, tiny_settings: TextTraining, tmp_path: Path
 ) -> None:
     program = """
         import sys, pickle
@@ -231,9 +234,14 @@ def test_a_search_killed_in_an_odd_temporary_folder_ends_like_an_undisturbed_one
     ]
 
 
+def chance(rows: Sequence[int]) -> Chance:
+    """Return what guessing gives on so many rows of each class."""
+    return find_task().target.chance(np.repeat(np.arange(len(rows)), rows))
+
+
 def tried(*scores: float, **more: Any) -> list[Trial]:
     """Return trials of these scores; the first is that of the settings as they stand."""
-    epochs = [(EpochScore(1, 0.0, 0.0, score, score, 0.0, 0.0),) for score in scores]
+    epochs = [(EpochScore(1, 0.0, {"val_loss": 0.0, "val_f1": score}, "val_f1", 0.0, 0.0),) for score in scores]
     return [Trial(number, {"dropout": number / 10}, one, None) for number, one in enumerate(epochs)]
 
 
@@ -252,15 +260,17 @@ def tried(*scores: float, **more: Any) -> list[Trial]:
 def test_a_search_that_finds_no_more_than_chance_keeps_the_settings_and_says_so(
     scores: tuple[float, ...], rows: tuple[int, ...], kept: bool, said: str
 ) -> None:
-    found = judge_trials(tried(*scores), {"dropout": 0.0}, rows=rows, confidence=0.95)
+    found = judge_trials(tried(*scores), {"dropout": 0.0}, chance=chance(rows), confidence=0.95)
     assert (found.values == {"dropout": 0.0}) is kept
     assert said in found.note
     best = max(range(len(scores)), key=scores.__getitem__)
-    assert judge_trials(tried(*scores), {"dropout": 0.0}, rows=rows, confidence=0).values == {"dropout": best / 10}
+    assert judge_trials(tried(*scores), {"dropout": 0.0}, chance=chance(rows), confidence=0).values == {
+        "dropout": best / 10
+    }
 
 
 def test_settings_outside_the_space_are_not_gone_back_to() -> None:
-    found = judge_trials(tried(0.84, 0.85), {"dropout": 0.7}, rows=(150, 150), confidence=0.95)
+    found = judge_trials(tried(0.84, 0.85), {"dropout": 0.7}, chance=chance((150, 150)), confidence=0.95)
     assert found.values == {"dropout": 0.1}
     assert "trial 2 is the best, but the trials do not differ: they lie 0.010 apart" in found.note
 
@@ -268,9 +278,9 @@ def test_settings_outside_the_space_are_not_gone_back_to() -> None:
 def test_a_relative_range_follows_the_strategy_and_the_option() -> None:
     toml = tomllib.loads("learning_rate = { low = 0.5, high = 2.5, log = true, relative = true }")
     for training, expected in (
-        (TrainingSettings(), Range(1e-4, 5e-4, log=True)),
-        (TrainingSettings(strategy="freeze"), Range(5e-3, 2.5e-2, log=True)),
-        (TrainingSettings(learning_rate=1e-3), Range(5e-4, 2.5e-3, log=True)),
+        (TextTraining(), Range(1e-4, 5e-4, log=True)),
+        (TextTraining(strategy="freeze"), Range(5e-3, 2.5e-2, log=True)),
+        (TextTraining(learning_rate=1e-3), Range(5e-4, 2.5e-3, log=True)),
     ):
         assert read_space(toml, where="[search_space]", training=training) == {"learning_rate": expected}
     for wrong in ({"backbone": {"low": 1, "high": 2, "relative": True}}, {"epochs": {"low": 1, "relative": True}}):
@@ -282,10 +292,11 @@ def test_no_trials_or_no_space_is_no_search_and_no_ray(tiny_table: TableVersion)
     program = """
         import sys
         from dlpipe.tuning import Choices, Tuned, TuningSettings, tune
-        from dlpipe.training import TrainingSettings
+        from dlpipe.task import Chance, find_task
+from dlpipe.task.texts import TextTraining
         for trials, space in ((0, {"seed": Choices((1,))}), (3, {})):
-            found = tune(None, space=space, settings=TuningSettings(trials=trials), training=TrainingSettings())
-            assert found == Tuned((), {}) and found.apply(TrainingSettings()) == TrainingSettings()
+            found = tune(None, space=space, settings=TuningSettings(trials=trials), training=TextTraining())
+            assert found == Tuned((), {}) and found.apply(TextTraining()) == TextTraining()
         assert not {"ray", "optuna", "torch"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", "if True:" + program], check=True)
@@ -297,7 +308,7 @@ def test_asha_decides_the_same_whichever_trial_reports_first(order: tuple[int, .
 
     from dlpipe.tuning.schedule import BatchedASHA
 
-    scheduler = BatchedASHA(TuningSettings(epochs=4, batch=2))
+    scheduler = BatchedASHA(TuningSettings(epochs=4, batch=2), "val_f1")
     trials = [SimpleNamespace(trial_id=f"t{number}") for number in range(4)]
     for trial in trials:
         scheduler.on_trial_add(None, trial)

@@ -1,6 +1,5 @@
 """Metrics with intervals, the baseline, the gate, and their pictures."""
 
-from dlpipe.evaluation.baseline import Baseline, fit_baseline
 from dlpipe.evaluation.evaluating import evaluate
 from dlpipe.evaluation.figures import calibration_figure, confusion_figure
 from dlpipe.evaluation.gate import Rival, Thresholds, Verdict, check_classes, judge
@@ -10,7 +9,6 @@ from dlpipe.evaluation.scores import METRICS, Bin, Evaluation, Mistake
 
 __all__ = [
     "METRICS",
-    "Baseline",
     "Bin",
     "Evaluation",
     "Mistake",
@@ -24,7 +22,6 @@ __all__ = [
     "evaluate_baseline",
     "evaluate_champion",
     "evaluate_model",
-    "fit_baseline",
     "gate_tag",
     "judge",
     "judge_registered",

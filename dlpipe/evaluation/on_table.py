@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import EngineUnavailable, EvaluationError, ModelNotFound
-from dlpipe.evaluation.baseline import fit_baseline
 from dlpipe.evaluation.evaluating import evaluate
 from dlpipe.evaluation.gate import Rival
 from dlpipe.evaluation.scores import Evaluation
+from dlpipe.task import find_task
 
 if TYPE_CHECKING:
     from dlpipe.registry import ModelVersion
@@ -33,14 +33,14 @@ def evaluate_model(predictor: Predictor, table: TableVersion, *, seed: int = 0) 
             f"the model knows the labels {', '.join(predictor.labels)}, the test split of {table} also has "
             f"{', '.join(unknown)}. Train a model on this table, or register it under another name."
         )
-    return _evaluation(predictor.predict_proba(test["text"]), test, predictor.labels, seed)
+    return _evaluation(predictor.predict_outputs(test["text"]), test, predictor.labels, seed)
 
 
 def evaluate_baseline(table: TableVersion, *, labels: Sequence[str], seed: int = 0) -> Evaluation:
     """Return how TF-IDF with logistic regression does on the test split, trained on the same train split."""
     train, test = _split(table, "train"), _split(table, "test")
-    baseline = fit_baseline(train["text"], train["label"], seed=seed)
-    return _evaluation(baseline.predict_proba(test["text"], labels=labels), test, labels, seed)
+    baseline = find_task().fit_baseline(train["text"], train["label"], seed=seed)
+    return _evaluation(baseline.predict_outputs(test["text"], outputs=labels), test, labels, seed)
 
 
 def evaluate_champion(
@@ -88,7 +88,7 @@ def _evaluation_over(
     """Return an evaluation over ``labels``, those that the model lacks at 0: metrics are of the same classes."""
     import numpy as np
 
-    given = predictor.predict_proba(rows["text"])
+    given = predictor.predict_outputs(rows["text"])
     shares = np.zeros((len(given), len(labels)))
     shares[:, [labels.index(label) for label in predictor.labels]] = given
     return _evaluation(shares, rows, labels, seed)

@@ -39,7 +39,7 @@ class Scorer(Protocol):
     def max_length(self) -> int:
         """How many tokens of a text count at most."""
 
-    def predict_proba(self, texts: Sequence[str]) -> Floats:
+    def predict_outputs(self, texts: Sequence[str]) -> Floats:
         """Return probabilities of shape (n_texts, n_labels)."""
 
 

@@ -14,7 +14,7 @@ from dlpipe.explain.explanations import ExplainSettings, Explanation, Row, Score
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from dlpipe.task.gradients import TokenAttributions
+    from dlpipe.task.texts.gradients import TokenAttributions
 
     Floats = npt.NDArray[np.floating[Any]]
 
@@ -33,10 +33,10 @@ def explain_by_gradient(
     ExplanationError
         When ``predictor`` holds no torch network, or one whose attention takes no weights.
     """
-    from dlpipe.task import Predictor
-    from dlpipe.task.gradients import token_attributions
+    from dlpipe.task.texts import TextPredictor
+    from dlpipe.task.texts.gradients import token_attributions
 
-    if not isinstance(predictor, Predictor):
+    if not isinstance(predictor, TextPredictor):
         raise ExplanationError(
             f"Gradients need a predictor of dlpipe, not a {type(predictor).__name__}. "
             "Explain with method 'partition'."

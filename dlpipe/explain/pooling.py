@@ -96,7 +96,7 @@ def answered(opened: dict[int, Open[T]], score: Callable[[Sequence[str]], Floats
 
 
 class Remembering:
-    """``predict_proba`` in float64 that scores no text twice, as far as a bounded memory goes.
+    """``predict_outputs`` in float64 that scores no text twice, as far as a bounded memory goes.
 
     Texts are known by a digest, so that long ones take no more room than short ones.
     """
@@ -110,7 +110,7 @@ class Remembering:
         keys = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
         if new:
-            made = self._predictor.predict_proba(list(new.values()))
+            made = self._predictor.predict_outputs(list(new.values()))
             self._known.update(zip(new, np.asarray(made, dtype=np.float64), strict=True))
         answers = np.stack([self._known[key] for key in keys])
         for key in list(islice(self._known, max(0, len(self._known) - REMEMBERED))):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.explain.explaining import explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Explanation, Scorer
-from dlpipe.inference import texts_of
+from dlpipe.inference import read_texts
 from dlpipe.settings import read_settings
-from dlpipe.task import TextModel
+from dlpipe.task.texts import TextModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +140,7 @@ class PyfuncExplainer:
         """
         import pandas as pd
 
-        texts = texts_of(model_input)
+        texts = read_texts(model_input)
         rows = [(str(number), text) for number, text in enumerate(texts) if text is not None]
         made = explain_rows(self.predictor, rows, settings=self._with(params or {}))
         found = {int(row.row_id): answer(row) for row in made.rows}

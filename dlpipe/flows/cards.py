@@ -86,15 +86,22 @@ class LearningCurves:
         self._epochs.append(score)
         self._chart.update(_curves(self._epochs))
         self._line.update(
-            f"Epoch {score.epoch}: accuracy {score.val_accuracy:.3f}, macro F1 {score.val_f1:.3f} on the valid "
-            f"split, {score.rows_per_second:,.0f} rows/s."
+            f"Epoch {score.epoch}: {_scores(score)} on the valid split, {score.rows_per_second:,.0f} rows/s."
         )
         self._card.refresh()
 
 
+def _scores(score: EpochScore) -> str:
+    return ", ".join(f"{name.removeprefix('val_')} {value:.3f}" for name, value in score.scores.items())
+
+
+def _losses_and_scores(score: EpochScore) -> dict[str, float]:
+    return {"train_loss": score.train_loss, **score.scores}
+
+
 def _curves(epochs: Sequence[EpochScore]) -> dict[str, Any]:
-    names = ("train_loss", "val_loss", "val_accuracy", "val_f1")
-    values = [{"epoch": e.epoch, "name": name, "value": getattr(e, name)} for e in epochs for name in names]
+    points = [(e.epoch, name, value) for e in epochs for name, value in _losses_and_scores(e).items()]
+    values = [{"epoch": epoch, "name": name, "value": value} for epoch, name, value in points]
     axis = {"type": "quantitative", "scale": {"zero": False}}
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
@@ -121,7 +128,7 @@ def show_trials(tuned: Tuned) -> None:
         card="trials",
     )
     if names:
-        _add(_table(["trial", *names, "val_f1", "epochs", "note"], _trial_rows(tuned, names)), card="trials")
+        _add(_table(["trial", *names, "score", "epochs", "note"], _trial_rows(tuned, names)), card="trials")
 
 
 def _trial_rows(tuned: Tuned, names: Sequence[str]) -> Iterable[Sequence[Any]]:

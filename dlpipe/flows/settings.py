@@ -18,7 +18,7 @@ from dlpipe.monitoring import DriftSettings
 from dlpipe.registry import check_model_name
 from dlpipe.settings import check_name, read_settings
 from dlpipe.tables import Sources, TableSettings, check_settings
-from dlpipe.training import TrainingSettings
+from dlpipe.task.texts import TextTraining
 from dlpipe.tuning import Space, TuningSettings, read_space
 
 SECTIONS = ["data", "training", "tuning", "search_space", "gate", "explanation", "registry", "pipeline"]
@@ -51,7 +51,7 @@ class TrainFlowSettings:
     """Every section, checked."""
 
     data: DataSettings
-    training: TrainingSettings
+    training: TextTraining
     tuning: TuningSettings
     space: Space
     gate: Thresholds
@@ -88,7 +88,7 @@ def read_flow_settings(config: Mapping[str, Any], options: Mapping[str, Any]) ->
     def read(cls: Any, name: str) -> Any:
         return read_section(cls, name, config, {option: options.get(option) for option in OPTIONS.get(name, [])})
 
-    training, registry = read(TrainingSettings, "training"), read(RegistrySettings, "registry")
+    training, registry = read(TextTraining, "training"), read(RegistrySettings, "registry")
     check_model_name(registry.model)
     data = read(DataSettings, "data")
     check_settings(data)

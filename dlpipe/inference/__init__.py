@@ -17,7 +17,6 @@ with it.
 """
 
 from dlpipe.inference.by_part import Scored
-from dlpipe.inference.given import texts_of
 from dlpipe.inference.latest import latest_answers
 from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder
 from dlpipe.inference.new_rows import ScoredUntil, score_new, score_whole, scored_until, scorer_of
@@ -26,6 +25,7 @@ from dlpipe.inference.pipeline import Pipeline, PipelineSettings, load_pipeline
 from dlpipe.inference.pipeline_scoring import answer_schema, score_with_pipeline
 from dlpipe.inference.pyfunc import PyfuncModel, predictions
 from dlpipe.inference.scoring import prediction_schema, score
+from dlpipe.task.texts.requests import read_texts
 
 __all__ = [
     "Pipeline",
@@ -42,6 +42,7 @@ __all__ = [
     "model_folder",
     "prediction_schema",
     "predictions",
+    "read_texts",
     "register_pipeline",
     "score",
     "score_new",
@@ -49,5 +50,4 @@ __all__ = [
     "score_with_pipeline",
     "scored_until",
     "scorer_of",
-    "texts_of",
 ]

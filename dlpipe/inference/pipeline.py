@@ -21,11 +21,11 @@ from annotated_types import Ge, Le
 
 from dlpipe.inference.answers import Answer, AnswerCache, text_key
 from dlpipe.inference.cleaning import UNREADABLE, Cleaning, Status, clean
-from dlpipe.inference.given import rows_of
 from dlpipe.inference.languages import UNDETERMINED, Language, LanguageDetector
 from dlpipe.inference.loading import PIPELINE_LOADER, model_folder
 from dlpipe.registry import resolve
 from dlpipe.settings import read_settings
+from dlpipe.task.texts.requests import rows_of
 from dlpipe.tracking import open_store
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Pipeline:
         with clock.stage("language"):
             languages = [self._detect(text) for text in texts.values()]
         with clock.stage("classify"):
-            shares = self.predictor.predict_proba(list(texts.values())) if texts else ()
+            shares = self.predictor.predict_outputs(list(texts.values())) if texts else ()
         # a row of its own, so that the cache does not keep whole batches alive
         return {
             key: Answer(row.copy(), language) for key, row, language in zip(texts, shares, languages, strict=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.inference.given import texts_of
+from dlpipe.task.texts.requests import read_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ class PyfuncModel:
         params : dict, optional
             Not used; MLflow passes it.
         """
-        return predictions(self.predictor, texts_of(model_input))
+        return predictions(self.predictor, read_texts(model_input))
 
 
 def predictions(predictor: Predictor, texts: Sequence[str | None]) -> pd.DataFrame:
@@ -51,7 +51,7 @@ def predictions(predictor: Predictor, texts: Sequence[str | None]) -> pd.DataFra
     there = np.array([text is not None for text in texts], bool)
     shares = np.full((len(texts), len(predictor.labels)), np.nan, np.float32)
     if there.any():
-        shares[there] = predictor.predict_proba([text for text in texts if text is not None])
+        shares[there] = predictor.predict_outputs([text for text in texts if text is not None])
     labels = np.array(predictor.labels, dtype=object)[shares.argmax(axis=1)]
     labels[~there] = None
     columns: dict[str, Any] = {"label": pd.Series(labels, dtype=object), "probability": shares.max(axis=1)}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from dlpipe.task import Predictor
-    from dlpipe.task.batches import Encoded
+    from dlpipe.task.texts.tokens import Encoded
 
 
 def score(

@@ -1,31 +1,46 @@
-"""The learning task: text classification with any number of classes.
+"""The seam between the life cycle and what is learnt: a ``Task``, found by its name.
 
-model        TextModel, the trained classifier as files
-backbones    where a backbone's files are, offline by default
-later        modules that are imported when somebody asks for them
-lora         adapters beside frozen layers; the only file that names peft
-optimizer    AdamW with clipping that updates the rows of an embedding that a batch has
-bert         the encoder of a plain BERT in torch, which loads without transformers
-network      the torch network: encoder, mean pooling, linear head
-batches      texts to token ids, and length-bucketed batches of them
-features     token ids and embeddings of a table's texts, computed once
+protocol     what a task says: Inputs, Target, and what passes between them
+finding      tasks by their names, from entry points of the group ``dlpipe.tasks``
+settings     TrainingSettings, what every training is told
+model        a trained model as files
+predictor    a trained model, loaded and ready
+opening      models and their predictors, opened by the inputs of their task
+batches      what a network reads, and length-bucketed batches of it
 kept         arrays kept beside a table, whole or not there
-predictor    probabilities for texts, as fast as the machine allows
-engines      torch and ONNX Runtime as ways to run a network, exported and measured at registration
-classifier   the Flash task and trainer around the network; the only file that names lightning-flash
 
-``network`` and ``classifier`` import torch and Flash, so they are imported inside the functions that need them.
+Shared halves of tasks: ``texts`` as inputs, ``classes`` as target. A folder a task: ``text_classification``.
 """
 
 import atexit
 import gc
 import os
 
-from dlpipe.task.backbones import DEFAULT_BACKBONE, Backbone, find_backbone
-from dlpipe.task.model import TextModel
-from dlpipe.task.predictor import Predictor, open_predictor
+from dlpipe.task.finding import DEFAULT_TASK, find_task, task_names
+from dlpipe.task.model import Model
+from dlpipe.task.opening import load_model, open_predictor
+from dlpipe.task.predictor import Predictor, Row
+from dlpipe.task.protocol import Baseline, Chance, Coding, Inputs, Series, Target, Task
+from dlpipe.task.settings import TrainingSettings
 
-__all__ = ["DEFAULT_BACKBONE", "Backbone", "Predictor", "TextModel", "find_backbone", "open_predictor"]
+__all__ = [
+    "DEFAULT_TASK",
+    "Baseline",
+    "Chance",
+    "Coding",
+    "Inputs",
+    "Model",
+    "Predictor",
+    "Row",
+    "Series",
+    "Target",
+    "Task",
+    "TrainingSettings",
+    "find_task",
+    "load_model",
+    "open_predictor",
+    "task_names",
+]
 
 # Read when torch is loaded. By default, OpenMP's threads spin while they wait for each other; where another
 # process wants a core too, that made training two to five times slower. Waiting asleep costs next to nothing.

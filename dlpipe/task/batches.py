@@ -1,138 +1,31 @@
-"""What a network reads of texts (token ids, or pooled states), and batches of texts of about the same length."""
+"""What a network reads of rows, and batches of rows that cost about the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
-    from tokenizers import Encoding
 
 # on two cores, batches of 2,000 to 8,000 padded tokens ran equally fast; smaller ones keep memory low
 BATCH_TOKENS = 4096
 
 
-class Inputs(Protocol):
-    """What a network reads of texts, one row a text."""
+class EncodedRows(Protocol):
+    """What a network reads of some rows."""
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
 
     @property
     def lengths(self) -> np.ndarray:
-        """What a row costs, in tokens or the like: rows of about the same length make a batch."""
+        """What each row costs, in tokens or the like, int64 of shape (n,): batches are made of similar ones."""
 
     def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """Return the network's arguments for these rows."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of texts, one after another in one array; padding happens batch by batch.
-
-    Attributes
-    ----------
-    ids : int32 array of shape (tokens,)
-    offsets : int64 array of shape (n + 1,)
-        Row ``i`` is ``ids[offsets[i] : offsets[i + 1]]``.
-    """
-
-    ids: np.ndarray
-    offsets: np.ndarray
-    pad_id: int
-
-    @classmethod
-    def of(cls, rows: Iterable[Sequence[int] | np.ndarray], pad_id: int) -> Encoded:
-        """Return the token ids of ``rows``, each a sequence of its own length.
-
-        Examples
-        --------
-        >>> made = Encoded.of([[5, 6, 7], [8]], pad_id=0)
-        >>> made.padded(np.array([1, 0]))["input_ids"].tolist()
-        [[8, 0, 0], [5, 6, 7]]
-        """
-        parts = [np.asarray(row, dtype=np.int32) for row in rows]
-        ids = np.concatenate([np.empty(0, dtype=np.int32), *parts])
-        return cls(ids, np.cumsum([0, *map(len, parts)], dtype=np.int64), pad_id)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Token counts, shape (n,)."""
-        return np.diff(self.offsets)
-
-    def arrays(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return ``input_ids`` and ``attention_mask`` of these rows, both (len(rows), longest) and int64."""
-        lengths = self.lengths[rows]
-        columns = np.arange(int(lengths.max()))
-        mask = columns < lengths[:, None]
-        ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
-        ids[mask] = self.ids[(self.offsets[rows][:, None] + columns)[mask]]
-        return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
-
-    def padded(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """Return what ``arrays`` does, as tensors of torch."""
-        import torch
-
-        return {name: torch.from_numpy(part) for name, part in self.arrays(rows).items()}
-
-    batch = padded
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """Pooled states of texts, float32 of shape (n, hidden): what the head reads of a frozen backbone."""
-
-    vectors: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """One for each row: they all cost the same."""
-        return np.ones(len(self.vectors), dtype=np.int64)
-
-    def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """Return ``pooled`` of these rows, shape (len(rows), hidden)."""
-        import torch
-
-        return {"pooled": torch.from_numpy(self.vectors[rows])}
-
-
-class TextEncoder:
-    """Turns texts into token ids with a tokenizer given as the JSON of the ``tokenizers`` library."""
-
-    def __init__(self, tokenizer_json: str, *, max_length: int, pad_id: int = 0) -> None:
-        from tokenizers import Tokenizer
-
-        self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length)
-        self.max_length, self.pad_id = max_length, pad_id
-
-    def __call__(self, texts: Sequence[str], *, chunk: int = 1024) -> Encoded:
-        """Return the token ids of ``texts``; a text of a megabyte costs no more memory than its chunk."""
-        return Encoded.of(self._rows(texts, chunk), self.pad_id)
-
-    def _rows(self, texts: Sequence[str], chunk: int) -> Iterator[np.ndarray]:
-        for start in range(0, len(texts), chunk):
-            made = self._tokenizer.encode_batch_fast(list(texts[start : start + chunk]))
-            yield from (np.array(row.ids, dtype=np.int32) for row in made)
-
-    def encodings(self, texts: Sequence[str]) -> list[Encoding]:
-        """Return what the tokenizer says of each text: ids, which tokens are its own, where the others stand."""
-        made: list[Encoding] = self._tokenizer.encode_batch(list(texts))
-        return made
-
-    def seen_characters(self, text: str) -> int:
-        """Return how many characters of ``text`` its tokens cover before it is cut at ``max_length``."""
-        made = self._tokenizer.encode(text)
-        return max((end for _, end in made.offsets), default=0) if made.overflowing else len(text)
+        """Return the network's arguments for these rows, by the names that its ``forward`` gives them."""
 
 
 def bucketed_batches(

@@ -1,4 +1,4 @@
-"""TextModel: the trained classifier as a handful of files, ready to store, register or load anywhere."""
+"""A trained model as a handful of files, ready to store, register or load anywhere."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from dlpipe.errors import ModelNotFound
 
-WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "dlpipe.json"
+WEIGHTS, CARD = "model.safetensors", "dlpipe.json"
 
 
 @dataclass(frozen=True)
-class TextModel:
-    """A trained text classifier: safetensors weights, JSON for the rest, no pickled code.
+class Model:
+    """A trained model: safetensors weights, JSON for the rest, no pickled code.
 
     Attributes
     ----------
     files : mapping of file name to bytes
-        ``model.safetensors`` (encoder and head), ``config.json`` (the encoder's), ``tokenizer.json`` and
-        ``dlpipe.json`` (labels, max_length, where the backbone came from).
+        ``model.safetensors``, ``dlpipe.json`` (the card: task, names of the outputs, what is of the inputs, and
+        under ``decision`` what turns outputs into decisions), and what the inputs need beside them.
     """
+
+    FILES: ClassVar[tuple[str, ...]] = (WEIGHTS, CARD)
+    """What a folder must have to be such a model."""
 
     files: Mapping[str, bytes]
 
     def __repr__(self) -> str:
-        return f"TextModel(digest={self.digest[:12]!r}, labels={list(self.labels)!r})"
+        return f"{type(self).__name__}(digest={self.digest[:12]!r}, labels={list(self.labels)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # what is cached does not count: a step that only reads the model has the same artifact, stored once
-        return TextModel, (dict(self.files),)
+        return type(self), (dict(self.files),)
 
     @cached_property
     def card(self) -> dict[str, Any]:
@@ -41,24 +44,22 @@ class TextModel:
         return dict(json.loads(self.files[CARD]))
 
     @property
+    def task(self) -> str:
+        """The name of the task."""
+        return str(self.card["task"])
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        """The labels in the order of the network's outputs."""
+        """The names of the outputs in their order: classes, for one."""
         return tuple(self.card["labels"])
-
-    @property
-    def max_length(self) -> int:
-        """The most tokens of a text that the network sees."""
-        return int(self.card["max_length"])
-
-    @property
-    def pad_id(self) -> int:
-        """The token id that fills short texts up."""
-        return int(json.loads(self.files[CONFIG]).get("pad_token_id") or 0)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the weights."""
-        return hashlib.sha256(self.files[WEIGHTS]).hexdigest()
+        """SHA-256 (hex) of the weights, and of what turns their outputs into decisions where there is such."""
+        digest = hashlib.sha256(self.files[WEIGHTS])
+        if decision := self.card.get("decision"):
+            digest.update(json.dumps(decision, sort_keys=True).encode())
+        return digest.hexdigest()
 
     def save(self, folder: Path) -> Path:
         """Write the files into ``folder`` (made if needed) and return it."""
@@ -68,7 +69,7 @@ class TextModel:
         return folder
 
     @classmethod
-    def load(cls, folder: Path) -> TextModel:
+    def load(cls, folder: Path) -> Self:
         """Return the model whose files are in ``folder``.
 
         Raises
@@ -76,7 +77,14 @@ class TextModel:
         ModelNotFound
             When one of the files is missing.
         """
-        missing = [name for name in (WEIGHTS, CONFIG, TOKENIZER, CARD) if not (folder / name).is_file()]
+        missing = [name for name in cls.FILES if not (folder / name).is_file()]
         if missing:
             raise ModelNotFound(f"{str(folder)!r} is not a dlpipe model: it lacks {', '.join(missing)}.")
-        return cls({name: (folder / name).read_bytes() for name in (WEIGHTS, CONFIG, TOKENIZER, CARD)})
+        return cls({name: (folder / name).read_bytes() for name in cls.FILES})
+
+
+def load_card(folder: Path) -> dict[str, Any]:
+    """Return the card of the model in ``folder``, or raise ``ModelNotFound``."""
+    if not (folder / CARD).is_file():
+        raise ModelNotFound(f"{str(folder)!r} is not a dlpipe model: it lacks {CARD}.")
+    return dict(json.loads((folder / CARD).read_text(encoding="utf-8")))

@@ -1,110 +1,59 @@
-"""Probabilities for texts from a trained model, as fast as the machine allows."""
+"""A trained model that is loaded and ready, whatever its task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from dlpipe.machine import keep_freed_memory
-from dlpipe.task.model import TOKENIZER, TextModel
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from dlpipe.task.batches import Encoded
-    from dlpipe.task.engines.networks import Network
+Row = Any
+"""What a model reads of one row: a text, a pair of texts, a mapping of columns to values. ``None`` is missing."""
 
 
-class Predictor:
+class Predictor(Protocol):
     """A trained model, loaded and ready.
 
     Attributes
     ----------
+    card : mapping
+        What the model's ``dlpipe.json`` says: its task, and what turns outputs into decisions.
     labels : tuple of str
-        The meaning of the columns of ``predict_proba``.
-    max_length : int
-        Tokens beyond this are not seen.
+        The names of the outputs.
     digest : str
-        SHA-256 of the weights.
+        Of the model, see ``Model.digest``.
     engine : str
-        What computes: ``torch``, ``torch-bf16``, ``onnx`` or ``onnx-int8``.
+        What computes, such as ``torch``.
     """
 
-    def __init__(self, model: TextModel, network: Network, engine: str) -> None:
-        from dlpipe.task.batches import TextEncoder
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """The card of the model."""
 
-        self.labels, self.max_length, self.digest, self.engine = (
-            model.labels,
-            model.max_length,
-            model.digest,
-            engine,
-        )
-        self._network = network
-        self._encode = TextEncoder(
-            model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id
-        )
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the outputs."""
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive in another process, such as one on a cluster, and make that ready."""
-        self.__dict__.update(state)
-        keep_freed_memory()
+    @property
+    def digest(self) -> str:
+        """The digest of the model."""
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the probability of each label for each text: float32, shape (len(texts), n_labels)."""
-        return self.predict_encoded(self.encode(texts))
+    @property
+    def engine(self) -> str:
+        """The name of the engine."""
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """Return the token ids of ``texts``; another thread may do this while ``predict_encoded`` works."""
-        return self._encode(texts)
+    def predict_outputs(self, rows: Sequence[Row]) -> np.ndarray:
+        """Return outputs for rows: float32, shape (len(rows), n_outputs)."""
 
-    def predict_encoded(self, encoded: Encoded, *, done: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
-        """Return what ``predict_proba`` does, for texts that are token ids already.
+    def encode(self, rows: Sequence[Row]) -> Any:
+        """Return rows as ``EncodedRows``; another thread may do this while ``predict_encoded`` works."""
+
+    def predict_encoded(self, encoded: Any, *, done: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
+        """Return what ``predict_outputs`` does, for rows that are encoded already.
 
         Parameters
         ----------
         done : callable, optional
-            Called with the numbers of the texts of each batch when they are predicted.
+            Called with the numbers of the rows of each batch when they are predicted.
         """
-        from dlpipe.task.engines.networks import probabilities
-
-        return probabilities(self._network, encoded, len(self.labels), done=done)
-
-    def seen_characters(self, text: str) -> int:
-        """Return how many characters of ``text`` the model reads: all, or those of its first tokens."""
-        return self._encode.seen_characters(text)
-
-
-def open_predictor(
-    model: TextModel | Path | str,
-    *,
-    threads: int | None = None,
-    device: str | None = None,
-    engine: str | None = None,
-) -> Predictor:
-    """Return a ``Predictor`` for a model or the folder of one.
-
-    Parameters
-    ----------
-    threads : int, optional
-        Threads of this process; by default one for each core that this process may use.
-    device : str, optional
-        For torch, such as ``"cpu"`` or ``"cuda:1"``; by default a GPU where there is one.
-    engine : str, optional
-        By default the one chosen when the model was registered, or torch: where a model has none, on a GPU, and
-        (with a line that says why) where the chosen one cannot be used here. ``"exact"`` asks for the fastest one
-        with 32 bits, for work that adds probabilities up.
-
-    Raises
-    ------
-    EngineUnavailable
-        When ``engine`` is given and cannot be used: unknown, not stored with the model, damaged, or this machine
-        lacks what it needs.
-    """
-    from dlpipe.task.engines.opening import open_network
-
-    folder = None if isinstance(model, TextModel) else Path(model)
-    if not isinstance(model, TextModel):
-        model = TextModel.load(Path(model))
-    name, network = open_network(model, folder, threads=threads, device=device, engine=engine)
-    return Predictor(model, network, name)

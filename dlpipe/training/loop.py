@@ -8,7 +8,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ from safetensors.torch import load_file, save_file
 
 from dlpipe.errors import TrainingFailed
 from dlpipe.machine import has_fast_bf16, use_machine
-from dlpipe.task import TextModel, find_backbone
-from dlpipe.task.batches import BATCH_TOKENS, Embedded, bucketed_batches, sorted_batches
-from dlpipe.task.classifier import TARGET, Callback, Finetuning, Trainer, text_classifier
-from dlpipe.task.network import HeadNetwork, TextNetwork, pretrained_network, text_model, tokenizer_json
-from dlpipe.training import EpochScore, TrainingSettings
+from dlpipe.task import Model, Task, TrainingSettings
+from dlpipe.task.batches import BATCH_TOKENS, bucketed_batches, sorted_batches
+from dlpipe.training import EpochScore
 from dlpipe.training.checkpoints import Checkpoints
 from dlpipe.training.data import Examples, TrainingData
+from dlpipe.training.frame import TARGET, Callback, Finetuning, Trainer, network_task
 
 STATE, BEST, HISTORY = "state.ckpt", "best.safetensors", "history.json"
 SECONDS_BETWEEN_LINES = 10.0
@@ -34,7 +33,7 @@ SECONDS_BETWEEN_LINES = 10.0
 class Trained:
     """A network with the weights of its best epoch, and the history of its training."""
 
-    network: TextNetwork | HeadNetwork
+    network: torch.nn.Module
     epochs: tuple[EpochScore, ...]
     best_epoch: int
     resumed_after: int
@@ -43,50 +42,41 @@ class Trained:
 def run(
     data: TrainingData,
     *,
+    task: Task,
     settings: TrainingSettings,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[EpochScore], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Trained:
-    """Train on ``data``; over embeddings, that is the head alone, and the backbone is not loaded."""
+    """Train on ``data``, as ``fit`` describes it."""
     _quiet()
     use_machine(settings.threads or None)
     torch.manual_seed(settings.seed)
-    task = _task(data, settings)
+    network = task.inputs.build_network(data.train.inputs, data.coding, settings)
+    flash_task = network_task(network, task.target, settings)
     batches = TrainBatches(data.train, drawn_rows(data, settings), settings)
-    progress = Progress(task.adapter.model, batches, settings, checkpoints, on_epoch, say or _nothing)
-    trainer = Trainer(epochs=settings.epochs, precision=_precision(data, settings), callbacks=[progress])
+    progress = Progress(network, batches, task, settings, checkpoints, on_epoch, say or _nothing)
+    trainer = Trainer(epochs=settings.epochs, precision=_precision(network, settings), callbacks=[progress])
     trainer.finetune_from(
-        task,
+        flash_task,
         _loader(batches),
         _loader(ValidBatches(data.valid)),
-        strategy=_strategy(settings),
+        strategy=Finetuning(settings.strategy_name, settings.schedule),
         checkpoint=progress.restore(),
     )
-    task.adapter.model.load_state_dict(progress.best_weights)
-    return Trained(task.adapter.model, tuple(progress.history), progress.best_epoch, progress.resumed_after)
+    network.load_state_dict(progress.best_weights)
+    return Trained(network, tuple(progress.history), progress.best_epoch, progress.resumed_after)
 
 
-def assembled(trained: Trained, data: TrainingData, settings: TrainingSettings) -> TextModel:
-    """Return the trained classifier as files; a head alone is put on its backbone."""
-    backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
-    network = trained.network
-    if isinstance(network, HeadNetwork):
-        whole = pretrained_network(backbone, len(data.labels))
-        whole.head.load_state_dict(network.head.state_dict())
-        network = whole
-    return text_model(
-        network,
-        tokenizer_json=tokenizer_json(backbone.folder),
-        labels=data.labels,
-        max_length=data.max_length,
-        source={"backbone": settings.backbone, "backbone_digest": backbone.digest},
-    )
+def assemble(trained: Trained, data: TrainingData, task: Task, settings: TrainingSettings) -> Model:
+    """Return the trained network as a model."""
+    card = {"task": task.name, "labels": list(data.coding.outputs), **data.coding.more}
+    return task.inputs.assemble(trained.network, data.train.inputs, settings, card)
 
 
 def drawn_rows(data: TrainingData, settings: TrainingSettings) -> np.ndarray:
     """Return the numbers of the train rows to train on: all, or as many as are asked for, drawn by the seed."""
-    rows = len(data.train.classes)
+    rows = len(data.train.targets)
     if not 0 < settings.max_train_rows < rows:
         return np.arange(rows)
     return np.random.default_rng(settings.seed).permutation(rows)[: settings.max_train_rows]
@@ -97,7 +87,7 @@ class TrainBatches(torch.utils.data.IterableDataset[dict[Any, torch.Tensor]]):
 
     def __init__(self, examples: Examples, drawn: np.ndarray, settings: TrainingSettings) -> None:
         self._inputs, self._drawn = examples.inputs, drawn
-        self._classes = torch.from_numpy(examples.classes[drawn])
+        self._targets = torch.from_numpy(examples.targets[drawn])
         self._lengths = examples.inputs.lengths[drawn]
         self._batch_size, self._seed = settings.batch_size, settings.seed
         self.epoch = 0
@@ -112,23 +102,24 @@ class TrainBatches(torch.utils.data.IterableDataset[dict[Any, torch.Tensor]]):
 
     def __iter__(self) -> Iterator[dict[Any, torch.Tensor]]:
         for rows in bucketed_batches(self._lengths, self._batch_size, seed=self._seed, epoch=self.epoch):
-            yield {**self._inputs.batch(self._drawn[rows]), TARGET: self._classes[rows]}
+            yield {**self._inputs.batch(self._drawn[rows]), TARGET: self._targets[rows]}
 
 
 class ValidBatches(torch.utils.data.IterableDataset[dict[Any, torch.Tensor]]):
     """Batches of all rows from the longest to the shortest, always the same."""
 
     def __init__(self, examples: Examples) -> None:
-        self._inputs, self._classes = examples.inputs, torch.tensor(examples.classes)
-        rows = BATCH_TOKENS if isinstance(examples.inputs, Embedded) else 256
-        self._batches = list(sorted_batches(examples.inputs.lengths, tokens=BATCH_TOKENS, rows=rows))
+        self._inputs, self._targets = examples.inputs, torch.tensor(examples.targets)
+        lengths = examples.inputs.lengths
+        rows = BATCH_TOKENS if lengths.max() == 1 else 256  # vectors cost next to nothing
+        self._batches = list(sorted_batches(lengths, tokens=BATCH_TOKENS, rows=rows))
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[dict[Any, torch.Tensor]]:
         for rows in self._batches:
-            yield {**self._inputs.batch(rows), TARGET: self._classes[rows]}
+            yield {**self._inputs.batch(rows), TARGET: self._targets[rows]}
 
 
 class Progress(Callback):  # type: ignore[misc]
@@ -142,12 +133,13 @@ class Progress(Callback):  # type: ignore[misc]
         self,
         network: torch.nn.Module,
         batches: TrainBatches,
+        task: Task,
         settings: TrainingSettings,
         checkpoints: Checkpoints | None,
         on_epoch: Callable[[EpochScore], None] | None,
         say: Callable[[str], None],
     ) -> None:
-        self._network, self._batches, self._settings = network, batches, settings
+        self._network, self._batches, self._target, self._settings = network, batches, task.target, settings
         self._checkpoints, self._on_epoch, self._say = checkpoints, on_epoch, say
         self.history: list[EpochScore] = []
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -155,15 +147,15 @@ class Progress(Callback):  # type: ignore[misc]
 
     @property
     def best_epoch(self) -> int:
-        """The epoch (from 1) with the best macro F1 on the valid split; the lower loss breaks ties."""
-        return max(self.history, key=lambda score: (score.val_f1, -score.val_loss)).epoch
+        """The epoch (from 1) with the best score on the valid split; the lower loss breaks ties."""
+        return max(self.history, key=lambda score: (score.score, -score.val_loss)).epoch
 
     def restore(self) -> Path | None:
         """Take up the newest checkpoint and return the trainer's part of it, ``None`` where there is none."""
         folder = self._checkpoints.latest() if self._checkpoints else None
         if folder is None:
             return None
-        self.history = [EpochScore(**score) for score in json.loads((folder / HISTORY).read_text())]
+        self.history = [EpochScore.from_record(score) for score in json.loads((folder / HISTORY).read_text())]
         self.best_weights = load_file(folder / BEST)
         self.resumed_after = len(self.history)
         self._say(f"going on after epoch {self.resumed_after} from its checkpoint")
@@ -209,7 +201,7 @@ class Progress(Callback):  # type: ignore[misc]
             self._save(trainer)
 
     def _epochs_without_gain(self) -> int:
-        scores = [score.val_f1 for score in self.history]
+        scores = [score.score for score in self.history]
         return len(scores) - 1 - scores.index(max(scores))
 
     def _save(self, trainer: Any) -> None:
@@ -219,17 +211,18 @@ class Progress(Callback):  # type: ignore[misc]
             folder = Path(name)
             trainer.save_checkpoint(folder / STATE)
             save_file(self.best_weights, folder / BEST)
-            (folder / HISTORY).write_text(json.dumps([asdict(score) for score in self.history]))
+            (folder / HISTORY).write_text(json.dumps([score.to_record() for score in self.history]))
             self._checkpoints.save(folder)
 
     def _score(self, trainer: Any) -> EpochScore:
-        val = {name: float(trainer.callback_metrics[name]) for name in ("val_loss", "val_accuracy", "val_f1")}
+        found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
         return EpochScore(
             epoch=trainer.current_epoch + 1,
             train_loss=float(torch.stack(self._losses).mean()),
+            scores=found,
+            deciding=self._target.deciding,
             seconds=self._seconds,
             rows_per_second=self._batches.rows / self._seconds,
-            **val,
         )
 
     def _step_line(self, epoch: int, step: int, seconds: float) -> str:
@@ -243,41 +236,17 @@ class Progress(Callback):  # type: ignore[misc]
 
     def _epoch_line(self, score: EpochScore, best: bool, stop: bool) -> str:
         note = "  best so far" if best else f"  no better than epoch {self.best_epoch}"
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in score.scores.items())
         return (
-            f"epoch {score.epoch}/{self._settings.epochs}  train_loss {score.train_loss:.3f}  "
-            f"val_loss {score.val_loss:.3f}  val_accuracy {score.val_accuracy:.3f}  val_f1 {score.val_f1:.3f}  "
+            f"epoch {score.epoch}/{self._settings.epochs}  train_loss {score.train_loss:.3f}  {scores}  "
             f"{score.seconds:.0f} s  {score.rows_per_second:,.0f} rows/s{note}{', stopping' if stop else ''}"
         )
 
 
-def _task(data: TrainingData, settings: TrainingSettings) -> Any:
-    inputs = data.train.inputs
-    return text_classifier(
-        inputs.vectors.shape[1]
-        if isinstance(inputs, Embedded)
-        else find_backbone(settings.backbone, allow_download=settings.allow_download),
-        len(data.labels),
-        max_length=data.max_length,
-        dropout=settings.dropout,
-        learning_rate=settings.rate,
-        weight_decay=settings.weight_decay,
-        warmup=settings.warmup,
-        lora=(settings.lora_rank, settings.lora_alpha) if settings.strategy == "lora" else None,
-    )
-
-
-def _strategy(settings: TrainingSettings) -> Finetuning:
-    first = settings.unfreeze_epoch
-    schedules = {"freeze_unfreeze": first, "unfreeze_milestones": ((first, first + 1), settings.unfreeze_modules)}
-    # a head alone has nothing to freeze, and adapters freeze the rest themselves
-    name = "no_freeze" if settings.strategy in ("freeze", "lora") else settings.strategy
-    return Finetuning(name, schedules.get(settings.strategy))
-
-
-def _precision(data: TrainingData, settings: TrainingSettings) -> str:
+def _precision(network: torch.nn.Module, settings: TrainingSettings) -> str:
     if settings.precision != "auto":
         return settings.precision
-    if isinstance(data.train.inputs, Embedded):  # a head is too small to gain from it
+    if getattr(network, "encoder", None) is None:  # a head is too small to gain from it
         return "32"
     return "bf16" if has_fast_bf16() else "32"
 

@@ -12,7 +12,6 @@ import dataclasses
 import itertools
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -25,7 +24,8 @@ from dlpipe.cluster import Cluster, start
 from dlpipe.errors import SettingError, TrainingFailed
 from dlpipe.machine import usable_cores
 from dlpipe.settings import check_name, read_settings
-from dlpipe.training import Checkpoints, EpochScore, TrainingSettings
+from dlpipe.task import Chance, Task, TrainingSettings, find_task
+from dlpipe.training import Checkpoints, EpochScore
 from dlpipe.tuning.judging import judge_trials
 from dlpipe.tuning.records import Record, Records
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from dlpipe.tables import TableVersion
     from dlpipe.tuning.trials import Shared
 
-METRIC = "val_f1"
-TRAINING = TrainingSettings()
 RANDOM_TRIALS = 10  # Optuna's own number of trials before it starts to learn from them
 DEATHS = 2  # so often a trial is tried again after its process or its node died; an exception is a result
 Space = dict[str, "Range | Choices"]
@@ -107,8 +105,8 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """The best ``val_f1`` of its epochs; minus infinity if none ended."""
-        return max((score.val_f1 for score in self.scores), default=float("-inf"))
+        """The best score of its epochs, of those that decide; minus infinity if none ended."""
+        return max((score.score for score in self.scores), default=float("-inf"))
 
 
 @dataclass(frozen=True)
@@ -124,13 +122,14 @@ class Tuned:
         return dataclasses.replace(training, **self.best)
 
 
-def read_space(values: Mapping[str, Any], *, where: str, training: TrainingSettings = TRAINING) -> Space:
+def read_space(values: Mapping[str, Any], *, where: str, training: TrainingSettings | None = None) -> Space:
     """Return the search space that a settings file describes.
 
     Parameters
     ----------
     training : TrainingSettings
-        The settings as they stand, which the ends of a range with ``relative`` are multiples of.
+        The settings as they stand, which the ends of a range with ``relative`` are multiples of; by default
+        those of text classification.
 
     Examples
     --------
@@ -139,7 +138,8 @@ def read_space(values: Mapping[str, Any], *, where: str, training: TrainingSetti
     >>> read_space({"learning_rate": {"low": 0.5, "high": 2.5, "relative": True}}, where="[search_space]")
     {'learning_rate': Range(low=0.0001, high=0.0005, log=False)}
     """
-    known = [field.name for field in dataclasses.fields(TrainingSettings)]
+    training = training or find_task().inputs.training()
+    known = [field.name for field in dataclasses.fields(training)]
     space: Space = {}
     for name, spec in values.items():
         check_name(name, known, what="setting", where=where)
@@ -151,7 +151,7 @@ def read_space(values: Mapping[str, Any], *, where: str, training: TrainingSetti
         spec, at = dict(spec), f"{where} {name}"
         if spec.pop("relative", False) is True:
             spec = _scaled(spec, getattr(training.settled(), name), at)
-        space[name] = _typed(name, read_settings(kind, spec, where=at), where)
+        space[name] = _typed(name, read_settings(kind, spec, where=at), type(training), where)
     return space
 
 
@@ -172,6 +172,7 @@ def tune(
     space: Space,
     settings: TuningSettings,
     training: TrainingSettings,
+    task: Task | None = None,
     say: Callable[[str], None] = print,
     callbacks: Sequence[Any] = (),
     checkpoints: Checkpoints | None = None,
@@ -179,8 +180,8 @@ def tune(
 ) -> Tuned:
     """Return the trials of ``space`` on ``table`` and the values to train with.
 
-    Those are the values of the best ``val_f1``, where it is better than guessing and than the settings as they
-    stand by more than chance gives (``TuningSettings.confidence``); otherwise the settings as they stand.
+    Those are the values of the best score on the valid split, where it is better than guessing and than the
+    settings as they stand by more than chance gives (``TuningSettings.confidence``); otherwise those settings.
 
     The same seed gives the same result, however many trials run at once and however they overlap: where Optuna
     learns or ASHA stops trials, they run in batches and are compared with those of earlier batches.
@@ -190,6 +191,8 @@ def tune(
 
     Parameters
     ----------
+    task : Task, optional
+        What is learnt; by default text classification.
     callbacks : sequence of ray.tune.Callback, optional
         Told of each trial beside what is printed.
     checkpoints : Checkpoints, optional
@@ -205,6 +208,7 @@ def tune(
     """
     if not settings.trials or not space:
         return Tuned((), {})
+    task = task or find_task()
     places = _places(settings, cluster)
     training = dataclasses.replace(
         training, epochs=settings.epochs, max_train_rows=settings.rows, threads=settings.cores_per_trial
@@ -215,17 +219,17 @@ def tune(
     known = f", {len(records)} of them known" if len(records) else ""
     say(f"{settings.trials} trials, {places} at a time with {training.threads} threads each{known}")
     if idle := training.without_effect([] if "strategy" in space else space):
-        say(f"the search varies {', '.join(idle)}, which strategy {training.strategy} does not look at")
-    variants, rows = _variants(space, training), valid_rows(table)
+        say(f"the search varies {', '.join(idle)}, which a training with these settings does not look at")
+    variants, chance = _variants(space, training, task), valid_chance(table, task)
     with ThreadPoolExecutor(1) as thread:
         # read while Ray starts, and while its workers import what trials need
-        coming = thread.submit(_shared, table, training, variants, records, say)
+        coming = thread.submit(_shared, table, task, training, variants, records, say)
         with nullcontext(cluster) if cluster else _ray(places, settings.cores_per_trial):
-            trials = _run_trials(coming.result(), space, settings, places, say, callbacks, checkpoints)
+            trials = _run_trials(coming.result(), task, space, settings, places, say, callbacks, checkpoints)
     done = [trial for trial in trials if trial.scores and not trial.error]
     if not done:
         raise TrainingFailed(f"all {len(trials)} trials failed; the first with: {trials[0].error}")
-    found = judge_trials(trials, as_they_stand(space, training), rows=rows, confidence=settings.confidence)
+    found = judge_trials(trials, as_they_stand(space, training), chance=chance, confidence=settings.confidence)
     say(f"search: {found.note}")
     return Tuned(tuple(trials), found.values, found.note)
 
@@ -249,11 +253,13 @@ def as_they_stand(space: Space, training: TrainingSettings) -> dict[str, Any]:
     return {name: getattr(training.settled(), name) for name in space}
 
 
-def valid_rows(table: TableVersion) -> list[int]:
-    """Return how many rows each class has in the valid split."""
+def valid_chance(table: TableVersion, task: Task) -> Chance:
+    """Return what guessing gives on the valid split."""
     from dlpipe.tables import read_table
 
-    return list(Counter(read_table(table, split="valid", columns=["label"])["label"].to_pylist()).values())
+    train, valid = (read_table(table, split=name, columns=["label"])["label"] for name in ("train", "valid"))
+    coding = task.target.learn_coding(train.to_pylist())
+    return task.target.chance(task.target.encode_labels(valid.to_pylist(), coding))
 
 
 def _places(settings: TuningSettings, cluster: Cluster | None) -> int:
@@ -264,19 +270,25 @@ def _places(settings: TuningSettings, cluster: Cluster | None) -> int:
     return max(1, min(there, settings.trials, settings.batch if settings.batched else settings.trials))
 
 
-def _variants(space: Space, training: TrainingSettings) -> list[TrainingSettings]:
+def _variants(space: Space, training: TrainingSettings, task: Task) -> list[TrainingSettings]:
     """Return ``training`` with each combination of choices that trials read other data for."""
     lists = {
         name: spec.choices
         for name, spec in space.items()
-        if isinstance(spec, Choices) and name in ("backbone", "max_length", "strategy")
+        if isinstance(spec, Choices) and _decides_data(name, spec, training, task)
     }
     combined = itertools.product(*lists.values())
     return [dataclasses.replace(training, **dict(zip(lists, values, strict=True))) for values in combined]
 
 
+def _decides_data(name: str, spec: Choices, training: TrainingSettings, task: Task) -> bool:
+    """Return whether trials with other choices of a setting read other data."""
+    return len({task.inputs.shared_by(dataclasses.replace(training, **{name: v})) for v in spec.choices}) > 1
+
+
 def _run_trials(
     given: Shared,
+    task: Task,
     space: Space,
     settings: TuningSettings,
     places: int,
@@ -290,7 +302,7 @@ def _run_trials(
     from dlpipe.tuning.schedule import BatchedASHA, TrialLines, searcher
     from dlpipe.tuning.trials import attempt
 
-    asha = BatchedASHA(settings)
+    asha = BatchedASHA(settings, task.target.deciding)
     lines = TrialLines(say, asha, _recorder(given.records, checkpoints))
     with tempfile.TemporaryDirectory(prefix="dlpipe-trials-") as folder:
         tuner = ray_tune.Tuner(
@@ -300,7 +312,7 @@ def _run_trials(
             param_space=None,
             tune_config=ray_tune.TuneConfig(
                 num_samples=settings.trials,
-                search_alg=searcher(space, settings, given.training, places),
+                search_alg=searcher(space, settings, given.training, places, task.target.deciding),
                 scheduler=asha,
                 reuse_actors=True,
             ),
@@ -326,11 +338,11 @@ def _recorder(records: Records, checkpoints: Checkpoints | None) -> Callable[[Tr
     return record
 
 
-def _typed(name: str, spec: Range | Choices, where: str) -> Range | Choices:
+def _typed(name: str, spec: Range | Choices, cls: type[TrainingSettings], where: str) -> Range | Choices:
     """Return ``spec`` with its values as the setting ``name`` takes them: whole numbers for an epoch count."""
 
     def typed(value: Any) -> Any:
-        return getattr(read_settings(TrainingSettings, {name: value}, where=where), name)
+        return getattr(read_settings(cls, {name: value}, where=where), name)
 
     if isinstance(spec, Choices):
         return Choices(tuple(typed(value) for value in spec.choices))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.training.chance import f1_error, guessed, guessed_at_most, quantile
+from dlpipe.task import Chance
 
 if TYPE_CHECKING:
     from dlpipe.tuning import Trial
@@ -32,7 +32,7 @@ class Found:
 
 
 def judge_trials(
-    trials: Sequence[Trial], as_set: Mapping[str, Any], *, rows: Sequence[int], confidence: float
+    trials: Sequence[Trial], as_set: Mapping[str, Any], *, chance: Chance, confidence: float
 ) -> Found:
     """Return the values to train with.
 
@@ -45,53 +45,54 @@ def judge_trials(
         One at least ended without an error. Where the settings as they stand failed, they are not gone back to.
     as_set : mapping
         The settings of the search space as they stand.
-    rows : sequence of int
-        The rows of each class in the valid split.
+    chance : Chance
+        What guessing gives on the valid split.
     confidence : float
         How sure it must be; 0 takes the best trial's.
     """
     done = [trial for trial in trials if trial.scores and not trial.error]
     best = max(done, key=lambda trial: (trial.score, -trial.number))
     first = next((trial for trial in trials if trial.values == as_set), None)
-    if not confidence or not rows or (first and first not in done):
-        return Found(best.values, f"{_named(best)} is the best")
-    bar = guessed_at_most(rows, confidence=confidence, comparisons=len(done))
+    if not confidence or not chance.rows or (first and first not in done):
+        return Found(best.values, f"{_name_trial(best)} is the best")
+    bar = chance.highest_guess(confidence=confidence, comparisons=len(done))
     if best.score <= bar:
-        return Found(as_set, _guessing(best, bar, rows))
+        return Found(as_set, _describe_guessing(best, bar, chance))
     if best is first:
         return Found(best.values, f"{STAY} (trial {best.number + 1}) are the best of {len(done)}")
-    return _compared(best, first, done, as_set, rows=rows, confidence=confidence)
+    return _compare_with_first(best, first, done, as_set, chance=chance, confidence=confidence)
 
 
-def _compared(
+def _compare_with_first(
     best: Trial,
     first: Trial | None,
     trials: Sequence[Trial],
     as_set: Mapping[str, Any],
     *,
-    rows: Sequence[int],
+    chance: Chance,
     confidence: float,
 ) -> Found:
     """Return the values of ``best``, if it differs from ``first`` by more than chance gives."""
     against = first or min(trials, key=lambda trial: trial.score)
-    errors = math.hypot(f1_error(best.score, rows), f1_error(against.score, rows))
-    margin, gain = quantile(confidence, max(1, len(trials) - 1)) * errors, best.score - against.score
-    noise = f"chance alone gives {margin:.3f} on {sum(rows):,} valid rows"
+    error = math.hypot(chance.error(best.score), chance.error(against.score))
+    margin = chance.margin(error, confidence=confidence, comparisons=max(1, len(trials) - 1))
+    gain = best.score - against.score
+    noise = f"chance alone gives {margin:.3f} on {chance.rows:,} valid rows"
     if first is None:  # outside the space, or failed: somebody wants others
         more = "" if gain > margin else f", but the trials do not differ: they lie {gain:.3f} apart, and {noise}"
-        return Found(best.values, f"{_named(best)} is the best{more}")
+        return Found(best.values, f"{_name_trial(best)} is the best{more}")
     if gain > margin:
-        return Found(best.values, f"{_named(best)} is {gain:.3f} better than {STAY}; {noise}")
-    return Found(as_set, f"{STAY} are kept: {_named(best)} is {gain:.3f} better, and {noise}")
+        return Found(best.values, f"{_name_trial(best)} is {gain:.3f} better than {STAY}; {noise}")
+    return Found(as_set, f"{STAY} are kept: {_name_trial(best)} is {gain:.3f} better, and {noise}")
 
 
-def _guessing(best: Trial, bar: float, rows: Sequence[int]) -> str:
-    guess, scored = guessed(rows), f"{best.score:.3f} on {sum(rows):,} valid rows"
+def _describe_guessing(best: Trial, bar: float, chance: Chance) -> str:
     return (
-        f"{STAY} are kept: no trial is better than guessing, whose macro F1 is {guess:.3f}, by chance up to "
-        f"{bar:.3f}; the best has {scored}. Give trials more rows or epochs"
+        f"{STAY} are kept: no trial is better than guessing, whose {chance.words} is {chance.guess:.3f}, by "
+        f"chance up to {bar:.3f}; the best has {best.score:.3f} on {chance.rows:,} valid rows. Give trials more "
+        "rows or epochs"
     )
 
 
-def _named(trial: Trial) -> str:
+def _name_trial(trial: Trial) -> str:
     return f"trial {trial.number + 1}"

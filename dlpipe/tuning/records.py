@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.training import Checkpoints, EpochScore, TrainingSettings
+from dlpipe.task import TrainingSettings
+from dlpipe.training import Checkpoints, EpochScore
 
 if TYPE_CHECKING:
     from dlpipe.tables import TableVersion
@@ -54,13 +55,20 @@ class Records:
         entry = self._entries.get(_name(self._what(values)))
         if entry is None:
             return None
-        scores = tuple(EpochScore(**score) for score in entry["scores"])
+        scores = tuple(EpochScore.from_record(score) for score in entry["scores"])
         return Record(scores, entry["error"], entry["stopped"])
 
     def add(self, number: int, values: Mapping[str, Any], record: Record) -> bool:
         """Write down how a trial went and return whether that is news."""
         news = self.find(values) != record
-        entry = {"number": number, "values": dict(values), **self._what(values), **asdict(record)}
+        entry = {
+            "number": number,
+            "values": dict(values),
+            **self._what(values),
+            "scores": [score.to_record() for score in record.scores],
+            "error": record.error,
+            "stopped": record.stopped,
+        }
         self._entries[_name(entry)] = entry
         return news
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
-from dlpipe.training import EpochScore, TrainingSettings
-from dlpipe.tuning import METRIC, RANDOM_TRIALS, Choices, Space, Trial, TuningSettings, as_they_stand
+from dlpipe.task import TrainingSettings
+from dlpipe.training import EpochScore
+from dlpipe.tuning import RANDOM_TRIALS, Choices, Space, Trial, TuningSettings, as_they_stand
 from dlpipe.tuning.trials import ERROR
 
 
 def searcher(
-    space: Space, settings: TuningSettings, training: TrainingSettings, places: int
+    space: Space, settings: TuningSettings, training: TrainingSettings, places: int, metric: str
 ) -> ConcurrencyLimiter:
     """Return Optuna's sampler; the first trial is the settings as they stand.
 
@@ -35,7 +35,7 @@ def searcher(
     as_set = as_they_stand(space, training)
     search = Search(
         {name: _distribution(spec) for name, spec in space.items()},
-        metric=METRIC,
+        metric=metric,
         mode="max",
         sampler=samplers[settings.searcher],
         points_to_evaluate=[as_set] if all(as_set[name] in spec for name, spec in space.items()) else None,
@@ -78,8 +78,9 @@ class BatchedASHA(FIFOScheduler):
     batch starts, so which of two trials that run side by side reports first changes nothing.
     """
 
-    def __init__(self, settings: TuningSettings) -> None:
+    def __init__(self, settings: TuningSettings, metric: str) -> None:
         super().__init__()
+        self._metric = metric
         self._batch, self._keep = settings.batch, 1 / settings.reduction
         self._rungs: dict[int, dict[int, float]] = {
             rung: {} for rung in _rungs(settings.grace_epochs, settings.reduction, settings.epochs)
@@ -97,7 +98,7 @@ class BatchedASHA(FIFOScheduler):
         rung = self._rungs.get(result["epoch"])
         if rung is None:
             return TrialScheduler.CONTINUE
-        batch, score = self._batches[trial.trial_id], result[METRIC]
+        batch, score = self._batches[trial.trial_id], result[self._metric]
         number = list(self._batches).index(trial.trial_id)
         earlier = [other for at, other in rung.items() if at // self._batch < batch]
         rung[number] = score
@@ -139,8 +140,7 @@ class TrialLines(Callback):
         if result.get(ERROR):
             self._errors[trial.trial_id] = result[ERROR]
             return
-        names = [field.name for field in fields(EpochScore)]
-        score = EpochScore(**{name: result[name] for name in names})
+        score = EpochScore.from_record(result)
         self._scores[trial.trial_id].setdefault(score.epoch, score)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -165,9 +165,8 @@ class TrialLines(Callback):
         made = self._trial(trial)
         self._record(made, trial.trial_id in self._asha.stopped)
         values = ", ".join(f"{name} {_short(value)}" for name, value in made.values.items())
-        outcome = (
-            f"failed: {made.error}" if made.error else f"{METRIC} {made.score:.3f} in {len(made.scores)} epochs"
-        )
+        scored = f"{made.scores[0].deciding if made.scores else 'score'} {made.score:.3f}"
+        outcome = f"failed: {made.error}" if made.error else f"{scored} in {len(made.scores)} epochs"
         self._say(f"trial {made.number + 1}: {values}: {outcome}")
 
     def _trial(self, trial: Any) -> Trial:

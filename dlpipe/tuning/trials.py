@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.cluster import Surroundings
 from dlpipe.errors import BackboneNotFound
-from dlpipe.training import EpochScore, TrainingSettings
-from dlpipe.training.data import TrainingData, data_settings, prepare
+from dlpipe.task import Task, TrainingSettings, find_task
+from dlpipe.training import EpochScore
+from dlpipe.training.data import TrainingData, prepare
 from dlpipe.tuning.records import Record, Records
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Shared:
     """What every trial is given, through Ray's object store: arrays in it are read where they are."""
 
     table: TableVersion
+    task: str
+    """The name: each process finds the task itself."""
     training: TrainingSettings
     data: Mapping[tuple[Any, ...], TrainingData]
     records: Records
@@ -35,6 +38,7 @@ class Shared:
 
 def shared(
     table: TableVersion,
+    task: Task,
     training: TrainingSettings,
     variants: list[TrainingSettings],
     records: Records,
@@ -43,10 +47,11 @@ def shared(
     """Prepare what trials read on all cores, once for each of the ``variants`` that reads something else."""
     data: dict[tuple[Any, ...], TrainingData] = {}
     for variant in variants:
-        if data_settings(variant) not in data:
+        key = task.inputs.shared_by(variant)
+        if key not in data:
             with suppress(BackboneNotFound):  # each trial that asks for it says so
-                data[data_settings(variant)] = prepare(table, dataclasses.replace(variant, threads=0), say=say)
-    return Shared(table, training, data, records, Surroundings.here())
+                data[key] = prepare(table, dataclasses.replace(variant, threads=0), task=task, say=say)
+    return Shared(table, task.name, training, data, records, Surroundings.here())
 
 
 def attempt(values: dict[str, Any], *, shared: Shared) -> None:
@@ -59,28 +64,29 @@ def attempt(values: dict[str, Any], *, shared: Shared) -> None:
     known = shared.records.find(values) or Record((), None, stopped=True)
     try:
         for score in known.scores:
-            ray_tune.report(dataclasses.asdict(score))
+            ray_tune.report(score.to_record())
         if known.stopped:
             _train(settings, shared, after=len(known.scores), report=ray_tune.report)
         error = known.error
     except Exception as failure:
         error = f"{type(failure).__name__}: {' '.join(str(failure).split())}"
     if error:
-        ray_tune.report({ERROR: error, "epoch": 0, "val_f1": float("nan")})
+        ray_tune.report({ERROR: error, "epoch": 0, find_task(shared.task).target.deciding: float("nan")})
 
 
 def _train(
     settings: TrainingSettings, shared: Shared, *, after: int, report: Callable[[dict[str, Any]], None]
 ) -> None:
     """Train and report the epochs that are not reported yet."""
-    data = shared.data.get(data_settings(settings)) or prepare(shared.table, settings)
+    task = find_task(shared.task)
+    data = shared.data.get(task.inputs.shared_by(settings)) or prepare(shared.table, settings, task=task)
     from dlpipe.training.loop import run
 
     def on_epoch(score: EpochScore) -> None:
         if score.epoch > after:
-            report(dataclasses.asdict(score))
+            report(score.to_record())
 
-    run(data, settings=settings, on_epoch=on_epoch)
+    run(data, task=task, settings=settings, on_epoch=on_epoch)
 
 
 def threads_given() -> int:

@@ -40,13 +40,14 @@ from dlpipe.inference import score
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import Predictor, open_predictor
-from dlpipe.training import TrainingSettings, fit
+from dlpipe.task.texts import TextTraining
+from dlpipe.training import fit
 from dlpipe.tuning import Range, Tuned, TuningSettings, tune
 
 MOVIES = Path(__file__).resolve().parents[3] / "shared" / "data" / "snippets" / "movies_train.csv"
 FILE_ROWS, VALID_EVERY = 250, 20
 EPOCHS, TRIAL_ROWS, BATCH, SEED = 3, 256, 2, 1
-SETTINGS = TrainingSettings(epochs=EPOCHS, max_train_rows=TRIAL_ROWS, threads=1)
+SETTINGS = TextTraining(epochs=EPOCHS, max_train_rows=TRIAL_ROWS, threads=1)
 SPACE = {"learning_rate": Range(1e-5, 1e-2, log=True)}
 SAME = "yes, every digit"
 
@@ -199,9 +200,10 @@ class Tuning:
 
     def prepare(self) -> None:
         """Keep what trials read beside the table."""
+        from dlpipe.task import find_task
         from dlpipe.training.data import prepare
 
-        prepare(self.table, SETTINGS, say=say)
+        prepare(self.table, SETTINGS, task=find_task(), say=say)
 
     def __call__(self, cluster: Cluster | None, death: Death | None) -> Tuned:
         killing = [KillsHalfWay(death, self.trials)] if death else []
@@ -235,11 +237,7 @@ def outline(tuned: Tuned) -> list[Any]:
 
 def numbers(tuned: Tuned) -> list[float]:
     epochs = [epoch for trial in tuned.trials for epoch in trial.scores]
-    return [
-        number
-        for epoch in epochs
-        for number in (epoch.epoch, epoch.train_loss, epoch.val_loss, epoch.val_accuracy, epoch.val_f1)
-    ]
+    return [number for epoch in epochs for number in (epoch.epoch, epoch.train_loss, *epoch.scores.values())]
 
 
 @dataclass

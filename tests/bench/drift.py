@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlpipe.evaluation import Baseline, fit_baseline
 from dlpipe.monitoring import Drift, DriftSettings, Sample, compare
 from dlpipe.monitoring.samples import Quality
+from dlpipe.task import Baseline, find_task
 
 SNIPPETS = Path(__file__).resolve().parents[3] / "shared/data/snippets"
 LABELS = ["negative", "positive"]
@@ -43,12 +43,12 @@ class World:
     @classmethod
     def read(cls) -> World:
         train = snippets("movies_train")
-        model = fit_baseline([text for text, _ in train], [label for _, label in train], seed=0)
+        model = find_task().fit_baseline([text for text, _ in train], [label for _, label in train], seed=0)
         return cls(train, snippets("movies_test") + snippets("movies_valid"), snippets("amazon_shifted"), model)
 
     def said(self, rows: Rows) -> tuple[Sample, int]:
         """Return the rows with what the model says of them, and how much of it is right."""
-        shares = self.model.predict_proba([text for text, _ in rows], labels=LABELS)
+        shares = self.model.predict_outputs([text for text, _ in rows], outputs=LABELS)
         labels = [LABELS[place] for place in shares.argmax(axis=1)]
         right = sum(label == true for label, (_, true) in zip(labels, rows, strict=True))
         return Sample([text for text, _ in rows], labels, shares[:, 1].tolist()), right

@@ -142,12 +142,13 @@ def texts(options: argparse.Namespace) -> list[str]:
 def train(options: argparse.Namespace) -> dict[str, Any]:
     """Train one epoch on other rows, and export the engines as registration does."""
     from dlpipe.tables import Sources, ingest, read_table
-    from dlpipe.task.engines import export_engines
-    from dlpipe.training import TrainingSettings, fit
+    from dlpipe.task.texts import TextTraining
+    from dlpipe.task.texts.engines import export_engines
+    from dlpipe.training import fit
 
     files = {split: str(SNIPPETS / f"movies_{split}.csv") for split in ("train", "valid", "test")}
     table = ingest(Sources(**files), options.folder / "train").table
-    model = fit(table, settings=TrainingSettings(epochs=1, max_length=MAX_LENGTH), say=say).model
+    model = fit(table, settings=TextTraining(epochs=1, max_length=MAX_LENGTH), say=say).model
     held = read_table(table, split="test", columns=["text", "label"]).to_pydict()
     export_engines(model, held["text"], held["label"]).save(options.model)
     return {}
@@ -183,8 +184,8 @@ def book_pipeline(folder: Path) -> Any:
     import transformers
     from transformers.modeling_outputs import SequenceClassifierOutput
 
-    from dlpipe.task import TextModel
-    from dlpipe.task.network import restored_network
+    from dlpipe.task.texts import TextModel
+    from dlpipe.task.texts.network import restored_network
 
     transformers.logging.set_verbosity_error()
     network = restored_network(TextModel.load(folder))
@@ -239,13 +240,13 @@ def asked(options: argparse.Namespace) -> dict[str, Any]:
     from dlpipe.explain import ExplainSettings, explain_rows
 
     predictor = opened(options, "torch")
-    scored, predict = [], predictor.predict_proba
+    scored, predict = [], predictor.predict_outputs
 
-    def predict_proba(texts: Sequence[str]) -> Any:
+    def predict_outputs(texts: Sequence[str]) -> Any:
         scored.extend(texts)
         return predict(texts)
 
-    predictor.predict_proba = predict_proba
+    predictor.predict_outputs = predict_outputs
     rows = [(str(number), text) for number, text in enumerate(texts(options))]
     explain_rows(predictor, rows, settings=ExplainSettings())
     (options.folder / "asked.json").write_text(json.dumps(sorted(set(scored))), encoding="utf-8")
@@ -289,9 +290,9 @@ def gradient_bound(options: argparse.Namespace) -> dict[str, Any]:
 def bare(options: argparse.Namespace) -> tuple[Any, Any]:
     """Return the network in torch and what encodes texts for it."""
     from dlpipe.machine import use_machine
-    from dlpipe.task import TextModel
-    from dlpipe.task.batches import TextEncoder
-    from dlpipe.task.network import restored_network
+    from dlpipe.task.texts import TextModel
+    from dlpipe.task.texts.network import restored_network
+    from dlpipe.task.texts.tokens import TextEncoder
 
     use_machine()
     model = TextModel.load(options.model)

@@ -54,8 +54,8 @@ def small_model(folder: Path) -> None:
     import torch
     from transformers import BertConfig, BertModel
 
-    from dlpipe.task import find_backbone
-    from dlpipe.task.network import TextNetwork, text_model, tokenizer_json
+    from dlpipe.task.texts import find_backbone
+    from dlpipe.task.texts.network import TextNetwork, text_model, tokenizer_json
 
     torch.manual_seed(0)
     config = BertConfig(
@@ -63,7 +63,9 @@ def small_model(folder: Path) -> None:
     )
     network = TextNetwork(BertModel(config, add_pooling_layer=False), 2)
     reads = tokenizer_json(find_backbone().folder)
-    text_model(network, tokenizer_json=reads, labels=("a", "b"), max_length=64, source={}).save(folder)
+    text_model(
+        network, tokenizer_json=reads, card={"task": "text-classification", "labels": ["a", "b"], "max_length": 64}
+    ).save(folder)
 
 
 def short_texts(path: Path, rows: int) -> None:

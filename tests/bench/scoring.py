@@ -97,7 +97,7 @@ def repeated(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
 
 def engines(options: argparse.Namespace) -> list[str]:
     """Return torch and the engines that the model is offered with."""
-    from dlpipe.task.engines.stored import engines_in
+    from dlpipe.task.texts.engines.stored import engines_in
 
     found = engines_in(options.model)
     say(str(found))
@@ -155,12 +155,13 @@ def agreement(run: dict[str, Any], torch: dict[str, Any]) -> str:
 def train(options: argparse.Namespace) -> dict[str, Any]:
     """Train one epoch on rows that are not scored, and export the engines as registration does."""
     from dlpipe.tables import Sources, ingest, read_table
-    from dlpipe.task.engines import export_engines
-    from dlpipe.training import TrainingSettings, fit
+    from dlpipe.task.texts import TextTraining
+    from dlpipe.task.texts.engines import export_engines
+    from dlpipe.training import fit
 
     files = [str(SHARED / name) for name in TRAIN]
     table = ingest(Sources(train=files[:-1], test=files[-1]), options.folder / "train").table
-    settings = TrainingSettings(epochs=1, max_length=MAX_LENGTH)
+    settings = TextTraining(epochs=1, max_length=MAX_LENGTH)
     held = read_table(table, split="test", columns=["text", "label"]).to_pydict()
     model = fit(table, settings=settings, say=say).model
     export_engines(model, held["text"], held["label"]).save(options.model)
@@ -234,8 +235,8 @@ def flash_classifier(folder: Path) -> Any:
     from flash.text.classification.backbones import TEXT_CLASSIFIER_BACKBONES
     from transformers import PreTrainedTokenizerFast
 
-    from dlpipe.task import TextModel
-    from dlpipe.task.network import restored_network
+    from dlpipe.task.texts import TextModel
+    from dlpipe.task.texts.network import restored_network
 
     model = TextModel.load(folder)
     tokenizer = folder.parent / "tokenizer"
@@ -256,7 +257,7 @@ def ours(options: argparse.Namespace, engine: str = "torch") -> dict[str, Any]:
     from dlpipe.task import open_predictor
 
     predictor = open_predictor(options.model, engine=engine)
-    predictor.predict_proba(["a warm welcome"] * 5)
+    predictor.predict_outputs(["a warm welcome"] * 5)
     version = ModelVersion("bench", 1, "models:/bench/1", predictor.digest, run_id="", model_id="")
     source, target = table_at(options.folder / "texts"), str(options.folder / options.target)
     started = time.perf_counter()
@@ -273,9 +274,10 @@ def bound(options: argparse.Namespace) -> dict[str, Any]:
 
     from dlpipe.machine import use_machine
     from dlpipe.tables import read_table, table_at
-    from dlpipe.task import TextModel
-    from dlpipe.task.batches import TextEncoder, sorted_batches
-    from dlpipe.task.network import restored_network
+    from dlpipe.task.batches import sorted_batches
+    from dlpipe.task.texts import TextModel
+    from dlpipe.task.texts.network import restored_network
+    from dlpipe.task.texts.tokens import TextEncoder
 
     use_machine()
     model = TextModel.load(options.model)

@@ -57,19 +57,20 @@ def parse() -> argparse.Namespace:
 def movies(folder: str) -> Any:
     """Return the snippets as a table whose embeddings are computed."""
     from dlpipe.tables import Sources, TableSettings, ingest
-    from dlpipe.training import TrainingSettings
+    from dlpipe.task import find_task
+    from dlpipe.task.texts import TextTraining
     from dlpipe.training.data import prepare
 
     print("embedding ...", file=sys.stderr, flush=True)
     sources = Sources(**{split: str(SNIPPETS / f"movies_{split}.csv") for split in ("train", "valid", "test")})
     settings = TableSettings(text_column="review", label_column="sentiment")
     table = ingest(sources, f"{folder}/movies", settings=settings).table
-    prepare(table, TrainingSettings(strategy="freeze"))
+    prepare(table, TextTraining(strategy="freeze"), task=find_task())
     return table
 
 
 def search(table: Any, searcher: Any, asha: bool, seed: int, options: argparse.Namespace) -> dict[str, float]:
-    from dlpipe.training import TrainingSettings
+    from dlpipe.task.texts import TextTraining
     from dlpipe.tuning import Choices, Range, TuningSettings, tune
 
     started = time.monotonic()
@@ -90,7 +91,7 @@ def search(table: Any, searcher: Any, asha: bool, seed: int, options: argparse.N
             grace_epochs=1 if asha else options.epochs,
             seed=seed,
         ),
-        training=TrainingSettings(strategy="freeze", patience=options.epochs),
+        training=TextTraining(strategy="freeze", patience=options.epochs),
         say=lambda line: None,
     )
     return {

@@ -133,8 +133,8 @@ def recipe(options: argparse.Namespace) -> dict[str, float]:
     import flash  # before dlpipe, which has it load without its extras
 
     from dlpipe.machine import usable_cores
-    from dlpipe.task import find_backbone
-    from dlpipe.task.classifier import Callback, torch
+    from dlpipe.task.texts import find_backbone
+    from dlpipe.training.frame import Callback, torch
 
     torch.set_num_threads(usable_cores())
     import pytorch_lightning
@@ -199,9 +199,9 @@ def ours(options: argparse.Namespace) -> dict[str, float]:
 
 
 def our_settings(options: argparse.Namespace) -> Any:
-    from dlpipe.training import TrainingSettings
+    from dlpipe.task.texts import TextTraining
 
-    return TrainingSettings(
+    return TextTraining(
         strategy="no_freeze",
         epochs=options.epochs,
         patience=options.epochs,
@@ -243,7 +243,7 @@ def PlainNetwork() -> Any:
     import torch
     from transformers import AutoModel
 
-    from dlpipe.task import find_backbone
+    from dlpipe.task.texts import find_backbone
 
     class Network(torch.nn.Module):
         def __init__(self) -> None:
@@ -266,9 +266,9 @@ def best_batches(train: Path) -> list[tuple[Any, Any, Any]]:
     import numpy as np
     import torch
 
-    from dlpipe.task import find_backbone
-    from dlpipe.task.batches import TextEncoder
-    from dlpipe.task.network import tokenizer_json
+    from dlpipe.task.texts import find_backbone
+    from dlpipe.task.texts.network import tokenizer_json
+    from dlpipe.task.texts.tokens import TextEncoder
 
     texts, labels = read(train)
     encoded = TextEncoder(tokenizer_json(find_backbone().folder), max_length=MAX_LENGTH)(texts)

@@ -110,7 +110,7 @@ def print_table(
 def dlpipe_search(folder: Path, trials: int, given: list[float]) -> dict[str, Any]:
     """Search with dlpipe from the Delta table, which is made before the clock starts."""
     from dlpipe.tables import Sources, TableSettings, ingest
-    from dlpipe.training import TrainingSettings
+    from dlpipe.task.texts import TextTraining
     from dlpipe.tuning import Range, TuningSettings, tune
 
     sources = Sources(**{split: str(folder / f"{split}.csv") for split in ("train", "valid", "test")})
@@ -127,7 +127,7 @@ def dlpipe_search(folder: Path, trials: int, given: list[float]) -> dict[str, An
             confidence=0.0, trials=trials, epochs=EPOCHS, rows=0, searcher="random", grace_epochs=EPOCHS, seed=SEED
         ),
         # a learning rate outside of the space: the first trial is a draw as well
-        training=TrainingSettings(
+        training=TextTraining(
             strategy="freeze", batch_size=BATCH_SIZE, max_length=MAX_LENGTH, learning_rate=LOW / 10
         ),
         say=lambda line: print(line, file=sys.stderr, flush=True),
@@ -179,8 +179,8 @@ def flash_trial(config: dict[str, Any], folder: str) -> None:
     from ray import tune
     from torchmetrics import F1Score
 
-    from dlpipe.task import find_backbone
-    from dlpipe.task.classifier import Callback, flash  # after Flash, which dlpipe has load without its extras
+    from dlpipe.task.texts import find_backbone
+    from dlpipe.training.frame import Callback, flash  # after Flash, which dlpipe has load without its extras
 
     pytorch_lightning.seed_everything(SEED)
 
@@ -218,10 +218,10 @@ def flash_trial(config: dict[str, Any], folder: str) -> None:
 
 def bound(folder: Path, trials: int, given: list[float]) -> dict[str, Any]:
     """Run the frozen encoder once over all rows: the raw forward pass, without reading or tokenising."""
-    from dlpipe.task import find_backbone
-    from dlpipe.task.batches import TextEncoder
-    from dlpipe.task.features import embed
-    from dlpipe.task.network import tokenizer_json
+    from dlpipe.task.texts import find_backbone
+    from dlpipe.task.texts.features import embed
+    from dlpipe.task.texts.network import tokenizer_json
+    from dlpipe.task.texts.tokens import TextEncoder
 
     texts = []
     for split in ("train", "valid"):

@@ -14,15 +14,15 @@ import time
 
 FOLDER = os.environ.get("_DLPIPE_PROBE")
 CALLS = {
-    "dlpipe.task.predictor": ("Predictor.predict_encoded", "forward"),
+    "dlpipe.task.texts.predictor": ("Predictor.predict_encoded", "forward"),
     "pytorch_lightning.trainer.trainer": ("Trainer._fit_impl", "training"),
     "metaflow.datastore.task_datastore": ("TaskDataStore.save_artifacts", "artifacts"),
     "metaflow.plugins.cards.card_creator": ("CardCreator.create", "cards"),
     "ray._private.worker": ("shutdown", "ray"),
     "ray.tune.tuner": ("Tuner.fit", "trials"),
     "dlpipe.evaluation.on_table": ("evaluate_baseline", "baseline"),
-    "dlpipe.task.features": ("embed", "features"),
-    "dlpipe.task.engines": ("export_engines", "export"),
+    "dlpipe.task.texts.features": ("embed", "features"),
+    "dlpipe.task.texts.engines": ("export_engines", "export"),
 }
 
 

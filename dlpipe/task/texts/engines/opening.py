@@ -7,10 +7,10 @@ from pathlib import Path
 
 from dlpipe.errors import EngineUnavailable
 from dlpipe.machine import has_gpu, keep_freed_memory, usable_cores, use_machine
-from dlpipe.task.engines.kinds import EXACTLY, GRAPH_FILES, ONNX, TORCH, check_engine, missing_instructions
-from dlpipe.task.engines.networks import Network, OnnxNetwork, TorchNetwork
-from dlpipe.task.engines.stored import engines_in, stored_graph
-from dlpipe.task.model import TextModel
+from dlpipe.task.texts.engines.kinds import EXACTLY, GRAPH_FILES, ONNX, TORCH, check_engine, missing_instructions
+from dlpipe.task.texts.engines.networks import Network, OnnxNetwork, TorchNetwork
+from dlpipe.task.texts.engines.stored import engines_in, stored_graph
+from dlpipe.task.texts.model import TextModel
 
 LOGGER = logging.getLogger(__name__)
 

@@ -1,8 +1,7 @@
-"""The Flash task and trainer around the network. The only file that names lightning-flash.
+"""Flash's task and trainer around the network of any task. The only file that names lightning-flash.
 
-Flash 0.8.2 brings the task, the fine-tuning strategies, the schedule and the trainer. Two things of its text
-classifier are replaced through its own registry and adapter: the network (mean pooling instead of the untrained
-pooler of BERT) and the batches (padded to their longest text instead of to ``max_length``).
+Flash 0.8.2 brings the fine-tuning strategies, the schedule and the trainer. Network, batches, loss and scores come
+from the two halves of a task of ours.
 
 Imported as they come, Flash and Lightning 1.9 import all that they could work with: MLflow, datasets,
 sentence-transformers, scikit-learn, SciPy, FastAPI and most of transformers, which takes several seconds in each
@@ -14,16 +13,17 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy
 import torch
 
-from dlpipe.task.backbones import Backbone
-from dlpipe.task.later import imported_when_asked_for
-from dlpipe.task.network import HeadNetwork, TextNetwork, pretrained_network
-from dlpipe.task.optimizer import RowAdamW
+from dlpipe.training.later import imported_when_asked_for
+from dlpipe.training.optimizer import RowAdamW
+
+if TYPE_CHECKING:
+    from dlpipe.task import Target, TrainingSettings
 
 LATER = (
     "pytorch_lightning.loggers.mlflow",
@@ -44,62 +44,63 @@ with warnings.catch_warnings():
     # Flash asks this for each of its extras, and it imports them to see
     with mock.patch("lightning_utilities.core.imports.module_available", FOUND.__contains__):
         import flash
-        from flash.core.utilities.imports import _EXTRAS_AVAILABLE
-    _EXTRAS_AVAILABLE["text"] = True  # without it, Flash refuses to make a text classifier
     from flash.core.data.io.input import DataKeys
     from flash.core.finetuning import FlashBaseFinetuning
     from flash.core.optimizers import _SCHEDULERS_REGISTRY
     from flash.core.utilities.providers import _HUGGINGFACE
-    from flash.text import TextClassifier
-    from flash.text.classification.adapters import HuggingFaceAdapter
-    from flash.text.classification.backbones import TEXT_CLASSIFIER_BACKBONES
 
 TARGET = DataKeys.TARGET
 Callback = pytorch_lightning.Callback
-BACKBONE_KEY, HEAD_KEY, SCHEDULE = "dlpipe/mean-pooled", "dlpipe/head", "dlpipe/linear"
+SCHEDULE = "dlpipe/linear"
 
 
-class MeanPooledAdapter(HuggingFaceAdapter):
-    """Flash's adapter for Hugging Face models, around a network of ours and batches that are padded already."""
+class NetworkTask(flash.Task):
+    """Flash's task around a network of ours, with AdamW, and linear warm-up and decay of the learning rate.
 
-    def __init__(self, backbone: Any, num_classes: int, max_length: int, **network: Any) -> None:
-        super(HuggingFaceAdapter, self).__init__()
-        self.model: TextNetwork | HeadNetwork = backbone(num_classes=num_classes, **network)
+    Parameters
+    ----------
+    network : torch.nn.Module
+        As ``Inputs.build_network`` returns it.
+    target : Target
+        Whose loss and scores these are.
+    """
+
+    def __init__(
+        self, network: torch.nn.Module, target: Target, learning_rate: float, optimizer: Any, lr_scheduler: Any
+    ) -> None:
+        super().__init__(learning_rate=learning_rate, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        self.network, self._target = network, target
         self._outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     @property
-    def backbone(self) -> torch.nn.Module:
+    def backbone(self) -> torch.nn.Module | None:
         """What the strategies freeze."""
-        return self.model.encoder  # type: ignore[union-attr, no-any-return]
+        return getattr(self.network, "encoder", None)
 
     def forward(self, batch: dict[Any, torch.Tensor]) -> torch.Tensor:
-        """Return logits of shape (n, n_labels)."""
-        logits: torch.Tensor = self.model(**{name: part for name, part in batch.items() if name is not TARGET})
+        """Return logits of shape (n, n_outputs)."""
+        logits: torch.Tensor = self.network(**{name: part for name, part in batch.items() if name is not TARGET})
         return logits
 
     def training_step(self, batch: dict[Any, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Return the mean cross-entropy; Flash's own step also keeps metrics of each batch, which nobody reads."""
-        return torch.nn.functional.cross_entropy(self(batch), batch[TARGET])
+        """Return the mean loss; Flash's own step also keeps metrics of each batch, which nobody reads."""
+        return self._target.loss(self(batch), batch[TARGET])
 
     def validation_step(self, batch: dict[Any, torch.Tensor], batch_idx: int) -> None:
-        """Keep logits and targets: metrics of an epoch come from all of its rows at once."""
+        """Keep logits and targets: scores of an epoch come from all of its rows at once."""
         self._outputs.append((self(batch).float(), batch[TARGET]))
 
     def validation_epoch_end(self, outputs: Any) -> None:
-        """Log ``val_loss``, ``val_accuracy`` and ``val_f1`` (macro) of the epoch."""
-        logits, target = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
+        """Log the scores of the epoch, ``val_loss`` among them."""
+        logits, encoded = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
         self._outputs.clear()
-        self._task.log_dict(validation_metrics(logits, target))
+        self.log_dict(self._target.score_epoch(logits, encoded))
 
 
-@TEXT_CLASSIFIER_BACKBONES(name=BACKBONE_KEY, adapter=MeanPooledAdapter)
-def _mean_pooled(folder: str, num_classes: int, dropout: float, lora: tuple[int, float] | None) -> TextNetwork:
-    return pretrained_network(Backbone(folder, Path(folder)), num_classes, dropout, lora)
-
-
-@TEXT_CLASSIFIER_BACKBONES(name=HEAD_KEY, adapter=MeanPooledAdapter)
-def _head(hidden: int, num_classes: int, dropout: float) -> HeadNetwork:
-    return HeadNetwork(hidden, num_classes, dropout)
+def network_task(network: torch.nn.Module, target: Target, settings: TrainingSettings) -> NetworkTask:
+    """Return Flash's task for a network with the rate, decay and warm-up of ``settings``."""
+    schedule = (SCHEDULE, {"num_warmup_steps": settings.warmup}, {"interval": "step"})
+    return NetworkTask(network, target, settings.rate, _adamw(settings.weight_decay), schedule)
 
 
 @_SCHEDULERS_REGISTRY(name=SCHEDULE, providers=_HUGGINGFACE, interval="step")
@@ -114,55 +115,6 @@ def _warm_up_and_decay(
         return max(0.0, (num_training_steps - step) / max(1, num_training_steps - num_warmup_steps))
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-
-
-def validation_metrics(logits: torch.Tensor, target: torch.Tensor) -> dict[str, float]:
-    """Return ``val_loss``, ``val_accuracy`` and macro ``val_f1`` of logits (n, k) against classes (n,)."""
-    guess = logits.argmax(1)
-    return {
-        "val_loss": float(torch.nn.functional.cross_entropy(logits, target)),
-        "val_accuracy": float((guess == target).float().mean()),
-        "val_f1": _macro_f1(target, guess),
-    }
-
-
-def _macro_f1(target: torch.Tensor, guess: torch.Tensor) -> float:
-    """Return what scikit-learn's ``f1_score`` does; importing that takes longer than many a trial."""
-    right, wanted, given = (
-        torch.bincount(each, minlength=int(torch.cat([target, guess]).max()) + 1).double()
-        for each in (target[target == guess], target, guess)
-    )
-    seen = wanted + given > 0
-    return float((2 * right[seen] / (wanted + given)[seen]).mean())
-
-
-def text_classifier(
-    backbone: Backbone | int,
-    n_labels: int,
-    *,
-    max_length: int,
-    dropout: float,
-    learning_rate: float,
-    weight_decay: float,
-    warmup: float,
-    lora: tuple[int, float] | None = None,
-) -> TextClassifier:
-    """Return Flash's ``TextClassifier`` with AdamW, and linear warm-up and decay of the learning rate.
-
-    With a number in place of the backbone, it is the head alone, for pooled states of that width.
-    """
-    network = {"hidden": backbone} if isinstance(backbone, int) else {"folder": str(backbone.folder), "lora": lora}
-    return TextClassifier(
-        num_classes=n_labels,
-        backbone=HEAD_KEY if isinstance(backbone, int) else BACKBONE_KEY,
-        max_length=max_length,
-        **network,
-        dropout=dropout,
-        optimizer=_adamw(weight_decay),
-        learning_rate=learning_rate,
-        lr_scheduler=(SCHEDULE, {"num_warmup_steps": warmup}, {"interval": "step"}),
-        metrics={},
-    )
 
 
 def _adamw(weight_decay: float) -> Any:
@@ -217,7 +169,7 @@ class Trainer(flash.Trainer):
         )
 
     def finetune_from(
-        self, task: TextClassifier, batches: Any, validation: Any, *, strategy: Finetuning, checkpoint: Path | None
+        self, task: NetworkTask, batches: Any, validation: Any, *, strategy: Finetuning, checkpoint: Path | None
     ) -> None:
         """Run Flash's ``finetune`` with a strategy; from ``checkpoint`` where there is one."""
         with warnings.catch_warnings():

@@ -12,12 +12,13 @@ import numpy as np
 
 from dlpipe.errors import BadRows
 from dlpipe.machine import cpu_features, cpu_name, usable_cores
-from dlpipe.task.batches import BATCH_TOKENS, Encoded, TextEncoder, sorted_batches
-from dlpipe.task.engines.candidates import SAMPLE_ROWS, Candidates, prepare
-from dlpipe.task.engines.kinds import EXACT, GRAPH_FILES, INSTRUCTIONS, TORCH
-from dlpipe.task.engines.networks import Network, probabilities
-from dlpipe.task.engines.stored import EngineCheck, Engines, ServedModel
-from dlpipe.task.model import TOKENIZER, TextModel
+from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
+from dlpipe.task.texts.engines.candidates import SAMPLE_ROWS, Candidates, prepare
+from dlpipe.task.texts.engines.kinds import EXACT, GRAPH_FILES, INSTRUCTIONS, TORCH
+from dlpipe.task.texts.engines.networks import Network, probabilities
+from dlpipe.task.texts.engines.stored import EngineCheck, Engines, ServedModel
+from dlpipe.task.texts.model import TOKENIZER, TextModel
+from dlpipe.task.texts.tokens import Encoded, TextEncoder
 
 PARTS = 4
 

@@ -56,7 +56,7 @@ def state_peaks(graph: bytes, samples: Iterable[Mapping[str, np.ndarray]]) -> di
     """Return the largest absolute value of each channel of all states that meet fixed weights."""
     import onnx
 
-    from dlpipe.task.engines.networks import onnx_session
+    from dlpipe.task.texts.engines.networks import onnx_session
 
     model = onnx.load_from_string(graph)
     names = sorted({node.input[0] for node in model.graph.node if product_weights(model.graph, node) is not None})

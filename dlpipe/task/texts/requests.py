@@ -10,7 +10,7 @@ from dlpipe.errors import SettingError
 TEXT, ROW_ID = "text", "row_id"
 
 
-def texts_of(model_input: Any) -> list[str | None]:
+def read_texts(model_input: Any) -> list[str | None]:
     """Return the texts in what ``mlflow.pyfunc`` was given, ``None`` for one that is missing.
 
     Raises
@@ -20,9 +20,9 @@ def texts_of(model_input: Any) -> list[str | None]:
 
     Examples
     --------
-    >>> texts_of("good"), texts_of({"text": ["good", float("nan")]})
+    >>> read_texts("good"), read_texts({"text": ["good", float("nan")]})
     (['good'], ['good', None])
-    >>> texts_of(["good", 3])
+    >>> read_texts(["good", 3])
     Traceback (most recent call last):
     ...
     dlpipe.errors.SettingError: Row 1 is no text but a int: 3. Pass texts, and None for one that is missing.

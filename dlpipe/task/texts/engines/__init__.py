@@ -12,9 +12,9 @@ opening    the network of a model on the engine that was asked for, or on the be
 ``graphs`` and ``networks.TorchNetwork`` need torch; an ONNX engine runs without it.
 """
 
-from dlpipe.task.engines.checking import CheckSettings, export_engines
-from dlpipe.task.engines.kinds import BF16, ENGINES, INT8, ONNX, TORCH
-from dlpipe.task.engines.stored import EngineCheck, Engines, ServedModel
+from dlpipe.task.texts.engines.checking import CheckSettings, export_engines
+from dlpipe.task.texts.engines.kinds import BF16, ENGINES, INT8, ONNX, TORCH
+from dlpipe.task.texts.engines.stored import EngineCheck, Engines, ServedModel
 
 __all__ = [
     "BF16",

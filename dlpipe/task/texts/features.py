@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlpipe.task.backbones import Backbone
-from dlpipe.task.batches import Embedded, Encoded, TextEncoder, sorted_batches
+from dlpipe.task.batches import sorted_batches
 from dlpipe.task.kept import kept_arrays
+from dlpipe.task.texts.backbones import Backbone
+from dlpipe.task.texts.tokens import Embedded, Encoded, TextEncoder
 
 if TYPE_CHECKING:
     from dlpipe.tables import TableVersion
@@ -71,7 +72,7 @@ class Reader:
 
     def _tokenize(self, split: str) -> dict[str, np.ndarray]:
         from dlpipe.tables import read_table
-        from dlpipe.task.network import tokenizer_json
+        from dlpipe.task.texts.network import tokenizer_json
 
         texts = read_table(self.table, split=split, columns=["text"])["text"].to_pylist()
         made = TextEncoder(tokenizer_json(self.backbone.folder), max_length=self.max_length)(texts)
@@ -89,7 +90,7 @@ def embed(encoded: Encoded, backbone: Backbone, *, threads: int, say: Callable[[
     import torch
 
     from dlpipe.machine import use_machine
-    from dlpipe.task.network import pretrained_network
+    from dlpipe.task.texts.network import pretrained_network
 
     threads = use_machine(threads or None)
     device = _device()

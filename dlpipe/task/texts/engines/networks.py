@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from dlpipe.machine import usable_cores
-from dlpipe.task.batches import BATCH_TOKENS, Encoded, sorted_batches
-from dlpipe.task.engines.kinds import BF16, TORCH
-from dlpipe.task.model import TextModel
+from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
+from dlpipe.task.texts.engines.kinds import BF16, TORCH
+from dlpipe.task.texts.model import TextModel
+from dlpipe.task.texts.tokens import Encoded
 
 
 class Network(Protocol):
@@ -44,7 +45,7 @@ class TorchNetwork:
     def __init__(self, model: TextModel, *, device: str | None = None, engine: str = TORCH) -> None:
         import torch
 
-        from dlpipe.task.network import restored_network
+        from dlpipe.task.texts.network import restored_network
 
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         network = restored_network(model)

@@ -17,7 +17,7 @@ import numpy as np
 
 from dlpipe.errors import ExplanationError
 from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
-from dlpipe.task.predictor import Predictor
+from dlpipe.task.texts.predictor import TextPredictor
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,7 @@ class TokenAttributions:
     output: np.ndarray
 
 
-def token_attributions(predictor: Predictor, texts: Sequence[str], *, steps: int) -> list[TokenAttributions]:
+def token_attributions(predictor: TextPredictor, texts: Sequence[str], *, steps: int) -> list[TokenAttributions]:
     """Return the attributions of the tokens of each text that the model reads, in the order of ``texts``.
 
     Parameters
@@ -72,7 +72,7 @@ def token_attributions(predictor: Predictor, texts: Sequence[str], *, steps: int
     return [result[row] for row in range(len(texts))]
 
 
-def torch_network(predictor: Predictor) -> Any:
+def torch_network(predictor: TextPredictor) -> Any:
     """Return the network inside ``predictor``, which has ``encoder`` and ``head``."""
     network: Any = getattr(predictor, "_network", None)
     inner = network if hasattr(network, "encoder") else getattr(network, "_network", None)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.task.model import TextModel
+from dlpipe.task.texts.model import TextModel
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ def onnx_graph(model: TextModel) -> bytes:
     """
     import torch
 
-    from dlpipe.task.network import restored_network
+    from dlpipe.task.texts.network import restored_network
 
     network = restored_network(model)
     network.encoder.set_attn_implementation("eager")

@@ -1,23 +1,9 @@
-"""What chance alone gives: the macro F1 of guessing, and how far two scores may lie apart."""
+"""What chance alone gives: the macro F1 of guessing, and how sure a macro F1 is."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
-
-CONFIDENCE = 0.95
-
-
-def quantile(confidence: float, comparisons: int) -> float:
-    """Return how many standard errors the largest of so many differences may have by chance (Bonferroni).
-
-    Examples
-    --------
-    >>> round(quantile(0.95, 1), 2), round(quantile(0.95, 3), 2)
-    (1.64, 2.13)
-    """
-    return NormalDist().inv_cdf(1 - (1 - confidence) / comparisons)
 
 
 def f1_error(score: float, rows: Sequence[int]) -> float:
@@ -37,12 +23,6 @@ def f1_error(score: float, rows: Sequence[int]) -> float:
     return math.sqrt(share * (1 - share) * sum(1 / count for count in there)) / len(there)
 
 
-def guessed(rows: Sequence[int]) -> float:
+def guess_f1(rows: Sequence[int]) -> float:
     """Return the macro F1 of labels that are drawn by their shares: for each class its share, so 1 by classes."""
     return 1 / max(1, sum(count > 0 for count in rows))
-
-
-def guessed_at_most(rows: Sequence[int], *, confidence: float = CONFIDENCE, comparisons: int = 1) -> float:
-    """Return the macro F1 that guessing hardly exceeds on so many rows of each class, the best of some tries."""
-    guess = guessed(rows)
-    return guess + quantile(confidence, comparisons) * f1_error(guess, rows)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlpipe.task.backbones import Backbone, find_backbone
-from dlpipe.task.bert import plain_bert, pretrained_bert
-from dlpipe.task.lora import Adapters
-from dlpipe.task.model import CARD, CONFIG, TOKENIZER, WEIGHTS, TextModel
+from dlpipe.task.model import CARD, WEIGHTS
+from dlpipe.task.texts.backbones import Backbone, find_backbone
+from dlpipe.task.texts.bert import plain_bert, pretrained_bert
+from dlpipe.task.texts.lora import Adapters
+from dlpipe.task.texts.model import CONFIG, TOKENIZER, TextModel
 
 FUSED_ATTENTION_FROM = 192  # tokens; measured with bf16 on two cores of Zen 4
 
@@ -95,27 +97,28 @@ def restored_network(model: TextModel) -> TextNetwork:
     return network.eval()
 
 
-def text_model(
-    network: TextNetwork,
-    *,
-    tokenizer_json: str,
-    labels: tuple[str, ...],
-    max_length: int,
-    source: dict[str, Any],
-) -> TextModel:
-    """Return the network as a ``TextModel``; ``source`` says where the backbone came from. Adapters are merged."""
+def text_model(network: TextNetwork, *, tokenizer_json: str, card: Mapping[str, Any]) -> TextModel:
+    """Return the network as a ``TextModel`` with this card. Adapters are merged.
+
+    Parameters
+    ----------
+    network : TextNetwork
+    tokenizer_json : str
+        The backbone's, see ``tokenizer_json``.
+    card : mapping
+        ``task``, ``labels``, ``max_length`` and where the backbone came from.
+    """
     from safetensors.torch import save
 
     if network.adapters:
         network.adapters.merge()
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    card = {"labels": list(labels), "max_length": max_length, **source}
     return TextModel(
         {
             WEIGHTS: save(weights),
             CONFIG: network.encoder.config.to_json_string(use_diff=False).encode(),
             TOKENIZER: tokenizer_json.encode(),
-            CARD: json.dumps(card, indent=1).encode(),
+            CARD: json.dumps(dict(card), indent=1).encode(),
         }
     )
 

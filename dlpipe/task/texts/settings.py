@@ -1,14 +1,15 @@
-"""The settings of a training."""
+"""The settings of a training over texts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le
 
-from dlpipe.task.backbones import DEFAULT_BACKBONE
+from dlpipe.task.settings import TrainingSettings
+from dlpipe.task.texts.backbones import DEFAULT_BACKBONE
 
 RATES = {"no_freeze": 2e-4, "freeze_unfreeze": 2e-4, "unfreeze_milestones": 2e-4, "lora": 1e-3, "freeze": 1e-2}
 """The learning rate of each strategy: few new weights take, and need, larger steps than a trained encoder."""
@@ -19,11 +20,10 @@ ONLY_FOR = {
     "unfreeze_modules": ("unfreeze_milestones",),
 }
 """The strategies that look at a setting, where not all do."""
-FAR_BELOW, FAR_ABOVE = 10.0, 50.0  # a learning rate so many times off is doubted
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class TextTraining(TrainingSettings):
     """How to fine-tune. The defaults were chosen by measurement on real text; see docs/decisions.md."""
 
     backbone: str = DEFAULT_BACKBONE
@@ -39,42 +39,36 @@ class TrainingSettings:
     open the last ``unfreeze_modules`` modules after this many epochs, and all one epoch later."""
     unfreeze_modules: Annotated[int, Ge(1)] = 24
     """``unfreeze_milestones``: how many of the backbone's innermost modules (about a dozen a layer) open first."""
-    epochs: Annotated[int, Ge(1), Le(1000)] = 2
-    max_train_rows: Annotated[int, Ge(0)] = 0
-    """Train on so many rows, drawn by the seed; 0 takes all."""
-    batch_size: Annotated[int, Ge(1), Le(4096)] = 32
-    learning_rate: Annotated[float, Gt(0), Le(1)] | None = None
-    """The highest rate of the linear warm-up and decay; None takes that of the strategy (``RATES``)."""
-    warmup: Annotated[float, Ge(0), Lt(1)] = 0.1
-    """The share of all steps in which the rate rises."""
-    weight_decay: Annotated[float, Ge(0), Le(1)] = 0.01
-    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
     max_length: Annotated[int, Ge(4), Le(8192)] = 256
     """Tokens of a text beyond this are not seen. Short texts cost nothing more: padding is by batch."""
-    patience: Annotated[int, Ge(1)] = 2
-    """Stop after this many epochs without a better macro F1 on the valid split."""
-    seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
-    precision: Literal["auto", "32", "bf16"] = "auto"
-    """``auto`` is bf16 where the GPU or the CPU has instructions for it, otherwise 32."""
-    threads: Annotated[int, Ge(0)] = 0
-    """Torch threads; 0 takes every core that the process may use."""
     allow_download: bool = False
     """Fetch a Hugging Face backbone that is not in the local cache."""
 
     @property
-    def rate(self) -> float:
-        """The learning rate that is meant.
+    def usual_rate(self) -> float:
+        """The learning rate of the strategy.
 
         Examples
         --------
-        >>> TrainingSettings(strategy="freeze").rate, TrainingSettings(strategy="freeze", learning_rate=0.003).rate
+        >>> TextTraining(strategy="freeze").rate, TextTraining(strategy="freeze", learning_rate=0.003).rate
         (0.01, 0.003)
         """
-        return RATES[self.strategy] if self.learning_rate is None else self.learning_rate
+        return RATES[self.strategy]
 
-    def settled(self) -> TrainingSettings:
-        """Return these settings with the learning rate as a number."""
-        return replace(self, learning_rate=self.rate)
+    @property
+    def strategy_name(self) -> str:
+        """A head alone has nothing to freeze, and adapters freeze the rest themselves."""
+        return "no_freeze" if self.strategy in ("freeze", "lora") else self.strategy
+
+    @property
+    def schedule(self) -> object:
+        """When the encoder is unfrozen."""
+        first = self.unfreeze_epoch
+        schedules: dict[str, object] = {
+            "freeze_unfreeze": first,
+            "unfreeze_milestones": ((first, first + 1), self.unfreeze_modules),
+        }
+        return schedules.get(self.strategy)
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -82,23 +76,14 @@ class TrainingSettings:
 
         Examples
         --------
-        >>> TrainingSettings(strategy="freeze", learning_rate=2e-4).doubts
+        >>> TextTraining(strategy="freeze", learning_rate=2e-4).doubts
         ('learning_rate 0.0002 is 50 times below the 0.01 of strategy freeze: it may learn little',)
-        >>> TrainingSettings(strategy="freeze_unfreeze", epochs=1).doubts
+        >>> TextTraining(strategy="freeze_unfreeze", epochs=1).doubts
         ('strategy freeze_unfreeze trains the whole encoder from epoch 2 on, and epochs = 1 ends before',)
         """
-        return tuple(filter(None, (self._doubt_of_rate(), self._doubt_of_epochs())))
+        return tuple(filter(None, (self.doubt_rate(f"strategy {self.strategy}"), self._doubt_epochs())))
 
-    def _doubt_of_rate(self) -> str:
-        usual, rate = RATES[self.strategy], self.rate
-        of_strategy = f"the {usual:g} of strategy {self.strategy}"
-        if rate * FAR_BELOW < usual:
-            return f"learning_rate {rate:g} is {usual / rate:.0f} times below {of_strategy}: it may learn little"
-        if rate > usual * FAR_ABOVE:
-            return f"learning_rate {rate:g} is {rate / usual:.0f} times above {of_strategy}: it may not settle"
-        return ""
-
-    def _doubt_of_epochs(self) -> str:
+    def _doubt_epochs(self) -> str:
         opened = {"freeze_unfreeze": self.unfreeze_epoch, "unfreeze_milestones": self.unfreeze_epoch + 1}
         if self.epochs > opened.get(self.strategy, 0):
             return ""
@@ -113,7 +98,7 @@ class TrainingSettings:
 
         Examples
         --------
-        >>> TrainingSettings().without_effect(["dropout", "lora_rank"])
+        >>> TextTraining().without_effect(["dropout", "lora_rank"])
         ['lora_rank']
         """
         return [name for name in names if name in ONLY_FOR and self.strategy not in ONLY_FOR[name]]

@@ -9,13 +9,13 @@ import numpy as np
 
 from dlpipe.errors import EngineUnavailable
 from dlpipe.machine import use_machine
-from dlpipe.task.batches import Encoded
-from dlpipe.task.engines.graphs import onnx_graph
-from dlpipe.task.engines.int8 import int8_graph
-from dlpipe.task.engines.kinds import BF16, ENGINES, INT8, ONNX, TORCH, missing_instructions
-from dlpipe.task.engines.networks import Network, TorchNetwork
-from dlpipe.task.engines.opening import opened_graph
-from dlpipe.task.model import TextModel
+from dlpipe.task.texts.engines.graphs import onnx_graph
+from dlpipe.task.texts.engines.int8 import int8_graph
+from dlpipe.task.texts.engines.kinds import BF16, ENGINES, INT8, ONNX, TORCH, missing_instructions
+from dlpipe.task.texts.engines.networks import Network, TorchNetwork
+from dlpipe.task.texts.engines.opening import opened_graph
+from dlpipe.task.texts.model import TextModel
+from dlpipe.task.texts.tokens import Encoded
 
 SAMPLE_ROWS = 32
 

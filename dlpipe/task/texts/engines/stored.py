@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dlpipe.errors import EngineUnavailable
-from dlpipe.task.engines.kinds import GRAPH_FILES, TORCH
-from dlpipe.task.model import TextModel
+from dlpipe.task.texts.engines.kinds import GRAPH_FILES, TORCH
+from dlpipe.task.texts.model import TextModel
 
 ENGINES_FILE = "engines.json"
 

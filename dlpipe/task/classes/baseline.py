@@ -1,0 +1,67 @@
+"""The baseline of classes: logistic regression over plain features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.task.predictor import Row
+from dlpipe.task.protocol import Baseline
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class ClassBaseline(Baseline):
+    """A fitted scikit-learn pipeline and the classes it knows, sorted."""
+
+    pipeline: Any
+    labels: tuple[str, ...]
+
+    def predict_outputs(self, rows: Sequence[Row], *, outputs: Sequence[str] | None = None) -> Floats:
+        """Return probabilities of shape (n_rows, n_labels), columns in the order of ``outputs``.
+
+        A class that the training rows lacked has probability zero; ``outputs`` defaults to ``self.labels``.
+        """
+        import numpy as np
+
+        asked = list(self.labels if outputs is None else outputs)
+        known = self.pipeline.predict_proba(list(rows))
+        made = np.zeros((len(rows), len(asked)))
+        for column, label in enumerate(self.labels):
+            if label in asked:
+                made[:, asked.index(label)] = known[:, column]
+        return made
+
+
+def fit_class_baseline(features: Any, rows: Sequence[Row], labels: Sequence[str], *, seed: int) -> ClassBaseline:
+    """Return logistic regression over ``features``, fitted to rows and their labels.
+
+    Parameters
+    ----------
+    features : an unfitted transformer of scikit-learn
+    rows : sequence of n_rows rows, as ``features`` takes them
+    labels : sequence of n_rows str
+    seed : int
+
+    Examples
+    --------
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> rows, labels = ["so good", "very good", "so bad", "very bad"], ["+", "+", "-", "-"]
+    >>> fitted = fit_class_baseline(TfidfVectorizer(), rows, labels, seed=0)
+    >>> fitted.labels
+    ('+', '-')
+    >>> fitted.predict_outputs(["good"], outputs=["-", "+"]).argmax()
+    np.int64(1)
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    model = LogisticRegression(max_iter=1000, random_state=seed)
+    pipeline = make_pipeline(features, model).fit(list(rows), list(labels))
+    return ClassBaseline(pipeline, tuple(str(label) for label in pipeline.classes_))

@@ -1,0 +1,151 @@
+"""Classes: the half of a task that predicts one class of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlpipe.task.classes.chance import f1_error, guess_f1
+from dlpipe.task.predictor import Row
+from dlpipe.task.protocol import Chance, Coding, Series, Target
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+    import pyarrow as pa
+    import torch
+
+    from dlpipe.task.classes.baseline import ClassBaseline
+
+    Floats = npt.NDArray[np.floating[Any]]
+
+
+class Classes(Target):
+    """A class of at least two; outputs are the probability of each, in the sorted order of their names."""
+
+    deciding = "val_f1"
+    headline = "accuracy"
+    lower_is_better = frozenset({"log_loss", "calibration_error"})
+
+    def learn_coding(self, labels: Sequence[str]) -> Coding:
+        """Return the classes, sorted."""
+        return Coding(tuple(sorted(set(labels))))
+
+    def encode_labels(self, labels: Sequence[str], coding: Coding) -> np.ndarray:
+        """Return the number of each row's class: int64 of shape (n_rows,)."""
+        place = {label: number for number, label in enumerate(coding.outputs)}
+        return np.array([place[label] for label in labels], dtype=np.int64)
+
+    def loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross-entropy in nats."""
+        import torch
+
+        return torch.nn.functional.cross_entropy(logits, encoded)
+
+    def score_epoch(self, logits: torch.Tensor, encoded: torch.Tensor) -> dict[str, float]:
+        """Return ``val_loss``, ``val_accuracy`` and macro ``val_f1`` of logits (n, k) against classes (n,)."""
+        guess = logits.argmax(1)
+        return {
+            "val_loss": float(self.loss(logits, encoded)),
+            "val_accuracy": float((guess == encoded).float().mean()),
+            "val_f1": macro_f1(encoded, guess),
+        }
+
+    def chance(self, encoded: np.ndarray) -> Chance:
+        """Return the macro F1 of guessing by shares, and how sure a score is on these rows."""
+        rows = np.bincount(encoded).tolist()
+        return Chance(guess_f1(rows), lambda score: f1_error(score, rows), int(sum(rows)), "macro F1")
+
+    def activate(self, logits: Floats, card: Mapping[str, Any]) -> Floats:
+        """Return the softmax of each row.
+
+        Examples
+        --------
+        >>> Classes().activate(np.array([[0.0, 0.0]]), {}).tolist()
+        [[0.5, 0.5]]
+        """
+        shares: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        return shares
+
+    def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
+        """Return the class, its probability, those of all classes and their names."""
+        import pyarrow as pa
+
+        return [
+            ("label", pa.string()),
+            ("probability", pa.float32()),
+            ("probabilities", pa.list_(pa.float32())),
+            ("labels", pa.list_(pa.string())),
+        ]
+
+    def prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
+        """Return those columns for probabilities of shape (n_rows, n_labels)."""
+        import pyarrow as pa
+
+        count, width = outputs.shape
+        best = outputs.argmax(axis=1)
+        offsets = pa.array(np.arange(0, (count + 1) * width, width, dtype=np.int32)[: count + 1])
+        names = pa.array(list(card["labels"]), pa.string())
+        return [
+            names.take(pa.array(best)),
+            pa.array(outputs[np.arange(count), best]),
+            pa.ListArray.from_arrays(offsets, pa.array(outputs.ravel())),
+            pa.ListArray.from_arrays(offsets, names.take(pa.array(np.tile(np.arange(width), count)))),
+        ]
+
+    def frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the class, its probability and ``p_<class>`` for each class, with their MLflow types.
+
+        Examples
+        --------
+        >>> Classes().frame_fields({"labels": ["bad", "good"]})
+        [('label', 'string'), ('probability', 'float'), ('p_bad', 'float'), ('p_good', 'float')]
+        """
+        shares = [f"p_{label}" for label in card["labels"]]
+        return [("label", "string"), *((name, "float") for name in ("probability", *shares))]
+
+    def make_frame(self, outputs: Floats, card: Mapping[str, Any]) -> pd.DataFrame:
+        """Return those columns; a row of NaN has no label."""
+        import pandas as pd
+
+        there = ~np.isnan(outputs).any(axis=1)
+        labels = np.array(card["labels"], dtype=object)[outputs.argmax(axis=1)]
+        labels[~there] = None
+        columns: dict[str, Any] = {"label": pd.Series(labels, dtype=object), "probability": outputs.max(axis=1)}
+        columns |= {f"p_{label}": outputs[:, number] for number, label in enumerate(card["labels"])}
+        return pd.DataFrame(columns)
+
+    def fit_baseline(
+        self, features: Any, rows: Sequence[Row], labels: Sequence[str], *, seed: int
+    ) -> ClassBaseline:
+        """Return logistic regression over ``features``."""
+        from dlpipe.task.classes.baseline import fit_class_baseline
+
+        return fit_class_baseline(features, rows, labels, seed=seed)
+
+    def prediction_series(self, predictions: pa.Table) -> list[Series]:
+        """Return each row's probability (of two classes that of the last, else of the predicted) and its class."""
+        rows = predictions.select(["label", "probability", "probabilities"]).to_pylist()
+        shares = [
+            float(row["probabilities"][-1] if len(row["probabilities"]) == 2 else row["probability"])
+            for row in rows
+        ]
+        return [
+            Series("probability", "the predicted probability", shares),
+            Series("label", "the predicted labels", [row["label"] for row in rows]),
+        ]
+
+
+def macro_f1(truth: torch.Tensor, guess: torch.Tensor) -> float:
+    """Return what scikit-learn's ``f1_score`` does; importing that takes longer than many a trial."""
+    import torch
+
+    right, wanted, given = (
+        torch.bincount(each, minlength=int(torch.cat([truth, guess]).max()) + 1).double()
+        for each in (truth[truth == guess], truth, guess)
+    )
+    seen = wanted + given > 0
+    return float((2 * right[seen] / (wanted + given)[seen]).mean())

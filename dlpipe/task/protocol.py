@@ -1,0 +1,344 @@
+"""The seam: what a task says. All that dlpipe does knows these names, and no task's folder.
+
+A task has two halves. ``Inputs`` knows what is read: the columns of a row, how rows become batches of a network,
+which network that is, how rows are explained. ``Target`` knows what is predicted: labels, losses, scores, how a
+prediction looks. Text classification is texts as inputs and one class of several as target; most new tasks are an
+old half with a new one.
+
+Between the two stand *outputs*: float32 of shape (n_rows, n_outputs), whatever the task. Of one class of several
+they are probabilities, of several labels a probability for each, of a number that number.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.task.predictor import Predictor, Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+    import pyarrow as pa
+    import torch
+    from matplotlib.figure import Figure
+
+    from dlpipe.tables import TableSettings, TableVersion
+    from dlpipe.task.batches import EncodedRows
+    from dlpipe.task.model import Model
+    from dlpipe.task.settings import TrainingSettings
+
+    Floats = npt.NDArray[np.floating[Any]]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt: a name, as settings files write it, and its two halves.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``text-classification``; the entry point of the group ``dlpipe.tasks`` has the same.
+    data : type
+        The section ``[data]``: a dataclass that adds the names of columns to ``TableSettings`` and whose ``form``
+        says what a row of the table is.
+    """
+
+    name: str
+    inputs: Inputs
+    target: Target
+    data: type[TableSettings]
+
+    def fit_baseline(self, rows: Sequence[Row], labels: Sequence[Any], *, seed: int) -> Baseline:
+        """Return the plain model that a network has to beat, fitted to rows and their labels."""
+        return self.target.fit_baseline(self.inputs.features(rows), rows, labels, seed=seed)
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What a target has learnt of the labels of the train split, before any network.
+
+    Attributes
+    ----------
+    outputs : tuple of str
+        The names of the network's outputs: classes, labels, or ``("value",)``.
+    more : mapping
+        Numbers that JSON can hold, such as the mean by which a target is scaled.
+    """
+
+    outputs: tuple[str, ...]
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What guessing gives on the valid split, in the score that decides.
+
+    Attributes
+    ----------
+    guess : float
+        The score of guessing.
+    error : callable
+        Takes a score and returns about its standard error on these rows.
+    rows : int
+    words : str
+        What the score is called in a sentence, such as ``macro F1``.
+    """
+
+    guess: float
+    error: Callable[[float], float]
+    rows: int
+    words: str
+
+    def highest_guess(self, *, confidence: float = CONFIDENCE, comparisons: int = 1) -> float:
+        """Return the score that guessing hardly exceeds, the best of some tries."""
+        return self.guess + self.margin(self.error(self.guess), confidence=confidence, comparisons=comparisons)
+
+    @staticmethod
+    def margin(error: float, *, confidence: float, comparisons: int) -> float:
+        """Return how large the largest of so many differences may be by chance (Bonferroni's correction).
+
+        Examples
+        --------
+        >>> [round(Chance.margin(1.0, confidence=0.95, comparisons=number), 2) for number in (1, 3)]
+        [1.64, 2.13]
+        """
+        return error * NormalDist().inv_cdf(1 - (1 - confidence) / comparisons)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values that can be compared between old rows and new ones, to see whether they drift.
+
+    Attributes
+    ----------
+    name : str
+        Of the signal, a word, such as ``length``.
+    words : str
+        What is compared, as a sentence goes on: ``words in a text``.
+    values : sequence of float, or of str
+        One for each row: numbers are compared by their distribution, strings by how often each stands there.
+    """
+
+    name: str
+    words: str
+    values: Sequence[float] | Sequence[str]
+
+
+class Baseline(ABC):
+    """A fitted plain model."""
+
+    @abstractmethod
+    def predict_outputs(self, rows: Sequence[Row], *, outputs: Sequence[str] | None = None) -> Floats:
+        """Return outputs of shape (n_rows, n_outputs), columns in the order of ``outputs``, by default its own."""
+
+
+class Inputs(ABC):
+    """What a task reads: rows of a table, and the networks that read them."""
+
+    training: type[TrainingSettings]
+    """The section ``[training]``."""
+
+    # rows ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def columns(self, table: TableVersion) -> tuple[str, ...]:
+        """Return the columns of the table that a model reads.
+
+        Raises
+        ------
+        SchemaMismatch
+            When one is missing or has values of another type; the message says how to mend it.
+        """
+
+    @abstractmethod
+    def read_rows(self, rows: pa.Table | pa.RecordBatch) -> list[Row]:
+        """Return the rows of a table with those columns, in its order."""
+
+    @abstractmethod
+    def read_request(self, given: Any, model: Model) -> list[Row]:
+        """Return the rows in what MLflow's ``predict`` or a client gives: frames, records, lists, one value.
+
+        Raises
+        ------
+        SettingError
+            When it holds something else; the message says what to pass.
+        """
+
+    @abstractmethod
+    def show_row(self, row: Row) -> str:
+        """Return the row as people read it, for cards and lists of mistakes."""
+
+    @abstractmethod
+    def make_example(self, rows: Sequence[Row]) -> pd.DataFrame:
+        """Return rows as the input example that is kept with a registered model; ``read_request`` reads it."""
+
+    # training --------------------------------------------------------------------------------------------
+
+    def check_settings(self, settings: TrainingSettings) -> None:
+        """Raise where a training with these settings cannot begin, such as ``BackboneNotFound``."""
+        return None
+
+    def shared_by(self, settings: TrainingSettings) -> tuple[Any, ...]:
+        """Return the settings that decide what is encoded: trainings with the same ones share it."""
+        return ()
+
+    @abstractmethod
+    def encode(
+        self, table: TableVersion, splits: Sequence[str], settings: TrainingSettings, *, say: Say
+    ) -> dict[str, EncodedRows]:
+        """Return what the network reads of each split, in the order of its rows; kept beside the table at best."""
+
+    @abstractmethod
+    def build_network(self, encoded: EncodedRows, coding: Coding, settings: TrainingSettings) -> torch.nn.Module:
+        """Return a network with ``encoder`` (what strategies freeze, if any) and as many outputs as ``coding``.
+
+        Weights are drawn from torch's current seed. Its ``forward`` takes what ``EncodedRows.batch`` returns.
+        """
+
+    @abstractmethod
+    def assemble(
+        self,
+        network: torch.nn.Module,
+        encoded: EncodedRows,
+        settings: TrainingSettings,
+        card: Mapping[str, Any],
+    ) -> Model:
+        """Return the trained network as files; ``card`` goes into its card, beside what is of the inputs."""
+
+    # using a model ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def load_model(self, folder: Path) -> Model:
+        """Return the model whose files are in ``folder``, or raise ``ModelNotFound``."""
+
+    @abstractmethod
+    def open(
+        self,
+        model: Model,
+        folder: Path | None,
+        *,
+        threads: int | None = None,
+        device: str | None = None,
+        engine: str | None = None,
+    ) -> Predictor:
+        """Return a predictor; ``folder`` is where the model's engines are, if it has some."""
+
+    def export_engines(self, model: Model, rows: Sequence[Row], labels: Sequence[Any]) -> Any:
+        """Return ``model`` with other engines than torch, measured on labelled rows; by default itself."""
+        return model
+
+    # baseline, drift -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def features(self, rows: Sequence[Row]) -> Any:
+        """Return an unfitted transformer of scikit-learn from rows to numbers, for the baseline and for drift."""
+
+    @abstractmethod
+    def drift_series(self, rows: Sequence[Row]) -> list[Series]:
+        """Return what is compared of old rows and new ones; that they can be told apart is looked at anyway."""
+
+    # explanation -----------------------------------------------------------------------------------------
+
+    not_explained: str = ""
+    """Why rows are not explained, in one line; empty where they are."""
+
+    def split_parts(self, row: Row, predictor: Predictor) -> tuple[str, ...]:
+        """Return the parts of a row that an explanation gives numbers to: the words of a text, say."""
+        raise NotImplementedError
+
+    def keep_parts(self, row: Row, parts: Sequence[str], kept: Sequence[bool]) -> Row:
+        """Return the row without the parts that are not ``kept``."""
+        raise NotImplementedError
+
+
+class Target(ABC):
+    """What a task predicts."""
+
+    deciding: str
+    """The score of the valid split that chooses epochs and trials, such as ``val_f1``; more is better."""
+    headline: str
+    """The metric that is said first, such as ``accuracy``."""
+    lower_is_better: frozenset[str] = frozenset()
+    """The metrics of which less is better."""
+    gate: type[Any]
+    """The section ``[gate]``: a dataclass that adds bounds to ``Thresholds``."""
+
+    # training --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def learn_coding(self, labels: Sequence[Any]) -> Coding:
+        """Return what the labels of the train split say of the outputs."""
+
+    @abstractmethod
+    def encode_labels(self, labels: Sequence[Any], coding: Coding) -> np.ndarray:
+        """Return labels as what ``loss`` takes, one row a label."""
+
+    @abstractmethod
+    def loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of what the network gives, (n, n_outputs), against encoded labels."""
+
+    @abstractmethod
+    def score_epoch(self, logits: torch.Tensor, encoded: torch.Tensor) -> dict[str, float]:
+        """Return ``val_loss`` and other scores of the valid split, named ``val_...``, ``deciding`` among them."""
+
+    @abstractmethod
+    def chance(self, encoded: np.ndarray) -> Chance:
+        """Return what guessing gives on these encoded labels."""
+
+    def decide(self, outputs: Floats, labels: Sequence[Any], coding: Coding) -> dict[str, Any]:
+        """Return what turns outputs into decisions, from the valid split: thresholds by label, residuals.
+
+        It is kept in the model's card under ``decision``, and counts for its digest where there is any.
+        """
+        return {}
+
+    # predictions -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def activate(self, logits: Floats, card: Mapping[str, Any]) -> Floats:
+        """Return outputs from what the network gives: a softmax, say."""
+
+    @abstractmethod
+    def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
+        """Return the columns of a predictions table that say what was predicted."""
+
+    @abstractmethod
+    def prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
+        """Return those columns for outputs."""
+
+    @abstractmethod
+    def frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the columns that a registered model's ``predict`` returns, each with its MLflow type."""
+
+    @abstractmethod
+    def make_frame(self, outputs: Floats, card: Mapping[str, Any]) -> pd.DataFrame:
+        """Return those columns for outputs; a row of NaN is that of a missing row, and has no prediction."""
+
+    # evaluation ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def fit_baseline(self, features: Any, rows: Sequence[Row], labels: Sequence[Any], *, seed: int) -> Baseline:
+        """Return the plain model over ``features``, fitted."""
+
+    # monitoring ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def prediction_series(self, predictions: pa.Table) -> list[Series]:
+        """Return what is compared of predictions, of the columns that ``prediction_fields`` names."""
+
+    # pictures --------------------------------------------------------------------------------------------
+
+    def figures(self, evaluation: Any, baseline: Any) -> list[tuple[str, Figure]]:
+        """Return pictures of an evaluation beside its baseline's, each with a caption."""
+        return []

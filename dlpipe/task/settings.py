@@ -1,0 +1,77 @@
+"""The settings of a training that every task has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, Self
+
+from annotated_types import Ge, Gt, Le, Lt
+
+FAR_BELOW, FAR_ABOVE = 10.0, 50.0  # a learning rate so many times off is doubted
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train. The inputs of a task add what is of their networks."""
+
+    epochs: Annotated[int, Ge(1), Le(1000)] = 2
+    max_train_rows: Annotated[int, Ge(0)] = 0
+    """Train on so many rows, drawn by the seed; 0 takes all."""
+    batch_size: Annotated[int, Ge(1), Le(4096)] = 32
+    learning_rate: Annotated[float, Gt(0), Le(1)] | None = None
+    """The highest rate of the linear warm-up and decay; None takes the network's ``usual_rate``."""
+    warmup: Annotated[float, Ge(0), Lt(1)] = 0.1
+    """The share of all steps in which the rate rises."""
+    weight_decay: Annotated[float, Ge(0), Le(1)] = 0.01
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    patience: Annotated[int, Ge(1)] = 2
+    """Stop after this many epochs without a better score on the valid split."""
+    seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    """``auto`` is bf16 where the GPU or the CPU has instructions for it, otherwise 32."""
+    threads: Annotated[int, Ge(0)] = 0
+    """Torch threads; 0 takes every core that the process may use."""
+
+    @property
+    def usual_rate(self) -> float:
+        """The learning rate that a network of this kind takes."""
+        return 1e-3
+
+    @property
+    def strategy_name(self) -> str:
+        """How Flash's trainer fine-tunes: ``no_freeze`` trains everything from the first step."""
+        return "no_freeze"
+
+    @property
+    def schedule(self) -> object:
+        """What the strategy is told beside its name; None for one that needs nothing."""
+        return None
+
+    @property
+    def rate(self) -> float:
+        """The learning rate that is meant."""
+        return self.usual_rate if self.learning_rate is None else self.learning_rate
+
+    def settled(self) -> Self:
+        """Return these settings with the learning rate as a number."""
+        return replace(self, learning_rate=self.rate)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why these settings may not work as they are meant; empty where nothing speaks against them."""
+        return (doubt,) if (doubt := self.doubt_rate("this network")) else ()
+
+    def doubt_rate(self, whose: str) -> str:
+        """Return what is odd about the learning rate beside the usual one of ``whose``, empty where nothing is."""
+        usual, rate = self.usual_rate, self.rate
+        of_whom = f"the {usual:g} of {whose}"
+        if rate * FAR_BELOW < usual:
+            return f"learning_rate {rate:g} is {usual / rate:.0f} times below {of_whom}: it may learn little"
+        if rate > usual * FAR_ABOVE:
+            return f"learning_rate {rate:g} is {rate / usual:.0f} times above {of_whom}: it may not settle"
+        return ""
+
+    def without_effect(self, names: Iterable[str]) -> list[str]:
+        """Return those of ``names`` that a training with these settings does not look at."""
+        return []

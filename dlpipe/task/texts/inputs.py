@@ -1,0 +1,172 @@
+"""TextInputs: the half of a task that reads one text a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.task.model import Model
+from dlpipe.task.protocol import Coding, Inputs, Say, Series
+from dlpipe.task.texts.backbones import find_backbone
+from dlpipe.task.texts.model import TextModel
+from dlpipe.task.texts.settings import TextTraining
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    import torch
+
+    from dlpipe.tables import TableVersion
+    from dlpipe.task.batches import EncodedRows
+    from dlpipe.task.settings import TrainingSettings
+    from dlpipe.task.texts.predictor import TextPredictor
+
+TEXT = "text"
+
+
+class TextInputs(Inputs):
+    """One text a row, in the column ``text``; a missing one is ``None`` in requests and empty in tables."""
+
+    training = TextTraining
+
+    def columns(self, table: TableVersion) -> tuple[str, ...]:
+        """Return ``("text",)``."""
+        from dlpipe.tables import check_text
+
+        check_text(table)
+        return (TEXT,)
+
+    def read_rows(self, rows: pa.Table | pa.RecordBatch) -> list[str]:
+        """Return the texts; a missing one is an empty one."""
+        return [text or "" for text in rows.column(TEXT).to_pylist()]
+
+    def read_request(self, given: Any, model: Model) -> list[str | None]:
+        """Return the texts, ``None`` for one that is missing."""
+        from dlpipe.task.texts.requests import read_texts
+
+        return read_texts(given)
+
+    def show_row(self, row: str) -> str:
+        """Return the text."""
+        return row
+
+    def make_example(self, rows: Sequence[str]) -> pd.DataFrame:
+        """Return a frame with the column ``text``."""
+        import pandas as pd
+
+        return pd.DataFrame({TEXT: list(rows)})
+
+    def check_settings(self, settings: TrainingSettings) -> None:
+        """Raise ``BackboneNotFound`` where the backbone is not there and may not be downloaded."""
+        settings = text_settings(settings)
+        find_backbone(settings.backbone, allow_download=settings.allow_download)
+
+    def shared_by(self, settings: TrainingSettings) -> tuple[Any, ...]:
+        """Return backbone, length, and whether the network reads pooled states of a frozen encoder."""
+        settings = text_settings(settings)
+        return settings.backbone, settings.max_length, settings.strategy == "freeze"
+
+    def encode(
+        self, table: TableVersion, splits: Sequence[str], settings: TrainingSettings, *, say: Say
+    ) -> dict[str, EncodedRows]:
+        """Return the token ids of each split, or the pooled states for a frozen backbone.
+
+        Raises
+        ------
+        BackboneNotFound
+            When the backbone is not available offline.
+        """
+        from dlpipe.task.texts.features import Reader
+
+        settings = text_settings(settings)
+        backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
+        length = min(settings.max_length, backbone.limits[0] or settings.max_length)
+        reader = Reader(table, backbone, length, settings.threads, say)
+        read = reader.embeddings if settings.strategy == "freeze" else reader.token_ids
+        return {split: read(split) for split in splits}
+
+    def build_network(self, encoded: EncodedRows, coding: Coding, settings: TrainingSettings) -> torch.nn.Module:
+        """Return the backbone under a new head, or the head alone over pooled states."""
+        from dlpipe.task.texts.network import HeadNetwork, pretrained_network
+        from dlpipe.task.texts.tokens import Embedded
+
+        settings = text_settings(settings)
+        if isinstance(encoded, Embedded):
+            return HeadNetwork(encoded.vectors.shape[1], len(coding.outputs), settings.dropout)
+        backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
+        lora = (settings.lora_rank, settings.lora_alpha) if settings.strategy == "lora" else None
+        return pretrained_network(backbone, len(coding.outputs), settings.dropout, lora)
+
+    def assemble(
+        self,
+        network: torch.nn.Module,
+        encoded: EncodedRows,
+        settings: TrainingSettings,
+        card: Mapping[str, Any],
+    ) -> TextModel:
+        """Return the trained network as files; a head alone is put on its backbone, adapters are merged."""
+        from dlpipe.task.texts.network import HeadNetwork, pretrained_network, text_model, tokenizer_json
+
+        settings = text_settings(settings)
+        backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
+        if isinstance(network, HeadNetwork):
+            whole = pretrained_network(backbone, len(card["labels"]))
+            whole.head.load_state_dict(network.head.state_dict())
+            network = whole
+        length = min(settings.max_length, backbone.limits[0] or settings.max_length)
+        origin = {"backbone": settings.backbone, "backbone_digest": backbone.digest}
+        return text_model(
+            network,  # type: ignore[arg-type]
+            tokenizer_json=tokenizer_json(backbone.folder),
+            card={**card, "max_length": length, **origin},
+        )
+
+    def load_model(self, folder: Path) -> TextModel:
+        """Return the model whose files are in ``folder``, or raise ``ModelNotFound``."""
+        return TextModel.load(folder)
+
+    def open(
+        self,
+        model: Model,
+        folder: Path | None,
+        *,
+        threads: int | None = None,
+        device: str | None = None,
+        engine: str | None = None,
+    ) -> TextPredictor:
+        """Return a predictor on the engine that is asked for, or on the best that works here."""
+        from dlpipe.task.texts.engines.opening import open_network
+        from dlpipe.task.texts.predictor import TextPredictor
+
+        assert isinstance(model, TextModel)
+        name, network = open_network(model, folder, threads=threads, device=device, engine=engine)
+        return TextPredictor(model, network, name)
+
+    def export_engines(self, model: Model, rows: Sequence[str], labels: Sequence[Any]) -> Any:
+        """Return the model with ONNX engines, compared with torch on these texts; the fastest good one is used."""
+        from dlpipe.task.texts.engines import export_engines
+
+        assert isinstance(model, TextModel)
+        return export_engines(model, rows, labels)
+
+    def features(self, rows: Sequence[str]) -> Any:
+        """Return an unfitted TF-IDF of words, or of characters where no text has a word (emoji only, say)."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        made = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        words = made.build_analyzer()
+        if any(words(text) for text in rows):
+            return made
+        return TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
+
+    def drift_series(self, rows: Sequence[str]) -> list[Series]:
+        """Return the lengths of the texts in words."""
+        return [Series("length", "words in a text", [float(len(text.split())) for text in rows])]
+
+
+def text_settings(settings: TrainingSettings) -> TextTraining:
+    """Return ``settings``, which are those of a training over texts."""
+    if not isinstance(settings, TextTraining):
+        raise TypeError(f"a training over texts takes TextTraining, not {type(settings).__name__}")
+    return settings

@@ -1,0 +1,72 @@
+"""Probabilities for texts from a trained model, as fast as the machine allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.machine import keep_freed_memory
+from dlpipe.task.texts.model import TOKENIZER, TextModel
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dlpipe.task.texts.engines.networks import Network
+    from dlpipe.task.texts.tokens import Encoded
+
+
+class TextPredictor:
+    """A trained model that reads texts, loaded and ready.
+
+    Attributes
+    ----------
+    card : mapping
+        What the model's ``dlpipe.json`` says.
+    labels : tuple of str
+        The meaning of the columns of ``predict_outputs``.
+    max_length : int
+        Tokens beyond this are not seen.
+    digest : str
+        SHA-256 of the weights.
+    engine : str
+        What computes: ``torch``, ``torch-bf16``, ``onnx`` or ``onnx-int8``.
+    """
+
+    def __init__(self, model: TextModel, network: Network, engine: str) -> None:
+        from dlpipe.task.texts.tokens import TextEncoder
+
+        self.card, self.labels, self.max_length = model.card, model.labels, model.max_length
+        self.digest, self.engine = model.digest, engine
+        self._network = network
+        self._encode = TextEncoder(
+            model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id
+        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in another process, such as one on a cluster, and make that ready."""
+        self.__dict__.update(state)
+        keep_freed_memory()
+
+    def predict_outputs(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the probability of each label for each text: float32, shape (len(texts), n_labels)."""
+        return self.predict_encoded(self.encode(texts))
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Return the token ids of ``texts``; another thread may do this while ``predict_encoded`` works."""
+        return self._encode(texts)
+
+    def predict_encoded(self, encoded: Encoded, *, done: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
+        """Return what ``predict_outputs`` does, for texts that are token ids already.
+
+        Parameters
+        ----------
+        done : callable, optional
+            Called with the numbers of the texts of each batch when they are predicted.
+        """
+        from dlpipe.task.texts.engines.networks import probabilities
+
+        return probabilities(self._network, encoded, len(self.labels), done=done)
+
+    def seen_characters(self, text: str) -> int:
+        """Return how many characters of ``text`` the model reads: all, or those of its first tokens."""
+        return self._encode.seen_characters(text)
