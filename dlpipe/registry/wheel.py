@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dlpipe
+from dlpipe.task import GROUP, own_tasks
 
 WHEELS = "wheels"
 """The folder of a model that holds it, as MLflow calls its own."""
@@ -43,8 +44,8 @@ def write_wheel(folder: Path) -> Path:
 def wheel() -> bytes:
     """Return the wheel.
 
-    It names no requirements and no entry points: what loading needs is in the model's own requirements, and
-    nothing of it runs before a model is loaded.
+    It names no requirements and no entry points but its tasks: what loading needs is in the model's own
+    requirements, and nothing of it runs before a model is loaded.
     """
     info = f"dlpipe-{wheel_version()}.dist-info"
     files = [*package_files(), *metadata_files(info)]
@@ -68,6 +69,8 @@ def metadata_files(info: str) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the content of what says what the wheel is."""
     about = f"Metadata-Version: 2.1\nName: dlpipe\nVersion: {wheel_version()}\nSummary: What opens its models\n"
     yield f"{info}/METADATA", about.encode()
+    tasks = "".join(f"{name} = {value}\n" for name, value in own_tasks().items())
+    yield f"{info}/entry_points.txt", f"[{GROUP}]\n{tasks}".encode()
     yield f"{info}/WHEEL", b"Wheel-Version: 1.0\nGenerator: dlpipe\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 

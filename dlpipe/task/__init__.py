@@ -16,7 +16,7 @@ import atexit
 import gc
 import os
 
-from dlpipe.task.finding import DEFAULT_TASK, find_task, task_names
+from dlpipe.task.finding import DEFAULT_TASK, GROUP, find_task, own_tasks, task_names
 from dlpipe.task.model import Model
 from dlpipe.task.opening import load_model, open_predictor
 from dlpipe.task.predictor import Predictor, Row
@@ -25,6 +25,7 @@ from dlpipe.task.settings import TrainingSettings
 
 __all__ = [
     "DEFAULT_TASK",
+    "GROUP",
     "Baseline",
     "Chance",
     "Coding",
@@ -39,6 +40,7 @@ __all__ = [
     "find_task",
     "load_model",
     "open_predictor",
+    "own_tasks",
     "task_names",
 ]
 

@@ -43,6 +43,12 @@ def find_task(name: str = DEFAULT_TASK) -> Task:
     return _load(found[name])
 
 
+def own_tasks() -> dict[str, str]:
+    """Return the tasks that dlpipe itself brings, by name, each with where its object is."""
+    found = _installed().items()
+    return {name: point.value for name, point in sorted(found) if point.module.startswith("dlpipe.")}
+
+
 @functools.cache
 def _load(point: EntryPoint) -> Task:
     try:
