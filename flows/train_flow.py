@@ -79,13 +79,13 @@ class TrainFlow(FlowSpec):
     @step
     def start(self):
         """Ingest: one atomic commit, or none if nothing changed."""
-        from dlpipe.evaluation import check_classes
         from dlpipe.flows.cards import show_data
+        from dlpipe.task import find_task
 
         chosen = self.chosen()
         self.ingest = self.data_there(chosen) if self.retrain else self.data_ingested(chosen)
         self.data_version = self.ingest.table
-        check_classes(chosen.gate, self.ingest.labels)
+        find_task().target.check_gate(chosen.gate, self.ingest.labels)
         show_data(self.ingest)
         print(
             f"{self.data_version}: {dict(self.ingest.split_rows)}, {sum(self.ingest.bad_rows.values())} bad rows",
@@ -149,13 +149,13 @@ class TrainFlow(FlowSpec):
         """Score model and baseline on the test split, with bootstrap intervals."""
         from dlpipe.evaluation import evaluate_baseline, evaluate_model
         from dlpipe.flows.cards import show_evaluation
-        from dlpipe.task import open_predictor
+        from dlpipe.task import find_task, open_predictor
 
         predictor = open_predictor(self.text_model)
         self.evaluated_on = self.data_version
         self.evaluation = evaluate_model(predictor, self.evaluated_on, seed=self.training.seed)
-        self.baseline = evaluate_baseline(self.evaluated_on, labels=predictor.labels, seed=self.training.seed)
-        show_evaluation(self.evaluation, self.baseline)
+        self.baseline = evaluate_baseline(self.evaluated_on, beside=predictor, seed=self.training.seed)
+        show_evaluation(self.evaluation, self.baseline, find_task(self.text_model.task).target)
         print(f"model    {self.evaluation.line()}\nbaseline {self.baseline.line()}")
         self.next(self.register)
 
@@ -330,19 +330,25 @@ portal       dlpipe ui"""
     def verdict_against(self, champion):
         """Return what the gate says of the model beside ``champion``, which is scored on the same test rows."""
         from dlpipe.evaluation import evaluate_champion, judge
-        from dlpipe.task import open_predictor
+        from dlpipe.task import find_task, open_predictor
 
-        rival = None
+        rival, task = None, find_task(self.text_model.task)
         if champion is not None:
             rival = evaluate_champion(
                 champion,
                 self.data_version,
                 candidate=self.evaluation,
                 open_candidate=lambda: open_predictor(self.text_model),
+                task=task,
                 seed=self.training.seed,
             )
-        gate = self.chosen().gate
-        return judge(self.evaluation, baseline=self.baseline, champion=rival, thresholds=gate)
+        return judge(
+            self.evaluation,
+            baseline=self.baseline,
+            champion=rival,
+            thresholds=self.chosen().gate,
+            target=task.target,
+        )
 
     def beside(self, kind):
         """Return the name of the table of this kind that belongs to the data table."""

@@ -13,12 +13,14 @@ from texts import GOOD, THINGS, reviews, write_csv
 
 from dlpipe.cli import main
 from dlpipe.errors import ModelNotFound
-from dlpipe.evaluation import Thresholds, evaluate_baseline, evaluate_champion, evaluate_model, gate_tag, judge
+from dlpipe.evaluation import evaluate_baseline, evaluate_champion, evaluate_model, gate_tag, judge
 from dlpipe.explain import ExplainSettings, register_explainer
 from dlpipe.inference import register_pipeline
 from dlpipe.registry import log_and_register, promote, register_family, resolve
 from dlpipe.registry.history import moves_in
 from dlpipe.tables import Sources, TableSettings, ingest
+from dlpipe.task import find_task
+from dlpipe.task.classes import ClassThresholds
 from dlpipe.task.texts import TextModel
 
 FAMILY = ("reviews", "reviews-explainer", "reviews-pipeline")
@@ -48,7 +50,7 @@ def store(tmp_path_factory, tiny_model, tiny_table):
 
 def family(model: TextModel, table) -> None:
     tags = {"delta.table": table.path, "delta.version": str(table.version), "seed": "0"}
-    gate = gate_tag(Thresholds(baseline_margin=0.2))
+    gate = gate_tag(ClassThresholds(baseline_margin=0.2))
     shared = {"example": ["the film was good"], "challenger": False}
     register_family(
         "reviews",
@@ -150,6 +152,7 @@ def test_mlflow_evaluates_a_version_by_itself(store, tiny_table, name):
 class SaysTheWord:
     """A candidate that knows a third class, by its word."""
 
+    card = {"task": "text-classification"}  # noqa: RUF012
     labels = ("negative", "neutral", "positive")
 
     def predict_outputs(self, texts):
@@ -162,18 +165,23 @@ def test_a_class_that_is_new_in_the_data_leaves_the_champion_judged_on_the_other
     source = write_csv(tmp_path / "three.csv", [*reviews(), *plain])
     table = ingest(Sources(data=str(source)), str(tmp_path / "three"), settings=TableSettings()).table
     mine = evaluate_model(SaysTheWord(), table)
-    rival = evaluate_champion(resolve("reviews/1"), table, candidate=mine, open_candidate=SaysTheWord)
+    rival = evaluate_champion(
+        resolve("reviews/1"), table, candidate=mine, open_candidate=SaysTheWord, task=find_task()
+    )
     (new,) = rival.unknown.values()
     assert rival.evaluation.rows == rival.candidate.rows == mine.rows - new
     assert rival.evaluation.labels == rival.candidate.labels == SaysTheWord.labels
-    baseline = evaluate_baseline(table, labels=mine.labels)
-    verdict = judge(mine, baseline=baseline, champion=rival, thresholds=Thresholds())
+    baseline = evaluate_baseline(table, beside=SaysTheWord())
+    gate = ClassThresholds()
+    verdict = judge(mine, baseline=baseline, champion=rival, thresholds=gate, target=find_task().target)
     assert verdict.passed, verdict.reason
     assert f"without 'neutral' ({new})" in verdict.reason
     others = TableSettings(label_column="kind")
     csv = write_csv(tmp_path / "other.csv", [(text, label.upper()) for text, label in reviews()], "review,kind")
     other = ingest(Sources(data=str(csv)), str(tmp_path / "other"), settings=others).table
-    none = evaluate_champion(resolve("reviews/1"), other, candidate=mine, open_candidate=SaysTheWord)
+    none = evaluate_champion(
+        resolve("reviews/1"), other, candidate=mine, open_candidate=SaysTheWord, task=find_task()
+    )
     assert (none.evaluation, none.problem) == (
         None,
         "it knows negative, positive, none of which the test split has",
@@ -185,5 +193,7 @@ def test_a_champion_whose_files_are_gone_does_not_end_a_training(store, tiny_tab
         raise ModelNotFound("'models:/reviews/1' lacks model.safetensors.")
 
     monkeypatch.setattr("dlpipe.task.open_predictor", gone)
-    rival = evaluate_champion(resolve("reviews/1"), tiny_table, candidate=None, open_candidate=None)
+    rival = evaluate_champion(
+        resolve("reviews/1"), tiny_table, candidate=None, open_candidate=None, task=find_task()
+    )
     assert (rival.evaluation, rival.problem) == (None, "'models:/reviews/1' lacks model.safetensors")

@@ -10,25 +10,25 @@ import numpy as np
 import pytest
 
 from dlpipe.errors import EvaluationError, SettingError
-from dlpipe.evaluation import (
-    METRICS,
-    Evaluation,
-    Thresholds,
-    calibration_figure,
-    confusion_figure,
-    evaluate,
-    judge,
-)
+from dlpipe.evaluation import Verdict
+from dlpipe.evaluation import judge as judge_by_target
 from dlpipe.pictures import png
 from dlpipe.settings import read_settings
 from dlpipe.task import find_task
+from dlpipe.task.classes import Classes, ClassEvaluation, ClassThresholds
+from dlpipe.task.classes.figures import calibration_figure, confusion_figure
+from dlpipe.task.classes.scores import METRICS
 
 BINARY = ("negative", "positive")
 
 
-def scored(probabilities, truth, labels=BINARY, **options) -> Evaluation:
+def scored(probabilities, truth, labels=BINARY, **options) -> ClassEvaluation:
     ids = [f"row-{number}" for number in range(len(truth))]
-    return evaluate(np.asarray(probabilities), truth, labels, row_ids=ids, texts=ids, **options)
+    return Classes().evaluate(np.asarray(probabilities), truth, names=labels, row_ids=ids, shown=ids, **options)
+
+
+def judge(candidate, **given) -> Verdict:
+    return judge_by_target(candidate, target=Classes(), **given)
 
 
 def random_rows(rows: int, classes: int, *, skill: float = 1.0, seed: int = 0):
@@ -40,7 +40,7 @@ def random_rows(rows: int, classes: int, *, skill: float = 1.0, seed: int = 0):
     return probabilities, [labels[index] for index in truth], labels
 
 
-def with_metrics(**metrics: float) -> Evaluation:
+def with_metrics(**metrics: float) -> ClassEvaluation:
     made = scored([[0.2, 0.8], [0.9, 0.1]], ["positive", "negative"], resamples=10)
     return dataclasses.replace(made, metrics={**made.metrics, **metrics})
 
@@ -86,7 +86,7 @@ def test_intervals_agree_with_a_bootstrap_that_recomputes_each_metric(classes):
 
 
 def test_a_resample_that_draws_every_row_once_has_the_point_metrics():
-    from dlpipe.evaluation.bootstrap import resampled_metrics
+    from dlpipe.task.classes.resampling import resampled_metrics
 
     probabilities, truth, labels = random_rows(100, 3)
     made = scored(probabilities, truth, labels)
@@ -186,7 +186,7 @@ def test_gate_passes_a_better_model_and_says_the_numbers():
         with_metrics(accuracy=0.871),
         baseline=with_metrics(accuracy=0.794),
         champion=with_metrics(accuracy=0.871),
-        thresholds=Thresholds(),
+        thresholds=ClassThresholds(),
     )
     assert verdict.passed
     assert verdict.reason == (
@@ -198,7 +198,10 @@ def test_gate_passes_a_better_model_and_says_the_numbers():
 
 def test_gate_refuses_a_model_that_loses_to_the_baseline():
     verdict = judge(
-        with_metrics(accuracy=0.78), baseline=with_metrics(accuracy=0.79), champion=None, thresholds=Thresholds()
+        with_metrics(accuracy=0.78),
+        baseline=with_metrics(accuracy=0.79),
+        champion=None,
+        thresholds=ClassThresholds(),
     )
     assert not verdict.passed
     assert verdict.reason.startswith("not promoted: accuracy 0.780 is 0.010 worse than the baseline's 0.790; rec")
@@ -210,7 +213,7 @@ def test_champion_margin_allows_exactly_that_much(accuracy, passed):
         with_metrics(accuracy=accuracy),
         baseline=with_metrics(accuracy=0.5),
         champion=with_metrics(accuracy=0.86),
-        thresholds=Thresholds(champion_margin=0.01),
+        thresholds=ClassThresholds(champion_margin=0.01),
     )
     assert verdict.passed is passed
     assert "(margin 0.010)" in verdict.reason
@@ -227,12 +230,14 @@ def test_champion_margin_allows_exactly_that_much(accuracy, passed):
 )
 def test_each_absolute_threshold_bites(asked, words):
     candidate = with_metrics(accuracy=0.87, macro_f1=0.86, calibration_error=0.1, log_loss=0.4)
-    verdict = judge(candidate, baseline=with_metrics(accuracy=0.5), champion=None, thresholds=Thresholds(**asked))
+    verdict = judge(
+        candidate, baseline=with_metrics(accuracy=0.5), champion=None, thresholds=ClassThresholds(**asked)
+    )
     assert not verdict.passed
     assert verdict.reason.startswith(f"not promoted: {words}; recall ")
 
 
-def one_sided(rows: dict[str, int], said: str, *, skill: int = 0) -> Evaluation:
+def one_sided(rows: dict[str, int], said: str, *, skill: int = 0) -> ClassEvaluation:
     """Return the evaluation of a model that says ``said``, but for the first ``skill`` rows of each class."""
     labels = tuple(rows)
     truth = [label for label, count in rows.items() for _ in range(count)]
@@ -244,7 +249,7 @@ def one_sided(rows: dict[str, int], said: str, *, skill: int = 0) -> Evaluation:
 @pytest.mark.parametrize("rows", [{"ham": 198, "spam": 2}, {"a": 90, "b": 8, "c": 2}, {"ham": 5, "spam": 5}])
 def test_a_model_that_always_says_the_majority_class_never_passes(rows):
     made = one_sided(rows, next(iter(rows)))
-    verdict = judge(made, baseline=made, champion=None, thresholds=Thresholds(min_accuracy=0))
+    verdict = judge(made, baseline=made, champion=None, thresholds=ClassThresholds(min_accuracy=0))
     assert not verdict.passed
     said = f"macro F1 {made.metrics['macro_f1']:.3f} is not above the {made.metrics['macro_f1']:.3f} of always"
     assert verdict.reason.startswith(f"not promoted: {said}")
@@ -252,7 +257,7 @@ def test_a_model_that_always_says_the_majority_class_never_passes(rows):
     rare = list(rows)[-1]
     assert f"{rare!r} 0.000 of {rows[rare]}" in verdict.reason
     better = one_sided(rows, next(iter(rows)), skill=1)
-    assert judge(better, baseline=made, champion=None, thresholds=Thresholds(min_accuracy=0)).passed
+    assert judge(better, baseline=made, champion=None, thresholds=ClassThresholds(min_accuracy=0)).passed
 
 
 @pytest.mark.parametrize(
@@ -268,7 +273,7 @@ def test_a_model_that_always_says_the_majority_class_never_passes(rows):
 )
 def test_a_threshold_can_name_a_class(asked, words):
     made = one_sided({"ham": 98, "spam": 2, "eggs": 0}, "ham", skill=1)
-    thresholds = read_settings(Thresholds, {"min_recall": asked}, where="[gate]")
+    thresholds = read_settings(ClassThresholds, {"min_recall": asked}, where="[gate]")
     verdict = judge(made, baseline=made, champion=None, thresholds=thresholds)
     assert verdict.passed == (words is None)
     assert words is None or verdict.reason.startswith(f"not promoted: {words}; recall ")
@@ -276,7 +281,7 @@ def test_a_threshold_can_name_a_class(asked, words):
 
 def test_of_many_classes_the_verdict_names_those_with_the_lowest_recall():
     made = one_sided({f"c{number}": 2 for number in range(30)}, "c0", skill=1)
-    reason = judge(made, baseline=made, champion=None, thresholds=Thresholds(min_accuracy=0)).reason
+    reason = judge(made, baseline=made, champion=None, thresholds=ClassThresholds(min_accuracy=0)).reason
     assert reason.endswith("lowest recall of 30 classes " + ", ".join(f"'c{n}' 0.500 of 2" for n in range(1, 7)))
 
 
@@ -286,16 +291,16 @@ def test_a_champion_that_lacks_a_class_is_judged_on_those_that_it_knows():
     mine, theirs = one_sided({"a": 5, "b": 5}, "a", skill=4), one_sided({"a": 5, "b": 5}, "a", skill=2)
     whole = one_sided({"a": 5, "b": 5, "new": 4}, "a", skill=4)
     rival = Rival(3, theirs, mine, {"new": 4})
-    verdict = judge(whole, baseline=whole, champion=rival, thresholds=Thresholds())
+    verdict = judge(whole, baseline=whole, champion=rival, thresholds=ClassThresholds())
     assert (verdict.passed, verdict.champion) == (True, 3)
     assert "champion v3's 0.700 on the 10 rows of classes that it knows, without 'new' (4)" in verdict.reason
     none = Rival(3, None, None, {"new": 4}, "it knows x, y, none of which the test split has")
-    refused = judge(whole, baseline=whole, champion=none, thresholds=Thresholds())
+    refused = judge(whole, baseline=whole, champion=none, thresholds=ClassThresholds())
     assert refused.reason.startswith("not promoted: the champion v3 cannot be compared: it knows x, y, none of")
 
 
 def test_lower_is_better_where_the_headline_metric_is_a_loss():
-    thresholds = Thresholds(metric="log_loss")
+    thresholds = ClassThresholds(metric="log_loss")
     good, bad = with_metrics(log_loss=0.3), with_metrics(log_loss=0.5)
     assert judge(good, baseline=bad, champion=bad, thresholds=thresholds).passed
     assert not judge(bad, baseline=bad, champion=good, thresholds=thresholds).passed
@@ -303,22 +308,22 @@ def test_lower_is_better_where_the_headline_metric_is_a_loss():
 
 def test_a_metric_that_is_not_a_number_fails_the_gate():
     candidate = with_metrics(accuracy=math.nan)
-    assert not judge(candidate, baseline=with_metrics(), champion=None, thresholds=Thresholds()).passed
+    assert not judge(candidate, baseline=with_metrics(), champion=None, thresholds=ClassThresholds()).passed
 
 
 def test_evaluations_of_other_rows_are_not_compared():
     other = scored([[0.2, 0.8]], ["positive"])
     with pytest.raises(EvaluationError, match="champion was evaluated on 1 rows and the candidate on 2"):
-        judge(with_metrics(), baseline=with_metrics(), champion=other, thresholds=Thresholds())
+        judge(with_metrics(), baseline=with_metrics(), champion=other, thresholds=ClassThresholds())
 
 
 def test_thresholds_are_read_with_bounds_and_suggestions():
-    read = read_settings(Thresholds, {"min_accuracy": 0.7, "max_log_loss": None}, where="[gate]")
+    read = read_settings(ClassThresholds, {"min_accuracy": 0.7, "max_log_loss": None}, where="[gate]")
     assert (read.min_accuracy, read.max_log_loss) == (0.7, None)
     with pytest.raises(SettingError, match="did you mean 'min_accuracy'"):
-        read_settings(Thresholds, {"min_acuracy": 0.7}, where="[gate]")
+        read_settings(ClassThresholds, {"min_acuracy": 0.7}, where="[gate]")
     with pytest.raises(SettingError, match=r"min_macro_f1"):
-        read_settings(Thresholds, {"min_macro_f1": 1.5}, where="[gate]")
+        read_settings(ClassThresholds, {"min_macro_f1": 1.5}, where="[gate]")
 
 
 @pytest.mark.parametrize("classes", [2, 12, 90])
@@ -343,14 +348,15 @@ def test_on_99_to_1_the_model_that_never_says_the_rare_class_is_refused_with_its
     table = ingest(Sources(data=str(source)), str(tmp_path / "t"), settings=TableSettings()).table
 
     class NeverRare:
+        card = {"task": "text-classification"}  # noqa: RUF012
         labels = ("common", "rare")
 
         def predict_outputs(self, texts):
             return np.tile([0.9, 0.1], (len(texts), 1))
 
-    made, baseline = evaluate_model(NeverRare(), table), evaluate_baseline(table, labels=NeverRare.labels)
+    made, baseline = evaluate_model(NeverRare(), table), evaluate_baseline(table, beside=NeverRare())
     assert made.metrics["accuracy"] == baseline.metrics["accuracy"] >= 0.98
-    verdict = judge(made, baseline=baseline, champion=None, thresholds=Thresholds())
+    verdict = judge(made, baseline=baseline, champion=None, thresholds=ClassThresholds())
     assert not verdict.passed
     assert verdict.reason.startswith(
         "not promoted: macro F1 0.497 is not above the 0.497 of always 'common'; recall"

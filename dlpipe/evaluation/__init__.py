@@ -1,24 +1,19 @@
-"""Metrics with intervals, the baseline, the gate, and their pictures."""
+"""Models, baselines and champions scored on a table, and the gate.
 
-from dlpipe.evaluation.evaluating import evaluate
-from dlpipe.evaluation.figures import calibration_figure, confusion_figure
-from dlpipe.evaluation.gate import Rival, Thresholds, Verdict, check_classes, judge
+What is measured, and what a gate asks beside the comparison, is of the target of the model's task.
+"""
+
+from dlpipe.evaluation.gate import Rival, Verdict, judge
 from dlpipe.evaluation.on_table import evaluate_baseline, evaluate_champion, evaluate_model
 from dlpipe.evaluation.registered import gate_tag, judge_registered
-from dlpipe.evaluation.scores import METRICS, Bin, Evaluation, Mistake
+from dlpipe.task import Evaluation, Mistake, Thresholds
 
 __all__ = [
-    "METRICS",
-    "Bin",
     "Evaluation",
     "Mistake",
     "Rival",
     "Thresholds",
     "Verdict",
-    "calibration_figure",
-    "check_classes",
-    "confusion_figure",
-    "evaluate",
     "evaluate_baseline",
     "evaluate_champion",
     "evaluate_model",

@@ -2,45 +2,93 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import EngineUnavailable, EvaluationError, ModelNotFound
-from dlpipe.evaluation.evaluating import evaluate
 from dlpipe.evaluation.gate import Rival
-from dlpipe.evaluation.scores import Evaluation
-from dlpipe.task import find_task
+from dlpipe.task import Evaluation, Task, find_task
 
 if TYPE_CHECKING:
     from dlpipe.registry import ModelVersion
     from dlpipe.tables import TableVersion
-    from dlpipe.task import Predictor
+    from dlpipe.task import Predictor, Row
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows of a split with their ids and labels."""
+
+    row_ids: Sequence[str]
+    rows: Sequence[Row]
+    labels: Sequence[Any]
+
+    def take(self, places: Sequence[int]) -> LabelledRows:
+        """Return the rows at ``places``."""
+        return LabelledRows(*([values[at] for at in places] for values in (self.row_ids, self.rows, self.labels)))
+
+
+def read_split(table: TableVersion, split: str, *, task: Task) -> LabelledRows:
+    """Return the rows of a split as a model of ``task`` reads them.
+
+    Parameters
+    ----------
+    table : TableVersion
+    split : str
+        Such as ``test``.
+    task : Task
+        Names the columns.
+    """
+    from dlpipe.tables import read_table
+
+    found = read_table(table, split=split, columns=["row_id", *task.inputs.columns(table), "label"])
+    rows = task.inputs.read_rows(found)
+    return LabelledRows(found["row_id"].to_pylist(), rows, found["label"].to_pylist())
 
 
 def evaluate_model(predictor: Predictor, table: TableVersion, *, seed: int = 0) -> Evaluation:
     """Return how ``predictor`` does on the test split of ``table``.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Its card names the task, which says what is measured.
+    table : TableVersion
+    seed : int
+        Of the resamples.
 
     Raises
     ------
     EvaluationError
         When the test split has a label that the model does not know.
     """
-    test = _split(table, "test")
-    unknown = sorted({*test["label"]} - {*predictor.labels})
+    task = task_of(predictor)
+    test = read_split(table, "test", task=task)
+    _, unknown = task.target.known_rows(test.labels, predictor.labels)
     if unknown:
         raise EvaluationError(
             f"the model knows the labels {', '.join(predictor.labels)}, the test split of {table} also has "
             f"{', '.join(unknown)}. Train a model on this table, or register it under another name."
         )
-    return _evaluation(predictor.predict_outputs(test["text"]), test, predictor.labels, seed)
+    return evaluate_outputs(predictor.predict_outputs(test.rows), test, predictor.labels, task=task, seed=seed)
 
 
-def evaluate_baseline(table: TableVersion, *, labels: Sequence[str], seed: int = 0) -> Evaluation:
-    """Return how TF-IDF with logistic regression does on the test split, trained on the same train split."""
-    train, test = _split(table, "train"), _split(table, "test")
-    baseline = find_task().fit_baseline(train["text"], train["label"], seed=seed)
-    return _evaluation(baseline.predict_outputs(test["text"], outputs=labels), test, labels, seed)
+def evaluate_baseline(table: TableVersion, *, beside: Predictor, seed: int = 0) -> Evaluation:
+    """Return how the plain model of the task does on the test split, trained on the same train split.
+
+    Parameters
+    ----------
+    table : TableVersion
+    beside : Predictor
+        The model that it is compared with: the task and the names of the outputs are its own.
+    seed : int
+    """
+    task = task_of(beside)
+    train, test = read_split(table, "train", task=task), read_split(table, "test", task=task)
+    baseline = task.fit_baseline(train.rows, train.labels, seed=seed)
+    outputs = baseline.predict_outputs(test.rows, outputs=beside.labels)
+    return evaluate_outputs(outputs, test, beside.labels, task=task, seed=seed)
 
 
 def evaluate_champion(
@@ -49,18 +97,26 @@ def evaluate_champion(
     *,
     candidate: Evaluation,
     open_candidate: Callable[[], Predictor],
+    task: Task,
     seed: int = 0,
 ) -> Rival:
-    """Return how ``champion`` and a candidate do on the rows of the test split whose class the champion knows.
+    """Return how ``champion`` and a candidate do on the rows of the test split that the champion can be judged on.
 
-    One that cannot be opened any more, or knows none of the classes, cannot be compared; the answer says so.
+    Of classes, that are the rows whose class it knows. One that cannot be opened any more, is of another task, or
+    knows none of the labels, cannot be compared; the answer says so.
 
     Parameters
     ----------
+    champion : ModelVersion
+    table : TableVersion
     candidate : Evaluation
         The candidate's on the whole test split.
     open_candidate : callable
-        Returns its predictor, which is needed where the two do not know the same classes.
+        Returns its predictor, which is needed where the two do not know the same labels.
+    task : Task
+        What the candidate was trained for.
+    seed : int
+        Of the resamples.
     """
     from dlpipe.inference import load_predictor
 
@@ -68,37 +124,54 @@ def evaluate_champion(
         rival = load_predictor(champion.uri, engine="torch")
     except (ModelNotFound, EngineUnavailable) as error:
         return Rival(champion.version, None, None, problem=str(error).rstrip("."))
-    test = _split(table, "test")
-    unknown = Counter(label for label in test["label"] if label not in rival.labels)
-    known = [at for at, label in enumerate(test["label"]) if label in rival.labels]
+    if (theirs := rival.card["task"]) != task.name:
+        return Rival(champion.version, None, None, problem=f"it is a model for {theirs}, not for {task.name}")
+    test = read_split(table, "test", task=task)
+    known, unknown = task.target.known_rows(test.labels, rival.labels)
     if not known:
         problem = f"it knows {', '.join(rival.labels)}, none of which the test split has"
-        return Rival(champion.version, None, None, dict(sorted(unknown.items())), problem)
+        return Rival(champion.version, None, None, unknown, problem)
     if {*rival.labels} == {*candidate.labels}:
-        return Rival(champion.version, _evaluation_over(rival, candidate.labels, test, seed), candidate)
-    rows = {name: [values[at] for at in known] for name, values in test.items()}
+        scores = evaluate_over(candidate.labels, rival, test, task=task, seed=seed)
+        return Rival(champion.version, scores, candidate)
     labels = [*candidate.labels, *(label for label in rival.labels if label not in candidate.labels)]
-    theirs, mine = (_evaluation_over(model, labels, rows, seed) for model in (rival, open_candidate()))
-    return Rival(champion.version, theirs, mine, dict(sorted(unknown.items())))
+    scores, mine = (
+        evaluate_over(labels, model, test.take(known), task=task, seed=seed) for model in (rival, open_candidate())
+    )
+    return Rival(champion.version, scores, mine, unknown)
 
 
-def _evaluation_over(
-    predictor: Predictor, labels: Sequence[str], rows: dict[str, list[str]], seed: int
+def evaluate_over(
+    labels: Sequence[str], predictor: Predictor, test: LabelledRows, *, task: Task, seed: int
 ) -> Evaluation:
-    """Return an evaluation over ``labels``, those that the model lacks at 0: metrics are of the same classes."""
+    """Return an evaluation over ``labels``, those that the model lacks at 0: metrics are of the same outputs."""
     import numpy as np
 
-    given = predictor.predict_outputs(rows["text"])
-    shares = np.zeros((len(given), len(labels)))
-    shares[:, [labels.index(label) for label in predictor.labels]] = given
-    return _evaluation(shares, rows, labels, seed)
+    given = predictor.predict_outputs(test.rows)
+    outputs = np.zeros((len(given), len(labels)))
+    outputs[:, [labels.index(label) for label in predictor.labels]] = given
+    return evaluate_outputs(outputs, test, labels, task=task, seed=seed)
 
 
-def _split(table: TableVersion, split: str) -> dict[str, list[str]]:
-    from dlpipe.tables import read_table
+def evaluate_outputs(
+    outputs: Any, test: LabelledRows, names: Sequence[str], *, task: Task, seed: int
+) -> Evaluation:
+    """Return the evaluation of outputs for labelled rows.
 
-    return read_table(table, split=split, columns=["row_id", "text", "label"]).to_pydict()
+    Parameters
+    ----------
+    outputs : array of shape (n_rows, n_outputs)
+    test : LabelledRows
+    names : sequence of str
+        Of the outputs.
+    task : Task
+    seed : int
+        Of the resamples.
+    """
+    shown = [task.inputs.show_row(row) for row in test.rows]
+    return task.target.evaluate(outputs, test.labels, names=names, row_ids=test.row_ids, shown=shown, seed=seed)
 
 
-def _evaluation(probabilities: Any, rows: dict[str, list[str]], labels: Sequence[str], seed: int) -> Evaluation:
-    return evaluate(probabilities, rows["label"], labels, row_ids=rows["row_id"], texts=rows["text"], seed=seed)
+def task_of(predictor: Predictor) -> Task:
+    """Return the task that a model was trained for."""
+    return find_task(predictor.card["task"])

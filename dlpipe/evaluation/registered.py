@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import EvaluationError
-from dlpipe.evaluation.gate import Thresholds, Verdict, judge
-from dlpipe.evaluation.on_table import evaluate_baseline, evaluate_champion, evaluate_model
+from dlpipe.evaluation.gate import Verdict, judge
+from dlpipe.evaluation.on_table import evaluate_baseline, evaluate_champion, evaluate_model, task_of
 from dlpipe.settings import read_settings
+from dlpipe.task import Thresholds
 
 if TYPE_CHECKING:
     from dlpipe.registry import ModelVersion
@@ -44,16 +45,20 @@ def judge_registered(candidate: ModelVersion) -> Callable[[ModelVersion | None],
             f"{candidate.uri} does not say what it was trained on, so no gate can judge it. Use --force."
         )
     table = table_at(candidate.tags["delta.table"], version=int(candidate.tags["delta.version"]))
-    thresholds = read_settings(Thresholds, json.loads(candidate.tags.get(GATE, "{}")), where=candidate.uri)
     seed = int(candidate.tags.get("seed", 0))
     predictor = load_predictor(candidate.uri, engine="torch")
+    task = task_of(predictor)
+    given = json.loads(candidate.tags.get(GATE, "{}"))
+    thresholds: Thresholds = read_settings(task.target.gate, given, where=candidate.uri)
     mine = evaluate_model(predictor, table, seed=seed)
-    baseline = evaluate_baseline(table, labels=predictor.labels, seed=seed)
+    baseline = evaluate_baseline(table, beside=predictor, seed=seed)
 
     def against(champion: ModelVersion | None) -> Verdict:
         rival = None
         if champion is not None:
-            rival = evaluate_champion(champion, table, candidate=mine, open_candidate=lambda: predictor, seed=seed)
-        return judge(mine, baseline=baseline, champion=rival, thresholds=thresholds)
+            rival = evaluate_champion(
+                champion, table, candidate=mine, open_candidate=lambda: predictor, task=task, seed=seed
+            )
+        return judge(mine, baseline=baseline, champion=rival, thresholds=thresholds, target=task.target)
 
     return against

@@ -8,13 +8,14 @@ from typing import Any
 from metaflow import current
 from metaflow.cards import Image, Markdown, Table, VegaChart
 
-from dlpipe.evaluation import Evaluation, Mistake, calibration_figure, confusion_figure
+from dlpipe.evaluation import Evaluation, Mistake
 from dlpipe.explain import Explanations, row_figure, words_figure
 from dlpipe.monitoring import Monitored, domains_figure, history_figure, samples_figure
 from dlpipe.monitoring.samples import Quality
 from dlpipe.monitoring.signals import MEASURES, Signal
 from dlpipe.pictures import png
 from dlpipe.tables import Ingest
+from dlpipe.task import Target
 from dlpipe.training import EpochScore
 from dlpipe.tuning import Tuned
 
@@ -141,23 +142,20 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def show_evaluation(evaluation: Evaluation, baseline: Evaluation) -> None:
-    """Show metrics with intervals beside the baseline's, confusion, calibration and the worst mistakes."""
+def show_evaluation(evaluation: Evaluation, baseline: Evaluation, target: Target) -> None:
+    """Show metrics with intervals beside the baseline's, the target's pictures and the worst mistakes."""
+    mistakes = [mistake.cells() for mistake in evaluation.mistakes]
     _add(
         Markdown("# Evaluation on the test split"),
         _table(
-            ["metric", "model (95 % interval)", "TF-IDF baseline (95 % interval)"],
+            ["metric", "model (95 % interval)", "baseline (95 % interval)"],
             ([name, _interval(evaluation, name), _interval(baseline, name)] for name in evaluation.metrics),
         ),
-        Image(png(confusion_figure(evaluation)), "Confusion matrix"),
-        Image(png(calibration_figure(evaluation, baseline)), "Calibration"),
+        *(Image(png(figure), caption) for caption, figure in target.figures(evaluation, baseline)),
         Markdown("## Worst mistakes"),
-        Markdown("None: every row was predicted right.")
-        if not evaluation.mistakes
-        else _table(
-            ["text", "label", "predicted", "probability"],
-            ([m.text[:300], m.label, m.predicted, f"{m.probability:.3f}"] for m in evaluation.mistakes),
-        ),
+        _table(list(mistakes[0]), (list(cells.values()) for cells in mistakes))
+        if mistakes
+        else Markdown("None: every row was predicted right."),
     )
 
 

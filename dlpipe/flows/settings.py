@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from annotated_types import MinLen
 
 from dlpipe.errors import SettingError
-from dlpipe.evaluation import Thresholds
 from dlpipe.explain import ExplainSettings
 from dlpipe.flows.failures import ExpectedFailure
 from dlpipe.inference import PipelineSettings
@@ -18,6 +17,7 @@ from dlpipe.monitoring import DriftSettings
 from dlpipe.registry import check_model_name
 from dlpipe.settings import check_name, read_settings
 from dlpipe.tables import Sources, TableSettings, check_settings
+from dlpipe.task import Thresholds, find_task
 from dlpipe.task.texts import TextTraining
 from dlpipe.tuning import Space, TuningSettings, read_space
 
@@ -97,7 +97,7 @@ def read_flow_settings(config: Mapping[str, Any], options: Mapping[str, Any]) ->
         training=training,
         tuning=read(TuningSettings, "tuning"),
         space=read_space(config.get("search_space", {}), where="[search_space]", training=training),
-        gate=read(Thresholds, "gate"),
+        gate=read(find_task().target.gate, "gate"),
         explanation=read(ExplainSettings, "explanation"),
         registry=registry,
         pipeline=read(PipelineSettings, "pipeline"),

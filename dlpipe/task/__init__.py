@@ -8,6 +8,9 @@ predictor    a trained model, loaded and ready
 opening      models and their predictors, opened by the inputs of their task
 batches      what a network reads, and length-bucketed batches of it
 kept         arrays kept beside a table, whole or not there
+evaluation   the scores of a model, and its mistakes
+bootstrap    intervals of scores, by resampling the rows
+gate         bounds that a model must reach
 
 Shared halves of tasks: ``texts`` as inputs, ``classes`` as target. A folder a task: ``text_classification``.
 """
@@ -16,7 +19,9 @@ import atexit
 import gc
 import os
 
+from dlpipe.task.evaluation import Evaluation, Mistake
 from dlpipe.task.finding import DEFAULT_TASK, GROUP, find_task, own_tasks, task_names
+from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.model import Model
 from dlpipe.task.opening import load_model, open_predictor
 from dlpipe.task.predictor import Predictor, Row
@@ -28,14 +33,18 @@ __all__ = [
     "GROUP",
     "Baseline",
     "Chance",
+    "Check",
     "Coding",
+    "Evaluation",
     "Inputs",
+    "Mistake",
     "Model",
     "Predictor",
     "Row",
     "Series",
     "Target",
     "Task",
+    "Thresholds",
     "TrainingSettings",
     "find_task",
     "load_model",

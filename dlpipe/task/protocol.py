@@ -12,12 +12,14 @@ they are probabilities, of several labels a probability for each, of a number th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from dlpipe.task.evaluation import Evaluation
+from dlpipe.task.gate import Check, Thresholds, bound_checks
 from dlpipe.task.predictor import Predictor, Row
 
 if TYPE_CHECKING:
@@ -271,8 +273,8 @@ class Target(ABC):
     """The metric that is said first, such as ``accuracy``."""
     lower_is_better: frozenset[str] = frozenset()
     """The metrics of which less is better."""
-    gate: type[Any]
-    """The section ``[gate]``: a dataclass that adds bounds to ``Thresholds``."""
+    gate: type[Thresholds]
+    """The section ``[gate]``: a dataclass that adds bounds to ``Thresholds``, all of its fields with defaults."""
 
     # training --------------------------------------------------------------------------------------------
 
@@ -331,14 +333,69 @@ class Target(ABC):
     def fit_baseline(self, features: Any, rows: Sequence[Row], labels: Sequence[Any], *, seed: int) -> Baseline:
         """Return the plain model over ``features``, fitted."""
 
+    @abstractmethod
+    def evaluate(
+        self,
+        outputs: Floats,
+        labels: Sequence[Any],
+        *,
+        names: Sequence[str],
+        row_ids: Sequence[str],
+        shown: Sequence[str],
+        seed: int = 0,
+        resamples: int = 1000,
+        worst: int = 20,
+    ) -> Evaluation:
+        """Return the scores of outputs against labels, each with its 95 % percentile bootstrap interval.
+
+        Parameters
+        ----------
+        outputs : array of shape (n_rows, n_outputs)
+        labels : sequence of n_rows labels, as the table has them
+        names : sequence of n_outputs str
+            Of the outputs.
+        row_ids, shown : sequences of n_rows str
+            ``shown`` is each row as people read it, see ``Inputs.show_row``.
+        seed, resamples : int
+            The intervals are the same for the same seed.
+        worst : int
+            How many mistakes to keep.
+
+        Raises
+        ------
+        EvaluationError
+            When outputs and labels do not fit, or an output is not finite.
+        """
+
+    def known_rows(self, labels: Sequence[Any], names: Sequence[str]) -> tuple[Sequence[int], dict[str, int]]:
+        """Return which rows a model can be judged on whose outputs have these names; by default all.
+
+        Beside their places it returns the labels of the other rows, sorted, each with the number of its rows.
+        """
+        return range(len(labels)), {}
+
+    def check_gate(self, thresholds: Thresholds, names: Sequence[str]) -> None:
+        """Raise ``SettingError`` where ``thresholds`` name an output that is not among ``names``."""
+        return None
+
+    def check(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
+        """Yield what the gate asks beside comparing; by default the bounds, each against its metric."""
+        yield from bound_checks(evaluation, thresholds)
+
+    def describe(self, evaluation: Evaluation) -> str:
+        """Return what a verdict says at its end, such as the recall of each class; empty for nothing."""
+        return ""
+
+    def recall(self, evaluation: Evaluation) -> Mapping[str, float]:
+        """Return the share of each label's rows that is right; by default nothing, since a number has no label."""
+        return {}
+
+    def figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
+        """Return pictures of an evaluation beside its baseline's, each with its caption first."""
+        return []
+
     # monitoring ------------------------------------------------------------------------------------------
 
     @abstractmethod
     def prediction_series(self, predictions: pa.Table) -> list[Series]:
         """Return what is compared of predictions, of the columns that ``prediction_fields`` names."""
-
-    # pictures --------------------------------------------------------------------------------------------
-
-    def figures(self, evaluation: Any, baseline: Any) -> list[tuple[str, Figure]]:
-        """Return pictures of an evaluation beside its baseline's, each with a caption."""
-        return []

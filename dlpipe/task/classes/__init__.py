@@ -3,8 +3,17 @@
 target       Classes, this half of a task
 baseline     logistic regression over plain features
 chance       what guessing gives, and how far two scores may lie apart
+scores       ClassEvaluation: metrics, confusion, reliability, mistakes
+evaluating   an evaluation of probabilities
+measures     each metric over all rows
+resampling   each metric in many resamples
+per_class    the recall of each class, and the majority class
+gate         ClassThresholds, and the checks of classes
+figures      the confusion matrix and the calibration
 """
 
+from dlpipe.task.classes.gate import ClassThresholds
+from dlpipe.task.classes.scores import ClassEvaluation, ClassMistake
 from dlpipe.task.classes.target import Classes
 
-__all__ = ["Classes"]
+__all__ = ["ClassEvaluation", "ClassMistake", "ClassThresholds", "Classes"]

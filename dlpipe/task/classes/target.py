@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlpipe.task.classes.chance import f1_error, guess_f1
+from dlpipe.task.classes.gate import ClassThresholds, check_classes, majority_check, recall_checks
+from dlpipe.task.classes.per_class import class_recalls, class_words
+from dlpipe.task.classes.scores import ClassEvaluation
+from dlpipe.task.evaluation import Evaluation
+from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Chance, Coding, Series, Target
 
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     import torch
+    from matplotlib.figure import Figure
 
     from dlpipe.task.classes.baseline import ClassBaseline
 
@@ -28,6 +35,7 @@ class Classes(Target):
     deciding = "val_f1"
     headline = "accuracy"
     lower_is_better = frozenset({"log_loss", "calibration_error"})
+    gate = ClassThresholds
 
     def learn_coding(self, labels: Sequence[str]) -> Coding:
         """Return the classes, sorted."""
@@ -126,6 +134,61 @@ class Classes(Target):
 
         return fit_class_baseline(features, rows, labels, seed=seed)
 
+    def evaluate(
+        self,
+        outputs: Floats,
+        labels: Sequence[str],
+        *,
+        names: Sequence[str],
+        row_ids: Sequence[str],
+        shown: Sequence[str],
+        seed: int = 0,
+        resamples: int = 1000,
+        worst: int = 20,
+    ) -> ClassEvaluation:
+        """Return accuracy, macro F1, AUROC, log loss and calibration error of probabilities."""
+        from dlpipe.task.classes.evaluating import evaluate_classes
+
+        options: dict[str, Any] = {"seed": seed, "resamples": resamples, "worst": worst}
+        return evaluate_classes(outputs, labels, names, row_ids=row_ids, shown=shown, **options)
+
+    def known_rows(self, labels: Sequence[str], names: Sequence[str]) -> tuple[Sequence[int], dict[str, int]]:
+        """Return the places of the rows whose class is among ``names``, and the other classes.
+
+        Examples
+        --------
+        >>> Classes().known_rows(["good", "new", "bad", "new"], ["bad", "good"])
+        ([0, 2], {'new': 2})
+        """
+        unknown = Counter(label for label in labels if label not in names)
+        return [at for at, label in enumerate(labels) if label in names], dict(sorted(unknown.items()))
+
+    def check_gate(self, thresholds: Thresholds, names: Sequence[str]) -> None:
+        """Raise ``SettingError`` where ``min_recall`` names a class that is none."""
+        check_classes(class_thresholds(thresholds), names)
+
+    def check(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
+        """Yield the bounds, those of the recall of classes, and whether classes are told apart at all."""
+        made = class_evaluation(evaluation)
+        yield from super().check(evaluation, thresholds)
+        yield from recall_checks(made, class_thresholds(thresholds).min_recall or {})
+        yield majority_check(made)
+
+    def describe(self, evaluation: Evaluation) -> str:
+        """Return the recall of each class in words."""
+        return class_words(class_evaluation(evaluation))
+
+    def recall(self, evaluation: Evaluation) -> Mapping[str, float]:
+        """Return the recall of each class that the rows have."""
+        return class_recalls(class_evaluation(evaluation))
+
+    def figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
+        """Return the confusion matrix and the calibration."""
+        from dlpipe.task.classes.figures import calibration_figure, confusion_figure
+
+        made, plain = class_evaluation(evaluation), class_evaluation(baseline)
+        return [("Confusion matrix", confusion_figure(made)), ("Calibration", calibration_figure(made, plain))]
+
     def prediction_series(self, predictions: pa.Table) -> list[Series]:
         """Return each row's probability (of two classes that of the last, else of the predicted) and its class."""
         rows = predictions.select(["label", "probability", "probabilities"]).to_pylist()
@@ -137,6 +200,20 @@ class Classes(Target):
             Series("probability", "the predicted probability", shares),
             Series("label", "the predicted labels", [row["label"] for row in rows]),
         ]
+
+
+def class_evaluation(evaluation: Evaluation) -> ClassEvaluation:
+    """Return ``evaluation``, which is of classes."""
+    if not isinstance(evaluation, ClassEvaluation):
+        raise TypeError(f"classes are judged by a ClassEvaluation, not a {type(evaluation).__name__}")
+    return evaluation
+
+
+def class_thresholds(thresholds: Thresholds) -> ClassThresholds:
+    """Return ``thresholds``, which are of classes."""
+    if not isinstance(thresholds, ClassThresholds):
+        raise TypeError(f"classes are judged by ClassThresholds, not {type(thresholds).__name__}")
+    return thresholds
 
 
 def macro_f1(truth: torch.Tensor, guess: torch.Tensor) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dlpipe.errors import EvaluationError
-from dlpipe.evaluation.bootstrap import BINS, Floats, Integers, bin_of, losses
-from dlpipe.evaluation.scores import Bin, Mistake
+from dlpipe.task.classes.resampling import BINS, Floats, Integers, bin_of, losses
+from dlpipe.task.classes.scores import Bin, ClassMistake
 
 
 def check_lengths(
@@ -18,16 +18,16 @@ def check_lengths(
     truth: Sequence[str],
     labels: Sequence[str],
     row_ids: Sequence[str],
-    texts: Sequence[str],
+    shown: Sequence[str],
 ) -> None:
     """Raise ``EvaluationError`` unless there is one row of probabilities for each row of everything else."""
     if not len(truth):
         raise EvaluationError("There is no row to evaluate; give the test split at least one.")
     asked = (len(truth), len(labels))
-    if probabilities.shape != asked or {len(row_ids), len(texts)} != {len(truth)}:
+    if probabilities.shape != asked or {len(row_ids), len(shown)} != {len(truth)}:
         raise EvaluationError(
-            f"Probabilities of shape {probabilities.shape}, {len(row_ids)} row ids and {len(texts)} texts do not "
-            f"fit {asked[0]} rows and {asked[1]} labels; pass one of each for every row."
+            f"Probabilities of shape {probabilities.shape}, {len(row_ids)} row ids and {len(shown)} shown rows do "
+            f"not fit {asked[0]} rows and {asked[1]} labels; pass one of each for every row."
         )
 
 
@@ -121,12 +121,12 @@ def worst_mistakes(
     truth: Sequence[str],
     labels: Sequence[str],
     row_ids: Sequence[str],
-    texts: Sequence[str],
-) -> tuple[Mistake, ...]:
+    shown: Sequence[str],
+) -> tuple[ClassMistake, ...]:
     """Return the rows that were predicted wrongly, most confident first, ties in the order of the rows."""
     predicted = [labels[index] for index in probabilities.argmax(axis=1)]
     confidence = probabilities.max(axis=1)
     wrong = (row for row in np.argsort(-confidence, kind="stable") if predicted[row] != truth[row])
     return tuple(
-        Mistake(row_ids[row], texts[row], truth[row], predicted[row], float(confidence[row])) for row in wrong
+        ClassMistake(row_ids[row], shown[row], truth[row], predicted[row], float(confidence[row])) for row in wrong
     )

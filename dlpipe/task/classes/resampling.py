@@ -1,45 +1,16 @@
-"""Percentile bootstrap of every metric at once.
-
-A resample is a column of counts: how often it drew each row of the test set. Every metric is then a matrix
-product or a cumulative sum over those counts, so a thousand resamples need no Python loop over them.
-"""
+"""Every metric of classes in many resamples at once, see ``dlpipe.task.bootstrap``."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 BINS = 15
-CELLS = 2_000_000  # of the count matrix at a time: 16 MB, whatever the number of rows
 
 Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.integer[Any]]
-
-
-def bootstrap(
-    probabilities: Floats, known: Integers, *, seed: int, resamples: int
-) -> dict[str, tuple[float, float]]:
-    """Return the 95 % percentile interval of each metric; NaN where no resample gives the metric a value."""
-    drawn: dict[str, list[Floats]] = defaultdict(list)
-    for counts in draws(len(known), resamples, seed):
-        for name, values in resampled_metrics(counts, probabilities, known).items():
-            drawn[name].append(values)
-    return {name: interval(np.concatenate(values)) for name, values in drawn.items()}
-
-
-def draws(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """Yield arrays of shape (rows, some resamples) of how often each row is drawn."""
-    random = np.random.default_rng(seed)
-    step = max(1, CELLS // rows)
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        picked = random.integers(0, rows, size=(size, rows)) * size + np.arange(size)[:, None]
-        counts = np.bincount(picked.ravel(), minlength=size * rows)
-        yield counts.reshape(rows, size).astype(np.float64)
 
 
 def resampled_metrics(counts: Floats, probabilities: Floats, known: Integers) -> dict[str, Floats]:
@@ -115,12 +86,3 @@ def resampled_calibration(counts: Floats, probabilities: Floats, right: npt.NDAr
 def bin_of(confidence: Floats) -> Integers:
     """Return the index of each confidence's bin: bin i holds (i / BINS, (i + 1) / BINS]."""
     return np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
-
-
-def interval(values: Floats) -> tuple[float, float]:
-    """Return the 2.5th and 97.5th percentile of the values that are numbers."""
-    numbers = values[~np.isnan(values)]
-    if not len(numbers):
-        return float("nan"), float("nan")
-    low, high = np.percentile(numbers, [2.5, 97.5])
-    return float(low), float(high)

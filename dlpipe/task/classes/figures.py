@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.evaluation.scores import Evaluation
 from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, drawable, new_figure
+from dlpipe.task.classes.scores import ClassEvaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ WRITTEN = 25  # labels beyond which counts are too small to read
 NAMED = 60  # labels beyond which only every second, third, ... is named
 
 
-def confusion_figure(evaluation: Evaluation) -> Figure:
+def confusion_figure(evaluation: ClassEvaluation) -> Figure:
     """Return the confusion matrix: counts, coloured by their share of the true label's rows."""
     number = len(evaluation.labels)
     side = min(2.6 + 0.6 * number, 13.0)
@@ -66,7 +66,7 @@ def write_counts(axes: Axes, confusion: Any, shares: Any, *, size: float) -> Non
         axes.text(column, row, words, ha="center", va="center", fontsize=size, color=color)
 
 
-def calibration_figure(evaluation: Evaluation, baseline: Evaluation | None = None) -> Figure:
+def calibration_figure(evaluation: ClassEvaluation, baseline: ClassEvaluation | None = None) -> Figure:
     """Return accuracy against confidence for the model (and the baseline), over how many rows each bin has."""
     figure = new_figure(6.2, 6.4)
     curve, rows = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
@@ -82,7 +82,7 @@ def calibration_figure(evaluation: Evaluation, baseline: Evaluation | None = Non
 def draw_calibration(
     curve: Axes,
     rows: Axes,
-    evaluation: Evaluation,
+    evaluation: ClassEvaluation,
     name: str,
     color: str,
     marker: str,

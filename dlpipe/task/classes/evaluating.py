@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dlpipe.evaluation.scores import Evaluation
+from dlpipe.task.classes.scores import METRICS, ClassEvaluation
 
 if TYPE_CHECKING:
-    from dlpipe.evaluation.bootstrap import Floats
+    from dlpipe.task.classes.resampling import Floats
 
 
-def evaluate(
+def evaluate_classes(
     probabilities: Floats,
     truth: Sequence[str],
     labels: Sequence[str],
     *,
     row_ids: Sequence[str],
-    texts: Sequence[str],
+    shown: Sequence[str],
     seed: int = 0,
     resamples: int = 1000,
     worst: int = 20,
-) -> Evaluation:
+) -> ClassEvaluation:
     """Return the scores of ``probabilities`` against ``truth``, with 95 % percentile bootstrap intervals.
 
     AUROC is that of the second of two labels, and the mean over one-versus-rest for more. The calibration
@@ -32,7 +32,7 @@ def evaluate(
     ----------
     probabilities : array of shape (n_rows, n_labels)
         Columns in the order of ``labels``; rows are scaled to a sum of one.
-    truth, row_ids, texts : sequences of n_rows strings
+    truth, row_ids, shown : sequences of n_rows strings
     seed, resamples : int
         The intervals are the same for the same seed.
     worst : int
@@ -47,24 +47,32 @@ def evaluate(
     --------
     >>> import numpy as np
     >>> sure = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]])
-    >>> made = evaluate(sure, ["bad", "good", "good", "bad"], ["bad", "good"], row_ids="abcd", texts="wxyz")
+    >>> truth, classes = ["bad", "good", "good", "bad"], ["bad", "good"]
+    >>> made = evaluate_classes(sure, truth, classes, row_ids="abcd", shown="wxyz")
     >>> made.line()
     'accuracy 0.750 (0.250 to 1.000)'
     >>> made.mistakes
-    (Mistake(row_id='d', text='z', label='bad', predicted='good', probability=0.6),)
+    (ClassMistake(row_id='d', text='z', label='bad', predicted='good', probability=0.6),)
     """
-    from dlpipe.evaluation import measures
-    from dlpipe.evaluation.bootstrap import bootstrap
+    from dlpipe.task.bootstrap import bootstrap
+    from dlpipe.task.classes import measures
+    from dlpipe.task.classes.resampling import resampled_metrics
 
-    measures.check_lengths(probabilities, truth, labels, row_ids, texts)
+    measures.check_lengths(probabilities, truth, labels, row_ids, shown)
     scaled = measures.checked_probabilities(probabilities)
     known = measures.label_indices(truth, labels)
-    return Evaluation(
+    return ClassEvaluation(
         metrics=measures.point_metrics(scaled, known),
-        intervals=bootstrap(scaled, known, seed=seed, resamples=resamples),
+        intervals=bootstrap(
+            lambda counts: resampled_metrics(counts, scaled, known),
+            rows=len(known),
+            seed=seed,
+            resamples=resamples,
+        ),
         labels=tuple(labels),
         confusion=measures.confusion(scaled, known),
         reliability=measures.reliability(scaled, known),
         rows=len(known),
-        mistakes=measures.worst_mistakes(scaled, truth, labels, row_ids, texts)[:worst],
+        headline=METRICS[0],
+        mistakes=measures.worst_mistakes(scaled, truth, labels, row_ids, shown)[:worst],
     )

@@ -1,0 +1,79 @@
+"""What a gate asks of a model: bounds of its metrics, and how much worse than others it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from dlpipe.task.evaluation import Evaluation
+
+SPELLINGS = {"f1": "F1", "auroc": "AUROC", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
+HAIR = 1e-9  # 0.87 - 0.86 is a hair under 0.01 in binary, and a hair must not decide
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a model must reach to become champion; the gate of a target adds bounds to it.
+
+    A field ``min_<metric>`` or ``max_<metric>`` is a bound of that metric, ``None`` is not asked.
+
+    Attributes
+    ----------
+    metric : str
+        What is compared with the baseline and the champion.
+    baseline_margin, champion_margin : float
+        By how much that may be worse than the baseline's or the champion's; a negative one demands that it be
+        better by as much.
+    """
+
+    metric: str
+    baseline_margin: float = 0.0
+    champion_margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of the gate, in words for both of its outcomes."""
+
+    passed: bool
+    words: str
+
+
+def bound_checks(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
+    """Yield a check for each bound of a metric, in the order of the fields.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Bounds(Thresholds):
+    ...     min_macro_f1: float | None = None
+    ...     max_log_loss: float | None = None
+    >>> made = Evaluation({"macro_f1": 0.8, "log_loss": 0.5}, {}, (), 9, (), "macro_f1")
+    >>> for check in bound_checks(made, Bounds("macro_f1", min_macro_f1=0.7, max_log_loss=0.4)):
+    ...     print(check.passed, check.words)
+    True macro F1 0.800 is at least 0.700
+    False log loss 0.500 is above 0.400
+    """
+    for name in (field.name for field in fields(thresholds)):
+        side, _, metric = name.partition("_")
+        bound = getattr(thresholds, name)
+        if side in ("min", "max") and metric in evaluation.metrics and bound is not None:
+            yield bound_check(metric, evaluation.metrics[metric], bound, most=side == "max")
+
+
+def bound_check(metric: str, value: float, bound: float, *, most: bool) -> Check:
+    """Return the check of one metric against the least, or with ``most`` the most, that it may be."""
+    passed = value <= bound if most else value >= bound
+    relation = ("is at most" if most else "is at least") if passed else ("is above" if most else "is below")
+    return Check(passed, f"{spell_metric(metric)} {value:.3f} {relation} {bound:.3f}")
+
+
+def spell_metric(metric: str) -> str:
+    """Return the metric's name as it reads in a sentence.
+
+    Examples
+    --------
+    >>> spell_metric("macro_f1"), spell_metric("auroc"), spell_metric("log_loss")
+    ('macro F1', 'AUROC', 'log loss')
+    """
+    return " ".join(SPELLINGS.get(word, word) for word in metric.split("_"))
