@@ -23,6 +23,7 @@ from dlpipe.task import find_task
 from dlpipe.task.classes import ClassThresholds
 from dlpipe.task.texts import TextModel
 
+TASK = find_task()
 FAMILY = ("reviews", "reviews-explainer", "reviews-pipeline")
 
 
@@ -165,23 +166,19 @@ def test_a_class_that_is_new_in_the_data_leaves_the_champion_judged_on_the_other
     source = write_csv(tmp_path / "three.csv", [*reviews(), *plain])
     table = ingest(Sources(data=str(source)), str(tmp_path / "three"), settings=TableSettings()).table
     mine = evaluate_model(SaysTheWord(), table)
-    rival = evaluate_champion(
-        resolve("reviews/1"), table, candidate=mine, open_candidate=SaysTheWord, task=find_task()
-    )
+    rival = evaluate_champion(resolve("reviews/1"), table, candidate=mine, open_candidate=SaysTheWord, task=TASK)
     (new,) = rival.unknown.values()
     assert rival.evaluation.rows == rival.candidate.rows == mine.rows - new
     assert rival.evaluation.labels == rival.candidate.labels == SaysTheWord.labels
     baseline = evaluate_baseline(table, beside=SaysTheWord())
     gate = ClassThresholds()
-    verdict = judge(mine, baseline=baseline, champion=rival, thresholds=gate, target=find_task().target)
+    verdict = judge(mine, baseline=baseline, champion=rival, thresholds=gate, target=TASK.target)
     assert verdict.passed, verdict.reason
     assert f"without 'neutral' ({new})" in verdict.reason
     others = TableSettings(label_column="kind")
     csv = write_csv(tmp_path / "other.csv", [(text, label.upper()) for text, label in reviews()], "review,kind")
     other = ingest(Sources(data=str(csv)), str(tmp_path / "other"), settings=others).table
-    none = evaluate_champion(
-        resolve("reviews/1"), other, candidate=mine, open_candidate=SaysTheWord, task=find_task()
-    )
+    none = evaluate_champion(resolve("reviews/1"), other, candidate=mine, open_candidate=SaysTheWord, task=TASK)
     assert (none.evaluation, none.problem) == (
         None,
         "it knows negative, positive, none of which the test split has",
@@ -193,7 +190,5 @@ def test_a_champion_whose_files_are_gone_does_not_end_a_training(store, tiny_tab
         raise ModelNotFound("'models:/reviews/1' lacks model.safetensors.")
 
     monkeypatch.setattr("dlpipe.task.open_predictor", gone)
-    rival = evaluate_champion(
-        resolve("reviews/1"), tiny_table, candidate=None, open_candidate=None, task=find_task()
-    )
+    rival = evaluate_champion(resolve("reviews/1"), tiny_table, candidate=None, open_candidate=None, task=TASK)
     assert (rival.evaluation, rival.problem) == (None, "'models:/reviews/1' lacks model.safetensors")
