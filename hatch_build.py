@@ -1,4 +1,4 @@
-"""Writes into the wheel what Metaflow looks for: a list of the packages at its top level, as setuptools has it."""
+"""Writes into the wheel what is not of its packages: a list of them for Metaflow, and the flows for `dlpipe init`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PACKAGES = "metaflow_extensions/top_level.txt"
 
 
-class TopLevel(BuildHookInterface):
-    """Adds ``top_level.txt``: by that file Metaflow knows that dlpipe extends it."""
+class MoreFiles(BuildHookInterface):
+    """Adds ``top_level.txt``, by which Metaflow knows that dlpipe extends it, and the flows to the template."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the file to a wheel; an editable one is found by its path."""
+        """Add the files to a wheel; of an editable one, package and flows are found where they are."""
         if version == "standard":
             folder = f"{self.metadata.name}-{self.metadata.version}.dist-info"
             build_data["force_include"][PACKAGES] = f"{folder}/top_level.txt"
+            build_data["force_include"]["flows"] = "dlpipe/templates/project/flows"

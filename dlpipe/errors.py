@@ -165,3 +165,11 @@ class SchedulerRunning(DlpipeError, RuntimeError):
 
 class NotPermitted(DlpipeError, PermissionError):
     """Somebody else deployed the flow, and its production token is not given."""
+
+
+class ProjectExists(DlpipeError, FileExistsError):
+    """A project cannot be made here without changing files that are there; nothing was written."""
+
+
+class ProjectUnusable(DlpipeError, ValueError):
+    """A folder is no project that can be brought up to a newer template; nothing was changed."""

@@ -52,6 +52,7 @@ def project(tmp_path_factory, rows, tiny_backbone, archive_address, s3_address) 
     made = Project.make(folder, {"METAFLOW_RUN_BACKBONE": str(tiny_backbone), "AWS_ENDPOINT_URL": s3_address})
     write_csv(folder / "data/sample/reviews.csv", rows)
     write_csv(folder / "reviews.csv", rows, "text,stars")
+    write_csv(folder / "films.csv", rows, "text,stars")
     for start, name in enumerate(("test", "valid")):
         write_csv(folder / f"{name}.csv", rows[start::5], "text,label")
     write_csv(folder / "train.csv", [row for at, row in enumerate(rows) if at % 5 > 1], "text,label")

@@ -13,6 +13,7 @@ from dlpipe.cli.answers import answers
 from dlpipe.cli.appending import append
 from dlpipe.cli.bridge import bridge
 from dlpipe.cli.events import event, events
+from dlpipe.cli.init import init
 from dlpipe.cli.models import models
 from dlpipe.cli.portal import ui
 from dlpipe.cli.run_changes import resume, suspend, terminate, unsuspend
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(tables, append, models, predict, answers, bridge, ui),
+    *(init, tables, append, models, predict, answers, bridge, ui),
     *(scheduler, deployments, runs, logs, event, events),
 )
 for command in COMMANDS:

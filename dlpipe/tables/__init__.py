@@ -5,6 +5,7 @@ from dlpipe.tables._asked import check_split
 from dlpipe.tables._commit import Mark, check_target
 from dlpipe.tables._ingest import Ingest, check_settings, check_sources, ingest, stored
 from dlpipe.tables._parts import PART_ROWS, TablePart, read_part, table_parts
+from dlpipe.tables._preview import Preview, preview
 from dlpipe.tables._read import read_added, read_table, stream_table
 from dlpipe.tables._settings import SPLITS, Sources, TableSettings
 from dlpipe.tables._staging import clear_staged, commit_parts, stage_part, staged_parts
@@ -28,6 +29,7 @@ __all__ = [
     "Appended",
     "Ingest",
     "Mark",
+    "Preview",
     "Sources",
     "TablePart",
     "TableSettings",
@@ -49,6 +51,7 @@ __all__ = [
     "ingest",
     "last_settings",
     "locate",
+    "preview",
     "read_added",
     "read_mark",
     "read_part",

@@ -1,0 +1,96 @@
+"""`dlpipe init`: a new project, or a newer template for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dlpipe.cli.saying import say
+from dlpipe.errors import SettingError
+
+if TYPE_CHECKING:
+    from dlpipe.templates import Project, Update
+
+WHATS = {
+    "added": "added",
+    "updated": "updated",
+    "merged": "merged with your changes",
+    "conflict": "in conflict: choose between the lines inside the marks <<<<<<< and >>>>>>>",
+    "removed": "removed: the template has it no more",
+    "kept": "left as it is, though the template changed",
+}
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--data", metavar="FILE", help="CSV, JSON Lines, Parquet or a Delta table.")
+@click.option("--task", metavar="NAME", help="What is learnt; by default text-classification.")
+@click.option("--text-column", metavar="NAME", help="By default the column with the longest texts.")
+@click.option("--label-column", metavar="NAME", help="By default a column with few different values.")
+@click.option("--name", metavar="NAME", help="Of the table and the model; by default the folder's.")
+@click.option("--separator", metavar="CHAR", help="Of CSV files: a character, or tab. By default it is found.")
+@click.option("--encoding", metavar="NAME", help="Of text files, such as cp1252. By default UTF-8.")
+@click.option("--update", is_flag=True, help="Merge the template of this dlpipe into the project in FOLDER.")
+def init(folder: Path, update: bool, data: str | None, **options: str | None) -> None:
+    """Make a project in FOLDER for the rows of a file: flows, settings, tests, a Makefile. Nothing is overwritten.
+
+    \b
+    Examples:
+      dlpipe init films --data films.csv
+      dlpipe init films --update
+    """
+    given = {name: value for name, value in options.items() if value}
+    if update:
+        _update(folder, [*(["data"] if data else []), *given])
+    elif not data:
+        raise SettingError("dlpipe init needs --data: what the project is to learn from. Or pass --update.")
+    else:
+        _make(folder, data, given)
+
+
+def _make(folder: Path, data: str, given: dict[str, str]) -> None:
+    from dlpipe.templates import make_project
+
+    columns = {name: value for name, value in given.items() if name.endswith("_column")}
+    reading = {name: value for name, value in given.items() if name in ("separator", "encoding")}
+    more = {name: value for name, value in given.items() if name in ("task", "name")}
+    say(made_lines(make_project(folder, data, columns=columns, reading=reading, **more), data))
+
+
+def made_lines(project: Project, data: str) -> str:
+    """Return what was made, and what the data showed, as lines."""
+    answers, folder = project.answers, str(project.folder)
+    lines = [
+        f"data    {data}",
+        f"task    {answers.task} (--task)",
+        *answers.shown,
+        f"        Wrong? Remove {folder} and say {' or '.join(project.options)}.",
+        f"project {folder}: {project.files} files; {project.sample} rows of the data are in tests/sample.csv",
+    ]
+    if project.environment:
+        lines.append(f"        .venv is {project.environment}; to have its own: rm .venv && make install")
+    return "\n".join([*lines, f"next    {'' if folder == '.' else f'cd {folder} && '}make train && make test"])
+
+
+def _update(folder: Path, others: list[str]) -> None:
+    from dlpipe.templates import update_project
+
+    if others:
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        raise SettingError(
+            f"--update takes no other option: {listed}. The project's settings are in its flows folder."
+        )
+    done = update_project(folder)
+    say(update_lines(done))
+    if done.conflicts:
+        raise SystemExit(1)
+
+
+def update_lines(done: Update) -> str:
+    """Return what an update did, a line a file."""
+    if not done.merges:
+        return f"{done.folder} is up to date with dlpipe {done.after}."
+    lines = [f"{done.folder}: from dlpipe {done.before} to {done.after}"]
+    return "\n".join([*lines, *(f"{merge.path}: {WHATS[merge.what]}" for merge in done.merges)])

@@ -1,0 +1,169 @@
+"""The first rows of a source with all their columns, before anybody has said which ones matter."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlpipe.errors import BadSource
+from dlpipe.tables._folders import folder_columns
+from dlpipe.tables._read import stream_table
+from dlpipe.tables._rows import readable
+from dlpipe.tables._settings import TableSettings
+from dlpipe.tables._sources import _expand, _is_table, _kind_of, reading
+from dlpipe.tables._storage import is_remote, locate, one_line
+from dlpipe.tables._texts import LONGEST_FIELD, TextFormat, check_text_settings, decoding, find_format, open_text
+from dlpipe.tables._versions import table_at
+
+ROWS = 50_000
+CHARACTERS = 50_000_000
+"""A second of reading at most: whichever comes first."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The first rows of a source.
+
+    Attributes
+    ----------
+    path : str
+        As it was given.
+    columns : mapping of str to list
+        Values by column, in the order of the rows; text, numbers, truth values or ``None``.
+    rows : int
+    whole : bool
+        Whether these are all rows.
+    separator : str
+        Of a CSV; empty for other kinds.
+    """
+
+    path: str
+    columns: Mapping[str, list[Any]]
+    rows: int
+    whole: bool
+    separator: str = ""
+
+
+def preview(path: str, *, settings: TableSettings | None = None, rows: int = ROWS) -> Preview:
+    """Return the first rows of a file, a glob, a folder of Parquet or a Delta table, with all columns.
+
+    Of several files, each gives its share of ``rows``: a file may hold one class. Rows of a CSV that have more or
+    fewer fields than the header are passed over; an ingest names them.
+
+    Parameters
+    ----------
+    path : str
+    settings : TableSettings, optional
+        Its separator and encoding, and the columns by which a separator is found.
+    rows : int
+        At most so many.
+
+    Raises
+    ------
+    SourceNotFound, BadSource, SettingError
+        As ``ingest`` would.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "films.csv").write_text("text;stars\\nlovely;5\\ndull;1\\n")
+    ...     found = preview(f"{folder}/films.csv")
+    >>> dict(found.columns), found.separator, found.whole
+    ({'text': ['lovely', 'dull'], 'stars': ['5', '1']}, ';', True)
+    """
+    settings = settings or TableSettings()
+    check_text_settings(settings)
+    files = _expand(path)
+    share = max(rows // len(files), 1)
+    found: list[dict[str, Any]] = []
+    whole, separator = True, ""
+    for file in files:
+        with reading(file), decoding(file):
+            separator, records = _open(file, settings)
+            first, ended = _first(records, share)
+        whole = whole and ended
+        found += [{**dict(folder_columns(file)), **record} for record in first]
+    if not found:
+        raise BadSource(f"{path!r} has no rows. Pass a file with rows.")
+    names = dict.fromkeys(name for record in found for name in record)
+    columns = {readable(name): [record.get(name) for record in found] for name in names}
+    return Preview(path, columns, len(found), whole, separator)
+
+
+def _first(records: Iterable[dict[str, Any]], rows: int) -> tuple[list[dict[str, Any]], bool]:
+    """Return the first records, fewer than ``rows`` where they are long, and whether those are all."""
+    found: list[dict[str, Any]] = []
+    characters = 0
+    for record in records:
+        if len(found) == rows or characters > CHARACTERS:
+            return found, False
+        found.append(record)
+        characters += sum(len(value) for value in record.values() if isinstance(value, str))
+    return found, True
+
+
+def _open(path: str, settings: TableSettings) -> tuple[str, Iterator[dict[str, Any]]]:
+    """Return the separator of a source, empty where it has none, and its rows."""
+    if is_remote(path) or _is_table(path):
+        version = table_at(locate(path if is_remote(path) else str(Path(path).absolute())))
+        return "", _records_of(stream_table(version))
+    kind = _kind_of(path)
+    if kind == "parquet":
+        return "", _parquet(path)
+    if not Path(path).stat().st_size:
+        raise BadSource(f"{path!r} is empty. Pass a file with a header and rows.")
+    found = find_format(path, kind, settings)
+    return found.separator, _json_lines(path, found) if kind == "jsonl" else _csv(path, found)
+
+
+def _csv(path: str, found: TextFormat) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(LONGEST_FIELD)
+    with open_text(path, found) as stream:
+        for _ in range(found.skipped):
+            stream.readline()
+        try:
+            records = (record for record in csv.reader(stream, delimiter=found.separator) if record)
+            header = next(records, [])
+            for record in records:
+                if len(record) == len(header):
+                    yield dict(zip(header, map(readable, record), strict=True))
+        except csv.Error as error:
+            raise BadSource(f"{path!r} has a broken quote or row: {one_line(error)}. Mend it.") from None
+
+
+def _json_lines(path: str, found: TextFormat) -> Iterator[dict[str, Any]]:
+    with open_text(path, found) as stream:
+        for line, written in enumerate(stream, start=1):
+            if written.strip():
+                try:
+                    record = json.loads(written)
+                except (ValueError, RecursionError) as error:
+                    raise BadSource(f"{path!r} line {line} is not JSON: {one_line(error)}.") from None
+                if not isinstance(record, dict):
+                    raise BadSource(f"{path!r} line {line} holds no object. Write one object on each line.")
+                yield record
+
+
+def _parquet(path: str) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            yield from _records_of(file.iter_batches(4096))
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise BadSource(f"{path!r} is not a readable Parquet file: {one_line(error)}. Write it anew.") from None
+
+
+def _records_of(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        for record in batch.to_pylist():
+            yield {
+                name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+                for name, value in record.items()
+            }

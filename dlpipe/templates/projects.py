@@ -1,0 +1,116 @@
+"""Projects made from the template, and brought up to a newer one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlpipe.errors import SettingError
+from dlpipe.settings import check_name, read_settings
+from dlpipe.tables import TableSettings, preview
+from dlpipe.templates.columns import TASKS
+from dlpipe.templates.placing import link_environment, put_files
+from dlpipe.templates.rendering import ORIGINAL, Answers, render
+from dlpipe.templates.sample import write_sample
+
+SAMPLE_FILE = "tests/sample.csv"
+NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project that was made.
+
+    Attributes
+    ----------
+    folder : Path
+    answers : Answers
+    options : tuple of str
+        Those of the command that choose other columns.
+    files : int
+        How many it has.
+    sample : int
+        Rows of the data that its tests have.
+    environment : str
+        The environment that its ``.venv`` is a link to; empty where there is none.
+    """
+
+    folder: Path
+    answers: Answers
+    options: tuple[str, ...]
+    files: int
+    sample: int
+    environment: str
+
+
+def make_project(
+    folder: str | Path,
+    data: str,
+    *,
+    task: str = "text-classification",
+    name: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    reading: Mapping[str, str] | None = None,
+) -> Project:
+    """Make a project in ``folder`` for the rows in ``data``; no file that is there is changed.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made if it is not there.
+    data : str
+        A file, a glob, a folder of Parquet or a Delta table.
+    task : str
+        One of ``TASKS``.
+    name : str, optional
+        Of its table and its model; by default that of the folder.
+    columns : mapping of str to str, optional
+        Columns that are known, by the settings that name them.
+    reading : mapping of str to str, optional
+        ``separator`` and ``encoding`` of text files, where they are known.
+
+    Raises
+    ------
+    ProjectExists
+        When one of the files is there already.
+    SourceNotFound, BadSource
+        When the data cannot be read.
+    SettingError
+        When there is no such task or column, or the data leave it in doubt.
+    """
+    folder = Path(folder)
+    given, how = dict(columns or {}), dict(reading or {})
+    check_name(task, [*TASKS], what="task", where="dlpipe")
+    name = name or folder.resolve().name
+    _check_project_name(name)
+    found = preview(data, settings=read_settings(TableSettings, {**given, **how}, where="[data]"))
+    suggested = TASKS[task](found, given)
+    answers = Answers(name, task, _seen_from(folder, data), {**suggested.settings, **how}, suggested.lines)
+    with tempfile.TemporaryDirectory(prefix="dlpipe-init-") as place:
+        made, original = Path(place, "project"), Path(place, "original")
+        render(answers, made)
+        shutil.copytree(made, original)
+        shutil.move(original, made / ORIGINAL)
+        rows = write_sample(made / SAMPLE_FILE, found, suggested)
+        files = put_files(made, folder)
+    return Project(folder, answers, suggested.options, files, rows, link_environment(folder))
+
+
+def _check_project_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise SettingError(
+            f"{name!r} cannot name a project, its table and its model: use letters, digits, '-', '_' and '.'. "
+            "Name another folder, or pass --name."
+        )
+
+
+def _seen_from(folder: Path, data: str) -> str:
+    """Return the path of the data as it is from the project's folder, where runs are started."""
+    if "://" in data or data.startswith(("/", "~")):
+        return data
+    return os.path.relpath(os.path.realpath(data), os.path.realpath(folder))

@@ -1,0 +1,109 @@
+"""A project's files from the template: copier fills in names, and the flows are those of this package."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from dlpipe.templates.pins import pin_lines
+from dlpipe.templates.settings_file import set_values
+
+TEMPLATE = Path(__file__).with_name("project")
+CLONE = Path(__file__).parents[2] / "flows"
+"""Where the flows are while this package is used in place; a wheel has them in the template."""
+SAMPLE = "reviews"
+"""What the flows call the table and the model of the sample that ships: a project puts its name in its place."""
+ANSWERS = ".dlpipe/answers.json"
+ORIGINAL = ".dlpipe/original"
+"""Below a project: its files as the template had them. An update compares both sides with them."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a project is made of, besides the template.
+
+    Attributes
+    ----------
+    name : str
+        Of the project, its table and its model.
+    task : str
+    data : str
+        Where the rows are, seen from the project's folder.
+    columns : mapping of str to str
+        Settings of the section ``[data]``.
+    shown : tuple of str
+        What the data showed, in lines.
+    """
+
+    name: str
+    task: str
+    data: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    shown: tuple[str, ...] = ()
+
+
+def read_answers(folder: Path) -> tuple[str, Answers]:
+    """Return the version of dlpipe that made the project in ``folder``, and what it was made of.
+
+    Raises
+    ------
+    FileNotFoundError, KeyError, TypeError, ValueError
+        When it does not say.
+    """
+    written = json.loads((folder / ANSWERS).read_text(encoding="utf-8"))
+    columns, shown = dict(written["columns"]), tuple(map(str, written["shown"]))
+    return written["dlpipe"], Answers(written["name"], written["task"], written["data"], columns, shown)
+
+
+def render(answers: Answers, into: Path, *, template: Path | None = None) -> None:
+    """Write the files of a project into the folder ``into``, which is empty.
+
+    Parameters
+    ----------
+    answers : Answers
+    into : Path
+    template : Path, optional
+        By default that of this package.
+    """
+    from platform import python_version_tuple
+
+    from copier import Settings, run_copy
+
+    from dlpipe import __version__
+
+    more = {"version": __version__, "python": ".".join(python_version_tuple()[:2])}
+    with tempfile.TemporaryDirectory(prefix="dlpipe-template-") as folder:
+        source = Path(folder, "template")
+        shutil.copytree(template or TEMPLATE, source, ignore=shutil.ignore_patterns("__pycache__"))
+        put_flows(source / "flows", answers)
+        lines = ["# What was installed where this project was made.", *pin_lines()]
+        (source / "constraints.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        run_copy(
+            str(source),
+            into,
+            data={**asdict(answers), "shown": list(answers.shown), **more},
+            defaults=True,
+            quiet=True,
+            settings=Settings(),  # not those that a person has for copier
+        )
+
+
+def put_flows(folder: Path, answers: Answers) -> None:
+    """Put the flows and their settings into the template in ``folder``, with the project's name in them."""
+    if not folder.is_dir():
+        shutil.copytree(CLONE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    settings = folder / "train_flow.toml"
+    data = {"data": answers.data, "table": answers.name, **answers.columns}
+    values = {"data": data, "registry": {"model": answers.name}}
+    settings.write_text(
+        set_values(settings.read_text(encoding="utf-8"), values, comments={"data": answers.shown}),
+        encoding="utf-8",
+    )
+    for file in folder.glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(re.sub(rf"\b{SAMPLE}\b", answers.name, text), encoding="utf-8")

@@ -1,0 +1,450 @@
+"""`dlpipe init`: what a file shows, the project that is made of it, and a newer template for it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from texts import reviews, write_csv
+
+from dlpipe.cli import main
+from dlpipe.errors import BadSource, ProjectExists, ProjectUnusable, SettingError
+from dlpipe.tables import preview
+from dlpipe.templates import TASKS, make_project, update_project
+from dlpipe.templates.rendering import TEMPLATE
+
+ROOT = Path(__file__).resolve().parents[1]
+SUGGEST = TASKS["text-classification"]
+
+
+@pytest.fixture
+def films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with ``films.csv``."""
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "films.csv", reviews(), "text,stars")
+    return tmp_path
+
+
+@pytest.fixture
+def project(films: Path) -> Path:
+    """A project that was just made."""
+    return make_project("films", "films.csv").folder.absolute()
+
+
+def dlpipe(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files below a folder."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and ".venv" not in file.parts
+    }
+
+
+# -- what a file shows -------------------------------------------------------------------------------------------
+
+
+def columns_of(path: Path, text: str, **given: str) -> dict[str, str]:
+    path.write_text(text)
+    return dict(SUGGEST(preview(str(path)), given).settings)
+
+
+LONG = "a text that is long enough to be one"
+
+
+def test_the_longest_column_is_the_text_and_the_one_with_few_values_the_label(tmp_path: Path) -> None:
+    rows = "".join(f"{n},title {n},{LONG} {n},{'good' if n % 2 else 'bad'}\n" for n in range(20))
+    found = columns_of(tmp_path / "a.csv", f"id,title,body,verdict\n{rows}")
+    assert found == {"text_column": "body", "label_column": "verdict"}
+
+
+def test_a_column_that_is_called_label_is_taken_before_others_with_few_values(tmp_path: Path) -> None:
+    rows = "".join(f"{LONG} {n};{n % 2};{n % 3}\n" for n in range(20))
+    assert columns_of(tmp_path / "a.csv", f"text;country;Label\n{rows}")["label_column"] == "Label"
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "option", "named"),
+    [
+        ("text,country,genre", f"{LONG} {{n}},{{two}},{{two}}", "--label-column", "'country' (2 values), 'genre'"),
+        ("question,answer,label", f"{LONG} {{n}},{LONG} {{n}},{{two}}", "--text-column", "'question' (3"),
+        ("code,label", "{n},{two}", "--text-column", "no column is sure to hold texts"),
+        ("text,id", f"{LONG} {{n}},{{n}}", "--label-column", "no column is sure to hold labels"),
+    ],
+)
+def test_a_doubt_is_one_line_with_the_columns_and_the_option(
+    tmp_path: Path, header: str, row: str, option: str, named: str
+) -> None:
+    rows = "".join(row.format(n=n, two=n % 2) + "\n" for n in range(20))
+    with pytest.raises(SettingError) as refused:
+        columns_of(tmp_path / "a.csv", f"{header}\n{rows}")
+    line = str(refused.value)
+    assert option in line
+    assert named in line
+    assert line.endswith(f"the columns are: {', '.join(map(repr, header.split(',')))}.")
+    assert "\n" not in line
+
+
+def test_options_decide_where_the_file_leaves_doubt(tmp_path: Path) -> None:
+    rows = "".join(f"{LONG} {n},{LONG} {n},{n % 2},{n % 2}\n" for n in range(20))
+    given = {"text_column": "b", "label_column": "d"}
+    assert columns_of(tmp_path / "x.csv", f"a,b,c,d\n{rows}", **given) == given
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"text_column": "txt"}, "no column 'txt' (--text-column); the columns are: 'text', 'label'."),
+        ({"label_column": "text", "text_column": "text"}, "both name 'text'"),
+        ({"label_column": "label"}, "has 1 value in 20 rows: there is nothing to tell apart"),
+    ],
+)
+def test_a_column_that_cannot_be_meant_is_refused(tmp_path: Path, given: dict[str, str], line: str) -> None:
+    rows = "".join(f"{LONG} {n},same\n" for n in range(20))
+    with pytest.raises(SettingError, match=re.escape(line)):
+        columns_of(tmp_path / "a.csv", f"text,label\n{rows}", **given)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet", "tsv"])
+def test_files_of_every_kind_show_their_columns(tmp_path: Path, ending: str) -> None:
+    rows = [{"text": f"{LONG} {n}", "label": n % 2} for n in range(20)]
+    path = tmp_path / f"a.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif ending == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        path.write_text("text\tlabel\n" + "".join(f"{row['text']}\t{row['label']}\n" for row in rows))
+    assert dict(SUGGEST(preview(str(path)), {}).settings) == {"text_column": "text", "label_column": "label"}
+
+
+def test_each_file_of_a_glob_is_looked_at_since_each_may_hold_one_class(tmp_path: Path) -> None:
+    for label in ("good", "bad"):
+        rows = "".join(f"{LONG} {n} {label},{label}\n" for n in range(30))
+        (tmp_path / f"{label}.csv").write_text(f"text,label\n{rows}")
+    found = preview(str(tmp_path / "*.csv"), rows=20)
+    assert (found.rows, found.whole, sorted(set(found.columns["label"]))) == (20, False, ["bad", "good"])
+
+
+def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n")
+    with pytest.raises(BadSource, match="has no rows"):
+        preview(str(tmp_path / "a.csv"))
+
+
+# -- a new project -----------------------------------------------------------------------------------------------
+
+
+def test_the_settings_have_what_the_file_showed(project: Path) -> None:
+    written = (project / "flows/train_flow.toml").read_text()
+    read = tomllib.loads(written)
+    assert read["data"]["data"] == "../films.csv"
+    names = ("table", "text_column", "label_column")
+    assert [read["data"][name] for name in names] == ["films", "text", "stars"]
+    assert read["registry"]["model"] == "films"
+    assert "# label   'stars': 2 classes in 250 rows: 'positive' (150), 'negative' (100)" in written
+
+
+def test_the_flows_are_those_of_the_repository_with_the_project_s_name(project: Path) -> None:
+    shipped = {file.name: file.read_text() for file in (ROOT / "flows").iterdir() if file.is_file()}
+    there = {file.name: file.read_text() for file in (project / "flows").iterdir()}
+    assert there.keys() == shipped.keys()
+    for name in shipped.keys() - {"train_flow.toml"}:
+        assert there[name] == re.sub(r"\breviews\b", "films", shipped[name])
+    assert tomllib.loads(there["train_flow.toml"]).keys() == tomllib.loads(shipped["train_flow.toml"]).keys()
+
+
+def test_every_package_that_dlpipe_asks_for_is_pinned_as_it_is_installed(project: Path) -> None:
+    pins = dict(line.split("==") for line in (project / "constraints.txt").read_text().splitlines()[1:])
+    assert {"metaflow", "torch", "copier", "pytest", "MarkupSafe"} <= pins.keys()
+    assert pins["mlflow"] == version("mlflow")
+    assert not [pin for pin in pins.values() if "+" in pin]
+    assert "dlpipe" not in pins
+
+
+def test_the_sample_has_each_class_and_no_other_columns(films: Path) -> None:
+    rows = "".join(f'{n},"{LONG}, {n}",{"bad" if n == 250 else n % 3}\n' for n in range(300))
+    (films / "many.csv").write_text(f"id,text,label\n{rows}")
+    done = make_project("many", "many.csv")
+    lines = (done.folder / "tests/sample.csv").read_text().splitlines()
+    assert (lines[0], len(lines) - 1) == ('"text","label"', done.sample)
+    assert {line.rpartition(",")[2] for line in lines[1:]} == {'"0"', '"1"', '"2"', '"bad"'}
+
+
+def test_what_is_said_names_columns_classes_and_what_comes_next(films: Path) -> None:
+    said = dlpipe("init", "films", "--data", "films.csv").output
+    for words in ("'text': 19 characters", "'stars': 2 classes", "--text-column or --label-column", "(--task)"):
+        assert words in said
+    assert said.splitlines()[-1] == "next    cd films && make train && make test"
+
+
+def test_python_files_and_json_files_are_well_formed(project: Path) -> None:
+    for file in [*project.glob("*/*.py"), *project.glob(".vscode/*.json")]:
+        (ast.parse if file.suffix == ".py" else json.loads)(file.read_text())
+    checks = [["check", "--select", "E,F,I,B,UP"], ["format", "--check"]]
+    for words in checks:
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *words, "--line-length=115", "--isolated", "tests"],
+            cwd=project,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_editor_s_commands_name_files_and_steps_that_exist(project: Path) -> None:
+    launch = json.loads((project / ".vscode/launch.json").read_text())
+    tasks = json.loads((project / ".vscode/tasks.json").read_text())
+    for entry in launch["configurations"]:
+        assert entry["subProcess"] is True
+        assert entry["env"] == {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    named = re.findall(r"(flows/\w+\.py)", json.dumps([launch, tasks]))
+    assert named
+    assert not [name for name in named if not (project / name).is_file()]
+    flow = ast.parse((project / "flows/train_flow.py").read_text())
+    steps = [
+        node.name
+        for node in ast.walk(flow)
+        if isinstance(node, ast.FunctionDef)
+        and any(getattr(mark, "id", "") == "step" for mark in node.decorator_list)
+    ]
+    for file in (launch, tasks):
+        (pick,) = [one for one in file["inputs"] if one["id"] == "step"]
+        assert pick["options"] == steps
+    targets = re.findall(r"^([a-z]+):", (project / "Makefile").read_text(), flags=re.MULTILINE)
+    assert {entry["args"][0] for entry in tasks["tasks"] if entry["command"] == "make"} <= set(targets)
+
+
+def test_the_environment_of_the_command_is_the_project_s(project: Path) -> None:
+    if sys.prefix == sys.base_prefix:
+        pytest.skip("no virtual environment")
+    assert (project / ".venv").samefile(sys.prefix)
+    done = subprocess.run(
+        ["make", "--dry-run", "install"], cwd=project, capture_output=True, text=True, check=True
+    )
+    assert "pip" not in done.stdout
+
+
+def test_a_clone_makes_an_environment_with_the_pinned_versions(project: Path) -> None:
+    (project / ".venv").unlink()
+    done = subprocess.run(["make", "--dry-run", "train"], cwd=project, capture_output=True, text=True, check=True)
+    assert "-m venv .venv" in done.stdout
+    assert f"--constraint constraints.txt 'dlpipe=={version('dlpipe')}'" in done.stdout
+
+
+def test_the_command_of_the_ci_can_be_run(project: Path) -> None:
+    assert os.access(project / ".ci/run", os.X_OK)
+
+
+def test_nothing_is_overwritten(project: Path) -> None:
+    (project / "Makefile").write_text("mine\n")
+    before = contents(project)
+    done = dlpipe("init", "films", "--data", "films.csv")
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: 'films' has ")
+    assert "nothing is overwritten" in done.output
+    assert contents(project) == before
+
+
+def test_a_project_is_made_beside_files_that_are_there(films: Path) -> None:
+    make_project(".", "films.csv", name="films")
+    assert tomllib.loads((films / "flows/train_flow.toml").read_text())["data"]["data"] == "films.csv"
+    assert (films / "films.csv").is_file()
+
+
+def test_a_project_that_cannot_be_written_leaves_nothing(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = []
+
+    def copy(source: Path, target: Path) -> None:
+        copied.append(target)
+        if len(copied) > 9:
+            raise OSError(28, "No space left on device")
+        shutil.copyfile(source, target)
+
+    monkeypatch.setattr("dlpipe.templates.placing.shutil.copy", copy)
+    with pytest.raises(ProjectUnusable, match="No space left on device"):
+        make_project("new/films", "films.csv")
+    assert sorted(os.listdir(films)) == ["films.csv"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["films"], "dlpipe init needs --data"),
+        (["films", "--data", "nothing.csv"], "There is no file 'nothing.csv'"),
+        (["films", "--data", "films.csv", "--task", "text"], "dlpipe has no task 'text'"),
+        (["my films", "--data", "films.csv"], "'my films' cannot name a project"),
+        (["films", "--update"], "'films' is no project of dlpipe init"),
+        (["films", "--update", "--data", "films.csv"], "--update takes no other option: --data."),
+        (["films", "--data", "films.csv", "--separator", "xx"], "separator (--separator) = 'xx' is refused"),
+    ],
+)
+def test_an_expected_failure_is_one_line(films: Path, words: list[str], line: str) -> None:
+    done = dlpipe("init", *words)
+    assert done.exit_code == 1
+    assert done.output.startswith(f"Error: {line}")
+    assert done.output.count("\n") == 1
+    assert os.listdir(films) == ["films.csv"]
+
+
+def test_separator_and_encoding_go_into_the_settings(films: Path) -> None:
+    rows = "".join(f"{LONG} café {n}^{'gut' if n % 2 else 'schlecht'}\n" for n in range(20))
+    (films / "odd.csv").write_bytes(f"text^label\n{rows}".encode("cp1252"))
+    make_project("odd", "odd.csv", reading={"separator": "^", "encoding": "cp1252"})
+    data = tomllib.loads(Path("odd/flows/train_flow.toml").read_text())["data"]
+    assert (data["separator"], data["encoding"]) == ("^", "cp1252")
+    assert "café" in Path("odd/tests/sample.csv").read_text()
+
+
+# -- a newer template --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A template to be changed by a test."""
+    folder = tmp_path_factory.mktemp("newer") / "project"
+    shutil.copytree(TEMPLATE, folder)
+    if not (folder / "flows").is_dir():
+        shutil.copytree(ROOT / "flows", folder / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def change(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_an_update_without_anything_new_changes_nothing(project: Path) -> None:
+    before = contents(project)
+    assert dlpipe("init", "films", "--update").output == f"films is up to date with dlpipe {version('dlpipe')}.\n"
+    assert contents(project) == before
+
+
+def test_both_changes_stay_where_they_are_in_different_lines(project: Path, newer: Path) -> None:
+    change(newer / "flows/train_flow.toml", "epochs = 2\n", "epochs = 4\n")
+    change(project / "flows/train_flow.toml", 'model = "films"', 'model = "cinema"')
+    done = update_project(project, template=newer)
+    assert [(merge.path, merge.what) for merge in done.merges] == [("flows/train_flow.toml", "merged")]
+    read = tomllib.loads((project / "flows/train_flow.toml").read_text())
+    assert (read["training"]["epochs"], read["registry"]["model"]) == (4, "cinema")
+
+
+def test_a_line_that_both_changed_is_there_twice_between_marks(project: Path, newer: Path) -> None:
+    change(newer / "flows/train_flow.toml", "batch_size = 32\n", "batch_size = 64\n")
+    change(project / "flows/train_flow.toml", "batch_size = 32\n", "batch_size = 8\n")
+    done = update_project(project, template=newer)
+    assert done.conflicts == ("flows/train_flow.toml",)
+    marked = (project / "flows/train_flow.toml").read_text()
+    assert "<<<<<<< yours\nbatch_size = 8\n=======\nbatch_size = 64\n>>>>>>> new template\n" in marked
+    with pytest.raises(ProjectUnusable, match=r"left conflicts in flows/train_flow\.toml"):
+        update_project(project)
+
+
+def test_a_conflict_ends_the_command_with_1_and_names_the_file(
+    project: Path, newer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(newer / "Makefile.jinja", "$(BIN)/dlpipe ui", "$(BIN)/dlpipe ui --port 5000")
+    change(project / "Makefile", "$(BIN)/dlpipe ui", "$(BIN)/dlpipe ui --port 6000")
+    monkeypatch.setattr("dlpipe.templates.rendering.TEMPLATE", newer)
+    done = dlpipe("init", "films", "--update")
+    assert done.exit_code == 1
+    assert "Makefile: in conflict: choose between the lines inside the marks" in done.output
+
+
+def test_files_come_and_go_with_the_template_and_a_person_s_own_stay(project: Path, newer: Path) -> None:
+    (newer / "flows/new_flow.py").write_text("# new\n")
+    (newer / "flows/datasets.toml").unlink()
+    (newer / "flows/explain_flow.toml").unlink()
+    change(newer / "tests/test_flow.py.jinja", "epochs=1", "epochs=2")
+    change(newer / "flows/predict_flow.py", "@schedule(hourly=True)", "@schedule(daily=True)")
+    (project / "flows/mine.py").write_text("# mine\n")
+    (project / "flows/explain_flow.toml").write_text("[explanation]\nrows = 7\n")
+    (project / "tests/test_flow.py").unlink()
+    done = {merge.path: merge.what for merge in update_project(project, template=newer).merges}
+    assert done == {
+        "flows/new_flow.py": "added",
+        "flows/datasets.toml": "removed",
+        "flows/explain_flow.toml": "kept",
+        "flows/predict_flow.py": "updated",
+        "tests/test_flow.py": "kept",
+    }
+    assert (project / "flows/mine.py").read_text() == "# mine\n"
+    assert (project / "flows/explain_flow.toml").read_text() == "[explanation]\nrows = 7\n"
+    assert not (project / "tests/test_flow.py").exists()
+    assert "daily" in (project / "flows/predict_flow.py").read_text()
+    assert update_project(project, template=newer).merges == ()
+
+
+def test_an_update_that_was_cut_off_can_be_done_again(project: Path, newer: Path, monkeypatch) -> None:
+    from dlpipe.templates import updating
+
+    change(newer / "flows/train_flow.toml", "epochs = 2\n", "epochs = 4\n")
+    change(newer / "Makefile.jinja", "BIN := .venv/bin", "BIN := .venv/bin\nMORE := 1")
+    change(project / "flows/train_flow.toml", 'model = "films"', 'model = "cinema"')
+    apply = updating.apply_merge
+
+    def cut_off(folder: Path, merges: list) -> None:
+        apply(folder, merges[:1])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(updating, "apply_merge", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            update_project(project, template=newer)
+    update_project(project, template=newer)
+    read = tomllib.loads((project / "flows/train_flow.toml").read_text())
+    assert (read["training"]["epochs"], read["registry"]["model"]) == (4, "cinema")
+    assert "MORE := 1" in (project / "Makefile").read_text()
+    assert update_project(project, template=newer).merges == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        ("{", "cannot be read (JSONDecodeError"),
+        ('{"dlpipe": "0.1.0"}', "cannot be read (KeyError: 'columns')"),
+        (
+            '{"dlpipe": "99.0", "name": "a", "task": "a", "data": "a", "columns": {}, "shown": []}',
+            "is of dlpipe 99.0",
+        ),
+    ],
+)
+def test_a_project_that_does_not_say_what_it_was_made_of_is_refused(
+    project: Path, written: str, line: str
+) -> None:
+    (project / ".dlpipe/answers.json").write_text(written)
+    with pytest.raises(ProjectUnusable, match=re.escape(line)):
+        update_project(project)
+
+
+def test_a_file_of_a_person_where_the_template_brings_one_is_in_conflict_not_overwritten(
+    project: Path, newer: Path
+) -> None:
+    (newer / "notes.md").write_text("from the template\n")
+    (project / "notes.md").write_text("mine\n")
+    assert update_project(project, template=newer).conflicts == ("notes.md",)
+    assert "mine\n" in (project / "notes.md").read_text()
+
+
+def test_a_project_can_be_made_where_another_was_refused(films: Path) -> None:
+    Path("films").mkdir()
+    Path("films/README.md").write_text("mine\n")
+    with pytest.raises(ProjectExists, match=r"has README\.md already"):
+        make_project("films", "films.csv")
+    assert os.listdir("films") == ["README.md"]
