@@ -1,4 +1,4 @@
-"""Writes into the wheel what is not of its packages: a list of them for Metaflow, and the flows for `dlpipe init`."""
+"""Writes into a wheel what is of no package: a list of the packages for Metaflow, the flows for `dlpipe init`."""
 
 from __future__ import annotations
 
