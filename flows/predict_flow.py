@@ -72,12 +72,14 @@ predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {sel
         from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, pinned
         from dlpipe.inference import answer_schema, is_pipeline, prediction_schema
         from dlpipe.tables import check_target
+        from dlpipe.task import find_task
 
         self.check_options()
         model, rows = pinned(self.model, self.table, self.table_version)
         check_kind(model, CLASSIFIER, PIPELINE)
         check_rows(rows, self.split, whole="--all-rows true")
-        check_target(self.target_of(model, rows), answer_schema() if is_pipeline(model) else prediction_schema())
+        schema = answer_schema if is_pipeline(model) else prediction_schema
+        check_target(self.target_of(model, rows), schema(find_task(model.task)))
         self.check_services()
 
     def check_options(self):

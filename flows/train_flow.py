@@ -165,35 +165,45 @@ class TrainFlow(FlowSpec):
         from dlpipe.evaluation import gate_tag
         from dlpipe.explain import register_explainer
         from dlpipe.inference import register_pipeline
-        from dlpipe.registry import log_and_register, promote_judged, register_family, resolve
+        from dlpipe.registry import KIND, log_and_register, promote_judged, register_family, resolve
         from dlpipe.tables import read_table
-        from dlpipe.task.texts.engines import export_engines
+        from dlpipe.task import find_task
 
-        chosen = self.chosen()
-        example = read_table(self.data_version, split="test", columns=["text"])["text"][:2].to_pylist()
-        valid = read_table(self.data_version, split="valid", columns=["text", "label"]).to_pydict()
-        served = export_engines(self.text_model, valid["text"], valid["label"])
+        chosen, inputs = self.chosen(), find_task(self.text_model.task).inputs
+        columns = list(inputs.columns(self.data_version, self.text_model.card))
+        example = inputs.read_rows(read_table(self.data_version, split="test", columns=columns)[:2])
+        valid = read_table(self.data_version, split="valid", columns=[*columns, "label"])
+        served = inputs.export_engines(self.text_model, inputs.read_rows(valid), valid["label"].to_pylist())
         self.engines = served.engines
+        engine_tags = served.engines.tags() if served.engines else {}
         shared = {"example": example, "challenger": False}
-        classifier, pipeline, explainer = register_family(
+        makers = []
+        if inputs.one_text:
+            makers.append(lambda made: register_pipeline(made, settings=chosen.pipeline, **shared))
+        if not inputs.not_explained:
+            explanation = {"settings": chosen.explanation, **shared}
+            makers.append(lambda made: register_explainer(made, self.text_model, **explanation))
+        classifier, *companions = register_family(
             chosen.registry.model,
             lambda: log_and_register(
                 served,
                 name=chosen.registry.model,
                 params=vars(self.training),
                 metrics={f"test_{name}": value for name, value in self.evaluation.metrics.items()},
-                tags={**self.lineage(), **gate_tag(chosen.gate), **self.engines.tags()},
+                tags={**self.lineage(), **gate_tag(chosen.gate), **engine_tags},
                 **shared,
             ),
-            [
-                lambda made: register_pipeline(made, settings=chosen.pipeline, **shared),
-                lambda made: register_explainer(made, self.text_model, settings=chosen.explanation, **shared),
-            ],
+            makers,
         )
         self.verdict, self.promotion = promote_judged(classifier, self.verdict_against, who=current.username)
         self.model_version = self.promotion.version
-        self.pipeline_version, self.explainer_version = resolve(pipeline.uri), resolve(explainer.uri)
-        print(visible(f"{self.engines}\n{self.model_version.uri}: {self.verdict.reason}\n{self.promotion}"))
+        kinds = {version.tags[KIND]: resolve(version.uri) for version in companions}
+        self.pipeline_version, self.explainer_version = kinds.get("pipeline"), kinds.get("explainer")
+        print(
+            visible(
+                f"{self.engines or 'engine torch'}\n{self.model_version.uri}: {self.verdict.reason}\n{self.promotion}"
+            )
+        )
         self.next(self.predict)
 
     @step
@@ -243,9 +253,9 @@ class TrainFlow(FlowSpec):
 data         {self.data_version}, {self.data_version.rows:,} rows
 model        {self.evaluation.line()}, {self.evaluation.line("macro_f1")}
 baseline     {self.baseline.line()}, {self.baseline.line("macro_f1")}
-registered   {self.model_version.uri} ({", ".join(self.model_version.aliases)})
-pipeline     {self.pipeline_version.uri} ({", ".join(self.pipeline_version.aliases)})
-explainer    {self.explainer_version.uri} ({", ".join(self.explainer_version.aliases)})
+registered   {self.model_version.line()}
+pipeline     {self.pipeline_version.line() if self.pipeline_version else "none"}
+explainer    {self.explainer_version.line() if self.explainer_version else "none"}
 weights      {self.weights}
 gate         {self.verdict.reason}; {self.promotion}
 predictions  {self.predictions.table}, {self.predictions.new_rows:,} new rows
@@ -260,6 +270,7 @@ portal       dlpipe ui"""
         from dlpipe.inference import check_languages, prediction_schema
         from dlpipe.registry import check_name_free
         from dlpipe.tables import check_sources, check_target, table_at
+        from dlpipe.task import find_task
         from dlpipe.task.texts import find_backbone
 
         self.check_options()
@@ -271,7 +282,7 @@ portal       dlpipe ui"""
             table_at(chosen.data.table)
         elif not self.dataset:  # what is downloaded is not here yet
             check_sources(self.sources(), chosen.data.table, settings=chosen.data)
-        check_target(f"{chosen.data.table}_predictions", prediction_schema())
+        check_target(f"{chosen.data.table}_predictions", prediction_schema(find_task()))
         check_target(f"{chosen.data.table}_explanations", explanation_schema())
         self.check_services()
 

@@ -108,7 +108,7 @@ def test_predict_takes_arguments_and_standard_input(champion, tiny_model):
     ):
         rows = json.loads(result.stdout)
         assert [row["text"] for row in rows] == texts
-        assert [row["label"] for row in rows] == [row["label"] for row in expected]
+        assert [row["predicted"] for row in rows] == [row["predicted"] for row in expected]
         assert rows[0]["probability"] == pytest.approx(expected[0]["probability"], abs=1e-5)
     assert dlpipe("predict", "--model", "reviews", texts[0]).stdout.splitlines()[0].startswith("text ")
 

@@ -114,13 +114,13 @@ def test_a_version_is_deleted_with_its_companions_but_for_the_champion(store):
 
 def test_a_pipeline_predicts_from_the_command_line(store):
     rows = json.loads(dlpipe("predict", "--model", "reviews-pipeline", "--json", "a <b>good</b> film", "5").stdout)
-    assert [(row["label"], row["status"]) for row in rows] == [
+    assert [(row["predicted"], row["status"]) for row in rows] == [
         ("positive", "ok"),
-        (rows[1]["label"], "no letters"),
+        (rows[1]["predicted"], "no letters"),
     ]
     assert set(rows[0]) >= {"text", "probability", "p_negative", "p_positive", "language"}
     shown = dlpipe("predict", "--model", "reviews-pipeline@champion", "--engine", "torch", "a good film").stdout
-    assert shown.splitlines()[0].split()[:3] == ["text", "label", "probability"]
+    assert shown.splitlines()[0].split()[:3] == ["text", "predicted", "probability"]
     refused = dlpipe("predict", "--model", "reviews-explainer", "x")
     assert "of the kind 'explainer'; its classifier is models:/reviews/1" in refused.stderr
 
@@ -131,8 +131,8 @@ def test_an_explainer_has_nothing_to_say_of_a_missing_text(store):
     model = mlflow.pyfunc.load_model("models:/reviews-explainer@champion")
     given = pd.Series(["a good film", None], name="review")
     there, nothing = model.predict(given, params={"method": "gradient"}).to_dict("records")
-    assert (there["label"], there["words"]) == ("positive", ["a", "good", "film"])
-    assert (nothing["label"], nothing["words"], nothing["attributions"]) == (None, [], [])
+    assert (there["predicted"], there["words"]) == ("positive", ["a", "good", "film"])
+    assert (nothing["predicted"], nothing["words"], nothing["attributions"]) == (None, [], [])
     assert pd.isna([nothing["output"], nothing["base_value"]]).all()
 
 

@@ -218,7 +218,8 @@ class Slow:
     """A predictor that takes a while, so that there is time to kill a node."""
 
     def __init__(self, predictor: Any) -> None:
-        self.labels, self.digest, self._predictor = predictor.labels, predictor.digest, predictor
+        self.card, self.labels, self.digest = predictor.card, predictor.labels, predictor.digest
+        self._predictor = predictor
 
     def encode(self, texts: list[str]) -> Any:
         time.sleep(0.3)

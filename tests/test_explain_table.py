@@ -251,7 +251,7 @@ def test_a_registered_explainer_explains_in_a_fresh_process(tiny_model, classifi
     (row, empty) = json.loads(exact)["predictions"]
     (mine,) = explain_rows(open_predictor(tiny_model), [("a", text)], settings=model.settings).rows
     column = mine.labels.index(mine.predicted)
-    assert (row["label"], row["words"]) == (mine.predicted, text.split())
+    assert (row["predicted"], row["words"]) == (mine.predicted, text.split())
     np.testing.assert_allclose(row["attributions"], mine.attributions[:, column], atol=1e-6)
     assert row["base_value"] + sum(row["attributions"]) == pytest.approx(row["output"], abs=1e-4)
     assert (empty["words"], empty["attributions"]) == ([], [])

@@ -16,9 +16,10 @@ from packaging.utils import canonicalize_name
 from stores import new_store, untouched_environment
 
 from dlpipe.errors import ModelNotFound, SettingError
-from dlpipe.inference import load_predictor, predictions, read_texts
+from dlpipe.inference import load_predictor, predictions
 from dlpipe.registry import ModelVersion, log_and_register, promote
 from dlpipe.task import open_predictor
+from dlpipe.task.texts.requests import read_texts
 
 TEXTS = ["the film was good", "awful plot and all", "what a superb score"]
 
@@ -84,7 +85,7 @@ def test_fresh_process_without_a_network_loads_and_predicts(store, version, pred
     records, attempts = json.loads(done.stdout)
     assert attempts == []
     expected = predictions(predictor, TEXTS)
-    assert [row["label"] for row in records] == expected["label"].tolist()
+    assert [row["predicted"] for row in records] == expected["predicted"].tolist()
     np.testing.assert_allclose([row["probability"] for row in records], expected["probability"], atol=1e-6)
     assert "WARNING" not in done.stderr
 
@@ -129,9 +130,9 @@ def test_pyfunc_takes_texts_in_every_usual_form(version, predictor, given):
 
 def test_output_has_label_probability_and_a_column_for_each_label(predictor):
     found = predictions(predictor, TEXTS)
-    assert list(found) == ["label", "probability", "p_negative", "p_positive"]
+    assert list(found) == ["predicted", "probability", "p_negative", "p_positive"]
     np.testing.assert_allclose(found["p_negative"] + found["p_positive"], 1, atol=1e-6)
-    assert found["label"].tolist() == ["positive", "negative", "positive"]
+    assert found["predicted"].tolist() == ["positive", "negative", "positive"]
     assert len(predictions(predictor, [])) == 0
 
 
@@ -184,15 +185,15 @@ def test_a_null_in_json_is_answered_with_nothing(version, predictor, body):
     model = mlflow.pyfunc.load_model(version.uri)
     said = invocations(json.dumps(body), "application/json", model, model.metadata.get_input_schema())
     there, nothing = json.loads(said.response)["predictions"]
-    assert there["label"] == predictions(predictor, TEXTS[:1])["label"][0]
-    assert nothing.pop("label") is None
+    assert there["predicted"] == predictions(predictor, TEXTS[:1])["predicted"][0]
+    assert nothing.pop("predicted") is None
     assert all(np.isnan(share) for share in nothing.values())
 
 
 def test_a_batch_of_missing_texts_alone_is_answered(predictor):
     found = predictions(predictor, [None, None])
     assert found.isna().all(axis=None)
-    assert list(found) == ["label", "probability", "p_negative", "p_positive"]
+    assert list(found) == ["predicted", "probability", "p_negative", "p_positive"]
 
 
 def test_model_of_another_library_is_named_as_such(store, version):
@@ -217,7 +218,7 @@ sys.path[:0] = sys.argv[1:3]
 import mlflow.pyfunc
 model = mlflow.pyfunc.load_model(sys.argv[3])
 import dlpipe
-print(json.dumps([dlpipe.__file__, model.predict(["the film was good", None])["label"].tolist()]))
+print(json.dumps([dlpipe.__file__, model.predict(["the film was good", None])["predicted"].tolist()]))
 """
 
 

@@ -259,7 +259,7 @@ def test_quality_counts_labels_that_came_in_later(world: World) -> None:
     texts = new_texts(80)
     world.arrives(texts)
     assert world.look().quality.rows == 0
-    said = dict(zip(texts, world.predict(texts)["label"], strict=True))
+    said = dict(zip(texts, world.predict(texts)["predicted"], strict=True))
     wrong = {"positive": "negative", "negative": "positive"}
     world.arrives(texts, [said[text] if at % 4 == 0 else wrong[said[text]] for at, text in enumerate(texts)])
     found = world.look()

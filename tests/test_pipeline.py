@@ -57,7 +57,8 @@ class Counting:
     """A predictor that remembers what it was asked."""
 
     def __init__(self, predictor):
-        self.predictor, self.labels, self.digest = predictor, predictor.labels, predictor.digest
+        self.predictor, self.card = predictor, predictor.card
+        self.labels, self.digest = predictor.labels, predictor.digest
         self.batches: list[list[str]] = []
 
     def predict_outputs(self, texts):
@@ -108,7 +109,7 @@ def registered(classifier) -> ModelVersion:
 
 def test_clean_texts_get_the_classifiers_own_answers(pipeline, predictor):
     found, expected = pipeline.predict(TEXTS), predictions(predictor, TEXTS)
-    assert found["label"].tolist() == expected["label"].tolist()
+    assert found["predicted"].tolist() == expected["predicted"].tolist()
     np.testing.assert_allclose(found["p_positive"], expected["p_positive"], atol=1e-6)
     assert set(found["model_version"]) == {"models:/reviews/1"}
     assert set(found["language"]) == {"en"}
@@ -126,7 +127,7 @@ def test_ten_thousand_equal_texts_are_one_text_for_the_classifier(pipeline, coun
     found = pipeline.predict(TEXTS[:1] * 10_000)
     assert counting.batches == [TEXTS[:1]]
     assert len(found) == 10_000
-    assert found["label"].nunique() == 1
+    assert found["predicted"].nunique() == 1
 
 
 def test_a_text_that_comes_again_is_answered_from_the_cache(pipeline, counting):
@@ -193,11 +194,11 @@ def test_bad_rows_get_a_row_that_says_so_and_leave_the_others_alone(pipeline, pr
         "cut",
         "ok",
     ]
-    none = found["label"].isna()
+    none = found["predicted"].isna()
     assert none.tolist() == [status in ("empty", "not text") for status in found["status"]]
     assert found.loc[none, ["probability", "p_positive"]].isna().all(axis=None)
     assert not found["cached"].any()
-    assert found["label"].iloc[[0, -1]].tolist() == predictions(predictor, TEXTS[:2])["label"].tolist()
+    assert found["predicted"].iloc[[0, -1]].tolist() == predictions(predictor, TEXTS[:2])["predicted"].tolist()
 
 
 def test_a_batch_of_bad_rows_alone_and_an_empty_batch_go_through(pipeline, counting):
@@ -273,7 +274,7 @@ def test_a_text_in_another_language_than_expected_has_a_status(counting):
     pipeline = Pipeline(counting, settings=settings, model_version="m")
     found = pipeline.predict(["Le film était superbe, vraiment.", "The film was superb.", "ok"])
     assert found["status"].tolist() == ["other language", "ok", "ok"]
-    assert found["label"].notna().all()
+    assert found["predicted"].notna().all()
 
 
 def test_a_language_that_nobody_can_detect_is_refused_with_those_that_can(counting):
@@ -324,7 +325,7 @@ def test_a_pipeline_scores_a_table_in_one_commit_and_only_once(registered, tmp_p
     rows = read_table(done.table).to_pylist()
     assert (done.rows, done.new_rows, len(history(target))) == (5, 5, 1)
     assert [row["row_id"] for row in rows] == list("abcde")
-    assert [row["label"] for row in rows] == ["positive", "negative", "positive", None, "positive"]
+    assert [row["predicted"] for row in rows] == ["positive", "negative", "positive", None, "positive"]
     assert [row["status"] for row in rows] == ["ok", "ok", "ok", "empty", "ok"]
     assert [row["cached"] for row in rows] == [False, False, False, False, True]
     assert rows[3]["probability"] is rows[3]["probabilities"] is None
@@ -391,5 +392,5 @@ def test_mlflow_serves_a_pipeline_a_batch_a_call(store, registered, tmp_path):
                 "no letters",
                 "cut",
             ]
-            assert [row["label"] for row in found[:3]] == ["positive", "negative", None]
+            assert [row["predicted"] for row in found[:3]] == ["positive", "negative", None]
         assert [row["cached"] for row in found] == [True, True, False, False, False, True, True]

@@ -114,7 +114,7 @@ def test_artifact_is_complete_and_has_no_pickle(store):
     card = Model.load(str(root))
     assert card.model_id == version.model_id
     assert [column.name for column in card.signature.outputs] == [
-        "label",
+        "predicted",
         "probability",
         "p_negative",
         "p_positive",

@@ -21,10 +21,8 @@ from dlpipe.cli import main
 from dlpipe.errors import MarkMoved, ModelNotFound, NoRows, SchemaMismatch, TableVersionNotFound
 from dlpipe.explain.on_table import rows_named
 from dlpipe.inference import latest_answers, predictions, score
-from dlpipe.inference.by_part import commit_scoring, one_ahead
-from dlpipe.inference.choosing import Scoring, choose
-from dlpipe.inference.progress import Progress
 from dlpipe.inference.scoring import PartScorer
+from dlpipe.parts import Progress, Scoring, choose, commit_scoring, one_ahead
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import TableVersion, check_text, history, read_table, staged_parts, table_at, write_table
 from dlpipe.task import open_predictor
@@ -77,7 +75,7 @@ def test_scores_name_their_model_and_source_in_one_commit(predictor, version, ti
     whole = predictions(predictor, expected["text"].tolist())
     np.testing.assert_allclose(shares["positive"], whole["p_positive"], atol=1e-5)
     np.testing.assert_allclose(rows["probability"], whole["probability"], atol=1e-5)
-    assert rows["label"].tolist() == whole["label"].tolist()
+    assert rows["predicted"].tolist() == whole["predicted"].tolist()
 
 
 @pytest.mark.parametrize("split", ["test", None])
@@ -85,7 +83,7 @@ def test_rows_keep_their_order_over_many_parts(predictor, version, in_parts, tmp
     done = score(predictor, in_parts, model=version, target=str(tmp_path / "p"), split=split, part_rows=40)
     rows, expected = read_table(done.table).to_pandas(), read_table(in_parts, split=split).to_pandas()
     assert rows["row_id"].tolist() == expected["row_id"].tolist()
-    assert rows["label"].tolist() == predictions(predictor, expected["text"].tolist())["label"].tolist()
+    assert rows["predicted"].tolist() == predictions(predictor, expected["text"].tolist())["predicted"].tolist()
 
 
 def test_same_model_on_same_table_version_makes_no_new_rows(predictor, version, tiny_table, tmp_path):
@@ -133,7 +131,7 @@ def test_bytes_that_are_no_utf8_do_not_stop_a_scoring(predictor, version, tmp_pa
 def test_a_text_column_of_numbers_is_refused_with_one_line(predictor, version, tmp_path):
     rows = write_table(tmp_path / "t", pa.table({"row_id": ["a"], "text": [7]}))
     with pytest.raises(
-        SchemaMismatch, match=r"column 'text' of 't@v0' holds values of type int64, not text"
+        SchemaMismatch, match=r"column 'text' of 't@v0' holds values of type long, not text"
     ) as told:
         score(predictor, rows, model=version, target=f"{tmp_path}/p", split=None, say=None)
     assert "\n" not in str(told.value)
@@ -147,7 +145,7 @@ def test_another_table_version_adds_its_rows(predictor, version, tmp_path):
     score(predictor, table_at(tmp_path / "t"), model=version, target=target, split=None, say=None)
     write_table(tmp_path / "t", pa.table({"row_id": ["0"], "text": ["a bad film"]}), mode="overwrite")
     score(predictor, table_at(tmp_path / "t"), model=version, target=target, split=None, say=None)
-    assert read_table(table_at(target))["label"].to_pylist() == ["positive", "negative"]
+    assert read_table(table_at(target))["predicted"].to_pylist() == ["positive", "negative"]
 
 
 def test_two_that_score_the_same_rows_at_once_give_each_one_answer(predictor, version, tiny_table, tmp_path):
@@ -179,7 +177,7 @@ def test_of_rows_with_one_id_the_first_is_answered_and_rows_without_one_are_refu
     source = write_table(tmp_path / "twice", pa.table(rows))
     said = []
     done = score(predictor, source, model=version, target=str(tmp_path / "p"), split=None, say=said.append)
-    assert read_table(done.table)["label"].to_pylist() == ["positive", "negative"]
+    assert read_table(done.table)["predicted"].to_pylist() == ["positive", "negative"]
     assert said[0] == "scoring twice@v0 all splits: 1 row has the row_id of an earlier row, which alone is scored"
     none = write_table(tmp_path / "none", pa.table({"row_id": ["a", None], "text": ["good", "bad"]}))
     with pytest.raises(SchemaMismatch, match=r"1 of the 2 rows of 'none@v0' have no row_id"):
@@ -221,7 +219,7 @@ def test_table_that_cannot_take_the_rows_is_refused_before_any_is_scored(version
     write_table(tmp_path / "p", pa.table({"n": [1]}))
 
     class Unused:
-        digest = version.digest
+        digest, card = version.digest, {"task": "text-classification", "labels": ["negative", "positive"]}
 
     with pytest.raises(SchemaMismatch, match=r"has the columns n \(int64\)"):
         score(Unused(), tiny_table, model=version, target=str(tmp_path / "p"))
@@ -238,8 +236,8 @@ def test_empty_split_gives_an_empty_commit(predictor, version, tmp_path):
 @pytest.mark.parametrize(
     ("texts", "doubt"),
     [
-        ([None, "", " "], "all 3 rows of t@v0, scored just now, are without a text"),
-        (["fine", "fine"], "all 2 rows of t@v0, scored just now, have the same text"),
+        ([None, "", " "], "all 3 rows of t@v0, scored just now, are empty"),
+        (["fine", "fine"], "all 2 rows of t@v0, scored just now, are the same"),
         (["fine"], ""),
         (["fine", None], ""),
     ],
@@ -266,7 +264,7 @@ def test_ten_thousand_equal_texts_are_predicted_once(predictor, version, tmp_pat
     assert sorted(seen) == ["awful plot", "the film was good"]
     rows = read_table(done.table)
     assert rows["row_id"].to_pylist() == [str(number) for number in range(10_001)]
-    assert rows["label"].to_pylist() == ["positive"] * 10_000 + ["negative"]
+    assert rows["predicted"].to_pylist() == ["positive"] * 10_000 + ["negative"]
 
 
 def test_a_megabyte_of_text_and_emoji_alone_are_scored_like_any_other(predictor, version, tmp_path):
@@ -277,8 +275,8 @@ def test_a_megabyte_of_text_and_emoji_alone_are_scored_like_any_other(predictor,
     assert rows["row_id"].tolist() == [str(number) for number in range(len(texts))]
     assert np.isfinite(rows["probability"]).all()
     np.testing.assert_allclose([sum(shares) for shares in rows["probabilities"]], 1, atol=1e-5)
-    assert rows["label"].tolist()[0] == "positive"
-    assert rows["label"].tolist()[-1] == "negative"
+    assert rows["predicted"].tolist()[0] == "positive"
+    assert rows["predicted"].tolist()[-1] == "negative"
 
 
 # --- kills, failures, and processes side by side
@@ -339,7 +337,7 @@ def test_failure_half_way_commits_nothing_and_what_was_scored_is_kept(predictor,
     target = str(tmp_path / "p")
 
     class Failing:
-        labels, digest, encode = predictor.labels, predictor.digest, predictor.encode
+        card, labels, digest, encode = predictor.card, predictor.labels, predictor.digest, predictor.encode
         calls = 0
 
         def predict_encoded(self, encoded, **options):
@@ -387,7 +385,7 @@ def test_scoring_a_table_that_is_vacuumed_meanwhile_says_so_and_commits_nothing(
         source = write_table(tmp_path / "t", pa.table({"row_id": [str(number)], "text": ["good film"]}))
 
     class Slow:
-        labels, digest, encode = predictor.labels, predictor.digest, predictor.encode
+        card, labels, digest, encode = predictor.card, predictor.labels, predictor.digest, predictor.encode
 
         def predict_encoded(self, encoded, **options):
             table = DeltaTable(source.path)

@@ -49,8 +49,20 @@ def answers(table: str, model: str | None, source: str | None, output: Path | No
             ) from None
         say(f"{there}: {len(found):,} rows in {output}")
         return
-    shown = [name for name in ("row_id", "label", "probability", "model_version", "scored_at") if not json_]
-    say_rows(found.select(shown or found.column_names).to_pylist(), json_=json_, nothing="")
+    shown = found.column_names if json_ else shown_columns(found.schema)
+    say_rows(found.select(shown).to_pylist(), json_=json_, nothing="")
+
+
+def shown_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns that a person reads: whose answer it is, what is predicted, by which model and when.
+
+    What is predicted stands before the model; of its lists, only ``predicted`` itself is short.
+    """
+    import pyarrow as pa
+
+    before = schema.names[: schema.names.index("model_version")]
+    short = [name for name in before if name == "predicted" or not pa.types.is_nested(schema.field(name).type)]
+    return [*short, "model_version", "scored_at"]
 
 
 def uri_of(model: str) -> str:
@@ -75,8 +87,14 @@ def write_rows(rows: pa.Table, file: Path) -> None:
     if file.suffix == ".jsonl":
         file.write_text("".join(f"{json.dumps(row, default=str)}\n" for row in rows.to_pylist()))
         return
-    for name in ("labels", "probabilities"):
-        frame[name] = [None if value is None else json.dumps(list(map(_plain, value))) for value in frame[name]]
+    import pyarrow as pa
+
+    for field in rows.schema:
+        if pa.types.is_nested(field.type):
+            values = frame[field.name]
+            frame[field.name] = [
+                None if value is None else json.dumps(list(map(_plain, value))) for value in values
+            ]
     frame.to_csv(file, index=False)
 
 

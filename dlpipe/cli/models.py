@@ -35,22 +35,31 @@ def models(context: click.Context, json_: bool) -> None:
 
 
 def version_rows() -> list[dict[str, Any]]:
-    """Return what there is to say of every version."""
+    """Return what there is to say of every version, the metric that its task puts first among it."""
     from dlpipe.registry import list_models
 
+    found = list_models()
+    headlines = dict.fromkeys([headline_of(version.task) for version, _ in found])
     return [
         {
             "model": version.name,
             "version": version.version,
             "aliases": list(version.aliases),
-            "accuracy": metrics.get("test_accuracy"),
+            **{name: metrics.get(f"test_{name}") for name in headlines},
             "engine": version.tags.get("engine.chosen", "torch"),
             "table": said_source(version.tags),
             "weights": version.digest[:12],
             "uri": version.uri,
         }
-        for version, metrics in list_models()
+        for version, metrics in found
     ]
+
+
+def headline_of(task: str) -> str:
+    """Return the metric that ``task`` puts first; that of the default task where it is not installed."""
+    from dlpipe.task import DEFAULT_TASK, find_task, task_names
+
+    return find_task(task if task in task_names() else DEFAULT_TASK).target.headline
 
 
 def said_source(tags: Mapping[str, str]) -> str:

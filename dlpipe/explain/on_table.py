@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from dlpipe.explain.explaining import compare_methods, explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Explanations, Row, Scorer, choose_rows
 from dlpipe.explain.slices import Slice, SliceExplainer, explaining_key, table_slices
-from dlpipe.inference.progress import Progress
+from dlpipe.parts import Progress
 from dlpipe.tables import (
     TableVersion,
     check_split,

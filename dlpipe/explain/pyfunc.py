@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.explain.explaining import explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Explanation, Scorer
-from dlpipe.inference import read_texts
 from dlpipe.settings import read_settings
 from dlpipe.task.texts import TextModel
+from dlpipe.task.texts.requests import read_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SETTINGS = "explain.json"
 COLUMNS = (
-    ("label", "string"),
+    ("predicted", "string"),
     ("output", "double"),
     ("base_value", "double"),
     ("words", "string[]"),
@@ -41,9 +41,9 @@ class ExplainerModel:
     settings: ExplainSettings
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels in the order of the network's outputs."""
-        return self.model.labels
+    def card(self) -> Mapping[str, Any]:
+        """The card of the classifier."""
+        return self.model.card
 
     @property
     def digest(self) -> str:
@@ -99,13 +99,12 @@ def register_explainer(
 def explainer_packaging() -> Packaging:
     """Return how MLflow opens an ``ExplainerModel``, and what goes in and out."""
     from dlpipe.registry import Packaging
-    from dlpipe.registry.packaging import INFERENCE_PACKAGES
 
     return Packaging(
         loader="dlpipe.explain.pyfunc",
         outputs=COLUMNS,
         params={"method": ""},
-        packages=(*INFERENCE_PACKAGES, "captum"),
+        packages=("captum",),
     )
 
 
@@ -128,13 +127,13 @@ class PyfuncExplainer:
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return one row for each text: what each of its words adds to the probability of the predicted label.
 
-        The columns are ``label``, ``output`` (its probability), ``base_value``, and as lists ``words`` and
+        The columns are ``predicted``, ``output`` (its probability), ``base_value``, and as lists ``words`` and
         ``attributions``.
 
         Parameters
         ----------
         model_input : str, sequence, Series, DataFrame or mapping of columns
-            A table's texts are its column ``text`` or its only one. A missing text has no label and no words.
+            A table's texts are its column ``text`` or its only one. A missing text has no prediction and no words.
         params : mapping, optional
             ``method``: another than that of the settings.
         """
@@ -163,7 +162,7 @@ def answer(row: Explanation) -> dict[str, Any]:
     """Return the columns of one text."""
     column = row.labels.index(row.predicted)
     return {
-        "label": row.predicted,
+        "predicted": row.predicted,
         "output": float(row.output[column]),
         "base_value": float(row.base[column]),
         "words": [word.strip() for word in row.words],
@@ -173,4 +172,4 @@ def answer(row: Explanation) -> dict[str, Any]:
 
 def no_answer() -> dict[str, Any]:
     """Return the columns of a missing text."""
-    return {"label": None, "output": math.nan, "base_value": math.nan, "words": [], "attributions": []}
+    return {"predicted": None, "output": math.nan, "base_value": math.nan, "words": [], "attributions": []}

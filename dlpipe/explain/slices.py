@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dlpipe.explain.explaining import explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Row, Scorer
-from dlpipe.inference.by_part import part_sizes
+from dlpipe.parts import part_sizes
 from dlpipe.tables import TablePart, TableVersion, decode_texts, read_part, stage_part, table_parts
 
 if TYPE_CHECKING:

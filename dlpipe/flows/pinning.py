@@ -15,7 +15,7 @@ from dlpipe.tables import SPLITS, TableVersion, check_split, check_text, read_ad
 if TYPE_CHECKING:
     from metaflow import Run
 
-    from dlpipe.inference import Scored
+    from dlpipe.parts import Scored
 
 COLUMNS = ("row_id", "text")
 CLASSIFIER, PIPELINE = "", "pipeline"

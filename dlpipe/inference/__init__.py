@@ -1,14 +1,11 @@
 """Load a model by its URI and score tables with it.
 
 loading      the predictor of a registered model
-pyfunc       the classifier as MLflow's Python function
-given        the rows in whatever a model of MLflow is given
+pyfunc       a model as MLflow's Python function
+evaluator    classifiers in ``mlflow.models.evaluate``
 scoring      a table version into a predictions table
 new_rows     the rows of a table that are new since the last time, each once
-choosing     which rows a model has still to answer: none gets a second answer
 latest       the latest answer for each row
-by_part      rows that are read, scored and kept a part at a time, and committed once
-progress     how far long work on the rows of a table is
 pipeline     clean-up, language, cache and classifier as one model
 packing      a pipeline made of a registered classifier, registered
 
@@ -16,7 +13,6 @@ packing      a pipeline made of a registered classifier, registered
 with it.
 """
 
-from dlpipe.inference.by_part import Scored
 from dlpipe.inference.latest import latest_answers
 from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder
 from dlpipe.inference.new_rows import ScoredUntil, score_new, score_whole, scored_until, scorer_of
@@ -25,7 +21,7 @@ from dlpipe.inference.pipeline import Pipeline, PipelineSettings, load_pipeline
 from dlpipe.inference.pipeline_scoring import answer_schema, score_with_pipeline
 from dlpipe.inference.pyfunc import PyfuncModel, predictions
 from dlpipe.inference.scoring import prediction_schema, score
-from dlpipe.task.texts.requests import read_texts
+from dlpipe.parts import Scored
 
 __all__ = [
     "Pipeline",
@@ -42,7 +38,6 @@ __all__ = [
     "model_folder",
     "prediction_schema",
     "predictions",
-    "read_texts",
     "register_pipeline",
     "score",
     "score_new",

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a pipeline found of a text: the probability of each label, and its language."""
+    """What a pipeline found of a text: the model's outputs, and its language."""
 
-    shares: np.ndarray
+    outputs: np.ndarray
     language: Language
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from dlpipe.task.texts.requests import is_missing
+from dlpipe.task.requests import is_missing
 
 Status = Literal["ok", "cut", "no letters", "other language", "empty", "not text"]
 UNREADABLE: tuple[Status, ...] = ("empty", "not text")

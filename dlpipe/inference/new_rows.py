@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from dlpipe.cluster import Cluster
 from dlpipe.errors import MarkMoved
-from dlpipe.inference.by_part import Scored, Scorer, score_by_part, score_missing
-from dlpipe.inference.choosing import NOTHING, Scoring
+from dlpipe.parts import NOTHING, Scored, Scorer, Scoring, score_by_part, score_missing
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import (
     PART_ROWS,

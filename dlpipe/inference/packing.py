@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from dlpipe.errors import SettingError
 from dlpipe.inference.languages import LanguageDetector
 from dlpipe.inference.loading import PIPELINE_LOADER, model_folder
 from dlpipe.inference.pipeline import CARD, CLASSIFIER, FORMAT, STAGES, PipelineSettings, pipeline_digest
 from dlpipe.registry import ModelVersion, Packaging, register_companion
-from dlpipe.registry.packaging import INFERENCE_PACKAGES, classifier_outputs
+from dlpipe.task import find_task
+from dlpipe.task.model import load_card
 from dlpipe.tracking import open_store
 
 
@@ -25,14 +28,14 @@ class PipelineFiles:
     ----------
     classifier : Path
         The folder with the classifier's files.
-    labels : tuple of str
+    card : mapping
         The classifier's.
     model_version : ModelVersion
         The classifier's.
     """
 
     classifier: Path
-    labels: tuple[str, ...]
+    card: Mapping[str, Any]
     model_version: ModelVersion
     settings: PipelineSettings
 
@@ -45,8 +48,8 @@ class PipelineFiles:
         """Write the files into ``folder`` (made if needed) and return it."""
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(self.classifier, folder / CLASSIFIER, dirs_exist_ok=True)
-        card = {"format": FORMAT, "model_version": self.model_version.uri, "settings": asdict(self.settings)}
-        (folder / CARD).write_text(json.dumps(card, indent=1))
+        made = {"format": FORMAT, "model_version": self.model_version.uri, "settings": asdict(self.settings)}
+        (folder / CARD).write_text(json.dumps(made, indent=1))
         return folder
 
 
@@ -71,12 +74,22 @@ def register_pipeline(
         A few texts, kept as the model's input example.
     challenger : bool, optional
         ``False`` moves no alias.
+
+    Raises
+    ------
+    SettingError
+        When the rows of the classifier's task are not one text each, or ``settings`` name an unknown language.
     """
     settings = settings or PipelineSettings()
     check_languages(settings)
+    if not find_task(model.task).inputs.one_text:
+        raise SettingError(
+            f"{model.uri} is of the task {model.task!r}, whose rows are not one text each; a pipeline cleans one "
+            "text a row. Use the model itself."
+        )
     with tempfile.TemporaryDirectory() as scratch:
         folder = model_folder(open_store(), model, scratch=Path(scratch))
-        files = PipelineFiles(folder, labels_in(folder), model, settings)
+        files = PipelineFiles(folder, load_card(folder), model, settings)
         return register_companion(
             files,
             model,
@@ -86,8 +99,8 @@ def register_pipeline(
             challenger=challenger,
             packaging=Packaging(
                 loader=PIPELINE_LOADER,
-                outputs=pipeline_outputs(files.labels),
-                packages=(*INFERENCE_PACKAGES, "ftfy", "py3langid"),
+                outputs=pipeline_outputs(files.card),
+                packages=("ftfy", "py3langid"),
             ),
         )
 
@@ -97,25 +110,18 @@ def check_languages(settings: PipelineSettings) -> None:
     LanguageDetector(settings.languages, min_letters=1, min_probability=0)
 
 
-def labels_in(folder: Path) -> tuple[str, ...]:
-    """Return the labels of the classifier whose files are in ``folder``."""
-    from dlpipe.task.model import CARD as CLASSIFIER_CARD
-
-    return tuple(json.loads((folder / CLASSIFIER_CARD).read_text())["labels"])
-
-
-def pipeline_outputs(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the columns that a pipeline's ``predict`` returns, each with its MLflow type.
+def pipeline_outputs(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the columns that the ``predict`` of a pipeline around a model returns, each with its MLflow type.
 
     Examples
     --------
-    >>> [name for name, _ in pipeline_outputs(["bad", "good"])][4:]
+    >>> [name for name, _ in pipeline_outputs({"task": "text-classification", "labels": ["bad", "good"]})][4:]
     ... # doctest: +NORMALIZE_WHITESPACE
     ['status', 'language', 'language_probability', 'cached', 'model_version',
      'row_ms', 'batch_clean_ms', 'batch_language_ms', 'batch_classify_ms']
     """
     return [
-        *classifier_outputs(labels),
+        *find_task(card["task"]).target.frame_fields(card),
         ("status", "string"),
         ("language", "string"),
         ("language_probability", "double"),

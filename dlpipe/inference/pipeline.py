@@ -25,7 +25,8 @@ from dlpipe.inference.languages import UNDETERMINED, Language, LanguageDetector
 from dlpipe.inference.loading import PIPELINE_LOADER, model_folder
 from dlpipe.registry import resolve
 from dlpipe.settings import read_settings
-from dlpipe.task.texts.requests import rows_of
+from dlpipe.task import find_task
+from dlpipe.task.requests import text_values
 from dlpipe.tracking import open_store
 
 if TYPE_CHECKING:
@@ -105,6 +106,24 @@ def load_pipeline(uri: str, *, engine: str | None = None) -> Pipeline:
         return open_pipeline(folder, engine=engine)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a pipeline found of a batch of rows.
+
+    Attributes
+    ----------
+    outputs : float32 array of shape (n_rows, n_outputs)
+        NaN for a row that cannot be read.
+    readable : bool array of shape (n_rows,)
+    columns : mapping of name to values, or to one value for all rows
+        The columns of ``pipeline_outputs`` beside what the target makes of outputs.
+    """
+
+    outputs: np.ndarray
+    readable: np.ndarray
+    columns: Mapping[str, Any]
+
+
 class Pipeline:
     """A classifier with what comes before and after it, ready.
 
@@ -118,7 +137,7 @@ class Pipeline:
 
     def __init__(self, predictor: Predictor, *, settings: PipelineSettings, model_version: str) -> None:
         self.predictor, self.settings, self.model_version = predictor, settings, model_version
-        self.labels = predictor.labels
+        self.labels, self.target = predictor.labels, find_task(predictor.card["task"]).target
         self.digest = pipeline_digest(predictor.digest, settings)
         self._cache = AnswerCache(settings.cache_rows)
         self._detect = LanguageDetector(
@@ -137,10 +156,14 @@ class Pipeline:
         params : dict, optional
             Not used; MLflow passes it.
         """
-        return self.run(rows_of(model_input))
+        return self.run(text_values(model_input))
 
     def run(self, rows: Sequence[object]) -> pd.DataFrame:
         """Return the answer for each of ``rows``, whatever they are, in their order."""
+        return self.make_frame(self.answer(rows))
+
+    def answer(self, rows: Sequence[object]) -> Answers:
+        """Return the outputs for each of ``rows``, whatever they are, in their order, and how they came about."""
         clock = Clock()
         with clock.stage("clean"):
             cleaned = [clean(row, self.settings.cleaning) for row in rows]
@@ -149,51 +172,51 @@ class Pipeline:
             known = self._cache.find(texts)
         fresh = self._answers({key: text for key, text in texts.items() if key not in known}, clock)
         self._cache.keep(fresh)
-        return self._table(keys, [status for _, status in cleaned], {**known, **fresh}, set(fresh), clock)
+        return self._collect(keys, [status for _, status in cleaned], {**known, **fresh}, set(fresh), clock)
+
+    def make_frame(self, answers: Answers) -> pd.DataFrame:
+        """Return what the target makes of outputs, and beside it the columns of a pipeline."""
+        import pandas as pd
+
+        predicted = self.target.make_frame(answers.outputs, self.predictor.card)
+        columns = {name: predicted[name] for name in predicted}
+        return pd.DataFrame({**columns, **answers.columns}, index=range(len(answers.outputs)))
 
     def _answers(self, texts: Mapping[bytes, str], clock: Clock) -> dict[bytes, Answer]:
         """Return the answers for texts that are not known yet, all in one batch."""
         with clock.stage("language"):
             languages = [self._detect(text) for text in texts.values()]
         with clock.stage("classify"):
-            shares = self.predictor.predict_outputs(list(texts.values())) if texts else ()
+            outputs = self.predictor.predict_outputs(list(texts.values())) if texts else ()
         # a row of its own, so that the cache does not keep whole batches alive
         return {
-            key: Answer(row.copy(), language) for key, row, language in zip(texts, shares, languages, strict=True)
+            key: Answer(row.copy(), language) for key, row, language in zip(texts, outputs, languages, strict=True)
         }
 
-    def _table(
+    def _collect(
         self,
         keys: Sequence[bytes | None],
         statuses: Sequence[Status],
         answers: Mapping[bytes, Answer],
         fresh: set[bytes],
         clock: Clock,
-    ) -> pd.DataFrame:
+    ) -> Answers:
         import numpy as np
-        import pandas as pd
 
         nothing = Answer(np.full(len(self.labels), np.nan, np.float32), Language())
         found = [nothing if key is None else answers[key] for key in keys]
-        shares = np.array([one.shares for one in found], np.float32).reshape(len(found), len(self.labels))
         computed = first_of(keys, fresh)
         columns: dict[str, Any] = {
-            "label": pd.Series([self._label(one) for one in found], dtype=object),
-            "probability": shares.max(axis=1),
-            **{f"p_{label}": shares[:, number] for number, label in enumerate(self.labels)},
             "status": [self._status(*pair) for pair in zip(statuses, found, strict=True)],
-            "language": [one.language.code for one in found],
-            "language_probability": [one.language.probability for one in found],
+            "language": [answer.language.code for answer in found],
+            "language_probability": [answer.language.probability for answer in found],
             "cached": [key is not None and not new for key, new in zip(keys, computed, strict=True)],
             "model_version": self.model_version,
             "row_ms": clock.shares(computed),
             **{f"batch_{stage}_ms": clock.milliseconds[stage] for stage in STAGES},
         }
-        return pd.DataFrame(columns, index=range(len(keys)))
-
-    def _label(self, answer: Answer) -> str | None:
-        best = answer.shares.argmax()
-        return self.labels[best] if answer.shares[best] >= 0 else None
+        outputs = np.array([answer.outputs for answer in found], np.float32).reshape(len(found), len(self.labels))
+        return Answers(outputs, np.array([key is not None for key in keys], bool), columns)
 
     def _status(self, status: Status, answer: Answer) -> Status:
         expected, code = self.settings.expected_languages, answer.language.code

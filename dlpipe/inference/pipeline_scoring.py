@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import ModelNotFound
-from dlpipe.inference.by_part import Scored, score_by_part
-from dlpipe.inference.choosing import Scoring
+from dlpipe.inference.scoring import origin_columns, prediction_schema
+from dlpipe.parts import Scored, Scoring, score_by_part
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import PART_ROWS, TablePart, TableVersion
+from dlpipe.task import find_task
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
-    from dlpipe.inference.pipeline import Pipeline
+    from dlpipe.inference.pipeline import Answers, Pipeline
+    from dlpipe.task import Inputs, Task
 
 BATCH_ROWS = 4096  # of which a row's share of the time is told
 
@@ -43,7 +43,7 @@ def score_with_pipeline(
     target : str
         Path of the table, made if needed. Beside the columns of a classifier's predictions (``model_version`` is
         the classifier's) it has ``status``, ``language``, ``language_probability``, ``cached``, ``row_ms`` and
-        ``pipeline_version``. A row that cannot be read has a status and no label.
+        ``pipeline_version``. A row that cannot be read has a status and no prediction.
 
     Raises
     ------
@@ -71,19 +71,30 @@ class PipelineScorer:
                 f"Open it with load_pipeline({model.uri!r})."
             )
         self.pipeline, self.scoring = pipeline, scoring
+        self.task = find_task(pipeline.predictor.card["task"])
+        self.columns = self.inputs.columns(scoring.source, pipeline.predictor.card)
+
+    @property
+    def inputs(self) -> Inputs:
+        """The inputs of the classifier's task."""
+        return self.task.inputs
 
     @property
     def schema(self) -> pa.Schema:
         """The columns of a table of answers."""
-        return answer_schema()
+        return answer_schema(self.task)
 
     def __call__(self, part: TablePart) -> int:
         """Answer and stage ``part``, and return its rows."""
         return self.finish(self.begin(part))
 
+    def read(self, part: TablePart) -> pa.Table:
+        """Return ``row_id`` and the text of the rows of ``part`` that are to be scored."""
+        return self.scoring.read(part, self.columns)
+
     def begin(self, part: TablePart) -> tuple[TablePart, pa.Table]:
         """Read ``part``."""
-        return part, self.scoring.read(part)
+        return part, self.read(part)
 
     def finish(self, begun: tuple[TablePart, pa.Table], *, progress: Callable[[int], None] | None = None) -> int:
         """Answer and stage what was begun, and return its rows; ``progress`` gets them batch by batch."""
@@ -98,45 +109,42 @@ class PipelineScorer:
         return self.scoring.stage(part, pa.Table.from_batches(made, schema=self.schema))
 
     def _answered(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        answers = self.pipeline.run(batch.column("text").to_pylist())
-        return answer_batch(batch.column("row_id"), answers, self.pipeline.labels, scoring=self.scoring)
+        answers = self.pipeline.answer(self.inputs.read_rows(batch))
+        count = batch.num_rows
+        columns = [
+            batch.column("row_id"),
+            *self._predicted(answers),
+            *origin_columns(self.scoring, count, model=self.pipeline.model_version),
+            *(answers.columns[name] for name, _ in own_fields()),
+            [self.scoring.model.uri] * count,
+        ]
+        return pa.RecordBatch.from_pydict(dict(zip(self.schema.names, columns, strict=True)), schema=self.schema)
+
+    def _predicted(self, answers: Answers) -> list[pa.Array]:
+        """Return what the target makes of outputs; nothing for a row that could not be read."""
+        import pyarrow as pa
+
+        readable = answers.readable
+        made = self.task.target.prediction_columns(answers.outputs[readable], self.pipeline.predictor.card)
+        places = pa.array(readable.cumsum() - 1, mask=~readable)
+        return [column.take(places) for column in made]
 
 
-def answer_schema() -> pa.Schema:
-    """Return the columns of a table of a pipeline's answers."""
+def own_fields() -> list[tuple[str, pa.DataType]]:
+    """Return the columns of answers that a pipeline says beside what is predicted."""
     import pyarrow as pa
 
-    from dlpipe.inference.scoring import prediction_schema
-
-    more = [
+    return [
         ("status", pa.string()),
         ("language", pa.string()),
         ("language_probability", pa.float64()),
         ("cached", pa.bool_()),
         ("row_ms", pa.float64()),
-        ("pipeline_version", pa.string()),
     ]
-    return pa.schema([*prediction_schema(), *more])
 
 
-def answer_batch(
-    row_ids: pa.Array, answers: pd.DataFrame, labels: tuple[str, ...], *, scoring: Scoring
-) -> pa.RecordBatch:
-    """Return the rows of the table for a batch of ``row_ids`` and the pipeline's answers for them."""
+def answer_schema(task: Task) -> pa.Schema:
+    """Return the columns of a table of the answers of pipelines around models of this task."""
     import pyarrow as pa
 
-    readable = answers["label"].notna().to_numpy()
-    shares = answers[[f"p_{label}" for label in labels]].to_numpy()
-    columns = {
-        **{name: answers[name].tolist() for name in answers if name in answer_schema().names},
-        "row_id": row_ids.cast(pa.string()),
-        "probability": pa.array(answers["probability"].to_numpy(), mask=~readable),
-        "probabilities": [row.tolist() if there else None for row, there in zip(shares, readable, strict=True)],
-        "labels": [list(labels)] * len(answers),
-        "source": [scoring.source.path] * len(answers),
-        "source_version": [scoring.source.version] * len(answers),
-        "scored_at": [datetime.now(UTC)] * len(answers),
-        "answer_set": [scoring.answer_set] * len(answers),
-        "pipeline_version": [scoring.model.uri] * len(answers),
-    }
-    return pa.RecordBatch.from_pydict(columns, schema=answer_schema())
+    return pa.schema([*prediction_schema(task), *own_fields(), ("pipeline_version", pa.string())])

@@ -1,4 +1,4 @@
-"""The classifier as MLflow's Python function; ``_load_pyfunc`` is what a registered model names as its loader."""
+"""A model of any task as MLflow's Python function; ``_load_pyfunc`` is what registered models name as loader."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.task.texts.requests import read_texts
+from dlpipe.task import find_task
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dlpipe.task import Predictor
+    from dlpipe.task import Predictor, Row
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
@@ -28,32 +28,28 @@ class PyfuncModel:
         self.predictor = predictor
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return one row for each text: ``label``, its ``probability``, and ``p_<label>`` for each label.
+        """Return a row for each row given, with the columns that the task predicts.
+
+        Of a classification these are ``predicted``, its ``probability``, and ``p_<label>`` for each label.
 
         Parameters
         ----------
         model_input : str, sequence, Series, DataFrame or mapping of columns
-            A table's texts are its column ``text`` or its only one. A missing text has no label.
+            What the inputs of the task read: a table's texts are its column ``text`` or its only one. A missing
+            row has no prediction.
         params : dict, optional
             Not used; MLflow passes it.
         """
-        return predictions(self.predictor, read_texts(model_input))
+        card = self.predictor.card
+        return predictions(self.predictor, find_task(card["task"]).inputs.read_request(model_input, card))
 
 
-def predictions(predictor: Predictor, texts: Sequence[str | None]) -> pd.DataFrame:
-    """Return ``label``, ``probability`` and ``p_<label>`` for each text, in the order of ``texts``.
-
-    A missing text has no label, and NaN for its probabilities.
-    """
+def predictions(predictor: Predictor, rows: Sequence[Row | None]) -> pd.DataFrame:
+    """Return what the task predicts of each row, in the order of ``rows``; nothing for one that is ``None``."""
     import numpy as np
-    import pandas as pd
 
-    there = np.array([text is not None for text in texts], bool)
-    shares = np.full((len(texts), len(predictor.labels)), np.nan, np.float32)
+    there = np.array([row is not None for row in rows], bool)
+    outputs = np.full((len(rows), len(predictor.labels)), np.nan, np.float32)
     if there.any():
-        shares[there] = predictor.predict_outputs([text for text in texts if text is not None])
-    labels = np.array(predictor.labels, dtype=object)[shares.argmax(axis=1)]
-    labels[~there] = None
-    columns: dict[str, Any] = {"label": pd.Series(labels, dtype=object), "probability": shares.max(axis=1)}
-    columns |= {f"p_{label}": shares[:, number] for number, label in enumerate(predictor.labels)}
-    return pd.DataFrame(columns)
+        outputs[there] = predictor.predict_outputs([row for row in rows if row is not None])
+    return find_task(predictor.card["task"]).target.make_frame(outputs, predictor.card)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dlpipe.cluster import Cluster
 from dlpipe.errors import ModelNotFound
-from dlpipe.inference.by_part import Scored, score_by_part
-from dlpipe.inference.choosing import Scoring
+from dlpipe.parts import Scored, Scoring, score_by_part
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import PART_ROWS, TablePart, TableVersion
+from dlpipe.task import find_task
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from dlpipe.task import Predictor
-    from dlpipe.task.texts.tokens import Encoded
+    from dlpipe.task import Inputs, Predictor, Task
+    from dlpipe.task.batches import EncodedRows
 
 
 def score(
@@ -45,13 +45,15 @@ def score(
     predictor : Predictor
         Of ``model``; see ``load_predictor``.
     source : TableVersion
-        A table with the columns ``row_id`` and ``text`` (and ``split``). A missing text is scored as an empty one.
+        A table with ``row_id`` and the columns that the model reads (and ``split``). A missing text is scored as
+        an empty one.
     target : str
-        Path of the predictions table, made if needed. Its columns: ``row_id``, ``label``, ``probability`` (of
-        that label), ``probabilities`` (list of float32, in the order of ``labels``), ``labels`` (list of
-        string: models with other labels can share the table), ``model_version`` (``models:/name/3``),
-        ``source`` (path of the table), ``source_version``, ``scored_at`` and ``answer_set`` (the same for all
-        answers of one model, by its weights, for one version of one table). In pandas::
+        Path of the predictions table, made if needed. Its columns: ``row_id``, what the task predicts,
+        ``model_version`` (``models:/name/3``), ``source`` (path of the table), ``source_version``, ``scored_at``
+        and ``answer_set`` (the same for all answers of one model, by its weights, for one version of one table).
+        Of a classification the task predicts ``predicted`` (a class), ``probability`` (of that class),
+        ``probabilities`` (list of float32, in the order of ``labels``) and ``labels`` (list of string: models with
+        other classes can share the table). In pandas::
 
             pd.DataFrame(rows["probabilities"].tolist(), columns=rows["labels"].iloc[0])
     split : str or None
@@ -76,13 +78,13 @@ def score(
 
 @dataclass(frozen=True)
 class BegunPart:
-    """A part whose texts are token ids already, each different text once."""
+    """A part whose rows are encoded already, each different one once."""
 
     part: TablePart
     row_ids: pa.Array
-    encoded: Encoded
+    encoded: EncodedRows
     which: np.ndarray
-    """For each row, the number of its text."""
+    """For each row, the number of the different one that it is."""
 
 
 class PartScorer:
@@ -92,6 +94,8 @@ class PartScorer:
     ------
     ModelNotFound
         When ``predictor`` does not hold the weights of the model that the rows will name.
+    SchemaMismatch
+        When the source has not the columns that the model reads.
     """
 
     def __init__(self, predictor: Predictor, scoring: Scoring) -> None:
@@ -101,67 +105,58 @@ class PartScorer:
                 f"{scoring.model.uri}. Open it with load_predictor({scoring.model.uri!r})."
             )
         self.predictor, self.scoring = predictor, scoring
+        self.task = find_task(predictor.card["task"])
+        self.columns = self.inputs.columns(scoring.source, predictor.card)
+
+    @property
+    def inputs(self) -> Inputs:
+        """The inputs of the model's task."""
+        return self.task.inputs
 
     @property
     def schema(self) -> pa.Schema:
         """The columns of a predictions table."""
-        return prediction_schema()
+        return prediction_schema(self.task)
 
     def __call__(self, part: TablePart) -> int:
         """Score and stage ``part``, and return its rows."""
         return self.finish(self.begin(part))
 
+    def read(self, part: TablePart) -> pa.Table:
+        """Return ``row_id`` and what the model reads of the rows of ``part`` that are to be scored."""
+        return self.scoring.read(part, self.columns)
+
     def begin(self, part: TablePart) -> BegunPart:
-        """Read and tokenise ``part``; another thread may do this while ``finish`` works."""
-        rows = self.scoring.read(part)
-        texts, which = distinct_texts(rows["text"])
-        return BegunPart(part, rows["row_id"].combine_chunks(), self.predictor.encode(texts), which)
+        """Read and encode ``part``; another thread may do this while ``finish`` works."""
+        table = self.read(part)
+        rows, which = self.inputs.distinct_rows(table.select(self.columns))
+        return BegunPart(part, table["row_id"].combine_chunks(), self.predictor.encode(rows), which)
 
     def finish(self, begun: BegunPart, *, progress: Callable[[int], None] | None = None) -> int:
         """Predict and stage what was begun, and return its rows; ``progress`` gets them batch by batch."""
         import numpy as np
         import pyarrow as pa
 
-        repeats = np.bincount(begun.which, minlength=len(begun.encoded.lengths))
+        repeats = np.bincount(begun.which, minlength=len(begun.encoded))
 
-        def done(texts: np.ndarray) -> None:
+        def done(rows: np.ndarray) -> None:
             if progress is not None:
-                progress(int(repeats[texts].sum()))
+                progress(int(repeats[rows].sum()))
 
-        shares = self.predictor.predict_encoded(begun.encoded, done=done)[begun.which]
-        rows = prediction_batch(begun.row_ids, shares, self.predictor.labels, scoring=self.scoring)
-        return self.scoring.stage(begun.part, pa.Table.from_batches([rows]))
-
-
-def distinct_texts(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """Return the different texts of ``column`` and, for each row, the number of its text.
-
-    Examples
-    --------
-    >>> import pyarrow as pa
-    >>> texts, which = distinct_texts(pa.chunked_array([["good", "bad"], ["good", None]]))
-    >>> texts, which.tolist()
-    (['good', 'bad', ''], [0, 1, 0, 2])
-    """
-    import numpy as np
-
-    if not len(column):
-        return [], np.empty(0, np.int64)
-    coded = column.fill_null("").unify_dictionaries().dictionary_encode().combine_chunks()
-    return coded.dictionary.to_pylist(), coded.indices.to_numpy()
+        outputs = self.predictor.predict_encoded(begun.encoded, done=done)[begun.which]
+        predicted = self.task.target.prediction_columns(outputs, self.predictor.card)
+        columns = [begun.row_ids.cast(pa.string()), *predicted, *origin_columns(self.scoring, len(outputs))]
+        return self.scoring.stage(begun.part, pa.Table.from_arrays(columns, schema=self.schema))
 
 
-def prediction_schema() -> pa.Schema:
-    """Return the columns of a predictions table."""
+def prediction_schema(task: Task) -> pa.Schema:
+    """Return the columns of a table of predictions of this task."""
     import pyarrow as pa
 
     return pa.schema(
         [
             ("row_id", pa.string()),
-            ("label", pa.string()),
-            ("probability", pa.float32()),
-            ("probabilities", pa.list_(pa.float32())),
-            ("labels", pa.list_(pa.string())),
+            *task.target.prediction_fields(),
             ("model_version", pa.string()),
             ("source", pa.string()),
             ("source_version", pa.int64()),
@@ -171,27 +166,21 @@ def prediction_schema() -> pa.Schema:
     )
 
 
-def prediction_batch(
-    row_ids: pa.Array, shares: np.ndarray, labels: Sequence[str], *, scoring: Scoring
-) -> pa.RecordBatch:
-    """Return the rows of a predictions table for ``row_ids`` and their probabilities (n_rows, n_labels)."""
-    import numpy as np
+def origin_columns(scoring: Scoring, count: int, *, model: str | None = None) -> list[pa.Array]:
+    """Return the last columns of ``prediction_schema`` for so many rows: from which model and source, and when.
+
+    Parameters
+    ----------
+    model : str, optional
+        The version that rows name; by default that of the scoring.
+    """
     import pyarrow as pa
 
-    count, width = shares.shape
-    best = shares.argmax(axis=1)
-    offsets = pa.array(np.arange(0, (count + 1) * width, width, dtype=np.int32)[: count + 1])
-    names = pa.array(list(labels), pa.string())
-    columns = [
-        row_ids.cast(pa.string()),
-        names.take(pa.array(best)),
-        pa.array(shares[np.arange(count), best]),
-        pa.ListArray.from_arrays(offsets, pa.array(shares.ravel())),
-        pa.ListArray.from_arrays(offsets, names.take(pa.array(np.tile(np.arange(width), count)))),
-        pa.repeat(scoring.model.uri, count),
-        pa.repeat(scoring.source.path, count),
-        pa.repeat(pa.scalar(scoring.source.version, pa.int64()), count),
-        pa.repeat(pa.scalar(datetime.now(UTC), pa.timestamp("us", "UTC")), count),
-        pa.repeat(scoring.answer_set, count),
+    values = [
+        pa.scalar(model or scoring.model.uri),
+        pa.scalar(scoring.source.path),
+        pa.scalar(scoring.source.version, pa.int64()),
+        pa.scalar(datetime.now(UTC), pa.timestamp("us", "UTC")),
+        pa.scalar(scoring.answer_set),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=prediction_schema())
+    return [pa.repeat(value, count) for value in values]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import ModelNotFound, NoRows, TableVersionNotFound
-from dlpipe.inference.choosing import Scoring
 from dlpipe.monitoring.statistics import wilson
+from dlpipe.parts import Scoring
 from dlpipe.registry import MADE_FROM, ModelVersion
 from dlpipe.tables import TableVersion, decode_texts, read_table, stream_table, table_at
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Predict = Callable[[Sequence[str]], pd.DataFrame]
 
-PREDICTED = ("row_id", "label", "probability", "probabilities", "labels", "model_version", "source")
+PREDICTED = ("row_id", "predicted", "probability", "probabilities", "labels", "model_version", "source")
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Incoming:
     def add(self, row: dict[str, Any]) -> None:
         """Take in a row of a predictions table."""
         name, own = row["row_id"], row["model_version"] == self.classifier
-        said = (row["label"], probability_of(row)) if own and row["label"] is not None else None
+        said = (row["predicted"], probability_of(row)) if own and row["predicted"] is not None else None
         before = self.last.pop(name, None)
         self.last[name] = said or before
         if len(self.last) > 2 * self.window:
@@ -268,7 +268,9 @@ def said_of_test(subject: Subject, truth: dict[str, str]) -> dict[str, tuple[str
     for batch in stream_table(subject.predictions, columns=[*PREDICTED, "answer_set"], batch_rows=65536):
         for row in batch.filter(pc.equal(batch["answer_set"], own)).to_pylist():
             if row["row_id"] in truth:
-                found[row["row_id"]] = (row["label"], probability_of(row)) if row["label"] is not None else None
+                found[row["row_id"]] = (
+                    (row["predicted"], probability_of(row)) if row["predicted"] is not None else None
+                )
     return {name: said for name, said in found.items() if said} if len(found) == len(truth) else {}
 
 
@@ -279,5 +281,5 @@ def predicted_now(predict: Predict, test: dict[str, list[str]]) -> dict[str, tup
     made = predict(test["text"])
     shares = made[[name for name in made if name.startswith("p_")]].to_numpy()
     value = shares[:, -1] if shares.shape[1] == 2 else made["probability"].to_numpy()
-    rows = zip(test["row_id"], made["label"], value, strict=True)
+    rows = zip(test["row_id"], made["predicted"], value, strict=True)
     return {name: (label, float(share)) for name, label, share in rows if not pd.isna(label)}

@@ -12,6 +12,7 @@ from dlpipe.registry.packaging import Loggable, Packaging
 from dlpipe.registry.promotion import challenge
 from dlpipe.registry.registration import log_and_register
 from dlpipe.registry.versions import ModelVersion
+from dlpipe.task import Row
 
 
 def register_family(
@@ -48,7 +49,7 @@ def register_companion(
     *,
     kind: Kind,
     settings: Mapping[str, Any],
-    example: Sequence[str],
+    example: Sequence[Row],
     packaging: Packaging,
     challenger: bool = True,
 ) -> ModelVersion:
@@ -62,8 +63,8 @@ def register_companion(
         What it was made from.
     settings : mapping
         Kept as params, with the kind in front of their names.
-    example : sequence of str
-        A few texts, kept as the input example.
+    example : sequence of rows
+        Kept as the input example.
     challenger : bool, optional
         ``False`` moves no alias.
     """

@@ -9,6 +9,8 @@ from dlpipe.errors import SettingError
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 KEY, WEIGHTS, MODEL_ID = "dlpipe.key", "dlpipe.weights", "dlpipe.model_id"
+TASK = "dlpipe.task"
+"""The tag of a version, and the entry in the metadata of its MLflow model, that names its task."""
 KIND = "dlpipe.kind"
 """The tag of a companion's version that says what it is."""
 MADE_FROM = "dlpipe.classifier"

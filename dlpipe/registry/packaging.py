@@ -8,34 +8,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dlpipe.registry.names import TASK
 from dlpipe.registry.wheel import WHEELS, wheel_lines, write_wheel
+from dlpipe.task import Row, Task, distribution_of, find_task
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
 
 LOADER = "dlpipe.inference.pyfunc"
-"""The module whose ``_load_pyfunc`` opens a classifier."""
+"""The module whose ``_load_pyfunc`` opens a model of any task."""
 
-# what loading and predicting needs, pinned in the model's requirements
-INFERENCE_PACKAGES = (
-    "mlflow",
-    "numpy",
-    "onnxruntime",
-    "pandas",
-    "safetensors",
-    "tokenizers",
-    "torch",
-    "transformers",
-)
+BASE_PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "torch")
+"""What loading a model and predicting needs, whatever its task."""
 
 
 class Loggable(Protocol):
     """What can be registered: files with a digest, and how MLflow opens them."""
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes that it tells apart."""
+    def card(self) -> Mapping[str, Any]:
+        """The card of the trained model: its task and the names of its outputs among it."""
 
     @property
     def digest(self) -> str:
@@ -54,42 +47,53 @@ class Packaging:
     loader : str
         The module whose ``_load_pyfunc(path)`` opens them.
     outputs : sequence of (name, MLflow type)
-        The columns that ``predict`` returns; by default those of a classifier. ``double[]`` is a list of doubles.
+        The columns that ``predict`` returns; by default those of the task. ``double[]`` is a list of doubles.
     params : mapping of name to default, optional
         What ``predict`` takes as ``params``.
     packages : sequence of str
-        What is pinned in the model's requirements.
+        What is pinned in the model's requirements beside what every model of the task needs.
     """
 
     loader: str = LOADER
     outputs: Sequence[tuple[str, str]] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
-    packages: Sequence[str] = INFERENCE_PACKAGES
+    packages: Sequence[str] = ()
 
 
 def write_pyfunc(
-    model: Loggable, folder: Path, *, example: Sequence[str], logged: LoggedModel, packaging: Packaging
+    model: Loggable, folder: Path, *, example: Sequence[Row], logged: LoggedModel, packaging: Packaging
 ) -> None:
-    """Write ``model`` into ``folder`` in the form that ``mlflow.pyfunc.load_model`` reads."""
+    """Write ``model`` into ``folder`` in the form that ``mlflow.pyfunc.load_model`` reads.
+
+    Parameters
+    ----------
+    folder : Path
+        Where there is nothing yet.
+    example : sequence of rows
+        As the inputs of the task read them.
+    logged : LoggedModel
+        What the files are written for.
+    """
     import mlflow.pyfunc
-    import pandas as pd
     from mlflow.models import Model
 
-    card = Model(
+    task = find_task(model.card["task"])
+    entry = Model(
         artifact_path=logged.artifact_location,
         model_uuid=logged.model_id,
         model_id=logged.model_id,
         run_id=logged.source_run_id,
+        metadata={TASK: task.name},
     )
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         mlflow.pyfunc.save_model(
             folder,
             loader_module=packaging.loader,
             data_path=model.save(Path(scratch) / "files"),
-            mlflow_model=card,
-            signature=signature(packaging.outputs or classifier_outputs(model.labels), packaging.params),
-            input_example=pd.DataFrame({"text": list(example)}),
-            pip_requirements=[*requirements(packaging.packages), *wheel_lines()],
+            mlflow_model=entry,
+            signature=signature(packaging.outputs or task.target.frame_fields(model.card), packaging.params),
+            input_example=task.inputs.make_example(example),
+            pip_requirements=[*requirements(task, packaging.packages), *wheel_lines()],
         )
     write_wheel(folder / WHEELS)
 
@@ -119,25 +123,19 @@ def column_type(kind: str) -> Any:
     return kind if inner == kind else Array(DataType[inner])
 
 
-def classifier_outputs(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the columns that a classifier's ``predict`` returns, each with its MLflow type.
+def requirements(task: Task, more: Sequence[str] = ()) -> list[str]:
+    """Return what a model of ``task`` needs as pins of the installed versions, without suffixes like ``+cpu``.
+
+    Where another distribution than dlpipe brings the task, it is one of them.
 
     Examples
     --------
-    >>> classifier_outputs(["bad", "good"])
-    [('label', 'string'), ('probability', 'float'), ('p_bad', 'float'), ('p_good', 'float')]
-    """
-    return [("label", "string"), *((name, "float") for name in ("probability", *(f"p_{one}" for one in labels)))]
-
-
-def requirements(packages: Sequence[str] = INFERENCE_PACKAGES) -> list[str]:
-    """Return the installed versions of ``packages`` as exact pins, without local suffixes such as ``+cpu``.
-
-    Examples
-    --------
-    >>> [line.partition("==")[0] for line in requirements(["numpy"])]
-    ['numpy']
+    >>> [line.partition("==")[0] for line in requirements(find_task("text-classification"), ["ftfy"])]
+    ... # doctest: +NORMALIZE_WHITESPACE
+    ['mlflow', 'numpy', 'onnxruntime', 'pandas', 'safetensors', 'tokenizers', 'torch', 'transformers', 'ftfy']
     """
     from importlib import metadata
 
+    brought_by = distribution_of(task.name)
+    packages = [*sorted({*BASE_PACKAGES, *task.inputs.packages}), *more, *([brought_by] if brought_by else [])]
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in packages]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import ModelNotFound
-from dlpipe.registry.names import CHAMPION, KEY, MADE_FROM, MODEL_ID, WEIGHTS, classifier_name
+from dlpipe.registry.names import CHAMPION, KEY, MADE_FROM, MODEL_ID, TASK, WEIGHTS, classifier_name
+from dlpipe.task import DEFAULT_TASK
 from dlpipe.tracking import open_store, tracking_errors
 
 if TYPE_CHECKING:
@@ -46,6 +47,21 @@ class ModelVersion:
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
+
+    def line(self) -> str:
+        """Return the URI and the aliases for a summary.
+
+        Examples
+        --------
+        >>> ModelVersion("reviews", 1, "models:/reviews/1", "", "", "", ("champion",)).line()
+        'models:/reviews/1 (champion)'
+        """
+        return f"{self.uri} ({', '.join(self.aliases)})"
+
+    @property
+    def task(self) -> str:
+        """The name of the task; the default one for a version that does not say."""
+        return self.tags.get(TASK, DEFAULT_TASK)
 
 
 def resolve(uri: str) -> ModelVersion:

@@ -25,14 +25,14 @@ def check_text(version: TableVersion) -> None:
 
 
 def decode_texts(rows: Rows, *, of: TableVersion) -> Rows:
-    """Return ``rows`` of the table version ``of`` with the column ``text``, and ``row_id``, as strings.
+    """Return ``rows`` of the table version ``of`` with its columns of texts, and ``row_id``, as strings.
 
-    Bytes are read as UTF-8; those that are none stand as U+FFFD.
+    Bytes are read as UTF-8; those that are none stand as U+FFFD. Columns of other types stay as they are.
 
     Raises
     ------
     SchemaMismatch
-        When the column holds numbers or something else that is no text.
+        When the column ``text`` holds numbers or something else that is no text.
 
     Examples
     --------
@@ -43,16 +43,17 @@ def decode_texts(rows: Rows, *, of: TableVersion) -> Rows:
     """
     import pyarrow as pa
 
-    kind = rows.schema.field(TEXT).type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        values = rows.column(TEXT).to_pylist()
-        texts = [None if value is None else value.decode("utf-8", "replace") for value in values]
-        rows = rows.set_column(rows.schema.get_field_index(TEXT), TEXT, pa.array(texts, pa.string()))
-    elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise _no_text(str(of), str(kind))
     for place, field in enumerate(rows.schema):
-        if field.name in (TEXT, "row_id") and not pa.types.is_string(field.type):
-            rows = rows.set_column(place, field.name, rows.column(place).cast(pa.string()))
+        kind, column = field.type, rows.column(place)
+        if field.name == "row_id" or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+            column = column if pa.types.is_string(kind) else column.cast(pa.string())
+        elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+            texts = [None if value is None else value.decode("utf-8", "replace") for value in column.to_pylist()]
+            column = pa.array(texts, pa.string())
+        elif field.name == TEXT and not pa.types.is_string(kind):
+            raise _no_text(str(of), str(kind))
+        if column.type != kind:
+            rows = rows.set_column(place, field.name, column)
     return rows
 
 

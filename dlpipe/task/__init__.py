@@ -6,6 +6,8 @@ settings     TrainingSettings, what every training is told
 model        a trained model as files
 predictor    a trained model, loaded and ready
 opening      models and their predictors, opened by the inputs of their task
+requests     what stands in whatever a model is given
+distinct     rows that are the same, found column by column
 batches      what a network reads, and length-bucketed batches of it
 kept         arrays kept beside a table, whole or not there
 evaluation   the scores of a model, and its mistakes
@@ -20,7 +22,7 @@ import gc
 import os
 
 from dlpipe.task.evaluation import Evaluation, Mistake
-from dlpipe.task.finding import DEFAULT_TASK, GROUP, find_task, own_tasks, task_names
+from dlpipe.task.finding import DEFAULT_TASK, GROUP, distribution_of, find_task, own_tasks, task_names
 from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.model import Model
 from dlpipe.task.opening import load_model, open_predictor
@@ -46,6 +48,7 @@ __all__ = [
     "Task",
     "Thresholds",
     "TrainingSettings",
+    "distribution_of",
     "find_task",
     "load_model",
     "open_predictor",

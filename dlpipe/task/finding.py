@@ -12,7 +12,7 @@ from dlpipe.settings import check_name
 if TYPE_CHECKING:
     from dlpipe.task.protocol import Task
 
-GROUP = "dlpipe.tasks"
+GROUP, OWN = "dlpipe.tasks", "dlpipe"
 DEFAULT_TASK = "text-classification"
 
 
@@ -47,6 +47,13 @@ def own_tasks() -> dict[str, str]:
     """Return the tasks that dlpipe itself brings, by name, each with where its object is."""
     found = _installed().items()
     return {name: point.value for name, point in sorted(found) if point.module.startswith("dlpipe.")}
+
+
+def distribution_of(name: str) -> str | None:
+    """Return the distribution that brings the task ``name``; ``None`` for dlpipe itself, or an unknown task."""
+    point = _installed().get(name)
+    brought_by = point.dist.name if point is not None and point.dist is not None else OWN
+    return None if brought_by == OWN else brought_by
 
 
 @functools.cache

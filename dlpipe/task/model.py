@@ -28,6 +28,8 @@ class Model:
 
     FILES: ClassVar[tuple[str, ...]] = (WEIGHTS, CARD)
     """What a folder must have to be such a model."""
+    engines: ClassVar[None] = None
+    """Other ways to run it than torch, where something exported them: see ``Inputs.export_engines``."""
 
     files: Mapping[str, bytes]
 

@@ -150,12 +150,16 @@ class Inputs(ABC):
 
     training: type[TrainingSettings]
     """The section ``[training]``."""
+    one_text: bool = False
+    """Whether a row is one text: a pipeline cleans it and tells its language before a model reads it."""
+    packages: tuple[str, ...] = ()
+    """The distributions that opening and using a model needs, beside those of every model (torch and numpy)."""
 
     # rows ------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def columns(self, table: TableVersion) -> tuple[str, ...]:
-        """Return the columns of the table that a model reads.
+    def columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+        """Return the columns of the table that a model reads: the one with this card, or one trained on the table.
 
         Raises
         ------
@@ -167,9 +171,21 @@ class Inputs(ABC):
     def read_rows(self, rows: pa.Table | pa.RecordBatch) -> list[Row]:
         """Return the rows of a table with those columns, in its order."""
 
+    def distinct_rows(self, rows: pa.Table) -> tuple[list[Row], np.ndarray]:
+        """Return the different rows of a table with those columns and, for each row, the number of its own.
+
+        So that what stands there many times is predicted once. By default rows are the same whose columns are.
+        """
+        from dlpipe.task.distinct import number_rows
+
+        first, which = number_rows(rows)
+        return self.read_rows(rows.take(first)), which
+
     @abstractmethod
-    def read_request(self, given: Any, model: Model) -> list[Row]:
+    def read_request(self, given: Any, card: Mapping[str, Any]) -> list[Row]:
         """Return the rows in what MLflow's ``predict`` or a client gives: frames, records, lists, one value.
+
+        A row that is missing is ``None``. ``card`` is that of the model that is to read them.
 
         Raises
         ------
@@ -237,7 +253,10 @@ class Inputs(ABC):
         """Return a predictor; ``folder`` is where the model's engines are, if it has some."""
 
     def export_engines(self, model: Model, rows: Sequence[Row], labels: Sequence[Any]) -> Any:
-        """Return ``model`` with other engines than torch, measured on labelled rows; by default itself."""
+        """Return ``model`` with other engines than torch, measured on labelled rows; by default itself.
+
+        What is returned can be registered, and has ``engines``, which is ``None`` where there is only torch.
+        """
         return model
 
     # baseline, drift -------------------------------------------------------------------------------------
@@ -275,6 +294,8 @@ class Target(ABC):
     """The metrics of which less is better."""
     gate: type[Thresholds]
     """The section ``[gate]``: a dataclass that adds bounds to ``Thresholds``, all of its fields with defaults."""
+    has_classes: bool = False
+    """Whether a prediction is one class of several, so that MLflow's evaluator of classifiers can judge it."""
 
     # training --------------------------------------------------------------------------------------------
 
@@ -309,7 +330,25 @@ class Target(ABC):
 
     @abstractmethod
     def activate(self, logits: Floats, card: Mapping[str, Any]) -> Floats:
-        """Return outputs from what the network gives: a softmax, say."""
+        """Return outputs from what the network gives, of some rows or of all: a softmax, say."""
+
+    @abstractmethod
+    def decisions(self, outputs: Floats, card: Mapping[str, Any]) -> Sequence[Any]:
+        """Return what is decided by each row of outputs, written as labels are: a class, labels, a number."""
+
+    def share_right(self, outputs: Floats, labels: Sequence[Any], card: Mapping[str, Any]) -> float:
+        """Return the share of rows that are decided right; by default those decided as their label is."""
+        decided = self.decisions(outputs, card)
+        return sum(own == true for own, true in zip(decided, labels, strict=True)) / len(outputs)
+
+    def share_same(self, outputs: Floats, others: Floats, card: Mapping[str, Any]) -> float:
+        """Return the share of rows on which two ways to compute outputs lead to the same decision."""
+        pairs = zip(self.decisions(outputs, card), self.decisions(others, card), strict=True)
+        return sum(own == other for own, other in pairs) / len(outputs)
+
+    def spread(self, card: Mapping[str, Any]) -> float:
+        """Return by what a difference of outputs is divided to be small or large; 1 for probabilities."""
+        return 1.0
 
     @abstractmethod
     def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
@@ -317,7 +356,7 @@ class Target(ABC):
 
     @abstractmethod
     def prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
-        """Return those columns for outputs."""
+        """Return those columns for outputs, an array a column; every row has a prediction."""
 
     @abstractmethod
     def frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:

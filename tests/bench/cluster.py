@@ -278,7 +278,7 @@ class Scoring:
         mine, theirs = read_table(one), read_table(other)
         if mine.equals(theirs):
             return SAME if (one.digest, one.version) == (other.digest, other.version) else "rows, yes; digest, no"
-        names = ["row_id", "label"]
+        names = ["row_id", "predicted"]
         if not mine.select(names).equals(theirs.select(names)):
             return "no"
         pairs = zip(mine["probability"].to_pylist(), theirs["probability"].to_pylist(), strict=True)

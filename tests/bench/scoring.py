@@ -189,7 +189,7 @@ def recipe(options: argparse.Namespace) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     return {
         "rows_per_second": len(texts) / seconds,
-        "labels": found["label"].to_dict(),
+        "labels": found["predicted"].to_dict(),
         "positive": found["positive"].to_dict(),
         "truth": sample["label"].to_dict(),
     }
@@ -220,7 +220,7 @@ def book_model() -> Any:
 
             data = TextClassificationData.from_lists(predict_data=[row["text"]], batch_size=1)
             ((shares,),) = self.trainer.predict(self.classifier, datamodule=data, output="probabilities")
-            return pd.Series({"label": ("negative", "positive")[shares[1] > shares[0]], "positive": shares[1]})
+            return pd.Series({"predicted": ("negative", "positive")[shares[1] > shares[0]], "positive": shares[1]})
 
         def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
             return model_input.apply(self.predict_row, axis=1)
@@ -265,7 +265,7 @@ def ours(options: argparse.Namespace, engine: str = "torch") -> dict[str, Any]:
     seconds = time.perf_counter() - started
     rows = read_table(done.table).to_pandas().set_index("row_id")
     positive = {row: float(shares[1]) for row, shares in rows["probabilities"].items()}
-    return {"rows_per_second": len(rows) / seconds, "labels": rows["label"].to_dict(), "positive": positive}
+    return {"rows_per_second": len(rows) / seconds, "labels": rows["predicted"].to_dict(), "positive": positive}
 
 
 def bound(options: argparse.Namespace) -> dict[str, Any]:

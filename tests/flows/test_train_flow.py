@@ -59,7 +59,7 @@ def test_each_row_of_the_data_has_one_prediction(project: Project, first: Done) 
     )
     assert sorted(scored["row_id"]) == sorted(data["row_id"])
     truth = dict(zip(data["row_id"], data["label"], strict=True))
-    right = [truth[row] == label for row, label in zip(scored["row_id"], scored["label"], strict=True)]
+    right = [truth[row] == label for row, label in zip(scored["row_id"], scored["predicted"], strict=True)]
     assert sum(right) / len(right) > 0.9
 
 
@@ -139,7 +139,7 @@ def test_champion_predicts_in_a_new_process_without_a_network(project: Project, 
     done = project.python("-c", PREDICT, under=OFFLINE)
     assert done.code == 0, done.said
     good, bad = json.loads(done.said.splitlines()[-1])
-    assert (good["label"], bad["label"]) == ("positive", "negative")
+    assert (good["predicted"], bad["predicted"]) == ("positive", "negative")
     assert good["p_positive"] == good["probability"] > 0.9
     assert good["p_positive"] + good["p_negative"] == pytest.approx(1, abs=1e-5)
 

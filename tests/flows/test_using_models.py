@@ -113,7 +113,7 @@ def test_a_pipeline_of_the_registry_scores_a_split_of_a_table(project: Project, 
         == f"reviews_answers@v0, {len(data['text'])} new of {len(data['text'])} rows"
     )
     assert scored["row_id"].to_pylist() == data["row_id"]
-    assert scored["label"].to_pylist() == data["label"]
+    assert scored["predicted"].to_pylist() == data["label"]
     assert set(scored["model_version"].to_pylist()) == {"models:/reviews/1"}
 
 

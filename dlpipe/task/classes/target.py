@@ -36,6 +36,7 @@ class Classes(Target):
     headline = "accuracy"
     lower_is_better = frozenset({"log_loss", "calibration_error"})
     gate = ClassThresholds
+    has_classes = True
 
     def learn_coding(self, labels: Sequence[str]) -> Coding:
         """Return the classes, sorted."""
@@ -78,12 +79,23 @@ class Classes(Target):
         shares /= shares.sum(axis=1, keepdims=True)
         return shares
 
+    def decisions(self, outputs: Floats, card: Mapping[str, Any]) -> list[str]:
+        """Return the most probable class of each row.
+
+        Examples
+        --------
+        >>> Classes().decisions(np.array([[0.2, 0.8]]), {"labels": ["bad", "good"]})
+        ['good']
+        """
+        labels = card["labels"]
+        return [labels[best] for best in outputs.argmax(axis=1)]
+
     def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
         """Return the class, its probability, those of all classes and their names."""
         import pyarrow as pa
 
         return [
-            ("label", pa.string()),
+            ("predicted", pa.string()),
             ("probability", pa.float32()),
             ("probabilities", pa.list_(pa.float32())),
             ("labels", pa.list_(pa.string())),
@@ -110,19 +122,22 @@ class Classes(Target):
         Examples
         --------
         >>> Classes().frame_fields({"labels": ["bad", "good"]})
-        [('label', 'string'), ('probability', 'float'), ('p_bad', 'float'), ('p_good', 'float')]
+        [('predicted', 'string'), ('probability', 'float'), ('p_bad', 'float'), ('p_good', 'float')]
         """
         shares = [f"p_{label}" for label in card["labels"]]
-        return [("label", "string"), *((name, "float") for name in ("probability", *shares))]
+        return [("predicted", "string"), *((name, "float") for name in ("probability", *shares))]
 
     def make_frame(self, outputs: Floats, card: Mapping[str, Any]) -> pd.DataFrame:
-        """Return those columns; a row of NaN has no label."""
+        """Return those columns; a row of NaN has no class."""
         import pandas as pd
 
         there = ~np.isnan(outputs).any(axis=1)
         labels = np.array(card["labels"], dtype=object)[outputs.argmax(axis=1)]
         labels[~there] = None
-        columns: dict[str, Any] = {"label": pd.Series(labels, dtype=object), "probability": outputs.max(axis=1)}
+        columns: dict[str, Any] = {
+            "predicted": pd.Series(labels, dtype=object),
+            "probability": outputs.max(axis=1),
+        }
         columns |= {f"p_{label}": outputs[:, number] for number, label in enumerate(card["labels"])}
         return pd.DataFrame(columns)
 
@@ -191,14 +206,14 @@ class Classes(Target):
 
     def prediction_series(self, predictions: pa.Table) -> list[Series]:
         """Return each row's probability (of two classes that of the last, else of the predicted) and its class."""
-        rows = predictions.select(["label", "probability", "probabilities"]).to_pylist()
+        rows = predictions.select(["predicted", "probability", "probabilities"]).to_pylist()
         shares = [
             float(row["probabilities"][-1] if len(row["probabilities"]) == 2 else row["probability"])
             for row in rows
         ]
         return [
             Series("probability", "the predicted probability", shares),
-            Series("label", "the predicted labels", [row["label"] for row in rows]),
+            Series("label", "the predicted labels", [row["predicted"] for row in rows]),
         ]
 
 

@@ -13,6 +13,7 @@ from dlpipe.task.texts.model import TextModel
 from dlpipe.task.texts.settings import TextTraining
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
     import torch
@@ -29,8 +30,10 @@ class TextInputs(Inputs):
     """One text a row, in the column ``text``; a missing one is ``None`` in requests and empty in tables."""
 
     training = TextTraining
+    one_text = True
+    packages = ("onnxruntime", "tokenizers", "transformers")
 
-    def columns(self, table: TableVersion) -> tuple[str, ...]:
+    def columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Return ``("text",)``."""
         from dlpipe.tables import check_text
 
@@ -41,7 +44,25 @@ class TextInputs(Inputs):
         """Return the texts; a missing one is an empty one."""
         return [text or "" for text in rows.column(TEXT).to_pylist()]
 
-    def read_request(self, given: Any, model: Model) -> list[str | None]:
+    def distinct_rows(self, rows: pa.Table) -> tuple[list[str], np.ndarray]:
+        """Return the different texts and, for each row, the number of its own; a missing one is an empty one.
+
+        Examples
+        --------
+        >>> import pyarrow as pa
+        >>> texts, which = TextInputs().distinct_rows(pa.table({"text": ["good", "bad", "good", None]}))
+        >>> texts, which.tolist()
+        (['good', 'bad', ''], [0, 1, 0, 2])
+        """
+        import numpy as np
+
+        column = rows.column(TEXT)
+        if not len(column):
+            return [], np.empty(0, np.int64)
+        coded = column.fill_null("").unify_dictionaries().dictionary_encode().combine_chunks()
+        return coded.dictionary.to_pylist(), coded.indices.to_numpy()
+
+    def read_request(self, given: Any, card: Mapping[str, Any]) -> list[str | None]:
         """Return the texts, ``None`` for one that is missing."""
         from dlpipe.task.texts.requests import read_texts
 

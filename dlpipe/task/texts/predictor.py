@@ -1,4 +1,4 @@
-"""Probabilities for texts from a trained model, as fast as the machine allows."""
+"""Outputs for texts from a trained model, as fast as the machine allows."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ class TextPredictor:
     """
 
     def __init__(self, model: TextModel, network: Network, engine: str) -> None:
+        from dlpipe.task.texts.engines.networks import activation
         from dlpipe.task.texts.tokens import TextEncoder
 
         self.card, self.labels, self.max_length = model.card, model.labels, model.max_length
         self.digest, self.engine = model.digest, engine
-        self._network = network
+        self._network, self._activate = network, activation(model.card)
         self._encode = TextEncoder(
             model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id
         )
@@ -48,7 +49,7 @@ class TextPredictor:
         keep_freed_memory()
 
     def predict_outputs(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the probability of each label for each text: float32, shape (len(texts), n_labels)."""
+        """Return the outputs for each text, such as probabilities: float32, shape (len(texts), n_outputs)."""
         return self.predict_encoded(self.encode(texts))
 
     def encode(self, texts: Sequence[str]) -> Encoded:
@@ -63,9 +64,9 @@ class TextPredictor:
         done : callable, optional
             Called with the numbers of the texts of each batch when they are predicted.
         """
-        from dlpipe.task.texts.engines.networks import probabilities
+        from dlpipe.task.texts.engines.networks import compute_outputs
 
-        return probabilities(self._network, encoded, len(self.labels), done=done)
+        return compute_outputs(self._network, encoded, len(self.labels), activate=self._activate, done=done)
 
     def seen_characters(self, text: str) -> int:
         """Return how many characters of ``text`` the model reads: all, or those of its first tokens."""

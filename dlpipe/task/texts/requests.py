@@ -1,13 +1,11 @@
-"""The rows in whatever a model of MLflow is given."""
+"""The texts in whatever a model of MLflow is given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dlpipe.errors import SettingError
-
-TEXT, ROW_ID = "text", "row_id"
+from dlpipe.task.requests import is_missing, text_values
 
 
 def read_texts(model_input: Any) -> list[str | None]:
@@ -27,7 +25,7 @@ def read_texts(model_input: Any) -> list[str | None]:
     ...
     dlpipe.errors.SettingError: Row 1 is no text but a int: 3. Pass texts, and None for one that is missing.
     """
-    rows = rows_of(model_input)
+    rows = text_values(model_input)
     for at, row in enumerate(rows):
         if not isinstance(row, str) and not is_missing(row):
             raise SettingError(
@@ -36,83 +34,3 @@ def read_texts(model_input: Any) -> list[str | None]:
             )
     # half a surrogate pair, as of a text cut inside an emoji, cannot be encoded: the pipeline reads it so too
     return [row.encode("utf-8", "replace").decode() if isinstance(row, str) else None for row in rows]
-
-
-def rows_of(model_input: Any) -> list[object]:
-    """Return what stands where the texts should be, as it is.
-
-    Of a table (a DataFrame, a dictionary of columns, a list of records) that is its column ``text``, or its only
-    one, whatever its name; a Series, an array or a list is a column itself.
-    """
-    if isinstance(model_input, Mapping) or hasattr(model_input, "columns"):
-        # pyarrow calls the columns themselves by that word
-        named = getattr(model_input, "column_names", None) or getattr(model_input, "columns", model_input)
-        names = list(named)
-        return column_values(model_input[text_column(names)])
-    if isinstance(model_input, Sequence) and model_input and all(isinstance(row, Mapping) for row in model_input):
-        column = text_column(list(dict.fromkeys(name for row in model_input for name in row)))
-        return [plain(row.get(column)) for row in model_input]
-    return column_values(model_input)
-
-
-def column_values(given: Any) -> list[object]:
-    """Return the values of a column; a single value is a column of one row, and rows of one value are values."""
-    if hasattr(given, "to_pylist"):  # of pyarrow
-        return list(given.to_pylist())
-    given = plain(given)
-    if is_scalar(given):
-        return [given]
-    rows = [plain(row) for row in given]
-    if rows and all(not is_scalar(row) and len(row) == 1 for row in rows):
-        return [plain(row[0]) for row in rows]
-    return rows
-
-
-def text_column(names: Sequence[Any]) -> Any:
-    """Return the name of the column with the texts.
-
-    Raises
-    ------
-    SettingError
-        When none is called ``text`` and there are several, or the only one has the ids of dlpipe's own tables;
-        and where two are called ``text``.
-
-    Examples
-    --------
-    >>> text_column(["id", "text"]), text_column(["review"])
-    ('text', 'review')
-    """
-    if names.count(TEXT) > 1:
-        raise SettingError(f"{names.count(TEXT)} columns are named 'text', of {len(names)}. Pass one of them.")
-    if TEXT in names:
-        return TEXT
-    if len(names) == 1 and names[0] != ROW_ID:
-        return names[0]
-    there = ", ".join(map(repr, names)) or "none"
-    raise SettingError(f"The texts must be in a column named 'text'; got {there}. Pass data[['text']].")
-
-
-def is_scalar(given: Any) -> bool:
-    """Return whether ``given`` is one value: a text, a number, nothing at all; and no list or array."""
-    return isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
-
-
-def plain(value: Any) -> Any:
-    """Return what an array without a dimension holds, as MLflow's server makes of a single value."""
-    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
-
-
-def is_missing(value: object) -> bool:
-    """Return whether ``value`` stands for nothing: ``None``, a NaN of any kind, pandas' ``NA`` and ``NaT``.
-
-    Examples
-    --------
-    >>> is_missing(None), is_missing(float("nan")), is_missing("nan"), is_missing(0)
-    (True, True, False, False)
-    """
-    if value is None or isinstance(value, str):
-        return value is None
-    try:
-        return bool(value != value)
-    except (TypeError, ValueError):  # NA does not say whether it is itself; an array has no single answer
-        return type(value).__name__ == "NAType"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from dlpipe.errors import BadRows
 from dlpipe.machine import cpu_features, cpu_name, usable_cores
 from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
+from dlpipe.task.finding import find_task
 from dlpipe.task.texts.engines.candidates import SAMPLE_ROWS, Candidates, prepare
 from dlpipe.task.texts.engines.kinds import EXACT, GRAPH_FILES, INSTRUCTIONS, TORCH
-from dlpipe.task.texts.engines.networks import Network, probabilities
+from dlpipe.task.texts.engines.networks import Network, activation, compute_outputs
 from dlpipe.task.texts.engines.stored import EngineCheck, Engines, ServedModel
 from dlpipe.task.texts.model import TOKENIZER, TextModel
 from dlpipe.task.texts.tokens import Encoded, TextEncoder
@@ -36,11 +38,12 @@ class CheckSettings:
     labelled_rows : int
         An engine with fewer bits is offered only if there are so many rows with labels.
     accuracy_lost : float
-        The points of accuracy that it may lose against torch.
+        The points of accuracy that it may lose against torch; see ``Target.share_right``.
     label_agreement : float
-        The share of rows on which it must give torch's label.
+        The share of rows that it must decide as torch does; see ``Target.share_same``.
     exact_difference : float
-        The most by which a probability of an engine with 32 bits may differ from torch's.
+        The most by which an output of an engine with 32 bits may differ from torch's, as a share of what
+        ``Target.spread`` returns.
     gain : float
         Torch is left for an engine that is so many times as fast.
     """
@@ -57,7 +60,7 @@ class CheckSettings:
 def export_engines(
     model: TextModel,
     texts: Sequence[str],
-    labels: Sequence[str] = (),
+    labels: Sequence[Any] = (),
     *,
     threads: int | None = None,
     settings: CheckSettings | None = None,
@@ -71,7 +74,7 @@ def export_engines(
     ----------
     texts : sequence of str
         Texts that the model was not trained on; some are drawn evenly if there are many.
-    labels : sequence of str
+    labels : sequence
         Their labels; without them, no engine with fewer than 32 bits is offered.
     threads : int, optional
         By default one for each core that this process may use.
@@ -81,7 +84,7 @@ def export_engines(
     settings, threads = settings or CheckSettings(), threads or usable_cores()
     rows = drawn_rows(model, texts, labels, settings.rows)
     candidates = prepare(model, rows.encoded, threads)
-    checks, count = compare(candidates, rows, model.labels, settings)
+    checks, count = compare(candidates, rows, model.card, settings)
     graphs = {
         GRAPH_FILES[check.engine]: candidates.graphs[check.engine]
         for check in checks
@@ -106,7 +109,7 @@ class Rows:
     """Texts as token ids, with their labels (or none at all)."""
 
     encoded: Encoded
-    labels: Sequence[str]
+    labels: Sequence[Any]
 
     def part(self, rows: np.ndarray) -> Encoded:
         """Return the token ids of these rows."""
@@ -114,7 +117,7 @@ class Rows:
         return Encoded.of([ids[offsets[row] : offsets[row + 1]] for row in rows], self.encoded.pad_id)
 
 
-def drawn_rows(model: TextModel, texts: Sequence[str], labels: Sequence[str], count: int) -> Rows:
+def drawn_rows(model: TextModel, texts: Sequence[str], labels: Sequence[Any], count: int) -> Rows:
     """Return ``count`` of the texts, drawn evenly, with their labels; all where there are fewer."""
     encode = TextEncoder(model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id)
     drawn = np.unique(np.linspace(0, len(texts) - 1, min(count, len(texts))).astype(int))
@@ -122,7 +125,7 @@ def drawn_rows(model: TextModel, texts: Sequence[str], labels: Sequence[str], co
 
 
 def compare(
-    candidates: Candidates, rows: Rows, labels: Sequence[str], settings: CheckSettings
+    candidates: Candidates, rows: Rows, card: Mapping[str, Any], settings: CheckSettings
 ) -> tuple[tuple[EngineCheck, ...], int]:
     """Run every engine on the same rows and return how each did, and how many rows it were.
 
@@ -131,17 +134,18 @@ def compare(
     count = affordable_rows(candidates.networks[TORCH], rows, settings)
     parts = [np.arange(start, count, PARTS) for start in range(min(PARTS, count))]
     names = list(candidates.networks)
-    shares: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    width, activate = len(card["labels"]), activation(card)
+    outputs: dict[str, list[np.ndarray]] = {name: [] for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number, part in enumerate(parts):
         encoded = rows.part(part)
         for name in names if number % 2 else reversed(names):
             started = time.perf_counter()
-            shares[name].append(probabilities(candidates.networks[name], encoded, len(labels)))
+            outputs[name].append(compute_outputs(candidates.networks[name], encoded, width, activate=activate))
             seconds[name].append(time.perf_counter() - started)
     truth = [rows.labels[int(row)] for part in parts for row in part] if rows.labels else []
-    merged = {name: np.concatenate(found) for name, found in shares.items()}
-    ran = [judged(compared(name, merged, seconds, truth, labels), len(truth), settings) for name in names]
+    merged = {name: np.concatenate(found) for name, found in outputs.items()}
+    ran = [judged(compared(name, merged, seconds, truth, card), len(truth), settings) for name in names]
     failed = [EngineCheck(name, refused=why) for name, why in candidates.refused.items()]
     return (*ran, *failed), count
 
@@ -159,41 +163,44 @@ def affordable_rows(network: Network, rows: Rows, settings: CheckSettings) -> in
 
 def compared(
     name: str,
-    shares: dict[str, np.ndarray],
+    outputs: dict[str, np.ndarray],
     seconds: dict[str, list[float]],
-    truth: Sequence[str],
-    labels: Sequence[str],
+    truth: Sequence[Any],
+    card: Mapping[str, Any],
 ) -> EngineCheck:
-    """Return how the engine ``name`` did beside torch."""
-    own, torch_ones = shares[name], shares[TORCH]
-    accuracy, of_torch = (accuracy_of(found, truth, labels) for found in (own, torch_ones))
+    """Return how the engine ``name`` did beside torch, in what the target of the task counts as right and same.
+
+    Parameters
+    ----------
+    outputs, seconds : mappings
+        Of each engine: its outputs, float32 of shape (n_rows, n_outputs), and the time that each part took.
+    truth : sequence of n_rows labels, or empty
+    card : mapping
+        The model's.
+    """
+    target = find_task(card["task"]).target
+    own, of_torch = outputs[name], outputs[TORCH]
+    accuracy, best = (target.share_right(found, truth, card) if truth else None for found in (own, of_torch))
     return EngineCheck(
         name,
         rows_per_second=len(own) / sum(seconds[name]),
         speedup=statistics.median(t / s for t, s in zip(seconds[TORCH], seconds[name], strict=True)),
         accuracy=accuracy,
-        accuracy_lost=None if accuracy is None or of_torch is None else 100 * (of_torch - accuracy),
-        label_agreement=float((own.argmax(1) == torch_ones.argmax(1)).mean()),
-        largest_difference=float(np.abs(own - torch_ones).max()),
+        accuracy_lost=None if accuracy is None or best is None else 100 * (best - accuracy),
+        label_agreement=target.share_same(own, of_torch, card),
+        largest_difference=float(np.abs(own - of_torch).max()) / target.spread(card),
     )
-
-
-def accuracy_of(shares: np.ndarray, truth: Sequence[str], labels: Sequence[str]) -> float | None:
-    """Return the share of rows whose highest probability is that of their true label."""
-    if not truth:
-        return None
-    return float((np.array(labels, dtype=object)[shares.argmax(1)] == np.array(truth, dtype=object)).mean())
 
 
 def judged(check: EngineCheck, labelled: int, settings: CheckSettings) -> EngineCheck:
     """Return ``check`` with the reason for which the engine is not offered, if there is one."""
     difference = check.largest_difference or 0.0
     if not np.isfinite(difference):
-        return replace(check, refused="its probabilities are not numbers")
+        return replace(check, refused="its outputs are not numbers")
     if check.engine not in EXACT:
         return replace(check, refused=too_far(check, labelled, settings))
     if difference > settings.exact_difference:
-        return replace(check, refused=f"its probabilities differ from torch's by {difference:.2g}")
+        return replace(check, refused=f"its outputs differ from torch's by {difference:.2g}")
     return check
 
 

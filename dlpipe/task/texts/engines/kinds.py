@@ -8,7 +8,7 @@ from dlpipe.machine import cpu_features
 TORCH, BF16, ONNX, INT8 = "torch", "torch-bf16", "onnx", "onnx-int8"
 ENGINES = (TORCH, BF16, ONNX, INT8)
 EXACT = (TORCH, ONNX)
-"""Engines that compute in 32 bits: their probabilities are those of torch but for rounding."""
+"""Engines that compute in 32 bits: their outputs are those of torch but for rounding."""
 EXACTLY = "exact"
 """Asks for the fastest of them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -9,9 +10,18 @@ import numpy as np
 
 from dlpipe.machine import usable_cores
 from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
+from dlpipe.task.finding import find_task
 from dlpipe.task.texts.engines.kinds import BF16, TORCH
 from dlpipe.task.texts.model import TextModel
 from dlpipe.task.texts.tokens import Encoded
+
+Activate = Callable[[np.ndarray], np.ndarray]
+
+
+def activation(card: Mapping[str, Any]) -> Activate:
+    """Return what makes outputs of logits for a model with this card, as the target of its task does."""
+    target = find_task(card["task"]).target
+    return functools.partial(target.activate, card=card)
 
 
 class Network(Protocol):
@@ -100,20 +110,27 @@ def onnx_session(graph: bytes) -> Any:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def probabilities(
-    network: Network, encoded: Encoded, n_labels: int, *, done: Callable[[np.ndarray], None] | None = None
+def compute_outputs(
+    network: Network,
+    encoded: Encoded,
+    n_outputs: int,
+    *,
+    activate: Activate,
+    done: Callable[[np.ndarray], None] | None = None,
 ) -> np.ndarray:
-    """Return the probability of each label: float32 of shape (len(encoded), n_labels).
+    """Return the outputs of each row: float32 of shape (len(encoded), n_outputs).
 
     Parameters
     ----------
+    activate : callable
+        Makes outputs of the network's logits, batch by batch; see ``activation``.
     done : callable, optional
         Called in this thread with the numbers of the texts of each batch when they are predicted.
     """
-    result = np.empty((len(encoded.lengths), n_labels), dtype=np.float32)
+    result = np.empty((len(encoded.lengths), n_outputs), dtype=np.float32)
 
     def predict(rows: np.ndarray) -> np.ndarray:
-        result[rows] = softmax(network.logits(encoded.arrays(rows)))
+        result[rows] = activate(network.logits(encoded.arrays(rows)))
         return rows
 
     batches = sorted_batches(encoded.lengths, tokens=batch_tokens(encoded.lengths, network))
@@ -140,15 +157,3 @@ def each_in_parallel(
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="dlpipe-engine") as threads:
         yield from threads.map(work, waiting)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return ``logits`` of shape (n, k) as probabilities.
-
-    Examples
-    --------
-    >>> softmax(np.array([[0.0, 0.0]])).tolist()
-    [[0.5, 0.5]]
-    """
-    shares: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)

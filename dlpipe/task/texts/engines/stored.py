@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dlpipe.errors import EngineUnavailable
 from dlpipe.task.texts.engines.kinds import GRAPH_FILES, TORCH
@@ -24,13 +25,13 @@ class EngineCheck:
     rows_per_second, speedup : float or None
         ``speedup`` is the median of the ratios to torch on parts of the rows. ``None``: it could not be run.
     accuracy : float or None
-        On the rows; ``None`` where no labels were given.
+        The share of the rows that are decided right; ``None`` where no labels were given.
     accuracy_lost : float or None
         Torch's accuracy less this one, in points (0.5 is half a per cent of the rows).
     label_agreement : float or None
-        The share of rows with the same label as torch.
+        The share of rows that are decided as torch does.
     largest_difference : float or None
-        Of a probability from torch's.
+        Of an output from torch's, as a share of what ``Target.spread`` returns: 1 for probabilities.
     refused : str
         Why it is not offered; empty where it is.
     """
@@ -50,7 +51,7 @@ class EngineCheck:
         Examples
         --------
         >>> EngineCheck("onnx", 500.0, 1.7, 0.87, 0.0, 1.0, 1e-6).line()
-        'onnx: 1.70 times torch, accuracy lost 0.00 points, labels agree 1.0000, probabilities within 1e-06'
+        'onnx: 1.70 times torch, accuracy lost 0.00 points, labels agree 1.0000, outputs within 1e-06'
         """
         if self.speedup is None:
             return f"{self.engine}: {self.refused}"
@@ -58,7 +59,7 @@ class EngineCheck:
         refused = f"; refused: {self.refused}" if self.refused else ""
         return (
             f"{self.engine}: {self.speedup:.2f} times torch, accuracy lost {lost}, labels agree "
-            f"{self.label_agreement:.4f}, probabilities within {self.largest_difference:.1g}{refused}"
+            f"{self.label_agreement:.4f}, outputs within {self.largest_difference:.1g}{refused}"
         )
 
 
@@ -143,8 +144,13 @@ class ServedModel:
     graphs: Mapping[str, bytes] = field(repr=False)
 
     @property
+    def card(self) -> dict[str, Any]:
+        """The card of the model."""
+        return self.model.card
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        """The labels in the order of the network's outputs."""
+        """The names of the network's outputs, in their order."""
         return self.model.labels
 
     @property

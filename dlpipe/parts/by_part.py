@@ -7,14 +7,15 @@ there are; then the parts are committed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dlpipe.cluster import Cluster
 from dlpipe.errors import MarkMoved
-from dlpipe.inference.choosing import Scoring, choose
-from dlpipe.inference.progress import Progress
+from dlpipe.parts.ahead import one_ahead
+from dlpipe.parts.choosing import Scoring, choose
+from dlpipe.parts.progress import Progress
 from dlpipe.tables import (
     Mark,
     TablePart,
@@ -31,8 +32,7 @@ from dlpipe.tables import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Item = TypeVar("Item")
-Made = TypeVar("Made")
+    from dlpipe.task import Inputs
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Scored:
     new_rows : int
         The rows committed now; 0 when the same model had scored all of them before.
     doubt : str
-        Why the predictions may say nothing: no row had a text, or all had the same. Empty where there is no doubt.
+        Why the predictions may say nothing: all rows are empty, or the same. Empty where there is no doubt.
     """
 
     table: TableVersion
@@ -65,11 +65,18 @@ class Scorer(Protocol):
         """What it scores."""
 
     @property
+    def inputs(self) -> Inputs:
+        """What its rows are to the model."""
+
+    @property
     def schema(self) -> pa.Schema:
         """The columns of its rows."""
 
     def __call__(self, part: TablePart) -> int:
         """Make and stage the rows of ``part``, and return how many."""
+
+    def read(self, part: TablePart) -> pa.Table:
+        """Return ``row_id`` and what the inputs read of the rows of ``part`` that are to be scored."""
 
     def begin(self, part: TablePart) -> Any:
         """Read and prepare ``part``; another thread may do this while ``finish`` works."""
@@ -128,8 +135,9 @@ def score_missing(
     if chosen.repeats and say:
         rows = "1 row has" if chosen.repeats == 1 else f"{chosen.repeats:,} rows have"
         say(f"{scoring}: {rows} the row_id of an earlier row, which alone is scored")
-    doubt = doubt_input(chosen, parts, say)
-    stage_missing(make(chosen), parts, say, cluster)
+    scorer = make(chosen)
+    doubt = doubt_rows(scorer, parts, say)
+    stage_missing(scorer, parts, say, cluster)
     table = commit_scoring(chosen, parts, mark=mark)
     return Scored(table, rows=rows_of(scoring), new_rows=chosen.rows, doubt=doubt)
 
@@ -147,20 +155,21 @@ def commit_scoring(scoring: Scoring, parts: Sequence[TablePart], *, mark: Mark |
     return commit_parts(scoring.target, key=scoring.key, parts=len(parts), cut=parts[0].cut, marks=marks)
 
 
-def doubt_input(scoring: Scoring, parts: Sequence[TablePart], say: Callable[[str], None] | None) -> str:
-    """Return and ``say`` why predictions would say nothing, empty where two texts differ: two are all it reads."""
-    texts: set[str] = set()
-    rows = 0
+def doubt_rows(scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], None] | None) -> str:
+    """Return and ``say`` why predictions would say nothing; empty where two rows differ: it reads no more."""
+    seen: set[str] = set()
+    count = 0
     for part in parts:
-        read = scoring.read(part)["text"]
-        rows += len(read)
-        texts.update("" if text is None else str(text).strip() for text in read.unique().to_pylist())
-        if len(texts) > 1:
-            return ""
-    if not rows or (rows == 1 and texts != {""}):
+        read = scorer.read(part)
+        count += len(read)
+        for row in scorer.inputs.distinct_rows(read.drop_columns(["row_id"]))[0]:
+            seen.add(scorer.inputs.show_row(row).strip())
+            if len(seen) > 1:
+                return ""
+    if not count or (count == 1 and seen != {""}):
         return ""
-    which = "are without a text" if texts == {""} else "have the same text"
-    doubt = f"all {rows:,} rows of {scoring.source}, scored just now, {which}: look at where its texts come from"
+    what, which = f"all {count:,} rows of {scorer.scoring.source}", "empty" if seen == {""} else "the same"
+    doubt = f"{what}, scored just now, are {which}: look at where they come from"
     if say is not None:
         say(doubt)
     return doubt
@@ -205,23 +214,3 @@ def find_table(target: str) -> TableVersion | None:
         return table_at(target)
     except TableNotFound:
         return None
-
-
-def one_ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:
-    """Yield ``make(item)`` for each item; a thread makes the next one while the caller uses this one.
-
-    Examples
-    --------
-    >>> list(one_ahead([1, 2, 3], str))
-    ['1', '2', '3']
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as thread:
-        coming = None
-        for item in items:
-            this, coming = coming, thread.submit(make, item)
-            if this is not None:
-                yield this.result()
-        if coming is not None:
-            yield coming.result()

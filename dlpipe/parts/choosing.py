@@ -94,11 +94,11 @@ class Scoring:
             "source_version": str(self.source.version),
         }
 
-    def read(self, part: TablePart) -> pa.Table:
-        """Return ``row_id`` and ``text`` of the rows of ``part`` that are to be scored."""
+    def read(self, part: TablePart, columns: Sequence[str]) -> pa.Table:
+        """Return ``row_id`` and these columns of the rows of ``part`` that are to be scored."""
         import pyarrow as pa
 
-        rows = decode_texts(read_part(part, columns=["row_id", "text"]), of=self.source)
+        rows = decode_texts(read_part(part, columns=["row_id", *columns]), of=self.source)
         return rows.take(pa.array(self.chosen[part.number]))
 
     def size(self, part: TablePart) -> int:
