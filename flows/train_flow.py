@@ -199,11 +199,8 @@ class TrainFlow(FlowSpec):
         self.model_version = self.promotion.version
         kinds = {version.tags[KIND]: resolve(version.uri) for version in companions}
         self.pipeline_version, self.explainer_version = kinds.get("pipeline"), kinds.get("explainer")
-        print(
-            visible(
-                f"{self.engines or 'engine torch'}\n{self.model_version.uri}: {self.verdict.reason}\n{self.promotion}"
-            )
-        )
+        print(visible(f"{self.engines or 'engine torch'}\n{self.model_version.uri}: {self.verdict.reason}"))
+        print(visible(str(self.promotion)))
         self.next(self.predict)
 
     @step
