@@ -113,7 +113,7 @@ def test_clean_texts_get_the_classifiers_own_answers(pipeline, predictor):
     np.testing.assert_allclose(found["p_positive"], expected["p_positive"], atol=1e-6)
     assert set(found["model_version"]) == {"models:/reviews/1"}
     assert set(found["language"]) == {"en"}
-    assert list(found) == [name for name, _ in pipeline_outputs(pipeline.labels)]
+    assert list(found) == [name for name, _ in pipeline_outputs(pipeline.predictor.card)]
 
 
 def test_a_batch_goes_to_the_classifier_as_one_batch_with_each_text_once(pipeline, counting):
@@ -204,7 +204,7 @@ def test_bad_rows_get_a_row_that_says_so_and_leave_the_others_alone(pipeline, pr
 def test_a_batch_of_bad_rows_alone_and_an_empty_batch_go_through(pipeline, counting):
     assert pipeline.predict([None, 3])["status"].tolist() == ["empty", "not text"]
     empty = pipeline.predict([])
-    assert list(empty) == [name for name, _ in pipeline_outputs(pipeline.labels)]
+    assert list(empty) == [name for name, _ in pipeline_outputs(pipeline.predictor.card)]
     assert len(empty) == 0
     assert counting.batches == []
 

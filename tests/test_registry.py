@@ -25,6 +25,7 @@ from dlpipe.registry import (
     requirements,
     resolve,
 )
+from dlpipe.task import find_task
 from dlpipe.task.texts import TextModel
 
 # the calls of MLflow's client that change something, in any order
@@ -52,7 +53,9 @@ def store(tmp_path):
 
 def text_model(weights: bytes = b"weights") -> TextModel:
     """Return a model that can be stored (though not run): the registry looks at files only."""
-    card = json.dumps({"labels": ["negative", "positive"], "max_length": 16}).encode()
+    card = json.dumps(
+        {"task": "text-classification", "labels": ["negative", "positive"], "max_length": 16}
+    ).encode()
     return TextModel(
         {"model.safetensors": weights, "config.json": b"{}", "tokenizer.json": b"{}", "dlpipe.json": card}
     )
@@ -110,7 +113,7 @@ def test_artifact_is_complete_and_has_no_pickle(store):
     assert "input_example.json" in files
     assert not [name for name in files if Path(name).suffix in (".pkl", ".pickle", ".bin", ".pt", ".py")]
     asked = (root / "requirements.txt").read_text().splitlines()
-    assert asked == [*requirements(), "-f wheels", f"dlpipe=={dlpipe.__version__}"]
+    assert asked == [*requirements(find_task()), "-f wheels", f"dlpipe=={dlpipe.__version__}"]
     card = Model.load(str(root))
     assert card.model_id == version.model_id
     assert [column.name for column in card.signature.outputs] == [
@@ -122,7 +125,7 @@ def test_artifact_is_complete_and_has_no_pickle(store):
 
 
 def test_requirements_are_exact_and_without_local_suffix():
-    assert all(line.count("==") == 1 and "+" not in line for line in requirements())
+    assert all(line.count("==") == 1 and "+" not in line for line in requirements(find_task()))
 
 
 def test_same_weights_on_same_table_version_are_the_same_version(store):

@@ -109,6 +109,8 @@ class PipelineScorer:
         return self.scoring.stage(part, pa.Table.from_batches(made, schema=self.schema))
 
     def _answered(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        import pyarrow as pa
+
         answers = self.pipeline.answer(self.inputs.read_rows(batch))
         count = batch.num_rows
         columns = [
