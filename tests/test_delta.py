@@ -272,12 +272,12 @@ def test_rows_are_added_to_an_append_only_table_and_none_taken_away(tmp_path):
 
 
 def test_a_table_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch, capsys):
-    from dlpipe.cli.tables import table_list
+    from dlpipe.cli.tables import describe_tables
 
     monkeypatch.setenv("DLPIPE_TABLES", str(tmp_path))
     foreign_table(tmp_path / "a", [column("text")], {}, asks=protocol("magic", reader=3))
     write_table(tmp_path / "b", TEXTS)
-    assert [row["table"] for row in table_list()] == ["b"]
+    assert [row["table"] for row in describe_tables()] == ["b"]
     assert "magic" in capsys.readouterr().err
 
 

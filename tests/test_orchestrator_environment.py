@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from disks import tiny_disk
 
 from dlpipe.cli import main
-from dlpipe.cli.local_runs import _scheduled_resume
+from dlpipe.cli.local_runs import _find_scheduled_resume
 from dlpipe.errors import DeploymentRefused, StateUnusable
 from dlpipe.orchestrator import freezing
 from dlpipe.orchestrator.deployments import Policies, Version
@@ -256,10 +256,10 @@ def test_a_run_of_the_scheduler_is_offered_to_be_resumed_where_the_scheduler_can
     version = kept(state, packed())
     run = ended_run(state, 1, "failed", "a")
     state.set_attempt(1, replace(run.attempts[0], metaflow_run="ls-1-abc"))
-    assert _scheduled_resume("ls-1-abc") == "dlpipe runs resume 1"
-    assert _scheduled_resume("ls-9-forgotten") == ""
+    assert _find_scheduled_resume("ls-1-abc") == "dlpipe runs resume 1"
+    assert _find_scheduled_resume("ls-9-forgotten") == ""
     freezing.discard(Path(version.code))
-    assert _scheduled_resume("ls-1-abc") == ""
+    assert _find_scheduled_resume("ls-1-abc") == ""
 
 
 def test_how_a_run_failed_stays_to_be_read_when_it_is_refused_or_stopped(state: State) -> None:

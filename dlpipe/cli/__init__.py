@@ -12,13 +12,15 @@ from dlpipe import __version__
 from dlpipe.cli.answers import answers
 from dlpipe.cli.appending import append
 from dlpipe.cli.bridge import bridge
+from dlpipe.cli.deployments import deployments
 from dlpipe.cli.events import event, events
 from dlpipe.cli.init import init
+from dlpipe.cli.logs import logs
 from dlpipe.cli.models import models
 from dlpipe.cli.portal import ui
+from dlpipe.cli.printing import OneLineErrors
 from dlpipe.cli.run_changes import resume, suspend, terminate, unsuspend
-from dlpipe.cli.runs import deployments, logs, runs
-from dlpipe.cli.saying import OneLineErrors
+from dlpipe.cli.runs import runs
 from dlpipe.cli.scheduler import scheduler
 from dlpipe.cli.tables import predict, tables
 from dlpipe.collector import collect_seldom

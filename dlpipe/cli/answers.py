@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.saying import as_json, say, say_rows
+from dlpipe.cli.printing import as_json, say, say_rows
 from dlpipe.errors import SettingError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def answers(table: str, model: str | None, source: str | None, output: Path | No
             f"--output {output} has no known format. Name a file that ends with {', '.join(FORMATS)}."
         )
     there = table_at(table)
-    found = latest_answers(there, model=model and uri_of(model), source=source and locate(source))
+    found = latest_answers(there, model=model and find_uri(model), source=source and locate(source))
     if output:
         try:
             write_rows(found, output)
@@ -65,7 +65,7 @@ def shown_columns(schema: pa.Schema) -> list[str]:
     return [*short, "model_version", "scored_at"]
 
 
-def uri_of(model: str) -> str:
+def find_uri(model: str) -> str:
     """Return the URI of the version that is meant; a number need not be in the registry any more."""
     from dlpipe.registry import resolve
     from dlpipe.registry.versions import parse_uri

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dlpipe.cli.saying import as_json, say
+from dlpipe.cli.printing import as_json, say
 from dlpipe.errors import TableNotFound
 
 
@@ -41,7 +41,7 @@ def append(table: str, files: tuple[str, ...], json_: bool, new: bool, **options
         check_exists(table)
     given = {name: value for name, value in options.items() if value not in (None, "")}
     done = append(files, table, settings=replace(last_settings(locate(table)), **given))
-    said = {
+    counts = {
         "table": str(done.table),
         "new_rows": done.new_rows,
         "labelled_rows": done.labelled_rows,
@@ -52,7 +52,7 @@ def append(table: str, files: tuple[str, ...], json_: bool, new: bool, **options
     }
     for note in () if json_ else done.notes:
         say(note, err=True)
-    say(json.dumps(said, indent=2) if json_ else line(said))
+    say(json.dumps(counts, indent=2) if json_ else format_append(counts))
 
 
 def check_exists(table: str) -> None:
@@ -65,20 +65,20 @@ def check_exists(table: str) -> None:
         raise TableNotFound(f"{error} To make it, add --new.") from None
 
 
-def line(said: dict[str, Any]) -> str:
+def format_append(counts: dict[str, Any]) -> str:
     """Return what an append did on one line.
 
     Examples
     --------
-    >>> line({"table": "reviews@v1", "new_rows": 2, "labelled_rows": 1, "filled_labels": 0, "known_rows": 3,
-    ...       "bad_rows": {"empty text": 1}})
+    >>> format_append({"table": "reviews@v1", "new_rows": 2, "labelled_rows": 1, "filled_labels": 0,
+    ...                "known_rows": 3, "bad_rows": {"empty text": 1}})
     'reviews@v1: 2 new rows, 1 with a label; 0 labels filled in; 3 rows known; 1 bad row: empty text (1)'
     """
-    bad = said["bad_rows"]
+    bad = counts["bad_rows"]
     count = sum(bad.values())
     reasons = f": {', '.join(f'{reason} ({rows})' for reason, rows in bad.items())}" if bad else ""
     return (
-        f"{said['table']}: {said['new_rows']:,} new rows, {said['labelled_rows']:,} with a label; "
-        f"{said['filled_labels']:,} labels filled in; {said['known_rows']:,} rows known; "
+        f"{counts['table']}: {counts['new_rows']:,} new rows, {counts['labelled_rows']:,} with a label; "
+        f"{counts['filled_labels']:,} labels filled in; {counts['known_rows']:,} rows known; "
         f"{count} bad row{'' if count == 1 else 's'}{reasons}"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from dlpipe.cli.saying import OneLineErrors, as_json, said_time, say, say_rows, say_runs_elsewhere
+from dlpipe.cli.printing import OneLineErrors, as_json, format_milliseconds, say, say_rows, say_runs_elsewhere
 
 
 @click.group(cls=OneLineErrors)
@@ -119,7 +119,10 @@ def status(json_: bool) -> None:
     """
     from dlpipe.bridge import status
 
-    rows = [{"run": one.run, "since": said_time(one.since), "reason": one.reason} for one in status()]
+    rows = [
+        {"run": behind.run, "since": format_milliseconds(behind.since), "reason": behind.reason}
+        for behind in status()
+    ]
     say_rows(rows, json_=json_, nothing="MLflow is behind with no run here.")
 
 

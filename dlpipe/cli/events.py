@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.runs import opened, say_whether_somebody_works
-from dlpipe.cli.saying import OneLineErrors, as_json, say, say_rows, table_lines
+from dlpipe.cli.printing import OneLineErrors, as_json, format_table, say, say_rows
+from dlpipe.cli.scheduler_state import open_state, warn_without_scheduler
 from dlpipe.errors import EventRefused
 
 if TYPE_CHECKING:
@@ -38,54 +38,56 @@ def events(name: str | None, limit: int, json_: bool) -> None:
     """
     from dlpipe.orchestrator.inbox import events_seen
 
-    with opened() as state:
+    with open_state() as state:
         shown = events_seen(state, time.time(), limit=limit, name=name)
     if json_ or not shown:
         nothing = f"No event {name!r} has come." if name else "No event has come yet."
-        say_rows([event_row(one) for one in shown], json_=json_, nothing=nothing)
+        say_rows([describe_event(view) for view in shown], json_=json_, nothing=nothing)
     else:
-        say("\n".join(event_lines(shown)))
+        say("\n".join(format_events(shown)))
 
 
-def event_lines(shown: Sequence[EventSeen]) -> Iterator[str]:
+def format_events(shown: Sequence[EventSeen]) -> Iterator[str]:
     """Yield a table of events; below each a line for whatever it came to."""
     from dlpipe.orchestrator.overview import said_time
 
-    head, *lines = table_lines([{"event": one.event.name, "came": said_time(one.event.at // 1)} for one in shown])
+    head, *lines = format_table(
+        [{"event": view.event.name, "came": said_time(view.event.at // 1)} for view in shown]
+    )
     yield head
-    for line, one in zip(lines, shown, strict=True):
+    for line, view in zip(lines, shown, strict=True):
         yield line
-        yield from (f"    {outcome}" for outcome in outcomes_of(one))
+        yield from (f"    {outcome}" for outcome in format_outcomes(view))
 
 
-def outcomes_of(seen: EventSeen) -> list[str]:
+def format_outcomes(view: EventSeen) -> list[str]:
     """What an event came to, in words."""
-    if not seen.dealt:
+    if not view.dealt:
         return ["no scheduler has looked at it yet"]
     runs = [
         f"run {run.number} of {run.deployment} {run.status}{f': {run.reason}' if run.status == 'skipped' else ''}"
-        for run in seen.runs
+        for run in view.runs
     ]
-    waits = [f"{deployment} waits for {', '.join(names)}" for deployment, names in seen.waits.items()]
+    waits = [f"{deployment} waits for {', '.join(names)}" for deployment, names in view.waits.items()]
     return [*runs, *waits] or ["nothing"]
 
 
-def event_row(seen: EventSeen) -> dict[str, Any]:
+def describe_event(view: EventSeen) -> dict[str, Any]:
     """An event for a program."""
     from dlpipe.orchestrator.alerts import iso
     from dlpipe.redaction import redact_json
 
     return {
-        "event": seen.event.id,
-        "name": seen.event.name,
-        "at": iso(seen.event.at),
-        "payload": redact_json(dict(seen.event.payload)),
-        "dealt": seen.dealt,
+        "event": view.event.id,
+        "name": view.event.name,
+        "at": iso(view.event.at),
+        "payload": redact_json(dict(view.event.payload)),
+        "dealt": view.dealt,
         "runs": [
             {"run": run.number, "deployment": run.deployment, "status": run.status, "reason": run.reason}
-            for run in seen.runs
+            for run in view.runs
         ],
-        "waits": {deployment: list(names) for deployment, names in seen.waits.items()},
+        "waits": {deployment: list(names) for deployment, names in view.waits.items()},
     }
 
 
@@ -115,7 +117,7 @@ def publish(name: str, payload: str, json_: bool) -> None:
     """
     from dlpipe.orchestrator.events import publish_event
 
-    with opened() as state:
+    with open_state() as state:
         done = publish_event(state, name, read_payload(payload), now=time.time())
     for line in done.warnings:
         say(line, err=True)
@@ -123,11 +125,11 @@ def publish(name: str, payload: str, json_: bool) -> None:
         waits = {deployment: list(names) for deployment, names in done.waiting.items()}
         say(json.dumps({"event": done.event.id, "name": name, "starts": list(done.listeners), "waits": waits}))
     else:
-        say(publish_line(done))
-    say_whether_somebody_works()
+        say(format_published(done))
+    warn_without_scheduler()
 
 
-def publish_line(done: Published) -> str:
+def format_published(done: Published) -> str:
     """What a person is told of an event that was published."""
     reached = [f"it reaches {', '.join(done.listeners)}"] if done.listeners else []
     reached += [f"{deployment} waits for {', '.join(names)} as well" for deployment, names in done.waiting.items()]

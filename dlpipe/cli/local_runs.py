@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlpipe.cli.saying import said_time
+from dlpipe.cli.printing import format_milliseconds, format_table, say, say_rows, say_runs_elsewhere
 
 if TYPE_CHECKING:
     from dlpipe.bridge.runs import Snapshot
@@ -44,14 +44,30 @@ class LocalRun:
     resume: str = ""
 
 
-def local_runs(limit: int) -> list[LocalRun]:
+def print_local_runs(limit: int, *, json_: bool) -> None:
+    """Print the newest runs that Metaflow has here, whoever made them."""
+    say_runs_elsewhere()
+    rows = [vars(run) for run in list_local_runs(limit)]
+    if json_ or not rows:
+        say_rows(rows, json_=json_, nothing="Metaflow has no runs here.")
+        return
+    head, *lines = format_table([{key: row[key] for key in ("run", "status", "began", "step")} for row in rows])
+    say(head)
+    for line, row in zip(lines, rows, strict=True):
+        say(line)
+        for name in ("why", "resume"):
+            if row[name]:
+                say(f"    {name + ': ' if name == 'resume' else ''}{row[name]}")
+
+
+def list_local_runs(limit: int) -> list[LocalRun]:
     """The newest runs of the datastore here, the newest first."""
-    snapshots = sorted(_snapshots(limit), key=lambda one: -one.created)[:limit]
-    resumed = {one.origin for one in snapshots}
-    return [_seen(one, resumed=one.pathspec in resumed) for one in snapshots]
+    snapshots = sorted(_read_snapshots(limit), key=lambda snapshot: -snapshot.created)[:limit]
+    resumed = {snapshot.origin for snapshot in snapshots}
+    return [_describe(snapshot, resumed=snapshot.pathspec in resumed) for snapshot in snapshots]
 
 
-def _snapshots(limit: int) -> Iterator[Snapshot]:
+def _read_snapshots(limit: int) -> Iterator[Snapshot]:
     from dlpipe.bridge.metadata import find_runs
     from dlpipe.bridge.runs import MetaflowRun
     from dlpipe.errors import RunNotFound
@@ -67,40 +83,40 @@ def _snapshots(limit: int) -> Iterator[Snapshot]:
                 continue
 
 
-def _seen(snapshot: Snapshot, *, resumed: bool) -> LocalRun:
-    status, began = snapshot.status.lower(), said_time(snapshot.created)
+def _describe(snapshot: Snapshot, *, resumed: bool) -> LocalRun:
+    status, began = snapshot.status.lower(), format_milliseconds(snapshot.created)
     if status not in ("failed", "killed"):
         return LocalRun(snapshot.pathspec, status, began)
-    step, why = _failure(snapshot)
+    step, why = _find_failure(snapshot)
     if resumed:
         return LocalRun(snapshot.pathspec, "resumed", began, step, why)
-    return LocalRun(snapshot.pathspec, status, began, step, why, _resume(snapshot))
+    return LocalRun(snapshot.pathspec, status, began, step, why, _build_resume(snapshot))
 
 
-def _failure(snapshot: Snapshot) -> tuple[str, str]:
+def _find_failure(snapshot: Snapshot) -> tuple[str, str]:
     """The step that failed, and why."""
     from dlpipe.orchestrator.inspection import inspect
 
     found = inspect(snapshot.pathspec)
-    last = max(snapshot.attempts, key=lambda one: one.start, default=None)
+    last = max(snapshot.attempts, key=lambda attempt: attempt.start, default=None)
     step = found["step"] or (last.step if last else "")
     return step, found["reason"] or ("its processes were killed" if snapshot.status == "KILLED" else "")
 
 
-def _resume(snapshot: Snapshot) -> str:
+def _build_resume(snapshot: Snapshot) -> str:
     """The command that goes on from the run, if there is something to go on from."""
     if not snapshot.attempts or (
-        snapshot.status == "FAILED" and not any(one.status == "FINISHED" for one in snapshot.attempts)
+        snapshot.status == "FAILED" and not any(attempt.status == "FINISHED" for attempt in snapshot.attempts)
     ):
         return ""
     run = snapshot.pathspec.partition("/")[2]
     if SCHEDULED in snapshot.system_tags:
-        return _scheduled_resume(run)
-    script = _script(snapshot.code.get("script-name", ""))
-    return f"{_python()} {shlex.quote(script)} resume --origin-run-id {run}"
+        return _find_scheduled_resume(run)
+    script = _find_script(snapshot.code.get("script-name", ""))
+    return f"{_name_python()} {shlex.quote(script)} resume --origin-run-id {run}"
 
 
-def _scheduled_resume(run: str) -> str:
+def _find_scheduled_resume(run: str) -> str:
     """The command by which the scheduler goes on with the run; empty where it cannot, or has forgotten it."""
     from contextlib import closing
 
@@ -115,13 +131,13 @@ def _scheduled_resume(run: str) -> str:
             return ""
 
 
-def _script(name: str) -> str:
+def _find_script(name: str) -> str:
     """The flow's file, of which Metaflow keeps the name only, as seen from here."""
     places = (path for pattern in ("", "*/", "*/*/") for path in sorted(Path().glob(f"{pattern}{name}")))
     return str(next(places, name)) if name else "FLOW.py"
 
 
-def _python() -> str:
+def _name_python() -> str:
     """This interpreter, in as few words as a shell needs."""
     python = Path(sys.executable)
     return shlex.quote(str(python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.saying import OneLineErrors, as_json, say, say_rows
+from dlpipe.cli.printing import OneLineErrors, as_json, say, say_rows
 from dlpipe.errors import PromotionRefused
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ def models(context: click.Context, json_: bool) -> None:
       dlpipe models --json
     """
     if context.invoked_subcommand is None:
-        say_rows(version_rows(), json_=json_, nothing="No model is registered yet: run flows/train_flow.py.")
+        say_rows(describe_versions(), json_=json_, nothing="No model is registered yet: run flows/train_flow.py.")
 
 
-def version_rows() -> list[dict[str, Any]]:
+def describe_versions() -> list[dict[str, Any]]:
     """Return what there is to say of every version, the metric that its task puts first among it."""
     from dlpipe.registry import list_models
 
     found = list_models()
-    headlines = dict.fromkeys([headline_of(version.task) for version, _ in found])
+    headlines = dict.fromkeys([find_headline(version.task) for version, _ in found])
     return [
         {
             "model": version.name,
@@ -47,7 +47,7 @@ def version_rows() -> list[dict[str, Any]]:
             "aliases": list(version.aliases),
             **{name: metrics.get(f"test_{name}") for name in headlines},
             "engine": version.tags.get("engine.chosen", "torch"),
-            "table": said_source(version.tags),
+            "table": format_source(version.tags),
             "weights": version.digest[:12],
             "uri": version.uri,
         }
@@ -55,19 +55,19 @@ def version_rows() -> list[dict[str, Any]]:
     ]
 
 
-def headline_of(task: str) -> str:
+def find_headline(task: str) -> str:
     """Return the metric that ``task`` puts first; that of the default task where it is not installed."""
     from dlpipe.task import DEFAULT_TASK, find_task, task_names
 
     return find_task(task if task in task_names() else DEFAULT_TASK).target.headline
 
 
-def said_source(tags: Mapping[str, str]) -> str:
+def format_source(tags: Mapping[str, str]) -> str:
     """Return the table version that a model was made from, as its tags say.
 
     Examples
     --------
-    >>> said_source({"delta.table": "data/tables/reviews", "delta.version": "2"})
+    >>> format_source({"delta.table": "data/tables/reviews", "delta.version": "2"})
     'reviews@v2'
     """
     name = tags.get("delta.table", "").rstrip("/").rpartition("/")[2]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dlpipe.cli.saying import say
+from dlpipe.cli.printing import say
 from dlpipe.errors import TrackingUnavailable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def ui(port: int | None) -> None:
     if store.is_server:
         say(show_address(store.uri))
         return
-    port = free_port() if port is None else checked_port(port)
+    port = find_port() if port is None else check_port(port)
     with portal(store, port) as server:
         say(f"http://127.0.0.1:{port}")
         say("The portal is open. Ctrl-C closes it.", err=True)
@@ -58,8 +58,8 @@ def portal(store: TrackingStore, port: int) -> Iterator[subprocess.Popen[bytes]]
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     server = subprocess.Popen(
-        server_command(store, port),
-        env=server_environment(store),
+        make_command(store, port),
+        env=make_environment(store),
         start_new_session=True,  # a group of its own, to end as one
         stdout=sys.stderr.fileno(),
     )
@@ -72,7 +72,7 @@ def portal(store: TrackingStore, port: int) -> Iterator[subprocess.Popen[bytes]]
         end_group(server)
 
 
-def server_environment(store: TrackingStore) -> dict[str, str]:
+def make_environment(store: TrackingStore) -> dict[str, str]:
     """Return the server's environment, with the addresses of ``store``: commands are read by every user."""
     return {
         "PYTHONWARNINGS": "ignore",
@@ -83,7 +83,7 @@ def server_environment(store: TrackingStore) -> dict[str, str]:
     }
 
 
-def server_command(store: TrackingStore, port: int) -> list[str]:
+def make_command(store: TrackingStore, port: int) -> list[str]:
     """Return the command of an MLflow server of ``store``: one worker costs a fifth of a second a page less."""
     options = {
         "--host": "127.0.0.1",
@@ -121,12 +121,12 @@ def end_group(server: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def free_port(first: int = PORT) -> int:
+def find_port(first: int = PORT) -> int:
     """Return the first port from ``first`` on that nothing listens on."""
     return next(port for port in range(first, 65536) if is_free(port))
 
 
-def checked_port(port: int) -> int:
+def check_port(port: int) -> int:
     """Return ``port`` if nothing listens on it."""
     if not is_free(port):
         raise TrackingUnavailable(f"Port {port} is taken. Give another with --port, or none to have one found.")

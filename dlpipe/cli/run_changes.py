@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dlpipe.cli.permission import authorize, check_permission
-from dlpipe.cli.runs import opened, say_whether_somebody_works
-from dlpipe.cli.saying import say
+from dlpipe.cli.printing import say
+from dlpipe.cli.scheduler_state import open_state, warn_without_scheduler
 from dlpipe.errors import RunEnded
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ def resume(run: str, authorize: str | None) -> None:
     Example:
       dlpipe runs resume 17
     """
-    with opened() as state:
+    with open_state() as state:
         found = state.find_run(run)
         check_permission(state, found, authorize, to="resume")
         with state.transaction():
             check_resumable(state, state.run(found.number))
             state.resume_run(found.number)
     say(f"Run {found.number} of {found.deployment} goes on as soon as there is room.", err=True)
-    say_whether_somebody_works()
+    warn_without_scheduler()
 
 
 def check_resumable(state: State, run: Run) -> None:
@@ -67,14 +67,14 @@ def terminate(run: str, authorize: str | None) -> None:
     """
     from dlpipe.orchestrator.presence import terminate as stop
 
-    with opened() as state:
+    with open_state() as state:
         found = state.find_run(run)
         check_permission(state, found, authorize, to="terminate")
         stop(state, found)
         done = state.run(found.number).status == "terminated"
     say(f"Run {found.number} of {found.deployment} is {'terminated' if done else 'being stopped'}.", err=True)
     if not done:
-        say_whether_somebody_works()
+        warn_without_scheduler()
 
 
 @click.command()
@@ -103,14 +103,14 @@ def unsuspend(run: str, authorize: str | None) -> None:
     """
     found = set_suspended(run, False, authorize)
     say(f"Run {found.number} of {found.deployment} goes on.", err=True)
-    say_whether_somebody_works()
+    warn_without_scheduler()
 
 
 def set_suspended(run: str, suspended: bool, token: str | None) -> Run:
     """Suspend a run or let it go on; return it."""
     from dlpipe.orchestrator.presence import suspend_run
 
-    with opened() as state:
+    with open_state() as state:
         found = state.find_run(run)
         check_permission(state, found, token, to="suspend" if suspended else "unsuspend")
         suspend_run(state, found, suspended)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dlpipe.cli.saying import OneLineErrors, say
+from dlpipe.cli.printing import OneLineErrors, say
 from dlpipe.durable import make_folder, write_file
 from dlpipe.errors import SchedulerRunning, StateUnusable
 from dlpipe.machine import allowed_cores
@@ -15,7 +15,7 @@ PORT = 8710
 KEEP_DAYS = 90
 
 
-def options(function: Any) -> Any:
+def add_options(function: Any) -> Any:
     """The options of the scheduler, which its unit repeats."""
     cores = allowed_cores()
     runs = click.option(
@@ -45,7 +45,7 @@ def options(function: Any) -> Any:
 
 
 @click.group(cls=OneLineErrors, invoke_without_command=True)
-@options
+@add_options
 @click.pass_context
 def scheduler(context: click.Context, max_runs: int, port: int, keep_days: int, no_token: bool) -> None:
     """Run what is deployed when it is due, until Ctrl-C or SIGTERM; runs that go on are left to go on.
@@ -77,7 +77,7 @@ def scheduler(context: click.Context, max_runs: int, port: int, keep_days: int, 
     "--system", is_flag=True, help="For the whole machine, as this user; by default a unit of this user's."
 )
 @click.option("--yes", is_flag=True, help="Write it without asking.")
-@options
+@add_options
 def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int, no_token: bool) -> None:
     """Show the systemd unit that keeps the scheduler going, and write it after a yes.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.saying import as_json, said_time, say, say_rows
+from dlpipe.cli.printing import as_json, format_milliseconds, say, say_rows
 from dlpipe.errors import BadSource, DlpipeError, SourceNotFound
 
 if TYPE_CHECKING:
@@ -27,21 +27,21 @@ def tables(name: str | None, json_: bool) -> None:
       dlpipe tables
       dlpipe tables reviews --json
     """
-    rows = table_list() if name is None else table_versions(name)
+    rows = describe_tables() if name is None else describe_versions(name)
     say_rows(rows, json_=json_, nothing="No tables yet: run flows/train_flow.py, or set DLPIPE_TABLES.")
 
 
-def table_list() -> list[dict[str, Any]]:
+def describe_tables() -> list[dict[str, Any]]:
     """Return name, latest version, rows, time and digest of every table under the tables root."""
     from dlpipe.tables import table_at
 
-    latest = [table for folder in table_folders() if (table := _or_say(table_at, folder)) is not None]
+    latest = [table for folder in find_tables() if (table := _or_say(table_at, folder)) is not None]
     return [
         {
-            "table": str(Path(table.path).relative_to(tables_folder())),
+            "table": str(Path(table.path).relative_to(find_root())),
             "version": table.version,
             "rows": table.rows,
-            "written": said_time(table.timestamp),
+            "written": format_milliseconds(table.timestamp),
             "digest": table.digest[:12],
         }
         for table in latest
@@ -57,13 +57,13 @@ def _or_say(look: Callable[[Path], TableVersion], folder: Path) -> TableVersion 
         return None
 
 
-def table_folders() -> list[Path]:
+def find_tables() -> list[Path]:
     """Return the folders of the tables under the tables root, sorted, up to two folders deep."""
-    root = tables_folder()
+    root = find_root()
     return sorted(log.parent for depth in ("*", "*/*") for log in root.glob(f"{depth}/_delta_log"))
 
 
-def tables_folder() -> Path:
+def find_root() -> Path:
     """Return the tables root as a folder; ``SourceNotFound`` when it is in an object store."""
     from dlpipe.tables import tables_root
 
@@ -73,18 +73,18 @@ def tables_folder() -> Path:
     return Path(root)
 
 
-def table_versions(name: str) -> list[dict[str, Any]]:
+def describe_versions(name: str) -> list[dict[str, Any]]:
     """Return the versions of a table, newest first."""
     from dlpipe.tables import history
 
     shown = ("version", "rows", "operation", "digest")
     return [
-        {"written": said_time(commit["timestamp"]), **{column: commit.get(column) for column in shown}}
+        {"written": format_milliseconds(commit["timestamp"]), **{column: commit.get(column) for column in shown}}
         for commit in history(name)
     ]
 
 
-def given_texts(texts: Sequence[str]) -> list[str]:
+def check_texts(texts: Sequence[str]) -> list[str]:
     """Return the texts of the command line, in which bytes that are no UTF-8 are refused."""
     for number, text in enumerate(texts, start=1):
         if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
@@ -92,7 +92,7 @@ def given_texts(texts: Sequence[str]) -> list[str]:
     return list(texts)
 
 
-def lines_of_input(encoding: str | None) -> list[str]:
+def read_lines(encoding: str | None) -> list[str]:
     """Return the lines of standard input."""
     from dlpipe.tables import decode_lines
 
@@ -120,14 +120,14 @@ def predict(uri: str, engine: str | None, encoding: str | None, texts: tuple[str
       dlpipe predict --model reviews --engine torch "I loved every minute of it."
       dlpipe predict --model reviews-pipeline "I loved every minute of it.<br />"
     """
-    asked = given_texts(texts) or [line.strip() for line in lines_of_input(encoding) if line.strip()]
+    asked = check_texts(texts) or [line.strip() for line in read_lines(encoding) if line.strip()]
     if not asked:
         raise click.ClickException("No text to predict: give it as an argument or on standard input.")
-    rows = [{"text": text, **row} for text, row in zip(asked, answers_of(uri, engine, asked), strict=True)]
+    rows = [{"text": text, **row} for text, row in zip(asked, predict_texts(uri, engine, asked), strict=True)]
     say_rows(rows, json_=json_, nothing="")
 
 
-def answers_of(uri: str, engine: str | None, texts: list[str]) -> list[dict[str, Any]]:
+def predict_texts(uri: str, engine: str | None, texts: list[str]) -> list[dict[str, Any]]:
     """Return what the classifier or the pipeline that ``uri`` names says of each text."""
     from dlpipe.inference import is_pipeline, load_pipeline, load_predictor, predictions
     from dlpipe.registry import resolve

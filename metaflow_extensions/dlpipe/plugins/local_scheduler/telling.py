@@ -359,10 +359,10 @@ def iso(at: float) -> str:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return rows as a table, without columns in which nothing stands."""
-    from dlpipe.cli.saying import table_lines
+    from dlpipe.cli.printing import format_table
 
     names = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    return "\n".join(table_lines([{name: row[name] for name in names} for row in rows]))
+    return "\n".join(format_table([{name: row[name] for name in names} for row in rows]))
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

@@ -46,33 +46,33 @@ def say_rows(rows: Sequence[Mapping[str, Any]], *, json_: bool, nothing: str) ->
     if json_:
         say(json.dumps([dict(row) for row in rows], indent=2, default=str))
     elif rows:
-        say("\n".join(table_lines(rows)))
+        say("\n".join(format_table(rows)))
     else:
         say(nothing, err=True)
 
 
-def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def format_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return ``rows`` as lines of aligned columns under their names.
 
     Examples
     --------
-    >>> for line in table_lines([{"model": "reviews", "aliases": ["champion"], "accuracy": 0.91}]):
+    >>> for line in format_table([{"model": "reviews", "aliases": ["champion"], "accuracy": 0.91}]):
     ...     print(line)
     model    aliases   accuracy
     reviews  champion  0.910
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [names, *([said(row.get(name)) for name in names] for row in rows)]
+    cells = [names, *([format_cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
 
 
-def said(value: Any, *, width: int = 60) -> str:
+def format_cell(value: Any, *, width: int = 60) -> str:
     """Return ``value`` as a cell of a table: short, on one line.
 
     Examples
     --------
-    >>> said(0.91234), said(["challenger", "champion"]), said(None)
+    >>> format_cell(0.91234), format_cell(["challenger", "champion"]), format_cell(None)
     ('0.912', 'challenger, champion', '')
     """
     if value is None:
@@ -85,14 +85,21 @@ def said(value: Any, *, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
-def said_time(timestamp: int | None) -> str:
+def format_milliseconds(timestamp: int | None) -> str:
     """Return milliseconds since 1970 as a date and time in UTC.
 
     Examples
     --------
-    >>> said_time(0)
+    >>> format_milliseconds(0)
     '1970-01-01 00:00:00'
     """
     if timestamp is None:
         return ""
     return datetime.fromtimestamp(timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def format_iso(at: float) -> str | None:
+    """Seconds since 1970 for a program; ``None`` for not yet."""
+    from dlpipe.orchestrator.alerts import iso
+
+    return iso(at) if at else None

@@ -1,0 +1,27 @@
+"""The state of this machine's scheduler, as the commands open it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from dlpipe.cli.printing import say
+
+if TYPE_CHECKING:
+    from dlpipe.orchestrator.state import State
+
+
+def open_state() -> closing[State]:
+    """The state of this machine's scheduler, to be closed."""
+    from dlpipe.orchestrator.state import State
+
+    return closing(State.open())
+
+
+def warn_without_scheduler() -> None:
+    """Say on stderr that no scheduler is there to do it, if so."""
+    from dlpipe.orchestrator.presence import running_scheduler
+    from dlpipe.orchestrator.state import state_folder
+
+    if running_scheduler(state_folder()) is None:
+        say("No scheduler is running; it is done when `dlpipe scheduler` is.", err=True)
