@@ -19,8 +19,8 @@ from schedulers import FAILS, deployed, ended, run_when, scheduling, started, su
 
 from dlpipe.cli import main
 from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
-from dlpipe.orchestrator.processes import processes_of
-from dlpipe.orchestrator.runs import Attempt
+from dlpipe.orchestrator.keeper import find_processes
+from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
 
 FLOW = """
@@ -70,11 +70,11 @@ def attempted(state: State, name: str, status: str = "succeeded", reason: str = 
     (folder / "log").write_text(log)
     step, _, why = reason.partition(": ")
     state.add_attempt(
-        number, Attempt(0, f"t{number}", str(folder), metaflow_run=f"ls-{number}-abc", started=100.0)
+        number, RunAttempt(0, f"t{number}", str(folder), metaflow_run=f"ls-{number}-abc", started=100.0)
     )
     state.set_attempt(
         number,
-        Attempt(
+        RunAttempt(
             *(0, f"t{number}", str(folder)),
             **{"metaflow_run": f"ls-{number}-abc", "started": 100.0, "ended": 175.0},  # type: ignore[arg-type]
             outcome="failed" if status == "failed" else "succeeded",
@@ -157,11 +157,11 @@ def test_without_a_scheduler_a_run_is_stopped_at_once(state: State) -> None:
     number = triggered(state, "A")
     scheduler = started(state.folder)
     token = run_when(state, number, "running").attempts[0].token
-    wait_until(lambda: processes_of(token))
+    wait_until(lambda: find_processes(token))
     ended(scheduler, signal.SIGTERM)
-    assert processes_of(token)
+    assert find_processes(token)
     assert "is terminated." in dlpipe("runs", "terminate", str(number)).stderr
-    assert not processes_of(token)
+    assert not find_processes(token)
     assert (state.run(number).status, state.run(number).attempts[0].outcome) == ("terminated", "terminated")
 
 

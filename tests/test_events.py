@@ -23,7 +23,7 @@ from dlpipe.orchestrator.events import PAYLOAD_BYTES, publish_event
 from dlpipe.orchestrator.page import make_app
 from dlpipe.orchestrator.runs import Event
 from dlpipe.orchestrator.state import State
-from dlpipe.orchestrator.values import WORD_BYTES, words_of
+from dlpipe.orchestrator.values import WORD_BYTES, build_words
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,7 @@ def test_lists_texts_and_odd_characters_arrive_as_words(state: State) -> None:
     payload = {"tags": ["a b", "-q", ""], "days": [1, 2], "who": "\x1b[31m\x01 é\t", "shape": True}
     publish(state, "go", **payload)
     (run,) = decide(state, time.time(), max_runs=1)
-    assert list(words_of(version, run.parameters)) == [
+    assert list(build_words(version, run.parameters)) == [
         *("--who", "\x1b[31m\x01 é\t", "--shape", "true", "--days", "1,2"),
         *("--tags", "a b", "--tags", "-q", "--tags", ""),
     ]

@@ -16,7 +16,7 @@ from dlpipe.orchestrator import presence
 from dlpipe.orchestrator.deployments import Policies
 from dlpipe.orchestrator.exit_hooks import ExitHooks
 from dlpipe.orchestrator.freezing import prune
-from dlpipe.orchestrator.runs import Attempt
+from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
 
 pytestmark = pytest.mark.slow
@@ -75,7 +75,7 @@ def test_the_hooks_of_a_run_whose_processes_were_killed_are_called(state: State)
 def test_hooks_are_called_once_by_whoever_comes_after_a_scheduler_that_was_killed(state: State) -> None:
     file = hooked(state, "pass")
     number = triggered(state, "Hooked")
-    state.add_attempt(number, Attempt(0, "t", str(state.folder / "runs/1/0"), ended=1.0))
+    state.add_attempt(number, RunAttempt(0, "t", str(state.folder / "runs/1/0"), ended=1.0))
     state.set_status(number, "succeeded")
     Path(state.run(number).attempts[0].folder).mkdir(parents=True)
     ExitHooks(state).note(state.run(number))
@@ -90,7 +90,7 @@ def test_hooks_are_called_once_by_whoever_comes_after_a_scheduler_that_was_kille
 def test_the_code_of_hooks_stays_until_they_were_called_and_the_keeper_may_die(state: State) -> None:
     file = hooked(state, "pass", success_hooks=("ok",))
     number = triggered(state, "Hooked")
-    state.add_attempt(number, Attempt(0, "t", str(state.folder / "runs/1/0"), ended=1.0))
+    state.add_attempt(number, RunAttempt(0, "t", str(state.folder / "runs/1/0"), ended=1.0))
     state.set_status(number, "succeeded")
     hooks = ExitHooks(state)
     hooks.note(state.run(number))
@@ -108,7 +108,7 @@ def test_a_run_that_is_stopped_without_a_scheduler_calls_its_hooks_when_there_is
     number = triggered(state, "Hooked")
     folder = state.folder / "runs/1/0"
     folder.mkdir(parents=True)
-    state.add_attempt(number, Attempt(0, "t", str(folder), ended=1.0, outcome="failed"))
+    state.add_attempt(number, RunAttempt(0, "t", str(folder), ended=1.0, outcome="failed"))
     state.set_status(number, "waiting")
     presence.terminate(state, state.run(number))
     assert state.run(number).status == "terminated"
@@ -123,7 +123,7 @@ def test_a_run_that_was_stopped_calls_its_error_hooks_and_one_that_never_began_n
     hooked(state, "pass")
     number = triggered(state, "Hooked")
     if attempts:
-        state.add_attempt(number, Attempt(0, "t", str(state.folder / "runs/1/0"), ended=1.0))
+        state.add_attempt(number, RunAttempt(0, "t", str(state.folder / "runs/1/0"), ended=1.0))
     state.set_status(number, status)
     ExitHooks(state).note(state.run(number))
     expected = [("bad",)] if attempts or status == "failed" else []

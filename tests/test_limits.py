@@ -17,7 +17,7 @@ from dlpipe.errors import QueueFull, RunEnded
 from dlpipe.orchestrator.decisions import decide
 from dlpipe.orchestrator.deployments import Needed, Policies, Trigger
 from dlpipe.orchestrator.limits import RUN_TIMED_OUT
-from dlpipe.orchestrator.runs import Attempt, Event
+from dlpipe.orchestrator.runs import Event, RunAttempt
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.supervision import Supervisor
 
@@ -58,7 +58,7 @@ def test_a_run_is_stopped_at_the_limit_of_all_of_it_and_not_resumed(state: State
 def test_a_run_that_waits_ends_when_its_time_is_up_and_begins_anew_when_a_person_resumes_it(state: State) -> None:
     deployed(state, "A", HANGS, policies=Policies(run_time_limit=60))
     number = triggered(state, "A")
-    state.add_attempt(number, Attempt(0, "t0", str(state.folder / "no"), started=1000.0), deadline=1060.0)
+    state.add_attempt(number, RunAttempt(0, "t0", str(state.folder / "no"), started=1000.0), deadline=1060.0)
     state.set_status(number, "waiting", not_before=1059.0)
     with Supervisor(state) as supervisor:
         supervisor.reconcile(1059.0)
@@ -128,7 +128,7 @@ def test_a_suspended_run_that_goes_on_gives_its_room_to_others_and_its_launcher_
     running, other = triggered(state, "A"), triggered(state, "B")
     folder = state.folder / "runs" / "1" / "0"
     folder.mkdir(parents=True)
-    state.add_attempt(running, Attempt(0, "t", str(folder), started=time.time()))
+    state.add_attempt(running, RunAttempt(0, "t", str(folder), started=time.time()))
     assert decide(state, time.time(), max_runs=1) == []
     dlpipe("runs", "suspend", str(running))
     assert (folder / "suspended").exists()

@@ -12,8 +12,8 @@ import pytest
 
 from dlpipe.orchestrator.decisions import decide, find_cycle
 from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger, Version
-from dlpipe.orchestrator.matching import misfits
-from dlpipe.orchestrator.runs import Attempt, Event, Run
+from dlpipe.orchestrator.matching import find_misfits
+from dlpipe.orchestrator.runs import Event, Run, RunAttempt
 from dlpipe.orchestrator.state import State
 
 HOUR = 3600.0
@@ -46,7 +46,7 @@ def dues(state: State, *, name: str = "A", status: str = "") -> list[str]:
 
 
 def begin(state: State, run: Run) -> None:
-    state.add_attempt(run.number, Attempt(len(run.attempts), f"t{run.number}", "f"))
+    state.add_attempt(run.number, RunAttempt(len(run.attempts), f"t{run.number}", "f"))
 
 
 def end(state: State, run: Run, status: Any = "succeeded") -> None:
@@ -447,7 +447,7 @@ def test_an_event_without_a_value_for_a_required_parameter_skips_the_run_and_say
     assert skipped.status == "skipped"
     assert skipped.reason == "event 'e' has no field 'n', which the parameter rows needs"
     assert ran.status == "queued"
-    assert list(misfits(state, event)) == [("A", skipped.reason)]
+    assert list(find_misfits(state, event)) == [("A", skipped.reason)]
 
 
 # -- cycles ------------------------------------------------------------------------------------------------------

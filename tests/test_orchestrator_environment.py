@@ -23,10 +23,18 @@ from dlpipe.cli.local_runs import _find_scheduled_resume
 from dlpipe.errors import DeploymentRefused, StateUnusable
 from dlpipe.orchestrator import freezing
 from dlpipe.orchestrator.deployments import Policies, Version
-from dlpipe.orchestrator.environment import changes, packages
-from dlpipe.orchestrator.freezing import Difference, Package, difference, files_of, freeze, prune, settle
-from dlpipe.orchestrator.overview import seen_in, was_refused
-from dlpipe.orchestrator.runs import Attempt, Event, Run, Status
+from dlpipe.orchestrator.environment import find_changes, list_packages
+from dlpipe.orchestrator.freezing import (
+    CodeDifference,
+    Package,
+    compare_code,
+    digest_files,
+    freeze,
+    name_as_version,
+    prune,
+)
+from dlpipe.orchestrator.overview import view_run, was_refused
+from dlpipe.orchestrator.runs import Event, Run, RunAttempt, Status
 from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.supervision import Supervisor
@@ -56,8 +64,8 @@ def kept(state: State, package: Package, name: str = "Tiny", **more: object) -> 
         number = state.versions(name)[0].number + 1
     except LookupError:
         number = 1
-    freezing.close(folder)
-    folder = settle(folder, number, package.digest)
+    freezing.seal(folder)
+    folder = name_as_version(folder, number, package.digest)
     return state.deploy(a_version(name, str(folder), **more), now=time.time())
 
 
@@ -76,7 +84,7 @@ def test_packages_are_those_that_pip_knows() -> None:
         check=True,
     )
     known = dict(one.lower().replace("_", "-").replace(".", "-", 0).split("==") for one in said.stdout.split())
-    found = packages(sys.executable)
+    found = list_packages(sys.executable)
     assert {name: found.get(name) for name in ("torch", "metaflow", "click")} == {
         name: known[name] for name in ("torch", "metaflow", "click")
     }
@@ -88,24 +96,28 @@ def test_packages_of_another_interpreter_are_read_without_starting_more_than_its
     site = next((tmp_path / "venv" / "lib").glob("python3*/site-packages"))
     (site / "Some.Thing_more-2.0.dist-info").mkdir()
     python = str(tmp_path / "venv" / "bin" / "python")
-    assert packages(python) == {"python": packages(sys.executable)["python"], "some-thing-more": "2.0"}
+    assert list_packages(python) == {"python": list_packages(sys.executable)["python"], "some-thing-more": "2.0"}
 
 
 def test_changes_name_each_package(tmp_path: Path) -> None:
-    now = packages(sys.executable)
+    now = list_packages(sys.executable)
     then = {**now, "click": "1.0", "gone": "3", "metaflow": "1", "dlpipe": "9"}
     then.pop("torch")
     version = replace(a_version(), packages=then)
-    assert changes(version) == [f"click 1.0 is {now['click']}", "gone 3 is gone", f"torch {now['torch']} is new"]
-    assert changes(replace(version, packages=now)) == []
-    assert changes(replace(version, python=str(tmp_path / "python"))) == [f"{tmp_path / 'python'} is gone"]
+    assert find_changes(version) == [
+        f"click 1.0 is {now['click']}",
+        "gone 3 is gone",
+        f"torch {now['torch']} is new",
+    ]
+    assert find_changes(replace(version, packages=now)) == []
+    assert find_changes(replace(version, python=str(tmp_path / "python"))) == [f"{tmp_path / 'python'} is gone"]
 
 
 def test_packages_are_read_fast() -> None:
-    packages(sys.executable)
+    list_packages(sys.executable)
     started = time.perf_counter()
     for _ in range(10):
-        packages(sys.executable)
+        list_packages(sys.executable)
     assert (time.perf_counter() - started) / 10 < 0.05
 
 
@@ -123,7 +135,7 @@ def test_frozen_code_is_whole_compiled_and_read_only(state: State) -> None:
     code = Path(kept(state, package).code)
     assert {name: (code / name).read_text() for name in FILES} == FILES
     assert code.name == f"1-{package.digest[:12]}"
-    assert freezing.digest_of(files_of(code)) == package.digest
+    assert freezing.combine_digests(digest_files(code)) == package.digest
     assert list((code / "words" / "__pycache__").glob("one.*.pyc"))
     assert [file for file in [code, *code.rglob("*")] if file.stat().st_mode & 0o222] == []
     assert [one.name for one in code.parent.iterdir()] == [code.name]
@@ -155,10 +167,10 @@ def test_the_digest_is_of_the_code_and_not_of_where_it_came_from() -> None:
 
 def test_the_difference_names_files(state: State) -> None:
     version = kept(state, packed())
-    assert not difference(version, packed())
+    assert not compare_code(version, packed())
     other = {name: text for name, text in FILES.items() if name != "words/one.py"}
     now = packed({**other, "flow.py": "", "new.py": "", ".mf_meta/INFO": "other"})
-    assert difference(version, now) == Difference(("flow.py",), ("new.py",), ("words/one.py",))
+    assert compare_code(version, now) == CodeDifference(("flow.py",), ("new.py",), ("words/one.py",))
 
 
 def test_a_package_that_leads_out_of_its_folder_is_refused(state: State) -> None:
@@ -188,7 +200,7 @@ def test_the_newest_versions_keep_their_code_and_those_that_an_open_run_needs(st
     assert prune(state, "Tiny") == [3, 1]
     assert [Path(one.code).is_dir() for one in versions] == [False, True, False, True, True, True, True, True]
     assert [one.number for one in state.versions("Tiny")] == [8, 7, 6, 5, 4, 3, 2, 1]
-    assert files_of(Path(versions[7].code))["words/one.py"] == packed().files["words/one.py"]
+    assert digest_files(Path(versions[7].code))["words/one.py"] == packed().files["words/one.py"]
 
 
 def test_what_a_killed_create_left_is_removed_once_it_is_old(state: State) -> None:
@@ -203,15 +215,15 @@ def test_what_a_killed_create_left_is_removed_once_it_is_old(state: State) -> No
 
 def test_a_folder_that_was_renamed_but_not_noted_is_replaced(state: State) -> None:
     package = packed()
-    settle(freeze(package, "Tiny", under=state.folder), 1, package.digest)
+    name_as_version(freeze(package, "Tiny", under=state.folder), 1, package.digest)
     version = kept(state, package)
-    assert (version.number, files_of(Path(version.code))) == (1, package.files)
+    assert (version.number, digest_files(Path(version.code))) == (1, package.files)
 
 
 def ended_run(state: State, version: int, status: Status, key: str) -> Run:
     """A run that has had an attempt, and ended so."""
     run, _ = state.add_run("Tiny", version=version, cause="by hand", key=key, due=0.0)
-    attempt = Attempt(
+    attempt = RunAttempt(
         0, key, str(state.folder), started=1.0, ended=2.0, outcome="failed", step="train", reason="no"
     )
     state.add_attempt(run.number, attempt)
@@ -224,7 +236,7 @@ def test_code_stays_while_a_run_that_may_be_resumed_needs_it(status: Status, sta
     first, *_ = [kept(state, packed({**FILES, "flow.py": f"n = {n}\n"})) for n in range(8)]
     run = ended_run(state, 1, status, "a")
     prune(state, "Tiny")
-    assert seen_in(state, run).resume == "dlpipe runs resume 1"
+    assert view_run(state, run).resume == "dlpipe runs resume 1"
     assert Path(first.code).is_dir()
     state.set_status(1, "succeeded")
     assert prune(state, "Tiny") == [1]
@@ -234,8 +246,8 @@ def test_what_cannot_be_resumed_is_not_offered_and_its_reason_stays(state: State
     version = kept(state, packed())
     run = ended_run(state, 1, "failed", "a")
     freezing.discard(Path(version.code))
-    assert seen_in(state, run).resume == ""
-    assert (seen_in(state, run).step, seen_in(state, run).why) == ("train", "no")
+    assert view_run(state, run).resume == ""
+    assert (view_run(state, run).step, view_run(state, run).why) == ("train", "no")
     done = CliRunner().invoke(main, ["runs", "resume", "1"], env={"DLPIPE_STATE": str(state.folder)})
     assert (done.exit_code, done.output.count("\n")) == (1, 1)
     assert "the code of version 1 is no longer kept" in done.output
@@ -246,7 +258,7 @@ def test_what_cannot_be_resumed_is_not_offered_and_its_reason_stays(state: State
     assert (over.status, len(over.attempts)) == ("failed", 1)
     assert over.reason == "train: no; not resumed: the code of version 1 is no longer kept"
     assert was_refused(over)
-    assert seen_in(state, over).step == "train"
+    assert view_run(state, over).step == "train"
 
 
 def test_a_run_of_the_scheduler_is_offered_to_be_resumed_where_the_scheduler_can(
@@ -277,7 +289,7 @@ def test_code_of_a_deployment_that_was_deleted_during_a_run_goes_with_the_run(st
     versions = [kept(state, packed({**FILES, "flow.py": f"n = {n}\n"})) for n in range(2)]
     ended_run(state, 1, "failed", "a")
     number, _ = state.add_run("Tiny", cause="by hand", key="b", due=0.0)
-    state.add_attempt(number.number, Attempt(0, "t", str(state.folder / "runs/2/0")))
+    state.add_attempt(number.number, RunAttempt(0, "t", str(state.folder / "runs/2/0")))
     state.delete("Tiny")
     assert prune(state, "Tiny") == [1]
     state.request_stop(number.number)

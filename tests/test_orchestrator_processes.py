@@ -17,15 +17,14 @@ from pathlib import Path
 import pytest
 
 from dlpipe.orchestrator import keeper, processes
+from dlpipe.orchestrator.keeper import end_all, find_processes
 from dlpipe.orchestrator.processes import (
-    end_all,
-    ended,
-    goes_on,
+    find_end,
     has_begun,
-    is_kept,
-    processes_of,
+    has_keeper,
+    is_alive,
+    read_end,
     reap,
-    settle,
     start_attempt,
 )
 
@@ -60,7 +59,7 @@ class Attempt:
 
     @property
     def launcher(self) -> int:
-        found = keeper.launcher_of(self.token, json.loads((self.folder / "attempt.json").read_text())["command"])
+        found = keeper.find_launcher(self.token, json.loads((self.folder / "attempt.json").read_text())["command"])
         assert found is not None
         return found
 
@@ -68,9 +67,9 @@ class Attempt:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
-    def end(self) -> processes.Ended:
-        wait_until(lambda: ended(self.folder) is not None)
-        found = ended(self.folder)
+    def end(self) -> processes.LauncherEnd:
+        wait_until(lambda: read_end(self.folder) is not None)
+        found = read_end(self.folder)
         assert found is not None
         return found
 
@@ -80,7 +79,7 @@ def attempt(tmp_path: Path) -> Iterator[Attempt]:
     made = Attempt(tmp_path / "0", str(uuid.uuid4()))
     yield made
     end_all(made.token, 0.0)
-    wait_until(lambda: not is_kept(made.folder))
+    wait_until(lambda: not has_keeper(made.folder))
     reap()
 
 
@@ -150,7 +149,7 @@ def test_attempt_is_begun_once_by_many_schedulers_at_a_time(attempt: Attempt) ->
 
 
 def test_late_keeper_leaves_an_attempt_that_was_noted_as_lost(attempt: Attempt) -> None:
-    assert settle(attempt.folder, attempt.token).exit_code is None
+    assert find_end(attempt.folder, attempt.token).exit_code is None
     attempt.shell("true")
     assert not (attempt.folder / "begun").exists()
     assert not (attempt.folder / "log").exists()
@@ -158,7 +157,7 @@ def test_late_keeper_leaves_an_attempt_that_was_noted_as_lost(attempt: Attempt) 
 
 def test_keeper_of_another_attempt_leaves(attempt: Attempt) -> None:
     attempt.folder.mkdir()
-    keeper.write(attempt.folder, "attempt.json", {"token": attempt.token})
+    keeper.write_file(attempt.folder, "attempt.json", {"token": attempt.token})
     words = [sys.executable, "-I", "-S", keeper.__file__, str(attempt.folder)]
     said = subprocess.run(words, env={keeper.KEEPER: "other"}, capture_output=True, text=True)
     assert said.stdout == "it is another attempt's folder\n"
@@ -178,7 +177,7 @@ def test_attempt_outlives_the_scheduler_that_is_killed(attempt: Attempt) -> None
         "sleep 0.5; exit 4",
     ]
     assert subprocess.run(words, start_new_session=True).returncode == -signal.SIGKILL
-    assert settle(attempt.folder, attempt.token) is None
+    assert find_end(attempt.folder, attempt.token) is None
     assert attempt.end().exit_code == 4
 
 
@@ -186,34 +185,34 @@ def test_attempt_goes_on_when_its_keeper_is_killed(attempt: Attempt) -> None:
     attempt.shell("sleep 0.7")
     os.kill(attempt.keeper, signal.SIGKILL)
     time.sleep(0.1)
-    assert goes_on(attempt.folder, attempt.token)
-    assert settle(attempt.folder, attempt.token) is None
-    wait_until(lambda: not goes_on(attempt.folder, attempt.token))
-    assert settle(attempt.folder, attempt.token).exit_code is None
+    assert is_alive(attempt.folder, attempt.token)
+    assert find_end(attempt.folder, attempt.token) is None
+    wait_until(lambda: not is_alive(attempt.folder, attempt.token))
+    assert find_end(attempt.folder, attempt.token).exit_code is None
 
 
 def test_what_a_killed_launcher_leaves_behind_is_ended_before_the_end_is_noted(attempt: Attempt) -> None:
     attempt.shell("setsid sleep 60 & sleep 60 & wait")
-    wait_until(lambda: len(processes_of(attempt.token)) == 3)
+    wait_until(lambda: len(find_processes(attempt.token)) == 3)
     os.kill(attempt.launcher, signal.SIGKILL)
     assert attempt.end().exit_code == -signal.SIGKILL
-    assert processes_of(attempt.token) == []
+    assert find_processes(attempt.token) == []
 
 
 def test_orphans_of_keeper_and_launcher_are_ended_when_the_attempt_is_settled(attempt: Attempt) -> None:
     attempt.shell("setsid sleep 60 & sleep 60 & wait")
-    wait_until(lambda: len(processes_of(attempt.token)) == 3)
+    wait_until(lambda: len(find_processes(attempt.token)) == 3)
     os.kill(attempt.keeper, signal.SIGKILL)
     os.kill(attempt.launcher, signal.SIGKILL)
-    wait_until(lambda: not goes_on(attempt.folder, attempt.token))
-    assert len(processes_of(attempt.token)) == 2
-    assert settle(attempt.folder, attempt.token).exit_code is None
-    assert processes_of(attempt.token) == []
+    wait_until(lambda: not is_alive(attempt.folder, attempt.token))
+    assert len(find_processes(attempt.token)) == 2
+    assert find_end(attempt.folder, attempt.token).exit_code is None
+    assert find_processes(attempt.token) == []
 
 
 def test_child_that_wrote_over_its_environment_is_found_by_its_parent(attempt: Attempt) -> None:
     attempt.shell("env -i sleep 60 & wait")
-    wait_until(lambda: len(processes_of(attempt.token)) == 2)
+    wait_until(lambda: len(find_processes(attempt.token)) == 2)
     assert end_all(attempt.token, 1.0) == []
 
 
@@ -235,7 +234,7 @@ def test_time_limit_is_kept_while_no_scheduler_lives(attempt: Attempt) -> None:
 
 def test_process_that_ignores_ctrl_c_is_killed(attempt: Attempt) -> None:
     attempt.shell("trap '' INT; sleep 60; sleep 60")
-    wait_until(lambda: len(processes_of(attempt.token)) == 2)
+    wait_until(lambda: len(find_processes(attempt.token)) == 2)
     assert end_all(attempt.token, 0.3) == []
     assert attempt.end().exit_code == -signal.SIGKILL
 
@@ -246,7 +245,7 @@ def test_only_own_processes_are_ended(attempt: Attempt, tmp_path: Path) -> None:
     other.start()
     end_all(attempt.token, 1.0)
     assert attempt.end().exit_code is not None
-    assert goes_on(other.folder, other.token)
+    assert is_alive(other.folder, other.token)
     end_all(other.token, 0.0)
     other.end()
 
@@ -289,10 +288,10 @@ def test_kills_at_random_moments_never_begin_an_attempt_twice_and_never_lose_it(
         twin.wait()
         while not has_begun(one.folder):
             one.start(*command)
-        wait_until(lambda one=one: settle(one.folder, one.token) is not None)
-        assert ended(one.folder) is not None
+        wait_until(lambda one=one: find_end(one.folder, one.token) is not None)
+        assert read_end(one.folder) is not None
         times = counter.read_text().count("begun") if counter.exists() else 0
-        assert times == 1 or (times == 0 and ended(one.folder).exit_code is None)
+        assert times == 1 or (times == 0 and read_end(one.folder).exit_code is None)
 
 
 def keepers_of(token: str) -> list[int]:

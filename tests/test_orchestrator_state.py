@@ -21,7 +21,7 @@ from dlpipe.orchestrator import database
 from dlpipe.orchestrator.database import Database
 from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger, Version
 from dlpipe.orchestrator.rows import MIGRATIONS
-from dlpipe.orchestrator.runs import ENDED, OPEN, Attempt, Event, Run
+from dlpipe.orchestrator.runs import ENDED, OPEN, Event, Run, RunAttempt
 from dlpipe.orchestrator.state import FILE, State, state_folder
 
 NIGHTLY = Schedule("0 3 * * *", "Europe/Berlin")
@@ -111,7 +111,7 @@ def test_suspension_lasts_over_a_new_version_and_ends_with_now(state: State) -> 
 def test_deletion_ends_what_is_queued_and_keeps_what_ran(state: State) -> None:
     state.deploy(version(), now=1.0)
     ran, queued = add(state), add(state, key="manual:2")
-    state.add_attempt(ran.number, Attempt(0, "t", "f"))
+    state.add_attempt(ran.number, RunAttempt(0, "t", "f"))
     state.request_stop(queued.number)
     state.delete("PredictFlow")
     assert state.deployments() == []
@@ -122,7 +122,7 @@ def test_deletion_ends_what_is_queued_and_keeps_what_ran(state: State) -> None:
     assert state.stop_requested() == []
     assert state.version("PredictFlow", 1).number == 1
     with pytest.raises(RunEnded):
-        state.add_attempt(queued.number, Attempt(0, "t", "f"))
+        state.add_attempt(queued.number, RunAttempt(0, "t", "f"))
 
 
 # -- runs --------------------------------------------------------------------------------------------------------
@@ -145,12 +145,12 @@ def test_a_cause_makes_one_run_whoever_notes_it(state: State) -> None:
 def test_attempts_follow_each_other_and_are_found_by_their_metaflow_run(state: State) -> None:
     state.deploy(version(), now=1.0)
     number = add(state).number
-    state.add_attempt(number, Attempt(0, "t0", "f0", metaflow_run="ls-1-aa"))
+    state.add_attempt(number, RunAttempt(0, "t0", "f0", metaflow_run="ls-1-aa"))
     assert state.run(number).status == "running"
-    ended = Attempt(0, "t0", "f0", metaflow_run="ls-1-aa", ended=9.0, outcome="killed", exit_code=-9)
+    ended = RunAttempt(0, "t0", "f0", metaflow_run="ls-1-aa", ended=9.0, outcome="killed", exit_code=-9)
     state.set_attempt(number, ended)
     state.set_status(number, "waiting", reason="killed", not_before=30.0)
-    state.add_attempt(number, Attempt(1, "t1", "f1", origin="ls-1-aa", metaflow_run="ls-1-bb"))
+    state.add_attempt(number, RunAttempt(1, "t1", "f1", origin="ls-1-aa", metaflow_run="ls-1-bb"))
     run = state.run(number)
     assert run.attempts[0] == ended
     assert run.attempts[1].origin == "ls-1-aa"
@@ -158,7 +158,7 @@ def test_attempts_follow_each_other_and_are_found_by_their_metaflow_run(state: S
     for text in ("1", "ls-1-bb", "PredictFlow/ls-1-aa", "PredictFlow/ls-1-aa/start/3"):
         assert state.find_run(text) == run
     with pytest.raises(ValueError, match="the next attempt of run 1 is 2"):
-        state.add_attempt(number, Attempt(1, "t2", "f2"))
+        state.add_attempt(number, RunAttempt(1, "t2", "f2"))
 
 
 def test_an_unknown_run_is_refused(state: State) -> None:
@@ -177,7 +177,7 @@ def test_a_request_to_stop_lasts_until_the_end(state: State) -> None:
     state.deploy(version(), now=1.0)
     number = add(state).number
     state.request_stop(number)
-    state.add_attempt(number, Attempt(0, "t", "f"))
+    state.add_attempt(number, RunAttempt(0, "t", "f"))
     assert State.open(state.folder).stop_requested() == [number]
     state.set_status(number, "terminated", reason="by hand")
     assert state.stop_requested() == []
@@ -272,7 +272,7 @@ def test_a_state_from_a_newer_dlpipe_is_refused_and_left_as_it_was(state: State)
 
 def test_a_state_of_an_older_dlpipe_is_taken_over(tmp_path: Path) -> None:
     old = Database(tmp_path / FILE, MIGRATIONS[:1])
-    old.all(
+    old.execute(
         "INSERT INTO runs (deployment, version, cause, key, due, parameters, events, status, not_before, reason) "
         "VALUES ('A', 1, 'by hand', 'k', 5.0, '{}', '[]', 'waiting', 7.0, 'work: no')"
     )
@@ -381,7 +381,7 @@ def test_threads_of_one_state_do_not_mix_their_transactions(state: State) -> Non
         for key in range(20):
             with state.transaction():
                 number = add(state, key=f"manual:{thread}-{key}").number
-                state.add_attempt(number, Attempt(0, f"{thread}", "f"))
+                state.add_attempt(number, RunAttempt(0, f"{thread}", "f"))
 
     threads = [threading.Thread(target=note, args=(one,)) for one in range(4)]
     for one in threads:
@@ -393,14 +393,14 @@ def test_threads_of_one_state_do_not_mix_their_transactions(state: State) -> Non
 
 WRITER = """
 import sys
-from dlpipe.orchestrator.runs import Attempt
+from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
 state = State.open(__import__("pathlib").Path(sys.argv[1]))
 print("open", flush=True)
 for key in range(100_000):
     with state.transaction():
         number = state.add_run("PredictFlow", cause="by hand", key=f"{sys.argv[2]}-{key}", due=1.0)[0].number
-        state.add_attempt(number, Attempt(0, "t", "f"))
+        state.add_attempt(number, RunAttempt(0, "t", "f"))
     print(key, flush=True)
 """
 

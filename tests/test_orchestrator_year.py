@@ -22,7 +22,7 @@ from cron_oracle import due_times
 
 from dlpipe.orchestrator.decisions import decide
 from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger, Version
-from dlpipe.orchestrator.runs import Attempt, Event, Run
+from dlpipe.orchestrator.runs import Event, Run, RunAttempt
 from dlpipe.orchestrator.state import State
 
 pytestmark = pytest.mark.slow
@@ -149,7 +149,7 @@ def look(state: State, plans: dict[str, Planned], going: list[tuple[float, int, 
         if name in plans:
             state.publish(Event(f"{name} {due:.0f}", f"metaflow.{name}.end", {}, now))
     for run in decide(state, now, max_runs=10_000):
-        state.add_attempt(run.number, Attempt(0, f"t{run.number}", "", started=now))
+        state.add_attempt(run.number, RunAttempt(0, f"t{run.number}", "", started=now))
         seconds = plans[run.deployment].seconds(run.due) if run.deployment in plans else 0.0
         heapq.heappush(going, (now + seconds, run.number, run.deployment, run.due))
 

@@ -21,7 +21,7 @@ from schedulers import deployed, scheduling, succeeds, triggered, wait_until
 from dlpipe.cli import main
 from dlpipe.orchestrator import page, presence
 from dlpipe.orchestrator.deployments import Needed, Schedule, Trigger
-from dlpipe.orchestrator.runs import Attempt
+from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
 
 NOW = 1795757400.0  # 2026-11-27 05:30 UTC
@@ -50,7 +50,7 @@ def attempted(state: State, name: str, log: str = "hello\n", **more: object) -> 
     folder.mkdir(parents=True)
     (folder / "log").write_text(log)
     made = {"metaflow_run": f"ls-{number}-abc", "started": NOW - 60, **more}
-    state.add_attempt(number, Attempt(0, f"token-{number}", str(folder), **made))  # type: ignore[arg-type]
+    state.add_attempt(number, RunAttempt(0, f"token-{number}", str(folder), **made))  # type: ignore[arg-type]
     return number
 
 
@@ -107,7 +107,9 @@ def test_of_a_long_log_the_end_is_shown(client: FlaskClient, state: State) -> No
 
 def test_what_others_wrote_is_text_and_no_markup(client: FlaskClient, state: State) -> None:
     number = attempted(state, "PredictFlow", log=f"MLflow has this run: javascript:alert(1) {EVIL}\n")
-    state.set_attempt(number, Attempt(0, "t", state.run(number).attempts[0].folder, outcome="failed", reason=EVIL))
+    state.set_attempt(
+        number, RunAttempt(0, "t", state.run(number).attempts[0].folder, outcome="failed", reason=EVIL)
+    )
     state.set_status(number, "failed", reason=EVIL)
     for path in ("/", f"/runs/{number}", "/deployments/PredictFlow"):
         shown = client.get(path).text

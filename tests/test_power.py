@@ -83,7 +83,7 @@ import io, pathlib, sys, tarfile
 from dlpipe.bridge.marks import Mark
 from dlpipe.durable import make_folder, write_file
 from dlpipe.orchestrator import keeper
-from dlpipe.orchestrator.freezing import Package, close, freeze, settle
+from dlpipe.orchestrator.freezing import Package, freeze, name_as_version, seal
 from dlpipe.training.checkpoints import FolderCheckpoints
 
 root = pathlib.Path(sys.argv[1])
@@ -94,7 +94,7 @@ held = Mark("F/1", root / "F/1/_bridge").hold()
 for number in range(3):
     write_file(root / "state.json", str(number) * 5000)
     mark(f"state {number}")
-    keeper.write(attempt, "attempt.json", {"n": number})
+    keeper.write_file(attempt, "attempt.json", {"n": number})
     mark(f"attempt {number}")
     (source / "weights").write_bytes(bytes([number]) * 9000)
     steps.save(source)
@@ -105,8 +105,8 @@ with tarfile.open(fileobj=packed, mode="w:gz") as file:
     code.size = 6
     file.addfile(code, io.BytesIO(b"n = 1\\n"))
 folder = freeze(Package(packed.getvalue()), "flow", under=root)
-close(folder)
-settle(folder, 1, "0" * 64)
+seal(folder)
+name_as_version(folder, 1, "0" * 64)
 mark("code 1")
 """
 

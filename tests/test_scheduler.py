@@ -27,7 +27,7 @@ from dlpipe.errors import SchedulerRunning, SettingError, StateUnusable, Storage
 from dlpipe.orchestrator import alerts, keeper, logfile, presence, scheduler, service
 from dlpipe.orchestrator.alerts import Alerts
 from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
-from dlpipe.orchestrator.runs import Attempt, Event
+from dlpipe.orchestrator.runs import Event, RunAttempt
 from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.watching import Watch
@@ -106,21 +106,21 @@ def test_a_second_scheduler_says_who_the_first_is_and_ends(state: State) -> None
             capture_output=True,
             text=True,
         )
-        about = presence.running_scheduler(state.folder)
+        about = presence.find_scheduler(state.folder)
         assert second.returncode == 1
         assert second.stderr.count("\n") == 1
         assert f"pid {first.pid}" in second.stderr
         assert about is not None
         assert about["pid"] == first.pid
-        assert presence.stop_running(state.folder) == first.pid
-    assert presence.running_scheduler(state.folder) is None
-    assert presence.stop_running(state.folder) is None
+        assert presence.stop_scheduler(state.folder) == first.pid
+    assert presence.find_scheduler(state.folder) is None
+    assert presence.stop_scheduler(state.folder) is None
 
 
 def test_a_scheduler_that_was_killed_leaves_no_lock(state: State) -> None:
     first = started(state.folder)
     ended(first, signal.SIGKILL)
-    assert presence.running_scheduler(state.folder) is None
+    assert presence.find_scheduler(state.folder) is None
     with (
         presence.only_scheduler(state.folder),
         pytest.raises(SchedulerRunning),
@@ -243,9 +243,10 @@ class Clock:
 
 def failed(state: State, name: str, reason: str = "ValueError: no", key: str = "1") -> Any:
     number = triggered(state, name, key)
-    state.add_attempt(number, Attempt(0, key, "nowhere", started=1.0))
+    state.add_attempt(number, RunAttempt(0, key, "nowhere", started=1.0))
     state.set_attempt(
-        number, Attempt(0, key, "nowhere", started=1.0, ended=2.0, outcome="failed", step="train", reason=reason)
+        number,
+        RunAttempt(0, key, "nowhere", started=1.0, ended=2.0, outcome="failed", step="train", reason=reason),
     )
     state.set_status(number, "failed", reason=f"train: {reason}")
     return state.run(number)
@@ -253,7 +254,7 @@ def failed(state: State, name: str, reason: str = "ValueError: no", key: str = "
 
 def succeeded(state: State, name: str, key: str) -> Any:
     number = triggered(state, name, key)
-    state.add_attempt(number, Attempt(0, key, "nowhere", started=3.0, ended=4.0, outcome="succeeded"))
+    state.add_attempt(number, RunAttempt(0, key, "nowhere", started=3.0, ended=4.0, outcome="succeeded"))
     state.set_status(number, "succeeded")
     return state.run(number)
 
@@ -411,7 +412,7 @@ def test_events_are_published_while_a_keeper_takes_long_to_begin(
     deployed(state, "Slow", FAILS)
     number = triggered(state, "Slow")
     folder = state.folder / "runs" / str(number) / "0"
-    state.add_attempt(number, Attempt(0, "its starter was killed", str(folder), started=1.0))
+    state.add_attempt(number, RunAttempt(0, "its starter was killed", str(folder), started=1.0))
     with contextlib.closing(State.open(state.folder)) as other:
         made = Scheduler(other, max_runs=1)
         ticking = threading.Thread(target=made.tick)
@@ -497,8 +498,8 @@ def test_what_ended_long_ago_is_forgotten_once_a_day(state: State) -> None:
     asked = {"cause": "by hand", "due": clock.now}
     old, waiting, long = (state.add_run("Other", key=key, **asked)[0].number for key in ("1", "2", "3"))
     for run, at in ((old, clock.now), (long, clock.now + 9 * 86400)):
-        state.add_attempt(run, Attempt(0, "token", ""))
-        state.set_attempt(run, Attempt(0, "token", "", ended=at))
+        state.add_attempt(run, RunAttempt(0, "token", ""))
+        state.set_attempt(run, RunAttempt(0, "token", "", ended=at))
         state.set_status(run, "failed")
     state.set_status(waiting, "waiting")
     for number in (old, waiting, long, 999):

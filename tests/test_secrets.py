@@ -106,7 +106,7 @@ def test_a_webhook_that_is_refused_is_not_quoted() -> None:
 
 def test_what_an_alert_command_says_is_logged_without_the_webhook() -> None:
     line = f"ls https://alerts.example/{PLANTED}"
-    assert PLANTED not in alerts.command(line, b"", seconds=10)
+    assert PLANTED not in alerts.run_command(line, b"", seconds=10)
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

@@ -20,7 +20,7 @@ from dlpipe.cli import main
 from dlpipe.errors import DlpipeError, TrackingUnavailable
 from dlpipe.orchestrator import logfile, service
 from dlpipe.orchestrator.deployments import Needed, Trigger
-from dlpipe.orchestrator.runs import Attempt
+from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
 from dlpipe.terminal import visible, visible_log
 from dlpipe.tracking import _locks
@@ -69,7 +69,7 @@ def test_what_a_flow_and_its_events_are_called_reaches_no_terminal_raw(command: 
     folder = state.folder / "runs/1/0"
     folder.mkdir(parents=True)
     (folder / "log").write_bytes(f"{EVIL}\n".encode(errors="replace"))
-    attempt = Attempt(
+    attempt = RunAttempt(
         0, "t", str(folder), ended=1.0, outcome="failed", step="train", reason=f"ValueError: {EVIL[:-1]}"
     )
     state.add_attempt(run.number, attempt)

@@ -96,13 +96,13 @@ def where(pathspec: str, json_: bool) -> None:
     """
     from dlpipe.bridge import where
 
-    said = where(pathspec)
+    place = where(pathspec)
     rows = (
-        [{"record": pathspec, "run_id": said["run_id"], "address": said.get("address", "")}]
-        if said.get("run_id")
+        [{"record": pathspec, "run_id": place["run_id"], "address": place.get("address", "")}]
+        if place.get("run_id")
         else []
     )
-    rows += [{"record": key, "run_id": own, "address": ""} for key, own in said.get("attempts", {}).items()]
+    rows += [{"record": key, "run_id": own, "address": ""} for key, own in place.get("attempts", {}).items()]
     say_rows(
         rows, json_=json_, nothing=f"MLflow has {pathspec} not yet; `dlpipe bridge sync {pathspec}` writes it."
     )

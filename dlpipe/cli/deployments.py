@@ -11,7 +11,7 @@ from dlpipe.cli.printing import as_json, format_iso, say_rows
 from dlpipe.cli.scheduler_state import open_state
 
 if TYPE_CHECKING:
-    from dlpipe.orchestrator.overview import DeploymentSeen
+    from dlpipe.orchestrator.overview import DeploymentView
 
 
 @click.command()
@@ -24,10 +24,10 @@ def deployments(json_: bool) -> None:
       dlpipe deployments
       dlpipe deployments --json
     """
-    from dlpipe.orchestrator.overview import deployments_seen
+    from dlpipe.orchestrator.overview import view_deployments
 
     with open_state() as state:
-        shown = deployments_seen(state, time.time())
+        shown = view_deployments(state, time.time())
     row = describe_deployment if json_ else format_deployment
     say_rows(
         [row(view) for view in shown],
@@ -36,7 +36,7 @@ def deployments(json_: bool) -> None:
     )
 
 
-def format_deployment(view: DeploymentSeen) -> dict[str, Any]:
+def format_deployment(view: DeploymentView) -> dict[str, Any]:
     """A deployment for a person."""
     last = view.last_run
     return {
@@ -50,7 +50,7 @@ def format_deployment(view: DeploymentSeen) -> dict[str, Any]:
     }
 
 
-def describe_deployment(view: DeploymentSeen) -> dict[str, Any]:
+def describe_deployment(view: DeploymentView) -> dict[str, Any]:
     """A deployment for a program."""
     version = view.deployment.version
     return {

@@ -14,8 +14,8 @@ from dlpipe.cli.scheduler_state import open_state, warn_without_scheduler
 from dlpipe.errors import EventRefused
 
 if TYPE_CHECKING:
-    from dlpipe.orchestrator.events import Published
-    from dlpipe.orchestrator.inbox import EventSeen
+    from dlpipe.orchestrator.events import PublishedEvent
+    from dlpipe.orchestrator.inbox import EventView
 
 LIMIT = 20
 EXAMPLE = """Pass one such as '{"rows": 10}'."""
@@ -36,10 +36,10 @@ def events(name: str | None, limit: int, json_: bool) -> None:
       dlpipe events
       dlpipe events --name model-drifted --json
     """
-    from dlpipe.orchestrator.inbox import events_seen
+    from dlpipe.orchestrator.inbox import view_events
 
     with open_state() as state:
-        shown = events_seen(state, time.time(), limit=limit, name=name)
+        shown = view_events(state, time.time(), limit=limit, name=name)
     if json_ or not shown:
         nothing = f"No event {name!r} has come." if name else "No event has come yet."
         say_rows([describe_event(view) for view in shown], json_=json_, nothing=nothing)
@@ -47,12 +47,12 @@ def events(name: str | None, limit: int, json_: bool) -> None:
         say("\n".join(format_events(shown)))
 
 
-def format_events(shown: Sequence[EventSeen]) -> Iterator[str]:
+def format_events(shown: Sequence[EventView]) -> Iterator[str]:
     """Yield a table of events; below each a line for whatever it came to."""
-    from dlpipe.orchestrator.overview import said_time
+    from dlpipe.orchestrator.overview import format_time
 
     head, *lines = format_table(
-        [{"event": view.event.name, "came": said_time(view.event.at // 1)} for view in shown]
+        [{"event": view.event.name, "came": format_time(view.event.at // 1)} for view in shown]
     )
     yield head
     for line, view in zip(lines, shown, strict=True):
@@ -60,7 +60,7 @@ def format_events(shown: Sequence[EventSeen]) -> Iterator[str]:
         yield from (f"    {outcome}" for outcome in format_outcomes(view))
 
 
-def format_outcomes(view: EventSeen) -> list[str]:
+def format_outcomes(view: EventView) -> list[str]:
     """What an event came to, in words."""
     if not view.dealt:
         return ["no scheduler has looked at it yet"]
@@ -72,15 +72,15 @@ def format_outcomes(view: EventSeen) -> list[str]:
     return [*runs, *waits] or ["nothing"]
 
 
-def describe_event(view: EventSeen) -> dict[str, Any]:
+def describe_event(view: EventView) -> dict[str, Any]:
     """An event for a program."""
-    from dlpipe.orchestrator.alerts import iso
+    from dlpipe.orchestrator.alerts import format_iso
     from dlpipe.redaction import redact_json
 
     return {
         "event": view.event.id,
         "name": view.event.name,
-        "at": iso(view.event.at),
+        "at": format_iso(view.event.at),
         "payload": redact_json(dict(view.event.payload)),
         "dealt": view.dealt,
         "runs": [
@@ -129,7 +129,7 @@ def publish(name: str, payload: str, json_: bool) -> None:
     warn_without_scheduler()
 
 
-def format_published(done: Published) -> str:
+def format_published(done: PublishedEvent) -> str:
     """What a person is told of an event that was published."""
     reached = [f"it reaches {', '.join(done.listeners)}"] if done.listeners else []
     reached += [f"{deployment} waits for {', '.join(names)} as well" for deployment, names in done.waiting.items()]

@@ -121,12 +121,12 @@ def _find_scheduled_resume(run: str) -> str:
     from contextlib import closing
 
     from dlpipe.errors import RunNotFound
-    from dlpipe.orchestrator.overview import seen_in
+    from dlpipe.orchestrator.overview import view_run
     from dlpipe.orchestrator.state import State
 
     with closing(State.open()) as state:
         try:
-            return seen_in(state, state.find_run(run)).resume
+            return view_run(state, state.find_run(run)).resume
         except RunNotFound:
             return ""
 

@@ -16,7 +16,7 @@ from dlpipe.cli.scheduler_state import open_state
 from dlpipe.errors import RunNotFound
 
 if TYPE_CHECKING:
-    from dlpipe.orchestrator.runs import Attempt
+    from dlpipe.orchestrator.runs import RunAttempt
     from dlpipe.orchestrator.state import State
 
 FOLLOW_SECONDS = 0.25
@@ -46,7 +46,7 @@ def logs(run: str, attempt: int | None, follow: bool) -> None:
         copy_log(pick_attempt(found.attempts, found.number, attempt))
 
 
-def pick_attempt(attempts: Sequence[Attempt], run: int, number: int | None) -> Attempt:
+def pick_attempt(attempts: Sequence[RunAttempt], run: int, number: int | None) -> RunAttempt:
     """The attempt ``number``, by default the last."""
     if number is None:
         return attempts[-1]
@@ -56,16 +56,16 @@ def pick_attempt(attempts: Sequence[Attempt], run: int, number: int | None) -> A
     return attempts[number]
 
 
-def copy_log(attempt: Attempt, start: int = 0) -> int:
+def copy_log(attempt: RunAttempt, start: int = 0) -> int:
     """Print an attempt's log from byte ``start`` on, as ``visible_log`` has it; return where it ends now."""
     from codecs import getincrementaldecoder
 
-    from dlpipe.orchestrator.overview import log_of
+    from dlpipe.orchestrator.overview import find_log
     from dlpipe.terminal import visible_log
 
     decoder = getincrementaldecoder("utf-8")(errors="replace")
     try:
-        with log_of(attempt).open("rb") as file:
+        with find_log(attempt).open("rb") as file:
             file.seek(start)
             while chunk := file.read(1 << 16):
                 sys.stdout.buffer.write(visible_log(decoder.decode(chunk)).encode())
@@ -77,7 +77,7 @@ def copy_log(attempt: Attempt, start: int = 0) -> int:
 
 def follow_logs(state: State, number: int, *, first: int | None) -> None:
     """Print the logs of a run as they grow, each attempt after the other, until it ends."""
-    from dlpipe.orchestrator.overview import seen_in
+    from dlpipe.orchestrator.overview import view_run
     from dlpipe.orchestrator.runs import OPEN
 
     run = state.run(number)
@@ -91,6 +91,6 @@ def follow_logs(state: State, number: int, *, first: int | None) -> None:
                 at, place = attempt.number, 0
             place = copy_log(attempt, place)
         if run.status not in OPEN:
-            say(format_change(seen_in(state, state.run(number))), err=True)
+            say(format_change(view_run(state, state.run(number))), err=True)
             return
         time.sleep(FOLLOW_SECONDS)

@@ -15,8 +15,8 @@ from dlpipe.cli.printing import OneLineErrors, as_json, format_iso, format_table
 from dlpipe.cli.scheduler_state import open_state
 
 if TYPE_CHECKING:
-    from dlpipe.orchestrator.overview import RunSeen
-    from dlpipe.orchestrator.runs import Attempt
+    from dlpipe.orchestrator.overview import RunView
+    from dlpipe.orchestrator.runs import RunAttempt
     from dlpipe.orchestrator.state import State
 
 LIMIT = 20
@@ -67,14 +67,14 @@ def runs(
             print_runs(view_runs(state, deployment, limit), json_=json_)
 
 
-def view_runs(state: State, deployment: str | None, limit: int) -> list[RunSeen]:
+def view_runs(state: State, deployment: str | None, limit: int) -> list[RunView]:
     """The newest runs as people see them."""
-    from dlpipe.orchestrator.overview import seen_in
+    from dlpipe.orchestrator.overview import view_run
 
-    return [seen_in(state, run) for run in state.runs(deployment=deployment, limit=limit)]
+    return [view_run(state, run) for run in state.runs(deployment=deployment, limit=limit)]
 
 
-def print_runs(shown: Sequence[RunSeen], *, json_: bool) -> None:
+def print_runs(shown: Sequence[RunView], *, json_: bool) -> None:
     """Print runs."""
     if json_:
         say_rows([describe_run(view) for view in shown], json_=True, nothing="")
@@ -84,9 +84,9 @@ def print_runs(shown: Sequence[RunSeen], *, json_: bool) -> None:
         say(NO_RUNS, err=True)
 
 
-def format_runs(shown: Sequence[RunSeen]) -> Iterator[str]:
+def format_runs(shown: Sequence[RunView]) -> Iterator[str]:
     """Yield a table of runs; below each that is unwell what is wrong and what helps."""
-    from dlpipe.orchestrator.overview import said_span, said_time
+    from dlpipe.orchestrator.overview import format_span, format_time
 
     now = time.time()
     rows = [
@@ -94,8 +94,8 @@ def format_runs(shown: Sequence[RunSeen]) -> Iterator[str]:
             "run": view.run.number,
             "deployment": view.run.deployment,
             "status": f"{view.run.status}, suspended" if view.run.suspended else view.run.status,
-            "due": said_time(view.run.due // 1),
-            "took": "" if (took := view.took(now)) is None else said_span(took),
+            "due": format_time(view.run.due // 1),
+            "took": "" if (took := view.took(now)) is None else format_span(took),
             "cause": view.run.cause,
         }
         for view in shown
@@ -108,12 +108,12 @@ def format_runs(shown: Sequence[RunSeen]) -> Iterator[str]:
         if view.why:
             yield f"    {where}{view.why}"
         if view.run.status == "waiting":
-            yield f"    next attempt: {said_time(at // 1) if (at := view.run.not_before) else SOON}"
+            yield f"    next attempt: {format_time(at // 1) if (at := view.run.not_before) else SOON}"
         if view.resume:
             yield f"    resume: {view.resume}"
 
 
-def describe_run(view: RunSeen) -> dict[str, Any]:
+def describe_run(view: RunView) -> dict[str, Any]:
     """A run for a program."""
     from dlpipe.redaction import show_value
 
@@ -139,9 +139,9 @@ def describe_run(view: RunSeen) -> dict[str, Any]:
     }
 
 
-def describe_attempt(attempt: Attempt) -> dict[str, Any]:
+def describe_attempt(attempt: RunAttempt) -> dict[str, Any]:
     """An attempt for a program."""
-    from dlpipe.orchestrator.overview import log_of, mlflow_of
+    from dlpipe.orchestrator.overview import find_log, find_mlflow_run
 
     return {
         "attempt": attempt.number,
@@ -153,8 +153,8 @@ def describe_attempt(attempt: Attempt) -> dict[str, Any]:
         "exit_code": attempt.exit_code,
         "step": attempt.step,
         "reason": attempt.reason,
-        "log": str(log_of(attempt)),
-        "mlflow": mlflow_of(attempt),
+        "log": str(find_log(attempt)),
+        "mlflow": find_mlflow_run(attempt),
     }
 
 
@@ -183,7 +183,7 @@ def show_screen(lines: Iterable[str]) -> None:
     sys.stdout.flush()
 
 
-def format_change(view: RunSeen) -> str:
+def format_change(view: RunView) -> str:
     """What a run is doing now, in one line."""
     why = f": {view.step + ': ' if view.step else ''}{view.why}" if view.why else ""
     resume = f"; resume: {view.resume}" if view.resume else ""

@@ -113,10 +113,10 @@ def page() -> None:
     Example:
       dlpipe scheduler page
     """
-    from dlpipe.orchestrator.presence import running_scheduler
+    from dlpipe.orchestrator.presence import find_scheduler
     from dlpipe.orchestrator.state import state_folder
 
-    address = (running_scheduler(state_folder()) or {}).get("page")
+    address = (find_scheduler(state_folder()) or {}).get("page")
     if not address:
         raise SchedulerRunning(f"No scheduler with a page works on {state_folder()}.")
     say(address)
@@ -130,10 +130,10 @@ def stop() -> None:
     Example:
       dlpipe scheduler stop
     """
-    from dlpipe.orchestrator.presence import stop_running
+    from dlpipe.orchestrator.presence import stop_scheduler
     from dlpipe.orchestrator.state import state_folder
 
-    pid = stop_running(state_folder())
+    pid = stop_scheduler(state_folder())
     if pid is None:
         raise SchedulerRunning(f"No scheduler works on {state_folder()}.")
     say(f"The scheduler with pid {pid} has ended.", err=True)

@@ -20,8 +20,8 @@ def open_state() -> closing[State]:
 
 def warn_without_scheduler() -> None:
     """Say on stderr that no scheduler is there to do it, if so."""
-    from dlpipe.orchestrator.presence import running_scheduler
+    from dlpipe.orchestrator.presence import find_scheduler
     from dlpipe.orchestrator.state import state_folder
 
-    if running_scheduler(state_folder()) is None:
+    if find_scheduler(state_folder()) is None:
         say("No scheduler is running; it is done when `dlpipe scheduler` is.", err=True)

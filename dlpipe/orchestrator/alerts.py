@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from dlpipe.errors import DeploymentNotFound, DlpipeError, SettingError
 from dlpipe.orchestrator.deployments import Policies
-from dlpipe.orchestrator.overview import said_time, seen_in, was_refused
+from dlpipe.orchestrator.overview import format_time, view_run, was_refused
 from dlpipe.orchestrator.runs import Alert, Run
 from dlpipe.orchestrator.state import State
 from dlpipe.redaction import show_target
@@ -78,11 +78,11 @@ class Alerts:
 
     def note(self, run: Run) -> None:
         """Note the alert that the end of ``run`` is, if it is one and somebody wants it."""
-        kind = self._kind(run)
-        if kind is None or not target_of(self._state, run.deployment, run.version):
+        kind = self._choose_kind(run)
+        if kind is None or not find_target(self._state, run.deployment, run.version):
             return
         key = f"{kind}:{run.number}:{len(run.attempts)}"
-        body = {"kind": kind, **self._body(run)}
+        body = {"kind": kind, **self._make_body(run)}
         self._state.add_alert(Alert(0, run.deployment, key, kind, body, self._clock()))
 
     def send(self) -> None:
@@ -99,58 +99,58 @@ class Alerts:
         if self._sending is not None:
             self._sending.join(seconds)
 
-    def _kind(self, run: Run) -> Kind | None:
+    def _choose_kind(self, run: Run) -> Kind | None:
         if run.status == "failed":
             return "refused" if was_refused(run) else "failed"
         last = self._state.last_alert(run.deployment)
         if run.status == "succeeded" and last is not None and last.kind in ("failed", "refused"):
             return "recovered"
-        if run.status in ("succeeded", "terminated") and on_every_end(self._state, run.deployment, run.version):
+        if run.status in ("succeeded", "terminated") and wants_every_end(self._state, run.deployment, run.version):
             return run.status
         return None
 
-    def _body(self, run: Run) -> dict[str, Any]:
-        seen = seen_in(self._state, run)
+    def _make_body(self, run: Run) -> dict[str, Any]:
+        view = view_run(self._state, run)
         last = run.attempts[-1] if run.attempts else None
-        said = f"{run.deployment}: run {run.number}"
+        subject = f"{run.deployment}: run {run.number}"
         return {
             "deployment": run.deployment,
             "version": run.version,
             "run": run.number,
             "metaflow_run": last.metaflow_run if last else "",
             "cause": self._clean(run.cause),
-            "due": iso(run.due),
-            "ended": iso(seen.ended or self._clock()),
+            "due": format_iso(run.due),
+            "ended": format_iso(view.ended or self._clock()),
             "attempts": len(run.attempts),
-            "step": seen.step,
-            "reason": self._clean(seen.why),
-            "resume": seen.resume,
+            "step": view.step,
+            "reason": self._clean(view.why),
+            "resume": view.resume,
             "host": socket.gethostname(),
-            "text": self._clean(self._sentence(run, said)),
+            "text": self._clean(self._make_sentence(run, subject)),
         }
 
-    def _sentence(self, run: Run, said: str) -> str:
-        seen = seen_in(self._state, run)
+    def _make_sentence(self, run: Run, subject: str) -> str:
+        view = view_run(self._state, run)
         if run.status == "succeeded":
-            again = " again" if self._kind(run) == "recovered" else ""
-            return f"{said} succeeded{again}, due {said_time(run.due)}."
+            again = " again" if self._choose_kind(run) == "recovered" else ""
+            return f"{subject} succeeded{again}, due {format_time(run.due)}."
         if run.status == "terminated":
-            return f"{said} was terminated: {seen.why}. Resume it with: {seen.resume}"
-        where = f" in step {seen.step}" if seen.step else ""
-        resume = f" Resume it with: {seen.resume}" if seen.resume else ""
-        return f"{said} failed{where}: {seen.why or 'nothing is known of why'}.{resume}"
+            return f"{subject} was terminated: {view.why}. Resume it with: {view.resume}"
+        where = f" in step {view.step}" if view.step else ""
+        resume = f" Resume it with: {view.resume}" if view.resume else ""
+        return f"{subject} failed{where}: {view.why or 'nothing is known of why'}.{resume}"
 
     def _send_due(self) -> None:
         try:
             for alert in self._state.alerts_to_send(self._clock()):
-                self._send_one(alert)
+                self._send_alert(alert)
                 if self._closed.is_set():
                     return
         except (DlpipeError, OSError, sqlite3.Error) as error:  # no space, or the scheduler has ended: sent again
             log.warning("alerts are not noted as sent: %s", error)
 
-    def _send_one(self, alert: Alert) -> None:
-        target = target_of(self._state, alert.deployment, alert.body["version"])
+    def _send_alert(self, alert: Alert) -> None:
+        target = find_target(self._state, alert.deployment, alert.body["version"])
         problem = deliver(target, alert.body, seconds=self._seconds) if target else ""
         tries = alert.tries + 1
         if not problem:
@@ -165,17 +165,17 @@ class Alerts:
             log.warning("alert not sent, %s; try %d of %d in %.0f s", problem, tries + 1, TRIES, wait)
 
 
-def target_of(state: State, deployment: str, version: int) -> str:
+def find_target(state: State, deployment: str, version: int) -> str:
     """Where alerts of a deployment go."""
-    return policies_of(state, deployment, version).alert
+    return find_policies(state, deployment, version).alert
 
 
-def on_every_end(state: State, deployment: str, version: int) -> bool:
+def wants_every_end(state: State, deployment: str, version: int) -> bool:
     """Whether the end of every run is told, not only failures and recoveries."""
-    return policies_of(state, deployment, version).alert_on == "end"
+    return find_policies(state, deployment, version).alert_on == "end"
 
 
-def policies_of(state: State, deployment: str, version: int) -> Policies:
+def find_policies(state: State, deployment: str, version: int) -> Policies:
     """The policies of a deployment's newest version, or of the given one if it was deleted."""
     try:
         return state.deployment(deployment).version.policies
@@ -188,8 +188,8 @@ def deliver(target: str, body: Mapping[str, Any], *, seconds: float = SECONDS) -
     content = json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace")
     try:
         if target.startswith(WEB):
-            return post(target, content, seconds)
-        return command(target, content, seconds)
+            return post_to_webhook(target, content, seconds)
+        return run_command(target, content, seconds)
     except Exception as error:  # of one alert: those behind it are sent all the same
         return f"it cannot be sent there ({type(error).__name__})"
 
@@ -202,7 +202,13 @@ def check_target(target: str) -> str:
     SettingError
         When it is an address that is none, or a command that does not exist.
     """
-    wrong = _wrong_address(target) if target.startswith(WEB) else _wrong_command(target) if target else ""
+    wrong = (
+        _find_address_problem(target)
+        if target.startswith(WEB)
+        else _find_command_problem(target)
+        if target
+        else ""
+    )
     if wrong:
         raise SettingError(
             f"--alert: {wrong}. Give an address such as https://hooks.example/alerts, or a command with its words."
@@ -210,7 +216,7 @@ def check_target(target: str) -> str:
     return target
 
 
-def _wrong_address(address: str) -> str:
+def _find_address_problem(address: str) -> str:
     """What is wrong with a webhook's address, which may be a secret; empty for nothing."""
     try:
         parts = urllib.parse.urlsplit(address)
@@ -222,7 +228,7 @@ def _wrong_address(address: str) -> str:
     return ""
 
 
-def _wrong_command(line: str) -> str:
+def _find_command_problem(line: str) -> str:
     try:
         words = shlex.split(line)
     except ValueError as error:
@@ -241,7 +247,7 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         """Go nowhere else."""
 
 
-def post(address: str, content: bytes, seconds: float) -> str:
+def post_to_webhook(address: str, content: bytes, seconds: float) -> str:
     """POST JSON; the address is not in what comes back, for it may be a secret."""
     host = urllib.parse.urlsplit(address).hostname or "no host"
     request = urllib.request.Request(
@@ -256,7 +262,7 @@ def post(address: str, content: bytes, seconds: float) -> str:
         return f"the webhook at {host} does not answer ({type(error).__name__})"
 
 
-def command(line: str, content: bytes, seconds: float) -> str:
+def run_command(line: str, content: bytes, seconds: float) -> str:
     """Run a command, without a shell and in a process group of its own, which is ended when it takes too long."""
     with tempfile.TemporaryFile() as errors:
         try:
@@ -283,6 +289,6 @@ def command(line: str, content: bytes, seconds: float) -> str:
     return ended if process.returncode else ""
 
 
-def iso(at: float) -> str:
+def format_iso(at: float) -> str:
     """Seconds since 1970 as ISO 8601 in UTC."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

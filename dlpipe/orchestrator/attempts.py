@@ -11,24 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from dlpipe.orchestrator.deployments import Version
-from dlpipe.orchestrator.runs import Attempt, Run
+from dlpipe.orchestrator.runs import Run, RunAttempt
 from dlpipe.orchestrator.state import State
-from dlpipe.orchestrator.values import words_of
+from dlpipe.orchestrator.values import build_words
 
 SCHEDULER_USER = "local-scheduler"
 NOT_INHERITED = re.compile(r"METAFLOW_|_DLPIPE_|PYTHON(PATH|HOME|STARTUP|SAFEPATH|NOUSERSITE)$|VIRTUAL_ENV$")
 
 
-def hook_command(version: Version, run: Run, functions: Sequence[str]) -> list[str]:
+def build_hook_command(version: Version, run: Run, functions: Sequence[str]) -> list[str]:
     """The command that calls a flow's exit hooks with the newest Metaflow run."""
     from dlpipe.orchestrator import hook_calls
 
     script = str(Path(version.code, version.script))
-    known = [one.metaflow_run for one in run.attempts if one.metaflow_run] or [""]
+    known = [attempt.metaflow_run for attempt in run.attempts if attempt.metaflow_run] or [""]
     return [version.python, "-P", hook_calls.__file__, script, f"{version.flow}/{known[-1]}", *functions]
 
 
-def command_of(version: Version, run: Run, attempt: Attempt) -> list[str]:
+def build_command(version: Version, run: Run, attempt: RunAttempt) -> list[str]:
     """The launcher's command: ``launch`` for a run from its beginning, ``relaunch`` for one that goes on."""
     options = [*version.options, "local-scheduler"]
     tags = [word for tag in version.tags for word in ("--tag", tag)]
@@ -36,11 +36,11 @@ def command_of(version: Version, run: Run, attempt: Attempt) -> list[str]:
     if attempt.origin:
         words = ["relaunch", "--origin-run-id", attempt.origin, *words]
     else:
-        words = ["launch", *words, *words_of(version, {**version.parameters, **run.parameters})]
+        words = ["launch", *words, *build_words(version, {**version.parameters, **run.parameters})]
     return [version.python, str(Path(version.code, version.script)), *options, *words]
 
 
-def variables_of(version: Version, run: Run, attempt: Attempt) -> dict[str, str]:
+def build_environment(version: Version, run: Run, attempt: RunAttempt) -> dict[str, str]:
     """The launcher's whole environment: the scheduler's, without what would lead a flow elsewhere, and its own."""
     kept = {name: value for name, value in os.environ.items() if not NOT_INHERITED.match(name)}
     code = Path(version.code)
@@ -55,15 +55,15 @@ def variables_of(version: Version, run: Run, attempt: Attempt) -> dict[str, str]
         "METAFLOW_OWNER": version.author,
         "METAFLOW_RUNTIME_NAME": SCHEDULER_USER,
         "METAFLOW_PRODUCTION_TOKEN": version.token,
-        "METAFLOW_LOCAL_SCHEDULER_TRIGGERS": json.dumps(triggers_of(version, run)),
+        "METAFLOW_LOCAL_SCHEDULER_TRIGGERS": json.dumps(describe_triggers(version, run)),
     }
     return {**kept, **{name: value for name, value in ours.items() if value}, **version.variables}
 
 
-def triggers_of(version: Version, run: Run) -> list[dict[str, Any]]:
+def describe_triggers(version: Version, run: Run) -> list[dict[str, Any]]:
     """What triggered a run, in the form of Metaflow's ``current.trigger``."""
     needed = version.trigger.needed if version.trigger else ()
-    ends = {one.name for one in needed if one.kind == "run"}
+    ends = {end.name for end in needed if end.kind == "run"}
     return [
         {
             "timestamp": int(event.at),
@@ -75,26 +75,31 @@ def triggers_of(version: Version, run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def origin_of(run: Run) -> str:
+def find_origin(run: Run) -> str:
     """The Metaflow run that the next attempt resumes: the newest in which a task of its own began.
 
     One that was killed before that holds nothing, not even all of the tasks that it took over. Empty if there is
     none: then the run begins anew.
     """
     return next(
-        (one.metaflow_run for one in reversed(run.attempts) if one.metaflow_run and one.ended and one.began), ""
+        (
+            attempt.metaflow_run
+            for attempt in reversed(run.attempts)
+            if attempt.metaflow_run and attempt.ended and attempt.began
+        ),
+        "",
     )
 
 
-def next_attempt(state: State, run: Run, now: float) -> Attempt:
+def make_attempt(state: State, run: Run, now: float) -> RunAttempt:
     """The attempt by which a queued or waiting run goes on."""
     token = str(uuid.uuid4())
     number = len(run.attempts)
-    return Attempt(
+    return RunAttempt(
         number=number,
         token=token,
         folder=str(state.folder / "runs" / str(run.number) / str(number)),
-        origin=origin_of(run),
+        origin=find_origin(run),
         metaflow_run=f"ls-{run.number}-{token[:8]}",
         started=now,
     )

@@ -49,7 +49,7 @@ class Database:
         with self._lock, self._clear_errors():
             self._connection.close()
 
-    def all(self, statement: str, *values: Any) -> list[Any]:
+    def execute(self, statement: str, *values: Any) -> list[Any]:
         """All rows of ``statement``."""
         with self._lock, self._clear_errors():
             try:
@@ -57,9 +57,9 @@ class Database:
             except (OverflowError, UnicodeEncodeError) as error:
                 raise SettingError(f"A value is not one that {self.path.name} can hold: {error}.") from None
 
-    def one(self, statement: str, *values: Any) -> Any:
+    def fetch_one(self, statement: str, *values: Any) -> Any:
         """The first row of ``statement``, ``None`` without one."""
-        rows = self.all(statement, *values)
+        rows = self.execute(statement, *values)
         return rows[0] if rows else None
 
     @contextmanager
@@ -67,11 +67,11 @@ class Database:
         """Commit what is done inside as one, or none of it; an inner one is a part of the outer one."""
         with self._lock:
             name = f"inner{self._depth}"
-            self.all(f"SAVEPOINT {name}" if self._depth else "BEGIN IMMEDIATE")
+            self.execute(f"SAVEPOINT {name}" if self._depth else "BEGIN IMMEDIATE")
             self._depth += 1
             try:
                 yield
-                self.all(f"RELEASE {name}" if self._depth > 1 else "COMMIT")
+                self.execute(f"RELEASE {name}" if self._depth > 1 else "COMMIT")
             except BaseException:
                 self._roll_back(name)
                 raise
@@ -80,38 +80,38 @@ class Database:
 
     def data_version(self) -> int:
         """A number that changes when another connection has committed."""
-        return int(self.one("PRAGMA data_version")[0])
+        return int(self.fetch_one("PRAGMA data_version")[0])
 
     def check(self) -> None:
         """Raise ``StateUnusable`` unless every page of the file is as it should be."""
-        said = str(self.one("PRAGMA quick_check(1)")[0])
-        if said != "ok":
-            raise damaged(self.path, said)
+        answer = str(self.fetch_one("PRAGMA quick_check(1)")[0])
+        if answer != "ok":
+            raise make_damage_error(self.path, answer)
 
     def _roll_back(self, name: str) -> None:
         if not self._connection.in_transaction:
             return  # SQLite has rolled back by itself, as it does when the disk is full
         if self._depth > 1:
-            self.all(f"ROLLBACK TO {name}")
-            self.all(f"RELEASE {name}")
+            self.execute(f"ROLLBACK TO {name}")
+            self.execute(f"RELEASE {name}")
         else:
-            self.all("ROLLBACK")
+            self.execute("ROLLBACK")
 
     def _prepare(self, migrations: Sequence[str]) -> None:
         version = self._check_header(len(migrations))
-        if str(self.one("PRAGMA journal_mode")[0]) != "wal":
+        if str(self.fetch_one("PRAGMA journal_mode")[0]) != "wal":
             self._begin_log()
         # every commit is on the disk before anything is done about it: a power cut must not forget a started run
-        self.all("PRAGMA synchronous = FULL")
-        self.all("PRAGMA foreign_keys = ON")
+        self.execute("PRAGMA synchronous = FULL")
+        self.execute("PRAGMA foreign_keys = ON")
         if version < len(migrations):
             self._migrate(migrations)
 
     def _check_header(self, known: int) -> int:
         # in this order: another process may make it in between, and the last read must not be the oldest
-        tables = int(self.one("SELECT count(*) FROM sqlite_master")[0])
-        version = int(self.one("PRAGMA user_version")[0])
-        application = int(self.one("PRAGMA application_id")[0])
+        tables = int(self.fetch_one("SELECT count(*) FROM sqlite_master")[0])
+        version = int(self.fetch_one("PRAGMA user_version")[0])
+        application = int(self.fetch_one("PRAGMA application_id")[0])
         if application != APPLICATION and (tables or application or version):
             raise StateUnusable(
                 f"{self.path} is a database of another program. Name another folder with DLPIPE_STATE."
@@ -132,7 +132,7 @@ class Database:
                 return
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF not in LOCKED or time.monotonic() > until:
-                    raise clear(error, self.path) from error
+                    raise explain_error(error, self.path) from error
             time.sleep(0.05)
 
     def _migrate(self, migrations: Sequence[str]) -> None:
@@ -140,22 +140,22 @@ class Database:
             version = self._check_header(len(migrations))  # another process may have been first
             for script in migrations[version:]:
                 for statement in script.split(";"):
-                    self.all(statement)
-            self.all(f"PRAGMA user_version = {len(migrations)}")
-            self.all(f"PRAGMA application_id = {APPLICATION}")
+                    self.execute(statement)
+            self.execute(f"PRAGMA user_version = {len(migrations)}")
+            self.execute(f"PRAGMA application_id = {APPLICATION}")
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            said = clear(error, self.path)
-            if said is error:
+            clear = explain_error(error, self.path)
+            if clear is error:
                 raise
-            raise said from error
+            raise clear from error
 
 
-def clear(error: sqlite3.DatabaseError, path: Path) -> Exception:
+def explain_error(error: sqlite3.DatabaseError, path: Path) -> Exception:
     """What is to be raised instead of SQLite's ``error``: ``error`` itself where it is a mistake of ours."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in LOCKED:
@@ -164,8 +164,8 @@ def clear(error: sqlite3.DatabaseError, path: Path) -> Exception:
             f"`fuser {path}` says who has it open."
         )
     if code in DAMAGED:
-        return damaged(path, str(error))
-    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and is_full(path)):
+        return make_damage_error(path, str(error))
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and is_disk_full(path)):
         return StorageFull(f"No space left for {path}; nothing was written. Free some space and try again.")
     if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM}:
         return StateUnusable(
@@ -175,14 +175,14 @@ def clear(error: sqlite3.DatabaseError, path: Path) -> Exception:
     return error
 
 
-def damaged(path: Path, said: str) -> StateUnusable:
+def make_damage_error(path: Path, problem: str) -> StateUnusable:
     """The error of a damaged file."""
     return StateUnusable(
-        f"{path} is damaged ({said.splitlines()[0]}) and was left as it is. Stop the scheduler and put a copy "
+        f"{path} is damaged ({problem.splitlines()[0]}) and was left as it is. Stop the scheduler and put a copy "
         f"back, or move {path.name} and its -wal and -shm files away and deploy each flow anew."
     )
 
 
-def is_full(path: Path) -> bool:
+def is_disk_full(path: Path) -> bool:
     """Whether next to nothing is left on the device of ``path``."""
     return shutil.disk_usage(path.parent).free < FULL_BYTES

@@ -17,7 +17,7 @@ from graphlib import CycleError, TopologicalSorter
 from dlpipe.errors import ScheduleError
 from dlpipe.orchestrator.deployments import Deployment, Policies, Schedule, Version
 from dlpipe.orchestrator.kept_runs import OpenRun
-from dlpipe.orchestrator.matching import Match, matches
+from dlpipe.orchestrator.matching import Match, find_match
 from dlpipe.orchestrator.runs import OPEN, Run, Status
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.timing import next_due, parse
@@ -65,33 +65,33 @@ def decide(state: State, now: float, *, max_runs: int) -> list[Run]:
     """
     with state.transaction():
         deployments = state.deployments()
-        wanted = [*due_runs(state, deployments, now), *event_runs(state, deployments)]
-        for one in sorted(wanted, key=lambda one: (one.due, one.deployment.name)):
-            add(state, one)
-        return startable(state, deployments, now, max_runs)
+        wanted = [*find_due_runs(state, deployments, now), *find_event_runs(state, deployments)]
+        for run in sorted(wanted, key=lambda run: (run.due, run.deployment.name)):
+            add_run(state, run)
+        return choose_startable(state, deployments, now, max_runs)
 
 
 # -- due times ---------------------------------------------------------------------------------------------------
 
 
-def due_runs(state: State, deployments: Sequence[Deployment], now: float) -> Iterator[Wanted]:
+def find_due_runs(state: State, deployments: Sequence[Deployment], now: float) -> Iterator[Wanted]:
     """What schedules ask for; noted as dealt with."""
-    for one in deployments:
-        schedule = one.version.schedule
-        if schedule is None or one.suspended:
+    for deployment in deployments:
+        schedule = deployment.version.schedule
+        if schedule is None or deployment.suspended:
             continue
-        if one.scheduled_until > now:  # the clock has jumped back
-            state.set_scheduled_until(one.name, now)
+        if deployment.scheduled_until > now:  # the clock has jumped back
+            state.set_scheduled_until(deployment.name, now)
             continue
         try:
-            if next_due(schedule, one.scheduled_until) <= now:
-                yield from passed(one, schedule, now)
-                state.set_scheduled_until(one.name, now)
+            if next_due(schedule, deployment.scheduled_until) <= now:
+                yield from find_passed(deployment, schedule, now)
+                state.set_scheduled_until(deployment.name, now)
         except ScheduleError as error:
-            log.error("%s has no due times: %s", one.name, error)
+            log.error("%s has no due times: %s", deployment.name, error)
 
 
-def passed(deployment: Deployment, schedule: Schedule, now: float) -> Iterator[Wanted]:
+def find_passed(deployment: Deployment, schedule: Schedule, now: float) -> Iterator[Wanted]:
     """Due times since the last ones dealt with; of late ones, those that the policy makes up."""
     times, policies = parse(schedule), deployment.version.policies
     since = deployment.scheduled_until
@@ -99,15 +99,17 @@ def passed(deployment: Deployment, schedule: Schedule, now: float) -> Iterator[W
     in_time = list(times.between(until, now))
     late: list[float] = []
     if next_due(schedule, since) <= until:
-        late = times.latest(since, until, made_up(policies, bool(in_time)))
-        log.warning("%s: due times were missed since %s; %d are made up", deployment.name, said(since), len(late))
+        late = times.latest(since, until, count_made_up(policies, bool(in_time)))
+        log.warning(
+            "%s: due times were missed since %s; %d are made up", deployment.name, format_moment(since), len(late)
+        )
     for due in late:
         yield Wanted(deployment, due, made_up=policies.missed == "all")
     for due in in_time:
         yield Wanted(deployment, due)
 
 
-def made_up(policies: Policies, in_time: bool) -> int:
+def count_made_up(policies: Policies, in_time: bool) -> int:
     """How many of the late due times are made up; ``in_time`` is whether another one is due just now."""
     match policies.missed:
         case "all":
@@ -118,7 +120,7 @@ def made_up(policies: Policies, in_time: bool) -> int:
             return 0
 
 
-def said(moment: float, schedule: Schedule | None = None) -> str:
+def format_moment(moment: float, schedule: Schedule | None = None) -> str:
     """``moment`` for people, on the clock of a schedule."""
     zone = parse(schedule).zone if schedule else UTC
     return datetime.fromtimestamp(moment, zone).isoformat(timespec="seconds")
@@ -127,16 +129,16 @@ def said(moment: float, schedule: Schedule | None = None) -> str:
 # -- events ------------------------------------------------------------------------------------------------------
 
 
-def event_runs(state: State, deployments: Sequence[Deployment]) -> Iterator[Wanted]:
+def find_event_runs(state: State, deployments: Sequence[Deployment]) -> Iterator[Wanted]:
     """What events ask for; noted as dealt with."""
     events = state.events_after(state.events_dealt())
     for sequence, event in events:
-        for one in deployments:
-            if one.suspended or sequence <= one.events_after:
+        for deployment in deployments:
+            if deployment.suspended or sequence <= deployment.events_after:
                 continue
-            match = matches(state, one, sequence, event)
+            match = find_match(state, deployment, sequence, event)
             if match is not None:
-                yield Wanted(one, max(event.at for event in match.events), match)
+                yield Wanted(deployment, max(event.at for event in match.events), match)
     if events:
         state.set_events_dealt(events[-1][0])
 
@@ -144,10 +146,10 @@ def event_runs(state: State, deployments: Sequence[Deployment]) -> Iterator[Want
 # -- runs --------------------------------------------------------------------------------------------------------
 
 
-def add(state: State, wanted: Wanted) -> None:
+def add_run(state: State, wanted: Wanted) -> None:
     """Add the run that is wanted, or note why it is skipped."""
     name, version = wanted.deployment.name, wanted.deployment.version
-    status, reason = standing(state, wanted)
+    status, reason = choose_status(state, wanted)
     if wanted.match is not None:
         match = wanted.match
         if status == "skipped":  # unlike a due time, it does not come again
@@ -165,11 +167,11 @@ def add(state: State, wanted: Wanted) -> None:
         )
     else:
         key = f"schedule:{datetime.fromtimestamp(wanted.due, UTC):%Y-%m-%dT%H:%M:%SZ}"
-        cause = f"schedule {said(wanted.due, version.schedule)}"
+        cause = f"schedule {format_moment(wanted.due, version.schedule)}"
         state.add_run(name, cause=cause, key=key, due=wanted.due, status=status, reason=reason)
 
 
-def standing(state: State, wanted: Wanted) -> tuple[Status, str]:
+def choose_status(state: State, wanted: Wanted) -> tuple[Status, str]:
     """Whether the run is queued or skipped, and why."""
     if wanted.match is not None and wanted.match.misfit:
         return "skipped", wanted.match.misfit
@@ -182,12 +184,12 @@ def standing(state: State, wanted: Wanted) -> tuple[Status, str]:
     return ("skipped", f"run {going[0].number} goes on") if going else ("queued", "")
 
 
-def startable(state: State, deployments: Sequence[Deployment], now: float, max_runs: int) -> list[Run]:
+def choose_startable(state: State, deployments: Sequence[Deployment], now: float, max_runs: int) -> list[Run]:
     """Runs that may start now, as many as there is room for on the machine: by priority, the oldest first.
 
     One that is suspended takes no room, and when it is queued, those behind it go first.
     """
-    newest = {one.name: one.version.policies for one in deployments}
+    newest = {deployment.name: deployment.version.policies for deployment in deployments}
     runs = state.open_runs()
     policies = {
         run.number: newest.get(run.deployment) or state.version(run.deployment, run.version).policies
@@ -202,14 +204,14 @@ def startable(state: State, deployments: Sequence[Deployment], now: float, max_r
         if len(chosen) >= room:
             break
         its = policies[run.number]
-        if run.status == "running" or run.stopping or run.suspended or not is_time(run, its, now):
+        if run.status == "running" or run.stopping or run.suspended or not may_start(run, its, now):
             continue
         if its.overlap == "allow" or first.setdefault(run.deployment, run.number) == run.number:
             chosen.append(state.run(run.number))
     return chosen
 
 
-def is_time(run: OpenRun, policies: Policies, now: float) -> bool:
+def may_start(run: OpenRun, policies: Policies, now: float) -> bool:
     """Whether a run need wait no longer; no wait is as long as one that a clock that jumped back has made."""
     return not now < run.not_before <= now + max(LONGEST_BACKOFF, policies.backoff)
 
@@ -223,12 +225,12 @@ def find_cycle(versions: Sequence[Version]) -> list[str]:
     ``versions`` are the newest ones of all deployments.
     """
     graph = {
-        one.deployment: [
+        version.deployment: [
             other.deployment
             for other in versions
-            if one.trigger and any(needed.name == other.end_event for needed in one.trigger.needed)
+            if version.trigger and any(needed.name == other.end_event for needed in version.trigger.needed)
         ]
-        for one in versions
+        for version in versions
     }
     try:
         TopologicalSorter(graph).prepare()

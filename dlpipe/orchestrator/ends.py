@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.findings import Finding
 from dlpipe.orchestrator.limits import RUN_TIMED_OUT
-from dlpipe.orchestrator.runs import NOT_RESUMED, Attempt, Event, Run
+from dlpipe.orchestrator.runs import NOT_RESUMED, Event, Run, RunAttempt
 from dlpipe.terminal import visible
 
 LONGEST_BACKOFF = 3600.0
@@ -19,7 +19,7 @@ EVENTS = uuid.UUID("6d1f9c0e-3b0a-5b7e-9a51-54b8a51f2f60")
 """The end of a run is an event whose id is made of this and the attempt's token: publishing it twice is once."""
 
 
-def note_end(attempt: Attempt, finding: Finding, *, terminated: bool) -> Attempt:
+def note_end(attempt: RunAttempt, finding: Finding, *, terminated: bool) -> RunAttempt:
     """The attempt with how it ended."""
     done = finding.ended
     return replace(
@@ -33,7 +33,7 @@ def note_end(attempt: Attempt, finding: Finding, *, terminated: bool) -> Attempt
     )
 
 
-def without_time(run: Run, finding: Finding, next_attempt: float) -> Finding:
+def apply_deadline(run: Run, finding: Finding, next_attempt: float) -> Finding:
     """The finding, without a next attempt if the run's time is up or would be by then."""
     if not run.deadline or finding.outcome == "succeeded" or not finding.may_pass or next_attempt < run.deadline:
         return finding
@@ -42,29 +42,29 @@ def without_time(run: Run, finding: Finding, next_attempt: float) -> Finding:
     return replace(finding, may_pass=False, reason=f"{finding.reason}; the run's time is up, so it is not resumed")
 
 
-def reason_of(attempt: Attempt) -> str:
+def describe_failure(attempt: RunAttempt) -> str:
     """How the attempt failed, in one line."""
     where = f"{attempt.step}: " if attempt.step else ""
     return f"{where}{attempt.reason or attempt.outcome}"
 
 
-def refusal(run: Run, why: str) -> str:
+def describe_refusal(run: Run, why: str) -> str:
     """Why a run that is not begun has failed: how its last attempt did, if there was one, stays to be read."""
-    return f"{reason_of(run.attempts[-1])}; {NOT_RESUMED}{why}" if run.attempts else why
+    return f"{describe_failure(run.attempts[-1])}; {NOT_RESUMED}{why}" if run.attempts else why
 
 
-def stopped(run: Run) -> str:
+def describe_stop(run: Run) -> str:
     """Why a run that waited was stopped, and what it waited after."""
     last = run.attempts[-1] if run.attempts else None
-    return f"stopped by hand while it waited, after {reason_of(last)}" if last else "stopped by hand"
+    return f"stopped by hand while it waited, after {describe_failure(last)}" if last else "stopped by hand"
 
 
-def backoff(version: Version, attempts: int) -> float:
+def compute_backoff(version: Version, attempts: int) -> float:
     """Seconds before the next attempt, after so many."""
     return float(min(version.policies.backoff * 2.0 ** min(attempts - 1, 30), LONGEST_BACKOFF))
 
 
-def end_event(version: Version, attempt: Attempt, finding: Finding) -> Event:
+def make_end_event(version: Version, attempt: RunAttempt, finding: Finding) -> Event:
     """The event that the end of a run is, as a task on Argo publishes it."""
     flow, run_id, step, task = finding.end_pathspec.split("/")
     at = datetime.fromtimestamp(finding.ended.ended, UTC)

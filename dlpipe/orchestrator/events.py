@@ -12,8 +12,8 @@ from typing import Any
 
 from dlpipe.errors import EventRefused
 from dlpipe.orchestrator.deployments import Deployment, Needed
-from dlpipe.orchestrator.inbox import lacks_of
-from dlpipe.orchestrator.matching import misfits
+from dlpipe.orchestrator.inbox import find_lacking
+from dlpipe.orchestrator.matching import find_misfits
 from dlpipe.orchestrator.runs import Event
 from dlpipe.orchestrator.state import State
 
@@ -24,7 +24,7 @@ PAYLOAD_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedEvent:
     """An event and whom it reaches.
 
     Attributes
@@ -48,7 +48,7 @@ class Published:
 
 def publish_event(
     state: State, name: str, payload: Mapping[str, Any], *, now: float, event_id: str = ""
-) -> Published:
+) -> PublishedEvent:
     """Publish an event; one whose ``event_id`` was published before is published already.
 
     Raises
@@ -59,18 +59,32 @@ def publish_event(
     check_name(name)
     event = Event(event_id or str(uuid.uuid4()), name, check_payload(payload), now)
     deployments = state.deployments()
-    heard = [one for one in deployments if any(needed.name == name for needed in needed_of(one))]
-    wrong = dict(misfits(state, event))
-    said = [f"{one} does not run: {why}" for one, why in wrong.items()]
-    if heard and len(wrong) == len(heard):
-        raise EventRefused(f"Nothing was published. {'; '.join(said)}.")
-    said += [f"{one.name} does not run: it is suspended" for one in heard if one.suspended]
-    said += [f"{one.name} does not run: its queue is full" for one in heard if is_full(state, one)]
-    lacks = {one.name: lacks_of(state, one, event) for one in heard if not one.suspended and one.name not in wrong}
+    listeners = [
+        deployment for deployment in deployments if any(needed.name == name for needed in list_needed(deployment))
+    ]
+    wrong = dict(find_misfits(state, event))
+    warnings = [f"{listener} does not run: {why}" for listener, why in wrong.items()]
+    if listeners and len(wrong) == len(listeners):
+        raise EventRefused(f"Nothing was published. {'; '.join(warnings)}.")
+    warnings += [
+        f"{deployment.name} does not run: it is suspended" for deployment in listeners if deployment.suspended
+    ]
+    warnings += [
+        f"{deployment.name} does not run: its queue is full"
+        for deployment in listeners
+        if is_queue_full(state, deployment)
+    ]
+    lacks = {
+        deployment.name: find_lacking(state, deployment, event)
+        for deployment in listeners
+        if not deployment.suspended and deployment.name not in wrong
+    }
     new = state.publish(event)
-    said += [] if heard else [unheard(name, deployments)]
+    warnings += [] if listeners else [explain_unheard(name, deployments)]
     waiting = {deployment: names for deployment, names in lacks.items() if names}
-    return Published(event, tuple(one for one in lacks if one not in waiting), waiting, tuple(said), new)
+    return PublishedEvent(
+        event, tuple(lack for lack in lacks if lack not in waiting), waiting, tuple(warnings), new
+    )
 
 
 def check_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,20 +121,22 @@ def check_name(name: str) -> None:
         )
 
 
-def needed_of(deployment: Deployment) -> tuple[Needed, ...]:
+def list_needed(deployment: Deployment) -> tuple[Needed, ...]:
     """The events that a deployment waits for."""
     trigger = deployment.version.trigger
     return trigger.needed if trigger else ()
 
 
-def is_full(state: State, deployment: Deployment) -> bool:
+def is_queue_full(state: State, deployment: Deployment) -> bool:
     """Whether no further run of a deployment is queued."""
     return state.count_queued(deployment.name) >= deployment.version.policies.queue_limit
 
 
-def unheard(name: str, deployments: list[Deployment]) -> str:
+def explain_unheard(name: str, deployments: list[Deployment]) -> str:
     """What to say of an event that nobody waits for."""
-    known = sorted({one.name for each in deployments for one in needed_of(each) if one.kind == "event"})
+    known = sorted(
+        {needed.name for deployment in deployments for needed in list_needed(deployment) if needed.kind == "event"}
+    )
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else f"; they wait for {', '.join(known)}." if known else "."
     return f"No deployment waits for {name!r}{hint}"

@@ -11,9 +11,9 @@ import uuid
 from pathlib import Path
 
 from dlpipe.errors import RunNotFound
-from dlpipe.orchestrator.attempts import hook_command, variables_of
-from dlpipe.orchestrator.processes import has_begun, is_kept, settle, start_attempt, starts
-from dlpipe.orchestrator.runs import Attempt, Hook, Run
+from dlpipe.orchestrator.attempts import build_environment, build_hook_command
+from dlpipe.orchestrator.processes import count_starts, find_end, has_begun, has_keeper, start_attempt
+from dlpipe.orchestrator.runs import Hook, Run, RunAttempt
 from dlpipe.orchestrator.state import State
 
 SECONDS = 3600.0
@@ -47,11 +47,11 @@ class ExitHooks:
         except RunNotFound:  # forgotten, after months without a scheduler
             self._state.remove_hook(hook)
             return ""
-        if not has_begun(folder) and starts(folder) < STARTS:
-            if not is_kept(folder):
+        if not has_begun(folder) and count_starts(folder) < STARTS:
+            if not has_keeper(folder):
                 self._begin(hook, run, folder)
             return ""
-        done = settle(folder, hook.token)
+        done = find_end(folder, hook.token)
         if done is None:
             return ""
         if done.exit_code != 0:
@@ -63,13 +63,13 @@ class ExitHooks:
 
     def _begin(self, hook: Hook, run: Run, folder: Path) -> None:
         version = self._state.version(run.deployment, run.version)
-        last = run.attempts[-1] if run.attempts else Attempt(0, hook.token, str(folder))
+        last = run.attempts[-1] if run.attempts else RunAttempt(0, hook.token, str(folder))
         try:
             start_attempt(
                 folder,
-                hook_command(version, run, hook.functions),
+                build_hook_command(version, run, hook.functions),
                 cwd=version.folder,
-                variables=variables_of(version, run, last),
+                variables=build_environment(version, run, last),
                 token=hook.token,
                 time_limit=SECONDS,
                 log=Path(last.folder, "log"),

@@ -85,7 +85,7 @@ def read_line(cron: str) -> Line:
         raise ScheduleError(f"Cron line {cron!r} has {len(parts)} of the 5 or 6 fields that it needs: {FORMS}.")
     fields = UNIX if len(parts) == 5 else BRIDGE
     try:
-        texts = [read_field(part, one) for part, one in zip(parts, fields, strict=True)]
+        texts = [read_field(part, field) for part, field in zip(parts, fields, strict=True)]
         years = read_years(parts[5]) if len(parts) == 6 else frozenset()
         if len(parts) == 6 and all(not part.startswith(("*", "?")) for part in (parts[2], parts[4])):
             raise ValueError("of day-of-month and day-of-week, one must be ? in the form of six fields")
@@ -100,84 +100,86 @@ def read_years(part: str) -> frozenset[int]:
     return frozenset() if text == "*" else frozenset(int(year) for year in text.split(","))
 
 
-def read_field(part: str, one: Field) -> str:
+def read_field(part: str, field: Field) -> str:
     """``part`` for ``cronsim``: numbers with commas between them, with a star in front where one was."""
-    if part == "?" and one.any_day:
+    if part == "?" and field.any_day:
         return "*"
-    terms = [read_term(term, one) for term in part.split(",")]
+    terms = [read_term(term, field) for term in part.split(",")]
     if ["*"] in terms:
         return "*"
     texts = list(dict.fromkeys(text for term in terms for text in term))
     # cronsim tells by a leading star whether a line follows real time, and whether both days must fit
-    if part.startswith("*/") and one is not YEAR:
+    if part.startswith("*/") and field is not YEAR:
         texts.insert(0, part.split(",")[0])
     return ",".join(texts)
 
 
-def read_term(term: str, one: Field) -> list[str]:
+def read_term(term: str, field: Field) -> list[str]:
     """What stands between commas, as numbers and special terms."""
-    special = read_special(term, one)
+    special = read_special(term, field)
     if special:
         return [special]
     body, slash, step_text = term.partition("/")
     first, dash, last = body.partition("-")
     if body == "*":
-        start, end = one.low, one.high
+        start, end = field.low, field.high
     else:
-        start = read_number(first, one, term)
-        end = read_number(last, one, term) if dash else one.high if slash else start
+        start = read_number(first, field, term)
+        end = read_number(last, field, term) if dash else field.high if slash else start
     if end < start:
-        raise ValueError(f"{one.name} {term!r} runs backwards; allowed: {one.allowed}")
+        raise ValueError(f"{field.name} {term!r} runs backwards; allowed: {field.allowed}")
     if slash and not (step_text.isdecimal() and int(step_text) > 0):
-        raise ValueError(f"{one.name} {term!r} has a step that is no number from 1; allowed: {one.allowed}")
+        raise ValueError(f"{field.name} {term!r} has a step that is no number from 1; allowed: {field.allowed}")
     if body == "*" and not slash:
         return ["*"]
     numbers = range(start, end + 1, int(step_text) if slash else 1)
     return list(
-        dict.fromkeys(str(plain(number, one)) for number in numbers if not (slash and is_eighth(number, one)))
+        dict.fromkeys(
+            str(normalize_number(number, field)) for number in numbers if not (slash and is_eighth(number, field))
+        )
     )
 
 
-def read_special(term: str, one: Field) -> str:
+def read_special(term: str, field: Field) -> str:
     """``term`` if it is one of the special terms of a day; empty if it is none."""
-    if one is MONTH_DAY:
+    if field is MONTH_DAY:
         if term.endswith("W") and term != "LW":
             raise ValueError(
-                f"{one.name} {term!r}: the weekday nearest to a day is not supported, only L and LW are"
+                f"{field.name} {term!r}: the weekday nearest to a day is not supported, only L and LW are"
             )
         if term.startswith("L-"):
-            raise ValueError(f"{one.name} {term!r}: days before the last are not supported, only L and LW are")
+            raise ValueError(f"{field.name} {term!r}: days before the last are not supported, only L and LW are")
         return term if term in ("L", "LW") else ""
-    if one not in (UNIX_DAY, BRIDGE_DAY):
+    if field not in (UNIX_DAY, BRIDGE_DAY):
         return ""
-    if term == "L" and one is BRIDGE_DAY:
+    if term == "L" and field is BRIDGE_DAY:
         return "6"  # the last day of the week
     if term.endswith("L"):
-        return f"{plain(read_number(term[:-1], one, term), one)}L"
+        return f"{normalize_number(read_number(term[:-1], field, term), field)}L"
     day, mark, nth = term.partition("#")
     if not mark:
         return ""
     if nth not in ("1", "2", "3", "4", "5"):
-        raise ValueError(f"{one.name} {term!r}: after # stands 1 to 5")
-    return f"{plain(read_number(day, one, term), one)}#{nth}"
+        raise ValueError(f"{field.name} {term!r}: after # stands 1 to 5")
+    return f"{normalize_number(read_number(day, field, term), field)}#{nth}"
 
 
-def read_number(text: str, one: Field, term: str) -> int:
+def read_number(text: str, field: Field, term: str) -> int:
     """The number that ``text`` is or names."""
-    if text in one.names:
-        return one.names[text]
+    if text in field.names:
+        return field.names[text]
     if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"{one.name} {term!r} is not understood; allowed: {one.allowed}")
-    if not one.low <= int(text) <= one.high:
-        raise ValueError(f"{one.name} {term!r} is not in {one.low}-{one.high}")
+        raise ValueError(f"{field.name} {term!r} is not understood; allowed: {field.allowed}")
+    if not field.low <= int(text) <= field.high:
+        raise ValueError(f"{field.name} {term!r} is not in {field.low}-{field.high}")
     return int(text)
 
 
-def plain(number: int, one: Field) -> int:
+def normalize_number(number: int, field: Field) -> int:
     """``number`` with weekdays from 0, Sunday, to 6."""
-    return number % 7 if one is UNIX_DAY else number - 1 if one is BRIDGE_DAY else number
+    return number % 7 if field is UNIX_DAY else number - 1 if field is BRIDGE_DAY else number
 
 
-def is_eighth(number: int, one: Field) -> bool:
+def is_eighth(number: int, field: Field) -> bool:
     """Whether steps have come round to the Sunday with which they could have begun."""
-    return one is UNIX_DAY and number == 7
+    return field is UNIX_DAY and number == 7

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from dlpipe.orchestrator import inspection
-from dlpipe.orchestrator.attempts import variables_of
+from dlpipe.orchestrator.attempts import build_environment
 from dlpipe.orchestrator.deployments import Version
-from dlpipe.orchestrator.keeper import NOT_STARTED, read
-from dlpipe.orchestrator.processes import Ended, end_all, ended, is_kept, settle
-from dlpipe.orchestrator.runs import Attempt, Outcome, Run
+from dlpipe.orchestrator.keeper import NOT_STARTED, end_all, read_file
+from dlpipe.orchestrator.processes import LauncherEnd, find_end, has_keeper, read_end
+from dlpipe.orchestrator.runs import Outcome, Run, RunAttempt
 
 INSPECTION_SECONDS = 120.0
 TIMED_OUT = "stopped at its time limit"
@@ -45,7 +45,7 @@ class Finding:
         The last task of a run that succeeded.
     """
 
-    ended: Ended
+    ended: LauncherEnd
     outcome: Outcome
     may_pass: bool = False
     began: bool = True
@@ -54,20 +54,20 @@ class Finding:
     end_pathspec: str = ""
 
 
-def look(version: Version, run: Run, attempt: Attempt) -> Finding | None:
+def examine(version: Version, run: Run, attempt: RunAttempt) -> Finding | None:
     """How the attempt ended, after ending what it left behind; ``None`` while it goes on."""
     folder = Path(attempt.folder)
-    done = settle(folder, attempt.token)
+    done = find_end(folder, attempt.token)
     if done is None:
         return None
-    if done.exit_code == 0 and (end := _noted_end(folder)):
+    if done.exit_code == 0 and (end := _read_end_pathspec(folder)):
         return Finding(done, "succeeded", end_pathspec=end)
     if done.exit_code == NOT_STARTED and done.reason:
         return Finding(done, "failed", inspection.may_pass("", done.reason), began=False, reason=done.reason)
-    return judge(done, inspected(version, run, attempt), folder)
+    return judge(done, inspect_run(version, run, attempt), folder)
 
 
-def judge(done: Ended, seen: Mapping[str, Any], folder: Path) -> Finding:
+def judge(done: LauncherEnd, seen: Mapping[str, Any], folder: Path) -> Finding:
     """What to make of a launcher's end and of what Metaflow says of the run."""
     code, began, step = done.exit_code, seen["began"], seen["step"]
     if code == 0 or seen["finished"]:
@@ -77,29 +77,29 @@ def judge(done: Ended, seen: Mapping[str, Any], folder: Path) -> Finding:
     if code is None:
         return Finding(done, "lost", True, began, step, "its processes were killed, or the machine stopped")
     if code < 0:
-        return Finding(done, "killed", True, began, step, f"the launcher was ended by {_signal(-code)}")
+        return Finding(done, "killed", True, began, step, f"the launcher was ended by {_name_signal(-code)}")
     if seen["error_type"]:
         return Finding(done, "failed", seen["may_pass"], began, step, seen["reason"])
-    said = _last_line(folder / "log")
+    line = _read_last_line(folder / "log")
     # a task that is killed as soon as it has recorded its success fails the run all the same
-    if task := f"{step}/{seen['task']}" if step else _failed_task(said):
+    if task := f"{step}/{seen['task']}" if step else _find_failed_task(line):
         return Finding(done, "killed", True, began, task.partition("/")[0], f"the task {task} was killed")
-    return Finding(done, "failed", inspection.may_pass("", said), began, reason=said or f"exit code {code}")
+    return Finding(done, "failed", inspection.may_pass("", line), began, reason=line or f"exit code {code}")
 
 
-def _failed_task(said: str) -> str:
-    found = STEP_FAILED.fullmatch(said)
+def _find_failed_task(line: str) -> str:
+    found = STEP_FAILED.fullmatch(line)
     return "/".join(found.groups()) if found else ""
 
 
-def _signal(number: int) -> str:
+def _name_signal(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
 
 
-def inspected(version: Version, run: Run, attempt: Attempt) -> dict[str, Any]:
+def inspect_run(version: Version, run: Run, attempt: RunAttempt) -> dict[str, Any]:
     """What ``inspection`` says.
 
     Raises
@@ -109,17 +109,17 @@ def inspected(version: Version, run: Run, attempt: Attempt) -> dict[str, Any]:
     """
     words = [version.python, "-P", inspection.__file__, f"{version.flow}/{attempt.metaflow_run}"]
     try:
-        said = subprocess.run(
+        done = subprocess.run(
             words,
             cwd=version.folder,
-            env=variables_of(version, run, attempt),
+            env=build_environment(version, run, attempt),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=INSPECTION_SECONDS,
             check=True,
         )
-        return dict(json.loads(said.stdout.strip().splitlines()[-1]))
+        return dict(json.loads(done.stdout.strip().splitlines()[-1]))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         lines = str(getattr(error, "stderr", None) or error).strip().splitlines()
         raise NotInspected(lines[-1] if lines else type(error).__name__) from error
@@ -129,7 +129,7 @@ class NotInspected(Exception):
     """Metaflow cannot say what became of an attempt."""
 
 
-def _noted_end(folder: Path) -> str:
+def _read_end_pathspec(folder: Path) -> str:
     """The last task's pathspec, which the task itself has noted."""
     try:
         return (folder / "end").read_text().strip()
@@ -137,7 +137,7 @@ def _noted_end(folder: Path) -> str:
         return ""
 
 
-def _last_line(log: Path) -> str:
+def _read_last_line(log: Path) -> str:
     """The last line of a launcher's log that says something."""
     try:
         with log.open("rb") as file:
@@ -145,33 +145,33 @@ def _last_line(log: Path) -> str:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    said = [" ".join(line.split()) for line in lines if line.strip(" \t^~-=")]
-    line = re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ ", "", said[-1]) if said else ""
+    words = [" ".join(line.split()) for line in lines if line.strip(" \t^~-=")]
+    line = re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ ", "", words[-1]) if words else ""
     return line[:300]
 
 
-def is_overdue(attempt: Attempt) -> bool:
+def is_overdue(attempt: RunAttempt) -> bool:
     """Whether an attempt whose keeper was killed is over its time limit."""
     folder = Path(attempt.folder)
-    limit = (read(folder, "attempt.json") or {}).get("time_limit", 0.0)
-    begun = read(folder, "begun") if limit else None
-    if begun is None or is_kept(folder):
+    limit = (read_file(folder, "attempt.json") or {}).get("time_limit", 0.0)
+    begun = read_file(folder, "begun") if limit else None
+    if begun is None or has_keeper(folder):
         return False
     return time.monotonic() > begun["monotonic"] + limit  # of this boot: the clock may have jumped
 
 
-def end_and_look(version: Version, run: Run, attempt: Attempt) -> Finding | None:
+def end_and_examine(version: Version, run: Run, attempt: RunAttempt) -> Finding | None:
     """End an attempt, and say how."""
     overdue = is_overdue(attempt)
     end_all(attempt.token)
-    finding = look(version, run, attempt)
+    finding = examine(version, run, attempt)
     if finding is None or not overdue or finding.outcome not in ("lost", "killed"):
         return finding
     return replace(finding, outcome="timed out", reason=TIMED_OUT)
 
 
-def unknown(attempt: Attempt, error: Exception) -> Finding:
+def make_unknown(attempt: RunAttempt, error: Exception) -> Finding:
     """What is said of an attempt that Metaflow cannot be asked about: a person has to look."""
-    done = ended(Path(attempt.folder)) or Ended(None, datetime.now(UTC).timestamp())
+    done = read_end(Path(attempt.folder)) or LauncherEnd(None, datetime.now(UTC).timestamp())
     outcome: Outcome = "succeeded" if done.exit_code == 0 else "lost"
     return Finding(done, outcome, reason=f"Metaflow cannot say what became of it ({error})")

@@ -41,7 +41,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]*")
 
 
 @dataclass(frozen=True)
-class Difference:
+class CodeDifference:
     """Files, by name, in which other code is not that of a version."""
 
     changed: tuple[str, ...] = ()
@@ -56,37 +56,37 @@ class Package:
     """A code package: the bytes of a ``tar.gz``, its files' digests and the digest of all."""
 
     def __init__(self, content: bytes) -> None:
-        self.files = {name: hashlib.sha256(data).hexdigest() for name, data in _members(content)}
-        self.digest = digest_of(self.files)
+        self.files = {name: hashlib.sha256(data).hexdigest() for name, data in _read_members(content)}
+        self.digest = combine_digests(self.files)
         self._content = content
 
     def members(self) -> Iterator[tuple[str, bytes]]:
         """Yield each file's name and content."""
-        return _members(self._content)
+        return _read_members(self._content)
 
 
-def digest_of(files: Mapping[str, str]) -> str:
+def combine_digests(files: Mapping[str, str]) -> str:
     """Return the SHA-256 over files' names and digests.
 
     Examples
     --------
-    >>> digest_of({"flow.py": "5e0a"}) == digest_of({"flow.py": "5e0a", ".mf_meta/INFO": "91ab"})
+    >>> combine_digests({"flow.py": "5e0a"}) == combine_digests({"flow.py": "5e0a", ".mf_meta/INFO": "91ab"})
     True
     """
     lines = [f"{name} {digest}\n" for name, digest in sorted(files.items()) if name not in NO_CODE]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def files_of(folder: Path) -> dict[str, str]:
+def digest_files(folder: Path) -> dict[str, str]:
     """Return the digests of the files of kept code, by name."""
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _names(folder)}
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _list_files(folder)}
 
 
-def difference(version: Version, package: Package) -> Difference:
+def compare_code(version: Version, package: Package) -> CodeDifference:
     """Return in which files ``package`` is not the code of ``version``."""
-    kept, now = files_of(Path(version.code)), package.files
+    kept, now = digest_files(Path(version.code)), package.files
     both = sorted(kept.keys() & now.keys() - set(NO_CODE))
-    return Difference(
+    return CodeDifference(
         tuple(name for name in both if kept[name] != now[name]),
         tuple(sorted(now.keys() - kept.keys() - set(NO_CODE))),
         tuple(sorted(kept.keys() - now.keys() - set(NO_CODE))),
@@ -128,7 +128,7 @@ def freeze(package: Package, name: str, *, under: Path) -> Path:
         make_folder(home)
         _remove_abandoned(home)
         folder.mkdir()
-        _fill(folder, package, _twins(under / "code", package))
+        _fill(folder, package, _find_twins(under / "code", package))
     except OSError as error:
         _remove(folder)
         raise StateUnusable(
@@ -140,7 +140,7 @@ def freeze(package: Package, name: str, *, under: Path) -> Path:
     return folder
 
 
-def settle(folder: Path, number: int, digest: str) -> Path:
+def name_as_version(folder: Path, number: int, digest: str) -> Path:
     """Give a closed folder its name as version ``number`` and return it: an instant, for the state is locked."""
     settled = folder.with_name(f"{number}-{digest[:12]}")
     if settled.exists():  # of a create that was killed before it was noted
@@ -180,7 +180,7 @@ def _put_aside(folder: Path) -> Path:
     return folder.rename(folder.with_name(f".old-{uuid.uuid4().hex}"))
 
 
-def _members(content: bytes) -> Iterator[tuple[str, bytes]]:
+def _read_members(content: bytes) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as packed:
         for member in packed:
             # what pip compiled at an install is no part of the code: it is compiled where it is kept
@@ -190,7 +190,7 @@ def _members(content: bytes) -> Iterator[tuple[str, bytes]]:
                 yield os.path.normpath(member.name), data.read()
 
 
-def _names(folder: Path) -> Iterator[str]:
+def _list_files(folder: Path) -> Iterator[str]:
     for at, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__"]
         yield from (os.path.relpath(os.path.join(at, name), folder) for name in names)
@@ -211,7 +211,7 @@ def _fill(folder: Path, package: Package, twins: Mapping[str, Path]) -> None:
             _compile(target)
 
 
-def _twins(code: Path, package: Package) -> dict[str, Path]:
+def _find_twins(code: Path, package: Package) -> dict[str, Path]:
     """Kept files that have the content of one of the package's, by digest; from the folder kept last."""
     try:
         folders = sorted(code.glob("*/[0-9]*-*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
@@ -220,7 +220,7 @@ def _twins(code: Path, package: Package) -> dict[str, Path]:
     twins: dict[str, Path] = {}
     for folder in folders[:1]:
         with contextlib.suppress(OSError):
-            twins = {digest: folder / name for name, digest in files_of(folder).items()}
+            twins = {digest: folder / name for name, digest in digest_files(folder).items()}
     return {digest: twins[digest] for digest in set(package.files.values()) & twins.keys()}
 
 
@@ -234,13 +234,13 @@ def _link(twin: Path | None, target: Path) -> bool:
         return False
     if target.suffix == ".py":
         with contextlib.suppress(OSError):
-            bytecode = _bytecode(target)
+            bytecode = _find_bytecode(target)
             bytecode.parent.mkdir(exist_ok=True)
-            os.link(_bytecode(twin), bytecode)
+            os.link(_find_bytecode(twin), bytecode)
     return True
 
 
-def _bytecode(source: Path) -> Path:
+def _find_bytecode(source: Path) -> Path:
     from importlib.util import cache_from_source
 
     return Path(cache_from_source(str(source)))
@@ -253,7 +253,7 @@ def _compile(source: Path) -> None:
     compileall.compile_file(source, quiet=2, invalidation_mode=unchecked)
 
 
-def close(folder: Path) -> None:
+def seal(folder: Path) -> None:
     """Let nobody write to a frozen folder, and have it on the disk."""
     for at, _, names in os.walk(folder, topdown=False):
         for name in names:

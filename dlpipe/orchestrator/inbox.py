@@ -32,7 +32,7 @@ class Half:
 
 
 @dataclass(frozen=True)
-class EventSeen:
+class EventView:
     """An event and what it came to.
 
     Attributes
@@ -51,16 +51,16 @@ class EventSeen:
     waits: Mapping[str, tuple[str, ...]]
 
 
-def events_seen(state: State, now: float, *, limit: int, name: str | None = None) -> list[EventSeen]:
+def view_events(state: State, now: float, *, limit: int, name: str | None = None) -> list[EventView]:
     """The newest events, at most so many, with what they came to; of one name or of all."""
     events = state.last_events(limit, name=name)
     if not events:
         return []
     dealt = state.events_dealt()
     started = state.runs_of_events(min(event.at for _, event in events))
-    halves = [half for one in state.deployments() if (half := half_of(state, one, now))]
+    halves = [half for deployment in state.deployments() if (half := find_half(state, deployment, now))]
     return [
-        EventSeen(
+        EventView(
             event,
             sequence <= dealt,
             tuple(run for run in started if event.id in run.events),
@@ -70,7 +70,7 @@ def events_seen(state: State, now: float, *, limit: int, name: str | None = None
     ]
 
 
-def half_of(state: State, deployment: Deployment, now: float) -> Half | None:
+def find_half(state: State, deployment: Deployment, now: float) -> Half | None:
     """What the trigger of a deployment has of the events that it needs; ``None`` if it waits for no other half."""
     trigger = deployment.version.trigger
     if trigger is None or len(trigger.needed) == 1:
@@ -82,13 +82,13 @@ def half_of(state: State, deployment: Deployment, now: float) -> Half | None:
     }
     if not held:
         return None
-    return Half(deployment.name, held, tuple(one.name for one in trigger.needed if one.name not in held))
+    return Half(deployment.name, held, tuple(needed.name for needed in trigger.needed if needed.name not in held))
 
 
-def lacks_of(state: State, deployment: Deployment, event: Event) -> tuple[str, ...]:
+def find_lacking(state: State, deployment: Deployment, event: Event) -> tuple[str, ...]:
     """Which events a deployment still waits for once ``event`` has come, counting what no trigger knows yet."""
     trigger = deployment.version.trigger
-    half = half_of(state, deployment, event.at)
+    half = find_half(state, deployment, event.at)
     known = {event.name, *(half.came if half else ())}
     known |= {other.name for _, other in state.events_after(state.events_dealt())}
-    return tuple(one.name for one in trigger.needed if one.name not in known) if trigger else ()
+    return tuple(needed.name for needed in trigger.needed if needed.name not in known) if trigger else ()

@@ -66,7 +66,7 @@ def inspect(pathspec: str) -> dict[str, Any]:
         "finished": finished,
         "end_pathspec": end.pathspec if finished else "",
         "began": bool(own),
-        **(_NO_FAILURE if finished else _failure(own)),
+        **(_NO_FAILURE if finished else _find_failure(own)),
     }
 
 
@@ -77,14 +77,14 @@ def _is_finished(task: Any) -> bool:
     return bool(task.finished) and task.metadata_dict.get("attempt_ok") == "True"
 
 
-def _failure(tasks: list[Any]) -> dict[str, Any]:
+def _find_failure(tasks: list[Any]) -> dict[str, Any]:
     """Of the tasks that did not finish the one to be named: one whose code is wrong, else one with an error."""
     open_tasks = [task for task in tasks if not _is_finished(task)]
-    found = [_described(task) for task in reversed(open_tasks)]
-    return min(found, key=lambda one: (one["may_pass"], not one["error_type"]), default=_NO_FAILURE)
+    found = [_describe_task(task) for task in reversed(open_tasks)]
+    return min(found, key=lambda failure: (failure["may_pass"], not failure["error_type"]), default=_NO_FAILURE)
 
 
-def _described(task: Any) -> dict[str, Any]:
+def _describe_task(task: Any) -> dict[str, Any]:
     _, _, step, number = task.path_components
     described = {**_NO_FAILURE, "step": step, "task": number}
     try:
@@ -93,20 +93,20 @@ def _described(task: Any) -> dict[str, Any]:
         error = None
     if error is None:
         return described
-    kind, said = error.type or "", " ".join(str(error.exception).split())
+    kind, message = error.type or "", " ".join(str(error.exception).split())
     if kind == STEP_TIMEOUT:
-        said = said.partition(" Stack when")[0]
-    passes = may_pass(kind, said)
-    return {**described, "error_type": kind, "may_pass": passes, "reason": _line(kind, said)}
+        message = message.partition(" Stack when")[0]
+    passes = may_pass(kind, message)
+    return {**described, "error_type": kind, "may_pass": passes, "reason": _format_error(kind, message)}
 
 
-def _line(kind: str, said: str) -> str:
+def _format_error(kind: str, message: str) -> str:
     name = kind.removeprefix("builtins.").rpartition(".")[2]
-    line = f"{name}: {said}" if said else name
+    line = f"{name}: {message}" if message else name
     return line if len(line) <= 300 else f"{line[:299]}…"
 
 
-def may_pass(kind: str, said: str) -> bool:
+def may_pass(kind: str, message: str) -> bool:
     """Whether an error, given by its type's full name and what it says, may be gone at the next attempt.
 
     Examples
@@ -122,15 +122,15 @@ def may_pass(kind: str, said: str) -> bool:
     """
     if kind == STEP_TIMEOUT:
         return False
-    if PASSING_NAMES.search(kind.rpartition(".")[2]) or any(one in PASSING_TYPES for one in _bases(kind)):
+    if PASSING_NAMES.search(kind.rpartition(".")[2]) or any(base in PASSING_TYPES for base in _find_bases(kind)):
         return True
-    number = re.match(r"\[Errno (\d+)\]", said)
+    number = re.match(r"\[Errno (\d+)\]", message)
     if number:
         return int(number[1]) in PASSING_NUMBERS
-    return bool(PASSING_WORDS.search(said))
+    return bool(PASSING_WORDS.search(message))
 
 
-def _bases(kind: str) -> Iterator[type]:
+def _find_bases(kind: str) -> Iterator[type]:
     module, _, name = kind.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)

@@ -46,7 +46,7 @@ TICK = 0.02
 # -- processes -------------------------------------------------------------------------------------------------
 
 
-def processes_of(token: str) -> list[int]:
+def find_processes(token: str) -> list[int]:
     """The living processes of an attempt: those that carry its token, and the children of those."""
     mark = f"{TOKEN}={token}".encode()
     parents: dict[int, int] = {}
@@ -65,13 +65,13 @@ def processes_of(token: str) -> list[int]:
         if marked:
             (mirrors if mirror else found).add(pid)
     # some programs write over their environment: they are known by their parents
-    ours = _with_children(found, parents) - _with_children(mirrors, parents)
+    ours = _add_children(found, parents) - _add_children(mirrors, parents)
     return sorted(ours - {os.getpid()})
 
 
-def launcher_of(token: str, command: list[str]) -> int | None:
+def find_launcher(token: str, command: list[str]) -> int | None:
     """The living launcher of an attempt; its tasks carry the token too, but have other commands."""
-    for pid in processes_of(token):
+    for pid in find_processes(token):
         with contextlib.suppress(OSError):
             words = _read(pid, "cmdline").decode(errors="surrogateescape").split("\0")[:-1]
             if words[1:] == command[1:] and os.getsid(pid) == pid:
@@ -84,7 +84,7 @@ def _read(pid: int, name: str) -> bytes:
         return file.read()
 
 
-def _with_children(of: set[int], parents: dict[int, int]) -> set[int]:
+def _add_children(of: set[int], parents: dict[int, int]) -> set[int]:
     known = set(of)
     while more := {pid for pid, parent in parents.items() if parent in known and pid not in known}:
         known |= more
@@ -99,20 +99,20 @@ def end_all(token: str, grace: float = GRACE) -> list[int]:
     list of int
         What lives still, because the kernel does not let go of it; empty but in rare cases.
     """
-    for group in _groups(processes_of(token)):
+    for group in _find_groups(find_processes(token)):
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGINT)
-    if not gone_within(token, grace):
+    if not wait_until_gone(token, grace):
         _kill(token)
-    return processes_of(token)
+    return find_processes(token)
 
 
-def gone_within(token: str, seconds: float) -> bool:
+def wait_until_gone(token: str, seconds: float) -> bool:
     """Whether no process of the attempt is left, after waiting for that."""
     deadline = time.monotonic() + seconds
     calm = 0
     while calm < 2:  # a scan can miss a process whose parent ends meanwhile
-        if not processes_of(token):
+        if not find_processes(token):
             calm += 1
             continue
         calm = 0
@@ -122,7 +122,7 @@ def gone_within(token: str, seconds: float) -> bool:
     return True
 
 
-def _groups(pids: list[int]) -> set[int]:
+def _find_groups(pids: list[int]) -> set[int]:
     groups = set()
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -133,10 +133,10 @@ def _groups(pids: list[int]) -> set[int]:
 def _kill(token: str) -> None:
     deadline = time.monotonic() + STUBBORN
     while time.monotonic() < deadline:
-        for pid in processes_of(token):
+        for pid in find_processes(token):
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        if gone_within(token, TICK):
+        if wait_until_gone(token, TICK):
             return
 
 
@@ -159,7 +159,7 @@ def take_lock(folder: str | Path, seconds: float = 0.0) -> int | None:
             return descriptor
 
 
-def write(folder: str | Path, name: str, content: object) -> None:
+def write_file(folder: str | Path, name: str, content: object) -> None:
     """Write a file of the folder: after a power loss it is there whole or not at all."""
     path = os.path.join(folder, name)
     beside = f"{path}.{os.getpid()}"
@@ -187,7 +187,7 @@ def _sync(folder: str | Path) -> None:
         os.close(descriptor)
 
 
-def read(folder: str | Path, name: str) -> dict[str, Any] | None:
+def read_file(folder: str | Path, name: str) -> dict[str, Any] | None:
     """The content of a file of the folder; ``None`` when it is not there or was torn by a power loss."""
     try:
         with open(os.path.join(folder, name), encoding="utf-8") as file:
@@ -197,16 +197,16 @@ def read(folder: str | Path, name: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def forget(folder: str | Path, *names: str) -> None:
+def forget_keys(folder: str | Path, *names: str) -> None:
     """Take out of ``attempt.json`` what nobody needs any more: it may hold secrets."""
-    attempt = read(folder, "attempt.json") or {}
+    attempt = read_file(folder, "attempt.json") or {}
     kept = {name: value for name, value in attempt.items() if name not in names}
     if len(kept) < len(attempt):
         with contextlib.suppress(OSError):  # no space for the moment; done when the end is noted
-            write(folder, "attempt.json", kept)
+            write_file(folder, "attempt.json", kept)
 
 
-def has(folder: str | Path, name: str) -> bool:
+def has_file(folder: str | Path, name: str) -> bool:
     """Whether the folder has this file."""
     return os.path.exists(os.path.join(folder, name))
 
@@ -216,27 +216,27 @@ def has(folder: str | Path, name: str) -> bool:
 
 def main(folder: str) -> None:
     """Keep the attempt of ``folder``; say in one line on standard output whether it has begun."""
-    _be_deaf()
+    _ignore_signals()
     lock = take_lock(folder, 1.0)
     if lock is None:
         return _say("another keeper has begun it")
-    attempt = read(folder, "attempt.json")
+    attempt = read_file(folder, "attempt.json")
     if attempt is None or attempt["token"] != os.environ.get(KEEPER):
         return _say("it is another attempt's folder")
-    if has(folder, "begun") or has(folder, "ended.json"):
+    if has_file(folder, "begun") or has_file(folder, "ended.json"):
         return _say("it was begun before")
-    write(folder, "begun", {"keeper": os.getpid(), "monotonic": time.monotonic()})
-    forget(folder, "variables")  # from now on no other process can need them
+    write_file(folder, "begun", {"keeper": os.getpid(), "monotonic": time.monotonic()})
+    forget_keys(folder, "variables")  # from now on no other process can need them
     try:
         launcher = _launch(folder, attempt)
     except (OSError, ValueError) as error:  # ValueError: a word that no program can be given
-        _note(folder, exit_code=NOT_STARTED, reason=str(error))
+        _note_end(folder, exit_code=NOT_STARTED, reason=str(error))
         return _say("begun")
     _say("begun")
     _keep(folder, launcher, attempt)
 
 
-def _be_deaf() -> None:
+def _ignore_signals() -> None:
     # a handler, other than "ignore", is not inherited: the launcher gets the signals as they are by default
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, lambda *_: None)
@@ -280,9 +280,9 @@ def _keep(folder: str, launcher: int, attempt: dict[str, Any]) -> None:
     if code is None:
         end_all(token)
         code = _wait(launcher, None)
-    elif not gone_within(token, LEFT_BEHIND if code == 0 else 0.0):
+    elif not wait_until_gone(token, LEFT_BEHIND if code == 0 else 0.0):
         end_all(token, LEFT_BEHIND)
-    _note(folder, exit_code=code, timed_out=timed_out)
+    _note_end(folder, exit_code=code, timed_out=timed_out)
 
 
 def _wait(pid: int, seconds: float | None) -> int | None:
@@ -298,12 +298,12 @@ def _wait(pid: int, seconds: float | None) -> int | None:
         signal.sigtimedwait([signal.SIGCHLD], min(left, 3600.0))
 
 
-def _note(folder: str, *, exit_code: int | None, timed_out: bool = False, reason: str = "") -> None:
+def _note_end(folder: str, *, exit_code: int | None, timed_out: bool = False, reason: str = "") -> None:
     ended = {"exit_code": exit_code, "ended": time.time(), "timed_out": timed_out, "reason": reason}
     for _ in range(60):
         try:
-            write(folder, "ended.json", ended)
-            return forget(folder, *SPENT)
+            write_file(folder, "ended.json", ended)
+            return forget_keys(folder, *SPENT)
         except OSError:  # no space for the moment; without the file, Metaflow is asked how the run ended
             time.sleep(1.0)
 

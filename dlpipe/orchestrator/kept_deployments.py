@@ -11,7 +11,7 @@ from dlpipe.errors import DeploymentNotFound
 from dlpipe.orchestrator.database import Database
 from dlpipe.orchestrator.deployments import Deployment, Version
 from dlpipe.orchestrator.kept_events import KeptEvents
-from dlpipe.orchestrator.rows import text_of, version_of
+from dlpipe.orchestrator.rows import read_version, to_json
 
 KEPT_VERSIONS = 10_000
 
@@ -31,12 +31,12 @@ class KeptDeployments(KeptEvents):
         """
         name = version.deployment
         with self.transaction():
-            known = self._database.one("SELECT max(number) FROM versions WHERE deployment = ?", name)[0]
+            known = self._database.fetch_one("SELECT max(number) FROM versions WHERE deployment = ?", name)[0]
             made = dataclasses.replace(version, number=(known or 0) + 1, created=version.created or now)
-            before = self._database.one("SELECT version FROM deployments WHERE name = ?", name)
-            self._database.all("INSERT INTO versions VALUES (?, ?, ?)", name, made.number, text_of(made))
+            before = self._database.fetch_one("SELECT version FROM deployments WHERE name = ?", name)
+            self._database.execute("INSERT INTO versions VALUES (?, ?, ?)", name, made.number, to_json(made))
             if before is None:
-                self._database.all(
+                self._database.execute(
                     "INSERT INTO deployments VALUES (?, ?, 0, ?, ?)", name, made.number, now, self._last_event()
                 )
             else:
@@ -45,15 +45,15 @@ class KeptDeployments(KeptEvents):
 
     def _replace_version(self, made: Version, before: Version, now: float) -> None:
         name = made.deployment
-        self._database.all("UPDATE deployments SET version = ? WHERE name = ?", made.number, name)
+        self._database.execute("UPDATE deployments SET version = ? WHERE name = ?", made.number, name)
         if made.schedule != before.schedule:
             self.set_scheduled_until(name, now)
         if made.trigger != before.trigger:
-            self._database.all("DELETE FROM held WHERE deployment = ?", name)
+            self._database.execute("DELETE FROM held WHERE deployment = ?", name)
 
     def deployments(self) -> list[Deployment]:
         """All deployments, by name."""
-        rows = self._database.all(
+        rows = self._database.execute(
             "SELECT name, version, suspended, scheduled_until, events_after FROM deployments ORDER BY name"
         )
         return [self._deployment(row) for row in rows]
@@ -66,7 +66,7 @@ class KeptDeployments(KeptEvents):
         DeploymentNotFound
             When there is none; near names are suggested.
         """
-        row = self._database.one(
+        row = self._database.fetch_one(
             "SELECT name, version, suspended, scheduled_until, events_after FROM deployments WHERE name = ?", name
         )
         if row is None:
@@ -75,32 +75,34 @@ class KeptDeployments(KeptEvents):
 
     def is_deployed(self, name: str) -> bool:
         """Whether there is a deployment ``name`` now; one that was deleted is none."""
-        return self._database.one("SELECT 1 FROM deployments WHERE name = ?", name) is not None
+        return self._database.fetch_one("SELECT 1 FROM deployments WHERE name = ?", name) is not None
 
     def ever_deployed(self) -> list[str]:
         """Names of all deployments that there ever were."""
-        return [row[0] for row in self._database.all("SELECT DISTINCT deployment FROM versions")]
+        return [row[0] for row in self._database.execute("SELECT DISTINCT deployment FROM versions")]
 
     def versions(self, name: str) -> list[Version]:
         """All versions of a deployment, the newest first; also of a deleted one."""
-        rows = self._database.all(
+        rows = self._database.execute(
             "SELECT number, body FROM versions WHERE deployment = ? ORDER BY number DESC", name
         )
         if not rows:
             raise self._not_found(name)
-        return [version_of(body) for _, body in rows]
+        return [read_version(body) for _, body in rows]
 
     def version(self, name: str, number: int) -> Version:
         """One version of a deployment; also of a deleted one, whose runs are kept."""
         found = self._versions.get((name, number))
         if found is None:
-            row = self._database.one("SELECT body FROM versions WHERE deployment = ? AND number = ?", name, number)
+            row = self._database.fetch_one(
+                "SELECT body FROM versions WHERE deployment = ? AND number = ?", name, number
+            )
             if row is None:
                 last = self.versions(name)[0].number
                 raise DeploymentNotFound(f"{name!r} has no version {number}; its latest is {last}.")
             if len(self._versions) >= KEPT_VERSIONS:
                 self._versions.clear()
-            found = self._versions[name, number] = version_of(row[0])
+            found = self._versions[name, number] = read_version(row[0])
         return found
 
     def suspend(self, name: str, suspended: bool, *, now: float) -> None:
@@ -108,38 +110,38 @@ class KeptDeployments(KeptEvents):
         with self.transaction():
             if self.deployment(name).suspended == suspended:
                 return
-            self._database.all("UPDATE deployments SET suspended = ? WHERE name = ?", int(suspended), name)
+            self._database.execute("UPDATE deployments SET suspended = ? WHERE name = ?", int(suspended), name)
             if not suspended:
-                self._database.all(
+                self._database.execute(
                     "UPDATE deployments SET scheduled_until = ?, events_after = ? WHERE name = ?",
                     now,
                     self._last_event(),
                     name,
                 )
-                self._database.all("DELETE FROM held WHERE deployment = ?", name)
+                self._database.execute("DELETE FROM held WHERE deployment = ?", name)
 
     def delete(self, name: str) -> None:
         """Delete a deployment: its queued runs become terminated, its runs and versions stay to be read."""
         with self.transaction():
             self.deployment(name)
-            self._database.all(
+            self._database.execute(
                 "UPDATE runs SET status = 'terminated', stop = 0, reason = 'the deployment was deleted' "
                 "WHERE deployment = ? AND status = 'queued'",
                 name,
             )
-            self._database.all("DELETE FROM held WHERE deployment = ?", name)
-            self._database.all("DELETE FROM deployments WHERE name = ?", name)
+            self._database.execute("DELETE FROM held WHERE deployment = ?", name)
+            self._database.execute("DELETE FROM deployments WHERE name = ?", name)
 
     def set_scheduled_until(self, name: str, until: float) -> None:
         """Note that due times up to ``until`` have been dealt with."""
-        self._database.all("UPDATE deployments SET scheduled_until = ? WHERE name = ?", until, name)
+        self._database.execute("UPDATE deployments SET scheduled_until = ? WHERE name = ?", until, name)
 
     def _deployment(self, row: Sequence[Any]) -> Deployment:
         name, version, suspended, until, events_after = row
         return Deployment(name, self.version(name, version), bool(suspended), until, events_after)
 
     def _not_found(self, name: str) -> DeploymentNotFound:
-        known = [row[0] for row in self._database.all("SELECT name FROM deployments ORDER BY name")]
+        known = [row[0] for row in self._database.execute("SELECT name FROM deployments ORDER BY name")]
         if not known:
             return DeploymentNotFound(
                 f"No deployment {name!r}: nothing is deployed here (`python FLOW.py local-scheduler create`)."

@@ -13,23 +13,23 @@ class KeptHooks(KeptRuns):
 
     def add_hook(self, hook: Hook) -> None:
         """Note that a run's hooks are to be called; once for each of its ends, however often this is said."""
-        self._database.all(
+        self._database.execute(
             "INSERT INTO hooks VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             *(hook.run, hook.attempts, hook.token, json.dumps(hook.functions)),
         )
 
     def hooks(self) -> list[Hook]:
         """All of them, the oldest run first."""
-        rows = self._database.all("SELECT run, attempts, token, functions FROM hooks ORDER BY run, attempts")
+        rows = self._database.execute("SELECT run, attempts, token, functions FROM hooks ORDER BY run, attempts")
         return [Hook(run, attempts, token, tuple(json.loads(names))) for run, attempts, token, names in rows]
 
     def remove_hook(self, hook: Hook) -> None:
         """Note that a run's hooks were called."""
-        self._database.all("DELETE FROM hooks WHERE run = ? AND attempts = ?", hook.run, hook.attempts)
+        self._database.execute("DELETE FROM hooks WHERE run = ? AND attempts = ?", hook.run, hook.attempts)
 
     def versions_with_hooks(self, deployment: str) -> set[int]:
         """Numbers of a deployment's versions whose hooks are to be called, or are being called."""
-        rows = self._database.all(
+        rows = self._database.execute(
             "SELECT DISTINCT version FROM runs JOIN hooks ON number = run WHERE deployment = ?", deployment
         )
         return {row[0] for row in rows}

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from dlpipe.errors import RunEnded, RunNotFound
 from dlpipe.orchestrator.database import LARGEST
 from dlpipe.orchestrator.kept_deployments import KeptDeployments
-from dlpipe.orchestrator.rows import RUN_COLUMNS, attempt_of, events_of, text_of
-from dlpipe.orchestrator.runs import ENDED, OPEN, Attempt, Event, Run, Status
+from dlpipe.orchestrator.rows import RUN_COLUMNS, read_attempt, read_events, to_json
+from dlpipe.orchestrator.runs import ENDED, OPEN, Event, Run, RunAttempt, Status
 from dlpipe.terminal import visible
 
 CHUNK = 500
@@ -61,16 +61,18 @@ class KeptRuns(KeptDeployments):
         Without ``version`` it runs the newest one.
         """
         with self.transaction():
-            known = self._database.one("SELECT number FROM runs WHERE deployment = ? AND key = ?", deployment, key)
+            known = self._database.fetch_one(
+                "SELECT number FROM runs WHERE deployment = ? AND key = ?", deployment, key
+            )
             if known is not None:
                 return self.run(known[0]), False
             number = self.deployment(deployment).version.number if version is None else version
             self.version(deployment, number)
-            row = self._database.one(
+            row = self._database.fetch_one(
                 f"INSERT INTO runs ({RUN_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, 0.0, ?, 0.0, 0) "
                 "RETURNING number",
                 *(deployment, number, cause, key, due),
-                *(text_of(parameters), text_of(list(events)), status, reason),
+                *(to_json(parameters), to_json(list(events)), status, reason),
             )
             return self.run(row[0]), True
 
@@ -83,7 +85,7 @@ class KeptRuns(KeptDeployments):
             When there is none.
         """
         row = f"SELECT {RUN_COLUMNS} FROM runs WHERE number = ?"
-        found = self._runs(self._database.all(row, number)) if number <= LARGEST else []
+        found = self._runs(self._database.execute(row, number)) if number <= LARGEST else []
         if not found:
             raise self._no_run(str(number))
         return found[0]
@@ -92,7 +94,7 @@ class KeptRuns(KeptDeployments):
         """The run with this number or this Metaflow run, by its id or a pathspec ``FLOW/RUN[/STEP[/TASK]]``."""
         parts = text.strip().encode(errors="replace").decode().split("/")  # a shell passes any bytes
         name = parts[0] if len(parts) == 1 else parts[1]
-        row = self._database.one(
+        row = self._database.fetch_one(
             "SELECT run FROM attempts WHERE metaflow_run = ? AND metaflow_run != '' ORDER BY run DESC", name
         )
         if row is not None:
@@ -107,20 +109,22 @@ class KeptRuns(KeptDeployments):
         """Runs, the newest first: those of a deployment, those in one of several states, at most so many."""
         where, values = ("deployment = ?", [deployment]) if deployment is not None else ("TRUE", [])
         # an index gives the newest of one status at once, but not those of several: they are merged here
-        parts = [(f"{where} AND status = ?", [*values, one]) for one in dict.fromkeys(status)]
+        parts = [(f"{where} AND status = ?", [*values, fromkey]) for fromkey in dict.fromkeys(status)]
         end = "ORDER BY number DESC LIMIT ?"
         most = -1 if limit is None else min(limit, LARGEST)
         rows = [
             row
             for condition, wanted in parts or [(where, values)]
-            for row in self._database.all(f"SELECT {RUN_COLUMNS} FROM runs WHERE {condition} {end}", *wanted, most)
+            for row in self._database.execute(
+                f"SELECT {RUN_COLUMNS} FROM runs WHERE {condition} {end}", *wanted, most
+            )
         ]
         rows.sort(key=lambda row: -row[0])
         return self._runs(rows if limit is None else rows[:limit])
 
     def open_runs(self) -> list[OpenRun]:
         """Runs that have not ended, the oldest first: quickly, even if a thousand are queued."""
-        rows = self._database.all(
+        rows = self._database.execute(
             "SELECT number, deployment, version, status, not_before, stop, suspended FROM runs "
             f"WHERE status IN {OPEN} ORDER BY number"
         )
@@ -129,38 +133,38 @@ class KeptRuns(KeptDeployments):
     def needed_versions(self, deployment: str, status: Sequence[Status]) -> set[int]:
         """Numbers of the versions that runs of a deployment in one of these states are of."""
         marks = ", ".join("?" * len(status))
-        rows = self._database.all(
+        rows = self._database.execute(
             f"SELECT DISTINCT version FROM runs WHERE deployment = ? AND status IN ({marks})", deployment, *status
         )
         return {row[0] for row in rows}
 
     def runs_of_events(self, since: float) -> list[StartedRun]:
         """Runs that events started which came at ``since`` or later, the skipped ones too; the oldest first."""
-        rows = self._database.all(
+        rows = self._database.execute(
             "SELECT number, deployment, status, reason, events FROM runs WHERE events != '[]' AND due >= ? "
             "ORDER BY number",
             since,
         )
         return [
-            StartedRun(row[0], row[1], row[2], row[3], frozenset(event.id for event in events_of(row[4])))
+            StartedRun(row[0], row[1], row[2], row[3], frozenset(event.id for event in read_events(row[4])))
             for row in rows
         ]
 
     def count_queued(self, deployment: str) -> int:
         """How many runs of a deployment are queued."""
         counting = "SELECT count(*) FROM runs WHERE deployment = ? AND status = 'queued'"
-        return int(self._database.one(counting, deployment)[0])
+        return int(self._database.fetch_one(counting, deployment)[0])
 
     def set_status(self, run: int, status: Status, *, reason: str = "", not_before: float = 0.0) -> None:
         """Note where a run stands; one that has ended is no more to be stopped."""
-        if not self._database.all(
+        if not self._database.execute(
             "UPDATE runs SET status = ?, reason = ?, not_before = ?, stop = stop AND ? WHERE number = ? "
             "RETURNING number",
             *(status, visible(reason), not_before, int(status in OPEN), run),
         ):
             raise self._no_run(str(run))
 
-    def add_attempt(self, run: int, attempt: Attempt, *, deadline: float = 0.0) -> None:
+    def add_attempt(self, run: int, attempt: RunAttempt, *, deadline: float = 0.0) -> None:
         """Note the next attempt of a run, which is now running, and until when all of the run may take.
 
         Raises
@@ -176,18 +180,18 @@ class KeptRuns(KeptDeployments):
                 raise RunEnded(f"Run {run} of {known.deployment} is {known.status}: it begins no further attempt.")
             if attempt.number != len(known.attempts):
                 raise ValueError(f"the next attempt of run {run} is {len(known.attempts)}, not {attempt.number}")
-            self._database.all(
+            self._database.execute(
                 "INSERT INTO attempts VALUES (?, ?, ?, ?)",
-                *(run, attempt.number, attempt.metaflow_run, text_of(attempt)),
+                *(run, attempt.number, attempt.metaflow_run, to_json(attempt)),
             )
-            self._database.all("UPDATE runs SET deadline = ? WHERE number = ?", deadline, run)
+            self._database.execute("UPDATE runs SET deadline = ? WHERE number = ?", deadline, run)
             self.set_status(run, "running")
 
-    def set_attempt(self, run: int, attempt: Attempt) -> None:
+    def set_attempt(self, run: int, attempt: RunAttempt) -> None:
         """Replace the attempt of this number."""
-        if not self._database.all(
+        if not self._database.execute(
             "UPDATE attempts SET metaflow_run = ?, body = ? WHERE run = ? AND number = ? RETURNING number",
-            *(attempt.metaflow_run, text_of(attempt), run, attempt.number),
+            *(attempt.metaflow_run, to_json(attempt), run, attempt.number),
         ):
             raise ValueError(f"run {run} has no attempt {attempt.number}")
 
@@ -195,7 +199,7 @@ class KeptRuns(KeptDeployments):
         """Let a run that has ended go on: it waits for its next attempt, and its time begins anew."""
         with self.transaction():
             self.set_status(run, "waiting", reason="resumed by hand")
-            self._database.all("UPDATE runs SET deadline = 0, suspended = 0 WHERE number = ?", run)
+            self._database.execute("UPDATE runs SET deadline = 0, suspended = 0 WHERE number = ?", run)
 
     def suspend_run(self, run: int, suspended: bool) -> None:
         """Let a run begin nothing more, or go on.
@@ -209,7 +213,7 @@ class KeptRuns(KeptDeployments):
             known = self.run(run)
             if known.status in ENDED:
                 raise RunEnded(f"Run {run} of {known.deployment} is {known.status} already.")
-            self._database.all("UPDATE runs SET suspended = ? WHERE number = ?", int(suspended), run)
+            self._database.execute("UPDATE runs SET suspended = ? WHERE number = ?", int(suspended), run)
 
     def request_stop(self, run: int) -> None:
         """Ask that a run be stopped; the request stays until the run has ended.
@@ -223,15 +227,15 @@ class KeptRuns(KeptDeployments):
             known = self.run(run)
             if known.status in ENDED:
                 raise RunEnded(f"Run {run} of {known.deployment} is {known.status} already.")
-            self._database.all("UPDATE runs SET stop = 1 WHERE number = ?", run)
+            self._database.execute("UPDATE runs SET stop = 1 WHERE number = ?", run)
 
     def stop_requested(self) -> list[int]:
         """Numbers of the runs that are to be stopped."""
-        return [row[0] for row in self._database.all("SELECT number FROM runs WHERE stop = 1 ORDER BY number")]
+        return [row[0] for row in self._database.execute("SELECT number FROM runs WHERE stop = 1 ORDER BY number")]
 
     def run_numbers(self) -> list[int]:
         """Numbers of all runs, the oldest first."""
-        return [row[0] for row in self._database.all("SELECT number FROM runs ORDER BY number")]
+        return [row[0] for row in self._database.execute("SELECT number FROM runs ORDER BY number")]
 
     def forget(self, before: float) -> int:
         """Forget runs that ended ``before``, and the events and alerts from then; return how many runs.
@@ -240,36 +244,36 @@ class KeptRuns(KeptDeployments):
         sent, and each deployment's last one, which says whether it has recovered.
         """
         with self.transaction():
-            numbers = self._database.all(
+            numbers = self._database.execute(
                 f"SELECT number FROM runs WHERE status IN {ENDED} AND due < ? AND NOT EXISTS "
                 "(SELECT 1 FROM attempts WHERE run = runs.number AND json_extract(body, '$.ended') >= ?)",
                 *(before, before),
             )
-            for chunk in chunks([row[0] for row in numbers]):
+            for chunk in split_into_chunks([row[0] for row in numbers]):
                 marks = ", ".join("?" * len(chunk))
-                self._database.all(f"DELETE FROM attempts WHERE run IN ({marks})", *chunk)
-                self._database.all(f"DELETE FROM runs WHERE number IN ({marks})", *chunk)
+                self._database.execute(f"DELETE FROM attempts WHERE run IN ({marks})", *chunk)
+                self._database.execute(f"DELETE FROM runs WHERE number IN ({marks})", *chunk)
             self._forget_events(before)
         return len(numbers)
 
     def _runs(self, rows: Sequence[Sequence[Any]]) -> list[Run]:
-        attempts: dict[int, list[Attempt]] = {}
-        for chunk in chunks([row[0] for row in rows]):
+        attempts: dict[int, list[RunAttempt]] = {}
+        for chunk in split_into_chunks([row[0] for row in rows]):
             marks = ", ".join("?" * len(chunk))
-            for number, body in self._database.all(
+            for number, body in self._database.execute(
                 f"SELECT run, body FROM attempts WHERE run IN ({marks}) ORDER BY run, number", *chunk
             ):
-                attempts.setdefault(number, []).append(attempt_of(body))
-        return [run_of(row, attempts.get(row[0], ())) for row in rows]
+                attempts.setdefault(number, []).append(read_attempt(body))
+        return [read_run(row, attempts.get(row[0], ())) for row in rows]
 
     def _no_run(self, text: str) -> RunNotFound:
-        last = self._database.one("SELECT max(number) FROM runs")[0]
+        last = self._database.fetch_one("SELECT max(number) FROM runs")[0]
         if last is None:
             return RunNotFound(f"No run {text!r}: nothing has run here.")
         return RunNotFound(f"No run {text!r}; runs are 1 to {last}, `dlpipe runs` lists them.")
 
 
-def run_of(row: Sequence[Any], attempts: Iterable[Attempt]) -> Run:
+def read_run(row: Sequence[Any], attempts: Iterable[RunAttempt]) -> Run:
     """The run that a row of ``RUN_COLUMNS`` is."""
     number, deployment, version, cause, key, due, parameters, events, status, not_before, reason, *more = row
     return Run(
@@ -280,7 +284,7 @@ def run_of(row: Sequence[Any], attempts: Iterable[Attempt]) -> Run:
         key=key,
         due=due,
         parameters=json.loads(parameters),
-        events=events_of(events),
+        events=read_events(events),
         status=status,
         not_before=not_before,
         reason=reason,
@@ -290,7 +294,7 @@ def run_of(row: Sequence[Any], attempts: Iterable[Attempt]) -> Run:
     )
 
 
-def chunks(numbers: list[int]) -> Iterator[list[int]]:
+def split_into_chunks(numbers: list[int]) -> Iterator[list[int]]:
     """``numbers`` in lists that fit into one statement."""
     for start in range(0, len(numbers), CHUNK):
         yield numbers[start : start + CHUNK]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlpipe.orchestrator.deployments import Version
-from dlpipe.orchestrator.runs import Attempt, Run
+from dlpipe.orchestrator.runs import Run, RunAttempt
 
 RUN_TIMED_OUT = "stopped at the time limit of the whole run"
 TIME_IS_UP = "the time limit of the whole run is up"
@@ -11,7 +11,7 @@ SHORTEST = 0.05
 """Seconds that an attempt has at least: a limit of 0 is none."""
 
 
-def deadline_of(version: Version, run: Run, now: float) -> float:
+def compute_deadline(version: Version, run: Run, now: float) -> float:
     """When a run whose next attempt begins ``now`` is stopped, in seconds since 1970; 0 for never.
 
     Time counts from the first attempt on, and goes on while the run waits or is suspended, as on Argo.
@@ -25,7 +25,7 @@ def is_over(run: Run, now: float) -> bool:
     return 0 < run.deadline <= now
 
 
-def limit_of(version: Version, run: Run, attempt: Attempt) -> float:
+def compute_limit(version: Version, run: Run, attempt: RunAttempt) -> float:
     """Seconds that an attempt may take: its own limit, or what is left of the run's; 0 for no limit."""
     limits = [version.policies.time_limit] if version.policies.time_limit else []
     if run.deadline:

@@ -10,7 +10,7 @@ from dlpipe.orchestrator.deployments import Deployment, Needed, Schedule, Trigge
 from dlpipe.orchestrator.runs import Event
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.timing import next_due
-from dlpipe.orchestrator.values import misfit_of, shown
+from dlpipe.orchestrator.values import explain_misfit, show_json
 from dlpipe.redaction import show_value
 
 
@@ -35,43 +35,45 @@ class Match:
     @property
     def cause(self) -> str:
         """What happened, for people."""
-        return ", ".join(map(said, self.events))
+        return ", ".join(map(describe_event, self.events))
 
 
-def matches(state: State, deployment: Deployment, sequence: int, event: Event) -> Match | None:
+def find_match(state: State, deployment: Deployment, sequence: int, event: Event) -> Match | None:
     """What ``event`` completes for the trigger of ``deployment``; else it is held for later, if needed at all.
 
     Of several events of one name, the newest counts that the flow can run with: one that does not fit is a match
     of its own, with the reason, and changes nothing of what is held.
     """
     version, trigger = deployment.version, deployment.version.trigger
-    needed = needed_for(version, event)
+    needed = find_needed(version, event)
     if trigger is None or needed is None:
         return None
     if len(trigger.needed) == 1:
-        return match_of(version, [event])
-    if wrong := misfit_with(version, needed, event):
+        return make_match(version, [event])
+    if wrong := explain_misfit_with(version, needed, event):
         return Match((event,), {}, wrong)
     state.hold_event(deployment.name, event.name, sequence)
     held = state.held_events(deployment.name)
-    forgotten = [name for name, one in held.items() if is_reset(trigger, one, event.at) or is_unfit(version, one)]
+    forgotten = [
+        name for name, other in held.items() if is_reset(trigger, other, event.at) or is_unfit(version, other)
+    ]
     state.forget_events(deployment.name, forgotten)
     if any(needed.name not in held or needed.name in forgotten for needed in trigger.needed):
         return None
     state.forget_events(deployment.name, held)
-    return match_of(version, [held[needed.name] for needed in trigger.needed])
+    return make_match(version, [held[needed.name] for needed in trigger.needed])
 
 
-def needed_for(version: Version, event: Event) -> Needed | None:
+def find_needed(version: Version, event: Event) -> Needed | None:
     """What the trigger of ``version`` says of ``event``; ``None`` if it does not wait for it."""
     needed = version.trigger.needed if version.trigger else ()
-    return next((one for one in needed if one.name == event.name), None)
+    return next((wanted for wanted in needed if wanted.name == event.name), None)
 
 
 def is_unfit(version: Version, held: Event) -> bool:
     """Whether a newer version of the flow cannot run with an event that was held for an older one."""
-    needed = needed_for(version, held)
-    return needed is None or bool(misfit_with(version, needed, held))
+    needed = find_needed(version, held)
+    return needed is None or bool(explain_misfit_with(version, needed, held))
 
 
 def is_reset(trigger: Trigger, held: Event, at: float) -> bool:
@@ -81,33 +83,35 @@ def is_reset(trigger: Trigger, held: Event, at: float) -> bool:
     return next_due(Schedule(trigger.reset_at, trigger.reset_timezone), held.at) <= at
 
 
-def match_of(version: Version, events: list[Event]) -> Match:
+def make_match(version: Version, events: list[Event]) -> Match:
     """What ``events`` give to a run of ``version``, whose trigger they are in order."""
     needed = version.trigger.needed if version.trigger else ()
     pairs = list(zip(needed, events, strict=True))
     parameters = {
         parameter: value
-        for one, event in pairs
-        for parameter, name in mapping(version, one).items()
-        if (value := field_of(event, name)) is not None
+        for pair, event in pairs
+        for parameter, name in map_parameters(version, pair).items()
+        if (value := get_field(event, name)) is not None
     }
-    wrong = [misfit_with(version, one, event) for one, event in pairs]
-    return Match(tuple(events), parameters, next(filter(None, [*wrong, lacking(version, parameters)]), ""))
+    wrong = [explain_misfit_with(version, pair, event) for pair, event in pairs]
+    return Match(tuple(events), parameters, next(filter(None, [*wrong, explain_lack(version, parameters)]), ""))
 
 
-def misfit_with(version: Version, needed: Needed, event: Event) -> str:
+def explain_misfit_with(version: Version, needed: Needed, event: Event) -> str:
     """Why a run of ``version`` cannot begin with ``event``, whatever comes besides; empty if it can."""
-    fields = mapping(version, needed).items()
-    return next(filter(None, (misfit(version, parameter, event, name) for parameter, name in fields)), "")
+    fields = map_parameters(version, needed).items()
+    return next(
+        filter(None, (explain_field_misfit(version, parameter, event, name) for parameter, name in fields)), ""
+    )
 
 
-def lacking(version: Version, parameters: Mapping[str, Any]) -> str:
+def explain_lack(version: Version, parameters: Mapping[str, Any]) -> str:
     """Which parameter has no value, though the flow needs one; empty if none."""
     lacks = [name for name in version.required if name not in {*parameters, *version.parameters}]
     return f"no event gives a value for the parameter {lacks[0]}, which has none of its own" if lacks else ""
 
 
-def mapping(version: Version, needed: Needed) -> dict[str, str]:
+def map_parameters(version: Version, needed: Needed) -> dict[str, str]:
     """Parameter -> field of the payload; as on Argo, an event that is alone and says nothing gives all of them."""
     alone = version.trigger is not None and len(version.trigger.needed) == 1
     if alone and not needed.parameters and needed.kind == "event":
@@ -116,25 +120,25 @@ def mapping(version: Version, needed: Needed) -> dict[str, str]:
     return {known.get(name.lower(), name): field for name, field in needed.parameters.items()}
 
 
-def field_of(event: Event, name: str) -> Any:
+def get_field(event: Event, name: str) -> Any:
     """A field of an event's payload, ``None`` without it; on Argo, names of parameters are in small letters."""
     value = event.payload.get(name)
     return event.payload.get(name.lower()) if value is None else value
 
 
-def misfit(version: Version, parameter: str, event: Event, name: str) -> str:
+def explain_field_misfit(version: Version, parameter: str, event: Event, name: str) -> str:
     """Why the field ``name`` of ``event`` cannot be the parameter's value; empty if it can."""
-    value = field_of(event, name)
+    value = get_field(event, name)
     if value is None:
         missed = parameter in version.required and parameter not in version.parameters
         return (
             f"event {event.name!r} has no field {name!r}, which the parameter {parameter} needs" if missed else ""
         )
-    reason = misfit_of(version, parameter, value)
-    return f"event {event.name!r} has {name} = {show_value(name, shown(value))}, {reason}" if reason else ""
+    reason = explain_misfit(version, parameter, value)
+    return f"event {event.name!r} has {name} = {show_value(name, show_json(value))}, {reason}" if reason else ""
 
 
-def said(event: Event) -> str:
+def describe_event(event: Event) -> str:
     """``event`` for people."""
     flow, run = event.payload.get("flow_name"), event.payload.get("run_id")
     if event.name.startswith("metaflow.") and event.name.endswith(".end") and flow and run:
@@ -142,13 +146,13 @@ def said(event: Event) -> str:
     return f"event {event.name}"
 
 
-def misfits(state: State, event: Event) -> Iterator[tuple[str, str]]:
+def find_misfits(state: State, event: Event) -> Iterator[tuple[str, str]]:
     """Deployments that ``event`` is for but that cannot run with it, each with the reason."""
     for deployment in state.deployments():
         version = deployment.version
-        needed = needed_for(version, event)
+        needed = find_needed(version, event)
         if version.trigger is None or needed is None:
             continue
         alone = len(version.trigger.needed) == 1
-        if reason := match_of(version, [event]).misfit if alone else misfit_with(version, needed, event):
+        if reason := make_match(version, [event]).misfit if alone else explain_misfit_with(version, needed, event):
             yield deployment.name, reason

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 from dlpipe.errors import DeploymentNotFound, ScheduleError
 from dlpipe.orchestrator import timing
 from dlpipe.orchestrator.deployments import Deployment, Schedule, Trigger, Version
-from dlpipe.orchestrator.inbox import Half, half_of
-from dlpipe.orchestrator.runs import NOT_RESUMED, OPEN, RESUMABLE, Attempt, Run, Status
+from dlpipe.orchestrator.inbox import Half, find_half
+from dlpipe.orchestrator.runs import NOT_RESUMED, OPEN, RESUMABLE, Run, RunAttempt, Status
 from dlpipe.orchestrator.state import State
 
 TAIL_BYTES = 64 * 1024
@@ -25,7 +25,7 @@ FROZEN = "--max-num-splits option"
 
 
 @dataclass(frozen=True)
-class DeploymentSeen:
+class DeploymentView:
     """A deployment, when it is due next and what it did last.
 
     Attributes
@@ -47,7 +47,7 @@ class DeploymentSeen:
     def schedule(self) -> str:
         """The cron line with its time zone; empty without one."""
         schedule = self.deployment.version.schedule
-        return f"{schedule.cron} {zone_of(schedule)}" if schedule else ""
+        return f"{schedule.cron} {name_zone(schedule)}" if schedule else ""
 
     @property
     def due(self) -> str:
@@ -55,24 +55,24 @@ class DeploymentSeen:
         schedule = self.deployment.version.schedule
         if schedule is None or self.next_due is None:
             return ""
-        return said_time(self.next_due, zone_of(schedule))
+        return format_time(self.next_due, name_zone(schedule))
 
     @property
     def triggers(self) -> str:
         """The events that start it."""
-        return said_trigger(self.deployment.version.trigger)
+        return describe_trigger(self.deployment.version.trigger)
 
     @property
     def waits(self) -> str:
         """Which of several events have come, and which have not; empty if it waits for no other half."""
         if self.half is None:
             return ""
-        came = ", ".join(f"{name} came {said_time(event.at // 1)}" for name, event in self.half.came.items())
+        came = ", ".join(f"{name} came {format_time(event.at // 1)}" for name, event in self.half.came.items())
         return f"{came}; waits for {', '.join(self.half.lacks)}"
 
 
 @dataclass(frozen=True)
-class RunSeen:
+class RunView:
     """A run, and what a person asks of it.
 
     Attributes
@@ -97,17 +97,17 @@ class RunSeen:
         return (self.ended or now) - self.started if self.started else None
 
 
-def deployments_seen(state: State, now: float) -> list[DeploymentSeen]:
+def view_deployments(state: State, now: float) -> list[DeploymentView]:
     """All deployments, by name."""
-    return [deployment_seen(state, one, now) for one in state.deployments()]
+    return [view_deployment(state, deployment, now) for deployment in state.deployments()]
 
 
-def deployment_seen(state: State, deployment: Deployment, now: float) -> DeploymentSeen:
+def view_deployment(state: State, deployment: Deployment, now: float) -> DeploymentView:
     """One deployment as people see it."""
     shown: list[Status] = ["queued", "running", "waiting", "succeeded", "failed", "terminated"]
     last = state.runs(deployment=deployment.name, status=shown, limit=1)
-    half = half_of(state, deployment, now)
-    return DeploymentSeen(deployment, next_due(deployment, now), last[0] if last else None, half)
+    half = find_half(state, deployment, now)
+    return DeploymentView(deployment, next_due(deployment, now), last[0] if last else None, half)
 
 
 def next_due(deployment: Deployment, now: float) -> float | None:
@@ -122,35 +122,35 @@ def next_due(deployment: Deployment, now: float) -> float | None:
     return due if due < math.inf else None
 
 
-def seen_in(state: State, run: Run) -> RunSeen:
+def view_run(state: State, run: Run) -> RunView:
     """One run as people see it; it is offered to be resumed where its code is kept."""
-    return run_seen(run, has_code=run.status in RESUMABLE and has_code(state, run))
+    return make_run_view(run, has_code=run.status in RESUMABLE and has_code(state, run))
 
 
 def has_code(state: State, run: Run) -> bool:
     """Whether the code of a run's version is kept; that of a deleted deployment is not."""
-    version = version_of(state, run)
+    version = find_version(state, run)
     return version is not None and Path(version.code).is_dir()
 
 
-def run_seen(run: Run, *, has_code: bool = True) -> RunSeen:
+def make_run_view(run: Run, *, has_code: bool = True) -> RunView:
     """One run as people see it.
 
     Examples
     --------
     >>> from dataclasses import replace
-    >>> attempt = Attempt(0, "", "", started=10.0, ended=70.0, outcome="failed", step="train", reason="no")
+    >>> attempt = RunAttempt(0, "", "", started=10.0, ended=70.0, outcome="failed", step="train", reason="no")
     >>> run = Run(17, "Train", 1, "", "", 0.0, status="failed", reason="train: no", attempts=(attempt,))
-    >>> seen = run_seen(run)
+    >>> seen = make_run_view(run)
     >>> seen.took(now=100.0), seen.step, seen.why, seen.resume
     (60.0, 'train', 'no', 'dlpipe runs resume 17')
-    >>> run_seen(replace(run, reason="train: raise the maximum with the --max-num-splits option")).resume
+    >>> make_run_view(replace(run, reason="train: raise the maximum with the --max-num-splits option")).resume
     ''
     """
     last = run.attempts[-1] if run.attempts else None
     over = run.status not in OPEN
-    step, why = failure_of(run)
-    return RunSeen(
+    step, why = find_failure(run)
+    return RunView(
         run=run,
         started=run.attempts[0].started if run.attempts else 0.0,
         ended=last.ended if last and over else 0.0,
@@ -162,7 +162,7 @@ def run_seen(run: Run, *, has_code: bool = True) -> RunSeen:
     )
 
 
-def failure_of(run: Run) -> tuple[str, str]:
+def find_failure(run: Run) -> tuple[str, str]:
     """The step that failed, and why a run failed, waits, was skipped or stopped, in one line."""
     if run.status in ("running", "succeeded"):
         return "", ""
@@ -177,47 +177,49 @@ def was_refused(run: Run) -> bool:
     last = run.attempts[-1] if run.attempts else None
     if run.status != "failed" or last is None:
         return run.status == "failed"
-    why = failure_of(run)[1]
+    why = find_failure(run)[1]
     return NOT_RESUMED in why or why not in (" ".join(last.reason.split()), last.outcome)
 
 
-def said_trigger(trigger: Trigger | None) -> str:
+def describe_trigger(trigger: Trigger | None) -> str:
     """What starts a run, in words.
 
     Examples
     --------
     >>> from dlpipe.orchestrator.deployments import Needed
-    >>> said_trigger(Trigger((Needed("model-drifted"), Needed("metaflow.A.end", kind="run", flow="A"))))
+    >>> describe_trigger(Trigger((Needed("model-drifted"), Needed("metaflow.A.end", kind="run", flow="A"))))
     'model-drifted and end of A'
     """
     if trigger is None:
         return ""
-    return " and ".join(f"end of {one.flow}" if one.kind == "run" else one.name for one in trigger.needed)
+    return " and ".join(
+        f"end of {needed.flow}" if needed.kind == "run" else needed.name for needed in trigger.needed
+    )
 
 
-def zone_of(schedule: Schedule) -> str:
+def name_zone(schedule: Schedule) -> str:
     """The name of the schedule's time zone."""
     return schedule.timezone or "UTC"
 
 
-def said_time(at: float, zone: str = "UTC") -> str:
+def format_time(at: float, zone: str = "UTC") -> str:
     """Seconds since 1970 as date and time with the time zone.
 
     Examples
     --------
-    >>> said_time(1795757400, "Europe/Berlin"), said_time(0)
+    >>> format_time(1795757400, "Europe/Berlin"), format_time(0)
     ('2026-11-27 06:30 Europe/Berlin', '1970-01-01 00:00 UTC')
     """
     moment = datetime.fromtimestamp(at, UTC if zone == "UTC" else ZoneInfo(zone))
     return f"{moment:%Y-%m-%d %H:%M}{f':{moment:%S}' if moment.second else ''} {zone}"
 
 
-def said_span(seconds: float) -> str:
+def format_span(seconds: float) -> str:
     """A length of time in its two largest units.
 
     Examples
     --------
-    >>> [said_span(one) for one in (0.21, 4.26, 75, 3 * 3600 + 240, 2 * 86400)]
+    >>> [format_span(seconds) for seconds in (0.21, 4.26, 75, 3 * 3600 + 240, 2 * 86400)]
     ['0.2 s', '4.3 s', '1 min 15 s', '3 h 4 min', '2 d 0 h']
     """
     if seconds < 10:
@@ -231,44 +233,44 @@ def said_span(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
-def said_distance(at: float, now: float) -> str:
+def format_distance(at: float, now: float) -> str:
     """How far ``at`` is from ``now``.
 
     Examples
     --------
-    >>> said_distance(100, 40), said_distance(40, 100)
+    >>> format_distance(100, 40), format_distance(40, 100)
     ('in 1 min 0 s', '1 min 0 s ago')
     """
-    return f"in {said_span(at - now)}" if at >= now else f"{said_span(now - at)} ago"
+    return f"in {format_span(at - now)}" if at >= now else f"{format_span(now - at)} ago"
 
 
 # -- what an attempt left ----------------------------------------------------------------------------------------
 
 
-def log_of(attempt: Attempt) -> Path:
+def find_log(attempt: RunAttempt) -> Path:
     """The file with everything that the attempt's launcher and tasks said."""
     return Path(attempt.folder, "log")
 
 
-def mlflow_of(attempt: Attempt) -> str:
+def find_mlflow_run(attempt: RunAttempt) -> str:
     """Where MLflow has the attempt's run, as the bridge said in its log: an address or words; empty if nowhere."""
     try:
-        ended = log_of(attempt).stat()
-        return _mlflow_in(str(log_of(attempt)), ended.st_size, ended.st_mtime_ns)
+        ended = find_log(attempt).stat()
+        return _read_mlflow_line(str(find_log(attempt)), ended.st_size, ended.st_mtime_ns)
     except OSError:
         return ""
 
 
 @lru_cache(maxsize=1024)
-def _mlflow_in(log: str, size: int, changed: int) -> str:
+def _read_mlflow_line(log: str, size: int, changed: int) -> str:
     with open(log, "rb") as file:
         file.seek(max(0, size - TAIL_BYTES))
-        said = file.read(TAIL_BYTES).decode(errors="replace")
-    return said.rpartition(MLFLOW_LINE)[2].partition("\n")[0].strip() if MLFLOW_LINE in said else ""
+        text = file.read(TAIL_BYTES).decode(errors="replace")
+    return text.rpartition(MLFLOW_LINE)[2].partition("\n")[0].strip() if MLFLOW_LINE in text else ""
 
 
 @dataclass(frozen=True)
-class Card:
+class CardFile:
     """A card of a task, as a file."""
 
     step: str
@@ -277,41 +279,41 @@ class Card:
     file: Path
 
 
-def cards_of(version: Version, attempt: Attempt) -> list[Card]:
+def find_cards(version: Version, attempt: RunAttempt) -> list[CardFile]:
     """The cards of an attempt's Metaflow run, by step, where they are files on this machine."""
     if not attempt.metaflow_run or "/" in attempt.metaflow_run:
         return []
-    return sorted(_cards_in(card_root(version) / version.flow / "runs" / attempt.metaflow_run), key=_order)
+    return sorted(_list_cards(find_card_root(version) / version.flow / "runs" / attempt.metaflow_run), key=_order)
 
 
-def _order(card: Card) -> tuple[str, int, str, str]:
+def _order(card: CardFile) -> tuple[str, int, str, str]:
     return (card.step, len(card.task), card.task, card.name)
 
 
-def _cards_in(run: Path) -> Iterator[Card]:
+def _list_cards(run: Path) -> Iterator[CardFile]:
     for file in run.glob("steps/*/tasks/*/cards/*.html"):
         step, task = file.parts[-5], file.parts[-3]
         kind, _, name = file.stem.rpartition("-")[0].partition("-")
-        yield Card(step, task, name or kind, file)
+        yield CardFile(step, task, name or kind, file)
 
 
-def card_root(version: Version) -> Path:
+def find_card_root(version: Version) -> Path:
     """Where Metaflow puts cards: in the nearest ``.metaflow`` at or above the folder in which runs work."""
     named = version.variables.get("METAFLOW_CARD_LOCALROOT")
     if named:
         return Path(named)
     folder = Path(version.folder)
-    homes = [one for one in (folder, *folder.parents) if (one / ".metaflow").is_dir()]
+    homes = [home for home in (folder, *folder.parents) if (home / ".metaflow").is_dir()]
     return (homes[0] if homes else folder) / ".metaflow" / "mf.cards"
 
 
-def card_command(version: Version, run: str, card: Card) -> str:
+def build_card_command(version: Version, run: str, card: CardFile) -> str:
     """The command with which Metaflow opens a card."""
     script = Path(version.code, version.script)
     return shlex.join([version.python, str(script), "card", "view", f"{run}/{card.step}/{card.task}"])
 
 
-def version_of(state: State, run: Run) -> Version | None:
+def find_version(state: State, run: Run) -> Version | None:
     """The version that ``run`` runs; ``None`` if it is not known any more."""
     try:
         return state.version(run.deployment, run.version)

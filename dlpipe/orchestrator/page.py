@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.errors import DeploymentNotFound, DlpipeError, RunNotFound
 from dlpipe.orchestrator import overview
 from dlpipe.orchestrator.deployments import Version
-from dlpipe.orchestrator.overview import RunSeen, said_distance, said_span, said_time, seen_in
-from dlpipe.orchestrator.page_token import guard
-from dlpipe.orchestrator.runs import OPEN, Attempt, Run
+from dlpipe.orchestrator.overview import RunView, format_distance, format_span, format_time, view_run
+from dlpipe.orchestrator.page_token import make_guard
+from dlpipe.orchestrator.runs import OPEN, Run, RunAttempt
 from dlpipe.orchestrator.state import State
 from dlpipe.redaction import show_value
 from dlpipe.terminal import visible
@@ -64,13 +64,13 @@ def make_app(
     app = Flask("dlpipe.orchestrator", static_folder=None, template_folder="templates")
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.finalize = lambda value: visible(value) if type(value) is str else value
-    app.jinja_env.globals.update(about=dict(about), refresh=REFRESH_SECONDS, span=said_span, when=said_time)
+    app.jinja_env.globals.update(about=dict(about), refresh=REFRESH_SECONDS, span=format_span, when=format_time)
     app.before_request(refuse_foreign_hosts)
     if token:
-        app.before_request(guard(token))
+        app.before_request(make_guard(token))
     app.after_request(add_headers)
-    app.register_error_handler(DlpipeError, said_error)
-    app.url_map.converters["number"] = number_converter()
+    app.register_error_handler(DlpipeError, show_error)
+    app.url_map.converters["number"] = make_number_converter()
     pages = Pages(state, clock)
     app.add_url_rule("/", view_func=pages.status)
     app.add_url_rule("/style.css", view_func=pages.style)
@@ -81,7 +81,7 @@ def make_app(
     return app
 
 
-def number_converter() -> type[BaseConverter]:
+def make_number_converter() -> type[BaseConverter]:
     """What a number in an address may be: longer ones are found nowhere, and Python reads none of 5,000 digits."""
     from werkzeug.routing import IntegerConverter
 
@@ -101,9 +101,9 @@ class Pages:
         return self._show(
             "status.html",
             now,
-            deployments=overview.deployments_seen(self._state, now),
-            open_runs=self._seen(self._state.runs(status=OPEN)),
-            runs=self._seen(self._state.runs(limit=LAST_RUNS)),
+            deployments=overview.view_deployments(self._state, now),
+            open_runs=self._view_runs(self._state.runs(status=OPEN)),
+            runs=self._view_runs(self._state.runs(limit=LAST_RUNS)),
         )
 
     def deployment(self, name: str) -> str:
@@ -111,35 +111,35 @@ class Pages:
         now = self._clock()
         version = self._state.versions(name)[0]
         try:
-            seen = overview.deployment_seen(self._state, self._state.deployment(name), now)
+            view = overview.view_deployment(self._state, self._state.deployment(name), now)
         except DeploymentNotFound:
-            seen = None
-        runs = self._seen(self._state.runs(deployment=name, limit=RUNS_OF_DEPLOYMENT))
-        return self._show("deployment.html", now, name=name, seen=seen, version=version, runs=runs)
+            view = None
+        runs = self._view_runs(self._state.runs(deployment=name, limit=RUNS_OF_DEPLOYMENT))
+        return self._show("deployment.html", now, name=name, view=view, version=version, runs=runs)
 
     def run(self, number: int) -> str:
         """One run with its attempts."""
         run = self._state.run(number)
-        version = overview.version_of(self._state, run)
-        attempts = [attempt_shown(one, version) for one in reversed(run.attempts)]
+        version = overview.find_version(self._state, run)
+        attempts = [view_attempt(attempt, version) for attempt in reversed(run.attempts)]
         return self._show(
-            "run.html", self._clock(), seen=seen_in(self._state, run), version=version, attempts=attempts
+            "run.html", self._clock(), view=view_run(self._state, run), version=version, attempts=attempts
         )
 
     def log(self, number: int, attempt: int) -> Response:
         """The end of an attempt's log, as text."""
         from flask import Response
 
-        path = overview.log_of(self._attempt(number, attempt))
-        text = end_of(path, f"dlpipe logs {number} --attempt {attempt}")
+        path = overview.find_log(self._attempt(number, attempt))
+        text = read_end(path, f"dlpipe logs {number} --attempt {attempt}")
         return Response(text, mimetype="text/plain")
 
     def card(self, number: int, attempt: int, place: int) -> Response:
         """A card, which may run its own scripts and reach nothing."""
         from flask import abort, send_file
 
-        version = overview.version_of(self._state, self._state.run(number))
-        cards = overview.cards_of(version, self._attempt(number, attempt)) if version else []
+        version = overview.find_version(self._state, self._state.run(number))
+        cards = overview.find_cards(version, self._attempt(number, attempt)) if version else []
         if place >= len(cards):
             abort(404)
         answer = send_file(cards[place].file, mimetype="text/html")
@@ -152,31 +152,31 @@ class Pages:
 
         return send_file(Path(__file__).with_name("templates") / "style.css", mimetype="text/css")
 
-    def _attempt(self, number: int, attempt: int) -> Attempt:
+    def _attempt(self, number: int, attempt: int) -> RunAttempt:
         attempts = self._state.run(number).attempts
         if attempt >= len(attempts):
             raise RunNotFound(f"Run {number} has no attempt {attempt}; it has {len(attempts)}.")
         return attempts[attempt]
 
-    def _seen(self, runs: list[Run]) -> list[RunSeen]:
-        return [seen_in(self._state, run) for run in runs]
+    def _view_runs(self, runs: list[Run]) -> list[RunView]:
+        return [view_run(self._state, run) for run in runs]
 
     def _show(self, template: str, now: float, **values: Any) -> str:
         from flask import render_template
 
         values["show_value"] = show_value
-        values["distance"] = lambda at: said_distance(at, now)
-        values["left_by"] = lambda run: attempt_shown(run.attempts[-1], overview.version_of(self._state, run))
+        values["distance"] = lambda at: format_distance(at, now)
+        values["left_by"] = lambda run: view_attempt(run.attempts[-1], overview.find_version(self._state, run))
         return render_template(template, now=now, **values)
 
 
 @dataclass(frozen=True)
-class AttemptShown:
+class AttemptView:
     """An attempt with the cards and the MLflow run that it left."""
 
-    attempt: Attempt
+    attempt: RunAttempt
     mlflow: str
-    cards: list[overview.Card]
+    cards: list[overview.CardFile]
 
     @property
     def mlflow_link(self) -> str:
@@ -184,13 +184,13 @@ class AttemptShown:
         return self.mlflow if self.mlflow.startswith(("http://", "https://")) else ""
 
 
-def attempt_shown(attempt: Attempt, version: Version | None) -> AttemptShown:
+def view_attempt(attempt: RunAttempt, version: Version | None) -> AttemptView:
     """What the page shows of an attempt."""
-    cards = overview.cards_of(version, attempt) if version else []
-    return AttemptShown(attempt, overview.mlflow_of(attempt), cards)
+    cards = overview.find_cards(version, attempt) if version else []
+    return AttemptView(attempt, overview.find_mlflow_run(attempt), cards)
 
 
-def end_of(path: Path, command: str) -> str:
+def read_end(path: Path, command: str) -> str:
     """The last mebibyte of a log; ``command`` shows all of it."""
     try:
         with path.open("rb") as file:
@@ -222,7 +222,7 @@ def add_headers(answer: Response) -> Response:
     return answer
 
 
-def said_error(error: DlpipeError) -> tuple[str, int]:
+def show_error(error: DlpipeError) -> tuple[str, int]:
     """What is not there, or why the state cannot be read."""
     from flask import render_template
 

@@ -23,7 +23,7 @@ class PageServer(TcpWSGIServer):
         """Take a connection."""
         super().handle_accept()
         while len(self.active_channels) > CONNECTIONS:
-            silent = [one for one in self.active_channels.values() if not one.requests]
+            silent = [channel for channel in self.active_channels.values() if not channel.requests]
             if not silent:
                 return
             min(silent, key=_last_active).handle_close()

@@ -19,7 +19,7 @@ FILE = "page.token"
 ASKED = "This page needs its token. `dlpipe scheduler page` prints the address with it.\n"
 
 
-def token_of(folder: Path) -> str:
+def read_token(folder: Path) -> str:
     """The token of the page of the state in ``folder``, made if there is none; it stays, as bookmarks do."""
     file = folder / FILE
     try:
@@ -35,7 +35,7 @@ def token_of(folder: Path) -> str:
     return made
 
 
-def guard(token: str) -> Callable[[], Response | tuple[str, int] | None]:
+def make_guard(token: str) -> Callable[[], Response | tuple[str, int] | None]:
     """What is done before each request: nothing for those who know the token.
 
     It comes in the address (``?token=``), which leaves a cookie and is then taken out of the address, or as

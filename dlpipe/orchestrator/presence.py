@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from dlpipe.durable import write_file
 from dlpipe.errors import SchedulerRunning
-from dlpipe.orchestrator.overview import said_time
+from dlpipe.orchestrator.overview import format_time
 from dlpipe.orchestrator.processes import hold_steps
 from dlpipe.orchestrator.runs import Run
 from dlpipe.orchestrator.state import State
@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 def only_scheduler(folder: Path) -> Iterator[None]:
     """Be the only scheduler of ``folder``; the kernel lets go of that however the process ends."""
     with (folder / LOCK).open("a") as lock:
-        if not taken(lock):
-            raise SchedulerRunning(f"A scheduler works on {folder} already: {said_about(folder)}.")
+        if not take_lock(lock):
+            raise SchedulerRunning(f"A scheduler works on {folder} already: {describe_scheduler(folder)}.")
         yield
 
 
-def taken(lock: IO[str]) -> bool:
+def take_lock(lock: IO[str]) -> bool:
     """Take a lock; somebody may hold it for a moment, only to see whether there is a scheduler."""
     for _ in range(10):
         try:
@@ -47,15 +47,15 @@ def taken(lock: IO[str]) -> bool:
     return False
 
 
-def said_about(folder: Path) -> str:
+def describe_scheduler(folder: Path) -> str:
     """Who the scheduler of ``folder`` is, for a message."""
     about = read_about(folder)
     page = f", page {about['page']}" if about.get("page") else ""
-    since = f", since {said_time(about['started'] // 1)}" if about.get("started") else ""
+    since = f", since {format_time(about['started'] // 1)}" if about.get("started") else ""
     return f"pid {about.get('pid', 'unknown')}{page}{since}. `dlpipe scheduler stop` ends it"
 
 
-def running_scheduler(folder: Path) -> dict[str, Any] | None:
+def find_scheduler(folder: Path) -> dict[str, Any] | None:
     """What the scheduler of ``folder`` says of itself (pid, page, since when); ``None`` if there is none."""
     try:
         with (folder / LOCK).open() as lock:
@@ -67,9 +67,9 @@ def running_scheduler(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def stop_running(folder: Path, seconds: float = STOP_SECONDS) -> int | None:
+def stop_scheduler(folder: Path, seconds: float = STOP_SECONDS) -> int | None:
     """End the scheduler of ``folder`` and return its pid when it has ended; ``None`` if there was none."""
-    about = running_scheduler(folder)
+    about = find_scheduler(folder)
     if about is None:
         return None
     pid = about.get("pid")
@@ -77,7 +77,7 @@ def stop_running(folder: Path, seconds: float = STOP_SECONDS) -> int | None:
         raise SchedulerRunning(f"The scheduler of {folder} has only just begun. Try again.")
     os.kill(pid, signal.SIGTERM)
     until = time.monotonic() + seconds
-    while running_scheduler(folder) is not None:
+    while find_scheduler(folder) is not None:
         if time.monotonic() > until:
             raise SchedulerRunning(f"The scheduler with pid {pid} has not ended within {seconds:.0f} seconds.")
         time.sleep(0.1)
@@ -97,7 +97,7 @@ def terminate(state: State, run: Run) -> None:
     from dlpipe.redaction import redact
 
     state.request_stop(run.number)
-    if running_scheduler(state.folder) is None:
+    if find_scheduler(state.folder) is None:
         stop(state, run, time.time(), on_end=Alerts(state, clean=redact).note)
 
 

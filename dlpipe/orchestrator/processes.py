@@ -18,16 +18,13 @@ from dlpipe.orchestrator.keeper import (
     LEFT_BEHIND,
     SPENT,
     end_all,
-    forget,
-    has,
-    launcher_of,
-    processes_of,
-    read,
+    find_launcher,
+    forget_keys,
+    has_file,
+    read_file,
     take_lock,
-    write,
+    write_file,
 )
-
-__all__ = ["Ended", "end_all", "ended", "goes_on", "has_begun", "processes_of", "reap", "settle", "start_attempt"]
 
 SUSPENDED = "suspended"
 ANSWER_SECONDS = 20.0  # a keeper answers after 0.03 on a quiet machine
@@ -35,7 +32,7 @@ _KEEPERS: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True)
-class Ended:
+class LauncherEnd:
     """How an attempt's launcher ended.
 
     Attributes
@@ -77,7 +74,7 @@ def start_attempt(
         When nothing could be started, for want of space or of memory.
     """
     make_folder(folder, mode=0o700)
-    known = read(folder, "attempt.json") or {}
+    known = read_file(folder, "attempt.json") or {}
     attempt = {
         "token": token,
         "command": list(command),
@@ -87,10 +84,10 @@ def start_attempt(
         "log": str(log or folder / "log"),
         "starts": known.get("starts", 0) + 1,
     }
-    write(folder, "attempt.json", attempt)
-    answer = _answer(_start_keeper(folder, token))
+    write_file(folder, "attempt.json", attempt)
+    answer = _read_answer(_start_keeper(folder, token))
     if not answer:
-        raise OSError(f"the keeper of {folder} did not begin: {_last_line(folder / 'keeper.log')}")
+        raise OSError(f"the keeper of {folder} did not begin: {_read_last_line(folder / 'keeper.log')}")
 
 
 def _start_keeper(folder: Path, token: str) -> subprocess.Popen[bytes]:
@@ -109,17 +106,17 @@ def _start_keeper(folder: Path, token: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def _answer(process: subprocess.Popen[bytes]) -> str:
+def _read_answer(process: subprocess.Popen[bytes]) -> str:
     """What a keeper says when it has begun or leaves; empty if it died, or says nothing for long."""
     assert process.stdout is not None
-    with process.stdout as said:
-        ready, _, _ = select.select([said], [], [], ANSWER_SECONDS)
-        return os.read(said.fileno(), 1000).decode() if ready else ""
+    with process.stdout as output:
+        ready, _, _ = select.select([output], [], [], ANSWER_SECONDS)
+        return os.read(output.fileno(), 1000).decode() if ready else ""
 
 
 def reap() -> None:
     """Let go of the keepers that have ended, which the kernel holds for their parent, this process."""
-    _KEEPERS[:] = [one for one in _KEEPERS if one.poll() is None]
+    _KEEPERS[:] = [keeper for keeper in _KEEPERS if keeper.poll() is None]
 
 
 def hold_steps(folder: Path, hold: bool) -> None:
@@ -133,30 +130,30 @@ def hold_steps(folder: Path, hold: bool) -> None:
             (folder / SUSPENDED).unlink()
 
 
-def ended(folder: Path) -> Ended | None:
+def read_end(folder: Path) -> LauncherEnd | None:
     """How the attempt of ``folder`` ended; ``None`` while it goes on, or if nobody noted it."""
-    noted = read(folder, "ended.json")
+    noted = read_file(folder, "ended.json")
     if noted is None:
         return None
-    return Ended(noted["exit_code"], noted["ended"], noted["timed_out"], noted["reason"])
+    return LauncherEnd(noted["exit_code"], noted["ended"], noted["timed_out"], noted["reason"])
 
 
 def has_begun(folder: Path) -> bool:
     """Whether a launcher may have been started."""
-    return has(folder, "begun") or has(folder, "ended.json")
+    return has_file(folder, "begun") or has_file(folder, "ended.json")
 
 
-def starts(folder: Path) -> int:
+def count_starts(folder: Path) -> int:
     """How often the attempt was to be started."""
-    return int((read(folder, "attempt.json") or {}).get("starts", 0))
+    return int((read_file(folder, "attempt.json") or {}).get("starts", 0))
 
 
-def goes_on(folder: Path, token: str) -> bool:
+def is_alive(folder: Path, token: str) -> bool:
     """Whether the attempt's keeper or launcher lives; tasks that outlive both do not count."""
-    return ended(folder) is None and (is_kept(folder) or _launcher_lives(folder, token))
+    return read_end(folder) is None and (has_keeper(folder) or _launcher_lives(folder, token))
 
 
-def is_kept(folder: Path) -> bool:
+def has_keeper(folder: Path) -> bool:
     """Whether the attempt's keeper lives."""
     if not (folder / "lock").exists():
         return False
@@ -168,35 +165,37 @@ def is_kept(folder: Path) -> bool:
 
 
 def _launcher_lives(folder: Path, token: str) -> bool:
-    attempt = read(folder, "attempt.json")
-    return attempt is not None and has_begun(folder) and launcher_of(token, attempt["command"]) is not None
+    attempt = read_file(folder, "attempt.json")
+    return attempt is not None and has_begun(folder) and find_launcher(token, attempt["command"]) is not None
 
 
-def settle(folder: Path, token: str) -> Ended | None:
+def find_end(folder: Path, token: str) -> LauncherEnd | None:
     """How an attempt ended, after ending what is left of it; ``None`` while its keeper or launcher lives.
 
     When nobody saw its end, it is noted now as lost: a keeper that comes late, started by a scheduler that was
     killed meanwhile, finds the note and leaves.
     """
-    if noted := ended(folder):
+    if noted := read_end(folder):
         return noted
     make_folder(folder, mode=0o700)
     lock = take_lock(folder)
     if lock is None:
         return None
     try:
-        if noted := ended(folder):
+        if noted := read_end(folder):
             return noted
         if _launcher_lives(folder, token) or end_all(token, LEFT_BEHIND):
             return None
-        write(folder, "ended.json", {"exit_code": None, "ended": time.time(), "timed_out": False, "reason": ""})
-        forget(folder, *SPENT)
-        return ended(folder)
+        write_file(
+            folder, "ended.json", {"exit_code": None, "ended": time.time(), "timed_out": False, "reason": ""}
+        )
+        forget_keys(folder, *SPENT)
+        return read_end(folder)
     finally:
         os.close(lock)
 
 
-def _last_line(path: Path) -> str:
+def _read_last_line(path: Path) -> str:
     with contextlib.suppress(OSError):
         lines = path.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it was killed"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger, Version
-from dlpipe.orchestrator.runs import Alert, Attempt, Event
+from dlpipe.orchestrator.runs import Alert, Event, RunAttempt
 
 T = TypeVar("T")
 
@@ -74,13 +74,13 @@ RUN_COLUMNS = (
 ALERT_COLUMNS = "number, deployment, key, kind, body, at, tries"
 
 
-def text_of(value: Any) -> str:
+def to_json(value: Any) -> str:
     """``value``, a dataclass of the orchestrator or plain values, as JSON."""
     plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-    return json.dumps(plain, default=as_plain, separators=(",", ":"))
+    return json.dumps(plain, default=to_plain, separators=(",", ":"))
 
 
-def as_plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """What JSON can say of ``value``."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
@@ -95,42 +95,42 @@ TUPLES = (
 )
 
 
-def version_of(body: str) -> Version:
-    """The version that :func:`text_of` wrote."""
+def read_version(body: str) -> Version:
+    """The version that :func:`to_json` wrote."""
     values = json.loads(body)
     if values["schedule"]:
-        values["schedule"] = made(Schedule, values["schedule"])
+        values["schedule"] = build(Schedule, values["schedule"])
     if values["trigger"]:
-        needed = tuple(made(Needed, one) for one in values["trigger"]["needed"])
-        values["trigger"] = made(Trigger, {**values["trigger"], "needed": needed})
-    values["policies"] = made(Policies, values["policies"])
+        needed = tuple(build(Needed, event) for event in values["trigger"]["needed"])
+        values["trigger"] = build(Trigger, {**values["trigger"], "needed": needed})
+    values["policies"] = build(Policies, values["policies"])
     for name in TUPLES:
         values[name] = tuple(values.get(name, ()))
-    return made(Version, values)
+    return build(Version, values)
 
 
-def attempt_of(body: str) -> Attempt:
-    """The attempt that :func:`text_of` wrote."""
-    return made(Attempt, json.loads(body))
+def read_attempt(body: str) -> RunAttempt:
+    """The attempt that :func:`to_json` wrote."""
+    return build(RunAttempt, json.loads(body))
 
 
-def event_of(body: str) -> Event:
-    """The event that :func:`text_of` wrote."""
-    return made(Event, json.loads(body))
+def read_event(body: str) -> Event:
+    """The event that :func:`to_json` wrote."""
+    return build(Event, json.loads(body))
 
 
-def events_of(body: str) -> tuple[Event, ...]:
-    """The events that :func:`text_of` wrote."""
-    return tuple(made(Event, one) for one in json.loads(body))
+def read_events(body: str) -> tuple[Event, ...]:
+    """The events that :func:`to_json` wrote."""
+    return tuple(build(Event, load) for load in json.loads(body))
 
 
-def alert_of(row: Sequence[Any]) -> Alert:
+def read_alert(row: Sequence[Any]) -> Alert:
     """The alert that a row of ``ALERT_COLUMNS`` is."""
     number, deployment, key, kind, body, at, tries = row
     return Alert(number, deployment, key, kind, json.loads(body), at, tries)
 
 
-def made(cls: type[T], values: Mapping[str, Any]) -> T:
+def build(cls: type[T], values: Mapping[str, Any]) -> T:
     """``cls`` with ``values``, of which it knows not all if a later dlpipe wrote them."""
     known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     return cls(**{name: value for name, value in values.items() if name in known})

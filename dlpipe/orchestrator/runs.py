@@ -38,7 +38,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class RunAttempt:
     """One launcher of a run: Metaflow's ``run`` for the first, ``resume`` for later ones.
 
     Attributes
@@ -110,7 +110,7 @@ class Run:
         When the run is stopped, attempts to come with it, in seconds since 1970; 0 for never, and before it began.
     suspended : bool
         Whether no further attempt, and no further step of the one that goes on, begins.
-    attempts : tuple of Attempt
+    attempts : tuple of RunAttempt
         The oldest first.
     """
 
@@ -127,7 +127,7 @@ class Run:
     reason: str = ""
     deadline: float = 0.0
     suspended: bool = False
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[RunAttempt, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from dlpipe.orchestrator.database import DAMAGED
 from dlpipe.orchestrator.decisions import decide
 from dlpipe.orchestrator.exit_hooks import ExitHooks
 from dlpipe.orchestrator.logfile import logging_to
-from dlpipe.orchestrator.overview import failure_of, next_due
+from dlpipe.orchestrator.overview import find_failure, next_due
 from dlpipe.orchestrator.presence import ABOUT, only_scheduler, write_about
 from dlpipe.orchestrator.retention import Retention
 from dlpipe.orchestrator.runs import Run
@@ -82,7 +82,7 @@ class Scheduler:
         self._clock = clock
         self._alerts = Alerts(state, clean=clean, clock=clock)
         self._hooks = ExitHooks(state)
-        self._supervisor = Supervisor(state, on_end=self._ended)
+        self._supervisor = Supervisor(state, on_end=self._note_end)
         self._retention = Retention(state, days=keep_days)
         self._file = file_of(state)
         self._running = False
@@ -91,7 +91,7 @@ class Scheduler:
         self._last = -math.inf
         self._next = -math.inf
         self._watch = Watch(state.folder)
-        self._stop = Stop(self._watch)
+        self._stop = StopSignal(self._watch)
 
     def tick(self) -> list[int]:
         """Do all that is to be done now; return the numbers of the runs that were begun."""
@@ -117,7 +117,7 @@ class Scheduler:
             return True
         if self._state.data_version() != self._seen or file_of(self._state) != self._file:
             return True
-        return self._running and self._supervisor.something_ended()
+        return self._running and self._supervisor.has_ended_attempt()
 
     def run(self) -> None:
         """Go on until SIGTERM or Ctrl-C; what cannot be done now, for want of space or a lock, is tried again.
@@ -136,7 +136,7 @@ class Scheduler:
                     pause = 1.0
                     self._stop.wait(self._until_next_look())
                 except Exception as error:
-                    self._say(error)
+                    self._log_error(error)
                     self._stop.wait(pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
         self.close()
@@ -169,15 +169,15 @@ class Scheduler:
             log.info("run %d of %s begins: %s", run.number, run.deployment, run.cause)
         return run.number
 
-    def _ended(self, run: Run) -> None:
-        step, why = failure_of(run)
-        said = ": ".join(filter(None, (step, why)))
+    def _note_end(self, run: Run) -> None:
+        step, why = find_failure(run)
+        words = ": ".join(filter(None, (step, why)))
         level = logging.WARNING if run.status == "failed" else logging.INFO
-        log.log(level, "run %d of %s %s%s", run.number, run.deployment, run.status, f": {said}" if said else "")
+        log.log(level, "run %d of %s %s%s", run.number, run.deployment, run.status, f": {words}" if words else "")
         self._alerts.note(run)
         self._over.add(run.deployment)
 
-    def _say(self, error: Exception) -> None:
+    def _log_error(self, error: Exception) -> None:
         """Log what went wrong; raise it when it cannot pass."""
         if isinstance(error, StateUnusable) and not may_pass(error):
             raise error
@@ -205,7 +205,11 @@ def file_of(state: State) -> tuple[int, int] | None:
 
 def next_moment(state: State, now: float) -> float:
     """When something is to be done next by the clock: a due time, a run that waits, an alert."""
-    dues = [due for one in state.deployments() if (due := next_due(one, one.scheduled_until)) is not None]
+    dues = [
+        due
+        for deployment in state.deployments()
+        if (due := next_due(deployment, deployment.scheduled_until)) is not None
+    ]
     waiting = state.runs(status=["waiting"])
     waits = [at for run in waiting for at in (run.not_before, run.deadline) if at > now]
     alert = state.next_alert()
@@ -213,7 +217,7 @@ def next_moment(state: State, now: float) -> float:
     return min([*dues, *waits, *hooks, *([max(alert, now + 1)] if alert is not None else []), math.inf])
 
 
-class Stop:
+class StopSignal:
     """The wish to end, which signals bring and which ends a wait at once; so does what ``watch`` tells.
 
     ``told`` is when it did so last, on the monotonic clock.
@@ -236,12 +240,14 @@ class Stop:
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
         """Take SIGTERM, SIGHUP and Ctrl-C as the wish to end."""
-        before = {one: signal.signal(one, self._ask) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        before = {
+            number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
         try:
             yield
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
@@ -302,9 +308,9 @@ def open_page(
     """
     from dlpipe import __version__
     from dlpipe.orchestrator.page import ADDRESS, make_app, serve
-    from dlpipe.orchestrator.page_token import token_of
+    from dlpipe.orchestrator.page_token import read_token
 
-    token = token_of(folder) if with_token else ""
+    token = read_token(folder) if with_token else ""
     shown = {"dlpipe": __version__, "pid": about["pid"], "at most": f"{about['max_runs']} runs at a time"}
     try:
         serve(make_app(State.open(folder), token=token, about=shown, clock=clock), port)

@@ -52,7 +52,7 @@ def make_unit(
         The interpreter that has dlpipe.
     """
     user = environ.get("SUDO_USER") if system else None
-    folder = folder_of(user, environ)
+    folder = find_state_folder(user, environ)
     options = {"--max-runs": max_runs, "--port": port, "--keep-days": keep_days}
     given = [word for name, value in options.items() for word in (name, str(value))]
     given += ["--no-token"] if no_token else []
@@ -63,13 +63,13 @@ def make_unit(
         "",
         "[Service]",
         "Type=exec",
-        *([f"User={user or user_name()}"] if system else []),
-        f"ExecStart={' '.join(quoted(word, command=True) for word in words)}",
-        f"WorkingDirectory={escaped(str(folder))}",
-        f"Environment={quoted(f'DLPIPE_STATE={folder}')}",
-        f"Environment={quoted('PATH=' + environ.get('PATH', os.defpath))}",
+        *([f"User={user or find_user_name()}"] if system else []),
+        f"ExecStart={' '.join(quote_word(word, command=True) for word in words)}",
+        f"WorkingDirectory={escape_text(str(folder))}",
+        f"Environment={quote_word(f'DLPIPE_STATE={folder}')}",
+        f"Environment={quote_word('PATH=' + environ.get('PATH', os.defpath))}",
         "# more variables for runs, such as MLFLOW_TRACKING_URI=..., one a line",
-        f"EnvironmentFile=-{escaped(str(folder / VARIABLES))}",
+        f"EnvironmentFile=-{escape_text(str(folder / VARIABLES))}",
         "# runs go on when the scheduler is stopped or started again, and when one of them takes too much memory",
         "KillMode=process",
         "OOMPolicy=continue",
@@ -80,10 +80,12 @@ def make_unit(
         f"WantedBy={'multi-user' if system else 'default'}.target",
         "",
     ]
-    return Unit(unit_folder(system, environ) / f"{NAME}.service", "\n".join(lines), commands_of(system, environ))
+    return Unit(
+        find_unit_folder(system, environ) / f"{NAME}.service", "\n".join(lines), build_commands(system, environ)
+    )
 
 
-def folder_of(user: str | None, environ: Mapping[str, str]) -> Path:
+def find_state_folder(user: str | None, environ: Mapping[str, str]) -> Path:
     """The folder of the state: of this user, or of the one who called ``sudo``."""
     if user and not environ.get("DLPIPE_STATE"):
         with contextlib.suppress(KeyError):  # no such user on this machine
@@ -91,7 +93,7 @@ def folder_of(user: str | None, environ: Mapping[str, str]) -> Path:
     return state_folder()
 
 
-def user_name() -> str:
+def find_user_name() -> str:
     """Who is here; the number of a user whom the machine gives no name."""
     try:
         return getpass.getuser()
@@ -99,36 +101,36 @@ def user_name() -> str:
         return str(os.getuid())
 
 
-def unit_folder(system: bool, environ: Mapping[str, str]) -> Path:
+def find_unit_folder(system: bool, environ: Mapping[str, str]) -> Path:
     """Where systemd looks for units."""
     if system:
         return SYSTEM_FOLDER
     return Path(environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "systemd/user")
 
 
-def commands_of(system: bool, environ: Mapping[str, str]) -> tuple[str, ...]:
+def build_commands(system: bool, environ: Mapping[str, str]) -> tuple[str, ...]:
     """What is to be typed to start the unit now and from now on."""
     systemctl = "sudo systemctl" if system else "systemctl --user"
     start = (f"{systemctl} daemon-reload", f"{systemctl} enable --now {NAME}")
     # a user's units end with the last login, unless they linger
-    return start if system else (*start, f"loginctl enable-linger {environ.get('USER') or user_name()}")
+    return start if system else (*start, f"loginctl enable-linger {environ.get('USER') or find_user_name()}")
 
 
-def quoted(word: str, *, command: bool = False) -> str:
+def quote_word(word: str, *, command: bool = False) -> str:
     r"""A word as systemd reads it back.
 
     Examples
     --------
-    >>> quoted("/opt/my flows"), quoted("100%"), quoted("a$b", command=True)
+    >>> quote_word("/opt/my flows"), quote_word("100%"), quote_word("a$b", command=True)
     ('"/opt/my flows"', '100%%', 'a$$b')
     """
-    text = escaped(word)
+    text = escape_text(word)
     if command:
         text = text.replace("$", "$$")
     plain = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{plain}"' if plain != text or any(one in text for one in " \t'") else text
+    return f'"{plain}"' if plain != text or any(sign in text for sign in " \t'") else text
 
 
-def escaped(text: str) -> str:
+def escape_text(text: str) -> str:
     """``text`` without what systemd would replace."""
     return text.replace("%", "%%")

@@ -17,15 +17,31 @@ from pathlib import Path
 from typing import Any
 
 from dlpipe.errors import DlpipeError, RunEnded
-from dlpipe.orchestrator.attempts import command_of, next_attempt, variables_of
+from dlpipe.orchestrator.attempts import build_command, build_environment, make_attempt
 from dlpipe.orchestrator.deployments import Version
-from dlpipe.orchestrator.ends import backoff, end_event, note_end, reason_of, refusal, stopped, without_time
-from dlpipe.orchestrator.environment import changes
+from dlpipe.orchestrator.ends import (
+    apply_deadline,
+    compute_backoff,
+    describe_failure,
+    describe_refusal,
+    describe_stop,
+    make_end_event,
+    note_end,
+)
+from dlpipe.orchestrator.environment import find_changes
 from dlpipe.orchestrator.exit_hooks import ExitHooks
-from dlpipe.orchestrator.findings import Finding, NotInspected, end_and_look, is_overdue, look, unknown
-from dlpipe.orchestrator.limits import TIME_IS_UP, deadline_of, is_over, limit_of
-from dlpipe.orchestrator.processes import goes_on, has_begun, hold_steps, is_kept, reap, start_attempt, starts
-from dlpipe.orchestrator.runs import ENDED, Attempt, Run
+from dlpipe.orchestrator.findings import Finding, NotInspected, end_and_examine, examine, is_overdue, make_unknown
+from dlpipe.orchestrator.limits import TIME_IS_UP, compute_deadline, compute_limit, is_over
+from dlpipe.orchestrator.processes import (
+    count_starts,
+    has_begun,
+    has_keeper,
+    hold_steps,
+    is_alive,
+    reap,
+    start_attempt,
+)
+from dlpipe.orchestrator.runs import ENDED, Run, RunAttempt
 from dlpipe.orchestrator.state import State
 
 STARTS = 5  # keepers that died before they had begun
@@ -66,11 +82,11 @@ class Supervisor:
         """Whether something that ended is being looked at."""
         return bool(self._looks)
 
-    def something_ended(self) -> bool:
+    def has_ended_attempt(self) -> bool:
         """A cheap sign that ``reconcile`` has something to do."""
-        return any(one.done() for one in self._looks.values()) or any(
+        return any(look.done() for look in self._looks.values()) or any(
             (run.number, run.attempts[-1].number) not in self._looks
-            and not goes_on(Path(run.attempts[-1].folder), run.attempts[-1].token)
+            and not is_alive(Path(run.attempts[-1].folder), run.attempts[-1].token)
             for run in self._state.runs(status=["running"])
         )
 
@@ -82,30 +98,30 @@ class Supervisor:
         version = self._state.version(run.deployment, run.version)
         if not Path(version.code).is_dir():
             return self._end(
-                run, "failed", refusal(run, f"the code of version {version.number} is no longer kept")
+                run, "failed", describe_refusal(run, f"the code of version {version.number} is no longer kept")
             )
         if is_over(run, now):
-            return self._end(run, "failed", refusal(run, TIME_IS_UP))
-        if changed := _changed(version):
+            return self._end(run, "failed", describe_refusal(run, TIME_IS_UP))
+        if changed := _describe_changes(version):
             if version.policies.changed_environment == "refuse":
-                return self._end(run, "failed", refusal(run, changed))
+                return self._end(run, "failed", describe_refusal(run, changed))
             LOG.warning("run %s of %s: %s", number, run.deployment, changed)
-        attempt = next_attempt(self._state, run, now)
+        attempt = make_attempt(self._state, run, now)
         with contextlib.suppress(RunEnded):  # its deployment was deleted meanwhile
-            self._state.add_attempt(number, attempt, deadline=deadline_of(version, run, now))
+            self._state.add_attempt(number, attempt, deadline=compute_deadline(version, run, now))
             self._begin(version, self._state.run(number), attempt)
         return self._state.run(number)
 
-    def _begin(self, version: Version, run: Run, attempt: Attempt) -> None:
+    def _begin(self, version: Version, run: Run, attempt: RunAttempt) -> None:
         """Start the attempt's processes; what cannot be started now, ``reconcile`` starts later."""
         try:
             start_attempt(
                 Path(attempt.folder),
-                command_of(version, run, attempt),
+                build_command(version, run, attempt),
                 cwd=version.folder,
-                variables=variables_of(version, run, attempt),
+                variables=build_environment(version, run, attempt),
                 token=attempt.token,
-                time_limit=limit_of(version, run, attempt),
+                time_limit=compute_limit(version, run, attempt),
             )
         except OSError as error:
             LOG.warning("run %s: %s", run.number, error)
@@ -124,9 +140,9 @@ class Supervisor:
                 continue
             if run.status != "running":
                 if run.number in stopping:
-                    self._end(run, "terminated", stopped(run))
+                    self._end(run, "terminated", describe_stop(run))
                 elif run.status == "waiting" and is_over(run, now):
-                    self._end(run, "failed", refusal(run, TIME_IS_UP))
+                    self._end(run, "failed", describe_refusal(run, TIME_IS_UP))
                 continue
             attempt = run.attempts[-1]
             hold_steps(Path(attempt.folder), run.suspended)
@@ -136,7 +152,7 @@ class Supervisor:
             if wait or look_.done():
                 self._deal_with(key, now)
 
-    def _look_at(self, run: Run, attempt: Attempt, *, stop: bool) -> None:
+    def _look_at(self, run: Run, attempt: RunAttempt, *, stop: bool) -> None:
         key = (run.number, attempt.number)
         if time.monotonic() < self._tried.get(key, _Tried()).again:
             return
@@ -144,15 +160,17 @@ class Supervisor:
         if not stop and not has_begun(Path(attempt.folder)) and self._is_begun_later(version, run, attempt):
             return
         overdue = is_overdue(attempt)
-        if stop or overdue or not goes_on(Path(attempt.folder), attempt.token):
-            self._looks[key] = self._pool.submit(end_and_look if stop or overdue else look, version, run, attempt)
+        if stop or overdue or not is_alive(Path(attempt.folder), attempt.token):
+            self._looks[key] = self._pool.submit(
+                end_and_examine if stop or overdue else examine, version, run, attempt
+            )
 
-    def _is_begun_later(self, version: Version, run: Run, attempt: Attempt) -> bool:
+    def _is_begun_later(self, version: Version, run: Run, attempt: RunAttempt) -> bool:
         """Whether an attempt that nobody has begun is begun now, or soon; its starter was killed."""
         folder = Path(attempt.folder)
-        if is_kept(folder):
+        if has_keeper(folder):
             return True
-        if starts(folder) >= STARTS:
+        if count_starts(folder) >= STARTS:
             return False
         self._tried.setdefault((run.number, attempt.number), _Tried()).failed()
         self._begin(version, run, attempt)
@@ -169,7 +187,7 @@ class Supervisor:
             LOG.warning("run %s cannot be looked at: %s: %s", number, type(error).__name__, error)
             if tried.times < LOOKS or not isinstance(error, NotInspected):
                 return
-            finding = unknown(self._state.run(number).attempts[-1], error)
+            finding = make_unknown(self._state.run(number).attempts[-1], error)
         run = self._state.run(number)
         if finding is None or run.status in ENDED or run.attempts[-1].number != attempt_number:
             return
@@ -179,22 +197,24 @@ class Supervisor:
     def _apply(self, run: Run, finding: Finding, now: float) -> None:
         """Note what has become of the attempt and of its run, in one commit with what is to be told of it."""
         version = self._state.version(run.deployment, run.version)
-        seconds = backoff(version, len(run.attempts))
-        finding = without_time(run, finding, now + seconds)
+        seconds = compute_backoff(version, len(run.attempts))
+        finding = apply_deadline(run, finding, now + seconds)
         with self._state.transaction():
             terminated = run.number in self._state.stop_requested() and finding.outcome != "succeeded"
             attempt = note_end(run.attempts[-1], finding, terminated=terminated)
             self._state.set_attempt(run.number, attempt)
             if finding.outcome == "succeeded":
                 if finding.end_pathspec:
-                    self._state.publish(end_event(version, attempt, finding))
+                    self._state.publish(make_end_event(version, attempt, finding))
                 self._state.set_status(run.number, "succeeded", reason="")
             elif terminated:
                 self._state.set_status(run.number, "terminated", reason="stopped by hand")
             elif finding.may_pass and len(run.attempts) <= version.policies.resumes:
-                self._state.set_status(run.number, "waiting", reason=reason_of(attempt), not_before=now + seconds)
+                self._state.set_status(
+                    run.number, "waiting", reason=describe_failure(attempt), not_before=now + seconds
+                )
             else:
-                self._state.set_status(run.number, "failed", reason=reason_of(attempt))
+                self._state.set_status(run.number, "failed", reason=describe_failure(attempt))
             self._tell(self._state.run(run.number))
 
     def _end(self, run: Run, status: Any, reason: str) -> Run:
@@ -247,12 +267,12 @@ class _Tried:
         self.again = time.monotonic() + min(2.0**self.times, 60.0)
 
 
-def _changed(version: Version) -> str:
+def _describe_changes(version: Version) -> str:
     """How the Python packages differ from those of ``create``; empty if they do not."""
     try:
-        changed = changes(version)
+        changed = find_changes(version)
     except (OSError, DlpipeError) as error:
         changed = [str(error)]
     more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-    said = "; ".join(changed[:5]) + more
-    return f"the Python packages are not those of `create`: {said}" if changed else ""
+    words = "; ".join(changed[:5]) + more
+    return f"the Python packages are not those of `create`: {words}" if changed else ""

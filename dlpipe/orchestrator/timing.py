@@ -146,19 +146,19 @@ def find_zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name or "UTC")
     except (LookupError, ValueError, OSError):
-        near = near_zones(name)
+        near = find_near_zones(name)
         hint = f"did you mean {' or '.join(near)}?" if near else "Names are such as Europe/Berlin or UTC."
         raise ScheduleError(f"There is no time zone {name!r}; {hint}") from None
 
 
-def near_zones(name: str) -> list[str]:
+def find_near_zones(name: str) -> list[str]:
     """Names of time zones like ``name``, the nearest first."""
-    by_key = {key: zone for zone in sorted(available_timezones()) for key in (zone.lower(), last_part(zone))}
-    wanted = [name.strip().lower(), last_part(name)]
-    keys = [key for one in wanted for key in difflib.get_close_matches(one, by_key, n=3, cutoff=0.7)]
+    by_key = {key: zone for zone in sorted(available_timezones()) for key in (zone.lower(), take_last_part(zone))}
+    wanted = [name.strip().lower(), take_last_part(name)]
+    keys = [key for word in wanted for key in difflib.get_close_matches(word, by_key, n=3, cutoff=0.7)]
     return list(dict.fromkeys(by_key[key] for key in keys))[:3]
 
 
-def last_part(zone: str) -> str:
+def take_last_part(zone: str) -> str:
     """``berlin`` of ``Europe/Berlin``."""
     return zone.strip().lower().rpartition("/")[2].replace(" ", "_")

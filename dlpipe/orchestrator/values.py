@@ -13,36 +13,36 @@ WORD_BYTES = 128 * 1024 - 256
 """The kernel starts no program with a longer word (MAX_ARG_STRLEN); the rest is for the option's name."""
 
 
-def words_of(version: Version, values: Mapping[str, Any]) -> Iterator[str]:
+def build_words(version: Version, values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the words by which a run of ``version`` gets ``values``; those that are ``None`` keep the default.
 
     Examples
     --------
     >>> version = Version("A", 1, "A", "", "", "", "", "", {}, multiple=("tags",), separators={"days": ","})
-    >>> list(words_of(version, {"tags": ["a", "b"], "days": [1, 2], "shape": {"n": 3}, "yes": True}))
+    >>> list(build_words(version, {"tags": ["a", "b"], "days": [1, 2], "shape": {"n": 3}, "yes": True}))
     ['--tags', 'a', '--tags', 'b', '--days', '1,2', '--shape', '{"n": 3}', '--yes', 'True']
     """
     for name, value in values.items():
         if value is not None:
-            yield from (part for word in split(version, name, value) for part in (f"--{name}", word))
+            yield from (part for word in split_value(version, name, value) for part in (f"--{name}", word))
 
 
-def split(version: Version, name: str, value: Any) -> list[str]:
+def split_value(version: Version, name: str, value: Any) -> list[str]:
     """The words that ``value`` is for the parameter ``name``: several only where it takes several."""
     kind = version.parameter_types.get(name, "")
     if isinstance(value, list | tuple) and name in version.multiple:
-        return [as_word(each, kind) for each in value]
+        return [format_word(each, kind) for each in value]
     if isinstance(value, list | tuple) and name in version.separators:
-        return [version.separators[name].join(as_word(each, kind) for each in value)]
-    return [as_word(value, kind)]
+        return [version.separators[name].join(format_word(each, kind) for each in value)]
+    return [format_word(value, kind)]
 
 
-def as_word(value: Any, kind: str = "") -> str:
+def format_word(value: Any, kind: str = "") -> str:
     """``value`` as a word of a command line, for a parameter of type ``kind``.
 
     Examples
     --------
-    >>> as_word(True), as_word(True, "JSON"), as_word({"n": None})
+    >>> format_word(True), format_word(True, "JSON"), format_word({"n": None})
     ('True', 'true', '{"n": null}')
     """
     if isinstance(value, str):
@@ -50,33 +50,35 @@ def as_word(value: Any, kind: str = "") -> str:
     return json.dumps(value) if kind == "JSON" or isinstance(value, dict | list | tuple) else str(value)
 
 
-def misfit_of(version: Version, name: str, value: Any) -> str:
+def explain_misfit(version: Version, name: str, value: Any) -> str:
     """Why ``value`` cannot be the parameter's; empty if it can.
 
     Examples
     --------
     >>> version = Version("A", 1, "A", "", "", "", "", "", {}, parameter_types={"n": "int"}, multiple=("n",))
-    >>> misfit_of(version, "n", [1, 2]), misfit_of(version, "n", [])
+    >>> explain_misfit(version, "n", [1, 2]), explain_misfit(version, "n", [])
     ('', 'which is an empty list, and a command line has none')
-    >>> misfit_of(version, "n", [1, "x"])
+    >>> explain_misfit(version, "n", [1, "x"])
     'but the parameter n is of type int, several'
     """
     if isinstance(value, list | tuple) and name in version.multiple:
-        return misfit_of_several(version, name, value)
+        return explain_misfit_of_several(version, name, value)
     if isinstance(value, list | tuple) and name in version.separators:
-        return misfit_of_parts(version, name, value) or unpassable(split(version, name, value)[0])
+        return explain_misfit_of_parts(version, name, value) or explain_unpassable(
+            split_value(version, name, value)[0]
+        )
     kind = version.parameter_types.get(name, "")
-    if not fits(value, kind):
+    if not can_convert(value, kind):
         several = ", several" if name in version.multiple else ""
         return f"but the parameter {name} is of type {kind}{several}"
-    word = as_word(value, kind)
+    word = format_word(value, kind)
     choices = version.choices.get(name, ())
     if choices and word not in choices:
         return f"but the parameter {name} is one of {', '.join(choices)}"
-    return unpassable(word)
+    return explain_unpassable(word)
 
 
-def misfit_of_several(version: Version, name: str, values: Sequence[Any]) -> str:
+def explain_misfit_of_several(version: Version, name: str, values: Sequence[Any]) -> str:
     """Why ``values`` cannot be given to a parameter that takes several; empty if they can."""
     if not values:
         return "which is an empty list, and a command line has none"
@@ -84,36 +86,38 @@ def misfit_of_several(version: Version, name: str, values: Sequence[Any]) -> str
         return "which has a null in it"
     if any(isinstance(each, list) for each in values) and version.parameter_types.get(name, "") != "JSON":
         return f"but the parameter {name} takes a list of single values"
-    return next(filter(None, (misfit_of(version, name, each) for each in values)), "")
+    return next(filter(None, (explain_misfit(version, name, each) for each in values)), "")
 
 
-def misfit_of_parts(version: Version, name: str, values: Sequence[Any]) -> str:
+def explain_misfit_of_parts(version: Version, name: str, values: Sequence[Any]) -> str:
     """Why ``values`` cannot stand in one text with the parameter's separator between them; empty if they can."""
     between = version.separators[name]
     if not values:
         return "which is an empty list, and a text with a separator has none"
-    if any(each is None or isinstance(each, dict | list | tuple) or between in as_word(each) for each in values):
+    if any(
+        each is None or isinstance(each, dict | list | tuple) or between in format_word(each) for each in values
+    ):
         return f"but the parameter {name} is texts with {between!r} between them"
     return ""
 
 
-def fits(value: Any, kind: str) -> bool:
+def can_convert(value: Any, kind: str) -> bool:
     """Whether Metaflow can make a parameter of type ``kind`` of ``value``."""
     if kind == "JSON":
-        return not isinstance(value, str) or reads(json.loads, value)
+        return not isinstance(value, str) or can_read(json.loads, value)
     if isinstance(value, dict | list | tuple):
         return not kind
     match kind:
         case "int":
-            return not isinstance(value, float) and reads(int, str(value))
+            return not isinstance(value, float) and can_read(int, str(value))
         case "float":
-            return reads(float, str(value))
+            return can_read(float, str(value))
         case "bool":
             return str(value).lower() in TRUTHS
     return True
 
 
-def reads(reader: Callable[[str], Any], text: str) -> bool:
+def can_read(reader: Callable[[str], Any], text: str) -> bool:
     """Whether ``reader`` can read ``text``."""
     try:
         reader(text)
@@ -122,12 +126,12 @@ def reads(reader: Callable[[str], Any], text: str) -> bool:
     return True
 
 
-def unpassable(word: str) -> str:
+def explain_unpassable(word: str) -> str:
     r"""Why no program can be given ``word``; empty if it can.
 
     Examples
     --------
-    >>> unpassable("a\0b"), unpassable("caf\udce9"), unpassable("café\t")
+    >>> explain_unpassable("a\0b"), explain_unpassable("caf\udce9"), explain_unpassable("café\t")
     ('which has a NUL character, and a command line has none', 'which has half a character (a lone surrogate)', '')
     """
     if "\0" in word:
@@ -141,7 +145,7 @@ def unpassable(word: str) -> str:
     return ""
 
 
-def shown(value: Any) -> str:
+def show_json(value: Any) -> str:
     """``value`` as JSON, shortened."""
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -24,9 +24,9 @@ class Watch:
         self.descriptor: int | None = None
         with contextlib.suppress(OSError, AttributeError):  # not Linux, or too many watches of this user
             libc = ctypes.CDLL(None, use_errno=True)
-            descriptor = checked(libc.inotify_init1(FLAGS))
+            descriptor = check_result(libc.inotify_init1(FLAGS))
             try:
-                checked(libc.inotify_add_watch(descriptor, os.fsencode(folder), ctypes.c_uint32(CHANGES)))
+                check_result(libc.inotify_add_watch(descriptor, os.fsencode(folder), ctypes.c_uint32(CHANGES)))
             except OSError:
                 os.close(descriptor)
                 raise
@@ -45,7 +45,7 @@ class Watch:
             self.descriptor = None
 
 
-def checked(result: int) -> int:
+def check_result(result: int) -> int:
     """What a function of the C library returned, which says by -1 that it failed."""
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dlpipe.orchestrator.decisions import decide
 from dlpipe.orchestrator.deployments import Policies, Schedule, Version
-from dlpipe.orchestrator.runs import Attempt, Run
+from dlpipe.orchestrator.runs import Run, RunAttempt
 from dlpipe.orchestrator.state import FILE, State
 from dlpipe.orchestrator.timing import next_due
 
@@ -75,7 +75,7 @@ def next_moment(state: State) -> float:
 
 
 def carry_out(state: State, run: Run, now: float) -> None:
-    attempt = Attempt(
+    attempt = RunAttempt(
         0, f"token-{run.number}", f"runs/{run.number}/0", metaflow_run=f"ls-{run.number}", started=now
     )
     state.add_attempt(run.number, attempt)

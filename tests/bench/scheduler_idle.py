@@ -27,13 +27,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dlpipe.orchestrator.deployments import Policies, Schedule, Version
-from dlpipe.orchestrator.environment import packages
+from dlpipe.orchestrator.environment import list_packages
 from dlpipe.orchestrator.presence import read_about
-from dlpipe.orchestrator.runs import Attempt
+from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
 
-PACKAGES = packages(sys.executable)
+PACKAGES = list_packages(sys.executable)
 DEPLOYMENTS = 200
 RUNS_A_DAY = 1_000
 DAYS_KEPT = 30
@@ -125,7 +125,7 @@ def keep_runs(state: State, now: float) -> None:
             for number in range(start, start + 1000):
                 due = now - DAY * DAYS_KEPT + number * DAY / RUNS_A_DAY
                 run, _ = state.add_run(f"Flow{number % DEPLOYMENTS}", cause="schedule", key=f"{number}", due=due)
-                made = Attempt(0, str(number), "nowhere", "", f"ls-{run.number}", due, due + 60, 0, "succeeded")
+                made = RunAttempt(0, str(number), "nowhere", "", f"ls-{run.number}", due, due + 60, 0, "succeeded")
                 state.add_attempt(run.number, made)
                 state.set_status(run.number, "succeeded")
 

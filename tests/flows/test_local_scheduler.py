@@ -322,12 +322,12 @@ def test_the_frozen_code_is_the_code_of_the_metaflow_run(broken: tuple[Place, Ru
 
 
 def test_a_frozen_folder_is_read_only_and_whole(broken: tuple[Place, Run, Done]) -> None:
-    from dlpipe.orchestrator.freezing import digest_of, files_of
+    from dlpipe.orchestrator.freezing import combine_digests, digest_files
 
     place, run, _ = broken
     with closing(place.state()) as state:
         version = state.version(run.deployment, run.version)
-    assert digest_of(files_of(Path(version.code))) == version.digest
+    assert combine_digests(digest_files(Path(version.code))) == version.digest
     writable = [file for file in Path(version.code).rglob("*") if file.stat().st_mode & 0o222]
     assert writable == []
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 from projects import environment
 
-from dlpipe.orchestrator.attempts import next_attempt, triggers_of, variables_of
-from dlpipe.orchestrator.ends import backoff
+from dlpipe.orchestrator.attempts import build_environment, describe_triggers, make_attempt
+from dlpipe.orchestrator.ends import compute_backoff
 from dlpipe.orchestrator.findings import judge
-from dlpipe.orchestrator.keeper import processes_of
+from dlpipe.orchestrator.keeper import find_processes
 from dlpipe.orchestrator.presence import suspend_run
-from dlpipe.orchestrator.processes import Ended, ended
+from dlpipe.orchestrator.processes import LauncherEnd, read_end
 from dlpipe.orchestrator.runs import OPEN, Run
 from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
@@ -100,12 +100,12 @@ class Production:
         return self.until(run, lambda one: one.attempts and self.notes(run)[-1:] == ["work begins"])
 
     def processes(self, run: Run) -> list[int]:
-        return processes_of(self.state.run(run.number).attempts[-1].token)
+        return find_processes(self.state.run(run.number).attempts[-1].token)
 
     def kill_all(self, run: Run) -> None:
         """Kill what a run is made of, as a power loss does."""
         attempt = self.state.run(run.number).attempts[-1]
-        for pid in [keeper_of(attempt.token), *processes_of(attempt.token)]:
+        for pid in [keeper_of(attempt.token), *find_processes(attempt.token)]:
             os.kill(pid, signal.SIGKILL)
 
 
@@ -155,13 +155,13 @@ from dataclasses import replace
 
 from metaflow import DeployedFlow
 from dlpipe.errors import SettingError
-from dlpipe.orchestrator.attempts import next_attempt
+from dlpipe.orchestrator.attempts import make_attempt
 from dlpipe.orchestrator.state import State
 
 state, number = State.open(), int(sys.argv[1])
 triggered = DeployedFlow.get_triggered_local_scheduler_run("SteadyFlow", f"ls-{number}")
 seen = [[triggered.run.id, triggered.run.finished]]
-attempt = next_attempt(state, state.run(number), time.time())
+attempt = make_attempt(state, state.run(number), time.time())
 state.add_attempt(number, attempt)  # its launcher has not come to Metaflow yet
 seen.append([triggered.run.id, triggered.run.finished])
 state.set_attempt(number, replace(attempt, ended=time.time(), outcome="lost", began=False))
@@ -289,7 +289,7 @@ def test_run_goes_on_while_no_scheduler_lives_and_the_next_one_finds_its_end(pro
     run = production.add()
     production.until(run, lambda one: one.status == "running")
     attempt = production.state.run(run.number).attempts[0]
-    wait_until(lambda: ended(Path(attempt.folder)))
+    wait_until(lambda: read_end(Path(attempt.folder)))
     done = production.to_the_end(run)
     assert (done.status, len(done.attempts)) == ("succeeded", 1)
 
@@ -299,7 +299,7 @@ def test_end_that_nobody_saw_is_asked_of_metaflow(production: Production) -> Non
     production.to_work(run)
     attempt = production.state.run(run.number).attempts[0]
     os.kill(keeper_of(attempt.token), signal.SIGKILL)
-    wait_until(lambda: not processes_of(attempt.token))
+    wait_until(lambda: not find_processes(attempt.token))
     Path(attempt.folder, "end").unlink()
     done = production.to_the_end(run)
     assert (done.status, len(done.attempts), done.attempts[0].exit_code) == ("succeeded", 1, None)
@@ -309,7 +309,7 @@ def test_end_that_nobody_saw_is_asked_of_metaflow(production: Production) -> Non
 
 def test_attempt_that_was_noted_but_never_started_is_started(production: Production) -> None:
     run = production.add()
-    production.state.add_attempt(run.number, next_attempt(production.state, run, time.time()))
+    production.state.add_attempt(run.number, make_attempt(production.state, run, time.time()))
     done = production.to_the_end(run)
     assert (done.status, len(done.attempts)) == ("succeeded", 1)
 
@@ -321,7 +321,7 @@ def test_run_is_stopped_with_all_of_its_processes(production: Production) -> Non
     stop(production.state, run, time.time())
     done = production.to_the_end(run)
     assert (done.status, done.attempts[0].outcome) == ("terminated", "terminated")
-    assert processes_of(token) == []
+    assert find_processes(token) == []
 
 
 def test_a_suspended_run_ends_the_step_that_has_begun_and_begins_no_other(production: Production) -> None:
@@ -427,7 +427,7 @@ NOTHING = {
 def test_outcome_follows_from_the_exit_code_and_what_metaflow_knows(
     tmp_path: Path, code: int | None, seen: dict[str, object], outcome: str, may_pass: bool
 ) -> None:
-    found = judge(Ended(code, 0.0), {**NOTHING, **seen}, tmp_path)
+    found = judge(LauncherEnd(code, 0.0), {**NOTHING, **seen}, tmp_path)
     assert (found.outcome, found.may_pass) == (outcome, may_pass)
 
 
@@ -435,17 +435,17 @@ def test_launcher_that_fails_before_any_task_is_quoted(tmp_path: Path) -> None:
     (tmp_path / "log").write_text(
         "Metaflow\n2026-01-02 03:04:05.678 Internal error:\nNo module named 'x'\n    ^^^\n"
     )
-    assert judge(Ended(1, 0.0), NOTHING, tmp_path).reason == "No module named 'x'"
+    assert judge(LauncherEnd(1, 0.0), NOTHING, tmp_path).reason == "No module named 'x'"
     (tmp_path / "log").write_text("    Step failure:\n    Step work (task-id 3) failed.\n")
-    killed = judge(Ended(1, 0.0), NOTHING, tmp_path)
+    killed = judge(LauncherEnd(1, 0.0), NOTHING, tmp_path)
     assert (killed.outcome, killed.step, killed.reason) == ("killed", "work", "the task work/3 was killed")
     (tmp_path / "log").write_text("OSError: [Errno 28] No space left on device\n")
-    assert judge(Ended(1, 0.0), NOTHING, tmp_path).may_pass
+    assert judge(LauncherEnd(1, 0.0), NOTHING, tmp_path).may_pass
 
 
 def test_pauses_double_up_to_an_hour(production: Production) -> None:
     version = production.state.version("SteadyFlow", 1)
-    assert [backoff(version, number) for number in (1, 2, 3, 20)] == [0.2, 0.4, 0.8, 3600.0]
+    assert [compute_backoff(version, number) for number in (1, 2, 3, 20)] == [0.2, 0.4, 0.8, 3600.0]
 
 
 def test_environment_leads_a_flow_nowhere_else(production: Production, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,11 +453,11 @@ def test_environment_leads_a_flow_nowhere_else(production: Production, monkeypat
         monkeypatch.setenv(name, "elsewhere")
     run = production.add()
     version = production.state.version("SteadyFlow", 1)
-    found = variables_of(version, run, next_attempt(production.state, run, 0.0))
+    found = build_environment(version, run, make_attempt(production.state, run, 0.0))
     assert "elsewhere" not in found.values()
     assert found["PYTHONPATH"].startswith(version.code)
     assert found["METAFLOW_PRODUCTION_TOKEN"] == version.token
-    assert triggers_of(version, run) == []
+    assert describe_triggers(version, run) == []
 
 
 def keeper_of(token: str) -> int:
@@ -465,7 +465,7 @@ def keeper_of(token: str) -> int:
 
 
 def launcher_of(token: str) -> int:
-    (found,) = [pid for pid in processes_of(token) if os.getsid(pid) == pid]
+    (found,) = [pid for pid in find_processes(token) if os.getsid(pid) == pid]
     return found
 
 

@@ -36,7 +36,7 @@ def check_queue(state: State, version: Any) -> None:
 def check_given(version: Any, values: Mapping[str, Any]) -> None:
     """Refuse parameters that the version does not know or cannot take, and the lack of one that it needs."""
     from dlpipe.errors import SettingError
-    from dlpipe.orchestrator.values import misfit_of, shown
+    from dlpipe.orchestrator.values import explain_misfit, show_json
 
     if unknown := [name for name in values if name not in version.parameter_names]:
         raise SettingError(
@@ -44,7 +44,7 @@ def check_given(version: Any, values: Mapping[str, Any]) -> None:
             f"{', '.join(version.parameter_names) or 'none'}. `create` deploys the working tree."
         )
     for name, value in values.items():  # of the deployed version: the working tree may have other types by now
-        if reason := misfit_of(version, name, value):
-            raise SettingError(f"--{name} {shown(value)} does not fit version {version.number}, {reason}.")
+        if reason := explain_misfit(version, name, value):
+            raise SettingError(f"--{name} {show_json(value)} does not fit version {version.number}, {reason}.")
     if missing := [name for name in version.required if name not in values]:
         raise SettingError(f"{version.deployment} needs a value for {', '.join(f'--{name}' for name in missing)}.")

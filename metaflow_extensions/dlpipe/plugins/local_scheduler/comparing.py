@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.deployments import Version
-    from dlpipe.orchestrator.freezing import Difference, Package
+    from dlpipe.orchestrator.freezing import CodeDifference, Package
 
 SHOWN = 8
 
@@ -26,7 +26,7 @@ class Changes:
         A line a parameter, a setting and a Python package.
     """
 
-    files: Difference
+    files: CodeDifference
     parameters: tuple[str, ...]
     settings: tuple[str, ...]
     packages: tuple[str, ...]
@@ -60,15 +60,15 @@ class Changes:
 
 def changes(before: Version, now: Version, package: Package) -> Changes:
     """Return what ``now``, whose code is ``package``, has that ``before`` has not, and the other way round."""
-    from dlpipe.orchestrator.environment import differences
-    from dlpipe.orchestrator.freezing import Difference, difference
+    from dlpipe.orchestrator.environment import compare_packages
+    from dlpipe.orchestrator.freezing import CodeDifference, compare_code
 
     kept = Path(before.code).is_dir()
     return Changes(
-        files=difference(before, package) if kept else Difference(),
+        files=compare_code(before, package) if kept else CodeDifference(),
         parameters=tuple(_differing(before.parameters, now.parameters)),
         settings=(*_differing(_settings(before), _settings(now)), *_options(before, now)),
-        packages=tuple(differences(before.packages, now.packages)),
+        packages=tuple(compare_packages(before.packages, now.packages)),
     )
 
 
@@ -131,13 +131,13 @@ def _with_values(words: tuple[str, ...]) -> list[str]:
 
 
 def _settings(version: Version) -> dict[str, Any]:
-    from dlpipe.orchestrator.overview import said_trigger, zone_of
+    from dlpipe.orchestrator.overview import describe_trigger, name_zone
 
     schedule, policies = version.schedule, vars(version.policies)
     variables = {name: value for name, value in version.variables.items() if not name.startswith("METAFLOW_CODE_")}
     return {
-        "schedule": f"{schedule.cron} {zone_of(schedule)}" if schedule else None,
-        "trigger": said_trigger(version.trigger) or None,
+        "schedule": f"{schedule.cron} {name_zone(schedule)}" if schedule else None,
+        "trigger": describe_trigger(version.trigger) or None,
         "events' parameters": [dict(one.parameters) for one in version.trigger.needed]
         if version.trigger
         else None,

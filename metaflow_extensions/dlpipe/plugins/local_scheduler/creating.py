@@ -98,7 +98,7 @@ def newest(state: State, name: str) -> Version | None:
 def version_of(obj: Any, asked: Asked, token: str, state_folder: Path) -> Version:
     """Return the flow as a version, whose code is not kept yet."""
     from dlpipe.orchestrator.deployments import Version
-    from dlpipe.orchestrator.environment import packages
+    from dlpipe.orchestrator.environment import list_packages
 
     validate_tags(asked.tags)
     schedule, trigger = reading.schedule_of(obj), reading.trigger_of(obj)
@@ -113,7 +113,7 @@ def version_of(obj: Any, asked: Asked, token: str, state_folder: Path) -> Versio
         digest="",
         folder=os.getcwd(),
         python=sys.executable,
-        packages=packages(sys.executable),
+        packages=list_packages(sys.executable),
         options=reading.options_of(obj, asked.name.text, asked.decorators),
         run_options=_run_options(asked),
         parameters=values,
@@ -184,10 +184,10 @@ def _run_options(asked: Asked) -> tuple[str, ...]:
 
 
 def _identity(version: Version) -> str:
-    from dlpipe.orchestrator.rows import text_of
+    from dlpipe.orchestrator.rows import to_json
 
     variables = {name: value for name, value in version.variables.items() if not OF_A_RUN.match(name)}
-    return text_of(replace(version, number=0, code="", created=0.0, author="", variables=variables))
+    return to_json(replace(version, number=0, code="", created=0.0, author="", variables=variables))
 
 
 def _deploy(obj: Any, version: Version, package: Package, state: State) -> tuple[Version, Mapping[str, str]]:
@@ -197,10 +197,10 @@ def _deploy(obj: Any, version: Version, package: Package, state: State) -> tuple
     try:
         outside = _load(replace(version, code=str(folder)))
         variables = {**version.variables, **_stored(obj, version.folder)}
-        freezing.close(folder)
+        freezing.seal(folder)
         with state.transaction():
             number = _next_number(state, version.deployment)
-            folder = freezing.settle(folder, number, version.digest)
+            folder = freezing.name_as_version(folder, number, version.digest)
             made = state.deploy(replace(version, code=str(folder), variables=variables), now=version.created)
     except BaseException:
         freezing.discard(folder)
@@ -237,16 +237,16 @@ def _load(version: Version) -> Mapping[str, str]:
     DeploymentRefused
         When it cannot be imported there, or imports something that its runs will not have.
     """
-    from dlpipe.orchestrator.attempts import variables_of
-    from dlpipe.orchestrator.runs import Attempt, Run
+    from dlpipe.orchestrator.attempts import build_environment
+    from dlpipe.orchestrator.runs import Run, RunAttempt
 
-    run, attempt = Run(0, version.deployment, 0, "", "", 0.0), Attempt(0, "", "")
+    run, attempt = Run(0, version.deployment, 0, "", "", 0.0), RunAttempt(0, "", "")
     script = str(Path(version.code, version.script))
     try:
         done = subprocess.run(
             [version.python, script, *version.options, "local-scheduler", "loads"],
             cwd=version.folder,
-            env=variables_of(version, run, attempt),
+            env=build_environment(version, run, attempt),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -60,9 +60,9 @@ def given_values(obj: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 def check_passable(name: str, text: str | list[str]) -> None:
     """Raise ``SettingError`` when no run can be given a value."""
     from dlpipe.errors import SettingError
-    from dlpipe.orchestrator.values import unpassable
+    from dlpipe.orchestrator.values import explain_unpassable
 
-    if reason := next(filter(None, map(unpassable, [text] if isinstance(text, str) else text)), ""):
+    if reason := next(filter(None, map(explain_unpassable, [text] if isinstance(text, str) else text)), ""):
         raise SettingError(f"The parameter {name} has a value {reason}.")
 
 

@@ -47,14 +47,14 @@ def created_lines(done: Created, state_folder: Path) -> list[str]:
 
 def version_lines(version: Version) -> list[str]:
     """Return a version for a person, a line a subject."""
-    from dlpipe.orchestrator.overview import said_trigger, zone_of
+    from dlpipe.orchestrator.overview import describe_trigger, name_zone
 
     said = {
         "code": f"{version.digest[:12]} in {version.code}",
-        "schedule": f"{version.schedule.cron} {zone_of(version.schedule)}, next {', '.join(next_due(version))}"
+        "schedule": f"{version.schedule.cron} {name_zone(version.schedule)}, next {', '.join(next_due(version))}"
         if version.schedule
         else "none",
-        "trigger": said_trigger(version.trigger) or "none",
+        "trigger": describe_trigger(version.trigger) or "none",
         "parameters": said_parameters(version.parameters, version.parameter_names),
         "policies": said_policies(version.policies),
         "namespace": version.namespace,
@@ -80,11 +80,11 @@ def said_parameters(given: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def next_due(version: Version) -> list[str]:
     """Return the next due times in the schedule's time zone."""
-    from dlpipe.orchestrator.overview import said_time, zone_of
+    from dlpipe.orchestrator.overview import format_time, name_zone
 
     if version.schedule is None:
         return []
-    return [said_time(due, zone_of(version.schedule)) for due in due_times(version)]
+    return [format_time(due, name_zone(version.schedule)) for due in due_times(version)]
 
 
 def due_times(version: Version) -> list[float]:
@@ -109,16 +109,16 @@ def said_policies(policies: Policies) -> str:
     >>> said_policies(Policies(missed="all", time_limit=1800))
     'overlap skip, missed all (at most 10), time limit 30 min 0 s, 3 resumes from 30 s, changed environment warn'
     """
-    from dlpipe.orchestrator.overview import said_span
+    from dlpipe.orchestrator.overview import format_span
     from dlpipe.redaction import show_target
 
-    limit = f"time limit {said_span(policies.time_limit)}" if policies.time_limit else "no time limit"
+    limit = f"time limit {format_span(policies.time_limit)}" if policies.time_limit else "no time limit"
     most = f" (at most {policies.missed_limit})" if policies.missed == "all" else ""
     resumes = (
-        f"{policies.resumes} resumes from {said_span(policies.backoff)}" if policies.resumes else "no resumes"
+        f"{policies.resumes} resumes from {format_span(policies.backoff)}" if policies.resumes else "no resumes"
     )
     if policies.run_time_limit:
-        limit += f", {said_span(policies.run_time_limit)} for the whole run"
+        limit += f", {format_span(policies.run_time_limit)} for the whole run"
     order = f", priority {policies.priority}" if policies.priority else ""
     every = " on every end" if policies.alert_on == "end" else ""
     alert = f", alert {show_target(policies.alert)}{every}" if policies.alert else ""
@@ -140,13 +140,13 @@ def status_of(obj: Any, state: State) -> dict[str, Any]:
 
 def deployment_status(state: State, name: str) -> dict[str, Any]:
     """Return where a deployment stands, for a program."""
-    from dlpipe.orchestrator.inbox import half_of
-    from dlpipe.orchestrator.presence import running_scheduler
+    from dlpipe.orchestrator.inbox import find_half
+    from dlpipe.orchestrator.presence import find_scheduler
     from dlpipe.redaction import show_target, show_value
 
     deployment = state.deployment(name)
     version = deployment.version
-    half = half_of(state, deployment, time.time())
+    half = find_half(state, deployment, time.time())
     return {
         "deployment": deployment.name,
         "flow": version.flow,
@@ -161,7 +161,7 @@ def deployment_status(state: State, name: str) -> dict[str, Any]:
         "policies": {**asdict(version.policies), "alert": show_target(version.policies.alert)},
         "tags": list(version.tags),
         "namespace": version.namespace,
-        "scheduler": _without_token(running_scheduler(state.folder)),
+        "scheduler": _without_token(find_scheduler(state.folder)),
         "versions": [_version_row(one) for one in state.versions(name)],
     }
 
@@ -205,17 +205,17 @@ def working_tree(obj: Any, version: Version, state_folder: Path) -> dict[str, An
 def status_lines(found: dict[str, Any]) -> list[str]:
     """Return where the deployment stands, for a person."""
     from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
-    from dlpipe.orchestrator.overview import said_time, said_trigger, zone_of
+    from dlpipe.orchestrator.overview import describe_trigger, format_time, name_zone
 
     schedule = Schedule(**found["schedule"]) if found["schedule"] else None
     trigger = found["trigger"]
     needed = tuple(Needed(**one) for one in trigger["needed"]) if trigger else ()
-    zone = zone_of(schedule) if schedule else "UTC"
-    due = [said_time(datetime.fromisoformat(one).timestamp(), zone) for one in found["next_due"]]
+    zone = name_zone(schedule) if schedule else "UTC"
+    due = [format_time(datetime.fromisoformat(one).timestamp(), zone) for one in found["next_due"]]
     said = {
         "schedule": f"{schedule.cron} {zone}" if schedule else "none",
         "next due": ", ".join(due) or ("never: suspended" if found["suspended"] else "not by schedule"),
-        "trigger": said_trigger(Trigger(needed)) or "none" if needed else "none",
+        "trigger": describe_trigger(Trigger(needed)) or "none" if needed else "none",
         **({"came": ", ".join(f"{name} {at}" for name, at in found["held"].items())} if found["held"] else {}),
         "parameters": said_parameters(found["parameters"], found["parameter_names"]),
         "policies": said_policies(Policies(**found["policies"])),
@@ -238,13 +238,13 @@ def _shown_version(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _difference_lines(found: dict[str, Any], number: int) -> list[str]:
-    from dlpipe.orchestrator.freezing import Difference
+    from dlpipe.orchestrator.freezing import CodeDifference
 
     from .comparing import Changes
 
     if "error" in found:
         return [f"The working tree cannot be deployed: {found['error']}"]
-    files = Difference(*(tuple(found[name]) for name in ("changed", "added", "removed")))
+    files = CodeDifference(*(tuple(found[name]) for name in ("changed", "added", "removed")))
     others = (tuple(found[name]) for name in ("parameters", "settings", "packages"))
     lines = Changes(files, *others).lines()
     if not lines:
@@ -261,9 +261,9 @@ def run_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _run_row(run: Run) -> dict[str, Any]:
-    from dlpipe.orchestrator.overview import run_seen
+    from dlpipe.orchestrator.overview import make_run_view
 
-    seen = run_seen(run)
+    seen = make_run_view(run)
     return {
         "run": run.number,
         "status": run.status,
@@ -341,9 +341,9 @@ def find_run(state: State, deployment: str, text: str) -> Run:
 
 def scheduler_line(folder: Path) -> str:
     """Return whether a scheduler runs, for a person."""
-    from dlpipe.orchestrator.presence import running_scheduler
+    from dlpipe.orchestrator.presence import find_scheduler
 
-    found = running_scheduler(folder)
+    found = find_scheduler(folder)
     if found is None:
         return "No scheduler is running here: `dlpipe scheduler` starts one, and until then nothing is run."
     return f"The scheduler is running (process {found['pid']})." if "pid" in found else "The scheduler is running."
