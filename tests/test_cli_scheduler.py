@@ -214,7 +214,7 @@ def test_nothing_is_said_when_nothing_has_run(state: State) -> None:
 
 
 def test_a_state_of_a_newer_dlpipe_is_refused_in_one_line(state: State) -> None:
-    state._database.all("PRAGMA user_version = 99")
+    state._database.execute("PRAGMA user_version = 99")
     for words in (["runs"], ["deployments"], ["logs", "1"], ["event", "publish", "go"], ["scheduler"]):
         done = dlpipe(*words)
         assert done.exit_code == 1
