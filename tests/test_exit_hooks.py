@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from schedulers import deployed, run_when, scheduling, succeeds, triggered, wait_until
 
-from dlpipe.orchestrator import presence
+from dlpipe.orchestrator import interventions
 from dlpipe.orchestrator.deployments import Policies
 from dlpipe.orchestrator.exit_hooks import ExitHooks
 from dlpipe.orchestrator.freezing import prune
@@ -110,7 +110,7 @@ def test_a_run_that_is_stopped_without_a_scheduler_calls_its_hooks_when_there_is
     folder.mkdir(parents=True)
     state.add_attempt(number, RunAttempt(0, "t", str(folder), ended=1.0, outcome="failed"))
     state.set_status(number, "waiting")
-    presence.terminate(state, state.run(number))
+    interventions.terminate(state, state.run(number))
     assert state.run(number).status == "terminated"
     with scheduling(state.folder):
         assert called(file, state) == ["error"]

@@ -60,7 +60,7 @@ def copy_log(attempt: RunAttempt, start: int = 0) -> int:
     """Print an attempt's log from byte ``start`` on, as ``visible_log`` has it; return where it ends now."""
     from codecs import getincrementaldecoder
 
-    from dlpipe.orchestrator.overview import find_log
+    from dlpipe.orchestrator.attempt_files import find_log
     from dlpipe.terminal import visible_log
 
     decoder = getincrementaldecoder("utf-8")(errors="replace")

@@ -65,7 +65,7 @@ def terminate(run: str, authorize: str | None) -> None:
     Example:
       dlpipe runs terminate 17
     """
-    from dlpipe.orchestrator.presence import terminate as stop
+    from dlpipe.orchestrator.interventions import terminate as stop
 
     with open_state() as state:
         found = state.find_run(run)
@@ -108,7 +108,7 @@ def unsuspend(run: str, authorize: str | None) -> None:
 
 def set_suspended(run: str, suspended: bool, token: str | None) -> Run:
     """Suspend a run or let it go on; return it."""
-    from dlpipe.orchestrator.presence import suspend_run
+    from dlpipe.orchestrator.interventions import suspend_run
 
     with open_state() as state:
         found = state.find_run(run)

@@ -86,7 +86,7 @@ def print_runs(shown: Sequence[RunView], *, json_: bool) -> None:
 
 def format_runs(shown: Sequence[RunView]) -> Iterator[str]:
     """Yield a table of runs; below each that is unwell what is wrong and what helps."""
-    from dlpipe.orchestrator.overview import format_span, format_time
+    from dlpipe.orchestrator.time_formats import format_span, format_time
 
     now = time.time()
     rows = [
@@ -141,7 +141,7 @@ def describe_run(view: RunView) -> dict[str, Any]:
 
 def describe_attempt(attempt: RunAttempt) -> dict[str, Any]:
     """An attempt for a program."""
-    from dlpipe.orchestrator.overview import find_log, find_mlflow_run
+    from dlpipe.orchestrator.attempt_files import find_log, find_mlflow_run
 
     return {
         "attempt": attempt.number,

@@ -58,7 +58,7 @@ def scheduler(context: click.Context, max_runs: int, port: int, keep_days: int, 
     """
     if context.invoked_subcommand is not None:
         return
-    from dlpipe.orchestrator.scheduler import schedule
+    from dlpipe.orchestrator.daemon import schedule
     from dlpipe.orchestrator.state import state_folder
     from dlpipe.redaction import redact
 

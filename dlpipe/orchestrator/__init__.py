@@ -11,24 +11,37 @@ database, rows  the SQLite file itself, and its tables
 decisions       what is to be done now, from the state and the clock (pure)
 matching        whether an event starts a run, and which parameters it gives
 values          which values a parameter takes, and as which words of a command
-events, inbox   publishing an event; what came, what it started and what waits for its other half
+events          publishing an event
 limits          how long a run and its attempts may take
 processes       an attempt's processes: started once, found again, ended with all that they started
 keeper          the small process beside each attempt that notes how it ended
-supervision     runs carried from attempt to attempt: started, looked at, resumed, ended for good
+supervision     runs carried from attempt to attempt: begun, examined, resumed, ended for good
+starting        whether the next attempt may begin, and its beginning
 attempts        what an attempt is started with: command, environment, the run that it resumes
+examinations    looking for the end of attempts in threads, beside the scheduler's loop
 findings        how an attempt ended, and whether the next one may do better
+inspection      what Metaflow knows of a run, asked with the deployment's own interpreter
 ends            what the end of an attempt makes of its run: reason, wait, event
-scheduler       the process that puts these together
+interventions   what a person does to one run: end it, hold it, let it go on
+scheduler       the loop that puts these together
+stop_signal     how the loop's sleep is ended
+watching        changes of the state's folder, told by the kernel
+daemon          the scheduler's process, with its log and its page
 presence        which process is the scheduler of a state, and how it is told to end
+retention       what ended long ago is forgotten
 logfile         the log of the scheduler
 freezing        a deployment's code, kept where editing the working tree does not reach it
 environment     the Python packages that a deployment was made with
 exit_hooks      the functions of a flow that are called when its run has ended for good
 hook_calls      the process that calls them
+overview        deployments and runs as people see them
+inbox           events and incomplete sets of them as people see them
+attempt_files   log, cards and MLflow address of an attempt
+time_formats    moments and lengths of time as texts
 alerts          a command or a webhook when a run fails or recovers
 page            the status page on loopback
 page_server     its server, which silent connections do not stop
 page_token      who may read it
+service         the systemd unit that keeps the scheduler going
 ==============  ==========================================================================================
 """

@@ -24,14 +24,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dlpipe.errors import DeploymentNotFound, DlpipeError, SettingError
 from dlpipe.orchestrator.deployments import Policies
-from dlpipe.orchestrator.overview import format_time, view_run, was_refused
+from dlpipe.orchestrator.overview import view_run, was_refused
 from dlpipe.orchestrator.runs import Alert, Run
 from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.time_formats import format_iso, format_time
 from dlpipe.redaction import show_target
 
 SECONDS = 30.0
@@ -287,8 +287,3 @@ def run_command(line: str, content: bytes, seconds: float) -> str:
     last = [show_target(text) for text in last]  # curl says the address that it could not reach
     ended = f"the command {words[0]!r} ended with {process.returncode}{': ' if last else ''}{''.join(last)}"
     return ended if process.returncode else ""
-
-
-def format_iso(at: float) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

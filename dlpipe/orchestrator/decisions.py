@@ -20,6 +20,7 @@ from dlpipe.orchestrator.kept_runs import OpenRun
 from dlpipe.orchestrator.matching import Match, find_match
 from dlpipe.orchestrator.runs import OPEN, Run, Status
 from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.time_formats import format_iso
 from dlpipe.orchestrator.timing import next_due, parse
 
 LATE_SECONDS = 60.0
@@ -101,7 +102,7 @@ def find_passed(deployment: Deployment, schedule: Schedule, now: float) -> Itera
     if next_due(schedule, since) <= until:
         late = times.latest(since, until, count_made_up(policies, bool(in_time)))
         log.warning(
-            "%s: due times were missed since %s; %d are made up", deployment.name, format_moment(since), len(late)
+            "%s: due times were missed since %s; %d are made up", deployment.name, format_iso(since), len(late)
         )
     for due in late:
         yield Wanted(deployment, due, made_up=policies.missed == "all")
@@ -118,12 +119,6 @@ def count_made_up(policies: Policies, in_time: bool) -> int:
             return 0 if in_time else 1
         case "none":
             return 0
-
-
-def format_moment(moment: float, schedule: Schedule | None = None) -> str:
-    """``moment`` for people, on the clock of a schedule."""
-    zone = parse(schedule).zone if schedule else UTC
-    return datetime.fromtimestamp(moment, zone).isoformat(timespec="seconds")
 
 
 # -- events ------------------------------------------------------------------------------------------------------
@@ -167,7 +162,8 @@ def add_run(state: State, wanted: Wanted) -> None:
         )
     else:
         key = f"schedule:{datetime.fromtimestamp(wanted.due, UTC):%Y-%m-%dT%H:%M:%SZ}"
-        cause = f"schedule {format_moment(wanted.due, version.schedule)}"
+        zone = parse(version.schedule).zone if version.schedule else UTC
+        cause = f"schedule {format_iso(wanted.due, zone)}"
         state.add_run(name, cause=cause, key=key, due=wanted.due, status=status, reason=reason)
 
 

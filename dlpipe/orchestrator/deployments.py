@@ -71,6 +71,11 @@ class Schedule:
     cron: str
     timezone: str = ""
 
+    @property
+    def zone_name(self) -> str:
+        """The name of the time zone, also of the default one."""
+        return self.timezone or "UTC"
+
 
 @dataclass(frozen=True)
 class Needed:

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlpipe.errors import DlpipeError
+
 if TYPE_CHECKING:
     from dlpipe.orchestrator.deployments import Version
 
@@ -43,6 +45,18 @@ def find_changes(version: Version) -> list[str]:
     if not Path(version.python).exists():
         return [f"{version.python} is gone"]
     return compare_packages(version.packages, list_packages(version.python))
+
+
+def describe_changes(version: Version) -> str:
+    """Return in one line how the packages are not those of ``create``; empty if they are."""
+    try:
+        changes = find_changes(version)
+    except (OSError, DlpipeError) as error:
+        changes = [str(error)]
+    if not changes:
+        return ""
+    more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
+    return f"the Python packages are not those of `create`: {'; '.join(changes[:5])}{more}"
 
 
 def compare_packages(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from dlpipe.errors import DeploymentNotFound, ScheduleError
 from dlpipe.orchestrator import timing
-from dlpipe.orchestrator.deployments import Deployment, Schedule, Trigger, Version
+from dlpipe.orchestrator.deployments import Deployment, Trigger, Version
 from dlpipe.orchestrator.inbox import Half, find_half
-from dlpipe.orchestrator.runs import NOT_RESUMED, OPEN, RESUMABLE, Run, RunAttempt, Status
+from dlpipe.orchestrator.runs import NOT_RESUMED, OPEN, RESUMABLE, Run, Status
 from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.time_formats import format_time
 
-TAIL_BYTES = 64 * 1024
-MLFLOW_LINE = "MLflow has this run: "
 FROZEN = "--max-num-splits option"
 """In what Metaflow says of a limit that belongs to the version: a resume meets it again."""
 
@@ -47,7 +41,7 @@ class DeploymentView:
     def schedule(self) -> str:
         """The cron line with its time zone; empty without one."""
         schedule = self.deployment.version.schedule
-        return f"{schedule.cron} {name_zone(schedule)}" if schedule else ""
+        return f"{schedule.cron} {schedule.zone_name}" if schedule else ""
 
     @property
     def due(self) -> str:
@@ -55,7 +49,7 @@ class DeploymentView:
         schedule = self.deployment.version.schedule
         if schedule is None or self.next_due is None:
             return ""
-        return format_time(self.next_due, name_zone(schedule))
+        return format_time(self.next_due, schedule.zone_name)
 
     @property
     def triggers(self) -> str:
@@ -197,120 +191,7 @@ def describe_trigger(trigger: Trigger | None) -> str:
     )
 
 
-def name_zone(schedule: Schedule) -> str:
-    """The name of the schedule's time zone."""
-    return schedule.timezone or "UTC"
-
-
-def format_time(at: float, zone: str = "UTC") -> str:
-    """Seconds since 1970 as date and time with the time zone.
-
-    Examples
-    --------
-    >>> format_time(1795757400, "Europe/Berlin"), format_time(0)
-    ('2026-11-27 06:30 Europe/Berlin', '1970-01-01 00:00 UTC')
-    """
-    moment = datetime.fromtimestamp(at, UTC if zone == "UTC" else ZoneInfo(zone))
-    return f"{moment:%Y-%m-%d %H:%M}{f':{moment:%S}' if moment.second else ''} {zone}"
-
-
-def format_span(seconds: float) -> str:
-    """A length of time in its two largest units.
-
-    Examples
-    --------
-    >>> [format_span(seconds) for seconds in (0.21, 4.26, 75, 3 * 3600 + 240, 2 * 86400)]
-    ['0.2 s', '4.3 s', '1 min 15 s', '3 h 4 min', '2 d 0 h']
-    """
-    if seconds < 10:
-        return f"{max(seconds, 0.0):.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
-
-
-def format_distance(at: float, now: float) -> str:
-    """How far ``at`` is from ``now``.
-
-    Examples
-    --------
-    >>> format_distance(100, 40), format_distance(40, 100)
-    ('in 1 min 0 s', '1 min 0 s ago')
-    """
-    return f"in {format_span(at - now)}" if at >= now else f"{format_span(now - at)} ago"
-
-
 # -- what an attempt left ----------------------------------------------------------------------------------------
-
-
-def find_log(attempt: RunAttempt) -> Path:
-    """The file with everything that the attempt's launcher and tasks said."""
-    return Path(attempt.folder, "log")
-
-
-def find_mlflow_run(attempt: RunAttempt) -> str:
-    """Where MLflow has the attempt's run, as the bridge said in its log: an address or words; empty if nowhere."""
-    try:
-        ended = find_log(attempt).stat()
-        return _read_mlflow_line(str(find_log(attempt)), ended.st_size, ended.st_mtime_ns)
-    except OSError:
-        return ""
-
-
-@lru_cache(maxsize=1024)
-def _read_mlflow_line(log: str, size: int, changed: int) -> str:
-    with open(log, "rb") as file:
-        file.seek(max(0, size - TAIL_BYTES))
-        text = file.read(TAIL_BYTES).decode(errors="replace")
-    return text.rpartition(MLFLOW_LINE)[2].partition("\n")[0].strip() if MLFLOW_LINE in text else ""
-
-
-@dataclass(frozen=True)
-class CardFile:
-    """A card of a task, as a file."""
-
-    step: str
-    task: str
-    name: str
-    file: Path
-
-
-def find_cards(version: Version, attempt: RunAttempt) -> list[CardFile]:
-    """The cards of an attempt's Metaflow run, by step, where they are files on this machine."""
-    if not attempt.metaflow_run or "/" in attempt.metaflow_run:
-        return []
-    return sorted(_list_cards(find_card_root(version) / version.flow / "runs" / attempt.metaflow_run), key=_order)
-
-
-def _order(card: CardFile) -> tuple[str, int, str, str]:
-    return (card.step, len(card.task), card.task, card.name)
-
-
-def _list_cards(run: Path) -> Iterator[CardFile]:
-    for file in run.glob("steps/*/tasks/*/cards/*.html"):
-        step, task = file.parts[-5], file.parts[-3]
-        kind, _, name = file.stem.rpartition("-")[0].partition("-")
-        yield CardFile(step, task, name or kind, file)
-
-
-def find_card_root(version: Version) -> Path:
-    """Where Metaflow puts cards: in the nearest ``.metaflow`` at or above the folder in which runs work."""
-    named = version.variables.get("METAFLOW_CARD_LOCALROOT")
-    if named:
-        return Path(named)
-    folder = Path(version.folder)
-    homes = [home for home in (folder, *folder.parents) if (home / ".metaflow").is_dir()]
-    return (homes[0] if homes else folder) / ".metaflow" / "mf.cards"
-
-
-def build_card_command(version: Version, run: str, card: CardFile) -> str:
-    """The command with which Metaflow opens a card."""
-    script = Path(version.code, version.script)
-    return shlex.join([version.python, str(script), "card", "view", f"{run}/{card.step}/{card.task}"])
 
 
 def find_version(state: State, run: Run) -> Version | None:

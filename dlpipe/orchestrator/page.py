@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import DeploymentNotFound, DlpipeError, RunNotFound
 from dlpipe.orchestrator import overview
+from dlpipe.orchestrator.attempt_files import CardFile, find_cards, find_log, find_mlflow_run
 from dlpipe.orchestrator.deployments import Version
-from dlpipe.orchestrator.overview import RunView, format_distance, format_span, format_time, view_run
+from dlpipe.orchestrator.overview import RunView, view_run
 from dlpipe.orchestrator.page_token import make_guard
 from dlpipe.orchestrator.runs import OPEN, Run, RunAttempt
 from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.time_formats import format_distance, format_span, format_time
 from dlpipe.redaction import show_value
 from dlpipe.terminal import visible
 
@@ -130,7 +132,7 @@ class Pages:
         """The end of an attempt's log, as text."""
         from flask import Response
 
-        path = overview.find_log(self._attempt(number, attempt))
+        path = find_log(self._attempt(number, attempt))
         text = read_end(path, f"dlpipe logs {number} --attempt {attempt}")
         return Response(text, mimetype="text/plain")
 
@@ -139,7 +141,7 @@ class Pages:
         from flask import abort, send_file
 
         version = overview.find_version(self._state, self._state.run(number))
-        cards = overview.find_cards(version, self._attempt(number, attempt)) if version else []
+        cards = find_cards(version, self._attempt(number, attempt)) if version else []
         if place >= len(cards):
             abort(404)
         answer = send_file(cards[place].file, mimetype="text/html")
@@ -176,7 +178,7 @@ class AttemptView:
 
     attempt: RunAttempt
     mlflow: str
-    cards: list[overview.CardFile]
+    cards: list[CardFile]
 
     @property
     def mlflow_link(self) -> str:
@@ -186,8 +188,8 @@ class AttemptView:
 
 def view_attempt(attempt: RunAttempt, version: Version | None) -> AttemptView:
     """What the page shows of an attempt."""
-    cards = overview.find_cards(version, attempt) if version else []
-    return AttemptView(attempt, overview.find_mlflow_run(attempt), cards)
+    cards = find_cards(version, attempt) if version else []
+    return AttemptView(attempt, find_mlflow_run(attempt), cards)
 
 
 def read_end(path: Path, command: str) -> str:

@@ -15,10 +15,7 @@ from typing import IO, Any
 
 from dlpipe.durable import write_file
 from dlpipe.errors import SchedulerRunning
-from dlpipe.orchestrator.overview import format_time
-from dlpipe.orchestrator.processes import hold_steps
-from dlpipe.orchestrator.runs import Run
-from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.time_formats import format_time
 
 LOCK = "scheduler.lock"
 ABOUT = "scheduler.json"
@@ -82,36 +79,6 @@ def stop_scheduler(folder: Path, seconds: float = STOP_SECONDS) -> int | None:
             raise SchedulerRunning(f"The scheduler with pid {pid} has not ended within {seconds:.0f} seconds.")
         time.sleep(0.1)
     return pid
-
-
-def terminate(state: State, run: Run) -> None:
-    """Ask the scheduler to stop a run; without one, stop it and note that, with its alert, which is sent later.
-
-    Raises
-    ------
-    RunEnded
-        When it has ended already.
-    """
-    from dlpipe.orchestrator.alerts import Alerts
-    from dlpipe.orchestrator.supervision import stop
-    from dlpipe.redaction import redact
-
-    state.request_stop(run.number)
-    if find_scheduler(state.folder) is None:
-        stop(state, run, time.time(), on_end=Alerts(state, clean=redact).note)
-
-
-def suspend_run(state: State, run: Run, suspended: bool) -> None:
-    """Let a run begin no further attempt and no further step, or let it go on.
-
-    Raises
-    ------
-    RunEnded
-        When it has ended already.
-    """
-    state.suspend_run(run.number, suspended)
-    for attempt in run.attempts[-1:]:  # at once; a scheduler sees to it as well
-        hold_steps(Path(attempt.folder), suspended)
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -6,32 +6,23 @@ without it.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import logging.handlers
 import math
-import os
-import select
-import signal
 import sqlite3
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
-from typing import Any
+from collections.abc import Callable
 
 from dlpipe.errors import DlpipeError, RunEnded, StateUnusable, StorageFull
 from dlpipe.orchestrator.alerts import Alerts
 from dlpipe.orchestrator.database import DAMAGED
 from dlpipe.orchestrator.decisions import decide
 from dlpipe.orchestrator.exit_hooks import ExitHooks
-from dlpipe.orchestrator.logfile import logging_to
 from dlpipe.orchestrator.overview import find_failure, next_due
-from dlpipe.orchestrator.presence import ABOUT, only_scheduler, write_about
 from dlpipe.orchestrator.retention import Retention
 from dlpipe.orchestrator.runs import Run
 from dlpipe.orchestrator.state import FILE, State
+from dlpipe.orchestrator.stop_signal import StopSignal
 from dlpipe.orchestrator.supervision import Supervisor
 from dlpipe.orchestrator.watching import Watch
 
@@ -215,113 +206,3 @@ def next_moment(state: State, now: float) -> float:
     alert = state.next_alert()
     hooks = [now + HOOK_SECONDS] if state.hooks() else []
     return min([*dues, *waits, *hooks, *([max(alert, now + 1)] if alert is not None else []), math.inf])
-
-
-class StopSignal:
-    """The wish to end, which signals bring and which ends a wait at once; so does what ``watch`` tells.
-
-    ``told`` is when it did so last, on the monotonic clock.
-    """
-
-    def __init__(self, watch: Watch) -> None:
-        self.asked = False
-        self.told = -math.inf
-        self._watch = watch
-        self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-
-    def wait(self, seconds: float) -> None:
-        """Wait so long, or until the end is asked for or something has changed."""
-        watched = [] if self._watch.descriptor is None else [self._watch.descriptor]
-        ready, _, _ = select.select([self._reading, *watched], [], [], seconds)
-        if self._watch.descriptor in ready:
-            self._watch.take()
-            self.told = time.monotonic()
-
-    @contextlib.contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Take SIGTERM, SIGHUP and Ctrl-C as the wish to end."""
-        before = {
-            number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._writing, b"!")
-
-
-def schedule(
-    folder: Path,
-    *,
-    max_runs: int,
-    port: int,
-    keep_days: int,
-    with_token: bool = True,
-    clock: Callable[[], float] = time.time,
-    clean: Callable[[str], str] = str,
-) -> None:
-    """Work on the state in ``folder`` until SIGTERM or Ctrl-C, with a page on ``port`` unless it is 0.
-
-    Without ``with_token`` everybody with an account on this machine can read the page.
-    Runs that ended more than ``keep_days`` ago are forgotten, unless it is 0.
-
-    Raises
-    ------
-    SchedulerRunning
-        When another scheduler does so already.
-    StateUnusable, StorageFull
-        When the state cannot be used.
-    """
-    state = State.open(folder, check=True)
-    with contextlib.closing(state), only_scheduler(folder), logging_to(folder):
-        about = {"pid": os.getpid(), "port": 0, "page": "", "started": clock(), "max_runs": max_runs}
-        # it knows its file before others know of it: one that is replaced from now on is noticed
-        scheduler = Scheduler(state, max_runs=max_runs, keep_days=keep_days, clock=clock, clean=clean)
-        write_about(folder, about)
-        try:
-            log.info(
-                "the scheduler begins: pid %d, at most %d runs at a time, state %s", about["pid"], max_runs, folder
-            )
-            if port and (page := open_page(folder, port, about, clock, with_token=with_token)):
-                write_about(folder, {**about, "port": port, "page": page})
-            scheduler.run()
-            log.info("the scheduler ends; runs go on")
-        except StateUnusable as error:
-            log.error("the scheduler ends: %s", error)
-            raise
-        finally:
-            with contextlib.suppress(OSError):
-                (folder / ABOUT).unlink()
-
-
-def open_page(
-    folder: Path, port: int, about: dict[str, Any], clock: Callable[[], float], *, with_token: bool
-) -> str:
-    """Open the status page and return its address; empty, with a word in the log, if the port is taken.
-
-    The address with the token goes to standard error and not into the log's file.
-    """
-    from dlpipe import __version__
-    from dlpipe.orchestrator.page import ADDRESS, make_app, serve
-    from dlpipe.orchestrator.page_token import read_token
-
-    token = read_token(folder) if with_token else ""
-    shown = {"dlpipe": __version__, "pid": about["pid"], "at most": f"{about['max_runs']} runs at a time"}
-    try:
-        serve(make_app(State.open(folder), token=token, about=shown, clock=clock), port)
-    except OSError as error:
-        log.warning(
-            "no status page: port %d cannot be used (%s). Choose another with --port.", port, error.strerror
-        )
-        return ""
-    address = f"http://{ADDRESS}:{port}"
-    log.info("status page: %s", address)
-    if token:
-        address += f"/?token={token}"
-        print(f"Open {address}", file=sys.stderr, flush=True)
-    return address

@@ -1,23 +1,27 @@
-"""Runs carried from attempt to attempt: started, looked at when they have ended, resumed or ended for good.
+"""Runs carried from attempt to attempt: begun, examined when they have ended, resumed or ended for good.
 
-The order of notes makes every step safe against a kill: an attempt is in the state before its keeper is started,
-it is begun once (see ``processes``), it has ended before the next one is noted, and what it left behind was ended
-before that. Nothing is kept in memory that a new scheduler would miss.
+The order of notes makes every step safe against a kill:
+
+1. An attempt is in the state before its keeper is started: a scheduler that is killed in between leaves one that
+   nobody has begun, and the next scheduler begins it.
+2. It is begun once, however often it is started (see ``keeper``): so starting it again is always safe.
+3. What it left behind is ended before its end is noted, so that two attempts of one run never work at a time.
+4. Its end is in the state before the next attempt is, in one commit with the run's status and with the event, the
+   alert and the hooks that follow from it: no end is told that a kill then undoes, and none stays untold.
+
+Nothing is kept in memory that a new scheduler would miss.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlpipe.errors import DlpipeError, RunEnded
-from dlpipe.orchestrator.attempts import build_command, build_environment, make_attempt
+from dlpipe.errors import RunEnded
+from dlpipe.orchestrator.attempts import make_attempt
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.ends import (
     apply_deadline,
@@ -28,27 +32,21 @@ from dlpipe.orchestrator.ends import (
     make_end_event,
     note_end,
 )
-from dlpipe.orchestrator.environment import find_changes
+from dlpipe.orchestrator.examinations import Examinations, Key
 from dlpipe.orchestrator.exit_hooks import ExitHooks
-from dlpipe.orchestrator.findings import Finding, NotInspected, end_and_examine, examine, is_overdue, make_unknown
-from dlpipe.orchestrator.limits import TIME_IS_UP, compute_deadline, compute_limit, is_over
-from dlpipe.orchestrator.processes import (
-    count_starts,
-    has_begun,
-    has_keeper,
-    hold_steps,
-    is_alive,
-    reap,
-    start_attempt,
-)
+from dlpipe.orchestrator.findings import Finding, NotInspected, is_overdue, make_unknown
+from dlpipe.orchestrator.limits import TIME_IS_UP, compute_deadline, is_over
+from dlpipe.orchestrator.processes import count_starts, has_begun, has_keeper, hold_steps, is_alive, reap
 from dlpipe.orchestrator.runs import ENDED, Run, RunAttempt
+from dlpipe.orchestrator.starting import begin_attempt, find_refusal
 from dlpipe.orchestrator.state import State
 
-STARTS = 5  # keepers that died before they had begun
-LOOKERS = 4
-LOOKS = 5  # at an attempt of which Metaflow cannot say what became of it
-STOP_SECONDS = 60.0
-LOG = logging.getLogger(__name__)
+STARTS = 5
+"""So often is an attempt started of which no keeper has begun: then its end is noted as lost."""
+INSPECTIONS = 5
+"""So often is Metaflow asked what became of an attempt: then a person has to look."""
+
+log = logging.getLogger(__name__)
 
 
 class Supervisor:
@@ -63,9 +61,7 @@ class Supervisor:
     def __init__(self, state: State, *, on_end: Callable[[Run], object] = lambda run: None) -> None:
         self._state = state
         self._on_end = on_end
-        self._pool = ThreadPoolExecutor(LOOKERS, thread_name_prefix="look")
-        self._looks: dict[tuple[int, int], Future[Finding | None]] = {}
-        self._tried: dict[tuple[int, int], _Tried] = {}
+        self._examinations = Examinations()
 
     def __enter__(self) -> Supervisor:
         return self
@@ -74,18 +70,18 @@ class Supervisor:
         self.close()
 
     def close(self) -> None:
-        """Let go of what is looked at; runs go on."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Let go of what is examined; runs go on."""
+        self._examinations.close()
 
     @property
     def busy(self) -> bool:
-        """Whether something that ended is being looked at."""
-        return bool(self._looks)
+        """Whether something that ended is being examined."""
+        return bool(self._examinations)
 
     def has_ended_attempt(self) -> bool:
         """A cheap sign that ``reconcile`` has something to do."""
-        return any(look.done() for look in self._looks.values()) or any(
-            (run.number, run.attempts[-1].number) not in self._looks
+        return self._examinations.has_done() or any(
+            (run.number, run.attempts[-1].number) not in self._examinations
             and not is_alive(Path(run.attempts[-1].folder), run.attempts[-1].token)
             for run in self._state.runs(status=["running"])
         )
@@ -96,42 +92,28 @@ class Supervisor:
         if run.status not in ("queued", "waiting") or run.suspended:
             return run
         version = self._state.version(run.deployment, run.version)
-        if not Path(version.code).is_dir():
-            return self._end(
-                run, "failed", describe_refusal(run, f"the code of version {version.number} is no longer kept")
-            )
-        if is_over(run, now):
-            return self._end(run, "failed", describe_refusal(run, TIME_IS_UP))
-        if changed := _describe_changes(version):
-            if version.policies.changed_environment == "refuse":
-                return self._end(run, "failed", describe_refusal(run, changed))
-            LOG.warning("run %s of %s: %s", number, run.deployment, changed)
+        if refusal := find_refusal(version, run, now):
+            return self._end(run, "failed", refusal)
         attempt = make_attempt(self._state, run, now)
         with contextlib.suppress(RunEnded):  # its deployment was deleted meanwhile
             self._state.add_attempt(number, attempt, deadline=compute_deadline(version, run, now))
-            self._begin(version, self._state.run(number), attempt)
+            begin_attempt(version, self._state.run(number), attempt)
         return self._state.run(number)
-
-    def _begin(self, version: Version, run: Run, attempt: RunAttempt) -> None:
-        """Start the attempt's processes; what cannot be started now, ``reconcile`` starts later."""
-        try:
-            start_attempt(
-                Path(attempt.folder),
-                build_command(version, run, attempt),
-                cwd=version.folder,
-                variables=build_environment(version, run, attempt),
-                token=attempt.token,
-                time_limit=compute_limit(version, run, attempt),
-            )
-        except OSError as error:
-            LOG.warning("run %s: %s", run.number, error)
 
     def reconcile(self, now: float, *, wait: bool = False, only: int | None = None) -> None:
         """Carry on every run: what has ended is noted, what has died may be resumed, what is to stop is stopped.
 
-        What ended is looked at beside, and dealt with by a later call; with ``wait``, on return. The state is not
-        locked meanwhile: a keeper may take many seconds to begin, and events are published all the time. With
-        ``only``, the number of a run, others are left alone.
+        What ended is examined beside, and dealt with by a later call; with ``wait``, on return. The state is not
+        locked meanwhile: a keeper may take many seconds to begin, and events are published all the time.
+
+        Parameters
+        ----------
+        now : float
+            Seconds since 1970.
+        wait : bool, optional
+            Return when all that has ended is dealt with.
+        only : int, optional
+            Number of a run; others are left alone.
         """
         reap()
         stopping = set(self._state.stop_requested())
@@ -146,24 +128,21 @@ class Supervisor:
                 continue
             attempt = run.attempts[-1]
             hold_steps(Path(attempt.folder), run.suspended)
-            if (run.number, attempt.number) not in self._looks:
-                self._look_at(run, attempt, stop=run.number in stopping)
-        for key, look_ in list(self._looks.items()):
-            if wait or look_.done():
-                self._deal_with(key, now)
+            if (run.number, attempt.number) not in self._examinations:
+                self._examine(run, attempt, stop=run.number in stopping)
+        for key in self._examinations.list_done(wait=wait):
+            self._deal_with(key, now)
 
-    def _look_at(self, run: Run, attempt: RunAttempt, *, stop: bool) -> None:
+    def _examine(self, run: Run, attempt: RunAttempt, *, stop: bool) -> None:
         key = (run.number, attempt.number)
-        if time.monotonic() < self._tried.get(key, _Tried()).again:
+        if self._examinations.is_pausing(key):
             return
         version = self._state.version(run.deployment, run.version)
         if not stop and not has_begun(Path(attempt.folder)) and self._is_begun_later(version, run, attempt):
             return
-        overdue = is_overdue(attempt)
-        if stop or overdue or not is_alive(Path(attempt.folder), attempt.token):
-            self._looks[key] = self._pool.submit(
-                end_and_examine if stop or overdue else examine, version, run, attempt
-            )
+        end = stop or is_overdue(attempt)
+        if end or not is_alive(Path(attempt.folder), attempt.token):
+            self._examinations.begin(version, run, attempt, end=end)
 
     def _is_begun_later(self, version: Version, run: Run, attempt: RunAttempt) -> bool:
         """Whether an attempt that nobody has begun is begun now, or soon; its starter was killed."""
@@ -172,27 +151,26 @@ class Supervisor:
             return True
         if count_starts(folder) >= STARTS:
             return False
-        self._tried.setdefault((run.number, attempt.number), _Tried()).failed()
-        self._begin(version, run, attempt)
+        self._examinations.note_failure((run.number, attempt.number))
+        begin_attempt(version, run, attempt)
         return True
 
-    def _deal_with(self, key: tuple[int, int], now: float) -> None:
+    def _deal_with(self, key: Key, now: float) -> None:
         number, attempt_number = key
-        task = self._looks.pop(key)
-        tried = self._tried.setdefault(key, _Tried())
         try:
-            finding = task.result()
-        except Exception as error:  # no memory, no space: it is looked at again
-            tried.failed()
-            LOG.warning("run %s cannot be looked at: %s: %s", number, type(error).__name__, error)
-            if tried.times < LOOKS or not isinstance(error, NotInspected):
+            finding = self._examinations.take(key)
+        except Exception as error:  # no memory, no space: it is examined again
+            failures = self._examinations.note_failure(key)
+            log.warning("run %s cannot be looked at: %s: %s", number, type(error).__name__, error)
+            if failures < INSPECTIONS or not isinstance(error, NotInspected):
                 return
             finding = make_unknown(self._state.run(number).attempts[-1], error)
         run = self._state.run(number)
+        # meanwhile another process may have stopped the run, or a person may have resumed it
         if finding is None or run.status in ENDED or run.attempts[-1].number != attempt_number:
             return
         self._apply(run, finding, now)
-        del self._tried[key]
+        self._examinations.forget_failures(key)
 
     def _apply(self, run: Run, finding: Finding, now: float) -> None:
         """Note what has become of the attempt and of its run, in one commit with what is to be told of it."""
@@ -231,48 +209,10 @@ class Supervisor:
             ExitHooks(self._state).note(run)
             self._on_end(run)
         except Exception:  # an alert that cannot be sent changes nothing of the run
-            LOG.exception("the end of run %s could not be told", run.number)
+            log.exception("the end of run %s could not be told", run.number)
 
 
 def reconcile(state: State, now: float) -> None:
     """Carry on every run of ``state`` once, and return when all that had ended is dealt with."""
     with Supervisor(state) as supervisor:
         supervisor.reconcile(now, wait=True)
-
-
-def stop(state: State, run: Run, now: float, *, on_end: Callable[[Run], object] = lambda run: None) -> None:
-    """Stop a run and return when that is done: its tasks get Ctrl-C's signal and seconds to end, then SIGKILL.
-
-    Other runs are left alone; ``on_end`` is called with it.
-    """
-    state.request_stop(run.number)
-    until = time.monotonic() + STOP_SECONDS
-    with Supervisor(state, on_end=on_end) as supervisor:
-        supervisor.reconcile(now, wait=True, only=run.number)
-        # on a busy machine Metaflow may have no answer yet to how it ended
-        while state.run(run.number).status not in ENDED and time.monotonic() < until:
-            time.sleep(0.5)
-            supervisor.reconcile(now, wait=True, only=run.number)
-
-
-@dataclass
-class _Tried:
-    """How often something failed, and when it may be tried again, on the monotonic clock."""
-
-    times: int = 0
-    again: float = 0.0
-
-    def failed(self) -> None:
-        self.times += 1
-        self.again = time.monotonic() + min(2.0**self.times, 60.0)
-
-
-def _describe_changes(version: Version) -> str:
-    """How the Python packages differ from those of ``create``; empty if they do not."""
-    try:
-        changed = find_changes(version)
-    except (OSError, DlpipeError) as error:
-        changed = [str(error)]
-    more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-    words = "; ".join(changed[:5]) + more
-    return f"the Python packages are not those of `create`: {words}" if changed else ""

@@ -20,13 +20,13 @@ from projects import environment
 from dlpipe.orchestrator.attempts import build_environment, describe_triggers, make_attempt
 from dlpipe.orchestrator.ends import compute_backoff
 from dlpipe.orchestrator.findings import judge
+from dlpipe.orchestrator.interventions import stop, suspend_run
 from dlpipe.orchestrator.keeper import find_processes
-from dlpipe.orchestrator.presence import suspend_run
 from dlpipe.orchestrator.processes import LauncherEnd, read_end
 from dlpipe.orchestrator.runs import OPEN, Run
 from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
-from dlpipe.orchestrator.supervision import Supervisor, stop
+from dlpipe.orchestrator.supervision import Supervisor
 
 SHAPES = Path(__file__).with_name("shapes")
 PATIENCE = 120.0

@@ -231,7 +231,7 @@ def status(obj: Any, run_id: str | None = None, as_json: bool = False) -> None:
 @one_line()
 def terminate(obj: Any, run_id: str, authorize: str | None = None) -> None:
     """Ask the scheduler to stop a run; without a scheduler, end its processes."""
-    from dlpipe.orchestrator.presence import terminate as stop
+    from dlpipe.orchestrator.interventions import terminate as stop
 
     from .telling import scheduler_line
 
@@ -271,7 +271,7 @@ def unsuspend(obj: Any, run_id: str | None = None, authorize: str | None = None)
 
 
 def _suspend(obj: Any, run_id: str | None, suspended: bool, authorize: str | None) -> str:
-    from dlpipe.orchestrator.presence import suspend_run
+    from dlpipe.orchestrator.interventions import suspend_run
 
     name = obj.deployment.text
     with opened() as state:

@@ -131,12 +131,12 @@ def _with_values(words: tuple[str, ...]) -> list[str]:
 
 
 def _settings(version: Version) -> dict[str, Any]:
-    from dlpipe.orchestrator.overview import describe_trigger, name_zone
+    from dlpipe.orchestrator.overview import describe_trigger
 
     schedule, policies = version.schedule, vars(version.policies)
     variables = {name: value for name, value in version.variables.items() if not name.startswith("METAFLOW_CODE_")}
     return {
-        "schedule": f"{schedule.cron} {name_zone(schedule)}" if schedule else None,
+        "schedule": f"{schedule.cron} {schedule.zone_name}" if schedule else None,
         "trigger": describe_trigger(version.trigger) or None,
         "events' parameters": [dict(one.parameters) for one in version.trigger.needed]
         if version.trigger

@@ -47,11 +47,11 @@ def created_lines(done: Created, state_folder: Path) -> list[str]:
 
 def version_lines(version: Version) -> list[str]:
     """Return a version for a person, a line a subject."""
-    from dlpipe.orchestrator.overview import describe_trigger, name_zone
+    from dlpipe.orchestrator.overview import describe_trigger
 
     said = {
         "code": f"{version.digest[:12]} in {version.code}",
-        "schedule": f"{version.schedule.cron} {name_zone(version.schedule)}, next {', '.join(next_due(version))}"
+        "schedule": f"{version.schedule.cron} {version.schedule.zone_name}, next {', '.join(next_due(version))}"
         if version.schedule
         else "none",
         "trigger": describe_trigger(version.trigger) or "none",
@@ -80,11 +80,11 @@ def said_parameters(given: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def next_due(version: Version) -> list[str]:
     """Return the next due times in the schedule's time zone."""
-    from dlpipe.orchestrator.overview import format_time, name_zone
+    from dlpipe.orchestrator.time_formats import format_time
 
     if version.schedule is None:
         return []
-    return [format_time(due, name_zone(version.schedule)) for due in due_times(version)]
+    return [format_time(due, version.schedule.zone_name) for due in due_times(version)]
 
 
 def due_times(version: Version) -> list[float]:
@@ -109,7 +109,7 @@ def said_policies(policies: Policies) -> str:
     >>> said_policies(Policies(missed="all", time_limit=1800))
     'overlap skip, missed all (at most 10), time limit 30 min 0 s, 3 resumes from 30 s, changed environment warn'
     """
-    from dlpipe.orchestrator.overview import format_span
+    from dlpipe.orchestrator.time_formats import format_span
     from dlpipe.redaction import show_target
 
     limit = f"time limit {format_span(policies.time_limit)}" if policies.time_limit else "no time limit"
@@ -205,12 +205,13 @@ def working_tree(obj: Any, version: Version, state_folder: Path) -> dict[str, An
 def status_lines(found: dict[str, Any]) -> list[str]:
     """Return where the deployment stands, for a person."""
     from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
-    from dlpipe.orchestrator.overview import describe_trigger, format_time, name_zone
+    from dlpipe.orchestrator.overview import describe_trigger
+    from dlpipe.orchestrator.time_formats import format_time
 
     schedule = Schedule(**found["schedule"]) if found["schedule"] else None
     trigger = found["trigger"]
     needed = tuple(Needed(**one) for one in trigger["needed"]) if trigger else ()
-    zone = name_zone(schedule) if schedule else "UTC"
+    zone = schedule.zone_name if schedule else "UTC"
     due = [format_time(datetime.fromisoformat(one).timestamp(), zone) for one in found["next_due"]]
     said = {
         "schedule": f"{schedule.cron} {zone}" if schedule else "none",
