@@ -17,11 +17,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from dlpipe.bridge.attempts import TaskSaid
-from dlpipe.bridge.contents import datasets_in
+from dlpipe.bridge.attempts import TaskMetadata
+from dlpipe.bridge.contents import find_datasets
 from dlpipe.bridge.datastore import Unreadable
-from dlpipe.bridge.records import Dataset, Document, Held, Metric, RunRecord, differences
-from dlpipe.bridge.values import TooManyValues, file_name, keep, keep_text, mlflow_key, python_name
+from dlpipe.bridge.records import Dataset, Document, Held, Metric, RunRecord, find_differences
+from dlpipe.bridge.values import TooManyValues, keep, keep_text, make_file_name, to_mlflow_key, to_python_name
 from dlpipe.errors import SettingError
 from dlpipe.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
 
@@ -64,7 +64,7 @@ def held_as(record: RunRecord) -> Held:
 
 
 def test_what_is_held_as_it_should_be_has_no_difference() -> None:
-    assert differences(RECORD, held_as(RECORD)) == []
+    assert find_differences(RECORD, held_as(RECORD)) == []
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_is_held_as_it_should_be_has_no_difference() -> None:
     ],
 )
 def test_each_thing_that_differs_is_named(change: dict[str, Any], what: str) -> None:
-    assert [one.what for one in differences(RECORD, replace(held_as(RECORD), **change))] == [what]
+    assert [one.what for one in find_differences(RECORD, replace(held_as(RECORD), **change))] == [what]
 
 
 def test_a_digest_changes_with_anything_the_record_says() -> None:
@@ -245,13 +245,13 @@ class Table:
 
 def test_datasets_are_within_what_every_store_holds() -> None:
     long = Table("x" * 10**6 + "\udc80", 3, "\udc80" * 50, 5, [("c" * 1000, "int")] * 5000)
-    (found,) = datasets_in(long, "data")
+    (found,) = find_datasets(long, "data")
     assert len(found.source) < 65_535
     assert len(found.digest) <= 36
     assert len(json.dumps(found.columns)) < 2**20
     found.digest.encode()
     with pytest.raises(Unreadable):
-        list(datasets_in(Table("x", 10**5000, "d", 1), "data"))
+        list(find_datasets(Table("x", 10**5000, "d", 1), "data"))
 
 
 def test_a_card_whose_data_is_nested_without_end_is_shown_without_it() -> None:
@@ -282,7 +282,7 @@ def test_an_attempt_has_its_own_cards_and_not_those_of_the_next() -> None:
         entry("two", "{}", 4, 1, "card-info"),
         entry("attempt", "2", 5, 2),
     )
-    attempts = TaskSaid("Flow/1/start/1", 1, entries).attempts(alive=False, closed="")
+    attempts = TaskMetadata("Flow/1/start/1", 1, entries).attempts(alive=False, closed="")
     assert [(one.has_cards, one.cards_of_others) for one in attempts] == [
         (True, {"two"}),
         (True, {"one"}),
@@ -297,12 +297,12 @@ def test_own_pattern_is_hidden_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "a[0]", "größe", "a_u5b_", "x%y", "_u5f_u5b_"])
 def test_names_that_mlflow_refuses_are_mapped_and_back(name: str) -> None:
-    assert python_name(mlflow_key(name)) == name
+    assert to_python_name(to_mlflow_key(name)) == name
 
 
 def test_file_names_are_short_plain_and_different() -> None:
     names = ["a" * 300, "a" * 299, "ä/ö", "../x"]
-    made = [file_name(name) for name in names]
+    made = [make_file_name(name) for name in names]
     assert len(set(made)) == 4
     assert all(len(one) <= 100 and "/" not in one for one in made)
 

@@ -49,10 +49,10 @@ def test_a_follower_that_died_is_named_as_one() -> None:
 
 
 def test_after_an_error_mlflow_is_behind_with_its_reason(place: Path) -> None:
-    from dlpipe.bridge.marks import mark_of
+    from dlpipe.bridge.marks import find_marks
 
     follower = Follower("Flow/1", command=[sys.executable, "-c", WAITS_AND + "time.sleep(8)"])
-    mark_of("Flow/1").set_behind("the server does not answer")
+    find_marks("Flow/1").set_behind("the server does not answer")
     line = follower.last_line()
     assert line == "MLflow is behind (the server does not answer). To catch up: dlpipe bridge sync Flow/1"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dlpipe.bridge import marks, where
-from dlpipe.bridge.marks import Mark
+from dlpipe.bridge.marks import RunMarks
 from dlpipe.bridge.runs import MetaflowRun
 from dlpipe.errors import MirrorIncomplete, RunNotFound
 
@@ -28,7 +28,7 @@ def victim(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=["run", "_bridge", "each file"])
-def mark(request: pytest.FixtureRequest, tmp_path: Path, victim: Path) -> Mark:
+def mark(request: pytest.FixtureRequest, tmp_path: Path, victim: Path) -> RunMarks:
     """The marks of a run that lead to the victim by a link."""
     run = tmp_path / "Flow" / "1"
     run.parent.mkdir()
@@ -46,15 +46,15 @@ def mark(request: pytest.FixtureRequest, tmp_path: Path, victim: Path) -> Mark:
             (run / "_bridge" / file.name).symlink_to(file)
         for name in ("uses", "mirror.lock"):
             (run / "_bridge" / name).symlink_to(victim / f"{name}.made")
-    return Mark("Flow/1", run / "_bridge")
+    return RunMarks("Flow/1", run / "_bridge")
 
 
-def test_no_link_leads_the_marks_of_a_run_elsewhere(mark: Mark, victim: Path) -> None:
+def test_no_link_leads_the_marks_of_a_run_elsewhere(mark: RunMarks, victim: Path) -> None:
     for write in (
         mark.hold,
-        lambda: mark.say_where({"run_id": "new"}),
-        lambda: mark.taken_over("me"),
-        lambda: mark.say_uses("step/1/0"),
+        lambda: mark.note_where({"run_id": "new"}),
+        lambda: mark.take_over("me"),
+        lambda: mark.note_uses("step/1/0"),
         lambda: mark.mirror_lock().__enter__(),
     ):
         with pytest.raises(MirrorIncomplete, match="is a link"):
@@ -74,7 +74,7 @@ def test_a_launcher_killed_while_it_leaves_its_marks_has_not_said_that_mlflow_ha
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    mark = Mark("Flow/1", tmp_path / "Flow" / "1" / "_bridge")
+    mark = RunMarks("Flow/1", tmp_path / "Flow" / "1" / "_bridge")
     monkeypatch.setattr(marks, "write_file", killed)
     with pytest.raises(KeyboardInterrupt):
         mark.hold()
@@ -102,7 +102,7 @@ def test_a_run_without_a_task_is_read_when_its_launcher_has_gone_or_it_is_old(
     with pytest.raises(RunNotFound, match="has only just begun"):  # its first task says when it began
         MetaflowRun(f"Flow/{young}").read()
     assert MetaflowRun(f"Flow/{old}").read().status == "KILLED"
-    held = marks.mark_of(f"Flow/{young}").hold()
+    held = marks.find_marks(f"Flow/{young}").hold()
     with pytest.raises(RunNotFound, match="has only just begun"):
         MetaflowRun(f"Flow/{young}").read()
     held.close()
@@ -110,7 +110,7 @@ def test_a_run_without_a_task_is_read_when_its_launcher_has_gone_or_it_is_old(
 
 
 def test_a_pipe_among_the_marks_holds_nobody_up(tmp_path: Path) -> None:
-    mark = Mark("Flow/1", tmp_path / "_bridge")
+    mark = RunMarks("Flow/1", tmp_path / "_bridge")
     mark.folder.mkdir()
     for name in ("launcher", "mlflow.json", "uncommitted.diff"):
         os.mkfifo(mark.folder / name)
@@ -126,7 +126,7 @@ def test_where_wants_a_run(given: str) -> None:
 
 
 def test_a_mark_that_is_nested_without_end_is_none(tmp_path: Path) -> None:
-    mark = Mark("Flow/1", tmp_path)
+    mark = RunMarks("Flow/1", tmp_path)
     for name in ("mlflow.json", "behind.json"):
         (tmp_path / name).write_text("[" * 100_000)
     assert mark.where() == {}

@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dlpipe.bridge.artifacts import opened
+from dlpipe.bridge.artifacts import open_value
 from dlpipe.bridge.datastore import Place, Unreadable, read_blob, read_log
-from dlpipe.bridge.opening import Fields, Unopened, fields_of, open_pickle
+from dlpipe.bridge.opening import Fields, Unopened, open_pickle, read_fields
 from dlpipe.tables import TableVersion
 
 
@@ -186,7 +186,7 @@ def test_our_own_dataclasses_come_as_their_fields_without_their_classes() -> Non
     found = open_pickle(packed({"data": version}))["data"]
     assert isinstance(found, Fields)
     assert found.name.endswith(".TableVersion")
-    assert (fields_of(found)["columns"], fields_of(found)["timestamp"]) == (columns, day)
+    assert (read_fields(found)["columns"], read_fields(found)["timestamp"]) == (columns, day)
     assert (found.fields["path"], found.fields["version"]) == ("data/reviews", 3)
 
 
@@ -267,13 +267,13 @@ def test_nothing_of_a_pickle_runs(attack: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("TOUCHED", str(touched))
     data = attacks(str(touched))[attack]
     with contextlib.suppress(Unreadable):
-        opened(data)
+        open_value(data)
     assert not touched.exists()
 
 
 def test_the_class_that_was_not_opened_is_named() -> None:
     with pytest.raises(Unreadable, match=r"^posix\.system is not opened$"):
-        opened(packed(Calls(os.system, "true")))
+        open_value(packed(Calls(os.system, "true")))
     assert open_pickle(packed([os.system, 1])) == [Unopened("posix.system"), 1]
 
 
@@ -341,7 +341,7 @@ LIES = {
 @pytest.mark.parametrize("lie", LIES)
 def test_lengths_and_types_that_lie_are_refused(lie: str) -> None:
     with pytest.raises(Unreadable):
-        opened(packed(LIES[lie]))
+        open_value(packed(LIES[lie]))
 
 
 FAR = b"\x80\x04K\x01r\xff\xff\xff\x1f."
@@ -353,7 +353,7 @@ HUGE = b"\x80\x04\x8e" + (2**62).to_bytes(8, "little") + b"x."
 @pytest.mark.parametrize("data", [b"", b"\x80\x04", b"garbage", packed([1, 2])[:-3], b"\x80\x04P1\n.", FAR, HUGE])
 def test_a_damaged_pickle_is_named_as_one(data: bytes) -> None:
     with pytest.raises(Unreadable, match="cannot be unpickled here"):
-        opened(data)
+        open_value(data)
 
 
 def test_a_class_that_the_setting_names_is_opened_by_its_own_code(

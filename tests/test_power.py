@@ -80,7 +80,7 @@ def check_table(path, committed: list[int]) -> None:
 
 STATES = """
 import io, pathlib, sys, tarfile
-from dlpipe.bridge.marks import Mark
+from dlpipe.bridge.marks import RunMarks
 from dlpipe.durable import make_folder, write_file
 from dlpipe.orchestrator import keeper
 from dlpipe.orchestrator.freezing import Package, freeze, name_as_version, seal
@@ -90,7 +90,7 @@ root = pathlib.Path(sys.argv[1])
 attempt, steps, source = root / "runs/1", FolderCheckpoints(root / "steps"), pathlib.Path(sys.argv[2])
 make_folder(attempt)
 make_folder(root / "steps")
-held = Mark("F/1", root / "F/1/_bridge").hold()
+held = RunMarks("F/1", root / "F/1/_bridge").hold()
 for number in range(3):
     write_file(root / "state.json", str(number) * 5000)
     mark(f"state {number}")

@@ -26,8 +26,8 @@ trials       Ray Tune's trials as runs under their task's
 from __future__ import annotations
 
 from dlpipe.bridge.datastore import check_datastore
-from dlpipe.bridge.following import Synced
-from dlpipe.bridge.mirroring import Behind, check, status, sync, watch, where
+from dlpipe.bridge.following import SyncResult
+from dlpipe.bridge.mirroring import RunBehind, check, status, sync, watch, where
 from dlpipe.bridge.records import Difference
 
-__all__ = ["Behind", "Difference", "Synced", "check", "check_datastore", "status", "sync", "watch", "where"]
+__all__ = ["Difference", "RunBehind", "SyncResult", "check", "check_datastore", "status", "sync", "watch", "where"]

@@ -20,9 +20,9 @@ from dlpipe.bridge.records import (
     Held,
     Metric,
     RunRecord,
-    dataset_held,
-    differences,
-    json_object,
+    find_differences,
+    is_held,
+    parse_object,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Mirror:
     def refresh(self) -> None:
         """Read the runs of this Metaflow run again; of two with one key, the older counts."""
         self._runs, self._doubles, self._deleted, self._experiments = {}, [], {}, []
-        for one in self._found():
+        for one in self._search_runs():
             key = one.data.tags.get(KEY, "")
             if one.info.lifecycle_stage != "active":
                 if REMOVED not in one.data.tags:
@@ -86,7 +86,7 @@ class Mirror:
             self._client.restore_run(one.info.run_id)
         self.refresh()
 
-    def _found(self) -> list[Run]:
+    def _search_runs(self) -> list[Run]:
         from mlflow.entities import ViewType
 
         found: list[Run] = []
@@ -109,20 +109,20 @@ class Mirror:
 
     def compare(self, record: RunRecord) -> list[Difference]:
         """Return how MLflow differs from ``record``, with every file and every metric point read."""
-        inside = self.left_running(record)
+        inside = self.find_left_running(record)
         return [
-            *differences(record, self._held(record, thorough=True)),
+            *find_differences(record, self._read_held(record, thorough=True)),
             *(Difference(record.key, f"run {one.info.run_id} inside", record.status, "RUNNING") for one in inside),
         ]
 
-    def surplus(self, keys: Collection[str]) -> list[Difference]:
+    def compare_surplus(self, keys: Collection[str]) -> list[Difference]:
         """Return the runs of ours that no key stands for, and those that are there twice."""
-        once = [Difference(key, "run", "absent", "one") for key in self._surplus(keys)]
+        once = [Difference(key, "run", "absent", "one") for key in self._find_surplus(keys)]
         return [*once, *(Difference(one.data.tags[KEY], "run", "there once", "another") for one in self._doubles)]
 
     def remove_surplus(self, keys: Collection[str]) -> int:
-        """Delete the runs that ``surplus`` names, and return how many there were."""
-        extra = [*self._surplus(keys).values(), *self._doubles]
+        """Delete the runs that ``compare_surplus`` names, and return how many there were."""
+        extra = [*self._find_surplus(keys).values(), *self._doubles]
         for one in extra:
             self._client.set_tag(one.info.run_id, REMOVED, "by the bridge")
             self._client.delete_run(one.info.run_id)
@@ -130,7 +130,7 @@ class Mirror:
         self._doubles = []
         return len(extra)
 
-    def _surplus(self, keys: Collection[str]) -> dict[str, Run]:
+    def _find_surplus(self, keys: Collection[str]) -> dict[str, Run]:
         """Return the runs that no key stands for, but for those that hold what a step has logged itself."""
         return {key: one for key, one in self._runs.items() if key not in keys and SHARED not in one.data.tags}
 
@@ -147,9 +147,9 @@ class Mirror:
         thorough : bool, optional
             Whether files are looked for, and not only what says that they were written.
         """
-        found = differences(record, held := self._held(record, thorough=False, listed=thorough))
+        found = find_differences(record, held := self._read_held(record, thorough=False, listed=thorough))
         digest = None if held is None else held.tags.get(DIGEST)
-        inside = self.left_running(record)
+        inside = self.find_left_running(record)
         if not found and digest == record.digest and not inside:
             return []
         if held is None and record.status == "RUNNING" and not _has_contents(record):
@@ -161,7 +161,7 @@ class Mirror:
             record.key, [one for one in record.documents if held is None or f"file {one.path}" in whats]
         )
         self._log_datasets(
-            run_id, [one for one in record.datasets if held is None or not dataset_held(one, held.datasets)]
+            run_id, [one for one in record.datasets if held is None or not is_held(one, held.datasets)]
         )
         self._log(run_id, record, held)
         if held is not None and held.name != record.name:
@@ -172,7 +172,7 @@ class Mirror:
             self._client.set_terminated(inner.info.run_id, record.status, record.end)
         return found
 
-    def left_running(self, record: RunRecord) -> list[Run]:
+    def find_left_running(self, record: RunRecord) -> list[Run]:
         """Return the runs that a step began inside its own and never ended, though it has ended itself."""
         if not record.shared or record.status == "RUNNING":
             return []
@@ -197,7 +197,7 @@ class Mirror:
         from mlflow.entities import Metric as MlflowMetric
         from mlflow.entities import Param, RunTag
 
-        params = [Param(name, value) for name, value in _new_params(record, held)]
+        params = [Param(name, value) for name, value in _find_new_params(record, held)]
         points = [one for one in record.metrics if held is None or one not in held.metrics]
         metrics = [MlflowMetric(one.key, one.value, one.time, one.step) for one in points]
         changed = {name: value for name, value in record.all_tags.items() if held and held.tags.get(name) != value}
@@ -221,9 +221,9 @@ class Mirror:
                 path = Path(place, document.path)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(document.content)
-            self._store_of(self._runs[key]).log_artifacts(place)
+            self._open_files(self._runs[key]).log_artifacts(place)
 
-    def _store_of(self, run: Run) -> ArtifactRepository:
+    def _open_files(self, run: Run) -> ArtifactRepository:
         """Return where a run's files are; MLflow's client would ask for the run once more."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -231,26 +231,26 @@ class Mirror:
 
     def _log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
         if datasets:
-            self._client.log_inputs(run_id, [_dataset_input(one) for one in datasets])
+            self._client.log_inputs(run_id, [_make_dataset_input(one) for one in datasets])
 
-    def _held(self, record: RunRecord, *, thorough: bool, listed: bool = True) -> Held | None:
+    def _read_held(self, record: RunRecord, *, thorough: bool, listed: bool = True) -> Held | None:
         run = self._runs.get(record.key)
         if run is None:
             return None
         tags = run.data.tags
         complete = tags.get(DIGEST) == record.digest
         if thorough:
-            files = self._digests(run)
+            files = self._read_digests(run)
         elif listed:
-            files = self._listed(run, record, complete=complete)
+            files = self._read_listed(run, record, complete=complete)
         else:
             files = {one.path: one.digest for one in record.documents} if complete else {}
         if thorough:
-            points = _points(self._client, run, run.data.metrics)
+            points = _read_points(self._client, run, run.data.metrics)
         elif complete and not listed:
             points = iter(record.metrics)
         else:
-            points = _points_of(self._client, run, record)
+            points = _read_record_points(self._client, run, record)
         return Held(
             run_id=run.info.run_id,
             parent=self._keys.get(tags.get(PARENT, "")),
@@ -262,22 +262,22 @@ class Mirror:
             metrics=frozenset(points),
             tags=tags,
             documents=files,
-            datasets=frozenset(_datasets(run)),
+            datasets=frozenset(_read_datasets(run)),
         )
 
-    def _listed(self, run: Run, record: RunRecord, *, complete: bool) -> Mapping[str, str]:
+    def _read_listed(self, run: Run, record: RunRecord, *, complete: bool) -> Mapping[str, str]:
         """Return the record's files that are there with the right size; none of them if they may be older ones."""
         if not complete:
             return {}
-        sizes = dict(_files(self._store_of(run))) if record.documents else {}
+        sizes = dict(_list_files(self._open_files(run))) if record.documents else {}
         return {one.path: one.digest for one in record.documents if sizes.get(one.path) == len(one.content)}
 
-    def _digests(self, run: Run) -> Mapping[str, str]:
-        store = self._store_of(run)
+    def _read_digests(self, run: Run) -> Mapping[str, str]:
+        store = self._open_files(run)
         with tempfile.TemporaryDirectory(prefix="dlpipe-bridge-") as place:
             return {
                 path: hashlib.sha256(Path(store.download_artifacts(path, place)).read_bytes()).hexdigest()
-                for path, _ in _files(store)
+                for path, _ in _list_files(store)
             }
 
 
@@ -285,7 +285,7 @@ def _has_contents(record: RunRecord) -> bool:
     return bool(record.params or record.metrics or record.documents or record.datasets)
 
 
-def _new_params(record: RunRecord, held: Held | None) -> Iterator[tuple[str, str]]:
+def _find_new_params(record: RunRecord, held: Held | None) -> Iterator[tuple[str, str]]:
     """Yield the parameters to write. MLflow refuses a batch that changes one: those stand under another name."""
     known = held.params if held else {}
     for name, value in record.params.items():
@@ -295,7 +295,7 @@ def _new_params(record: RunRecord, held: Held | None) -> Iterator[tuple[str, str
             yield TAKEN + name, value
 
 
-def _dataset_input(dataset: Dataset) -> DatasetInput:
+def _make_dataset_input(dataset: Dataset) -> DatasetInput:
     from mlflow.entities import Dataset as MlflowDataset
     from mlflow.entities import DatasetInput, InputTag
 
@@ -314,31 +314,31 @@ def _dataset_input(dataset: Dataset) -> DatasetInput:
     return DatasetInput(described, [InputTag(CONTEXT, dataset.role)])
 
 
-def _files(store: ArtifactRepository, folder: str | None = None) -> Iterator[tuple[str, int]]:
+def _list_files(store: ArtifactRepository, folder: str | None = None) -> Iterator[tuple[str, int]]:
     for entry in store.list_artifacts(folder):
         if entry.is_dir:
-            yield from _files(store, entry.path)
+            yield from _list_files(store, entry.path)
         else:
             yield entry.path, entry.file_size
 
 
-def _points(client: MlflowClient, run: Run, keys: Collection[str]) -> Iterator[Metric]:
+def _read_points(client: MlflowClient, run: Run, keys: Collection[str]) -> Iterator[Metric]:
     for key in keys:
         for point in client.get_metric_history(run.info.run_id, key):
             yield Metric(point.key, point.value, point.timestamp, point.step)
 
 
-def _points_of(client: MlflowClient, run: Run, record: RunRecord) -> Iterator[Metric]:
+def _read_record_points(client: MlflowClient, run: Run, record: RunRecord) -> Iterator[Metric]:
     """Yield the record's points that are there; one that is the latest of its metric needs no call of its own."""
     earlier = {one.key for one in record.metrics if run.data.metrics.get(one.key) != one.value}
     yield from (one for one in record.metrics if one.key not in earlier)
-    yield from _points(client, run, [key for key in earlier if key in run.data.metrics])
+    yield from _read_points(client, run, [key for key in earlier if key in run.data.metrics])
 
 
-def _datasets(run: Run) -> Iterator[Dataset]:
+def _read_datasets(run: Run) -> Iterator[Dataset]:
     for one in run.inputs.dataset_inputs if run.inputs else []:
         context = next((tag.value for tag in one.tags if tag.key == CONTEXT), "")
-        source, profile = json_object(one.dataset.source), json_object(one.dataset.profile)
+        source, profile = parse_object(one.dataset.source), parse_object(one.dataset.profile)
         yield Dataset(
             path=str(source.get("path", "")),
             version=int(source.get("version", -1)),

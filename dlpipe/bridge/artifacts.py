@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dlpipe.bridge.datastore import ARTIFACT_BYTES, Unreadable, place_of, read_blob, read_sizes
-from dlpipe.bridge.metadata import provider
+from dlpipe.bridge.datastore import ARTIFACT_BYTES, Unreadable, find_place, read_blob, read_sizes
+from dlpipe.bridge.metadata import get_provider
 from dlpipe.bridge.opening import Unopened, open_pickle
 from dlpipe.errors import DlpipeError
 
@@ -49,10 +49,10 @@ class Artifact:
         if self.encoding not in PICKLES:
             raise Unreadable(f"kept as {self.encoding!r}, which is no pickle")
         flow = self.pathspec.partition("/")[0]
-        return opened(read_blob(place_of(self.kind, self.location, flow), flow, self.sha))
+        return open_value(read_blob(find_place(self.kind, self.location, flow), flow, self.sha))
 
 
-def opened(data: bytes) -> Any:
+def open_value(data: bytes) -> Any:
     """Return the value in a pickle; raise ``Unreadable`` for a damaged one, or one of an unknown class."""
     try:
         value = open_pickle(data)
@@ -63,49 +63,51 @@ def opened(data: bytes) -> Any:
     return value
 
 
-def artifacts_of(pathspec: str, number: int) -> list[Artifact]:
+def read_artifacts(pathspec: str, number: int) -> list[Artifact]:
     """Return the artifacts of an attempt by name, without Metaflow's own (``_...``)."""
-    return [one for one in every_artifact(pathspec, number) if not one.name.startswith("_")]
+    return [one for one in read_all_artifacts(pathspec, number) if not one.name.startswith("_")]
 
 
-def every_artifact(pathspec: str, number: int) -> list[Artifact]:
+def read_all_artifacts(pathspec: str, number: int) -> list[Artifact]:
     """Return all artifacts of an attempt by name, Metaflow's own among them."""
-    found = [_artifact(pathspec, entry) for entry in _entries(pathspec, number)]
+    found = [_make_artifact(pathspec, entry) for entry in _read_entries(pathspec, number)]
     said: dict[str, Mapping[str, Mapping[str, Any]]] = {}
     made = []
     for one in sorted(found, key=lambda one: one.name):
         if one.location not in said:
-            said[one.location] = _sizes(one, pathspec, number)
+            said[one.location] = _read_sizes(one, pathspec, number)
         size = said[one.location].get(one.name, {}).get("size")
         made.append(replace(one, size=size if isinstance(size, int) else None))
     return made
 
 
-def _sizes(artifact: Artifact, pathspec: str, number: int) -> Mapping[str, Mapping[str, Any]]:
+def _read_sizes(artifact: Artifact, pathspec: str, number: int) -> Mapping[str, Mapping[str, Any]]:
     try:
-        return read_sizes(place_of(artifact.kind, artifact.location, pathspec.partition("/")[0]), pathspec, number)
+        return read_sizes(
+            find_place(artifact.kind, artifact.location, pathspec.partition("/")[0]), pathspec, number
+        )
     except Unreadable:
         return {}
 
 
-def artifact_digests(pathspec: str, number: int) -> frozenset[tuple[str, str]]:
+def read_artifact_digests(pathspec: str, number: int) -> frozenset[tuple[str, str]]:
     """Return name and SHA-1 of each artifact of an attempt."""
-    return frozenset((str(one["name"]), str(one["sha"])) for one in _entries(pathspec, number))
+    return frozenset((str(one["name"]), str(one["sha"])) for one in _read_entries(pathspec, number))
 
 
-def artifact_value(pathspec: str, number: int | None = None) -> Any:
+def read_artifact_value(pathspec: str, number: int | None = None) -> Any:
     """Return the value of an artifact of an attempt, by default the last; ``None`` when none can be read."""
     task = pathspec.rpartition("/")[0]
     try:
-        entries = _listed(provider().get_object("artifact", "self", {}, number, *pathspec.split("/")))
-        return _artifact(task, entries[0]).value() if entries else None
+        entries = _check_entries(get_provider().get_object("artifact", "self", {}, number, *pathspec.split("/")))
+        return _make_artifact(task, entries[0]).value() if entries else None
     except DlpipeError:
         raise
     except Exception:  # killed before it was written, damaged, or made of classes that are not opened
         return None
 
 
-def _artifact(pathspec: str, entry: Mapping[str, Any]) -> Artifact:
+def _make_artifact(pathspec: str, entry: Mapping[str, Any]) -> Artifact:
     name = str(entry["name"])
     return Artifact(
         pathspec=f"{pathspec}/{name}",
@@ -117,11 +119,11 @@ def _artifact(pathspec: str, entry: Mapping[str, Any]) -> Artifact:
     )
 
 
-def _entries(pathspec: str, number: int) -> list[Mapping[str, Any]]:
-    return _listed(provider().get_object("task", "artifact", {}, number, *pathspec.split("/")))
+def _read_entries(pathspec: str, number: int) -> list[Mapping[str, Any]]:
+    return _check_entries(get_provider().get_object("task", "artifact", {}, number, *pathspec.split("/")))
 
 
-def _listed(found: Any) -> list[Mapping[str, Any]]:
+def _check_entries(found: Any) -> list[Mapping[str, Any]]:
     return (
         [found] if isinstance(found, dict) else list(found or ())
     )  # the local provider does not list a single one

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dlpipe.bridge.artifacts import artifact_value
-from dlpipe.bridge.datastore import holds
-from dlpipe.bridge.opening import fields_of
+from dlpipe.bridge.artifacts import read_artifact_value
+from dlpipe.bridge.datastore import has_file
+from dlpipe.bridge.opening import read_fields
 from dlpipe.bridge.records import Status
 
 LAUNCHER_SECONDS = 60.0
@@ -76,7 +76,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class TaskSaid:
+class TaskMetadata:
     """What the metadata of a task says: ``entries`` as the provider has them, the oldest first."""
 
     path: str
@@ -86,11 +86,11 @@ class TaskSaid:
     def attempts(self, *, alive: bool, closed: str, launcher: str = "") -> list[Attempt]:
         """Return its attempts; none while it is being started, when the time that counts is not known yet."""
         starts = self._starts or ({} if alive else {0: self.created})
-        ends = {_number(one): one for one in self.entries if one["field_name"] == "attempt_ok"}
+        ends = {_read_number(one): one for one in self.entries if one["field_name"] == "attempt_ok"}
         made = []
         for number, start in sorted(starts.items()):
             following = min((at for other, at in starts.items() if other > number), default=None)
-            end, status = _ended(ends.get(number), start, following, self.last_sign, alive=alive)
+            end, status = _find_end(ends.get(number), start, following, self.last_sign, alive=alive)
             settled = status != "RUNNING" and (
                 self.origin is not None
                 or following is not None
@@ -107,7 +107,7 @@ class TaskSaid:
                     status=status if settled else "RUNNING",
                     settled=settled,
                     origin=self.origin,
-                    place=self._place(settled),
+                    place=self._find_place(settled),
                     uses_mlflow=number in self._with_own_logs,
                     has_cards=number in self._cards.values(),
                     cards_of_others=frozenset(card for card, maker in self._cards.items() if maker != number),
@@ -118,15 +118,17 @@ class TaskSaid:
     @cached_property
     def _with_own_logs(self) -> frozenset[int]:
         """Attempts that log to MLflow themselves, of runs from before there was a mark for it; their logs stay."""
-        return frozenset(_number(one) for one in self.entries if one.get("type") == "mlflow-run-id uses")
+        return frozenset(_read_number(one) for one in self.entries if one.get("type") == "mlflow-run-id uses")
 
     @cached_property
     def _cards(self) -> dict[str, int]:
         """Id of each card that its task made, and the attempt that made it."""
-        return {str(one["field_name"]): _number(one) for one in self.entries if one.get("type") == "card-info"}
+        return {
+            str(one["field_name"]): _read_number(one) for one in self.entries if one.get("type") == "card-info"
+        }
 
     @cached_property
-    def _said(self) -> dict[str, Any]:
+    def _fields(self) -> dict[str, Any]:
         return {one["field_name"]: one["value"] for one in self.entries}
 
     @property
@@ -137,10 +139,10 @@ class TaskSaid:
     @property
     def origin(self) -> str | None:
         """The task that ``resume`` took the results from."""
-        if "origin-task-id" not in self._said:
+        if "origin-task-id" not in self._fields:
             return None
         flow, _, step, _ = self.path.split("/")
-        return f"{flow}/{self._said['origin-run-id']}/{step}/{self._said['origin-task-id']}"
+        return f"{flow}/{self._fields['origin-run-id']}/{step}/{self._fields['origin-task-id']}"
 
     @property
     def _starts(self) -> dict[int, int]:
@@ -150,32 +152,32 @@ class TaskSaid:
                 starts.setdefault(int(one["value"]), int(one["ts_epoch"]))
         return starts
 
-    def _place(self, settled: bool) -> str:
+    def _find_place(self, settled: bool) -> str:
         """Return the places in the foreaches; a clone says them only in an artifact."""
-        if path := str(self._said.get("foreach-execution-path") or ""):
+        if path := str(self._fields.get("foreach-execution-path") or ""):
             return "".join(f"[{one.rpartition(':')[2]}]" for one in path.split(","))
-        stack = artifact_value(f"{self.path}/_foreach_stack") if self.origin and settled else None
+        stack = read_artifact_value(f"{self.path}/_foreach_stack") if self.origin and settled else None
         frames = stack if isinstance(stack, list | tuple) else ()
         places = [one[3] for one in frames if isinstance(one, tuple) and len(one) > 3]
         return "".join(f"[{one}]" for one in places if isinstance(one, int))
 
     def _has_logs(self, number: int, end: int | None, launcher: str) -> bool:
         """Return whether the launcher has written the logs of an attempt, which it does last."""
-        kind, root = str(self._said.get("ds-type")), str(self._said.get("ds-root", ""))
-        if root and holds(kind, root, f"{self.path}/{number}.runtime_stderr.log"):
+        kind, root = str(self._fields.get("ds-type")), str(self._fields.get("ds-root", ""))
+        if root and has_file(kind, root, f"{self.path}/{number}.runtime_stderr.log"):
             return True
         patience = LAUNCHER_SECONDS if launcher == "lives" else LOG_SECONDS.get(kind, LOG_SECONDS[""])
         return end is not None and time.time() - end / 1000 > patience
 
 
-def caught_by(pathspec: str, number: int) -> str:
+def find_caught(pathspec: str, number: int) -> str:
     """Return the exception that ``@catch`` took in an attempt, in a line; empty when it took none.
 
     Tasks inherit the exception of the one before them, and not whether it was successful.
     """
-    if artifact_value(f"{pathspec}/_success", number) is not False:
+    if read_artifact_value(f"{pathspec}/_success", number) is not False:
         return ""
-    fields = fields_of(artifact_value(f"{pathspec}/_catch_exception", number))
+    fields = read_fields(read_artifact_value(f"{pathspec}/_catch_exception", number))
     lines = str(fields.get("exception") or "").splitlines()
     return f"{str(fields.get('type') or 'an exception').removeprefix('builtins.')}: {lines[0] if lines else ''}"[
         :300
@@ -200,12 +202,12 @@ def has_process(run_id: str) -> bool:
     return False
 
 
-def _number(entry: Mapping[str, Any]) -> int:
+def _read_number(entry: Mapping[str, Any]) -> int:
     tagged = (tag.partition(":")[2] for tag in entry.get("tags", []) if tag.startswith("attempt_id:"))
     return int(next(tagged, 0))
 
 
-def _ended(
+def _find_end(
     said: Mapping[str, Any] | None, start: int, following: int | None, last_sign: int, *, alive: bool
 ) -> tuple[int | None, Status]:
     if said is not None:

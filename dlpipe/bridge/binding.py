@@ -71,7 +71,7 @@ def bind() -> None:
             given = dict(tags or {})
             if STAMP in given and given[STAMP] == os.environ.get(TASK):
                 parent = given.setdefault(PARENT, own_run_id(patience=PATIENCE_SECONDS))
-                if parent == own_run_id() and TRIAL not in given and (_is_implicit() or _take()):
+                if parent == own_run_id() and TRIAL not in given and (_is_implicit() or _take_own_run()):
                     own = MlflowClient(self.tracking_uri)
                     for name, value in given.items():
                         if name not in KEPT and not name.startswith("metaflow."):
@@ -109,31 +109,31 @@ def own_run_id(*, patience: float = 0.0) -> str:
             if said == task:
                 return run_id
             try:
-                os.environ[RUN] = f"{task} {_made(task)}"  # child processes need not look for it
+                os.environ[RUN] = f"{task} {_make_run(task)}"  # child processes need not look for it
             except Exception:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(2.0)
 
 
-def _made(key: str) -> str:
+def _make_run(key: str) -> str:
     from dlpipe.bridge.apply import Mirror
-    from dlpipe.bridge.reading import RunReading, experiment_name
+    from dlpipe.bridge.reading import RunReading, name_experiment
     from dlpipe.tracking import open_store
 
     flow, run, *_ = key.split("/")
     pathspec = f"{flow}/{run}"
     reading = RunReading(pathspec)
-    reading.run.mark.say_uses(key)
+    reading.run.marks.note_uses(key)
     store = open_store()
-    snapshot = reading.snapshot(only=key.rpartition("/")[0])
+    snapshot = reading.read_snapshot(only=key.rpartition("/")[0])
     (attempt,) = (one for one in snapshot.attempts if one.key == key)
-    with reading.run.mark.mirror_lock():
-        reading.run.mark.taken_over(key)
-        mirror = Mirror(store.client(), store.experiment(experiment_name(snapshot.system_tags, flow)), pathspec)
+    with reading.run.marks.mirror_lock():
+        reading.run.marks.take_over(key)
+        mirror = Mirror(store.client(), store.experiment(name_experiment(snapshot.system_tags, flow)), pathspec)
         mirror.refresh()
-        mirror.ensure(reading.run_record(snapshot, begun=True))
-        run_id = mirror.ensure(reading.attempt_record(snapshot, attempt, pathspec))
+        mirror.ensure(reading.make_run_record(snapshot, begun=True))
+        run_id = mirror.ensure(reading.make_attempt_record(snapshot, attempt, pathspec))
     return run_id
 
 
@@ -144,7 +144,7 @@ def _uses_our_store() -> bool:
     return mlflow.get_tracking_uri().rstrip("/") == os.environ.get("MLFLOW_TRACKING_URI", "").rstrip("/")
 
 
-def _take() -> bool:
+def _take_own_run() -> bool:
     """Return whether this is the first run that the task's own process starts."""
     with _lock:
         if _state["taken"] or os.environ.get(PROCESS) != str(os.getpid()):

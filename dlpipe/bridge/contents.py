@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlpipe.bridge.artifacts import Artifact, every_artifact
+from dlpipe.bridge.artifacts import Artifact, read_all_artifacts
 from dlpipe.bridge.attempts import Attempt
-from dlpipe.bridge.datastore import Place, Unreadable, flow_store, read_log, read_page
-from dlpipe.bridge.metadata import metadata_of
-from dlpipe.bridge.opening import Fields, IncludedFile, fields_of
+from dlpipe.bridge.datastore import Place, Unreadable, open_flow_store, read_log, read_page
+from dlpipe.bridge.metadata import read_metadata
+from dlpipe.bridge.opening import Fields, IncludedFile, read_fields
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
-from dlpipe.bridge.values import TooManyValues, keep, mlflow_key
+from dlpipe.bridge.values import TooManyValues, keep, to_mlflow_key
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
 
@@ -42,17 +42,17 @@ class Contents:
     models: list[Model] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def attempt(self, what: str, make: Callable[[], Iterable[Document]]) -> None:
+    def try_documents(self, what: str, make: Callable[[], Iterable[Document]]) -> None:
         """Add documents; where they cannot be had, a note. An outage is no reason for a note."""
         try:
             self.documents += make()
         except DlpipeError:
             raise
         except Exception as error:
-            self.notes.append(f"{what}: {why(error)}")
+            self.notes.append(f"{what}: {explain_error(error)}")
 
 
-def why(error: Exception) -> str:
+def explain_error(error: Exception) -> str:
     """Return why something could not be mirrored, the same at each reading."""
     said = isinstance(error, Unreadable | TooManyValues)
     return str(error) if said else f"cannot be shown: {type(error).__name__}"
@@ -78,30 +78,30 @@ def read_contents(
         When the datastore does not answer; whatever else is wrong is a note.
     """
     found = Contents()
-    found.attempt("artifacts", lambda: _artifacts(found, attempt, passed_on, secrets))
-    said = _said(attempt)
+    found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, secrets))
+    said = _read_metadata(attempt)
     for stream in ("stdout", "stderr"):
-        found.attempt(f"logs/{stream}", lambda stream=stream: _log(said, attempt, stream))  # type: ignore[misc]
+        found.try_documents(f"logs/{stream}", lambda stream=stream: _make_log(said, attempt, stream))  # type: ignore[misc]
     if attempt.has_cards:
-        found.attempt("cards", lambda: _cards(found, attempt, said.get("ds-type", "local")))
+        found.try_documents("cards", lambda: _make_cards(found, attempt, said.get("ds-type", "local")))
     found.datasets = list(dict.fromkeys(found.datasets))
     found.models = list(dict.fromkeys(found.models))
     return found
 
 
-def _artifacts(
+def _add_artifacts(
     found: Contents, attempt: Attempt, passed_on: frozenset[tuple[str, str]], secrets: Collection[str]
 ) -> list[Document]:
     """Put each artifact where its type says, and return the index of all and the traceback."""
-    artifacts = every_artifact(attempt.pathspec, attempt.number)
+    artifacts = read_all_artifacts(attempt.pathspec, attempt.number)
     own = [one for one in artifacts if not one.name.startswith("_")]
-    know([*secrets, *(one for artifact in own for one in _secrets(artifact))])
-    index = {one.name: _add(found, attempt, one) for one in own if (one.name, one.sha) not in passed_on}
+    know([*secrets, *(one for artifact in own for one in _find_secrets(artifact))])
+    index = {one.name: _add_artifact(found, attempt, one) for one in own if (one.name, one.sha) not in passed_on}
     documents = [Document("artifacts.json", json.dumps(index, indent=1).encode())] if index else []
-    return [*documents, *_traceback(attempt, {one.name: one for one in artifacts})]
+    return [*documents, *_make_traceback(attempt, {one.name: one for one in artifacts})]
 
 
-def _secrets(artifact: Artifact) -> Iterator[str]:
+def _find_secrets(artifact: Artifact) -> Iterator[str]:
     if looks_secret(artifact.name):
         try:
             yield from secrets_in(artifact.value(), artifact.name)
@@ -109,7 +109,7 @@ def _secrets(artifact: Artifact) -> Iterator[str]:
             return
 
 
-def _add(found: Contents, attempt: Attempt, artifact: Artifact) -> dict[str, Any]:
+def _add_artifact(found: Contents, attempt: Attempt, artifact: Artifact) -> dict[str, Any]:
     """Put one artifact where its type says, and return its entry in the index."""
     entry: dict[str, Any] = {"pathspec": artifact.pathspec, "size": artifact.size}
     if not looks_secret(artifact.name):  # a short secret can be found by its digest
@@ -120,7 +120,7 @@ def _add(found: Contents, attempt: Attempt, artifact: Artifact) -> dict[str, Any
     except DlpipeError:
         raise
     except Exception as error:
-        return {**entry, "kept": "reference", "why": why(error)}
+        return {**entry, "kept": "reference", "why": explain_error(error)}
     found.metrics += part.metrics
     found.params |= part.params
     found.documents += part.documents
@@ -136,40 +136,40 @@ def _keep(part: Contents, attempt: Attempt, artifact: Artifact) -> tuple[str, st
         raise Unreadable("a file that was given as a parameter")
     kept = keep(name, value)
     if kept.metric is not None:
-        part.metrics.append(Metric(mlflow_key(name), kept.metric, attempt.end or attempt.start))
+        part.metrics.append(Metric(to_mlflow_key(name), kept.metric, attempt.end or attempt.start))
     if kept.param is not None:
-        part.params[mlflow_key(name)] = redact_value(name, kept.param)
+        part.params[to_mlflow_key(name)] = redact_value(name, kept.param)
     part.documents += kept.documents
-    part.datasets += datasets_in(value, name)
-    part.models += _models(value, name, attempt.key)
-    return kept.kind, _type_name(value)
+    part.datasets += find_datasets(value, name)
+    part.models += _find_models(value, name, attempt.key)
+    return kept.kind, _name_type(value)
 
 
-def _type_name(value: Any) -> str:
+def _name_type(value: Any) -> str:
     if isinstance(value, Fields):
         return value.name
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
-def datasets_in(value: Any, role: str, depth: int = NESTED) -> Iterator[Dataset]:
+def find_datasets(value: Any, role: str, depth: int = NESTED) -> Iterator[Dataset]:
     """Yield the table versions in a value: dataclasses with ``path``, ``version``, ``digest`` and ``rows``."""
-    fields = fields_of(value)
+    fields = read_fields(value)
     if {"path", "version", "digest", "rows"} <= set(fields):
         columns = list(fields.get("columns") or ())[:MOST_COLUMNS]
         yield Dataset(
             path=redact(str(fields["path"]))[:LONGEST_PATH],
-            version=_count(fields["version"]),
+            version=_to_count(fields["version"]),
             digest=redact(str(fields["digest"]))[:DIGEST_LENGTH],
-            rows=_count(fields["rows"]),
+            rows=_to_count(fields["rows"]),
             role=role[:500],
             columns=tuple((redact(str(name))[:500], redact(str(kind))[:100]) for name, kind in columns),
         )
     elif depth:
         for name, inner in fields.items():
-            yield from datasets_in(inner, f"{role}.{name}", depth - 1)
+            yield from find_datasets(inner, f"{role}.{name}", depth - 1)
 
 
-def _count(value: Any) -> int:
+def _to_count(value: Any) -> int:
     """Return a number that every store can hold."""
     number = int(value)
     if not -(2**63) <= number < 2**63:
@@ -177,31 +177,31 @@ def _count(value: Any) -> int:
     return number
 
 
-def _models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterator[Model]:
+def _find_models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterator[Model]:
     """Yield the model versions in a value: dataclasses with ``name``, ``version`` and ``uri``.
 
     One whose tags name this attempt was made by it. Of one without such a tag, the artifact's name tells: what is
     called ``used_model`` or ``scored_by`` was used.
     """
-    fields = fields_of(value)
+    fields = read_fields(value)
     if {"name", "version", "uri"} <= set(fields):
         maker = dict(fields.get("tags") or {}).get("metaflow.task")
         made = maker == key if maker else not re.search(r"(^|[._])(used|champion)|_by$", role)
-        yield Model(redact(str(fields["name"]))[:500], _count(fields["version"]), "made" if made else "used")
+        yield Model(redact(str(fields["name"]))[:500], _to_count(fields["version"]), "made" if made else "used")
     elif depth:
         for name, inner in fields.items():
-            yield from _models(inner, f"{role}.{name}", key, depth - 1)
+            yield from _find_models(inner, f"{role}.{name}", key, depth - 1)
 
 
 # -- logs, tracebacks, cards -------------------------------------------------------------------------------------
 
 
-def _said(attempt: Attempt) -> Mapping[str, str]:
+def _read_metadata(attempt: Attempt) -> Mapping[str, str]:
     """Return the metadata of the attempt's task by name."""
-    return {str(one["field_name"]): str(one["value"]) for one in metadata_of(attempt.pathspec)}
+    return {str(one["field_name"]): str(one["value"]) for one in read_metadata(attempt.pathspec)}
 
 
-def _log(said: Mapping[str, str], attempt: Attempt, stream: str) -> list[Document]:
+def _make_log(said: Mapping[str, str], attempt: Attempt, stream: str) -> list[Document]:
     """Return the end of a log; none of a task that a Metaflow wrote which keeps logs elsewhere."""
     if "ds-type" not in said or "ds-root" not in said:
         return []
@@ -209,11 +209,11 @@ def _log(said: Mapping[str, str], attempt: Attempt, stream: str) -> list[Documen
     return [Document(f"logs/{stream}.txt", redact(text[-LOG_CHARACTERS:]).encode())] if text else []
 
 
-def _traceback(attempt: Attempt, artifacts: Mapping[str, Artifact]) -> list[Document]:
+def _make_traceback(attempt: Attempt, artifacts: Mapping[str, Artifact]) -> list[Document]:
     """Return the traceback of the exception that failed the attempt, or that ``@catch`` took."""
     artifact = artifacts.get("_catch_exception" if attempt.caught else "_exception")
     try:
-        fields = fields_of(artifact.value()) if artifact is not None else {}
+        fields = read_fields(artifact.value()) if artifact is not None else {}
     except Unreadable:
         fields = {}
     if not fields:
@@ -222,20 +222,20 @@ def _traceback(attempt: Attempt, artifacts: Mapping[str, Artifact]) -> list[Docu
     return [Document("traceback.txt", redact(str(text)).encode())]
 
 
-def _cards(found: Contents, attempt: Attempt, kind: str) -> list[Document]:
+def _make_cards(found: Contents, attempt: Attempt, kind: str) -> list[Document]:
     """Return the cards as pages."""
-    cards = [card for card in _listed_cards(attempt, kind) if card.hash not in attempt.cards_of_others]
+    cards = [card for card in _list_cards(attempt, kind) if card.hash not in attempt.cards_of_others]
     if not cards and attempt.status == "FINISHED":  # one that was killed may not have made any
         raise Unreadable("none are found beside the datastore, nor in the nearest .metaflow")
     part = Contents()
     for number, card in enumerate(sorted(cards, key=lambda one: (one.type, str(one.id), one.hash))):
         name = f"cards/{number}-{re.sub(r'[^A-Za-z0-9_.-]', '_', str(card.id or card.type))}.html"
-        part.attempt(name, lambda name=name, card=card: _page(name, card))  # type: ignore[misc]
+        part.try_documents(name, lambda name=name, card=card: _make_page(name, card))  # type: ignore[misc]
     found.notes += part.notes
     return part.documents
 
 
-def _listed_cards(attempt: Attempt, kind: str) -> list[Any]:
+def _list_cards(attempt: Attempt, kind: str) -> list[Any]:
     """Return the cards beside the datastore; else those under the ``.metaflow`` nearest to the working directory.
 
     Metaflow reads cards from the one place and writes them to the other, which mostly are the same.
@@ -252,12 +252,12 @@ def _listed_cards(attempt: Attempt, kind: str) -> list[Any]:
     with suppress(CardNotPresentException):
         flow, root = attempt.pathspec.partition("/")[0], CardDatastore.get_storage_root(kind)
         return list(
-            CardContainer(*resolve_paths_from_task(flow_store(kind, root, flow), pathspec=attempt.pathspec))
+            CardContainer(*resolve_paths_from_task(open_flow_store(kind, root, flow), pathspec=attempt.pathspec))
         )
     return []
 
 
-def _page(name: str, card: Any) -> list[Document]:
+def _make_page(name: str, card: Any) -> list[Document]:
     store = card._card_ds._backend
     page = read_page(Place(store.TYPE, str(store.datastore_root)), card.path)
     return [Document(name, redact_card(page).encode())]

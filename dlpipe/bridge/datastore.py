@@ -64,26 +64,26 @@ def check_datastore(kind: str = "", root: str | None = None) -> None:
         )
 
 
-def holds(kind: str, root: str, path: str) -> bool:
+def has_file(kind: str, root: str, path: str) -> bool:
     """Return whether the datastore of this kind at ``root`` has the file ``path``; false when it does not say."""
     try:
-        return bool(_storage(Place(kind, root)).is_file([path])[0])
+        return bool(_open_storage(Place(kind, root)).is_file([path])[0])
     except Exception:  # an outage, or a kind that is not here
         return False
 
 
-def flow_store(kind: str, root: str, flow: str) -> Any:
+def open_flow_store(kind: str, root: str, flow: str) -> Any:
     """Return Metaflow's own datastore of a flow, for what has no other way in."""
     from metaflow.datastore import FlowDataStore
 
-    return FlowDataStore(flow_name=flow, environment=None, storage_impl=_implementation(kind), ds_root=root)
+    return FlowDataStore(flow_name=flow, environment=None, storage_impl=_find_implementation(kind), ds_root=root)
 
 
-def place_of(kind: str, location: str, flow: str) -> Place:
+def find_place(kind: str, location: str, flow: str) -> Place:
     """Return the datastore that an artifact's metadata names; older ones name the artifact's whole address."""
     if location.startswith(":root:"):
         return Place(kind, location[6:])
-    return Place(kind, str(_implementation(kind).get_datastore_root_from_location(location, flow)))
+    return Place(kind, str(_find_implementation(kind).get_datastore_root_from_location(location, flow)))
 
 
 def read_blob(place: Place, flow: str, digest: str) -> bytes:
@@ -98,13 +98,13 @@ def read_blob(place: Place, flow: str, digest: str) -> bytes:
     """
     if not re.fullmatch(r"[0-9a-f]{40,128}", digest):  # part of a path
         raise Unreadable("its digest is none")
-    return _recent(place, f"{flow}/data/{digest[:2]}/{digest}")
+    return _read_recent(place, f"{flow}/data/{digest[:2]}/{digest}")
 
 
 def read_sizes(place: Place, task: str, number: int) -> Mapping[str, Mapping[str, Any]]:
     """Return what the datastore says of each artifact of an attempt, such as its ``size``; else nothing."""
     try:
-        with _Loaded(place, f"{task}/{number}.data.json") as (file, _):
+        with _OpenFile(place, f"{task}/{number}.data.json") as (file, _):
             said = json.loads(file.read(ARTIFACT_BYTES))
     except (Unreadable, FileNotFoundError, ValueError, RecursionError):
         return {}
@@ -122,7 +122,7 @@ def read_log(place: Place, task: str, number: int, stream: str) -> str:
     """
     from metaflow.mflog.mflog import merge_logs
 
-    parts = [_end_of(place, f"{task}/{number}.{source}_{stream}.log") for source in LOG_SOURCES]
+    parts = [_read_end(place, f"{task}/{number}.{source}_{stream}.log") for source in LOG_SOURCES]
     try:
         return b"".join(line.msg + b"\n" for line in merge_logs(parts)).decode("utf-8", "backslashreplace")
     except (TypeError, ValueError) as error:  # lines of another kind than Metaflow writes
@@ -132,7 +132,7 @@ def read_log(place: Place, task: str, number: int, stream: str) -> str:
 def read_page(place: Place, path: str) -> str:
     """Return a card; raise ``Unreadable`` when it is not there, or larger than 16 MB."""
     try:
-        with _Loaded(place, path) as (file, _):
+        with _OpenFile(place, path) as (file, _):
             content = file.read(ARTIFACT_BYTES + 1)
     except FileNotFoundError:
         raise Unreadable("its file is missing") from None
@@ -141,9 +141,9 @@ def read_page(place: Place, path: str) -> str:
     return content.decode()
 
 
-def _end_of(place: Place, path: str) -> bytes:
+def _read_end(place: Place, path: str) -> bytes:
     try:
-        with _Loaded(place, path) as (file, _):
+        with _OpenFile(place, path) as (file, _):
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - LOG_BYTES))
             content = file.read(LOG_BYTES)
@@ -156,41 +156,41 @@ def _end_of(place: Place, path: str) -> bytes:
 _kept: OrderedDict[str, bytes] = OrderedDict()
 
 
-def _recent(place: Place, path: str) -> bytes:
+def _read_recent(place: Place, path: str) -> bytes:
     """Return the content of a blob; of those far away, the latest ones are remembered."""
     if place.kind == "local":
-        return _unpacked(place, path)
+        return _unpack(place, path)
     key = f"{place.root}/{path}"
     content = _kept.pop(key, None)
-    content = _unpacked(place, path) if content is None else content
+    content = _unpack(place, path) if content is None else content
     _kept[key] = content
     while sum(map(len, _kept.values())) > RECENT_BYTES:
         _kept.popitem(last=False)
     return content
 
 
-def _unpacked(place: Place, path: str) -> bytes:
+def _unpack(place: Place, path: str) -> bytes:
     try:
-        with _Loaded(place, path) as (file, meta):
+        with _OpenFile(place, path) as (file, meta):
             packed = not (meta or {}).get("cas_raw")
             source = gzip.GzipFile(fileobj=file) if packed else file
             content = source.read(ARTIFACT_BYTES + 1)
     except FileNotFoundError:
         raise Unreadable("its file is missing") from None
-    except (gzip.BadGzipFile, EOFError, ValueError, AttributeError, _zlib_error()) as error:
+    except (gzip.BadGzipFile, EOFError, ValueError, AttributeError, _find_zlib_error()) as error:
         raise Unreadable(f"its file is damaged: {type(error).__name__}") from None
     if len(content) > ARTIFACT_BYTES:
         raise Unreadable(f"larger than {ARTIFACT_BYTES:,} bytes")
     return content
 
 
-def _zlib_error() -> type[Exception]:
+def _find_zlib_error() -> type[Exception]:
     import zlib
 
     return zlib.error
 
 
-class _Loaded:
+class _OpenFile:
     """A file of a datastore, open, with what is kept beside it; errors as ``read_blob`` has them."""
 
     def __init__(self, place: Place, path: str) -> None:
@@ -199,15 +199,15 @@ class _Loaded:
 
     def __enter__(self) -> tuple[IO[bytes], Any]:
         try:
-            self._results = _storage(self._place).load_bytes([self._path])
+            self._results = _open_storage(self._place).load_bytes([self._path])
             ((_, local, meta),) = list(self._results.__enter__())
             if local is None:
                 raise FileNotFoundError(self._path)
             near = self._place.kind == "local"
-            self._file = open(local, "rb", opener=_file_below(self._place.root) if near else _plain_file)
+            self._file = open(local, "rb", opener=_make_opener(self._place.root) if near else _open_plain_file)
         except Exception as error:
             self.__exit__()
-            raise self._told(error) from None
+            raise self._translate(error) from None
         return self._file, meta
 
     def __exit__(self, *_: object) -> None:
@@ -216,7 +216,7 @@ class _Loaded:
         if hasattr(self, "_results"):
             self._results.__exit__(None, None, None)
 
-    def _told(self, error: Exception) -> Exception:
+    def _translate(self, error: Exception) -> Exception:
         if isinstance(error, FileNotFoundError | Unreadable):
             return error
         if isinstance(error, OSError) and error.errno == errno.ELOOP:
@@ -228,31 +228,31 @@ class _Loaded:
         return StorageUnavailable(f"Metaflow's datastore at {self._place.root} cannot be read: {words}")
 
 
-def _file_below(root: str) -> Callable[[str, int], int]:
+def _make_opener(root: str) -> Callable[[str, int], int]:
     """Return what opens a plain file below ``root``, on a way without links."""
 
-    def opened(path: str, flags: int) -> int:
+    def open_below(path: str, flags: int) -> int:
         *folders, name = path.removeprefix(root).strip(os.sep).split(os.sep)
         place = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for folder in folders:
-                inner = _folder_in(place, folder)
+                inner = _open_folder(place, folder)
                 os.close(place)
                 place = inner
-            return _plain_file(name, flags, place)
+            return _open_plain_file(name, flags, place)
         finally:
             os.close(place)
 
-    return opened
+    return open_below
 
 
-def _folder_in(place: int, name: str) -> int:
+def _open_folder(place: int, name: str) -> int:
     if name == os.pardir or stat.S_ISLNK(os.lstat(name, dir_fd=place).st_mode):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
     return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place)
 
 
-def _plain_file(path: str, flags: int, place: int | None = None) -> int:
+def _open_plain_file(path: str, flags: int, place: int | None = None) -> int:
     """Open a file that is one: a link may lead to what only this account can read, and a pipe gives no end."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -261,7 +261,7 @@ def _plain_file(path: str, flags: int, place: int | None = None) -> int:
     return descriptor
 
 
-def _implementation(kind: str) -> Any:
+def _find_implementation(kind: str) -> Any:
     from metaflow.plugins import DATASTORES
 
     found = next((one for one in DATASTORES if kind == one.TYPE), None)
@@ -271,5 +271,5 @@ def _implementation(kind: str) -> Any:
 
 
 @functools.cache
-def _storage(place: Place) -> Any:
-    return _implementation(place.kind)(place.root)
+def _open_storage(place: Place) -> Any:
+    return _find_implementation(place.kind)(place.root)

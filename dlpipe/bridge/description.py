@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlpipe.bridge.drawing import drawn
+from dlpipe.bridge.drawing import draw_graph
 
 MOST_CAUGHT = 5
 
 
 @dataclass(frozen=True)
-class Attempted:
+class AttemptSummary:
     """What the page says of an attempt; times in milliseconds since 1970.
 
     ``caught`` is the exception that ``@catch`` took.
@@ -28,7 +28,7 @@ class Attempted:
     caught: str = ""
 
 
-def described(graph: Mapping[str, Any], attempts: Sequence[Attempted], *, head: str = "") -> str:
+def describe_run(graph: Mapping[str, Any], attempts: Sequence[AttemptSummary], *, head: str = "") -> str:
     """Return the description of a run; ``head`` is a line above its graph.
 
     MLflow's page shows neither Mermaid nor pictures in a description, so the graph is in words here.
@@ -36,7 +36,7 @@ def described(graph: Mapping[str, Any], attempts: Sequence[Attempted], *, head: 
     Examples
     --------
     >>> graph = {"doc": "Add.", "steps": {"start": {"next": ["end"]}, "end": {"next": []}}}
-    >>> print(described(graph, [Attempted("start", "1", 0, "FINISHED", 0, 1500, None)]))
+    >>> print(describe_run(graph, [AttemptSummary("start", "1", 0, "FINISHED", 0, 1500, None)]))
     Add.
     <BLANKLINE>
     ```
@@ -50,34 +50,34 @@ def described(graph: Mapping[str, Any], attempts: Sequence[Attempted], *, head: 
     parts = [
         str(graph.get("doc") or "").strip(),
         head,
-        _caught(attempts),
-        _in_words(graph),
-        _table(graph, attempts),
+        _describe_caught(attempts),
+        _describe_graph(graph),
+        _make_table(graph, attempts),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def picture(graph: Mapping[str, Any], attempts: Sequence[Attempted]) -> str:
+def draw_run(graph: Mapping[str, Any], attempts: Sequence[AttemptSummary]) -> str:
     """Return the graph as SVG, each step with the number of its tasks, its seconds and how it ended."""
     said, status = {}, {}
     for step in dict.fromkeys(one.step for one in attempts):
         its = [one for one in attempts if one.step == step]
-        counts, seconds = _counts(its), _seconds(its)
+        counts, seconds = _count_statuses(its), _format_seconds(its)
         tasks = sum(counts.values())
         said[step] = f"{f'{tasks} tasks, ' if tasks > 1 else ''}{f'{seconds} s' if seconds else ''}"
         order = ("running", "failed", "killed", "caught", "finished", "reused")
         status[step] = next(word for word in order if word in counts)
-    return drawn({name: step.get("next", []) for name, step in graph.get("steps", {}).items()}, said, status)
+    return draw_graph({name: step.get("next", []) for name, step in graph.get("steps", {}).items()}, said, status)
 
 
-def _caught(attempts: Sequence[Attempted]) -> str:
+def _describe_caught(attempts: Sequence[AttemptSummary]) -> str:
     """Return a line for each exception that ``@catch`` took; of many, the first ones."""
     found = [f"{one.step}/{one.task}: `{one.caught.replace('`', '')}`" for one in attempts if one.caught]
     more = f" and {len(found) - MOST_CAUGHT} more" if len(found) > MOST_CAUGHT else ""
     return f"**Caught by `@catch`:** {'; '.join(found[:MOST_CAUGHT])}{more}" if found else ""
 
 
-def _in_words(graph: Mapping[str, Any]) -> str:
+def _describe_graph(graph: Mapping[str, Any]) -> str:
     steps = graph.get("steps", {})
     signs = {"split-foreach": "each ->", "split-parallel": "each ->", "split-switch": "one of ->"}
     arrows = [
@@ -88,26 +88,26 @@ def _in_words(graph: Mapping[str, Any]) -> str:
     return "\n".join(["```", *arrows, "```"]) if arrows else ""
 
 
-def _table(graph: Mapping[str, Any], attempts: Sequence[Attempted]) -> str:
+def _make_table(graph: Mapping[str, Any], attempts: Sequence[AttemptSummary]) -> str:
     order = graph.get("graph_structure") or []
     steps = list(
         dict.fromkeys([*(name for name in order if isinstance(name, str)), *(one.step for one in attempts)])
     )
-    rows = [_row(step, [one for one in attempts if one.step == step]) for step in steps]
+    rows = [_make_row(step, [one for one in attempts if one.step == step]) for step in steps]
     head = ["| step | tasks | attempts | status | seconds |", "|---|---|---|---|---|"]
     return "\n".join([*head, *(row for row in rows if row)])
 
 
-def _row(step: str, attempts: Sequence[Attempted]) -> str:
+def _make_row(step: str, attempts: Sequence[AttemptSummary]) -> str:
     if not attempts:
         return ""
-    counts = _counts(attempts)
+    counts = _count_statuses(attempts)
     tasks = sum(counts.values())
     status = ", ".join(word if tasks == 1 else f"{count} {word}" for word, count in sorted(counts.items()))
-    return f"| {step} | {tasks} | {len(attempts)} | {status} | {_seconds(attempts)} |"
+    return f"| {step} | {tasks} | {len(attempts)} | {status} | {_format_seconds(attempts)} |"
 
 
-def _counts(attempts: Sequence[Attempted]) -> dict[str, int]:
+def _count_statuses(attempts: Sequence[AttemptSummary]) -> dict[str, int]:
     """Return how many tasks ended how, by their last attempts."""
     counts: dict[str, int] = {}
     for one in {one.task: one for one in attempts}.values():
@@ -116,6 +116,6 @@ def _counts(attempts: Sequence[Attempted]) -> dict[str, int]:
     return counts
 
 
-def _seconds(attempts: Sequence[Attempted]) -> str:
+def _format_seconds(attempts: Sequence[AttemptSummary]) -> str:
     ends = [one.end for one in attempts if one.end is not None]
     return f"{(max(ends) - min(one.start for one in attempts)) / 1000:.1f}" if ends else ""

@@ -18,7 +18,7 @@ COLOURS = {
 }
 
 
-def drawn(arrows: Mapping[str, Sequence[str]], said: Mapping[str, str], status: Mapping[str, str]) -> str:
+def draw_graph(arrows: Mapping[str, Sequence[str]], said: Mapping[str, str], status: Mapping[str, str]) -> str:
     """Return the graph as SVG.
 
     Parameters
@@ -30,15 +30,15 @@ def drawn(arrows: Mapping[str, Sequence[str]], said: Mapping[str, str], status: 
 
     Examples
     --------
-    >>> drawn({"start": ["end"], "end": []}, {}, {}).startswith("<svg ")
+    >>> draw_graph({"start": ["end"], "end": []}, {}, {}).startswith("<svg ")
     True
     """
-    places = _places(arrows)
+    places = _place_steps(arrows)
     width = max((x for x, _ in places.values()), default=0) + WIDTH + EDGE
     height = max((y for _, y in places.values()), default=0) + HEIGHT + EDGE
     ends = [(step, after) for step, nexts in arrows.items() for after in nexts if after in places]
-    lines = [_arrow(places[step], places[after]) for step, after in ends]
-    boxes = [_box(step, place, said.get(step, ""), status.get(step, "")) for step, place in places.items()]
+    lines = [_draw_arrow(places[step], places[after]) for step, after in ends]
+    boxes = [_draw_box(step, place, said.get(step, ""), status.get(step, "")) for step, place in places.items()]
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -52,7 +52,7 @@ def drawn(arrows: Mapping[str, Sequence[str]], said: Mapping[str, str], status: 
     )
 
 
-def _places(arrows: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
+def _place_steps(arrows: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
     """Return where each step stands: as far to the right as its longest way from the start; loops lead back."""
     order = {step: at for at, step in enumerate(arrows)}
     column = dict.fromkeys(arrows, 0)
@@ -68,13 +68,13 @@ def _places(arrows: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
     return places
 
 
-def _arrow(start: tuple[int, int], end: tuple[int, int]) -> str:
+def _draw_arrow(start: tuple[int, int], end: tuple[int, int]) -> str:
     (x, y), (to_x, to_y) = (start[0] + WIDTH, start[1] + HEIGHT // 2), (end[0], end[1] + HEIGHT // 2)
     path = f"M{x} {y}C{x + ACROSS // 2} {y} {to_x - ACROSS // 2} {to_y} {to_x} {to_y}"
     return f'<path d="{path}" fill="none" stroke="#777" marker-end="url(#tip)"/>'
 
 
-def _box(step: str, place: tuple[int, int], said: str, status: str) -> str:
+def _draw_box(step: str, place: tuple[int, int], said: str, status: str) -> str:
     x, y = place
     fill, stroke = COLOURS[status]
     middle = x + WIDTH // 2

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from dlpipe.bridge.following import Following
-from dlpipe.bridge.mirroring import said
+from dlpipe.bridge.mirroring import format_error
 from dlpipe.collector import collect_seldom
 from dlpipe.terminal import visible
 
@@ -42,14 +42,14 @@ def main(pathspec: str, closed: str = "") -> None:
     for name, value in IMPATIENT.items():
         os.environ.setdefault(name, value)
     if closed:
-        started(pathspec).step(closed=closed)
+        start_following(pathspec).step(closed=closed)
         return
     launcher = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what libraries print is not for the launcher
 
     def tell(doing: str) -> None:
         with contextlib.suppress(OSError):  # it may not wait any more
-            if launcher_gone(0.0):  # until then nobody reads, and the pipe would fill
+            if wait_for_launcher(0.0):  # until then nobody reads, and the pipe would fill
                 print(visible(f"{DOING}{doing}"), file=launcher, flush=True)
 
     line = follow(pathspec, tell)
@@ -64,20 +64,20 @@ def follow(pathspec: str, tell: Callable[[str], None]) -> str:
 
     ``tell`` is called with what it does.
     """
-    from dlpipe.bridge.marks import STARTED, mark_of
+    from dlpipe.bridge.marks import STARTED, find_marks
 
-    mark = mark_of(pathspec)
-    mark.keep_diff(uncommitted())
+    mark = find_marks(pathspec)
+    mark.keep_diff(read_uncommitted())
     following: Following | None = None
     wait, deadline, gone = 0.0, 0.0, False
     while True:
-        if not gone and launcher_gone(wait):
+        if not gone and wait_for_launcher(wait):
             gone, deadline = True, time.monotonic() + GIVE_UP_SECONDS
         elif gone:
             time.sleep(wait)
         began = time.process_time()
         try:
-            following = following or started(pathspec, tell)
+            following = following or start_following(pathspec, tell)
             done = following.step(launcher_gone=gone)
             if mark.problem() and done.status == "RUNNING":  # it has passed
                 mark.set_behind(STARTED)
@@ -86,13 +86,13 @@ def follow(pathspec: str, tell: Callable[[str], None]) -> str:
             if gone:
                 tell("waiting for tasks that have not ended")
         except Exception as error:  # an outage that may pass, or a run whose files are being written
-            mark.set_behind(said(error))
+            mark.set_behind(format_error(error))
             if gone:
-                return f"MLflow is behind ({said(error)}). To catch up: dlpipe bridge sync {pathspec}"
+                return f"MLflow is behind ({format_error(error)}). To catch up: dlpipe bridge sync {pathspec}"
         wait = INTERVAL if gone else min(max(INTERVAL, (time.process_time() - began) / SHARE), LONGEST)
 
 
-def started(pathspec: str, tell: Callable[[str], None] = lambda doing: None) -> Following:
+def start_following(pathspec: str, tell: Callable[[str], None] = lambda doing: None) -> Following:
     """Return the run on its way into the store that the environment names; ``tell`` is told what it does."""
     from dlpipe.tracking import open_store
 
@@ -100,7 +100,7 @@ def started(pathspec: str, tell: Callable[[str], None] = lambda doing: None) -> 
     return Following(pathspec, open_store(answer_seconds=ANSWER_SECONDS), on_progress=tell)
 
 
-def launcher_gone(seconds: float) -> bool:
+def wait_for_launcher(seconds: float) -> bool:
     """Wait up to ``seconds`` for the end of standard input, and return whether it came."""
     ready, _, _ = select.select([sys.stdin], [], [], seconds)
     return bool(ready) and not sys.stdin.read(1)
@@ -108,15 +108,15 @@ def launcher_gone(seconds: float) -> bool:
 
 def catch_up(pathspec: str) -> None:
     """Mirror the runs that an outage or a kill has left behind, but for those whose launcher lives."""
-    from dlpipe.bridge.marks import runs_behind
+    from dlpipe.bridge.marks import list_behind
 
-    for mark in runs_behind():
+    for mark in list_behind():
         if mark.pathspec != pathspec and mark.launcher() != "lives":
             with contextlib.suppress(Exception):  # it stays marked
-                started(mark.pathspec).sync()
+                start_following(mark.pathspec).sync()
 
 
-def uncommitted() -> bytes:
+def read_uncommitted() -> bytes:
     """Return what is not committed in the repository around the working directory, as ``git diff`` says it."""
     try:
         done = subprocess.run(["git", "diff", "HEAD"], capture_output=True, check=False, timeout=30)

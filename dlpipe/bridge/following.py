@@ -24,7 +24,7 @@ PARENT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Synced:
+class SyncResult:
     """What ``sync`` did for one Metaflow run: ``written`` differences over ``records`` records.
 
     ``deleted`` of them were left out, because somebody has deleted them in MLflow.
@@ -75,13 +75,13 @@ class Following:
         """Id of the experiment in MLflow."""
         return self._mirror.experiment_id if self._mirror else ""
 
-    def step(self, *, launcher_gone: bool = False, closed: str = "") -> Synced:
+    def step(self, *, launcher_gone: bool = False, closed: str = "") -> SyncResult:
         """Write what has changed since the last step. Where nothing has, MLflow is not asked.
 
         The arguments are those of ``MetaflowRun.read``.
         """
         self.on_progress("reading")
-        snapshot = self.reading.snapshot(launcher_gone=launcher_gone, closed=closed)
+        snapshot = self.reading.read_snapshot(launcher_gone=launcher_gone, closed=closed)
         try:
             written = self._write_changes(snapshot)
         except BaseException:
@@ -92,8 +92,8 @@ class Following:
                 self._read_again, self._reading = True, None
                 again = self.step(launcher_gone=launcher_gone, closed=closed)
                 return replace(again, written=written + again.written)
-            self.reading.run.mark.set_complete()
-        return self._synced(snapshot, len(self.reading.keys(snapshot)), written)
+            self.reading.run.marks.set_complete()
+        return self._make_result(snapshot, len(self.reading.list_keys(snapshot)), written)
 
     def _write_changes(self, snapshot: Snapshot) -> int:
         """Write the records that are new or have changed since the last step, and return how much differed."""
@@ -102,33 +102,33 @@ class Following:
         written = 0
         with ExitStack() as opened:
             mirror: Mirror | None = None
-            keys = self.reading.keys(snapshot)
-            for record in self.reading.records(snapshot, skip=self._final):
+            keys = self.reading.list_keys(snapshot)
+            for record in self.reading.make_records(snapshot, skip=self._final):
                 if self._written.get(record.key) == record.digest or self._can_wait(record):
                     continue
                 if mirror is None:
-                    opened.enter_context(self.reading.run.mark.mirror_lock())
+                    opened.enter_context(self.reading.run.marks.mirror_lock())
                     opened.enter_context(tracking_errors(self.store))
-                    mirror = self._opened(snapshot)
+                    mirror = self._open_mirror(snapshot)
                     self._begin(mirror, snapshot)
                 self.on_progress(f"writing {min(len({*self._written, record.key}), len(keys))} of {len(keys)}")
-                if not self._left_out(mirror, record):
+                if not self._is_left_out(mirror, record):
                     written += len(mirror.write(record, thorough=False))
                 self._written[record.key] = record.digest
                 if record.status != "RUNNING" and record.parent is not None:
                     self._final[record.key] = (record.status, record.end)
             if mirror is not None:
                 mirror.remove_surplus(keys)
-                self._say_where(snapshot)
+                self._note_where(snapshot)
         return written
 
     def _begin(self, mirror: Mirror, snapshot: Snapshot) -> None:
         """Make the run's own record, which the others stand under, unless somebody has deleted it."""
         self._deleted = set()
         if not mirror.is_deleted(self.pathspec):
-            mirror.ensure(self.reading.run_record(snapshot, begun=True))
+            mirror.ensure(self.reading.make_run_record(snapshot, begun=True))
 
-    def _left_out(self, mirror: Mirror, record: RunRecord) -> bool:
+    def _is_left_out(self, mirror: Mirror, record: RunRecord) -> bool:
         """Return whether somebody has deleted the record's run in MLflow, or the one that it stands under."""
         if not mirror.is_deleted(record.key, record.parent):
             return False
@@ -144,55 +144,55 @@ class Following:
         self._parent_written = time.monotonic()
         return False
 
-    def sync(self, *, restore: bool = False) -> Synced:
+    def sync(self, *, restore: bool = False) -> SyncResult:
         """Write all that is missing; files are looked for one by one.
 
         ``restore`` brings back the runs that somebody has deleted in MLflow.
         """
         from dlpipe.tracking import tracking_errors
 
-        with self.reading.run.mark.mirror_lock(), tracking_errors(self.store):
-            snapshot = self.reading.snapshot()
-            mirror = self._opened(snapshot)
+        with self.reading.run.marks.mirror_lock(), tracking_errors(self.store):
+            snapshot = self.reading.read_snapshot()
+            mirror = self._open_mirror(snapshot)
             if restore:
                 mirror.restore()
             self._begin(mirror, snapshot)
-            records = (one for one in self.reading.records(snapshot) if not self._left_out(mirror, one))
+            records = (one for one in self.reading.make_records(snapshot) if not self._is_left_out(mirror, one))
             written = sum(len(mirror.write(record)) for record in records)
-            keys = self.reading.keys(snapshot)
+            keys = self.reading.list_keys(snapshot)
             written += mirror.remove_surplus(keys)
-            self._say_where(snapshot)
+            self._note_where(snapshot)
         if snapshot.status != "RUNNING":
-            self.reading.run.mark.set_complete()
-        return self._synced(snapshot, len(keys), written)
+            self.reading.run.marks.set_complete()
+        return self._make_result(snapshot, len(keys), written)
 
-    def differences(self, on_deleted: Callable[[str], None] | None = None) -> Iterator[Difference]:
+    def find_differences(self, on_deleted: Callable[[str], None] | None = None) -> Iterator[Difference]:
         """Yield every way in which MLflow differs from what happened; records that people deleted are none."""
         from dlpipe.tracking import tracking_errors
 
-        with self.reading.run.mark.mirror_lock(), tracking_errors(self.store):
-            snapshot = self.reading.snapshot()
-            mirror = self._opened(snapshot)
-            for record in self.reading.records(snapshot):
-                if not self._left_out(mirror, record):
+        with self.reading.run.marks.mirror_lock(), tracking_errors(self.store):
+            snapshot = self.reading.read_snapshot()
+            mirror = self._open_mirror(snapshot)
+            for record in self.reading.make_records(snapshot):
+                if not self._is_left_out(mirror, record):
                     yield from mirror.compare(record)
                 elif on_deleted:
                     on_deleted(record.key)
-            yield from mirror.surplus(self.reading.keys(snapshot))
+            yield from mirror.compare_surplus(self.reading.list_keys(snapshot))
 
-    def _opened(self, snapshot: Snapshot) -> Mirror:
+    def _open_mirror(self, snapshot: Snapshot) -> Mirror:
         from dlpipe.bridge.apply import Mirror
-        from dlpipe.bridge.reading import experiment_name
+        from dlpipe.bridge.reading import name_experiment
 
         if self._mirror is None:
-            self.experiment = experiment_name(snapshot.system_tags, self.reading.run.flow)
+            self.experiment = name_experiment(snapshot.system_tags, self.reading.run.flow)
             self._mirror = Mirror(self.store.client(), self.store.experiment(self.experiment), self.pathspec)
             self._writer = uuid.uuid4().hex
-        if self.reading.run.mark.taken_over(self._writer):
+        if self.reading.run.marks.take_over(self._writer):
             self._mirror.refresh()
         return self._mirror
 
-    def _say_where(self, snapshot: Snapshot) -> None:
+    def _note_where(self, snapshot: Snapshot) -> None:
         """Leave the ids of the MLflow runs beside Metaflow's run.
 
         Not in Metaflow's tags and metadata: tags are changed there without a lock, so that those of a step that
@@ -202,11 +202,11 @@ class Following:
         ids = {one.key: run_id for one in snapshot.attempts if (run_id := self._mirror.run_id(one.key))}
         said = {"run_id": self.run_id, "experiment_id": self.experiment_id, "address": self.address()}
         with suppress(OSError):  # a folder that may only be read: the mirror is whole all the same
-            self.reading.run.mark.say_where({**said, "attempts": ids})
+            self.reading.run.marks.note_where({**said, "attempts": ids})
 
-    def _synced(self, snapshot: Snapshot, records: int, written: int) -> Synced:
+    def _make_result(self, snapshot: Snapshot, records: int, written: int) -> SyncResult:
         run_id, deleted = self.run_id or "", len(self._deleted)
-        return Synced(self.pathspec, self.experiment, run_id, snapshot.status, records, written, deleted)
+        return SyncResult(self.pathspec, self.experiment, run_id, snapshot.status, records, written, deleted)
 
     def address(self) -> str:
         """Return the address of the parent run's page; empty where no server stands before the store."""

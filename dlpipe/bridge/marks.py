@@ -31,7 +31,7 @@ STARTED = "the run has just started"
 
 
 @dataclass(frozen=True)
-class Mark:
+class RunMarks:
     """The marks of one run.
 
     Attributes
@@ -50,9 +50,9 @@ class Mark:
 
         The file that is returned must stay open: closing it says that the launcher is gone.
         """
-        place = self._written("launcher")
+        place = self._prepare_file("launcher")
         self.set_behind(STARTED)  # first: one killed on the way has not left a mark as if MLflow had all
-        held = open(place, "w", opener=_plain_file)  # noqa: SIM115
+        held = open(place, "w", opener=_open_plain_file)  # noqa: SIM115
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held.write(f"{os.getpid()}\n")
         held.flush()
@@ -61,7 +61,7 @@ class Mark:
     def launcher(self) -> Launcher:
         """Return what is known of the launcher."""
         try:
-            with open(self.folder / "launcher", opener=_plain_file) as file:
+            with open(self.folder / "launcher", opener=_open_plain_file) as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return "lives"
@@ -75,14 +75,14 @@ class Mark:
 
     def set_behind(self, reason: str) -> None:
         """Say that MLflow may lack something of the run, and why."""
-        if not self.folder.is_dir() or self._link():
+        if not self.folder.is_dir() or self._find_link():
             return
         since = (self.behind() or {}).get("since") or int(time.time() * 1000)
         write_file(self._behind, json.dumps({"run": self.pathspec, "since": since, "reason": reason}).encode())
 
     def set_complete(self) -> None:
         """Say that MLflow has all of the run."""
-        if not self._link():
+        if not self._find_link():
             self._behind.unlink(missing_ok=True)
 
     def behind(self) -> dict[str, str | int] | None:
@@ -103,7 +103,7 @@ class Mark:
 
     def keep_diff(self, diff: bytes) -> None:
         """Keep what was not committed when the run started; the first 4 MB of it."""
-        if diff and not self._diff.exists() and self.folder.is_dir() and not self._link():
+        if diff and not self._diff.exists() and self.folder.is_dir() and not self._find_link():
             cut = b"" if len(diff) <= DIFF_BYTES else b"\n(cut here)\n"
             write_file(self._diff, diff[:DIFF_BYTES] + cut)
 
@@ -114,18 +114,20 @@ class Mark:
         except OSError:
             return b""
 
-    def say_uses(self, key: str) -> None:
+    def note_uses(self, key: str) -> None:
         """Say that the step of this attempt logs to MLflow itself."""
-        place = self._written("uses")
+        place = self._prepare_file("uses")
         make_folder(place)
-        with open(place / quote(key, safe=""), "a", opener=_plain_file):
+        with open(place / quote(key, safe=""), "a", opener=_open_plain_file):
             pass
 
     def uses(self) -> frozenset[str]:
         """Return the keys of the attempts whose steps log to MLflow themselves."""
         try:
             place = self.folder / "uses"
-            return frozenset() if self._link("uses") else frozenset(unquote(name) for name in os.listdir(place))
+            return (
+                frozenset() if self._find_link("uses") else frozenset(unquote(name) for name in os.listdir(place))
+            )
         except OSError:
             return frozenset()
 
@@ -133,10 +135,10 @@ class Mark:
     def _where(self) -> Path:
         return self.folder / "mlflow.json"
 
-    def say_where(self, said: Mapping[str, Any]) -> None:
+    def note_where(self, said: Mapping[str, Any]) -> None:
         """Say where the run and its attempts stand in MLflow; nothing is written unless it has changed."""
         if said != self.where():
-            write_file(self._written("mlflow.json"), json.dumps(said, indent=1).encode())
+            write_file(self._prepare_file("mlflow.json"), json.dumps(said, indent=1).encode())
 
     def where(self) -> dict[str, Any]:
         """Return where the run and its attempts stand in MLflow; nothing while it is not there."""
@@ -151,22 +153,22 @@ class Mark:
         """Hold the run for one mirror at a time on this machine: two would make a run each for one record."""
         from dlpipe.tracking import held
 
-        with held(self._written("mirror.lock"), asked=f"the bridge of {self.pathspec}"):
+        with held(self._prepare_file("mirror.lock"), asked=f"the bridge of {self.pathspec}"):
             yield
 
-    def taken_over(self, writer: str) -> bool:
+    def take_over(self, writer: str) -> bool:
         """Say that ``writer`` mirrors the run now, and return whether somebody else did in between.
 
         Only for one who holds the mirror's lock.
         """
-        file = self._written("writer")
+        file = self._prepare_file("writer")
         with contextlib.suppress(OSError):
             if self._read(file) == writer.encode():
                 return False
         write_file(file, writer.encode())
         return True
 
-    def _link(self, name: str = "") -> Path | None:
+    def _find_link(self, name: str = "") -> Path | None:
         """Return the link on the way to a file, if there is one: whoever may write runs could lead us anywhere."""
         way = (
             *(self.folder.parents[place] for place in (1, 0)),
@@ -175,7 +177,7 @@ class Mark:
         )
         return next((place for place in way if place.is_symlink()), None)
 
-    def _written(self, name: str) -> Path:
+    def _prepare_file(self, name: str) -> Path:
         """Return where a file is, of which the folder is made.
 
         Raises
@@ -183,7 +185,7 @@ class Mark:
         MirrorIncomplete
             When a link stands in the way.
         """
-        if link := self._link(name):
+        if link := self._find_link(name):
             raise MirrorIncomplete(
                 f"{link} is a link, and the bridge writes through none. Remove it and sync again"
             )
@@ -191,13 +193,13 @@ class Mark:
         return self.folder / name
 
     def _read(self, file: Path) -> bytes:
-        if link := self._link(file.name):
+        if link := self._find_link(file.name):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(link))
-        with open(file, "rb", opener=_plain_file) as opened:
+        with open(file, "rb", opener=_open_plain_file) as opened:
             return opened.read(LARGEST)
 
 
-def _plain_file(path: str, flags: int) -> int:
+def _open_plain_file(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a pipe gives no end
         os.close(descriptor)
@@ -205,23 +207,23 @@ def _plain_file(path: str, flags: int) -> int:
     return descriptor
 
 
-def mark_of(pathspec: str) -> Mark:
+def find_marks(pathspec: str) -> RunMarks:
     """Return the marks of the run ``Flow/run`` in the ``.metaflow`` that Metaflow itself would use here."""
-    return Mark(pathspec, state_root().joinpath(*pathspec.split("/"), "_bridge"))
+    return RunMarks(pathspec, find_state_root().joinpath(*pathspec.split("/"), "_bridge"))
 
 
-def runs_behind() -> list[Mark]:
+def list_behind() -> list[RunMarks]:
     """Return the runs that MLflow may lack something of, the oldest first."""
-    found = state_root().glob("*/*/_bridge/behind.json")
-    marks = [Mark("/".join(path.parts[-4:-2]), path.parent) for path in found]
+    found = find_state_root().glob("*/*/_bridge/behind.json")
+    marks = [RunMarks("/".join(path.parts[-4:-2]), path.parent) for path in found]
     return sorted(marks, key=lambda mark: (str((mark.behind() or {}).get("since", 0)).zfill(15), mark.pathspec))
 
 
-def runs_elsewhere() -> str:
+def explain_elsewhere() -> str:
     """Return the line that runs of this folder are kept above it, with those of others; empty if not."""
     from metaflow.metaflow_config import DATASTORE_SYSROOT_LOCAL
 
-    root = state_root().resolve()
+    root = find_state_root().resolve()
     if DATASTORE_SYSROOT_LOCAL or root.parent == Path.cwd().resolve() or not root.is_dir():
         return ""
     return (
@@ -230,7 +232,7 @@ def runs_elsewhere() -> str:
     )
 
 
-def state_root() -> Path:
+def find_state_root() -> Path:
     """Return the local ``.metaflow`` folder."""
     from metaflow.metaflow_config import DATASTORE_LOCAL_DIR
     from metaflow.plugins.datastores.local_storage import LocalStorage

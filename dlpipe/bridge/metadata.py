@@ -11,7 +11,7 @@ from typing import Any
 from dlpipe.errors import RunNotFound
 
 
-def provider() -> Any:
+def get_provider() -> Any:
     """Return Metaflow's metadata provider, as its client uses it, for every user's runs."""
     import metaflow
 
@@ -19,12 +19,12 @@ def provider() -> Any:
     return metaflow.Metaflow().metadata
 
 
-def listed(kind: str, below: str, *names: str) -> list[dict[str, Any]]:
+def list_objects(kind: str, below: str, *names: str) -> list[dict[str, Any]]:
     """Return what there is of kind ``below`` in one of ``kind`` that ``names`` name."""
-    return [one for one in provider().get_object(kind, below, {}, None, *names) or [] if one]
+    return [one for one in get_provider().get_object(kind, below, {}, None, *names) or [] if one]
 
 
-def _run_id(run: Mapping[str, Any]) -> str:
+def _read_run_id(run: Mapping[str, Any]) -> str:
     return str(run.get("run_id") or run["run_number"])
 
 
@@ -37,7 +37,7 @@ def find_runs(pathspec: str = "") -> list[str]:
         The message says which there are.
     """
     flow, _, run = pathspec.partition("/")
-    flows = sorted(one["flow_id"] for one in listed("root", "flow"))
+    flows = sorted(one["flow_id"] for one in list_objects("root", "flow"))
     if flow and flow not in flows:
         known = ", ".join(flows) or "none"
         raise RunNotFound(
@@ -46,25 +46,25 @@ def find_runs(pathspec: str = "") -> list[str]:
         )
     found = []
     for name in [flow] if flow else flows:
-        runs = sorted(listed("flow", "run", name), key=lambda one: int(one["ts_epoch"]))
-        found += [f"{name}/{_run_id(one)}" for one in runs]
+        runs = sorted(list_objects("flow", "run", name), key=lambda one: int(one["ts_epoch"]))
+        found += [f"{name}/{_read_run_id(one)}" for one in runs]
     if run and pathspec not in found:
         latest = ", ".join(one.partition("/")[2] for one in found[:-6:-1]) or "none"
         raise RunNotFound(f"{flow} has no run {run!r}; its latest: {latest}.")
     return [pathspec] if run else found
 
 
-def metadata_of(task: str) -> tuple[Mapping[str, Any], ...]:
+def read_metadata(task: str) -> tuple[Mapping[str, Any], ...]:
     """Return the metadata of a task as its provider has it, the oldest first; damaged files are left out."""
     try:
-        found = provider().get_object("task", "metadata", {}, None, *task.split("/")) or ()
+        found = get_provider().get_object("task", "metadata", {}, None, *task.split("/")) or ()
     except ValueError:
-        found = _undamaged(task)
+        found = _read_undamaged(task)
     return tuple(sorted((one for one in found if one), key=lambda one: int(one["ts_epoch"])))
 
 
-def _undamaged(task: str) -> Iterator[dict[str, Any]]:
-    folder = provider()._get_metadir(*task.split("/"))
+def _read_undamaged(task: str) -> Iterator[dict[str, Any]]:
+    folder = get_provider()._get_metadir(*task.split("/"))
     for path in sorted(Path(folder).glob("sysmeta_*")):
         with contextlib.suppress(ValueError, OSError):
             one = json.loads(path.read_bytes())

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.bridge.following import Following, Synced
+from dlpipe.bridge.following import Following, SyncResult
 from dlpipe.bridge.records import Difference
 from dlpipe.errors import (
     DlpipeError,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Behind:
+class RunBehind:
     """A run that MLflow may lack something of; ``since`` is in milliseconds since 1970."""
 
     run: str
@@ -38,8 +38,8 @@ def sync(
     *,
     store: TrackingStore | None = None,
     restore: bool = False,
-    on_run: Callable[[Synced], None] | None = None,
-) -> list[Synced]:
+    on_run: Callable[[SyncResult], None] | None = None,
+) -> list[SyncResult]:
     """Make MLflow hold what happened in ``FLOW/RUN``, in all runs of ``FLOW``, or in all runs of all flows.
 
     What it holds already is not written again, what people added stays, and runs that they deleted stay deleted.
@@ -62,26 +62,26 @@ def sync(
     MirrorIncomplete
         When a run cannot be read, after all others were written.
     """
-    from dlpipe.bridge.marks import mark_of
+    from dlpipe.bridge.marks import find_marks
     from dlpipe.bridge.metadata import find_runs
     from dlpipe.tracking import open_store
 
     runs = find_runs(pathspec)
     store = store or open_store()
-    done: list[Synced] = []
+    done: list[SyncResult] = []
     failed: list[str] = []
     for run in runs:
         try:
             done.append(Following(run, store).sync(restore=restore))
         except (StorageUnavailable, SettingError) as error:
-            mark_of(run).set_behind(said(error))
+            find_marks(run).set_behind(format_error(error))
             raise
         except Exception as error:  # a deleted experiment, say: the other runs can still be written
-            if isinstance(error, TrackingUnavailable) and not _answers():
-                mark_of(run).set_behind(said(error))
+            if isinstance(error, TrackingUnavailable) and not _can_open_store():
+                find_marks(run).set_behind(format_error(error))
                 raise
-            mark_of(run).set_behind(said(error))
-            failed.append(f"{run}: {said(error)}")
+            find_marks(run).set_behind(format_error(error))
+            failed.append(f"{run}: {format_error(error)}")
             continue
         if on_run:
             on_run(done[-1])
@@ -92,7 +92,7 @@ def sync(
     return done
 
 
-def _answers() -> bool:
+def _can_open_store() -> bool:
     """Return whether the store that the environment names can be used: what went wrong then concerns one run."""
     from dlpipe.tracking import open_store
 
@@ -114,24 +114,24 @@ def check(
 
     runs = find_runs(pathspec)
     store = store or open_store()
-    return [one for run in runs for one in _differences(Following(run, store), on_deleted)]
+    return [one for run in runs for one in _find_differences(Following(run, store), on_deleted)]
 
 
-def _differences(following: Following, on_deleted: Callable[[str], None] | None) -> Iterator[Difference]:
+def _find_differences(following: Following, on_deleted: Callable[[str], None] | None) -> Iterator[Difference]:
     try:
-        yield from following.differences(on_deleted)
+        yield from following.find_differences(on_deleted)
     except Exception as error:  # a damaged datastore, say
         if isinstance(error, DlpipeError) and not isinstance(error, MirrorIncomplete):
             raise
-        yield Difference(following.pathspec, "run", "read", f"what it may: {said(error)}")
+        yield Difference(following.pathspec, "run", "read", f"what it may: {format_error(error)}")
 
 
-def status() -> list[Behind]:
+def status() -> list[RunBehind]:
     """Return the runs that MLflow may lack something of, the oldest first."""
-    from dlpipe.bridge.marks import runs_behind
+    from dlpipe.bridge.marks import list_behind
 
-    said = [(mark.pathspec, mark.behind() or {}) for mark in runs_behind()]
-    return [Behind(run, int(one.get("since", 0)), str(one.get("reason", ""))) for run, one in said]
+    said = [(mark.pathspec, mark.behind() or {}) for mark in list_behind()]
+    return [RunBehind(run, int(one.get("since", 0)), str(one.get("reason", ""))) for run, one in said]
 
 
 def where(pathspec: str) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def where(pathspec: str) -> dict[str, Any]:
 
     ``attempts`` has the ids of their runs by key. It is empty while nothing of the run has been written from here.
     """
-    from dlpipe.bridge.marks import mark_of
+    from dlpipe.bridge.marks import find_marks
     from dlpipe.bridge.metadata import find_runs
 
     flow, _, number = pathspec.partition("/")
@@ -148,13 +148,13 @@ def where(pathspec: str) -> dict[str, Any]:
             f"{pathspec!r} is no run. Give FLOW/RUN, such as {flow or 'TrainFlow'}/1795494849196362."
         )
     (run,) = find_runs(pathspec)
-    return mark_of(run).where()
+    return find_marks(run).where()
 
 
 def watch(
     *,
     interval: float,
-    on_run: Callable[[Synced], None],
+    on_run: Callable[[SyncResult], None],
     on_error: Callable[[str], None],
     rounds: int | None = None,
 ) -> None:
@@ -180,7 +180,7 @@ def watch(
             store = open_store()
             for run in [one for one in find_runs() if one not in ended]:
                 following = open_runs.setdefault(run, Following(run, store))
-                if (done := _stepped(following, errors, on_error)) is None:
+                if (done := _try_step(following, errors, on_error)) is None:
                     continue
                 if done.written:
                     on_run(done)
@@ -189,22 +189,22 @@ def watch(
                     del open_runs[run]
             errors.pop("", None)
         except DlpipeError as error:
-            _say_once(errors, "", said(error), on_error)
+            _say_once(errors, "", format_error(error), on_error)
         if look == rounds:
             return
         time.sleep(interval)
 
 
-def _stepped(following: Following, errors: dict[str, str], on_error: Callable[[str], None]) -> Synced | None:
+def _try_step(following: Following, errors: dict[str, str], on_error: Callable[[str], None]) -> SyncResult | None:
     """Return what a step did; ``None`` when the run cannot be read, which is said once and tried again."""
     try:
         done = following.step()
     except (StorageUnavailable, SettingError):
         raise
     except Exception as error:
-        if isinstance(error, TrackingUnavailable) and not _answers():
+        if isinstance(error, TrackingUnavailable) and not _can_open_store():
             raise
-        _say_once(errors, following.pathspec, f"{following.pathspec}: {said(error)}", on_error)
+        _say_once(errors, following.pathspec, f"{following.pathspec}: {format_error(error)}", on_error)
         return None
     errors.pop(following.pathspec, None)
     return done
@@ -216,7 +216,7 @@ def _say_once(errors: dict[str, str], where: str, line: str, on_error: Callable[
         on_error(line)
 
 
-def said(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """Return an error in one line."""
     text = str(error) if isinstance(error, DlpipeError) else f"{type(error).__name__}: {error}"
     return text.splitlines()[0].rstrip(".")

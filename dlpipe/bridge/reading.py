@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from dlpipe.bridge.artifacts import Artifact, artifact_digests, artifact_value, artifacts_of
+from dlpipe.bridge.artifacts import Artifact, read_artifact_digests, read_artifact_value, read_artifacts
 from dlpipe.bridge.attempts import Attempt
-from dlpipe.bridge.contents import Contents, read_contents, why
-from dlpipe.bridge.description import Attempted, described, picture
-from dlpipe.bridge.graphs import graph_of
+from dlpipe.bridge.contents import Contents, explain_error, read_contents
+from dlpipe.bridge.description import AttemptSummary, describe_run, draw_run
+from dlpipe.bridge.graphs import read_graph
 from dlpipe.bridge.opening import Fields, IncludedFile
-from dlpipe.bridge.records import Document, RunRecord, Status, json_object
-from dlpipe.bridge.runs import MetaflowRun, Snapshot, foreach_width
-from dlpipe.bridge.values import Kept, keep, keep_text, mlflow_key
+from dlpipe.bridge.records import Document, RunRecord, Status, parse_object
+from dlpipe.bridge.runs import MetaflowRun, Snapshot, count_foreach_tasks
+from dlpipe.bridge.values import Kept, keep, keep_text, to_mlflow_key
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import know, redact, secrets_in
 
@@ -23,12 +23,12 @@ FOREACH_TASKS = 50
 ORDER: tuple[Status, ...] = ("RUNNING", "FAILED", "KILLED", "FINISHED")
 
 
-def experiment_name(system_tags: Collection[str], flow: str) -> str:
+def name_experiment(system_tags: Collection[str], flow: str) -> str:
     """Return the experiment of a run: the flow, with ``@project``'s name and branch in front where it has them.
 
     Examples
     --------
-    >>> experiment_name(["project:films", "project_branch:user.ana"], "TrainFlow")
+    >>> name_experiment(["project:films", "project_branch:user.ana"], "TrainFlow")
     'films.user.ana.TrainFlow'
     """
     tags = dict(tag.split(":", 1) for tag in system_tags if ":" in tag)
@@ -49,11 +49,11 @@ class RunReading:
         self._secrets: tuple[str, ...] = ()
         self._unions: dict[tuple[str, ...], frozenset[tuple[str, str]]] = {}
 
-    def snapshot(self, *, launcher_gone: bool = False, only: str = "", closed: str = "") -> Snapshot:
+    def read_snapshot(self, *, launcher_gone: bool = False, only: str = "", closed: str = "") -> Snapshot:
         """Return the run as its metadata tells it now; the arguments are those of ``MetaflowRun.read``."""
         return self.run.read(launcher_gone=launcher_gone, only=only, closed=closed)
 
-    def records(
+    def make_records(
         self, snapshot: Snapshot, *, skip: Mapping[str, tuple[Status, int | None]] = MappingProxyType({})
     ) -> Iterator[RunRecord]:
         """Yield the records: each attempt, and at last the run itself, which so ends only when all of them have.
@@ -65,21 +65,21 @@ class RunReading:
         skip : mapping of str to (str, int), optional
             Keys of attempts whose record is not wanted again while status and end are these.
         """
-        widths = dict(foreach_width(snapshot))
+        widths = dict(count_foreach_tasks(snapshot))
         for step, attempts in snapshot.by_step.items():
             wide = widths[step] > FOREACH_TASKS
             if wide:
-                yield _step_record(snapshot, step, attempts, widths[step])
+                yield _make_step_record(snapshot, step, attempts, widths[step])
             parent = f"{snapshot.pathspec}/{step}" if wide else snapshot.pathspec
             for attempt in attempts:
                 wanted = not wide or attempt.uses_mlflow
                 if wanted and skip.get(attempt.key) != (attempt.status, attempt.end):
-                    yield self.attempt_record(snapshot, attempt, parent)
-        yield self.run_record(snapshot)
+                    yield self.make_attempt_record(snapshot, attempt, parent)
+        yield self.make_run_record(snapshot)
 
-    def keys(self, snapshot: Snapshot) -> set[str]:
+    def list_keys(self, snapshot: Snapshot) -> set[str]:
         """Return the keys of all records."""
-        widths = dict(foreach_width(snapshot))
+        widths = dict(count_foreach_tasks(snapshot))
         keys = {snapshot.pathspec}
         for step, attempts in snapshot.by_step.items():
             wide = widths[step] > FOREACH_TASKS
@@ -87,26 +87,31 @@ class RunReading:
             keys |= {one.key for one in attempts if not wide or one.uses_mlflow}
         return keys
 
-    def run_record(self, snapshot: Snapshot, *, begun: bool = False) -> RunRecord:
+    def make_run_record(self, snapshot: Snapshot, *, begun: bool = False) -> RunRecord:
         """Return the record of the run itself; ``begun`` leaves out all that changes while it goes on."""
-        params, documents = self._given()
+        params, documents = self._read_given()
         know(self._secrets)
         tags = {
             "metaflow.pathspec": snapshot.pathspec,
-            "mlflow.user": _user(snapshot),
-            **_code_tags(snapshot.code),
+            "mlflow.user": _find_user(snapshot),
+            **_make_code_tags(snapshot.code),
         }
         if snapshot.origin:
             tags["metaflow.origin"] = snapshot.origin
         if not begun:
             tags["metaflow.tags"] = json.dumps([redact(one) for one in snapshot.user_tags])
-            attempts = [_attempted(one) for one in snapshot.attempts]
-            tags["mlflow.note.content"] = redact(described(snapshot.graph, attempts, head=_head(snapshot)))
+            attempts = [_summarize(one) for one in snapshot.attempts]
+            tags["mlflow.note.content"] = redact(
+                describe_run(snapshot.graph, attempts, head=_describe_origin(snapshot))
+            )
             if caught := [f"{one.step}/{one.task}: {one.caught}" for one in snapshot.attempts if one.caught]:
                 tags["metaflow.caught"] = redact("; ".join(caught))
             if snapshot.status != "RUNNING":
-                documents = (*documents, Document("graph.svg", redact(picture(snapshot.graph, attempts)).encode()))
-        if diff := self.run.mark.diff():
+                documents = (
+                    *documents,
+                    Document("graph.svg", redact(draw_run(snapshot.graph, attempts)).encode()),
+                )
+        if diff := self.run.marks.diff():
             documents = (*documents, Document("uncommitted.diff", redact(diff.decode(errors="replace")).encode()))
         return RunRecord(
             key=snapshot.pathspec,
@@ -120,28 +125,28 @@ class RunReading:
             documents=documents,
         )
 
-    def attempt_record(self, snapshot: Snapshot, attempt: Attempt, parent: str) -> RunRecord:
+    def make_attempt_record(self, snapshot: Snapshot, attempt: Attempt, parent: str) -> RunRecord:
         """Return the record of one attempt; what it left is read when it has settled."""
         tags = {
             "metaflow.pathspec": attempt.pathspec,
             "metaflow.step": attempt.step,
             "metaflow.attempt": str(attempt.number),
-            "mlflow.user": _user(snapshot),
+            "mlflow.user": _find_user(snapshot),
         }
         contents = Contents()
-        self._given()
+        self._read_given()
         if attempt.caught:
             tags["metaflow.caught"] = redact(attempt.caught)
         if attempt.origin:
             tags["metaflow.origin"] = attempt.origin
         elif attempt.status != "RUNNING":
-            contents = read_contents(attempt, self._passed_on(snapshot, attempt), secrets=self._secrets)
+            contents = read_contents(attempt, self._find_passed_on(snapshot, attempt), secrets=self._secrets)
         if contents.notes:
             tags["metaflow.notes"] = redact("; ".join(contents.notes))
         return RunRecord(
             key=attempt.key,
             parent=parent,
-            name=_name(attempt),
+            name=_name_attempt(attempt),
             status=attempt.status,
             start=attempt.start,
             end=attempt.end,
@@ -154,37 +159,37 @@ class RunReading:
             shared=attempt.uses_mlflow,
         )
 
-    def _passed_on(self, snapshot: Snapshot, attempt: Attempt) -> frozenset[tuple[str, str]]:
+    def _find_passed_on(self, snapshot: Snapshot, attempt: Attempt) -> frozenset[tuple[str, str]]:
         """Return name and digest of what the run was given, and of what the tasks before it held."""
-        held = self._digests_of(f"{snapshot.pathspec}/_parameters/{self.run.parameters_task()}", 0)
-        for step in snapshot.before(attempt.step):
+        held = self._read_digests(f"{snapshot.pathspec}/_parameters/{self.run.find_parameters_task()}", 0)
+        for step in snapshot.find_steps_before(attempt.step):
             its = snapshot.by_step.get(step, [])
             if step == attempt.step:  # it comes back to itself
                 its = [one for one in its if one.start < attempt.start]
-            held |= self._held_by(its)
+            held |= self._find_held(its)
         return held
 
-    def _held_by(self, attempts: list[Attempt]) -> frozenset[tuple[str, str]]:
+    def _find_held(self, attempts: list[Attempt]) -> frozenset[tuple[str, str]]:
         """Return what any of these attempts held; each task after a wide foreach asks for the same ones."""
         key = tuple(one.key for one in attempts)
         if key in self._unions:
             return self._unions[key]
         held = frozenset[tuple[str, str]]().union(
-            *(self._digests_of(one.pathspec, one.number) for one in attempts)
+            *(self._read_digests(one.pathspec, one.number) for one in attempts)
         )
         if all(one.settled for one in attempts):
             self._unions = {key: held}
         return held
 
-    def _digests_of(self, task: str, number: int) -> frozenset[tuple[str, str]]:
+    def _read_digests(self, task: str, number: int) -> frozenset[tuple[str, str]]:
         try:
-            found = self._digests.get(f"{task}/{number}") or artifact_digests(task, number)
+            found = self._digests.get(f"{task}/{number}") or read_artifact_digests(task, number)
         except (ValueError, LookupError, TypeError):  # a damaged list; the attempt's own record has a note of it
             found = frozenset()
         self._digests[f"{task}/{number}"] = found
         return found
 
-    def _given(self) -> tuple[dict[str, str], tuple[Document, ...]]:
+    def _read_given(self) -> tuple[dict[str, str], tuple[Document, ...]]:
         """Return parameters and configuration: as parameters, and as files."""
         if self._parameters is None:
             values = read_parameters(self.run)
@@ -192,7 +197,7 @@ class RunReading:
                 return {}, ()
             self._secrets = tuple(one for name, value in values.items() for one in secrets_in(value, name))
             know(self._secrets)
-            self._parameters = _as_params(values)
+            self._parameters = _to_params(values)
         return self._parameters
 
 
@@ -201,61 +206,61 @@ def read_parameters(run: MetaflowRun) -> dict[str, Any] | None:
 
     A file given as a parameter is not copied.
     """
-    task = f"{run.pathspec}/_parameters/{run.parameters_task()}"
-    graph = artifact_value(f"{task}/_graph_info")
+    task = f"{run.pathspec}/_parameters/{run.find_parameters_task()}"
+    graph = read_artifact_value(f"{task}/_graph_info")
     if graph is None:
         return None
-    kinds = {one["name"]: one["type"] for one in graph_of(graph).get("parameters", [])}
-    found = artifacts_of(task, 0)
-    return {one.name: _value(one, kinds.get(one.name, "")) for one in found if one.name != "name"}
+    kinds = {one["name"]: one["type"] for one in read_graph(graph).get("parameters", [])}
+    found = read_artifacts(task, 0)
+    return {one.name: _read_value(one, kinds.get(one.name, "")) for one in found if one.name != "name"}
 
 
-def _value(artifact: Artifact, kind: str) -> Any:
+def _read_value(artifact: Artifact, kind: str) -> Any:
     try:
         value = artifact.value()
     except Exception as error:
         if isinstance(error, DlpipeError):
             raise
-        return f"<{why(error)}>"
+        return f"<{explain_error(error)}>"
     if isinstance(value, IncludedFile) or kind in ("IncludeFile", "FilePathClass"):
         size = value.size if isinstance(value, IncludedFile) else None
         return "<file>" if size is None else f"<file of {size:,} bytes>"
     return value
 
 
-def _as_params(values: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Document, ...]]:
+def _to_params(values: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Document, ...]]:
     params: dict[str, str] = {}
     documents: list[Document] = []
     for name, value in sorted(values.items()):
         try:
             nested = isinstance(value, Mapping | list | tuple | Fields)
-            kept = keep(name, value, folder="parameters") if nested else _as_text(name, value)
+            kept = keep(name, value, folder="parameters") if nested else _to_text(name, value)
         except Exception as error:
-            kept = _as_text(name, f"<{why(error)}>")
+            kept = _to_text(name, f"<{explain_error(error)}>")
         if kept.param is None:
             documents += kept.documents
             continue
-        params[mlflow_key(name)] = str(kept.param)
+        params[to_mlflow_key(name)] = str(kept.param)
         documents += kept.documents
     return params, tuple(documents)
 
 
-def _as_text(name: str, value: Any) -> Kept:
+def _to_text(name: str, value: Any) -> Kept:
     return keep_text(name, str(value), folder="parameters")
 
 
-def _user(snapshot: Snapshot) -> str:
+def _find_user(snapshot: Snapshot) -> str:
     return next((tag[5:] for tag in snapshot.system_tags if tag.startswith("user:")), "unknown")
 
 
-def _code_tags(code: Mapping[str, str]) -> dict[str, str]:
+def _make_code_tags(code: Mapping[str, str]) -> dict[str, str]:
     """Return where the code came from, by MLflow's own names."""
-    git = json_object(code.get("git-info"))
+    git = parse_object(code.get("git-info"))
     named = {
         "mlflow.source.git.commit": git.get("commit_sha"),
         "mlflow.source.git.branch": git.get("branch_name"),
         "metaflow.git.uncommitted": git.get("has_uncommitted_changes"),
-        "metaflow.code_package": json_object(code.get("code-package")).get("sha"),
+        "metaflow.code_package": parse_object(code.get("code-package")).get("sha"),
     }
     if "script-name" not in code:
         return {}
@@ -263,21 +268,21 @@ def _code_tags(code: Mapping[str, str]) -> dict[str, str]:
     return {**script, **{name: redact(str(value)) for name, value in named.items() if value is not None}}
 
 
-def _head(snapshot: Snapshot) -> str:
+def _describe_origin(snapshot: Snapshot) -> str:
     """Return the line of facts above the graph."""
     words = [f"Metaflow run `{snapshot.pathspec}`"]
     if snapshot.origin:
         words.append(f"resumed from `{snapshot.origin}`")
-    words.append(f"started by {_user(snapshot)}")
-    commit = json_object(snapshot.code.get("git-info")).get("commit_sha")
+    words.append(f"started by {_find_user(snapshot)}")
+    commit = parse_object(snapshot.code.get("git-info")).get("commit_sha")
     if commit:
-        uncommitted = json_object(snapshot.code.get("git-info")).get("has_uncommitted_changes")
+        uncommitted = parse_object(snapshot.code.get("git-info")).get("has_uncommitted_changes")
         words.append(f"code {str(commit)[:12]}{' with uncommitted changes' if uncommitted else ''}")
     return ", ".join(words) + "."
 
 
-def _attempted(attempt: Attempt) -> Attempted:
-    return Attempted(
+def _summarize(attempt: Attempt) -> AttemptSummary:
+    return AttemptSummary(
         step=attempt.step,
         task=attempt.task,
         number=attempt.number,
@@ -289,19 +294,28 @@ def _attempted(attempt: Attempt) -> Attempted:
     )
 
 
-def _name(attempt: Attempt) -> str:
+def _name_attempt(attempt: Attempt) -> str:
     again = f" (attempt {attempt.number + 1})" if attempt.number else ""
     return f"{attempt.step}{attempt.place}{again}{' (exception caught)' if attempt.caught else ''}"
 
 
-def _step_record(snapshot: Snapshot, step: str, attempts: list[Attempt], width: int) -> RunRecord:
+def _make_step_record(snapshot: Snapshot, step: str, attempts: list[Attempt], width: int) -> RunRecord:
     last = {attempt.task: attempt for attempt in attempts}
     status = next(one for one in ORDER if one in {attempt.status for attempt in last.values()})
     if len(last) < width and snapshot.alive:
         status = "RUNNING"
     columns = ["task", "place", "attempt", "status", "start", "seconds", "origin", "caught"]
     rows = [
-        [one.task, one.place, one.number, one.status, one.start, _seconds(one), one.origin, redact(one.caught)]
+        [
+            one.task,
+            one.place,
+            one.number,
+            one.status,
+            one.start,
+            _count_seconds(one),
+            one.origin,
+            redact(one.caught),
+        ]
         for one in attempts
     ]
     table = json.dumps({"columns": columns, "data": rows}).encode()
@@ -315,14 +329,14 @@ def _step_record(snapshot: Snapshot, step: str, attempts: list[Attempt], width: 
         tags={
             "metaflow.step": step,
             "metaflow.tasks": str(width),
-            "mlflow.user": _user(snapshot),
-            "mlflow.note.content": _counted(width, last.values(), status),
+            "mlflow.user": _find_user(snapshot),
+            "mlflow.note.content": _describe_counts(width, last.values(), status),
         },
         documents=() if status == "RUNNING" else (Document("tasks.json", table),),
     )
 
 
-def _counted(width: int, last: Collection[Attempt], status: Status) -> str:
+def _describe_counts(width: int, last: Collection[Attempt], status: Status) -> str:
     """Return how many tasks there are, and in the end how they ended: each change in between would be a call."""
     if status == "RUNNING":
         return f"{width} tasks."
@@ -333,5 +347,5 @@ def _counted(width: int, last: Collection[Attempt], status: Status) -> str:
     return f"{width} tasks: {said}. Each is a row of `tasks.json`."
 
 
-def _seconds(attempt: Attempt) -> float | None:
+def _count_seconds(attempt: Attempt) -> float | None:
     return None if attempt.end is None else (attempt.end - attempt.start) / 1000

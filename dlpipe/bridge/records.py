@@ -181,13 +181,13 @@ class Difference:
         return f"{self.key}: {self.what} should be {self.should}, MLflow holds {self.holds}"
 
 
-def differences(record: RunRecord, held: Held | None) -> list[Difference]:
+def find_differences(record: RunRecord, held: Held | None) -> list[Difference]:
     """Return every way in which ``held`` differs from ``record``.
 
     Examples
     --------
     >>> record = RunRecord("Flow/1", None, "1", "FINISHED", start=0, end=9)
-    >>> [str(one) for one in differences(record, None)]
+    >>> [str(one) for one in find_differences(record, None)]
     ['Flow/1: run should be there, MLflow holds nothing']
     """
     if held is None:
@@ -198,10 +198,10 @@ def differences(record: RunRecord, held: Held | None) -> list[Difference]:
         for name in ("parent", "name", "start", *own)
         if getattr(record, name) != getattr(held, name)
     ]
-    found += _missing(record.key, "parameter", record.params, params_held(record, held.params))
-    found += _missing(record.key, "tag", record.all_tags, held.tags)
+    found += _find_missing(record.key, "parameter", record.params, find_own_params(record, held.params))
+    found += _find_missing(record.key, "tag", record.all_tags, held.tags)
     files = {document.path: document.digest for document in record.documents}
-    found += _missing(record.key, "file", files, held.documents)
+    found += _find_missing(record.key, "file", files, held.documents)
     found += [
         Difference(record.key, f"metric {metric.key}", f"{metric.value:g}", "no such point")
         for metric in record.metrics
@@ -210,32 +210,32 @@ def differences(record: RunRecord, held: Held | None) -> list[Difference]:
     found += [
         Difference(record.key, f"dataset {dataset.name}", dataset.role, "nothing")
         for dataset in record.datasets
-        if not dataset_held(dataset, held.datasets)
+        if not is_held(dataset, held.datasets)
     ]
     return found
 
 
-def dataset_held(dataset: Dataset, held: Collection[Dataset]) -> bool:
+def is_held(dataset: Dataset, held: Collection[Dataset]) -> bool:
     """Return whether ``held`` has the dataset: of one dataset in two roles, MLflow keeps the first."""
     return any(
         (one.name, one.digest, one.source) == (dataset.name, dataset.digest, dataset.source) for one in held
     )
 
 
-def params_held(record: RunRecord, params: Mapping[str, str]) -> dict[str, str]:
+def find_own_params(record: RunRecord, params: Mapping[str, str]) -> dict[str, str]:
     """Return what ``params`` says of the record's own: a name that the step itself has taken stands under ours.
 
     Examples
     --------
     >>> record = RunRecord("Flow/1/a/1/0", "Flow/1", "a", "FINISHED", 0, 9, params={"lr": "1"})
-    >>> params_held(record, {"lr": "2", "metaflow/lr": "1"})
+    >>> find_own_params(record, {"lr": "2", "metaflow/lr": "1"})
     {'lr': '1', 'metaflow/lr': '1'}
     """
     aside = {name: params[TAKEN + name] for name in record.params if TAKEN + name in params}
     return {**params, **{name: value for name, value in aside.items() if params.get(name) != record.params[name]}}
 
 
-def _missing(key: str, what: str, should: Mapping[str, str], holds: Mapping[str, str]) -> list[Difference]:
+def _find_missing(key: str, what: str, should: Mapping[str, str], holds: Mapping[str, str]) -> list[Difference]:
     return [
         Difference(key, f"{what} {name}", repr(value), repr(holds[name]) if name in holds else "nothing")
         for name, value in should.items()
@@ -243,12 +243,12 @@ def _missing(key: str, what: str, should: Mapping[str, str], holds: Mapping[str,
     ]
 
 
-def json_object(text: str | None) -> dict[str, Any]:
+def parse_object(text: str | None) -> dict[str, Any]:
     """Return the JSON object in ``text``; an empty one where there is something else.
 
     Examples
     --------
-    >>> json_object('{"a": 1}'), json_object("nonsense"), json_object(None)
+    >>> parse_object('{"a": 1}'), parse_object("nonsense"), parse_object(None)
     ({'a': 1}, {}, {})
     """
     try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from dlpipe.bridge.records import TRIAL
-from dlpipe.bridge.values import keep_text, mlflow_key
+from dlpipe.bridge.values import keep_text, to_mlflow_key
 from dlpipe.redaction import redact_value
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class TrialRuns(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Make the trial's run, or find that of the search before it was restored."""
         for one in trials:  # in the order in which they were made: one that is tried again goes to the end later
-            self._number(one)
+            self._find_number(one)
         self._try(self._begin, trial)
 
     def on_trial_result(
@@ -88,45 +88,47 @@ class TrialRuns(Callback):
 
         if trial.trial_id in self._runs:
             return
-        run = self._earlier(trial)
+        run = self._find_earlier(trial)
         if run is None:
-            tags = {**self._stamp(), TRIAL: self._key(trial)}
-            run = self._client().create_run(self._experiment, tags=tags, run_name=f"trial {self._number(trial)}")
+            tags = {**self._make_stamp(), TRIAL: self._make_key(trial)}
+            run = self._client().create_run(
+                self._experiment, tags=tags, run_name=f"trial {self._find_number(trial)}"
+            )
         self._runs[trial.trial_id] = run
         self._flushed[trial.trial_id] = time.monotonic()
-        given = {mlflow_key(str(name)): str(value) for name, value in _flat(trial.config or {})}
+        given = {to_mlflow_key(str(name)): str(value) for name, value in _flatten(trial.config or {})}
         self._params[trial.trial_id] = [
             Param(name, str(keep_text(name, value).param))
             for name, value in given.items()
             if name not in run.data.params
         ]
 
-    def _number(self, trial: Any) -> int:
+    def _find_number(self, trial: Any) -> int:
         """Return the number of the trial, from 1, by which the search's own lines call it."""
         return self._numbers.setdefault(trial.trial_id, len(self._numbers) + 1)
 
-    def _earlier(self, trial: Any) -> Run | None:
+    def _find_earlier(self, trial: Any) -> Run | None:
         """Return the run that this trial had before the search was restored."""
         if self._known is None:
             client = self._client()
-            self._experiment = self._where()
-            name = self._key(trial).rpartition("/")[0]
+            self._experiment = self._find_experiment()
+            name = self._make_key(trial).rpartition("/")[0]
             found = client.search_runs([self._experiment], f"tags.`{TRIAL}` LIKE '{name}/%'", max_results=1000)
             self._known = {run.data.tags[TRIAL]: run for run in found}
-        return self._known.get(self._key(trial))
+        return self._known.get(self._make_key(trial))
 
-    def _key(self, trial: Any) -> str:
+    def _make_key(self, trial: Any) -> str:
         return f"{getattr(trial, 'experiment_dir_name', '')}/{trial.trial_id}"
 
-    def _where(self) -> str:
+    def _find_experiment(self) -> str:
         """Return the experiment for the trials: that of the task's run, else the active one."""
         from mlflow.tracking import fluent
 
-        if parent := self._stamp().get("mlflow.parentRunId"):
+        if parent := self._make_stamp().get("mlflow.parentRunId"):
             return str(self._client().get_run(parent).info.experiment_id)
         return str(fluent._get_experiment_id())
 
-    def _stamp(self) -> dict[str, str]:
+    def _make_stamp(self) -> dict[str, str]:
         from mlflow.tracking.context.registry import resolve_tags
 
         wanted = ("mlflow.parentRunId", "metaflow.task", "mlflow.user")
@@ -144,8 +146,8 @@ class TrialRuns(Callback):
         self._steps[trial.trial_id] = step
         when = int(result.get("timestamp", time.time()) * 1000)
         self._points[trial.trial_id] += [
-            Metric(mlflow_key(str(name)), float(value), when, step)
-            for name, value in _flat(result)
+            Metric(to_mlflow_key(str(name)), float(value), when, step)
+            for name, value in _flatten(result)
             if name.partition("/")[0] not in NOISE and _is_number(value)
         ]
         if time.monotonic() - self._flushed.get(trial.trial_id, 0.0) > FLUSH_SECONDS:
@@ -181,9 +183,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _flat(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+def _flatten(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
     """Return nested settings and results under names such as ``optimizer/lr``."""
     found: list[tuple[str, Any]] = []
     for name, value in values.items():
-        found += _flat(value, f"{before}{name}/") if isinstance(value, dict) else [(f"{before}{name}", value)]
+        found += _flatten(value, f"{before}{name}/") if isinstance(value, dict) else [(f"{before}{name}", value)]
     return found

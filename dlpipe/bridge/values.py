@@ -72,20 +72,20 @@ def keep(name: str, value: Any, *, folder: str = "artifacts") -> Kept:
     if looks_secret(name):
         return Kept(param=HIDDEN)
     if isinstance(value, numbers.Real):
-        return _number(float(value))
+        return _keep_number(float(value))
     if isinstance(value, str):
         return keep_text(name, value, folder=folder)
     if isinstance(value, TEXTS):
-        return keep_text(name, plain_text(value), folder=folder)
+        return keep_text(name, format_plain(value), folder=folder)
     if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
         return Kept(param=str(bool(value)))
-    base = f"{folder}/{file_name(name)}"
+    base = f"{folder}/{make_file_name(name)}"
     if isinstance(value, bytes):
-        return _picture(base, value)
-    for make in (_table, _array, _figure):
+        return _keep_picture(base, value)
+    for make in (_keep_table, _keep_array, _keep_figure):
         if documents := make(base, value):
             return Kept(documents=documents)
-    return Kept(documents=_json(base, name, value))
+    return Kept(documents=_keep_json(base, name, value))
 
 
 def keep_text(name: str, value: str, *, folder: str = "artifacts") -> Kept:
@@ -94,17 +94,17 @@ def keep_text(name: str, value: str, *, folder: str = "artifacts") -> Kept:
     if len(value) <= PARAM_LENGTH:
         return Kept(param=value)
     short = f"{value[: PARAM_LENGTH - 20]}... ({len(value):,})"
-    return Kept(param=short, documents=(Document(f"{folder}/{file_name(name)}.txt", value.encode()),))
+    return Kept(param=short, documents=(Document(f"{folder}/{make_file_name(name)}.txt", value.encode()),))
 
 
-def mlflow_key(name: str) -> str:
-    """Return ``name`` with what MLflow refuses written as ``_uHEX_``; ``python_name`` turns it back.
+def to_mlflow_key(name: str) -> str:
+    """Return ``name`` with what MLflow refuses written as ``_uHEX_``; ``to_python_name`` turns it back.
 
     Of a name that is too long, the beginning and a digest are left; ``artifacts.json`` has the whole of it.
 
     Examples
     --------
-    >>> mlflow_key("a[0]"), python_name(mlflow_key("a[0]"))
+    >>> to_mlflow_key("a[0]"), to_python_name(to_mlflow_key("a[0]"))
     ('a_u5b_0_u5d_', 'a[0]')
     """
     escaped = re.sub(r"_u(?=[0-9a-f]+_)", "_u5f_u", name)
@@ -114,12 +114,12 @@ def mlflow_key(name: str) -> str:
     return f"{key[: KEY_LENGTH - 18]}_u{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-def python_name(key: str) -> str:
-    """Return the name that ``mlflow_key`` made ``key`` of."""
+def to_python_name(key: str) -> str:
+    """Return the name that ``to_mlflow_key`` made ``key`` of."""
     return re.sub(r"_u([0-9a-f]+)_", lambda hit: chr(int(hit[1], 16)), key)
 
 
-def file_name(name: str) -> str:
+def make_file_name(name: str) -> str:
     """Return ``name`` as a name of a file anywhere; a digest stands for what cannot be in one."""
     if re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name):
         return name
@@ -127,18 +127,18 @@ def file_name(name: str) -> str:
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _number(value: float) -> Kept:
+def _keep_number(value: float) -> Kept:
     return Kept(metric=value) if math.isfinite(value) else Kept(param=str(value))
 
 
-def _picture(base: str, value: bytes) -> Kept:
+def _keep_picture(base: str, value: bytes) -> Kept:
     for start, ending in IMAGES.items():
         if value.startswith(start):
             return Kept(documents=(Document(f"{base}.{ending}", value),))
     return Kept()
 
 
-def _table(base: str, value: Any) -> tuple[Document, ...]:
+def _keep_table(base: str, value: Any) -> tuple[Document, ...]:
     module, kind = type(value).__module__.partition(".")[0], type(value).__name__
     if (module, kind) == ("pandas", "Series"):
         value, kind = value.to_frame(), "DataFrame"
@@ -156,7 +156,7 @@ def _table(base: str, value: Any) -> tuple[Document, ...]:
         return ()
     pq.write_table(table, buffer := io.BytesIO())
     preview = json.dumps(
-        {"columns": table.column_names, "data": [list(row.values()) for row in _first_rows(table)]}
+        {"columns": table.column_names, "data": [list(row.values()) for row in _take_first_rows(table)]}
     )
     return (
         Document(f"{base}.parquet", buffer.getvalue()),
@@ -164,7 +164,7 @@ def _table(base: str, value: Any) -> tuple[Document, ...]:
     )
 
 
-def _first_rows(table: Any) -> list[dict[str, Any]]:
+def _take_first_rows(table: Any) -> list[dict[str, Any]]:
     rows = table.slice(0, PREVIEW_ROWS).to_pylist()
     return [
         {
@@ -175,7 +175,7 @@ def _first_rows(table: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _array(base: str, value: Any) -> tuple[Document, ...]:
+def _keep_array(base: str, value: Any) -> tuple[Document, ...]:
     if type(value).__module__ != "numpy" or type(value).__name__ != "ndarray" or value.dtype.hasobject:
         return ()
     import numpy as np
@@ -184,7 +184,7 @@ def _array(base: str, value: Any) -> tuple[Document, ...]:
     return (Document(f"{base}.npy", buffer.getvalue()),)
 
 
-def _figure(base: str, value: Any) -> tuple[Document, ...]:
+def _keep_figure(base: str, value: Any) -> tuple[Document, ...]:
     module, kind = type(value).__module__, type(value).__name__
     buffer = io.BytesIO()
     if (module, kind) == ("matplotlib.figure", "Figure"):
@@ -196,25 +196,25 @@ def _figure(base: str, value: Any) -> tuple[Document, ...]:
     return (Document(f"{base}.png", buffer.getvalue()),)
 
 
-def _json(base: str, name: str, value: Any) -> tuple[Document, ...]:
-    if _inner(value) is None:
+def _keep_json(base: str, name: str, value: Any) -> tuple[Document, ...]:
+    if _look_inside(value) is None:
         return ()
-    text = json.dumps(redact_json(plain(value), name), indent=1, ensure_ascii=False)
+    text = json.dumps(redact_json(to_json_types(value), name), indent=1, ensure_ascii=False)
     return (Document(f"{base}.json", text.encode()),)
 
 
-def plain_text(value: Any) -> str:
+def format_plain(value: Any) -> str:
     """Return a date, a number or a name of the kinds in ``TEXTS`` as text.
 
     Examples
     --------
-    >>> plain_text(datetime.date(2026, 11, 28)), plain_text(decimal.Decimal("1.50"))
+    >>> format_plain(datetime.date(2026, 11, 28)), format_plain(decimal.Decimal("1.50"))
     ('2026-11-28', '1.50')
     """
     return value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
 
 
-def plain(value: Any) -> Any:
+def to_json_types(value: Any) -> Any:
     """Return ``value`` as JSON knows it; what it does not know becomes text, and what is too deep is cut.
 
     Raises
@@ -224,7 +224,7 @@ def plain(value: Any) -> Any:
 
     Examples
     --------
-    >>> plain({1: {"when": datetime.date(2026, 11, 28), "what": object()}})
+    >>> to_json_types({1: {"when": datetime.date(2026, 11, 28), "what": object()}})
     {'1': {'when': '2026-11-28', 'what': '<object>'}}
     """
     return _Plain().of(value)
@@ -246,24 +246,24 @@ class _Plain:
         if isinstance(value, str | bool | int | type(None)):
             return value
         if isinstance(value, float | numbers.Real) and not isinstance(value, fractions.Fraction):
-            return _json_number(value)
+            return _to_json_number(value)
         if isinstance(value, TEXTS):
-            return plain_text(value)
+            return format_plain(value)
         return self._inside(value, depth + 1)
 
     def _inside(self, value: Any, depth: int) -> Any:
-        inner = _inner(value)
+        inner = _look_inside(value)
         if inner is None:
-            return _in_words(value)
+            return _describe(value)
         if depth > DEPTH:
             return f"<nested deeper than {DEPTH}>"
         if isinstance(inner, Mapping):
-            return {_key(key): self.of(one, depth) for key, one in inner.items()}
+            return {_to_key(key): self.of(one, depth) for key, one in inner.items()}
         made = [self.of(one, depth) for one in inner]
         return sorted(made, key=str) if isinstance(value, set | frozenset) else made
 
 
-def _inner(value: Any) -> Mapping[Any, Any] | list[Any] | None:
+def _look_inside(value: Any) -> Mapping[Any, Any] | list[Any] | None:
     """Return what a value holds, by name or in a row; ``None`` when it holds nothing that can be looked into."""
     if isinstance(value, Fields):
         return value.fields
@@ -274,19 +274,19 @@ def _inner(value: Any) -> Mapping[Any, Any] | list[Any] | None:
     return list(value) if isinstance(value, list | tuple | set | frozenset | collections.deque) else None
 
 
-def _json_number(value: Any) -> int | float | str:
+def _to_json_number(value: Any) -> int | float | str:
     if isinstance(value, numbers.Integral):
         return int(value)
     return float(value) if math.isfinite(value) else str(float(value))
 
 
-def _key(key: Any) -> str:
+def _to_key(key: Any) -> str:
     if isinstance(key, Unopened):
-        return _in_words(key)
-    return plain_text(key) if isinstance(key, TEXTS) else str(key)
+        return _describe(key)
+    return format_plain(key) if isinstance(key, TEXTS) else str(key)
 
 
-def _in_words(value: Any) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, Unopened):
         return f"<not opened: {value.name}>"
     if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):

@@ -40,9 +40,9 @@ def sync(pathspec: str, restore: bool, json_: bool) -> None:
       dlpipe bridge sync TrainFlow/1795494849196362
       dlpipe bridge sync --restore TrainFlow/1795494849196362
     """
-    from dlpipe.bridge import Synced, check_datastore, sync
+    from dlpipe.bridge import SyncResult, check_datastore, sync
 
-    def tell(done: Synced) -> None:
+    def tell(done: SyncResult) -> None:
         left = f", {done.deleted} left out as deleted in MLflow" if done.deleted else ""
         say(f"{done.run}: {done.records} records, {done.written} differences written{left}", err=True)
 
@@ -137,9 +137,9 @@ def watch(interval: float, rounds: int | None, json_: bool) -> None:
     Example:
       dlpipe bridge watch --interval 10 --rounds 1
     """
-    from dlpipe.bridge import Synced, watch
+    from dlpipe.bridge import SyncResult, watch
 
-    def tell(done: Synced) -> None:
+    def tell(done: SyncResult) -> None:
         line = f"{done.run} {done.status.lower()}: {done.written} differences written"
         say(json.dumps(vars(done)) if json_ else line)
 
@@ -149,9 +149,9 @@ def watch(interval: float, rounds: int | None, json_: bool) -> None:
 
 def say_shared_runs() -> None:
     """Say where the runs are when that is a folder above, whose runs other projects share, and MLflow is here."""
-    from dlpipe.bridge.marks import state_root
+    from dlpipe.bridge.marks import find_state_root
 
-    root = state_root()
+    root = find_state_root()
     if (
         root.is_dir()
         and root.parent.resolve() != Path.cwd().resolve()

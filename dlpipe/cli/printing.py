@@ -32,9 +32,9 @@ def say(text: object = "", *, err: bool = False) -> None:
 
 def say_runs_elsewhere() -> None:
     """Say on stderr that Metaflow keeps the runs of this folder above it, if so."""
-    from dlpipe.bridge.marks import runs_elsewhere
+    from dlpipe.bridge.marks import explain_elsewhere
 
-    if line := runs_elsewhere():
+    if line := explain_elsewhere():
         say(line, err=True)
 
 

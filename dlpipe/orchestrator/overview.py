@@ -133,6 +133,7 @@ def make_run_view(run: Run, *, has_code: bool = True) -> RunView:
     Examples
     --------
     >>> from dataclasses import replace
+    >>> from dlpipe.orchestrator.runs import RunAttempt
     >>> attempt = RunAttempt(0, "", "", started=10.0, ended=70.0, outcome="failed", step="train", reason="no")
     >>> run = Run(17, "Train", 1, "", "", 0.0, status="failed", reason="train: no", attempts=(attempt,))
     >>> seen = make_run_view(run)

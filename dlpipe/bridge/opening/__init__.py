@@ -13,6 +13,6 @@ pickles   all of this for the bytes of a pickle
 from __future__ import annotations
 
 from dlpipe.bridge.opening.pickles import CLASSES, open_pickle
-from dlpipe.bridge.opening.results import Fields, IncludedFile, NotOpened, Unopened, fields_of
+from dlpipe.bridge.opening.results import Fields, IncludedFile, NotOpened, Unopened, read_fields
 
-__all__ = ["CLASSES", "Fields", "IncludedFile", "NotOpened", "Unopened", "fields_of", "open_pickle"]
+__all__ = ["CLASSES", "Fields", "IncludedFile", "NotOpened", "Unopened", "open_pickle", "read_fields"]

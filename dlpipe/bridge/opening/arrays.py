@@ -10,35 +10,35 @@ import re
 from typing import Any
 
 from dlpipe.bridge.opening.build import Build, Builder
-from dlpipe.bridge.opening.inert import Inert, name_of
-from dlpipe.bridge.opening.results import refused
+from dlpipe.bridge.opening.inert import Inert, find_name
+from dlpipe.bridge.opening.results import make_refusal
 
 _CODE = re.compile(r"[?biufcSUmMVO]\d*|b1|B")
 
 
-def _dtype(build: Build, tree: Inert) -> Any:
+def _build_dtype(build: Build, tree: Inert) -> Any:
     import numpy as np
 
     code, state = tree._args[0], tree._state or (3, "|", None, None, None)
     if not isinstance(code, str) or not _CODE.fullmatch(code) or not isinstance(state, tuple):
-        raise refused(tree)
+        raise make_refusal(tree)
     order = state[1] if state[1] in ("<", ">", "|", "=") else "="
     if code[0] == "V" and state[3]:
-        return _record(build, code, state)
+        return _build_record(build, code, state)
     if code[0] == "V" and state[2]:
         base, shape = state[2]
         return np.dtype((build.part(base), shape))
     if code[0] in "mM" and len(state) > 8:
-        return np.dtype(f"{order}{code[0]}8[{_unit(*state[8][1])}]")
+        return np.dtype(f"{order}{code[0]}8[{_check_unit(*state[8][1])}]")
     return np.dtype(code if code[0] in "?VO" or order == "|" else f"{order}{code}")
 
 
-def _unit(unit: Any, many: int = 1, *_: Any) -> str:
+def _check_unit(unit: Any, many: int = 1, *_: Any) -> str:
     name = unit.decode() if isinstance(unit, bytes) else str(unit)
     return "generic" if name == "generic" else f"{int(many)}{name}" if many != 1 else name
 
 
-def _record(build: Build, code: str, state: tuple[Any, ...]) -> Any:
+def _build_record(build: Build, code: str, state: tuple[Any, ...]) -> Any:
     import numpy as np
 
     names = state[3]
@@ -53,51 +53,51 @@ def _record(build: Build, code: str, state: tuple[Any, ...]) -> Any:
     )
 
 
-def _array(build: Build, tree: Inert) -> Any:
+def _build_array(build: Build, tree: Inert) -> Any:
     """Return a plain array; one of a class of its own is not opened."""
-    if name_of(tree._args[0]) != "numpy.ndarray" or not isinstance(tree._state, tuple):
-        raise refused(tree)
+    if find_name(tree._args[0]) != "numpy.ndarray" or not isinstance(tree._state, tuple):
+        raise make_refusal(tree)
     _, shape, kind, fortran, content = tree._state
-    return _filled(build, tree, build.part(kind), shape, "F" if fortran else "C", content)
+    return _fill_array(build, tree, build.part(kind), shape, "F" if fortran else "C", content)
 
 
-def _from_buffer(build: Build, tree: Inert) -> Any:
+def _build_from_buffer(build: Build, tree: Inert) -> Any:
     content, kind, shape, order = tree._args
     content = build.part(content)
-    return _filled(build, tree, build.part(kind), shape, order, content)
+    return _fill_array(build, tree, build.part(kind), shape, order, content)
 
 
-def _filled(build: Build, tree: Inert, kind: Any, shape: Any, order: Any, content: Any) -> Any:
+def _fill_array(build: Build, tree: Inert, kind: Any, shape: Any, order: Any, content: Any) -> Any:
     import numpy as np
 
     if not isinstance(kind, np.dtype):
-        raise refused(tree)
+        raise make_refusal(tree)
     if kind == np.dtype(object):
         if not isinstance(content, list):
-            raise refused(tree)
+            raise make_refusal(tree)
         flat = np.empty(len(content), dtype=object)
         for at, one in enumerate(content):
             flat[at] = build.value(one)
         return flat.reshape(shape, order=order)
     if kind.hasobject or not isinstance(content, bytes | bytearray) or not kind.itemsize:
-        raise refused(tree)
+        raise make_refusal(tree)
     return np.ndarray(shape, kind, buffer=bytes(content), order=order).copy(order)
 
 
-def _scalar(build: Build, tree: Inert) -> Any:
+def _build_scalar(build: Build, tree: Inert) -> Any:
     import numpy as np
 
     kind, content = build.part(tree._args[0]), tree._args[1]
     if not isinstance(kind, np.dtype):
-        raise refused(tree)
+        raise make_refusal(tree)
     if kind == np.dtype(object):
         return build.part(content)
-    return _filled(build, tree, kind, (), "C", content)[()]
+    return _fill_array(build, tree, kind, (), "C", content)[()]
 
 
 BUILDERS: dict[str, Builder] = {
-    "numpy:dtype": _dtype,
-    "numpy:_reconstruct": _array,
-    "numpy:_frombuffer": _from_buffer,
-    "numpy:scalar": _scalar,
+    "numpy:dtype": _build_dtype,
+    "numpy:_reconstruct": _build_array,
+    "numpy:_frombuffer": _build_from_buffer,
+    "numpy:scalar": _build_scalar,
 }

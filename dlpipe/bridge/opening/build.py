@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dlpipe.bridge.opening.inert import Inert, is_name, name_of
+from dlpipe.bridge.opening.inert import Inert, find_name, is_name
 from dlpipe.bridge.opening.results import NotOpened, Unopened
 
 DEPTH = 100
@@ -24,7 +24,7 @@ class Build:
     patterns : tuple of str
         Whole names of classes and functions that may be imported and called.
     builders : mapping
-        The builder for each ``key_of`` a name; that of ``package:*`` is for all other classes of the package.
+        The builder for each ``find_key`` of a name; that of ``package:*`` is for all other classes of the package.
     """
 
     def __init__(self, patterns: tuple[str, ...], builders: Mapping[str, Builder]) -> None:
@@ -55,17 +55,17 @@ class Build:
         try:
             if self._depth > DEPTH:
                 raise ValueError(f"nested deeper than {DEPTH}")
-            made = self._part(tree)
+            made = self._build_part(tree)
         finally:
             self._depth -= 1
         self._memo[id(tree)] = made
         return made
 
-    def _part(self, tree: Any) -> Any:
+    def _build_part(self, tree: Any) -> Any:
         if isinstance(tree, Inert):
-            return self._object(tree)
+            return self._build_object(tree)
         if is_name(tree):
-            return self._named(tree)
+            return self._build_named(tree)
         kind = type(tree)
         if kind in (tuple, set, frozenset):
             return kind(map(self.value, tree))
@@ -81,33 +81,33 @@ class Build:
             return pairs
         return tree
 
-    def _named(self, tree: Any) -> Any:
-        name = name_of(tree)
+    def _build_named(self, tree: Any) -> Any:
+        name = find_name(tree)
         if self.trusts(name):
-            return self._resolved(name)
-        if key_of(name) == "pandas:NA":
+            return self._resolve(name)
+        if find_key(name) == "pandas:NA":
             from pandas import NA
 
             return NA
         raise NotOpened(name)
 
-    def _object(self, tree: Inert) -> Any:
-        name = name_of(tree)
+    def _build_object(self, tree: Inert) -> Any:
+        name = find_name(tree)
         if self.trusts(name):
-            return self._trusted(tree)
+            return self._build_trusted(tree)
         if name == "copyreg._reconstructor":
-            return self._reconstructed(tree)
-        key = key_of(name)
+            return self._build_reconstructed(tree)
+        key = find_key(name)
         builder = self._builders.get(key) or self._builders.get(f"{key.partition(':')[0]}:*")
         if builder is None:
             raise NotOpened(name)
         return builder(self, tree)
 
-    def _reconstructed(self, tree: Inert) -> Any:
+    def _build_reconstructed(self, tree: Inert) -> Any:
         """Return an object of pickle's first protocols, which name the class as an argument."""
         cls, base, _ = tree._args
-        if not is_name(cls) or name_of(base) != "builtins.object":
-            raise NotOpened(name_of(cls) or name_of(tree))
+        if not is_name(cls) or find_name(base) != "builtins.object":
+            raise NotOpened(find_name(cls) or find_name(tree))
         again = cls.__new__(cls)
         again._state = tree._state
         return self.part(again)
@@ -116,18 +116,18 @@ class Build:
         """Return whether the setting names this class or function."""
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self._patterns)
 
-    def _resolved(self, name: str) -> Any:
+    def _resolve(self, name: str) -> Any:
         """Import and return what the setting names; what a module there has from elsewhere is not named by it."""
         thing = resolve(name)
         if not self.trusts(f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', '')}"):
             raise NotOpened(name)
         return thing
 
-    def _trusted(self, tree: Inert) -> Any:
+    def _build_trusted(self, tree: Inert) -> Any:
         """Return a real object, made as ``pickle`` would."""
         if not type(tree)._name:  # the result of a call
             return self.part(tree._state)(*map(self.value, tree._args))
-        thing = self._resolved(name_of(tree))
+        thing = self._resolve(find_name(tree))
         args, named = [self.value(one) for one in tree._args], self.value(tree._named)
         made = thing(*args) if tree._called else thing.__new__(thing, *args, **named)
         self._memo[id(tree)] = made
@@ -161,6 +161,6 @@ def resolve(name: str) -> Any:
     raise NotOpened(name)
 
 
-def key_of(name: str) -> str:
+def find_key(name: str) -> str:
     """Return the key of a builder: packages move their classes between modules."""
     return f"{name.partition('.')[0]}:{name.rpartition('.')[2]}"

@@ -95,7 +95,7 @@ class _Unpickler(pickle.Unpickler):
         return list(self._made)
 
 
-def inert(data: bytes) -> tuple[Any, list[str]]:
+def load_inert(data: bytes) -> tuple[Any, list[str]]:
     """Return the tree of a pickle and the names in it; without names, the tree is the value itself."""
     _check_places(data)
     unpickler = _Unpickler(io.BytesIO(data))
@@ -117,7 +117,7 @@ def is_name(tree: Any) -> bool:
     return isinstance(tree, _Naming)
 
 
-def name_of(tree: Any) -> str:
+def find_name(tree: Any) -> str:
     """Return the whole name of the class or function that a tree is or asks for; empty for anything else."""
     while isinstance(tree, _Result):
         tree = tree._state

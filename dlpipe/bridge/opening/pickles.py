@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlpipe.bridge.opening.build import Build, Builder
-from dlpipe.bridge.opening.inert import inert
+from dlpipe.bridge.opening.inert import load_inert
 
 CLASSES = "DLPIPE_BRIDGE_CLASSES"
 """Variable that names the classes whose own code may run, such as ``shop.Order film.*``; ``*`` for all."""
@@ -40,12 +40,12 @@ def open_pickle(data: bytes, *, trust: str | None = None) -> Any:
     patterns = (os.environ.get(CLASSES, "") if trust is None else trust).replace(",", " ").split()
     if "*" in patterns:
         return pickle.loads(data)
-    tree, names = inert(data)
-    return Build(tuple(patterns), builders()).value(tree) if names else tree
+    tree, names = load_inert(data)
+    return Build(tuple(patterns), load_builders()).value(tree) if names else tree
 
 
 @functools.cache
-def builders() -> Mapping[str, Builder]:
+def load_builders() -> Mapping[str, Builder]:
     """Return the builders by top-level package and last name; imported only for pickles that name a class."""
     from dlpipe.bridge.opening import arrays, frames, plain, tables
 

@@ -14,32 +14,32 @@ import uuid
 from typing import Any
 
 from dlpipe.bridge.opening.build import Build, Builder
-from dlpipe.bridge.opening.inert import Inert, name_of
-from dlpipe.bridge.opening.results import Fields, IncludedFile, refused
+from dlpipe.bridge.opening.inert import Inert, find_name
+from dlpipe.bridge.opening.results import Fields, IncludedFile, make_refusal
 
 DIGITS = 5000
 
 
-def fields(build: Build, tree: Inert) -> Any:
+def build_fields(build: Build, tree: Inert) -> Any:
     """Return the fields of an object that is made of nothing but its state."""
     state = tree._state
     if isinstance(state, tuple) and len(state) == 2 and state[0] in (None, {}):  # of slots
         state = state[1]
     if tree._args or tree._called or tree._items or tree._pairs or not isinstance(state, dict):
-        raise refused(tree)
-    return Fields(name_of(tree), {str(name): build.value(inner) for name, inner in state.items()})
+        raise make_refusal(tree)
+    return Fields(find_name(tree), {str(name): build.value(inner) for name, inner in state.items()})
 
 
 # -- dates -----------------------------------------------------------------------------------------------------
 
 
-def _date(build: Build, tree: Inert) -> datetime.date:
+def _build_date(build: Build, tree: Inert) -> datetime.date:
     (packed,) = tree._args
     high, low, month, day = packed
     return datetime.date(high * 256 + low, month, day)
 
 
-def _datetime(build: Build, tree: Inert) -> datetime.datetime:
+def _build_datetime(build: Build, tree: Inert) -> datetime.datetime:
     packed, zone = tree._args[0], build.part(tree._args[1]) if len(tree._args) > 1 else None
     high, low, month, day, hour, minute, second, *micro = packed
     fold, month = (1, month - 128) if month > 127 else (0, month)
@@ -47,88 +47,88 @@ def _datetime(build: Build, tree: Inert) -> datetime.datetime:
     return datetime.datetime(*parts, tzinfo=zone, fold=fold)
 
 
-def _time(build: Build, tree: Inert) -> datetime.time:
+def _build_time(build: Build, tree: Inert) -> datetime.time:
     packed, zone = tree._args[0], build.part(tree._args[1]) if len(tree._args) > 1 else None
     hour, minute, second, *micro = packed
     fold, hour = (1, hour - 128) if hour > 127 else (0, hour)
     return datetime.time(hour, minute, second, int.from_bytes(bytes(micro), "big"), tzinfo=zone, fold=fold)
 
 
-def _timedelta(build: Build, tree: Inert) -> datetime.timedelta:
+def _build_timedelta(build: Build, tree: Inert) -> datetime.timedelta:
     days, seconds, micro = tree._args
     return datetime.timedelta(days, seconds, micro)
 
 
-def _timezone(build: Build, tree: Inert) -> datetime.timezone:
+def _build_timezone(build: Build, tree: Inert) -> datetime.timezone:
     return datetime.timezone(*(build.part(one) for one in tree._args))
 
 
-def _zone(build: Build, tree: Inert) -> Any:
+def _build_zone(build: Build, tree: Inert) -> Any:
     """Return a zone by its key: ``getattr(ZoneInfo, "_unpickle")``, called with the key."""
     import zoneinfo
 
     method = tree._state
-    if not isinstance(method, Inert) or [name_of(method._args[0]), *method._args[1:]] != [
+    if not isinstance(method, Inert) or [find_name(method._args[0]), *method._args[1:]] != [
         "zoneinfo.ZoneInfo",
         "_unpickle",
     ]:
-        raise refused(tree)
+        raise make_refusal(tree)
     return zoneinfo.ZoneInfo(str(tree._args[0]))
 
 
 # -- numbers and other plain values ------------------------------------------------------------------------------
 
 
-def _text(tree: Inert, pattern: str) -> str:
+def _check_text(tree: Inert, pattern: str) -> str:
     (text,) = tree._args
     if not isinstance(text, str) or len(text) > DIGITS or not re.fullmatch(pattern, text):
-        raise refused(tree)
+        raise make_refusal(tree)
     return text
 
 
-def _decimal(build: Build, tree: Inert) -> decimal.Decimal:
-    return decimal.Decimal(_text(tree, r"[\w.+-]+"))
+def _build_decimal(build: Build, tree: Inert) -> decimal.Decimal:
+    return decimal.Decimal(_check_text(tree, r"[\w.+-]+"))
 
 
-def _fraction(build: Build, tree: Inert) -> fractions.Fraction:
+def _build_fraction(build: Build, tree: Inert) -> fractions.Fraction:
     if len(tree._args) == 2:
         if not all(isinstance(one, int) and one.bit_length() < DIGITS for one in tree._args):
-            raise refused(tree)
+            raise make_refusal(tree)
         return fractions.Fraction(*tree._args)
-    return fractions.Fraction(_text(tree, r"-?\d+(/\d+)?"))
+    return fractions.Fraction(_check_text(tree, r"-?\d+(/\d+)?"))
 
 
-def _uuid(build: Build, tree: Inert) -> uuid.UUID:
+def _build_uuid(build: Build, tree: Inert) -> uuid.UUID:
     return uuid.UUID(int=tree._state["int"])
 
 
-def _complex(build: Build, tree: Inert) -> complex:
+def _build_complex(build: Build, tree: Inert) -> complex:
     real, imaginary = tree._args
     return complex(real, imaginary)
 
 
-def _whole(build: Build, tree: Inert) -> Any:
-    return {"range": range, "slice": slice}[name_of(tree).rpartition(".")[2]](*tree._args)
+def _build_whole(build: Build, tree: Inert) -> Any:
+    return {"range": range, "slice": slice}[find_name(tree).rpartition(".")[2]](*tree._args)
 
 
-def _bytearray(build: Build, tree: Inert) -> bytearray:
+def _build_bytearray(build: Build, tree: Inert) -> bytearray:
     (content,) = tree._args or (b"",)
     if not isinstance(content, bytes):  # a number would ask for as much memory
-        raise refused(tree)
+        raise make_refusal(tree)
     return bytearray(content)
 
 
 # -- containers ------------------------------------------------------------------------------------------------
 
 
-def _set(build: Build, tree: Inert) -> Any:
-    kind = frozenset if name_of(tree).endswith("frozenset") else set
+def _build_set(build: Build, tree: Inert) -> Any:
+    kind = frozenset if find_name(tree).endswith("frozenset") else set
     return kind(map(build.value, *tree._args)) if tree._args else kind()
 
 
-def _mapping(build: Build, tree: Inert) -> Any:
+def _build_mapping(build: Build, tree: Inert) -> Any:
     """Return an ``OrderedDict``, ``Counter`` or ``defaultdict``; the last without what makes its values."""
-    kind = name_of(tree).rpartition(".")[2]
+    kind = find_name(tree).rpartition(".")[2]
     made: Any = {"OrderedDict": collections.OrderedDict, "Counter": collections.Counter}.get(
         kind, collections.defaultdict
     )()
@@ -139,7 +139,7 @@ def _mapping(build: Build, tree: Inert) -> Any:
     return made
 
 
-def _deque(build: Build, tree: Inert) -> Any:
+def _build_deque(build: Build, tree: Inert) -> Any:
     given = tree._args[0] if tree._args else ()
     made = collections.deque(map(build.value, given), maxlen=tree._args[1] if len(tree._args) > 1 else None)
     made.extend(map(build.value, tree._items))
@@ -149,50 +149,50 @@ def _deque(build: Build, tree: Inert) -> Any:
 # -- Metaflow's own ----------------------------------------------------------------------------------------------
 
 
-def _exception(build: Build, tree: Inert) -> Any:
+def _build_exception(build: Build, tree: Inert) -> Any:
     """Return the wrapper in which Metaflow keeps an exception: texts alone."""
-    return Fields(name_of(tree), {str(name): build.value(inner) for name, inner in (tree._state or {}).items()})
+    return Fields(find_name(tree), {str(name): build.value(inner) for name, inner in (tree._state or {}).items()})
 
 
-def _frame(build: Build, tree: Inert) -> tuple[Any, ...]:
+def _build_foreach_frame(build: Build, tree: Inert) -> tuple[Any, ...]:
     """Return a place in a foreach: step, variable, how many, index, value."""
     return tuple(map(build.value, tree._args))
 
 
-def _configuration(build: Build, tree: Inert) -> Any:
+def _build_configuration(build: Build, tree: Inert) -> Any:
     return build.part(*tree._args)
 
 
-def _included(build: Build, tree: Inert) -> Any:
+def _build_included(build: Build, tree: Inert) -> Any:
     described = (tree._state or {}).get("_descriptor")
     size = described.get("size") if isinstance(described, dict) else None
     return IncludedFile(size if isinstance(size, int) else None)
 
 
 BUILDERS: dict[str, Builder] = {
-    "datetime:date": _date,
-    "datetime:datetime": _datetime,
-    "datetime:time": _time,
-    "datetime:timedelta": _timedelta,
-    "datetime:timezone": _timezone,
-    "builtins:getattr": _zone,
-    "decimal:Decimal": _decimal,
-    "fractions:Fraction": _fraction,
-    "uuid:UUID": _uuid,
-    "builtins:complex": _complex,
-    "builtins:range": _whole,
-    "builtins:slice": _whole,
-    "builtins:bytearray": _bytearray,
-    "builtins:set": _set,
-    "builtins:frozenset": _set,
-    "collections:OrderedDict": _mapping,
-    "collections:Counter": _mapping,
-    "collections:defaultdict": _mapping,
-    "collections:deque": _deque,
-    "metaflow:MetaflowExceptionWrapper": _exception,
-    "__main__:ForeachFrame": _frame,
-    "metaflow:ForeachFrame": _frame,
-    "metaflow:ConfigValue": _configuration,
-    "metaflow:IncludedFile": _included,
-    "dlpipe:*": fields,
+    "datetime:date": _build_date,
+    "datetime:datetime": _build_datetime,
+    "datetime:time": _build_time,
+    "datetime:timedelta": _build_timedelta,
+    "datetime:timezone": _build_timezone,
+    "builtins:getattr": _build_zone,
+    "decimal:Decimal": _build_decimal,
+    "fractions:Fraction": _build_fraction,
+    "uuid:UUID": _build_uuid,
+    "builtins:complex": _build_complex,
+    "builtins:range": _build_whole,
+    "builtins:slice": _build_whole,
+    "builtins:bytearray": _build_bytearray,
+    "builtins:set": _build_set,
+    "builtins:frozenset": _build_set,
+    "collections:OrderedDict": _build_mapping,
+    "collections:Counter": _build_mapping,
+    "collections:defaultdict": _build_mapping,
+    "collections:deque": _build_deque,
+    "metaflow:MetaflowExceptionWrapper": _build_exception,
+    "__main__:ForeachFrame": _build_foreach_frame,
+    "metaflow:ForeachFrame": _build_foreach_frame,
+    "metaflow:ConfigValue": _build_configuration,
+    "metaflow:IncludedFile": _build_included,
+    "dlpipe:*": build_fields,
 }

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dlpipe.bridge.opening.inert import Inert, name_of
+from dlpipe.bridge.opening.inert import Inert, find_name
 
 
 class NotOpened(Exception):
     """A class or function that is named in a pickle was not opened; its whole name is the message."""
 
 
-def refused(tree: Inert) -> NotOpened:
+def make_refusal(tree: Inert) -> NotOpened:
     """Return the error for an object that is not as its class makes it."""
-    return NotOpened(name_of(tree))
+    return NotOpened(find_name(tree))
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Fields:
     fields: Mapping[str, Any]
 
 
-def fields_of(value: Any) -> Mapping[str, Any]:
+def read_fields(value: Any) -> Mapping[str, Any]:
     """Return the fields of a dataclass; none of anything else."""
     if isinstance(value, Fields):
         return value.fields

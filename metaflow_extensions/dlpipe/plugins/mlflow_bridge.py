@@ -68,10 +68,10 @@ class MlflowBridge(StepDecorator):
 
     def _say_runs_elsewhere(self) -> None:
         """Say that the run and its mirror are in two folders, if so."""
-        from dlpipe.bridge.marks import runs_elsewhere
+        from dlpipe.bridge.marks import explain_elsewhere
 
         with contextlib.suppress(Exception):
-            if line := runs_elsewhere():
+            if line := explain_elsewhere():
                 self._logger(line, head="", bad=False)
 
     def runtime_task_created(self, *args: Any, **more: Any) -> None:
@@ -144,9 +144,9 @@ class Follower:
         self._doing = "starting"
         self._process: subprocess.Popen[str] | None = None
         with contextlib.suppress(Exception):  # no place to write: the mirror works without a mark as well
-            from dlpipe.bridge.marks import mark_of
+            from dlpipe.bridge.marks import find_marks
 
-            self._mark = mark_of(pathspec)
+            self._mark = find_marks(pathspec)
             self._held = self._mark.hold()
         self.keep_alive()
 
