@@ -78,10 +78,10 @@ def make_folder(path: str | Path, *, mode: int = 0o777) -> None:
         Permissions of the folder itself, less the umask.
     """
     path = Path(path)
-    missing = [one for one in (path, *path.parents) if not one.is_dir()]
-    for one in reversed(missing):
-        one.mkdir(mode=mode if one == path else 0o777, exist_ok=True)
-        sync_folder(one.parent)
+    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=mode if folder == path else 0o777, exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_file(path: str | Path) -> None:

@@ -94,7 +94,7 @@ SHORTEST, MOST = 6, 10_000
 
 def know(values: Iterable[str]) -> None:
     """Let ``redact`` hide these values wherever they stand, until the next call."""
-    found = sorted({one for one in values if len(one) >= SHORTEST}, key=lambda one: (-len(one), one))
+    found = sorted({value for value in values if len(value) >= SHORTEST}, key=lambda value: (-len(value), value))
     _known.set(tuple(found[:MOST]))
 
 
@@ -163,7 +163,7 @@ def redact(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def own_pattern(said: str) -> re.Pattern[str] | None:
+def own_pattern(expression: str) -> re.Pattern[str] | None:
     """Return the regular expression of ``DLPIPE_BRIDGE_SECRETS``; ``None`` when there is none.
 
     Raises
@@ -172,9 +172,9 @@ def own_pattern(said: str) -> re.Pattern[str] | None:
         When it is no regular expression.
     """
     try:
-        return re.compile(said) if said else None
+        return re.compile(expression) if expression else None
     except re.error as error:
-        raise SettingError(f"{VARIABLE}={said!r} is no regular expression: {error}.") from None
+        raise SettingError(f"{VARIABLE}={expression!r} is no regular expression: {error}.") from None
 
 
 def show_address(address: str) -> str:

@@ -65,25 +65,28 @@ class Mirror:
     def refresh(self) -> None:
         """Read the runs of this Metaflow run again; of two with one key, the older counts."""
         self._runs, self._doubles, self._deleted, self._experiments = {}, [], {}, []
-        for one in self._search_runs():
-            key = one.data.tags.get(KEY, "")
-            if one.info.lifecycle_stage != "active":
-                if REMOVED not in one.data.tags:
-                    self._deleted[key] = one
+        for run in self._search_runs():
+            key = run.data.tags.get(KEY, "")
+            if run.info.lifecycle_stage != "active":
+                if REMOVED not in run.data.tags:
+                    self._deleted[key] = run
             elif key in self._runs:
-                self._doubles.append(one)
+                self._doubles.append(run)
             else:
-                self._runs[key] = one
-        self._keys = {one.info.run_id: key for key, one in self._runs.items()}
+                self._runs[key] = run
+        self._keys = {run.info.run_id: key for key, run in self._runs.items()}
 
     def is_deleted(self, key: str, parent: str | None = None) -> bool:
         """Return whether somebody has deleted the run of a record, of its parent, or of the whole Metaflow run."""
-        return any(one in self._deleted and one not in self._runs for one in (key, parent or key, self._run))
+        return any(
+            record_key in self._deleted and record_key not in self._runs
+            for record_key in (key, parent or key, self._run)
+        )
 
     def restore(self) -> None:
         """Bring back all runs that somebody has deleted, with what they hold."""
-        for one in self._deleted.values():
-            self._client.restore_run(one.info.run_id)
+        for run in self._deleted.values():
+            self._client.restore_run(run.info.run_id)
         self.refresh()
 
     def _search_runs(self) -> list[Run]:
@@ -112,27 +115,30 @@ class Mirror:
         inside = self.find_left_running(record)
         return [
             *find_differences(record, self._read_held(record, thorough=True)),
-            *(Difference(record.key, f"run {one.info.run_id} inside", record.status, "RUNNING") for one in inside),
+            *(Difference(record.key, f"run {run.info.run_id} inside", record.status, "RUNNING") for run in inside),
         ]
 
     def compare_surplus(self, keys: Collection[str]) -> list[Difference]:
         """Return the runs of ours that no key stands for, and those that are there twice."""
         once = [Difference(key, "run", "absent", "one") for key in self._find_surplus(keys)]
-        return [*once, *(Difference(one.data.tags[KEY], "run", "there once", "another") for one in self._doubles)]
+        return [
+            *once,
+            *(Difference(double.data.tags[KEY], "run", "there once", "another") for double in self._doubles),
+        ]
 
     def remove_surplus(self, keys: Collection[str]) -> int:
         """Delete the runs that ``compare_surplus`` names, and return how many there were."""
         extra = [*self._find_surplus(keys).values(), *self._doubles]
-        for one in extra:
-            self._client.set_tag(one.info.run_id, REMOVED, "by the bridge")
-            self._client.delete_run(one.info.run_id)
-        self._runs = {key: one for key, one in self._runs.items() if one not in extra}
+        for surplus in extra:
+            self._client.set_tag(surplus.info.run_id, REMOVED, "by the bridge")
+            self._client.delete_run(surplus.info.run_id)
+        self._runs = {key: run for key, run in self._runs.items() if run not in extra}
         self._doubles = []
         return len(extra)
 
     def _find_surplus(self, keys: Collection[str]) -> dict[str, Run]:
         """Return the runs that no key stands for, but for those that hold what a step has logged itself."""
-        return {key: one for key, one in self._runs.items() if key not in keys and SHARED not in one.data.tags}
+        return {key: run for key, run in self._runs.items() if key not in keys and SHARED not in run.data.tags}
 
     def ensure(self, record: RunRecord) -> str:
         """Return the id of the record's run, which is made if it is not there; nothing is logged to it."""
@@ -158,10 +164,11 @@ class Mirror:
         run_id = held.run_id if held else self._create(record)
         whats = {difference.what for difference in found}
         self._log_documents(
-            record.key, [one for one in record.documents if held is None or f"file {one.path}" in whats]
+            record.key,
+            [document for document in record.documents if held is None or f"file {document.path}" in whats],
         )
         self._log_datasets(
-            run_id, [one for one in record.datasets if held is None or not is_held(one, held.datasets)]
+            run_id, [dataset for dataset in record.datasets if held is None or not is_held(dataset, held.datasets)]
         )
         self._log(run_id, record, held)
         if held is not None and held.name != record.name:
@@ -177,7 +184,7 @@ class Mirror:
         if not record.shared or record.status == "RUNNING":
             return []
         if not self._experiments:
-            self._experiments = [one.experiment_id for one in self._client.search_experiments()]
+            self._experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
         inside = f"tags.`{STAMP}` = '{record.key}' and attributes.status = 'RUNNING'"
         return list(self._client.search_runs(self._experiments, inside, max_results=PAGE))
 
@@ -198,8 +205,8 @@ class Mirror:
         from mlflow.entities import Param, RunTag
 
         params = [Param(name, value) for name, value in _find_new_params(record, held)]
-        points = [one for one in record.metrics if held is None or one not in held.metrics]
-        metrics = [MlflowMetric(one.key, one.value, one.time, one.step) for one in points]
+        points = [metric for metric in record.metrics if held is None or metric not in held.metrics]
+        metrics = [MlflowMetric(point.key, point.value, point.time, point.step) for point in points]
         changed = {name: value for name, value in record.all_tags.items() if held and held.tags.get(name) != value}
         if held is not None and record.parent is not None and held.parent != record.parent:
             changed[PARENT] = str(self.run_id(record.parent))
@@ -231,7 +238,7 @@ class Mirror:
 
     def _log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
         if datasets:
-            self._client.log_inputs(run_id, [_make_dataset_input(one) for one in datasets])
+            self._client.log_inputs(run_id, [_make_dataset_input(dataset) for dataset in datasets])
 
     def _read_held(self, record: RunRecord, *, thorough: bool, listed: bool = True) -> Held | None:
         run = self._runs.get(record.key)
@@ -244,7 +251,7 @@ class Mirror:
         elif listed:
             files = self._read_listed(run, record, complete=complete)
         else:
-            files = {one.path: one.digest for one in record.documents} if complete else {}
+            files = {document.path: document.digest for document in record.documents} if complete else {}
         if thorough:
             points = _read_points(self._client, run, run.data.metrics)
         elif complete and not listed:
@@ -270,7 +277,11 @@ class Mirror:
         if not complete:
             return {}
         sizes = dict(_list_files(self._open_files(run))) if record.documents else {}
-        return {one.path: one.digest for one in record.documents if sizes.get(one.path) == len(one.content)}
+        return {
+            document.path: document.digest
+            for document in record.documents
+            if sizes.get(document.path) == len(document.content)
+        }
 
     def _read_digests(self, run: Run) -> Mapping[str, str]:
         store = self._open_files(run)
@@ -330,19 +341,19 @@ def _read_points(client: MlflowClient, run: Run, keys: Collection[str]) -> Itera
 
 def _read_record_points(client: MlflowClient, run: Run, record: RunRecord) -> Iterator[Metric]:
     """Yield the record's points that are there; one that is the latest of its metric needs no call of its own."""
-    earlier = {one.key for one in record.metrics if run.data.metrics.get(one.key) != one.value}
-    yield from (one for one in record.metrics if one.key not in earlier)
+    earlier = {metric.key for metric in record.metrics if run.data.metrics.get(metric.key) != metric.value}
+    yield from (metric for metric in record.metrics if metric.key not in earlier)
     yield from _read_points(client, run, [key for key in earlier if key in run.data.metrics])
 
 
 def _read_datasets(run: Run) -> Iterator[Dataset]:
-    for one in run.inputs.dataset_inputs if run.inputs else []:
-        context = next((tag.value for tag in one.tags if tag.key == CONTEXT), "")
-        source, profile = parse_object(one.dataset.source), parse_object(one.dataset.profile)
+    for dataset_input in run.inputs.dataset_inputs if run.inputs else []:
+        context = next((tag.value for tag in dataset_input.tags if tag.key == CONTEXT), "")
+        source, profile = parse_object(dataset_input.dataset.source), parse_object(dataset_input.dataset.profile)
         yield Dataset(
             path=str(source.get("path", "")),
             version=int(source.get("version", -1)),
-            digest=one.dataset.digest,
+            digest=dataset_input.dataset.digest,
             rows=int(profile.get("num_rows", -1)),
             role=context,
         )

@@ -65,19 +65,19 @@ def open_value(data: bytes) -> Any:
 
 def read_artifacts(pathspec: str, number: int) -> list[Artifact]:
     """Return the artifacts of an attempt by name, without Metaflow's own (``_...``)."""
-    return [one for one in read_all_artifacts(pathspec, number) if not one.name.startswith("_")]
+    return [artifact for artifact in read_all_artifacts(pathspec, number) if not artifact.name.startswith("_")]
 
 
 def read_all_artifacts(pathspec: str, number: int) -> list[Artifact]:
     """Return all artifacts of an attempt by name, Metaflow's own among them."""
     found = [_make_artifact(pathspec, entry) for entry in _read_entries(pathspec, number)]
-    said: dict[str, Mapping[str, Mapping[str, Any]]] = {}
+    sizes: dict[str, Mapping[str, Mapping[str, Any]]] = {}
     made = []
-    for one in sorted(found, key=lambda one: one.name):
-        if one.location not in said:
-            said[one.location] = _read_sizes(one, pathspec, number)
-        size = said[one.location].get(one.name, {}).get("size")
-        made.append(replace(one, size=size if isinstance(size, int) else None))
+    for artifact in sorted(found, key=lambda artifact: artifact.name):
+        if artifact.location not in sizes:
+            sizes[artifact.location] = _read_sizes(artifact, pathspec, number)
+        size = sizes[artifact.location].get(artifact.name, {}).get("size")
+        made.append(replace(artifact, size=size if isinstance(size, int) else None))
     return made
 
 
@@ -92,7 +92,7 @@ def _read_sizes(artifact: Artifact, pathspec: str, number: int) -> Mapping[str, 
 
 def read_artifact_digests(pathspec: str, number: int) -> frozenset[tuple[str, str]]:
     """Return name and SHA-1 of each artifact of an attempt."""
-    return frozenset((str(one["name"]), str(one["sha"])) for one in _read_entries(pathspec, number))
+    return frozenset((str(entry["name"]), str(entry["sha"])) for entry in _read_entries(pathspec, number))
 
 
 def read_artifact_value(pathspec: str, number: int | None = None) -> Any:

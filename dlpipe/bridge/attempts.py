@@ -22,7 +22,7 @@ LOG_SECONDS = {"local": 5.0, "": 30.0}
 
 
 @dataclass(frozen=True)
-class Attempt:
+class TaskAttempt:
     """One attempt of a task; times in milliseconds since 1970.
 
     Attributes
@@ -83,10 +83,10 @@ class TaskMetadata:
     created: int
     entries: tuple[Mapping[str, Any], ...]
 
-    def attempts(self, *, alive: bool, closed: str, launcher: str = "") -> list[Attempt]:
+    def attempts(self, *, alive: bool, closed: str, launcher: str = "") -> list[TaskAttempt]:
         """Return its attempts; none while it is being started, when the time that counts is not known yet."""
         starts = self._starts or ({} if alive else {0: self.created})
-        ends = {_read_number(one): one for one in self.entries if one["field_name"] == "attempt_ok"}
+        ends = {_read_number(entry): entry for entry in self.entries if entry["field_name"] == "attempt_ok"}
         made = []
         for number, start in sorted(starts.items()):
             following = min((at for other, at in starts.items() if other > number), default=None)
@@ -99,7 +99,7 @@ class TaskMetadata:
                 or self._has_logs(number, end, launcher)
             )
             made.append(
-                Attempt(
+                TaskAttempt(
                     pathspec=self.path,
                     number=number,
                     start=start,
@@ -118,23 +118,27 @@ class TaskMetadata:
     @cached_property
     def _with_own_logs(self) -> frozenset[int]:
         """Attempts that log to MLflow themselves, of runs from before there was a mark for it; their logs stay."""
-        return frozenset(_read_number(one) for one in self.entries if one.get("type") == "mlflow-run-id uses")
+        return frozenset(
+            _read_number(entry) for entry in self.entries if entry.get("type") == "mlflow-run-id uses"
+        )
 
     @cached_property
     def _cards(self) -> dict[str, int]:
         """Id of each card that its task made, and the attempt that made it."""
         return {
-            str(one["field_name"]): _read_number(one) for one in self.entries if one.get("type") == "card-info"
+            str(entry["field_name"]): _read_number(entry)
+            for entry in self.entries
+            if entry.get("type") == "card-info"
         }
 
     @cached_property
     def _fields(self) -> dict[str, Any]:
-        return {one["field_name"]: one["value"] for one in self.entries}
+        return {entry["field_name"]: entry["value"] for entry in self.entries}
 
     @property
     def last_sign(self) -> int:
         """The time of the latest entry, in milliseconds since 1970."""
-        return max([int(one["ts_epoch"]) for one in self.entries], default=self.created)
+        return max([int(entry["ts_epoch"]) for entry in self.entries], default=self.created)
 
     @property
     def origin(self) -> str | None:
@@ -147,19 +151,19 @@ class TaskMetadata:
     @property
     def _starts(self) -> dict[int, int]:
         starts: dict[int, int] = {}
-        for one in self.entries:
-            if one["field_name"] == "attempt":
-                starts.setdefault(int(one["value"]), int(one["ts_epoch"]))
+        for entry in self.entries:
+            if entry["field_name"] == "attempt":
+                starts.setdefault(int(entry["value"]), int(entry["ts_epoch"]))
         return starts
 
     def _find_place(self, settled: bool) -> str:
         """Return the places in the foreaches; a clone says them only in an artifact."""
         if path := str(self._fields.get("foreach-execution-path") or ""):
-            return "".join(f"[{one.rpartition(':')[2]}]" for one in path.split(","))
+            return "".join(f"[{part.rpartition(':')[2]}]" for part in path.split(","))
         stack = read_artifact_value(f"{self.path}/_foreach_stack") if self.origin and settled else None
         frames = stack if isinstance(stack, list | tuple) else ()
-        places = [one[3] for one in frames if isinstance(one, tuple) and len(one) > 3]
-        return "".join(f"[{one}]" for one in places if isinstance(one, int))
+        places = [frame[3] for frame in frames if isinstance(frame, tuple) and len(frame) > 3]
+        return "".join(f"[{part}]" for part in places if isinstance(part, int))
 
     def _has_logs(self, number: int, end: int | None, launcher: str) -> bool:
         """Return whether the launcher has written the logs of an attempt, which it does last."""
@@ -208,11 +212,11 @@ def _read_number(entry: Mapping[str, Any]) -> int:
 
 
 def _find_end(
-    said: Mapping[str, Any] | None, start: int, following: int | None, last_sign: int, *, alive: bool
+    entry: Mapping[str, Any] | None, start: int, following: int | None, last_sign: int, *, alive: bool
 ) -> tuple[int | None, Status]:
-    if said is not None:
+    if entry is not None:
         finished: Status = "FINISHED" if following is None else "KILLED"  # a next one: killed after it had said so
-        return max(start, int(said["ts_epoch"])), finished if said["value"] == "True" else "FAILED"
+        return max(start, int(entry["ts_epoch"])), finished if entry["value"] == "True" else "FAILED"
     if following is None and alive:
         return None, "RUNNING"
     return max(start, following or last_sign), "KILLED"

@@ -105,8 +105,8 @@ def own_run_id(*, patience: float = 0.0) -> str:
     deadline = time.monotonic() + patience
     with _lock:
         while True:
-            said, _, run_id = os.environ.get(RUN, "").partition(" ")
-            if said == task:
+            known_task, _, run_id = os.environ.get(RUN, "").partition(" ")
+            if known_task == task:
                 return run_id
             try:
                 os.environ[RUN] = f"{task} {_make_run(task)}"  # child processes need not look for it
@@ -127,7 +127,7 @@ def _make_run(key: str) -> str:
     reading.run.marks.note_uses(key)
     store = open_store()
     snapshot = reading.read_snapshot(only=key.rpartition("/")[0])
-    (attempt,) = (one for one in snapshot.attempts if one.key == key)
+    (attempt,) = (attempt for attempt in snapshot.attempts if attempt.key == key)
     with reading.run.marks.mirror_lock():
         reading.run.marks.take_over(key)
         mirror = Mirror(store.client(), store.experiment(name_experiment(snapshot.system_tags, flow)), pathspec)

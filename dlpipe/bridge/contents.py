@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlpipe.bridge.artifacts import Artifact, read_all_artifacts
-from dlpipe.bridge.attempts import Attempt
+from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.datastore import Place, Unreadable, open_flow_store, read_log, read_page
 from dlpipe.bridge.metadata import read_metadata
 from dlpipe.bridge.opening import Fields, IncludedFile, read_fields
@@ -54,18 +54,18 @@ class Contents:
 
 def explain_error(error: Exception) -> str:
     """Return why something could not be mirrored, the same at each reading."""
-    said = isinstance(error, Unreadable | TooManyValues)
-    return str(error) if said else f"cannot be shown: {type(error).__name__}"
+    is_told = isinstance(error, Unreadable | TooManyValues)
+    return str(error) if is_told else f"cannot be shown: {type(error).__name__}"
 
 
 def read_contents(
-    attempt: Attempt, passed_on: frozenset[tuple[str, str]], *, secrets: Collection[str] = ()
+    attempt: TaskAttempt, passed_on: frozenset[tuple[str, str]], *, secrets: Collection[str] = ()
 ) -> Contents:
     """Return what an attempt left behind.
 
     Parameters
     ----------
-    attempt : Attempt
+    attempt : TaskAttempt
         One that is settled.
     passed_on : frozenset of (str, str)
         Name and SHA-1 of what the run's parameters are, and of what the tasks before it held.
@@ -79,26 +79,26 @@ def read_contents(
     """
     found = Contents()
     found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, secrets))
-    said = _read_metadata(attempt)
+    metadata = _read_metadata(attempt)
     for stream in ("stdout", "stderr"):
-        found.try_documents(f"logs/{stream}", lambda stream=stream: _make_log(said, attempt, stream))  # type: ignore[misc]
+        found.try_documents(f"logs/{stream}", lambda stream=stream: _make_log(metadata, attempt, stream))  # type: ignore[misc]
     if attempt.has_cards:
-        found.try_documents("cards", lambda: _make_cards(found, attempt, said.get("ds-type", "local")))
+        found.try_documents("cards", lambda: _make_cards(found, attempt, metadata.get("ds-type", "local")))
     found.datasets = list(dict.fromkeys(found.datasets))
     found.models = list(dict.fromkeys(found.models))
     return found
 
 
 def _add_artifacts(
-    found: Contents, attempt: Attempt, passed_on: frozenset[tuple[str, str]], secrets: Collection[str]
+    found: Contents, attempt: TaskAttempt, passed_on: frozenset[tuple[str, str]], secrets: Collection[str]
 ) -> list[Document]:
     """Put each artifact where its type says, and return the index of all and the traceback."""
     artifacts = read_all_artifacts(attempt.pathspec, attempt.number)
-    own = [one for one in artifacts if not one.name.startswith("_")]
-    know([*secrets, *(one for artifact in own for one in _find_secrets(artifact))])
-    index = {one.name: _add_artifact(found, attempt, one) for one in own if (one.name, one.sha) not in passed_on}
+    own = [artifact for artifact in artifacts if not artifact.name.startswith("_")]
+    know([*secrets, *(secret for artifact in own for secret in _find_secrets(artifact))])
+    index = {its.name: _add_artifact(found, attempt, its) for its in own if (its.name, its.sha) not in passed_on}
     documents = [Document("artifacts.json", json.dumps(index, indent=1).encode())] if index else []
-    return [*documents, *_make_traceback(attempt, {one.name: one for one in artifacts})]
+    return [*documents, *_make_traceback(attempt, {artifact.name: artifact for artifact in artifacts})]
 
 
 def _find_secrets(artifact: Artifact) -> Iterator[str]:
@@ -109,7 +109,7 @@ def _find_secrets(artifact: Artifact) -> Iterator[str]:
             return
 
 
-def _add_artifact(found: Contents, attempt: Attempt, artifact: Artifact) -> dict[str, Any]:
+def _add_artifact(found: Contents, attempt: TaskAttempt, artifact: Artifact) -> dict[str, Any]:
     """Put one artifact where its type says, and return its entry in the index."""
     entry: dict[str, Any] = {"pathspec": artifact.pathspec, "size": artifact.size}
     if not looks_secret(artifact.name):  # a short secret can be found by its digest
@@ -129,7 +129,7 @@ def _add_artifact(found: Contents, attempt: Attempt, artifact: Artifact) -> dict
     return {**entry, "type": type_name, "kept": kind}
 
 
-def _keep(part: Contents, attempt: Attempt, artifact: Artifact) -> tuple[str, str]:
+def _keep(part: Contents, attempt: TaskAttempt, artifact: Artifact) -> tuple[str, str]:
     """Put what is kept of an artifact into ``part``, and return in a word what that is, and its type."""
     name, value = artifact.name, artifact.value()
     if isinstance(value, IncludedFile):
@@ -196,20 +196,20 @@ def _find_models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterat
 # -- logs, tracebacks, cards -------------------------------------------------------------------------------------
 
 
-def _read_metadata(attempt: Attempt) -> Mapping[str, str]:
+def _read_metadata(attempt: TaskAttempt) -> Mapping[str, str]:
     """Return the metadata of the attempt's task by name."""
-    return {str(one["field_name"]): str(one["value"]) for one in read_metadata(attempt.pathspec)}
+    return {str(entry["field_name"]): str(entry["value"]) for entry in read_metadata(attempt.pathspec)}
 
 
-def _make_log(said: Mapping[str, str], attempt: Attempt, stream: str) -> list[Document]:
+def _make_log(metadata: Mapping[str, str], attempt: TaskAttempt, stream: str) -> list[Document]:
     """Return the end of a log; none of a task that a Metaflow wrote which keeps logs elsewhere."""
-    if "ds-type" not in said or "ds-root" not in said:
+    if "ds-type" not in metadata or "ds-root" not in metadata:
         return []
-    text = read_log(Place(said["ds-type"], said["ds-root"]), attempt.pathspec, attempt.number, stream)
+    text = read_log(Place(metadata["ds-type"], metadata["ds-root"]), attempt.pathspec, attempt.number, stream)
     return [Document(f"logs/{stream}.txt", redact(text[-LOG_CHARACTERS:]).encode())] if text else []
 
 
-def _make_traceback(attempt: Attempt, artifacts: Mapping[str, Artifact]) -> list[Document]:
+def _make_traceback(attempt: TaskAttempt, artifacts: Mapping[str, Artifact]) -> list[Document]:
     """Return the traceback of the exception that failed the attempt, or that ``@catch`` took."""
     artifact = artifacts.get("_catch_exception" if attempt.caught else "_exception")
     try:
@@ -222,20 +222,20 @@ def _make_traceback(attempt: Attempt, artifacts: Mapping[str, Artifact]) -> list
     return [Document("traceback.txt", redact(str(text)).encode())]
 
 
-def _make_cards(found: Contents, attempt: Attempt, kind: str) -> list[Document]:
+def _make_cards(found: Contents, attempt: TaskAttempt, kind: str) -> list[Document]:
     """Return the cards as pages."""
     cards = [card for card in _list_cards(attempt, kind) if card.hash not in attempt.cards_of_others]
     if not cards and attempt.status == "FINISHED":  # one that was killed may not have made any
         raise Unreadable("none are found beside the datastore, nor in the nearest .metaflow")
     part = Contents()
-    for number, card in enumerate(sorted(cards, key=lambda one: (one.type, str(one.id), one.hash))):
+    for number, card in enumerate(sorted(cards, key=lambda card: (card.type, str(card.id), card.hash))):
         name = f"cards/{number}-{re.sub(r'[^A-Za-z0-9_.-]', '_', str(card.id or card.type))}.html"
         part.try_documents(name, lambda name=name, card=card: _make_page(name, card))  # type: ignore[misc]
     found.notes += part.notes
     return part.documents
 
 
-def _list_cards(attempt: Attempt, kind: str) -> list[Any]:
+def _list_cards(attempt: TaskAttempt, kind: str) -> list[Any]:
     """Return the cards beside the datastore; else those under the ``.metaflow`` nearest to the working directory.
 
     Metaflow reads cards from the one place and writes them to the other, which mostly are the same.

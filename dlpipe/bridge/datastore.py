@@ -105,11 +105,13 @@ def read_sizes(place: Place, task: str, number: int) -> Mapping[str, Mapping[str
     """Return what the datastore says of each artifact of an attempt, such as its ``size``; else nothing."""
     try:
         with _OpenFile(place, f"{task}/{number}.data.json") as (file, _):
-            said = json.loads(file.read(ARTIFACT_BYTES))
+            content = json.loads(file.read(ARTIFACT_BYTES))
     except (Unreadable, FileNotFoundError, ValueError, RecursionError):
         return {}
-    info = said.get("info") if isinstance(said, dict) else None
-    return {name: one for name, one in info.items() if isinstance(one, dict)} if isinstance(info, dict) else {}
+    info = content.get("info") if isinstance(content, dict) else None
+    return (
+        {name: facts for name, facts in info.items() if isinstance(facts, dict)} if isinstance(info, dict) else {}
+    )
 
 
 def read_log(place: Place, task: str, number: int, stream: str) -> str:
@@ -264,7 +266,7 @@ def _open_plain_file(path: str, flags: int, place: int | None = None) -> int:
 def _find_implementation(kind: str) -> Any:
     from metaflow.plugins import DATASTORES
 
-    found = next((one for one in DATASTORES if kind == one.TYPE), None)
+    found = next((implementation for implementation in DATASTORES if kind == implementation.TYPE), None)
     if found is None:
         raise Unreadable(f"in a datastore of the kind {kind!r}, which is not here")
     return found

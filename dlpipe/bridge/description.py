@@ -59,20 +59,26 @@ def describe_run(graph: Mapping[str, Any], attempts: Sequence[AttemptSummary], *
 
 def draw_run(graph: Mapping[str, Any], attempts: Sequence[AttemptSummary]) -> str:
     """Return the graph as SVG, each step with the number of its tasks, its seconds and how it ended."""
-    said, status = {}, {}
-    for step in dict.fromkeys(one.step for one in attempts):
-        its = [one for one in attempts if one.step == step]
+    labels, status = {}, {}
+    for step in dict.fromkeys(attempt.step for attempt in attempts):
+        its = [attempt for attempt in attempts if attempt.step == step]
         counts, seconds = _count_statuses(its), _format_seconds(its)
         tasks = sum(counts.values())
-        said[step] = f"{f'{tasks} tasks, ' if tasks > 1 else ''}{f'{seconds} s' if seconds else ''}"
+        labels[step] = f"{f'{tasks} tasks, ' if tasks > 1 else ''}{f'{seconds} s' if seconds else ''}"
         order = ("running", "failed", "killed", "caught", "finished", "reused")
         status[step] = next(word for word in order if word in counts)
-    return draw_graph({name: step.get("next", []) for name, step in graph.get("steps", {}).items()}, said, status)
+    return draw_graph(
+        {name: step.get("next", []) for name, step in graph.get("steps", {}).items()}, labels, status
+    )
 
 
 def _describe_caught(attempts: Sequence[AttemptSummary]) -> str:
     """Return a line for each exception that ``@catch`` took; of many, the first ones."""
-    found = [f"{one.step}/{one.task}: `{one.caught.replace('`', '')}`" for one in attempts if one.caught]
+    found = [
+        f"{attempt.step}/{attempt.task}: `{attempt.caught.replace('`', '')}`"
+        for attempt in attempts
+        if attempt.caught
+    ]
     more = f" and {len(found) - MOST_CAUGHT} more" if len(found) > MOST_CAUGHT else ""
     return f"**Caught by `@catch`:** {'; '.join(found[:MOST_CAUGHT])}{more}" if found else ""
 
@@ -91,9 +97,11 @@ def _describe_graph(graph: Mapping[str, Any]) -> str:
 def _make_table(graph: Mapping[str, Any], attempts: Sequence[AttemptSummary]) -> str:
     order = graph.get("graph_structure") or []
     steps = list(
-        dict.fromkeys([*(name for name in order if isinstance(name, str)), *(one.step for one in attempts)])
+        dict.fromkeys(
+            [*(name for name in order if isinstance(name, str)), *(attempt.step for attempt in attempts)]
+        )
     )
-    rows = [_make_row(step, [one for one in attempts if one.step == step]) for step in steps]
+    rows = [_make_row(step, [attempt for attempt in attempts if attempt.step == step]) for step in steps]
     head = ["| step | tasks | attempts | status | seconds |", "|---|---|---|---|---|"]
     return "\n".join([*head, *(row for row in rows if row)])
 
@@ -110,12 +118,12 @@ def _make_row(step: str, attempts: Sequence[AttemptSummary]) -> str:
 def _count_statuses(attempts: Sequence[AttemptSummary]) -> dict[str, int]:
     """Return how many tasks ended how, by their last attempts."""
     counts: dict[str, int] = {}
-    for one in {one.task: one for one in attempts}.values():
-        word = "reused" if one.origin else "caught" if one.caught else one.status.lower()
+    for last in {attempt.task: attempt for attempt in attempts}.values():
+        word = "reused" if last.origin else "caught" if last.caught else last.status.lower()
         counts[word] = counts.get(word, 0) + 1
     return counts
 
 
 def _format_seconds(attempts: Sequence[AttemptSummary]) -> str:
-    ends = [one.end for one in attempts if one.end is not None]
-    return f"{(max(ends) - min(one.start for one in attempts)) / 1000:.1f}" if ends else ""
+    ends = [attempt.end for attempt in attempts if attempt.end is not None]
+    return f"{(max(ends) - min(attempt.start for attempt in attempts)) / 1000:.1f}" if ends else ""

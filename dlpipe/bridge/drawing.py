@@ -18,14 +18,14 @@ COLOURS = {
 }
 
 
-def draw_graph(arrows: Mapping[str, Sequence[str]], said: Mapping[str, str], status: Mapping[str, str]) -> str:
+def draw_graph(arrows: Mapping[str, Sequence[str]], labels: Mapping[str, str], status: Mapping[str, str]) -> str:
     """Return the graph as SVG.
 
     Parameters
     ----------
     arrows : mapping of str to sequence of str
         Each step, the first one first, with the steps that follow it.
-    said, status : mapping of str to str
+    labels, status : mapping of str to str
         A few words below a step's name, and how it ended; a step that did not run is in neither.
 
     Examples
@@ -38,7 +38,7 @@ def draw_graph(arrows: Mapping[str, Sequence[str]], said: Mapping[str, str], sta
     height = max((y for _, y in places.values()), default=0) + HEIGHT + EDGE
     ends = [(step, after) for step, nexts in arrows.items() for after in nexts if after in places]
     lines = [_draw_arrow(places[step], places[after]) for step, after in ends]
-    boxes = [_draw_box(step, place, said.get(step, ""), status.get(step, "")) for step, place in places.items()]
+    boxes = [_draw_box(step, place, labels.get(step, ""), status.get(step, "")) for step, place in places.items()]
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -74,12 +74,12 @@ def _draw_arrow(start: tuple[int, int], end: tuple[int, int]) -> str:
     return f'<path d="{path}" fill="none" stroke="#777" marker-end="url(#tip)"/>'
 
 
-def _draw_box(step: str, place: tuple[int, int], said: str, status: str) -> str:
+def _draw_box(step: str, place: tuple[int, int], label: str, status: str) -> str:
     x, y = place
     fill, stroke = COLOURS[status]
     middle = x + WIDTH // 2
     return (
         f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="6" fill="{fill}" stroke="{stroke}"/>'
         f'<text x="{middle}" y="{y + 18}" text-anchor="middle" font-weight="bold">{escape(step[:20])}</text>'
-        f'<text x="{middle}" y="{y + 35}" text-anchor="middle" fill="#555">{escape(said[:24])}</text>'
+        f'<text x="{middle}" y="{y + 35}" text-anchor="middle" fill="#555">{escape(label[:24])}</text>'
     )

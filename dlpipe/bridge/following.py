@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dlpipe.bridge.apply import Mirror
     from dlpipe.bridge.reading import RunReading
     from dlpipe.bridge.records import RunRecord, Status
-    from dlpipe.bridge.runs import Snapshot
+    from dlpipe.bridge.snapshots import Snapshot
     from dlpipe.tracking import TrackingStore
 
 PARENT_SECONDS = 30.0
@@ -157,7 +157,9 @@ class Following:
             if restore:
                 mirror.restore()
             self._begin(mirror, snapshot)
-            records = (one for one in self.reading.make_records(snapshot) if not self._is_left_out(mirror, one))
+            records = (
+                record for record in self.reading.make_records(snapshot) if not self._is_left_out(mirror, record)
+            )
             written = sum(len(mirror.write(record)) for record in records)
             keys = self.reading.list_keys(snapshot)
             written += mirror.remove_surplus(keys)
@@ -199,10 +201,12 @@ class Following:
         tags its run would be lost, and metadata of a task is compared with that of its clone.
         """
         assert self._mirror is not None
-        ids = {one.key: run_id for one in snapshot.attempts if (run_id := self._mirror.run_id(one.key))}
-        said = {"run_id": self.run_id, "experiment_id": self.experiment_id, "address": self.address()}
+        ids = {
+            attempt.key: run_id for attempt in snapshot.attempts if (run_id := self._mirror.run_id(attempt.key))
+        }
+        place = {"run_id": self.run_id, "experiment_id": self.experiment_id, "address": self.address()}
         with suppress(OSError):  # a folder that may only be read: the mirror is whole all the same
-            self.reading.run.marks.note_where({**said, "attempts": ids})
+            self.reading.run.marks.note_where({**place, "attempts": ids})
 
     def _make_result(self, snapshot: Snapshot, records: int, written: int) -> SyncResult:
         run_id, deleted = self.run_id or "", len(self._deleted)

@@ -23,30 +23,30 @@ def read_graph(value: Any) -> dict[str, Any]:
     order = value.get("graph_structure")
     return {
         "doc": str(value.get("doc") or ""),
-        "steps": {str(name): _read_step(one) for name, one in pairs if isinstance(one, Mapping)},
+        "steps": {str(name): _read_step(pair) for name, pair in pairs if isinstance(pair, Mapping)},
         "parameters": [
-            {"name": str(one.get("name")), "type": str(one.get("type"))}
-            for one in _find_mappings(value.get("parameters"))
+            {"name": str(mapping.get("name")), "type": str(mapping.get("type"))}
+            for mapping in _find_mappings(value.get("parameters"))
         ],
-        "graph_structure": [one for one in order if isinstance(one, str)] if isinstance(order, list) else [],
+        "graph_structure": [step for step in order if isinstance(step, str)] if isinstance(order, list) else [],
     }
 
 
-def _read_step(said: Mapping[str, Any]) -> dict[str, Any]:
-    after = said.get("next")
+def _read_step(step: Mapping[str, Any]) -> dict[str, Any]:
+    after = step.get("next")
     decorators = [
-        {"name": str(one.get("name")), "attributes": one.get("attributes") or {}}
-        for one in _find_mappings(said.get("decorators"))
+        {"name": str(mapping.get("name")), "attributes": mapping.get("attributes") or {}}
+        for mapping in _find_mappings(step.get("decorators"))
     ]
     return {
-        "type": str(said.get("type")),
-        "next": [str(one) for one in after] if isinstance(after, list | tuple) else [],
+        "type": str(step.get("type")),
+        "next": [str(name) for name in after] if isinstance(after, list | tuple) else [],
         "decorators": decorators,
     }
 
 
 def _find_mappings(value: Any) -> Iterator[Mapping[str, Any]]:
-    yield from (one for one in (value if isinstance(value, list | tuple) else ()) if isinstance(one, Mapping))
+    yield from (item for item in (value if isinstance(value, list | tuple) else ()) if isinstance(item, Mapping))
 
 
 def find_decorators(graph: Mapping[str, Any], step: str, name: str) -> list[Mapping[str, Any]]:
@@ -59,10 +59,14 @@ def find_decorators(graph: Mapping[str, Any], step: str, name: str) -> list[Mapp
     [{'times': 2}]
     """
     found = graph.get("steps", {}).get(step, {}).get("decorators", [])
-    return [one["attributes"] for one in found if one["name"] == name and isinstance(one["attributes"], Mapping)]
+    return [
+        decorator["attributes"]
+        for decorator in found
+        if decorator["name"] == name and isinstance(decorator["attributes"], Mapping)
+    ]
 
 
 def count_retries(graph: Mapping[str, Any], step: str) -> int:
     """Return how often a step is tried again."""
-    said = [str(one.get("times", 0)) for one in find_decorators(graph, step, "retry")]
-    return max((int(one) for one in said if one.isdigit()), default=0)
+    times = [str(decorator.get("times", 0)) for decorator in find_decorators(graph, step, "retry")]
+    return max((int(text) for text in times if text.isdigit()), default=0)

@@ -135,18 +135,18 @@ class RunMarks:
     def _where(self) -> Path:
         return self.folder / "mlflow.json"
 
-    def note_where(self, said: Mapping[str, Any]) -> None:
+    def note_where(self, place: Mapping[str, Any]) -> None:
         """Say where the run and its attempts stand in MLflow; nothing is written unless it has changed."""
-        if said != self.where():
-            write_file(self._prepare_file("mlflow.json"), json.dumps(said, indent=1).encode())
+        if place != self.where():
+            write_file(self._prepare_file("mlflow.json"), json.dumps(place, indent=1).encode())
 
     def where(self) -> dict[str, Any]:
         """Return where the run and its attempts stand in MLflow; nothing while it is not there."""
         try:
-            said = json.loads(self._read(self._where))
+            place = json.loads(self._read(self._where))
         except (OSError, ValueError, RecursionError):
             return {}
-        return said if isinstance(said, dict) else {}
+        return place if isinstance(place, dict) else {}
 
     @contextmanager
     def mirror_lock(self) -> Iterator[None]:

@@ -21,7 +21,7 @@ def get_provider() -> Any:
 
 def list_objects(kind: str, below: str, *names: str) -> list[dict[str, Any]]:
     """Return what there is of kind ``below`` in one of ``kind`` that ``names`` name."""
-    return [one for one in get_provider().get_object(kind, below, {}, None, *names) or [] if one]
+    return [entry for entry in get_provider().get_object(kind, below, {}, None, *names) or [] if entry]
 
 
 def _read_run_id(run: Mapping[str, Any]) -> str:
@@ -37,7 +37,7 @@ def find_runs(pathspec: str = "") -> list[str]:
         The message says which there are.
     """
     flow, _, run = pathspec.partition("/")
-    flows = sorted(one["flow_id"] for one in list_objects("root", "flow"))
+    flows = sorted(entry["flow_id"] for entry in list_objects("root", "flow"))
     if flow and flow not in flows:
         known = ", ".join(flows) or "none"
         raise RunNotFound(
@@ -46,10 +46,10 @@ def find_runs(pathspec: str = "") -> list[str]:
         )
     found = []
     for name in [flow] if flow else flows:
-        runs = sorted(list_objects("flow", "run", name), key=lambda one: int(one["ts_epoch"]))
-        found += [f"{name}/{_read_run_id(one)}" for one in runs]
+        runs = sorted(list_objects("flow", "run", name), key=lambda entry: int(entry["ts_epoch"]))
+        found += [f"{name}/{_read_run_id(run)}" for run in runs]
     if run and pathspec not in found:
-        latest = ", ".join(one.partition("/")[2] for one in found[:-6:-1]) or "none"
+        latest = ", ".join(entry.partition("/")[2] for entry in found[:-6:-1]) or "none"
         raise RunNotFound(f"{flow} has no run {run!r}; its latest: {latest}.")
     return [pathspec] if run else found
 
@@ -60,13 +60,13 @@ def read_metadata(task: str) -> tuple[Mapping[str, Any], ...]:
         found = get_provider().get_object("task", "metadata", {}, None, *task.split("/")) or ()
     except ValueError:
         found = _read_undamaged(task)
-    return tuple(sorted((one for one in found if one), key=lambda one: int(one["ts_epoch"])))
+    return tuple(sorted((entry for entry in found if entry), key=lambda entry: int(entry["ts_epoch"])))
 
 
 def _read_undamaged(task: str) -> Iterator[dict[str, Any]]:
     folder = get_provider()._get_metadir(*task.split("/"))
     for path in sorted(Path(folder).glob("sysmeta_*")):
         with contextlib.suppress(ValueError, OSError):
-            one = json.loads(path.read_bytes())
-            if isinstance(one, dict) and "ts_epoch" in one:
-                yield one
+            entry = json.loads(path.read_bytes())
+            if isinstance(entry, dict) and "ts_epoch" in entry:
+                yield entry

@@ -114,7 +114,7 @@ def check(
 
     runs = find_runs(pathspec)
     store = store or open_store()
-    return [one for run in runs for one in _find_differences(Following(run, store), on_deleted)]
+    return [difference for run in runs for difference in _find_differences(Following(run, store), on_deleted)]
 
 
 def _find_differences(following: Following, on_deleted: Callable[[str], None] | None) -> Iterator[Difference]:
@@ -130,8 +130,8 @@ def status() -> list[RunBehind]:
     """Return the runs that MLflow may lack something of, the oldest first."""
     from dlpipe.bridge.marks import list_behind
 
-    said = [(mark.pathspec, mark.behind() or {}) for mark in list_behind()]
-    return [RunBehind(run, int(one.get("since", 0)), str(one.get("reason", ""))) for run, one in said]
+    notes = [(mark.pathspec, mark.behind() or {}) for mark in list_behind()]
+    return [RunBehind(run, int(note.get("since", 0)), str(note.get("reason", ""))) for run, note in notes]
 
 
 def where(pathspec: str) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def watch(
     for look in itertools.count(1):
         try:
             store = open_store()
-            for run in [one for one in find_runs() if one not in ended]:
+            for run in [pathspec for pathspec in find_runs() if pathspec not in ended]:
                 following = open_runs.setdefault(run, Following(run, store))
                 if (done := _try_step(following, errors, on_error)) is None:
                     continue

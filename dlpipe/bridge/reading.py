@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import Any
 
 from dlpipe.bridge.artifacts import Artifact, read_artifact_digests, read_artifact_value, read_artifacts
-from dlpipe.bridge.attempts import Attempt
+from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.contents import Contents, explain_error, read_contents
 from dlpipe.bridge.description import AttemptSummary, describe_run, draw_run
 from dlpipe.bridge.graphs import read_graph
 from dlpipe.bridge.opening import Fields, IncludedFile
 from dlpipe.bridge.records import Document, RunRecord, Status, parse_object
-from dlpipe.bridge.runs import MetaflowRun, Snapshot, count_foreach_tasks
+from dlpipe.bridge.runs import MetaflowRun
+from dlpipe.bridge.snapshots import Snapshot, count_foreach_tasks
 from dlpipe.bridge.values import Kept, keep, keep_text, to_mlflow_key
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import know, redact, secrets_in
@@ -84,7 +85,7 @@ class RunReading:
         for step, attempts in snapshot.by_step.items():
             wide = widths[step] > FOREACH_TASKS
             keys |= {f"{snapshot.pathspec}/{step}"} if wide else set()
-            keys |= {one.key for one in attempts if not wide or one.uses_mlflow}
+            keys |= {attempt.key for attempt in attempts if not wide or attempt.uses_mlflow}
         return keys
 
     def make_run_record(self, snapshot: Snapshot, *, begun: bool = False) -> RunRecord:
@@ -99,12 +100,16 @@ class RunReading:
         if snapshot.origin:
             tags["metaflow.origin"] = snapshot.origin
         if not begun:
-            tags["metaflow.tags"] = json.dumps([redact(one) for one in snapshot.user_tags])
-            attempts = [_summarize(one) for one in snapshot.attempts]
+            tags["metaflow.tags"] = json.dumps([redact(tag) for tag in snapshot.user_tags])
+            attempts = [_summarize(attempt) for attempt in snapshot.attempts]
             tags["mlflow.note.content"] = redact(
                 describe_run(snapshot.graph, attempts, head=_describe_origin(snapshot))
             )
-            if caught := [f"{one.step}/{one.task}: {one.caught}" for one in snapshot.attempts if one.caught]:
+            if caught := [
+                f"{attempt.step}/{attempt.task}: {attempt.caught}"
+                for attempt in snapshot.attempts
+                if attempt.caught
+            ]:
                 tags["metaflow.caught"] = redact("; ".join(caught))
             if snapshot.status != "RUNNING":
                 documents = (
@@ -125,7 +130,7 @@ class RunReading:
             documents=documents,
         )
 
-    def make_attempt_record(self, snapshot: Snapshot, attempt: Attempt, parent: str) -> RunRecord:
+    def make_attempt_record(self, snapshot: Snapshot, attempt: TaskAttempt, parent: str) -> RunRecord:
         """Return the record of one attempt; what it left is read when it has settled."""
         tags = {
             "metaflow.pathspec": attempt.pathspec,
@@ -159,25 +164,25 @@ class RunReading:
             shared=attempt.uses_mlflow,
         )
 
-    def _find_passed_on(self, snapshot: Snapshot, attempt: Attempt) -> frozenset[tuple[str, str]]:
+    def _find_passed_on(self, snapshot: Snapshot, attempt: TaskAttempt) -> frozenset[tuple[str, str]]:
         """Return name and digest of what the run was given, and of what the tasks before it held."""
         held = self._read_digests(f"{snapshot.pathspec}/_parameters/{self.run.find_parameters_task()}", 0)
         for step in snapshot.find_steps_before(attempt.step):
             its = snapshot.by_step.get(step, [])
             if step == attempt.step:  # it comes back to itself
-                its = [one for one in its if one.start < attempt.start]
+                its = [other for other in its if other.start < attempt.start]
             held |= self._find_held(its)
         return held
 
-    def _find_held(self, attempts: list[Attempt]) -> frozenset[tuple[str, str]]:
+    def _find_held(self, attempts: list[TaskAttempt]) -> frozenset[tuple[str, str]]:
         """Return what any of these attempts held; each task after a wide foreach asks for the same ones."""
-        key = tuple(one.key for one in attempts)
+        key = tuple(attempt.key for attempt in attempts)
         if key in self._unions:
             return self._unions[key]
         held = frozenset[tuple[str, str]]().union(
-            *(self._read_digests(one.pathspec, one.number) for one in attempts)
+            *(self._read_digests(attempt.pathspec, attempt.number) for attempt in attempts)
         )
-        if all(one.settled for one in attempts):
+        if all(attempt.settled for attempt in attempts):
             self._unions = {key: held}
         return held
 
@@ -195,7 +200,7 @@ class RunReading:
             values = read_parameters(self.run)
             if values is None:
                 return {}, ()
-            self._secrets = tuple(one for name, value in values.items() for one in secrets_in(value, name))
+            self._secrets = tuple(secret for name, value in values.items() for secret in secrets_in(value, name))
             know(self._secrets)
             self._parameters = _to_params(values)
         return self._parameters
@@ -210,9 +215,9 @@ def read_parameters(run: MetaflowRun) -> dict[str, Any] | None:
     graph = read_artifact_value(f"{task}/_graph_info")
     if graph is None:
         return None
-    kinds = {one["name"]: one["type"] for one in read_graph(graph).get("parameters", [])}
+    kinds = {entry["name"]: entry["type"] for entry in read_graph(graph).get("parameters", [])}
     found = read_artifacts(task, 0)
-    return {one.name: _read_value(one, kinds.get(one.name, "")) for one in found if one.name != "name"}
+    return {entry.name: _read_value(entry, kinds.get(entry.name, "")) for entry in found if entry.name != "name"}
 
 
 def _read_value(artifact: Artifact, kind: str) -> Any:
@@ -281,7 +286,7 @@ def _describe_origin(snapshot: Snapshot) -> str:
     return ", ".join(words) + "."
 
 
-def _summarize(attempt: Attempt) -> AttemptSummary:
+def _summarize(attempt: TaskAttempt) -> AttemptSummary:
     return AttemptSummary(
         step=attempt.step,
         task=attempt.task,
@@ -294,29 +299,29 @@ def _summarize(attempt: Attempt) -> AttemptSummary:
     )
 
 
-def _name_attempt(attempt: Attempt) -> str:
+def _name_attempt(attempt: TaskAttempt) -> str:
     again = f" (attempt {attempt.number + 1})" if attempt.number else ""
     return f"{attempt.step}{attempt.place}{again}{' (exception caught)' if attempt.caught else ''}"
 
 
-def _make_step_record(snapshot: Snapshot, step: str, attempts: list[Attempt], width: int) -> RunRecord:
+def _make_step_record(snapshot: Snapshot, step: str, attempts: list[TaskAttempt], width: int) -> RunRecord:
     last = {attempt.task: attempt for attempt in attempts}
-    status = next(one for one in ORDER if one in {attempt.status for attempt in last.values()})
+    status = next(worst for worst in ORDER if worst in {attempt.status for attempt in last.values()})
     if len(last) < width and snapshot.alive:
         status = "RUNNING"
     columns = ["task", "place", "attempt", "status", "start", "seconds", "origin", "caught"]
     rows = [
         [
-            one.task,
-            one.place,
-            one.number,
-            one.status,
-            one.start,
-            _count_seconds(one),
-            one.origin,
-            redact(one.caught),
+            attempt.task,
+            attempt.place,
+            attempt.number,
+            attempt.status,
+            attempt.start,
+            _count_seconds(attempt),
+            attempt.origin,
+            redact(attempt.caught),
         ]
-        for one in attempts
+        for attempt in attempts
     ]
     table = json.dumps({"columns": columns, "data": rows}).encode()
     return RunRecord(
@@ -336,16 +341,16 @@ def _make_step_record(snapshot: Snapshot, step: str, attempts: list[Attempt], wi
     )
 
 
-def _describe_counts(width: int, last: Collection[Attempt], status: Status) -> str:
+def _describe_counts(width: int, last: Collection[TaskAttempt], status: Status) -> str:
     """Return how many tasks there are, and in the end how they ended: each change in between would be a call."""
     if status == "RUNNING":
         return f"{width} tasks."
-    counts = {one: sum(attempt.status == one for attempt in last) for one in ORDER}
-    said = ", ".join(f"{count} {one.lower()}" for one, count in counts.items() if count)
+    counts = {kind: sum(attempt.status == kind for attempt in last) for kind in ORDER}
+    words = ", ".join(f"{count} {kind.lower()}" for kind, count in counts.items() if count)
     if caught := sum(bool(attempt.caught) for attempt in last):
-        said += f" ({caught} of them with an exception that `@catch` took)"
-    return f"{width} tasks: {said}. Each is a row of `tasks.json`."
+        words += f" ({caught} of them with an exception that `@catch` took)"
+    return f"{width} tasks: {words}. Each is a row of `tasks.json`."
 
 
-def _count_seconds(attempt: Attempt) -> float | None:
+def _count_seconds(attempt: TaskAttempt) -> float | None:
     return None if attempt.end is None else (attempt.end - attempt.start) / 1000

@@ -120,7 +120,7 @@ class RunRecord:
     @property
     def all_tags(self) -> dict[str, str]:
         """Tags with those that name the models."""
-        roles = {role: [str(one) for one in self.models if one.role == role] for role in ("made", "used")}
+        roles = {role: [str(model) for model in self.models if model.role == role] for role in ("made", "used")}
         named = {f"metaflow.models.{role}": " ".join(uris) for role, uris in roles.items() if uris}
         return {name: cut(value) for name, value in {**self.tags, **named}.items()}
 
@@ -218,7 +218,8 @@ def find_differences(record: RunRecord, held: Held | None) -> list[Difference]:
 def is_held(dataset: Dataset, held: Collection[Dataset]) -> bool:
     """Return whether ``held`` has the dataset: of one dataset in two roles, MLflow keeps the first."""
     return any(
-        (one.name, one.digest, one.source) == (dataset.name, dataset.digest, dataset.source) for one in held
+        (other.name, other.digest, other.source) == (dataset.name, dataset.digest, dataset.source)
+        for other in held
     )
 
 

@@ -1,86 +1,22 @@
-"""What Metaflow's metadata says of a run: its tasks with their attempts, its graph, and how it stands."""
+"""A run as Metaflow's metadata has it, read again and again while it goes on."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from dlpipe.bridge.artifacts import read_artifact_value
-from dlpipe.bridge.attempts import Attempt, TaskMetadata, find_caught, has_process
+from dlpipe.bridge.attempts import TaskAttempt, TaskMetadata, find_caught, has_process
 from dlpipe.bridge.graphs import count_retries, find_decorators, read_graph
 from dlpipe.bridge.marks import Launcher, RunMarks, find_marks
 from dlpipe.bridge.metadata import get_provider, list_objects, read_metadata
-from dlpipe.bridge.records import Status
+from dlpipe.bridge.snapshots import Snapshot
 from dlpipe.errors import RunNotFound
 
 QUIET_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A run as its metadata tells it at one moment.
-
-    Attributes
-    ----------
-    alive : bool
-        Whether somebody still works on it, as far as this machine can tell.
-    attempts : tuple of Attempt
-        By step in the order in which steps began, then by task and number.
-    """
-
-    pathspec: str
-    created: int
-    user_tags: tuple[str, ...]
-    system_tags: tuple[str, ...]
-    graph: Mapping[str, Any]
-    code: Mapping[str, str]
-    origin: str | None
-    alive: bool
-    attempts: tuple[Attempt, ...]
-
-    @cached_property
-    def by_step(self) -> dict[str, list[Attempt]]:
-        """Attempts by step."""
-        steps: dict[str, list[Attempt]] = defaultdict(list)
-        for attempt in self.attempts:
-            steps[attempt.step].append(attempt)
-        return dict(steps)
-
-    @property
-    def last_attempts(self) -> dict[str, Attempt]:
-        """The last attempt of each task, by pathspec."""
-        return {attempt.pathspec: attempt for attempt in self.attempts}
-
-    @property
-    def status(self) -> Status:
-        """Status of the run: from what its tasks say, never from hope."""
-        if any(one.status == "FINISHED" and self.is_end_step(one.step) for one in self.last_attempts.values()):
-            return "FINISHED"
-        if self.alive:
-            return "RUNNING"
-        failed = any(one.status == "FAILED" for one in self.last_attempts.values())
-        return "FAILED" if failed else "KILLED"
-
-    @property
-    def end(self) -> int | None:
-        """When it ended; ``None`` while it goes on."""
-        if self.status == "RUNNING":
-            return None
-        return max([self.created, *(one.end or one.start for one in self.attempts)])
-
-    def is_end_step(self, step: str) -> bool:
-        """Return whether the flow ends with ``step``."""
-        described = self.graph.get("steps", {}).get(step)
-        return described["type"] == "end" if described else step == "end"
-
-    def find_steps_before(self, step: str) -> list[str]:
-        """Return the steps that lead to ``step``."""
-        return [name for name, one in self.graph.get("steps", {}).items() if step in one.get("next", [])]
 
 
 class MetaflowRun:
@@ -95,7 +31,7 @@ class MetaflowRun:
     def __init__(self, pathspec: str) -> None:
         self.pathspec = pathspec
         self.flow, self.run_id = pathspec.split("/")
-        self._settled: dict[str, list[Attempt]] = {}
+        self._settled: dict[str, list[TaskAttempt]] = {}
         self._graph: dict[str, Any] = {}
         self._code: dict[str, str] = {}
         self._origin: str | None = None
@@ -127,13 +63,13 @@ class MetaflowRun:
         self._graph = self._graph or self._read_graph()
         # looked at first: what is read after the last process has gone is all that there will be
         works = launcher == "lives" or has_process(self.run_id)
-        said = self._read_tasks(only)
+        tasks = self._read_tasks(only)
         uses = self.marks.uses()
-        alive = works or (launcher == "unknown" and self._has_traces(said))
+        alive = works or (launcher == "unknown" and self._has_traces(tasks))
         attempts = tuple(
-            replace(one, uses_mlflow=one.uses_mlflow or one.key in uses)
-            for task in said
-            for one in self._read_attempts(task, alive=alive, closed=closed, launcher=launcher)
+            replace(attempt, uses_mlflow=attempt.uses_mlflow or attempt.key in uses)
+            for task in tasks
+            for attempt in self._read_attempts(task, alive=alive, closed=closed, launcher=launcher)
         )
         return Snapshot(
             pathspec=self.pathspec,
@@ -150,39 +86,39 @@ class MetaflowRun:
     def _read_tasks(self, only: str) -> list[TaskMetadata]:
         """Return what the metadata of each task says, by step as steps began; of settled tasks nothing."""
         listed_tasks = [
-            one for one in list_objects("run", "task", self.flow, self.run_id) if one["step_name"][0] != "_"
+            task for task in list_objects("run", "task", self.flow, self.run_id) if task["step_name"][0] != "_"
         ]
-        tasks = [(self._make_path(one), one["step_name"], int(one["ts_epoch"])) for one in listed_tasks]
+        tasks = [(self._make_path(task), task["step_name"], int(task["ts_epoch"])) for task in listed_tasks]
         began: dict[str, int] = {}
         for _, step, at in tasks:
             began[step] = min(at, began.get(step, at))
-        tasks.sort(key=lambda one: (began[one[1]], one[1], one[2], one[0]))
+        tasks.sort(key=lambda task: (began[task[1]], task[1], task[2], task[0]))
         wanted = [(path, at) for path, _, at in tasks if only in ("", path)]
         return [
             TaskMetadata(path, at, () if path in self._settled else self._read_entries(path))
             for path, at in wanted
         ]
 
-    def _read_attempts(self, task: TaskMetadata, *, alive: bool, closed: str, launcher: str) -> list[Attempt]:
+    def _read_attempts(self, task: TaskMetadata, *, alive: bool, closed: str, launcher: str) -> list[TaskAttempt]:
         if task.path in self._settled:
             return self._settled[task.path]
         attempts = self._add_caught(task.attempts(alive=alive, closed=closed, launcher=launcher))
-        if attempts and all(one.settled for one in attempts) and not self._may_retry(attempts[-1], alive):
+        if attempts and all(attempt.settled for attempt in attempts) and not self._may_retry(attempts[-1], alive):
             self._settled[task.path] = attempts
         return attempts
 
-    def _add_caught(self, attempts: list[Attempt]) -> list[Attempt]:
+    def _add_caught(self, attempts: list[TaskAttempt]) -> list[TaskAttempt]:
         """Return the attempts with the exceptions that ``@catch`` took, of steps that have it."""
         if not attempts or not find_decorators(self._graph, attempts[0].step, "catch"):
             return attempts
         return [
-            replace(one, caught=find_caught(one.pathspec, one.number))
-            if one.settled and one.status == "FINISHED"
-            else one
-            for one in attempts
+            replace(attempt, caught=find_caught(attempt.pathspec, attempt.number))
+            if attempt.settled and attempt.status == "FINISHED"
+            else attempt
+            for attempt in attempts
         ]
 
-    def _may_retry(self, last: Attempt, alive: bool) -> bool:
+    def _may_retry(self, last: TaskAttempt, alive: bool) -> bool:
         return alive and last.origin is None and last.number < count_retries(self._graph, last.step)
 
     def _has_traces(self, tasks: list[TaskMetadata]) -> bool:
@@ -192,7 +128,10 @@ class MetaflowRun:
         """
         known = [self._settled.get(task.path) or task.attempts(alive=False, closed="") for task in tasks]
         last = [attempts[-1] for attempts in known if attempts]
-        if any(one.status == "FAILED" and one.number >= count_retries(self._graph, one.step) for one in last):
+        if any(
+            attempt.status == "FAILED" and attempt.number >= count_retries(self._graph, attempt.step)
+            for attempt in last
+        ):
             return False
         latest = max((task.last_sign for task in tasks), default=self._created)
         return time.time() - latest / 1000 < QUIET_SECONDS
@@ -234,39 +173,10 @@ class MetaflowRun:
 
     def _learn(self, entries: Collection[Mapping[str, Any]]) -> None:
         """Keep what each task says of the whole run: where its code is from, and the run it resumes."""
-        said = {one["field_name"]: one["value"] for one in entries}
-        if not self._code and "script-name" in said:
+        fields = {entry["field_name"]: entry["value"] for entry in entries}
+        if not self._code and "script-name" in fields:
             names = ("git-info", "script-name", "code-package", "python_version", "metaflow_version")
-            self._code = {name: str(said[name]) for name in names if name in said}
-        origin = said.get("origin-run-id")
+            self._code = {name: str(fields[name]) for name in names if name in fields}
+        origin = fields.get("origin-run-id")
         if self._origin is None and origin not in (None, "None", ""):
             self._origin = f"{self.flow}/{origin}"
-
-
-def count_foreach_tasks(snapshot: Snapshot) -> Iterator[tuple[str, int]]:
-    """Yield each step with the number of tasks that it has, or will have as far as finished splits tell."""
-    widths: dict[str, int] = {}
-    steps = snapshot.graph.get("steps", {})
-    for step, attempts in snapshot.by_step.items():
-        known = len({one.task for one in attempts})
-        for name in snapshot.find_steps_before(step):
-            if steps[name]["type"] in ("split-foreach", "split-parallel"):
-                known = max(
-                    known, sum(_count_splits(one) for one in snapshot.by_step.get(name, []) if one.settled)
-                )
-            elif steps[step]["type"] != "join":
-                known = max(known, widths.get(name, 0))
-        widths[step] = known
-        yield step, known
-
-
-_SPLITS: dict[str, int] = {}
-
-
-def _count_splits(attempt: Attempt) -> int:
-    if attempt.status != "FINISHED":
-        return 0
-    if attempt.key not in _SPLITS:
-        splits = read_artifact_value(f"{attempt.pathspec}/_foreach_num_splits")
-        _SPLITS[attempt.key] = splits if isinstance(splits, int) else 0
-    return _SPLITS[attempt.key]

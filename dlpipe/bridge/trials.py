@@ -57,8 +57,8 @@ class TrialRuns(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Make the trial's run, or find that of the search before it was restored."""
-        for one in trials:  # in the order in which they were made: one that is tried again goes to the end later
-            self._find_number(one)
+        for other in trials:  # in the order in which they were made: one that is tried again goes to the end later
+            self._find_number(other)
         self._try(self._begin, trial)
 
     def on_trial_result(

@@ -258,8 +258,8 @@ class _Plain:
         if depth > DEPTH:
             return f"<nested deeper than {DEPTH}>"
         if isinstance(inner, Mapping):
-            return {_to_key(key): self.of(one, depth) for key, one in inner.items()}
-        made = [self.of(one, depth) for one in inner]
+            return {_to_key(key): self.of(item, depth) for key, item in inner.items()}
+        made = [self.of(item, depth) for item in inner]
         return sorted(made, key=str) if isinstance(value, set | frozenset) else made
 
 
@@ -268,7 +268,7 @@ def _look_inside(value: Any) -> Mapping[Any, Any] | list[Any] | None:
     if isinstance(value, Fields):
         return value.fields
     if dataclasses.is_dataclass(value) and not isinstance(value, type | Unopened):
-        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return value
     return list(value) if isinstance(value, list | tuple | set | frozenset | collections.deque) else None

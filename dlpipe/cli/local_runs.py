@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dlpipe.cli.printing import format_milliseconds, format_table, say, say_rows, say_runs_elsewhere
 
 if TYPE_CHECKING:
-    from dlpipe.bridge.runs import Snapshot
+    from dlpipe.bridge.snapshots import Snapshot
 
 SCHEDULED = "runtime:local-scheduler"
 

@@ -64,8 +64,8 @@ class Outcome:
         except Exception:
             if self.error is None:
                 raise
-            said = RuntimeError(f"{type(self.error).__name__}: {self.error}")
-            packed = cloudpickle.dumps(Outcome(error=said, trace=self.trace))
+            plain = RuntimeError(f"{type(self.error).__name__}: {self.error}")
+            packed = cloudpickle.dumps(Outcome(error=plain, trace=self.trace))
         return packed
 
     def get(self) -> Any:
@@ -102,8 +102,8 @@ def map_items(
             for outcome in batch["outcome"]:
                 yield cloudpickle.loads(outcome).get()
     except ray.exceptions.RayError as error:
-        said = str(error).strip().splitlines()[-1]
-        raise ClusterUnavailable(f"The work on the Ray cluster ended: {said}") from error
+        last = str(error).strip().splitlines()[-1]
+        raise ClusterUnavailable(f"The work on the Ray cluster ended: {last}") from error
 
 
 class Worker:
@@ -132,8 +132,8 @@ class Worker:
         if self._opened.error is not None:
             return self._opened
         if ray.get(self._attempts.begin.remote(number)) > ATTEMPTS:
-            said = f"The worker died {ATTEMPTS} times over item {number}. Look for lack of memory on the nodes."
-            return Outcome(error=ClusterUnavailable(said))
+            problem = f"The worker died {ATTEMPTS} times over item {number}. Look for lack of memory on the nodes."
+            return Outcome(error=ClusterUnavailable(problem))
         return Outcome.of(lambda: self._opened.value(cloudpickle.loads(item)))
 
 

@@ -114,10 +114,10 @@ class TableFiles:
             # Arrow says of a torn page what a disk says; what the system said has a number
             if isinstance(error, OSError) and (error.errno or not _is_local(fragment)):
                 raise
-            said = " ".join(str(error).split()).rstrip(".")[:300]
+            problem = " ".join(str(error).split()).rstrip(".")[:300]
             raise TableDamaged(
-                f"The data file {fragment.path} of {self.name} cannot be read as the table declares it: {said}. "
-                "Restore the file, or read a version from before it was added."
+                f"The data file {fragment.path} of {self.name} cannot be read as the table declares it: "
+                f"{problem}. Restore the file, or read a version from before it was added."
             ) from None
 
     def _stored_in(self, fragment: ParquetFileFragment, columns: Sequence[str]) -> pa.Schema:
@@ -267,7 +267,7 @@ def _differs_inside(declared: pa.DataType, in_file: pa.DataType) -> bool:
     inner, there = ([kind.field(place) for place in range(kind.num_fields)] for kind in (declared, in_file))
     if not hasattr(declared, "get_field_index"):  # a list's item and a map's key may have any name
         pairs = list(zip(inner, there, strict=False))
-        return any(_differs_inside(one.type, other.type) for one, other in pairs)
+        return any(_differs_inside(pair.type, other.type) for pair, other in pairs)
     exact = {field.name: field for field in there}
     folded = {name.casefold() for name in exact}
     return any(

@@ -75,11 +75,11 @@ def clear_error(error: Exception, *, asked: str) -> DlpipeError:
     >>> clear_error(OSError(28, "No space left on device"), asked="MLflow at sqlite:///mlflow.db")
     StorageFull('MLflow at sqlite:///mlflow.db: no space left on the device. Free some and run again.')
     """
-    said = " ".join(str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error).split())
-    if getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in said:
+    problem = " ".join(str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error).split())
+    if getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in problem:
         return StorageFull(f"{asked}: no space left on the device. Free some and run again.")
-    said = redact(said)
-    short = said if len(said) <= 300 else f"{said[:300]}..."
+    problem = redact(problem)
+    short = problem if len(problem) <= 300 else f"{problem[:300]}..."
     refused = getattr(error, "error_code", "") in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
     hint = credentials_hint() if refused else "Check MLFLOW_TRACKING_URI."
     return TrackingUnavailable(f"{asked} cannot be used: {short.rstrip('.')}. {hint}")

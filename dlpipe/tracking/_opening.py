@@ -110,7 +110,7 @@ OWN_KINDS = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", *ALONE, 
 
 def store_kinds() -> list[str]:
     """Return how the address of an MLflow store may begin: what MLflow knows itself, and what plug-ins add."""
-    return sorted({*OWN_KINDS, *(one.name for one in entry_points(group="mlflow.tracking_store"))})
+    return sorted({*OWN_KINDS, *(point.name for point in entry_points(group="mlflow.tracking_store"))})
 
 
 def quieten_mlflow() -> None:

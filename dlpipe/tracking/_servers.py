@@ -201,7 +201,7 @@ def _is_of_mlflow(answer: Response) -> bool:
     if not isinstance(found, dict) or not found.keys() <= {"experiments", "next_page_token"}:
         return False
     experiments = found.get("experiments", [])
-    return isinstance(experiments, list) and all(isinstance(one, dict) for one in experiments)
+    return isinstance(experiments, list) and all(isinstance(experiment, dict) for experiment in experiments)
 
 
 def _first_line(text: object) -> str:

@@ -76,8 +76,8 @@ def _fill_array(build: Build, tree: Inert, kind: Any, shape: Any, order: Any, co
         if not isinstance(content, list):
             raise make_refusal(tree)
         flat = np.empty(len(content), dtype=object)
-        for at, one in enumerate(content):
-            flat[at] = build.value(one)
+        for at, inside in enumerate(content):
+            flat[at] = build.value(inside)
         return flat.reshape(shape, order=order)
     if kind.hasobject or not isinstance(content, bytes | bytearray) or not kind.itemsize:
         raise make_refusal(tree)

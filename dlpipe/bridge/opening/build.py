@@ -128,7 +128,7 @@ class Build:
         if not type(tree)._name:  # the result of a call
             return self.part(tree._state)(*map(self.value, tree._args))
         thing = self._resolve(find_name(tree))
-        args, named = [self.value(one) for one in tree._args], self.value(tree._named)
+        args, named = [self.value(arg) for arg in tree._args], self.value(tree._named)
         made = thing(*args) if tree._called else thing.__new__(thing, *args, **named)
         self._memo[id(tree)] = made
         for item in tree._items:

@@ -125,14 +125,14 @@ DTYPES = {
 def _build_index(build: Build, tree: Inert) -> Any:
     import pandas as pd
 
-    kind, said = find_name(tree._args[0]).rpartition(".")[2], tree._args[1]
-    if kind == "RangeIndex" and "start" in said:
-        return pd.RangeIndex(said["start"], said["stop"], said["step"], name=build.part(said.get("name")))
+    kind, fields = find_name(tree._args[0]).rpartition(".")[2], tree._args[1]
+    if kind == "RangeIndex" and "start" in fields:
+        return pd.RangeIndex(fields["start"], fields["stop"], fields["step"], name=build.part(fields.get("name")))
     if kind == "MultiIndex":
-        levels, codes = (list(build.part(said[name])) for name in ("levels", "codes"))
-        return pd.MultiIndex(levels=levels, codes=codes, names=list(build.part(said["names"])))
-    data = _check_values(build.part(said["data"]))
-    return pd.Index(data, dtype=data.dtype, name=build.part(said.get("name")))
+        levels, codes = (list(build.part(fields[name])) for name in ("levels", "codes"))
+        return pd.MultiIndex(levels=levels, codes=codes, names=list(build.part(fields["names"])))
+    data = _check_values(build.part(fields["data"]))
+    return pd.Index(data, dtype=data.dtype, name=build.part(fields.get("name")))
 
 
 # -- frames ----------------------------------------------------------------------------------------------------
@@ -148,9 +148,9 @@ def _build_manager(build: Build, tree: Inert) -> tuple[list[Any], list[_Block]]:
     if tree._args:
         blocks, axes = tree._args
         return list(map(build.part, axes)), list(map(build.part, blocks))
-    said = tree._state[3]["0.14.1"]
-    blocks = [_Block(build.part(one["values"]), build.part(one["mgr_locs"])) for one in said["blocks"]]
-    return list(map(build.part, said["axes"])), blocks
+    fields = tree._state[3]["0.14.1"]
+    blocks = [_Block(build.part(block["values"]), build.part(block["mgr_locs"])) for block in fields["blocks"]]
+    return list(map(build.part, fields["axes"])), blocks
 
 
 def _build_frame(build: Build, tree: Inert) -> Any:

@@ -60,7 +60,7 @@ def _build_timedelta(build: Build, tree: Inert) -> datetime.timedelta:
 
 
 def _build_timezone(build: Build, tree: Inert) -> datetime.timezone:
-    return datetime.timezone(*(build.part(one) for one in tree._args))
+    return datetime.timezone(*(build.part(arg) for arg in tree._args))
 
 
 def _build_zone(build: Build, tree: Inert) -> Any:
@@ -92,7 +92,7 @@ def _build_decimal(build: Build, tree: Inert) -> decimal.Decimal:
 
 def _build_fraction(build: Build, tree: Inert) -> fractions.Fraction:
     if len(tree._args) == 2:
-        if not all(isinstance(one, int) and one.bit_length() < DIGITS for one in tree._args):
+        if not all(isinstance(arg, int) and arg.bit_length() < DIGITS for arg in tree._args):
             raise make_refusal(tree)
         return fractions.Fraction(*tree._args)
     return fractions.Fraction(_check_text(tree, r"-?\d+(/\d+)?"))

@@ -31,7 +31,7 @@ def _build_called(build: Build, tree: Inert) -> Any:
     import pyarrow as pa
 
     function = getattr(pa, find_name(tree).rpartition(".")[2])
-    return function(*(build.part(one) for one in tree._args))
+    return function(*(build.part(arg) for arg in tree._args))
 
 
 def _build_buffer(build: Build, tree: Inert) -> Any:
@@ -47,17 +47,17 @@ def _build_array(build: Build, tree: Inert) -> Any:
     return _restore_array(build.part(*tree._args))
 
 
-def _restore_array(said: Any) -> Any:
+def _restore_array(parts: Any) -> Any:
     """Return an array from type, length, nulls, offset, buffers, children and dictionary."""
     import pyarrow as pa
 
-    kind, length, nulls, offset, buffers, children, dictionary = said
+    kind, length, nulls, offset, buffers, children, dictionary = parts
     if not (0 <= length <= FARTHEST and 0 <= offset <= FARTHEST):  # Arrow's own check lets negative offsets pass
         raise ValueError("an array that begins or ends outside of its buffers")
     if pa.types.is_dictionary(kind):
         places = _validate(pa.Array.from_buffers(kind.index_type, length, buffers, offset=offset))
         return pa.DictionaryArray.from_arrays(places, _restore_array(dictionary), ordered=kind.ordered)
-    inner = [_restore_array(one) for one in children] or None
+    inner = [_restore_array(child) for child in children] or None
     nulls = nulls if pa.types.is_null(kind) else -1
     return _validate(pa.Array.from_buffers(kind, length, buffers, nulls, offset, inner))
 
@@ -65,7 +65,7 @@ def _restore_array(said: Any) -> Any:
 def _build_table(build: Build, tree: Inert) -> Any:
     import pyarrow as pa
 
-    columns, schema = (build.part(one) for one in tree._args)
+    columns, schema = (build.part(arg) for arg in tree._args)
     kind = pa.RecordBatch if find_name(tree).endswith("_record_batch") else pa.Table
     return _validate(kind.from_arrays(list(columns), schema=schema))
 

@@ -1,0 +1,107 @@
+"""A Metaflow run at one moment: its attempts, its graph, and how it stands."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from dlpipe.bridge.artifacts import read_artifact_value
+from dlpipe.bridge.attempts import TaskAttempt
+from dlpipe.bridge.records import Status
+
+_SPLITS: dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run as its metadata tells it at one moment.
+
+    Attributes
+    ----------
+    alive : bool
+        Whether somebody still works on it, as far as this machine can tell.
+    attempts : tuple of TaskAttempt
+        By step in the order in which steps began, then by task and number.
+    """
+
+    pathspec: str
+    created: int
+    user_tags: tuple[str, ...]
+    system_tags: tuple[str, ...]
+    graph: Mapping[str, Any]
+    code: Mapping[str, str]
+    origin: str | None
+    alive: bool
+    attempts: tuple[TaskAttempt, ...]
+
+    @cached_property
+    def by_step(self) -> dict[str, list[TaskAttempt]]:
+        """Attempts by step."""
+        steps: dict[str, list[TaskAttempt]] = defaultdict(list)
+        for attempt in self.attempts:
+            steps[attempt.step].append(attempt)
+        return dict(steps)
+
+    @property
+    def last_attempts(self) -> dict[str, TaskAttempt]:
+        """The last attempt of each task, by pathspec."""
+        return {attempt.pathspec: attempt for attempt in self.attempts}
+
+    @property
+    def status(self) -> Status:
+        """Status of the run: from what its tasks say, never from hope."""
+        if any(
+            attempt.status == "FINISHED" and self.is_end_step(attempt.step)
+            for attempt in self.last_attempts.values()
+        ):
+            return "FINISHED"
+        if self.alive:
+            return "RUNNING"
+        failed = any(attempt.status == "FAILED" for attempt in self.last_attempts.values())
+        return "FAILED" if failed else "KILLED"
+
+    @property
+    def end(self) -> int | None:
+        """When it ended; ``None`` while it goes on."""
+        if self.status == "RUNNING":
+            return None
+        return max([self.created, *(attempt.end or attempt.start for attempt in self.attempts)])
+
+    def is_end_step(self, step: str) -> bool:
+        """Return whether the flow ends with ``step``."""
+        described = self.graph.get("steps", {}).get(step)
+        return described["type"] == "end" if described else step == "end"
+
+    def find_steps_before(self, step: str) -> list[str]:
+        """Return the steps that lead to ``step``."""
+        return [
+            name for name, described in self.graph.get("steps", {}).items() if step in described.get("next", [])
+        ]
+
+
+def count_foreach_tasks(snapshot: Snapshot) -> Iterator[tuple[str, int]]:
+    """Yield each step with the number of tasks that it has, or will have as far as finished splits tell."""
+    widths: dict[str, int] = {}
+    steps = snapshot.graph.get("steps", {})
+    for step, attempts in snapshot.by_step.items():
+        known = len({attempt.task for attempt in attempts})
+        for name in snapshot.find_steps_before(step):
+            if steps[name]["type"] in ("split-foreach", "split-parallel"):
+                before = snapshot.by_step.get(name, [])
+                known = max(known, sum(_count_splits(split) for split in before if split.settled))
+            elif steps[step]["type"] != "join":
+                known = max(known, widths.get(name, 0))
+        widths[step] = known
+        yield step, known
+
+
+def _count_splits(attempt: TaskAttempt) -> int:
+    if attempt.status != "FINISHED":
+        return 0
+    if attempt.key not in _SPLITS:
+        splits = read_artifact_value(f"{attempt.pathspec}/_foreach_num_splits")
+        _SPLITS[attempt.key] = splits if isinstance(splits, int) else 0
+    return _SPLITS[attempt.key]
