@@ -95,7 +95,7 @@ def fetch_dataset(name: str, *, catalogue: Path, folder: Path) -> Sources:
     dataset = find_dataset(name, catalogue=catalogue)
     home = folder / f"{name}-{dataset.sha256[:12]}"
     if not (dataset.sha256 and home.is_dir()):
-        with _disk_errors(folder):
+        with _explain_disk_errors(folder):
             make_folder(folder)
             with FileLock(folder / f".{name}.lock"):
                 _download_and_unpack(name, dataset, home, catalogue=catalogue)
@@ -142,7 +142,7 @@ def _download(url: str, archive: Path, *, name: str) -> None:
         try:
             _download_once(url, part, name=name)
             move(part, archive)
-            _validator_of(part).unlink(missing_ok=True)
+            _read_validator(part).unlink(missing_ok=True)
             return
         except requests.RequestException as error:
             failure = error
@@ -153,7 +153,8 @@ def _download(url: str, archive: Path, *, name: str) -> None:
     have = part.stat().st_size if part.exists() else 0
     kept = f"{have:,} bytes are kept in {part}, and the next run goes on from there. " if have else ""
     raise DownloadFailed(
-        f"{url} could not be downloaded: {_one_line(failure)}. {kept}Check the network, or download it by hand "
+        f"{url} could not be downloaded: {_format_error(failure)}. {kept}"
+        "Check the network, or download it by hand "
         f"and save it as {archive}."
     )
 
@@ -163,10 +164,10 @@ def _download_once(url: str, part: Path, *, name: str) -> None:
     import requests
 
     have, headers = 0, {"Accept-Encoding": "identity"}
-    if part.exists() and _validator_of(part).exists():
+    if part.exists() and _read_validator(part).exists():
         have = part.stat().st_size
         # If-Range: should the archive have changed, the server sends it whole
-        headers |= {"Range": f"bytes={have}-", "If-Range": _validator_of(part).read_text()}
+        headers |= {"Range": f"bytes={have}-", "If-Range": _read_validator(part).read_text()}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
             part.unlink()
@@ -200,12 +201,12 @@ def _note_validator(part: Path, answer: requests.Response) -> None:
     tag = answer.headers.get("ETag", "")
     validator = answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
     if validator:
-        _validator_of(part).write_text(validator)
+        _read_validator(part).write_text(validator)
     else:
-        _validator_of(part).unlink(missing_ok=True)
+        _read_validator(part).unlink(missing_ok=True)
 
 
-def _validator_of(part: Path) -> Path:
+def _read_validator(part: Path) -> Path:
     return part.with_name(part.name + ".tag")
 
 
@@ -226,7 +227,7 @@ def _unpack(archive: Path, dataset: Dataset, home: Path) -> None:
                 shutil.rmtree(staging, ignore_errors=True)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise DownloadFailed(
-            f"{archive} cannot be unpacked: {_one_line(error)}. Remove it and run again, or correct its url."
+            f"{archive} cannot be unpacked: {_format_error(error)}. Remove it and run again, or correct its url."
         ) from None
 
 
@@ -245,7 +246,7 @@ def _check_members(bundle: zipfile.ZipFile, dataset: Dataset) -> None:
             )
     size = sum(member.file_size for member in members if member.filename in dataset.files.values())
     if size > MAX_UNPACKED:
-        raise _too_large(dataset.url)
+        raise _make_size_error(dataset.url)
 
 
 def _is_unsafe(member: zipfile.ZipInfo) -> bool:
@@ -262,11 +263,11 @@ def _unpack_file(bundle: zipfile.ZipFile, file: str, target: Path) -> None:
         while chunk := packed.read(CHUNK):
             written += len(chunk)
             if written > MAX_UNPACKED:
-                raise _too_large(bundle.filename or file)
+                raise _make_size_error(bundle.filename or file)
             stream.write(chunk)
 
 
-def _too_large(what: str) -> DownloadFailed:
+def _make_size_error(what: str) -> DownloadFailed:
     return DownloadFailed(f"{what} would unpack to more than {MAX_UNPACKED:,} bytes; nothing was unpacked.")
 
 
@@ -283,7 +284,7 @@ def _read_catalogue(catalogue: Path) -> dict[str, dict[str, object]]:
             f"There is no catalogue of data sets at {str(catalogue)!r}. Check the path."
         ) from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"{catalogue} is not valid TOML: {_one_line(error)}. Correct it.") from None
+        raise SettingError(f"{catalogue} is not valid TOML: {_format_error(error)}. Correct it.") from None
 
 
 def _check_dataset(dataset: Dataset, where: str) -> None:
@@ -299,7 +300,7 @@ def _check_dataset(dataset: Dataset, where: str) -> None:
 
 
 @contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def _explain_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except DlpipeError:
@@ -310,9 +311,9 @@ def _disk_errors(folder: Path) -> Iterator[None]:
                 f"No space is left on the device of {str(folder)!r} for the download. Free some space, run again."
             ) from None
         raise DownloadFailed(
-            f"{str(folder)!r} cannot be written to: {_one_line(error)}. Pass another folder."
+            f"{str(folder)!r} cannot be written to: {_format_error(error)}. Pass another folder."
         ) from None
 
 
-def _one_line(error: BaseException) -> str:
+def _format_error(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".")[:300]

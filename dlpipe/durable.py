@@ -86,13 +86,13 @@ def make_folder(path: str | Path, *, mode: int = 0o777) -> None:
 
 def sync_file(path: str | Path) -> None:
     """Return when the content of a file is on the disk, whoever wrote it."""
-    with _opened(path) as descriptor:
+    with _open(path) as descriptor:
         os.fsync(descriptor)
 
 
 def sync_folder(path: str | Path) -> None:
     """Return when the names in a folder are on the disk."""
-    with _opened(path) as descriptor:
+    with _open(path) as descriptor:
         try:
             os.fsync(descriptor)
         except OSError as error:
@@ -117,7 +117,7 @@ def sync_tree(folder: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[int]:
+def _open(path: str | Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield descriptor

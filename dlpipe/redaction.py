@@ -92,18 +92,18 @@ SHORTEST, MOST = 6, 10_000
 """Characters of a value that is looked for everywhere because it stood under a secret name, and how many are."""
 
 
-def know(values: Iterable[str]) -> None:
+def set_secrets(values: Iterable[str]) -> None:
     """Let ``redact`` hide these values wherever they stand, until the next call."""
     found = sorted({value for value in values if len(value) >= SHORTEST}, key=lambda value: (-len(value), value))
     _known.set(tuple(found[:MOST]))
 
 
-def secrets_in(value: Any, name: str) -> Iterator[str]:
+def find_secrets(value: Any, name: str) -> Iterator[str]:
     """Yield the texts that stand under secret names in a value.
 
     Examples
     --------
-    >>> list(secrets_in({"user": "ana", "password": "hunter22"}, "login"))
+    >>> list(find_secrets({"user": "ana", "password": "hunter22"}, "login"))
     ['hunter22']
     """
     waiting, seen = [(value, name)], set()
@@ -158,12 +158,12 @@ def redact(text: str) -> str:
     text = _hide_named(_OPTION, text)
     text = _BEARER.sub(rf"\g<before>{HIDDEN}", text)
     text = _KEYS.sub(HIDDEN, text)
-    own = own_pattern(os.environ.get(VARIABLE, ""))
+    own = compile_own_pattern(os.environ.get(VARIABLE, ""))
     return own.sub(HIDDEN, text) if own else text
 
 
 @functools.lru_cache(maxsize=8)
-def own_pattern(expression: str) -> re.Pattern[str] | None:
+def compile_own_pattern(expression: str) -> re.Pattern[str] | None:
     """Return the regular expression of ``DLPIPE_BRIDGE_SECRETS``; ``None`` when there is none.
 
     Raises
@@ -192,7 +192,7 @@ def show_address(address: str) -> str:
     scheme, found, rest = address.partition("://")
     if not found or "/" in scheme:
         return redact(_BARE_USER.sub(rf"\g<before>{HIDDEN}", address))
-    end = _end_of_user(rest)
+    end = _find_end_of_user(rest)
     user, rest = rest[:end], rest[end:]
     if user:
         name = user.partition(":")[0] if scheme.partition("+")[0].lower() in _DATABASES else HIDDEN
@@ -211,10 +211,10 @@ def has_open_signs(address: str) -> bool:
     """
     place = address.partition("://")[2]
     host = re.split(r"[/?#]", place, maxsplit=1)[0]
-    return "@" not in host and _end_of_user(place) > 0
+    return "@" not in host and _find_end_of_user(place) > 0
 
 
-def _end_of_user(rest: str) -> int:
+def _find_end_of_user(rest: str) -> int:
     """Return where the user of an address ends (at its ``@``), 0 when it has none.
 
     A password may have any sign, also those that ought to be escaped, so that it ends at the last ``@``.
@@ -247,12 +247,12 @@ def show_target(target: str) -> str:
     >>> show_target("curl -d @- 'https://hooks.example/services/T0/B0/XyZ'")
     "curl -d @- 'https://hooks.example/[redacted]'"
     """
-    return redact(_WEB.sub(_host_alone, target))
+    return redact(_WEB.sub(_keep_host, target))
 
 
-def _host_alone(found: re.Match[str]) -> str:
+def _keep_host(found: re.Match[str]) -> str:
     scheme, _, rest = found[0].partition("://")
-    host = re.split(r"[/?#]", rest[_end_of_user(rest) :].removeprefix("@"), maxsplit=1)[0]
+    host = re.split(r"[/?#]", rest[_find_end_of_user(rest) :].removeprefix("@"), maxsplit=1)[0]
     return f"{scheme}://{host}/{HIDDEN}"
 
 
@@ -303,12 +303,12 @@ def redact_card(page: str) -> str:
     return _CARD_DATA.sub(_hide_in_data, page)
 
 
-def nesting(text: str) -> int:
+def measure_nesting(text: str) -> int:
     """Return how deep the lists and objects in JSON stand in each other.
 
     Examples
     --------
-    >>> nesting('{"a": ["[[[", {}]}')
+    >>> measure_nesting('{"a": ["[[[", {}]}')
     3
     """
     deepest = depth = 0
@@ -321,7 +321,7 @@ def nesting(text: str) -> int:
 def _hide_in_data(found: re.Match[str]) -> str:
     try:
         text = base64.b64decode(found["data"]).decode()
-        data = redact_json(json.loads(text)) if nesting(text) <= DEPTH else None
+        data = redact_json(json.loads(text)) if measure_nesting(text) <= DEPTH else None
     except (binascii.Error, ValueError):
         return found["before"]  # of a kind that cannot be looked into
     return found["before"] + base64.b64encode(json.dumps(data).encode()).decode()
@@ -337,12 +337,12 @@ def _hide_named(names: re.Pattern[str], text: str) -> str:
         at = found.end()
         if not looks_secret(unquote(found["name"])) or not (value := _VALUE.match(text, at)):
             continue
-        parts += [text[written:at], _hidden(value[0])]
+        parts += [text[written:at], _hide(value[0])]
         at = written = value.end()
     return "".join([*parts, text[written:]])
 
 
-def _hidden(value: str) -> str:
+def _hide(value: str) -> str:
     if value in ("None", "null", "true", "false", '""', "''"):
         return value
     for quote in ('\\"', "&quot;", "&#34;", "&#39;", '"', "'"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from dlpipe.tracking._databases import schema_file
+from dlpipe.tracking._databases import find_schema_file
 
 HEAD = "-- The tables of MLflow's SQLite store, as its migrations make them: python tests/mlflow_schema.py"
 
@@ -32,4 +32,4 @@ def statements(sql: str) -> list[list[str]]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        schema_file().write_text(migrated_schema(Path(name)))
+        find_schema_file().write_text(migrated_schema(Path(name)))

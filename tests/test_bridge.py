@@ -23,7 +23,7 @@ from dlpipe.bridge.datastore import Unreadable
 from dlpipe.bridge.records import Dataset, Document, Held, Metric, RunRecord, find_differences
 from dlpipe.bridge.values import TooManyValues, keep, keep_text, make_file_name, to_mlflow_key, to_python_name
 from dlpipe.errors import SettingError
-from dlpipe.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
+from dlpipe.redaction import find_secrets, looks_secret, redact, redact_card, redact_value, set_secrets
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,11 @@ def test_all_that_stands_under_a_secret_name_is_hidden() -> None:
 
 
 def test_a_value_that_stood_under_a_secret_name_is_hidden_everywhere() -> None:
-    know(secrets_in({"password": "swordfish"}, "login"))
+    set_secrets(find_secrets({"password": "swordfish"}, "login"))
     try:
         assert redact("he said swordfish") == "he said [redacted]"
     finally:
-        know([])
+        set_secrets([])
     assert redact("he said swordfish") == "he said swordfish"
 
 
@@ -221,7 +221,7 @@ def test_what_is_nested_or_large_without_end_is_cut_the_same_at_each_depth_of_th
         doubled = [doubled, doubled]
     with pytest.raises(TooManyValues):
         keep("doubled", doubled)
-    assert list(secrets_in({"password": [doubled, "S3cr3t"]}, "login")) == ["S3cr3t"]
+    assert list(find_secrets({"password": [doubled, "S3cr3t"]}, "login")) == ["S3cr3t"]
 
 
 def test_values_that_are_there_again_and_again_do_not_fill_the_disk() -> None:

@@ -98,16 +98,16 @@ def test_locks_are_in_the_users_home_and_else_in_a_folder_that_is_theirs_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert _locks._lock_folder().is_relative_to(tmp_path / "home")
+    assert _locks._find_lock_folder().is_relative_to(tmp_path / "home")
     (tmp_path / "no-home").write_text("")
     monkeypatch.setenv("HOME", str(tmp_path / "no-home"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     taken = tmp_path / f"dlpipe-{os.getuid()}"
     taken.symlink_to(tmp_path / "home")  # by another user, who was first
     with pytest.raises(TrackingUnavailable, match="not this user's alone"):
-        _locks._lock_folder()
+        _locks._find_lock_folder()
     taken.unlink()
-    assert _locks._lock_folder().stat().st_mode & 0o077 == 0
+    assert _locks._find_lock_folder().stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("name", ["team/anna", ""])
@@ -119,7 +119,7 @@ def test_a_user_with_a_slash_in_the_name_or_without_one_can_do_everything(
     if not name:
         monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])  # as in a container with a number for a user
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert _locks._lock_folder().is_dir()
+    assert _locks._find_lock_folder().is_dir()
     unit = service.make_unit(system=True, max_runs=1, port=0, keep_days=1, environ={})
     assert f"User={name or os.getuid()}" in unit.text
 

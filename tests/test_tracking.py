@@ -22,8 +22,8 @@ from stores import new_store, template, untouched_environment
 
 from dlpipe.errors import StorageFull, TrackingUnavailable
 from dlpipe.redaction import show_address
-from dlpipe.tracking import _databases, clear_error, open_store, touch_database
-from dlpipe.tracking._databases import schema_file
+from dlpipe.tracking import _databases, explain_error, open_store, touch_database
+from dlpipe.tracking._databases import find_schema_file
 
 TOUCH = """
 import sys
@@ -98,11 +98,11 @@ def test_remains_of_a_killed_first_touch_do_no_harm(tmp_path):
 
 
 def test_a_new_database_is_the_one_that_mlflows_migrations_would_have_made(tmp_path, monkeypatch):
-    kept, made = schema_file().read_text(), migrated_schema(tmp_path)
+    kept, made = find_schema_file().read_text(), migrated_schema(tmp_path)
     assert statements(kept) == statements(made), "run `python tests/mlflow_schema.py`"
     dumps = []
-    for name, schema in (("quick", schema_file()), ("migrated", tmp_path / "no such file")):
-        monkeypatch.setattr(_databases, "schema_file", lambda schema=schema: schema)
+    for name, schema in (("quick", find_schema_file()), ("migrated", tmp_path / "no such file")):
+        monkeypatch.setattr(_databases, "find_schema_file", lambda schema=schema: schema)
         (folder := tmp_path / name).mkdir()
         touch_database(folder / "mlflow.db", str(tmp_path / "mlartifacts"))
         with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as made:
@@ -172,7 +172,7 @@ def test_database_that_cannot_be_written_is_refused(tmp_path, place):
 
 
 def test_full_disk_is_named():
-    assert isinstance(clear_error(sqlite3.OperationalError("database or disk is full"), asked="x"), StorageFull)
+    assert isinstance(explain_error(sqlite3.OperationalError("database or disk is full"), asked="x"), StorageFull)
 
 
 def test_closed_port_is_refused():

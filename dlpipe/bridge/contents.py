@@ -17,7 +17,7 @@ from dlpipe.bridge.opening import Fields, IncludedFile, read_fields
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
 from dlpipe.bridge.values import TooManyValues, keep, to_mlflow_key
 from dlpipe.errors import DlpipeError
-from dlpipe.redaction import know, looks_secret, redact, redact_card, redact_value, secrets_in
+from dlpipe.redaction import find_secrets, looks_secret, redact, redact_card, redact_value, set_secrets
 
 LOG_CHARACTERS = 64_000
 DIGEST_LENGTH = 36  # MLflow's limit for datasets
@@ -95,7 +95,7 @@ def _add_artifacts(
     """Put each artifact where its type says, and return the index of all and the traceback."""
     artifacts = read_all_artifacts(attempt.pathspec, attempt.number)
     own = [artifact for artifact in artifacts if not artifact.name.startswith("_")]
-    know([*secrets, *(secret for artifact in own for secret in _find_secrets(artifact))])
+    set_secrets([*secrets, *(secret for artifact in own for secret in _find_secrets(artifact))])
     index = {its.name: _add_artifact(found, attempt, its) for its in own if (its.name, its.sha) not in passed_on}
     documents = [Document("artifacts.json", json.dumps(index, indent=1).encode())] if index else []
     return [*documents, *_make_traceback(attempt, {artifact.name: artifact for artifact in artifacts})]
@@ -104,7 +104,7 @@ def _add_artifacts(
 def _find_secrets(artifact: Artifact) -> Iterator[str]:
     if looks_secret(artifact.name):
         try:
-            yield from secrets_in(artifact.value(), artifact.name)
+            yield from find_secrets(artifact.value(), artifact.name)
         except Unreadable:  # so it is not shown either
             return
 

@@ -151,9 +151,9 @@ class RunMarks:
     @contextmanager
     def mirror_lock(self) -> Iterator[None]:
         """Hold the run for one mirror at a time on this machine: two would make a run each for one record."""
-        from dlpipe.tracking import held
+        from dlpipe.tracking import hold_lock
 
-        with held(self._prepare_file("mirror.lock"), asked=f"the bridge of {self.pathspec}"):
+        with hold_lock(self._prepare_file("mirror.lock"), asked=f"the bridge of {self.pathspec}"):
             yield
 
     def take_over(self, writer: str) -> bool:

@@ -18,7 +18,7 @@ from dlpipe.bridge.runs import MetaflowRun
 from dlpipe.bridge.snapshots import Snapshot, count_foreach_tasks
 from dlpipe.bridge.values import Kept, keep, keep_text, to_mlflow_key
 from dlpipe.errors import DlpipeError
-from dlpipe.redaction import know, redact, secrets_in
+from dlpipe.redaction import find_secrets, redact, set_secrets
 
 FOREACH_TASKS = 50
 ORDER: tuple[Status, ...] = ("RUNNING", "FAILED", "KILLED", "FINISHED")
@@ -91,7 +91,7 @@ class RunReading:
     def make_run_record(self, snapshot: Snapshot, *, begun: bool = False) -> RunRecord:
         """Return the record of the run itself; ``begun`` leaves out all that changes while it goes on."""
         params, documents = self._read_given()
-        know(self._secrets)
+        set_secrets(self._secrets)
         tags = {
             "metaflow.pathspec": snapshot.pathspec,
             "mlflow.user": _find_user(snapshot),
@@ -200,8 +200,8 @@ class RunReading:
             values = read_parameters(self.run)
             if values is None:
                 return {}, ()
-            self._secrets = tuple(secret for name, value in values.items() for secret in secrets_in(value, name))
-            know(self._secrets)
+            self._secrets = tuple(secret for name, value in values.items() for secret in find_secrets(value, name))
+            set_secrets(self._secrets)
             self._parameters = _to_params(values)
         return self._parameters
 

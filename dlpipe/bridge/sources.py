@@ -9,7 +9,7 @@ from typing import Any
 
 from mlflow.data.dataset_source import DatasetSource
 
-from dlpipe.delta import check_readable, files_of, storage_of
+from dlpipe.delta import check_readable, find_files, open_storage
 
 
 class DeltaSource(DatasetSource):
@@ -36,7 +36,7 @@ class DeltaSource(DatasetSource):
 
         table = DeltaTable(self.path, version=self.version, storage_options=storage_options or None)
         check_readable(table, self.path)
-        return files_of(table, storage_of(self.path, storage_options), self.path).read()
+        return find_files(table, open_storage(self.path, storage_options), self.path).read()
 
     @staticmethod
     def _can_resolve(raw_source: Any) -> bool:

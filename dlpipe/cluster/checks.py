@@ -98,16 +98,16 @@ def check_package(address: str) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     # a function within a function travels as code: one of this package could not be loaded where that is missing
-    def package() -> tuple[str | None, str]:
+    def find_package() -> tuple[str | None, str]:
         import sys
 
         try:
-            from dlpipe.cluster.checks import package_version
+            from dlpipe.cluster.checks import find_package_version
         except ImportError:
             return None, sys.executable
-        return package_version(), sys.executable
+        return find_package_version(), sys.executable
 
-    probe = ray.remote(num_cpus=0, max_retries=0)(package)
+    probe = ray.remote(num_cpus=0, max_retries=0)(find_package)
     asked = {
         probe.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -130,7 +130,7 @@ def check_package(address: str) -> None:
 
 
 def _check_node(address: str, node: dict[str, Any], version: str | None, python: str) -> None:
-    wanted = package_version()
+    wanted = find_package_version()
     if version == wanted:
         return
     has = f"has dlpipe {version}, this process {wanted}" if version else f"has no dlpipe {wanted}"
@@ -140,7 +140,7 @@ def _check_node(address: str, node: dict[str, Any], version: str | None, python:
     )
 
 
-def package_version() -> str:
+def find_package_version() -> str:
     """Return the version of dlpipe with a digest of its code: installations can differ within a version."""
     import dlpipe
 

@@ -83,7 +83,7 @@ class Cluster:
         self, function: Callable[[Item], Result], items: Sequence[Item], *, cores: int = 1
     ) -> Iterator[Result]:
         """Yield ``function(item)`` for each item, as ``map`` does; the function itself is shipped, once."""
-        return self.map(partial(_itself, function), items, cores=cores)
+        return self.map(partial(_return_itself, function), items, cores=cores)
 
 
 def find(address: str | None = None) -> str | None:
@@ -133,10 +133,10 @@ def join(address: str | None = None) -> Iterator[Cluster | None]:
     if (found := find(address)) is None:
         yield None
         return
-    with _connected(found):
+    with _connect(found):
         check_package(found)
-        yield (cluster := Cluster(found, _node_cores()))
-        if dead := len(cluster.node_cores) - len(_node_cores()):
+        yield (cluster := Cluster(found, _count_node_cores()))
+        if dead := len(cluster.node_cores) - len(_count_node_cores()):
             LOGGER.warning(
                 "%d of %d nodes of the Ray cluster died; their work was done on the others",
                 dead,
@@ -144,7 +144,7 @@ def join(address: str | None = None) -> Iterator[Cluster | None]:
             )
 
 
-def _itself(function: Callable[[Item], Result]) -> Callable[[Item], Result]:
+def _return_itself(function: Callable[[Item], Result]) -> Callable[[Item], Result]:
     return function
 
 
@@ -163,14 +163,14 @@ def start(
     """
     given = {**(variables or {}), "RAY_preload_python_modules": ",".join(preload)}
     # without "local", a cluster that somebody else runs on this machine would be joined
-    with _auth_mode_kept(), _environment(given), _without_monitors(), room_for_ray() as room:
+    with _keep_auth_mode(), _set_environment(given), _start_no_monitors(), room_for_ray() as room:
         options = {"num_cpus": cores, "include_dashboard": False, **room}
-        with _connected("local", **options):
+        with _connect("local", **options):
             yield Cluster("local", (cores,))
 
 
 @contextmanager
-def _without_monitors() -> Iterator[None]:
+def _start_no_monitors() -> Iterator[None]:
     """Do without two processes of Ray: one reads logs that go nowhere, the other asks a cloud for nodes."""
     quiet_ray()  # before Ray is imported
     from ray._private.node import Node
@@ -186,7 +186,7 @@ def _without_monitors() -> Iterator[None]:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def _set_environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables of this process, which those that it starts inherit, for the time of a ``with``."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update({name: value for name, value in values.items() if value})
@@ -199,7 +199,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _auth_mode_kept() -> Iterator[None]:
+def _keep_auth_mode() -> Iterator[None]:
     """Undo at the end that Ray asks for a token: workers of another cluster would be kept out of this process."""
     before = os.environ.get("RAY_AUTH_MODE")
     try:
@@ -214,14 +214,14 @@ def _auth_mode_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _connected(address: str, **options: Any) -> Iterator[None]:
+def _connect(address: str, **options: Any) -> Iterator[None]:
     quiet_ray()
     import ray
 
     if ray.is_initialized():
         raise ClusterUnavailable("This process is connected to Ray already. Call ray.shutdown() first.")
     try:
-        with _no_stderr():
+        with _drop_stderr():
             ray.init(address, log_to_driver=False, logging_level="ERROR", **options)
         yield
     finally:
@@ -240,7 +240,7 @@ def quiet_ray() -> None:
 
 
 @contextmanager
-def _no_stderr() -> Iterator[None]:
+def _drop_stderr() -> Iterator[None]:
     """Drop what is written to file 2: Ray's C++ part says there which level of log it was told to keep."""
     kept = os.dup(2)
     try:
@@ -252,7 +252,7 @@ def _no_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def _node_cores() -> tuple[int, ...]:
+def _count_node_cores() -> tuple[int, ...]:
     import ray
 
     return tuple(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])

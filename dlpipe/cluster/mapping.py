@@ -54,7 +54,7 @@ class Outcome:
         except Exception as error:
             return cls(error=error, trace=traceback.format_exc())
 
-    def packed(self) -> bytes:
+    def pack(self) -> bytes:
         """Return this as bytes; an error that cannot travel becomes one that can."""
         from ray import cloudpickle
 
@@ -87,7 +87,7 @@ def map_items(
     if not items:
         return
     _quiet_ray_data()
-    shipped = [ray.put(cloudpickle.dumps(opener)), _attempts()]
+    shipped = [ray.put(cloudpickle.dumps(opener)), _start_counter()]
     rows = [{"number": number, "item": cloudpickle.dumps(item)} for number, item in enumerate(items)]
     outcomes = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Worker,
@@ -113,7 +113,7 @@ class Worker:
         import ray
         from ray import cloudpickle
 
-        opener, self._attempts = shipped
+        opener, self._starts = shipped
         surroundings.enter()
         os.environ.update(OMP_NUM_THREADS=str(cores), DLPIPE_CORES=str(cores))
         self._opened = Outcome.of(lambda: cloudpickle.loads(ray.get(opener))())
@@ -123,7 +123,7 @@ class Worker:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[bytes]]:
         """Return the outcome for the one item of ``batch``."""
         (number,), (item,) = batch["number"], batch["item"]
-        return {"outcome": [self._outcome(int(number), item).packed()]}
+        return {"outcome": [self._outcome(int(number), item).pack()]}
 
     def _outcome(self, number: int, item: bytes) -> Outcome:
         import ray
@@ -131,13 +131,13 @@ class Worker:
 
         if self._opened.error is not None:
             return self._opened
-        if ray.get(self._attempts.begin.remote(number)) > ATTEMPTS:
+        if ray.get(self._starts.begin.remote(number)) > ATTEMPTS:
             problem = f"The worker died {ATTEMPTS} times over item {number}. Look for lack of memory on the nodes."
             return Outcome(error=ClusterUnavailable(problem))
         return Outcome.of(lambda: self._opened.value(cloudpickle.loads(item)))
 
 
-class Attempts:
+class ItemStarts:
     """Counts how often an item was begun: Ray would try one that kills its worker for ever."""
 
     def __init__(self) -> None:
@@ -149,13 +149,13 @@ class Attempts:
         return self._begun[number]
 
 
-def _attempts() -> Any:
-    """Return an actor of ``Attempts`` beside this process, so that it lives as long."""
+def _start_counter() -> Any:
+    """Return an actor of ``ItemStarts`` beside this process, so that it lives as long."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(Attempts).remote()
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(ItemStarts).remote()
 
 
 def _quiet_ray_data() -> None:

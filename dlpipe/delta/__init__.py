@@ -1,14 +1,14 @@
 """What Delta's protocol asks of readers and writers, and the files of a table, read as it asks."""
 
-from dlpipe.delta._files import TableFiles, files_of, storage_of
-from dlpipe.delta._protocol import check_readable, check_writable, missing_features, not_read
+from dlpipe.delta._files import TableFiles, find_files, open_storage
+from dlpipe.delta._protocol import check_readable, check_writable, find_missing_features, make_not_read_error
 
 __all__ = [
     "TableFiles",
     "check_readable",
     "check_writable",
-    "files_of",
-    "missing_features",
-    "not_read",
-    "storage_of",
+    "find_files",
+    "find_missing_features",
+    "make_not_read_error",
+    "open_storage",
 ]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from dlpipe.delta._protocol import MAPPING, mapping_mode, not_read
+from dlpipe.delta._protocol import MAPPING, find_mapping_mode, make_not_read_error
 from dlpipe.errors import TableDamaged, UnsupportedFeature
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class TableFiles:
         """
         from pyarrow.dataset import ParquetFragmentScanOptions, field
 
-        with self._reading(fragment):
-            stored = self._stored_in(fragment, [*columns, *(where[:1] if where else ())])
+        with self._explain_damage(fragment):
+            stored = self._find_stored(fragment, [*columns, *(where[:1] if where else ())])
             at = {name: stored.field(place).name for place, name in enumerate(self.schema.names)}
             batches = fragment.to_batches(
                 schema=stored,
@@ -73,11 +73,11 @@ class TableFiles:
                 fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
             )
             for batch in batches:
-                yield self._under_own_names(batch, columns)
+                yield self._rename_columns(batch, columns)
 
     def row_groups(self, fragment: ParquetFileFragment) -> list[RowGroupInfo]:
         """Return the row groups of a file."""
-        with self._reading(fragment):
+        with self._explain_damage(fragment):
             return list(fragment.row_groups)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -90,7 +90,7 @@ class TableFiles:
         ]
         return pa.Table.from_batches(batches, schema=pa.schema([self.schema.field(name) for name in names]))
 
-    def _under_own_names(self, batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+    def _rename_columns(self, batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
         import pyarrow as pa
 
         if batch.schema.names == list(columns):
@@ -104,7 +104,7 @@ class TableFiles:
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     @contextmanager
-    def _reading(self, fragment: ParquetFileFragment) -> Iterator[None]:
+    def _explain_damage(self, fragment: ParquetFileFragment) -> Iterator[None]:
         """Say it in one line where a file is no Parquet, or holds what its columns cannot."""
         import pyarrow as pa
 
@@ -120,23 +120,25 @@ class TableFiles:
                 f"{problem}. Restore the file, or read a version from before it was added."
             ) from None
 
-    def _stored_in(self, fragment: ParquetFileFragment, columns: Sequence[str]) -> pa.Schema:
+    def _find_stored(self, fragment: ParquetFileFragment, columns: Sequence[str]) -> pa.Schema:
         """Return the columns as this file calls them."""
         import pyarrow as pa
 
         if not self.ids:
-            spelt = _as_spelt(self.stored, fragment, self.name)
+            spelt = _spell_columns(self.stored, fragment, self.name)
             self._check_shares(fragment, spelt)
             return spelt
         for name in columns:
             if pa.types.is_nested(self.schema.field(name).type):
-                raise not_read(self.name, [f"fields inside the column {name!r} that are found by id"])
-        in_file = {int(field.metadata[FIELD_ID]): field.name for field in _with_ids(fragment.physical_schema)}
+                raise make_not_read_error(self.name, [f"fields inside the column {name!r} that are found by id"])
+        in_file = {int(field.metadata[FIELD_ID]): field.name for field in _read_ids(fragment.physical_schema)}
         if not in_file:
-            raise not_read(self.name, [f"columns found by id in the file {fragment.path}, which has no ids"])
+            raise make_not_read_error(
+                self.name, [f"columns found by id in the file {fragment.path}, which has no ids"]
+            )
         # a column that was added later is in no older file, whatever name another column has there
         names = (in_file.get(self.ids[name], f"no column {self.ids[name]}") for name in self.schema.names)
-        partitions = _columns_in(fragment.partition_expression, self.stored.names)
+        partitions = _find_columns(fragment.partition_expression, self.stored.names)
         fields = [
             old if old.name in partitions else old.with_name(name)
             for old, name in zip(self.stored, names, strict=True)
@@ -154,26 +156,26 @@ class TableFiles:
             )
 
 
-def files_of(table: DeltaTable, storage: FileSystem, name: str) -> TableFiles:
+def find_files(table: DeltaTable, storage: FileSystem, name: str) -> TableFiles:
     """Return the files of an opened table, which ``check_readable`` has passed.
 
     Parameters
     ----------
     table : deltalake.DeltaTable
     storage : pyarrow.fs.FileSystem
-        Its root is the table's folder; see ``storage_of``.
+        Its root is the table's folder; see ``open_storage``.
     name : str
         What to call the table in errors.
     """
     declared = json.loads(table.schema().to_json())
-    schema = _arrow_schema(declared)
-    mode = mapping_mode(table)
-    stored = schema if mode == "none" else _arrow_schema(_physical(declared, name))
-    ids = {field["name"]: _mapped(field, "id", name) for field in declared["fields"]} if mode == "id" else {}
-    return TableFiles(name, schema, stored, ids, tuple(_fragments(table, storage, name, schema, stored)))
+    schema = _to_arrow_schema(declared)
+    mode = find_mapping_mode(table)
+    stored = schema if mode == "none" else _to_arrow_schema(_to_physical(declared, name))
+    ids = {field["name"]: _map_field(field, "id", name) for field in declared["fields"]} if mode == "id" else {}
+    return TableFiles(name, schema, stored, ids, tuple(_open_fragments(table, storage, name, schema, stored)))
 
 
-def storage_of(location: str, options: Mapping[str, str] | None = None) -> FileSystem:
+def open_storage(location: str, options: Mapping[str, str] | None = None) -> FileSystem:
     """Return the file system whose root is the folder or URI ``location``."""
     from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
 
@@ -184,7 +186,7 @@ def storage_of(location: str, options: Mapping[str, str] | None = None) -> FileS
     return PyFileSystem(DeltaStorageHandler(location, dict(options) if options else None))
 
 
-def _fragments(
+def _open_fragments(
     table: DeltaTable, storage: FileSystem, name: str, schema: pa.Schema, stored: pa.Schema
 ) -> Iterator[ParquetFileFragment]:
     import pyarrow as pa
@@ -200,11 +202,11 @@ def _fragments(
             )
         values = {at[column]: value for column, value in (file.get("partition") or {}).items()}
         yield ParquetFileFormat().make_fragment(
-            path, filesystem=storage, partition_expression=_all_of(values, stored) if values else scalar(True)
+            path, filesystem=storage, partition_expression=_join_values(values, stored) if values else scalar(True)
         )
 
 
-def _all_of(values: Mapping[str, Any], schema: pa.Schema) -> Expression:
+def _join_values(values: Mapping[str, Any], schema: pa.Schema) -> Expression:
     """Return what is true of every row of a file: the values of the columns that the table is partitioned by."""
     import pyarrow as pa
     from pyarrow.dataset import field
@@ -219,13 +221,13 @@ def _all_of(values: Mapping[str, Any], schema: pa.Schema) -> Expression:
     return whole
 
 
-def _columns_in(partition: Expression, names: Sequence[str]) -> set[str]:
+def _find_columns(partition: Expression, names: Sequence[str]) -> set[str]:
     from pyarrow.dataset import get_partition_keys
 
     return {name for name in names if name in get_partition_keys(partition)}
 
 
-def _as_spelt(stored: pa.Schema, fragment: ParquetFileFragment, table: str) -> pa.Schema:
+def _spell_columns(stored: pa.Schema, fragment: ParquetFileFragment, table: str) -> pa.Schema:
     """Return the columns as a file spells them: names that differ by case only are the same to Delta.
 
     Arrow would give nulls for a column that a file lacks.
@@ -236,14 +238,15 @@ def _as_spelt(stored: pa.Schema, fragment: ParquetFileFragment, table: str) -> p
     spelt: dict[str, list[pa.Field]] = {}
     for field in in_file:
         spelt.setdefault(field.name.casefold(), []).append(field)
-    partitions = _columns_in(fragment.partition_expression, stored.names)
+    partitions = _find_columns(fragment.partition_expression, stored.names)
     fields = [
-        field if field.name in partitions else _spelt(field, in_file, spelt, fragment, table) for field in stored
+        field if field.name in partitions else _spell_field(field, in_file, spelt, fragment, table)
+        for field in stored
     ]
     return pa.schema(fields)
 
 
-def _spelt(
+def _spell_field(
     field: pa.Field,
     in_file: pa.Schema,
     spelt: Mapping[str, Sequence[pa.Field]],
@@ -254,7 +257,7 @@ def _spelt(
     like = [in_file.field(field.name)] if exact else spelt.get(field.name.casefold(), [])
     if len(like) > 1 or (like and _differs_inside(field.type, like[0].type)):
         names = ", ".join(repr(str(other.name if len(like) > 1 else other.type)) for other in like)
-        raise not_read(
+        raise make_not_read_error(
             table, [f"the column {field.name!r}, which the file {fragment.path} spells in another way ({names})"]
         )
     return field.with_name(like[0].name) if like else field
@@ -284,11 +287,11 @@ def _is_local(fragment: ParquetFileFragment) -> bool:
     return isinstance(fragment.filesystem, SubTreeFileSystem)
 
 
-def _with_ids(schema: pa.Schema) -> list[pa.Field]:
+def _read_ids(schema: pa.Schema) -> list[pa.Field]:
     return [field for field in schema if field.metadata and FIELD_ID in field.metadata]
 
 
-def _arrow_schema(declared: Any) -> pa.Schema:
+def _to_arrow_schema(declared: Any) -> pa.Schema:
     import pyarrow as pa
     from deltalake import Schema
 
@@ -296,24 +299,26 @@ def _arrow_schema(declared: Any) -> pa.Schema:
     return pa.schema([field.remove_metadata() for field in schema])
 
 
-def _physical(kind: Any, table: str) -> Any:
+def _to_physical(kind: Any, table: str) -> Any:
     """Return a type of Delta's schema with the physical names of its columns, those inside others too."""
     if not isinstance(kind, dict):
         return kind
     if kind.get("type") == "struct":
         fields = [
-            {**field, "name": _mapped(field, "physicalName", table), "type": _physical(field["type"], table)}
+            {**field, "name": _map_field(field, "physicalName", table), "type": _to_physical(field["type"], table)}
             for field in kind["fields"]
         ]
         return {**kind, "fields": fields}
     inner = {
-        name: _physical(kind[name], table) for name in ("elementType", "keyType", "valueType") if name in kind
+        name: _to_physical(kind[name], table) for name in ("elementType", "keyType", "valueType") if name in kind
     }
     return {**kind, **inner}
 
 
-def _mapped(field: Any, what: str, table: str) -> Any:
+def _map_field(field: Any, what: str, table: str) -> Any:
     try:
         return field["metadata"][f"{MAPPING}.{what}"]
     except KeyError:
-        raise not_read(table, [f"the column mapping of {field['name']!r}, which lacks its {what}"]) from None
+        raise make_not_read_error(
+            table, [f"the column mapping of {field['name']!r}, which lacks its {what}"]
+        ) from None

@@ -26,7 +26,7 @@ READS = frozenset(
         "vacuumProtocolCheck",
     ]
 )
-# those that ask something of a writer are looked at one by one, see _in_force
+# those that ask something of a writer are looked at one by one, see _find_rules
 WRITES = frozenset(
     [
         "appendOnly",
@@ -58,12 +58,12 @@ def check_readable(table: DeltaTable, name: str) -> None:
         What to call it in the error.
     """
     protocol = table.protocol()
-    missing = _not_read(protocol.min_reader_version, protocol.reader_features or ())
-    mode = mapping_mode(table)
+    missing = _find_not_read(protocol.min_reader_version, protocol.reader_features or ())
+    mode = find_mapping_mode(table)
     if mode not in ("none", "name", "id"):
         missing.append(f"{MAPPING}.mode={mode}")
     if missing:
-        raise not_read(name, missing)
+        raise make_not_read_error(name, missing)
 
 
 def check_writable(table: DeltaTable, name: str, *, overwrite: bool) -> None:
@@ -73,7 +73,7 @@ def check_writable(table: DeltaTable, name: str, *, overwrite: bool) -> None:
     missing = sorted(listed - WRITES)
     if protocol.min_writer_version > WRITER_VERSION or protocol.min_writer_version == IDENTITY_COLUMNS:
         missing.append(f"writer version {protocol.min_writer_version}")
-    missing += [feature for feature in _in_force(table, overwrite=overwrite) if feature not in missing]
+    missing += [feature for feature in _find_rules(table, overwrite=overwrite) if feature not in missing]
     if missing:
         raise UnsupportedFeature(
             f"{name} has rules of Delta that dlpipe cannot keep when it writes: {', '.join(missing)}; nothing was "
@@ -81,12 +81,12 @@ def check_writable(table: DeltaTable, name: str, *, overwrite: bool) -> None:
         )
 
 
-def mapping_mode(table: DeltaTable) -> str:
+def find_mapping_mode(table: DeltaTable) -> str:
     """Return how columns are found in the files of the table: none (by their name), name or id."""
     return str(table.metadata().configuration.get(f"{MAPPING}.mode") or "none").lower()
 
 
-def missing_features(lines: Iterable[bytes], error: str = "") -> list[str]:
+def find_missing_features(lines: Iterable[bytes], error: str = "") -> list[str]:
     """Return what a table that cannot be opened asks of its reader and dlpipe does not have.
 
     Parameters
@@ -99,18 +99,18 @@ def missing_features(lines: Iterable[bytes], error: str = "") -> list[str]:
     Examples
     --------
     >>> protocol = b'{"protocol": {"minReaderVersion": 3, "readerFeatures": ["columnMapping", "magic"]}}'
-    >>> missing_features([b"{}", protocol])
+    >>> find_missing_features([b"{}", protocol])
     ['magic']
-    >>> missing_features([], "Unsupported: Feature 'magic' is not supported")
+    >>> find_missing_features([], "Unsupported: Feature 'magic' is not supported")
     ['magic']
     """
-    for action in _actions(lines):
+    for action in _read_actions(lines):
         if isinstance(found := action.get("protocol"), dict):
-            return _not_read(found.get("minReaderVersion", 1), found.get("readerFeatures") or ())
+            return _find_not_read(found.get("minReaderVersion", 1), found.get("readerFeatures") or ())
     return re.findall(r"Feature '([^']+)' is not supported", error)
 
 
-def not_read(name: str, missing: Iterable[str]) -> UnsupportedFeature:
+def make_not_read_error(name: str, missing: Iterable[str]) -> UnsupportedFeature:
     """Return the error that names what of a table cannot be read."""
     listed = ", ".join(missing)
     return UnsupportedFeature(
@@ -119,15 +119,15 @@ def not_read(name: str, missing: Iterable[str]) -> UnsupportedFeature:
     )
 
 
-def _not_read(version: int, features: Iterable[str]) -> list[str]:
+def _find_not_read(version: int, features: Iterable[str]) -> list[str]:
     missing = sorted(set(features) - READS)
     return [*missing, *([f"reader version {version}"] if version > READER_VERSION else [])]
 
 
-def _in_force(table: DeltaTable, *, overwrite: bool) -> Iterator[str]:
+def _find_rules(table: DeltaTable, *, overwrite: bool) -> Iterator[str]:
     """Yield the rules that the table's properties and columns set, whatever its protocol lists."""
     properties: Mapping[str, Any] = table.metadata().configuration
-    if mapping_mode(table) != "none":
+    if find_mapping_mode(table) != "none":
         yield "columnMapping"
     if overwrite and str(properties.get("delta.appendOnly")).lower() == "true":
         yield "appendOnly"
@@ -136,7 +136,7 @@ def _in_force(table: DeltaTable, *, overwrite: bool) -> Iterator[str]:
     yield from (feature for rule, feature in COLUMN_RULES.items() if rule in rules)
 
 
-def _actions(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+def _read_actions(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             action = json.loads(line)

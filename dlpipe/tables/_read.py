@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dlpipe.delta import TableFiles, files_of
+from dlpipe.delta import TableFiles, find_files
 from dlpipe.errors import SchemaMismatch, TableVersionNotFound, UnsupportedFeature
 from dlpipe.settings import check_name
 from dlpipe.tables._batches import rebatch
@@ -108,7 +108,7 @@ def open_files(version: TableVersion) -> TableFiles:
     table = open_table(version.path, version=version.version)
     try:
         with storage_errors(version.path):
-            return files_of(table, filesystem(version.path), shown(version.path))
+            return find_files(table, filesystem(version.path), shown(version.path))
     except DeltaError as error:
         raise UnsupportedFeature(
             f"{shown(version.path)} cannot be read: {one_line(error)}. Rewrite it without this feature."

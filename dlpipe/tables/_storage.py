@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlpipe.buckets import plain_words
-from dlpipe.delta import storage_of
+from dlpipe.delta import open_storage
 from dlpipe.durable import make_folder, sync_file, sync_folder
 from dlpipe.errors import DlpipeError, SettingError, StorageFull, StorageUnavailable
 from dlpipe.redaction import show_address
@@ -76,7 +76,7 @@ def storage_options(location: str) -> dict[str, str] | None:
 def filesystem(location: str) -> FileSystem:
     """Return the file system whose root is the folder of the table at ``location``."""
     with storage_errors(location):
-        return storage_of(location, storage_options(location))
+        return open_storage(location, storage_options(location))
 
 
 def make_table_folder(location: str, name: str = ".") -> None:

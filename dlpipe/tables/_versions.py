@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.delta import check_readable, missing_features, not_read
+from dlpipe.delta import check_readable, find_missing_features, make_not_read_error
 from dlpipe.errors import DlpipeError, SettingError, TableNotFound, TableVersionNotFound
 from dlpipe.tables._storage import filesystem, is_remote, locate, one_line, shown, storage_errors, storage_options
 
@@ -172,10 +172,12 @@ def try_open(location: str) -> DeltaTable | None:
 def _unopened(location: str, error: str) -> DlpipeError:
     """Return why delta-rs does not open a table: a feature that it lacks too, or a damaged log."""
     versions = _logged(location)
-    if missing := missing_features((line for number in versions for line in _log_lines(location, number)), error):
-        return not_read(shown(location), missing)
+    if missing := find_missing_features(
+        (line for number in versions for line in _log_lines(location, number)), error
+    ):
+        return make_not_read_error(shown(location), missing)
     if "nsupported" in error:  # such as a type that came later
-        return not_read(shown(location), [error.partition(" at line ")[0]])
+        return make_not_read_error(shown(location), [error.partition(" at line ")[0]])
     return TableNotFound(f"{shown(location)} cannot be opened as a Delta table: {error}. Restore its _delta_log.")
 
 

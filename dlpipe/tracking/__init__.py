@@ -9,9 +9,9 @@ artifacts wherever the process that made them happened to stand.
 
 from __future__ import annotations
 
-from dlpipe.tracking._databases import database_store, sqlite_path, touch_database
-from dlpipe.tracking._errors import clear_error, tracking_errors
-from dlpipe.tracking._locks import held
+from dlpipe.tracking._databases import database_store, find_sqlite_path, touch_database
+from dlpipe.tracking._errors import explain_error, tracking_errors
+from dlpipe.tracking._locks import hold_lock
 from dlpipe.tracking._opening import open_store
 from dlpipe.tracking._servers import check_answers
 from dlpipe.tracking._store import TrackingStore
@@ -19,11 +19,11 @@ from dlpipe.tracking._store import TrackingStore
 __all__ = [
     "TrackingStore",
     "check_answers",
-    "clear_error",
     "database_store",
-    "held",
+    "explain_error",
+    "find_sqlite_path",
+    "hold_lock",
     "open_store",
-    "sqlite_path",
     "touch_database",
     "tracking_errors",
 ]

@@ -10,12 +10,12 @@ from dlpipe.buckets import check_bucket, is_s3
 ARTIFACTS = "mlartifacts"
 
 
-def artifact_root(environ: Mapping[str, str]) -> str | None:
+def find_artifact_root(environ: Mapping[str, str]) -> str | None:
     """Return where ``DLPIPE_ARTIFACTS`` wants the artifacts of new experiments, after seeing that it works.
 
     Examples
     --------
-    >>> artifact_root({"DLPIPE_ARTIFACTS": "/srv/mlartifacts/"}), artifact_root({})
+    >>> find_artifact_root({"DLPIPE_ARTIFACTS": "/srv/mlartifacts/"}), find_artifact_root({})
     ('/srv/mlartifacts', None)
     """
     asked = environ.get("DLPIPE_ARTIFACTS", "").rstrip("/")

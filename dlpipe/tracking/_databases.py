@@ -11,20 +11,20 @@ from urllib.parse import urlsplit
 from dlpipe.durable import move
 from dlpipe.errors import TrackingUnavailable
 from dlpipe.redaction import show_address
-from dlpipe.tracking._artifacts import ARTIFACTS, artifact_root
-from dlpipe.tracking._errors import database_errors
-from dlpipe.tracking._locks import held, touch_lock
+from dlpipe.tracking._artifacts import ARTIFACTS, find_artifact_root
+from dlpipe.tracking._errors import explain_database_errors
+from dlpipe.tracking._locks import hold_lock, hold_touch_lock
 
 TOUCHED: set[tuple[str, int, int]] = set()
 """Databases that this process has seen to be complete."""
 
 
-def sqlite_path(uri: str) -> Path:
+def find_sqlite_path(uri: str) -> Path:
     """Return the absolute path of the file of a SQLite URI.
 
     Examples
     --------
-    >>> sqlite_path("sqlite:////srv/team/mlflow.db").name
+    >>> find_sqlite_path("sqlite:////srv/team/mlflow.db").name
     'mlflow.db'
     """
     path = uri.partition(":///")[2].partition("?")[0]
@@ -59,21 +59,21 @@ def touch_database(database: Path, location: str) -> None:
     """
     asked = f"sqlite:///{database}"
     check_folder(database.parent)
-    with database_errors(asked):
+    with explain_database_errors(asked):
         check_writable(database)
-        if _identity(database) in TOUCHED:
+        if _identify(database) in TOUCHED:
             return
         # imported before the lock is taken: it takes two seconds
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        with held(database.with_name(f"{database.name}.lock"), asked=asked):
+        with hold_lock(database.with_name(f"{database.name}.lock"), asked=asked):
             if not database.exists() or database.stat().st_size == 0:
                 make_database(database, location)
             SqlAlchemyStore(asked, location)
-        TOUCHED.add(_identity(database))
+        TOUCHED.add(_identify(database))
 
 
-def _identity(database: Path) -> tuple[str, int, int]:
+def _identify(database: Path) -> tuple[str, int, int]:
     """Return what another file under the same name has not; nothing of the kind for a file that is empty."""
     try:
         found = database.stat()
@@ -90,11 +90,11 @@ def database_store(store_uri: str, artifact_uri: str | None = None) -> object:
     from mlflow.tracking._tracking_service import utils
 
     if urlsplit(store_uri).scheme.partition("+")[0] != "sqlite":
-        with touch_lock(store_uri):
+        with hold_touch_lock(store_uri):
             return utils._get_sqlalchemy_store(store_uri, artifact_uri)
-    database = sqlite_path(store_uri)
+    database = find_sqlite_path(store_uri)
     if not database.exists() or database.stat().st_size == 0:
-        touch_database(database, artifact_root(os.environ) or str(database.parent / ARTIFACTS))
+        touch_database(database, find_artifact_root(os.environ) or str(database.parent / ARTIFACTS))
     return utils._get_sqlalchemy_store(store_uri, artifact_uri)
 
 
@@ -126,7 +126,7 @@ def make_database(database: Path, location: str) -> None:
     unfinished = database.with_name(f"{database.name}.new")
     for stale in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
         stale.unlink(missing_ok=True)
-    if (schema := schema_file()).exists():
+    if (schema := find_schema_file()).exists():
         _execute(unfinished, schema.read_text())
     # which makes the tables where there are none, by all its migrations, and the first experiment
     SqlAlchemyStore(f"sqlite:///{unfinished}", location).engine.dispose()
@@ -135,7 +135,7 @@ def make_database(database: Path, location: str) -> None:
     move(unfinished, database)
 
 
-def schema_file() -> Path:
+def find_schema_file() -> Path:
     """Return where the tables of the installed MLflow's store are as SQL: its migrations take a second or two.
 
     For a version that has none there, MLflow's migrations do it.

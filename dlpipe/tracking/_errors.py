@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dlpipe.buckets import plain_words
 from dlpipe.errors import DlpipeError, StorageFull, StorageUnavailable, TrackingUnavailable
 from dlpipe.redaction import redact, show_address
-from dlpipe.tracking._servers import credentials_hint
+from dlpipe.tracking._servers import suggest_credentials
 
 if TYPE_CHECKING:
     from dlpipe.tracking._store import TrackingStore
@@ -37,7 +37,7 @@ def tracking_errors(store: TrackingStore) -> Iterator[None]:
             raise StorageUnavailable(f"The artifacts of MLflow at {show_address(store.uri)}: {words}.") from error
         if not isinstance(error, MlflowException | OSError):
             raise
-        raise clear_error(error, asked=f"MLflow at {show_address(store.uri)}") from error
+        raise explain_error(error, asked=f"MLflow at {show_address(store.uri)}") from error
 
 
 def _is_of_s3(error: BaseException | None) -> bool:
@@ -49,7 +49,7 @@ def _is_of_s3(error: BaseException | None) -> bool:
 
 
 @contextmanager
-def database_errors(asked: str) -> Iterator[None]:
+def explain_database_errors(asked: str) -> Iterator[None]:
     import sqlite3
 
     try:
@@ -57,22 +57,22 @@ def database_errors(asked: str) -> Iterator[None]:
     except DlpipeError:
         raise
     except (OSError, sqlite3.Error) as error:
-        raise clear_error(error, asked=asked) from error
+        raise explain_error(error, asked=asked) from error
     except Exception as error:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         if not isinstance(error, SQLAlchemyError | MlflowException):
             raise
-        raise clear_error(error, asked=asked) from error
+        raise explain_error(error, asked=asked) from error
 
 
-def clear_error(error: Exception, *, asked: str) -> DlpipeError:
+def explain_error(error: Exception, *, asked: str) -> DlpipeError:
     """Return the error to show for one of MLflow's, of its database or of the file system.
 
     Examples
     --------
-    >>> clear_error(OSError(28, "No space left on device"), asked="MLflow at sqlite:///mlflow.db")
+    >>> explain_error(OSError(28, "No space left on device"), asked="MLflow at sqlite:///mlflow.db")
     StorageFull('MLflow at sqlite:///mlflow.db: no space left on the device. Free some and run again.')
     """
     problem = " ".join(str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error).split())
@@ -81,5 +81,5 @@ def clear_error(error: Exception, *, asked: str) -> DlpipeError:
     problem = redact(problem)
     short = problem if len(problem) <= 300 else f"{problem[:300]}..."
     refused = getattr(error, "error_code", "") in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
-    hint = credentials_hint() if refused else "Check MLFLOW_TRACKING_URI."
+    hint = suggest_credentials() if refused else "Check MLFLOW_TRACKING_URI."
     return TrackingUnavailable(f"{asked} cannot be used: {short.rstrip('.')}. {hint}")

@@ -17,13 +17,13 @@ LOCK_SECONDS = 120.0
 
 
 @contextmanager
-def touch_lock(uri: str) -> Iterator[None]:
+def hold_touch_lock(uri: str) -> Iterator[None]:
     """Hold the lock of a database server: processes that touch a fresh one at once get errors from MLflow."""
-    with held(lock_file(uri, "touch"), asked=show_address(uri)):
+    with hold_lock(find_lock_file(uri, "touch"), asked=show_address(uri)):
         yield
 
 
-def _lock_folder() -> Path:
+def _find_lock_folder() -> Path:
     """Where locks are: in the user's home; for one without, in a temporary folder that is theirs alone."""
     home = Path(os.path.expanduser("~/.local/state/dlpipe/locks"))
     with suppress(OSError):
@@ -42,13 +42,13 @@ def _lock_folder() -> Path:
     return folder
 
 
-def lock_file(uri: str, purpose: str) -> Path:
+def find_lock_file(uri: str, purpose: str) -> Path:
     """Return the file by which processes of this machine take turns on a store that is no file."""
-    return _lock_folder() / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.{purpose}.lock"
+    return _find_lock_folder() / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.{purpose}.lock"
 
 
 @contextmanager
-def held(lock: Path, *, asked: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+def hold_lock(lock: Path, *, asked: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """Hold the lock file ``lock``; ``TrackingUnavailable`` when another process holds it for ``seconds`` more."""
     import filelock
 

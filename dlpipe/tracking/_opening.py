@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from dlpipe.errors import TrackingUnavailable
 from dlpipe.redaction import has_open_signs, show_address
-from dlpipe.tracking._artifacts import ARTIFACTS, artifact_root
-from dlpipe.tracking._databases import check_folder, sqlite_path, touch_database
+from dlpipe.tracking._artifacts import ARTIFACTS, find_artifact_root
+from dlpipe.tracking._databases import check_folder, find_sqlite_path, touch_database
 from dlpipe.tracking._servers import ANSWER_SECONDS, check_answers, check_connects
 from dlpipe.tracking._store import TrackingStore
 
@@ -54,15 +54,15 @@ def open_store(
     environ = os.environ if environ is None else environ
     quieten_mlflow()
     uri = environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{check_folder(Path.cwd()) / 'mlflow.db'}"
-    root = artifact_root(environ)
-    uri, location = ready_uri(uri, "MLFLOW_TRACKING_URI", answer_seconds, root)
+    root = find_artifact_root(environ)
+    uri, location = prepare_uri(uri, "MLFLOW_TRACKING_URI", answer_seconds, root)
     registry_uri = uri
     if environ.get("MLFLOW_REGISTRY_URI"):
-        registry_uri, _ = ready_uri(environ["MLFLOW_REGISTRY_URI"], "MLFLOW_REGISTRY_URI", answer_seconds)
+        registry_uri, _ = prepare_uri(environ["MLFLOW_REGISTRY_URI"], "MLFLOW_REGISTRY_URI", answer_seconds)
     return TrackingStore(uri, location, registry_uri)
 
 
-def ready_uri(
+def prepare_uri(
     uri: str, variable: str, answer_seconds: float = ANSWER_SECONDS, root: str | None = None
 ) -> tuple[str, str | None]:
     """Return ``uri`` made absolute and the artifact folder that goes with it, after seeing that it works.
@@ -87,7 +87,7 @@ def ready_uri(
         )
     if kind in ("http", "https"):
         check_answers(uri, answer_seconds, variable=variable)
-    elif kind not in OWN_KINDS and kind not in (known := store_kinds()):
+    elif kind not in OWN_KINDS and kind not in (known := list_store_kinds()):
         raise TrackingUnavailable(
             f"{variable}={show_address(uri)!r} begins with {kind}:, which MLflow does not know; "
             f"it knows {', '.join(known)}."
@@ -96,7 +96,7 @@ def ready_uri(
         check_connects(uri, answer_seconds, variable=variable)
     if kind != "sqlite":
         return uri, root
-    database = sqlite_path(uri)
+    database = find_sqlite_path(uri)
     location = root or str(database.parent / ARTIFACTS)
     touch_database(database, location)
     return f"sqlite:///{database}", location
@@ -108,7 +108,7 @@ OWN_KINDS = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", *ALONE, 
 """How the address of a store begins that MLflow knows without plug-ins."""
 
 
-def store_kinds() -> list[str]:
+def list_store_kinds() -> list[str]:
     """Return how the address of an MLflow store may begin: what MLflow knows itself, and what plug-ins add."""
     return sorted({*OWN_KINDS, *(point.name for point in entry_points(group="mlflow.tracking_store"))})
 

@@ -15,7 +15,7 @@ from dlpipe.buckets import plain_words
 from dlpipe.errors import DlpipeError, TrackingUnavailable
 from dlpipe.redaction import redact, show_address
 from dlpipe.tracking._artifacts import check_reachable
-from dlpipe.tracking._servers import credentials_hint
+from dlpipe.tracking._servers import suggest_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,7 +40,7 @@ def check_files(location: str, tracking_uri: str) -> None:
 
 def check_registry(client: MlflowClient, model: str) -> None:
     """Raise an exception unless the registry takes a version of ``model``, or a new model where there is none."""
-    if _exists(client, model):
+    if _has_model(client, model):
         client.set_registered_model_tag(model, PROBE, "")
         with contextlib.suppress(Exception):
             client.delete_registered_model_tag(model, PROBE)
@@ -51,7 +51,7 @@ def check_registry(client: MlflowClient, model: str) -> None:
         client.delete_registered_model(other)
 
 
-def _exists(client: MlflowClient, model: str) -> bool:
+def _has_model(client: MlflowClient, model: str) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -64,7 +64,7 @@ def _exists(client: MlflowClient, model: str) -> bool:
 
 
 @contextlib.contextmanager
-def refusal(uri: str, task: str) -> Iterator[None]:
+def explain_refusal(uri: str, task: str) -> Iterator[None]:
     """Turn what a store refuses into one line that says what a run has to be allowed."""
     try:
         yield
@@ -74,7 +74,9 @@ def refusal(uri: str, task: str) -> Iterator[None]:
         text = redact(" ".join(str(error).split()))
         words = plain_words(text) or text[:300].rstrip(".")
         refused = any(sign in text for sign in ("PERMISSION_DENIED", "401", "403", "Permission denied"))
-        hint = credentials_hint() if refused and urlsplit(uri).scheme in ("http", "https") else "Have it changed."
+        hint = (
+            suggest_credentials() if refused and urlsplit(uri).scheme in ("http", "https") else "Have it changed."
+        )
         raise TrackingUnavailable(
             f"MLflow at {show_address(uri)} does not let a run {task}: {words}. {hint}"
         ) from None

@@ -30,13 +30,13 @@ def check_answers(uri: str, seconds: float = ANSWER_SECONDS, *, variable: str = 
 
     ``variable`` is the one that names it, for the error.
     """
-    problem = _asked(_silence, uri, seconds)
+    problem = _ask_within(_find_silence, uri, seconds)
     if not problem:
         import mlflow.utils.rest_utils  # noqa: F401  # takes seconds, which are none of the server's
 
-        problem = _asked(_problem_of_server, uri, seconds)
+        problem = _ask_within(_find_server_problem, uri, seconds)
     if problem:
-        raise TrackingUnavailable(f"The MLflow server at {show_address(uri)} {named(problem, variable)}")
+        raise TrackingUnavailable(f"The MLflow server at {show_address(uri)} {name_variable(problem, variable)}")
 
 
 def check_connects(uri: str, seconds: float = ANSWER_SECONDS, *, variable: str = TRACKING) -> None:
@@ -44,18 +44,18 @@ def check_connects(uri: str, seconds: float = ANSWER_SECONDS, *, variable: str =
 
     MLflow itself would try for 100 seconds.
     """
-    if problem := _asked(_connection, uri, seconds):
+    if problem := _ask_within(_find_connection_problem, uri, seconds):
         raise TrackingUnavailable(
-            f"The database at {show_address(uri)} takes no connection {named(problem, variable)}"
+            f"The database at {show_address(uri)} takes no connection {name_variable(problem, variable)}"
         )
 
 
-def named(problem: str, variable: str) -> str:
+def name_variable(problem: str, variable: str) -> str:
     """Return what is wrong with an address, said of the variable that names it.
 
     Examples
     --------
-    >>> named(f"is none of MLflow's. {CORRECT}", REGISTRY)
+    >>> name_variable(f"is none of MLflow's. {CORRECT}", REGISTRY)
     "is none of MLflow's. Correct MLFLOW_REGISTRY_URI, or unset it to use that of MLFLOW_TRACKING_URI."
     """
     if variable == TRACKING:
@@ -63,7 +63,7 @@ def named(problem: str, variable: str) -> str:
     return problem.replace(TRACKING, variable).replace("sqlite:///mlflow.db", f"that of {TRACKING}")
 
 
-def credentials_hint() -> str:
+def suggest_credentials() -> str:
     """Return what to do about credentials that a server does not take."""
     there = [name for name in CREDENTIALS if os.environ.get(name)]
     if there:
@@ -71,20 +71,20 @@ def credentials_hint() -> str:
     return f"Set {CREDENTIALS[0]} and {CREDENTIALS[1]}, or {CREDENTIALS[2]}."
 
 
-def _asked(question: Callable[[str], str], uri: str, seconds: float) -> str:
+def _ask_within(question: Callable[[str], str], uri: str, seconds: float) -> str:
     """Return the answer to a question about ``uri``; looking up a host, or a server that drips, knows no limit."""
     heard: list[str] = []
     asking = threading.Thread(target=lambda: heard.append(question(uri)), daemon=True)  # it can be left behind
     asking.start()
     asking.join(seconds)
-    return heard[0] if heard else _silent(f"no answer in {seconds:.0f} seconds")
+    return heard[0] if heard else _describe_silence(f"no answer in {seconds:.0f} seconds")
 
 
-def _silent(why: str) -> str:
+def _describe_silence(why: str) -> str:
     return f"does not answer ({why}). {START}"
 
 
-def _connection(uri: str) -> str:
+def _find_connection_problem(uri: str) -> str:
     """Return what is wrong with the database server at ``uri`` in a line, or an empty string."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
@@ -102,7 +102,7 @@ def _connection(uri: str) -> str:
     return ""
 
 
-def _silence(uri: str) -> str:
+def _find_silence(uri: str) -> str:
     """Return what is wrong where no server answers at all at ``uri``, or an empty string; imports no MLflow."""
     import requests
 
@@ -111,28 +111,28 @@ def _silence(uri: str) -> str:
     except requests.exceptions.SSLError:  # MLflow may be told to trust it all the same
         return ""
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
-        return _silent(_why_silent(str(error)))
+        return _describe_silence(_explain_silence(str(error)))
     except (requests.exceptions.RequestException, ValueError) as error:
-        return f"cannot be asked ({_first_line(error)}). {CORRECT}"
+        return f"cannot be asked ({_take_first_line(error)}). {CORRECT}"
     return ""
 
 
-def _problem_of_server(uri: str) -> str:
+def _find_server_problem(uri: str) -> str:
     """Return what is wrong with the MLflow server at ``uri`` and what to do, or an empty string."""
     import requests
 
     try:
-        answer = _ask(uri)
+        answer = _look(uri)
     except requests.exceptions.SSLError as error:
-        return f"has no certificate that is trusted here ({_first_line(error)}). Set REQUESTS_CA_BUNDLE."
+        return f"has no certificate that is trusted here ({_take_first_line(error)}). Set REQUESTS_CA_BUNDLE."
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
-        return _silent(_why_silent(str(error)))
+        return _describe_silence(_explain_silence(str(error)))
     except Exception as error:  # a credentials file that cannot be read, an address that is none, a plug-in's own
-        return f"cannot be asked ({_first_line(error)}). {CORRECT}"
-    return _problem_of_answer(answer)
+        return f"cannot be asked ({_take_first_line(error)}). {CORRECT}"
+    return _find_answer_problem(answer)
 
 
-def _why_silent(text: str) -> str:
+def _explain_silence(text: str) -> str:
     """What an error of the connection means; MLflow's session tells a slow answer as a failed connection."""
     signs = {"Read timed out": "connected, but no answer in 5 seconds", "timed out": "no connection in 3 seconds"}
     return next(
@@ -140,12 +140,12 @@ def _why_silent(text: str) -> str:
     )
 
 
-def _ask(uri: str) -> Response:
+def _look(uri: str) -> Response:
     """Return the answer to one look, with MLflow's own credentials, headers and certificates."""
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    with _own_errors():
+    with _raise_own_errors():
         answer: Any = http_request(
             get_default_host_creds(uri),
             LOOK,
@@ -160,7 +160,7 @@ def _ask(uri: str) -> Response:
 
 
 @contextlib.contextmanager
-def _own_errors() -> Iterator[None]:
+def _raise_own_errors() -> Iterator[None]:
     """Raise what ``requests`` said instead of MLflow's error around it."""
     import requests
 
@@ -171,25 +171,25 @@ def _own_errors() -> Iterator[None]:
         raise (inner if isinstance(inner, requests.exceptions.RequestException) else error) from None
 
 
-def _problem_of_answer(answer: Response) -> str:
+def _find_answer_problem(answer: Response) -> str:
     status, reason = answer.status_code, f"{answer.status_code} {answer.reason}".strip()
     if status == 401:
-        return f"wants other credentials than it was given (it says {reason}). {credentials_hint()}"
+        return f"wants other credentials than it was given (it says {reason}). {suggest_credentials()}"
     if status == 403:
-        return f"refuses to be read (it says {reason}{_refusal(answer)}). {credentials_hint()}"
+        return f"refuses to be read (it says {reason}{_quote_refusal(answer)}). {suggest_credentials()}"
     if 300 <= status < 400:
         there = show_address(answer.headers.get("Location", "")).partition(LOOK)[0]
         return f"sends us elsewhere ({reason}: {there or 'it does not say where'}). {CORRECT}"
     if status >= 500:
-        return _silent(f"it says {reason}")
+        return _describe_silence(f"it says {reason}")
     if status != 200 or not _is_of_mlflow(answer):
         return f"is none of MLflow's: {reason} for {LOOK}, and not as MLflow answers. {CORRECT}"
     return ""
 
 
-def _refusal(answer: Response) -> str:
+def _quote_refusal(answer: Response) -> str:
     """What a server says of its refusal, such as that it does not know itself by this host's name."""
-    line = _first_line(answer.text)
+    line = _take_first_line(answer.text)
     return f": {line}" if line and not line.startswith("<") else ""
 
 
@@ -204,6 +204,6 @@ def _is_of_mlflow(answer: Response) -> bool:
     return isinstance(experiments, list) and all(isinstance(experiment, dict) for experiment in experiments)
 
 
-def _first_line(text: object) -> str:
+def _take_first_line(text: object) -> str:
     lines = redact(str(text)).strip().splitlines()
     return lines[0][:200].rstrip(".") if lines else ""

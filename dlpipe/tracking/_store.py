@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from dlpipe.errors import TrackingUnavailable
 from dlpipe.redaction import show_address
-from dlpipe.tracking._locks import LOCK_SECONDS, held, lock_file
+from dlpipe.tracking._locks import LOCK_SECONDS, find_lock_file, hold_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,18 +82,18 @@ class TrackingStore:
         model : str, optional
             What it registers versions of.
         """
-        from dlpipe.tracking._rights import check_files, check_registry, refusal
+        from dlpipe.tracking._rights import check_files, check_registry, explain_refusal
 
         client = self.client()
-        with refusal(self.uri, f"write into the experiment {experiment!r}"):
+        with explain_refusal(self.uri, f"write into the experiment {experiment!r}"):
             number = self.experiment(experiment)
             for name, value in EXPERIMENT_TAGS.items():
                 client.set_experiment_tag(number, name, value)
         location = client.get_experiment(number).artifact_location
-        with refusal(self.uri, f"put files into {show_address(location)}"):
+        with explain_refusal(self.uri, f"put files into {show_address(location)}"):
             check_files(location, self.uri)
         if model:
-            with refusal(self.registry_uri, f"register versions of {model!r}"):
+            with explain_refusal(self.registry_uri, f"register versions of {model!r}"):
                 check_registry(client, model)
 
     @contextmanager
@@ -102,8 +102,8 @@ class TrackingStore:
 
         ``seconds`` is how long another holder is waited for; -1 waits as long as it lives.
         """
-        file = lock_file(f"{self.registry_uri} {name}", purpose)
-        with held(file, asked=f"{name!r} in {show_address(self.registry_uri)}", seconds=seconds):
+        file = find_lock_file(f"{self.registry_uri} {name}", purpose)
+        with hold_lock(file, asked=f"{name!r} in {show_address(self.registry_uri)}", seconds=seconds):
             yield
 
     @contextmanager
