@@ -84,7 +84,17 @@ class TaskMetadata:
     entries: tuple[Mapping[str, Any], ...]
 
     def attempts(self, *, alive: bool, closed: str, launcher: str = "") -> list[TaskAttempt]:
-        """Return its attempts; none while it is being started, when the time that counts is not known yet."""
+        """Return its attempts; none while it is being started, when the time that counts is not known yet.
+
+        Parameters
+        ----------
+        alive : bool
+            Whether somebody still works on the run, as far as this machine can tell.
+        closed : str
+            Key of an attempt that is known to have ended, logs with it.
+        launcher : str, optional
+            What is known of the launcher: ``lives``, ``is gone`` or ``unknown``.
+        """
         starts = self._starts or ({} if alive else {0: self.created})
         ends = {_read_number(entry): entry for entry in self.entries if entry["field_name"] == "attempt_ok"}
         made = []

@@ -152,7 +152,17 @@ def _name_type(value: Any) -> str:
 
 
 def find_datasets(value: Any, role: str, depth: int = NESTED) -> Iterator[Dataset]:
-    """Yield the table versions in a value: dataclasses with ``path``, ``version``, ``digest`` and ``rows``."""
+    """Yield the table versions in a value: dataclasses with ``path``, ``version``, ``digest`` and ``rows``.
+
+    Parameters
+    ----------
+    value : object
+        What an artifact holds.
+    role : str
+        Name of the artifact; that of a field within is added after a dot.
+    depth : int, optional
+        So deep are dataclasses looked into.
+    """
     fields = read_fields(value)
     if {"path", "version", "digest", "rows"} <= set(fields):
         columns = list(fields.get("columns") or ())[:MOST_COLUMNS]

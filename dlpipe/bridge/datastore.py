@@ -65,7 +65,17 @@ def check_datastore(kind: str = "", root: str | None = None) -> None:
 
 
 def has_file(kind: str, root: str, path: str) -> bool:
-    """Return whether the datastore of this kind at ``root`` has the file ``path``; false when it does not say."""
+    """Return whether the datastore of this kind at ``root`` has the file ``path``; false when it does not say.
+
+    Parameters
+    ----------
+    kind : str
+        Such as ``local`` or ``s3``.
+    root : str
+        A folder or an address.
+    path : str
+        Below the root.
+    """
     try:
         return bool(_open_storage(Place(kind, root)).is_file([path])[0])
     except Exception:  # an outage, or a kind that is not here
@@ -73,14 +83,34 @@ def has_file(kind: str, root: str, path: str) -> bool:
 
 
 def open_flow_store(kind: str, root: str, flow: str) -> Any:
-    """Return Metaflow's own datastore of a flow, for what has no other way in."""
+    """Return Metaflow's own datastore of a flow, for what has no other way in.
+
+    Parameters
+    ----------
+    kind : str
+        Such as ``local`` or ``s3``.
+    root : str
+        A folder or an address.
+    flow : str
+        Name of the flow.
+    """
     from metaflow.datastore import FlowDataStore
 
     return FlowDataStore(flow_name=flow, environment=None, storage_impl=_find_implementation(kind), ds_root=root)
 
 
 def find_place(kind: str, location: str, flow: str) -> Place:
-    """Return the datastore that an artifact's metadata names; older ones name the artifact's whole address."""
+    """Return the datastore that an artifact's metadata names; older ones name the artifact's whole address.
+
+    Parameters
+    ----------
+    kind : str
+        Such as ``local`` or ``s3``.
+    location : str
+        As the metadata has it: ``:root:`` with the datastore's root, or the whole address.
+    flow : str
+        Name of the flow, which is a part of the whole address.
+    """
     if location.startswith(":root:"):
         return Place(kind, location[6:])
     return Place(kind, str(_find_implementation(kind).get_datastore_root_from_location(location, flow)))
@@ -88,6 +118,15 @@ def find_place(kind: str, location: str, flow: str) -> Place:
 
 def read_blob(place: Place, flow: str, digest: str) -> bytes:
     """Return the pickle that is kept under ``digest``.
+
+    Parameters
+    ----------
+    place : Place
+        The datastore.
+    flow : str
+        Name of the flow.
+    digest : str
+        SHA-1 or longer, in hexadecimal digits.
 
     Raises
     ------
@@ -102,7 +141,17 @@ def read_blob(place: Place, flow: str, digest: str) -> bytes:
 
 
 def read_sizes(place: Place, task: str, number: int) -> Mapping[str, Mapping[str, Any]]:
-    """Return what the datastore says of each artifact of an attempt, such as its ``size``; else nothing."""
+    """Return what the datastore says of each artifact of an attempt, such as its ``size``; else nothing.
+
+    Parameters
+    ----------
+    place : Place
+        The datastore.
+    task : str
+        Pathspec of the task.
+    number : int
+        Of the attempt.
+    """
     try:
         with _OpenFile(place, f"{task}/{number}.data.json") as (file, _):
             content = json.loads(file.read(ARTIFACT_BYTES))
@@ -116,6 +165,17 @@ def read_sizes(place: Place, task: str, number: int) -> Mapping[str, Mapping[str
 
 def read_log(place: Place, task: str, number: int, stream: str) -> str:
     """Return the end of a log of an attempt: lines of the task and of its launcher, by time.
+
+    Parameters
+    ----------
+    place : Place
+        The datastore.
+    task : str
+        Pathspec of the task.
+    number : int
+        Of the attempt.
+    stream : str
+        ``stdout`` or ``stderr``.
 
     Raises
     ------

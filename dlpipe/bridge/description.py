@@ -29,9 +29,18 @@ class AttemptSummary:
 
 
 def describe_run(graph: Mapping[str, Any], attempts: Sequence[AttemptSummary], *, head: str = "") -> str:
-    """Return the description of a run; ``head`` is a line above its graph.
+    """Return the description of a run.
 
     MLflow's page shows neither Mermaid nor pictures in a description, so the graph is in words here.
+
+    Parameters
+    ----------
+    graph : mapping
+        As ``read_graph`` returns it.
+    attempts : sequence of AttemptSummary
+        Of all tasks, in the order of the run's snapshot.
+    head : str, optional
+        A line above the graph.
 
     Examples
     --------

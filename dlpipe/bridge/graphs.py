@@ -52,6 +52,15 @@ def _find_mappings(value: Any) -> Iterator[Mapping[str, Any]]:
 def find_decorators(graph: Mapping[str, Any], step: str, name: str) -> list[Mapping[str, Any]]:
     """Return the attributes of each decorator ``name`` of a step.
 
+    Parameters
+    ----------
+    graph : mapping
+        As ``read_graph`` returns it.
+    step : str
+        Name of the step.
+    name : str
+        Of the decorator, such as ``retry``.
+
     Examples
     --------
     >>> retry = {"name": "retry", "attributes": {"times": 2}}

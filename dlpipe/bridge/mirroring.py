@@ -106,8 +106,16 @@ def check(
 ) -> list[Difference]:
     """Return every way in which MLflow differs from what happened in ``FLOW`` or ``FLOW/RUN``.
 
-    A run that cannot be read is a difference. ``on_deleted`` is called with the key of each record that somebody
-    has deleted in MLflow, which is none.
+    A run that cannot be read is a difference; a record that somebody has deleted in MLflow is none.
+
+    Parameters
+    ----------
+    pathspec : str
+        A flow or a run.
+    store : TrackingStore, optional
+        By default the one that the environment names.
+    on_deleted : callable, optional
+        Called with the key of each record that somebody has deleted.
     """
     from dlpipe.bridge.metadata import find_runs
     from dlpipe.tracking import open_store

@@ -131,7 +131,17 @@ class RunReading:
         )
 
     def make_attempt_record(self, snapshot: Snapshot, attempt: TaskAttempt, parent: str) -> RunRecord:
-        """Return the record of one attempt; what it left is read when it has settled."""
+        """Return the record of one attempt; what it left is read when it has settled.
+
+        Parameters
+        ----------
+        snapshot : Snapshot
+            The run at this moment.
+        attempt : TaskAttempt
+            One of the snapshot's.
+        parent : str
+            Key of the record that it stands under: of the run, or of a step with many tasks.
+        """
         tags = {
             "metaflow.pathspec": attempt.pathspec,
             "metaflow.step": attempt.step,

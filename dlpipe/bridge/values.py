@@ -62,6 +62,15 @@ class Kept:
 def keep(name: str, value: Any, *, folder: str = "artifacts") -> Kept:
     """Return what MLflow keeps of ``value``; files stand in ``folder``.
 
+    Parameters
+    ----------
+    name : str
+        Of the artifact or parameter; one that looks secret is hidden.
+    value : object
+        Of any type.
+    folder : str, optional
+        Where its files stand among the run's artifacts in MLflow.
+
     Examples
     --------
     >>> keep("accuracy", 0.5).kind, keep("loss", float("nan")).param, keep("notes", {"a": 1}).kind
@@ -89,7 +98,17 @@ def keep(name: str, value: Any, *, folder: str = "artifacts") -> Kept:
 
 
 def keep_text(name: str, value: str, *, folder: str = "artifacts") -> Kept:
-    """Return short text as a parameter; long text as its beginning and a file with the whole of it."""
+    """Return short text as a parameter; long text as its beginning and a file with the whole of it.
+
+    Parameters
+    ----------
+    name : str
+        Of the artifact or parameter; one that looks secret is hidden.
+    value : str
+        Its text.
+    folder : str, optional
+        Where its file stands among the run's artifacts in MLflow.
+    """
     value = redact_value(name, value)
     if len(value) <= PARAM_LENGTH:
         return Kept(param=value)

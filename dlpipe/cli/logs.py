@@ -47,7 +47,17 @@ def logs(run: str, attempt: int | None, follow: bool) -> None:
 
 
 def pick_attempt(attempts: Sequence[RunAttempt], run: int, number: int | None) -> RunAttempt:
-    """The attempt ``number``, by default the last."""
+    """The attempt ``number``, by default the last.
+
+    Parameters
+    ----------
+    attempts : sequence of RunAttempt
+        Of the run, in order; at least one.
+    run : int
+        Its number, for the error.
+    number : int or None
+        From 0; ``None`` for the last.
+    """
     if number is None:
         return attempts[-1]
     if number >= len(attempts):
@@ -76,7 +86,17 @@ def copy_log(attempt: RunAttempt, start: int = 0) -> int:
 
 
 def follow_logs(state: State, number: int, *, first: int | None) -> None:
-    """Print the logs of a run as they grow, each attempt after the other, until it ends."""
+    """Print the logs of a run as they grow, each attempt after the other, until it ends.
+
+    Parameters
+    ----------
+    state : State
+        It is only read.
+    number : int
+        Of the run.
+    first : int or None
+        The attempt to begin with; ``None`` for the last.
+    """
     from dlpipe.orchestrator.overview import view_run
     from dlpipe.orchestrator.runs import OPEN
 

@@ -140,6 +140,21 @@ def delete(uri: str, force: bool, who: str, why: str, json_: bool) -> None:
 def move(version: ModelVersion, *, how: How, force: bool, who: str, why: str, json_: bool) -> None:
     """Make ``version`` champion, by its gate or by force, and print what came of it.
 
+    Parameters
+    ----------
+    version : ModelVersion
+        One that is registered.
+    how : How
+        What the move is noted as.
+    force : bool
+        Whether no gate is asked.
+    who : str
+        Noted with the move.
+    why : str
+        Noted with the move.
+    json_ : bool
+        Print JSON for a program instead of a line.
+
     Raises
     ------
     PromotionRefused

@@ -20,6 +20,17 @@ authorize = click.option(
 def check_permission(state: State, run: Run, token: str | None, *, to: str) -> None:
     """Let go on who deployed the flow of ``run``, or gives or has kept its production token.
 
+    Parameters
+    ----------
+    state : State
+        Where the version's author and token are.
+    run : Run
+        What somebody wants to change.
+    token : str or None
+        What the command line gives; a token that was kept is found without.
+    to : str
+        A verb, for the error.
+
     Raises
     ------
     NotPermitted

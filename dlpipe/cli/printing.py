@@ -42,7 +42,17 @@ as_json = click.option("--json", "json_", is_flag=True, help="Print JSON for a p
 
 
 def say_rows(rows: Sequence[Mapping[str, Any]], *, json_: bool, nothing: str) -> None:
-    """Print ``rows`` as JSON or as a table; ``nothing`` goes to stderr when there are none."""
+    """Print ``rows`` as JSON or as a table; ``nothing`` goes to stderr when there are none.
+
+    Parameters
+    ----------
+    rows : Sequence[mapping
+        What there is to print, a mapping a row, columns by name.
+    json_ : bool
+        Print JSON for a program instead of a table.
+    nothing : str
+        What is printed instead of an empty table.
+    """
     if json_:
         say(json.dumps([dict(row) for row in rows], indent=2, default=str))
     elif rows:

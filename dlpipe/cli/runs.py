@@ -68,7 +68,17 @@ def runs(
 
 
 def view_runs(state: State, deployment: str | None, limit: int) -> list[RunView]:
-    """The newest runs as people see them."""
+    """The newest runs as people see them.
+
+    Parameters
+    ----------
+    state : State
+        It is only read.
+    deployment : str or None
+        Only runs of one; ``None`` for all.
+    limit : int
+        At most so many, the newest.
+    """
     from dlpipe.orchestrator.overview import view_run
 
     return [view_run(state, run) for run in state.runs(deployment=deployment, limit=limit)]
@@ -159,7 +169,21 @@ def describe_attempt(attempt: RunAttempt) -> dict[str, Any]:
 
 
 def watch_runs(state: State, deployment: str | None, limit: int, rounds: int | None, *, json_: bool) -> None:
-    """Show runs again and again: the table on a terminal, elsewhere what changed."""
+    """Show runs again and again: the table on a terminal, elsewhere what changed.
+
+    Parameters
+    ----------
+    state : State
+        It is only read.
+    deployment : str or None
+        Only runs of one; ``None`` for all.
+    limit : int
+        At most so many, the newest.
+    rounds : int or None
+        End after so many looks; ``None`` for never.
+    json_ : bool
+        Print JSON for a program, an object a line.
+    """
     known: dict[int, Any] = {}
     screen = sys.stdout.isatty() and not json_
     for look in range(rounds or sys.maxsize):

@@ -128,7 +128,17 @@ def predict(uri: str, engine: str | None, encoding: str | None, texts: tuple[str
 
 
 def predict_texts(uri: str, engine: str | None, texts: list[str]) -> list[dict[str, Any]]:
-    """Return what the classifier or the pipeline that ``uri`` names says of each text."""
+    """Return what the classifier or the pipeline that ``uri`` names says of each text.
+
+    Parameters
+    ----------
+    uri : str
+        Of a model version, such as ``models:/reviews/3``.
+    engine : str or None
+        By default the one that the version names.
+    texts : list of str
+        What is classified.
+    """
     from dlpipe.inference import is_pipeline, load_pipeline, load_predictor, predictions
     from dlpipe.registry import resolve
 

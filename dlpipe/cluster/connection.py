@@ -82,7 +82,17 @@ class Cluster:
     def each(
         self, function: Callable[[Item], Result], items: Sequence[Item], *, cores: int = 1
     ) -> Iterator[Result]:
-        """Yield ``function(item)`` for each item, as ``map`` does; the function itself is shipped, once."""
+        """Yield ``function(item)`` for each item, as ``map`` does; the function itself is shipped, once.
+
+        Parameters
+        ----------
+        function : callable
+            Shipped once, so it may hold a model.
+        items : sequence of Item
+            Small things.
+        cores : int, optional
+            Cores, and torch threads, of a worker.
+        """
         return self.map(partial(_return_itself, function), items, cores=cores)
 
 

@@ -80,7 +80,19 @@ class Outcome:
 def map_items(
     opener: Callable[[], Callable[[Any], Any]], items: Sequence[Any], *, cores: int, workers: int
 ) -> Iterator[Any]:
-    """Yield what the callables that ``opener`` makes on ``workers`` workers return for ``items``, as they come."""
+    """Yield what the callables that ``opener`` makes on ``workers`` workers return for ``items``, as they come.
+
+    Parameters
+    ----------
+    opener : callable
+        Called once in each worker; returns what is called with an item.
+    items : sequence of object
+        Small things; each is shipped with its number.
+    cores : int
+        Cores, and torch threads, of a worker.
+    workers : int
+        So many at a time.
+    """
     import ray
     from ray import cloudpickle
 

@@ -67,7 +67,17 @@ def check_readable(table: DeltaTable, name: str) -> None:
 
 
 def check_writable(table: DeltaTable, name: str, *, overwrite: bool) -> None:
-    """Raise ``UnsupportedFeature`` where a commit would break a rule of the table."""
+    """Raise ``UnsupportedFeature`` where a commit would break a rule of the table.
+
+    Parameters
+    ----------
+    table : DeltaTable
+        The latest version.
+    name : str
+        The table's, for the error.
+    overwrite : bool
+        Whether the commit takes rows away, which an append-only table forbids.
+    """
     protocol = table.protocol()
     listed = set(protocol.writer_features or ())
     missing = sorted(listed - WRITES)

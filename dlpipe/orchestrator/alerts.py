@@ -184,7 +184,17 @@ def find_policies(state: State, deployment: str, version: int) -> Policies:
 
 
 def deliver(target: str, body: Mapping[str, Any], *, seconds: float = SECONDS) -> str:
-    """Give ``body`` to a command's standard input or to a webhook; return what went wrong, if anything."""
+    """Give ``body`` to a command's standard input or to a webhook; return what went wrong, if anything.
+
+    Parameters
+    ----------
+    target : str
+        A command line, or an address that begins with http:// or https://.
+    body : mapping
+        The alert; it is sent as one JSON object.
+    seconds : float, optional
+        After so many the command is killed and the webhook given up.
+    """
     content = json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace")
     try:
         if target.startswith(WEB):
@@ -248,7 +258,17 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def post_to_webhook(address: str, content: bytes, seconds: float) -> str:
-    """POST JSON; the address is not in what comes back, for it may be a secret."""
+    """POST JSON; the address is not in what comes back, for it may be a secret.
+
+    Parameters
+    ----------
+    address : str
+        Where to; redirections are not followed.
+    content : bytes
+        JSON in UTF-8.
+    seconds : float
+        What connecting and each read may take.
+    """
     host = urllib.parse.urlsplit(address).hostname or "no host"
     request = urllib.request.Request(
         address, content, {"Content-Type": "application/json", "User-Agent": "dlpipe"}, method="POST"
@@ -263,7 +283,17 @@ def post_to_webhook(address: str, content: bytes, seconds: float) -> str:
 
 
 def run_command(line: str, content: bytes, seconds: float) -> str:
-    """Run a command, without a shell and in a process group of its own, which is ended when it takes too long."""
+    """Run a command, without a shell and in a process group of its own, which is ended when it takes too long.
+
+    Parameters
+    ----------
+    line : str
+        The command with its words, quoted as for a shell.
+    content : bytes
+        Its standard input: JSON in UTF-8.
+    seconds : float
+        After so many its process group is killed.
+    """
     with tempfile.TemporaryFile() as errors:
         try:
             words = shlex.split(line)

@@ -20,7 +20,17 @@ NOT_INHERITED = re.compile(r"METAFLOW_|_DLPIPE_|PYTHON(PATH|HOME|STARTUP|SAFEPAT
 
 
 def build_hook_command(version: Version, run: Run, functions: Sequence[str]) -> list[str]:
-    """The command that calls a flow's exit hooks with the newest Metaflow run."""
+    """The command that calls a flow's exit hooks with the newest Metaflow run.
+
+    Parameters
+    ----------
+    version : Version
+        What the run ran; its interpreter and frozen code call the functions.
+    run : Run
+        One that has ended; its newest Metaflow run is what the functions get.
+    functions : sequence of str
+        Functions of ``@exit_hook``, by name or import path.
+    """
     from dlpipe.orchestrator import hook_calls
 
     script = str(Path(version.code, version.script))
@@ -29,7 +39,17 @@ def build_hook_command(version: Version, run: Run, functions: Sequence[str]) -> 
 
 
 def build_command(version: Version, run: Run, attempt: RunAttempt) -> list[str]:
-    """The launcher's command: ``launch`` for a run from its beginning, ``relaunch`` for one that goes on."""
+    """The launcher's command: ``launch`` for a run from its beginning, ``relaunch`` for one that goes on.
+
+    Parameters
+    ----------
+    version : Version
+        Interpreter, frozen code, options and tags.
+    run : Run
+        Its parameters come after those of the version, so they win.
+    attempt : RunAttempt
+        With an origin it is resumed from there.
+    """
     options = [*version.options, "local-scheduler"]
     tags = [word for tag in version.tags for word in ("--tag", tag)]
     words = ["--run-id", attempt.metaflow_run, *version.run_options, *tags]
@@ -41,7 +61,17 @@ def build_command(version: Version, run: Run, attempt: RunAttempt) -> list[str]:
 
 
 def build_environment(version: Version, run: Run, attempt: RunAttempt) -> dict[str, str]:
-    """The launcher's whole environment: the scheduler's, without what would lead a flow elsewhere, and its own."""
+    """The launcher's whole environment: the scheduler's, without what would lead a flow elsewhere, and its own.
+
+    Parameters
+    ----------
+    version : Version
+        Its own variables win over all others.
+    run : Run
+        Its events become ``current.trigger``.
+    attempt : RunAttempt
+        Which of the run's attempts it is for.
+    """
     kept = {name: value for name, value in os.environ.items() if not NOT_INHERITED.match(name)}
     code = Path(version.code)
     path = os.pathsep.join([str(Path(version.python).parent), kept.get("PATH", os.defpath)])
@@ -92,7 +122,17 @@ def find_origin(run: Run) -> str:
 
 
 def make_attempt(state: State, run: Run, now: float) -> RunAttempt:
-    """The attempt by which a queued or waiting run goes on."""
+    """The attempt by which a queued or waiting run goes on.
+
+    Parameters
+    ----------
+    state : State
+        Its folder is where the attempt's folder goes.
+    run : Run
+        With all of its attempts so far.
+    now : float
+        Seconds since 1970.
+    """
     token = str(uuid.uuid4())
     number = len(run.attempts)
     return RunAttempt(

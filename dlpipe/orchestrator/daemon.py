@@ -32,8 +32,22 @@ def schedule(
 ) -> None:
     """Work on the state in ``folder`` until SIGTERM or Ctrl-C, with a page on ``port`` unless it is 0.
 
-    Without ``with_token`` everybody with an account on this machine can read the page.
-    Runs that ended more than ``keep_days`` ago are forgotten, unless it is 0.
+    Parameters
+    ----------
+    folder : Path
+        The folder of the state.
+    max_runs : int
+        Runs of this machine at a time.
+    port : int
+        Of the status page on 127.0.0.1; 0 for none.
+    keep_days : int
+        Runs that ended longer ago are forgotten; 0 for never.
+    with_token : bool, optional
+        Whether only those may read the page who know its token, not everybody with an account here.
+    clock : callable, optional
+        The time in seconds since 1970.
+    clean : callable, optional
+        Takes credentials out of what alerts say.
 
     Raises
     ------
@@ -70,6 +84,19 @@ def open_page(
     """Open the status page and return its address; empty, with a word in the log, if the port is taken.
 
     The address with the token goes to standard error and not into the log's file.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the state; the page's token is a file in it.
+    port : int
+        A free port of 127.0.0.1.
+    about : dict
+        What the scheduler says of itself: ``pid`` and ``max_runs`` are shown.
+    clock : callable
+        The time in seconds since 1970.
+    with_token : bool
+        Whether the page asks for a token.
     """
     from dlpipe import __version__
     from dlpipe.orchestrator.page import ADDRESS, make_app, serve

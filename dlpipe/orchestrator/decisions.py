@@ -76,7 +76,17 @@ def decide(state: State, now: float, *, max_runs: int) -> list[Run]:
 
 
 def find_due_runs(state: State, deployments: Sequence[Deployment], now: float) -> Iterator[Wanted]:
-    """What schedules ask for; noted as dealt with."""
+    """What schedules ask for; noted as dealt with.
+
+    Parameters
+    ----------
+    state : State
+        Where the due times that were dealt with are noted.
+    deployments : sequence of Deployment
+        All of them; suspended ones, and those without a schedule, are left out.
+    now : float
+        Seconds since 1970.
+    """
     for deployment in deployments:
         schedule = deployment.version.schedule
         if schedule is None or deployment.suspended:
@@ -93,7 +103,17 @@ def find_due_runs(state: State, deployments: Sequence[Deployment], now: float) -
 
 
 def find_passed(deployment: Deployment, schedule: Schedule, now: float) -> Iterator[Wanted]:
-    """Due times since the last ones dealt with; of late ones, those that the policy makes up."""
+    """Due times since the last ones dealt with; of late ones, those that the policy makes up.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        Its policies say what is made up.
+    schedule : Schedule
+        That of the deployment.
+    now : float
+        Seconds since 1970; what is due up to now has passed.
+    """
     times, policies = parse(schedule), deployment.version.policies
     since = deployment.scheduled_until
     until = max(since, now - LATE_SECONDS)
@@ -184,6 +204,17 @@ def choose_startable(state: State, deployments: Sequence[Deployment], now: float
     """Runs that may start now, as many as there is room for on the machine: by priority, the oldest first.
 
     One that is suspended takes no room, and when it is queued, those behind it go first.
+
+    Parameters
+    ----------
+    state : State
+        Its queued, waiting and running runs.
+    deployments : sequence of Deployment
+        All of them; the policies of their newest versions count, also for runs of older ones.
+    now : float
+        Seconds since 1970.
+    max_runs : int
+        Runs of this machine at a time, those that go on with them.
     """
     newest = {deployment.name: deployment.version.policies for deployment in deployments}
     runs = state.open_runs()
@@ -208,7 +239,17 @@ def choose_startable(state: State, deployments: Sequence[Deployment], now: float
 
 
 def may_start(run: OpenRun, policies: Policies, now: float) -> bool:
-    """Whether a run need wait no longer; no wait is as long as one that a clock that jumped back has made."""
+    """Whether a run need wait no longer; no wait is as long as one that a clock that jumped back has made.
+
+    Parameters
+    ----------
+    run : OpenRun
+        Its ``not_before`` is the end of its wait.
+    policies : Policies
+        Their ``backoff`` may be longer than an hour.
+    now : float
+        Seconds since 1970.
+    """
     return not now < run.not_before <= now + max(LONGEST_BACKOFF, policies.backoff)
 
 

@@ -20,7 +20,17 @@ EVENTS = uuid.UUID("6d1f9c0e-3b0a-5b7e-9a51-54b8a51f2f60")
 
 
 def note_end(attempt: RunAttempt, finding: Finding, *, terminated: bool) -> RunAttempt:
-    """The attempt with how it ended."""
+    """The attempt with how it ended.
+
+    Parameters
+    ----------
+    attempt : RunAttempt
+        As the state has it, without an end.
+    finding : Finding
+        What was found of its end.
+    terminated : bool
+        Whether somebody had asked that its run be stopped.
+    """
     done = finding.ended
     return replace(
         attempt,
@@ -34,7 +44,17 @@ def note_end(attempt: RunAttempt, finding: Finding, *, terminated: bool) -> RunA
 
 
 def apply_deadline(run: Run, finding: Finding, next_attempt: float) -> Finding:
-    """The finding, without a next attempt if the run's time is up or would be by then."""
+    """The finding, without a next attempt if the run's time is up or would be by then.
+
+    Parameters
+    ----------
+    run : Run
+        Its deadline counts; 0 is none.
+    finding : Finding
+        How its last attempt ended.
+    next_attempt : float
+        When the next attempt would begin, in seconds since 1970.
+    """
     if not run.deadline or finding.outcome == "succeeded" or not finding.may_pass or next_attempt < run.deadline:
         return finding
     if finding.outcome == "timed out" and finding.ended.ended >= run.deadline - CLOCK_SECONDS:
@@ -65,7 +85,17 @@ def compute_backoff(version: Version, attempts: int) -> float:
 
 
 def make_end_event(version: Version, attempt: RunAttempt, finding: Finding) -> Event:
-    """The event that the end of a run is, as a task on Argo publishes it."""
+    """The event that the end of a run is, as a task on Argo publishes it.
+
+    Parameters
+    ----------
+    version : Version
+        What the run ran; it names the event.
+    attempt : RunAttempt
+        The one that succeeded; its token makes the event's id.
+    finding : Finding
+        Its end, with the pathspec of the end step's task.
+    """
     flow, run_id, step, task = finding.end_pathspec.split("/")
     at = datetime.fromtimestamp(finding.ended.ended, UTC)
     identity = str(uuid.uuid5(EVENTS, attempt.token))

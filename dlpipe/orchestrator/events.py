@@ -51,6 +51,19 @@ def publish_event(
 ) -> PublishedEvent:
     """Publish an event; one whose ``event_id`` was published before is published already.
 
+    Parameters
+    ----------
+    state : State
+        Where it is kept for the scheduler.
+    name : str
+        Letters, digits, ``_``, ``.`` and ``-``; none of Metaflow's own names.
+    payload : mapping
+        Values by field, as JSON can say them; at most 1 MiB.
+    now : float
+        Seconds since 1970.
+    event_id : str, optional
+        By default a new UUID.
+
     Raises
     ------
     EventRefused

@@ -55,7 +55,17 @@ class Finding:
 
 
 def examine(version: Version, run: Run, attempt: RunAttempt) -> Finding | None:
-    """How the attempt ended, after ending what it left behind; ``None`` while it goes on."""
+    """How the attempt ended, after ending what it left behind; ``None`` while it goes on.
+
+    Parameters
+    ----------
+    version : Version
+        What the run runs; Metaflow is asked with its interpreter and code.
+    run : Run
+        The attempt's run.
+    attempt : RunAttempt
+        Its folder, its processes and its Metaflow run are looked at.
+    """
     folder = Path(attempt.folder)
     done = find_end(folder, attempt.token)
     if done is None:
@@ -68,7 +78,17 @@ def examine(version: Version, run: Run, attempt: RunAttempt) -> Finding | None:
 
 
 def judge(done: LauncherEnd, seen: Mapping[str, Any], folder: Path) -> Finding:
-    """What to make of a launcher's end and of what Metaflow says of the run."""
+    """What to make of a launcher's end and of what Metaflow says of the run.
+
+    Parameters
+    ----------
+    done : LauncherEnd
+        How the launcher ended.
+    seen : mapping
+        What ``inspection.inspect`` returned of the Metaflow run.
+    folder : Path
+        The attempt's; its log has the last word where Metaflow knows no error.
+    """
     code, began, step = done.exit_code, seen["began"], seen["step"]
     if code == 0 or seen["finished"]:
         return Finding(done, "succeeded", end_pathspec=seen["end_pathspec"])
@@ -101,6 +121,15 @@ def _name_signal(number: int) -> str:
 
 def inspect_run(version: Version, run: Run, attempt: RunAttempt) -> dict[str, Any]:
     """What ``inspection`` says.
+
+    Parameters
+    ----------
+    version : Version
+        What the run runs; Metaflow is asked with its interpreter and code.
+    run : Run
+        The attempt's run.
+    attempt : RunAttempt
+        Its Metaflow run is inspected.
 
     Raises
     ------
@@ -161,7 +190,17 @@ def is_overdue(attempt: RunAttempt) -> bool:
 
 
 def end_and_examine(version: Version, run: Run, attempt: RunAttempt) -> Finding | None:
-    """End an attempt, and say how."""
+    """End an attempt, and say how.
+
+    Parameters
+    ----------
+    version : Version
+        What the run runs; Metaflow is asked with its interpreter and code.
+    run : Run
+        The attempt's run.
+    attempt : RunAttempt
+        One that is to stop, or over its time limit.
+    """
     overdue = is_overdue(attempt)
     end_all(attempt.token)
     finding = examine(version, run, attempt)

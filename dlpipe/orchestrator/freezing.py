@@ -141,7 +141,17 @@ def freeze(package: Package, name: str, *, under: Path) -> Path:
 
 
 def name_as_version(folder: Path, number: int, digest: str) -> Path:
-    """Give a closed folder its name as version ``number`` and return it: an instant, for the state is locked."""
+    """Give a closed folder its name as version ``number`` and return it: an instant, for the state is locked.
+
+    Parameters
+    ----------
+    folder : Path
+        What ``freeze`` returned, after ``seal``.
+    number : int
+        Of the version.
+    digest : str
+        SHA-256 of the code, of which the name has the beginning.
+    """
     settled = folder.with_name(f"{number}-{digest[:12]}")
     if settled.exists():  # of a create that was killed before it was noted
         _remove(settled)

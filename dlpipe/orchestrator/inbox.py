@@ -52,7 +52,19 @@ class EventView:
 
 
 def view_events(state: State, now: float, *, limit: int, name: str | None = None) -> list[EventView]:
-    """The newest events, at most so many, with what they came to; of one name or of all."""
+    """The newest events, at most so many, with what they came to; of one name or of all.
+
+    Parameters
+    ----------
+    state : State
+        It is only read.
+    now : float
+        Seconds since 1970; what a trigger would have forgotten by then is not waited for.
+    limit : int
+        At most so many.
+    name : str, optional
+        Only events of this name; by default of any.
+    """
     events = state.last_events(limit, name=name)
     if not events:
         return []
@@ -71,7 +83,17 @@ def view_events(state: State, now: float, *, limit: int, name: str | None = None
 
 
 def find_half(state: State, deployment: Deployment, now: float) -> Half | None:
-    """What the trigger of a deployment has of the events that it needs; ``None`` if it waits for no other half."""
+    """What the trigger of a deployment has of the events that it needs; ``None`` if it waits for no other half.
+
+    Parameters
+    ----------
+    state : State
+        It is only read.
+    deployment : Deployment
+        One with a trigger or without.
+    now : float
+        Seconds since 1970; what the trigger would have forgotten by then is left out.
+    """
     trigger = deployment.version.trigger
     if trigger is None or len(trigger.needed) == 1:
         return None
@@ -86,7 +108,17 @@ def find_half(state: State, deployment: Deployment, now: float) -> Half | None:
 
 
 def find_lacking(state: State, deployment: Deployment, event: Event) -> tuple[str, ...]:
-    """Which events a deployment still waits for once ``event`` has come, counting what no trigger knows yet."""
+    """Which events a deployment still waits for once ``event`` has come, counting what no trigger knows yet.
+
+    Parameters
+    ----------
+    state : State
+        It is only read.
+    deployment : Deployment
+        One that waits for the event.
+    event : Event
+        One that is about to be published.
+    """
     trigger = deployment.version.trigger
     half = find_half(state, deployment, event.at)
     known = {event.name, *(half.came if half else ())}

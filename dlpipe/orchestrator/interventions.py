@@ -34,6 +34,15 @@ def terminate(state: State, run: Run) -> None:
 def suspend_run(state: State, run: Run, suspended: bool) -> None:
     """Let a run begin no further attempt and no further step, or let it go on.
 
+    Parameters
+    ----------
+    state : State
+        Where that is noted.
+    run : Run
+        One that has not ended.
+    suspended : bool
+        Whether it is held; ``False`` lets it go on.
+
     Raises
     ------
     RunEnded
@@ -47,7 +56,18 @@ def suspend_run(state: State, run: Run, suspended: bool) -> None:
 def stop(state: State, run: Run, now: float, *, on_end: Callable[[Run], object] = lambda run: None) -> None:
     """Stop a run and return when that is done: its tasks get Ctrl-C's signal and seconds to end, then SIGKILL.
 
-    Other runs are left alone; ``on_end`` is called with it.
+    Other runs are left alone.
+
+    Parameters
+    ----------
+    state : State
+        Where that is noted.
+    run : Run
+        One that has not ended.
+    now : float
+        Seconds since 1970.
+    on_end : callable, optional
+        Called with the run when it has ended; alerts are noted by it.
     """
     state.request_stop(run.number)
     until = time.monotonic() + STOP_SECONDS

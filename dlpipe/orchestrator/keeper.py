@@ -160,7 +160,17 @@ def take_lock(folder: str | Path, seconds: float = 0.0) -> int | None:
 
 
 def write_file(folder: str | Path, name: str, content: object) -> None:
-    """Write a file of the folder: after a power loss it is there whole or not at all."""
+    """Write a file of the folder: after a power loss it is there whole or not at all.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The attempt's.
+    name : str
+        One of those in the table above.
+    content : object
+        What JSON can say.
+    """
     path = os.path.join(folder, name)
     beside = f"{path}.{os.getpid()}"
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

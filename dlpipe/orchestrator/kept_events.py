@@ -60,7 +60,17 @@ class KeptEvents:
         return {name: read_event(body) for name, body in rows}
 
     def hold_event(self, deployment: str, name: str, sequence: int) -> None:
-        """Hold an event for a deployment's trigger, instead of an earlier one of its name."""
+        """Hold an event for a deployment's trigger, instead of an earlier one of its name.
+
+        Parameters
+        ----------
+        deployment : str
+            Whose trigger holds it.
+        name : str
+            Of the event.
+        sequence : int
+            The one with which it was published.
+        """
         self._database.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", deployment, name, sequence)
 
     def forget_events(self, deployment: str, names: Iterable[str]) -> None:
@@ -103,7 +113,17 @@ class KeptEvents:
         return read_alert(row) if row else None
 
     def set_alert(self, number: int, *, tries: int, next_try: float | None) -> None:
-        """Note how often an alert was tried and when it is again; ``None`` for never."""
+        """Note how often an alert was tried and when it is again; ``None`` for never.
+
+        Parameters
+        ----------
+        number : int
+            Of the alert.
+        tries : int
+            How often sending it was tried.
+        next_try : float or None
+            Seconds since 1970; ``None`` when it was sent or given up.
+        """
         self._database.execute(
             "UPDATE alerts SET tries = ?, next_try = ? WHERE number = ?", tries, next_try, number
         )

@@ -59,6 +59,27 @@ class KeptRuns(KeptDeployments):
         """Note that ``deployment`` is to run, once for each ``key``; return the run and whether it is new.
 
         Without ``version`` it runs the newest one.
+
+        Parameters
+        ----------
+        deployment : str
+            Its name.
+        version : int, optional
+            Number of the version to run.
+        cause : str
+            Why it runs, for people.
+        key : str
+            What must not run twice: the due time, the events, or the call by hand.
+        due : float
+            Seconds since 1970.
+        parameters : mapping, optional
+            Values by name, over those of the version.
+        events : sequence of Event, optional
+            What triggered it.
+        status : Status, optional
+            ``queued``, or ``skipped`` for one that only is noted.
+        reason : str, optional
+            Why it was skipped.
         """
         with self.transaction():
             known = self._database.fetch_one(
@@ -106,7 +127,17 @@ class KeptRuns(KeptDeployments):
     def runs(
         self, *, deployment: str | None = None, status: Sequence[Status] = (), limit: int | None = None
     ) -> list[Run]:
-        """Runs, the newest first: those of a deployment, those in one of several states, at most so many."""
+        """Runs, the newest first: those of a deployment, those in one of several states, at most so many.
+
+        Parameters
+        ----------
+        deployment : str, optional
+            Only those of one; by default of all.
+        status : sequence of Status, optional
+            Only those in one of these states; by default in any.
+        limit : int, optional
+            At most so many, the newest; by default all.
+        """
         where, values = ("deployment = ?", [deployment]) if deployment is not None else ("TRUE", [])
         # an index gives the newest of one status at once, but not those of several: they are merged here
         parts = [(f"{where} AND status = ?", [*values, fromkey]) for fromkey in dict.fromkeys(status)]
@@ -156,7 +187,19 @@ class KeptRuns(KeptDeployments):
         return int(self._database.fetch_one(counting, deployment)[0])
 
     def set_status(self, run: int, status: Status, *, reason: str = "", not_before: float = 0.0) -> None:
-        """Note where a run stands; one that has ended is no more to be stopped."""
+        """Note where a run stands; one that has ended is no more to be stopped.
+
+        Parameters
+        ----------
+        run : int
+            Its number.
+        status : Status
+            Where it stands now.
+        reason : str, optional
+            Why, for people; control characters are made visible.
+        not_before : float, optional
+            When a waiting run may go on, in seconds since 1970.
+        """
         if not self._database.execute(
             "UPDATE runs SET status = ?, reason = ?, not_before = ?, stop = stop AND ? WHERE number = ? "
             "RETURNING number",
@@ -166,6 +209,15 @@ class KeptRuns(KeptDeployments):
 
     def add_attempt(self, run: int, attempt: RunAttempt, *, deadline: float = 0.0) -> None:
         """Note the next attempt of a run, which is now running, and until when all of the run may take.
+
+        Parameters
+        ----------
+        run : int
+            Its number.
+        attempt : RunAttempt
+            The next one; its number is that of the attempts so far.
+        deadline : float, optional
+            Seconds since 1970; 0 for none.
 
         Raises
         ------

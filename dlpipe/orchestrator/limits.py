@@ -15,6 +15,15 @@ def compute_deadline(version: Version, run: Run, now: float) -> float:
     """When a run whose next attempt begins ``now`` is stopped, in seconds since 1970; 0 for never.
 
     Time counts from the first attempt on, and goes on while the run waits or is suspended, as on Argo.
+
+    Parameters
+    ----------
+    version : Version
+        Its policy ``run_time_limit`` is the limit.
+    run : Run
+        One that has a deadline keeps it.
+    now : float
+        When its first attempt begins, in seconds since 1970.
     """
     limit = version.policies.run_time_limit
     return run.deadline or (now + limit if limit else 0.0)
@@ -26,7 +35,17 @@ def is_over(run: Run, now: float) -> bool:
 
 
 def compute_limit(version: Version, run: Run, attempt: RunAttempt) -> float:
-    """Seconds that an attempt may take: its own limit, or what is left of the run's; 0 for no limit."""
+    """Seconds that an attempt may take: its own limit, or what is left of the run's; 0 for no limit.
+
+    Parameters
+    ----------
+    version : Version
+        Its policy ``time_limit`` is the attempt's own limit.
+    run : Run
+        Its deadline is that of all attempts.
+    attempt : RunAttempt
+        Its start counts.
+    """
     limits = [version.policies.time_limit] if version.policies.time_limit else []
     if run.deadline:
         limits.append(max(run.deadline - attempt.started, SHORTEST))

@@ -43,6 +43,17 @@ def find_match(state: State, deployment: Deployment, sequence: int, event: Event
 
     Of several events of one name, the newest counts that the flow can run with: one that does not fit is a match
     of its own, with the reason, and changes nothing of what is held.
+
+    Parameters
+    ----------
+    state : State
+        Where incomplete sets of events are held.
+    deployment : Deployment
+        Its newest version's trigger counts.
+    sequence : int
+        The one with which the event was published.
+    event : Event
+        One that is told for the first time.
     """
     version, trigger = deployment.version, deployment.version.trigger
     needed = find_needed(version, event)
@@ -77,7 +88,17 @@ def is_unfit(version: Version, held: Event) -> bool:
 
 
 def is_reset(trigger: Trigger, held: Event, at: float) -> bool:
-    """Whether ``held`` is forgotten by the time ``at``."""
+    """Whether ``held`` is forgotten by the time ``at``.
+
+    Parameters
+    ----------
+    trigger : Trigger
+        Its ``reset_at`` says when incomplete sets are forgotten.
+    held : Event
+        An event that waits for others.
+    at : float
+        Seconds since 1970.
+    """
     if not trigger.reset_at:
         return False
     return next_due(Schedule(trigger.reset_at, trigger.reset_timezone), held.at) <= at
@@ -98,7 +119,17 @@ def make_match(version: Version, events: list[Event]) -> Match:
 
 
 def explain_misfit_with(version: Version, needed: Needed, event: Event) -> str:
-    """Why a run of ``version`` cannot begin with ``event``, whatever comes besides; empty if it can."""
+    """Why a run of ``version`` cannot begin with ``event``, whatever comes besides; empty if it can.
+
+    Parameters
+    ----------
+    version : Version
+        Its parameters have types, and some need a value.
+    needed : Needed
+        What its trigger says of the event.
+    event : Event
+        What came.
+    """
     fields = map_parameters(version, needed).items()
     return next(
         filter(None, (explain_field_misfit(version, parameter, event, name) for parameter, name in fields)), ""
@@ -127,7 +158,19 @@ def get_field(event: Event, name: str) -> Any:
 
 
 def explain_field_misfit(version: Version, parameter: str, event: Event, name: str) -> str:
-    """Why the field ``name`` of ``event`` cannot be the parameter's value; empty if it can."""
+    """Why the field ``name`` of ``event`` cannot be the parameter's value; empty if it can.
+
+    Parameters
+    ----------
+    version : Version
+        It says what the parameter takes.
+    parameter : str
+        Name of a parameter of the flow.
+    event : Event
+        What came.
+    name : str
+        Field of the event's payload.
+    """
     value = get_field(event, name)
     if value is None:
         missed = parameter in version.required and parameter not in version.parameters

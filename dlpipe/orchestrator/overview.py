@@ -97,7 +97,17 @@ def view_deployments(state: State, now: float) -> list[DeploymentView]:
 
 
 def view_deployment(state: State, deployment: Deployment, now: float) -> DeploymentView:
-    """One deployment as people see it."""
+    """One deployment as people see it.
+
+    Parameters
+    ----------
+    state : State
+        It is only read.
+    deployment : Deployment
+        As the state has it.
+    now : float
+        Seconds since 1970.
+    """
     shown: list[Status] = ["queued", "running", "waiting", "succeeded", "failed", "terminated"]
     last = state.runs(deployment=deployment.name, status=shown, limit=1)
     half = find_half(state, deployment, now)

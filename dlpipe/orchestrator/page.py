@@ -137,7 +137,17 @@ class Pages:
         return Response(text, mimetype="text/plain")
 
     def card(self, number: int, attempt: int, place: int) -> Response:
-        """A card, which may run its own scripts and reach nothing."""
+        """A card, which may run its own scripts and reach nothing.
+
+        Parameters
+        ----------
+        number : int
+            Of the run.
+        attempt : int
+            Number of the attempt.
+        place : int
+            Which of its cards, from 0, in the order of ``find_cards``.
+        """
         from flask import abort, send_file
 
         version = overview.find_version(self._state, self._state.run(number))

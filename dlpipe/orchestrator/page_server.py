@@ -36,6 +36,15 @@ def _last_active(channel: Any) -> float:
 def make_server(app: Flask, host: str, port: int) -> BaseWSGIServer:
     """The server of ``app``, to be run.
 
+    Parameters
+    ----------
+    app : Flask
+        What answers.
+    host : str
+        An address of this machine.
+    port : int
+        A free one.
+
     Raises
     ------
     OSError

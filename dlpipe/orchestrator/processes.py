@@ -68,6 +68,23 @@ def start_attempt(
     It is begun once, however often and by whomever this is called, and whatever is killed meanwhile. What it says
     goes to the end of ``log``, by default one in the folder.
 
+    Parameters
+    ----------
+    folder : Path
+        The attempt's own; made when missing.
+    command : sequence of str
+        The launcher with its words; the keeper runs it without a shell.
+    cwd : str
+        Where it runs.
+    variables : mapping
+        Its whole environment, but for those by which its processes are found.
+    token : str
+        A UUID, in the environment of all processes of the attempt.
+    time_limit : float
+        Seconds after which the keeper stops it; 0 for no limit.
+    log : Path, optional
+        Where to; by default ``log`` in the folder.
+
     Raises
     ------
     OSError

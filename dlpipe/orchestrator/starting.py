@@ -44,6 +44,15 @@ def begin_attempt(version: Version, run: Run, attempt: RunAttempt) -> None:
 
     What cannot be started now, for want of space or memory, is no error: the attempt is in the state, and the next
     look at it starts it.
+
+    Parameters
+    ----------
+    version : Version
+        What the run runs.
+    run : Run
+        With this attempt as its last.
+    attempt : RunAttempt
+        One that is in the state already.
     """
     try:
         start_attempt(

@@ -49,7 +49,17 @@ class Times:
             yield due
 
     def latest(self, start: float, end: float, count: int) -> list[float]:
-        """The last ``count`` of :meth:`between`, found from the end: ``start`` may be years back."""
+        """The last ``count`` of :meth:`between`, found from the end: ``start`` may be years back.
+
+        Parameters
+        ----------
+        start : float
+            Seconds since 1970; this moment is not among them.
+        end : float
+            Seconds since 1970; this moment may be.
+        count : int
+            At most so many.
+        """
         span = HOUR
         while True:
             since = max(start, end - span)

@@ -28,7 +28,17 @@ def build_words(version: Version, values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def split_value(version: Version, name: str, value: Any) -> list[str]:
-    """The words that ``value`` is for the parameter ``name``: several only where it takes several."""
+    """The words that ``value`` is for the parameter ``name``: several only where it takes several.
+
+    Parameters
+    ----------
+    version : Version
+        It says of what type the parameter is, and whether it takes several values.
+    name : str
+        Of the parameter.
+    value : object
+        As JSON has it.
+    """
     kind = version.parameter_types.get(name, "")
     if isinstance(value, list | tuple) and name in version.multiple:
         return [format_word(each, kind) for each in value]
@@ -52,6 +62,15 @@ def format_word(value: Any, kind: str = "") -> str:
 
 def explain_misfit(version: Version, name: str, value: Any) -> str:
     """Why ``value`` cannot be the parameter's; empty if it can.
+
+    Parameters
+    ----------
+    version : Version
+        It says what the parameter takes.
+    name : str
+        Of the parameter.
+    value : object
+        As JSON has it.
 
     Examples
     --------
@@ -79,7 +98,17 @@ def explain_misfit(version: Version, name: str, value: Any) -> str:
 
 
 def explain_misfit_of_several(version: Version, name: str, values: Sequence[Any]) -> str:
-    """Why ``values`` cannot be given to a parameter that takes several; empty if they can."""
+    """Why ``values`` cannot be given to a parameter that takes several; empty if they can.
+
+    Parameters
+    ----------
+    version : Version
+        It says what the parameter takes.
+    name : str
+        Of a parameter with ``multiple=True``.
+    values : sequence of object
+        As JSON has them.
+    """
     if not values:
         return "which is an empty list, and a command line has none"
     if any(each is None for each in values):
@@ -90,7 +119,17 @@ def explain_misfit_of_several(version: Version, name: str, values: Sequence[Any]
 
 
 def explain_misfit_of_parts(version: Version, name: str, values: Sequence[Any]) -> str:
-    """Why ``values`` cannot stand in one text with the parameter's separator between them; empty if they can."""
+    """Why ``values`` cannot stand in one text with the parameter's separator between them; empty if they can.
+
+    Parameters
+    ----------
+    version : Version
+        It says what the separator is.
+    name : str
+        Of a parameter with a ``separator``.
+    values : sequence of object
+        As JSON has them.
+    """
     between = version.separators[name]
     if not values:
         return "which is an empty list, and a text with a separator has none"

@@ -49,7 +49,17 @@ def find_lock_file(uri: str, purpose: str) -> Path:
 
 @contextmanager
 def hold_lock(lock: Path, *, asked: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold the lock file ``lock``; ``TrackingUnavailable`` when another process holds it for ``seconds`` more."""
+    """Hold the lock file ``lock``; ``TrackingUnavailable`` when another process holds it for ``seconds`` more.
+
+    Parameters
+    ----------
+    lock : Path
+        Made when missing; it stays.
+    asked : str
+        What is held, for the error.
+    seconds : float, optional
+        How long another holder is waited for; -1 waits as long as it lives.
+    """
     import filelock
 
     try:

@@ -67,7 +67,16 @@ def prepare_uri(
 ) -> tuple[str, str | None]:
     """Return ``uri`` made absolute and the artifact folder that goes with it, after seeing that it works.
 
-    ``root`` is where artifacts go if the user said so.
+    Parameters
+    ----------
+    uri : str
+        Of a database, a server or a plug-in's store.
+    variable : str
+        The environment variable that names it, for errors.
+    answer_seconds : float, optional
+        What a server may take for its answer.
+    root : str, optional
+        Where artifacts go if the user has chosen.
     """
     try:
         kind = uri if uri in ALONE else urlsplit(uri).scheme.partition("+")[0]

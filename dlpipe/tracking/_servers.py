@@ -28,7 +28,14 @@ CORRECT = f"Correct {TRACKING}, or unset it to use sqlite:///mlflow.db."
 def check_answers(uri: str, seconds: float = ANSWER_SECONDS, *, variable: str = TRACKING) -> None:
     """Raise ``TrackingUnavailable`` within 10 seconds unless an MLflow server at ``uri`` lets us read.
 
-    ``variable`` is the one that names it, for the error.
+    Parameters
+    ----------
+    uri : str
+        Its address.
+    seconds : float, optional
+        What its answer may take; looking up its host counts.
+    variable : str, optional
+        The environment variable that names it, for the error.
     """
     problem = _ask_within(_find_silence, uri, seconds)
     if not problem:
@@ -43,6 +50,15 @@ def check_connects(uri: str, seconds: float = ANSWER_SECONDS, *, variable: str =
     """Raise ``TrackingUnavailable`` within 10 seconds unless the database server at ``uri`` takes a connection.
 
     MLflow itself would try for 100 seconds.
+
+    Parameters
+    ----------
+    uri : str
+        Its address in SQLAlchemy's form.
+    seconds : float, optional
+        What connecting may take; looking up its host counts.
+    variable : str, optional
+        The environment variable that names it, for the error.
     """
     if problem := _ask_within(_find_connection_problem, uri, seconds):
         raise TrackingUnavailable(

@@ -100,7 +100,14 @@ class TrackingStore:
     def lock(self, purpose: str, name: str, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
         """Hold the lock for ``purpose`` on what has this ``name`` here: one holder at a time on this machine.
 
-        ``seconds`` is how long another holder is waited for; -1 waits as long as it lives.
+        Parameters
+        ----------
+        purpose : str
+            What is done under it; holders of other purposes do not wait.
+        name : str
+            A model, an experiment: what it is done to.
+        seconds : float, optional
+            How long another holder is waited for; -1 waits as long as it lives.
         """
         file = find_lock_file(f"{self.registry_uri} {name}", purpose)
         with hold_lock(file, asked=f"{name!r} in {show_address(self.registry_uri)}", seconds=seconds):
