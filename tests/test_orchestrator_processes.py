@@ -19,7 +19,7 @@ import pytest
 from dlpipe.orchestrator import keeper, processes
 from dlpipe.orchestrator.keeper import end_all, find_processes
 from dlpipe.orchestrator.processes import (
-    find_end,
+    conclude_attempt,
     has_begun,
     has_keeper,
     is_alive,
@@ -149,7 +149,7 @@ def test_attempt_is_begun_once_by_many_schedulers_at_a_time(attempt: Attempt) ->
 
 
 def test_late_keeper_leaves_an_attempt_that_was_noted_as_lost(attempt: Attempt) -> None:
-    assert find_end(attempt.folder, attempt.token).exit_code is None
+    assert conclude_attempt(attempt.folder, attempt.token).exit_code is None
     attempt.shell("true")
     assert not (attempt.folder / "begun").exists()
     assert not (attempt.folder / "log").exists()
@@ -177,7 +177,7 @@ def test_attempt_outlives_the_scheduler_that_is_killed(attempt: Attempt) -> None
         "sleep 0.5; exit 4",
     ]
     assert subprocess.run(words, start_new_session=True).returncode == -signal.SIGKILL
-    assert find_end(attempt.folder, attempt.token) is None
+    assert conclude_attempt(attempt.folder, attempt.token) is None
     assert attempt.end().exit_code == 4
 
 
@@ -186,9 +186,9 @@ def test_attempt_goes_on_when_its_keeper_is_killed(attempt: Attempt) -> None:
     os.kill(attempt.keeper, signal.SIGKILL)
     time.sleep(0.1)
     assert is_alive(attempt.folder, attempt.token)
-    assert find_end(attempt.folder, attempt.token) is None
+    assert conclude_attempt(attempt.folder, attempt.token) is None
     wait_until(lambda: not is_alive(attempt.folder, attempt.token))
-    assert find_end(attempt.folder, attempt.token).exit_code is None
+    assert conclude_attempt(attempt.folder, attempt.token).exit_code is None
 
 
 def test_what_a_killed_launcher_leaves_behind_is_ended_before_the_end_is_noted(attempt: Attempt) -> None:
@@ -206,7 +206,7 @@ def test_orphans_of_keeper_and_launcher_are_ended_when_the_attempt_is_settled(at
     os.kill(attempt.launcher, signal.SIGKILL)
     wait_until(lambda: not is_alive(attempt.folder, attempt.token))
     assert len(find_processes(attempt.token)) == 2
-    assert find_end(attempt.folder, attempt.token).exit_code is None
+    assert conclude_attempt(attempt.folder, attempt.token).exit_code is None
     assert find_processes(attempt.token) == []
 
 
@@ -288,7 +288,7 @@ def test_kills_at_random_moments_never_begin_an_attempt_twice_and_never_lose_it(
         twin.wait()
         while not has_begun(one.folder):
             one.start(*command)
-        wait_until(lambda one=one: find_end(one.folder, one.token) is not None)
+        wait_until(lambda one=one: conclude_attempt(one.folder, one.token) is not None)
         assert read_end(one.folder) is not None
         times = counter.read_text().count("begun") if counter.exists() else 0
         assert times == 1 or (times == 0 and read_end(one.folder).exit_code is None)

@@ -101,6 +101,9 @@ class TaskMetadata:
         for number, start in sorted(starts.items()):
             following = min((at for other, at in starts.items() if other > number), default=None)
             end, status = _find_end(ends.get(number), start, following, self.last_sign, alive=alive)
+            # Metaflow calls an attempt ok before its cards and logs are written, and never says that they are. So
+            # one that has ended counts as running until nothing more can come: it was only taken over, the next
+            # one has begun, nobody works on the run, its own process says so, or its logs are there
             settled = status != "RUNNING" and (
                 self.origin is not None
                 or following is not None

@@ -106,7 +106,7 @@ class Following:
             for record in self.reading.make_records(snapshot, skip=self._final):
                 if self._written.get(record.key) == record.digest or self._can_wait(record):
                     continue
-                if mirror is None:
+                if mirror is None:  # as late as can be: where nothing has changed, nobody waits for the lock
                     opened.enter_context(self.reading.run.marks.mirror_lock())
                     opened.enter_context(tracking_errors(self.store))
                     mirror = self._open_mirror(snapshot)
@@ -190,6 +190,7 @@ class Following:
             self.experiment = name_experiment(snapshot.system_tags, self.reading.run.flow)
             self._mirror = Mirror(self.store.client(), self.store.experiment(self.experiment), self.pathspec)
             self._writer = uuid.uuid4().hex
+        # whoever wrote in between has made runs that this mirror does not know, and would make a second time
         if self.reading.run.marks.take_over(self._writer):
             self._mirror.refresh()
         return self._mirror

@@ -103,6 +103,7 @@ class MetaflowRun:
         if task.path in self._settled:
             return self._settled[task.path]
         attempts = self._add_caught(task.attempts(alive=alive, closed=closed, launcher=launcher))
+        # what is settled is not asked for again: so not while an attempt is unfinished, or a next one may come
         if attempts and all(attempt.settled for attempt in attempts) and not self._may_retry(attempts[-1], alive):
             self._settled[task.path] = attempts
         return attempts

@@ -151,6 +151,7 @@ class Alerts:
 
     def _send_alert(self, alert: Alert) -> None:
         target = find_target(self._state, alert.deployment, alert.body["version"])
+        # noted after it was sent: a kill in between sends it again, the other way round would lose it
         problem = deliver(target, alert.body, seconds=self._seconds) if target else ""
         tries = alert.tries + 1
         if not problem:

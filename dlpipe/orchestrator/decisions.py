@@ -64,7 +64,7 @@ def decide(state: State, now: float, *, max_runs: int) -> list[Run]:
     list of Run
         The oldest first. They stay as they are in the state until their attempt is noted there.
     """
-    with state.transaction():
+    with state.transaction():  # what was dealt with and its runs are noted together: no due time is lost or twice
         deployments = state.deployments()
         wanted = [*find_due_runs(state, deployments, now), *find_event_runs(state, deployments)]
         for run in sorted(wanted, key=lambda run: (run.due, run.deployment.name)):

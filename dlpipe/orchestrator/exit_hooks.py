@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dlpipe.errors import RunNotFound
 from dlpipe.orchestrator.attempts import build_environment, build_hook_command
-from dlpipe.orchestrator.processes import count_starts, find_end, has_begun, has_keeper, start_attempt
+from dlpipe.orchestrator.processes import conclude_attempt, count_starts, has_begun, has_keeper, start_attempt
 from dlpipe.orchestrator.runs import Hook, Run, RunAttempt
 from dlpipe.orchestrator.state import State
 
@@ -47,17 +47,19 @@ class ExitHooks:
         except RunNotFound:  # forgotten, after months without a scheduler
             self._state.remove_hook(hook)
             return ""
+        # calls are kept as attempts are: begun once, found by the next scheduler, ended with all that they started
         if not has_begun(folder) and count_starts(folder) < STARTS:
             if not has_keeper(folder):
                 self._begin(hook, run, folder)
             return ""
-        done = find_end(folder, hook.token)
+        done = conclude_attempt(folder, hook.token)
         if done is None:
             return ""
         if done.exit_code != 0:
             LOG.warning(
                 "run %d of %s: its exit hooks failed; `dlpipe logs %d`", hook.run, run.deployment, hook.run
             )
+        # after their end: while a hook is noted, the code of its version is kept
         self._state.remove_hook(hook)
         return run.deployment
 

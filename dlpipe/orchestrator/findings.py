@@ -18,7 +18,7 @@ from dlpipe.orchestrator import inspection
 from dlpipe.orchestrator.attempts import build_environment
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.keeper import NOT_STARTED, end_all, read_file
-from dlpipe.orchestrator.processes import LauncherEnd, find_end, has_keeper, read_end
+from dlpipe.orchestrator.processes import LauncherEnd, conclude_attempt, has_keeper, read_end
 from dlpipe.orchestrator.runs import Outcome, Run, RunAttempt
 
 INSPECTION_SECONDS = 120.0
@@ -67,7 +67,7 @@ def examine(version: Version, run: Run, attempt: RunAttempt) -> Finding | None:
         Its folder, its processes and its Metaflow run are looked at.
     """
     folder = Path(attempt.folder)
-    done = find_end(folder, attempt.token)
+    done = conclude_attempt(folder, attempt.token)
     if done is None:
         return None
     if done.exit_code == 0 and (end := _read_end_pathspec(folder)):

@@ -235,6 +235,8 @@ def main(folder: str) -> None:
         return _say("it is another attempt's folder")
     if has_file(folder, "begun") or has_file(folder, "ended.json"):
         return _say("it was begun before")
+    # before the launch: a keeper that is killed in between leaves an attempt that counts as begun, and is noted as
+    # lost; the other way round, a second keeper could begin it again
     write_file(folder, "begun", {"keeper": os.getpid(), "monotonic": time.monotonic()})
     forget_keys(folder, "variables")  # from now on no other process can need them
     try:

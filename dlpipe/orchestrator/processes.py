@@ -186,7 +186,7 @@ def _launcher_lives(folder: Path, token: str) -> bool:
     return attempt is not None and has_begun(folder) and find_launcher(token, attempt["command"]) is not None
 
 
-def find_end(folder: Path, token: str) -> LauncherEnd | None:
+def conclude_attempt(folder: Path, token: str) -> LauncherEnd | None:
     """How an attempt ended, after ending what is left of it; ``None`` while its keeper or launcher lives.
 
     When nobody saw its end, it is noted now as lost: a keeper that comes late, started by a scheduler that was
@@ -195,14 +195,17 @@ def find_end(folder: Path, token: str) -> LauncherEnd | None:
     if noted := read_end(folder):
         return noted
     make_folder(folder, mode=0o700)
+    # the keeper holds this lock from before the launcher begins until its end is noted: who gets it knows that
+    # there is no keeper, and that none begins meanwhile
     lock = take_lock(folder)
     if lock is None:
         return None
     try:
-        if noted := read_end(folder):
+        if noted := read_end(folder):  # the keeper noted it just before it let go of the lock
             return noted
         if _launcher_lives(folder, token) or end_all(token, LEFT_BEHIND):
             return None
+        # last, when nothing of it is left: who reads this note may begin the next attempt at once
         write_file(
             folder, "ended.json", {"exit_code": None, "ended": time.time(), "timed_out": False, "reason": ""}
         )

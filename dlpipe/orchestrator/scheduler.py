@@ -89,7 +89,9 @@ class Scheduler:
         if file_of(self._state) != self._file:
             raise StateUnusable(f"{self._state.folder / FILE} was moved or replaced; start the scheduler again.")
         now = self._last = self._clock()
+        # read before the work: what others change meanwhile is a change since then, and the next tick sees it
         self._seen = self._state.data_version()
+        # ends before decisions: they make room, and publish the events that start other runs
         self._supervisor.reconcile(now)
         self._over.update(self._hooks.look())
         while self._over:

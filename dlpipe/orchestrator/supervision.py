@@ -96,6 +96,7 @@ class Supervisor:
             return self._end(run, "failed", refusal)
         attempt = make_attempt(self._state, run, now)
         with contextlib.suppress(RunEnded):  # its deployment was deleted meanwhile
+            # the note first: processes that no note knows would be found by nobody
             self._state.add_attempt(number, attempt, deadline=compute_deadline(version, run, now))
             begin_attempt(version, self._state.run(number), attempt)
         return self._state.run(number)
@@ -178,11 +179,13 @@ class Supervisor:
         seconds = compute_backoff(version, len(run.attempts))
         finding = apply_deadline(run, finding, now + seconds)
         with self._state.transaction():
+            # asked inside: a wish to stop that came while the attempt was examined is not lost
             terminated = run.number in self._state.stop_requested() and finding.outcome != "succeeded"
             attempt = note_end(run.attempts[-1], finding, terminated=terminated)
             self._state.set_attempt(run.number, attempt)
             if finding.outcome == "succeeded":
                 if finding.end_pathspec:
+                    # its id is made of the attempt's token: a second scheduler publishes the same event, once
                     self._state.publish(make_end_event(version, attempt, finding))
                 self._state.set_status(run.number, "succeeded", reason="")
             elif terminated:

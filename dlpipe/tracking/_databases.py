@@ -69,7 +69,7 @@ def touch_database(database: Path, location: str) -> None:
         with hold_lock(database.with_name(f"{database.name}.lock"), asked=asked):
             if not database.exists() or database.stat().st_size == 0:
                 make_database(database, location)
-            SqlAlchemyStore(asked, location)
+            SqlAlchemyStore(asked, location)  # migrates one of an older MLflow
         TOUCHED.add(_identify(database))
 
 
@@ -123,6 +123,7 @@ def make_database(database: Path, location: str) -> None:
     """Make a complete, empty MLflow store at ``database`` in one move."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    # one name for all: the caller holds the lock, so what stands there is of a process that was killed
     unfinished = database.with_name(f"{database.name}.new")
     for stale in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
         stale.unlink(missing_ok=True)

@@ -63,6 +63,7 @@ def hold_lock(lock: Path, *, asked: str, seconds: float = LOCK_SECONDS) -> Itera
     import filelock
 
     try:
+        # the file stays: one who removed it while another waits would let a third lock a new file of that name
         with filelock.FileLock(lock, timeout=seconds):
             yield
     except filelock.Timeout:
