@@ -35,7 +35,7 @@ class Retention:
             prune(self._state, name)
 
     def _forget(self, now: float) -> None:
-        # rows before folders: a folder that a kill leaves behind is unknown to the state, and goes with the next look
+        # rows before folders: a folder that a kill leaves is unknown to the state, and goes with the next look
         if forgotten := self._state.forget(now - self._days * DAY):
             log.info("%d runs that ended more than %d days ago are forgotten", forgotten, self._days)
         remove_unknown(self._state)
