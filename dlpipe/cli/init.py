@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dlpipe.cli.saying import say
+from dlpipe.cli.printing import say
 from dlpipe.errors import SettingError
 
 if TYPE_CHECKING:
