@@ -14,7 +14,8 @@ evaluation   the scores of a model, and its mistakes
 bootstrap    intervals of scores, by resampling the rows
 gate         bounds that a model must reach
 
-Shared halves of tasks: ``texts`` as inputs, ``classes`` as target. A folder a task: ``text_classification``.
+Halves that tasks share: ``texts`` as inputs; ``classes``, ``labels`` and ``numbers`` as targets. A folder a task:
+``text_classification``, ``text_multilabel``, ``text_regression``.
 """
 
 import atexit

@@ -60,7 +60,8 @@ class Task:
 
     def fit_baseline(self, rows: Sequence[Row], labels: Sequence[Any], *, seed: int) -> Baseline:
         """Return the plain model that a network has to beat, fitted to rows and their labels."""
-        return self.target.fit_baseline(self.inputs.features(rows), rows, labels, seed=seed)
+        features = self.inputs.features(rows)
+        return self.target.fit_baseline(features, rows, labels, seed=seed, boosted=self.inputs.boosted)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Coding:
     outputs : tuple of str
         The names of the network's outputs: classes, labels, or ``("value",)``.
     more : mapping
-        Numbers that JSON can hold, such as the mean by which a target is scaled.
+        Numbers that JSON can hold, such as the mean by which a target is scaled; in a model's card they stand
+        under ``decision``.
     """
 
     outputs: tuple[str, ...]
@@ -261,6 +263,9 @@ class Inputs(ABC):
 
     # baseline, drift -------------------------------------------------------------------------------------
 
+    boosted: bool = False
+    """Whether the plain model over these features is gradient boosting; otherwise it is linear."""
+
     @abstractmethod
     def features(self, rows: Sequence[Row]) -> Any:
         """Return an unfitted transformer of scikit-learn from rows to numbers, for the baseline and for drift."""
@@ -319,10 +324,20 @@ class Target(ABC):
     def chance(self, encoded: np.ndarray) -> Chance:
         """Return what guessing gives on these encoded labels."""
 
-    def decide(self, outputs: Floats, labels: Sequence[Any], coding: Coding) -> dict[str, Any]:
-        """Return what turns outputs into decisions, from the valid split: thresholds by label, residuals.
+    decides: bool = False
+    """Whether ``decide`` has something to say."""
 
-        It is kept in the model's card under ``decision``, and counts for its digest where there is any.
+    def decide(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
+        """Return what turns outputs into decisions: thresholds by label, how wide an interval is.
+
+        It is kept in the model's card under ``decision``, with ``coding.more``, and counts for its digest.
+
+        Parameters
+        ----------
+        outputs : array of shape (n_rows, n_outputs)
+            Of the valid split, by the trained network.
+        encoded : array of n_rows labels
+            As ``encode_labels`` returns them.
         """
         return {}
 
@@ -369,8 +384,10 @@ class Target(ABC):
     # evaluation ------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def fit_baseline(self, features: Any, rows: Sequence[Row], labels: Sequence[Any], *, seed: int) -> Baseline:
-        """Return the plain model over ``features``, fitted."""
+    def fit_baseline(
+        self, features: Any, rows: Sequence[Row], labels: Sequence[Any], *, seed: int, boosted: bool = False
+    ) -> Baseline:
+        """Return the plain model over ``features``, fitted: linear, or gradient boosting where ``boosted``."""
 
     @abstractmethod
     def evaluate(

@@ -68,9 +68,27 @@ def run(
     return Trained(network, tuple(progress.history), progress.best_epoch, progress.resumed_after)
 
 
+def valid_outputs(trained: Trained, data: TrainingData, task: Task) -> np.ndarray:
+    """Return what the trained network gives for the rows of the valid split, in their order: (n, n_outputs)."""
+    network = trained.network.eval()
+    device = next(network.parameters()).device
+    made = np.empty((len(data.valid.targets), len(data.coding.outputs)), np.float32)
+    batches = ValidBatches(data.valid)
+    with torch.inference_mode():
+        for rows, batch in zip(batches.rows, batches, strict=True):
+            inputs = {name: part.to(device) for name, part in batch.items() if name is not TARGET}
+            made[rows] = network(**inputs).float().cpu().numpy()
+    return task.target.activate(made, {"decision": dict(data.coding.more)})
+
+
 def assemble(trained: Trained, data: TrainingData, task: Task, settings: TrainingSettings) -> Model:
     """Return the trained network as a model."""
-    card = {"task": task.name, "labels": list(data.coding.outputs), **data.coding.more}
+    decision = dict(data.coding.more)
+    if task.target.decides:
+        decision |= task.target.decide(valid_outputs(trained, data, task), data.valid.targets, data.coding)
+    card: dict[str, Any] = {"task": task.name, "labels": list(data.coding.outputs)}
+    if decision:
+        card["decision"] = decision
     return task.inputs.assemble(trained.network, data.train.inputs, settings, card)
 
 
@@ -112,13 +130,13 @@ class ValidBatches(torch.utils.data.IterableDataset[dict[Any, torch.Tensor]]):
         self._inputs, self._targets = examples.inputs, torch.tensor(examples.targets)
         lengths = examples.inputs.lengths
         rows = BATCH_TOKENS if lengths.max() == 1 else 256  # vectors cost next to nothing
-        self._batches = list(sorted_batches(lengths, tokens=BATCH_TOKENS, rows=rows))
+        self.rows = list(sorted_batches(lengths, tokens=BATCH_TOKENS, rows=rows))
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[dict[Any, torch.Tensor]]:
-        for rows in self._batches:
+        for rows in self.rows:
             yield {**self._inputs.batch(rows), TARGET: self._targets[rows]}
 
 

@@ -1,4 +1,4 @@
-"""The baseline of classes: logistic regression over plain features."""
+"""The baseline of classes: logistic regression or gradient boosting over plain features."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ class ClassBaseline(Baseline):
         return made
 
 
-def fit_class_baseline(features: Any, rows: Sequence[Row], labels: Sequence[str], *, seed: int) -> ClassBaseline:
-    """Return logistic regression over ``features``, fitted to rows and their labels.
+def fit_class_baseline(
+    features: Any, rows: Sequence[Row], labels: Sequence[str], *, seed: int, boosted: bool = False
+) -> ClassBaseline:
+    """Return logistic regression, or gradient boosting, over ``features``, fitted to rows and their labels.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ def fit_class_baseline(features: Any, rows: Sequence[Row], labels: Sequence[str]
     rows : sequence of n_rows rows, as ``features`` takes them
     labels : sequence of n_rows str
     seed : int
+    boosted : bool
+        Whether it is gradient boosting, which takes dense features.
 
     Examples
     --------
@@ -62,6 +66,10 @@ def fit_class_baseline(features: Any, rows: Sequence[Row], labels: Sequence[str]
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    model = LogisticRegression(max_iter=1000, random_state=seed)
+    model: Any = LogisticRegression(max_iter=1000, random_state=seed)
+    if boosted:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        model = HistGradientBoostingClassifier(random_state=seed)
     pipeline = make_pipeline(features, model).fit(list(rows), list(labels))
     return ClassBaseline(pipeline, tuple(str(label) for label in pipeline.classes_))

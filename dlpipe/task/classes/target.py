@@ -142,12 +142,12 @@ class Classes(Target):
         return pd.DataFrame(columns)
 
     def fit_baseline(
-        self, features: Any, rows: Sequence[Row], labels: Sequence[str], *, seed: int
+        self, features: Any, rows: Sequence[Row], labels: Sequence[str], *, seed: int, boosted: bool = False
     ) -> ClassBaseline:
         """Return logistic regression over ``features``."""
         from dlpipe.task.classes.baseline import fit_class_baseline
 
-        return fit_class_baseline(features, rows, labels, seed=seed)
+        return fit_class_baseline(features, rows, labels, seed=seed, boosted=boosted)
 
     def evaluate(
         self,

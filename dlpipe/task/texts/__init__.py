@@ -1,6 +1,9 @@
 """Texts as inputs: what every task over texts shares.
 
 inputs       TextInputs, this half of a task
+pairs        TextPairInputs, two texts a row
+pair_features  plain features of two texts
+requests     the texts in whatever a model is given
 settings     TextTraining, the settings of a fine-tuning
 model        TextModel, the trained network as files
 backbones    where a backbone's files are, offline by default
@@ -19,6 +22,7 @@ engines      torch and ONNX Runtime as ways to run a network, exported and measu
 from dlpipe.task.texts.backbones import DEFAULT_BACKBONE, Backbone, find_backbone
 from dlpipe.task.texts.inputs import TextInputs
 from dlpipe.task.texts.model import TextModel
+from dlpipe.task.texts.pairs import TextPairInputs
 from dlpipe.task.texts.predictor import TextPredictor
 from dlpipe.task.texts.settings import TextTraining
 
@@ -27,6 +31,7 @@ __all__ = [
     "Backbone",
     "TextInputs",
     "TextModel",
+    "TextPairInputs",
     "TextPredictor",
     "TextTraining",
     "find_backbone",

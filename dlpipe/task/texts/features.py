@@ -37,6 +37,8 @@ class Reader:
     threads: int = 0
     """How many embed texts; 0 takes every core that the process may use."""
     say: Callable[[str], None] = field(default=lambda line: None, compare=False)
+    columns: tuple[str, ...] = ("text",)
+    """One column of texts, or two that are read together."""
 
     def token_ids(self, split: str) -> Encoded:
         """Return the token ids of the split's texts, in the order of its rows."""
@@ -65,7 +67,8 @@ class Reader:
         table = {name: getattr(self.table, name) for name in ("path", "version", "digest")}
         libraries = {name: version(name) for name in ("tokenizers", "transformers")}
         tokenizer = self.backbone.tokenizer_digest
-        return {"table": table, "split": split, "max_length": self.max_length, "tokenizer": tokenizer, **libraries}
+        key = {"table": table, "split": split, "max_length": self.max_length, "tokenizer": tokenizer, **libraries}
+        return key if self.columns == ("text",) else {**key, "columns": list(self.columns)}
 
     def _embed(self, split: str) -> np.ndarray:
         return embed(self.token_ids(split), self.backbone, threads=self.threads, say=self.say)
@@ -74,8 +77,10 @@ class Reader:
         from dlpipe.tables import read_table
         from dlpipe.task.texts.network import tokenizer_json
 
-        texts = read_table(self.table, split=split, columns=["text"])["text"].to_pylist()
-        made = TextEncoder(tokenizer_json(self.backbone.folder), max_length=self.max_length)(texts)
+        rows = read_table(self.table, split=split, columns=list(self.columns))
+        texts = [rows[name].to_pylist() for name in self.columns]
+        every = texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
+        made = TextEncoder(tokenizer_json(self.backbone.folder), max_length=self.max_length)(every)
         return {"ids": made.ids, "offsets": made.offsets}
 
 

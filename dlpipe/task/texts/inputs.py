@@ -103,7 +103,7 @@ class TextInputs(Inputs):
         settings = text_settings(settings)
         backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
         length = min(settings.max_length, backbone.limits[0] or settings.max_length)
-        reader = Reader(table, backbone, length, settings.threads, say)
+        reader = Reader(table, backbone, length, settings.threads, say, self.columns(table))
         read = reader.embeddings if settings.strategy == "freeze" else reader.token_ids
         return {split: read(split) for split in splits}
 

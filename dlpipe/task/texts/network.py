@@ -91,10 +91,14 @@ def restored_network(model: TextModel) -> TextNetwork:
     """Return the trained network in evaluation mode."""
     from safetensors.torch import load
 
-    said = json.loads(model.files[CONFIG])
-    network = TextNetwork(plain_bert(said) or _empty_foreign_encoder(said), len(model.labels))
+    network = empty_network(json.loads(model.files[CONFIG]), len(model.labels))
     network.load_state_dict(load(model.files[WEIGHTS]))
     return network.eval()
+
+
+def empty_network(config: dict[str, Any], n_outputs: int) -> TextNetwork:
+    """Return a network of this kind whose weights are still to be loaded; ``config`` is what config.json says."""
+    return TextNetwork(plain_bert(config) or _empty_foreign_encoder(config), n_outputs)
 
 
 def text_model(network: TextNetwork, *, tokenizer_json: str, card: Mapping[str, Any]) -> TextModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -101,11 +101,14 @@ class TextEncoder:
         self._tokenizer.enable_truncation(max_length)
         self.max_length, self.pad_id = max_length, pad_id
 
-    def __call__(self, texts: Sequence[str], *, chunk: int = 1024) -> Encoded:
-        """Return the token ids of ``texts``; a text of a megabyte costs no more memory than its chunk."""
+    def __call__(self, texts: Sequence[Any], *, chunk: int = 1024) -> Encoded:
+        """Return the token ids of ``texts``, or of pairs of texts that are read together.
+
+        A text of a megabyte costs no more memory than its chunk.
+        """
         return Encoded.of(self._rows(texts, chunk), self.pad_id)
 
-    def _rows(self, texts: Sequence[str], chunk: int) -> Iterator[np.ndarray]:
+    def _rows(self, texts: Sequence[Any], chunk: int) -> Iterator[np.ndarray]:
         for start in range(0, len(texts), chunk):
             made = self._tokenizer.encode_batch_fast(list(texts[start : start + chunk]))
             yield from (np.array(row.ids, dtype=np.int32) for row in made)

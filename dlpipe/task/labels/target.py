@@ -1,0 +1,157 @@
+"""Labels: the half of a task that predicts several labels a row, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlpipe.task.classes.chance import f1_error
+from dlpipe.task.labels.thresholds import best_thresholds
+from dlpipe.task.predictor import Row
+from dlpipe.task.protocol import Chance, Coding, Series, Target
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+    import pyarrow as pa
+    import torch
+
+    from dlpipe.task.labels.baseline import LabelBaseline
+
+    Floats = npt.NDArray[np.floating[Any]]
+
+
+class Labels(Target):
+    """Any number of labels a row; outputs are the probability of each, in the sorted order of their names.
+
+    A label is given from its own threshold on, which is chosen on the valid split.
+    """
+
+    deciding = "val_f1"
+    headline = "macro_f1"
+    lower_is_better = frozenset({"log_loss"})
+    decides = True
+
+    def learn_coding(self, labels: Sequence[Sequence[str]]) -> Coding:
+        """Return all labels that a row has, sorted."""
+        return Coding(tuple(sorted({label for row in labels for label in row})))
+
+    def encode_labels(self, labels: Sequence[Sequence[str]], coding: Coding) -> np.ndarray:
+        """Return 1 where a row has a label: float32 (n_rows, n_labels). One that train lacks is left out."""
+        place = {label: number for number, label in enumerate(coding.outputs)}
+        made = np.zeros((len(labels), len(place)), np.float32)
+        for row, given in enumerate(labels):
+            made[row, [place[label] for label in given if label in place]] = 1
+        return made
+
+    def loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+        """Return the mean binary cross-entropy in nats."""
+        import torch
+
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), encoded)
+
+    def score_epoch(self, logits: torch.Tensor, encoded: torch.Tensor) -> dict[str, float]:
+        """Return ``val_loss``, and macro ``val_f1`` with the best threshold for each label."""
+        outputs, truth = self.activate(logits.cpu().numpy(), {}), encoded.cpu().numpy()
+        _, f1 = best_thresholds(outputs, truth)
+        known = truth.any(axis=0)
+        return {
+            "val_loss": float(self.loss(logits, encoded)),
+            "val_f1": float(f1[known].mean()) if known.any() else 0.0,
+        }
+
+    def chance(self, encoded: np.ndarray) -> Chance:
+        """Return the macro F1 of giving each label always: no constant answer has more."""
+        rows = encoded.sum(axis=0)
+        shares = rows[rows > 0] / len(encoded)
+        guess = float((2 * shares / (1 + shares)).mean()) if len(shares) else 0.0
+        counts = [int(count) for count in rows]
+        return Chance(guess, lambda score: f1_error(score, counts), len(encoded) if len(shares) else 0, "macro F1")
+
+    def decide(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
+        """Return under ``thresholds`` from which probability on each label is given."""
+        thresholds, _ = best_thresholds(outputs, encoded)
+        return {"thresholds": dict(zip(coding.outputs, thresholds.tolist(), strict=True))}
+
+    def activate(self, logits: Floats, card: Mapping[str, Any]) -> Floats:
+        """Return the sigmoid of each number.
+
+        Examples
+        --------
+        >>> Labels().activate(np.array([[0.0, 800.0, -800.0]]), {}).tolist()
+        [[0.5, 1.0, 0.0]]
+        """
+        from scipy.special import expit
+
+        made: Floats = expit(logits)
+        return made
+
+    def given_labels(self, outputs: Floats, card: Mapping[str, Any]) -> list[list[str]]:
+        """Return the labels that each row is given, by the thresholds of the card."""
+        names = np.array(card["labels"], dtype=object)
+        return [names[row].tolist() for row in outputs >= thresholds_of(card)]
+
+    def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
+        """Return the labels given, the probability of each, and their names."""
+        import pyarrow as pa
+
+        return [
+            ("predicted", pa.list_(pa.string())),
+            ("probabilities", pa.list_(pa.float32())),
+            ("labels", pa.list_(pa.string())),
+        ]
+
+    def prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
+        """Return those columns for probabilities of shape (n_rows, n_labels)."""
+        import pyarrow as pa
+
+        columns = [self.given_labels(outputs, card), outputs.tolist(), [list(card["labels"])] * len(outputs)]
+        return [
+            pa.array(values, kind) for values, (_, kind) in zip(columns, self.prediction_fields(), strict=True)
+        ]
+
+    def frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the labels given and ``p_<label>`` for each label, with their MLflow types."""
+        return [("predicted", "string[]"), *((f"p_{label}", "float") for label in card["labels"])]
+
+    def make_frame(self, outputs: Floats, card: Mapping[str, Any]) -> pd.DataFrame:
+        """Return those columns; a row of NaN has no labels at all, not even an empty list."""
+        import pandas as pd
+
+        missing: list[bool] = np.isnan(outputs).any(axis=1).tolist()  # type: ignore[assignment]
+        labels = [None if missing[row] else given for row, given in enumerate(self.given_labels(outputs, card))]
+        columns: dict[str, Any] = {"predicted": pd.Series(labels, dtype=object)}
+        columns |= {f"p_{label}": outputs[:, number] for number, label in enumerate(card["labels"])}
+        return pd.DataFrame(columns)
+
+    def fit_baseline(
+        self,
+        features: Any,
+        rows: Sequence[Row],
+        labels: Sequence[Sequence[str]],
+        *,
+        seed: int,
+        boosted: bool = False,
+    ) -> LabelBaseline:
+        """Return a logistic regression for each label over ``features``."""
+        from dlpipe.task.labels.baseline import fit_label_baseline
+
+        coding = self.learn_coding(labels)
+        truth = self.encode_labels(labels, coding)
+        return fit_label_baseline(features, rows, truth, coding.outputs, seed=seed, boosted=boosted)
+
+    def prediction_series(self, predictions: pa.Table) -> list[Series]:
+        """Return how many labels each row is given, and which, as one word."""
+        given = predictions["predicted"].to_pylist()
+        return [
+            Series("labels", "labels of a row", [float(len(labels)) for labels in given]),
+            Series("label", "the predicted labels", [", ".join(labels) or "none" for labels in given]),
+        ]
+
+
+def thresholds_of(card: Mapping[str, Any]) -> Floats:
+    """Return the threshold of each label of the card, in the order of its outputs."""
+    known = card.get("decision", {}).get("thresholds", {})
+    return np.array([known.get(label, 0.5) for label in card["labels"]])

@@ -1,0 +1,131 @@
+"""Numbers: the half of a task that predicts a number a row, with an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlpipe.task.numbers.intervals import conformal_halfwidth
+from dlpipe.task.predictor import Row
+from dlpipe.task.protocol import Chance, Coding, Series, Target
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+    import pyarrow as pa
+    import torch
+
+    from dlpipe.task.numbers.baseline import NumberBaseline
+
+    Floats = npt.NDArray[np.floating[Any]]
+
+COVERAGE = 0.9
+"""The share of rows whose number is to lie in its interval."""
+
+
+class Numbers(Target):
+    """A number a row; the one output, ``value``, is that number in its own unit.
+
+    The network learns it scaled to mean 0 and deviation 1 of the train split. Intervals come from the absolute
+    errors on the valid split, which also chose the epoch: they are a little narrow, and an evaluation says how
+    many rows of the test split they hold.
+    """
+
+    deciding = "val_r2"
+    headline = "mae"
+    lower_is_better = frozenset({"mae", "rmse"})
+    decides = True
+
+    def learn_coding(self, labels: Sequence[float]) -> Coding:
+        """Return the mean and the deviation of the numbers."""
+        numbers = np.asarray(labels, np.float64)
+        return Coding(("value",), {"mean": float(numbers.mean()), "deviation": float(numbers.std()) or 1.0})
+
+    def encode_labels(self, labels: Sequence[float], coding: Coding) -> np.ndarray:
+        """Return the scaled numbers: float32 of shape (n_rows,)."""
+        numbers = np.asarray(labels, np.float64)
+        return ((numbers - coding.more["mean"]) / coding.more["deviation"]).astype(np.float32)
+
+    def loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+        """Return the mean squared error of scaled numbers."""
+        import torch
+
+        return torch.nn.functional.mse_loss(logits.float().squeeze(1), encoded)
+
+    def score_epoch(self, logits: torch.Tensor, encoded: torch.Tensor) -> dict[str, float]:
+        """Return ``val_loss`` and ``val_r2``, the share of the variance that is explained."""
+        loss = float(self.loss(logits, encoded))
+        variance = float(encoded.var(unbiased=False)) or math.nan
+        return {"val_loss": loss, "val_r2": 1 - loss / variance}
+
+    def chance(self, encoded: np.ndarray) -> Chance:
+        """Return the R2 of always answering the mean, which is 0, and how sure an R2 is on these rows."""
+        rows = len(encoded)
+
+        def error(score: float) -> float:
+            # of a squared correlation (Cohen and others, "Applied Multiple Regression", 2003); not 0 at 0
+            r2 = min(max(score, 1 / rows), 1.0)
+            return math.sqrt(4 * r2 * (1 - r2) ** 2 / rows)
+
+        return Chance(0.0, error, rows, "R2")
+
+    def decide(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
+        """Return under ``halfwidth`` how far an interval reaches to either side, for ``coverage`` of the rows."""
+        truth = encoded.astype(np.float64) * coding.more["deviation"] + coding.more["mean"]
+        halfwidth = conformal_halfwidth(np.abs(outputs[:, 0] - truth), coverage=COVERAGE)
+        return {"halfwidth": halfwidth, "coverage": COVERAGE}
+
+    def activate(self, logits: Floats, card: Mapping[str, Any]) -> Floats:
+        """Return the numbers in their own unit.
+
+        Examples
+        --------
+        >>> Numbers().activate(np.array([[2.0]]), {"decision": {"mean": 5.0, "deviation": 0.5}}).tolist()
+        [[6.0]]
+        """
+        scale = card["decision"]
+        made: Floats = logits * scale["deviation"] + scale["mean"]
+        return made
+
+    def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
+        """Return the number and its interval."""
+        import pyarrow as pa
+
+        return [(name, pa.float64()) for name in ("predicted", "low", "high")]
+
+    def prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
+        """Return those columns for numbers of shape (n_rows, 1)."""
+        import pyarrow as pa
+
+        return [pa.array(values, pa.float64()) for values in self._interval(outputs, card)]
+
+    def frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the number and its interval, with their MLflow types."""
+        return [(name, "double") for name in ("predicted", "low", "high")]
+
+    def make_frame(self, outputs: Floats, card: Mapping[str, Any]) -> pd.DataFrame:
+        """Return those columns."""
+        import pandas as pd
+
+        names = ("predicted", "low", "high")
+        return pd.DataFrame(dict(zip(names, self._interval(outputs, card), strict=True)))
+
+    def _interval(self, outputs: Floats, card: Mapping[str, Any]) -> tuple[Floats, Floats, Floats]:
+        value = outputs[:, 0].astype(np.float64)
+        halfwidth = card["decision"]["halfwidth"]
+        return value, value - halfwidth, value + halfwidth
+
+    def fit_baseline(
+        self, features: Any, rows: Sequence[Row], labels: Sequence[float], *, seed: int, boosted: bool = False
+    ) -> NumberBaseline:
+        """Return ridge regression over ``features``."""
+        from dlpipe.task.numbers.baseline import fit_number_baseline
+
+        return fit_number_baseline(features, rows, labels, seed=seed, boosted=boosted, coverage=COVERAGE)
+
+    def prediction_series(self, predictions: pa.Table) -> list[Series]:
+        """Return the numbers."""
+        return [Series("predicted", "the predicted number", predictions["predicted"].to_pylist())]

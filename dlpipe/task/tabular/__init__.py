@@ -1,0 +1,17 @@
+"""Columns of numbers and categories as inputs, and optionally a text beside them.
+
+inputs       TabularInputs, this half of a task
+settings     TabularTraining
+scaling      how columns become arrays: learnt of the train split, kept with the model
+encoded      arrays of rows
+network      embeddings of categories, scaled numbers and pooled texts under a few dense layers
+predictor    outputs for rows
+features     plain features of columns
+
+``network`` imports torch, so it is imported inside the functions that need it.
+"""
+
+from dlpipe.task.tabular.inputs import TabularInputs
+from dlpipe.task.tabular.settings import TabularTraining
+
+__all__ = ["TabularInputs", "TabularTraining"]

@@ -1,0 +1,293 @@
+"""TabularInputs: the half of a task that reads columns of numbers and categories, and optionally a text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.errors import SchemaMismatch, SettingError
+from dlpipe.task.model import CARD, WEIGHTS, Model
+from dlpipe.task.protocol import Coding, Inputs, Say, Series
+from dlpipe.task.tabular.encoded import EncodedColumns
+from dlpipe.task.tabular.model import TabularModel
+from dlpipe.task.tabular.scaling import Scaling, category_of, learn_scaling, number_of
+from dlpipe.task.tabular.settings import TabularTraining
+from dlpipe.task.texts import find_backbone
+from dlpipe.task.texts.model import CONFIG, TOKENIZER
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    import torch
+
+    from dlpipe.tables import TableVersion
+    from dlpipe.task.batches import EncodedRows
+    from dlpipe.task.settings import TrainingSettings
+    from dlpipe.task.tabular.predictor import TabularPredictor
+
+NOT_INPUTS = {"row_id", "label", "split"}
+NUMBERS = {"long", "integer", "short", "byte", "double", "float", "boolean"}
+"""What Delta calls the types of numbers."""
+TEXT = "text"
+
+Values = dict[str, Any]
+
+
+class TabularInputs(Inputs):
+    """Columns of numbers and categories; a column ``text`` is read by a backbone. ``None`` is missing."""
+
+    training = TabularTraining
+    boosted = True
+
+    def columns(self, table: TableVersion) -> tuple[str, ...]:
+        """Return all columns but ``row_id``, ``label`` and ``split``."""
+        names = tuple(name for name, _ in table.columns if name not in NOT_INPUTS)
+        if not names:
+            raise SchemaMismatch(f"{str(table)!r} has no column to read. Ingest columns of numbers or categories.")
+        return names
+
+    def kinds(self, table: TableVersion) -> dict[str, str]:
+        """Return what each of those columns holds: ``number``, ``category`` or ``text``."""
+        types = dict(table.columns)
+        return {name: self._kind(name, types[name]) for name in self.columns(table)}
+
+    def _kind(self, name: str, kind: str) -> str:
+        if name == TEXT:
+            return "text"
+        return "number" if kind in NUMBERS or kind.startswith("decimal") else "category"
+
+    def read_rows(self, rows: pa.Table | pa.RecordBatch) -> list[Values]:
+        """Return the rows, each as a mapping of its columns."""
+        names = [name for name in rows.schema.names if name not in NOT_INPUTS]
+        values = (rows.column(name).to_pylist() for name in names)
+        return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+    def read_request(self, given: Any, model: Model) -> list[Values]:
+        """Return the rows of a frame, of a mapping of columns or of records, which may lack columns."""
+        assert isinstance(model, TabularModel)
+        rows = records_of(given)
+        for at, row in enumerate(rows):
+            check_row(at, row, model.scaling)
+        names = model.scaling.names
+        return [{name: plain_value(row.get(name)) for name in names} for row in rows]
+
+    def show_row(self, row: Values) -> str:
+        """Return columns and values."""
+        return ", ".join(f"{name} {show_value(value)}" for name, value in row.items())
+
+    def make_example(self, rows: Sequence[Values]) -> pd.DataFrame:
+        """Return the rows as a frame."""
+        import pandas as pd
+
+        return pd.DataFrame(list(rows))
+
+    def check_settings(self, settings: TrainingSettings) -> None:
+        """Raise ``BackboneNotFound`` where the backbone is not there and may not be downloaded."""
+        settings = tabular_settings(settings)
+        find_backbone(settings.backbone, allow_download=settings.allow_download)
+
+    def shared_by(self, settings: TrainingSettings) -> tuple[Any, ...]:
+        """Return backbone, length, and whether the network reads pooled states of a frozen encoder."""
+        settings = tabular_settings(settings)
+        return settings.backbone, settings.max_length, settings.strategy
+
+    def encode(
+        self, table: TableVersion, splits: Sequence[str], settings: TrainingSettings, *, say: Say
+    ) -> dict[str, EncodedRows]:
+        """Return the arrays of each split, scaled by what the train split says."""
+        from dlpipe.tables import read_table
+
+        settings, kinds = tabular_settings(settings), self.kinds(table)
+        rows = {
+            split: self.read_rows(read_table(table, split=split, columns=list(kinds)))
+            for split in {"train", *splits}
+        }
+        scaling = learn_scaling(rows["train"], kinds)
+        texts = self._encode_texts(table, splits, settings, say) if scaling.text else {}
+        return {
+            split: EncodedColumns(
+                scaling.scale_numbers(rows[split]),
+                scaling.number_categories(rows[split]),
+                texts.get(split),
+                scaling,
+            )
+            for split in splits
+        }
+
+    def _encode_texts(
+        self, table: TableVersion, splits: Sequence[str], settings: TabularTraining, say: Say
+    ) -> dict[str, EncodedRows]:
+        from dlpipe.task.texts.features import Reader
+
+        backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
+        length = min(settings.max_length, backbone.limits[0] or settings.max_length)
+        reader = Reader(table, backbone, length, settings.threads, say)
+        read = reader.embeddings if settings.strategy == "freeze" else reader.token_ids
+        return {split: read(split) for split in splits}
+
+    def build_network(self, encoded: EncodedRows, coding: Coding, settings: TrainingSettings) -> torch.nn.Module:
+        """Return a network over the columns; a backbone that is trained stands in it."""
+        from dlpipe.task.tabular.network import TabularNetwork
+        from dlpipe.task.texts.network import pretrained_network
+        from dlpipe.task.texts.tokens import Embedded
+
+        assert isinstance(encoded, EncodedColumns)
+        settings, texts = tabular_settings(settings), encoded.texts
+        text, hidden = None, texts.vectors.shape[1] if isinstance(texts, Embedded) else 0
+        if texts is not None and not isinstance(texts, Embedded):
+            backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
+            text = pretrained_network(backbone, 1)
+            hidden = text.head.in_features
+        return TabularNetwork(
+            encoded.scaling,
+            len(coding.outputs),
+            width=settings.width,
+            layers=settings.layers,
+            dropout=settings.dropout,
+            hidden=hidden,
+            text=text,
+        )
+
+    def assemble(
+        self,
+        network: torch.nn.Module,
+        encoded: EncodedRows,
+        settings: TrainingSettings,
+        card: Mapping[str, Any],
+    ) -> TabularModel:
+        """Return the trained network as files; with a text, its backbone is among them."""
+        from safetensors.torch import save
+
+        assert isinstance(encoded, EncodedColumns)
+        settings = tabular_settings(settings)
+        files: dict[str, bytes] = {}
+        decision = {**card.get("decision", {}), "columns": encoded.scaling.to_json()}
+        card = {**card, "decision": decision, "network": {"width": settings.width, "layers": settings.layers}}
+        weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        if encoded.scaling.text:
+            more, config, card["max_length"] = self._text_files(network, settings)
+            weights |= more
+            files |= config
+        files |= {WEIGHTS: save(weights), CARD: json.dumps(card, indent=1).encode()}
+        return TabularModel(files)
+
+    def _text_files(
+        self, network: torch.nn.Module, settings: TabularTraining
+    ) -> tuple[dict[str, torch.Tensor], dict[str, bytes], int]:
+        from dlpipe.task.texts.network import pretrained_network, tokenizer_json
+
+        backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
+        more: dict[str, torch.Tensor] = {}
+        text = getattr(network, "text", None)
+        if text is None:  # a frozen backbone is not part of the network that was trained
+            text = pretrained_network(backbone, 1)
+            more = {f"text.{name}": value.contiguous() for name, value in text.state_dict().items()}
+        config = text.encoder.config.to_json_string(use_diff=False).encode()
+        files = {CONFIG: config, TOKENIZER: tokenizer_json(backbone.folder).encode()}
+        return more, files, min(settings.max_length, backbone.limits[0] or settings.max_length)
+
+    def load_model(self, folder: Path) -> TabularModel:
+        """Return the model whose files are in ``folder``, or raise ``ModelNotFound``."""
+        return TabularModel.load(folder)
+
+    def open(
+        self,
+        model: Model,
+        folder: Path | None,
+        *,
+        threads: int | None = None,
+        device: str | None = None,
+        engine: str | None = None,
+    ) -> TabularPredictor:
+        """Return a predictor on torch, the one engine there is: networks over columns are small."""
+        from dlpipe.errors import EngineUnavailable
+        from dlpipe.machine import use_machine
+        from dlpipe.task.finding import find_task
+        from dlpipe.task.tabular.predictor import TabularPredictor
+
+        if engine not in (None, "torch", "exact"):
+            raise EngineUnavailable(f"A model over columns has no engine {engine!r}: it runs on torch.")
+        assert isinstance(model, TabularModel)
+        use_machine(threads)
+        return TabularPredictor(model, find_task(model.task).target.activate)
+
+    def features(self, rows: Sequence[Values]) -> Any:
+        """Return an unfitted transformer: scaled numbers, a flag for each category, components of the text."""
+        from dlpipe.task.tabular.features import ColumnFeatures
+
+        return ColumnFeatures(guess_kinds(rows))
+
+    def drift_series(self, rows: Sequence[Values]) -> list[Series]:
+        """Return each column: numbers as numbers, categories as strings, a text by its length in words."""
+        series = []
+        for name, kind in guess_kinds(rows).items():
+            values = [row.get(name) for row in rows]
+            if kind == "number":
+                known = [number for number in map(number_of, values) if number == number]
+                series.append(Series(name, name, known))
+            elif kind == "category":
+                series.append(Series(name, name, [category_of(value) for value in values]))
+            else:
+                words = [float(len(str(value or "").split())) for value in values]
+                series.append(Series(name, f"words in {name}", words))
+        return series
+
+
+def guess_kinds(rows: Sequence[Values]) -> dict[str, str]:
+    """Return what each column of rows holds, by its name and its values."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    strings = {name for row in rows for name, value in row.items() if isinstance(value, str)}
+    return {name: "text" if name == TEXT else "category" if name in strings else "number" for name in names}
+
+
+def records_of(given: Any) -> list[Mapping[str, Any]]:
+    """Return the records of a frame, of a mapping of columns or of one value each, or of a list."""
+    if hasattr(given, "to_pylist"):  # of pyarrow
+        return list(given.to_pylist())
+    if hasattr(given, "to_dict") and hasattr(given, "columns"):
+        return list(given.to_dict("records"))
+    if isinstance(given, Mapping):
+        if all(isinstance(value, str) or not hasattr(value, "__len__") for value in given.values()):
+            return [given]
+        return [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
+    rows = [] if isinstance(given, str) else list(given)
+    if not rows or not all(isinstance(row, Mapping) for row in rows):
+        raise SettingError(
+            "Pass a data frame, a mapping of columns, or records: a model over columns reads names."
+        )
+    return rows
+
+
+def check_row(at: int, row: Mapping[str, Any], scaling: Scaling) -> None:
+    """Raise ``SettingError`` where a row lacks every column of the model, or has no number where one belongs."""
+    if not any(name in row for name in scaling.names):
+        raise SettingError(
+            f"Row {at} has none of the columns that the model reads ({', '.join(scaling.names)}); it has "
+            f"{', '.join(map(str, row)) or 'none'}."
+        )
+    for column in scaling.numbers:
+        value = plain_value(row.get(column.name))
+        try:
+            number_of(value)
+        except (TypeError, ValueError):
+            raise SettingError(f"Row {at}: {column.name} = {value!r} is no number.") from None
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value of Python; None for one that is missing."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if value is None or value != value else value
+
+
+def show_value(value: Any) -> str:
+    """Return a value as people read it."""
+    return "missing" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def tabular_settings(settings: TrainingSettings) -> TabularTraining:
+    """Return ``settings``, which are those of a training over columns."""
+    if not isinstance(settings, TabularTraining):
+        raise TypeError(f"a training over columns takes TabularTraining, not {type(settings).__name__}")
+    return settings

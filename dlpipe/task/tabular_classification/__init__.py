@@ -1,0 +1,10 @@
+"""Tabular classification: numbers, categories and optionally a text a row, one class of several."""
+
+from dlpipe.tables import TableSettings
+from dlpipe.task.classes import Classes
+from dlpipe.task.protocol import Task
+from dlpipe.task.tabular import TabularInputs
+
+TASK = Task("tabular-classification", TabularInputs(), Classes(), TableSettings)
+
+__all__ = ["TASK"]

@@ -1,0 +1,10 @@
+"""Text multi-label: one text a row, any number of labels."""
+
+from dlpipe.tables import TableSettings
+from dlpipe.task.labels import Labels
+from dlpipe.task.protocol import Task
+from dlpipe.task.texts import TextInputs
+
+TASK = Task("text-multilabel", TextInputs(), Labels(), TableSettings)
+
+__all__ = ["TASK"]

@@ -1,0 +1,10 @@
+"""Text-pair classification: two texts a row, one class of several, such as duplicate or not."""
+
+from dlpipe.tables import TableSettings
+from dlpipe.task.classes import Classes
+from dlpipe.task.protocol import Task
+from dlpipe.task.texts.pairs import TextPairInputs
+
+TASK = Task("text-pair-classification", TextPairInputs(), Classes(), TableSettings)
+
+__all__ = ["TASK"]

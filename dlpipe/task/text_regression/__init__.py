@@ -1,0 +1,10 @@
+"""Text regression: one text a row, a number."""
+
+from dlpipe.tables import TableSettings
+from dlpipe.task.numbers import Numbers
+from dlpipe.task.protocol import Task
+from dlpipe.task.texts import TextInputs
+
+TASK = Task("text-regression", TextInputs(), Numbers(), TableSettings)
+
+__all__ = ["TASK"]

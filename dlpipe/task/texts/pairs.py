@@ -1,0 +1,124 @@
+"""TextPairInputs: the half of a task that reads two texts a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.errors import SettingError
+from dlpipe.task.model import Model
+from dlpipe.task.protocol import Series
+from dlpipe.task.texts.inputs import TextInputs
+from dlpipe.task.texts.requests import is_missing, is_scalar, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from dlpipe.tables import TableVersion
+
+COLUMNS = ("text", "text_pair")
+
+Pair = tuple[str, str]
+
+
+class TextPairInputs(TextInputs):
+    """Two texts a row, in the columns ``text`` and ``text_pair``; the network reads them one after the other."""
+
+    def columns(self, table: TableVersion) -> tuple[str, ...]:
+        """Return ``("text", "text_pair")``."""
+        return COLUMNS
+
+    def read_rows(self, rows: pa.Table | pa.RecordBatch) -> list[Pair]:  # type: ignore[override]
+        """Return the pairs; a missing text is an empty one."""
+        texts = ([text or "" for text in rows.column(name).to_pylist()] for name in COLUMNS)
+        return list(zip(*texts, strict=True))
+
+    def read_request(self, given: Any, model: Model) -> list[Pair | None]:  # type: ignore[override]
+        """Return the pairs of a frame or of records with both columns, or of a list of pairs.
+
+        A pair that lacks a text is ``None``.
+
+        Examples
+        --------
+        >>> inputs = TextPairInputs()
+        >>> inputs.read_request([("a", "b"), {"text": "c", "text_pair": None}], None)
+        [('a', 'b'), None]
+        """
+        return [self._read_pair(at, row) for at, row in enumerate(pairs_of(given))]
+
+    def _read_pair(self, at: int, row: Any) -> Pair | None:
+        texts = [row.get(name) for name in COLUMNS] if isinstance(row, Mapping) else list(row)
+        if len(texts) != 2 or any(not isinstance(text, str) and not is_missing(text) for text in texts):
+            raise SettingError(
+                f"Row {at} is no pair of texts: {repr(row)[:60]}. Pass the columns 'text' and 'text_pair', or "
+                "lists of two texts."
+            )
+        first, second = texts
+        if not isinstance(first, str) or not isinstance(second, str):
+            return None
+        return first.encode("utf-8", "replace").decode(), second.encode("utf-8", "replace").decode()
+
+    def show_row(self, row: Pair) -> str:  # type: ignore[override]
+        """Return both texts."""
+        return " | ".join(row)
+
+    def make_example(self, rows: Sequence[Pair]) -> pd.DataFrame:  # type: ignore[override]
+        """Return a frame with both columns."""
+        import pandas as pd
+
+        return pd.DataFrame(list(rows), columns=list(COLUMNS))
+
+    def features(self, rows: Sequence[Pair]) -> Any:  # type: ignore[override]
+        """Return an unfitted transformer: TF-IDF of both texts, what they share, and by what they differ."""
+        from dlpipe.task.texts.pair_features import PairFeatures
+
+        return PairFeatures(super().features([text for pair in rows for text in pair]))
+
+    def drift_series(self, rows: Sequence[Pair]) -> list[Series]:  # type: ignore[override]
+        """Return the lengths of the texts in words, and the share of words that both have."""
+        first, second = ([float(len(row[at].split())) for row in rows] for at in (0, 1))
+        return [
+            Series("length", "words in the first text", first),
+            Series("length_pair", "words in the second text", second),
+            Series("overlap", "share of words in both texts", [share_words(*row) for row in rows]),
+        ]
+
+
+def pairs_of(given: Any) -> list[Any]:
+    """Return what stands where pairs should be: records, or sequences of two."""
+    if hasattr(given, "to_pylist"):  # of pyarrow
+        return list(given.to_pylist())
+    if hasattr(given, "to_dict") and hasattr(given, "columns"):
+        _check_columns(list(given.columns))
+        return [dict(zip(COLUMNS, row, strict=True)) for row in given[list(COLUMNS)].itertuples(index=False)]
+    if isinstance(given, Mapping):
+        _check_columns(list(given))
+        columns = [given[name] for name in COLUMNS]
+        if all(is_scalar(plain(column)) for column in columns):
+            return [dict(zip(COLUMNS, map(plain, columns), strict=True))]
+        return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
+    if isinstance(given, str):
+        raise SettingError("One text is no pair. Pass the columns 'text' and 'text_pair', or lists of two texts.")
+    rows = list(given)
+    return [rows] if len(rows) == 2 and all(isinstance(row, str) for row in rows) else rows
+
+
+def _check_columns(names: list[Any]) -> None:
+    if missing := [name for name in COLUMNS if name not in names]:
+        raise SettingError(
+            f"The pairs lack the column {missing[0]!r}; got {', '.join(map(repr, names)) or 'none'}. Pass "
+            "data[['text', 'text_pair']]."
+        )
+
+
+def share_words(first: str, second: str) -> float:
+    """Return the share of words that both texts have among all words of the two (Jaccard).
+
+    Examples
+    --------
+    >>> share_words("a good film", "A film")
+    0.6666666666666666
+    """
+    one, other = ({*text.casefold().split()} for text in (first, second))
+    return len(one & other) / max(1, len(one | other))
