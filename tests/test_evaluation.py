@@ -24,7 +24,9 @@ BINARY = ("negative", "positive")
 
 def scored(probabilities, truth, labels=BINARY, **options) -> ClassEvaluation:
     ids = [f"row-{number}" for number in range(len(truth))]
-    return Classes().evaluate(np.asarray(probabilities), truth, names=labels, row_ids=ids, shown=ids, **options)
+    return Classes().evaluate(
+        np.asarray(probabilities), truth, names=labels, decision={}, row_ids=ids, shown=ids, **options
+    )
 
 
 def judge(candidate, **given) -> Verdict:

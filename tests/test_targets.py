@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dlpipe.evaluation import judge
+from dlpipe.pictures import png
 from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import find_task, open_predictor
 from dlpipe.task.labels.thresholds import best_thresholds
@@ -144,3 +146,91 @@ def test_baselines_learn_what_words_say(task: str, labels: list[object]) -> None
     outputs = fitted.predict_outputs(["so good", "so bad"])
     assert outputs[0, 0] != pytest.approx(outputs[1, 0])
     assert (outputs[0, 0] > outputs[1, 0]) == (task == "text-multilabel")
+
+
+def test_scores_of_labels_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import accuracy_score, f1_score, log_loss
+
+    draw, names = np.random.default_rng(0), ["a", "b", "c"]
+    known = (draw.random((80, 3)) < (0.5, 0.2, 0.05)).astype(int)
+    outputs = np.clip(known * 0.4 + draw.random((80, 3)) * 0.6, 0.01, 0.99)
+    truth = [[name for name, there in zip(names, row, strict=True) if there] for row in known]
+    decision, ids = {"thresholds": {"a": 0.5, "b": 0.4, "c": 0.6}}, [str(row) for row in range(80)]
+    made = find_task("text-multilabel").target.evaluate(
+        outputs, truth, names=names, decision=decision, row_ids=ids, shown=ids
+    )
+    given = outputs >= [0.5, 0.4, 0.6]
+    assert made.metrics == pytest.approx(
+        {
+            "macro_f1": f1_score(known, given, average="macro"),
+            "micro_f1": f1_score(known, given, average="micro"),
+            "exact_match": accuracy_score(known, given),
+            "log_loss": np.mean([log_loss(known[:, at], outputs[:, at]) for at in range(3)]),
+        }
+    )
+    assert all(low < made.metrics[name] < high for name, (low, high) in made.intervals.items())
+    assert len(made.mistakes) == min(20, int((known != given).any(axis=1).sum()))
+    assert [score.rows for score in made.by_label] == known.sum(axis=0).tolist()
+
+
+def test_scores_of_numbers_are_those_of_scikit_learn_and_scipy() -> None:
+    from scipy.stats import spearmanr
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+    draw = np.random.default_rng(0)
+    truth = draw.integers(0, 8, 70).astype(float)  # with ties
+    outputs, ids = (truth + draw.normal(size=70)).round(1)[:, None], [str(row) for row in range(70)]
+    decision = {"halfwidth": 1.5, "coverage": 0.9}
+    made = find_task("text-regression").target.evaluate(
+        outputs, truth.tolist(), names=["value"], decision=decision, row_ids=ids, shown=ids
+    )
+    assert made.metrics == pytest.approx(
+        {
+            "mae": mean_absolute_error(truth, outputs),
+            "rmse": root_mean_squared_error(truth, outputs),
+            "r2": r2_score(truth, outputs),
+            "spearman": spearmanr(truth, outputs[:, 0]).statistic,
+            "coverage": np.mean(np.abs(truth - outputs[:, 0]) <= 1.5),
+        }
+    )
+    assert all(low < made.metrics[name] < high for name, (low, high) in made.intervals.items())
+
+
+def test_a_model_of_numbers_that_answers_the_mean_does_not_pass() -> None:
+    target, ids = find_task("text-regression").target, ["a", "b", "c", "d"]
+    truth = [1.0, 2.0, 3.0, 4.0]
+    constant, close = (
+        target.evaluate(np.array(values)[:, None], truth, names=["value"], decision={}, row_ids=ids, shown=ids)
+        for values in ([2.5] * 4, [1.1, 2.0, 2.9, 4.2])
+    )
+    assert not judge(constant, baseline=constant, champion=None, thresholds=target.gate(), target=target).passed
+    verdict = judge(close, baseline=constant, champion=None, thresholds=target.gate(), target=target)
+    assert verdict.passed
+    assert "MAE 0.100 is 0.900 better than the baseline's 1.000" in verdict.reason
+    worse = judge(constant, baseline=close, champion=None, thresholds=target.gate(), target=target)
+    assert "0.900 worse" in worse.reason
+
+
+def test_a_model_that_gives_every_label_always_does_not_pass() -> None:
+    target, ids = find_task("text-multilabel").target, [str(row) for row in range(6)]
+    truth = [["a"], ["a", "b"], [], ["b"], ["a"], []]
+    always = target.evaluate(np.ones((6, 2)), truth, names="ab", decision={}, row_ids=ids, shown=ids)
+    verdict = judge(always, baseline=always, champion=None, thresholds=target.gate(), target=target)
+    assert not verdict.passed
+    assert "of giving every label always" in verdict.reason
+    assert verdict.recall == {"a": 1.0, "b": 1.0}
+
+
+@pytest.mark.parametrize("task", ["text-multilabel", "text-regression"])
+def test_pictures_of_an_evaluation_are_drawn(task: str) -> None:
+    target, ids = find_task(task).target, [str(row) for row in range(6)]
+    labels = [["a"], ["b"], [], ["a"], ["a", "b"], []]
+    truth, names, outputs = (
+        (labels, "ab", np.linspace(0.2, 0.9, 12).reshape(6, 2))
+        if task == "text-multilabel"
+        else ([1.0, 2, 3, 4, 5, 6], ["value"], np.linspace(1, 5, 6)[:, None])
+    )
+    made = target.evaluate(outputs, truth, names=names, decision={}, row_ids=ids, shown=ids)
+    for caption, figure in target.figures(made, made):
+        assert caption
+        assert png(figure).startswith(b"\x89PNG")

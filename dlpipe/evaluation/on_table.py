@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,8 @@ def evaluate_model(predictor: Predictor, table: TableVersion, *, seed: int = 0) 
             f"the model knows the labels {', '.join(predictor.labels)}, the test split of {table} also has "
             f"{', '.join(unknown)}. Train a model on this table, or register it under another name."
         )
-    return evaluate_outputs(predictor.predict_outputs(test.rows), test, predictor.labels, task=task, seed=seed)
+    outputs = predictor.predict_outputs(test.rows)
+    return evaluate_outputs(outputs, test, predictor.labels, task=task, decision=decision_of(predictor), seed=seed)
 
 
 def evaluate_baseline(table: TableVersion, *, beside: Predictor, seed: int = 0) -> Evaluation:
@@ -88,7 +89,7 @@ def evaluate_baseline(table: TableVersion, *, beside: Predictor, seed: int = 0) 
     train, test = read_split(table, "train", task=task), read_split(table, "test", task=task)
     baseline = task.fit_baseline(train.rows, train.labels, seed=seed)
     outputs = baseline.predict_outputs(test.rows, outputs=beside.labels)
-    return evaluate_outputs(outputs, test, beside.labels, task=task, seed=seed)
+    return evaluate_outputs(outputs, test, beside.labels, task=task, decision=baseline.decision, seed=seed)
 
 
 def evaluate_champion(
@@ -150,11 +151,17 @@ def evaluate_over(
     given = predictor.predict_outputs(test.rows)
     outputs = np.zeros((len(given), len(labels)))
     outputs[:, [labels.index(label) for label in predictor.labels]] = given
-    return evaluate_outputs(outputs, test, labels, task=task, seed=seed)
+    return evaluate_outputs(outputs, test, labels, task=task, decision=decision_of(predictor), seed=seed)
 
 
 def evaluate_outputs(
-    outputs: Any, test: LabelledRows, names: Sequence[str], *, task: Task, seed: int
+    outputs: Any,
+    test: LabelledRows,
+    names: Sequence[str],
+    *,
+    task: Task,
+    decision: Mapping[str, Any],
+    seed: int,
 ) -> Evaluation:
     """Return the evaluation of outputs for labelled rows.
 
@@ -165,11 +172,21 @@ def evaluate_outputs(
     names : sequence of str
         Of the outputs.
     task : Task
+    decision : mapping
+        What turns outputs into decisions, of a model's card or a baseline.
     seed : int
         Of the resamples.
     """
     shown = [task.inputs.show_row(row) for row in test.rows]
-    return task.target.evaluate(outputs, test.labels, names=names, row_ids=test.row_ids, shown=shown, seed=seed)
+    return task.target.evaluate(
+        outputs, test.labels, names=names, decision=decision, row_ids=test.row_ids, shown=shown, seed=seed
+    )
+
+
+def decision_of(predictor: Predictor) -> Mapping[str, Any]:
+    """Return what turns the outputs of a model into decisions."""
+    made: Mapping[str, Any] = predictor.card.get("decision", {})
+    return made
 
 
 def task_of(predictor: Predictor) -> Task:

@@ -142,6 +142,11 @@ class Series:
 class Baseline(ABC):
     """A fitted plain model."""
 
+    @property
+    def decision(self) -> Mapping[str, Any]:
+        """What turns its outputs into decisions, as a model's card has it."""
+        return {}
+
     @abstractmethod
     def predict_outputs(self, rows: Sequence[Row], *, outputs: Sequence[str] | None = None) -> Floats:
         """Return outputs of shape (n_rows, n_outputs), columns in the order of ``outputs``, by default its own."""
@@ -396,6 +401,7 @@ class Target(ABC):
         labels: Sequence[Any],
         *,
         names: Sequence[str],
+        decision: Mapping[str, Any],
         row_ids: Sequence[str],
         shown: Sequence[str],
         seed: int = 0,
@@ -410,6 +416,8 @@ class Target(ABC):
         labels : sequence of n_rows labels, as the table has them
         names : sequence of n_outputs str
             Of the outputs.
+        decision : mapping
+            What turns outputs into decisions, as a model's card has it; empty where nothing does.
         row_ids, shown : sequences of n_rows str
             ``shown`` is each row as people read it, see ``Inputs.show_row``.
         seed, resamples : int

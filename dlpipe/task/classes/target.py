@@ -155,6 +155,7 @@ class Classes(Target):
         labels: Sequence[str],
         *,
         names: Sequence[str],
+        decision: Mapping[str, Any],
         row_ids: Sequence[str],
         shown: Sequence[str],
         seed: int = 0,

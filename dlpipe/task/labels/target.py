@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlpipe.task.classes.chance import f1_error
+from dlpipe.task.evaluation import Evaluation
+from dlpipe.task.gate import Check, Thresholds
+from dlpipe.task.labels.gate import LabelThresholds, constant_checks, label_words
+from dlpipe.task.labels.scores import LabelEvaluation, evaluate_labels, recalls
 from dlpipe.task.labels.thresholds import best_thresholds
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Chance, Coding, Series, Target
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     import torch
+    from matplotlib.figure import Figure
 
     from dlpipe.task.labels.baseline import LabelBaseline
 
@@ -31,6 +37,7 @@ class Labels(Target):
 
     deciding = "val_f1"
     headline = "macro_f1"
+    gate = LabelThresholds
     lower_is_better = frozenset({"log_loss"})
     decides = True
 
@@ -142,6 +149,52 @@ class Labels(Target):
         truth = self.encode_labels(labels, coding)
         return fit_label_baseline(features, rows, truth, coding.outputs, seed=seed, boosted=boosted)
 
+    def evaluate(
+        self,
+        outputs: Floats,
+        labels: Sequence[Sequence[str]],
+        *,
+        names: Sequence[str],
+        decision: Mapping[str, Any],
+        row_ids: Sequence[str],
+        shown: Sequence[str],
+        seed: int = 0,
+        resamples: int = 1000,
+        worst: int = 20,
+    ) -> LabelEvaluation:
+        """Return macro and micro F1, the share of exactly right rows, and the log loss."""
+        card = {"labels": names, "decision": decision}
+        options: dict[str, Any] = {"seed": seed, "resamples": resamples, "worst": worst}
+        return evaluate_labels(
+            outputs, labels, names, thresholds=thresholds_of(card), row_ids=row_ids, shown=shown, **options
+        )
+
+    def known_rows(
+        self, labels: Sequence[Sequence[str]], names: Sequence[str]
+    ) -> tuple[Sequence[int], dict[str, int]]:
+        """Return the places of the rows all of whose labels are among ``names``, and the other labels."""
+        unknown = Counter(label for row in labels for label in row if label not in names)
+        return [at for at, row in enumerate(labels) if {*row} <= {*names}], dict(sorted(unknown.items()))
+
+    def check(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
+        """Yield the bounds, and whether labels are told apart at all."""
+        yield from super().check(evaluation, thresholds)
+        yield from constant_checks(label_evaluation(evaluation))
+
+    def describe(self, evaluation: Evaluation) -> str:
+        """Return the recall of each label in words."""
+        return label_words(label_evaluation(evaluation))
+
+    def recall(self, evaluation: Evaluation) -> Mapping[str, float]:
+        """Return the recall of each label that a row has."""
+        return recalls(label_evaluation(evaluation))
+
+    def figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
+        """Return the F1 of each label."""
+        from dlpipe.task.labels.figures import label_figure
+
+        return [("F1 by label", label_figure(label_evaluation(evaluation), label_evaluation(baseline)))]
+
     def prediction_series(self, predictions: pa.Table) -> list[Series]:
         """Return how many labels each row is given, and which, as one word."""
         given = predictions["predicted"].to_pylist()
@@ -155,3 +208,10 @@ def thresholds_of(card: Mapping[str, Any]) -> Floats:
     """Return the threshold of each label of the card, in the order of its outputs."""
     known = card.get("decision", {}).get("thresholds", {})
     return np.array([known.get(label, 0.5) for label in card["labels"]])
+
+
+def label_evaluation(evaluation: Evaluation) -> LabelEvaluation:
+    """Return ``evaluation``, which is of labels."""
+    if not isinstance(evaluation, LabelEvaluation):
+        raise TypeError(f"labels are judged by a LabelEvaluation, not a {type(evaluation).__name__}")
+    return evaluation

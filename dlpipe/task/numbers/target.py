@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlpipe.task.evaluation import Evaluation
+from dlpipe.task.gate import Check, Thresholds
+from dlpipe.task.numbers.gate import NumberThresholds, constant_checks
 from dlpipe.task.numbers.intervals import conformal_halfwidth
+from dlpipe.task.numbers.scores import NumberEvaluation, evaluate_numbers
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Chance, Coding, Series, Target
 
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     import torch
+    from matplotlib.figure import Figure
 
     from dlpipe.task.numbers.baseline import NumberBaseline
 
@@ -36,6 +41,7 @@ class Numbers(Target):
 
     deciding = "val_r2"
     headline = "mae"
+    gate = NumberThresholds
     lower_is_better = frozenset({"mae", "rmse"})
     decides = True
 
@@ -126,6 +132,46 @@ class Numbers(Target):
 
         return fit_number_baseline(features, rows, labels, seed=seed, boosted=boosted, coverage=COVERAGE)
 
+    def evaluate(
+        self,
+        outputs: Floats,
+        labels: Sequence[float],
+        *,
+        names: Sequence[str],
+        decision: Mapping[str, Any],
+        row_ids: Sequence[str],
+        shown: Sequence[str],
+        seed: int = 0,
+        resamples: int = 1000,
+        worst: int = 20,
+    ) -> NumberEvaluation:
+        """Return errors, the share of the variance explained, the rank correlation, the coverage of intervals."""
+        options: dict[str, Any] = {"seed": seed, "resamples": resamples, "worst": worst}
+        width = float(decision.get("halfwidth", math.nan))
+        promised = float(decision.get("coverage", math.nan))
+        return evaluate_numbers(
+            outputs, labels, halfwidth=width, promised=promised, row_ids=row_ids, shown=shown, **options
+        )
+
+    def check(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
+        """Yield the bounds, and whether the model says more than the mean does."""
+        yield from super().check(evaluation, thresholds)
+        yield from constant_checks(number_evaluation(evaluation))
+
+    def figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
+        """Return predicted against true numbers, and how large the errors are."""
+        from dlpipe.task.numbers.figures import error_figure, scatter_figure
+
+        made, plain = number_evaluation(evaluation), number_evaluation(baseline)
+        return [("Predicted and true", scatter_figure(made)), ("Errors", error_figure(made, plain))]
+
     def prediction_series(self, predictions: pa.Table) -> list[Series]:
         """Return the numbers."""
         return [Series("predicted", "the predicted number", predictions["predicted"].to_pylist())]
+
+
+def number_evaluation(evaluation: Evaluation) -> NumberEvaluation:
+    """Return ``evaluation``, which is of numbers."""
+    if not isinstance(evaluation, NumberEvaluation):
+        raise TypeError(f"numbers are judged by a NumberEvaluation, not a {type(evaluation).__name__}")
+    return evaluation

@@ -1,0 +1,48 @@
+"""What a gate asks of a model that gives labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+from dlpipe.task.gate import HAIR, Check, Thresholds
+from dlpipe.task.labels.scores import LabelEvaluation
+
+Share = Annotated[float, Ge(0.0), Le(1.0)]
+Margin = Annotated[float, Ge(-1.0), Le(1.0)]
+SHOWN = 6
+"""So many labels stand in a line; of more, those with the lowest recall."""
+
+
+@dataclass(frozen=True)
+class LabelThresholds(Thresholds):
+    """What a model must reach to become champion; ``None`` is not asked."""
+
+    metric: Literal["macro_f1", "micro_f1", "exact_match", "log_loss"] = "macro_f1"
+    min_macro_f1: Share | None = None
+    min_micro_f1: Share | None = None
+    min_exact_match: Share | None = None
+    max_log_loss: Annotated[float, Ge(0.0), Le(100.0)] | None = None
+    baseline_margin: Margin = 0.0
+    champion_margin: Margin = 0.0
+
+
+def constant_checks(evaluation: LabelEvaluation) -> Iterator[Check]:
+    """Yield the check that labels are told apart: a macro F1 above that of giving each of them always."""
+    there = [score.rows for score in evaluation.by_label if score.rows]
+    constant = sum(2 * rows / (rows + evaluation.rows) for rows in there) / max(1, len(there))
+    mine = evaluation.metrics["macro_f1"]
+    passed = mine > constant + HAIR
+    relation = "above" if passed else "not above"
+    yield Check(passed, f"macro F1 {mine:.3f} is {relation} the {constant:.3f} of giving every label always")
+
+
+def label_words(evaluation: LabelEvaluation) -> str:
+    """Return the recall of each label in words, the lowest first where there are many."""
+    there = [score for score in evaluation.by_label if score.rows]
+    shown = sorted(there, key=lambda score: score.recall)[:SHOWN] if len(there) > SHOWN else there
+    words = ", ".join(f"{score.label!r} {score.recall:.3f} of {score.rows}" for score in shown)
+    return f"recall {words}" if len(shown) == len(there) else f"lowest recall of {len(there)} labels {words}"
