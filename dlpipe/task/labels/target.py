@@ -90,10 +90,17 @@ class Labels(Target):
         >>> Labels().activate(np.array([[0.0, 800.0, -800.0]]), {}).tolist()
         [[0.5, 1.0, 0.0]]
         """
-        from scipy.special import expit
-
-        made: Floats = expit(logits)
+        made: Floats = (1 + np.tanh(logits / 2)) / 2  # exact and finite at both ends
         return made
+
+    def decisions(self, outputs: Floats, card: Mapping[str, Any]) -> list[list[str]]:
+        """Return the labels that each row is given."""
+        return self.given_labels(outputs, card)
+
+    def share_right(self, outputs: Floats, labels: Sequence[Sequence[str]], card: Mapping[str, Any]) -> float:
+        """Return the share of rows that are given exactly their labels."""
+        given = self.given_labels(outputs, card)
+        return sum({*own} == {*true} for own, true in zip(given, labels, strict=True)) / len(outputs)
 
     def given_labels(self, outputs: Floats, card: Mapping[str, Any]) -> list[list[str]]:
         """Return the labels that each row is given, by the thresholds of the card."""

@@ -96,6 +96,24 @@ class Numbers(Target):
         made: Floats = logits * scale["deviation"] + scale["mean"]
         return made
 
+    def decisions(self, outputs: Floats, card: Mapping[str, Any]) -> list[float]:
+        """Return the numbers."""
+        numbers: list[float] = outputs[:, 0].astype(np.float64).tolist()
+        return numbers
+
+    def share_right(self, outputs: Floats, labels: Sequence[float], card: Mapping[str, Any]) -> float:
+        """Return the share of rows whose number lies in the interval around the predicted one."""
+        errors = np.abs(outputs[:, 0] - np.asarray(labels, np.float64))
+        return float((errors <= card["decision"]["halfwidth"]).mean())
+
+    def share_same(self, outputs: Floats, others: Floats, card: Mapping[str, Any]) -> float:
+        """Return the share of rows on which two predicted numbers are within a hundredth of their spread."""
+        return float((np.abs(outputs - others) <= self.spread(card) / 100).mean())
+
+    def spread(self, card: Mapping[str, Any]) -> float:
+        """Return the deviation of the numbers of the train split."""
+        return float(card["decision"]["deviation"])
+
     def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
         """Return the number and its interval."""
         import pyarrow as pa

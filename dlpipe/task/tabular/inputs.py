@@ -40,12 +40,24 @@ class TabularInputs(Inputs):
 
     training = TabularTraining
     boosted = True
+    packages = ("tokenizers", "transformers")
 
-    def columns(self, table: TableVersion) -> tuple[str, ...]:
-        """Return all columns but ``row_id``, ``label`` and ``split``."""
+    def columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+        """Return the columns of the model with this card, or all but ``row_id``, ``label`` and ``split``."""
+        if card is not None:
+            return self._columns_of_model(table, card)
         names = tuple(name for name, _ in table.columns if name not in NOT_INPUTS)
         if not names:
             raise SchemaMismatch(f"{str(table)!r} has no column to read. Ingest columns of numbers or categories.")
+        return names
+
+    def _columns_of_model(self, table: TableVersion, card: Mapping[str, Any]) -> tuple[str, ...]:
+        names, there = scaling_of(card).names, dict(table.columns)
+        if missing := [name for name in names if name not in there]:
+            raise SchemaMismatch(
+                f"{str(table)!r} lacks the column {missing[0]!r}, which the model reads; its columns are: "
+                f"{', '.join(there)}."
+            )
         return names
 
     def kinds(self, table: TableVersion) -> dict[str, str]:
@@ -64,13 +76,12 @@ class TabularInputs(Inputs):
         values = (rows.column(name).to_pylist() for name in names)
         return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
-    def read_request(self, given: Any, model: Model) -> list[Values]:
+    def read_request(self, given: Any, card: Mapping[str, Any]) -> list[Values]:
         """Return the rows of a frame, of a mapping of columns or of records, which may lack columns."""
-        assert isinstance(model, TabularModel)
-        rows = records_of(given)
+        rows, scaling = records_of(given), scaling_of(card)
         for at, row in enumerate(rows):
-            check_row(at, row, model.scaling)
-        names = model.scaling.names
+            check_row(at, row, scaling)
+        names = scaling.names
         return [{name: plain_value(row.get(name)) for name in names} for row in rows]
 
     def show_row(self, row: Values) -> str:
@@ -284,6 +295,11 @@ def plain_value(value: Any) -> Any:
 def show_value(value: Any) -> str:
     """Return a value as people read it."""
     return "missing" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def scaling_of(card: Mapping[str, Any]) -> Scaling:
+    """Return how the columns of the model with this card become arrays."""
+    return Scaling.from_json(card["decision"]["columns"])
 
 
 def tabular_settings(settings: TrainingSettings) -> TabularTraining:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import SettingError
-from dlpipe.task.model import Model
-from dlpipe.task.protocol import Series
+from dlpipe.task.protocol import Inputs, Series
+from dlpipe.task.requests import is_missing, is_scalar, plain
 from dlpipe.task.texts.inputs import TextInputs
-from dlpipe.task.texts.requests import is_missing, is_scalar, plain
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
 
@@ -25,7 +25,9 @@ Pair = tuple[str, str]
 class TextPairInputs(TextInputs):
     """Two texts a row, in the columns ``text`` and ``text_pair``; the network reads them one after the other."""
 
-    def columns(self, table: TableVersion) -> tuple[str, ...]:
+    one_text = False
+
+    def columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Return ``("text", "text_pair")``."""
         return COLUMNS
 
@@ -34,7 +36,11 @@ class TextPairInputs(TextInputs):
         texts = ([text or "" for text in rows.column(name).to_pylist()] for name in COLUMNS)
         return list(zip(*texts, strict=True))
 
-    def read_request(self, given: Any, model: Model) -> list[Pair | None]:  # type: ignore[override]
+    def distinct_rows(self, rows: pa.Table) -> tuple[list[Pair], np.ndarray]:  # type: ignore[override]
+        """Return the different pairs and, for each row, the number of its own."""
+        return Inputs.distinct_rows(self, rows)
+
+    def read_request(self, given: Any, card: Mapping[str, Any]) -> list[Pair | None]:  # type: ignore[override]
         """Return the pairs of a frame or of records with both columns, or of a list of pairs.
 
         A pair that lacks a text is ``None``.
@@ -42,7 +48,7 @@ class TextPairInputs(TextInputs):
         Examples
         --------
         >>> inputs = TextPairInputs()
-        >>> inputs.read_request([("a", "b"), {"text": "c", "text_pair": None}], None)
+        >>> inputs.read_request([("a", "b"), {"text": "c", "text_pair": None}], {})
         [('a', 'b'), None]
         """
         return [self._read_pair(at, row) for at, row in enumerate(pairs_of(given))]
