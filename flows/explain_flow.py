@@ -102,7 +102,7 @@ card         python flows/explain_flow.py card view {current.run_id}/explain"""
         self.count, drawn = explain(
             predictor, model=self.explained_by.uri, target=target, settings=self.explanation
         )
-        if not any(row.words for row in self.explanations.rows):
+        if not any(row.parts for row in self.explanations.rows):
             self.count += ", of which none has a word"
         return drawn
 

@@ -234,7 +234,7 @@ class TrainFlow(FlowSpec):
         self.explanations, self.explained = explain_table(
             open_predictor(self.text_model),
             self.explained_rows,
-            mistakes=[(mistake.row_id, mistake.text) for mistake in self.evaluation.mistakes],
+            mistakes=[mistake.row_id for mistake in self.evaluation.mistakes],
             target=self.beside("explanations"),
             model=self.explained_by.uri,
             settings=self.chosen().explanation,

@@ -131,8 +131,8 @@ def test_an_explainer_has_nothing_to_say_of_a_missing_text(store):
     model = mlflow.pyfunc.load_model("models:/reviews-explainer@champion")
     given = pd.Series(["a good film", None], name="review")
     there, nothing = model.predict(given, params={"method": "gradient"}).to_dict("records")
-    assert (there["predicted"], there["words"]) == ("positive", ["a", "good", "film"])
-    assert (nothing["predicted"], nothing["words"], nothing["attributions"]) == (None, [], [])
+    assert (there["predicted"], there["parts"]) == ("positive", ["a", "good", "film"])
+    assert (nothing["predicted"], nothing["parts"], nothing["attributions"]) == (None, [], [])
     assert pd.isna([nothing["output"], nothing["base_value"]]).all()
 
 

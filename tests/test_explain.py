@@ -9,18 +9,11 @@ import numpy as np
 import pytest
 
 from dlpipe.errors import ExplanationError, SettingError
-from dlpipe.explain import (
-    ExplainSettings,
-    bare,
-    choose_rows,
-    explain_rows,
-    row_figure,
-    split_words,
-    words_figure,
-)
+from dlpipe.explain import ExplainSettings, choose_rows, effects_figure, explain_rows, row_figure
 from dlpipe.pictures import drawable, png
 from dlpipe.settings import read_settings
 from dlpipe.tables import TableVersion
+from dlpipe.task.texts.words import bare, split_words
 
 WEIGHTS = {"good": 1.5, "great": 2.0, "love": 1.8, "bad": -1.5, "awful": -2.0, "dull": -1.6}
 EDGES = {
@@ -38,7 +31,7 @@ EDGES = {
 class WordList:
     """Scores a text by its words, of which 'not' turns the next one round; softmax over the labels."""
 
-    labels = ("negative", "positive")
+    labels, card = ("negative", "positive"), {"task": "text-classification"}
 
     def __init__(self, max_length: int = 128) -> None:
         self.max_length = max_length
@@ -85,7 +78,7 @@ def to_table(made):
 
 def toward(row, label: str = "positive") -> dict[str, float]:
     column = row.labels.index(label)
-    return dict(zip(map(bare, row.words), row.attributions[:, column], strict=True))
+    return dict(zip(map(bare, row.parts), row.attributions[:, column], strict=True))
 
 
 @pytest.mark.parametrize("text", EDGES.values(), ids=EDGES.keys())
@@ -97,11 +90,11 @@ def test_words_join_to_the_text_again(text):
 def test_attributions_add_up_to_the_output_on_every_kind_of_text(text):
     predictor = WordList()
     (row,) = explained(text, predictor=predictor).rows
-    assert row.attributions.shape == (len(row.words), 2)
+    assert row.attributions.shape == (len(row.parts), 2)
     np.testing.assert_allclose(row.base + row.attributions.sum(axis=0), row.output, atol=1e-4)
     np.testing.assert_allclose(row.output, predictor.predict_outputs([text])[0])
     np.testing.assert_allclose(row.base, [0.5, 0.5])
-    assert row.text == text
+    assert row.row == text
 
 
 def test_decisive_words_get_their_sign_and_others_none():
@@ -136,7 +129,7 @@ def test_rows_keep_their_order_and_do_not_change_each_other():
     together = explained(*texts).rows
     for text, row in zip(texts, together, strict=True):
         (alone,) = explained(text).rows
-        assert row.text == text
+        assert row.row == text
         assert row.attributions.tolist() == alone.attributions.tolist()
 
 
@@ -163,8 +156,8 @@ def test_model_is_asked_in_batches_and_at_most_as_often_as_allowed():
 
 def test_only_the_words_that_the_model_reads_are_explained():
     (row,) = explained("good " * 1000, predictor=WordList(max_length=50)).rows
-    assert len(row.words) == 50
-    assert row.text.startswith("".join(row.words))
+    assert len(row.parts) == 50
+    assert row.row.startswith("".join(row.parts))
 
 
 def test_a_predictor_that_knows_what_it_reads_is_believed():
@@ -176,7 +169,7 @@ def test_a_predictor_that_knows_what_it_reads_is_believed():
             return super().predict_outputs([text[:14] for text in texts])
 
     (row,) = explained("so good, great awful dull", predictor=Reader()).rows
-    assert row.words == ("so ", "good, ", "great")
+    assert row.parts == ("so ", "good, ", "great")
 
 
 def test_a_model_that_changes_its_mind_is_an_error():
@@ -185,13 +178,14 @@ def test_a_model_that_changes_its_mind_is_an_error():
     assert "\n" not in str(caught.value)
 
 
-def test_table_has_a_row_for_each_word_and_label():
+def test_table_has_a_row_for_each_part_and_label():
     made = explained("so good", "", "dull!")
     table = to_table(made)
     assert table.column_names == [
         "row_id",
         "position",
-        "word",
+        "input_column",
+        "part",
         "label",
         "attribution",
         "base_value",
@@ -201,7 +195,8 @@ def test_table_has_a_row_for_each_word_and_label():
         "source",
         "source_version",
     ]
-    assert table["word"].to_pylist() == ["so", "so", "good", "good", "dull!", "dull!"]
+    assert table["part"].to_pylist() == ["so", "so", "good", "good", "dull!", "dull!"]
+    assert set(table["input_column"].to_pylist()) == {"text"}
     assert table["row_id"].to_pylist() == ["row-0"] * 4 + ["row-2"] * 2
     last = table.to_pylist()[-1]
     assert (last["label"], last["position"]) == ("positive", 0)
@@ -212,11 +207,11 @@ def test_table_has_a_row_for_each_word_and_label():
 
 def test_word_effects_count_a_word_whatever_its_case_and_punctuation():
     made = explained("Good! So good", 'a "good" one', "dull")
-    effects = {effect.word: effect for effect in made.words("positive")}
+    effects = {effect.name: effect for effect in made.effects("positive")}
     assert effects["good"].count == 3
     assert effects["good"].mean > 0 > effects["dull"].mean
-    assert made.words("positive")[0].word == "good"
-    assert made.words("negative")[0].word == "dull"
+    assert made.effects("positive")[0].name == "good"
+    assert made.effects("negative")[0].name == "dull"
 
 
 def test_chosen_rows_are_the_mistakes_and_a_seeded_draw_of_others():
@@ -247,7 +242,7 @@ def test_figures_of_every_kind_of_text_are_drawn_without_a_warning(predictor):
         warnings.simplefilter("error")
         for row in made.rows:
             assert png(row_figure(row)).startswith(b"\x89PNG")
-        assert png(words_figure(made)).startswith(b"\x89PNG")
+        assert png(effects_figure(made)).startswith(b"\x89PNG")
 
 
 def test_a_long_text_is_cut_in_its_picture_with_a_note():
@@ -268,7 +263,7 @@ def test_explaining_prints_nothing():
         "import numpy as np\n"
         "from dlpipe.explain import ExplainSettings, explain_rows\n"
         "class Flat:\n"
-        "    labels, max_length = ('a', 'b'), 9\n"
+        "    labels, max_length, card = ('a', 'b'), 9, {'task': 'text-classification'}\n"
         "    def predict_outputs(self, texts): return np.full((len(texts), 2), 0.5)\n"
         "explain_rows(Flat(), [('1', 'one two three')], settings=ExplainSettings())\n"
     )

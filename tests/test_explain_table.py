@@ -20,12 +20,12 @@ from test_explain import WordList
 from dlpipe.errors import ModelNotFound, NoRows
 from dlpipe.explain import (
     ExplainSettings,
+    effects_figure,
     explain_all,
     explain_rows,
     explain_table,
     register_explainer,
     row_figure,
-    words_figure,
 )
 from dlpipe.explain.pyfunc import ExplainerModel
 from dlpipe.explain.slices import SliceExplainer, table_slices
@@ -68,7 +68,7 @@ def test_a_row_whose_text_is_missing_has_no_words_and_leaves_the_others_alone(tm
     source = write_table(tmp_path / "holes", pa.table(columns))
     done = explain_all(WordList(), source, target=str(tmp_path / "all"), settings=SETTINGS, **NAMES)
     made, _ = explain_table(WordList(), source, target=str(tmp_path / "some"), settings=SETTINGS, **NAMES)
-    assert [len(row.words) for row in done.sample.rows] == [len(row.words) for row in made.rows] == [2, 0]
+    assert [len(row.parts) for row in done.sample.rows] == [len(row.parts) for row in made.rows] == [2, 0]
     assert set(read_table(done.table)["row_id"].to_pylist()) == {"a"}
 
 
@@ -82,7 +82,7 @@ def test_a_sample_is_drawn_from_the_rows_that_are_named(source, tmp_path):
     assert explain_table(WordList(), source, among=names, **options)[1] == table
     nothing, empty = explain_table(WordList(), source, among=[], **options)
     assert (nothing.rows, empty.rows) == ((), table.rows)
-    assert png(words_figure(nothing)).startswith(b"\x89PNG")
+    assert png(effects_figure(nothing)).startswith(b"\x89PNG")
 
 
 def test_a_row_of_the_table_names_model_source_and_method(source, tmp_path):
@@ -184,7 +184,7 @@ def test_a_sample_says_how_far_the_methods_agree(tiny_model, tiny_table, tmp_pat
     )
     assert made.agreement is not None
     assert made.agreement.rows <= 4
-    assert read_table(kept).num_rows == sum(len(row.words) for row in made.rows) * 2
+    assert read_table(kept).num_rows == sum(len(row.parts) for row in made.rows) * 2
     fast, _ = explain_table(
         open_predictor(tiny_model),
         tiny_table,
@@ -251,11 +251,11 @@ def test_a_registered_explainer_explains_in_a_fresh_process(tiny_model, classifi
     (row, empty) = json.loads(exact)["predictions"]
     (mine,) = explain_rows(open_predictor(tiny_model), [("a", text)], settings=model.settings).rows
     column = mine.labels.index(mine.predicted)
-    assert (row["predicted"], row["words"]) == (mine.predicted, text.split())
+    assert (row["predicted"], row["parts"]) == (mine.predicted, text.split())
     np.testing.assert_allclose(row["attributions"], mine.attributions[:, column], atol=1e-6)
     assert row["base_value"] + sum(row["attributions"]) == pytest.approx(row["output"], abs=1e-4)
-    assert (empty["words"], empty["attributions"]) == ([], [])
+    assert (empty["parts"], empty["attributions"]) == ([], [])
     assert json.loads(fast)["predictions"][0]["attributions"] != row["attributions"]
     kinds = {column["name"]: column["type"] for column in json.loads(signature)}
-    assert kinds["words"] == kinds["attributions"] == "array"
+    assert kinds["parts"] == kinds["attributions"] == "array"
     assert shap_loaded == "False"

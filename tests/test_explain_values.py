@@ -18,10 +18,10 @@ from dlpipe.explain.explaining import measure_agreement
 from dlpipe.explain.explanations import Explanation, Explanations
 from dlpipe.explain.for_shap import import_shap
 from dlpipe.explain.partition import explain_by_partition
-from dlpipe.explain.pooling import OPEN_TEXTS, Remembering, Work, in_rounds
-from dlpipe.explain.tree import word_tree
-from dlpipe.explain.words import split_words, tokenise
-from dlpipe.task import open_predictor
+from dlpipe.explain.pooling import OPEN_ROWS, Remembering, Work, in_rounds
+from dlpipe.task import find_task, open_predictor
+from dlpipe.task.texts.word_tree import word_tree
+from dlpipe.task.texts.words import split_words, tokenise
 
 TEXTS = [
     *EDGES.values(),
@@ -56,8 +56,8 @@ def test_values_are_those_of_shaps_partition_explainer(shap, max_evals):
     predictor = WordList(max_length=60)
     for text in TEXTS:
         (mine,) = explain_rows(predictor, [("a", text)], settings=settings).rows
-        if len(mine.words) > 1:
-            other = by_shap(shap, predictor, "".join(mine.words), settings)
+        if len(mine.parts) > 1:
+            other = by_shap(shap, predictor, "".join(mine.parts), settings)
             np.testing.assert_allclose(mine.attributions, other.values[0], atol=1e-6)
             np.testing.assert_allclose(mine.base, other.base_values[0], atol=1e-6)
 
@@ -67,7 +67,7 @@ def test_values_of_a_network_are_those_of_shap(shap, tiny_model):
     pairs = itertools.permutations(["film", "plot", "soup"], 2)
     rows = [("a", f"the {one} was bad and the {two} i found lovely and good") for one, two in pairs]
     for row in explain_rows(predictor, rows, settings=settings).rows:
-        other = by_shap(shap, predictor, row.text, settings)
+        other = by_shap(shap, predictor, row.row, settings)
         np.testing.assert_allclose(row.attributions, other.values[0], atol=1e-4)
 
 
@@ -85,17 +85,17 @@ def test_shaps_plots_draw_an_explanation(shap, text):
     (row,) = explained(text).rows
     made = row.to_shap()
     assert made.shape == row.attributions.shape
-    assert (tuple(made.data), tuple(made.output_names)) == (row.words, row.labels)
+    assert (tuple(made.data), tuple(made.output_names)) == (row.parts, row.labels)
     np.testing.assert_array_equal(made.base_values, row.base)
     page = shap.plots.text(made, display=False)
-    assert all(word.strip() in page for word in (*row.words, *row.labels))
+    assert all(word.strip() in page for word in (*row.parts, *row.labels))
     with plt.rc_context(), plt.ioff():
         for draw in (shap.plots.waterfall, shap.plots.bar):
             figure = plt.figure()
             draw(row.to_shap("positive"), show=False)
             said = [each.get_text() for each in figure.axes[0].get_yticklabels()]
             plt.close(figure)
-            for place, word in enumerate(row.words, start=1):
+            for place, word in enumerate(row.parts, start=1):
                 assert any(word.strip() in one and f"= word {place}" in one for one in said)
 
 
@@ -173,7 +173,7 @@ def test_a_bounded_number_of_texts_is_open_at_once_and_results_keep_their_order(
 
     endless = (Work(1000, rounds(number)) for number in itertools.count())
     assert list(itertools.islice(in_rounds(endless, score), 500)) == list(range(500))
-    assert 1 < most <= OPEN_TEXTS
+    assert 1 < most <= OPEN_ROWS
     long = (Work(300_000, rounds(number)) for number in range(40))
     opened = most = 0
     assert list(in_rounds(long, score)) == list(range(40))
@@ -209,12 +209,12 @@ def test_gradients_give_deciding_words_their_sign_and_nearly_add_up(tiny_model):
     assert made.rows[0].attributions[:, column].argmin() == 3
     assert made.rows[1].attributions[2, column] > 0.1
     for row in made.rows:
-        assert row.attributions.shape == (len(row.words), 2)
+        assert row.attributions.shape == (len(row.parts), 2)
         assert row.gap < 1e-3
-        np.testing.assert_allclose(row.output, predictor.predict_outputs([row.text])[0], atol=1e-4)
+        np.testing.assert_allclose(row.output, predictor.predict_outputs([row.row])[0], atol=1e-4)
         np.testing.assert_allclose(row.attributions.sum(axis=1), 0, atol=1e-6)
-    assert made.rows[2].words == ()
-    assert len(made.rows[5].words) < 200
+    assert made.rows[2].parts == ()
+    assert len(made.rows[5].parts) < 200
 
 
 def test_gradients_of_a_batch_are_those_of_each_text_alone(tiny_model):
@@ -271,7 +271,10 @@ def test_agreement_counts_only_texts_that_say_something():
     def one(*values: float) -> Explanation:
         attributions = np.array([[-value, value] for value in values]).reshape(-1, 2)
         base, output = np.array([0.5, 0.5]), np.array([0.1, 0.9])
-        return Explanation("a", "t", ("no", "yes"), ("w ",) * len(values), base, attributions, output)
+        count, labels = len(values), ("no", "yes")
+        parts = {"parts": ("w ",) * count, "names": ("w",) * count, "columns": ("text",) * count}
+        numbers = {"base": base, "attributions": attributions, "output": output, "output_kind": "shares"}
+        return Explanation("a", "t", labels, **parts, texts=("text",), whole=True, **numbers)
 
     exact = Explanations((one(0.1, 0.2, 0.3), one(0.2, 0.2), one()), ("no", "yes"))
     other = Explanations((one(0.3, -0.2, 0.4), one(0.1, 0.2), one()), ("no", "yes"), "gradient")
@@ -289,4 +292,4 @@ def test_a_row_that_misses_the_output_is_named():
 
     rows = [("fine", "good"), ("cut", "one two three")]
     with pytest.raises(ExplanationError, match="'cut'"):
-        list(explain_by_partition(Forgetful(max_length=2), rows, ExplainSettings()))
+        list(explain_by_partition(Forgetful(max_length=2), find_task(), rows, ExplainSettings()))

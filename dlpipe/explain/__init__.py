@@ -1,18 +1,20 @@
-"""Word attributions and their pictures.
+"""What each part of a row adds to the outputs, and pictures of it.
 
-SHAP is used for two things. Values are those of its partition explainer, computed here for many texts at once;
-the tests hold them against SHAP's own, to which ``words.tokenise`` gives the same words. And for people who draw
+The inputs of a task say which parts a row has: of a text its words, of two texts the words of both, of columns the
+columns.
+
+SHAP is used for two things. Values are those of its partition explainer, computed here for many rows at once;
+the tests hold those of texts against SHAP's own. And for people who draw
 with SHAP's plots, ``Explanation.to_shap`` makes its objects. No other room names SHAP.
 
-explanations  settings, and the explanation of a text
+explanations  settings, and the explanation of a row
 explaining    rows to explanations by either method, or by both to compare them
-partition     Owen values: tree, owen and pooling are its parts
-gradient      integrated gradients, summed by word
+partition     Owen values: the recursion is in owen, what many rows ask at once in pooling
+gradient      gradients, where the inputs of the task know them
 agreement     how far the two methods agree
 slices        a table in pieces that are explained and kept on their own
 on_table      a sample or a whole table into a table of explanations
 pyfunc        the explainer as a registered model
-words         the words of a text
 figures       pictures
 for_shap      attributions as objects of SHAP, for its plots
 """
@@ -23,15 +25,13 @@ from dlpipe.explain.explanations import (
     ExplainSettings,
     Explanation,
     Explanations,
-    Scorer,
-    WordEffect,
+    PartEffect,
     choose_rows,
     explanation_schema,
 )
-from dlpipe.explain.figures import row_figure, words_figure
+from dlpipe.explain.figures import effects_figure, row_figure
 from dlpipe.explain.on_table import Explained, explain_all, explain_table
 from dlpipe.explain.pyfunc import register_explainer
-from dlpipe.explain.words import bare, split_words
 
 __all__ = [
     "Agreement",
@@ -39,17 +39,14 @@ __all__ = [
     "Explained",
     "Explanation",
     "Explanations",
-    "Scorer",
-    "WordEffect",
-    "bare",
+    "PartEffect",
     "choose_rows",
     "compare_methods",
+    "effects_figure",
     "explain_all",
     "explain_rows",
     "explain_table",
     "explanation_schema",
     "register_explainer",
     "row_figure",
-    "split_words",
-    "words_figure",
 ]

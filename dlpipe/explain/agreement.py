@@ -1,4 +1,4 @@
-"""How far two methods agree about the same texts."""
+"""How far two methods agree about the same rows."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Agreement:
     Attributes
     ----------
     rows : int
-        The texts that were compared; those with fewer than two words, or whose words all have the same value, say
+        The rows that were compared; those with fewer than two parts, or whose parts all have the same value, say
         nothing and are left out.
     rank : float
-        Spearman's rank correlation of the words' attributions toward the predicted label, the mean over texts.
+        Spearman's rank correlation of the parts' attributions toward the highest output, the mean over rows.
     sign : float
-        The share of words with the same sign, the mean over texts.
+        The share of parts with the same sign, the mean over rows.
     gap : float
-        By how much the gradient method's numbers miss the model's output, the mean over texts.
+        By how much the gradient method's numbers miss the model's output, the mean over rows.
     """
 
     rows: int
@@ -38,7 +38,7 @@ class Agreement:
     def line(self) -> str:
         """Return this in one sentence."""
         return (
-            f"Gradients agree with Owen values on {self.rows} texts: rank correlation {self.rank:.2f}, "
+            f"Gradients agree with Owen values on {self.rows} rows: rank correlation {self.rank:.2f}, "
             f"same sign {self.sign:.0%}."
         )
 

@@ -8,54 +8,66 @@ from dataclasses import replace
 
 from dlpipe.errors import ExplanationError
 from dlpipe.explain.agreement import Agreement, rank_correlation
-from dlpipe.explain.explanations import ExplainSettings, Explanation, Explanations, Method, Row, Scorer
+from dlpipe.explain.explanations import ExplainSettings, Explanation, Explanations, Method, NamedRow
+from dlpipe.explain.pooling import row_digest
+from dlpipe.task import Predictor, Task, find_task
 
 LOGGER = logging.getLogger(__name__)
 
 
-def explain_rows(predictor: Scorer, rows: Sequence[Row], *, settings: ExplainSettings) -> Explanations:
-    """Return the word attributions of each (row_id, text), in the order of ``rows``.
+def explain_rows(predictor: Predictor, rows: Sequence[NamedRow], *, settings: ExplainSettings) -> Explanations:
+    """Return what each part of each (row_id, row) adds to each output, in the order of ``rows``.
 
-    By default attributions are Owen values over a tree of neighbouring words (shap's PartitionExplainer), of the
-    probability of each label; a hidden word is left out of the text. The same seed gives the same numbers. With
-    ``method="gradient"`` they are integrated gradients, which are near those in a fraction of the time.
+    By default attributions are Owen values over a tree of neighbouring parts (shap's PartitionExplainer). The
+    inputs of the model's task split a row into parts: a text into its words, as far as the model reads them, of
+    which a hidden one is left out of the text. The same seed gives the same numbers. With ``method="gradient"``
+    they are integrated gradients, which are near those in a fraction of the time.
 
-    Words after those that the model reads are not explained: the predictor's ``seen_characters(text)`` says
-    how many characters that are, and one without such a method is taken to read its first ``max_length`` words.
-    Many texts are worked on at once; equal ones are explained once.
+    Many rows are worked on at once; equal ones are explained once.
 
     Raises
     ------
     ExplanationError
-        When Owen values and base value are not the model's output within 1e-4, or the model has no gradients.
+        When Owen values and base value are not the model's output within 1e-4, the model has no gradients, or rows
+        of its task are not explained.
     """
-    first: dict[str, str] = {}
-    for row_id, text in rows:
-        first.setdefault(text, row_id)
-    once = [(row_id, text) for text, row_id in first.items()]
-    made = {one.text: one for one in explain_each(predictor, once, settings)}
-    every = tuple(replace(made[text], row_id=row_id) for row_id, text in rows)
+    task = task_of(predictor)
+    if task.inputs.not_explained:
+        raise ExplanationError(task.inputs.not_explained)
+    digests = [row_digest(row) for _, row in rows]
+    first: dict[bytes, NamedRow] = {}
+    for digest, named in zip(digests, rows, strict=True):
+        first.setdefault(digest, named)
+    made = dict(zip(first, explain_each(predictor, task, list(first.values()), settings), strict=True))
+    every = tuple(replace(made[digest], row_id=row_id) for digest, (row_id, _) in zip(digests, rows, strict=True))
     return Explanations(every, tuple(predictor.labels), settings.method)
 
 
-def explain_each(predictor: Scorer, rows: Sequence[Row], settings: ExplainSettings) -> Iterator[Explanation]:
+def task_of(predictor: Predictor) -> Task:
+    """Return the task that the card of ``predictor`` names."""
+    return find_task(predictor.card["task"])
+
+
+def explain_each(
+    predictor: Predictor, task: Task, rows: Sequence[NamedRow], settings: ExplainSettings
+) -> Iterator[Explanation]:
     """Yield the explanation of each row by the method of ``settings``."""
     if settings.method == "gradient":
         from dlpipe.explain.gradient import explain_by_gradient
 
-        return explain_by_gradient(predictor, rows, settings)
+        return explain_by_gradient(predictor, task, rows, settings)
     from dlpipe.explain.partition import explain_by_partition
 
-    return explain_by_partition(predictor, rows, settings)
+    return explain_by_partition(predictor, task, rows, settings)
 
 
-def compare_methods(predictor: Scorer, known: Explanations, *, settings: ExplainSettings) -> Agreement | None:
-    """Return how far gradients agree with Owen values on the first ``settings.compared`` texts of ``known``.
+def compare_methods(predictor: Predictor, known: Explanations, *, settings: ExplainSettings) -> Agreement | None:
+    """Return how far gradients agree with Owen values on the first ``settings.compared`` rows of ``known``.
 
     ``None`` where there is nothing to compare, or ``predictor`` has no gradients.
     """
     some = replace(known, rows=known.rows[: settings.compared])
-    rows = [(row.row_id, row.text) for row in some.rows]
+    rows = [(made.row_id, made.row) for made in some.rows]
     other: Method = "partition" if known.method == "gradient" else "gradient"
     if not rows:
         return None
@@ -69,7 +81,7 @@ def compare_methods(predictor: Scorer, known: Explanations, *, settings: Explain
 
 
 def measure_agreement(exact: Explanations, approximate: Explanations) -> Agreement | None:
-    """Return how far the two agree about the same texts in the same order; ``None`` where none says anything."""
+    """Return how far the two agree about the same rows in the same order; ``None`` where none says anything."""
     import numpy as np
 
     gaps, ranks, signs = [], [], []

@@ -1,18 +1,18 @@
-"""Explanations: what each word of a text adds to each label's probability."""
+"""Explanations: what each part of a row adds to each output."""
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
 from dlpipe.errors import ExplanationError
-from dlpipe.explain.words import bare, split_words
+from dlpipe.task import Predictor, Row, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,26 +21,13 @@ if TYPE_CHECKING:
 
     from dlpipe.explain.agreement import Agreement
     from dlpipe.tables import TableVersion
+    from dlpipe.task.protocol import OutputKind
+    from dlpipe.task.row_parts import RowParts
 
     Floats = npt.NDArray[np.floating[Any]]
 
-Row = tuple[str, str]
+NamedRow = tuple[str, Row]
 Method = Literal["partition", "gradient"]
-
-
-class Scorer(Protocol):
-    """What is explained: anything that gives each text a probability for each label."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels, in the order of the probabilities' columns."""
-
-    @property
-    def max_length(self) -> int:
-        """How many tokens of a text count at most."""
-
-    def predict_outputs(self, texts: Sequence[str]) -> Floats:
-        """Return probabilities of shape (n_texts, n_labels)."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +41,14 @@ class ExplainSettings:
     method : 'partition' or 'gradient'
         Owen values; or integrated gradients, which are near those in a fraction of the time.
     max_evals : int
-        For Owen values: masked copies of a text that are scored at most. A text of n words needs about n * (n - 1)
-        for exact ones, 342 for 19 words; beyond ``max_evals`` groups of words share the credit evenly.
+        For Owen values: masked copies of a row that are scored at most. A row of n parts (words) needs about
+        n * (n - 1) for exact ones, 342 for 19; beyond ``max_evals`` groups of parts share the credit evenly.
     batch_rows : int
-        For Owen values: masked copies of a text that are scored before the next ones are chosen.
+        For Owen values: masked copies of a row that are scored before the next ones are chosen.
     steps : int
-        For gradients: points between no word and all words.
+        For gradients: points between no part and all parts.
     compared : int
-        How many of the texts are explained by the other method as well, to say how far the two agree.
+        How many of the rows are explained by the other method as well, to say how far the two agree.
     """
 
     rows: Annotated[int, Ge(0), Le(10_000)] = 8
@@ -76,32 +63,47 @@ class ExplainSettings:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What each word of one text adds to each label's probability.
+    """What each part of one row adds to each output.
 
     Attributes
     ----------
-    words : tuple of str
-        The words that the model sees, with their white space: joined, they are the start of ``text`` (all of it
-        unless it is longer than the model reads).
-    base : array of shape (n_labels,)
-        The probabilities of a text without words.
-    attributions : array of shape (n_words, n_labels)
+    row : Row
+        As the model reads it: a text, say.
+    labels : tuple of str
+        The names of the outputs.
+    parts, names, columns : tuple of str, one each a part
+        What the model sees of the row: each part as it stands there (a word with the white space after it, a
+        column's value), by which name equal ones are counted together, and in which column of the table it stands.
+    texts : tuple of str
+        The columns whose parts are the words of a text.
+    whole : bool
+        Whether the parts are all of the row; not where it is longer than the model reads.
+    base : array of shape (n_outputs,)
+        The outputs of a row without any part; of columns, of one with usual values.
+    attributions : array of shape (n_parts, n_outputs)
         ``base + attributions.sum(axis=0)`` is ``output`` within 1e-4.
-    output : array of shape (n_labels,)
-        The probabilities of ``text``.
+    output : array of shape (n_outputs,)
+        The outputs of ``row``.
+    output_kind : str
+        What outputs are, see ``Target.output_kind``.
     """
 
     row_id: str
-    text: str
+    row: Row
     labels: tuple[str, ...]
-    words: tuple[str, ...]
+    parts: tuple[str, ...]
+    names: tuple[str, ...]
+    columns: tuple[str, ...]
+    texts: tuple[str, ...]
+    whole: bool
     base: Floats
     attributions: Floats
     output: Floats
+    output_kind: OutputKind
 
     @property
     def predicted(self) -> str:
-        """The label with the highest probability."""
+        """The name of the highest output: the predicted class; of a number, that output's name."""
         return self.labels[int(self.output.argmax())]
 
     @property
@@ -109,31 +111,98 @@ class Explanation:
         """The largest distance of base value plus attributions from the model's output."""
         return float(abs(self.base + self.attributions.sum(axis=0) - self.output).max())
 
+    @property
+    def noun(self) -> str:
+        """What a part is called: word, column, or part where there are both."""
+        if not self.texts:
+            return "column"
+        return "word" if set(self.columns) <= set(self.texts) else "part"
+
+    def title(self, place: int) -> str:
+        """Return what a part is called beside its number: the word, or the column with its value."""
+        shown, column = self.parts[place].strip(), self.columns[place]
+        if column not in self.texts:
+            return f"{column} = {shown}"
+        return shown if len(self.texts) == 1 else f"{column}: {shown}"
+
     def to_shap(self, label: str | None = None) -> Any:
         """Return this as a ``shap.Explanation``, for the plots of shap.
 
         Parameters
         ----------
         label : str, optional
-            By default all labels, as ``shap.plots.text`` takes them; ``waterfall`` and ``bar`` take one.
+            By default all outputs, as ``shap.plots.text`` takes them; ``waterfall`` and ``bar`` take one.
 
         Raises
         ------
         ExplanationError
-            When the text has no words.
+            When the row has no parts.
         """
         from dlpipe.explain.for_shap import as_shap
 
-        if not self.words:
-            raise ExplanationError(f"Row {self.row_id!r} has no words: shap has no plot of it.")
-        return as_shap(self.words, self.base, self.attributions, labels=self.labels, label=label)
+        if not self.parts:
+            raise ExplanationError(f"Row {self.row_id!r} has no {self.noun}s: shap has no plot of it.")
+        places = self._places()
+        return as_shap(self.parts, self.base, self.attributions, places=places, labels=self.labels, label=label)
+
+    def _places(self) -> list[str]:
+        """Return where each part stands: the name of its column, or which word of a text it is."""
+        count: dict[str, int] = defaultdict(int)
+        places = []
+        for column in self.columns:
+            count[column] += 1
+            word = f"word {count[column]}" if len(self.texts) == 1 else f"{column} word {count[column]}"
+            places.append(word if column in self.texts else column)
+        return places
+
+
+def make_explanation(
+    named: NamedRow,
+    parts: RowParts,
+    predictor: Predictor,
+    task: Task,
+    base: Floats,
+    attributions: Floats,
+    output: Floats,
+) -> Explanation:
+    """Return the explanation of a row with its parts and what they add.
+
+    Parameters
+    ----------
+    base, output : array of shape (n_outputs,)
+    attributions : array of shape (n_parts, n_outputs)
+    """
+    row_id, row = named
+    return Explanation(
+        row_id,
+        row,
+        tuple(predictor.labels),
+        parts.shown,
+        parts.names,
+        parts.columns,
+        parts.texts,
+        parts.whole,
+        base,
+        attributions,
+        output,
+        task.target.output_kind,
+    )
 
 
 @dataclass(frozen=True)
-class WordEffect:
-    """What a word adds to a label's probability: on average over its ``count`` occurrences, and in total."""
+class PartEffect:
+    """What a part adds to an output: on average over its ``count`` occurrences, and in total.
 
-    word: str
+    Attributes
+    ----------
+    name, column : str
+        By which name equal parts are counted together, and in which column they stand.
+    label : str
+        The output.
+    """
+
+    name: str
+    column: str
     label: str
     mean: float
     count: int
@@ -159,33 +228,34 @@ class Explanations:
     method: Method = "partition"
     agreement: Agreement | None = None
 
-    def words(self, label: str) -> tuple[WordEffect, ...]:
-        """Return every word's effect on ``label``, the strongest in favour first, by total and then by name."""
-        column = self.labels.index(label)
-        found: dict[str, list[float]] = defaultdict(list)
+    def effects(self, label: str) -> tuple[PartEffect, ...]:
+        """Return every part's effect on ``label``, the strongest in favour first, by total and then by name."""
+        number = self.labels.index(label)
+        found: dict[tuple[str, str], list[float]] = defaultdict(list)
         for row in self.rows:
-            for word, values in zip(row.words, row.attributions, strict=True):
-                found[bare(word)].append(float(values[column]))
-        effects = [WordEffect(word, label, fmean(each), len(each)) for word, each in found.items()]
-        return tuple(sorted(effects, key=lambda effect: (-effect.total, effect.word)))
+            for name, column, values in zip(row.names, row.columns, row.attributions, strict=True):
+                found[name, column].append(float(values[number]))
+        effects = [PartEffect(*part, label, fmean(each), len(each)) for part, each in found.items()]
+        return tuple(sorted(effects, key=lambda effect: (-effect.total, effect.name, effect.column)))
 
     def to_table(self, *, model: str, source: TableVersion) -> pa.Table:
-        """Return one row for each word and label of each text; a text without words has none.
+        """Return one row for each part and output of each row; a row without parts has none.
 
-        The columns are row_id, position, word, label, attribution, base_value, output, method, model_version (the
-        URI ``model``), source (the path of the table) and source_version.
+        The columns are row_id, position, input_column (in which the part stands), part, label, attribution,
+        base_value, output, method, model_version (the URI ``model``), source (the path of the table) and
+        source_version.
         """
         import pyarrow as pa
 
-        records = (record for row in self.rows for record in word_records(row))
-        columns: list[Any] = [list(column) for column in zip(*records, strict=True)] or [[]] * len(WORD_COLUMNS)
+        records = (record for row in self.rows for record in part_records(row))
+        columns: list[Any] = [list(column) for column in zip(*records, strict=True)] or [[]] * len(PART_COLUMNS)
         count = len(columns[0])
         origin = (self.method, model, source.path, source.version)
         columns += [pa.repeat(pa.scalar(value), count) for value in origin]
         return pa.table(columns, schema=explanation_schema())
 
 
-WORD_COLUMNS = ("row_id", "position", "word", "label", "attribution", "base_value", "output")
+PART_COLUMNS = ("row_id", "position", "input_column", "part", "label", "attribution", "base_value", "output")
 
 
 def explanation_schema() -> pa.Schema:
@@ -193,23 +263,23 @@ def explanation_schema() -> pa.Schema:
     import pyarrow as pa
 
     text, number = pa.string(), pa.float64()
-    words = zip(WORD_COLUMNS, (text, pa.int32(), text, text, number, number, number), strict=True)
+    kinds = (text, pa.int32(), text, text, text, number, number, number)
     origin = [("method", text), ("model_version", text), ("source", text), ("source_version", pa.int64())]
-    return pa.schema([*words, *origin])
+    return pa.schema([*zip(PART_COLUMNS, kinds, strict=True), *origin])
 
 
-def word_records(row: Explanation) -> Iterator[tuple[str, int, str, str, float, float, float]]:
-    """Yield (row_id, position, word, label, attribution, base value, output) of one text."""
-    for position, word in enumerate(row.words):
-        for column, label in enumerate(row.labels):
-            value = float(row.attributions[position, column])
-            base, output = float(row.base[column]), float(row.output[column])
-            yield row.row_id, position, word.strip(), label, value, base, output
+def part_records(row: Explanation) -> Iterator[tuple[str, int, str, str, str, float, float, float]]:
+    """Yield (row_id, position, column, part, label, attribution, base value, output) of one row."""
+    for position, part in enumerate(row.parts):
+        for number, label in enumerate(row.labels):
+            value = float(row.attributions[position, number])
+            base, output = float(row.base[number]), float(row.output[number])
+            yield row.row_id, position, row.columns[position], part.strip(), label, value, base, output
 
 
 def choose_rows(
-    rows: Sequence[Row], *, mistakes: Sequence[Row] = (), settings: ExplainSettings
-) -> tuple[Row, ...]:
+    rows: Sequence[NamedRow], *, mistakes: Sequence[NamedRow] = (), settings: ExplainSettings
+) -> tuple[NamedRow, ...]:
     """Return the first ``settings.mistakes`` of ``mistakes``, then ``settings.rows`` others drawn from ``rows``.
 
     Examples
@@ -224,18 +294,3 @@ def choose_rows(
     number = min(settings.rows, len(others))
     drawn = random.Random(settings.seed).sample(range(len(others)), number)
     return (*first, *(others[index] for index in sorted(drawn)))
-
-
-def seen_words(predictor: Scorer, text: str) -> tuple[str, ...]:
-    """Return the words of the part of ``text`` that the model reads, ``max_length`` of them at most.
-
-    A tokenizer can take a million characters for one unknown token; the last word then takes all that is left.
-    """
-    seen_characters: Callable[[str], int] | None = getattr(predictor, "seen_characters", None)
-    if seen_characters is None:
-        return split_words(text)[: predictor.max_length]
-    words = split_words(text[: seen_characters(text)])
-    if len(words) <= predictor.max_length:
-        return words
-    last = predictor.max_length - 1
-    return *words[:last], "".join(words[last:])

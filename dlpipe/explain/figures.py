@@ -1,11 +1,11 @@
-"""Pictures of explanations: a text with its words coloured, and the words that matter most over a sample."""
+"""Pictures of explanations: a row with its words coloured, and the parts that matter most over a sample."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dlpipe.explain.explanations import Explanation, Explanations, WordEffect
+from dlpipe.explain.explanations import Explanation, Explanations, PartEffect
 from dlpipe.pictures import FAINT, GRID, INK, drawable, new_figure, text_width
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SHOWN = 200  # words of a text that are drawn
 BARS = 10
-PANELS = 6  # labels of which words_figure shows the words
+PANELS = 6  # outputs of which effects_figure shows the parts
 WIDTH, MARGIN = 9.0, 0.25  # inches
 TEXT_SIZE, LINE = 11.0, 0.27  # points, inches
 Placed = tuple[int, str, float]
@@ -23,32 +23,43 @@ FOR, AGAINST = "#b2182b", "#2166ac"
 
 
 def row_figure(explanation: Explanation) -> Figure:
-    """Return the text, words coloured by what they add to the predicted label, over a bar chart of the strongest.
+    """Return a row: its words coloured by what they add to the highest output, over bars of its strongest parts.
 
-    Red words speak for the predicted label, blue ones against it. Of a text of more than 200 words the first 200
-    are drawn, with a note.
+    Red words speak for the predicted label, blue ones against it; of a number, they raise and lower it. Of a text
+    of more than 200 words the first 200 are drawn, with a note. A row without texts has the bars alone.
     """
     values = toward_prediction(explanation)
-    lines = wrap(explanation.words[:SHOWN])
+    texts = [wrapped(explanation, column) for column in explanation.texts]
     bars = min(BARS, len(values))
-    text_height = LINE * (len(lines) + 0.9)
+    heights = [LINE * (len(lines) + 0.9) for lines in texts]
     bar_height = 0.28 * bars + (0.75 if bars else 0.0)
-    height = 0.85 + text_height + bar_height
+    height = 0.85 + sum(heights) + bar_height
     figure = new_figure(WIDTH, height)
     figure.set_layout_engine("none")
     write_title(figure, explanation, height)
-    write_lines(figure, lines, values, top=height - 0.85, height=height)
+    for number, lines in enumerate(texts):
+        top = height - 0.85 - sum(heights[:number])
+        write_lines(figure, lines, values, top=top, height=height)
+        if len(texts) > 1:
+            write_name(figure, explanation.texts[number], y=(top + 0.02) / height)
     write_note(figure, explanation, y=(bar_height + 0.06) / height)
     if bars:
         area = (1.9 / WIDTH, 0.5 / height, (WIDTH - 2.6) / WIDTH, 0.28 * bars / height)
-        draw_bars(figure.add_axes(area), explanation.words, values)
+        draw_bars(figure.add_axes(area), explanation, values)
     return figure
 
 
 def toward_prediction(explanation: Explanation) -> list[float]:
-    """Return what each word adds to the probability of the predicted label."""
+    """Return what each part adds to the highest output."""
     column = explanation.labels.index(explanation.predicted)
     return [float(value) for value in explanation.attributions[:, column]]
+
+
+def wrapped(explanation: Explanation, column: str) -> list[list[Placed]]:
+    """Return the lines of the text in ``column``, as ``wrap`` does."""
+    places = [place for place, of_part in enumerate(explanation.columns) if of_part == column][:SHOWN]
+    lines = wrap([explanation.parts[place] for place in places])
+    return [[(places[number], word, left) for number, word, left in line] for line in lines]
 
 
 def wrap(words: Sequence[str]) -> list[list[Placed]]:
@@ -67,22 +78,40 @@ def wrap(words: Sequence[str]) -> list[list[Placed]]:
 
 
 def write_title(figure: Figure, explanation: Explanation, height: float) -> None:
-    """Write what was predicted, how surely, and from where the words moved it."""
+    """Write what was predicted, how surely, and from where the parts moved it."""
     column = explanation.labels.index(explanation.predicted)
     label = drawable(explanation.predicted)
     left = MARGIN / WIDTH
     figure.text(left, 1 - 0.32 / height, label, fontsize=13, weight="bold", color=INK, parse_math=False)
     after = left + (text_width(label, size=13) * 1.12 + 0.12) / WIDTH
-    figure.text(after, 1 - 0.32 / height, f"{explanation.output[column]:.1%}", fontsize=13, color=INK)
+    output = write_output(explanation.output[column], explanation)
+    figure.text(after, 1 - 0.32 / height, output, fontsize=13, color=INK)
+    without = "with usual values" if explanation.noun == "column" else f"without any {explanation.noun}"
+    effect = "red raises it, blue lowers it" if is_number(explanation) else "red speaks for it, blue against it"
+    base = write_output(explanation.base[column], explanation)
     figure.text(
         left,
         1 - 0.58 / height,
-        f"without any word {explanation.base[column]:.1%}   ·   row {drawable(explanation.row_id)}   ·   "
-        "red speaks for it, blue against it",
+        f"{without} {base}   ·   row {drawable(explanation.row_id)}   ·   {effect}",
         fontsize=9,
         color=FAINT,
         parse_math=False,
     )
+
+
+def is_number(explanation: Explanation) -> bool:
+    """Return whether outputs are numbers of any size, and no probabilities."""
+    return explanation.output_kind == "numbers"
+
+
+def write_output(value: float, explanation: Explanation) -> str:
+    """Return an output as people read it."""
+    return f"{value:.4g}" if is_number(explanation) else f"{value:.1%}"
+
+
+def write_name(figure: Figure, column: str, *, y: float) -> None:
+    """Write the column of a text over it, where a row has several."""
+    figure.text(MARGIN / WIDTH, y, drawable(column), fontsize=8.5, color=FAINT, va="bottom", parse_math=False)
 
 
 def write_lines(
@@ -107,7 +136,7 @@ def write_lines(
 
 
 def colour(share: float) -> tuple[float, float, float, float]:
-    """Return red for words that speak for the label, blue for those against it, white for the rest."""
+    """Return red for words that speak for the output, blue for those against it, white for the rest."""
     from matplotlib import colormaps
 
     red, green, blue, alpha = colormaps["RdBu_r"](0.5 + share * 0.42)
@@ -117,21 +146,24 @@ def colour(share: float) -> tuple[float, float, float, float]:
 def write_note(figure: Figure, explanation: Explanation, *, y: float) -> None:
     """Write what is missing from the picture, if anything is."""
     notes = []
-    if not explanation.words:
-        notes.append("this text has no words")
-    if len(explanation.words) > SHOWN:
-        notes.append(f"drawn are the first {SHOWN} of {len(explanation.words)} words")
-    if len("".join(explanation.words)) < len(explanation.text.rstrip()):
-        notes.append("the model does not read the rest of this text")
+    if not explanation.parts:
+        notes.append(f"this {'text' if explanation.noun == 'word' else 'row'} has no {explanation.noun}s")
+    for column in explanation.texts:
+        count = explanation.columns.count(column)
+        if count > SHOWN:
+            of_text = f" in {drawable(column)}" if len(explanation.texts) > 1 else ""
+            notes.append(f"drawn are the first {SHOWN} of {count} words{of_text}")
+    if not explanation.whole:
+        notes.append(f"the model does not read the rest of this {'text' if explanation.noun == 'word' else 'row'}")
     if notes:
         note = "; ".join(notes)
         figure.text(MARGIN / WIDTH, y, note, fontsize=9, style="italic", color=FAINT, va="bottom")
 
 
-def draw_bars(axes: Axes, words: Sequence[str], values: Sequence[float]) -> None:
-    """Draw the words with the largest values, strongest on top."""
+def draw_bars(axes: Axes, explanation: Explanation, values: Sequence[float]) -> None:
+    """Draw the parts with the largest values, strongest on top."""
     order = sorted(range(len(values)), key=lambda place: (-abs(values[place]), place))[:BARS]
-    names = [drawable(words[place].strip(), limit=18) for place in order]
+    names = [drawable(explanation.title(place), limit=18) for place in order]
     plot_bars(axes, names, [values[place] for place in order])
 
 
@@ -147,7 +179,7 @@ def plot_bars(axes: Axes, names: Sequence[str], values: Sequence[float]) -> None
         shift = 0.015 * reach * (1 if value >= 0 else -1)
         axes.text(value + shift, place, f"{value:+.3f}", va="center", ha=side, fontsize=8.5, color=FAINT)
     low, high = min([0.0, *values]), max([0.0, *values])
-    if low == high:  # no word matters
+    if low == high:  # no part matters
         high = 1.0
     pad = 0.16 * (high - low)  # room for the numbers
     axes.set_xlim(low - (pad if low < 0 else 0), high + (pad if high > 0 else 0))
@@ -159,48 +191,75 @@ def plot_bars(axes: Axes, names: Sequence[str], values: Sequence[float]) -> None
     axes.spines[:].set_visible(False)
 
 
-def words_figure(explanations: Explanations) -> Figure:
-    """Return, for each label (six at most), the words that add most to its probability over all rows.
+def effects_figure(explanations: Explanations) -> Figure:
+    """Return, for each output (six at most), the parts that add most to it over all rows.
 
-    The words are those of the largest total; the bars are the mean over a word's occurrences, whose number
-    stands behind the word. Of two labels each panel shows what the other one loses.
+    The parts are those of the largest total; the bars are the mean over a part's occurrences, whose number stands
+    behind it. Of two labels each panel shows what the other one loses; of an only number, it shows what raises it
+    and what lowers it.
     """
     panels = [(label, strongest(explanations, label)) for label in explanations.labels[:PANELS]]
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
     bars = max([1, *(len(effects) for _, effects in panels)])
-    reach = max([0.0, *(effect.mean for _, effects in panels for effect in effects)]) or 1.0
+    means = [effect.mean for _, effects in panels for effect in effects]
+    low, high = min([0.0, *means]), max([0.0, *means])
+    reach = high - low or 1.0
     figure = new_figure(WIDTH, lines * (0.9 + 0.28 * bars) + 0.5)
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, (label, effects) in zip(grid, panels, strict=False):
-        draw_panel(axes, label, effects)
-        axes.set_xlim(0, 1.2 * reach)
+        draw_panel(axes, label, effects, explanations)
+        axes.set_xlim(low - (0.2 * reach if low < 0 else 0), high + 0.2 * reach)
         axes.set_ylim(bars - 0.5, -0.5)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    figure.suptitle(words_title(explanations), fontsize=11, color=FAINT)
+    figure.suptitle(effects_title(explanations), fontsize=11, color=FAINT)
     return figure
 
 
-def words_title(explanations: Explanations) -> str:
+def noun_of(explanations: Explanations) -> str:
+    """Return what a part of these rows is called."""
+    return explanations.rows[0].noun if explanations.rows else "part"
+
+
+def effects_title(explanations: Explanations) -> str:
     """Return the line over all panels."""
     hidden = len(explanations.labels) - PANELS
     more = f"; labels not drawn: {hidden}" if hidden > 0 else ""
-    return f"mean effect of a word on the label's probability, over {len(explanations.rows)} texts{more}"
+    noun = noun_of(explanations)
+    number = any(map(is_number, explanations.rows))
+    to_what = "what is predicted" if number else "the label's probability"
+    rows = f"{len(explanations.rows)} {'texts' if noun == 'word' else 'rows'}"
+    return f"mean effect of a {noun} on {to_what}, over {rows}{more}"
 
 
-def strongest(explanations: Explanations, label: str) -> list[WordEffect]:
-    """Return the words with the largest total in favour of ``label``, the largest mean first."""
-    top = [effect for effect in explanations.words(label) if effect.total > 0][:BARS]
+def strongest(explanations: Explanations, label: str) -> list[PartEffect]:
+    """Return the parts with the largest total in favour of ``label``, the largest mean first.
+
+    Of an only output, whose loss no other panel shows, those that lower it count too.
+    """
+    effects = explanations.effects(label)
+    if len(explanations.labels) == 1:
+        top = sorted(effects, key=lambda effect: -abs(effect.total))[:BARS]
+    else:
+        top = [effect for effect in effects if effect.total > 0][:BARS]
     return sorted(top, key=lambda effect: -effect.mean)
 
 
-def draw_panel(axes: Axes, label: str, effects: Sequence[WordEffect]) -> None:
-    """Draw the words of one label, or say that there are none."""
+def draw_panel(axes: Axes, label: str, effects: Sequence[PartEffect], explanations: Explanations) -> None:
+    """Draw the parts of one output, or say that there are none."""
     axes.set_title(drawable(label), fontsize=12, weight="bold", color=INK, loc="left", parse_math=False)
     if not effects:
         axes.set_axis_off()
-        axes.text(0, 0.9, "no word speaks for it", transform=axes.transAxes, color=FAINT, style="italic")
+        nothing = f"no {noun_of(explanations)} speaks for it"
+        axes.text(0, 0.9, nothing, transform=axes.transAxes, color=FAINT, style="italic")
         return
-    names = [f"{drawable(effect.word, limit=18)}  ×{effect.count}" for effect in effects]
+    texts = explanations.rows[0].texts
+    titles = [
+        f"{effect.column}: {effect.name}" if effect.column in texts and len(texts) > 1 else effect.name
+        for effect in effects
+    ]
+    names = [
+        f"{drawable(title, limit=18)}  ×{effect.count}" for title, effect in zip(titles, effects, strict=True)
+    ]
     plot_bars(axes, names, [effect.mean for effect in effects])

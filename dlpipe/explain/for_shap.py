@@ -1,4 +1,4 @@
-"""Attributions of words as an object of shap, for shap's plots."""
+"""Attributions of parts of a row as an object of shap, for shap's plots."""
 
 from __future__ import annotations
 
@@ -14,28 +14,35 @@ if TYPE_CHECKING:
 
 
 def as_shap(
-    words: Sequence[str], base: Floats, attributions: Floats, *, labels: Sequence[str], label: str | None = None
+    parts: Sequence[str],
+    base: Floats,
+    attributions: Floats,
+    *,
+    places: Sequence[str],
+    labels: Sequence[str],
+    label: str | None = None,
 ) -> Any:
-    """Return the attributions of a text as a ``shap.Explanation``.
+    """Return the attributions of a row as a ``shap.Explanation``.
 
     Parameters
     ----------
-    words : sequence of str
+    parts : sequence of str
         At least one.
-    base : array of shape (n_labels,)
-    attributions : array of shape (n_words, n_labels)
+    base : array of shape (n_outputs,)
+    attributions : array of shape (n_parts, n_outputs)
+    places : sequence of str
+        The names of the parts, which the plots write beside them.
     labels : sequence of str
         The meaning of the columns.
     label : str, optional
         The one to explain; by default all.
     """
-    data, places = np.array(words), [f"word {place}" for place, _ in enumerate(words, start=1)]
-    shap = import_shap()
+    data, shap = np.array(parts), import_shap()
     if label is not None:
         column = labels.index(label)
-        return shap.Explanation(attributions[:, column], float(base[column]), data, feature_names=places)
-    # shap takes the names of as many words as there are labels for names of the labels
-    named = places if len(words) != len(labels) else None
+        return shap.Explanation(attributions[:, column], float(base[column]), data, feature_names=list(places))
+    # shap takes the names of as many parts as there are labels for names of the labels
+    named = list(places) if len(parts) != len(labels) else None
     return shap.Explanation(attributions, base, data, feature_names=named, output_names=list(labels))
 
 

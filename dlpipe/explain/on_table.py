@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from dlpipe.explain.explaining import compare_methods, explain_rows
-from dlpipe.explain.explanations import ExplainSettings, Explanations, Row, Scorer, choose_rows
-from dlpipe.explain.slices import Slice, SliceExplainer, explaining_key, table_slices
+from dlpipe.explain.explaining import compare_methods, explain_rows, task_of
+from dlpipe.explain.explanations import ExplainSettings, Explanations, NamedRow, choose_rows
+from dlpipe.explain.slices import Slice, SliceExplainer, explaining_key, named_rows, table_slices
 from dlpipe.parts import Progress
 from dlpipe.tables import (
     TableVersion,
@@ -20,6 +20,7 @@ from dlpipe.tables import (
     stream_table,
     write_table,
 )
+from dlpipe.task import Inputs, Predictor, Row
 
 Each = Callable[[Callable[[Slice], int], Sequence[Slice]], Iterable[int]]
 
@@ -33,7 +34,7 @@ class Explained:
     table : TableVersion
         The explanations table at the version that holds these rows.
     rows : int
-        The rows of the source whose words have numbers.
+        The rows of the source whose parts have numbers.
     new_rows : int
         Those explained now; the others had been before.
     sample : Explanations
@@ -47,10 +48,10 @@ class Explained:
 
 
 def explain_table(
-    predictor: Scorer,
+    predictor: Predictor,
     source: TableVersion,
     *,
-    mistakes: Sequence[Row] = (),
+    mistakes: Sequence[str] = (),
     model: str,
     target: str,
     settings: ExplainSettings,
@@ -60,12 +61,14 @@ def explain_table(
 
     Parameters
     ----------
+    mistakes : sequence of str, optional
+        Ids of rows of ``source``; the first ``settings.mistakes`` of them are explained.
     among : sequence of str, optional
         Ids of the rows from which the sample is drawn, instead of the test split.
     model : str
         URI of the model version that ``predictor`` holds.
     target : str
-        Path of the Delta table that the word attributions are appended to, in one commit. The same model, table
+        Path of the Delta table that the attributions are appended to, in one commit. The same model, table
         version, settings and mistakes again are not written again.
 
     Raises
@@ -75,37 +78,50 @@ def explain_table(
     """
     if among is None and not mistakes:
         check_split(source, "test", whole="explain_all(..., split=None)")
-    rows = test_rows(source) if among is None else rows_named(source, among)
-    chosen = choose_rows(rows, mistakes=mistakes, settings=settings)
+    inputs = task_of(predictor).inputs
+    rows = test_rows(source, inputs) if among is None else rows_named(source, among, inputs)
+    chosen = choose_rows(
+        rows, mistakes=mistaken(rows, mistakes[: settings.mistakes], source, inputs), settings=settings
+    )
     made = explain_sample(predictor, chosen, settings)
     key = {**explaining_key(source, model, settings), "rows": " ".join(row_id for row_id, _ in chosen)}
     table = made.to_table(model=model, source=source)
     return made, find_commit(target, key) or write_table(target, table, mode="append", key=key)
 
 
-def test_rows(source: TableVersion) -> list[Row]:
-    """Return the rows of the test split; a missing text is an empty one, which has no words."""
-    test = decode_texts(read_table(source, split="test", columns=["row_id", "text"]), of=source).to_pydict()
-    return [(row_id, text or "") for row_id, text in zip(test["row_id"], test["text"], strict=True)]
+def test_rows(source: TableVersion, inputs: Inputs) -> list[NamedRow]:
+    """Return the rows of the test split."""
+    columns = ["row_id", *inputs.columns(source)]
+    return named_rows(decode_texts(read_table(source, split="test", columns=columns), of=source), inputs)
 
 
-def rows_named(source: TableVersion, names: Sequence[str]) -> list[Row]:
+def mistaken(
+    rows: Sequence[NamedRow], names: Sequence[str], source: TableVersion, inputs: Inputs
+) -> list[NamedRow]:
+    """Return the rows with these ids, in the order of ``names``; those that are not in ``rows`` are read."""
+    wanted = set(names)
+    found = {row_id: row for row_id, row in rows if row_id in wanted}
+    if missing := [name for name in names if name not in found]:
+        found |= rows_named(source, missing, inputs)
+    return [(name, found[name]) for name in names if name in found]
+
+
+def rows_named(source: TableVersion, names: Sequence[str], inputs: Inputs) -> list[NamedRow]:
     """Return the rows with these ids, in the order of the table; of an id that comes twice, the first."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     wanted = pa.array(list(names), pa.string())
-    found: dict[str, str] = {}
-    for batch in stream_table(source, columns=["row_id", "text"]):
+    found: dict[str, Row] = {}
+    for batch in stream_table(source, columns=["row_id", *inputs.columns(source)]):
         rows = decode_texts(batch, of=source)
-        some = rows.filter(pc.is_in(rows["row_id"], wanted)).to_pydict()
-        for row_id, text in zip(some["row_id"], some["text"], strict=True):
-            found.setdefault(row_id, text or "")
+        for row_id, row in named_rows(rows.filter(pc.is_in(rows["row_id"], wanted)), inputs):
+            found.setdefault(row_id, row)
     return list(found.items())
 
 
 def explain_all(
-    predictor: Scorer,
+    predictor: Predictor,
     source: TableVersion,
     *,
     split: str | None = "test",
@@ -145,11 +161,11 @@ def explain_all(
     done = find_commit(target, key)
     new_rows = 0 if done else explain_missing(explainer, slices, each, say)
     table = done or commit_parts(target, key=key, parts=len(slices), cut=cut)
-    sample = explain_sample(predictor, slices[0].read()[: settings.rows], settings)
+    sample = explain_sample(predictor, slices[0].read(task_of(predictor).inputs)[: settings.rows], settings)
     return Explained(table, sum(one.rows for one in slices), new_rows, sample)
 
 
-def explain_sample(predictor: Scorer, rows: Sequence[Row], settings: ExplainSettings) -> Explanations:
+def explain_sample(predictor: Predictor, rows: Sequence[NamedRow], settings: ExplainSettings) -> Explanations:
     """Return the explanations of ``rows`` with the agreement of both methods about some of them."""
     made = explain_rows(predictor, rows, settings=settings)
     return replace(made, agreement=compare_methods(predictor, made, settings=settings))
@@ -158,7 +174,7 @@ def explain_sample(predictor: Scorer, rows: Sequence[Row], settings: ExplainSett
 def explain_missing(
     explainer: SliceExplainer, slices: Sequence[Slice], each: Each, say: Callable[[str], None] | None
 ) -> int:
-    """Explain the slices that are not kept yet, and return how many texts these have."""
+    """Explain the slices that are not kept yet, and return how many rows these have."""
     there = staged_parts(explainer.target, key=explainer.key, cut=explainer.cut)
     todo = [one for one in slices if one.number not in there]
     total, missing = sum(one.rows for one in slices), sum(one.rows for one in todo)

@@ -1,20 +1,21 @@
-"""Owen values of words, asked for in rounds: the recursion of ``shap.PartitionExplainer``.
+"""Owen values of the parts of a row, asked for in rounds: the recursion of ``shap.PartitionExplainer``.
 
-shap runs one text from start to end. Written as a generator, the same recursion can stop at each of its requests,
-so that the requests of many texts are answered together. Priorities, ties and cuts are shap's, step by step; the
+shap runs one row from start to end. Written as a generator, the same recursion can stop at each of its requests,
+so that the requests of many rows are answered together. Priorities, ties and cuts are shap's, step by step; the
 tests hold the values against shap's own.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlpipe.explain.tree import WordTree
+from dlpipe.task import Row
+from dlpipe.task.row_parts import PartTree
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.floating[Any]]
     Mask = npt.NDArray[np.bool_]
 
-Asking = Generator[list[str], "Floats", "Floats"]
+Asking = Generator[list[Row], "Floats", "Floats"]
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What the words under ``node`` add to the ``shown`` ones: from ``low`` to ``high``, counted by ``weight``."""
+    """What the parts under ``node`` add to the ``shown`` ones: from ``low`` to ``high``, counted by ``weight``."""
 
     shown: Mask
     low: Floats
@@ -38,7 +39,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Split:
-    """A gain to be split between the two children of its node, whose words are shown in turn."""
+    """A gain to be split between the two children of its node, whose parts are shown in turn."""
 
     gain: Gain
     left: int
@@ -51,26 +52,36 @@ Queue = list[tuple[float, float, Gain]]
 
 
 def owen_values(
-    tree: WordTree, base: Floats, output: Floats, *, max_evals: int, batch_rows: int, seed: int
+    tree: PartTree,
+    keep: Callable[[list[bool]], Row],
+    base: Floats,
+    output: Floats,
+    *,
+    max_evals: int,
+    batch_rows: int,
+    seed: int,
 ) -> Asking:
-    """Return, after some rounds, the attributions of shape (n_words, n_labels).
+    """Return, after some rounds, the attributions of shape (n_parts, n_outputs).
 
-    Each round yields texts with some words left out, and is sent their probabilities, shape (n_texts, n_labels).
+    Each round yields copies of the row with some parts left out, and is sent their outputs, shape (n_copies,
+    n_outputs).
 
     Parameters
     ----------
-    base, output : array of shape (n_labels,)
-        The probabilities without any word and with all.
+    keep : callable
+        Returns the row with some of its parts; see ``RowParts.keep``.
+    base, output : array of shape (n_outputs,)
+        The outputs without any part and with all.
     max_evals : int
         ``base`` and ``output`` count as two of them.
     batch_rows : int
-        The texts of a round. Splits are chosen by what is known before it.
+        The copies of a round. Splits are chosen by what is known before it.
     seed : int
         Of the order among equal gains.
     """
     random = np.random.RandomState(seed)  # shap draws from NumPy's global state; this is the same stream
     values = np.zeros((len(tree.spans), len(base)))
-    root = Gain(np.zeros(len(tree.words), dtype=bool), base, output, len(tree.spans) - 1, 1.0)
+    root = Gain(np.zeros(tree.leaves, dtype=bool), base, output, len(tree.spans) - 1, 1.0)
     queue: Queue = [(0.0, 0.0, root)]
     asked = 0
     while queue and asked < max_evals - 2:
@@ -78,15 +89,15 @@ def owen_values(
         if splits:
             masks = [mask for split in splits for mask in (split.with_left, split.with_right)]
             asked += len(masks)
-            answers = yield [with_words(tree.words, mask) for mask in masks]
+            answers = yield [keep(mask.tolist()) for mask in masks]
             spread(queue, splits, answers, random)
     for _, _, gain in queue:
         values[gain.node] += (gain.high - gain.low) * gain.weight
     return handed_down(tree, values)
 
 
-def next_splits(queue: Queue, tree: WordTree, values: Floats, *, rows: int) -> list[Split]:
-    """Take the largest gains from ``queue`` until they need ``rows`` texts; those of single words are credited."""
+def next_splits(queue: Queue, tree: PartTree, values: Floats, *, rows: int) -> list[Split]:
+    """Take the largest gains from ``queue`` until they need ``rows`` copies; those of one part are credited."""
     splits: list[Split] = []
     while queue and 2 * len(splits) < rows:
         gain = heapq.heappop(queue)[2]
@@ -99,23 +110,11 @@ def next_splits(queue: Queue, tree: WordTree, values: Floats, *, rows: int) -> l
     return splits
 
 
-def shown_too(gain: Gain, tree: WordTree, node: int) -> Mask:
-    """Return the shown words of ``gain`` and those under ``node``."""
+def shown_too(gain: Gain, tree: PartTree, node: int) -> Mask:
+    """Return the shown parts of ``gain`` and those under ``node``."""
     mask = gain.shown.copy()
     mask[slice(*tree.spans[node])] = True
     return mask
-
-
-def with_words(words: Sequence[str], mask: Mask) -> str:
-    """Return the text of the words in ``mask``, with single blanks, as shap's masker leaves it.
-
-    Examples
-    --------
-    >>> with_words(["So ", "<br />", "good,  ", "really"], np.array([True, False, True, True]))
-    'So good, really'
-    """
-    shown = (word if keep else " " for word, keep in zip(words, mask.tolist(), strict=True))
-    return " ".join("".join(shown).split())
 
 
 def spread(queue: Queue, splits: Sequence[Split], answers: Floats, random: np.random.RandomState) -> None:
@@ -139,9 +138,9 @@ def spread(queue: Queue, splits: Sequence[Split], answers: Floats, random: np.ra
             heapq.heappush(queue, entry)
 
 
-def handed_down(tree: WordTree, values: Floats) -> Floats:
-    """Return the values of the words; what a group earned as a whole is shared by size on the way down."""
-    for node in range(len(tree.spans) - 1, len(tree.words) - 1, -1):
+def handed_down(tree: PartTree, values: Floats) -> Floats:
+    """Return the values of the parts; what a group earned as a whole is shared by size on the way down."""
+    for node in range(len(tree.spans) - 1, tree.leaves - 1, -1):
         for child in tree.below(node) or ():
             values[child] += values[node] * tree.size(child) / tree.size(node)
-    return values[: len(tree.words)]
+    return values[: tree.leaves]

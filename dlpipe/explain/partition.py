@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlpipe.errors import ExplanationError
-from dlpipe.explain.explanations import ExplainSettings, Explanation, Row, Scorer, seen_words
+from dlpipe.explain.explanations import ExplainSettings, Explanation, NamedRow, make_explanation
 from dlpipe.explain.owen import owen_values
 from dlpipe.explain.pooling import Remembering, Work, in_rounds
-from dlpipe.explain.tree import word_tree
+from dlpipe.task import Predictor, Row, Task
+from dlpipe.task.row_parts import RowParts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,52 +23,59 @@ TOLERANCE = 1e-4
 
 
 def explain_by_partition(
-    predictor: Scorer, rows: Sequence[Row], settings: ExplainSettings
+    predictor: Predictor, task: Task, rows: Sequence[NamedRow], settings: ExplainSettings
 ) -> Iterator[Explanation]:
     """Yield the checked explanation of each row, many at a time.
 
     Raises
     ------
     ExplanationError
-        When base value plus attributions is not the model's output within 1e-4.
+        When base value plus attributions is not the model's output within 1e-4 (of an output above 1: of that).
     """
-    works = (work_on(predictor, row_id, text, settings) for row_id, text in rows)
+    works = (work_on(predictor, task, named, settings) for named in rows)
     yield from in_rounds(works, Remembering(predictor))
 
 
-def work_on(predictor: Scorer, row_id: str, text: str, settings: ExplainSettings) -> Work[Explanation]:
-    """Return the work of explaining one text."""
-    words = seen_words(predictor, text)
-    return Work(len(text), explaining(tuple(predictor.labels), row_id, text, words, settings))
+def work_on(predictor: Predictor, task: Task, named: NamedRow, settings: ExplainSettings) -> Work[Explanation]:
+    """Return the work of explaining one row."""
+    _, row = named
+    parts = task.inputs.split_parts(row, predictor)
+
+    def explain() -> Generator[list[Row], Floats, Explanation]:
+        base, attributions, output = yield from attributing(row, parts, settings)
+        return checked(make_explanation(named, parts, predictor, task, base, attributions, output))
+
+    return Work(len(task.inputs.show_row(row)), explain())
 
 
-def explaining(
-    labels: tuple[str, ...], row_id: str, text: str, words: tuple[str, ...], settings: ExplainSettings
-) -> Generator[list[str], Floats, Explanation]:
-    """Ask for what the explanation of ``text`` needs, round by round, and return it."""
-    seen = "".join(words)
-    whole = text if seen == text else " ".join(seen.split())
-    base, output = yield ["", whole]
-    if len(words) < 2:
-        attributions = np.repeat((output - base)[None], len(words), axis=0)
+def attributing(
+    row: Row, parts: RowParts, settings: ExplainSettings
+) -> Generator[list[Row], Floats, tuple[Floats, Floats, Floats]]:
+    """Ask for what the explanation of ``row`` needs, round by round; return base, attributions and output."""
+    count = len(parts.shown)
+    base, output = yield [parts.keep([False] * count), parts.keep([True] * count)]
+    if count < 2:
+        attributions = np.repeat((output - base)[None], count, axis=0)
     else:
         attributions = yield from owen_values(
-            word_tree(words),
+            parts.tree,
+            parts.keep,
             base,
             output,
             max_evals=settings.max_evals,
             batch_rows=settings.batch_rows,
             seed=settings.seed,
         )
-    (output,) = yield [text]
-    return checked(Explanation(row_id, text, labels, words, base, attributions, output))
+    (output,) = yield [row]
+    return base, attributions, output
 
 
 def checked(made: Explanation) -> Explanation:
     """Return ``made`` when its numbers add up to the model's output."""
-    if not made.gap <= TOLERANCE:
+    size = max(1.0, float(abs(made.output).max()), float(abs(made.base).max()))
+    if not made.gap <= TOLERANCE * size:
         raise ExplanationError(
             f"Row {made.row_id!r}: base value and attributions miss the model's output by {made.gap:.2g}, more "
-            f"than {TOLERANCE:g}; make sure that the model gives the same text the same probabilities each time."
+            f"than {TOLERANCE * size:g}; make sure that the model gives the same row the same outputs each time."
         )
     return made

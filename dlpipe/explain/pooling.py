@@ -1,7 +1,8 @@
-"""Many texts at once: what they ask the model in a round is asked in one call, and nothing twice."""
+"""Many rows at once: what they ask the model in a round is asked in one call, and nothing twice."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from dlpipe.explain.explanations import Scorer
+from dlpipe.task import Predictor, Row
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,37 +20,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-OPEN_TEXTS = 64
+OPEN_ROWS = 64
 OPEN_CHARACTERS = 500_000  # each is copied up to ``batch_rows`` times in a round
-REMEMBERED = 100_000  # texts; some tens of MB
+REMEMBERED = 100_000  # rows; some tens of MB
 
 
 @dataclass(frozen=True)
 class Work(Generic[T]):
-    """Something that asks for the probabilities of texts, round by round, until it returns its result.
+    """Something that asks for the outputs of rows, round by round, until it returns its result.
 
     Attributes
     ----------
     characters : int
-        Length of the texts that it asks for, at most.
+        Length of the rows that it asks for, at most, as people read them.
     rounds : generator
-        Yields texts and is sent their probabilities, shape (n_texts, n_labels).
+        Yields rows and is sent their outputs, shape (n_rows, n_outputs).
     """
 
     characters: int
-    rounds: Generator[list[str], Floats, T]
+    rounds: Generator[list[Row], Floats, T]
 
 
 @dataclass
 class Open(Generic[T]):
-    """A work with the texts that it waits for."""
+    """A work with the rows that it waits for."""
 
     work: Work[T]
-    asked: list[str]
+    asked: list[Row]
 
 
-def in_rounds(works: Iterable[Work[T]], score: Callable[[Sequence[str]], Floats]) -> Iterator[T]:
-    """Yield the results of ``works`` in their order; the texts of a round are scored in one call.
+def in_rounds(works: Iterable[Work[T]], score: Callable[[Sequence[Row]], Floats]) -> Iterator[T]:
+    """Yield the results of ``works`` in their order; the rows of a round are scored in one call.
 
     A bounded number of them is open at once, so that ``works`` can be endless.
     """
@@ -72,7 +73,7 @@ def in_rounds(works: Iterable[Work[T]], score: Callable[[Sequence[str]], Floats]
 def has_room(opened: Iterable[Open[T]], work: Work[T]) -> bool:
     """Return whether ``work`` may be opened beside the ones that are; it may where there is none."""
     sizes = [one.work.characters for one in opened]
-    return not sizes or (len(sizes) < OPEN_TEXTS and sum(sizes) + work.characters <= OPEN_CHARACTERS)
+    return not sizes or (len(sizes) < OPEN_ROWS and sum(sizes) + work.characters <= OPEN_CHARACTERS)
 
 
 def advance(
@@ -86,29 +87,26 @@ def advance(
         done[number] = end.value
 
 
-def answered(opened: dict[int, Open[T]], score: Callable[[Sequence[str]], Floats]) -> list[tuple[int, Floats]]:
-    """Return each open work's number and the probabilities that it waits for."""
+def answered(opened: dict[int, Open[T]], score: Callable[[Sequence[Row]], Floats]) -> list[tuple[int, Floats]]:
+    """Return each open work's number and the outputs that it waits for."""
     if not opened:
         return []
-    answers = score([text for one in opened.values() for text in one.asked])
+    answers = score([row for one in opened.values() for row in one.asked])
     ends = np.cumsum([len(one.asked) for one in opened.values()])
     return list(zip(opened, np.split(answers, ends[:-1]), strict=True))
 
 
 class Remembering:
-    """``predict_outputs`` in float64 that scores no text twice, as far as a bounded memory goes.
+    """``predict_outputs`` in float64 that scores no row twice, as far as a bounded memory goes."""
 
-    Texts are known by a digest, so that long ones take no more room than short ones.
-    """
-
-    def __init__(self, predictor: Scorer) -> None:
+    def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
         self._known: dict[bytes, Floats] = {}
 
-    def __call__(self, texts: Sequence[str]) -> Floats:
-        """Return probabilities of shape (n_texts, n_labels)."""
-        keys = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
+    def __call__(self, rows: Sequence[Row]) -> Floats:
+        """Return outputs of shape (n_rows, n_outputs)."""
+        keys = [row_digest(row) for row in rows]
+        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._known}
         if new:
             made = self._predictor.predict_outputs(list(new.values()))
             self._known.update(zip(new, np.asarray(made, dtype=np.float64), strict=True))
@@ -116,3 +114,12 @@ class Remembering:
         for key in list(islice(self._known, max(0, len(self._known) - REMEMBERED))):
             del self._known[key]
         return answers
+
+
+def row_digest(row: Row) -> bytes:
+    """Return a digest of what ``row`` holds: equal ones are equal rows, and a long one takes no more room.
+
+    Two rows that are equal may have two digests; they are then scored twice.
+    """
+    content = row.encode("utf-8", "surrogatepass") if isinstance(row, str) else pickle.dumps(row)
+    return blake2b(content, digest_size=16).digest()

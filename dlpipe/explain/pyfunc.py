@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.explain.explaining import explain_rows
-from dlpipe.explain.explanations import ExplainSettings, Explanation, Scorer
+from dlpipe.explain.explaining import explain_rows, task_of
+from dlpipe.explain.explanations import ExplainSettings, Explanation
 from dlpipe.settings import read_settings
-from dlpipe.task.texts import TextModel
-from dlpipe.task.texts.requests import read_texts
+from dlpipe.task import Model, Predictor, Row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +26,7 @@ COLUMNS = (
     ("predicted", "string"),
     ("output", "double"),
     ("base_value", "double"),
-    ("words", "string[]"),
+    ("parts", "string[]"),
     ("attributions", "double[]"),
 )
 TYPES = {"double": "float64"}
@@ -35,19 +34,19 @@ TYPES = {"double": "float64"}
 
 @dataclass(frozen=True)
 class ExplainerModel:
-    """A trained classifier with how to explain it: what ``log_and_register`` keeps as one model."""
+    """A trained model with how to explain it: what ``log_and_register`` keeps as one model."""
 
-    model: TextModel
+    model: Model
     settings: ExplainSettings
 
     @property
     def card(self) -> Mapping[str, Any]:
-        """The card of the classifier."""
+        """The card of the model."""
         return self.model.card
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of the weights and the settings."""
+        """SHA-256 (hex) of the model's digest and the settings."""
         return hashlib.sha256(f"{self.model.digest} {self._settings()}".encode()).hexdigest()
 
     def save(self, folder: Path) -> Path:
@@ -61,33 +60,32 @@ class ExplainerModel:
 
 
 def register_explainer(
-    model: ModelVersion,
-    text_model: TextModel,
+    registered: ModelVersion,
+    model: Model,
     *,
     settings: ExplainSettings,
-    example: Sequence[str],
+    example: Sequence[Row],
     challenger: bool = True,
 ) -> ModelVersion:
-    """Return the registered explainer ``<model>-explainer`` of the classifier ``model``, made if need be.
+    """Return the registered explainer ``<model>-explainer`` of a registered model, made if need be.
 
-    The same weights with the same settings are the same version. It has the classifier's lineage.
+    The same weights with the same settings are the same version. It has the model's lineage.
 
     Parameters
     ----------
-    model : ModelVersion
-        The registered classifier.
-    text_model : TextModel
-        What was registered as ``model``.
-    example : sequence of str
-        A few texts, kept as the input example.
+    registered : ModelVersion
+    model : Model
+        What was registered so.
+    example : sequence of rows
+        Kept as the input example.
     challenger : bool, optional
         ``False`` moves no alias.
     """
     from dlpipe.registry import register_companion
 
     return register_companion(
-        ExplainerModel(text_model, settings),
-        model,
+        ExplainerModel(model, settings),
+        registered,
         kind="explainer",
         settings=dataclasses.asdict(settings),
         example=example,
@@ -121,30 +119,30 @@ def _load_pyfunc(path: str) -> PyfuncExplainer:
 class PyfuncExplainer:
     """A predictor and settings with the interface of MLflow's Python functions."""
 
-    def __init__(self, predictor: Scorer, settings: ExplainSettings) -> None:
+    def __init__(self, predictor: Predictor, settings: ExplainSettings) -> None:
         self.predictor, self.settings = predictor, settings
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """Return one row for each text: what each of its words adds to the probability of the predicted label.
+        """Return for each row what each of its parts adds to the highest output.
 
-        The columns are ``predicted``, ``output`` (its probability), ``base_value``, and as lists ``words`` and
+        The columns are ``predicted`` (its name), ``output``, ``base_value``, and as lists ``parts`` and
         ``attributions``.
 
         Parameters
         ----------
         model_input : str, sequence, Series, DataFrame or mapping of columns
-            A table's texts are its column ``text`` or its only one. A missing text has no prediction and no words.
+            What the model itself takes. A missing row has no prediction and no parts.
         params : mapping, optional
             ``method``: another than that of the settings.
         """
         import pandas as pd
 
-        texts = read_texts(model_input)
-        rows = [(str(number), text) for number, text in enumerate(texts) if text is not None]
+        asked = task_of(self.predictor).inputs.read_request(model_input, self.predictor.card)
+        rows = [(str(number), row) for number, row in enumerate(asked) if row is not None]
         made = explain_rows(self.predictor, rows, settings=self._with(params or {}))
         found = {int(row.row_id): answer(row) for row in made.rows}
-        answers = [found.get(number) or no_answer() for number in range(len(texts))]
-        # object: pandas' own type for texts makes NaN of the label that a missing text has not
+        answers = [found.get(number) or no_answer() for number in range(len(asked))]
+        # object: pandas' own type for texts makes NaN of the label that a missing row has not
         return pd.DataFrame(
             {
                 name: pd.Series([row[name] for row in answers], dtype=TYPES.get(kind, object))
@@ -159,17 +157,17 @@ class PyfuncExplainer:
 
 
 def answer(row: Explanation) -> dict[str, Any]:
-    """Return the columns of one text."""
+    """Return the columns of one row."""
     column = row.labels.index(row.predicted)
     return {
         "predicted": row.predicted,
         "output": float(row.output[column]),
         "base_value": float(row.base[column]),
-        "words": [word.strip() for word in row.words],
+        "parts": [part.strip() for part in row.parts],
         "attributions": row.attributions[:, column].tolist(),
     }
 
 
 def no_answer() -> dict[str, Any]:
-    """Return the columns of a missing text."""
-    return {"predicted": None, "output": math.nan, "base_value": math.nan, "words": [], "attributions": []}
+    """Return the columns of a missing row."""
+    return {"predicted": None, "output": math.nan, "base_value": math.nan, "parts": [], "attributions": []}

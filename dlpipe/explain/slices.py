@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from dlpipe.explain.explaining import explain_rows
-from dlpipe.explain.explanations import ExplainSettings, Row, Scorer
+from dlpipe.explain.explaining import explain_rows, task_of
+from dlpipe.explain.explanations import ExplainSettings, NamedRow
 from dlpipe.parts import part_sizes
 from dlpipe.tables import TablePart, TableVersion, decode_texts, read_part, stage_part, table_parts
+from dlpipe.task import Inputs, Predictor
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,16 +36,22 @@ class Slice:
         """How many rows these are."""
         return self.stop - self.start
 
-    def read(self) -> list[Row]:
-        """Return each (row_id, text); a missing text is an empty one, which has no words."""
-        columns = _rows(self.part, self.split).slice(self.start, self.rows).to_pydict()
-        return [(row_id, text or "") for row_id, text in zip(columns["row_id"], columns["text"], strict=True)]
+    def read(self, inputs: Inputs) -> list[NamedRow]:
+        """Return each (row_id, row), as ``inputs`` read rows of the table."""
+        columns = inputs.columns(self.part.version)
+        rows = _rows(self.part, self.split, columns).slice(self.start, self.rows)
+        return named_rows(rows, inputs)
 
 
 @functools.lru_cache(maxsize=1)
-def _rows(part: TablePart, split: str | None) -> pa.Table:
+def _rows(part: TablePart, split: str | None, columns: tuple[str, ...]) -> pa.Table:
     """Return the rows of ``part``, read once for all of its slices."""
-    return decode_texts(read_part(part, columns=["row_id", "text"], split=split), of=part.version)
+    return decode_texts(read_part(part, columns=["row_id", *columns], split=split), of=part.version)
+
+
+def named_rows(rows: pa.Table | pa.RecordBatch, inputs: Inputs) -> list[NamedRow]:
+    """Return each (row_id, row) of a table with ``row_id`` and the columns of the inputs."""
+    return list(zip(rows["row_id"].to_pylist(), inputs.read_rows(rows), strict=True))
 
 
 def table_slices(source: TableVersion, split: str | None) -> tuple[list[Slice], str]:
@@ -65,7 +72,7 @@ def table_slices(source: TableVersion, split: str | None) -> tuple[list[Slice], 
 class SliceExplainer:
     """Explains a slice and stages its rows; can be pickled where its predictor can."""
 
-    predictor: Scorer
+    predictor: Predictor
     source: TableVersion
     model: str
     target: str
@@ -74,10 +81,11 @@ class SliceExplainer:
     cut: str
 
     def __call__(self, one: Slice) -> int:
-        """Return the number of texts that were explained. The numbers do not depend on other slices."""
-        made = explain_rows(self.predictor, one.read(), settings=self.settings)
-        rows = made.to_table(model=self.model, source=self.source)
-        stage_part(self.target, rows, key=self.key, part=one.number, cut=self.cut)
+        """Return the number of rows that were explained. The numbers do not depend on other slices."""
+        rows = one.read(task_of(self.predictor).inputs)
+        made = explain_rows(self.predictor, rows, settings=self.settings)
+        table = made.to_table(model=self.model, source=self.source)
+        stage_part(self.target, table, key=self.key, part=one.number, cut=self.cut)
         return one.rows
 
 

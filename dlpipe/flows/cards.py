@@ -9,7 +9,7 @@ from metaflow import current
 from metaflow.cards import Image, Markdown, Table, VegaChart
 
 from dlpipe.evaluation import Evaluation, Mistake
-from dlpipe.explain import Explanations, row_figure, words_figure
+from dlpipe.explain import Explanations, effects_figure, row_figure
 from dlpipe.monitoring import Monitored, domains_figure, history_figure, samples_figure
 from dlpipe.monitoring.samples import Quality
 from dlpipe.monitoring.signals import MEASURES, Signal
@@ -212,13 +212,14 @@ def show_explanations(
     title: str = "Explanations",
     drawn: str = "drawn from the test split",
 ) -> None:
-    """Show the words that matter most, then each text with its words coloured; ``drawn`` says where it is from."""
-    if not any(row.words for row in explanations.rows):
-        why = "No text of these rows has a word." if explanations.rows else "No row was asked for."
+    """Show the parts that matter most, then each row with its own; ``drawn`` says where they are from."""
+    if not any(row.parts for row in explanations.rows):
+        why = "None of these rows has a word." if explanations.rows else "No row was asked for."
         show_nothing(f"Nothing to explain: {title}", why)
         return
     truth = {mistake.row_id: mistake.label for mistake in mistakes}
-    _add(Markdown(f"# {title}"), Image(png(words_figure(explanations)), "Words that matter most"))
+    caption = f"{explanations.rows[0].noun.capitalize()}s that matter most"
+    _add(Markdown(f"# {title}"), Image(png(effects_figure(explanations)), caption))
     if explanations.agreement is not None:
         _add(Markdown(explanations.agreement.line()))
     for row in explanations.rows:

@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from dlpipe.errors import ExplanationError
 from dlpipe.task.evaluation import Evaluation
 from dlpipe.task.gate import Check, Thresholds, bound_checks
 from dlpipe.task.predictor import Predictor, Row
+from dlpipe.task.row_parts import PartAttributions, RowParts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.floating[Any]]
 
 Say = Callable[[str], None]
+OutputKind = Literal["shares", "probabilities", "numbers"]
 
 
 @dataclass(frozen=True)
@@ -284,13 +287,41 @@ class Inputs(ABC):
     not_explained: str = ""
     """Why rows are not explained, in one line; empty where they are."""
 
-    def split_parts(self, row: Row, predictor: Predictor) -> tuple[str, ...]:
-        """Return the parts of a row that an explanation gives numbers to: the words of a text, say."""
+    def split_parts(self, row: Row, predictor: Predictor) -> RowParts:
+        """Return the parts of a row that an explanation gives numbers to, with the tree over them.
+
+        They are what the model reads of the row: the words of a text, as far as it reads it, or columns. What
+        stands for a column that is left out (the median of the train split, say) is in the model's card, where
+        ``assemble`` has put it.
+        """
         raise NotImplementedError
 
-    def keep_parts(self, row: Row, parts: Sequence[str], kept: Sequence[bool]) -> Row:
-        """Return the row without the parts that are not ``kept``."""
-        raise NotImplementedError
+    def attribute_parts(
+        self,
+        predictor: Predictor,
+        rows: Sequence[Row],
+        parts: Sequence[RowParts],
+        target: Target,
+        *,
+        steps: int,
+    ) -> list[PartAttributions]:
+        """Return what each part of each row adds to each output, by gradients; by default there are none.
+
+        Parameters
+        ----------
+        parts : sequence of RowParts
+            Those of each row.
+        target : Target
+            ``activate_tensor`` makes outputs of what the network gives.
+        steps : int
+            Points on the way from no part to all.
+
+        Raises
+        ------
+        ExplanationError
+            When there are no gradients of this predictor; the message says what to do.
+        """
+        raise ExplanationError("There are no gradients of these rows. Explain with method 'partition'.")
 
 
 class Target(ABC):
@@ -369,6 +400,19 @@ class Target(ABC):
     def spread(self, card: Mapping[str, Any]) -> float:
         """Return by what a difference of outputs is divided to be small or large; 1 for probabilities."""
         return 1.0
+
+    output_kind: OutputKind = "numbers"
+    """What outputs are: shares of a whole, a probability each, or numbers of any size."""
+
+    def activate_tensor(self, logits: torch.Tensor, card: Mapping[str, Any]) -> torch.Tensor:
+        """Return what ``activate`` does, in torch, so that it has gradients; by default there are none.
+
+        Raises
+        ------
+        ExplanationError
+            When there are no gradients of this target.
+        """
+        raise ExplanationError("There are no gradients of this target. Explain with method 'partition'.")
 
     @abstractmethod
     def prediction_fields(self) -> list[tuple[str, pa.DataType]]:

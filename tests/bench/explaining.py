@@ -160,8 +160,8 @@ def recipe(options: argparse.Namespace) -> dict[str, Any]:
     import shap
 
     from dlpipe.explain import ExplainSettings
-    from dlpipe.explain.words import tokenise
     from dlpipe.machine import use_machine
+    from dlpipe.task.texts.words import tokenise
 
     use_machine()
     settings = ExplainSettings()

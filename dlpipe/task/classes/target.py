@@ -37,6 +37,7 @@ class Classes(Target):
     lower_is_better = frozenset({"log_loss", "calibration_error"})
     gate = ClassThresholds
     has_classes = True
+    output_kind = "shares"
 
     def learn_coding(self, labels: Sequence[str]) -> Coding:
         """Return the classes, sorted."""
@@ -89,6 +90,12 @@ class Classes(Target):
         """
         labels = card["labels"]
         return [labels[best] for best in outputs.argmax(axis=1)]
+
+    def activate_tensor(self, logits: torch.Tensor, card: Mapping[str, Any]) -> torch.Tensor:
+        """Return the softmax of each row."""
+        import torch
+
+        return torch.softmax(logits, dim=1)
 
     def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
         """Return the class, its probability, those of all classes and their names."""

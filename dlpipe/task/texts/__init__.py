@@ -13,7 +13,9 @@ network      the torch network: encoder, mean pooling, linear head
 tokens       texts to token ids
 features     token ids and embeddings of a table's texts, computed once
 predictor    outputs for texts, as fast as the machine allows
-gradients    what each token adds to an output, by gradients
+words        the words of a text, which explanations give numbers to
+word_tree    the tree over them: that of shap's masker
+gradients    what each word adds to an output, by gradients
 engines      torch and ONNX Runtime as ways to run a network, exported and measured at registration
 
 ``network`` imports torch, so it is imported inside the functions that need it.

@@ -1,4 +1,4 @@
-"""What each token adds to each label's probability, by gradients: approximate, and cheap.
+"""What each word adds to each output, by gradients: approximate, and cheap.
 
 Each token gets a weight from 0 (left out) to 1 (there), which attention and pooling multiply it by. Integrated
 gradients (Sundararajan, Taly and Yan, ICML 2017, by Captum) along the way from no token to all give each token its
@@ -9,19 +9,26 @@ word embeddings leads over inputs that mean nothing, and agreed less with Owen v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlpipe.errors import ExplanationError
 from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
+from dlpipe.task.row_parts import PartAttributions
 from dlpipe.task.texts.predictor import TextPredictor
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Encoding
+
+    from dlpipe.task.predictor import Predictor
+    from dlpipe.task.protocol import Target
+
+    Activate = Callable[[torch.Tensor], torch.Tensor]
 
 TOLERANCE = 1e-3
 CHECKED = 4  # texts
@@ -30,16 +37,35 @@ SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
+class Attributed:
+    """A network whose outputs are attributed.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        With ``encoder`` and ``head``.
+    activate : callable
+        Makes outputs of what the head gives.
+    shares : bool
+        Whether outputs sum to 1, so that the last one's attributions follow from the others.
+    """
+
+    network: Any
+    activate: Activate
+    shares: bool
+
+
+@dataclass(frozen=True)
 class TokenAttributions:
-    """What the tokens of one text add to the probability of each label.
+    """What the tokens of one text add to each output.
 
     Attributes
     ----------
     ends : int array of shape (n_tokens,)
         Behind which character of the text each token ends.
-    values : array of shape (n_tokens, n_labels)
-    base, output : array of shape (n_labels,)
-        The probabilities with none of these tokens and with all. ``base + values.sum(0)`` comes near ``output``.
+    values : array of shape (n_tokens, n_outputs)
+    base, output : array of shape (n_outputs,)
+        The outputs with none of these tokens and with all. ``base + values.sum(0)`` comes near ``output``.
     """
 
     ends: np.ndarray
@@ -48,26 +74,58 @@ class TokenAttributions:
     output: np.ndarray
 
 
-def token_attributions(predictor: TextPredictor, texts: Sequence[str], *, steps: int) -> list[TokenAttributions]:
-    """Return the attributions of the tokens of each text that the model reads, in the order of ``texts``.
+def word_attributions(
+    predictor: Predictor, texts: Sequence[str], words: Sequence[tuple[str, ...]], target: Target, *, steps: int
+) -> list[PartAttributions]:
+    """Return the attributions of the words of each text, in the order of ``texts``.
 
     Parameters
     ----------
+    words : sequence of tuples of str
+        The words of each text that the model reads; joined, they are its beginning.
     steps : int
-        Points on the way; each costs a forward and, for each label but one, a backward pass.
+        Points on the way; each costs a forward and, for each output (of shares all but one), a backward pass.
 
     Raises
     ------
     ExplanationError
         When ``predictor`` holds no torch network, or one whose attention takes no weights.
     """
-    network = torch_network(predictor)
-    made = predictor._encode.encodings(texts)
-    check_weights(network, made[:CHECKED])
-    lengths = np.array([len(one.ids) for one in made], dtype=np.int64)
+    if not isinstance(predictor, TextPredictor):
+        raise ExplanationError(
+            f"Gradients need a predictor of dlpipe, not a {type(predictor).__name__}. "
+            "Explain with method 'partition'."
+        )
+    card: Mapping[str, Any] = predictor.card
+    given = Attributed(
+        torch_network(predictor),
+        lambda logits: target.activate_tensor(logits, card),
+        target.output_kind == "shares",
+    )
+    made = token_attributions(given, predictor._encode.encodings(texts), steps=steps)
+    return [
+        PartAttributions(summed_by_word(each, some), each.base, each.output)
+        for each, some in zip(made, words, strict=True)
+    ]
+
+
+def summed_by_word(made: TokenAttributions, words: Sequence[str]) -> np.ndarray:
+    """Return the sum over the tokens that end in each word, shape (n_words, n_outputs)."""
+    values = np.zeros((len(words), len(made.base)))
+    if words:
+        ends = list(accumulate(map(len, words)))
+        place = np.searchsorted(ends, made.ends - 1, side="right").clip(max=len(words) - 1)
+        np.add.at(values, place, made.values)
+    return values
+
+
+def token_attributions(given: Attributed, texts: Sequence[Encoding], *, steps: int) -> list[TokenAttributions]:
+    """Return the attributions of the tokens of each text, in the order of ``texts``."""
+    check_weights(given, texts[:CHECKED])
+    lengths = np.array([len(text.ids) for text in texts], dtype=np.int64)
     result: dict[int, TokenAttributions] = {}
     for rows in sorted_batches(lengths, tokens=max(1, BATCH_TOKENS // steps)):
-        batch = attributed(network, [made[row] for row in rows], steps)
+        batch = attributed(given, [texts[row] for row in rows], steps)
         result.update(zip(rows.tolist(), batch, strict=True))
     return [result[row] for row in range(len(texts))]
 
@@ -84,14 +142,14 @@ def torch_network(predictor: TextPredictor) -> Any:
     return inner
 
 
-def attributed(network: Any, texts: Sequence[Encoding], steps: int) -> list[TokenAttributions]:
+def attributed(given: Attributed, texts: Sequence[Encoding], steps: int) -> list[TokenAttributions]:
     """Return the attributions of a batch of texts."""
     import torch
 
-    ids, present, special = padded(texts, network.head.weight.device)
+    ids, present, special = padded(texts, given.network.head.weight.device)
     with torch.no_grad():
-        base, output = (weighted(network, roots, ids).cpu().numpy() for roots in (special, present))
-    values = integrated(network, ids, special, present, steps)
+        base, output = (weighted(given, roots, ids).cpu().numpy() for roots in (special, present))
+    values = integrated(given, ids, special, present, steps)
     return [of_words(text, values[row], base[row], output[row]) for row, text in enumerate(texts)]
 
 
@@ -115,70 +173,71 @@ def padded(texts: Sequence[Encoding], device: torch.device) -> tuple[torch.Tenso
     return ids.to(device), present.to(device), special.to(device)
 
 
-def weighted(network: Any, roots: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Return probabilities (n, n_labels) for tokens whose weights are the squares of ``roots``, both (n, length).
+def weighted(given: Attributed, roots: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Return outputs (n, n_outputs) for tokens whose weights are the squares of ``roots``, both (n, length).
 
     The first few words change most, so equal steps of the root, small ones of the weight at first, need fewer.
     """
-    import torch
-
+    encoder, head = given.network.encoder, given.network.head
     weights = roots.square()
     bias = weights.clamp_min(SMALLEST).log()[:, None, None, :]
-    bias = bias.expand(-1, 1, ids.shape[1], -1).to(network.head.weight.dtype)
-    states = network.encoder(input_ids=ids, attention_mask=bias).last_hidden_state
+    bias = bias.expand(-1, 1, ids.shape[1], -1).to(head.weight.dtype)
+    states = encoder(input_ids=ids, attention_mask=bias).last_hidden_state
     pooled = (states * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True)
-    return torch.softmax(network.head(pooled.to(states.dtype)).float(), dim=1)
+    return given.activate(head(pooled.to(states.dtype)).float())
 
 
-def check_weights(network: Any, texts: Sequence[Encoding]) -> None:
+def check_weights(given: Attributed, texts: Sequence[Encoding]) -> None:
     """Raise ``ExplanationError`` when weights of 0 and 1 do not give what a mask of 0 and 1 gives."""
     if not texts:
         return
     try:
-        gap = gap_of_weights(network, texts)
+        gap = gap_of_weights(given, texts)
     except Exception as error:  # each backbone has its own way to refuse
         why = str(error).partition("\n")[0] or type(error).__name__
     else:
         why = "" if gap <= TOLERANCE else f"answers are {gap:.2g} off"
     if why:
-        kind = network.encoder.config.model_type
+        kind = given.network.encoder.config.model_type
         raise ExplanationError(
             f"The attention of this backbone ({kind}) takes no weights: {why}. Explain with method 'partition'."
         )
 
 
-def gap_of_weights(network: Any, texts: Sequence[Encoding]) -> float:
-    """Return how far probabilities by weights of 0 and 1 are from those by a mask."""
+def gap_of_weights(given: Attributed, texts: Sequence[Encoding]) -> float:
+    """Return how far outputs by weights of 0 and 1 are from those by a mask, as a share of outputs above 1."""
     import torch
 
-    ids, present, special = padded(texts, network.head.weight.device)
+    ids, present, special = padded(texts, given.network.head.weight.device)
     with torch.inference_mode():
-        gaps = [
-            weighted(network, mask, ids)
-            - network(input_ids=ids, attention_mask=mask.long()).float().softmax(dim=1)
-            for mask in (present, special)
-        ]
-    return float(torch.stack(gaps).abs().max())
+        by_weights = torch.stack([weighted(given, mask, ids) for mask in (present, special)])
+        by_mask = torch.stack(
+            [
+                given.activate(given.network(input_ids=ids, attention_mask=mask.long()).float())
+                for mask in (present, special)
+            ]
+        )
+    return float((by_weights - by_mask).abs().max() / by_mask.abs().max().clamp_min(1))
 
 
 def integrated(
-    network: Any, ids: torch.Tensor, special: torch.Tensor, present: torch.Tensor, steps: int
+    given: Attributed, ids: torch.Tensor, special: torch.Tensor, present: torch.Tensor, steps: int
 ) -> np.ndarray:
-    """Return the integrated gradients of every label's probability: float64 of shape (n, length, n_labels)."""
+    """Return the integrated gradients of every output: float64 of shape (n, length, n_outputs)."""
     from captum.attr import IntegratedGradients
 
     def forward(roots: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        return weighted(network, roots, ids)
+        return weighted(given, roots, ids)
 
-    labels = network.head.out_features
+    outputs = given.network.head.out_features
     gradients = IntegratedGradients(forward, multiply_by_inputs=True)
     found = [
         gradients.attribute(
-            present, special, target=label, additional_forward_args=(ids,), n_steps=steps, method="gausslegendre"
+            present, special, target=output, additional_forward_args=(ids,), n_steps=steps, method="gausslegendre"
         )
-        for label in range(labels - 1)
+        for output in range(outputs - 1 if given.shares else outputs)
     ]
     made = [one.detach().cpu().double().numpy() for one in found]
-    # probabilities sum to 1, so the last label gets what the others lose
-    last = -np.sum(made, axis=0) if made else np.zeros(tuple(ids.shape))
-    return np.stack([*made, last], axis=-1)
+    if given.shares:  # the last output gets what the others lose
+        made.append(-np.sum(made, axis=0) if made else np.zeros(tuple(ids.shape)))
+    return np.stack(made, axis=-1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.task.model import Model
-from dlpipe.task.protocol import Coding, Inputs, Say, Series
+from dlpipe.task.protocol import Coding, Inputs, Say, Series, Target
 from dlpipe.task.texts.backbones import find_backbone
 from dlpipe.task.texts.model import TextModel
 from dlpipe.task.texts.settings import TextTraining
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
     from dlpipe.tables import TableVersion
     from dlpipe.task.batches import EncodedRows
+    from dlpipe.task.predictor import Predictor
+    from dlpipe.task.row_parts import PartAttributions, RowParts
     from dlpipe.task.settings import TrainingSettings
     from dlpipe.task.texts.predictor import TextPredictor
+    from dlpipe.task.texts.words import WordParts
 
 TEXT = "text"
 
@@ -180,6 +183,34 @@ class TextInputs(Inputs):
         if any(words(text) for text in rows):
             return made
         return TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
+
+    def split_parts(self, row: str, predictor: Predictor) -> WordParts:
+        """Return the words of the text, as far as the model reads it."""
+        from dlpipe.task.texts.words import WordParts, seen_words
+
+        return WordParts(row, seen_words(predictor, row), TEXT)
+
+    def attribute_parts(
+        self,
+        predictor: Predictor,
+        rows: Sequence[str],
+        parts: Sequence[RowParts],
+        target: Target,
+        *,
+        steps: int,
+    ) -> list[PartAttributions]:
+        """Return for each word the sum of its tokens' integrated gradients.
+
+        The base values are the outputs with all tokens weighted by 0, which are near those of the empty text.
+
+        Raises
+        ------
+        ExplanationError
+            When ``predictor`` holds no torch network, or one whose attention takes no weights.
+        """
+        from dlpipe.task.texts.gradients import word_attributions
+
+        return word_attributions(predictor, rows, [each.shown for each in parts], target, steps=steps)
 
     def drift_series(self, rows: Sequence[str]) -> list[Series]:
         """Return the lengths of the texts in words."""

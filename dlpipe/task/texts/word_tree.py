@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-Span = tuple[int, int]
+from dlpipe.task.row_parts import PartTree, Span
 
 ENDS_IN_MARK = re.compile(r"^.*\W$")
 STARTS_IN_LETTER = re.compile(r"^[A-Za-z]")
@@ -14,41 +13,13 @@ CONNECTORS = ("but", "and", "or")
 SENTENCE_ENDS = (".", "?", "!")
 
 
-@dataclass(frozen=True)
-class WordTree:
-    """A binary tree over the words of a text.
-
-    Attributes
-    ----------
-    words : sequence of str
-    spans : sequence of (start, stop)
-        The words under each node. The leaves come first, in the order of the words; the root is last.
-    children : sequence of (left, right)
-        The two nodes under each inner node, the first inner node's first.
-    """
-
-    words: Sequence[str]
-    spans: Sequence[Span]
-    children: Sequence[tuple[int, int]]
-
-    def below(self, node: int) -> tuple[int, int] | None:
-        """Return the left and the right child of ``node``; a leaf has none."""
-        at = node - len(self.words)
-        return None if at < 0 else self.children[at]
-
-    def size(self, node: int) -> int:
-        """Return the number of words under ``node``."""
-        start, stop = self.spans[node]
-        return stop - start
-
-
-def word_tree(words: Sequence[str]) -> WordTree:
+def word_tree(words: Sequence[str]) -> PartTree:
     """Return the tree that merges the two most closely bound neighbours until one group is left.
 
     Examples
     --------
-    >>> tree = word_tree(["not ", "good ", "but ", "short"])
-    >>> [tree.words[start:stop] for start, stop in tree.spans[4:]]
+    >>> words = ["not ", "good ", "but ", "short"]
+    >>> [words[start:stop] for start, stop in word_tree(words).spans[4:]]
     [['not ', 'good '], ['but ', 'short'], ['not ', 'good ', 'but ', 'short']]
     """
     tokens = marked(words)
@@ -69,7 +40,7 @@ def word_tree(words: Sequence[str]) -> WordTree:
         del scores[at]
         for near in range(max(0, at - 1), min(at + 1, len(scores))):
             scores[near] = binding(tokens, balanced, spans[groups[near]], spans[groups[near + 1]])
-    return WordTree(words, spans, children)
+    return PartTree(spans, children)
 
 
 def marked(words: Sequence[str]) -> list[str]:

@@ -1,0 +1,129 @@
+"""The words of a text, as a person would point at them: the parts that explanations give numbers to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+from dlpipe.task.row_parts import PartTree, RowParts
+from dlpipe.task.texts.word_tree import word_tree
+
+# A word keeps its punctuation, so that taking the word away takes the punctuation with it. HTML tags, runs of
+# emoji, and single Han or kana characters (between which stands no space) are words of their own.
+EMOJI = r"\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff"
+JOINER = r"\ufe0e\ufe0f\u200d\u20e3\U000e0020-\U000e007f"
+HAN = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+MARK = r"!-/:;=-@\[-`{-~\u00a1-\u00bf\u2010-\u205e\u3001-\u303f\uff01-\uff0f\uff1a-\uff20"  # all but '<'
+LETTER = rf"[^\s<{MARK}{EMOJI}{JOINER}{HAN}]"
+WORD = re.compile(
+    r"<[^<>]{1,40}>"  # <br />
+    rf"|[{EMOJI}][{EMOJI}{JOINER}]*"
+    rf"|[{MARK}]*[{HAN}][{MARK}]*"
+    rf"|[{MARK}]*{LETTER}+(?:(?:['’_-]|[.,/:](?=\d)){LETTER}+)*[{MARK}]*"  # don't, well-made, 7/10, "good!"
+    rf"|[{MARK}]+"  # a dash between spaces
+    r"|\S"
+)
+EDGES = re.compile(rf"^[<{MARK}]+|[<{MARK}]+$")
+
+
+def split_words(text: str) -> tuple[str, ...]:
+    """Return the words of ``text``, each with the white space after it: joined, they are ``text`` again.
+
+    Examples
+    --------
+    >>> split_words("Not bad... it's (almost) great!")
+    ('Not ', 'bad... ', "it's ", '(almost) ', 'great!')
+    >>> split_words("Boring.<br />Skip it \U0001f44e\U0001f44e")
+    ('Boring.', '<br />', 'Skip ', 'it ', '👎👎')
+    >>> split_words("   ")
+    ()
+    """
+    starts = [match.start() for match in WORD.finditer(text)]
+    if not starts:
+        return ()
+    ends = [*starts[1:], len(text)]
+    starts[0] = 0
+    return tuple(text[start:end] for start, end in zip(starts, ends, strict=True))
+
+
+def bare(word: str) -> str:
+    """Return ``word`` without case and outer punctuation, to count it with its like; a lone dash stays itself.
+
+    Examples
+    --------
+    >>> bare('"Good!" '), bare("don't"), bare("--")
+    ('good', "don't", '--')
+    """
+    stripped = word.strip()
+    return EDGES.sub("", stripped).casefold() or stripped
+
+
+class WordParts(RowParts):
+    """The words of a text; one that is left out is left out of the text.
+
+    Parameters
+    ----------
+    text : str
+    words : tuple of str
+        Its words, as far as the model reads them.
+    column : str
+        The column of the table in which it stands.
+    """
+
+    def __init__(self, text: str, words: tuple[str, ...], column: str) -> None:
+        seen = "".join(words)
+        self._text, self._all_seen = text, seen == text
+        self.shown, self.names = words, tuple(map(bare, words))
+        self.columns, self.texts = (column,) * len(words), (column,)
+        self.whole = len(seen) >= len(text.rstrip())
+
+    @cached_property
+    def tree(self) -> PartTree:
+        """The tree that binds words as shap's masker of texts does."""
+        return word_tree(self.shown)
+
+    def keep(self, kept: Sequence[bool]) -> str:
+        """Return the text of the kept words, with single blanks; the text itself where it is all of them."""
+        return self._text if self._all_seen and all(kept) else join_words(self.shown, kept)
+
+
+def join_words(words: Sequence[str], kept: Sequence[bool]) -> str:
+    """Return the text of the words that are kept, with single blanks, as shap's masker leaves it.
+
+    Examples
+    --------
+    >>> join_words(["So ", "<br />", "good,  ", "really"], [True, False, True, True])
+    'So good, really'
+    """
+    shown = (word if keep else " " for word, keep in zip(words, kept, strict=True))
+    return " ".join("".join(shown).split())
+
+
+def seen_words(predictor: Any, text: str) -> tuple[str, ...]:
+    """Return the words of the part of ``text`` that the model reads, ``max_length`` of them at most.
+
+    The predictor's ``seen_characters(text)`` says how many characters that are; one without such a method is taken
+    to read the first ``max_length`` words. A tokenizer can take a million characters for one unknown token; the
+    last word then takes all that is left.
+    """
+    seen_characters: Callable[[str], int] | None = getattr(predictor, "seen_characters", None)
+    if seen_characters is None:
+        return split_words(text)[: predictor.max_length]
+    words = split_words(text[: seen_characters(text)])
+    if len(words) <= predictor.max_length:
+        return words
+    last = predictor.max_length - 1
+    return *words[:last], "".join(words[last:])
+
+
+def tokenise(text: str, return_offsets_mapping: bool = True) -> dict[str, list[Any]]:
+    """Return the words of ``text`` and where each stands, in the form that ``shap.maskers.Text`` asks for.
+
+    A text without words is its own single word, since shap looks up the blank that masks the others.
+    """
+    words = list(split_words(text)) or list(filter(None, [text]))
+    ends = list(accumulate(map(len, words)))
+    return {"input_ids": words, "offset_mapping": list(zip([0, *ends], ends, strict=False))}
