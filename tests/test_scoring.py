@@ -288,7 +288,7 @@ SCORE = """if True:
     from dlpipe.inference import score
     from dlpipe.registry import ModelVersion
     from dlpipe.tables import table_at
-    from dlpipe.task import find_task, open_predictor
+    from dlpipe.task import open_predictor
     source, model, target, log, deaths = sys.argv[1:]
     predictor = open_predictor(Path(model), threads=1)
     predict, left = predictor.predict_encoded, int(deaths)
