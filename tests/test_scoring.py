@@ -25,7 +25,7 @@ from dlpipe.inference.scoring import PartScorer
 from dlpipe.parts import Progress, Scoring, choose, commit_scoring, one_ahead
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import TableVersion, check_text, history, read_table, staged_parts, table_at, write_table
-from dlpipe.task import find_task, open_predictor
+from dlpipe.task import open_predictor
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_texts_that_another_program_wrote_as_bytes_are_scored_as_the_same_texts(
         for one in (plain, as_bytes)
     ]
     assert made[0]["probability"].to_pylist() == made[1]["probability"].to_pylist()
-    assert rows_named(as_bytes, ["3", "0"], find_task().inputs) == [("0", "a good film"), ("3", "a caf\xe9")]
+    assert rows_named(as_bytes, ["3", "0"], predictor) == [("0", "a good film"), ("3", "a caf\xe9")]
 
 
 def test_bytes_that_are_no_utf8_do_not_stop_a_scoring(predictor, version, tmp_path):

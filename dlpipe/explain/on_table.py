@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from dlpipe.explain.explaining import compare_methods, explain_rows, task_of
+from dlpipe.explain.explaining import compare_methods, explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Explanations, NamedRow, choose_rows
-from dlpipe.explain.slices import Slice, SliceExplainer, explaining_key, named_rows, table_slices
+from dlpipe.explain.slices import Slice, SliceExplainer, columns_of, explaining_key, named_rows, table_slices
 from dlpipe.parts import Progress
 from dlpipe.tables import (
     TableVersion,
@@ -20,7 +20,7 @@ from dlpipe.tables import (
     stream_table,
     write_table,
 )
-from dlpipe.task import Inputs, Predictor, Row
+from dlpipe.task import Predictor, Row
 
 Each = Callable[[Callable[[Slice], int], Sequence[Slice]], Iterable[int]]
 
@@ -78,44 +78,42 @@ def explain_table(
     """
     if among is None and not mistakes:
         check_split(source, "test", whole="explain_all(..., split=None)")
-    inputs = task_of(predictor).inputs
-    rows = test_rows(source, inputs) if among is None else rows_named(source, among, inputs)
-    chosen = choose_rows(
-        rows, mistakes=mistaken(rows, mistakes[: settings.mistakes], source, inputs), settings=settings
-    )
+    rows = test_rows(source, predictor) if among is None else rows_named(source, among, predictor)
+    worst = mistaken(rows, mistakes[: settings.mistakes], source, predictor)
+    chosen = choose_rows(rows, mistakes=worst, settings=settings)
     made = explain_sample(predictor, chosen, settings)
     key = {**explaining_key(source, model, settings), "rows": " ".join(row_id for row_id, _ in chosen)}
     table = made.to_table(model=model, source=source)
     return made, find_commit(target, key) or write_table(target, table, mode="append", key=key)
 
 
-def test_rows(source: TableVersion, inputs: Inputs) -> list[NamedRow]:
+def test_rows(source: TableVersion, predictor: Predictor) -> list[NamedRow]:
     """Return the rows of the test split."""
-    columns = ["row_id", *inputs.columns(source)]
-    return named_rows(decode_texts(read_table(source, split="test", columns=columns), of=source), inputs)
+    rows = read_table(source, split="test", columns=columns_of(predictor, source))
+    return named_rows(decode_texts(rows, of=source), predictor)
 
 
 def mistaken(
-    rows: Sequence[NamedRow], names: Sequence[str], source: TableVersion, inputs: Inputs
+    rows: Sequence[NamedRow], names: Sequence[str], source: TableVersion, predictor: Predictor
 ) -> list[NamedRow]:
     """Return the rows with these ids, in the order of ``names``; those that are not in ``rows`` are read."""
     wanted = set(names)
     found = {row_id: row for row_id, row in rows if row_id in wanted}
     if missing := [name for name in names if name not in found]:
-        found |= rows_named(source, missing, inputs)
+        found |= rows_named(source, missing, predictor)
     return [(name, found[name]) for name in names if name in found]
 
 
-def rows_named(source: TableVersion, names: Sequence[str], inputs: Inputs) -> list[NamedRow]:
+def rows_named(source: TableVersion, names: Sequence[str], predictor: Predictor) -> list[NamedRow]:
     """Return the rows with these ids, in the order of the table; of an id that comes twice, the first."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     wanted = pa.array(list(names), pa.string())
     found: dict[str, Row] = {}
-    for batch in stream_table(source, columns=["row_id", *inputs.columns(source)]):
+    for batch in stream_table(source, columns=columns_of(predictor, source)):
         rows = decode_texts(batch, of=source)
-        for row_id, row in named_rows(rows.filter(pc.is_in(rows["row_id"], wanted)), inputs):
+        for row_id, row in named_rows(rows.filter(pc.is_in(rows["row_id"], wanted)), predictor):
             found.setdefault(row_id, row)
     return list(found.items())
 
@@ -161,7 +159,7 @@ def explain_all(
     done = find_commit(target, key)
     new_rows = 0 if done else explain_missing(explainer, slices, each, say)
     table = done or commit_parts(target, key=key, parts=len(slices), cut=cut)
-    sample = explain_sample(predictor, slices[0].read(task_of(predictor).inputs)[: settings.rows], settings)
+    sample = explain_sample(predictor, slices[0].read(predictor)[: settings.rows], settings)
     return Explained(table, sum(one.rows for one in slices), new_rows, sample)
 
 

@@ -12,7 +12,7 @@ from dlpipe.explain.explaining import explain_rows, task_of
 from dlpipe.explain.explanations import ExplainSettings, NamedRow
 from dlpipe.parts import part_sizes
 from dlpipe.tables import TablePart, TableVersion, decode_texts, read_part, stage_part, table_parts
-from dlpipe.task import Inputs, Predictor
+from dlpipe.task import Predictor
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,22 +36,28 @@ class Slice:
         """How many rows these are."""
         return self.stop - self.start
 
-    def read(self, inputs: Inputs) -> list[NamedRow]:
-        """Return each (row_id, row), as ``inputs`` read rows of the table."""
-        columns = inputs.columns(self.part.version)
+    def read(self, predictor: Predictor) -> list[NamedRow]:
+        """Return each (row_id, row), as ``predictor`` reads rows."""
+        columns = tuple(columns_of(predictor, self.part.version))
         rows = _rows(self.part, self.split, columns).slice(self.start, self.rows)
-        return named_rows(rows, inputs)
+        return named_rows(rows, predictor)
 
 
 @functools.lru_cache(maxsize=1)
 def _rows(part: TablePart, split: str | None, columns: tuple[str, ...]) -> pa.Table:
     """Return the rows of ``part``, read once for all of its slices."""
-    return decode_texts(read_part(part, columns=["row_id", *columns], split=split), of=part.version)
+    return decode_texts(read_part(part, columns=list(columns), split=split), of=part.version)
 
 
-def named_rows(rows: pa.Table | pa.RecordBatch, inputs: Inputs) -> list[NamedRow]:
-    """Return each (row_id, row) of a table with ``row_id`` and the columns of the inputs."""
-    return list(zip(rows["row_id"].to_pylist(), inputs.read_rows(rows), strict=True))
+def columns_of(predictor: Predictor, source: TableVersion) -> list[str]:
+    """Return ``row_id`` and the columns that ``predictor`` reads."""
+    return ["row_id", *task_of(predictor).inputs.columns(source, predictor.card)]
+
+
+def named_rows(rows: pa.Table | pa.RecordBatch, predictor: Predictor) -> list[NamedRow]:
+    """Return each (row_id, row) of a table with the columns that ``columns_of`` returns."""
+    read = task_of(predictor).inputs.read_rows(rows)
+    return list(zip(rows["row_id"].to_pylist(), read, strict=True))
 
 
 def table_slices(source: TableVersion, split: str | None) -> tuple[list[Slice], str]:
@@ -82,8 +88,7 @@ class SliceExplainer:
 
     def __call__(self, one: Slice) -> int:
         """Return the number of rows that were explained. The numbers do not depend on other slices."""
-        rows = one.read(task_of(self.predictor).inputs)
-        made = explain_rows(self.predictor, rows, settings=self.settings)
+        made = explain_rows(self.predictor, one.read(self.predictor), settings=self.settings)
         table = made.to_table(model=self.model, source=self.source)
         stage_part(self.target, table, key=self.key, part=one.number, cut=self.cut)
         return one.rows
