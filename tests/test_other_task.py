@@ -159,6 +159,14 @@ def test_a_family_without_companions_is_registered_and_promoted(registered: Mode
     assert resolve("models:/sums@champion").version == 2
 
 
+def test_rows_on_the_command_line_are_json_objects(registered: ModelVersion) -> None:
+    run = CliRunner()
+    result = run.invoke(main, ["predict", "--model", registered.uri, "--json", '{"a": 1, "b": 2}'])
+    assert json.loads(result.stdout) == [{"a": 1, "b": 2, "predicted": 5.0}]
+    refused = run.invoke(main, ["predict", "--model", registered.uri, "good"])
+    assert (refused.exit_code, "'good' is no JSON object" in refused.stderr) == (1, True)
+
+
 def test_versions_are_listed_with_the_metric_that_their_task_puts_first(registered: ModelVersion) -> None:
     result = CliRunner().invoke(main, ["models", "--json"])
     (row,) = json.loads(result.stdout)

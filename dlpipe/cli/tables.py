@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dlpipe.cli.printing import as_json, format_milliseconds, say, say_rows
-from dlpipe.errors import BadSource, DlpipeError, SourceNotFound
+from dlpipe.errors import BadSource, DlpipeError, SettingError, SourceNotFound
 
 if TYPE_CHECKING:
     from dlpipe.tables import TableVersion
+
+NOT_SHOWN = ("cached", "model_version")
+"""Columns of a pipeline's answers that do not help who asks about a few texts."""
 
 
 @click.command()
@@ -109,9 +113,10 @@ def read_lines(encoding: str | None) -> list[str]:
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @as_json
 def predict(uri: str, engine: str | None, encoding: str | None, texts: tuple[str, ...], json_: bool) -> None:
-    """Predict the label of each TEXT, or of each line of standard input when there is none.
+    """Predict each TEXT, or each line of standard input when there is none.
 
-    A pipeline also cleans texts, and tells their status and language.
+    A pipeline also cleans texts, and tells their status and language. Where rows of a model are no texts, each is a
+    JSON object with its columns.
 
     \b
     Examples:
@@ -119,16 +124,16 @@ def predict(uri: str, engine: str | None, encoding: str | None, texts: tuple[str
       dlpipe predict --model reviews/1 --json < texts.txt
       dlpipe predict --model reviews --engine torch "I loved every minute of it."
       dlpipe predict --model reviews-pipeline "I loved every minute of it.<br />"
+      dlpipe predict --model wines/1 '{"alcohol": 13.2, "hue": 1.05}'
     """
     asked = check_texts(texts) or [line.strip() for line in read_lines(encoding) if line.strip()]
     if not asked:
         raise click.ClickException("No text to predict: give it as an argument or on standard input.")
-    rows = [{"text": text, **row} for text, row in zip(asked, predict_texts(uri, engine, asked), strict=True)]
-    say_rows(rows, json_=json_, nothing="")
+    say_rows(predict_rows(uri, engine, asked), json_=json_, nothing="")
 
 
-def predict_texts(uri: str, engine: str | None, texts: list[str]) -> list[dict[str, Any]]:
-    """Return what the classifier or the pipeline that ``uri`` names says of each text.
+def predict_rows(uri: str, engine: str | None, asked: list[str]) -> list[dict[str, Any]]:
+    """Return each row that is asked about, beside what the model or pipeline that ``uri`` names predicts of it.
 
     Parameters
     ----------
@@ -136,16 +141,44 @@ def predict_texts(uri: str, engine: str | None, texts: list[str]) -> list[dict[s
         Of a model version, such as ``models:/reviews/3``.
     engine : str or None
         By default the one that the version names.
-    texts : list of str
-        What is classified.
+    asked : list of str
+        Texts, or JSON objects where the task reads something else.
     """
     from dlpipe.inference import is_pipeline, load_pipeline, load_predictor, predictions
     from dlpipe.registry import resolve
+    from dlpipe.task import find_task
 
     version = resolve(uri)
-    if not is_pipeline(version):
-        return predictions(load_predictor(version.uri, engine=engine), texts).to_dict("records")
-    found = load_pipeline(version.uri, engine=engine).run(texts)
-    shown = [name for name in found if not name.endswith("_ms") and name not in ("cached", "model_version")]
-    rows = found[shown].astype(object)
-    return rows.where(rows.notna(), None).to_dict("records")
+    given: list[dict[str, Any]]
+    if is_pipeline(version):
+        given = [{"text": text} for text in asked]
+        made = load_pipeline(version.uri, engine=engine).run(asked)
+        found = made[[name for name in made if not name.endswith("_ms") and name not in NOT_SHOWN]]
+    else:
+        predictor = load_predictor(version.uri, engine=engine)
+        inputs = find_task(predictor.card["task"]).inputs
+        given = [{"text": text} if inputs.one_text else parse_row(text) for text in asked]
+        rows = inputs.read_request(asked if inputs.one_text else given, predictor.card)
+        found = predictions(predictor, rows)
+    objects = found.astype(object)
+    answers = objects.where(objects.notna(), None).to_dict("records")
+    return [{**row, **answer} for row, answer in zip(given, answers, strict=True)]
+
+
+def parse_row(text: str) -> dict[str, Any]:
+    """Return the row that a JSON object says.
+
+    Examples
+    --------
+    >>> parse_row("13.2")
+    Traceback (most recent call last):
+    ...
+    dlpipe.errors.SettingError: '13.2' is no JSON object; the model reads columns, as in {"alcohol": 13.2}.
+    """
+    try:
+        row = json.loads(text)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise SettingError(f'{text[:60]!r} is no JSON object; the model reads columns, as in {{"alcohol": 13.2}}.')
+    return row
