@@ -115,8 +115,8 @@ def read_lines(encoding: str | None) -> list[str]:
 def predict(uri: str, engine: str | None, encoding: str | None, texts: tuple[str, ...], json_: bool) -> None:
     """Predict each TEXT, or each line of standard input when there is none.
 
-    A pipeline also cleans texts, and tells their status and language. Where the rows of a model are no texts, each is
-    a JSON object with its columns.
+    A pipeline also cleans texts, and tells their status and language. Where the rows of a model are no texts, each
+    is a JSON object with its columns.
 
     \b
     Examples:
