@@ -1,21 +1,16 @@
 """Predictions in; whether the rows that came in still are like those of the training, and an event if not."""
 
-from pathlib import Path
+from metaflow import Parameter, card, current, mlflow_bridge, step, trigger_on_finish
 
-from metaflow import Config, FlowSpec, Parameter, card, current, mlflow_bridge, step, trigger_on_finish
-
-from dlpipe.flows import clear_errors, portable
-from dlpipe.flows.settings import parse_toml, read_monitor_settings
-from dlpipe.terminal import visible
+from dlpipe.flows import LifeCycleFlow, print_summary
+from dlpipe.flows.settings import MonitorFlowSettings, settings_file
 
 EVENT = "model-drifted"
 
 
 @trigger_on_finish(flow="PredictFlow")
-@portable
 @mlflow_bridge
-@clear_errors
-class MonitorFlow(FlowSpec):
+class MonitorFlow(LifeCycleFlow):
     """Compare the rows that were scored last with those that the model was trained on.
 
     1. start    pin the model, its training table and the predictions; after a run of the predict flow, those of
@@ -25,12 +20,7 @@ class MonitorFlow(FlowSpec):
     3. end      publish the event that starts a training, if the model drifted, and print what was found
     """
 
-    settings = Config(
-        "settings",
-        default=str(Path(__file__).with_name("monitor_flow.toml")),
-        parser=parse_toml,
-        help="TOML file with the section [monitoring].",
-    )
+    settings = settings_file(__file__, MonitorFlowSettings)
     model = Parameter("model", type=str, default="reviews", help="Such as models:/reviews@champion.")
     table = Parameter("table", type=str, default="reviews", help="The table whose rows are scored.")
     target = Parameter("target", type=str, default=None, help="Table of the predictions.")
@@ -43,7 +33,7 @@ class MonitorFlow(FlowSpec):
         from dlpipe.monitoring import subject_of
         from dlpipe.tables import table_at
 
-        self.monitoring = read_monitor_settings(self.settings.to_dict())
+        self.monitoring = self.chosen().monitoring
         if before := predicted_before():
             self.monitored_by, scored = before.data.scored_by, before.data.predictions.table
             self.monitored_rows = table_at(before.data.scored_rows.path)  # labels may have come in since
@@ -86,41 +76,29 @@ class MonitorFlow(FlowSpec):
 
         from dlpipe.flows import publish
 
-        said = "none"
+        told = "none"
         if self.publishing and self.publish:
-            said = publish(EVENT, self.event, event_id=self.event_id, new=self.new_look, at=time.time())
+            told = publish(EVENT, self.event, event_id=self.event_id, new=self.new_look, at=time.time())
         elif self.drifted:
-            said = "none: not asked for" if not self.publish else "none: the last one for this model is recent"
-        self.summary = f"""
-data         {self.monitored_rows}, the last {self.event["rows"]:,} new rows
-model        {self.monitored_by.uri}, trained on {self.subject_used.trained_on}
-drift        {self.reason}
-event        {said}
-numbers      {self.drift_table}
-card         python flows/monitor_flow.py card view {current.run_id}/compare"""
-        print(visible(self.summary))
+            told = "none: not asked for" if not self.publish else "none: the last one for this model is recent"
+        self.summary = print_summary(
+            data=f"{self.monitored_rows}, the last {self.event['rows']:,} new rows",
+            model=f"{self.monitored_by.uri}, trained on {self.subject_used.trained_on}",
+            drift=self.reason,
+            event=told,
+            numbers=self.drift_table,
+            card=f"python flows/monitor_flow.py card view {current.run_id}/compare",
+        )
 
-    def check(self):
-        """See that settings, model and tables are good and fit each other; called before a run begins."""
+    def check_inputs(self):
+        """See that model and tables are there and fit each other; called before a run begins."""
         from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, predicted_before
         from dlpipe.monitoring import check_scored, subject_of
 
-        self.check_options()
         if not predicted_before():
             model, rows, scored = self.named()
             check_kind(model, CLASSIFIER, PIPELINE)
             check_scored(subject_of(model, rows, scored))
-        self.check_services()
-
-    def check_options(self):
-        """See that the settings are good; called before a deployment, too."""
-        read_monitor_settings(self.settings.to_dict())
-
-    def check_services(self):
-        """See that MLflow answers; called before a run is resumed, too."""
-        from dlpipe.tracking import open_store
-
-        open_store()
 
     def named(self):
         """Return the model, its table and its predictions that the options name."""

@@ -1,16 +1,13 @@
 """A registered model and a table in; a table of predictions out."""
 
-from metaflow import FlowSpec, Parameter, mlflow_bridge, schedule, step
+from metaflow import Parameter, mlflow_bridge, schedule, step
 
-from dlpipe.flows import clear_errors, portable
-from dlpipe.terminal import visible
+from dlpipe.flows import LifeCycleFlow, print_summary
 
 
 @schedule(hourly=True)
-@portable
 @mlflow_bridge
-@clear_errors
-class PredictFlow(FlowSpec):
+class PredictFlow(LifeCycleFlow):
     """Score the rows of a table that are new since the last run with a registered model or pipeline, each once.
 
     1. start   pin the version of the model, the version of the table, and up to where rows were scored
@@ -57,30 +54,14 @@ class PredictFlow(FlowSpec):
     @step
     def end(self):
         """Say where the predictions are."""
-        self.summary = f"""
-data         {self.scored_rows}, {self.which}
-model        {self.scored_by.uri}
-predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {self.predictions.rows:,} rows"""
-        if not self.predictions.rows:
-            self.summary += f"\nlook         {self.scored_rows} has no rows, so nothing was scored"
-        if self.predictions.doubt:
-            self.summary += f"\nlook         {self.predictions.doubt}"
-        print(visible(self.summary))
-
-    def check(self):
-        """See that the model, the tables and the cluster are there; called before a run begins."""
-        from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, pinned
-        from dlpipe.inference import answer_schema, is_pipeline, prediction_schema
-        from dlpipe.tables import check_target
-        from dlpipe.task import find_task
-
-        self.check_options()
-        model, rows = pinned(self.model, self.table, self.table_version)
-        check_kind(model, CLASSIFIER, PIPELINE)
-        check_rows(rows, self.split, whole="--all-rows true")
-        schema = answer_schema if is_pipeline(model) else prediction_schema
-        check_target(self.target_of(model, rows), schema(find_task(model.task)))
-        self.check_services()
+        done = self.predictions
+        nothing = None if done.rows else f"{self.scored_rows} has no rows, so nothing was scored"
+        self.summary = print_summary(
+            data=f"{self.scored_rows}, {self.which}",
+            model=self.scored_by.uri,
+            predictions=f"{done.table}, {done.new_rows:,} new of {done.rows:,} rows",
+            look=nothing or done.doubt,
+        )
 
     def check_options(self):
         """See that the options are good; called before a deployment, too."""
@@ -90,20 +71,25 @@ predictions  {self.predictions.table}, {self.predictions.new_rows:,} new of {sel
         if self.split:
             check_name(self.split, [*SPLITS], what="split", where="The table")
 
+    def check_inputs(self):
+        """See that the model and the tables are there; called before a run begins."""
+        from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, pinned
+        from dlpipe.inference import answer_schema, is_pipeline, prediction_schema
+        from dlpipe.tables import check_target
+        from dlpipe.task import find_task
+
+        model, rows = pinned(self.model, self.table, self.table_version)
+        check_kind(model, CLASSIFIER, PIPELINE)
+        check_rows(rows, self.split, whole="--all-rows true")
+        schema = answer_schema if is_pipeline(model) else prediction_schema
+        check_target(self.target_of(model, rows), schema(find_task(model.task)))
+
     def target_of(self, model, rows):
         """Return the table of the answers: that of the option, or the one that belongs to the rows."""
         from dlpipe.flows.pinning import table_named
         from dlpipe.inference import is_pipeline
 
         return table_named(self.target, rows, "answers" if is_pipeline(model) else "predictions")
-
-    def check_services(self):
-        """See that MLflow and Ray answer; called before a run is resumed, too."""
-        from dlpipe.cluster import find
-        from dlpipe.tracking import open_store
-
-        open_store()
-        find(self.ray_address)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import requests
 from warm import WarmPython
 
 from dlpipe.datasets import find_dataset
-from dlpipe.flows.settings import read_flow_settings
+from dlpipe.flows.settings import TrainFlowSettings, read_flow_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_ID = "1795494849196362"
@@ -283,7 +283,7 @@ def check_toml(block: Block, folder: Path) -> None:
     """Have a block read by what would read it: the catalogue of data sets, or the settings of the flow."""
     sections = tomllib.loads(block.text)
     if not any("url" in section for section in sections.values()):
-        read_flow_settings(sections, {})
+        read_flow_settings(TrainFlowSettings, sections, {})
         return
     catalogue = folder / f"catalogue-{block.line}.toml"
     catalogue.write_text(block.text)

@@ -44,11 +44,8 @@ class clear_errors(FlowMutator):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        if self._flow_cls is not None and self._flow_cls.__module__ == "__main__":
-            try:
-                prepare(self._flow_cls.__name__, sys.argv)
-            except DlpipeError as error:
-                sys.exit(f"{ExpectedFailure.headline}: {redact(str(error))}")
+        if self._flow_cls is not None:
+            prepare_program(self._flow_cls)
 
     def mutate(self, mutable_flow: Any) -> None:
         """Add the decorators below those that the step has."""
@@ -56,3 +53,12 @@ class clear_errors(FlowMutator):
             step.add_decorator(one_line_error)
             if name == "start":
                 step.add_decorator("launch_check")
+
+
+def prepare_program(flow_cls: Any) -> None:
+    """Prepare the command line of a flow that is the program; where that fails, the program ends in one line."""
+    if flow_cls.__module__ == "__main__":
+        try:
+            prepare(flow_cls.__name__, sys.argv)
+        except DlpipeError as error:
+            sys.exit(f"{ExpectedFailure.headline}: {redact(str(error))}")

@@ -1,15 +1,29 @@
-"""The settings of the train flow: a TOML file, overridden by the options of the command line."""
+"""The settings of flows: a TOML file, overridden by the options of the command line.
+
+A flow's settings are a frozen dataclass with a field for each section of its file. Its table ``OPTIONS`` names the
+settings that have an option, with the option's help::
+
+    @dataclass(frozen=True)
+    class MySettings:
+        data: DataSettings
+        training: TextTraining
+
+        OPTIONS: ClassVar[Options] = {"training": {"epochs": "Epochs of the training."}}
+"""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from annotated_types import MinLen
+from metaflow import Config, Parameter
 
-from dlpipe.errors import SettingError
 from dlpipe.explain import ExplainSettings
 from dlpipe.flows.failures import ExpectedFailure
 from dlpipe.inference import PipelineSettings
@@ -19,16 +33,16 @@ from dlpipe.settings import check_name, read_settings
 from dlpipe.tables import Sources, TableSettings, check_settings
 from dlpipe.task import Thresholds, find_task
 from dlpipe.task.texts import TextTraining
-from dlpipe.tuning import Space, TuningSettings, read_space
+from dlpipe.tuning import Choices, Range, TuningSettings, read_space
 
-SECTIONS = ["data", "training", "tuning", "search_space", "gate", "explanation", "registry", "pipeline"]
-OPTIONS = {
-    "data": ["table", "text_column", "label_column", "fold_labels", "separator", "encoding"],
-    "training": ["backbone", "strategy", "epochs", "batch_size", "learning_rate", "max_length", "seed"],
-    "tuning": ["trials"],
-    "registry": ["model"],
-}
-"""The settings that the command line can override, by section."""
+T = TypeVar("T")
+Options = Mapping[str, Mapping[str, str]]
+"""The help of each option, by section and setting."""
+SOURCES = ("data", "train_data", "valid_data", "test_data", "dataset")
+"""The settings that say where rows come from: an option for any of them replaces all that the file says."""
+
+
+# -- sections ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,27 @@ class DataSettings(TableSettings):
     """The section ``[data]``: where rows come from, besides how they become a table."""
 
     data: str = ""
+    train_data: str = ""
+    valid_data: str = ""
+    test_data: str = ""
+    dataset: str = ""
+    catalogue: Annotated[str, MinLen(1)] = "datasets.toml"
+    """The file that names public data sets; a relative path starts in the flow's folder."""
     table: Annotated[str, MinLen(1)] = "reviews"
+
+    def check(self) -> None:
+        """Raise ``SettingError`` for settings that no source can be read with."""
+        check_settings(self)
+
+    def table_settings(self) -> TableSettings:
+        """Return how the sources become a table, which is what a version of the table records."""
+        return TableSettings(**{field.name: getattr(self, field.name) for field in fields(TableSettings)})
+
+    def sources(self) -> Sources:
+        """Return the files or tables that are named."""
+        splits = {"train": self.train_data, "valid": self.valid_data, "test": self.test_data}
+        given = {split: paths for split, paths in splits.items() if paths}
+        return Sources(data=self.data or () if given else self.data, **given)
 
 
 @dataclass(frozen=True)
@@ -45,25 +79,92 @@ class RegistrySettings:
 
     model: Annotated[str, MinLen(1)] = "reviews"
 
+    def check(self) -> None:
+        """Raise ``SettingError`` unless the registry takes the name."""
+        check_model_name(self.model)
+
+
+# -- the settings of the flows -----------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class TrainFlowSettings:
-    """Every section, checked."""
+    """Every section of the train flow's file, checked."""
 
     data: DataSettings
     training: TextTraining
     tuning: TuningSettings
-    space: Space
+    search_space: dict[str, Range | Choices]
     gate: Thresholds
     explanation: ExplainSettings
     registry: RegistrySettings
     pipeline: PipelineSettings
 
-    def sources(self, *, data: str | None, train: str | None, valid: str | None, test: str | None) -> Sources:
-        """Return the sources of the options; the settings' ``data`` where no option names one."""
-        if not any((data, train, valid, test)):
-            return Sources(data=self.data.data)
-        return Sources(data=data or (), train=train or (), valid=valid or (), test=test or ())
+    OPTIONS: ClassVar[Options] = {
+        "data": {
+            "data": "CSV, JSON Lines, Parquet or Delta table, split here.",
+            "train_data": "Source of the train split.",
+            "valid_data": "Source of the valid split.",
+            "test_data": "Source of the test split.",
+            "dataset": "Public data set to download, such as imdb.",
+            "text_column": "Column with the text.",
+            "label_column": "Column with the label.",
+            "separator": "Of CSV files; by default it is found.",
+            "encoding": "Of text files, such as cp1252.",
+            "fold_labels": "Labels that look alike are one class.",
+            "table": "Name of the Delta table.",
+        },
+        "training": {
+            "backbone": "Folder or Hugging Face id.",
+            "strategy": "freeze, no_freeze, freeze_unfreeze, ...",
+            "epochs": "Epochs of the training.",
+            "batch_size": "Rows of a batch.",
+            "learning_rate": "The highest learning rate.",
+            "max_length": "Tokens of a text that are read.",
+            "seed": "Seed of everything that is drawn.",
+        },
+        "tuning": {"trials": "Settings to try; 0 skips tuning."},
+        "registry": {"model": "Name in the model registry."},
+    }
+
+
+@dataclass(frozen=True)
+class ExplainFlowSettings:
+    """The explain flow's file."""
+
+    explanation: ExplainSettings
+
+    OPTIONS: ClassVar[Options] = {"explanation": {"rows": "Rows of the test split to draw and explain."}}
+
+
+@dataclass(frozen=True)
+class MonitorFlowSettings:
+    """The monitor flow's file."""
+
+    monitoring: DriftSettings
+
+
+# -- a file and its options --------------------------------------------------------------------------------------
+
+
+def settings_file(flow_file: str, cls: type[Any]) -> Any:
+    """Return the ``Config`` of a flow's settings.
+
+    Parameters
+    ----------
+    flow_file : str
+        The flow's ``__file__``: the settings are in the TOML file beside it, unless ``--config`` names another.
+    cls : a frozen dataclass
+        The settings, as described above.
+    """
+    config = Config(
+        "settings",
+        default=str(Path(flow_file).with_suffix(".toml")),
+        parser=parse_toml,
+        help="TOML file with the settings that options override.",
+    )
+    config.settings_class = cls
+    return config
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -74,75 +175,108 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ExpectedFailure(f"the settings file is not valid TOML: {error}.") from None
 
 
-def read_flow_settings(config: Mapping[str, Any], options: Mapping[str, Any]) -> TrainFlowSettings:
+def read_flow_settings(
+    cls: type[T], config: Mapping[str, Any], options: Mapping[str, Any], *, folder: Path = Path()
+) -> T:
     """Return the settings of ``config`` with every option that is not ``None`` in place.
 
+    Parameters
+    ----------
+    cls : a frozen dataclass
+        With a field for each section, and the table ``OPTIONS``.
+    config : mapping
+        The sections of a settings file.
+    options : mapping
+        The values of options, by the name of the setting.
+    folder : Path, optional
+        The flow's: there the catalogue of data sets is.
+
     Raises
     ------
     SettingError
         When a section or a setting is misspelt, or a value is refused.
     """
+    hints = typing.get_type_hints(cls, include_extras=True)
+    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     for section in config:
-        check_name(section, SECTIONS, what="section", where="the settings file")
-
-    def read(cls: Any, name: str) -> Any:
-        return read_section(cls, name, config, {option: options.get(option) for option in OPTIONS.get(name, [])})
-
-    training, registry = read(TextTraining, "training"), read(RegistrySettings, "registry")
-    check_model_name(registry.model)
-    data = read(DataSettings, "data")
-    check_settings(data)
-    return TrainFlowSettings(
-        data=data,
-        training=training,
-        tuning=read(TuningSettings, "tuning"),
-        space=read_space(config.get("search_space", {}), where="[search_space]", training=training),
-        gate=read(find_task().target.gate, "gate"),
-        explanation=read(ExplainSettings, "explanation"),
-        registry=registry,
-        pipeline=read(PipelineSettings, "pipeline"),
-    )
+        check_name(section, names, what="section", where="the settings file")
+    read: dict[str, Any] = {}
+    for name in names:
+        values = config.get(name, {})
+        given = {option: options.get(option) for option in options_of(cls).get(name, {})}
+        given = {option: value for option, value in given.items() if value is not None}
+        if name == "search_space":
+            read[name] = read_space(values, where="[search_space]", training=read["training"])
+            continue
+        if hints[name] is DataSettings:
+            values = _name_data(values, given, folder)
+        section_class = find_task().target.gate if hints[name] is Thresholds else hints[name]
+        read[name] = read_section(section_class, name, values, given)
+    return cls(**read)
 
 
-def read_explain_settings(config: Mapping[str, Any], options: Mapping[str, Any]) -> ExplainSettings:
-    """Return the settings of the explain flow: the section ``[explanation]``, and options.
+def read_section(cls: type[T], name: str, values: Mapping[str, Any], options: Mapping[str, Any]) -> T:
+    """Return the section ``name`` of a file with its options in place; it is checked if it has a ``check``."""
+    where = " and ".join([f"[{name}]", *(f"--{option.replace('_', '-')}" for option in options)])
+    section = read_settings(cls, {**values, **options}, where=where)
+    check: Callable[[], None] = getattr(section, "check", lambda: None)
+    check()
+    return section
 
-    Raises
-    ------
-    SettingError
-        When a section or a setting is misspelt, or a value is refused.
+
+def _name_data(values: Mapping[str, Any], options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return what a file says of data where options name other sources, or a public data set other columns."""
+    replaced = {*SOURCES} if options.keys() & {*SOURCES} else set()
+    kept = {name: value for name, value in values.items() if name not in replaced}
+    kept["catalogue"] = str(folder / str(kept.get("catalogue", DataSettings.catalogue)))
+    if name := options.get("dataset", kept.get("dataset")):
+        from dlpipe.datasets import find_dataset
+
+        known = find_dataset(str(name), catalogue=Path(kept["catalogue"]))
+        kept.update(text_column=known.text_column, label_column=known.label_column)
+    return kept
+
+
+# -- options -----------------------------------------------------------------------------------------------------
+
+
+def options_of(cls: Any) -> Options:
+    """Return the table of options of a flow's settings, those of sections that it lacks left out."""
+    names = {field.name for field in fields(cls)}
+    return {section: options for section, options in getattr(cls, "OPTIONS", {}).items() if section in names}
+
+
+def option_names(cls: Any) -> list[str]:
+    """Return the settings of a flow that have an option."""
+    return [name for section in options_of(cls).values() for name in section]
+
+
+def make_parameters(cls: Any) -> Iterator[tuple[str, Any]]:
+    """Yield an attribute's name and Metaflow's parameter for each option of a flow's settings.
+
+    None has a default: what nobody gives is the file's.
     """
-    return read_only_section(ExplainSettings, "explanation", config, options)
+    hints = typing.get_type_hints(cls)
+    for section, options in options_of(cls).items():
+        types_of = typing.get_type_hints(hints[section])
+        for name, text in options.items():
+            kind = plain_type(types_of[name])
+            yield name, Parameter(name.replace("_", "-"), type=kind, default=None, help=text)
 
 
-def check_asked(explanation: ExplainSettings, split: str | None) -> None:
-    """Raise ``SettingError`` where no row is asked for: the explain flow would explain nothing."""
-    if not explanation.rows and split is None:
-        raise SettingError(
-            "[explanation] and --rows: rows = 0 explains nothing. Pass 1 or more, or --split for all rows of one."
-        )
+def plain_type(hint: Any) -> type:
+    """Return the type that a command line knows for a setting's.
 
-
-def read_monitor_settings(config: Mapping[str, Any]) -> DriftSettings:
-    """Return the settings of the monitor flow: the section ``[monitoring]``.
-
-    Raises
-    ------
-    SettingError
-        When a section or a setting is misspelt, or a value is refused.
+    Examples
+    --------
+    >>> plain_type(float | None), plain_type(Literal["auto", "32"]), plain_type(Annotated[int, MinLen(1)])
+    (<class 'float'>, <class 'str'>, <class 'int'>)
     """
-    return read_only_section(DriftSettings, "monitoring", config, {})
-
-
-def read_only_section(cls: Any, name: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-    """Return the section ``name`` of a settings file that may have no other."""
-    for section in config:
-        check_name(section, [name], what="section", where="the settings file")
-    return read_section(cls, name, config, options)
-
-
-def read_section(cls: Any, name: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-    """Return the section ``name`` of ``config`` with every option that is not ``None`` in place."""
-    given = {option: value for option, value in options.items() if value is not None}
-    where = " and ".join([f"[{name}]", *(f"--{option.replace('_', '-')}" for option in given)])
-    return read_settings(cls, {**config.get(name, {}), **given}, where=where)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return type(args[0])
+    if origin is Annotated:
+        return plain_type(args[0])
+    if origin in (typing.Union, types.UnionType):
+        return plain_type(next(arg for arg in args if arg is not type(None)))
+    return hint  # type: ignore[no-any-return]

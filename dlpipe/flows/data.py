@@ -1,0 +1,63 @@
+"""From what the section ``[data]`` names to a version of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dlpipe.flows.settings import DataSettings
+    from dlpipe.tables import Ingest, Sources
+
+DOWNLOADS = Path("data/downloads")
+
+
+def ingest_sources(data: DataSettings) -> Ingest:
+    """Make the sources' rows, and those that were appended, the table's content; return what was done."""
+    from dlpipe.tables import ingest
+
+    return ingest(find_sources(data), data.table, settings=data.table_settings())
+
+
+def find_sources(data: DataSettings) -> Sources:
+    """Return where the rows come from, downloaded first if a public data set is asked for."""
+    if not data.dataset:
+        return data.sources()
+    from dlpipe.datasets import fetch_dataset
+
+    return fetch_dataset(data.dataset, catalogue=Path(data.catalogue), folder=DOWNLOADS)
+
+
+def find_labelled(data: DataSettings, model: str) -> Ingest:
+    """Return what the table holds, which must have labels that the champion of ``model`` has not learnt from."""
+    from dlpipe.monitoring import check_new_labels
+    from dlpipe.registry import champion
+    from dlpipe.tables import stored
+
+    there = stored(data.table)
+    check_new_labels(there.table, champion(model))
+    return there
+
+
+def check_named(data: DataSettings, *, retrain: bool) -> None:
+    """Raise ``SettingError`` where the sources that are named do not go together; none are read to retrain."""
+    if not retrain and not data.dataset:
+        data.sources().given()
+
+
+def check_data(data: DataSettings, *, retrain: bool = False) -> None:
+    """See that the sources can be read, or that the table is there to ``retrain``; called before a run begins."""
+    from dlpipe.tables import check_sources, table_at
+
+    if retrain:
+        table_at(data.table)
+    elif not data.dataset:  # what is downloaded is not here yet
+        check_sources(data.sources(), data.table, settings=data.table_settings())
+
+
+def ingest_lines(ingest: Ingest) -> Iterator[str]:
+    """Yield what an ingest did, and what to know about it."""
+    bad = sum(ingest.bad_rows.values())
+    yield f"{ingest.table}: {dict(ingest.split_rows)}, {bad} bad rows"
+    yield from ingest.notes

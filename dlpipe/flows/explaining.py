@@ -1,0 +1,106 @@
+"""The rows that the explain flow is asked for, explained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dlpipe.errors import SettingError
+from dlpipe.flows.pinning import table_named
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dlpipe.explain import ExplainSettings, Explanations
+    from dlpipe.registry import ModelVersion
+    from dlpipe.tables import TableVersion
+
+
+@dataclass(frozen=True)
+class Words:
+    """Explanations for a card, the table that holds all of them, how many there are and of which rows."""
+
+    explanations: Explanations
+    table: TableVersion
+    count: str
+    drawn: str
+
+
+def check_asked(explanation: ExplainSettings, split: str | None) -> None:
+    """Raise ``SettingError`` where no row is asked for: the explain flow would explain nothing."""
+    if not explanation.rows and split is None:
+        raise SettingError(
+            "[explanation] and --rows: rows = 0 explains nothing. Pass 1 or more, or --split for all rows of one."
+        )
+
+
+def explain_asked(
+    model: ModelVersion,
+    rows: TableVersion,
+    *,
+    split: str | None,
+    among: Sequence[str] | None,
+    target: str | None,
+    settings: ExplainSettings,
+    ray_address: str | None,
+) -> Words:
+    """Explain every row of a split, or some rows; append the numbers to a table in one commit.
+
+    Parameters
+    ----------
+    split : str, optional
+        ``all`` for every split; without it, rows are drawn.
+    among : sequence of str, optional
+        The ids of the rows to draw from; by default those of the test split.
+    target : str, optional
+        The table of the explanations; by default the one that belongs to the rows.
+    ray_address : str, optional
+        The cluster that a split is explained on.
+    """
+    from dlpipe.inference import load_predictor
+
+    predictor = load_predictor(model.uri, engine="exact")
+    target = table_named(target, rows, "explanations")
+    if split:
+        found = _explain_split(predictor, rows, split, model.uri, target, settings, ray_address)
+    else:
+        found = _explain_sample(predictor, rows, among, model.uri, target, settings)
+    if any(row.parts for row in found.explanations.rows):
+        return found
+    return Words(found.explanations, found.table, f"{found.count}, of which none has a word", found.drawn)
+
+
+def _explain_sample(
+    predictor: Scorer,
+    rows: TableVersion,
+    among: Sequence[str] | None,
+    model: str,
+    target: str,
+    settings: ExplainSettings,
+) -> Words:
+    from dlpipe.explain import explain_table
+
+    made, table = explain_table(predictor, rows, among=among, model=model, target=target, settings=settings)
+    drawn = "drawn from the test split" if among is None else "drawn from the rows that were just scored"
+    return Words(made, table, f"words of {len(made.rows)} rows", drawn)
+
+
+def _explain_split(
+    predictor: Scorer,
+    rows: TableVersion,
+    split: str,
+    model: str,
+    target: str,
+    settings: ExplainSettings,
+    ray_address: str | None,
+) -> Words:
+    from dlpipe.cluster import join
+    from dlpipe.explain import explain_all
+    from dlpipe.flows.pinning import split_named
+
+    only = None if split == "all" else split
+    with join(ray_address) as cluster:
+        each = cluster.each if cluster else map
+        done = explain_all(predictor, rows, split=only, model=model, target=target, settings=settings, each=each)
+    count = f"words of {done.rows:,} rows, {done.new_rows:,} new"
+    return Words(done.sample, done.table, count, f"from {split_named(split)}")

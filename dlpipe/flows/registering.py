@@ -1,0 +1,191 @@
+"""A trained model becomes versions in the registry, which the gate may make champions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from metaflow import current
+from metaflow.metaflow_git import get_repository_info
+from metaflow.packaging_sys import MetaflowCodeContent
+
+from dlpipe.flows.life_cycle import folder_of
+from dlpipe.terminal import visible
+
+if TYPE_CHECKING:
+    from dlpipe.evaluation import Evaluation, Verdict
+    from dlpipe.flows.settings import TrainFlowSettings
+    from dlpipe.registry import ModelVersion, Promotion
+    from dlpipe.tables import TableVersion
+    from dlpipe.task import Model, TrainingSettings
+    from dlpipe.task.texts.engines import Engines
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The versions of a model and of what its task lets be made from it, what runs them, and the gate's verdict."""
+
+    classifier: ModelVersion
+    pipeline: ModelVersion | None
+    explainer: ModelVersion | None
+    engines: Engines | None
+    verdict: Verdict
+    promotion: Promotion
+
+    def __str__(self) -> str:
+        return visible(
+            f"{self.engines or 'engine torch'}\n{self.classifier.uri}: {self.verdict.reason}\n{self.promotion}"
+        )
+
+
+def attempt_tags() -> dict[str, str]:
+    """Return the tags that name the task attempt of the current step."""
+    return {"metaflow.pathspec": current.pathspec, "metaflow.attempt": str(current.retry_count)}
+
+
+def code_tags(flow: Any) -> dict[str, str]:
+    """Return the tags that name the commit of a flow's code."""
+    # code that an orchestrator has frozen carries the commit that it is of; its folder is no repository
+    code = MetaflowCodeContent.get_info() or get_repository_info(folder_of(flow))
+    return {
+        "git.commit": code.get("commit_sha") or "unknown",
+        "git.uncommitted": str(code.get("has_uncommitted_changes", "unknown")).lower(),
+    }
+
+
+def data_tags(rows: TableVersion) -> dict[str, str]:
+    """Return the tags that name a version of a table."""
+    return {"delta.table": rows.path, "delta.version": str(rows.version), "delta.digest": rows.digest}
+
+
+def register_judged(
+    model: Model,
+    *,
+    rows: TableVersion,
+    evaluation: Evaluation,
+    baseline: Evaluation,
+    training: TrainingSettings,
+    settings: TrainFlowSettings,
+    tags: Mapping[str, str],
+) -> Registered:
+    """Register ``model`` with its engines, pipeline and explainer; promote all of them if the gate says so.
+
+    Parameters
+    ----------
+    rows : TableVersion
+        What it was trained and evaluated on: the engines are compared on its valid split, the champion is scored
+        on its test split.
+    evaluation, baseline : Evaluation
+        Of the model and of the plain model, on the same test rows.
+    training : TrainingSettings
+        With what it was trained.
+    tags : mapping
+        What else the version names, such as ``attempt_tags`` and ``code_tags``.
+    """
+    from dlpipe.evaluation import gate_tag
+    from dlpipe.registry import KIND, log_and_register, promote_judged, register_family, resolve
+    from dlpipe.tables import read_table
+    from dlpipe.task import find_task
+
+    inputs = find_task(model.task).inputs
+    columns = list(inputs.columns(rows, model.card))
+    example = inputs.read_rows(read_table(rows, split="test", columns=columns)[:2])
+    valid = read_table(rows, split="valid", columns=[*columns, "label"])
+    served = inputs.export_engines(model, inputs.read_rows(valid), valid["label"].to_pylist())
+    engine_tags = served.engines.tags() if served.engines else {}
+    lineage = {**tags, **data_tags(rows), "seed": str(training.seed)}
+    shared: dict[str, Any] = {"example": example, "challenger": False}
+    classifier, *companions = register_family(
+        settings.registry.model,
+        lambda: log_and_register(
+            served,
+            name=settings.registry.model,
+            params=vars(training),
+            metrics={f"test_{name}": value for name, value in evaluation.metrics.items()},
+            tags={**lineage, **gate_tag(settings.gate), **engine_tags},
+            **shared,
+        ),
+        [*_companions(model, settings, shared)],
+    )
+
+    def judge(champion: ModelVersion | None) -> Verdict:
+        return judge_beside(champion, model, rows, evaluation, baseline, settings=settings, seed=training.seed)
+
+    verdict, promotion = promote_judged(classifier, judge, who=current.username)
+    # resolved again: promotion has moved their aliases
+    kinds = {version.tags[KIND]: resolve(version.uri) for version in companions}
+    return Registered(
+        classifier=promotion.version,
+        pipeline=kinds.get("pipeline"),
+        explainer=kinds.get("explainer"),
+        engines=served.engines,
+        verdict=verdict,
+        promotion=promotion,
+    )
+
+
+def _companions(
+    model: Model, settings: TrainFlowSettings, shared: Mapping[str, Any]
+) -> Iterator[Callable[[ModelVersion], ModelVersion]]:
+    """Yield what registers a pipeline and an explainer, where the task's inputs allow for one."""
+    from dlpipe.explain import register_explainer
+    from dlpipe.inference import register_pipeline
+    from dlpipe.task import find_task
+
+    inputs = find_task(model.task).inputs
+    if inputs.one_text:
+        yield lambda made: register_pipeline(made, settings=settings.pipeline, **shared)
+    if not inputs.not_explained:
+        yield lambda made: register_explainer(made, model, settings=settings.explanation, **shared)
+
+
+def judge_beside(
+    champion: ModelVersion | None,
+    model: Model,
+    rows: TableVersion,
+    evaluation: Evaluation,
+    baseline: Evaluation,
+    *,
+    settings: TrainFlowSettings,
+    seed: int,
+) -> Verdict:
+    """Return what the gate says of ``model`` beside ``champion``, which is scored on the same test rows.
+
+    Parameters
+    ----------
+    champion : ModelVersion, optional
+        ``None`` where there is none yet.
+    seed : int
+        Of the bootstrap.
+    """
+    from dlpipe.evaluation import evaluate_champion, judge
+    from dlpipe.task import find_task, open_predictor
+
+    rival, task = None, find_task(model.task)
+    if champion is not None:
+        rival = evaluate_champion(
+            champion,
+            rows,
+            candidate=evaluation,
+            open_candidate=lambda: open_predictor(model),
+            task=task,
+            seed=seed,
+        )
+    return judge(evaluation, baseline=baseline, champion=rival, thresholds=settings.gate, target=task.target)
+
+
+def check_training(settings: TrainFlowSettings) -> None:
+    """See that names, languages, backbone and the tables of answers are good; called before a run begins."""
+    from dlpipe.explain import explanation_schema
+    from dlpipe.inference import check_languages, prediction_schema
+    from dlpipe.registry import check_name_free
+    from dlpipe.tables import check_target
+    from dlpipe.task import find_task
+    from dlpipe.task.texts import find_backbone
+
+    check_name_free(settings.registry.model)
+    check_languages(settings.pipeline)
+    find_backbone(settings.training.backbone, allow_download=settings.training.allow_download)
+    check_target(f"{settings.data.table}_predictions", prediction_schema(find_task()))
+    check_target(f"{settings.data.table}_explanations", explanation_schema())
