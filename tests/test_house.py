@@ -101,6 +101,19 @@ def test_flows_and_extensions_name_metaflow_and_no_other_heavy_package(folder: s
     assert not named
 
 
+def test_the_folder_of_flows_has_flows_with_their_settings_and_nothing_else() -> None:
+    files = [path for path in (ROOT / "flows").iterdir() if path.name != "__pycache__"]
+    assert not [path.name for path in files if path.suffix != ".toml" and not path.name.endswith("_flow.py")]
+    for path in (ROOT / "flows").glob("*.py"):
+        parts = ast.parse(path.read_text()).body
+        assert [part.name for part in parts if isinstance(part, ast.ClassDef)] == [flow_name(path)]
+        assert not [part.name for part in parts if isinstance(part, ast.FunctionDef)]
+
+
+def flow_name(path: Path) -> str:
+    return path.stem.title().replace("_", "")
+
+
 def imported_by(file: Path) -> set[str]:
     """Return the top-level packages that a module names, inside functions too."""
     nodes = list(ast.walk(ast.parse(file.read_text())))

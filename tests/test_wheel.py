@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from pages import blocks
 
 pytestmark = pytest.mark.slow
 
@@ -97,3 +98,17 @@ def test_nothing_differs_right_after_a_flow_was_deployed(installed: Path, tmp_pa
     run(installed, tmp_path, "flows/flow.py", "local-scheduler", "create")
     found = json.loads(run(installed, tmp_path, "flows/flow.py", "local-scheduler", "status", "--json"))
     assert not any(found["difference"].values()), found["difference"]
+
+
+@pytest.mark.slow
+def test_a_flow_of_ones_own_runs_in_an_empty_folder_with_nothing_but_the_wheel(
+    installed: Path, tmp_path: Path
+) -> None:
+    for block in [block for block in blocks("docs/flows.md") if block.note.startswith("file ")][:2]:
+        path = tmp_path / block.note.removeprefix("file ")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(block.text)
+    rows = [f"{number} is {word},{word}" for number in range(40) for word in ("good", "bad")]
+    (tmp_path / "rows.csv").write_text("\n".join(["review,sentiment", *rows]) + "\n")
+    said = run(installed, tmp_path, "flows/small_flow.py", "run", "--data", "rows.csv")
+    assert "small@v0" in said

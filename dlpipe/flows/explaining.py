@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import SettingError
 from dlpipe.flows.pinning import table_named
@@ -11,7 +11,7 @@ from dlpipe.flows.pinning import table_named
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dlpipe.explain import ExplainSettings, Explanations
+    from dlpipe.explain import ExplainSettings, Explanations, Scorer
     from dlpipe.registry import ModelVersion
     from dlpipe.tables import TableVersion
 
@@ -59,7 +59,7 @@ def explain_asked(
     """
     from dlpipe.inference import load_predictor
 
-    predictor = load_predictor(model.uri, engine="exact")
+    predictor: Any = load_predictor(model.uri, engine="exact")
     target = table_named(target, rows, "explanations")
     if split:
         found = _explain_split(predictor, rows, split, model.uri, target, settings, ray_address)

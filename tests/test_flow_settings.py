@@ -1,0 +1,85 @@
+"""The settings of flows: sections of a file, options in their place, and what a public data set brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from dlpipe.errors import SettingError
+from dlpipe.flows.settings import (
+    DataSettings,
+    Options,
+    TrainFlowSettings,
+    make_parameters,
+    option_names,
+    read_flow_settings,
+)
+from dlpipe.task.texts import TextTraining
+
+CATALOGUE = """
+[imdb]
+url = "https://example.org/imdb.zip"
+train = "train.csv"
+text_column = "body"
+label_column = "stars"
+"""
+
+
+@dataclass(frozen=True)
+class SmallSettings:
+    data: DataSettings
+    training: TextTraining
+
+    OPTIONS: ClassVar[Options] = TrainFlowSettings.OPTIONS
+
+
+def test_options_of_sections_that_a_flow_lacks_are_left_out() -> None:
+    assert {"data", "epochs"} <= {*option_names(SmallSettings)}
+    assert not {"trials", "model"} & {*option_names(SmallSettings)}
+
+
+def test_an_option_has_the_type_of_its_setting_and_no_default() -> None:
+    made = dict(make_parameters(SmallSettings))
+    for parameter in made.values():
+        parameter.init()
+    expected = {"data": str, "fold_labels": bool, "epochs": int, "learning_rate": float, "strategy": str}
+    assert {name: made[name].kwargs["type"] for name in expected} == expected
+    assert made["learning_rate"].name == "learning-rate"
+    assert not any("default" in parameter.kwargs for parameter in made.values())
+
+
+def test_an_option_takes_the_place_of_its_setting() -> None:
+    config = {"training": {"epochs": 3, "batch_size": 8}}
+    read = read_flow_settings(SmallSettings, config, {"epochs": 5, "batch_size": None})
+    assert (read.training.epochs, read.training.batch_size) == (5, 8)
+    with pytest.raises(SettingError, match=r"\[training\] and --epochs: epochs = 0 is refused"):
+        read_flow_settings(SmallSettings, config, {"epochs": 0})
+
+
+def test_a_section_that_the_flow_lacks_is_refused() -> None:
+    with pytest.raises(SettingError, match="has no section 'gate'"):
+        read_flow_settings(SmallSettings, {"gate": {}}, {})
+
+
+def test_an_option_for_a_source_replaces_all_sources_of_the_file() -> None:
+    config = {"data": {"train_data": "a.csv", "test_data": "b.csv"}}
+    assert read_flow_settings(SmallSettings, config, {}).data.sources().given() == {
+        "train": ("a.csv",),
+        "test": ("b.csv",),
+    }
+    other = read_flow_settings(SmallSettings, config, {"data": "c.csv"}).data
+    assert other.sources().given() == {"data": ("c.csv",)}
+
+
+@pytest.mark.parametrize("named", ["file", "option"])
+def test_a_public_data_set_brings_its_columns_and_an_option_names_others(tmp_path: Path, named: str) -> None:
+    (tmp_path / "datasets.toml").write_text(CATALOGUE)
+    config = {"data": {"text_column": "review"} | ({"dataset": "imdb"} if named == "file" else {})}
+    options = {"dataset": "imdb"} if named == "option" else {}
+    read = read_flow_settings(SmallSettings, config, options, folder=tmp_path).data
+    assert (read.text_column, read.label_column) == ("body", "stars")
+    other = read_flow_settings(SmallSettings, config, {**options, "text_column": "title"}, folder=tmp_path).data
+    assert (other.text_column, other.label_column) == ("title", "stars")
