@@ -27,7 +27,7 @@ from click.testing import CliRunner
 from pages import PORTS, ROOT, RUN_ID, S3, Project, blocks, shell_lines
 
 from dlpipe.cli import main
-from dlpipe.flows.settings import TrainFlowSettings, option_names
+from dlpipe.flows.settings import TrainFlowSettings, option_names, read_flow_settings
 from dlpipe.tables import read_table
 
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
@@ -263,7 +263,9 @@ def test_the_readme_names_every_variable_that_is_read() -> None:
 # -- settings ----------------------------------------------------------------------------------------------------
 
 SETTINGS: dict[str, Any] = {
-    name: hint for name, hint in typing.get_type_hints(TrainFlowSettings).items() if dataclasses.is_dataclass(hint)
+    name: type(section)
+    for name, section in vars(read_flow_settings(TrainFlowSettings, {}, {})).items()
+    if dataclasses.is_dataclass(section)
 }
 
 

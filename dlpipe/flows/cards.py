@@ -93,7 +93,8 @@ class LearningCurves:
 
 
 def _scores(score: EpochScore) -> str:
-    return ", ".join(f"{name.removeprefix('val_')} {value:.3f}" for name, value in score.scores.items())
+    scores = {name: value for name, value in score.scores.items() if name != "val_loss"}
+    return ", ".join(f"{name.removeprefix('val_')} {value:.3f}" for name, value in scores.items())
 
 
 def _losses_and_scores(score: EpochScore) -> dict[str, float]:
