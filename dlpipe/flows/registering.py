@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Registered:
-    """The versions of a model and of what its task lets be made from it, what runs them, and the gate's verdict."""
+    """The versions of a model and of what its task lets be made from it, its engines and the gate's verdict."""
 
     classifier: ModelVersion
     pipeline: ModelVersion | None
@@ -34,9 +34,8 @@ class Registered:
     promotion: Promotion
 
     def __str__(self) -> str:
-        return visible(
-            f"{self.engines or 'engine torch'}\n{self.classifier.uri}: {self.verdict.reason}\n{self.promotion}"
-        )
+        engines = self.engines or "engine torch"
+        return visible(f"{engines}\n{self.classifier.uri}: {self.verdict.reason}\n{self.promotion}")
 
 
 def attempt_tags() -> dict[str, str]:
@@ -126,7 +125,7 @@ def register_judged(
 
 
 def _companions(
-    model: Model, settings: TrainFlowSettings, shared: Mapping[str, Any]
+    model: Any, settings: TrainFlowSettings, shared: Mapping[str, Any]
 ) -> Iterator[Callable[[ModelVersion], ModelVersion]]:
     """Yield what registers a pipeline and an explainer, where the task's inputs allow for one."""
     from dlpipe.explain import register_explainer
