@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dlpipe.errors import SettingError
 from dlpipe.flows.pinning import table_named
@@ -11,9 +11,10 @@ from dlpipe.flows.pinning import table_named
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dlpipe.explain import ExplainSettings, Explanations, Scorer
+    from dlpipe.explain import ExplainSettings, Explanations
     from dlpipe.registry import ModelVersion
     from dlpipe.tables import TableVersion
+    from dlpipe.task import Predictor
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def explain_asked(
     """
     from dlpipe.inference import load_predictor
 
-    predictor: Any = load_predictor(model.uri, engine="exact")
+    predictor = load_predictor(model.uri, engine="exact")
     target = table_named(target, rows, "explanations")
     if split:
         found = _explain_split(predictor, rows, split, model.uri, target, settings, ray_address)
@@ -71,7 +72,7 @@ def explain_asked(
 
 
 def _explain_sample(
-    predictor: Scorer,
+    predictor: Predictor,
     rows: TableVersion,
     among: Sequence[str] | None,
     model: str,
@@ -86,7 +87,7 @@ def _explain_sample(
 
 
 def _explain_split(
-    predictor: Scorer,
+    predictor: Predictor,
     rows: TableVersion,
     split: str,
     model: str,
