@@ -44,7 +44,8 @@ def row_figure(explanation: Explanation) -> Figure:
             write_name(figure, explanation.texts[number], y=(top + 0.02) / height)
     write_note(figure, explanation, y=(bar_height + 0.06) / height)
     if bars:
-        area = (1.9 / WIDTH, 0.5 / height, (WIDTH - 2.6) / WIDTH, 0.28 * bars / height)
+        left = 1.9 if has_short_names(explanation) else 2.9
+        area = (left / WIDTH, 0.5 / height, (WIDTH - left - 0.7) / WIDTH, 0.28 * bars / height)
         draw_bars(figure.add_axes(area), explanation, values)
     return figure
 
@@ -163,8 +164,18 @@ def write_note(figure: Figure, explanation: Explanation, *, y: float) -> None:
 def draw_bars(axes: Axes, explanation: Explanation, values: Sequence[float]) -> None:
     """Draw the parts with the largest values, strongest on top."""
     order = sorted(range(len(values)), key=lambda place: (-abs(values[place]), place))[:BARS]
-    names = [drawable(explanation.title(place), limit=18) for place in order]
+    names = [drawable(explanation.title(place), limit=name_limit(explanation)) for place in order]
     plot_bars(axes, names, [values[place] for place in order])
+
+
+def name_limit(explanation: Explanation) -> int:
+    """Return how many characters of a part's name are drawn."""
+    return 18 if has_short_names(explanation) else 30
+
+
+def has_short_names(explanation: Explanation) -> bool:
+    """Return whether parts are the words of one text: other names have that of a column in them."""
+    return len(explanation.texts) == 1 and explanation.noun == "word"
 
 
 def plot_bars(axes: Axes, names: Sequence[str], values: Sequence[float]) -> None:
@@ -177,7 +188,8 @@ def plot_bars(axes: Axes, names: Sequence[str], values: Sequence[float]) -> None
     for place, value in zip(places, values, strict=True):
         side = "left" if value >= 0 else "right"
         shift = 0.015 * reach * (1 if value >= 0 else -1)
-        axes.text(value + shift, place, f"{value:+.3f}", va="center", ha=side, fontsize=8.5, color=FAINT)
+        number = f"{value:+.3f}" if reach < 100 else f"{value:+.4g}"
+        axes.text(value + shift, place, number, va="center", ha=side, fontsize=8.5, color=FAINT)
     low, high = min([0.0, *values]), max([0.0, *values])
     if low == high:  # no part matters
         high = 1.0
@@ -222,6 +234,11 @@ def noun_of(explanations: Explanations) -> str:
     return explanations.rows[0].noun if explanations.rows else "part"
 
 
+def several_texts(explanations: Explanations) -> bool:
+    """Return whether a row has several texts."""
+    return any(len(row.texts) > 1 for row in explanations.rows[:1])
+
+
 def effects_title(explanations: Explanations) -> str:
     """Return the line over all panels."""
     hidden = len(explanations.labels) - PANELS
@@ -229,7 +246,7 @@ def effects_title(explanations: Explanations) -> str:
     noun = noun_of(explanations)
     number = any(map(is_number, explanations.rows))
     to_what = "what is predicted" if number else "the label's probability"
-    rows = f"{len(explanations.rows)} {'texts' if noun == 'word' else 'rows'}"
+    rows = f"{len(explanations.rows)} {'texts' if noun == 'word' and not several_texts(explanations) else 'rows'}"
     return f"mean effect of a {noun} on {to_what}, over {rows}{more}"
 
 
@@ -254,12 +271,15 @@ def draw_panel(axes: Axes, label: str, effects: Sequence[PartEffect], explanatio
         nothing = f"no {noun_of(explanations)} speaks for it"
         axes.text(0, 0.9, nothing, transform=axes.transAxes, color=FAINT, style="italic")
         return
-    texts = explanations.rows[0].texts
+    row = explanations.rows[0]
     titles = [
-        f"{effect.column}: {effect.name}" if effect.column in texts and len(texts) > 1 else effect.name
+        f"{effect.column}: {effect.name}"
+        if effect.column in row.texts and several_texts(explanations)
+        else effect.name
         for effect in effects
     ]
     names = [
-        f"{drawable(title, limit=18)}  ×{effect.count}" for title, effect in zip(titles, effects, strict=True)
+        f"{drawable(title, limit=name_limit(row))}  ×{effect.count}"
+        for title, effect in zip(titles, effects, strict=True)
     ]
     plot_bars(axes, names, [effect.mean for effect in effects])
