@@ -228,6 +228,11 @@ class Explanations:
     method: Method = "partition"
     agreement: Agreement | None = None
 
+    @property
+    def noun(self) -> str:
+        """What a part of these rows is called, see ``Explanation.noun``."""
+        return self.rows[0].noun if self.rows else "part"
+
     def effects(self, label: str) -> tuple[PartEffect, ...]:
         """Return every part's effect on ``label``, the strongest in favour first, by total and then by name."""
         number = self.labels.index(label)

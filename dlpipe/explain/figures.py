@@ -229,11 +229,6 @@ def effects_figure(explanations: Explanations) -> Figure:
     return figure
 
 
-def noun_of(explanations: Explanations) -> str:
-    """Return what a part of these rows is called."""
-    return explanations.rows[0].noun if explanations.rows else "part"
-
-
 def several_texts(explanations: Explanations) -> bool:
     """Return whether a row has several texts."""
     return any(len(row.texts) > 1 for row in explanations.rows[:1])
@@ -243,7 +238,7 @@ def effects_title(explanations: Explanations) -> str:
     """Return the line over all panels."""
     hidden = len(explanations.labels) - PANELS
     more = f"; labels not drawn: {hidden}" if hidden > 0 else ""
-    noun = noun_of(explanations)
+    noun = explanations.noun
     number = any(map(is_number, explanations.rows))
     to_what = "what is predicted" if number else "the label's probability"
     rows = f"{len(explanations.rows)} {'texts' if noun == 'word' and not several_texts(explanations) else 'rows'}"
@@ -268,7 +263,7 @@ def draw_panel(axes: Axes, label: str, effects: Sequence[PartEffect], explanatio
     axes.set_title(drawable(label), fontsize=12, weight="bold", color=INK, loc="left", parse_math=False)
     if not effects:
         axes.set_axis_off()
-        nothing = f"no {noun_of(explanations)} speaks for it"
+        nothing = f"no {explanations.noun} speaks for it"
         axes.text(0, 0.9, nothing, transform=axes.transAxes, color=FAINT, style="italic")
         return
     row = explanations.rows[0]

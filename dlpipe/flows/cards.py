@@ -219,7 +219,7 @@ def show_explanations(
         show_nothing(f"Nothing to explain: {title}", why)
         return
     truth = {mistake.row_id: mistake.label for mistake in mistakes}
-    caption = f"{explanations.rows[0].noun.capitalize()}s that matter most"
+    caption = f"{explanations.noun.capitalize()}s that matter most"
     _add(Markdown(f"# {title}"), Image(png(effects_figure(explanations)), caption))
     if explanations.agreement is not None:
         _add(Markdown(explanations.agreement.line()))
