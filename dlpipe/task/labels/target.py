@@ -40,6 +40,7 @@ class Labels(Target):
     gate = LabelThresholds
     lower_is_better = frozenset({"log_loss"})
     decides = True
+    output_kind = "probabilities"
 
     def learn_coding(self, labels: Sequence[Sequence[str]]) -> Coding:
         """Return all labels that a row has, sorted."""
@@ -92,6 +93,10 @@ class Labels(Target):
         """
         made: Floats = (1 + np.tanh(logits / 2)) / 2  # exact and finite at both ends
         return made
+
+    def activate_tensor(self, logits: torch.Tensor, card: Mapping[str, Any]) -> torch.Tensor:
+        """Return the sigmoid of each number."""
+        return logits.sigmoid()
 
     def decisions(self, outputs: Floats, card: Mapping[str, Any]) -> list[list[str]]:
         """Return the labels that each row is given."""

@@ -44,6 +44,7 @@ class Numbers(Target):
     gate = NumberThresholds
     lower_is_better = frozenset({"mae", "rmse"})
     decides = True
+    output_kind = "numbers"
 
     def learn_coding(self, labels: Sequence[float]) -> Coding:
         """Return the mean and the deviation of the numbers."""
@@ -95,6 +96,11 @@ class Numbers(Target):
         scale = card["decision"]
         made: Floats = logits * scale["deviation"] + scale["mean"]
         return made
+
+    def activate_tensor(self, logits: torch.Tensor, card: Mapping[str, Any]) -> torch.Tensor:
+        """Return the numbers in their own unit."""
+        scale = card["decision"]
+        return logits * scale["deviation"] + scale["mean"]
 
     def decisions(self, outputs: Floats, card: Mapping[str, Any]) -> list[float]:
         """Return the numbers."""

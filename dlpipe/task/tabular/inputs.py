@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.errors import SchemaMismatch, SettingError
 from dlpipe.task.model import CARD, WEIGHTS, Model
 from dlpipe.task.protocol import Coding, Inputs, Say, Series
+from dlpipe.task.row_parts import show_value
 from dlpipe.task.tabular.encoded import EncodedColumns
 from dlpipe.task.tabular.model import TabularModel
 from dlpipe.task.tabular.scaling import Scaling, category_of, learn_scaling, number_of
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from dlpipe.tables import TableVersion
     from dlpipe.task.batches import EncodedRows
+    from dlpipe.task.predictor import Predictor
+    from dlpipe.task.row_parts import RowParts
     from dlpipe.task.settings import TrainingSettings
     from dlpipe.task.tabular.predictor import TabularPredictor
 
@@ -224,6 +227,20 @@ class TabularInputs(Inputs):
         use_machine(threads)
         return TabularPredictor(model, find_task(model.task).target.activate)
 
+    def split_parts(self, row: Values, predictor: Predictor) -> RowParts:
+        """Return the columns, for which usual values stand where they are left out, and the words of the text."""
+        from dlpipe.task.row_parts import ColumnParts, JoinedParts
+        from dlpipe.task.texts.words import WordParts, split_words
+
+        scaling = scaling_of(predictor.card)
+        usual = scaling.usual_row()
+        columns = ColumnParts({name: row.get(name) for name in usual}, usual)
+        if not scaling.text:
+            return columns
+        text = str(row.get(scaling.text) or "")
+        words = WordParts(text, split_words(text)[: predictor.card["max_length"]], scaling.text)
+        return JoinedParts([columns, words], lambda kept: {**kept[0], scaling.text: kept[1]})
+
     def features(self, rows: Sequence[Values]) -> Any:
         """Return an unfitted transformer: scaled numbers, a flag for each category, components of the text."""
         from dlpipe.task.tabular.features import ColumnFeatures
@@ -290,11 +307,6 @@ def plain_value(value: Any) -> Any:
     """Return a value of Python; None for one that is missing."""
     value = value.item() if hasattr(value, "item") else value
     return None if value is None or value != value else value
-
-
-def show_value(value: Any) -> str:
-    """Return a value as people read it."""
-    return "missing" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def scaling_of(card: Mapping[str, Any]) -> Scaling:

@@ -66,6 +66,11 @@ class Scaling:
         columns: tuple[NumberColumn | CategoryColumn, ...] = (*self.numbers, *self.categories)
         return (*(column.name for column in columns), *((self.text,) if self.text else ()))
 
+    def usual_row(self) -> dict[str, Any]:
+        """Return what stands for columns that are left out: medians and the most frequent values; no text."""
+        numbers: dict[str, Any] = {column.name: column.median for column in self.numbers}
+        return numbers | {column.name: column.values[0] or None for column in self.categories}
+
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON can hold it; ``from_json`` reads it."""
         return asdict(self)

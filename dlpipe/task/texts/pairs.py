@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from dlpipe.tables import TableVersion
+    from dlpipe.task.predictor import Predictor
+    from dlpipe.task.row_parts import JoinedParts
 
 COLUMNS = ("text", "text_pair")
 
@@ -80,6 +82,22 @@ class TextPairInputs(TextInputs):
         from dlpipe.task.texts.pair_features import PairFeatures
 
         return PairFeatures(super().features([text for pair in rows for text in pair]))
+
+    def split_parts(self, row: Pair, predictor: Predictor) -> JoinedParts:  # type: ignore[override]
+        """Return the words of both texts, each text a branch of its own, as far as a model may read them."""
+        from dlpipe.task.row_parts import JoinedParts
+        from dlpipe.task.texts.words import WordParts, split_words
+
+        # of two texts the longer one is cut first: either may be read for as many words as the model has tokens
+        pieces = [
+            WordParts(text, split_words(text)[: predictor.card["max_length"]], name)
+            for text, name in zip(row, COLUMNS, strict=True)
+        ]
+        return JoinedParts(pieces, tuple)
+
+    def attribute_parts(self, *args: Any, **options: Any) -> Any:
+        """Raise ``ExplanationError``: gradients are of one text."""
+        return Inputs.attribute_parts(self, *args, **options)
 
     def drift_series(self, rows: Sequence[Pair]) -> list[Series]:  # type: ignore[override]
         """Return the lengths of the texts in words, and the share of words that both have."""
