@@ -49,11 +49,11 @@ def people(tmp_path_factory) -> TableVersion:
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory) -> TableVersion:
-    """Pairs whose label says whether both texts are of one mind."""
+    """Pairs whose label says whether both texts praise."""
     draw = random.Random(0)
     texts = [(draw.choice(NOTES), draw.choice(NOTES)) for _ in range(500)]
     good = ("good", "great")
-    labels = ["same" if any(w in a for w in good) == any(w in b for w in good) else "different" for a, b in texts]
+    labels = ["both" if all(any(w in t for w in good) for t in pair) else "not" for pair in texts]
     columns = {name: [pair[at] for pair in texts] for at, name in enumerate(("text", "text_pair"))}
     return write_rows(tmp_path_factory.mktemp("pairs"), columns, labels)
 
@@ -153,7 +153,7 @@ def test_columns_and_words_explain_what_the_model_says(number: int, of_people, p
     assert len(made.parts) == 2 + len(rows[number]["text"].split())
 
 
-def test_a_model_learns_whether_two_texts_agree(pairs, tiny_settings: TextTraining) -> None:
+def test_a_model_learns_what_two_texts_say_together(pairs, tiny_settings: TextTraining) -> None:
     settings = dataclasses.replace(tiny_settings, epochs=10, patience=10)
     model = fit(pairs, task=PAIRS, settings=settings, say=None).model
     predictor = open_predictor(model, threads=1)
