@@ -177,7 +177,7 @@ def test_explaining_on_two_nodes_gives_the_same_table(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dlpipe.explain.slices.SLICE_ROWS", 16)
+    monkeypatch.setattr("dlpipe.explain.on_table.SLICE_ROWS", 16)
     predictor, settings = open_predictor(tiny_model, threads=1, engine="exact"), ExplainSettings(max_evals=30)
     given = {"split": "test", "model": "models:/reviews/1", "settings": settings}
     here = explain_all(predictor, in_parts, target=str(tmp_path / "here"), **given)

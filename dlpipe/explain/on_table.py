@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from dlpipe.explain.explaining import compare_methods, explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Explanations, NamedRow, choose_rows
-from dlpipe.explain.slices import Slice, SliceExplainer, columns_of, explaining_key, named_rows, table_slices
-from dlpipe.parts import Progress
+from dlpipe.explain.slices import SLICE_ROWS, SliceExplainer, columns_of, explaining_key, named_rows
+from dlpipe.parts import Progress, Slice, stage_missing, table_slices
 from dlpipe.tables import (
     TableVersion,
     check_split,
@@ -16,7 +16,6 @@ from dlpipe.tables import (
     decode_texts,
     find_commit,
     read_table,
-    staged_parts,
     stream_table,
     write_table,
 )
@@ -154,12 +153,12 @@ def explain_all(
     """
     check_split(source, split, whole="split=None")
     key = {**explaining_key(source, model, settings), "split": split or "*"}
-    slices, cut = table_slices(source, split)
+    slices, cut = table_slices(source, split, rows=SLICE_ROWS)
     explainer = SliceExplainer(predictor, source, model, target, settings, key, cut)
     done = find_commit(target, key)
     new_rows = 0 if done else explain_missing(explainer, slices, each, say)
     table = done or commit_parts(target, key=key, parts=len(slices), cut=cut)
-    sample = explain_sample(predictor, slices[0].read(predictor)[: settings.rows], settings)
+    sample = explain_sample(predictor, explainer.read(slices[0])[: settings.rows], settings)
     return Explained(table, sum(one.rows for one in slices), new_rows, sample)
 
 
@@ -173,11 +172,12 @@ def explain_missing(
     explainer: SliceExplainer, slices: Sequence[Slice], each: Each, say: Callable[[str], None] | None
 ) -> int:
     """Explain the slices that are not kept yet, and return how many rows these have."""
-    there = staged_parts(explainer.target, key=explainer.key, cut=explainer.cut)
-    todo = [one for one in slices if one.number not in there]
-    total, missing = sum(one.rows for one in slices), sum(one.rows for one in todo)
-    progress = Progress(f"explaining {explainer.source}", total=total, there=total - missing, say=say)
-    for count in each(explainer, todo):
-        progress.add(count)
-    progress.end()
-    return progress.rows
+
+    def work(missing: Sequence[Slice], progress: Progress) -> None:
+        for rows in each(explainer, missing):
+            progress.add(rows)
+
+    sizes = [one.rows for one in slices]
+    target, key, cut = explainer.target, explainer.key, explainer.cut
+    what = f"explaining {explainer.source}"
+    return stage_missing(slices, sizes, work, target=target, key=key, cut=cut, what=what, say=say)

@@ -2,6 +2,8 @@
 
 choosing   which rows a model has still to answer: none gets a second answer
 by_part    rows that are read, scored and kept a part at a time, and committed once
+slices     a table in slices of a few rows, for work that takes long for each
+staging    pieces that are worked on and kept on their own, until all are committed
 ahead      the next item made by a thread while this one is used
 progress   how far the work is
 """
@@ -12,13 +14,14 @@ from dlpipe.parts.by_part import (
     Scorer,
     commit_scoring,
     find_table,
-    part_sizes,
     rows_of,
     score_by_part,
     score_missing,
 )
 from dlpipe.parts.choosing import NOTHING, Scoring, choose
 from dlpipe.parts.progress import Progress
+from dlpipe.parts.slices import Slice, part_sizes, table_slices
+from dlpipe.parts.staging import stage_missing
 
 __all__ = [
     "NOTHING",
@@ -26,6 +29,7 @@ __all__ = [
     "Scored",
     "Scorer",
     "Scoring",
+    "Slice",
     "choose",
     "commit_scoring",
     "find_table",
@@ -34,4 +38,6 @@ __all__ = [
     "rows_of",
     "score_by_part",
     "score_missing",
+    "stage_missing",
+    "table_slices",
 ]

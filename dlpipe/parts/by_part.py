@@ -16,6 +16,8 @@ from dlpipe.errors import MarkMoved
 from dlpipe.parts.ahead import one_ahead
 from dlpipe.parts.choosing import Scoring, choose
 from dlpipe.parts.progress import Progress
+from dlpipe.parts.slices import part_sizes
+from dlpipe.parts.staging import stage_missing
 from dlpipe.tables import (
     Mark,
     TablePart,
@@ -23,8 +25,6 @@ from dlpipe.tables import (
     check_target,
     commit_parts,
     find_commit,
-    read_part,
-    staged_parts,
     table_at,
     table_parts,
 )
@@ -137,7 +137,7 @@ def score_missing(
         say(f"{scoring}: {rows} the row_id of an earlier row, which alone is scored")
     scorer = make(chosen)
     doubt = doubt_rows(scorer, parts, say)
-    stage_missing(scorer, parts, say, cluster)
+    stage_parts(scorer, parts, say, cluster)
     table = commit_scoring(chosen, parts, mark=mark)
     return Scored(table, rows=rows_of(scoring), new_rows=chosen.rows, doubt=doubt)
 
@@ -175,35 +175,28 @@ def doubt_rows(scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], 
     return doubt
 
 
-def stage_missing(
+def stage_parts(
     scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], None] | None, cluster: Cluster | None
 ) -> None:
     """Stage the parts that are not staged yet."""
     scoring = scorer.scoring
+
+    def work(missing: Sequence[TablePart], progress: Progress) -> None:
+        if cluster:
+            for rows in cluster.each(scorer, missing):
+                progress.add(rows)
+        else:
+            for begun in one_ahead(missing, scorer.begin):
+                scorer.finish(begun, progress=progress.add)
+
     sizes = [scoring.size(part) for part in parts]
-    staged = staged_parts(scoring.target, key=scoring.key, cut=parts[0].cut)
-    there = sum(sizes[number] for number in staged)
-    progress = Progress(str(scoring), total=sum(sizes), there=there, say=say)
-    missing = [part for part in parts if part.number not in staged]
-    if cluster:
-        for rows in cluster.each(scorer, missing):
-            progress.add(rows)
-    else:
-        for begun in one_ahead(missing, scorer.begin):
-            scorer.finish(begun, progress=progress.add)
-    progress.end()
+    target, key, cut = scoring.target, scoring.key, parts[0].cut
+    stage_missing(parts, sizes, work, target=target, key=key, cut=cut, what=str(scoring), say=say)
 
 
 def rows_of(scoring: Scoring) -> int:
     """Return how many rows the split has, or the whole table version."""
     return sum(part_sizes(table_parts(scoring.source), scoring.split))
-
-
-def part_sizes(parts: Sequence[TablePart], split: str | None) -> list[int]:
-    """Return the rows of each part that belong to ``split``."""
-    if split is None:
-        return [part.rows for part in parts]
-    return [read_part(part, columns=["split"], split=split).num_rows for part in parts]
 
 
 def find_table(target: str) -> TableVersion | None:

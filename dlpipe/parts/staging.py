@@ -1,0 +1,56 @@
+"""Pieces of a table that are worked on and kept on their own, until all of them are committed at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from dlpipe.parts.progress import Progress
+from dlpipe.tables import staged_parts
+
+
+class Piece(Protocol):
+    """A part of a table, or a slice of one."""
+
+    @property
+    def number(self) -> int:
+        """The number under which its rows are kept."""
+
+
+P = TypeVar("P", bound=Piece)
+
+
+def stage_missing(
+    pieces: Sequence[P],
+    sizes: Sequence[int],
+    work: Callable[[Sequence[P], Progress], None],
+    *,
+    target: str,
+    key: Mapping[str, str],
+    cut: str,
+    what: str,
+    say: Callable[[str], None] | None,
+) -> int:
+    """Have the pieces worked on that are not staged yet, and return how many rows these have.
+
+    Parameters
+    ----------
+    pieces : sequence
+    sizes : sequence of int
+        The rows of each.
+    work : callable
+        Stages the rows of the pieces that it gets (``dlpipe.tables.stage_part``), in any order, and adds what is
+        done to the progress.
+    target : str
+        The table that they will be committed to.
+    key, cut : mapping and str
+        What the work is and how it was cut: what an earlier try staged under the same is not done again.
+    what, say
+        See ``Progress``.
+    """
+    staged = staged_parts(target, key=key, cut=cut)
+    there = sum(size for piece, size in zip(pieces, sizes, strict=True) if piece.number in staged)
+    progress = Progress(what, total=sum(sizes), there=there, say=say)
+    work([piece for piece in pieces if piece.number not in staged], progress)
+    progress.end()
+    return progress.rows
