@@ -63,6 +63,7 @@ class TrainFlow(LifeCycleFlow):
         with join(self.ray_address) as cluster:
             self.tuned = tune(
                 self.tuned_on,
+                task=chosen.task,
                 space=chosen.search_space,
                 settings=chosen.tuning,
                 training=chosen.training,
@@ -84,10 +85,16 @@ class TrainFlow(LifeCycleFlow):
         from dlpipe.flows.registering import attempt_tags
         from dlpipe.training import fit
 
-        self.trained_on, draw = self.data_version, LearningCurves().add
-        fitted = fit(self.trained_on, settings=self.training, checkpoints=TaskCheckpoints(), on_epoch=draw)
+        self.trained_on = self.data_version
+        fitted = fit(
+            self.trained_on,
+            task=self.chosen().task,
+            settings=self.training,
+            checkpoints=TaskCheckpoints(),
+            on_epoch=LearningCurves().add,
+        )
         self.trained_by = attempt_tags()
-        self.text_model, self.epoch_scores, self.best_epoch = fitted.model, fitted.epochs, fitted.best_epoch
+        self.trained_model, self.epoch_scores, self.best_epoch = fitted.model, fitted.epochs, fitted.best_epoch
         self.weights = fitted.model.digest
         print(f"weights {self.weights}, epoch {fitted.best_epoch}")
         self.next(self.evaluate)
@@ -100,11 +107,11 @@ class TrainFlow(LifeCycleFlow):
         from dlpipe.flows.cards import show_evaluation
         from dlpipe.task import find_task, open_predictor
 
-        predictor, seed = open_predictor(self.text_model), self.training.seed
+        predictor, seed = open_predictor(self.trained_model), self.training.seed
         self.evaluated_on = self.data_version
         self.evaluation = evaluate_model(predictor, self.evaluated_on, seed=seed)
         self.baseline = evaluate_baseline(self.evaluated_on, beside=predictor, seed=seed)
-        show_evaluation(self.evaluation, self.baseline, find_task(self.text_model.task).target)
+        show_evaluation(self.evaluation, self.baseline, find_task(self.trained_model.task).target)
         print(f"model    {self.evaluation.line()}\nbaseline {self.baseline.line()}")
         self.next(self.register)
 
@@ -114,7 +121,7 @@ class TrainFlow(LifeCycleFlow):
         from dlpipe.flows.registering import code_tags, register_judged
 
         done = register_judged(
-            self.text_model,
+            self.trained_model,
             rows=self.data_version,
             evaluation=self.evaluation,
             baseline=self.baseline,
@@ -153,7 +160,7 @@ class TrainFlow(LifeCycleFlow):
 
         self.explained_by, self.explained_rows = self.model_version, self.data_version
         self.explanations, self.explained = explain_table(
-            open_predictor(self.text_model),
+            open_predictor(self.trained_model),
             self.explained_rows,
             mistakes=[mistake.row_id for mistake in self.evaluation.mistakes],
             target=f"{self.explained_rows.path}_explanations",
@@ -169,8 +176,8 @@ class TrainFlow(LifeCycleFlow):
         """Say where everything is."""
         self.summary = print_summary(
             data=f"{self.data_version}, {self.data_version.rows:,} rows",
-            model=f"{self.evaluation.line()}, {self.evaluation.line('macro_f1')}",
-            baseline=f"{self.baseline.line()}, {self.baseline.line('macro_f1')}",
+            model=", ".join(self.evaluation.lines()[:2]),
+            baseline=", ".join(self.baseline.lines()[:2]),
             registered=self.model_version.line(),
             pipeline=self.pipeline_version and self.pipeline_version.line(),
             explainer=self.explainer_version and self.explainer_version.line(),

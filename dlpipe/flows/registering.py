@@ -180,11 +180,9 @@ def check_training(settings: TrainFlowSettings) -> None:
     from dlpipe.inference import check_languages, prediction_schema
     from dlpipe.registry import check_name_free
     from dlpipe.tables import check_target
-    from dlpipe.task import find_task
-    from dlpipe.task.texts import find_backbone
 
     check_name_free(settings.registry.model)
     check_languages(settings.pipeline)
-    find_backbone(settings.training.backbone, allow_download=settings.training.allow_download)
-    check_target(f"{settings.data.table}_predictions", prediction_schema(find_task()))
+    settings.task.inputs.check_settings(settings.training)
+    check_target(f"{settings.data.table}_predictions", prediction_schema(settings.task))
     check_target(f"{settings.data.table}_explanations", explanation_schema())

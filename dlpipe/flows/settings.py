@@ -5,14 +5,17 @@ settings that have an option, with the option's help::
 
     @dataclass(frozen=True)
     class MySettings:
+        task: Task
         data: DataSettings
-        training: TextTraining
+        training: TrainingSettings
 
         OPTIONS: ClassVar[Options] = {"training": {"epochs": "Epochs of the training."}}
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import tomllib
 import types
 import typing
@@ -31,8 +34,7 @@ from dlpipe.monitoring import DriftSettings
 from dlpipe.registry import check_model_name
 from dlpipe.settings import check_name, read_settings
 from dlpipe.tables import Sources, TableSettings, check_settings
-from dlpipe.task import Thresholds, find_task
-from dlpipe.task.texts import TextTraining
+from dlpipe.task import DEFAULT_TASK, Task, Thresholds, TrainingSettings, find_task
 from dlpipe.tuning import Choices, Range, TuningSettings, read_space
 
 T = TypeVar("T")
@@ -46,8 +48,8 @@ SOURCES = ("data", "train_data", "valid_data", "test_data", "dataset")
 
 
 @dataclass(frozen=True)
-class DataSettings(TableSettings):
-    """The section ``[data]``: where rows come from, besides how they become a table."""
+class DataSettings:
+    """Of the section ``[data]``, where rows come from; how they become a table is what ``Task.data`` adds."""
 
     data: str = ""
     train_data: str = ""
@@ -60,11 +62,12 @@ class DataSettings(TableSettings):
 
     def check(self) -> None:
         """Raise ``SettingError`` for settings that no source can be read with."""
-        check_settings(self)
+        check_settings(self.table_settings())
 
     def table_settings(self) -> TableSettings:
         """Return how the sources become a table, which is what a version of the table records."""
-        return TableSettings(**{field.name: getattr(self, field.name) for field in fields(TableSettings)})
+        cls = next(base for base in type(self).__bases__ if issubclass(base, TableSettings))
+        return cls(**{field.name: getattr(self, field.name) for field in fields(cls)})
 
     def sources(self) -> Sources:
         """Return the files or tables that are named."""
@@ -87,12 +90,27 @@ class RegistrySettings:
 # -- the settings of the flows -----------------------------------------------------------------------------------
 
 
+@functools.cache
+def data_section(task: Task) -> type[DataSettings]:
+    """Return the section ``[data]`` of a task: where rows come from, and how they become a table."""
+    return dataclasses.make_dataclass("DataSettings", [], bases=(DataSettings, task.data), frozen=True)
+
+
+OF_TASK: dict[Any, Callable[[Task], type[Any]]] = {
+    DataSettings: data_section,
+    TrainingSettings: lambda task: task.inputs.training,
+    Thresholds: lambda task: task.target.gate,
+}
+"""The sections whose settings are the task's, by what a flow's settings call them."""
+
+
 @dataclass(frozen=True)
 class TrainFlowSettings:
-    """Every section of the train flow's file, checked."""
+    """The task, which ``task = "..."`` names above all sections, and every section of the train flow's file."""
 
+    task: Task
     data: DataSettings
-    training: TextTraining
+    training: TrainingSettings
     tuning: TuningSettings
     search_space: dict[str, Range | Choices]
     gate: Thresholds
@@ -196,23 +214,30 @@ def read_flow_settings(
     SettingError
         When a section or a setting is misspelt, or a value is refused.
     """
-    hints = typing.get_type_hints(cls, include_extras=True)
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     for section in config:
         check_name(section, names, what="section", where="the settings file")
-    read: dict[str, Any] = {}
-    for name in names:
+    task = find_task(config.get("task", DEFAULT_TASK))
+    hints = section_classes(cls, task)
+    read: dict[str, Any] = {"task": task} if "task" in names else {}
+    for name in hints:
         values = config.get(name, {})
         given = {option: options.get(option) for option in options_of(cls).get(name, {})}
         given = {option: value for option, value in given.items() if value is not None}
         if name == "search_space":
             read[name] = read_space(values, where="[search_space]", training=read["training"])
             continue
-        if hints[name] is DataSettings:
+        if issubclass(hints[name], DataSettings):
             values = _name_data(values, given, folder)
-        section_class = find_task().target.gate if hints[name] is Thresholds else hints[name]
-        read[name] = read_section(section_class, name, values, given)
+        read[name] = read_section(hints[name], name, values, given)
     return cls(**read)
+
+
+def section_classes(cls: Any, task: Task) -> dict[str, Any]:
+    """Return the class of each section of a flow's settings; some are the task's own (``OF_TASK``)."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    sections = [field.name for field in fields(cls) if field.name != "task"]
+    return {name: OF_TASK.get(hints[name], lambda task, name=name: hints[name])(task) for name in sections}
 
 
 def read_section(cls: type[T], name: str, values: Mapping[str, Any], options: Mapping[str, Any]) -> T:
@@ -256,7 +281,7 @@ def make_parameters(cls: Any) -> Iterator[tuple[str, Any]]:
 
     None has a default: what nobody gives is the file's.
     """
-    hints = typing.get_type_hints(cls)
+    hints = section_classes(cls, find_task())  # options are those of the default task: a file names another later
     for section, options in options_of(cls).items():
         types_of = typing.get_type_hints(hints[section])
         for name, text in options.items():

@@ -43,7 +43,7 @@ def test_every_stage_leaves_its_artifact(project: Project, first: Done) -> None:
     assert len(made.tuned.trials) == 2
     assert made.training.learning_rate == made.tuned.best["learning_rate"]
     assert made.best_epoch <= len(made.epoch_scores) == 5
-    assert made.text_model.digest == first.weights == made.model_version.digest
+    assert made.trained_model.digest == first.weights == made.model_version.digest
     assert made.evaluation.metrics["accuracy"] == 1.0
     assert set(made.baseline.metrics) == set(made.evaluation.metrics)
     assert made.model_version.aliases == ("challenger", "champion")

@@ -71,7 +71,7 @@ def sample(project: Project, first: Done) -> TableVersion:
     """The table of a sample of two rows."""
     made = project.run(first.run_id).data
     _, table = explain_table(
-        open_predictor(made.text_model),
+        open_predictor(made.trained_model),
         table_at(project.tables / "reviews"),
         target=str(project.tables / "two_rows"),
         model=made.model_version.uri,
