@@ -10,14 +10,14 @@ from metaflow import current
 from dlpipe.errors import ModelNotFound, SchemaMismatch, TableNotFound
 from dlpipe.registry import KIND, MADE_FROM, ModelVersion, resolve
 from dlpipe.settings import check_name
-from dlpipe.tables import SPLITS, TableVersion, check_split, check_text, read_added, table_at
+from dlpipe.tables import SPLITS, TableVersion, check_split, read_added, table_at
+from dlpipe.task import find_task
 
 if TYPE_CHECKING:
     from metaflow import Run
 
     from dlpipe.parts import Scored
 
-COLUMNS = ("row_id", "text")
 CLASSIFIER, PIPELINE = "", "pipeline"
 """Kinds of models, as their tags say; a classifier's say nothing."""
 
@@ -30,16 +30,17 @@ def pinned(model: str, table: str, version: int | None) -> tuple[ModelVersion, T
     ModelNotFound, TableNotFound, TableVersionNotFound
         The message says which there are.
     SchemaMismatch
-        When the table has no ``row_id`` or no ``text``, or that column holds no texts.
+        When the table has no ``row_id`` or lacks a column that the model's task reads, or that column holds
+        something else.
     """
     found, rows = resolve(model), table_at(table, version=version)
     names = [name for name, _ in rows.columns]
-    if missing := [name for name in COLUMNS if name not in names]:
+    wanted = ("row_id", *find_task(found.task).inputs.columns(rows))
+    if missing := [name for name in wanted if name not in names]:
         raise SchemaMismatch(
             f"{str(rows)!r} has no column {' and no column '.join(map(repr, missing))}; its columns are: "
             f"{', '.join(names)}. Name a table that flows/train_flow.py or dlpipe.tables.ingest made."
         )
-    check_text(rows)
     return found, rows
 
 

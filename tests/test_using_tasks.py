@@ -1,0 +1,151 @@
+"""Models of every task but text classification, which has tests of its own: registered, opened and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from stores import new_store, untouched_environment
+from texts import reviews
+
+from dlpipe.cli import main
+from dlpipe.inference import (
+    load_pipeline,
+    load_predictor,
+    prediction_schema,
+    predictions,
+    register_pipeline,
+    score,
+)
+from dlpipe.inference.pipeline_scoring import score_with_pipeline
+from dlpipe.registry import ModelVersion, log_and_register
+from dlpipe.tables import TableVersion, read_table, write_table
+from dlpipe.task import Task, find_task, load_model
+from dlpipe.task.tabular import TabularTraining
+from dlpipe.task.texts import TextTraining
+from dlpipe.training import fit
+
+TEXTS = [text for text, _ in reviews()]
+GOOD = [label == "positive" for _, label in reviews()]
+ROWS: dict[str, tuple[dict[str, Any], pa.Array]] = {
+    "text-multilabel": (
+        {"text": TEXTS},
+        pa.array([["good"] * good + ["film"] * ("film" in text) for text, good in zip(TEXTS, GOOD, strict=True)]),
+    ),
+    "text-regression": ({"text": TEXTS}, pa.array([4.5 if good else 1.5 for good in GOOD])),
+    "text-pair-classification": (
+        {"text": TEXTS, "text_pair": TEXTS[::-1]},
+        pa.array(["same" if own == other else "other" for own, other in zip(GOOD, GOOD[::-1], strict=True)]),
+    ),
+    "tabular-classification": (
+        {"stars": [float(good) * 2 + at % 2 for at, good in enumerate(GOOD)], "town": ["Bern", "Bonn"] * 125},
+        pa.array(["good" if good else "bad" for good in GOOD]),
+    ),
+}
+
+
+class Used:
+    """A task with a table, and a version that was trained on it and registered."""
+
+    def __init__(self, name: str, folder: Path, settings: TextTraining) -> None:
+        self.task: Task = find_task(name)
+        columns, labels = ROWS[name]
+        count = len(labels)
+        splits = [(*["train"] * 3, "valid", "test")[at % 5] for at in range(count)]
+        ids = [f"r{at:03}" for at in range(count)]
+        rows = pa.table({"row_id": ids, **columns, "label": labels, "split": splits})
+        self.table: TableVersion = write_table(folder / "rows", rows)
+        if self.task.inputs.training is TabularTraining:
+            settings = TabularTraining(epochs=2, threads=1)
+        self.model = fit(self.table, settings=settings, task=self.task, say=None).model
+        self.rows = self.read("test")
+        self.version: ModelVersion = log_and_register(
+            self.task.inputs.export_engines(self.model, *self.labelled("valid")),
+            name=name,
+            example=self.rows[:2],
+            params={},
+            metrics={f"test_{self.task.target.headline}": 0.5},
+            tags={},
+        )
+
+    def read(self, split: str) -> list[Any]:
+        inputs = self.task.inputs
+        names = list(inputs.columns(self.table, self.model.card))
+        return inputs.read_rows(read_table(self.table, split=split, columns=names))
+
+    def labelled(self, split: str) -> tuple[list[Any], list[Any]]:
+        return self.read(split), read_table(self.table, split=split, columns=["label"])["label"].to_pylist()
+
+
+@pytest.fixture(scope="module", params=[*ROWS])
+def used(request: pytest.FixtureRequest, tmp_path_factory: Any, tiny_settings: TextTraining) -> Iterator[Used]:
+    folder = tmp_path_factory.mktemp(request.param)
+    with untouched_environment():
+        new_store(folder)
+        yield Used(request.param, folder, replace(tiny_settings, epochs=1))
+
+
+def test_a_registered_model_predicts_what_it_predicted_before(used: Used) -> None:
+    opened = load_predictor(used.version.uri, engine="torch")
+    mine = used.task.inputs.open(used.model, None, engine="torch")
+    assert used.version.task == used.task.name
+    assert np.allclose(opened.predict_outputs(used.rows), mine.predict_outputs(used.rows), atol=1e-6)
+
+
+def test_mlflow_opens_it_and_predicts_the_columns_of_its_signature(used: Used) -> None:
+    model = mlflow.pyfunc.load_model(used.version.uri)
+    found = model.predict(used.task.inputs.make_example(used.rows))
+    expected = predictions(load_predictor(used.version.uri), used.rows)
+    assert list(found) == [column.name for column in model.metadata.signature.outputs]
+    assert found.equals(expected)
+    assert found["predicted"].notna().all()
+    again = model.predict(model.input_example if model.input_example is not None else used.rows[:2])
+    assert again["predicted"].tolist() == expected["predicted"].tolist()[:2]
+
+
+def test_its_table_is_scored_as_its_rows_are(used: Used, tmp_path: Path) -> None:
+    predictor, target = load_predictor(used.version.uri), str(tmp_path / "predictions")
+    done = score(predictor, used.table, model=used.version, target=target, say=None)
+    assert (done.rows, done.new_rows, done.doubt) == (50, 50, "")
+    found = read_table(done.table)
+    assert found.schema.equals(prediction_schema(used.task))
+    expected = predictions(predictor, used.rows)["predicted"].tolist()
+    same: Callable[[Any, Any], bool] = (
+        np.isclose if isinstance(expected[0], float) else lambda own, other: list(own) == list(other)
+    )
+    assert all(same(*pair) for pair in zip(found["predicted"].to_pylist(), expected, strict=True))
+    shown = CliRunner(catch_exceptions=False).invoke(main, ["answers", target])
+    assert shown.stdout.splitlines()[0].split()[:2] == ["row_id", "predicted"]
+    file = tmp_path / "answers.csv"
+    CliRunner(catch_exceptions=False).invoke(main, ["answers", target, "--output", str(file)])
+    assert len(file.read_text().splitlines()) == 51
+
+
+def test_what_reads_one_text_has_a_pipeline(used: Used, tmp_path: Path) -> None:
+    if not used.task.inputs.one_text:
+        assert used.task.name in ("text-pair-classification", "tabular-classification")
+        return
+    made = register_pipeline(used.version)
+    pipeline = load_pipeline(made.uri)
+    rows = ["<p>a good film</p>", None, "a bad film"]
+    found = pipeline.run(rows)
+    plain = predictions(pipeline.predictor, ["a good film", "a bad film"])["predicted"].tolist()
+    assert [found["predicted"].iloc[at] for at in (0, 2)] == plain
+    assert found["status"].tolist() == ["ok", "empty", "ok"]
+    assert made.task == used.task.name
+    source = write_table(tmp_path / "t", pa.table({"row_id": ["a", "b", "c"], "text": rows}))
+    done = score_with_pipeline(pipeline, source, model=made, target=str(tmp_path / "a"), split=None, say=None)
+    stored = read_table(done.table)["predicted"].to_pylist()
+    assert (stored[0], stored[1], stored[2]) == (plain[0], None, plain[1])
+
+
+def test_its_folder_is_all_that_it_takes(used: Used, tmp_path: Path) -> None:
+    folder = used.model.save(tmp_path / "model")
+    assert load_model(folder).digest == used.model.digest == used.version.digest
