@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -44,6 +45,11 @@ def test_rooms_keep_to_their_layers() -> None:
             "A scheduler imports nothing heavy: Metaflow is asked by a process of its own",
         ),
         ("orchestrator/state.py", "import subprocess", "What an orchestrator decides knows no process"),
+        (
+            "inference/latest.py",
+            "def f(): import dlpipe.task.texts.requests",
+            "Only dlpipe.task knows what is in the folder of a task",
+        ),
         ("tables/_look.py", "def f(): import dlpipe.tables._ingest", "No module imports itself by way of another"),
     ],
 )
@@ -55,6 +61,15 @@ def test_breaking_a_layer_rule_on_purpose_fails(room: str, line: str, contract: 
     result = lint_imports(tmp_path)
     assert result.returncode == 1
     assert f"{contract} BROKEN" in result.stdout
+
+
+def test_the_folder_of_every_task_is_closed_to_other_rooms_and_to_flows() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (closed,) = [contract["protected_modules"] for contract in contracts if contract["type"] == "protected"]
+    folders = [file.parent.name for file in (ROOT / "dlpipe/task").glob("*/__init__.py")]
+    assert sorted(closed) == sorted(f"dlpipe.task.{folder}" for folder in folders)
+    flows = "".join(file.read_text() for file in (ROOT / "flows").glob("*.py"))
+    assert not [name for name in closed if name in flows]
 
 
 HEAVY = {

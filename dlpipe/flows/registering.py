@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from dlpipe.flows.settings import TrainFlowSettings
     from dlpipe.registry import ModelVersion, Promotion
     from dlpipe.tables import TableVersion
-    from dlpipe.task import Model, TrainingSettings
-    from dlpipe.task.texts.engines import Engines
+    from dlpipe.task import EngineChoice, Model, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Registered:
     classifier: ModelVersion
     pipeline: ModelVersion | None
     explainer: ModelVersion | None
-    engines: Engines | None
+    engines: EngineChoice | None
     verdict: Verdict
     promotion: Promotion
 

@@ -26,7 +26,7 @@ import os
 from dlpipe.task.evaluation import Evaluation, Mistake
 from dlpipe.task.finding import DEFAULT_TASK, GROUP, distribution_of, find_task, own_tasks, task_names
 from dlpipe.task.gate import Check, Thresholds
-from dlpipe.task.model import Model
+from dlpipe.task.model import EngineChoice, Model
 from dlpipe.task.opening import load_model, open_predictor
 from dlpipe.task.predictor import Predictor, Row
 from dlpipe.task.protocol import Baseline, Chance, Coding, Inputs, Series, Target, Task
@@ -39,6 +39,7 @@ __all__ = [
     "Chance",
     "Check",
     "Coding",
+    "EngineChoice",
     "Evaluation",
     "Inputs",
     "Mistake",

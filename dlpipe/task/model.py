@@ -8,11 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from dlpipe.errors import ModelNotFound
 
 WEIGHTS, CARD = "model.safetensors", "dlpipe.json"
+
+
+class EngineChoice(Protocol):
+    """The ways to run a model that were compared, and the one that was chosen; its ``str`` is a line for each."""
+
+    @property
+    def chosen(self) -> str:
+        """The name of the engine."""
+
+    def tags(self) -> dict[str, str]:
+        """Return the choice and how each engine did as tags of a model version."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class Model:
 
     FILES: ClassVar[tuple[str, ...]] = (WEIGHTS, CARD)
     """What a folder must have to be such a model."""
-    engines: ClassVar[None] = None
+    engines: ClassVar[EngineChoice | None] = None
     """Other ways to run it than torch, where something exported them: see ``Inputs.export_engines``."""
 
     files: Mapping[str, bytes]
