@@ -141,6 +141,13 @@ def test_each_file_of_a_glob_is_looked_at_since_each_may_hold_one_class(tmp_path
     assert (found.rows, found.whole, sorted(set(found.columns["label"]))) == (20, False, ["bad", "good"])
 
 
+def test_a_file_in_another_encoding_is_refused_with_the_one_that_is_likely(tmp_path: Path) -> None:
+    rows = "".join(f"{LONG} un café très près {n},{n % 2}\n" for n in range(30))
+    (tmp_path / "a.csv").write_bytes(f"text,label\n{rows}".encode("cp1252"))
+    with pytest.raises(BadSource, match=r"30 of 30 rows with bytes that are no UTF-8.*--encoding cp1252"):
+        preview(str(tmp_path / "a.csv"))
+
+
 def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n")
     with pytest.raises(BadSource, match="has no rows"):
@@ -230,21 +237,52 @@ def test_the_editor_s_commands_name_files_and_steps_that_exist(project: Path) ->
     assert {entry["args"][0] for entry in tasks["tasks"] if entry["command"] == "make"} <= set(targets)
 
 
-def test_the_environment_of_the_command_is_the_project_s(project: Path) -> None:
-    if sys.prefix == sys.base_prefix:
-        pytest.skip("no virtual environment")
-    assert (project / ".venv").samefile(sys.prefix)
-    done = subprocess.run(
-        ["make", "--dry-run", "install"], cwd=project, capture_output=True, text=True, check=True
+def test_what_is_installed_beside_the_command_is_seen_by_the_project(project: Path) -> None:
+    program = "import sys, dlpipe, metaflow_extensions.dlpipe; print(sys.prefix, dlpipe.__file__)"
+    command = [project / ".venv/bin/python", "-c", program]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(project / ".venv"), str(ROOT / "dlpipe/__init__.py")]
+    subprocess.run([project / ".venv/bin/dlpipe", "--version"], check=True)
+    planned = subprocess.run(
+        ["make", "--dry-run", "train"], cwd=project, capture_output=True, text=True, check=True
     )
-    assert "pip" not in done.stdout
+    assert [line for line in planned.stdout.splitlines() if "import dlpipe" not in line] == [
+        ".venv/bin/python flows/train_flow.py run"
+    ]
 
 
 def test_a_clone_makes_an_environment_with_the_pinned_versions(project: Path) -> None:
-    (project / ".venv").unlink()
+    shutil.rmtree(project / ".venv")
     done = subprocess.run(["make", "--dry-run", "train"], cwd=project, capture_output=True, text=True, check=True)
     assert "-m venv .venv" in done.stdout
     assert f"--constraint constraints.txt 'dlpipe=={version('dlpipe')}'" in done.stdout
+
+
+def test_an_environment_that_is_there_stays(films: Path) -> None:
+    Path("films/.venv").mkdir(parents=True)
+    assert make_project("films", "films.csv").environment == ""
+    assert os.listdir("films/.venv") == []
+
+
+OFFLINE = """
+import resource, socket, sys
+
+def refuse(*_):
+    raise AssertionError("the network was asked")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+from dlpipe.cli import main
+try:
+    main(["init", "films", "--data", "films.csv"])
+finally:
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(sum(of.ru_utime + of.ru_stime for of in spent))
+"""
+
+
+def test_a_project_is_made_in_three_seconds_without_a_network(films: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, check=True)
+    assert float(done.stdout.split()[-1]) < 3  # of computing: other processes may want the cores too
 
 
 def test_the_command_of_the_ci_can_be_run(project: Path) -> None:

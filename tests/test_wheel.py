@@ -9,11 +9,13 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from pages import blocks
+from texts import reviews, write_csv
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +65,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def run(python: Path, folder: Path, *words: str) -> str:
+def run(python: Path, folder: Path, *words: str, more: Mapping[str, str] | None = None) -> str:
     """What a command says that goes well, in an environment without this working tree."""
     leads_back = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTHON")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(leads_back)}
@@ -71,7 +73,7 @@ def run(python: Path, folder: Path, *words: str) -> str:
     done = subprocess.run(
         [str(python), *words],
         cwd=folder,
-        env={**kept, **places, "METAFLOW_USER": "ana"},
+        env={**kept, **places, "METAFLOW_USER": "ana", **(more or {})},
         capture_output=True,
         text=True,
     )
@@ -112,3 +114,29 @@ def test_a_flow_of_ones_own_runs_in_an_empty_folder_with_nothing_but_the_wheel(
     (tmp_path / "rows.csv").write_text("\n".join(["review,sentiment", *rows]) + "\n")
     said = run(installed, tmp_path, "flows/small_flow.py", "run", "--data", "rows.csv")
     assert "small@v0" in said
+
+
+@pytest.mark.slow
+def test_a_project_of_an_installed_wheel_trains_and_its_tests_pass(
+    installed: Path, tmp_path: Path, tiny_backbone: Path
+) -> None:
+    write_csv(tmp_path / "films.csv", reviews(), "text,label")
+    run(installed, tmp_path, "-m", "dlpipe.cli", "init", "films", "--data", "films.csv")
+    quick = {"BACKBONE": str(tiny_backbone), "LEARNING_RATE": "5e-3", "BATCH_SIZE": "16", "TRIALS": "0"}
+    more = {"HF_HUB_OFFLINE": "1", **{f"METAFLOW_RUN_{name}": value for name, value in quick.items()}}
+    program = "import subprocess; subprocess.run(['bash', '-c', 'make train && make test'], check=True)"
+    said = run(installed, tmp_path / "films", "-c", program, more=more)
+    assert "registered   models:/films/1 (challenger, champion)" in said
+    assert " 3 passed" in said
+    assert str(installed.parents[1]) in run(
+        installed, tmp_path / "films", "-c", "import dlpipe as d; print(d.__file__)"
+    )
+
+
+@pytest.mark.slow
+def test_a_wheel_has_every_flow_of_the_repository(installed: Path) -> None:
+    (there,) = installed.parents[1].glob("lib/python3*/site-packages/dlpipe/templates/project/flows")
+    listed = subprocess.run(["git", "ls-files", "flows"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert sorted(file.name for file in there.iterdir() if file.is_file()) == sorted(
+        Path(name).name for name in listed.stdout.split()
+    )

@@ -70,7 +70,9 @@ def made_lines(project: Project, data: str) -> str:
         f"project {folder}: {project.files} files; {project.sample} rows of the data are in tests/sample.csv",
     ]
     if project.environment:
-        lines.append(f"        .venv is {project.environment}; to have its own: rm .venv && make install")
+        lines.append(
+            f"        .venv sees the packages of {project.environment}; to have its own: make clean install"
+        )
     return "\n".join([*lines, f"next    {'' if folder == '.' else f'cd {folder} && '}make train && make test"])
 
 

@@ -35,6 +35,8 @@ class TaskCheckpoints:
 
     def latest(self) -> Path | None:
         """Return a folder with the newest checkpoint, or ``None``."""
+        if current.get("checkpoint") is None:  # `spin` runs a step without this decorator
+            return None
         if current.checkpoint.is_loaded:
             return Path(current.checkpoint.directory)
         for run in origins(current.flow_name, current.origin_run_id):
@@ -45,7 +47,8 @@ class TaskCheckpoints:
 
     def save(self, folder: Path) -> None:
         """Copy the files in ``folder`` into the datastore."""
-        current.checkpoint.save(str(folder), name=NAME)
+        if current.get("checkpoint") is not None:
+            current.checkpoint.save(str(folder), name=NAME)
 
 
 def origins(flow: str, run_id: str | None) -> Iterator[Run]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ from dlpipe.tables._rows import readable
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import _expand, _is_table, _kind_of, reading
 from dlpipe.tables._storage import is_remote, locate, one_line
-from dlpipe.tables._texts import LONGEST_FIELD, TextFormat, check_text_settings, decoding, find_format, open_text
+from dlpipe.tables._texts import (
+    LONGEST_FIELD,
+    TextFormat,
+    check_text_settings,
+    decoding,
+    find_format,
+    open_text,
+    propose_encoding,
+)
 from dlpipe.tables._versions import table_at
 
 ROWS = 50_000
@@ -86,12 +94,13 @@ def preview(path: str, *, settings: TableSettings | None = None, rows: int = ROW
         with reading(file), decoding(file):
             separator, records = _open(file, settings)
             first, ended = _first(records, share)
+        _check_decoded(first, file, settings)
         whole = whole and ended
         found += [{**dict(folder_columns(file)), **record} for record in first]
     if not found:
         raise BadSource(f"{path!r} has no rows. Pass a file with rows.")
     names = dict.fromkeys(name for record in found for name in record)
-    columns = {readable(name): [record.get(name) for record in found] for name in names}
+    columns = {readable(name): [_shown(record.get(name)) for record in found] for name in names}
     return Preview(path, columns, len(found), whole, separator)
 
 
@@ -105,6 +114,29 @@ def _first(records: Iterable[dict[str, Any]], rows: int) -> tuple[list[dict[str,
         found.append(record)
         characters += sum(len(value) for value in record.values() if isinstance(value, str))
     return found, True
+
+
+def _check_decoded(records: Sequence[Mapping[str, Any]], path: str, settings: TableSettings) -> None:
+    """Raise ``BadSource`` where more rows are in another encoding than an ingest takes."""
+    odd = sum(not all(map(_is_decoded, record.values())) for record in records)
+    if odd > settings.max_bad_share * len(records):
+        raise BadSource(
+            f"{path!r} has {odd:,} of {len(records):,} rows with bytes that are no "
+            f"{settings.encoding or 'UTF-8'}. {propose_encoding(path, settings)}"
+        )
+
+
+def _is_decoded(value: Any) -> bool:
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
+def _shown(value: Any) -> Any:
+    return readable(value) if isinstance(value, str) else value
 
 
 def _open(path: str, settings: TableSettings) -> tuple[str, Iterator[dict[str, Any]]]:
@@ -131,7 +163,7 @@ def _csv(path: str, found: TextFormat) -> Iterator[dict[str, Any]]:
             header = next(records, [])
             for record in records:
                 if len(record) == len(header):
-                    yield dict(zip(header, map(readable, record), strict=True))
+                    yield dict(zip(header, record, strict=True))
         except csv.Error as error:
             raise BadSource(f"{path!r} has a broken quote or row: {one_line(error)}. Mend it.") from None
 

@@ -36,6 +36,8 @@ class Suggestion:
         What was found, for the person who asked and as comments in the settings.
     label_column : str
         The column whose values a sample must have all of.
+    options : tuple of str
+        Those of the command that choose other columns.
     """
 
     settings: Mapping[str, str]

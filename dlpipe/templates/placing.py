@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,12 +11,10 @@ from pathlib import Path
 from dlpipe.errors import ProjectExists, ProjectUnusable
 
 LISTED = 8
-INSTALLED = ".dlpipe/installed"
-"""Whose time says when a project's environment was last made to fit."""
 
 
-def put_files(made: Path, folder: Path) -> int:
-    """Put the files of ``made`` into ``folder``, all of them or none, and return how many."""
+def put_files(made: Path, folder: Path) -> None:
+    """Put the files of ``made`` into ``folder``: all of them, or none where one is there already."""
     paths = sorted(file.relative_to(made) for file in made.rglob("*") if file.is_file())
     if there := [str(path) for path in paths if os.path.lexists(folder / path)]:
         listed = ", ".join(there[:LISTED]) + (f" and {len(there) - LISTED} more" if len(there) > LISTED else "")
@@ -28,7 +25,6 @@ def put_files(made: Path, folder: Path) -> int:
     with _all_or_none(folder) as put:
         for path in paths:
             put(made / path, path)
-    return len(paths)
 
 
 @contextmanager
@@ -60,19 +56,3 @@ def _remove(written: Iterable[Path]) -> None:
     for path in reversed([*written]):
         with suppress(OSError):
             path.rmdir() if path.is_dir() else path.unlink()
-
-
-def link_environment(folder: Path) -> str:
-    """Let ``.venv`` be the environment that runs this, and return its path; empty where it is none of its own.
-
-    It has what the project asks for, in the versions of its ``constraints.txt``: nothing is left to install.
-    """
-    link = folder / ".venv"
-    if sys.prefix == sys.base_prefix:
-        return ""
-    if not os.path.lexists(link):
-        link.symlink_to(sys.prefix)
-    if not link.samefile(sys.prefix):
-        return ""
-    (folder / INSTALLED).touch()
-    return sys.prefix

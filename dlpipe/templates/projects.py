@@ -14,7 +14,8 @@ from dlpipe.errors import SettingError
 from dlpipe.settings import check_name, read_settings
 from dlpipe.tables import TableSettings, preview
 from dlpipe.templates.columns import TASKS
-from dlpipe.templates.placing import link_environment, put_files
+from dlpipe.templates.environment import make_environment
+from dlpipe.templates.placing import put_files
 from dlpipe.templates.rendering import ORIGINAL, Answers, render
 from dlpipe.templates.sample import write_sample
 
@@ -33,11 +34,11 @@ class Project:
     options : tuple of str
         Those of the command that choose other columns.
     files : int
-        How many it has.
+        How many it has, the originals that an update needs aside.
     sample : int
         Rows of the data that its tests have.
     environment : str
-        The environment that its ``.venv`` is a link to; empty where there is none.
+        The environment whose packages its ``.venv`` sees; empty where it had a ``.venv``.
     """
 
     folder: Path
@@ -94,11 +95,12 @@ def make_project(
     with tempfile.TemporaryDirectory(prefix="dlpipe-init-") as place:
         made, original = Path(place, "project"), Path(place, "original")
         render(answers, made)
+        files = sum(file.is_file() for file in made.rglob("*"))
         shutil.copytree(made, original)
         shutil.move(original, made / ORIGINAL)
         rows = write_sample(made / SAMPLE_FILE, found, suggested)
-        files = put_files(made, folder)
-    return Project(folder, answers, suggested.options, files, rows, link_environment(folder))
+        put_files(made, folder)
+    return Project(folder, answers, suggested.options, files + 1, rows, make_environment(folder))
 
 
 def _check_project_name(name: str) -> None:

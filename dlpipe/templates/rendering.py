@@ -79,7 +79,7 @@ def render(answers: Answers, into: Path, *, template: Path | None = None) -> Non
     more = {"version": __version__, "python": ".".join(python_version_tuple()[:2])}
     with tempfile.TemporaryDirectory(prefix="dlpipe-template-") as folder:
         source = Path(folder, "template")
-        shutil.copytree(template or TEMPLATE, source, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_tree(template or TEMPLATE, source)
         put_flows(source / "flows", answers)
         lines = ["# What was installed where this project was made.", *pin_lines()]
         (source / "constraints.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -93,10 +93,22 @@ def render(answers: Answers, into: Path, *, template: Path | None = None) -> Non
         )
 
 
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder; an installed package may be read-only, its copies are not."""
+
+    def copy(file: str, to: str) -> None:
+        shutil.copyfile(file, to)
+        Path(to).chmod(0o755 if Path(file).stat().st_mode & 0o100 else 0o644)
+
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), copy_function=copy)
+    for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
+
+
 def put_flows(folder: Path, answers: Answers) -> None:
     """Put the flows and their settings into the template in ``folder``, with the project's name in them."""
     if not folder.is_dir():
-        shutil.copytree(CLONE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_tree(CLONE, folder)
     settings = folder / "train_flow.toml"
     data = {"data": answers.data, "table": answers.name, **answers.columns}
     values = {"data": data, "registry": {"model": answers.name}}

@@ -1,0 +1,90 @@
+"""A project that `dlpipe init` made is used as its README says, and debugged as its launch.json says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from debugging import Debugger, configuration, last_line
+from texts import reviews, write_csv
+
+from dlpipe.templates import make_project
+
+pytestmark = pytest.mark.slow
+
+NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "RAY_", "PYTEST_", "AWS_", "MAKE", "MFLAGS")
+
+
+@pytest.fixture(scope="module")
+def environment(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What commands see: nothing that leads to other places, and settings that make them quick."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+    quick = {"BACKBONE": str(tiny_backbone), "LEARNING_RATE": "5e-3", "BATCH_SIZE": "16", "TRIALS": "0"}
+    own = {"DLPIPE_STATE": str(tmp_path_factory.mktemp("state")), "METAFLOW_USER": "ana", "HF_HUB_OFFLINE": "1"}
+    return {**kept, **own, **{f"METAFLOW_RUN_{name}": value for name, value in quick.items()}}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that was just made."""
+    folder = tmp_path_factory.mktemp("projects")
+    data = write_csv(folder / "films.csv", reviews(), "text,label")
+    return make_project(folder / "films", str(data)).folder
+
+
+@pytest.fixture
+def variables(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process see what the commands see."""
+    for name in os.environ.keys() - environment.keys():
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_every_command_of_the_readme_works(project: Path, environment: dict[str, str]) -> None:
+    commands = re.findall(
+        r"^```sh\n(.*?)^```", (project / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL
+    )
+    assert commands[:2] == ["make train\n", "make test\n"]
+    said = run("\n".join(commands), project, environment)
+    assert "registered   models:/films/1 (challenger, champion)" in said
+    assert re.search(r"^=+ 3 passed", said, re.MULTILINE)
+    assert "Task finished successfully" in said.rpartition("Spinning up step evaluate")[2]
+
+
+def test_the_step_that_trains_can_be_run_again_by_itself(project: Path, environment: dict[str, str]) -> None:
+    said = run(".venv/bin/python flows/train_flow.py spin train", project, environment)
+    assert re.search(r"weights [0-9a-f]{64}", said)
+
+
+def test_a_debugger_stops_at_a_breakpoint_inside_a_step(project: Path, tmp_path: Path, variables: None) -> None:
+    launch = configuration(project / ".vscode/launch.json", "Train")
+    flow = project / "flows/train_flow.py"
+    line = last_line(flow, "train")
+    debugger = Debugger((flow, line), "str(self.data_version)")
+    debugger.run(launch, tmp_path / "log", python=str(project / ".venv/bin/python"))
+    said = (tmp_path / "log").read_text()
+    assert debugger.exit_code == 0, said
+    assert [(name, at) for name, at, _ in debugger.stops] == [("train", line)]
+    assert re.fullmatch(r"'films@v\d+'", debugger.stops[0][2])
+    assert debugger.processes > 7  # that of each step
+    assert "pydevd" not in said
+    assert "Done!" in said
+
+
+def run(command: str, folder: Path, environment: dict[str, str]) -> str:
+    """Return what a command says that goes well."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
