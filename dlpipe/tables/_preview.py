@@ -28,8 +28,8 @@ from dlpipe.tables._texts import (
 from dlpipe.tables._versions import table_at
 
 ROWS = 50_000
-CHARACTERS = 50_000_000
-"""A second of reading at most: whichever comes first."""
+CHARACTERS = 20_000_000
+"""About half a second of reading: whichever comes first."""
 
 
 @dataclass(frozen=True)
