@@ -18,7 +18,7 @@ import numpy as np
 
 from dlpipe.errors import ExplanationError
 from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
-from dlpipe.task.row_parts import PartAttributions
+from dlpipe.task.row_parts import PartAttributions, RowParts
 from dlpipe.task.texts.predictor import TextPredictor
 
 if TYPE_CHECKING:
@@ -57,17 +57,18 @@ class Attributed:
 
 @dataclass(frozen=True)
 class TokenAttributions:
-    """What the tokens of one text add to each output.
+    """What the tokens of one row add to each output.
 
     Attributes
     ----------
-    ends : int array of shape (n_tokens,)
-        Behind which character of the text each token ends.
+    which, ends : int arrays of shape (n_tokens,)
+        The number of the text that each token is of, and behind which of its characters it ends.
     values : array of shape (n_tokens, n_outputs)
     base, output : array of shape (n_outputs,)
         The outputs with none of these tokens and with all. ``base + values.sum(0)`` comes near ``output``.
     """
 
+    which: np.ndarray
     ends: np.ndarray
     values: np.ndarray
     base: np.ndarray
@@ -75,14 +76,16 @@ class TokenAttributions:
 
 
 def word_attributions(
-    predictor: Predictor, texts: Sequence[str], words: Sequence[tuple[str, ...]], target: Target, *, steps: int
+    predictor: Predictor, rows: Sequence[Any], parts: Sequence[RowParts], target: Target, *, steps: int
 ) -> list[PartAttributions]:
-    """Return the attributions of the words of each text, in the order of ``texts``.
+    """Return the attributions of the words of each row, in the order of ``rows``.
 
     Parameters
     ----------
-    words : sequence of tuples of str
-        The words of each text that the model reads; joined, they are its beginning.
+    rows : sequence of str, or of tuples of str
+        Texts, or pairs of texts that are read together.
+    parts : sequence of RowParts
+        The words of each row that the model reads; those of one text, joined, are its beginning.
     steps : int
         Points on the way; each costs a forward and, for each output (of shares all but one), a backward pass.
 
@@ -102,20 +105,23 @@ def word_attributions(
         lambda logits: target.activate_tensor(logits, card),
         target.output_kind == "shares",
     )
-    made = token_attributions(given, predictor._encode.encodings(texts), steps=steps)
+    made = token_attributions(given, predictor._encode.encodings(rows), steps=steps)
     return [
         PartAttributions(summed_by_word(each, some), each.base, each.output)
-        for each, some in zip(made, words, strict=True)
+        for each, some in zip(made, parts, strict=True)
     ]
 
 
-def summed_by_word(made: TokenAttributions, words: Sequence[str]) -> np.ndarray:
+def summed_by_word(made: TokenAttributions, parts: RowParts) -> np.ndarray:
     """Return the sum over the tokens that end in each word, shape (n_words, n_outputs)."""
-    values = np.zeros((len(words), len(made.base)))
-    if words:
-        ends = list(accumulate(map(len, words)))
-        place = np.searchsorted(ends, made.ends - 1, side="right").clip(max=len(words) - 1)
-        np.add.at(values, place, made.values)
+    values = np.zeros((len(parts.shown), len(made.base)))
+    for which, column in enumerate(parts.texts):
+        places = [place for place, of_part in enumerate(parts.columns) if of_part == column]
+        if places:
+            tokens = made.which == which
+            ends = list(accumulate(len(parts.shown[place]) for place in places))
+            found = np.searchsorted(ends, made.ends[tokens] - 1, side="right").clip(max=len(places) - 1)
+            np.add.at(values, np.array(places)[found], made.values[tokens])
     return values
 
 
@@ -156,8 +162,9 @@ def attributed(given: Attributed, texts: Sequence[Encoding], steps: int) -> list
 def of_words(text: Encoding, values: np.ndarray, base: np.ndarray, output: np.ndarray) -> TokenAttributions:
     """Return the attributions of one text, without padding and the tokenizer's own tokens."""
     words = np.array(text.special_tokens_mask) == 0
+    which = np.array([-1 if number is None else number for number in text.sequence_ids], dtype=np.int64)
     ends = np.array([end for _, end in text.offsets], dtype=np.int64)
-    return TokenAttributions(ends[words], values[: len(words)][words], base, output)
+    return TokenAttributions(which[words], ends[words], values[: len(words)][words], base, output)
 
 
 def padded(texts: Sequence[Encoding], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -193,7 +193,7 @@ class TextInputs(Inputs):
     def attribute_parts(
         self,
         predictor: Predictor,
-        rows: Sequence[str],
+        rows: Sequence[Any],
         parts: Sequence[RowParts],
         target: Target,
         *,
@@ -210,7 +210,7 @@ class TextInputs(Inputs):
         """
         from dlpipe.task.texts.gradients import word_attributions
 
-        return word_attributions(predictor, rows, [each.shown for each in parts], target, steps=steps)
+        return word_attributions(predictor, rows, parts, target, steps=steps)
 
     def drift_series(self, rows: Sequence[str]) -> list[Series]:
         """Return the lengths of the texts in words."""

@@ -71,3 +71,7 @@ class TextPredictor:
     def seen_characters(self, text: str) -> int:
         """Return how many characters of ``text`` the model reads: all, or those of its first tokens."""
         return self._encode.seen_characters(text)
+
+    def seen_of_each(self, texts: Sequence[str]) -> list[int]:
+        """Return how many characters of each of two texts the model reads, when it reads them together."""
+        return self._encode.seen_of_each(texts)

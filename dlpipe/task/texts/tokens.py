@@ -113,12 +113,23 @@ class TextEncoder:
             made = self._tokenizer.encode_batch_fast(list(texts[start : start + chunk]))
             yield from (np.array(row.ids, dtype=np.int32) for row in made)
 
-    def encodings(self, texts: Sequence[str]) -> list[Encoding]:
+    def encodings(self, texts: Sequence[Any]) -> list[Encoding]:
         """Return what the tokenizer says of each text: ids, which tokens are its own, where the others stand."""
         made: list[Encoding] = self._tokenizer.encode_batch(list(texts))
         return made
 
     def seen_characters(self, text: str) -> int:
         """Return how many characters of ``text`` its tokens cover before it is cut at ``max_length``."""
-        made = self._tokenizer.encode(text)
-        return max((end for _, end in made.offsets), default=0) if made.overflowing else len(text)
+        return self.seen_of_each((text,))[0]
+
+    def seen_of_each(self, texts: Sequence[str]) -> list[int]:
+        """Return how many characters of each of one or two texts are covered when they are read together."""
+        first, *second = texts
+        made = self._tokenizer.encode(first, second[0] if second else None)
+        if not made.overflowing:
+            return [len(text) for text in texts]
+        ends = [0] * len(texts)
+        for which, (_, end) in zip(made.sequence_ids, made.offsets, strict=True):
+            if which is not None:
+                ends[which] = max(ends[which], end)
+        return ends

@@ -106,17 +106,30 @@ def seen_words(predictor: Any, text: str) -> tuple[str, ...]:
     """Return the words of the part of ``text`` that the model reads, ``max_length`` of them at most.
 
     The predictor's ``seen_characters(text)`` says how many characters that are; one without such a method is taken
-    to read the first ``max_length`` words. A tokenizer can take a million characters for one unknown token; the
-    last word then takes all that is left.
+    to read the first ``max_length`` words.
     """
     seen_characters: Callable[[str], int] | None = getattr(predictor, "seen_characters", None)
     if seen_characters is None:
         return split_words(text)[: predictor.max_length]
-    words = split_words(text[: seen_characters(text)])
-    if len(words) <= predictor.max_length:
-        return words
-    last = predictor.max_length - 1
-    return *words[:last], "".join(words[last:])
+    return words_until(text, seen_characters(text), predictor.max_length)
+
+
+def seen_words_of_each(predictor: Any, texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return what ``seen_words`` does, for each of two texts that the model reads together: ``seen_of_each``."""
+    seen_of_each: Callable[[Sequence[str]], list[int]] | None = getattr(predictor, "seen_of_each", None)
+    if seen_of_each is None:
+        return [split_words(text)[: predictor.max_length] for text in texts]
+    ends = seen_of_each(texts)
+    return [words_until(text, end, predictor.max_length) for text, end in zip(texts, ends, strict=True)]
+
+
+def words_until(text: str, end: int, most: int) -> tuple[str, ...]:
+    """Return the words of the first ``end`` characters, at most so many; the last one takes all that is left.
+
+    A tokenizer can take a million characters, and as many words, for one unknown token.
+    """
+    words = split_words(text[:end])
+    return words if len(words) <= most else (*words[: most - 1], "".join(words[most - 1 :]))
 
 
 def tokenise(text: str, return_offsets_mapping: bool = True) -> dict[str, list[Any]]:
