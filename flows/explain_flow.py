@@ -1,4 +1,4 @@
-"""A registered model and a table in; what each word did to the predictions out."""
+"""A registered model and a table in; what each part of a row did to the predictions out."""
 
 from metaflow import Parameter, card, current, mlflow_bridge, step, trigger_on_finish
 
@@ -9,11 +9,11 @@ from dlpipe.flows.settings import ExplainFlowSettings, settings_file
 @trigger_on_finish(flow="PredictFlow")
 @mlflow_bridge
 class ExplainFlow(LifeCycleFlow):
-    """Explain rows of a version of a table with a registered model, word by word.
+    """Explain rows of a version of a table with a registered model, part by part: a text word by word.
 
     1. start    pin the version of the model and the version of the table; after a run of the predict flow, those
                 of that run
-    2. explain  attribute predictions to words with SHAP's Owen values, and append the numbers to a table in one
+    2. explain  attribute predictions to parts with SHAP's Owen values, and append the numbers to a table in one
                 commit: of a sample of the test split, or of the rows that the predict flow has just scored, or of
                 every row of a split
     3. end      print where they are
@@ -60,11 +60,12 @@ class ExplainFlow(LifeCycleFlow):
     def explain(self):
         """Explain a sample of the test rows, or every row of a split."""
         from dlpipe.flows.cards import show_explanations, show_nothing
-        from dlpipe.flows.explaining import explain_asked
+        from dlpipe.flows.explaining import explain_asked, why_not
 
-        if self.new_rows == []:
-            self.explained, self.count = "nothing to explain", "no new row was scored"
-            show_nothing(f"Nothing to explain: {self.explained_rows}", f"{self.explained_split}.")
+        reason = "no new row was scored" if self.new_rows == [] else why_not(self.explained_by)
+        if reason:
+            self.explained, self.count = "nothing to explain", reason
+            show_nothing(f"Nothing to explain: {self.explained_rows}", f"{self.explained_split}: {reason}.")
         else:
             found = explain_asked(
                 self.explained_by,

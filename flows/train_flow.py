@@ -20,7 +20,7 @@ class TrainFlow(LifeCycleFlow):
     5. register   register the version as challenger with its engines, its pipeline and its explainer; the gate
                   decides whether they become champions
     6. predict    score the whole table version into a predictions table
-    7. explain    attribute predictions to words with SHAP
+    7. explain    attribute predictions to the parts of rows (words, columns) with SHAP's values
     8. end        print where everything is
     """
 
@@ -153,22 +153,28 @@ class TrainFlow(LifeCycleFlow):
     @card(type="blank")
     @step
     def explain(self):
-        """Explain a sample of test rows and the worst mistakes, word by word."""
+        """Explain a sample of test rows and the worst mistakes, part by part: a text word by word."""
         from dlpipe.explain import explain_table
-        from dlpipe.flows.cards import show_explanations
+        from dlpipe.flows.cards import show_explanations, show_nothing
+        from dlpipe.flows.explaining import why_not
         from dlpipe.task import open_predictor
 
         self.explained_by, self.explained_rows = self.model_version, self.data_version
-        self.explanations, self.explained = explain_table(
-            open_predictor(self.trained_model),
-            self.explained_rows,
-            mistakes=[mistake.row_id for mistake in self.evaluation.mistakes],
-            target=f"{self.explained_rows.path}_explanations",
-            model=self.explained_by.uri,
-            settings=self.chosen().explanation,
-        )
-        show_explanations(self.explanations, self.evaluation.mistakes)
-        print(f"{self.explained}: words of {len(self.explanations.rows)} rows")
+        if reason := why_not(self.explained_by):
+            self.explained = f"none: {reason}"
+            show_nothing("Nothing to explain", reason)
+            print(reason)
+        else:
+            self.explanations, self.explained = explain_table(
+                open_predictor(self.trained_model),
+                self.explained_rows,
+                mistakes=[mistake.row_id for mistake in self.evaluation.mistakes],
+                target=f"{self.explained_rows.path}_explanations",
+                model=self.explained_by.uri,
+                settings=self.chosen().explanation,
+            )
+            show_explanations(self.explanations, self.evaluation.mistakes)
+            print(f"{self.explained}: {self.explanations.noun}s of {len(self.explanations.rows)} rows")
         self.next(self.end)
 
     @step

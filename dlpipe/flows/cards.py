@@ -215,7 +215,7 @@ def show_explanations(
 ) -> None:
     """Show the parts that matter most, then each row with its own; ``drawn`` says where they are from."""
     if not any(row.parts for row in explanations.rows):
-        why = "None of these rows has a word." if explanations.rows else "No row was asked for."
+        why = f"None of these rows has a {explanations.noun}." if explanations.rows else "No row was asked for."
         show_nothing(f"Nothing to explain: {title}", why)
         return
     truth = {mistake.row_id: mistake.label for mistake in mistakes}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Words:
+class ExplainedRows:
     """Explanations for a card, the table that holds all of them, how many there are and of which rows."""
 
     explanations: Explanations
@@ -35,6 +35,13 @@ def check_asked(explanation: ExplainSettings, split: str | None) -> None:
         )
 
 
+def why_not(model: ModelVersion) -> str:
+    """Return why rows of the task of ``model`` are not explained, in one line; empty where they are."""
+    from dlpipe.task import find_task
+
+    return find_task(model.task).inputs.not_explained
+
+
 def explain_asked(
     model: ModelVersion,
     rows: TableVersion,
@@ -44,7 +51,7 @@ def explain_asked(
     target: str | None,
     settings: ExplainSettings,
     ray_address: str | None,
-) -> Words:
+) -> ExplainedRows:
     """Explain every row of a split, or some rows; append the numbers to a table in one commit.
 
     Parameters
@@ -68,7 +75,8 @@ def explain_asked(
         found = _explain_sample(predictor, rows, among, model.uri, target, settings)
     if any(row.parts for row in found.explanations.rows):
         return found
-    return Words(found.explanations, found.table, f"{found.count}, of which none has a word", found.drawn)
+    none = f"{found.count}, of which none has a {found.explanations.noun}"
+    return ExplainedRows(found.explanations, found.table, none, found.drawn)
 
 
 def _explain_sample(
@@ -78,12 +86,12 @@ def _explain_sample(
     model: str,
     target: str,
     settings: ExplainSettings,
-) -> Words:
+) -> ExplainedRows:
     from dlpipe.explain import explain_table
 
     made, table = explain_table(predictor, rows, among=among, model=model, target=target, settings=settings)
     drawn = "drawn from the test split" if among is None else "drawn from the rows that were just scored"
-    return Words(made, table, f"words of {len(made.rows)} rows", drawn)
+    return ExplainedRows(made, table, f"{made.noun}s of {len(made.rows)} rows", drawn)
 
 
 def _explain_split(
@@ -94,7 +102,7 @@ def _explain_split(
     target: str,
     settings: ExplainSettings,
     ray_address: str | None,
-) -> Words:
+) -> ExplainedRows:
     from dlpipe.cluster import join
     from dlpipe.explain import explain_all
     from dlpipe.flows.pinning import split_named
@@ -103,5 +111,5 @@ def _explain_split(
     with join(ray_address) as cluster:
         each = cluster.each if cluster else map
         done = explain_all(predictor, rows, split=only, model=model, target=target, settings=settings, each=each)
-    count = f"words of {done.rows:,} rows, {done.new_rows:,} new"
-    return Words(done.sample, done.table, count, f"from {split_named(split)}")
+    count = f"{done.sample.noun}s of {done.rows:,} rows, {done.new_rows:,} new"
+    return ExplainedRows(done.sample, done.table, count, f"from {split_named(split)}")
