@@ -12,7 +12,7 @@ cluster      work on a Ray cluster; the only place that starts or joins Ray
 tracking     where MLflow is, and its safe first touch
 registry     model versions, aliases and the promotion gate
 inference    load a model by URI and score tables
-explain      word attributions and their pictures; the only place that names SHAP
+explain      what each part of a row adds to the outputs, with pictures; the only place that names SHAP
 bridge       every Metaflow run in MLflow as it happened
 flows        what flows need besides: settings and options, checkpoints, one-line failures, cards, events
 cli          the ``dlpipe`` command
