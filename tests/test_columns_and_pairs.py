@@ -162,6 +162,16 @@ def test_a_model_learns_what_two_texts_say_together(pairs, tiny_settings: TextTr
     (made,) = explain_rows(predictor, [("r", row)], settings=ExplainSettings()).rows
     assert made.gap < 1e-4
     assert len(made.parts) == 7
+    fast = explain_rows(predictor, [("r", row)], settings=ExplainSettings(method="gradient", steps=200)).rows[0]
+    np.testing.assert_allclose([fast.base, fast.output], [made.base, made.output], atol=1e-3)
+    assert fast.columns == ("text",) * 3 + ("text_pair",) * 4
+    # what both words decide together comes in one jump of the way, which no number of steps measures well
+    assert set(fast.attributions[:, 0].argsort()[-2:]) == {1, 6}
+    long = explain_rows(predictor, [("r", ("good " * 500, "a bad film"))], settings=ExplainSettings()).rows[0]
+    assert not long.whole
+    assert long.columns.count("text_pair") == 3
+    assert long.columns.count("text") == predictor.max_length - 6  # three words of the other, three of its own
+    assert long.gap < 1e-4
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ class TabularInputs(Inputs):
     def split_parts(self, row: Values, predictor: Predictor) -> RowParts:
         """Return the columns, for which usual values stand where they are left out, and the words of the text."""
         from dlpipe.task.row_parts import ColumnParts, JoinedParts
-        from dlpipe.task.texts.words import WordParts, split_words
+        from dlpipe.task.texts.words import WordParts, seen_words
 
         scaling = scaling_of(predictor.card)
         usual = scaling.usual_row()
@@ -238,7 +238,7 @@ class TabularInputs(Inputs):
         if not scaling.text:
             return columns
         text = str(row.get(scaling.text) or "")
-        words = WordParts(text, split_words(text)[: predictor.card["max_length"]], scaling.text)
+        words = WordParts(text, seen_words(predictor, text), scaling.text)
         return JoinedParts([columns, words], lambda kept: {**kept[0], scaling.text: kept[1]})
 
     def features(self, rows: Sequence[Values]) -> Any:

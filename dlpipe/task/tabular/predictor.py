@@ -29,6 +29,8 @@ class TabularPredictor:
     ----------
     card, labels, digest, engine
         As ``dlpipe.task.Predictor`` says.
+    max_length : int
+        Tokens of a text beyond this are not seen; 0 without a text.
     """
 
     engine = "torch"
@@ -40,6 +42,7 @@ class TabularPredictor:
         self._activate = activate
         self._network = restored_network(model).to("cuda" if torch.cuda.is_available() else "cpu")
         self._text = text_encoder(model) if self.scaling.text else None
+        self.max_length = int(model.card.get("max_length", 0))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrive in another process, such as one on a cluster, and make that ready."""
@@ -56,6 +59,10 @@ class TabularPredictor:
         return EncodedColumns(
             self.scaling.scale_numbers(rows), self.scaling.number_categories(rows), texts, self.scaling
         )
+
+    def seen_characters(self, text: str) -> int:
+        """Return how many characters of a text the model reads."""
+        return 0 if self._text is None else self._text.seen_characters(text)
 
     def predict_encoded(
         self, encoded: EncodedColumns, *, done: Callable[[np.ndarray], None] | None = None

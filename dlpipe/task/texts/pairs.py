@@ -84,20 +84,13 @@ class TextPairInputs(TextInputs):
         return PairFeatures(super().features([text for pair in rows for text in pair]))
 
     def split_parts(self, row: Pair, predictor: Predictor) -> JoinedParts:  # type: ignore[override]
-        """Return the words of both texts, each text a branch of its own, as far as a model may read them."""
+        """Return the words of both texts, each text a branch of its own, as far as the model reads them."""
         from dlpipe.task.row_parts import JoinedParts
-        from dlpipe.task.texts.words import WordParts, split_words
+        from dlpipe.task.texts.words import WordParts, seen_words_of_each
 
-        # of two texts the longer one is cut first: either may be read for as many words as the model has tokens
-        pieces = [
-            WordParts(text, split_words(text)[: predictor.card["max_length"]], name)
-            for text, name in zip(row, COLUMNS, strict=True)
-        ]
+        seen = seen_words_of_each(predictor, row)
+        pieces = [WordParts(*each) for each in zip(row, seen, COLUMNS, strict=True)]
         return JoinedParts(pieces, tuple)
-
-    def attribute_parts(self, *args: Any, **options: Any) -> Any:
-        """Raise ``ExplanationError``: gradients are of one text."""
-        return Inputs.attribute_parts(self, *args, **options)
 
     def drift_series(self, rows: Sequence[Pair]) -> list[Series]:  # type: ignore[override]
         """Return the lengths of the texts in words, and the share of words that both have."""
