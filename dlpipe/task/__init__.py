@@ -6,6 +6,7 @@ settings     TrainingSettings, what every training is told
 model        a trained model as files
 predictor    a trained model, loaded and ready
 row_parts    the parts of a row that an explanation gives numbers to
+torch_predictor  outputs of a torch network for rows
 opening      models and their predictors, opened by the inputs of their task
 requests     what stands in whatever a model is given
 distinct     rows that are the same, found column by column

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dlpipe.task.predictor import Predictor
     from dlpipe.task.row_parts import RowParts
     from dlpipe.task.settings import TrainingSettings
-    from dlpipe.task.tabular.predictor import TabularPredictor
+    from dlpipe.task.tabular.restoring import TabularPredictor
 
 NOT_INPUTS = {"row_id", "label", "split"}
 NUMBERS = {"long", "integer", "short", "byte", "double", "float", "boolean"}
@@ -218,14 +218,13 @@ class TabularInputs(Inputs):
         """Return a predictor on torch, the one engine there is: networks over columns are small."""
         from dlpipe.errors import EngineUnavailable
         from dlpipe.machine import use_machine
-        from dlpipe.task.finding import find_task
-        from dlpipe.task.tabular.predictor import TabularPredictor
+        from dlpipe.task.tabular.restoring import TabularPredictor
 
         if engine not in (None, "torch", "exact"):
             raise EngineUnavailable(f"A model over columns has no engine {engine!r}: it runs on torch.")
         assert isinstance(model, TabularModel)
         use_machine(threads)
-        return TabularPredictor(model, find_task(model.task).target.activate)
+        return TabularPredictor(model)
 
     def split_parts(self, row: Values, predictor: Predictor) -> RowParts:
         """Return the columns, for which usual values stand where they are left out, and the words of the text."""
