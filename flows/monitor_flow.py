@@ -66,7 +66,7 @@ class MonitorFlow(LifeCycleFlow):
         for signal in found.drift.signals:
             setattr(self, f"drift_{signal.name}", signal.size)
         if found.quality.rows:
-            self.live_accuracy = found.quality.accuracy
+            setattr(self, f"live_{found.quality.metric}", found.quality.value)
         self.next(self.end)
 
     @step

@@ -9,40 +9,43 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 from scipy import stats
 from texts import BAD, GOOD, THINGS
 
 from dlpipe.errors import ModelNotFound, NoRows, NothingToLearn, SettingError, TableVersionNotFound
-from dlpipe.inference import predictions, score, score_new
+from dlpipe.inference import score, score_new
 from dlpipe.inference.scoring import PartScorer
 from dlpipe.monitoring import (
     DriftSettings,
     Sample,
     check_new_labels,
     check_scored,
-    compare,
     domains_figure,
     history_figure,
+    make_sample,
     monitor,
     new_labels,
     samples_figure,
     subject_of,
 )
+from dlpipe.monitoring import compare as compare_by_inputs
 from dlpipe.monitoring.domains import tell_apart
-from dlpipe.monitoring.samples import Quality
+from dlpipe.monitoring.on_table import append_look
+from dlpipe.monitoring.samples import predict_table
 from dlpipe.monitoring.statistics import chi_square, holm, psi, psi_of_counts
 from dlpipe.pictures import png
 from dlpipe.registry import ModelVersion
 from dlpipe.settings import read_settings
 from dlpipe.tables import TableVersion, append, read_table, table_at, write_table
-from dlpipe.task import open_predictor
+from dlpipe.task import Inputs, Quality, Series, find_task, open_predictor
+from dlpipe.task.quality import compare_errors, compare_shares
 
 WORDS = [*GOOD, *BAD, *THINGS]
 OTHERS = ["camera", "kettle", "printer", "cable", "battery", "lid"]
 HOUR = 3600.0
+TASK = find_task("text-classification")
 
 
 def drawn(count: int, seed: int, words: list[str] = WORDS) -> list[str]:
@@ -53,7 +56,20 @@ def drawn(count: int, seed: int, words: list[str] = WORDS) -> list[str]:
 def sample(count: int, seed: int, words: list[str] = WORDS, share: float = 0.5) -> Sample:
     chance = np.random.default_rng(seed)
     value = np.where(chance.random(count) < share, chance.beta(8, 2, count), chance.beta(2, 8, count))
-    return Sample(drawn(count, seed, words), np.where(value > 0.5, "good", "bad").tolist(), value.tolist())
+    predicted = (
+        Series("probability", "the predicted probability", value.tolist()),
+        Series("label", "the predicted labels", np.where(value > 0.5, "good", "bad").tolist()),
+    )
+    rows = make_sample(TASK, drawn(count, seed, words))
+    return dataclasses.replace(rows, predicted=predicted, predictions=count)
+
+
+def with_texts(made: Sample, texts: list[str]) -> Sample:
+    return dataclasses.replace(made, rows=texts, series=make_sample(TASK, texts).series)
+
+
+def compare(reference, current, quality, settings):
+    return compare_by_inputs(reference, current, quality, settings, inputs=TASK.inputs)
 
 
 # --- statistics
@@ -62,7 +78,8 @@ def sample(count: int, seed: int, words: list[str] = WORDS, share: float = 0.5) 
 def test_samples_of_one_population_are_told_apart_by_none_of_twenty_draws() -> None:
     reference = sample(500, 1000)
     found = [
-        compare(reference, sample(60, seed), Quality(48, 60, 400, 500), DriftSettings()) for seed in range(40)
+        compare(reference, sample(60, seed), compare_shares(48, 60, 400, 500), DriftSettings())
+        for seed in range(40)
     ]
     assert {signal.name for signal in found[0].signals} == {"domain", "length", "probability", "label", "quality"}
     assert not [drift.reason for drift in found if drift.drifted]
@@ -73,9 +90,9 @@ def test_samples_of_one_population_are_told_apart_by_none_of_twenty_draws() -> N
     ("current", "quality", "raised"),
     [
         (sample(60, 1, words=[*WORDS, *OTHERS]), None, {"domain"}),
-        (dataclasses.replace(sample(60, 1), texts=[text + text for text in drawn(60, 1)]), None, {"length"}),
+        (with_texts(sample(60, 1), [text + text for text in drawn(60, 1)]), None, {"length"}),
         (sample(200, 1, share=0.95), None, {"probability", "label"}),
-        (sample(60, 1), Quality(30, 60, 450, 500), {"quality"}),
+        (sample(60, 1), compare_shares(30, 60, 450, 500), {"quality"}),
     ],
     ids=["other subjects", "longer texts", "other answers", "more mistakes"],
 )
@@ -93,13 +110,15 @@ def test_a_change_that_is_sure_but_small_raises_nothing() -> None:
 
 
 def test_too_few_rows_are_not_compared() -> None:
-    found = compare(sample(500, 1000), sample(49, 1, words=OTHERS), Quality(0, 49, 400, 500), DriftSettings())
+    found = compare(
+        sample(500, 1000), sample(49, 1, words=OTHERS), compare_shares(0, 49, 400, 500), DriftSettings()
+    )
     assert (found.signals, found.drifted, found.title) == ((), False, "Nothing to compare")
     assert found.reason == (
         "nothing to compare: 49 texts of new rows of 50 needed; 49 predictions of new rows of 50 needed; "
         "49 labels of new rows of 50 needed"
     )
-    some = compare(sample(500, 1000), Sample(drawn(60, 1)), None, DriftSettings())
+    some = compare(sample(500, 1000), make_sample(TASK, drawn(60, 1)), None, DriftSettings())
     assert (some.title, some.missing) == ("No drift", ("0 predictions of new rows of 50 needed",))
 
 
@@ -130,13 +149,98 @@ def test_labels_that_are_rare_are_put_together() -> None:
 
 @pytest.mark.parametrize("text", ["", "!!!", "\N{THUMBS UP SIGN}"])
 def test_texts_without_words_are_told_apart_too(text: str) -> None:
-    found = tell_apart(drawn(60, 0), [text + "?" * (number % 5) for number in range(60)], seed=0)
+    odd = [text + "?" * (number % 5) for number in range(60)]
+    found = tell_apart(drawn(60, 0), odd, inputs=TASK.inputs, seed=0)
     assert found.auc > 0.9
+
+
+def test_mean_errors_that_grew_are_a_signal_with_a_limit_of_their_own() -> None:
+    chance = np.random.default_rng(0)
+    test = np.abs(chance.normal(0, 2, 300)).tolist()
+    same, worse = (np.abs(chance.normal(0, size, 200)).tolist() for size in (2, 3))
+    reference, current = sample(500, 1000), sample(60, 1)
+    calm, found = (
+        compare(reference, current, compare_errors(errors, test), DriftSettings()) for errors in (same, worse)
+    )
+    assert not calm.drifted
+    (signal,) = found.raised
+    assert (signal.name, signal.limit) == ("quality", 0.2)
+    assert str(signal).startswith("growth of the mean absolute error since the test split 0.4")
+    assert not compare(reference, current, compare_errors(worse, test), DriftSettings(max_error_growth=1)).drifted
+    assert compare_errors([], test).p_value == 1.0
+
+
+class TwoColumns(Inputs):
+    """A number that may be missing and a category, of which the features are the number and its square."""
+
+    rows_noun = "measurements"
+
+    def features(self, rows):
+        from sklearn.preprocessing import FunctionTransformer
+
+        return FunctionTransformer(
+            lambda some: np.array([[row["width"] or 0.0, (row["width"] or 0.0) ** 2] for row in some]),
+            feature_names_out=lambda *_: ["width", "width squared"],
+        )
+
+    def drift_series(self, rows):
+        widths = [float("nan") if row["width"] is None else row["width"] for row in rows]
+        return [
+            Series("the width", "the width", widths),
+            Series("quality", "the kind", [row["kind"] for row in rows]),
+        ]
+
+
+TwoColumns.__abstractmethods__ = frozenset()
+
+
+def measurements(count: int, seed: int, *, centre: float = 0.0, kinds: str = "ab") -> Sample:
+    chance = np.random.default_rng(seed)
+    rows = [
+        {"width": None if at % 10 == 0 else float(chance.normal(centre, 1)), "kind": kinds[at % len(kinds)]}
+        for at in range(count)
+    ]
+    return Sample(rows, tuple(TwoColumns().drift_series(rows)))
+
+
+def test_rows_of_any_kind_are_compared_by_their_series_and_told_apart_by_their_features() -> None:
+    old = measurements(300, 0)
+    calm, moved = (
+        compare_by_inputs(old, new, None, DriftSettings(), inputs=TwoColumns())
+        for new in (measurements(200, 1), measurements(200, 1, centre=2.0, kinds="abc"))
+    )
+    assert [signal.name for signal in calm.signals] == ["domain", "the_width", "quality_"]
+    assert not calm.drifted
+    assert {signal.name for signal in moved.raised} == {"domain", "the_width", "quality_"}
+    assert moved.signals[0].words == "AUC of telling new measurements from old ones"
+    assert moved.signals[1].rows == 180  # what is missing is left out
+    assert "width" in {name for name, _ in moved.domains.new}
+    few = compare_by_inputs(old, measurements(9, 1), None, DriftSettings(), inputs=TwoColumns())
+    assert few.missing[0] == "9 measurements of new rows of 50 needed"
+    many = [Series(f"c{at}", f"column {at}", [1.0, 2.0]) for at in range(20)]
+    wide = Sample([], tuple(many))
+    assert png(samples_figure(wide, wide, raised=["c19"])).startswith(b"\x89PNG")
+    assert png(domains_figure(moved.domains, TwoColumns())).startswith(b"\x89PNG")
+
+
+def test_looks_with_other_signals_stand_in_one_table(tmp_path: Path) -> None:
+    target = str(tmp_path / "rows_drift")
+    first = append_look(target, pa.table({"at": ["1"], "length": [0.1]}), key={"look": "1"})
+    second = append_look(target, pa.table({"at": ["2"], "width": [0.2], "length": [0.3]}), key={"look": "2"})
+    third = append_look(target, pa.table({"at": ["3"], "length": [0.4]}), key={"look": "3"})
+    assert append_look(target, pa.table({"at": ["3"], "length": [0.4]}), key={"look": "3"}) == third
+    assert read_table(third).to_pydict() == {
+        "at": ["1", "2", "3"],
+        "length": [0.1, 0.3, 0.4],
+        "width": [None, 0.2, None],
+    }
+    assert read_table(first).column_names == ["at", "length"]
+    assert second.version == first.version + 2
 
 
 def test_a_text_on_both_sides_is_not_known_by_heart() -> None:
     texts = drawn(100, 0)
-    assert tell_apart(texts, texts, seed=0).auc == pytest.approx(0.5, abs=0.1)
+    assert tell_apart(texts, texts, inputs=TASK.inputs, seed=0).auc == pytest.approx(0.5, abs=0.1)
 
 
 def test_pictures_are_drawn_of_whatever_there_is() -> None:
@@ -144,10 +248,10 @@ def test_pictures_are_drawn_of_whatever_there_is() -> None:
     row = {"domain": 0.9, "accuracy": float("nan"), "test_accuracy": 0.8, "drifted": True}
     figures = [
         samples_figure(reference, current),
-        samples_figure(reference, Sample([])),
-        domains_figure(compare(reference, current, None, DriftSettings()).domains),
-        history_figure([row, {**row, "domain": None, "accuracy": 0.7}]),
-        history_figure([]),
+        samples_figure(reference, make_sample(TASK, [])),
+        domains_figure(compare(reference, current, None, DriftSettings()).domains, TASK.inputs),
+        history_figure([row, {**row, "domain": None, "accuracy": 0.7}], TASK),
+        history_figure([], TASK),
     ]
     assert all(png(figure).startswith(b"\x89PNG") for figure in figures)
 
@@ -208,8 +312,8 @@ class World:
         subject = subject_of(model or self.champion, table_at(self.folder / "incoming"), table_at(self.target))
         return monitor(subject, predict=self.predict, settings=DriftSettings(**settings), now=now)
 
-    def predict(self, texts: list[str]) -> pd.DataFrame:
-        return predictions(self.predictor, texts)
+    def predict(self, texts: list[str]) -> pa.Table:
+        return predict_table(TASK.target, self.predictor.predict_outputs(texts), self.predictor.card)
 
     def learnt(self, count: int) -> list[str]:
         return read_table(self.trained_on, columns=["text"])["text"].to_pylist()[:count]
@@ -222,8 +326,8 @@ def new_texts(count: int, seed: int = 0) -> list[str]:
 def test_rows_that_came_in_are_compared_and_rows_that_were_learnt_are_not(world: World) -> None:
     world.arrives([*new_texts(60), *world.learnt(100)])
     found = world.look()
-    assert sorted(found.current.texts) == sorted(new_texts(60))
-    assert len(found.current.predicted) == 60
+    assert sorted(found.current.rows) == sorted(new_texts(60))
+    assert found.current.predictions == 60
     assert {"domain"} <= {signal.name for signal in found.drift.raised}
     assert found.publish
     assert found.payload()["table"] == world.trained_on.path
@@ -233,14 +337,14 @@ def test_rows_that_came_in_are_compared_and_rows_that_were_learnt_are_not(world:
 def test_the_window_holds_the_last_rows(world: World) -> None:
     world.arrives(new_texts(150)[:100])
     world.arrives(new_texts(150)[100:])
-    assert sorted(world.look(window=50).current.texts) == sorted(new_texts(150)[100:])
+    assert sorted(world.look(window=50).current.rows) == sorted(new_texts(150)[100:])
 
 
 def test_answers_of_another_model_are_not_compared_with_the_champions(world: World) -> None:
     world.arrives(new_texts(140)[:80])
     world.arrives(new_texts(140)[80:], model=world.model(2))
     found = world.look()
-    assert (len(found.current.texts), len(found.current.predicted)) == (140, 80)
+    assert (len(found.current.rows), found.current.predictions) == (140, 80)
 
 
 def test_answers_on_the_test_split_are_read_where_training_left_them(world: World) -> None:
@@ -248,9 +352,13 @@ def test_answers_on_the_test_split_are_read_where_training_left_them(world: Worl
     made = world.look()
     score(world.predictor, world.trained_on, model=world.champion, target=world.target, split=None, say=None)
     read = world.look()
-    assert read.quality == made.quality
-    assert sorted(read.reference.probability) == pytest.approx(sorted(made.reference.probability), abs=1e-5)
-    assert Counter(read.reference.predicted) == Counter(made.reference.predicted)
+    assert read.quality.test_value == made.quality.test_value
+    assert read.quality.test_rows == made.quality.test_rows > 20
+    (values, labels), (made_values, made_labels) = (
+        [series.values for series in look.reference.predicted] for look in (read, made)
+    )
+    assert sorted(values) == pytest.approx(sorted(made_values), abs=1e-5)
+    assert Counter(labels) == Counter(made_labels)
     subject = dataclasses.replace(read.subject, predictions=table_at(world.target))
     monitor(subject, predict=None, settings=DriftSettings(seed=1), now=0.0)  # nothing is predicted
 
@@ -259,14 +367,14 @@ def test_quality_counts_labels_that_came_in_later(world: World) -> None:
     texts = new_texts(80)
     world.arrives(texts)
     assert world.look().quality.rows == 0
-    said = dict(zip(texts, world.predict(texts)["predicted"], strict=True))
+    said = dict(zip(texts, world.predict(texts).column(0).to_pylist(), strict=True))
     wrong = {"positive": "negative", "negative": "positive"}
     world.arrives(texts, [said[text] if at % 4 == 0 else wrong[said[text]] for at, text in enumerate(texts)])
     found = world.look()
-    assert (found.quality.right, found.quality.rows) == (20, 80)
+    assert (found.quality.value, found.quality.rows) == (0.25, 80)
     assert "quality" in {signal.name for signal in found.drift.raised}
     low, high = found.quality.interval
-    assert low < 0.25 < high < found.quality.test_accuracy
+    assert low < 0.25 < high < found.quality.test_value
 
 
 def test_the_same_look_again_is_one_row_and_one_event(world: World) -> None:

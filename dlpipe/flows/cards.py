@@ -11,11 +11,11 @@ from metaflow.cards import Image, Markdown, Table, VegaChart
 from dlpipe.evaluation import Evaluation, Mistake
 from dlpipe.explain import Explanations, effects_figure, row_figure
 from dlpipe.monitoring import Monitored, domains_figure, history_figure, samples_figure
-from dlpipe.monitoring.samples import Quality
-from dlpipe.monitoring.signals import MEASURES, Signal
+from dlpipe.monitoring.signals import Signal
 from dlpipe.pictures import png
 from dlpipe.tables import Ingest
-from dlpipe.task import Target
+from dlpipe.task import Quality, Target
+from dlpipe.task.gate import spell_metric
 from dlpipe.training import EpochScore
 from dlpipe.tuning import Tuned
 
@@ -167,7 +167,8 @@ def _interval(evaluation: Evaluation, name: str) -> str:
 
 def show_drift(monitored: Monitored) -> None:
     """Show whether new rows differ from those of the training, in what, and how it went before."""
-    drift, subject = monitored.drift, monitored.subject
+    drift, subject, task = monitored.drift, monitored.subject, monitored.subject.task
+    raised = [signal.name for signal in drift.raised]
     _add(
         Markdown(f"# {drift.title}: {subject.source.name}"),
         Markdown(f"{subject.classifier}, trained on {subject.trained_on}. {drift.reason}."),
@@ -176,29 +177,35 @@ def show_drift(monitored: Monitored) -> None:
             ["compared", "size", "limit", "p (Holm)", "new rows", ""],
             map(_signal_cells, drift.signals),
         ),
-        Image(png(samples_figure(monitored.reference, monitored.current)), "Training (grey) and new rows (blue)"),
+        Image(
+            png(samples_figure(monitored.reference, monitored.current, raised=raised)),
+            "Training (grey) and new rows (blue)",
+        ),
     )
     if drift.domains:
-        _add(Image(png(domains_figure(drift.domains)), "What tells new texts from old ones"))
+        picture = png(domains_figure(drift.domains, task.inputs))
+        _add(Image(picture, f"What tells new {task.inputs.rows_noun} from old ones"))
     _add(
         Markdown("## Quality"),
         Markdown(_quality(monitored.quality)),
         Markdown("## Over time"),
-        Image(png(history_figure(monitored.history)), "Earlier looks; red where drift was found"),
+        Image(png(history_figure(monitored.history, task)), "Earlier looks; red where drift was found"),
     )
 
 
 def _signal_cells(signal: Signal) -> Sequence[Any]:
     numbers = [f"{signal.size:.3f}", f"{signal.limit:.3f}", f"{signal.adjusted:.2g}", signal.rows]
-    return [MEASURES[signal.name], *numbers, "raised" if signal.raised else ""]
+    return [signal.words, *numbers, "raised" if signal.raised else ""]
 
 
 def _quality(quality: Quality) -> str:
-    test = f"{quality.test_accuracy:.3f} on the {quality.test_rows:,} rows of the test split"
+    name = spell_metric(quality.metric)
+    name = name[0].upper() + name[1:]
+    test = f"{quality.test_value:.3f} on the {quality.test_rows:,} rows of the test split"
     if not quality.rows:
-        return f"No new row has a label yet. Accuracy was {test}."
+        return f"No new row has a label yet. {name} was {test}."
     low, high = quality.interval
-    return f"Accuracy {quality.accuracy:.3f} ({low:.3f} to {high:.3f}) on {quality.rows:,} new rows; {test}."
+    return f"{name} {quality.value:.3f} ({low:.3f} to {high:.3f}) on {quality.rows:,} new rows; {test}."
 
 
 def show_nothing(title: str, why: str) -> None:

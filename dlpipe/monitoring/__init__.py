@@ -2,18 +2,20 @@
 
 settings     thresholds
 signals      a comparison of two samples, and what is made of several: Holm's procedure
-statistics   the comparisons: Kolmogorov-Smirnov, chi-square, population stability index, two proportions
-domains      a classifier that tries to tell the new texts from the old ones
+statistics   the comparisons: Kolmogorov-Smirnov, chi-square, population stability index
+domains      a classifier that tries to tell the new rows from the old ones
 samples      what is compared, read from tables
 on_table     all comparisons of a predictions table, kept in a table of their own
 labels       labels that a version of a table has and an earlier one had not
 figures      pictures
+
+What is compared of rows is of the inputs of the model's task, what of predictions and labels is of its target.
 """
 
 from dlpipe.monitoring.figures import domains_figure, history_figure, samples_figure
 from dlpipe.monitoring.labels import check_new_labels, new_labels
 from dlpipe.monitoring.on_table import Monitored, Subject, check_scored, monitor, predicting, subject_of
-from dlpipe.monitoring.samples import Sample
+from dlpipe.monitoring.samples import Sample, make_sample
 from dlpipe.monitoring.settings import DriftSettings
 from dlpipe.monitoring.signals import Drift, Signal, compare
 
@@ -29,6 +31,7 @@ __all__ = [
     "compare",
     "domains_figure",
     "history_figure",
+    "make_sample",
     "monitor",
     "new_labels",
     "predicting",

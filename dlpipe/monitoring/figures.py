@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from dlpipe.monitoring.domains import Domains
 from dlpipe.monitoring.samples import Sample
+from dlpipe.monitoring.signals import is_words, pair_series, signal_name
 from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, drawable, new_figure
+from dlpipe.task import Inputs, Task
+from dlpipe.task.gate import spell_metric
+from dlpipe.task.quality import ACCURACY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,26 +21,51 @@ if TYPE_CHECKING:
 OLD, NEW = FAINT, MODEL
 BARS = 20
 LABELS = 12  # the most frequent ones are drawn
+PANELS = 12  # of more series, those of signals that were raised come first
+ACROSS = 3
 LOOKS = 60  # the last ones are drawn
 
 
-def samples_figure(reference: Sample, current: Sample) -> Figure:
-    """Return lengths, probabilities and labels of the new rows beside those of the training table."""
-    figure = new_figure(11, 3.4)
-    lengths, probabilities, labels = figure.subplots(1, 3)
-    draw_shares(lengths, reference.lengths, current.lengths, "words in a text")
-    draw_shares(probabilities, reference.probability, current.probability, "predicted probability")
-    draw_labels(labels, reference.predicted, current.predicted)
-    for axes in (lengths, probabilities, labels):
+def samples_figure(reference: Sample, current: Sample, *, raised: Collection[str] = ()) -> Figure:
+    """Return each series of the new rows and their predictions beside that of the training table.
+
+    Parameters
+    ----------
+    reference, current : Sample
+    raised : collection of str
+        The signals that were raised; where there are too many series, theirs are drawn.
+    """
+    pairs = [
+        *pair_series(reference.series, current.series),
+        *pair_series(reference.predicted, current.predicted),
+    ]
+    if len(pairs) > PANELS:
+        pairs = sorted(pairs, key=lambda pair: signal_name(pair[1].name) not in raised)[:PANELS]
+    down = max(1, -(-len(pairs) // ACROSS))
+    figure = new_figure(11, 3.4 * down)
+    panels = figure.subplots(down, ACROSS, squeeze=False).ravel()
+    for axes, (old, new) in zip(panels, pairs, strict=False):
+        draw = draw_labels if is_words(old, new) else draw_shares
+        draw(axes, old.values, new.values, new.words.removeprefix("the "))
         style(axes)
-    lengths.set_ylabel("share of the rows", color=FAINT)
-    if lengths.has_data():
-        lengths.legend(loc="best", frameon=False, fontsize=9)
+    for axes in panels[len(pairs) :]:
+        axes.set_axis_off()
+    panels[0].set_ylabel("share of the rows", color=FAINT)
+    if panels[0].has_data():
+        panels[0].legend(loc="best", frameon=False, fontsize=9)
     return figure
 
 
-def draw_shares(axes: Axes, old: Sequence[float], new: Sequence[float], name: str) -> None:
-    """Draw two histograms over the same bins, each with bars that add up to one."""
+def draw_shares(axes: Axes, old: Sequence[Any], new: Sequence[Any], name: str) -> None:
+    """Draw two histograms over the same bins, each with bars that add up to one.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    old, new : sequence of float
+    name : str
+        The title.
+    """
     import numpy as np
 
     axes.set_title(name, fontsize=11, color=INK)
@@ -59,29 +88,37 @@ def draw_shares(axes: Axes, old: Sequence[float], new: Sequence[float], name: st
         )
 
 
-def draw_labels(axes: Axes, old: Sequence[str], new: Sequence[str]) -> None:
-    """Draw how often each label was predicted."""
+def draw_labels(axes: Axes, old: Sequence[Any], new: Sequence[Any], name: str) -> None:
+    """Draw how often each value stands there.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    old, new : sequence of str
+    name : str
+        The title.
+    """
     import numpy as np
 
-    axes.set_title("predicted labels", fontsize=11, color=INK)
+    axes.set_title(name, fontsize=11, color=INK)
     before, after = Counter(old), Counter(new)
     names = [name for name, _ in (before + after).most_common(LABELS)]
     places = np.arange(len(names))
     for counts, color, shift in ((before, OLD, -0.2), (after, NEW, 0.2)):
         shares = [counts[name] / max(1, counts.total()) for name in names]
-        axes.bar(places + shift, shares, width=0.38, color=color, alpha=0.45 if color == OLD else 1.0)
+        label = f"{'training' if color == OLD else 'new rows'} ({counts.total():,})"
+        axes.bar(places + shift, shares, width=0.38, color=color, alpha=0.45 if color == OLD else 1.0, label=label)
     shown = [drawable(name, limit=14) for name in names]
     axes.set_xticks(places, shown, rotation=0 if len(names) < 4 else 90, fontsize=9, parse_math=False)
 
 
-def domains_figure(domains: Domains) -> Figure:
-    """Return the words by which new texts are told from those of the training table."""
+def domains_figure(domains: Domains, inputs: Inputs) -> Figure:
+    """Return the features by which new rows are told from those of the training table: words, say."""
     ranked = [*reversed(domains.new), *domains.old]
     figure = new_figure(6.2, 0.9 + 0.22 * max(4, len(ranked)))
     axes = figure.add_subplot()
-    axes.set_title(
-        f"Words that tell new texts (blue) from old ones, AUC {domains.auc:.2f}", fontsize=11, color=INK
-    )
+    what = f"{inputs.features_noun.capitalize()} that tell new {inputs.rows_noun} (blue) from old ones"
+    axes.set_title(f"{what}, AUC {domains.auc:.2f}", fontsize=11, color=INK)
     colors = [NEW if weight > 0 else OLD for _, weight in ranked]
     axes.barh(range(len(ranked)), [weight for _, weight in ranked], color=colors)
     axes.set_yticks(range(len(ranked)), [drawable(word) for word, _ in ranked], fontsize=9, parse_math=False)
@@ -90,35 +127,36 @@ def domains_figure(domains: Domains) -> Figure:
     return figure
 
 
-def history_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Return how AUC and accuracy went over the last looks; red dots are those that found drift."""
+def history_figure(history: Sequence[Mapping[str, Any]], task: Task) -> Figure:
+    """Return how AUC and quality went over the last looks; red dots are those that found drift."""
+    metric = task.target.compare_quality((), ()).metric
     figure = new_figure(11, 3.2)
     looks = list(history)[-LOOKS:]
     for axes, column, name in zip(
         figure.subplots(1, 2),
-        ("domain", "accuracy"),
-        ("AUC of telling new texts from old", "accuracy"),
+        ("domain", metric),
+        (f"AUC of telling new {task.inputs.rows_noun} from old", spell_metric(metric)),
         strict=True,
     ):
-        points = [(place, row[column]) for place, row in enumerate(looks) if is_number(row[column])]
+        points = [(place, row[column]) for place, row in enumerate(looks) if is_number(row.get(column))]
         axes.plot([place for place, _ in points], [value for _, value in points], color=NEW, marker="o", ms=4)
         raised = [(place, value) for place, value in points if looks[place]["drifted"]]
         axes.scatter([p for p, _ in raised], [v for _, v in raised], color="#c0392b", zorder=3, s=30)
         axes.set_title(name, fontsize=11, color=INK)
         axes.set_xlabel(f"looks, the last {len(looks)} of them", color=FAINT)
         axes.set_xlim(-0.5, max(1, len(looks)) - 0.5)
-        axes.set_ylim(0.4 if column == "domain" else 0.0, 1.03)
+        if column in ("domain", ACCURACY):
+            axes.set_ylim(0.4 if column == "domain" else 0.0, 1.03)
         axes.set_xticks([])
         style(axes)
-    if looks and is_number(looks[-1]["test_accuracy"]):
-        axes.axhline(
-            looks[-1]["test_accuracy"], color=OTHER, linewidth=1, linestyle=(0, (4, 4)), label="test split"
-        )
+    test = looks[-1].get(f"test_{metric}") if looks else None
+    if is_number(test):
+        axes.axhline(test, color=OTHER, linewidth=1, linestyle=(0, (4, 4)), label="test split")
         axes.legend(loc="best", frameon=False, fontsize=9)
     return figure
 
 
-def is_number(value: float | None) -> bool:
+def is_number(value: float | None) -> TypeGuard[float]:
     """Return whether there is a value.
 
     Examples

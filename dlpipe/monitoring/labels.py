@@ -35,4 +35,4 @@ def check_new_labels(table: TableVersion, champion: ModelVersion | None) -> None
 
 def _labelled(table: TableVersion) -> set[str]:
     rows = read_table(table, columns=["row_id", "label"]).to_pydict()
-    return {row_id for row_id, label in zip(rows["row_id"], rows["label"], strict=True) if label}
+    return {row_id for row_id, label in zip(rows["row_id"], rows["label"], strict=True) if label not in (None, "")}

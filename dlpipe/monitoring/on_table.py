@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -11,27 +12,29 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from dlpipe.errors import MarkMoved, TableNotFound
 from dlpipe.monitoring.samples import (
-    Quality,
     Sample,
     Subject,
     check_scored,
     current_sample,
     has_scored,
     model_of,
+    predict_table,
     reference_sample,
     subject_of,
 )
 from dlpipe.monitoring.settings import DriftSettings
-from dlpipe.monitoring.signals import MEASURES, Drift, compare
-from dlpipe.tables import TableVersion, find_commit, read_added, read_table, table_at, write_table
+from dlpipe.monitoring.signals import DOMAIN, QUALITY, Drift, compare, pair_series, signal_name
+from dlpipe.tables import TableVersion, find_commit, put_rows, read_added, read_table, table_at, write_table
+from dlpipe.task import Quality, find_task
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
     from dlpipe.monitoring.samples import Predict
     from dlpipe.registry import ModelVersion
+    from dlpipe.task import Row
 
 __all__ = ["Monitored", "Subject", "check_scored", "monitor", "predicting", "subject_of"]
 
@@ -88,7 +91,7 @@ class Monitored:
             "trained_version": seen.trained_on.version,
             "scored_table": seen.source.path,
             "scored_version": seen.source.version,
-            "rows": len(self.current.texts),
+            "rows": len(self.current.rows),
             **sizes,
         }
 
@@ -103,17 +106,16 @@ def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now:
     subject : Subject
         See ``subject_of``.
     predict : callable
-        Returns the model's predictions of texts, as ``dlpipe.inference.predictions`` does; called where the
-        predictions of the test split are not kept.
+        Returns the model's predictions of rows, see ``predicting``; called where the predictions of the test split
+        are not kept.
     now : float
         Seconds since 1970.
     """
-    current, labelled, right, judged = current_sample(subject, window=settings.window)
-    reference, test_right, test_rows = reference_sample(
-        subject, predict, rows=settings.reference_rows, seed=settings.seed
-    )
-    quality = Quality(right, judged, test_right, test_rows)
-    drift = compare(reference, current, quality, settings)
+    task = subject.task
+    current, labelled, scores = current_sample(subject, window=settings.window)
+    reference, test_scores = reference_sample(subject, predict, rows=settings.reference_rows, seed=settings.seed)
+    quality = task.target.compare_quality(scores, test_scores)
+    drift = compare(reference, current, quality, settings, inputs=task.inputs)
     if not has_scored(subject):  # rows that were never meant for it: that they differ says nothing of it
         drift = Drift((), None, (f"no version of {model_of(subject)} has scored a row of {subject.source}",))
     target, key = f"{subject.source.path}_drift", look_key(subject, settings)
@@ -123,21 +125,26 @@ def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now:
         earlier = earlier_looks(target, subject)
         publish = drift.drifted and may_publish(earlier, now=now, labelled=labelled, settings=settings)
         row = as_row(subject, drift, quality, current, reference, labelled=labelled, publish=publish, now=now)
-        done = write_table(target, pa_table(row), key=key)
+        done = append_look(target, pa_table(row), key=key)
     (kept,) = read_added(done).to_pylist()
     history = [*earlier_looks(target, subject, until=done.version - 1), kept]
     return Monitored(subject, drift, quality, reference, current, done, history, bool(kept["published"]), new)
 
 
 def predicting(model: ModelVersion) -> Predict:
-    """Return what predicts texts with ``model``, which is loaded when it is called first."""
+    """Return what predicts rows with ``model``, which is loaded when it is called: the columns of predictions."""
 
-    def predict(texts: Sequence[str]) -> pd.DataFrame:
-        from dlpipe.inference import is_pipeline, load_pipeline, load_predictor, predictions
+    def predict(rows: Sequence[Row]) -> pa.Table:
+        from dlpipe.inference import is_pipeline, load_pipeline, load_predictor
 
-        if is_pipeline(model):
-            return load_pipeline(model.uri).run(list(texts))
-        return predictions(load_predictor(model.uri), texts)
+        if not is_pipeline(model):
+            predictor = load_predictor(model.uri)
+            outputs = predictor.predict_outputs(rows)
+        else:
+            pipeline = load_pipeline(model.uri)
+            predictor = pipeline.predictor
+            outputs = pipeline.run(list(rows))[[f"p_{label}" for label in predictor.labels]].to_numpy()
+        return predict_table(find_task(predictor.card["task"]).target, outputs, predictor.card)
 
     return predict
 
@@ -156,8 +163,6 @@ def look_key(subject: Subject, settings: DriftSettings) -> dict[str, str]:
 
 def earlier_looks(target: str, subject: Subject, *, until: int | None = None) -> list[dict[str, Any]]:
     """Return the rows of ``<table>_drift`` for this model, the oldest first."""
-    from dlpipe.errors import TableNotFound
-
     try:
         there = table_at(target, version=until) if until is None or until >= 0 else None
     except TableNotFound:
@@ -195,13 +200,7 @@ def as_row(
 ) -> dict[str, Any]:
     """Return the row of ``<table>_drift`` for a look."""
     low, high = quality.interval
-    sizes = {signal.name: signal for signal in drift.signals}
-    measured: dict[str, float | None] = {}
-    for name in MEASURES:
-        signal = sizes.get(name)
-        measured[name] = signal.size if signal else None
-        measured[f"{name}_p"] = signal.adjusted if signal else None
-    return {
+    fixed = {
         "at": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
         "model_version": subject.classifier,
         "trained_on": subject.trained_on.path,
@@ -209,19 +208,65 @@ def as_row(
         "source": subject.source.path,
         "source_version": subject.source.version,
         "predictions_version": subject.predictions.version,
-        "rows": len(current.texts),
-        "reference_rows": len(reference.texts),
+        "rows": len(current.rows),
+        "reference_rows": len(reference.rows),
         "drifted": drift.drifted,
         "published": publish,
         "reason": drift.reason,
         "labelled_rows": labelled,
         "judged_rows": quality.rows,
-        "accuracy": quality.accuracy,
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "test_accuracy": quality.test_accuracy,
-        **measured,
+        quality.metric: quality.value,
+        f"{quality.metric}_low": low,
+        f"{quality.metric}_high": high,
+        f"test_{quality.metric}": quality.test_value,
     }
+    sizes = {signal.name: signal for signal in drift.signals}
+    measured: dict[str, float | None] = {}
+    for name in signal_names(reference, current):
+        signal, column = sizes.get(name), f"{name}_" if name in fixed else name
+        measured[column] = signal.size if signal else None
+        measured[f"{column}_p"] = signal.adjusted if signal else None
+    return {**fixed, **measured}
+
+
+def signal_names(reference: Sample, current: Sample) -> list[str]:
+    """Return the names of all signals that there would be with enough rows, in the order of the columns."""
+    rows, predicted = (
+        [signal_name(series.name) for _, series in pair_series(*both)]
+        for both in ((reference.series, current.series), (reference.predicted, current.predicted))
+    )
+    return [DOMAIN, *rows, *predicted, QUALITY]
+
+
+def append_look(target: str, row: pa.Table, *, key: Mapping[str, str]) -> TableVersion:
+    """Append the row of a look; what the table or the row lacks of the other's columns is null there.
+
+    Models of other tasks, or of more columns, have other signals.
+
+    Parameters
+    ----------
+    target : str
+        ``<table>_drift``, which is made where there is none.
+    row : pyarrow.Table
+        Of one row.
+    key : mapping
+        See ``look_key``.
+    """
+    import pyarrow as pa
+
+    try:
+        there = table_at(target)
+    except TableNotFound:
+        return write_table(target, row, key=key)
+    kept = read_table(there)
+    schema = pa.unify_schemas([kept.schema, row.schema.remove_metadata()])
+    if len(schema) > len(kept.schema):
+        wide = pa.concat_tables([kept, schema.empty_table()], promote_options="default")
+        with contextlib.suppress(MarkMoved):  # another look was first: the table is read again
+            put_rows(target, wide.to_reader(), metadata={}, at=there.version + 1)
+        return append_look(target, row, key=key)
+    whole = pa.concat_tables([kept.schema.empty_table(), row], promote_options="default")
+    return write_table(target, whole, key=key)
 
 
 def pa_table(row: Mapping[str, Any]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""What is compared: rows that came in, and rows of the training table with what was said of its test split."""
+"""What is compared: rows that came in, and rows of the training table with predictions of its test split."""
 
 from __future__ import annotations
 
@@ -8,66 +8,66 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import ModelNotFound, NoRows, TableVersionNotFound
-from dlpipe.monitoring.statistics import wilson
 from dlpipe.parts import Scoring
 from dlpipe.registry import MADE_FROM, ModelVersion
 from dlpipe.tables import TableVersion, decode_texts, read_table, stream_table, table_at
+from dlpipe.task import Row, Series, Target, Task, find_task
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import numpy as np
     import pyarrow as pa
 
-    Predict = Callable[[Sequence[str]], pd.DataFrame]
+    Predict = Callable[[Sequence[Row]], pa.Table]
 
-PREDICTED = ("row_id", "predicted", "probability", "probabilities", "labels", "model_version", "source")
+BATCH_ROWS = 65536
+
+Fields = dict[str, Any]
+"""The columns of one prediction."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some rows.
+    """Some rows, and what is compared of them and of predictions.
 
     Attributes
     ----------
-    texts : sequence of str
-    predicted : sequence of str
-        Labels that the model gave; of other rows, or of fewer, where another model scored some.
-    probability : sequence of float
-        Of two labels, that of the last one; of more, that of the predicted one.
+    rows : sequence of rows
+        As the model reads them.
+    series : tuple of Series
+        Of these rows.
+    predicted : tuple of Series
+        Of predictions; of other rows, or of fewer, where another model scored some.
+    predictions : int
+        How many those are.
     """
 
-    texts: Sequence[str]
-    predicted: Sequence[str] = ()
-    probability: Sequence[float] = ()
-
-    @property
-    def lengths(self) -> list[int]:
-        """The words of each text."""
-        return [len(text.split()) for text in self.texts]
+    rows: Sequence[Row]
+    series: tuple[Series, ...] = ()
+    predicted: tuple[Series, ...] = ()
+    predictions: int = 0
 
 
-@dataclass(frozen=True)
-class Quality:
-    """How many new rows whose label is known by now were predicted right, and how many of the test split."""
+def make_sample(task: Task, rows: Sequence[Row], predictions: pa.Table | None = None) -> Sample:
+    """Return rows with what is compared of them.
 
-    right: int
-    rows: int
-    test_right: int
-    test_rows: int
+    Parameters
+    ----------
+    task : Task
+        Names what is compared.
+    rows : sequence of rows
+        As ``task.inputs`` reads them.
+    predictions : pyarrow.Table, optional
+        The columns that ``task.target.prediction_fields`` names, without missing ones.
 
-    @property
-    def accuracy(self) -> float:
-        """The share of the new rows that is right; ``nan`` without rows."""
-        return self.right / self.rows if self.rows else float("nan")
-
-    @property
-    def test_accuracy(self) -> float:
-        """The share of the test split that was right."""
-        return self.test_right / self.test_rows if self.test_rows else float("nan")
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of ``accuracy``."""
-        return wilson(self.right, self.rows) if self.rows else (float("nan"), float("nan"))
+    Examples
+    --------
+    >>> made = make_sample(find_task("text-classification"), ["so good", "bad"])
+    >>> made.series
+    (Series(name='length', words='words in a text', values=[2.0, 1.0]),)
+    """
+    made = empty_predictions(task.target) if predictions is None else predictions
+    predicted = task.target.prediction_series(made)
+    return Sample(rows, tuple(task.inputs.drift_series(rows)), tuple(predicted), made.num_rows)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Subject:
     Attributes
     ----------
     model : ModelVersion
-        The champion: a classifier, or a pipeline around one.
+        The champion: the model of a task, or a pipeline around one.
     trained_on : TableVersion
         What it was trained on.
     source : TableVersion
@@ -95,6 +95,11 @@ class Subject:
     def classifier(self) -> str:
         """The URI that predictions name."""
         return self.model.tags.get(MADE_FROM, self.model.uri)
+
+    @property
+    def task(self) -> Task:
+        """What the model was trained for."""
+        return find_task(self.model.task)
 
 
 def subject_of(model: ModelVersion, source: TableVersion, predictions: TableVersion) -> Subject:
@@ -157,48 +162,86 @@ class Incoming:
     """Rows that the model did not learn from, as they were scored: the last, and those with a label by now."""
 
     window: int
-    labels: dict[str, str]
+    labels: dict[str, Any]
     classifier: str
-    last: dict[str, tuple[str, float] | None] = field(default_factory=dict)
-    """Row id -> what the champion said, the newest last; None where another model scored it."""
-    right: dict[str, bool] = field(default_factory=dict)
+    fields: Sequence[str]
+    """The columns of a prediction, the prediction itself first."""
+    last: dict[str, Fields | None] = field(default_factory=dict)
+    """Row id -> what the champion predicted, the newest last; None where another model scored it."""
+    judged: dict[str, Fields] = field(default_factory=dict)
+    """The same, of rows that have a label."""
 
     def add(self, row: dict[str, Any]) -> None:
         """Take in a row of a predictions table."""
         name, own = row["row_id"], row["model_version"] == self.classifier
-        said = (row["predicted"], probability_of(row)) if own and row["predicted"] is not None else None
-        before = self.last.pop(name, None)
-        self.last[name] = said or before
-        if len(self.last) > 2 * self.window:
-            for oldest in list(self.last)[: self.window]:
-                del self.last[oldest]
-        if said and name in self.labels:
-            self.right.pop(name, None)
-            self.right[name] = said[0] == self.labels[name]
+        answered = own and row[self.fields[0]] is not None
+        predicted = {column: row[column] for column in self.fields} if answered else None
+        self._keep(self.last, name, predicted or self.last.get(name))
+        if predicted and name in self.labels:
+            self._keep(self.judged, name, predicted)
+
+    def _keep(self, rows: dict[str, Any], name: str, predicted: Fields | None) -> None:
+        """Make a row the newest, and forget the oldest where there are twice as many as are compared."""
+        rows.pop(name, None)
+        rows[name] = predicted
+        if len(rows) > 2 * self.window:
+            for oldest in list(rows)[: self.window]:
+                del rows[oldest]
 
 
-def probability_of(row: dict[str, Any]) -> float:
-    """Return the probability that is compared: of two labels that of the last, else that of the predicted one."""
-    shares = row["probabilities"]
-    return float(shares[-1] if len(shares) == 2 else row["probability"])
+def prediction_names(target: Target) -> list[str]:
+    """Return the columns of a prediction, the prediction itself first."""
+    return [name for name, _ in target.prediction_fields()]
 
 
-def current_sample(subject: Subject, *, window: int) -> tuple[Sample, int, int, int]:
-    """Return the last rows that came in, how many have a label by now, and how many of how many are right.
+def prediction_table(target: Target, rows: Sequence[Fields]) -> pa.Table:
+    """Return predictions as the columns that the target names."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(list(rows), schema=pa.schema(target.prediction_fields()))
+
+
+def empty_predictions(target: Target) -> pa.Table:
+    """Return no predictions."""
+    return prediction_table(target, [])
+
+
+def predict_table(target: Target, outputs: np.ndarray, card: Any) -> pa.Table:
+    """Return outputs as the columns of predictions, nulls for a row of NaN.
+
+    Parameters
+    ----------
+    target : Target
+    outputs : array of shape (n_rows, n_outputs)
+    card : mapping
+        Of the model.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    there = ~np.isnan(outputs).any(axis=1)
+    made = pa.table(target.prediction_columns(outputs[there], card), names=prediction_names(target))
+    return made if there.all() else made.take(pa.array(there.cumsum() - 1, mask=~there))
+
+
+def current_sample(subject: Subject, *, window: int) -> tuple[Sample, int, list[float]]:
+    """Return the last rows that came in, how many have a label by now, and the scores of those that are judged.
 
     A row came in if the version that the model was trained on does not have it.
     """
-    learnt = known_ids(subject.trained_on)
+    task, learnt = subject.task, known_ids(subject.trained_on)
     labels = labels_of(subject.source, learnt)
-    incoming = Incoming(window, labels, subject.classifier)
+    incoming = Incoming(window, labels, subject.classifier, prediction_names(task.target))
     for row in scored_rows(subject, learnt):
         incoming.add(row)
     names = list(incoming.last)[-window:]
-    said = [one for name in names if (one := incoming.last[name]) is not None]
-    texts = texts_of_rows(subject.source, names)
-    judged = list(incoming.right.values())[-window:]
-    sample = Sample(texts, [label for label, _ in said], [value for _, value in said])
-    return sample, len(labels), sum(judged), len(judged)
+    predicted = [found for name in names if (found := incoming.last[name]) is not None]
+    judged = list(incoming.judged.items())[-window:]
+    sample = make_sample(task, rows_of(subject, names), prediction_table(task.target, predicted))
+    scores = task.target.score_predictions(
+        prediction_table(task.target, [found for _, found in judged]), [labels[name] for name, _ in judged]
+    )
+    return sample, len(labels), scores
 
 
 def known_ids(version: TableVersion) -> pa.Array:
@@ -206,14 +249,14 @@ def known_ids(version: TableVersion) -> pa.Array:
     return read_table(version, columns=["row_id"])["row_id"].combine_chunks()
 
 
-def labels_of(source: TableVersion, learnt: pa.Array) -> dict[str, str]:
+def labels_of(source: TableVersion, learnt: pa.Array) -> dict[str, Any]:
     """Return the labels of the rows of ``source`` that have one and are not ``learnt``, by row id."""
     import pyarrow.compute as pc
 
     if "label" not in {name for name, _ in source.columns}:
         return {}
-    found: dict[str, str] = {}
-    for batch in stream_table(source, columns=["row_id", "label"], batch_rows=65536):
+    found: dict[str, Any] = {}
+    for batch in stream_table(source, columns=["row_id", "label"], batch_rows=BATCH_ROWS):
         new = batch.filter(pc.and_(pc.is_valid(batch["label"]), pc.invert(pc.is_in(batch["row_id"], learnt))))
         found.update(zip(new["row_id"].to_pylist(), new["label"].to_pylist(), strict=True))
     return found
@@ -223,63 +266,95 @@ def scored_rows(subject: Subject, learnt: pa.Array) -> Iterator[dict[str, Any]]:
     """Yield the rows of the predictions table that are of the source and not ``learnt``, as they were scored."""
     import pyarrow.compute as pc
 
-    for batch in stream_table(subject.predictions, columns=list(PREDICTED), batch_rows=65536):
+    columns = ["row_id", "model_version", "source", *prediction_names(subject.task.target)]
+    for batch in stream_table(subject.predictions, columns=columns, batch_rows=BATCH_ROWS):
         ours = pc.equal(batch["source"], subject.source.path)
         yield from batch.filter(pc.and_(ours, pc.invert(pc.is_in(batch["row_id"], learnt)))).to_pylist()
 
 
-def texts_of_rows(source: TableVersion, names: Sequence[str]) -> list[str]:
-    """Return the texts of the rows with these ids."""
+def rows_of(subject: Subject, names: Sequence[str]) -> list[Row]:
+    """Return the rows of the source with these ids, in their order."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted = pa.array(names, pa.string())
-    found: dict[str, str | None] = {}
-    for batch in stream_table(source, columns=["row_id", "text"], batch_rows=65536):
-        rows = decode_texts(batch, of=source)
-        some = rows.filter(pc.is_in(rows["row_id"], wanted))
-        found.update(zip(some["row_id"].to_pylist(), some["text"].to_pylist(), strict=True))
-    return [found[name] or "" for name in names if name in found]
+    wanted, columns = pa.array(names, pa.string()), columns_of(subject)
+    found: list[pa.RecordBatch] = []
+    for batch in stream_table(subject.source, columns=["row_id", *columns], batch_rows=BATCH_ROWS):
+        rows = decode_texts(batch, of=subject.source)
+        found.append(rows.filter(pc.is_in(rows["row_id"], wanted)))
+    if not found:
+        return []
+    rows = pa.Table.from_batches(found)
+    places = {name: place for place, name in enumerate(rows["row_id"].to_pylist())}
+    order = pa.array([places[name] for name in names if name in places], pa.int64())
+    return subject.task.inputs.read_rows(rows.take(order).select(columns))
 
 
-def reference_sample(subject: Subject, predict: Predict, *, rows: int, seed: int) -> tuple[Sample, int, int]:
-    """Return rows of the training table, with what the model said of its test split: right ones, of how many.
+def columns_of(subject: Subject) -> list[str]:
+    """Return the columns that the model reads: those of the table that it was trained on."""
+    return list(subject.task.inputs.columns(subject.trained_on))
 
-    Texts are drawn from all splits. Predictions are those of the test split, since a model is surer of what it
+
+def reference_sample(subject: Subject, predict: Predict, *, rows: int, seed: int) -> tuple[Sample, list[float]]:
+    """Return rows of the training table with what was predicted of its test split, and the scores of that.
+
+    Rows are drawn from all splits. Predictions are those of the test split, since a model is surer of what it
     learnt. They are read where the train flow has left them, and made with ``predict`` otherwise.
+
+    Parameters
+    ----------
+    subject : Subject
+    predict : callable
+        Takes rows and returns the columns of their predictions.
+    rows, seed : int
+        So many rows are drawn at most.
     """
-    texts = read_table(subject.trained_on, columns=["text", "split"]).to_pydict()
-    learnt = [text or "" for text, split in zip(texts["text"], texts["split"], strict=True) if split]
-    drawn = random.Random(seed).sample(learnt, min(rows, len(learnt)))
-    test = read_table(subject.trained_on, split="test", columns=["row_id", "text", "label"]).to_pydict()
-    truth = dict(zip(test["row_id"], test["label"], strict=True))
-    said = said_of_test(subject, truth) or predicted_now(predict, test)
-    right = sum(said[name][0] == truth[name] for name in said)
-    sample = Sample(drawn, [label for label, _ in said.values()], [value for _, value in said.values()])
-    return sample, right, len(said)
+    import pyarrow.compute as pc
+
+    task, columns = subject.task, columns_of(subject)
+    learnt = read_table(subject.trained_on, columns=[*columns, "split"])
+    learnt = learnt.filter(pc.not_equal(pc.fill_null(learnt["split"], ""), ""))
+    drawn = random.Random(seed).sample(range(learnt.num_rows), min(rows, learnt.num_rows))
+    test = read_table(subject.trained_on, split="test", columns=["row_id", *columns, "label"])
+    truth = dict(zip(test["row_id"].to_pylist(), test["label"].to_pylist(), strict=True))
+    found = predicted_before(subject, truth) or predicted_now(task, predict, test)
+    predictions = prediction_table(task.target, list(found.values()))
+    scores = task.target.score_predictions(predictions, [truth[name] for name in found])
+    return make_sample(task, task.inputs.read_rows(learnt.take(drawn).select(columns)), predictions), scores
 
 
-def said_of_test(subject: Subject, truth: dict[str, str]) -> dict[str, tuple[str, float]]:
+def predicted_before(subject: Subject, truth: dict[str, Any]) -> dict[str, Fields]:
     """Return what the predictions table has of the test split, by row id; nothing where some of it is missing."""
     import pyarrow.compute as pc
 
+    names = prediction_names(subject.task.target)
     own = Scoring(subject.trained_on, subject.model, subject.predictions.path).answer_set
-    found: dict[str, tuple[str, float] | None] = {}
-    for batch in stream_table(subject.predictions, columns=[*PREDICTED, "answer_set"], batch_rows=65536):
+    found: dict[str, Fields] = {}
+    for batch in stream_table(
+        subject.predictions, columns=["row_id", "answer_set", *names], batch_rows=BATCH_ROWS
+    ):
         for row in batch.filter(pc.equal(batch["answer_set"], own)).to_pylist():
             if row["row_id"] in truth:
-                found[row["row_id"]] = (
-                    (row["predicted"], probability_of(row)) if row["predicted"] is not None else None
-                )
-    return {name: said for name, said in found.items() if said} if len(found) == len(truth) else {}
+                found[row["row_id"]] = {name: row[name] for name in names}
+    return answered(found, names[0]) if len(found) == len(truth) else {}
 
 
-def predicted_now(predict: Predict, test: dict[str, list[str]]) -> dict[str, tuple[str, float]]:
-    """Return what the model says of the test split, by row id."""
-    import pandas as pd
+def predicted_now(task: Task, predict: Predict, test: pa.Table) -> dict[str, Fields]:
+    """Return what the model predicts of the test split, by row id.
 
-    made = predict(test["text"])
-    shares = made[[name for name in made if name.startswith("p_")]].to_numpy()
-    value = shares[:, -1] if shares.shape[1] == 2 else made["probability"].to_numpy()
-    rows = zip(test["row_id"], made["predicted"], value, strict=True)
-    return {name: (label, float(share)) for name, label, share in rows if not pd.isna(label)}
+    Parameters
+    ----------
+    task : Task
+    predict : callable
+        Takes rows and returns the columns of their predictions.
+    test : pyarrow.Table
+        With ``row_id`` and what the model reads.
+    """
+    made = predict(task.inputs.read_rows(test.drop_columns(["row_id", "label"]))).to_pylist()
+    found = dict(zip(test["row_id"].to_pylist(), made, strict=True))
+    return answered(found, prediction_names(task.target)[0])
+
+
+def answered(found: dict[str, Fields], column: str) -> dict[str, Fields]:
+    """Return the predictions that are there: of what cannot be read there is none."""
+    return {name: row for name, row in found.items() if row[column] is not None}

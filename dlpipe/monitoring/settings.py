@@ -26,14 +26,16 @@ class DriftSettings:
     alpha : float
         How often a run may raise a signal although nothing changed. Runs are many; keep it small.
     max_psi : float
-        Population stability index of text lengths, probabilities and labels, less what chance gives for as many
-        rows. 0.1 is called a slight change, 0.25 a large one.
+        Population stability index of what is compared, such as text lengths, probabilities and labels, less what
+        chance gives for as many rows. 0.1 is called a slight change, 0.25 a large one.
     max_auc : float
-        AUC of the classifier that tells new texts from old ones.
+        AUC of the classifier that tells new rows from old ones.
     min_labels : int
         With fewer labels quality is not compared.
     max_accuracy_drop : float
         By how much the accuracy may be below that of the test split.
+    max_error_growth : float
+        Where numbers are predicted: by what share the mean absolute error may be above that of the test split.
     quiet_hours : float
         After an event for a model, none for the same one for so long, unless labels came in that were missing.
     seed : int
@@ -48,5 +50,6 @@ class DriftSettings:
     max_auc: Annotated[float, Ge(0.5), Le(1)] = 0.65
     min_labels: Annotated[int, Ge(10), Le(1_000_000)] = 50
     max_accuracy_drop: Annotated[float, Ge(0), Le(1)] = 0.05
+    max_error_growth: Annotated[float, Ge(0), Le(100)] = 0.2
     quiet_hours: Annotated[float, Ge(0)] = 168.0
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0

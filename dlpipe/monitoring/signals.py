@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any
 
 from dlpipe.monitoring.domains import Domains, tell_apart
-from dlpipe.monitoring.samples import Quality, Sample
+from dlpipe.monitoring.samples import Sample
 from dlpipe.monitoring.settings import DriftSettings
-from dlpipe.monitoring.statistics import chi_square, fewer_right, holm, kolmogorov_smirnov, psi, psi_of_counts
+from dlpipe.monitoring.statistics import chi_square, holm, kolmogorov_smirnov, psi, psi_of_counts
+from dlpipe.task import Inputs, Quality, Series
+from dlpipe.task.gate import spell_metric
 
-Name = Literal["domain", "length", "probability", "label", "quality"]
-MEASURES: dict[Name, str] = {
-    "domain": "AUC of telling new texts from old ones",
-    "length": "PSI of words in a text",
-    "probability": "PSI of the predicted probability",
-    "label": "PSI of the predicted labels",
-    "quality": "accuracy lost since the test split",
-}
+DOMAIN, QUALITY = "domain", "quality"
 
 
 @dataclass(frozen=True)
@@ -29,8 +25,11 @@ class Signal:
     Attributes
     ----------
     name : str
+        A word: ``domain``, ``quality``, or the name of a series.
+    words : str
+        What ``size`` is, as a sentence goes on.
     size, limit : float
-        How large the difference is, and how large it may be, in the unit that ``MEASURES`` says.
+        How large the difference is, and how large it may be.
     p_value, adjusted : float
         By itself, and by Holm's procedure over all signals of the run.
     rows : int
@@ -39,7 +38,8 @@ class Signal:
         Whether it is both significant and too large.
     """
 
-    name: Name
+    name: str
+    words: str
     size: float
     limit: float
     p_value: float
@@ -49,7 +49,7 @@ class Signal:
 
     def __str__(self) -> str:
         sure = f"p {self.adjusted:.2g}" if self.adjusted >= 1e-9 else "p below 1e-9"
-        return f"{MEASURES[self.name]} {self.size:.3f} (limit {self.limit:.3f}, {sure}, {self.rows:,} rows)"
+        return f"{self.words} {self.size:.3f} (limit {self.limit:.3f}, {sure}, {self.rows:,} rows)"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Drift:
     signals : tuple of Signal
         None where there were too few rows.
     domains : Domains or None
-        What tells new texts from old ones.
+        What tells new rows from old ones.
     missing : tuple of str
         What was not compared, each with what it would take.
     """
@@ -95,48 +95,63 @@ class Drift:
         return "; ".join(map(str, self.raised)) or "no signal is raised"
 
 
-def compare(reference: Sample, current: Sample, quality: Quality | None, settings: DriftSettings) -> Drift:
+def compare(
+    reference: Sample, current: Sample, quality: Quality | None, settings: DriftSettings, *, inputs: Inputs
+) -> Drift:
     """Return how far ``current`` is from ``reference``, and how far quality is from that on the test split.
 
     What has too few rows is not compared.
 
+    Parameters
+    ----------
+    reference, current : Sample
+        Of the training table, and of the rows that came in.
+    quality : Quality, optional
+        What labels say.
+    settings : DriftSettings
+    inputs : Inputs
+        Give the features by which new rows are told from old ones.
+
     Examples
     --------
-    >>> old, new = (Sample(texts=[f"a {thing} {n}" for n in range(60)]) for thing in ("film", "phone"))
-    >>> found = compare(old, new, None, DriftSettings())
+    >>> from dlpipe.monitoring.samples import make_sample
+    >>> from dlpipe.task import find_task
+    >>> task = find_task("text-classification")
+    >>> old, new = (make_sample(task, [f"a {thing} {n}" for n in range(60)]) for thing in ("film", "phone"))
+    >>> found = compare(old, new, None, DriftSettings(), inputs=task.inputs)
     >>> [signal.name for signal in found.signals], [signal.name for signal in found.raised]
     (['domain', 'length'], ['domain'])
     """
     domains = None
-    if len(current.texts) >= settings.min_rows and len(reference.texts) >= settings.min_rows:
-        domains = tell_apart(reference.texts, current.texts, seed=settings.seed)
+    if len(current.rows) >= settings.min_rows and len(reference.rows) >= settings.min_rows:
+        domains = tell_apart(reference.rows, current.rows, inputs=inputs, seed=settings.seed)
     found = [
-        *_of_texts(reference, current, domains, settings),
+        *_of_rows(reference, current, domains, settings, inputs),
         *_of_predictions(reference, current, settings),
         *_of_quality(quality, settings),
     ]
     adjusted = holm([signal.p_value for signal in found])
     judged = tuple(_judged(signal, value, settings) for signal, value in zip(found, adjusted, strict=True))
-    return Drift(judged, domains, tuple(_missing(reference, current, quality, settings)))
+    return Drift(judged, domains, tuple(_missing(reference, current, quality, settings, inputs)))
 
 
 def _missing(
-    reference: Sample, current: Sample, quality: Quality | None, settings: DriftSettings
+    reference: Sample, current: Sample, quality: Quality | None, settings: DriftSettings, inputs: Inputs
 ) -> Iterator[str]:
     """Yield what there is too little of, and how much it takes."""
     needed = f"of {settings.min_rows:,} needed"
     for what, new, old in (
-        ("texts", current.texts, reference.texts),
-        ("predictions", current.predicted, reference.predicted),
+        (inputs.rows_noun, len(current.rows), len(reference.rows)),
+        ("predictions", current.predictions, reference.predictions),
     ):
-        if len(new) < settings.min_rows:
-            yield f"{len(new):,} {what} of new rows {needed}"
-        if len(old) < settings.min_rows:
-            yield f"{len(old):,} {what} of the training's rows {needed}"
+        if new < settings.min_rows:
+            yield f"{new:,} {what} of new rows {needed}"
+        if old < settings.min_rows:
+            yield f"{old:,} {what} of the training's rows {needed}"
     if quality is not None and quality.rows < settings.min_labels:
         yield f"{quality.rows:,} labels of new rows of {settings.min_labels:,} needed"
     if quality is not None and not quality.test_rows:
-        yield "no predictions of the test split to compare the accuracy with"
+        yield f"no predictions of the test split to compare the {spell_metric(quality.metric)} with"
 
 
 def _judged(signal: Signal, adjusted: float, settings: DriftSettings) -> Signal:
@@ -144,30 +159,80 @@ def _judged(signal: Signal, adjusted: float, settings: DriftSettings) -> Signal:
     return replace(signal, adjusted=adjusted, raised=raised)
 
 
-def _of_texts(
-    reference: Sample, current: Sample, domains: Domains | None, settings: DriftSettings
+def _of_rows(
+    reference: Sample, current: Sample, domains: Domains | None, settings: DriftSettings, inputs: Inputs
 ) -> Iterator[Signal]:
     if domains is None:
         return
-    rows, old, new = len(current.texts), reference.lengths, current.lengths
-    yield Signal("domain", domains.auc, settings.max_auc, domains.p_value, rows)
-    yield Signal("length", psi(old, new), settings.max_psi, kolmogorov_smirnov(old, new), rows)
+    words = f"AUC of telling new {inputs.rows_noun} from old ones"
+    yield Signal(DOMAIN, words, domains.auc, settings.max_auc, domains.p_value, len(current.rows))
+    yield from _of_series(reference.series, current.series, settings)
 
 
 def _of_predictions(reference: Sample, current: Sample, settings: DriftSettings) -> Iterator[Signal]:
-    if min(len(reference.predicted), len(current.predicted)) < settings.min_rows:
-        return
-    rows, old, new = len(current.predicted), reference.probability, current.probability
-    yield Signal("probability", psi(old, new), settings.max_psi, kolmogorov_smirnov(old, new), rows)
-    before, after = Counter(reference.predicted), Counter(current.predicted)
+    if min(reference.predictions, current.predictions) >= settings.min_rows:
+        yield from _of_series(reference.predicted, current.predicted, settings)
+
+
+def _of_series(before: Sequence[Series], after: Sequence[Series], settings: DriftSettings) -> Iterator[Signal]:
+    """Yield a signal for each series that both have, with enough values that are not missing."""
+    for old, new in pair_series(before, after):
+        if min(len(old.values), len(new.values)) < settings.min_rows:
+            continue
+        measure = _of_words if is_words(old, new) else _of_numbers
+        size, p_value = measure(old.values, new.values)
+        words = f"PSI of {new.words}"
+        yield Signal(signal_name(new.name), words, size, settings.max_psi, p_value, len(new.values))
+
+
+def pair_series(before: Sequence[Series], after: Sequence[Series]) -> list[tuple[Series, Series]]:
+    """Return old and new values of each series that both have, without missing values."""
+    earlier = {series.name: series for series in before}
+    return [(present(earlier[series.name]), present(series)) for series in after if series.name in earlier]
+
+
+def present(series: Series) -> Series:
+    """Return the series without values that are missing: ``None``, or NaN.
+
+    Examples
+    --------
+    >>> present(Series("width", "the width", [1.0, float("nan")])).values
+    [1.0]
+    """
+    values: Sequence[Any] = [value for value in series.values if value is not None and value == value]
+    return replace(series, values=values)
+
+
+def is_words(old: Series, new: Series) -> bool:
+    """Return whether values are compared by how often each stands there."""
+    return any(isinstance(value, str) for series in (old, new) for value in series.values[:1])
+
+
+def signal_name(name: str) -> str:
+    """Return the name of a series as one word, and as no other signal is called.
+
+    Examples
+    --------
+    >>> signal_name("length"), signal_name("mean radius"), signal_name("domain")
+    ('length', 'mean_radius', 'domain_')
+    """
+    word = re.sub(r"\W+", "_", name)
+    return f"{word}_" if word in (DOMAIN, QUALITY) else word
+
+
+def _of_numbers(old: Sequence[Any], new: Sequence[Any]) -> tuple[float, float]:
+    return psi(old, new), kolmogorov_smirnov(old, new)
+
+
+def _of_words(old: Sequence[Any], new: Sequence[Any]) -> tuple[float, float]:
+    before, after = Counter(map(str, old)), Counter(map(str, new))
     names = sorted({*before, *after})
     counts = [before[name] for name in names], [after[name] for name in names]
-    yield Signal("label", psi_of_counts(*counts), settings.max_psi, chi_square(*counts), rows)
+    return psi_of_counts(*counts), chi_square(*counts)
 
 
 def _of_quality(quality: Quality | None, settings: DriftSettings) -> Iterator[Signal]:
     if quality is None or quality.rows < settings.min_labels or not quality.test_rows:
         return
-    p_value = fewer_right(quality.right, quality.rows, quality.test_right, quality.test_rows)
-    drop = quality.test_accuracy - quality.accuracy
-    yield Signal("quality", drop, settings.max_accuracy_drop, p_value, quality.rows)
+    limit = getattr(settings, quality.limit)
+    yield Signal(QUALITY, quality.words, quality.size, limit, quality.p_value, quality.rows)

@@ -102,35 +102,6 @@ def psi_of_counts(reference: Sequence[int] | Floats, current: Sequence[int] | Fl
     return max(0.0, float(((after - before) * np.log(after / before)).sum() - by_chance))
 
 
-def fewer_right(right: int, rows: int, test_right: int, test_rows: int) -> float:
-    """Return the one-sided p-value (Fisher's exact test) that a smaller share is right than in the test split.
-
-    Examples
-    --------
-    >>> fewer_right(50, 100, 90, 100) < 1e-6, fewer_right(90, 100, 90, 100) > 0.5
-    (True, True)
-    """
-    from scipy.stats import fisher_exact
-
-    table = [[right, rows - right], [test_right, test_rows - test_right]]
-    return float(fisher_exact(table, alternative="less").pvalue)
-
-
-def wilson(right: int, rows: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's interval of a share.
-
-    Examples
-    --------
-    >>> low, high = wilson(80, 100)
-    >>> round(low, 3), round(high, 3)
-    (0.711, 0.867)
-    """
-    from scipy.stats import binomtest
-
-    interval = binomtest(right, rows).proportion_ci(confidence_level=confidence, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
 def holm(values: Sequence[float]) -> list[float]:
     """Return p-values adjusted by Holm's procedure, in their order: below alpha, they are significant together.
 

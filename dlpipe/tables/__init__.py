@@ -21,7 +21,7 @@ from dlpipe.tables._versions import (
     table_at,
     table_id,
 )
-from dlpipe.tables._write import write_table
+from dlpipe.tables._write import put_rows, write_table
 
 __all__ = [
     "PART_ROWS",
@@ -52,6 +52,7 @@ __all__ = [
     "last_settings",
     "locate",
     "preview",
+    "put_rows",
     "read_added",
     "read_mark",
     "read_part",

@@ -15,6 +15,7 @@ kept         arrays kept beside a table, whole or not there
 evaluation   the scores of a model, and its mistakes
 bootstrap    intervals of scores, by resampling the rows
 gate         bounds that a model must reach
+quality      how good predictions of new rows are beside those of the test split
 
 Halves that tasks share: ``texts`` as inputs; ``classes``, ``labels`` and ``numbers`` as targets. A folder a task:
 ``text_classification``, ``text_multilabel``, ``text_regression``.
@@ -31,6 +32,7 @@ from dlpipe.task.model import EngineChoice, Model
 from dlpipe.task.opening import load_model, open_predictor
 from dlpipe.task.predictor import Predictor, Row
 from dlpipe.task.protocol import Baseline, Chance, Coding, Inputs, Series, Target, Task
+from dlpipe.task.quality import Quality
 from dlpipe.task.settings import TrainingSettings
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "Mistake",
     "Model",
     "Predictor",
+    "Quality",
     "Row",
     "Series",
     "Target",

@@ -22,6 +22,7 @@ from dlpipe.errors import ExplanationError
 from dlpipe.task.evaluation import Evaluation
 from dlpipe.task.gate import Check, Thresholds, bound_checks
 from dlpipe.task.predictor import Predictor, Row
+from dlpipe.task.quality import Quality, compare_shares
 from dlpipe.task.row_parts import PartAttributions, RowParts
 
 if TYPE_CHECKING:
@@ -276,7 +277,19 @@ class Inputs(ABC):
 
     @abstractmethod
     def features(self, rows: Sequence[Row]) -> Any:
-        """Return an unfitted transformer of scikit-learn from rows to numbers, for the baseline and for drift."""
+        """Return an unfitted transformer of scikit-learn from rows to numbers of about one size."""
+
+    rows_noun: str = "records"
+    """What rows are called, in the plural."""
+    features_noun: str = "features"
+    """What rows are told apart by, in the plural."""
+
+    def domain_features(self, rows: Sequence[Row]) -> Any:
+        """Return the features by which new rows are told from old ones; by default those of the baseline.
+
+        Those by which they are told are shown by their names (``get_feature_names_out``), where they have some.
+        """
+        return self.features(rows)
 
     @abstractmethod
     def drift_series(self, rows: Sequence[Row]) -> list[Series]:
@@ -416,7 +429,7 @@ class Target(ABC):
 
     @abstractmethod
     def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
-        """Return the columns of a predictions table that say what was predicted."""
+        """Return the columns of a predictions table that say what was predicted, the prediction itself first."""
 
     @abstractmethod
     def prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
@@ -507,3 +520,19 @@ class Target(ABC):
     @abstractmethod
     def prediction_series(self, predictions: pa.Table) -> list[Series]:
         """Return what is compared of predictions, of the columns that ``prediction_fields`` names."""
+
+    def score_predictions(self, predictions: pa.Table, labels: Sequence[Any]) -> list[float]:
+        """Return a number for each prediction beside its label: by default 1 where they are equal and 0 elsewhere.
+
+        Parameters
+        ----------
+        predictions : pyarrow.Table
+            The columns that ``prediction_fields`` names, the prediction itself first.
+        labels : sequence of n_rows labels
+        """
+        predicted = predictions.column(self.prediction_fields()[0][0]).to_pylist()
+        return [float(own == true) for own, true in zip(predicted, labels, strict=True)]
+
+    def compare_quality(self, scores: Sequence[float], test_scores: Sequence[float]) -> Quality:
+        """Return how good new rows are beside the test split, by their scores: by default the share that is 1."""
+        return compare_shares(int(sum(scores)), len(scores), int(sum(test_scores)), len(test_scores))

@@ -12,15 +12,17 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dlpipe.monitoring import Drift, DriftSettings, Sample, compare
-from dlpipe.monitoring.samples import Quality
+from dlpipe.monitoring import Drift, DriftSettings, Sample, compare, make_sample
+from dlpipe.monitoring.samples import predict_table
 from dlpipe.task import Baseline, find_task
+from dlpipe.task.quality import compare_shares
 
 SNIPPETS = Path(__file__).resolve().parents[3] / "shared/data/snippets"
 LABELS = ["negative", "positive"]
+TASK = find_task("text-classification")
 CASES = [
     *((rows, 0.0) for rows in (50, 100, 200, 500)),
     *((rows, 1.0) for rows in (50, 100, 200, 500)),
@@ -43,7 +45,7 @@ class World:
     @classmethod
     def read(cls) -> World:
         train = snippets("movies_train")
-        model = find_task().fit_baseline([text for text, _ in train], [label for _, label in train], seed=0)
+        model = TASK.fit_baseline([text for text, _ in train], [label for _, label in train], seed=0)
         return cls(train, snippets("movies_test") + snippets("movies_valid"), snippets("amazon_shifted"), model)
 
     def said(self, rows: Rows) -> tuple[Sample, int]:
@@ -51,7 +53,8 @@ class World:
         shares = self.model.predict_outputs([text for text, _ in rows], outputs=LABELS)
         labels = [LABELS[place] for place in shares.argmax(axis=1)]
         right = sum(label == true for label, (_, true) in zip(labels, rows, strict=True))
-        return Sample([text for text, _ in rows], labels, shares[:, 1].tolist()), right
+        predictions = predict_table(TASK.target, shares, {"labels": LABELS})
+        return make_sample(TASK, [text for text, _ in rows], predictions), right
 
     def look(self, rows: int, share: float, seed: int) -> Drift:
         """Return what is found of ``rows`` rows of which ``share`` is shifted."""
@@ -60,10 +63,10 @@ class World:
         many = round(rows * share)
         current, right = self.said([*chance.sample(self.shifted, many), *held[: rows - many]])
         test, test_right = self.said(held[rows - many :])
-        texts = [text for text, _ in chance.sample(self.train, 2000)]
-        reference = Sample(texts, test.predicted, test.probability)
-        quality = Quality(right, rows, test_right, len(test.texts))
-        return compare(reference, current, quality, DriftSettings(seed=seed))
+        drawn = make_sample(TASK, [text for text, _ in chance.sample(self.train, 2000)])
+        reference = replace(drawn, predicted=test.predicted, predictions=test.predictions)
+        quality = compare_shares(right, rows, test_right, len(test.rows))
+        return compare(reference, current, quality, DriftSettings(seed=seed), inputs=TASK.inputs)
 
 
 def snippets(name: str) -> Rows:

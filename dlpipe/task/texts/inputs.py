@@ -35,6 +35,7 @@ class TextInputs(Inputs):
     training = TextTraining
     one_text = True
     packages = ("onnxruntime", "tokenizers", "transformers")
+    rows_noun, features_noun = "texts", "words"
 
     def columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Return ``("text",)``."""
@@ -211,6 +212,16 @@ class TextInputs(Inputs):
         from dlpipe.task.texts.gradients import word_attributions
 
         return word_attributions(predictor, rows, parts, target, steps=steps)
+
+    def domain_features(self, rows: Sequence[str]) -> Any:
+        """Return an unfitted TF-IDF of single words, or of characters where no text has a word."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        made = TfidfVectorizer(sublinear_tf=True)
+        words = made.build_analyzer()
+        if any(words(text) for text in rows):
+            return made
+        return TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
 
     def drift_series(self, rows: Sequence[str]) -> list[Series]:
         """Return the lengths of the texts in words."""
