@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from dlpipe.evaluation import judge
+from dlpipe.monitoring import DriftSettings, compare, make_sample, samples_figure
 from dlpipe.pictures import png
 from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import find_task, open_predictor
@@ -234,3 +235,38 @@ def test_pictures_of_an_evaluation_are_drawn(task: str) -> None:
     for caption, figure in target.figures(made, made):
         assert caption
         assert png(figure).startswith(b"\x89PNG")
+
+
+def test_quality_of_numbers_is_their_error_and_of_labels_the_share_that_is_exact() -> None:
+    numbers, labels = find_task("text-regression").target, find_task("text-multilabel").target
+    predicted = pa.table({"predicted": [1.0, 2.0, 5.0], "low": [0.0] * 3, "high": [9.0] * 3})
+    errors = numbers.score_predictions(predicted, [1.0, 4.0, 4.0])
+    assert errors == [0.0, 2.0, 1.0]
+    quality = numbers.compare_quality(errors, [0.5, 0.5])
+    assert (quality.metric, quality.value, quality.size, quality.limit) == ("mae", 1.0, 1.0, "max_error_growth")
+    given = pa.table({"predicted": [["b", "a"], [], ["a"]]})
+    scores = labels.score_predictions(given, [["a", "b"], [], ["b"]])
+    assert scores == [1.0, 1.0, 0.0]
+    assert labels.compare_quality(scores, [1.0]).value == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("task", "old", "new", "telling"),
+    [
+        ("text-pair-classification", ("the film was fine", "a film"), ("the cable broke", "a cable"), "cable"),
+        ("tabular-classification", {"width": 1.0, "kind": "a"}, {"width": 9.0, "kind": "b"}, "width"),
+    ],
+)
+def test_new_rows_of_any_task_are_told_from_old_ones(task: str, old, new, telling: str) -> None:
+    def vary(row, at: int):
+        if isinstance(row, dict):
+            return {**row, "width": row["width"] + at / 100}
+        return (f"{row[0]} {at}", row[1])
+
+    found = find_task(task)
+    before, after = (make_sample(found, [vary(row, at) for at in range(60)]) for row in (old, new))
+    drift = compare(before, after, None, DriftSettings(), inputs=found.inputs)
+    assert drift.domains.auc > 0.9
+    assert any(telling in name for name, _ in drift.domains.new)
+    assert {"domain"} < {signal.name for signal in drift.signals}
+    assert png(samples_figure(before, after)).startswith(b"\x89PNG")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import EngineUnavailable, EvaluationError, ModelNotFound
+from dlpipe.errors import EngineUnavailable, EvaluationError, ModelNotFound, SchemaMismatch
 from dlpipe.evaluation.gate import Rival
 from dlpipe.task import Evaluation, Task, find_task
 
@@ -29,21 +29,28 @@ class LabelledRows:
         return LabelledRows(*([values[at] for at in places] for values in (self.row_ids, self.rows, self.labels)))
 
 
-def read_split(table: TableVersion, split: str, *, task: Task) -> LabelledRows:
-    """Return the rows of a split as a model of ``task`` reads them.
+def read_split(table: TableVersion, split: str, *, predictor: Predictor) -> LabelledRows:
+    """Return the rows of a split as a model reads them.
 
     Parameters
     ----------
     table : TableVersion
     split : str
         Such as ``test``.
-    task : Task
-        Names the columns.
+    predictor : Predictor
+        Its card names the columns.
+
+    Raises
+    ------
+    SchemaMismatch
+        When the table lacks a column that the model reads.
     """
     from dlpipe.tables import read_table
 
-    found = read_table(table, split=split, columns=["row_id", *task.inputs.columns(table), "label"])
-    rows = task.inputs.read_rows(found)
+    inputs = task_of(predictor).inputs
+    columns = inputs.columns(table, predictor.card)
+    found = read_table(table, split=split, columns=["row_id", *columns, "label"])
+    rows = inputs.read_rows(found.select(columns))
     return LabelledRows(found["row_id"].to_pylist(), rows, found["label"].to_pylist())
 
 
@@ -64,7 +71,7 @@ def evaluate_model(predictor: Predictor, table: TableVersion, *, seed: int = 0) 
         When the test split has a label that the model does not know.
     """
     task = task_of(predictor)
-    test = read_split(table, "test", task=task)
+    test = read_split(table, "test", predictor=predictor)
     _, unknown = task.target.known_rows(test.labels, predictor.labels)
     if unknown:
         raise EvaluationError(
@@ -86,7 +93,7 @@ def evaluate_baseline(table: TableVersion, *, beside: Predictor, seed: int = 0) 
     seed : int
     """
     task = task_of(beside)
-    train, test = read_split(table, "train", task=task), read_split(table, "test", task=task)
+    train, test = (read_split(table, split, predictor=beside) for split in ("train", "test"))
     baseline = task.fit_baseline(train.rows, train.labels, seed=seed)
     outputs = baseline.predict_outputs(test.rows, outputs=beside.labels)
     return evaluate_outputs(outputs, test, beside.labels, task=task, decision=baseline.decision, seed=seed)
@@ -103,8 +110,8 @@ def evaluate_champion(
 ) -> Rival:
     """Return how ``champion`` and a candidate do on the rows of the test split that the champion can be judged on.
 
-    Of classes, that are the rows whose class it knows. One that cannot be opened any more, is of another task, or
-    knows none of the labels, cannot be compared; the answer says so.
+    Of classes, these are the rows whose class it knows. One that cannot be opened, is of another task, reads
+    columns that the table lacks, or knows none of the labels, cannot be compared; the answer says so.
 
     Parameters
     ----------
@@ -127,7 +134,10 @@ def evaluate_champion(
         return Rival(champion.version, None, None, problem=str(error).rstrip("."))
     if (theirs := rival.card["task"]) != task.name:
         return Rival(champion.version, None, None, problem=f"it is a model for {theirs}, not for {task.name}")
-    test = read_split(table, "test", task=task)
+    try:
+        test = read_split(table, "test", predictor=rival)
+    except SchemaMismatch as error:
+        return Rival(champion.version, None, None, problem=str(error).rstrip("."))
     known, unknown = task.target.known_rows(test.labels, rival.labels)
     if not known:
         problem = f"it knows {', '.join(rival.labels)}, none of which the test split has"
@@ -136,9 +146,10 @@ def evaluate_champion(
         scores = evaluate_over(candidate.labels, rival, test, task=task, seed=seed)
         return Rival(champion.version, scores, candidate)
     labels = [*candidate.labels, *(label for label in rival.labels if label not in candidate.labels)]
-    scores, mine = (
-        evaluate_over(labels, model, test.take(known), task=task, seed=seed) for model in (rival, open_candidate())
-    )
+    scores = evaluate_over(labels, rival, test.take(known), task=task, seed=seed)
+    opened = open_candidate()
+    own_test = read_split(table, "test", predictor=opened)
+    mine = evaluate_over(labels, opened, own_test.take(known), task=task, seed=seed)
     return Rival(champion.version, scores, mine, unknown)
 
 

@@ -79,10 +79,7 @@ class Monitored:
     def payload(self) -> dict[str, Any]:
         """Return the fields of the event: what ``train_flow.py`` takes, and why."""
         seen = self.subject
-        sizes: dict[str, float] = {
-            signal.name: round(signal.size, 4) for signal in self.drift.signals if math.isfinite(signal.size)
-        }
-        return {
+        fixed = {
             "model": seen.classifier.removeprefix("models:/").partition("/")[0],
             "table": seen.trained_on.path,
             "retrain": True,
@@ -92,8 +89,14 @@ class Monitored:
             "scored_table": seen.source.path,
             "scored_version": seen.source.version,
             "rows": len(self.current.rows),
-            **sizes,
         }
+        # a column of the data may have the name of a field
+        sizes = {
+            signal.name: round(signal.size, 4)
+            for signal in self.drift.signals
+            if math.isfinite(signal.size) and signal.name not in fixed
+        }
+        return {**fixed, **sizes}
 
 
 def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now: float) -> Monitored:

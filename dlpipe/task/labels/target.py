@@ -215,6 +215,11 @@ class Labels(Target):
             Series("label", "the predicted labels", [", ".join(labels) or "none" for labels in given]),
         ]
 
+    def score_predictions(self, predictions: pa.Table, labels: Sequence[Sequence[str]]) -> list[float]:
+        """Return 1 for each row that is given exactly its labels, and 0 elsewhere."""
+        predicted = predictions["predicted"].to_pylist()
+        return [float({*own} == {*true}) for own, true in zip(predicted, labels, strict=True)]
+
 
 def thresholds_of(card: Mapping[str, Any]) -> Floats:
     """Return the threshold of each label of the card, in the order of its outputs."""

@@ -15,6 +15,7 @@ from dlpipe.task.numbers.intervals import conformal_halfwidth
 from dlpipe.task.numbers.scores import NumberEvaluation, evaluate_numbers
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Chance, Coding, Series, Target
+from dlpipe.task.quality import Quality, compare_errors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -192,6 +193,15 @@ class Numbers(Target):
     def prediction_series(self, predictions: pa.Table) -> list[Series]:
         """Return the numbers."""
         return [Series("predicted", "the predicted number", predictions["predicted"].to_pylist())]
+
+    def score_predictions(self, predictions: pa.Table, labels: Sequence[float]) -> list[float]:
+        """Return the absolute error of each prediction."""
+        predicted = predictions["predicted"].to_pylist()
+        return [abs(own - true) for own, true in zip(predicted, labels, strict=True)]
+
+    def compare_quality(self, scores: Sequence[float], test_scores: Sequence[float]) -> Quality:
+        """Return the mean absolute error of new rows beside that of the test split."""
+        return compare_errors(scores, test_scores)
 
 
 def number_evaluation(evaluation: Evaluation) -> NumberEvaluation:

@@ -43,6 +43,7 @@ class TabularInputs(Inputs):
 
     training = TabularTraining
     boosted = True
+    features_noun = "columns"
     packages = ("tokenizers", "transformers")
 
     def columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:

@@ -26,3 +26,9 @@ class PairFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         first, second = (self.vectoriser.transform([pair[at] for pair in pairs]) for at in (0, 1))
         alike = sparse.csr_matrix(np.asarray(first.multiply(second).sum(axis=1)))
         return sparse.hstack([first, second, first.multiply(second), abs(first - second), alike]).tocsr()
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return each word with where it stands."""
+        words = self.vectoriser.get_feature_names_out()
+        places = ("in the first text", "in the second text", "in both texts", "in one of the texts")
+        return np.array([*(f"{word} {place}" for place in places for word in words), "alike"], object)

@@ -28,6 +28,7 @@ class TextPairInputs(TextInputs):
     """Two texts a row, in the columns ``text`` and ``text_pair``; the network reads them one after the other."""
 
     one_text = False
+    rows_noun = "pairs of texts"
 
     def columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Return ``("text", "text_pair")``."""
@@ -91,6 +92,12 @@ class TextPairInputs(TextInputs):
         seen = seen_words_of_each(predictor, row)
         pieces = [WordParts(*each) for each in zip(row, seen, COLUMNS, strict=True)]
         return JoinedParts(pieces, tuple)
+
+    def domain_features(self, rows: Sequence[Pair]) -> Any:  # type: ignore[override]
+        """Return the same features over single words."""
+        from dlpipe.task.texts.pair_features import PairFeatures
+
+        return PairFeatures(super().domain_features([text for pair in rows for text in pair]))
 
     def drift_series(self, rows: Sequence[Pair]) -> list[Series]:  # type: ignore[override]
         """Return the lengths of the texts in words, and the share of words that both have."""
