@@ -52,6 +52,10 @@ class Files:
     labels: tuple[str, ...] = ("negative", "positive")
     before_saving: Callable[[], None] = lambda: None
 
+    @property
+    def card(self) -> dict[str, object]:
+        return {"task": "text-classification", "labels": list(self.labels)}
+
     def save(self, folder: Path) -> Path:
         self.before_saving()
         folder.mkdir(parents=True, exist_ok=True)
