@@ -19,6 +19,7 @@ from dlpipe.inference import score, score_new
 from dlpipe.inference.scoring import PartScorer
 from dlpipe.monitoring import (
     DriftSettings,
+    Monitored,
     Sample,
     check_new_labels,
     check_scored,
@@ -437,3 +438,103 @@ def test_a_training_without_new_labels_has_nothing_to_learn(world: World) -> Non
     check_new_labels(labelled, world.champion)
     check_new_labels(grown, None)
     check_new_labels(grown, dataclasses.replace(world.champion, tags={}))
+
+
+# --- other tasks
+
+
+def write_rows(path: Path, rows: list[dict], label: pa.DataType, **columns) -> TableVersion:
+    """Write rows with the columns that are given beside their own."""
+    made = pa.Table.from_pylist(rows).drop_columns(["label"])
+    made = made.append_column("label", pa.array([row["label"] for row in rows], label))
+    for name, values in columns.items():
+        made = made.append_column(name, pa.array(values))
+    return write_table(path, made)
+
+
+def monitored_numbers(folder: Path) -> Monitored:
+    """A model of numbers that is worse on new texts."""
+    chance = np.random.default_rng(0)
+
+    def make(count: int, start: int, words: list[str]) -> list[dict]:
+        texts = drawn(count, start, words)
+        return [
+            {"row_id": f"{start + at}", "text": text, "label": float(len(text))} for at, text in enumerate(texts)
+        ]
+
+    def predict(rows: list[dict], spread: float) -> list[dict]:
+        values = [row["label"] + chance.normal(0, spread) for row in rows]
+        return [{"predicted": value, "low": value - 2, "high": value + 2} for value in values]
+
+    old, new = make(300, 0, WORDS), make(80, 1000, OTHERS)
+    splits = ["test" if at % 3 == 0 else "train" for at in range(300)]
+    answers = pa.Table.from_pylist(
+        predict([row for row, split in zip(old, splits, strict=True) if split == "test"], 1)
+    )
+    return look_at(folder, "text-regression", pa.float64(), (old, splits), (new, predict(new, 3)), answers)
+
+
+def monitored_columns(folder: Path) -> Monitored:
+    """A classifier of columns, one of which has moved, and has the name of a column of the drift table."""
+    chance = np.random.default_rng(0)
+
+    def make(count: int, start: int, centre: float) -> list[dict]:
+        return [
+            {
+                "row_id": f"{start + at}",
+                "rows": float(chance.normal(centre)),
+                "kind": "ab"[at % 2],
+                "label": "yn"[at % 2],
+            }
+            for at in range(count)
+        ]
+
+    def predict(rows: list[dict]) -> list[dict]:
+        return [
+            {"predicted": row["label"], "probability": 0.9, "probabilities": [0.1, 0.9], "labels": ["n", "y"]}
+            for row in rows
+        ]
+
+    old, new = make(300, 0, 0.0), make(80, 1000, 3.0)
+    splits = ["test" if at % 3 == 0 else "train" for at in range(300)]
+    test = [row for row, split in zip(old, splits, strict=True) if split == "test"]
+    answers = pa.Table.from_pylist(predict(test))
+    return look_at(folder, "tabular-classification", pa.string(), (old, splits), (new, predict(new)), answers)
+
+
+def look_at(folder: Path, task: str, label: pa.DataType, old, new, answers: pa.Table) -> Monitored:
+    """Monitor a champion that predicts ``answers`` of the test split, and of new rows what stands beside them."""
+    trained_on = write_rows(folder / "learnt", old[0], label, split=old[1])
+    source = write_rows(folder / "incoming", new[0], label)
+    tags = {"delta.table": trained_on.path, "delta.version": "0", "dlpipe.task": task}
+    champion = ModelVersion("rows", 1, "models:/rows/1", "d1", "", "", tags=tags)
+    fields = pa.schema(find_task(task).target.prediction_fields())
+    said = pa.Table.from_pylist(new[1]).cast(fields)
+    said = said.append_column("row_id", pa.array([row["row_id"] for row in new[0]]))
+    for name, value in (("model_version", champion.uri), ("source", source.path), ("answer_set", "other")):
+        said = said.append_column(name, pa.array([value] * said.num_rows))
+    subject = subject_of(champion, source, write_table(folder / "incoming_predictions", said))
+    return monitor(subject, predict=lambda rows: answers.cast(fields), settings=DriftSettings(), now=0.0)
+
+
+def test_a_model_of_numbers_is_monitored_by_its_errors(tmp_path: Path) -> None:
+    found = monitored_numbers(tmp_path)
+    (row,) = read_table(found.table).to_pylist()
+    assert {"domain", "length", "predicted", "quality"} <= {signal.name for signal in found.drift.signals}
+    assert {"domain", "quality"} <= {signal.name for signal in found.drift.raised}
+    assert row["test_mae"] < 1.2 < row["mae_low"] < row["mae"] < row["mae_high"]
+    assert (row["judged_rows"], row["rows"]) == (80, 80)
+    assert row["predicted_p"] is not None
+    assert png(history_figure(found.history, found.subject.task)).startswith(b"\x89PNG")
+
+
+def test_a_model_of_columns_is_monitored_by_each_of_them(tmp_path: Path) -> None:
+    found = monitored_columns(tmp_path)
+    (row,) = read_table(found.table).to_pylist()
+    assert {"domain", "rows", "kind", "label", "quality"} <= {signal.name for signal in found.drift.signals}
+    assert {signal.name for signal in found.drift.raised} == {"domain", "rows"}
+    assert (row["rows"], row["accuracy"]) == (80, 1.0)
+    assert row["rows_"] > 1 > row["kind"]
+    assert found.payload()["rows"] == 80
+    assert "rows" in dict(found.drift.domains.new)
+    assert png(samples_figure(found.reference, found.current)).startswith(b"\x89PNG")
