@@ -17,7 +17,8 @@ from searches import Search, searched
 from texts import reviews, write_csv
 
 from dlpipe.collector import collect_seldom
-from dlpipe.tables import Sources, TableSettings, TableVersion, ingest
+from dlpipe.tables import Sources, TableVersion, ingest
+from dlpipe.task.text_classification import TextClassData
 from dlpipe.task.texts import TextModel, TextTraining
 from dlpipe.training import fit
 
@@ -114,7 +115,7 @@ def tiny_table(tmp_path_factory: pytest.TempPathFactory) -> TableVersion:
     """``reviews`` as a Delta table with the three splits."""
     folder = tmp_path_factory.mktemp("tables")
     source = write_csv(folder / "reviews.csv", reviews())
-    return ingest(Sources(data=str(source)), str(folder / "reviews"), settings=TableSettings()).table
+    return ingest(Sources(data=str(source)), str(folder / "reviews"), settings=TextClassData()).table
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ from dlpipe.errors import BadRows, DlpipeError
 from dlpipe.inference.cleaning import Cleaning, clean
 from dlpipe.tables import (
     Sources,
-    TableSettings,
     append,
     check_text,
     decode_texts,
@@ -28,6 +27,7 @@ from dlpipe.tables import (
     read_table,
     table_at,
 )
+from dlpipe.task.text_classification import TextClassData
 
 TESTS = Path(__file__).resolve().parent
 CASES = TESTS.parents[1] / "shared/cases"
@@ -61,7 +61,7 @@ class Taken:
 
 def take(path: Path, table: Path, **settings: Any) -> Any:
     """Return what an ingest of a file did."""
-    return ingest(Sources(data=path), table, settings=TableSettings(**settings))
+    return ingest(Sources(data=path), table, settings=TextClassData(**settings))
 
 
 def all_of(*checks: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
@@ -84,7 +84,7 @@ def meets_the_other_spelling(path: Path, folder: Path, *, other: str) -> None:
     """Both files are appended to a new table, in either order: two classes, no bad row."""
     for first, then in ((path, CASES / other), (CASES / other, path)):
         table = folder / first.name
-        append(first, table)
+        append(first, table, settings=TextClassData())
         done = append(then, table)
         assert (done.new_rows, done.labelled_rows, dict(done.bad_rows)) == (2, 2, {})
         assert sorted(read_table(done.table)["label"].to_pylist()) == ["False", "False", "True", "True"]
@@ -93,7 +93,7 @@ def meets_the_other_spelling(path: Path, folder: Path, *, other: str) -> None:
 def is_added_to(path: Path, folder: Path, *, table: str) -> None:
     """No class is unknown to a table that another file made, and the rows without a label have none there."""
     before = take(CASES / table, folder / "t")
-    done = append(path, folder / "t")
+    done = append(path, folder / "t", settings=TextClassData())
     assert dict(done.bad_rows) == {}
     assert set(read_table(done.table)["label"].to_pylist()) - {None} == set(before.labels)
 

@@ -18,9 +18,10 @@ from dlpipe.explain import ExplainSettings, register_explainer
 from dlpipe.inference import register_pipeline
 from dlpipe.registry import log_and_register, promote, register_family, resolve
 from dlpipe.registry.history import moves_in
-from dlpipe.tables import Sources, TableSettings, ingest
+from dlpipe.tables import Sources, ingest
 from dlpipe.task import find_task
 from dlpipe.task.classes import ClassThresholds
+from dlpipe.task.text_classification import TextClassData
 from dlpipe.task.texts import TextModel
 
 TASK = find_task()
@@ -164,7 +165,7 @@ class SaysTheWord:
 def test_a_class_that_is_new_in_the_data_leaves_the_champion_judged_on_the_others(store, tmp_path):
     plain = [(f"a plain {thing} number {number}", "neutral") for thing in THINGS for number in range(6)]
     source = write_csv(tmp_path / "three.csv", [*reviews(), *plain])
-    table = ingest(Sources(data=str(source)), str(tmp_path / "three"), settings=TableSettings()).table
+    table = ingest(Sources(data=str(source)), str(tmp_path / "three"), settings=TextClassData()).table
     mine = evaluate_model(SaysTheWord(), table)
     rival = evaluate_champion(resolve("reviews/1"), table, candidate=mine, open_candidate=SaysTheWord, task=TASK)
     (new,) = rival.unknown.values()
@@ -175,7 +176,7 @@ def test_a_class_that_is_new_in_the_data_leaves_the_champion_judged_on_the_other
     verdict = judge(mine, baseline=baseline, champion=rival, thresholds=gate, target=TASK.target)
     assert verdict.passed, verdict.reason
     assert f"without 'neutral' ({new})" in verdict.reason
-    others = TableSettings(label_column="kind")
+    others = TextClassData(label_column="kind")
     csv = write_csv(tmp_path / "other.csv", [(text, label.upper()) for text, label in reviews()], "review,kind")
     other = ingest(Sources(data=str(csv)), str(tmp_path / "other"), settings=others).table
     none = evaluate_champion(resolve("reviews/1"), other, candidate=mine, open_candidate=SaysTheWord, task=TASK)

@@ -20,6 +20,7 @@ from disks import tiny_disk
 from dlpipe.datasets import fetch_dataset, find_dataset
 from dlpipe.errors import DownloadFailed, SettingError, SourceNotFound, StorageFull
 from dlpipe.tables import ingest, read_table
+from dlpipe.task.text_classification import TextClassData
 
 FLOWS = Path(__file__).resolve().parents[1] / "flows"
 
@@ -114,7 +115,7 @@ def test_data_set_is_downloaded_once_and_can_be_ingested(tmp_path, shelf, capfd)
     assert Path(str(sources.train)).read_bytes() == GOOD["imdb/train.csv"]
     assert files_under(tmp_path / "raw") == ["test.csv", "train.csv", "valid.csv"]
     assert "imdb: 100%" in capfd.readouterr().err
-    done = ingest(sources, tmp_path / "reviews")
+    done = ingest(sources, tmp_path / "reviews", settings=TextClassData())
     assert dict(done.split_rows) == {"train": 4000, "valid": 20, "test": 20}
     assert read_table(done.table).num_rows == 4040
 

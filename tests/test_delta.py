@@ -15,7 +15,6 @@ from texts import reviews
 from dlpipe.errors import TableDamaged, TableVersionNotFound, UnsupportedFeature
 from dlpipe.tables import (
     Sources,
-    TableSettings,
     append,
     history,
     ingest,
@@ -28,6 +27,7 @@ from dlpipe.tables import (
     table_parts,
     write_table,
 )
+from dlpipe.task.text_classification import TextClassData
 
 CASES = Path(__file__).resolve().parents[2] / "shared/cases/delta"
 BY_NAME = {"delta.columnMapping.mode": "name"}
@@ -51,9 +51,9 @@ def test_columns_that_were_renamed_keep_their_values_wherever_a_table_is_read(tm
     assert pa.Table.from_batches(stream_table(version, batch_rows=99)).to_pylist() == whole.to_pylist()
     assert read_part(table_parts(version)[0], columns=["sentiment"]).column_names == ["sentiment"]
     assert read_added(version).equals(whole)
-    made = ingest(Sources(data=str(tmp_path / "t")), tmp_path / "made")
+    made = ingest(Sources(data=str(tmp_path / "t")), tmp_path / "made", settings=TextClassData())
     assert sum(made.split_rows.values()) == len(reviews())
-    added = append(str(tmp_path / "t"), tmp_path / "added")
+    added = append(str(tmp_path / "t"), tmp_path / "added", settings=TextClassData())
     assert (added.new_rows, added.labelled_rows) == (len(reviews()), len(reviews()))
 
 
@@ -224,7 +224,7 @@ def test_a_data_file_that_cannot_be_read_is_named_in_one_line(tmp_path, damage):
             read(version)
         assert "\n" not in str(told.value)
     with pytest.raises(TableDamaged):
-        append(str(path), tmp_path / "added", settings=TableSettings(text_column="text", label_column="n"))
+        append(str(path), tmp_path / "added", settings=TextClassData(text_column="text", label_column="n"))
 
 
 REFUSED = {

@@ -342,12 +342,13 @@ def test_figures_of_any_number_of_labels_are_drawn_without_a_warning(classes):
 
 def test_on_99_to_1_the_model_that_never_says_the_rare_class_is_refused_with_its_recall(tmp_path):
     from dlpipe.evaluation import evaluate_baseline, evaluate_model
-    from dlpipe.tables import Sources, TableSettings, ingest
+    from dlpipe.tables import Sources, ingest
+    from dlpipe.task.text_classification import TextClassData
 
     source = Path(__file__).resolve().parents[2] / "shared/cases/imbalance.csv"
     if not source.exists():
         pytest.skip("there is no folder shared/cases beside the project")
-    table = ingest(Sources(data=str(source)), str(tmp_path / "t"), settings=TableSettings()).table
+    table = ingest(Sources(data=str(source)), str(tmp_path / "t"), settings=TextClassData()).table
 
     class NeverRare:
         card = {"task": "text-classification"}  # noqa: RUF012

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 
 from dlpipe.cli import main
 from dlpipe.errors import BadRows, BadSource, SettingError
-from dlpipe.tables import Sources, TableSettings, append, ingest, last_settings, read_table, write_table
+from dlpipe.tables import Sources, append, ingest, last_settings, read_table, write_table
 from dlpipe.tables._encodings import propose
+from dlpipe.task.text_classification import TextClassData
 
 ROWS = [(f"caf\xe9 number {number} was fine", ("good", "bad")[number % 2]) for number in range(60)]
 LINES = [f"{text},{label}\n" for text, label in ROWS]
@@ -31,12 +32,12 @@ def digest(tmp_path_factory) -> str:
     """That of the table which each of the files here has to give."""
     folder = tmp_path_factory.mktemp("plain")
     (folder / "a.csv").write_text(AS_CSV, encoding="utf-8")
-    return ingest(Sources(data=folder / "a.csv"), folder / "t").table.digest
+    return ingest(Sources(data=folder / "a.csv"), folder / "t", settings=TextClassData()).table.digest
 
 
 def take(source: Path | str, **settings: Any) -> Any:
     """Return what an ingest of ``source`` into a table beside it did."""
-    return ingest(Sources(data=source), Path(source).parent / "t", settings=TableSettings(**settings))
+    return ingest(Sources(data=source), Path(source).parent / "t", settings=TextClassData(**settings))
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
@@ -270,7 +271,8 @@ def test_an_append_has_its_own_separator_and_encoding(tmp_path):
     """Those of the ingest were those of its files: the next file may be another one."""
     path = write_bytes(tmp_path / "a.csv", AS_CSV.replace(",", "^").encode("cp1252"))
     take(path, encoding="cp1252", separator="^")
-    assert last_settings(str(tmp_path / "t")) == TableSettings()
+    last = last_settings(str(tmp_path / "t"))
+    assert (last.form, last.separator, last.encoding) == (TextClassData().form, "", "")
     new = write_bytes(tmp_path / "new.csv", "review,sentiment\nna\xefve,good\n".encode())
     assert read_table(append(new, tmp_path / "t").table)["text"][-1].as_py() == "na\xefve"
     old = write_bytes(tmp_path / "old.csv", "review^sentiment\nd\xe9j\xe0 vu^good\n".encode("cp1252"))
@@ -303,7 +305,7 @@ def test_one_partition_and_a_glob_of_them_are_read_too(tmp_path):
     whole = take(folder)
     assert take(str(folder / "*" / "*.parquet")).table.digest == whole.table.digest
     assert take(str(folder / "sentiment=*")).table.digest == whole.table.digest
-    more = append(folder / "sentiment=good", tmp_path / "new")
+    more = append(folder / "sentiment=good", tmp_path / "new", settings=TextClassData())
     assert set(read_table(more.table)["label"].to_pylist()) == {"good"}
 
 
@@ -350,12 +352,12 @@ def test_a_label_that_is_not_that_of_its_folder_is_refused(tmp_path, kind):
             return folder / f"a.{kind}"
         return write_bytes(folder / f"a.{kind}", body.encode())
 
-    done = append(write(1, 1.0), tmp_path / "same", settings=TableSettings(label_column="stars"))
+    done = append(write(1, 1.0), tmp_path / "same", settings=TextClassData(label_column="stars"))
     assert done.labelled_rows == 2
     with pytest.raises(
         BadSource, match=r" [23] has the label .2. in its column .stars., and .* folder stars=1\."
     ) as told:
-        append(write(1, 2), tmp_path / "other", settings=TableSettings(label_column="stars"))
+        append(write(1, 2), tmp_path / "other", settings=TextClassData(label_column="stars"))
     assert "\n" not in str(told.value)
     assert not (tmp_path / "other").exists()
 

@@ -27,7 +27,6 @@ from dlpipe.registry import ModelVersion
 from dlpipe.tables import (
     Mark,
     Sources,
-    TableSettings,
     TableVersion,
     append,
     commit_parts,
@@ -41,6 +40,7 @@ from dlpipe.tables import (
     write_table,
 )
 from dlpipe.task import open_predictor
+from dlpipe.task.text_classification import TextClassData
 
 pytestmark = pytest.mark.slow
 
@@ -270,7 +270,7 @@ def reviews_file(path: Path, rows: list[tuple[str, str | None]], header: str = "
 def table(tmp_path) -> Path:
     """A table of 60 rows with labels, by an ingest."""
     rows = [(f"text number {n}", "good" if n % 2 else "bad") for n in range(60)]
-    ingest(Sources(data=reviews_file(tmp_path / "all.csv", rows)), tmp_path / "reviews")
+    ingest(Sources(data=reviews_file(tmp_path / "all.csv", rows)), tmp_path / "reviews", settings=TextClassData())
     return tmp_path / "reviews"
 
 
@@ -291,7 +291,7 @@ def test_rows_without_labels_come_in_behind_those_that_are_there(table, tmp_path
 
 def test_columns_are_called_as_in_the_last_ingest(tmp_path):
     @dataclass(frozen=True)
-    class FlowSettings(TableSettings):
+    class FlowSettings(TextClassData):
         data: str = "of the flow"
 
     rows = [(f"text number {n}", "good" if n % 2 else "bad") for n in range(60)]
@@ -317,7 +317,11 @@ def test_a_label_that_comes_later_is_filled_in_and_brings_the_split_of_an_ingest
     done = append(reviews_file(tmp_path / "late.csv", labelled), table)
     assert (done.new_rows, done.filled_labels) == (0, 40)
     others = [(f"text number {n}", "good" if n % 2 else "bad") for n in range(60)]
-    whole = ingest(Sources(data=reviews_file(tmp_path / "b.csv", [*others, *labelled])), tmp_path / "whole").table
+    whole = ingest(
+        Sources(data=reviews_file(tmp_path / "b.csv", [*others, *labelled])),
+        tmp_path / "whole",
+        settings=TextClassData(),
+    ).table
     assert by_text(done.table) == by_text(whole)
 
 
@@ -340,10 +344,10 @@ def test_a_file_that_is_mostly_bad_is_refused(table, tmp_path):
 def test_a_later_ingest_keeps_what_was_appended(table, tmp_path):
     new = [("one", None), ("two", "good"), ("text number 3", None)]
     appended = append(reviews_file(tmp_path / "new.csv", new), table).table
-    again = ingest(Sources(data=str(tmp_path / "all.csv")), table)
+    again = ingest(Sources(data=str(tmp_path / "all.csv")), table, settings=TextClassData())
     assert (again.table, again.new_version, again.appended_rows, again.unlabelled_rows) == (appended, False, 2, 1)
     more = [*((f"text number {n}", "good" if n % 2 else "bad") for n in range(80)), ("one", "bad")]
-    grown = ingest(Sources(data=reviews_file(tmp_path / "more.csv", more)), table)
+    grown = ingest(Sources(data=reviews_file(tmp_path / "more.csv", more)), table, settings=TextClassData())
     assert grown.table.rows == 82
     assert by_text(grown.table)["one"][0] == "bad"
     assert by_text(grown.table)["two"][0] == "good"
@@ -363,17 +367,18 @@ def test_what_is_appended_while_an_ingest_goes_on_is_kept(table, tmp_path, monke
 
     monkeypatch.setattr(ingesting, "_appended", appended_meanwhile)
     rows = [(f"text number {n}", "good" if n % 2 else "bad") for n in range(70)]
-    done = ingest(Sources(data=reviews_file(tmp_path / "more.csv", rows)), table)
+    done = ingest(Sources(data=reviews_file(tmp_path / "more.csv", rows)), table, settings=TextClassData())
     assert (done.table.rows, done.appended_rows) == (71, 1)
 
 
 def test_the_stored_table_is_described_as_an_ingest_of_it_would_be(table, tmp_path):
-    whole = ingest(Sources(data=str(tmp_path / "all.csv")), table)
+    whole = ingest(Sources(data=str(tmp_path / "all.csv")), table, settings=TextClassData())
     append(reviews_file(tmp_path / "new.csv", [("one", None)], "review"), table)
     found = stored(table)
     assert (found.split_rows, found.labels) == (whole.split_rows, whole.labels)
     assert (found.appended_rows, found.unlabelled_rows, found.table.version) == (1, 1, 1)
-    append(reviews_file(tmp_path / "bare.csv", [("one", None)], "review"), tmp_path / "bare")
+    bare = reviews_file(tmp_path / "bare.csv", [("one", None)], "review")
+    append(bare, tmp_path / "bare", settings=TextClassData())
     with pytest.raises(BadRows, match="no row with a label"):
         stored(tmp_path / "bare")
 

@@ -20,7 +20,8 @@ from disks import tiny_disk
 
 from dlpipe.errors import BadRows, BadSource, SettingError, SourceNotFound, StorageFull
 from dlpipe.settings import read_settings
-from dlpipe.tables import Sources, TableSettings, history, ingest, read_table, table_at, write_table
+from dlpipe.tables import Sources, history, ingest, read_table, table_at, write_table
+from dlpipe.task.text_classification import TextClassData
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -68,7 +69,7 @@ def split_files(folder: Path, train: Rows, valid: Rows, test: Rows) -> Sources:
 def refused(error: type[Exception], path: Path, table: Path, **settings) -> str:
     """Return what an ingest of one file says, after checking that it made no table."""
     with pytest.raises(error) as caught:
-        ingest(Sources(data=path), table, settings=TableSettings(**settings))
+        ingest(Sources(data=path), table, settings=TextClassData(**settings))
     assert not table.exists()
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -89,8 +90,10 @@ def refused(error: type[Exception], path: Path, table: Path, **settings) -> str:
 )
 def test_every_format_gives_the_same_table(tmp_path, write, name):
     rows = [*made_up(40), ('He said "no",\nand — left\r\n', "negative")]
-    expected = ingest(Sources(data=write_csv(tmp_path / "expected.csv", rows)), tmp_path / "expected")
-    done = ingest(Sources(data=write(tmp_path / name, rows)), tmp_path / "reviews")
+    expected = ingest(
+        Sources(data=write_csv(tmp_path / "expected.csv", rows)), tmp_path / "expected", settings=TextClassData()
+    )
+    done = ingest(Sources(data=write(tmp_path / name, rows)), tmp_path / "reviews", settings=TextClassData())
     assert done.table.digest == expected.table.digest
     assert read_table(done.table)["text"].to_pylist() == [text for text, _ in rows]
 
@@ -98,7 +101,11 @@ def test_every_format_gives_the_same_table(tmp_path, write, name):
 def test_glob_reads_its_files_in_order_and_each_once(tmp_path):
     for part in range(3):
         write_csv(tmp_path / f"part{part}.csv", made_up(20, of=f"film {part}"))
-    done = ingest(Sources(data=[tmp_path / "part*.csv", tmp_path / "part1.csv"]), tmp_path / "reviews")
+    done = ingest(
+        Sources(data=[tmp_path / "part*.csv", tmp_path / "part1.csv"]),
+        tmp_path / "reviews",
+        settings=TextClassData(),
+    )
     texts = read_table(done.table)["text"].to_pylist()
     assert len(texts) == 60
     assert [texts[0][:6], texts[20][:6], texts[40][:6]] == ["film 0", "film 1", "film 2"]
@@ -107,7 +114,7 @@ def test_glob_reads_its_files_in_order_and_each_once(tmp_path):
 def test_bom_tabs_and_other_column_names_are_read(tmp_path):
     body = "id\tbody\tstars\n" + "".join(f"{n}\tbook {n}\t{n % 3}\n" for n in range(60))
     (tmp_path / "a.tsv").write_text(body, encoding="utf-8-sig")
-    settings = TableSettings(text_column="body", label_column="stars")
+    settings = TextClassData(text_column="body", label_column="stars")
     assert ingest(Sources(data=tmp_path / "a.tsv"), tmp_path / "t", settings=settings).labels == ("0", "1", "2")
 
 
@@ -115,13 +122,18 @@ def test_bom_tabs_and_other_column_names_are_read(tmp_path):
 def test_labels_that_are_numbers_or_truth_values_become_strings(tmp_path, labels):
     rows = pa.table({"review": [text for text, _ in made_up(60)], "sentiment": labels * 30})
     pq.write_table(rows, tmp_path / "a.parquet")
-    done = ingest(Sources(data=tmp_path / "a.parquet"), tmp_path / "t")
+    done = ingest(Sources(data=tmp_path / "a.parquet"), tmp_path / "t", settings=TextClassData())
     assert done.labels == tuple(str(int(v)) if isinstance(v, float) else str(v) for v in labels)
 
 
 def test_long_text_is_read(tmp_path):
     rows = [*made_up(40), ("very " * 50_000, "positive")]
-    assert ingest(Sources(data=write_csv(tmp_path / "a.csv", rows)), tmp_path / "t").table.rows == 41
+    assert (
+        ingest(
+            Sources(data=write_csv(tmp_path / "a.csv", rows)), tmp_path / "t", settings=TextClassData()
+        ).table.rows
+        == 41
+    )
 
 
 # --- one commit, once
@@ -129,7 +141,7 @@ def test_long_text_is_read(tmp_path):
 
 def test_commit_carries_sources_and_settings(tmp_path):
     path = write_csv(tmp_path / "a.csv", made_up(40))
-    ingest(Sources(data=path), tmp_path / "t")
+    ingest(Sources(data=path), tmp_path / "t", settings=TextClassData())
     (commit,) = history(tmp_path / "t")
     (source,) = commit["sources"]
     assert (source["name"], source["size"]) == (str(path), path.stat().st_size)
@@ -139,17 +151,17 @@ def test_commit_carries_sources_and_settings(tmp_path):
 
 def test_same_content_makes_no_new_version(tmp_path):
     sources = Sources(data=write_csv(tmp_path / "a.csv", made_up(40)))
-    first = ingest(sources, tmp_path / "t")
-    again = ingest(sources, tmp_path / "t")
+    first = ingest(sources, tmp_path / "t", settings=TextClassData())
+    again = ingest(sources, tmp_path / "t", settings=TextClassData())
     assert (first.new_version, again.new_version) == (True, False)
     assert again.table == first.table
     write_csv(tmp_path / "a.csv", made_up(41))
-    assert ingest(sources, tmp_path / "t").table.version == 1
+    assert ingest(sources, tmp_path / "t", settings=TextClassData()).table.version == 1
 
 
 def test_columns_are_those_that_the_house_agreed_on(tmp_path):
     rows = [*made_up(30), ("Film  NUMBER 3 was fine", "positive")]
-    done = ingest(Sources(data=write_csv(tmp_path / "a.csv", rows)), tmp_path / "t")
+    done = ingest(Sources(data=write_csv(tmp_path / "a.csv", rows)), tmp_path / "t", settings=TextClassData())
     table = read_table(done.table)
     assert table.schema.names == ["row_id", "text", "label", "split"]
     ids = table["row_id"].to_pylist()
@@ -163,7 +175,8 @@ def test_concurrent_ingests_of_one_source_make_one_version(tmp_path):
     code = """if True:
         import sys
         from dlpipe.tables import *
-        print(ingest(Sources(data=sys.argv[1]), sys.argv[2]).new_version)
+        from dlpipe.task.text_classification import TextClassData
+        print(ingest(Sources(data=sys.argv[1]), sys.argv[2], settings=TextClassData()).new_version)
         """
     runs = [
         subprocess.Popen([sys.executable, "-c", code, path, tmp_path / "t"], stdout=subprocess.PIPE, text=True)
@@ -174,14 +187,17 @@ def test_concurrent_ingests_of_one_source_make_one_version(tmp_path):
 
 
 def test_killed_ingest_leaves_the_old_version_or_the_new_one(tmp_path):
-    old = ingest(Sources(data=write_csv(tmp_path / "a.csv", made_up(40))), tmp_path / "t").table
+    old = ingest(
+        Sources(data=write_csv(tmp_path / "a.csv", made_up(40))), tmp_path / "t", settings=TextClassData()
+    ).table
     path = write_csv(tmp_path / "b.csv", [*made_up(4000), ("", "positive")])
     code = """if True:
         import sys
         from dlpipe.tables import *
+        from dlpipe.task.text_classification import TextClassData
         import deltalake, pyarrow.dataset, pyarrow.parquet
         print("ready", flush=True)
-        ingest(Sources(data=sys.argv[1]), sys.argv[2])
+        ingest(Sources(data=sys.argv[1]), sys.argv[2], settings=TextClassData())
         """
     for pause in (0.05, 0.12, 0.2):
         run = subprocess.Popen([sys.executable, "-c", code, path, tmp_path / "t"], stdout=subprocess.PIPE)
@@ -192,7 +208,7 @@ def test_killed_ingest_leaves_the_old_version_or_the_new_one(tmp_path):
         latest = table_at(tmp_path / "t")
         assert read_table(latest).num_rows == latest.rows
         assert latest == old or latest.rows == 4000
-    assert ingest(Sources(data=path), tmp_path / "t").table.version == 1
+    assert ingest(Sources(data=path), tmp_path / "t", settings=TextClassData()).table.version == 1
 
 
 # --- splits
@@ -200,9 +216,13 @@ def test_killed_ingest_leaves_the_old_version_or_the_new_one(tmp_path):
 
 def test_hash_split_never_parts_duplicates_and_is_stable_when_data_grows(tmp_path):
     small = made_up(300)
-    first = read_table(ingest(Sources(data=write_csv(tmp_path / "a.csv", small)), tmp_path / "t").table)
+    first = read_table(
+        ingest(Sources(data=write_csv(tmp_path / "a.csv", small)), tmp_path / "t", settings=TextClassData()).table
+    )
     grown = [*made_up(200, of="book"), *small, *((text.upper(), label) for text, label in small)]
-    second = read_table(ingest(Sources(data=write_csv(tmp_path / "a.csv", grown)), tmp_path / "t").table)
+    second = read_table(
+        ingest(Sources(data=write_csv(tmp_path / "a.csv", grown)), tmp_path / "t", settings=TextClassData()).table
+    )
     before = dict(zip(first["text"].to_pylist(), first["split"].to_pylist(), strict=True))
     after = dict(zip(second["text"].to_pylist(), second["split"].to_pylist(), strict=True))
     assert all(after[text] == split == after[text.upper()] for text, split in before.items())
@@ -210,7 +230,7 @@ def test_hash_split_never_parts_duplicates_and_is_stable_when_data_grows(tmp_pat
 
 def test_shares_of_the_hash_split_are_those_asked_for(tmp_path):
     path = write_csv(tmp_path / "a.csv", made_up(4000))
-    settings = TableSettings(valid_share=0.2, test_share=0.3)
+    settings = TextClassData(valid_share=0.2, test_share=0.3)
     done = ingest(Sources(train=path), tmp_path / "t", settings=settings)
     assert done.split_rows["test"] == pytest.approx(1200, abs=90)
     assert done.split_rows["valid"] == pytest.approx(800, abs=80)
@@ -219,7 +239,7 @@ def test_shares_of_the_hash_split_are_those_asked_for(tmp_path):
 def test_given_splits_are_honoured_and_leaks_are_dropped_from_train(tmp_path):
     train, valid, test = made_up(40, of="a"), made_up(10, of="b"), made_up(10, of="c")
     leaking = split_files(tmp_path, [*train, *valid[:2], *test[:3]], [*valid, test[5]], test)
-    done = ingest(leaking, tmp_path / "t")
+    done = ingest(leaking, tmp_path / "t", settings=TextClassData())
     assert dict(done.split_rows) == {"train": 40, "valid": 10, "test": 10}
     assert done.leaked_rows == done.profile["leaked_rows"] == 6
     assert read_table(done.table, split="test")["text"].to_pylist() == [text for text, _ in test]
@@ -227,7 +247,7 @@ def test_given_splits_are_honoured_and_leaks_are_dropped_from_train(tmp_path):
 
 def test_valid_is_taken_from_train_when_only_test_is_given(tmp_path):
     train, test = write_csv(tmp_path / "a.csv", made_up(1000)), write_csv(tmp_path / "b.csv", made_up(100, of="b"))
-    done = ingest(Sources(train=train, test=test), tmp_path / "t")
+    done = ingest(Sources(train=train, test=test), tmp_path / "t", settings=TextClassData())
     assert done.split_rows["test"] == 100
     assert done.split_rows["valid"] == pytest.approx(100, abs=40)
     assert done.split_rows["train"] + done.split_rows["valid"] == 1000
@@ -245,16 +265,16 @@ def test_valid_is_taken_from_train_when_only_test_is_given(tmp_path):
 )
 def test_unclear_sources_are_refused(tmp_path, given, said):
     with pytest.raises(SettingError, match=said):
-        ingest(Sources(**given), tmp_path / "t")
+        ingest(Sources(**given), tmp_path / "t", settings=TextClassData())
 
 
 def test_settings_are_checked(tmp_path):
     with pytest.raises(SettingError, match="did you mean 'text_column'"):
-        read_settings(TableSettings, {"text_colum": "a"}, where="[tables]")
+        read_settings(TextClassData, {"text_colum": "a"}, where="[tables]")
     with pytest.raises(SettingError, match="max_bad_share = 3"):
-        read_settings(TableSettings, {"max_bad_share": 3}, where="[tables]")
+        read_settings(TextClassData, {"max_bad_share": 3}, where="[tables]")
     with pytest.raises(SettingError, match="Text and label are the same column"):
-        ingest(Sources(data="a.csv"), tmp_path / "t", settings=TableSettings(label_column="review"))
+        ingest(Sources(data="a.csv"), tmp_path / "t", settings=TextClassData(label_column="review"))
 
 
 # --- quarantine
@@ -264,7 +284,7 @@ def test_each_kind_of_bad_row_goes_to_quarantine_with_its_reason(tmp_path):
     good = "".join(f"film number {n},{'good' if n % 2 else 'bad'}\n" for n in range(60)).encode()
     bad = b"  ,good\nno label,\nwas caf\xe9,bad\nsame text,good\nSame  TEXT,bad\n"
     (tmp_path / "a.csv").write_bytes(b"review,sentiment\n" + good + bad)
-    done = ingest(Sources(data=tmp_path / "a.csv"), tmp_path / "t")
+    done = ingest(Sources(data=tmp_path / "a.csv"), tmp_path / "t", settings=TextClassData())
     assert done.table.rows == 60
     assert dict(done.bad_rows) == {
         "conflicting labels": 2,
@@ -286,14 +306,16 @@ def test_each_kind_of_bad_row_goes_to_quarantine_with_its_reason(tmp_path):
 
 def test_line_numbers_count_lines_inside_texts_too(tmp_path):
     rows = [("two\nlines", "positive"), ("", "negative"), *made_up(40)]
-    done = ingest(Sources(data=write_csv(tmp_path / "a.csv", rows)), tmp_path / "t")
+    done = ingest(Sources(data=write_csv(tmp_path / "a.csv", rows)), tmp_path / "t", settings=TextClassData())
     assert read_table(done.quarantine)["line"].to_pylist() == [4]
 
 
 @pytest.mark.parametrize("write", [write_jsonl, write_parquet, write_delta])
 def test_nulls_go_to_quarantine(tmp_path, write):
     rows = [*made_up(40), (None, "positive"), ("no label", None)]
-    done = ingest(Sources(data=write(tmp_path / f"a.{write.__name__[6:]}", rows)), tmp_path / "t")
+    done = ingest(
+        Sources(data=write(tmp_path / f"a.{write.__name__[6:]}", rows)), tmp_path / "t", settings=TextClassData()
+    )
     assert dict(done.bad_rows) == {"empty text": 1, "missing label": 1}
     assert read_table(done.quarantine)["line"].to_pylist() == [41, 42]
 
@@ -302,18 +324,21 @@ def test_parquet_text_that_is_no_utf8_goes_to_quarantine(tmp_path):
     texts = pa.array([*(text.encode() for text, _ in made_up(40)), b"caf\xe9"]).view(pa.string())
     labels = [*(label for _, label in made_up(40)), "positive"]
     pq.write_table(pa.table({"review": texts, "sentiment": labels}), tmp_path / "a.parquet")
-    done = ingest(Sources(data=tmp_path / "a.parquet"), tmp_path / "t")
+    done = ingest(Sources(data=tmp_path / "a.parquet"), tmp_path / "t", settings=TextClassData())
     assert dict(done.bad_rows) == {"undecodable bytes": 1}
 
 
 def test_quarantine_follows_its_source_and_is_not_written_twice(tmp_path):
     sources = Sources(data=write_csv(tmp_path / "a.csv", [*made_up(40), ("", "positive")]))
-    first, again = ingest(sources, tmp_path / "t"), ingest(sources, tmp_path / "t")
+    first, again = (
+        ingest(sources, tmp_path / "t", settings=TextClassData()),
+        ingest(sources, tmp_path / "t", settings=TextClassData()),
+    )
     assert str(first.quarantine) == str(again.quarantine) == "t_quarantine@v0"
     write_csv(tmp_path / "a.csv", made_up(40))
-    mended = ingest(sources, tmp_path / "t")
+    mended = ingest(sources, tmp_path / "t", settings=TextClassData())
     assert (mended.quarantine.version, mended.quarantine.rows, mended.new_version) == (1, 0, False)
-    assert ingest(sources, tmp_path / "u").quarantine is None
+    assert ingest(sources, tmp_path / "u", settings=TextClassData()).quarantine is None
 
 
 def test_too_many_bad_rows_stop_the_ingest_and_stay_to_be_looked_at(tmp_path):
@@ -441,7 +466,9 @@ def test_single_class_is_refused(tmp_path):
 def test_label_in_test_that_train_lacks_is_named(tmp_path):
     test = [*made_up(10, of="c"), ("so so", "mixed")]
     with pytest.raises(BadRows, match="'test' has labels that train lacks: 'mixed'; train has 'negative'"):
-        ingest(split_files(tmp_path, made_up(40), made_up(10, of="b"), test), tmp_path / "t")
+        ingest(
+            split_files(tmp_path, made_up(40), made_up(10, of="b"), test), tmp_path / "t", settings=TextClassData()
+        )
     assert not (tmp_path / "t").exists()
 
 
@@ -454,29 +481,29 @@ def test_split_without_rows_says_what_to_do(tmp_path):
 def test_table_path_that_is_something_else_is_left_alone(tmp_path):
     path = write_csv(tmp_path / "a.csv", made_up(40))
     with pytest.raises(ValueError, match="exists and is not a Delta table"):
-        ingest(Sources(data=path), path)
+        ingest(Sources(data=path), path, settings=TextClassData())
     with pytest.raises(ValueError, match="exists and is not a Delta table"):
-        ingest(Sources(data=path), tmp_path)
+        ingest(Sources(data=path), tmp_path, settings=TextClassData())
     assert os.listdir(tmp_path) == ["a.csv"]
 
 
 def test_bad_source_leaves_the_table_as_it_was(tmp_path):
     path = write_csv(tmp_path / "a.csv", made_up(40))
-    before = ingest(Sources(data=path), tmp_path / "t").table
+    before = ingest(Sources(data=path), tmp_path / "t", settings=TextClassData()).table
     path.write_text("review,sentiment\n" + '"broken\n')
     with pytest.raises(BadSource):
-        ingest(Sources(data=path), tmp_path / "t")
+        ingest(Sources(data=path), tmp_path / "t", settings=TextClassData())
     assert table_at(tmp_path / "t") == before
 
 
 def test_full_disk_leaves_the_table_as_it_was_or_none(tmp_path):
     path = write_csv(tmp_path / "a.csv", made_up(40))
     with tiny_disk(tmp_path / "disk") as disk:
-        before = ingest(Sources(data=path), disk / "t").table
+        before = ingest(Sources(data=path), disk / "t", settings=TextClassData()).table
         write_csv(path, [(os.urandom(200).hex(), "ab"[n % 2]) for n in range(8000)])
         for name in ("t", "new"):
             with pytest.raises(StorageFull, match="No space is left on the device of"):
-                ingest(Sources(data=path), disk / name)
+                ingest(Sources(data=path), disk / name, settings=TextClassData())
         assert table_at(disk / "t") == before
         assert not list((disk / "new").glob("_delta_log/*.json"))
         assert not (disk / "t_quarantine").exists()
@@ -488,7 +515,7 @@ def test_full_disk_leaves_the_table_as_it_was_or_none(tmp_path):
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data is not beside this checkout")
 def test_real_snippets_come_in_whole(tmp_path):
     files = {split: REAL / f"snippets/movies_{split}.csv" for split in ("train", "valid", "test")}
-    done = ingest(Sources(**files), tmp_path / "movies")
+    done = ingest(Sources(**files), tmp_path / "movies", settings=TextClassData())
     assert dict(done.split_rows) == {"train": 6000, "valid": 800, "test": 800}
     assert (done.leaked_rows, dict(done.bad_rows), done.labels) == (0, {}, ("negative", "positive"))
     assert done.profile["words"]["max"] == 51
@@ -496,7 +523,9 @@ def test_real_snippets_come_in_whole(tmp_path):
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data is not beside this checkout")
 def test_real_reviews_of_another_domain_are_hash_split(tmp_path):
-    done = ingest(Sources(data=REAL / "snippets/amazon_shifted.csv"), tmp_path / "amazon")
+    done = ingest(
+        Sources(data=REAL / "snippets/amazon_shifted.csv"), tmp_path / "amazon", settings=TextClassData()
+    )
     labels = Counter(read_table(done.table)["label"].to_pylist())
     assert sum(labels.values()) + sum(done.bad_rows.values()) == 2977
     assert set(labels) == {"negative", "positive"}

@@ -14,9 +14,10 @@ from click.testing import CliRunner
 
 from dlpipe.cli import main
 from dlpipe.errors import BadRows, BadSource, SchemaMismatch
-from dlpipe.tables import Sources, TableSettings, append, ingest, last_settings, read_table, stored, write_table
+from dlpipe.tables import Sources, append, ingest, last_settings, read_table, stored, write_table
+from dlpipe.task.text_classification import TextClassData
 
-FOLD = TableSettings(fold_labels=True)
+FOLD = TextClassData(fold_labels=True)
 TEXTS = [f"film number {number} was fine" for number in range(120)]
 
 
@@ -38,7 +39,7 @@ def write(path: Path, labels: list[Any], texts: list[str] = TEXTS) -> Path:
 def taken(path: Path, labels: list[Any], name: str, **settings: Any) -> Any:
     """Return what an ingest of the labels, in a file of this name, did."""
     source = write(path / name, labels * (len(TEXTS) // len(labels)))
-    return ingest(Sources(data=source), path / "t", settings=TableSettings(**settings))
+    return ingest(Sources(data=source), path / "t", settings=TextClassData(**settings))
 
 
 # --- one spelling
@@ -87,7 +88,11 @@ def test_labels_that_are_not_all_numbers_or_truth_values_stay_as_they_stand(tmp_
 def test_the_same_frame_gives_the_same_rows_as_csv_and_as_parquet(tmp_path):
     labels = [None, *([1.0, 0.0] * 59), 1.0]
     made = [
-        ingest(Sources(data=write(tmp_path / name, labels)), tmp_path / name.replace(".", "_")).table.digest
+        ingest(
+            Sources(data=write(tmp_path / name, labels)),
+            tmp_path / name.replace(".", "_"),
+            settings=TextClassData(),
+        ).table.digest
         for name in ("a.csv", "a.parquet")
     ]
     assert made[0] == made[1]
@@ -102,7 +107,9 @@ def test_files_of_other_kinds_make_the_same_classes_of_one_table(tmp_path):
     train = write(tmp_path / "train.csv", ["0.0", "1.0"] * 50, TEXTS)
     valid = write(tmp_path / "valid.parquet", [0, 1] * 5, [f"valid {text}" for text in TEXTS])
     test = write(tmp_path / "test.jsonl", [0, 1] * 5, [f"test {text}" for text in TEXTS])
-    assert ingest(Sources(train=train, valid=valid, test=test), tmp_path / "t").labels == ("0", "1")
+    assert ingest(
+        Sources(train=train, valid=valid, test=test), tmp_path / "t", settings=TextClassData()
+    ).labels == ("0", "1")
 
 
 # --- an append
@@ -129,7 +136,8 @@ def test_appended_labels_are_written_as_the_table_has_them(tmp_path, first, name
 def test_truth_values_meet_in_a_table_that_appends_have_made(tmp_path, order):
     for name in order:
         labels = [True, False] if name.endswith("jsonl") else ["true", "false"]
-        done = append(write(tmp_path / name, labels, [f"{name} {text}" for text in TEXTS]), tmp_path / "t")
+        source = write(tmp_path / name, labels, [f"{name} {text}" for text in TEXTS])
+        done = append(source, tmp_path / "t", settings=TextClassData())
     assert sorted(read_table(done.table)["label"].to_pylist()) == ["False", "False", "True", "True"]
 
 
@@ -156,13 +164,14 @@ def test_the_command_names_such_labels_and_folds_those_that_look_alike(tmp_path)
 
 
 def test_an_append_goes_by_the_settings_of_the_last_ingest_and_not_of_the_first(tmp_path):
-    for labels, settings in ((["good", "bad"], TableSettings()), (["good", "Bad"], FOLD)):
+    for labels, settings in ((["good", "bad"], TextClassData()), (["good", "Bad"], FOLD)):
         ingest(Sources(data=write(tmp_path / "a.csv", labels * 60)), tmp_path / "t", settings=settings)
     new = write(tmp_path / "b.csv", ["GOOD"], [f"new {text}" for text in TEXTS])
     filled = write(tmp_path / "c.csv", [None, "Good"], ["still to be read", *TEXTS])
-    append(filled, tmp_path / "t", settings=TableSettings(text_column="review", fold_labels=True))
+    append(filled, tmp_path / "t", settings=TextClassData(text_column="review", fold_labels=True))
     append(write(tmp_path / "c.csv", ["bad"], ["still to be read"]), tmp_path / "t", settings=FOLD)
-    assert last_settings(str(tmp_path / "t")) == FOLD
+    last = last_settings(str(tmp_path / "t"))
+    assert (last.form, last.task, last.fold_labels) == (FOLD.form, FOLD.task, True)
     assert append(new, tmp_path / "t").labelled_rows == 1
 
 
@@ -190,7 +199,9 @@ def test_labels_that_look_alike_are_named_and_one_class_if_asked_for(tmp_path, l
 def test_folded_labels_do_not_contradict_each_other(tmp_path):
     labels = ["good", "bad"] * 30
     source = write(tmp_path / "a.csv", [*labels, "GOOD"], [*TEXTS[:60], TEXTS[0].upper()])
-    assert dict(ingest(Sources(data=source), tmp_path / "t").bad_rows) == {"conflicting labels": 2}
+    assert dict(ingest(Sources(data=source), tmp_path / "t", settings=TextClassData()).bad_rows) == {
+        "conflicting labels": 2
+    }
     assert dict(ingest(Sources(data=source), tmp_path / "t", settings=FOLD).bad_rows) == {}
 
 
@@ -209,12 +220,12 @@ def test_rare_classes_go_to_train_first_and_all_other_rows_stay(tmp_path):
     """Whatever texts a rare class has: twenty of them, one after another, and one that has two."""
     labels: list[Any] = ["good", "bad"] * 40
     plain = write(tmp_path / "plain.csv", labels)
-    before = read_table(ingest(Sources(data=plain), tmp_path / "plain").table)
+    before = read_table(ingest(Sources(data=plain), tmp_path / "plain", settings=TextClassData()).table)
     splits = dict(zip(before["text"].to_pylist(), before["split"].to_pylist(), strict=True))
     moved = 0
     for number in range(80, 100):
         source = write(tmp_path / "a.csv", [*labels, "rare"], [*TEXTS[:80], TEXTS[number]])
-        done = ingest(Sources(data=source), tmp_path / "t")
+        done = ingest(Sources(data=source), tmp_path / "t", settings=TextClassData())
         rows = read_table(done.table).to_pylist()
         assert [row["split"] for row in rows if row["label"] == "rare"] == ["train"]
         assert all(row["split"] == splits[row["text"]] for row in rows if row["label"] != "rare")
@@ -226,11 +237,13 @@ def test_rare_classes_go_to_train_first_and_all_other_rows_stay(tmp_path):
 def test_of_a_rare_class_only_the_text_that_is_nearest_to_train_is_moved(tmp_path):
     base, rare = write(tmp_path / "a.csv", ["good", "bad"] * 40), [f"rare {number}" for number in range(60)]
     all_rare = write(tmp_path / "b.csv", ["rare"] * 60, rare)
-    rows = read_table(ingest(Sources(data=[base, all_rare]), tmp_path / "t").table).to_pylist()
+    rows = read_table(
+        ingest(Sources(data=[base, all_rare]), tmp_path / "t", settings=TextClassData()).table
+    ).to_pylist()
     in_test = [row["text"] for row in rows if row["label"] == "rare" and row["split"] == "test"][:4]
     twice = [*in_test, in_test[0].upper(), in_test[1].upper(), in_test[2].upper(), in_test[3].upper()]
     few = write(tmp_path / "b.csv", ["rare"] * 8, twice)
-    done = ingest(Sources(data=[base, few]), tmp_path / "t")
+    done = ingest(Sources(data=[base, few]), tmp_path / "t", settings=TextClassData())
     rows = [row for row in read_table(done.table).to_pylist() if row["label"] == "rare"]
     in_train = [row["text"].lower() for row in rows if row["split"] == "train"]
     assert len(rows) == 8
@@ -241,7 +254,11 @@ def test_of_a_rare_class_only_the_text_that_is_nearest_to_train_is_moved(tmp_pat
 
 def test_a_new_table_of_appended_rows_can_be_trained_on_as_well(tmp_path):
     for start in range(0, 120, 4):
-        append(write(tmp_path / "a.csv", ["good", "bad"] * 2, TEXTS[start : start + 4]), tmp_path / "t")
+        append(
+            write(tmp_path / "a.csv", ["good", "bad"] * 2, TEXTS[start : start + 4]),
+            tmp_path / "t",
+            settings=TextClassData(),
+        )
     rows = read_table(append(tmp_path / "a.csv", tmp_path / "t").table).to_pylist()
     assert {row["label"] for row in rows if row["split"] == "train"} == {"good", "bad"}
     assert stored(tmp_path / "t").labels == ("bad", "good")
@@ -250,17 +267,17 @@ def test_a_new_table_of_appended_rows_can_be_trained_on_as_well(tmp_path):
 def test_an_ingest_without_the_class_of_appended_rows_keeps_one_of_them_in_train(tmp_path):
     """Rows that were appended stay; those of a class that the new sources lack may all be in test."""
     three = write(tmp_path / "a.csv", ["good", "bad", "rare"] * 40)
-    ingest(Sources(data=three), tmp_path / "t")
+    ingest(Sources(data=three), tmp_path / "t", settings=TextClassData())
     append(write(tmp_path / "b.csv", ["rare"] * 40, [f"new {text}" for text in TEXTS]), tmp_path / "t")
     kept = read_table(append(tmp_path / "b.csv", tmp_path / "t").table).to_pylist()
     in_test = [row["text"] for row in kept if row["split"] == "test" and row["text"].startswith("new")]
-    ingest(Sources(data=three), tmp_path / "u")
+    ingest(Sources(data=three), tmp_path / "u", settings=TextClassData())
     append(write(tmp_path / "b.csv", ["rare"] * 3, in_test[:3]), tmp_path / "u")
     two = write(tmp_path / "c.csv", ["good", "bad"] * 40)
-    done = ingest(Sources(data=two), tmp_path / "u")
+    done = ingest(Sources(data=two), tmp_path / "u", settings=TextClassData())
     rare = [row["split"] for row in read_table(done.table).to_pylist() if row["label"] == "rare"]
     assert sorted(rare) == ["test", "test", "train"]
-    assert not ingest(Sources(data=two), tmp_path / "u").new_version
+    assert not ingest(Sources(data=two), tmp_path / "u", settings=TextClassData()).new_version
 
 
 def test_a_table_of_another_program_with_numbers_for_labels_is_no_table_to_train_on(tmp_path):
@@ -274,7 +291,7 @@ def test_a_class_that_given_splits_put_into_test_alone_is_refused_as_before(tmp_
     train = write(tmp_path / "train.csv", ["good", "bad"] * 50)
     test = write(tmp_path / "test.csv", ["good", "bad", "rare"], [f"test {text}" for text in TEXTS])
     with pytest.raises(BadRows, match="'test' has labels that train lacks: 'rare'"):
-        ingest(Sources(train=train, test=test), tmp_path / "t")
+        ingest(Sources(train=train, test=test), tmp_path / "t", settings=TextClassData())
 
 
 def test_a_table_of_earlier_days_keeps_its_digest(tmp_path):

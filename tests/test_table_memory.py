@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dlpipe.tables import Sources, append, ingest, read_table, table_at
+from dlpipe.task.text_classification import TextClassData
 
 WORDS = "a film that nobody has seen and that nobody will see again, for many good reasons that we know " * 4
 FEW, MANY = 9_000, 18_000
@@ -39,9 +40,9 @@ def peaks(tmp_path_factory) -> dict[str, list[int]]:
         (folder / "one.csv").write_text("review\na text that is new\n")
         (folder / "label.csv").write_text("review,sentiment\na text that is new,good\n")
         if rows == FEW:  # what is imported and cached once counts for neither
-            ingest(Sources(data=write_csv(folder / "few.csv", 50)), folder / "first")
+            ingest(Sources(data=write_csv(folder / "few.csv", 50)), folder / "first", settings=TextClassData())
             append(folder / "one.csv", folder / "first")
-        found["ingest"].append(peak(lambda: ingest(Sources(data=source), folder / "t")))  # noqa: B023
+        found["ingest"].append(peak(lambda: ingest(Sources(data=source), folder / "t", settings=TextClassData())))  # noqa: B023
         found["append"].append(peak(lambda: append(folder / "one.csv", folder / "t")))  # noqa: B023
         found["fill"].append(peak(lambda: append(folder / "label.csv", folder / "t")))  # noqa: B023
         filled = read_table(table_at(folder / "t"), columns=["text", "label"])

@@ -39,6 +39,7 @@ from dlpipe.tables import (
     write_table,
 )
 from dlpipe.tables._commit import TABLE_CONFIGURATION
+from dlpipe.task.text_classification import TextClassData
 
 
 def reviews(*texts: str, label: str = "positive") -> pa.Table:
@@ -471,10 +472,10 @@ def test_tables_live_in_s3(bucket, monkeypatch):
 def test_a_table_in_s3_is_ingested_into_another(bucket):
     texts = [f"film number {n} was fine" for n in range(60)]
     write_table("s3://tables/raw", pa.table({"review": texts, "sentiment": ["good", "bad"] * 30}))
-    done = ingest(Sources(data="s3://tables/raw"), "s3://tables/films")
+    done = ingest(Sources(data="s3://tables/raw"), "s3://tables/films", settings=TextClassData())
     assert read_table(done.table)["text"].to_pylist() == texts
     assert history("s3://tables/films")[0]["sources"][0]["name"] == "raw@v0"
-    assert not ingest(Sources(data="s3://tables/raw"), "s3://tables/films").new_version
+    assert not ingest(Sources(data="s3://tables/raw"), "s3://tables/films", settings=TextClassData()).new_version
 
 
 def test_concurrent_appends_in_s3_lose_nothing(bucket):

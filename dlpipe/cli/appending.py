@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dlpipe.cli.printing import as_json, say
-from dlpipe.errors import TableNotFound
+from dlpipe.errors import SettingError, TableNotFound
+
+if TYPE_CHECKING:
+    from dlpipe.tables import TableSettings
+
+COLUMN_OPTIONS = ("text_column", "label_column")
 
 
 @click.command()
@@ -18,6 +24,9 @@ from dlpipe.errors import TableNotFound
 @click.option("--text-column", metavar="NAME", help="By default as in the table's last ingest.")
 @click.option("--label-column", metavar="NAME", help="The files may lack it. By default as in the last ingest.")
 @click.option(
+    "--column", "columns", multiple=True, metavar="COLUMN=NAME", help="What the files call a column of the table."
+)
+@click.option(
     "--fold-labels/--no-fold-labels",
     default=None,
     help="Whether labels are one class that differ only in case, blanks or Unicode form. By default as before.",
@@ -25,8 +34,17 @@ from dlpipe.errors import TableNotFound
 @click.option("--separator", metavar="CHAR", help="Of CSV files: a character, or tab. By default it is found.")
 @click.option("--encoding", metavar="NAME", help="Of text files, such as cp1252. By default UTF-8.")
 @click.option("--new", is_flag=True, help="Make TABLE where there is none.")
+@click.option("--task", metavar="NAME", help="Of a new table: what its rows are for. [text-classification]")
 @as_json
-def append(table: str, files: tuple[str, ...], json_: bool, new: bool, **options: Any) -> None:
+def append(
+    table: str,
+    files: tuple[str, ...],
+    json_: bool,
+    new: bool,
+    task: str | None,
+    columns: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Add the rows of FILES to TABLE, with labels or without, and fill in labels that come later.
 
     \b
@@ -35,12 +53,11 @@ def append(table: str, files: tuple[str, ...], json_: bool, new: bool, **options
       dlpipe append reviews "new/*.jsonl" --text-column text --json
       dlpipe append unlabelled new.csv --new
     """
-    from dlpipe.tables import append, last_settings, locate
+    from dlpipe.tables import append
 
-    if not new:
-        check_exists(table)
     given = {name: value for name, value in options.items() if value not in (None, "")}
-    done = append(files, table, settings=replace(last_settings(locate(table)), **given))
+    settings = settings_for(table, new=new, task=task, given=given, columns=dict(map(read_pair, columns)))
+    done = append(files, table, settings=settings)
     counts = {
         "table": str(done.table),
         "new_rows": done.new_rows,
@@ -55,14 +72,50 @@ def append(table: str, files: tuple[str, ...], json_: bool, new: bool, **options
     say(json.dumps(counts, indent=2) if json_ else format_append(counts))
 
 
-def check_exists(table: str) -> None:
-    """Raise ``TableNotFound`` where there is no such table: a mistyped name makes none."""
-    from dlpipe.tables import table_at
+def settings_for(
+    table: str, *, new: bool, task: str | None, given: Mapping[str, Any], columns: Mapping[str, str]
+) -> TableSettings:
+    """Return the settings of an append: those of the table's last ingest, or of a task for a new table.
 
+    Parameters
+    ----------
+    new : bool
+        Whether the table may be made; without it, a mistyped name makes none.
+    task : str or None
+        Of a new table.
+    given : mapping
+        Settings that were given by options.
+    columns : mapping
+        What the files call columns of the table.
+    """
+    from dlpipe.tables import FormSettings, last_settings, locate
+    from dlpipe.task import DEFAULT_TASK, find_task
+
+    named = {name.removesuffix("_column"): value for name, value in given.items() if name in COLUMN_OPTIONS}
+    others = {name: value for name, value in given.items() if name not in COLUMN_OPTIONS}
     try:
-        table_at(table)
+        settings = last_settings(locate(table))
     except TableNotFound as error:
-        raise TableNotFound(f"{error} To make it, add --new.") from None
+        if not new:
+            raise TableNotFound(f"{error} To make it, add --new.") from None
+        first = find_task(task or DEFAULT_TASK).data()
+        settings = FormSettings(rows=first.form, task_name=first.task)
+    form = settings.form.read_from({**named, **columns})
+    return replace(settings, **others, rows=form)
+
+
+def read_pair(written: str) -> tuple[str, str]:
+    """Return the two names in ``COLUMN=NAME``.
+
+    Examples
+    --------
+    >>> read_pair("other=question 2")
+    ('other', 'question 2')
+    """
+    column, _, name = written.partition("=")
+    if not column or not name:
+        raise SettingError(f"--column {written!r} is refused: write COLUMN=NAME, such as --column text=body.")
+    return column, name
 
 
 def format_append(counts: dict[str, Any]) -> str:

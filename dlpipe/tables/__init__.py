@@ -1,13 +1,15 @@
 """Delta tables: ingest, versions, history, time travel, splits, streaming batches (delta-rs, no Spark)."""
 
-from dlpipe.tables._append import Appended, append, last_settings
+from dlpipe.tables._append import Appended, append
 from dlpipe.tables._asked import check_split
 from dlpipe.tables._commit import Mark, check_target
+from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, column_name
 from dlpipe.tables._ingest import Ingest, check_settings, check_sources, ingest, stored
+from dlpipe.tables._kept import form_of, last_settings
 from dlpipe.tables._parts import PART_ROWS, TablePart, read_part, table_parts
 from dlpipe.tables._preview import Preview, preview
 from dlpipe.tables._read import read_added, read_table, stream_table
-from dlpipe.tables._settings import SPLITS, Sources, TableSettings
+from dlpipe.tables._settings import SPLITS, FormSettings, Sources, TableSettings
 from dlpipe.tables._staging import clear_staged, commit_parts, stage_part, staged_parts
 from dlpipe.tables._storage import filesystem, locate, tables_root
 from dlpipe.tables._text_column import check_text, decode_texts
@@ -26,10 +28,15 @@ from dlpipe.tables._write import put_rows, write_table
 __all__ = [
     "PART_ROWS",
     "SPLITS",
+    "TEXT_FORM",
     "Appended",
+    "Column",
+    "FormSettings",
     "Ingest",
+    "Label",
     "Mark",
     "Preview",
+    "RowForm",
     "Sources",
     "TablePart",
     "TableSettings",
@@ -41,12 +48,14 @@ __all__ = [
     "check_target",
     "check_text",
     "clear_staged",
+    "column_name",
     "commit_parts",
     "decode_lines",
     "decode_texts",
     "filesystem",
     "find_commit",
     "find_first_commit",
+    "form_of",
     "history",
     "ingest",
     "last_settings",

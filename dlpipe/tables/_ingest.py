@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import BadRows, MarkMoved, SchemaMismatch, SettingError, StorageUnavailable
+from dlpipe.errors import BadRows, MarkMoved, SchemaMismatch, StorageUnavailable
 from dlpipe.tables._commit import COMMIT_ATTEMPTS, check_target
-from dlpipe.tables._index import NONE, Indexer, RowIndex
+from dlpipe.tables._form import RowForm, check_form
+from dlpipe.tables._index import Indexer, RowIndex
+from dlpipe.tables._kept import INGESTED, check_columns, commit_metadata, form_of
 from dlpipe.tables._labels import spell_labels
-from dlpipe.tables._look import COLUMNS, AppendedRows, Look, TableRows, look_at, table_values
-from dlpipe.tables._quarantine import Quarantine, check_bad_share, describe_bad, describe_hints, source_records
+from dlpipe.tables._look import AppendedRows, Look, TableRows, look_at, table_values
+from dlpipe.tables._quarantine import Quarantine, check_bad_share, describe_bad, describe_hints
 from dlpipe.tables._read import stream_table
-from dlpipe.tables._rows import check_readable, describe_sources, readable
-from dlpipe.tables._settings import SPLITS, Sources, TableSettings
+from dlpipe.tables._rows import check_readable, describe_sources
+from dlpipe.tables._settings import SPLITS, FormSettings, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
-from dlpipe.tables._splits import check_splits, describe_splits, keep_in_train, text_digest
+from dlpipe.tables._splits import check_splits, describe_splits, keep_in_train
 from dlpipe.tables._storage import locate, shown
-from dlpipe.tables._texts import check_text_settings
+from dlpipe.tables._texts import check_text_settings, readable
 from dlpipe.tables._versions import TableVersion, ingested_rows, table_at, try_open
 from dlpipe.tables._write import content_digest, put_rows
 
 if TYPE_CHECKING:
     import numpy as np
-
-INGESTED = "ingested"
-"""What a commit calls the number of rows that come from the sources; those after them were appended."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Ingest:
     """What a person should know about classes and splits, one line each."""
 
 
-def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | None = None) -> Ingest:
+def ingest(sources: Sources, table: str | Path, *, settings: TableSettings) -> Ingest:
     """Make the rows of ``sources`` the content of ``table``, in one atomic commit, and return what was done.
 
     The same content again makes no new version. Rows that ``append`` added stay, unless the sources have their
@@ -68,7 +66,8 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | Non
     sources : Sources
     table : str or Path
         A relative name is taken under ``tables_root()``.
-    settings : TableSettings, optional
+    settings : TableSettings
+        Those of a task: they say which columns are read, and what a row is.
 
     Raises
     ------
@@ -78,16 +77,17 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | Non
     Examples
     --------
     >>> import tempfile
+    >>> from dlpipe.tables import TEXT_FORM, FormSettings
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     lines = [f"text number {n},{'good' if n % 2 else 'bad'}" for n in range(40)]
-    ...     _ = Path(f"{folder}/all.csv").write_text("\\n".join(["review,sentiment", *lines]))
-    ...     done = ingest(Sources(data=f"{folder}/all.csv"), f"{folder}/reviews")
+    ...     _ = Path(f"{folder}/all.csv").write_text("\\n".join(["text,label", *lines]))
+    ...     settings = FormSettings(rows=TEXT_FORM)
+    ...     done = ingest(Sources(data=f"{folder}/all.csv"), f"{folder}/reviews", settings=settings)
     >>> str(done.table), dict(done.split_rows), done.labels
     ('reviews@v0', {'train': 24, 'valid': 6, 'test': 10}, ('bad', 'good'))
     """
-    settings = settings or TableSettings()
     look = look_at(_find_checked(sources, table, settings), settings)
-    quarantine = Quarantine(locate(table), look.bad, look.sources)
+    quarantine = Quarantine(locate(table), look.bad, look.sources, settings.form)
     hints = describe_bad(look.bad, settings)
     check_bad_share(len(look.reasons), look.bad, settings, quarantine, details=hints)
     placed, moved = keep_in_train(look.rows)
@@ -112,9 +112,8 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings | Non
     )
 
 
-def check_sources(sources: Sources, table: str | Path, *, settings: TableSettings | None = None) -> None:
+def check_sources(sources: Sources, table: str | Path, *, settings: TableSettings) -> None:
     """Raise what ``ingest`` would, as far as names, places and the first rows tell; nothing is written."""
-    settings = settings or TableSettings()
     for source in _find_checked(sources, table, settings):
         check_readable(source, settings)
 
@@ -137,26 +136,15 @@ def stored(table: str | Path) -> Ingest:
         When a column of another program's table is missing or holds no strings.
     """
     version = table_at(table)
-    check_strings(version)
-    every = _index_of(version)
-    if not every.count():
+    form = form_of(version)
+    check_columns(version, form)
+    every = _index_of(version, form)
+    if not every.labelled().any():
         raise BadRows(f"{str(version)!r} has no row with a label. Append rows with labels, or ingest some.")
-    check_splits(every, TableSettings())
+    check_splits(every, FormSettings(rows=form))
     counts = {**_counts(every), "appended_rows": version.rows - ingested_rows(version), "profile": _profile(every)}
     notes = (*spell_labels(every.count()).notes, *describe_splits(every, {}))
     return Ingest(version, None, bad_rows={}, leaked_rows=0, new_version=False, **counts, notes=notes)
-
-
-def check_strings(version: TableVersion) -> None:
-    """Raise ``SchemaMismatch`` where a column that an ingest would write holds something else."""
-    there = dict(version.columns)
-    for name in COLUMNS:
-        if there.get(name) != "string":
-            what = f"holds values of type {there[name]}" if name in there else "is missing"
-            raise SchemaMismatch(
-                f"{str(version)!r} is no table of an ingest: its column {name!r} {what}. Ingest it into another "
-                f"table: --data {shown(version.path)} --table NAME."
-            )
 
 
 def _put(location: str, look: Look, placed: RowIndex) -> tuple[RowIndex, int, TableVersion, bool]:
@@ -164,7 +152,7 @@ def _put(location: str, look: Look, placed: RowIndex) -> tuple[RowIndex, int, Ta
 
     Returns all rows, how many of them were appended, the version, and whether it is a new one.
     """
-    metadata = {**source_metadata(look.sources, look.settings), INGESTED: str(len(placed))}
+    metadata = {**commit_metadata(look.sources, look.settings), INGESTED: str(len(placed))}
     for _ in range(COMMIT_ATTEMPTS):
         before = None if try_open(location) is None else table_at(location)
         appended = _appended(before, placed)
@@ -183,7 +171,7 @@ def _put_after(
 ) -> tuple[TableVersion, bool]:
     if before is None:
         return put_rows(location, rows.reader(), metadata=metadata, at=0)
-    same_form = before.rows == len(rows.every) and [name for name, _ in before.columns] == list(COLUMNS)
+    same_form = before.rows == len(rows.every) and [name for name, _ in before.columns] == list(rows.form.columns)
     # the digest of a version with appended rows is not that of its content alone
     if same_form and content_digest(stream_table(before)) == content_digest(rows.reader()):
         return before, False
@@ -191,71 +179,86 @@ def _put_after(
 
 
 def _appended(version: TableVersion | None, placed: RowIndex) -> AppendedRows:
-    """Return the rows that were appended to the table, without those whose text is in ``placed`` now."""
+    """Return the rows that were appended to the table, without those that are the same as one of ``placed``.
+
+    Of a table with other rows, or of another program, nothing stays.
+    """
     import numpy as np
 
-    ours = version is not None and {name for name, _ in version.columns}.issuperset(COLUMNS)
+    form = placed.form
+    ours = version is not None and _has_rows_of(version, form)
     first = ingested_rows(version) if ours and version else 0
     if version is None or not ours or first >= version.rows:
-        return AppendedRows(None, 0, np.zeros(0, bool), Indexer().index())
-    rows = _index_of(version, first)
-    texts = placed.add(rows).text
-    known = np.zeros(len(texts), bool)
-    known[texts[: len(placed)]] = True
-    stays = ~known[texts[len(placed) :]]
+        return AppendedRows(None, 0, np.zeros(0, bool), Indexer(form).index())
+    rows = _index_of(version, form, first)
+    content = placed.add(rows).content
+    known = np.zeros(len(content), bool)
+    known[content[: len(placed)]] = True
+    stays = ~known[content[len(placed) :]]
     return AppendedRows(version, first, stays, rows.take(stays))
 
 
-def _index_of(version: TableVersion, first: int = 0) -> RowIndex:
+def _has_rows_of(version: TableVersion, form: RowForm) -> bool:
+    try:
+        return form_of(version).has_same_rows(form) and {name for name, _ in version.columns}.issuperset(
+            form.columns
+        )
+    except SchemaMismatch:
+        return False
+
+
+def _index_of(version: TableVersion, form: RowForm, first: int = 0) -> RowIndex:
     """Return what is known of the rows of a data-set table from the row ``first`` on."""
-    indexer = Indexer()
-    for text, label, split in table_values(version, ("text", "label", "split"), first):
-        indexer.add(text or "", label or None, split, text_digest(text or ""))
+    indexer = Indexer(form)
+    for (label, split), values in table_values(version, form, ("label", "split"), first):
+        indexer.add(values, form.label.write(label), split, form.identify(values))
     return indexer.index()
 
 
 def _counts(every: RowIndex) -> dict[str, Any]:
     return {
-        "split_rows": {split: sum(every.count(split).values()) for split in SPLITS},
+        "split_rows": {split: int(every.labelled(split).sum()) for split in SPLITS},
         "labels": tuple(every.count()),
-        "unlabelled_rows": int((every.label == NONE).sum()),
+        "unlabelled_rows": int((~every.labelled()).sum()),
     }
 
 
 def check_settings(settings: TableSettings) -> None:
     """Raise ``SettingError`` for settings that no source can be read with."""
     check_text_settings(settings)
-    if settings.text_column == settings.label_column:
-        raise SettingError(
-            f"Text and label are the same column, {settings.text_column!r}. Set text_column and label_column."
-        )
-
-
-def source_metadata(sources: Sequence[Source], settings: TableSettings) -> dict[str, str]:
-    return {"sources": source_records(sources), "settings": json.dumps(asdict(settings), sort_keys=True)}
+    check_form(settings.form)
 
 
 def _profile(every: RowIndex, look: Look | None = None) -> dict[str, Any]:
-    firsts = look.bad.firsts if look else {}
+    form, firsts = every.form, look.bad.firsts if look else {}
+    lengths = {"words": every.words} if form.texts else {}
+    if form.is_text:
+        lengths["characters"] = every.characters
     return {
         "rows": len(every),
         "labels": {split: every.count(split) for split in SPLITS},
-        "words": _quantiles(every.words),
-        "characters": _quantiles(every.characters),
+        **({"numbers": _numbers(every)} if every.has_numbers else {}),
+        **{name: {at: int(length) for at, length in _quantiles(found).items()} for name, found in lengths.items()},
         "repeated_texts": int((every.repeat() > 0).sum()),
         "bad_rows": dict(look.bad.counts) if look else {},
         "bad_examples": {
-            reason: {"place": row.place, "text": readable(row.text or "")[:200]} for reason, row in firsts.items()
+            reason: {"place": row.place, "text": readable(form.show(row.values))[:200]}
+            for reason, row in firsts.items()
         },
         "leaked_rows": look.leaked if look else 0,
         "sources": [source.record() for source in look.sources] if look else [],
     }
 
 
-def _quantiles(lengths: np.ndarray) -> dict[str, int]:
+def _numbers(every: RowIndex) -> dict[str, dict[str, float]]:
+    """Return the quantiles of the labels that are numbers, by split."""
+    return {split: _quantiles(every.value[every.labelled(split)]) for split in SPLITS}
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float]:
     import numpy as np
 
-    ranked = np.sort(lengths)
+    ranked = np.sort(values)
     last = len(ranked) - 1
     shares = {"min": 0.0, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
-    return {name: int(ranked[round(share * last)]) for name, share in shares.items()}
+    return {name: float(ranked[round(share * last)]) for name, share in shares.items()}

@@ -1,4 +1,4 @@
-"""Sources are read twice: once to decide about every row, and again to write the texts of those that stay.
+"""Sources are read twice: once to decide about every row, and again to write those that stay.
 
 In between there is no text in memory, only what decides about it: some thirty bytes a row.
 """
@@ -8,15 +8,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import BadSource
+from dlpipe.tables._form import RowForm, Values
 from dlpipe.tables._index import Indexer, RowIndex
 from dlpipe.tables._labels import Spelling, spell_labels
 from dlpipe.tables._quarantine import (
     CONFLICT,
-    EMPTY_TEXT,
-    MISSING_LABEL,
+    REASONS,
     UNDECODABLE,
     BadSet,
     bad_reason,
@@ -26,16 +27,14 @@ from dlpipe.tables._read import stream_table
 from dlpipe.tables._rows import Row, read_rows
 from dlpipe.tables._settings import SPLITS, TableSettings
 from dlpipe.tables._sources import Source
-from dlpipe.tables._splits import find_conflicts, find_leaks, is_by_hash, place_by_hash, text_digest
+from dlpipe.tables._splits import find_conflicts, find_leaks, is_by_hash, place_by_hash
 from dlpipe.tables._versions import TableVersion
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-COLUMNS = ("row_id", "text", "label", "split")
 BATCH_ROWS = 1024
-REASONS = ("", UNDECODABLE, EMPTY_TEXT, MISSING_LABEL, CONFLICT)
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,16 @@ class AppendedRows:
 class _Reading:
     """The first reading of sources, row by row."""
 
-    def __init__(self) -> None:
-        self.reasons, self.good = bytearray(), Indexer()
+    def __init__(self, form: RowForm) -> None:
+        self.form, self.reasons, self.good = form, bytearray(), Indexer(form)
         self.firsts: dict[str, Row] = {}
         self.undecodable: dict[str, Row] = {}
 
     def take(self, row: Row) -> None:
-        reason = bad_reason(row)
+        reason = bad_reason(row, self.form)
         self.reasons.append(REASONS.index(reason))
         if not reason:
-            self.good.add(row.text or "", bare_label(row), None, text_digest(row.text or ""))
+            self.good.add(row.values, bare_label(row), None, self.form.identify(row.values))
             return
         self.firsts.setdefault(reason, row)
         if reason == UNDECODABLE:
@@ -104,7 +103,7 @@ def look_at(sources: Sequence[Source], settings: TableSettings) -> Look:
     """
     import numpy as np
 
-    found, ends = _Reading(), []
+    found, ends = _Reading(settings.form), []
     for source in sources:
         for row in read_rows(source, settings):
             found.take(row)
@@ -130,7 +129,7 @@ def _read_all(sources: Sequence[Source], settings: TableSettings) -> Iterator[Ro
 
 
 def _place(rows: RowIndex, sources: Sequence[Source], ends: Sequence[int], settings: TableSettings) -> RowIndex:
-    """Return the rows with their splits: the source's own, or by the hash of the text."""
+    """Return the rows with their splits: the source's own, or by the hash."""
     given = {source.split for source in sources}
     split, by_hash = place_by_hash(rows, given, settings), rows.by_hash.copy()
     for source, first, end in zip(sources, [0, *ends], ends, strict=False):
@@ -167,41 +166,37 @@ class TableRows:
         """Return a new reader of them."""
         import pyarrow as pa
 
-        schema = pa.schema([(name, pa.string()) for name in COLUMNS])
-        return pa.RecordBatchReader.from_batches(schema, self._batches(schema))
+        return pa.RecordBatchReader.from_batches(self.form.schema(), self._batches())
 
-    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
+    @cached_property
+    def form(self) -> RowForm:
+        return self.look.settings.form
 
-        rows, texts, repeats = self.every, self._texts(), self.every.repeat()
-        # NONE is the last of them
-        classes, splits = [*rows.classes, None], [*SPLITS, None]
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        form, rows, made, repeats = self.form, self.every, self._made(), self.every.repeat()
+        labels, splits = rows.table_labels(), [*SPLITS, None]  # NONE is the last of them
         first = 0
-        while some := list(itertools.islice(texts, BATCH_ROWS)):
+        while some := list(itertools.islice(made, BATCH_ROWS)):
             part = slice(first, first := first + len(some))
-            self._check_same([text for _, text in some], rows.characters[part])
-            made = zip(some, rows.digest[part, 0].tolist(), repeats[part].tolist(), strict=True)
-            columns = [
-                [own or _row_id(digest, repeat) for (own, _), digest, repeat in made],
-                [text for _, text in some],
-                [classes[number] for number in rows.label[part]],
-                [splits[number] for number in rows.split[part]],
-            ]
-            yield pa.RecordBatch.from_arrays([pa.array(one, pa.string()) for one in columns], schema=schema)
+            values = [row for _, row in some]
+            self._check_same(values, rows.characters[part])
+            numbers = zip(some, rows.digest[part, 0].tolist(), repeats[part].tolist(), strict=True)
+            row_ids = [own or _row_id(digest, repeat) for (own, _), digest, repeat in numbers]
+            yield form.batch(row_ids, values, labels(part), [splits[number] for number in rows.split[part]])
         self._check_same([], rows.characters[first:])
 
-    def _texts(self) -> Iterator[tuple[str, str]]:
-        """Yield the row id (empty where it has none yet) and the text of each row."""
+    def _made(self) -> Iterator[tuple[str, Values]]:
+        """Yield the row id (empty where it has none yet) and the inputs of each row."""
         stays = self.look.stays.tobytes()
         for row in itertools.compress(_read_all(self.look.sources, self.look.settings), stays):
-            yield "", row.text or ""
+            yield "", row.values
         if self.appended.version is not None:
-            there = table_values(self.appended.version, ("row_id", "text"), self.appended.first)
-            for row_id, text in itertools.compress(there, self.appended.stays.tobytes()):
-                yield row_id, text or ""
+            there = table_values(self.appended.version, self.form, ("row_id",), self.appended.first)
+            for (row_id,), values in itertools.compress(there, self.appended.stays.tobytes()):
+                yield row_id, values
 
-    def _check_same(self, texts: Sequence[str], characters: np.ndarray) -> None:
-        if [len(text) for text in texts] != characters.tolist():
+    def _check_same(self, rows: Sequence[Values], characters: np.ndarray) -> None:
+        if [self.form.count_characters(values) for values in rows] != characters.tolist():
             named = ", ".join(repr(source.path) for source in self.look.sources[:4])
             raise BadSource(
                 f"A source was changed while it was read ({named}); nothing was committed. "
@@ -210,13 +205,18 @@ class TableRows:
 
 
 def _row_id(digest: int, repeat: int) -> str:
-    """Return 16 hex characters of the text's digest, ``-2``, ``-3`` after those of repeated texts."""
+    """Return 16 hex characters of the row's digest, ``-2``, ``-3`` after those of repeated rows."""
     return f"{digest:016x}" + (f"-{repeat + 1}" if repeat else "")
 
 
-def table_values(version: TableVersion, columns: Sequence[str], first: int = 0) -> Iterator[tuple[Any, ...]]:
-    """Yield the values of some columns of each row from the row ``first`` on."""
-    for batch in stream_table(version, columns=columns):
+def table_values(
+    version: TableVersion, form: RowForm, others: Sequence[str], first: int = 0
+) -> Iterator[tuple[tuple[Any, ...], Values]]:
+    """Yield the values of some ``others`` columns and the inputs of each row from the row ``first`` on."""
+    inputs = [column.name for column in form.inputs]
+    for batch in stream_table(version, columns=[*others, *inputs]):
         skipped = min(first, batch.num_rows)
         first -= skipped
-        yield from zip(*(column.to_pylist() for column in batch.slice(skipped).columns), strict=True)
+        columns = [column.to_pylist() for column in batch.slice(skipped).columns]
+        own, rows = columns[: len(others)], zip(*columns[len(others) :], strict=True)
+        yield from zip(zip(*own, strict=True), rows, strict=True)

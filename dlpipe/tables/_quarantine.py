@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import BadRows
-from dlpipe.tables._rows import Row, encoding_hint, readable
+from dlpipe.tables._form import Column, RowForm
+from dlpipe.tables._kept import source_records
+from dlpipe.tables._rows import Row, encoding_hint
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import Source
+from dlpipe.tables._texts import readable
 from dlpipe.tables._versions import TableVersion, try_open
 from dlpipe.tables._write import ROW_GROUP_ROWS, put_rows
 
@@ -20,9 +22,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EMPTY_TEXT = "empty text"
+MISSING_VALUE = "missing value"
+NO_NUMBER = "value that is no number"
 MISSING_LABEL = "missing label"
 UNDECODABLE = "undecodable bytes"
 CONFLICT = "conflicting labels"
+BAD_LABELS = {
+    "class": "label that is no class",
+    "labels": "labels that are neither a list nor 0 and 1",
+    "number": "label that is no number",
+}
+REASONS = ("", UNDECODABLE, EMPTY_TEXT, MISSING_VALUE, NO_NUMBER, MISSING_LABEL, CONFLICT, *BAD_LABELS.values())
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ class Quarantine:
     data_table: str
     bad: BadSet
     sources: Sequence[Source]
+    form: RowForm
 
     @property
     def location(self) -> str:
@@ -74,7 +85,7 @@ class Quarantine:
         if not self.bad and try_open(self.location) is None:
             return None
         metadata = {"sources": source_records(self.sources)}
-        return put_rows(self.location, _bad_rows(self.bad), metadata=metadata)[0]
+        return put_rows(self.location, _bad_rows(self.bad, self.form), metadata=metadata)[0]
 
 
 def bare_label(row: Row) -> str:
@@ -82,20 +93,43 @@ def bare_label(row: Row) -> str:
     return (row.label or "").strip()
 
 
-def bad_reason(row: Row) -> str:
-    if not (_decodes(row.text) and _decodes(row.label)):
-        return UNDECODABLE
-    if not row.text or not row.text.strip():
-        return EMPTY_TEXT
-    return "" if row.label and row.label.strip() else MISSING_LABEL
-
-
-def _decodes(text: str | None) -> bool:
+def bad_reason(row: Row, form: RowForm) -> str:
+    """Return why a row by itself cannot be one of a table; empty for a good one."""
+    label = bare_label(row)
     try:
-        (text or "").encode()
+        label.encode()
+        for value in row.values:
+            if isinstance(value, str):
+                value.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return UNDECODABLE
+    for column, value in zip(form.inputs, row.values, strict=True):
+        if reason := BAD_VALUES[column.kind](value, column):
+            return reason
+    if not label:
+        return MISSING_LABEL
+    return "" if form.label.is_valid(label) else BAD_LABELS[form.label.kind]
+
+
+def _bad_text(value: Any, column: Column) -> str:
+    return "" if column.optional or (value and value.strip()) else EMPTY_TEXT
+
+
+def _bad_category(value: Any, column: Column) -> str:
+    return "" if column.optional or value is not None else MISSING_VALUE
+
+
+def _bad_number(value: Any, column: Column) -> str:
+    if isinstance(value, str):
+        return NO_NUMBER
+    return _bad_category(value, column)
+
+
+BAD_VALUES: Mapping[str, Callable[[Any, Column], str]] = {
+    "text": _bad_text,
+    "category": _bad_category,
+    "number": _bad_number,
+}
 
 
 def check_bad_share(
@@ -134,10 +168,12 @@ def describe_hints(bad: BadSet, hints: Mapping[str, str]) -> list[str]:
     return [f"Rows set aside with {reason}: {bad.counts[reason]:,}. {text}." for reason, text in hints.items()]
 
 
-def _bad_rows(bad: BadSet) -> pa.RecordBatchReader:
+def _bad_rows(bad: BadSet, form: RowForm) -> pa.RecordBatchReader:
     import pyarrow as pa
 
-    names = ("source", "line", "reason", "text", "label", "split")
+    own = ("source", "line", "reason", "label", "split")
+    inputs = [f"input_{column.name}" if column.name in own else column.name for column in form.inputs]
+    names = (*own[:3], *inputs, *own[3:])
     schema = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in names])
     rows = iter(bad.rows())
     return pa.RecordBatchReader.from_batches(schema, _bad_batches(rows, schema))
@@ -151,13 +187,16 @@ def _bad_batches(rows: Iterator[tuple[Row, str]], schema: pa.Schema) -> Iterator
             [row.source.path for row, _ in some],
             [row.line for row, _ in some],
             [reason for _, reason in some],
-            [None if row.text is None else readable(row.text) for row, _ in some],
-            [None if row.label is None else readable(row.label) for row, _ in some],
+            *(
+                [_readable(value) for value in values]
+                for values in zip(*(row.values for row, _ in some), strict=True)
+            ),
+            [_readable(row.label) for row, _ in some],
             [row.source.split for row, _ in some],
         ]
         arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def source_records(sources: Sequence[Source]) -> str:
-    return json.dumps([source.record() for source in sources])
+def _readable(value: str | float | None) -> str | None:
+    return None if value is None else readable(str(value))

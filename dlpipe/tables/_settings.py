@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le
 
 from dlpipe.errors import SettingError
+from dlpipe.tables._form import TEXT_FORM, RowForm
 
 SPLITS = ("train", "valid", "test")
 
@@ -18,10 +19,8 @@ Paths = str | Path | Sequence[str | Path]
 
 @dataclass(frozen=True)
 class TableSettings:
-    """How sources become a data-set table."""
+    """How sources become a data-set table; a task's settings add the names of columns, and the form of a row."""
 
-    text_column: Annotated[str, MinLen(1)] = "review"
-    label_column: Annotated[str, MinLen(1)] = "sentiment"
     max_bad_share: Annotated[float, Ge(0), Le(1)] = 0.1
     """More bad rows than this stop the ingest."""
     valid_share: Annotated[float, Gt(0), Le(0.5)] = 0.1
@@ -33,6 +32,42 @@ class TableSettings:
     """Of CSV files: a character, or a word such as ``tab``; by default it is found."""
     encoding: str = ""
     """Of text files; by default UTF-8, or what the first bytes of a file name."""
+
+    @property
+    def form(self) -> RowForm:
+        """What a row of the table is."""
+        raise NotImplementedError(f"{type(self).__name__} names no columns: take the settings of a task.")
+
+    @property
+    def task(self) -> str:
+        """The name of the task that the rows are for; empty where nobody says."""
+        return ""
+
+    def record(self) -> dict[str, Any]:
+        """Return what a commit remembers of the settings."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class FormSettings(TableSettings):
+    """Settings whose form is given, such as that of a table which is there."""
+
+    rows: RowForm = TEXT_FORM
+    task_name: str = ""
+
+    @property
+    def form(self) -> RowForm:
+        """What a row of the table is."""
+        return self.rows
+
+    @property
+    def task(self) -> str:
+        """The name of the task that the rows are for; empty where nobody says."""
+        return self.task_name
+
+    def record(self) -> dict[str, Any]:
+        """Return what a commit remembers of the settings; the form has a place of its own."""
+        return {name: value for name, value in asdict(self).items() if name not in ("rows", "task_name")}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dlpipe.errors import BadSource, DlpipeError, SourceNotFound
 from dlpipe.tables._folders import check_is_plain, folder_columns, parquet_files
+from dlpipe.tables._form import RowForm
 from dlpipe.tables._storage import is_remote, locate, one_line
 from dlpipe.tables._texts import COMPRESSED, kind_ending
 from dlpipe.tables._versions import TableVersion, table_at
@@ -47,6 +48,11 @@ class Source:
     folders: tuple[tuple[str, str | None], ...] = ()
     """Columns and their values that stand in the names of the file's folders, such as ``sentiment=good``."""
 
+    @property
+    def unit(self) -> str:
+        """What rows are counted in, for messages: the lines of a text file."""
+        return "row" if self.kind in ("parquet", "delta") else "line"
+
     def record(self) -> dict[str, str | int]:
         """Return what a commit remembers of the source."""
         fields = {name: value for name, value in asdict(self).items() if name in ("split", "size", "sha256")}
@@ -66,8 +72,8 @@ def find_sources(given: dict[str, tuple[str, ...]]) -> list[Source]:
 
 
 @contextmanager
-def reading(path: str) -> Iterator[None]:
-    """Turn what the system says of an unreadable file into ``BadSource``."""
+def reading(path: str, form: RowForm | None = None) -> Iterator[None]:
+    """Turn what the system says of an unreadable file into ``BadSource``; ``form`` is that of the rows in it."""
     try:
         yield
     except DlpipeError:
@@ -76,9 +82,11 @@ def reading(path: str) -> Iterator[None]:
         said = error.strerror or one_line(error)
         raise BadSource(f"{path!r} cannot be read: {said}. Check the file and its permissions.") from None
     except OverflowError as error:  # Python's dates end with the year 9999
+        if form is None:
+            raise
         raise BadSource(
-            f"{path!r} holds dates where text and label are looked for, out of range: {one_line(error)}. "
-            "Set text_column and label_column (--text-column, --label-column)."
+            f"{path!r} holds dates where {form.name_columns()} are looked for, out of range: {one_line(error)}. "
+            f"Set {form.name_settings()}."
         ) from None
 
 

@@ -1,14 +1,13 @@
-"""The splits of a data-set table: by a hash of each text, or as they are given."""
+"""The splits of a data-set table: by a hash of each row, or as they are given."""
 
 from __future__ import annotations
 
-import hashlib
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import BadRows
+from dlpipe.tables._form import RowForm
 from dlpipe.tables._index import NONE, RowIndex
 from dlpipe.tables._labels import list_labels, name_labels
 from dlpipe.tables._settings import SPLITS, TableSettings
@@ -16,22 +15,8 @@ from dlpipe.tables._settings import SPLITS, TableSettings
 if TYPE_CHECKING:
     import numpy as np
 
-
-def normalise(text: str) -> str:
-    """Return what two texts share that are the same to a reader: Unicode form, case and white space levelled.
-
-    Examples
-    --------
-    >>> normalise("  Ｇreat\\u00a0\\n FILM ")
-    'great film'
-    """
-    # case folding can undo the form
-    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
-
-
-def text_digest(text: str) -> bytes:
-    """Return the SHA-256 of the normalised text."""
-    return hashlib.sha256(normalise(text).encode()).digest()
+NOUNS = {"class": "Classes", "labels": "Labels", "number": "Numbers"}
+OTHERS = {"class": "of another class", "labels": "with other labels", "number": "with other numbers"}
 
 
 def is_by_hash(source_split: str, given: set[str]) -> bool:
@@ -40,7 +25,7 @@ def is_by_hash(source_split: str, given: set[str]) -> bool:
 
 
 def split_of(source_split: str, digest: bytes, given: set[str], settings: TableSettings) -> str:
-    """Return the split of a text: its source's own, or by the hash."""
+    """Return the split of a row: its source's own, or by the hash."""
     if not is_by_hash(source_split, given):
         return source_split
     test_share = 0.0 if "test" in given else settings.test_share
@@ -51,7 +36,7 @@ def split_of(source_split: str, digest: bytes, given: set[str], settings: TableS
 
 
 def hash_position(digest: bytes) -> float:
-    """Return where between 0 and 1 a text stands in the split by hash: test comes first, train last."""
+    """Return where between 0 and 1 a row stands in the split by hash: test comes first, train last."""
     # other bytes than those of row_id, so that sorting by row_id does not sort by split
     return int.from_bytes(digest[8:16], "big") / 2**64
 
@@ -74,26 +59,29 @@ def find_leaks(rows: RowIndex) -> np.ndarray:
     train, valid, test = range(len(SPLITS))
     stands_in = np.zeros((len(SPLITS), len(rows)), bool)
     for split in (valid, test):
-        stands_in[split, rows.text[rows.split == split]] = True
-    in_valid, in_test = stands_in[valid, rows.text], stands_in[test, rows.text]
+        stands_in[split, rows.content[rows.split == split]] = True
+    in_valid, in_test = stands_in[valid, rows.content], stands_in[test, rows.content]
     return ((rows.split == train) & (in_valid | in_test)) | ((rows.split == valid) & in_test)
 
 
 def find_conflicts(rows: RowIndex) -> np.ndarray:
-    """Return which rows have a text that stands in the rows with another label too."""
+    """Return which rows stand in the rows with another label too."""
     import numpy as np
 
-    lowest, highest = np.full(len(rows), len(rows.classes)), np.full(len(rows), NONE)
-    np.minimum.at(lowest, rows.text, rows.label)
-    np.maximum.at(highest, rows.text, rows.label)
-    return (lowest != highest)[rows.text]
+    label = rows.value if rows.has_numbers else rows.label
+    order = np.lexsort((label, rows.content))
+    content, ranked = rows.content[order], label[order]
+    differs = (content[1:] == content[:-1]) & (ranked[1:] != ranked[:-1])
+    found = np.zeros(len(rows), bool)
+    found[content[1:][differs]] = True
+    return found[rows.content]
 
 
 def keep_in_train(rows: RowIndex, *, there: Iterable[str] = ()) -> tuple[RowIndex, dict[str, int]]:
-    """Return the rows with at least one text of each class in train, and how many of each class were moved for it.
+    """Return the rows with at least one of each class in train, and how many of each class were moved for it.
 
-    Where the hash puts all texts of a class into valid and test, the one that stands nearest to train goes there.
-    All other rows stay.
+    Where the hash puts all rows of a class into valid and test, the one that stands nearest to train goes there,
+    with those that are the same. All other rows stay. Of rows with several labels, each label is looked at.
 
     Parameters
     ----------
@@ -105,63 +93,65 @@ def keep_in_train(rows: RowIndex, *, there: Iterable[str] = ()) -> tuple[RowInde
     train = SPLITS.index("train")
     in_train = {*there, *rows.count("train")}
     split, moved = rows.split.copy(), {}
-    for number, label in enumerate(rows.classes):
+    for label in rows.count():
         if label in in_train:
             continue
-        of_class = rows.by_hash & (rows.label == number)
-        candidates = np.flatnonzero(of_class & (rows.split != NONE))
-        if not len(candidates):
+        of_class = rows.by_hash & rows.having(label)
+        candidates = np.flatnonzero(of_class & (split != NONE))
+        # a row that was moved for another of its labels is in train already
+        if not len(candidates) or (split[candidates] == train).any():
             continue
         nearest = candidates[rows.position()[candidates].argmax()]
-        moving = of_class & (rows.text == rows.text[nearest])
+        moving = of_class & (rows.content == rows.content[nearest])
         split[moving] = train
         moved[label] = int(moving.sum())
     return replace(rows, split=split), moved
 
 
-def describe_moves(moved: Mapping[str, int]) -> list[str]:
+def describe_moves(moved: Mapping[str, int], form: RowForm) -> list[str]:
     """Return a line on the classes that were moved to train."""
     if not moved:
         return []
     return [
-        "Rare classes go to train first: the hash had put all their rows into valid or test, and moved were "
-        f"{name_labels(moved)}."
+        f"Rare {NOUNS[form.label.kind].lower()} go to train first: the hash had put all their rows into valid or "
+        f"test, and moved were {name_labels(moved)}."
     ]
 
 
 def describe_splits(rows: RowIndex, moved: Mapping[str, int]) -> list[str]:
     """Return lines on the classes that were moved to train, and on those that valid or test has no row of."""
-    notes = describe_moves(moved)
+    notes = describe_moves(moved, rows.form)
     labels = {split: rows.count(split) for split in SPLITS}
     # a split without any row is refused elsewhere
-    measured = [split for split in ("valid", "test") if labels[split]]
+    measured = [split for split in ("valid", "test") if rows.labelled(split).any()]
     every = sorted(set().union(*labels.values()))
     lacking = {label: [split for split in measured if label not in labels[split]] for label in every}
     listed = [f"{label[:40]!r} ({' and '.join(names)})" for label, names in lacking.items() if names]
     if listed:
         shown = ", ".join(listed[:8]) + (", ..." if len(listed) > 8 else "")
         notes.append(
-            f"Classes that a split has no row of, so that nothing measures them there: {shown}. Add rows."
+            f"{NOUNS[rows.form.label.kind]} that a split has no row of, so that nothing measures them there: "
+            f"{shown}. Add rows."
         )
     return notes
 
 
 def check_splits(rows: RowIndex, settings: TableSettings) -> None:
-    """Raise ``BadRows`` unless the rows are a data set: two classes, rows in each split, no class only in test."""
+    """Raise ``BadRows`` unless rows are a data set: labels differ, each split has rows, train has all classes."""
     labels = {split: set(rows.count(split)) for split in SPLITS}
-    placed = int((rows.split != NONE).sum())
-    every = sorted(set().union(*labels.values()))
-    if len(every) < 2:
+    placed = rows.take(rows.split != NONE)
+    if same := _only_label(placed):
         raise BadRows(
-            f"All {placed} good rows have the label {list_labels(every)}: there is nothing to tell apart. "
-            "Add rows of another class, or set label_column to the right column."
+            f"All {len(placed)} good rows have {same}. "
+            f"Add rows {OTHERS[rows.form.label.kind]}, or set {rows.form.label.setting} to the right column."
         )
     for split in SPLITS:
-        if not labels[split]:
+        if not rows.labelled(split).any():
             shares = f"valid_share={settings.valid_share:g}, test_share={settings.test_share:g}"
+            what = "texts" if rows.form.is_text else "rows"
             raise BadRows(
-                f"{placed} good rows leave none for the split {split!r} ({shares}; what also stands in a "
-                f"later split is dropped). Add rows, raise the share, or pass --{split}-data with other texts."
+                f"{len(placed)} good rows leave none for the split {split!r} ({shares}; what also stands in a "
+                f"later split is dropped). Add rows, raise the share, or pass --{split}-data with other {what}."
             )
     for split in ("test", "valid"):
         unseen = labels[split] - labels["train"]
@@ -171,3 +161,17 @@ def check_splits(rows: RowIndex, settings: TableSettings) -> None:
                 f"{list_labels(labels['train'])}. "
                 "Correct the labels, add such rows to train, or take them out."
             )
+
+
+def _only_label(rows: RowIndex) -> str:
+    """Return the label that all rows have, as an error names it; empty where they differ."""
+    kind, there = rows.form.label.kind, rows.labelled()
+    if not there.any():
+        return "no label"
+    labels = rows.value[there] if rows.has_numbers else rows.label[there]
+    if (labels != labels[0]).any():
+        return ""
+    if rows.has_numbers:
+        return f"the number {labels[0]:g} as label: there is nothing to learn"
+    named = list_labels(rows.count()) or "'[]'"
+    return f"the label{'s' if kind == 'labels' else ''} {named}: there is nothing to tell apart"

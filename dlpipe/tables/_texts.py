@@ -130,7 +130,7 @@ def find_format(path: str, kind: str, settings: TableSettings) -> TextFormat:
     """Return the encoding of a text file and, for a CSV, its separator.
 
     A byte order mark decides, then ``settings``; without both it is UTF-8. The separator is the one that makes the
-    text and the label column stand in the header.
+    columns of the form stand in the header.
 
     Raises
     ------
@@ -256,11 +256,11 @@ def _propose(encoding: str, settings: TableSettings) -> str:
 
 def _find_separator(head: str, kind: str, settings: TableSettings) -> str:
     default = default_separator(kind)
-    wanted = {settings.text_column, settings.label_column}
+    wanted = set(settings.form.sources)
     headers = {one: _first_record(head, one) for one in (default, *SEPARATORS)}
     found = {one: len(wanted & set(header)) for one, header in headers.items()}
     best = max(headers, key=lambda one: found[one])  # the first of equals
-    # without either column, the message shows the header as the separator cuts it that occurs most often
+    # without any of them, the message shows the header as the separator cuts it that occurs most often
     return best if found[best] else max(headers, key=lambda one: len(headers[one]))
 
 
@@ -272,6 +272,20 @@ def _first_record(head: str, separator: str) -> Collection[str]:
         )
     except csv.Error:
         return []
+
+
+def readable(text: str) -> str:
+    r"""Return text that can be stored as UTF-8: what could not be decoded stands as ``\xff``.
+
+    Examples
+    --------
+    >>> readable(b"caf\xe9".decode("utf-8", "surrogateescape"))
+    'caf\\xe9'
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 def kind_ending(path: str) -> str:

@@ -80,7 +80,7 @@ def history(path: str | Path) -> list[dict[str, Any]]:
     """Return what is known of each version of the table at ``path``, the latest first.
 
     Each has ``version``, ``timestamp`` (ms since the epoch), ``time`` (ISO 8601, UTC), ``operation``, and
-    whatever of ``rows``, ``digest``, ``key``, ``sources`` and ``settings`` its commit carries.
+    whatever of ``rows``, ``digest``, ``key``, ``sources``, ``settings``, ``form`` and ``task`` its commit carries.
     """
     location = locate(path)
     latest = open_table(location).version()
@@ -310,9 +310,11 @@ def _history_row(version: int, info: Mapping[str, Any]) -> dict[str, Any]:
     }
     if "dlpipe.rows" in info:
         row |= {"rows": int(info["dlpipe.rows"]), "digest": info["dlpipe.digest"]}
-    for name in ("key", "sources", "settings"):
+    for name in ("key", "sources", "settings", "form"):
         if f"dlpipe.{name}" in info:
             row[name] = json.loads(info[f"dlpipe.{name}"])
+    if "dlpipe.task" in info:
+        row["task"] = info["dlpipe.task"]
     return row
 
 

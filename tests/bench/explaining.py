@@ -142,12 +142,13 @@ def texts(options: argparse.Namespace) -> list[str]:
 def train(options: argparse.Namespace) -> dict[str, Any]:
     """Train one epoch on other rows, and export the engines as registration does."""
     from dlpipe.tables import Sources, ingest, read_table
+    from dlpipe.task.text_classification import TextClassData
     from dlpipe.task.texts import TextTraining
     from dlpipe.task.texts.engines import export_engines
     from dlpipe.training import fit
 
     files = {split: str(SNIPPETS / f"movies_{split}.csv") for split in ("train", "valid", "test")}
-    table = ingest(Sources(**files), options.folder / "train").table
+    table = ingest(Sources(**files), options.folder / "train", settings=TextClassData()).table
     model = fit(table, settings=TextTraining(epochs=1, max_length=MAX_LENGTH), say=say).model
     held = read_table(table, split="test", columns=["text", "label"]).to_pydict()
     export_engines(model, held["text"], held["label"]).save(options.model)

@@ -64,16 +64,17 @@ def measure(what: str, source: Path, table: Path) -> tuple[float, float]:
 def work(what: str, source: str, table: str) -> dict[str, float]:
     """Do it in this process, after everything that it imports is there."""
     from dlpipe.tables import Sources, append, ingest
+    from dlpipe.task.text_classification import TextClassData
 
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder, "small.csv")
         write_reviews(small, 100)
-        ingest(Sources(data=str(small)), f"{folder}/t")
+        ingest(Sources(data=str(small)), f"{folder}/t", settings=TextClassData())
         append(str(small), f"{folder}/t")
     before, started = resident("VmRSS"), time.perf_counter()
     Path("/proc/self/clear_refs").write_text("5")
     if what == "ingest":
-        ingest(Sources(data=source), table)
+        ingest(Sources(data=source), table, settings=TextClassData())
     else:
         append(source, table)
     return {"seconds": time.perf_counter() - started, "peak_mib": resident("VmHWM") - before}

@@ -155,12 +155,15 @@ def agreement(run: dict[str, Any], torch: dict[str, Any]) -> str:
 def train(options: argparse.Namespace) -> dict[str, Any]:
     """Train one epoch on rows that are not scored, and export the engines as registration does."""
     from dlpipe.tables import Sources, ingest, read_table
+    from dlpipe.task.text_classification import TextClassData
     from dlpipe.task.texts import TextTraining
     from dlpipe.task.texts.engines import export_engines
     from dlpipe.training import fit
 
     files = [str(SHARED / name) for name in TRAIN]
-    table = ingest(Sources(train=files[:-1], test=files[-1]), options.folder / "train").table
+    table = ingest(
+        Sources(train=files[:-1], test=files[-1]), options.folder / "train", settings=TextClassData()
+    ).table
     settings = TextTraining(epochs=1, max_length=MAX_LENGTH)
     held = read_table(table, split="test", columns=["text", "label"]).to_pydict()
     model = fit(table, settings=settings, say=say).model

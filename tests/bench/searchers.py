@@ -56,14 +56,15 @@ def parse() -> argparse.Namespace:
 
 def movies(folder: str) -> Any:
     """Return the snippets as a table whose embeddings are computed."""
-    from dlpipe.tables import Sources, TableSettings, ingest
+    from dlpipe.tables import Sources, ingest
     from dlpipe.task import find_task
+    from dlpipe.task.text_classification import TextClassData
     from dlpipe.task.texts import TextTraining
     from dlpipe.training.data import prepare
 
     print("embedding ...", file=sys.stderr, flush=True)
     sources = Sources(**{split: str(SNIPPETS / f"movies_{split}.csv") for split in ("train", "valid", "test")})
-    settings = TableSettings(text_column="review", label_column="sentiment")
+    settings = TextClassData(text_column="review", label_column="sentiment")
     table = ingest(sources, f"{folder}/movies", settings=settings).table
     prepare(table, TextTraining(strategy="freeze"), task=find_task())
     return table

@@ -69,12 +69,13 @@ def fitted(name: str, row: dict[str, Any]) -> dict[str, float]:
     from dlpipe.evaluation import evaluate_model
     from dlpipe.tables import Sources, ingest
     from dlpipe.task import open_predictor
+    from dlpipe.task.text_classification import TextClassData
     from dlpipe.task.texts import TextTraining
     from dlpipe.training import fit
 
     with tempfile.TemporaryDirectory() as folder:
         files = {split: str(SHARED / SETS[name].format(split)) for split in ("train", "valid", "test")}
-        table = ingest(Sources(**files), f"{folder}/texts").table
+        table = ingest(Sources(**files), f"{folder}/texts", settings=TextClassData()).table
         settings = TextTraining(**row)
         began = time.monotonic()
         made = fit(table, settings=settings, say=None)

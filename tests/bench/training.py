@@ -186,11 +186,12 @@ def ours(options: argparse.Namespace) -> dict[str, float]:
     from dlpipe.evaluation import evaluate_model
     from dlpipe.tables import Sources, ingest
     from dlpipe.task import open_predictor
+    from dlpipe.task.text_classification import TextClassData
     from dlpipe.training import fit
 
     with tempfile.TemporaryDirectory() as folder:
         files = {split: str(getattr(options, split)) for split in ("train", "valid", "test")}
-        made = ingest(Sources(**files), f"{folder}/texts")
+        made = ingest(Sources(**files), f"{folder}/texts", settings=TextClassData())
         fitted = fit(made.table, settings=our_settings(options), say=None)
         scores = evaluate_model(open_predictor(fitted.model), made.table).metrics
     rows = len(fitted.epochs) * made.split_rows["train"]

@@ -109,7 +109,8 @@ def print_table(
 
 def dlpipe_search(folder: Path, trials: int, given: list[float]) -> dict[str, Any]:
     """Search with dlpipe from the Delta table, which is made before the clock starts."""
-    from dlpipe.tables import Sources, TableSettings, ingest
+    from dlpipe.tables import Sources, ingest
+    from dlpipe.task.text_classification import TextClassData
     from dlpipe.task.texts import TextTraining
     from dlpipe.tuning import Range, TuningSettings, tune
 
@@ -117,7 +118,7 @@ def dlpipe_search(folder: Path, trials: int, given: list[float]) -> dict[str, An
     table = ingest(
         sources,
         str(folder / "tables" / "movies"),
-        settings=TableSettings(text_column="review", label_column="sentiment"),
+        settings=TextClassData(text_column="review", label_column="sentiment"),
     ).table
     started = time.monotonic()
     tuned = tune(

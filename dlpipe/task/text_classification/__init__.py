@@ -1,10 +1,10 @@
 """Text classification: one text a row, one class of several."""
 
-from dlpipe.tables import TableSettings
 from dlpipe.task.classes import Classes
 from dlpipe.task.protocol import Task
+from dlpipe.task.text_classification.data import TextClassData
 from dlpipe.task.texts import TextInputs
 
-TASK = Task("text-classification", TextInputs(), Classes(), TableSettings)
+TASK = Task("text-classification", TextInputs(), Classes(), TextClassData)
 
-__all__ = ["TASK"]
+__all__ = ["TASK", "TextClassData"]

@@ -1,0 +1,171 @@
+"""What stands in the cells of a source, read as the texts, categories, numbers and labels of a form."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from dlpipe.errors import BadSource
+from dlpipe.tables._form import Column, Label, RowForm, Values, is_number, option_of, write_labels, write_number
+from dlpipe.tables._sources import Source
+
+NO_NUMBER = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>", "nat", "#n/a"})
+"""How programs write that a number is missing."""
+FLAGS = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
+
+
+def read_inputs(cells: Sequence[Any], form: RowForm, source: Source, line: int) -> Values:
+    """Return the inputs that stand in the first cells of a row.
+
+    Raises
+    ------
+    BadSource
+        When a cell holds something that no column of its kind has, such as a date.
+    """
+    columns = form.inputs
+    if len(columns) == 1:
+        return (INPUTS[columns[0].kind](cells[0], columns[0], source, line),)
+    pairs = zip(columns, cells, strict=False)
+    return tuple(INPUTS[column.kind](cell, column, source, line) for column, cell in pairs)
+
+
+def read_label(cells: Sequence[Any], label: Label, source: Source, line: int) -> str | None:
+    """Return the label that stands in the last cells of a row, as ``Label`` writes it; None where it is missing.
+
+    What is no label of this kind is the string that stands there; of several columns of 0 and 1, what stands in
+    them.
+
+    Raises
+    ------
+    BadSource
+        When a cell holds something that no label is, such as a date.
+    """
+    if label.kind == "class":
+        return _as_class(cells[0], label.sources[0], label, source, line)
+    if label.kind == "number":
+        number = _number(cells[0], label, source, line)
+        return write_number(number) if isinstance(number, float) else number
+    if len(label.sources) > 1:
+        return _as_flags(cells, label)
+    return _as_labels(cells[0], label, source, line)
+
+
+def _text(value: Any, column: Column, source: Source, line: int) -> str | None:
+    if isinstance(value, str):
+        return None if column.optional and not value.strip() else value
+    if value is None or _is_nan(value):
+        return None
+    raise BadSource(
+        f"The {column.name} column {column.source!r} of {source.path!r} holds {_kind(value)}, not text "
+        f"({value!r} on {source.unit} {line}).{_hint(column.name, column)}"
+    )
+
+
+def _category(value: Any, column: Column, source: Source, line: int) -> str | None:
+    if isinstance(value, str):
+        return value.strip() or None
+    if value is None or _is_nan(value):
+        return None
+    if isinstance(value, bool | int):
+        return str(value)
+    if isinstance(value, float | Decimal) and math.isfinite(value):
+        return str(int(value)) if value == int(value) else str(value)
+    raise BadSource(
+        f"The column {column.source!r} of {source.path!r} holds {_kind(value)}, not categories "
+        f"({value!r} on {source.unit} {line}).{_hint(column.name, column)}"
+    )
+
+
+def _number(value: Any, column: Column | Label, source: Source, line: int) -> float | str | None:
+    """Return a finite number, None for a missing one, and the string that stands there for something else."""
+    if isinstance(value, str):
+        bare = value.strip()
+        if is_number(bare):
+            return float(bare) + 0.0
+        return None if bare.casefold() in NO_NUMBER else value
+    if value is None or _is_nan(value):
+        return None
+    if isinstance(value, bool | int | float | Decimal):
+        return float(value) + 0.0 if math.isfinite(value) else str(value)
+    name, called = ("label", column.sources[0]) if isinstance(column, Label) else (column.name, column.source)
+    what = "label column" if name == "label" else "column"
+    raise BadSource(
+        f"The {what} {called!r} of {source.path!r} holds {_kind(value)}, not numbers "
+        f"({value!r} on {source.unit} {line}).{_hint(name, column)}"
+    )
+
+
+INPUTS: Mapping[str, Callable[[Any, Column, Source, int], Any]] = {
+    "text": _text,
+    "category": _category,
+    "number": _number,
+}
+
+
+def _as_class(value: Any, name: str, label: Label, source: Source, line: int) -> str | None:
+    """Return a class as a string; whole numbers and truth values are classes too."""
+    if value is None or isinstance(value, str):
+        return value
+    if _is_nan(value):
+        return None
+    if isinstance(value, bool | int):
+        return str(value)
+    # whole numbers with nulls become floating point on their way through pandas, and databases have decimals
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        return str(int(value))
+    raise BadSource(
+        f"The label column {name!r} of {source.path!r} holds {_kind(value)}, not classes "
+        f"({value!r} on {source.unit} {line}).{_hint('label', label)}"
+    )
+
+
+def _as_labels(value: Any, label: Label, source: Source, line: int) -> str | None:
+    """Return several labels from a list, from a string that is a JSON list, or from one with separators."""
+    if isinstance(value, str):
+        bare = value.strip()
+        if not bare:
+            return None
+        if bare.startswith("["):
+            try:
+                listed = json.loads(bare)
+            except (ValueError, RecursionError):
+                return f"no JSON: {bare}"
+            return _as_labels(listed, label, source, line)
+        return write_labels(bare.split(label.separator))
+    if isinstance(value, list | tuple):
+        classes = [_as_class(part, label.sources[0], label, source, line) for part in value]
+        return write_labels(part for part in classes if part)
+    made = _as_class(value, label.sources[0], label, source, line)
+    return None if made is None else write_labels([made])
+
+
+def _as_flags(cells: Sequence[Any], label: Label) -> str | None:
+    """Return the labels whose column has a 1; None where a column has nothing."""
+    flags = []
+    for cell in cells:
+        if cell is None or _is_nan(cell) or (isinstance(cell, str) and not cell.strip()):
+            return None
+        flags.append(FLAGS.get(str(cell).strip().casefold()))
+    if None in flags:
+        return ", ".join(f"{name}: {cell}" for name, cell in zip(label.sources, cells, strict=True))
+    return write_labels(name for name, flag in zip(label.sources, flags, strict=True) if flag)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and value != value
+
+
+def _kind(value: Any) -> str:
+    return (
+        "numbers" if isinstance(value, bool | int | float | Decimal) else f"values of type {type(value).__name__}"
+    )
+
+
+def _hint(name: str, column: Column | Label) -> str:
+    """Return a sentence that says which setting names the column, or nothing where none does."""
+    if not column.setting:
+        return ""
+    return f" Name the {name} column with {column.setting} ({option_of(column.setting)})."

@@ -1,0 +1,376 @@
+"""What a row of a table is: its columns, what makes it valid, and what makes two rows the same.
+
+Tables know no task. A task says in a ``RowForm`` what its rows are, and the form is kept with the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from dlpipe.errors import SettingError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ColumnKind = Literal["text", "category", "number"]
+LabelKind = Literal["class", "labels", "number"]
+Values = tuple[str | float | None, ...]
+"""The inputs of a row in the order of the form: texts and categories as strings, numbers as floats. What is no
+number, in a column of numbers, is the string that stands there."""
+
+OWN_COLUMNS = ("row_id", "label", "split")
+NOT_IN_NAMES = re.compile(r"[\s,;{}()=]+")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that a model reads.
+
+    Attributes
+    ----------
+    name : str
+        In the table.
+    source : str
+        Its name in the files or tables that rows come from.
+    kind : 'text', 'category' or 'number'
+        Texts that differ only in case, white space or Unicode form are the same; categories are strings that are
+        compared as they stand; numbers are finite.
+    optional : bool
+        Whether a row may lack a value.
+    setting : str
+        The setting of ``[data]`` that names ``source``, for messages.
+    """
+
+    name: str
+    source: str
+    kind: ColumnKind
+    optional: bool = False
+    setting: str = ""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What is true of a row: the column ``label`` of the table.
+
+    In between, a label is a string: a class as it is; several labels as a JSON list, sorted, each once; a number
+    as Python writes it.
+
+    Attributes
+    ----------
+    sources : tuple of str
+        One column of the files; of several labels also one column of 0 and 1 for each, called as the label.
+    kind : 'class', 'labels' or 'number'
+        One class of several (a string in the table), any number of labels (a list of strings), or a number.
+    separator : str
+        What stands between several labels in a string; a JSON list is read as well.
+    setting : str
+        The setting of ``[data]`` that names ``sources``, for messages.
+    """
+
+    sources: tuple[str, ...]
+    kind: LabelKind
+    separator: str = "|"
+    setting: str = "label_column"
+
+    def write(self, value: Any) -> str | None:
+        """Return the string of what a table holds; None where it holds no label.
+
+        Examples
+        --------
+        >>> Label(("genres",), "labels").write(["war", "drama"]), Label(("stars",), "number").write(4.0)
+        ('["drama", "war"]', '4.0')
+        """
+        if value is None or value == "":
+            return None
+        if self.kind == "labels":
+            return write_labels(value)
+        if self.kind == "number":
+            return None if value != value else write_number(value)
+        return str(value)
+
+    def read(self, label: str) -> Any:
+        """Return what a table holds for the string of a label: a string, a list of strings, a float."""
+        if self.kind == "labels":
+            return json.loads(label)
+        return float(label) if self.kind == "number" else label
+
+    def strata(self, label: str) -> Sequence[str]:
+        """Return what a label counts as where splits are looked at: its class, each of its labels, or nothing."""
+        if self.kind == "labels":
+            return list(json.loads(label))
+        return (label,) if self.kind == "class" else ()
+
+    def spell(self, label: str, spelling: Callable[[str], str]) -> str:
+        """Return a label with its class, or each of its labels, spelled by ``spelling``."""
+        if self.kind == "labels":
+            return write_labels(spelling(stratum) for stratum in self.strata(label))
+        return spelling(label) if self.kind == "class" else label
+
+    def is_valid(self, label: str) -> bool:
+        """Return whether what was read is a label of this kind."""
+        if self.kind == "labels":
+            return label.startswith("[")
+        return self.kind == "class" or is_number(label)
+
+
+@dataclass(frozen=True)
+class RowForm:
+    """What a row is: inputs and a label.
+
+    Examples
+    --------
+    >>> form = RowForm((Column("text", "review", "text"),), Label(("sentiment",), "class"))
+    >>> form.columns, form.identify(("Good film",)) == form.identify(("good  FILM",))
+    (('row_id', 'text', 'label', 'split'), True)
+    >>> RowForm.from_json(form.to_json()) == form
+    True
+    """
+
+    inputs: tuple[Column, ...]
+    label: Label
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the table's columns."""
+        return ("row_id", *(column.name for column in self.inputs), "label", "split")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the columns that are read: those of the inputs, then those of the label."""
+        return (*(column.source for column in self.inputs), *self.label.sources)
+
+    @cached_property
+    def texts(self) -> tuple[int, ...]:
+        """Which of the inputs are texts."""
+        return tuple(at for at, column in enumerate(self.inputs) if column.kind == "text")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a row is one text and nothing else."""
+        return len(self.inputs) == 1 and self.inputs[0].kind == "text"
+
+    def schema(self) -> pa.Schema:
+        """Return the schema of the table."""
+        import pyarrow as pa
+
+        labels = {"class": pa.string(), "labels": pa.list_(pa.string()), "number": pa.float64()}
+        kinds = {column.name: pa.float64() if column.kind == "number" else pa.string() for column in self.inputs}
+        kinds["label"] = labels[self.label.kind]
+        return pa.schema([(name, kinds.get(name, pa.string())) for name in self.columns])
+
+    def batch(
+        self,
+        row_ids: Sequence[str],
+        values: Sequence[Values],
+        labels: Sequence[Any],
+        splits: Sequence[str | None],
+    ) -> pa.RecordBatch:
+        """Return rows of the table; ``labels`` are what ``Label.read`` returns, or None."""
+        import pyarrow as pa
+
+        schema = self.schema()
+        inputs = [[row[at] for row in values] for at in range(len(self.inputs))]
+        columns = [row_ids, *inputs, labels, splits]
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def count_characters(self, values: Values) -> int:
+        """Return how many characters a row has: its text where it is one, else its inputs as JSON."""
+        return len(values[0] or "") if self.is_text else len(json.dumps(values))  # type: ignore[arg-type]
+
+    def identify(self, values: Values) -> bytes:
+        """Return the SHA-256 of what makes two rows the same: texts levelled, other values exactly."""
+        if self.is_text:
+            return text_digest(str(values[0] or ""))
+        named = {column.name: _level(value, column) for column, value in zip(self.inputs, values, strict=True)}
+        return hashlib.sha256(json.dumps(named, ensure_ascii=False, sort_keys=True).encode()).digest()
+
+    def count_words(self, values: Values) -> int:
+        """Return how many words the texts of a row have."""
+        if self.is_text:
+            return len(values[0].split()) if values[0] else 0  # type: ignore[union-attr]
+        return sum(len(str(values[at] or "").split()) for at in self.texts)
+
+    def show(self, values: Values) -> str:
+        """Return the inputs as a person reads them."""
+        if self.is_text:
+            return str(values[0] or "")
+        pairs = zip(self.inputs, values, strict=True)
+        return ", ".join(f"{column.name}: {'' if value is None else value}" for column, value in pairs)
+
+    def has_same_rows(self, other: RowForm) -> bool:
+        """Return whether rows of the other form can stand in the same table, wherever they come from."""
+
+        def rows(form: RowForm) -> tuple[Any, ...]:
+            return form.label.kind, *((column.name, column.kind) for column in form.inputs)
+
+        return rows(self) == rows(other)
+
+    def read_from(self, sources: Mapping[str, str]) -> RowForm:
+        """Return the form with other names in the files, by column of the table (``label`` is one too).
+
+        Raises
+        ------
+        SettingError
+            When the table has no such column, or its label is read from several.
+        """
+        if unknown := sorted(set(sources) - {column.name for column in self.inputs} - {"label"}):
+            there = ", ".join(name for name in self.columns if name not in ("row_id", "split"))
+            raise SettingError(f"The table has no column {unknown[0]!r} that files have; it has: {there}.")
+        if "label" in sources and len(self.label.sources) > 1:
+            raise SettingError(
+                f"The label of this table is read from {len(self.label.sources)} columns of 0 and 1, which are "
+                "called as the labels; it has no other name."
+            )
+        inputs = tuple(replace(column, source=sources.get(column.name, column.source)) for column in self.inputs)
+        label = replace(self.label, sources=(sources["label"],)) if "label" in sources else self.label
+        return replace(self, inputs=inputs, label=label)
+
+    def name_settings(self, *, options: bool = True) -> str:
+        """Return the settings that name the columns of files, and their options.
+
+        Examples
+        --------
+        >>> text = Column("text", "review", "text", setting="text_column")
+        >>> RowForm((text,), Label(("sentiment",), "class")).name_settings()
+        'text_column and label_column (--text-column, --label-column)'
+        """
+        every = [column.setting for column in self.inputs] + [self.label.setting]
+        names = list(dict.fromkeys(name for name in every if name))
+        return f"{join_words(names)} ({', '.join(map(option_of, names))})" if options else join_words(names)
+
+    def name_columns(self) -> str:
+        """Return the columns that files have, as a sentence names them: ``text and label``."""
+        return join_words([*(column.name for column in self.inputs), "label"])
+
+    def to_json(self) -> str:
+        """Return the form as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, written: str) -> RowForm:
+        """Return the form that ``to_json`` wrote."""
+        given = json.loads(written)
+        label = {**given["label"], "sources": tuple(given["label"]["sources"])}
+        return cls(tuple(Column(**column) for column in given["inputs"]), Label(**label))
+
+
+TEXT_FORM = RowForm((Column("text", "text", "text", setting="text_column"),), Label(("label",), "class"))
+"""That of a table with these columns which says nothing of its form: another program has written it."""
+
+
+def check_form(form: RowForm) -> None:
+    """Raise ``SettingError`` where a form is none: columns read twice, or names that tables cannot have."""
+    named = [(column.name, column.source) for column in form.inputs]
+    named += [("label", source) for source in form.label.sources]
+    if not form.inputs or not form.label.sources:
+        raise SettingError(f"A row needs an input and a label. Set {form.name_settings()}.")
+    seen: dict[str, str] = {}
+    for name, source in named:
+        if source in seen:
+            raise SettingError(
+                f"{seen[source].capitalize()} and {name} are the same column, {source!r}. "
+                f"Set {form.name_settings(options=False)}."
+            )
+        seen[source] = name
+    # Delta compares the names of columns without their case
+    names = [column.name.casefold() for column in form.inputs]
+    for name in names:
+        if name in OWN_COLUMNS or names.count(name) > 1 or NOT_IN_NAMES.search(name) or not name:
+            raise SettingError(
+                f"An input cannot be called {name!r} in a table: names differ by more than their case, have no "
+                f"blanks or signs of ',;{{}}()=', and are none of {', '.join(OWN_COLUMNS)}."
+            )
+    if form.label.kind != "labels" and len(form.label.sources) > 1:
+        raise SettingError(
+            f"A label that is one {form.label.kind} stands in one column. Set {form.label.setting}."
+        )
+
+
+def column_name(source: str) -> str:
+    """Return a name that a table's column can have for a column of a file.
+
+    Examples
+    --------
+    >>> column_name("mean radius (mm)"), column_name("split")
+    ('mean_radius_mm', 'split_')
+    """
+    name = NOT_IN_NAMES.sub("_", source.strip()).strip("_") or "column"
+    return f"{name}_" if name.casefold() in OWN_COLUMNS else name
+
+
+def normalise(text: str) -> str:
+    """Return what two texts share that are the same to a reader: Unicode form, case and white space levelled.
+
+    Examples
+    --------
+    >>> normalise("  Ｇreat\\u00a0\\n FILM ")
+    'great film'
+    """
+    # case folding can undo the form
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
+
+
+def text_digest(text: str) -> bytes:
+    """Return the SHA-256 of the normalised text."""
+    return hashlib.sha256(normalise(text).encode()).digest()
+
+
+def is_number(text: str) -> bool:
+    """Return whether ``text`` is a finite number as files write it.
+
+    Examples
+    --------
+    >>> [is_number(text) for text in ("1.5", "-2e3", "1,5", "1_000", "inf", "")]
+    [True, True, False, False, False, False]
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        return False
+    return "_" not in text and abs(number) != float("inf") and number == number
+
+
+def write_number(number: Any) -> str:
+    """Return a number as labels write it; minus zero is zero."""
+    return repr(float(number) + 0.0)
+
+
+def write_labels(labels: Iterable[str]) -> str:
+    """Return several labels as one string: sorted, each once.
+
+    Examples
+    --------
+    >>> write_labels(["war", " drama", "war", ""])
+    '["drama", "war"]'
+    """
+    return json.dumps(sorted({bare for label in labels if (bare := label.strip())}), ensure_ascii=False)
+
+
+def option_of(setting: str) -> str:
+    """Return the option of a setting, such as ``--text-column``."""
+    return f"--{setting.replace('_', '-')}"
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Return words as a sentence lists them.
+
+    Examples
+    --------
+    >>> join_words(["text"]), join_words(["text", "other", "label"])
+    ('text', 'text, other and label')
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _level(value: str | float | None, column: Column) -> str | float | None:
+    if column.kind == "text":
+        return normalise(str(value or ""))
+    return value + 0.0 if isinstance(value, float) else value

@@ -1,0 +1,233 @@
+"""The cells of a source, in the order of a form's columns, with the line of each row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dlpipe.errors import BadSource
+from dlpipe.tables._read import stream_table
+from dlpipe.tables._settings import TableSettings
+from dlpipe.tables._sources import Source
+from dlpipe.tables._storage import one_line
+from dlpipe.tables._texts import LONGEST_FIELD, TextFormat, find_format, open_text, readable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Cells = Sequence[Any]
+Found = tuple[int, Cells]
+"""The line of a row, and its cells: those of the inputs, then those of the label."""
+
+
+class Wanted(NamedTuple):
+    """Which columns are read, and how."""
+
+    settings: TableSettings
+    names: Sequence[str]
+    """Of the inputs and of the label, as the source calls them."""
+    inputs: int
+    """How many of them are inputs."""
+    unlabelled: bool
+    """Whether the columns with the label may be missing."""
+    folders: Mapping[str, str | None]
+    """The columns that stand in the names of a file's folders, such as ``sentiment=good``."""
+
+    @classmethod
+    def of(cls, source: Source, settings: TableSettings, *, unlabelled: bool = False) -> Wanted:
+        """Return what is read of a source; with ``unlabelled``, it may lack the label."""
+        form = settings.form
+        return cls(settings, form.sources, len(form.inputs), unlabelled, dict(source.folders))
+
+    @property
+    def labels(self) -> Sequence[str]:
+        return self.names[self.inputs :]
+
+    @property
+    def label_optional(self) -> bool:
+        return self.unlabelled or (len(self.labels) == 1 and self.labels[0] in self.folders)
+
+    @property
+    def folder_labels(self) -> Cells:
+        """The cells of the label in all rows of a file without such columns."""
+        return tuple(self.folders.get(name) for name in self.labels)
+
+
+def _csv_rows(source: Source, wanted: Wanted) -> Iterator[Found]:
+    # csv refuses fields over 128 kB by default; the limit is the module's, not the reader's
+    csv.field_size_limit(LONGEST_FIELD)
+    found = find_format(source.path, source.kind, wanted.settings)
+    with open_text(source.path, found) as stream:
+        for _ in range(found.skipped):
+            stream.readline()
+        reader = csv.reader(stream, strict=True, delimiter=found.separator)
+        records = _csv_records(reader, source, after=found.skipped)
+        _, header = next(records, (1, []))
+        if not header:
+            raise BadSource(f"{source.path!r} is empty. Pass a file with a header and rows.")
+        names = _find_names(header, source, wanted, found)
+        pick, rest = _picker([header.index(name) for name in names]), _rest(names, wanted)
+        for line, record in records:
+            if len(record) != len(header):
+                raise BadSource(
+                    f"{source.path!r} line {line} has {len(record)} fields, the header has {len(header)}. Put "
+                    "texts that hold the separator, a quote or a line break in double quotes; the separator is "
+                    f"{found.separator!r} (--separator)."
+                )
+            yield line, (*pick(record), *rest) if rest else pick(record)
+
+
+def _csv_records(reader: Any, source: Source, *, after: int) -> Iterator[tuple[int, list[str]]]:
+    """Return each record with the line on which it starts; blank lines are passed over."""
+    while True:
+        line = reader.line_num + 1 + after
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise BadSource(
+                f"{source.path!r} has a broken quote or row that starts on line {line}: {one_line(error)} (seen "
+                f"on line {max(line, reader.line_num + after)}). Close the quote, and double those inside a text."
+            ) from None
+        if record:
+            yield line, record
+
+
+def _find_names(
+    header: Sequence[str], source: Source, wanted: Wanted, found: TextFormat | None = None
+) -> Sequence[str]:
+    """Return the names of the columns to read: those of the inputs, and those of the label if they are there."""
+    names = list(header)
+    without = wanted.label_optional and not any(name in names for name in wanted.labels)
+    read = wanted.names[: wanted.inputs] if without else wanted.names
+    for name in read:
+        if names.count(name) != 1:
+            raise _no_column(name, header, source, wanted, found)
+    return read
+
+
+def _rest(names: Sequence[str], wanted: Wanted) -> Cells:
+    """Return the cells of the label where a source with these names has none."""
+    return () if len(names) == len(wanted.names) else wanted.folder_labels
+
+
+def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], Cells]:
+    """Return a function that takes the cells at these places from a record."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    (only,) = places
+    return lambda record: (record[only],)
+
+
+def _no_column(
+    name: str, header: Iterable[str], source: Source, wanted: Wanted, found: TextFormat | None = None
+) -> BadSource:
+    names = [readable(column) for column in header]
+    has = "two columns" if names.count(name) > 1 else "no column"
+    listed = ", ".join(repr(column) for column in names[:30])
+    how = f" They are read with the separator {found.separator!r} (--separator)." if found else ""
+    return BadSource(
+        f"{source.path!r} has {has} {name!r}; its columns are: {listed}.{how} "
+        f"Set {wanted.settings.form.name_settings()}, or rename the column."
+    )
+
+
+def _jsonl_rows(source: Source, wanted: Wanted) -> Iterator[Found]:
+    defaults = [*[None] * wanted.inputs, *wanted.folder_labels]
+    columns = list(zip(wanted.names, defaults, strict=True))
+    seen: dict[str, None] = {}
+    record = None
+    with open_text(source.path, find_format(source.path, source.kind, wanted.settings)) as stream:
+        for line, written in enumerate(stream, start=1):
+            if written.strip():
+                record = _json_object(written, source, line)
+                seen.update(dict.fromkeys(record))
+                yield line, [record.get(name, default) for name, default in columns]
+    # one row may lack a key, which is then missing; all rows cannot
+    without = wanted.label_optional and not any(name in seen for name in wanted.labels)
+    for name in wanted.names[: wanted.inputs] if without else wanted.names:
+        if record is not None and name not in seen:
+            raise _no_column(name, seen, source, wanted)
+
+
+def _json_object(written: str, source: Source, line: int) -> dict[str, Any]:
+    try:
+        record = json.loads(written)
+    except (ValueError, RecursionError) as error:
+        raise BadSource(
+            f"{source.path!r} line {line} is not JSON: {one_line(error)}. Write one object on each line."
+        ) from None
+    if not isinstance(record, dict):
+        raise BadSource(
+            f"{source.path!r} line {line} holds a JSON {type(record).__name__}, not an object. "
+            "Write one object on each line (JSON Lines)."
+        )
+    return record
+
+
+def _parquet_rows(source: Source, wanted: Wanted) -> Iterator[Found]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(source.path) as file:
+            names = _find_names(file.schema_arrow.names, source, wanted)
+            yield from _arrow_rows(file.iter_batches(4096, columns=list(names)), names, wanted)
+    except pa.ArrowException as error:
+        raise BadSource(
+            f"{source.path!r} is not a readable Parquet file: {one_line(error)}. Write it anew."
+        ) from None
+
+
+def _delta_rows(source: Source, wanted: Wanted) -> Iterator[Found]:
+    from dlpipe.tables._versions import open_table
+
+    assert source.table is not None
+    schema = open_table(source.table.path, version=source.table.version).schema()
+    names = _find_names([field.name for field in schema.fields], source, wanted)
+    yield from _arrow_rows(stream_table(source.table, columns=names), names, wanted)
+
+
+def _arrow_rows(batches: Iterable[pa.RecordBatch], names: Sequence[str], wanted: Wanted) -> Iterator[Found]:
+    line, rest = 0, _rest(names, wanted)
+    for batch in batches:
+        columns = [_values(batch.column(name)) for name in names]
+        for cells in zip(*columns, strict=True):
+            line += 1
+            yield line, (*cells, *rest) if rest else cells
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return Python values; text from its bytes, since to_pylist would stop at the first that is no UTF-8."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type):
+        column = column.cast(pa.binary())
+    if pa.types.is_large_string(column.type):
+        column = column.cast(pa.large_binary())
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.binary_view())
+    if pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
+        column = column.cast(pa.list_(pa.binary()))
+    return [_decode(value) for value in column.to_pylist()]
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return [_decode(part) for part in value] if isinstance(value, list) else value
+
+
+READERS: Mapping[str, Callable[[Source, Wanted], Iterator[Found]]] = {
+    "csv": _csv_rows,
+    "tsv": _csv_rows,
+    "jsonl": _jsonl_rows,
+    "parquet": _parquet_rows,
+    "delta": _delta_rows,
+}
