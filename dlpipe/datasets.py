@@ -13,9 +13,9 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlpipe.durable import make_folder, move, move_folder
 from dlpipe.errors import DlpipeError, DownloadFailed, SettingError, SourceNotFound, StorageFull
@@ -34,15 +34,23 @@ MAX_UNPACKED = 4 * 2**30
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where a data set is, what its archive must be, and which of its files are the splits."""
+    """Where a data set is, what its archive must be, and which of its files are the splits.
+
+    Attributes
+    ----------
+    task : str
+        What is learnt from it, where a run does not say; empty where nothing is suggested.
+    data : mapping
+        Settings of the section ``[data]`` that its files need, such as the names of the columns.
+    """
 
     url: str
     train: str
     valid: str = ""
     test: str = ""
     sha256: str = ""
-    text_column: str = "review"
-    label_column: str = "sentiment"
+    task: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, str]:

@@ -299,4 +299,4 @@ def test_bad_catalogue_is_refused(tmp_path, line, said):
 def test_catalogue_that_ships_names_the_book_s_data_set():
     imdb = find_dataset("imdb", catalogue=FLOWS / "datasets.toml")
     assert imdb.url == "https://pl-flash-data.s3.amazonaws.com/imdb.zip"
-    assert (imdb.text_column, imdb.label_column) == ("review", "sentiment")
+    assert (imdb.data, imdb.task) == ({"text_column": "review", "label_column": "sentiment"}, "")

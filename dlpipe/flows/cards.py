@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from metaflow import current
@@ -39,8 +39,7 @@ def show_data(ingest: Ingest) -> None:
         Markdown(f"{ingest.table.rows:,} rows, digest `{ingest.table.digest}`, {news}"),
         _table(["split", "rows", *ingest.labels], _split_rows(ingest)),
         *([_table(["what to know"], ([note] for note in ingest.notes))] if ingest.notes else []),
-        Markdown("## Length of the texts"),
-        _table(["", *profile["words"]], [[name, *profile[name].values()] for name in ("words", "characters")]),
+        *_lengths(profile),
         Markdown("## Sources"),
         _table(
             ["file", "bytes", "SHA-256"], ([s["name"], s["size"], s["sha256"][:16]] for s in profile["sources"])
@@ -51,6 +50,21 @@ def show_data(ingest: Ingest) -> None:
     )
     if ingest.bad_rows:
         _add(_table(["reason", "rows"], ingest.bad_rows.items()))
+
+
+def _lengths(profile: Mapping[str, Any]) -> list[Any]:
+    """Return the lengths of texts, and the quantiles of labels that are numbers, where there are such."""
+    lengths = {name: profile[name] for name in ("words", "characters") if name in profile}
+    numbers = profile.get("numbers", {})
+    return [
+        part
+        for heading, rows in (("## Length of the texts", lengths), ("## Numbers to predict", numbers))
+        if rows
+        for part in (
+            Markdown(heading),
+            _table(["", *next(iter(rows.values()))], [[name, *found.values()] for name, found in rows.items()]),
+        )
+    ]
 
 
 def _split_rows(ingest: Ingest) -> Iterable[Sequence[Any]]:

@@ -258,7 +258,7 @@ def _name_data(values: Mapping[str, Any], options: Mapping[str, Any], folder: Pa
         from dlpipe.datasets import find_dataset
 
         known = find_dataset(str(name), catalogue=Path(kept["catalogue"]))
-        kept.update(text_column=known.text_column, label_column=known.label_column)
+        kept.update(known.data)
     return kept
 
 

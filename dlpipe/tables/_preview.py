@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from dlpipe.errors import BadSource
 from dlpipe.tables._folders import folder_columns
 from dlpipe.tables._read import stream_table
-from dlpipe.tables._rows import readable
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import _expand, _is_table, _kind_of, reading
 from dlpipe.tables._storage import is_remote, locate, one_line
@@ -24,6 +23,7 @@ from dlpipe.tables._texts import (
     find_format,
     open_text,
     propose_encoding,
+    readable,
 )
 from dlpipe.tables._versions import table_at
 
@@ -56,7 +56,9 @@ class Preview:
     separator: str = ""
 
 
-def preview(path: str, *, settings: TableSettings | None = None, rows: int = ROWS) -> Preview:
+def preview(
+    path: str, *, settings: TableSettings | None = None, columns: Collection[str] = (), rows: int = ROWS
+) -> Preview:
     """Return the first rows of a file, a glob, a folder of Parquet or a Delta table, with all columns.
 
     Of several files, each gives its share of ``rows``: a file may hold one class. Rows of a CSV that have more or
@@ -66,7 +68,9 @@ def preview(path: str, *, settings: TableSettings | None = None, rows: int = ROW
     ----------
     path : str
     settings : TableSettings, optional
-        Its separator and encoding, and the columns by which a separator is found.
+        Its separator and encoding.
+    columns : collection of str
+        Those that are known, by which a separator is found.
     rows : int
         At most so many.
 
@@ -92,7 +96,7 @@ def preview(path: str, *, settings: TableSettings | None = None, rows: int = ROW
     whole, separator = True, ""
     for file in files:
         with reading(file), decoding(file):
-            separator, records = _open(file, settings)
+            separator, records = _open(file, settings, columns)
             first, ended = _first(records, share)
         _check_decoded(first, file, settings)
         whole = whole and ended
@@ -100,8 +104,8 @@ def preview(path: str, *, settings: TableSettings | None = None, rows: int = ROW
     if not found:
         raise BadSource(f"{path!r} has no rows. Pass a file with rows.")
     names = dict.fromkeys(name for record in found for name in record)
-    columns = {readable(name): [_shown(record.get(name)) for record in found] for name in names}
-    return Preview(path, columns, len(found), whole, separator)
+    values = {readable(name): [_shown(record.get(name)) for record in found] for name in names}
+    return Preview(path, values, len(found), whole, separator)
 
 
 def _first(records: Iterable[dict[str, Any]], rows: int) -> tuple[list[dict[str, Any]], bool]:
@@ -139,7 +143,7 @@ def _shown(value: Any) -> Any:
     return readable(value) if isinstance(value, str) else value
 
 
-def _open(path: str, settings: TableSettings) -> tuple[str, Iterator[dict[str, Any]]]:
+def _open(path: str, settings: TableSettings, columns: Collection[str]) -> tuple[str, Iterator[dict[str, Any]]]:
     """Return the separator of a source, empty where it has none, and its rows."""
     if is_remote(path) or _is_table(path):
         version = table_at(locate(path if is_remote(path) else str(Path(path).absolute())))
@@ -149,7 +153,7 @@ def _open(path: str, settings: TableSettings) -> tuple[str, Iterator[dict[str, A
         return "", _parquet(path)
     if not Path(path).stat().st_size:
         raise BadSource(f"{path!r} is empty. Pass a file with a header and rows.")
-    found = find_format(path, kind, settings)
+    found = find_format(path, kind, settings, columns)
     return found.separator, _json_lines(path, found) if kind == "jsonl" else _csv(path, found)
 
 

@@ -126,11 +126,13 @@ def open_text(path: str, found: TextFormat) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, encoding=found.encoding, errors="surrogateescape", newline="")
 
 
-def find_format(path: str, kind: str, settings: TableSettings) -> TextFormat:
+def find_format(
+    path: str, kind: str, settings: TableSettings, columns: Collection[str] | None = None
+) -> TextFormat:
     """Return the encoding of a text file and, for a CSV, its separator.
 
     A byte order mark decides, then ``settings``; without both it is UTF-8. The separator is the one that makes the
-    columns of the form stand in the header.
+    columns of the form stand in the header, or ``columns`` where the form is not known yet.
 
     Raises
     ------
@@ -154,7 +156,7 @@ def find_format(path: str, kind: str, settings: TableSettings) -> TextFormat:
     text = codecs.getincrementaldecoder(encoding)("surrogateescape").decode(head)
     excel = EXCEL_SEPARATOR.match(text)
     separator = named_separator(settings.separator) or (
-        excel[1] if excel else _find_separator(text, kind, settings)
+        excel[1] if excel else _find_separator(text, kind, settings.form.sources if columns is None else columns)
     )
     return TextFormat(encoding, separator, 1 if excel else 0, bool(marked))
 
@@ -254,9 +256,9 @@ def _propose(encoding: str, settings: TableSettings) -> str:
     return f"It is likely {encoding}: pass --encoding {encoding} (encoding in [data]), or save it as UTF-8."
 
 
-def _find_separator(head: str, kind: str, settings: TableSettings) -> str:
+def _find_separator(head: str, kind: str, columns: Collection[str]) -> str:
     default = default_separator(kind)
-    wanted = set(settings.form.sources)
+    wanted = set(columns)
     headers = {one: _first_record(head, one) for one in (default, *SEPARATORS)}
     found = {one: len(wanted & set(header)) for one, header in headers.items()}
     best = max(headers, key=lambda one: found[one])  # the first of equals

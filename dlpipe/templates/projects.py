@@ -12,7 +12,8 @@ from pathlib import Path
 
 from dlpipe.errors import SettingError
 from dlpipe.settings import check_name, read_settings
-from dlpipe.tables import TableSettings, preview
+from dlpipe.tables import preview
+from dlpipe.task import find_task
 from dlpipe.templates.columns import TASKS
 from dlpipe.templates.environment import make_environment
 from dlpipe.templates.placing import put_files
@@ -89,7 +90,8 @@ def make_project(
     check_name(task, [*TASKS], what="task", where="dlpipe")
     name = name or folder.resolve().name
     _check_project_name(name)
-    found = preview(data, settings=read_settings(TableSettings, {**given, **how}, where="[data]"))
+    settings = read_settings(find_task(task).data, {**given, **how}, where="[data]")
+    found = preview(data, settings=settings, columns=given.values())
     suggested = TASKS[task](found, given)
     answers = Answers(name, task, _seen_from(folder, data), {**suggested.settings, **how}, suggested.lines)
     with tempfile.TemporaryDirectory(prefix="dlpipe-init-") as place:

@@ -1,10 +1,12 @@
-"""The texts of a table that another program may have written: as strings, as bytes, or as something else."""
+"""The inputs of a table that another program may have written: texts as bytes, numbers of any width."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from dlpipe.errors import SchemaMismatch
+from dlpipe.tables._form import Column, option_of
 from dlpipe.tables._versions import TableVersion
 
 if TYPE_CHECKING:
@@ -12,16 +14,38 @@ if TYPE_CHECKING:
 
 Rows = TypeVar("Rows", "pa.Table", "pa.RecordBatch")
 
-TEXT = "text"
-TYPES = ("string", "binary")
+TEXT = Column("text", "text", "text", setting="text_column")
+STRINGS = ("string", "binary")
 """What Delta calls the types that texts come in; several programs write them as bytes."""
+TYPES: Mapping[str, Sequence[str]] = {
+    "text": STRINGS,
+    "category": STRINGS,
+    "number": ("double", "float", "long", "integer", "short", "byte", "boolean"),
+}
+NOUNS = {"text": "text", "category": "categories", "number": "numbers"}
 
 
 def check_text(version: TableVersion) -> None:
     """Raise ``SchemaMismatch`` unless the column ``text`` of a table version holds texts."""
-    kind = dict(version.columns).get(TEXT, "string")
-    if kind not in TYPES:
-        raise _no_text(str(version), kind)
+    if TEXT.name in dict(version.columns):
+        check_inputs(version, [TEXT])
+
+
+def check_inputs(version: TableVersion, columns: Sequence[Column]) -> None:
+    """Raise ``SchemaMismatch`` unless a table version has these columns, with values of their kinds.
+
+    Examples
+    --------
+    >>> check_inputs(TableVersion("/t", 0, 2, "", 0, (("text", "binary"),)), [Column("text", "text", "text")])
+    """
+    there = dict(version.columns)
+    for column in columns:
+        if column.name not in there:
+            raise SchemaMismatch(
+                f"{str(version)!r} has no column {column.name!r}; its columns are: {', '.join(there)}."
+            )
+        if there[column.name] not in TYPES[column.kind]:
+            raise _other_type(str(version), column, there[column.name])
 
 
 def decode_texts(rows: Rows, *, of: TableVersion) -> Rows:
@@ -50,15 +74,18 @@ def decode_texts(rows: Rows, *, of: TableVersion) -> Rows:
         elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
             texts = [None if value is None else value.decode("utf-8", "replace") for value in column.to_pylist()]
             column = pa.array(texts, pa.string())
-        elif field.name == TEXT and not pa.types.is_string(kind):
-            raise _no_text(str(of), str(kind))
+        elif field.name == TEXT.name and not pa.types.is_string(kind):
+            raise _other_type(str(of), TEXT, str(kind))
         if column.type != kind:
             rows = rows.set_column(place, field.name, column)
     return rows
 
 
-def _no_text(version: str, kind: str) -> SchemaMismatch:
+def _other_type(version: str, column: Column, kind: str) -> SchemaMismatch:
+    what = NOUNS[column.kind]
+    option = f" ({option_of(column.setting)})" if column.setting else ""
+    has = "the texts" if column.kind == "text" else what
     return SchemaMismatch(
-        f"The column {TEXT!r} of {version!r} holds values of type {kind}, not text. Name another table, or ingest "
-        "the column that has the texts (--text-column)."
+        f"The column {column.name!r} of {version!r} holds values of type {kind}, not {what}. Name another table, "
+        f"or ingest the column that has {has}{option}."
     )
