@@ -59,6 +59,7 @@ TABULAR = RowForm(
     ),
     Label(("kind",), "class"),
 )
+NAMES = ("train", "valid", "test")
 GENRES = ("drama", "war", "comedy")
 
 
@@ -435,6 +436,24 @@ def test_rows_without_a_text_have_no_lengths(tmp_path):
     done = ingest(Sources(data=write_csv(tmp_path / "a.csv", header, rows)), tmp_path / "t", settings=of(form))
     assert not {"words", "characters"} & set(done.profile)
     assert dict(stored(tmp_path / "t").split_rows) == dict(done.split_rows) == by_count(tmp_path / "t")
+
+
+def test_different_things_may_have_the_same_inputs(tmp_path):
+    rows = [[at % 3, 1.5, "Bonn", "red", "", "ab"[at % 2]] for at in range(60)]
+    rows += [[at, 1.5, "Rome", "red", "", "ab"[at % 2]] for at in range(60)]
+    header = ("age", "height in m", "town", "colour", "note", "kind")
+    source, form = write_csv(tmp_path / "a.csv", header, rows), replace(TABULAR, repeats=True)
+    with pytest.raises(BadRows, match="60 with conflicting labels"):
+        ingest(Sources(data=source), tmp_path / "t", settings=of(TABULAR))
+    done = ingest(Sources(data=source), tmp_path / "t", settings=of(form))
+    assert (done.table.rows, done.bad_rows, done.profile["repeated_texts"]) == (120, {}, 57)
+    assert form_of(done.table).repeats
+    given = {name: write_csv(tmp_path / f"{name}.csv", header, rows[at::3]) for at, name in enumerate(NAMES)}
+    assert ingest(Sources(**given), tmp_path / "u", settings=of(form)).leaked_rows == 0
+    again = append(
+        write_csv(tmp_path / "b.csv", header, [*rows, [99, 1.5, "Rome", "red", "", "b"]]), tmp_path / "t"
+    )
+    assert (again.new_rows, again.known_rows, again.bad_rows) == (1, 120, {})
 
 
 # --- what a table remembers

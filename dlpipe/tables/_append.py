@@ -277,7 +277,10 @@ def _plan(good: Sequence[_Read], bad: Sequence[_Bad], there: _There, settings: T
     form, read = settings.form, [bare_label(one.row) for one in good]
     counts = Counter(stratum for label in read if label for stratum in form.label.strata(label))
     spelling = spell_labels(counts, fold=settings.fold_labels, known=there.classes)
-    given, conflicts = _without_conflicts([(one.row, _given(one, spelling, settings)) for one in good])
+    given = [(one.row, _given(one, spelling, settings)) for one in good]
+    conflicts: list[_Bad] = []
+    if not form.repeats:
+        given, conflicts = _without_conflicts(given)
     bad = [*bad, *conflicts]
     added: dict[str, _Given] = {}
     filled: dict[str, _Given] = {}
@@ -289,7 +292,7 @@ def _plan(good: Sequence[_Read], bad: Sequence[_Bad], there: _There, settings: T
         if new := [stratum for stratum in strata if stratum not in there.train]:
             bad.append((row, UNKNOWN_LABEL))
             unknown.update(new)
-        elif one.label is not None and has and one.label not in has:
+        elif one.label is not None and has and one.label not in has and not form.repeats:
             bad.append((row, CONFLICT))
         elif has is None and (one.row_id not in added or added[one.row_id].label is None is not one.label):
             known += one.row_id in added

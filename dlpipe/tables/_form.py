@@ -124,6 +124,15 @@ class Label:
 class RowForm:
     """What a row is: inputs and a label.
 
+    Attributes
+    ----------
+    inputs : tuple of Column
+    label : Label
+    repeats : bool
+        Whether different things may have the same inputs, as two people of one age and town have. Then the same
+        inputs with another label are no conflict, and may stand in two splits that were given as files. An append
+        still adds them once.
+
     Examples
     --------
     >>> form = RowForm((Column("text", "review", "text"),), Label(("sentiment",), "class"))
@@ -135,6 +144,7 @@ class RowForm:
 
     inputs: tuple[Column, ...]
     label: Label
+    repeats: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -259,7 +269,8 @@ class RowForm:
         """Return the form that ``to_json`` wrote."""
         given = json.loads(written)
         label = {**given["label"], "sources": tuple(given["label"]["sources"])}
-        return cls(tuple(Column(**column) for column in given["inputs"]), Label(**label))
+        inputs = tuple(Column(**column) for column in given["inputs"])
+        return cls(inputs, Label(**label), given["repeats"])
 
 
 TEXT_FORM = RowForm((Column("text", "text", "text", setting="text_column"),), Label(("label",), "class"))

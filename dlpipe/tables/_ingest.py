@@ -171,7 +171,7 @@ def _put_after(
 ) -> tuple[TableVersion, bool]:
     if before is None:
         return put_rows(location, rows.reader(), metadata=metadata, at=0)
-    same_form = before.rows == len(rows.every) and [name for name, _ in before.columns] == list(rows.form.columns)
+    same_form = before.rows == len(rows.every) and _has_rows_of(before, rows.form, exactly=True)
     # the digest of a version with appended rows is not that of its content alone
     if same_form and content_digest(stream_table(before)) == content_digest(rows.reader()):
         return before, False

