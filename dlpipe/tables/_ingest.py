@@ -198,13 +198,14 @@ def _appended(version: TableVersion | None, placed: RowIndex) -> AppendedRows:
     return AppendedRows(version, first, stays, rows.take(stays))
 
 
-def _has_rows_of(version: TableVersion, form: RowForm) -> bool:
+def _has_rows_of(version: TableVersion, form: RowForm, *, exactly: bool = False) -> bool:
+    """Return whether a version has rows of this form; ``exactly`` if it also has no other columns."""
+    there = [name for name, _ in version.columns]
     try:
-        return form_of(version).has_same_rows(form) and {name for name, _ in version.columns}.issuperset(
-            form.columns
-        )
+        same = form_of(version).has_same_rows(form)
     except SchemaMismatch:
         return False
+    return same and (there == list(form.columns) if exactly else set(form.columns) <= set(there))
 
 
 def _index_of(version: TableVersion, form: RowForm, first: int = 0) -> RowIndex:
