@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import importlib.util
 import random
 import re
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
-from types import ModuleType
 
 import pytest
+from samples import DATA, SPLITS, load_script, read_sample, share_near_copies, split_of
 
-DATA = Path(__file__).resolve().parents[1] / "data"
 SAMPLE = DATA / "sample" / "reviews.csv"
-
-
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_sample", DATA / "make_sample.py")
-    script = importlib.util.module_from_spec(spec)
-    sys.modules["make_sample"] = script  # dataclasses look their module up
-    spec.loader.exec_module(script)
-    return script
-
-
-def split_of(text: str) -> str:
-    """Return the split that the pipeline would choose, from a hash of the normalised text."""
-    normal = " ".join(text.casefold().split())
-    position = int.from_bytes(hashlib.sha256(normal.encode()).digest()[8:16], "big") / 2**64
-    return "test" if position < 0.2 else "valid" if position < 0.3 else "train"
 
 
 @pytest.fixture(scope="module")
 def script():
-    return load_script()
+    return load_script("make_reviews")
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +26,17 @@ def reviews(script):
 
 @pytest.fixture(scope="module")
 def rows() -> list[tuple[str, str]]:
-    with SAMPLE.open(encoding="utf-8", newline="") as file:
-        return [(row["review"], row["sentiment"]) for row in csv.DictReader(file)]
+    return [(row["review"], row["sentiment"]) for row in read_sample("reviews")]
 
 
 @pytest.fixture(scope="module")
 def splits(rows):
-    return {name: [row for row in rows if split_of(row[0]) == name] for name in ("train", "valid", "test")}
+    return {name: [row for row in rows if split_of(row[0]) == name] for name in SPLITS}
 
 
 def test_script_writes_the_committed_file_again_byte_for_byte(tmp_path):
     out = tmp_path / "reviews.csv"
-    subprocess.run([sys.executable, DATA / "make_sample.py", "--out", out], check=True, capture_output=True)
+    subprocess.run([sys.executable, DATA / "make_reviews.py", "--out", out], check=True, capture_output=True)
     assert out.read_bytes() == SAMPLE.read_bytes()
     assert list(tmp_path.iterdir()) == [out]
 
@@ -98,20 +77,15 @@ def test_some_reviews_carry_typing_errors_and_some_no_capitals(rows):
     assert 0.05 < odd / len(rows) < 0.25
 
 
-def test_slips_never_touch_a_word_that_turns_the_sentence(script):
-    rng = random.Random(0)
-    turning = script.TURNING
-    assert all(script.slip(turning, rng) == turning for _ in range(200))
+def test_slips_never_touch_a_word_that_turns_the_sentence():
+    writing = load_script("writing")
+    rng, turning = random.Random(0), writing.TURNING
+    assert all(writing.slip(turning, rng) == turning for _ in range(200))
 
 
 def test_test_rows_have_hardly_a_near_copy_in_train(splits):
-    def word_set(text: str) -> frozenset[str]:
-        return frozenset(re.findall(r"[a-z']+", text.lower()))
-
-    train = [word_set(text) for text, _ in splits["train"]]
-    test = [word_set(text) for text, _ in splits["test"]]
-    near = sum(any(len(a & b) > 0.8 * len(a | b) for b in train) for a in test)
-    assert near / len(test) < 0.01
+    test, train = ([text for text, _ in splits[name]] for name in ("test", "train"))
+    assert share_near_copies(test, train) < 0.01
 
 
 @pytest.mark.parametrize("strength", [0.1, 1.0, 10.0])

@@ -1,9 +1,9 @@
 """Write data/sample/reviews.csv: about 3,000 short reviews, made up by a seeded script.
 
-    python data/make_sample.py                  # writes data/sample/reviews.csv again, byte for byte
-    python data/make_sample.py --out other.csv --rows 500 --seed 7
+    python data/make_reviews.py                  # writes data/sample/reviews.csv again, byte for byte
+    python data/make_reviews.py --out other.csv --rows 500 --seed 7
 
-The words are in data/sample/words.toml: domains (film, hotel, ...) with words for either side, and frames
+The words are in data/sample/reviews.toml: domains (film, hotel, ...) with words for either side, and frames
 (negation, contrast, ...) with templates. A review is one template of one frame, filled with the words of one
 domain. A review that shares too many words with an earlier one is thrown away, so that no near copy can
 straddle train and test.
@@ -13,10 +13,6 @@ Needs nothing but Python 3.11.
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
-import os
 import random
 import re
 import tomllib
@@ -25,17 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+from writing import SAMPLES, Shelf, capitalise, mistype, write_file
+
 SIDES = {"positive": "good", "negative": "bad"}
-MOST_SHARED = 0.7  # of the words of two reviews together (Jaccard), before typing errors
-CONTEXT_SHARE, CAPITALS_SHARE, SLIP_SHARE = 0.08, 0.06, 0.12
+CONTEXT_SHARE = 0.08
 SLOT = re.compile(r"\{(!?)([a-z]+?)(2?)\}")
-# A slip in one of these could turn the meaning round.
-TURNING = (
-    "never nobody nothing without hardly unlike although though despite even wrong right "
-    "opposite worse better mistaken anything ignore instead"
-)
-KEPT_WHOLE = frozenset(TURNING.split())
 
 
 @dataclass(frozen=True)
@@ -48,7 +38,7 @@ class Review:
     frame: str
 
 
-def read_words(path: Path = HERE / "sample" / "words.toml") -> dict[str, Any]:
+def read_words(path: Path = SAMPLES / "reviews.toml") -> dict[str, Any]:
     """Return the grammar: `who`, `when`, `very`, `verdict`, `frames`, `domains`."""
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
@@ -99,63 +89,6 @@ def compose(words: Mapping[str, Any], review: Review, rng: random.Random) -> str
     return capitalise(opening + body)
 
 
-def capitalise(text: str) -> str:
-    """Return the text with a capital at the start of every sentence.
-
-    >>> capitalise("what a mess. the soup? cold.")
-    'What a mess. The soup? Cold.'
-    """
-    return re.sub(r"(^|[.!?] )([a-z])", lambda start: start[1] + start[2].upper(), text)
-
-
-def misspell(word: str, rng: random.Random) -> str:
-    """Return the word with two letters swapped, one dropped or one doubled; never the first."""
-    at = rng.randrange(1, len(word) - 1)
-    slips = (
-        word[:at] + word[at + 1] + word[at] + word[at + 2 :],
-        word[:at] + word[at + 1 :],
-        word[:at] + word[at] + word[at:],
-    )
-    return rng.choice(slips)
-
-
-def mistype(text: str, rng: random.Random) -> str:
-    """Return the text as hasty fingers leave it: some rows without capitals, some with a misspelt word or two."""
-    if rng.random() < CAPITALS_SHARE:
-        text = text.lower().rstrip(".")
-    if rng.random() < SLIP_SHARE:
-        for _ in range(rng.choice((1, 1, 2))):
-            text = slip(text, rng)
-    return text
-
-
-def slip(text: str, rng: random.Random) -> str:
-    """Return the text with one of its longer words misspelt, but none that carries the turn of the sentence."""
-    words = text.split(" ")
-    long = [i for i, word in enumerate(words) if re.fullmatch(r"[a-z]{5,}", word) and word not in KEPT_WHOLE]
-    if long:
-        at = rng.choice(long)
-        words[at] = misspell(words[at], rng)
-    return " ".join(words)
-
-
-class Shelf:
-    """The word sets of the reviews taken so far, as bit masks: comparing two is one AND."""
-
-    def __init__(self) -> None:
-        self.bits: dict[str, int] = {}
-        self.masks: list[int] = []
-
-    def take(self, text: str) -> bool:
-        """Add the text and return True, or return False where an earlier one shares too many words with it."""
-        words = set(re.findall(r"[a-z']+", text.lower()))
-        mask = sum(1 << self.bits.setdefault(word, len(self.bits)) for word in words)
-        near = any((mask & seen).bit_count() > MOST_SHARED * (mask | seen).bit_count() for seen in self.masks)
-        if not near:
-            self.masks.append(mask)
-        return not near
-
-
 def outlines(words: Mapping[str, Any], rows: int, rng: random.Random) -> Iterator[Review]:
     """Yield what each row is to be: frames by their share, domains in turn, labels in equal parts."""
     frames = words["frames"]
@@ -193,32 +126,14 @@ def fresh_text(words: Mapping[str, Any], outline: Review, shelf: Shelf, rng: ran
         if shelf.take(text):
             return text
     raise SystemExit(
-        f"make_sample: no new review left for {outline.domain}/{outline.frame}; ask for fewer --rows."
+        f"make_reviews: no new review left for {outline.domain}/{outline.frame}; ask for fewer --rows."
     )
 
 
-def as_csv(reviews: Sequence[Review]) -> bytes:
-    """Return the reviews as UTF-8 CSV with the columns `review` and `sentiment`, every field quoted."""
-    out = io.StringIO()
-    writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    writer.writerow(("review", "sentiment"))
-    writer.writerows((review.text, review.sentiment) for review in reviews)
-    return out.getvalue().encode("utf-8")
-
-
-def main() -> None:
-    """Write the file; nothing half-written is left behind."""
-    parser = argparse.ArgumentParser(description="Write the made-up sample reviews.")
-    parser.add_argument("--out", type=Path, default=HERE / "sample" / "reviews.csv")
-    parser.add_argument("--rows", type=int, default=3000)
-    parser.add_argument("--seed", type=int, default=2)
-    args = parser.parse_args()
-    reviews = write_reviews(rows=args.rows, seed=args.seed)
-    half = args.out.with_name(args.out.name + ".part")
-    half.write_bytes(as_csv(reviews))
-    os.replace(half, args.out)
-    print(f"{args.out}: {len(reviews)} reviews")
+def make_rows(*, rows: int, seed: int) -> list[tuple[str, str]]:
+    """Return text and sentiment of each review."""
+    return [(review.text, review.sentiment) for review in write_reviews(rows=rows, seed=seed)]
 
 
 if __name__ == "__main__":
-    main()
+    write_file("reviews.csv", ("review", "sentiment"), make_rows, rows=3000, seed=2)
