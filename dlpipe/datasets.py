@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.durable import make_folder, move, move_folder
 from dlpipe.errors import DlpipeError, DownloadFailed, SettingError, SourceNotFound, StorageFull
 from dlpipe.settings import check_name, read_settings
+from dlpipe.sklearn_data import check_sklearn, write_sklearn
 from dlpipe.tables import Sources
 
 if TYPE_CHECKING:
@@ -38,17 +39,21 @@ class Dataset:
 
     Attributes
     ----------
+    sklearn : str
+        The name of a data set that comes with scikit-learn; nothing is downloaded then, and ``url``, ``train``
+        and the like stay empty. Its classes are in the column ``class``.
     task : str
         What is learnt from it, where a run does not say; empty where nothing is suggested.
     data : mapping
         Settings of the section ``[data]`` that its files need, such as the names of the columns.
     """
 
-    url: str
-    train: str
+    url: str = ""
+    train: str = ""
     valid: str = ""
     test: str = ""
     sha256: str = ""
+    sklearn: str = ""
     task: str = ""
     data: dict[str, Any] = field(default_factory=dict)
 
@@ -89,7 +94,8 @@ def fetch_dataset(name: str, *, catalogue: Path, folder: Path) -> Sources:
     catalogue : Path
         A TOML file with a section for each data set, such as ``flows/datasets.toml``.
     folder : Path
-        Where data sets are kept. An interrupted download goes on from where it was.
+        Where data sets are kept; one of scikit-learn is written there as CSV. An interrupted download goes on
+        from where it was.
 
     Raises
     ------
@@ -101,6 +107,8 @@ def fetch_dataset(name: str, *, catalogue: Path, folder: Path) -> Sources:
     from filelock import FileLock
 
     dataset = find_dataset(name, catalogue=catalogue)
+    if dataset.sklearn:
+        return Sources(train=write_sklearn(dataset.sklearn, folder))
     home = folder / f"{name}-{dataset.sha256[:12]}"
     if not (dataset.sha256 and home.is_dir()):
         with _explain_disk_errors(folder):
@@ -296,6 +304,16 @@ def _read_catalogue(catalogue: Path) -> dict[str, dict[str, object]]:
 
 
 def _check_dataset(dataset: Dataset, where: str) -> None:
+    if dataset.sklearn:
+        check_sklearn(dataset.sklearn, where)
+        if dataset.url or dataset.files or dataset.sha256:
+            raise SettingError(
+                f"{where}: sklearn = {dataset.sklearn!r} is refused beside url, sha256, train, valid or test: it "
+                "comes with scikit-learn."
+            )
+        return
+    if not dataset.train:
+        raise SettingError(f"{where} lacks train, the file of the archive with the rows to train on.")
     if not dataset.url.startswith(("https://", "http://")):
         raise SettingError(f"{where}: url = {dataset.url!r} is refused: it must begin with https:// or http://.")
     if dataset.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", dataset.sha256):

@@ -83,7 +83,7 @@ HEAVY = {
     "ray": "Ray and Optuna are named in cluster, tuning and the bridge's callback",
     "optuna": "Ray and Optuna are named in cluster, tuning and the bridge's callback",
     "shap": "SHAP is named in explain.for_shap",
-    "sklearn": "scikit-learn is named in task and monitoring.domains",
+    "sklearn": "scikit-learn is named in task, monitoring.domains and sklearn_data",
     "mlflow": "MLflow is named where it is used",
     "metaflow": "Metaflow is named in flows, the bridge and the inspection of flows",
     "copier": "copier is named in templates.rendering",
