@@ -22,11 +22,12 @@ from texts import reviews, write_csv
 from dlpipe.cli import main
 from dlpipe.errors import BadSource, ProjectExists, ProjectUnusable, SettingError
 from dlpipe.tables import preview
-from dlpipe.templates import TASKS, make_project, update_project
+from dlpipe.task import find_task
+from dlpipe.templates import make_project, update_project
 from dlpipe.templates.rendering import TEMPLATE
 
 ROOT = Path(__file__).resolve().parents[1]
-SUGGEST = TASKS["text-classification"]
+SUGGEST = find_task("text-classification").suggest
 
 
 @pytest.fixture
@@ -83,8 +84,8 @@ def test_a_column_that_is_called_label_is_taken_before_others_with_few_values(tm
     [
         ("text,country,genre", f"{LONG} {{n}},{{two}},{{two}}", "--label-column", "'country' (2 values), 'genre'"),
         ("question,answer,label", f"{LONG} {{n}},{LONG} {{n}},{{two}}", "--text-column", "'question' (3"),
-        ("code,label", "{n},{two}", "--text-column", "no column is sure to hold texts"),
-        ("text,id", f"{LONG} {{n}},{{n}}", "--label-column", "no column is sure to hold labels"),
+        ("code,label", "{n},{two}", "--text-column", "no column is sure to hold the texts"),
+        ("text,id", f"{LONG} {{n}},{{n}}", "--label-column", "no column is sure to hold the labels"),
     ],
 )
 def test_a_doubt_is_one_line_with_the_columns_and_the_option(
@@ -110,7 +111,7 @@ def test_options_decide_where_the_file_leaves_doubt(tmp_path: Path) -> None:
     ("given", "line"),
     [
         ({"text_column": "txt"}, "no column 'txt' (--text-column); the columns are: 'text', 'label'."),
-        ({"label_column": "text", "text_column": "text"}, "both name 'text'"),
+        ({"label_column": "text", "text_column": "text"}, "--label-column and --text-column name 'text' twice"),
         ({"label_column": "label"}, "has 1 value in 20 rows: there is nothing to tell apart"),
     ],
 )
@@ -325,7 +326,7 @@ def test_a_project_that_cannot_be_written_leaves_nothing(films: Path, monkeypatc
     [
         (["films"], "dlpipe init needs --data"),
         (["films", "--data", "nothing.csv"], "There is no file 'nothing.csv'"),
-        (["films", "--data", "films.csv", "--task", "text"], "dlpipe has no task 'text'"),
+        (["films", "--data", "films.csv", "--task", "text"], "The settings has no task 'text'"),
         (["my films", "--data", "films.csv"], "'my films' cannot name a project"),
         (["films", "--update"], "'films' is no project of dlpipe init"),
         (["films", "--update", "--data", "films.csv"], "--update takes no other option: --data."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,7 +28,13 @@ WHATS = {
 @click.option("--data", metavar="FILE", help="CSV, JSON Lines, Parquet or a Delta table.")
 @click.option("--task", metavar="NAME", help="What is learnt; by default text-classification.")
 @click.option("--text-column", metavar="NAME", help="By default the column with the longest texts.")
-@click.option("--label-column", metavar="NAME", help="By default a column with few different values.")
+@click.option("--pair-column", metavar="NAME", help="Of the second text, where two are read.")
+@click.option("--number-columns", metavar="NAMES", help="Of numbers, where columns are read; commas between them.")
+@click.option("--category-columns", metavar="NAMES", help="Of categories, likewise.")
+@click.option(
+    "--label-column", metavar="NAME", help="By default one with few different values, or as the task has it."
+)
+@click.option("--label-columns", metavar="NAMES", help="Of 0 and 1, one for each label, where a row has several.")
 @click.option("--name", metavar="NAME", help="Of the table and the model; by default the folder's.")
 @click.option("--separator", metavar="CHAR", help="Of CSV files: a character, or tab. By default it is found.")
 @click.option("--encoding", metavar="NAME", help="Of text files, such as cp1252. By default UTF-8.")
@@ -53,7 +59,8 @@ def init(folder: Path, update: bool, data: str | None, **options: str | None) ->
 def _make(folder: Path, data: str, given: dict[str, str]) -> None:
     from dlpipe.templates import make_project
 
-    columns = {name: value for name, value in given.items() if name.endswith("_column")}
+    columns: dict[str, Any] = {name: value for name, value in given.items() if name.endswith("_column")}
+    columns |= {name: value.split(",") for name, value in given.items() if name.endswith("_columns")}
     reading = {name: value for name, value in given.items() if name in ("separator", "encoding")}
     more = {name: value for name, value in given.items() if name in ("task", "name")}
     say(made_lines(make_project(folder, data, columns=columns, reading=reading, **more), data))
@@ -62,11 +69,12 @@ def _make(folder: Path, data: str, given: dict[str, str]) -> None:
 def made_lines(project: Project, data: str) -> str:
     """Return what was made, and what the data showed, as lines."""
     answers, folder = project.answers, str(project.folder)
+    options = [f"--{name.replace('_', '-')}" for name in answers.columns]
     lines = [
         f"data    {data}",
         f"task    {answers.task} (--task)",
         *answers.shown,
-        f"        Wrong? Remove {folder} and say {' or '.join(project.options)}.",
+        f"        Wrong? Remove {folder} and say {' or '.join(options)}.",
         f"project {folder}: {project.files} files; {project.sample} rows of the data are in tests/sample.csv",
     ]
     if project.environment:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from dlpipe.tables import TableSettings, TableVersion
     from dlpipe.task.batches import EncodedRows
+    from dlpipe.task.columns import Suggest
     from dlpipe.task.model import Model
     from dlpipe.task.settings import TrainingSettings
 
@@ -55,12 +56,16 @@ class Task:
     data : type
         The section ``[data]``: a dataclass that adds the names of columns to ``TableSettings`` and whose ``form``
         says what a row of the table is.
+    suggest : callable, optional
+        Which columns of a file are meant, for `dlpipe init`: takes the first rows and the settings of ``[data]``
+        that are known, and returns all that name columns.
     """
 
     name: str
     inputs: Inputs
     target: Target
     data: type[TableSettings]
+    suggest: Suggest | None = None
 
     def fit_baseline(self, rows: Sequence[Row], labels: Sequence[Any], *, seed: int) -> Baseline:
         """Return the plain model that a network has to beat, fitted to rows and their labels."""

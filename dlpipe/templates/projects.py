@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlpipe.errors import SettingError
-from dlpipe.settings import check_name, read_settings
-from dlpipe.tables import preview
+from dlpipe.settings import read_settings
+from dlpipe.tables import TableSettings, preview
 from dlpipe.task import find_task
-from dlpipe.templates.columns import TASKS
+from dlpipe.task.columns import Given, Suggest, as_list
 from dlpipe.templates.environment import make_environment
 from dlpipe.templates.placing import put_files
 from dlpipe.templates.rendering import ORIGINAL, Answers, render
@@ -32,8 +32,6 @@ class Project:
     ----------
     folder : Path
     answers : Answers
-    options : tuple of str
-        Those of the command that choose other columns.
     files : int
         How many it has, the originals that an update needs aside.
     sample : int
@@ -44,7 +42,6 @@ class Project:
 
     folder: Path
     answers: Answers
-    options: tuple[str, ...]
     files: int
     sample: int
     environment: str
@@ -56,7 +53,7 @@ def make_project(
     *,
     task: str = "text-classification",
     name: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Given | None = None,
     reading: Mapping[str, str] | None = None,
 ) -> Project:
     """Make a project in ``folder`` for the rows in ``data``; no file that is there is changed.
@@ -68,11 +65,11 @@ def make_project(
     data : str
         A file, a glob, a folder of Parquet or a Delta table.
     task : str
-        One of ``TASKS``.
+        A task that says what it reads of a file.
     name : str, optional
         Of its table and its model; by default that of the folder.
-    columns : mapping of str to str, optional
-        Columns that are known, by the settings that name them.
+    columns : mapping, optional
+        Columns that are known, or lists of them, by the settings that name them.
     reading : mapping of str to str, optional
         ``separator`` and ``encoding`` of text files, where they are known.
 
@@ -87,12 +84,12 @@ def make_project(
     """
     folder = Path(folder)
     given, how = dict(columns or {}), dict(reading or {})
-    check_name(task, [*TASKS], what="task", where="dlpipe")
+    suggest = find_suggest(task)
     name = name or folder.resolve().name
     _check_project_name(name)
-    settings = read_settings(find_task(task).data, {**given, **how}, where="[data]")
-    found = preview(data, settings=settings, columns=given.values())
-    suggested = TASKS[task](found, given)
+    known = [column for columns in given.values() for column in as_list(columns)]
+    found = preview(data, settings=read_settings(TableSettings, how, where="[data]"), columns=known)
+    suggested = suggest(found, given)
     answers = Answers(name, task, _seen_from(folder, data), {**suggested.settings, **how}, suggested.lines)
     with tempfile.TemporaryDirectory(prefix="dlpipe-init-") as place:
         made, original = Path(place, "project"), Path(place, "original")
@@ -100,9 +97,18 @@ def make_project(
         files = sum(file.is_file() for file in made.rglob("*"))
         shutil.copytree(made, original)
         shutil.move(original, made / ORIGINAL)
-        rows = write_sample(made / SAMPLE_FILE, found, suggested)
+        rows = write_sample(made / SAMPLE_FILE, found, suggested.settings)
         put_files(made, folder)
-    return Project(folder, answers, suggested.options, files + 1, rows, make_environment(folder))
+    return Project(folder, answers, files + 1, rows, make_environment(folder))
+
+
+def find_suggest(task: str) -> Suggest:
+    """Return what says which columns of a file a task reads; ``SettingError`` where the task does not."""
+    if suggest := find_task(task).suggest:
+        return suggest
+    raise SettingError(
+        f"The task {task!r} does not say which columns of a file it reads: write its project by hand."
+    )
 
 
 def _check_project_name(name: str) -> None:

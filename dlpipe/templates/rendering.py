@@ -6,12 +6,15 @@ import json
 import re
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
+from dlpipe.task import Task, find_task
 from dlpipe.templates.pins import pin_lines
-from dlpipe.templates.settings_file import set_values
+from dlpipe.templates.settings_file import section_names, set_values
 
 TEMPLATE = Path(__file__).with_name("project")
 CLONE = Path(__file__).parents[2] / "flows"
@@ -34,8 +37,8 @@ class Answers:
     task : str
     data : str
         Where the rows are, seen from the project's folder.
-    columns : mapping of str to str
-        Settings of the section ``[data]``.
+    columns : mapping
+        Settings of the section ``[data]``: names of columns, or lists of them, and how files are read.
     shown : tuple of str
         What the data showed, in lines.
     """
@@ -43,7 +46,7 @@ class Answers:
     name: str
     task: str
     data: str
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
     shown: tuple[str, ...] = ()
 
 
@@ -110,12 +113,36 @@ def put_flows(folder: Path, answers: Answers) -> None:
     if not folder.is_dir():
         copy_tree(CLONE, folder)
     settings = folder / "train_flow.toml"
-    data = {"data": answers.data, "table": answers.name, **answers.columns}
-    values = {"data": data, "registry": {"model": answers.name}}
-    settings.write_text(
-        set_values(settings.read_text(encoding="utf-8"), values, comments={"data": answers.shown}),
-        encoding="utf-8",
-    )
+    text = settings.read_text(encoding="utf-8")
+    values = settings_of(answers, text)
+    settings.write_text(set_values(text, values, comments={"data": answers.shown}), encoding="utf-8")
     for file in folder.glob("*.py"):
         text = file.read_text(encoding="utf-8")
         file.write_text(re.sub(rf"\b{SAMPLE}\b", answers.name, text), encoding="utf-8")
+
+
+def settings_of(answers: Answers, text: str) -> dict[str, dict[str, Any]]:
+    """Return, by section, what a project's settings have in place of those of ``text``; ``None`` takes one out."""
+    task, shipped = find_task(answers.task), find_task(tomllib.loads(text)["task"])
+    columns = {name: None for name in section_names(text, "data") if name.endswith("_column")}
+    data = {**columns, "data": answers.data, "table": answers.name, **answers.columns}
+    values = {"": {"task": answers.task}, "data": data, "registry": {"model": answers.name}}
+    if task.target.gate is not shipped.target.gate:
+        values["gate"] = defaults_of(task.target.gate, text, "gate")
+    if task.inputs.training is not shipped.inputs.training:
+        values |= training_of(task, text)
+    return values
+
+
+def training_of(task: Task, text: str) -> dict[str, dict[str, Any]]:
+    """Return the sections of a training that is of another kind than that of the settings ``text``."""
+    training = defaults_of(task.inputs.training, text, "training")
+    space = {name: None for name in section_names(text, "search_space") if name not in training}
+    # a trial of the shipped settings is half a training; the best of them is what is trained in full
+    return {"training": training, "search_space": space, "tuning": {"epochs": (training["epochs"] + 1) // 2}}
+
+
+def defaults_of(cls: type[Any], text: str, section: str) -> dict[str, Any]:
+    """Return the settings of a section with their defaults, and ``None`` for those of ``text`` that it lacks."""
+    lacking = dict.fromkeys(section_names(text, section))
+    return {**lacking, **{item.name: item.default for item in fields(cls)}}

@@ -4,7 +4,8 @@ from dlpipe.tables import TableSettings
 from dlpipe.task.classes import Classes
 from dlpipe.task.protocol import Task
 from dlpipe.task.tabular import TabularInputs
+from dlpipe.task.tabular_classification.columns import suggest_columns
 
-TASK = Task("tabular-classification", TabularInputs(), Classes(), TableSettings)
+TASK = Task("tabular-classification", TabularInputs(), Classes(), TableSettings, suggest_columns)
 
 __all__ = ["TASK"]

@@ -3,8 +3,9 @@
 from dlpipe.tables import TableSettings
 from dlpipe.task.labels import Labels
 from dlpipe.task.protocol import Task
+from dlpipe.task.text_multilabel.columns import suggest_columns
 from dlpipe.task.texts import TextInputs
 
-TASK = Task("text-multilabel", TextInputs(), Labels(), TableSettings)
+TASK = Task("text-multilabel", TextInputs(), Labels(), TableSettings, suggest_columns)
 
 __all__ = ["TASK"]

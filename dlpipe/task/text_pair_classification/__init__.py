@@ -3,8 +3,9 @@
 from dlpipe.tables import TableSettings
 from dlpipe.task.classes import Classes
 from dlpipe.task.protocol import Task
+from dlpipe.task.text_pair_classification.columns import suggest_columns
 from dlpipe.task.texts.pairs import TextPairInputs
 
-TASK = Task("text-pair-classification", TextPairInputs(), Classes(), TableSettings)
+TASK = Task("text-pair-classification", TextPairInputs(), Classes(), TableSettings, suggest_columns)
 
 __all__ = ["TASK"]

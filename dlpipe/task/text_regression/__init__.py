@@ -3,8 +3,9 @@
 from dlpipe.tables import TableSettings
 from dlpipe.task.numbers import Numbers
 from dlpipe.task.protocol import Task
+from dlpipe.task.text_regression.columns import suggest_columns
 from dlpipe.task.texts import TextInputs
 
-TASK = Task("text-regression", TextInputs(), Numbers(), TableSettings)
+TASK = Task("text-regression", TextInputs(), Numbers(), TableSettings, suggest_columns)
 
 __all__ = ["TASK"]

@@ -1,0 +1,282 @@
+"""What the first rows of a file show: which of its columns a task may read, and which has the labels.
+
+Each task has a function that names the settings of ``[data]``, made of the ones here. Where two columns may be
+meant they ask, since a project made of the wrong one runs for minutes before anybody sees that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dlpipe.errors import SettingError
+from dlpipe.tables import Preview
+
+LABEL_NAMES = frozenset(
+    (
+        *("label", "labels", "class", "category", "sentiment", "target", "topic", "stars", "rating", "score"),
+        *("outcome", "diagnosis", "species", "duplicate", "is_duplicate", "entailment", "genres", "tags", "y"),
+    )
+)
+"""What a column of labels is often called: decides between several that may be one."""
+ID_NAMES = frozenset(("", "id", "index", "row", "row_id", "unnamed: 0"))
+"""What a column is often called that says nothing of a row."""
+MOST_CLASSES = 100
+TEXT_LENGTH = 12.0
+"""Characters on average from which a column can be texts: shorter ones are names and codes."""
+AS_LONG = 0.5
+"""From this share of the longest column's length on, another column may be the text as well."""
+LISTED = 8
+
+Given = Mapping[str, Any]
+"""The settings of ``[data]`` that are known: names of columns, or lists of them."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What a file showed of a task.
+
+    Attributes
+    ----------
+    settings : mapping
+        Of the section ``[data]``: names of columns, or lists of them.
+    lines : tuple of str
+        What was found, for the person who asked and as comments in the settings.
+    """
+
+    settings: Given
+    lines: tuple[str, ...]
+
+
+Suggest = Callable[[Preview, Given], Suggestion]
+"""Takes the first rows, and the columns that are known, and returns what they show."""
+
+
+# -- what a column is ------------------------------------------------------------------------------------------
+
+
+def count_values(values: Iterable[Any]) -> Counter[str]:
+    """Return how many rows each value has; missing ones are none.
+
+    Examples
+    --------
+    >>> count_values(["good", "bad", " good ", "", None, 1.0])
+    Counter({'good': 2, 'bad': 1, '1': 1})
+    """
+    return Counter(text for value in values if (text := show_value(value)))
+
+
+def show_value(value: Any) -> str:
+    """Return a value as text: whole numbers without a point, lists as JSON, nothing for a missing one."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def measure_length(values: Iterable[Any]) -> float:
+    """Return how many characters the values have on average, missing ones aside."""
+    lengths = [len(text) for value in values if (text := show_value(value))]
+    return sum(lengths) / max(len(lengths), 1)
+
+
+def are_numbers(values: Iterable[Any]) -> bool:
+    """Return whether all values are numbers, missing ones aside.
+
+    Examples
+    --------
+    >>> are_numbers(["1", "2,5", "", None, 3]), are_numbers(["1", "a"]), are_numbers([])
+    (True, False, False)
+    """
+    texts = [text for value in values if (text := show_value(value))]
+    return bool(texts) and all(map(_is_number, texts))
+
+
+def split_labels(value: Any) -> list[str] | None:
+    """Return the labels in a cell that holds a list of them, or ``None``.
+
+    Examples
+    --------
+    >>> split_labels("war|drama"), split_labels('["war"]'), split_labels(["war", "drama"]), split_labels("war")
+    (['war', 'drama'], ['war'], ['war', 'drama'], None)
+    """
+    if isinstance(value, list):
+        return list(map(str, value))
+    text = show_value(value)
+    if text.startswith("["):
+        try:
+            return list(map(str, json.loads(text)))
+        except ValueError:
+            return None
+    return text.split("|") if "|" in text else None
+
+
+def are_classes(values: Counter[str]) -> bool:
+    """Return whether values can be classes: two to a hundred, each on two rows on average."""
+    return 2 <= len(values) <= min(MOST_CLASSES, values.total() // 2)
+
+
+# -- which column is meant -------------------------------------------------------------------------------------
+
+
+def check_given(found: Preview, given: Given) -> None:
+    """Raise ``SettingError`` unless the columns that are known are there, each once."""
+    named = [(name, column) for name, columns in given.items() for column in as_list(columns)]
+    for name, column in named:
+        if column not in found.columns:
+            raise SettingError(
+                f"{found.path!r} has no column {column!r} ({_option(name)}); {list_columns(found)}."
+            )
+    for column, count in Counter(column for _, column in named).items():
+        if count > 1:
+            options = " and ".join(dict.fromkeys(_option(name) for name, other in named if other == column))
+            raise SettingError(f"{options} name {column!r} twice; {list_columns(found)}.")
+
+
+def find_text(found: Preview, given: Given, setting: str = "text_column") -> str:
+    """Return the column with the longest texts."""
+    if setting in given:
+        return str(given[setting])
+    lengths = text_lengths(found, given)
+    longest = max(lengths.values(), default=0.0)
+    near = [name for name, length in lengths.items() if length >= max(AS_LONG * longest, TEXT_LENGTH)]
+    if len(near) != 1:
+        told = {name: f"{length:.0f} characters on average" for name, length in lengths.items()}
+        raise ask(found, "the texts", near, told, setting)
+    return near[0]
+
+
+def find_class(found: Preview, given: Given, *, besides: Iterable[str], setting: str = "label_column") -> str:
+    """Return the column with few different values, each of which several rows have."""
+    if setting in given:
+        return _check_classes(found, str(given[setting]), setting)
+    counts = {name: count_values(values) for name, values in found.columns.items() if name not in {*besides}}
+    several = [name for name, rows in counts.items() if are_classes(rows)]
+    told = {name: f"{count_words(len(rows), 'value')}" for name, rows in counts.items()}
+    return choose_label(found, several, told, setting)
+
+
+def find_number(found: Preview, given: Given, *, besides: Iterable[str], setting: str = "label_column") -> str:
+    """Return the column with numbers."""
+    if setting in given:
+        column = str(given[setting])
+        if not are_numbers(found.columns[column]):
+            raise SettingError(f"The column {column!r} of {found.path!r} holds no numbers ({_option(setting)}).")
+        return column
+    told = {
+        name: describe_numbers(values)
+        for name, values in found.columns.items()
+        if name not in {*besides} and name.casefold() not in ID_NAMES and are_numbers(values)
+    }
+    return choose_label(found, [*told], told, setting)
+
+
+def choose_label(found: Preview, several: Sequence[str], told: Mapping[str, str], setting: str) -> str:
+    """Return the only one of columns that may hold the labels, or the only one that is called so; or ask."""
+    known = [name for name in several if name.casefold().strip() in LABEL_NAMES]
+    best = several if len(several) == 1 else known
+    if len(best) != 1:
+        raise ask(found, "the labels", best or several, told, setting)
+    return best[0]
+
+
+def text_lengths(found: Preview, given: Given) -> dict[str, float]:
+    """Return the length of what stands in each column of strings that nothing is known of."""
+    known = {column for columns in given.values() for column in as_list(columns)}
+    return {
+        name: measure_length(values)
+        for name, values in found.columns.items()
+        if name not in known and any(isinstance(value, str) for value in values) and not are_numbers(values)
+    }
+
+
+def ask(
+    found: Preview, what: str, columns: Sequence[str], told: Mapping[str, str], *settings: str
+) -> SettingError:
+    """Return the error for a file in which no column, or more than one, may hold ``what``."""
+    which = ", ".join(f"{name!r} ({told[name]})" for name in columns[:LISTED])
+    may = f"several columns may hold {what}: {which}" if columns else f"no column is sure to hold {what}"
+    options = " and ".join(map(_option, settings))
+    return SettingError(f"In {found.path!r} {may}. Name it with {options}; {list_columns(found)}.")
+
+
+def _check_classes(found: Preview, column: str, setting: str) -> str:
+    values = count_values(found.columns[column])
+    if len(values) < 2:
+        raise SettingError(
+            f"The column {column!r} of {found.path!r} has {count_words(len(values), 'value')} in "
+            f"{describe_rows(found)}: there is nothing to tell apart. Name another with {_option(setting)}; "
+            f"{list_columns(found)}."
+        )
+    return column
+
+
+# -- lines -----------------------------------------------------------------------------------------------------
+
+
+def describe_text(found: Preview, column: str) -> str:
+    """Return the line on a column of texts."""
+    return f"text    {column!r}: {measure_length(found.columns[column]):.0f} characters on average"
+
+
+def describe_classes(found: Preview, column: str) -> str:
+    """Return the line on the column of one class of several."""
+    classes = count_values(found.columns[column])
+    number = count_words(len(classes), "class")
+    return f"label   {column!r}: {number} in {describe_rows(found)}: {name_values(classes)}"
+
+
+def describe_numbers(values: Iterable[Any]) -> str:
+    """Return from where to where numbers reach."""
+    numbers = sorted(float(text.replace(",", ".", 1)) for value in values if (text := show_value(value)))
+    return f"numbers from {numbers[0]:g} to {numbers[-1]:g}"
+
+
+def describe_rows(found: Preview) -> str:
+    """Return how many rows were looked at."""
+    return f"{found.rows:,} rows" if found.whole else f"the first {found.rows:,} rows"
+
+
+def name_values(values: Counter[str]) -> str:
+    """Return values with their numbers of rows, the most frequent first."""
+    named = [f"{value[:40]!r} ({rows:,})" for value, rows in values.most_common(LISTED)]
+    return ", ".join(named) + (f" and {len(values) - LISTED} more" if len(values) > LISTED else "")
+
+
+def list_columns(found: Preview) -> str:
+    """Return the names of the columns."""
+    return f"the columns are: {', '.join(map(repr, found.columns))}"
+
+
+def count_words(number: int, what: str) -> str:
+    """Return a number of things.
+
+    Examples
+    --------
+    >>> count_words(1, "class"), count_words(2, "class"), count_words(2, "value")
+    ('1 class', '2 classes', '2 values')
+    """
+    return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what.endswith('s') else 's'}"
+
+
+def as_list(columns: Any) -> list[str]:
+    """Return the names of columns of a setting that holds one or several."""
+    return [columns] if isinstance(columns, str) else list(columns)
+
+
+def _option(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", ".", 1))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,89 @@
+"""Which columns of a file are numbers, categories and a text, and which is the class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlpipe.tables import Preview
+from dlpipe.task.columns import (
+    ID_NAMES,
+    Given,
+    Suggestion,
+    are_classes,
+    are_numbers,
+    as_list,
+    check_given,
+    count_values,
+    describe_classes,
+    describe_text,
+    find_class,
+    measure_length,
+)
+
+PROSE = 25.0
+"""Characters on average from which a column is a text, not a category."""
+
+
+def suggest_columns(found: Preview, given: Given) -> Suggestion:
+    """Return which columns are numbers, categories and a text, and which has the classes.
+
+    What is neither, such as a name of each row, is left out.
+
+    Parameters
+    ----------
+    found : Preview
+    given : mapping
+        ``number_columns``, ``category_columns``, ``text_column`` and ``label_column``, where they are known.
+
+    Raises
+    ------
+    SettingError
+        When a column is not there, or which one is meant is in doubt.
+
+    Examples
+    --------
+    >>> columns = {
+    ...     "id": ["1", "2", "3", "4"],
+    ...     "age": ["31", "", "40", "52"],
+    ...     "town": ["Bonn", "Rome", "Bonn", "Rome"],
+    ...     "outcome": ["paid", "paid", "refused", "refused"],
+    ... }
+    >>> suggest_columns(Preview("claims.csv", columns, 4, True), {}).settings
+    {'number_columns': ['age'], 'category_columns': ['town'], 'label_column': 'outcome'}
+    """
+    check_given(found, given)
+    inputs = {name for key, columns in given.items() if key != "label_column" for name in as_list(columns)}
+    label = find_class(found, given, besides=inputs)
+    kinds: dict[str, list[str]] = {"number": [], "category": [], "text": [], "": []}
+    for name, values in found.columns.items():
+        if name != label and name not in inputs:
+            kinds[tell_kind(name, values)].append(name)
+    settings: dict[str, Any] = {
+        "number_columns": given.get("number_columns", kinds["number"]),
+        "category_columns": given.get("category_columns", kinds["category"]),
+        "text_column": given.get("text_column", kinds["text"][0] if kinds["text"] else ""),
+        "label_column": label,
+    }
+    left_out = [*kinds[""], *(name for name in kinds["text"] if name != settings["text_column"])]
+    lines = [f"numbers {_list(settings['number_columns'])}", f"categories {_list(settings['category_columns'])}"]
+    if settings["text_column"]:
+        lines.append(describe_text(found, settings["text_column"]))
+    lines.append(describe_classes(found, label))
+    if left_out:
+        lines.append(f"left out {_list(left_out)}")
+    return Suggestion({name: value for name, value in settings.items() if value}, tuple(lines))
+
+
+def tell_kind(name: str, values: list[Any]) -> str:
+    """Return what a column is: ``number``, ``category``, ``text``, or nothing."""
+    if name.casefold().strip() in ID_NAMES:
+        return ""
+    if are_numbers(values):
+        return "number"
+    if are_classes(count_values(values)):
+        return "category"
+    return "text" if measure_length(values) >= PROSE else ""
+
+
+def _list(columns: list[str]) -> str:
+    return ", ".join(map(repr, columns)) or "none"
