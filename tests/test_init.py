@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import json
 import os
 import re
@@ -10,8 +11,11 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,8 +25,9 @@ from texts import reviews, write_csv
 
 from dlpipe.cli import main
 from dlpipe.errors import BadSource, ProjectExists, ProjectUnusable, SettingError
-from dlpipe.tables import preview
-from dlpipe.task import find_task
+from dlpipe.tables import Preview, preview
+from dlpipe.task import find_task, task_names
+from dlpipe.task.columns import as_list
 from dlpipe.templates import make_project, update_project
 from dlpipe.templates.rendering import TEMPLATE
 
@@ -153,6 +158,127 @@ def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n")
     with pytest.raises(BadSource, match="has no rows"):
         preview(str(tmp_path / "a.csv"))
+
+
+# -- of each task -----------------------------------------------------------------------------------------------
+
+ROWS = 40
+WORDS = ("lovely", "dull", "funny", "slow")
+
+
+def column(make: Callable[[int], Any]) -> list[Any]:
+    return [make(number) for number in range(ROWS)]
+
+
+TEXT = {"review": column(lambda n: f"A {WORDS[n % 4]} film about the number {n}")}
+OTHER = {"other": column(lambda n: f"What a {WORDS[n % 4]} film this one is: {n}")}
+SHOWN: dict[str, tuple[dict[str, list[Any]], dict[str, Any], str]] = {
+    "text-classification": (
+        {**TEXT, "verdict": column(lambda n: WORDS[n % 4])},
+        {"text_column": "review", "label_column": "verdict"},
+        "4 classes in 40 rows: 'lovely' (10)",
+    ),
+    "text-regression": (
+        {"id": column(str), **TEXT, "stars": column(lambda n: n % 9 / 2)},
+        {"text_column": "review", "label_column": "stars"},
+        "numbers from 0 to 4 in 40 rows",
+    ),
+    "text-multilabel": (
+        {**TEXT, "tags": column(lambda n: "|".join(WORDS[: n % 3 + 1]))},
+        {"text_column": "review", "label_column": "tags"},
+        "3 labels in 40 rows: 'lovely' (40), 'dull' (26), 'funny' (13)",
+    ),
+    "text-pair-classification": (
+        {**TEXT, **OTHER, "same": column(lambda n: n % 2)},
+        {"text_column": "review", "pair_column": "other", "label_column": "same"},
+        "2 classes in 40 rows: '0' (20), '1' (20)",
+    ),
+    "tabular-classification": (
+        {
+            "id": column(str),
+            "age": column(lambda n: n if n % 7 else None),
+            "town": column(lambda n: ("Bonn", "Rome")[n % 2]),
+            "note": TEXT["review"],
+            "outcome": column(lambda n: ("paid", "refused")[n % 3 % 2]),
+        },
+        {
+            "number_columns": ["age"],
+            "category_columns": ["town"],
+            "text_column": "note",
+            "label_column": "outcome",
+        },
+        "left out 'id'",
+    ),
+}
+
+
+@pytest.mark.parametrize("task", task_names())
+def test_each_task_finds_its_columns(task: str) -> None:
+    columns, settings, line = SHOWN[task]
+    found = Preview("rows.csv", columns, ROWS, True)
+    suggested = find_task(task).suggest(found, {})
+    assert suggested.settings == settings
+    assert line in "\n".join(suggested.lines)
+    again = find_task(task).suggest(found, settings)
+    assert again.settings == settings
+
+
+def test_labels_may_be_columns_of_0_and_1() -> None:
+    columns = {**TEXT, "war": column(lambda n: n % 2), "drama": column(lambda n: n % 3 % 2)}
+    suggested = find_task("text-multilabel").suggest(Preview("rows.csv", columns, ROWS, True), {})
+    assert suggested.settings == {"text_column": "review", "label_columns": ["war", "drama"]}
+    assert "2 columns of 0 and 1: 2 labels in 40 rows: 'war' (20), 'drama' (13)" in suggested.lines[1]
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "line"),
+    [
+        ("text-regression", {**TEXT, "a": column(str), "b": column(float)}, "'a' (numbers from 0 to 39), 'b'"),
+        (
+            "text-multilabel",
+            {**TEXT, "tag": column(lambda n: WORDS[n % 4])},
+            "no column is sure to hold the labels",
+        ),
+        (
+            "text-pair-classification",
+            {**TEXT, "label": column(lambda n: n % 2)},
+            "may hold the two texts: 'review'",
+        ),
+        (
+            "tabular-classification",
+            {"a": column(lambda n: n % 2), "b": column(lambda n: n % 3)},
+            "may hold the labels",
+        ),
+    ],
+)
+def test_each_task_asks_where_it_is_in_doubt(task: str, columns: dict[str, list[Any]], line: str) -> None:
+    with pytest.raises(SettingError, match=re.escape(line)):
+        find_task(task).suggest(Preview("rows.csv", columns, ROWS, True), {})
+
+
+READY = [
+    task for task in task_names() if SHOWN[task][1].keys() <= {item.name for item in fields(find_task(task).data)}
+]
+"""The tasks whose section [data] names all their columns."""
+
+
+@pytest.mark.parametrize("task", READY)
+def test_the_settings_of_each_task_are_read_by_the_flow(films: Path, task: str) -> None:
+    from dlpipe.flows.settings import TrainFlowSettings, read_flow_settings
+
+    columns, settings, _ = SHOWN[task]
+    pq.write_table(pa.table(columns), "rows.parquet")
+    make_project("mine", "rows.parquet", task=task)
+    written = tomllib.loads(Path("mine/flows/train_flow.toml").read_text())
+    assert written["task"] == task
+    chosen = read_flow_settings(TrainFlowSettings, written, {})
+    assert {name: written["data"][name] for name in settings} == settings
+    assert chosen.training.epochs == find_task(task).inputs.training().epochs
+    assert chosen.gate == find_task(task).target.gate()
+    with Path("mine/tests/sample.csv").open() as file:
+        header, *rows = csv.reader(file)
+    assert set(header) == {name for names in settings.values() for name in as_list(names)}
+    assert len(rows) > 30
 
 
 # -- a new project -----------------------------------------------------------------------------------------------

@@ -90,6 +90,7 @@ def make_project(
     known = [column for columns in given.values() for column in as_list(columns)]
     found = preview(data, settings=read_settings(TableSettings, how, where="[data]"), columns=known)
     suggested = suggest(found, given)
+    read_settings(find_task(task).data, {**suggested.settings, **how}, where="[data]")
     answers = Answers(name, task, _seen_from(folder, data), {**suggested.settings, **how}, suggested.lines)
     with tempfile.TemporaryDirectory(prefix="dlpipe-init-") as place:
         made, original = Path(place, "project"), Path(place, "original")
