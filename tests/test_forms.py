@@ -279,6 +279,7 @@ def test_numbers_are_labels(tmp_path):
     assert (done.labels, sum(done.split_rows.values())) == ((), 120)
     assert done.profile["labels"] == {"train": {}, "valid": {}, "test": {}}
     assert done.profile["numbers"]["train"]["max"] == 3.0
+    assert any("2. 'good': write numbers with a point" in note for note in done.notes)
     # no class goes to train first: the hash alone decides
     texts = TextClassData(text_column="review", label_column="kind")
     other = write_csv(
@@ -427,6 +428,15 @@ def test_columns_of_numbers_categories_and_a_text_are_read(tmp_path):
     assert stored(tmp_path / "csv").unlabelled_rows == 1
     again = ingest(Sources(data=tmp_path / "a.csv"), tmp_path / "csv", settings=of(TABULAR))
     assert (again.appended_rows, again.unlabelled_rows) == (1, 1)
+
+
+def test_a_row_of_nothing_but_missing_values_is_bad(tmp_path):
+    form = RowForm(tuple(replace(column, optional=True) for column in TABULAR.inputs), TABULAR.label)
+    header = ("age", "height in m", "town", "colour", "note", "kind")
+    rows = [*people(), ["", "", "", "", "", "a"], [0, "", "", "", "", "a"], ["1,5", "", "", "", "", "b"]]
+    done = ingest(Sources(data=write_csv(tmp_path / "a.csv", header, rows)), tmp_path / "t", settings=of(form))
+    assert done.bad_rows == {"missing value": 1, "value that is no number": 1}
+    assert any("'1,5': write numbers with a point" in note for note in done.notes)
 
 
 def test_rows_without_a_text_have_no_lengths(tmp_path):

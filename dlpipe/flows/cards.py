@@ -55,16 +55,14 @@ def show_data(ingest: Ingest) -> None:
 def _lengths(profile: Mapping[str, Any]) -> list[Any]:
     """Return the lengths of texts, and the quantiles of labels that are numbers, where there are such."""
     lengths = {name: profile[name] for name in ("words", "characters") if name in profile}
-    numbers = profile.get("numbers", {})
-    return [
-        part
-        for heading, rows in (("## Length of the texts", lengths), ("## Numbers to predict", numbers))
-        if rows
-        for part in (
-            Markdown(heading),
-            _table(["", *next(iter(rows.values()))], [[name, *found.values()] for name, found in rows.items()]),
-        )
-    ]
+    shown = {"## Length of the texts": lengths, "## Numbers to predict": profile.get("numbers", {})}
+    parts: list[Any] = []
+    for heading, rows in shown.items():
+        if rows:
+            quantiles = list(next(iter(rows.values())))
+            cells = [[name, *found.values()] for name, found in rows.items()]
+            parts += [Markdown(heading), _table(["", *quantiles], cells)]
+    return parts
 
 
 def _split_rows(ingest: Ingest) -> Iterable[Sequence[Any]]:

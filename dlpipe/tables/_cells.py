@@ -20,6 +20,15 @@ FLAGS = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0"
 def read_inputs(cells: Sequence[Any], form: RowForm, source: Source, line: int) -> Values:
     """Return the inputs that stand in the first cells of a row.
 
+    Parameters
+    ----------
+    cells : sequence
+        What stands in the columns of ``form.sources``.
+    form : RowForm
+    source : Source
+    line : int
+        Where the row is, for messages.
+
     Raises
     ------
     BadSource
@@ -37,6 +46,15 @@ def read_label(cells: Sequence[Any], label: Label, source: Source, line: int) ->
 
     What is no label of this kind is the string that stands there; of several columns of 0 and 1, what stands in
     them.
+
+    Parameters
+    ----------
+    cells : sequence
+        What stands in the columns of ``label.sources``.
+    label : Label
+    source : Source
+    line : int
+        Where the row is, for messages.
 
     Raises
     ------

@@ -182,7 +182,17 @@ class RowForm:
         labels: Sequence[Any],
         splits: Sequence[str | None],
     ) -> pa.RecordBatch:
-        """Return rows of the table; ``labels`` are what ``Label.read`` returns, or None."""
+        """Return rows of the table.
+
+        Parameters
+        ----------
+        row_ids : sequence of str
+        values : sequence of tuple
+            The inputs of each row.
+        labels : sequence
+            What ``Label.read`` returns, or None for a row without a label.
+        splits : sequence of str or None
+        """
         import pyarrow as pa
 
         schema = self.schema()

@@ -106,6 +106,8 @@ def bad_reason(row: Row, form: RowForm) -> str:
     for column, value in zip(form.inputs, row.values, strict=True):
         if reason := BAD_VALUES[column.kind](value, column):
             return reason
+    if None in row.values and all(value is None for value in row.values):  # and each of them is optional
+        return MISSING_VALUE
     if not label:
         return MISSING_LABEL
     return "" if form.label.is_valid(label) else BAD_LABELS[form.label.kind]
@@ -158,9 +160,20 @@ def check_bad_share(
 
 
 def describe_bad(bad: BadSet, settings: TableSettings) -> dict[str, str]:
-    """Return, for bad rows that another setting would make good, which one."""
+    """Return, for bad rows that another setting or spelling would make good, which one."""
     hint = encoding_hint(bad.undecodable, settings)
-    return {UNDECODABLE: hint.rstrip(".")} if hint else {}
+    hints = {UNDECODABLE: hint.rstrip(".")} if hint else {}
+    for reason in (NO_NUMBER, BAD_LABELS["number"]):
+        if first := bad.firsts.get(reason):
+            value = _first_word(first, settings.form) if reason == NO_NUMBER else bare_label(first)
+            hints[reason] = f"{readable(value)[:40]!r}: write numbers with a point, and nothing else with them"
+    return hints
+
+
+def _first_word(row: Row, form: RowForm) -> str:
+    """Return what stands first in a row where a number should."""
+    pairs = zip(form.inputs, row.values, strict=True)
+    return next(value for column, value in pairs if column.kind == "number" and isinstance(value, str))
 
 
 def describe_hints(bad: BadSet, hints: Mapping[str, str]) -> list[str]:
