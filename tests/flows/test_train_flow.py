@@ -53,10 +53,8 @@ def test_every_stage_leaves_its_artifact(project: Project, first: Done) -> None:
 
 def test_each_row_of_the_data_has_one_prediction(project: Project, first: Done) -> None:
     made = project.run(first.run_id).data
-    data, scored = (
-        read_table(version, columns=["row_id", "label"]).to_pydict()
-        for version in (made.data_version, made.predictions.table)
-    )
+    data = read_table(made.data_version, columns=["row_id", "label"]).to_pydict()
+    scored = read_table(made.predictions.table, columns=["row_id", "predicted"]).to_pydict()
     assert sorted(scored["row_id"]) == sorted(data["row_id"])
     truth = dict(zip(data["row_id"], data["label"], strict=True))
     right = [truth[row] == label for row, label in zip(scored["row_id"], scored["predicted"], strict=True)]
