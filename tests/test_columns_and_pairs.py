@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from dlpipe.errors import SchemaMismatch, SettingError
-from dlpipe.explain import ExplainSettings, explain_rows
+from dlpipe.explain import ExplainSettings, explain_rows, register_explainer
+from dlpipe.registry import log_and_register
 from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import find_task, load_model, open_predictor
 from dlpipe.task.tabular import TabularTraining
@@ -151,6 +152,23 @@ def test_columns_and_words_explain_what_the_model_says(number: int, of_people, p
     (made,) = explain_rows(predictor, [("r", rows[number])], settings=ExplainSettings()).rows
     assert made.gap < 1e-4
     assert len(made.parts) == 2 + len(rows[number]["text"].split())
+
+
+def test_a_registered_explainer_of_columns_reads_records(of_people, tmp_path, monkeypatch) -> None:
+    import mlflow.pyfunc
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    rows = [{"age": 66.0, "town": "Bonn", "text": "a good film"}, {"age": None, "town": "Bern", "text": "awful"}]
+    shared = {"example": rows, "challenger": False}
+    registered = log_and_register(of_people, name="people", params={}, metrics={}, tags={}, **shared)
+    explainer = register_explainer(registered, of_people, settings=ExplainSettings(), **shared)
+    answers = mlflow.pyfunc.load_model(explainer.uri).predict(pd.DataFrame(rows)).to_dict("records")
+    assert [list(answer["parts"]) for answer in answers] == [
+        ["66", "Bonn", "a", "good", "film"],
+        ["missing", "Bern", "awful"],
+    ]
+    for answer in answers:
+        assert answer["base_value"] + sum(answer["attributions"]) == pytest.approx(answer["output"], abs=1e-4)
 
 
 def test_a_model_learns_what_two_texts_say_together(pairs, tiny_settings: TextTraining) -> None:

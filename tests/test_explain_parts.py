@@ -26,7 +26,9 @@ from dlpipe.explain import (
 from dlpipe.explain.for_shap import import_shap
 from dlpipe.explain.partition import checked
 from dlpipe.explain.pooling import row_digest
+from dlpipe.flows.explaining import why_not
 from dlpipe.pictures import png
+from dlpipe.registry import TASK, ModelVersion
 from dlpipe.tables import read_table, write_table
 from dlpipe.task import open_predictor
 from dlpipe.task.row_parts import PartTree, RowParts, balance_tree, join_trees
@@ -289,6 +291,14 @@ def test_rows_that_are_not_explained_are_refused_with_the_inputs_own_line():
         ExplanationError, match=r"^Rows of this kind are not explained: they are nobody's business\.$"
     ):
         explain(predictor, "so good")
+
+
+def test_flows_know_why_rows_are_not_explained_before_they_open_a_model():
+    shy, other = (
+        ModelVersion(name, 1, f"models:/{name}/1", "", "", "", (), {TASK: name}) for name in ("shy", "columns")
+    )
+    assert why_not(shy).endswith("nobody's business.")
+    assert why_not(other) == ""
 
 
 def test_rows_without_gradients_are_refused_and_not_compared():
