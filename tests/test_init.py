@@ -190,7 +190,7 @@ SHOWN: dict[str, tuple[dict[str, list[Any]], dict[str, Any], str]] = {
     ),
     "text-pair-classification": (
         {**TEXT, **OTHER, "same": column(lambda n: n % 2)},
-        {"text_column": "review", "pair_column": "other", "label_column": "same"},
+        {"text_column": "review", "text_pair_column": "other", "label_column": "same"},
         "2 classes in 40 rows: '0' (20), '1' (20)",
     ),
     "tabular-classification": (
@@ -585,7 +585,7 @@ def test_an_update_that_was_cut_off_can_be_done_again(project: Path, newer: Path
         ("{", "cannot be read (JSONDecodeError"),
         ('{"dlpipe": "0.1.0"}', "cannot be read (KeyError: 'columns')"),
         (
-            '{"dlpipe": "99.0", "name": "a", "task": "a", "data": "a", "columns": {}, "shown": []}',
+            '{"dlpipe": "99.0", "name": "a", "task": "a", "data": "a", "columns": {}, "shown": [], "example": ""}',
             "is of dlpipe 99.0",
         ),
     ],

@@ -28,7 +28,7 @@ WHATS = {
 @click.option("--data", metavar="FILE", help="CSV, JSON Lines, Parquet or a Delta table.")
 @click.option("--task", metavar="NAME", help="What is learnt; by default text-classification.")
 @click.option("--text-column", metavar="NAME", help="By default the column with the longest texts.")
-@click.option("--pair-column", metavar="NAME", help="Of the second text, where two are read.")
+@click.option("--text-pair-column", metavar="NAME", help="Of the second text, where two are read.")
 @click.option("--number-columns", metavar="NAMES", help="Of numbers, where columns are read; commas between them.")
 @click.option("--category-columns", metavar="NAMES", help="Of categories, likewise.")
 @click.option(

@@ -18,7 +18,7 @@ from dlpipe.task.columns import Given, Suggest, as_list
 from dlpipe.templates.environment import make_environment
 from dlpipe.templates.placing import put_files
 from dlpipe.templates.rendering import ORIGINAL, Answers, render
-from dlpipe.templates.sample import write_sample
+from dlpipe.templates.sample import make_example, write_sample
 
 SAMPLE_FILE = "tests/sample.csv"
 NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?", re.ASCII)
@@ -90,8 +90,10 @@ def make_project(
     known = [column for columns in given.values() for column in as_list(columns)]
     found = preview(data, settings=read_settings(TableSettings, how, where="[data]"), columns=known)
     suggested = suggest(found, given)
-    read_settings(find_task(task).data, {**suggested.settings, **how}, where="[data]")
-    answers = Answers(name, task, _seen_from(folder, data), {**suggested.settings, **how}, suggested.lines)
+    settings = {**suggested.settings, **how}
+    form = read_settings(find_task(task).data, settings, where="[data]").form
+    example = make_example(found, form)
+    answers = Answers(name, task, _seen_from(folder, data), settings, suggested.lines, example)
     with tempfile.TemporaryDirectory(prefix="dlpipe-init-") as place:
         made, original = Path(place, "project"), Path(place, "original")
         render(answers, made)

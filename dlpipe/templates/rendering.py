@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import tempfile
 import tomllib
@@ -41,6 +42,8 @@ class Answers:
         Settings of the section ``[data]``: names of columns, or lists of them, and how files are read.
     shown : tuple of str
         What the data showed, in lines.
+    example : str
+        A row as ``dlpipe predict`` takes it: a text, or a JSON object.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Answers:
     data: str
     columns: Mapping[str, Any] = field(default_factory=dict)
     shown: tuple[str, ...] = ()
+    example: str = ""
 
 
 def read_answers(folder: Path) -> tuple[str, Answers]:
@@ -60,7 +64,8 @@ def read_answers(folder: Path) -> tuple[str, Answers]:
     """
     written = json.loads((folder / ANSWERS).read_text(encoding="utf-8"))
     columns, shown = dict(written["columns"]), tuple(map(str, written["shown"]))
-    return written["dlpipe"], Answers(written["name"], written["task"], written["data"], columns, shown)
+    told = Answers(written["name"], written["task"], written["data"], columns, shown, str(written["example"]))
+    return written["dlpipe"], told
 
 
 def render(answers: Answers, into: Path, *, template: Path | None = None) -> None:
@@ -79,7 +84,11 @@ def render(answers: Answers, into: Path, *, template: Path | None = None) -> Non
 
     from dlpipe import __version__
 
-    more = {"version": __version__, "python": ".".join(python_version_tuple()[:2])}
+    more = {
+        "quoted_example": shlex.quote(answers.example),
+        "version": __version__,
+        "python": ".".join(python_version_tuple()[:2]),
+    }
     with tempfile.TemporaryDirectory(prefix="dlpipe-template-") as folder:
         source = Path(folder, "template")
         copy_tree(template or TEMPLATE, source)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
-from dlpipe.tables import Preview
+from dlpipe.tables import Preview, RowForm
 from dlpipe.task.columns import Given, as_list, show_value
 
 SAMPLE_ROWS = 200
@@ -42,6 +43,21 @@ def write_sample(file: Path, found: Preview, settings: Given) -> int:
         writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n")
         writer.writerows([[*inputs, *labels], *chosen])
     return len(chosen)
+
+
+def make_example(found: Preview, form: RowForm) -> str:
+    """Return a row as ``dlpipe predict`` takes it: a text, or the inputs of a whole row as a JSON object."""
+    if form.is_text:
+        return "A text that nobody has seen."
+    columns = [[show_value(value) for value in found.columns[column.source]] for column in form.inputs]
+    row = next(filter(all, zip(*columns, strict=True)), tuple(values[0] for values in columns))
+    return json.dumps(
+        {
+            column.name: float(value.replace(",", ".")) if column.kind == "number" and value else value
+            for column, value in zip(form.inputs, row, strict=True)
+        },
+        ensure_ascii=False,
+    )
 
 
 def level(values: tuple[str, ...]) -> str:

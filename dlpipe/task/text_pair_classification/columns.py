@@ -15,7 +15,7 @@ from dlpipe.task.columns import (
     text_lengths,
 )
 
-SETTINGS = ("text_column", "pair_column")
+SETTINGS = ("text_column", "text_pair_column")
 
 
 def suggest_columns(found: Preview, given: Given) -> Suggestion:
@@ -25,7 +25,7 @@ def suggest_columns(found: Preview, given: Given) -> Suggestion:
     ----------
     found : Preview
     given : mapping
-        ``text_column``, ``pair_column`` and ``label_column``, where they are known.
+        ``text_column``, ``text_pair_column`` and ``label_column``, where they are known.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def suggest_columns(found: Preview, given: Given) -> Suggestion:
     ...     "duplicate": ["yes", "no", "yes", "no"],
     ... }
     >>> suggest_columns(Preview("questions.csv", columns, 4, True), {}).settings
-    {'text_column': 'question', 'pair_column': 'other', 'label_column': 'duplicate'}
+    {'text_column': 'question', 'text_pair_column': 'other', 'label_column': 'duplicate'}
     """
     check_given(found, given)
     known = [str(given[name]) for name in SETTINGS if name in given]
