@@ -22,10 +22,10 @@ from typing import Any
 from writing import SAMPLES, Shelf, capitalise, mistype, write_file
 
 COLUMNS = ("age", "amount", "days", "region", "channel", "cover", "note", "outcome")
-LUCK = 0.35
+LUCK = 0.3
 """The scale of the logistic noise of a score."""
 SENTENCES = (1, 1, 2, 2, 3)
-WEIGHT = 2.0
+WEIGHT = 2.6
 """What a sentence of a note adds, or takes away."""
 FRAMES = {"plain": 64, "asserted": 24, "turned": 12}
 

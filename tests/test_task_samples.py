@@ -153,7 +153,7 @@ def test_columns_and_note_of_a_claim_both_matter():
     scores = np.array([(claim.score(words), said) for claim, (_, said) in drawn])
     paid = scores.sum(axis=1) > 0
     for part in scores.T:
-        assert 0.65 < ((part > 0) == paid).mean() < 0.85
+        assert 0.6 < ((part > 0) == paid).mean() < 0.88
 
 
 def test_words_of_a_note_alone_do_not_say_whether_a_claim_is_paid(samples):
