@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +65,116 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder), str(source)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     return folder
+
+
+ALL = """
+task = "{task}"
+
+[data]
+data = "rows.csv"
+table = "rows"
+{columns}
+
+[training]
+backbone = "backbone"
+epochs = {epochs}
+batch_size = 16
+learning_rate = 5e-3
+patience = 20
+
+[tuning]
+trials = 0
+
+[gate]
+baseline_margin = {margin}
+
+[explanation]
+rows = 2
+mistakes = 1
+max_evals = 40
+
+[registry]
+model = "rows"
+"""
+WORDS = ("good", "bad", "film", "soup", "plot", "awful", "great", "superb")
+
+
+def draw_rows(task: str) -> str:
+    """Return a CSV whose labels follow from its words and numbers."""
+    draw = random.Random(0)
+    lines = {
+        "text-multilabel": "text,labels",
+        "text-regression": "text,stars",
+        "text-pair-classification": "question,answer,verdict",
+        "tabular-classification": "size,town,note,bought",
+    }
+    rows = [lines[task]]
+    for _ in range(300):
+        words = draw.sample(WORDS, 3)
+        text = " ".join(words)
+        other = " ".join(draw.sample(WORDS, 2))
+        if task == "text-multilabel":
+            rows.append(
+                f"{text} {draw.randint(0, 999)},{'|'.join(w for w in words if w in ('good', 'bad', 'film'))}"
+            )
+        elif task == "text-regression":
+            rows.append(f"{text} {draw.randint(0, 999)},{3 + 2 * ('good' in words) - 1.5 * ('bad' in words)}")
+        elif task == "text-pair-classification":
+            rows.append(f"{text} {draw.randint(0, 999)},{other},{'yes' if 'good' in words else 'no'}")
+        else:
+            size, town = round(draw.uniform(1, 9), 2), draw.choice(["Bern", "Bonn", ""])
+            rows.append(f"{size},{town},{text},{'yes' if size > 5 or 'good' in words else 'no'}")
+    return "\n".join(rows)
+
+
+COLUMNS = {
+    "text-multilabel": "",
+    "text-regression": 'label_column = "stars"',
+    "text-pair-classification": (
+        'text_column = "question"\ntext_pair_column = "answer"\nlabel_column = "verdict"'
+    ),
+    "tabular-classification": (
+        'number_columns = ["size"]\ncategory_columns = ["town"]\ntext_column = "note"\nlabel_column = "bought"'
+    ),
+}
+USE_ANY = """
+import json, mlflow, pandas as pd
+rows = pd.DataFrame(json.loads({rows!r}))
+model = mlflow.pyfunc.load_model("models:/rows@champion")
+explainer = mlflow.pyfunc.load_model("models:/rows-explainer@champion")
+print(json.dumps([model.predict(rows)["predicted"].tolist(), [len(p) for p in explainer.predict(rows)["parts"]]]))
+"""
+ASKED = {
+    "text-multilabel": ({"text": ["the good film"]}, [[["film", "good"]], [3]]),
+    "text-regression": ({"text": ["the good film"]}, None),
+    "text-pair-classification": ({"text": ["the good film"], "text_pair": ["a soup"]}, [["yes"], [5]]),
+    "tabular-classification": ({"size": [8.0], "town": ["Bern"], "text": ["the bad film"]}, [["yes"], [5]]),
+}
+
+
+@pytest.mark.parametrize("task", COLUMNS)
+def test_each_task_goes_through_every_step(task: str, tiny_backbone: Path, tmp_path: Path) -> None:
+    project = Project.make(tmp_path)
+    shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    project.file("rows.csv", draw_rows(task))
+    epochs = 30 if task == "tabular-classification" else 10
+    settings = ALL.format(task=task, columns=COLUMNS[task], epochs=epochs, margin=5 if "regr" in task else 0.5)
+    project.file("settings.toml", settings)
+    done = project.flow("--config", "settings", "settings.toml", "run")
+    assert done.code == 0, done.said
+    assert done.summary("registered") == "models:/rows/1 (challenger, champion)", done.said
+    assert done.summary("explainer") == "models:/rows-explainer/1 (challenger, champion)"
+    assert done.summary("predictions").startswith("rows_predictions@v0, ")
+    asked, expected = ASKED[task]
+    used = project.python("-W", "ignore", "-c", USE_ANY.format(rows=json.dumps(asked)))
+    answer = json.loads(used.said.splitlines()[-1])
+    if expected is None:
+        assert abs(answer[0][0] - 5) < 1
+    else:
+        assert answer == expected
+    looked = project.flow("card", "get", f"{done.run_id}/evaluate")
+    assert looked.code == 0
+    assert "Worst mistakes" in looked.said
 
 
 def test_the_example_is_short() -> None:

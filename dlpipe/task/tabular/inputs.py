@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,13 @@ class TabularInputs(Inputs):
 
     def kinds(self, table: TableVersion) -> dict[str, str]:
         """Return what each of those columns holds: ``number``, ``category`` or ``text``."""
+        from dlpipe.tables import form_of
+
         types = dict(table.columns)
-        return {name: self._kind(name, types[name]) for name in self.columns(table)}
+        known: dict[str, str] = {}
+        with suppress(SchemaMismatch):  # another program's table says nothing of its rows
+            known = {column.name: column.kind for column in form_of(table).inputs}
+        return {name: known.get(name) or self._kind(name, types[name]) for name in self.columns(table)}
 
     def _kind(self, name: str, kind: str) -> str:
         if name == TEXT:

@@ -1,11 +1,11 @@
 """Text regression: one text a row, a number."""
 
-from dlpipe.tables import TableSettings
 from dlpipe.task.numbers import Numbers
 from dlpipe.task.protocol import Task
 from dlpipe.task.text_regression.columns import suggest_columns
+from dlpipe.task.text_regression.data import TextNumberData
 from dlpipe.task.texts import TextInputs
 
-TASK = Task("text-regression", TextInputs(), Numbers(), TableSettings, suggest_columns)
+TASK = Task("text-regression", TextInputs(), Numbers(), TextNumberData, suggest_columns)
 
-__all__ = ["TASK"]
+__all__ = ["TASK", "TextNumberData"]
