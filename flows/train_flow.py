@@ -34,7 +34,6 @@ class TrainFlow(LifeCycleFlow):
         """Ingest: one atomic commit, or none if nothing changed."""
         from dlpipe.flows.cards import show_data
         from dlpipe.flows.data import find_labelled, ingest_lines, ingest_sources
-        from dlpipe.task import find_task
 
         chosen = self.chosen()
         if self.retrain:
@@ -42,7 +41,7 @@ class TrainFlow(LifeCycleFlow):
         else:
             self.ingest = ingest_sources(chosen.data)
         self.data_version = self.ingest.table
-        find_task().target.check_gate(chosen.gate, self.ingest.labels)
+        chosen.task.target.check_gate(chosen.gate, self.ingest.labels)
         show_data(self.ingest)
         print(*ingest_lines(self.ingest), sep="\n")
         self.next(self.tune)

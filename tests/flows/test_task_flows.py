@@ -114,9 +114,8 @@ def draw_rows(task: str) -> str:
         text = " ".join(words)
         other = " ".join(draw.sample(WORDS, 2))
         if task == "text-multilabel":
-            rows.append(
-                f"{text} {draw.randint(0, 999)},{'|'.join(w for w in words if w in ('good', 'bad', 'film'))}"
-            )
+            labels = "|".join(word for word in words if word in ("good", "bad", "film"))
+            rows.append(f"{text} {draw.randint(0, 999)},{labels or '[]'}")
         elif task == "text-regression":
             rows.append(f"{text} {draw.randint(0, 999)},{3 + 2 * ('good' in words) - 1.5 * ('bad' in words)}")
         elif task == "text-pair-classification":
