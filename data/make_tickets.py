@@ -21,6 +21,8 @@ from typing import Any
 from writing import SAMPLES, Shelf, capitalise, mistype, write_file
 
 COLUMNS = ("message", "labels")
+NO_LABELS = "[]"
+"""An empty cell would be a row whose labels nobody knows."""
 MOST_SENTENCES = 4
 DENIED = (0, 0, 0, 0, 0, 1, 1, 1, 1, 2)
 """How many sentences turn a label round; a message draws one of these numbers."""
@@ -81,7 +83,7 @@ def write_tickets(*, rows: int = 2000, seed: int = 4) -> list[tuple[str, str]]:
         text = compose(labels, words, rng)
         while not shelf.take(text):
             text = compose(labels, words, rng)
-        tickets.append((mistype(text, rng), "|".join(labels)))
+        tickets.append((mistype(text, rng), "|".join(labels) or NO_LABELS))
     rng.shuffle(tickets)
     return tickets
 
