@@ -295,6 +295,27 @@ def test_numbers_are_read_from_json_as_numbers_and_as_text(tmp_path, rows):
     assert by_text(ingest(Sources(data=source), tmp_path / "t", settings=of(NUMBERS)).table) == dict(rated())
 
 
+def test_a_decimal_comma_is_read_where_commas_separate_nothing(tmp_path):
+    lines = [f"{text};{str(number).replace('.', ',')}" for text, number in rated()]
+    (tmp_path / "a.csv").write_text("\n".join(["review;stars", *lines, "film 1,5 of 2;1,25"]))
+    done = ingest(Sources(data=tmp_path / "a.csv"), tmp_path / "t", settings=of(NUMBERS))
+    assert by_text(done.table) == {**dict(rated()), "film 1,5 of 2": 1.25}
+    with_commas = [(text, str(number).replace(".", ",")) for text, number in rated()]
+    source = write_csv(tmp_path / "b.csv", ("review", "stars"), with_commas)
+    with pytest.raises(BadRows, match="'0,0': write numbers with a point"):
+        ingest(Sources(data=source), tmp_path / "u", settings=of(NUMBERS))
+
+
+def test_a_number_without_end_is_a_bad_row(tmp_path):
+    rows = [*rated(), ("a long one", 10**400)]
+    done = ingest(
+        Sources(data=write_jsonl(tmp_path / "a.jsonl", ("review", "stars"), rows)),
+        tmp_path / "t",
+        settings=of(NUMBERS),
+    )
+    assert done.bad_rows == {"label that is no number": 1}
+
+
 def test_one_number_for_all_is_refused_and_another_number_is_a_conflict(tmp_path):
     source = write_csv(tmp_path / "a.csv", ("review", "stars"), [(text, 3.5) for text, _ in rated()])
     with pytest.raises(BadRows, match=r"have the number 3\.5 as label: there is nothing to learn"):

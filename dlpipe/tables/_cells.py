@@ -14,6 +14,7 @@ from dlpipe.tables._sources import Source
 
 NO_NUMBER = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>", "nat", "#n/a"})
 """How programs write that a number is missing."""
+NOUNS = {"class": "classes", "labels": "labels"}
 FLAGS = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
 
 
@@ -107,7 +108,7 @@ def _number(value: Any, column: Column | Label, source: Source, line: int) -> fl
     if value is None or _is_nan(value):
         return None
     if isinstance(value, bool | int | float | Decimal):
-        return float(value) + 0.0 if math.isfinite(value) else str(value)
+        return _finite(value)
     name, called = ("label", column.sources[0]) if isinstance(column, Label) else (column.name, column.source)
     what = "label column" if name == "label" else "column"
     raise BadSource(
@@ -123,6 +124,14 @@ INPUTS: Mapping[str, Callable[[Any, Column, Source, int], Any]] = {
 }
 
 
+def _finite(value: int | float | Decimal) -> float | str:
+    try:
+        number = float(value) + 0.0
+    except OverflowError:  # JSON has whole numbers of any length
+        return str(value)
+    return number if math.isfinite(number) else str(value)
+
+
 def _as_class(value: Any, name: str, label: Label, source: Source, line: int) -> str | None:
     """Return a class as a string; whole numbers and truth values are classes too."""
     if value is None or isinstance(value, str):
@@ -135,7 +144,7 @@ def _as_class(value: Any, name: str, label: Label, source: Source, line: int) ->
     if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         return str(int(value))
     raise BadSource(
-        f"The label column {name!r} of {source.path!r} holds {_kind(value)}, not classes "
+        f"The label column {name!r} of {source.path!r} holds {_kind(value)}, not {NOUNS[label.kind]} "
         f"({value!r} on {source.unit} {line}).{_hint('label', label)}"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +19,9 @@ from dlpipe.tables._texts import LONGEST_FIELD, TextFormat, find_format, open_te
 if TYPE_CHECKING:
     import pyarrow as pa
 
+DECIMAL_COMMA = re.compile(r"\s*[-+]?[0-9]+,[0-9]+\s*")
 Cells = Sequence[Any]
+Pick = Callable[[Sequence[Any]], Cells]
 Found = tuple[int, Cells]
 """The line of a row, and its cells: those of the inputs, then those of the label."""
 
@@ -41,6 +44,13 @@ class Wanted(NamedTuple):
         """Return what is read of a source; with ``unlabelled``, it may lack the label."""
         form = settings.form
         return cls(settings, form.sources, len(form.inputs), unlabelled, dict(source.folders))
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Which of them hold numbers."""
+        form = self.settings.form
+        inputs = [at for at, column in enumerate(form.inputs) if column.kind == "number"]
+        return [*inputs, self.inputs] if form.label.kind == "number" else inputs
 
     @property
     def labels(self) -> Sequence[str]:
@@ -70,6 +80,9 @@ def _csv_rows(source: Source, wanted: Wanted) -> Iterator[Found]:
             raise BadSource(f"{source.path!r} is empty. Pass a file with a header and rows.")
         names = _find_names(header, source, wanted, found)
         pick, rest = _picker([header.index(name) for name in names]), _rest(names, wanted)
+        numbers = [at for at in wanted.numbers if at < len(names)]
+        if numbers and found.separator != ",":
+            pick = _with_points(pick, numbers)
         for line, record in records:
             if len(record) != len(header):
                 raise BadSource(
@@ -115,12 +128,27 @@ def _rest(names: Sequence[str], wanted: Wanted) -> Cells:
     return () if len(names) == len(wanted.names) else wanted.folder_labels
 
 
-def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], Cells]:
+def _picker(places: Sequence[int]) -> Pick:
     """Return a function that takes the cells at these places from a record."""
     if len(places) > 1:
         return itemgetter(*places)
     (only,) = places
     return lambda record: (record[only],)
+
+
+def _with_points(
+    pick: Callable[[Sequence[Any]], Cells], numbers: Sequence[int]
+) -> Callable[[Sequence[Any]], Cells]:
+    """Return ``pick`` with decimal commas of some cells as points: where commas separate nothing, they may be."""
+
+    def pick_with_points(record: Sequence[Any]) -> Cells:
+        cells = list(pick(record))
+        for at in numbers:
+            if DECIMAL_COMMA.fullmatch(cells[at]):
+                cells[at] = cells[at].replace(",", ".")
+        return cells
+
+    return pick_with_points
 
 
 def _no_column(
