@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from dlpipe.errors import BadSource
-from dlpipe.tables._form import Column, Label, RowForm, Values, is_number, option_of, write_labels, write_number
+from dlpipe.tables._form import Column, Label, Values, is_number, option_of, write_labels, write_number
 from dlpipe.tables._sources import Source
 
 NO_NUMBER = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>", "nat", "#n/a"})
@@ -18,14 +18,15 @@ NOUNS = {"class": "classes", "labels": "labels"}
 FLAGS = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
 
 
-def read_inputs(cells: Sequence[Any], form: RowForm, source: Source, line: int) -> Values:
+def read_inputs(cells: Sequence[Any], columns: Sequence[Column], source: Source, line: int) -> Values:
     """Return the inputs that stand in the first cells of a row.
 
     Parameters
     ----------
     cells : sequence
-        What stands in the columns of ``form.sources``.
-    form : RowForm
+        What stands in the sources of a form's columns.
+    columns : sequence of Column
+        The inputs.
     source : Source
     line : int
         Where the row is, for messages.
@@ -35,7 +36,6 @@ def read_inputs(cells: Sequence[Any], form: RowForm, source: Source, line: int) 
     BadSource
         When a cell holds something that no column of its kind has, such as a date.
     """
-    columns = form.inputs
     if len(columns) == 1:
         return (INPUTS[columns[0].kind](cells[0], columns[0], source, line),)
     pairs = zip(columns, cells, strict=False)

@@ -161,7 +161,7 @@ class RowForm:
         """Which of the inputs are texts."""
         return tuple(at for at, column in enumerate(self.inputs) if column.kind == "text")
 
-    @property
+    @cached_property
     def is_text(self) -> bool:
         """Whether a row is one text and nothing else."""
         return len(self.inputs) == 1 and self.inputs[0].kind == "text"

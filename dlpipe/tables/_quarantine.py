@@ -97,9 +97,8 @@ def bad_reason(row: Row, form: RowForm) -> str:
     """Return why a row by itself cannot be one of a table; empty for a good one."""
     label = bare_label(row)
     try:
-        label.encode()
-        for value in row.values:
-            if isinstance(value, str):
+        for value in (label, *row.values):
+            if isinstance(value, str) and not value.isascii():
                 value.encode()
     except UnicodeEncodeError:
         return UNDECODABLE

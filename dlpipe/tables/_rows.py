@@ -48,11 +48,11 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
     """
     form, rows = settings.form, 0
     wanted = Wanted.of(source, settings, unlabelled=unlabelled)
-    inputs, label = wanted.inputs, form.label
+    columns, inputs, label = form.inputs, wanted.inputs, form.label
     numbers: dict[int, Row | None] = dict.fromkeys(form.texts)
     with reading(source.path, form), decoding(source.path):
         for line, cells in READERS[source.kind](source, wanted):
-            values = read_inputs(cells, form, source, line)
+            values = read_inputs(cells, columns, source, line)
             row = Row(values, read_label(cells[inputs:], label, source, line), source, line)
             if wanted.folders:
                 _check_folder(row, wanted)
