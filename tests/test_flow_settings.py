@@ -23,8 +23,12 @@ CATALOGUE = """
 [imdb]
 url = "https://example.org/imdb.zip"
 train = "train.csv"
-text_column = "body"
-label_column = "stars"
+data = { text_column = "body", label_column = "stars" }
+
+[wine]
+sklearn = "wine"
+task = "tabular-classification"
+data = { number_columns = ["alcohol"], label_column = "class" }
 """
 
 
@@ -83,3 +87,44 @@ def test_a_public_data_set_brings_its_columns_and_an_option_names_others(tmp_pat
     assert (read.text_column, read.label_column) == ("body", "stars")
     other = read_flow_settings(SmallSettings, config, {**options, "text_column": "title"}, folder=tmp_path).data
     assert (other.text_column, other.label_column) == ("title", "stars")
+
+
+def test_a_public_data_set_suggests_the_task_where_the_file_names_none(tmp_path: Path) -> None:
+    (tmp_path / "datasets.toml").write_text(CATALOGUE)
+    read = read_flow_settings(TrainFlowSettings, {}, {"dataset": "wine"}, folder=tmp_path)
+    assert read.task.name == "tabular-classification"
+    assert read.data.table_settings().number_columns == ("alcohol",)
+    assert read.training == read.task.inputs.training()
+
+
+def test_a_public_data_set_of_another_task_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "datasets.toml").write_text(CATALOGUE)
+    config = {"task": "text-regression"}
+    with pytest.raises(
+        SettingError, match="wine' is for the task 'tabular-classification', the settings file names"
+    ):
+        read_flow_settings(TrainFlowSettings, config, {"dataset": "wine"}, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "section", "values", "cls"),
+    [
+        ("text-multilabel", "data", {"label_columns": ["a", "b"]}, "TextLabelsData"),
+        ("text-regression", "gate", {"max_mae": 0.5}, "NumberThresholds"),
+        ("tabular-classification", "training", {"width": 8}, "TabularTraining"),
+    ],
+)
+def test_sections_are_those_of_the_task(task: str, section: str, values: dict[str, object], cls: str) -> None:
+    columns = {"data": {"number_columns": ["age"]}} if task == "tabular-classification" else {}
+    read = read_flow_settings(TrainFlowSettings, {"task": task, **columns, section: values}, {})
+    found = read.data.table_settings() if section == "data" else getattr(read, section)
+    assert type(found).__name__ == cls
+    name, value = next(iter(values.items()))
+    assert getattr(found, name) == (tuple(value) if isinstance(value, list) else value)
+    with pytest.raises(SettingError, match="has no setting"):
+        read_flow_settings(TrainFlowSettings, {section: values}, {})
+
+
+def test_columns_that_nobody_names_are_asked_for() -> None:
+    with pytest.raises(SettingError, match="names no column to read"):
+        read_flow_settings(TrainFlowSettings, {"task": "tabular-classification"}, {})

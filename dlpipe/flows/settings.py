@@ -22,11 +22,12 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from annotated_types import MinLen
 from metaflow import Config, Parameter
 
+from dlpipe.errors import SettingError
 from dlpipe.explain import ExplainSettings
 from dlpipe.flows.failures import ExpectedFailure
 from dlpipe.inference import PipelineSettings
@@ -36,6 +37,9 @@ from dlpipe.settings import check_name, read_settings
 from dlpipe.tables import Sources, TableSettings, check_settings
 from dlpipe.task import DEFAULT_TASK, Task, Thresholds, TrainingSettings, find_task
 from dlpipe.tuning import Choices, Range, TuningSettings, read_space
+
+if TYPE_CHECKING:
+    from dlpipe.datasets import Dataset
 
 T = TypeVar("T")
 Options = Mapping[str, Mapping[str, str]]
@@ -217,7 +221,7 @@ def read_flow_settings(
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     for section in config:
         check_name(section, names, what="section", where="the settings file")
-    task = find_task(config.get("task", DEFAULT_TASK))
+    task = find_task(name_task(config, options, folder))
     hints = section_classes(cls, task)
     read: dict[str, Any] = {"task": task} if "task" in names else {}
     for name in hints:
@@ -231,6 +235,26 @@ def read_flow_settings(
             values = _name_data(values, given, folder)
         read[name] = read_section(hints[name], name, values, given)
     return cls(**read)
+
+
+def name_task(config: Mapping[str, Any], options: Mapping[str, Any], folder: Path) -> str:
+    """Return the name of the task: the file's, or what a public data set suggests, or text classification.
+
+    Raises
+    ------
+    SettingError
+        When the file names another task than the data set is for.
+    """
+    data = config.get("data", {})
+    named, suggested = config.get("task"), ""
+    if dataset := options.get("dataset") or data.get("dataset"):
+        suggested = _find_public(str(dataset), data, folder).task
+    if named and suggested and named != suggested:
+        raise SettingError(
+            f"The data set {dataset!r} is for the task {suggested!r}, the settings file names {named!r}. Write "
+            f'task = "{suggested}" there, with settings of that task, or leave the line out.'
+        )
+    return str(named or suggested or DEFAULT_TASK)
 
 
 def section_classes(cls: Any, task: Task) -> dict[str, Any]:
@@ -255,11 +279,15 @@ def _name_data(values: Mapping[str, Any], options: Mapping[str, Any], folder: Pa
     kept = {name: value for name, value in values.items() if name not in replaced}
     kept["catalogue"] = str(folder / str(kept.get("catalogue", DataSettings.catalogue)))
     if name := options.get("dataset", kept.get("dataset")):
-        from dlpipe.datasets import find_dataset
-
-        known = find_dataset(str(name), catalogue=Path(kept["catalogue"]))
-        kept.update(known.data)
+        kept.update(_find_public(str(name), values, folder).data)
     return kept
+
+
+def _find_public(name: str, values: Mapping[str, Any], folder: Path) -> Dataset:
+    """Return what the catalogue that ``[data]`` names says of a public data set."""
+    from dlpipe.datasets import find_dataset
+
+    return find_dataset(name, catalogue=folder / str(values.get("catalogue", DataSettings.catalogue)))
 
 
 # -- options -----------------------------------------------------------------------------------------------------

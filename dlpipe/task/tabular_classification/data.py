@@ -7,6 +7,7 @@ from typing import Annotated
 
 from annotated_types import MinLen
 
+from dlpipe.errors import SettingError
 from dlpipe.tables import Column, Label, RowForm, TableSettings, column_name
 
 
@@ -36,6 +37,11 @@ class TabularData(TableSettings):
         ]
         text = [Column("text", self.text_column, "text", optional=True, setting="text_column")]
         inputs = (*numbers, *categories, *(text if self.text_column else []))
+        if not inputs:
+            raise SettingError(
+                "[data] names no column to read. Set number_columns, category_columns or text_column, such as "
+                'number_columns = ["age", "amount"].'
+            )
         label = Label((self.label_column,), "class", setting="label_column")
         return RowForm(inputs, label, repeats=True)
 
