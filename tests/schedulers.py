@@ -59,7 +59,7 @@ def scheduling(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
         process.kill()
         process.wait()
         with contextlib.closing(State.open(folder)) as state:
-            for run in state.runs(status=["running"]):
+            for run in state.list_runs(status=["running"]):
                 end_all(run.attempts[-1].token, 0.0)
 
 
@@ -84,8 +84,8 @@ def ended(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTER
 
 def run_when(state: State, number: int, *status: str) -> Run:
     """The run once it stands so."""
-    wait_until(lambda: state.run(number).status in status)
-    return state.run(number)
+    wait_until(lambda: state.get_run(number).status in status)
+    return state.get_run(number)
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -113,7 +113,7 @@ def test_runs_are_json_for_programs(state: State) -> None:
 
 def test_runs_of_one_deployment_and_so_many(state: State) -> None:
     for name in ("A", "B", "A", "A"):
-        if name not in {one.name for one in state.deployments()}:
+        if name not in {one.name for one in state.list_deployments()}:
             deployed(state, name, FAILS)
         attempted(state, name)
     rows = json.loads(dlpipe("runs", "--deployment", "A", "--limit", "2", "--json").stdout)
@@ -140,7 +140,7 @@ def test_the_command_that_runs_print_resumes_the_run(state: State, tmp_path: Pat
         words = shlex.split(row["resume"])[1:]
         assert dlpipe(*words).exit_code == 0
         run_when(state, number, "succeeded")
-    assert len(state.run(number).attempts) == 2
+    assert len(state.get_run(number).attempts) == 2
 
 
 def test_a_run_is_terminated(state: State) -> None:
@@ -162,15 +162,18 @@ def test_without_a_scheduler_a_run_is_stopped_at_once(state: State) -> None:
     assert find_processes(token)
     assert "is terminated." in dlpipe("runs", "terminate", str(number)).stderr
     assert not find_processes(token)
-    assert (state.run(number).status, state.run(number).attempts[0].outcome) == ("terminated", "terminated")
+    assert (state.get_run(number).status, state.get_run(number).attempts[0].outcome) == (
+        "terminated",
+        "terminated",
+    )
 
 
 def test_without_a_scheduler_a_run_that_waits_is_terminated_and_others_are_left_alone(state: State) -> None:
     deployed(state, "A", FAILS, policies=Policies(alert="true", alert_on="end"))
     number, other = triggered(state, "A"), triggered(state, "A", "manual:2")
     assert "is terminated." in dlpipe("runs", "terminate", str(number)).stderr
-    assert [state.run(one).status for one in (number, other)] == ["terminated", "queued"]
-    assert [alert.kind for alert in state.alerts_to_send(time.time() + 1)] == ["terminated"]
+    assert [state.get_run(one).status for one in (number, other)] == ["terminated", "queued"]
+    assert [alert.kind for alert in state.list_alerts_to_send(time.time() + 1)] == ["terminated"]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +207,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_1(words: list[str], said:
     assert done.exit_code == 1
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
-    assert state.events_after(0) == []
+    assert state.list_events_after(0) == []
 
 
 def test_nothing_is_said_when_nothing_has_run(state: State) -> None:
@@ -299,7 +302,7 @@ def test_an_event_says_whom_it_reaches(state: State) -> None:
     assert done.stdout == "go is published; it reaches A.\n"
     assert "B does not run: it is suspended" in done.stderr
     assert "No scheduler is running" in done.stderr
-    ((_, event),) = state.events_after(0)
+    ((_, event),) = state.list_events_after(0)
     assert event.payload == {"rows": 10}
 
 
@@ -356,7 +359,7 @@ def test_runs_of_somebody_elses_deployment_are_changed_with_the_token_alone(
     status = "failed" if command == "resume" else "waiting"
     deployed(state, "Annas", FAILS, author="anna", token="annas-0-abcd")
     number = attempted(state, "Annas", status, "train: ValueError: no")
-    before = state.run(number)
+    before = state.get_run(number)
     for wrong in ([], ["--authorize", "annas-0-x"]):
         done = dlpipe("runs", command, str(number), *wrong)
         assert (done.exit_code, done.output.count("\n")) == (1, 1), done.output
@@ -364,6 +367,6 @@ def test_runs_of_somebody_elses_deployment_are_changed_with_the_token_alone(
             f"Annas was deployed by anna: to {command} runs of it, ask them for the production token"
             in done.output
         )
-        assert state.run(number) == before
+        assert state.get_run(number) == before
     done = dlpipe("runs", command, str(number), "--authorize", "production:annas-0-abcd")
     assert done.exit_code == 0, done.output

@@ -83,7 +83,7 @@ def test_what_no_run_can_be_given_is_refused_and_nothing_is_published(
     deploy(state, "A", *([Needed("go", mapped), Needed("other")] if pair else [Needed("go")]))
     with pytest.raises(EventRefused, match=reason):
         publish_event(state, "go", payload, now=time.time())
-    assert state.events_after(0) == []
+    assert state.list_events_after(0) == []
 
 
 def test_lists_texts_and_odd_characters_arrive_as_words(state: State) -> None:
@@ -105,9 +105,12 @@ def test_an_event_that_does_not_fit_neither_replaces_a_good_one_nor_uses_up_the_
     decide(state, time.time(), max_runs=4)
     assert state.publish(Event("worse", "beta", {"y": "a\0"}, time.time()))
     decide(state, time.time(), max_runs=4)
-    assert [(run.status, run.events[0].id) for run in state.runs()] == [("skipped", "worse"), ("skipped", "bad")]
-    assert "which has a NUL character" in state.runs()[0].reason
-    assert list(state.held_events("A")) == ["alpha"]
+    assert [(run.status, run.events[0].id) for run in state.list_runs()] == [
+        ("skipped", "worse"),
+        ("skipped", "bad"),
+    ]
+    assert "which has a NUL character" in state.list_runs()[0].reason
+    assert list(state.get_held_events("A")) == ["alpha"]
     completing = publish(state, "beta", y="yes")
     (run,) = decide(state, time.time(), max_runs=4)
     assert run.events == (good, completing)
@@ -150,7 +153,7 @@ def test_an_event_that_a_flow_publishes_is_checked_like_one_by_hand(state: State
         publish_from_flow("go", {"n": "x"}, **more)
     assert publish_from_flow("go", {"n": 1}, **more) == "go is published"
     assert publish_from_flow("go", {"n": 1}, **more) == "go was published before"
-    assert len(state.events_after(0)) == 1
+    assert len(state.list_events_after(0)) == 1
 
 
 # -- what came ---------------------------------------------------------------------------------------------------
@@ -210,14 +213,14 @@ def test_metaflows_event_reaches_the_scheduler_of_this_machine(
 
     deploy(state, "A", Needed("go", {"who": "who", "num": "num"}))
     published = ArgoEvent("go").add_to_payload("who", "argo").publish(payload={"num": 7})
-    (event,) = [event for _, event in state.events_after(0)]
+    (event,) = [event for _, event in state.list_events_after(0)]
     assert (event.id, event.payload["who"], event.payload["num"]) == (published, "argo", 7)
     assert event.payload["generated-by-metaflow"] is True
     # in a run by hand, as Metaflow says, the careful way does nothing; in a run of the scheduler it publishes
     assert ArgoEvent("go").safe_publish() is None
-    assert len(state.events_after(0)) == 1
+    assert len(state.list_events_after(0)) == 1
     monkeypatch.setenv("_DLPIPE_ATTEMPT_FOLDER", "somewhere")
-    assert ArgoEvent(lambda: "go").safe_publish() == state.events_after(0)[-1][1].id
+    assert ArgoEvent(lambda: "go").safe_publish() == state.list_events_after(0)[-1][1].id
     # what cannot be passed on is refused here as well
     assert ArgoEvent("go").publish(payload={"num": "x"}) is None
     assert "the parameter num is of type int" in capsys.readouterr().err
@@ -228,4 +231,4 @@ def test_metaflows_event_reaches_the_scheduler_of_this_machine(
     with webhook() as argo:
         published = ArgoEvent("go", url=argo.url).safe_publish()
     assert [one["payload"]["id"] for one in argo.got] == [published]
-    assert len(state.events_after(0)) == 2
+    assert len(state.list_events_after(0)) == 2

@@ -48,7 +48,7 @@ def hooked(state: State, doing: str, **more: Any) -> Path:
 
 def called(file: Path, state: State) -> list[str]:
     """What the hooks noted, once none is to be called any more."""
-    wait_until(lambda: not state.hooks())
+    wait_until(lambda: not state.list_hooks())
     return file.read_text().splitlines() if file.exists() else []
 
 
@@ -77,8 +77,8 @@ def test_hooks_are_called_once_by_whoever_comes_after_a_scheduler_that_was_kille
     number = triggered(state, "Hooked")
     state.add_attempt(number, RunAttempt(0, "t", str(state.folder / "runs/1/0"), ended=1.0))
     state.set_status(number, "succeeded")
-    Path(state.run(number).attempts[0].folder).mkdir(parents=True)
-    ExitHooks(state).note(state.run(number))
+    Path(state.get_run(number).attempts[0].folder).mkdir(parents=True)
+    ExitHooks(state).note(state.get_run(number))
     with contextlib.closing(State.open(state.folder)) as other:
         ExitHooks(other).look()  # begins the calls, and is killed
     for _ in range(3):
@@ -93,7 +93,7 @@ def test_the_code_of_hooks_stays_until_they_were_called_and_the_keeper_may_die(s
     state.add_attempt(number, RunAttempt(0, "t", str(state.folder / "runs/1/0"), ended=1.0))
     state.set_status(number, "succeeded")
     hooks = ExitHooks(state)
-    hooks.note(state.run(number))
+    hooks.note(state.get_run(number))
     state.delete("Hooked")
     assert prune(state, "Hooked") == []
     Path(state.folder, "runs/1/0").mkdir(parents=True)
@@ -110,8 +110,8 @@ def test_a_run_that_is_stopped_without_a_scheduler_calls_its_hooks_when_there_is
     folder.mkdir(parents=True)
     state.add_attempt(number, RunAttempt(0, "t", str(folder), ended=1.0, outcome="failed"))
     state.set_status(number, "waiting")
-    interventions.terminate(state, state.run(number))
-    assert state.run(number).status == "terminated"
+    interventions.terminate(state, state.get_run(number))
+    assert state.get_run(number).status == "terminated"
     with scheduling(state.folder):
         assert called(file, state) == ["error"]
 
@@ -125,6 +125,6 @@ def test_a_run_that_was_stopped_calls_its_error_hooks_and_one_that_never_began_n
     if attempts:
         state.add_attempt(number, RunAttempt(0, "t", str(state.folder / "runs/1/0"), ended=1.0))
     state.set_status(number, status)
-    ExitHooks(state).note(state.run(number))
+    ExitHooks(state).note(state.get_run(number))
     expected = [("bad",)] if attempts or status == "failed" else []
-    assert [one.functions for one in state.hooks()] == expected
+    assert [one.functions for one in state.list_hooks()] == expected

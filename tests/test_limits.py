@@ -62,14 +62,14 @@ def test_a_run_that_waits_ends_when_its_time_is_up_and_begins_anew_when_a_person
     state.set_status(number, "waiting", not_before=1059.0)
     with Supervisor(state) as supervisor:
         supervisor.reconcile(1059.0)
-        assert state.run(number).status == "waiting"
+        assert state.get_run(number).status == "waiting"
         supervisor.reconcile(1060.0)
-        ended = state.run(number)
+        ended = state.get_run(number)
         assert ended.status == "failed"
         assert ended.reason.endswith("; not resumed: the time limit of the whole run is up")
         state.resume_run(number)
         supervisor.reconcile(2000.0)
-    assert (state.run(number).status, state.run(number).deadline) == ("waiting", 0.0)
+    assert (state.get_run(number).status, state.get_run(number).deadline) == ("waiting", 0.0)
 
 
 # -- queues ------------------------------------------------------------------------------------------------------
@@ -81,8 +81,8 @@ def test_what_comes_while_the_queue_is_full_is_skipped_and_says_so(state: State)
     for number in range(4):
         state.publish(Event(str(number), "go", {}, time.time()))
         decide(state, time.time(), max_runs=0)
-    assert [run.status for run in state.runs()] == ["skipped", "skipped", "queued", "queued"]
-    assert state.runs()[0].reason == "the queue is full: 2 runs wait in it"
+    assert [run.status for run in state.list_runs()] == ["skipped", "skipped", "queued", "queued"]
+    assert state.list_runs()[0].reason == "the queue is full: 2 runs wait in it"
     assert "A does not run: its queue is full" in dlpipe("event", "publish", "go").stderr
 
 
@@ -145,4 +145,4 @@ def test_an_ended_run_is_not_suspended_and_a_resumed_one_is_not_any_more(state: 
     with pytest.raises(RunEnded, match="failed already"):
         state.suspend_run(number, False)
     state.resume_run(number)
-    assert not state.run(number).suspended
+    assert not state.get_run(number).suspended

@@ -40,7 +40,7 @@ def dues(state: State, *, name: str = "A", status: str = "") -> list[str]:
     """Due times of a deployment's runs, the oldest first."""
     return [
         datetime.fromtimestamp(run.due, UTC).strftime("%d %H:%M")
-        for run in reversed(state.runs(deployment=name))
+        for run in reversed(state.list_runs(deployment=name))
         if not status or run.status == status
     ]
 
@@ -62,7 +62,7 @@ def tick(state: State, now: float, *, max_runs: int = 100) -> list[Run]:
 
 
 def publish(state: State, name: str, at: float, **payload: Any) -> Event:
-    event = Event(f"{name}-{at}-{len(state.events_after(0))}", name, payload, at)
+    event = Event(f"{name}-{at}-{len(state.list_events_after(0))}", name, payload, at)
     assert state.publish(event)
     return event
 
@@ -146,7 +146,7 @@ def test_years_of_downtime_are_dealt_with_at_once(state: State) -> None:
     deploy(state, schedule=Schedule("* * * * *"), policies={"missed": "all", "missed_limit": 3})
     tick(state, BEGIN + 3 * 365 * 24 * HOUR + 59.5 * 60)
     # three late ones, and the one of this minute
-    assert len(state.runs()) == 4
+    assert len(state.list_runs()) == 4
 
 
 # -- clocks that jump --------------------------------------------------------------------------------------------
@@ -168,14 +168,14 @@ def test_a_skipped_time_stays_skipped_when_the_clock_jumps_back(state: State) ->
     end(state, run)
     tick(state, at(1, 13, 30))
     tick(state, at(1, 14))
-    assert [run.status for run in state.runs()] == ["skipped", "succeeded"]
+    assert [run.status for run in state.list_runs()] == ["skipped", "succeeded"]
 
 
 def test_a_clock_that_was_years_ahead_for_a_moment_stops_no_schedule(state: State) -> None:
     deploy(state, schedule=HOURLY, policies={"overlap": "allow"})
     ahead = at(1, 13, 20) + 4 * 365 * 24 * HOUR
     tick(state, ahead)
-    assert len(state.runs()) == 1
+    assert len(state.list_runs()) == 1
     tick(state, at(1, 13, 21))
     tick(state, at(1, 14))
     tick(state, at(1, 15))
@@ -199,7 +199,7 @@ def test_overlap_skip_notes_the_due_time_and_why(state: State, status: Any) -> N
     (run,) = decide(state, at(1, 13), max_runs=4)
     state.set_status(run.number, status, not_before=at(2, 0) if status == "waiting" else 0.0)
     decide(state, at(1, 14), max_runs=4)
-    skipped = state.runs()[0]
+    skipped = state.list_runs()[0]
     assert (skipped.status, skipped.reason) == ("skipped", "run 1 goes on")
     end(state, run)
     assert [one.due for one in decide(state, at(1, 15), max_runs=4)] == [at(1, 15)]
@@ -222,7 +222,7 @@ def test_overlap_allow_runs_all_at_once_within_the_machine(state: State) -> None
     deploy(state, schedule=HOURLY, policies={"overlap": "allow"})
     started = [run.due for hour in (13, 14, 15) for run in tick(state, at(1, hour), max_runs=2)]
     assert started == [at(1, 13), at(1, 14)]
-    end(state, state.run(1))
+    end(state, state.get_run(1))
     assert [run.due for run in tick(state, at(1, 15, 1), max_runs=2)] == [at(1, 15)]
 
 
@@ -275,16 +275,16 @@ def test_a_decision_that_is_undone_is_made_again(state: State) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         crash()
-    assert state.runs() == []
+    assert state.list_runs() == []
     assert len(decide(state, at(1, 13, 0, 1), max_runs=1)) == 1
 
 
 def test_a_quiet_moment_writes_nothing(state: State) -> None:
     deploy(state, schedule=HOURLY, trigger=Trigger((Needed("drift"),)))
     other = State.open(state.folder)
-    before = other.data_version()
+    before = other.get_data_version()
     decide(state, at(1, 12, 45), max_runs=1)
-    assert other.data_version() == before
+    assert other.get_data_version() == before
 
 
 # -- events ------------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_an_event_is_one_run_with_the_parameters_that_it_maps(state: State) -> N
     assert run.events == (event,)
     begin(state, run)
     assert decide(state, BEGIN + 10, max_runs=4) == []
-    assert len(state.runs()) == 1
+    assert len(state.list_runs()) == 1
 
 
 def test_an_event_alone_without_mapping_gives_parameters_of_its_names_as_on_argo(state: State) -> None:
@@ -331,7 +331,7 @@ def test_every_deployment_that_waits_for_an_event_runs_once_for_each(state: Stat
         publish(state, "drift", BEGIN)
     for later in range(3):
         tick(state, BEGIN + later)
-    assert [(name, len(state.runs(deployment=name))) for name in "ABC"] == [("A", 3), ("B", 3), ("C", 0)]
+    assert [(name, len(state.list_runs(deployment=name))) for name in "ABC"] == [("A", 3), ("B", 3), ("C", 0)]
 
 
 def test_suspended_and_later_deployments_are_not_reached(state: State) -> None:
@@ -404,7 +404,7 @@ def test_events_meet_the_overlap_policy_as_due_times_do(state: State) -> None:
         publish(state, "drift", BEGIN + later)
         tick(state, BEGIN + later)
     statuses = {
-        name: sorted(run.status for run in state.runs(deployment=name)) for name in ("skip", "queue", "allow")
+        name: sorted(run.status for run in state.list_runs(deployment=name)) for name in ("skip", "queue", "allow")
     }
     assert statuses == {
         "skip": ["running", "skipped"],
@@ -433,7 +433,7 @@ def test_a_value_that_does_not_fit_its_parameter_skips_the_run(
     for value in [*good, *bad]:
         publish(state, "e", BEGIN, rows=value)
     decide(state, BEGIN, max_runs=100)
-    runs = state.runs()[::-1]
+    runs = state.list_runs()[::-1]
     assert [run.status for run in runs] == ["queued"] * len(good) + ["skipped"] * len(bad)
     assert all(f"the parameter rows is of type {kind}" in run.reason for run in runs[len(good) :])
 
@@ -443,7 +443,7 @@ def test_an_event_without_a_value_for_a_required_parameter_skips_the_run_and_say
     listening(state, "B", Needed("e"), parameter_names=("rows",), required=("rows",), parameters={"rows": 3})
     event = publish(state, "e", BEGIN, rows=3)
     decide(state, BEGIN, max_runs=4)
-    (skipped,), (ran,) = state.runs(deployment="A"), state.runs(deployment="B")
+    (skipped,), (ran,) = state.list_runs(deployment="A"), state.list_runs(deployment="B")
     assert skipped.status == "skipped"
     assert skipped.reason == "event 'e' has no field 'n', which the parameter rows needs"
     assert ran.status == "queued"

@@ -61,7 +61,7 @@ def kept(state: State, package: Package, name: str = "Tiny", **more: object) -> 
     """Deploy ``package`` as ``create`` does."""
     folder = freeze(package, name, under=state.folder)
     try:
-        number = state.versions(name)[0].number + 1
+        number = state.list_versions(name)[0].number + 1
     except LookupError:
         number = 1
     freezing.seal(folder)
@@ -199,7 +199,7 @@ def test_the_newest_versions_keep_their_code_and_those_that_an_open_run_needs(st
     state.set_status(ended.number, "succeeded")
     assert prune(state, "Tiny") == [3, 1]
     assert [Path(one.code).is_dir() for one in versions] == [False, True, False, True, True, True, True, True]
-    assert [one.number for one in state.versions("Tiny")] == [8, 7, 6, 5, 4, 3, 2, 1]
+    assert [one.number for one in state.list_versions("Tiny")] == [8, 7, 6, 5, 4, 3, 2, 1]
     assert digest_files(Path(versions[7].code))["words/one.py"] == packed().files["words/one.py"]
 
 
@@ -228,7 +228,7 @@ def ended_run(state: State, version: int, status: Status, key: str) -> Run:
     )
     state.add_attempt(run.number, attempt)
     state.set_status(run.number, status, reason="train: no")
-    return state.run(run.number)
+    return state.get_run(run.number)
 
 
 @pytest.mark.parametrize("status", ["failed", "terminated"])
@@ -251,7 +251,7 @@ def test_what_cannot_be_resumed_is_not_offered_and_its_reason_stays(state: State
     done = CliRunner().invoke(main, ["runs", "resume", "1"], env={"DLPIPE_STATE": str(state.folder)})
     assert (done.exit_code, done.output.count("\n")) == (1, 1)
     assert "the code of version 1 is no longer kept" in done.output
-    assert state.run(1) == run
+    assert state.get_run(1) == run
     state.set_status(1, "waiting")  # as an older dlpipe did
     with Supervisor(state) as supervisor:
         over = supervisor.start(1, 0.0)
@@ -281,8 +281,8 @@ def test_how_a_run_failed_stays_to_be_read_when_it_is_refused_or_stopped(state: 
     with Supervisor(state) as supervisor:
         supervisor.start(refused, 0.0)
         supervisor.reconcile(0.0)
-    assert state.run(refused).reason.startswith("train: no; not resumed: the Python packages are not those")
-    assert state.run(stopped).reason == "stopped by hand while it waited, after train: no"
+    assert state.get_run(refused).reason.startswith("train: no; not resumed: the Python packages are not those")
+    assert state.get_run(stopped).reason == "stopped by hand while it waited, after train: no"
 
 
 def test_code_of_a_deployment_that_was_deleted_during_a_run_goes_with_the_run(state: State) -> None:
@@ -294,7 +294,7 @@ def test_code_of_a_deployment_that_was_deleted_during_a_run_goes_with_the_run(st
     assert prune(state, "Tiny") == [1]
     state.request_stop(number.number)
     made = Scheduler(state, max_runs=1)
-    while state.run(number.number).status == "running":
+    while state.get_run(number.number).status == "running":
         made.tick()
     made.tick()
     made.close()

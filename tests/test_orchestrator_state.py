@@ -64,35 +64,35 @@ def test_a_version_reads_back_from_another_process_as_it_was(state: State) -> No
     made = state.deploy(full, now=9.0)
     assert made == dataclasses.replace(full, number=1)
     other = State.open(state.folder)
-    assert other.version("PredictFlow", 1) == made
-    assert other.deployment("PredictFlow").version == made
-    assert other.deployment("PredictFlow").scheduled_until == 9.0
+    assert other.get_version("PredictFlow", 1) == made
+    assert other.get_deployment("PredictFlow").version == made
+    assert other.get_deployment("PredictFlow").scheduled_until == 9.0
 
 
 def test_versions_count_on_over_deletion(state: State) -> None:
     assert [state.deploy(version(), now=1.0).number for _ in range(2)] == [1, 2]
     state.delete("PredictFlow")
     assert state.deploy(version(digest="d3"), now=2.0).number == 3
-    assert [one.number for one in state.versions("PredictFlow")] == [3, 2, 1]
-    assert state.version("PredictFlow", 3).digest == "d3"
+    assert [one.number for one in state.list_versions("PredictFlow")] == [3, 2, 1]
+    assert state.get_version("PredictFlow", 3).digest == "d3"
 
 
 def test_the_same_schedule_goes_on_over_a_new_version_and_another_begins_then(state: State) -> None:
     state.deploy(version(schedule=NIGHTLY), now=1.0)
     state.deploy(version(schedule=NIGHTLY), now=2.0)
-    assert state.deployment("PredictFlow").scheduled_until == 1.0
+    assert state.get_deployment("PredictFlow").scheduled_until == 1.0
     state.deploy(version(schedule=Schedule("0 4 * * *")), now=3.0)
-    assert state.deployment("PredictFlow").scheduled_until == 3.0
+    assert state.get_deployment("PredictFlow").scheduled_until == 3.0
 
 
 def test_an_unknown_deployment_is_refused_with_near_names(state: State) -> None:
     with pytest.raises(DeploymentNotFound, match="nothing is deployed here"):
-        state.deployment("PredictFlow")
+        state.get_deployment("PredictFlow")
     state.deploy(version(), now=1.0)
     with pytest.raises(DeploymentNotFound, match="did you mean 'PredictFlow'"):
-        state.deployment("PredictFlo")
+        state.get_deployment("PredictFlo")
     with pytest.raises(DeploymentNotFound, match="no version 4; its latest is 1"):
-        state.version("PredictFlow", 4)
+        state.get_version("PredictFlow", 4)
     with pytest.raises(DeploymentNotFound):
         add(state, "Other")
 
@@ -101,11 +101,11 @@ def test_suspension_lasts_over_a_new_version_and_ends_with_now(state: State) -> 
     state.deploy(version(schedule=NIGHTLY), now=1.0)
     state.suspend("PredictFlow", True, now=2.0)
     state.deploy(version(schedule=NIGHTLY), now=3.0)
-    assert state.deployment("PredictFlow").suspended
+    assert state.get_deployment("PredictFlow").suspended
     state.suspend("PredictFlow", False, now=50.0)
-    assert state.deployment("PredictFlow").scheduled_until == 50.0
+    assert state.get_deployment("PredictFlow").scheduled_until == 50.0
     state.suspend("PredictFlow", False, now=60.0)
-    assert state.deployment("PredictFlow").scheduled_until == 50.0
+    assert state.get_deployment("PredictFlow").scheduled_until == 50.0
 
 
 def test_deletion_ends_what_is_queued_and_keeps_what_ran(state: State) -> None:
@@ -114,13 +114,13 @@ def test_deletion_ends_what_is_queued_and_keeps_what_ran(state: State) -> None:
     state.add_attempt(ran.number, RunAttempt(0, "t", "f"))
     state.request_stop(queued.number)
     state.delete("PredictFlow")
-    assert state.deployments() == []
-    assert [(one.status, one.reason) for one in state.runs()] == [
+    assert state.list_deployments() == []
+    assert [(one.status, one.reason) for one in state.list_runs()] == [
         ("terminated", "the deployment was deleted"),
         ("running", ""),
     ]
-    assert state.stop_requested() == []
-    assert state.version("PredictFlow", 1).number == 1
+    assert state.list_stop_requested() == []
+    assert state.get_version("PredictFlow", 1).number == 1
     with pytest.raises(RunEnded):
         state.add_attempt(queued.number, RunAttempt(0, "t", "f"))
 
@@ -146,12 +146,12 @@ def test_attempts_follow_each_other_and_are_found_by_their_metaflow_run(state: S
     state.deploy(version(), now=1.0)
     number = add(state).number
     state.add_attempt(number, RunAttempt(0, "t0", "f0", metaflow_run="ls-1-aa"))
-    assert state.run(number).status == "running"
+    assert state.get_run(number).status == "running"
     ended = RunAttempt(0, "t0", "f0", metaflow_run="ls-1-aa", ended=9.0, outcome="killed", exit_code=-9)
     state.set_attempt(number, ended)
     state.set_status(number, "waiting", reason="killed", not_before=30.0)
     state.add_attempt(number, RunAttempt(1, "t1", "f1", origin="ls-1-aa", metaflow_run="ls-1-bb"))
-    run = state.run(number)
+    run = state.get_run(number)
     assert run.attempts[0] == ended
     assert run.attempts[1].origin == "ls-1-aa"
     assert (run.status, run.reason, run.not_before) == ("running", "", 0.0)
@@ -163,7 +163,7 @@ def test_attempts_follow_each_other_and_are_found_by_their_metaflow_run(state: S
 
 def test_an_unknown_run_is_refused(state: State) -> None:
     with pytest.raises(RunNotFound, match="nothing has run here"):
-        state.run(1)
+        state.get_run(1)
     state.deploy(version(), now=1.0)
     add(state)
     for text in ("2", "ls-9-cc", "PredictFlow/12", ""):
@@ -178,9 +178,9 @@ def test_a_request_to_stop_lasts_until_the_end(state: State) -> None:
     number = add(state).number
     state.request_stop(number)
     state.add_attempt(number, RunAttempt(0, "t", "f"))
-    assert State.open(state.folder).stop_requested() == [number]
+    assert State.open(state.folder).list_stop_requested() == [number]
     state.set_status(number, "terminated", reason="by hand")
-    assert state.stop_requested() == []
+    assert state.list_stop_requested() == []
     with pytest.raises(RunEnded, match="Run 1 of PredictFlow is terminated already"):
         state.request_stop(number)
 
@@ -193,13 +193,13 @@ def test_runs_are_chosen_by_deployment_status_and_number(state: State) -> None:
     for key in range(40):
         number = add(state, draw.choice("AB"), f"manual:{key}").number
         state.set_status(number, draw.choice([*OPEN, *ENDED]))
-        expected.append(state.run(number))
+        expected.append(state.get_run(number))
     expected.reverse()
-    assert state.runs() == expected
-    assert state.runs(deployment="A", limit=3) == [one for one in expected if one.deployment == "A"][:3]
+    assert state.list_runs() == expected
+    assert state.list_runs(deployment="A", limit=3) == [one for one in expected if one.deployment == "A"][:3]
     failed = [one for one in expected if one.status in ("failed", "queued")]
-    assert state.runs(status=["queued", "failed", "queued"], limit=5) == failed[:5]
-    assert state.runs(deployment="B", status=OPEN) == [
+    assert state.list_runs(status=["queued", "failed", "queued"], limit=5) == failed[:5]
+    assert state.list_runs(deployment="B", status=OPEN) == [
         one for one in expected if one.deployment == "B" and one.status in OPEN
     ]
 
@@ -217,10 +217,10 @@ def test_reading_stays_fast_with_a_hundred_thousand_ended_runs(state: State) -> 
     queued = add(state, "D7")
     began = time.perf_counter()
     for _ in range(10):
-        assert state.runs(status=OPEN) == [queued]
-        assert len(state.runs(limit=20)) == len(state.runs(status=ENDED, limit=20)) == 20
-        assert len(state.runs(deployment="D7", status=["succeeded", "queued"], limit=20)) == 20
-        assert state.stop_requested() == []
+        assert state.list_runs(status=OPEN) == [queued]
+        assert len(state.list_runs(limit=20)) == len(state.list_runs(status=ENDED, limit=20)) == 20
+        assert len(state.list_runs(deployment="D7", status=["succeeded", "queued"], limit=20)) == 20
+        assert state.list_stop_requested() == []
     assert (time.perf_counter() - began) / 10 < 0.1  # a scan of all takes ten times as long
 
 
@@ -232,12 +232,12 @@ def test_an_event_counts_once(state: State) -> None:
     assert state.publish(event)
     assert not State.open(state.folder).publish(event)
     assert state.publish(dataclasses.replace(event, id="e2"))
-    last = state.events_after(1)[0][0]
-    assert [(number, one.id) for number, one in state.events_after(0)] == [(1, "e1"), (last, "e2")]
-    assert state.events_after(1)[0][1].payload == event.payload
-    assert state.events_dealt() == 0
+    last = state.list_events_after(1)[0][0]
+    assert [(number, one.id) for number, one in state.list_events_after(0)] == [(1, "e1"), (last, "e2")]
+    assert state.list_events_after(1)[0][1].payload == event.payload
+    assert state.get_events_dealt() == 0
     state.set_events_dealt(last)
-    assert State.open(state.folder).events_dealt() == last
+    assert State.open(state.folder).get_events_dealt() == last
 
 
 # -- the file ----------------------------------------------------------------------------------------------------
@@ -278,10 +278,10 @@ def test_a_state_of_an_older_dlpipe_is_taken_over(tmp_path: Path) -> None:
     )
     old.close()
     state = State.open(tmp_path)
-    (run,) = state.runs()
+    (run,) = state.list_runs()
     assert (run.status, run.not_before, run.deadline, run.suspended) == ("waiting", 7.0, 0.0, False)
     state.suspend_run(run.number, True)
-    assert State.open(tmp_path).run(run.number).suspended
+    assert State.open(tmp_path).get_run(run.number).suspended
 
 
 def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_damage_within_the_file_is_found_by_the_check_and_by_use(state: State) -
         State.open(state.folder, check=True)
     used = State.open(state.folder)
     with pytest.raises(StateUnusable, match="is damaged"):
-        used.runs()
+        used.list_runs()
 
 
 def test_a_state_that_another_process_locks_says_so(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +323,7 @@ def test_a_state_that_another_process_locks_says_so(state: State, monkeypatch: p
     with state.transaction():
         with pytest.raises(StateUnusable, match="is locked"):
             add(waiting)
-        assert waiting.runs() == []  # reading does not wait for a writer
+        assert waiting.list_runs() == []  # reading does not wait for a writer
     assert add(waiting).number == 1
 
 
@@ -345,15 +345,15 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 
         with pytest.raises(StorageFull, match="nothing was written"), state.transaction():
             fill([])
-        assert state.runs() == []
+        assert state.list_runs() == []
         noted: list[int] = []
         with pytest.raises(StorageFull):
             fill(noted)
         kept = len(noted)
         assert kept > 10
-        assert len(state.runs()) == kept
+        assert len(state.list_runs()) == kept
         state.close()
-        assert len(State.open(disk, check=True).runs()) == kept
+        assert len(State.open(disk, check=True).list_runs()) == kept
 
 
 def test_an_exception_undoes_all_calls_of_a_transaction_or_only_the_inner_ones(state: State) -> None:
@@ -366,12 +366,12 @@ def test_an_exception_undoes_all_calls_of_a_transaction_or_only_the_inner_ones(s
 
     with pytest.raises(KeyError):
         fail("manual:1")
-    assert state.runs() == []
+    assert state.list_runs() == []
     with state.transaction():
         add(state, key="manual:2")
         with pytest.raises(KeyError):
             fail("manual:3")
-    assert [run.key for run in state.runs()] == ["manual:2"]
+    assert [run.key for run in state.list_runs()] == ["manual:2"]
 
 
 def test_threads_of_one_state_do_not_mix_their_transactions(state: State) -> None:
@@ -388,7 +388,7 @@ def test_threads_of_one_state_do_not_mix_their_transactions(state: State) -> Non
         one.start()
     for one in threads:
         one.join()
-    assert len(state.runs(status=["running"])) == 80
+    assert len(state.list_runs(status=["running"])) == 80
 
 
 WRITER = """
@@ -427,7 +427,7 @@ def test_processes_killed_while_they_write_leave_all_that_they_committed_and_no_
             lines = writer.communicate()[0].split()
             said[name] = int(lines[-1]) + 1 if lines else 0
     after = State.open(state.folder, check=True)
-    runs = after.runs()
+    runs = after.list_runs()
     assert all(run.status == "running" and len(run.attempts) == 1 for run in runs)
     for name, count in said.items():
         keys = {run.key for run in runs if run.key.startswith(f"{name}-")}
@@ -439,7 +439,7 @@ def test_processes_killed_while_they_write_leave_all_that_they_committed_and_no_
 
 def test_processes_that_open_a_new_state_at_once_make_one(tmp_path: Path) -> None:
     program = "import sys, pathlib; from dlpipe.orchestrator.state import State\n"
-    program += "print(len(State.open(pathlib.Path(sys.argv[1])).runs()))"
+    program += "print(len(State.open(pathlib.Path(sys.argv[1])).list_runs()))"
     for round_ in range(3):
         folder = str(tmp_path / str(round_))
         openers = [
@@ -451,7 +451,7 @@ def test_processes_that_open_a_new_state_at_once_make_one(tmp_path: Path) -> Non
 
 def test_data_version_tells_of_changes_by_others(state: State) -> None:
     other = State.open(state.folder)
-    before = state.data_version()
-    assert state.data_version() == before
+    before = state.get_data_version()
+    assert state.get_data_version() == before
     other.publish(Event("e1", "drift", {}, 1.0))
-    assert state.data_version() != before
+    assert state.get_data_version() != before

@@ -141,7 +141,7 @@ def play(year: Year, folder: Path) -> State:
 def look(state: State, plans: dict[str, Planned], going: list[tuple[float, int, str, float]], now: float) -> None:
     for one in plans.values():
         begin, end = one.suspended
-        if begin < END and state.deployment(one.name).suspended != (begin <= now < end):
+        if begin < END and state.get_deployment(one.name).suspended != (begin <= now < end):
             state.suspend(one.name, begin <= now < end, now=now)
     while going and going[0][0] <= now:
         _, number, name, due = heapq.heappop(going)
@@ -247,7 +247,7 @@ def compare(year: Year, folder: Path) -> dict[str, int]:
     counts = dict.fromkeys(("due", "fired", "skipped", "late", "dropped"), 0)
     stories = expected(year)
     for one in year.plans:
-        runs = state.runs(deployment=one.name)
+        runs = state.list_runs(deployment=one.name)
         assert story(runs) == stories[one.name], one
         counts["due"] += len(year.dues[one.name])
         counts["fired"] += sum(run.status != "skipped" for run in runs)
@@ -255,8 +255,8 @@ def compare(year: Year, folder: Path) -> dict[str, int]:
         counts["late"] += sum(bool(run.attempts) and run.attempts[0].started > run.due + 60 for run in runs)
         counts["dropped"] += len(set(year.dues[one.name]) - {run.due for run in runs})
     for one in year.plans[::FOLLOWED]:
-        ended = [run for run in state.runs(deployment=one.name) if run.status == "succeeded"]
-        followed = state.runs(deployment=f"after-{one.name}")
+        ended = [run for run in state.list_runs(deployment=one.name) if run.status == "succeeded"]
+        followed = state.list_runs(deployment=f"after-{one.name}")
         assert sorted(run.key for run in followed) == sorted(f"event:{one.name} {run.due:.0f}" for run in ended)
     return counts
 

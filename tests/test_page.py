@@ -81,7 +81,9 @@ def test_a_failed_run_says_why_and_how_to_resume_it(client: FlaskClient, state: 
 def test_the_run_links_to_its_log_its_cards_and_mlflow(client: FlaskClient, state: State) -> None:
     log = f"{EVIL}\nMLflow has this run: http://127.0.0.1:5000/#/experiments/1/runs/abc\nDone.\n"
     number = attempted(state, "PredictFlow", log=log)
-    cards = Path(state.version("PredictFlow", 1).folder, ".metaflow/mf.cards/PredictFlow/runs", f"ls-{number}-abc")
+    cards = Path(
+        state.get_version("PredictFlow", 1).folder, ".metaflow/mf.cards/PredictFlow/runs", f"ls-{number}-abc"
+    )
     for task in ("2", "10"):
         (cards / f"steps/score/tasks/{task}/cards").mkdir(parents=True)
         (cards / f"steps/score/tasks/{task}/cards/blank-drift-0f.html").write_text(f"<h1>card {task}</h1>")
@@ -108,7 +110,7 @@ def test_of_a_long_log_the_end_is_shown(client: FlaskClient, state: State) -> No
 def test_what_others_wrote_is_text_and_no_markup(client: FlaskClient, state: State) -> None:
     number = attempted(state, "PredictFlow", log=f"MLflow has this run: javascript:alert(1) {EVIL}\n")
     state.set_attempt(
-        number, RunAttempt(0, "t", state.run(number).attempts[0].folder, outcome="failed", reason=EVIL)
+        number, RunAttempt(0, "t", state.get_run(number).attempts[0].folder, outcome="failed", reason=EVIL)
     )
     state.set_status(number, "failed", reason=EVIL)
     for path in ("/", f"/runs/{number}", "/deployments/PredictFlow"):

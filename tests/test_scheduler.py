@@ -56,9 +56,9 @@ def test_a_run_begins_within_a_second_of_its_due_time(state: State) -> None:
         env={**os.environ, "DLPIPE_STATE": str(state.folder)},
         stderr=subprocess.DEVNULL,
     ) as process:
-        wait_until(lambda: state.runs(status=["succeeded"]))
+        wait_until(lambda: state.list_runs(status=["succeeded"]))
         process.terminate()
-    (run,) = state.runs()
+    (run,) = state.list_runs()
     assert run.due == due
     assert 0 <= run.attempts[0].started - due < 1
 
@@ -69,8 +69,8 @@ def test_what_another_process_asks_for_is_noticed_within_a_second(state: State) 
         time.sleep(1.5)
         published = time.time()
         state.publish(Event("1", "go", {}, published))
-        wait_until(lambda: state.runs(status=["running", "succeeded"]))
-    (run,) = state.runs()
+        wait_until(lambda: state.list_runs(status=["running", "succeeded"]))
+    (run,) = state.list_runs()
     assert run.attempts[0].started - published < 1
 
 
@@ -91,7 +91,7 @@ def test_a_scheduler_that_comes_back_finds_its_runs_and_starts_none_twice(
     assert first.returncode == (0 if number == signal.SIGTERM else -number)
     with scheduling(state.folder):
         time.sleep(1.0)
-        assert state.run(run).status == "running"
+        assert state.get_run(run).status == "running"
         go.touch()
         done = run_when(state, run, "succeeded")
     assert len(done.attempts) == 1
@@ -249,14 +249,14 @@ def failed(state: State, name: str, reason: str = "ValueError: no", key: str = "
         RunAttempt(0, key, "nowhere", started=1.0, ended=2.0, outcome="failed", step="train", reason=reason),
     )
     state.set_status(number, "failed", reason=f"train: {reason}")
-    return state.run(number)
+    return state.get_run(number)
 
 
 def succeeded(state: State, name: str, key: str) -> Any:
     number = triggered(state, name, key)
     state.add_attempt(number, RunAttempt(0, key, "nowhere", started=3.0, ended=4.0, outcome="succeeded"))
     state.set_status(number, "succeeded")
-    return state.run(number)
+    return state.get_run(number)
 
 
 def sent(sender: Alerts) -> None:
@@ -274,7 +274,7 @@ def test_a_failure_and_the_recovery_are_told_and_nothing_else(state: State, tmp_
         (tmp_path / "good").touch()
         for key in ("2", "3"):
             run_when(state, triggered(state, "Flaky", key), "succeeded")
-        wait_until(lambda: state.next_alert() is None)
+        wait_until(lambda: state.find_next_alert() is None)
     first, second = map(json.loads, told.read_text().splitlines())
     assert (first["kind"], first["run"], first["resume"]) == ("failed", 1, "dlpipe runs resume 1")
     assert "no such column: stars" in first["reason"]
@@ -287,9 +287,9 @@ def test_the_end_of_every_run_is_told_if_that_was_asked_for(state: State, hook: 
     for status in ("succeeded", "failed", "succeeded", "terminated"):
         number = triggered(state, "Told", f"manual:{time.monotonic_ns()}")
         state.set_status(number, status, reason="" if status == "succeeded" else "by hand")  # type: ignore[arg-type]
-        sender.note(state.run(number))
+        sender.note(state.get_run(number))
     sender.send()
-    wait_until(lambda: state.next_alert() is None)
+    wait_until(lambda: state.find_next_alert() is None)
     assert [body["kind"] for body in hook.got] == ["succeeded", "refused", "recovered", "terminated"]
     assert "Told: run 1 succeeded, due " in hook.got[0]["text"]
     assert "Told: run 3 succeeded again, due " in hook.got[2]["text"]
@@ -300,7 +300,7 @@ def test_a_refused_start_is_told_as_refused(state: State, hook: Webhook) -> None
     number = triggered(state, "Changed")
     state.set_status(number, "failed", reason="the Python packages are not those of `create`: numpy 1 -> 2")
     sender = Alerts(state)
-    sender.note(state.run(number))
+    sender.note(state.get_run(number))
     sent(sender)
     assert [(one["kind"], one["step"]) for one in hook.got] == [("refused", "")]
     assert "numpy 1 -> 2" in hook.got[0]["reason"]
@@ -332,7 +332,7 @@ def test_alerts_hold_no_credentials(state: State, hook: Webhook, caplog: pytest.
     sender.note(failed(state, "Leaky", "cannot reach postgresql://ana:hunter2@db/x with api_token=abc123"))
     sent(sender)
     assert "hunter2" not in caplog.text
-    (alert,) = state.alerts_to_send(time.time() + 1000)
+    (alert,) = state.list_alerts_to_send(time.time() + 1000)
     assert "[redacted]" in alert.body["reason"]
     assert not [word for word in ("hunter2", "abc123") if word in json.dumps(alert.body)]
 
@@ -344,7 +344,7 @@ def test_a_webhook_that_refuses_is_tried_again_but_not_for_ever(answer: int, sta
     hook.answers = [answer] * 100
     Alerts(state, clock=clock).note(failed(state, "Refused"))
     waits = []
-    while (due := state.next_alert()) is not None:
+    while (due := state.find_next_alert()) is not None:
         waits.append(due - clock.now)
         clock.now = due
         sent(Alerts(state, clock=clock))
@@ -506,21 +506,21 @@ def test_what_ended_long_ago_is_forgotten_once_a_day(state: State) -> None:
         (state.folder / "runs" / str(number) / "0").mkdir(parents=True)
     made = Scheduler(state, max_runs=0, keep_days=10, clock=clock)
     made.tick()
-    assert state.run_numbers() == [old, waiting, long]
+    assert state.list_run_numbers() == [old, waiting, long]
     assert not (state.folder / "runs/999").exists()
     clock.now += 10 * 86400 + 1
     made.tick()
-    assert state.run_numbers() == [waiting, long]
+    assert state.list_run_numbers() == [waiting, long]
     assert sorted(int(folder.name) for folder in (state.folder / "runs").iterdir()) == [waiting, long]
-    assert [event.id for _, event in state.events_after(0)] == ["held"]
-    assert state.held_events("Told") == {"go": held}
+    assert [event.id for _, event in state.list_events_after(0)] == ["held"]
+    assert state.get_held_events("Told") == {"go": held}
     clock.now += 3600
     state.set_status(waiting, "failed")
     made.tick()
-    assert state.run_numbers() == [waiting, long]  # it was looked at an hour ago
+    assert state.list_run_numbers() == [waiting, long]  # it was looked at an hour ago
     clock.now += 86400
     made.tick()
-    assert state.run_numbers() == [long]
+    assert state.list_run_numbers() == [long]
     made.close()
 
 
@@ -529,7 +529,7 @@ def test_with_nought_days_nothing_is_forgotten(state: State) -> None:
     state.set_status(triggered(state, "Other"), "failed")
     made = Scheduler(state, max_runs=0, keep_days=0, clock=lambda: time.time() + 36500 * 86400)
     made.tick()
-    assert state.run_numbers() == [1]
+    assert state.list_run_numbers() == [1]
     made.close()
 
 

@@ -100,17 +100,17 @@ def follow_logs(state: State, number: int, *, first: int | None) -> None:
     from dlpipe.orchestrator.overview import view_run
     from dlpipe.orchestrator.runs import OPEN
 
-    run = state.run(number)
+    run = state.get_run(number)
     at = max(len(run.attempts) - 1, 0) if first is None else first
     place = 0
     while True:
-        run = state.run(number)  # before the log is read: what is written after its end is nothing
+        run = state.get_run(number)  # before the log is read: what is written after its end is nothing
         for attempt in run.attempts[at:]:
             if attempt.number > at:
                 say(f"-- attempt {attempt.number}, resumes {attempt.origin or 'nothing'} --", err=True)
                 at, place = attempt.number, 0
             place = copy_log(attempt, place)
         if run.status not in OPEN:
-            say(format_change(view_run(state, state.run(number))), err=True)
+            say(format_change(view_run(state, state.get_run(number))), err=True)
             return
         time.sleep(FOLLOW_SECONDS)

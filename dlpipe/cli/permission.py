@@ -38,7 +38,7 @@ def check_permission(state: State, run: Run, token: str | None, *, to: str) -> N
     """
     from metaflow_extensions.dlpipe.plugins.local_scheduler import authority
 
-    version = state.version(run.deployment, run.version)
+    version = state.get_version(run.deployment, run.version)
     try:
         authority.authorize(authority.name_of_version(version), version, token, to=f"{to} runs of")
     except authority.IncorrectProductionToken as error:

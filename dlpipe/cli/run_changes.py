@@ -30,7 +30,7 @@ def resume(run: str, authorize: str | None) -> None:
         found = state.find_run(run)
         check_permission(state, found, authorize, to="resume")
         with state.transaction():
-            check_resumable(state, state.run(found.number))
+            check_resumable(state, state.get_run(found.number))
             state.resume_run(found.number)
     say(f"Run {found.number} of {found.deployment} goes on as soon as there is room.", err=True)
     warn_without_scheduler()
@@ -71,7 +71,7 @@ def terminate(run: str, authorize: str | None) -> None:
         found = state.find_run(run)
         check_permission(state, found, authorize, to="terminate")
         stop(state, found)
-        done = state.run(found.number).status == "terminated"
+        done = state.get_run(found.number).status == "terminated"
     say(f"Run {found.number} of {found.deployment} is {'terminated' if done else 'being stopped'}.", err=True)
     if not done:
         warn_without_scheduler()

@@ -59,7 +59,7 @@ def runs(
         return print_local_runs(limit, json_=json_)
     with open_state() as state:
         if deployment is not None:
-            state.versions(deployment)  # it may be deleted, but must have been there
+            state.list_versions(deployment)  # it may be deleted, but must have been there
         if watch:
             with suppress(KeyboardInterrupt):
                 watch_runs(state, deployment, limit, rounds, json_=json_)
@@ -81,7 +81,7 @@ def view_runs(state: State, deployment: str | None, limit: int) -> list[RunView]
     """
     from dlpipe.orchestrator.overview import view_run
 
-    return [view_run(state, run) for run in state.runs(deployment=deployment, limit=limit)]
+    return [view_run(state, run) for run in state.list_runs(deployment=deployment, limit=limit)]
 
 
 def print_runs(shown: Sequence[RunView], *, json_: bool) -> None:

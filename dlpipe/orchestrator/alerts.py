@@ -89,7 +89,7 @@ class Alerts:
         """Begin to send what is due, unless that is going on already."""
         if self._sending is not None and self._sending.is_alive():
             return
-        if self._state.alerts_to_send(self._clock()):
+        if self._state.list_alerts_to_send(self._clock()):
             self._sending = threading.Thread(target=self._send_due, name="alerts", daemon=True)
             self._sending.start()
 
@@ -102,7 +102,7 @@ class Alerts:
     def _choose_kind(self, run: Run) -> Kind | None:
         if run.status == "failed":
             return "refused" if was_refused(run) else "failed"
-        last = self._state.last_alert(run.deployment)
+        last = self._state.find_last_alert(run.deployment)
         if run.status == "succeeded" and last is not None and last.kind in ("failed", "refused"):
             return "recovered"
         if run.status in ("succeeded", "terminated") and wants_every_end(self._state, run.deployment, run.version):
@@ -142,7 +142,7 @@ class Alerts:
 
     def _send_due(self) -> None:
         try:
-            for alert in self._state.alerts_to_send(self._clock()):
+            for alert in self._state.list_alerts_to_send(self._clock()):
                 self._send_alert(alert)
                 if self._closed.is_set():
                     return
@@ -179,9 +179,9 @@ def wants_every_end(state: State, deployment: str, version: int) -> bool:
 def find_policies(state: State, deployment: str, version: int) -> Policies:
     """The policies of a deployment's newest version, or of the given one if it was deleted."""
     try:
-        return state.deployment(deployment).version.policies
+        return state.get_deployment(deployment).version.policies
     except DeploymentNotFound:
-        return state.version(deployment, version).policies
+        return state.get_version(deployment, version).policies
 
 
 def deliver(target: str, body: Mapping[str, Any], *, seconds: float = SECONDS) -> str:

@@ -78,7 +78,7 @@ class Database:
             finally:
                 self._depth -= 1
 
-    def data_version(self) -> int:
+    def get_data_version(self) -> int:
         """A number that changes when another connection has committed."""
         return int(self.fetch_one("PRAGMA data_version")[0])
 

@@ -65,7 +65,7 @@ def decide(state: State, now: float, *, max_runs: int) -> list[Run]:
         The oldest first. They stay as they are in the state until their attempt is noted there.
     """
     with state.transaction():  # what was dealt with and its runs are noted together: no due time is lost or twice
-        deployments = state.deployments()
+        deployments = state.list_deployments()
         wanted = [*find_due_runs(state, deployments, now), *find_event_runs(state, deployments)]
         for run in sorted(wanted, key=lambda run: (run.due, run.deployment.name)):
             add_run(state, run)
@@ -146,7 +146,7 @@ def count_made_up(policies: Policies, in_time: bool) -> int:
 
 def find_event_runs(state: State, deployments: Sequence[Deployment]) -> Iterator[Wanted]:
     """What events ask for; noted as dealt with."""
-    events = state.events_after(state.events_dealt())
+    events = state.list_events_after(state.get_events_dealt())
     for sequence, event in events:
         for deployment in deployments:
             if deployment.suspended or sequence <= deployment.events_after:
@@ -196,7 +196,7 @@ def choose_status(state: State, wanted: Wanted) -> tuple[Status, str]:
         return "skipped", f"the queue is full: {queued} runs wait in it"
     if policies.overlap != "skip" or wanted.made_up:
         return "queued", ""
-    going = state.runs(deployment=wanted.deployment.name, status=OPEN, limit=1)
+    going = state.list_runs(deployment=wanted.deployment.name, status=OPEN, limit=1)
     return ("skipped", f"run {going[0].number} goes on") if going else ("queued", "")
 
 
@@ -217,9 +217,9 @@ def choose_startable(state: State, deployments: Sequence[Deployment], now: float
         Runs of this machine at a time, those that go on with them.
     """
     newest = {deployment.name: deployment.version.policies for deployment in deployments}
-    runs = state.open_runs()
+    runs = state.list_open_runs()
     policies = {
-        run.number: newest.get(run.deployment) or state.version(run.deployment, run.version).policies
+        run.number: newest.get(run.deployment) or state.get_version(run.deployment, run.version).policies
         for run in runs
     }
     room = max_runs - sum(run.status == "running" and not run.suspended for run in runs)
@@ -234,7 +234,7 @@ def choose_startable(state: State, deployments: Sequence[Deployment], now: float
         if run.status == "running" or run.stopping or run.suspended or not may_start(run, its, now):
             continue
         if its.overlap == "allow" or first.setdefault(run.deployment, run.number) == run.number:
-            chosen.append(state.run(run.number))
+            chosen.append(state.get_run(run.number))
     return chosen
 
 

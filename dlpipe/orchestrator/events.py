@@ -71,7 +71,7 @@ def publish_event(
     """
     check_name(name)
     event = Event(event_id or str(uuid.uuid4()), name, check_payload(payload), now)
-    deployments = state.deployments()
+    deployments = state.list_deployments()
     listeners = [
         deployment for deployment in deployments if any(needed.name == name for needed in list_needed(deployment))
     ]

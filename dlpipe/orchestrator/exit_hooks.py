@@ -30,20 +30,20 @@ class ExitHooks:
 
     def note(self, run: Run) -> None:
         """Note what the end of ``run`` calls; a run that was stopped before it began calls nothing."""
-        version = self._state.version(run.deployment, run.version)
+        version = self._state.get_version(run.deployment, run.version)
         functions = version.success_hooks if run.status == "succeeded" else version.error_hooks
         if functions and (run.attempts or run.status == "failed"):
             self._state.add_hook(Hook(run.number, len(run.attempts), str(uuid.uuid4()), functions))
 
     def look(self) -> list[str]:
         """Have called what is to be called; return the deployments of which calls have ended."""
-        return [name for hook in self._state.hooks() if (name := self._carry_on(hook))]
+        return [name for hook in self._state.list_hooks() if (name := self._carry_on(hook))]
 
     def _carry_on(self, hook: Hook) -> str:
         """Begin the calls, or see whether they have ended: then the name of their deployment."""
         folder = self._state.folder / "runs" / str(hook.run) / f"hook-{hook.attempts}"
         try:
-            run = self._state.run(hook.run)
+            run = self._state.get_run(hook.run)
         except RunNotFound:  # forgotten, after months without a scheduler
             self._state.remove_hook(hook)
             return ""
@@ -64,7 +64,7 @@ class ExitHooks:
         return run.deployment
 
     def _begin(self, hook: Hook, run: Run, folder: Path) -> None:
-        version = self._state.version(run.deployment, run.version)
+        version = self._state.get_version(run.deployment, run.version)
         last = run.attempts[-1] if run.attempts else RunAttempt(0, hook.token, str(folder))
         try:
             start_attempt(

@@ -174,10 +174,12 @@ def prune(state: State, name: str, *, keep: int = KEPT_VERSIONS) -> list[int]:
     """
     with state.transaction():  # they are chosen and out of reach in one moment; removing them takes longer
         deployed = state.is_deployed(name)
-        needed = state.needed_versions(name, (*OPEN, *RESUMABLE) if deployed else OPEN)
-        needed |= state.versions_with_hooks(name)
+        needed = state.find_needed_versions(name, (*OPEN, *RESUMABLE) if deployed else OPEN)
+        needed |= state.find_versions_with_hooks(name)
         old = [
-            version for version in state.versions(name)[keep if deployed else 0 :] if version.number not in needed
+            version
+            for version in state.list_versions(name)[keep if deployed else 0 :]
+            if version.number not in needed
         ]
         going = {version.number: _put_aside(Path(version.code)) for version in old if Path(version.code).is_dir()}
     for folder in going.values():

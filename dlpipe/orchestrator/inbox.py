@@ -65,12 +65,12 @@ def view_events(state: State, now: float, *, limit: int, name: str | None = None
     name : str, optional
         Only events of this name; by default of any.
     """
-    events = state.last_events(limit, name=name)
+    events = state.list_last_events(limit, name=name)
     if not events:
         return []
-    dealt = state.events_dealt()
-    started = state.runs_of_events(min(event.at for _, event in events))
-    halves = [half for deployment in state.deployments() if (half := find_half(state, deployment, now))]
+    dealt = state.get_events_dealt()
+    started = state.list_runs_of_events(min(event.at for _, event in events))
+    halves = [half for deployment in state.list_deployments() if (half := find_half(state, deployment, now))]
     return [
         EventView(
             event,
@@ -99,7 +99,7 @@ def find_half(state: State, deployment: Deployment, now: float) -> Half | None:
         return None
     held = {
         name: event
-        for name, event in state.held_events(deployment.name).items()
+        for name, event in state.get_held_events(deployment.name).items()
         if not is_reset(trigger, event, now) and not is_unfit(deployment.version, event)
     }
     if not held:
@@ -122,5 +122,5 @@ def find_lacking(state: State, deployment: Deployment, event: Event) -> tuple[st
     trigger = deployment.version.trigger
     half = find_half(state, deployment, event.at)
     known = {event.name, *(half.came if half else ())}
-    known |= {other.name for _, other in state.events_after(state.events_dealt())}
+    known |= {other.name for _, other in state.list_events_after(state.get_events_dealt())}
     return tuple(needed.name for needed in trigger.needed if needed.name not in known) if trigger else ()

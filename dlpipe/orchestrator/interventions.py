@@ -74,6 +74,6 @@ def stop(state: State, run: Run, now: float, *, on_end: Callable[[Run], object] 
     with Supervisor(state, on_end=on_end) as supervisor:
         supervisor.reconcile(now, wait=True, only=run.number)
         # on a busy machine Metaflow may have no answer yet to how it ended
-        while state.run(run.number).status not in ENDED and time.monotonic() < until:
+        while state.get_run(run.number).status not in ENDED and time.monotonic() < until:
             time.sleep(0.5)
             supervisor.reconcile(now, wait=True, only=run.number)

@@ -37,10 +37,14 @@ class KeptDeployments(KeptEvents):
             self._database.execute("INSERT INTO versions VALUES (?, ?, ?)", name, made.number, to_json(made))
             if before is None:
                 self._database.execute(
-                    "INSERT INTO deployments VALUES (?, ?, 0, ?, ?)", name, made.number, now, self._last_event()
+                    "INSERT INTO deployments VALUES (?, ?, 0, ?, ?)",
+                    name,
+                    made.number,
+                    now,
+                    self._find_last_event(),
                 )
             else:
-                self._replace_version(made, self.version(name, before[0]), now)
+                self._replace_version(made, self.get_version(name, before[0]), now)
         return made
 
     def _replace_version(self, made: Version, before: Version, now: float) -> None:
@@ -51,14 +55,14 @@ class KeptDeployments(KeptEvents):
         if made.trigger != before.trigger:
             self._database.execute("DELETE FROM held WHERE deployment = ?", name)
 
-    def deployments(self) -> list[Deployment]:
+    def list_deployments(self) -> list[Deployment]:
         """All deployments, by name."""
         rows = self._database.execute(
             "SELECT name, version, suspended, scheduled_until, events_after FROM deployments ORDER BY name"
         )
-        return [self._deployment(row) for row in rows]
+        return [self._read_deployment(row) for row in rows]
 
-    def deployment(self, name: str) -> Deployment:
+    def get_deployment(self, name: str) -> Deployment:
         """The deployment ``name``.
 
         Raises
@@ -70,27 +74,27 @@ class KeptDeployments(KeptEvents):
             "SELECT name, version, suspended, scheduled_until, events_after FROM deployments WHERE name = ?", name
         )
         if row is None:
-            raise self._not_found(name)
-        return self._deployment(row)
+            raise self._make_deployment_not_found(name)
+        return self._read_deployment(row)
 
     def is_deployed(self, name: str) -> bool:
         """Whether there is a deployment ``name`` now; one that was deleted is none."""
         return self._database.fetch_one("SELECT 1 FROM deployments WHERE name = ?", name) is not None
 
-    def ever_deployed(self) -> list[str]:
+    def list_ever_deployed(self) -> list[str]:
         """Names of all deployments that there ever were."""
         return [row[0] for row in self._database.execute("SELECT DISTINCT deployment FROM versions")]
 
-    def versions(self, name: str) -> list[Version]:
+    def list_versions(self, name: str) -> list[Version]:
         """All versions of a deployment, the newest first; also of a deleted one."""
         rows = self._database.execute(
             "SELECT number, body FROM versions WHERE deployment = ? ORDER BY number DESC", name
         )
         if not rows:
-            raise self._not_found(name)
+            raise self._make_deployment_not_found(name)
         return [read_version(body) for _, body in rows]
 
-    def version(self, name: str, number: int) -> Version:
+    def get_version(self, name: str, number: int) -> Version:
         """One version of a deployment; also of a deleted one, whose runs are kept."""
         found = self._versions.get((name, number))
         if found is None:
@@ -98,7 +102,7 @@ class KeptDeployments(KeptEvents):
                 "SELECT body FROM versions WHERE deployment = ? AND number = ?", name, number
             )
             if row is None:
-                last = self.versions(name)[0].number
+                last = self.list_versions(name)[0].number
                 raise DeploymentNotFound(f"{name!r} has no version {number}; its latest is {last}.")
             if len(self._versions) >= KEPT_VERSIONS:
                 self._versions.clear()
@@ -118,14 +122,14 @@ class KeptDeployments(KeptEvents):
             Seconds since 1970.
         """
         with self.transaction():
-            if self.deployment(name).suspended == suspended:
+            if self.get_deployment(name).suspended == suspended:
                 return
             self._database.execute("UPDATE deployments SET suspended = ? WHERE name = ?", int(suspended), name)
             if not suspended:
                 self._database.execute(
                     "UPDATE deployments SET scheduled_until = ?, events_after = ? WHERE name = ?",
                     now,
-                    self._last_event(),
+                    self._find_last_event(),
                     name,
                 )
                 self._database.execute("DELETE FROM held WHERE deployment = ?", name)
@@ -133,7 +137,7 @@ class KeptDeployments(KeptEvents):
     def delete(self, name: str) -> None:
         """Delete a deployment: its queued runs become terminated, its runs and versions stay to be read."""
         with self.transaction():
-            self.deployment(name)
+            self.get_deployment(name)
             self._database.execute(
                 "UPDATE runs SET status = 'terminated', stop = 0, reason = 'the deployment was deleted' "
                 "WHERE deployment = ? AND status = 'queued'",
@@ -146,11 +150,11 @@ class KeptDeployments(KeptEvents):
         """Note that due times up to ``until`` have been dealt with."""
         self._database.execute("UPDATE deployments SET scheduled_until = ? WHERE name = ?", until, name)
 
-    def _deployment(self, row: Sequence[Any]) -> Deployment:
+    def _read_deployment(self, row: Sequence[Any]) -> Deployment:
         name, version, suspended, until, events_after = row
-        return Deployment(name, self.version(name, version), bool(suspended), until, events_after)
+        return Deployment(name, self.get_version(name, version), bool(suspended), until, events_after)
 
-    def _not_found(self, name: str) -> DeploymentNotFound:
+    def _make_deployment_not_found(self, name: str) -> DeploymentNotFound:
         known = [row[0] for row in self._database.execute("SELECT name FROM deployments ORDER BY name")]
         if not known:
             return DeploymentNotFound(

@@ -28,14 +28,14 @@ class KeptEvents:
         )
         return bool(rows)
 
-    def events_after(self, sequence: int) -> list[tuple[int, Event]]:
+    def list_events_after(self, sequence: int) -> list[tuple[int, Event]]:
         """Events published after the one with this sequence, in order, each with its own."""
         rows = self._database.execute(
             "SELECT sequence, body FROM events WHERE sequence > ? ORDER BY sequence", sequence
         )
         return [(row[0], read_event(row[1])) for row in rows]
 
-    def last_events(self, limit: int, *, name: str | None = None) -> list[tuple[int, Event]]:
+    def list_last_events(self, limit: int, *, name: str | None = None) -> list[tuple[int, Event]]:
         """The newest events, at most so many, the newest first, each with its sequence; of one name or of all."""
         where, values = ("WHERE name = ?", [name]) if name is not None else ("", [])
         rows = self._database.execute(
@@ -44,7 +44,7 @@ class KeptEvents:
         )
         return [(row[0], read_event(row[1])) for row in rows]
 
-    def events_dealt(self) -> int:
+    def get_events_dealt(self) -> int:
         """Sequence of the last event that triggers have been told of."""
         return int(self._database.fetch_one("SELECT sequence FROM dealt")[0])
 
@@ -52,7 +52,7 @@ class KeptEvents:
         """Note that triggers have been told of events up to this sequence."""
         self._database.execute("UPDATE dealt SET sequence = ?", sequence)
 
-    def held_events(self, deployment: str) -> dict[str, Event]:
+    def get_held_events(self, deployment: str) -> dict[str, Event]:
         """Events by name that a deployment's trigger holds until the others that it needs have come."""
         rows = self._database.execute(
             "SELECT held.name, body FROM held JOIN events USING (sequence) WHERE deployment = ?", deployment
@@ -79,7 +79,7 @@ class KeptEvents:
             for name in names:
                 self._database.execute("DELETE FROM held WHERE deployment = ? AND name = ?", deployment, name)
 
-    def _last_event(self) -> int:
+    def _find_last_event(self) -> int:
         return int(self._database.fetch_one("SELECT coalesce(max(sequence), 0) FROM events")[0])
 
     def add_alert(self, alert: Alert) -> bool:
@@ -91,7 +91,7 @@ class KeptEvents:
         )
         return bool(rows)
 
-    def alerts_to_send(self, until: float) -> list[Alert]:
+    def list_alerts_to_send(self, until: float) -> list[Alert]:
         """Alerts whose next try is no later than ``until``, in the order in which they were noted."""
         rows = self._database.execute(
             f"SELECT {ALERT_COLUMNS} FROM alerts WHERE next_try IS NOT NULL AND next_try <= ? ORDER BY number",
@@ -99,11 +99,11 @@ class KeptEvents:
         )
         return [read_alert(row) for row in rows]
 
-    def next_alert(self) -> float | None:
+    def find_next_alert(self) -> float | None:
         """When an alert is to be tried next; ``None`` when none is to be sent."""
         return self._database.fetch_one("SELECT min(next_try) FROM alerts WHERE next_try IS NOT NULL")[0]
 
-    def last_alert(self, deployment: str) -> Alert | None:
+    def find_last_alert(self, deployment: str) -> Alert | None:
         """The newest alert of a deployment, sent or not, that says whether it works."""
         row = self._database.fetch_one(
             f"SELECT {ALERT_COLUMNS} FROM alerts WHERE deployment = ? AND kind != 'terminated' "
@@ -132,7 +132,7 @@ class KeptEvents:
         self._database.execute(
             "DELETE FROM events WHERE json_extract(body, '$.at') < ? AND sequence <= ? "
             "AND sequence NOT IN (SELECT sequence FROM held)",
-            *(before, self.events_dealt()),
+            *(before, self.get_events_dealt()),
         )
         self._database.execute(
             "DELETE FROM alerts WHERE at < ? AND next_try IS NULL "

@@ -18,7 +18,7 @@ class KeptHooks(KeptRuns):
             *(hook.run, hook.attempts, hook.token, json.dumps(hook.functions)),
         )
 
-    def hooks(self) -> list[Hook]:
+    def list_hooks(self) -> list[Hook]:
         """All of them, the oldest run first."""
         rows = self._database.execute("SELECT run, attempts, token, functions FROM hooks ORDER BY run, attempts")
         return [Hook(run, attempts, token, tuple(json.loads(names))) for run, attempts, token, names in rows]
@@ -27,7 +27,7 @@ class KeptHooks(KeptRuns):
         """Note that a run's hooks were called."""
         self._database.execute("DELETE FROM hooks WHERE run = ? AND attempts = ?", hook.run, hook.attempts)
 
-    def versions_with_hooks(self, deployment: str) -> set[int]:
+    def find_versions_with_hooks(self, deployment: str) -> set[int]:
         """Numbers of a deployment's versions whose hooks are to be called, or are being called."""
         rows = self._database.execute(
             "SELECT DISTINCT version FROM runs JOIN hooks ON number = run WHERE deployment = ?", deployment

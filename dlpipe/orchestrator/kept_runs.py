@@ -86,18 +86,18 @@ class KeptRuns(KeptDeployments):
                 "SELECT number FROM runs WHERE deployment = ? AND key = ?", deployment, key
             )
             if known is not None:
-                return self.run(known[0]), False
-            number = self.deployment(deployment).version.number if version is None else version
-            self.version(deployment, number)
+                return self.get_run(known[0]), False
+            number = self.get_deployment(deployment).version.number if version is None else version
+            self.get_version(deployment, number)
             row = self._database.fetch_one(
                 f"INSERT INTO runs ({RUN_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, 0.0, ?, 0.0, 0) "
                 "RETURNING number",
                 *(deployment, number, cause, key, due),
                 *(to_json(parameters), to_json(list(events)), status, reason),
             )
-            return self.run(row[0]), True
+            return self.get_run(row[0]), True
 
-    def run(self, number: int) -> Run:
+    def get_run(self, number: int) -> Run:
         """The run ``number``.
 
         Raises
@@ -106,9 +106,9 @@ class KeptRuns(KeptDeployments):
             When there is none.
         """
         row = f"SELECT {RUN_COLUMNS} FROM runs WHERE number = ?"
-        found = self._runs(self._database.execute(row, number)) if number <= LARGEST else []
+        found = self._read_runs(self._database.execute(row, number)) if number <= LARGEST else []
         if not found:
-            raise self._no_run(str(number))
+            raise self._make_run_not_found(str(number))
         return found[0]
 
     def find_run(self, text: str) -> Run:
@@ -119,12 +119,12 @@ class KeptRuns(KeptDeployments):
             "SELECT run FROM attempts WHERE metaflow_run = ? AND metaflow_run != '' ORDER BY run DESC", name
         )
         if row is not None:
-            return self.run(row[0])
+            return self.get_run(row[0])
         if len(parts) == 1 and name.isdecimal() and len(name) <= DIGITS:
-            return self.run(int(name))
-        raise self._no_run(text)
+            return self.get_run(int(name))
+        raise self._make_run_not_found(text)
 
-    def runs(
+    def list_runs(
         self, *, deployment: str | None = None, status: Sequence[Status] = (), limit: int | None = None
     ) -> list[Run]:
         """Runs, the newest first: those of a deployment, those in one of several states, at most so many.
@@ -151,9 +151,9 @@ class KeptRuns(KeptDeployments):
             )
         ]
         rows.sort(key=lambda row: -row[0])
-        return self._runs(rows if limit is None else rows[:limit])
+        return self._read_runs(rows if limit is None else rows[:limit])
 
-    def open_runs(self) -> list[OpenRun]:
+    def list_open_runs(self) -> list[OpenRun]:
         """Runs that have not ended, the oldest first: quickly, even if a thousand are queued."""
         rows = self._database.execute(
             "SELECT number, deployment, version, status, not_before, stop, suspended FROM runs "
@@ -161,7 +161,7 @@ class KeptRuns(KeptDeployments):
         )
         return [OpenRun(*row) for row in rows]
 
-    def needed_versions(self, deployment: str, status: Sequence[Status]) -> set[int]:
+    def find_needed_versions(self, deployment: str, status: Sequence[Status]) -> set[int]:
         """Numbers of the versions that runs of a deployment in one of these states are of."""
         marks = ", ".join("?" * len(status))
         rows = self._database.execute(
@@ -169,7 +169,7 @@ class KeptRuns(KeptDeployments):
         )
         return {row[0] for row in rows}
 
-    def runs_of_events(self, since: float) -> list[StartedRun]:
+    def list_runs_of_events(self, since: float) -> list[StartedRun]:
         """Runs that events started which came at ``since`` or later, the skipped ones too; the oldest first."""
         rows = self._database.execute(
             "SELECT number, deployment, status, reason, events FROM runs WHERE events != '[]' AND due >= ? "
@@ -205,7 +205,7 @@ class KeptRuns(KeptDeployments):
             "RETURNING number",
             *(status, visible(reason), not_before, int(status in OPEN), run),
         ):
-            raise self._no_run(str(run))
+            raise self._make_run_not_found(str(run))
 
     def add_attempt(self, run: int, attempt: RunAttempt, *, deadline: float = 0.0) -> None:
         """Note the next attempt of a run, which is now running, and until when all of the run may take.
@@ -227,7 +227,7 @@ class KeptRuns(KeptDeployments):
             When it is not the next one.
         """
         with self.transaction():
-            known = self.run(run)
+            known = self.get_run(run)
             if known.status in ENDED:
                 raise RunEnded(f"Run {run} of {known.deployment} is {known.status}: it begins no further attempt.")
             if attempt.number != len(known.attempts):
@@ -262,7 +262,7 @@ class KeptRuns(KeptDeployments):
             When it has ended.
         """
         with self.transaction():
-            known = self.run(run)
+            known = self.get_run(run)
             if known.status in ENDED:
                 raise RunEnded(f"Run {run} of {known.deployment} is {known.status} already.")
             self._database.execute("UPDATE runs SET suspended = ? WHERE number = ?", int(suspended), run)
@@ -276,16 +276,16 @@ class KeptRuns(KeptDeployments):
             When it has ended already.
         """
         with self.transaction():
-            known = self.run(run)
+            known = self.get_run(run)
             if known.status in ENDED:
                 raise RunEnded(f"Run {run} of {known.deployment} is {known.status} already.")
             self._database.execute("UPDATE runs SET stop = 1 WHERE number = ?", run)
 
-    def stop_requested(self) -> list[int]:
+    def list_stop_requested(self) -> list[int]:
         """Numbers of the runs that are to be stopped."""
         return [row[0] for row in self._database.execute("SELECT number FROM runs WHERE stop = 1 ORDER BY number")]
 
-    def run_numbers(self) -> list[int]:
+    def list_run_numbers(self) -> list[int]:
         """Numbers of all runs, the oldest first."""
         return [row[0] for row in self._database.execute("SELECT number FROM runs ORDER BY number")]
 
@@ -308,7 +308,7 @@ class KeptRuns(KeptDeployments):
             self._forget_events(before)
         return len(numbers)
 
-    def _runs(self, rows: Sequence[Sequence[Any]]) -> list[Run]:
+    def _read_runs(self, rows: Sequence[Sequence[Any]]) -> list[Run]:
         attempts: dict[int, list[RunAttempt]] = {}
         for chunk in split_into_chunks([row[0] for row in rows]):
             marks = ", ".join("?" * len(chunk))
@@ -318,7 +318,7 @@ class KeptRuns(KeptDeployments):
                 attempts.setdefault(number, []).append(read_attempt(body))
         return [read_run(row, attempts.get(row[0], ())) for row in rows]
 
-    def _no_run(self, text: str) -> RunNotFound:
+    def _make_run_not_found(self, text: str) -> RunNotFound:
         last = self._database.fetch_one("SELECT max(number) FROM runs")[0]
         if last is None:
             return RunNotFound(f"No run {text!r}: nothing has run here.")

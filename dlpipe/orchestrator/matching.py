@@ -64,7 +64,7 @@ def find_match(state: State, deployment: Deployment, sequence: int, event: Event
     if wrong := explain_misfit_with(version, needed, event):
         return Match((event,), {}, wrong)
     state.hold_event(deployment.name, event.name, sequence)
-    held = state.held_events(deployment.name)
+    held = state.get_held_events(deployment.name)
     forgotten = [
         name for name, other in held.items() if is_reset(trigger, other, event.at) or is_unfit(version, other)
     ]
@@ -191,7 +191,7 @@ def describe_event(event: Event) -> str:
 
 def find_misfits(state: State, event: Event) -> Iterator[tuple[str, str]]:
     """Deployments that ``event`` is for but that cannot run with it, each with the reason."""
-    for deployment in state.deployments():
+    for deployment in state.list_deployments():
         version = deployment.version
         needed = find_needed(version, event)
         if version.trigger is None or needed is None:

@@ -93,7 +93,7 @@ class RunView:
 
 def view_deployments(state: State, now: float) -> list[DeploymentView]:
     """All deployments, by name."""
-    return [view_deployment(state, deployment, now) for deployment in state.deployments()]
+    return [view_deployment(state, deployment, now) for deployment in state.list_deployments()]
 
 
 def view_deployment(state: State, deployment: Deployment, now: float) -> DeploymentView:
@@ -109,7 +109,7 @@ def view_deployment(state: State, deployment: Deployment, now: float) -> Deploym
         Seconds since 1970.
     """
     shown: list[Status] = ["queued", "running", "waiting", "succeeded", "failed", "terminated"]
-    last = state.runs(deployment=deployment.name, status=shown, limit=1)
+    last = state.list_runs(deployment=deployment.name, status=shown, limit=1)
     half = find_half(state, deployment, now)
     return DeploymentView(deployment, next_due(deployment, now), last[0] if last else None, half)
 
@@ -208,6 +208,6 @@ def describe_trigger(trigger: Trigger | None) -> str:
 def find_version(state: State, run: Run) -> Version | None:
     """The version that ``run`` runs; ``None`` if it is not known any more."""
     try:
-        return state.version(run.deployment, run.version)
+        return state.get_version(run.deployment, run.version)
     except DeploymentNotFound:
         return None

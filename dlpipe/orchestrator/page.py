@@ -104,24 +104,24 @@ class Pages:
             "status.html",
             now,
             deployments=overview.view_deployments(self._state, now),
-            open_runs=self._view_runs(self._state.runs(status=OPEN)),
-            runs=self._view_runs(self._state.runs(limit=LAST_RUNS)),
+            open_runs=self._view_runs(self._state.list_runs(status=OPEN)),
+            runs=self._view_runs(self._state.list_runs(limit=LAST_RUNS)),
         )
 
     def deployment(self, name: str) -> str:
         """One deployment, its version and its runs; of a deleted one only the runs."""
         now = self._clock()
-        version = self._state.versions(name)[0]
+        version = self._state.list_versions(name)[0]
         try:
-            view = overview.view_deployment(self._state, self._state.deployment(name), now)
+            view = overview.view_deployment(self._state, self._state.get_deployment(name), now)
         except DeploymentNotFound:
             view = None
-        runs = self._view_runs(self._state.runs(deployment=name, limit=RUNS_OF_DEPLOYMENT))
+        runs = self._view_runs(self._state.list_runs(deployment=name, limit=RUNS_OF_DEPLOYMENT))
         return self._show("deployment.html", now, name=name, view=view, version=version, runs=runs)
 
     def run(self, number: int) -> str:
         """One run with its attempts."""
-        run = self._state.run(number)
+        run = self._state.get_run(number)
         version = overview.find_version(self._state, run)
         attempts = [view_attempt(attempt, version) for attempt in reversed(run.attempts)]
         return self._show(
@@ -150,7 +150,7 @@ class Pages:
         """
         from flask import abort, send_file
 
-        version = overview.find_version(self._state, self._state.run(number))
+        version = overview.find_version(self._state, self._state.get_run(number))
         cards = find_cards(version, self._attempt(number, attempt)) if version else []
         if place >= len(cards):
             abort(404)
@@ -165,7 +165,7 @@ class Pages:
         return send_file(Path(__file__).with_name("templates") / "style.css", mimetype="text/css")
 
     def _attempt(self, number: int, attempt: int) -> RunAttempt:
-        attempts = self._state.run(number).attempts
+        attempts = self._state.get_run(number).attempts
         if attempt >= len(attempts):
             raise RunNotFound(f"Run {number} has no attempt {attempt}; it has {len(attempts)}.")
         return attempts[attempt]

@@ -31,7 +31,7 @@ class Retention:
         self._next = now + DAY
         if self._days:
             self._forget(now)
-        for name in self._state.ever_deployed():
+        for name in self._state.list_ever_deployed():
             prune(self._state, name)
 
     def _forget(self, now: float) -> None:
@@ -48,7 +48,7 @@ class Retention:
 
 def remove_unknown(state: State) -> None:
     """Remove folders of attempts whose run the state no longer knows, also those that a kill left behind."""
-    known = set(map(str, state.run_numbers()))
+    known = set(map(str, state.list_run_numbers()))
     home = state.folder / "runs"
     for folder in home.iterdir() if home.is_dir() else ():
         if folder.name.isdecimal() and folder.name not in known:

@@ -90,7 +90,7 @@ class Scheduler:
             raise StateUnusable(f"{self._state.folder / FILE} was moved or replaced; start the scheduler again.")
         now = self._last = self._clock()
         # read before the work: what others change meanwhile is a change since then, and the next tick sees it
-        self._seen = self._state.data_version()
+        self._seen = self._state.get_data_version()
         # ends before decisions: they make room, and publish the events that start other runs
         self._supervisor.reconcile(now)
         self._over.update(self._hooks.look())
@@ -99,7 +99,7 @@ class Scheduler:
         begun = [self._begin(run, now) for run in decide(self._state, now, max_runs=self._max_runs)]
         self._alerts.send()
         self._retention.look(now)
-        self._running = bool(self._state.runs(status=["running"], limit=1))
+        self._running = bool(self._state.list_runs(status=["running"], limit=1))
         self._next = next_moment(self._state, now)
         return begun
 
@@ -108,7 +108,7 @@ class Scheduler:
         now = self._clock()
         if now >= self._next or not self._last <= now < self._last + LOOK_SECONDS:
             return True
-        if self._state.data_version() != self._seen or file_of(self._state) != self._file:
+        if self._state.get_data_version() != self._seen or file_of(self._state) != self._file:
             return True
         return self._running and self._supervisor.has_ended_attempt()
 
@@ -200,11 +200,11 @@ def next_moment(state: State, now: float) -> float:
     """When something is to be done next by the clock: a due time, a run that waits, an alert."""
     dues = [
         due
-        for deployment in state.deployments()
+        for deployment in state.list_deployments()
         if (due := next_due(deployment, deployment.scheduled_until)) is not None
     ]
-    waiting = state.runs(status=["waiting"])
+    waiting = state.list_runs(status=["waiting"])
     waits = [at for run in waiting for at in (run.not_before, run.deadline) if at > now]
-    alert = state.next_alert()
-    hooks = [now + HOOK_SECONDS] if state.hooks() else []
+    alert = state.find_next_alert()
+    hooks = [now + HOOK_SECONDS] if state.list_hooks() else []
     return min([*dues, *waits, *hooks, *([max(alert, now + 1)] if alert is not None else []), math.inf])

@@ -75,6 +75,6 @@ class State(KeptHooks):
         """Close the file."""
         self._database.close()
 
-    def data_version(self) -> int:
+    def get_data_version(self) -> int:
         """A number that changes when another process, or another ``State``, has changed something."""
-        return self._database.data_version()
+        return self._database.get_data_version()

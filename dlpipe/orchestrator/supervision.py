@@ -83,23 +83,23 @@ class Supervisor:
         return self._examinations.has_done() or any(
             (run.number, run.attempts[-1].number) not in self._examinations
             and not is_alive(Path(run.attempts[-1].folder), run.attempts[-1].token)
-            for run in self._state.runs(status=["running"])
+            for run in self._state.list_runs(status=["running"])
         )
 
     def start(self, number: int, now: float) -> Run:
         """Begin the next attempt of a queued or waiting run, unless its deployment refuses."""
-        run = self._state.run(number)
+        run = self._state.get_run(number)
         if run.status not in ("queued", "waiting") or run.suspended:
             return run
-        version = self._state.version(run.deployment, run.version)
+        version = self._state.get_version(run.deployment, run.version)
         if refusal := find_refusal(version, run, now):
             return self._end(run, "failed", refusal)
         attempt = make_attempt(self._state, run, now)
         with contextlib.suppress(RunEnded):  # its deployment was deleted meanwhile
             # the note first: processes that no note knows would be found by nobody
             self._state.add_attempt(number, attempt, deadline=compute_deadline(version, run, now))
-            begin_attempt(version, self._state.run(number), attempt)
-        return self._state.run(number)
+            begin_attempt(version, self._state.get_run(number), attempt)
+        return self._state.get_run(number)
 
     def reconcile(self, now: float, *, wait: bool = False, only: int | None = None) -> None:
         """Carry on every run: what has ended is noted, what has died may be resumed, what is to stop is stopped.
@@ -117,8 +117,8 @@ class Supervisor:
             Number of a run; others are left alone.
         """
         reap()
-        stopping = set(self._state.stop_requested())
-        for run in self._state.runs(status=["running", "waiting", "queued"]):
+        stopping = set(self._state.list_stop_requested())
+        for run in self._state.list_runs(status=["running", "waiting", "queued"]):
             if only not in (None, run.number):
                 continue
             if run.status != "running":
@@ -138,7 +138,7 @@ class Supervisor:
         key = (run.number, attempt.number)
         if self._examinations.is_pausing(key):
             return
-        version = self._state.version(run.deployment, run.version)
+        version = self._state.get_version(run.deployment, run.version)
         if not stop and not has_begun(Path(attempt.folder)) and self._is_begun_later(version, run, attempt):
             return
         end = stop or is_overdue(attempt)
@@ -165,8 +165,8 @@ class Supervisor:
             log.warning("run %s cannot be looked at: %s: %s", number, type(error).__name__, error)
             if failures < INSPECTIONS or not isinstance(error, NotInspected):
                 return
-            finding = make_unknown(self._state.run(number).attempts[-1], error)
-        run = self._state.run(number)
+            finding = make_unknown(self._state.get_run(number).attempts[-1], error)
+        run = self._state.get_run(number)
         # meanwhile another process may have stopped the run, or a person may have resumed it
         if finding is None or run.status in ENDED or run.attempts[-1].number != attempt_number:
             return
@@ -175,12 +175,12 @@ class Supervisor:
 
     def _apply(self, run: Run, finding: Finding, now: float) -> None:
         """Note what has become of the attempt and of its run, in one commit with what is to be told of it."""
-        version = self._state.version(run.deployment, run.version)
+        version = self._state.get_version(run.deployment, run.version)
         seconds = compute_backoff(version, len(run.attempts))
         finding = apply_deadline(run, finding, now + seconds)
         with self._state.transaction():
             # asked inside: a wish to stop that came while the attempt was examined is not lost
-            terminated = run.number in self._state.stop_requested() and finding.outcome != "succeeded"
+            terminated = run.number in self._state.list_stop_requested() and finding.outcome != "succeeded"
             attempt = note_end(run.attempts[-1], finding, terminated=terminated)
             self._state.set_attempt(run.number, attempt)
             if finding.outcome == "succeeded":
@@ -196,12 +196,12 @@ class Supervisor:
                 )
             else:
                 self._state.set_status(run.number, "failed", reason=describe_failure(attempt))
-            self._tell(self._state.run(run.number))
+            self._tell(self._state.get_run(run.number))
 
     def _end(self, run: Run, status: Any, reason: str) -> Run:
         with self._state.transaction():
             self._state.set_status(run.number, status, reason=reason)
-            ended_run = self._state.run(run.number)
+            ended_run = self._state.get_run(run.number)
             self._tell(ended_run)
         return ended_run
 

@@ -70,7 +70,7 @@ def play(state: State, end: float) -> tuple[float, int]:
 
 
 def next_moment(state: State) -> float:
-    schedules = [(one.version.schedule, one.scheduled_until) for one in state.deployments()]
+    schedules = [(one.version.schedule, one.scheduled_until) for one in state.list_deployments()]
     return min(next_due(schedule, until) for schedule, until in schedules if schedule)
 
 

@@ -170,16 +170,16 @@ def day(folder: Path, options: argparse.Namespace) -> None:
     while now < until:
         made.tick()
         ticks += 1
-        while state.runs(status=["running"], limit=1):
+        while state.list_runs(status=["running"], limit=1):
             time.sleep(0.05)
             if made.is_time():
                 made.tick()
                 ticks += 1
         now = min(made._next, until)
     took = time.process_time() - began
-    ended = len(state.runs(status=["succeeded"]))
+    ended = len(state.list_runs(status=["succeeded"]))
     made.close()
-    assert ended == len(state.runs()), "every run ends once"
+    assert ended == len(state.list_runs()), "every run ends once"
     print(f"\na day on a clock that jumps: {ended} due runs of {DEPLOYMENTS} deployments, {ticks} looks")
     print(f"  the scheduler's processor time       {took:.1f} s, {took / ended * 1000:.0f} ms a run, "
           f"{took / DAY:.3%} of a core over the day")  # fmt: skip
@@ -225,7 +225,7 @@ def latency(folder: Path, options: argparse.Namespace) -> None:
             print(f"bare {bare[-1]:.2f} s, due {due[-1]:.2f} s", file=sys.stderr)
         with contextlib.closing(State.open(folder / "state")) as state:
             state.suspend("LatencyFlow", True, now=time.time())
-            wait_until(lambda: not state.runs(status=["running", "queued"]))
+            wait_until(lambda: not state.list_runs(status=["running", "queued"]))
     more = [one - other for one, other in zip(due, bare, strict=True)]
     print(f"\nto the first task, {options.rounds} pairs (median, range)")
     for name, values in (("bare run", bare), ("due time", due), ("difference", more)):

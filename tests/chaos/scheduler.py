@@ -308,11 +308,11 @@ def play(production: Production, state: State, plan: Plan) -> Outcome:
         production.keep_going()
         now = time.monotonic() - began
         waiting = [one for one in waiting if not _try(production, one, now, outcome)]
-        outcome.open = len(state.runs(status=["queued", "running", "waiting"]))
+        outcome.open = len(state.list_runs(status=["queued", "running", "waiting"]))
         if not waiting and not outcome.open:
             break
         time.sleep(0.02)
-    runs = state.runs()
+    runs = state.list_runs()
     outcome.ended = sum(run.status == "succeeded" for run in runs)
     outcome.resumed = sum(max(len(run.attempts) - 1, 0) for run in runs)
     outcome.seconds = time.monotonic() - began
@@ -344,7 +344,7 @@ def drain(production: Production, state: State) -> None:
     quiet = 0
     while quiet < 20 and time.monotonic() < deadline:
         production.keep_going()
-        quiet = 0 if state.runs(status=["queued", "running", "waiting"]) else quiet + 1
+        quiet = 0 if state.list_runs(status=["queued", "running", "waiting"]) else quiet + 1
         time.sleep(0.1)
 
 
@@ -353,7 +353,7 @@ def drain(production: Production, state: State) -> None:
 
 def problems(production: Production, state: State, until: float) -> Iterator[str]:
     """Yield what is not as it was due."""
-    runs = state.runs()
+    runs = state.list_runs()
     for run in runs:
         if run.status != "succeeded":
             yield f"run {run.number} of {run.deployment} is {run.status}: {run.reason}"
@@ -370,7 +370,7 @@ def _not_due(
 ) -> Iterator[str]:
     """Compare a deployment's runs with what was due."""
     if name.startswith("EveryMinute"):
-        created = state.versions(name)[-1].created
+        created = state.list_versions(name)[-1].created
         expected = Counter(str(at * 60) for at in range(int(created // 60) + 1, int(until // 60) + 1))
         found = Counter(str(int(run.due)) for run in by[name])
     elif name.startswith("Fed"):
@@ -451,7 +451,7 @@ def main() -> int:
         found = [*problems(production, state, suspended_at(state, until))]
         if code != 0:
             found.append(f"the scheduler ended with {code} after SIGTERM")
-        print(summary(state.runs(), found))
+        print(summary(state.list_runs(), found))
     finally:
         production.end()
         if asked.keep or found:
@@ -463,7 +463,7 @@ def main() -> int:
 
 def suspended_at(state: State, until: float) -> float:
     """Return up to when due times were dealt with: no more come once a deployment is suspended."""
-    return min([until, *(one.scheduled_until for one in state.deployments() if one.suspended)])
+    return min([until, *(one.scheduled_until for one in state.list_deployments() if one.suspended)])
 
 
 def summary(runs: list[Run], found: list[str]) -> str:

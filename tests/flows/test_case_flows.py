@@ -39,7 +39,7 @@ class Played:
 
     def run(self, deployment: str, number: int = 0) -> Run:
         with closing(State.open(self.folder / "state")) as state:
-            return state.runs(deployment=deployment)[::-1][number]
+            return state.list_runs(deployment=deployment)[::-1][number]
 
     def log(self, deployment: str, number: int = 0) -> str:
         return Path(self.run(deployment, number).attempts[-1].folder, "log").read_text()
@@ -92,9 +92,12 @@ def play(state: State) -> None:
             supervisor.reconcile(time.time())
             for run in decide(state, time.time(), max_runs=2):
                 supervisor.start(run.number, time.time())
-            if not state.runs(status=OPEN, limit=1) and state.events_after(state.events_dealt()) == []:
+            if (
+                not state.list_runs(status=OPEN, limit=1)
+                and state.list_events_after(state.get_events_dealt()) == []
+            ):
                 return
-            assert time.monotonic() < until, state.runs(status=OPEN)
+            assert time.monotonic() < until, state.list_runs(status=OPEN)
             time.sleep(0.05)
 
 

@@ -187,14 +187,14 @@ class Place:
         """Run what is queued until it has ended or waits; return all runs, the newest first."""
         state = self.state()
         with Supervisor(state) as supervisor:
-            for run in state.runs(status=["queued", "waiting"]):
+            for run in state.list_runs(status=["queued", "waiting"]):
                 supervisor.start(run.number, time.time())
             deadline = time.monotonic() + RUN_SECONDS
-            while state.runs(status=["running"]):
+            while state.list_runs(status=["running"]):
                 assert time.monotonic() < deadline, "a run does not end"
                 supervisor.reconcile(time.time())
                 time.sleep(0.05)
-        runs = state.runs()
+        runs = state.list_runs()
         state.close()
         return runs
 
@@ -203,7 +203,7 @@ class Place:
         from metaflow import metadata, namespace
 
         state = self.state()
-        flow = state.version(run.deployment, run.version).flow
+        flow = state.get_version(run.deployment, run.version).flow
         state.close()
         metadata(f"local@{self.folder}")
         namespace(None)
@@ -326,7 +326,7 @@ def test_a_frozen_folder_is_read_only_and_whole(broken: tuple[Place, Run, Done])
 
     place, run, _ = broken
     with closing(place.state()) as state:
-        version = state.version(run.deployment, run.version)
+        version = state.get_version(run.deployment, run.version)
     assert combine_digests(digest_files(Path(version.code))) == version.digest
     writable = [file for file in Path(version.code).rglob("*") if file.stat().st_mode & 0o222]
     assert writable == []
@@ -519,7 +519,7 @@ def test_what_cannot_run_is_refused_in_one_line(name: str, refusals: tuple[Place
 
 def test_nothing_is_deployed_of_what_was_refused(refusals: tuple[Place, dict[str, Done]]) -> None:
     with closing(refusals[0].state()) as state:
-        assert state.deployments() == []
+        assert state.list_deployments() == []
     assert list(refusals[0].state_folder.glob("code/*/*")) == []
 
 

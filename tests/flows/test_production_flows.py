@@ -60,7 +60,7 @@ def state(project: Project) -> dict[str, str]:
 
 def events(project: Project) -> list:
     with contextlib.closing(State.open(project.folder / "state")) as opened:
-        return [event for _, event in opened.events_after(0)]
+        return [event for _, event in opened.list_events_after(0)]
 
 
 def test_a_run_explains_some_of_the_rows_that_the_run_before_it_scored(

@@ -84,7 +84,7 @@ class Production:
         """Be the scheduler until a run is as wanted."""
         deadline = time.monotonic() + PATIENCE
         with Supervisor(self.state) as supervisor:
-            while not seen(found := self.state.run(run.number)):
+            while not seen(found := self.state.get_run(run.number)):
                 assert time.monotonic() < deadline, found
                 if found.status == "queued" or (found.status == "waiting" and found.not_before <= time.time()):
                     supervisor.start(run.number, time.time())
@@ -100,11 +100,11 @@ class Production:
         return self.until(run, lambda one: one.attempts and self.notes(run)[-1:] == ["work begins"])
 
     def processes(self, run: Run) -> list[int]:
-        return find_processes(self.state.run(run.number).attempts[-1].token)
+        return find_processes(self.state.get_run(run.number).attempts[-1].token)
 
     def kill_all(self, run: Run) -> None:
         """Kill what a run is made of, as a power loss does."""
-        attempt = self.state.run(run.number).attempts[-1]
+        attempt = self.state.get_run(run.number).attempts[-1]
         for pid in [keeper_of(attempt.token), *find_processes(attempt.token)]:
             os.kill(pid, signal.SIGKILL)
 
@@ -118,7 +118,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
     made = Production(folder, state)
     made.deploy("steady_flow.py", "--resumes", "2")
     yield made
-    for run in state.runs(status=["running"]):
+    for run in state.list_runs(status=["running"]):
         stop(state, run, time.time())
     state.close()
 
@@ -128,7 +128,7 @@ def test_run_ends_once_and_its_end_is_an_event(production: Production) -> None:
     (attempt,) = run.attempts
     assert (run.status, attempt.outcome, attempt.exit_code) == ("succeeded", "succeeded", 0)
     assert production.notes(run) == ["start begins", "work begins", "work ends", "end begins"]
-    event = production.state.events_after(0)[-1][1]
+    event = production.state.list_events_after(0)[-1][1]
     assert event.name == "metaflow.SteadyFlow.end"
     assert event.payload["pathspec"] == f"SteadyFlow/{attempt.metaflow_run}/end/3"
     assert Path(attempt.folder, "log").read_text().endswith("Done!\n")
@@ -139,12 +139,12 @@ def test_exit_hooks_are_called_at_the_end_of_the_run_and_not_of_each_attempt(pro
     production.deploy("hooked_flow.py")
     run = production.add(deployment="HookedFlow")
     scheduler, deadline = Scheduler(production.state, max_runs=1), time.monotonic() + PATIENCE
-    while production.state.run(run.number).status in OPEN or production.state.hooks():
+    while production.state.get_run(run.number).status in OPEN or production.state.list_hooks():
         assert time.monotonic() < deadline
         scheduler.tick()
         time.sleep(0.05)
     scheduler.close()
-    done = production.state.run(run.number)
+    done = production.state.get_run(run.number)
     assert [one.outcome for one in done.attempts] == ["failed", "succeeded"]
     assert (production.folder / "hooks.txt").read_text() == "success True\n"
 
@@ -161,7 +161,7 @@ from dlpipe.orchestrator.state import State
 state, number = State.open(), int(sys.argv[1])
 triggered = DeployedFlow.get_triggered_local_scheduler_run("SteadyFlow", f"ls-{number}")
 seen = [[triggered.run.id, triggered.run.finished]]
-attempt = make_attempt(state, state.run(number), time.time())
+attempt = make_attempt(state, state.get_run(number), time.time())
 state.add_attempt(number, attempt)  # its launcher has not come to Metaflow yet
 seen.append([triggered.run.id, triggered.run.finished])
 state.set_attempt(number, replace(attempt, ended=time.time(), outcome="lost", began=False))
@@ -249,7 +249,7 @@ def test_run_whose_processes_are_all_killed_goes_on_where_it_was(production: Pro
 def test_task_that_outlives_its_launcher_is_ended_before_the_resume(production: Production) -> None:
     run = production.add("time.sleep(5)")
     production.to_work(run)
-    (first,) = production.state.run(run.number).attempts
+    (first,) = production.state.get_run(run.number).attempts
     orphans = production.processes(run)
     for pid in [keeper_of(first.token), launcher_of(first.token)]:
         os.kill(pid, signal.SIGKILL)
@@ -288,7 +288,7 @@ def test_resume_that_was_killed_before_its_first_task_is_no_origin(production: P
 def test_run_goes_on_while_no_scheduler_lives_and_the_next_one_finds_its_end(production: Production) -> None:
     run = production.add()
     production.until(run, lambda one: one.status == "running")
-    attempt = production.state.run(run.number).attempts[0]
+    attempt = production.state.get_run(run.number).attempts[0]
     wait_until(lambda: read_end(Path(attempt.folder)))
     done = production.to_the_end(run)
     assert (done.status, len(done.attempts)) == ("succeeded", 1)
@@ -297,13 +297,13 @@ def test_run_goes_on_while_no_scheduler_lives_and_the_next_one_finds_its_end(pro
 def test_end_that_nobody_saw_is_asked_of_metaflow(production: Production) -> None:
     run = production.add("time.sleep(1)")
     production.to_work(run)
-    attempt = production.state.run(run.number).attempts[0]
+    attempt = production.state.get_run(run.number).attempts[0]
     os.kill(keeper_of(attempt.token), signal.SIGKILL)
     wait_until(lambda: not find_processes(attempt.token))
     Path(attempt.folder, "end").unlink()
     done = production.to_the_end(run)
     assert (done.status, len(done.attempts), done.attempts[0].exit_code) == ("succeeded", 1, None)
-    event = production.state.events_after(0)[-1][1]
+    event = production.state.list_events_after(0)[-1][1]
     assert event.payload["pathspec"] == f"SteadyFlow/{attempt.metaflow_run}/end/3"
 
 
@@ -317,7 +317,7 @@ def test_attempt_that_was_noted_but_never_started_is_started(production: Product
 def test_run_is_stopped_with_all_of_its_processes(production: Production) -> None:
     run = production.add(HANG)
     production.to_work(run)
-    token = production.state.run(run.number).attempts[0].token
+    token = production.state.get_run(run.number).attempts[0].token
     stop(production.state, run, time.time())
     done = production.to_the_end(run)
     assert (done.status, done.attempts[0].outcome) == ("terminated", "terminated")
@@ -327,12 +327,12 @@ def test_run_is_stopped_with_all_of_its_processes(production: Production) -> Non
 def test_a_suspended_run_ends_the_step_that_has_begun_and_begins_no_other(production: Production) -> None:
     run = production.add("time.sleep(1)")
     production.to_work(run)
-    suspend_run(production.state, production.state.run(run.number), True)
+    suspend_run(production.state, production.state.get_run(run.number), True)
     production.until(run, lambda _: production.notes(run)[-1:] == ["work ends"])
     held = time.monotonic() + 2.5
     production.until(run, lambda _: time.monotonic() > held)
     assert production.notes(run)[-1] == "work ends"
-    suspend_run(production.state, production.state.run(run.number), False)
+    suspend_run(production.state, production.state.get_run(run.number), False)
     done = production.to_the_end(run)
     assert (done.status, len(done.attempts), production.notes(run)[-1]) == ("succeeded", 1, "end begins")
 
@@ -346,7 +346,7 @@ def test_a_steps_own_timeout_is_not_resumed_on_top_of_its_retries(production: Pr
 def test_run_that_waits_is_stopped(production: Production) -> None:
     run = production.add()
     stop(production.state, run, time.time())
-    assert production.state.run(run.number).status == "terminated"
+    assert production.state.get_run(run.number).status == "terminated"
 
 
 @in_make_chaos
@@ -354,7 +354,7 @@ def test_time_limit_is_kept_when_the_keeper_was_killed_too(production: Productio
     production.deploy("steady_flow.py", "--resumes", "1", "--time-limit", "8s")
     run = production.add(HANG)
     production.until(run, lambda one: one.status == "running")
-    os.kill(keeper_of(production.state.run(run.number).attempts[0].token), signal.SIGKILL)
+    os.kill(keeper_of(production.state.get_run(run.number).attempts[0].token), signal.SIGKILL)
     waiting = production.until(run, lambda one: one.status == "waiting")
     assert waiting.attempts[0].outcome == "timed out"
     assert waiting.reason.endswith("stopped at its time limit")
@@ -363,7 +363,7 @@ def test_time_limit_is_kept_when_the_keeper_was_killed_too(production: Productio
 
 
 def test_other_packages_than_those_of_create_are_refused_if_the_policy_says_so(production: Production) -> None:
-    version = production.state.deployment("SteadyFlow").version
+    version = production.state.get_deployment("SteadyFlow").version
     changed = replace(
         version,
         packages={**version.packages, "metaflow-gone": "1.0"},
@@ -377,7 +377,7 @@ def test_other_packages_than_those_of_create_are_refused_if_the_policy_says_so(p
 
 def test_training_goes_on_from_its_checkpoint(production: Production) -> None:
     production.deploy("epochs_flow.py")
-    code = Path(production.state.deployment("EpochsFlow").version.code)
+    code = Path(production.state.get_deployment("EpochsFlow").version.code)
     assert {path.name for path in code.glob("*.py")} >= {"epochs_flow.py", "steady_flow.py"}
     assert (code / ".mf_code/dlpipe/flows/checkpoints.py").is_file()
     assert not (code / "state").exists()  # it is beside the flow, and has the code of all versions
@@ -444,7 +444,7 @@ def test_launcher_that_fails_before_any_task_is_quoted(tmp_path: Path) -> None:
 
 
 def test_pauses_double_up_to_an_hour(production: Production) -> None:
-    version = production.state.version("SteadyFlow", 1)
+    version = production.state.get_version("SteadyFlow", 1)
     assert [compute_backoff(version, number) for number in (1, 2, 3, 20)] == [0.2, 0.4, 0.8, 3600.0]
 
 
@@ -452,7 +452,7 @@ def test_environment_leads_a_flow_nowhere_else(production: Production, monkeypat
     for name in ("METAFLOW_RUN_NUMBER", "METAFLOW_HOME", "PYTHONPATH", "_DLPIPE_ATTEMPT"):
         monkeypatch.setenv(name, "elsewhere")
     run = production.add()
-    version = production.state.version("SteadyFlow", 1)
+    version = production.state.get_version("SteadyFlow", 1)
     found = build_environment(version, run, make_attempt(production.state, run, 0.0))
     assert "elsewhere" not in found.values()
     assert found["PYTHONPATH"].startswith(version.code)

@@ -149,7 +149,7 @@ def trigger(
     from .telling import scheduler_line
 
     with opened() as state:
-        version = state.deployment(obj.deployment.text).version
+        version = state.get_deployment(obj.deployment.text).version
         values = given_values(obj, given)
         check_given(version, values)
         check_queue(state, version)
@@ -195,8 +195,8 @@ def list_runs(obj: Any, statuses: tuple[Status, ...] = (), limit: int = 20, as_j
     check_limit(limit)  # Metaflow's Deployer knows no options with ranges
     with opened() as state:
         name = obj.deployment.text
-        state.versions(name)
-        runs = state.runs(deployment=name, status=tuple(statuses or ()), limit=limit or None)
+        state.list_versions(name)
+        runs = state.list_runs(deployment=name, status=tuple(statuses or ()), limit=limit or None)
         rows = run_rows(runs)
     if as_json:
         say(json.dumps(rows, indent=2))
@@ -237,9 +237,9 @@ def terminate(obj: Any, run_id: str, authorize: str | None = None) -> None:
 
     with opened() as state:
         run = run_named(obj, state, run_id)
-        allow(obj, state.version(run.deployment, run.version), authorize, to="terminate runs of")
+        allow(obj, state.get_version(run.deployment, run.version), authorize, to="terminate runs of")
         stop(state, run)
-        done = state.run(run.number).status == "terminated"
+        done = state.get_run(run.number).status == "terminated"
         said = f"Run {run.number} of {run.deployment} is {'terminated' if done else 'being terminated'}."
         tell(obj, [said] if done else [said, scheduler_line(state.folder)])
 
@@ -276,7 +276,7 @@ def _suspend(obj: Any, run_id: str | None, suspended: bool, authorize: str | Non
     name = obj.deployment.text
     with opened() as state:
         run = run_named(obj, state, run_id) if run_id else None
-        version = state.version(name, run.version) if run else state.deployment(name).version
+        version = state.get_version(name, run.version) if run else state.get_deployment(name).version
         allow(obj, version, authorize, to="suspend or unsuspend")
         if run is None:
             state.suspend(name, suspended, now=time.time())
@@ -295,7 +295,7 @@ def delete(obj: Any, authorize: str | None = None) -> None:
 
     with opened() as state:
         name = obj.deployment.text
-        allow(obj, state.deployment(name).version, authorize, to="delete")
+        allow(obj, state.get_deployment(name).version, authorize, to="delete")
         state.delete(name)
         prune(state, name)
     tell(obj, [f"{name} is deleted. Its runs stay in `dlpipe runs`; those that go on were left alone."])

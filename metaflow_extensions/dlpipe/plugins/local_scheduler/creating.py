@@ -79,7 +79,7 @@ def create(obj: Any, asked: Asked, state: State) -> Created:
         authority.authorize(asked.name, before, asked.authorize, to="deploy")
     token = authority.token_for(asked.name, before, given=asked.given_token, generate=asked.generate_new_token)
     version = version_of(obj, asked, token, state.folder)
-    reading.check_no_cycle(version, state.deployments())
+    reading.check_no_cycle(version, state.list_deployments())
     package = package_of(obj)
     version = replace(version, digest=package.digest)
     if before is not None and is_same(before, version) and Path(before.code).is_dir():
@@ -92,7 +92,7 @@ def create(obj: Any, asked: Asked, state: State) -> Created:
 
 def newest(state: State, name: str) -> Version | None:
     """Return the newest version of a deployment; ``None`` when there is no such deployment."""
-    return next((one.version for one in state.deployments() if one.name == name), None)
+    return next((one.version for one in state.list_deployments() if one.name == name), None)
 
 
 def version_of(obj: Any, asked: Asked, token: str, state_folder: Path) -> Version:
@@ -213,7 +213,7 @@ def _next_number(state: State, name: str) -> int:
     from dlpipe.errors import DeploymentNotFound
 
     try:
-        return state.versions(name)[0].number + 1
+        return state.list_versions(name)[0].number + 1
     except DeploymentNotFound:
         return 1
 

@@ -55,7 +55,7 @@ class AttemptRun(Run):
         from dlpipe.orchestrator.runs import OPEN
 
         with _state() as state, contextlib.suppress(RunNotFound):  # of long ago
-            run = state.run(self._number)
+            run = state.get_run(self._number)
             own = next((one for one in run.attempts if one.metaflow_run == self.id), run.attempts[-1])
             return None if run.status in OPEN else own.ended
         return None
@@ -147,7 +147,7 @@ class LocalSchedulerTriggeredRun(TriggeredRun):
 
     def _run(self) -> Any:
         with _state() as state:
-            return state.run(self.number)
+            return state.get_run(self.number)
 
 
 class LocalSchedulerDeployedFlow(DeployedFlow):
@@ -159,14 +159,14 @@ class LocalSchedulerDeployedFlow(DeployedFlow):
     def list_deployed_flows(cls, flow_name: str | None = None) -> Iterator[LocalSchedulerDeployedFlow]:
         """Yield what is deployed here, of one flow or of all."""
         with _state() as state:
-            names = [one.name for one in state.deployments() if flow_name in (None, one.version.flow)]
+            names = [one.name for one in state.list_deployments() if flow_name in (None, one.version.flow)]
         yield from map(cls.from_deployment, names)
 
     @classmethod
     def from_deployment(cls, identifier: str, metadata: str | None = None) -> LocalSchedulerDeployedFlow:
         """Return the deployment of this name; the flow's file is not needed."""
         with _state() as state:
-            version = state.deployment(identifier).version
+            version = state.get_deployment(identifier).version
         with tempfile.NamedTemporaryFile("w", suffix=".py", delete=False) as file:
             file.write(_stand_in(version))
         atexit.register(Path(file.name).unlink, missing_ok=True)
@@ -202,7 +202,7 @@ class LocalSchedulerDeployedFlow(DeployedFlow):
     def version(self) -> Version:
         """Return the newest version."""
         with _state() as state:
-            return state.deployment(self.name).version
+            return state.get_deployment(self.name).version
 
     @property
     def status(self) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class LocalSchedulerDeployedFlow(DeployedFlow):
         check_limit(limit or 0)
         statuses = tuple(map(status_named, states or ()))
         with _state() as state:
-            runs = state.runs(deployment=self.name, status=statuses, limit=limit)
+            runs = state.list_runs(deployment=self.name, status=statuses, limit=limit)
         return [self._triggered(run.number) for run in runs]
 
     def trigger(self, **parameters: Any) -> LocalSchedulerTriggeredRun:

@@ -133,7 +133,7 @@ def said_policies(policies: Policies) -> str:
 
 def status_of(obj: Any, state: State) -> dict[str, Any]:
     """Return where the deployment stands and what differs from the working tree, for a program."""
-    version = state.deployment(obj.deployment.text).version
+    version = state.get_deployment(obj.deployment.text).version
     found = deployment_status(state, obj.deployment.text)
     return {**found, "difference": working_tree(obj, version, state.folder)}
 
@@ -144,7 +144,7 @@ def deployment_status(state: State, name: str) -> dict[str, Any]:
     from dlpipe.orchestrator.presence import find_scheduler
     from dlpipe.redaction import show_target, show_value
 
-    deployment = state.deployment(name)
+    deployment = state.get_deployment(name)
     version = deployment.version
     half = find_half(state, deployment, time.time())
     return {
@@ -162,7 +162,7 @@ def deployment_status(state: State, name: str) -> dict[str, Any]:
         "tags": list(version.tags),
         "namespace": version.namespace,
         "scheduler": _without_token(find_scheduler(state.folder)),
-        "versions": [_version_row(one) for one in state.versions(name)],
+        "versions": [_version_row(one) for one in state.list_versions(name)],
     }
 
 
@@ -333,7 +333,9 @@ def find_run(state: State, deployment: str, text: str) -> Run:
     what = (
         f"Run {text} is of {run.deployment}, not of {deployment}" if run else f"{deployment} has no run {text!r}"
     )
-    latest = ", ".join(f"{one.number} ({one.status})" for one in state.runs(deployment=deployment, limit=LATEST))
+    latest = ", ".join(
+        f"{one.number} ({one.status})" for one in state.list_runs(deployment=deployment, limit=LATEST)
+    )
     raise RunNotFound(f"{what}. {f'The latest: {latest}' if latest else 'It has not run yet'}.")
 
 
