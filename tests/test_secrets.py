@@ -197,15 +197,15 @@ def told_of(state: State, good: Version, bad: Version) -> Iterator[str]:
     from metaflow_extensions.dlpipe.plugins.local_scheduler import comparing, telling
 
     for version in (good, bad):
-        yield "\n".join(telling.version_lines(version))
-        found = {**telling.deployment_status(state, version.deployment), "difference": {"error": ""}}
+        yield "\n".join(telling.format_version(version))
+        found = {**telling.describe_deployment(state, version.deployment), "difference": {"error": ""}}
         yield json.dumps(found)
-        yield "\n".join(telling.status_lines(found))
+        yield "\n".join(telling.format_status(found))
     other = replace(good, parameters={"api_key": f"{PLANTED}2"}, policies=bad.policies, code="gone", variables={})
     there: Any = None  # of code that is gone nothing is compared
-    yield "\n".join(comparing.changes(replace(good, code="gone"), other, there).lines())
+    yield "\n".join(comparing.find_changes(replace(good, code="gone"), other, there).lines())
     options = replace(other, run_options=("--password", PLANTED))
-    yield "\n".join(comparing.changes(other, options, there).lines())
+    yield "\n".join(comparing.find_changes(other, options, there).lines())
 
 
 def pages_of(state: State, numbers: list[int]) -> Iterator[str]:

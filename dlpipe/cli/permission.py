@@ -40,6 +40,6 @@ def check_permission(state: State, run: Run, token: str | None, *, to: str) -> N
 
     version = state.get_version(run.deployment, run.version)
     try:
-        authority.authorize(authority.name_of_version(version), version, token, to=f"{to} runs of")
+        authority.authorize(authority.make_name(version), version, token, to=f"{to} runs of")
     except authority.IncorrectProductionToken as error:
         raise NotPermitted(error.message) from None

@@ -53,14 +53,14 @@ class LaunchCheck(StepDecorator):
         self._kind, self._root = flow_datastore.TYPE, flow_datastore.datastore_root
         if context is None or context.info_name not in ("run", "resume"):
             return
-        _in_one_line(lambda: check_launch(flow, context.info_name, context.params, self._kind, self._root))
+        _end_in_one_line(lambda: check_launch(flow, context.info_name, context.params, self._kind, self._root))
         self._checked = context.info_name == "run"
 
     def runtime_init(self, flow: Any, graph: Any, package: Any, run_id: str) -> None:
         """Look at the datastore where nobody has yet: an orchestrator begins the run."""
         from dlpipe.bridge import check_datastore
 
-        _in_one_line(lambda: check_datastore(self._kind, self._root))
+        _end_in_one_line(lambda: check_datastore(self._kind, self._root))
 
     def runtime_step_cli(self, cli_args: Any, *args: Any, **more: Any) -> None:
         """Tell the first task that it need not look again."""
@@ -77,10 +77,13 @@ def check_launch(flow: Any, command: str, options: dict[str, Any], kind: str, ro
     if kind == "local":
         check_room(root)
     if command == "run":
-        given = {name: options.get(one.name.replace("-", "_").lower()) for name, one in parameters_of(flow)}
-        check_flow(with_values(flow, given))
+        given = {
+            name: options.get(parameter.name.replace("-", "_").lower())
+            for name, parameter in list_parameters(flow)
+        }
+        check_flow(make_flow(flow, given))
     elif origin := options["origin_run_id"] or get_latest_run_id(lambda *_, **__: None, flow.name):
-        check_services(with_values(flow, first_values(flow, origin)))
+        check_services(make_flow(flow, read_first_values(flow, origin)))
 
 
 def check_limits(options: Mapping[str, Any]) -> None:
@@ -138,19 +141,21 @@ def check_services(flow: Any) -> None:
 
 def check_options(flow: Any, options: Mapping[str, Any]) -> None:
     """Let it look at options and settings alone, such as those that a deployment is made with."""
-    given = {name: options.get(one.name.replace("-", "_").lower()) for name, one in parameters_of(flow)}
-    defaults = {name: one.kwargs.get("default") for name, one in parameters_of(flow)}
+    given = {
+        name: options.get(parameter.name.replace("-", "_").lower()) for name, parameter in list_parameters(flow)
+    }
+    defaults = {name: parameter.kwargs.get("default") for name, parameter in list_parameters(flow)}
     values = {name: defaults[name] if value is None else value for name, value in given.items()}
     if check := getattr(flow, "check_options", None):
-        check.__func__(with_values(flow, values))
+        check.__func__(make_flow(flow, values))
 
 
-def parameters_of(flow: Any) -> list[tuple[str, Any]]:
+def list_parameters(flow: Any) -> list[tuple[str, Any]]:
     """Return the parameters of a flow that are no configs, each with the name of its attribute."""
-    return [(name, one) for name, one in flow._get_parameters() if not one.IS_CONFIG_PARAMETER]
+    return [(name, parameter) for name, parameter in flow._get_parameters() if not parameter.IS_CONFIG_PARAMETER]
 
 
-def with_values(flow: Any, values: Mapping[str, Any]) -> Any:
+def make_flow(flow: Any, values: Mapping[str, Any]) -> Any:
     """Return another flow of the same class that has these parameters, as its tasks will."""
     made = type(flow)(use_cli=False)
     for name, value in values.items():
@@ -158,12 +163,12 @@ def with_values(flow: Any, values: Mapping[str, Any]) -> Any:
     return made
 
 
-def first_values(flow: Any, run_id: str) -> dict[str, Any]:
+def read_first_values(flow: Any, run_id: str) -> dict[str, Any]:
     """Return the parameters that a run began with."""
     from metaflow import Step  # which is not there yet when Metaflow takes this module in
 
     task = Step(f"{flow.name}/{run_id}/_parameters", _namespace_check=False).task
-    return {name: task[name].data for name, _ in parameters_of(flow)}
+    return {name: task[name].data for name, _ in list_parameters(flow)}
 
 
 def was_checked() -> bool:
@@ -171,7 +176,7 @@ def was_checked() -> bool:
     return os.environ.get(CHECKED) == "1"
 
 
-def _in_one_line(look: Callable[[], None]) -> None:
+def _end_in_one_line(look: Callable[[], None]) -> None:
     from dlpipe.errors import DlpipeError
     from dlpipe.redaction import redact
 

@@ -59,7 +59,7 @@ class MlflowBridge(StepDecorator):
         pathspec = f"{flow.name}/{run_id}"
         if pathspec not in self._followers:
             required = self.attributes["required"], os.environ.get("DLPIPE_BRIDGE_REQUIRED", "")
-            if any(str(one).lower() in ("1", "true", "yes") for one in required):
+            if any(str(word).lower() in ("1", "true", "yes") for word in required):
                 check_mlflow()
             self._followers[pathspec] = Follower(pathspec)
             if not os.environ.get("MLFLOW_TRACKING_URI"):

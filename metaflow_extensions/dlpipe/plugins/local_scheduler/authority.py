@@ -30,7 +30,7 @@ class Name(NamedTuple):
     is_project: bool
 
 
-def name_of(asked: str | None) -> Name:
+def find_name(asked: str | None) -> Name:
     """Return the name of the flow's deployment: ``project.branch.Flow`` in a project."""
     from dlpipe.errors import DeploymentRefused
     from dlpipe.orchestrator.freezing import check_deployment_name
@@ -41,17 +41,17 @@ def name_of(asked: str | None) -> Name:
     if asked:
         raise DeploymentRefused("--name is not supported for @projects. Use --branch instead.")
     text = check_deployment_name(current.project_flow_name)
-    return Name(text, _project_prefix(current.project_name, current.branch_name), True)
+    return Name(text, _make_project_prefix(current.project_name, current.branch_name), True)
 
 
-def name_of_version(version: Version) -> Name:
+def make_name(version: Version) -> Name:
     """Return the name of the deployment that ``version`` is of; no flow is loaded for it."""
     if version.project:
-        return Name(version.deployment, _project_prefix(version.project, version.branch), True)
+        return Name(version.deployment, _make_project_prefix(version.project, version.branch), True)
     return Name(version.deployment, version.deployment.lower(), False)
 
 
-def _project_prefix(project: str, branch: str) -> str:
+def _make_project_prefix(project: str, branch: str) -> str:
     digest = sha1(f"{project}.{branch}".encode()).digest()
     return f"mfprj-{base64.b32encode(digest).decode()[:16]}".lower()
 
@@ -73,7 +73,7 @@ def authorize(name: Name, version: Version, token: str | None, *, to: str) -> No
     )
 
 
-def token_for(name: Name, before: Version | None, *, given: str | None, generate: bool) -> str:
+def choose_token(name: Name, before: Version | None, *, given: str | None, generate: bool) -> str:
     """Return the production token of the next version: given, new, or that of the version before."""
     from dlpipe.errors import DeploymentRefused
 
@@ -103,11 +103,11 @@ def remember(name: Name, token: str) -> None:
         store_token(name.token_prefix, token)
 
 
-def user() -> str:
+def find_user() -> str:
     """Return who is here, as Metaflow has it."""
     return get_username()
 
 
-def said(token: Any) -> str:
+def make_namespace(token: Any) -> str:
     """Return the namespace of a token."""
     return f"production:{token}"

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from .options import WithParameters
 
 
-def hidden_parameters(obj: Any, command: WithParameters) -> list[str]:
+def list_hidden_parameters(obj: Any, command: WithParameters) -> list[str]:
     """Return a line on parameters of the flow of whose name ``command``, `create`, has an option of its own."""
-    from .reading import parameters_of
+    from .reading import list_parameters
 
-    names = [one.name for _, one in parameters_of(obj) if command.has_option(one.name)]
+    names = [parameter.name for _, parameter in list_parameters(obj) if command.has_option(parameter.name)]
     if not names:
         return []
     which = f"Parameter{'s' if len(names) > 1 else ''} {', '.join(names)}"

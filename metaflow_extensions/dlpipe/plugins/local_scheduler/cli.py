@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from metaflow._vendor import click
 
-from .errors import one_line
+from .errors import end_in_one_line
 from .launch_commands import launch, loads_command, relaunch
-from .options import LIMITS, WithParameters, given_policies, limit_options, policy_options
+from .options import LIMITS, WithParameters, add_limit_options, add_policy_options, take_policies
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.runs import Status
@@ -28,7 +28,7 @@ attribute_file = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 
 
-def authorized(to: str) -> Any:
+def add_authorize(to: str) -> Any:
     """Return the option with which somebody else than its author changes a deployment."""
     return click.option("--authorize", default=None, type=str, help=f"Production token, needed to {to}.")
 
@@ -43,12 +43,12 @@ def cli() -> None:
     "--name", default=None, type=str, help="Name of the deployment; that of the flow if it is not given."
 )
 @click.pass_obj
-@one_line()
+@end_in_one_line()
 def local_scheduler(obj: Any, name: str | None = None) -> None:
     """Find out which deployment is meant."""
-    from .authority import name_of
+    from .authority import find_name
 
-    obj.deployment = name_of(name)
+    obj.deployment = find_name(name)
 
 
 @local_scheduler.command(cls=WithParameters, help="Deploy the flow: freeze its code and run it by its schedule.")
@@ -86,11 +86,11 @@ def local_scheduler(obj: Any, name: str | None = None) -> None:
     default=None,
     help="Add a decorator to all steps; may be given several times.",
 )
-@limit_options
-@policy_options
+@add_limit_options
+@add_policy_options
 @attribute_file
 @click.pass_obj
-@one_line()
+@end_in_one_line()
 def create(
     obj: Any,
     tags: tuple[str, ...] = (),
@@ -104,20 +104,20 @@ def create(
 ) -> None:
     """Deploy the flow."""
     from ..launch_check import check_options
-    from .checking import hidden_parameters
+    from .checking import list_hidden_parameters
     from .creating import Asked
     from .creating import create as deploy
-    from .reading import given_values
-    from .telling import created_lines
+    from .reading import read_given_values
+    from .telling import format_created
 
     obj.check(obj.graph, obj.flow, obj.environment, pylint=obj.pylint)
-    policies = given_policies(given)
+    policies = take_policies(given)
     limits = {name: given.pop(name, None) for name in LIMITS}
     check_options(obj.flow, given)
     asked = Asked(
         name=obj.deployment,
         policies=policies,
-        parameters=given_values(obj, given),
+        parameters=read_given_values(obj, given),
         tags=tuple(tags or ()),
         decorators=tuple(decospecs or ()),
         limits={name: value for name, value in limits.items() if value is not None},
@@ -126,10 +126,14 @@ def create(
         given_token=given_token,
         generate_new_token=generate_new_token,
     )
-    with opened() as state:
+    with open_state() as state:
         done = deploy(obj, asked, state)
         tell(
-            obj, [*created_lines(done, state.folder), *hidden_parameters(obj, local_scheduler.commands["create"])]
+            obj,
+            [
+                *format_created(done, state.folder),
+                *list_hidden_parameters(obj, local_scheduler.commands["create"]),
+            ],
         )
     names = {"name": obj.deployment.text, "flow_name": obj.flow.name}
     write_attributes(deployer_attribute_file, {**names, "metadata": obj.metadata.metadata_str()})
@@ -139,18 +143,18 @@ def create(
 @click.option("--run-id-file", default=None, type=str, help="Write the run's id to this file.")
 @attribute_file
 @click.pass_obj
-@one_line()
+@end_in_one_line()
 def trigger(
     obj: Any, run_id_file: str | None = None, deployer_attribute_file: str | None = None, **given: Any
 ) -> None:
     """Note a run to be started by the scheduler."""
     from .checking import check_given, check_queue
-    from .reading import given_values
-    from .telling import scheduler_line
+    from .reading import read_given_values
+    from .telling import format_scheduler
 
-    with opened() as state:
+    with open_state() as state:
         version = state.get_deployment(obj.deployment.text).version
-        values = given_values(obj, given)
+        values = read_given_values(obj, given)
         check_given(version, values)
         check_queue(state, version)
         run, _ = state.add_run(
@@ -166,7 +170,7 @@ def trigger(
             obj,
             [
                 f"Run {run.number} of {version.deployment} version {version.number} is queued (run-id {run_id}).",
-                scheduler_line(state.folder),
+                format_scheduler(state.folder),
             ],
         )
     if run_id_file:
@@ -187,21 +191,21 @@ def trigger(
 @click.option("--limit", default=20, type=int, show_default=True, help="At most so many; 0 for all.")
 @as_json
 @click.pass_obj
-@one_line()
+@end_in_one_line()
 def list_runs(obj: Any, statuses: tuple[Status, ...] = (), limit: int = 20, as_json: bool = False) -> None:
     """Print the runs as a table."""
-    from .telling import check_limit, run_rows, table
+    from .telling import check_limit, describe_runs, format_table
 
     check_limit(limit)  # Metaflow's Deployer knows no options with ranges
-    with opened() as state:
+    with open_state() as state:
         name = obj.deployment.text
         state.list_versions(name)
         runs = state.list_runs(deployment=name, status=tuple(statuses or ()), limit=limit or None)
-        rows = run_rows(runs)
+        rows = describe_runs(runs)
     if as_json:
         say(json.dumps(rows, indent=2))
     elif rows:
-        say(table(rows))
+        say(format_table(rows))
     else:
         tell(obj, [f"No runs of {name} yet."])
 
@@ -210,48 +214,48 @@ def list_runs(obj: Any, statuses: tuple[Status, ...] = (), limit: int = 20, as_j
 @click.argument("run-id", required=False, type=str)
 @as_json
 @click.pass_obj
-@one_line()
+@end_in_one_line()
 def status(obj: Any, run_id: str | None = None, as_json: bool = False) -> None:
     """Print where the deployment, or one run of it, stands."""
-    from .telling import run_rows, status_lines, status_of, table
+    from .telling import describe_runs, describe_status, format_status, format_table
 
-    with opened() as state:
+    with open_state() as state:
         if run_id:
-            rows = run_rows([run_named(obj, state, run_id)])
-            say(json.dumps(rows[0], indent=2) if as_json else table(rows))
+            rows = describe_runs([find_named_run(obj, state, run_id)])
+            say(json.dumps(rows[0], indent=2) if as_json else format_table(rows))
             return
-        found = status_of(obj, state)
-        say(json.dumps(found, indent=2) if as_json else "\n".join(status_lines(found)))
+        found = describe_status(obj, state)
+        say(json.dumps(found, indent=2) if as_json else "\n".join(format_status(found)))
 
 
 @local_scheduler.command(help="Stop a run, given by its number or run id.")
-@authorized("terminate runs of somebody else's deployment")
+@add_authorize("terminate runs of somebody else's deployment")
 @click.argument("run-id", required=True, type=str)
 @click.pass_obj
-@one_line()
+@end_in_one_line()
 def terminate(obj: Any, run_id: str, authorize: str | None = None) -> None:
     """Ask the scheduler to stop a run; without a scheduler, end its processes."""
     from dlpipe.orchestrator.interventions import terminate as stop
 
-    from .telling import scheduler_line
+    from .telling import format_scheduler
 
-    with opened() as state:
-        run = run_named(obj, state, run_id)
-        allow(obj, state.get_version(run.deployment, run.version), authorize, to="terminate runs of")
+    with open_state() as state:
+        run = find_named_run(obj, state, run_id)
+        check_allowed(obj, state.get_version(run.deployment, run.version), authorize, to="terminate runs of")
         stop(state, run)
         done = state.get_run(run.number).status == "terminated"
-        said = f"Run {run.number} of {run.deployment} is {'terminated' if done else 'being terminated'}."
-        tell(obj, [said] if done else [said, scheduler_line(state.folder)])
+        line = f"Run {run.number} of {run.deployment} is {'terminated' if done else 'being terminated'}."
+        tell(obj, [line] if done else [line, format_scheduler(state.folder)])
 
 
 @local_scheduler.command(
     help="Start no runs by schedule or events until `unsuspend`; runs that go on go on. Of a run, given by its "
     "number or run id: begin no further step and no further attempt."
 )
-@authorized("suspend somebody else's deployment")
+@add_authorize("suspend somebody else's deployment")
 @click.argument("run-id", required=False, type=str)
 @click.pass_obj
-@one_line()
+@end_in_one_line()
 def suspend(obj: Any, run_id: str | None = None, authorize: str | None = None) -> None:
     """Suspend the deployment, or one run of it."""
     name = _suspend(obj, run_id, True, authorize)
@@ -260,10 +264,10 @@ def suspend(obj: Any, run_id: str | None = None, authorize: str | None = None) -
 
 
 @local_scheduler.command(help="Start runs again; what was due meanwhile is not made up for. Or let a run go on.")
-@authorized("unsuspend somebody else's deployment")
+@add_authorize("unsuspend somebody else's deployment")
 @click.argument("run-id", required=False, type=str)
 @click.pass_obj
-@one_line()
+@end_in_one_line()
 def unsuspend(obj: Any, run_id: str | None = None, authorize: str | None = None) -> None:
     """Let the deployment go on, or one run of it."""
     name = _suspend(obj, run_id, False, authorize)
@@ -274,10 +278,10 @@ def _suspend(obj: Any, run_id: str | None, suspended: bool, authorize: str | Non
     from dlpipe.orchestrator.interventions import suspend_run
 
     name = obj.deployment.text
-    with opened() as state:
-        run = run_named(obj, state, run_id) if run_id else None
+    with open_state() as state:
+        run = find_named_run(obj, state, run_id) if run_id else None
         version = state.get_version(name, run.version) if run else state.get_deployment(name).version
-        allow(obj, version, authorize, to="suspend or unsuspend")
+        check_allowed(obj, version, authorize, to="suspend or unsuspend")
         if run is None:
             state.suspend(name, suspended, now=time.time())
         else:
@@ -286,16 +290,16 @@ def _suspend(obj: Any, run_id: str | None, suspended: bool, authorize: str | Non
 
 
 @local_scheduler.command(help="Delete the deployment; runs that go on go on, and what has run stays to be read.")
-@authorized("delete somebody else's deployment")
+@add_authorize("delete somebody else's deployment")
 @click.pass_obj
-@one_line()
+@end_in_one_line()
 def delete(obj: Any, authorize: str | None = None) -> None:
     """Delete the deployment and the code that no run needs."""
     from dlpipe.orchestrator.freezing import prune
 
-    with opened() as state:
+    with open_state() as state:
         name = obj.deployment.text
-        allow(obj, state.get_deployment(name).version, authorize, to="delete")
+        check_allowed(obj, state.get_deployment(name).version, authorize, to="delete")
         state.delete(name)
         prune(state, name)
     tell(obj, [f"{name} is deleted. Its runs stay in `dlpipe runs`; those that go on were left alone."])
@@ -309,7 +313,7 @@ for command in (launch, relaunch, loads_command):
 
 
 @contextlib.contextmanager
-def opened() -> Iterator[State]:
+def open_state() -> Iterator[State]:
     """Open the state for a command."""
     from dlpipe.orchestrator.state import State
 
@@ -320,14 +324,14 @@ def opened() -> Iterator[State]:
         state.close()
 
 
-def allow(obj: Any, version: Any, token: str | None, *, to: str) -> None:
+def check_allowed(obj: Any, version: Any, token: str | None, *, to: str) -> None:
     """Refuse those who neither made the version nor have its production token."""
     from .authority import authorize
 
     authorize(obj.deployment, version, token, to=to)
 
 
-def run_named(obj: Any, state: State, text: str) -> Any:
+def find_named_run(obj: Any, state: State, text: str) -> Any:
     """Return the run of this deployment that ``text`` names: ``17``, ``ls-17`` or a Metaflow run id.
 
     Raises

@@ -36,15 +36,15 @@ class Changes:
 
     def lines(self) -> list[str]:
         """Return it for a person, a line a kind."""
-        said = {
-            "changed": _own_first(self.files.changed),
-            "added": _own_first(self.files.added),
-            "removed": _own_first(self.files.removed),
+        kinds = {
+            "changed": _put_own_first(self.files.changed),
+            "added": _put_own_first(self.files.added),
+            "removed": _put_own_first(self.files.removed),
             "parameters": self.parameters,
             "settings": self.settings,
             "packages": self.packages,
         }
-        return [f"{name:<11} {_listed(values)}" for name, values in said.items() if values]
+        return [f"{name:<11} {_join(values)}" for name, values in kinds.items() if values]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for a program."""
@@ -58,7 +58,7 @@ class Changes:
         }
 
 
-def changes(before: Version, now: Version, package: Package) -> Changes:
+def find_changes(before: Version, now: Version, package: Package) -> Changes:
     """Return what ``now``, whose code is ``package``, has that ``before`` has not, and the other way round."""
     from dlpipe.orchestrator.environment import compare_packages
     from dlpipe.orchestrator.freezing import CodeDifference, compare_code
@@ -66,59 +66,64 @@ def changes(before: Version, now: Version, package: Package) -> Changes:
     kept = Path(before.code).is_dir()
     return Changes(
         files=compare_code(before, package) if kept else CodeDifference(),
-        parameters=tuple(_differing(before.parameters, now.parameters)),
-        settings=(*_differing(_settings(before), _settings(now)), *_options(before, now)),
+        parameters=tuple(_find_differing(before.parameters, now.parameters)),
+        settings=(
+            *_find_differing(_list_settings(before), _list_settings(now)),
+            *_find_changed_options(before, now),
+        ),
         packages=tuple(compare_packages(before.packages, now.packages)),
     )
 
 
-def shown_file(name: str) -> str:
+def show_file(name: str) -> str:
     """Return a file of the code package as people know it.
 
     Examples
     --------
-    >>> shown_file(".mf_code/dlpipe/errors.py"), shown_file("flow.py")
+    >>> show_file(".mf_code/dlpipe/errors.py"), show_file("flow.py")
     ('dlpipe/errors.py', 'flow.py')
     """
     return name.removeprefix(".mf_code/").replace(".mf_meta/CONFIG", "the configs")
 
 
-def _own_first(files: tuple[str, ...]) -> tuple[str, ...]:
+def _put_own_first(files: tuple[str, ...]) -> tuple[str, ...]:
     """Files as people know them, those beside the flow before those of dlpipe, Metaflow and its extensions."""
     order = ("", ".mf_meta/", ".mf_code/dlpipe/", ".mf_code/metaflow_extensions/", ".mf_code/")
     ranked = sorted(files, key=lambda name: max(n for n, start in enumerate(order) if name.startswith(start)))
-    return tuple(map(shown_file, ranked))
+    return tuple(map(show_file, ranked))
 
 
-def _listed(values: tuple[str, ...]) -> str:
+def _join(values: tuple[str, ...]) -> str:
     more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
     return ", ".join(values[:SHOWN]) + more
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _find_differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     names = [*before, *(name for name in now if name not in before)]
     return [
         f"{name} {_show(name, before.get(name))} -> {_show(name, now.get(name))}"
         for name in names
-        if _said(before.get(name)) != _said(now.get(name))
+        if _format_value(before.get(name)) != _format_value(now.get(name))
     ]
 
 
-def _options(before: Version, now: Version) -> list[str]:
+def _find_changed_options(before: Version, now: Version) -> list[str]:
     """Options that came or went, each with its value."""
     from dlpipe.redaction import redact
 
-    then, since = (_with_values((*one.options, *one.run_options)) for one in (before, now))
-    gone, new = ([one for one in some if one not in others] for some, others in ((then, since), (since, then)))
-    return [*(f"{redact(one)} is gone" for one in gone), *(f"{redact(one)} is new" for one in new)]
+    then, since = (_pair_values((*version.options, *version.run_options)) for version in (before, now))
+    gone, new = (
+        [option for option in some if option not in others] for some, others in ((then, since), (since, then))
+    )
+    return [*(f"{redact(option)} is gone" for option in gone), *(f"{redact(option)} is new" for option in new)]
 
 
-def _with_values(words: tuple[str, ...]) -> list[str]:
+def _pair_values(words: tuple[str, ...]) -> list[str]:
     """Words of a command line, each option with what follows it.
 
     Examples
     --------
-    >>> _with_values(("--production", "--with", "retry", "--config-value", "settings", "kv.settings"))
+    >>> _pair_values(("--production", "--with", "retry", "--config-value", "settings", "kv.settings"))
     ['--production', '--with retry', '--config-value settings kv.settings']
     """
     options: list[str] = []
@@ -130,7 +135,7 @@ def _with_values(words: tuple[str, ...]) -> list[str]:
     return options
 
 
-def _settings(version: Version) -> dict[str, Any]:
+def _list_settings(version: Version) -> dict[str, Any]:
     from dlpipe.orchestrator.overview import describe_trigger
 
     schedule, policies = version.schedule, vars(version.policies)
@@ -138,7 +143,7 @@ def _settings(version: Version) -> dict[str, Any]:
     return {
         "schedule": f"{schedule.cron} {schedule.zone_name}" if schedule else None,
         "trigger": describe_trigger(version.trigger) or None,
-        "events' parameters": [dict(one.parameters) for one in version.trigger.needed]
+        "events' parameters": [dict(needed.parameters) for needed in version.trigger.needed]
         if version.trigger
         else None,
         **{name.replace("_", "-"): value for name, value in policies.items()},
@@ -154,9 +159,9 @@ def _show(name: str, value: Any) -> str:
     """A value as it may be printed: no password, and of a webhook the host only."""
     from dlpipe.redaction import show_target, show_value
 
-    text = _said(value)
+    text = _format_value(value)
     return show_target(text) if name == "alert" else show_value(name, text)
 
 
-def _said(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "none" if value is None or value == "" else str(value)

@@ -20,7 +20,7 @@ from metaflow.tagging_util import validate_tags
 
 from . import authority, reading
 from .authority import Name
-from .options import policies_of
+from .options import make_policies
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.deployments import Version
@@ -74,13 +74,13 @@ def create(obj: Any, asked: Asked, state: State) -> Created:
         When something is wrong with it; nothing was deployed then.
     """
     name = asked.name.text
-    before = newest(state, name)
+    before = find_newest(state, name)
     if before is not None:
         authority.authorize(asked.name, before, asked.authorize, to="deploy")
-    token = authority.token_for(asked.name, before, given=asked.given_token, generate=asked.generate_new_token)
-    version = version_of(obj, asked, token, state.folder)
+    token = authority.choose_token(asked.name, before, given=asked.given_token, generate=asked.generate_new_token)
+    version = make_version(obj, asked, token, state.folder)
     reading.check_no_cycle(version, state.list_deployments())
-    package = package_of(obj)
+    package = make_package(obj)
     version = replace(version, digest=package.digest)
     if before is not None and is_same(before, version) and Path(before.code).is_dir():
         authority.remember(asked.name, token)
@@ -90,20 +90,20 @@ def create(obj: Any, asked: Asked, state: State) -> Created:
     return Created(made, before, True, package, outside)
 
 
-def newest(state: State, name: str) -> Version | None:
+def find_newest(state: State, name: str) -> Version | None:
     """Return the newest version of a deployment; ``None`` when there is no such deployment."""
-    return next((one.version for one in state.list_deployments() if one.name == name), None)
+    return next((deployment.version for deployment in state.list_deployments() if deployment.name == name), None)
 
 
-def version_of(obj: Any, asked: Asked, token: str, state_folder: Path) -> Version:
+def make_version(obj: Any, asked: Asked, token: str, state_folder: Path) -> Version:
     """Return the flow as a version, whose code is not kept yet."""
     from dlpipe.orchestrator.deployments import Version
     from dlpipe.orchestrator.environment import list_packages
 
     validate_tags(asked.tags)
-    schedule, trigger = reading.schedule_of(obj), reading.trigger_of(obj)
+    schedule, trigger = reading.read_schedule(obj), reading.read_trigger(obj)
     reading.check_needed(obj, asked.parameters, schedule, trigger)
-    values = {**reading.fixed_values(obj), **asked.parameters}
+    values = {**reading.compute_fixed_values(obj), **asked.parameters}
     return Version(
         deployment=asked.name.text,
         number=0,
@@ -114,26 +114,26 @@ def version_of(obj: Any, asked: Asked, token: str, state_folder: Path) -> Versio
         folder=os.getcwd(),
         python=sys.executable,
         packages=list_packages(sys.executable),
-        options=reading.options_of(obj, asked.name.text, asked.decorators),
-        run_options=_run_options(asked),
+        options=reading.build_options(obj, asked.name.text, asked.decorators),
+        run_options=_build_run_options(asked),
         parameters=values,
-        parameter_names=tuple(reading.type_names(obj)),
-        parameter_types=reading.type_names(obj),
-        **reading.forms_of(obj),
-        required=tuple(one for one in reading.needed_parameters(obj) if one not in values),
-        variables={**kept_variables(os.environ), **_fixed_variables(state_folder)},
+        parameter_names=tuple(reading.read_types(obj)),
+        parameter_types=reading.read_types(obj),
+        **reading.read_forms(obj),
+        required=tuple(name for name in reading.list_needed(obj) if name not in values),
+        variables={**choose_variables(os.environ), **_make_fixed_variables(state_folder)},
         schedule=schedule,
         trigger=trigger,
-        success_hooks=reading.exit_hooks(obj, "success_hooks"),
-        error_hooks=reading.exit_hooks(obj, "error_hooks"),
-        policies=policies_of(asked.policies, triggered=trigger is not None),
-        namespace=authority.said(token),
+        success_hooks=reading.read_exit_hooks(obj, "success_hooks"),
+        error_hooks=reading.read_exit_hooks(obj, "error_hooks"),
+        policies=make_policies(asked.policies, triggered=trigger is not None),
+        namespace=authority.make_namespace(token),
         token=token,
         project=current.get("project_name") or "",
         branch=current.get("branch_name") or "",
         tags=asked.tags,
         created=time.time(),
-        author=authority.user(),
+        author=authority.find_user(),
     )
 
 
@@ -149,22 +149,22 @@ class FlowPackage(MetaflowPackage):
                 yield path, name
 
 
-def package_of(obj: Any) -> Package:
+def make_package(obj: Any) -> Package:
     """Return Metaflow's code package of the flow, with dlpipe in it."""
     import dlpipe  # noqa: F401  # its package policy is read from what is imported
     from dlpipe.orchestrator.freezing import Package
 
     suffixes = [*obj.package_suffixes, *SUFFIXES]
-    obj.package = FlowPackage(obj.flow, obj.environment, _silent, suffixes=suffixes, flow_datastore=None)
+    obj.package = FlowPackage(obj.flow, obj.environment, _say_nothing, suffixes=suffixes, flow_datastore=None)
     return Package(bytes(obj.package.blob))
 
 
 def is_same(one: Version, other: Version) -> bool:
     """Whether two versions run alike."""
-    return _identity(one) == _identity(other)
+    return _describe_identity(one) == _describe_identity(other)
 
 
-def kept_variables(environment: Mapping[str, str]) -> dict[str, str]:
+def choose_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what runs get of the environment of ``create``: no secrets, and nothing that belongs to a run."""
     return {
         name: value
@@ -173,17 +173,17 @@ def kept_variables(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _fixed_variables(state_folder: Path) -> dict[str, str]:
+def _make_fixed_variables(state_folder: Path) -> dict[str, str]:
     # the default decorators of now are among the options: those of a later configuration are kept out
     return {"DLPIPE_STATE": str(state_folder), "METAFLOW_DEFAULT_DECOSPECS": ""}
 
 
-def _run_options(asked: Asked) -> tuple[str, ...]:
+def _build_run_options(asked: Asked) -> tuple[str, ...]:
     limits = (word for name, value in asked.limits.items() for word in (f"--{name.replace('_', '-')}", str(value)))
     return (*limits, *(() if asked.namespace is None else (f"--namespace={asked.namespace}",)))
 
 
-def _identity(version: Version) -> str:
+def _describe_identity(version: Version) -> str:
     from dlpipe.orchestrator.rows import to_json
 
     variables = {name: value for name, value in version.variables.items() if not OF_A_RUN.match(name)}
@@ -196,10 +196,10 @@ def _deploy(obj: Any, version: Version, package: Package, state: State) -> tuple
     folder = freezing.freeze(package, version.deployment, under=state.folder)
     try:
         outside = _load(replace(version, code=str(folder)))
-        variables = {**version.variables, **_stored(obj, version.folder)}
+        variables = {**version.variables, **_store_package(obj, version.folder)}
         freezing.seal(folder)
         with state.transaction():
-            number = _next_number(state, version.deployment)
+            number = _find_next_number(state, version.deployment)
             folder = freezing.name_as_version(folder, number, version.digest)
             made = state.deploy(replace(version, code=str(folder), variables=variables), now=version.created)
     except BaseException:
@@ -209,7 +209,7 @@ def _deploy(obj: Any, version: Version, package: Package, state: State) -> tuple
     return made, outside
 
 
-def _next_number(state: State, name: str) -> int:
+def _find_next_number(state: State, name: str) -> int:
     from dlpipe.errors import DeploymentNotFound
 
     try:
@@ -218,7 +218,7 @@ def _next_number(state: State, name: str) -> int:
         return 1
 
 
-def _stored(obj: Any, folder: str) -> dict[str, str]:
+def _store_package(obj: Any, folder: str) -> dict[str, str]:
     """Keep the package in the datastore and return the variables by which ``Run.code`` finds it."""
     url, sha = obj.flow_datastore.save_data([obj.package.blob], len_hint=1)[0]
     return {
@@ -253,27 +253,27 @@ def _load(version: Version) -> Mapping[str, str]:
             timeout=LOAD_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise reading.refused(f"The frozen flow takes more than {LOAD_SECONDS:.0f} s to import.") from None
+        raise reading.make_refusal(f"The frozen flow takes more than {LOAD_SECONDS:.0f} s to import.") from None
     if done.returncode != 0:
-        raise reading.refused(
-            f"The flow does not import outside the working tree: {_why(done.stderr + done.stdout)}."
+        raise reading.make_refusal(
+            f"The flow does not import outside the working tree: {_explain_failure(done.stderr + done.stdout)}."
         )
     found = json.loads(done.stdout.strip().splitlines()[-1])
     for name in found["missing"]:
-        if where := _found_here(name):
-            raise reading.refused(
+        if where := _explain_missing(name):
+            raise reading.make_refusal(
                 f"The flow imports {name!r} from {where}, which its runs would not have: put it beside the flow's "
                 "file, or install it."
             )
     return found["outside"]
 
 
-def _why(said: str) -> str:
-    lines = [" ".join(line.split()) for line in said.splitlines() if line.strip()]
+def _explain_failure(output: str) -> str:
+    lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else "it says nothing"
 
 
-def _found_here(name: str) -> str:
+def _explain_missing(name: str) -> str:
     from importlib.util import find_spec
 
     with contextlib.suppress(ImportError, ValueError):
@@ -282,5 +282,5 @@ def _found_here(name: str) -> str:
     return ""
 
 
-def _silent(*args: Any, **more: Any) -> None:
+def _say_nothing(*args: Any, **more: Any) -> None:
     """Say nothing: Metaflow's package has no news for who deploys."""

@@ -31,17 +31,17 @@ class LocalSchedulerInternal(StepDecorator):
         """Set ``current.trigger`` in every task, and what ``Run.trigger`` reads in the first."""
         _, graph, retry_count = rest[:3]
         triggers = json.loads(os.environ.get(TRIGGERS) or "[]")
-        said = {"local-scheduler-deployment": self.attributes["deployment"]}
+        fields = {"local-scheduler-deployment": self.attributes["deployment"]}
         if triggers:
             current._update_env({"trigger": Trigger(triggers)})
             if step_name == graph.start_step:
-                said["execution-triggers"] = json.dumps(triggers)
+                fields["execution-triggers"] = json.dumps(triggers)
         tags = [f"attempt_id:{retry_count}"]
         metadata.register_metadata(
             run_id,
             step_name,
             task_id,
-            [MetaDatum(field=key, value=value, type=key, tags=tags) for key, value in said.items()],
+            [MetaDatum(field=key, value=value, type=key, tags=tags) for key, value in fields.items()],
         )
 
     def task_finished(

@@ -41,22 +41,22 @@ class AttemptRun(Run):
     @property
     def finished(self) -> bool:
         """Return whether it has ended, well or not (``successful``), and no resume of it is to come."""
-        return bool(super().finished) or self._ended() is not None
+        return bool(super().finished) or self._find_end() is not None
 
     @property
     def finished_at(self) -> datetime | None:
         """Return when it ended, well or not."""
-        ended = self._ended()
+        ended = self._find_end()
         return super().finished_at or (None if ended is None else datetime.fromtimestamp(ended))
 
-    def _ended(self) -> float | None:
+    def _find_end(self) -> float | None:
         """When its attempt ended; ``None`` while it or a resume of it goes on or is to come."""
         from dlpipe.errors import RunNotFound
         from dlpipe.orchestrator.runs import OPEN
 
-        with _state() as state, contextlib.suppress(RunNotFound):  # of long ago
+        with _open_state() as state, contextlib.suppress(RunNotFound):  # of long ago
             run = state.get_run(self._number)
-            own = next((one for one in run.attempts if one.metaflow_run == self.id), run.attempts[-1])
+            own = next((attempt for attempt in run.attempts if attempt.metaflow_run == self.id), run.attempts[-1])
             return None if run.status in OPEN else own.ended
         return None
 
@@ -121,15 +121,15 @@ class LocalSchedulerTriggeredRun(TriggeredRun):
 
     def terminate(self, **options: Any) -> bool:
         """Stop it, and return whether that could be asked for; ``authorize`` is a production token."""
-        return _done(self.deployer, "terminate", run_id=str(self.number), **options)
+        return _finish(self.deployer, "terminate", run_id=str(self.number), **options)
 
     def suspend(self, **options: Any) -> bool:
         """Let it begin no further step, and return whether that could be asked for; as ``terminate`` does."""
-        return _done(self.deployer, "suspend", run_id=str(self.number), **options)
+        return _finish(self.deployer, "suspend", run_id=str(self.number), **options)
 
     def unsuspend(self, **options: Any) -> bool:
         """Let it go on."""
-        return _done(self.deployer, "unsuspend", run_id=str(self.number), **options)
+        return _finish(self.deployer, "unsuspend", run_id=str(self.number), **options)
 
     def wait_for_completion(self, check_interval: float = 5, timeout: float | None = None) -> None:
         """Return when it has ended.
@@ -146,7 +146,7 @@ class LocalSchedulerTriggeredRun(TriggeredRun):
             time.sleep(check_interval)
 
     def _run(self) -> Any:
-        with _state() as state:
+        with _open_state() as state:
             return state.get_run(self.number)
 
 
@@ -158,20 +158,24 @@ class LocalSchedulerDeployedFlow(DeployedFlow):
     @classmethod
     def list_deployed_flows(cls, flow_name: str | None = None) -> Iterator[LocalSchedulerDeployedFlow]:
         """Yield what is deployed here, of one flow or of all."""
-        with _state() as state:
-            names = [one.name for one in state.list_deployments() if flow_name in (None, one.version.flow)]
+        with _open_state() as state:
+            names = [
+                deployment.name
+                for deployment in state.list_deployments()
+                if flow_name in (None, deployment.version.flow)
+            ]
         yield from map(cls.from_deployment, names)
 
     @classmethod
     def from_deployment(cls, identifier: str, metadata: str | None = None) -> LocalSchedulerDeployedFlow:
         """Return the deployment of this name; the flow's file is not needed."""
-        with _state() as state:
+        with _open_state() as state:
             version = state.get_deployment(identifier).version
         with tempfile.NamedTemporaryFile("w", suffix=".py", delete=False) as file:
-            file.write(_stand_in(version))
+            file.write(_write_stand_in(version))
         atexit.register(Path(file.name).unlink, missing_ok=True)
         deployer = Deployer(
-            file.name, env={"METAFLOW_USER": version.author}, cwd=version.folder, **_project_options(version)
+            file.name, env={"METAFLOW_USER": version.author}, cwd=version.folder, **_build_project_options(version)
         ).local_scheduler(**({} if version.project else {"name": identifier}))
         deployer.name, deployer.flow_name = identifier, version.flow
         deployer.metadata = metadata or get_metadata()
@@ -185,8 +189,8 @@ class LocalSchedulerDeployedFlow(DeployedFlow):
         from .telling import find_run
 
         flow = cls.from_deployment(identifier, metadata)
-        with _state() as state:
-            return flow._triggered(find_run(state, identifier, run_id).number)
+        with _open_state() as state:
+            return flow._make_run(find_run(state, identifier, run_id).number)
 
     @property
     def production_token(self) -> str | None:
@@ -201,16 +205,16 @@ class LocalSchedulerDeployedFlow(DeployedFlow):
     @property
     def version(self) -> Version:
         """Return the newest version."""
-        with _state() as state:
+        with _open_state() as state:
             return state.get_deployment(self.name).version
 
     @property
     def status(self) -> dict[str, Any]:
         """Return what ``status --json`` says but for the working tree: schedule, due times, versions, policies."""
-        from .telling import deployment_status
+        from .telling import describe_deployment
 
-        with _state() as state:
-            return deployment_status(state, self.name)
+        with _open_state() as state:
+            return describe_deployment(state, self.name)
 
     def list_runs(self, states: Sequence[str] = (), limit: int | None = None) -> list[LocalSchedulerTriggeredRun]:
         """Return its runs, the newest first; of all statuses, or those in ``states``, in any case.
@@ -220,13 +224,13 @@ class LocalSchedulerDeployedFlow(DeployedFlow):
         SettingError
             When there is no such status, or the limit is below nought.
         """
-        from .telling import check_limit, status_named
+        from .telling import check_limit, parse_status
 
         check_limit(limit or 0)
-        statuses = tuple(map(status_named, states or ()))
-        with _state() as state:
+        statuses = tuple(map(parse_status, states or ()))
+        with _open_state() as state:
             runs = state.list_runs(deployment=self.name, status=statuses, limit=limit)
-        return [self._triggered(run.number) for run in runs]
+        return [self._make_run(run.number) for run in runs]
 
     def trigger(self, **parameters: Any) -> LocalSchedulerTriggeredRun:
         """Run it once with these parameters, over those of the deployment.
@@ -238,8 +242,8 @@ class LocalSchedulerDeployedFlow(DeployedFlow):
         """
         deployer = self.deployer
         with temporary_fifo() as (file, descriptor):
-            command = _group(deployer).trigger(deployer_attribute_file=file, **parameters)
-            process = _started(deployer, command)
+            command = _find_group(deployer).trigger(deployer_attribute_file=file, **parameters)
+            process = _start(deployer, command)
             content = handle_timeout(descriptor, process, deployer.file_read_timeout)
             process.sync_wait()
             if process.process.returncode == 0:
@@ -248,48 +252,48 @@ class LocalSchedulerDeployedFlow(DeployedFlow):
 
     def suspend(self, **options: Any) -> bool:
         """Start no runs by schedule or events; ``authorize`` is a production token."""
-        return _done(self.deployer, "suspend", **options)
+        return _finish(self.deployer, "suspend", **options)
 
     def unsuspend(self, **options: Any) -> bool:
         """Start runs again."""
-        return _done(self.deployer, "unsuspend", **options)
+        return _finish(self.deployer, "unsuspend", **options)
 
     def delete(self, **options: Any) -> bool:
         """Delete the deployment; its runs stay to be read."""
-        return _done(self.deployer, "delete", **options)
+        return _finish(self.deployer, "delete", **options)
 
-    def _triggered(self, number: int) -> LocalSchedulerTriggeredRun:
+    def _make_run(self, number: int) -> LocalSchedulerTriggeredRun:
         name = f"ls-{number}"
         content = {"name": name, "pathspec": f"{self.flow_name}/{name}", "metadata": self.metadata}
         return LocalSchedulerTriggeredRun(deployer=self.deployer, content=json.dumps(content))
 
 
 @contextlib.contextmanager
-def _state() -> Iterator[State]:
-    from .cli import opened
+def _open_state() -> Iterator[State]:
+    from .cli import open_state
 
-    with opened() as state:
+    with open_state() as state:
         yield state
 
 
-def _group(deployer: Any) -> Any:
+def _find_group(deployer: Any) -> Any:
     return get_lower_level_group(deployer.api, deployer.top_level_kwargs, deployer.TYPE, deployer.deployer_kwargs)
 
 
-def _started(deployer: Any, command: list[str]) -> Any:
+def _start(deployer: Any, command: list[str]) -> Any:
     process = deployer.spm.run_command(
         [sys.executable, *command], env=deployer.env_vars, cwd=deployer.cwd, show_output=deployer.show_output
     )
     return deployer.spm.get(process)
 
 
-def _done(deployer: Any, command: str, **options: Any) -> bool:
-    process = _started(deployer, getattr(_group(deployer), command)(**options))
+def _finish(deployer: Any, command: str, **options: Any) -> bool:
+    process = _start(deployer, getattr(_find_group(deployer), command)(**options))
     process.sync_wait()
     return process.process.returncode == 0
 
 
-def _stand_in(version: Version) -> str:
+def _write_stand_in(version: Version) -> str:
     """A flow with the name, project and parameters of a deployed one."""
     described = {
         name: {
@@ -307,7 +311,7 @@ def _stand_in(version: Version) -> str:
     return content
 
 
-def _project_options(version: Version) -> dict[str, Any]:
+def _build_project_options(version: Version) -> dict[str, Any]:
     """The options of ``@project`` that lead to the version's branch."""
     kind, _, branch = version.branch.partition(".")
     if kind == "prod":

@@ -9,7 +9,7 @@ from metaflow._vendor import click
 
 
 @contextlib.contextmanager
-def one_line() -> Iterator[None]:
+def end_in_one_line() -> Iterator[None]:
     """End a command with the line of a ``DlpipeError``; Metaflow's own kind loses the stars of cron lines."""
     from dlpipe.errors import DlpipeError
     from dlpipe.redaction import redact

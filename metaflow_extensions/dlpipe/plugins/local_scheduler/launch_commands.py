@@ -19,7 +19,7 @@ run_options = [
 ]
 
 
-def of_a_run(command: Any) -> Any:
+def add_run_options(command: Any) -> Any:
     """Add the options of Metaflow's ``run``, and the run's id."""
     for option in reversed(run_options):
         command = option(command)
@@ -28,7 +28,7 @@ def of_a_run(command: Any) -> Any:
 
 @parameters.add_custom_parameters(deploy_mode=True)
 @click.command(hidden=True)
-@of_a_run
+@add_run_options
 @click.pass_obj
 def launch(
     obj: Any,
@@ -49,7 +49,7 @@ def launch(
 
 @click.command(hidden=True)
 @click.option("--origin-run-id", required=True, type=str)
-@of_a_run
+@add_run_options
 @click.pass_obj
 def relaunch(
     obj: Any,
@@ -74,6 +74,6 @@ def loads_command(obj: Any) -> None:
     """Print what the flow imports; that it comes here says that it can be imported."""
     import sys
 
-    from .loads import loads
+    from .loads import list_loads
 
-    click.echo(json.dumps(loads(Path(sys.argv[0]))))
+    click.echo(json.dumps(list_loads(Path(sys.argv[0]))))

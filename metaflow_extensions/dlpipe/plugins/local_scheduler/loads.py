@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 
-def loads(script: Path) -> dict[str, Any]:
+def list_loads(script: Path) -> dict[str, Any]:
     """Return what the loaded flow imports, at its top and in its steps.
 
     Returns
@@ -23,8 +23,8 @@ def loads(script: Path) -> dict[str, Any]:
     root = script.resolve().parent
     outside: dict[str, str] = {}
     missing = []
-    for name in sorted(set(_imported(root))):
-        origin = _origin(name)
+    for name in sorted(set(_list_imported(root))):
+        origin = _find_origin(name)
         if origin is None:
             missing.append(name)
         elif origin and not _is_fixed(Path(origin), root):
@@ -32,7 +32,7 @@ def loads(script: Path) -> dict[str, Any]:
     return {"outside": outside, "missing": missing}
 
 
-def _imported(root: Path) -> Iterator[str]:
+def _list_imported(root: Path) -> Iterator[str]:
     """The top-level names of what is loaded, and of what the flow's own files import, wherever in them."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
@@ -41,18 +41,18 @@ def _imported(root: Path) -> Iterator[str]:
         if name != "__main__":
             yield name
         if Path(file).suffix == ".py" and Path(file).resolve().parent == root:
-            yield from _names_in(Path(file))
+            yield from _list_names(Path(file))
 
 
-def _names_in(file: Path) -> Iterator[str]:
+def _list_names(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
-            yield from (one.name.partition(".")[0] for one in node.names)
+            yield from (name.name.partition(".")[0] for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.partition(".")[0]
 
 
-def _origin(name: str) -> str | None:
+def _find_origin(name: str) -> str | None:
     """Where a module is: empty for one that has no file, ``None`` for none."""
     loaded = sys.modules.get(name)
     if loaded is not None:
@@ -67,4 +67,4 @@ def _origin(name: str) -> str | None:
 def _is_fixed(file: Path, root: Path) -> bool:
     places = [root, Path(sys.prefix), Path(sys.base_prefix), Path(sys.exec_prefix)]
     places += [Path(place) for place in sysconfig.get_paths().values()]
-    return any(one.is_relative_to(place) for one in (file, file.resolve()) for place in places)
+    return any(path.is_relative_to(place) for path in (file, file.resolve()) for place in places)

@@ -27,10 +27,14 @@ class WithParameters(click.Command):
     def params(self) -> list[click.Parameter]:
         """Return the parameters of the flow, and the command's own."""
         flow = getattr(parameters.current_flow, "flow_cls", None)
-        found = [one for _, one in flow._get_parameters() if not one.IS_CONFIG_PARAMETER] if flow else []
+        found = (
+            [parameter for _, parameter in flow._get_parameters() if not parameter.IS_CONFIG_PARAMETER]
+            if flow
+            else []
+        )
         key = tuple(map(id, found))
         if key != self._key:
-            self._key, self._of_flow = key, [_option(one) for one in found if not self.has_option(one.name)]
+            self._key, self._of_flow = key, [_make_option(its) for its in found if not self.has_option(its.name)]
         return [*self._of_flow, *self._own]
 
     @params.setter
@@ -39,25 +43,25 @@ class WithParameters(click.Command):
 
     def has_option(self, name: str) -> bool:
         """Return whether the command itself has an option that a parameter of this name would have."""
-        taken = {word for one in self._own for word in (*one.opts, f"--{one.name.replace('_', '-')}")}
+        taken = {word for own in self._own for word in (*own.opts, f"--{own.name.replace('_', '-')}")}
         return f"--{name.replace('_', '-').lower()}" in taken
 
 
-def _option(parameter: Any) -> click.Option:
+def _make_option(parameter: Any) -> click.Option:
     given = {**parameter.option_kwargs(False), "default": None, "required": False, "show_default": False}
     if given["type"] in (list, tuple):  # as Metaflow takes it from a default: it would make letters of a text
         given["type"] = str
     return click.Option((f"--{parameter.name}",), **given)
 
 
-def at_least_one(context: click.Context, option: click.Parameter, value: int | None) -> int | None:
+def check_at_least_one(context: click.Context, option: click.Parameter, value: int | None) -> int | None:
     """Return the value of an option, a number from 1 on; Metaflow's Deployer does not know click's ranges."""
     if value is not None and value < 1:
         raise click.UsageError(f"{option.opts[0]} {value} is too low: give 1 or more.")
     return value
 
 
-def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the limits of Metaflow's ``run``; what is not given keeps Metaflow's default."""
     for option in reversed(_LIMITS):
         command = option(command)
@@ -69,28 +73,28 @@ _LIMITS = [
         "--max-workers",
         default=None,
         type=int,
-        callback=at_least_one,
+        callback=check_at_least_one,
         help="Most tasks of a run at the same time. [default: 16]",
     ),
     click.option(
         "--max-num-splits",
         default=None,
         type=int,
-        callback=at_least_one,
+        callback=check_at_least_one,
         help="Most tasks that a foreach may become. [default: 100]",
     ),
     click.option(
         "--max-log-size",
         default=None,
         type=int,
-        callback=at_least_one,
+        callback=check_at_least_one,
         help="Most megabytes of what a task says that Metaflow keeps. [default: 10]",
     ),
 ]
 LIMITS = ("max_workers", "max_num_splits", "max_log_size")
 
 
-def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for each field of ``Policies``; what is not given keeps the default."""
     for option in reversed(_POLICIES):
         command = option(command)
@@ -165,7 +169,7 @@ _POLICIES = [
 ]
 
 
-def given_policies(options: dict[str, Any]) -> dict[str, Any]:
+def take_policies(options: dict[str, Any]) -> dict[str, Any]:
     """Take the policies out of ``options``, and return those that are given.
 
     Raises
@@ -177,14 +181,14 @@ def given_policies(options: dict[str, Any]) -> dict[str, Any]:
 
     from dlpipe.orchestrator.deployments import Policies
 
-    given = {one.name: options.pop(one.name, None) for one in fields(Policies)}
+    given = {field.name: options.pop(field.name, None) for field in fields(Policies)}
     for name in ("time_limit", "run_time_limit", "backoff"):
         if given[name] is not None:
-            given[name] = seconds(str(given[name]), name)
+            given[name] = parse_seconds(str(given[name]), name)
     return {name: value for name, value in given.items() if value is not None}
 
 
-def policies_of(given: Mapping[str, Any], *, triggered: bool) -> Policies:
+def make_policies(given: Mapping[str, Any], *, triggered: bool) -> Policies:
     """Return all policies of a flow.
 
     One that events start queues by default: another due time comes by itself, a skipped event is lost.
@@ -207,7 +211,7 @@ def policies_of(given: Mapping[str, Any], *, triggered: bool) -> Policies:
     return policies
 
 
-def seconds(text: str, option: str) -> float:
+def parse_seconds(text: str, option: str) -> float:
     """Return the seconds in ``text``: ``90``, ``45s``, ``30m``, ``1h30m``, ``2d``.
 
     Raises
@@ -217,7 +221,7 @@ def seconds(text: str, option: str) -> float:
 
     Examples
     --------
-    >>> seconds("1h30m", "time_limit"), seconds("90", "time_limit"), seconds("0.5s", "backoff")
+    >>> parse_seconds("1h30m", "time_limit"), parse_seconds("90", "time_limit"), parse_seconds("0.5s", "backoff")
     (5400.0, 90.0, 0.5)
     """
     from dlpipe.errors import SettingError

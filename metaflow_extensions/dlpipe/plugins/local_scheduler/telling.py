@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,67 +27,70 @@ LATEST = 3
 # of a version ---------------------------------------------------------------------------------------------------
 
 
-def created_lines(done: Created, state_folder: Path) -> list[str]:
+def format_created(done: Created, state_folder: Path) -> list[str]:
     """Return what ``create`` says."""
-    from .comparing import changes
+    from .comparing import find_changes
 
     version = done.version
     if not done.is_new:
         first = f"Nothing has changed: version {version.number} of {version.deployment} stays deployed."
-        return [first, *_indented(version_lines(version)[1:2])]
-    said = [f"Deployed {version.deployment} version {version.number}.", *_indented(version_lines(version))]
+        return [first, *_indent(format_version(version)[1:2])]
+    lines = [f"Deployed {version.deployment} version {version.number}.", *_indent(format_version(version))]
     if done.before is not None:
-        said += [f"Since version {done.before.number}:"]
-        said += _indented(changes(done.before, version, done.package).lines() or ["only how it is deployed"])
+        lines += [f"Since version {done.before.number}:"]
+        lines += _indent(find_changes(done.before, version, done.package).lines() or ["only how it is deployed"])
     if done.outside:
         places = ", ".join(f"{name} ({file})" for name, file in done.outside.items())
-        said += [f"Not frozen, because neither beside the flow nor installed; runs follow its edits: {places}"]
-    return [*said, scheduler_line(state_folder)]
+        lines += [f"Not frozen, because neither beside the flow nor installed; runs follow its edits: {places}"]
+    return [*lines, format_scheduler(state_folder)]
 
 
-def version_lines(version: Version) -> list[str]:
+def format_version(version: Version) -> list[str]:
     """Return a version for a person, a line a subject."""
     from dlpipe.orchestrator.overview import describe_trigger
 
-    said = {
+    facts = {
         "code": f"{version.digest[:12]} in {version.code}",
-        "schedule": f"{version.schedule.cron} {version.schedule.zone_name}, next {', '.join(next_due(version))}"
+        "schedule": (
+            f"{version.schedule.cron} {version.schedule.zone_name}, next {', '.join(format_next_due(version))}"
+        )
         if version.schedule
         else "none",
         "trigger": describe_trigger(version.trigger) or "none",
-        "parameters": said_parameters(version.parameters, version.parameter_names),
-        "policies": said_policies(version.policies),
+        "parameters": format_parameters(version.parameters, version.parameter_names),
+        "policies": format_policies(version.policies),
         "namespace": version.namespace,
         "tags": ", ".join(version.tags),
     }
-    return [f"{name:<11} {value}" for name, value in said.items() if value]
+    return [f"{name:<11} {value}" for name, value in facts.items() if value]
 
 
-def said_parameters(given: Mapping[str, Any], names: Sequence[str]) -> str:
+def format_parameters(given: Mapping[str, Any], names: Sequence[str]) -> str:
     """Return the parameters of runs that are not static defaults of the flow.
 
     Examples
     --------
-    >>> said_parameters({"rows": "10"}, ["rows", "model"]), said_parameters({}, ["model"]), said_parameters({}, [])
+    >>> given = {"rows": "10"}
+    >>> format_parameters(given, ["rows", "model"]), format_parameters({}, ["model"]), format_parameters({}, [])
     ('rows=10, others by default', 'by default', 'none')
     """
     from dlpipe.redaction import show_value
 
-    said = [f"{name}={show_value(name, value)}" for name, value in given.items()]
-    others = ["others by default" if said else "by default"] if set(names) - given.keys() else []
-    return ", ".join([*said, *others]) or "none"
+    words = [f"{name}={show_value(name, value)}" for name, value in given.items()]
+    others = ["others by default" if words else "by default"] if set(names) - given.keys() else []
+    return ", ".join([*words, *others]) or "none"
 
 
-def next_due(version: Version) -> list[str]:
+def format_next_due(version: Version) -> list[str]:
     """Return the next due times in the schedule's time zone."""
     from dlpipe.orchestrator.time_formats import format_time
 
     if version.schedule is None:
         return []
-    return [format_time(due, version.schedule.zone_name) for due in due_times(version)]
+    return [format_time(due, version.schedule.zone_name) for due in find_due_times(version)]
 
 
-def due_times(version: Version) -> list[float]:
+def find_due_times(version: Version) -> list[float]:
     """Return the next due times, in seconds since 1970; fewer where a schedule ends."""
     import math
 
@@ -100,13 +103,13 @@ def due_times(version: Version) -> list[float]:
     return times
 
 
-def said_policies(policies: Policies) -> str:
+def format_policies(policies: Policies) -> str:
     """Return policies in words.
 
     Examples
     --------
     >>> from dlpipe.orchestrator.deployments import Policies
-    >>> said_policies(Policies(missed="all", time_limit=1800))
+    >>> format_policies(Policies(missed="all", time_limit=1800))
     'overlap skip, missed all (at most 10), time limit 30 min 0 s, 3 resumes from 30 s, changed environment warn'
     """
     from dlpipe.orchestrator.time_formats import format_span
@@ -131,17 +134,18 @@ def said_policies(policies: Policies) -> str:
 # status ---------------------------------------------------------------------------------------------------------
 
 
-def status_of(obj: Any, state: State) -> dict[str, Any]:
+def describe_status(obj: Any, state: State) -> dict[str, Any]:
     """Return where the deployment stands and what differs from the working tree, for a program."""
     version = state.get_deployment(obj.deployment.text).version
-    found = deployment_status(state, obj.deployment.text)
-    return {**found, "difference": working_tree(obj, version, state.folder)}
+    found = describe_deployment(state, obj.deployment.text)
+    return {**found, "difference": compare_working_tree(obj, version, state.folder)}
 
 
-def deployment_status(state: State, name: str) -> dict[str, Any]:
+def describe_deployment(state: State, name: str) -> dict[str, Any]:
     """Return where a deployment stands, for a program."""
     from dlpipe.orchestrator.inbox import find_half
     from dlpipe.orchestrator.presence import find_scheduler
+    from dlpipe.orchestrator.time_formats import format_iso
     from dlpipe.redaction import show_target, show_value
 
     deployment = state.get_deployment(name)
@@ -153,56 +157,58 @@ def deployment_status(state: State, name: str) -> dict[str, Any]:
         "version": version.number,
         "suspended": deployment.suspended,
         "schedule": asdict(version.schedule) if version.schedule else None,
-        "next_due": [] if deployment.suspended else [iso(due) for due in due_times(version)],
+        "next_due": [] if deployment.suspended else [format_iso(due) for due in find_due_times(version)],
         "trigger": asdict(version.trigger) if version.trigger else None,
-        "held": {name: iso(event.at) for name, event in half.came.items()} if half else {},
+        "held": {name: format_iso(event.at) for name, event in half.came.items()} if half else {},
         "parameters": {name: show_value(name, value) for name, value in version.parameters.items()},
         "parameter_names": list(version.parameter_names),
         "policies": {**asdict(version.policies), "alert": show_target(version.policies.alert)},
         "tags": list(version.tags),
         "namespace": version.namespace,
-        "scheduler": _without_token(find_scheduler(state.folder)),
-        "versions": [_version_row(one) for one in state.list_versions(name)],
+        "scheduler": _drop_token(find_scheduler(state.folder)),
+        "versions": [_describe_version(version) for version in state.list_versions(name)],
     }
 
 
-def _without_token(about: dict[str, Any] | None) -> dict[str, Any] | None:
+def _drop_token(about: dict[str, Any] | None) -> dict[str, Any] | None:
     """What a scheduler says of itself, for an output that others may read."""
     return about and {**about, "page": about.get("page", "").partition("/?")[0]}
 
 
-def _version_row(version: Version) -> dict[str, Any]:
+def _describe_version(version: Version) -> dict[str, Any]:
+    from dlpipe.orchestrator.time_formats import format_iso
+
     return {
         "version": version.number,
         "digest": version.digest[:12],
-        "created": iso(version.created),
+        "created": format_iso(version.created),
         "author": version.author,
         "code": version.code if os.path.isdir(version.code) else None,
     }
 
 
-def working_tree(obj: Any, version: Version, state_folder: Path) -> dict[str, Any]:
+def compare_working_tree(obj: Any, version: Version, state_folder: Path) -> dict[str, Any]:
     """Return what `create` would change now; of what its options say nothing is known."""
     from dataclasses import asdict, replace
 
     from dlpipe.errors import DlpipeError
 
     from . import creating, reading
-    from .comparing import changes
+    from .comparing import find_changes
 
-    known = set(version.parameters) & set(reading.static_names(obj))  # given to `create`
+    known = set(version.parameters) & set(reading.list_static(obj))  # given to `create`
     given = {name: version.parameters[name] for name in known}
     asked = creating.Asked(obj.deployment, asdict(version.policies), given, tags=version.tags)
     try:
-        now = creating.version_of(obj, asked, version.token, state_folder)
+        now = creating.make_version(obj, asked, version.token, state_folder)
     except DlpipeError as error:
         return {"error": str(error)}
     same = {"folder", "python", "variables", "run_options", "options"}
     now = replace(now, **{name: getattr(version, name) for name in same})
-    return changes(version, now, creating.package_of(obj)).as_dict()
+    return find_changes(version, now, creating.make_package(obj)).as_dict()
 
 
-def status_lines(found: dict[str, Any]) -> list[str]:
+def format_status(found: dict[str, Any]) -> list[str]:
     """Return where the deployment stands, for a person."""
     from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
     from dlpipe.orchestrator.overview import describe_trigger
@@ -210,35 +216,35 @@ def status_lines(found: dict[str, Any]) -> list[str]:
 
     schedule = Schedule(**found["schedule"]) if found["schedule"] else None
     trigger = found["trigger"]
-    needed = tuple(Needed(**one) for one in trigger["needed"]) if trigger else ()
+    needed = tuple(Needed(**entry) for entry in trigger["needed"]) if trigger else ()
     zone = schedule.zone_name if schedule else "UTC"
-    due = [format_time(datetime.fromisoformat(one).timestamp(), zone) for one in found["next_due"]]
-    said = {
+    due = [format_time(datetime.fromisoformat(entry).timestamp(), zone) for entry in found["next_due"]]
+    facts = {
         "schedule": f"{schedule.cron} {zone}" if schedule else "none",
         "next due": ", ".join(due) or ("never: suspended" if found["suspended"] else "not by schedule"),
         "trigger": describe_trigger(Trigger(needed)) or "none" if needed else "none",
         **({"came": ", ".join(f"{name} {at}" for name, at in found["held"].items())} if found["held"] else {}),
-        "parameters": said_parameters(found["parameters"], found["parameter_names"]),
-        "policies": said_policies(Policies(**found["policies"])),
+        "parameters": format_parameters(found["parameters"], found["parameter_names"]),
+        "policies": format_policies(Policies(**found["policies"])),
         "namespace": found["namespace"],
     }
     suspended = ", suspended" if found["suspended"] else ""
     return [
         f"{found['deployment']} version {found['version']}{suspended}",
-        *_indented([f"{name:<11} {value}" for name, value in said.items()]),
+        *_indent([f"{name:<11} {value}" for name, value in facts.items()]),
         "",
-        *table([_shown_version(one) for one in found["versions"]]).splitlines(),
+        *format_table([_show_version(version) for version in found["versions"]]).splitlines(),
         "",
-        *_difference_lines(found["difference"], found["version"]),
+        *_format_differences(found["difference"], found["version"]),
     ]
 
 
-def _shown_version(row: dict[str, Any]) -> dict[str, Any]:
+def _show_version(row: dict[str, Any]) -> dict[str, Any]:
     kept = {"code": "kept" if row["code"] else "removed"}
     return {**row, "created": row["created"].replace("T", " ").replace("+00:00", " UTC"), **kept}
 
 
-def _difference_lines(found: dict[str, Any], number: int) -> list[str]:
+def _format_differences(found: dict[str, Any], number: int) -> list[str]:
     from dlpipe.orchestrator.freezing import CodeDifference
 
     from .comparing import Changes
@@ -250,37 +256,38 @@ def _difference_lines(found: dict[str, Any], number: int) -> list[str]:
     lines = Changes(files, *others).lines()
     if not lines:
         return [f"The working tree is version {number}."]
-    return [f"The working tree differs from version {number}:", *_indented(lines)]
+    return [f"The working tree differs from version {number}:", *_indent(lines)]
 
 
 # runs -----------------------------------------------------------------------------------------------------------
 
 
-def run_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def describe_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Return runs as rows of a table."""
-    return [_run_row(run) for run in runs]
+    return [_describe_run(run) for run in runs]
 
 
-def _run_row(run: Run) -> dict[str, Any]:
+def _describe_run(run: Run) -> dict[str, Any]:
     from dlpipe.orchestrator.overview import make_run_view
+    from dlpipe.orchestrator.time_formats import format_iso
 
-    seen = make_run_view(run)
+    view = make_run_view(run)
     return {
         "run": run.number,
         "status": run.status,
         "suspended": True if run.suspended else None,
         "version": run.version,
         "cause": run.cause,
-        "due": iso(run.due),
-        "started": iso(seen.started) if seen.started else None,
-        "ended": iso(seen.ended) if seen.ended else None,
+        "due": format_iso(run.due),
+        "started": format_iso(view.started) if view.started else None,
+        "ended": format_iso(view.ended) if view.ended else None,
         "attempts": len(run.attempts),
-        "metaflow_run": metaflow_run(run),
-        "reason": f"{seen.step}: {seen.why}" if seen.step and seen.why else seen.why or run.reason or None,
+        "metaflow_run": find_metaflow_run(run),
+        "reason": f"{view.step}: {view.why}" if view.step and view.why else view.why or run.reason or None,
     }
 
 
-def status_named(text: str) -> Status:
+def parse_status(text: str) -> Status:
     """Return the status that ``text`` is, in any case.
 
     Raises
@@ -305,11 +312,12 @@ def check_limit(limit: int) -> None:
         raise SettingError(f"--limit is {limit}: give a number from 1 on, or 0 for all runs.")
 
 
-def metaflow_run(run: Run) -> str | None:
+def find_metaflow_run(run: Run) -> str | None:
     """Return the id of the run's newest Metaflow run; of one in which nothing began, where there is no other."""
-    known = [one for one in run.attempts if one.metaflow_run]
+    known = [attempt for attempt in run.attempts if attempt.metaflow_run]
     return next(
-        (one.metaflow_run for one in reversed(known) if one.began), known[-1].metaflow_run if known else None
+        (attempt.metaflow_run for attempt in reversed(known) if attempt.began),
+        known[-1].metaflow_run if known else None,
     )
 
 
@@ -334,7 +342,7 @@ def find_run(state: State, deployment: str, text: str) -> Run:
         f"Run {text} is of {run.deployment}, not of {deployment}" if run else f"{deployment} has no run {text!r}"
     )
     latest = ", ".join(
-        f"{one.number} ({one.status})" for one in state.list_runs(deployment=deployment, limit=LATEST)
+        f"{run.number} ({run.status})" for run in state.list_runs(deployment=deployment, limit=LATEST)
     )
     raise RunNotFound(f"{what}. {f'The latest: {latest}' if latest else 'It has not run yet'}.")
 
@@ -342,7 +350,7 @@ def find_run(state: State, deployment: str, text: str) -> Run:
 # the scheduler --------------------------------------------------------------------------------------------------
 
 
-def scheduler_line(folder: Path) -> str:
+def format_scheduler(folder: Path) -> str:
     """Return whether a scheduler runs, for a person."""
     from dlpipe.orchestrator.presence import find_scheduler
 
@@ -355,12 +363,7 @@ def scheduler_line(folder: Path) -> str:
 # common ---------------------------------------------------------------------------------------------------------
 
 
-def iso(at: float) -> str:
-    """Return seconds since 1970 as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def format_table(rows: Sequence[dict[str, Any]]) -> str:
     """Return rows as a table, without columns in which nothing stands."""
     from dlpipe.cli.printing import format_table
 
@@ -368,5 +371,5 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(format_table([{name: row[name] for name in names} for row in rows]))
 
 
-def _indented(lines: Sequence[str]) -> list[str]:
+def _indent(lines: Sequence[str]) -> list[str]:
     return [f"    {line}" for line in lines]
