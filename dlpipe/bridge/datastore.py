@@ -12,12 +12,12 @@ import gzip
 import json
 import os
 import re
-import stat
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
+from dlpipe.bridge.plain_files import NotPlainFile, make_opener, open_plain_file
 from dlpipe.buckets import check_bucket
 from dlpipe.errors import StorageUnavailable
 
@@ -266,7 +266,7 @@ class _OpenFile:
             if local is None:
                 raise FileNotFoundError(self._path)
             near = self._place.kind == "local"
-            self._file = open(local, "rb", opener=_make_opener(self._place.root) if near else _open_plain_file)
+            self._file = open(local, "rb", opener=make_opener(self._place.root) if near else open_plain_file)
         except Exception as error:
             self.__exit__()
             raise self._translate(error) from None
@@ -281,6 +281,8 @@ class _OpenFile:
     def _translate(self, error: Exception) -> Exception:
         if isinstance(error, FileNotFoundError | Unreadable):
             return error
+        if isinstance(error, NotPlainFile):
+            return Unreadable("no plain file")
         if isinstance(error, OSError) and error.errno == errno.ELOOP:
             return Unreadable("a link, which is not followed")
         name = type(error).__name__
@@ -288,39 +290,6 @@ class _OpenFile:
             return Unreadable(f"cannot be read: {name}")
         words = (str(error).splitlines() or [name])[0]
         return StorageUnavailable(f"Metaflow's datastore at {self._place.root} cannot be read: {words}")
-
-
-def _make_opener(root: str) -> Callable[[str, int], int]:
-    """Return what opens a plain file below ``root``, on a way without links."""
-
-    def open_below(path: str, flags: int) -> int:
-        *folders, name = path.removeprefix(root).strip(os.sep).split(os.sep)
-        place = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for folder in folders:
-                inner = _open_folder(place, folder)
-                os.close(place)
-                place = inner
-            return _open_plain_file(name, flags, place)
-        finally:
-            os.close(place)
-
-    return open_below
-
-
-def _open_folder(place: int, name: str) -> int:
-    if name == os.pardir or stat.S_ISLNK(os.lstat(name, dir_fd=place).st_mode):
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
-    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place)
-
-
-def _open_plain_file(path: str, flags: int, place: int | None = None) -> int:
-    """Open a file that is one: a link may lead to what only this account can read, and a pipe gives no end."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise Unreadable("no plain file")
-    return descriptor
 
 
 def _find_implementation(kind: str) -> Any:

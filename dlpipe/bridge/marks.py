@@ -12,7 +12,6 @@ import errno
 import fcntl
 import json
 import os
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import quote, unquote
 
+from dlpipe.bridge.plain_files import open_plain_file
 from dlpipe.durable import make_folder, write_file
 from dlpipe.errors import MirrorIncomplete
 
@@ -52,7 +52,7 @@ class RunMarks:
         """
         place = self._prepare_file("launcher")
         self.set_behind(STARTED)  # first: one killed on the way has not left a mark as if MLflow had all
-        held = open(place, "w", opener=_open_plain_file)  # noqa: SIM115
+        held = open(place, "w", opener=open_plain_file)  # noqa: SIM115
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held.write(f"{os.getpid()}\n")
         held.flush()
@@ -61,7 +61,7 @@ class RunMarks:
     def launcher(self) -> Launcher:
         """Return what is known of the launcher."""
         try:
-            with open(self.folder / "launcher", opener=_open_plain_file) as file:
+            with open(self.folder / "launcher", opener=open_plain_file) as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return "lives"
@@ -118,7 +118,7 @@ class RunMarks:
         """Say that the step of this attempt logs to MLflow itself."""
         place = self._prepare_file("uses")
         make_folder(place)
-        with open(place / quote(key, safe=""), "a", opener=_open_plain_file):
+        with open(place / quote(key, safe=""), "a", opener=open_plain_file):
             pass
 
     def uses(self) -> frozenset[str]:
@@ -195,16 +195,8 @@ class RunMarks:
     def _read(self, file: Path) -> bytes:
         if link := self._find_link(file.name):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(link))
-        with open(file, "rb", opener=_open_plain_file) as opened:
+        with open(file, "rb", opener=open_plain_file) as opened:
             return opened.read(LARGEST)
-
-
-def _open_plain_file(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a pipe gives no end
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "no plain file", path)
-    return descriptor
 
 
 def find_marks(pathspec: str) -> RunMarks:
