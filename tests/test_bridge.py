@@ -20,7 +20,7 @@ import pytest
 from dlpipe.bridge.attempts import TaskMetadata
 from dlpipe.bridge.contents import find_datasets
 from dlpipe.bridge.datastore import Unreadable
-from dlpipe.bridge.records import Dataset, Document, Held, Metric, RunRecord, find_differences
+from dlpipe.bridge.records import Dataset, Document, HeldRecord, Metric, RunRecord, find_differences
 from dlpipe.bridge.values import TooManyValues, keep, keep_text, make_file_name, to_mlflow_key, to_python_name
 from dlpipe.errors import SettingError
 from dlpipe.redaction import find_secrets, looks_secret, redact, redact_card, redact_value, set_secrets
@@ -47,8 +47,8 @@ RECORD = RunRecord(
 )
 
 
-def held_as(record: RunRecord) -> Held:
-    return Held(
+def held_as(record: RunRecord) -> HeldRecord:
+    return HeldRecord(
         run_id="r",
         parent=record.parent,
         name=record.name,

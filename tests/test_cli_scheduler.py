@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from schedulers import FAILS, deployed, ended, run_when, scheduling, started, succeeds, triggered, wait_until
 
 from dlpipe.cli import main
-from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
+from dlpipe.orchestrator.deployments import NeededEvent, Policies, Schedule, Trigger
 from dlpipe.orchestrator.keeper import find_processes
 from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
@@ -199,7 +199,7 @@ def test_without_a_scheduler_a_run_that_waits_is_terminated_and_others_are_left_
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_code_1(words: list[str], said: str, state: State) -> None:
-    trigger = Trigger((Needed("drifted", {"accuracy": "accuracy"}),))
+    trigger = Trigger((NeededEvent("drifted", {"accuracy": "accuracy"}),))
     names = {"parameter_names": ("accuracy",), "required": ("accuracy",), "parameter_types": {"accuracy": "float"}}
     deployed(state, "TrainFlow", FAILS, trigger=trigger, **names)
     attempted(state, "TrainFlow")
@@ -280,7 +280,7 @@ def test_a_log_is_followed_over_attempts_until_the_run_ends(state: State, tmp_pa
 
 def test_deployments_say_when_they_are_due_in_their_own_time_zone(state: State) -> None:
     deployed(state, "A", FAILS, schedule=Schedule("0 3 * * *", "Europe/Berlin"))
-    deployed(state, "B", FAILS, trigger=Trigger((Needed("metaflow.A.end", kind="run", flow="A"),)))
+    deployed(state, "B", FAILS, trigger=Trigger((NeededEvent("metaflow.A.end", kind="run", flow="A"),)))
     deployed(state, "C", FAILS, schedule=Schedule("0 3 * * *"))
     state.suspend("C", True, now=time.time())
     head, a, b, c = dlpipe("deployments").stdout.splitlines()
@@ -295,8 +295,8 @@ def test_deployments_say_when_they_are_due_in_their_own_time_zone(state: State) 
 
 
 def test_an_event_says_whom_it_reaches(state: State) -> None:
-    deployed(state, "A", FAILS, trigger=Trigger((Needed("go"),)))
-    deployed(state, "B", FAILS, trigger=Trigger((Needed("go"),)))
+    deployed(state, "A", FAILS, trigger=Trigger((NeededEvent("go"),)))
+    deployed(state, "B", FAILS, trigger=Trigger((NeededEvent("go"),)))
     state.suspend("B", True, now=time.time())
     done = dlpipe("event", "publish", "go", "--payload", '{"rows": 10}')
     assert done.stdout == "go is published; it reaches A.\n"
@@ -307,16 +307,16 @@ def test_an_event_says_whom_it_reaches(state: State) -> None:
 
 
 def test_an_event_that_nobody_waits_for_is_published_with_a_warning(state: State) -> None:
-    deployed(state, "A", FAILS, trigger=Trigger((Needed("model-drifted"),)))
+    deployed(state, "A", FAILS, trigger=Trigger((NeededEvent("model-drifted"),)))
     done = dlpipe("event", "publish", "model-drited")
     assert done.exit_code == 0
     assert "No deployment waits for 'model-drited'; did you mean 'model-drifted'?" in done.stderr
 
 
 def test_an_event_that_fits_one_of_two_reaches_that_one(state: State) -> None:
-    deployed(state, "A", FAILS, trigger=Trigger((Needed("go"),)))
+    deployed(state, "A", FAILS, trigger=Trigger((NeededEvent("go"),)))
     needs = {"parameter_names": ("rows",), "required": ("rows",), "parameter_types": {"rows": "int"}}
-    deployed(state, "B", FAILS, trigger=Trigger((Needed("go", {"rows": "rows"}),)), **needs)
+    deployed(state, "B", FAILS, trigger=Trigger((NeededEvent("go", {"rows": "rows"}),)), **needs)
     done = dlpipe("event", "publish", "go", "--json")
     assert json.loads(done.stdout)["starts"] == ["A"]
     assert "B does not run: event 'go' has no field 'rows'" in done.stderr

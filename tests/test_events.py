@@ -18,7 +18,7 @@ from dlpipe.cli import main
 from dlpipe.errors import EventRefused, SettingError
 from dlpipe.flows import publish as publish_from_flow
 from dlpipe.orchestrator.decisions import decide
-from dlpipe.orchestrator.deployments import Needed, Trigger, Version
+from dlpipe.orchestrator.deployments import NeededEvent, Trigger, Version
 from dlpipe.orchestrator.events import PAYLOAD_BYTES, publish_event
 from dlpipe.orchestrator.page import make_app
 from dlpipe.orchestrator.runs import Event
@@ -62,7 +62,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
         yield made
 
 
-def deploy(state: State, name: str, *needed: Needed, **values: Any) -> Version:
+def deploy(state: State, name: str, *needed: NeededEvent, **values: Any) -> Version:
     made = Version(name, 0, name, "code", "flow.py", "d", "/srv", "python", {}, trigger=Trigger(needed))
     return state.deploy(replace(made, **{**FORMS, **values}), now=time.time())
 
@@ -80,14 +80,14 @@ def test_what_no_run_can_be_given_is_refused_and_nothing_is_published(
     state: State, payload: dict[str, Any], reason: str, pair: bool
 ) -> None:
     mapped = {name: name for name in KINDS}
-    deploy(state, "A", *([Needed("go", mapped), Needed("other")] if pair else [Needed("go")]))
+    deploy(state, "A", *([NeededEvent("go", mapped), NeededEvent("other")] if pair else [NeededEvent("go")]))
     with pytest.raises(EventRefused, match=reason):
         publish_event(state, "go", payload, now=time.time())
     assert state.list_events_after(0) == []
 
 
 def test_lists_texts_and_odd_characters_arrive_as_words(state: State) -> None:
-    version = deploy(state, "A", Needed("go"))
+    version = deploy(state, "A", NeededEvent("go"))
     payload = {"tags": ["a b", "-q", ""], "days": [1, 2], "who": "\x1b[31m\x01 é\t", "shape": True}
     publish(state, "go", **payload)
     (run,) = decide(state, time.time(), max_runs=1)
@@ -98,7 +98,7 @@ def test_lists_texts_and_odd_characters_arrive_as_words(state: State) -> None:
 
 
 def test_an_event_that_does_not_fit_neither_replaces_a_good_one_nor_uses_up_the_pair(state: State) -> None:
-    deploy(state, "A", Needed("alpha", {"num": "x"}), Needed("beta", {"who": "y"}))
+    deploy(state, "A", NeededEvent("alpha", {"num": "x"}), NeededEvent("beta", {"who": "y"}))
     good = publish(state, "alpha", x=1)
     bad = Event("bad", "alpha", {"x": "no number"}, time.time())
     assert state.publish(bad)  # as a program that does not ask may
@@ -120,7 +120,7 @@ def test_an_event_that_does_not_fit_neither_replaces_a_good_one_nor_uses_up_the_
 def test_an_event_that_was_held_for_an_older_version_is_left_out_when_the_new_one_cannot_take_it(
     state: State,
 ) -> None:
-    needed = (Needed("alpha", {"num": "x"}), Needed("beta"))
+    needed = (NeededEvent("alpha", {"num": "x"}), NeededEvent("beta"))
     deploy(state, "A", *needed, parameter_types={"num": "str"})
     publish(state, "alpha", x="seven")
     decide(state, time.time(), max_runs=4)
@@ -140,14 +140,14 @@ def test_what_trigger_is_given_is_checked_against_the_version_that_is_deployed(
 ) -> None:
     from metaflow_extensions.dlpipe.plugins.local_scheduler.checking import check_given
 
-    version = deploy(state, "A", Needed("go"))
+    version = deploy(state, "A", NeededEvent("go"))
     check_given(version, {"size": "small", "who": "a", "num": "3", "tags": ["a", "b"], "shape": "[1]"})
     with pytest.raises(SettingError, match=f"does not fit version 1, but the parameter .* is {reason}"):
         check_given(version, given)
 
 
 def test_an_event_that_a_flow_publishes_is_checked_like_one_by_hand(state: State) -> None:
-    deploy(state, "A", Needed("go", {"num": "n"}))
+    deploy(state, "A", NeededEvent("go", {"num": "n"}))
     more: dict[str, Any] = {"event_id": "one", "new": True, "at": time.time()}
     with pytest.raises(EventRefused, match="the parameter num is of type int"):
         publish_from_flow("go", {"n": "x"}, **more)
@@ -164,8 +164,8 @@ def dlpipe(*words: str) -> Result:
 
 
 def test_events_say_what_they_started_and_what_waits_for_its_other_half(state: State) -> None:
-    deploy(state, "Single", Needed("solo"))
-    deploy(state, "Both", Needed("alpha"), Needed("beta"))
+    deploy(state, "Single", NeededEvent("solo"))
+    deploy(state, "Both", NeededEvent("alpha"), NeededEvent("beta"))
     assert "it reaches Single" in dlpipe("event", "publish", "solo").stdout
     assert "Both waits for beta as well" in dlpipe("event", "publish", "alpha").stdout
     assert "no scheduler has looked at it yet" in dlpipe("events").stdout
@@ -196,7 +196,7 @@ def test_events_say_what_they_started_and_what_waits_for_its_other_half(state: S
 
 
 def test_an_event_that_started_nothing_because_it_does_not_fit_says_why(state: State) -> None:
-    deploy(state, "A", Needed("go", {"num": "n"}))
+    deploy(state, "A", NeededEvent("go", {"num": "n"}))
     state.publish(Event("1", "go", {"n": "x"}, time.time()))
     decide(state, time.time(), max_runs=4)
     assert "run 1 of A skipped: event 'go' has n = " in dlpipe("events").stdout
@@ -211,7 +211,7 @@ def test_metaflows_event_reaches_the_scheduler_of_this_machine(
     from metaflow.integrations import ArgoEvent
     from metaflow.plugins.argo.argo_events import ArgoEventException
 
-    deploy(state, "A", Needed("go", {"who": "who", "num": "num"}))
+    deploy(state, "A", NeededEvent("go", {"who": "who", "num": "num"}))
     published = ArgoEvent("go").add_to_payload("who", "argo").publish(payload={"num": 7})
     (event,) = [event for _, event in state.list_events_after(0)]
     assert (event.id, event.payload["who"], event.payload["num"]) == (published, "argo", 7)

@@ -15,7 +15,7 @@ from schedulers import deployed, run_when, scheduling, succeeds, triggered
 from dlpipe.cli import main
 from dlpipe.errors import QueueFull, RunEnded
 from dlpipe.orchestrator.decisions import decide
-from dlpipe.orchestrator.deployments import Needed, Policies, Trigger
+from dlpipe.orchestrator.deployments import NeededEvent, Policies, Trigger
 from dlpipe.orchestrator.limits import RUN_TIMED_OUT
 from dlpipe.orchestrator.runs import Event, RunAttempt
 from dlpipe.orchestrator.state import State
@@ -77,7 +77,7 @@ def test_a_run_that_waits_ends_when_its_time_is_up_and_begins_anew_when_a_person
 
 def test_what_comes_while_the_queue_is_full_is_skipped_and_says_so(state: State) -> None:
     policies = Policies(overlap="queue", queue_limit=2)
-    deployed(state, "A", HANGS, trigger=Trigger((Needed("go"),)), policies=policies)
+    deployed(state, "A", HANGS, trigger=Trigger((NeededEvent("go"),)), policies=policies)
     for number in range(4):
         state.publish(Event(str(number), "go", {}, time.time()))
         decide(state, time.time(), max_runs=0)

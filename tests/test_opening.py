@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dlpipe.bridge.artifacts import open_value
-from dlpipe.bridge.datastore import Place, Unreadable, read_blob, read_log
+from dlpipe.bridge.datastore import DatastoreRoot, Unreadable, read_blob, read_log
 from dlpipe.bridge.opening import Fields, Unopened, open_pickle, read_fields
 from dlpipe.tables import TableVersion
 
@@ -380,7 +380,10 @@ def test_a_setting_does_not_name_what_its_module_has_from_elsewhere(tmp_path: Pa
 
 
 def test_links_and_pipes_in_a_shared_datastore_are_not_followed(tmp_path: Path) -> None:
-    place, task = Place("local", str(tmp_path / "store")), tmp_path / "store" / "Flow" / "1" / "start" / "1"
+    place, task = (
+        DatastoreRoot("local", str(tmp_path / "store")),
+        tmp_path / "store" / "Flow" / "1" / "start" / "1",
+    )
     task.mkdir(parents=True)
     secret = tmp_path / "secret"
     secret.write_text("only this account can read it\n")
@@ -388,7 +391,9 @@ def test_links_and_pipes_in_a_shared_datastore_are_not_followed(tmp_path: Path) 
     os.mkfifo(task / "0.task_stderr.log")
     (task.parent / "2").symlink_to(task)
     with pytest.raises(Unreadable, match="a link"):
-        read_log(Place("local", str(tmp_path)), str((task.parent / "2").relative_to(tmp_path)), 0, "stderr")
+        read_log(
+            DatastoreRoot("local", str(tmp_path)), str((task.parent / "2").relative_to(tmp_path)), 0, "stderr"
+        )
     with pytest.raises(Unreadable, match="a link"):
         read_log(place, "Flow/1/start/1", 0, "stdout")
     with pytest.raises(Unreadable, match="no plain file"):
@@ -398,7 +403,7 @@ def test_links_and_pipes_in_a_shared_datastore_are_not_followed(tmp_path: Path) 
 
 
 def test_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
-    place, task = Place("local", str(tmp_path)), tmp_path / "Flow" / "1" / "start" / "1"
+    place, task = DatastoreRoot("local", str(tmp_path)), tmp_path / "Flow" / "1" / "start" / "1"
     task.mkdir(parents=True)
     (task / "0.task_stdout.log").write_bytes((b"one line " * 50 + b"\n") * 20_000 + b"the last\n")
     text = read_log(place, "Flow/1/start/1", 0, "stdout")
@@ -409,7 +414,7 @@ def test_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
 
 def test_a_blob_that_unpacks_to_more_than_an_artifact_may_have_is_not_read(tmp_path: Path) -> None:
     digest = "a" * 40
-    place, folder = Place("local", str(tmp_path)), tmp_path / "Flow" / "data" / "aa"
+    place, folder = DatastoreRoot("local", str(tmp_path)), tmp_path / "Flow" / "data" / "aa"
     folder.mkdir(parents=True)
     for content, says in ((gzip.compress(bytes(2**25)), "larger than"), (b"no gzip", "damaged: BadGzipFile")):
         (folder / digest).write_bytes(content)

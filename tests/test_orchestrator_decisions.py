@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dlpipe.orchestrator.decisions import decide, find_cycle
-from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger, Version
+from dlpipe.orchestrator.deployments import NeededEvent, Policies, Schedule, Trigger, Version
 from dlpipe.orchestrator.matching import find_misfits
 from dlpipe.orchestrator.runs import Event, Run, RunAttempt
 from dlpipe.orchestrator.state import State
@@ -280,7 +280,7 @@ def test_a_decision_that_is_undone_is_made_again(state: State) -> None:
 
 
 def test_a_quiet_moment_writes_nothing(state: State) -> None:
-    deploy(state, schedule=HOURLY, trigger=Trigger((Needed("drift"),)))
+    deploy(state, schedule=HOURLY, trigger=Trigger((NeededEvent("drift"),)))
     other = State.open(state.folder)
     before = other.get_data_version()
     decide(state, at(1, 12, 45), max_runs=1)
@@ -290,13 +290,13 @@ def test_a_quiet_moment_writes_nothing(state: State) -> None:
 # -- events ------------------------------------------------------------------------------------------------------
 
 
-def listening(state: State, name: str = "A", *needed: Needed, **values: Any) -> None:
+def listening(state: State, name: str = "A", *needed: NeededEvent, **values: Any) -> None:
     reset = {key: values.pop(key) for key in ("reset_at", "reset_timezone") if key in values}
     deploy(state, name, trigger=Trigger(needed, **reset), **values)
 
 
 def test_an_event_is_one_run_with_the_parameters_that_it_maps(state: State) -> None:
-    listening(state, "A", Needed("drift", {"Rows": "n", "label": "why"}), parameter_names=("rows", "label"))
+    listening(state, "A", NeededEvent("drift", {"Rows": "n", "label": "why"}), parameter_names=("rows", "label"))
     event = publish(state, "drift", BEGIN + 5, n=3, label="not mapped")
     publish(state, "other", BEGIN + 6)
     (run,) = decide(state, BEGIN + 9, max_runs=4)
@@ -309,14 +309,14 @@ def test_an_event_is_one_run_with_the_parameters_that_it_maps(state: State) -> N
 
 
 def test_an_event_alone_without_mapping_gives_parameters_of_its_names_as_on_argo(state: State) -> None:
-    listening(state, "A", Needed("drift"), parameter_names=("rows", "Label", "other"))
+    listening(state, "A", NeededEvent("drift"), parameter_names=("rows", "Label", "other"))
     publish(state, "drift", BEGIN, rows=3, label="x", unknown=1, other=None)
     (run,) = decide(state, BEGIN, max_runs=4)
     assert run.parameters == {"rows": 3, "Label": "x"}
 
 
 def test_the_end_of_a_flow_gives_no_parameters_and_says_whose(state: State) -> None:
-    listening(state, "B", Needed("metaflow.A.end", kind="run", flow="A"), parameter_names=("run_id",))
+    listening(state, "B", NeededEvent("metaflow.A.end", kind="run", flow="A"), parameter_names=("run_id",))
     publish(state, "metaflow.A.end", BEGIN, flow_name="A", run_id="ls-1-aa")
     (run,) = decide(state, BEGIN, max_runs=4)
     assert run.parameters == {}
@@ -325,7 +325,7 @@ def test_the_end_of_a_flow_gives_no_parameters_and_says_whose(state: State) -> N
 
 def test_every_deployment_that_waits_for_an_event_runs_once_for_each(state: State) -> None:
     for name in ("A", "B"):
-        listening(state, name, Needed("drift"), policies={"overlap": "allow"})
+        listening(state, name, NeededEvent("drift"), policies={"overlap": "allow"})
     deploy(state, "C", schedule=HOURLY)
     for _ in range(3):
         publish(state, "drift", BEGIN)
@@ -335,10 +335,10 @@ def test_every_deployment_that_waits_for_an_event_runs_once_for_each(state: Stat
 
 
 def test_suspended_and_later_deployments_are_not_reached(state: State) -> None:
-    listening(state, "A", Needed("drift"))
+    listening(state, "A", NeededEvent("drift"))
     state.suspend("A", True, now=BEGIN)
     publish(state, "drift", BEGIN)
-    listening(state, "B", Needed("drift"))
+    listening(state, "B", NeededEvent("drift"))
     assert decide(state, BEGIN + 1, max_runs=4) == []
     publish(state, "drift", BEGIN + 2)
     state.suspend("A", False, now=BEGIN + 3)
@@ -346,15 +346,15 @@ def test_suspended_and_later_deployments_are_not_reached(state: State) -> None:
 
 
 def test_an_event_reaches_a_deployment_that_was_deployed_anew_meanwhile(state: State) -> None:
-    listening(state, "A", Needed("drift"))
+    listening(state, "A", NeededEvent("drift"))
     publish(state, "drift", BEGIN)
-    listening(state, "A", Needed("drift"))
+    listening(state, "A", NeededEvent("drift"))
     (run,) = decide(state, BEGIN + 1, max_runs=4)
     assert run.version == 2
 
 
 def test_a_trigger_of_several_events_waits_for_all_and_takes_the_newest_of_each(state: State) -> None:
-    first, second = Needed("a", {"x": "v"}), Needed("b", {"y": "v"})
+    first, second = NeededEvent("a", {"x": "v"}), NeededEvent("b", {"y": "v"})
     listening(state, "A", first, second, parameter_names=("x", "y"))
     publish(state, "a", BEGIN, v=1)
     newest = publish(state, "a", BEGIN + 1, v=2)
@@ -379,7 +379,7 @@ def test_an_incomplete_set_of_events_is_forgotten_at_its_time(
     state: State, zone: str, hours: float, runs: int
 ) -> None:
     # 12:30 is 11.5 hours before midnight in UTC and 2.5 in Tokyo
-    listening(state, "A", Needed("a"), Needed("b"), reset_at="0 0 * * *", reset_timezone=zone)
+    listening(state, "A", NeededEvent("a"), NeededEvent("b"), reset_at="0 0 * * *", reset_timezone=zone)
     publish(state, "a", BEGIN)
     decide(state, BEGIN, max_runs=4)
     publish(state, "b", BEGIN + hours * HOUR)
@@ -389,17 +389,17 @@ def test_an_incomplete_set_of_events_is_forgotten_at_its_time(
 
 
 def test_held_events_are_forgotten_when_the_trigger_changes(state: State) -> None:
-    listening(state, "A", Needed("a"), Needed("b"))
+    listening(state, "A", NeededEvent("a"), NeededEvent("b"))
     publish(state, "a", BEGIN)
     decide(state, BEGIN, max_runs=4)
-    listening(state, "A", Needed("a"), Needed("c"))
+    listening(state, "A", NeededEvent("a"), NeededEvent("c"))
     publish(state, "c", BEGIN + 1)
     assert decide(state, BEGIN + 1, max_runs=4) == []
 
 
 def test_events_meet_the_overlap_policy_as_due_times_do(state: State) -> None:
     for name in ("skip", "queue", "allow"):
-        listening(state, name, Needed("drift"), policies={"overlap": name})
+        listening(state, name, NeededEvent("drift"), policies={"overlap": name})
     for later in range(2):
         publish(state, "drift", BEGIN + later)
         tick(state, BEGIN + later)
@@ -429,7 +429,7 @@ def test_a_value_that_does_not_fit_its_parameter_skips_the_run(
 ) -> None:
     types = {"rows": kind} if kind else {}
     policies = {"overlap": "allow"}
-    listening(state, "A", Needed("e"), parameter_names=("rows",), parameter_types=types, policies=policies)
+    listening(state, "A", NeededEvent("e"), parameter_names=("rows",), parameter_types=types, policies=policies)
     for value in [*good, *bad]:
         publish(state, "e", BEGIN, rows=value)
     decide(state, BEGIN, max_runs=100)
@@ -439,8 +439,8 @@ def test_a_value_that_does_not_fit_its_parameter_skips_the_run(
 
 
 def test_an_event_without_a_value_for_a_required_parameter_skips_the_run_and_says_why(state: State) -> None:
-    listening(state, "A", Needed("e", {"rows": "n"}), parameter_names=("rows",), required=("rows",))
-    listening(state, "B", Needed("e"), parameter_names=("rows",), required=("rows",), parameters={"rows": 3})
+    listening(state, "A", NeededEvent("e", {"rows": "n"}), parameter_names=("rows",), required=("rows",))
+    listening(state, "B", NeededEvent("e"), parameter_names=("rows",), required=("rows",), parameters={"rows": 3})
     event = publish(state, "e", BEGIN, rows=3)
     decide(state, BEGIN, max_runs=4)
     (skipped,), (ran,) = state.list_runs(deployment="A"), state.list_runs(deployment="B")
@@ -454,7 +454,7 @@ def test_an_event_without_a_value_for_a_required_parameter_skips_the_run_and_say
 
 
 def after(name: str, *flows: str, **values: Any) -> Version:
-    needed = tuple(Needed(f"metaflow.{flow}.end", kind="run", flow=flow) for flow in flows)
+    needed = tuple(NeededEvent(f"metaflow.{flow}.end", kind="run", flow=flow) for flow in flows)
     trigger = Trigger(needed) if needed else None
     return Version(name, 1, name.split(".")[-1], "c", "s", "d", "f", "p", {}, trigger=trigger, **values)
 

@@ -26,7 +26,7 @@ from dlpipe.orchestrator.deployments import Policies, Version
 from dlpipe.orchestrator.environment import find_changes, list_packages
 from dlpipe.orchestrator.freezing import (
     CodeDifference,
-    Package,
+    CodePackage,
     compare_code,
     digest_files,
     freeze,
@@ -42,14 +42,14 @@ from dlpipe.orchestrator.supervision import Supervisor
 FILES = {"flow.py": "print('flow')\n", "words/one.py": "ONE = 1\n", ".mf_meta/INFO": "{}", "settings.toml": ""}
 
 
-def packed(files: Mapping[str, str] = FILES) -> Package:
+def packed(files: Mapping[str, str] = FILES) -> CodePackage:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as pack:
         for name, text in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(text.encode())
             pack.addfile(member, io.BytesIO(text.encode()))
-    return Package(out.getvalue())
+    return CodePackage(out.getvalue())
 
 
 def a_version(name: str = "Tiny", code: str = "", **more: object) -> Version:
@@ -57,7 +57,7 @@ def a_version(name: str = "Tiny", code: str = "", **more: object) -> Version:
     return Version(name, 0, name, code, "flow.py", "", "/", sys.executable, **more)  # type: ignore[arg-type]
 
 
-def kept(state: State, package: Package, name: str = "Tiny", **more: object) -> Version:
+def kept(state: State, package: CodePackage, name: str = "Tiny", **more: object) -> Version:
     """Deploy ``package`` as ``create`` does."""
     folder = freeze(package, name, under=state.folder)
     try:

@@ -19,7 +19,7 @@ from disks import tiny_disk
 from dlpipe.errors import DeploymentNotFound, RunEnded, RunNotFound, StateUnusable, StorageFull
 from dlpipe.orchestrator import database
 from dlpipe.orchestrator.database import Database
-from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger, Version
+from dlpipe.orchestrator.deployments import NeededEvent, Policies, Schedule, Trigger, Version
 from dlpipe.orchestrator.rows import MIGRATIONS
 from dlpipe.orchestrator.runs import ENDED, OPEN, Event, Run, RunAttempt
 from dlpipe.orchestrator.state import FILE, State, state_folder
@@ -55,7 +55,7 @@ def test_a_version_reads_back_from_another_process_as_it_was(state: State) -> No
         variables={"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"},
         schedule=NIGHTLY,
         trigger=Trigger(
-            (Needed("drift", {"rows": "n"}), Needed("metaflow.A.end", kind="run", flow="A")), "0 0 * * *"
+            (NeededEvent("drift", {"rows": "n"}), NeededEvent("metaflow.A.end", kind="run", flow="A")), "0 0 * * *"
         ),
         policies=Policies(overlap="queue", missed="all", missed_limit=3),
         tags=("a", "b"),

@@ -21,7 +21,7 @@ import pytest
 from cron_oracle import due_times
 
 from dlpipe.orchestrator.decisions import decide
-from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger, Version
+from dlpipe.orchestrator.deployments import NeededEvent, Policies, Schedule, Trigger, Version
 from dlpipe.orchestrator.runs import Event, Run, RunAttempt
 from dlpipe.orchestrator.state import State
 
@@ -156,7 +156,7 @@ def look(state: State, plans: dict[str, Planned], going: list[tuple[float, int, 
 
 def follower(of: Planned) -> Version:
     """A flow that runs at the end of each run."""
-    trigger = Trigger((Needed(f"metaflow.{of.name}.end", kind="run", flow=of.name),))
+    trigger = Trigger((NeededEvent(f"metaflow.{of.name}.end", kind="run", flow=of.name),))
     policies = Policies(overlap="queue")
     return Version(f"after-{of.name}", 0, "After", "c", "s", "d", "f", "p", {}, trigger=trigger, policies=policies)
 

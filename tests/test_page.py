@@ -20,7 +20,7 @@ from schedulers import deployed, scheduling, succeeds, triggered, wait_until
 
 from dlpipe.cli import main
 from dlpipe.orchestrator import page, presence
-from dlpipe.orchestrator.deployments import Needed, Schedule, Trigger
+from dlpipe.orchestrator.deployments import NeededEvent, Schedule, Trigger
 from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
 
@@ -33,7 +33,7 @@ EVIL = "<script>alert(1)</script>\u202egnp.exe"
 def state(tmp_path: Path) -> Iterator[State]:
     with contextlib.closing(State.open(tmp_path / "state")) as made:
         deployed(made, "PredictFlow", succeeds(), now=NOW, schedule=Schedule("0 3 * * *", "Europe/Berlin"))
-        follows = Trigger((Needed("metaflow.PredictFlow.end", kind="run", flow="PredictFlow"),))
+        follows = Trigger((NeededEvent("metaflow.PredictFlow.end", kind="run", flow="PredictFlow"),))
         deployed(made, "ExplainFlow", succeeds(), now=NOW, trigger=follows)
         yield made
 

@@ -83,7 +83,7 @@ import io, pathlib, sys, tarfile
 from dlpipe.bridge.marks import RunMarks
 from dlpipe.durable import make_folder, write_file
 from dlpipe.orchestrator import keeper
-from dlpipe.orchestrator.freezing import Package, freeze, name_as_version, seal
+from dlpipe.orchestrator.freezing import CodePackage, freeze, name_as_version, seal
 from dlpipe.training.checkpoints import FolderCheckpoints
 
 root = pathlib.Path(sys.argv[1])
@@ -104,7 +104,7 @@ with tarfile.open(fileobj=packed, mode="w:gz") as file:
     code = tarfile.TarInfo("flow.py")
     code.size = 6
     file.addfile(code, io.BytesIO(b"n = 1\\n"))
-folder = freeze(Package(packed.getvalue()), "flow", under=root)
+folder = freeze(CodePackage(packed.getvalue()), "flow", under=root)
 seal(folder)
 name_as_version(folder, 1, "0" * 64)
 mark("code 1")

@@ -26,7 +26,7 @@ from webhooks import Webhook, webhook
 from dlpipe.errors import SchedulerRunning, SettingError, StateUnusable, StorageFull
 from dlpipe.orchestrator import alerts, keeper, logfile, presence, scheduler, service
 from dlpipe.orchestrator.alerts import Alerts
-from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
+from dlpipe.orchestrator.deployments import NeededEvent, Policies, Schedule, Trigger
 from dlpipe.orchestrator.runs import Event, RunAttempt
 from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
@@ -64,7 +64,7 @@ def test_a_run_begins_within_a_second_of_its_due_time(state: State) -> None:
 
 
 def test_what_another_process_asks_for_is_noticed_within_a_second(state: State) -> None:
-    deployed(state, "Told", succeeds(), trigger=Trigger((Needed("go"),)))
+    deployed(state, "Told", succeeds(), trigger=Trigger((NeededEvent("go"),)))
     with scheduling(state.folder):
         time.sleep(1.5)
         published = time.time()
@@ -489,7 +489,7 @@ def test_a_folders_changes_are_told_and_where_they_are_not_the_scheduler_looks(s
 
 def test_what_ended_long_ago_is_forgotten_once_a_day(state: State) -> None:
     clock = Clock()
-    deployed(state, "Told", succeeds(), now=clock.now, trigger=Trigger((Needed("go"), Needed("later"))))
+    deployed(state, "Told", succeeds(), now=clock.now, trigger=Trigger((NeededEvent("go"), NeededEvent("later"))))
     deployed(state, "Other", FAILS, now=clock.now)
     held = Event("held", "go", {}, clock.now)
     gone = [Event(f"gone-{number}", "nobody", {}, clock.now) for number in range(3)]
@@ -536,7 +536,7 @@ def test_with_nought_days_nothing_is_forgotten(state: State) -> None:
 # -- the unit ----------------------------------------------------------------------------------------------------
 
 
-def unit(system: bool = False, **environ: str) -> service.Unit:
+def unit(system: bool = False, **environ: str) -> service.SystemdUnit:
     return service.make_unit(
         system=system, max_runs=3, port=8710, keep_days=9, environ=environ, python="/opt/my env/bin/python"
     )

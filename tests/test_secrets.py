@@ -22,7 +22,7 @@ from stores import untouched_environment
 from dlpipe.cli import main
 from dlpipe.errors import DlpipeError
 from dlpipe.orchestrator import alerts, page
-from dlpipe.orchestrator.deployments import Needed, Policies, Trigger, Version
+from dlpipe.orchestrator.deployments import NeededEvent, Policies, Trigger, Version
 from dlpipe.orchestrator.events import publish_event
 from dlpipe.orchestrator.state import State
 from dlpipe.redaction import redact, show_address, show_target
@@ -160,7 +160,7 @@ def with_secrets(state: State, name: str, program: str, alert: str) -> Version:
         parameter_names=("api_key", "source", "rows"),
         parameter_types={"api_key": "str", "source": "str", "rows": "int"},
         variables={"MLFLOW_TRACKING_URI": f"https://ana:{PLANTED}@mlflow.example"},
-        trigger=Trigger((Needed("go", parameters={"rows": "password"}),)),
+        trigger=Trigger((NeededEvent("go", parameters={"rows": "password"}),)),
         policies=Policies(alert=alert, resumes=0),
     )
 

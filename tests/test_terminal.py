@@ -19,7 +19,7 @@ from schedulers import deployed
 from dlpipe.cli import main
 from dlpipe.errors import DlpipeError, TrackingUnavailable
 from dlpipe.orchestrator import logfile, service
-from dlpipe.orchestrator.deployments import Needed, Trigger
+from dlpipe.orchestrator.deployments import NeededEvent, Trigger
 from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
 from dlpipe.terminal import visible, visible_log
@@ -64,7 +64,7 @@ def test_an_expected_failure_that_names_something_foreign_is_safe_to_print() -> 
 
 @pytest.mark.parametrize("command", ["runs", "deployments", "logs 1", "runs resume 1", "runs --watch --rounds 1"])
 def test_what_a_flow_and_its_events_are_called_reaches_no_terminal_raw(command: str, state: State) -> None:
-    deployed(state, "Evil", "", now=0.0, trigger=Trigger((Needed(f"drifted{EVIL[:-1]}"),)))
+    deployed(state, "Evil", "", now=0.0, trigger=Trigger((NeededEvent(f"drifted{EVIL[:-1]}"),)))
     run, _ = state.add_run("Evil", cause=f"event {EVIL[:-1]}", key="event:1", due=0.0)
     folder = state.folder / "runs/1/0"
     folder.mkdir(parents=True)

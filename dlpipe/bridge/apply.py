@@ -17,7 +17,7 @@ from dlpipe.bridge.records import (
     Dataset,
     Difference,
     Document,
-    Held,
+    HeldRecord,
     Metric,
     RunRecord,
     find_differences,
@@ -199,7 +199,7 @@ class Mirror:
         self._keys[made.info.run_id] = record.key
         return str(made.info.run_id)
 
-    def _log(self, run_id: str, record: RunRecord, held: Held | None) -> None:
+    def _log(self, run_id: str, record: RunRecord, held: HeldRecord | None) -> None:
         """Write parameters, metrics and tags in as few calls as MLflow takes."""
         from mlflow.entities import Metric as MlflowMetric
         from mlflow.entities import Param, RunTag
@@ -240,7 +240,7 @@ class Mirror:
         if datasets:
             self._client.log_inputs(run_id, [_make_dataset_input(dataset) for dataset in datasets])
 
-    def _read_held(self, record: RunRecord, *, thorough: bool, listed: bool = True) -> Held | None:
+    def _read_held(self, record: RunRecord, *, thorough: bool, listed: bool = True) -> HeldRecord | None:
         run = self._runs.get(record.key)
         if run is None:
             return None
@@ -258,7 +258,7 @@ class Mirror:
             points = iter(record.metrics)
         else:
             points = _read_record_points(self._client, run, record)
-        return Held(
+        return HeldRecord(
             run_id=run.info.run_id,
             parent=self._keys.get(tags.get(PARENT, "")),
             name=run.info.run_name,
@@ -296,7 +296,7 @@ def _has_contents(record: RunRecord) -> bool:
     return bool(record.params or record.metrics or record.documents or record.datasets)
 
 
-def _find_new_params(record: RunRecord, held: Held | None) -> Iterator[tuple[str, str]]:
+def _find_new_params(record: RunRecord, held: HeldRecord | None) -> Iterator[tuple[str, str]]:
     """Yield the parameters to write. MLflow refuses a batch that changes one: those stand under another name."""
     known = held.params if held else {}
     for name, value in record.params.items():

@@ -11,7 +11,7 @@ from typing import Any
 
 from dlpipe.bridge.artifacts import Artifact, read_all_artifacts
 from dlpipe.bridge.attempts import TaskAttempt
-from dlpipe.bridge.datastore import Place, Unreadable, open_flow_store, read_log, read_page
+from dlpipe.bridge.datastore import DatastoreRoot, Unreadable, open_flow_store, read_log, read_page
 from dlpipe.bridge.metadata import read_metadata
 from dlpipe.bridge.opening import Fields, IncludedFile, read_fields
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
@@ -215,7 +215,9 @@ def _make_log(metadata: Mapping[str, str], attempt: TaskAttempt, stream: str) ->
     """Return the end of a log; none of a task that a Metaflow wrote which keeps logs elsewhere."""
     if "ds-type" not in metadata or "ds-root" not in metadata:
         return []
-    text = read_log(Place(metadata["ds-type"], metadata["ds-root"]), attempt.pathspec, attempt.number, stream)
+    text = read_log(
+        DatastoreRoot(metadata["ds-type"], metadata["ds-root"]), attempt.pathspec, attempt.number, stream
+    )
     return [Document(f"logs/{stream}.txt", redact(text[-LOG_CHARACTERS:]).encode())] if text else []
 
 
@@ -269,5 +271,5 @@ def _list_cards(attempt: TaskAttempt, kind: str) -> list[Any]:
 
 def _make_page(name: str, card: Any) -> list[Document]:
     store = card._card_ds._backend
-    page = read_page(Place(store.TYPE, str(store.datastore_root)), card.path)
+    page = read_page(DatastoreRoot(store.TYPE, str(store.datastore_root)), card.path)
     return [Document(name, redact_card(page).encode())]

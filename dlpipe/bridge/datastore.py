@@ -36,7 +36,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class DatastoreRoot:
     """A datastore: its kind, such as ``local`` or ``s3``, and its root."""
 
     kind: str
@@ -77,7 +77,7 @@ def has_file(kind: str, root: str, path: str) -> bool:
         Below the root.
     """
     try:
-        return bool(_open_storage(Place(kind, root)).is_file([path])[0])
+        return bool(_open_storage(DatastoreRoot(kind, root)).is_file([path])[0])
     except Exception:  # an outage, or a kind that is not here
         return False
 
@@ -99,7 +99,7 @@ def open_flow_store(kind: str, root: str, flow: str) -> Any:
     return FlowDataStore(flow_name=flow, environment=None, storage_impl=_find_implementation(kind), ds_root=root)
 
 
-def find_place(kind: str, location: str, flow: str) -> Place:
+def find_place(kind: str, location: str, flow: str) -> DatastoreRoot:
     """Return the datastore that an artifact's metadata names; older ones name the artifact's whole address.
 
     Parameters
@@ -112,16 +112,16 @@ def find_place(kind: str, location: str, flow: str) -> Place:
         Name of the flow, which is a part of the whole address.
     """
     if location.startswith(":root:"):
-        return Place(kind, location[6:])
-    return Place(kind, str(_find_implementation(kind).get_datastore_root_from_location(location, flow)))
+        return DatastoreRoot(kind, location[6:])
+    return DatastoreRoot(kind, str(_find_implementation(kind).get_datastore_root_from_location(location, flow)))
 
 
-def read_blob(place: Place, flow: str, digest: str) -> bytes:
+def read_blob(place: DatastoreRoot, flow: str, digest: str) -> bytes:
     """Return the pickle that is kept under ``digest``.
 
     Parameters
     ----------
-    place : Place
+    place : DatastoreRoot
         The datastore.
     flow : str
         Name of the flow.
@@ -140,12 +140,12 @@ def read_blob(place: Place, flow: str, digest: str) -> bytes:
     return _read_recent(place, f"{flow}/data/{digest[:2]}/{digest}")
 
 
-def read_sizes(place: Place, task: str, number: int) -> Mapping[str, Mapping[str, Any]]:
+def read_sizes(place: DatastoreRoot, task: str, number: int) -> Mapping[str, Mapping[str, Any]]:
     """Return what the datastore says of each artifact of an attempt, such as its ``size``; else nothing.
 
     Parameters
     ----------
-    place : Place
+    place : DatastoreRoot
         The datastore.
     task : str
         Pathspec of the task.
@@ -163,12 +163,12 @@ def read_sizes(place: Place, task: str, number: int) -> Mapping[str, Mapping[str
     )
 
 
-def read_log(place: Place, task: str, number: int, stream: str) -> str:
+def read_log(place: DatastoreRoot, task: str, number: int, stream: str) -> str:
     """Return the end of a log of an attempt: lines of the task and of its launcher, by time.
 
     Parameters
     ----------
-    place : Place
+    place : DatastoreRoot
         The datastore.
     task : str
         Pathspec of the task.
@@ -191,7 +191,7 @@ def read_log(place: Place, task: str, number: int, stream: str) -> str:
         raise Unreadable(f"no log of Metaflow's: {type(error).__name__}") from None
 
 
-def read_page(place: Place, path: str) -> str:
+def read_page(place: DatastoreRoot, path: str) -> str:
     """Return a card; raise ``Unreadable`` when it is not there, or larger than 16 MB."""
     try:
         with _OpenFile(place, path) as (file, _):
@@ -203,7 +203,7 @@ def read_page(place: Place, path: str) -> str:
     return content.decode()
 
 
-def _read_end(place: Place, path: str) -> bytes:
+def _read_end(place: DatastoreRoot, path: str) -> bytes:
     try:
         with _OpenFile(place, path) as (file, _):
             size = file.seek(0, os.SEEK_END)
@@ -218,7 +218,7 @@ def _read_end(place: Place, path: str) -> bytes:
 _kept: OrderedDict[str, bytes] = OrderedDict()
 
 
-def _read_recent(place: Place, path: str) -> bytes:
+def _read_recent(place: DatastoreRoot, path: str) -> bytes:
     """Return the content of a blob; of those far away, the latest ones are remembered."""
     if place.kind == "local":
         return _unpack(place, path)
@@ -231,7 +231,7 @@ def _read_recent(place: Place, path: str) -> bytes:
     return content
 
 
-def _unpack(place: Place, path: str) -> bytes:
+def _unpack(place: DatastoreRoot, path: str) -> bytes:
     try:
         with _OpenFile(place, path) as (file, meta):
             packed = not (meta or {}).get("cas_raw")
@@ -255,7 +255,7 @@ def _find_zlib_error() -> type[Exception]:
 class _OpenFile:
     """A file of a datastore, open, with what is kept beside it; errors as ``read_blob`` has them."""
 
-    def __init__(self, place: Place, path: str) -> None:
+    def __init__(self, place: DatastoreRoot, path: str) -> None:
         self._place, self._path = place, path
         self._file: IO[bytes] | None = None
 
@@ -302,5 +302,5 @@ def _find_implementation(kind: str) -> Any:
 
 
 @functools.cache
-def _open_storage(place: Place) -> Any:
+def _open_storage(place: DatastoreRoot) -> Any:
     return _find_implementation(place.kind)(place.root)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dlpipe.bridge.apply import Mirror
     from dlpipe.bridge.reading import RunReading
     from dlpipe.bridge.records import RunRecord, Status
-    from dlpipe.bridge.snapshots import Snapshot
+    from dlpipe.bridge.snapshots import RunSnapshot
     from dlpipe.tracking import TrackingStore
 
 PARENT_SECONDS = 30.0
@@ -95,7 +95,7 @@ class Following:
             self.reading.run.marks.set_complete()
         return self._make_result(snapshot, len(self.reading.list_keys(snapshot)), written)
 
-    def _write_changes(self, snapshot: Snapshot) -> int:
+    def _write_changes(self, snapshot: RunSnapshot) -> int:
         """Write the records that are new or have changed since the last step, and return how much differed."""
         from dlpipe.tracking import tracking_errors
 
@@ -122,7 +122,7 @@ class Following:
                 self._note_where(snapshot)
         return written
 
-    def _begin(self, mirror: Mirror, snapshot: Snapshot) -> None:
+    def _begin(self, mirror: Mirror, snapshot: RunSnapshot) -> None:
         """Make the run's own record, which the others stand under, unless somebody has deleted it."""
         self._deleted = set()
         if not mirror.is_deleted(self.pathspec):
@@ -182,7 +182,7 @@ class Following:
                     on_deleted(record.key)
             yield from mirror.compare_surplus(self.reading.list_keys(snapshot))
 
-    def _open_mirror(self, snapshot: Snapshot) -> Mirror:
+    def _open_mirror(self, snapshot: RunSnapshot) -> Mirror:
         from dlpipe.bridge.apply import Mirror
         from dlpipe.bridge.reading import name_experiment
 
@@ -195,7 +195,7 @@ class Following:
             self._mirror.refresh()
         return self._mirror
 
-    def _note_where(self, snapshot: Snapshot) -> None:
+    def _note_where(self, snapshot: RunSnapshot) -> None:
         """Leave the ids of the MLflow runs beside Metaflow's run.
 
         Not in Metaflow's tags and metadata: tags are changed there without a lock, so that those of a step that
@@ -209,7 +209,7 @@ class Following:
         with suppress(OSError):  # a folder that may only be read: the mirror is whole all the same
             self.reading.run.marks.note_where({**place, "attempts": ids})
 
-    def _make_result(self, snapshot: Snapshot, records: int, written: int) -> SyncResult:
+    def _make_result(self, snapshot: RunSnapshot, records: int, written: int) -> SyncResult:
         run_id, deleted = self.run_id or "", len(self._deleted)
         return SyncResult(self.pathspec, self.experiment, run_id, snapshot.status, records, written, deleted)
 

@@ -15,8 +15,8 @@ from dlpipe.bridge.graphs import read_graph
 from dlpipe.bridge.opening import Fields, IncludedFile
 from dlpipe.bridge.records import Document, RunRecord, Status, parse_object
 from dlpipe.bridge.runs import MetaflowRun
-from dlpipe.bridge.snapshots import Snapshot, count_foreach_tasks
-from dlpipe.bridge.values import Kept, keep, keep_text, to_mlflow_key
+from dlpipe.bridge.snapshots import RunSnapshot, count_foreach_tasks
+from dlpipe.bridge.values import KeptValue, keep, keep_text, to_mlflow_key
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import find_secrets, redact, set_secrets
 
@@ -50,12 +50,12 @@ class RunReading:
         self._secrets: tuple[str, ...] = ()
         self._unions: dict[tuple[str, ...], frozenset[tuple[str, str]]] = {}
 
-    def read_snapshot(self, *, launcher_gone: bool = False, only: str = "", closed: str = "") -> Snapshot:
+    def read_snapshot(self, *, launcher_gone: bool = False, only: str = "", closed: str = "") -> RunSnapshot:
         """Return the run as its metadata tells it now; the arguments are those of ``MetaflowRun.read``."""
         return self.run.read(launcher_gone=launcher_gone, only=only, closed=closed)
 
     def make_records(
-        self, snapshot: Snapshot, *, skip: Mapping[str, tuple[Status, int | None]] = MappingProxyType({})
+        self, snapshot: RunSnapshot, *, skip: Mapping[str, tuple[Status, int | None]] = MappingProxyType({})
     ) -> Iterator[RunRecord]:
         """Yield the records: each attempt, and at last the run itself, which so ends only when all of them have.
 
@@ -78,7 +78,7 @@ class RunReading:
                     yield self.make_attempt_record(snapshot, attempt, parent)
         yield self.make_run_record(snapshot)
 
-    def list_keys(self, snapshot: Snapshot) -> set[str]:
+    def list_keys(self, snapshot: RunSnapshot) -> set[str]:
         """Return the keys of all records."""
         widths = dict(count_foreach_tasks(snapshot))
         keys = {snapshot.pathspec}
@@ -88,7 +88,7 @@ class RunReading:
             keys |= {attempt.key for attempt in attempts if not wide or attempt.uses_mlflow}
         return keys
 
-    def make_run_record(self, snapshot: Snapshot, *, begun: bool = False) -> RunRecord:
+    def make_run_record(self, snapshot: RunSnapshot, *, begun: bool = False) -> RunRecord:
         """Return the record of the run itself; ``begun`` leaves out all that changes while it goes on."""
         params, documents = self._read_given()
         set_secrets(self._secrets)
@@ -130,12 +130,12 @@ class RunReading:
             documents=documents,
         )
 
-    def make_attempt_record(self, snapshot: Snapshot, attempt: TaskAttempt, parent: str) -> RunRecord:
+    def make_attempt_record(self, snapshot: RunSnapshot, attempt: TaskAttempt, parent: str) -> RunRecord:
         """Return the record of one attempt; what it left is read when it has settled.
 
         Parameters
         ----------
-        snapshot : Snapshot
+        snapshot : RunSnapshot
             The run at this moment.
         attempt : TaskAttempt
             One of the snapshot's.
@@ -174,7 +174,7 @@ class RunReading:
             shared=attempt.uses_mlflow,
         )
 
-    def _find_passed_on(self, snapshot: Snapshot, attempt: TaskAttempt) -> frozenset[tuple[str, str]]:
+    def _find_passed_on(self, snapshot: RunSnapshot, attempt: TaskAttempt) -> frozenset[tuple[str, str]]:
         """Return name and digest of what the run was given, and of what the tasks before it held."""
         held = self._read_digests(f"{snapshot.pathspec}/_parameters/{self.run.find_parameters_task()}", 0)
         for step in snapshot.find_steps_before(attempt.step):
@@ -260,11 +260,11 @@ def _to_params(values: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Documen
     return params, tuple(documents)
 
 
-def _to_text(name: str, value: Any) -> Kept:
+def _to_text(name: str, value: Any) -> KeptValue:
     return keep_text(name, str(value), folder="parameters")
 
 
-def _find_user(snapshot: Snapshot) -> str:
+def _find_user(snapshot: RunSnapshot) -> str:
     return next((tag[5:] for tag in snapshot.system_tags if tag.startswith("user:")), "unknown")
 
 
@@ -283,7 +283,7 @@ def _make_code_tags(code: Mapping[str, str]) -> dict[str, str]:
     return {**script, **{name: redact(str(value)) for name, value in named.items() if value is not None}}
 
 
-def _describe_origin(snapshot: Snapshot) -> str:
+def _describe_origin(snapshot: RunSnapshot) -> str:
     """Return the line of facts above the graph."""
     words = [f"Metaflow run `{snapshot.pathspec}`"]
     if snapshot.origin:
@@ -314,7 +314,7 @@ def _name_attempt(attempt: TaskAttempt) -> str:
     return f"{attempt.step}{attempt.place}{again}{' (exception caught)' if attempt.caught else ''}"
 
 
-def _make_step_record(snapshot: Snapshot, step: str, attempts: list[TaskAttempt], width: int) -> RunRecord:
+def _make_step_record(snapshot: RunSnapshot, step: str, attempts: list[TaskAttempt], width: int) -> RunRecord:
     last = {attempt.task: attempt for attempt in attempts}
     status = next(worst for worst in ORDER if worst in {attempt.status for attempt in last.values()})
     if len(last) < width and snapshot.alive:

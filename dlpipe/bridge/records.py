@@ -152,7 +152,7 @@ def cut(text: str, length: int = TAG_LENGTH) -> str:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldRecord:
     """What MLflow holds under a record's key; ``documents`` maps paths to SHA-256."""
 
     run_id: str
@@ -181,7 +181,7 @@ class Difference:
         return f"{self.key}: {self.what} should be {self.should}, MLflow holds {self.holds}"
 
 
-def find_differences(record: RunRecord, held: Held | None) -> list[Difference]:
+def find_differences(record: RunRecord, held: HeldRecord | None) -> list[Difference]:
     """Return every way in which ``held`` differs from ``record``.
 
     Examples

@@ -13,7 +13,7 @@ from dlpipe.bridge.attempts import TaskAttempt, TaskMetadata, find_caught, has_p
 from dlpipe.bridge.graphs import count_retries, find_decorators, read_graph
 from dlpipe.bridge.marks import Launcher, RunMarks, find_marks
 from dlpipe.bridge.metadata import get_provider, list_objects, read_metadata
-from dlpipe.bridge.snapshots import Snapshot
+from dlpipe.bridge.snapshots import RunSnapshot
 from dlpipe.errors import RunNotFound
 
 QUIET_SECONDS = 30.0
@@ -43,7 +43,7 @@ class MetaflowRun:
         """What the launcher left beside it."""
         return find_marks(self.pathspec)
 
-    def read(self, *, launcher_gone: bool = False, only: str = "", closed: str = "") -> Snapshot:
+    def read(self, *, launcher_gone: bool = False, only: str = "", closed: str = "") -> RunSnapshot:
         """Return the run as it is now.
 
         Parameters
@@ -71,7 +71,7 @@ class MetaflowRun:
             for task in tasks
             for attempt in self._read_attempts(task, alive=alive, closed=closed, launcher=launcher)
         )
-        return Snapshot(
+        return RunSnapshot(
             pathspec=self.pathspec,
             created=self._created,
             user_tags=tuple(sorted(map(str, me.get("tags") or ()))),

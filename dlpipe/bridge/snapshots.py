@@ -16,7 +16,7 @@ _SPLITS: dict[str, int] = {}
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class RunSnapshot:
     """A run as its metadata tells it at one moment.
 
     Attributes
@@ -82,7 +82,7 @@ class Snapshot:
         ]
 
 
-def count_foreach_tasks(snapshot: Snapshot) -> Iterator[tuple[str, int]]:
+def count_foreach_tasks(snapshot: RunSnapshot) -> Iterator[tuple[str, int]]:
     """Yield each step with the number of tasks that it has, or will have as far as finished splits tell."""
     widths: dict[str, int] = {}
     steps = snapshot.graph.get("steps", {})

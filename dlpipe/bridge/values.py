@@ -44,7 +44,7 @@ IMAGES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"GIF8": "gif"}
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptValue:
     """What is kept of one value; nothing of all three means that a reference to it has to do."""
 
     metric: float | None = None
@@ -59,7 +59,7 @@ class Kept:
         return "parameter" if self.param is not None else "file" if self.documents else "reference"
 
 
-def keep(name: str, value: Any, *, folder: str = "artifacts") -> Kept:
+def keep(name: str, value: Any, *, folder: str = "artifacts") -> KeptValue:
     """Return what MLflow keeps of ``value``; files stand in ``folder``.
 
     Parameters
@@ -77,9 +77,9 @@ def keep(name: str, value: Any, *, folder: str = "artifacts") -> Kept:
     ('metric', 'nan', 'file')
     """
     if isinstance(value, bool | type(None)):
-        return Kept(param=str(value))
+        return KeptValue(param=str(value))
     if looks_secret(name):
-        return Kept(param=HIDDEN)
+        return KeptValue(param=HIDDEN)
     if isinstance(value, numbers.Real):
         return _keep_number(float(value))
     if isinstance(value, str):
@@ -87,17 +87,17 @@ def keep(name: str, value: Any, *, folder: str = "artifacts") -> Kept:
     if isinstance(value, TEXTS):
         return keep_text(name, format_plain(value), folder=folder)
     if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
-        return Kept(param=str(bool(value)))
+        return KeptValue(param=str(bool(value)))
     base = f"{folder}/{make_file_name(name)}"
     if isinstance(value, bytes):
         return _keep_picture(base, value)
     for make in (_keep_table, _keep_array, _keep_figure):
         if documents := make(base, value):
-            return Kept(documents=documents)
-    return Kept(documents=_keep_json(base, name, value))
+            return KeptValue(documents=documents)
+    return KeptValue(documents=_keep_json(base, name, value))
 
 
-def keep_text(name: str, value: str, *, folder: str = "artifacts") -> Kept:
+def keep_text(name: str, value: str, *, folder: str = "artifacts") -> KeptValue:
     """Return short text as a parameter; long text as its beginning and a file with the whole of it.
 
     Parameters
@@ -111,9 +111,9 @@ def keep_text(name: str, value: str, *, folder: str = "artifacts") -> Kept:
     """
     value = redact_value(name, value)
     if len(value) <= PARAM_LENGTH:
-        return Kept(param=value)
+        return KeptValue(param=value)
     short = f"{value[: PARAM_LENGTH - 20]}... ({len(value):,})"
-    return Kept(param=short, documents=(Document(f"{folder}/{make_file_name(name)}.txt", value.encode()),))
+    return KeptValue(param=short, documents=(Document(f"{folder}/{make_file_name(name)}.txt", value.encode()),))
 
 
 def to_mlflow_key(name: str) -> str:
@@ -146,15 +146,15 @@ def make_file_name(name: str) -> str:
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _keep_number(value: float) -> Kept:
-    return Kept(metric=value) if math.isfinite(value) else Kept(param=str(value))
+def _keep_number(value: float) -> KeptValue:
+    return KeptValue(metric=value) if math.isfinite(value) else KeptValue(param=str(value))
 
 
-def _keep_picture(base: str, value: bytes) -> Kept:
+def _keep_picture(base: str, value: bytes) -> KeptValue:
     for start, ending in IMAGES.items():
         if value.startswith(start):
-            return Kept(documents=(Document(f"{base}.{ending}", value),))
-    return Kept()
+            return KeptValue(documents=(Document(f"{base}.{ending}", value),))
+    return KeptValue()
 
 
 def _keep_table(base: str, value: Any) -> tuple[Document, ...]:

@@ -45,7 +45,7 @@ def format_deployment(view: DeploymentView) -> dict[str, Any]:
         "schedule": view.schedule,
         "next due": "suspended" if view.deployment.suspended else view.due,
         "starts after": view.triggers,
-        **({"waits for": ", ".join(view.half.lacks)} if view.half else {}),
+        **({"waits for": ", ".join(view.held.lacks)} if view.held else {}),
         "last run": f"{last.number} {last.status}" if last else "",
     }
 
@@ -62,7 +62,7 @@ def describe_deployment(view: DeploymentView) -> dict[str, Any]:
         "timezone": (version.schedule.timezone or "UTC") if version.schedule else None,
         "next_due": format_iso(view.next_due) if view.next_due is not None else None,
         "events": [needed.name for needed in version.trigger.needed] if version.trigger else [],
-        "held": {name: format_iso(event.at) for name, event in view.half.came.items()} if view.half else {},
+        "held": {name: format_iso(event.at) for name, event in view.held.came.items()} if view.held else {},
         "suspended": view.deployment.suspended,
         "last_run": {"run": view.last_run.number, "status": view.last_run.status} if view.last_run else None,
         "code": version.code,

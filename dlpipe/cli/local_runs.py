@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dlpipe.cli.printing import format_milliseconds, format_table, say, say_rows, say_runs_elsewhere
 
 if TYPE_CHECKING:
-    from dlpipe.bridge.snapshots import Snapshot
+    from dlpipe.bridge.snapshots import RunSnapshot
 
 SCHEDULED = "runtime:local-scheduler"
 
@@ -67,7 +67,7 @@ def list_local_runs(limit: int) -> list[LocalRun]:
     return [_describe(snapshot, resumed=snapshot.pathspec in resumed) for snapshot in snapshots]
 
 
-def _read_snapshots(limit: int) -> Iterator[Snapshot]:
+def _read_snapshots(limit: int) -> Iterator[RunSnapshot]:
     from dlpipe.bridge.metadata import find_runs
     from dlpipe.bridge.runs import MetaflowRun
     from dlpipe.errors import RunNotFound
@@ -83,7 +83,7 @@ def _read_snapshots(limit: int) -> Iterator[Snapshot]:
                 continue
 
 
-def _describe(snapshot: Snapshot, *, resumed: bool) -> LocalRun:
+def _describe(snapshot: RunSnapshot, *, resumed: bool) -> LocalRun:
     status, began = snapshot.status.lower(), format_milliseconds(snapshot.created)
     if status not in ("failed", "killed"):
         return LocalRun(snapshot.pathspec, status, began)
@@ -93,7 +93,7 @@ def _describe(snapshot: Snapshot, *, resumed: bool) -> LocalRun:
     return LocalRun(snapshot.pathspec, status, began, step, why, _build_resume(snapshot))
 
 
-def _find_failure(snapshot: Snapshot) -> tuple[str, str]:
+def _find_failure(snapshot: RunSnapshot) -> tuple[str, str]:
     """The step that failed, and why."""
     from dlpipe.orchestrator.inspection import inspect
 
@@ -103,7 +103,7 @@ def _find_failure(snapshot: Snapshot) -> tuple[str, str]:
     return step, found["reason"] or ("its processes were killed" if snapshot.status == "KILLED" else "")
 
 
-def _build_resume(snapshot: Snapshot) -> str:
+def _build_resume(snapshot: RunSnapshot) -> str:
     """The command that goes on from the run, if there is something to go on from."""
     if not snapshot.attempts or (
         snapshot.status == "FAILED" and not any(attempt.status == "FINISHED" for attempt in snapshot.attempts)

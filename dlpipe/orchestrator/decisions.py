@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedRun:
     """A run that a due time or events ask for.
 
     Attributes
@@ -75,7 +75,7 @@ def decide(state: State, now: float, *, max_runs: int) -> list[Run]:
 # -- due times ---------------------------------------------------------------------------------------------------
 
 
-def find_due_runs(state: State, deployments: Sequence[Deployment], now: float) -> Iterator[Wanted]:
+def find_due_runs(state: State, deployments: Sequence[Deployment], now: float) -> Iterator[WantedRun]:
     """What schedules ask for; noted as dealt with.
 
     Parameters
@@ -102,7 +102,7 @@ def find_due_runs(state: State, deployments: Sequence[Deployment], now: float) -
             log.error("%s has no due times: %s", deployment.name, error)
 
 
-def find_passed(deployment: Deployment, schedule: Schedule, now: float) -> Iterator[Wanted]:
+def find_passed(deployment: Deployment, schedule: Schedule, now: float) -> Iterator[WantedRun]:
     """Due times since the last ones dealt with; of late ones, those that the policy makes up.
 
     Parameters
@@ -125,9 +125,9 @@ def find_passed(deployment: Deployment, schedule: Schedule, now: float) -> Itera
             "%s: due times were missed since %s; %d are made up", deployment.name, format_iso(since), len(late)
         )
     for due in late:
-        yield Wanted(deployment, due, made_up=policies.missed == "all")
+        yield WantedRun(deployment, due, made_up=policies.missed == "all")
     for due in in_time:
-        yield Wanted(deployment, due)
+        yield WantedRun(deployment, due)
 
 
 def count_made_up(policies: Policies, in_time: bool) -> int:
@@ -144,7 +144,7 @@ def count_made_up(policies: Policies, in_time: bool) -> int:
 # -- events ------------------------------------------------------------------------------------------------------
 
 
-def find_event_runs(state: State, deployments: Sequence[Deployment]) -> Iterator[Wanted]:
+def find_event_runs(state: State, deployments: Sequence[Deployment]) -> Iterator[WantedRun]:
     """What events ask for; noted as dealt with."""
     events = state.list_events_after(state.get_events_dealt())
     for sequence, event in events:
@@ -153,7 +153,7 @@ def find_event_runs(state: State, deployments: Sequence[Deployment]) -> Iterator
                 continue
             match = find_match(state, deployment, sequence, event)
             if match is not None:
-                yield Wanted(deployment, max(event.at for event in match.events), match)
+                yield WantedRun(deployment, max(event.at for event in match.events), match)
     if events:
         state.set_events_dealt(events[-1][0])
 
@@ -161,7 +161,7 @@ def find_event_runs(state: State, deployments: Sequence[Deployment]) -> Iterator
 # -- runs --------------------------------------------------------------------------------------------------------
 
 
-def add_run(state: State, wanted: Wanted) -> None:
+def add_run(state: State, wanted: WantedRun) -> None:
     """Add the run that is wanted, or note why it is skipped."""
     name, version = wanted.deployment.name, wanted.deployment.version
     status, reason = choose_status(state, wanted)
@@ -187,7 +187,7 @@ def add_run(state: State, wanted: Wanted) -> None:
         state.add_run(name, cause=cause, key=key, due=wanted.due, status=status, reason=reason)
 
 
-def choose_status(state: State, wanted: Wanted) -> tuple[Status, str]:
+def choose_status(state: State, wanted: WantedRun) -> tuple[Status, str]:
     """Whether the run is queued or skipped, and why."""
     if wanted.match is not None and wanted.match.misfit:
         return "skipped", wanted.match.misfit

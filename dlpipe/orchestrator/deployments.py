@@ -78,7 +78,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Needed:
+class NeededEvent:
     """An event that a trigger waits for.
 
     Attributes
@@ -108,7 +108,7 @@ class Trigger:
     decorators, at which an incomplete set of events is forgotten; empty for never.
     """
 
-    needed: tuple[Needed, ...]
+    needed: tuple[NeededEvent, ...]
     reset_at: str = ""
     reset_timezone: str = ""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlpipe.errors import EventRefused
-from dlpipe.orchestrator.deployments import Deployment, Needed
+from dlpipe.orchestrator.deployments import Deployment, NeededEvent
 from dlpipe.orchestrator.inbox import find_lacking
 from dlpipe.orchestrator.matching import find_misfits
 from dlpipe.orchestrator.runs import Event
@@ -134,7 +134,7 @@ def check_name(name: str) -> None:
         )
 
 
-def list_needed(deployment: Deployment) -> tuple[Needed, ...]:
+def list_needed(deployment: Deployment) -> tuple[NeededEvent, ...]:
     """The events that a deployment waits for."""
     trigger = deployment.version.trigger
     return trigger.needed if trigger else ()

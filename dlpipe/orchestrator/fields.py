@@ -18,7 +18,7 @@ FORMS = "minute hour day-of-month month day-of-week, and in EventBridge's form a
 
 
 @dataclass(frozen=True)
-class Field:
+class CronField:
     """What may stand in a field: numbers from ``low`` to ``high``, names for them, ``?`` and special terms."""
 
     name: str
@@ -39,7 +39,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Line:
+class CronLine:
     """A cron line as ``cronsim`` reads it, and the years to which it is confined; empty for all."""
 
     text: str
@@ -52,18 +52,18 @@ class Line:
         return not minute.startswith("*") and not hour.startswith("*")
 
 
-MONTH_DAY = Field("day-of-month", 1, 31, any_day=True, specials="L (the last day), LW (the last weekday)")
+MONTH_DAY = CronField("day-of-month", 1, 31, any_day=True, specials="L (the last day), LW (the last weekday)")
 NTH_DAY = "dL (the last such day of the month), d#n (the n-th)"
-BEFORE_DAYS = (Field("minute", 0, 59), Field("hour", 0, 23), MONTH_DAY)
-MONTH = Field("month", 1, 12, {name: number for number, name in enumerate(MONTHS, 1)})
-UNIX_DAY = Field("day-of-week", 0, 7, {name: number for number, name in enumerate(DAYS)}, True, NTH_DAY)
-BRIDGE_DAY = Field("day-of-week", 1, 7, {name: number for number, name in enumerate(DAYS, 1)}, True, NTH_DAY)
-YEAR = Field("year", 1970, 2199)
+BEFORE_DAYS = (CronField("minute", 0, 59), CronField("hour", 0, 23), MONTH_DAY)
+MONTH = CronField("month", 1, 12, {name: number for number, name in enumerate(MONTHS, 1)})
+UNIX_DAY = CronField("day-of-week", 0, 7, {name: number for number, name in enumerate(DAYS)}, True, NTH_DAY)
+BRIDGE_DAY = CronField("day-of-week", 1, 7, {name: number for number, name in enumerate(DAYS, 1)}, True, NTH_DAY)
+YEAR = CronField("year", 1970, 2199)
 UNIX = (*BEFORE_DAYS, MONTH, UNIX_DAY)
 BRIDGE = (*BEFORE_DAYS, MONTH, BRIDGE_DAY, YEAR)
 
 
-def read_line(cron: str) -> Line:
+def read_line(cron: str) -> CronLine:
     """The cron line ``cron`` in the form of ``cronsim``.
 
     Raises
@@ -91,7 +91,7 @@ def read_line(cron: str) -> Line:
             raise ValueError("of day-of-month and day-of-week, one must be ? in the form of six fields")
     except ValueError as error:
         raise ScheduleError(f"Cron line {cron!r}: {error}.") from None
-    return Line(" ".join(texts[:5]), years)
+    return CronLine(" ".join(texts[:5]), years)
 
 
 def read_years(part: str) -> frozenset[int]:
@@ -100,7 +100,7 @@ def read_years(part: str) -> frozenset[int]:
     return frozenset() if text == "*" else frozenset(int(year) for year in text.split(","))
 
 
-def read_field(part: str, field: Field) -> str:
+def read_field(part: str, field: CronField) -> str:
     """``part`` for ``cronsim``: numbers with commas between them, with a star in front where one was."""
     if part == "?" and field.any_day:
         return "*"
@@ -114,7 +114,7 @@ def read_field(part: str, field: Field) -> str:
     return ",".join(texts)
 
 
-def read_term(term: str, field: Field) -> list[str]:
+def read_term(term: str, field: CronField) -> list[str]:
     """What stands between commas, as numbers and special terms."""
     special = read_special(term, field)
     if special:
@@ -140,7 +140,7 @@ def read_term(term: str, field: Field) -> list[str]:
     )
 
 
-def read_special(term: str, field: Field) -> str:
+def read_special(term: str, field: CronField) -> str:
     """``term`` if it is one of the special terms of a day; empty if it is none."""
     if field is MONTH_DAY:
         if term.endswith("W") and term != "LW":
@@ -164,7 +164,7 @@ def read_special(term: str, field: Field) -> str:
     return f"{normalize_number(read_number(day, field, term), field)}#{nth}"
 
 
-def read_number(text: str, field: Field, term: str) -> int:
+def read_number(text: str, field: CronField, term: str) -> int:
     """The number that ``text`` is or names."""
     if text in field.names:
         return field.names[text]
@@ -175,11 +175,11 @@ def read_number(text: str, field: Field, term: str) -> int:
     return int(text)
 
 
-def normalize_number(number: int, field: Field) -> int:
+def normalize_number(number: int, field: CronField) -> int:
     """``number`` with weekdays from 0, Sunday, to 6."""
     return number % 7 if field is UNIX_DAY else number - 1 if field is BRIDGE_DAY else number
 
 
-def is_eighth(number: int, field: Field) -> bool:
+def is_eighth(number: int, field: CronField) -> bool:
     """Whether steps have come round to the Sunday with which they could have begun."""
     return field is UNIX_DAY and number == 7

@@ -52,7 +52,7 @@ class CodeDifference:
         return bool(self.changed or self.added or self.removed)
 
 
-class Package:
+class CodePackage:
     """A code package: the bytes of a ``tar.gz``, its files' digests and the digest of all."""
 
     def __init__(self, content: bytes) -> None:
@@ -82,7 +82,7 @@ def digest_files(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _list_files(folder)}
 
 
-def compare_code(version: Version, package: Package) -> CodeDifference:
+def compare_code(version: Version, package: CodePackage) -> CodeDifference:
     """Return in which files ``package`` is not the code of ``version``."""
     kept, now = digest_files(Path(version.code)), package.files
     both = sorted(kept.keys() & now.keys() - set(NO_CODE))
@@ -109,7 +109,7 @@ def check_deployment_name(name: str) -> str:
     return name
 
 
-def freeze(package: Package, name: str, *, under: Path) -> Path:
+def freeze(package: CodePackage, name: str, *, under: Path) -> Path:
     """Unpack ``package`` for the deployment ``name`` and return the folder, which has no version's name yet.
 
     Parameters
@@ -208,7 +208,7 @@ def _list_files(folder: Path) -> Iterator[str]:
         yield from (os.path.relpath(os.path.join(at, name), folder) for name in names)
 
 
-def _fill(folder: Path, package: Package, twins: Mapping[str, Path]) -> None:
+def _fill(folder: Path, package: CodePackage, twins: Mapping[str, Path]) -> None:
     fresh = []
     for name, data in package.members():
         target = folder / name
@@ -223,7 +223,7 @@ def _fill(folder: Path, package: Package, twins: Mapping[str, Path]) -> None:
             _compile(target)
 
 
-def _find_twins(code: Path, package: Package) -> dict[str, Path]:
+def _find_twins(code: Path, package: CodePackage) -> dict[str, Path]:
     """Kept files that have the content of one of the package's, by digest; from the folder kept last."""
     try:
         folders = sorted(code.glob("*/[0-9]*-*"), key=lambda folder: folder.stat().st_mtime, reverse=True)

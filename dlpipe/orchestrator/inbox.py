@@ -13,7 +13,7 @@ from dlpipe.orchestrator.state import State
 
 
 @dataclass(frozen=True)
-class Half:
+class HeldEvents:
     """What a trigger that needs several events has of them.
 
     Attributes
@@ -70,20 +70,20 @@ def view_events(state: State, now: float, *, limit: int, name: str | None = None
         return []
     dealt = state.get_events_dealt()
     started = state.list_runs_of_events(min(event.at for _, event in events))
-    halves = [half for deployment in state.list_deployments() if (half := find_half(state, deployment, now))]
+    incomplete = [held for deployment in state.list_deployments() if (held := find_held(state, deployment, now))]
     return [
         EventView(
             event,
             sequence <= dealt,
             tuple(run for run in started if event.id in run.events),
-            {half.deployment: half.lacks for half in halves if half.came.get(event.name) == event},
+            {held.deployment: held.lacks for held in incomplete if held.came.get(event.name) == event},
         )
         for sequence, event in events
     ]
 
 
-def find_half(state: State, deployment: Deployment, now: float) -> Half | None:
-    """What the trigger of a deployment has of the events that it needs; ``None`` if it waits for no other half.
+def find_held(state: State, deployment: Deployment, now: float) -> HeldEvents | None:
+    """What the trigger of a deployment has of the events that it needs; ``None`` if it waits for no others.
 
     Parameters
     ----------
@@ -104,7 +104,9 @@ def find_half(state: State, deployment: Deployment, now: float) -> Half | None:
     }
     if not held:
         return None
-    return Half(deployment.name, held, tuple(needed.name for needed in trigger.needed if needed.name not in held))
+    return HeldEvents(
+        deployment.name, held, tuple(needed.name for needed in trigger.needed if needed.name not in held)
+    )
 
 
 def find_lacking(state: State, deployment: Deployment, event: Event) -> tuple[str, ...]:
@@ -120,7 +122,7 @@ def find_lacking(state: State, deployment: Deployment, event: Event) -> tuple[st
         One that is about to be published.
     """
     trigger = deployment.version.trigger
-    half = find_half(state, deployment, event.at)
-    known = {event.name, *(half.came if half else ())}
+    held = find_held(state, deployment, event.at)
+    known = {event.name, *(held.came if held else ())}
     known |= {other.name for _, other in state.list_events_after(state.get_events_dealt())}
     return tuple(needed.name for needed in trigger.needed if needed.name not in known) if trigger else ()

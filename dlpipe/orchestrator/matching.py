@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dlpipe.orchestrator.deployments import Deployment, Needed, Schedule, Trigger, Version
+from dlpipe.orchestrator.deployments import Deployment, NeededEvent, Schedule, Trigger, Version
 from dlpipe.orchestrator.runs import Event
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.timing import next_due
@@ -75,7 +75,7 @@ def find_match(state: State, deployment: Deployment, sequence: int, event: Event
     return make_match(version, [held[needed.name] for needed in trigger.needed])
 
 
-def find_needed(version: Version, event: Event) -> Needed | None:
+def find_needed(version: Version, event: Event) -> NeededEvent | None:
     """What the trigger of ``version`` says of ``event``; ``None`` if it does not wait for it."""
     needed = version.trigger.needed if version.trigger else ()
     return next((wanted for wanted in needed if wanted.name == event.name), None)
@@ -118,14 +118,14 @@ def make_match(version: Version, events: list[Event]) -> Match:
     return Match(tuple(events), parameters, next(filter(None, [*wrong, explain_lack(version, parameters)]), ""))
 
 
-def explain_misfit_with(version: Version, needed: Needed, event: Event) -> str:
+def explain_misfit_with(version: Version, needed: NeededEvent, event: Event) -> str:
     """Why a run of ``version`` cannot begin with ``event``, whatever comes besides; empty if it can.
 
     Parameters
     ----------
     version : Version
         Its parameters have types, and some need a value.
-    needed : Needed
+    needed : NeededEvent
         What its trigger says of the event.
     event : Event
         What came.
@@ -142,7 +142,7 @@ def explain_lack(version: Version, parameters: Mapping[str, Any]) -> str:
     return f"no event gives a value for the parameter {lacks[0]}, which has none of its own" if lacks else ""
 
 
-def map_parameters(version: Version, needed: Needed) -> dict[str, str]:
+def map_parameters(version: Version, needed: NeededEvent) -> dict[str, str]:
     """Parameter -> field of the payload; as on Argo, an event that is alone and says nothing gives all of them."""
     alone = version.trigger is not None and len(version.trigger.needed) == 1
     if alone and not needed.parameters and needed.kind == "event":

@@ -9,7 +9,7 @@ from pathlib import Path
 from dlpipe.errors import DeploymentNotFound, ScheduleError
 from dlpipe.orchestrator import timing
 from dlpipe.orchestrator.deployments import Deployment, Trigger, Version
-from dlpipe.orchestrator.inbox import Half, find_half
+from dlpipe.orchestrator.inbox import HeldEvents, find_held
 from dlpipe.orchestrator.runs import NOT_RESUMED, OPEN, RESUMABLE, Run, Status
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.time_formats import format_time
@@ -28,14 +28,14 @@ class DeploymentView:
         Seconds since 1970; ``None`` without a schedule, while it is suspended, and after a schedule's last year.
     last_run : Run or None
         The newest one that was not skipped.
-    half : Half or None
-        What its trigger has of several events; ``None`` if it waits for no other half.
+    held : HeldEvents or None
+        What its trigger has of several events; ``None`` if it waits for no others.
     """
 
     deployment: Deployment
     next_due: float | None
     last_run: Run | None
-    half: Half | None = None
+    held: HeldEvents | None = None
 
     @property
     def schedule(self) -> str:
@@ -58,11 +58,11 @@ class DeploymentView:
 
     @property
     def waits(self) -> str:
-        """Which of several events have come, and which have not; empty if it waits for no other half."""
-        if self.half is None:
+        """Which of several events have come, and which have not; empty if it waits for no others."""
+        if self.held is None:
             return ""
-        came = ", ".join(f"{name} came {format_time(event.at // 1)}" for name, event in self.half.came.items())
-        return f"{came}; waits for {', '.join(self.half.lacks)}"
+        came = ", ".join(f"{name} came {format_time(event.at // 1)}" for name, event in self.held.came.items())
+        return f"{came}; waits for {', '.join(self.held.lacks)}"
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def view_deployment(state: State, deployment: Deployment, now: float) -> Deploym
     """
     shown: list[Status] = ["queued", "running", "waiting", "succeeded", "failed", "terminated"]
     last = state.list_runs(deployment=deployment.name, status=shown, limit=1)
-    half = find_half(state, deployment, now)
-    return DeploymentView(deployment, next_due(deployment, now), last[0] if last else None, half)
+    held = find_held(state, deployment, now)
+    return DeploymentView(deployment, next_due(deployment, now), last[0] if last else None, held)
 
 
 def next_due(deployment: Deployment, now: float) -> float | None:
@@ -191,8 +191,9 @@ def describe_trigger(trigger: Trigger | None) -> str:
 
     Examples
     --------
-    >>> from dlpipe.orchestrator.deployments import Needed
-    >>> describe_trigger(Trigger((Needed("model-drifted"), Needed("metaflow.A.end", kind="run", flow="A"))))
+    >>> from dlpipe.orchestrator.deployments import NeededEvent
+    >>> end = NeededEvent("metaflow.A.end", kind="run", flow="A")
+    >>> describe_trigger(Trigger((NeededEvent("model-drifted"), end)))
     'model-drifted and end of A'
     """
     if trigger is None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger, Version
+from dlpipe.orchestrator.deployments import NeededEvent, Policies, Schedule, Trigger, Version
 from dlpipe.orchestrator.runs import Alert, Event, RunAttempt
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ def read_version(body: str) -> Version:
     if values["schedule"]:
         values["schedule"] = build(Schedule, values["schedule"])
     if values["trigger"]:
-        needed = tuple(build(Needed, event) for event in values["trigger"]["needed"])
+        needed = tuple(build(NeededEvent, event) for event in values["trigger"]["needed"])
         values["trigger"] = build(Trigger, {**values["trigger"], "needed": needed})
     values["policies"] = build(Policies, values["policies"])
     for name in TUPLES:

@@ -19,7 +19,7 @@ VARIABLES = "scheduler.env"
 
 
 @dataclass(frozen=True)
-class Unit:
+class SystemdUnit:
     """A unit's file, and the commands that make systemd use it."""
 
     path: Path
@@ -36,7 +36,7 @@ def make_unit(
     no_token: bool = False,
     environ: Mapping[str, str] = os.environ,
     python: str = sys.executable,
-) -> Unit:
+) -> SystemdUnit:
     """The unit of a scheduler that runs as this user: one of the user's own, or one of the system's.
 
     Parameters
@@ -80,7 +80,7 @@ def make_unit(
         f"WantedBy={'multi-user' if system else 'default'}.target",
         "",
     ]
-    return Unit(
+    return SystemdUnit(
         find_unit_folder(system, environ) / f"{NAME}.service", "\n".join(lines), build_commands(system, environ)
     )
 

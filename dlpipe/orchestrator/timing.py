@@ -22,7 +22,7 @@ from cronsim import CronSim, CronSimError
 
 from dlpipe.errors import ScheduleError
 from dlpipe.orchestrator.deployments import Schedule
-from dlpipe.orchestrator.fields import Line, read_line
+from dlpipe.orchestrator.fields import CronLine, read_line
 
 HOUR = 3600.0
 MINUTE = timedelta(minutes=1)
@@ -31,10 +31,10 @@ SOME_LEAP_CYCLE = 946684800.0
 
 
 @dataclass(frozen=True)
-class Times:
+class DueTimes:
     """The due times of a schedule, in seconds since 1970."""
 
-    line: Line
+    line: CronLine
     zone: tzinfo
 
     def after(self, moment: float) -> float:
@@ -123,7 +123,7 @@ class Times:
 
 
 @lru_cache(maxsize=4096)
-def parse(schedule: Schedule) -> Times:
+def parse(schedule: Schedule) -> DueTimes:
     """The due times of ``schedule``.
 
     Raises
@@ -139,7 +139,7 @@ def parse(schedule: Schedule) -> Times:
     >>> datetime.fromtimestamp(due, times.zone).isoformat()
     '2026-03-29T03:00:00+02:00'
     """
-    times = Times(read_line(schedule.cron), find_zone(schedule.timezone))
+    times = DueTimes(read_line(schedule.cron), find_zone(schedule.timezone))
     if times.after(SOME_LEAP_CYCLE) == math.inf:
         raise ScheduleError(f"Cron line {schedule.cron!r} is never due: no month of it has such a day.")
     return times

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.deployments import Version
-    from dlpipe.orchestrator.freezing import CodeDifference, Package
+    from dlpipe.orchestrator.freezing import CodeDifference, CodePackage
 
 SHOWN = 8
 
@@ -58,7 +58,7 @@ class Changes:
         }
 
 
-def find_changes(before: Version, now: Version, package: Package) -> Changes:
+def find_changes(before: Version, now: Version, package: CodePackage) -> Changes:
     """Return what ``now``, whose code is ``package``, has that ``before`` has not, and the other way round."""
     from dlpipe.orchestrator.environment import compare_packages
     from dlpipe.orchestrator.freezing import CodeDifference, compare_code

@@ -24,7 +24,7 @@ from .options import make_policies
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.deployments import Version
-    from dlpipe.orchestrator.freezing import Package
+    from dlpipe.orchestrator.freezing import CodePackage
     from dlpipe.orchestrator.state import State
 
 SUFFIXES = [".toml"]
@@ -61,7 +61,7 @@ class Created:
     version: Version
     before: Version | None
     is_new: bool
-    package: Package
+    package: CodePackage
     outside: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -149,14 +149,14 @@ class FlowPackage(MetaflowPackage):
                 yield path, name
 
 
-def make_package(obj: Any) -> Package:
+def make_package(obj: Any) -> CodePackage:
     """Return Metaflow's code package of the flow, with dlpipe in it."""
     import dlpipe  # noqa: F401  # its package policy is read from what is imported
-    from dlpipe.orchestrator.freezing import Package
+    from dlpipe.orchestrator.freezing import CodePackage
 
     suffixes = [*obj.package_suffixes, *SUFFIXES]
     obj.package = FlowPackage(obj.flow, obj.environment, _say_nothing, suffixes=suffixes, flow_datastore=None)
-    return Package(bytes(obj.package.blob))
+    return CodePackage(bytes(obj.package.blob))
 
 
 def is_same(one: Version, other: Version) -> bool:
@@ -190,7 +190,7 @@ def _describe_identity(version: Version) -> str:
     return to_json(replace(version, number=0, code="", created=0.0, author="", variables=variables))
 
 
-def _deploy(obj: Any, version: Version, package: Package, state: State) -> tuple[Version, Mapping[str, str]]:
+def _deploy(obj: Any, version: Version, package: CodePackage, state: State) -> tuple[Version, Mapping[str, str]]:
     from dlpipe.orchestrator import freezing
 
     folder = freezing.freeze(package, version.deployment, under=state.folder)

@@ -16,7 +16,7 @@ from metaflow.user_configs.config_options import ConfigInput
 from metaflow.util import dict_to_cli_options
 
 if TYPE_CHECKING:
-    from dlpipe.orchestrator.deployments import Deployment, Needed, Schedule, Trigger, Version
+    from dlpipe.orchestrator.deployments import Deployment, NeededEvent, Schedule, Trigger, Version
 
 
 def make_refusal(message: str) -> Exception:
@@ -230,8 +230,8 @@ def _evaluate(function: Callable[..., Any], *args: Any, of: str) -> Any:
     raise make_refusal(f"The function of {of} failed with {problem}.")
 
 
-def _read_needed_events(obj: Any, decorator: Any) -> tuple[Needed, ...]:
-    from dlpipe.orchestrator.deployments import Needed
+def _read_needed_events(obj: Any, decorator: Any) -> tuple[NeededEvent, ...]:
+    from dlpipe.orchestrator.deployments import NeededEvent
 
     known = {parameter.name.lower(): parameter.name for _, parameter in list_parameters(obj)}
     mapped: set[str] = set()
@@ -242,7 +242,7 @@ def _read_needed_events(obj: Any, decorator: Any) -> tuple[Needed, ...]:
         parameters = dict(_map_parameters(event, known, mapped))
         if len(decorator.triggers) == 1 and not parameters:
             parameters = {name: key for key, name in known.items()}  # Argo's automatic mapping
-        needed.append(Needed(event["name"], parameters))
+        needed.append(NeededEvent(event["name"], parameters))
     return tuple(needed)
 
 
@@ -266,8 +266,8 @@ def _map_parameters(
         yield known[key], field
 
 
-def _read_needed_end(event: Mapping[str, Any]) -> Needed:
-    from dlpipe.orchestrator.deployments import Needed
+def _read_needed_end(event: Mapping[str, Any]) -> NeededEvent:
+    from dlpipe.orchestrator.deployments import NeededEvent
 
     project = event.get("project") or current.get("project_name")
     branch = event.get("branch") or current.get("branch_name")
@@ -277,7 +277,7 @@ def _read_needed_end(event: Mapping[str, Any]) -> Needed:
             "both, or use @project."
         )
     names = ["metaflow", project, branch, event["flow"], "end"]
-    return Needed(".".join(name for name in names if name), kind="run", flow=event["flow"])
+    return NeededEvent(".".join(name for name in names if name), kind="run", flow=event["flow"])
 
 
 def _read_reset(options: Mapping[str, Any]) -> tuple[str, str]:

@@ -143,14 +143,14 @@ def describe_status(obj: Any, state: State) -> dict[str, Any]:
 
 def describe_deployment(state: State, name: str) -> dict[str, Any]:
     """Return where a deployment stands, for a program."""
-    from dlpipe.orchestrator.inbox import find_half
+    from dlpipe.orchestrator.inbox import find_held
     from dlpipe.orchestrator.presence import find_scheduler
     from dlpipe.orchestrator.time_formats import format_iso
     from dlpipe.redaction import show_target, show_value
 
     deployment = state.get_deployment(name)
     version = deployment.version
-    half = find_half(state, deployment, time.time())
+    held = find_held(state, deployment, time.time())
     return {
         "deployment": deployment.name,
         "flow": version.flow,
@@ -159,7 +159,7 @@ def describe_deployment(state: State, name: str) -> dict[str, Any]:
         "schedule": asdict(version.schedule) if version.schedule else None,
         "next_due": [] if deployment.suspended else [format_iso(due) for due in find_due_times(version)],
         "trigger": asdict(version.trigger) if version.trigger else None,
-        "held": {name: format_iso(event.at) for name, event in half.came.items()} if half else {},
+        "held": {name: format_iso(event.at) for name, event in held.came.items()} if held else {},
         "parameters": {name: show_value(name, value) for name, value in version.parameters.items()},
         "parameter_names": list(version.parameter_names),
         "policies": {**asdict(version.policies), "alert": show_target(version.policies.alert)},
@@ -210,13 +210,13 @@ def compare_working_tree(obj: Any, version: Version, state_folder: Path) -> dict
 
 def format_status(found: dict[str, Any]) -> list[str]:
     """Return where the deployment stands, for a person."""
-    from dlpipe.orchestrator.deployments import Needed, Policies, Schedule, Trigger
+    from dlpipe.orchestrator.deployments import NeededEvent, Policies, Schedule, Trigger
     from dlpipe.orchestrator.overview import describe_trigger
     from dlpipe.orchestrator.time_formats import format_time
 
     schedule = Schedule(**found["schedule"]) if found["schedule"] else None
     trigger = found["trigger"]
-    needed = tuple(Needed(**entry) for entry in trigger["needed"]) if trigger else ()
+    needed = tuple(NeededEvent(**entry) for entry in trigger["needed"]) if trigger else ()
     zone = schedule.zone_name if schedule else "UTC"
     due = [format_time(datetime.fromisoformat(entry).timestamp(), zone) for entry in found["next_due"]]
     facts = {
