@@ -94,8 +94,8 @@ def fetch_dataset(name: str, *, catalogue: Path, folder: Path) -> Sources:
     catalogue : Path
         A TOML file with a section for each data set, such as ``flows/datasets.toml``.
     folder : Path
-        Where data sets are kept; one of scikit-learn is written there as CSV. An interrupted download goes on
-        from where it was.
+        Where data sets are kept; one of scikit-learn is written there as CSV. An interrupted download is
+        continued.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def _verify(archive: Path, dataset: Dataset, *, name: str, catalogue: Path) -> N
 
 
 def _download(url: str, archive: Path, *, name: str) -> None:
-    """Download ``url`` to ``archive``, going on from a part that is there."""
+    """Download ``url`` to ``archive``, continuing a part that is there."""
     import requests
 
     part = archive.with_name(archive.name + ".part")

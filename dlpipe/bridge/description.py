@@ -13,7 +13,7 @@ MOST_CAUGHT = 5
 
 @dataclass(frozen=True)
 class AttemptSummary:
-    """What the page says of an attempt; times in milliseconds since 1970.
+    """What the page shows of an attempt; times in milliseconds since 1970.
 
     ``caught`` is the exception that ``@catch`` took.
     """

@@ -1,9 +1,9 @@
 """The process beside a live run: ``python -m dlpipe.bridge.follow FLOW/RUN``, started by the launcher.
 
 It mirrors the run again and again. When its standard input ends, the launcher has ended or was killed: it mirrors
-the run a last time, as soon as no task goes on, tells the launcher what it does meanwhile, says in one line where
-the run stands, and ends. If MLflow cannot be
-had then, the run is marked as behind, and the next follower, or ``dlpipe bridge sync``, catches up.
+the run a last time, as soon as no task runs any more, tells the launcher what it does meanwhile, prints in one
+line where the run stands, and ends. If MLflow cannot be used then, the run is marked as behind, and the next
+follower, or ``dlpipe bridge sync``, catches up.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOU
 
 
 def main(pathspec: str, closed: str = "") -> None:
-    """Follow the run until it has ended, say one line, then catch up with runs that are behind.
+    """Follow the run until it has ended, print one line, then catch up with runs that are behind.
 
     With the key of an attempt that has just ended, mirror the run once: so does a task beside which no process
     follows the run.

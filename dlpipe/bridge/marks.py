@@ -2,7 +2,7 @@
 
 The marks of a run are files in ``.metaflow/FLOW/RUN/_bridge`` and need no more than the file system. A launcher
 holds a lock on its mark as long as it lives; the kernel lets go of it however the launcher dies. That is the only
-sure sign there is: Metaflow's local metadata looks alike for a run that goes on, failed, or was killed.
+sure sign there is: Metaflow's local metadata looks alike for a run that still runs, failed, or was killed.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def name_experiment(system_tags: Collection[str], flow: str) -> str:
 
 
 class RunReading:
-    """The records of one run, read again and again while it goes on.
+    """The records of one run, read again and again while it runs.
 
     What a task left is read once, when it has settled, and is not kept: memory does not grow with it.
     """
@@ -89,7 +89,7 @@ class RunReading:
         return keys
 
     def make_run_record(self, snapshot: RunSnapshot, *, begun: bool = False) -> RunRecord:
-        """Return the record of the run itself; ``begun`` leaves out all that changes while it goes on."""
+        """Return the record of the run itself; ``begun`` leaves out all that changes while it runs."""
         params, documents = self._read_given()
         set_secrets(self._secrets)
         tags = {

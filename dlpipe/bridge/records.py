@@ -98,7 +98,7 @@ class RunRecord:
     parent : str or None
         Key of the record that it is nested under.
     start, end : int
-        Milliseconds since 1970; ``end`` is ``None`` while it goes on.
+        Milliseconds since 1970; ``end`` is ``None`` while it runs.
     shared : bool
         Whether the step logs to this run itself, and so may end it before we do.
     """

@@ -1,4 +1,4 @@
-"""A run as Metaflow's metadata has it, read again and again while it goes on."""
+"""A run as Metaflow's metadata has it, read again and again while it runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUIET_SECONDS = 30.0
 
 
 class MetaflowRun:
-    """A run that is read again and again while it goes on; what is settled is read once.
+    """A run that is read again and again while it runs; what is settled is read once.
 
     Raises
     ------

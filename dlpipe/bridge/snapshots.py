@@ -52,7 +52,7 @@ class RunSnapshot:
 
     @property
     def status(self) -> Status:
-        """Status of the run: from what its tasks say, never from hope."""
+        """Status of the run, from the metadata of its tasks alone."""
         if any(
             attempt.status == "FINISHED" and self.is_end_step(attempt.step)
             for attempt in self.last_attempts.values()
@@ -65,7 +65,7 @@ class RunSnapshot:
 
     @property
     def end(self) -> int | None:
-        """When it ended; ``None`` while it goes on."""
+        """When it ended; ``None`` while it runs."""
         if self.status == "RUNNING":
             return None
         return max([self.created, *(attempt.end or attempt.start for attempt in self.attempts)])

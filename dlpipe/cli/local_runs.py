@@ -104,7 +104,7 @@ def _find_failure(snapshot: RunSnapshot) -> tuple[str, str]:
 
 
 def _build_resume(snapshot: RunSnapshot) -> str:
-    """The command that goes on from the run, if there is something to go on from."""
+    """The command that resumes the run, if there is something to resume."""
     if not snapshot.attempts or (
         snapshot.status == "FAILED" and not any(attempt.status == "FINISHED" for attempt in snapshot.attempts)
     ):
@@ -117,7 +117,7 @@ def _build_resume(snapshot: RunSnapshot) -> str:
 
 
 def _find_scheduled_resume(run: str) -> str:
-    """The command by which the scheduler goes on with the run; empty where it cannot, or has forgotten it."""
+    """The command by which the scheduler resumes the run; empty where it cannot, or has forgotten it."""
     from contextlib import closing
 
     from dlpipe.errors import RunNotFound

@@ -18,7 +18,7 @@ authorize = click.option(
 
 
 def check_permission(state: State, run: Run, token: str | None, *, to: str) -> None:
-    """Let go on who deployed the flow of ``run``, or gives or has kept its production token.
+    """Refuse those who neither deployed the flow of ``run`` nor give or have kept its production token.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def check_permission(state: State, run: Run, token: str | None, *, to: str) -> N
     Raises
     ------
     NotPermitted
-        For everybody else.
+        To those.
     """
     from metaflow_extensions.dlpipe.plugins.local_scheduler import authority
 

@@ -107,14 +107,14 @@ def unsuspend(run: str, authorize: str | None) -> None:
 
 
 def set_suspended(run: str, suspended: bool, token: str | None) -> Run:
-    """Suspend a run or let it go on; return it.
+    """Suspend or unsuspend a run; return it.
 
     Parameters
     ----------
     run : str
         Its number, or its Metaflow run.
     suspended : bool
-        Whether it is held; ``False`` lets it go on.
+        Whether it is suspended; ``False`` unsuspends it.
     token : str or None
         A production token; needed for runs of somebody else's deployment.
     """

@@ -121,7 +121,7 @@ def find(address: str | None = None) -> str | None:
 def join(address: str | None = None) -> Iterator[Cluster | None]:
     """Connect to a Ray cluster for the time of a ``with``; give ``None`` where none is asked for.
 
-    The cluster goes on as it was, also at the end.
+    The cluster stays as it was, also at the end.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def _connect(address: str, **options: Any) -> Iterator[None]:
 
 
 def quiet_ray() -> None:
-    """Turn off what Ray sends and says besides its work, and that its workers wait for everybody else."""
+    """Turn off what Ray sends and prints besides its work, and that its workers wait for everybody else."""
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's 15, trials starve beside another run

@@ -22,12 +22,12 @@ examinations    looking for the end of attempts in threads, beside the scheduler
 findings        how an attempt ended, and whether the next one may do better
 inspection      what Metaflow knows of a run, asked with the deployment's own interpreter
 ends            what the end of an attempt makes of its run: reason, wait, event
-interventions   what a person does to one run: end it, hold it, let it go on
+interventions   what a person does to one run: stop, suspend, unsuspend
 scheduler       the loop that puts these together
 stop_signal     how the loop's sleep is ended
-watching        changes of the state's folder, told by the kernel
+watching        changes of the state's folder, as the kernel reports them
 daemon          the scheduler's process, with its log and its page
-presence        which process is the scheduler of a state, and how it is told to end
+presence        which process is the scheduler of a state, and how it is stopped
 retention       what ended long ago is forgotten
 logfile         the log of the scheduler
 freezing        a deployment's code, kept where editing the working tree does not reach it

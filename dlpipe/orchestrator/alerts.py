@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class Alerts:
-    """Notes what is to be told, and tells it without holding up the caller.
+    """Notes alerts, and sends them without holding up the caller.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class Alerts:
         self._state.add_alert(Alert(0, run.deployment, key, kind, body, self._clock()))
 
     def send(self) -> None:
-        """Begin to send what is due, unless that is going on already."""
+        """Begin to send the alerts that are due, unless some are being sent."""
         if self._sending is not None and self._sending.is_alive():
             return
         if self._state.list_alerts_to_send(self._clock()):
@@ -172,7 +172,7 @@ def find_target(state: State, deployment: str, version: int) -> str:
 
 
 def wants_every_end(state: State, deployment: str, version: int) -> bool:
-    """Whether the end of every run is told, not only failures and recoveries."""
+    """Whether there is an alert for the end of every run, not only for failures and recoveries."""
     return find_policies(state, deployment, version).alert_on == "end"
 
 

@@ -16,12 +16,12 @@ MLFLOW_LINE = "MLflow has this run: "
 
 
 def find_log(attempt: RunAttempt) -> Path:
-    """The file with everything that the attempt's launcher and tasks said."""
+    """The file with everything that the attempt's launcher and tasks printed."""
     return Path(attempt.folder, "log")
 
 
 def find_mlflow_run(attempt: RunAttempt) -> str:
-    """Where MLflow has the attempt's run, as the bridge said in its log: an address or words; empty if nowhere."""
+    """Where MLflow has the attempt's run, as the bridge logged it: an address or words; empty if nowhere."""
     try:
         ended = find_log(attempt).stat()
         return _read_mlflow_line(str(find_log(attempt)), ended.st_size, ended.st_mtime_ns)

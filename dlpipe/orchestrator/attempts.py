@@ -39,7 +39,7 @@ def build_hook_command(version: Version, run: Run, functions: Sequence[str]) -> 
 
 
 def build_command(version: Version, run: Run, attempt: RunAttempt) -> list[str]:
-    """The launcher's command: ``launch`` for a run from its beginning, ``relaunch`` for one that goes on.
+    """The launcher's command: ``launch`` for a run from its beginning, ``relaunch`` for one that resumes.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def find_origin(run: Run) -> str:
 
 
 def make_attempt(state: State, run: Run, now: float) -> RunAttempt:
-    """The attempt by which a queued or waiting run goes on.
+    """The next attempt of a queued or waiting run.
 
     Parameters
     ----------

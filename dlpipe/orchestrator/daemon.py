@@ -1,4 +1,4 @@
-"""The scheduler's process: alone on its state, with a log and a status page, until it is told to end."""
+"""The scheduler's process: alone on its state, with a log and a status page, until it is stopped."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def open_page(
     port : int
         A free port of 127.0.0.1.
     about : dict
-        What the scheduler says of itself: ``pid`` and ``max_runs`` are shown.
+        What others may know of the scheduler: ``pid`` and ``max_runs`` are shown.
     clock : callable
         The time in seconds since 1970.
     with_token : bool

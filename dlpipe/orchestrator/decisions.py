@@ -57,7 +57,7 @@ def decide(state: State, now: float, *, max_runs: int) -> list[Run]:
     now : float
         Seconds since 1970.
     max_runs : int
-        How many runs may go on at a time on this machine.
+        How many runs may run at a time on this machine.
 
     Returns
     -------
@@ -214,7 +214,7 @@ def choose_startable(state: State, deployments: Sequence[Deployment], now: float
     now : float
         Seconds since 1970.
     max_runs : int
-        Runs of this machine at a time, those that go on with them.
+        Runs of this machine at a time, those that run already among them.
     """
     newest = {deployment.name: deployment.version.policies for deployment in deployments}
     runs = state.list_open_runs()

@@ -21,7 +21,7 @@ class Policies:
     Attributes
     ----------
     overlap : {"skip", "queue", "allow"}
-        What is done when a run is due while another of the same deployment goes on.
+        What is done when a run is due while another of the same deployment runs.
     missed : {"once", "all", "none"}
         What is done about due times that passed while no scheduler ran.
     missed_limit : int

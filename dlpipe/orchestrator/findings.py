@@ -38,7 +38,7 @@ class Finding:
     may_pass : bool
         Whether the next attempt may do better.
     began : bool
-        Whether its Metaflow run has a task of its own, from which a resume can go on.
+        Whether its Metaflow run has a task of its own, from which it can be resumed.
     step, reason : str
         What failed and why, in one line.
     end_pathspec : str
@@ -55,7 +55,7 @@ class Finding:
 
 
 def examine(version: Version, run: Run, attempt: RunAttempt) -> Finding | None:
-    """How the attempt ended, after ending what it left behind; ``None`` while it goes on.
+    """How the attempt ended, after ending what it left behind; ``None`` while it runs.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def _name_signal(number: int) -> str:
 
 
 def inspect_run(version: Version, run: Run, attempt: RunAttempt) -> dict[str, Any]:
-    """What ``inspection`` says.
+    """What ``inspection`` returns of the attempt's Metaflow run.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def _read_end_pathspec(folder: Path) -> str:
 
 
 def _read_last_line(log: Path) -> str:
-    """The last line of a launcher's log that says something."""
+    """The last line of a launcher's log that is not blank or a rule."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 16_384))
@@ -190,7 +190,7 @@ def is_overdue(attempt: RunAttempt) -> bool:
 
 
 def end_and_examine(version: Version, run: Run, attempt: RunAttempt) -> Finding | None:
-    """End an attempt, and say how.
+    """End an attempt, and return how it ended.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def end_and_examine(version: Version, run: Run, attempt: RunAttempt) -> Finding 
 
 
 def make_unknown(attempt: RunAttempt, error: Exception) -> Finding:
-    """What is said of an attempt that Metaflow cannot be asked about: a person has to look."""
+    """The finding for an attempt that Metaflow cannot be asked about: a person has to look."""
     done = read_end(Path(attempt.folder)) or LauncherEnd(None, datetime.now(UTC).timestamp())
     outcome: Outcome = "succeeded" if done.exit_code == 0 else "lost"
     return Finding(done, outcome, reason=f"Metaflow cannot say what became of it ({error})")

@@ -1,4 +1,4 @@
-"""What a person does to one run: end it, hold it, let it go on. It works with and without a scheduler."""
+"""What a person does to one run, with or without a scheduler: stop it, suspend it, unsuspend it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def terminate(state: State, run: Run) -> None:
 
 
 def suspend_run(state: State, run: Run, suspended: bool) -> None:
-    """Let a run begin no further attempt and no further step, or let it go on.
+    """Let a run begin no further attempt and no further step, or take that back.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def suspend_run(state: State, run: Run, suspended: bool) -> None:
     run : Run
         One that has not ended.
     suspended : bool
-        Whether it is held; ``False`` lets it go on.
+        Whether it is suspended; ``False`` unsuspends it.
 
     Raises
     ------

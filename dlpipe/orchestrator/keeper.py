@@ -8,7 +8,7 @@ Metaflow, and takes 10 MB: what happens to the scheduler does not happen to the 
 attempt.json     the command, its folder and log, the token, the time limit; its environment until it has begun
 lock             locked while the keeper lives
 begun            a keeper has come so far that there may be a launcher; no second one may be started
-log              what the launcher and its tasks said
+log              what the launcher and its tasks printed
 ended.json       exit code, time and whether the time limit was reached; the last thing written
 ===============  ===========================================================================================
 """
@@ -225,7 +225,7 @@ def has_file(folder: str | Path, name: str) -> bool:
 
 
 def main(folder: str) -> None:
-    """Keep the attempt of ``folder``; say in one line on standard output whether it has begun."""
+    """Keep the attempt of ``folder``; print in one line whether it has begun."""
     _ignore_signals()
     lock = take_lock(folder, 1.0)
     if lock is None:
@@ -298,7 +298,7 @@ def _keep(folder: str, launcher: int, attempt: dict[str, Any]) -> None:
 
 
 def _wait(pid: int, seconds: float | None) -> int | None:
-    """The exit code of a child; ``None`` if it goes on after so many seconds."""
+    """The exit code of a child; ``None`` if it still runs after so many seconds."""
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)

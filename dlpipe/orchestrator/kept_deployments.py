@@ -110,14 +110,14 @@ class KeptDeployments(KeptEvents):
         return found
 
     def suspend(self, name: str, suspended: bool, *, now: float) -> None:
-        """Suspend a deployment, or let it go on from ``now``: what was due meanwhile is not made up.
+        """Suspend a deployment, or unsuspend it from ``now`` on: what was due meanwhile is not made up.
 
         Parameters
         ----------
         name : str
             Of the deployment.
         suspended : bool
-            Whether it starts nothing by itself; ``False`` lets it go on.
+            Whether it starts nothing by itself.
         now : float
             Seconds since 1970.
         """

@@ -45,11 +45,11 @@ class KeptEvents:
         return [(row[0], read_event(row[1])) for row in rows]
 
     def get_events_dealt(self) -> int:
-        """Sequence of the last event that triggers have been told of."""
+        """Sequence of the last event that triggers have seen."""
         return int(self._database.fetch_one("SELECT sequence FROM dealt")[0])
 
     def set_events_dealt(self, sequence: int) -> None:
-        """Note that triggers have been told of events up to this sequence."""
+        """Note that triggers have seen the events up to this sequence."""
         self._database.execute("UPDATE dealt SET sequence = ?", sequence)
 
     def get_held_events(self, deployment: str) -> dict[str, Event]:

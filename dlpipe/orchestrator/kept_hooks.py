@@ -12,7 +12,7 @@ class KeptHooks(KeptRuns):
     """Exit hooks that are to be called, or are being called."""
 
     def add_hook(self, hook: Hook) -> None:
-        """Note that a run's hooks are to be called; once for each of its ends, however often this is said."""
+        """Note that a run's hooks are to be called; once for each of its ends, however often this is called."""
         self._database.execute(
             "INSERT INTO hooks VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             *(hook.run, hook.attempts, hook.token, json.dumps(hook.functions)),

@@ -198,7 +198,7 @@ class KeptRuns(KeptDeployments):
         reason : str, optional
             Why, for people; control characters are made visible.
         not_before : float, optional
-            When a waiting run may go on, in seconds since 1970.
+            When a waiting run may begin its next attempt, in seconds since 1970.
         """
         if not self._database.execute(
             "UPDATE runs SET status = ?, reason = ?, not_before = ?, stop = stop AND ? WHERE number = ? "
@@ -248,13 +248,13 @@ class KeptRuns(KeptDeployments):
             raise ValueError(f"run {run} has no attempt {attempt.number}")
 
     def resume_run(self, run: int) -> None:
-        """Let a run that has ended go on: it waits for its next attempt, and its time begins anew."""
+        """Resume a run that has ended: it waits for its next attempt, and its time limit begins anew."""
         with self.transaction():
             self.set_status(run, "waiting", reason="resumed by hand")
             self._database.execute("UPDATE runs SET deadline = 0, suspended = 0 WHERE number = ?", run)
 
     def suspend_run(self, run: int, suspended: bool) -> None:
-        """Let a run begin nothing more, or go on.
+        """Let a run begin nothing more, or take that back.
 
         Raises
         ------

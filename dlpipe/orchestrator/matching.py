@@ -53,7 +53,7 @@ def find_match(state: State, deployment: Deployment, sequence: int, event: Event
     sequence : int
         The one with which the event was published.
     event : Event
-        One that is told for the first time.
+        One that no trigger has seen yet.
     """
     version, trigger = deployment.version, deployment.version.trigger
     needed = find_needed(version, event)

@@ -57,7 +57,7 @@ def make_app(
     token : str
         What those must know who ask; empty for nothing.
     about : mapping
-        What the page's foot says of the scheduler.
+        What the page's foot shows of the scheduler.
     clock : callable
         The time in seconds since 1970.
     """
@@ -98,7 +98,7 @@ class Pages:
         self._clock = clock
 
     def status(self) -> str:
-        """Deployments, what goes on, and the last runs."""
+        """Deployments, the runs that have not ended, and the last ones."""
         now = self._clock()
         return self._show(
             "status.html",

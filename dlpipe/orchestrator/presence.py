@@ -1,4 +1,4 @@
-"""The one scheduler of a state: which process it is, whether it lives, and how it is told to end."""
+"""The one scheduler of a state: which process it is, whether it lives, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def describe_scheduler(folder: Path) -> str:
 
 
 def find_scheduler(folder: Path) -> dict[str, Any] | None:
-    """What the scheduler of ``folder`` says of itself (pid, page, since when); ``None`` if there is none."""
+    """What the scheduler of ``folder`` has written about itself (pid, page, start); ``None`` if there is none."""
     try:
         with (folder / LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -124,7 +124,7 @@ def _start_keeper(folder: Path, token: str) -> subprocess.Popen[bytes]:
 
 
 def _read_answer(process: subprocess.Popen[bytes]) -> str:
-    """What a keeper says when it has begun or leaves; empty if it died, or says nothing for long."""
+    """What a keeper prints when it has begun or leaves; empty if it died, or prints nothing for long."""
     assert process.stdout is not None
     with process.stdout as output:
         ready, _, _ = select.select([output], [], [], ANSWER_SECONDS)
@@ -137,7 +137,7 @@ def reap() -> None:
 
 
 def hold_steps(folder: Path, hold: bool) -> None:
-    """Let the launcher of ``folder`` begin no further step, or let it go on; it looks for this file."""
+    """Let the launcher of ``folder`` begin no further step, or take that back; it looks for this file."""
     if (folder / SUSPENDED).exists() == hold:
         return
     with contextlib.suppress(OSError):  # never begun, or no space: the scheduler sees to it again
@@ -148,7 +148,7 @@ def hold_steps(folder: Path, hold: bool) -> None:
 
 
 def read_end(folder: Path) -> LauncherEnd | None:
-    """How the attempt of ``folder`` ended; ``None`` while it goes on, or if nobody noted it."""
+    """How the attempt of ``folder`` ended; ``None`` while it runs, or if nobody noted it."""
     noted = read_file(folder, "ended.json")
     if noted is None:
         return None

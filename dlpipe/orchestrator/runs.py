@@ -54,11 +54,11 @@ class RunAttempt:
     metaflow_run : str
         Id of its Metaflow run, which is there once the launcher has registered it.
     started, ended : float
-        Seconds since 1970; ``ended`` is 0 while it goes on.
+        Seconds since 1970; ``ended`` is 0 while it runs.
     exit_code : int or None
         Of the launcher; negative for a signal, ``None`` if nobody saw it.
     outcome : str
-        How it ended; empty while it goes on.
+        How it ended; empty while it runs.
     step, reason : str
         The step that failed, and why in one line.
     began : bool

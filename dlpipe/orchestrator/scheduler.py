@@ -1,6 +1,6 @@
 """The process that puts the orchestrator together: it looks, decides, starts runs, and sleeps.
 
-Everything that it knows is in the state, so it may be killed at any moment; the runs that it started go on
+Everything that it knows is in the state, so it may be killed at any moment; the runs that it started continue
 without it.
 """
 
@@ -135,7 +135,7 @@ class Scheduler:
         self.close()
 
     def close(self) -> None:
-        """Let go; the runs go on, and alerts that are not sent yet are kept."""
+        """Close what is open; runs continue, and alerts that are not sent yet are kept."""
         self._supervisor.close()
         self._alerts.close()
         self._watch.close()

@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Starts attempts, notes how they ended, and lets runs go on whose failure may pass.
+    """Starts attempts, notes how they ended, and resumes runs whose failure may pass.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Supervisor:
         self.close()
 
     def close(self) -> None:
-        """Let go of what is examined; runs go on."""
+        """Wait for no examination; runs continue."""
         self._examinations.close()
 
     @property

@@ -1,4 +1,4 @@
-"""A folder's changes, told by the kernel (Linux' inotify): nobody has to look again and again."""
+"""A folder's changes, as the kernel reports them (Linux' inotify): nobody has to look again and again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a server, of MLflow or of its database, answers as the one that is meant, said within seconds."""
+"""Whether a server, of MLflow or of its database, answers as the one that is meant; known within seconds."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def check_connects(uri: str, seconds: float = ANSWER_SECONDS, *, variable: str =
 
 
 def name_variable(problem: str, variable: str) -> str:
-    """Return what is wrong with an address, said of the variable that names it.
+    """Return what is wrong with an address, in words about the variable that names it.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def _look(uri: str) -> Response:
 
 @contextlib.contextmanager
 def _raise_own_errors() -> Iterator[None]:
-    """Raise what ``requests`` said instead of MLflow's error around it."""
+    """Raise what ``requests`` raised instead of MLflow's error around it."""
     import requests
 
     try:

@@ -1,4 +1,4 @@
-"""A store that is there and answers."""
+"""An MLflow store, seen to answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 @dataclass(frozen=True)
 class TrackingStore:
-    """An MLflow store that is there and answers.
+    """An MLflow store, seen to answer.
 
     Attributes
     ----------
