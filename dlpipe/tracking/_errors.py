@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dlpipe.buckets import plain_words
 from dlpipe.errors import DlpipeError, StorageFull, StorageUnavailable, TrackingUnavailable
 from dlpipe.redaction import redact, show_address
-from dlpipe.tracking._servers import suggest_credentials
+from dlpipe.tracking._credentials import suggest_credentials
 
 if TYPE_CHECKING:
     from dlpipe.tracking._store import TrackingStore

@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 from dlpipe.errors import TrackingUnavailable
 from dlpipe.redaction import has_open_signs, show_address
 from dlpipe.tracking._artifacts import ARTIFACTS, find_artifact_root
+from dlpipe.tracking._connections import check_connects
 from dlpipe.tracking._databases import check_folder, find_sqlite_path, touch_database
-from dlpipe.tracking._servers import ANSWER_SECONDS, check_answers, check_connects
+from dlpipe.tracking._questions import ANSWER_SECONDS
+from dlpipe.tracking._servers import check_answers
 from dlpipe.tracking._store import TrackingStore
 
 # what MLflow is told unless the user has said otherwise: no telemetry, no hints, no bars, and an outage that

@@ -15,7 +15,7 @@ from dlpipe.buckets import plain_words
 from dlpipe.errors import DlpipeError, TrackingUnavailable
 from dlpipe.redaction import redact, show_address
 from dlpipe.tracking._artifacts import check_reachable
-from dlpipe.tracking._servers import suggest_credentials
+from dlpipe.tracking._credentials import suggest_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
