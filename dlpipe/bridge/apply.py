@@ -130,6 +130,7 @@ class Mirror:
         """Delete the runs that ``compare_surplus`` names, and return how many there were."""
         extra = [*self._find_surplus(keys).values(), *self._doubles]
         for surplus in extra:
+            # the tag first: a run that is deleted without it counts as deleted by a person, and stays so
             self._client.set_tag(surplus.info.run_id, REMOVED, "by the bridge")
             self._client.delete_run(surplus.info.run_id)
         self._runs = {key: run for key, run in self._runs.items() if run not in extra}
@@ -162,6 +163,7 @@ class Mirror:
             self._create(record, {DIGEST: record.digest})
             return found
         run_id = held.run_id if held else self._create(record)
+        # files before the digest, which says that all are there, and the end last: a run that has ended is whole
         whats = {difference.what for difference in found}
         self._log_documents(
             record.key,
@@ -183,7 +185,7 @@ class Mirror:
         """Return the runs that a step began inside its own and never ended, though it has ended itself."""
         if not record.shared or record.status == "RUNNING":
             return []
-        if not self._experiments:
+        if not self._experiments:  # a step may log to any experiment
             self._experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
         inside = f"tags.`{STAMP}` = '{record.key}' and attributes.status = 'RUNNING'"
         return list(self._client.search_runs(self._experiments, inside, max_results=PAGE))
@@ -194,6 +196,7 @@ class Mirror:
             tags[SHARED] = "true"
         if record.parent is not None and (parent := self.run_id(record.parent)):
             tags[PARENT] = parent
+        # key and run are tags from the start: a kill after this call leaves a run that the next mirror finds
         made = self._client.create_run(self.experiment_id, record.start, tags, record.name)
         self._runs[record.key] = made
         self._keys[made.info.run_id] = record.key

@@ -61,7 +61,7 @@ def bind() -> None:
         create_run, get_or_start_run = TrackingServiceClient.create_run, fluent._get_or_start_run
 
         @wraps(create_run)
-        def created(
+        def create_in_task(
             self: Any,
             experiment_id: str,
             start_time: int | None = None,
@@ -89,7 +89,7 @@ def bind() -> None:
             return stack[-1] if stack else get_or_start_run()
 
         # below MlflowClient, whose own method a caller may have looked up before this
-        TrackingServiceClient.create_run = created
+        TrackingServiceClient.create_run = create_in_task
         fluent._get_or_start_run = active_or_own
 
 
@@ -124,10 +124,12 @@ def _make_run(key: str) -> str:
     flow, run, *_ = key.split("/")
     pathspec = f"{flow}/{run}"
     reading = RunReading(pathspec)
+    # before MLflow is asked: where it does not answer, the mirror knows all the same that the step logs by itself
     reading.run.marks.note_uses(key)
     store = open_store()
     snapshot = reading.read_snapshot(only=key.rpartition("/")[0])
     (attempt,) = (attempt for attempt in snapshot.attempts if attempt.key == key)
+    # under the follower's lock: both look whether the run is there before they make it
     with reading.run.marks.mirror_lock():
         reading.run.marks.take_over(key)
         mirror = Mirror(store.client(), store.experiment(name_experiment(snapshot.system_tags, flow)), pathspec)

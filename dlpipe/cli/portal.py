@@ -68,7 +68,7 @@ def portal(store: TrackingStore, port: int) -> Iterator[subprocess.Popen[bytes]]
         yield server
     except KeyboardInterrupt:
         say("The portal is closed.", err=True)
-    finally:
+    finally:  # its workers would outlive it and keep the port
         end_group(server)
 
 

@@ -29,7 +29,7 @@ def resume(run: str, authorize: str | None) -> None:
     with open_state() as state:
         found = state.find_run(run)
         check_permission(state, found, authorize, to="resume")
-        with state.transaction():
+        with state.transaction():  # of two who resume it at once, the second one sees that it goes on
             check_resumable(state, state.get_run(found.number))
             state.resume_run(found.number)
     say(f"Run {found.number} of {found.deployment} goes on as soon as there is room.", err=True)

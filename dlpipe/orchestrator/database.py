@@ -66,6 +66,7 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """Commit what is done inside as one, or none of it; an inner one is a part of the outer one."""
         with self._lock:
+            # immediate: one that began by reading could not write if another process had written in between
             name = f"inner{self._depth}"
             self.execute(f"SAVEPOINT {name}" if self._depth else "BEGIN IMMEDIATE")
             self._depth += 1

@@ -70,6 +70,7 @@ def publish_event(
         When the name is wrong, the payload is no JSON, or it fits none of the deployments that wait for the event.
     """
     check_name(name)
+    # what nobody can run with is refused here, where its sender reads why; a scheduler could only log it
     event = Event(event_id or str(uuid.uuid4()), name, check_payload(payload), now)
     deployments = state.list_deployments()
     listeners = [

@@ -122,6 +122,7 @@ def freeze(package: CodePackage, name: str, *, under: Path) -> Path:
     StateUnusable
         When it cannot be written, as on a full disk; nothing is left behind.
     """
+    # under a name that no version has: what a kill leaves behind is swept up, and never run
     home = under / "code" / check_deployment_name(name)
     folder = home / f".new-{uuid.uuid4().hex}"
     try:

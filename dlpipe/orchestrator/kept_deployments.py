@@ -36,6 +36,7 @@ class KeptDeployments(KeptEvents):
             before = self._database.fetch_one("SELECT version FROM deployments WHERE name = ?", name)
             self._database.execute("INSERT INTO versions VALUES (?, ?, ?)", name, made.number, to_json(made))
             if before is None:
+                # what happened before the deployment is none of its business: events, as due times
                 self._database.execute(
                     "INSERT INTO deployments VALUES (?, ?, 0, ?, ?)",
                     name,

@@ -82,6 +82,7 @@ class KeptRuns(KeptDeployments):
             Why it was skipped.
         """
         with self.transaction():
+            # a cause that was dealt with and not noted as such, because of a kill, comes again: it has its run
             known = self._database.fetch_one(
                 "SELECT number FROM runs WHERE deployment = ? AND key = ?", deployment, key
             )

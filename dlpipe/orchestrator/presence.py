@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 @contextlib.contextmanager
 def only_scheduler(folder: Path) -> Iterator[None]:
     """Be the only scheduler of ``folder``; the kernel lets go of that however the process ends."""
+    # the file is never removed: who did so would let a second scheduler lock a new one of the same name
     with (folder / LOCK).open("a") as lock:
         if not take_lock(lock):
             raise SchedulerRunning(f"A scheduler works on {folder} already: {describe_scheduler(folder)}.")
