@@ -29,7 +29,7 @@ class TaskAttempt:
     ----------
     status : str
         How it ended, ``RUNNING`` while it has not.
-    settled : bool
+    complete : bool
         Whether everything that belongs to it is written: artifacts, cards and logs.
     origin : str or None
         Pathspec of the task that ``resume`` took the results from.
@@ -51,7 +51,7 @@ class TaskAttempt:
     start: int
     end: int | None
     status: Status
-    settled: bool = True
+    complete: bool = True
     origin: str | None = None
     place: str = ""
     uses_mlflow: bool = False
@@ -104,7 +104,7 @@ class TaskMetadata:
             # Metaflow calls an attempt ok before its cards and logs are written, and never says that they are. So
             # one that has ended counts as running until nothing more can come: it was only taken over, the next
             # one has begun, nobody works on the run, its own process says so, or its logs are there
-            settled = status != "RUNNING" and (
+            complete = status != "RUNNING" and (
                 self.origin is not None
                 or following is not None
                 or not alive
@@ -116,11 +116,11 @@ class TaskMetadata:
                     pathspec=self.path,
                     number=number,
                     start=start,
-                    end=end if settled else None,
-                    status=status if settled else "RUNNING",
-                    settled=settled,
+                    end=end if complete else None,
+                    status=status if complete else "RUNNING",
+                    complete=complete,
                     origin=self.origin,
-                    place=self._find_place(settled),
+                    place=self._find_place(complete),
                     uses_mlflow=number in self._with_own_logs,
                     has_cards=number in self._cards.values(),
                     cards_of_others=frozenset(card for card, maker in self._cards.items() if maker != number),
@@ -169,11 +169,11 @@ class TaskMetadata:
                 starts.setdefault(int(entry["value"]), int(entry["ts_epoch"]))
         return starts
 
-    def _find_place(self, settled: bool) -> str:
+    def _find_place(self, complete: bool) -> str:
         """Return the places in the foreaches; a clone says them only in an artifact."""
         if path := str(self._fields.get("foreach-execution-path") or ""):
             return "".join(f"[{part.rpartition(':')[2]}]" for part in path.split(","))
-        stack = read_artifact_value(f"{self.path}/_foreach_stack") if self.origin and settled else None
+        stack = read_artifact_value(f"{self.path}/_foreach_stack") if self.origin and complete else None
         frames = stack if isinstance(stack, list | tuple) else ()
         places = [frame[3] for frame in frames if isinstance(frame, tuple) and len(frame) > 3]
         return "".join(f"[{part}]" for part in places if isinstance(part, int))

@@ -66,7 +66,7 @@ def read_contents(
     Parameters
     ----------
     attempt : TaskAttempt
-        One that is settled.
+        One that is complete.
     passed_on : frozenset of (str, str)
         Name and SHA-1 of what the run's parameters are, and of what the tasks before it held.
     secrets : collection of str, optional

@@ -88,7 +88,7 @@ class Following:
             self._mirror = None  # what is known of MLflow may be wrong
             raise
         if snapshot.status != "RUNNING":
-            if not self._read_again:  # from the start, so that nothing that was taken for settled is missed
+            if not self._read_again:  # from the start, so that nothing that was taken for complete is missed
                 self._read_again, self._reading = True, None
                 again = self.step(launcher_gone=launcher_gone, closed=closed)
                 return replace(again, written=written + again.written)

@@ -40,7 +40,7 @@ def name_experiment(system_tags: Collection[str], flow: str) -> str:
 class RunReading:
     """The records of one run, read again and again while it runs.
 
-    What a task left is read once, when it has settled, and is not kept: memory does not grow with it.
+    What a task left is read once, when it is complete, and is not kept: memory does not grow with it.
     """
 
     def __init__(self, pathspec: str) -> None:
@@ -131,7 +131,7 @@ class RunReading:
         )
 
     def make_attempt_record(self, snapshot: RunSnapshot, attempt: TaskAttempt, parent: str) -> RunRecord:
-        """Return the record of one attempt; what it left is read when it has settled.
+        """Return the record of one attempt; what it left is read when it is complete.
 
         Parameters
         ----------
@@ -192,7 +192,7 @@ class RunReading:
         held = frozenset[tuple[str, str]]().union(
             *(self._read_digests(attempt.pathspec, attempt.number) for attempt in attempts)
         )
-        if all(attempt.settled for attempt in attempts):
+        if all(attempt.complete for attempt in attempts):
             self._unions = {key: held}
         return held
 

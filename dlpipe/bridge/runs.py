@@ -20,7 +20,7 @@ QUIET_SECONDS = 30.0
 
 
 class MetaflowRun:
-    """A run that is read again and again while it runs; what is settled is read once.
+    """A run that is read again and again while it runs; what is complete is read once.
 
     Raises
     ------
@@ -31,7 +31,7 @@ class MetaflowRun:
     def __init__(self, pathspec: str) -> None:
         self.pathspec = pathspec
         self.flow, self.run_id = pathspec.split("/")
-        self._settled: dict[str, list[TaskAttempt]] = {}
+        self._complete: dict[str, list[TaskAttempt]] = {}
         self._graph: dict[str, Any] = {}
         self._code: dict[str, str] = {}
         self._origin: str | None = None
@@ -84,7 +84,7 @@ class MetaflowRun:
         )
 
     def _read_tasks(self, only: str) -> list[TaskMetadata]:
-        """Return what the metadata of each task says, by step as steps began; of settled tasks nothing."""
+        """Return what the metadata of each task says, by step as steps began; of complete tasks nothing."""
         listed_tasks = [
             task for task in list_objects("run", "task", self.flow, self.run_id) if task["step_name"][0] != "_"
         ]
@@ -95,17 +95,17 @@ class MetaflowRun:
         tasks.sort(key=lambda task: (began[task[1]], task[1], task[2], task[0]))
         wanted = [(path, at) for path, _, at in tasks if only in ("", path)]
         return [
-            TaskMetadata(path, at, () if path in self._settled else self._read_entries(path))
+            TaskMetadata(path, at, () if path in self._complete else self._read_entries(path))
             for path, at in wanted
         ]
 
     def _read_attempts(self, task: TaskMetadata, *, alive: bool, closed: str, launcher: str) -> list[TaskAttempt]:
-        if task.path in self._settled:
-            return self._settled[task.path]
+        if task.path in self._complete:
+            return self._complete[task.path]
         attempts = self._add_caught(task.attempts(alive=alive, closed=closed, launcher=launcher))
-        # what is settled is not asked for again: so not while an attempt is unfinished, or a next one may come
-        if attempts and all(attempt.settled for attempt in attempts) and not self._may_retry(attempts[-1], alive):
-            self._settled[task.path] = attempts
+        # what is complete is not asked for again: so not while an attempt is unfinished, or a next one may come
+        if attempts and all(attempt.complete for attempt in attempts) and not self._may_retry(attempts[-1], alive):
+            self._complete[task.path] = attempts
         return attempts
 
     def _add_caught(self, attempts: list[TaskAttempt]) -> list[TaskAttempt]:
@@ -114,7 +114,7 @@ class MetaflowRun:
             return attempts
         return [
             replace(attempt, caught=find_caught(attempt.pathspec, attempt.number))
-            if attempt.settled and attempt.status == "FINISHED"
+            if attempt.complete and attempt.status == "FINISHED"
             else attempt
             for attempt in attempts
         ]
@@ -127,7 +127,7 @@ class MetaflowRun:
 
         Not if a task failed for good.
         """
-        known = [self._settled.get(task.path) or task.attempts(alive=False, closed="") for task in tasks]
+        known = [self._complete.get(task.path) or task.attempts(alive=False, closed="") for task in tasks]
         last = [attempts[-1] for attempts in known if attempts]
         if any(
             attempt.status == "FAILED" and attempt.number >= count_retries(self._graph, attempt.step)

@@ -91,7 +91,7 @@ def count_foreach_tasks(snapshot: RunSnapshot) -> Iterator[tuple[str, int]]:
         for name in snapshot.find_steps_before(step):
             if steps[name]["type"] in ("split-foreach", "split-parallel"):
                 before = snapshot.by_step.get(name, [])
-                known = max(known, sum(_count_splits(split) for split in before if split.settled))
+                known = max(known, sum(_count_splits(split) for split in before if split.complete))
             elif steps[step]["type"] != "join":
                 known = max(known, widths.get(name, 0))
         widths[step] = known

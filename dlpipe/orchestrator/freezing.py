@@ -153,13 +153,13 @@ def name_as_version(folder: Path, number: int, digest: str) -> Path:
     digest : str
         SHA-256 of the code, of which the name has the beginning.
     """
-    settled = folder.with_name(f"{number}-{digest[:12]}")
-    if settled.exists():  # of a create that was killed before it was noted
-        _remove(settled)
+    versioned = folder.with_name(f"{number}-{digest[:12]}")
+    if versioned.exists():  # of a create that was killed before it was noted
+        _remove(versioned)
     os.chmod(folder, 0o755)  # a folder that cannot be written to cannot be renamed either
-    move_folder(folder, settled)
-    os.chmod(settled, 0o555)
-    return settled
+    move_folder(folder, versioned)
+    os.chmod(versioned, 0o555)
+    return versioned
 
 
 def discard(folder: Path) -> None:
