@@ -42,6 +42,7 @@ from dlpipe.settings import read_settings
 from dlpipe.tables import TableVersion, append, read_table, table_at, write_table
 from dlpipe.task import Inputs, Quality, Series, find_task, open_predictor
 from dlpipe.task.quality import compare_errors, compare_shares
+from dlpipe.task.text_classification import TextClassData
 
 WORDS = [*GOOD, *BAD, *THINGS]
 OTHERS = ["camera", "kettle", "printer", "cable", "battery", "lid"]
@@ -305,7 +306,7 @@ class World:
         lines = [f'"{text}",{label}' for text, label in zip(texts, labels or [""] * len(texts), strict=True)]
         file = self.folder / "new.csv"
         file.write_text("\n".join(["review,sentiment", *lines]) + "\n")
-        rows = append(str(file), self.folder / "incoming").table
+        rows = append(str(file), self.folder / "incoming", settings=TextClassData()).table
         make = lambda scoring: PartScorer(self.predictor, scoring)  # noqa: E731
         score_new(make, rows, model=model or self.champion, target=self.target, say=None)
 

@@ -124,7 +124,6 @@ def predict(uri: str, engine: str | None, encoding: str | None, texts: tuple[str
       dlpipe predict --model reviews/1 --json < texts.txt
       dlpipe predict --model reviews --engine torch "I loved every minute of it."
       dlpipe predict --model reviews-pipeline "I loved every minute of it.<br />"
-      dlpipe predict --model wines/1 '{"alcohol": 13.2, "hue": 1.05}'
     """
     asked = check_texts(texts) or [line.strip() for line in read_lines(encoding) if line.strip()]
     if not asked:

@@ -76,7 +76,7 @@ def evaluate_numbers(
     --------
     >>> outputs, more = np.array([[1.0], [2.0], [4.0]]), {"row_ids": "abc", "shown": "xyz"}
     >>> made = evaluate_numbers(outputs, [1.0, 2.0, 3.0], halfwidth=0.5, promised=0.9, **more)
-    >>> made.metrics["r2"], round(made.metrics["coverage"], 3), made.mistakes[0].predicted
+    >>> round(made.metrics["r2"], 3), round(made.metrics["coverage"], 3), made.mistakes[0].predicted
     (0.5, 0.667, '4')
     """
     predicted, true = check_numbers(outputs, truth, row_ids, shown)
