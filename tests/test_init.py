@@ -223,6 +223,32 @@ def test_each_task_finds_its_columns(task: str) -> None:
     assert again.settings == settings
 
 
+SAMPLES = {
+    "reviews": ("text-classification", {"text_column": "review", "label_column": "sentiment"}),
+    "tickets": ("text-multilabel", {"text_column": "message", "label_column": "labels"}),
+    "ratings": ("text-regression", {"text_column": "review", "label_column": "rating"}),
+    "questions": (
+        "text-pair-classification",
+        {"text_column": "question", "text_pair_column": "other", "label_column": "duplicate"},
+    ),
+    "claims": (
+        "tabular-classification",
+        {
+            "number_columns": ["age", "amount", "days"],
+            "category_columns": ["region", "channel", "cover"],
+            "text_column": "note",
+            "label_column": "outcome",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_columns_of_the_samples_that_ship_are_found(name: str) -> None:
+    task, settings = SAMPLES[name]
+    assert find_task(task).suggest(preview(str(ROOT / f"data/sample/{name}.csv")), {}).settings == settings
+
+
 def test_labels_may_be_columns_of_0_and_1() -> None:
     columns = {**TEXT, "war": column(lambda n: n % 2), "drama": column(lambda n: n % 3 % 2)}
     suggested = find_task("text-multilabel").suggest(Preview("rows.csv", columns, ROWS, True), {})

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from pages import blocks
-from texts import reviews, write_csv
+
+from dlpipe.task import task_names
 
 pytestmark = pytest.mark.slow
 
@@ -116,21 +117,32 @@ def test_a_flow_of_ones_own_runs_in_an_empty_folder_with_nothing_but_the_wheel(
     assert "small@v0" in said
 
 
+SAMPLES = {
+    "text-classification": "reviews",
+    "text-multilabel": "tickets",
+    "text-regression": "ratings",
+    "text-pair-classification": "questions",
+    "tabular-classification": "claims",
+}
+"""The file in data/sample for each task."""
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("task", task_names())
 def test_a_project_of_an_installed_wheel_trains_and_its_tests_pass(
-    installed: Path, tmp_path: Path, tiny_backbone: Path
+    installed: Path, tmp_path: Path, tiny_backbone: Path, task: str
 ) -> None:
-    write_csv(tmp_path / "films.csv", reviews(), "text,label")
-    run(installed, tmp_path, "-m", "dlpipe.cli", "init", "films", "--data", "films.csv")
-    quick = {"BACKBONE": str(tiny_backbone), "LEARNING_RATE": "5e-3", "BATCH_SIZE": "16", "TRIALS": "0"}
+    rows = (ROOT / f"data/sample/{SAMPLES[task]}.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "rows.csv").write_text("".join(rows[:301]))
+    run(installed, tmp_path, "-m", "dlpipe.cli", "init", "mine", "--data", "rows.csv", "--task", task)
+    quick = {"BACKBONE": str(tiny_backbone), "EPOCHS": "1", "TRIALS": "0"}
     more = {"HF_HUB_OFFLINE": "1", **{f"METAFLOW_RUN_{name}": value for name, value in quick.items()}}
     program = "import subprocess; subprocess.run(['bash', '-c', 'make train && make test'], check=True)"
-    said = run(installed, tmp_path / "films", "-c", program, more=more)
-    assert "registered   models:/films/1 (challenger, champion)" in said
+    said = run(installed, tmp_path / "mine", "-c", program, more=more)
+    assert "registered   models:/mine/1 (challenger" in said
     assert " 3 passed" in said
-    assert str(installed.parents[1]) in run(
-        installed, tmp_path / "films", "-c", "import dlpipe as d; print(d.__file__)"
-    )
+    where = run(installed, tmp_path / "mine", "-c", "import dlpipe; print(dlpipe.__file__)")
+    assert str(installed.parents[1]) in where  # not the working tree
 
 
 @pytest.mark.slow
