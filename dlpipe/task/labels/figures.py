@@ -39,5 +39,5 @@ def label_figure(evaluation: LabelEvaluation, baseline: LabelEvaluation) -> Figu
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    figure.legend(loc="outside lower right", fontsize=8, frameon=False, ncols=2)
     return figure
