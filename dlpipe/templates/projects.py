@@ -99,7 +99,7 @@ def make_project(
         render(answers, made)
         files = sum(file.is_file() for file in made.rglob("*"))
         shutil.copytree(made, original)
-        shutil.move(original, made / ORIGINAL)
+        shutil.copytree(original, made / ORIGINAL)
         rows = write_sample(made / SAMPLE_FILE, found, suggested.settings)
         put_files(made, folder)
     return Project(folder, answers, files + 1, rows, make_environment(folder))
