@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help install train demo test check lint bench chaos compat ui clean
+.PHONY: help install train demo test check lint bench chaos projects compat ui clean
 
 help:
 	@echo "make train   install, then run flows/train_flow.py on the sample that ships"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   run the benchmarks of tests/bench and write docs/benchmarks.md (hours)"
 	@echo "make chaos   kill runs that score and explain, then what a bridged flow is made of, 100 rounds"
+	@echo "make projects  make a project for each task from the wheel, train it and run its tests"
 	@echo "make compat  import the flows as Airflow's DAG files into a real Airflow, which goes into .venv-compat"
 	@echo "make ui      open the MLflow portal on loopback"
 	@echo "make clean   remove .venv, .venv-compat and caches; data, runs and models stay"
@@ -33,7 +34,7 @@ test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 check: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m 'not slow and not chaos and not compat'
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m 'not slow and not chaos and not compat and not projects'
 
 lint: install
 	$(BIN)/ruff check .
@@ -49,6 +50,9 @@ chaos: install
 	$(BIN)/python -m pytest -m chaos
 	$(BIN)/python tests/chaos/bridge.py
 	$(BIN)/python tests/chaos/scheduler.py
+
+projects: install
+	$(BIN)/python -m pytest -m projects tests/test_wheel.py
 
 .venv-compat/installed: tests/compat/requirements.txt
 	$(PYTHON) -m venv .venv-compat

@@ -128,7 +128,13 @@ SAMPLES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", task_names())
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(name, marks=[] if name == "text-classification" else [pytest.mark.projects])
+        for name in task_names()
+    ],
+)
 def test_a_project_of_an_installed_wheel_trains_and_its_tests_pass(
     installed: Path, tmp_path: Path, tiny_backbone: Path, task: str
 ) -> None:
