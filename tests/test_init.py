@@ -390,7 +390,11 @@ def test_what_is_installed_beside_the_command_is_seen_by_the_project(project: Pa
     assert done.stdout.split() == [str(project / ".venv"), str(ROOT / "dlpipe/__init__.py")]
     subprocess.run([project / ".venv/bin/dlpipe", "--version"], check=True)
     planned = subprocess.run(
-        ["make", "--dry-run", "train"], cwd=project, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "--dry-run", "train"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert [line for line in planned.stdout.splitlines() if "import dlpipe" not in line] == [
         ".venv/bin/python flows/train_flow.py run"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -227,7 +226,7 @@ def test_a_search_killed_in_an_odd_temporary_folder_ends_like_an_undisturbed_one
     tuned = tune(tiny_table, say=lines.append, cluster=one_place(here), **settings)
     assert lines[0].endswith(f", {len(recorded)} of them known")
     for record in recorded:
-        assert [dataclasses.asdict(score) for score in tuned.trials[record["number"]].scores] == record["scores"]
+        assert [score.to_record() for score in tuned.trials[record["number"]].scores] == record["scores"]
     assert tuned.best == search.tuned.best
     assert [(trial.values, trial.score) for trial in tuned.trials] == [
         (trial.values, trial.score) for trial in search.tuned.trials
@@ -292,8 +291,7 @@ def test_no_trials_or_no_space_is_no_search_and_no_ray(tiny_table: TableVersion)
     program = """
         import sys
         from dlpipe.tuning import Choices, Tuned, TuningSettings, tune
-        from dlpipe.task import Chance, find_task
-from dlpipe.task.texts import TextTraining
+        from dlpipe.task.texts import TextTraining
         for trials, space in ((0, {"seed": Choices((1,))}), (3, {})):
             found = tune(None, space=space, settings=TuningSettings(trials=trials), training=TextTraining())
             assert found == Tuned((), {}) and found.apply(TextTraining()) == TextTraining()

@@ -18,6 +18,7 @@ from texts import BAD, GOOD, THINGS
 
 from dlpipe.orchestrator.state import State
 from dlpipe.tables import append, read_added, read_table, table_at, write_table
+from dlpipe.task.text_classification import TextClassData
 
 PREDICT, EXPLAIN, MONITOR = "flows/predict_flow.py", "flows/explain_flow.py", "flows/monitor_flow.py"
 SHIFTED = [(f"the {thing} came with a {part} that broke on day {n}", "") for n in range(10) for thing, part in
@@ -34,7 +35,11 @@ def incoming(project: Project, first: Done) -> Path:
 
 
 def add(project: Project, table: str, rows: list[tuple[str, str]]) -> None:
-    append(str(project.folder / project.file("new.csv", as_csv(rows))), project.tables / table)
+    append(
+        str(project.folder / project.file("new.csv", as_csv(rows))),
+        project.tables / table,
+        settings=TextClassData(),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -173,7 +175,8 @@ def test_each_task_goes_through_every_step(task: str, tiny_backbone: Path, tmp_p
         assert answer == expected
     looked = project.flow("card", "get", f"{done.run_id}/evaluate")
     assert looked.code == 0
-    assert "Worst mistakes" in looked.said
+    data = re.search(r'__MF_DATA__\["[^"]+"\] = "([^"]+)"', looked.said)[1]
+    assert "Worst mistakes" in base64.b64decode(data).decode()
 
 
 def test_the_example_is_short() -> None:
