@@ -83,12 +83,18 @@ def find_flags(found: Preview, *, besides: str) -> list[str]:
 
 
 def count_labels(values: Sequence[Any]) -> Counter[str]:
-    """Return how many rows each label has."""
+    """Return how many rows each label has.
+
+    Examples
+    --------
+    >>> count_labels(["war|drama", "drama", "[]", ""])
+    Counter({'drama': 2, 'war': 1})
+    """
     lists = (split_labels(value) for value in values if show_value(value))
     alone = (show_value(value) for value in values)
-    return Counter(
-        label for several, one in zip(lists, filter(None, alone), strict=True) for label in several or [one]
-    )
+    pairs = zip(lists, filter(None, alone), strict=True)
+    # an empty list is a row without labels, and no label of that name
+    return Counter(label for several, cell in pairs for label in ([cell] if several is None else several))
 
 
 def _suggest(found: Preview, text: str, setting: dict[str, Any], where: str, labels: Counter[str]) -> Suggestion:
