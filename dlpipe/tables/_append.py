@@ -13,8 +13,8 @@ from dlpipe.tables._commit import COMMIT_ATTEMPTS, check_target
 from dlpipe.tables._form import RowForm, Values
 from dlpipe.tables._index import Indexer
 from dlpipe.tables._ingest import check_settings
-from dlpipe.tables._kept import APPENDED, INGESTED, check_form_of, commit_metadata, last_settings
 from dlpipe.tables._labels import Spelling, fold_label, list_labels, name_labels, spell_labels
+from dlpipe.tables._metadata import APPENDED, INGESTED, check_form_of, commit_metadata, last_settings
 from dlpipe.tables._quarantine import (
     CONFLICT,
     MISSING_LABEL,

@@ -11,9 +11,9 @@ from dlpipe.errors import BadRows, MarkMoved, SchemaMismatch, StorageUnavailable
 from dlpipe.tables._commit import COMMIT_ATTEMPTS, check_target
 from dlpipe.tables._form import RowForm, check_form
 from dlpipe.tables._index import Indexer, RowIndex
-from dlpipe.tables._kept import INGESTED, check_columns, commit_metadata, form_of
 from dlpipe.tables._labels import spell_labels
-from dlpipe.tables._look import AppendedRows, Look, TableRows, look_at, table_values
+from dlpipe.tables._metadata import INGESTED, check_columns, commit_metadata, form_of
+from dlpipe.tables._passes import AppendedRows, Look, TableRows, look_at, table_values
 from dlpipe.tables._quarantine import Quarantine, check_bad_share, describe_bad, describe_hints
 from dlpipe.tables._read import stream_table
 from dlpipe.tables._rows import check_readable, describe_sources
@@ -21,7 +21,7 @@ from dlpipe.tables._settings import SPLITS, FormSettings, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._splits import check_splits, describe_splits, keep_in_train
 from dlpipe.tables._storage import locate, shown
-from dlpipe.tables._texts import check_text_settings, readable
+from dlpipe.tables._text_files import check_text_settings, readable
 from dlpipe.tables._versions import TableVersion, ingested_rows, table_at, try_open
 from dlpipe.tables._write import content_digest, put_rows
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dlpipe.errors import BadSource
-from dlpipe.tables._folders import folder_columns
+from dlpipe.tables._parquet_folders import folder_columns
 from dlpipe.tables._read import stream_table
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import _expand, _is_table, _kind_of, reading
 from dlpipe.tables._storage import is_remote, locate, one_line
-from dlpipe.tables._texts import (
+from dlpipe.tables._text_files import (
     LONGEST_FIELD,
     TextFormat,
     check_text_settings,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import BadRows
 from dlpipe.tables._form import Column, RowForm
-from dlpipe.tables._kept import source_records
+from dlpipe.tables._metadata import source_records
 from dlpipe.tables._rows import Row, encoding_hint
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import Source
-from dlpipe.tables._texts import readable
+from dlpipe.tables._text_files import readable
 from dlpipe.tables._versions import TableVersion, try_open
 from dlpipe.tables._write import ROW_GROUP_ROWS, put_rows
 

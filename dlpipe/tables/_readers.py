@@ -14,7 +14,7 @@ from dlpipe.tables._read import stream_table
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import Source
 from dlpipe.tables._storage import one_line
-from dlpipe.tables._texts import LONGEST_FIELD, TextFormat, find_format, open_text, readable
+from dlpipe.tables._text_files import LONGEST_FIELD, TextFormat, find_format, open_text, readable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from dlpipe.errors import BadSource
 from dlpipe.tables._cells import read_inputs, read_label
-from dlpipe.tables._folders import NO_VALUE
 from dlpipe.tables._form import RowForm, Values, option_of
+from dlpipe.tables._parquet_folders import NO_VALUE
 from dlpipe.tables._readers import READERS, Wanted
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import Source, reading
-from dlpipe.tables._texts import decoding, describe_format, find_format, propose_encoding, readable
+from dlpipe.tables._text_files import decoding, describe_format, find_format, propose_encoding, readable
 
 TEXT_KINDS = ("csv", "tsv", "jsonl")
 FIRST_ROWS = 50

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dlpipe.errors import BadSource, DlpipeError, SourceNotFound
-from dlpipe.tables._folders import check_is_plain, folder_columns, parquet_files
 from dlpipe.tables._form import RowForm
+from dlpipe.tables._parquet_folders import check_is_plain, folder_columns, parquet_files
 from dlpipe.tables._storage import is_remote, locate, one_line
-from dlpipe.tables._texts import COMPRESSED, kind_ending
+from dlpipe.tables._text_files import COMPRESSED, kind_ending
 from dlpipe.tables._versions import TableVersion, table_at
 
 FILE_ENDINGS = {
