@@ -18,13 +18,13 @@ from dlpipe.tables import (
     append,
     history,
     ingest,
+    list_parts,
     read_added,
     read_part,
     read_table,
     stage_part,
     stream_table,
     table_at,
-    table_parts,
     write_table,
 )
 from dlpipe.task.text_classification import TextClassData
@@ -49,7 +49,7 @@ def test_columns_that_were_renamed_keep_their_values_wherever_a_table_is_read(tm
     whole = read_table(version)
     assert [tuple(row.values()) for row in whole.to_pylist()] == reviews()
     assert pa.Table.from_batches(stream_table(version, batch_rows=99)).to_pylist() == whole.to_pylist()
-    assert read_part(table_parts(version)[0], columns=["sentiment"]).column_names == ["sentiment"]
+    assert read_part(list_parts(version)[0], columns=["sentiment"]).column_names == ["sentiment"]
     assert read_added(version).equals(whole)
     made = ingest(Sources(data=str(tmp_path / "t")), tmp_path / "made", settings=TextClassData())
     assert sum(made.split_rows.values()) == len(reviews())
@@ -217,7 +217,7 @@ def test_a_data_file_that_cannot_be_read_is_named_in_one_line(tmp_path, damage):
     for read in (
         read_table,
         read_added,
-        lambda table: read_part(table_parts(table)[0]),
+        lambda table: read_part(list_parts(table)[0]),
         lambda table: list(stream_table(table)),
     ):
         with pytest.raises(TableDamaged, match=r"The data file p\.parquet of .*Restore the file") as told:

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from dlpipe.cli import main
 from dlpipe.errors import BadRows, BadSource, SettingError
-from dlpipe.tables import Sources, append, ingest, last_settings, read_table, write_table
+from dlpipe.tables import Sources, append, ingest, read_last_settings, read_table, write_table
 from dlpipe.tables._encodings import propose
 from dlpipe.task.text_classification import TextClassData
 
@@ -271,7 +271,7 @@ def test_an_append_has_its_own_separator_and_encoding(tmp_path):
     """Those of the ingest were those of its files: the next file may be another one."""
     path = write_bytes(tmp_path / "a.csv", AS_CSV.replace(",", "^").encode("cp1252"))
     take(path, encoding="cp1252", separator="^")
-    last = last_settings(str(tmp_path / "t"))
+    last = read_last_settings(str(tmp_path / "t"))
     assert (last.form, last.separator, last.encoding) == (TextClassData().form, "", "")
     new = write_bytes(tmp_path / "new.csv", "review,sentiment\nna\xefve,good\n".encode())
     assert read_table(append(new, tmp_path / "t").table)["text"][-1].as_py() == "na\xefve"

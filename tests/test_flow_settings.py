@@ -70,12 +70,12 @@ def test_a_section_that_the_flow_lacks_is_refused() -> None:
 
 def test_an_option_for_a_source_replaces_all_sources_of_the_file() -> None:
     config = {"data": {"train_data": "a.csv", "test_data": "b.csv"}}
-    assert read_flow_settings(SmallSettings, config, {}).data.sources().given() == {
+    assert read_flow_settings(SmallSettings, config, {}).data.sources().list_paths() == {
         "train": ("a.csv",),
         "test": ("b.csv",),
     }
     other = read_flow_settings(SmallSettings, config, {"data": "c.csv"}).data
-    assert other.sources().given() == {"data": ("c.csv",)}
+    assert other.sources().list_paths() == {"data": ("c.csv",)}
 
 
 @pytest.mark.parametrize("named", ["file", "option"])

@@ -28,12 +28,12 @@ from dlpipe.tables import (
     check_inputs,
     check_sources,
     decode_texts,
-    form_of,
+    describe_table,
     history,
     ingest,
-    last_settings,
+    read_form,
+    read_last_settings,
     read_table,
-    stored,
     table_at,
     write_table,
 )
@@ -157,7 +157,7 @@ def test_several_labels_are_read_from_each_kind_of_column(tmp_path, write):
     assert (sum(done.split_rows.values()), done.bad_rows) == (160, {})
     counts = [done.profile["labels"][split] for split in ("train", "valid", "test")]
     assert sum(count["drama"] for count in counts) == 80
-    assert form_of(done.table) == form
+    assert read_form(done.table) == form
     assert not ingest(Sources(data=source), tmp_path / "t", settings=of(form)).new_version
 
 
@@ -255,7 +255,7 @@ def test_several_labels_are_appended_and_filled_in(tmp_path):
     odd = [*((f"more {at}", ["war"]) for at in range(30)), ("odd", ["noir"]), ("film number 1", ["war"])]
     done = append(write_jsonl(tmp_path / "d.jsonl", ("review", "genres"), odd), table)
     assert done.bad_rows == {"label that the train split lacks": 1, "conflicting labels": 1}
-    found = stored(table)
+    found = describe_table(table)
     assert (found.labels, found.appended_rows, found.unlabelled_rows) == (("comedy", "drama", "war"), 33, 0)
     again = ingest(Sources(data=source), table, settings=of(LABELS))
     assert (again.appended_rows, again.table.rows) == (33, 193)
@@ -349,7 +349,7 @@ def test_numbers_are_appended_and_filled_in(tmp_path):
     rows = by_text(table_at(table))
     assert (rows["new one"], rows["new two"]) == (4.0, 17.25)
     assert set(by_text(table_at(table), "split").values()) == {"train", "valid", "test"}
-    found = stored(table)
+    found = describe_table(table)
     assert (found.labels, sum(found.split_rows.values())) == ((), 142)
     assert ingest(Sources(data=source), table, settings=of(NUMBERS)).table.rows == 142
 
@@ -379,7 +379,7 @@ def test_pairs_are_the_same_only_as_pairs(tmp_path):
     ]
     done = append(write_csv(tmp_path / "c.csv", header, [*rows[:3], ("new", "question 1", "yes")]), tmp_path / "t")
     assert (done.new_rows, done.known_rows) == (1, 3)
-    assert dict(stored(tmp_path / "t").split_rows) == by_count(tmp_path / "t")
+    assert dict(describe_table(tmp_path / "t").split_rows) == by_count(tmp_path / "t")
 
 
 def by_count(table: Path) -> dict[str, int]:
@@ -446,7 +446,7 @@ def test_columns_of_numbers_categories_and_a_text_are_read(tmp_path):
     )
     done = append(new, tmp_path / "csv")
     assert (done.new_rows, done.labelled_rows, done.known_rows) == (1, 0, 1)
-    assert stored(tmp_path / "csv").unlabelled_rows == 1
+    assert describe_table(tmp_path / "csv").unlabelled_rows == 1
     again = ingest(Sources(data=tmp_path / "a.csv"), tmp_path / "csv", settings=of(TABULAR))
     assert (again.appended_rows, again.unlabelled_rows) == (1, 1)
 
@@ -466,7 +466,7 @@ def test_rows_without_a_text_have_no_lengths(tmp_path):
     rows = [[at, 1 + at / 100, "ab"[at % 2]] for at in range(100)]
     done = ingest(Sources(data=write_csv(tmp_path / "a.csv", header, rows)), tmp_path / "t", settings=of(form))
     assert not {"words", "characters"} & set(done.profile)
-    assert dict(stored(tmp_path / "t").split_rows) == dict(done.split_rows) == by_count(tmp_path / "t")
+    assert dict(describe_table(tmp_path / "t").split_rows) == dict(done.split_rows) == by_count(tmp_path / "t")
 
 
 def test_different_things_may_have_the_same_inputs(tmp_path):
@@ -478,7 +478,7 @@ def test_different_things_may_have_the_same_inputs(tmp_path):
         ingest(Sources(data=source), tmp_path / "t", settings=of(TABULAR))
     done = ingest(Sources(data=source), tmp_path / "t", settings=of(form))
     assert (done.table.rows, done.bad_rows, done.profile["repeated_texts"]) == (120, {}, 57)
-    assert form_of(done.table).repeats
+    assert read_form(done.table).repeats
     given = {name: write_csv(tmp_path / f"{name}.csv", header, rows[at::3]) for at, name in enumerate(NAMES)}
     assert ingest(Sources(**given), tmp_path / "u", settings=of(form)).leaked_rows == 0
     again = append(
@@ -495,16 +495,16 @@ def test_a_table_remembers_its_form(tmp_path):
         tmp_path / "a.csv", ("review", "sentiment"), [(f"t {at}", "ab"[at % 2]) for at in range(60)]
     )
     done = ingest(Sources(data=source), tmp_path / "t", settings=TextClassData())
-    assert form_of(done.table) == TextClassData().form
+    assert read_form(done.table) == TextClassData().form
     (commit,) = history(tmp_path / "t")
     assert (commit["task"], commit["form"]["inputs"][0]["source"]) == ("text-classification", "review")
     rows = read_table(done.table)
-    assert form_of(write_table(tmp_path / "t", rows)) == TextClassData().form
+    assert read_form(write_table(tmp_path / "t", rows)) == TextClassData().form
     other = write_table(tmp_path / "t", rows.select(["row_id", "text"]), mode="overwrite")
     with pytest.raises(SchemaMismatch, match="does not say what its rows are"):
-        form_of(other)
-    assert form_of(write_table(tmp_path / "plain", rows)) == TEXT_FORM
-    assert last_settings(str(tmp_path / "plain")) == FormSettings()
+        read_form(other)
+    assert read_form(write_table(tmp_path / "plain", rows)) == TEXT_FORM
+    assert read_last_settings(str(tmp_path / "plain")) == FormSettings()
 
 
 def test_rows_of_another_form_are_not_appended(tmp_path):

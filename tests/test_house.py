@@ -50,7 +50,11 @@ def test_rooms_keep_to_their_layers() -> None:
             "def f(): import dlpipe.task.texts.requests",
             "Only dlpipe.task knows what is in the folder of a task",
         ),
-        ("tables/_passes.py", "def f(): import dlpipe.tables._ingest", "No module imports itself by way of another"),
+        (
+            "tables/_passes.py",
+            "def f(): import dlpipe.tables._ingest",
+            "No module imports itself by way of another",
+        ),
     ],
 )
 def test_breaking_a_layer_rule_on_purpose_fails(room: str, line: str, contract: str, tmp_path: Path) -> None:

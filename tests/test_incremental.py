@@ -30,12 +30,12 @@ from dlpipe.tables import (
     TableVersion,
     append,
     commit_parts,
+    describe_table,
     history,
     ingest,
     read_added,
     read_table,
     stage_part,
-    stored,
     table_at,
     write_table,
 )
@@ -374,13 +374,13 @@ def test_what_is_appended_while_an_ingest_goes_on_is_kept(table, tmp_path, monke
 def test_the_stored_table_is_described_as_an_ingest_of_it_would_be(table, tmp_path):
     whole = ingest(Sources(data=str(tmp_path / "all.csv")), table, settings=TextClassData())
     append(reviews_file(tmp_path / "new.csv", [("one", None)], "review"), table)
-    found = stored(table)
+    found = describe_table(table)
     assert (found.split_rows, found.labels) == (whole.split_rows, whole.labels)
     assert (found.appended_rows, found.unlabelled_rows, found.table.version) == (1, 1, 1)
     bare = reviews_file(tmp_path / "bare.csv", [("one", None)], "review")
     append(bare, tmp_path / "bare", settings=TextClassData())
     with pytest.raises(BadRows, match="no row with a label"):
-        stored(tmp_path / "bare")
+        describe_table(tmp_path / "bare")
 
 
 def test_the_command_says_what_it_did(table, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from dlpipe.cli import main
 from dlpipe.errors import BadRows, BadSource, SchemaMismatch
-from dlpipe.tables import Sources, append, ingest, last_settings, read_table, stored, write_table
+from dlpipe.tables import Sources, append, describe_table, ingest, read_last_settings, read_table, write_table
 from dlpipe.task.text_classification import TextClassData
 
 FOLD = TextClassData(fold_labels=True)
@@ -170,7 +170,7 @@ def test_an_append_goes_by_the_settings_of_the_last_ingest_and_not_of_the_first(
     filled = write(tmp_path / "c.csv", [None, "Good"], ["still to be read", *TEXTS])
     append(filled, tmp_path / "t", settings=TextClassData(text_column="review", fold_labels=True))
     append(write(tmp_path / "c.csv", ["bad"], ["still to be read"]), tmp_path / "t", settings=FOLD)
-    last = last_settings(str(tmp_path / "t"))
+    last = read_last_settings(str(tmp_path / "t"))
     assert (last.form, last.task, last.fold_labels) == (FOLD.form, FOLD.task, True)
     assert append(new, tmp_path / "t").labelled_rows == 1
 
@@ -261,7 +261,7 @@ def test_a_new_table_of_appended_rows_can_be_trained_on_as_well(tmp_path):
         )
     rows = read_table(append(tmp_path / "a.csv", tmp_path / "t").table).to_pylist()
     assert {row["label"] for row in rows if row["split"] == "train"} == {"good", "bad"}
-    assert stored(tmp_path / "t").labels == ("bad", "good")
+    assert describe_table(tmp_path / "t").labels == ("bad", "good")
 
 
 def test_an_ingest_without_the_class_of_appended_rows_keeps_one_of_them_in_train(tmp_path):
@@ -284,7 +284,7 @@ def test_a_table_of_another_program_with_numbers_for_labels_is_no_table_to_train
     columns = {"row_id": ["a"], "text": ["fine"], "label": [1], "split": ["train"]}
     write_table(tmp_path / "t", pa.table(columns))
     with pytest.raises(SchemaMismatch, match="its column 'label' holds values of type long"):
-        stored(tmp_path / "t")
+        describe_table(tmp_path / "t")
 
 
 def test_a_class_that_given_splits_put_into_test_alone_is_refused_as_before(tmp_path):

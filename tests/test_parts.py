@@ -20,14 +20,14 @@ from dlpipe.errors import PartsMissing, SchemaMismatch, SettingError, StorageFul
 from dlpipe.tables import (
     commit_parts,
     find_commit,
+    find_staged_parts,
     history,
+    list_parts,
     read_part,
     read_table,
     stage_part,
-    staged_parts,
     stream_table,
     table_at,
-    table_parts,
     write_table,
 )
 
@@ -53,17 +53,17 @@ def staged_files(path: Path) -> list[str]:
 def test_parts_give_every_row_once_and_in_order(tmp_path, rows):
     write_table(tmp_path / "t", numbered(0, 30_000))
     version = write_table(tmp_path / "t", numbered(30_000, 30_010))
-    parts = table_parts(version, rows=rows)
+    parts = list_parts(version, rows=rows)
     assert [n for part in parts for n in read_part(part)["n"].to_pylist()] == list(range(30_010))
     assert [part.number for part in parts] == list(range(len(parts)))
     assert sum(part.rows for part in parts) == 30_010
-    assert parts == table_parts(table_at(tmp_path / "t"), rows=rows)
+    assert parts == list_parts(table_at(tmp_path / "t"), rows=rows)
 
 
 def test_small_files_share_a_part(tmp_path):
     for start in range(0, 50, 10):
         version = write_table(tmp_path / "t", numbered(start, start + 10))
-    parts = table_parts(version, rows=25)
+    parts = list_parts(version, rows=25)
     assert [part.rows for part in parts] == [20, 20, 10]
     assert len(parts[0].groups) == 2
     assert read_part(parts[1])["n"].to_pylist() == list(range(20, 40))
@@ -72,31 +72,31 @@ def test_small_files_share_a_part(tmp_path):
 def test_long_texts_make_smaller_parts(tmp_path, monkeypatch):
     monkeypatch.setattr("dlpipe.tables._parts.PART_BYTES", 2**20)
     rows = pa.table({"text": [os.urandom(50).hex() for _ in range(3 * 8_192)]})
-    assert [part.rows for part in table_parts(write_table(tmp_path / "t", rows))] == [8_192] * 3
+    assert [part.rows for part in list_parts(write_table(tmp_path / "t", rows))] == [8_192] * 3
 
 
 def test_one_huge_row_group_of_another_program_is_one_part(tmp_path):
     write_deltalake(str(tmp_path / "t"), numbered(0, 50_000))
-    (part,) = table_parts(table_at(tmp_path / "t"), rows=1_000)
+    (part,) = list_parts(table_at(tmp_path / "t"), rows=1_000)
     assert read_part(part).num_rows == 50_000
 
 
 def test_a_part_gives_the_columns_and_the_split_that_are_asked_for(tmp_path):
     rows = pa.table({"text": ["a", "b", "c"], "label": ["x"] * 3, "split": ["train", "test", "train"]})
-    (part,) = table_parts(write_table(tmp_path / "t", rows))
+    (part,) = list_parts(write_table(tmp_path / "t", rows))
     assert read_part(part, columns=["text"], split="train").to_pydict() == {"text": ["a", "c"]}
     assert read_part(part, columns=["text"], split="valid").num_rows == 0
     with pytest.raises(SchemaMismatch, match="has no column 'txt'"):
         read_part(part, columns=["txt"])
     with pytest.raises(SettingError, match="A part of 0 rows"):
-        table_parts(part.version, rows=0)
+        list_parts(part.version, rows=0)
 
 
 def test_parts_of_a_partitioned_table_have_its_partition_column(tmp_path):
     write_deltalake(
         str(tmp_path / "t"), pa.table({"n": [1, 2, 3], "kind": ["a", "b", "a"]}), partition_by=["kind"]
     )
-    parts = table_parts(table_at(tmp_path / "t"), rows=1)
+    parts = list_parts(table_at(tmp_path / "t"), rows=1)
     assert [read_part(part).to_pydict() for part in parts] == [
         {"n": [1, 3], "kind": ["a", "a"]},
         {"n": [2], "kind": ["b"]},
@@ -120,7 +120,7 @@ def vacuum(version) -> None:
 
 
 def test_compaction_meanwhile_changes_no_row(in_files):
-    parts, stream = table_parts(in_files, rows=10), stream_table(in_files, batch_rows=5)
+    parts, stream = list_parts(in_files, rows=10), stream_table(in_files, batch_rows=5)
     found = [*read_part(parts[0])["n"].to_pylist()]
     streamed = [*next(stream)["n"].to_pylist()]
     DeltaTable(in_files.path).optimize.compact()
@@ -131,7 +131,7 @@ def test_compaction_meanwhile_changes_no_row(in_files):
 
 
 def test_vacuum_meanwhile_is_one_clear_line_and_never_wrong_rows(in_files):
-    parts, stream = table_parts(in_files, rows=10), stream_table(in_files, batch_rows=5)
+    parts, stream = list_parts(in_files, rows=10), stream_table(in_files, batch_rows=5)
     assert next(stream)["n"].to_pylist() == list(range(5))
     DeltaTable(in_files.path).optimize.compact()
     vacuum(in_files)
@@ -141,15 +141,15 @@ def test_vacuum_meanwhile_is_one_clear_line_and_never_wrong_rows(in_files):
         seen.extend(n for batch in stream for n in batch["n"].to_pylist())
     assert seen == list(range(5, 5 + len(seen)))
     assert "\n" not in str(caught.value)
-    for ask in (lambda: read_part(parts[1]), lambda: read_table(in_files), lambda: table_parts(in_files)):
+    for ask in (lambda: read_part(parts[1]), lambda: read_table(in_files), lambda: list_parts(in_files)):
         with pytest.raises(TableVersionNotFound, match=gone):
             ask()
     now = table_at(in_files.path)
-    assert sorted(n for part in table_parts(now) for n in read_part(part)["n"].to_pylist()) == list(range(40))
+    assert sorted(n for part in list_parts(now) for n in read_part(part)["n"].to_pylist()) == list(range(40))
 
 
 def test_table_that_was_made_anew_is_not_taken_for_the_old_one(in_files):
-    parts = table_parts(in_files, rows=10)
+    parts = list_parts(in_files, rows=10)
     shutil.rmtree(in_files.path)
     for start in range(4):
         write_table(in_files.path, numbered(start, start + 10))
@@ -158,7 +158,7 @@ def test_table_that_was_made_anew_is_not_taken_for_the_old_one(in_files):
 
 
 def test_table_that_was_removed_is_said_to_be_gone(in_files):
-    parts = table_parts(in_files, rows=10)
+    parts = list_parts(in_files, rows=10)
     shutil.rmtree(in_files.path)
     with pytest.raises(LookupError, match="There is no table at"):
         read_part(parts[0])
@@ -171,7 +171,7 @@ def test_parts_staged_in_any_order_are_one_commit_in_their_order(tmp_path):
     before = write_table(tmp_path / "p", numbered(0, 10))
     for part in (2, 0, 1):
         stage_part(tmp_path / "p", numbered(10 * part + 10, 10 * part + 20), key=KEY, part=part)
-    assert staged_parts(tmp_path / "p", key=KEY) == {0, 1, 2}
+    assert find_staged_parts(tmp_path / "p", key=KEY) == {0, 1, 2}
     assert table_at(tmp_path / "p") == before
     version = commit_parts(tmp_path / "p", key=KEY, parts=3)
     assert numbers(version) == list(range(40))
@@ -200,11 +200,11 @@ def test_other_keys_and_other_cuts_do_not_mix(tmp_path):
     stage_part(tmp_path / "p", numbered(0, 1), key=KEY, part=0, cut="a")
     stage_part(tmp_path / "p", numbered(5, 9), key=KEY, part=0, cut="b")
     stage_part(tmp_path / "p", numbered(9, 10), key=other, part=1)
-    assert staged_parts(tmp_path / "p", key=KEY, cut="b") == {0}
-    assert staged_parts(tmp_path / "p", key=KEY) == frozenset()
+    assert find_staged_parts(tmp_path / "p", key=KEY, cut="b") == {0}
+    assert find_staged_parts(tmp_path / "p", key=KEY) == frozenset()
     assert numbers(commit_parts(tmp_path / "p", key=KEY, parts=1, cut="b")) == [5, 6, 7, 8]
-    assert staged_parts(tmp_path / "p", key=KEY, cut="a") == frozenset()
-    assert staged_parts(tmp_path / "p", key=other) == {1}
+    assert find_staged_parts(tmp_path / "p", key=KEY, cut="a") == frozenset()
+    assert find_staged_parts(tmp_path / "p", key=other) == {1}
 
 
 def test_missing_parts_are_named_and_nothing_is_committed(tmp_path):
@@ -212,7 +212,7 @@ def test_missing_parts_are_named_and_nothing_is_committed(tmp_path):
     with pytest.raises(PartsMissing, match=r"2 of 3 parts for '.*/p' are not staged: 0, 2. Stage them"):
         commit_parts(tmp_path / "p", key=KEY, parts=3)
     assert not (tmp_path / "p/_delta_log").exists()
-    assert staged_parts(tmp_path / "p", key=KEY) == {1}
+    assert find_staged_parts(tmp_path / "p", key=KEY) == {1}
 
 
 def test_parts_without_rows_keep_the_columns_and_leave_no_file(tmp_path):
@@ -246,7 +246,7 @@ def test_rows_that_stop_half_way_are_not_staged(tmp_path):
     reader = pa.RecordBatchReader.from_batches(numbered(0, 0).schema, rows())
     with pytest.raises(RuntimeError, match="power cut"):
         stage_part(tmp_path / "p", reader, key=KEY, part=0)
-    assert staged_parts(tmp_path / "p", key=KEY) == frozenset()
+    assert find_staged_parts(tmp_path / "p", key=KEY) == frozenset()
 
 
 def test_damaged_part_is_noticed_removed_and_can_be_staged_again(tmp_path):
@@ -256,7 +256,7 @@ def test_damaged_part_is_noticed_removed_and_can_be_staged_again(tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(PartsMissing, match="was damaged"):
         commit_parts(tmp_path / "p", key=KEY, parts=2)
-    assert staged_parts(tmp_path / "p", key=KEY) == {0}
+    assert find_staged_parts(tmp_path / "p", key=KEY) == {0}
     stage_part(tmp_path / "p", numbered(1, 2), key=KEY, part=1)
     assert numbers(commit_parts(tmp_path / "p", key=KEY, parts=2)) == [0, 1]
 
@@ -318,7 +318,7 @@ DYING = """if True:
     import os, signal, sys
     import deltalake, pyarrow as pa, pyarrow.dataset, pyarrow.fs, pyarrow.parquet
     from dlpipe.errors import TableNotFound
-    from dlpipe.tables import commit_parts, stage_part, staged_parts, table_at
+    from dlpipe.tables import commit_parts, stage_part, find_staged_parts, table_at
     path = sys.argv[1]
 
     def die_at(line):
@@ -343,7 +343,7 @@ DYING = """if True:
         if n:  # as a scoring that is asked for again does
             commit_parts(path, key={"n": str(n - 1)}, parts=3)
         key = {"n": str(n)}
-        for part in {0, 1, 2} - staged_parts(path, key=key):
+        for part in {0, 1, 2} - find_staged_parts(path, key=key):
             stage_part(path, pa.table({"n": [n * 3 + part] * 10}), key=key, part=part)
         commit_parts(path, key=key, parts=3)
 

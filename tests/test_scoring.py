@@ -24,7 +24,7 @@ from dlpipe.inference import latest_answers, predictions, score
 from dlpipe.inference.scoring import PartScorer
 from dlpipe.parts import Progress, Scoring, choose, commit_scoring, one_ahead
 from dlpipe.registry import ModelVersion
-from dlpipe.tables import TableVersion, check_text, history, read_table, staged_parts, table_at, write_table
+from dlpipe.tables import TableVersion, check_text, find_staged_parts, history, read_table, table_at, write_table
 from dlpipe.task import open_predictor
 
 
@@ -371,7 +371,7 @@ def test_parts_scored_in_any_order_by_anybody_give_the_same_table(predictor, ver
     openers = [PartScorer(predictor, scoring) for _ in range(2)]
     for number, part in enumerate(reversed(parts)):
         assert openers[number % 2](part) == part.rows
-    assert len(staged_parts(scoring.target, key=scoring.key, cut=parts[0].cut)) == len(parts)
+    assert len(find_staged_parts(scoring.target, key=scoring.key, cut=parts[0].cut)) == len(parts)
     made = commit_scoring(scoring, parts)
     alone = score(predictor, in_parts, model=version, target=str(tmp_path / "q"), split=None, part_rows=50)
     assert answers(made) == answers(alone.table)

@@ -27,14 +27,14 @@ from dlpipe.tables import (
     Sources,
     commit_parts,
     find_commit,
+    find_staged_parts,
     history,
     ingest,
+    list_parts,
     locate,
     read_table,
-    staged_parts,
     stream_table,
     table_at,
-    table_parts,
     tables_root,
     write_table,
 )
@@ -495,8 +495,8 @@ def test_concurrent_appends_in_s3_lose_nothing(bucket):
 def test_parts_in_s3_are_staged_by_several_processes_and_committed_once(bucket):
     code = """if True:
         import sys, pyarrow as pa
-        from dlpipe.tables import commit_parts, read_part, stage_part, table_at, table_parts
-        parts = table_parts(table_at("s3://tables/numbers"), rows=10)
+        from dlpipe.tables import commit_parts, read_part, stage_part, table_at, list_parts
+        parts = list_parts(table_at("s3://tables/numbers"), rows=10)
         for part in parts[int(sys.argv[1]) :: 2]:
             stage_part("s3://tables/copies", read_part(part), key={"a": "b"}, part=part.number, cut=part.cut)
         """
@@ -504,11 +504,11 @@ def test_parts_in_s3_are_staged_by_several_processes_and_committed_once(bucket):
         source = write_table("s3://tables/numbers", numbered(start, start + 10))
     stagers = [child(code, number) for number in range(2)]
     assert [stager.wait(50) for stager in stagers] == [0, 0]
-    cut = table_parts(source, rows=10)[0].cut
-    assert staged_parts("s3://tables/copies", key={"a": "b"}, cut=cut) == {0, 1, 2, 3}
+    cut = list_parts(source, rows=10)[0].cut
+    assert find_staged_parts("s3://tables/copies", key={"a": "b"}, cut=cut) == {0, 1, 2, 3}
     version = commit_parts("s3://tables/copies", key={"a": "b"}, parts=4, cut=cut)
     assert read_table(version)["n"].to_pylist() == list(range(40))
-    assert staged_parts("s3://tables/copies", key={"a": "b"}, cut=cut) == frozenset()
+    assert find_staged_parts("s3://tables/copies", key={"a": "b"}, cut=cut) == frozenset()
     assert find_commit("s3://tables/copies", {"a": "b"}) == version
 
 

@@ -88,19 +88,19 @@ def settings_for(
     columns : mapping
         What the files call columns of the table.
     """
-    from dlpipe.tables import FormSettings, last_settings, locate
+    from dlpipe.tables import FormSettings, locate, read_last_settings
     from dlpipe.task import DEFAULT_TASK, find_task
 
     named = {name.removesuffix("_column"): value for name, value in given.items() if name in COLUMN_OPTIONS}
     others = {name: value for name, value in given.items() if name not in COLUMN_OPTIONS}
     try:
-        settings = last_settings(locate(table))
+        settings = read_last_settings(locate(table))
     except TableNotFound as error:
         if not new:
             raise TableNotFound(f"{error} To make it, add --new.") from None
         first = find_task(task or DEFAULT_TASK).data()
         settings = FormSettings(rows=first.form, task_name=first.task)
-    form = settings.form.read_from({**named, **columns})
+    form = settings.form.rename_sources({**named, **columns})
     return replace(settings, **others, rows=form)
 
 

@@ -152,7 +152,7 @@ def explain_all(
         When there is no row to explain; nothing is committed.
     """
     check_split(source, split, whole="split=None")
-    key = {**explaining_key(source, model, settings), "split": split or "*"}
+    key = {**explaining_key(source, model, settings), "split": to_split_key(split)}
     slices, cut = table_slices(source, split, rows=SLICE_ROWS)
     explainer = SliceExplainer(predictor, source, model, target, settings, key, cut)
     done = find_commit(target, key)

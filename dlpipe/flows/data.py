@@ -33,9 +33,9 @@ def find_labelled(data: DataSettings, model: str) -> Ingest:
     """Return what the table holds, which must have labels that the champion of ``model`` has not learnt from."""
     from dlpipe.monitoring import check_new_labels
     from dlpipe.registry import champion
-    from dlpipe.tables import stored
+    from dlpipe.tables import describe_table
 
-    there = stored(data.table)
+    there = describe_table(data.table)
     check_new_labels(there.table, champion(model))
     return there
 
@@ -43,7 +43,7 @@ def find_labelled(data: DataSettings, model: str) -> Ingest:
 def check_named(data: DataSettings, *, retrain: bool) -> None:
     """Raise ``SettingError`` where the sources that are named do not go together; none are read to retrain."""
     if not retrain and not data.dataset:
-        data.sources().given()
+        data.sources().list_paths()
 
 
 def check_data(data: DataSettings, *, retrain: bool = False) -> None:

@@ -25,8 +25,8 @@ from dlpipe.tables import (
     find_first_commit,
     read_added,
     read_mark,
+    read_table_id,
     table_at,
-    table_id,
 )
 
 
@@ -63,7 +63,7 @@ def scored_until(target: str, source: TableVersion, model: ModelVersion) -> Scor
 
 def mark_name(source: TableVersion) -> str:
     """Return the name of the mark; a table that was made anew in the same place has another."""
-    return f"rows of {source.path} {table_id(source.path)}"
+    return f"rows of {source.path} {read_table_id(source.path)}"
 
 
 def score_new(

@@ -26,7 +26,7 @@ from dlpipe.monitoring.samples import (
 )
 from dlpipe.monitoring.settings import DriftSettings
 from dlpipe.monitoring.signals import DOMAIN, QUALITY, Drift, compare, pair_series, signal_name
-from dlpipe.tables import TableVersion, find_commit, put_rows, read_added, read_table, table_at, write_table
+from dlpipe.tables import TableVersion, find_commit, read_added, read_table, replace_rows, table_at, write_table
 from dlpipe.task import Quality, find_task
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def append_look(target: str, row: pa.Table, *, key: Mapping[str, str]) -> TableV
     if len(schema) > len(kept.schema):
         wide = pa.concat_tables([kept, schema.empty_table()], promote_options="default")
         with contextlib.suppress(MarkMoved):  # another look was first: the table is read again
-            put_rows(target, wide.to_reader(), metadata={}, at=there.version + 1)
+            replace_rows(target, wide.to_reader(), metadata={}, at=there.version + 1)
         return append_look(target, row, key=key)
     whole = pa.concat_tables([kept.schema.empty_table(), row], promote_options="default")
     return write_table(target, whole, key=key)

@@ -25,8 +25,8 @@ from dlpipe.tables import (
     check_target,
     commit_parts,
     find_commit,
+    list_parts,
     table_at,
-    table_parts,
 )
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def stage_parts(
 
 def rows_of(scoring: Scoring) -> int:
     """Return how many rows the split has, or the whole table version."""
-    return sum(part_sizes(table_parts(scoring.source), scoring.split))
+    return sum(part_sizes(list_parts(scoring.source), scoring.split))
 
 
 def find_table(target: str) -> TableVersion | None:

@@ -23,14 +23,15 @@ from dlpipe.tables import (
     TablePart,
     TableVersion,
     decode_texts,
+    list_parts,
     read_mark,
     read_part,
     read_table,
+    read_table_id,
     stage_part,
     stream_table,
     table_at,
-    table_id,
-    table_parts,
+    to_split_key,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Scoring:
     @cached_property
     def key(self) -> dict[str, str]:
         """What makes a scoring the same as an earlier one."""
-        made = {**self._origin, "split": self.split or "*"}
+        made = {**self._origin, "split": to_split_key(self.split)}
         return made if self.after is None else {**made, "after": str(self.after)}
 
     @cached_property
@@ -90,7 +91,7 @@ class Scoring:
             "model": self.model.uri,
             "weights": self.model.digest,
             "source": self.source.path,
-            "source_id": table_id(self.source.path),
+            "source_id": read_table_id(self.source.path),
             "source_version": str(self.source.version),
         }
 
@@ -127,7 +128,7 @@ def choose(scoring: Scoring, *, part_rows: int = PART_ROWS) -> tuple[Scoring, li
         When a row has no ``row_id``: nobody could tell whose its answer is.
     """
     mark = read_mark(scoring.target, scoring.mark.name)  # before the answers are read: what comes later moves it
-    parts = table_parts(scoring.source, rows=part_rows)
+    parts = list_parts(scoring.source, rows=part_rows)
     left, repeats = rows_left(scoring, answered=mark is not None)
     found: list[tuple[TablePart, Places]] = []
     start = 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from dlpipe.tables import TablePart, TableVersion, decode_texts, read_part, table_parts
+from dlpipe.tables import TablePart, TableVersion, decode_texts, list_parts, read_part
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +52,7 @@ def table_slices(source: TableVersion, split: str | None, *, rows: int) -> tuple
     rows : int
         Of a slice at most; more where there would be more than ``MOST_SLICES``.
     """
-    parts = table_parts(source)
+    parts = list_parts(source)
     sizes = part_sizes(parts, split)
     width = max(rows, -(-sum(sizes) // MOST_SLICES))
     number = count()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from dlpipe.parts.progress import Progress
-from dlpipe.tables import staged_parts
+from dlpipe.tables import find_staged_parts
 
 
 class Piece(Protocol):
@@ -48,7 +48,7 @@ def stage_missing(
     what, say
         See ``Progress``.
     """
-    staged = staged_parts(target, key=key, cut=cut)
+    staged = find_staged_parts(target, key=key, cut=cut)
     there = sum(size for piece, size in zip(pieces, sizes, strict=True) if piece.number in staged)
     progress = Progress(what, total=sum(sizes), there=there, say=say)
     work([piece for piece in pieces if piece.number not in staged], progress)

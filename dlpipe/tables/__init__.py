@@ -1,16 +1,24 @@
 """Delta tables: ingest, versions, history, time travel, splits, streaming batches (delta-rs, no Spark)."""
 
-from dlpipe.tables._append import Appended, append
+from dlpipe.tables._append import Append, append
 from dlpipe.tables._commit import Mark, check_target
-from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, column_name
-from dlpipe.tables._ingest import Ingest, check_settings, check_sources, ingest, stored
+from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, to_column_name
+from dlpipe.tables._ingest import Ingest, check_settings, check_sources, describe_table, ingest
 from dlpipe.tables._inputs import check_inputs, check_text, decode_texts
-from dlpipe.tables._metadata import form_of, last_settings
-from dlpipe.tables._parts import PART_ROWS, TablePart, read_part, table_parts
+from dlpipe.tables._metadata import read_form, read_last_settings
+from dlpipe.tables._parts import PART_ROWS, TablePart, list_parts, read_part
 from dlpipe.tables._preview import Preview, preview
 from dlpipe.tables._read import check_split, read_added, read_table, stream_table
-from dlpipe.tables._settings import SPLITS, FormSettings, Sources, TableSettings
-from dlpipe.tables._staging import clear_staged, commit_parts, stage_part, staged_parts
+from dlpipe.tables._settings import (
+    ALL_SPLITS,
+    SPLITS,
+    FormSettings,
+    Sources,
+    TableSettings,
+    parse_split,
+    to_split_key,
+)
+from dlpipe.tables._staging import clear_staged, commit_parts, find_staged_parts, stage_part
 from dlpipe.tables._storage import filesystem, locate, tables_root
 from dlpipe.tables._text_files import decode_lines
 from dlpipe.tables._versions import (
@@ -19,16 +27,17 @@ from dlpipe.tables._versions import (
     find_first_commit,
     history,
     read_mark,
+    read_table_id,
     table_at,
-    table_id,
 )
-from dlpipe.tables._write import put_rows, write_table
+from dlpipe.tables._write import replace_rows, write_table
 
 __all__ = [
+    "ALL_SPLITS",
     "PART_ROWS",
     "SPLITS",
     "TEXT_FORM",
-    "Appended",
+    "Append",
     "Column",
     "FormSettings",
     "Ingest",
@@ -48,31 +57,33 @@ __all__ = [
     "check_target",
     "check_text",
     "clear_staged",
-    "column_name",
     "commit_parts",
     "decode_lines",
     "decode_texts",
+    "describe_table",
     "filesystem",
     "find_commit",
     "find_first_commit",
-    "form_of",
+    "find_staged_parts",
     "history",
     "ingest",
-    "last_settings",
+    "list_parts",
     "locate",
+    "parse_split",
     "preview",
-    "put_rows",
     "read_added",
+    "read_form",
+    "read_last_settings",
     "read_mark",
     "read_part",
     "read_table",
+    "read_table_id",
+    "replace_rows",
     "stage_part",
-    "staged_parts",
-    "stored",
     "stream_table",
     "table_at",
-    "table_id",
-    "table_parts",
     "tables_root",
+    "to_column_name",
+    "to_split_key",
     "write_table",
 ]

@@ -14,7 +14,7 @@ from dlpipe.tables._form import RowForm, Values
 from dlpipe.tables._index import Indexer
 from dlpipe.tables._ingest import check_settings
 from dlpipe.tables._labels import Spelling, fold_label, list_labels, name_labels, spell_labels
-from dlpipe.tables._metadata import APPENDED, INGESTED, check_form_of, commit_metadata, last_settings
+from dlpipe.tables._metadata import APPENDED, INGESTED, check_form_of, commit_metadata, read_last_settings
 from dlpipe.tables._quarantine import (
     CONFLICT,
     MISSING_LABEL,
@@ -33,7 +33,7 @@ from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._splits import describe_moves, keep_in_train, split_of
 from dlpipe.tables._storage import locate, shown
 from dlpipe.tables._versions import TableVersion, ingested_rows, table_at, try_open
-from dlpipe.tables._write import add_rows, put_rows
+from dlpipe.tables._write import append_rows, replace_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +46,7 @@ _Bad = tuple[Row, str]
 
 
 @dataclass(frozen=True)
-class Appended:
+class Append:
     """What an append did.
 
     Attributes
@@ -124,7 +124,7 @@ class _Plan:
     notes: Sequence[str]
 
 
-def append(sources: Paths, table: str | Path, *, settings: TableSettings | None = None) -> Appended:
+def append(sources: Paths, table: str | Path, *, settings: TableSettings | None = None) -> Append:
     """Add the rows of ``sources`` to ``table`` in one atomic commit, and return what was done.
 
     A row is known by its ``row_id``, which is made of its inputs. A row that is there already is not added again;
@@ -163,7 +163,7 @@ def append(sources: Paths, table: str | Path, *, settings: TableSettings | None 
     check_settings(settings)
     check_form_of(location, settings.form)
     check_target(location, settings.form.schema())
-    found = find_sources(Sources(data=sources).given())
+    found = find_sources(Sources(data=sources).list_paths())
     rows = [row for source in found for row in read_rows(source, settings, unlabelled=True)]
     good, bad = _sort_out(rows, settings.form)
     for _ in range(COMMIT_ATTEMPTS):
@@ -176,14 +176,14 @@ def append(sources: Paths, table: str | Path, *, settings: TableSettings | None 
 
 def _settings_of(location: str) -> TableSettings:
     try:
-        return last_settings(location)
+        return read_last_settings(location)
     except TableNotFound as error:
         raise TableNotFound(f"{error} To make it of these rows, pass the settings of a task.") from None
 
 
 def _append(
     location: str, good: Sequence[_Read], bad: Sequence[_Bad], sources: Sequence[Source], settings: TableSettings
-) -> Appended:
+) -> Append:
     before = None if try_open(location) is None else table_at(location)
     there = _look_up(before, {one.row_id for one in good}, settings.form)
     plan = _plan(good, bad, there, settings)
@@ -196,7 +196,7 @@ def _append(
     changed = bool(plan.added or plan.filled) or before is None
     version = _commit(location, before, plan, sources, settings) if changed else before
     assert version is not None
-    return Appended(
+    return Append(
         table=version,
         new_rows=len(plan.added),
         labelled_rows=sum(row.label is not None for row in plan.added),
@@ -216,8 +216,8 @@ def _commit(
     metadata = {**commit_metadata(sources, settings), INGESTED: str(ingested), APPENDED: str(len(plan.added))}
     if before is None or not plan.filled:
         at = 0 if before is None else before.version + 1
-        return add_rows(location, _as_table(plan.added, form), metadata=metadata, at=at)
-    return put_rows(location, _fill(before, plan, form), metadata=metadata, at=before.version + 1)[0]
+        return append_rows(location, _as_table(plan.added, form), metadata=metadata, at=at)
+    return replace_rows(location, _fill(before, plan, form), metadata=metadata, at=before.version + 1)[0]
 
 
 def _sort_out(rows: Sequence[Row], form: RowForm) -> tuple[list[_Read], list[_Bad]]:

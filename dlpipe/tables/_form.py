@@ -233,7 +233,7 @@ class RowForm:
 
         return rows(self) == rows(other)
 
-    def read_from(self, sources: Mapping[str, str]) -> RowForm:
+    def rename_sources(self, sources: Mapping[str, str]) -> RowForm:
         """Return the form with other names in the files, by column of the table (``label`` is one too).
 
         Raises
@@ -315,12 +315,12 @@ def check_form(form: RowForm) -> None:
         )
 
 
-def column_name(source: str) -> str:
+def to_column_name(source: str) -> str:
     """Return a name that a table's column can have for a column of a file.
 
     Examples
     --------
-    >>> column_name("mean radius (mm)"), column_name("split")
+    >>> to_column_name("mean radius (mm)"), to_column_name("split")
     ('mean_radius_mm', 'split_')
     """
     name = NOT_IN_NAMES.sub("_", source.strip()).strip("_") or "column"

@@ -12,7 +12,7 @@ from dlpipe.tables._commit import COMMIT_ATTEMPTS, check_target
 from dlpipe.tables._form import RowForm, check_form
 from dlpipe.tables._index import Indexer, RowIndex
 from dlpipe.tables._labels import spell_labels
-from dlpipe.tables._metadata import INGESTED, check_columns, commit_metadata, form_of
+from dlpipe.tables._metadata import INGESTED, check_columns, commit_metadata, read_form
 from dlpipe.tables._passes import AppendedRows, Look, TableRows, look_at, table_values
 from dlpipe.tables._quarantine import Quarantine, check_bad_share, describe_bad, describe_hints
 from dlpipe.tables._read import stream_table
@@ -23,7 +23,7 @@ from dlpipe.tables._splits import check_splits, describe_splits, keep_in_train
 from dlpipe.tables._storage import locate, shown
 from dlpipe.tables._text_files import check_text_settings, readable
 from dlpipe.tables._versions import TableVersion, ingested_rows, table_at, try_open
-from dlpipe.tables._write import content_digest, put_rows
+from dlpipe.tables._write import content_digest, replace_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,10 +121,10 @@ def check_sources(sources: Sources, table: str | Path, *, settings: TableSetting
 def _find_checked(sources: Sources, table: str | Path, settings: TableSettings) -> list[Source]:
     check_settings(settings)
     check_target(table)
-    return find_sources(sources.given())
+    return find_sources(sources.list_paths())
 
 
-def stored(table: str | Path) -> Ingest:
+def describe_table(table: str | Path) -> Ingest:
     """Return what an ingest would say of the latest version of ``table``, as it is; nothing is ingested.
 
     Raises
@@ -136,7 +136,7 @@ def stored(table: str | Path) -> Ingest:
         When a column of another program's table is missing or holds no strings.
     """
     version = table_at(table)
-    form = form_of(version)
+    form = read_form(version)
     check_columns(version, form)
     every = _index_of(version, form)
     if not every.labelled().any():
@@ -170,12 +170,12 @@ def _put_after(
     before: TableVersion | None, location: str, rows: TableRows, metadata: Mapping[str, str]
 ) -> tuple[TableVersion, bool]:
     if before is None:
-        return put_rows(location, rows.reader(), metadata=metadata, at=0)
+        return replace_rows(location, rows.reader(), metadata=metadata, at=0)
     same_form = before.rows == len(rows.every) and _has_rows_of(before, rows.form, exactly=True)
     # the digest of a version with appended rows is not that of its content alone
     if same_form and content_digest(stream_table(before)) == content_digest(rows.reader()):
         return before, False
-    return put_rows(location, rows.reader(), metadata=metadata, at=before.version + 1)
+    return replace_rows(location, rows.reader(), metadata=metadata, at=before.version + 1)
 
 
 def _appended(version: TableVersion | None, placed: RowIndex) -> AppendedRows:
@@ -202,7 +202,7 @@ def _has_rows_of(version: TableVersion, form: RowForm, *, exactly: bool = False)
     """Return whether a version has rows of this form; ``exactly`` if it also has no other columns."""
     there = [name for name, _ in version.columns]
     try:
-        same = form_of(version).has_same_rows(form)
+        same = read_form(version).has_same_rows(form)
     except SchemaMismatch:
         return False
     return same and (there == list(form.columns) if exactly else set(form.columns) <= set(there))

@@ -37,7 +37,7 @@ def source_records(sources: Sequence[Source]) -> str:
     return json.dumps([source.record() for source in sources])
 
 
-def form_of(version: TableVersion) -> RowForm:
+def read_form(version: TableVersion) -> RowForm:
     """Return the form of the rows of a table version, as the ingest or append that made them recorded it.
 
     A table of another program, with the columns ``text`` and ``label``, has one text and one class a row.
@@ -63,7 +63,7 @@ def form_of(version: TableVersion) -> RowForm:
     return TEXT_FORM
 
 
-def last_settings(location: str) -> FormSettings:
+def read_last_settings(location: str) -> FormSettings:
     """Return the settings with which rows came into the table last; the defaults where nobody says.
 
     Raises
@@ -74,7 +74,7 @@ def last_settings(location: str) -> FormSettings:
         When nobody says what its rows are.
     """
     latest = table_at(location)
-    form = form_of(latest)
+    form = read_form(latest)
     for info in _commits_before(latest):
         # an append by itself may have had other settings, for its files alone
         if (written := info.get("dlpipe.settings")) and (info["version"] == 0 or not _is_append(info)):
@@ -104,7 +104,7 @@ def check_form_of(location: str, form: RowForm) -> None:
     if try_open(location) is None:
         return
     version = table_at(location)
-    there = form_of(version)
+    there = read_form(version)
     if not there.has_same_rows(form):
         raise SchemaMismatch(
             f"The rows of {str(version)!r} are others: {describe_rows(there)}; those to add have "

@@ -53,7 +53,7 @@ class _Group:
     bytes: int
 
 
-def table_parts(version: TableVersion, *, rows: int = PART_ROWS) -> tuple[TablePart, ...]:
+def list_parts(version: TableVersion, *, rows: int = PART_ROWS) -> tuple[TablePart, ...]:
     """Return the parts of a table version: always the same ones for the same ``rows``, and at least one.
 
     Parameters
@@ -73,7 +73,7 @@ def table_parts(version: TableVersion, *, rows: int = PART_ROWS) -> tuple[TableP
     >>> from dlpipe.tables import write_table
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     version = write_table(f"{folder}/numbers", pa.table({"n": list(range(20_000))}))
-    ...     parts = table_parts(version, rows=10_000)
+    ...     parts = list_parts(version, rows=10_000)
     ...     [part.rows for part in parts], read_part(parts[2], columns=["n"])["n"].to_pylist()[:3]
     ([8192, 8192, 3616], [16384, 16385, 16386])
     """

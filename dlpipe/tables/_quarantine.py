@@ -16,7 +16,7 @@ from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import Source
 from dlpipe.tables._text_files import readable
 from dlpipe.tables._versions import TableVersion, try_open
-from dlpipe.tables._write import ROW_GROUP_ROWS, put_rows
+from dlpipe.tables._write import ROW_GROUP_ROWS, replace_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,7 +85,7 @@ class Quarantine:
         if not self.bad and try_open(self.location) is None:
             return None
         metadata = {"sources": source_records(self.sources)}
-        return put_rows(self.location, _bad_rows(self.bad, self.form), metadata=metadata)[0]
+        return replace_rows(self.location, _bad_rows(self.bad, self.form), metadata=metadata)[0]
 
 
 def bare_label(row: Row) -> str:

@@ -10,9 +10,12 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Le
 
 from dlpipe.errors import SettingError
+from dlpipe.settings import check_name
 from dlpipe.tables._form import TEXT_FORM, RowForm
 
 SPLITS = ("train", "valid", "test")
+ALL_SPLITS = "all"
+"""How options of flows and commands ask for the rows of all splits; inside the code that is ``None``."""
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -83,7 +86,7 @@ class Sources:
     valid: Paths = ()
     test: Paths = ()
 
-    def given(self) -> dict[str, tuple[str, ...]]:
+    def list_paths(self) -> dict[str, tuple[str, ...]]:
         """Return the sources that were given, by name, each as a tuple of paths.
 
         Raises
@@ -93,7 +96,7 @@ class Sources:
 
         Examples
         --------
-        >>> Sources(train="a.csv", test=["b.csv", "c.csv"]).given()
+        >>> Sources(train="a.csv", test=["b.csv", "c.csv"]).list_paths()
         {'train': ('a.csv',), 'test': ('b.csv', 'c.csv')}
         """
         named = {"data": self.data, "train": self.train, "valid": self.valid, "test": self.test}
@@ -116,6 +119,43 @@ class Sources:
                 "too, or leave out --valid-data to have --train-data split three ways."
             )
         return given
+
+
+def parse_split(option: str, *, where: str) -> str | None:
+    """Return the split that an option names, ``None`` for all of them.
+
+    Parameters
+    ----------
+    option : str
+        ``train``, ``valid``, ``test`` or ``all``.
+    where : str
+        What has no other split, for the message, such as ``"The table"``.
+
+    Raises
+    ------
+    SettingError
+        When there is no such split.
+
+    Examples
+    --------
+    >>> parse_split("test", where="The table"), parse_split("all", where="The table")
+    ('test', None)
+    """
+    check_name(option, [*SPLITS, ALL_SPLITS], what="split", where=where)
+    return None if option == ALL_SPLITS else option
+
+
+def to_split_key(split: str | None) -> str:
+    """Return how the keys of commits write a split: ``*`` for the rows of all splits.
+
+    The keys of tables that exist have it so; another sign would score and explain their rows again.
+
+    Examples
+    --------
+    >>> to_split_key("test"), to_split_key(None)
+    ('test', '*')
+    """
+    return split or "*"
 
 
 def _as_tuple(paths: Paths) -> tuple[str, ...]:

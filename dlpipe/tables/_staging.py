@@ -94,7 +94,7 @@ def stage_part(
             raise
 
 
-def staged_parts(target: str | Path, *, key: Mapping[str, str], cut: str = "") -> frozenset[int]:
+def find_staged_parts(target: str | Path, *, key: Mapping[str, str], cut: str = "") -> frozenset[int]:
     """Return the numbers of the parts that are staged for a commit with ``key``."""
     return frozenset(_staged(locate(target), key, cut))
 

@@ -113,7 +113,7 @@ def read_mark(path: str | Path, name: str) -> int | None:
     return None if table is None else table.transaction_version(mark_id(name))
 
 
-def table_id(path: str | Path) -> str:
+def read_table_id(path: str | Path) -> str:
     """Return what Delta calls the table at ``path`` by: a table made anew in the same place has another."""
     return str(open_table(locate(path)).metadata().id)
 

@@ -66,7 +66,7 @@ def write_table(
     return done or _write_rows(location, rows, mode=mode, key=key)[0]
 
 
-def put_rows(
+def replace_rows(
     path: str | Path, rows: pa.RecordBatchReader, *, metadata: Mapping[str, str], at: int | None = None
 ) -> tuple[TableVersion, bool]:
     """Make ``rows`` the content of the table; return its version, and whether it is a new one.
@@ -76,7 +76,7 @@ def put_rows(
     return _write_rows(locate(path), rows, mode="overwrite", metadata=metadata, once=True, at=at)
 
 
-def add_rows(path: str | Path, rows: pa.Table, *, metadata: Mapping[str, str], at: int) -> TableVersion:
+def append_rows(path: str | Path, rows: pa.Table, *, metadata: Mapping[str, str], at: int) -> TableVersion:
     """Append ``rows`` in the commit that makes version ``at``, or raise ``MarkMoved``."""
     return _write_rows(locate(path), rows, mode="append", metadata=metadata, at=at)[0]
 

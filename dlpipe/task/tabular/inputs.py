@@ -67,12 +67,12 @@ class TabularInputs(Inputs):
 
     def kinds(self, table: TableVersion) -> dict[str, str]:
         """Return what each of those columns holds: ``number``, ``category`` or ``text``."""
-        from dlpipe.tables import form_of
+        from dlpipe.tables import read_form
 
         types = dict(table.columns)
         known: dict[str, str] = {}
         with suppress(SchemaMismatch):  # another program's table says nothing of its rows
-            known = {column.name: column.kind for column in form_of(table).inputs}
+            known = {column.name: column.kind for column in read_form(table).inputs}
         return {name: known.get(name) or self._kind(name, types[name]) for name in self.columns(table)}
 
     def _kind(self, name: str, kind: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import MinLen
 
 from dlpipe.errors import SettingError
-from dlpipe.tables import Column, Label, RowForm, TableSettings, column_name
+from dlpipe.tables import Column, Label, RowForm, TableSettings, to_column_name
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class TabularData(TableSettings):
     def form(self) -> RowForm:
         """The columns that are named, any of which may be missing in a row, and one class of several."""
         numbers = [
-            Column(column_name(name), name, "number", optional=True, setting="number_columns")
+            Column(to_column_name(name), name, "number", optional=True, setting="number_columns")
             for name in self.number_columns
         ]
         categories = [
-            Column(column_name(name), name, "category", optional=True, setting="category_columns")
+            Column(to_column_name(name), name, "category", optional=True, setting="category_columns")
             for name in self.category_columns
         ]
         text = [Column("text", self.text_column, "text", optional=True, setting="text_column")]
