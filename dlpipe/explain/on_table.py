@@ -17,6 +17,7 @@ from dlpipe.tables import (
     find_commit,
     read_table,
     stream_table,
+    to_split_key,
     write_table,
 )
 from dlpipe.task import Predictor, Row
