@@ -41,7 +41,7 @@ class TrainFlow(LifeCycleFlow):
         else:
             self.ingest = ingest_sources(chosen.data)
         self.data_version = self.ingest.table
-        chosen.task.target.check_gate(chosen.gate, self.ingest.labels)
+        chosen.task.target.check_thresholds(chosen.gate, self.ingest.labels)
         show_data(self.ingest)
         print(*ingest_lines(self.ingest), sep="\n")
         self.next(self.tune)

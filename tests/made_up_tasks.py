@@ -13,13 +13,13 @@ from dlpipe.task.texts.words import WordParts, split_words
 class TwoTexts(TextInputs):
     """Rows are pairs of a question and an answer."""
 
-    def columns(self, table, card=None):
+    def find_columns(self, table, card=None):
         return ("question", "answer")
 
     def read_rows(self, rows):
         return list(zip(rows["question"].to_pylist(), rows["answer"].to_pylist(), strict=True))
 
-    def show_row(self, row):
+    def format_row(self, row):
         return " | ".join(row)
 
     def split_parts(self, row, predictor):
@@ -30,13 +30,13 @@ class TwoTexts(TextInputs):
 class Columns(TextInputs):
     """Rows are mappings of columns to values, whose usual values are in the card."""
 
-    def columns(self, table, card=None):
+    def find_columns(self, table, card=None):
         return tuple(name for name, _ in table.columns if name not in ("row_id", "split"))
 
     def read_rows(self, rows):
         return rows.drop_columns([name for name in ("row_id", "split") if name in rows.column_names]).to_pylist()
 
-    def show_row(self, row):
+    def format_row(self, row):
         return str(row)
 
     def split_parts(self, row, predictor):

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dlpipe.errors import SchemaMismatch
 from dlpipe.tables import TableSettings, TableVersion
-from dlpipe.task import Coding, Inputs, Model, Series, Target, Task, TrainingSettings
+from dlpipe.task import Coding, DriftSeries, Inputs, Model, Target, Task, TrainingSettings
 from dlpipe.task.model import CARD, WEIGHTS
 from dlpipe.task.texts import TextInputs
 
@@ -58,7 +58,7 @@ class NumberInputs(Inputs):
 
     training = TrainingSettings
 
-    def columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    def find_columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         if missing := [name for name in NAMES if name not in dict(table.columns)]:
             raise SchemaMismatch(f"{str(table)!r} has no column {missing[0]!r}.")
         return NAMES
@@ -70,38 +70,38 @@ class NumberInputs(Inputs):
         records = given.to_dict("records") if isinstance(given, pd.DataFrame) else given
         return [None if row is None else {name: float(row[name]) for name in NAMES} for row in records]
 
-    def show_row(self, row: Any) -> str:
+    def format_row(self, row: Any) -> str:
         return ", ".join(f"{name} {value}" for name, value in row.items())
 
     def make_example(self, rows: Sequence[Any]) -> pd.DataFrame:
         return pd.DataFrame(list(rows))
 
-    def encode(self, table: Any, splits: Any, settings: Any, *, say: Any) -> Any:
+    def encode_splits(self, table: Any, splits: Any, settings: Any, *, say: Any) -> Any:
         raise NotImplementedError
 
     def build_network(self, encoded: Any, coding: Any, settings: Any) -> Any:
         raise NotImplementedError
 
-    def assemble(self, network: Any, encoded: Any, settings: Any, card: Any) -> Any:
+    def assemble_model(self, network: Any, encoded: Any, settings: Any, card: Any) -> Any:
         raise NotImplementedError
 
     def load_model(self, folder: Path) -> Model:
         return Model.load(folder)
 
-    def open(self, model: Model, folder: Path | None, **options: Any) -> NumberPredictor:
+    def open_predictor(self, model: Model, folder: Path | None, **options: Any) -> NumberPredictor:
         return NumberPredictor(model)
 
-    def features(self, rows: Any) -> Any:
+    def make_featurizer(self, rows: Any) -> Any:
         raise NotImplementedError
 
-    def drift_series(self, rows: Sequence[Any]) -> list[Series]:
+    def make_drift_series(self, rows: Sequence[Any]) -> list[DriftSeries]:
         return []
 
 
 class Numbers(Target):
     """A number."""
 
-    deciding, headline = "val_r2", "mae"
+    deciding_metric, headline = "val_r2", "mae"
     lower_is_better = frozenset({"mae"})
 
     def learn_coding(self, labels: Sequence[float]) -> Coding:
@@ -110,39 +110,39 @@ class Numbers(Target):
     def encode_labels(self, labels: Any, coding: Any) -> Any:
         raise NotImplementedError
 
-    def loss(self, logits: Any, encoded: Any) -> Any:
+    def compute_loss(self, logits: Any, encoded: Any) -> Any:
         raise NotImplementedError
 
     def score_epoch(self, logits: Any, encoded: Any) -> Any:
         raise NotImplementedError
 
-    def chance(self, encoded: Any) -> Any:
+    def measure_chance(self, encoded: Any) -> Any:
         raise NotImplementedError
 
     def activate(self, logits: Any, card: Any) -> Any:
         return logits
 
-    def decisions(self, outputs: Any, card: Any) -> list[float]:
+    def decide(self, outputs: Any, card: Any) -> list[float]:
         return outputs[:, 0].tolist()
 
-    def share_right(self, outputs: Any, labels: Any, card: Any) -> float:
+    def measure_accuracy(self, outputs: Any, labels: Any, card: Any) -> float:
         """Return the share of rows that are at most 1 off."""
         return float((abs(outputs[:, 0] - np.array(labels)) <= 1).mean())
 
-    def share_same(self, outputs: Any, others: Any, card: Any) -> float:
+    def measure_agreement(self, outputs: Any, others: Any, card: Any) -> float:
         """Return the share of rows that are at most 0.1 apart."""
         return float((abs(outputs[:, 0] - others[:, 0]) <= 0.1).mean())
 
-    def spread(self, card: Any) -> float:
+    def get_output_scale(self, card: Any) -> float:
         return 10.0
 
-    def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
+    def list_prediction_fields(self) -> list[tuple[str, pa.DataType]]:
         return [("predicted", pa.float64())]
 
-    def prediction_columns(self, outputs: Any, card: Any) -> list[pa.Array]:
+    def make_prediction_columns(self, outputs: Any, card: Any) -> list[pa.Array]:
         return [pa.array(outputs[:, 0], pa.float64())]
 
-    def frame_fields(self, card: Any) -> list[tuple[str, str]]:
+    def list_frame_fields(self, card: Any) -> list[tuple[str, str]]:
         return [("predicted", "double")]
 
     def make_frame(self, outputs: Any, card: Any) -> pd.DataFrame:
@@ -154,7 +154,7 @@ class Numbers(Target):
     def evaluate(self, outputs: Any, labels: Any, **options: Any) -> Any:
         raise NotImplementedError
 
-    def prediction_series(self, predictions: pa.Table) -> list[Series]:
+    def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
         return []
 
 

@@ -71,8 +71,8 @@ def of_people(people, tabular):
 
 def accuracy(predictor, table: TableVersion, task) -> float:
     test = read_table(table, split="test")
-    rows = task.inputs.read_rows(test.select(list(task.inputs.columns(table))))
-    decided = task.target.decisions(predictor.predict_outputs(rows), predictor.card)
+    rows = task.inputs.read_rows(test.select(list(task.inputs.find_columns(table))))
+    decided = task.target.decide(predictor.predict_outputs(rows), predictor.card)
     return sum(own == true for own, true in zip(decided, test["label"].to_pylist(), strict=True)) / len(rows)
 
 
@@ -142,7 +142,7 @@ def test_what_are_no_columns_is_refused(given, says, of_people) -> None:
 
 def test_a_table_that_lacks_a_column_of_the_model_is_refused(of_people, pairs) -> None:
     with pytest.raises(SchemaMismatch, match="lacks the column 'age'"):
-        COLUMNS.inputs.columns(pairs, of_people.card)
+        COLUMNS.inputs.find_columns(pairs, of_people.card)
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -219,7 +219,7 @@ def test_what_are_no_pairs_is_refused(given) -> None:
 
 def test_plain_models_of_columns_and_pairs_learn(people, pairs) -> None:
     for task, table in ((COLUMNS, people), (PAIRS, pairs)):
-        names = list(task.inputs.columns(table))
+        names = list(task.inputs.find_columns(table))
         train, test = (read_table(table, split=split) for split in ("train", "test"))
         rows, others = (task.inputs.read_rows(part.select(names)) for part in (train, test))
         fitted = task.fit_baseline(rows, train["label"].to_pylist(), seed=0)
@@ -229,7 +229,7 @@ def test_plain_models_of_columns_and_pairs_learn(people, pairs) -> None:
 
 def test_drift_of_columns_is_looked_at_column_by_column(people) -> None:
     rows = COLUMNS.inputs.read_rows(read_table(people).select(["age", "town", "text"]))
-    series = {part.name: part for part in COLUMNS.inputs.drift_series(rows)}
+    series = {part.name: part for part in COLUMNS.inputs.make_drift_series(rows)}
     assert list(series) == ["age", "town", "text"]
     assert set(series["town"].values) == {"", "Bern", "Bonn"}
     assert {type(value) for value in series["age"].values} == {float}

@@ -40,7 +40,7 @@ from dlpipe.pictures import png
 from dlpipe.registry import ModelVersion
 from dlpipe.settings import read_settings
 from dlpipe.tables import TableVersion, append, read_table, table_at, write_table
-from dlpipe.task import Inputs, Quality, Series, find_task, open_predictor
+from dlpipe.task import DriftSeries, Inputs, Quality, find_task, open_predictor
 from dlpipe.task.quality import compare_errors, compare_shares
 from dlpipe.task.text_classification import TextClassData
 
@@ -59,8 +59,8 @@ def sample(count: int, seed: int, words: list[str] = WORDS, share: float = 0.5) 
     chance = np.random.default_rng(seed)
     value = np.where(chance.random(count) < share, chance.beta(8, 2, count), chance.beta(2, 8, count))
     predicted = (
-        Series("probability", "the predicted probability", value.tolist()),
-        Series("label", "the predicted labels", np.where(value > 0.5, "good", "bad").tolist()),
+        DriftSeries("probability", "the predicted probability", value.tolist()),
+        DriftSeries("label", "the predicted labels", np.where(value > 0.5, "good", "bad").tolist()),
     )
     rows = make_sample(TASK, drawn(count, seed, words))
     return dataclasses.replace(rows, predicted=predicted, predictions=count)
@@ -177,7 +177,7 @@ class TwoColumns(Inputs):
 
     rows_noun = "measurements"
 
-    def features(self, rows):
+    def make_featurizer(self, rows):
         from sklearn.preprocessing import FunctionTransformer
 
         return FunctionTransformer(
@@ -185,11 +185,11 @@ class TwoColumns(Inputs):
             feature_names_out=lambda *_: ["width", "width squared"],
         )
 
-    def drift_series(self, rows):
+    def make_drift_series(self, rows):
         widths = [float("nan") if row["width"] is None else row["width"] for row in rows]
         return [
-            Series("the width", "the width", widths),
-            Series("quality", "the kind", [row["kind"] for row in rows]),
+            DriftSeries("the width", "the width", widths),
+            DriftSeries("quality", "the kind", [row["kind"] for row in rows]),
         ]
 
 
@@ -202,7 +202,7 @@ def measurements(count: int, seed: int, *, centre: float = 0.0, kinds: str = "ab
         {"width": None if at % 10 == 0 else float(chance.normal(centre, 1)), "kind": kinds[at % len(kinds)]}
         for at in range(count)
     ]
-    return Sample(rows, tuple(TwoColumns().drift_series(rows)))
+    return Sample(rows, tuple(TwoColumns().make_drift_series(rows)))
 
 
 def test_rows_of_any_kind_are_compared_by_their_series_and_told_apart_by_their_features() -> None:
@@ -219,7 +219,7 @@ def test_rows_of_any_kind_are_compared_by_their_series_and_told_apart_by_their_f
     assert "width" in {name for name, _ in moved.domains.new}
     few = compare_by_inputs(old, measurements(9, 1), None, DriftSettings(), inputs=TwoColumns())
     assert few.missing[0] == "9 measurements of new rows of 50 needed"
-    many = [Series(f"c{at}", f"column {at}", [1.0, 2.0]) for at in range(20)]
+    many = [DriftSeries(f"c{at}", f"column {at}", [1.0, 2.0]) for at in range(20)]
     wide = Sample([], tuple(many))
     assert png(samples_figure(wide, wide, raised=["c19"])).startswith(b"\x89PNG")
     assert png(domains_figure(moved.domains, TwoColumns())).startswith(b"\x89PNG")
@@ -509,7 +509,7 @@ def look_at(folder: Path, task: str, label: pa.DataType, old, new, answers: pa.T
     source = write_rows(folder / "incoming", new[0], label)
     tags = {"delta.table": trained_on.path, "delta.version": "0", "dlpipe.task": task}
     champion = ModelVersion("rows", 1, "models:/rows/1", "d1", "", "", tags=tags)
-    fields = pa.schema(find_task(task).target.prediction_fields())
+    fields = pa.schema(find_task(task).target.list_prediction_fields())
     said = pa.Table.from_pylist(new[1]).cast(fields)
     said = said.append_column("row_id", pa.array([row["row_id"] for row in new[0]]))
     for name, value in (("model_version", champion.uri), ("source", source.path), ("answer_set", "other")):

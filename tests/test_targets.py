@@ -132,9 +132,9 @@ def test_guessing_labels_is_what_always_giving_each_gives() -> None:
     from sklearn.metrics import f1_score
 
     truth = (np.random.default_rng(0).random((200, 3)) < (0.5, 0.1, 0.9)).astype(np.float32)
-    chance = find_task("text-multilabel").target.chance(truth)
+    chance = find_task("text-multilabel").target.measure_chance(truth)
     assert chance.guess == pytest.approx(f1_score(truth, np.ones_like(truth), average="macro"))
-    assert chance.highest_guess() > chance.guess
+    assert chance.bound_guess() > chance.guess
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_pictures_of_an_evaluation_are_drawn(task: str) -> None:
         else ([1.0, 2, 3, 4, 5, 6], ["value"], np.linspace(1, 5, 6)[:, None])
     )
     made = target.evaluate(outputs, truth, names=names, decision={}, row_ids=ids, shown=ids)
-    for caption, figure in target.figures(made, made):
+    for caption, figure in target.draw_figures(made, made):
         assert caption
         assert png(figure).startswith(b"\x89PNG")
 

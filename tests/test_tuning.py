@@ -235,7 +235,7 @@ def test_a_search_killed_in_an_odd_temporary_folder_ends_like_an_undisturbed_one
 
 def chance(rows: Sequence[int]) -> Chance:
     """Return what guessing gives on so many rows of each class."""
-    return find_task().target.chance(np.repeat(np.arange(len(rows)), rows))
+    return find_task().target.measure_chance(np.repeat(np.arange(len(rows)), rows))
 
 
 def tried(*scores: float, **more: Any) -> list[Trial]:

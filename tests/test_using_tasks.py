@@ -77,7 +77,7 @@ class Used:
 
     def read(self, split: str) -> list[Any]:
         inputs = self.task.inputs
-        names = list(inputs.columns(self.table, self.model.card))
+        names = list(inputs.find_columns(self.table, self.model.card))
         return inputs.read_rows(read_table(self.table, split=split, columns=names))
 
     def labelled(self, split: str) -> tuple[list[Any], list[Any]]:
@@ -94,7 +94,7 @@ def used(request: pytest.FixtureRequest, tmp_path_factory: Any, tiny_settings: T
 
 def test_a_registered_model_predicts_what_it_predicted_before(used: Used) -> None:
     opened = load_predictor(used.version.uri, engine="torch")
-    mine = used.task.inputs.open(used.model, None, engine="torch")
+    mine = used.task.inputs.open_predictor(used.model, None, engine="torch")
     assert used.version.task == used.task.name
     assert np.allclose(opened.predict_outputs(used.rows), mine.predict_outputs(used.rows), atol=1e-6)
 

@@ -80,7 +80,7 @@ def judge(
     """
     check_same_rows("baseline", baseline, candidate)
     checks = [
-        *target.check(candidate, thresholds),
+        *target.make_checks(candidate, thresholds),
         rival_check(
             candidate,
             baseline,
@@ -97,7 +97,7 @@ def judge(
     words = [check.words for check in checks if check.passed == passed]
     described = [target.describe(candidate)] if target.describe(candidate) else []
     reason = f"{'passed' if passed else 'not promoted'}: {'; '.join([*words, *described])}"
-    return Verdict(passed, reason, rival.version if rival else None, target.recall(candidate))
+    return Verdict(passed, reason, rival.version if rival else None, target.measure_recalls(candidate))
 
 
 def check_same_rows(name: str, other: Evaluation, candidate: Evaluation) -> None:

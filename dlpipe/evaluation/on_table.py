@@ -48,7 +48,7 @@ def read_split(table: TableVersion, split: str, *, predictor: Predictor) -> Labe
     from dlpipe.tables import read_table
 
     inputs = task_of(predictor).inputs
-    columns = inputs.columns(table, predictor.card)
+    columns = inputs.find_columns(table, predictor.card)
     found = read_table(table, split=split, columns=["row_id", *columns, "label"])
     rows = inputs.read_rows(found.select(columns))
     return LabelledRows(found["row_id"].to_pylist(), rows, found["label"].to_pylist())
@@ -72,7 +72,7 @@ def evaluate_model(predictor: Predictor, table: TableVersion, *, seed: int = 0) 
     """
     task = task_of(predictor)
     test = read_split(table, "test", predictor=predictor)
-    _, unknown = task.target.known_rows(test.labels, predictor.labels)
+    _, unknown = task.target.find_known_rows(test.labels, predictor.labels)
     if unknown:
         raise EvaluationError(
             f"the model knows the labels {', '.join(predictor.labels)}, the test split of {table} also has "
@@ -138,7 +138,7 @@ def evaluate_champion(
         test = read_split(table, "test", predictor=rival)
     except SchemaMismatch as error:
         return Rival(champion.version, None, None, problem=str(error).rstrip("."))
-    known, unknown = task.target.known_rows(test.labels, rival.labels)
+    known, unknown = task.target.find_known_rows(test.labels, rival.labels)
     if not known:
         problem = f"it knows {', '.join(rival.labels)}, none of which the test split has"
         return Rival(champion.version, None, None, unknown, problem)
@@ -188,7 +188,7 @@ def evaluate_outputs(
     seed : int
         Of the resamples.
     """
-    shown = [task.inputs.show_row(row) for row in test.rows]
+    shown = [task.inputs.format_row(row) for row in test.rows]
     return task.target.evaluate(
         outputs, test.labels, names=names, decision=decision, row_ids=test.row_ids, shown=shown, seed=seed
     )

@@ -45,7 +45,7 @@ def work_on(predictor: Predictor, task: Task, named: NamedRow, settings: Explain
         base, attributions, output = yield from attributing(row, parts, settings)
         return checked(make_explanation(named, parts, predictor, task, base, attributions, output))
 
-    return Work(len(task.inputs.show_row(row)), explain())
+    return Work(len(task.inputs.format_row(row)), explain())
 
 
 def attributing(

@@ -20,7 +20,7 @@ SLICE_ROWS = 64  # about half a minute of Owen values with MiniLM on two cores
 
 def columns_of(predictor: Predictor, source: TableVersion) -> list[str]:
     """Return ``row_id`` and the columns that ``predictor`` reads."""
-    return ["row_id", *task_of(predictor).inputs.columns(source, predictor.card)]
+    return ["row_id", *task_of(predictor).inputs.find_columns(source, predictor.card)]
 
 
 def named_rows(rows: pa.Table | pa.RecordBatch, predictor: Predictor) -> list[NamedRow]:

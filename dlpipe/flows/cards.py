@@ -164,7 +164,7 @@ def show_evaluation(evaluation: Evaluation, baseline: Evaluation, target: Target
             ["metric", "model (95 % interval)", "baseline (95 % interval)"],
             ([name, _interval(evaluation, name), _interval(baseline, name)] for name in evaluation.metrics),
         ),
-        *(Image(png(figure), caption) for caption, figure in target.figures(evaluation, baseline)),
+        *(Image(png(figure), caption) for caption, figure in target.draw_figures(evaluation, baseline)),
         Markdown("## Worst mistakes"),
         _table(list(mistakes[0]), (list(cells.values()) for cells in mistakes))
         if mistakes

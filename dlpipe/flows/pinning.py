@@ -35,7 +35,7 @@ def pinned(model: str, table: str, version: int | None) -> tuple[ModelVersion, T
     """
     found, rows = resolve(model), table_at(table, version=version)
     names = [name for name, _ in rows.columns]
-    wanted = ("row_id", *find_task(found.task).inputs.columns(rows))
+    wanted = ("row_id", *find_task(found.task).inputs.find_columns(rows))
     if missing := [name for name in wanted if name not in names]:
         raise SchemaMismatch(
             f"{str(rows)!r} has no column {' and no column '.join(map(repr, missing))}; its columns are: "

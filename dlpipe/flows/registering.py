@@ -87,7 +87,7 @@ def register_judged(
     from dlpipe.task import find_task
 
     inputs = find_task(model.task).inputs
-    columns = list(inputs.columns(rows, model.card))
+    columns = list(inputs.find_columns(rows, model.card))
     example = inputs.read_rows(read_table(rows, split="test", columns=columns)[:2])
     valid = read_table(rows, split="valid", columns=[*columns, "label"])
     served = inputs.export_engines(model, inputs.read_rows(valid), valid["label"].to_pylist())

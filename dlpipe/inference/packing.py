@@ -121,7 +121,7 @@ def pipeline_outputs(card: Mapping[str, Any]) -> list[tuple[str, str]]:
      'row_ms', 'batch_clean_ms', 'batch_language_ms', 'batch_classify_ms']
     """
     return [
-        *find_task(card["task"]).target.frame_fields(card),
+        *find_task(card["task"]).target.list_frame_fields(card),
         ("status", "string"),
         ("language", "string"),
         ("language_probability", "double"),

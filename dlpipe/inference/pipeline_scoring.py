@@ -72,7 +72,7 @@ class PipelineScorer:
             )
         self.pipeline, self.scoring = pipeline, scoring
         self.task = find_task(pipeline.predictor.card["task"])
-        self.columns = self.inputs.columns(scoring.source, pipeline.predictor.card)
+        self.columns = self.inputs.find_columns(scoring.source, pipeline.predictor.card)
 
     @property
     def inputs(self) -> Inputs:
@@ -127,7 +127,7 @@ class PipelineScorer:
         import pyarrow as pa
 
         readable = answers.readable
-        made = self.task.target.prediction_columns(answers.outputs[readable], self.pipeline.predictor.card)
+        made = self.task.target.make_prediction_columns(answers.outputs[readable], self.pipeline.predictor.card)
         places = pa.array(readable.cumsum() - 1, mask=~readable)
         return [column.take(places) for column in made]
 

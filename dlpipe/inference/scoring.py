@@ -106,7 +106,7 @@ class PartScorer:
             )
         self.predictor, self.scoring = predictor, scoring
         self.task = find_task(predictor.card["task"])
-        self.columns = self.inputs.columns(scoring.source, predictor.card)
+        self.columns = self.inputs.find_columns(scoring.source, predictor.card)
 
     @property
     def inputs(self) -> Inputs:
@@ -129,7 +129,7 @@ class PartScorer:
     def begin(self, part: TablePart) -> BegunPart:
         """Read and encode ``part``; another thread may do this while ``finish`` works."""
         table = self.read(part)
-        rows, which = self.inputs.distinct_rows(table.select(self.columns))
+        rows, which = self.inputs.deduplicate_rows(table.select(self.columns))
         return BegunPart(part, table["row_id"].combine_chunks(), self.predictor.encode(rows), which)
 
     def finish(self, begun: BegunPart, *, progress: Callable[[int], None] | None = None) -> int:
@@ -144,7 +144,7 @@ class PartScorer:
                 progress(int(repeats[rows].sum()))
 
         outputs = self.predictor.predict_encoded(begun.encoded, done=done)[begun.which]
-        predicted = self.task.target.prediction_columns(outputs, self.predictor.card)
+        predicted = self.task.target.make_prediction_columns(outputs, self.predictor.card)
         columns = [begun.row_ids.cast(pa.string()), *predicted, *origin_columns(self.scoring, len(outputs))]
         return self.scoring.stage(begun.part, pa.Table.from_arrays(columns, schema=self.schema))
 
@@ -156,7 +156,7 @@ def prediction_schema(task: Task) -> pa.Schema:
     return pa.schema(
         [
             ("row_id", pa.string()),
-            *task.target.prediction_fields(),
+            *task.target.list_prediction_fields(),
             ("model_version", pa.string()),
             ("source", pa.string()),
             ("source_version", pa.int64()),

@@ -120,7 +120,7 @@ def _classifier(rows: Sequence[Row], inputs: Inputs) -> Any:
 
     # liblinear needs no BLAS, whose threads would spin on steps as small as these
     linear = LogisticRegression(solver="liblinear", class_weight="balanced", random_state=0)
-    return make_pipeline(inputs.domain_features(rows), linear)
+    return make_pipeline(inputs.make_domain_featurizer(rows), linear)
 
 
 def _telling_features(rows: Sequence[Row], is_new: Integers, inputs: Inputs) -> tuple[Weights, Weights]:

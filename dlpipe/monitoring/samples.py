@@ -11,7 +11,7 @@ from dlpipe.errors import ModelNotFound, NoRows, TableVersionNotFound
 from dlpipe.parts import Scoring
 from dlpipe.registry import MADE_FROM, ModelVersion
 from dlpipe.tables import TableVersion, decode_texts, read_table, stream_table, table_at
-from dlpipe.task import Row, Series, Target, Task, find_task
+from dlpipe.task import DriftSeries, Row, Target, Task, find_task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,17 +33,17 @@ class Sample:
     ----------
     rows : sequence of rows
         As the model reads them.
-    series : tuple of Series
+    series : tuple of DriftSeries
         Of these rows.
-    predicted : tuple of Series
+    predicted : tuple of DriftSeries
         Of predictions; of other rows, or of fewer, where another model scored some.
     predictions : int
         How many those are.
     """
 
     rows: Sequence[Row]
-    series: tuple[Series, ...] = ()
-    predicted: tuple[Series, ...] = ()
+    series: tuple[DriftSeries, ...] = ()
+    predicted: tuple[DriftSeries, ...] = ()
     predictions: int = 0
 
 
@@ -57,17 +57,17 @@ def make_sample(task: Task, rows: Sequence[Row], predictions: pa.Table | None = 
     rows : sequence of rows
         As ``task.inputs`` reads them.
     predictions : pyarrow.Table, optional
-        The columns that ``task.target.prediction_fields`` names, without missing ones.
+        The columns that ``task.target.list_prediction_fields`` names, without missing ones.
 
     Examples
     --------
     >>> made = make_sample(find_task("text-classification"), ["so good", "bad"])
     >>> made.series
-    (Series(name='length', words='words in a text', values=[2.0, 1.0]),)
+    (DriftSeries(name='length', words='words in a text', values=[2.0, 1.0]),)
     """
     made = empty_predictions(task.target) if predictions is None else predictions
-    predicted = task.target.prediction_series(made)
-    return Sample(rows, tuple(task.inputs.drift_series(rows)), tuple(predicted), made.num_rows)
+    predicted = task.target.make_prediction_series(made)
+    return Sample(rows, tuple(task.inputs.make_drift_series(rows)), tuple(predicted), made.num_rows)
 
 
 @dataclass(frozen=True)
@@ -191,14 +191,14 @@ class Incoming:
 
 def prediction_names(target: Target) -> list[str]:
     """Return the columns of a prediction, the prediction itself first."""
-    return [name for name, _ in target.prediction_fields()]
+    return [name for name, _ in target.list_prediction_fields()]
 
 
 def prediction_table(target: Target, rows: Sequence[Fields]) -> pa.Table:
     """Return predictions as the columns that the target names."""
     import pyarrow as pa
 
-    return pa.Table.from_pylist(list(rows), schema=pa.schema(target.prediction_fields()))
+    return pa.Table.from_pylist(list(rows), schema=pa.schema(target.list_prediction_fields()))
 
 
 def empty_predictions(target: Target) -> pa.Table:
@@ -220,7 +220,7 @@ def predict_table(target: Target, outputs: np.ndarray, card: Any) -> pa.Table:
     import pyarrow as pa
 
     there = ~np.isnan(outputs).any(axis=1)
-    made = pa.table(target.prediction_columns(outputs[there], card), names=prediction_names(target))
+    made = pa.table(target.make_prediction_columns(outputs[there], card), names=prediction_names(target))
     return made if there.all() else made.take(pa.array(there.cumsum() - 1, mask=~there))
 
 
@@ -292,7 +292,7 @@ def rows_of(subject: Subject, names: Sequence[str]) -> list[Row]:
 
 def columns_of(subject: Subject) -> list[str]:
     """Return the columns that the model reads: those of the table that it was trained on."""
-    return list(subject.task.inputs.columns(subject.trained_on))
+    return list(subject.task.inputs.find_columns(subject.trained_on))
 
 
 def reference_sample(subject: Subject, predict: Predict, *, rows: int, seed: int) -> tuple[Sample, list[float]]:

@@ -12,7 +12,7 @@ from dlpipe.monitoring.domains import Domains, tell_apart
 from dlpipe.monitoring.samples import Sample
 from dlpipe.monitoring.settings import DriftSettings
 from dlpipe.monitoring.statistics import chi_square, holm, kolmogorov_smirnov, psi, psi_of_counts
-from dlpipe.task import Inputs, Quality, Series
+from dlpipe.task import DriftSeries, Inputs, Quality
 from dlpipe.task.gate import spell_metric
 
 DOMAIN, QUALITY = "domain", "quality"
@@ -174,7 +174,9 @@ def _of_predictions(reference: Sample, current: Sample, settings: DriftSettings)
         yield from _of_series(reference.predicted, current.predicted, settings)
 
 
-def _of_series(before: Sequence[Series], after: Sequence[Series], settings: DriftSettings) -> Iterator[Signal]:
+def _of_series(
+    before: Sequence[DriftSeries], after: Sequence[DriftSeries], settings: DriftSettings
+) -> Iterator[Signal]:
     """Yield a signal for each series that both have, with enough values that are not missing."""
     for old, new in pair_series(before, after):
         if min(len(old.values), len(new.values)) < settings.min_rows:
@@ -185,25 +187,27 @@ def _of_series(before: Sequence[Series], after: Sequence[Series], settings: Drif
         yield Signal(signal_name(new.name), words, size, settings.max_psi, p_value, len(new.values))
 
 
-def pair_series(before: Sequence[Series], after: Sequence[Series]) -> list[tuple[Series, Series]]:
+def pair_series(
+    before: Sequence[DriftSeries], after: Sequence[DriftSeries]
+) -> list[tuple[DriftSeries, DriftSeries]]:
     """Return old and new values of each series that both have, without missing values."""
     earlier = {series.name: series for series in before}
     return [(present(earlier[series.name]), present(series)) for series in after if series.name in earlier]
 
 
-def present(series: Series) -> Series:
+def present(series: DriftSeries) -> DriftSeries:
     """Return the series without values that are missing: ``None``, or NaN.
 
     Examples
     --------
-    >>> present(Series("width", "the width", [1.0, float("nan")])).values
+    >>> present(DriftSeries("width", "the width", [1.0, float("nan")])).values
     [1.0]
     """
     values: Sequence[Any] = [value for value in series.values if value is not None and value == value]
     return replace(series, values=values)
 
 
-def is_words(old: Series, new: Series) -> bool:
+def is_words(old: DriftSeries, new: DriftSeries) -> bool:
     """Return whether values are compared by how often each stands there."""
     return any(isinstance(value, str) for series in (old, new) for value in series.values[:1])
 

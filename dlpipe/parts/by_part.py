@@ -162,8 +162,8 @@ def doubt_rows(scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], 
     for part in parts:
         read = scorer.read(part)
         count += len(read)
-        for row in scorer.inputs.distinct_rows(read.drop_columns(["row_id"]))[0]:
-            seen.add(scorer.inputs.show_row(row).strip())
+        for row in scorer.inputs.deduplicate_rows(read.drop_columns(["row_id"]))[0]:
+            seen.add(scorer.inputs.format_row(row).strip())
             if len(seen) > 1:
                 return ""
     if not count or (count == 1 and seen != {""}):

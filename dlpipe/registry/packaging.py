@@ -91,7 +91,7 @@ def write_pyfunc(
             loader_module=packaging.loader,
             data_path=model.save(Path(scratch) / "files"),
             mlflow_model=entry,
-            signature=signature(packaging.outputs or task.target.frame_fields(model.card), packaging.params),
+            signature=signature(packaging.outputs or task.target.list_frame_fields(model.card), packaging.params),
             input_example=task.inputs.make_example(example),
             pip_requirements=[*requirements(task, packaging.packages), *wheel_lines()],
         )

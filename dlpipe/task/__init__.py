@@ -31,7 +31,7 @@ from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.model import EngineChoice, Model
 from dlpipe.task.opening import load_model, open_predictor
 from dlpipe.task.predictor import Predictor, Row
-from dlpipe.task.protocol import Baseline, Chance, Coding, Inputs, Series, Target, Task
+from dlpipe.task.protocol import Baseline, Chance, Coding, DriftSeries, Inputs, Target, Task
 from dlpipe.task.quality import Quality
 from dlpipe.task.settings import TrainingSettings
 
@@ -42,6 +42,7 @@ __all__ = [
     "Chance",
     "Check",
     "Coding",
+    "DriftSeries",
     "EngineChoice",
     "Evaluation",
     "Inputs",
@@ -50,7 +51,6 @@ __all__ = [
     "Predictor",
     "Quality",
     "Row",
-    "Series",
     "Target",
     "Task",
     "Thresholds",

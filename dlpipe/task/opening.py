@@ -40,7 +40,7 @@ def open_predictor(
     folder = None if isinstance(model, Model) else Path(model)
     opened = model if isinstance(model, Model) else load_model(Path(model))
     inputs = find_task(opened.task).inputs
-    return inputs.open(opened, folder, threads=threads, device=device, engine=engine)
+    return inputs.open_predictor(opened, folder, threads=threads, device=device, engine=engine)
 
 
 def load_model(folder: Path) -> Any:

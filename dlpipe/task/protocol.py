@@ -69,7 +69,7 @@ class Task:
 
     def fit_baseline(self, rows: Sequence[Row], labels: Sequence[Any], *, seed: int) -> Baseline:
         """Return the plain model that a network has to beat, fitted to rows and their labels."""
-        features = self.inputs.features(rows)
+        features = self.inputs.make_featurizer(rows)
         return self.target.fit_baseline(features, rows, labels, seed=seed, boosted=self.inputs.boosted)
 
 
@@ -113,24 +113,26 @@ class Chance:
     rows: int
     words: str
 
-    def highest_guess(self, *, confidence: float = CONFIDENCE, comparisons: int = 1) -> float:
+    def bound_guess(self, *, confidence: float = CONFIDENCE, comparisons: int = 1) -> float:
         """Return the score that guessing hardly exceeds, the best of some tries."""
-        return self.guess + self.margin(self.error(self.guess), confidence=confidence, comparisons=comparisons)
+        return self.guess + self.bound_difference(
+            self.error(self.guess), confidence=confidence, comparisons=comparisons
+        )
 
     @staticmethod
-    def margin(error: float, *, confidence: float, comparisons: int) -> float:
+    def bound_difference(error: float, *, confidence: float, comparisons: int) -> float:
         """Return how large the largest of so many differences may be by chance (Bonferroni's correction).
 
         Examples
         --------
-        >>> [round(Chance.margin(1.0, confidence=0.95, comparisons=number), 2) for number in (1, 3)]
+        >>> [round(Chance.bound_difference(1.0, confidence=0.95, comparisons=number), 2) for number in (1, 3)]
         [1.64, 2.13]
         """
         return error * NormalDist().inv_cdf(1 - (1 - confidence) / comparisons)
 
 
 @dataclass(frozen=True)
-class Series:
+class DriftSeries:
     """Values that can be compared between old rows and new ones, to see whether they drift.
 
     Attributes
@@ -174,7 +176,7 @@ class Inputs(ABC):
     # rows ------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    def find_columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Return the columns of the table that a model reads: the one with this card, or one trained on the table.
 
         Raises
@@ -187,7 +189,7 @@ class Inputs(ABC):
     def read_rows(self, rows: pa.Table | pa.RecordBatch) -> list[Row]:
         """Return the rows of a table with those columns, in its order."""
 
-    def distinct_rows(self, rows: pa.Table) -> tuple[list[Row], np.ndarray]:
+    def deduplicate_rows(self, rows: pa.Table) -> tuple[list[Row], np.ndarray]:
         """Return the different rows of a table with those columns and, for each row, the number of its own.
 
         So that what stands there many times is predicted once. By default rows are the same whose columns are.
@@ -210,7 +212,7 @@ class Inputs(ABC):
         """
 
     @abstractmethod
-    def show_row(self, row: Row) -> str:
+    def format_row(self, row: Row) -> str:
         """Return the row as people read it, for cards and lists of mistakes."""
 
     @abstractmethod
@@ -223,12 +225,12 @@ class Inputs(ABC):
         """Raise where a training with these settings cannot begin, such as ``BackboneNotFound``."""
         return None
 
-    def shared_by(self, settings: TrainingSettings) -> tuple[Any, ...]:
+    def make_encoding_key(self, settings: TrainingSettings) -> tuple[Any, ...]:
         """Return the settings that decide what is encoded: trainings with the same ones share it."""
         return ()
 
     @abstractmethod
-    def encode(
+    def encode_splits(
         self, table: TableVersion, splits: Sequence[str], settings: TrainingSettings, *, say: Say
     ) -> dict[str, EncodedRows]:
         """Return what the network reads of each split, in the order of its rows; kept beside the table at best."""
@@ -241,7 +243,7 @@ class Inputs(ABC):
         """
 
     @abstractmethod
-    def assemble(
+    def assemble_model(
         self,
         network: torch.nn.Module,
         encoded: EncodedRows,
@@ -257,7 +259,7 @@ class Inputs(ABC):
         """Return the model whose files are in ``folder``, or raise ``ModelNotFound``."""
 
     @abstractmethod
-    def open(
+    def open_predictor(
         self,
         model: Model,
         folder: Path | None,
@@ -281,7 +283,7 @@ class Inputs(ABC):
     """Whether the plain model over these features is gradient boosting; otherwise it is linear."""
 
     @abstractmethod
-    def features(self, rows: Sequence[Row]) -> Any:
+    def make_featurizer(self, rows: Sequence[Row]) -> Any:
         """Return an unfitted transformer of scikit-learn from rows to numbers of about one size."""
 
     rows_noun: str = "records"
@@ -289,15 +291,15 @@ class Inputs(ABC):
     features_noun: str = "features"
     """What rows are told apart by, in the plural."""
 
-    def domain_features(self, rows: Sequence[Row]) -> Any:
+    def make_domain_featurizer(self, rows: Sequence[Row]) -> Any:
         """Return the features by which new rows are told from old ones; by default those of the baseline.
 
         Those by which they are told are shown by their names (``get_feature_names_out``), where they have some.
         """
-        return self.features(rows)
+        return self.make_featurizer(rows)
 
     @abstractmethod
-    def drift_series(self, rows: Sequence[Row]) -> list[Series]:
+    def make_drift_series(self, rows: Sequence[Row]) -> list[DriftSeries]:
         """Return what is compared of old rows and new ones; that they can be told apart is looked at anyway."""
 
     # explanation -----------------------------------------------------------------------------------------
@@ -345,7 +347,7 @@ class Inputs(ABC):
 class Target(ABC):
     """What a task predicts."""
 
-    deciding: str
+    deciding_metric: str
     """The score of the valid split that chooses epochs and trials, such as ``val_f1``; more is better."""
     headline: str
     """The metric that is said first, such as ``accuracy``."""
@@ -364,10 +366,10 @@ class Target(ABC):
 
     @abstractmethod
     def encode_labels(self, labels: Sequence[Any], coding: Coding) -> np.ndarray:
-        """Return labels as what ``loss`` takes, one row a label."""
+        """Return labels as what ``compute_loss`` takes, one row a label."""
 
     @abstractmethod
-    def loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+    def compute_loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
         """Return the mean loss of what the network gives, (n, n_outputs), against encoded labels."""
 
     @abstractmethod
@@ -375,13 +377,13 @@ class Target(ABC):
         """Return ``val_loss`` and other scores of the valid split, named ``val_...``, ``deciding`` among them."""
 
     @abstractmethod
-    def chance(self, encoded: np.ndarray) -> Chance:
+    def measure_chance(self, encoded: np.ndarray) -> Chance:
         """Return what guessing gives on these encoded labels."""
 
-    decides: bool = False
-    """Whether ``decide`` has something to say."""
+    has_decision: bool = False
+    """Whether ``learn_decision`` has something to say."""
 
-    def decide(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
+    def learn_decision(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
         """Return what turns outputs into decisions: thresholds by label, how wide an interval is.
 
         It is kept in the model's card under ``decision``, with ``coding.more``, and counts for its digest.
@@ -402,20 +404,20 @@ class Target(ABC):
         """Return outputs from what the network gives, of some rows or of all: a softmax, say."""
 
     @abstractmethod
-    def decisions(self, outputs: Floats, card: Mapping[str, Any]) -> Sequence[Any]:
+    def decide(self, outputs: Floats, card: Mapping[str, Any]) -> Sequence[Any]:
         """Return what is decided by each row of outputs, written as labels are: a class, labels, a number."""
 
-    def share_right(self, outputs: Floats, labels: Sequence[Any], card: Mapping[str, Any]) -> float:
+    def measure_accuracy(self, outputs: Floats, labels: Sequence[Any], card: Mapping[str, Any]) -> float:
         """Return the share of rows that are decided right; by default those decided as their label is."""
-        decided = self.decisions(outputs, card)
+        decided = self.decide(outputs, card)
         return sum(own == true for own, true in zip(decided, labels, strict=True)) / len(outputs)
 
-    def share_same(self, outputs: Floats, others: Floats, card: Mapping[str, Any]) -> float:
+    def measure_agreement(self, outputs: Floats, others: Floats, card: Mapping[str, Any]) -> float:
         """Return the share of rows on which two ways to compute outputs lead to the same decision."""
-        pairs = zip(self.decisions(outputs, card), self.decisions(others, card), strict=True)
+        pairs = zip(self.decide(outputs, card), self.decide(others, card), strict=True)
         return sum(own == other for own, other in pairs) / len(outputs)
 
-    def spread(self, card: Mapping[str, Any]) -> float:
+    def get_output_scale(self, card: Mapping[str, Any]) -> float:
         """Return by what a difference of outputs is divided to be small or large; 1 for probabilities."""
         return 1.0
 
@@ -433,15 +435,15 @@ class Target(ABC):
         raise ExplanationError("There are no gradients of this target. Explain with method 'partition'.")
 
     @abstractmethod
-    def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
+    def list_prediction_fields(self) -> list[tuple[str, pa.DataType]]:
         """Return the columns of a predictions table that say what was predicted, the prediction itself first."""
 
     @abstractmethod
-    def prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
+    def make_prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
         """Return those columns for outputs, an array a column; every row has a prediction."""
 
     @abstractmethod
-    def frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def list_frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the columns that a registered model's ``predict`` returns, each with its MLflow type."""
 
     @abstractmethod
@@ -481,7 +483,7 @@ class Target(ABC):
         decision : mapping
             What turns outputs into decisions, as a model's card has it; empty where nothing does.
         row_ids, shown : sequences of n_rows str
-            ``shown`` is each row as people read it, see ``Inputs.show_row``.
+            ``shown`` is each row as people read it, see ``Inputs.format_row``.
         seed, resamples : int
             The intervals are the same for the same seed.
         worst : int
@@ -493,18 +495,18 @@ class Target(ABC):
             When outputs and labels do not fit, or an output is not finite.
         """
 
-    def known_rows(self, labels: Sequence[Any], names: Sequence[str]) -> tuple[Sequence[int], dict[str, int]]:
+    def find_known_rows(self, labels: Sequence[Any], names: Sequence[str]) -> tuple[Sequence[int], dict[str, int]]:
         """Return which rows a model can be judged on whose outputs have these names; by default all.
 
         Beside their places it returns the labels of the other rows, sorted, each with the number of its rows.
         """
         return range(len(labels)), {}
 
-    def check_gate(self, thresholds: Thresholds, names: Sequence[str]) -> None:
+    def check_thresholds(self, thresholds: Thresholds, names: Sequence[str]) -> None:
         """Raise ``SettingError`` where ``thresholds`` name an output that is not among ``names``."""
         return None
 
-    def check(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
+    def make_checks(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
         """Yield what the gate asks beside comparing; by default the bounds, each against its metric."""
         yield from bound_checks(evaluation, thresholds)
 
@@ -512,19 +514,19 @@ class Target(ABC):
         """Return what a verdict says at its end, such as the recall of each class; empty for nothing."""
         return ""
 
-    def recall(self, evaluation: Evaluation) -> Mapping[str, float]:
+    def measure_recalls(self, evaluation: Evaluation) -> Mapping[str, float]:
         """Return the share of each label's rows that is right; by default nothing, since a number has no label."""
         return {}
 
-    def figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
+    def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
         """Return pictures of an evaluation beside its baseline's, each with its caption first."""
         return []
 
     # monitoring ------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def prediction_series(self, predictions: pa.Table) -> list[Series]:
-        """Return what is compared of predictions, of the columns that ``prediction_fields`` names."""
+    def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
+        """Return what is compared of predictions, of the columns that ``list_prediction_fields`` names."""
 
     def score_predictions(self, predictions: pa.Table, labels: Sequence[Any]) -> list[float]:
         """Return a number for each prediction beside its label: by default 1 where they are equal and 0 elsewhere.
@@ -532,10 +534,10 @@ class Target(ABC):
         Parameters
         ----------
         predictions : pyarrow.Table
-            The columns that ``prediction_fields`` names, the prediction itself first.
+            The columns that ``list_prediction_fields`` names, the prediction itself first.
         labels : sequence of n_rows labels
         """
-        predicted = predictions.column(self.prediction_fields()[0][0]).to_pylist()
+        predicted = predictions.column(self.list_prediction_fields()[0][0]).to_pylist()
         return [float(own == true) for own, true in zip(predicted, labels, strict=True)]
 
     def compare_quality(self, scores: Sequence[float], test_scores: Sequence[float]) -> Quality:

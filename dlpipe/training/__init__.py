@@ -148,14 +148,14 @@ def fit(
     trained = run(data, task=task, settings=settings, checkpoints=checkpoints, on_epoch=on_epoch, say=say)
     model = assemble(trained, data, task, settings)
     made = Fitted(model, trained.epochs, trained.best_epoch, trained.resumed_after)
-    if doubt := doubt_score(made.best.score, task.target.chance(data.valid.targets)):
+    if doubt := doubt_score(made.best.score, task.target.measure_chance(data.valid.targets)):
         tell(doubt)
     return made
 
 
 def doubt_score(score: float, chance: Chance) -> str:
     """Return why a model may have learnt nothing; empty where its score is better than guessing."""
-    bar = chance.highest_guess()
+    bar = chance.bound_guess()
     if score > bar:
         return ""
     return (

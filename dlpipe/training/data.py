@@ -42,7 +42,7 @@ def prepare(
 ) -> TrainingData:
     """Return what a training with ``settings`` reads of ``table``, from what is kept beside it where it is.
 
-    Of the settings, those count that ``task.inputs.shared_by`` returns.
+    Of the settings, those count that ``task.inputs.make_encoding_key`` returns.
 
     Parameters
     ----------
@@ -68,6 +68,6 @@ def prepare(
         if not rows:
             raise BadRows(f"{table} has no rows in its {name!r} split; ingest more rows or raise its share.")
     coding = task.target.learn_coding(labels["train"])
-    encoded = task.inputs.encode(table, names, settings, say=say)
+    encoded = task.inputs.encode_splits(table, names, settings, say=say)
     train, valid = (Examples(encoded[name], task.target.encode_labels(labels[name], coding)) for name in names)
     return TrainingData(coding, train, valid)

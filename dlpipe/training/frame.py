@@ -84,7 +84,7 @@ class NetworkTask(flash.Task):
 
     def training_step(self, batch: dict[Any, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Return the mean loss; Flash's own step also keeps metrics of each batch, which nobody reads."""
-        return self._target.loss(self(batch), batch[TARGET])
+        return self._target.compute_loss(self(batch), batch[TARGET])
 
     def validation_step(self, batch: dict[Any, torch.Tensor], batch_idx: int) -> None:
         """Keep logits and targets: scores of an epoch come from all of its rows at once."""

@@ -84,12 +84,12 @@ def valid_outputs(trained: Trained, data: TrainingData, task: Task) -> np.ndarra
 def assemble(trained: Trained, data: TrainingData, task: Task, settings: TrainingSettings) -> Model:
     """Return the trained network as a model."""
     decision = dict(data.coding.more)
-    if task.target.decides:
-        decision |= task.target.decide(valid_outputs(trained, data, task), data.valid.targets, data.coding)
+    if task.target.has_decision:
+        decision |= task.target.learn_decision(valid_outputs(trained, data, task), data.valid.targets, data.coding)
     card: dict[str, Any] = {"task": task.name, "labels": list(data.coding.outputs)}
     if decision:
         card["decision"] = decision
-    return task.inputs.assemble(trained.network, data.train.inputs, settings, card)
+    return task.inputs.assemble_model(trained.network, data.train.inputs, settings, card)
 
 
 def drawn_rows(data: TrainingData, settings: TrainingSettings) -> np.ndarray:
@@ -238,7 +238,7 @@ class Progress(Callback):  # type: ignore[misc]
             epoch=trainer.current_epoch + 1,
             train_loss=float(torch.stack(self._losses).mean()),
             scores=found,
-            deciding=self._target.deciding,
+            deciding=self._target.deciding_metric,
             seconds=self._seconds,
             rows_per_second=self._batches.rows / self._seconds,
         )

@@ -259,7 +259,7 @@ def valid_chance(table: TableVersion, task: Task) -> Chance:
 
     train, valid = (read_table(table, split=name, columns=["label"])["label"] for name in ("train", "valid"))
     coding = task.target.learn_coding(train.to_pylist())
-    return task.target.chance(task.target.encode_labels(valid.to_pylist(), coding))
+    return task.target.measure_chance(task.target.encode_labels(valid.to_pylist(), coding))
 
 
 def _places(settings: TuningSettings, cluster: Cluster | None) -> int:
@@ -283,7 +283,9 @@ def _variants(space: Space, training: TrainingSettings, task: Task) -> list[Trai
 
 def _decides_data(name: str, spec: Choices, training: TrainingSettings, task: Task) -> bool:
     """Return whether trials with other choices of a setting read other data."""
-    return len({task.inputs.shared_by(dataclasses.replace(training, **{name: v})) for v in spec.choices}) > 1
+    return (
+        len({task.inputs.make_encoding_key(dataclasses.replace(training, **{name: v})) for v in spec.choices}) > 1
+    )
 
 
 def _run_trials(
@@ -302,7 +304,7 @@ def _run_trials(
     from dlpipe.tuning.schedule import BatchedASHA, TrialLines, searcher
     from dlpipe.tuning.trials import attempt
 
-    asha = BatchedASHA(settings, task.target.deciding)
+    asha = BatchedASHA(settings, task.target.deciding_metric)
     lines = TrialLines(say, asha, _recorder(given.records, checkpoints))
     with tempfile.TemporaryDirectory(prefix="dlpipe-trials-") as folder:
         tuner = ray_tune.Tuner(
@@ -312,7 +314,7 @@ def _run_trials(
             param_space=None,
             tune_config=ray_tune.TuneConfig(
                 num_samples=settings.trials,
-                search_alg=searcher(space, settings, given.training, places, task.target.deciding),
+                search_alg=searcher(space, settings, given.training, places, task.target.deciding_metric),
                 scheduler=asha,
                 reuse_actors=True,
             ),

@@ -55,7 +55,7 @@ def judge_trials(
     first = next((trial for trial in trials if trial.values == as_set), None)
     if not confidence or not chance.rows or (first and first not in done):
         return Found(best.values, f"{_name_trial(best)} is the best")
-    bar = chance.highest_guess(confidence=confidence, comparisons=len(done))
+    bar = chance.bound_guess(confidence=confidence, comparisons=len(done))
     if best.score <= bar:
         return Found(as_set, _describe_guessing(best, bar, chance))
     if best is first:
@@ -75,7 +75,7 @@ def _compare_with_first(
     """Return the values of ``best``, if it differs from ``first`` by more than chance gives."""
     against = first or min(trials, key=lambda trial: trial.score)
     error = math.hypot(chance.error(best.score), chance.error(against.score))
-    margin = chance.margin(error, confidence=confidence, comparisons=max(1, len(trials) - 1))
+    margin = chance.bound_difference(error, confidence=confidence, comparisons=max(1, len(trials) - 1))
     gain = best.score - against.score
     noise = f"chance alone gives {margin:.3f} on {chance.rows:,} valid rows"
     if first is None:  # outside the space, or failed: somebody wants others

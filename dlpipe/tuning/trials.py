@@ -47,7 +47,7 @@ def shared(
     """Prepare what trials read on all cores, once for each of the ``variants`` that reads something else."""
     data: dict[tuple[Any, ...], TrainingData] = {}
     for variant in variants:
-        key = task.inputs.shared_by(variant)
+        key = task.inputs.make_encoding_key(variant)
         if key not in data:
             with suppress(BackboneNotFound):  # each trial that asks for it says so
                 data[key] = prepare(table, dataclasses.replace(variant, threads=0), task=task, say=say)
@@ -71,7 +71,7 @@ def attempt(values: dict[str, Any], *, shared: Shared) -> None:
     except Exception as failure:
         error = f"{type(failure).__name__}: {' '.join(str(failure).split())}"
     if error:
-        ray_tune.report({ERROR: error, "epoch": 0, find_task(shared.task).target.deciding: float("nan")})
+        ray_tune.report({ERROR: error, "epoch": 0, find_task(shared.task).target.deciding_metric: float("nan")})
 
 
 def _train(
@@ -79,7 +79,7 @@ def _train(
 ) -> None:
     """Train and report the epochs that are not reported yet."""
     task = find_task(shared.task)
-    data = shared.data.get(task.inputs.shared_by(settings)) or prepare(shared.table, settings, task=task)
+    data = shared.data.get(task.inputs.make_encoding_key(settings)) or prepare(shared.table, settings, task=task)
     from dlpipe.training.loop import run
 
     def on_epoch(score: EpochScore) -> None:

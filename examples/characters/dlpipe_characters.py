@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlpipe.task import Inputs, Model, Series, Task, TrainingSettings, find_task
+from dlpipe.task import DriftSeries, Inputs, Model, Task, TrainingSettings, find_task
 from dlpipe.task.classes import Classes
 from dlpipe.task.model import CARD, WEIGHTS
 from dlpipe.task.requests import is_missing, text_values
@@ -75,7 +75,7 @@ def new_network(outputs, dropout=0.0):
 class CharacterInputs(Inputs):
     training = CharacterTraining
 
-    def columns(self, table, card=None):
+    def find_columns(self, table, card=None):
         return ("text",)
 
     def read_rows(self, rows):
@@ -84,7 +84,7 @@ class CharacterInputs(Inputs):
     def read_request(self, given, card):
         return [None if is_missing(text) else str(text) for text in text_values(given)]
 
-    def show_row(self, row):
+    def format_row(self, row):
         return row
 
     def make_example(self, rows):
@@ -92,7 +92,7 @@ class CharacterInputs(Inputs):
 
         return pd.DataFrame({"text": rows})
 
-    def encode(self, table, splits, settings, *, say):
+    def encode_splits(self, table, splits, settings, *, say):
         from dlpipe.tables import read_table
 
         return {name: Trigrams(self.read_rows(read_table(table, split=name, columns=["text"]))) for name in splits}
@@ -100,7 +100,7 @@ class CharacterInputs(Inputs):
     def build_network(self, encoded, coding, settings):
         return new_network(len(coding.outputs), settings.dropout)
 
-    def assemble(self, network, encoded, settings, card):
+    def assemble_model(self, network, encoded, settings, card):
         from safetensors.torch import save
 
         return Model({WEIGHTS: save(network.state_dict()), CARD: json.dumps(card).encode()})
@@ -108,20 +108,20 @@ class CharacterInputs(Inputs):
     def load_model(self, folder):
         return Model.load(folder)
 
-    def open(self, model, folder, **_):
+    def open_predictor(self, model, folder, **_):
         from safetensors.torch import load
 
         network = new_network(len(model.labels))
         network.load_state_dict(load(model.files[WEIGHTS]))
         return TorchPredictor(model, network, Trigrams)
 
-    def features(self, rows):
+    def make_featurizer(self, rows):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         return TfidfVectorizer(sublinear_tf=True)
 
-    def drift_series(self, rows):
-        return [Series("length", "characters in a text", [float(len(row)) for row in rows])]
+    def make_drift_series(self, rows):
+        return [DriftSeries("length", "characters in a text", [float(len(row)) for row in rows])]
 
     def split_parts(self, row, predictor):
         return WordParts(row, split_words(row), "text")

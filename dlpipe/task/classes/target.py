@@ -15,7 +15,7 @@ from dlpipe.task.classes.scores import ClassEvaluation
 from dlpipe.task.evaluation import Evaluation
 from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.predictor import Row
-from dlpipe.task.protocol import Chance, Coding, Series, Target
+from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Classes(Target):
     """A class of at least two; outputs are the probability of each, in the sorted order of their names."""
 
-    deciding = "val_f1"
+    deciding_metric = "val_f1"
     headline = "accuracy"
     lower_is_better = frozenset({"log_loss", "calibration_error"})
     gate = ClassThresholds
@@ -48,7 +48,7 @@ class Classes(Target):
         place = {label: number for number, label in enumerate(coding.outputs)}
         return np.array([place[label] for label in labels], dtype=np.int64)
 
-    def loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+    def compute_loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
         """Return the mean cross-entropy in nats."""
         import torch
 
@@ -58,12 +58,12 @@ class Classes(Target):
         """Return ``val_loss``, ``val_accuracy`` and macro ``val_f1`` of logits (n, k) against classes (n,)."""
         guess = logits.argmax(1)
         return {
-            "val_loss": float(self.loss(logits, encoded)),
+            "val_loss": float(self.compute_loss(logits, encoded)),
             "val_accuracy": float((guess == encoded).float().mean()),
             "val_f1": macro_f1(encoded, guess),
         }
 
-    def chance(self, encoded: np.ndarray) -> Chance:
+    def measure_chance(self, encoded: np.ndarray) -> Chance:
         """Return the macro F1 of guessing by shares, and how sure a score is on these rows."""
         rows = np.bincount(encoded).tolist()
         return Chance(guess_f1(rows), lambda score: f1_error(score, rows), int(sum(rows)), "macro F1")
@@ -80,12 +80,12 @@ class Classes(Target):
         shares /= shares.sum(axis=1, keepdims=True)
         return shares
 
-    def decisions(self, outputs: Floats, card: Mapping[str, Any]) -> list[str]:
+    def decide(self, outputs: Floats, card: Mapping[str, Any]) -> list[str]:
         """Return the most probable class of each row.
 
         Examples
         --------
-        >>> Classes().decisions(np.array([[0.2, 0.8]]), {"labels": ["bad", "good"]})
+        >>> Classes().decide(np.array([[0.2, 0.8]]), {"labels": ["bad", "good"]})
         ['good']
         """
         labels = card["labels"]
@@ -97,7 +97,7 @@ class Classes(Target):
 
         return torch.softmax(logits, dim=1)
 
-    def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
+    def list_prediction_fields(self) -> list[tuple[str, pa.DataType]]:
         """Return the class, its probability, those of all classes and their names."""
         import pyarrow as pa
 
@@ -108,7 +108,7 @@ class Classes(Target):
             ("labels", pa.list_(pa.string())),
         ]
 
-    def prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
+    def make_prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
         """Return those columns for probabilities of shape (n_rows, n_labels)."""
         import pyarrow as pa
 
@@ -123,12 +123,12 @@ class Classes(Target):
             pa.ListArray.from_arrays(offsets, names.take(pa.array(np.tile(np.arange(width), count)))),
         ]
 
-    def frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def list_frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the class, its probability and ``p_<class>`` for each class, with their MLflow types.
 
         Examples
         --------
-        >>> Classes().frame_fields({"labels": ["bad", "good"]})
+        >>> Classes().list_frame_fields({"labels": ["bad", "good"]})
         [('predicted', 'string'), ('probability', 'float'), ('p_bad', 'float'), ('p_good', 'float')]
         """
         shares = [f"p_{label}" for label in card["labels"]]
@@ -175,25 +175,25 @@ class Classes(Target):
         options: dict[str, Any] = {"seed": seed, "resamples": resamples, "worst": worst}
         return evaluate_classes(outputs, labels, names, row_ids=row_ids, shown=shown, **options)
 
-    def known_rows(self, labels: Sequence[str], names: Sequence[str]) -> tuple[Sequence[int], dict[str, int]]:
+    def find_known_rows(self, labels: Sequence[str], names: Sequence[str]) -> tuple[Sequence[int], dict[str, int]]:
         """Return the places of the rows whose class is among ``names``, and the other classes.
 
         Examples
         --------
-        >>> Classes().known_rows(["good", "new", "bad", "new"], ["bad", "good"])
+        >>> Classes().find_known_rows(["good", "new", "bad", "new"], ["bad", "good"])
         ([0, 2], {'new': 2})
         """
         unknown = Counter(label for label in labels if label not in names)
         return [at for at, label in enumerate(labels) if label in names], dict(sorted(unknown.items()))
 
-    def check_gate(self, thresholds: Thresholds, names: Sequence[str]) -> None:
+    def check_thresholds(self, thresholds: Thresholds, names: Sequence[str]) -> None:
         """Raise ``SettingError`` where ``min_recall`` names a class that is none."""
         check_classes(class_thresholds(thresholds), names)
 
-    def check(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
+    def make_checks(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
         """Yield the bounds, those of the recall of classes, and whether classes are told apart at all."""
         made = class_evaluation(evaluation)
-        yield from super().check(evaluation, thresholds)
+        yield from super().make_checks(evaluation, thresholds)
         yield from recall_checks(made, class_thresholds(thresholds).min_recall or {})
         yield majority_check(made)
 
@@ -201,18 +201,18 @@ class Classes(Target):
         """Return the recall of each class in words."""
         return class_words(class_evaluation(evaluation))
 
-    def recall(self, evaluation: Evaluation) -> Mapping[str, float]:
+    def measure_recalls(self, evaluation: Evaluation) -> Mapping[str, float]:
         """Return the recall of each class that the rows have."""
         return class_recalls(class_evaluation(evaluation))
 
-    def figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
+    def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
         """Return the confusion matrix and the calibration."""
         from dlpipe.task.classes.figures import calibration_figure, confusion_figure
 
         made, plain = class_evaluation(evaluation), class_evaluation(baseline)
         return [("Confusion matrix", confusion_figure(made)), ("Calibration", calibration_figure(made, plain))]
 
-    def prediction_series(self, predictions: pa.Table) -> list[Series]:
+    def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
         """Return each row's probability (of two classes that of the last, else of the predicted) and its class."""
         rows = predictions.select(["predicted", "probability", "probabilities"]).to_pylist()
         shares = [
@@ -220,8 +220,8 @@ class Classes(Target):
             for row in rows
         ]
         return [
-            Series("probability", "the predicted probability", shares),
-            Series("label", "the predicted labels", [row["predicted"] for row in rows]),
+            DriftSeries("probability", "the predicted probability", shares),
+            DriftSeries("label", "the predicted labels", [row["predicted"] for row in rows]),
         ]
 
 

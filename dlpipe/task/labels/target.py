@@ -15,7 +15,7 @@ from dlpipe.task.labels.gate import LabelThresholds, constant_checks, label_word
 from dlpipe.task.labels.scores import LabelEvaluation, evaluate_labels, recalls
 from dlpipe.task.labels.thresholds import best_thresholds
 from dlpipe.task.predictor import Row
-from dlpipe.task.protocol import Chance, Coding, Series, Target
+from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,11 +35,11 @@ class Labels(Target):
     A label is given from its own threshold on, which is chosen on the valid split.
     """
 
-    deciding = "val_f1"
+    deciding_metric = "val_f1"
     headline = "macro_f1"
     gate = LabelThresholds
     lower_is_better = frozenset({"log_loss"})
-    decides = True
+    has_decision = True
     output_kind = "probabilities"
 
     def learn_coding(self, labels: Sequence[Sequence[str]]) -> Coding:
@@ -54,7 +54,7 @@ class Labels(Target):
             made[row, [place[label] for label in given if label in place]] = 1
         return made
 
-    def loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+    def compute_loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
         """Return the mean binary cross-entropy in nats."""
         import torch
 
@@ -66,11 +66,11 @@ class Labels(Target):
         _, f1 = best_thresholds(outputs, truth)
         known = truth.any(axis=0)
         return {
-            "val_loss": float(self.loss(logits, encoded)),
+            "val_loss": float(self.compute_loss(logits, encoded)),
             "val_f1": float(f1[known].mean()) if known.any() else 0.0,
         }
 
-    def chance(self, encoded: np.ndarray) -> Chance:
+    def measure_chance(self, encoded: np.ndarray) -> Chance:
         """Return the macro F1 of giving each label always: no constant answer has more."""
         rows = encoded.sum(axis=0)
         shares = rows[rows > 0] / len(encoded)
@@ -78,7 +78,7 @@ class Labels(Target):
         counts = [int(count) for count in rows]
         return Chance(guess, lambda score: f1_error(score, counts), len(encoded) if len(shares) else 0, "macro F1")
 
-    def decide(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
+    def learn_decision(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
         """Return under ``thresholds`` from which probability on each label is given."""
         thresholds, _ = best_thresholds(outputs, encoded)
         return {"thresholds": dict(zip(coding.outputs, thresholds.tolist(), strict=True))}
@@ -98,11 +98,11 @@ class Labels(Target):
         """Return the sigmoid of each number."""
         return logits.sigmoid()
 
-    def decisions(self, outputs: Floats, card: Mapping[str, Any]) -> list[list[str]]:
+    def decide(self, outputs: Floats, card: Mapping[str, Any]) -> list[list[str]]:
         """Return the labels that each row is given."""
         return self.given_labels(outputs, card)
 
-    def share_right(self, outputs: Floats, labels: Sequence[Sequence[str]], card: Mapping[str, Any]) -> float:
+    def measure_accuracy(self, outputs: Floats, labels: Sequence[Sequence[str]], card: Mapping[str, Any]) -> float:
         """Return the share of rows that are given exactly their labels."""
         given = self.given_labels(outputs, card)
         return sum({*own} == {*true} for own, true in zip(given, labels, strict=True)) / len(outputs)
@@ -112,7 +112,7 @@ class Labels(Target):
         names = np.array(card["labels"], dtype=object)
         return [names[row].tolist() for row in outputs >= thresholds_of(card)]
 
-    def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
+    def list_prediction_fields(self) -> list[tuple[str, pa.DataType]]:
         """Return the labels given, the probability of each, and their names."""
         import pyarrow as pa
 
@@ -122,16 +122,17 @@ class Labels(Target):
             ("labels", pa.list_(pa.string())),
         ]
 
-    def prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
+    def make_prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
         """Return those columns for probabilities of shape (n_rows, n_labels)."""
         import pyarrow as pa
 
         columns = [self.given_labels(outputs, card), outputs.tolist(), [list(card["labels"])] * len(outputs)]
         return [
-            pa.array(values, kind) for values, (_, kind) in zip(columns, self.prediction_fields(), strict=True)
+            pa.array(values, kind)
+            for values, (_, kind) in zip(columns, self.list_prediction_fields(), strict=True)
         ]
 
-    def frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def list_frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the labels given and ``p_<label>`` for each label, with their MLflow types."""
         return [("predicted", "string[]"), *((f"p_{label}", "float") for label in card["labels"])]
 
@@ -181,38 +182,38 @@ class Labels(Target):
             outputs, labels, names, thresholds=thresholds_of(card), row_ids=row_ids, shown=shown, **options
         )
 
-    def known_rows(
+    def find_known_rows(
         self, labels: Sequence[Sequence[str]], names: Sequence[str]
     ) -> tuple[Sequence[int], dict[str, int]]:
         """Return the places of the rows all of whose labels are among ``names``, and the other labels."""
         unknown = Counter(label for row in labels for label in row if label not in names)
         return [at for at, row in enumerate(labels) if {*row} <= {*names}], dict(sorted(unknown.items()))
 
-    def check(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
+    def make_checks(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
         """Yield the bounds, and whether labels are told apart at all."""
-        yield from super().check(evaluation, thresholds)
+        yield from super().make_checks(evaluation, thresholds)
         yield from constant_checks(label_evaluation(evaluation))
 
     def describe(self, evaluation: Evaluation) -> str:
         """Return the recall of each label in words."""
         return label_words(label_evaluation(evaluation))
 
-    def recall(self, evaluation: Evaluation) -> Mapping[str, float]:
+    def measure_recalls(self, evaluation: Evaluation) -> Mapping[str, float]:
         """Return the recall of each label that a row has."""
         return recalls(label_evaluation(evaluation))
 
-    def figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
+    def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
         """Return the F1 of each label."""
         from dlpipe.task.labels.figures import label_figure
 
         return [("F1 by label", label_figure(label_evaluation(evaluation), label_evaluation(baseline)))]
 
-    def prediction_series(self, predictions: pa.Table) -> list[Series]:
+    def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
         """Return how many labels each row is given, and which, as one word."""
         given = predictions["predicted"].to_pylist()
         return [
-            Series("labels", "labels of a row", [float(len(labels)) for labels in given]),
-            Series("label", "the predicted labels", [", ".join(labels) or "none" for labels in given]),
+            DriftSeries("labels", "labels of a row", [float(len(labels)) for labels in given]),
+            DriftSeries("label", "the predicted labels", [", ".join(labels) or "none" for labels in given]),
         ]
 
     def score_predictions(self, predictions: pa.Table, labels: Sequence[Sequence[str]]) -> list[float]:

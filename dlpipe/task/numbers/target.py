@@ -14,7 +14,7 @@ from dlpipe.task.numbers.gate import NumberThresholds, constant_checks
 from dlpipe.task.numbers.intervals import conformal_halfwidth
 from dlpipe.task.numbers.scores import NumberEvaluation, evaluate_numbers
 from dlpipe.task.predictor import Row
-from dlpipe.task.protocol import Chance, Coding, Series, Target
+from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target
 from dlpipe.task.quality import Quality, compare_errors
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ class Numbers(Target):
     many rows of the test split they hold.
     """
 
-    deciding = "val_r2"
+    deciding_metric = "val_r2"
     headline = "mae"
     gate = NumberThresholds
     lower_is_better = frozenset({"mae", "rmse"})
-    decides = True
+    has_decision = True
     output_kind = "numbers"
 
     def learn_coding(self, labels: Sequence[float]) -> Coding:
@@ -57,7 +57,7 @@ class Numbers(Target):
         numbers = np.asarray(labels, np.float64)
         return ((numbers - coding.more["mean"]) / coding.more["deviation"]).astype(np.float32)
 
-    def loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+    def compute_loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
         """Return the mean squared error of scaled numbers."""
         import torch
 
@@ -65,11 +65,11 @@ class Numbers(Target):
 
     def score_epoch(self, logits: torch.Tensor, encoded: torch.Tensor) -> dict[str, float]:
         """Return ``val_loss`` and ``val_r2``, the share of the variance that is explained."""
-        loss = float(self.loss(logits, encoded))
+        loss = float(self.compute_loss(logits, encoded))
         variance = float(encoded.var(unbiased=False)) or math.nan
         return {"val_loss": loss, "val_r2": 1 - loss / variance}
 
-    def chance(self, encoded: np.ndarray) -> Chance:
+    def measure_chance(self, encoded: np.ndarray) -> Chance:
         """Return the R2 of always answering the mean, which is 0, and how sure an R2 is on these rows."""
         rows = len(encoded)
 
@@ -80,7 +80,7 @@ class Numbers(Target):
 
         return Chance(0.0, error, rows, "R2")
 
-    def decide(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
+    def learn_decision(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
         """Return under ``halfwidth`` how far an interval reaches to either side, for ``coverage`` of the rows."""
         truth = encoded.astype(np.float64) * coding.more["deviation"] + coding.more["mean"]
         halfwidth = conformal_halfwidth(np.abs(outputs[:, 0] - truth), coverage=COVERAGE)
@@ -103,37 +103,37 @@ class Numbers(Target):
         scale = card["decision"]
         return logits * scale["deviation"] + scale["mean"]
 
-    def decisions(self, outputs: Floats, card: Mapping[str, Any]) -> list[float]:
+    def decide(self, outputs: Floats, card: Mapping[str, Any]) -> list[float]:
         """Return the numbers."""
         numbers: list[float] = outputs[:, 0].astype(np.float64).tolist()
         return numbers
 
-    def share_right(self, outputs: Floats, labels: Sequence[float], card: Mapping[str, Any]) -> float:
+    def measure_accuracy(self, outputs: Floats, labels: Sequence[float], card: Mapping[str, Any]) -> float:
         """Return the share of rows whose number lies in the interval around the predicted one."""
         errors = np.abs(outputs[:, 0] - np.asarray(labels, np.float64))
         return float((errors <= card["decision"]["halfwidth"]).mean())
 
-    def share_same(self, outputs: Floats, others: Floats, card: Mapping[str, Any]) -> float:
+    def measure_agreement(self, outputs: Floats, others: Floats, card: Mapping[str, Any]) -> float:
         """Return the share of rows on which two predicted numbers are within a hundredth of their spread."""
-        return float((np.abs(outputs - others) <= self.spread(card) / 100).mean())
+        return float((np.abs(outputs - others) <= self.get_output_scale(card) / 100).mean())
 
-    def spread(self, card: Mapping[str, Any]) -> float:
+    def get_output_scale(self, card: Mapping[str, Any]) -> float:
         """Return the deviation of the numbers of the train split."""
         return float(card["decision"]["deviation"])
 
-    def prediction_fields(self) -> list[tuple[str, pa.DataType]]:
+    def list_prediction_fields(self) -> list[tuple[str, pa.DataType]]:
         """Return the number and its interval."""
         import pyarrow as pa
 
         return [(name, pa.float64()) for name in ("predicted", "low", "high")]
 
-    def prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
+    def make_prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
         """Return those columns for numbers of shape (n_rows, 1)."""
         import pyarrow as pa
 
         return [pa.array(values, pa.float64()) for values in self._interval(outputs, card)]
 
-    def frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def list_frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the number and its interval, with their MLflow types."""
         return [(name, "double") for name in ("predicted", "low", "high")]
 
@@ -178,21 +178,21 @@ class Numbers(Target):
             outputs, labels, halfwidth=width, promised=promised, row_ids=row_ids, shown=shown, **options
         )
 
-    def check(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
+    def make_checks(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
         """Yield the bounds, and whether the model says more than the mean does."""
-        yield from super().check(evaluation, thresholds)
+        yield from super().make_checks(evaluation, thresholds)
         yield from constant_checks(number_evaluation(evaluation))
 
-    def figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
+    def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
         """Return predicted against true numbers, and how large the errors are."""
         from dlpipe.task.numbers.figures import error_figure, scatter_figure
 
         made, plain = number_evaluation(evaluation), number_evaluation(baseline)
         return [("Predicted and true", scatter_figure(made)), ("Errors", error_figure(made, plain))]
 
-    def prediction_series(self, predictions: pa.Table) -> list[Series]:
+    def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
         """Return the numbers."""
-        return [Series("predicted", "the predicted number", predictions["predicted"].to_pylist())]
+        return [DriftSeries("predicted", "the predicted number", predictions["predicted"].to_pylist())]
 
     def score_predictions(self, predictions: pa.Table, labels: Sequence[float]) -> list[float]:
         """Return the absolute error of each prediction."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import SchemaMismatch, SettingError
 from dlpipe.task.model import CARD, WEIGHTS, Model
-from dlpipe.task.protocol import Coding, Inputs, Say, Series
+from dlpipe.task.protocol import Coding, DriftSeries, Inputs, Say
 from dlpipe.task.row_parts import show_value
 from dlpipe.task.tabular.encoded import EncodedColumns
 from dlpipe.task.tabular.model import TabularModel
@@ -47,7 +47,7 @@ class TabularInputs(Inputs):
     features_noun = "columns"
     packages = ("tokenizers", "transformers")
 
-    def columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    def find_columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Return the columns of the model with this card, or all but ``row_id``, ``label`` and ``split``."""
         if card is not None:
             return self._columns_of_model(table, card)
@@ -73,7 +73,7 @@ class TabularInputs(Inputs):
         known: dict[str, str] = {}
         with suppress(SchemaMismatch):  # another program's table says nothing of its rows
             known = {column.name: column.kind for column in read_form(table).inputs}
-        return {name: known.get(name) or self._kind(name, types[name]) for name in self.columns(table)}
+        return {name: known.get(name) or self._kind(name, types[name]) for name in self.find_columns(table)}
 
     def _kind(self, name: str, kind: str) -> str:
         if name == TEXT:
@@ -94,7 +94,7 @@ class TabularInputs(Inputs):
         names = scaling.names
         return [{name: plain_value(row.get(name)) for name in names} for row in rows]
 
-    def show_row(self, row: Values) -> str:
+    def format_row(self, row: Values) -> str:
         """Return columns and values."""
         return ", ".join(f"{name} {show_value(value)}" for name, value in row.items())
 
@@ -109,12 +109,12 @@ class TabularInputs(Inputs):
         settings = tabular_settings(settings)
         find_backbone(settings.backbone, allow_download=settings.allow_download)
 
-    def shared_by(self, settings: TrainingSettings) -> tuple[Any, ...]:
+    def make_encoding_key(self, settings: TrainingSettings) -> tuple[Any, ...]:
         """Return backbone, length, and whether the network reads pooled states of a frozen encoder."""
         settings = tabular_settings(settings)
         return settings.backbone, settings.max_length, settings.strategy
 
-    def encode(
+    def encode_splits(
         self, table: TableVersion, splits: Sequence[str], settings: TrainingSettings, *, say: Say
     ) -> dict[str, EncodedRows]:
         """Return the arrays of each split, scaled by what the train split says."""
@@ -171,7 +171,7 @@ class TabularInputs(Inputs):
             text=text,
         )
 
-    def assemble(
+    def assemble_model(
         self,
         network: torch.nn.Module,
         encoded: EncodedRows,
@@ -213,7 +213,7 @@ class TabularInputs(Inputs):
         """Return the model whose files are in ``folder``, or raise ``ModelNotFound``."""
         return TabularModel.load(folder)
 
-    def open(
+    def open_predictor(
         self,
         model: Model,
         folder: Path | None,
@@ -247,25 +247,25 @@ class TabularInputs(Inputs):
         words = WordParts(text, seen_words(predictor, text), scaling.text)
         return JoinedParts([columns, words], lambda kept: {**kept[0], scaling.text: kept[1]})
 
-    def features(self, rows: Sequence[Values]) -> Any:
+    def make_featurizer(self, rows: Sequence[Values]) -> Any:
         """Return an unfitted transformer: scaled numbers, a flag for each category, components of the text."""
         from dlpipe.task.tabular.features import ColumnFeatures
 
         return ColumnFeatures(guess_kinds(rows))
 
-    def drift_series(self, rows: Sequence[Values]) -> list[Series]:
+    def make_drift_series(self, rows: Sequence[Values]) -> list[DriftSeries]:
         """Return each column: numbers as numbers, categories as strings, a text by its length in words."""
         series = []
         for name, kind in guess_kinds(rows).items():
             values = [row.get(name) for row in rows]
             if kind == "number":
                 known = [number for number in map(number_of, values) if number == number]
-                series.append(Series(name, name, known))
+                series.append(DriftSeries(name, name, known))
             elif kind == "category":
-                series.append(Series(name, name, [category_of(value) for value in values]))
+                series.append(DriftSeries(name, name, [category_of(value) for value in values]))
             else:
                 words = [float(len(str(value or "").split())) for value in values]
-                series.append(Series(name, f"words in {name}", words))
+                series.append(DriftSeries(name, f"words in {name}", words))
         return series
 
 

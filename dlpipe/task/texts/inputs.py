@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.task.model import Model
-from dlpipe.task.protocol import Coding, Inputs, Say, Series, Target
+from dlpipe.task.protocol import Coding, DriftSeries, Inputs, Say, Target
 from dlpipe.task.texts.backbones import find_backbone
 from dlpipe.task.texts.model import TextModel
 from dlpipe.task.texts.settings import TextTraining
@@ -37,7 +37,7 @@ class TextInputs(Inputs):
     packages = ("onnxruntime", "tokenizers", "transformers")
     rows_noun, features_noun = "texts", "words"
 
-    def columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    def find_columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Return ``("text",)``."""
         from dlpipe.tables import check_text
 
@@ -48,13 +48,13 @@ class TextInputs(Inputs):
         """Return the texts; a missing one is an empty one."""
         return [text or "" for text in rows.column(TEXT).to_pylist()]
 
-    def distinct_rows(self, rows: pa.Table) -> tuple[list[str], np.ndarray]:
+    def deduplicate_rows(self, rows: pa.Table) -> tuple[list[str], np.ndarray]:
         """Return the different texts and, for each row, the number of its own; a missing one is an empty one.
 
         Examples
         --------
         >>> import pyarrow as pa
-        >>> texts, which = TextInputs().distinct_rows(pa.table({"text": ["good", "bad", "good", None]}))
+        >>> texts, which = TextInputs().deduplicate_rows(pa.table({"text": ["good", "bad", "good", None]}))
         >>> texts, which.tolist()
         (['good', 'bad', ''], [0, 1, 0, 2])
         """
@@ -72,7 +72,7 @@ class TextInputs(Inputs):
 
         return read_texts(given)
 
-    def show_row(self, row: str) -> str:
+    def format_row(self, row: str) -> str:
         """Return the text."""
         return row
 
@@ -87,12 +87,12 @@ class TextInputs(Inputs):
         settings = text_settings(settings)
         find_backbone(settings.backbone, allow_download=settings.allow_download)
 
-    def shared_by(self, settings: TrainingSettings) -> tuple[Any, ...]:
+    def make_encoding_key(self, settings: TrainingSettings) -> tuple[Any, ...]:
         """Return backbone, length, and whether the network reads pooled states of a frozen encoder."""
         settings = text_settings(settings)
         return settings.backbone, settings.max_length, settings.strategy == "freeze"
 
-    def encode(
+    def encode_splits(
         self, table: TableVersion, splits: Sequence[str], settings: TrainingSettings, *, say: Say
     ) -> dict[str, EncodedRows]:
         """Return the token ids of each split, or the pooled states for a frozen backbone.
@@ -107,7 +107,7 @@ class TextInputs(Inputs):
         settings = text_settings(settings)
         backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
         length = min(settings.max_length, backbone.limits[0] or settings.max_length)
-        reader = Reader(table, backbone, length, settings.threads, say, self.columns(table))
+        reader = Reader(table, backbone, length, settings.threads, say, self.find_columns(table))
         read = reader.embeddings if settings.strategy == "freeze" else reader.token_ids
         return {split: read(split) for split in splits}
 
@@ -123,7 +123,7 @@ class TextInputs(Inputs):
         lora = (settings.lora_rank, settings.lora_alpha) if settings.strategy == "lora" else None
         return pretrained_network(backbone, len(coding.outputs), settings.dropout, lora)
 
-    def assemble(
+    def assemble_model(
         self,
         network: torch.nn.Module,
         encoded: EncodedRows,
@@ -151,7 +151,7 @@ class TextInputs(Inputs):
         """Return the model whose files are in ``folder``, or raise ``ModelNotFound``."""
         return TextModel.load(folder)
 
-    def open(
+    def open_predictor(
         self,
         model: Model,
         folder: Path | None,
@@ -175,7 +175,7 @@ class TextInputs(Inputs):
         assert isinstance(model, TextModel)
         return export_engines(model, rows, labels)
 
-    def features(self, rows: Sequence[str]) -> Any:
+    def make_featurizer(self, rows: Sequence[str]) -> Any:
         """Return an unfitted TF-IDF of words, or of characters where no text has a word (emoji only, say)."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -213,7 +213,7 @@ class TextInputs(Inputs):
 
         return word_attributions(predictor, rows, parts, target, steps=steps)
 
-    def domain_features(self, rows: Sequence[str]) -> Any:
+    def make_domain_featurizer(self, rows: Sequence[str]) -> Any:
         """Return an unfitted TF-IDF of single words, or of characters where no text has a word."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -223,9 +223,9 @@ class TextInputs(Inputs):
             return made
         return TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
 
-    def drift_series(self, rows: Sequence[str]) -> list[Series]:
+    def make_drift_series(self, rows: Sequence[str]) -> list[DriftSeries]:
         """Return the lengths of the texts in words."""
-        return [Series("length", "words in a text", [float(len(text.split())) for text in rows])]
+        return [DriftSeries("length", "words in a text", [float(len(text.split())) for text in rows])]
 
 
 def text_settings(settings: TrainingSettings) -> TextTraining:

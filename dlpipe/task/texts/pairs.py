@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import SettingError
-from dlpipe.task.protocol import Inputs, Series
+from dlpipe.task.protocol import DriftSeries, Inputs
 from dlpipe.task.requests import is_missing, is_scalar, plain
 from dlpipe.task.texts.inputs import TextInputs
 
@@ -30,7 +30,7 @@ class TextPairInputs(TextInputs):
     one_text = False
     rows_noun = "pairs of texts"
 
-    def columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    def find_columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Return ``("text", "text_pair")``."""
         return COLUMNS
 
@@ -39,9 +39,9 @@ class TextPairInputs(TextInputs):
         texts = ([text or "" for text in rows.column(name).to_pylist()] for name in COLUMNS)
         return list(zip(*texts, strict=True))
 
-    def distinct_rows(self, rows: pa.Table) -> tuple[list[Pair], np.ndarray]:  # type: ignore[override]
+    def deduplicate_rows(self, rows: pa.Table) -> tuple[list[Pair], np.ndarray]:  # type: ignore[override]
         """Return the different pairs and, for each row, the number of its own."""
-        return Inputs.distinct_rows(self, rows)
+        return Inputs.deduplicate_rows(self, rows)
 
     def read_request(self, given: Any, card: Mapping[str, Any]) -> list[Pair | None]:  # type: ignore[override]
         """Return the pairs of a frame or of records with both columns, or of a list of pairs.
@@ -68,7 +68,7 @@ class TextPairInputs(TextInputs):
             return None
         return first.encode("utf-8", "replace").decode(), second.encode("utf-8", "replace").decode()
 
-    def show_row(self, row: Pair) -> str:  # type: ignore[override]
+    def format_row(self, row: Pair) -> str:  # type: ignore[override]
         """Return both texts."""
         return " | ".join(row)
 
@@ -78,11 +78,11 @@ class TextPairInputs(TextInputs):
 
         return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
-    def features(self, rows: Sequence[Pair]) -> Any:  # type: ignore[override]
+    def make_featurizer(self, rows: Sequence[Pair]) -> Any:  # type: ignore[override]
         """Return an unfitted transformer: TF-IDF of both texts, what they share, and by what they differ."""
         from dlpipe.task.texts.pair_features import PairFeatures
 
-        return PairFeatures(super().features([text for pair in rows for text in pair]))
+        return PairFeatures(super().make_featurizer([text for pair in rows for text in pair]))
 
     def split_parts(self, row: Pair, predictor: Predictor) -> JoinedParts:  # type: ignore[override]
         """Return the words of both texts, each text a branch of its own, as far as the model reads them."""
@@ -93,19 +93,19 @@ class TextPairInputs(TextInputs):
         pieces = [WordParts(*each) for each in zip(row, seen, COLUMNS, strict=True)]
         return JoinedParts(pieces, tuple)
 
-    def domain_features(self, rows: Sequence[Pair]) -> Any:  # type: ignore[override]
+    def make_domain_featurizer(self, rows: Sequence[Pair]) -> Any:  # type: ignore[override]
         """Return the same features over single words."""
         from dlpipe.task.texts.pair_features import PairFeatures
 
-        return PairFeatures(super().domain_features([text for pair in rows for text in pair]))
+        return PairFeatures(super().make_domain_featurizer([text for pair in rows for text in pair]))
 
-    def drift_series(self, rows: Sequence[Pair]) -> list[Series]:  # type: ignore[override]
+    def make_drift_series(self, rows: Sequence[Pair]) -> list[DriftSeries]:  # type: ignore[override]
         """Return the lengths of the texts in words, and the share of words that both have."""
         first, second = ([float(len(row[at].split())) for row in rows] for at in (0, 1))
         return [
-            Series("length", "words in the first text", first),
-            Series("length_pair", "words in the second text", second),
-            Series("overlap", "share of words in both texts", [share_words(*row) for row in rows]),
+            DriftSeries("length", "words in the first text", first),
+            DriftSeries("length_pair", "words in the second text", second),
+            DriftSeries("overlap", "share of words in both texts", [share_words(*row) for row in rows]),
         ]
 
 

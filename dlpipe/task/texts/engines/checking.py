@@ -38,12 +38,12 @@ class CheckSettings:
     labelled_rows : int
         An engine with fewer bits is offered only if there are so many rows with labels.
     accuracy_lost : float
-        The points of accuracy that it may lose against torch; see ``Target.share_right``.
+        The points of accuracy that it may lose against torch; see ``Target.measure_accuracy``.
     label_agreement : float
-        The share of rows that it must decide as torch does; see ``Target.share_same``.
+        The share of rows that it must decide as torch does; see ``Target.measure_agreement``.
     exact_difference : float
         The most by which an output of an engine with 32 bits may differ from torch's, as a share of what
-        ``Target.spread`` returns.
+        ``Target.get_output_scale`` returns.
     gain : float
         Torch is left for an engine that is so many times as fast.
     """
@@ -180,15 +180,15 @@ def compared(
     """
     target = find_task(card["task"]).target
     own, of_torch = outputs[name], outputs[TORCH]
-    accuracy, best = (target.share_right(found, truth, card) if truth else None for found in (own, of_torch))
+    accuracy, best = (target.measure_accuracy(found, truth, card) if truth else None for found in (own, of_torch))
     return EngineCheck(
         name,
         rows_per_second=len(own) / sum(seconds[name]),
         speedup=statistics.median(t / s for t, s in zip(seconds[TORCH], seconds[name], strict=True)),
         accuracy=accuracy,
         accuracy_lost=None if accuracy is None or best is None else 100 * (best - accuracy),
-        label_agreement=target.share_same(own, of_torch, card),
-        largest_difference=float(np.abs(own - of_torch).max()) / target.spread(card),
+        label_agreement=target.measure_agreement(own, of_torch, card),
+        largest_difference=float(np.abs(own - of_torch).max()) / target.get_output_scale(card),
     )
 
 

@@ -31,7 +31,7 @@ class EngineCheck:
     label_agreement : float or None
         The share of rows that are decided as torch does.
     largest_difference : float or None
-        Of an output from torch's, as a share of what ``Target.spread`` returns: 1 for probabilities.
+        Of an output from torch's, as a share of what ``Target.get_output_scale`` returns: 1 for probabilities.
     refused : str
         Why it is not offered; empty where it is.
     """
