@@ -184,7 +184,7 @@ def test_explaining_on_two_nodes_gives_the_same_table(
     there = explain_all(predictor, in_parts, target=str(tmp_path / "there"), each=cluster.each, **given)
     assert (there.rows, there.new_rows, there.table.version) == (here.rows, here.rows, 0)
     mine, theirs = read_table(here.table), read_table(there.table)
-    names = ["row_id", "position", "part", "label", "method"]
+    names = ["row_id", "position", "part", "output_name", "method"]
     assert theirs.select(names).equals(mine.select(names))
     assert theirs["attribution"].to_pylist() == pytest.approx(mine["attribution"].to_pylist(), abs=1e-6)
 

@@ -186,7 +186,7 @@ def test_table_has_a_row_for_each_part_and_label():
         "position",
         "input_column",
         "part",
-        "label",
+        "output_name",
         "attribution",
         "base_value",
         "output",
@@ -199,7 +199,7 @@ def test_table_has_a_row_for_each_part_and_label():
     assert set(table["input_column"].to_pylist()) == {"text"}
     assert table["row_id"].to_pylist() == ["row-0"] * 4 + ["row-2"] * 2
     last = table.to_pylist()[-1]
-    assert (last["label"], last["position"]) == ("positive", 0)
+    assert (last["output_name"], last["position"]) == ("positive", 0)
     assert last["base_value"] + last["attribution"] == pytest.approx(last["output"], abs=1e-4)
     assert to_table(explained("")).num_rows == 0
     assert to_table(explained()).schema == table.schema

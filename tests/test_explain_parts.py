@@ -223,7 +223,7 @@ def test_a_table_of_pairs_is_explained_by_its_columns(tmp_path):
     predictor = Made("two-texts", ["no", "yes"], overlap)
     given = {"model": "models:/pairs/1", "settings": ExplainSettings(rows=1)}
     done = explain_all(predictor, source, target=str(tmp_path / "all"), say=None, **given)
-    table = read_table(done.table).filter(pa.compute.field("label") == "yes")
+    table = read_table(done.table).filter(pa.compute.field("output_name") == "yes")
     assert table["input_column"].to_pylist() == ["question"] * 3 + ["answer"] * 3 + ["question"]
     assert table["part"].to_pylist() == ["who", "is", "it", "it", "is", "me", "why"]
     assert table["position"].to_pylist() == [0, 1, 2, 3, 4, 5, 0]

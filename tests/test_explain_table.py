@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from test_explain import WordList
 
-from dlpipe.errors import ModelNotFound, NoRows
+from dlpipe.errors import ModelNotFound, NoRows, SchemaMismatch
 from dlpipe.explain import (
     ExplainSettings,
     effects_figure,
@@ -48,6 +48,18 @@ def source(tmp_path):
     splits = ["train" if at % 3 == 0 else "test" for at in range(300)]
     columns = {"row_id": [row for row, _ in rows], "text": [text for _, text in rows], "split": splits}
     return write_table(tmp_path / "reviews", pa.table(columns))
+
+
+@pytest.mark.parametrize("explain", [explain_all, explain_table])
+def test_a_table_with_other_columns_is_refused_before_anything_is_computed(explain, source, tmp_path):
+    target = str(tmp_path / "explanations")
+    explain_all(WordList(), source, target=target, settings=SETTINGS, **NAMES)
+    kept = read_table(table_at(target))
+    older = kept.rename_columns(["label" if name == "output_name" else name for name in kept.column_names])
+    before = write_table(tmp_path / "older", older)
+    with pytest.raises(SchemaMismatch, match=r"has the columns .*label.* the rows have .*output_name"):
+        explain(None, source, target=before.path, settings=SETTINGS, **NAMES)
+    assert table_at(before.path) == before
 
 
 def test_every_row_of_a_split_is_explained_in_one_commit(source, tmp_path):

@@ -60,7 +60,7 @@ def sample(count: int, seed: int, words: list[str] = WORDS, share: float = 0.5) 
     value = np.where(chance.random(count) < share, chance.beta(8, 2, count), chance.beta(2, 8, count))
     predicted = (
         DriftSeries("probability", "the predicted probability", value.tolist()),
-        DriftSeries("label", "the predicted labels", np.where(value > 0.5, "good", "bad").tolist()),
+        DriftSeries("predicted", "the predicted labels", np.where(value > 0.5, "good", "bad").tolist()),
     )
     rows = make_sample(TASK, drawn(count, seed, words))
     return dataclasses.replace(rows, predicted=predicted, predictions=count)
@@ -83,7 +83,13 @@ def test_samples_of_one_population_are_told_apart_by_none_of_twenty_draws() -> N
         compare(reference, sample(60, seed), compare_shares(48, 60, 400, 500), DriftSettings())
         for seed in range(40)
     ]
-    assert {signal.name for signal in found[0].signals} == {"domain", "length", "probability", "label", "quality"}
+    assert [signal.name for signal in found[0].signals] == [
+        "domain",
+        "length",
+        "probability",
+        "predicted",
+        "quality",
+    ]
     assert not [drift.reason for drift in found if drift.drifted]
     assert max(signal.p_value < 0.05 for drift in found for signal in drift.signals)  # some are, by chance
 
@@ -93,7 +99,7 @@ def test_samples_of_one_population_are_told_apart_by_none_of_twenty_draws() -> N
     [
         (sample(60, 1, words=[*WORDS, *OTHERS]), None, {"domain"}),
         (with_texts(sample(60, 1), [text + text for text in drawn(60, 1)]), None, {"length"}),
-        (sample(200, 1, share=0.95), None, {"probability", "label"}),
+        (sample(200, 1, share=0.95), None, {"probability", "predicted"}),
         (sample(60, 1), compare_shares(30, 60, 450, 500), {"quality"}),
     ],
     ids=["other subjects", "longer texts", "other answers", "more mistakes"],
@@ -107,7 +113,7 @@ def test_each_kind_of_change_raises_its_own_signal(current: Sample, quality: Qua
 def test_a_change_that_is_sure_but_small_raises_nothing() -> None:
     found = compare(sample(1500, 1000), sample(1500, 1, share=0.6), None, DriftSettings())
     sure = {signal.name for signal in found.signals if signal.adjusted < 0.001}
-    assert sure >= {"label", "probability"}
+    assert sure >= {"predicted", "probability"}
     assert not found.drifted
 
 
@@ -238,6 +244,19 @@ def test_looks_with_other_signals_stand_in_one_table(tmp_path: Path) -> None:
     }
     assert read_table(first).column_names == ["at", "length"]
     assert second.version == first.version + 2
+
+
+def test_a_table_with_names_of_before_gets_the_columns_of_today(world: World) -> None:
+    world.arrives(new_texts(60))
+    (row,) = read_table(world.look(min_rows=20).table).to_pylist()
+    renamed = {"predicted": "label", "predicted_p": "label_p"}
+    older = {renamed.get(name, name): value for name, value in row.items()}
+    target = f"{world.folder / 'incoming'}_drift"
+    write_table(target, pa.Table.from_pylist([older]), mode="overwrite")
+    world.arrives(new_texts(60, seed=1))
+    kept, made = read_table(world.look(min_rows=20).table).to_pylist()
+    assert (kept["label"], kept["predicted"]) == (row["predicted"], None)
+    assert (made["label"], made["predicted"] is None) == (None, False)
 
 
 def test_a_text_on_both_sides_is_not_known_by_heart() -> None:
@@ -532,7 +551,7 @@ def test_a_model_of_numbers_is_monitored_by_its_errors(tmp_path: Path) -> None:
 def test_a_model_of_columns_is_monitored_by_each_of_them(tmp_path: Path) -> None:
     found = monitored_columns(tmp_path)
     (row,) = read_table(found.table).to_pylist()
-    assert {"domain", "rows", "kind", "label", "quality"} <= {signal.name for signal in found.drift.signals}
+    assert {"domain", "rows", "kind", "predicted", "quality"} <= {signal.name for signal in found.drift.signals}
     assert {signal.name for signal in found.drift.raised} == {"domain", "rows"}
     assert (row["rows"], row["accuracy"]) == (80, 1.0)
     assert row["rows_"] > 1 > row["kind"]

@@ -246,9 +246,9 @@ class Explanations:
     def to_table(self, *, model: str, source: TableVersion) -> pa.Table:
         """Return one row for each part and output of each row; a row without parts has none.
 
-        The columns are row_id, position, input_column (in which the part stands), part, label, attribution,
-        base_value, output, method, model_version (the URI ``model``), source (the path of the table) and
-        source_version.
+        The columns are row_id, position, input_column (in which the part stands), part, output_name (what it adds
+        to: of classes each label, predicted or not), attribution, base_value, output (its value), method,
+        model_version (the URI ``model``), source (the path of the table) and source_version.
         """
         import pyarrow as pa
 
@@ -260,7 +260,7 @@ class Explanations:
         return pa.table(columns, schema=explanation_schema())
 
 
-PART_COLUMNS = ("row_id", "position", "input_column", "part", "label", "attribution", "base_value", "output")
+PART_COLUMNS = ("row_id", "position", "input_column", "part", "output_name", "attribution", "base_value", "output")
 
 
 def explanation_schema() -> pa.Schema:

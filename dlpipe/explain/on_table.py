@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dlpipe.explain.explaining import compare_methods, explain_rows
-from dlpipe.explain.explanations import ExplainSettings, Explanations, NamedRow, choose_rows
+from dlpipe.explain.explanations import ExplainSettings, Explanations, NamedRow, choose_rows, explanation_schema
 from dlpipe.explain.slices import SLICE_ROWS, SliceExplainer, columns_of, explaining_key, named_rows
 from dlpipe.parts import Progress, Slice, stage_missing, table_slices
 from dlpipe.tables import (
     TableVersion,
     check_split,
+    check_target,
     commit_parts,
     decode_texts,
     find_commit,
@@ -75,7 +76,10 @@ def explain_table(
     ------
     NoRows
         When there are neither test rows nor mistakes; nothing is committed.
+    SchemaMismatch
+        When the table at ``target`` has other columns; nothing is computed.
     """
+    check_target(target, explanation_schema())  # before the work, not at its end
     if among is None and not mistakes:
         check_split(source, "test", whole="explain_all(..., split=None)")
     rows = test_rows(source, predictor) if among is None else rows_named(source, among, predictor)
@@ -151,8 +155,11 @@ def explain_all(
     ------
     NoRows
         When there is no row to explain; nothing is committed.
+    SchemaMismatch
+        When the table at ``target`` has other columns; nothing is computed.
     """
     check_split(source, split, whole="split=None")
+    check_target(target, explanation_schema())
     key = {**explaining_key(source, model, settings), "split": to_split_key(split)}
     slices, cut = table_slices(source, split, rows=SLICE_ROWS)
     explainer = SliceExplainer(predictor, source, model, target, settings, key, cut)

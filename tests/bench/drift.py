@@ -28,7 +28,7 @@ CASES = [
     *((rows, 1.0) for rows in (50, 100, 200, 500)),
     *((200, share) for share in (0.1, 0.25, 0.5)),
 ]
-SIGNALS = ("domain", "length", "probability", "label", "quality")
+SIGNALS = ("domain", "length", "probability", "predicted", "quality")
 
 Rows = list[tuple[str, str]]
 

@@ -221,7 +221,7 @@ class Classes(Target):
         ]
         return [
             DriftSeries("probability", "the predicted probability", shares),
-            DriftSeries("label", "the predicted labels", [row["predicted"] for row in rows]),
+            DriftSeries("predicted", "the predicted labels", [row["predicted"] for row in rows]),
         ]
 
 

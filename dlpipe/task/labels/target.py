@@ -212,8 +212,8 @@ class Labels(Target):
         """Return how many labels each row is given, and which, as one word."""
         given = predictions["predicted"].to_pylist()
         return [
-            DriftSeries("labels", "labels of a row", [float(len(labels)) for labels in given]),
-            DriftSeries("label", "the predicted labels", [", ".join(labels) or "none" for labels in given]),
+            DriftSeries("predicted_count", "the number of predicted labels", list(map(float, map(len, given)))),
+            DriftSeries("predicted", "the predicted labels", [", ".join(labels) or "none" for labels in given]),
         ]
 
     def score_predictions(self, predictions: pa.Table, labels: Sequence[Sequence[str]]) -> list[float]:
