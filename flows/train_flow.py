@@ -70,7 +70,7 @@ class TrainFlow(LifeCycleFlow):
                 checkpoints=TaskCheckpoints(),
                 cluster=cluster,
             )
-        self.training = self.tuned.apply(chosen.training).settled()
+        self.training = self.tuned.apply(chosen.training).resolve()
         show_trials(self.tuned)
         self.next(self.train)
 

@@ -16,7 +16,7 @@ from dlpipe.pictures import png
 from dlpipe.settings import read_settings
 from dlpipe.task import find_task
 from dlpipe.task.classes import Classes, ClassEvaluation, ClassThresholds
-from dlpipe.task.classes.figures import calibration_figure, confusion_figure
+from dlpipe.task.classes.figures import make_calibration_figure, make_confusion_figure
 from dlpipe.task.classes.scores import METRICS
 
 BINARY = ("negative", "positive")
@@ -88,13 +88,13 @@ def test_intervals_agree_with_a_bootstrap_that_recomputes_each_metric(classes):
 
 
 def test_a_resample_that_draws_every_row_once_has_the_point_metrics():
-    from dlpipe.task.classes.resampling import resampled_metrics
+    from dlpipe.task.classes.resampling import resample_metrics
 
     probabilities, truth, labels = random_rows(100, 3)
     made = scored(probabilities, truth, labels)
     scaled = probabilities / probabilities.sum(axis=1, keepdims=True)
     known = np.array([labels.index(label) for label in truth])
-    for metric, value in resampled_metrics(np.ones((100, 1)), scaled, known).items():
+    for metric, value in resample_metrics(np.ones((100, 1)), scaled, known).items():
         assert value[0] == pytest.approx(made.metrics[metric]), metric
 
 
@@ -336,7 +336,11 @@ def test_figures_of_any_number_of_labels_are_drawn_without_a_warning(classes):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         made = scored(probabilities, truth, odd, resamples=20)
-        for figure in (confusion_figure(made), calibration_figure(made, made), calibration_figure(made)):
+        for figure in (
+            make_confusion_figure(made),
+            make_calibration_figure(made, made),
+            make_calibration_figure(made),
+        ):
             assert png(figure).startswith(b"\x89PNG")
 
 

@@ -105,7 +105,7 @@ def exact_owen(parts: RowParts, answer: Callable[[Any], Sequence[float]]) -> np.
 
 
 def orders(tree: PartTree, node: int) -> list[list[int]]:
-    below = tree.below(node)
+    below = tree.get_children(node)
     if below is None:
         return [[node]]
     left, right = (orders(tree, child) for child in below)

@@ -18,7 +18,7 @@ import pytest
 
 from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import find_task, kept
-from dlpipe.task.kept import kept_arrays
+from dlpipe.task.array_cache import cache_arrays
 from dlpipe.task.texts import TextTraining, find_backbone
 from dlpipe.task.texts.features import Reader, embed
 from dlpipe.training import fit
@@ -136,7 +136,7 @@ def test_a_damaged_entry_is_made_again(damage: Callable[[Path], None], name: str
         return {"ids": np.arange(1000, dtype=np.int32), "offsets": np.array([0, 1000])}
 
     def arrays() -> dict[str, np.ndarray]:
-        return kept_arrays(str(tmp_path / "reviews"), KEY, make, say=print)
+        return cache_arrays(str(tmp_path / "reviews"), KEY, make, say=print)
 
     arrays()
     arrays()
@@ -149,7 +149,7 @@ def test_a_damaged_entry_is_made_again(damage: Callable[[Path], None], name: str
 
 
 def test_arrays_come_from_the_disk_without_copying_and_cannot_be_written(tmp_path: Path) -> None:
-    made = kept_arrays(str(tmp_path / "reviews"), KEY, lambda: {"ids": np.arange(9)}, say=print)["ids"]
+    made = cache_arrays(str(tmp_path / "reviews"), KEY, lambda: {"ids": np.arange(9)}, say=print)["ids"]
     assert type(made) is np.ndarray
     assert type(made.base).__name__ == "memmap"
     assert not made.flags.writeable
@@ -158,11 +158,11 @@ def test_arrays_come_from_the_disk_without_copying_and_cannot_be_written(tmp_pat
 def test_a_writer_that_is_killed_leaves_no_entry(tmp_path: Path) -> None:
     program = f"""
         import numpy as np
-        from dlpipe.task.kept import kept_arrays
+        from dlpipe.task.array_cache import cache_arrays
         ids = np.arange(3_000_000)
         for version in range(10_000):
             key = {{"kind": "tokens", "split": "train", "table": {{"version": version}}}}
-            kept_arrays({str(tmp_path / "reviews")!r}, key, lambda: {{"ids": ids}}, say=print)
+            cache_arrays({str(tmp_path / "reviews")!r}, key, lambda: {{"ids": ids}}, say=print)
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])
     folder = tmp_path / "_features" / "reviews"
@@ -172,18 +172,18 @@ def test_a_writer_that_is_killed_leaves_no_entry(tmp_path: Path) -> None:
     process.wait()
     for version in range(6):
         key = {**KEY, "table": {"version": version}}
-        ids = kept_arrays(str(tmp_path / "reviews"), key, lambda: {"ids": np.arange(3_000_000)}, say=print)["ids"]
+        ids = cache_arrays(str(tmp_path / "reviews"), key, lambda: {"ids": np.arange(3_000_000)}, say=print)["ids"]
         assert np.array_equal(ids, np.arange(3_000_000))
 
 
 def test_two_writers_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
     program = f"""
         import numpy as np
-        from dlpipe.task.kept import kept_arrays
+        from dlpipe.task.array_cache import cache_arrays
         table = {str(tmp_path / "reviews")!r}
         for version in range(20):
             key = {{"kind": "tokens", "split": "train", "table": {{"version": version}}}}
-            made = kept_arrays(table, key, lambda: {{"ids": np.arange(version, 99_999)}}, say=print)
+            made = cache_arrays(table, key, lambda: {{"ids": np.arange(version, 99_999)}}, say=print)
             assert np.array_equal(made["ids"], np.arange(version, 99_999))
     """
     writers = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)]) for _ in range(2)]
@@ -194,7 +194,7 @@ def test_two_writers_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
 def test_where_nothing_can_be_kept_a_line_says_so(tmp_path: Path) -> None:
     (tmp_path / "_features").write_text("in the way")
     lines: list[str] = []
-    made = kept_arrays(str(tmp_path / "reviews"), KEY, lambda: {"ids": np.arange(9)}, say=lines.append)
+    made = cache_arrays(str(tmp_path / "reviews"), KEY, lambda: {"ids": np.arange(9)}, say=lines.append)
     assert made["ids"].tolist() == list(range(9))
     assert len(lines) == 1
     assert lines[0].startswith(f"features cannot be kept in {tmp_path}/_features/reviews/v0-train-tokens-")
@@ -252,7 +252,7 @@ def test_features_of_a_table_in_an_object_store_are_kept_there(bucket: str, tiny
         return {"ids": np.arange(100_000), "empty": np.empty((0, 3), np.float32)}
 
     for _ in range(2):
-        arrays = kept_arrays(f"{bucket}/tables/reviews", KEY, make, say=print)
+        arrays = cache_arrays(f"{bucket}/tables/reviews", KEY, make, say=print)
         assert arrays["ids"].sum() == sum(range(100_000))
         assert arrays["empty"].shape == (0, 3)
     assert len(made) == 1
@@ -263,5 +263,5 @@ def test_features_of_a_table_in_an_object_store_are_kept_there(bucket: str, tiny
     assert all(key.startswith("tables/_features/reviews/v0-train-tokens-") for key in keys)
     (ids,) = [key for key in keys if "ids-" in key]
     client.put_object(Bucket="bucket", Key=ids, Body=b"damaged")
-    assert kept_arrays(f"{bucket}/tables/reviews", KEY, make, say=print)["ids"].sum() == sum(range(100_000))
+    assert cache_arrays(f"{bucket}/tables/reviews", KEY, make, say=print)["ids"].sum() == sum(range(100_000))
     assert len(made) == 2

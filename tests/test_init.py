@@ -25,7 +25,7 @@ from texts import reviews, write_csv
 from dlpipe.cli import main
 from dlpipe.errors import BadSource, ProjectExists, ProjectUnusable, SettingError
 from dlpipe.tables import Preview, preview
-from dlpipe.task import find_task, task_names
+from dlpipe.task import find_task, list_tasks
 from dlpipe.task.columns import as_list
 from dlpipe.templates import make_project, update_project
 from dlpipe.templates.rendering import TEMPLATE
@@ -211,7 +211,7 @@ SHOWN: dict[str, tuple[dict[str, list[Any]], dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("task", task_names())
+@pytest.mark.parametrize("task", list_tasks())
 def test_each_task_finds_its_columns(task: str) -> None:
     columns, settings, line = SHOWN[task]
     found = Preview("rows.csv", columns, ROWS, True)
@@ -281,7 +281,7 @@ def test_each_task_asks_where_it_is_in_doubt(task: str, columns: dict[str, list[
         find_task(task).suggest(Preview("rows.csv", columns, ROWS, True), {})
 
 
-@pytest.mark.parametrize("task", task_names())
+@pytest.mark.parametrize("task", list_tasks())
 def test_the_settings_of_each_task_are_read_by_the_flow(films: Path, task: str) -> None:
     from dlpipe.flows.settings import TrainFlowSettings, read_flow_settings
 

@@ -22,7 +22,7 @@ from dlpipe.inference import load_predictor, prediction_schema, register_pipelin
 from dlpipe.inference.evaluator import predicts_classes
 from dlpipe.registry import ModelVersion, log_and_register, register_family, requirements, resolve
 from dlpipe.tables import TableVersion, read_table, table_at, write_table
-from dlpipe.task import distribution_of, find_task, open_predictor, task_names
+from dlpipe.task import find_distribution, find_task, list_tasks, open_predictor
 from dlpipe.task.model import CARD
 from dlpipe.task.texts import TextModel
 from dlpipe.task.texts.engines import export_engines
@@ -62,9 +62,9 @@ def numbers(path: Path, *rows: tuple[float, float]) -> TableVersion:
 
 
 def test_the_task_is_found_with_the_distribution_that_brings_it() -> None:
-    assert "two-numbers" in task_names()
+    assert "two-numbers" in list_tasks()
     assert find_task("two-numbers") is TASK
-    assert (distribution_of("two-numbers"), distribution_of("text-classification")) == ("number-task", None)
+    assert (find_distribution("two-numbers"), find_distribution("text-classification")) == ("number-task", None)
     assert requirements(TASK)[-1] == "number-task==1.2"
     assert not [line for line in requirements(TASK) if line.startswith(("transformers", "tokenizers"))]
 

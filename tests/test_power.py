@@ -163,7 +163,7 @@ UNSYNCED = (
     "orchestrator/keeper.py: os.replace(beside, path)",
     "orchestrator/freezing.py: return folder.rename(",
     "orchestrator/freezing.py: os.link(",
-    "task/kept.py: file = file.rename(",
+    "task/array_cache.py: file = file.rename(",
     "tables/_log.py: os.link(source, target)",
     "tables/_storage.py: os.link(first, second)",
 )

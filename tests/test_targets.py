@@ -15,8 +15,8 @@ from dlpipe.monitoring import DriftSettings, compare, make_sample, samples_figur
 from dlpipe.pictures import png
 from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import find_task, open_predictor
-from dlpipe.task.labels.thresholds import best_thresholds
-from dlpipe.task.numbers.intervals import conformal_halfwidth
+from dlpipe.task.labels.thresholds import find_thresholds
+from dlpipe.task.numbers.intervals import compute_halfwidth
 from dlpipe.task.texts import TextTraining
 from dlpipe.training import fit
 
@@ -101,7 +101,7 @@ def test_no_threshold_is_better_than_the_best(seed: int) -> None:
     draw = np.random.default_rng(seed)
     truth = (draw.random((60, 3)) < (0.5, 0.1, 0.9)).astype(np.float32)
     outputs = np.round(np.clip(truth * 0.3 + draw.random((60, 3)) * 0.7, 0, 1), 2)
-    thresholds, f1 = best_thresholds(outputs, truth)
+    thresholds, f1 = find_thresholds(outputs, truth)
     for label in range(3):
         mine = f1_score(truth[:, label], outputs[:, label] >= thresholds[label])
         others = [f1_score(truth[:, label], outputs[:, label] >= cut) for cut in np.unique(outputs[:, label])]
@@ -109,23 +109,21 @@ def test_no_threshold_is_better_than_the_best(seed: int) -> None:
 
 
 def test_a_label_that_no_row_has_is_given_from_a_half_on() -> None:
-    thresholds, f1 = best_thresholds(np.array([[0.2], [0.7]]), np.zeros((2, 1)))
+    thresholds, f1 = find_thresholds(np.array([[0.2], [0.7]]), np.zeros((2, 1)))
     assert (thresholds.tolist(), f1.tolist()) == ([0.5], [0.0])
 
 
 def test_intervals_hold_the_share_of_rows_that_they_promise() -> None:
     draw = np.random.default_rng(0)
     held = [
-        np.mean(
-            np.abs(draw.standard_t(3, 500)) <= conformal_halfwidth(np.abs(draw.standard_t(3, 99)), coverage=0.9)
-        )
+        np.mean(np.abs(draw.standard_t(3, 500)) <= compute_halfwidth(np.abs(draw.standard_t(3, 99)), coverage=0.9))
         for _ in range(200)
     ]
     assert 0.88 < np.mean(held) < 0.92
 
 
 def test_too_few_errors_give_the_largest() -> None:
-    assert conformal_halfwidth(np.array([3.0, 1.0]), coverage=0.9) == 3.0
+    assert compute_halfwidth(np.array([3.0, 1.0]), coverage=0.9) == 3.0
 
 
 def test_guessing_labels_is_what_always_giving_each_gives() -> None:

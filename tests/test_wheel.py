@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from pages import blocks
 
-from dlpipe.task import task_names
+from dlpipe.task import list_tasks
 
 pytestmark = pytest.mark.slow
 
@@ -132,7 +132,7 @@ SAMPLES = {
     "task",
     [
         pytest.param(name, marks=[] if name == "text-classification" else [pytest.mark.projects])
-        for name in task_names()
+        for name in list_tasks()
     ],
 )
 def test_a_project_of_an_installed_wheel_trains_and_its_tests_pass(

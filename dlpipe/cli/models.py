@@ -57,9 +57,9 @@ def describe_versions() -> list[dict[str, Any]]:
 
 def find_headline(task: str) -> str:
     """Return the metric that ``task`` puts first; that of the default task where it is not installed."""
-    from dlpipe.task import DEFAULT_TASK, find_task, task_names
+    from dlpipe.task import DEFAULT_TASK, find_task, list_tasks
 
-    return find_task(task if task in task_names() else DEFAULT_TASK).target.headline
+    return find_task(task if task in list_tasks() else DEFAULT_TASK).target.headline
 
 
 def format_source(tags: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dlpipe.errors import EvaluationError
 from dlpipe.task import Check, Evaluation, Target, Thresholds
-from dlpipe.task.gate import HAIR, spell_metric
+from dlpipe.task.gate import TOLERANCE, spell_metric
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def rival_check(
     """
     mine, theirs = candidate.metrics[metric], rival.metrics[metric]
     ahead = theirs - mine if lower_is_better else mine - theirs
-    passed = ahead >= -margin - HAIR
+    passed = ahead >= -margin - TOLERANCE
     relation = f"{abs(ahead):.3f} {'better' if ahead > 0 else 'worse'} than" if ahead else "the same as"
     allowed = f" (margin {margin:.3f})" if margin else ""
     return Check(passed, f"{spell_metric(metric)} {mine:.3f} is {relation} the {name}'s {theirs:.3f}{allowed}")

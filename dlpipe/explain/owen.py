@@ -101,7 +101,7 @@ def next_splits(queue: Queue, tree: PartTree, values: Floats, *, rows: int) -> l
     splits: list[Split] = []
     while queue and 2 * len(splits) < rows:
         gain = heapq.heappop(queue)[2]
-        below = tree.below(gain.node)
+        below = tree.get_children(gain.node)
         if below is None:
             values[gain.node] += (gain.high - gain.low) * gain.weight
         else:
@@ -141,6 +141,6 @@ def spread(queue: Queue, splits: Sequence[Split], answers: Floats, random: np.ra
 def handed_down(tree: PartTree, values: Floats) -> Floats:
     """Return the values of the parts; what a group earned as a whole is shared by size on the way down."""
     for node in range(len(tree.spans) - 1, tree.leaves - 1, -1):
-        for child in tree.below(node) or ():
-            values[child] += values[node] * tree.size(child) / tree.size(node)
+        for child in tree.get_children(node) or ():
+            values[child] += values[node] * tree.count_leaves(child) / tree.count_leaves(node)
     return values[: tree.leaves]

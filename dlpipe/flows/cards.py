@@ -157,7 +157,7 @@ def _short(value: Any) -> str:
 
 def show_evaluation(evaluation: Evaluation, baseline: Evaluation, target: Target) -> None:
     """Show metrics with intervals beside the baseline's, the target's pictures and the worst mistakes."""
-    mistakes = [mistake.cells() for mistake in evaluation.mistakes]
+    mistakes = [mistake.to_cells() for mistake in evaluation.mistakes]
     _add(
         Markdown("# Evaluation on the test split"),
         _table(

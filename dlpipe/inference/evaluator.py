@@ -11,7 +11,7 @@ from typing import Any
 from mlflow.models.evaluation.evaluators.classifier import ClassifierEvaluator
 
 from dlpipe.registry import TASK
-from dlpipe.task import find_task, task_names
+from dlpipe.task import find_task, list_tasks
 
 MISSING = ""
 """The class of a row that is missing."""
@@ -35,4 +35,4 @@ def predicts_classes(model: Any) -> bool:
     """Return whether ``model`` is one of dlpipe, loaded by MLflow, whose task predicts one class of several."""
     metadata = getattr(getattr(model, "metadata", None), "metadata", None) or {}
     name = metadata.get(TASK)
-    return name in task_names() and find_task(name).target.has_classes
+    return name in list_tasks() and find_task(name).target.has_classes

@@ -26,7 +26,7 @@ from dlpipe.inference.loading import PIPELINE_LOADER, model_folder
 from dlpipe.registry import resolve
 from dlpipe.settings import read_settings
 from dlpipe.task import find_task
-from dlpipe.task.requests import text_values
+from dlpipe.task.requests import read_text_values
 from dlpipe.tracking import open_store
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Pipeline:
         params : dict, optional
             Not used; MLflow passes it.
         """
-        return self.run(text_values(model_input))
+        return self.run(read_text_values(model_input))
 
     def run(self, rows: Sequence[object]) -> pd.DataFrame:
         """Return the answer for each of ``rows``, whatever they are, in their order."""

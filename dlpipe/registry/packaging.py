@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dlpipe.registry.names import TASK
 from dlpipe.registry.wheel import WHEELS, wheel_lines, write_wheel
-from dlpipe.task import Row, Task, distribution_of, find_task
+from dlpipe.task import Row, Task, find_distribution, find_task
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -136,6 +136,6 @@ def requirements(task: Task, more: Sequence[str] = ()) -> list[str]:
     """
     from importlib import metadata
 
-    brought_by = distribution_of(task.name)
+    brought_by = find_distribution(task.name)
     packages = [*sorted({*BASE_PACKAGES, *task.inputs.packages}), *more, *([brought_by] if brought_by else [])]
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in packages]

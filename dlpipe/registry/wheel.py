@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dlpipe
-from dlpipe.task import GROUP, own_tasks
+from dlpipe.task import GROUP, list_own_tasks
 
 WHEELS = "wheels"
 """The folder of a model that holds it, as MLflow calls its own."""
@@ -69,7 +69,7 @@ def metadata_files(info: str) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the content of what says what the wheel is."""
     about = f"Metadata-Version: 2.1\nName: dlpipe\nVersion: {wheel_version()}\nSummary: What opens its models\n"
     yield f"{info}/METADATA", about.encode()
-    tasks = "".join(f"{name} = {value}\n" for name, value in own_tasks().items())
+    tasks = "".join(f"{name} = {value}\n" for name, value in list_own_tasks().items())
     yield f"{info}/entry_points.txt", f"[{GROUP}]\n{tasks}".encode()
     yield f"{info}/WHEEL", b"Wheel-Version: 1.0\nGenerator: dlpipe\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 

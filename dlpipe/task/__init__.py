@@ -1,32 +1,34 @@
 """The seam between the life cycle and what is learnt: a ``Task``, found by its name.
 
-protocol     what a task says: Inputs, Target, and what passes between them
-finding      tasks by their names, from entry points of the group ``dlpipe.tasks``
-settings     TrainingSettings, what every training is told
-model        a trained model as files
-predictor    a trained model, loaded and ready
-row_parts    the parts of a row that an explanation gives numbers to
+protocol         what the author of a task writes: Inputs, Target, and what passes between them
+entry_points     tasks by their names, from entry points of the group ``dlpipe.tasks``
+settings         TrainingSettings, the settings of every training
+model            a trained model as files
+predictor        a trained model, loaded and ready
+row_parts        the parts of a row that an explanation gives numbers to
 torch_predictor  outputs of a torch network for rows
-opening      models and their predictors, opened by the inputs of their task
-requests     what stands in whatever a model is given
-distinct     rows that are the same, found column by column
-batches      what a network reads, and length-bucketed batches of it
-kept         arrays kept beside a table, whole or not there
-evaluation   the scores of a model, and its mistakes
-bootstrap    intervals of scores, by resampling the rows
-gate         bounds that a model must reach
-quality      how good predictions of new rows are beside those of the test split
+opening          models and their predictors, opened by the inputs of their task
+requests         columns and values in whatever a model of MLflow, or a client, is given
+columns          which columns of a file a task may mean, for `dlpipe init`
+distinct         rows that are the same, found column by column
+batches          what a network reads, and length-bucketed batches of it
+array_cache      arrays that can be made again, cached beside a table
+evaluation       the scores of a model, and its mistakes
+bootstrap        intervals of scores, by resampling the rows
+gate             bounds that a model must reach
+quality          how good predictions of new rows are beside those of the test split
 
-Halves that tasks share: ``texts`` as inputs; ``classes``, ``labels`` and ``numbers`` as targets. A folder a task:
-``text_classification``, ``text_multilabel``, ``text_regression``.
+Halves that tasks share: ``texts`` and ``tabular`` as inputs; ``classes``, ``labels`` and ``numbers`` as targets. A
+folder a task: ``text_classification``, ``text_multilabel``, ``text_regression``, ``text_pair_classification``,
+``tabular_classification``.
 """
 
 import atexit
 import gc
 import os
 
+from dlpipe.task.entry_points import DEFAULT_TASK, GROUP, find_distribution, find_task, list_own_tasks, list_tasks
 from dlpipe.task.evaluation import Evaluation, Mistake
-from dlpipe.task.finding import DEFAULT_TASK, GROUP, distribution_of, find_task, own_tasks, task_names
 from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.model import EngineChoice, Model
 from dlpipe.task.opening import load_model, open_predictor
@@ -55,12 +57,12 @@ __all__ = [
     "Task",
     "Thresholds",
     "TrainingSettings",
-    "distribution_of",
+    "find_distribution",
     "find_task",
+    "list_own_tasks",
+    "list_tasks",
     "load_model",
     "open_predictor",
-    "own_tasks",
-    "task_names",
 ]
 
 # Read when torch is loaded. By default, OpenMP's threads spin while they wait for each other; where another

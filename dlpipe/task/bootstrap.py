@@ -38,13 +38,13 @@ def bootstrap(
     True
     """
     drawn: dict[str, list[Floats]] = defaultdict(list)
-    for counts in draws(rows, resamples, seed):
+    for counts in draw_counts(rows, resamples, seed):
         for name, values in measure(counts).items():
             drawn[name].append(values)
-    return {name: interval(np.concatenate(values)) for name, values in drawn.items()}
+    return {name: measure_interval(np.concatenate(values)) for name, values in drawn.items()}
 
 
-def draws(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
+def draw_counts(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
     """Yield arrays of shape (rows, some resamples) of how often each row is drawn."""
     random = np.random.default_rng(seed)
     step = max(1, CELLS // rows)
@@ -55,7 +55,7 @@ def draws(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
         yield counts.reshape(rows, size).astype(np.float64)
 
 
-def interval(values: Floats) -> tuple[float, float]:
+def measure_interval(values: Floats) -> tuple[float, float]:
     """Return the 2.5th and 97.5th percentile of the values that are numbers."""
     numbers = values[~np.isnan(values)]
     if not len(numbers):

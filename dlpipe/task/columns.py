@@ -66,10 +66,10 @@ def count_values(values: Iterable[Any]) -> Counter[str]:
     >>> count_values(["good", "bad", " good ", "", None, 1.0])
     Counter({'good': 2, 'bad': 1, '1': 1})
     """
-    return Counter(text for value in values if (text := show_value(value)))
+    return Counter(text for value in values if (text := to_text(value)))
 
 
-def show_value(value: Any) -> str:
+def to_text(value: Any) -> str:
     """Return a value as text: whole numbers without a point, lists as JSON, nothing for a missing one."""
     if value is None or value != value:
         return ""
@@ -82,7 +82,7 @@ def show_value(value: Any) -> str:
 
 def measure_length(values: Iterable[Any]) -> float:
     """Return how many characters the values have on average, missing ones aside."""
-    lengths = [len(text) for value in values if (text := show_value(value))]
+    lengths = [len(text) for value in values if (text := to_text(value))]
     return sum(lengths) / max(len(lengths), 1)
 
 
@@ -94,7 +94,7 @@ def are_numbers(values: Iterable[Any]) -> bool:
     >>> are_numbers(["1", "2,5", "", None, 3]), are_numbers(["1", "a"]), are_numbers([])
     (True, False, False)
     """
-    texts = [text for value in values if (text := show_value(value))]
+    texts = [text for value in values if (text := to_text(value))]
     return bool(texts) and all(map(_is_number, texts))
 
 
@@ -108,7 +108,7 @@ def split_labels(value: Any) -> list[str] | None:
     """
     if isinstance(value, list):
         return list(map(str, value))
-    text = show_value(value)
+    text = to_text(value)
     if text.startswith("["):
         try:
             return list(map(str, json.loads(text)))
@@ -143,12 +143,12 @@ def find_text(found: Preview, given: Given, setting: str = "text_column") -> str
     """Return the column with the longest texts."""
     if setting in given:
         return str(given[setting])
-    lengths = text_lengths(found, given)
+    lengths = measure_texts(found, given)
     longest = max(lengths.values(), default=0.0)
     near = [name for name, length in lengths.items() if length >= max(AS_LONG * longest, TEXT_LENGTH)]
     if len(near) != 1:
-        told = {name: f"{length:.0f} characters on average" for name, length in lengths.items()}
-        raise ask(found, "the texts", near, told, setting)
+        descriptions = {name: f"{length:.0f} characters on average" for name, length in lengths.items()}
+        raise make_choice_error(found, "the texts", near, descriptions, setting)
     return near[0]
 
 
@@ -158,8 +158,8 @@ def find_class(found: Preview, given: Given, *, besides: Iterable[str], setting:
         return _check_classes(found, str(given[setting]), setting)
     counts = {name: count_values(values) for name, values in found.columns.items() if name not in {*besides}}
     several = [name for name, rows in counts.items() if are_classes(rows)]
-    told = {name: f"{count_words(len(rows), 'value')}" for name, rows in counts.items()}
-    return choose_label(found, several, told, setting)
+    descriptions = {name: f"{format_count(len(rows), 'value')}" for name, rows in counts.items()}
+    return choose_label(found, several, descriptions, setting)
 
 
 def find_number(found: Preview, given: Given, *, besides: Iterable[str], setting: str = "label_column") -> str:
@@ -169,24 +169,24 @@ def find_number(found: Preview, given: Given, *, besides: Iterable[str], setting
         if not are_numbers(found.columns[column]):
             raise SettingError(f"The column {column!r} of {found.path!r} holds no numbers ({_option(setting)}).")
         return column
-    told = {
+    descriptions = {
         name: describe_numbers(values)
         for name, values in found.columns.items()
         if name not in {*besides} and name.casefold() not in ID_NAMES and are_numbers(values)
     }
-    return choose_label(found, [*told], told, setting)
+    return choose_label(found, [*descriptions], descriptions, setting)
 
 
-def choose_label(found: Preview, several: Sequence[str], told: Mapping[str, str], setting: str) -> str:
+def choose_label(found: Preview, several: Sequence[str], descriptions: Mapping[str, str], setting: str) -> str:
     """Return the only one of columns that may hold the labels, or the only one that is called so; or ask."""
     known = [name for name in several if name.casefold().strip() in LABEL_NAMES]
     best = several if len(several) == 1 else known
     if len(best) != 1:
-        raise ask(found, "the labels", best or several, told, setting)
+        raise make_choice_error(found, "the labels", best or several, descriptions, setting)
     return best[0]
 
 
-def text_lengths(found: Preview, given: Given) -> dict[str, float]:
+def measure_texts(found: Preview, given: Given) -> dict[str, float]:
     """Return the length of what stands in each column of strings that nothing is known of."""
     known = {column for columns in given.values() for column in as_list(columns)}
     return {
@@ -196,11 +196,11 @@ def text_lengths(found: Preview, given: Given) -> dict[str, float]:
     }
 
 
-def ask(
-    found: Preview, what: str, columns: Sequence[str], told: Mapping[str, str], *settings: str
+def make_choice_error(
+    found: Preview, what: str, columns: Sequence[str], descriptions: Mapping[str, str], *settings: str
 ) -> SettingError:
     """Return the error for a file in which no column, or more than one, may hold ``what``."""
-    which = ", ".join(f"{name!r} ({told[name]})" for name in columns[:LISTED])
+    which = ", ".join(f"{name!r} ({descriptions[name]})" for name in columns[:LISTED])
     may = f"several columns may hold {what}: {which}" if columns else f"no column is sure to hold {what}"
     options = " and ".join(map(_option, settings))
     return SettingError(f"In {found.path!r} {may}. Name it with {options}; {list_columns(found)}.")
@@ -210,7 +210,7 @@ def _check_classes(found: Preview, column: str, setting: str) -> str:
     values = count_values(found.columns[column])
     if len(values) < 2:
         raise SettingError(
-            f"The column {column!r} of {found.path!r} has {count_words(len(values), 'value')} in "
+            f"The column {column!r} of {found.path!r} has {format_count(len(values), 'value')} in "
             f"{describe_rows(found)}: there is nothing to tell apart. Name another with {_option(setting)}; "
             f"{list_columns(found)}."
         )
@@ -228,13 +228,13 @@ def describe_text(found: Preview, column: str) -> str:
 def describe_classes(found: Preview, column: str) -> str:
     """Return the line on the column of one class of several."""
     classes = count_values(found.columns[column])
-    number = count_words(len(classes), "class")
-    return f"label   {column!r}: {number} in {describe_rows(found)}: {name_values(classes)}"
+    number = format_count(len(classes), "class")
+    return f"label   {column!r}: {number} in {describe_rows(found)}: {describe_values(classes)}"
 
 
 def describe_numbers(values: Iterable[Any]) -> str:
     """Return from where to where numbers reach."""
-    numbers = sorted(float(text.replace(",", ".", 1)) for value in values if (text := show_value(value)))
+    numbers = sorted(float(text.replace(",", ".", 1)) for value in values if (text := to_text(value)))
     return f"numbers from {numbers[0]:g} to {numbers[-1]:g}"
 
 
@@ -243,7 +243,7 @@ def describe_rows(found: Preview) -> str:
     return f"{found.rows:,} rows" if found.whole else f"the first {found.rows:,} rows"
 
 
-def name_values(values: Counter[str]) -> str:
+def describe_values(values: Counter[str]) -> str:
     """Return values with their numbers of rows, the most frequent first."""
     named = [f"{value[:40]!r} ({rows:,})" for value, rows in values.most_common(LISTED)]
     return ", ".join(named) + (f" and {len(values) - LISTED} more" if len(values) > LISTED else "")
@@ -254,12 +254,12 @@ def list_columns(found: Preview) -> str:
     return f"the columns are: {', '.join(map(repr, found.columns))}"
 
 
-def count_words(number: int, what: str) -> str:
+def format_count(number: int, what: str) -> str:
     """Return a number of things.
 
     Examples
     --------
-    >>> count_words(1, "class"), count_words(2, "class"), count_words(2, "value")
+    >>> format_count(1, "class"), format_count(2, "class"), format_count(2, "value")
     ('1 class', '2 classes', '2 values')
     """
     return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what.endswith('s') else 's'}"

@@ -25,7 +25,7 @@ def number_rows(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
 
     codes = np.zeros(len(rows), np.int64)
     for column in rows.columns:
-        own = column_codes(column)
+        own = encode_column(column)
         # numbered anew after each column, so that the product of many columns stays small
         codes = np.unique(codes * (int(own.max(initial=0)) + 1) + own, return_inverse=True)[1].reshape(-1)
     _, first, which = np.unique(codes, return_index=True, return_inverse=True)
@@ -35,7 +35,7 @@ def number_rows(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     return first[order], number[which.reshape(-1)]
 
 
-def column_codes(column: pa.ChunkedArray) -> np.ndarray:
+def encode_column(column: pa.ChunkedArray) -> np.ndarray:
     """Return a number for each value of a column: the same for equal ones, and for those that are missing."""
     import numpy as np
     import pyarrow as pa

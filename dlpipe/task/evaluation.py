@@ -18,12 +18,12 @@ class Mistake:
     label: Any
     predicted: Any
 
-    def cells(self) -> dict[str, str]:
+    def to_cells(self) -> dict[str, str]:
         """Return what a list of mistakes shows, by the names of its columns.
 
         Examples
         --------
-        >>> Mistake("4f", "a fine film", "good", "bad").cells()
+        >>> Mistake("4f", "a fine film", "good", "bad").to_cells()
         {'text': 'a fine film', 'label': 'good', 'predicted': 'bad'}
         """
         return {"text": self.text[:SHOWN], "label": str(self.label), "predicted": str(self.predicted)}

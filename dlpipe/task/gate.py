@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from dlpipe.task.evaluation import Evaluation
 
 SPELLINGS = {"f1": "F1", "auroc": "AUROC", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
-HAIR = 1e-9  # 0.87 - 0.86 is a hair under 0.01 in binary, and a hair must not decide
+TOLERANCE = 1e-9  # 0.87 - 0.86 is a hair under 0.01 in binary, and a hair must not decide
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Check:
     words: str
 
 
-def bound_checks(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
+def check_bounds(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
     """Yield a check for each bound of a metric, in the order of the fields.
 
     Examples
@@ -49,7 +49,7 @@ def bound_checks(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Che
     ...     min_macro_f1: float | None = None
     ...     max_log_loss: float | None = None
     >>> made = Evaluation({"macro_f1": 0.8, "log_loss": 0.5}, {}, (), 9, (), "macro_f1")
-    >>> for check in bound_checks(made, Bounds("macro_f1", min_macro_f1=0.7, max_log_loss=0.4)):
+    >>> for check in check_bounds(made, Bounds("macro_f1", min_macro_f1=0.7, max_log_loss=0.4)):
     ...     print(check.passed, check.words)
     True macro F1 0.800 is at least 0.700
     False log loss 0.500 is above 0.400
@@ -58,10 +58,10 @@ def bound_checks(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Che
         side, _, metric = name.partition("_")
         bound = getattr(thresholds, name)
         if side in ("min", "max") and metric in evaluation.metrics and bound is not None:
-            yield bound_check(metric, evaluation.metrics[metric], bound, most=side == "max")
+            yield check_bound(metric, evaluation.metrics[metric], bound, most=side == "max")
 
 
-def bound_check(metric: str, value: float, bound: float, *, most: bool) -> Check:
+def check_bound(metric: str, value: float, bound: float, *, most: bool) -> Check:
     """Return the check of one metric against the least, or with ``most`` the most, that it may be."""
     passed = value <= bound if most else value >= bound
     relation = ("is at most" if most else "is at least") if passed else ("is above" if most else "is below")

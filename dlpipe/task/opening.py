@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dlpipe.task.finding import find_task
+from dlpipe.task.entry_points import find_task
 from dlpipe.task.model import Model, load_card
 
 

@@ -1,4 +1,4 @@
-"""The seam: what a task says. All that dlpipe does knows these names, and no task's folder.
+"""The protocol of a task: what the author of a task writes, and all that the rest of dlpipe knows of it.
 
 A task has two halves. ``Inputs`` knows what is read: the columns of a row, how rows become batches of a network,
 which network that is, how rows are explained. ``Target`` knows what is predicted: labels, losses, scores, how a
@@ -7,6 +7,34 @@ old half with a new one.
 
 Between the two stand *outputs*: float32 of shape (n_rows, n_outputs), whatever the task. Of one class of several
 they are probabilities, of several labels a probability for each, of a number that number.
+
+What is called when, in the order of a train flow and what comes after it; what stands in brackets has a default:
+
+start            Inputs  [check_settings]
+                 Target  [check_thresholds]
+tune and train   Inputs  [make_encoding_key]  encode_splits  build_network
+                 Target  learn_coding  encode_labels  compute_loss  score_epoch  measure_chance
+end of training  Inputs  assemble_model
+                 Target  activate  [learn_decision]
+open a model     Inputs  load_model  open_predictor
+                 Target  activate
+evaluate         Inputs  find_columns  read_rows  format_row  make_featurizer (of the baseline)
+                 Target  fit_baseline  evaluate  [find_known_rows]
+gate, cards      Target  [make_checks]  [describe]  [measure_recalls]  [draw_figures]
+register         Inputs  make_example  [export_engines]
+                 Target  list_frame_fields  decide  [measure_accuracy]  [measure_agreement]  [get_output_scale]
+score a table    Inputs  find_columns  [deduplicate_rows]
+                 Target  list_prediction_fields  make_prediction_columns
+answer requests  Inputs  read_request
+                 Target  make_frame
+explain          Inputs  split_parts (unless not_explained)  [attribute_parts]
+                 Target  [activate_tensor]
+monitor          Inputs  make_drift_series  [make_domain_featurizer]
+                 Target  make_prediction_series  [score_predictions]  [compare_quality]
+
+Both halves are made once, when the task's module is imported, and shared by all models and threads of a process:
+they keep no state. What a training learns stands in the model's *card*, JSON that most methods are given. Imports
+of torch, pandas and the like belong inside the methods, since ``dlpipe`` itself imports without them.
 """
 
 from __future__ import annotations
@@ -20,7 +48,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dlpipe.errors import ExplanationError
 from dlpipe.task.evaluation import Evaluation
-from dlpipe.task.gate import Check, Thresholds, bound_checks
+from dlpipe.task.gate import Check, Thresholds, check_bounds
 from dlpipe.task.predictor import Predictor, Row
 from dlpipe.task.quality import Quality, compare_shares
 from dlpipe.task.row_parts import PartAttributions, RowParts
@@ -42,7 +70,9 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.floating[Any]]
 
 Say = Callable[[str], None]
+"""Takes a line of text on how far the work is, and prints it."""
 OutputKind = Literal["shares", "probabilities", "numbers"]
+"""What outputs are: shares of a whole (a row sums to 1), a probability each, or numbers of any size."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +83,14 @@ class Task:
     ----------
     name : str
         Such as ``text-classification``; the entry point of the group ``dlpipe.tasks`` has the same.
+    inputs : Inputs
+    target : Target
     data : type
         The section ``[data]``: a dataclass that adds the names of columns to ``TableSettings`` and whose ``form``
-        says what a row of the table is.
+        (a ``dlpipe.tables.RowForm``) says what a row of the table is.
     suggest : callable, optional
         Which columns of a file are meant, for `dlpipe init`: takes the first rows and the settings of ``[data]``
-        that are known, and returns all that name columns.
+        that are known, and returns all that name columns. Without it, `dlpipe init` refuses the task.
     """
 
     name: str
@@ -68,7 +100,16 @@ class Task:
     suggest: Suggest | None = None
 
     def fit_baseline(self, rows: Sequence[Row], labels: Sequence[Any], *, seed: int) -> Baseline:
-        """Return the plain model that a network has to beat, fitted to rows and their labels."""
+        """Return the plain model that a network has to beat, fitted to rows and their labels.
+
+        Parameters
+        ----------
+        rows : sequence of n_rows rows
+            Of the train split, as ``Inputs.read_rows`` returns them.
+        labels : sequence of n_rows labels
+            As the table has them.
+        seed : int
+        """
         features = self.inputs.make_featurizer(rows)
         return self.target.fit_baseline(features, rows, labels, seed=seed, boosted=self.inputs.boosted)
 
@@ -80,10 +121,11 @@ class Coding:
     Attributes
     ----------
     outputs : tuple of str
-        The names of the network's outputs: classes, labels, or ``("value",)``.
+        The names of the network's outputs: classes, labels, or ``("value",)``. A model's card has them under
+        ``labels``.
     more : mapping
-        Numbers that JSON can hold, such as the mean by which a target is scaled; in a model's card they stand
-        under ``decision``.
+        Numbers that JSON can hold, such as the mean by which a target is scaled; a model's card has them under
+        ``decision``.
     """
 
     outputs: tuple[str, ...]
@@ -114,14 +156,21 @@ class Chance:
     words: str
 
     def bound_guess(self, *, confidence: float = CONFIDENCE, comparisons: int = 1) -> float:
-        """Return the score that guessing hardly exceeds, the best of some tries."""
-        return self.guess + self.bound_difference(
-            self.error(self.guess), confidence=confidence, comparisons=comparisons
-        )
+        """Return the score that the best of so many guesses stays below with this confidence."""
+        error = self.error(self.guess)
+        return self.guess + self.bound_difference(error, confidence=confidence, comparisons=comparisons)
 
     @staticmethod
     def bound_difference(error: float, *, confidence: float, comparisons: int) -> float:
-        """Return how large the largest of so many differences may be by chance (Bonferroni's correction).
+        """Return what the largest of so many differences stays below by chance (Bonferroni's correction).
+
+        Parameters
+        ----------
+        error : float
+            The standard error of each difference.
+        confidence : float
+            Between 0 and 1, of all comparisons together.
+        comparisons : int
 
         Examples
         --------
@@ -133,7 +182,7 @@ class Chance:
 
 @dataclass(frozen=True)
 class DriftSeries:
-    """Values that can be compared between old rows and new ones, to see whether they drift.
+    """Values that are compared between old rows and new ones, to see whether they drift.
 
     Attributes
     ----------
@@ -142,7 +191,8 @@ class DriftSeries:
     words : str
         What is compared, as a sentence goes on: ``words in a text``.
     values : sequence of float, or of str
-        One for each row: numbers are compared by their distribution, strings by how often each stands there.
+        One for each row, without missing ones: numbers are compared by their distribution, strings by how often
+        each occurs.
     """
 
     name: str
@@ -155,44 +205,80 @@ class Baseline(ABC):
 
     @property
     def decision(self) -> Mapping[str, Any]:
-        """What turns its outputs into decisions, as a model's card has it."""
+        """What turns its outputs into decisions, as a model's card has it under ``decision``."""
         return {}
 
     @abstractmethod
     def predict_outputs(self, rows: Sequence[Row], *, outputs: Sequence[str] | None = None) -> Floats:
-        """Return outputs of shape (n_rows, n_outputs), columns in the order of ``outputs``, by default its own."""
+        """Return outputs of shape (n_rows, n_outputs), columns in the order of ``outputs``, by default its own.
+
+        An output that the baseline does not know, since its train rows lacked the class, is 0.
+        """
 
 
 class Inputs(ABC):
-    """What a task reads: rows of a table, and the networks that read them."""
+    """What a task reads: rows of a table, and the networks that read them.
+
+    A *row* is whatever the network reads of one row of the table: a text, a pair of texts, a mapping of columns to
+    values. It need not be hashable, but can be pickled, and equal rows print equally (``repr``): explaining and
+    monitoring find equal rows by these. ``None`` is a missing row.
+    """
 
     training: type[TrainingSettings]
-    """The section ``[training]``."""
+    """The section ``[training]``: a frozen dataclass that adds settings of these networks, with defaults."""
     one_text: bool = False
     """Whether a row is one text: a pipeline cleans it and tells its language before a model reads it."""
     packages: tuple[str, ...] = ()
-    """The distributions that opening and using a model needs, beside those of every model (torch and numpy)."""
+    """The distributions that opening and using a model needs, beside those of every model (torch, numpy, ...)."""
 
     # rows ------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def find_columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-        """Return the columns of the table that a model reads: the one with this card, or one trained on the table.
+        """Return the columns of ``table`` that a model reads, without ``row_id``, ``label`` and ``split``.
+
+        Flows call it before they load a model, to refuse a table in the first step; evaluation, scoring,
+        explaining and monitoring call it to read no more columns than these.
+
+        Parameters
+        ----------
+        table : TableVersion
+            Its ``columns`` are pairs of name and Delta's type; no row needs to be read.
+        card : mapping, optional
+            That of the model that is to read the table. Without it, the model is one that is trained on the table,
+            or was: a task whose columns are always the same needs no card.
 
         Raises
         ------
         SchemaMismatch
-            When one is missing or has values of another type; the message says how to mend it.
+            When a column is missing or has values of another type; the message names it and says how to mend it.
         """
 
     @abstractmethod
     def read_rows(self, rows: pa.Table | pa.RecordBatch) -> list[Row]:
-        """Return the rows of a table with those columns, in its order."""
+        """Return the rows of a table, as many as there are and in its order.
+
+        Parameters
+        ----------
+        rows : pyarrow.Table or RecordBatch
+            The columns that ``find_columns`` returned. Nulls are read too: as an empty text, say.
+        """
 
     def deduplicate_rows(self, rows: pa.Table) -> tuple[list[Row], np.ndarray]:
-        """Return the different rows of a table with those columns and, for each row, the number of its own.
+        """Return the different rows, and for each row of ``rows`` the index of its own among them.
 
-        So that what stands there many times is predicted once. By default rows are the same whose columns are.
+        Scoring predicts each different row once. By default rows are the same whose columns are; override it where
+        there is a faster way, or where rows that look different are read alike.
+
+        Parameters
+        ----------
+        rows : pyarrow.Table
+            The columns that ``find_columns`` returned.
+
+        Returns
+        -------
+        list of rows, int64 array of shape (n_rows,)
+            In the order in which they first occur.
         """
         from dlpipe.task.distinct import number_rows
 
@@ -201,9 +287,14 @@ class Inputs(ABC):
 
     @abstractmethod
     def read_request(self, given: Any, card: Mapping[str, Any]) -> list[Row]:
-        """Return the rows in what MLflow's ``predict`` or a client gives: frames, records, lists, one value.
+        """Return the rows in what MLflow's ``predict``, `dlpipe predict` or a client gives; ``None`` if missing.
 
-        A row that is missing is ``None``. ``card`` is that of the model that is to read them.
+        Parameters
+        ----------
+        given : DataFrame, dict of columns, list of records, list of values or one value
+            ``dlpipe.task.requests`` has what tells these apart.
+        card : mapping
+            That of the model that is to read the rows.
 
         Raises
         ------
@@ -213,33 +304,63 @@ class Inputs(ABC):
 
     @abstractmethod
     def format_row(self, row: Row) -> str:
-        """Return the row as people read it, for cards and lists of mistakes."""
+        """Return the row as people read it, for cards and lists of mistakes; they cut what is too long."""
 
     @abstractmethod
     def make_example(self, rows: Sequence[Row]) -> pd.DataFrame:
-        """Return rows as the input example that is kept with a registered model; ``read_request`` reads it."""
+        """Return rows as the input example of a registered model: a frame that ``read_request`` reads back."""
 
     # training --------------------------------------------------------------------------------------------
 
     def check_settings(self, settings: TrainingSettings) -> None:
-        """Raise where a training with these settings cannot begin, such as ``BackboneNotFound``."""
+        """Raise where a training with these settings cannot begin, such as ``BackboneNotFound``.
+
+        Called in the first step of a run, before rows are read. By default every setting is good.
+        """
         return None
 
     def make_encoding_key(self, settings: TrainingSettings) -> tuple[Any, ...]:
-        """Return the settings that decide what is encoded: trainings with the same ones share it."""
+        """Return the settings that decide what ``encode_splits`` returns, as something hashable.
+
+        The trials of a search whose keys are equal share encoded rows. By default no setting does.
+        """
         return ()
 
     @abstractmethod
     def encode_splits(
         self, table: TableVersion, splits: Sequence[str], settings: TrainingSettings, *, say: Say
     ) -> dict[str, EncodedRows]:
-        """Return what the network reads of each split, in the order of its rows; kept beside the table at best."""
+        """Return what the network reads of each split, in the order of its rows.
+
+        Called once a training, or once for all trials of a search. What takes long can be kept beside the table
+        for the next training: see ``dlpipe.task.array_cache``.
+
+        Parameters
+        ----------
+        table : TableVersion
+        splits : sequence of str
+            ``train`` and ``valid``.
+        settings : TrainingSettings
+            Of the class ``training``.
+        say : callable
+            Gets progress as lines of text.
+        """
 
     @abstractmethod
     def build_network(self, encoded: EncodedRows, coding: Coding, settings: TrainingSettings) -> torch.nn.Module:
-        """Return a network with ``encoder`` (what strategies freeze, if any) and as many outputs as ``coding``.
+        """Return a new network with one output for each of ``coding.outputs``.
 
-        Weights are drawn from torch's current seed. Its ``forward`` takes what ``EncodedRows.batch`` returns.
+        Its ``forward`` takes what ``EncodedRows.batch`` returns, as keyword arguments, and returns logits: floats
+        of shape (n, n_outputs). Strategies that freeze something freeze its attribute ``encoder``; a network
+        without one is trained whole.
+
+        Parameters
+        ----------
+        encoded : EncodedRows
+            Of the train split; their widths may be those of the network.
+        coding : Coding
+        settings : TrainingSettings
+            Its seed is torch's already: draw weights from torch's generator, and they are the same next time.
         """
 
     @abstractmethod
@@ -250,13 +371,32 @@ class Inputs(ABC):
         settings: TrainingSettings,
         card: Mapping[str, Any],
     ) -> Model:
-        """Return the trained network as files; ``card`` goes into its card, beside what is of the inputs."""
+        """Return the trained network as files, from which alone ``open_predictor`` makes it again.
+
+        Parameters
+        ----------
+        network : torch.nn.Module
+            With the weights of the best epoch; it may be on a GPU.
+        encoded : EncodedRows
+            Of the train split; they may hold what was learnt of its rows, such as scales.
+        settings : TrainingSettings
+        card : mapping
+            ``task``, ``labels`` (the names of the outputs) and, where the target has some, ``decision``. Add what
+            is of the inputs and write it to ``dlpipe.json``; what changes answers beside the weights goes under
+            ``decision``, which counts for the model's digest.
+        """
 
     # using a model ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def load_model(self, folder: Path) -> Model:
-        """Return the model whose files are in ``folder``, or raise ``ModelNotFound``."""
+        """Return the model whose files are in ``folder``; ``Model.load`` of the right class does it.
+
+        Raises
+        ------
+        ModelNotFound
+            When a file is missing.
+        """
 
     @abstractmethod
     def open_predictor(
@@ -268,12 +408,40 @@ class Inputs(ABC):
         device: str | None = None,
         engine: str | None = None,
     ) -> Predictor:
-        """Return a predictor; ``folder`` is where the model's engines are, if it has some."""
+        """Return a predictor; ``dlpipe.task.torch_predictor.TorchPredictor`` is one for small networks.
+
+        Parameters
+        ----------
+        model : Model
+            As ``assemble_model`` or ``load_model`` returned it.
+        folder : Path, optional
+            Where the model's engines are, if it has some; None for a model that was just trained.
+        threads : int, optional
+            Of this process; by default one for each core that it may use.
+        device : str, optional
+            For torch, such as ``"cuda:1"``; by default a GPU where there is one.
+        engine : str, optional
+            By default the one chosen when the model was registered; ``"exact"`` asks for the fastest one with 32
+            bits. Inputs with torch alone take ``"torch"`` and ``"exact"`` for it.
+
+        Raises
+        ------
+        EngineUnavailable
+            When ``engine`` names one that cannot be used.
+        """
 
     def export_engines(self, model: Model, rows: Sequence[Row], labels: Sequence[Any]) -> Any:
         """Return ``model`` with other engines than torch, measured on labelled rows; by default itself.
 
         What is returned can be registered, and has ``engines``, which is ``None`` where there is only torch.
+
+        Parameters
+        ----------
+        model : Model
+        rows : sequence of n_rows rows
+            Of the valid split.
+        labels : sequence of n_rows labels
+            As the table has them.
         """
         return model
 
@@ -284,7 +452,15 @@ class Inputs(ABC):
 
     @abstractmethod
     def make_featurizer(self, rows: Sequence[Row]) -> Any:
-        """Return an unfitted transformer of scikit-learn from rows to numbers of about one size."""
+        """Return an unfitted transformer of scikit-learn from rows to features, numbers of about one size.
+
+        The plain baseline is fitted on them. Sparse features do for a linear model; ``boosted`` takes dense ones.
+
+        Parameters
+        ----------
+        rows : sequence of rows
+            Those to which it will be fitted, so that it can suit them.
+        """
 
     rows_noun: str = "records"
     """What rows are called, in the plural."""
@@ -292,27 +468,32 @@ class Inputs(ABC):
     """What rows are told apart by, in the plural."""
 
     def make_domain_featurizer(self, rows: Sequence[Row]) -> Any:
-        """Return the features by which new rows are told from old ones; by default those of the baseline.
+        """Return the transformer whose features tell new rows from old ones; by default ``make_featurizer``'s.
 
-        Those by which they are told are shown by their names (``get_feature_names_out``), where they have some.
+        Monitoring fits a linear classifier of old against new over them. Features that tell them apart are listed
+        on its card, by their names where the transformer has ``get_feature_names_out``.
         """
         return self.make_featurizer(rows)
 
     @abstractmethod
     def make_drift_series(self, rows: Sequence[Row]) -> list[DriftSeries]:
-        """Return what is compared of old rows and new ones; that they can be told apart is looked at anyway."""
+        """Return what is compared of old rows and new ones, each by itself; an empty list for nothing.
+
+        Called for both. Whether a classifier can tell them apart is looked at anyway, see
+        ``make_domain_featurizer``.
+        """
 
     # explanation -----------------------------------------------------------------------------------------
 
     not_explained: str = ""
-    """Why rows are not explained, in one line; empty where they are."""
+    """Why rows are not explained, in one line; empty where they are. Then ``split_parts`` must be written."""
 
     def split_parts(self, row: Row, predictor: Predictor) -> RowParts:
         """Return the parts of a row that an explanation gives numbers to, with the tree over them.
 
         They are what the model reads of the row: the words of a text, as far as it reads it, or columns. What
         stands for a column that is left out (the median of the train split, say) is in the model's card, where
-        ``assemble`` has put it.
+        ``assemble_model`` has put it. ``dlpipe.task.row_parts`` has parts for columns, and joins several.
         """
         raise NotImplementedError
 
@@ -329,12 +510,15 @@ class Inputs(ABC):
 
         Parameters
         ----------
-        parts : sequence of RowParts
-            Those of each row.
+        predictor : Predictor
+            As ``open_predictor`` returned it.
+        rows : sequence of n_rows rows
+        parts : sequence of n_rows RowParts
+            As ``split_parts`` returned them.
         target : Target
             ``activate_tensor`` makes outputs of what the network gives.
         steps : int
-            Points on the way from no part to all.
+            Points on the way from no part to all, of integrated gradients.
 
         Raises
         ------
@@ -345,14 +529,18 @@ class Inputs(ABC):
 
 
 class Target(ABC):
-    """What a task predicts."""
+    """What a task predicts.
+
+    A *label* is what the table's column ``label`` holds: a str for one class of several, a list of str for several
+    labels, a float for a number.
+    """
 
     deciding_metric: str
     """The score of the valid split that chooses epochs and trials, such as ``val_f1``; more is better."""
     headline: str
-    """The metric that is said first, such as ``accuracy``."""
+    """The metric of an evaluation that is named first, such as ``accuracy``."""
     lower_is_better: frozenset[str] = frozenset()
-    """The metrics of which less is better."""
+    """The metrics of an evaluation of which less is better."""
     gate: type[Thresholds]
     """The section ``[gate]``: a dataclass that adds bounds to ``Thresholds``, all of its fields with defaults."""
     has_classes: bool = False
@@ -362,26 +550,47 @@ class Target(ABC):
 
     @abstractmethod
     def learn_coding(self, labels: Sequence[Any]) -> Coding:
-        """Return what the labels of the train split say of the outputs."""
+        """Return what the labels of the train split say of the outputs: their names and, say, their scale."""
 
     @abstractmethod
     def encode_labels(self, labels: Sequence[Any], coding: Coding) -> np.ndarray:
-        """Return labels as what ``compute_loss`` takes, one row a label."""
+        """Return labels as ``compute_loss`` takes them: an array whose first axis is the rows.
+
+        Called for the train and the valid split, both with the coding of the train split. A class or a label that
+        only the valid split has does not get here: an ingest refuses such splits.
+        """
 
     @abstractmethod
     def compute_loss(self, logits: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of what the network gives, (n, n_outputs), against encoded labels."""
+        """Return the mean loss of a batch, a scalar that can be differentiated.
+
+        Parameters
+        ----------
+        logits : tensor of shape (n, n_outputs)
+            What the network gives; bfloat16 where a training asks for it.
+        encoded : tensor of n encoded labels
+            With the type and the trailing shape of ``encode_labels``.
+        """
 
     @abstractmethod
     def score_epoch(self, logits: torch.Tensor, encoded: torch.Tensor) -> dict[str, float]:
-        """Return ``val_loss`` and other scores of the valid split, named ``val_...``, ``deciding`` among them."""
+        """Return scores of the whole valid split: ``val_loss``, ``deciding_metric``, and others named ``val_...``.
+
+        Parameters
+        ----------
+        logits : float32 tensor of shape (n_rows, n_outputs)
+        encoded : tensor of n_rows encoded labels
+        """
 
     @abstractmethod
     def measure_chance(self, encoded: np.ndarray) -> Chance:
-        """Return what guessing gives on these encoded labels."""
+        """Return what guessing gives in ``deciding_metric`` on these encoded labels, those of the valid split.
+
+        A training whose best score is no better is warned about, and a search tells real gains from luck by it.
+        """
 
     has_decision: bool = False
-    """Whether ``learn_decision`` has something to say."""
+    """Whether ``learn_decision`` returns something: it costs a prediction of the valid split."""
 
     def learn_decision(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
         """Return what turns outputs into decisions: thresholds by label, how wide an interval is.
@@ -390,10 +599,17 @@ class Target(ABC):
 
         Parameters
         ----------
-        outputs : array of shape (n_rows, n_outputs)
-            Of the valid split, by the trained network.
+        outputs : float32 array of shape (n_rows, n_outputs)
+            Of the valid split, by the trained network, as ``activate`` returns them.
         encoded : array of n_rows labels
-            As ``encode_labels`` returns them.
+            As ``encode_labels`` returned them.
+        coding : Coding
+            Of the train split.
+
+        Returns
+        -------
+        dict
+            That JSON can hold.
         """
         return {}
 
@@ -401,28 +617,64 @@ class Target(ABC):
 
     @abstractmethod
     def activate(self, logits: Floats, card: Mapping[str, Any]) -> Floats:
-        """Return outputs from what the network gives, of some rows or of all: a softmax, say."""
+        """Return outputs from what the network gives: a softmax, say.
+
+        It works row by row, since predictors call it for each batch.
+
+        Parameters
+        ----------
+        logits : float array of shape (n, n_outputs)
+        card : mapping
+            Of the model. At the end of a training, before there is a card, it has ``coding.more`` under
+            ``decision`` and nothing else.
+        """
 
     @abstractmethod
     def decide(self, outputs: Floats, card: Mapping[str, Any]) -> Sequence[Any]:
-        """Return what is decided by each row of outputs, written as labels are: a class, labels, a number."""
+        """Return what is decided by each row of outputs, in the form of a label: a class, labels, a number.
+
+        Parameters
+        ----------
+        outputs : float array of shape (n_rows, n_outputs)
+        card : mapping
+            Of the model: ``labels`` are the names of the outputs.
+        """
 
     def measure_accuracy(self, outputs: Floats, labels: Sequence[Any], card: Mapping[str, Any]) -> float:
-        """Return the share of rows that are decided right; by default those decided as their label is."""
+        """Return the share of rows, 0 to 1, that are decided right; by default those decided as their label is.
+
+        Engines are compared by it when a model is registered.
+
+        Parameters
+        ----------
+        outputs : float array of shape (n_rows, n_outputs)
+        labels : sequence of n_rows labels
+        card : mapping
+            Of the model.
+        """
         decided = self.decide(outputs, card)
         return sum(own == true for own, true in zip(decided, labels, strict=True)) / len(outputs)
 
     def measure_agreement(self, outputs: Floats, others: Floats, card: Mapping[str, Any]) -> float:
-        """Return the share of rows on which two ways to compute outputs lead to the same decision."""
+        """Return the share of rows, 0 to 1, on which two engines decide the same.
+
+        By default decisions must be equal; numbers never are, so a target of numbers allows a distance.
+
+        Parameters
+        ----------
+        outputs, others : float arrays of shape (n_rows, n_outputs)
+        card : mapping
+            Of the model.
+        """
         pairs = zip(self.decide(outputs, card), self.decide(others, card), strict=True)
         return sum(own == other for own, other in pairs) / len(outputs)
 
     def get_output_scale(self, card: Mapping[str, Any]) -> float:
-        """Return by what a difference of outputs is divided to be small or large; 1 for probabilities."""
+        """Return the unit in which a difference of outputs is small or large: 1 for probabilities."""
         return 1.0
 
     output_kind: OutputKind = "numbers"
-    """What outputs are: shares of a whole, a probability each, or numbers of any size."""
+    """What outputs are, which decides how an explanation draws them."""
 
     def activate_tensor(self, logits: torch.Tensor, card: Mapping[str, Any]) -> torch.Tensor:
         """Return what ``activate`` does, in torch, so that it has gradients; by default there are none.
@@ -436,19 +688,30 @@ class Target(ABC):
 
     @abstractmethod
     def list_prediction_fields(self) -> list[tuple[str, pa.DataType]]:
-        """Return the columns of a predictions table that say what was predicted, the prediction itself first."""
+        """Return the columns of a predictions table that hold a prediction, the prediction itself first.
+
+        The first is called ``predicted`` in every task that dlpipe brings. They are the same for all models of the
+        task, since one table holds the predictions of many.
+        """
 
     @abstractmethod
     def make_prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
-        """Return those columns for outputs, an array a column; every row has a prediction."""
+        """Return those columns for outputs of shape (n_rows, n_outputs), without NaN: no prediction is missing."""
 
     @abstractmethod
     def list_frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """Return the columns that a registered model's ``predict`` returns, each with its MLflow type."""
+        """Return the columns that a registered model's ``predict`` returns, each with its MLflow type.
+
+        Types are ``string``, ``float``, ``double`` and the like; ``string[]`` is a list of strings. They stand in
+        the model's signature, and may depend on its card: a column for each class, say.
+        """
 
     @abstractmethod
     def make_frame(self, outputs: Floats, card: Mapping[str, Any]) -> pd.DataFrame:
-        """Return those columns for outputs; a row of NaN is that of a missing row, and has no prediction."""
+        """Return those columns for outputs of shape (n_rows, n_outputs).
+
+        A row of NaN is that of a missing row: its prediction is missing too.
+        """
 
     # evaluation ------------------------------------------------------------------------------------------
 
@@ -456,7 +719,20 @@ class Target(ABC):
     def fit_baseline(
         self, features: Any, rows: Sequence[Row], labels: Sequence[Any], *, seed: int, boosted: bool = False
     ) -> Baseline:
-        """Return the plain model over ``features``, fitted: linear, or gradient boosting where ``boosted``."""
+        """Return the plain model over ``features``, fitted: linear, or gradient boosting where ``boosted``.
+
+        Parameters
+        ----------
+        features : unfitted transformer of scikit-learn
+            As ``Inputs.make_featurizer`` returns it.
+        rows : sequence of n_rows rows
+            Of the train split.
+        labels : sequence of n_rows labels
+            As the table has them.
+        seed : int
+        boosted : bool
+            ``Inputs.boosted``.
+        """
 
     @abstractmethod
     def evaluate(
@@ -474,18 +750,23 @@ class Target(ABC):
     ) -> Evaluation:
         """Return the scores of outputs against labels, each with its 95 % percentile bootstrap interval.
 
+        Called for the model, its baseline and the champion, on the same rows of the test split.
+        ``dlpipe.task.bootstrap`` makes the intervals.
+
         Parameters
         ----------
-        outputs : array of shape (n_rows, n_outputs)
-        labels : sequence of n_rows labels, as the table has them
+        outputs : float array of shape (n_rows, n_outputs)
+        labels : sequence of n_rows labels
+            As the table has them.
         names : sequence of n_outputs str
             Of the outputs.
         decision : mapping
             What turns outputs into decisions, as a model's card has it; empty where nothing does.
-        row_ids, shown : sequences of n_rows str
-            ``shown`` is each row as people read it, see ``Inputs.format_row``.
+        row_ids : sequence of n_rows str
+        shown : sequence of n_rows str
+            Each row as people read it, see ``Inputs.format_row``.
         seed, resamples : int
-            The intervals are the same for the same seed.
+            Of the bootstrap; the intervals are the same for the same seed.
         worst : int
             How many mistakes to keep.
 
@@ -498,20 +779,38 @@ class Target(ABC):
     def find_known_rows(self, labels: Sequence[Any], names: Sequence[str]) -> tuple[Sequence[int], dict[str, int]]:
         """Return which rows a model can be judged on whose outputs have these names; by default all.
 
-        Beside their places it returns the labels of the other rows, sorted, each with the number of its rows.
+        A champion that lacks a class is compared on the other rows alone.
+
+        Returns
+        -------
+        sequence of int
+            The places of those rows.
+        dict
+            The labels of the other rows, sorted, each with the number of its rows.
         """
         return range(len(labels)), {}
 
     def check_thresholds(self, thresholds: Thresholds, names: Sequence[str]) -> None:
-        """Raise ``SettingError`` where ``thresholds`` name an output that is not among ``names``."""
+        """Raise ``SettingError`` where ``thresholds`` name an output that is not among ``names``.
+
+        Called in the first step of a run, so that a misspelled class is seen before a training.
+        """
         return None
 
     def make_checks(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
-        """Yield what the gate asks beside comparing; by default the bounds, each against its metric."""
-        yield from bound_checks(evaluation, thresholds)
+        """Yield what the gate asks beside comparing; by default the bounds, each against its metric.
+
+        Parameters
+        ----------
+        evaluation : Evaluation
+            Of the candidate, as ``evaluate`` returned it.
+        thresholds : Thresholds
+            Of the class ``gate``.
+        """
+        yield from check_bounds(evaluation, thresholds)
 
     def describe(self, evaluation: Evaluation) -> str:
-        """Return what a verdict says at its end, such as the recall of each class; empty for nothing."""
+        """Return what the gate's verdict says at its end, such as the recall of each class; empty for nothing."""
         return ""
 
     def measure_recalls(self, evaluation: Evaluation) -> Mapping[str, float]:
@@ -519,14 +818,20 @@ class Target(ABC):
         return {}
 
     def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
-        """Return pictures of an evaluation beside its baseline's, each with its caption first."""
+        """Return pictures of an evaluation beside its baseline's for the card, each with its caption first."""
         return []
 
     # monitoring ------------------------------------------------------------------------------------------
 
     @abstractmethod
     def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
-        """Return what is compared of predictions, of the columns that ``list_prediction_fields`` names."""
+        """Return what is compared of predictions of old rows and of new ones.
+
+        Parameters
+        ----------
+        predictions : pyarrow.Table
+            The columns of ``list_prediction_fields``, without missing predictions; there may be no row.
+        """
 
     def score_predictions(self, predictions: pa.Table, labels: Sequence[Any]) -> list[float]:
         """Return a number for each prediction beside its label: by default 1 where they are equal and 0 elsewhere.
@@ -534,12 +839,19 @@ class Target(ABC):
         Parameters
         ----------
         predictions : pyarrow.Table
-            The columns that ``list_prediction_fields`` names, the prediction itself first.
+            The columns of ``list_prediction_fields``, the prediction itself first.
         labels : sequence of n_rows labels
         """
         predicted = predictions.column(self.list_prediction_fields()[0][0]).to_pylist()
         return [float(own == true) for own, true in zip(predicted, labels, strict=True)]
 
     def compare_quality(self, scores: Sequence[float], test_scores: Sequence[float]) -> Quality:
-        """Return how good new rows are beside the test split, by their scores: by default the share that is 1."""
+        """Return how good predictions of new rows are beside the test split's: by default the share that is right.
+
+        Parameters
+        ----------
+        scores, test_scores : sequences of float
+            What ``score_predictions`` returned for new rows with a label and for the test split. Either may be
+            empty: then its value is NaN.
+        """
         return compare_shares(int(sum(scores)), len(scores), int(sum(test_scores)), len(test_scores))

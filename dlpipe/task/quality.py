@@ -60,18 +60,18 @@ def compare_shares(right: int, rows: int, test_right: int, test_rows: int) -> Qu
     >>> found.value, found.test_value, round(found.size, 3), found.p_value < 1e-6
     (0.5, 0.9, 0.4, True)
     """
-    value, test_value = share(right, rows), share(test_right, test_rows)
+    value, test_value = compute_share(right, rows), compute_share(test_right, test_rows)
     return Quality(
         metric=ACCURACY,
         value=value,
-        interval=wilson(right, rows),
+        interval=compute_wilson_interval(right, rows),
         rows=rows,
         test_value=test_value,
         test_rows=test_rows,
         size=test_value - value,
         words="accuracy lost since the test split",
         limit="max_accuracy_drop",
-        p_value=fewer_right(right, rows, test_right, test_rows),
+        p_value=compute_fisher_p(right, rows, test_right, test_rows),
     )
 
 
@@ -89,37 +89,37 @@ def compare_errors(errors: Sequence[float], test_errors: Sequence[float]) -> Qua
     >>> found.value, found.test_value, found.size, found.p_value < 1e-3
     (3.0, 2.0, 0.5, True)
     """
-    value, test_value = mean(errors), mean(test_errors)
+    value, test_value = compute_mean(errors), compute_mean(test_errors)
     return Quality(
         metric=ERROR,
         value=value,
-        interval=mean_interval(errors),
+        interval=bootstrap_mean(errors),
         rows=len(errors),
         test_value=test_value,
         test_rows=len(test_errors),
         size=value / test_value - 1 if test_value else math.inf if value else 0.0,
         words="growth of the mean absolute error since the test split",
         limit="max_error_growth",
-        p_value=larger_errors(errors, test_errors),
+        p_value=compute_mann_whitney_p(errors, test_errors),
     )
 
 
-def share(right: int, rows: int) -> float:
+def compute_share(right: int, rows: int) -> float:
     """Return the share that is right, NaN of no rows."""
     return right / rows if rows else math.nan
 
 
-def mean(values: Sequence[float]) -> float:
+def compute_mean(values: Sequence[float]) -> float:
     """Return the mean, NaN of no values."""
     return sum(values) / len(values) if values else math.nan
 
 
-def wilson(right: int, rows: int, *, confidence: float = 0.95) -> tuple[float, float]:
+def compute_wilson_interval(right: int, rows: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's interval of a share; NaN without rows.
 
     Examples
     --------
-    >>> low, high = wilson(80, 100)
+    >>> low, high = compute_wilson_interval(80, 100)
     >>> round(low, 3), round(high, 3)
     (0.711, 0.867)
     """
@@ -131,7 +131,7 @@ def wilson(right: int, rows: int, *, confidence: float = 0.95) -> tuple[float, f
     return float(interval.low), float(interval.high)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+def bootstrap_mean(values: Sequence[float]) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of the mean; NaN without values."""
     import numpy as np
 
@@ -143,7 +143,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     return bootstrap(lambda counts: {"mean": numbers @ counts / rows}, rows=rows, seed=0, resamples=1000)["mean"]
 
 
-def fewer_right(right: int, rows: int, test_right: int, test_rows: int) -> float:
+def compute_fisher_p(right: int, rows: int, test_right: int, test_rows: int) -> float:
     """Return the one-sided p-value (Fisher's exact test) that a smaller share is right than in the test split.
 
     Parameters
@@ -155,7 +155,7 @@ def fewer_right(right: int, rows: int, test_right: int, test_rows: int) -> float
 
     Examples
     --------
-    >>> fewer_right(50, 100, 90, 100) < 1e-6, fewer_right(90, 100, 90, 100) > 0.5
+    >>> compute_fisher_p(50, 100, 90, 100) < 1e-6, compute_fisher_p(90, 100, 90, 100) > 0.5
     (True, True)
     """
     from scipy.stats import fisher_exact
@@ -164,13 +164,13 @@ def fewer_right(right: int, rows: int, test_right: int, test_rows: int) -> float
     return float(fisher_exact(table, alternative="less").pvalue)
 
 
-def larger_errors(errors: Sequence[float], test_errors: Sequence[float]) -> float:
+def compute_mann_whitney_p(errors: Sequence[float], test_errors: Sequence[float]) -> float:
     """Return the one-sided p-value (Mann-Whitney) that errors are larger than those of the test split.
 
     Examples
     --------
     >>> small, large = [1.0, 2.0] * 9, [3.0, 4.0] * 9
-    >>> larger_errors(large, small) < 1e-6, larger_errors(small, small) > 0.4
+    >>> compute_mann_whitney_p(large, small) < 1e-6, compute_mann_whitney_p(small, small) > 0.4
     (True, True)
     """
     from scipy.stats import mannwhitneyu

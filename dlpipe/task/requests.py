@@ -10,7 +10,7 @@ from dlpipe.errors import SettingError
 TEXT, ROW_ID = "text", "row_id"
 
 
-def text_values(model_input: Any) -> list[object]:
+def read_text_values(model_input: Any) -> list[object]:
     """Return what stands where the texts should be, as it is.
 
     Of a table (a DataFrame, a dictionary of columns, a list of records) that is its column ``text``, or its only
@@ -20,27 +20,27 @@ def text_values(model_input: Any) -> list[object]:
         # pyarrow calls the columns themselves by that word
         named = getattr(model_input, "column_names", None) or getattr(model_input, "columns", model_input)
         names = list(named)
-        return column_values(model_input[text_column(names)])
+        return read_column(model_input[find_text_column(names)])
     if isinstance(model_input, Sequence) and model_input and all(isinstance(row, Mapping) for row in model_input):
-        column = text_column(list(dict.fromkeys(name for row in model_input for name in row)))
-        return [plain(row.get(column)) for row in model_input]
-    return column_values(model_input)
+        column = find_text_column(list(dict.fromkeys(name for row in model_input for name in row)))
+        return [unwrap_scalar(row.get(column)) for row in model_input]
+    return read_column(model_input)
 
 
-def column_values(given: Any) -> list[object]:
+def read_column(given: Any) -> list[object]:
     """Return the values of a column; a single value is a column of one row, and rows of one value are values."""
     if hasattr(given, "to_pylist"):  # of pyarrow
         return list(given.to_pylist())
-    given = plain(given)
+    given = unwrap_scalar(given)
     if is_scalar(given):
         return [given]
-    rows = [plain(row) for row in given]
+    rows = [unwrap_scalar(row) for row in given]
     if rows and all(not is_scalar(row) and len(row) == 1 for row in rows):
-        return [plain(row[0]) for row in rows]
+        return [unwrap_scalar(row[0]) for row in rows]
     return rows
 
 
-def text_column(names: Sequence[Any]) -> Any:
+def find_text_column(names: Sequence[Any]) -> Any:
     """Return the name of the column with the texts.
 
     Raises
@@ -51,7 +51,7 @@ def text_column(names: Sequence[Any]) -> Any:
 
     Examples
     --------
-    >>> text_column(["id", "text"]), text_column(["review"])
+    >>> find_text_column(["id", "text"]), find_text_column(["review"])
     ('text', 'review')
     """
     if names.count(TEXT) > 1:
@@ -69,7 +69,7 @@ def is_scalar(given: Any) -> bool:
     return isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
 
 
-def plain(value: Any) -> Any:
+def unwrap_scalar(value: Any) -> Any:
     """Return what an array without a dimension holds, as MLflow's server makes of a single value."""
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 

@@ -36,23 +36,23 @@ class PartTree:
         """The number of parts."""
         return len(self.spans) - len(self.children)
 
-    def below(self, node: int) -> tuple[int, int] | None:
+    def get_children(self, node: int) -> tuple[int, int] | None:
         """Return the left and the right child of ``node``; a leaf has none."""
         at = node - self.leaves
         return None if at < 0 else self.children[at]
 
-    def size(self, node: int) -> int:
+    def count_leaves(self, node: int) -> int:
         """Return the number of parts under ``node``."""
         start, stop = self.spans[node]
         return stop - start
 
 
-def plant_tree(leaves: int, children: Sequence[tuple[int, int]]) -> PartTree:
+def build_tree(leaves: int, children: Sequence[tuple[int, int]]) -> PartTree:
     """Return the tree over so many parts whose inner nodes have these children.
 
     Examples
     --------
-    >>> plant_tree(3, [(1, 2), (0, 3)]).spans
+    >>> build_tree(3, [(1, 2), (0, 3)]).spans
     [(0, 1), (1, 2), (2, 3), (1, 3), (0, 3)]
     """
     spans: list[Span] = [(at, at + 1) for at in range(leaves)]
@@ -71,7 +71,7 @@ def balance_tree(leaves: int) -> PartTree:
     """
     children: list[tuple[int, int]] = []
     _join(list(range(leaves)), leaves, children)
-    return plant_tree(leaves, children)
+    return build_tree(leaves, children)
 
 
 def join_trees(trees: Sequence[PartTree]) -> PartTree:
@@ -93,7 +93,7 @@ def join_trees(trees: Sequence[PartTree]) -> PartTree:
         roots.append(moved[-1])
         first += tree.leaves
     _join(roots, leaves, children)
-    return plant_tree(leaves, children)
+    return build_tree(leaves, children)
 
 
 def _join(nodes: Sequence[int], leaves: int, children: list[tuple[int, int]]) -> int:
@@ -197,7 +197,7 @@ class ColumnParts(RowParts):
     def __init__(self, row: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
         self._row, self._usual = row, usual
         self.names = self.columns = tuple(row)
-        self.shown = tuple(map(show_value, row.values()))
+        self.shown = tuple(map(format_value, row.values()))
 
     def keep(self, kept: Sequence[bool]) -> dict[str, Any]:
         """Return the values of the kept columns, and the usual ones of the others."""
@@ -205,12 +205,12 @@ class ColumnParts(RowParts):
         return {column: value if keep else self._usual[column] for (column, value), keep in here}
 
 
-def show_value(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a value of a column as people read it, with four digits.
 
     Examples
     --------
-    >>> [show_value(value) for value in (17.98765, 3, True, "Bonn", None)]
+    >>> [format_value(value) for value in (17.98765, 3, True, "Bonn", None)]
     ['17.99', '3', 'True', 'Bonn', 'missing']
     """
     if value is None or value != value:

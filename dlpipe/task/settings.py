@@ -53,7 +53,7 @@ class TrainingSettings:
         """The learning rate that is meant."""
         return self.usual_rate if self.learning_rate is None else self.learning_rate
 
-    def settled(self) -> Self:
+    def resolve(self) -> Self:
         """Return these settings with the learning rate as a number."""
         return replace(self, learning_rate=self.rate)
 
@@ -72,6 +72,6 @@ class TrainingSettings:
             return f"learning_rate {rate:g} is {rate / usual:.0f} times above {of_whom}: it may not settle"
         return ""
 
-    def without_effect(self, names: Iterable[str]) -> list[str]:
+    def find_ineffective(self, names: Iterable[str]) -> list[str]:
         """Return those of ``names`` that a training with these settings does not look at."""
         return []

@@ -9,7 +9,7 @@ import numpy as np
 
 from dlpipe.machine import keep_freed_memory
 from dlpipe.task.batches import BATCH_TOKENS, EncodedRows, sorted_batches
-from dlpipe.task.finding import find_task
+from dlpipe.task.entry_points import find_task
 from dlpipe.task.model import Model
 from dlpipe.task.predictor import Row
 

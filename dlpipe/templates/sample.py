@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from dlpipe.tables import Preview, RowForm
-from dlpipe.task.columns import Given, as_list, show_value
+from dlpipe.task.columns import Given, as_list, to_text
 
 SAMPLE_ROWS = 200
 LABEL = "label"
@@ -29,7 +29,7 @@ def write_sample(file: Path, found: Preview, settings: Given) -> int:
     """
     inputs = [name for key, names in settings.items() if not key.startswith(LABEL) for name in as_list(names)]
     labels = [name for key, names in settings.items() if key.startswith(LABEL) for name in as_list(names)]
-    columns = ([show_value(value) for value in found.columns[name]] for name in (*inputs, *labels))
+    columns = ([to_text(value) for value in found.columns[name]] for name in (*inputs, *labels))
     by_label: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
     seen: set[str] = set()
     for row in zip(*columns, strict=True):
@@ -49,7 +49,7 @@ def make_example(found: Preview, form: RowForm) -> str:
     """Return a row as ``dlpipe predict`` takes it: a text, or the inputs of a whole row as a JSON object."""
     if form.is_text:
         return "A text that nobody has seen."
-    columns = [[show_value(value) for value in found.columns[column.source]] for column in form.inputs]
+    columns = [[to_text(value) for value in found.columns[column.source]] for column in form.inputs]
     row = next(filter(all, zip(*columns, strict=True)), tuple(values[0] for values in columns))
     return json.dumps(
         {

@@ -150,7 +150,7 @@ def read_space(values: Mapping[str, Any], *, where: str, training: TrainingSetti
         kind: type[Range | Choices] = Choices if "choices" in spec else Range
         spec, at = dict(spec), f"{where} {name}"
         if spec.pop("relative", False) is True:
-            spec = _scaled(spec, getattr(training.settled(), name), at)
+            spec = _scaled(spec, getattr(training.resolve(), name), at)
         space[name] = _typed(name, read_settings(kind, spec, where=at), type(training), where)
     return space
 
@@ -218,7 +218,7 @@ def tune(
         records.take_up(checkpoints)
     known = f", {len(records)} of them known" if len(records) else ""
     say(f"{settings.trials} trials, {places} at a time with {training.threads} threads each{known}")
-    if idle := training.without_effect([] if "strategy" in space else space):
+    if idle := training.find_ineffective([] if "strategy" in space else space):
         say(f"the search varies {', '.join(idle)}, which a training with these settings does not look at")
     variants, chance = _variants(space, training, task), valid_chance(table, task)
     with ThreadPoolExecutor(1) as thread:
@@ -250,7 +250,7 @@ def _ray(places: int, cores: int) -> AbstractContextManager[Cluster]:
 
 def as_they_stand(space: Space, training: TrainingSettings) -> dict[str, Any]:
     """Return the settings of ``space`` that ``training`` has."""
-    return {name: getattr(training.settled(), name) for name in space}
+    return {name: getattr(training.resolve(), name) for name in space}
 
 
 def valid_chance(table: TableVersion, task: Task) -> Chance:

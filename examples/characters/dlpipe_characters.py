@@ -15,7 +15,7 @@ import numpy as np
 from dlpipe.task import DriftSeries, Inputs, Model, Task, TrainingSettings, find_task
 from dlpipe.task.classes import Classes
 from dlpipe.task.model import CARD, WEIGHTS
-from dlpipe.task.requests import is_missing, text_values
+from dlpipe.task.requests import is_missing, read_text_values
 from dlpipe.task.texts.words import WordParts, split_words
 from dlpipe.task.torch_predictor import TorchPredictor
 
@@ -82,7 +82,7 @@ class CharacterInputs(Inputs):
         return [text or "" for text in rows["text"].to_pylist()]
 
     def read_request(self, given, card):
-        return [None if is_missing(text) else str(text) for text in text_values(given)]
+        return [None if is_missing(text) else str(text) for text in read_text_values(given)]
 
     def format_row(self, row):
         return row

@@ -4,7 +4,7 @@ target       Classes, this half of a task
 baseline     logistic regression over plain features
 chance       what guessing gives, and how far two scores may lie apart
 scores       ClassEvaluation: metrics, confusion, reliability, mistakes
-evaluating   an evaluation of probabilities
+evaluation   probabilities judged against true classes
 measures     each metric over all rows
 resampling   each metric in many resamples
 per_class    the recall of each class, and the majority class

@@ -15,15 +15,15 @@ WRITTEN = 25  # labels beyond which counts are too small to read
 NAMED = 60  # labels beyond which only every second, third, ... is named
 
 
-def confusion_figure(evaluation: ClassEvaluation) -> Figure:
+def make_confusion_figure(evaluation: ClassEvaluation) -> Figure:
     """Return the confusion matrix: counts, coloured by their share of the true label's rows."""
     number = len(evaluation.labels)
     side = min(2.6 + 0.6 * number, 13.0)
     figure = new_figure(side + 2.0, side + 0.6)
     axes = figure.add_subplot()
-    shares = row_shares(evaluation.confusion)
+    shares = compute_row_shares(evaluation.confusion)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    name_axes(axes, evaluation.labels, cell=side / number)
+    label_axes(axes, evaluation.labels, cell=side / number)
     if number <= WRITTEN:
         write_counts(axes, evaluation.confusion, shares, size=11 if number <= 8 else 7.5)
     axes.set_title(evaluation.line() + f", {evaluation.rows:,} rows", fontsize=11, color=INK, pad=12)
@@ -34,14 +34,14 @@ def confusion_figure(evaluation: ClassEvaluation) -> Figure:
     return figure
 
 
-def row_shares(confusion: Any) -> Any:
+def compute_row_shares(confusion: Any) -> Any:
     """Return each count as a share of its row; zero in a row of zeros."""
     import numpy as np
 
     return confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
 
 
-def name_axes(axes: Axes, labels: tuple[str, ...], *, cell: float) -> None:
+def label_axes(axes: Axes, labels: tuple[str, ...], *, cell: float) -> None:
     """Write the labels beside rows and columns, upright where wider than a cell of ``cell`` inches."""
     places = range(0, len(labels), 1 + (len(labels) - 1) // NAMED)
     names = [drawable(labels[place], limit=24) for place in places]
@@ -66,7 +66,7 @@ def write_counts(axes: Axes, confusion: Any, shares: Any, *, size: float) -> Non
         axes.text(column, row, words, ha="center", va="center", fontsize=size, color=color)
 
 
-def calibration_figure(evaluation: ClassEvaluation, baseline: ClassEvaluation | None = None) -> Figure:
+def make_calibration_figure(evaluation: ClassEvaluation, baseline: ClassEvaluation | None = None) -> Figure:
     """Return accuracy against confidence for the model (and the baseline), over how many rows each bin has."""
     figure = new_figure(6.2, 6.4)
     curve, rows = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
@@ -75,7 +75,7 @@ def calibration_figure(evaluation: ClassEvaluation, baseline: ClassEvaluation | 
     draw_calibration(curve, rows, evaluation, "model", MODEL, "o", width, -width / 2 if baseline else 0.0)
     if baseline:
         draw_calibration(curve, rows, baseline, "baseline", OTHER, "s", width, width / 2)
-    name_calibration(curve, rows, lowest=1 / len(evaluation.labels))
+    label_calibration(curve, rows, lowest=1 / len(evaluation.labels))
     return figure
 
 
@@ -112,7 +112,7 @@ def draw_calibration(
     rows.bar(middles, [part.rows for part in filled], width=width, color=color)
 
 
-def name_calibration(curve: Axes, rows: Axes, *, lowest: float) -> None:
+def label_calibration(curve: Axes, rows: Axes, *, lowest: float) -> None:
     """Label both panels; confidence starts at ``lowest``, since the highest of k probabilities is at least 1/k."""
     curve.set_ylabel("share that is right", color=FAINT)
     curve.set_title("When the model says 90 %, is it right 90 % of the time?", fontsize=11, color=INK, pad=10)

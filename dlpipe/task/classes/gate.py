@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from dlpipe.settings import check_name
-from dlpipe.task.classes.per_class import class_recalls, majority
+from dlpipe.task.classes.per_class import compute_recalls, find_majority
 from dlpipe.task.classes.scores import ClassEvaluation
-from dlpipe.task.gate import HAIR, Check, Thresholds
+from dlpipe.task.gate import TOLERANCE, Check, Thresholds
 
 Metric = Literal["accuracy", "macro_f1", "auroc", "log_loss", "calibration_error"]
 Share = Annotated[float, Ge(0.0), Le(1.0)]
@@ -54,18 +54,18 @@ def check_classes(thresholds: ClassThresholds, labels: Sequence[str]) -> None:
             check_name(label, list(labels), what="class", where="[gate] min_recall")
 
 
-def recall_checks(candidate: ClassEvaluation, bounds: Mapping[str, float]) -> Iterator[Check]:
+def check_recalls(candidate: ClassEvaluation, bounds: Mapping[str, float]) -> Iterator[Check]:
     """Yield a check for each class that has a bound; one that the test rows lack fails where it is named."""
-    recalls = class_recalls(candidate)
+    recalls = compute_recalls(candidate)
     for label, bound in bounds.items():
         if label != EVERY:
-            yield recall_check(label, recalls.get(label, math.nan), bound, known=label in candidate.labels)
+            yield check_recall(label, recalls.get(label, math.nan), bound, known=label in candidate.labels)
     for label in recalls if EVERY in bounds else ():
         if label not in bounds:
-            yield recall_check(label, recalls[label], bounds[EVERY], known=True)
+            yield check_recall(label, recalls[label], bounds[EVERY], known=True)
 
 
-def recall_check(label: str, value: float, bound: float, *, known: bool) -> Check:
+def check_recall(label: str, value: float, bound: float, *, known: bool) -> Check:
     """Return the check of the recall of one class against its bound."""
     if not known:
         return Check(False, f"min_recall names {label!r}, which is no class of this model")
@@ -75,10 +75,10 @@ def recall_check(label: str, value: float, bound: float, *, known: bool) -> Chec
     return Check(passed, f"recall of {label!r} {value:.3f} {'is at least' if passed else 'is below'} {bound:.3f}")
 
 
-def majority_check(candidate: ClassEvaluation) -> Check:
+def check_majority(candidate: ClassEvaluation) -> Check:
     """Return the check that the candidate tells classes apart: a macro F1 above that of one constant answer."""
-    label, constant = majority(candidate)
+    label, constant = find_majority(candidate)
     mine = candidate.metrics["macro_f1"]
-    passed = mine > constant + HAIR
+    passed = mine > constant + TOLERANCE
     relation = "above" if passed else "not above"
     return Check(passed, f"macro F1 {mine:.3f} is {relation} the {constant:.3f} of always {label!r}")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlpipe.errors import EvaluationError
-from dlpipe.task.classes.resampling import BINS, Floats, Integers, bin_of, losses
+from dlpipe.task.classes.resampling import BINS, Floats, Integers, compute_losses, find_bin
 from dlpipe.task.classes.scores import Bin, ClassMistake
 
 
@@ -31,7 +31,7 @@ def check_lengths(
         )
 
 
-def checked_probabilities(probabilities: Floats) -> Floats:
+def normalize_probabilities(probabilities: Floats) -> Floats:
     """Return ``probabilities`` as float64 rows that sum to one."""
     made = np.asarray(probabilities, dtype=np.float64)
     bad = ~(np.isfinite(made).all(axis=1) & (made >= 0).all(axis=1) & (made.sum(axis=1) > 0))
@@ -43,7 +43,7 @@ def checked_probabilities(probabilities: Floats) -> Floats:
     return made / made.sum(axis=1, keepdims=True)
 
 
-def label_indices(truth: Sequence[str], labels: Sequence[str]) -> Integers:
+def index_labels(truth: Sequence[str], labels: Sequence[str]) -> Integers:
     """Return the position of each true label in ``labels``."""
     position = {label: index for index, label in enumerate(labels)}
     unknown = sorted(set(truth) - set(position))
@@ -55,7 +55,7 @@ def label_indices(truth: Sequence[str], labels: Sequence[str]) -> Integers:
     return np.array([position[label] for label in truth])
 
 
-def point_metrics(probabilities: Floats, known: Integers) -> dict[str, float]:
+def compute_metrics(probabilities: Floats, known: Integers) -> dict[str, float]:
     """Return each of ``METRICS`` over all rows."""
     from sklearn.metrics import accuracy_score, f1_score, log_loss
 
@@ -64,15 +64,15 @@ def point_metrics(probabilities: Floats, known: Integers) -> dict[str, float]:
     return {
         "accuracy": float(accuracy_score(known, predicted)),
         "macro_f1": float(f1_score(known, predicted, average="macro", zero_division=0.0)),
-        "auroc": auroc(probabilities, known),
+        "auroc": compute_auroc(probabilities, known),
         "log_loss": float(log_loss(known, probabilities, labels=classes))
         if len(classes) > 1
-        else float(losses(probabilities, known).mean()),
-        "calibration_error": calibration_error(reliability(probabilities, known)),
+        else float(compute_losses(probabilities, known).mean()),
+        "calibration_error": compute_calibration_error(compute_reliability(probabilities, known)),
     }
 
 
-def auroc(probabilities: Floats, known: Integers) -> float:
+def compute_auroc(probabilities: Floats, known: Integers) -> float:
     """Return the AUROC of the second of two labels, or the mean one-versus-rest; NaN when the truth is one class.
 
     Labels that do not occur in the truth have no AUROC and are left out of the mean.
@@ -86,28 +86,28 @@ def auroc(probabilities: Floats, known: Integers) -> float:
     return float(np.mean([roc_auc_score(known == label, probabilities[:, label]) for label in asked]))
 
 
-def calibration_error(bins: Sequence[Bin]) -> float:
+def compute_calibration_error(bins: Sequence[Bin]) -> float:
     """Return the mean distance of confidence and accuracy, weighted by the rows of each bin."""
     rows = sum(part.rows for part in bins)
     return sum(part.rows * abs(part.accuracy - part.confidence) for part in bins if part.rows) / rows
 
 
-def reliability(probabilities: Floats, known: Integers) -> tuple[Bin, ...]:
+def compute_reliability(probabilities: Floats, known: Integers) -> tuple[Bin, ...]:
     """Return the confidence and the accuracy of each bin of the highest probability."""
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == known
-    place = bin_of(confidence)
-    return tuple(one_bin(index, confidence[place == index], right[place == index]) for index in range(BINS))
+    place = find_bin(confidence)
+    return tuple(make_bin(index, confidence[place == index], right[place == index]) for index in range(BINS))
 
 
-def one_bin(index: int, confidence: Floats, right: npt.NDArray[np.bool_]) -> Bin:
+def make_bin(index: int, confidence: Floats, right: npt.NDArray[np.bool_]) -> Bin:
     """Return the bin at ``index`` with the rows that fell into it."""
     if not len(right):
         return Bin(index / BINS, (index + 1) / BINS, 0, math.nan, math.nan)
     return Bin(index / BINS, (index + 1) / BINS, len(right), float(confidence.mean()), float(right.mean()))
 
 
-def confusion(probabilities: Floats, known: Integers) -> Integers:
+def count_confusion(probabilities: Floats, known: Integers) -> Integers:
     """Return how often each label (row) was predicted as each label (column)."""
     from sklearn.metrics import confusion_matrix
 
@@ -116,7 +116,7 @@ def confusion(probabilities: Floats, known: Integers) -> Integers:
     return counts
 
 
-def worst_mistakes(
+def find_worst_mistakes(
     probabilities: Floats,
     truth: Sequence[str],
     labels: Sequence[str],

@@ -8,13 +8,13 @@ SHOWN = 6
 """So many classes stand in a line; of more, those with the lowest recall."""
 
 
-def class_recalls(evaluation: ClassEvaluation) -> dict[str, float]:
+def compute_recalls(evaluation: ClassEvaluation) -> dict[str, float]:
     """Return the recall of each class that the rows have: the share of its rows that the model got right."""
     rows, right = evaluation.confusion.sum(axis=1), evaluation.confusion.diagonal()
     return {label: float(right[at] / rows[at]) for at, label in enumerate(evaluation.labels) if rows[at]}
 
 
-def majority(evaluation: ClassEvaluation) -> tuple[str, float]:
+def find_majority(evaluation: ClassEvaluation) -> tuple[str, float]:
     """Return the most frequent class of the rows, and the macro F1 of always answering it.
 
     As in scikit-learn, the mean is over the classes that the rows have; the others have an F1 of 0.
@@ -25,10 +25,10 @@ def majority(evaluation: ClassEvaluation) -> tuple[str, float]:
     return evaluation.labels[most], float(f1 / (rows > 0).sum())
 
 
-def class_words(evaluation: ClassEvaluation) -> str:
+def describe_recalls(evaluation: ClassEvaluation) -> str:
     """Return the recall of each class in words, the lowest first where there are many."""
     rows = dict(zip(evaluation.labels, evaluation.confusion.sum(axis=1).tolist(), strict=True))
-    recalls = class_recalls(evaluation)
+    recalls = compute_recalls(evaluation)
     shown = sorted(recalls, key=recalls.__getitem__)[:SHOWN] if len(recalls) > SHOWN else list(recalls)
     words = ", ".join(f"{label!r} {recalls[label]:.3f} of {rows[label]}" for label in shown)
     return f"recall {words}" if len(shown) == len(recalls) else f"lowest recall of {len(recalls)} classes {words}"

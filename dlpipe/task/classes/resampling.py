@@ -13,35 +13,35 @@ Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.integer[Any]]
 
 
-def resampled_metrics(counts: Floats, probabilities: Floats, known: Integers) -> dict[str, Floats]:
+def resample_metrics(counts: Floats, probabilities: Floats, known: Integers) -> dict[str, Floats]:
     """Return metric -> its value in each resample."""
     right = probabilities.argmax(axis=1) == known
     rows = len(known)
     return {
         "accuracy": right @ counts / rows,
-        "macro_f1": resampled_f1(counts, probabilities, known),
-        "auroc": resampled_auroc(counts, probabilities, known),
-        "log_loss": losses(probabilities, known) @ counts / rows,
-        "calibration_error": resampled_calibration(counts, probabilities, right) / rows,
+        "macro_f1": resample_f1(counts, probabilities, known),
+        "auroc": resample_auroc(counts, probabilities, known),
+        "log_loss": compute_losses(probabilities, known) @ counts / rows,
+        "calibration_error": resample_calibration(counts, probabilities, right) / rows,
     }
 
 
-def losses(probabilities: Floats, known: Integers) -> Floats:
+def compute_losses(probabilities: Floats, known: Integers) -> Floats:
     """Return minus the logarithm of the probability of each row's true label, clipped as scikit-learn clips."""
     smallest = np.finfo(np.float64).eps
     return -np.log(np.clip(probabilities[np.arange(len(known)), known], smallest, 1 - smallest))
 
 
-def resampled_f1(counts: Floats, probabilities: Floats, known: Integers) -> Floats:
+def resample_f1(counts: Floats, probabilities: Floats, known: Integers) -> Floats:
     """Return macro F1 in each resample, over the labels that occur in its truth or its predictions."""
     classes = np.arange(probabilities.shape[1])[:, None]
     true = (classes == known).astype(np.float64)
     predicted = (classes == probabilities.argmax(axis=1)).astype(np.float64)
     hits, both = (true * predicted) @ counts, (true + predicted) @ counts
-    return mean_ratio(2 * hits, both)
+    return average_ratio(2 * hits, both)
 
 
-def mean_ratio(above: Floats, below: Floats) -> Floats:
+def average_ratio(above: Floats, below: Floats) -> Floats:
     """Return the mean of ``above / below`` over the first axis where ``below`` is not zero, NaN if it all is."""
     usable = below > 0
     ratio = np.divide(above, below, out=np.zeros_like(above), where=usable)
@@ -49,17 +49,17 @@ def mean_ratio(above: Floats, below: Floats) -> Floats:
     return np.divide(ratio.sum(axis=0), number, out=np.full(len(number), np.nan), where=number > 0)
 
 
-def resampled_auroc(counts: Floats, probabilities: Floats, known: Integers) -> Floats:
+def resample_auroc(counts: Floats, probabilities: Floats, known: Integers) -> Floats:
     """Return AUROC in each resample: of the second of two labels, else the mean one-versus-rest.
 
     A label that a resample lacks (or a resample of that label alone) is left out of that resample's mean.
     """
     asked = [1] if probabilities.shape[1] == 2 else np.unique(known)
-    pairs = [ordered_pairs(counts, probabilities[:, label], known == label) for label in asked]
-    return mean_ratio(np.stack([won for won, _ in pairs]), np.stack([number for _, number in pairs]))
+    pairs = [count_ordered_pairs(counts, probabilities[:, label], known == label) for label in asked]
+    return average_ratio(np.stack([won for won, _ in pairs]), np.stack([number for _, number in pairs]))
 
 
-def ordered_pairs(counts: Floats, score: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def count_ordered_pairs(counts: Floats, score: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Return in each resample the (positive, negative) pairs that ``score`` orders rightly, and all pairs.
 
     A tie counts half, as in the Mann-Whitney statistic, of which AUROC is the share.
@@ -74,15 +74,15 @@ def ordered_pairs(counts: Floats, score: Floats, positive: npt.NDArray[np.bool_]
     return won, counts[inside].sum(axis=0) * below[-1]
 
 
-def resampled_calibration(counts: Floats, probabilities: Floats, right: npt.NDArray[np.bool_]) -> Floats:
+def resample_calibration(counts: Floats, probabilities: Floats, right: npt.NDArray[np.bool_]) -> Floats:
     """Return in each resample the sum over bins of |right answers - summed confidence|."""
     confidence = probabilities.max(axis=1)
     gap = np.zeros((BINS, len(right)))
-    gap[bin_of(confidence), np.arange(len(right))] = right - confidence
+    gap[find_bin(confidence), np.arange(len(right))] = right - confidence
     distance: Floats = np.abs(gap @ counts).sum(axis=0)
     return distance
 
 
-def bin_of(confidence: Floats) -> Integers:
+def find_bin(confidence: Floats) -> Integers:
     """Return the index of each confidence's bin: bin i holds (i / BINS, (i + 1) / BINS]."""
     return np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)

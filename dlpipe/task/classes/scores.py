@@ -19,9 +19,9 @@ class ClassMistake(Mistake):
 
     probability: float
 
-    def cells(self) -> dict[str, str]:
+    def to_cells(self) -> dict[str, str]:
         """Return what a list of mistakes shows, the probability last."""
-        return {**super().cells(), "probability": f"{self.probability:.3f}"}
+        return {**super().to_cells(), "probability": f"{self.probability:.3f}"}
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlpipe.task.classes.chance import f1_error, guess_f1
-from dlpipe.task.classes.gate import ClassThresholds, check_classes, majority_check, recall_checks
-from dlpipe.task.classes.per_class import class_recalls, class_words
+from dlpipe.task.classes.chance import estimate_f1_error, guess_f1
+from dlpipe.task.classes.gate import ClassThresholds, check_classes, check_majority, check_recalls
+from dlpipe.task.classes.per_class import compute_recalls, describe_recalls
 from dlpipe.task.classes.scores import ClassEvaluation
 from dlpipe.task.evaluation import Evaluation
 from dlpipe.task.gate import Check, Thresholds
@@ -60,13 +60,13 @@ class Classes(Target):
         return {
             "val_loss": float(self.compute_loss(logits, encoded)),
             "val_accuracy": float((guess == encoded).float().mean()),
-            "val_f1": macro_f1(encoded, guess),
+            "val_f1": compute_macro_f1(encoded, guess),
         }
 
     def measure_chance(self, encoded: np.ndarray) -> Chance:
         """Return the macro F1 of guessing by shares, and how sure a score is on these rows."""
         rows = np.bincount(encoded).tolist()
-        return Chance(guess_f1(rows), lambda score: f1_error(score, rows), int(sum(rows)), "macro F1")
+        return Chance(guess_f1(rows), lambda score: estimate_f1_error(score, rows), int(sum(rows)), "macro F1")
 
     def activate(self, logits: Floats, card: Mapping[str, Any]) -> Floats:
         """Return the softmax of each row.
@@ -170,7 +170,7 @@ class Classes(Target):
         worst: int = 20,
     ) -> ClassEvaluation:
         """Return accuracy, macro F1, AUROC, log loss and calibration error of probabilities."""
-        from dlpipe.task.classes.evaluating import evaluate_classes
+        from dlpipe.task.classes.evaluation import evaluate_classes
 
         options: dict[str, Any] = {"seed": seed, "resamples": resamples, "worst": worst}
         return evaluate_classes(outputs, labels, names, row_ids=row_ids, shown=shown, **options)
@@ -188,29 +188,32 @@ class Classes(Target):
 
     def check_thresholds(self, thresholds: Thresholds, names: Sequence[str]) -> None:
         """Raise ``SettingError`` where ``min_recall`` names a class that is none."""
-        check_classes(class_thresholds(thresholds), names)
+        check_classes(as_class_thresholds(thresholds), names)
 
     def make_checks(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
         """Yield the bounds, those of the recall of classes, and whether classes are told apart at all."""
-        made = class_evaluation(evaluation)
+        made = as_class_evaluation(evaluation)
         yield from super().make_checks(evaluation, thresholds)
-        yield from recall_checks(made, class_thresholds(thresholds).min_recall or {})
-        yield majority_check(made)
+        yield from check_recalls(made, as_class_thresholds(thresholds).min_recall or {})
+        yield check_majority(made)
 
     def describe(self, evaluation: Evaluation) -> str:
         """Return the recall of each class in words."""
-        return class_words(class_evaluation(evaluation))
+        return describe_recalls(as_class_evaluation(evaluation))
 
     def measure_recalls(self, evaluation: Evaluation) -> Mapping[str, float]:
         """Return the recall of each class that the rows have."""
-        return class_recalls(class_evaluation(evaluation))
+        return compute_recalls(as_class_evaluation(evaluation))
 
     def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
         """Return the confusion matrix and the calibration."""
-        from dlpipe.task.classes.figures import calibration_figure, confusion_figure
+        from dlpipe.task.classes.figures import make_calibration_figure, make_confusion_figure
 
-        made, plain = class_evaluation(evaluation), class_evaluation(baseline)
-        return [("Confusion matrix", confusion_figure(made)), ("Calibration", calibration_figure(made, plain))]
+        made, plain = as_class_evaluation(evaluation), as_class_evaluation(baseline)
+        return [
+            ("Confusion matrix", make_confusion_figure(made)),
+            ("Calibration", make_calibration_figure(made, plain)),
+        ]
 
     def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
         """Return each row's probability (of two classes that of the last, else of the predicted) and its class."""
@@ -225,21 +228,21 @@ class Classes(Target):
         ]
 
 
-def class_evaluation(evaluation: Evaluation) -> ClassEvaluation:
+def as_class_evaluation(evaluation: Evaluation) -> ClassEvaluation:
     """Return ``evaluation``, which is of classes."""
     if not isinstance(evaluation, ClassEvaluation):
         raise TypeError(f"classes are judged by a ClassEvaluation, not a {type(evaluation).__name__}")
     return evaluation
 
 
-def class_thresholds(thresholds: Thresholds) -> ClassThresholds:
+def as_class_thresholds(thresholds: Thresholds) -> ClassThresholds:
     """Return ``thresholds``, which are of classes."""
     if not isinstance(thresholds, ClassThresholds):
         raise TypeError(f"classes are judged by ClassThresholds, not {type(thresholds).__name__}")
     return thresholds
 
 
-def macro_f1(truth: torch.Tensor, guess: torch.Tensor) -> float:
+def compute_macro_f1(truth: torch.Tensor, guess: torch.Tensor) -> float:
     """Return what scikit-learn's ``f1_score`` does; importing that takes longer than many a trial."""
     import torch
 

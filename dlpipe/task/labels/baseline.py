@@ -67,7 +67,7 @@ def fit_label_baseline(
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import make_pipeline
 
-    from dlpipe.task.labels.thresholds import best_thresholds
+    from dlpipe.task.labels.thresholds import find_thresholds
 
     model: Any = LogisticRegression(max_iter=1000, random_state=seed)
     if boosted:
@@ -77,5 +77,5 @@ def fit_label_baseline(
     pipeline = make_pipeline(features, OneVsRestClassifier(model))
     folds = KFold(min(FOLDS, len(rows)), shuffle=True, random_state=seed)
     unseen = cross_val_predict(clone(pipeline), list(rows), truth, cv=folds, method="predict_proba")
-    thresholds, _ = best_thresholds(unseen, truth)
+    thresholds, _ = find_thresholds(unseen, truth)
     return LabelBaseline(pipeline.fit(list(rows), truth), tuple(labels), tuple(thresholds.tolist()))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NAMED = 40  # labels; of more, the most frequent ones
 
 
-def label_figure(evaluation: LabelEvaluation, baseline: LabelEvaluation) -> Figure:
+def make_label_figure(evaluation: LabelEvaluation, baseline: LabelEvaluation) -> Figure:
     """Return the F1 of each label, the most frequent first, beside the baseline's."""
     scores = sorted(evaluation.by_label, key=lambda score: -score.rows)[:NAMED]
     plain = {score.label: score.f1 for score in baseline.by_label}

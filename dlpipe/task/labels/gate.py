@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from dlpipe.task.gate import HAIR, Check, Thresholds
+from dlpipe.task.gate import TOLERANCE, Check, Thresholds
 from dlpipe.task.labels.scores import LabelEvaluation
 
 Share = Annotated[float, Ge(0.0), Le(1.0)]
@@ -30,17 +29,17 @@ class LabelThresholds(Thresholds):
     champion_margin: Margin = 0.0
 
 
-def constant_checks(evaluation: LabelEvaluation) -> Iterator[Check]:
-    """Yield the check that labels are told apart: a macro F1 above that of giving each of them always."""
+def check_constant(evaluation: LabelEvaluation) -> Check:
+    """Return the check that labels are told apart: a macro F1 above that of giving each of them always."""
     there = [score.rows for score in evaluation.by_label if score.rows]
     constant = sum(2 * rows / (rows + evaluation.rows) for rows in there) / max(1, len(there))
     mine = evaluation.metrics["macro_f1"]
-    passed = mine > constant + HAIR
+    passed = mine > constant + TOLERANCE
     relation = "above" if passed else "not above"
-    yield Check(passed, f"macro F1 {mine:.3f} is {relation} the {constant:.3f} of giving every label always")
+    return Check(passed, f"macro F1 {mine:.3f} is {relation} the {constant:.3f} of giving every label always")
 
 
-def label_words(evaluation: LabelEvaluation) -> str:
+def describe_recalls(evaluation: LabelEvaluation) -> str:
     """Return the recall of each label in words, the lowest first where there are many."""
     there = [score for score in evaluation.by_label if score.rows]
     shown = sorted(there, key=lambda score: score.recall)[:SHOWN] if len(there) > SHOWN else there

@@ -95,12 +95,12 @@ def evaluate_labels(
     >>> round(made.metrics["macro_f1"], 3), round(made.metrics["exact_match"], 3), made.mistakes[0].predicted
     (0.833, 0.667, 'a, b')
     """
-    known = truth_of(truth, labels, outputs, row_ids, shown)
+    known = encode_truth(truth, labels, outputs, row_ids, shown)
     given = (outputs >= thresholds).astype(np.float64)
-    losses = log_losses(outputs, known)
+    losses = compute_losses(outputs, known)
 
     def measure(counts: Floats) -> dict[str, Floats]:
-        return resampled_metrics(counts, known, given, losses)
+        return resample_metrics(counts, known, given, losses)
 
     whole = measure(np.ones((len(known), 1)))
     return LabelEvaluation(
@@ -108,13 +108,13 @@ def evaluate_labels(
         intervals=bootstrap(measure, rows=len(known), seed=seed, resamples=resamples),
         labels=tuple(labels),
         rows=len(known),
-        mistakes=worst_mistakes(truth, labels, given, losses, row_ids, shown)[:worst],
+        mistakes=find_worst_mistakes(truth, labels, given, losses, row_ids, shown)[:worst],
         headline=METRICS[0],
-        by_label=tuple(label_scores(labels, known, given, thresholds)),
+        by_label=tuple(score_labels(labels, known, given, thresholds)),
     )
 
 
-def truth_of(
+def encode_truth(
     truth: Sequence[Sequence[str]],
     labels: Sequence[str],
     outputs: Floats,
@@ -141,7 +141,7 @@ def truth_of(
     return made
 
 
-def resampled_metrics(counts: Floats, known: Floats, given: Floats, losses: Floats) -> dict[str, Floats]:
+def resample_metrics(counts: Floats, known: Floats, given: Floats, losses: Floats) -> dict[str, Floats]:
     """Return metric -> its value in each resample.
 
     Parameters
@@ -168,14 +168,14 @@ def resampled_metrics(counts: Floats, known: Floats, given: Floats, losses: Floa
     }
 
 
-def log_losses(outputs: Floats, known: Floats) -> Floats:
+def compute_losses(outputs: Floats, known: Floats) -> Floats:
     """Return the mean binary cross-entropy of each row in nats: (n_rows,)."""
     shares = np.clip(outputs.astype(np.float64), 1e-7, 1 - 1e-7)
     losses: Floats = -(known * np.log(shares) + (1 - known) * np.log(1 - shares)).mean(axis=1)
     return losses
 
 
-def label_scores(labels: Sequence[str], known: Floats, given: Floats, thresholds: Floats) -> list[LabelScore]:
+def score_labels(labels: Sequence[str], known: Floats, given: Floats, thresholds: Floats) -> list[LabelScore]:
     """Return precision, recall and F1 of each label, NaN where the rows give it no value."""
     hits = (known * given).sum(axis=0)
     rows, gifts = known.sum(axis=0), given.sum(axis=0)
@@ -188,7 +188,7 @@ def label_scores(labels: Sequence[str], known: Floats, given: Floats, thresholds
     return found
 
 
-def worst_mistakes(
+def find_worst_mistakes(
     truth: Sequence[Sequence[str]],
     labels: Sequence[str],
     given: Floats,
@@ -201,15 +201,15 @@ def worst_mistakes(
     answers = [sorted(names[row.astype(bool)]) for row in given]
     wrong = [row for row in np.argsort(-losses, kind="stable") if answers[row] != sorted(truth[row])]
     return tuple(
-        Mistake(row_ids[row], shown[row], name_labels(truth[row]), name_labels(answers[row])) for row in wrong
+        Mistake(row_ids[row], shown[row], format_labels(truth[row]), format_labels(answers[row])) for row in wrong
     )
 
 
-def name_labels(labels: Sequence[str]) -> str:
+def format_labels(labels: Sequence[str]) -> str:
     """Return labels in one line; a word where there is none."""
     return ", ".join(sorted(labels)) or "none"
 
 
-def recalls(evaluation: LabelEvaluation) -> Mapping[str, float]:
+def compute_recalls(evaluation: LabelEvaluation) -> Mapping[str, float]:
     """Return the recall of each label that a row has."""
     return {score.label: score.recall for score in evaluation.by_label if score.rows}

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlpipe.task.classes.chance import f1_error
+from dlpipe.task.classes.chance import estimate_f1_error
 from dlpipe.task.evaluation import Evaluation
 from dlpipe.task.gate import Check, Thresholds
-from dlpipe.task.labels.gate import LabelThresholds, constant_checks, label_words
-from dlpipe.task.labels.scores import LabelEvaluation, evaluate_labels, recalls
-from dlpipe.task.labels.thresholds import best_thresholds
+from dlpipe.task.labels.gate import LabelThresholds, check_constant, describe_recalls
+from dlpipe.task.labels.scores import LabelEvaluation, compute_recalls, evaluate_labels
+from dlpipe.task.labels.thresholds import find_thresholds
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target
 
@@ -63,7 +63,7 @@ class Labels(Target):
     def score_epoch(self, logits: torch.Tensor, encoded: torch.Tensor) -> dict[str, float]:
         """Return ``val_loss``, and macro ``val_f1`` with the best threshold for each label."""
         outputs, truth = self.activate(logits.cpu().numpy(), {}), encoded.cpu().numpy()
-        _, f1 = best_thresholds(outputs, truth)
+        _, f1 = find_thresholds(outputs, truth)
         known = truth.any(axis=0)
         return {
             "val_loss": float(self.compute_loss(logits, encoded)),
@@ -76,11 +76,13 @@ class Labels(Target):
         shares = rows[rows > 0] / len(encoded)
         guess = float((2 * shares / (1 + shares)).mean()) if len(shares) else 0.0
         counts = [int(count) for count in rows]
-        return Chance(guess, lambda score: f1_error(score, counts), len(encoded) if len(shares) else 0, "macro F1")
+        return Chance(
+            guess, lambda score: estimate_f1_error(score, counts), len(encoded) if len(shares) else 0, "macro F1"
+        )
 
     def learn_decision(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
         """Return under ``thresholds`` from which probability on each label is given."""
-        thresholds, _ = best_thresholds(outputs, encoded)
+        thresholds, _ = find_thresholds(outputs, encoded)
         return {"thresholds": dict(zip(coding.outputs, thresholds.tolist(), strict=True))}
 
     def activate(self, logits: Floats, card: Mapping[str, Any]) -> Floats:
@@ -99,18 +101,14 @@ class Labels(Target):
         return logits.sigmoid()
 
     def decide(self, outputs: Floats, card: Mapping[str, Any]) -> list[list[str]]:
-        """Return the labels that each row is given."""
-        return self.given_labels(outputs, card)
+        """Return the labels that each row is given, by the thresholds of the card."""
+        names = np.array(card["labels"], dtype=object)
+        return [names[row].tolist() for row in outputs >= get_thresholds(card)]
 
     def measure_accuracy(self, outputs: Floats, labels: Sequence[Sequence[str]], card: Mapping[str, Any]) -> float:
         """Return the share of rows that are given exactly their labels."""
-        given = self.given_labels(outputs, card)
+        given = self.decide(outputs, card)
         return sum({*own} == {*true} for own, true in zip(given, labels, strict=True)) / len(outputs)
-
-    def given_labels(self, outputs: Floats, card: Mapping[str, Any]) -> list[list[str]]:
-        """Return the labels that each row is given, by the thresholds of the card."""
-        names = np.array(card["labels"], dtype=object)
-        return [names[row].tolist() for row in outputs >= thresholds_of(card)]
 
     def list_prediction_fields(self) -> list[tuple[str, pa.DataType]]:
         """Return the labels given, the probability of each, and their names."""
@@ -126,7 +124,7 @@ class Labels(Target):
         """Return those columns for probabilities of shape (n_rows, n_labels)."""
         import pyarrow as pa
 
-        columns = [self.given_labels(outputs, card), outputs.tolist(), [list(card["labels"])] * len(outputs)]
+        columns = [self.decide(outputs, card), outputs.tolist(), [list(card["labels"])] * len(outputs)]
         return [
             pa.array(values, kind)
             for values, (_, kind) in zip(columns, self.list_prediction_fields(), strict=True)
@@ -141,7 +139,7 @@ class Labels(Target):
         import pandas as pd
 
         missing: list[bool] = np.isnan(outputs).any(axis=1).tolist()  # type: ignore[assignment]
-        labels = [None if missing[row] else given for row, given in enumerate(self.given_labels(outputs, card))]
+        labels = [None if missing[row] else given for row, given in enumerate(self.decide(outputs, card))]
         columns: dict[str, Any] = {"predicted": pd.Series(labels, dtype=object)}
         columns |= {f"p_{label}": outputs[:, number] for number, label in enumerate(card["labels"])}
         return pd.DataFrame(columns)
@@ -179,7 +177,7 @@ class Labels(Target):
         card = {"labels": names, "decision": decision}
         options: dict[str, Any] = {"seed": seed, "resamples": resamples, "worst": worst}
         return evaluate_labels(
-            outputs, labels, names, thresholds=thresholds_of(card), row_ids=row_ids, shown=shown, **options
+            outputs, labels, names, thresholds=get_thresholds(card), row_ids=row_ids, shown=shown, **options
         )
 
     def find_known_rows(
@@ -192,21 +190,21 @@ class Labels(Target):
     def make_checks(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
         """Yield the bounds, and whether labels are told apart at all."""
         yield from super().make_checks(evaluation, thresholds)
-        yield from constant_checks(label_evaluation(evaluation))
+        yield check_constant(as_label_evaluation(evaluation))
 
     def describe(self, evaluation: Evaluation) -> str:
         """Return the recall of each label in words."""
-        return label_words(label_evaluation(evaluation))
+        return describe_recalls(as_label_evaluation(evaluation))
 
     def measure_recalls(self, evaluation: Evaluation) -> Mapping[str, float]:
         """Return the recall of each label that a row has."""
-        return recalls(label_evaluation(evaluation))
+        return compute_recalls(as_label_evaluation(evaluation))
 
     def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
         """Return the F1 of each label."""
-        from dlpipe.task.labels.figures import label_figure
+        from dlpipe.task.labels.figures import make_label_figure
 
-        return [("F1 by label", label_figure(label_evaluation(evaluation), label_evaluation(baseline)))]
+        return [("F1 by label", make_label_figure(as_label_evaluation(evaluation), as_label_evaluation(baseline)))]
 
     def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
         """Return how many labels each row is given, and which, as one word."""
@@ -222,13 +220,13 @@ class Labels(Target):
         return [float({*own} == {*true}) for own, true in zip(predicted, labels, strict=True)]
 
 
-def thresholds_of(card: Mapping[str, Any]) -> Floats:
+def get_thresholds(card: Mapping[str, Any]) -> Floats:
     """Return the threshold of each label of the card, in the order of its outputs."""
     known = card.get("decision", {}).get("thresholds", {})
     return np.array([known.get(label, 0.5) for label in card["labels"]])
 
 
-def label_evaluation(evaluation: Evaluation) -> LabelEvaluation:
+def as_label_evaluation(evaluation: Evaluation) -> LabelEvaluation:
     """Return ``evaluation``, which is of labels."""
     if not isinstance(evaluation, LabelEvaluation):
         raise TypeError(f"labels are judged by a LabelEvaluation, not a {type(evaluation).__name__}")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.floating[Any]]
 
 
-def best_thresholds(outputs: Floats, truth: Floats) -> tuple[Floats, Floats]:
+def find_thresholds(outputs: Floats, truth: Floats) -> tuple[Floats, Floats]:
     """Return for each label the threshold with the highest F1, and that F1.
 
     Labels that no row has get a threshold of 0.5 and an F1 of 0. A threshold stands half way between two
@@ -28,7 +28,7 @@ def best_thresholds(outputs: Floats, truth: Floats) -> tuple[Floats, Floats]:
     Examples
     --------
     >>> outputs, truth = np.array([[0.9], [0.4], [0.2]]), np.array([[1], [1], [0]])
-    >>> [part.round(3).tolist() for part in best_thresholds(outputs, truth)]
+    >>> [part.round(3).tolist() for part in find_thresholds(outputs, truth)]
     [[0.3], [1.0]]
     """
     order = np.argsort(-outputs, axis=0, kind="stable")

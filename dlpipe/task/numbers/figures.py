@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def scatter_figure(evaluation: NumberEvaluation) -> Figure:
+def make_scatter_figure(evaluation: NumberEvaluation) -> Figure:
     """Return predicted against true numbers, with the line of right answers and the intervals around it."""
     figure = new_figure(6.2, 5.8)
     axes = figure.add_subplot()
@@ -35,7 +35,7 @@ def scatter_figure(evaluation: NumberEvaluation) -> Figure:
     return figure
 
 
-def error_figure(evaluation: NumberEvaluation, baseline: NumberEvaluation) -> Figure:
+def make_error_figure(evaluation: NumberEvaluation, baseline: NumberEvaluation) -> Figure:
     """Return which share of rows is off by at most so much, for the model and the baseline."""
     import numpy as np
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -24,9 +23,9 @@ class NumberThresholds(Thresholds):
     min_coverage: Annotated[float, Ge(0.0), Le(1.0)] | None = None
 
 
-def constant_checks(evaluation: NumberEvaluation) -> Iterator[Check]:
-    """Yield the check that the model says more than the mean of all numbers does."""
+def check_constant(evaluation: NumberEvaluation) -> Check:
+    """Return the check that the model says more than the mean of all numbers does."""
     r2 = evaluation.metrics["r2"]
     passed = r2 > 0
     relation = "above" if passed else "not above"
-    yield Check(passed, f"R² {r2:.3f} is {relation} the 0 of always answering the mean")
+    return Check(passed, f"R² {r2:.3f} is {relation} the 0 of always answering the mean")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.floating[Any]]
 
 
-def conformal_halfwidth(errors: Floats, *, coverage: float) -> float:
+def compute_halfwidth(errors: Floats, *, coverage: float) -> float:
     """Return half the width of intervals that hold at least ``coverage`` of rows like these.
 
     With too few rows for that coverage it is the largest error, which then holds less.
@@ -32,7 +32,7 @@ def conformal_halfwidth(errors: Floats, *, coverage: float) -> float:
 
     Examples
     --------
-    >>> conformal_halfwidth(np.arange(1, 101), coverage=0.9)
+    >>> compute_halfwidth(np.arange(1, 101), coverage=0.9)
     91.0
     """
     ranked = np.sort(np.asarray(errors, np.float64))

@@ -82,7 +82,7 @@ def evaluate_numbers(
     predicted, true = check_numbers(outputs, truth, row_ids, shown)
 
     def measure(counts: Floats) -> dict[str, Floats]:
-        return resampled_metrics(counts, predicted, true, halfwidth)
+        return resample_metrics(counts, predicted, true, halfwidth)
 
     whole = measure(np.ones((len(true), 1)))
     errors = np.abs(predicted - true)
@@ -124,7 +124,7 @@ def check_numbers(
     return predicted, true
 
 
-def resampled_metrics(counts: Floats, predicted: Floats, true: Floats, halfwidth: float) -> dict[str, Floats]:
+def resample_metrics(counts: Floats, predicted: Floats, true: Floats, halfwidth: float) -> dict[str, Floats]:
     """Return metric -> its value in each resample.
 
     Parameters
@@ -148,14 +148,14 @@ def resampled_metrics(counts: Floats, predicted: Floats, true: Floats, halfwidth
         "mae": errors @ counts / rows,
         "rmse": np.sqrt(squares),
         "r2": 1 - missed,
-        "spearman": resampled_spearman(counts, predicted, true),
+        "spearman": resample_spearman(counts, predicted, true),
         "coverage": inside @ counts / rows,
     }
 
 
-def resampled_spearman(counts: Floats, predicted: Floats, true: Floats) -> Floats:
+def resample_spearman(counts: Floats, predicted: Floats, true: Floats) -> Floats:
     """Return the rank correlation in each resample, ties at their mean rank; NaN where one side is constant."""
-    ranks = [resampled_ranks(counts, values) for values in (predicted, true)]
+    ranks = [resample_ranks(counts, values) for values in (predicted, true)]
     rows = counts.sum(axis=0)
     centred = [rank - (rank * counts).sum(axis=0) / rows for rank in ranks]
     cross = (centred[0] * centred[1] * counts).sum(axis=0)
@@ -163,7 +163,7 @@ def resampled_spearman(counts: Floats, predicted: Floats, true: Floats) -> Float
     return np.divide(cross, spread, out=np.full(len(rows), np.nan), where=spread > 0)
 
 
-def resampled_ranks(counts: Floats, values: Floats) -> Floats:
+def resample_ranks(counts: Floats, values: Floats) -> Floats:
     """Return the mean rank of each row in each resample, from 1: (n_rows, n_resamples)."""
     levels, place = np.unique(values, return_inverse=True)
     sizes = np.zeros((len(levels), counts.shape[1]))

@@ -10,8 +10,8 @@ import numpy as np
 
 from dlpipe.task.evaluation import Evaluation
 from dlpipe.task.gate import Check, Thresholds
-from dlpipe.task.numbers.gate import NumberThresholds, constant_checks
-from dlpipe.task.numbers.intervals import conformal_halfwidth
+from dlpipe.task.numbers.gate import NumberThresholds, check_constant
+from dlpipe.task.numbers.intervals import compute_halfwidth
 from dlpipe.task.numbers.scores import NumberEvaluation, evaluate_numbers
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target
@@ -83,7 +83,7 @@ class Numbers(Target):
     def learn_decision(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
         """Return under ``halfwidth`` how far an interval reaches to either side, for ``coverage`` of the rows."""
         truth = encoded.astype(np.float64) * coding.more["deviation"] + coding.more["mean"]
-        halfwidth = conformal_halfwidth(np.abs(outputs[:, 0] - truth), coverage=COVERAGE)
+        halfwidth = compute_halfwidth(np.abs(outputs[:, 0] - truth), coverage=COVERAGE)
         return {"halfwidth": halfwidth, "coverage": COVERAGE}
 
     def activate(self, logits: Floats, card: Mapping[str, Any]) -> Floats:
@@ -181,14 +181,14 @@ class Numbers(Target):
     def make_checks(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
         """Yield the bounds, and whether the model says more than the mean does."""
         yield from super().make_checks(evaluation, thresholds)
-        yield from constant_checks(number_evaluation(evaluation))
+        yield check_constant(as_number_evaluation(evaluation))
 
     def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
         """Return predicted against true numbers, and how large the errors are."""
-        from dlpipe.task.numbers.figures import error_figure, scatter_figure
+        from dlpipe.task.numbers.figures import make_error_figure, make_scatter_figure
 
-        made, plain = number_evaluation(evaluation), number_evaluation(baseline)
-        return [("Predicted and true", scatter_figure(made)), ("Errors", error_figure(made, plain))]
+        made, plain = as_number_evaluation(evaluation), as_number_evaluation(baseline)
+        return [("Predicted and true", make_scatter_figure(made)), ("Errors", make_error_figure(made, plain))]
 
     def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
         """Return the numbers."""
@@ -204,7 +204,7 @@ class Numbers(Target):
         return compare_errors(scores, test_scores)
 
 
-def number_evaluation(evaluation: Evaluation) -> NumberEvaluation:
+def as_number_evaluation(evaluation: Evaluation) -> NumberEvaluation:
     """Return ``evaluation``, which is of numbers."""
     if not isinstance(evaluation, NumberEvaluation):
         raise TypeError(f"numbers are judged by a NumberEvaluation, not a {type(evaluation).__name__}")

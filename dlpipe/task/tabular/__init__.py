@@ -5,7 +5,7 @@ settings     TabularTraining
 scaling      how columns become arrays: learnt of the train split, kept with the model
 encoded      arrays of rows
 network      embeddings of categories, scaled numbers and pooled texts under a few dense layers
-restoring    a trained model as a network and what encodes its rows
+predictor    TabularPredictor: a trained model as a network and what encodes its rows
 features     plain features of columns
 
 ``network`` imports torch, so it is imported inside the functions that need it.

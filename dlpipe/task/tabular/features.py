@@ -41,7 +41,7 @@ class ColumnFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def transform(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Return the features: float (n_rows, n_features)."""
-        categories = self.scaling_.number_categories(rows)
+        categories = self.scaling_.encode_categories(rows)
         flags = [
             categories[:, [at]] == np.arange(len(column.values) + 1)
             for at, column in enumerate(self.scaling_.categories)

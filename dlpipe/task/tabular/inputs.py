@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.errors import SchemaMismatch, SettingError
 from dlpipe.task.model import CARD, WEIGHTS, Model
 from dlpipe.task.protocol import Coding, DriftSeries, Inputs, Say
-from dlpipe.task.row_parts import show_value
+from dlpipe.task.row_parts import format_value
 from dlpipe.task.tabular.encoded import EncodedColumns
 from dlpipe.task.tabular.model import TabularModel
-from dlpipe.task.tabular.scaling import Scaling, category_of, learn_scaling, number_of
+from dlpipe.task.tabular.scaling import Scaling, learn_scaling, to_category, to_number
 from dlpipe.task.tabular.settings import TabularTraining
 from dlpipe.task.texts import find_backbone
 from dlpipe.task.texts.model import CONFIG, TOKENIZER
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dlpipe.task.predictor import Predictor
     from dlpipe.task.row_parts import RowParts
     from dlpipe.task.settings import TrainingSettings
-    from dlpipe.task.tabular.restoring import TabularPredictor
+    from dlpipe.task.tabular.predictor import TabularPredictor
 
 NOT_INPUTS = {"row_id", "label", "split"}
 NUMBERS = {"long", "integer", "short", "byte", "double", "float", "boolean"}
@@ -57,7 +57,7 @@ class TabularInputs(Inputs):
         return names
 
     def _columns_of_model(self, table: TableVersion, card: Mapping[str, Any]) -> tuple[str, ...]:
-        names, there = scaling_of(card).names, dict(table.columns)
+        names, there = read_scaling(card).names, dict(table.columns)
         if missing := [name for name in names if name not in there]:
             raise SchemaMismatch(
                 f"{str(table)!r} lacks the column {missing[0]!r}, which the model reads; its columns are: "
@@ -65,7 +65,7 @@ class TabularInputs(Inputs):
             )
         return names
 
-    def kinds(self, table: TableVersion) -> dict[str, str]:
+    def find_kinds(self, table: TableVersion) -> dict[str, str]:
         """Return what each of those columns holds: ``number``, ``category`` or ``text``."""
         from dlpipe.tables import read_form
 
@@ -73,9 +73,9 @@ class TabularInputs(Inputs):
         known: dict[str, str] = {}
         with suppress(SchemaMismatch):  # another program's table says nothing of its rows
             known = {column.name: column.kind for column in read_form(table).inputs}
-        return {name: known.get(name) or self._kind(name, types[name]) for name in self.find_columns(table)}
+        return {name: known.get(name) or self._guess_kind(name, types[name]) for name in self.find_columns(table)}
 
-    def _kind(self, name: str, kind: str) -> str:
+    def _guess_kind(self, name: str, kind: str) -> str:
         if name == TEXT:
             return "text"
         return "number" if kind in NUMBERS or kind.startswith("decimal") else "category"
@@ -88,15 +88,15 @@ class TabularInputs(Inputs):
 
     def read_request(self, given: Any, card: Mapping[str, Any]) -> list[Values]:
         """Return the rows of a frame, of a mapping of columns or of records, which may lack columns."""
-        rows, scaling = records_of(given), scaling_of(card)
+        rows, scaling = read_records(given), read_scaling(card)
         for at, row in enumerate(rows):
             check_row(at, row, scaling)
         names = scaling.names
-        return [{name: plain_value(row.get(name)) for name in names} for row in rows]
+        return [{name: to_python(row.get(name)) for name in names} for row in rows]
 
     def format_row(self, row: Values) -> str:
         """Return columns and values."""
-        return ", ".join(f"{name} {show_value(value)}" for name, value in row.items())
+        return ", ".join(f"{name} {format_value(value)}" for name, value in row.items())
 
     def make_example(self, rows: Sequence[Values]) -> pd.DataFrame:
         """Return the rows as a frame."""
@@ -106,12 +106,12 @@ class TabularInputs(Inputs):
 
     def check_settings(self, settings: TrainingSettings) -> None:
         """Raise ``BackboneNotFound`` where the backbone is not there and may not be downloaded."""
-        settings = tabular_settings(settings)
+        settings = as_tabular_settings(settings)
         find_backbone(settings.backbone, allow_download=settings.allow_download)
 
     def make_encoding_key(self, settings: TrainingSettings) -> tuple[Any, ...]:
         """Return backbone, length, and whether the network reads pooled states of a frozen encoder."""
-        settings = tabular_settings(settings)
+        settings = as_tabular_settings(settings)
         return settings.backbone, settings.max_length, settings.strategy
 
     def encode_splits(
@@ -120,7 +120,7 @@ class TabularInputs(Inputs):
         """Return the arrays of each split, scaled by what the train split says."""
         from dlpipe.tables import read_table
 
-        settings, kinds = tabular_settings(settings), self.kinds(table)
+        settings, kinds = as_tabular_settings(settings), self.find_kinds(table)
         rows = {
             split: self.read_rows(read_table(table, split=split, columns=list(kinds)))
             for split in {"train", *splits}
@@ -130,7 +130,7 @@ class TabularInputs(Inputs):
         return {
             split: EncodedColumns(
                 scaling.scale_numbers(rows[split]),
-                scaling.number_categories(rows[split]),
+                scaling.encode_categories(rows[split]),
                 texts.get(split),
                 scaling,
             )
@@ -155,7 +155,7 @@ class TabularInputs(Inputs):
         from dlpipe.task.texts.tokens import Embedded
 
         assert isinstance(encoded, EncodedColumns)
-        settings, texts = tabular_settings(settings), encoded.texts
+        settings, texts = as_tabular_settings(settings), encoded.texts
         text, hidden = None, texts.vectors.shape[1] if isinstance(texts, Embedded) else 0
         if texts is not None and not isinstance(texts, Embedded):
             backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
@@ -182,7 +182,7 @@ class TabularInputs(Inputs):
         from safetensors.torch import save
 
         assert isinstance(encoded, EncodedColumns)
-        settings = tabular_settings(settings)
+        settings = as_tabular_settings(settings)
         files: dict[str, bytes] = {}
         decision = {**card.get("decision", {}), "columns": encoded.scaling.to_json()}
         card = {**card, "decision": decision, "network": {"width": settings.width, "layers": settings.layers}}
@@ -225,7 +225,7 @@ class TabularInputs(Inputs):
         """Return a predictor on torch, the one engine there is: networks over columns are small."""
         from dlpipe.errors import EngineUnavailable
         from dlpipe.machine import use_machine
-        from dlpipe.task.tabular.restoring import TabularPredictor
+        from dlpipe.task.tabular.predictor import TabularPredictor
 
         if engine not in (None, "torch", "exact"):
             raise EngineUnavailable(f"A model over columns has no engine {engine!r}: it runs on torch.")
@@ -238,8 +238,8 @@ class TabularInputs(Inputs):
         from dlpipe.task.row_parts import ColumnParts, JoinedParts
         from dlpipe.task.texts.words import WordParts, seen_words
 
-        scaling = scaling_of(predictor.card)
-        usual = scaling.usual_row()
+        scaling = read_scaling(predictor.card)
+        usual = scaling.make_usual_row()
         columns = ColumnParts({name: row.get(name) for name in usual}, usual)
         if not scaling.text:
             return columns
@@ -259,10 +259,10 @@ class TabularInputs(Inputs):
         for name, kind in guess_kinds(rows).items():
             values = [row.get(name) for row in rows]
             if kind == "number":
-                known = [number for number in map(number_of, values) if number == number]
+                known = [number for number in map(to_number, values) if number == number]
                 series.append(DriftSeries(name, name, known))
             elif kind == "category":
-                series.append(DriftSeries(name, name, [category_of(value) for value in values]))
+                series.append(DriftSeries(name, name, [to_category(value) for value in values]))
             else:
                 words = [float(len(str(value or "").split())) for value in values]
                 series.append(DriftSeries(name, f"words in {name}", words))
@@ -276,7 +276,7 @@ def guess_kinds(rows: Sequence[Values]) -> dict[str, str]:
     return {name: "text" if name == TEXT else "category" if name in strings else "number" for name in names}
 
 
-def records_of(given: Any) -> list[Mapping[str, Any]]:
+def read_records(given: Any) -> list[Mapping[str, Any]]:
     """Return the records of a frame, of a mapping of columns or of one value each, or of a list."""
     if hasattr(given, "to_pylist"):  # of pyarrow
         return list(given.to_pylist())
@@ -302,25 +302,25 @@ def check_row(at: int, row: Mapping[str, Any], scaling: Scaling) -> None:
             f"{', '.join(map(str, row)) or 'none'}."
         )
     for column in scaling.numbers:
-        value = plain_value(row.get(column.name))
+        value = to_python(row.get(column.name))
         try:
-            number_of(value)
+            to_number(value)
         except (TypeError, ValueError):
             raise SettingError(f"Row {at}: {column.name} = {value!r} is no number.") from None
 
 
-def plain_value(value: Any) -> Any:
+def to_python(value: Any) -> Any:
     """Return a value of Python; None for one that is missing."""
     value = value.item() if hasattr(value, "item") else value
     return None if value is None or value != value else value
 
 
-def scaling_of(card: Mapping[str, Any]) -> Scaling:
+def read_scaling(card: Mapping[str, Any]) -> Scaling:
     """Return how the columns of the model with this card become arrays."""
     return Scaling.from_json(card["decision"]["columns"])
 
 
-def tabular_settings(settings: TrainingSettings) -> TabularTraining:
+def as_tabular_settings(settings: TrainingSettings) -> TabularTraining:
     """Return ``settings``, which are those of a training over columns."""
     if not isinstance(settings, TabularTraining):
         raise TypeError(f"a training over columns takes TabularTraining, not {type(settings).__name__}")

@@ -66,7 +66,7 @@ class Scaling:
         columns: tuple[NumberColumn | CategoryColumn, ...] = (*self.numbers, *self.categories)
         return (*(column.name for column in columns), *((self.text,) if self.text else ()))
 
-    def usual_row(self) -> dict[str, Any]:
+    def make_usual_row(self) -> dict[str, Any]:
         """Return what stands for columns that are left out: medians and the most frequent values; no text."""
         numbers: dict[str, Any] = {column.name: column.median for column in self.numbers}
         return numbers | {column.name: column.values[0] or None for column in self.categories}
@@ -85,19 +85,19 @@ class Scaling:
     def scale_numbers(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Return scaled numbers, 0 where one is missing, and after them 1 where it is: float32 (n_rows, 2 * n)."""
         raw = np.array(
-            [[number_of(row.get(column.name)) for column in self.numbers] for row in rows], np.float64
+            [[to_number(row.get(column.name)) for column in self.numbers] for row in rows], np.float64
         ).reshape(len(rows), len(self.numbers))
         missing = np.isnan(raw)
         means, deviations = ([getattr(column, name) for column in self.numbers] for name in ("mean", "deviation"))
         scaled = (raw - np.array(means, np.float64)) / np.array(deviations, np.float64)
         return np.hstack([np.where(missing, 0.0, scaled), missing]).astype(np.float32)
 
-    def number_categories(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    def encode_categories(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Return the numbers of categories: int64 (n_rows, n_categories)."""
         columns = []
         for column in self.categories:
             place = {value: number for number, value in enumerate(column.values, start=OTHER + 1)}
-            columns.append([place.get(category_of(row.get(column.name)), OTHER) for row in rows])
+            columns.append([place.get(to_category(row.get(column.name)), OTHER) for row in rows])
         return np.array(columns, np.int64).reshape(len(self.categories), len(rows)).T
 
 
@@ -122,23 +122,23 @@ def learn_scaling(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -
     for name, kind in kinds.items():
         values = [row.get(name) for row in rows]
         if kind == "number":
-            known = np.array([number_of(value) for value in values], np.float64)
+            known = np.array([to_number(value) for value in values], np.float64)
             known = known[~np.isnan(known)] if not np.isnan(known).all() else np.zeros(1)
             numbers.append(
                 NumberColumn(name, float(known.mean()), float(known.std()) or 1.0, float(np.median(known)))
             )
         elif kind == "category":
-            counts = Counter(map(category_of, values))
+            counts = Counter(map(to_category, values))
             categories.append(CategoryColumn(name, sorted(counts, key=lambda value: (-counts[value], value))))
     text = next((name for name, kind in kinds.items() if kind == "text"), "")
     return Scaling(tuple(numbers), tuple(categories), text)
 
 
-def number_of(value: Any) -> float:
+def to_number(value: Any) -> float:
     """Return a value as a number, NaN where it is missing."""
     return math.nan if value is None else float(value)
 
 
-def category_of(value: Any) -> str:
+def to_category(value: Any) -> str:
     """Return a value as a category, an empty one where it is missing."""
     return "" if value is None or value != value else str(value)

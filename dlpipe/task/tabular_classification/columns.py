@@ -57,7 +57,7 @@ def suggest_columns(found: Preview, given: Given) -> Suggestion:
     kinds: dict[str, list[str]] = {"number": [], "category": [], "text": [], "": []}
     for name, values in found.columns.items():
         if name != label and name not in inputs:
-            kinds[tell_kind(name, values)].append(name)
+            kinds[guess_kind(name, values)].append(name)
     settings: dict[str, Any] = {
         "number_columns": given.get("number_columns", kinds["number"]),
         "category_columns": given.get("category_columns", kinds["category"]),
@@ -65,16 +65,19 @@ def suggest_columns(found: Preview, given: Given) -> Suggestion:
         "label_column": label,
     }
     left_out = [*kinds[""], *(name for name in kinds["text"] if name != settings["text_column"])]
-    lines = [f"numbers {_list(settings['number_columns'])}", f"categories {_list(settings['category_columns'])}"]
+    lines = [
+        f"numbers {_list_names(settings['number_columns'])}",
+        f"categories {_list_names(settings['category_columns'])}",
+    ]
     if settings["text_column"]:
         lines.append(describe_text(found, settings["text_column"]))
     lines.append(describe_classes(found, label))
     if left_out:
-        lines.append(f"left out {_list(left_out)}")
+        lines.append(f"left out {_list_names(left_out)}")
     return Suggestion({name: value for name, value in settings.items() if value}, tuple(lines))
 
 
-def tell_kind(name: str, values: list[Any]) -> str:
+def guess_kind(name: str, values: list[Any]) -> str:
     """Return what a column is: ``number``, ``category``, ``text``, or nothing."""
     if name.casefold().strip() in ID_NAMES:
         return ""
@@ -85,5 +88,5 @@ def tell_kind(name: str, values: list[Any]) -> str:
     return "text" if measure_length(values) >= PROSE else ""
 
 
-def _list(columns: list[str]) -> str:
+def _list_names(columns: list[str]) -> str:
     return ", ".join(map(repr, columns)) or "none"

@@ -11,17 +11,17 @@ from dlpipe.task.columns import (
     MOST_CLASSES,
     Given,
     Suggestion,
-    ask,
     check_given,
     choose_label,
     count_values,
-    count_words,
     describe_rows,
     describe_text,
+    describe_values,
     find_text,
-    name_values,
-    show_value,
+    format_count,
+    make_choice_error,
     split_labels,
+    to_text,
 )
 
 FLAGS = frozenset(("0", "1", "true", "false"))
@@ -56,7 +56,7 @@ def suggest_columns(found: Preview, given: Given) -> Suggestion:
     if "label_column" not in given and len(flags) > 1:
         labels = Counter({name: sum(map(_is_set, found.columns[name])) for name in flags})
         return _suggest(
-            found, text, {"label_columns": flags}, f"{count_words(len(flags), 'column')} of 0 and 1", labels
+            found, text, {"label_columns": flags}, f"{format_count(len(flags), 'column')} of 0 and 1", labels
         )
     label = given.get("label_column") or find_lists(found, besides=text)
     return _suggest(found, text, {"label_column": label}, repr(label), count_labels(found.columns[label]))
@@ -65,15 +65,15 @@ def suggest_columns(found: Preview, given: Given) -> Suggestion:
 def find_lists(found: Preview, *, besides: str) -> str:
     """Return the column whose cells hold lists of labels."""
     counts = {name: count_labels(values) for name, values in found.columns.items() if name != besides}
-    told = {name: count_words(len(labels), "label") for name, labels in counts.items()}
+    descriptions = {name: format_count(len(labels), "label") for name, labels in counts.items()}
     lists = [
         name
         for name, labels in counts.items()
         if 1 < len(labels) <= MOST_CLASSES and any(split_labels(value) for value in found.columns[name])
     ]
     if not lists:
-        raise ask(found, "the labels", [], told, "label_column")
-    return choose_label(found, lists, told, "label_column")
+        raise make_choice_error(found, "the labels", [], descriptions, "label_column")
+    return choose_label(found, lists, descriptions, "label_column")
 
 
 def find_flags(found: Preview, *, besides: str) -> list[str]:
@@ -90,18 +90,18 @@ def count_labels(values: Sequence[Any]) -> Counter[str]:
     >>> count_labels(["war|drama", "drama", "[]", ""])
     Counter({'drama': 2, 'war': 1})
     """
-    lists = (split_labels(value) for value in values if show_value(value))
-    alone = (show_value(value) for value in values)
+    lists = (split_labels(value) for value in values if to_text(value))
+    alone = (to_text(value) for value in values)
     pairs = zip(lists, filter(None, alone), strict=True)
     # an empty list is a row without labels, and no label of that name
     return Counter(label for several, cell in pairs for label in ([cell] if several is None else several))
 
 
 def _suggest(found: Preview, text: str, setting: dict[str, Any], where: str, labels: Counter[str]) -> Suggestion:
-    number = count_words(len(labels), "label")
-    line = f"labels  {where}: {number} in {describe_rows(found)}: {name_values(labels)}"
+    number = format_count(len(labels), "label")
+    line = f"labels  {where}: {number} in {describe_rows(found)}: {describe_values(labels)}"
     return Suggestion({"text_column": text, **setting}, (describe_text(found, text), line))
 
 
 def _is_set(value: Any) -> bool:
-    return show_value(value).casefold() in ("1", "true")
+    return to_text(value).casefold() in ("1", "true")

@@ -7,12 +7,12 @@ from dlpipe.task.columns import (
     TEXT_LENGTH,
     Given,
     Suggestion,
-    ask,
     check_given,
     describe_classes,
     describe_text,
     find_class,
-    text_lengths,
+    make_choice_error,
+    measure_texts,
 )
 
 SETTINGS = ("text_column", "text_pair_column")
@@ -44,11 +44,11 @@ def suggest_columns(found: Preview, given: Given) -> Suggestion:
     """
     check_given(found, given)
     known = [str(given[name]) for name in SETTINGS if name in given]
-    lengths = text_lengths(found, given)
+    lengths = measure_texts(found, given)
     long = [name for name, length in lengths.items() if length >= TEXT_LENGTH]
     if len(known) + len(long) != len(SETTINGS) and len(known) < len(SETTINGS):
-        told = {name: f"{length:.0f} characters on average" for name, length in lengths.items()}
-        raise ask(found, "the two texts", long, told, *SETTINGS)
+        descriptions = {name: f"{length:.0f} characters on average" for name, length in lengths.items()}
+        raise make_choice_error(found, "the two texts", long, descriptions, *SETTINGS)
     free = iter(long)
     texts = {name: str(given[name]) if name in given else next(free) for name in SETTINGS}
     label = find_class(found, given, besides=texts.values())

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlpipe.task.array_cache import cache_arrays
 from dlpipe.task.batches import sorted_batches
-from dlpipe.task.kept import kept_arrays
 from dlpipe.task.texts.backbones import Backbone
 from dlpipe.task.texts.tokens import Embedded, Encoded, TextEncoder
 
@@ -43,7 +43,7 @@ class Reader:
     def token_ids(self, split: str) -> Encoded:
         """Return the token ids of the split's texts, in the order of its rows."""
         key = {**self._key(split), "kind": "tokens"}
-        made = kept_arrays(self.table.path, key, lambda: self._tokenize(split), say=self.say)
+        made = cache_arrays(self.table.path, key, lambda: self._tokenize(split), say=self.say)
         return Encoded(made["ids"], made["offsets"], self.backbone.limits[1])
 
     def embeddings(self, split: str) -> Embedded:
@@ -55,7 +55,7 @@ class Reader:
             "backbone": self.backbone.digest,
             "torch": version("torch"),
         }
-        made = kept_arrays(
+        made = cache_arrays(
             self.table.path,
             key,
             lambda: {"vectors": self._embed(split)},

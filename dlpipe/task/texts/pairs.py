@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import SettingError
 from dlpipe.task.protocol import DriftSeries, Inputs
-from dlpipe.task.requests import is_missing, is_scalar, plain
+from dlpipe.task.requests import is_missing, is_scalar, unwrap_scalar
 from dlpipe.task.texts.inputs import TextInputs
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def pairs_of(given: Any) -> list[Any]:
     if isinstance(given, Mapping):
         _check_columns(list(given))
         columns = [given[name] for name in COLUMNS]
-        if all(is_scalar(plain(column)) for column in columns):
-            return [dict(zip(COLUMNS, map(plain, columns), strict=True))]
+        if all(is_scalar(unwrap_scalar(column)) for column in columns):
+            return [dict(zip(COLUMNS, map(unwrap_scalar, columns), strict=True))]
         return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
     if isinstance(given, str):
         raise SettingError("One text is no pair. Pass the columns 'text' and 'text_pair', or lists of two texts.")

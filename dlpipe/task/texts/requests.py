@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlpipe.errors import SettingError
-from dlpipe.task.requests import is_missing, text_values
+from dlpipe.task.requests import is_missing, read_text_values
 
 
 def read_texts(model_input: Any) -> list[str | None]:
@@ -25,7 +25,7 @@ def read_texts(model_input: Any) -> list[str | None]:
     ...
     dlpipe.errors.SettingError: Row 1 is no text but a int: 3. Pass texts, and None for one that is missing.
     """
-    rows = text_values(model_input)
+    rows = read_text_values(model_input)
     for at, row in enumerate(rows):
         if not isinstance(row, str) and not is_missing(row):
             raise SettingError(

@@ -93,12 +93,12 @@ class TextTraining(TrainingSettings):
             "ends before"
         )
 
-    def without_effect(self, names: Iterable[str]) -> list[str]:
+    def find_ineffective(self, names: Iterable[str]) -> list[str]:
         """Return those of ``names`` that the strategy does not look at.
 
         Examples
         --------
-        >>> TextTraining().without_effect(["dropout", "lora_rank"])
+        >>> TextTraining().find_ineffective(["dropout", "lora_rank"])
         ['lora_rank']
         """
         return [name for name in names if name in ONLY_FOR and self.strategy not in ONLY_FOR[name]]

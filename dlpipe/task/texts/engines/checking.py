@@ -14,7 +14,7 @@ import numpy as np
 from dlpipe.errors import BadRows
 from dlpipe.machine import cpu_features, cpu_name, usable_cores
 from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
-from dlpipe.task.finding import find_task
+from dlpipe.task.entry_points import find_task
 from dlpipe.task.texts.engines.candidates import SAMPLE_ROWS, Candidates, prepare
 from dlpipe.task.texts.engines.kinds import EXACT, GRAPH_FILES, INSTRUCTIONS, TORCH
 from dlpipe.task.texts.engines.networks import Network, activation, compute_outputs

@@ -10,7 +10,7 @@ import numpy as np
 
 from dlpipe.machine import usable_cores
 from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
-from dlpipe.task.finding import find_task
+from dlpipe.task.entry_points import find_task
 from dlpipe.task.texts.engines.kinds import BF16, TORCH
 from dlpipe.task.texts.model import TextModel
 from dlpipe.task.texts.tokens import Encoded

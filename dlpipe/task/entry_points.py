@@ -16,9 +16,9 @@ GROUP, OWN = "dlpipe.tasks", "dlpipe"
 DEFAULT_TASK = "text-classification"
 
 
-def task_names() -> list[str]:
+def list_tasks() -> list[str]:
     """Return the names of the tasks that are installed, sorted."""
-    return sorted(_installed())
+    return sorted(_read_entry_points())
 
 
 def find_task(name: str = DEFAULT_TASK) -> Task:
@@ -38,20 +38,20 @@ def find_task(name: str = DEFAULT_TASK) -> Task:
     ...
     dlpipe.errors.SettingError: The settings has no task 'text-clasification'; did you mean 'text-...
     """
-    found = _installed()
+    found = _read_entry_points()
     check_name(name, sorted(found), what="task", where="The settings")
     return _load(found[name])
 
 
-def own_tasks() -> dict[str, str]:
+def list_own_tasks() -> dict[str, str]:
     """Return the tasks that dlpipe itself brings, by name, each with where its object is."""
-    found = _installed().items()
+    found = _read_entry_points().items()
     return {name: point.value for name, point in sorted(found) if point.module.startswith("dlpipe.")}
 
 
-def distribution_of(name: str) -> str | None:
+def find_distribution(name: str) -> str | None:
     """Return the distribution that brings the task ``name``; ``None`` for dlpipe itself, or an unknown task."""
-    point = _installed().get(name)
+    point = _read_entry_points().get(name)
     brought_by = point.dist.name if point is not None and point.dist is not None else OWN
     return None if brought_by == OWN else brought_by
 
@@ -73,5 +73,5 @@ def _load(point: EntryPoint) -> Task:
     return task
 
 
-def _installed() -> dict[str, EntryPoint]:
+def _read_entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}

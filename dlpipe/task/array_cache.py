@@ -26,7 +26,7 @@ MANIFEST, HALF = "manifest.json", ".half-"
 Arrays = dict[str, np.ndarray]
 
 
-def kept_arrays(
+def cache_arrays(
     table: str, key: Mapping[str, Any], make: Callable[[], Arrays], *, say: Callable[[str], None]
 ) -> Arrays:
     """Return the arrays of ``key``, read-only and mapped from disk; made and kept if they are not there whole.
@@ -43,27 +43,27 @@ def kept_arrays(
     from deltalake.exceptions import DeltaError
 
     full_key = {"format": FORMAT, **key}
-    place = _place(entry_of(table, full_key))
+    place = _find_place(locate_entry(table, full_key))
     try:
-        if (found := _opened(place, full_key)) is not None:
+        if (found := _open_entry(place, full_key)) is not None:
             return found
     except (OSError, DeltaError):
         pass  # unreadable is as good as not there
     made = make()
     try:
-        _keep(place, full_key, made)
-        return _opened(place, full_key) or made
+        _store_entry(place, full_key, made)
+        return _open_entry(place, full_key) or made
     except (OSError, DeltaError) as error:
         say(f"features cannot be kept in {place.location}: {' '.join(str(error).split())[:200]}")
         return made
 
 
-def entry_of(table: str, key: Mapping[str, Any]) -> str:
+def locate_entry(table: str, key: Mapping[str, Any]) -> str:
     """Return the folder or URI of the entry of ``key``.
 
     Examples
     --------
-    >>> entry_of("/data/tables/reviews", {"kind": "tokens", "split": "train", "table": {"version": 3}})
+    >>> locate_entry("/data/tables/reviews", {"kind": "tokens", "split": "train", "table": {"version": 3}})
     '/data/tables/_features/reviews/v3-train-tokens-601b7a5089da161b538b4317'
     """
     folder, _, name = table.rpartition("/")
@@ -82,7 +82,7 @@ class Place(Protocol):
     def put(self, file: Path) -> None:
         """Store a file under its name, in one piece."""
 
-    def half(self) -> AbstractContextManager[str]:
+    def make_scratch_folder(self) -> AbstractContextManager[str]:
         """Return a context manager of a local folder for files that are to be put."""
 
 
@@ -100,7 +100,7 @@ class FolderPlace:
         """Move the file there, durably."""
         move(file, self._folder / file.name)
 
-    def half(self) -> AbstractContextManager[str]:
+    def make_scratch_folder(self) -> AbstractContextManager[str]:
         """Return a new folder on the same device; those that killed processes left are removed after an hour."""
         make_folder(self._folder)
         for left in self._folder.glob(f"{HALF}*"):
@@ -129,59 +129,59 @@ class ObjectPlace:
         with file.open("rb") as source, self._files.open_output_stream(file.name, buffer_size=1 << 20) as target:
             shutil.copyfileobj(source, target, 1 << 20)
 
-    def half(self) -> AbstractContextManager[str]:
+    def make_scratch_folder(self) -> AbstractContextManager[str]:
         """Return a temporary folder."""
-        return _temporary()
+        return _make_temporary_folder()
 
 
-def _place(location: str) -> Place:
+def _find_place(location: str) -> Place:
     return ObjectPlace(location) if "://" in location else FolderPlace(location)
 
 
-def _opened(place: Place, key: Mapping[str, Any]) -> Arrays | None:
+def _open_entry(place: Place, key: Mapping[str, Any]) -> Arrays | None:
     """Return the arrays of an entry, mapped into memory; ``None`` unless it is whole."""
     # a downloaded file may go as soon as it is mapped: its content stays until the map does
-    with _temporary() as folder:
+    with _make_temporary_folder() as folder:
         try:
             manifest = json.loads(place.fetch(MANIFEST, Path(folder)).read_bytes())
             if manifest["key"] != key:
                 return None
-            files = {place.fetch(one["file"], Path(folder)): one for one in manifest["arrays"]}
-            if not all(_is_whole(file, one) for file, one in files.items()):
+            files = {place.fetch(entry["file"], Path(folder)): entry for entry in manifest["arrays"]}
+            if not all(_is_whole(file, entry) for file, entry in files.items()):
                 return None
-            return {one["name"]: _mapped(file) for file, one in files.items()}
+            return {entry["name"]: _map_array(file) for file, entry in files.items()}
         except (FileNotFoundError, ValueError, LookupError, TypeError):
             return None
 
 
-def _is_whole(file: Path, said: Mapping[str, Any]) -> bool:
-    return file.stat().st_size == said["bytes"] and _digest(file) == said["blake2b"]
+def _is_whole(file: Path, entry: Mapping[str, Any]) -> bool:
+    return file.stat().st_size == entry["bytes"] and _compute_digest(file) == entry["blake2b"]
 
 
-def _mapped(file: Path) -> np.ndarray:
+def _map_array(file: Path) -> np.ndarray:
     # as a plain array: Ray and pickle copy a memmap, but not an array
     return np.asarray(np.load(file, mmap_mode="r"))
 
 
-def _keep(place: Place, key: Mapping[str, Any], arrays: Arrays) -> None:
+def _store_entry(place: Place, key: Mapping[str, Any], arrays: Arrays) -> None:
     written = []
-    with place.half() as half:
+    with place.make_scratch_folder() as scratch:
         for name, array in arrays.items():
-            file = Path(half) / "array.npy"
+            file = Path(scratch) / "array.npy"
             np.save(file, array)
-            digest = _digest(file)
+            digest = _compute_digest(file)
             file = file.rename(file.with_name(f"{name}-{digest[:16]}.npy"))
             written.append({"name": name, "file": file.name, "bytes": file.stat().st_size, "blake2b": digest})
             place.put(file)
-        manifest = Path(half) / MANIFEST
+        manifest = Path(scratch) / MANIFEST
         manifest.write_text(json.dumps({"key": key, "arrays": written}, indent=1))
         place.put(manifest)
 
 
-def _digest(file: Path) -> str:
+def _compute_digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "blake2b").hexdigest()
 
 
-def _temporary() -> AbstractContextManager[str]:
+def _make_temporary_folder() -> AbstractContextManager[str]:
     return tempfile.TemporaryDirectory(prefix="dlpipe-features-")

@@ -18,13 +18,13 @@ class ColumnEncoder:
 
     def __init__(self, model: TabularModel) -> None:
         self._scaling = model.scaling
-        self._text = text_encoder(model) if self._scaling.text else None
+        self._text = make_text_encoder(model) if self._scaling.text else None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> EncodedColumns:
         """Return the arrays of ``rows``."""
         scaling = self._scaling
         texts = None if self._text is None else self._text([str(row.get(scaling.text) or "") for row in rows])
-        return EncodedColumns(scaling.scale_numbers(rows), scaling.number_categories(rows), texts, scaling)
+        return EncodedColumns(scaling.scale_numbers(rows), scaling.encode_categories(rows), texts, scaling)
 
     def seen_characters(self, text: str) -> int:
         """Return how many characters of a text the model reads."""
@@ -50,7 +50,7 @@ class TabularPredictor(TorchPredictor):
         return self._encode.seen_characters(text)
 
 
-def text_encoder(model: TabularModel) -> Any:
+def make_text_encoder(model: TabularModel) -> Any:
     """Return what makes token ids of texts for ``model``."""
     from dlpipe.task.texts.tokens import TextEncoder
 

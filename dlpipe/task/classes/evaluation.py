@@ -56,23 +56,23 @@ def evaluate_classes(
     """
     from dlpipe.task.bootstrap import bootstrap
     from dlpipe.task.classes import measures
-    from dlpipe.task.classes.resampling import resampled_metrics
+    from dlpipe.task.classes.resampling import resample_metrics
 
     measures.check_lengths(probabilities, truth, labels, row_ids, shown)
-    scaled = measures.checked_probabilities(probabilities)
-    known = measures.label_indices(truth, labels)
+    scaled = measures.normalize_probabilities(probabilities)
+    known = measures.index_labels(truth, labels)
     return ClassEvaluation(
-        metrics=measures.point_metrics(scaled, known),
+        metrics=measures.compute_metrics(scaled, known),
         intervals=bootstrap(
-            lambda counts: resampled_metrics(counts, scaled, known),
+            lambda counts: resample_metrics(counts, scaled, known),
             rows=len(known),
             seed=seed,
             resamples=resamples,
         ),
         labels=tuple(labels),
-        confusion=measures.confusion(scaled, known),
-        reliability=measures.reliability(scaled, known),
+        confusion=measures.count_confusion(scaled, known),
+        reliability=measures.compute_reliability(scaled, known),
         rows=len(known),
         headline=METRICS[0],
-        mistakes=measures.worst_mistakes(scaled, truth, labels, row_ids, shown)[:worst],
+        mistakes=measures.find_worst_mistakes(scaled, truth, labels, row_ids, shown)[:worst],
     )
