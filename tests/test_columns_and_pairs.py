@@ -141,8 +141,29 @@ def test_what_are_no_columns_is_refused(given, says, of_people) -> None:
 
 
 def test_a_table_that_lacks_a_column_of_the_model_is_refused(of_people, pairs) -> None:
-    with pytest.raises(SchemaMismatch, match="lacks the column 'age'"):
+    with pytest.raises(SchemaMismatch, match="lacks the columns 'age', 'town'"):
         COLUMNS.inputs.find_columns(pairs, of_people.card)
+
+
+def test_a_table_with_words_where_a_model_reads_numbers_is_refused(of_people, tmp_path) -> None:
+    columns = {"age": ["old", "young"], "town": ["Bonn", "Bern"], "text": ["so good", "so bad"]}
+    with pytest.raises(SchemaMismatch, match=r"no numbers in the column 'age', .* but string"):
+        COLUMNS.inputs.find_columns(write_rows(tmp_path, columns, ["yes", "no"]), of_people.card)
+
+
+def test_a_flow_refuses_a_table_that_lacks_columns_when_it_pins_its_inputs(
+    of_people, people, pairs, tmp_path, monkeypatch
+) -> None:
+    from dlpipe.flows.pinning import pinned
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    rows = [{"age": 66.0, "town": "Bonn", "text": "a good film"}]
+    version = log_and_register(of_people, name="people", example=rows, params={}, metrics={}, tags={})
+    assert pinned(version.uri, people.path, None) == (version, people)
+    with pytest.raises(SchemaMismatch) as refused:
+        pinned(version.uri, pairs.path, None)
+    (line,) = str(refused.value).splitlines()
+    assert "lacks the columns 'age', 'town', which the model reads; its columns are: row_id, text" in line
 
 
 @pytest.mark.parametrize("number", range(3))

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from dlpipe.tables import TableVersion, read_table, write_table
-from dlpipe.task import find_task, kept
+from dlpipe.task import array_cache, find_task
 from dlpipe.task.array_cache import cache_arrays
 from dlpipe.task.texts import TextTraining, find_backbone
 from dlpipe.task.texts.features import Reader, embed
@@ -127,7 +127,7 @@ def cut(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, cut, Path.unlink, lambda file: file.write_bytes(b"")])
-@pytest.mark.parametrize("name", ["*.npy", kept.MANIFEST])
+@pytest.mark.parametrize("name", ["*.npy", array_cache.MANIFEST])
 def test_a_damaged_entry_is_made_again(damage: Callable[[Path], None], name: str, tmp_path: Path) -> None:
     made: list[int] = []
 
@@ -188,7 +188,7 @@ def test_two_writers_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
     """
     writers = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)]) for _ in range(2)]
     assert [writer.wait() for writer in writers] == [0, 0]
-    assert not list(tmp_path.rglob(f"{kept.HALF}*"))
+    assert not list(tmp_path.rglob(f"{array_cache.HALF}*"))
 
 
 def test_where_nothing_can_be_kept_a_line_says_so(tmp_path: Path) -> None:

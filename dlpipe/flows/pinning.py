@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metaflow import current
 
@@ -30,18 +30,31 @@ def pinned(model: str, table: str, version: int | None) -> tuple[ModelVersion, T
     ModelNotFound, TableNotFound, TableVersionNotFound
         The message says which there are.
     SchemaMismatch
-        When the table has no ``row_id`` or lacks a column that the model's task reads, or that column holds
-        something else.
+        When the table has no ``row_id`` or lacks a column that the model reads, or that column holds something
+        else.
     """
     found, rows = resolve(model), table_at(table, version=version)
     names = [name for name, _ in rows.columns]
-    wanted = ("row_id", *find_task(found.task).inputs.find_columns(rows))
+    wanted = ("row_id", *find_task(found.task).inputs.find_columns(rows, card_of_columns(found)))
     if missing := [name for name in wanted if name not in names]:
         raise SchemaMismatch(
             f"{str(rows)!r} has no column {' and no column '.join(map(repr, missing))}; its columns are: "
             f"{', '.join(names)}. Name a table that flows/train_flow.py or dlpipe.tables.ingest made."
         )
     return found, rows
+
+
+def card_of_columns(model: ModelVersion) -> dict[str, Any] | None:
+    """Return the card that says which columns ``model`` reads; None where its task says it without a card.
+
+    A model of one text a row reads the same column whatever its card says, and so does what is made from it, so
+    that the first step of such a flow asks the registry no more than it has to.
+    """
+    from dlpipe.inference import read_card
+
+    if find_task(model.task).inputs.one_text or KIND in model.tags:
+        return None
+    return read_card(model)
 
 
 def check_rows(rows: TableVersion, split: str | None, *, whole: str) -> None:

@@ -14,7 +14,7 @@ with it.
 """
 
 from dlpipe.inference.latest import latest_answers
-from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder
+from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder, read_card
 from dlpipe.inference.new_rows import ScoredUntil, score_new, score_whole, scored_until, scorer_of
 from dlpipe.inference.packing import check_languages, register_pipeline
 from dlpipe.inference.pipeline import Pipeline, PipelineSettings, load_pipeline
@@ -38,6 +38,7 @@ __all__ = [
     "model_folder",
     "prediction_schema",
     "predictions",
+    "read_card",
     "register_pipeline",
     "score",
     "score_new",

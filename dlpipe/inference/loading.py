@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dlpipe.errors import ModelNotFound
 from dlpipe.registry import KIND, LOADER, MADE_FROM, ModelVersion, resolve
+from dlpipe.task.model import CARD, load_card
 from dlpipe.tracking import TrackingStore, open_store, tracking_errors
 
 if TYPE_CHECKING:
     from dlpipe.task import Predictor
 
+MLMODEL = "MLmodel"
 PIPELINE_LOADER = "dlpipe.inference.pipeline"
 """The module whose ``_load_pyfunc`` opens a pipeline."""
 
@@ -55,18 +57,45 @@ def model_folder(store: TrackingStore, version: ModelVersion, *, scratch: Path, 
     ModelNotFound
         When ``version`` is of another kind than ``loader`` opens.
     """
+    with tracking_errors(store):
+        root = _fetch(store, version, "", scratch)
+        data = _find_data(root, version, loader)
+    return root / data
+
+
+def read_card(version: ModelVersion) -> dict[str, Any]:
+    """Return the card of ``version``, such as which columns it reads, without fetching its weights.
+
+    Raises
+    ------
+    ModelNotFound
+        When ``version`` is no model of a task: a pipeline, say, or another program's.
+    """
+    store = open_store()
+    with tracking_errors(store), tempfile.TemporaryDirectory() as scratch:
+        data = _find_data(_fetch(store, version, MLMODEL, Path(scratch)), version, LOADER)
+        return load_card(_fetch(store, version, f"{data}/{CARD}", Path(scratch)).parent)
+
+
+def _fetch(store: TrackingStore, version: ModelVersion, path: str, scratch: Path) -> Path:
+    """Return a file of ``version``, or its folder: where it is, or downloaded into ``scratch``."""
     import mlflow.artifacts
+
+    place = store.client().get_model_version_download_uri(version.name, str(version.version))
+    # a local folder is used where it stands: no copy of the weights
+    target = None if urlsplit(place).scheme in ("", "file") else str(scratch)
+    asked = f"{place.rstrip('/')}/{path}" if path else place
+    return Path(mlflow.artifacts.download_artifacts(asked, dst_path=target, tracking_uri=store.uri))
+
+
+def _find_data(mlmodel: Path, version: ModelVersion, loader: str) -> str:
+    """Return where in its folder the files of ``version`` are, as its MLmodel has it."""
     from mlflow.models import Model
 
-    with tracking_errors(store):
-        place = store.client().get_model_version_download_uri(version.name, str(version.version))
-        # a local folder is used where it stands: no copy of the weights
-        target = None if urlsplit(place).scheme in ("", "file") else str(scratch)
-        root = Path(mlflow.artifacts.download_artifacts(place, dst_path=target, tracking_uri=store.uri))
-        flavor = Model.load(str(root)).flavors.get("python_function", {})
+    flavor = Model.load(str(mlmodel)).flavors.get("python_function", {})
     if (found := flavor.get("loader_module")) != loader:
         kind = "pipeline" if loader == PIPELINE_LOADER else "model"
         made_as, made_from = version.tags.get(KIND), version.tags.get(MADE_FROM)
         hint = f" It is of the kind {made_as!r}; its classifier is {made_from}." if made_from else ""
         raise ModelNotFound(f"{version.uri} is not a dlpipe {kind}; its loader is {found!r}.{hint}")
-    return root / str(flavor["data"])
+    return str(flavor["data"])

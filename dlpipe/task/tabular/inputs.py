@@ -57,13 +57,18 @@ class TabularInputs(Inputs):
         return names
 
     def _columns_of_model(self, table: TableVersion, card: Mapping[str, Any]) -> tuple[str, ...]:
-        names, there = read_scaling(card).names, dict(table.columns)
-        if missing := [name for name in names if name not in there]:
+        scaling, there = read_scaling(card), dict(table.columns)
+        if missing := [name for name in scaling.names if name not in there]:
             raise SchemaMismatch(
-                f"{str(table)!r} lacks the column {missing[0]!r}, which the model reads; its columns are: "
+                f"{str(table)!r} lacks {name_columns(missing)}, which the model reads; its columns are: "
                 f"{', '.join(there)}."
             )
-        return names
+        if wrong := [column.name for column in scaling.numbers if not is_number_type(there[column.name])]:
+            raise SchemaMismatch(
+                f"{str(table)!r} has no numbers in {name_columns(wrong)}, where the model reads them, but "
+                f"{there[wrong[0]]}. Score a table with numbers there."
+            )
+        return scaling.names
 
     def find_kinds(self, table: TableVersion) -> dict[str, str]:
         """Return what each of those columns holds: ``number``, ``category`` or ``text``."""
@@ -78,7 +83,7 @@ class TabularInputs(Inputs):
     def _guess_kind(self, name: str, kind: str) -> str:
         if name == TEXT:
             return "text"
-        return "number" if kind in NUMBERS or kind.startswith("decimal") else "category"
+        return "number" if is_number_type(kind) else "category"
 
     def read_rows(self, rows: pa.Table | pa.RecordBatch) -> list[Values]:
         """Return the rows, each as a mapping of its columns."""
@@ -267,6 +272,22 @@ class TabularInputs(Inputs):
                 words = [float(len(str(value or "").split())) for value in values]
                 series.append(DriftSeries(name, f"words in {name}", words))
         return series
+
+
+def is_number_type(kind: str) -> bool:
+    """Return whether Delta's type ``kind`` is one of numbers; truth values are 0 and 1."""
+    return kind in NUMBERS or kind.startswith("decimal")
+
+
+def name_columns(names: Sequence[str]) -> str:
+    """Return the names of columns as a sentence has them.
+
+    Examples
+    --------
+    >>> name_columns(["age"]), name_columns(["age", "town"])
+    ("the column 'age'", "the columns 'age', 'town'")
+    """
+    return f"the column{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}"
 
 
 def guess_kinds(rows: Sequence[Values]) -> dict[str, str]:
