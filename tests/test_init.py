@@ -26,7 +26,8 @@ from dlpipe.cli import main
 from dlpipe.errors import BadSource, ProjectExists, ProjectUnusable, SettingError
 from dlpipe.tables import Preview, preview
 from dlpipe.task import find_task, list_tasks
-from dlpipe.task.columns import as_list
+from dlpipe.task.columns import as_list, find_number
+from dlpipe.task.tabular_classification.columns import guess_kind
 from dlpipe.templates import make_project, update_project
 from dlpipe.templates.rendering import TEMPLATE
 
@@ -240,6 +241,21 @@ SAMPLES = {
         },
     ),
 }
+
+
+@pytest.mark.parametrize(("separator", "kind"), [(";", "number"), ("\t", "number"), (",", "")])
+def test_a_decimal_comma_makes_a_number_where_an_ingest_reads_one(
+    tmp_path: Path, separator: str, kind: str
+) -> None:
+    lines = [f'"{n},5"{separator}{("paid", "refused")[n % 2]}' for n in range(40)]
+    (tmp_path / "bills.csv").write_text("\n".join([f"price{separator}outcome", *lines]))
+    found = preview(str(tmp_path / "bills.csv"))
+    assert guess_kind(found, "price") == kind
+    if kind:
+        assert find_number(found, {"label_column": "price"}, besides=()) == "price"
+    else:
+        with pytest.raises(SettingError, match=r"'price' .* holds no numbers .* Write them with a point"):
+            find_number(found, {"label_column": "price"}, besides=())
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -2,7 +2,7 @@
 
 from dlpipe.tables._append import Append, append
 from dlpipe.tables._commit import Mark, check_target
-from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, to_column_name
+from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, is_number, to_column_name
 from dlpipe.tables._ingest import Ingest, check_settings, check_sources, describe_table, ingest
 from dlpipe.tables._inputs import check_inputs, check_text, decode_texts
 from dlpipe.tables._metadata import read_form, read_last_settings
@@ -67,6 +67,7 @@ __all__ = [
     "find_staged_parts",
     "history",
     "ingest",
+    "is_number",
     "list_parts",
     "locate",
     "parse_split",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlpipe.errors import SettingError
-from dlpipe.tables import Preview
+from dlpipe.tables import Preview, is_number
 
 LABEL_NAMES = frozenset(
     (
@@ -25,11 +25,13 @@ LABEL_NAMES = frozenset(
 ID_NAMES = frozenset(("", "id", "index", "row", "row_id", "unnamed: 0"))
 """What a column is often called that says nothing of a row."""
 MOST_CLASSES = 100
+"""Of more values, a column holds names, codes or numbers."""
 TEXT_LENGTH = 12.0
 """Characters on average from which a column can be texts: shorter ones are names and codes."""
 AS_LONG = 0.5
 """From this share of the longest column's length on, another column may be the text as well."""
 LISTED = 8
+"""So many columns or values are named in a line."""
 
 Given = Mapping[str, Any]
 """The settings of ``[data]`` that are known: names of columns, or lists of them."""
@@ -81,21 +83,30 @@ def to_text(value: Any) -> str:
 
 
 def measure_length(values: Iterable[Any]) -> float:
-    """Return how many characters the values have on average, missing ones aside."""
+    """Return how many characters the values have on average, missing ones aside; 0 where all are missing."""
     lengths = [len(text) for value in values if (text := to_text(value))]
     return sum(lengths) / max(len(lengths), 1)
 
 
-def are_numbers(values: Iterable[Any]) -> bool:
-    """Return whether all values are numbers, missing ones aside.
+def are_numbers(values: Iterable[Any], *, separator: str = "") -> bool:
+    """Return whether all values are numbers, missing ones aside, as an ingest will read them.
+
+    Parameters
+    ----------
+    values : iterable
+    separator : str
+        Of the CSV that they are from. Where it is another than a comma, commas may stand for decimal points. In
+        other files "1,500" is as likely fifteen hundred, and an ingest takes it for no number.
 
     Examples
     --------
-    >>> are_numbers(["1", "2,5", "", None, 3]), are_numbers(["1", "a"]), are_numbers([])
+    >>> are_numbers(["1", "2.5", "", None, 3]), are_numbers(["1", "a"]), are_numbers([])
     (True, False, False)
+    >>> are_numbers(["1,5", "2"], separator=";"), are_numbers(["1,5", "2"], separator=",")
+    (True, False)
     """
     texts = [text for value in values if (text := to_text(value))]
-    return bool(texts) and all(map(_is_number, texts))
+    return bool(texts) and all(is_number(_with_point(text, separator)) for text in texts)
 
 
 def split_labels(value: Any) -> list[str] | None:
@@ -140,7 +151,22 @@ def check_given(found: Preview, given: Given) -> None:
 
 
 def find_text(found: Preview, given: Given, setting: str = "text_column") -> str:
-    """Return the column with the longest texts."""
+    """Return the column with the longest texts.
+
+    Parameters
+    ----------
+    found : Preview
+    given : mapping
+        Settings that are known: the one named ``setting`` is taken as it is, and columns of the others are
+        passed over.
+    setting : str
+        That names the column.
+
+    Raises
+    ------
+    SettingError
+        When no column, or more than one, may be meant.
+    """
     if setting in given:
         return str(given[setting])
     lengths = measure_texts(found, given)
@@ -153,7 +179,25 @@ def find_text(found: Preview, given: Given, setting: str = "text_column") -> str
 
 
 def find_class(found: Preview, given: Given, *, besides: Iterable[str], setting: str = "label_column") -> str:
-    """Return the column with few different values, each of which several rows have."""
+    """Return the column with few different values, each of which several rows have.
+
+    Of several such columns it is the one that is called as columns of labels are, see ``LABEL_NAMES``.
+
+    Parameters
+    ----------
+    found : Preview
+    given : mapping
+        Settings that are known: the one named ``setting`` is looked at and taken.
+    besides : iterable of str
+        Columns that hold something else.
+    setting : str
+        That names the column.
+
+    Raises
+    ------
+    SettingError
+        When no column, or more than one, may be meant; or when the known one has one value.
+    """
     if setting in given:
         return _check_classes(found, str(given[setting]), setting)
     counts = {name: count_values(values) for name, values in found.columns.items() if name not in {*besides}}
@@ -163,22 +207,42 @@ def find_class(found: Preview, given: Given, *, besides: Iterable[str], setting:
 
 
 def find_number(found: Preview, given: Given, *, besides: Iterable[str], setting: str = "label_column") -> str:
-    """Return the column with numbers."""
+    """Return the column with numbers; what is said of ``find_class`` holds here too.
+
+    Raises
+    ------
+    SettingError
+        When no column, or more than one, may be meant; or when the known one holds something else.
+    """
     if setting in given:
-        column = str(given[setting])
-        if not are_numbers(found.columns[column]):
-            raise SettingError(f"The column {column!r} of {found.path!r} holds no numbers ({_option(setting)}).")
-        return column
+        return _check_numbers(found, str(given[setting]), setting)
     descriptions = {
-        name: describe_numbers(values)
+        name: describe_numbers(found, name)
         for name, values in found.columns.items()
-        if name not in {*besides} and name.casefold() not in ID_NAMES and are_numbers(values)
+        if name not in {*besides} and name.casefold() not in ID_NAMES
+        if are_numbers(values, separator=found.separator)
     }
     return choose_label(found, [*descriptions], descriptions, setting)
 
 
 def choose_label(found: Preview, several: Sequence[str], descriptions: Mapping[str, str], setting: str) -> str:
-    """Return the only one of columns that may hold the labels, or the only one that is called so; or ask."""
+    """Return the only one of the columns that may hold the labels, or the only one that is called so.
+
+    Parameters
+    ----------
+    found : Preview
+    several : sequence of str
+        Columns that may hold them.
+    descriptions : mapping
+        Column -> what it holds, for the person who has to choose.
+    setting : str
+        That names the column.
+
+    Raises
+    ------
+    SettingError
+        When that leaves no column, or more than one.
+    """
     known = [name for name in several if name.casefold().strip() in LABEL_NAMES]
     best = several if len(several) == 1 else known
     if len(best) != 1:
@@ -192,14 +256,28 @@ def measure_texts(found: Preview, given: Given) -> dict[str, float]:
     return {
         name: measure_length(values)
         for name, values in found.columns.items()
-        if name not in known and any(isinstance(value, str) for value in values) and not are_numbers(values)
+        if name not in known and any(isinstance(value, str) for value in values)
+        if not are_numbers(values, separator=found.separator)
     }
 
 
 def make_choice_error(
     found: Preview, what: str, columns: Sequence[str], descriptions: Mapping[str, str], *settings: str
 ) -> SettingError:
-    """Return the error for a file in which no column, or more than one, may hold ``what``."""
+    """Return the error for a file in which no column, or more than one, may hold ``what``.
+
+    Parameters
+    ----------
+    found : Preview
+    what : str
+        With its article: ``the labels``.
+    columns : sequence of str
+        Those that may hold it, the likeliest first.
+    descriptions : mapping
+        Column -> what it holds.
+    *settings : str
+        That name the column, each an option of `dlpipe init`.
+    """
     which = ", ".join(f"{name!r} ({descriptions[name]})" for name in columns[:LISTED])
     may = f"several columns may hold {what}: {which}" if columns else f"no column is sure to hold {what}"
     options = " and ".join(map(_option, settings))
@@ -214,6 +292,14 @@ def _check_classes(found: Preview, column: str, setting: str) -> str:
             f"{describe_rows(found)}: there is nothing to tell apart. Name another with {_option(setting)}; "
             f"{list_columns(found)}."
         )
+    return column
+
+
+def _check_numbers(found: Preview, column: str, setting: str) -> str:
+    values = found.columns[column]
+    if not are_numbers(values, separator=found.separator):
+        hint = " Write them with a point." if are_numbers(values, separator=";") else ""
+        raise SettingError(f"The column {column!r} of {found.path!r} holds no numbers ({_option(setting)}).{hint}")
     return column
 
 
@@ -232,9 +318,10 @@ def describe_classes(found: Preview, column: str) -> str:
     return f"label   {column!r}: {number} in {describe_rows(found)}: {describe_values(classes)}"
 
 
-def describe_numbers(values: Iterable[Any]) -> str:
-    """Return from where to where numbers reach."""
-    numbers = sorted(float(text.replace(",", ".", 1)) for value in values if (text := to_text(value)))
+def describe_numbers(found: Preview, column: str) -> str:
+    """Return from where to where the numbers of a column reach."""
+    texts = (text for value in found.columns[column] if (text := to_text(value)))
+    numbers = sorted(float(_with_point(text, found.separator)) for text in texts)
     return f"numbers from {numbers[0]:g} to {numbers[-1]:g}"
 
 
@@ -274,9 +361,6 @@ def _option(setting: str) -> str:
     return f"--{setting.replace('_', '-')}"
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text.replace(",", ".", 1))
-    except ValueError:
-        return False
-    return True
+def _with_point(text: str, separator: str) -> str:
+    """Return a number with a point for its decimal comma, where commas separate nothing."""
+    return text.replace(",", ".", 1) if separator not in ("", ",") else text

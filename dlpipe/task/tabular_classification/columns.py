@@ -55,9 +55,9 @@ def suggest_columns(found: Preview, given: Given) -> Suggestion:
     inputs = {name for key, columns in given.items() if key != "label_column" for name in as_list(columns)}
     label = find_class(found, given, besides=inputs)
     kinds: dict[str, list[str]] = {"number": [], "category": [], "text": [], "": []}
-    for name, values in found.columns.items():
+    for name in found.columns:
         if name != label and name not in inputs:
-            kinds[guess_kind(name, values)].append(name)
+            kinds[guess_kind(found, name)].append(name)
     settings: dict[str, Any] = {
         "number_columns": given.get("number_columns", kinds["number"]),
         "category_columns": given.get("category_columns", kinds["category"]),
@@ -77,11 +77,12 @@ def suggest_columns(found: Preview, given: Given) -> Suggestion:
     return Suggestion({name: value for name, value in settings.items() if value}, tuple(lines))
 
 
-def guess_kind(name: str, values: list[Any]) -> str:
+def guess_kind(found: Preview, name: str) -> str:
     """Return what a column is: ``number``, ``category``, ``text``, or nothing."""
+    values = found.columns[name]
     if name.casefold().strip() in ID_NAMES:
         return ""
-    if are_numbers(values):
+    if are_numbers(values, separator=found.separator):
         return "number"
     if are_classes(count_values(values)):
         return "category"

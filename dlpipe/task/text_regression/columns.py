@@ -38,6 +38,6 @@ def suggest_columns(found: Preview, given: Given) -> Suggestion:
     check_given(found, given)
     text = find_text(found, given)
     label = find_number(found, given, besides=[text])
-    numbers = describe_numbers(found.columns[label])
+    numbers = describe_numbers(found, label)
     lines = (describe_text(found, text), f"label   {label!r}: {numbers} in {describe_rows(found)}")
     return Suggestion({"text_column": text, "label_column": label}, lines)
