@@ -263,7 +263,7 @@ def test_a_registered_explainer_explains_in_a_fresh_process(tiny_model, classifi
     exact, fast, signature, shap_loaded = done.stdout.splitlines()
     (row, empty) = json.loads(exact)["predictions"]
     (mine,) = explain_rows(open_predictor(tiny_model), [("a", text)], settings=model.settings).rows
-    column = mine.labels.index(mine.predicted)
+    column = mine.highest
     assert (row["predicted"], row["parts"]) == (mine.predicted, text.split())
     np.testing.assert_allclose(row["attributions"], mine.attributions[:, column], atol=1e-6)
     assert row["base_value"] + sum(row["attributions"]) == pytest.approx(row["output"], abs=1e-4)

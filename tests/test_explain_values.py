@@ -274,7 +274,7 @@ def test_agreement_counts_only_texts_that_say_something():
         count, labels = len(values), ("no", "yes")
         parts = {"parts": ("w ",) * count, "names": ("w",) * count, "columns": ("text",) * count}
         numbers = {"base": base, "attributions": attributions, "output": output, "output_kind": "shares"}
-        return Explanation("a", "t", labels, **parts, texts=("text",), whole=True, **numbers)
+        return Explanation("a", "t", labels, "yes", **parts, texts=("text",), whole=True, **numbers)
 
     exact = Explanations((one(0.1, 0.2, 0.3), one(0.2, 0.2), one()), ("no", "yes"))
     other = Explanations((one(0.3, -0.2, 0.4), one(0.1, 0.2), one()), ("no", "yes"), "gradient")

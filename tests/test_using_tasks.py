@@ -16,6 +16,7 @@ from stores import new_store, untouched_environment
 from texts import reviews
 
 from dlpipe.cli import main
+from dlpipe.explain import ExplainSettings, register_explainer
 from dlpipe.inference import (
     load_pipeline,
     load_predictor,
@@ -108,6 +109,23 @@ def test_mlflow_opens_it_and_predicts_the_columns_of_its_signature(used: Used) -
     assert found["predicted"].notna().all()
     again = model.predict(model.input_example if model.input_example is not None else used.rows[:2])
     assert again["predicted"].tolist() == expected["predicted"].tolist()[:2]
+
+
+def test_its_explainer_gives_the_models_own_prediction_in_its_own_type(used: Used) -> None:
+    explainer = register_explainer(
+        used.version, used.model, settings=ExplainSettings(max_evals=20), example=used.rows[:2]
+    )
+    opened, model = (mlflow.pyfunc.load_model(each.uri) for each in (explainer, used.version))
+    asked = used.task.inputs.make_example(used.rows[:3])
+    answers, expected = opened.predict(asked), model.predict(asked)
+    assert list(answers) == [column.name for column in opened.metadata.signature.outputs]
+    assert opened.metadata.signature.outputs.to_dict()[0] == model.metadata.signature.outputs.to_dict()[0]
+    assert answers["predicted"].dtype == expected["predicted"].dtype
+    for own, known in zip(answers["predicted"], expected["predicted"], strict=True):
+        assert own == (pytest.approx(known) if isinstance(known, float) else known)
+    if used.task.name == "text-regression":
+        assert answers["predicted"].tolist() == answers["output"].tolist()
+        assert answers["output_name"].unique().tolist() == ["value"]
 
 
 def test_its_table_is_scored_as_its_rows_are(used: Used, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def measure_agreement(exact: Explanations, approximate: Explanations) -> Agreeme
 
     gaps, ranks, signs = [], [], []
     for one, other in zip(exact.rows, approximate.rows, strict=True):
-        column = one.labels.index(one.predicted)
+        column = one.highest
         mine, theirs = one.attributions[:, column], other.attributions[:, column]
         if min(len(set(mine.tolist())), len(set(theirs.tolist()))) < 2:
             continue

@@ -71,6 +71,8 @@ class Explanation:
         As the model reads it: a text, say.
     labels : tuple of str
         The names of the outputs.
+    predicted : str, float or list of str
+        What the model predicts for the row: a class, a number in its own unit, or several labels.
     parts, names, columns : tuple of str, one each a part
         What the model sees of the row: each part as it stands there (a word with the white space after it, a
         column's value), by which name equal ones are counted together, and in which column of the table it stands.
@@ -91,6 +93,7 @@ class Explanation:
     row_id: str
     row: Row
     labels: tuple[str, ...]
+    predicted: Any
     parts: tuple[str, ...]
     names: tuple[str, ...]
     columns: tuple[str, ...]
@@ -102,9 +105,14 @@ class Explanation:
     output_kind: OutputKind
 
     @property
-    def predicted(self) -> str:
-        """The name of the highest output: the predicted class; of a number, that output's name."""
-        return self.labels[int(self.output.argmax())]
+    def highest(self) -> int:
+        """The place of the highest output, which pictures and the registered explainer explain."""
+        return int(self.output.argmax())
+
+    @property
+    def output_name(self) -> str:
+        """The name of that output: the predicted class, the most probable label, or ``value`` of a number."""
+        return self.labels[self.highest]
 
     @property
     def gap(self) -> float:
@@ -173,10 +181,12 @@ def make_explanation(
     attributions : array of shape (n_parts, n_outputs)
     """
     row_id, row = named
+    card = {**predictor.card, "labels": predictor.labels}
     return Explanation(
         row_id,
         row,
         tuple(predictor.labels),
+        task.target.decisions(output.reshape(1, -1), card)[0],
         parts.shown,
         parts.names,
         parts.columns,

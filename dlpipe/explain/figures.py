@@ -52,7 +52,7 @@ def row_figure(explanation: Explanation) -> Figure:
 
 def toward_prediction(explanation: Explanation) -> list[float]:
     """Return what each part adds to the highest output."""
-    column = explanation.labels.index(explanation.predicted)
+    column = explanation.highest
     return [float(value) for value in explanation.attributions[:, column]]
 
 
@@ -80,8 +80,8 @@ def wrap(words: Sequence[str]) -> list[list[Placed]]:
 
 def write_title(figure: Figure, explanation: Explanation, height: float) -> None:
     """Write what was predicted, how surely, and from where the parts moved it."""
-    column = explanation.labels.index(explanation.predicted)
-    label = drawable(explanation.predicted)
+    column = explanation.highest
+    label = "predicted" if is_number(explanation) else drawable(explanation.output_name)
     left = MARGIN / WIDTH
     figure.text(left, 1 - 0.32 / height, label, fontsize=13, weight="bold", color=INK, parse_math=False)
     after = left + (text_width(label, size=13) * 1.12 + 0.12) / WIDTH

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.explain.explaining import explain_rows, task_of
 from dlpipe.explain.explanations import ExplainSettings, Explanation
 from dlpipe.settings import read_settings
-from dlpipe.task import Model, Predictor, Row
+from dlpipe.task import Model, Predictor, Row, Task, find_task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SETTINGS = "explain.json"
 COLUMNS = (
-    ("predicted", "string"),
+    ("output_name", "string"),
     ("output", "double"),
     ("base_value", "double"),
     ("parts", "string[]"),
@@ -90,20 +90,25 @@ def register_explainer(
         settings=dataclasses.asdict(settings),
         example=example,
         challenger=challenger,
-        packaging=explainer_packaging(),
+        packaging=explainer_packaging(model.card),
     )
 
 
-def explainer_packaging() -> Packaging:
-    """Return how MLflow opens an ``ExplainerModel``, and what goes in and out."""
+def explainer_packaging(card: Mapping[str, Any]) -> Packaging:
+    """Return how MLflow opens an ``ExplainerModel`` of a model with this card, and what goes in and out."""
     from dlpipe.registry import Packaging
 
     return Packaging(
         loader="dlpipe.explain.pyfunc",
-        outputs=COLUMNS,
+        outputs=answer_columns(find_task(card["task"]), card),
         params={"method": ""},
         packages=("captum",),
     )
+
+
+def answer_columns(task: Task, card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the columns of an answer with their MLflow types: first the prediction, of the model's own type."""
+    return [task.target.frame_fields(card)[0], *COLUMNS]
 
 
 def _load_pyfunc(path: str) -> PyfuncExplainer:
@@ -125,8 +130,8 @@ class PyfuncExplainer:
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return for each row what each of its parts adds to the highest output.
 
-        The columns are ``predicted`` (its name), ``output``, ``base_value``, and as lists ``parts`` and
-        ``attributions``.
+        The columns are ``predicted`` (what the model predicts for the row), ``output_name`` and ``output`` (the
+        highest output), ``base_value``, and as lists ``parts`` and ``attributions``.
 
         Parameters
         ----------
@@ -137,7 +142,8 @@ class PyfuncExplainer:
         """
         import pandas as pd
 
-        asked = task_of(self.predictor).inputs.read_request(model_input, self.predictor.card)
+        task = task_of(self.predictor)
+        asked = task.inputs.read_request(model_input, self.predictor.card)
         rows = [(str(number), row) for number, row in enumerate(asked) if row is not None]
         made = explain_rows(self.predictor, rows, settings=self._with(params or {}))
         found = {int(row.row_id): answer(row) for row in made.rows}
@@ -146,7 +152,7 @@ class PyfuncExplainer:
         return pd.DataFrame(
             {
                 name: pd.Series([row[name] for row in answers], dtype=TYPES.get(kind, object))
-                for name, kind in COLUMNS
+                for name, kind in answer_columns(task, self.predictor.card)
             }
         )
 
@@ -158,9 +164,10 @@ class PyfuncExplainer:
 
 def answer(row: Explanation) -> dict[str, Any]:
     """Return the columns of one row."""
-    column = row.labels.index(row.predicted)
+    column = row.highest
     return {
         "predicted": row.predicted,
+        "output_name": row.output_name,
         "output": float(row.output[column]),
         "base_value": float(row.base[column]),
         "parts": [part.strip() for part in row.parts],
@@ -170,4 +177,5 @@ def answer(row: Explanation) -> dict[str, Any]:
 
 def no_answer() -> dict[str, Any]:
     """Return the columns of a missing row."""
-    return {"predicted": None, "output": math.nan, "base_value": math.nan, "parts": [], "attributions": []}
+    numbers = {"output": math.nan, "base_value": math.nan}
+    return {"predicted": None, "output_name": None, **numbers, "parts": [], "attributions": []}
