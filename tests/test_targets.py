@@ -14,7 +14,7 @@ from dlpipe.evaluation import judge
 from dlpipe.monitoring import DriftSettings, compare, make_sample, samples_figure
 from dlpipe.pictures import png
 from dlpipe.tables import TableVersion, read_table, write_table
-from dlpipe.task import find_task, open_predictor
+from dlpipe.task import Coding, find_task, open_predictor
 from dlpipe.task.labels.thresholds import find_thresholds
 from dlpipe.task.numbers.intervals import compute_halfwidth
 from dlpipe.task.texts import TextTraining
@@ -124,6 +124,53 @@ def test_intervals_hold_the_share_of_rows_that_they_promise() -> None:
 
 def test_too_few_errors_give_the_largest() -> None:
     assert compute_halfwidth(np.array([3.0, 1.0]), coverage=0.9) == 3.0
+
+
+@pytest.mark.parametrize(("rows", "promised"), [(1, 0.5), (4, 0.8), (8, 8 / 9), (9, 0.9), (500, 0.9)])
+def test_a_model_of_numbers_promises_what_its_valid_rows_can_hold(rows: int, promised: float) -> None:
+    target, coding = find_task("text-regression").target, Coding(("value",), {"mean": 0.0, "deviation": 1.0})
+    draw = np.random.default_rng(0)
+    held = []
+    for _ in range(400):
+        errors = draw.standard_normal(rows)
+        decision = target.learn_decision(errors[:, None], np.zeros(rows), coding)
+        assert decision["coverage"] == pytest.approx(promised)
+        held.append(np.mean(np.abs(draw.standard_normal(200)) <= decision["halfwidth"]))
+    assert promised - 0.03 < np.mean(held) < max(0.93, promised + 0.03)
+    assert bool(target.doubt_decision(np.zeros(rows), coding)) == (promised < 0.9)
+
+
+@pytest.mark.parametrize(("task", "said"), [("text-multilabel", "has 'rare'"), ("text-regression", "about 67%")])
+def test_a_training_says_what_its_valid_rows_cannot_decide(
+    task: str, said: str, tmp_path: Path, tiny_settings: TextTraining
+) -> None:
+    many, labels = task == "text-multilabel", [["good"], ["good"], ["good", "rare"]]
+    kind = pa.list_(pa.string()) if many else pa.float64()
+    rows = {
+        "row_id": [f"r{at}" for at in range(14)],
+        "text": [f"a good film {at}" for at in range(14)],
+        "label": pa.array(
+            [labels[at % 3] if many else at / 2 for at in range(12)] + [labels[0] if many else 1.0] * 2, kind
+        ),
+        "split": ["train"] * 12 + ["valid"] * 2,
+    }
+    lines: list[str] = []
+    settings = dataclasses.replace(tiny_settings, epochs=1)
+    fit(write_table(tmp_path / "rows", pa.table(rows)), task=find_task(task), settings=settings, say=lines.append)
+    assert sum(said in line for line in lines) == 1
+
+
+def test_a_label_that_is_never_given_is_said_and_one_that_no_row_has() -> None:
+    target, ids = find_task("text-multilabel").target, [str(row) for row in range(4)]
+    outputs = np.array([[0.9, 0.1, 0.1]] * 2 + [[0.2, 0.1, 0.1]] * 2)
+    options = {"names": ["a", "b", "c"], "decision": {}, "row_ids": ids, "shown": ids}
+    made = target.evaluate(outputs, [["a"], ["a", "b"], [], ["b"]], **options)
+    assert target.describe(made) == "recall 'a' 1.000 of 2, 'b' 0.000 of 2; never given: 'b'; no row has 'c'"
+
+
+def test_a_label_whose_probability_is_always_0_is_not_given() -> None:
+    thresholds, f1 = find_thresholds(np.zeros((3, 1)), np.array([[1], [0], [0]]))
+    assert (thresholds.tolist(), f1.tolist()) == ([0.5], [0.0])
 
 
 def test_guessing_labels_is_what_always_giving_each_gives() -> None:

@@ -186,7 +186,7 @@ def make_explanation(
         row_id,
         row,
         tuple(predictor.labels),
-        task.target.decisions(output.reshape(1, -1), card)[0],
+        task.target.decide(output.reshape(1, -1), card)[0],
         parts.shown,
         parts.names,
         parts.columns,

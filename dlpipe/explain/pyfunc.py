@@ -108,7 +108,7 @@ def explainer_packaging(card: Mapping[str, Any]) -> Packaging:
 
 def answer_columns(task: Task, card: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the columns of an answer with their MLflow types: first the prediction, of the model's own type."""
-    return [task.target.frame_fields(card)[0], *COLUMNS]
+    return [task.target.list_frame_fields(card)[0], *COLUMNS]
 
 
 def _load_pyfunc(path: str) -> PyfuncExplainer:

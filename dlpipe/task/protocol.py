@@ -613,6 +613,10 @@ class Target(ABC):
         """
         return {}
 
+    def doubt_decision(self, encoded: np.ndarray, coding: Coding) -> str:
+        """Return why the valid split is too small for what ``decide`` chooses on it; empty where it is not."""
+        return ""
+
     # predictions -----------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -148,8 +148,13 @@ def fit(
     trained = run(data, task=task, settings=settings, checkpoints=checkpoints, on_epoch=on_epoch, say=say)
     model = assemble(trained, data, task, settings)
     made = Fitted(model, trained.epochs, trained.best_epoch, trained.resumed_after)
-    if doubt := doubt_score(made.best.score, task.target.measure_chance(data.valid.targets)):
-        tell(doubt)
+    valid = data.valid.targets
+    for doubt in (
+        doubt_score(made.best.score, task.target.measure_chance(valid)),
+        task.target.doubt_decision(valid, data.coding),
+    ):
+        if doubt:
+            tell(doubt)
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -40,8 +41,29 @@ def check_constant(evaluation: LabelEvaluation) -> Check:
 
 
 def describe_recalls(evaluation: LabelEvaluation) -> str:
-    """Return the recall of each label in words, the lowest first where there are many."""
+    """Return the recall of each label in words, the lowest first where there are many.
+
+    Then the labels that the model never gives, and those that no row has: nothing is known of these.
+    """
     there = [score for score in evaluation.by_label if score.rows]
     shown = sorted(there, key=lambda score: score.recall)[:SHOWN] if len(there) > SHOWN else there
     words = ", ".join(f"{score.label!r} {score.recall:.3f} of {score.rows}" for score in shown)
-    return f"recall {words}" if len(shown) == len(there) else f"lowest recall of {len(there)} labels {words}"
+    lowest = "recall" if len(shown) == len(there) else f"lowest recall of {len(there)} labels"
+    # a precision of NaN is that of a label that no row was given
+    never = [score.label for score in there if score.precision != score.precision]
+    absent = [score.label for score in evaluation.by_label if not score.rows]
+    more = [f"never given: {name_labels(never)}"] if never else []
+    more += [f"no row has {name_labels(absent)}"] if absent else []
+    return "; ".join([f"{lowest} {words}", *more])
+
+
+def name_labels(labels: Sequence[str]) -> str:
+    """Return labels in a line, at most ``SHOWN`` of them by name.
+
+    Examples
+    --------
+    >>> name_labels(["drama"]), name_labels(list("abcdefgh"))
+    ("'drama'", "'a', 'b', 'c', 'd', 'e', 'f' and 2 more")
+    """
+    named = ", ".join(map(repr, labels[:SHOWN]))
+    return named if len(labels) <= SHOWN else f"{named} and {len(labels) - SHOWN} more"

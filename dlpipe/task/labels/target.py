@@ -11,7 +11,7 @@ import numpy as np
 from dlpipe.task.classes.chance import estimate_f1_error
 from dlpipe.task.evaluation import Evaluation
 from dlpipe.task.gate import Check, Thresholds
-from dlpipe.task.labels.gate import LabelThresholds, check_constant, describe_recalls
+from dlpipe.task.labels.gate import LabelThresholds, check_constant, describe_recalls, name_labels
 from dlpipe.task.labels.scores import LabelEvaluation, compute_recalls, evaluate_labels
 from dlpipe.task.labels.thresholds import find_thresholds
 from dlpipe.task.predictor import Row
@@ -84,6 +84,22 @@ class Labels(Target):
         """Return under ``thresholds`` from which probability on each label is given."""
         thresholds, _ = find_thresholds(outputs, encoded)
         return {"thresholds": dict(zip(coding.outputs, thresholds.tolist(), strict=True))}
+
+    def doubt_decision(self, encoded: np.ndarray, coding: Coding) -> str:
+        """Return which labels no valid row has, so that there is nothing to choose their thresholds by.
+
+        Examples
+        --------
+        >>> Labels().doubt_decision(np.array([[1, 0], [1, 0]]), Coding(("drama", "war")))
+        "no row of the valid split has 'war': given from a probability of 0.5 on, which nothing has chosen"
+        """
+        absent = [label for label, rows in zip(coding.outputs, encoded.any(axis=0), strict=True) if not rows]
+        if not absent:
+            return ""
+        return (
+            f"no row of the valid split has {name_labels(absent)}: given from a probability of 0.5 on, which "
+            "nothing has chosen"
+        )
 
     def activate(self, logits: Floats, card: Mapping[str, Any]) -> Floats:
         """Return the sigmoid of each number.

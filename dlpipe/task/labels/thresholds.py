@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def find_thresholds(outputs: Floats, truth: Floats) -> tuple[Floats, Floats]:
     """Return for each label the threshold with the highest F1, and that F1.
 
-    Labels that no row has get a threshold of 0.5 and an F1 of 0. A threshold stands half way between two
+    Labels that no row has, or whose probability is the same 0 on all rows, get a threshold of 0.5 and an F1 of 0:
+    there is nothing to choose by. A threshold stands half way between two
     probabilities, so that it does not depend on the last bits of either.
 
     Parameters
@@ -38,6 +39,6 @@ def find_thresholds(outputs: Floats, truth: Floats) -> tuple[Floats, Floats]:
     after = np.vstack([ranked[1:], np.zeros((1, ranked.shape[1]), ranked.dtype)])
     f1[ranked == after] = -1.0  # rows of one probability cannot be told apart
     best, columns = f1.argmax(axis=0), np.arange(ranked.shape[1])
-    known = truth.any(axis=0)
+    known = truth.any(axis=0) & (f1.max(axis=0) > 0)
     thresholds = np.where(known, (ranked[best, columns] + after[best, columns]) / 2, 0.5)
     return thresholds.astype(np.float64), np.where(known, f1[best, columns], 0.0)

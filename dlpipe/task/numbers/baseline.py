@@ -66,7 +66,7 @@ def fit_number_baseline(
     from sklearn.model_selection import KFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
 
-    from dlpipe.task.numbers.intervals import compute_halfwidth
+    from dlpipe.task.numbers.intervals import bound_coverage, compute_halfwidth
 
     truth = np.asarray(labels, np.float64)
     model: Any = Ridge(random_state=seed)
@@ -78,4 +78,5 @@ def fit_number_baseline(
     folds = KFold(min(FOLDS, len(rows)), shuffle=True, random_state=seed)
     unseen = cross_val_predict(clone(pipeline), list(rows), truth, cv=folds)
     halfwidth = compute_halfwidth(np.abs(unseen - truth), coverage=coverage)
-    return NumberBaseline(pipeline.fit(list(rows), truth), halfwidth, coverage)
+    promised = bound_coverage(len(rows), coverage=coverage)
+    return NumberBaseline(pipeline.fit(list(rows), truth), halfwidth, promised)

@@ -11,7 +11,7 @@ import numpy as np
 from dlpipe.task.evaluation import Evaluation
 from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.numbers.gate import NumberThresholds, check_constant
-from dlpipe.task.numbers.intervals import compute_halfwidth
+from dlpipe.task.numbers.intervals import bound_coverage, compute_halfwidth, count_needed_rows
 from dlpipe.task.numbers.scores import NumberEvaluation, evaluate_numbers
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target
@@ -81,10 +81,29 @@ class Numbers(Target):
         return Chance(0.0, error, rows, "R2")
 
     def learn_decision(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
-        """Return under ``halfwidth`` how far an interval reaches to either side, for ``coverage`` of the rows."""
+        """Return under ``halfwidth`` how far an interval reaches to either side, for ``coverage`` of the rows.
+
+        Fewer than nine rows cannot promise ``COVERAGE``; ``coverage`` is what they can.
+        """
         truth = encoded.astype(np.float64) * coding.more["deviation"] + coding.more["mean"]
         halfwidth = compute_halfwidth(np.abs(outputs[:, 0] - truth), coverage=COVERAGE)
-        return {"halfwidth": halfwidth, "coverage": COVERAGE}
+        return {"halfwidth": halfwidth, "coverage": bound_coverage(len(truth), coverage=COVERAGE)}
+
+    def doubt_decision(self, encoded: np.ndarray, coding: Coding) -> str:
+        """Return which coverage the intervals have instead of ``COVERAGE`` where there are too few valid rows.
+
+        Examples
+        --------
+        >>> Numbers().doubt_decision(np.zeros(4), Coding(("value",)))
+        'intervals hold about 80% of new rows, not 90%: the valid split has 4 rows, and that takes 9'
+        """
+        rows = len(encoded)
+        if (reached := bound_coverage(rows, coverage=COVERAGE)) == COVERAGE:
+            return ""
+        return (
+            f"intervals hold about {reached:.0%} of new rows, not {COVERAGE:.0%}: the valid split has {rows} "
+            f"{'row' if rows == 1 else 'rows'}, and that takes {count_needed_rows(COVERAGE)}"
+        )
 
     def activate(self, logits: Floats, card: Mapping[str, Any]) -> Floats:
         """Return the numbers in their own unit.
