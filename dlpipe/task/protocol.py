@@ -614,7 +614,7 @@ class Target(ABC):
         return {}
 
     def doubt_decision(self, encoded: np.ndarray, coding: Coding) -> str:
-        """Return why the valid split is too small for what ``decide`` chooses on it; empty where it is not."""
+        """Return why the valid split is too small to choose by what ``learn_decision`` does; empty where not."""
         return ""
 
     # predictions -----------------------------------------------------------------------------------------

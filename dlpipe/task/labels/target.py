@@ -93,7 +93,8 @@ class Labels(Target):
         >>> Labels().doubt_decision(np.array([[1, 0], [1, 0]]), Coding(("drama", "war")))
         "no row of the valid split has 'war': given from a probability of 0.5 on, which nothing has chosen"
         """
-        absent = [label for label, rows in zip(coding.outputs, encoded.any(axis=0), strict=True) if not rows]
+        rows = encoded.sum(axis=0)
+        absent = [label for label, count in zip(coding.outputs, rows, strict=True) if not count]
         if not absent:
             return ""
         return (
