@@ -30,28 +30,12 @@ class ExplainFlow(LifeCycleFlow):
     @step
     def start(self):
         """Find the model and the table, and pin both."""
-        from dlpipe.flows.pinning import (
-            check_rows,
-            classifier_of,
-            just_scored,
-            pinned,
-            predicted_before,
-            split_named,
-        )
+        from dlpipe.flows.explaining import find_asked
 
-        self.explained_split, self.new_rows = split_named(self.split), None
         self.explanation = self.chosen().explanation
-        if before := predicted_before():
-            self.explained_by, self.explained_rows = classifier_of(before.data.scored_by), before.data.scored_rows
-        else:
-            self.explained_by, self.explained_rows = pinned(self.model, self.table, self.table_version)
-        if before and not self.split:
-            scored = before.data.predictions
-            self.new_rows = just_scored(scored, self.explanation.rows, seed=self.explanation.seed)
-            some = f"{len(self.new_rows)} of {scored.new_rows:,}"
-            self.explained_split = f"{some} rows that {before.pathspec} scored"
-        else:
-            check_rows(self.explained_rows, self.split or "test", whole="--split all")
+        asked = find_asked(self.model, self.table, self.table_version, split=self.split, settings=self.explanation)
+        self.explained_by, self.explained_rows = asked.model, asked.rows
+        self.explained_split, self.new_rows = asked.words, asked.among
         print(f"{self.explained_rows}, {self.explained_split}, with {self.explained_by.uri}")
         self.next(self.explain)
 
@@ -59,30 +43,25 @@ class ExplainFlow(LifeCycleFlow):
     @step
     def explain(self):
         """Explain a sample of the test rows, or every row of a split."""
-        from dlpipe.flows.cards import show_explanations, show_nothing
-        from dlpipe.flows.explaining import explain_asked, why_not
+        from dlpipe.flows.explaining import explain_asked, show_explained
 
-        reason = "no new row was scored" if self.new_rows == [] else why_not(self.explained_by)
-        if reason:
-            self.explained, self.count = "nothing to explain", reason
-            show_nothing(f"Nothing to explain: {self.explained_rows}", f"{self.explained_split}: {reason}.")
-        else:
-            found = explain_asked(
-                self.explained_by,
-                self.explained_rows,
-                split=self.split,
-                among=self.new_rows,
-                target=self.target,
-                settings=self.explanation,
-                ray_address=self.ray_address,
-            )
-            self.explanations, self.explained, self.count = found.explanations, found.table, found.count
-            show_explanations(found.explanations, (), title=f"{found.table}: {found.count}", drawn=found.drawn)
+        found = explain_asked(
+            self.explained_by,
+            self.explained_rows,
+            split=self.split,
+            among=self.new_rows,
+            target=self.target,
+            settings=self.explanation,
+            ray_address=self.ray_address,
+        )
+        self.explanations, self.count = found.explanations, found.count
+        self.explained = found.table or "nothing to explain"
+        show_explained(found)
         self.next(self.end)
 
     @step
     def end(self):
-        """Say where the explanations are."""
+        """Print where the explanations are."""
         self.summary = print_summary(
             data=f"{self.explained_rows}, {self.explained_split}",
             model=self.explained_by.uri,
@@ -100,15 +79,12 @@ class ExplainFlow(LifeCycleFlow):
 
     def check_inputs(self):
         """See that the model and the tables are there; called before a run begins."""
-        from dlpipe.explain import explanation_schema
-        from dlpipe.flows.pinning import CLASSIFIER, check_kind, check_rows, pinned, predicted_before, table_named
-        from dlpipe.tables import check_target
+        from dlpipe.flows.explaining import check_explaining
+        from dlpipe.flows.pinning import pinned, predicted_before
 
         if not predicted_before():
             model, rows = pinned(self.model, self.table, self.table_version)
-            check_kind(model, CLASSIFIER)
-            check_rows(rows, self.split or "test", whole="--split all")
-            check_target(table_named(self.target, rows, "explanations"), explanation_schema())
+            check_explaining(model, rows, split=self.split, target=self.target)
 
 
 if __name__ == "__main__":

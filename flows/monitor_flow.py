@@ -29,7 +29,7 @@ class MonitorFlow(LifeCycleFlow):
     @step
     def start(self):
         """Pin what is compared."""
-        from dlpipe.flows.pinning import predicted_before
+        from dlpipe.flows.pinning import pinned_scored, predicted_before
         from dlpipe.monitoring import subject_of
         from dlpipe.tables import table_at
 
@@ -38,7 +38,7 @@ class MonitorFlow(LifeCycleFlow):
             self.monitored_by, scored = before.data.scored_by, before.data.predictions.table
             self.monitored_rows = table_at(before.data.scored_rows.path)  # labels may have come in since
         else:
-            self.monitored_by, self.monitored_rows, scored = self.named()
+            self.monitored_by, self.monitored_rows, scored = pinned_scored(self.model, self.table, self.target)
         self.subject_used = subject_of(self.monitored_by, self.monitored_rows, scored)
         print(f"{scored}, rows of {self.monitored_rows}, against {self.subject_used.trained_on}")
         self.next(self.compare)
@@ -92,22 +92,13 @@ class MonitorFlow(LifeCycleFlow):
 
     def check_inputs(self):
         """See that model and tables are there and fit each other; called before a run begins."""
-        from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, predicted_before
+        from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, pinned_scored, predicted_before
         from dlpipe.monitoring import check_scored, subject_of
 
         if not predicted_before():
-            model, rows, scored = self.named()
+            model, rows, scored = pinned_scored(self.model, self.table, self.target)
             check_kind(model, CLASSIFIER, PIPELINE)
             check_scored(subject_of(model, rows, scored))
-
-    def named(self):
-        """Return the model, its table and its predictions that the options name."""
-        from dlpipe.flows.pinning import pinned, scored_table
-        from dlpipe.inference import is_pipeline
-
-        model, rows = pinned(self.model, self.table, None)
-        kind = "answers" if is_pipeline(model) else "predictions"
-        return model, rows, scored_table(self.target, rows, model, kind)
 
 
 if __name__ == "__main__":

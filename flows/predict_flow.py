@@ -27,10 +27,11 @@ class PredictFlow(LifeCycleFlow):
     def start(self):
         """Find the model and the table, and pin both, and where the last run ended."""
         from dlpipe.flows.pinning import pinned
+        from dlpipe.flows.scoring import answers_table
         from dlpipe.inference import scored_until
 
         self.scored_by, self.scored_rows = pinned(self.model, self.table, self.table_version)
-        self.scored_into = self.target_of(self.scored_by, self.scored_rows)
+        self.scored_into = answers_table(self.scored_by, self.scored_rows, self.target)
         self.which = self.split or ("all splits" if self.all_rows else "new rows")
         self.until = scored_until(self.scored_into, self.scored_rows, self.scored_by)
         print(f"{self.scored_rows}, {self.scored_rows.rows:,} rows, {self.which}, with {self.scored_by.uri}")
@@ -39,21 +40,22 @@ class PredictFlow(LifeCycleFlow):
     @step
     def score(self):
         """Score the rows; one commit holds all of them."""
-        from dlpipe.cluster import join
-        from dlpipe.inference import is_pipeline, score_new, score_whole, scorer_of
+        from dlpipe.flows.scoring import score_asked
 
-        make, work = scorer_of(self.scored_by), {"model": self.scored_by, "target": self.scored_into}
-        with join(None if is_pipeline(self.scored_by) else self.ray_address) as cluster:
-            work["cluster"] = cluster
-            if self.all_rows or self.split:
-                self.predictions = score_whole(make, self.scored_rows, split=self.split, **work)
-            else:
-                self.predictions = score_new(make, self.scored_rows, until=self.until, **work)
+        self.predictions = score_asked(
+            self.scored_by,
+            self.scored_rows,
+            into=self.scored_into,
+            until=self.until,
+            split=self.split,
+            all_rows=self.all_rows,
+            ray_address=self.ray_address,
+        )
         self.next(self.end)
 
     @step
     def end(self):
-        """Say where the predictions are."""
+        """Print where the predictions are."""
         done = self.predictions
         nothing = None if done.rows else f"{self.scored_rows} has no rows, so nothing was scored"
         self.summary = print_summary(
@@ -73,23 +75,11 @@ class PredictFlow(LifeCycleFlow):
 
     def check_inputs(self):
         """See that the model and the tables are there; called before a run begins."""
-        from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, pinned
-        from dlpipe.inference import answer_schema, is_pipeline, prediction_schema
-        from dlpipe.tables import check_target
-        from dlpipe.task import find_task
+        from dlpipe.flows.pinning import pinned
+        from dlpipe.flows.scoring import answers_table, check_scoring
 
         model, rows = pinned(self.model, self.table, self.table_version)
-        check_kind(model, CLASSIFIER, PIPELINE)
-        check_rows(rows, self.split, whole="--all-rows true")
-        schema = answer_schema if is_pipeline(model) else prediction_schema
-        check_target(self.target_of(model, rows), schema(find_task(model.task)))
-
-    def target_of(self, model, rows):
-        """Return the table of the answers: that of the option, or the one that belongs to the rows."""
-        from dlpipe.flows.pinning import table_named
-        from dlpipe.inference import is_pipeline
-
-        return table_named(self.target, rows, "answers" if is_pipeline(model) else "predictions")
+        check_scoring(model, rows, into=answers_table(model, rows, self.target), split=self.split)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Text with labels in; a registered, scored and explained model out."""
+"""Rows with labels in; a registered, scored and explained model out."""
 
 from metaflow import Parameter, card, checkpoint, current, mlflow_bridge, retry, schedule, step, trigger
 
@@ -10,13 +10,13 @@ from dlpipe.flows.settings import TrainFlowSettings, settings_file
 @trigger(event={"name": "model-drifted", "parameters": {name: name for name in ("table", "model", "retrain")}})
 @mlflow_bridge
 class TrainFlow(LifeCycleFlow):
-    """Train a text classifier and take it through its whole life.
+    """Train a model and take it through its whole life.
 
-    1. start      ingest labelled text into a pinned version of a Delta table; a run that drift started takes the
-                  rows with labels that the table has by now
+    1. start      ingest rows with labels into a pinned version of a Delta table; a run that drift started takes
+                  the rows with labels that the table has by now
     2. tune       search for the best settings with Ray Tune
-    3. train      fine-tune the backbone with lightning-flash, going on from a checkpoint if killed
-    4. evaluate   score it on the test split, beside a TF-IDF baseline
+    3. train      train the network, going on from a checkpoint if killed
+    4. evaluate   score it on the test split, beside a plain baseline
     5. register   register the version as challenger with its engines, its pipeline and its explainer; the gate
                   decides whether they become champions
     6. predict    score the whole table version into a predictions table
@@ -33,17 +33,11 @@ class TrainFlow(LifeCycleFlow):
     def start(self):
         """Ingest: one atomic commit, or none if nothing changed."""
         from dlpipe.flows.cards import show_data
-        from dlpipe.flows.data import find_labelled, ingest_lines, ingest_sources
+        from dlpipe.flows.data import ingest_rows
 
-        chosen = self.chosen()
-        if self.retrain:
-            self.ingest = find_labelled(chosen.data, chosen.registry.model)
-        else:
-            self.ingest = ingest_sources(chosen.data)
+        self.ingest = ingest_rows(self.chosen(), retrain=self.retrain)
         self.data_version = self.ingest.table
-        chosen.task.target.check_thresholds(chosen.gate, self.ingest.labels)
         show_data(self.ingest)
-        print(*ingest_lines(self.ingest), sep="\n")
         self.next(self.tune)
 
     @retry(times=1, minutes_between_retries=0)
@@ -52,25 +46,12 @@ class TrainFlow(LifeCycleFlow):
     @step
     def tune(self):
         """Try settings from the search space; the best ones feed the training."""
-        from dlpipe.bridge.trials import TrialRuns
-        from dlpipe.cluster import join
         from dlpipe.flows.cards import show_trials
-        from dlpipe.tuning import tune
+        from dlpipe.flows.tuning import search_settings
 
-        chosen = self.chosen()
         self.tuned_on = self.data_version
-        with join(self.ray_address) as cluster:
-            self.tuned = tune(
-                self.tuned_on,
-                task=chosen.task,
-                space=chosen.search_space,
-                settings=chosen.tuning,
-                training=chosen.training,
-                callbacks=[TrialRuns()],
-                checkpoints=TaskCheckpoints(),
-                cluster=cluster,
-            )
-        self.training = self.tuned.apply(chosen.training).resolve()
+        self.tuned = search_settings(self.tuned_on, self.chosen(), ray_address=self.ray_address)
+        self.training = self.tuned.apply(self.chosen().training).resolve()
         show_trials(self.tuned)
         self.next(self.train)
 
@@ -79,20 +60,16 @@ class TrainFlow(LifeCycleFlow):
     @card(type="blank", id="training", refresh_interval=2)
     @step
     def train(self):
-        """Fine-tune on the train split; the best epoch on the valid split is the model."""
+        """Train on the train split; the best epoch on the valid split is the model."""
         from dlpipe.flows.cards import LearningCurves
         from dlpipe.flows.registering import attempt_tags
         from dlpipe.training import fit
 
-        self.trained_on = self.data_version
+        self.trained_on, self.trained_by = self.data_version, attempt_tags()
+        curves, task = LearningCurves(), self.chosen().task
         fitted = fit(
-            self.trained_on,
-            task=self.chosen().task,
-            settings=self.training,
-            checkpoints=TaskCheckpoints(),
-            on_epoch=LearningCurves().add,
+            self.trained_on, task=task, settings=self.training, checkpoints=TaskCheckpoints(), on_epoch=curves.add
         )
-        self.trained_by = attempt_tags()
         self.trained_model, self.epoch_scores, self.best_epoch = fitted.model, fitted.epochs, fitted.best_epoch
         self.weights = fitted.model.digest
         print(f"weights {self.weights}, epoch {fitted.best_epoch}")
@@ -104,13 +81,13 @@ class TrainFlow(LifeCycleFlow):
         """Score model and baseline on the test split, with bootstrap intervals."""
         from dlpipe.evaluation import evaluate_baseline, evaluate_model
         from dlpipe.flows.cards import show_evaluation
-        from dlpipe.task import find_task, open_predictor
+        from dlpipe.task import open_predictor
 
         predictor, seed = open_predictor(self.trained_model), self.training.seed
         self.evaluated_on = self.data_version
         self.evaluation = evaluate_model(predictor, self.evaluated_on, seed=seed)
         self.baseline = evaluate_baseline(self.evaluated_on, beside=predictor, seed=seed)
-        show_evaluation(self.evaluation, self.baseline, find_task(self.trained_model.task).target)
+        show_evaluation(self.evaluation, self.baseline, self.chosen().task.target)
         print(f"model    {self.evaluation.line()}\nbaseline {self.baseline.line()}")
         self.next(self.register)
 
@@ -128,24 +105,19 @@ class TrainFlow(LifeCycleFlow):
             settings=self.chosen(),
             tags={**self.trained_by, **code_tags(self)},
         )
-        self.engines, self.verdict, self.promotion = done.engines, done.verdict, done.promotion
         self.model_version, self.pipeline_version = done.classifier, done.pipeline
-        self.explainer_version = done.explainer
+        self.explainer_version, self.engines = done.explainer, done.engines
+        self.verdict, self.promotion = done.verdict, done.promotion
         print(done)
         self.next(self.predict)
 
     @step
     def predict(self):
         """Score every row of the table version in one commit; nothing is added if that was done before."""
-        from dlpipe.cluster import join
-        from dlpipe.inference import load_predictor, score
+        from dlpipe.flows.scoring import score_every_row
 
         self.scored_by, self.scored_rows = self.model_version, self.data_version
-        predictor, target = load_predictor(self.scored_by.uri), f"{self.scored_rows.path}_predictions"
-        with join(self.ray_address) as cluster:
-            self.predictions = score(
-                predictor, self.scored_rows, model=self.scored_by, target=target, split=None, cluster=cluster
-            )
+        self.predictions = score_every_row(self.scored_by, self.scored_rows, ray_address=self.ray_address)
         print(f"{self.predictions.table}: {self.predictions.new_rows} new of {self.predictions.rows} rows")
         self.next(self.explain)
 
@@ -153,39 +125,31 @@ class TrainFlow(LifeCycleFlow):
     @step
     def explain(self):
         """Explain a sample of test rows and the worst mistakes, part by part: a text word by word."""
-        from dlpipe.explain import explain_table
-        from dlpipe.flows.cards import show_explanations, show_nothing
-        from dlpipe.flows.explaining import why_not
-        from dlpipe.task import open_predictor
+        from dlpipe.flows.explaining import explain_evaluated, show_explained
 
         self.explained_by, self.explained_rows = self.model_version, self.data_version
-        if reason := why_not(self.explained_by):
-            self.explained = f"none: {reason}"
-            show_nothing("Nothing to explain", reason)
-            print(reason)
-        else:
-            self.explanations, self.explained = explain_table(
-                open_predictor(self.trained_model),
-                self.explained_rows,
-                mistakes=[mistake.row_id for mistake in self.evaluation.mistakes],
-                target=f"{self.explained_rows.path}_explanations",
-                model=self.explained_by.uri,
-                settings=self.chosen().explanation,
-            )
-            show_explanations(self.explanations, self.evaluation.mistakes)
-            print(f"{self.explained}: {self.explanations.noun}s of {len(self.explanations.rows)} rows")
+        found = explain_evaluated(
+            self.trained_model,
+            self.explained_rows,
+            evaluation=self.evaluation,
+            registered=self.explained_by,
+            settings=self.chosen().explanation,
+        )
+        self.explanations, self.explained = found.explanations, found.table or f"none: {found.count}"
+        show_explained(found, self.evaluation.mistakes)
+        print(found)
         self.next(self.end)
 
     @step
     def end(self):
-        """Say where everything is."""
+        """Print where everything is."""
         self.summary = print_summary(
             data=f"{self.data_version}, {self.data_version.rows:,} rows",
             model=", ".join(self.evaluation.lines()[:2]),
             baseline=", ".join(self.baseline.lines()[:2]),
-            registered=self.model_version.line(),
-            pipeline=self.pipeline_version and self.pipeline_version.line(),
-            explainer=self.explainer_version and self.explainer_version.line(),
+            registered=self.model_version,
+            pipeline=self.pipeline_version,
+            explainer=self.explainer_version,
             weights=self.weights,
             gate=f"{self.verdict.reason}; {self.promotion}",
             predictions=f"{self.predictions.table}, {self.predictions.new_rows:,} new rows",
@@ -194,20 +158,11 @@ class TrainFlow(LifeCycleFlow):
             portal="dlpipe ui",
         )
 
-    def check_options(self):
-        """See that options and settings go together; called before a deployment, too."""
-        from dlpipe.flows.data import check_named
-
-        check_named(self.chosen().data, retrain=self.retrain)
-
     def check_inputs(self):
         """See that names, backbone, sources and tables are good; called before a run begins."""
-        from dlpipe.flows.data import check_data
         from dlpipe.flows.registering import check_training
 
-        chosen = self.chosen()
-        check_training(chosen)
-        check_data(chosen.data, retrain=self.retrain)
+        check_training(self.chosen(), retrain=self.retrain)
 
 
 if __name__ == "__main__":

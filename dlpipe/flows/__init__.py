@@ -4,7 +4,9 @@ life_cycle      the flow that others extend: options, looks before a run begins,
 settings        settings files, overridden by options of the command line
 data            from what a settings file names to a version of a table
 pinning         what a flow works on, pinned and checked before it works
+tuning          the search over settings, with its trials in MLflow
 registering     a trained model becomes versions in the registry; the gate decides
+scoring         rows scored with a registered model
 explaining      the rows that are asked for, explained
 cards           what the steps show
 checkpoints     checkpoints of a step that a retry and ``resume`` find

@@ -7,10 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dlpipe.flows.settings import DataSettings
+    from dlpipe.flows.settings import DataSettings, TrainFlowSettings
     from dlpipe.tables import Ingest, Sources
 
 DOWNLOADS = Path("data/downloads")
+
+
+def ingest_rows(settings: TrainFlowSettings, *, retrain: bool = False) -> Ingest:
+    """Return the version of the table to train on, printed in lines.
+
+    Parameters
+    ----------
+    settings : TrainFlowSettings
+    retrain : bool, optional
+        Ingest nothing: take the rows with labels that the table has by now.
+
+    Raises
+    ------
+    SettingError
+        When the gate asks for a class that the rows do not have: it could never pass.
+    """
+    done = find_labelled(settings.data, settings.registry.model) if retrain else ingest_sources(settings.data)
+    settings.task.target.check_thresholds(settings.gate, done.labels)
+    print(*ingest_lines(done), sep="\n")
+    return done
 
 
 def ingest_sources(data: DataSettings) -> Ingest:

@@ -2,29 +2,103 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import SettingError
-from dlpipe.flows.pinning import table_named
+from dlpipe.flows.pinning import (
+    CLASSIFIER,
+    check_kind,
+    check_rows,
+    classifier_of,
+    just_scored,
+    pinned,
+    predicted_before,
+    split_named,
+    table_named,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dlpipe.evaluation import Evaluation, Mistake
     from dlpipe.explain import ExplainSettings, Explanations
     from dlpipe.registry import ModelVersion
     from dlpipe.tables import TableVersion
-    from dlpipe.task import Predictor
+    from dlpipe.task import Model, Predictor
+
+
+@dataclass(frozen=True)
+class AskedRows:
+    """What is to be explained with which model, both pinned.
+
+    Attributes
+    ----------
+    model : ModelVersion
+    rows : TableVersion
+    words : str
+        Which of the rows, for a summary.
+    among : list of str or None
+        Ids of the rows that the predict flow has just scored; ``None`` where nobody named rows but a split.
+    """
+
+    model: ModelVersion
+    rows: TableVersion
+    words: str
+    among: list[str] | None
 
 
 @dataclass(frozen=True)
 class ExplainedRows:
-    """Explanations for a card, the table that holds all of them, how many there are and of which rows."""
+    """Explanations of rows, or why there are none.
 
-    explanations: Explanations
-    table: TableVersion
+    Attributes
+    ----------
+    explanations : Explanations or None
+        Those for a card.
+    table : TableVersion or None
+        The table that holds all of them.
+    count : str
+        How many there are, or why none.
+    drawn : str
+        Where the rows are from.
+    """
+
+    explanations: Explanations | None
+    table: TableVersion | None
     count: str
-    drawn: str
+    drawn: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.table}: {self.count}" if self.table else self.count
+
+
+def find_asked(
+    model: str, table: str, version: int | None, *, split: str | None, settings: ExplainSettings
+) -> AskedRows:
+    """Return the rows that the explain flow is asked for; after a run of the predict flow, those that it scored.
+
+    Parameters
+    ----------
+    model, table, version
+        As ``pinned`` takes them; after a run of the predict flow, its model and its table are meant.
+    split : str, optional
+        ``all`` for every split; without it, some rows are drawn.
+    settings : ExplainSettings
+        How many rows are drawn, and by which seed.
+    """
+    before = predicted_before()
+    if before is None:
+        found, rows = pinned(model, table, version)
+    else:
+        found, rows = classifier_of(before.data.scored_by), before.data.scored_rows
+    if before and split is None:
+        scored = before.data.predictions
+        among = just_scored(scored, settings.rows, seed=settings.seed)
+        words = f"{len(among)} of {scored.new_rows:,} rows that {before.pathspec} scored"
+        return AskedRows(found, rows, words, among)
+    check_rows(rows, split or "test", whole="--split all")
+    return AskedRows(found, rows, split_named(split), None)
 
 
 def check_asked(explanation: ExplainSettings, split: str | None) -> None:
@@ -35,11 +109,65 @@ def check_asked(explanation: ExplainSettings, split: str | None) -> None:
         )
 
 
+def check_explaining(model: ModelVersion, rows: TableVersion, *, split: str | None, target: str | None) -> None:
+    """See that the model is a classifier, that there are rows, and that the table takes the explanations."""
+    from dlpipe.explain import explanation_schema
+    from dlpipe.tables import check_target
+
+    check_kind(model, CLASSIFIER)
+    check_rows(rows, split or "test", whole="--split all")
+    check_target(table_named(target, rows, "explanations"), explanation_schema())
+
+
 def why_not(model: ModelVersion) -> str:
     """Return why rows of the task of ``model`` are not explained, in one line; empty where they are."""
     from dlpipe.task import find_task
 
     return find_task(model.task).inputs.not_explained
+
+
+def explain_evaluated(
+    model: Model,
+    rows: TableVersion,
+    *,
+    evaluation: Evaluation,
+    registered: ModelVersion,
+    settings: ExplainSettings,
+) -> ExplainedRows:
+    """Explain a sample of the test rows and the worst mistakes of a model that was just trained.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        Of the model on the test rows: it names the mistakes.
+    registered : ModelVersion
+        What the explanations say that they are of.
+    """
+    from dlpipe.explain import explain_table
+    from dlpipe.task import open_predictor
+
+    if reason := why_not(registered):
+        return ExplainedRows(None, None, reason)
+    made, table = explain_table(
+        open_predictor(model),
+        rows,
+        mistakes=[mistake.row_id for mistake in evaluation.mistakes],
+        target=f"{rows.path}_explanations",
+        model=registered.uri,
+        settings=settings,
+    )
+    return ExplainedRows(made, table, f"{made.noun}s of {len(made.rows)} rows", "drawn from the test split")
+
+
+def show_explained(found: ExplainedRows, mistakes: Sequence[Mistake] = ()) -> None:
+    """Show on the step's card what was explained, or why nothing was."""
+    from dlpipe.flows.cards import show_explanations, show_nothing
+
+    if found.explanations is None:
+        show_nothing("Nothing to explain", f"{found.count[0].upper()}{found.count[1:]}")
+    else:
+        title = f"Explanations in {found.table}: {found.count}"
+        show_explanations(found.explanations, mistakes, title=title, drawn=found.drawn)
 
 
 def explain_asked(
@@ -67,16 +195,18 @@ def explain_asked(
     """
     from dlpipe.inference import load_predictor
 
+    if reason := "no new row was scored" if among == [] else why_not(model):
+        return ExplainedRows(None, None, reason)
     predictor = load_predictor(model.uri, engine="exact")
     target = table_named(target, rows, "explanations")
     if split:
         found = _explain_split(predictor, rows, split, model.uri, target, settings, ray_address)
     else:
         found = _explain_sample(predictor, rows, among, model.uri, target, settings)
-    if any(row.parts for row in found.explanations.rows):
+    made = found.explanations
+    if made is None or any(row.parts for row in made.rows):
         return found
-    none = f"{found.count}, of which none has a {found.explanations.noun}"
-    return ExplainedRows(found.explanations, found.table, none, found.drawn)
+    return replace(found, count=f"{found.count}, of which none has a {made.noun}")
 
 
 def _explain_sample(
@@ -105,7 +235,6 @@ def _explain_split(
 ) -> ExplainedRows:
     from dlpipe.cluster import join
     from dlpipe.explain import explain_all
-    from dlpipe.flows.pinning import split_named
 
     only = None if split == "all" else split
     with join(ray_address) as cluster:

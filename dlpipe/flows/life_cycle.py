@@ -56,8 +56,13 @@ class LifeCycleFlow(FlowSpec):
 
     def check_options(self) -> None:
         """See that options and settings are good; called before a deployment, too."""
-        if self.__settings__:
-            self.chosen()
+        if not self.__settings__:
+            return
+        from dlpipe.flows.data import check_named
+        from dlpipe.flows.settings import DataSettings
+
+        if isinstance(data := getattr(self.chosen(), "data", None), DataSettings):
+            check_named(data, retrain=getattr(self, "retrain", False))
 
     def check_inputs(self) -> None:
         """See that what the run works on is there; called before it begins."""
@@ -80,8 +85,12 @@ def folder_of(flow: Any) -> Path:
     return Path(flow.start.__code__.co_filename).resolve().parent
 
 
-def print_summary(**lines: str | None) -> str:
-    """Print where everything is, a line each with its name before it; return the text. A line may be ``None``."""
-    text = "".join(f"\n{name:<12} {line}" for name, line in lines.items() if line)
+def print_summary(**lines: Any) -> str:
+    """Print where everything is, a line each with its name before it; return the text.
+
+    A line is a text, a version of a table or a model, or ``None``, which is left out.
+    """
+    texts = {name: line.line() if hasattr(line, "line") else line for name, line in lines.items()}
+    text = "".join(f"\n{name:<12} {line}" for name, line in texts.items() if line)
     print(visible(text))
     return text

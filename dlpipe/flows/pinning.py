@@ -92,6 +92,20 @@ def classifier_of(model: ModelVersion) -> ModelVersion:
     return resolve(inside) if inside else model
 
 
+def pinned_scored(model: str, table: str, target: str | None) -> tuple[ModelVersion, TableVersion, TableVersion]:
+    """Return the model version, the latest version of the table, and of its predictions (or answers).
+
+    Parameters
+    ----------
+    target : str, optional
+        The table of the predictions; by default the one that belongs to the table.
+    """
+    from dlpipe.inference import is_pipeline
+
+    found, rows = pinned(model, table, None)
+    return found, rows, scored_table(target, rows, found, "answers" if is_pipeline(found) else "predictions")
+
+
 def split_named(split: str | None) -> str:
     """Return the words for what ``--split`` of the explain flow asks for.
 

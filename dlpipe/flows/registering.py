@@ -10,6 +10,7 @@ from metaflow import current
 from metaflow.metaflow_git import get_repository_info
 from metaflow.packaging_sys import MetaflowCodeContent
 
+from dlpipe.flows.data import check_data
 from dlpipe.flows.life_cycle import folder_of
 from dlpipe.terminal import visible
 
@@ -173,8 +174,8 @@ def judge_beside(
     return judge(evaluation, baseline=baseline, champion=rival, thresholds=settings.gate, target=task.target)
 
 
-def check_training(settings: TrainFlowSettings) -> None:
-    """See that names, languages, backbone and the tables of answers are good; called before a run begins."""
+def check_training(settings: TrainFlowSettings, *, retrain: bool = False) -> None:
+    """See that names, languages, backbone, sources and the tables of answers are good, before a run begins."""
     from dlpipe.explain import explanation_schema
     from dlpipe.inference import check_languages, prediction_schema
     from dlpipe.registry import check_name_free
@@ -185,3 +186,4 @@ def check_training(settings: TrainFlowSettings) -> None:
     settings.task.inputs.check_settings(settings.training)
     check_target(f"{settings.data.table}_predictions", prediction_schema(settings.task))
     check_target(f"{settings.data.table}_explanations", explanation_schema())
+    check_data(settings.data, retrain=retrain)
