@@ -10,7 +10,7 @@ import pytest
 
 from dlpipe.errors import BackboneNotFound, ModelNotFound
 from dlpipe.task import open_predictor
-from dlpipe.task.batches import bucketed_batches, sorted_batches
+from dlpipe.task.batches import bucket_batches, sort_batches
 from dlpipe.task.texts import DEFAULT_BACKBONE, TextModel, find_backbone
 from dlpipe.task.texts.model import TOKENIZER
 from dlpipe.task.texts.tokens import TextEncoder
@@ -35,7 +35,7 @@ def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
 
 def test_bucketed_batches_hold_every_row_once_and_differ_by_epoch() -> None:
     lengths = np.random.default_rng(0).integers(3, 60, 1000)
-    first, again, second = (bucketed_batches(lengths, 32, seed=1, epoch=epoch) for epoch in (0, 0, 1))
+    first, again, second = (bucket_batches(lengths, 32, seed=1, epoch=epoch) for epoch in (0, 0, 1))
     assert sorted(np.concatenate(first).tolist()) == list(range(1000))
     assert [b.tolist() for b in first] == [b.tolist() for b in again]
     assert [b.tolist() for b in first] != [b.tolist() for b in second]
@@ -43,13 +43,13 @@ def test_bucketed_batches_hold_every_row_once_and_differ_by_epoch() -> None:
 
 def test_bucketed_batches_are_little_padding() -> None:
     lengths = np.random.default_rng(0).integers(3, 60, 3200)
-    padded = sum(len(rows) * lengths[rows].max() for rows in bucketed_batches(lengths, 32, seed=0, epoch=0))
+    padded = sum(len(rows) * lengths[rows].max() for rows in bucket_batches(lengths, 32, seed=0, epoch=0))
     assert padded < 1.05 * lengths.sum()
 
 
 def test_sorted_batches_stay_within_the_tokens() -> None:
     lengths = np.array([500, 3, 4, 300, 5, 2])
-    batches = [rows.tolist() for rows in sorted_batches(lengths, tokens=600)]
+    batches = [rows.tolist() for rows in sort_batches(lengths, tokens=600)]
     assert sorted(row for rows in batches for row in rows) == [0, 1, 2, 3, 4, 5]
     assert all(len(rows) == 1 or len(rows) * lengths[rows[0]] <= 600 for rows in batches)
 

@@ -38,7 +38,12 @@ def cache_arrays(
     table : str
         Absolute path or ``s3://`` URI of the table that they belong to.
     key : mapping
-        All that their values depend on, as JSON can hold it.
+        All that their values depend on, as JSON can hold it; ``kind``, ``split`` and ``table`` (with ``version``)
+        name the entry's folder.
+    make : callable
+        Returns the arrays by their names, each of any shape and dtype but objects.
+    say : callable
+        Gets the line.
     """
     from deltalake.exceptions import DeltaError
 
@@ -52,6 +57,7 @@ def cache_arrays(
     made = make()
     try:
         _store_entry(place, full_key, made)
+        # mapped from disk rather than as made: processes share the pages, and Ray stores them without a copy
         return _open_entry(place, full_key) or made
     except (OSError, DeltaError) as error:
         say(f"features cannot be kept in {place.location}: {' '.join(str(error).split())[:200]}")
@@ -173,6 +179,7 @@ def _store_entry(place: Place, key: Mapping[str, Any], arrays: Arrays) -> None:
             file = file.rename(file.with_name(f"{name}-{digest[:16]}.npy"))
             written.append({"name": name, "file": file.name, "bytes": file.stat().st_size, "blake2b": digest})
             place.put(file)
+        # last: a kill before this leaves files that nobody reads, and whoever makes the entry next puts them again
         manifest = Path(scratch) / MANIFEST
         manifest.write_text(json.dumps({"key": key, "arrays": written}, indent=1))
         place.put(manifest)

@@ -28,7 +28,12 @@ def bootstrap(
     measure : callable
         Takes how often each row is drawn, an array of shape (rows, some resamples), and returns the value of each
         metric in each of those resamples, an array of shape (some resamples,).
-    rows, seed, resamples : int
+    rows : int
+        Of the test set.
+    seed : int
+        The intervals are the same for the same seed.
+    resamples : int
+        With a thousand, the standard error of each end is about 2 % of the interval's width.
 
     Examples
     --------
@@ -45,11 +50,21 @@ def bootstrap(
 
 
 def draw_counts(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """Yield arrays of shape (rows, some resamples) of how often each row is drawn."""
+    """Yield arrays of shape (rows, some resamples): how often each row is drawn, as float64 for matrix products.
+
+    Parameters
+    ----------
+    rows : int
+        Drawn with replacement, as many as there are, for each resample.
+    resamples : int
+        Of all arrays together; one array has so many that it stays under ``CELLS`` cells.
+    seed : int
+    """
     random = np.random.default_rng(seed)
     step = max(1, CELLS // rows)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
+        # the number of its resample is added to each drawn row's, so that one bincount counts all resamples
         picked = random.integers(0, rows, size=(size, rows)) * size + np.arange(size)[:, None]
         counts = np.bincount(picked.ravel(), minlength=size * rows)
         yield counts.reshape(rows, size).astype(np.float64)

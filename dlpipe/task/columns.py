@@ -207,7 +207,17 @@ def find_class(found: Preview, given: Given, *, besides: Iterable[str], setting:
 
 
 def find_number(found: Preview, given: Given, *, besides: Iterable[str], setting: str = "label_column") -> str:
-    """Return the column with numbers; what is said of ``find_class`` holds here too.
+    """Return the column with numbers, of several the one that is called as columns of labels are.
+
+    Parameters
+    ----------
+    found : Preview
+    given : mapping
+        Settings that are known: the one named ``setting`` is looked at and taken.
+    besides : iterable of str
+        Columns that hold something else.
+    setting : str
+        That names the column.
 
     Raises
     ------

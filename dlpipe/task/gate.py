@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from dlpipe.task.evaluation import Evaluation
 
 SPELLINGS = {"f1": "F1", "auroc": "AUROC", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
-TOLERANCE = 1e-9  # 0.87 - 0.86 is a hair under 0.01 in binary, and a hair must not decide
+TOLERANCE = 1e-9
+"""0.87 - 0.86 is a hair under 0.01 in binary, and a hair must not decide."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,17 @@ def check_bounds(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Che
 
 
 def check_bound(metric: str, value: float, bound: float, *, most: bool) -> Check:
-    """Return the check of one metric against the least, or with ``most`` the most, that it may be."""
+    """Return the check of a metric against its bound.
+
+    Parameters
+    ----------
+    metric : str
+        Its name, such as ``macro_f1``.
+    value, bound : float
+        A value that is NaN fails.
+    most : bool
+        Whether ``bound`` is the most that the metric may be; otherwise it is the least.
+    """
     passed = value <= bound if most else value >= bound
     relation = ("is at most" if most else "is at least") if passed else ("is above" if most else "is below")
     return Check(passed, f"{spell_metric(metric)} {value:.3f} {relation} {bound:.3f}")

@@ -70,6 +70,8 @@ class Model:
     def digest(self) -> str:
         """SHA-256 (hex) of the weights, and of what turns their outputs into decisions where there is such."""
         digest = hashlib.sha256(self.files[WEIGHTS])
+        # two models with the same weights and other thresholds answer otherwise; a model without a decision keeps
+        # the digest of its weights file
         if decision := self.card.get("decision"):
             digest.update(json.dumps(decision, sort_keys=True).encode())
         return digest.hexdigest()

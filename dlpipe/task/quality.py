@@ -115,7 +115,9 @@ def compute_mean(values: Sequence[float]) -> float:
 
 
 def compute_wilson_interval(right: int, rows: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's interval of a share; NaN without rows.
+    """Return Wilson's interval of the share ``right / rows``; NaN without rows.
+
+    Where all rows or none are right it still has a width, and it never leaves 0 to 1.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlpipe.machine import keep_freed_memory
-from dlpipe.task.batches import BATCH_TOKENS, EncodedRows, sorted_batches
+from dlpipe.task.batches import BATCH_TOKENS, EncodedRows, sort_batches
 from dlpipe.task.entry_points import find_task
 from dlpipe.task.model import Model
 from dlpipe.task.predictor import Row
@@ -71,7 +71,7 @@ class TorchPredictor:
         activate = find_task(self.card["task"]).target.activate
         result = np.empty((len(encoded), len(self.labels)), np.float32)
         most = ROWS if encoded.lengths.max(initial=1) == 1 else 256
-        for rows in sorted_batches(encoded.lengths, tokens=BATCH_TOKENS, rows=most):
+        for rows in sort_batches(encoded.lengths, tokens=BATCH_TOKENS, rows=most):
             batch = {name: part.to(self._device) for name, part in encoded.batch(rows).items()}
             with torch.inference_mode():
                 result[rows] = activate(self._network(**batch).float().cpu().numpy(), self.card)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from dlpipe.errors import TrainingFailed
 from dlpipe.machine import has_fast_bf16, use_machine
 from dlpipe.task import Model, Task, TrainingSettings
-from dlpipe.task.batches import BATCH_TOKENS, bucketed_batches, sorted_batches
+from dlpipe.task.batches import BATCH_TOKENS, bucket_batches, sort_batches
 from dlpipe.training import EpochScore
 from dlpipe.training.checkpoints import Checkpoints
 from dlpipe.training.data import Examples, TrainingData
@@ -119,7 +119,7 @@ class TrainBatches(torch.utils.data.IterableDataset[dict[Any, torch.Tensor]]):
         return math.ceil(self.rows / self._batch_size)
 
     def __iter__(self) -> Iterator[dict[Any, torch.Tensor]]:
-        for rows in bucketed_batches(self._lengths, self._batch_size, seed=self._seed, epoch=self.epoch):
+        for rows in bucket_batches(self._lengths, self._batch_size, seed=self._seed, epoch=self.epoch):
             yield {**self._inputs.batch(self._drawn[rows]), TARGET: self._targets[rows]}
 
 
@@ -130,7 +130,7 @@ class ValidBatches(torch.utils.data.IterableDataset[dict[Any, torch.Tensor]]):
         self._inputs, self._targets = examples.inputs, torch.tensor(examples.targets)
         lengths = examples.inputs.lengths
         rows = BATCH_TOKENS if lengths.max() == 1 else 256  # vectors cost next to nothing
-        self.rows = list(sorted_batches(lengths, tokens=BATCH_TOKENS, rows=rows))
+        self.rows = list(sort_batches(lengths, tokens=BATCH_TOKENS, rows=rows))
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -302,10 +302,10 @@ def bare(options: argparse.Namespace) -> tuple[Any, Any]:
 
 def best_seconds(run: Any, encoded: Any) -> float:
     """Return the seconds of ``run`` over all texts at the best batch size, which is found on a part of them."""
-    from dlpipe.task.batches import sorted_batches
+    from dlpipe.task.batches import sort_batches
 
     def timed(tokens: int, every: int = 1) -> tuple[float, int]:
-        rows = list(sorted_batches(encoded.lengths, tokens=tokens))[::every]
+        rows = list(sort_batches(encoded.lengths, tokens=tokens))[::every]
         batches = [encoded.padded(some) for some in rows]
         started = time.perf_counter()
         for batch in batches:

@@ -277,7 +277,7 @@ def bound(options: argparse.Namespace) -> dict[str, Any]:
 
     from dlpipe.machine import use_machine
     from dlpipe.tables import read_table, table_at
-    from dlpipe.task.batches import sorted_batches
+    from dlpipe.task.batches import sort_batches
     from dlpipe.task.texts import TextModel
     from dlpipe.task.texts.network import restored_network
     from dlpipe.task.texts.tokens import TextEncoder
@@ -289,7 +289,7 @@ def bound(options: argparse.Namespace) -> dict[str, Any]:
     network = restored_network(model)
 
     def run(tokens: int, every: int = 1) -> tuple[float, dict[int, float]]:
-        order = list(sorted_batches(encoded.lengths, tokens=tokens))[::every]
+        order = list(sort_batches(encoded.lengths, tokens=tokens))[::every]
         batches = [(some, encoded.padded(some)) for some in order]
         started = time.perf_counter()
         made = [(some, network(**batch)) for some, batch in batches]

@@ -28,15 +28,34 @@ class ClassBaseline(Baseline):
 
         A class that the training rows lacked has probability zero; ``outputs`` defaults to ``self.labels``.
         """
-        import numpy as np
+        return order_columns(self.pipeline.predict_proba(list(rows)), self.labels, outputs)
 
-        asked = list(self.labels if outputs is None else outputs)
-        known = self.pipeline.predict_proba(list(rows))
-        made = np.zeros((len(rows), len(asked)))
-        for column, label in enumerate(self.labels):
-            if label in asked:
-                made[:, asked.index(label)] = known[:, column]
-        return made
+
+def order_columns(probabilities: Floats, labels: Sequence[str], outputs: Sequence[str] | None) -> Floats:
+    """Return columns of probabilities in another order, 0 for a label that is new and without those left out.
+
+    Parameters
+    ----------
+    probabilities : array of shape (n_rows, n_labels)
+    labels : sequence of n_labels str
+        Of the columns.
+    outputs : sequence of n_outputs str, optional
+        The labels that are asked for; by default ``labels``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> order_columns(np.array([[0.9, 0.1]]), ["bad", "good"], ["good", "new", "bad"]).tolist()
+    [[0.1, 0.0, 0.9]]
+    """
+    import numpy as np
+
+    asked = list(labels if outputs is None else outputs)
+    made = np.zeros((len(probabilities), len(asked)))
+    for column, label in enumerate(labels):
+        if label in asked:
+            made[:, asked.index(label)] = probabilities[:, column]
+    return made
 
 
 def fit_class_baseline(
@@ -66,6 +85,7 @@ def fit_class_baseline(
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
+    # at scikit-learn's own C = 1: it is what people get in ten lines, and no C is best on short and on long texts
     model: Any = LogisticRegression(max_iter=1000, random_state=seed)
     if boosted:
         from sklearn.ensemble import HistGradientBoostingClassifier

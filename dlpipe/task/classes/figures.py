@@ -42,7 +42,16 @@ def compute_row_shares(confusion: Any) -> Any:
 
 
 def label_axes(axes: Axes, labels: tuple[str, ...], *, cell: float) -> None:
-    """Write the labels beside rows and columns, upright where wider than a cell of ``cell`` inches."""
+    """Write the labels beside rows and columns.
+
+    Parameters
+    ----------
+    axes : matplotlib Axes
+    labels : tuple of str
+        Of more than ``NAMED``, every second, third, ... is written.
+    cell : float
+        The width of a cell in inches: labels that are wider stand upright.
+    """
     places = range(0, len(labels), 1 + (len(labels) - 1) // NAMED)
     names = [drawable(labels[place], limit=24) for place in places]
     size = 10 if len(labels) <= WRITTEN else 7
@@ -56,7 +65,17 @@ def label_axes(axes: Axes, labels: tuple[str, ...], *, cell: float) -> None:
 
 
 def write_counts(axes: Axes, confusion: Any, shares: Any, *, size: float) -> None:
-    """Write each count into its cell, white on dark; small matrices also say the share."""
+    """Write each count into its cell, white on dark.
+
+    Parameters
+    ----------
+    axes : matplotlib Axes
+    confusion : int array of shape (n_labels, n_labels)
+    shares : float array of shape (n_labels, n_labels)
+        Each count as a share of its row; it decides the colour, and is written where there is room.
+    size : float
+        Of the letters, in points.
+    """
     import numpy as np
 
     for (row, column), count in np.ndenumerate(confusion):
@@ -89,7 +108,18 @@ def draw_calibration(
     width: float,
     shift: float,
 ) -> None:
-    """Draw one model's line into ``curve`` and its bars, ``shift`` beside the bin's middle, into ``rows``."""
+    """Draw the calibration of a model: its line, and how many rows each bin has.
+
+    Parameters
+    ----------
+    curve, rows : matplotlib Axes
+        The panel of the line, and that of the bars.
+    evaluation : ClassEvaluation
+    name, color, marker : str
+        Of the model in the legend.
+    width, shift : float
+        Of a bar, and by how much it stands beside the middle of its bin, both in units of confidence.
+    """
     filled = [part for part in evaluation.reliability if part.rows]
     error = evaluation.metrics["calibration_error"]
     curve.plot(
@@ -113,7 +143,14 @@ def draw_calibration(
 
 
 def label_calibration(curve: Axes, rows: Axes, *, lowest: float) -> None:
-    """Label both panels; confidence starts at ``lowest``, since the highest of k probabilities is at least 1/k."""
+    """Label both panels.
+
+    Parameters
+    ----------
+    curve, rows : matplotlib Axes
+    lowest : float
+        Where confidence starts: the highest of k probabilities is at least 1/k.
+    """
     curve.set_ylabel("share that is right", color=FAINT)
     curve.set_title("When the model says 90 %, is it right 90 % of the time?", fontsize=11, color=INK, pad=10)
     curve.set_ylim(-0.02, 1.02)

@@ -20,7 +20,14 @@ def check_lengths(
     row_ids: Sequence[str],
     shown: Sequence[str],
 ) -> None:
-    """Raise ``EvaluationError`` unless there is one row of probabilities for each row of everything else."""
+    """Raise ``EvaluationError`` unless there is a row of probabilities for each row of everything else.
+
+    Parameters
+    ----------
+    probabilities : array that should have the shape (n_rows, n_labels)
+    truth, row_ids, shown : sequences that should have n_rows str
+    labels : sequence of n_labels str
+    """
     if not len(truth):
         raise EvaluationError("There is no row to evaluate; give the test split at least one.")
     asked = (len(truth), len(labels))
@@ -32,7 +39,13 @@ def check_lengths(
 
 
 def normalize_probabilities(probabilities: Floats) -> Floats:
-    """Return ``probabilities`` as float64 rows that sum to one."""
+    """Return ``probabilities`` as float64 rows that sum to one.
+
+    Raises
+    ------
+    EvaluationError
+        When one is negative or not finite, or a row is all zeros.
+    """
     made = np.asarray(probabilities, dtype=np.float64)
     bad = ~(np.isfinite(made).all(axis=1) & (made >= 0).all(axis=1) & (made.sum(axis=1) > 0))
     if bad.any():
@@ -101,7 +114,16 @@ def compute_reliability(probabilities: Floats, known: Integers) -> tuple[Bin, ..
 
 
 def make_bin(index: int, confidence: Floats, right: npt.NDArray[np.bool_]) -> Bin:
-    """Return the bin at ``index`` with the rows that fell into it."""
+    """Return the bin at ``index`` with the rows that fell into it.
+
+    Parameters
+    ----------
+    index : int
+        From 0 to ``BINS - 1``.
+    confidence : float array of shape (n_rows_of_the_bin,)
+    right : bool array of shape (n_rows_of_the_bin,)
+        Whether the predicted label is the true one.
+    """
     if not len(right):
         return Bin(index / BINS, (index + 1) / BINS, 0, math.nan, math.nan)
     return Bin(index / BINS, (index + 1) / BINS, len(right), float(confidence.mean()), float(right.mean()))
@@ -123,7 +145,14 @@ def find_worst_mistakes(
     row_ids: Sequence[str],
     shown: Sequence[str],
 ) -> tuple[ClassMistake, ...]:
-    """Return the rows that were predicted wrongly, most confident first, ties in the order of the rows."""
+    """Return the rows that were predicted wrongly, most confident first, ties in the order of the rows.
+
+    Parameters
+    ----------
+    probabilities : array of shape (n_rows, n_labels)
+    truth, row_ids, shown : sequences of n_rows str
+    labels : sequence of n_labels str
+    """
     predicted = [labels[index] for index in probabilities.argmax(axis=1)]
     confidence = probabilities.max(axis=1)
     wrong = (row for row in np.argsort(-confidence, kind="stable") if predicted[row] != truth[row])

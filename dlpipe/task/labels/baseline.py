@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dlpipe.task.classes.baseline import order_columns
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Baseline
 
@@ -33,15 +34,7 @@ class LabelBaseline(Baseline):
 
     def predict_outputs(self, rows: Sequence[Row], *, outputs: Sequence[str] | None = None) -> Floats:
         """Return the probability of each label: (n_rows, n_labels), 0 for one that the training rows lacked."""
-        import numpy as np
-
-        asked = list(self.labels if outputs is None else outputs)
-        known = self.pipeline.predict_proba(list(rows))
-        made = np.zeros((len(rows), len(asked)))
-        for column, label in enumerate(self.labels):
-            if label in asked:
-                made[:, asked.index(label)] = known[:, column]
-        return made
+        return order_columns(self.pipeline.predict_proba(list(rows)), self.labels, outputs)
 
 
 def fit_label_baseline(
@@ -76,6 +69,7 @@ def fit_label_baseline(
         model = HistGradientBoostingClassifier(random_state=seed)
     pipeline = make_pipeline(features, OneVsRestClassifier(model))
     folds = KFold(min(FOLDS, len(rows)), shuffle=True, random_state=seed)
+    # of rows to which it was fitted, a model's probabilities are more extreme than those of new rows
     unseen = cross_val_predict(clone(pipeline), list(rows), truth, cv=folds, method="predict_proba")
     thresholds, _ = find_thresholds(unseen, truth)
     return LabelBaseline(pipeline.fit(list(rows), truth), tuple(labels), tuple(thresholds.tolist()))

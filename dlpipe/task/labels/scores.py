@@ -121,7 +121,20 @@ def encode_truth(
     row_ids: Sequence[str],
     shown: Sequence[str],
 ) -> Floats:
-    """Return 1 where a row has a label: (n_rows, n_labels), when everything fits together."""
+    """Return 1 where a row has a label, float64 of shape (n_rows, n_labels), when everything fits together.
+
+    Parameters
+    ----------
+    truth : sequence of n_rows sequences of str
+    labels : sequence of n_labels str
+    outputs : array of shape (n_rows, n_labels)
+    row_ids, shown : sequences of n_rows str
+
+    Raises
+    ------
+    EvaluationError
+        When lengths differ, an output is not finite, or a row has a label that the model does not know.
+    """
     if not len(outputs) == len(truth) == len(row_ids) == len(shown) or not len(truth):
         raise EvaluationError(
             f"{len(outputs)} outputs, {len(truth)} rows with labels and {len(row_ids)} ids do not fit: give as "
@@ -176,7 +189,16 @@ def compute_losses(outputs: Floats, known: Floats) -> Floats:
 
 
 def score_labels(labels: Sequence[str], known: Floats, given: Floats, thresholds: Floats) -> list[LabelScore]:
-    """Return precision, recall and F1 of each label, NaN where the rows give it no value."""
+    """Return precision, recall and F1 of each label, NaN where the rows give it no value.
+
+    Parameters
+    ----------
+    labels : sequence of n_labels str
+    known, given : float arrays of shape (n_rows, n_labels)
+        1 where a row has the label, and where it is given it.
+    thresholds : float array of shape (n_labels,)
+        From which probability on each label is given.
+    """
     hits = (known * given).sum(axis=0)
     rows, gifts = known.sum(axis=0), given.sum(axis=0)
     found = []
@@ -196,7 +218,17 @@ def find_worst_mistakes(
     row_ids: Sequence[str],
     shown: Sequence[str],
 ) -> tuple[Mistake, ...]:
-    """Return the rows that were not given exactly their labels, those with the largest loss first."""
+    """Return the rows that were not given exactly their labels, those with the largest loss first.
+
+    Parameters
+    ----------
+    truth : sequence of n_rows sequences of str
+    labels : sequence of n_labels str
+    given : float array of shape (n_rows, n_labels)
+        1 where a row is given the label.
+    losses : float array of shape (n_rows,)
+    row_ids, shown : sequences of n_rows str
+    """
     names = np.array(list(labels), dtype=object)
     answers = [sorted(names[row.astype(bool)]) for row in given]
     wrong = [row for row in np.argsort(-losses, kind="stable") if answers[row] != sorted(truth[row])]

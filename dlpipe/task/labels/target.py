@@ -76,12 +76,12 @@ class Labels(Target):
         shares = rows[rows > 0] / len(encoded)
         guess = float((2 * shares / (1 + shares)).mean()) if len(shares) else 0.0
         counts = [int(count) for count in rows]
-        return Chance(
-            guess, lambda score: estimate_f1_error(score, counts), len(encoded) if len(shares) else 0, "macro F1"
-        )
+        judged = len(encoded) if len(shares) else 0  # without any label no score says anything
+        return Chance(guess, lambda score: estimate_f1_error(score, counts), judged, "macro F1")
 
     def learn_decision(self, outputs: Floats, encoded: np.ndarray, coding: Coding) -> dict[str, Any]:
         """Return under ``thresholds`` from which probability on each label is given."""
+        # on the valid split, though it also chose the epoch: small data sets cannot spare a fourth one
         thresholds, _ = find_thresholds(outputs, encoded)
         return {"thresholds": dict(zip(coding.outputs, thresholds.tolist(), strict=True))}
 

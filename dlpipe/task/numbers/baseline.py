@@ -76,6 +76,7 @@ def fit_number_baseline(
         model = HistGradientBoostingRegressor(random_state=seed)
     pipeline = make_pipeline(features, model)
     folds = KFold(min(FOLDS, len(rows)), shuffle=True, random_state=seed)
+    # errors on rows to which the model was fitted are too small, and so would be the intervals
     unseen = cross_val_predict(clone(pipeline), list(rows), truth, cv=folds)
     halfwidth = compute_halfwidth(np.abs(unseen - truth), coverage=coverage)
     promised = bound_coverage(len(rows), coverage=coverage)

@@ -108,7 +108,19 @@ def evaluate_numbers(
 def check_numbers(
     outputs: Floats, truth: Sequence[float], row_ids: Sequence[str], shown: Sequence[str]
 ) -> tuple[Floats, Floats]:
-    """Return predicted and true numbers, both float64 of shape (n_rows,), when everything fits together."""
+    """Return predicted and true numbers, both float64 of shape (n_rows,), when everything fits together.
+
+    Parameters
+    ----------
+    outputs : array of shape (n_rows, 1)
+    truth : sequence of n_rows float
+    row_ids, shown : sequences of n_rows str
+
+    Raises
+    ------
+    EvaluationError
+        When lengths differ, or a number is not finite.
+    """
     if not len(outputs) == len(truth) == len(row_ids) == len(shown) or not len(truth):
         raise EvaluationError(
             f"{len(outputs)} outputs, {len(truth)} numbers and {len(row_ids)} ids do not fit: give as many of "
@@ -154,7 +166,14 @@ def resample_metrics(counts: Floats, predicted: Floats, true: Floats, halfwidth:
 
 
 def resample_spearman(counts: Floats, predicted: Floats, true: Floats) -> Floats:
-    """Return the rank correlation in each resample, ties at their mean rank; NaN where one side is constant."""
+    """Return Spearman's rank correlation in each resample, ties at their mean rank; NaN where a side is constant.
+
+    Parameters
+    ----------
+    counts : float array of shape (n_rows, n_resamples)
+        How often each row is drawn.
+    predicted, true : float arrays of shape (n_rows,)
+    """
     ranks = [resample_ranks(counts, values) for values in (predicted, true)]
     rows = counts.sum(axis=0)
     centred = [rank - (rank * counts).sum(axis=0) / rows for rank in ranks]

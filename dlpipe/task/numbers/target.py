@@ -85,6 +85,8 @@ class Numbers(Target):
 
         Fewer than nine rows cannot promise ``COVERAGE``; ``coverage`` is what they can.
         """
+        # on the valid split, though it also chose the epoch: small data sets cannot spare a fourth one. Measured:
+        # intervals that promise 90 % held 87 to 90 % of the rows of test splits
         truth = encoded.astype(np.float64) * coding.more["deviation"] + coding.more["mean"]
         halfwidth = compute_halfwidth(np.abs(outputs[:, 0] - truth), coverage=COVERAGE)
         return {"halfwidth": halfwidth, "coverage": bound_coverage(len(truth), coverage=COVERAGE)}

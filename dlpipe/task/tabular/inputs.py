@@ -316,7 +316,19 @@ def read_records(given: Any) -> list[Mapping[str, Any]]:
 
 
 def check_row(at: int, row: Mapping[str, Any], scaling: Scaling) -> None:
-    """Raise ``SettingError`` where a row lacks every column of the model, or has no number where one belongs."""
+    """Raise ``SettingError`` where a row lacks every column of the model, or has no number where one belongs.
+
+    A row that lacks some columns is one whose values are missing; one that lacks all is a mistake of whoever asks.
+
+    Parameters
+    ----------
+    at : int
+        The number of the row in the request, from 0.
+    row : mapping
+        Column -> value.
+    scaling : Scaling
+        Of the model.
+    """
     if not any(name in row for name in scaling.names):
         raise SettingError(
             f"Row {at} has none of the columns that the model reads ({', '.join(scaling.names)}); it has "

@@ -12,6 +12,7 @@ from dlpipe.task.tabular.scaling import Scaling
 from dlpipe.task.texts.network import TextNetwork
 
 LARGEST_EMBEDDING = 32
+"""Numbers of an embedding at most; below that it has the square root of how many categories there are."""
 
 
 class TabularNetwork(nn.Module):
@@ -66,7 +67,19 @@ class TabularNetwork(nn.Module):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """Return logits."""
+        """Return logits of shape (n, n_outputs).
+
+        Parameters
+        ----------
+        numbers : float32 tensor of shape (n, 2 * n_numbers)
+            Scaled ones, then 1 where one is missing.
+        categories : int64 tensor of shape (n, n_categories)
+            0 is a category that the train split lacks.
+        pooled : float32 tensor of shape (n, hidden), optional
+            States of texts by a frozen backbone.
+        input_ids, attention_mask : int64 tensors of shape (n, n_tokens), optional
+            Of texts, where the backbone stands in the network.
+        """
         parts = [numbers, *(embed(categories[:, at]) for at, embed in enumerate(self.embeddings))]
         if self.text is not None and input_ids is not None and attention_mask is not None:
             pooled = self.text.pooled(input_ids, attention_mask)

@@ -87,6 +87,7 @@ class Scaling:
         raw = np.array(
             [[to_number(row.get(column.name)) for column in self.numbers] for row in rows], np.float64
         ).reshape(len(rows), len(self.numbers))
+        # a missing number stands at the mean, which is 0, and its flag lets the network learn what missing means
         missing = np.isnan(raw)
         means, deviations = ([getattr(column, name) for column in self.numbers] for name in ("mean", "deviation"))
         scaled = (raw - np.array(means, np.float64)) / np.array(deviations, np.float64)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlpipe.task.array_cache import cache_arrays
-from dlpipe.task.batches import sorted_batches
+from dlpipe.task.batches import sort_batches
 from dlpipe.task.texts.backbones import Backbone
 from dlpipe.task.texts.tokens import Embedded, Encoded, TextEncoder
 
@@ -108,7 +108,7 @@ def embed(encoded: Encoded, backbone: Backbone, *, threads: int, say: Callable[[
             vectors[rows] = network.pooled(**batch).cpu().numpy()
         return len(rows)
 
-    batches = sorted_batches(encoded.lengths, tokens=TOKENS_PER_BATCH[device])
+    batches = sort_batches(encoded.lengths, tokens=TOKENS_PER_BATCH[device])
     workers = threads if device == "cpu" else 1
     try:
         with ThreadPoolExecutor(workers, initializer=_one_thread) as executor:

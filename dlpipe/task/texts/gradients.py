@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlpipe.errors import ExplanationError
-from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
+from dlpipe.task.batches import BATCH_TOKENS, sort_batches
 from dlpipe.task.row_parts import PartAttributions, RowParts
 from dlpipe.task.texts.predictor import TextPredictor
 
@@ -130,7 +130,7 @@ def token_attributions(given: Attributed, texts: Sequence[Encoding], *, steps: i
     check_weights(given, texts[:CHECKED])
     lengths = np.array([len(text.ids) for text in texts], dtype=np.int64)
     result: dict[int, TokenAttributions] = {}
-    for rows in sorted_batches(lengths, tokens=max(1, BATCH_TOKENS // steps)):
+    for rows in sort_batches(lengths, tokens=max(1, BATCH_TOKENS // steps)):
         batch = attributed(given, [texts[row] for row in rows], steps)
         result.update(zip(rows.tolist(), batch, strict=True))
     return [result[row] for row in range(len(texts))]

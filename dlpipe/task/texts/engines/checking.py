@@ -13,7 +13,7 @@ import numpy as np
 
 from dlpipe.errors import BadRows
 from dlpipe.machine import cpu_features, cpu_name, usable_cores
-from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
+from dlpipe.task.batches import BATCH_TOKENS, sort_batches
 from dlpipe.task.entry_points import find_task
 from dlpipe.task.texts.engines.candidates import SAMPLE_ROWS, Candidates, prepare
 from dlpipe.task.texts.engines.kinds import EXACT, GRAPH_FILES, INSTRUCTIONS, TORCH
@@ -154,7 +154,7 @@ def affordable_rows(network: Network, rows: Rows, settings: CheckSettings) -> in
     """Return how many rows to compare on."""
     first = rows.part(np.arange(min(SAMPLE_ROWS, len(rows.encoded))))
     started = time.perf_counter()
-    for batch in sorted_batches(first.lengths, tokens=BATCH_TOKENS):
+    for batch in sort_batches(first.lengths, tokens=BATCH_TOKENS):
         network.logits(first.arrays(batch))
     rate = len(first) / (time.perf_counter() - started)
     wanted = max(settings.labelled_rows, int(rate * settings.seconds))

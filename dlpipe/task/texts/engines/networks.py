@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dlpipe.machine import usable_cores
-from dlpipe.task.batches import BATCH_TOKENS, sorted_batches
+from dlpipe.task.batches import BATCH_TOKENS, sort_batches
 from dlpipe.task.entry_points import find_task
 from dlpipe.task.texts.engines.kinds import BF16, TORCH
 from dlpipe.task.texts.model import TextModel
@@ -133,7 +133,7 @@ def compute_outputs(
         result[rows] = activate(network.logits(encoded.arrays(rows)))
         return rows
 
-    batches = sorted_batches(encoded.lengths, tokens=batch_tokens(encoded.lengths, network))
+    batches = sort_batches(encoded.lengths, tokens=batch_tokens(encoded.lengths, network))
     for rows in each_in_parallel(predict, batches, network.workers):
         if done is not None:
             done(rows)
