@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dlpipe.errors import BackboneNotFound, ModelNotFound
-from dlpipe.task import open_predictor
+from dlpipe.task import Inputs, Target, open_predictor, protocol
 from dlpipe.task.batches import bucket_batches, sort_batches
 from dlpipe.task.texts import DEFAULT_BACKBONE, TextModel, find_backbone
 from dlpipe.task.texts.model import TOKENIZER
 from dlpipe.task.texts.tokens import TextEncoder
+
+
+@pytest.mark.parametrize("half", [Inputs, Target])
+def test_the_protocol_lists_when_each_method_is_called_and_which_may_be_left_out(half: type) -> None:
+    table = (protocol.__doc__ or "").partition("What is called when")[2].partition("\n\n")[2].partition("\n\n")[0]
+    listed = [line.partition(half.__name__)[2] for line in table.splitlines() if half.__name__ in line]
+    words = [word for line in listed for word in re.sub(r"\([^)]*\)", "", line).split()]
+    methods = {name for name, value in vars(half).items() if inspect.isfunction(value)}
+    assert {word.strip("[]") for word in words} == methods
+    optional = {word.strip("[]") for word in words if word.startswith("[")}
+    assert optional | {"split_parts"} & methods == methods - half.__abstractmethods__  # type: ignore[attr-defined]
 
 
 def test_default_backbone_is_there_without_a_network() -> None:

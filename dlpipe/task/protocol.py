@@ -15,7 +15,7 @@ start            Inputs  [check_settings]
 tune and train   Inputs  [make_encoding_key]  encode_splits  build_network
                  Target  learn_coding  encode_labels  compute_loss  score_epoch  measure_chance
 end of training  Inputs  assemble_model
-                 Target  activate  [learn_decision]
+                 Target  activate  [learn_decision]  [doubt_decision]
 open a model     Inputs  load_model  open_predictor
                  Target  activate
 evaluate         Inputs  find_columns  read_rows  format_row  make_featurizer (of the baseline)
@@ -614,7 +614,17 @@ class Target(ABC):
         return {}
 
     def doubt_decision(self, encoded: np.ndarray, coding: Coding) -> str:
-        """Return why the valid split is too small to choose by what ``learn_decision`` does; empty where not."""
+        """Return why the valid split is too small for what ``learn_decision`` chooses; empty where it is not.
+
+        Called at the end of a training, which prints it.
+
+        Parameters
+        ----------
+        encoded : array of n_rows labels
+            Of the valid split, as ``encode_labels`` returned them.
+        coding : Coding
+            Of the train split.
+        """
         return ""
 
     # predictions -----------------------------------------------------------------------------------------
