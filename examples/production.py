@@ -66,7 +66,7 @@ class Play:
         own = {"DLPIPE_STATE": str(self.folder / "state"), "METAFLOW_TOKEN_HOME": str(self.folder / "tokens")}
         return {**kept, **own, "PATH": path, "HF_HUB_OFFLINE": "1"}
 
-    def ended(self, *words: str) -> int:
+    def get_exit_code(self, *words: str) -> int:
         """Run a command that may fail, and return its exit code."""
         return self._done(words).returncode
 
@@ -82,23 +82,23 @@ class Play:
             raise NotAsExpected(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def flow(self, name: str, *words: str) -> str:
+    def run_flow(self, name: str, *words: str) -> str:
         """Run a command of a flow."""
         return self.run(sys.executable, f"flows/{name}_flow.py", "--quiet", "--no-pylint", *words)
 
-    def dlpipe(self, *words: str) -> str:
+    def run_dlpipe(self, *words: str) -> str:
         """Run a command of dlpipe."""
         return self.run("dlpipe", *words)
 
-    def runs(self) -> list[dict[str, Any]]:
+    def list_runs(self) -> list[dict[str, Any]]:
         """Return the runs, the oldest first."""
-        return list(reversed(json.loads(self.dlpipe("runs", "--limit", "1000", "--json"))))
+        return list(reversed(json.loads(self.run_dlpipe("runs", "--limit", "1000", "--json"))))
 
     def wait_for(self, what: str, found: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Return the first run that is ``found`` and has succeeded; a run that fails ends the play."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            for run in self.runs():
+            for run in self.list_runs():
                 if run["status"] in ("failed", "terminated"):
                     raise NotAsExpected(f"run {run['run']} of {run['deployment']} {run['status']}: {run['why']}")
                 if run["status"] == "succeeded" and found(run):
@@ -106,20 +106,20 @@ class Play:
                     return run
             time.sleep(1)
         raise NotAsExpected(
-            f"{what} did not happen within {PATIENCE:.0f} s; `dlpipe runs` says:\n{self.dlpipe('runs')}"
+            f"{what} did not happen within {PATIENCE:.0f} s; `dlpipe runs` says:\n{self.run_dlpipe('runs')}"
         )
 
     @contextmanager
-    def scheduler(self, port: int) -> Iterator[None]:
+    def run_scheduler(self, port: int) -> Iterator[None]:
         """Have ``dlpipe scheduler`` run meanwhile."""
-        with (self.folder / "scheduler.txt").open("w") as said:
+        with (self.folder / "scheduler.txt").open("w") as output:
             process = subprocess.Popen(
                 ["dlpipe", "scheduler", "--port", str(port)],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
         try:
@@ -135,57 +135,57 @@ class Play:
 def play(folder: Path, *, data: Path, new: Path | None, new_rows: int, train: Sequence[str], port: int) -> None:
     """Play production in ``folder``, which is empty."""
     scene = Play(folder, (*QUICK, *train), time.monotonic())
-    known, alike = halves(rows_of(data))
-    write(folder / "reviews.csv", known)
-    write(folder / "alike.csv", alike)
-    write(folder / "other.csv", rows_of(new)[:new_rows] if new else strung_together(known)[:new_rows])
+    known, alike = split_rows(read_rows(data))
+    write_rows(folder / "reviews.csv", known)
+    write_rows(folder / "alike.csv", alike)
+    write_rows(folder / "other.csv", read_rows(new)[:new_rows] if new else make_other_rows(known)[:new_rows])
     copy_flows(folder / "flows")
     (folder / ".metaflow").mkdir()  # Metaflow would take one of a folder above
-    first_champion(scene)
-    scene.say(scene.dlpipe("append", "reviews", "alike.csv").strip())
+    train_first_champion(scene)
+    scene.say(scene.run_dlpipe("append", "reviews", "alike.csv").strip())
     deploy(scene)
-    with scene.scheduler(port):
-        rows_that_are_alike(scene)
-        rows_of_another_kind(scene)
+    with scene.run_scheduler(port):
+        score_rows_that_are_alike(scene)
+        retrain_on_rows_of_another_kind(scene)
     check(scene)
 
 
-def first_champion(scene: Play) -> None:
+def train_first_champion(scene: Play) -> None:
     """Train on the rows that are known."""
     scene.say("train a first champion")
-    said = scene.run(sys.executable, "flows/train_flow.py", "run", "--data", "reviews.csv", *scene.train)
-    scene.say(gate_of(said))
+    output = scene.run(sys.executable, "flows/train_flow.py", "run", "--data", "reviews.csv", *scene.train)
+    scene.say(find_gate_line(output))
 
 
 def deploy(scene: Play) -> None:
     """Deploy the four flows, predict last: it is due at once."""
     for name in ("explain", "monitor", "train", "predict"):
-        scene.flow(name, "local-scheduler", "create", *(scene.train if name == "train" else ()))
-    print(scene.dlpipe("deployments"), end="")
+        scene.run_flow(name, "local-scheduler", "create", *(scene.train if name == "train" else ()))
+    print(scene.run_dlpipe("deployments"), end="")
 
 
-def rows_that_are_alike(scene: Play) -> None:
+def score_rows_that_are_alike(scene: Play) -> None:
     """Rows like the known ones have come in: they are scored on schedule, and are no drift."""
-    predicted = scene.wait_for("predict on schedule", by("PredictFlow", "schedule "))
-    scene.flow("predict", "local-scheduler", "suspend")
+    predicted = scene.wait_for("predict on schedule", is_run_by("PredictFlow", "schedule "))
+    scene.run_flow("predict", "local-scheduler", "suspend")
     for name in ("ExplainFlow", "MonitorFlow"):
-        scene.wait_for(f"{name} after predict", after(predicted, name))
-    if any("model-drifted" in run["events"] for run in scene.runs()):
+        scene.wait_for(f"{name} after predict", is_run_after(predicted, name))
+    if any("model-drifted" in run["events"] for run in scene.list_runs()):
         raise NotAsExpected("rows like the known ones were taken for drift")
 
 
-def rows_of_another_kind(scene: Play) -> None:
+def retrain_on_rows_of_another_kind(scene: Play) -> None:
     """Rows of another kind come in: monitor says so, and train runs."""
-    scene.say(scene.dlpipe("append", "reviews", "other.csv").strip())
-    earlier = {run["run"] for run in scene.runs()}
-    scene.flow("predict", "local-scheduler", "unsuspend")
-    later = by("PredictFlow", "schedule ")
-    predicted = scene.wait_for("predict again", lambda run: run["run"] not in earlier and later(run))
-    scene.flow("predict", "local-scheduler", "suspend")
-    scene.wait_for("MonitorFlow after predict", after(predicted, "MonitorFlow"))
+    scene.say(scene.run_dlpipe("append", "reviews", "other.csv").strip())
+    earlier = {run["run"] for run in scene.list_runs()}
+    scene.run_flow("predict", "local-scheduler", "unsuspend")
+    is_due = is_run_by("PredictFlow", "schedule ")
+    predicted = scene.wait_for("predict again", lambda run: run["run"] not in earlier and is_due(run))
+    scene.run_flow("predict", "local-scheduler", "suspend")
+    scene.wait_for("MonitorFlow after predict", is_run_after(predicted, "MonitorFlow"))
     trained = scene.wait_for("train after the event", lambda run: "model-drifted" in run["events"])
-    scene.wait_for("ExplainFlow after predict", after(predicted, "ExplainFlow"))
-    scene.say(gate_of(scene.dlpipe("logs", str(trained["run"]))))
+    scene.wait_for("ExplainFlow after predict", is_run_after(predicted, "ExplainFlow"))
+    scene.say(find_gate_line(scene.run_dlpipe("logs", str(trained["run"]))))
 
 
 def check(scene: Play) -> None:
@@ -196,7 +196,7 @@ def check(scene: Play) -> None:
     scene.say(f"{rows:,} rows, {scored:,} of them scored, {twice:,} twice by one model")
     if rows != scored or twice:
         raise NotAsExpected("a row was not scored, or twice by one model")
-    print(scene.dlpipe("runs"), end="")
+    print(scene.run_dlpipe("runs"), end="")
     scene.say(
         f"done. Look around in {scene.folder} (DLPIPE_STATE={scene.folder / 'state'}): dlpipe runs, dlpipe ui"
     )
@@ -205,8 +205,8 @@ def check(scene: Play) -> None:
 def check_mirror(scene: Play, flow: str) -> None:
     """See that MLflow has a flow's runs as they happened; a machine that is too busy lets it fall behind."""
     command = ("dlpipe", "bridge", "check", flow)
-    if scene.ended(*command):
-        scene.say(f"bridge sync {flow}: {' '.join(scene.dlpipe('bridge', 'sync', flow).split())}")
+    if scene.get_exit_code(*command):
+        scene.say(f"bridge sync {flow}: {' '.join(scene.run_dlpipe('bridge', 'sync', flow).split())}")
     scene.say(f"bridge check {flow}: {scene.run(*command).strip()}")
 
 
@@ -223,22 +223,22 @@ print(json.dumps([len(rows), len(rows & set(there["row_id"])), sum(count > 1 for
 # -- which runs --------------------------------------------------------------------------------------------------
 
 
-def by(deployment: str, cause: str) -> Callable[[dict[str, Any]], bool]:
-    """Return whether a run is of a deployment and has such a cause."""
+def is_run_by(deployment: str, cause: str) -> Callable[[dict[str, Any]], bool]:
+    """Return a function that says whether a run is of a deployment and has a cause that begins so."""
     return lambda run: bool(run["deployment"] == deployment and run["cause"].startswith(cause))
 
 
-def after(run: dict[str, Any], deployment: str) -> Callable[[dict[str, Any]], bool]:
-    """Return whether a run of ``deployment`` was started by the end of ``run``."""
+def is_run_after(run: dict[str, Any], deployment: str) -> Callable[[dict[str, Any]], bool]:
+    """Return a function that says whether a run of ``deployment`` was started by the end of ``run``."""
     ids = [attempt["metaflow_run"] for attempt in run["attempts"]]
-    return lambda one: one["deployment"] == deployment and any(name and name in one["cause"] for name in ids)
+    return lambda other: other["deployment"] == deployment and any(name and name in other["cause"] for name in ids)
 
 
-def gate_of(said: str) -> str:
+def find_gate_line(output: str) -> str:
     """Return what the gate decided, from the summary of a training."""
-    found = re.search(r"\] (gate +.+)", said)
+    found = re.search(r"\] (gate +.+)", output)
     if found is None:
-        raise NotAsExpected(f"the gate has not decided:\n{said}")
+        raise NotAsExpected(f"the gate has not decided:\n{output}")
     return found[1]
 
 
@@ -247,20 +247,20 @@ def gate_of(said: str) -> str:
 Row = tuple[str, str]
 
 
-def rows_of(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
     """Return texts and labels of a CSV file with the columns ``review`` and ``sentiment``."""
     with path.open(encoding="utf-8", newline="") as file:
         return [(row["review"], row["sentiment"]) for row in csv.DictReader(file)]
 
 
-def halves(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+def split_rows(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     """Return the rows that are known, and those that come in later."""
     every = round(1 / (1 - KNOWN_SHARE))
     known = [row for at, row in enumerate(rows) if at % every]
     return known, rows[::every]
 
 
-def strung_together(rows: list[Row]) -> list[Row]:
+def make_other_rows(rows: list[Row]) -> list[Row]:
     """Return rows of another kind: much longer, and in capitals."""
     found = []
     for label in sorted({label for _, label in rows}):
@@ -269,7 +269,7 @@ def strung_together(rows: list[Row]) -> list[Row]:
     return found[::2] + found[1::2]
 
 
-def write(path: Path, rows: list[Row]) -> None:
+def write_rows(path: Path, rows: list[Row]) -> None:
     """Write rows as CSV."""
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("review", "sentiment"), *rows])

@@ -90,15 +90,15 @@ def test_a_model_of_columns_is_the_same_from_its_files(of_people, tmp_path: Path
     loaded = load_model(of_people.save(tmp_path / "model"))
     assert loaded.digest == of_people.digest
     rows = [{"age": 70, "town": "Bonn", "text": "a good film"}, {"age": None, "town": "Rome", "text": None}]
-    one, other = (open_predictor(model, threads=1).predict_outputs(rows) for model in (of_people, loaded))
-    np.testing.assert_array_equal(one, other)
-    assert one[0, 1] > 0.9 > one[1, 1]
+    outputs, again = (open_predictor(model, threads=1).predict_outputs(rows) for model in (of_people, loaded))
+    np.testing.assert_array_equal(outputs, again)
+    assert outputs[0, 1] > 0.9 > outputs[1, 1]
 
 
 def test_the_same_columns_and_seed_give_the_same_weights(people, tabular) -> None:
     settings = dataclasses.replace(tabular, epochs=2)
-    one, other = (fit(people, task=COLUMNS, settings=settings, say=None).model.digest for _ in range(2))
-    assert one == other
+    digest, again = (fit(people, task=COLUMNS, settings=settings, say=None).model.digest for _ in range(2))
+    assert digest == again
 
 
 def test_how_columns_are_scaled_counts_for_the_digest(of_people) -> None:

@@ -239,11 +239,11 @@ def test_each_absolute_threshold_bites(asked, words):
     assert verdict.reason.startswith(f"not promoted: {words}; recall ")
 
 
-def one_sided(rows: dict[str, int], said: str, *, skill: int = 0) -> ClassEvaluation:
-    """Return the evaluation of a model that says ``said``, but for the first ``skill`` rows of each class."""
+def one_sided(rows: dict[str, int], constant: str, *, skill: int = 0) -> ClassEvaluation:
+    """Return the evaluation of a model that says ``constant``, but for the first ``skill`` rows of each class."""
     labels = tuple(rows)
     truth = [label for label, count in rows.items() for _ in range(count)]
-    answers = [label if at < skill else said for label, count in rows.items() for at in range(count)]
+    answers = [label if at < skill else constant for label, count in rows.items() for at in range(count)]
     shares = [[0.9 if label == answer else 0.1 / (len(labels) - 1) for label in labels] for answer in answers]
     return scored(shares, truth, labels, resamples=5)
 
@@ -253,8 +253,8 @@ def test_a_model_that_always_says_the_majority_class_never_passes(rows):
     made = one_sided(rows, next(iter(rows)))
     verdict = judge(made, baseline=made, champion=None, thresholds=ClassThresholds(min_accuracy=0))
     assert not verdict.passed
-    said = f"macro F1 {made.metrics['macro_f1']:.3f} is not above the {made.metrics['macro_f1']:.3f} of always"
-    assert verdict.reason.startswith(f"not promoted: {said}")
+    reason = f"macro F1 {made.metrics['macro_f1']:.3f} is not above the {made.metrics['macro_f1']:.3f} of always"
+    assert verdict.reason.startswith(f"not promoted: {reason}")
     assert verdict.recall == {label: float(label == next(iter(rows))) for label in rows}
     rare = list(rows)[-1]
     assert f"{rare!r} 0.000 of {rows[rare]}" in verdict.reason

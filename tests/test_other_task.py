@@ -121,7 +121,7 @@ def test_new_rows_are_scored_with_a_registered_version(registered: ModelVersion,
 
 def test_outputs_of_a_text_model_are_what_its_target_makes_of_logits(tiny_model: TextModel) -> None:
     model = with_task(tiny_model, "text-number")
-    shares, logits = (open_predictor(one).predict_outputs(["good", "a bad film"]) for one in (tiny_model, model))
+    shares, logits = (open_predictor(each).predict_outputs(["good", "a bad film"]) for each in (tiny_model, model))
     assert find_task().target.activate(logits, tiny_model.card).tolist() == shares.tolist()
     assert not np.allclose(logits.sum(axis=1), 1)
 

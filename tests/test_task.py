@@ -114,7 +114,7 @@ def test_dropout_is_before_the_head_alone(tiny_backbone: Path) -> None:
     from dlpipe.task.texts.network import pretrained_network
 
     network = pretrained_network(find_backbone(str(tiny_backbone)), 2, dropout=0.3)
-    shares = {name: one.p for name, one in network.named_modules() if isinstance(one, torch.nn.Dropout)}
+    shares = {name: part.p for name, part in network.named_modules() if isinstance(part, torch.nn.Dropout)}
     assert shares.pop("dropout") == 0.3
     assert set(shares.values()) == {0.0}
 

@@ -33,16 +33,17 @@ class CharacterTraining(TrainingSettings):
 
 
 class Trigrams:
-    """The numbers of the characters of texts, which is what the network reads."""
+    """The numbers of the characters of texts, which is what the network reads: ``EncodedRows`` of the protocol."""
 
     def __init__(self, texts):
-        self._rows = [numbers_of(text) for text in texts]
+        self._rows = [number_characters(text) for text in texts]
         self.lengths = np.array([len(row) for row in self._rows], np.int64)
 
     def __len__(self):
         return len(self._rows)
 
     def batch(self, rows):
+        """Return the arguments of the network's ``forward``: all numbers in a row, and where each text starts."""
         import torch
 
         ends = np.cumsum([0, *self.lengths[rows]])[:-1]
@@ -52,12 +53,13 @@ class Trigrams:
         }
 
 
-def numbers_of(text):
+def number_characters(text):
+    """Return a number for each three characters in a row: int64, at least one."""
     padded = f" {text.lower()} ".encode()
     return np.array([zlib.crc32(padded[at : at + 3]) % BUCKETS for at in range(max(1, len(padded) - 2))], np.int64)
 
 
-def new_network(outputs, dropout=0.0):
+def make_network(outputs, dropout=0.0):
     import torch
 
     class Network(torch.nn.Module):
@@ -73,6 +75,8 @@ def new_network(outputs, dropout=0.0):
 
 
 class CharacterInputs(Inputs):
+    """The column ``text``. ``dlpipe.task.protocol`` says who calls what and when, and which defaults there are."""
+
     training = CharacterTraining
 
     def find_columns(self, table, card=None):
@@ -98,7 +102,7 @@ class CharacterInputs(Inputs):
         return {name: Trigrams(self.read_rows(read_table(table, split=name, columns=["text"]))) for name in splits}
 
     def build_network(self, encoded, coding, settings):
-        return new_network(len(coding.outputs), settings.dropout)
+        return make_network(len(coding.outputs), settings.dropout)
 
     def assemble_model(self, network, encoded, settings, card):
         from safetensors.torch import save
@@ -111,7 +115,7 @@ class CharacterInputs(Inputs):
     def open_predictor(self, model, folder, **_):
         from safetensors.torch import load
 
-        network = new_network(len(model.labels))
+        network = make_network(len(model.labels))
         network.load_state_dict(load(model.files[WEIGHTS]))
         return TorchPredictor(model, network, Trigrams)
 
