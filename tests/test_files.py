@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from dlpipe.cli import main
 from dlpipe.errors import BadRows, BadSource, SettingError
 from dlpipe.tables import Sources, append, ingest, read_last_settings, read_table, write_table
-from dlpipe.tables._encodings import propose
+from dlpipe.tables._encodings import propose_encodings
 from dlpipe.task.text_classification import TextClassData
 
 ROWS = [(f"caf\xe9 number {number} was fine", ("good", "bad")[number % 2]) for number in range(60)]
@@ -191,7 +191,7 @@ def test_a_byte_order_mark_is_stronger_than_the_encoding_that_is_given(tmp_path,
 )
 def test_the_likely_encoding_is_proposed(encoding, text):
     lines = "".join(f'"{text} {number}",good\n' for number in range(10))
-    (found,) = propose(lines.encode(encoding))
+    (found,) = propose_encodings(lines.encode(encoding))
     assert found[0] == encoding
 
 
@@ -218,7 +218,7 @@ def test_the_likely_encoding_is_proposed(encoding, text):
 def test_of_a_short_text_no_wrong_encoding_is_called_likely(encoding, text):
     """The right one is among those that are proposed, with the text as it reads it."""
     for times in (1, 30):
-        found = dict(propose("\n".join([text] * times).encode(encoding)))
+        found = dict(propose_encodings("\n".join([text] * times).encode(encoding)))
         assert found.get(encoding, "").split(" ")[0].rstrip(".") in text
         assert encoding in found
 

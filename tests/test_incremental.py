@@ -358,7 +358,7 @@ def test_what_is_appended_while_an_ingest_goes_on_is_kept(table, tmp_path, monke
     """The append comes in between what the ingest has read and what it commits."""
     import dlpipe.tables._ingest as ingesting
 
-    reading, file = ingesting._appended, reviews_file(tmp_path / "new.csv", [("one", None)], "review")
+    reading, file = ingesting._find_appended, reviews_file(tmp_path / "new.csv", [("one", None)], "review")
 
     def appended_meanwhile(*args):
         rows = reading(*args)

@@ -14,25 +14,25 @@ from dlpipe.tables._form import RowForm, Values
 from dlpipe.tables._index import Indexer
 from dlpipe.tables._ingest import check_settings
 from dlpipe.tables._labels import Spelling, fold_label, list_labels, name_labels, spell_labels
-from dlpipe.tables._metadata import APPENDED, INGESTED, check_form_of, commit_metadata, read_last_settings
+from dlpipe.tables._metadata import APPENDED, INGESTED, check_same_form, make_metadata, read_last_settings
 from dlpipe.tables._quarantine import (
     CONFLICT,
     MISSING_LABEL,
     BadSet,
     Quarantine,
-    bad_reason,
-    bare_label,
     check_bad_share,
     describe_bad,
     describe_hints,
+    find_bad_reason,
+    strip_label,
 )
 from dlpipe.tables._read import stream_table
 from dlpipe.tables._rows import Row, describe_sources, read_rows
 from dlpipe.tables._settings import SPLITS, Paths, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
-from dlpipe.tables._splits import describe_moves, keep_in_train, split_of
-from dlpipe.tables._storage import locate, shown
-from dlpipe.tables._versions import TableVersion, ingested_rows, table_at, try_open
+from dlpipe.tables._splits import choose_split, describe_moves, keep_in_train
+from dlpipe.tables._storage import locate, show_path
+from dlpipe.tables._versions import TableVersion, count_ingested_rows, table_at, try_open
 from dlpipe.tables._write import append_rows, replace_rows
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 UNKNOWN_LABEL = "label that the train split lacks"
 LOOK_ROWS = 65_536
 
-_Bad = tuple[Row, str]
+_BadRow = tuple[Row, str]
 """A row, and why it is bad."""
 
 
@@ -81,7 +81,7 @@ class Append:
 
 
 @dataclass(frozen=True)
-class _Given:
+class _NewRow:
     """A row of the sources that may be added."""
 
     values: Values
@@ -93,7 +93,7 @@ class _Given:
     row_id: str
 
 
-class _Read(NamedTuple):
+class _GoodRow(NamedTuple):
     """A row with all of its inputs, as it was read."""
 
     row: Row
@@ -102,7 +102,7 @@ class _Read(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _There:
+class _TableLabels:
     """What a table has: the labels of some rows, by row id, all classes or labels, and those of train."""
 
     labels: Mapping[str, set[str]]
@@ -114,8 +114,8 @@ class _There:
 class _Plan:
     """What an append does to a version of the table."""
 
-    added: Sequence[_Given]
-    filled: Mapping[str, _Given]
+    added: Sequence[_NewRow]
+    filled: Mapping[str, _NewRow]
     """By row id."""
     bad: Sequence[tuple[Row, str]]
     known: int
@@ -159,22 +159,24 @@ def append(sources: Paths, table: str | Path, *, settings: TableSettings | None 
     ('incoming@v0', 2, 1, 'incoming@v1', 1)
     """
     location = locate(table)
-    settings = settings or _settings_of(location)
+    settings = settings or _find_settings(location)
     check_settings(settings)
-    check_form_of(location, settings.form)
+    check_same_form(location, settings.form)
     check_target(location, settings.form.schema())
     found = find_sources(Sources(data=sources).list_paths())
     rows = [row for source in found for row in read_rows(source, settings, unlabelled=True)]
-    good, bad = _sort_out(rows, settings.form)
+    good, bad = _separate_bad_rows(rows, settings.form)
     for _ in range(COMMIT_ATTEMPTS):
         try:
             return _append(location, good, bad, found, settings)
         except MarkMoved:
             continue
-    raise StorageUnavailable(f"Others write to {shown(location)} all the time; nothing was committed. Try again.")
+    raise StorageUnavailable(
+        f"Others write to {show_path(location)} all the time; nothing was committed. Try again."
+    )
 
 
-def _settings_of(location: str) -> TableSettings:
+def _find_settings(location: str) -> TableSettings:
     try:
         return read_last_settings(location)
     except TableNotFound as error:
@@ -182,12 +184,16 @@ def _settings_of(location: str) -> TableSettings:
 
 
 def _append(
-    location: str, good: Sequence[_Read], bad: Sequence[_Bad], sources: Sequence[Source], settings: TableSettings
+    location: str,
+    good: Sequence[_GoodRow],
+    bad: Sequence[_BadRow],
+    sources: Sequence[Source],
+    settings: TableSettings,
 ) -> Append:
     before = None if try_open(location) is None else table_at(location)
-    there = _look_up(before, {one.row_id for one in good}, settings.form)
-    plan = _plan(good, bad, there, settings)
-    set_of_bad = BadSet.of(plan.bad)
+    there = _read_labels(before, {one.row_id for one in good}, settings.form)
+    plan = _plan_append(good, bad, there, settings)
+    set_of_bad = BadSet.from_rows(plan.bad)
     quarantine = Quarantine(location, set_of_bad, sources, settings.form)
     hints = {**describe_bad(set_of_bad, settings), **_describe_unknown(plan, there)}
     if good or bad:
@@ -212,29 +218,29 @@ def _append(
 def _commit(
     location: str, before: TableVersion | None, plan: _Plan, sources: Sequence[Source], settings: TableSettings
 ) -> TableVersion:
-    form, ingested = settings.form, 0 if before is None else ingested_rows(before)
-    metadata = {**commit_metadata(sources, settings), INGESTED: str(ingested), APPENDED: str(len(plan.added))}
+    form, ingested = settings.form, 0 if before is None else count_ingested_rows(before)
+    metadata = {**make_metadata(sources, settings), INGESTED: str(ingested), APPENDED: str(len(plan.added))}
     if before is None or not plan.filled:
         at = 0 if before is None else before.version + 1
-        return append_rows(location, _as_table(plan.added, form), metadata=metadata, at=at)
-    return replace_rows(location, _fill(before, plan, form), metadata=metadata, at=before.version + 1)[0]
+        return append_rows(location, _to_table(plan.added, form), metadata=metadata, at=at)
+    return replace_rows(location, _stream_filled(before, plan, form), metadata=metadata, at=before.version + 1)[0]
 
 
-def _sort_out(rows: Sequence[Row], form: RowForm) -> tuple[list[_Read], list[_Bad]]:
+def _separate_bad_rows(rows: Sequence[Row], form: RowForm) -> tuple[list[_GoodRow], list[_BadRow]]:
     """Return the rows that have all inputs, and those that are bad by themselves."""
-    good: list[_Read] = []
-    bad: list[_Bad] = []
+    good: list[_GoodRow] = []
+    bad: list[_BadRow] = []
     for row in rows:
-        reason = bad_reason(row, form)
+        reason = find_bad_reason(row, form)
         if reason and reason != MISSING_LABEL:
             bad.append((row, reason))
         else:
             digest = form.identify(row.values)
-            good.append(_Read(row, digest, row_id_of(digest)))
+            good.append(_GoodRow(row, digest, to_row_id(digest)))
     return good, bad
 
 
-def _look_up(before: TableVersion | None, row_ids: set[str], form: RowForm) -> _There:
+def _read_labels(before: TableVersion | None, row_ids: set[str], form: RowForm) -> _TableLabels:
     """Return what the table has of the rows with these ids, and its classes; its rows pass by a few at a time."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -245,17 +251,17 @@ def _look_up(before: TableVersion | None, row_ids: set[str], form: RowForm) -> _
     wanted = pa.array(sorted(row_ids), pa.string())
     columns = ["row_id", "label", "split"]
     for batch in stream_table(before, columns=columns, batch_rows=LOOK_ROWS) if before else ():
-        ids, label = _first_ids(batch["row_id"]), batch["label"]
-        classes.update(_strata(label, form))
-        train.update(_strata(label.filter(pc.equal(batch["split"], "train")), form))
+        ids, label = _strip_repeats(batch["row_id"]), batch["label"]
+        classes.update(_list_strata(label, form))
+        train.update(_list_strata(label.filter(pc.equal(batch["split"], "train")), form))
         found = pc.is_in(ids, wanted)
         for row_id, value in zip(ids.filter(found).to_pylist(), label.filter(found).to_pylist(), strict=True):
             has = form.label.write(value)
             labels.setdefault(row_id, set()).update({has} if has else ())
-    return _There(labels, frozenset(classes), frozenset(train))
+    return _TableLabels(labels, frozenset(classes), frozenset(train))
 
 
-def _strata(labels: pa.Array, form: RowForm) -> list[str]:
+def _list_strata(labels: pa.Array, form: RowForm) -> list[str]:
     """Return the classes, or the labels, that stand in a column."""
     import pyarrow.compute as pc
 
@@ -265,25 +271,27 @@ def _strata(labels: pa.Array, form: RowForm) -> list[str]:
     return [stratum for stratum in flat.unique().to_pylist() if stratum]
 
 
-def _first_ids(row_ids: pa.Array) -> pa.Array:
+def _strip_repeats(row_ids: pa.Array) -> pa.Array:
     """Return the id of the first of the rows that are the same as each row: a later one goes on with ``-2``."""
     import pyarrow.compute as pc
 
     return pc.replace_substring_regex(row_ids, "-.*", "")
 
 
-def _plan(good: Sequence[_Read], bad: Sequence[_Bad], there: _There, settings: TableSettings) -> _Plan:
+def _plan_append(
+    good: Sequence[_GoodRow], bad: Sequence[_BadRow], there: _TableLabels, settings: TableSettings
+) -> _Plan:
     """Return what rows do to a table."""
-    form, read = settings.form, [bare_label(one.row) for one in good]
+    form, read = settings.form, [strip_label(one.row) for one in good]
     counts = Counter(stratum for label in read if label for stratum in form.label.strata(label))
     spelling = spell_labels(counts, fold=settings.fold_labels, known=there.classes)
-    given = [(one.row, _given(one, spelling, settings)) for one in good]
-    conflicts: list[_Bad] = []
+    given = [(one.row, _prepare_row(one, spelling, settings)) for one in good]
+    conflicts: list[_BadRow] = []
     if not form.repeats:
-        given, conflicts = _without_conflicts(given)
+        given, conflicts = _separate_conflicts(given)
     bad = [*bad, *conflicts]
-    added: dict[str, _Given] = {}
-    filled: dict[str, _Given] = {}
+    added: dict[str, _NewRow] = {}
+    filled: dict[str, _NewRow] = {}
     unknown: Counter[str] = Counter()
     known = 0
     for row, one in given:
@@ -308,7 +316,7 @@ def _plan(good: Sequence[_Read], bad: Sequence[_Bad], there: _There, settings: T
     return _Plan(kept[: len(added)], more, bad, known, unknown, notes)
 
 
-def _describe_unknown(plan: _Plan, there: _There) -> dict[str, str]:
+def _describe_unknown(plan: _Plan, there: _TableLabels) -> dict[str, str]:
     """Return, for the reason that needs it, the labels that train lacks and those it has."""
     if not plan.unknown:
         return {}
@@ -321,14 +329,14 @@ def _describe_unknown(plan: _Plan, there: _There) -> dict[str, str]:
     return {UNKNOWN_LABEL: named}
 
 
-def _given(one: _Read, spelling: Spelling, settings: TableSettings) -> _Given:
-    bare = bare_label(one.row)
+def _prepare_row(one: _GoodRow, spelling: Spelling, settings: TableSettings) -> _NewRow:
+    bare = strip_label(one.row)
     label = settings.form.label.spell(bare, spelling) if bare else None
-    split = split_of("data", one.digest, {"data"}, settings) if label else None
-    return _Given(one.row.values, label, split, one.digest, one.row_id)
+    split = choose_split("data", one.digest, {"data"}, settings) if label else None
+    return _NewRow(one.row.values, label, split, one.digest, one.row_id)
 
 
-def _without_conflicts(good: Sequence[tuple[Row, _Given]]) -> tuple[list[tuple[Row, _Given]], list[_Bad]]:
+def _separate_conflicts(good: Sequence[tuple[Row, _NewRow]]) -> tuple[list[tuple[Row, _NewRow]], list[_BadRow]]:
     """Return the rows that have one label at most, with all that are the same, and the others."""
     labels: dict[str, set[str]] = {}
     for _, one in good:
@@ -338,8 +346,8 @@ def _without_conflicts(good: Sequence[tuple[Row, _Given]]) -> tuple[list[tuple[R
 
 
 def _keep_in_train(
-    rows: Sequence[_Given], there: Collection[str], form: RowForm
-) -> tuple[list[_Given], dict[str, int]]:
+    rows: Sequence[_NewRow], there: Collection[str], form: RowForm
+) -> tuple[list[_NewRow], dict[str, int]]:
     """Return the rows with at least one of each class in train; as ``keep_in_train``."""
     indexer = Indexer(form)
     for row in rows:
@@ -349,30 +357,30 @@ def _keep_in_train(
     return [replace(row, split=splits[number]) for row, number in zip(rows, index.split, strict=True)], moved
 
 
-def _fill(before: TableVersion, plan: _Plan, form: RowForm) -> pa.RecordBatchReader:
+def _stream_filled(before: TableVersion, plan: _Plan, form: RowForm) -> pa.RecordBatchReader:
     """Return the rows of the table with the labels and splits that came in for them, and the added rows."""
     import pyarrow as pa
 
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in stream_table(before, columns=form.columns):
-            yield from _filled(batch, plan.filled, form).to_batches()
-        yield from _as_table(plan.added, form).to_batches()
+            yield from _fill_labels(batch, plan.filled, form).to_batches()
+        yield from _to_table(plan.added, form).to_batches()
 
     return pa.RecordBatchReader.from_batches(form.schema(), batches())
 
 
-def _filled(batch: pa.RecordBatch, filled: Mapping[str, _Given], form: RowForm) -> pa.Table:
+def _fill_labels(batch: pa.RecordBatch, filled: Mapping[str, _NewRow], form: RowForm) -> pa.Table:
     import pyarrow as pa
 
     columns = {name: batch[name].to_pylist() for name in form.columns}
-    for place, row_id in enumerate(_first_ids(batch["row_id"]).to_pylist()):
+    for place, row_id in enumerate(_strip_repeats(batch["row_id"]).to_pylist()):
         row = filled.get(row_id)
         if row is not None and row.label and form.label.write(columns["label"][place]) is None:
             columns["label"][place], columns["split"][place] = form.label.read(row.label), row.split
     return pa.table(columns, schema=form.schema())
 
 
-def _as_table(rows: Sequence[_Given], form: RowForm) -> pa.Table:
+def _to_table(rows: Sequence[_NewRow], form: RowForm) -> pa.Table:
     import pyarrow as pa
 
     labels = [None if row.label is None else form.label.read(row.label) for row in rows]
@@ -380,6 +388,6 @@ def _as_table(rows: Sequence[_Given], form: RowForm) -> pa.Table:
     return pa.Table.from_batches([form.batch(ids, [row.values for row in rows], labels, splits)])
 
 
-def row_id_of(digest: bytes) -> str:
+def to_row_id(digest: bytes) -> str:
     """Return the row id of a row with this digest."""
     return digest[:8].hex()

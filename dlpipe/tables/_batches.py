@@ -27,13 +27,13 @@ def rebatch(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordB
             batch = batch.slice(missing)
             missing -= held[-1].num_rows
             if not missing:
-                yield _joined(held)
+                yield _concat(held)
                 held, missing = [], rows
     if held:
-        yield _joined(held)
+        yield _concat(held)
 
 
-def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+def _concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     import pyarrow as pa
 
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from dlpipe.errors import BadSource
-from dlpipe.tables._form import Column, Label, Values, is_number, option_of, write_labels, write_number
+from dlpipe.tables._form import Column, Label, Values, is_number, to_option, write_labels, write_number
 from dlpipe.tables._sources import Source
 
 NO_NUMBER = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>", "nat", "#n/a"})
@@ -63,27 +63,27 @@ def read_label(cells: Sequence[Any], label: Label, source: Source, line: int) ->
         When a cell holds something that no label is, such as a date.
     """
     if label.kind == "class":
-        return _as_class(cells[0], label.sources[0], label, source, line)
+        return _read_class(cells[0], label.sources[0], label, source, line)
     if label.kind == "number":
-        number = _number(cells[0], label, source, line)
+        number = _read_number(cells[0], label, source, line)
         return write_number(number) if isinstance(number, float) else number
     if len(label.sources) > 1:
-        return _as_flags(cells, label)
-    return _as_labels(cells[0], label, source, line)
+        return _read_flags(cells, label)
+    return _read_labels(cells[0], label, source, line)
 
 
-def _text(value: Any, column: Column, source: Source, line: int) -> str | None:
+def _read_text(value: Any, column: Column, source: Source, line: int) -> str | None:
     if isinstance(value, str):
         return None if column.optional and not value.strip() else value
     if value is None or _is_nan(value):
         return None
     raise BadSource(
-        f"The {column.name} column {column.source!r} of {source.path!r} holds {_kind(value)}, not text "
-        f"({value!r} on {source.unit} {line}).{_hint(column.name, column)}"
+        f"The {column.name} column {column.source!r} of {source.path!r} holds {_describe_type(value)}, not text "
+        f"({value!r} on {source.unit} {line}).{_suggest_setting(column.name, column)}"
     )
 
 
-def _category(value: Any, column: Column, source: Source, line: int) -> str | None:
+def _read_category(value: Any, column: Column, source: Source, line: int) -> str | None:
     if isinstance(value, str):
         return value.strip() or None
     if value is None or _is_nan(value):
@@ -93,12 +93,12 @@ def _category(value: Any, column: Column, source: Source, line: int) -> str | No
     if isinstance(value, float | Decimal) and math.isfinite(value):
         return str(int(value)) if value == int(value) else str(value)
     raise BadSource(
-        f"The column {column.source!r} of {source.path!r} holds {_kind(value)}, not categories "
-        f"({value!r} on {source.unit} {line}).{_hint(column.name, column)}"
+        f"The column {column.source!r} of {source.path!r} holds {_describe_type(value)}, not categories "
+        f"({value!r} on {source.unit} {line}).{_suggest_setting(column.name, column)}"
     )
 
 
-def _number(value: Any, column: Column | Label, source: Source, line: int) -> float | str | None:
+def _read_number(value: Any, column: Column | Label, source: Source, line: int) -> float | str | None:
     """Return a finite number, None for a missing one, and the string that stands there for something else."""
     if isinstance(value, str):
         bare = value.strip()
@@ -108,23 +108,23 @@ def _number(value: Any, column: Column | Label, source: Source, line: int) -> fl
     if value is None or _is_nan(value):
         return None
     if isinstance(value, bool | int | float | Decimal):
-        return _finite(value)
+        return _to_finite(value)
     name, called = ("label", column.sources[0]) if isinstance(column, Label) else (column.name, column.source)
     what = "label column" if name == "label" else "column"
     raise BadSource(
-        f"The {what} {called!r} of {source.path!r} holds {_kind(value)}, not numbers "
-        f"({value!r} on {source.unit} {line}).{_hint(name, column)}"
+        f"The {what} {called!r} of {source.path!r} holds {_describe_type(value)}, not numbers "
+        f"({value!r} on {source.unit} {line}).{_suggest_setting(name, column)}"
     )
 
 
 INPUTS: Mapping[str, Callable[[Any, Column, Source, int], Any]] = {
-    "text": _text,
-    "category": _category,
-    "number": _number,
+    "text": _read_text,
+    "category": _read_category,
+    "number": _read_number,
 }
 
 
-def _finite(value: int | float | Decimal) -> float | str:
+def _to_finite(value: int | float | Decimal) -> float | str:
     try:
         number = float(value) + 0.0
     except OverflowError:  # JSON has whole numbers of any length
@@ -132,7 +132,7 @@ def _finite(value: int | float | Decimal) -> float | str:
     return number if math.isfinite(number) else str(value)
 
 
-def _as_class(value: Any, name: str, label: Label, source: Source, line: int) -> str | None:
+def _read_class(value: Any, name: str, label: Label, source: Source, line: int) -> str | None:
     """Return a class as a string; whole numbers and truth values are classes too."""
     if value is None or isinstance(value, str):
         return value
@@ -144,12 +144,12 @@ def _as_class(value: Any, name: str, label: Label, source: Source, line: int) ->
     if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         return str(int(value))
     raise BadSource(
-        f"The label column {name!r} of {source.path!r} holds {_kind(value)}, not {NOUNS[label.kind]} "
-        f"({value!r} on {source.unit} {line}).{_hint('label', label)}"
+        f"The label column {name!r} of {source.path!r} holds {_describe_type(value)}, not {NOUNS[label.kind]} "
+        f"({value!r} on {source.unit} {line}).{_suggest_setting('label', label)}"
     )
 
 
-def _as_labels(value: Any, label: Label, source: Source, line: int) -> str | None:
+def _read_labels(value: Any, label: Label, source: Source, line: int) -> str | None:
     """Return several labels from a list, from a string that is a JSON list, or from one with separators."""
     if isinstance(value, str):
         bare = value.strip()
@@ -160,16 +160,16 @@ def _as_labels(value: Any, label: Label, source: Source, line: int) -> str | Non
                 listed = json.loads(bare)
             except (ValueError, RecursionError):
                 return f"no JSON: {bare}"
-            return _as_labels(listed, label, source, line)
+            return _read_labels(listed, label, source, line)
         return write_labels(bare.split(label.separator))
     if isinstance(value, list | tuple):
-        classes = [_as_class(part, label.sources[0], label, source, line) for part in value]
+        classes = [_read_class(part, label.sources[0], label, source, line) for part in value]
         return write_labels(part for part in classes if part)
-    made = _as_class(value, label.sources[0], label, source, line)
+    made = _read_class(value, label.sources[0], label, source, line)
     return None if made is None else write_labels([made])
 
 
-def _as_flags(cells: Sequence[Any], label: Label) -> str | None:
+def _read_flags(cells: Sequence[Any], label: Label) -> str | None:
     """Return the labels whose column has a 1; None where a column has nothing."""
     flags = []
     for cell in cells:
@@ -185,14 +185,14 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and value != value
 
 
-def _kind(value: Any) -> str:
+def _describe_type(value: Any) -> str:
     return (
         "numbers" if isinstance(value, bool | int | float | Decimal) else f"values of type {type(value).__name__}"
     )
 
 
-def _hint(name: str, column: Column | Label) -> str:
+def _suggest_setting(name: str, column: Column | Label) -> str:
     """Return a sentence that says which setting names the column, or nothing where none does."""
     if not column.setting:
         return ""
-    return f" Name the {name} column with {column.setting} ({option_of(column.setting)})."
+    return f" Name the {name} column with {column.setting} ({to_option(column.setting)})."

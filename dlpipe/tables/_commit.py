@@ -15,28 +15,28 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dlpipe.delta import check_writable
 from dlpipe.errors import DlpipeError, MarkMoved, SchemaMismatch, StorageUnavailable
-from dlpipe.tables._log import log_copy
+from dlpipe.tables._log import copy_log
 from dlpipe.tables._storage import (
     DATA_FILE,
     STAGED,
+    explain_storage_errors,
     filesystem,
     is_full,
     is_remote,
     locate,
-    shown,
-    storage_errors,
+    show_path,
     storage_options,
     sync_files,
 )
 from dlpipe.tables._versions import (
     TableVersion,
-    columns_of,
-    commit_info,
     find_commit,
-    mark_id,
-    transaction_id,
+    list_columns,
+    read_commit_info,
+    to_mark_id,
+    to_transaction_id,
+    to_version,
     try_open,
-    version_of,
 )
 
 if TYPE_CHECKING:
@@ -100,11 +100,11 @@ def write_and_commit(
     With ``at`` the commit must make that version: ``MarkMoved`` is raised where another was first.
     """
     table = _open_or_check_empty(location)
-    _check_schema(table, location, delta_schema(schema), mode=mode)
+    _check_schema(table, location, to_delta_schema(schema), mode=mode)
     prefix = f"{0 if table is None else table.version() + 1:020}-{stem}{uuid.uuid4().hex[len(stem) :]}"
     new = False
     try:
-        with storage_errors(location):
+        with explain_storage_errors(location):
             files = write(prefix)
             sync_files(location, files.names)
             version, new = _commit(
@@ -116,7 +116,7 @@ def write_and_commit(
             _remove_uncommitted(location, prefix)
 
 
-def delta_schema(schema: pa.Schema) -> pa.Schema:
+def to_delta_schema(schema: pa.Schema) -> pa.Schema:
     """Return the Arrow schema with which rows of ``schema`` come back from a Delta table."""
     import pyarrow as pa
     from deltalake import Schema
@@ -132,7 +132,7 @@ def check_target(path: str | Path, schema: pa.Schema | None = None) -> None:
     location = locate(path)
     table = _open_or_check_empty(location)
     if schema is not None:
-        _check_schema(table, location, delta_schema(schema), mode="append")
+        _check_schema(table, location, to_delta_schema(schema), mode="append")
     elif table is not None:
         _check_writable(table, location, mode="overwrite")
 
@@ -148,16 +148,16 @@ def _open_or_check_empty(location: str) -> DeltaTable | None:
     )
     if not known:
         raise SchemaMismatch(
-            f"{shown(location)} exists and is not a Delta table, so nothing is written there. "
+            f"{show_path(location)} exists and is not a Delta table, so nothing is written there. "
             "Pass another table name, or move it away."
         )
     return None
 
 
-def same_content(location: str, digest: str) -> TableVersion | None:
+def find_same_content(location: str, digest: str) -> TableVersion | None:
     """Return the latest version of the table if that is its digest."""
     table = try_open(location)
-    latest = None if table is None else version_of(table, location)
+    latest = None if table is None else to_version(table, location)
     return latest if latest is not None and latest.digest == digest else None
 
 
@@ -176,21 +176,21 @@ def _commit(
     for attempt in range(COMMIT_ATTEMPTS):
         table = try_open(location)
         done = find_commit(location, key) if key else None
-        done = done or (same_content(location, files.digest) if once else None)
+        done = done or (find_same_content(location, files.digest) if once else None)
         if done:
             return done, False
         _check_schema(table, location, files.schema, mode=mode)
         _check_unmoved(table, location, marks=marks, at=at)
-        before = None if table is None else version_of(table, location)
-        version = _next_version(before, location, files, mode=mode)
-        carried = _commit_metadata(version, files, key=key, metadata=metadata)
-        moved = transactions(key, marks, version.version)
+        before = None if table is None else to_version(table, location)
+        version = _describe_next_version(before, location, files, mode=mode)
+        carried = _make_metadata(version, files, key=key, metadata=metadata)
+        moved = list_transactions(key, marks, version.version)
         if _try_commit(table, location, files, mode=mode, moved=moved, version=version.version, carried=carried):
-            made = commit_info(location, version.version).get("timestamp", 0)
+            made = read_commit_info(location, version.version).get("timestamp", 0)
             return replace(version, timestamp=int(made)), True
         time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
     raise StorageUnavailable(
-        f"Others wrote to {shown(location)} at each of {COMMIT_ATTEMPTS} attempts; nothing was committed. "
+        f"Others wrote to {show_path(location)} at each of {COMMIT_ATTEMPTS} attempts; nothing was committed. "
         "Try again."
     )
 
@@ -198,35 +198,37 @@ def _commit(
 def _check_unmoved(table: DeltaTable | None, location: str, *, marks: Sequence[Mark], at: int | None) -> None:
     """Raise ``MarkMoved`` where another program committed what this commit was to be the next after."""
     for mark in marks:
-        there = None if table is None else table.transaction_version(mark_id(mark.name))
+        there = None if table is None else table.transaction_version(to_mark_id(mark.name))
         if there != mark.before:
             raise MarkMoved(
-                f"Another program moved the mark {mark.name!r} of {shown(location)} from {mark.before} to {there} "
-                "meanwhile; nothing was committed. Begin again from there."
+                f"Another program moved the mark {mark.name!r} of {show_path(location)} from {mark.before} to "
+                f"{there} meanwhile; nothing was committed. Begin again from there."
             )
     following = 0 if table is None else table.version() + 1
     if at is not None and following != at:
         raise MarkMoved(
-            f"Another program wrote version {following - 1} of {shown(location)} meanwhile; nothing was committed."
-            " Try again."
+            f"Another program wrote version {following - 1} of {show_path(location)} meanwhile; nothing was "
+            "committed. Try again."
         )
 
 
-def transactions(key: Mapping[str, str] | None, marks: Sequence[Mark], version: int) -> dict[str, int]:
+def list_transactions(key: Mapping[str, str] | None, marks: Sequence[Mark], version: int) -> dict[str, int]:
     """Return Delta's transactions of a commit that makes ``version``: identifier -> number."""
-    made = {transaction_id(key): version} if key else {}
-    return {**made, **{mark_id(mark.name): mark.after for mark in marks}}
+    made = {to_transaction_id(key): version} if key else {}
+    return {**made, **{to_mark_id(mark.name): mark.after for mark in marks}}
 
 
-def _next_version(before: TableVersion | None, location: str, files: DataFiles, *, mode: Mode) -> TableVersion:
+def _describe_next_version(
+    before: TableVersion | None, location: str, files: DataFiles, *, mode: Mode
+) -> TableVersion:
     number, rows, digest = 0 if before is None else before.version + 1, sum(files.counts), files.digest
     if before is not None and mode == "append":
         rows += before.rows
         digest = hashlib.sha256(f"{before.digest} {files.digest}".encode()).hexdigest()[:32]
-    return TableVersion(location, number, rows, digest, timestamp=0, columns=columns_of(files.schema))
+    return TableVersion(location, number, rows, digest, timestamp=0, columns=list_columns(files.schema))
 
 
-def _commit_metadata(
+def _make_metadata(
     version: TableVersion, files: DataFiles, *, key: Mapping[str, str] | None, metadata: Mapping[str, str]
 ) -> dict[str, str]:
     carried = {"dlpipe.rows": str(version.rows), "dlpipe.digest": version.digest, "dlpipe.commit": files.prefix}
@@ -256,12 +258,12 @@ def _try_commit(
         app_transactions=[Transaction(name, number) for name, number in moved.items()] or None,
     )
     try:
-        with log_copy(location, version) as log:
+        with copy_log(location, version) as log:
             before = table if log == location else None
             _commit_actions(before, log, version, files, mode=mode, properties=properties)
     except (DeltaError, OSError) as error:
         # what follows a commit (a checkpoint) can fail after the commit itself succeeded
-        if commit_info(location, version).get("dlpipe.commit") == files.prefix:
+        if read_commit_info(location, version).get("dlpipe.commit") == files.prefix:
             return True
         lost = isinstance(error, CommitFailedError | FileExistsError) or "already exists" in str(error)
         if not lost or is_full(error):
@@ -284,7 +286,7 @@ def _commit_actions(
     from deltalake.transaction import create_table_with_add_actions
 
     schema, options = Schema.from_arrow(files.schema), storage_options(log)
-    actions: list[Any] = _add_actions(files)
+    actions: list[Any] = _make_add_actions(files)
     if version:
         before = before or DeltaTable(log)
         before.create_write_transaction(actions, mode, schema, commit_properties=properties)
@@ -300,7 +302,7 @@ def _commit_actions(
     )
 
 
-def _add_actions(files: DataFiles) -> list[AddAction]:
+def _make_add_actions(files: DataFiles) -> list[AddAction]:
     from deltalake.transaction import AddAction
 
     now = int(time.time() * 1000)
@@ -321,21 +323,21 @@ def _check_schema(table: DeltaTable | None, location: str, schema: pa.Schema, *,
     given = {field.name: field.type for field in schema}
     if mode == "append" and list(has.items()) != list(given.items()):
         raise SchemaMismatch(
-            f"{shown(location)} has the columns {_columns(has)}; the rows have {_columns(given)}. "
-            "Give the same columns in the same order, or write to another table."
+            f"{show_path(location)} has the columns {_format_columns(has)}; the rows have "
+            f"{_format_columns(given)}. Give the same columns in the same order, or write to another table."
         )
 
 
 def _check_writable(table: DeltaTable, location: str, *, mode: Mode) -> None:
-    check_writable(table, shown(location), overwrite=mode == "overwrite")
+    check_writable(table, show_path(location), overwrite=mode == "overwrite")
     if table.metadata().partition_columns:
         raise SchemaMismatch(
-            f"{shown(location)} is partitioned, by another program; dlpipe writes unpartitioned tables only. "
+            f"{show_path(location)} is partitioned, by another program; dlpipe writes unpartitioned tables only. "
             "Pass another table."
         )
 
 
-def _columns(types: Mapping[str, pa.DataType]) -> str:
+def _format_columns(types: Mapping[str, pa.DataType]) -> str:
     return ", ".join(f"{name} ({kind})" for name, kind in types.items())
 
 
@@ -347,7 +349,7 @@ def _remove_uncommitted(location: str, prefix: str) -> None:
         table = try_open(location)
         versions = range(int(prefix[:20]), 0 if table is None else table.version() + 1)
         # Ctrl-C can arrive after the commit and before it was noted
-        if any(commit_info(location, version).get("dlpipe.commit") == prefix for version in versions):
+        if any(read_commit_info(location, version).get("dlpipe.commit") == prefix for version in versions):
             return
         storage = filesystem(location)
         for file in storage.get_file_info(FileSelector(".")):

@@ -44,18 +44,18 @@ class ContentDigest:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        self._update(f"{name}?", _bytes_of(array.is_valid()))
+        self._update(f"{name}?", _to_bytes(array.is_valid()))
         kind = array.type
         if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
-            self._update(f"{name}#", _bytes_of(pc.binary_length(array)))
-            self._update(name, _characters(array))
+            self._update(f"{name}#", _to_bytes(pc.binary_length(array)))
+            self._update(name, _view_characters(array))
         elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            self._update(f"{name}#", _bytes_of(pc.list_value_length(array)))
+            self._update(f"{name}#", _to_bytes(pc.list_value_length(array)))
             self._add_array(f"{name}[]", array.flatten())
         elif pa.types.is_timestamp(kind):
-            self._update(name, _bytes_of(array.cast(pa.int64())))
+            self._update(name, _to_bytes(array.cast(pa.int64())))
         elif pa.types.is_primitive(kind) and not pa.types.is_temporal(kind):
-            self._update(name, _bytes_of(array))
+            self._update(name, _to_bytes(array))
         else:
             self._update(name, "".join(f"{value!r}\n" for value in array.to_pylist()).encode())
 
@@ -63,14 +63,14 @@ class ContentDigest:
         self._parts.setdefault(name, hashlib.sha256()).update(data)
 
 
-def _bytes_of(array: pa.Array) -> bytes:
+def _to_bytes(array: pa.Array) -> bytes:
     import pyarrow as pa
 
     fill = False if pa.types.is_boolean(array.type) else 0
     return bytes(array.fill_null(fill).to_numpy(zero_copy_only=False).tobytes())
 
 
-def _characters(array: pa.Array) -> Any:
+def _view_characters(array: pa.Array) -> Any:
     import pyarrow as pa
 
     filled = array.fill_null(b"" if pa.types.is_binary(array.type) else "")

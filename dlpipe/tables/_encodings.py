@@ -51,33 +51,33 @@ PLAIN_SIGNS = "“”„‘’–—…£€°©®™¡¿"
 SAMPLE, SHOWN, MOST_SHOWN = 2**13, 24, 5
 
 
-def propose(odd: bytes) -> list[tuple[str, str]]:
+def propose_encodings(odd: bytes) -> list[tuple[str, str]]:
     """Return the encodings that may be that of lines that are no UTF-8, each with some words as it reads them.
 
     One alone is likely; of several, a person sees which one reads right. None fits bytes that are no text.
 
     Examples
     --------
-    >>> propose("Ça a été très bien".encode("cp1252"))
+    >>> propose_encodings("Ça a été très bien".encode("cp1252"))
     [('cp1252', 'Ça été très')]
-    >>> propose("Фильм хороший".encode("cp1251"))
+    >>> propose_encodings("Фильм хороший".encode("cp1251"))
     [('cp1251', 'Фильм хороший')]
     """
     odd = odd[:SAMPLE]
     texts = {encoding: codecs.getincrementaldecoder(encoding)("replace").decode(odd) for encoding in ENCODINGS}
-    fit = {encoding: text for encoding, text in texts.items() if _fits(encoding, text)}
-    if plain := [encoding for encoding, text in fit.items() if _capitals(text) <= MOST_CAPITALS]:
+    fit = {encoding: text for encoding, text in texts.items() if _is_plausible(encoding, text)}
+    if plain := [encoding for encoding, text in fit.items() if _measure_capitals(text) <= MOST_CAPITALS]:
         fit = {encoding: fit[encoding] for encoding in plain}
-    fit = _of_one_region(fit, odd)
+    fit = _choose_region(fit, odd)
     first: dict[str, str] = {}
     for encoding, text in fit.items():
         first.setdefault(text, encoding)
-    return [(encoding, _words(text)) for text, encoding in first.items()]
+    return [(encoding, _quote_words(text)) for text, encoding in first.items()]
 
 
-def sentence(odd: bytes, *, how: str = "pass --encoding {}", otherwise: str) -> str:
+def describe_encodings(odd: bytes, *, how: str = "pass --encoding {}", otherwise: str) -> str:
     """Return what to tell a person of the encoding of ``odd``: the likely one, several, or ``otherwise``."""
-    found = propose(odd)
+    found = propose_encodings(odd)
     if not found or len(found) > MOST_SHOWN:
         return otherwise
     if len(found) == 1:
@@ -86,7 +86,7 @@ def sentence(odd: bytes, *, how: str = "pass --encoding {}", otherwise: str) -> 
     return f"It may be {listed}. Pass the one that reads right with --encoding."
 
 
-def _of_one_region(fit: dict[str, str], odd: bytes) -> dict[str, str]:
+def _choose_region(fit: dict[str, str], odd: bytes) -> dict[str, str]:
     """Return the encodings with one of Windows' Latin ones: each reads the others' letters as some of its own."""
     high = [byte for byte in odd if byte >= 0x80] or [0]
     central, turkish = (sum(byte in some for byte in high) / len(high) for some in (CENTRAL_EUROPE, TURKISH))
@@ -96,10 +96,10 @@ def _of_one_region(fit: dict[str, str], odd: bytes) -> dict[str, str]:
     return {encoding: text for encoding, text in fit.items() if encoding not in WINDOWS or encoding == region}
 
 
-def _fits(encoding: str, text: str) -> bool:
+def _is_plausible(encoding: str, text: str) -> bool:
     odd = [char for char in text if not char.isascii() and not char.isspace()]
     signs = sum(unicodedata.category(char)[0] in "PSN" and char not in PLAIN_SIGNS for char in odd)
-    if not odd or sum(_faults(encoding, text)) > MOST_FAULTS * len(odd):
+    if not odd or sum(_count_faults(encoding, text)) > MOST_FAULTS * len(odd):
         return False
     if encoding in COMMON and len(set(odd)) >= LONG_ENOUGH:
         common = sum(char in COMMON[encoding] for char in odd)
@@ -112,7 +112,7 @@ def _fits(encoding: str, text: str) -> bool:
     return sounds and (wide or signs <= MOST_SIGNS * len(odd)) and odd.count("\ufffd") <= 0.01 * len(odd)
 
 
-def _faults(encoding: str, text: str) -> Iterator[int]:
+def _count_faults(encoding: str, text: str) -> Iterator[int]:
     """Yield what a text in a language has seldom: a count for each word with such a thing."""
     for word in re.findall(r"\S*[^\s\x00-\x7f]\S*", text):
         around = f" {word} "
@@ -134,11 +134,11 @@ def _is_fault(encoding: str, before: str, char: str, after: str) -> bool:
     if not char.isalpha():
         beside = [other.isalpha() for other in (before, after)]
         return (all(beside) and char not in "’‘'-–—·") or (any(beside) and category in ("Sm", "Sc", "Nd"))
-    if unicodedata.category(after) == "Mn" and _script(after) != _script(char):
+    if unicodedata.category(after) == "Mn" and _find_script(after) != _find_script(char):
         return True
     if encoding in LETTERS and char.lower() not in LETTERS[encoding]:
         return True
-    if any(other.isalpha() and _script(other) != _script(char) for other in (before, after)):
+    if any(other.isalpha() and _find_script(other) != _find_script(char) for other in (before, after)):
         return True
     flips = (before.islower() and char.isupper()) or (char.islower() and after.isupper())
     misplaced = (
@@ -155,16 +155,16 @@ def _is_rare(encoding: str, char: str) -> bool:
     return code[0] not in DAILY[encoding] or len(code) < 2 or (encoding == "gb18030" and code[1] < 0xA1)
 
 
-def _script(char: str) -> str:
+def _find_script(char: str) -> str:
     return unicodedata.name(char, "").partition(" ")[0]
 
 
-def _capitals(text: str) -> float:
+def _measure_capitals(text: str) -> float:
     cased = [char for char in text if not char.isascii() and (char.isupper() or char.islower())]
     return sum(char.isupper() for char in cased) / max(len(cased), 1)
 
 
-def _words(text: str) -> str:
+def _quote_words(text: str) -> str:
     """Return the first words with characters that are no ASCII."""
     words = " ".join(re.findall(r"[^\W\d_]*[^\s\x00-\x7f][^\W\d_]*", text[:999]))
     return words if len(words) <= SHOWN else f"{words[: SHOWN - 3]}..."

@@ -208,7 +208,7 @@ class RowForm:
     def identify(self, values: Values) -> bytes:
         """Return the SHA-256 of what makes two rows the same: texts levelled, other values exactly."""
         if self.is_text:
-            return text_digest(str(values[0] or ""))
+            return hash_text(str(values[0] or ""))
         named = {column.name: _level(value, column) for column, value in zip(self.inputs, values, strict=True)}
         return hashlib.sha256(json.dumps(named, ensure_ascii=False, sort_keys=True).encode()).digest()
 
@@ -264,7 +264,7 @@ class RowForm:
         """
         every = [column.setting for column in self.inputs] + [self.label.setting]
         names = list(dict.fromkeys(name for name in every if name))
-        return f"{join_words(names)} ({', '.join(map(option_of, names))})" if options else join_words(names)
+        return f"{join_words(names)} ({', '.join(map(to_option, names))})" if options else join_words(names)
 
     def name_columns(self) -> str:
         """Return the columns that files have, as a sentence names them: ``text and label``."""
@@ -339,7 +339,7 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
-def text_digest(text: str) -> bytes:
+def hash_text(text: str) -> bytes:
     """Return the SHA-256 of the normalised text."""
     return hashlib.sha256(normalise(text).encode()).digest()
 
@@ -375,7 +375,7 @@ def write_labels(labels: Iterable[str]) -> str:
     return json.dumps(sorted({bare for label in labels if (bare := label.strip())}), ensure_ascii=False)
 
 
-def option_of(setting: str) -> str:
+def to_option(setting: str) -> str:
     """Return the option of a setting, such as ``--text-column``."""
     return f"--{setting.replace('_', '-')}"
 

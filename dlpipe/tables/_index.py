@@ -82,7 +82,7 @@ class RowIndex:
         return repeats
 
     def position(self) -> np.ndarray:
-        """Return where between 0 and 1 each row stands in the split by hash; see ``hash_position``."""
+        """Return where between 0 and 1 each row stands in the split by hash; see ``to_hash_position``."""
         return self.digest[:, 1].astype(float) / 2**64
 
     def take(self, rows: np.ndarray) -> RowIndex:

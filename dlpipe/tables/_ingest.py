@@ -12,17 +12,17 @@ from dlpipe.tables._commit import COMMIT_ATTEMPTS, check_target
 from dlpipe.tables._form import RowForm, check_form
 from dlpipe.tables._index import Indexer, RowIndex
 from dlpipe.tables._labels import spell_labels
-from dlpipe.tables._metadata import INGESTED, check_columns, commit_metadata, read_form
-from dlpipe.tables._passes import AppendedRows, Look, TableRows, look_at, table_values
+from dlpipe.tables._metadata import INGESTED, check_columns, make_metadata, read_form
+from dlpipe.tables._passes import AppendedRows, FirstPass, TableRows, run_first_pass, stream_values
 from dlpipe.tables._quarantine import Quarantine, check_bad_share, describe_bad, describe_hints
 from dlpipe.tables._read import stream_table
-from dlpipe.tables._rows import check_readable, describe_sources
+from dlpipe.tables._rows import check_first_rows, describe_sources
 from dlpipe.tables._settings import SPLITS, FormSettings, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._splits import check_splits, describe_splits, keep_in_train
-from dlpipe.tables._storage import locate, shown
-from dlpipe.tables._text_files import check_text_settings, readable
-from dlpipe.tables._versions import TableVersion, ingested_rows, table_at, try_open
+from dlpipe.tables._storage import locate, show_path
+from dlpipe.tables._text_files import check_text_settings, to_readable
+from dlpipe.tables._versions import TableVersion, count_ingested_rows, table_at, try_open
 from dlpipe.tables._write import content_digest, replace_rows
 
 if TYPE_CHECKING:
@@ -86,14 +86,14 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings) -> I
     >>> str(done.table), dict(done.split_rows), done.labels
     ('reviews@v0', {'train': 24, 'valid': 6, 'test': 10}, ('bad', 'good'))
     """
-    look = look_at(_find_checked(sources, table, settings), settings)
+    look = run_first_pass(_check_and_find(sources, table, settings), settings)
     quarantine = Quarantine(locate(table), look.bad, look.sources, settings.form)
     hints = describe_bad(look.bad, settings)
     check_bad_share(len(look.reasons), look.bad, settings, quarantine, details=hints)
     placed, moved = keep_in_train(look.rows)
     check_splits(placed, settings)
     set_aside = quarantine.commit()
-    every, appended, version, new = _put(locate(table), look, placed)
+    every, appended, version, new = _commit_rows(locate(table), look, placed)
     return Ingest(
         table=version,
         quarantine=set_aside,
@@ -101,8 +101,8 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings) -> I
         leaked_rows=look.leaked,
         new_version=new,
         appended_rows=appended,
-        **_counts(every),
-        profile=_profile(every, look),
+        **_count_rows(every),
+        profile=_profile_rows(every, look),
         notes=(
             *describe_sources(look.sources, settings),
             *describe_hints(look.bad, hints),
@@ -114,11 +114,11 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings) -> I
 
 def check_sources(sources: Sources, table: str | Path, *, settings: TableSettings) -> None:
     """Raise what ``ingest`` would, as far as names, places and the first rows tell; nothing is written."""
-    for source in _find_checked(sources, table, settings):
-        check_readable(source, settings)
+    for source in _check_and_find(sources, table, settings):
+        check_first_rows(source, settings)
 
 
-def _find_checked(sources: Sources, table: str | Path, settings: TableSettings) -> list[Source]:
+def _check_and_find(sources: Sources, table: str | Path, settings: TableSettings) -> list[Source]:
     check_settings(settings)
     check_target(table)
     return find_sources(sources.list_paths())
@@ -138,35 +138,41 @@ def describe_table(table: str | Path) -> Ingest:
     version = table_at(table)
     form = read_form(version)
     check_columns(version, form)
-    every = _index_of(version, form)
+    every = _index_rows(version, form)
     if not every.labelled().any():
         raise BadRows(f"{str(version)!r} has no row with a label. Append rows with labels, or ingest some.")
     check_splits(every, FormSettings(rows=form))
-    counts = {**_counts(every), "appended_rows": version.rows - ingested_rows(version), "profile": _profile(every)}
+    counts = {
+        **_count_rows(every),
+        "appended_rows": version.rows - count_ingested_rows(version),
+        "profile": _profile_rows(every),
+    }
     notes = (*spell_labels(every.count()).notes, *describe_splits(every, {}))
     return Ingest(version, None, bad_rows={}, leaked_rows=0, new_version=False, **counts, notes=notes)
 
 
-def _put(location: str, look: Look, placed: RowIndex) -> tuple[RowIndex, int, TableVersion, bool]:
+def _commit_rows(location: str, look: FirstPass, placed: RowIndex) -> tuple[RowIndex, int, TableVersion, bool]:
     """Make ``placed`` and the appended rows that stay the table's content.
 
     Returns all rows, how many of them were appended, the version, and whether it is a new one.
     """
-    metadata = {**commit_metadata(look.sources, look.settings), INGESTED: str(len(placed))}
+    metadata = {**make_metadata(look.sources, look.settings), INGESTED: str(len(placed))}
     for _ in range(COMMIT_ATTEMPTS):
         before = None if try_open(location) is None else table_at(location)
-        appended = _appended(before, placed)
+        appended = _find_appended(before, placed)
         every, _moved = keep_in_train(placed.add(appended.rows))
         check_splits(every, look.settings)
         rows = TableRows(look, appended, every)
         try:
-            return every, len(appended.rows), *_put_after(before, location, rows, metadata)
+            return every, len(appended.rows), *_commit_after(before, location, rows, metadata)
         except MarkMoved:  # somebody appended rows meanwhile
             continue
-    raise StorageUnavailable(f"Others write to {shown(location)} all the time; nothing was committed. Try again.")
+    raise StorageUnavailable(
+        f"Others write to {show_path(location)} all the time; nothing was committed. Try again."
+    )
 
 
-def _put_after(
+def _commit_after(
     before: TableVersion | None, location: str, rows: TableRows, metadata: Mapping[str, str]
 ) -> tuple[TableVersion, bool]:
     if before is None:
@@ -178,7 +184,7 @@ def _put_after(
     return replace_rows(location, rows.reader(), metadata=metadata, at=before.version + 1)
 
 
-def _appended(version: TableVersion | None, placed: RowIndex) -> AppendedRows:
+def _find_appended(version: TableVersion | None, placed: RowIndex) -> AppendedRows:
     """Return the rows that were appended to the table, without those that are the same as one of ``placed``.
 
     Of a table with other rows, or of another program, nothing stays.
@@ -187,10 +193,10 @@ def _appended(version: TableVersion | None, placed: RowIndex) -> AppendedRows:
 
     form = placed.form
     ours = version is not None and _has_rows_of(version, form)
-    first = ingested_rows(version) if ours and version else 0
+    first = count_ingested_rows(version) if ours and version else 0
     if version is None or not ours or first >= version.rows:
         return AppendedRows(None, 0, np.zeros(0, bool), Indexer(form).index())
-    rows = _index_of(version, form, first)
+    rows = _index_rows(version, form, first)
     content = placed.add(rows).content
     known = np.zeros(len(content), bool)
     known[content[: len(placed)]] = True
@@ -208,15 +214,15 @@ def _has_rows_of(version: TableVersion, form: RowForm, *, exactly: bool = False)
     return same and (there == list(form.columns) if exactly else set(form.columns) <= set(there))
 
 
-def _index_of(version: TableVersion, form: RowForm, first: int = 0) -> RowIndex:
+def _index_rows(version: TableVersion, form: RowForm, first: int = 0) -> RowIndex:
     """Return what is known of the rows of a data-set table from the row ``first`` on."""
     indexer = Indexer(form)
-    for (label, split), values in table_values(version, form, ("label", "split"), first):
+    for (label, split), values in stream_values(version, form, ("label", "split"), first):
         indexer.add(values, form.label.write(label), split, form.identify(values))
     return indexer.index()
 
 
-def _counts(every: RowIndex) -> dict[str, Any]:
+def _count_rows(every: RowIndex) -> dict[str, Any]:
     return {
         "split_rows": {split: int(every.labelled(split).sum()) for split in SPLITS},
         "labels": tuple(every.count()),
@@ -230,7 +236,7 @@ def check_settings(settings: TableSettings) -> None:
     check_form(settings.form)
 
 
-def _profile(every: RowIndex, look: Look | None = None) -> dict[str, Any]:
+def _profile_rows(every: RowIndex, look: FirstPass | None = None) -> dict[str, Any]:
     form, firsts = every.form, look.bad.firsts if look else {}
     lengths = {"words": every.words} if form.texts else {}
     if form.is_text:
@@ -238,12 +244,15 @@ def _profile(every: RowIndex, look: Look | None = None) -> dict[str, Any]:
     return {
         "rows": len(every),
         "labels": {split: every.count(split) for split in SPLITS},
-        **({"numbers": _numbers(every)} if every.has_numbers else {}),
-        **{name: {at: int(length) for at, length in _quantiles(found).items()} for name, found in lengths.items()},
+        **({"numbers": _label_quantiles(every)} if every.has_numbers else {}),
+        **{
+            name: {at: int(length) for at, length in _compute_quantiles(found).items()}
+            for name, found in lengths.items()
+        },
         "repeated_texts": int((every.repeat() > 0).sum()),
         "bad_rows": dict(look.bad.counts) if look else {},
         "bad_examples": {
-            reason: {"place": row.place, "text": readable(form.show(row.values))[:200]}
+            reason: {"place": row.place, "text": to_readable(form.show(row.values))[:200]}
             for reason, row in firsts.items()
         },
         "leaked_rows": look.leaked if look else 0,
@@ -251,12 +260,12 @@ def _profile(every: RowIndex, look: Look | None = None) -> dict[str, Any]:
     }
 
 
-def _numbers(every: RowIndex) -> dict[str, dict[str, float]]:
+def _label_quantiles(every: RowIndex) -> dict[str, dict[str, float]]:
     """Return the quantiles of the labels that are numbers, by split."""
-    return {split: _quantiles(every.value[every.labelled(split)]) for split in SPLITS}
+    return {split: _compute_quantiles(every.value[every.labelled(split)]) for split in SPLITS}
 
 
-def _quantiles(values: np.ndarray) -> dict[str, float]:
+def _compute_quantiles(values: np.ndarray) -> dict[str, float]:
     import numpy as np
 
     ranked = np.sort(values)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from dlpipe.errors import SchemaMismatch
-from dlpipe.tables._form import Column, option_of
+from dlpipe.tables._form import Column, to_option
 from dlpipe.tables._versions import TableVersion
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def check_inputs(version: TableVersion, columns: Sequence[Column]) -> None:
                 f"{str(version)!r} has no column {column.name!r}; its columns are: {', '.join(there)}."
             )
         if there[column.name] not in TYPES[column.kind]:
-            raise _other_type(str(version), column, there[column.name])
+            raise _make_type_error(str(version), column, there[column.name])
 
 
 def decode_texts(rows: Rows, *, of: TableVersion) -> Rows:
@@ -75,15 +75,15 @@ def decode_texts(rows: Rows, *, of: TableVersion) -> Rows:
             texts = [None if value is None else value.decode("utf-8", "replace") for value in column.to_pylist()]
             column = pa.array(texts, pa.string())
         elif field.name == TEXT.name and not pa.types.is_string(kind):
-            raise _other_type(str(of), TEXT, str(kind))
+            raise _make_type_error(str(of), TEXT, str(kind))
         if column.type != kind:
             rows = rows.set_column(place, field.name, column)
     return rows
 
 
-def _other_type(version: str, column: Column, kind: str) -> SchemaMismatch:
+def _make_type_error(version: str, column: Column, kind: str) -> SchemaMismatch:
     what = NOUNS[column.kind]
-    option = f" ({option_of(column.setting)})" if column.setting else ""
+    option = f" ({to_option(column.setting)})" if column.setting else ""
     has = "the texts" if column.kind == "text" else what
     return SchemaMismatch(
         f"The column {column.name!r} of {version!r} holds values of type {kind}, not {what}. Name another table, "

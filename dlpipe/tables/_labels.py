@@ -61,20 +61,20 @@ def spell_labels(rows: Mapping[str, int], *, fold: bool = False, known: Collecti
     >>> spell_labels({"good": 3, "Good": 2, "bad": 4}, fold=True).changed
     {'Good': 'good'}
     """
-    changed = _as_known(rows, known) if known else _by_value(rows)
+    changed = _spell_as_known(rows, known) if known else _spell_by_value(rows)
     written: Counter[str] = Counter()
     for label, count in rows.items():
         written[changed.get(label, label)] += count
-    alike = _alike(written, known)
-    notes = [*_missing_words(written, known)]
+    alike = _group_alike(written, known)
+    notes = [*_note_missing_words(written, known)]
     if alike and not fold:
-        notes.insert(0, _say_alike(alike, written))
+        notes.insert(0, _describe_alike(alike, written))
     if not fold:
         return Spelling(changed, tuple(notes))
     chosen = {label: _choose(group, written, known) for group in alike for label in group}
     folded = {label: chosen.get(changed.get(label, label), changed.get(label, label)) for label in rows}
     if alike:
-        notes.insert(0, _say_folded(alike, written, chosen))
+        notes.insert(0, _describe_folding(alike, written, chosen))
     return Spelling({label: made for label, made in folded.items() if label != made}, tuple(notes))
 
 
@@ -91,12 +91,12 @@ def fold_label(label: str) -> str:
     return " ".join(levelled.split())
 
 
-def label_value(label: str) -> str:
+def to_label_value(label: str) -> str:
     """Return the spelling of the whole number or truth value that ``label`` stands for, or ``label``.
 
     Examples
     --------
-    >>> [label_value(label) for label in ("1.0", "-0.0", "01", "1.5", "TRUE", "good")]
+    >>> [to_label_value(label) for label in ("1.0", "-0.0", "01", "1.5", "TRUE", "good")]
     ['1', '0', '01', '1.5', 'True', 'good']
     """
     number = WHOLE.fullmatch(label)
@@ -114,7 +114,7 @@ def name_labels(rows: Mapping[str, int]) -> str:
     "'bad' (1,200 rows), 'good' (1)"
     """
     ranked = sorted(rows.items(), key=lambda pair: (-pair[1], pair[0]))
-    words = [_count(label, count, first=not at) for at, (label, count) in enumerate(ranked[:LISTED])]
+    words = [_format_count(label, count, first=not at) for at, (label, count) in enumerate(ranked[:LISTED])]
     return ", ".join(words) + (f" and {len(ranked) - LISTED} more" if len(ranked) > LISTED else "")
 
 
@@ -124,25 +124,25 @@ def list_labels(labels: Iterable[str]) -> str:
     return ", ".join(repr(label[:40]) for label in every[:LISTED]) + (", ..." if len(every) > LISTED else "")
 
 
-def _by_value(rows: Mapping[str, int]) -> dict[str, str]:
+def _spell_by_value(rows: Mapping[str, int]) -> dict[str, str]:
     """Return the other spelling of each label where all of them are whole numbers, or all truth values."""
     labels = [label for label in rows if label.casefold() not in MISSING_WORDS]
     whole = all(WHOLE.fullmatch(label) for label in labels)
     if not whole and not all(label.casefold() in TRUTH for label in labels):
         return {}
-    return {label: label_value(label) for label in labels if label_value(label) != label}
+    return {label: to_label_value(label) for label in labels if to_label_value(label) != label}
 
 
-def _as_known(rows: Mapping[str, int], known: Collection[str]) -> dict[str, str]:
+def _spell_as_known(rows: Mapping[str, int], known: Collection[str]) -> dict[str, str]:
     """Return the class of ``known`` that each label which is none of them has the value of."""
     by_value: dict[str, list[str]] = {}
     for there in known:
-        by_value.setdefault(label_value(there), []).append(there)
-    found = {label: by_value.get(label_value(label), []) for label in rows if label not in known}
+        by_value.setdefault(to_label_value(there), []).append(there)
+    found = {label: by_value.get(to_label_value(label), []) for label in rows if label not in known}
     return {label: same[0] for label, same in found.items() if len(same) == 1}
 
 
-def _alike(rows: Mapping[str, int], known: Collection[str]) -> list[list[str]]:
+def _group_alike(rows: Mapping[str, int], known: Collection[str]) -> list[list[str]]:
     """Return the groups of labels that differ only in what ``fold_label`` levels."""
     groups: dict[str, list[str]] = {}
     for label in sorted({*rows, *known}):
@@ -158,7 +158,7 @@ def _choose(group: Collection[str], rows: Mapping[str, int], known: Collection[s
     return min(there, key=lambda label: (-rows.get(label, 0), len(label), label))
 
 
-def _say_alike(alike: Iterable[Collection[str]], rows: Mapping[str, int]) -> str:
+def _describe_alike(alike: Iterable[Collection[str]], rows: Mapping[str, int]) -> str:
     return (
         "Labels that differ only in case, blanks or Unicode form are different classes here: "
         f"{'; '.join(_name_group(group, rows) for group in alike)}. "
@@ -166,7 +166,7 @@ def _say_alike(alike: Iterable[Collection[str]], rows: Mapping[str, int]) -> str
     )
 
 
-def _say_folded(alike: Iterable[Collection[str]], rows: Mapping[str, int], chosen: Mapping[str, str]) -> str:
+def _describe_folding(alike: Iterable[Collection[str]], rows: Mapping[str, int], chosen: Mapping[str, str]) -> str:
     pairs = (f"{_name_group(group, rows)} as {chosen[next(iter(group))]!r}" for group in alike)
     return f"Labels that differ only in case, blanks or Unicode form were made one class: {'; '.join(pairs)}."
 
@@ -175,17 +175,19 @@ def _name_group(group: Collection[str], rows: Mapping[str, int]) -> str:
     ranked = sorted(group, key=lambda label: (-rows.get(label, 0), label))
     # composed and decomposed letters look the same unless they are escaped
     same_look = len({unicodedata.normalize("NFC", label) for label in group}) < len(group)
-    words = [_count(label, rows.get(label, 0), first=not at, plain=same_look) for at, label in enumerate(ranked)]
+    words = [
+        _format_count(label, rows.get(label, 0), first=not at, plain=same_look) for at, label in enumerate(ranked)
+    ]
     return " and ".join(words)
 
 
-def _count(label: str, count: int, *, first: bool, plain: bool = False) -> str:
+def _format_count(label: str, count: int, *, first: bool, plain: bool = False) -> str:
     shown = ascii(label[:40]) if plain else repr(label[:40])
     unit = (" row" if count == 1 else " rows") if first else ""
     return f"{shown} ({count:,}{unit})"
 
 
-def _missing_words(rows: Mapping[str, int], known: Collection[str]) -> list[str]:
+def _note_missing_words(rows: Mapping[str, int], known: Collection[str]) -> list[str]:
     words = {label: count for label, count in rows.items() if label.casefold() in MISSING_WORDS - set(known)}
     if not words or len(words) == len(rows):
         return []

@@ -27,7 +27,7 @@ COPY = "log-"
 
 
 @contextlib.contextmanager
-def log_copy(location: str, version: int) -> Iterator[str]:
+def copy_log(location: str, version: int) -> Iterator[str]:
     """Yield where to make the commit of ``version``; at the end, also after an error, put it into the log.
 
     Raises
@@ -38,7 +38,7 @@ def log_copy(location: str, version: int) -> Iterator[str]:
     if is_remote(location):
         yield location
         return
-    with _own_folder(Path(location, STAGED)) as copy:
+    with _lock_folder(Path(location, STAGED)) as copy:
         _link_log(Path(location, LOG), copy / LOG, version)
         there = set(os.listdir(copy / LOG))
         try:
@@ -49,11 +49,11 @@ def log_copy(location: str, version: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _own_folder(staged: Path) -> Iterator[Path]:
+def _lock_folder(staged: Path) -> Iterator[Path]:
     """Yield a new folder that is gone afterwards; those that killed writers left are removed."""
     make_folder(staged)
     for left in staged.glob(f"{COPY}*"):
-        with contextlib.suppress(OSError), _opened(left) as descriptor:
+        with contextlib.suppress(OSError), _open_folder(left) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody's, or an error
             shutil.rmtree(left, ignore_errors=True)
     with contextlib.ExitStack() as stack:
@@ -61,13 +61,13 @@ def _own_folder(staged: Path) -> Iterator[Path]:
         while not folder.is_dir():  # somebody took it for a folder that was left
             folder = Path(tempfile.mkdtemp(prefix=COPY, dir=staged))
             with contextlib.suppress(OSError):  # gone again, or on a file system without locks
-                fcntl.flock(stack.enter_context(_opened(folder)), fcntl.LOCK_EX)
+                fcntl.flock(stack.enter_context(_open_folder(folder)), fcntl.LOCK_EX)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
 
 
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
+def _open_folder(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -80,7 +80,7 @@ def _link_log(log: Path, copy: Path, version: int) -> None:
     copy.mkdir()
     if not log.is_dir():
         return
-    first = _checkpointed(log)
+    first = _find_checkpoint(log)
     for entry in os.scandir(log):
         number = NUMBER.match(entry.name)
         if entry.name == HINT or (number and first <= int(number[1]) < version and "compacted" not in entry.name):
@@ -88,7 +88,7 @@ def _link_log(log: Path, copy: Path, version: int) -> None:
                 _second_name(entry.path, copy / entry.name)
 
 
-def _checkpointed(log: Path) -> int:
+def _find_checkpoint(log: Path) -> int:
     """Return the version of the last checkpoint, which makes those before it needless; 0 where none is named."""
     try:
         return int(json.loads((log / HINT).read_bytes())["version"])

@@ -11,8 +11,8 @@ from dlpipe.settings import read_settings
 from dlpipe.tables._form import TEXT_FORM, RowForm
 from dlpipe.tables._settings import FormSettings, TableSettings
 from dlpipe.tables._sources import Source
-from dlpipe.tables._storage import shown
-from dlpipe.tables._versions import TableVersion, columns_of, commit_info, table_at, try_open
+from dlpipe.tables._storage import show_path
+from dlpipe.tables._versions import TableVersion, list_columns, read_commit_info, table_at, try_open
 
 INGESTED = "ingested"
 """What a commit calls the number of rows that come from the sources; those after them were appended."""
@@ -22,17 +22,17 @@ OF_FILES = ("separator", "encoding")
 """Settings that belong to the files of an ingest: those that come later may be others."""
 
 
-def commit_metadata(sources: Sequence[Source], settings: TableSettings) -> dict[str, str]:
+def make_metadata(sources: Sequence[Source], settings: TableSettings) -> dict[str, str]:
     """Return what a commit of rows from sources remembers."""
     found = {
-        "sources": source_records(sources),
+        "sources": write_sources(sources),
         "settings": json.dumps(settings.record(), sort_keys=True),
         "form": settings.form.to_json(),
     }
     return {**found, "task": settings.task} if settings.task else found
 
 
-def source_records(sources: Sequence[Source]) -> str:
+def write_sources(sources: Sequence[Source]) -> str:
     """Return what a commit remembers of sources."""
     return json.dumps([source.record() for source in sources])
 
@@ -48,17 +48,17 @@ def read_form(version: TableVersion) -> RowForm:
         When nobody says the form, and these columns are missing.
     """
     there = dict(version.columns)
-    for info in _commits_before(version):
+    for info in _walk_commits(version):
         if written := info.get("dlpipe.form"):
             form = RowForm.from_json(written)
             if set(form.columns) <= set(there):
                 return form
-        if _wrote_all_anew(info):
+        if _is_overwrite(info):
             break
     if not {"text", "label"} <= set(there):
         raise SchemaMismatch(
             f"{str(version)!r} does not say what its rows are: no ingest made it, and it has no columns 'text' "
-            f"and 'label'. Ingest it into another table: --data {shown(version.path)} --table NAME."
+            f"and 'label'. Ingest it into another table: --data {show_path(version.path)} --table NAME."
         )
     return TEXT_FORM
 
@@ -75,13 +75,13 @@ def read_last_settings(location: str) -> FormSettings:
     """
     latest = table_at(location)
     form = read_form(latest)
-    for info in _commits_before(latest):
+    for info in _walk_commits(latest):
         # an append by itself may have had other settings, for its files alone
         if (written := info.get("dlpipe.settings")) and (info["version"] == 0 or not _is_append(info)):
             # a flow's settings of its data have more fields
             names = set(TableSettings.__dataclass_fields__) - set(OF_FILES)
             kept = {name: json.loads(written).get(name) for name in names}
-            given = read_settings(TableSettings, kept, where=f"the last ingest of {shown(location)}")
+            given = read_settings(TableSettings, kept, where=f"the last ingest of {show_path(location)}")
             last = RowForm.from_json(info["dlpipe.form"]) if "dlpipe.form" in info else form
             return FormSettings(**given.record(), rows=last, task_name=info.get("dlpipe.task", ""))
     return FormSettings(rows=form)
@@ -90,16 +90,16 @@ def read_last_settings(location: str) -> FormSettings:
 def check_columns(version: TableVersion, form: RowForm) -> None:
     """Raise ``SchemaMismatch`` where a column that an ingest would write is missing or holds something else."""
     there = dict(version.columns)
-    for name, kind in columns_of(form.schema()):
+    for name, kind in list_columns(form.schema()):
         if there.get(name) != kind:
             what = f"holds values of type {there[name]}" if name in there else "is missing"
             raise SchemaMismatch(
                 f"{str(version)!r} is no table of an ingest: its column {name!r} {what}. Ingest it into another "
-                f"table: --data {shown(version.path)} --table NAME."
+                f"table: --data {show_path(version.path)} --table NAME."
             )
 
 
-def check_form_of(location: str, form: RowForm) -> None:
+def check_same_form(location: str, form: RowForm) -> None:
     """Raise ``SchemaMismatch`` where a table is there whose rows are something else than ``form`` says."""
     if try_open(location) is None:
         return
@@ -124,10 +124,10 @@ def describe_rows(form: RowForm) -> str:
     return f"{inputs} and label ({form.label.kind})"
 
 
-def _commits_before(version: TableVersion) -> Iterator[dict[str, Any]]:
+def _walk_commits(version: TableVersion) -> Iterator[dict[str, Any]]:
     """Yield what each commit says of itself, from this version down."""
     for number in range(version.version, -1, -1):
-        yield {**commit_info(version.path, number), "version": number}
+        yield {**read_commit_info(version.path, number), "version": number}
 
 
 def _is_append(info: Mapping[str, Any]) -> bool:
@@ -135,5 +135,5 @@ def _is_append(info: Mapping[str, Any]) -> bool:
     return f"dlpipe.{APPENDED}" in info or info.get("operationParameters", {}).get("mode") == "Append"
 
 
-def _wrote_all_anew(info: Mapping[str, Any]) -> bool:
+def _is_overwrite(info: Mapping[str, Any]) -> bool:
     return str(info.get("operationParameters", {}).get("mode")) == "Overwrite"

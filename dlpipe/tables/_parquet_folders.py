@@ -15,7 +15,7 @@ OTHER_DATA = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".orc", ".avro")
 TABLE_FORMATS = {"_delta_log": "a Delta table", ".hoodie": "a Hudi table", "metadata": "an Iceberg table"}
 
 
-def parquet_files(folder: str) -> list[str]:
+def find_parquet_files(folder: str) -> list[str]:
     """Return the Parquet files under a folder that have rows, sorted; none for something else.
 
     Raises
@@ -26,7 +26,7 @@ def parquet_files(folder: str) -> list[str]:
     if not os.path.isdir(folder) or _has_log(folder):
         return []
     found, others = [], []
-    for path in _data_files(folder):
+    for path in _find_data_files(folder):
         if path.lower().endswith(PARQUET):
             found.append(path)
         elif path.lower().endswith(OTHER_DATA):
@@ -52,23 +52,23 @@ def _has_rows(file: str) -> bool:
         return True
 
 
-def folder_columns(path: str) -> tuple[tuple[str, str | None], ...]:
+def read_folder_columns(path: str) -> tuple[tuple[str, str | None], ...]:
     """Return the columns that stand in the names of a file's folders, and their values.
 
     Examples
     --------
-    >>> folder_columns("reviews/sentiment=very%20good/year=2026/part-0.parquet")
+    >>> read_folder_columns("reviews/sentiment=very%20good/year=2026/part-0.parquet")
     (('sentiment', 'very good'), ('year', '2026'))
     """
     pairs = (part.partition("=") for part in PurePath(path).parts[:-1])
-    return tuple((unquote(name), _value(value)) for name, equals, value in pairs if name and equals)
+    return tuple((unquote(name), _read_value(value)) for name, equals, value in pairs if name and equals)
 
 
-def _value(written: str) -> str | None:
+def _read_value(written: str) -> str | None:
     return None if written == NO_VALUE else unquote(written)
 
 
-def _data_files(folder: str) -> list[str]:
+def _find_data_files(folder: str) -> list[str]:
     """Return the files under a folder, without those that begin with ``.`` or ``_``: they hold no rows."""
     found = []
     for place, folders, files in os.walk(folder):

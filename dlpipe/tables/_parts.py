@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dlpipe.delta import TableFiles
 from dlpipe.errors import SettingError, TableVersionNotFound
-from dlpipe.tables._read import checked_columns, open_files, read_errors, rows_of
+from dlpipe.tables._read import choose_columns, explain_missing_files, open_files, to_filter
 from dlpipe.tables._versions import TableVersion
 
 if TYPE_CHECKING:
@@ -79,12 +79,12 @@ def list_parts(version: TableVersion, *, rows: int = PART_ROWS) -> tuple[TablePa
     """
     if rows < 1:
         raise SettingError(f"A part of {rows} rows was asked for. Pass 1 or more.")
-    with read_errors(version):
-        runs = list(_runs(_groups(open_files(version)), rows))
+    with explain_missing_files(version):
+        runs = list(_cut_runs(_list_groups(open_files(version)), rows))
     counts = [sum(group.rows for group in run) for run in runs]
     cut = hashlib.sha256(f"{version.digest} {counts}".encode()).hexdigest()[:8]
     return tuple(
-        TablePart(version, number, count, tuple(_row_groups(run)), cut)
+        TablePart(version, number, count, tuple(_join_groups(run)), cut)
         for number, (run, count) in enumerate(zip(runs, counts, strict=True))
     )
 
@@ -100,11 +100,11 @@ def read_part(part: TablePart, *, columns: Sequence[str] | None = None, split: s
     import pyarrow as pa
 
     files = open_files(part.version)
-    names = checked_columns(files, part.version, split, columns)
+    names = choose_columns(files, part.version, split, columns)
     schema = pa.schema([files.schema.field(name) for name in names])
     fragments = {fragment.path: fragment for fragment in files.fragments}
     batches: list[pa.RecordBatch] = []
-    with read_errors(part.version):
+    with explain_missing_files(part.version):
         for groups in part.groups:
             if groups.file not in fragments:
                 raise TableVersionNotFound(
@@ -112,17 +112,17 @@ def read_part(part: TablePart, *, columns: Sequence[str] | None = None, split: s
                     "Begin again with the version that is there now."
                 )
             piece = fragments[groups.file].subset(row_group_ids=list(range(groups.first, groups.stop)))
-            batches.extend(files.scan(piece, columns=names, rows=part.rows, where=rows_of(split)))
+            batches.extend(files.scan(piece, columns=names, rows=part.rows, where=to_filter(split)))
     return pa.Table.from_batches(batches, schema=schema)
 
 
-def _groups(files: TableFiles) -> Iterator[_Group]:
+def _list_groups(files: TableFiles) -> Iterator[_Group]:
     for fragment in files.fragments:
         for group in files.row_groups(fragment):
             yield _Group(fragment.path, group.id, group.num_rows, group.total_byte_size)
 
 
-def _runs(groups: Iterator[_Group], rows: int) -> Iterator[list[_Group]]:
+def _cut_runs(groups: Iterator[_Group], rows: int) -> Iterator[list[_Group]]:
     """Yield runs of row groups within the bounds, where one alone is not over them already."""
     run: list[_Group] = []
     for group in groups:
@@ -134,7 +134,7 @@ def _runs(groups: Iterator[_Group], rows: int) -> Iterator[list[_Group]]:
     yield run
 
 
-def _row_groups(run: list[_Group]) -> Iterator[RowGroups]:
+def _join_groups(run: list[_Group]) -> Iterator[RowGroups]:
     for file, groups in groupby(run, key=lambda group: group.file):
         numbers = [group.number for group in groups]
         yield RowGroups(file, numbers[0], numbers[-1] + 1)

@@ -20,8 +20,8 @@ from dlpipe.tables._quarantine import (
     REASONS,
     UNDECODABLE,
     BadSet,
-    bad_reason,
-    bare_label,
+    find_bad_reason,
+    strip_label,
 )
 from dlpipe.tables._read import stream_table
 from dlpipe.tables._rows import Row, read_rows
@@ -38,7 +38,7 @@ BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Look:
+class FirstPass:
     """What the first reading of sources found.
 
     Attributes
@@ -74,7 +74,7 @@ class AppendedRows:
     """Those that stay."""
 
 
-class _Reading:
+class _RowCollector:
     """The first reading of sources, row by row."""
 
     def __init__(self, form: RowForm) -> None:
@@ -83,17 +83,17 @@ class _Reading:
         self.undecodable: dict[str, Row] = {}
 
     def take(self, row: Row) -> None:
-        reason = bad_reason(row, self.form)
+        reason = find_bad_reason(row, self.form)
         self.reasons.append(REASONS.index(reason))
         if not reason:
-            self.good.add(row.values, bare_label(row), None, self.form.identify(row.values))
+            self.good.add(row.values, strip_label(row), None, self.form.identify(row.values))
             return
         self.firsts.setdefault(reason, row)
         if reason == UNDECODABLE:
             self.undecodable.setdefault(row.source.path, row)
 
 
-def look_at(sources: Sequence[Source], settings: TableSettings) -> Look:
+def run_first_pass(sources: Sequence[Source], settings: TableSettings) -> FirstPass:
     """Read sources, and decide about each row.
 
     Raises
@@ -103,7 +103,7 @@ def look_at(sources: Sequence[Source], settings: TableSettings) -> Look:
     """
     import numpy as np
 
-    found, ends = _Reading(settings.form), []
+    found, ends = _RowCollector(settings.form), []
     for source in sources:
         for row in read_rows(source, settings):
             found.take(row)
@@ -120,8 +120,8 @@ def look_at(sources: Sequence[Source], settings: TableSettings) -> Look:
     rows, leaks = rows.take(~conflicts), find_leaks(rows.take(~conflicts))
     stays = np.zeros(len(reasons), bool)
     stays[at[~conflicts][~leaks]] = True
-    bad = _bad_set(reasons, found, sources, settings)
-    return Look(sources, settings, reasons, stays, rows.take(~leaks), int(leaks.sum()), spelling, bad)
+    bad = _collect_bad_rows(reasons, found, sources, settings)
+    return FirstPass(sources, settings, reasons, stays, rows.take(~leaks), int(leaks.sum()), spelling, bad)
 
 
 def _read_all(sources: Sequence[Source], settings: TableSettings) -> Iterator[Row]:
@@ -138,7 +138,9 @@ def _place(rows: RowIndex, sources: Sequence[Source], ends: Sequence[int], setti
     return replace(rows, split=split, by_hash=by_hash)
 
 
-def _bad_set(reasons: np.ndarray, found: _Reading, sources: Sequence[Source], settings: TableSettings) -> BadSet:
+def _collect_bad_rows(
+    reasons: np.ndarray, found: _RowCollector, sources: Sequence[Source], settings: TableSettings
+) -> BadSet:
     import numpy as np
 
     numbers, first, counts = np.unique(reasons, return_index=True, return_counts=True)
@@ -158,7 +160,7 @@ def _bad_set(reasons: np.ndarray, found: _Reading, sources: Sequence[Source], se
 class TableRows:
     """The rows of a table to be: those of sources that stay, and after them those that were appended."""
 
-    look: Look
+    look: FirstPass
     appended: AppendedRows
     every: RowIndex
 
@@ -181,7 +183,7 @@ class TableRows:
             values = [row for _, row in some]
             self._check_same(values, rows.characters[part])
             numbers = zip(some, rows.digest[part, 0].tolist(), repeats[part].tolist(), strict=True)
-            row_ids = [own or _row_id(digest, repeat) for (own, _), digest, repeat in numbers]
+            row_ids = [own or _make_row_id(digest, repeat) for (own, _), digest, repeat in numbers]
             yield form.batch(row_ids, values, labels(part), [splits[number] for number in rows.split[part]])
         self._check_same([], rows.characters[first:])
 
@@ -191,7 +193,7 @@ class TableRows:
         for row in itertools.compress(_read_all(self.look.sources, self.look.settings), stays):
             yield "", row.values
         if self.appended.version is not None:
-            there = table_values(self.appended.version, self.form, ("row_id",), self.appended.first)
+            there = stream_values(self.appended.version, self.form, ("row_id",), self.appended.first)
             for (row_id,), values in itertools.compress(there, self.appended.stays.tobytes()):
                 yield row_id, values
 
@@ -204,12 +206,12 @@ class TableRows:
             )
 
 
-def _row_id(digest: int, repeat: int) -> str:
+def _make_row_id(digest: int, repeat: int) -> str:
     """Return 16 hex characters of the row's digest, ``-2``, ``-3`` after those of repeated rows."""
     return f"{digest:016x}" + (f"-{repeat + 1}" if repeat else "")
 
 
-def table_values(
+def stream_values(
     version: TableVersion, form: RowForm, others: Sequence[str], first: int = 0
 ) -> Iterator[tuple[tuple[Any, ...], Values]]:
     """Yield the values of some ``others`` columns and the inputs of each row from the row ``first`` on."""

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from dlpipe.errors import BadSource
-from dlpipe.tables._parquet_folders import folder_columns
+from dlpipe.tables._parquet_folders import read_folder_columns
 from dlpipe.tables._read import stream_table
 from dlpipe.tables._settings import TableSettings
-from dlpipe.tables._sources import _expand, _is_table, _kind_of, reading
-from dlpipe.tables._storage import is_remote, locate, one_line
+from dlpipe.tables._sources import expand_pattern, explain_unreadable, find_kind, is_table
+from dlpipe.tables._storage import is_remote, locate, to_one_line
 from dlpipe.tables._text_files import (
     LONGEST_FIELD,
     TextFormat,
     check_text_settings,
-    decoding,
+    explain_undecodable,
     find_format,
     open_text,
     propose_encoding,
-    readable,
+    to_readable,
 )
 from dlpipe.tables._versions import table_at
 
@@ -90,25 +90,25 @@ def preview(
     """
     settings = settings or TableSettings()
     check_text_settings(settings)
-    files = _expand(path)
+    files = expand_pattern(path)
     share = max(rows // len(files), 1)
     found: list[dict[str, Any]] = []
     whole, separator = True, ""
     for file in files:
-        with reading(file), decoding(file):
-            separator, records = _open(file, settings, columns)
-            first, ended = _first(records, share)
+        with explain_unreadable(file), explain_undecodable(file):
+            separator, records = _open_records(file, settings, columns)
+            first, ended = _take_rows(records, share)
         _check_decoded(first, file, settings)
         whole = whole and ended
-        found += [{**dict(folder_columns(file)), **record} for record in first]
+        found += [{**dict(read_folder_columns(file)), **record} for record in first]
     if not found:
         raise BadSource(f"{path!r} has no rows. Pass a file with rows.")
     names = dict.fromkeys(name for record in found for name in record)
-    values = {readable(name): [_shown(record.get(name)) for record in found] for name in names}
+    values = {to_readable(name): [_to_shown(record.get(name)) for record in found] for name in names}
     return Preview(path, values, len(found), whole, separator)
 
 
-def _first(records: Iterable[dict[str, Any]], rows: int) -> tuple[list[dict[str, Any]], bool]:
+def _take_rows(records: Iterable[dict[str, Any]], rows: int) -> tuple[list[dict[str, Any]], bool]:
     """Return the first records, fewer than ``rows`` where they are long, and whether those are all."""
     found: list[dict[str, Any]] = []
     characters = 0
@@ -139,25 +139,27 @@ def _is_decoded(value: Any) -> bool:
     return True
 
 
-def _shown(value: Any) -> Any:
-    return readable(value) if isinstance(value, str) else value
+def _to_shown(value: Any) -> Any:
+    return to_readable(value) if isinstance(value, str) else value
 
 
-def _open(path: str, settings: TableSettings, columns: Collection[str]) -> tuple[str, Iterator[dict[str, Any]]]:
+def _open_records(
+    path: str, settings: TableSettings, columns: Collection[str]
+) -> tuple[str, Iterator[dict[str, Any]]]:
     """Return the separator of a source, empty where it has none, and its rows."""
-    if is_remote(path) or _is_table(path):
+    if is_remote(path) or is_table(path):
         version = table_at(locate(path if is_remote(path) else str(Path(path).absolute())))
-        return "", _records_of(stream_table(version))
-    kind = _kind_of(path)
+        return "", _to_records(stream_table(version))
+    kind = find_kind(path)
     if kind == "parquet":
-        return "", _parquet(path)
+        return "", _read_parquet(path)
     if not Path(path).stat().st_size:
         raise BadSource(f"{path!r} is empty. Pass a file with a header and rows.")
     found = find_format(path, kind, settings, columns)
-    return found.separator, _json_lines(path, found) if kind == "jsonl" else _csv(path, found)
+    return found.separator, _read_json_lines(path, found) if kind == "jsonl" else _read_csv(path, found)
 
 
-def _csv(path: str, found: TextFormat) -> Iterator[dict[str, Any]]:
+def _read_csv(path: str, found: TextFormat) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(LONGEST_FIELD)
     with open_text(path, found) as stream:
         for _ in range(found.skipped):
@@ -169,34 +171,34 @@ def _csv(path: str, found: TextFormat) -> Iterator[dict[str, Any]]:
                 if len(record) == len(header):
                     yield dict(zip(header, record, strict=True))
         except csv.Error as error:
-            raise BadSource(f"{path!r} has a broken quote or row: {one_line(error)}. Mend it.") from None
+            raise BadSource(f"{path!r} has a broken quote or row: {to_one_line(error)}. Mend it.") from None
 
 
-def _json_lines(path: str, found: TextFormat) -> Iterator[dict[str, Any]]:
+def _read_json_lines(path: str, found: TextFormat) -> Iterator[dict[str, Any]]:
     with open_text(path, found) as stream:
         for line, written in enumerate(stream, start=1):
             if written.strip():
                 try:
                     record = json.loads(written)
                 except (ValueError, RecursionError) as error:
-                    raise BadSource(f"{path!r} line {line} is not JSON: {one_line(error)}.") from None
+                    raise BadSource(f"{path!r} line {line} is not JSON: {to_one_line(error)}.") from None
                 if not isinstance(record, dict):
                     raise BadSource(f"{path!r} line {line} holds no object. Write one object on each line.")
                 yield record
 
 
-def _parquet(path: str) -> Iterator[dict[str, Any]]:
+def _read_parquet(path: str) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            yield from _records_of(file.iter_batches(4096))
+            yield from _to_records(file.iter_batches(4096))
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise BadSource(f"{path!r} is not a readable Parquet file: {one_line(error)}. Write it anew.") from None
+        raise BadSource(f"{path!r} is not a readable Parquet file: {to_one_line(error)}. Write it anew.") from None
 
 
-def _records_of(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
+def _to_records(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
     for batch in batches:
         for record in batch.to_pylist():
             yield {

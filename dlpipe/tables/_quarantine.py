@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import BadRows
 from dlpipe.tables._form import Column, RowForm
-from dlpipe.tables._metadata import source_records
-from dlpipe.tables._rows import Row, encoding_hint
+from dlpipe.tables._metadata import write_sources
+from dlpipe.tables._rows import Row, suggest_encoding
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import Source
-from dlpipe.tables._text_files import readable
+from dlpipe.tables._text_files import to_readable
 from dlpipe.tables._versions import TableVersion, try_open
 from dlpipe.tables._write import ROW_GROUP_ROWS, replace_rows
 
@@ -60,7 +60,7 @@ class BadSet:
         return sum(self.counts.values())
 
     @classmethod
-    def of(cls, bad: Sequence[tuple[Row, str]]) -> BadSet:
+    def from_rows(cls, bad: Sequence[tuple[Row, str]]) -> BadSet:
         """Return the set of rows that are held in memory."""
         counts = dict(Counter(reason for _, reason in bad).most_common())
         firsts = {reason: row for row, reason in reversed(bad)}
@@ -84,18 +84,18 @@ class Quarantine:
         """Make the bad rows the content of the quarantine table (none where none is and there is no table)."""
         if not self.bad and try_open(self.location) is None:
             return None
-        metadata = {"sources": source_records(self.sources)}
-        return replace_rows(self.location, _bad_rows(self.bad, self.form), metadata=metadata)[0]
+        metadata = {"sources": write_sources(self.sources)}
+        return replace_rows(self.location, _make_reader(self.bad, self.form), metadata=metadata)[0]
 
 
-def bare_label(row: Row) -> str:
+def strip_label(row: Row) -> str:
     """Return the label as it was read, without the blanks around it; empty where there is none."""
     return (row.label or "").strip()
 
 
-def bad_reason(row: Row, form: RowForm) -> str:
+def find_bad_reason(row: Row, form: RowForm) -> str:
     """Return why a row by itself cannot be one of a table; empty for a good one."""
-    label = bare_label(row)
+    label = strip_label(row)
     try:
         for value in (label, *row.values):
             if isinstance(value, str) and not value.isascii():
@@ -112,24 +112,24 @@ def bad_reason(row: Row, form: RowForm) -> str:
     return "" if form.label.is_valid(label) else BAD_LABELS[form.label.kind]
 
 
-def _bad_text(value: Any, column: Column) -> str:
+def _check_text(value: Any, column: Column) -> str:
     return "" if column.optional or (value and value.strip()) else EMPTY_TEXT
 
 
-def _bad_category(value: Any, column: Column) -> str:
+def _check_category(value: Any, column: Column) -> str:
     return "" if column.optional or value is not None else MISSING_VALUE
 
 
-def _bad_number(value: Any, column: Column) -> str:
+def _check_number(value: Any, column: Column) -> str:
     if isinstance(value, str):
         return NO_NUMBER
-    return _bad_category(value, column)
+    return _check_category(value, column)
 
 
 BAD_VALUES: Mapping[str, Callable[[Any, Column], str]] = {
-    "text": _bad_text,
-    "category": _bad_category,
-    "number": _bad_number,
+    "text": _check_text,
+    "category": _check_category,
+    "number": _check_number,
 }
 
 
@@ -160,16 +160,16 @@ def check_bad_share(
 
 def describe_bad(bad: BadSet, settings: TableSettings) -> dict[str, str]:
     """Return, for bad rows that another setting or spelling would make good, which one."""
-    hint = encoding_hint(bad.undecodable, settings)
+    hint = suggest_encoding(bad.undecodable, settings)
     hints = {UNDECODABLE: hint.rstrip(".")} if hint else {}
     for reason in (NO_NUMBER, BAD_LABELS["number"]):
         if first := bad.firsts.get(reason):
-            value = _first_word(first, settings.form) if reason == NO_NUMBER else bare_label(first)
-            hints[reason] = f"{readable(value)[:40]!r}: write numbers with a point, and nothing else with them"
+            value = _find_first_word(first, settings.form) if reason == NO_NUMBER else strip_label(first)
+            hints[reason] = f"{to_readable(value)[:40]!r}: write numbers with a point, and nothing else with them"
     return hints
 
 
-def _first_word(row: Row, form: RowForm) -> str:
+def _find_first_word(row: Row, form: RowForm) -> str:
     """Return what stands first in a row where a number should."""
     pairs = zip(form.inputs, row.values, strict=True)
     return next(value for column, value in pairs if column.kind == "number" and isinstance(value, str))
@@ -180,7 +180,7 @@ def describe_hints(bad: BadSet, hints: Mapping[str, str]) -> list[str]:
     return [f"Rows set aside with {reason}: {bad.counts[reason]:,}. {text}." for reason, text in hints.items()]
 
 
-def _bad_rows(bad: BadSet, form: RowForm) -> pa.RecordBatchReader:
+def _make_reader(bad: BadSet, form: RowForm) -> pa.RecordBatchReader:
     import pyarrow as pa
 
     own = ("source", "line", "reason", "label", "split")
@@ -188,10 +188,10 @@ def _bad_rows(bad: BadSet, form: RowForm) -> pa.RecordBatchReader:
     names = (*own[:3], *inputs, *own[3:])
     schema = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in names])
     rows = iter(bad.rows())
-    return pa.RecordBatchReader.from_batches(schema, _bad_batches(rows, schema))
+    return pa.RecordBatchReader.from_batches(schema, _make_batches(rows, schema))
 
 
-def _bad_batches(rows: Iterator[tuple[Row, str]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _make_batches(rows: Iterator[tuple[Row, str]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
     while some := list(itertools.islice(rows, ROW_GROUP_ROWS)):
@@ -200,15 +200,15 @@ def _bad_batches(rows: Iterator[tuple[Row, str]], schema: pa.Schema) -> Iterator
             [row.line for row, _ in some],
             [reason for _, reason in some],
             *(
-                [_readable(value) for value in values]
+                [_to_readable(value) for value in values]
                 for values in zip(*(row.values for row, _ in some), strict=True)
             ),
-            [_readable(row.label) for row, _ in some],
+            [_to_readable(row.label) for row, _ in some],
             [row.source.split for row, _ in some],
         ]
         arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _readable(value: str | float | None) -> str | None:
-    return None if value is None else readable(str(value))
+def _to_readable(value: str | float | None) -> str | None:
+    return None if value is None else to_readable(str(value))

@@ -13,7 +13,7 @@ from dlpipe.errors import NoRows, SchemaMismatch, TableVersionNotFound, Unsuppor
 from dlpipe.settings import check_name
 from dlpipe.tables._batches import rebatch
 from dlpipe.tables._settings import SPLITS
-from dlpipe.tables._storage import filesystem, one_line, shown, storage_errors
+from dlpipe.tables._storage import explain_storage_errors, filesystem, show_path, to_one_line
 from dlpipe.tables._versions import TableVersion, open_table
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def read_table(
     import pyarrow as pa
 
     files = open_files(version)
-    names = checked_columns(files, version, split, columns)
+    names = choose_columns(files, version, split, columns)
     schema = pa.schema([files.schema.field(name) for name in names])
-    batches = [batch for batch in _batches(files, version, split, names, rows=65536) if batch.num_rows]
+    batches = [batch for batch in _scan(files, version, split, names, rows=65536) if batch.num_rows]
     return pa.Table.from_batches(batches, schema=schema)
 
 
@@ -67,18 +67,18 @@ def read_added(version: TableVersion, *, columns: Sequence[str] | None = None) -
     import pyarrow as pa
 
     files = open_files(version)
-    names = checked_columns(files, version, None, columns)
+    names = choose_columns(files, version, None, columns)
     schema = pa.schema([files.schema.field(name) for name in names])
-    before = _files_before(version)
+    before = _list_files_before(version)
     batches: list[pa.RecordBatch] = []
-    with read_errors(version):
+    with explain_missing_files(version):
         for fragment in files.fragments:
             if fragment.path not in before:
                 batches.extend(files.scan(fragment, columns=names, rows=65536))
     return pa.Table.from_batches(batches, schema=schema)
 
 
-def _files_before(version: TableVersion) -> frozenset[str]:
+def _list_files_before(version: TableVersion) -> frozenset[str]:
     """Return the paths of the files of the version before this one."""
     if version.version == 0:
         return frozenset()
@@ -98,8 +98,8 @@ def stream_table(
     Every batch has ``batch_rows`` rows, except for the last one. The order is that of ``read_table``.
     """
     files = open_files(version)
-    names = checked_columns(files, version, split, columns)
-    return rebatch(_batches(files, version, split, names, rows=batch_rows), batch_rows)
+    names = choose_columns(files, version, split, columns)
+    return rebatch(_scan(files, version, split, names, rows=batch_rows), batch_rows)
 
 
 def check_split(version: TableVersion, split: str | None, *, whole: str) -> None:
@@ -135,15 +135,15 @@ def open_files(version: TableVersion) -> TableFiles:
 
     table = open_table(version.path, version=version.version)
     try:
-        with storage_errors(version.path):
-            return find_files(table, filesystem(version.path), shown(version.path))
+        with explain_storage_errors(version.path):
+            return find_files(table, filesystem(version.path), show_path(version.path))
     except DeltaError as error:
         raise UnsupportedFeature(
-            f"{shown(version.path)} cannot be read: {one_line(error)}. Rewrite it without this feature."
+            f"{show_path(version.path)} cannot be read: {to_one_line(error)}. Rewrite it without this feature."
         ) from None
 
 
-def checked_columns(
+def choose_columns(
     files: TableFiles, version: TableVersion, split: str | None, columns: Sequence[str] | None
 ) -> list[str]:
     """Return the names of the columns to read, when they and the split exist."""
@@ -157,28 +157,28 @@ def checked_columns(
     return wanted
 
 
-def _batches(
+def _scan(
     files: TableFiles, version: TableVersion, split: str | None, columns: list[str], *, rows: int
 ) -> Iterator[pa.RecordBatch]:
-    with read_errors(version):
+    with explain_missing_files(version):
         for fragment in files.fragments:
-            yield from files.scan(fragment, columns=columns, rows=rows, where=rows_of(split))
+            yield from files.scan(fragment, columns=columns, rows=rows, where=to_filter(split))
 
 
-def rows_of(split: str | None) -> tuple[str, str] | None:
+def to_filter(split: str | None) -> tuple[str, str] | None:
     """Return the rows of a split as ``TableFiles.scan`` is told of them."""
     return None if split is None else ("split", split)
 
 
 @contextmanager
-def read_errors(version: TableVersion) -> Iterator[None]:
+def explain_missing_files(version: TableVersion) -> Iterator[None]:
     """Say it where a data file of ``version`` is gone: another program has compacted and vacuumed the table."""
-    with storage_errors(version.path):
+    with explain_storage_errors(version.path):
         try:
             yield
         except FileNotFoundError:
             latest = open_table(version.path).version()
             raise TableVersionNotFound(
                 f"{str(version)!r} can no longer be read: its data files were removed by another program, by a "
-                f"vacuum. The latest version of {shown(version.path)} is {latest}; read that one."
+                f"vacuum. The latest version of {show_path(version.path)} is {latest}; read that one."
             ) from None

@@ -13,8 +13,8 @@ from dlpipe.errors import BadSource
 from dlpipe.tables._read import stream_table
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import Source
-from dlpipe.tables._storage import one_line
-from dlpipe.tables._text_files import LONGEST_FIELD, TextFormat, find_format, open_text, readable
+from dlpipe.tables._storage import to_one_line
+from dlpipe.tables._text_files import LONGEST_FIELD, TextFormat, find_format, open_text, to_readable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 DECIMAL_COMMA = re.compile(r"\s*[-+]?[0-9]+,[0-9]+\s*")
 Cells = Sequence[Any]
 Pick = Callable[[Sequence[Any]], Cells]
-Found = tuple[int, Cells]
+NumberedCells = tuple[int, Cells]
 """The line of a row, and its cells: those of the inputs, then those of the label."""
 
 
-class Wanted(NamedTuple):
+class SourceColumns(NamedTuple):
     """Which columns are read, and how."""
 
     settings: TableSettings
@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
     """The columns that stand in the names of a file's folders, such as ``sentiment=good``."""
 
     @classmethod
-    def of(cls, source: Source, settings: TableSettings, *, unlabelled: bool = False) -> Wanted:
+    def from_source(cls, source: Source, settings: TableSettings, *, unlabelled: bool = False) -> SourceColumns:
         """Return what is read of a source; with ``unlabelled``, it may lack the label."""
         form = settings.form
         return cls(settings, form.sources, len(form.inputs), unlabelled, dict(source.folders))
@@ -66,7 +66,7 @@ class Wanted(NamedTuple):
         return tuple(self.folders.get(name) for name in self.labels)
 
 
-def _csv_rows(source: Source, wanted: Wanted) -> Iterator[Found]:
+def _read_csv(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:
     # csv refuses fields over 128 kB by default; the limit is the module's, not the reader's
     csv.field_size_limit(LONGEST_FIELD)
     found = find_format(source.path, source.kind, wanted.settings)
@@ -79,10 +79,10 @@ def _csv_rows(source: Source, wanted: Wanted) -> Iterator[Found]:
         if not header:
             raise BadSource(f"{source.path!r} is empty. Pass a file with a header and rows.")
         names = _find_names(header, source, wanted, found)
-        pick, rest = _picker([header.index(name) for name in names]), _rest(names, wanted)
+        pick, rest = _make_picker([header.index(name) for name in names]), _fill_labels(names, wanted)
         numbers = [at for at in wanted.numbers if at < len(names)]
         if numbers and found.separator != ",":
-            pick = _with_points(pick, numbers)
+            pick = _make_decimal_picker(pick, numbers)
         for line, record in records:
             if len(record) != len(header):
                 raise BadSource(
@@ -103,7 +103,8 @@ def _csv_records(reader: Any, source: Source, *, after: int) -> Iterator[tuple[i
             return
         except csv.Error as error:
             raise BadSource(
-                f"{source.path!r} has a broken quote or row that starts on line {line}: {one_line(error)} (seen "
+                f"{source.path!r} has a broken quote or row that starts on line {line}: {to_one_line(error)} "
+                "(seen "
                 f"on line {max(line, reader.line_num + after)}). Close the quote, and double those inside a text."
             ) from None
         if record:
@@ -111,7 +112,7 @@ def _csv_records(reader: Any, source: Source, *, after: int) -> Iterator[tuple[i
 
 
 def _find_names(
-    header: Sequence[str], source: Source, wanted: Wanted, found: TextFormat | None = None
+    header: Sequence[str], source: Source, wanted: SourceColumns, found: TextFormat | None = None
 ) -> Sequence[str]:
     """Return the names of the columns to read: those of the inputs, and those of the label if they are there."""
     names = list(header)
@@ -119,16 +120,16 @@ def _find_names(
     read = wanted.names[: wanted.inputs] if without else wanted.names
     for name in read:
         if names.count(name) != 1:
-            raise _no_column(name, header, source, wanted, found)
+            raise _make_column_error(name, header, source, wanted, found)
     return read
 
 
-def _rest(names: Sequence[str], wanted: Wanted) -> Cells:
+def _fill_labels(names: Sequence[str], wanted: SourceColumns) -> Cells:
     """Return the cells of the label where a source with these names has none."""
     return () if len(names) == len(wanted.names) else wanted.folder_labels
 
 
-def _picker(places: Sequence[int]) -> Pick:
+def _make_picker(places: Sequence[int]) -> Pick:
     """Return a function that takes the cells at these places from a record."""
     if len(places) > 1:
         return itemgetter(*places)
@@ -136,7 +137,7 @@ def _picker(places: Sequence[int]) -> Pick:
     return lambda record: (record[only],)
 
 
-def _with_points(
+def _make_decimal_picker(
     pick: Callable[[Sequence[Any]], Cells], numbers: Sequence[int]
 ) -> Callable[[Sequence[Any]], Cells]:
     """Return ``pick`` with decimal commas of some cells as points: where commas separate nothing, they may be."""
@@ -151,10 +152,10 @@ def _with_points(
     return pick_with_points
 
 
-def _no_column(
-    name: str, header: Iterable[str], source: Source, wanted: Wanted, found: TextFormat | None = None
+def _make_column_error(
+    name: str, header: Iterable[str], source: Source, wanted: SourceColumns, found: TextFormat | None = None
 ) -> BadSource:
-    names = [readable(column) for column in header]
+    names = [to_readable(column) for column in header]
     has = "two columns" if names.count(name) > 1 else "no column"
     listed = ", ".join(repr(column) for column in names[:30])
     how = f" They are read with the separator {found.separator!r} (--separator)." if found else ""
@@ -164,7 +165,7 @@ def _no_column(
     )
 
 
-def _jsonl_rows(source: Source, wanted: Wanted) -> Iterator[Found]:
+def _read_jsonl(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:
     defaults = [*[None] * wanted.inputs, *wanted.folder_labels]
     columns = list(zip(wanted.names, defaults, strict=True))
     seen: dict[str, None] = {}
@@ -172,22 +173,22 @@ def _jsonl_rows(source: Source, wanted: Wanted) -> Iterator[Found]:
     with open_text(source.path, find_format(source.path, source.kind, wanted.settings)) as stream:
         for line, written in enumerate(stream, start=1):
             if written.strip():
-                record = _json_object(written, source, line)
+                record = _parse_object(written, source, line)
                 seen.update(dict.fromkeys(record))
                 yield line, [record.get(name, default) for name, default in columns]
     # one row may lack a key, which is then missing; all rows cannot
     without = wanted.label_optional and not any(name in seen for name in wanted.labels)
     for name in wanted.names[: wanted.inputs] if without else wanted.names:
         if record is not None and name not in seen:
-            raise _no_column(name, seen, source, wanted)
+            raise _make_column_error(name, seen, source, wanted)
 
 
-def _json_object(written: str, source: Source, line: int) -> dict[str, Any]:
+def _parse_object(written: str, source: Source, line: int) -> dict[str, Any]:
     try:
         record = json.loads(written)
     except (ValueError, RecursionError) as error:
         raise BadSource(
-            f"{source.path!r} line {line} is not JSON: {one_line(error)}. Write one object on each line."
+            f"{source.path!r} line {line} is not JSON: {to_one_line(error)}. Write one object on each line."
         ) from None
     if not isinstance(record, dict):
         raise BadSource(
@@ -197,39 +198,41 @@ def _json_object(written: str, source: Source, line: int) -> dict[str, Any]:
     return record
 
 
-def _parquet_rows(source: Source, wanted: Wanted) -> Iterator[Found]:
+def _read_parquet(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(source.path) as file:
             names = _find_names(file.schema_arrow.names, source, wanted)
-            yield from _arrow_rows(file.iter_batches(4096, columns=list(names)), names, wanted)
+            yield from _read_batches(file.iter_batches(4096, columns=list(names)), names, wanted)
     except pa.ArrowException as error:
         raise BadSource(
-            f"{source.path!r} is not a readable Parquet file: {one_line(error)}. Write it anew."
+            f"{source.path!r} is not a readable Parquet file: {to_one_line(error)}. Write it anew."
         ) from None
 
 
-def _delta_rows(source: Source, wanted: Wanted) -> Iterator[Found]:
+def _read_delta(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:
     from dlpipe.tables._versions import open_table
 
     assert source.table is not None
     schema = open_table(source.table.path, version=source.table.version).schema()
     names = _find_names([field.name for field in schema.fields], source, wanted)
-    yield from _arrow_rows(stream_table(source.table, columns=names), names, wanted)
+    yield from _read_batches(stream_table(source.table, columns=names), names, wanted)
 
 
-def _arrow_rows(batches: Iterable[pa.RecordBatch], names: Sequence[str], wanted: Wanted) -> Iterator[Found]:
-    line, rest = 0, _rest(names, wanted)
+def _read_batches(
+    batches: Iterable[pa.RecordBatch], names: Sequence[str], wanted: SourceColumns
+) -> Iterator[NumberedCells]:
+    line, rest = 0, _fill_labels(names, wanted)
     for batch in batches:
-        columns = [_values(batch.column(name)) for name in names]
+        columns = [_to_values(batch.column(name)) for name in names]
         for cells in zip(*columns, strict=True):
             line += 1
             yield line, (*cells, *rest) if rest else cells
 
 
-def _values(column: pa.Array) -> list[Any]:
+def _to_values(column: pa.Array) -> list[Any]:
     """Return Python values; text from its bytes, since to_pylist would stop at the first that is no UTF-8."""
     import pyarrow as pa
 
@@ -252,10 +255,10 @@ def _decode(value: Any) -> Any:
     return [_decode(part) for part in value] if isinstance(value, list) else value
 
 
-READERS: Mapping[str, Callable[[Source, Wanted], Iterator[Found]]] = {
-    "csv": _csv_rows,
-    "tsv": _csv_rows,
-    "jsonl": _jsonl_rows,
-    "parquet": _parquet_rows,
-    "delta": _delta_rows,
+READERS: Mapping[str, Callable[[Source, SourceColumns], Iterator[NumberedCells]]] = {
+    "csv": _read_csv,
+    "tsv": _read_csv,
+    "jsonl": _read_jsonl,
+    "parquet": _read_parquet,
+    "delta": _read_delta,
 }

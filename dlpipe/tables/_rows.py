@@ -10,12 +10,18 @@ from typing import NamedTuple
 
 from dlpipe.errors import BadSource
 from dlpipe.tables._cells import read_inputs, read_label
-from dlpipe.tables._form import RowForm, Values, option_of
+from dlpipe.tables._form import RowForm, Values, to_option
 from dlpipe.tables._parquet_folders import NO_VALUE
-from dlpipe.tables._readers import READERS, Wanted
+from dlpipe.tables._readers import READERS, SourceColumns
 from dlpipe.tables._settings import TableSettings
-from dlpipe.tables._sources import Source, reading
-from dlpipe.tables._text_files import decoding, describe_format, find_format, propose_encoding, readable
+from dlpipe.tables._sources import Source, explain_unreadable
+from dlpipe.tables._text_files import (
+    describe_format,
+    explain_undecodable,
+    find_format,
+    propose_encoding,
+    to_readable,
+)
 
 TEXT_KINDS = ("csv", "tsv", "jsonl")
 FIRST_ROWS = 50
@@ -47,10 +53,10 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
         at its end only. The message names the file and, where there is one, the line.
     """
     form, rows = settings.form, 0
-    wanted = Wanted.of(source, settings, unlabelled=unlabelled)
+    wanted = SourceColumns.from_source(source, settings, unlabelled=unlabelled)
     columns, inputs, label = form.inputs, wanted.inputs, form.label
     numbers: dict[int, Row | None] = dict.fromkeys(form.texts)
-    with reading(source.path, form), decoding(source.path):
+    with explain_unreadable(source.path, form), explain_undecodable(source.path):
         for line, cells in READERS[source.kind](source, wanted):
             values = read_inputs(cells, columns, source, line)
             row = Row(values, read_label(cells[inputs:], label, source, line), source, line)
@@ -64,7 +70,7 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
         raise BadSource(f"{source.path!r} has no rows. Pass a file with rows.")
     for at, first in numbers.items():
         if first is not None:
-            raise _only_numbers(first, at, form)
+            raise _make_numbers_error(first, at, form)
 
 
 def _find_texts(row: Row, numbers: dict[int, Row | None]) -> None:
@@ -78,7 +84,7 @@ def _find_texts(row: Row, numbers: dict[int, Row | None]) -> None:
                 numbers[at] = first or row
 
 
-def _check_folder(row: Row, wanted: Wanted) -> None:
+def _check_folder(row: Row, wanted: SourceColumns) -> None:
     """Raise ``BadSource`` where a row and the name of its folder have different labels; either may be right."""
     name = wanted.labels[0]
     if len(wanted.labels) > 1 or name not in wanted.folders or not (row.label or "").strip():
@@ -87,7 +93,7 @@ def _check_folder(row: Row, wanted: Wanted) -> None:
     written = read_label([folder], wanted.settings.form.label, row.source, row.line)
     if row.label != written and not _is_same(row.label or "", folder):
         raise BadSource(
-            f"{row.place} has the label {readable(row.label or '')!r} in its column {name!r}, and the "
+            f"{row.place} has the label {to_readable(row.label or '')!r} in its column {name!r}, and the "
             f"file lies in a folder {name}={folder or NO_VALUE}. Rename the folder if the column is "
             "right; take the column out of the file if the folder is."
         )
@@ -103,13 +109,13 @@ def _is_same(label: str, folder: str | None) -> bool:
         return False
 
 
-def check_readable(source: Source, settings: TableSettings) -> None:
+def check_first_rows(source: Source, settings: TableSettings) -> None:
     """Raise ``BadSource`` when the first rows of a source cannot be read, or it lacks a column.
 
     What only the whole source can tell, such as too many bad rows, is not looked for.
     """
-    with reading(source.path, settings.form), decoding(source.path):
-        rows = READERS[source.kind](source, Wanted.of(source, settings))
+    with explain_unreadable(source.path, settings.form), explain_undecodable(source.path):
+        rows = READERS[source.kind](source, SourceColumns.from_source(source, settings))
         first = list(islice(rows, FIRST_ROWS))
         if not first:
             raise BadSource(f"{source.path!r} has no rows. Pass a file with rows.")
@@ -117,10 +123,10 @@ def check_readable(source: Source, settings: TableSettings) -> None:
             deque(rows, maxlen=0)  # JSON Lines lack a column when no line has it
 
 
-def _only_numbers(first: Row, at: int, form: RowForm) -> BadSource:
+def _make_numbers_error(first: Row, at: int, form: RowForm) -> BadSource:
     """Return the error for a source in which every text of a column is a number."""
     source, column = first.source, form.inputs[at]
-    hint = f"Name the {column.name} column with {column.setting} ({option_of(column.setting)})."
+    hint = f"Name the {column.name} column with {column.setting} ({to_option(column.setting)})."
     return BadSource(
         f"The {column.name} column {column.source!r} of {source.path!r} holds numbers, not text "
         f"({first.values[at]!r} on {source.unit} {first.line}). {hint if column.setting else ''}".strip()
@@ -138,7 +144,7 @@ def describe_sources(sources: Sequence[Source], settings: TableSettings) -> list
     return [*told[:3], *([f"So are {len(told) - 3} more files."] if len(told) > 3 else [])]
 
 
-def encoding_hint(rows: Iterable[Row], settings: TableSettings) -> str:
+def suggest_encoding(rows: Iterable[Row], settings: TableSettings) -> str:
     """Return what encoding the first text file of ``rows`` is likely in; nothing where there is none."""
     path = next((row.source.path for row in rows if row.source.kind in TEXT_KINDS), None)
     return "" if path is None else propose_encoding(path, settings)

@@ -100,8 +100,8 @@ class Sources:
         {'train': ('a.csv',), 'test': ('b.csv', 'c.csv')}
         """
         named = {"data": self.data, "train": self.train, "valid": self.valid, "test": self.test}
-        given = {name: _as_tuple(paths) for name, paths in named.items() if _as_tuple(paths)}
-        options = ", ".join(_option(name) for name in given)
+        given = {name: _to_tuple(paths) for name, paths in named.items() if _to_tuple(paths)}
+        options = ", ".join(_to_option(name) for name in given)
         if not given:
             raise SettingError("No source is given. Pass --data, or --train-data (and --valid-data, --test-data).")
         if "data" in given and len(given) > 1:
@@ -158,10 +158,10 @@ def to_split_key(split: str | None) -> str:
     return split or "*"
 
 
-def _as_tuple(paths: Paths) -> tuple[str, ...]:
+def _to_tuple(paths: Paths) -> tuple[str, ...]:
     listed = [paths] if isinstance(paths, str | Path) else list(paths)
     return tuple(str(path) for path in listed if str(path).strip())
 
 
-def _option(name: str) -> str:
+def _to_option(name: str) -> str:
     return "--data" if name == "data" else f"--{name}-data"

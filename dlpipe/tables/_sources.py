@@ -13,9 +13,9 @@ from pathlib import Path
 
 from dlpipe.errors import BadSource, DlpipeError, SourceNotFound
 from dlpipe.tables._form import RowForm
-from dlpipe.tables._parquet_folders import check_is_plain, folder_columns, parquet_files
-from dlpipe.tables._storage import is_remote, locate, one_line
-from dlpipe.tables._text_files import COMPRESSED, kind_ending
+from dlpipe.tables._parquet_folders import check_is_plain, find_parquet_files, read_folder_columns
+from dlpipe.tables._storage import is_remote, locate, to_one_line
+from dlpipe.tables._text_files import COMPRESSED, find_ending
 from dlpipe.tables._versions import TableVersion, table_at
 
 FILE_ENDINGS = {
@@ -64,7 +64,7 @@ def find_sources(given: dict[str, tuple[str, ...]]) -> list[Source]:
     found: dict[tuple[str, str], Source] = {}
     for split, patterns in given.items():
         for pattern in patterns:
-            for path in _expand(pattern):
+            for path in expand_pattern(pattern):
                 identity = (split, path if is_remote(path) else os.path.realpath(path))
                 if identity not in found:
                     found[identity] = _identify(path, split)
@@ -72,42 +72,42 @@ def find_sources(given: dict[str, tuple[str, ...]]) -> list[Source]:
 
 
 @contextmanager
-def reading(path: str, form: RowForm | None = None) -> Iterator[None]:
+def explain_unreadable(path: str, form: RowForm | None = None) -> Iterator[None]:
     """Turn what the system says of an unreadable file into ``BadSource``; ``form`` is that of the rows in it."""
     try:
         yield
     except DlpipeError:
         raise
     except OSError as error:
-        said = error.strerror or one_line(error)
+        said = error.strerror or to_one_line(error)
         raise BadSource(f"{path!r} cannot be read: {said}. Check the file and its permissions.") from None
     except OverflowError as error:  # Python's dates end with the year 9999
         if form is None:
             raise
         raise BadSource(
-            f"{path!r} holds dates where {form.name_columns()} are looked for, out of range: {one_line(error)}. "
-            f"Set {form.name_settings()}."
+            f"{path!r} holds dates where {form.name_columns()} are looked for, out of range: "
+            f"{to_one_line(error)}. Set {form.name_settings()}."
         ) from None
 
 
-def _expand(pattern: str) -> list[str]:
+def expand_pattern(pattern: str) -> list[str]:
     """Return the paths that ``pattern`` stands for."""
     expanded = os.path.expanduser(pattern)
     if is_remote(pattern) or os.path.lexists(expanded):
-        return parquet_files(expanded) or [expanded]
+        return find_parquet_files(expanded) or [expanded]
     matches = sorted(glob.glob(expanded, recursive=True))
     if glob.has_magic(pattern):
-        files = [path for path in matches if os.path.isfile(path) or _is_table(path)]
-        files = files or [file for path in matches for file in parquet_files(path)]
+        files = [path for path in matches if os.path.isfile(path) or is_table(path)]
+        files = files or [file for path in matches for file in find_parquet_files(path)]
         if files:
             return files
         raise SourceNotFound(
-            f"No file matches {pattern!r}{_what_is_there(expanded)}. Pass a path or another glob."
+            f"No file matches {pattern!r}{_describe_folder(expanded)}. Pass a path or another glob."
         )
-    raise SourceNotFound(f"There is no file {pattern!r}{_what_is_there(expanded)}. Check the path.")
+    raise SourceNotFound(f"There is no file {pattern!r}{_describe_folder(expanded)}. Check the path.")
 
 
-def _what_is_there(path: str) -> str:
+def _describe_folder(path: str) -> str:
     folder = Path(path).parent
     while glob.has_magic(str(folder)):
         folder = folder.parent
@@ -122,32 +122,32 @@ def _what_is_there(path: str) -> str:
 
 
 def _identify(path: str, split: str) -> Source:
-    if is_remote(path) or _is_table(path):
+    if is_remote(path) or is_table(path):
         return _identify_table(path, split)
     if os.path.isdir(path):
         raise BadSource(
             f"{path!r} is a folder but not a Delta table (it has no _delta_log). "
-            f"Pass a file, or a glob such as '{path.rstrip('/')}/{_glob_in(path)}'."
+            f"Pass a file, or a glob such as '{path.rstrip('/')}/{_suggest_glob(path)}'."
         )
-    kind = _kind_of(path)
+    kind = find_kind(path)
     if kind == "parquet":
         check_is_plain(path)
-    with reading(path):
+    with explain_unreadable(path):
         size = os.path.getsize(path)
         if not size:
             raise BadSource(f"{path!r} is empty. Pass a file with a header and rows.")
-        return Source(path, kind, split, size, _sha256(path), folders=folder_columns(path))
+        return Source(path, kind, split, size, _hash_file(path), folders=read_folder_columns(path))
 
 
-def _glob_in(folder: str) -> str:
+def _suggest_glob(folder: str) -> str:
     """Return a glob for the first file in a folder that can be read, or in those below it."""
-    known = (file for file in sorted(Path(folder).rglob("*")) if kind_ending(str(file)) in FILE_ENDINGS)
+    known = (file for file in sorted(Path(folder).rglob("*")) if find_ending(str(file)) in FILE_ENDINGS)
     file = next(known, Path(folder, "x.csv"))
-    return f"{'' if file.parent == Path(folder) else '**/'}*{kind_ending(str(file))}"
+    return f"{'' if file.parent == Path(folder) else '**/'}*{find_ending(str(file))}"
 
 
-def _kind_of(path: str) -> str:
-    kind = FILE_ENDINGS.get(kind_ending(path))
+def find_kind(path: str) -> str:
+    kind = FILE_ENDINGS.get(find_ending(path))
     if kind == "parquet" and Path(path).suffix.lower() in COMPRESSED:
         raise BadSource(f"{path!r} is a compressed Parquet file, which is compressed inside already. Unpack it.")
     if kind is None:
@@ -159,16 +159,16 @@ def _kind_of(path: str) -> str:
 
 
 def _identify_table(path: str, split: str) -> Source:
-    if is_remote(path) and kind_ending(path) in FILE_ENDINGS:
+    if is_remote(path) and find_ending(path) in FILE_ENDINGS:
         raise BadSource(f"{path!r} is a remote file; only Delta tables are read from there. Copy the file here.")
     version = table_at(locate(path if is_remote(path) else os.path.abspath(path)))
     return Source(path, "delta", split, version.rows, version.digest, version)
 
 
-def _is_table(path: str) -> bool:
+def is_table(path: str) -> bool:
     return os.path.isdir(os.path.join(path, "_delta_log"))
 
 
-def _sha256(path: str) -> str:
+def _hash_file(path: str) -> str:
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

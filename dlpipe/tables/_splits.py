@@ -24,25 +24,25 @@ def is_by_hash(source_split: str, given: set[str]) -> bool:
     return source_split not in ("valid", "test") and "valid" not in given
 
 
-def split_of(source_split: str, digest: bytes, given: set[str], settings: TableSettings) -> str:
+def choose_split(source_split: str, digest: bytes, given: set[str], settings: TableSettings) -> str:
     """Return the split of a row: its source's own, or by the hash."""
     if not is_by_hash(source_split, given):
         return source_split
     test_share = 0.0 if "test" in given else settings.test_share
-    position = hash_position(digest)
+    position = to_hash_position(digest)
     if position < test_share:
         return "test"
     return "valid" if position < test_share + settings.valid_share else "train"
 
 
-def hash_position(digest: bytes) -> float:
+def to_hash_position(digest: bytes) -> float:
     """Return where between 0 and 1 a row stands in the split by hash: test comes first, train last."""
     # other bytes than those of row_id, so that sorting by row_id does not sort by split
     return int.from_bytes(digest[8:16], "big") / 2**64
 
 
 def place_by_hash(rows: RowIndex, given: set[str], settings: TableSettings) -> np.ndarray:
-    """Return the number of the split that the hash gives each row; as ``split_of``, for many."""
+    """Return the number of the split that the hash gives each row; as ``choose_split``, for many."""
     import numpy as np
 
     test_share = 0.0 if "test" in given else settings.test_share
@@ -144,7 +144,7 @@ def check_splits(rows: RowIndex, settings: TableSettings) -> None:
     """Raise ``BadRows`` unless rows are a data set: labels differ, each split has rows, train has all classes."""
     labels = {split: set(rows.count(split)) for split in SPLITS}
     placed = rows.take(rows.split != NONE)
-    if same := _only_label(placed):
+    if same := _describe_only_label(placed):
         raise BadRows(
             f"All {len(placed)} good rows have {same}. "
             f"Add rows {OTHERS[rows.form.label.kind]}, or set {rows.form.label.setting} to the right column."
@@ -167,7 +167,7 @@ def check_splits(rows: RowIndex, settings: TableSettings) -> None:
             )
 
 
-def _only_label(rows: RowIndex) -> str:
+def _describe_only_label(rows: RowIndex) -> str:
     """Return the label that all rows have, as an error names it; empty where they differ."""
     kind, there = rows.form.label.kind, rows.labelled()
     if not there.any():

@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from dlpipe.durable import move
 from dlpipe.errors import DlpipeError, MarkMoved, PartsMissing, SchemaMismatch
 from dlpipe.tables._batches import rebatch
-from dlpipe.tables._commit import DataFiles, Mark, check_target, delta_schema, write_and_commit
+from dlpipe.tables._commit import DataFiles, Mark, check_target, to_delta_schema, write_and_commit
 from dlpipe.tables._digest import ContentDigest
 from dlpipe.tables._storage import (
     DATA_FILE,
     STAGED,
     copy_file,
+    explain_storage_errors,
     filesystem,
     is_remote,
     locate,
     make_table_folder,
-    shown,
-    storage_errors,
+    show_path,
 )
-from dlpipe.tables._versions import KEYS, TableVersion, commit_info, find_commit, transaction_id, try_open
+from dlpipe.tables._versions import KEYS, TableVersion, find_commit, read_commit_info, to_transaction_id, try_open
 from dlpipe.tables._write import ROW_GROUP_ROWS
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def stage_part(
     # to the end before the file is opened: an upload to S3 that is broken off by an error is there all the same
     whole = rows if isinstance(rows, pa.Table) else rows.read_all()
     try:
-        with storage_errors(location):
-            _put(location, f"{STAGED}/{_stem(key, cut)}{part:05}.parquet", whole)
+        with explain_storage_errors(location):
+            _write_whole(location, f"{STAGED}/{_make_stem(key, cut)}{part:05}.parquet", whole)
     except DlpipeError:
         # who commits the key removes what is still being staged for it
         if find_commit(location, key) is None:
@@ -96,7 +96,7 @@ def stage_part(
 
 def find_staged_parts(target: str | Path, *, key: Mapping[str, str], cut: str = "") -> frozenset[int]:
     """Return the numbers of the parts that are staged for a commit with ``key``."""
-    return frozenset(_staged(locate(target), key, cut))
+    return frozenset(_find_parts(locate(target), key, cut))
 
 
 def commit_parts(
@@ -126,26 +126,26 @@ def commit_parts(
     """
     location = locate(target)
     try:
-        done = find_commit(location, key) or _commit_staged(location, key, parts, cut, marks)
+        done = find_commit(location, key) or _adopt_and_commit(location, key, parts, cut, marks)
     except MarkMoved:
-        _remove(location, _left_staged(location, key))
+        _remove(location, _find_staged_leftovers(location, key))
         raise
     _discard(location, key, done)
     return done
 
 
-def _commit_staged(
+def _adopt_and_commit(
     location: str, key: Mapping[str, str], parts: int, cut: str, marks: Sequence[Mark]
 ) -> TableVersion:
     try:
-        names = _names_of_all(location, key, parts, cut)
-        with storage_errors(location):
-            schema = delta_schema(_footer(location, names[0], names[0]).schema.to_arrow_schema())
+        names = _find_all_parts(location, key, parts, cut)
+        with explain_storage_errors(location):
+            schema = to_delta_schema(_read_footer(location, names[0], names[0]).schema.to_arrow_schema())
 
         def adopt(prefix: str) -> DataFiles:
             return _adopt(location, names, schema, prefix)
 
-        return write_and_commit(location, schema, adopt, key=key, stem=_common(key), marks=marks)[0]
+        return write_and_commit(location, schema, adopt, key=key, stem=_make_name_stem(key), marks=marks)[0]
     except DlpipeError:
         # another process may have committed them, and removed what was staged
         done = find_commit(location, key)
@@ -154,14 +154,14 @@ def _commit_staged(
         return done
 
 
-def _names_of_all(location: str, key: Mapping[str, str], parts: int, cut: str) -> list[str]:
-    there = _staged(location, key, cut)
+def _find_all_parts(location: str, key: Mapping[str, str], parts: int, cut: str) -> list[str]:
+    there = _find_parts(location, key, cut)
     missing = sorted(set(range(parts)) - set(there))
     if missing or not parts:
         few = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise PartsMissing(
-            f"{len(missing)} of {parts} parts for {shown(location)} are not staged: {few or 'none was named'}. "
-            "Stage them, then commit again."
+            f"{len(missing)} of {parts} parts for {show_path(location)} are not staged: "
+            f"{few or 'none was named'}. Stage them, then commit again."
         )
     return [there[number] for number in range(parts)]
 
@@ -183,17 +183,18 @@ def _adopt(location: str, names: Sequence[str], schema: pa.Schema, prefix: str) 
 def _adopt_file(location: str, staged: str, name: str, schema: pa.Schema) -> _Adopted:
     copy_file(location, staged, name)
     # read under the second name: the first may be staged again by another process
-    footer = _footer(location, name, staged)
-    if delta_schema(footer.schema.to_arrow_schema()) != schema:
+    footer = _read_footer(location, name, staged)
+    if to_delta_schema(footer.schema.to_arrow_schema()) != schema:
         raise SchemaMismatch(
-            f"The parts staged for {shown(location)} differ in their columns: one has {', '.join(schema.names)}, "
+            f"The parts staged for {show_path(location)} differ in their columns: one has "
+            f"{', '.join(schema.names)}, "
             f"another {', '.join(footer.schema.names)}. Stage them anew, under another key."
         )
     size = filesystem(location).get_file_info(name).size
     return _Adopted(name, size, footer.num_rows, footer.metadata[DIGEST].decode())
 
 
-def _footer(location: str, name: str, staged: str) -> FileMetaData:
+def _read_footer(location: str, name: str, staged: str) -> FileMetaData:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -204,12 +205,12 @@ def _footer(location: str, name: str, staged: str) -> FileMetaData:
     except pa.ArrowInvalid:
         storage.delete_file(staged)
         raise PartsMissing(
-            f"A part staged for {shown(location)} was damaged ({staged}) and is removed. Stage it again, then "
+            f"A part staged for {show_path(location)} was damaged ({staged}) and is removed. Stage it again, then "
             "commit."
         ) from None
 
 
-def _put(location: str, name: str, rows: pa.Table) -> None:
+def _write_whole(location: str, name: str, rows: pa.Table) -> None:
     """Write a file that is there as a whole or not at all."""
     storage = filesystem(location)
     make_table_folder(location, STAGED)
@@ -229,7 +230,7 @@ def _put(location: str, name: str, rows: pa.Table) -> None:
 def _write_parquet(storage: FileSystem, name: str, rows: pa.Table) -> None:
     import pyarrow.parquet as pq
 
-    schema, digest = delta_schema(rows.schema), ContentDigest()
+    schema, digest = to_delta_schema(rows.schema), ContentDigest()
     with storage.open_output_stream(name) as sink, pq.ParquetWriter(sink, schema, store_schema=False) as writer:
         for batch in rebatch(rows.to_batches(), ROW_GROUP_ROWS):
             digest.add(batch := batch.cast(schema))
@@ -237,15 +238,15 @@ def _write_parquet(storage: FileSystem, name: str, rows: pa.Table) -> None:
         writer.add_key_value_metadata({DIGEST.decode(): digest.hexdigest()})
 
 
-def _staged(location: str, key: Mapping[str, str], cut: str) -> dict[int, str]:
+def _find_parts(location: str, key: Mapping[str, str], cut: str) -> dict[int, str]:
     """Return the file of each part that is staged."""
-    pattern = re.compile(re.escape(_stem(key, cut)) + r"(\d{5})\.parquet")
-    with storage_errors(location):
-        found = [(pattern.fullmatch(file.base_name), file.path) for file in _all_staged(location)]
+    pattern = re.compile(re.escape(_make_stem(key, cut)) + r"(\d{5})\.parquet")
+    with explain_storage_errors(location):
+        found = [(pattern.fullmatch(file.base_name), file.path) for file in _list_staged_files(location)]
     return {int(match[1]): path for match, path in found if match}
 
 
-def _all_staged(location: str) -> list[FileInfo]:
+def _list_staged_files(location: str) -> list[FileInfo]:
     from pyarrow.fs import FileSelector
 
     if not is_remote(location) and not Path(location, STAGED).is_dir():
@@ -253,20 +254,20 @@ def _all_staged(location: str) -> list[FileInfo]:
     return filesystem(location).get_file_info(FileSelector(STAGED, allow_not_found=True))  # type: ignore[no-any-return]
 
 
-def _stem(key: Mapping[str, str], cut: str = "") -> str:
+def _make_stem(key: Mapping[str, str], cut: str = "") -> str:
     """Return how the names of the parts of a commit begin."""
-    return f"{transaction_id(key).removeprefix(KEYS)}-{f'{cut}-' if cut else ''}"
+    return f"{to_transaction_id(key).removeprefix(KEYS)}-{f'{cut}-' if cut else ''}"
 
 
-def _common(key: Mapping[str, str]) -> str:
+def _make_name_stem(key: Mapping[str, str]) -> str:
     """Return what the names of the data files of a commit have in common, whoever makes it."""
-    return _stem(key)[:16]
+    return _make_stem(key)[:16]
 
 
 def _discard(location: str, key: Mapping[str, str], done: TableVersion) -> None:
     """Remove what is staged for ``key``, what killed commits of it left, and what somebody staged long ago."""
     with contextlib.suppress(OSError, DlpipeError):
-        _remove(location, [*_left_staged(location, key), *_left_by_commits(location, key, done)])
+        _remove(location, [*_find_staged_leftovers(location, key), *_find_commit_leftovers(location, key, done)])
 
 
 def _remove(location: str, names: Iterable[str]) -> None:
@@ -279,13 +280,13 @@ def clear_staged(target: str | Path) -> None:
     """Remove what is staged beside ``target`` for commits that are there, and what somebody staged long ago."""
     location = locate(target)
     with contextlib.suppress(OSError, DlpipeError):
-        _remove(location, _left_staged(location))
+        _remove(location, _find_staged_leftovers(location))
 
 
-def _left_staged(location: str, key: Mapping[str, str] | None = None) -> Iterator[str]:
+def _find_staged_leftovers(location: str, key: Mapping[str, str] | None = None) -> Iterator[str]:
     """Yield what is staged for ``key`` and for commits that are there, and what somebody staged long ago."""
-    own, table = _stem(key) if key else None, try_open(location)
-    for file in _all_staged(location):
+    own, table = _make_stem(key) if key else None, try_open(location)
+    for file in _list_staged_files(location):
         stem = file.base_name.partition("-")[0]
         # an object store does not say through Arrow when a file was made
         old = file.mtime is not None and time.time() - file.mtime.timestamp() > ABANDONED_AFTER
@@ -294,12 +295,17 @@ def _left_staged(location: str, key: Mapping[str, str] | None = None) -> Iterato
             yield file.path
 
 
-def _left_by_commits(location: str, key: Mapping[str, str], done: TableVersion) -> Iterator[str]:
+def _find_commit_leftovers(location: str, key: Mapping[str, str], done: TableVersion) -> Iterator[str]:
     """Yield data files of other tries: who tries still will find the commit that is there."""
     from pyarrow.fs import FileSelector
 
-    kept = commit_info(location, done.version).get("dlpipe.commit")
+    kept = read_commit_info(location, done.version).get("dlpipe.commit")
     for file in filesystem(location).get_file_info(FileSelector(".")):
         name = file.base_name
-        if kept and DATA_FILE.fullmatch(name) and name[21:].startswith(_common(key)) and not name.startswith(kept):
+        if (
+            kept
+            and DATA_FILE.fullmatch(name)
+            and name[21:].startswith(_make_name_stem(key))
+            and not name.startswith(kept)
+        ):
             yield name

@@ -39,7 +39,7 @@ def tables_root() -> str:
     's3://bucket/tables'
     >>> del os.environ["DLPIPE_TABLES"]
     """
-    return _absolute(os.environ.get("DLPIPE_TABLES") or "data/tables")
+    return _make_absolute(os.environ.get("DLPIPE_TABLES") or "data/tables")
 
 
 def locate(path: str | Path) -> str:
@@ -59,8 +59,8 @@ def locate(path: str | Path) -> str:
     if not name.strip():
         raise SettingError("A table's path is empty. Pass a name such as 'reviews', or a folder.")
     if is_remote(name) or name.startswith(("/", "~", "./", "../", "file://")):
-        return _absolute(name)
-    return _absolute(f"{tables_root()}/{name}")
+        return _make_absolute(name)
+    return _make_absolute(f"{tables_root()}/{name}")
 
 
 def is_remote(location: str) -> bool:
@@ -75,7 +75,7 @@ def storage_options(location: str) -> dict[str, str] | None:
 
 def filesystem(location: str) -> FileSystem:
     """Return the file system whose root is the folder of the table at ``location``."""
-    with storage_errors(location):
+    with explain_storage_errors(location):
         return open_storage(location, storage_options(location))
 
 
@@ -111,7 +111,7 @@ def copy_file(location: str, source: str, target: str) -> None:
         shutil.copyfile(first, second)
 
 
-def shown(location: str) -> str:
+def show_path(location: str) -> str:
     """Return ``location`` as an error names it: relative to the working folder where it lies under it."""
     if is_remote(location):
         return repr(show_address(location))
@@ -120,7 +120,7 @@ def shown(location: str) -> str:
 
 
 @contextmanager
-def storage_errors(location: str) -> Iterator[None]:
+def explain_storage_errors(location: str) -> Iterator[None]:
     """Turn what the storage of a table refuses into ``StorageFull`` or ``StorageUnavailable``."""
     from deltalake.exceptions import DeltaError
 
@@ -131,24 +131,24 @@ def storage_errors(location: str) -> Iterator[None]:
     except (OSError, DeltaError) as error:
         if is_full(error):
             raise StorageFull(
-                f"No space is left on the device of {shown(location)}; nothing was committed. Free some space, "
-                "or set DLPIPE_TABLES to a folder on another device."
+                f"No space is left on the device of {show_path(location)}; nothing was committed. Free some "
+                "space, or set DLPIPE_TABLES to a folder on another device."
             ) from None
         if isinstance(error, OSError):
-            raise StorageUnavailable(_said_by_storage(location, error)) from None
+            raise StorageUnavailable(_describe_refusal(location, error)) from None
         raise
 
 
-def _said_by_storage(location: str, error: OSError) -> str:
+def _describe_refusal(location: str, error: OSError) -> str:
     if is_remote(location) and (said := plain_words(str(error))):
         return f"{show_address(location)} cannot be used for tables (DLPIPE_TABLES): {said}."
     return (
-        f"The storage of {shown(location)} does not answer as it should: {one_line(error)}. "
+        f"The storage of {show_path(location)} does not answer as it should: {to_one_line(error)}. "
         "Check the path, the permissions and, for s3, the AWS_* variables."
     )
 
 
-def one_line(error: BaseException) -> str:
+def to_one_line(error: BaseException) -> str:
     """Return what ``error`` says on one line of at most 300 characters, without colours or a last dot."""
     said = re.sub(r"\x1b\[[0-9;]*m|↳", "", str(error))
     # delta-rs adds a trace of its own
@@ -163,7 +163,7 @@ def is_full(error: BaseException) -> bool:
     return any(sign in str(error).lower() for sign in FULL)
 
 
-def _absolute(path: str) -> str:
+def _make_absolute(path: str) -> str:
     if is_remote(path):
         return path.rstrip("/")
     found = os.path.abspath(os.path.expanduser(path.removeprefix("file://")))

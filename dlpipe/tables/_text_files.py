@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from dlpipe.errors import BadSource, SettingError
-from dlpipe.tables._encodings import ENCODINGS, sentence
+from dlpipe.tables._encodings import ENCODINGS, describe_encodings
 from dlpipe.tables._settings import TableSettings
-from dlpipe.tables._storage import one_line
+from dlpipe.tables._storage import to_one_line
 
 COMPRESSED = (".gz", ".zst", ".xz", ".bz2")
 """Endings behind that of the kind of file. What a file begins with decides, not its ending."""
@@ -61,7 +61,7 @@ def check_text_settings(settings: TableSettings) -> None:
     """Raise ``SettingError`` for an encoding or a separator that nothing can be read with."""
     if settings.encoding:
         check_encoding(settings.encoding)
-    separator = named_separator(settings.separator)
+    separator = parse_separator(settings.separator)
     if settings.separator and (len(separator) != 1 or separator in '"\r\n'):
         raise SettingError(
             f"separator (--separator) = {settings.separator!r} is refused: a separator is one character, "
@@ -80,28 +80,28 @@ def check_encoding(encoding: str) -> None:
         ) from None
 
 
-def named_separator(given: str) -> str:
+def parse_separator(given: str) -> str:
     r"""Return the separator that a word or ``\t``, as shells pass it, stands for.
 
     Examples
     --------
-    >>> named_separator("tab"), named_separator("\\t"), named_separator(";")
+    >>> parse_separator("tab"), parse_separator("\\t"), parse_separator(";")
     ('\t', '\t', ';')
     """
     return SEPARATOR_WORDS.get(given.lower(), given)
 
 
 @contextmanager
-def decoding(path: str) -> Iterator[None]:
+def explain_undecodable(path: str) -> Iterator[None]:
     """Turn what a decompressor or a codec says of a damaged file into ``BadSource``."""
     try:
         yield
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        said = one_line(error)
+        said = to_one_line(error)
         raise BadSource(f"{path!r} cannot be decompressed: {said}. It may be cut off; get it anew.") from None
     except UnicodeError as error:
         raise BadSource(
-            f"{path!r} is not the text that it seems to be: {one_line(error)}. Name its encoding (--encoding)."
+            f"{path!r} is not the text that it seems to be: {to_one_line(error)}. Name its encoding (--encoding)."
         ) from None
 
 
@@ -148,14 +148,15 @@ def find_format(
     encoding = marked or settings.encoding or "utf-8"
     if b"\0" in head and not _is_wide(encoding):
         raise BadSource(
-            f"{path!r} holds zero bytes: as {encoding} it is no text. {_propose(_wide_encoding(head), settings)}"
+            f"{path!r} holds zero bytes: as {encoding} it is no text. "
+            f"{_describe_wide_encoding(_guess_wide_encoding(head), settings)}"
         )
     if kind not in ("csv", "tsv"):
         return TextFormat(encoding, marked=bool(marked))
     # a character may be cut at the end of what was read
     text = codecs.getincrementaldecoder(encoding)("surrogateescape").decode(head)
     excel = EXCEL_SEPARATOR.match(text)
-    separator = named_separator(settings.separator) or (
+    separator = parse_separator(settings.separator) or (
         excel[1] if excel else _find_separator(text, kind, settings.form.sources if columns is None else columns)
     )
     return TextFormat(encoding, separator, 1 if excel else 0, bool(marked))
@@ -164,14 +165,14 @@ def find_format(
 def describe_format(path: str, kind: str, found: TextFormat, settings: TableSettings) -> str:
     """Return a line on what was found out about a file, or nothing where it is as its ending says."""
     words = []
-    if found.separator and not settings.separator and found.separator != default_separator(kind):
+    if found.separator and not settings.separator and found.separator != find_default_separator(kind):
         words.append(f"with the separator {found.separator!r}")
     if found.marked and found.encoding != "utf-8-sig":
         words.append(f"as {found.encoding}, which its first bytes name")
     return f"{path!r} is read {' and '.join(words)}." if words else ""
 
 
-def default_separator(kind: str) -> str:
+def find_default_separator(kind: str) -> str:
     """Return the separator that an ending stands for."""
     return "\t" if kind == "tsv" else ","
 
@@ -190,7 +191,8 @@ def decode_lines(content: bytes, encoding: str | None, *, where: str) -> list[st
     codec = marked or encoding or "utf-8"
     if b"\0" in content and not _is_wide(codec):
         raise BadSource(
-            f"{where} holds zero bytes: as {codec} it is no text. {_name(_wide_encoding(content[:HEAD]))}"
+            f"{where} holds zero bytes: as {codec} it is no text. "
+            f"{_suggest_option(_guess_wide_encoding(content[:HEAD]))}"
         )
     try:
         # not splitlines, which also cuts at form feeds and the like
@@ -198,11 +200,11 @@ def decode_lines(content: bytes, encoding: str | None, *, where: str) -> list[st
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         odd = b"\n".join(one for one in content.split(b"\n") if not _is_utf8(one))
-        said = f"{where} line {line} is no {codec}: {one_line(error)}"
-        raise BadSource(f"{said}. {sentence(odd, otherwise=_name(''))}") from None
+        said = f"{where} line {line} is no {codec}: {to_one_line(error)}"
+        raise BadSource(f"{said}. {describe_encodings(odd, otherwise=_suggest_option(''))}") from None
 
 
-def _name(encoding: str) -> str:
+def _suggest_option(encoding: str) -> str:
     return f"It is likely {encoding}: pass --encoding {encoding}." if encoding else "Name it with --encoding."
 
 
@@ -213,14 +215,14 @@ def _is_wide(encoding: str) -> bool:
 
 def propose_encoding(path: str, settings: TableSettings) -> str:
     """Return a sentence on the encoding that a file with undecodable bytes is likely in."""
-    return sentence(
-        _odd_lines(path),
+    return describe_encodings(
+        _read_odd_lines(path),
         how="pass --encoding {} (encoding in [data]), or save it as UTF-8",
-        otherwise=_propose("", settings),
+        otherwise=_describe_wide_encoding("", settings),
     )
 
 
-def _odd_lines(path: str) -> bytes:
+def _read_odd_lines(path: str) -> bytes:
     """Return the lines of a file that are no UTF-8, up to a few thousand of them."""
     odd = bytearray()
     with open_bytes(path) as stream:
@@ -238,7 +240,7 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def _wide_encoding(head: bytes) -> str:
+def _guess_wide_encoding(head: bytes) -> str:
     """Return which encoding of two or four bytes a character has its zero bytes where ``head`` has them."""
     if head[:3] == b"\0\0\0":
         return "utf-32-be"
@@ -250,14 +252,14 @@ def _wide_encoding(head: bytes) -> str:
     return "utf-16-be" if even > odd else "utf-16-le"
 
 
-def _propose(encoding: str, settings: TableSettings) -> str:
+def _describe_wide_encoding(encoding: str, settings: TableSettings) -> str:
     if not encoding or encoding == settings.encoding:
         return "Save it as UTF-8, or name its encoding (--encoding)."
     return f"It is likely {encoding}: pass --encoding {encoding} (encoding in [data]), or save it as UTF-8."
 
 
 def _find_separator(head: str, kind: str, columns: Collection[str]) -> str:
-    default = default_separator(kind)
+    default = find_default_separator(kind)
     wanted = set(columns)
     headers = {one: _first_record(head, one) for one in (default, *SEPARATORS)}
     found = {one: len(wanted & set(header)) for one, header in headers.items()}
@@ -276,12 +278,12 @@ def _first_record(head: str, separator: str) -> Collection[str]:
         return []
 
 
-def readable(text: str) -> str:
+def to_readable(text: str) -> str:
     r"""Return text that can be stored as UTF-8: what could not be decoded stands as ``\xff``.
 
     Examples
     --------
-    >>> readable(b"caf\xe9".decode("utf-8", "surrogateescape"))
+    >>> to_readable(b"caf\xe9".decode("utf-8", "surrogateescape"))
     'caf\\xe9'
     """
     try:
@@ -290,12 +292,12 @@ def readable(text: str) -> str:
         return text.encode("utf-8", "backslashreplace").decode()
 
 
-def kind_ending(path: str) -> str:
+def find_ending(path: str) -> str:
     """Return the ending of ``path`` that says what kind of file it is, in front of that of a compression.
 
     Examples
     --------
-    >>> kind_ending("Rows.JSONL.gz"), kind_ending("rows.gz"), kind_ending("rows.csv")
+    >>> find_ending("Rows.JSONL.gz"), find_ending("rows.gz"), find_ending("rows.csv")
     ('.jsonl', '', '.csv')
     """
     name = Path(path).name.lower()

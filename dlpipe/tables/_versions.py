@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.delta import check_readable, find_missing_features, make_not_read_error
 from dlpipe.errors import DlpipeError, SettingError, TableNotFound, TableVersionNotFound
-from dlpipe.tables._storage import filesystem, is_remote, locate, one_line, shown, storage_errors, storage_options
+from dlpipe.tables._storage import (
+    explain_storage_errors,
+    filesystem,
+    is_remote,
+    locate,
+    show_path,
+    storage_options,
+    to_one_line,
+)
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -72,8 +80,8 @@ def table_at(
     if version is not None and timestamp is not None:
         raise SettingError("Both a version and a timestamp were given. Pass one of them.")
     if timestamp is not None:
-        version = _version_of_time(location, _as_time(timestamp))
-    return version_of(open_table(location, version=version), location)
+        version = _find_version_at(location, _to_milliseconds(timestamp))
+    return to_version(open_table(location, version=version), location)
 
 
 def history(path: str | Path) -> list[dict[str, Any]]:
@@ -84,7 +92,10 @@ def history(path: str | Path) -> list[dict[str, Any]]:
     """
     location = locate(path)
     latest = open_table(location).version()
-    return [_history_row(version, commit_info(location, version)) for version in _logged(location, latest)]
+    return [
+        _make_history_row(version, read_commit_info(location, version))
+        for version in _list_versions(location, latest)
+    ]
 
 
 def find_commit(path: str | Path, key: Mapping[str, str]) -> TableVersion | None:
@@ -95,8 +106,8 @@ def find_commit(path: str | Path, key: Mapping[str, str]) -> TableVersion | None
     """
     location = locate(path)
     table = try_open(location)
-    version = None if table is None else table.transaction_version(transaction_id(key))
-    return None if version is None else version_of(open_table(location, version=version), location)
+    version = None if table is None else table.transaction_version(to_transaction_id(key))
+    return None if version is None else to_version(open_table(location, version=version), location)
 
 
 def find_first_commit(path: str | Path, keys: Iterable[Mapping[str, str]]) -> Mapping[str, str] | None:
@@ -104,13 +115,13 @@ def find_first_commit(path: str | Path, keys: Iterable[Mapping[str, str]]) -> Ma
     table = try_open(locate(path))
     if table is None:
         return None
-    return next((key for key in keys if table.transaction_version(transaction_id(key)) is not None), None)
+    return next((key for key in keys if table.transaction_version(to_transaction_id(key)) is not None), None)
 
 
 def read_mark(path: str | Path, name: str) -> int | None:
     """Return where the mark ``name`` of the table at ``path`` is; None where no commit has moved it."""
     table = try_open(locate(path))
-    return None if table is None else table.transaction_version(mark_id(name))
+    return None if table is None else table.transaction_version(to_mark_id(name))
 
 
 def read_table_id(path: str | Path) -> str:
@@ -118,23 +129,23 @@ def read_table_id(path: str | Path) -> str:
     return str(open_table(locate(path)).metadata().id)
 
 
-def mark_id(name: str) -> str:
+def to_mark_id(name: str) -> str:
     """Return the Delta transaction identifier of a mark.
 
     Examples
     --------
-    >>> mark_id("new rows of /srv/reviews")
+    >>> to_mark_id("new rows of /srv/reviews")
     'dlpipe-mark:4197e1667851b6894ed26040c6cdc73a'
     """
     return "dlpipe-mark:" + hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
-def transaction_id(key: Mapping[str, str]) -> str:
+def to_transaction_id(key: Mapping[str, str]) -> str:
     """Return the Delta transaction identifier of a commit's key.
 
     Examples
     --------
-    >>> transaction_id({"model": "m/1", "table": "t@v0"}) == transaction_id({"table": "t@v0", "model": "m/1"})
+    >>> to_transaction_id({"a": "1", "b": "2"}) == to_transaction_id({"b": "2", "a": "1"})
     True
     """
     return KEYS + hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:32]
@@ -144,7 +155,7 @@ def open_table(location: str, *, version: int | None = None) -> DeltaTable:
     """Return the opened table, with errors that say what there is."""
     table = try_open(location)
     if table is None:
-        raise _no_table(location)
+        raise _make_missing_error(location)
     if version is None or version == table.version():
         return table
     return _open_version(location, version, latest=table.version())
@@ -159,45 +170,47 @@ def try_open(location: str) -> DeltaTable | None:
     if not is_remote(location) and not (Path(location) / "_delta_log").is_dir():
         return None
     try:
-        with storage_errors(location):
+        with explain_storage_errors(location):
             table = DeltaTable(location, storage_options=storage_options(location))
     except TableNotFoundError:
         return None
     except DeltaError as error:
-        raise _unopened(location, one_line(error)) from None
-    check_readable(table, shown(location))
+        raise _make_open_error(location, to_one_line(error)) from None
+    check_readable(table, show_path(location))
     return table
 
 
-def _unopened(location: str, error: str) -> DlpipeError:
+def _make_open_error(location: str, error: str) -> DlpipeError:
     """Return why delta-rs does not open a table: a feature that it lacks too, or a damaged log."""
-    versions = _logged(location)
+    versions = _list_versions(location)
     if missing := find_missing_features(
-        (line for number in versions for line in _log_lines(location, number)), error
+        (line for number in versions for line in _read_log_lines(location, number)), error
     ):
-        return make_not_read_error(shown(location), missing)
+        return make_not_read_error(show_path(location), missing)
     if "nsupported" in error:  # such as a type that came later
-        return make_not_read_error(shown(location), [error.partition(" at line ")[0]])
-    return TableNotFound(f"{shown(location)} cannot be opened as a Delta table: {error}. Restore its _delta_log.")
+        return make_not_read_error(show_path(location), [error.partition(" at line ")[0]])
+    return TableNotFound(
+        f"{show_path(location)} cannot be opened as a Delta table: {error}. Restore its _delta_log."
+    )
 
 
-def version_of(table: DeltaTable, location: str) -> TableVersion:
+def to_version(table: DeltaTable, location: str) -> TableVersion:
     """Return the ``TableVersion`` of an opened table."""
-    info = commit_info(location, table.version())
+    info = read_commit_info(location, table.version())
     rows, digest = info.get("dlpipe.rows"), info.get("dlpipe.digest")
     if rows is None or digest is None:
         rows, digest = _measure(table)
-    columns = columns_of(table.schema())
-    return TableVersion(location, table.version(), int(rows), str(digest), time_of(info), columns)
+    columns = list_columns(table.schema())
+    return TableVersion(location, table.version(), int(rows), str(digest), find_commit_time(info), columns)
 
 
-def columns_of(schema: Any) -> tuple[tuple[str, str], ...]:
+def list_columns(schema: Any) -> tuple[tuple[str, str], ...]:
     """Return name and Delta type of each column of a Delta or Arrow schema; a nested type is its kind.
 
     Examples
     --------
     >>> import pyarrow as pa
-    >>> columns_of(pa.schema([("text", pa.string()), ("length", pa.int64())]))
+    >>> list_columns(pa.schema([("text", pa.string()), ("length", pa.int64())]))
     (('text', 'string'), ('length', 'long'))
     """
     from deltalake import Schema
@@ -206,24 +219,24 @@ def columns_of(schema: Any) -> tuple[tuple[str, str], ...]:
     return tuple((one.name, str(one.type.type)) for one in fields)
 
 
-def commit_info(location: str, version: int) -> dict[str, Any]:
+def read_commit_info(location: str, version: int) -> dict[str, Any]:
     """Return what the commit of one version says of itself (empty where the log no longer has it).
 
     Read from the log file and not through delta-rs, whose history is empty for a path with a space in it.
     """
-    with storage_errors(location):
-        lines = _log_lines(location, version)
+    with explain_storage_errors(location):
+        lines = _read_log_lines(location, version)
     actions = (json.loads(line) for line in lines if line.strip())
     return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
 
-def time_of(info: Mapping[str, Any]) -> int:
+def find_commit_time(info: Mapping[str, Any]) -> int:
     """Return when a commit was made, in milliseconds; the feature inCommitTimestamp has its own place for it."""
     at = int(info.get("inCommitTimestamp") or info.get("timestamp") or 0)
     return min(max(at, 0), LATEST)  # another program may count in other units
 
 
-def _log_lines(location: str, version: int) -> list[bytes]:
+def _read_log_lines(location: str, version: int) -> list[bytes]:
     try:
         with filesystem(location).open_input_stream(f"_delta_log/{version:020}.json") as stream:
             return bytes(stream.read()).splitlines()
@@ -231,10 +244,10 @@ def _log_lines(location: str, version: int) -> list[bytes]:
         return []
 
 
-def ingested_rows(version: TableVersion) -> int:
+def count_ingested_rows(version: TableVersion) -> int:
     """Return how many of the rows of this version, the first ones, an ingest put there; others were appended."""
     for number in range(version.version, -1, -1):
-        info = commit_info(version.path, number)
+        info = read_commit_info(version.path, number)
         if "dlpipe.ingested" in info:
             return int(info["dlpipe.ingested"])
         if info.get("operationParameters", {}).get("mode") != "Append":
@@ -248,35 +261,41 @@ def _open_version(location: str, version: int, *, latest: int) -> DeltaTable:
 
     if 0 <= version <= latest:
         try:
-            with storage_errors(location):
+            with explain_storage_errors(location):
                 table = DeltaTable(location, version=version, storage_options=storage_options(location))
         except DeltaError as error:
             raise TableVersionNotFound(
-                f"Version {version} of {shown(location)} can no longer be read: {one_line(error)}. "
+                f"Version {version} of {show_path(location)} can no longer be read: {to_one_line(error)}. "
                 f"Its latest is {latest}."
             ) from None
-        check_readable(table, shown(location))
+        check_readable(table, show_path(location))
         return table
     raise TableVersionNotFound(
-        f"{shown(location)} has no version {version}; its latest is {latest}. "
+        f"{show_path(location)} has no version {version}; its latest is {latest}. "
         f"Pass a version from 0 to {latest}, or write a new one."
     )
 
 
-def _no_table(location: str) -> TableNotFound:
+def _make_missing_error(location: str) -> TableNotFound:
     path = Path(location)
     if is_remote(location):
-        return TableNotFound(f"{shown(location)} is not a Delta table. Ingest one there, or pass another path.")
+        return TableNotFound(
+            f"{show_path(location)} is not a Delta table. Ingest one there, or pass another path."
+        )
     if path.is_file():
-        return TableNotFound(f"{shown(location)} is a file, not a Delta table. Pass the table's folder.")
+        return TableNotFound(f"{show_path(location)} is a file, not a Delta table. Pass the table's folder.")
     if path.is_dir():
         return TableNotFound(
-            f"{shown(location)} is a folder but not a Delta table (it has no _delta_log with a commit). "
+            f"{show_path(location)} is a folder but not a Delta table (it has no _delta_log with a commit). "
             "Pass a table's folder, or ingest one."
         )
     there = sorted(log.parent.name for log in path.parent.glob("*/_delta_log"))
-    beside = f"{shown(str(path.parent))} has the tables: {', '.join(there)}" if there else "no table is beside it"
-    return TableNotFound(f"There is no table at {shown(location)}; {beside}. Pass another name, or ingest one.")
+    beside = (
+        f"{show_path(str(path.parent))} has the tables: {', '.join(there)}" if there else "no table is beside it"
+    )
+    return TableNotFound(
+        f"There is no table at {show_path(location)}; {beside}. Pass another name, or ingest one."
+    )
 
 
 def _measure(table: DeltaTable) -> tuple[int, str]:
@@ -290,22 +309,22 @@ def _measure(table: DeltaTable) -> tuple[int, str]:
     return rows, hashlib.sha256("\n".join([table.schema().to_json(), *names]).encode()).hexdigest()[:32]
 
 
-def _logged(location: str, latest: int | None = None) -> list[int]:
+def _list_versions(location: str, latest: int | None = None) -> list[int]:
     """Return the versions whose commits the log has, the latest first."""
     from pyarrow.fs import FileSelector
 
-    with storage_errors(location):
+    with explain_storage_errors(location):
         files = filesystem(location).get_file_info(FileSelector("_delta_log"))
     found = [int(name[1]) for file in files if (name := LOG_FILE.fullmatch(file.base_name))]
     return sorted((version for version in found if latest is None or version <= latest), reverse=True)
 
 
-def _history_row(version: int, info: Mapping[str, Any]) -> dict[str, Any]:
-    milliseconds = time_of(info)
+def _make_history_row(version: int, info: Mapping[str, Any]) -> dict[str, Any]:
+    milliseconds = find_commit_time(info)
     row: dict[str, Any] = {
         "version": version,
         "timestamp": milliseconds,
-        "time": _iso(milliseconds),
+        "time": _to_iso(milliseconds),
         "operation": info.get("operation", ""),
     }
     if "dlpipe.rows" in info:
@@ -318,19 +337,19 @@ def _history_row(version: int, info: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _version_of_time(location: str, milliseconds: float) -> int:
+def _find_version_at(location: str, milliseconds: float) -> int:
     rows = history(location)
     at = [row["version"] for row in rows if row["timestamp"] <= milliseconds]
     if at:
         return max(at)
     first = rows[-1]
     raise TableVersionNotFound(
-        f"{shown(location)} has no version at {_iso(milliseconds)}; its first, {first['version']}, was made at "
-        f"{first['time']}. Pass that time or a later one."
+        f"{show_path(location)} has no version at {_to_iso(milliseconds)}; its first, {first['version']}, was "
+        f"made at {first['time']}. Pass that time or a later one."
     )
 
 
-def _as_time(given: datetime | str) -> float:
+def _to_milliseconds(given: datetime | str) -> float:
     """Return milliseconds since the epoch, to the end of the millisecond that ``history`` shows."""
     try:
         time = datetime.fromisoformat(given) if isinstance(given, str) else given
@@ -341,5 +360,5 @@ def _as_time(given: datetime | str) -> float:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000 + 0.5
 
 
-def _iso(milliseconds: float) -> str:
+def _to_iso(milliseconds: float) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.settings import check_name
 from dlpipe.tables._batches import rebatch
-from dlpipe.tables._commit import DataFiles, Mode, delta_schema, write_and_commit
+from dlpipe.tables._commit import DataFiles, Mode, to_delta_schema, write_and_commit
 from dlpipe.tables._digest import ContentDigest
 from dlpipe.tables._storage import filesystem, locate, make_table_folder
 from dlpipe.tables._versions import TableVersion, find_commit
@@ -105,7 +105,7 @@ def _write_files(location: str, reader: pa.RecordBatchReader, prefix: str) -> Da
 
     storage = filesystem(location)
     make_table_folder(location)
-    schema, digest = delta_schema(reader.schema), ContentDigest()
+    schema, digest = to_delta_schema(reader.schema), ContentDigest()
     names: list[str] = []
     sizes: list[int] = []
     counts: list[int] = []
