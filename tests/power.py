@@ -32,8 +32,8 @@ class Op(NamedTuple):
     inode: int
     offset: int
     data: bytes
-    one: str
-    two: str
+    first: str
+    second: str
 
 
 def record(folder: Path, program: str, *arguments: object, scratch: Path) -> list[Op]:
@@ -61,9 +61,9 @@ def _ops(log: bytes) -> Iterator[Op]:
     at = 0
     while at < len(log):
         end = log.index(b"\n", at)
-        name, inode, offset, length, one, two = log[at:end].decode().split("\t")
+        name, inode, offset, length, first, second = log[at:end].decode().split("\t")
         at = end + 1 + int(length)
-        yield Op(name, int(inode), int(offset), log[end + 1 : at], one, two)
+        yield Op(name, int(inode), int(offset), log[end + 1 : at], first, second)
 
 
 @dataclass
@@ -135,17 +135,17 @@ class Disk:
         elif op.name == "sync":
             self._sync(self.nodes[self.inodes[op.inode]])
         elif op.name in ("create", "mkdir"):
-            folder, name = self._at(op.one)
+            folder, name = self._at(op.first)
             if name not in folder.now:
                 folder.change((name, self._new(op.inode, File() if op.name == "create" else Folder())))
         elif op.name == "remove":
-            folder, name = self._at(op.one)
+            folder, name = self._at(op.first)
             folder.change((name, None))
         elif op.name == "link":
-            (source, old), (target, new) = self._at(op.one), self._at(op.two)
+            (source, old), (target, new) = self._at(op.first), self._at(op.second)
             target.change((new, source.now[old]))
         elif op.name == "rename":
-            self._rename(*self._at(op.one), *self._at(op.two))
+            self._rename(*self._at(op.first), *self._at(op.second))
 
     def _rename(self, source: Folder, old: str, target: Folder, new: str) -> None:
         node = source.now[old]
@@ -202,10 +202,10 @@ def states_after(
     """
     chance = random.Random(seed)
     chosen = set(chance.sample(range(len(ops)), min(moments, len(ops)))) | {len(ops) - 1}
-    disk, said = Disk(str(root)), []
+    disk, lines = Disk(str(root)), []
     for number, op in enumerate(ops):
         if op.name == "mark":
-            said.append(op.data.decode())
+            lines.append(op.data.decode())
         else:
             disk.do(op)
         if number in chosen:
@@ -213,7 +213,7 @@ def states_after(
                 folder = scratch / "left"
                 shutil.rmtree(folder, ignore_errors=True)
                 _leave(disk, folder, how, chance)
-                yield folder, list(said)
+                yield folder, list(lines)
 
 
 def _leave(disk: Disk, folder: Path, how: str, chance: random.Random) -> None:

@@ -180,7 +180,7 @@ def test_a_rare_label_goes_to_train_with_its_row(tmp_path):
     source = write_jsonl(tmp_path / "a.jsonl", ("review", "genres"), films())
     placed = by_text(ingest(Sources(data=source), tmp_path / "t", settings=of(LABELS)).table, "split")
     text = next(text for text, split in placed.items() if split == "test")
-    rows = [(one, [*labels, "noir", "mystery"] if one == text else labels) for one, labels in films()]
+    rows = [(film, [*labels, "noir", "mystery"] if film == text else labels) for film, labels in films()]
     source = write_jsonl(tmp_path / "b.jsonl", ("review", "genres"), rows)
     done = ingest(Sources(data=source), tmp_path / "t", settings=of(LABELS))
     assert by_text(done.table, "split") == {**placed, text: "train"}

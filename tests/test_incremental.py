@@ -64,7 +64,7 @@ def make(tiny_model):
 
 def rows_of(first: int, count: int) -> pa.Table:
     ids = [f"{number:04}" for number in range(first, first + count)]
-    return pa.table({"row_id": ids, "text": [f"the plot was good {one}" for one in ids]})
+    return pa.table({"row_id": ids, "text": [f"the plot was good {row_id}" for row_id in ids]})
 
 
 @pytest.fixture
@@ -226,9 +226,9 @@ class Nursery:
         return time.monotonic() - started
 
     def _number(self, word: str) -> int:
-        said = self._process.stdout.readline().split()
-        assert said[0] == word
-        return int(said[1])
+        words = self._process.stdout.readline().split()
+        assert words[0] == word
+        return int(words[1])
 
     def close(self) -> None:
         self._process.stdin.close()

@@ -254,7 +254,7 @@ def test_valid_is_taken_from_train_when_only_test_is_given(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"data": "a", "train": "b"}, "--data, --train-data do not go together"),
         ({"test": "a"}, "--test-data without --train-data"),
@@ -263,8 +263,8 @@ def test_valid_is_taken_from_train_when_only_test_is_given(tmp_path):
         ({}, "No source is given. Pass --data"),
     ],
 )
-def test_unclear_sources_are_refused(tmp_path, given, said):
-    with pytest.raises(SettingError, match=said):
+def test_unclear_sources_are_refused(tmp_path, given, message):
+    with pytest.raises(SettingError, match=message):
         ingest(Sources(**given), tmp_path / "t", settings=TextClassData())
 
 
@@ -343,10 +343,10 @@ def test_quarantine_follows_its_source_and_is_not_written_twice(tmp_path):
 
 def test_too_many_bad_rows_stop_the_ingest_and_stay_to_be_looked_at(tmp_path):
     path = write_csv(tmp_path / "a.csv", [*made_up(8), ("", "positive"), ("a", ""), ("b", "")])
-    said = refused(BadRows, path, tmp_path / "t")
-    assert "3 of 11 rows are bad, more than max_bad_share=0.1 allows: 2 with missing label (first: " in said
-    assert f"'{path}' line 11); 1 with empty text (first: '{path}' line 10)" in said
-    assert "'t_quarantine@v0'" in said
+    message = refused(BadRows, path, tmp_path / "t")
+    assert "3 of 11 rows are bad, more than max_bad_share=0.1 allows: 2 with missing label (first: " in message
+    assert f"'{path}' line 11); 1 with empty text (first: '{path}' line 10)" in message
+    assert "'t_quarantine@v0'" in message
     assert read_table(table_at(tmp_path / "t_quarantine"))["reason"].to_pylist()[0] == "empty text"
 
 
@@ -355,15 +355,15 @@ def test_too_many_bad_rows_stop_the_ingest_and_stay_to_be_looked_at(tmp_path):
 
 def test_missing_file_suggests_the_nearest(tmp_path):
     write_csv(tmp_path / "movies.csv", made_up(10))
-    said = refused(SourceNotFound, tmp_path / "movie.csv", tmp_path / "t")
-    assert f"There is no file '{tmp_path}/movie.csv'; did you mean '{tmp_path}/movies.csv'?" in said
+    message = refused(SourceNotFound, tmp_path / "movie.csv", tmp_path / "t")
+    assert f"There is no file '{tmp_path}/movie.csv'; did you mean '{tmp_path}/movies.csv'?" in message
     assert "there is no folder" in refused(SourceNotFound, tmp_path / "no/where.csv", tmp_path / "t")
 
 
 def test_glob_without_a_match_says_what_is_there(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    said = refused(SourceNotFound, tmp_path / "*.csv", tmp_path / "t")
-    assert f"No file matches '{tmp_path}/*.csv'; '{tmp_path}' holds notes.txt" in said
+    message = refused(SourceNotFound, tmp_path / "*.csv", tmp_path / "t")
+    assert f"No file matches '{tmp_path}/*.csv'; '{tmp_path}' holds notes.txt" in message
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
@@ -403,9 +403,9 @@ def test_dangling_link_is_named(tmp_path):
 @pytest.mark.parametrize(("write", "name"), WRITERS)
 def test_missing_column_names_the_ones_there_are(tmp_path, write, name):
     path = write(tmp_path / name, made_up(10))
-    said = refused(BadSource, path, tmp_path / "t", text_column="text")
-    assert f"'{path}' has no column 'text'; its columns are: 'review', 'sentiment'." in said
-    assert "--text-column" in said
+    message = refused(BadSource, path, tmp_path / "t", text_column="text")
+    assert f"'{path}' has no column 'text'; its columns are: 'review', 'sentiment'." in message
+    assert "--text-column" in message
 
 
 def test_column_that_stands_twice_is_refused(tmp_path):
@@ -415,17 +415,17 @@ def test_column_that_stands_twice_is_refused(tmp_path):
 
 def test_numeric_text_column_is_refused(tmp_path):
     path = write_csv(tmp_path / "a.csv", [(str(n * 1.5), "ab"[n % 2]) for n in range(20)])
-    said = refused(BadSource, path, tmp_path / "t")
-    assert f"The text column 'review' of '{path}' holds numbers, not text ('0.0' on line 2)" in said
+    message = refused(BadSource, path, tmp_path / "t")
+    assert f"The text column 'review' of '{path}' holds numbers, not text ('0.0' on line 2)" in message
     pq.write_table(pa.table({"review": [1, 2], "sentiment": ["a", "b"]}), tmp_path / "a.parquet")
     assert "holds numbers, not text (1 on row 1)" in refused(BadSource, tmp_path / "a.parquet", tmp_path / "t")
 
 
 def test_label_column_of_measurements_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"review": "good", "sentiment": 0.73}\n')
-    said = refused(BadSource, tmp_path / "a.jsonl", tmp_path / "t")
-    assert "The label column 'sentiment' of" in said
-    assert "(0.73 on line 1)" in said
+    message = refused(BadSource, tmp_path / "a.jsonl", tmp_path / "t")
+    assert "The label column 'sentiment' of" in message
+    assert "(0.73 on line 1)" in message
 
 
 @pytest.mark.parametrize(
@@ -434,8 +434,8 @@ def test_label_column_of_measurements_is_refused(tmp_path):
 )
 def test_broken_quote_names_the_line_where_it_opens(tmp_path, body, line):
     (tmp_path / "a.csv").write_text("review,sentiment\n" + body)
-    said = refused(BadSource, tmp_path / "a.csv", tmp_path / "t")
-    assert f"a.csv' has a broken quote or row that starts on line {line}: " in said
+    message = refused(BadSource, tmp_path / "a.csv", tmp_path / "t")
+    assert f"a.csv' has a broken quote or row that starts on line {line}: " in message
 
 
 def test_wrong_number_of_fields_names_the_line(tmp_path):
@@ -452,15 +452,15 @@ def test_broken_json_names_the_line(tmp_path):
 
 def test_folder_that_is_no_table_is_refused_as_a_source(tmp_path):
     (tmp_path / "folder").mkdir()
-    said = refused(BadSource, tmp_path / "folder", tmp_path / "t")
-    assert "is a folder but not a Delta table (it has no _delta_log). Pass a file, or a glob" in said
+    message = refused(BadSource, tmp_path / "folder", tmp_path / "t")
+    assert "is a folder but not a Delta table (it has no _delta_log). Pass a file, or a glob" in message
 
 
 def test_single_class_is_refused(tmp_path):
     path = write_csv(tmp_path / "a.csv", [(f"film {n}", "good") for n in range(40)])
-    said = refused(BadRows, path, tmp_path / "t")
-    assert "All 40 good rows have the label 'good'" in said
-    assert "nothing to tell apart" in said
+    message = refused(BadRows, path, tmp_path / "t")
+    assert "All 40 good rows have the label 'good'" in message
+    assert "nothing to tell apart" in message
 
 
 def test_label_in_test_that_train_lacks_is_named(tmp_path):
@@ -473,9 +473,9 @@ def test_label_in_test_that_train_lacks_is_named(tmp_path):
 
 
 def test_split_without_rows_says_what_to_do(tmp_path):
-    said = refused(BadRows, write_csv(tmp_path / "a.csv", made_up(4)), tmp_path / "t")
-    assert "4 good rows leave none for the split 'valid' (valid_share=0.1, test_share=0.2" in said
-    assert "pass --valid-data" in said
+    message = refused(BadRows, write_csv(tmp_path / "a.csv", made_up(4)), tmp_path / "t")
+    assert "4 good rows leave none for the split 'valid' (valid_share=0.1, test_share=0.2" in message
+    assert "pass --valid-data" in message
 
 
 def test_table_path_that_is_something_else_is_left_alone(tmp_path):

@@ -31,7 +31,7 @@ def write(path: Path, labels: list[Any], texts: list[str] = TEXTS) -> Path:
         path.write_text("".join(json.dumps({"review": text, "sentiment": label}) + "\n" for text, label in rows))
     else:
         pq.write_table(
-            pa.table({"review": [text for text, _ in rows], "sentiment": [one for _, one in rows]}), path
+            pa.table({"review": [text for text, _ in rows], "sentiment": [label for _, label in rows]}), path
         )
     return path
 

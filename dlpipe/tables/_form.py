@@ -79,12 +79,12 @@ class Label:
     separator: str = "|"
     setting: str = "label_column"
 
-    def write(self, value: Any) -> str | None:
+    def to_string(self, value: Any) -> str | None:
         """Return the string of what a table holds; None where it holds no label.
 
         Examples
         --------
-        >>> Label(("genres",), "labels").write(["war", "drama"]), Label(("stars",), "number").write(4.0)
+        >>> Label(("genres",), "labels").to_string(["war", "drama"]), Label(("stars",), "number").to_string(4.0)
         ('["drama", "war"]', '4.0')
         """
         if value is None or value == "":
@@ -95,7 +95,7 @@ class Label:
             return None if value != value else write_number(value)
         return str(value)
 
-    def read(self, label: str) -> Any:
+    def from_string(self, label: str) -> Any:
         """Return what a table holds for the string of a label: a string, a list of strings, a float."""
         if self.kind == "labels":
             return json.loads(label)
@@ -157,7 +157,7 @@ class RowForm:
         return (*(column.source for column in self.inputs), *self.label.sources)
 
     @cached_property
-    def texts(self) -> tuple[int, ...]:
+    def text_places(self) -> tuple[int, ...]:
         """Which of the inputs are texts."""
         return tuple(at for at, column in enumerate(self.inputs) if column.kind == "text")
 
@@ -175,7 +175,7 @@ class RowForm:
         kinds["label"] = labels[self.label.kind]
         return pa.schema([(name, kinds.get(name, pa.string())) for name in self.columns])
 
-    def batch(
+    def make_batch(
         self,
         row_ids: Sequence[str],
         values: Sequence[Values],
@@ -216,9 +216,9 @@ class RowForm:
         """Return how many words the texts of a row have."""
         if self.is_text:
             return len(values[0].split()) if values[0] else 0  # type: ignore[union-attr]
-        return sum(len(str(values[at] or "").split()) for at in self.texts)
+        return sum(len(str(values[at] or "").split()) for at in self.text_places)
 
-    def show(self, values: Values) -> str:
+    def format_values(self, values: Values) -> str:
         """Return the inputs as a person reads them."""
         if self.is_text:
             return str(values[0] or "")

@@ -69,7 +69,7 @@ class RowIndex:
         numbers[order] = np.cumsum(new) - 1
         return numbers
 
-    def repeat(self) -> np.ndarray:
+    def count_repeats(self) -> np.ndarray:
         """Return, for each row, how many rows before it are the same."""
         import numpy as np
 
@@ -81,7 +81,7 @@ class RowIndex:
         repeats[order] = counted
         return repeats
 
-    def position(self) -> np.ndarray:
+    def to_positions(self) -> np.ndarray:
         """Return where between 0 and 1 each row stands in the split by hash; see ``to_hash_position``."""
         return self.digest[:, 1].astype(float) / 2**64
 
@@ -96,7 +96,7 @@ class RowIndex:
         classes = tuple(sorted(set(made)))
         return replace(self, classes=classes, label=_renumber(self.label, made, classes))
 
-    def add(self, other: RowIndex) -> RowIndex:
+    def concat(self, other: RowIndex) -> RowIndex:
         """Return these rows and after them those of ``other``."""
         import numpy as np
 
@@ -111,12 +111,12 @@ class RowIndex:
         """Whether labels are numbers."""
         return self.form.label.kind == "number"
 
-    def labelled(self, split: str | None = None) -> np.ndarray:
+    def has_label(self, split: str | None = None) -> np.ndarray:
         """Return which rows have a label, of all or of a split."""
         there: np.ndarray = self.label != NONE
         return there if split is None else there & (self.split == SPLITS.index(split))
 
-    def having(self, stratum: str) -> np.ndarray:
+    def has_stratum(self, stratum: str) -> np.ndarray:
         """Return which rows have this class, or this label among others."""
         import numpy as np
 
@@ -136,17 +136,17 @@ class RowIndex:
                 found.update(dict.fromkeys(self.form.label.strata(label), rows))
         return dict(sorted(found.items()))
 
-    def table_labels(self) -> Callable[[slice], list[Any]]:
+    def make_label_reader(self) -> Callable[[slice], list[Any]]:
         """Return a function from a slice of the rows to their labels as a table holds them."""
         if self.has_numbers:
             return lambda part: [None if value != value else value for value in self.value[part].tolist()]
         # NONE is the last of them
-        read = [*map(self.form.label.read, self.classes), None]
+        read = [*map(self.form.label.from_string, self.classes), None]
         return lambda part: [read[number] for number in self.label[part].tolist()]
 
 
 class Indexer:
-    """Takes rows one by one; ``index`` returns what is known of them.
+    """Takes rows one by one; ``build`` returns what is known of them.
 
     Examples
     --------
@@ -154,7 +154,7 @@ class Indexer:
     >>> rows = Indexer(TEXT_FORM)
     >>> for text, label in (("good", "a"), ("bad", "b"), ("Good", "a")):
     ...     rows.add((text,), label, None, TEXT_FORM.identify((text,)))
-    >>> rows.index().repeat().tolist(), rows.index().count()
+    >>> rows.build().count_repeats().tolist(), rows.build().count()
     ([0, 0, 1], {'a': 2, 'b': 1})
     """
 
@@ -180,7 +180,7 @@ class Indexer:
         self._words.append(self._form.count_words(values))
         self._characters.append(self._form.count_characters(values))
 
-    def index(self, *, by_hash: bool = True) -> RowIndex:
+    def build(self, *, by_hash: bool = True) -> RowIndex:
         """Return the rows taken so far."""
         import numpy as np
 

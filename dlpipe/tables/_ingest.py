@@ -139,7 +139,7 @@ def describe_table(table: str | Path) -> Ingest:
     form = read_form(version)
     check_columns(version, form)
     every = _index_rows(version, form)
-    if not every.labelled().any():
+    if not every.has_label().any():
         raise BadRows(f"{str(version)!r} has no row with a label. Append rows with labels, or ingest some.")
     check_splits(every, FormSettings(rows=form))
     counts = {
@@ -160,7 +160,7 @@ def _commit_rows(location: str, look: FirstPass, placed: RowIndex) -> tuple[RowI
     for _ in range(COMMIT_ATTEMPTS):
         before = None if try_open(location) is None else table_at(location)
         appended = _find_appended(before, placed)
-        every, _moved = keep_in_train(placed.add(appended.rows))
+        every, _moved = keep_in_train(placed.concat(appended.rows))
         check_splits(every, look.settings)
         rows = TableRows(look, appended, every)
         try:
@@ -176,12 +176,12 @@ def _commit_after(
     before: TableVersion | None, location: str, rows: TableRows, metadata: Mapping[str, str]
 ) -> tuple[TableVersion, bool]:
     if before is None:
-        return replace_rows(location, rows.reader(), metadata=metadata, at=0)
+        return replace_rows(location, rows.make_reader(), metadata=metadata, at=0)
     same_form = before.rows == len(rows.every) and _has_rows_of(before, rows.form, exactly=True)
     # the digest of a version with appended rows is not that of its content alone
-    if same_form and content_digest(stream_table(before)) == content_digest(rows.reader()):
+    if same_form and content_digest(stream_table(before)) == content_digest(rows.make_reader()):
         return before, False
-    return replace_rows(location, rows.reader(), metadata=metadata, at=before.version + 1)
+    return replace_rows(location, rows.make_reader(), metadata=metadata, at=before.version + 1)
 
 
 def _find_appended(version: TableVersion | None, placed: RowIndex) -> AppendedRows:
@@ -195,9 +195,9 @@ def _find_appended(version: TableVersion | None, placed: RowIndex) -> AppendedRo
     ours = version is not None and _has_rows_of(version, form)
     first = count_ingested_rows(version) if ours and version else 0
     if version is None or not ours or first >= version.rows:
-        return AppendedRows(None, 0, np.zeros(0, bool), Indexer(form).index())
+        return AppendedRows(None, 0, np.zeros(0, bool), Indexer(form).build())
     rows = _index_rows(version, form, first)
-    content = placed.add(rows).content
+    content = placed.concat(rows).content
     known = np.zeros(len(content), bool)
     known[content[: len(placed)]] = True
     stays = ~known[content[len(placed) :]]
@@ -218,15 +218,15 @@ def _index_rows(version: TableVersion, form: RowForm, first: int = 0) -> RowInde
     """Return what is known of the rows of a data-set table from the row ``first`` on."""
     indexer = Indexer(form)
     for (label, split), values in stream_values(version, form, ("label", "split"), first):
-        indexer.add(values, form.label.write(label), split, form.identify(values))
-    return indexer.index()
+        indexer.add(values, form.label.to_string(label), split, form.identify(values))
+    return indexer.build()
 
 
 def _count_rows(every: RowIndex) -> dict[str, Any]:
     return {
-        "split_rows": {split: int(every.labelled(split).sum()) for split in SPLITS},
+        "split_rows": {split: int(every.has_label(split).sum()) for split in SPLITS},
         "labels": tuple(every.count()),
-        "unlabelled_rows": int((~every.labelled()).sum()),
+        "unlabelled_rows": int((~every.has_label()).sum()),
     }
 
 
@@ -238,7 +238,7 @@ def check_settings(settings: TableSettings) -> None:
 
 def _profile_rows(every: RowIndex, look: FirstPass | None = None) -> dict[str, Any]:
     form, firsts = every.form, look.bad.firsts if look else {}
-    lengths = {"words": every.words} if form.texts else {}
+    lengths = {"words": every.words} if form.text_places else {}
     if form.is_text:
         lengths["characters"] = every.characters
     return {
@@ -249,20 +249,20 @@ def _profile_rows(every: RowIndex, look: FirstPass | None = None) -> dict[str, A
             name: {at: int(length) for at, length in _compute_quantiles(found).items()}
             for name, found in lengths.items()
         },
-        "repeated_texts": int((every.repeat() > 0).sum()),
+        "repeated_texts": int((every.count_repeats() > 0).sum()),
         "bad_rows": dict(look.bad.counts) if look else {},
         "bad_examples": {
-            reason: {"place": row.place, "text": to_readable(form.show(row.values))[:200]}
+            reason: {"place": row.place, "text": to_readable(form.format_values(row.values))[:200]}
             for reason, row in firsts.items()
         },
         "leaked_rows": look.leaked if look else 0,
-        "sources": [source.record() for source in look.sources] if look else [],
+        "sources": [source.to_record() for source in look.sources] if look else [],
     }
 
 
 def _label_quantiles(every: RowIndex) -> dict[str, dict[str, float]]:
     """Return the quantiles of the labels that are numbers, by split."""
-    return {split: _compute_quantiles(every.value[every.labelled(split)]) for split in SPLITS}
+    return {split: _compute_quantiles(every.value[every.has_label(split)]) for split in SPLITS}
 
 
 def _compute_quantiles(values: np.ndarray) -> dict[str, float]:

@@ -26,7 +26,7 @@ def make_metadata(sources: Sequence[Source], settings: TableSettings) -> dict[st
     """Return what a commit of rows from sources remembers."""
     found = {
         "sources": write_sources(sources),
-        "settings": json.dumps(settings.record(), sort_keys=True),
+        "settings": json.dumps(settings.to_record(), sort_keys=True),
         "form": settings.form.to_json(),
     }
     return {**found, "task": settings.task} if settings.task else found
@@ -34,7 +34,7 @@ def make_metadata(sources: Sequence[Source], settings: TableSettings) -> dict[st
 
 def write_sources(sources: Sequence[Source]) -> str:
     """Return what a commit remembers of sources."""
-    return json.dumps([source.record() for source in sources])
+    return json.dumps([source.to_record() for source in sources])
 
 
 def read_form(version: TableVersion) -> RowForm:
@@ -83,7 +83,7 @@ def read_last_settings(location: str) -> FormSettings:
             kept = {name: json.loads(written).get(name) for name in names}
             given = read_settings(TableSettings, kept, where=f"the last ingest of {show_path(location)}")
             last = RowForm.from_json(info["dlpipe.form"]) if "dlpipe.form" in info else form
-            return FormSettings(**given.record(), rows=last, task_name=info.get("dlpipe.task", ""))
+            return FormSettings(**given.to_record(), rows=last, task_name=info.get("dlpipe.task", ""))
     return FormSettings(rows=form)
 
 

@@ -127,7 +127,7 @@ def _cut_runs(groups: Iterator[_Group], rows: int) -> Iterator[list[_Group]]:
     run: list[_Group] = []
     for group in groups:
         held = [*run, group]
-        if run and (sum(one.rows for one in held) > rows or sum(one.bytes for one in held) > PART_BYTES):
+        if run and (sum(group.rows for group in held) > rows or sum(group.bytes for group in held) > PART_BYTES):
             yield run
             held = [group]
         run = held

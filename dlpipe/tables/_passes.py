@@ -108,7 +108,7 @@ def run_first_pass(sources: Sequence[Source], settings: TableSettings) -> FirstP
         for row in read_rows(source, settings):
             found.take(row)
         ends.append(len(found.good))
-    rows = found.good.index()
+    rows = found.good.build()
     spelling = spell_labels(rows.count(), fold=settings.fold_labels)
     rows = _place(rows.spell(spelling), sources, ends, settings)
     reasons = np.frombuffer(bytes(found.reasons), np.uint8).copy()
@@ -164,7 +164,7 @@ class TableRows:
     appended: AppendedRows
     every: RowIndex
 
-    def reader(self) -> pa.RecordBatchReader:
+    def make_reader(self) -> pa.RecordBatchReader:
         """Return a new reader of them."""
         import pyarrow as pa
 
@@ -175,8 +175,8 @@ class TableRows:
         return self.look.settings.form
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        form, rows, made, repeats = self.form, self.every, self._made(), self.every.repeat()
-        labels, splits = rows.table_labels(), [*SPLITS, None]  # NONE is the last of them
+        form, rows, made, repeats = self.form, self.every, self._read_again(), self.every.count_repeats()
+        labels, splits = rows.make_label_reader(), [*SPLITS, None]  # NONE is the last of them
         first = 0
         while some := list(itertools.islice(made, BATCH_ROWS)):
             part = slice(first, first := first + len(some))
@@ -184,10 +184,10 @@ class TableRows:
             self._check_same(values, rows.characters[part])
             numbers = zip(some, rows.digest[part, 0].tolist(), repeats[part].tolist(), strict=True)
             row_ids = [own or _make_row_id(digest, repeat) for (own, _), digest, repeat in numbers]
-            yield form.batch(row_ids, values, labels(part), [splits[number] for number in rows.split[part]])
+            yield form.make_batch(row_ids, values, labels(part), [splits[number] for number in rows.split[part]])
         self._check_same([], rows.characters[first:])
 
-    def _made(self) -> Iterator[tuple[str, Values]]:
+    def _read_again(self) -> Iterator[tuple[str, Values]]:
         """Yield the row id (empty where it has none yet) and the inputs of each row."""
         stays = self.look.stays.tobytes()
         for row in itertools.compress(_read_all(self.look.sources, self.look.settings), stays):

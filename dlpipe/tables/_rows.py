@@ -55,7 +55,7 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
     form, rows = settings.form, 0
     wanted = SourceColumns.from_source(source, settings, unlabelled=unlabelled)
     columns, inputs, label = form.inputs, wanted.inputs, form.label
-    numbers: dict[int, Row | None] = dict.fromkeys(form.texts)
+    numbers: dict[int, Row | None] = dict.fromkeys(form.text_places)
     with explain_unreadable(source.path, form), explain_undecodable(source.path):
         for line, cells in READERS[source.kind](source, wanted):
             values = read_inputs(cells, columns, source, line)

@@ -46,7 +46,7 @@ class TableSettings:
         """The name of the task that the rows are for; empty where nobody says."""
         return ""
 
-    def record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         """Return what a commit remembers of the settings."""
         return asdict(self)
 
@@ -68,7 +68,7 @@ class FormSettings(TableSettings):
         """The name of the task that the rows are for; empty where nobody says."""
         return self.task_name
 
-    def record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         """Return what a commit remembers of the settings; the form has a place of its own."""
         return {name: value for name, value in asdict(self).items() if name not in ("rows", "task_name")}
 

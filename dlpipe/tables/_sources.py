@@ -53,7 +53,7 @@ class Source:
         """What rows are counted in, for messages: the lines of a text file."""
         return "row" if self.kind in ("parquet", "delta") else "line"
 
-    def record(self) -> dict[str, str | int]:
+    def to_record(self) -> dict[str, str | int]:
         """Return what a commit remembers of the source."""
         fields = {name: value for name, value in asdict(self).items() if name in ("split", "size", "sha256")}
         return {"name": str(self.table) if self.table else self.path, **fields}
@@ -79,8 +79,8 @@ def explain_unreadable(path: str, form: RowForm | None = None) -> Iterator[None]
     except DlpipeError:
         raise
     except OSError as error:
-        said = error.strerror or to_one_line(error)
-        raise BadSource(f"{path!r} cannot be read: {said}. Check the file and its permissions.") from None
+        cause = error.strerror or to_one_line(error)
+        raise BadSource(f"{path!r} cannot be read: {cause}. Check the file and its permissions.") from None
     except OverflowError as error:  # Python's dates end with the year 9999
         if form is None:
             raise

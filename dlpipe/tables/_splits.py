@@ -46,7 +46,7 @@ def place_by_hash(rows: RowIndex, given: set[str], settings: TableSettings) -> n
     import numpy as np
 
     test_share = 0.0 if "test" in given else settings.test_share
-    position = rows.position()
+    position = rows.to_positions()
     train, valid, test = range(len(SPLITS))
     later = np.where(position < test_share + settings.valid_share, valid, train)
     return np.where(position < test_share, test, later).astype(np.int8)
@@ -100,12 +100,12 @@ def keep_in_train(rows: RowIndex, *, there: Iterable[str] = ()) -> tuple[RowInde
     for label in rows.count():
         if label in in_train:
             continue
-        of_class = rows.by_hash & rows.having(label)
+        of_class = rows.by_hash & rows.has_stratum(label)
         candidates = np.flatnonzero(of_class & (split != NONE))
         # a row that was moved for another of its labels is in train already
         if not len(candidates) or (split[candidates] == train).any():
             continue
-        nearest = candidates[rows.position()[candidates].argmax()]
+        nearest = candidates[rows.to_positions()[candidates].argmax()]
         moving = of_class & (rows.content == rows.content[nearest])
         split[moving] = train
         moved[label] = int(moving.sum())
@@ -127,7 +127,7 @@ def describe_splits(rows: RowIndex, moved: Mapping[str, int]) -> list[str]:
     notes = describe_moves(moved, rows.form)
     labels = {split: rows.count(split) for split in SPLITS}
     # a split without any row is refused elsewhere
-    measured = [split for split in ("valid", "test") if rows.labelled(split).any()]
+    measured = [split for split in ("valid", "test") if rows.has_label(split).any()]
     every = sorted(set().union(*labels.values()))
     lacking = {label: [split for split in measured if label not in labels[split]] for label in every}
     listed = [f"{label[:40]!r} ({' and '.join(names)})" for label, names in lacking.items() if names]
@@ -150,7 +150,7 @@ def check_splits(rows: RowIndex, settings: TableSettings) -> None:
             f"Add rows {OTHERS[rows.form.label.kind]}, or set {rows.form.label.setting} to the right column."
         )
     for split in SPLITS:
-        if not rows.labelled(split).any():
+        if not rows.has_label(split).any():
             shares = f"valid_share={settings.valid_share:g}, test_share={settings.test_share:g}"
             what = "texts" if rows.form.is_text else "rows"
             raise BadRows(
@@ -169,7 +169,7 @@ def check_splits(rows: RowIndex, settings: TableSettings) -> None:
 
 def _describe_only_label(rows: RowIndex) -> str:
     """Return the label that all rows have, as an error names it; empty where they differ."""
-    kind, there = rows.form.label.kind, rows.labelled()
+    kind, there = rows.form.label.kind, rows.has_label()
     if not there.any():
         return "no label"
     labels = rows.value[there] if rows.has_numbers else rows.label[there]

@@ -140,8 +140,8 @@ def explain_storage_errors(location: str) -> Iterator[None]:
 
 
 def _describe_refusal(location: str, error: OSError) -> str:
-    if is_remote(location) and (said := plain_words(str(error))):
-        return f"{show_address(location)} cannot be used for tables (DLPIPE_TABLES): {said}."
+    if is_remote(location) and (cause := plain_words(str(error))):
+        return f"{show_address(location)} cannot be used for tables (DLPIPE_TABLES): {cause}."
     return (
         f"The storage of {show_path(location)} does not answer as it should: {to_one_line(error)}. "
         "Check the path, the permissions and, for s3, the AWS_* variables."
@@ -150,10 +150,10 @@ def _describe_refusal(location: str, error: OSError) -> str:
 
 def to_one_line(error: BaseException) -> str:
     """Return what ``error`` says on one line of at most 300 characters, without colours or a last dot."""
-    said = re.sub(r"\x1b\[[0-9;]*m|↳", "", str(error))
+    line = re.sub(r"\x1b\[[0-9;]*m|↳", "", str(error))
     # delta-rs adds a trace of its own
-    said = " ".join(said.split()).partition(" 0: <unknown>")[0].rstrip(".")
-    return said if len(said) <= 300 else f"{said[:297]}..."
+    line = " ".join(line.split()).partition(" 0: <unknown>")[0].rstrip(".")
+    return line if len(line) <= 300 else f"{line[:297]}..."
 
 
 def is_full(error: BaseException) -> bool:

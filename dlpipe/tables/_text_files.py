@@ -97,8 +97,8 @@ def explain_undecodable(path: str) -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        said = to_one_line(error)
-        raise BadSource(f"{path!r} cannot be decompressed: {said}. It may be cut off; get it anew.") from None
+        cause = to_one_line(error)
+        raise BadSource(f"{path!r} cannot be decompressed: {cause}. It may be cut off; get it anew.") from None
     except UnicodeError as error:
         raise BadSource(
             f"{path!r} is not the text that it seems to be: {to_one_line(error)}. Name its encoding (--encoding)."
@@ -187,7 +187,7 @@ def decode_lines(content: bytes, encoding: str | None, *, where: str) -> list[st
     """
     if encoding:
         check_encoding(encoding)
-    marked = next((one for mark, one in MARKS.items() if content.startswith(mark)), None)
+    marked = next((encoding for mark, encoding in MARKS.items() if content.startswith(mark)), None)
     codec = marked or encoding or "utf-8"
     if b"\0" in content and not _is_wide(codec):
         raise BadSource(
@@ -199,9 +199,9 @@ def decode_lines(content: bytes, encoding: str | None, *, where: str) -> list[st
         return [line.rstrip("\n") for line in io.StringIO(content.decode(codec), newline=None)]
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        odd = b"\n".join(one for one in content.split(b"\n") if not _is_utf8(one))
-        said = f"{where} line {line} is no {codec}: {to_one_line(error)}"
-        raise BadSource(f"{said}. {describe_encodings(odd, otherwise=_suggest_option(''))}") from None
+        odd = b"\n".join(line for line in content.split(b"\n") if not _is_utf8(line))
+        problem = f"{where} line {line} is no {codec}: {to_one_line(error)}"
+        raise BadSource(f"{problem}. {describe_encodings(odd, otherwise=_suggest_option(''))}") from None
 
 
 def _suggest_option(encoding: str) -> str:
@@ -261,14 +261,14 @@ def _describe_wide_encoding(encoding: str, settings: TableSettings) -> str:
 def _find_separator(head: str, kind: str, columns: Collection[str]) -> str:
     default = find_default_separator(kind)
     wanted = set(columns)
-    headers = {one: _first_record(head, one) for one in (default, *SEPARATORS)}
-    found = {one: len(wanted & set(header)) for one, header in headers.items()}
-    best = max(headers, key=lambda one: found[one])  # the first of equals
+    headers = {separator: _read_header(head, separator) for separator in (default, *SEPARATORS)}
+    found = {separator: len(wanted & set(header)) for separator, header in headers.items()}
+    best = max(headers, key=lambda separator: found[separator])  # the first of equals
     # without any of them, the message shows the header as the separator cuts it that occurs most often
-    return best if found[best] else max(headers, key=lambda one: len(headers[one]))
+    return best if found[best] else max(headers, key=lambda separator: len(headers[separator]))
 
 
-def _first_record(head: str, separator: str) -> Collection[str]:
+def _read_header(head: str, separator: str) -> Collection[str]:
     csv.field_size_limit(LONGEST_FIELD)
     try:
         return next(

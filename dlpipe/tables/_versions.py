@@ -216,7 +216,7 @@ def list_columns(schema: Any) -> tuple[tuple[str, str], ...]:
     from deltalake import Schema
 
     fields = schema.fields if isinstance(schema, Schema) else Schema.from_arrow(schema).fields
-    return tuple((one.name, str(one.type.type)) for one in fields)
+    return tuple((column.name, str(column.type.type)) for column in fields)
 
 
 def read_commit_info(location: str, version: int) -> dict[str, Any]:

@@ -32,10 +32,10 @@ def main() -> None:
     print("| what | rows | file, MiB | seconds | peak memory over the imports', MiB |\n|---|---:|---:|---:|---:|")
     for rows in (options.rows // 10, options.rows):
         with tempfile.TemporaryDirectory() as folder:
-            source, one = Path(folder, "all.csv"), Path(folder, "one.csv")
+            source, new = Path(folder, "all.csv"), Path(folder, "one.csv")
             size = write_reviews(source, rows)
-            one.write_text("review,sentiment\na film that nobody has seen yet,good\n")
-            for what, file in (("ingest", source), ("append", one)):
+            new.write_text("review,sentiment\na film that nobody has seen yet,good\n")
+            for what, file in (("ingest", source), ("append", new)):
                 seconds, peak = measure(what, file, Path(folder, "reviews"))
                 print(f"| {what} | {rows:,} | {size / 2**20:.1f} | {seconds:.2f} | {peak:.0f} |")
 

@@ -109,13 +109,13 @@ def scored(model: Path, source: Path, target: Path) -> dict[str, float]:
 
 
 def print_table(runs: dict[int, list[dict[str, float]]]) -> None:
-    def middle(one: list[dict[str, Any]], name: str) -> float:
-        return statistics.median(run[name] for run in one)
+    def middle(repeats: list[dict[str, Any]], name: str) -> float:
+        return statistics.median(run[name] for run in repeats)
 
     few, many = runs.values()
     print("| rows | seconds | rows/s | peak memory, MiB |\n|---:|---:|---:|---:|")
-    for rows, one in runs.items():
-        seconds, peak = middle(one, "seconds"), middle(one, "peak_mib")
+    for rows, repeats in runs.items():
+        seconds, peak = middle(repeats, "seconds"), middle(repeats, "peak_mib")
         print(f"| {rows:,} | {seconds:.1f} | {rows / seconds:,.0f} | {peak:.0f} |")
     slower = statistics.median(b["seconds"] / a["seconds"] for a, b in zip(few, many, strict=True))
     larger = statistics.median(b["peak_mib"] / a["peak_mib"] for a, b in zip(few, many, strict=True))
