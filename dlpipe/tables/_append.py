@@ -139,8 +139,8 @@ def _append_after_latest(
 ) -> Append:
     """Append on top of the latest version, or raise ``MarkMoved`` where another program commits meanwhile.
 
-    What is new, known or in conflict depends on the rows that the table has, so the plan holds for one version only:
-    the caller then begins again.
+    What is new, known or in conflict depends on the rows that the table has, so the plan holds for one version
+    only: the caller then begins again.
     """
     before = None if try_open(location) is None else table_at(location)
     there = read_labels(before, {row.row_id for row in good}, settings.form)

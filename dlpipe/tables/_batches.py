@@ -1,4 +1,4 @@
-"""Record batches of an even size."""
+"""Cut record batches anew to an even size."""
 
 from __future__ import annotations
 

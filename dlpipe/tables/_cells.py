@@ -1,4 +1,4 @@
-"""What stands in the cells of a source, read as the texts, categories, numbers and labels of a form."""
+"""Read the cells of a source as the texts, categories, numbers and labels of a form."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dlpipe.tables._sources import Source
 NO_NUMBER = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>", "nat", "#n/a"})
 """How programs write that a number is missing."""
 NOUNS = {"class": "classes", "labels": "labels"}
+# 1.0 as well: pandas writes whole numbers so where the column had a missing value
 FLAGS = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
 
 

@@ -1,4 +1,8 @@
-"""Commit data files to a table, in one atomic step, on top of whatever others committed before."""
+"""Commit data files to a table, in one atomic step, on top of whatever others committed before.
+
+The order is: data files, their content and names on the disk, the commit that names them. A writer that is killed
+before its commit leaves files that no version names and no reader sees.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 Mode = Literal["append", "overwrite"]
 
 COMMIT_ATTEMPTS = 30
+"""How often a commit is tried anew while others commit to the same table."""
 # a version that a model is pinned to must stay readable: nothing expires by itself
 TABLE_CONFIGURATION: dict[str, str | None] = {
     "delta.enableExpiredLogCleanup": "false",
@@ -59,8 +64,8 @@ TABLE_CONFIGURATION: dict[str, str | None] = {
 class Mark:
     """A number in the log of a table that a commit moves, if it still is where it was when the work began.
 
-    Of two programs that begin at the same place, one commits; the other finds the mark moved, and nothing of it is
-    kept. In Delta's terms it is the version of an application's transaction.
+    Of two programs that begin at the same place, one commits; the other finds the mark moved, and commits nothing.
+    In Delta's terms it is the version of an application's transaction, so rows and mark appear in one atomic step.
     """
 
     name: str
@@ -71,7 +76,22 @@ class Mark:
 
 @dataclass(frozen=True)
 class DataFiles:
-    """Data files that are written but not committed yet."""
+    """Data files that are written but not committed yet.
+
+    Attributes
+    ----------
+    prefix : str
+        How all their names begin: the version to be, in 20 digits, and a random part. A reader takes files in the
+        order of their names, which is so that of the commits.
+    names : tuple of str
+        In the order of their rows, under the folder of the table.
+    sizes, counts : tuple of int
+        Bytes and rows of each.
+    schema : pyarrow.Schema
+        As Delta gives it back; see ``to_delta_schema``.
+    digest : str
+        32 hex characters, of the content of all of them.
+    """
 
     prefix: str
     names: tuple[str, ...]
@@ -96,8 +116,37 @@ def write_and_commit(
 ) -> tuple[TableVersion, bool]:
     """Commit the files that ``write`` makes under a prefix; return the version, and whether it is a new one.
 
-    Nothing is left of them where there is no new version. ``stem``, a few hex digits, becomes part of their names.
-    With ``at`` the commit must make that version: ``MarkMoved`` is raised where another was first.
+    Nothing is left of the files where there is no new version.
+
+    Parameters
+    ----------
+    location : str
+        What ``locate`` returned.
+    schema : pyarrow.Schema
+        Of the rows.
+    write : callable
+        Takes the prefix of names and returns the files that it wrote.
+    mode : 'append' or 'overwrite'
+    key : mapping of str to str, optional
+        Where a commit carries it already, that version comes back.
+    metadata : mapping of str to str, optional
+        What else the commit records, under ``dlpipe.`` and the name.
+    once : bool
+        Whether the latest version comes back where it has this digest already.
+    stem : str
+        A few hex digits that become part of the names of files, by which those of killed writers are found.
+    marks : sequence of Mark
+        The commit moves them.
+    at : int, optional
+        The version that the commit must make.
+
+    Raises
+    ------
+    MarkMoved
+        When another program moved a mark, or made the version ``at``.
+    SchemaMismatch
+        When the table has other columns and rows are appended.
+    StorageFull, StorageUnavailable
     """
     table = _open_or_check_empty(location)
     _check_schema(table, location, to_delta_schema(schema), mode=mode)
@@ -106,12 +155,14 @@ def write_and_commit(
     try:
         with explain_storage_errors(location):
             files = write(prefix)
+            # a commit that outlives a power cut must not name files that do not
             sync_files(location, files.names)
             version, new = _commit(
                 location, files, mode=mode, key=key, metadata=metadata or {}, once=once, marks=marks, at=at
             )
         return version, new
     finally:
+        # also on Ctrl-C; after a kill they stay, and no version names them
         if not new:
             _remove_uncommitted(location, prefix)
 
@@ -174,6 +225,7 @@ def _commit(
 ) -> tuple[TableVersion, bool]:
     """Commit on top of the latest version, again and again while others commit in between."""
     for attempt in range(COMMIT_ATTEMPTS):
+        # anew each time: whoever was first may have committed the same key, moved a mark or changed the columns
         table = try_open(location)
         done = find_commit(location, key) if key else None
         done = done or (find_same_content(location, files.digest) if once else None)
@@ -188,6 +240,7 @@ def _commit(
         if _try_commit(table, location, files, mode=mode, moved=moved, version=version.version, carried=carried):
             made = read_commit_info(location, version.version).get("timestamp", 0)
             return replace(version, timestamp=int(made)), True
+        # by chance, so that writers who lost together do not meet again
         time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
     raise StorageUnavailable(
         f"Others wrote to {show_path(location)} at each of {COMMIT_ATTEMPTS} attempts; nothing was committed. "
@@ -213,7 +266,11 @@ def _check_unmoved(table: DeltaTable | None, location: str, *, marks: Sequence[M
 
 
 def list_transactions(key: Mapping[str, str] | None, marks: Sequence[Mark], version: int) -> dict[str, int]:
-    """Return Delta's transactions of a commit that makes ``version``: identifier -> number."""
+    """Return Delta's transactions of a commit that makes ``version``: identifier -> number.
+
+    A key has the version as its number, by which ``find_commit`` gets from the key to the commit; a mark has where
+    it is then.
+    """
     made = {to_transaction_id(key): version} if key else {}
     return {**made, **{to_mark_id(mark.name): mark.after for mark in marks}}
 
@@ -224,6 +281,7 @@ def _describe_next_version(
     number, rows, digest = 0 if before is None else before.version + 1, sum(files.counts), files.digest
     if before is not None and mode == "append":
         rows += before.rows
+        # a chain, so that an append reads no row that the table has already
         digest = hashlib.sha256(f"{before.digest} {files.digest}".encode()).hexdigest()[:32]
     return TableVersion(location, number, rows, digest, timestamp=0, columns=list_columns(files.schema))
 
@@ -231,6 +289,7 @@ def _describe_next_version(
 def _make_metadata(
     version: TableVersion, files: DataFiles, *, key: Mapping[str, str] | None, metadata: Mapping[str, str]
 ) -> dict[str, str]:
+    # the prefix, random as it is, tells this commit from another one of the same version: see _try_commit
     carried = {"dlpipe.rows": str(version.rows), "dlpipe.digest": version.digest, "dlpipe.commit": files.prefix}
     if key:
         carried["dlpipe.key"] = json.dumps(dict(key), sort_keys=True)
@@ -262,9 +321,10 @@ def _try_commit(
             before = table if log == location else None
             _commit_actions(before, log, version, files, mode=mode, properties=properties)
     except (DeltaError, OSError) as error:
-        # what follows a commit (a checkpoint) can fail after the commit itself succeeded
+        # what follows a commit (a checkpoint) can fail after the commit itself was made
         if read_commit_info(location, version).get("dlpipe.commit") == files.prefix:
             return True
+        # FileExistsError comes from the link in copy_log: another writer had the name of this version
         lost = isinstance(error, CommitFailedError | FileExistsError) or "already exists" in str(error)
         if not lost or is_full(error):
             raise
@@ -347,6 +407,7 @@ def _remove_uncommitted(location: str, prefix: str) -> None:
 
     with contextlib.suppress(OSError, DlpipeError):
         table = try_open(location)
+        # the commit may stand at any version since the prefix was made: other writers came in between
         versions = range(int(prefix[:20]), 0 if table is None else table.version() + 1)
         # Ctrl-C can arrive after the commit and before it was noted
         if any(read_commit_info(location, version).get("dlpipe.commit") == prefix for version in versions):

@@ -1,4 +1,8 @@
-"""A digest of rows that depends on their values and order only, not on how they are cut into batches."""
+"""A digest of rows that depends on their values and order only, not on how they are cut into batches.
+
+The digests of tables that exist are made so: any change here, also of the order in which parts are added, makes
+every table look changed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,8 @@ class ContentDigest:
     """
 
     def __init__(self) -> None:
-        # one stream a column and part: interleaving them would make the cuts visible
+        # one hash a column and part (nulls, lengths, content): one for all would hash the batches one after the
+        # other, and so where they are cut
         self._parts: dict[str, Any] = {}
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -44,15 +49,17 @@ class ContentDigest:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        # a null and an empty or zero value have the same bytes
         self._update(f"{name}?", _to_bytes(array.is_valid()))
         kind = array.type
         if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
+            # lengths, since "ab", "c" and "a", "bc" have the same characters
             self._update(f"{name}#", _to_bytes(pc.binary_length(array)))
             self._update(name, _view_characters(array))
         elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
             self._update(f"{name}#", _to_bytes(pc.list_value_length(array)))
             self._add_array(f"{name}[]", array.flatten())
-        elif pa.types.is_timestamp(kind):
+        elif pa.types.is_timestamp(kind):  # NumPy's times have no zone; the type in the name has it
             self._update(name, _to_bytes(array.cast(pa.int64())))
         elif pa.types.is_primitive(kind) and not pa.types.is_temporal(kind):
             self._update(name, _to_bytes(array))
@@ -71,12 +78,14 @@ def _to_bytes(array: pa.Array) -> bytes:
 
 
 def _view_characters(array: pa.Array) -> Any:
+    """Return the bytes of all strings, one after the other, without copying them."""
     import pyarrow as pa
 
     filled = array.fill_null(b"" if pa.types.is_binary(array.type) else "")
     _, offsets, data = filled.buffers()
     if data is None or len(filled) == 0:
         return b""
+    # a slice has the buffers of the whole: what it covers stands between its first and its last offset
     width = 8 if pa.types.is_large_string(filled.type) else 4
     ends = memoryview(offsets).cast("B")
     start = int.from_bytes(ends[filled.offset * width :][:width], "little")

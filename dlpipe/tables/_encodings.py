@@ -1,4 +1,8 @@
-"""Which encoding bytes that are no UTF-8 may be in, by the looks of the text that each makes of them."""
+"""Propose encodings for bytes that are no UTF-8, by the looks of the text that each makes of them.
+
+Most of these encodings read every byte as something, so a wrong one does not fail: it gives text that no language
+writes. On short texts a detector's best guess is wrong about half of the time, so all that fit are named.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +80,17 @@ def propose_encodings(odd: bytes) -> list[tuple[str, str]]:
 
 
 def describe_encodings(odd: bytes, *, how: str = "pass --encoding {}", otherwise: str) -> str:
-    """Return what to tell a person of the encoding of ``odd``: the likely one, several, or ``otherwise``."""
+    """Return what to tell a person of the encoding of some bytes.
+
+    Parameters
+    ----------
+    odd : bytes
+        Lines that are no UTF-8.
+    how : str
+        How to name the encoding, with ``{}`` in its place, for one that is likely.
+    otherwise : str
+        The sentence where nothing fits, or too much.
+    """
     found = propose_encodings(odd)
     if not found or len(found) > MOST_SHOWN:
         return otherwise

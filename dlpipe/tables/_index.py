@@ -1,4 +1,7 @@
-"""What is known of each row of a table but its inputs, column by column: some thirty bytes a row."""
+"""What is known of each row of a table but its inputs, column by column: some thirty bytes a row.
+
+Conflicts, leaks and rare classes are found among all rows of an ingest, whose texts need not fit into memory.
+"""
 
 from __future__ import annotations
 
@@ -170,10 +173,22 @@ class Indexer:
         return len(self._label)
 
     def add(self, values: Values, label: str | None, split: str | None, digest: bytes) -> None:
-        """Take a row; its label is as ``Label`` writes it, ``digest`` is what ``identify`` returned."""
+        """Take a row.
+
+        Parameters
+        ----------
+        values : tuple
+            Its inputs.
+        label : str or None
+            As ``Label.to_string`` writes it.
+        split : str or None
+        digest : bytes
+            What ``RowForm.identify`` returned for ``values``: a caller that needs it too makes it once.
+        """
         self._digests += digest[:16]
         if self._has_numbers:
             self._value.append(math.nan if label is None else float(label))
+            # numbers are no classes: one empty class stands for all of them, and ``value`` has the numbers
             label = None if label is None else ""
         self._label.append(NONE if label is None else self._labels.setdefault(label, len(self._labels)))
         self._split.append(self._splits.get(split or "", NONE))

@@ -1,4 +1,4 @@
-"""From source files to one version of a data-set table."""
+"""Ingest source files into one version of a data-set table."""
 
 from __future__ import annotations
 
@@ -86,34 +86,41 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings) -> I
     >>> str(done.table), dict(done.split_rows), done.labels
     ('reviews@v0', {'train': 24, 'valid': 6, 'test': 10}, ('bad', 'good'))
     """
-    look = run_first_pass(_check_and_find(sources, table, settings), settings)
-    quarantine = Quarantine(locate(table), look.bad, look.sources, settings.form)
-    hints = describe_bad(look.bad, settings)
-    check_bad_share(len(look.reasons), look.bad, settings, quarantine, details=hints)
-    placed, moved = keep_in_train(look.rows)
+    first_pass = run_first_pass(_check_and_find(sources, table, settings), settings)
+    quarantine = Quarantine(locate(table), first_pass.bad, first_pass.sources, settings.form)
+    hints = describe_bad(first_pass.bad, settings)
+    check_bad_share(len(first_pass.reasons), first_pass.bad, settings, quarantine, details=hints)
+    placed, moved = keep_in_train(first_pass.rows)
     check_splits(placed, settings)
+    # before the data: two tables have no common commit, and killed in between, the data table is as it was
     set_aside = quarantine.commit()
-    every, appended, version, new = _commit_rows(locate(table), look, placed)
+    index, appended, version, new = _commit_rows(locate(table), first_pass, placed)
     return Ingest(
         table=version,
         quarantine=set_aside,
-        bad_rows=look.bad.counts,
-        leaked_rows=look.leaked,
+        bad_rows=first_pass.bad.counts,
+        leaked_rows=first_pass.leaked,
         new_version=new,
         appended_rows=appended,
-        **_count_rows(every),
-        profile=_profile_rows(every, look),
+        **_count_rows(index),
+        profile=_profile_rows(index, first_pass),
         notes=(
-            *describe_sources(look.sources, settings),
-            *describe_hints(look.bad, hints),
-            *look.spelling.notes,
-            *describe_splits(every, moved),
+            *describe_sources(first_pass.sources, settings),
+            *describe_hints(first_pass.bad, hints),
+            *first_pass.spelling.notes,
+            *describe_splits(index, moved),
         ),
     )
 
 
 def check_sources(sources: Sources, table: str | Path, *, settings: TableSettings) -> None:
-    """Raise what ``ingest`` would, as far as names, places and the first rows tell; nothing is written."""
+    """Raise what ``ingest`` would, as far as names, places and the first rows tell; nothing is written.
+
+    Parameters
+    ----------
+    sources, table, settings
+        As for ``ingest``.
+    """
     for source in _check_and_find(sources, table, settings):
         check_first_rows(source, settings)
 
@@ -138,33 +145,36 @@ def describe_table(table: str | Path) -> Ingest:
     version = table_at(table)
     form = read_form(version)
     check_columns(version, form)
-    every = _index_rows(version, form)
-    if not every.has_label().any():
+    index = _index_rows(version, form)
+    if not index.has_label().any():
         raise BadRows(f"{str(version)!r} has no row with a label. Append rows with labels, or ingest some.")
-    check_splits(every, FormSettings(rows=form))
+    check_splits(index, FormSettings(rows=form))
     counts = {
-        **_count_rows(every),
+        **_count_rows(index),
         "appended_rows": version.rows - count_ingested_rows(version),
-        "profile": _profile_rows(every),
+        "profile": _profile_rows(index),
     }
-    notes = (*spell_labels(every.count()).notes, *describe_splits(every, {}))
+    notes = (*spell_labels(index.count()).notes, *describe_splits(index, {}))
     return Ingest(version, None, bad_rows={}, leaked_rows=0, new_version=False, **counts, notes=notes)
 
 
-def _commit_rows(location: str, look: FirstPass, placed: RowIndex) -> tuple[RowIndex, int, TableVersion, bool]:
+def _commit_rows(
+    location: str, first_pass: FirstPass, placed: RowIndex
+) -> tuple[RowIndex, int, TableVersion, bool]:
     """Make ``placed`` and the appended rows that stay the table's content.
 
     Returns all rows, how many of them were appended, the version, and whether it is a new one.
     """
-    metadata = {**make_metadata(look.sources, look.settings), INGESTED: str(len(placed))}
+    metadata = {**make_metadata(first_pass.sources, first_pass.settings), INGESTED: str(len(placed))}
     for _ in range(COMMIT_ATTEMPTS):
+        # anew each time: which appended rows there are, and which of them stay, depends on the version before
         before = None if try_open(location) is None else table_at(location)
         appended = _find_appended(before, placed)
-        every, _moved = keep_in_train(placed.concat(appended.rows))
-        check_splits(every, look.settings)
-        rows = TableRows(look, appended, every)
+        index, _moved = keep_in_train(placed.concat(appended.rows))
+        check_splits(index, first_pass.settings)
+        rows = TableRows(first_pass, appended, index)
         try:
-            return every, len(appended.rows), *_commit_after(before, location, rows, metadata)
+            return index, len(appended.rows), *_commit_after(before, location, rows, metadata)
         except MarkMoved:  # somebody appended rows meanwhile
             continue
     raise StorageUnavailable(
@@ -176,9 +186,10 @@ def _commit_after(
     before: TableVersion | None, location: str, rows: TableRows, metadata: Mapping[str, str]
 ) -> tuple[TableVersion, bool]:
     if before is None:
+        # at=0: a table that another program makes meanwhile may have appended rows, which must stay
         return replace_rows(location, rows.make_reader(), metadata=metadata, at=0)
-    same_form = before.rows == len(rows.every) and _has_rows_of(before, rows.form, exactly=True)
-    # the digest of a version with appended rows is not that of its content alone
+    same_form = before.rows == len(rows.index) and _has_rows_of(before, rows.form, exactly=True)
+    # both are read, since the digest of a version with appended rows is a chain and not that of its content
     if same_form and content_digest(stream_table(before)) == content_digest(rows.make_reader()):
         return before, False
     return replace_rows(location, rows.make_reader(), metadata=metadata, at=before.version + 1)
@@ -222,11 +233,11 @@ def _index_rows(version: TableVersion, form: RowForm, first: int = 0) -> RowInde
     return indexer.build()
 
 
-def _count_rows(every: RowIndex) -> dict[str, Any]:
+def _count_rows(index: RowIndex) -> dict[str, Any]:
     return {
-        "split_rows": {split: int(every.has_label(split).sum()) for split in SPLITS},
-        "labels": tuple(every.count()),
-        "unlabelled_rows": int((~every.has_label()).sum()),
+        "split_rows": {split: int(index.has_label(split).sum()) for split in SPLITS},
+        "labels": tuple(index.count()),
+        "unlabelled_rows": int((~index.has_label()).sum()),
     }
 
 
@@ -236,33 +247,33 @@ def check_settings(settings: TableSettings) -> None:
     check_form(settings.form)
 
 
-def _profile_rows(every: RowIndex, look: FirstPass | None = None) -> dict[str, Any]:
-    form, firsts = every.form, look.bad.firsts if look else {}
-    lengths = {"words": every.words} if form.text_places else {}
+def _profile_rows(index: RowIndex, first_pass: FirstPass | None = None) -> dict[str, Any]:
+    form, firsts = index.form, first_pass.bad.firsts if first_pass else {}
+    lengths = {"words": index.words} if form.text_places else {}
     if form.is_text:
-        lengths["characters"] = every.characters
+        lengths["characters"] = index.characters
     return {
-        "rows": len(every),
-        "labels": {split: every.count(split) for split in SPLITS},
-        **({"numbers": _label_quantiles(every)} if every.has_numbers else {}),
+        "rows": len(index),
+        "labels": {split: index.count(split) for split in SPLITS},
+        **({"numbers": _label_quantiles(index)} if index.has_numbers else {}),
         **{
             name: {at: int(length) for at, length in _compute_quantiles(found).items()}
             for name, found in lengths.items()
         },
-        "repeated_texts": int((every.count_repeats() > 0).sum()),
-        "bad_rows": dict(look.bad.counts) if look else {},
+        "repeated_texts": int((index.count_repeats() > 0).sum()),
+        "bad_rows": dict(first_pass.bad.counts) if first_pass else {},
         "bad_examples": {
             reason: {"place": row.place, "text": to_readable(form.format_values(row.values))[:200]}
             for reason, row in firsts.items()
         },
-        "leaked_rows": look.leaked if look else 0,
-        "sources": [source.to_record() for source in look.sources] if look else [],
+        "leaked_rows": first_pass.leaked if first_pass else 0,
+        "sources": [source.to_record() for source in first_pass.sources] if first_pass else [],
     }
 
 
-def _label_quantiles(every: RowIndex) -> dict[str, dict[str, float]]:
+def _label_quantiles(index: RowIndex) -> dict[str, dict[str, float]]:
     """Return the quantiles of the labels that are numbers, by split."""
-    return {split: _compute_quantiles(every.value[every.has_label(split)]) for split in SPLITS}
+    return {split: _compute_quantiles(index.value[index.has_label(split)]) for split in SPLITS}
 
 
 def _compute_quantiles(values: np.ndarray) -> dict[str, float]:

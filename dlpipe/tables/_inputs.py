@@ -1,4 +1,4 @@
-"""The inputs of a table that another program may have written: texts as bytes, numbers of any width."""
+"""Check and decode inputs that another program may have written: texts as bytes, numbers of any width."""
 
 from __future__ import annotations
 

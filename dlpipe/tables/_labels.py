@@ -1,4 +1,8 @@
-"""Labels: one class has one spelling, whatever kind of file it came from."""
+"""Spell labels: one class has one spelling, whatever kind of file it came from.
+
+A CSV has no types: alone, ``1.0`` can be a whole number beside a missing value, or a version. So labels are
+spelled over all sources at once, or as the table has them.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dlpipe.durable import link, make_folder, write_file
-from dlpipe.tables._storage import STAGED, is_remote
+from dlpipe.tables._storage import STAGED, is_remote, link_or_copy
 
 LOG, HINT = "_delta_log", "_last_checkpoint"
 NUMBER = re.compile(r"(\d{20})\.")
@@ -29,6 +29,9 @@ COPY = "log-"
 @contextlib.contextmanager
 def copy_log(location: str, version: int) -> Iterator[str]:
     """Yield where to make the commit of ``version``; at the end, also after an error, put it into the log.
+
+    Killed before the link, the version does not exist and the copy is removed by the next writer; killed after it,
+    the version is complete.
 
     Raises
     ------
@@ -44,7 +47,7 @@ def copy_log(location: str, version: int) -> Iterator[str]:
         try:
             yield str(copy)
         finally:
-            # a checkpoint can fail after its commit was made
+            # also after an error: a checkpoint can fail after its commit was made
             _publish(copy / LOG, Path(location, LOG), version, there)
 
 
@@ -54,6 +57,7 @@ def _lock_folder(staged: Path) -> Iterator[Path]:
     make_folder(staged)
     for left in staged.glob(f"{COPY}*"):
         with contextlib.suppress(OSError), _open_folder(left) as descriptor:
+            # by lock and not by age: the lock of a killed process is gone, and a commit may take any time
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody's, or an error
             shutil.rmtree(left, ignore_errors=True)
     with contextlib.ExitStack() as stack:
@@ -80,12 +84,14 @@ def _link_log(log: Path, copy: Path, version: int) -> None:
     copy.mkdir()
     if not log.is_dir():
         return
-    first = _find_checkpoint(log)
+    first = _find_checkpoint(log)  # the commits since then are enough to open the table
     for entry in os.scandir(log):
         number = NUMBER.match(entry.name)
         if entry.name == HINT or (number and first <= int(number[1]) < version and "compacted" not in entry.name):
             with contextlib.suppress(FileNotFoundError):
-                _second_name(entry.path, copy / entry.name)
+                # delta-rs writes the hint in place: with a second name, that would be the log's own
+                give_name = shutil.copyfile if entry.name == HINT else link_or_copy
+                give_name(entry.path, copy / entry.name)
 
 
 def _find_checkpoint(log: Path) -> int:
@@ -96,23 +102,12 @@ def _find_checkpoint(log: Path) -> int:
         return 0
 
 
-def _second_name(source: str, target: Path) -> None:
-    if target.name == HINT:  # delta-rs writes it in place
-        shutil.copyfile(source, target)
-        return
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def _publish(copy: Path, log: Path, version: int, there: set[str]) -> None:
     commit = f"{version:020}.json"
     if not (copy / commit).exists():
         return
     make_folder(log)
+    # a link and not a rename: it fails where another writer made this version first
     link(copy / commit, log / commit)
     with contextlib.suppress(OSError):  # the commit is there; without a checkpoint it only takes longer to read
         _publish_checkpoint(copy, log, there)
@@ -122,5 +117,6 @@ def _publish_checkpoint(copy: Path, log: Path, there: set[str]) -> None:
     made = [name for name in os.listdir(copy) if name.endswith(".parquet") and name not in there]
     for name in made:
         link(copy / name, log / name)
+    # the hint last: it must not name a checkpoint that is not there
     if made:
         write_file(log / HINT, (copy / HINT).read_bytes())

@@ -1,4 +1,8 @@
-"""What the commits of a table remember: settings, and the form of its rows."""
+"""Write and read what the commits of a table record: sources, settings, and the form of rows.
+
+A table has no file of settings beside it: what stands in the log is as atomic as the rows, and each version keeps
+its own.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,8 @@ INGESTED = "ingested"
 APPENDED = "appended"
 """What the commit of an append calls the number of rows that it adds."""
 OF_FILES = ("separator", "encoding")
-"""Settings that belong to the files of an ingest: those that come later may be others."""
+"""Settings that belong to the files of an ingest, and not to the table: later files may be written in another
+way, and a wrong encoding reads without an error."""
 
 
 def make_metadata(sources: Sequence[Source], settings: TableSettings) -> dict[str, str]:
@@ -53,7 +58,7 @@ def read_form(version: TableVersion) -> RowForm:
             form = RowForm.from_json(written)
             if set(form.columns) <= set(there):
                 return form
-        if _is_overwrite(info):
+        if _is_overwrite(info):  # what the commits before it recorded was of other rows
             break
     if not {"text", "label"} <= set(there):
         raise SchemaMismatch(
@@ -125,7 +130,7 @@ def describe_rows(form: RowForm) -> str:
 
 
 def _walk_commits(version: TableVersion) -> Iterator[dict[str, Any]]:
-    """Yield what each commit says of itself, from this version down."""
+    """Yield what each commit records, from this version down."""
     for number in range(version.version, -1, -1):
         yield {**read_commit_info(version.path, number), "version": number}
 

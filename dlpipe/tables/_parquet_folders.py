@@ -1,4 +1,4 @@
-"""Folders of Parquet files, as Spark and others write them: partitioned by ``name=value``, or not."""
+"""Find Parquet files in folders as Spark and others write them: partitioned by ``name=value``, or not."""
 
 from __future__ import annotations
 

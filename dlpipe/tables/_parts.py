@@ -1,4 +1,7 @@
-"""Parts of a table version: bounded pieces of work that can be read on their own, in any order, by any process."""
+"""Parts of a table version: bounded pieces of work that any process can read on its own, in any order.
+
+A part is a run of row groups, since Parquet is read by these: cutting inside them would read them several times.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PART_ROWS = 16_384
+"""Sorted by length, 2,048 rows had 4 % of padding and 7,800 had 1 %: more gain nothing, a kill costs a part."""
 PART_BYTES = 32 * 2**20  # long texts: a part is held in memory
 
 
@@ -58,6 +62,7 @@ def list_parts(version: TableVersion, *, rows: int = PART_ROWS) -> tuple[TablePa
 
     Parameters
     ----------
+    version : TableVersion
     rows : int
         The most rows of a part. Row groups are not cut: those of tables that dlpipe wrote have 8,192 rows, and a
         larger one of another program is a part of its own. Long texts make smaller parts.
@@ -82,6 +87,7 @@ def list_parts(version: TableVersion, *, rows: int = PART_ROWS) -> tuple[TablePa
     with explain_missing_files(version):
         runs = list(_cut_runs(_list_groups(open_files(version)), rows))
     counts = [sum(group.rows for group in run) for run in runs]
+    # what is staged for other parts must not be taken for these, so names of staged files have the cut
     cut = hashlib.sha256(f"{version.digest} {counts}".encode()).hexdigest()[:8]
     return tuple(
         TablePart(version, number, count, tuple(_join_groups(run)), cut)
@@ -91,6 +97,12 @@ def list_parts(version: TableVersion, *, rows: int = PART_ROWS) -> tuple[TablePa
 
 def read_part(part: TablePart, *, columns: Sequence[str] | None = None, split: str | None = None) -> pa.Table:
     """Return the rows of ``part``, or those of one split, in the order of ``read_table``.
+
+    Parameters
+    ----------
+    part : TablePart
+    columns, split
+        As for ``read_table``.
 
     Raises
     ------

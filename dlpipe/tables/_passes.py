@@ -1,6 +1,7 @@
-"""Sources are read twice: once to decide about every row, and again to write those that stay.
+"""Sources are read twice: once to decide about index row, and again to write those that stay.
 
-In between there is no text in memory, only what decides about it: some thirty bytes a row.
+In between there is no text in memory, only what decides about it: some thirty bytes a row (see ``RowIndex``). A
+source that changes in between has rows of other lengths, which is seen before anything is committed.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class FirstPass:
 
     Attributes
     ----------
+    sources : sequence of Source
+    settings : TableSettings
     reasons : array of int
         Of each row, the number in ``REASONS`` of why it is bad, 0 for a good one.
     stays : array of bool
@@ -51,6 +54,10 @@ class FirstPass:
         Those that stay.
     leaked : int
         How many good rows do not.
+    spelling : Spelling
+        Of the labels, over all sources.
+    bad : BadSet
+        The others.
     """
 
     sources: Sequence[Source]
@@ -65,13 +72,24 @@ class FirstPass:
 
 @dataclass(frozen=True)
 class AppendedRows:
-    """Rows that were appended to a version of a table: those after the ``first`` ones, of which some stay."""
+    """Rows that were appended to a version of a table, of which some stay through an ingest.
+
+    Attributes
+    ----------
+    version : TableVersion or None
+        None where nothing stays of what the table has.
+    first : int
+        Where they begin: the rows before come from sources, which the ingest replaces.
+    stays : array of bool
+        Of each appended row.
+    rows : RowIndex
+        Those that stay.
+    """
 
     version: TableVersion | None
     first: int
     stays: np.ndarray
     rows: RowIndex
-    """Those that stay."""
 
 
 class _RowCollector:
@@ -83,6 +101,7 @@ class _RowCollector:
         self.undecodable: dict[str, Row] = {}
 
     def take(self, row: Row) -> None:
+        """Decide about a row as far as it alone tells; it is not kept, but for the first of each reason."""
         reason = find_bad_reason(row, self.form)
         self.reasons.append(REASONS.index(reason))
         if not reason:
@@ -103,18 +122,17 @@ def run_first_pass(sources: Sequence[Source], settings: TableSettings) -> FirstP
     """
     import numpy as np
 
-    found, ends = _RowCollector(settings.form), []
-    for source in sources:
-        for row in read_rows(source, settings):
-            found.take(row)
-        ends.append(len(found.good))
+    found, ends = _collect_rows(sources, settings)
     rows = found.good.build()
+    # over all sources at once: whether 1.0 is the number 1 depends on the other labels
     spelling = spell_labels(rows.count(), fold=settings.fold_labels)
     rows = _place(rows.spell(spelling), sources, ends, settings)
     reasons = np.frombuffer(bytes(found.reasons), np.uint8).copy()
+    # conflicts before leaks: a text with two labels is bad wherever it stands
     at, conflicts = np.flatnonzero(reasons == 0), find_conflicts(rows)
     reasons[at[conflicts]] = REASONS.index(CONFLICT)
     if conflicts.any():
+        # only now known to be bad, and no longer in memory: read up to it once more
         first = int(at[conflicts.argmax()])
         found.firsts[CONFLICT] = next(itertools.islice(_read_all(sources, settings), first, None))
     rows, leaks = rows.take(~conflicts), find_leaks(rows.take(~conflicts))
@@ -122,6 +140,16 @@ def run_first_pass(sources: Sequence[Source], settings: TableSettings) -> FirstP
     stays[at[~conflicts][~leaks]] = True
     bad = _collect_bad_rows(reasons, found, sources, settings)
     return FirstPass(sources, settings, reasons, stays, rows.take(~leaks), int(leaks.sum()), spelling, bad)
+
+
+def _collect_rows(sources: Sequence[Source], settings: TableSettings) -> tuple[_RowCollector, list[int]]:
+    """Return what one reading finds, and how many good rows there were at the end of each source."""
+    found, ends = _RowCollector(settings.form), []
+    for source in sources:
+        for row in read_rows(source, settings):
+            found.take(row)
+        ends.append(len(found.good))
+    return found, ends
 
 
 def _read_all(sources: Sequence[Source], settings: TableSettings) -> Iterator[Row]:
@@ -158,24 +186,27 @@ def _collect_bad_rows(
 
 @dataclass(frozen=True)
 class TableRows:
-    """The rows of a table to be: those of sources that stay, and after them those that were appended."""
+    """The rows of a table to be: those of sources that stay, and after them those that were appended.
 
-    look: FirstPass
+    In this order, so that a commit need record only how many come from sources.
+    """
+
+    first_pass: FirstPass
     appended: AppendedRows
-    every: RowIndex
+    index: RowIndex
 
     def make_reader(self) -> pa.RecordBatchReader:
-        """Return a new reader of them."""
+        """Return a new reader, which reads the sources and the table again."""
         import pyarrow as pa
 
         return pa.RecordBatchReader.from_batches(self.form.schema(), self._batches())
 
     @cached_property
     def form(self) -> RowForm:
-        return self.look.settings.form
+        return self.first_pass.settings.form
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        form, rows, made, repeats = self.form, self.every, self._read_again(), self.every.count_repeats()
+        form, rows, made, repeats = self.form, self.index, self._read_again(), self.index.count_repeats()
         labels, splits = rows.make_label_reader(), [*SPLITS, None]  # NONE is the last of them
         first = 0
         while some := list(itertools.islice(made, BATCH_ROWS)):
@@ -185,12 +216,13 @@ class TableRows:
             numbers = zip(some, rows.digest[part, 0].tolist(), repeats[part].tolist(), strict=True)
             row_ids = [own or _make_row_id(digest, repeat) for (own, _), digest, repeat in numbers]
             yield form.make_batch(row_ids, values, labels(part), [splits[number] for number in rows.split[part]])
+        # and whether rows are left over: a source that lost some at its end
         self._check_same([], rows.characters[first:])
 
     def _read_again(self) -> Iterator[tuple[str, Values]]:
         """Yield the row id (empty where it has none yet) and the inputs of each row."""
-        stays = self.look.stays.tobytes()
-        for row in itertools.compress(_read_all(self.look.sources, self.look.settings), stays):
+        stays = self.first_pass.stays.tobytes()
+        for row in itertools.compress(_read_all(self.first_pass.sources, self.first_pass.settings), stays):
             yield "", row.values
         if self.appended.version is not None:
             there = stream_values(self.appended.version, self.form, ("row_id",), self.appended.first)
@@ -198,8 +230,9 @@ class TableRows:
                 yield row_id, values
 
     def _check_same(self, rows: Sequence[Values], characters: np.ndarray) -> None:
+        """Raise ``BadSource`` where rows are not as long as they were: the decisions were made about others."""
         if [self.form.count_characters(values) for values in rows] != characters.tolist():
-            named = ", ".join(repr(source.path) for source in self.look.sources[:4])
+            named = ", ".join(repr(source.path) for source in self.first_pass.sources[:4])
             raise BadSource(
                 f"A source was changed while it was read ({named}); nothing was committed. "
                 "Run again when nobody writes to it."
@@ -214,7 +247,18 @@ def _make_row_id(digest: int, repeat: int) -> str:
 def stream_values(
     version: TableVersion, form: RowForm, others: Sequence[str], first: int = 0
 ) -> Iterator[tuple[tuple[Any, ...], Values]]:
-    """Yield the values of some ``others`` columns and the inputs of each row from the row ``first`` on."""
+    """Yield the values of some columns and the inputs of each row of a table version.
+
+    Parameters
+    ----------
+    version : TableVersion
+    form : RowForm
+        Its inputs are read.
+    others : sequence of str
+        The columns beside the inputs, such as ``label``; their values come first.
+    first : int
+        The row from which on rows are read.
+    """
     inputs = [column.name for column in form.inputs]
     for batch in stream_table(version, columns=[*others, *inputs]):
         skipped = min(first, batch.num_rows)

@@ -1,4 +1,4 @@
-"""The first rows of a source with all their columns, before anybody has said which ones matter."""
+"""Read the first rows of a source with all their columns, before settings say which of them are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of sources that cannot be rows of a table: why, and the table where they are kept."""
+"""Bad rows: why a row of a source cannot be one of a table, and the quarantine table where bad rows are kept."""
 
 from __future__ import annotations
 
@@ -97,6 +97,7 @@ def find_bad_reason(row: Row, form: RowForm) -> str:
     """Return why a row by itself cannot be one of a table; empty for a good one."""
     label = strip_label(row)
     try:
+        # lone surrogates stand for bytes that were not in the encoding; they cannot be written either
         for value in (label, *row.values):
             if isinstance(value, str) and not value.isascii():
                 value.encode()
@@ -141,7 +142,20 @@ def check_bad_share(
     *,
     details: Mapping[str, str] | None = None,
 ) -> None:
-    """Raise ``BadRows`` where too many of ``rows`` rows are bad, and keep these; ``details`` tell more of some."""
+    """Raise ``BadRows`` where too many rows are bad, or all of them; these are in the quarantine then.
+
+    Parameters
+    ----------
+    rows : int
+        How many there are, good and bad.
+    bad : BadSet
+    settings : TableSettings
+        Its ``max_bad_share`` is how much may be bad.
+    quarantine : Quarantine
+        Of the same bad rows.
+    details : mapping of str to str, optional
+        What more to say of a reason, by reason.
+    """
     if len(bad) <= settings.max_bad_share * rows and len(bad) < rows:
         return
     kept = quarantine.commit()

@@ -1,4 +1,8 @@
-"""Read a version of a table, whole or in batches, in the order in which it was written."""
+"""Read a version of a table, whole or in batches, in the order in which it was written.
+
+The order is that of the names of files, which begin with the version of their commit: a training can be repeated
+row by row.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +99,15 @@ def stream_table(
 ) -> Iterator[pa.RecordBatch]:
     """Return an iterator over the rows of a table version that holds a few batches at a time.
 
-    Every batch has ``batch_rows`` rows, except for the last one. The order is that of ``read_table``.
+    The order is that of ``read_table``.
+
+    Parameters
+    ----------
+    version : TableVersion
+    split, columns
+        As for ``read_table``.
+    batch_rows : int
+        Rows of every batch but the last, which may have fewer.
     """
     files = open_files(version)
     names = choose_columns(files, version, split, columns)
@@ -146,7 +158,15 @@ def open_files(version: TableVersion) -> TableFiles:
 def choose_columns(
     files: TableFiles, version: TableVersion, split: str | None, columns: Sequence[str] | None
 ) -> list[str]:
-    """Return the names of the columns to read, when they and the split exist."""
+    """Return the names of the columns to read: ``columns``, or all where that is None.
+
+    Raises
+    ------
+    SchemaMismatch
+        When the table lacks one of them, or has no splits and one is asked for.
+    SettingError
+        When no split has this name.
+    """
     there = list(files.schema.names)
     wanted = list(columns) if columns is not None else there
     for name in [*wanted, *([] if split is None else ["split"])]:

@@ -1,4 +1,4 @@
-"""The cells of a source, in the order of a form's columns, with the line of each row."""
+"""Read the cells of a source by its kind of file, in the order of a form's columns, with the line of each row."""
 
 from __future__ import annotations
 
@@ -41,7 +41,16 @@ class SourceColumns(NamedTuple):
 
     @classmethod
     def from_source(cls, source: Source, settings: TableSettings, *, unlabelled: bool = False) -> SourceColumns:
-        """Return what is read of a source; with ``unlabelled``, it may lack the label."""
+        """Return what is read of a source.
+
+        Parameters
+        ----------
+        source : Source
+        settings : TableSettings
+            Its form names the columns.
+        unlabelled : bool
+            Whether the source may lack the columns with the label.
+        """
         form = settings.form
         return cls(settings, form.sources, len(form.inputs), unlabelled, dict(source.folders))
 

@@ -1,4 +1,4 @@
-"""The rows of a source as they stand there, with the line of each."""
+"""Read the rows of a source as they stand there, with the line of each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,15 @@ class Row(NamedTuple):
 
 
 def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = False) -> Iterator[Row]:
-    """Yield the rows of one source in their order; with ``unlabelled``, it may lack the columns with the label.
+    """Yield the rows of one source in their order.
+
+    Parameters
+    ----------
+    source : Source
+    settings : TableSettings
+        Its form says what is read, and as what.
+    unlabelled : bool
+        Whether the source may lack the columns with the label.
 
     Raises
     ------
@@ -55,6 +63,7 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
     form, rows = settings.form, 0
     wanted = SourceColumns.from_source(source, settings, unlabelled=unlabelled)
     columns, inputs, label = form.inputs, wanted.inputs, form.label
+    # columns of texts that held nothing but numbers so far: likely the wrong column, which only the end can tell
     numbers: dict[int, Row | None] = dict.fromkeys(form.text_places)
     with explain_unreadable(source.path, form), explain_undecodable(source.path):
         for line, cells in READERS[source.kind](source, wanted):

@@ -1,4 +1,4 @@
-"""What an ingest is told: sources and settings."""
+"""Settings and sources of an ingest, and the names of splits."""
 
 from __future__ import annotations
 

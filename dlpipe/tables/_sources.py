@@ -1,4 +1,4 @@
-"""Source files and tables, found and identified."""
+"""Find source files and tables by path or glob, and identify their content."""
 
 from __future__ import annotations
 

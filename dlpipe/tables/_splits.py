@@ -1,4 +1,8 @@
-"""The splits of a data-set table: by a hash of each row, or as they are given."""
+"""Place the rows of a data-set table in splits: by a hash of each row, or as they are given.
+
+The hash is that of what makes rows the same. So a row has the same split whenever and from wherever it comes, and
+rows that are the same never stand in two splits.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,19 @@ def is_by_hash(source_split: str, given: set[str]) -> bool:
 
 
 def choose_split(source_split: str, digest: bytes, given: set[str], settings: TableSettings) -> str:
-    """Return the split of a row: its source's own, or by the hash."""
+    """Return the split of a row: its source's own, or by the hash.
+
+    Parameters
+    ----------
+    source_split : str
+        ``data``, ``train``, ``valid`` or ``test``: what its source was given as.
+    digest : bytes
+        What ``RowForm.identify`` returned.
+    given : set of str
+        All of these that have sources.
+    settings : TableSettings
+        The shares of valid and test; test has none where it has sources.
+    """
     if not is_by_hash(source_split, given):
         return source_split
     test_share = 0.0 if "test" in given else settings.test_share
@@ -42,7 +58,15 @@ def to_hash_position(digest: bytes) -> float:
 
 
 def place_by_hash(rows: RowIndex, given: set[str], settings: TableSettings) -> np.ndarray:
-    """Return the number of the split that the hash gives each row; as ``choose_split``, for many."""
+    """Return the number of the split that the hash gives each row; ``choose_split`` for many.
+
+    Parameters
+    ----------
+    rows : RowIndex
+    given : set of str
+        The splits that have sources.
+    settings : TableSettings
+    """
     import numpy as np
 
     test_share = 0.0 if "test" in given else settings.test_share

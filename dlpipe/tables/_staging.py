@@ -1,8 +1,12 @@
-"""Rows that come part by part, from one process or many, and are committed together.
+"""Stage rows part by part, from one process or many, and commit them together.
 
 A part waits as a Parquet file in the folder ``_staged`` of its table, where neither readers of Delta tables nor
 their vacuum look. The commit gives each of these files a second name among the data files, and so leaves them
-whole for whoever commits the same key at the same time; the first names go when the commit is there.
+whole for whoever commits the same key at the same time; the first names go when the commit is made.
+
+What a kill leaves: a part is there whole or not at all, so the work goes on with those that are missing. Killed
+before the commit, second names are left that no version names; killed after it, first names. Whoever commits the
+same key next removes both.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
 
 DIGEST = b"dlpipe.digest"
 ABANDONED_AFTER = 7 * 24 * 3600.0
+"""Seconds after which a staged file belongs to nobody: keys of runs that never came back are not known here."""
 
 
 class _Adopted(NamedTuple):
@@ -67,6 +72,10 @@ def stage_part(
 
     Parameters
     ----------
+    target : str or Path
+        The table; it is made by the commit where there is none.
+    rows : pyarrow.Table or RecordBatchReader
+        May be none: the part then counts as staged, and adds nothing to the commit.
     key : mapping of str to str
         What the commit will carry.
     part : int
@@ -89,13 +98,19 @@ def stage_part(
         with explain_storage_errors(location):
             _write_whole(location, f"{STAGED}/{_make_stem(key, cut)}{part:05}.parquet", whole)
     except DlpipeError:
-        # who commits the key removes what is still being staged for it
+        # who commits the key removes what is still being staged for it: then the rows are in the table
         if find_commit(location, key) is None:
             raise
 
 
 def find_staged_parts(target: str | Path, *, key: Mapping[str, str], cut: str = "") -> frozenset[int]:
-    """Return the numbers of the parts that are staged for a commit with ``key``."""
+    """Return the numbers of the parts that are staged for a commit with ``key``.
+
+    Parameters
+    ----------
+    target, key, cut
+        As for ``stage_part``.
+    """
     return frozenset(_find_parts(locate(target), key, cut))
 
 
@@ -105,8 +120,16 @@ def commit_parts(
     """Append the staged parts 0 to ``parts`` - 1, in this order, in one commit, and return its version.
 
     Where a commit of the table carries ``key`` already, that version comes back. Nothing staged is left for the
-    key either way, and nothing that was staged in this table more than a week ago. The commit also
-    moves the ``marks``.
+    key either way, and nothing that was staged in this table more than a week ago.
+
+    Parameters
+    ----------
+    target, key, cut
+        As for ``stage_part``.
+    parts : int
+        How many there are.
+    marks : sequence of Mark
+        The commit moves them in the same atomic step.
 
     Raises
     ------
@@ -128,6 +151,7 @@ def commit_parts(
     try:
         done = find_commit(location, key) or _adopt_and_commit(location, key, parts, cut, marks)
     except MarkMoved:
+        # the rows were chosen for where the mark was: nobody can commit these parts any more
         _remove(location, _find_staged_leftovers(location, key))
         raise
     _discard(location, key, done)
@@ -140,6 +164,7 @@ def _adopt_and_commit(
     try:
         names = _find_all_parts(location, key, parts, cut)
         with explain_storage_errors(location):
+            # of the first part; _adopt_file holds the others to it
             schema = to_delta_schema(_read_footer(location, names[0], names[0]).schema.to_arrow_schema())
 
         def adopt(prefix: str) -> DataFiles:
@@ -173,7 +198,7 @@ def _adopt(location: str, names: Sequence[str], schema: pa.Schema, prefix: str) 
         file = _adopt_file(location, name, f"{prefix}-{len(files):05}.parquet", schema)
         if file.rows:
             files.append(file)
-        else:
+        else:  # a part without rows is staged to say that it was done
             filesystem(location).delete_file(file.name)
     digest = hashlib.sha256("\n".join(file.digest for file in files).encode()).hexdigest()[:32]
     names, sizes, counts = ([getattr(file, field) for file in files] for field in ("name", "size", "rows"))
@@ -203,6 +228,7 @@ def _read_footer(location: str, name: str, staged: str) -> FileMetaData:
         with storage.open_input_file(name) as file:
             return pq.read_metadata(file)  # type: ignore[no-any-return]
     except pa.ArrowInvalid:
+        # else the work would take the part for staged, and every commit would stop here
         storage.delete_file(staged)
         raise PartsMissing(
             f"A part staged for {show_path(location)} was damaged ({staged}) and is removed. Stage it again, then "
@@ -214,12 +240,13 @@ def _write_whole(location: str, name: str, rows: pa.Table) -> None:
     """Write a file that is there as a whole or not at all."""
     storage = filesystem(location)
     make_table_folder(location, STAGED)
-    if is_remote(location):
+    if is_remote(location):  # an object appears when its upload is complete
         _write_parquet(storage, name, rows)
         return
     begun = f"{name}.{uuid.uuid4().hex}.tmp"
     try:
         _write_parquet(storage, begun, rows)
+        # ending in .tmp until then, by which _find_parts does not take it for a part
         move(Path(location, begun), Path(location, name))
     except BaseException:
         with contextlib.suppress(OSError):
@@ -235,6 +262,7 @@ def _write_parquet(storage: FileSystem, name: str, rows: pa.Table) -> None:
         for batch in rebatch(rows.to_batches(), ROW_GROUP_ROWS):
             digest.add(batch := batch.cast(schema))
             writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
+        # in the file, so that the commit need not read again what other processes wrote
         writer.add_key_value_metadata({DIGEST.decode(): digest.hexdigest()})
 
 
@@ -260,12 +288,16 @@ def _make_stem(key: Mapping[str, str], cut: str = "") -> str:
 
 
 def _make_name_stem(key: Mapping[str, str]) -> str:
-    """Return what the names of the data files of a commit have in common, whoever makes it."""
+    """Return what the names of the data files of a commit have in common, whoever makes it.
+
+    By it ``_find_commit_leftovers`` tells the files of killed commits of the same key from those of other writers.
+    """
     return _make_stem(key)[:16]
 
 
 def _discard(location: str, key: Mapping[str, str], done: TableVersion) -> None:
     """Remove what is staged for ``key``, what killed commits of it left, and what somebody staged long ago."""
+    # the commit is made: what cannot be removed now is removed by a later one
     with contextlib.suppress(OSError, DlpipeError):
         _remove(location, [*_find_staged_leftovers(location, key), *_find_commit_leftovers(location, key, done)])
 
@@ -299,13 +331,11 @@ def _find_commit_leftovers(location: str, key: Mapping[str, str], done: TableVer
     """Yield data files of other tries: who tries still will find the commit that is there."""
     from pyarrow.fs import FileSelector
 
-    kept = read_commit_info(location, done.version).get("dlpipe.commit")
+    committed, stem = read_commit_info(location, done.version).get("dlpipe.commit"), _make_name_stem(key)
+    if not committed:  # the log no longer has the commit, so that its own files cannot be told from others
+        return
     for file in filesystem(location).get_file_info(FileSelector(".")):
         name = file.base_name
-        if (
-            kept
-            and DATA_FILE.fullmatch(name)
-            and name[21:].startswith(_make_name_stem(key))
-            and not name.startswith(kept)
-        ):
+        of_key = DATA_FILE.fullmatch(name) and name[21:].startswith(stem)
+        if of_key and not name.startswith(committed):
             yield name

@@ -1,4 +1,4 @@
-"""Where tables are, and what their storage can refuse."""
+"""Find and make the folders of tables on a disk or in a bucket, and turn what storage refuses into our errors."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ STAGED = "_staged"
 # a table's companions, such as its quarantine, have longer names than itself
 LONGEST_NAME = 200
 FULL = ("no space left", "os error 28", "disk quota exceeded", "os error 122")
+"""How delta-rs writes ENOSPC and EDQUOT: its errors have no number."""
 # delta-rs would retry a dead endpoint for three minutes
 REMOTE_OPTIONS = {"max_retries": "3", "retry_timeout": "20s", "connect_timeout": "5s"}
 
@@ -97,18 +98,30 @@ def sync_files(location: str, names: Iterable[str]) -> None:
 
 
 def copy_file(location: str, source: str, target: str) -> None:
-    """Give the file ``source`` of the table at ``location`` a second name, which outlives the first."""
+    """Give a file of a table a second name, which outlives the first.
+
+    Parameters
+    ----------
+    location : str
+        The table.
+    source, target : str
+        The first and the second name, under the folder of the table.
+    """
     if is_remote(location):
         # its public method passes on an argument that does not exist (delta-rs 1.6)
         filesystem(location).handler._handler.copy_file(source, target)
         return
-    first, second = Path(location, source), Path(location, target)
+    link_or_copy(Path(location, source), Path(location, target))
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name, or copy it where the file system has no hard links."""
     try:
-        os.link(first, second)
-    except FileNotFoundError:
+        os.link(source, target)
+    except FileNotFoundError:  # another process removed it: that is no reason to copy
         raise
-    except OSError:  # a file system without hard links
-        shutil.copyfile(first, second)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def show_path(location: str) -> str:

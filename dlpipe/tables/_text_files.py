@@ -1,4 +1,4 @@
-"""Text files as people have them: compressed or not, in some encoding, with some separator."""
+"""Open text files as people have them: compressed or not, in some encoding, with some separator."""
 
 from __future__ import annotations
 
@@ -132,7 +132,16 @@ def find_format(
     """Return the encoding of a text file and, for a CSV, its separator.
 
     A byte order mark decides, then ``settings``; without both it is UTF-8. The separator is the one that makes the
-    columns of the form stand in the header, or ``columns`` where the form is not known yet.
+    columns of the form stand in the header.
+
+    Parameters
+    ----------
+    path : str
+    kind : str
+        ``csv``, ``tsv`` or ``jsonl``.
+    settings : TableSettings
+    columns : collection of str, optional
+        The names to look for in the header where the form is not known yet.
 
     Raises
     ------
@@ -163,7 +172,15 @@ def find_format(
 
 
 def describe_format(path: str, kind: str, found: TextFormat, settings: TableSettings) -> str:
-    """Return a line on what was found out about a file, or nothing where it is as its ending says."""
+    """Return a line on how a file is read, empty where it is read as its ending says.
+
+    Parameters
+    ----------
+    path, kind, settings
+        As for ``find_format``.
+    found : TextFormat
+        What that returned.
+    """
     words = []
     if found.separator and not settings.separator and found.separator != find_default_separator(kind):
         words.append(f"with the separator {found.separator!r}")
@@ -178,7 +195,15 @@ def find_default_separator(kind: str) -> str:
 
 
 def decode_lines(content: bytes, encoding: str | None, *, where: str) -> list[str]:
-    """Return the lines of text that a program was handed, by their byte order mark, ``encoding`` or UTF-8.
+    """Return the lines of text that a program was handed.
+
+    Parameters
+    ----------
+    content : bytes
+    encoding : str, optional
+        By default UTF-8; a byte order mark is stronger than both.
+    where : str
+        What the bytes are, for messages, such as ``"Standard input,"``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Versions of a table: by number, by time, by the key of a commit."""
+"""Find versions of a table: by number, by time, by the key of a commit."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def to_version(table: DeltaTable, location: str) -> TableVersion:
     info = read_commit_info(location, table.version())
     rows, digest = info.get("dlpipe.rows"), info.get("dlpipe.digest")
     if rows is None or digest is None:
-        rows, digest = _measure(table)
+        rows, digest = _measure(table)  # another program's commit
     columns = list_columns(table.schema())
     return TableVersion(location, table.version(), int(rows), str(digest), find_commit_time(info), columns)
 
@@ -245,7 +245,10 @@ def _read_log_lines(location: str, version: int) -> list[bytes]:
 
 
 def count_ingested_rows(version: TableVersion) -> int:
-    """Return how many of the rows of this version, the first ones, an ingest put there; others were appended."""
+    """Return how many of the rows of this version, the first ones, an ingest put there; others were appended.
+
+    Each ingest and append records it; appends of other programs, which do not, are passed over.
+    """
     for number in range(version.version, -1, -1):
         info = read_commit_info(version.path, number)
         if "dlpipe.ingested" in info:
@@ -299,7 +302,11 @@ def _make_missing_error(location: str) -> TableNotFound:
 
 
 def _measure(table: DeltaTable) -> tuple[int, str]:
-    """Return rows and a digest of a version that another program wrote, from the names of its files."""
+    """Return rows and a digest of a version that another program wrote, from the names of its files.
+
+    Delta never changes a file under its name, so the same names are the same rows; to hash the rows themselves
+    would be to read the table at each opening.
+    """
     import pyarrow as pa
 
     files = pa.table(table.get_add_actions(flatten=True)).to_pylist()

@@ -1,4 +1,4 @@
-"""Write rows as one atomic commit.
+"""Write rows to a table as one atomic commit.
 
 The data files are written here and not by ``write_deltalake``, which deals rows out to its threads: what it
 writes from a stream comes back in another order, and training could not be repeated.
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP_ROWS = 8192
+"""``list_parts`` cuts between row groups."""
 FILE_BYTES = 128 * 2**20
 
 
@@ -71,13 +72,38 @@ def replace_rows(
 ) -> tuple[TableVersion, bool]:
     """Make ``rows`` the content of the table; return its version, and whether it is a new one.
 
-    With ``at`` a new version must have this number: ``MarkMoved`` is raised where another program was first.
+    The same content again makes no new version.
+
+    Parameters
+    ----------
+    path : str or Path
+    rows : pyarrow.RecordBatchReader
+    metadata : mapping of str to str
+        What the commit records beside; see ``write_and_commit``.
+    at : int, optional
+        The number that a new version must have.
+
+    Raises
+    ------
+    MarkMoved
+        When another program made the version ``at``.
     """
     return _write_rows(locate(path), rows, mode="overwrite", metadata=metadata, once=True, at=at)
 
 
 def append_rows(path: str | Path, rows: pa.Table, *, metadata: Mapping[str, str], at: int) -> TableVersion:
-    """Append ``rows`` in the commit that makes version ``at``, or raise ``MarkMoved``."""
+    """Append ``rows`` and return the version.
+
+    Parameters
+    ----------
+    path, rows, metadata, at
+        As for ``replace_rows``.
+
+    Raises
+    ------
+    MarkMoved
+        When another program made the version ``at``.
+    """
     return _write_rows(locate(path), rows, mode="append", metadata=metadata, at=at)[0]
 
 
@@ -120,6 +146,7 @@ def _write_files(location: str, reader: pa.RecordBatchReader, prefix: str) -> Da
                     digest.add(batch := batch.cast(schema))
                     writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
                     counts[-1] += batch.num_rows
+                    # Arrow would keep what the batches before took, and memory would grow with the table
                     pa.default_memory_pool().release_unused()
                     batch = next(batches, None)
             sizes.append(sink.tell())
