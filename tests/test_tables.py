@@ -38,7 +38,7 @@ from dlpipe.tables import (
     tables_root,
     write_table,
 )
-from dlpipe.tables._commit import TABLE_CONFIGURATION
+from dlpipe.tables._attempt import TABLE_CONFIGURATION
 from dlpipe.task.text_classification import TextClassData
 
 

@@ -19,7 +19,7 @@ from dlpipe.tables._append_plan import (
     separate_bad_rows,
     strip_repeats,
 )
-from dlpipe.tables._commit import COMMIT_ATTEMPTS, check_target
+from dlpipe.tables._commit import COMMIT_ATTEMPTS
 from dlpipe.tables._form import RowForm
 from dlpipe.tables._ingest import check_settings
 from dlpipe.tables._metadata import APPENDED, INGESTED, check_same_form, make_metadata, read_last_settings
@@ -29,6 +29,7 @@ from dlpipe.tables._rows import describe_sources, read_rows
 from dlpipe.tables._settings import Paths, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._storage import locate, show_path
+from dlpipe.tables._targets import check_target
 from dlpipe.tables._versions import TableVersion, count_ingested_rows, table_at, try_open
 from dlpipe.tables._write import append_rows, replace_rows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import BadRows, MarkMoved, SchemaMismatch, StorageUnavailable
-from dlpipe.tables._commit import COMMIT_ATTEMPTS, check_target
+from dlpipe.tables._commit import COMMIT_ATTEMPTS
 from dlpipe.tables._form import RowForm, check_form
 from dlpipe.tables._index import Indexer, RowIndex
 from dlpipe.tables._labels import spell_labels
@@ -21,6 +21,7 @@ from dlpipe.tables._settings import SPLITS, FormSettings, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._splits import check_splits, describe_splits, keep_in_train
 from dlpipe.tables._storage import locate, show_path
+from dlpipe.tables._targets import check_target
 from dlpipe.tables._text_files import check_text_settings, to_readable
 from dlpipe.tables._versions import TableVersion, count_ingested_rows, table_at, try_open
 from dlpipe.tables._write import content_digest, replace_rows

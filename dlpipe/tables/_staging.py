@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dlpipe.durable import move
 from dlpipe.errors import DlpipeError, MarkMoved, PartsMissing, SchemaMismatch
+from dlpipe.tables._attempt import DataFiles
 from dlpipe.tables._batches import rebatch
-from dlpipe.tables._commit import DataFiles, Mark, check_target, to_delta_schema, write_and_commit
+from dlpipe.tables._commit import CommitTerms, Mark, write_and_commit
 from dlpipe.tables._digest import ContentDigest
 from dlpipe.tables._storage import (
     DATA_FILE,
@@ -36,6 +37,7 @@ from dlpipe.tables._storage import (
     make_table_folder,
     show_path,
 )
+from dlpipe.tables._targets import check_target, to_delta_schema
 from dlpipe.tables._versions import KEYS, TableVersion, find_commit, read_commit_info, to_transaction_id, try_open
 from dlpipe.tables._write import ROW_GROUP_ROWS
 
@@ -170,7 +172,8 @@ def _adopt_and_commit(
         def adopt(prefix: str) -> DataFiles:
             return _adopt(location, names, schema, prefix)
 
-        return write_and_commit(location, schema, adopt, key=key, stem=_make_name_stem(key), marks=marks)[0]
+        terms = CommitTerms(key=key, marks=marks)
+        return write_and_commit(location, schema, adopt, terms, stem=_make_name_stem(key))[0]
     except DlpipeError:
         # another process may have committed them, and removed what was staged
         done = find_commit(location, key)

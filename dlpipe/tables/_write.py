@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dlpipe.settings import check_name
+from dlpipe.tables._attempt import DataFiles
 from dlpipe.tables._batches import rebatch
-from dlpipe.tables._commit import DataFiles, Mode, to_delta_schema, write_and_commit
+from dlpipe.tables._commit import CommitTerms, write_and_commit
 from dlpipe.tables._digest import ContentDigest
 from dlpipe.tables._storage import filesystem, locate, make_table_folder
+from dlpipe.tables._targets import Mode, to_delta_schema
 from dlpipe.tables._versions import TableVersion, find_commit
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def write_table(
     check_name(mode, ["append", "overwrite"], what="mode", where="write_table")
     location = locate(path)
     done = find_commit(location, key) if key else None
-    return done or _write_rows(location, rows, mode=mode, key=key)[0]
+    return done or _write_rows(location, rows, CommitTerms(mode=mode, key=key))[0]
 
 
 def replace_rows(
@@ -79,7 +81,7 @@ def replace_rows(
     path : str or Path
     rows : pyarrow.RecordBatchReader
     metadata : mapping of str to str
-        What the commit records beside; see ``write_and_commit``.
+        What the commit records beside; see ``CommitTerms``.
     at : int, optional
         The number that a new version must have.
 
@@ -88,7 +90,7 @@ def replace_rows(
     MarkMoved
         When another program made the version ``at``.
     """
-    return _write_rows(locate(path), rows, mode="overwrite", metadata=metadata, once=True, at=at)
+    return _write_rows(locate(path), rows, CommitTerms(mode="overwrite", metadata=metadata, once=True, at=at))
 
 
 def append_rows(path: str | Path, rows: pa.Table, *, metadata: Mapping[str, str], at: int) -> TableVersion:
@@ -104,7 +106,7 @@ def append_rows(path: str | Path, rows: pa.Table, *, metadata: Mapping[str, str]
     MarkMoved
         When another program made the version ``at``.
     """
-    return _write_rows(locate(path), rows, mode="append", metadata=metadata, at=at)[0]
+    return _write_rows(locate(path), rows, CommitTerms(metadata=metadata, at=at))[0]
 
 
 def content_digest(rows: Iterable[pa.RecordBatch]) -> str:
@@ -115,13 +117,13 @@ def content_digest(rows: Iterable[pa.RecordBatch]) -> str:
     return digest.hexdigest()
 
 
-def _write_rows(location: str, rows: pa.Table | pa.RecordBatchReader, **commit: Any) -> tuple[TableVersion, bool]:
+def _write_rows(
+    location: str, rows: pa.Table | pa.RecordBatchReader, terms: CommitTerms
+) -> tuple[TableVersion, bool]:
     import pyarrow as pa
 
     reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
-    return write_and_commit(
-        location, reader.schema, lambda prefix: _write_files(location, reader, prefix), **commit
-    )
+    return write_and_commit(location, reader.schema, lambda prefix: _write_files(location, reader, prefix), terms)
 
 
 def _write_files(location: str, reader: pa.RecordBatchReader, prefix: str) -> DataFiles:
