@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlpipe.errors import MarkMoved, StorageUnavailable, TableNotFound
+from dlpipe.errors import TableNotFound
 from dlpipe.tables._append_plan import (
     AppendPlan,
     BadRow,
@@ -19,7 +19,7 @@ from dlpipe.tables._append_plan import (
     separate_bad_rows,
     strip_repeats,
 )
-from dlpipe.tables._commit import COMMIT_ATTEMPTS
+from dlpipe.tables._commit import retry_on_latest
 from dlpipe.tables._form import RowForm
 from dlpipe.tables._ingest import check_settings
 from dlpipe.tables._metadata import APPENDED, INGESTED, check_same_form, make_metadata, read_last_settings
@@ -28,9 +28,9 @@ from dlpipe.tables._read import stream_table
 from dlpipe.tables._rows import describe_sources, read_rows
 from dlpipe.tables._settings import Paths, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
-from dlpipe.tables._storage import locate, show_path
+from dlpipe.tables._storage import locate
 from dlpipe.tables._targets import check_target
-from dlpipe.tables._versions import TableVersion, count_ingested_rows, table_at, try_open
+from dlpipe.tables._versions import TableVersion, count_ingested_rows
 from dlpipe.tables._write import append_rows, replace_rows
 
 if TYPE_CHECKING:
@@ -114,14 +114,7 @@ def append(sources: Paths, table: str | Path, *, settings: TableSettings | None 
     found = find_sources(Sources(data=sources).list_paths())
     rows = [row for source in found for row in read_rows(source, settings, unlabelled=True)]
     good, bad = separate_bad_rows(rows, settings.form)
-    for _ in range(COMMIT_ATTEMPTS):
-        try:
-            return _append_after_latest(location, good, bad, found, settings)
-        except MarkMoved:
-            continue
-    raise StorageUnavailable(
-        f"Others write to {show_path(location)} all the time; nothing was committed. Try again."
-    )
+    return retry_on_latest(location, lambda before: _append_to(before, location, good, bad, found, settings))
 
 
 def _find_settings(location: str) -> TableSettings:
@@ -131,19 +124,18 @@ def _find_settings(location: str) -> TableSettings:
         raise TableNotFound(f"{error} To make it of these rows, pass the settings of a task.") from None
 
 
-def _append_after_latest(
+def _append_to(
+    before: TableVersion | None,
     location: str,
     good: Sequence[GoodRow],
     bad: Sequence[BadRow],
     sources: Sequence[Source],
     settings: TableSettings,
 ) -> Append:
-    """Append on top of the latest version, or raise ``MarkMoved`` where another program commits meanwhile.
+    """Append on top of a version, or raise ``MarkMoved`` where another program commits meanwhile.
 
-    What is new, known or in conflict depends on the rows that the table has, so the plan holds for one version
-    only: the caller then begins again.
+    What is new, known or in conflict depends on the rows that the table has: the plan holds for this version only.
     """
-    before = None if try_open(location) is None else table_at(location)
     there = read_labels(before, {row.row_id for row in good}, settings.form)
     plan = plan_append(good, bad, there, settings)
     bad_set = BadSet.from_rows(plan.bad)

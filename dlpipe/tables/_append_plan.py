@@ -104,6 +104,14 @@ def read_labels(before: TableVersion | None, row_ids: set[str], form: RowForm) -
     """Return the labels of a version of the table, and those of the rows with these ids.
 
     Its rows pass by a batch at a time, so that memory does not grow with the table.
+
+    Parameters
+    ----------
+    before : TableVersion or None
+        None where there is no table.
+    row_ids : set of str
+        Those of the rows to append, without ``-2`` and the like.
+    form : RowForm
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dlpipe.errors import DlpipeError, MarkMoved, StorageUnavailable
 from dlpipe.tables._attempt import DataFiles, try_commit
@@ -25,6 +25,7 @@ from dlpipe.tables._versions import (
     find_commit,
     list_columns,
     read_commit_info,
+    table_at,
     to_mark_id,
     to_transaction_id,
     to_version,
@@ -34,6 +35,8 @@ from dlpipe.tables._versions import (
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
+
+Result = TypeVar("Result")
 
 COMMIT_ATTEMPTS = 30
 """How often a commit is tried anew while others commit to the same table."""
@@ -127,6 +130,32 @@ def write_and_commit(
         # also on Ctrl-C; after a kill they stay, and no version names them
         if not new:
             _remove_uncommitted(location, prefix)
+
+
+def retry_on_latest(location: str, commit: Callable[[TableVersion | None], Result]) -> Result:
+    """Return what ``commit`` returns for the latest version, again and again while others commit in between.
+
+    Parameters
+    ----------
+    location : str
+    commit : callable
+        Takes the latest version of the table, None where there is none, and raises ``MarkMoved`` where another
+        program commits before it does.
+
+    Raises
+    ------
+    StorageUnavailable
+        When others are first each time.
+    """
+    for _ in range(COMMIT_ATTEMPTS):
+        before = None if try_open(location) is None else table_at(location)
+        try:
+            return commit(before)
+        except MarkMoved:
+            continue
+    raise StorageUnavailable(
+        f"Others write to {show_path(location)} all the time; nothing was committed. Try again."
+    )
 
 
 def find_same_content(location: str, digest: str) -> TableVersion | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import BadRows, MarkMoved, SchemaMismatch, StorageUnavailable
-from dlpipe.tables._commit import COMMIT_ATTEMPTS
+from dlpipe.errors import BadRows, SchemaMismatch
+from dlpipe.tables._commit import retry_on_latest
 from dlpipe.tables._form import RowForm, check_form
 from dlpipe.tables._index import Indexer, RowIndex
 from dlpipe.tables._labels import spell_labels
@@ -20,10 +20,10 @@ from dlpipe.tables._rows import check_first_rows, describe_sources
 from dlpipe.tables._settings import SPLITS, FormSettings, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._splits import check_splits, describe_splits, keep_in_train
-from dlpipe.tables._storage import locate, show_path
+from dlpipe.tables._storage import locate
 from dlpipe.tables._targets import check_target
 from dlpipe.tables._text_files import check_text_settings, to_readable
-from dlpipe.tables._versions import TableVersion, count_ingested_rows, table_at, try_open
+from dlpipe.tables._versions import TableVersion, count_ingested_rows, table_at
 from dlpipe.tables._write import content_digest, replace_rows
 
 if TYPE_CHECKING:
@@ -167,20 +167,16 @@ def _commit_rows(
     Returns all rows, how many of them were appended, the version, and whether it is a new one.
     """
     metadata = {**make_metadata(first_pass.sources, first_pass.settings), INGESTED: str(len(placed))}
-    for _ in range(COMMIT_ATTEMPTS):
-        # anew each time: which appended rows there are, and which of them stay, depends on the version before
-        before = None if try_open(location) is None else table_at(location)
+
+    def commit(before: TableVersion | None) -> tuple[RowIndex, int, TableVersion, bool]:
+        # here, since which appended rows there are, and which of them stay, depends on the version before
         appended = _find_appended(before, placed)
         index, _moved = keep_in_train(placed.concat(appended.rows))
         check_splits(index, first_pass.settings)
         rows = TableRows(first_pass, appended, index)
-        try:
-            return index, len(appended.rows), *_commit_after(before, location, rows, metadata)
-        except MarkMoved:  # somebody appended rows meanwhile
-            continue
-    raise StorageUnavailable(
-        f"Others write to {show_path(location)} all the time; nothing was committed. Try again."
-    )
+        return index, len(appended.rows), *_commit_after(before, location, rows, metadata)
+
+    return retry_on_latest(location, commit)
 
 
 def _commit_after(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dlpipe.delta import TableFiles
 from dlpipe.errors import SettingError, TableVersionNotFound
-from dlpipe.tables._read import choose_columns, explain_missing_files, open_files, to_filter
+from dlpipe.tables._read import explain_missing_files, open_columns, open_files, to_filter
 from dlpipe.tables._versions import TableVersion
 
 if TYPE_CHECKING:
@@ -111,8 +111,7 @@ def read_part(part: TablePart, *, columns: Sequence[str] | None = None, split: s
     """
     import pyarrow as pa
 
-    files = open_files(part.version)
-    names = choose_columns(files, part.version, split, columns)
+    files, names = open_columns(part.version, columns=columns, split=split)
     schema = pa.schema([files.schema.field(name) for name in names])
     fragments = {fragment.path: fragment for fragment in files.fragments}
     batches: list[pa.RecordBatch] = []

@@ -48,8 +48,7 @@ def read_table(
     """
     import pyarrow as pa
 
-    files = open_files(version)
-    names = choose_columns(files, version, split, columns)
+    files, names = open_columns(version, columns=columns, split=split)
     schema = pa.schema([files.schema.field(name) for name in names])
     batches = [batch for batch in _scan(files, version, split, names, rows=65536) if batch.num_rows]
     return pa.Table.from_batches(batches, schema=schema)
@@ -70,8 +69,7 @@ def read_added(version: TableVersion, *, columns: Sequence[str] | None = None) -
     """
     import pyarrow as pa
 
-    files = open_files(version)
-    names = choose_columns(files, version, None, columns)
+    files, names = open_columns(version, columns=columns)
     schema = pa.schema([files.schema.field(name) for name in names])
     before = _list_files_before(version)
     batches: list[pa.RecordBatch] = []
@@ -109,8 +107,7 @@ def stream_table(
     batch_rows : int
         Rows of every batch but the last, which may have fewer.
     """
-    files = open_files(version)
-    names = choose_columns(files, version, split, columns)
+    files, names = open_columns(version, columns=columns, split=split)
     return rebatch(_scan(files, version, split, names, rows=batch_rows), batch_rows)
 
 
@@ -155,18 +152,24 @@ def open_files(version: TableVersion) -> TableFiles:
         ) from None
 
 
-def choose_columns(
-    files: TableFiles, version: TableVersion, split: str | None, columns: Sequence[str] | None
-) -> list[str]:
-    """Return the names of the columns to read: ``columns``, or all where that is None.
+def open_columns(
+    version: TableVersion, *, columns: Sequence[str] | None = None, split: str | None = None
+) -> tuple[TableFiles, list[str]]:
+    """Return the files of a table version, and the names of the columns to read.
+
+    Parameters
+    ----------
+    version, columns, split
+        As for ``read_table``.
 
     Raises
     ------
     SchemaMismatch
-        When the table lacks one of them, or has no splits and one is asked for.
+        When the table lacks a column, or has no splits and one is asked for.
     SettingError
         When no split has this name.
     """
+    files = open_files(version)
     there = list(files.schema.names)
     wanted = list(columns) if columns is not None else there
     for name in [*wanted, *([] if split is None else ["split"])]:
@@ -174,7 +177,7 @@ def choose_columns(
             raise SchemaMismatch(f"{str(version)!r} has no column {name!r}; its columns are: {', '.join(there)}.")
     if split is not None:
         check_name(split, list(SPLITS), what="split", where=str(version))
-    return wanted
+    return files, wanted
 
 
 def _scan(
