@@ -54,10 +54,10 @@ def record(folder: Path, program: str, *arguments: object, scratch: Path) -> lis
     environment = {**os.environ, "LD_PRELOAD": str(library), "POWER_ROOT": str(folder), "POWER_LOG": str(log)}
     command = [sys.executable, "-c", mark + program, str(folder), *map(str, arguments)]
     subprocess.run(command, env=environment, check=True)
-    return list(_ops(log.read_bytes()))
+    return list(_read_ops(log.read_bytes()))
 
 
-def _ops(log: bytes) -> Iterator[Op]:
+def _read_ops(log: bytes) -> Iterator[Op]:
     at = 0
     while at < len(log):
         end = log.index(b"\n", at)
@@ -73,7 +73,7 @@ class File:
     now: bytes = b""
     synced: bytes = b""
 
-    def left(self, how: str, chance: random.Random) -> bytes:
+    def draw_state(self, how: str, chance: random.Random) -> bytes:
         """What a power cut leaves: all, what was synced, or some pages of either (a page may be zeros)."""
         if how in ("all", "synced") or self.now == self.synced:
             return self.now if how == "all" else self.synced
@@ -98,7 +98,7 @@ class Folder:
         self.changes.append(names)
         _apply(self.now, names)
 
-    def left(self, how: str, chance: random.Random) -> dict[str, int]:
+    def draw_state(self, how: str, chance: random.Random) -> dict[str, int]:
         """The names that a power cut leaves: those synced, and of the changes since then the first few."""
         count = {"all": len(self.changes), "synced": 0}.get(how, chance.randint(0, len(self.changes)))
         names = dict(self.synced)
@@ -126,26 +126,26 @@ class Disk:
     def do(self, op: Op) -> None:
         """Replay an operation."""
         if op.name == "write":
-            file = self._file(op.inode)
+            file = self._find_file(op.inode)
             now = file.now.ljust(op.offset, b"\0")
             file.now = now[: op.offset] + op.data + now[op.offset + len(op.data) :]
         elif op.name == "size":
-            file = self._file(op.inode)
+            file = self._find_file(op.inode)
             file.now = file.now[: op.offset].ljust(op.offset, b"\0")
         elif op.name == "sync":
             self._sync(self.nodes[self.inodes[op.inode]])
         elif op.name in ("create", "mkdir"):
-            folder, name = self._at(op.first)
+            folder, name = self._locate(op.first)
             if name not in folder.now:
-                folder.change((name, self._new(op.inode, File() if op.name == "create" else Folder())))
+                folder.change((name, self._add_node(op.inode, File() if op.name == "create" else Folder())))
         elif op.name == "remove":
-            folder, name = self._at(op.first)
+            folder, name = self._locate(op.first)
             folder.change((name, None))
         elif op.name == "link":
-            (source, old), (target, new) = self._at(op.first), self._at(op.second)
+            (source, old), (target, new) = self._locate(op.first), self._at(op.second)
             target.change((new, source.now[old]))
         elif op.name == "rename":
-            self._rename(*self._at(op.first), *self._at(op.second))
+            self._rename(*self._locate(op.first), *self._at(op.second))
 
     def _rename(self, source: Folder, old: str, target: Folder, new: str) -> None:
         node = source.now[old]
@@ -161,17 +161,17 @@ class Disk:
         if isinstance(node, Folder):
             node.changes.clear()
 
-    def _new(self, inode: int, node: File | Folder) -> int:
+    def _add_node(self, inode: int, node: File | Folder) -> int:
         number = len(self.nodes)
         self.nodes[number], self.inodes[inode] = node, number
         return number
 
-    def _file(self, inode: int) -> File:
+    def _find_file(self, inode: int) -> File:
         node = self.nodes[self.inodes[inode]]
         assert isinstance(node, File)
         return node
 
-    def _at(self, path: str) -> tuple[Folder, str]:
+    def _locate(self, path: str) -> tuple[Folder, str]:
         parts = [part for part in os.path.relpath(path, self.root).split("/") if part != "."]
         folder = self.nodes[ROOT]
         for part in parts[:-1]:
@@ -180,16 +180,16 @@ class Disk:
         assert isinstance(folder, Folder)
         return folder, parts[-1]
 
-    def leave(self, into: Path, how: str, chance: random.Random, node: int = ROOT) -> None:
+    def write(self, into: Path, how: str, chance: random.Random, node: int = ROOT) -> None:
         """Write what a power cut leaves of the disk to the folder ``into``."""
         folder = self.nodes[node]
         assert isinstance(folder, Folder)
         into.mkdir()
-        for name, child in folder.left(how, chance).items():
+        for name, child in folder.draw_state(how, chance).items():
             if isinstance(found := self.nodes[child], Folder):
-                self.leave(into / name, how, chance, child)
+                self.write(into / name, how, chance, child)
             else:
-                (into / name).write_bytes(found.left(how, chance))
+                (into / name).write_bytes(found.draw_state(how, chance))
 
 
 def states_after(
@@ -212,16 +212,16 @@ def states_after(
             for how in ("all", "synced", "named", "chance"):
                 folder = scratch / "left"
                 shutil.rmtree(folder, ignore_errors=True)
-                _leave(disk, folder, how, chance)
+                _write_folder(disk, folder, how, chance)
                 yield folder, list(lines)
 
 
-def _leave(disk: Disk, folder: Path, how: str, chance: random.Random) -> None:
+def _write_folder(disk: Disk, folder: Path, how: str, chance: random.Random) -> None:
     if how != "named":
-        disk.leave(folder, how, chance)
+        disk.write(folder, how, chance)
         return
     disk = copy.deepcopy(disk)
     for node in disk.nodes.values():
         if isinstance(node, Folder):
             Disk._sync(node)
-    disk.leave(folder, "synced", chance)
+    disk.write(folder, "synced", chance)

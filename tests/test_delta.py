@@ -35,7 +35,7 @@ TEXTS = pa.table({"text": ["a", "b"]})
 V2, V3 = protocol(reader=2, writer=5), protocol("columnMapping", reader=3)
 
 
-def renamed_reviews(folder: Path, asks: dict = V2) -> Path:
+def write_renamed_reviews(folder: Path, asks: dict = V2) -> Path:
     """Reviews whose two columns Spark renamed."""
     texts, labels = zip(*reviews(), strict=True)
     columns = [column("review", number=1, stored="col-1"), column("sentiment", number=2, stored="col-2")]
@@ -45,7 +45,7 @@ def renamed_reviews(folder: Path, asks: dict = V2) -> Path:
 
 @pytest.mark.parametrize("asks", [V2, V3], ids=["reader-2", "reader-3"])
 def test_columns_that_were_renamed_keep_their_values_wherever_a_table_is_read(tmp_path, asks):
-    version = table_at(renamed_reviews(tmp_path / "t", asks))
+    version = table_at(write_renamed_reviews(tmp_path / "t", asks))
     whole = read_table(version)
     assert [tuple(row.values()) for row in whole.to_pylist()] == reviews()
     assert pa.Table.from_batches(stream_table(version, batch_rows=99)).to_pylist() == whole.to_pylist()
@@ -60,7 +60,7 @@ def test_columns_that_were_renamed_keep_their_values_wherever_a_table_is_read(tm
 def test_mlflow_loads_a_renamed_column_as_it_is(tmp_path):
     from dlpipe.bridge.sources import DeltaSource
 
-    path = renamed_reviews(tmp_path / "t")
+    path = write_renamed_reviews(tmp_path / "t")
     assert DeltaSource(str(path), 0).load().equals(read_table(table_at(path)))
 
 

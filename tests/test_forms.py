@@ -63,7 +63,7 @@ NAMES = ("train", "valid", "test")
 GENRES = ("drama", "war", "comedy")
 
 
-def of(form: RowForm, **settings: Any) -> FormSettings:
+def make_settings(form: RowForm, **settings: Any) -> FormSettings:
     return FormSettings(rows=form, task_name="made-up", **settings)
 
 
@@ -78,20 +78,20 @@ def write_jsonl(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]
     return path
 
 
-def genres_of(number: int) -> list[str]:
+def make_genres(number: int) -> list[str]:
     """A film has each genre or not: some have none."""
     return [genre for at, genre in enumerate(GENRES) if number >> at & 1]
 
 
-def films(count: int = 160) -> list[tuple[str, list[str]]]:
-    return [(f"film number {number}", genres_of(number)) for number in range(count)]
+def make_films(count: int = 160) -> list[tuple[str, list[str]]]:
+    return [(f"film number {number}", make_genres(number)) for number in range(count)]
 
 
-def rated(count: int = 120) -> list[tuple[str, float]]:
+def make_rated(count: int = 120) -> list[tuple[str, float]]:
     return [(f"film number {number}", (number % 7) / 2) for number in range(count)]
 
 
-def people(count: int = 120) -> list[list[Any]]:
+def make_people(count: int = 120) -> list[list[Any]]:
     return [
         [
             number % 50 or None,
@@ -105,7 +105,7 @@ def people(count: int = 120) -> list[list[Any]]:
     ]
 
 
-def by_text(version: Any, column: str = "label") -> dict[str, Any]:
+def read_by_text(version: Any, column: str = "label") -> dict[str, Any]:
     rows = read_table(version).to_pydict()
     return dict(zip(rows["text"], rows[column], strict=True))
 
@@ -113,77 +113,86 @@ def by_text(version: Any, column: str = "label") -> dict[str, Any]:
 # --- several labels
 
 
-def list_column(path: Path) -> tuple[Path, RowForm]:
-    names = {"review": [text for text, _ in films()], "genres": [labels for _, labels in films()]}
+def write_list_column(path: Path) -> tuple[Path, RowForm]:
+    names = {"review": [text for text, _ in make_films()], "genres": [labels for _, labels in make_films()]}
     pq.write_table(pa.table(names), path / "a.parquet")
     return path / "a.parquet", LABELS
 
 
-def json_lists(path: Path) -> tuple[Path, RowForm]:
-    return write_jsonl(path / "a.jsonl", ("review", "genres"), films()), LABELS
+def write_json_lists(path: Path) -> tuple[Path, RowForm]:
+    return write_jsonl(path / "a.jsonl", ("review", "genres"), make_films()), LABELS
 
 
-def separated(path: Path) -> tuple[Path, RowForm]:
-    rows = [(text, "|".join(labels) or "[]") for text, labels in films()]
+def write_separated(path: Path) -> tuple[Path, RowForm]:
+    rows = [(text, "|".join(labels) or "[]") for text, labels in make_films()]
     return write_csv(path / "a.csv", ("review", "genres"), rows), LABELS
 
 
-def json_in_csv(path: Path) -> tuple[Path, RowForm]:
-    rows = [(text, json.dumps(labels)) for text, labels in films()]
+def write_json_in_csv(path: Path) -> tuple[Path, RowForm]:
+    rows = [(text, json.dumps(labels)) for text, labels in make_films()]
     return write_csv(path / "a.csv", ("review", "genres"), rows), LABELS
 
 
-def flags(path: Path) -> tuple[Path, RowForm]:
-    rows = [(text, *(int(genre in labels) for genre in GENRES)) for text, labels in films()]
+def write_flags(path: Path) -> tuple[Path, RowForm]:
+    rows = [(text, *(int(genre in labels) for genre in GENRES)) for text, labels in make_films()]
     return write_csv(path / "a.csv", ("review", *GENRES), rows), replace(LABELS, label=Label(GENRES, "labels"))
 
 
-def flags_as_truth(path: Path) -> tuple[Path, RowForm]:
-    rows = [(text, *(genre in labels for genre in GENRES)) for text, labels in films()]
+def write_flags_as_truth(path: Path) -> tuple[Path, RowForm]:
+    rows = [(text, *(genre in labels for genre in GENRES)) for text, labels in make_films()]
     return write_jsonl(path / "a.jsonl", ("review", *GENRES), rows), replace(LABELS, label=Label(GENRES, "labels"))
 
 
-KINDS = [list_column, json_lists, separated, json_in_csv, flags, flags_as_truth]
+KINDS = [
+    write_list_column,
+    write_json_lists,
+    write_separated,
+    write_json_in_csv,
+    write_flags,
+    write_flags_as_truth,
+]
 
 
 @pytest.mark.parametrize("write", KINDS, ids=[write.__name__ for write in KINDS])
 def test_several_labels_are_read_from_each_kind_of_column(tmp_path, write):
     source, form = write(tmp_path)
-    check_sources(Sources(data=source), tmp_path / "t", settings=of(form))
-    done = ingest(Sources(data=source), tmp_path / "t", settings=of(form))
-    assert by_text(done.table) == {text: sorted(labels) for text, labels in films()}
+    check_sources(Sources(data=source), tmp_path / "t", settings=make_settings(form))
+    done = ingest(Sources(data=source), tmp_path / "t", settings=make_settings(form))
+    assert read_by_text(done.table) == {text: sorted(labels) for text, labels in make_films()}
     assert dict(done.table.columns)["label"] == "array"
     assert done.labels == ("comedy", "drama", "war")
     assert (sum(done.split_rows.values()), done.bad_rows) == (160, {})
     counts = [done.profile["labels"][split] for split in ("train", "valid", "test")]
     assert sum(count["drama"] for count in counts) == 80
     assert read_form(done.table) == form
-    assert not ingest(Sources(data=source), tmp_path / "t", settings=of(form)).new_version
+    assert not ingest(Sources(data=source), tmp_path / "t", settings=make_settings(form)).new_version
 
 
 def test_the_same_labels_in_another_order_are_the_same(tmp_path):
-    rows = [*films(), ("Film  number 3", ["war", "drama"]), ("FILM NUMBER 3", ["drama", "war", "war"])]
+    rows = [*make_films(), ("Film  number 3", ["war", "drama"]), ("FILM NUMBER 3", ["drama", "war", "war"])]
     done = ingest(
         Sources(data=write_jsonl(tmp_path / "a.jsonl", ("review", "genres"), rows)),
         tmp_path / "t",
-        settings=of(LABELS),
+        settings=make_settings(LABELS),
     )
     assert (done.bad_rows, done.profile["repeated_texts"]) == ({}, 2)
     rows.append(("film number 3", ["war"]))
     source = write_jsonl(tmp_path / "b.jsonl", ("review", "genres"), rows)
-    done = ingest(Sources(data=source), tmp_path / "t", settings=of(LABELS))
+    done = ingest(Sources(data=source), tmp_path / "t", settings=make_settings(LABELS))
     assert done.bad_rows == {"conflicting labels": 4}
     assert set(read_table(done.quarantine)["label"].to_pylist()) == {'["drama", "war"]', '["war"]'}
 
 
 def test_a_rare_label_goes_to_train_with_its_row(tmp_path):
-    source = write_jsonl(tmp_path / "a.jsonl", ("review", "genres"), films())
-    placed = by_text(ingest(Sources(data=source), tmp_path / "t", settings=of(LABELS)).table, "split")
+    source = write_jsonl(tmp_path / "a.jsonl", ("review", "genres"), make_films())
+    placed = read_by_text(
+        ingest(Sources(data=source), tmp_path / "t", settings=make_settings(LABELS)).table, "split"
+    )
     text = next(text for text, split in placed.items() if split == "test")
-    rows = [(film, [*labels, "noir", "mystery"] if film == text else labels) for film, labels in films()]
+    rows = [(film, [*labels, "noir", "mystery"] if film == text else labels) for film, labels in make_films()]
     source = write_jsonl(tmp_path / "b.jsonl", ("review", "genres"), rows)
-    done = ingest(Sources(data=source), tmp_path / "t", settings=of(LABELS))
-    assert by_text(done.table, "split") == {**placed, text: "train"}
+    done = ingest(Sources(data=source), tmp_path / "t", settings=make_settings(LABELS))
+    assert read_by_text(done.table, "split") == {**placed, text: "train"}
     assert any(note.startswith("Rare labels go to train first") for note in done.notes)
     assert any(
         "Labels that a split has no row of" in note and "'noir' (valid and test)" in note for note in done.notes
@@ -194,52 +203,59 @@ def test_labels_that_no_row_of_train_has_are_refused(tmp_path):
     given = {
         name: write_jsonl(tmp_path / f"{name}.jsonl", ("review", "genres"), rows)
         for name, rows in (
-            ("train", films(40)),
-            ("valid", [(f"valid {text}", labels) for text, labels in films(20)]),
-            ("test", [(f"test {text}", [*labels, "noir"]) for text, labels in films(20)]),
+            ("train", make_films(40)),
+            ("valid", [(f"valid {text}", labels) for text, labels in make_films(20)]),
+            ("test", [(f"test {text}", [*labels, "noir"]) for text, labels in make_films(20)]),
         )
     }
     with pytest.raises(BadRows, match="'test' has labels that train lacks: 'noir'"):
-        ingest(Sources(**given), tmp_path / "t", settings=of(LABELS))
+        ingest(Sources(**given), tmp_path / "t", settings=make_settings(LABELS))
 
 
 def test_rows_that_all_have_the_same_labels_are_refused(tmp_path):
-    source = write_jsonl(tmp_path / "a.jsonl", ("review", "genres"), [(text, ["war"]) for text, _ in films()])
+    source = write_jsonl(tmp_path / "a.jsonl", ("review", "genres"), [(text, ["war"]) for text, _ in make_films()])
     with pytest.raises(BadRows, match="160 good rows have the labels 'war': there is nothing to tell apart"):
-        ingest(Sources(data=source), tmp_path / "t", settings=of(LABELS))
+        ingest(Sources(data=source), tmp_path / "t", settings=make_settings(LABELS))
 
 
 def test_labels_that_are_none_are_bad_rows(tmp_path):
-    header, rows = ("review", *GENRES), [(text, *(int(g in labels) for g in GENRES)) for text, labels in films()]
+    header, rows = (
+        ("review", *GENRES),
+        [(text, *(int(g in labels) for g in GENRES)) for text, labels in make_films()],
+    )
     odd = [("two", 2, 0, 1), ("half", 1, "", 0)]
     source = write_csv(tmp_path / "a.csv", header, [*rows, *odd])
     done = ingest(
-        Sources(data=source), tmp_path / "t", settings=of(replace(LABELS, label=Label(GENRES, "labels")))
+        Sources(data=source),
+        tmp_path / "t",
+        settings=make_settings(replace(LABELS, label=Label(GENRES, "labels"))),
     )
     assert done.bad_rows == {"labels that are neither a list nor 0 and 1": 1, "missing label": 1}
     assert "drama: 2, war: 0, comedy: 1" in read_table(done.quarantine)["label"].to_pylist()
     broken = write_csv(
-        tmp_path / "b.csv", ("review", "genres"), [*((t, "|".join(g) or "[]") for t, g in films()), ("a", "[x")]
+        tmp_path / "b.csv",
+        ("review", "genres"),
+        [*((t, "|".join(g) or "[]") for t, g in make_films()), ("a", "[x")],
     )
-    assert sum(ingest(Sources(data=broken), tmp_path / "u", settings=of(LABELS)).bad_rows.values()) == 1
+    assert sum(ingest(Sources(data=broken), tmp_path / "u", settings=make_settings(LABELS)).bad_rows.values()) == 1
 
 
 def test_labels_that_look_alike_are_made_one(tmp_path):
     rows = [
         (text, [label.upper() if at % 9 == 1 else label for label in labels])
-        for at, (text, labels) in enumerate(films())
+        for at, (text, labels) in enumerate(make_films())
     ]
     source = write_jsonl(tmp_path / "a.jsonl", ("review", "genres"), rows)
-    apart = ingest(Sources(data=source), tmp_path / "t", settings=of(LABELS))
+    apart = ingest(Sources(data=source), tmp_path / "t", settings=make_settings(LABELS))
     assert len(apart.labels) > 3
     assert any("'DRAMA'" in note for note in apart.notes)
-    folded = ingest(Sources(data=source), tmp_path / "t", settings=of(LABELS, fold_labels=True))
-    assert by_text(folded.table) == {text: sorted(labels) for text, labels in films()}
+    folded = ingest(Sources(data=source), tmp_path / "t", settings=make_settings(LABELS, fold_labels=True))
+    assert read_by_text(folded.table) == {text: sorted(labels) for text, labels in make_films()}
 
 
 def test_several_labels_are_appended_and_filled_in(tmp_path):
-    source, table = write_jsonl(tmp_path / "a.jsonl", ("review", "genres"), films()), tmp_path / "t"
-    ingest(Sources(data=source), table, settings=of(LABELS))
+    source, table = write_jsonl(tmp_path / "a.jsonl", ("review", "genres"), make_films()), tmp_path / "t"
+    ingest(Sources(data=source), table, settings=make_settings(LABELS))
     new = [
         ("new one", None),
         ("new two", ["war", "drama"]),
@@ -250,29 +266,29 @@ def test_several_labels_are_appended_and_filled_in(tmp_path):
     assert (done.new_rows, done.labelled_rows, done.known_rows) == (3, 2, 1)
     late = write_csv(tmp_path / "c.csv", ("review", "genres"), [("new one", "comedy|war")])
     assert append(late, table).filled_labels == 1
-    rows = by_text(table_at(table))
+    rows = read_by_text(table_at(table))
     assert (rows["new one"], rows["new two"], rows["new three"]) == (["comedy", "war"], ["drama", "war"], [])
     odd = [*((f"more {at}", ["war"]) for at in range(30)), ("odd", ["noir"]), ("film number 1", ["war"])]
     done = append(write_jsonl(tmp_path / "d.jsonl", ("review", "genres"), odd), table)
     assert done.bad_rows == {"label that the train split lacks": 1, "conflicting labels": 1}
     found = describe_table(table)
     assert (found.labels, found.appended_rows, found.unlabelled_rows) == (("comedy", "drama", "war"), 33, 0)
-    again = ingest(Sources(data=source), table, settings=of(LABELS))
+    again = ingest(Sources(data=source), table, settings=make_settings(LABELS))
     assert (again.appended_rows, again.table.rows) == (33, 193)
-    assert by_text(again.table)["new one"] == ["comedy", "war"]
+    assert read_by_text(again.table)["new one"] == ["comedy", "war"]
 
 
 # --- numbers
 
 
 def test_numbers_are_labels(tmp_path):
-    rows = [*rated(), ("none", ""), ("not yet", "n/a"), ("word", "good"), ("far", "inf")]
+    rows = [*make_rated(), ("none", ""), ("not yet", "n/a"), ("word", "good"), ("far", "inf")]
     done = ingest(
         Sources(data=write_csv(tmp_path / "a.csv", ("review", "stars"), rows)),
         tmp_path / "t",
-        settings=of(NUMBERS),
+        settings=make_settings(NUMBERS),
     )
-    assert by_text(done.table) == dict(rated())
+    assert read_by_text(done.table) == dict(make_rated())
     assert dict(done.table.columns)["label"] == "double"
     assert done.bad_rows == {"missing label": 2, "label that is no number": 2}
     assert read_table(done.quarantine)["label"].to_pylist() == [None, None, "good", "inf"]
@@ -283,59 +299,63 @@ def test_numbers_are_labels(tmp_path):
     # no class goes to train first: the hash alone decides
     texts = TextClassData(text_column="review", label_column="kind")
     other = write_csv(
-        tmp_path / "b.csv", ("review", "kind"), [(text, at % 2) for at, (text, _) in enumerate(rated())]
+        tmp_path / "b.csv", ("review", "kind"), [(text, at % 2) for at, (text, _) in enumerate(make_rated())]
     )
-    placed = by_text(ingest(Sources(data=other), tmp_path / "u", settings=texts).table, "split")
-    assert by_text(done.table, "split") == placed
+    placed = read_by_text(ingest(Sources(data=other), tmp_path / "u", settings=texts).table, "split")
+    assert read_by_text(done.table, "split") == placed
 
 
-@pytest.mark.parametrize("rows", [[(text, number) for text, number in rated()], [(t, str(n)) for t, n in rated()]])
+@pytest.mark.parametrize(
+    "rows", [[(text, number) for text, number in make_rated()], [(t, str(n)) for t, n in make_rated()]]
+)
 def test_numbers_are_read_from_json_as_numbers_and_as_text(tmp_path, rows):
     source = write_jsonl(tmp_path / "a.jsonl", ("review", "stars"), rows)
-    assert by_text(ingest(Sources(data=source), tmp_path / "t", settings=of(NUMBERS)).table) == dict(rated())
+    assert read_by_text(
+        ingest(Sources(data=source), tmp_path / "t", settings=make_settings(NUMBERS)).table
+    ) == dict(make_rated())
 
 
 def test_a_decimal_comma_is_read_where_commas_separate_nothing(tmp_path):
-    lines = [f"{text};{str(number).replace('.', ',')}" for text, number in rated()]
+    lines = [f"{text};{str(number).replace('.', ',')}" for text, number in make_rated()]
     (tmp_path / "a.csv").write_text("\n".join(["review;stars", *lines, "film 1,5 of 2;1,25"]))
-    done = ingest(Sources(data=tmp_path / "a.csv"), tmp_path / "t", settings=of(NUMBERS))
-    assert by_text(done.table) == {**dict(rated()), "film 1,5 of 2": 1.25}
-    with_commas = [(text, str(number).replace(".", ",")) for text, number in rated()]
+    done = ingest(Sources(data=tmp_path / "a.csv"), tmp_path / "t", settings=make_settings(NUMBERS))
+    assert read_by_text(done.table) == {**dict(make_rated()), "film 1,5 of 2": 1.25}
+    with_commas = [(text, str(number).replace(".", ",")) for text, number in make_rated()]
     source = write_csv(tmp_path / "b.csv", ("review", "stars"), with_commas)
     with pytest.raises(BadRows, match="'0,0': write numbers with a point"):
-        ingest(Sources(data=source), tmp_path / "u", settings=of(NUMBERS))
+        ingest(Sources(data=source), tmp_path / "u", settings=make_settings(NUMBERS))
 
 
 def test_a_number_without_end_is_a_bad_row(tmp_path):
-    rows = [*rated(), ("a long one", 10**400)]
+    rows = [*make_rated(), ("a long one", 10**400)]
     done = ingest(
         Sources(data=write_jsonl(tmp_path / "a.jsonl", ("review", "stars"), rows)),
         tmp_path / "t",
-        settings=of(NUMBERS),
+        settings=make_settings(NUMBERS),
     )
     assert done.bad_rows == {"label that is no number": 1}
 
 
 def test_one_number_for_all_is_refused_and_another_number_is_a_conflict(tmp_path):
-    source = write_csv(tmp_path / "a.csv", ("review", "stars"), [(text, 3.5) for text, _ in rated()])
+    source = write_csv(tmp_path / "a.csv", ("review", "stars"), [(text, 3.5) for text, _ in make_rated()])
     with pytest.raises(BadRows, match=r"have the number 3\.5 as label: there is nothing to learn"):
-        ingest(Sources(data=source), tmp_path / "t", settings=of(NUMBERS))
-    rows = [*rated(), ("Film number 4", 1), ("film number 5", "2.50")]
+        ingest(Sources(data=source), tmp_path / "t", settings=make_settings(NUMBERS))
+    rows = [*make_rated(), ("Film number 4", 1), ("film number 5", "2.50")]
     source = write_csv(tmp_path / "b.csv", ("review", "stars"), rows)
-    done = ingest(Sources(data=source), tmp_path / "t", settings=of(NUMBERS))
+    done = ingest(Sources(data=source), tmp_path / "t", settings=make_settings(NUMBERS))
     assert done.bad_rows == {"conflicting labels": 2}
 
 
 def test_dates_are_no_numbers(tmp_path):
     days = pa.array(range(120), pa.date32())
-    pq.write_table(pa.table({"review": [text for text, _ in rated()], "stars": days}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"review": [text for text, _ in make_rated()], "stars": days}), tmp_path / "a.parquet")
     with pytest.raises(BadSource, match=r"label column 'stars' .* holds values of type date, not numbers"):
-        ingest(Sources(data=tmp_path / "a.parquet"), tmp_path / "t", settings=of(NUMBERS))
+        ingest(Sources(data=tmp_path / "a.parquet"), tmp_path / "t", settings=make_settings(NUMBERS))
 
 
 def test_numbers_are_appended_and_filled_in(tmp_path):
-    source, table = write_csv(tmp_path / "a.csv", ("review", "stars"), rated()), tmp_path / "t"
-    ingest(Sources(data=source), table, settings=of(NUMBERS))
+    source, table = write_csv(tmp_path / "a.csv", ("review", "stars"), make_rated()), tmp_path / "t"
+    ingest(Sources(data=source), table, settings=make_settings(NUMBERS))
     new = [
         ("new one", ""),
         ("new two", "17.25"),
@@ -346,12 +366,12 @@ def test_numbers_are_appended_and_filled_in(tmp_path):
     assert (done.new_rows, done.labelled_rows, done.known_rows) == (22, 21, 1)
     assert done.bad_rows == {"conflicting labels": 1}
     assert append(write_csv(tmp_path / "c.csv", ("review", "stars"), [("new one", 4)]), table).filled_labels == 1
-    rows = by_text(table_at(table))
+    rows = read_by_text(table_at(table))
     assert (rows["new one"], rows["new two"]) == (4.0, 17.25)
-    assert set(by_text(table_at(table), "split").values()) == {"train", "valid", "test"}
+    assert set(read_by_text(table_at(table), "split").values()) == {"train", "valid", "test"}
     found = describe_table(table)
     assert (found.labels, sum(found.split_rows.values())) == ((), 142)
-    assert ingest(Sources(data=source), table, settings=of(NUMBERS)).table.rows == 142
+    assert ingest(Sources(data=source), table, settings=make_settings(NUMBERS)).table.rows == 142
 
 
 # --- pairs
@@ -362,14 +382,16 @@ def test_pairs_are_the_same_only_as_pairs(tmp_path):
     twice = [("question 7", "Question  7", "no"), ("question 7", "something else", "yes")]
     header = ("first", "second", "same")
     done = ingest(
-        Sources(data=write_csv(tmp_path / "a.csv", header, [*rows, *twice])), tmp_path / "t", settings=of(PAIRS)
+        Sources(data=write_csv(tmp_path / "a.csv", header, [*rows, *twice])),
+        tmp_path / "t",
+        settings=make_settings(PAIRS),
     )
     assert [name for name, _ in done.table.columns] == ["row_id", "text", "other", "label", "split"]
     assert (done.table.rows, done.profile["repeated_texts"], done.labels) == (202, 1, ("no", "yes"))
     assert "words" in done.profile
     assert "characters" not in done.profile
     odd = write_csv(tmp_path / "b.csv", header, [*rows, ("question 1", "", "no"), ("", "question 1", "no")])
-    done = ingest(Sources(data=odd), tmp_path / "t", settings=of(PAIRS))
+    done = ingest(Sources(data=odd), tmp_path / "t", settings=make_settings(PAIRS))
     assert done.bad_rows == {"empty text": 2}
     kept = read_table(done.quarantine)
     assert kept.column_names == ["source", "line", "reason", "text", "other", "label", "split"]
@@ -379,10 +401,10 @@ def test_pairs_are_the_same_only_as_pairs(tmp_path):
     ]
     done = append(write_csv(tmp_path / "c.csv", header, [*rows[:3], ("new", "question 1", "yes")]), tmp_path / "t")
     assert (done.new_rows, done.known_rows) == (1, 3)
-    assert dict(describe_table(tmp_path / "t").split_rows) == by_count(tmp_path / "t")
+    assert dict(describe_table(tmp_path / "t").split_rows) == count_by_split(tmp_path / "t")
 
 
-def by_count(table: Path) -> dict[str, int]:
+def count_by_split(table: Path) -> dict[str, int]:
     splits = read_table(table_at(table))["split"].to_pylist()
     return {split: splits.count(split) for split in ("train", "valid", "test")}
 
@@ -390,7 +412,7 @@ def by_count(table: Path) -> dict[str, int]:
 def test_the_columns_of_a_form_are_named_where_one_is_missing(tmp_path):
     source = write_csv(tmp_path / "a.csv", ("first", "b", "same"), [("a", "b", "c")])
     with pytest.raises(BadSource) as caught:
-        ingest(Sources(data=source), tmp_path / "t", settings=of(PAIRS))
+        ingest(Sources(data=source), tmp_path / "t", settings=make_settings(PAIRS))
     assert "has no column 'second'; its columns are: 'first', 'b', 'same'" in str(caught.value)
     assert "Set text_column, other_column and label_column (--text-column, --other-column, --label-column)" in str(
         caught.value
@@ -399,7 +421,7 @@ def test_the_columns_of_a_form_are_named_where_one_is_missing(tmp_path):
         tmp_path / "b.csv", ("first", "second", "same"), [("a text", at, at % 2) for at in range(40)]
     )
     with pytest.raises(BadSource, match=r"other column 'second' .* holds numbers, not text .*\(--other-column\)"):
-        ingest(Sources(data=numbers), tmp_path / "t", settings=of(PAIRS))
+        ingest(Sources(data=numbers), tmp_path / "t", settings=make_settings(PAIRS))
 
 
 # --- numbers, categories and a text
@@ -407,9 +429,11 @@ def test_the_columns_of_a_form_are_named_where_one_is_missing(tmp_path):
 
 def test_columns_of_numbers_categories_and_a_text_are_read(tmp_path):
     header = ("age", "height in m", "town", "colour", "note", "kind")
-    rows = [*people(), [3, 1.9, "Bonn", "red", "A text beside it", "a"]]
+    rows = [*make_people(), [3, 1.9, "Bonn", "red", "A text beside it", "a"]]
     done = ingest(
-        Sources(data=write_csv(tmp_path / "a.csv", header, rows)), tmp_path / "csv", settings=of(TABULAR)
+        Sources(data=write_csv(tmp_path / "a.csv", header, rows)),
+        tmp_path / "csv",
+        settings=make_settings(TABULAR),
     )
     table = read_table(done.table)
     assert [str(kind) for kind in table.schema.types] == ["string", "double", "double", *["string"] * 5]
@@ -427,12 +451,16 @@ def test_columns_of_numbers_categories_and_a_text_are_read(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", header, rows)
     for name in ("a.parquet", "a.jsonl"):
         assert (
-            ingest(Sources(data=tmp_path / name), tmp_path / name[2:], settings=of(TABULAR)).table.digest
+            ingest(
+                Sources(data=tmp_path / name), tmp_path / name[2:], settings=make_settings(TABULAR)
+            ).table.digest
             == done.table.digest
         )
     odd = [["old", 1.5, "Bonn", "red", "", "a"], [3, "", "Bonn", "red", "", "a"], [3, 1.5, "Bonn", " ", "", "a"]]
     done = ingest(
-        Sources(data=write_csv(tmp_path / "b.csv", header, [*rows, *odd])), tmp_path / "csv", settings=of(TABULAR)
+        Sources(data=write_csv(tmp_path / "b.csv", header, [*rows, *odd])),
+        tmp_path / "csv",
+        settings=make_settings(TABULAR),
     )
     assert done.bad_rows == {"missing value": 2, "value that is no number": 1}
     kept = read_table(done.quarantine).to_pylist()
@@ -447,15 +475,17 @@ def test_columns_of_numbers_categories_and_a_text_are_read(tmp_path):
     done = append(new, tmp_path / "csv")
     assert (done.new_rows, done.labelled_rows, done.known_rows) == (1, 0, 1)
     assert describe_table(tmp_path / "csv").unlabelled_rows == 1
-    again = ingest(Sources(data=tmp_path / "a.csv"), tmp_path / "csv", settings=of(TABULAR))
+    again = ingest(Sources(data=tmp_path / "a.csv"), tmp_path / "csv", settings=make_settings(TABULAR))
     assert (again.appended_rows, again.unlabelled_rows) == (1, 1)
 
 
 def test_a_row_of_nothing_but_missing_values_is_bad(tmp_path):
     form = RowForm(tuple(replace(column, optional=True) for column in TABULAR.inputs), TABULAR.label)
     header = ("age", "height in m", "town", "colour", "note", "kind")
-    rows = [*people(), ["", "", "", "", "", "a"], [0, "", "", "", "", "a"], ["1,5", "", "", "", "", "b"]]
-    done = ingest(Sources(data=write_csv(tmp_path / "a.csv", header, rows)), tmp_path / "t", settings=of(form))
+    rows = [*make_people(), ["", "", "", "", "", "a"], [0, "", "", "", "", "a"], ["1,5", "", "", "", "", "b"]]
+    done = ingest(
+        Sources(data=write_csv(tmp_path / "a.csv", header, rows)), tmp_path / "t", settings=make_settings(form)
+    )
     assert done.bad_rows == {"missing value": 1, "value that is no number": 1}
     assert any("'1,5': write numbers with a point" in note for note in done.notes)
 
@@ -464,9 +494,13 @@ def test_rows_without_a_text_have_no_lengths(tmp_path):
     form = RowForm(TABULAR.inputs[:2], TABULAR.label)
     header = ("age", "height in m", "kind")
     rows = [[at, 1 + at / 100, "ab"[at % 2]] for at in range(100)]
-    done = ingest(Sources(data=write_csv(tmp_path / "a.csv", header, rows)), tmp_path / "t", settings=of(form))
+    done = ingest(
+        Sources(data=write_csv(tmp_path / "a.csv", header, rows)), tmp_path / "t", settings=make_settings(form)
+    )
     assert not {"words", "characters"} & set(done.profile)
-    assert dict(describe_table(tmp_path / "t").split_rows) == dict(done.split_rows) == by_count(tmp_path / "t")
+    assert (
+        dict(describe_table(tmp_path / "t").split_rows) == dict(done.split_rows) == count_by_split(tmp_path / "t")
+    )
 
 
 def test_different_things_may_have_the_same_inputs(tmp_path):
@@ -475,12 +509,12 @@ def test_different_things_may_have_the_same_inputs(tmp_path):
     header = ("age", "height in m", "town", "colour", "note", "kind")
     source, form = write_csv(tmp_path / "a.csv", header, rows), replace(TABULAR, repeats=True)
     with pytest.raises(BadRows, match="60 with conflicting labels"):
-        ingest(Sources(data=source), tmp_path / "t", settings=of(TABULAR))
-    done = ingest(Sources(data=source), tmp_path / "t", settings=of(form))
+        ingest(Sources(data=source), tmp_path / "t", settings=make_settings(TABULAR))
+    done = ingest(Sources(data=source), tmp_path / "t", settings=make_settings(form))
     assert (done.table.rows, done.bad_rows, done.profile["repeated_texts"]) == (120, {}, 57)
     assert read_form(done.table).repeats
     given = {name: write_csv(tmp_path / f"{name}.csv", header, rows[at::3]) for at, name in enumerate(NAMES)}
-    assert ingest(Sources(**given), tmp_path / "u", settings=of(form)).leaked_rows == 0
+    assert ingest(Sources(**given), tmp_path / "u", settings=make_settings(form)).leaked_rows == 0
     again = append(
         write_csv(tmp_path / "b.csv", header, [*rows, [99, 1.5, "Rome", "red", "", "b"]]), tmp_path / "t"
     )
@@ -508,8 +542,8 @@ def test_a_table_remembers_its_form(tmp_path):
 
 
 def test_rows_of_another_form_are_not_appended(tmp_path):
-    source = write_csv(tmp_path / "a.csv", ("review", "stars"), rated())
-    ingest(Sources(data=source), tmp_path / "t", settings=of(NUMBERS))
+    source = write_csv(tmp_path / "a.csv", ("review", "stars"), make_rated())
+    ingest(Sources(data=source), tmp_path / "t", settings=make_settings(NUMBERS))
     texts = TextClassData(label_column="stars")
     with pytest.raises(SchemaMismatch, match=r"text \(text\) and label \(number\); those to add have text"):
         append(source, tmp_path / "t", settings=texts)
@@ -518,7 +552,7 @@ def test_rows_of_another_form_are_not_appended(tmp_path):
     # an ingest makes them the content: what was appended with another label is not carried over
     append(write_csv(tmp_path / "b.csv", ("review", "stars"), [("new", "1.5")]), tmp_path / "t")
     halves = write_csv(
-        tmp_path / "c.csv", ("review", "stars"), [(text, int(stars > 1)) for text, stars in rated()]
+        tmp_path / "c.csv", ("review", "stars"), [(text, int(stars > 1)) for text, stars in make_rated()]
     )
     done = ingest(Sources(data=halves), tmp_path / "t", settings=texts)
     assert (done.labels, done.appended_rows, done.table.rows) == (("0", "1"), 0, 120)
@@ -529,7 +563,7 @@ def test_a_column_of_the_files_is_named_on_the_command_line(tmp_path):
     ingest(
         Sources(data=write_csv(tmp_path / "a.csv", ("first", "second", "same"), rows)),
         tmp_path / "t",
-        settings=of(PAIRS),
+        settings=make_settings(PAIRS),
     )
     new = str(write_csv(tmp_path / "b.csv", ("a", "b"), [("one", "two")]))
     given = ["append", str(tmp_path / "t"), new, "--text-column", "a"]
@@ -557,7 +591,7 @@ def test_a_column_of_the_files_is_named_on_the_command_line(tmp_path):
 )
 def test_a_form_that_no_table_can_have_is_refused(tmp_path, form, words):
     with pytest.raises(SettingError, match=words):
-        ingest(Sources(data="a.csv"), tmp_path / "t", settings=of(form))
+        ingest(Sources(data="a.csv"), tmp_path / "t", settings=make_settings(form))
 
 
 def test_inputs_that_another_program_wrote_are_read_or_refused(tmp_path):
@@ -582,12 +616,12 @@ def test_inputs_that_another_program_wrote_are_read_or_refused(tmp_path):
 def test_an_ingest_of_any_form_holds_a_few_dozen_bytes_of_a_row(tmp_path, form):
     words, peaks = "of a film that nobody has seen " * 12, []
     for rows in (200, 6_000, 12_000):
-        label = ["|".join(genres_of(at)) or "[]" if form is LABELS else at / 8 for at in range(rows)]
+        label = ["|".join(make_genres(at)) or "[]" if form is LABELS else at / 8 for at in range(rows)]
         made = [(f"{at} {words}", label[at]) for at in range(rows)]
         source = write_csv(tmp_path / f"{rows}.csv", ("review", form.label.sources[0]), made)
         del made, label
         tracemalloc.start()
-        ingest(Sources(data=source), tmp_path / str(rows), settings=of(form))
+        ingest(Sources(data=source), tmp_path / str(rows), settings=make_settings(form))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert (peaks[2] - peaks[1]) / 6_000 < 250

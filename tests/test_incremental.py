@@ -62,7 +62,7 @@ def make(tiny_model):
     return functools.partial(PartScorer, open_predictor(tiny_model, threads=1))
 
 
-def rows_of(first: int, count: int) -> pa.Table:
+def make_rows(first: int, count: int) -> pa.Table:
     ids = [f"{number:04}" for number in range(first, first + count)]
     return pa.table({"row_id": ids, "text": [f"the plot was good {row_id}" for row_id in ids]})
 
@@ -73,12 +73,12 @@ def grown(tmp_path):
     path, there = tmp_path / "letters", iter(range(0, 10_000, 1000))
 
     def more(count: int = 5) -> TableVersion:
-        return write_table(path, rows_of(next(there), count))
+        return write_table(path, make_rows(next(there), count))
 
     return more
 
 
-def ids_in(version: TableVersion) -> list[str]:
+def read_ids(version: TableVersion) -> list[str]:
     return read_table(version, columns=["row_id"])["row_id"].to_pylist()
 
 
@@ -127,11 +127,11 @@ def test_what_a_challenger_scored_is_new_for_the_champion(make, champion, succes
 def test_a_row_id_that_comes_twice_is_scored_once(make, champion, grown, tmp_path):
     target = str(tmp_path / "p")
     grown()
-    source = write_table(tmp_path / "letters", pa.concat_tables([rows_of(3, 4), rows_of(5, 2)]))
+    source = write_table(tmp_path / "letters", pa.concat_tables([make_rows(3, 4), make_rows(5, 2)]))
     assert score_new(make, source, model=champion, target=target, say=None).new_rows == 7
-    source = write_table(tmp_path / "letters", rows_of(0, 8))
+    source = write_table(tmp_path / "letters", make_rows(0, 8))
     assert score_new(make, source, model=champion, target=target, say=None).new_rows == 1
-    assert sorted(ids_in(table_at(target))) == [f"{number:04}" for number in range(8)]
+    assert sorted(read_ids(table_at(target))) == [f"{number:04}" for number in range(8)]
 
 
 def test_a_table_made_anew_in_the_same_place_is_scored_anew(make, champion, grown, tmp_path):
@@ -150,7 +150,7 @@ def test_two_that_score_the_same_rows_make_one_commit(make, champion, successor,
     first = score_new(make, early, model=champion, target=target, until=begun, say=None)
     second = score_new(make, late, model=successor, target=target, until=begun, say=None)
     assert (first.new_rows, second.new_rows) == (5, 3)
-    assert ids_in(table_at(target)) == ids_in(late)
+    assert read_ids(table_at(target)) == read_ids(late)
     assert not list((tmp_path / "p/_staged").iterdir())
 
 
@@ -242,14 +242,14 @@ def test_each_row_of_ten_commits_is_scored_once_through_random_kills(tiny_model,
     with contextlib.closing(nursery):
         for number in range(10):
             for piece in range(4):  # four files, so four parts
-                made = write_table(source, rows_of(number * 1000 + piece * 200, 80))
+                made = write_table(source, make_rows(number * 1000 + piece * 200, 80))
             seconds = nursery.score(tmp_path / "undisturbed")
             for _ in range(KILLS):
                 nursery.score(target, kill_after=chance.uniform(0, 1.1 * seconds))
                 halfway += bool(list(target.glob("_staged/*.parquet")))
                 before += not (target / f"_delta_log/{number:020}.json").exists()
             nursery.score(target)
-            assert ids_in(table_at(target)) == ids_in(made)
+            assert read_ids(table_at(target)) == read_ids(made)
     assert before >= 5  # kills before the commit, and of these some with a part of the work kept
     assert halfway >= 3
     assert len(history(target)) == 10
@@ -274,7 +274,7 @@ def table(tmp_path) -> Path:
     return tmp_path / "reviews"
 
 
-def by_text(version: TableVersion) -> dict[str, tuple[str | None, str | None]]:
+def read_by_text(version: TableVersion) -> dict[str, tuple[str | None, str | None]]:
     rows = read_table(version).to_pydict()
     return {t: (label, split) for t, label, split in zip(rows["text"], rows["label"], rows["split"], strict=True)}
 
@@ -322,7 +322,7 @@ def test_a_label_that_comes_later_is_filled_in_and_brings_the_split_of_an_ingest
         tmp_path / "whole",
         settings=TextClassData(),
     ).table
-    assert by_text(done.table) == by_text(whole)
+    assert read_by_text(done.table) == read_by_text(whole)
 
 
 def test_labels_that_contradict_or_are_unknown_are_set_aside(table, tmp_path):
@@ -331,7 +331,7 @@ def test_labels_that_contradict_or_are_unknown_are_set_aside(table, tmp_path):
     done = append(reviews_file(tmp_path / "new.csv", [*rows, *odd]), table)
     assert dict(done.bad_rows) == {"conflicting labels": 3, "label that the train split lacks": 1}
     assert done.new_rows == 40
-    assert by_text(done.table)["text number 1"][0] == "good"
+    assert read_by_text(done.table)["text number 1"][0] == "good"
     assert set(read_table(done.quarantine)["text"].to_pylist()) == {text for text, _ in odd}
 
 
@@ -349,8 +349,8 @@ def test_a_later_ingest_keeps_what_was_appended(table, tmp_path):
     more = [*((f"text number {n}", "good" if n % 2 else "bad") for n in range(80)), ("one", "bad")]
     grown = ingest(Sources(data=reviews_file(tmp_path / "more.csv", more)), table, settings=TextClassData())
     assert grown.table.rows == 82
-    assert by_text(grown.table)["one"][0] == "bad"
-    assert by_text(grown.table)["two"][0] == "good"
+    assert read_by_text(grown.table)["one"][0] == "bad"
+    assert read_by_text(grown.table)["two"][0] == "good"
     assert append(str(tmp_path / "new.csv"), table).new_rows == 0
 
 

@@ -28,7 +28,7 @@ REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 Rows = list[tuple[str | None, str | None]]
 
 
-def made_up(count: int, *, of: str = "film") -> Rows:
+def make_rows(count: int, *, of: str = "film") -> Rows:
     return [(f"{of} number {n} was fine", "positive" if n % 2 else "negative") for n in range(count)]
 
 
@@ -44,29 +44,29 @@ def write_jsonl(path: Path, rows: Rows) -> Path:
     return path
 
 
-def as_arrow(rows: Rows) -> pa.Table:
+def to_arrow(rows: Rows) -> pa.Table:
     return pa.table({"review": [text for text, _ in rows], "sentiment": [label for _, label in rows]})
 
 
 def write_parquet(path: Path, rows: Rows) -> Path:
-    pq.write_table(as_arrow(rows), path)
+    pq.write_table(to_arrow(rows), path)
     return path
 
 
 def write_delta(path: Path, rows: Rows) -> Path:
-    write_table(path, as_arrow(rows))
+    write_table(path, to_arrow(rows))
     return path
 
 
 WRITERS = [(write_csv, "a.csv"), (write_jsonl, "a.jsonl"), (write_parquet, "a.parquet"), (write_delta, "a")]
 
 
-def split_files(folder: Path, train: Rows, valid: Rows, test: Rows) -> Sources:
+def write_splits(folder: Path, train: Rows, valid: Rows, test: Rows) -> Sources:
     named = {"train": train, "valid": valid, "test": test}
     return Sources(**{name: write_csv(folder / f"{name}.csv", rows) for name, rows in named.items()})
 
 
-def refused(error: type[Exception], path: Path, table: Path, **settings) -> str:
+def read_refusal(error: type[Exception], path: Path, table: Path, **settings) -> str:
     """Return what an ingest of one file says, after checking that it made no table."""
     with pytest.raises(error) as caught:
         ingest(Sources(data=path), table, settings=TextClassData(**settings))
@@ -89,7 +89,7 @@ def refused(error: type[Exception], path: Path, table: Path, **settings) -> str:
     ],
 )
 def test_every_format_gives_the_same_table(tmp_path, write, name):
-    rows = [*made_up(40), ('He said "no",\nand — left\r\n', "negative")]
+    rows = [*make_rows(40), ('He said "no",\nand — left\r\n', "negative")]
     expected = ingest(
         Sources(data=write_csv(tmp_path / "expected.csv", rows)), tmp_path / "expected", settings=TextClassData()
     )
@@ -100,7 +100,7 @@ def test_every_format_gives_the_same_table(tmp_path, write, name):
 
 def test_glob_reads_its_files_in_order_and_each_once(tmp_path):
     for part in range(3):
-        write_csv(tmp_path / f"part{part}.csv", made_up(20, of=f"film {part}"))
+        write_csv(tmp_path / f"part{part}.csv", make_rows(20, of=f"film {part}"))
     done = ingest(
         Sources(data=[tmp_path / "part*.csv", tmp_path / "part1.csv"]),
         tmp_path / "reviews",
@@ -120,14 +120,14 @@ def test_bom_tabs_and_other_column_names_are_read(tmp_path):
 
 @pytest.mark.parametrize("labels", [[0, 1], [False, True], [0.0, 1.0]])
 def test_labels_that_are_numbers_or_truth_values_become_strings(tmp_path, labels):
-    rows = pa.table({"review": [text for text, _ in made_up(60)], "sentiment": labels * 30})
+    rows = pa.table({"review": [text for text, _ in make_rows(60)], "sentiment": labels * 30})
     pq.write_table(rows, tmp_path / "a.parquet")
     done = ingest(Sources(data=tmp_path / "a.parquet"), tmp_path / "t", settings=TextClassData())
     assert done.labels == tuple(str(int(v)) if isinstance(v, float) else str(v) for v in labels)
 
 
 def test_long_text_is_read(tmp_path):
-    rows = [*made_up(40), ("very " * 50_000, "positive")]
+    rows = [*make_rows(40), ("very " * 50_000, "positive")]
     assert (
         ingest(
             Sources(data=write_csv(tmp_path / "a.csv", rows)), tmp_path / "t", settings=TextClassData()
@@ -140,7 +140,7 @@ def test_long_text_is_read(tmp_path):
 
 
 def test_commit_carries_sources_and_settings(tmp_path):
-    path = write_csv(tmp_path / "a.csv", made_up(40))
+    path = write_csv(tmp_path / "a.csv", make_rows(40))
     ingest(Sources(data=path), tmp_path / "t", settings=TextClassData())
     (commit,) = history(tmp_path / "t")
     (source,) = commit["sources"]
@@ -150,17 +150,17 @@ def test_commit_carries_sources_and_settings(tmp_path):
 
 
 def test_same_content_makes_no_new_version(tmp_path):
-    sources = Sources(data=write_csv(tmp_path / "a.csv", made_up(40)))
+    sources = Sources(data=write_csv(tmp_path / "a.csv", make_rows(40)))
     first = ingest(sources, tmp_path / "t", settings=TextClassData())
     again = ingest(sources, tmp_path / "t", settings=TextClassData())
     assert (first.new_version, again.new_version) == (True, False)
     assert again.table == first.table
-    write_csv(tmp_path / "a.csv", made_up(41))
+    write_csv(tmp_path / "a.csv", make_rows(41))
     assert ingest(sources, tmp_path / "t", settings=TextClassData()).table.version == 1
 
 
 def test_columns_are_those_that_the_house_agreed_on(tmp_path):
-    rows = [*made_up(30), ("Film  NUMBER 3 was fine", "positive")]
+    rows = [*make_rows(30), ("Film  NUMBER 3 was fine", "positive")]
     done = ingest(Sources(data=write_csv(tmp_path / "a.csv", rows)), tmp_path / "t", settings=TextClassData())
     table = read_table(done.table)
     assert table.schema.names == ["row_id", "text", "label", "split"]
@@ -171,7 +171,7 @@ def test_columns_are_those_that_the_house_agreed_on(tmp_path):
 
 
 def test_concurrent_ingests_of_one_source_make_one_version(tmp_path):
-    path = write_csv(tmp_path / "a.csv", made_up(3000))
+    path = write_csv(tmp_path / "a.csv", make_rows(3000))
     code = """if True:
         import sys
         from dlpipe.tables import *
@@ -188,9 +188,9 @@ def test_concurrent_ingests_of_one_source_make_one_version(tmp_path):
 
 def test_killed_ingest_leaves_the_old_version_or_the_new_one(tmp_path):
     old = ingest(
-        Sources(data=write_csv(tmp_path / "a.csv", made_up(40))), tmp_path / "t", settings=TextClassData()
+        Sources(data=write_csv(tmp_path / "a.csv", make_rows(40))), tmp_path / "t", settings=TextClassData()
     ).table
-    path = write_csv(tmp_path / "b.csv", [*made_up(4000), ("", "positive")])
+    path = write_csv(tmp_path / "b.csv", [*make_rows(4000), ("", "positive")])
     code = """if True:
         import sys
         from dlpipe.tables import *
@@ -215,11 +215,11 @@ def test_killed_ingest_leaves_the_old_version_or_the_new_one(tmp_path):
 
 
 def test_hash_split_never_parts_duplicates_and_is_stable_when_data_grows(tmp_path):
-    small = made_up(300)
+    small = make_rows(300)
     first = read_table(
         ingest(Sources(data=write_csv(tmp_path / "a.csv", small)), tmp_path / "t", settings=TextClassData()).table
     )
-    grown = [*made_up(200, of="book"), *small, *((text.upper(), label) for text, label in small)]
+    grown = [*make_rows(200, of="book"), *small, *((text.upper(), label) for text, label in small)]
     second = read_table(
         ingest(Sources(data=write_csv(tmp_path / "a.csv", grown)), tmp_path / "t", settings=TextClassData()).table
     )
@@ -229,7 +229,7 @@ def test_hash_split_never_parts_duplicates_and_is_stable_when_data_grows(tmp_pat
 
 
 def test_shares_of_the_hash_split_are_those_asked_for(tmp_path):
-    path = write_csv(tmp_path / "a.csv", made_up(4000))
+    path = write_csv(tmp_path / "a.csv", make_rows(4000))
     settings = TextClassData(valid_share=0.2, test_share=0.3)
     done = ingest(Sources(train=path), tmp_path / "t", settings=settings)
     assert done.split_rows["test"] == pytest.approx(1200, abs=90)
@@ -237,8 +237,8 @@ def test_shares_of_the_hash_split_are_those_asked_for(tmp_path):
 
 
 def test_given_splits_are_honoured_and_leaks_are_dropped_from_train(tmp_path):
-    train, valid, test = made_up(40, of="a"), made_up(10, of="b"), made_up(10, of="c")
-    leaking = split_files(tmp_path, [*train, *valid[:2], *test[:3]], [*valid, test[5]], test)
+    train, valid, test = make_rows(40, of="a"), make_rows(10, of="b"), make_rows(10, of="c")
+    leaking = write_splits(tmp_path, [*train, *valid[:2], *test[:3]], [*valid, test[5]], test)
     done = ingest(leaking, tmp_path / "t", settings=TextClassData())
     assert dict(done.split_rows) == {"train": 40, "valid": 10, "test": 10}
     assert done.leaked_rows == done.profile["leaked_rows"] == 6
@@ -246,7 +246,10 @@ def test_given_splits_are_honoured_and_leaks_are_dropped_from_train(tmp_path):
 
 
 def test_valid_is_taken_from_train_when_only_test_is_given(tmp_path):
-    train, test = write_csv(tmp_path / "a.csv", made_up(1000)), write_csv(tmp_path / "b.csv", made_up(100, of="b"))
+    train, test = (
+        write_csv(tmp_path / "a.csv", make_rows(1000)),
+        write_csv(tmp_path / "b.csv", make_rows(100, of="b")),
+    )
     done = ingest(Sources(train=train, test=test), tmp_path / "t", settings=TextClassData())
     assert done.split_rows["test"] == 100
     assert done.split_rows["valid"] == pytest.approx(100, abs=40)
@@ -305,14 +308,14 @@ def test_each_kind_of_bad_row_goes_to_quarantine_with_its_reason(tmp_path):
 
 
 def test_line_numbers_count_lines_inside_texts_too(tmp_path):
-    rows = [("two\nlines", "positive"), ("", "negative"), *made_up(40)]
+    rows = [("two\nlines", "positive"), ("", "negative"), *make_rows(40)]
     done = ingest(Sources(data=write_csv(tmp_path / "a.csv", rows)), tmp_path / "t", settings=TextClassData())
     assert read_table(done.quarantine)["line"].to_pylist() == [4]
 
 
 @pytest.mark.parametrize("write", [write_jsonl, write_parquet, write_delta])
 def test_nulls_go_to_quarantine(tmp_path, write):
-    rows = [*made_up(40), (None, "positive"), ("no label", None)]
+    rows = [*make_rows(40), (None, "positive"), ("no label", None)]
     done = ingest(
         Sources(data=write(tmp_path / f"a.{write.__name__[6:]}", rows)), tmp_path / "t", settings=TextClassData()
     )
@@ -321,29 +324,29 @@ def test_nulls_go_to_quarantine(tmp_path, write):
 
 
 def test_parquet_text_that_is_no_utf8_goes_to_quarantine(tmp_path):
-    texts = pa.array([*(text.encode() for text, _ in made_up(40)), b"caf\xe9"]).view(pa.string())
-    labels = [*(label for _, label in made_up(40)), "positive"]
+    texts = pa.array([*(text.encode() for text, _ in make_rows(40)), b"caf\xe9"]).view(pa.string())
+    labels = [*(label for _, label in make_rows(40)), "positive"]
     pq.write_table(pa.table({"review": texts, "sentiment": labels}), tmp_path / "a.parquet")
     done = ingest(Sources(data=tmp_path / "a.parquet"), tmp_path / "t", settings=TextClassData())
     assert dict(done.bad_rows) == {"undecodable bytes": 1}
 
 
 def test_quarantine_follows_its_source_and_is_not_written_twice(tmp_path):
-    sources = Sources(data=write_csv(tmp_path / "a.csv", [*made_up(40), ("", "positive")]))
+    sources = Sources(data=write_csv(tmp_path / "a.csv", [*make_rows(40), ("", "positive")]))
     first, again = (
         ingest(sources, tmp_path / "t", settings=TextClassData()),
         ingest(sources, tmp_path / "t", settings=TextClassData()),
     )
     assert str(first.quarantine) == str(again.quarantine) == "t_quarantine@v0"
-    write_csv(tmp_path / "a.csv", made_up(40))
+    write_csv(tmp_path / "a.csv", make_rows(40))
     mended = ingest(sources, tmp_path / "t", settings=TextClassData())
     assert (mended.quarantine.version, mended.quarantine.rows, mended.new_version) == (1, 0, False)
     assert ingest(sources, tmp_path / "u", settings=TextClassData()).quarantine is None
 
 
 def test_too_many_bad_rows_stop_the_ingest_and_stay_to_be_looked_at(tmp_path):
-    path = write_csv(tmp_path / "a.csv", [*made_up(8), ("", "positive"), ("a", ""), ("b", "")])
-    message = refused(BadRows, path, tmp_path / "t")
+    path = write_csv(tmp_path / "a.csv", [*make_rows(8), ("", "positive"), ("a", ""), ("b", "")])
+    message = read_refusal(BadRows, path, tmp_path / "t")
     assert "3 of 11 rows are bad, more than max_bad_share=0.1 allows: 2 with missing label (first: " in message
     assert f"'{path}' line 11); 1 with empty text (first: '{path}' line 10)" in message
     assert "'t_quarantine@v0'" in message
@@ -354,76 +357,80 @@ def test_too_many_bad_rows_stop_the_ingest_and_stay_to_be_looked_at(tmp_path):
 
 
 def test_missing_file_suggests_the_nearest(tmp_path):
-    write_csv(tmp_path / "movies.csv", made_up(10))
-    message = refused(SourceNotFound, tmp_path / "movie.csv", tmp_path / "t")
+    write_csv(tmp_path / "movies.csv", make_rows(10))
+    message = read_refusal(SourceNotFound, tmp_path / "movie.csv", tmp_path / "t")
     assert f"There is no file '{tmp_path}/movie.csv'; did you mean '{tmp_path}/movies.csv'?" in message
-    assert "there is no folder" in refused(SourceNotFound, tmp_path / "no/where.csv", tmp_path / "t")
+    assert "there is no folder" in read_refusal(SourceNotFound, tmp_path / "no/where.csv", tmp_path / "t")
 
 
 def test_glob_without_a_match_says_what_is_there(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    message = refused(SourceNotFound, tmp_path / "*.csv", tmp_path / "t")
+    message = read_refusal(SourceNotFound, tmp_path / "*.csv", tmp_path / "t")
     assert f"No file matches '{tmp_path}/*.csv'; '{tmp_path}' holds notes.txt" in message
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 def test_empty_file_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"")
-    assert f"'{tmp_path}/{name}' is empty" in refused(BadSource, tmp_path / name, tmp_path / "t")
+    assert f"'{tmp_path}/{name}' is empty" in read_refusal(BadSource, tmp_path / name, tmp_path / "t")
 
 
 def test_file_with_a_header_only_has_no_rows(tmp_path):
-    assert "has no rows" in refused(BadSource, write_csv(tmp_path / "a.csv", []), tmp_path / "t")
+    assert "has no rows" in read_refusal(BadSource, write_csv(tmp_path / "a.csv", []), tmp_path / "t")
 
 
 def test_unreadable_file_is_named(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 but not really")
-    assert "a.parquet' is not a readable Parquet file" in refused(
+    assert "a.parquet' is not a readable Parquet file" in read_refusal(
         BadSource, tmp_path / "a.parquet", tmp_path / "t"
     )
     (tmp_path / "a.csv").write_bytes(b"review,sentiment\n\0\0\0")
-    assert "a.csv' holds zero bytes" in refused(BadSource, tmp_path / "a.csv", tmp_path / "t")
+    assert "a.csv' holds zero bytes" in read_refusal(BadSource, tmp_path / "a.csv", tmp_path / "t")
     (tmp_path / "a.docx").write_bytes(b"PK")
-    assert "a.docx' has an unknown ending. Known: .csv" in refused(BadSource, tmp_path / "a.docx", tmp_path / "t")
+    assert "a.docx' has an unknown ending. Known: .csv" in read_refusal(
+        BadSource, tmp_path / "a.docx", tmp_path / "t"
+    )
 
 
 def test_file_without_permission_is_named(tmp_path):
-    path = write_csv(tmp_path / "a.csv", made_up(10))
+    path = write_csv(tmp_path / "a.csv", make_rows(10))
     path.chmod(0)
     if os.access(path, os.R_OK):
         pytest.skip("root reads every file")
-    assert "cannot be read: Permission denied" in refused(BadSource, path, tmp_path / "t")
+    assert "cannot be read: Permission denied" in read_refusal(BadSource, path, tmp_path / "t")
 
 
 def test_dangling_link_is_named(tmp_path):
     (tmp_path / "a.csv").symlink_to(tmp_path / "gone.csv")
-    assert "a.csv' cannot be read: No such file" in refused(BadSource, tmp_path / "a.csv", tmp_path / "t")
+    assert "a.csv' cannot be read: No such file" in read_refusal(BadSource, tmp_path / "a.csv", tmp_path / "t")
 
 
 @pytest.mark.parametrize(("write", "name"), WRITERS)
 def test_missing_column_names_the_ones_there_are(tmp_path, write, name):
-    path = write(tmp_path / name, made_up(10))
-    message = refused(BadSource, path, tmp_path / "t", text_column="text")
+    path = write(tmp_path / name, make_rows(10))
+    message = read_refusal(BadSource, path, tmp_path / "t", text_column="text")
     assert f"'{path}' has no column 'text'; its columns are: 'review', 'sentiment'." in message
     assert "--text-column" in message
 
 
 def test_column_that_stands_twice_is_refused(tmp_path):
-    path = write_csv(tmp_path / "a.csv", made_up(10), header=("review", "review"))
-    assert "has two columns 'review'" in refused(BadSource, path, tmp_path / "t")
+    path = write_csv(tmp_path / "a.csv", make_rows(10), header=("review", "review"))
+    assert "has two columns 'review'" in read_refusal(BadSource, path, tmp_path / "t")
 
 
 def test_numeric_text_column_is_refused(tmp_path):
     path = write_csv(tmp_path / "a.csv", [(str(n * 1.5), "ab"[n % 2]) for n in range(20)])
-    message = refused(BadSource, path, tmp_path / "t")
+    message = read_refusal(BadSource, path, tmp_path / "t")
     assert f"The text column 'review' of '{path}' holds numbers, not text ('0.0' on line 2)" in message
     pq.write_table(pa.table({"review": [1, 2], "sentiment": ["a", "b"]}), tmp_path / "a.parquet")
-    assert "holds numbers, not text (1 on row 1)" in refused(BadSource, tmp_path / "a.parquet", tmp_path / "t")
+    assert "holds numbers, not text (1 on row 1)" in read_refusal(
+        BadSource, tmp_path / "a.parquet", tmp_path / "t"
+    )
 
 
 def test_label_column_of_measurements_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"review": "good", "sentiment": 0.73}\n')
-    message = refused(BadSource, tmp_path / "a.jsonl", tmp_path / "t")
+    message = read_refusal(BadSource, tmp_path / "a.jsonl", tmp_path / "t")
     assert "The label column 'sentiment' of" in message
     assert "(0.73 on line 1)" in message
 
@@ -434,52 +441,58 @@ def test_label_column_of_measurements_is_refused(tmp_path):
 )
 def test_broken_quote_names_the_line_where_it_opens(tmp_path, body, line):
     (tmp_path / "a.csv").write_text("review,sentiment\n" + body)
-    message = refused(BadSource, tmp_path / "a.csv", tmp_path / "t")
+    message = read_refusal(BadSource, tmp_path / "a.csv", tmp_path / "t")
     assert f"a.csv' has a broken quote or row that starts on line {line}: " in message
 
 
 def test_wrong_number_of_fields_names_the_line(tmp_path):
     (tmp_path / "a.csv").write_text("review,sentiment\ngood,a\n\nwell, not so good,b\n")
-    assert "a.csv' line 4 has 3 fields, the header has 2" in refused(BadSource, tmp_path / "a.csv", tmp_path / "t")
+    assert "a.csv' line 4 has 3 fields, the header has 2" in read_refusal(
+        BadSource, tmp_path / "a.csv", tmp_path / "t"
+    )
 
 
 def test_broken_json_names_the_line(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"review": "good", "sentiment": "a"}\n{"review": \n')
-    assert "a.jsonl' line 2 is not JSON" in refused(BadSource, tmp_path / "a.jsonl", tmp_path / "t")
+    assert "a.jsonl' line 2 is not JSON" in read_refusal(BadSource, tmp_path / "a.jsonl", tmp_path / "t")
     (tmp_path / "a.json").write_text('[{"review": "good", "sentiment": "a"}]')
-    assert "line 1 holds a JSON list, not an object" in refused(BadSource, tmp_path / "a.json", tmp_path / "t")
+    assert "line 1 holds a JSON list, not an object" in read_refusal(
+        BadSource, tmp_path / "a.json", tmp_path / "t"
+    )
 
 
 def test_folder_that_is_no_table_is_refused_as_a_source(tmp_path):
     (tmp_path / "folder").mkdir()
-    message = refused(BadSource, tmp_path / "folder", tmp_path / "t")
+    message = read_refusal(BadSource, tmp_path / "folder", tmp_path / "t")
     assert "is a folder but not a Delta table (it has no _delta_log). Pass a file, or a glob" in message
 
 
 def test_single_class_is_refused(tmp_path):
     path = write_csv(tmp_path / "a.csv", [(f"film {n}", "good") for n in range(40)])
-    message = refused(BadRows, path, tmp_path / "t")
+    message = read_refusal(BadRows, path, tmp_path / "t")
     assert "All 40 good rows have the label 'good'" in message
     assert "nothing to tell apart" in message
 
 
 def test_label_in_test_that_train_lacks_is_named(tmp_path):
-    test = [*made_up(10, of="c"), ("so so", "mixed")]
+    test = [*make_rows(10, of="c"), ("so so", "mixed")]
     with pytest.raises(BadRows, match="'test' has labels that train lacks: 'mixed'; train has 'negative'"):
         ingest(
-            split_files(tmp_path, made_up(40), made_up(10, of="b"), test), tmp_path / "t", settings=TextClassData()
+            write_splits(tmp_path, make_rows(40), make_rows(10, of="b"), test),
+            tmp_path / "t",
+            settings=TextClassData(),
         )
     assert not (tmp_path / "t").exists()
 
 
 def test_split_without_rows_says_what_to_do(tmp_path):
-    message = refused(BadRows, write_csv(tmp_path / "a.csv", made_up(4)), tmp_path / "t")
+    message = read_refusal(BadRows, write_csv(tmp_path / "a.csv", make_rows(4)), tmp_path / "t")
     assert "4 good rows leave none for the split 'valid' (valid_share=0.1, test_share=0.2" in message
     assert "pass --valid-data" in message
 
 
 def test_table_path_that_is_something_else_is_left_alone(tmp_path):
-    path = write_csv(tmp_path / "a.csv", made_up(40))
+    path = write_csv(tmp_path / "a.csv", make_rows(40))
     with pytest.raises(ValueError, match="exists and is not a Delta table"):
         ingest(Sources(data=path), path, settings=TextClassData())
     with pytest.raises(ValueError, match="exists and is not a Delta table"):
@@ -488,7 +501,7 @@ def test_table_path_that_is_something_else_is_left_alone(tmp_path):
 
 
 def test_bad_source_leaves_the_table_as_it_was(tmp_path):
-    path = write_csv(tmp_path / "a.csv", made_up(40))
+    path = write_csv(tmp_path / "a.csv", make_rows(40))
     before = ingest(Sources(data=path), tmp_path / "t", settings=TextClassData()).table
     path.write_text("review,sentiment\n" + '"broken\n')
     with pytest.raises(BadSource):
@@ -497,7 +510,7 @@ def test_bad_source_leaves_the_table_as_it_was(tmp_path):
 
 
 def test_full_disk_leaves_the_table_as_it_was_or_none(tmp_path):
-    path = write_csv(tmp_path / "a.csv", made_up(40))
+    path = write_csv(tmp_path / "a.csv", make_rows(40))
     with tiny_disk(tmp_path / "disk") as disk:
         before = ingest(Sources(data=path), disk / "t", settings=TextClassData()).table
         write_csv(path, [(os.urandom(200).hex(), "ab"[n % 2]) for n in range(8000)])

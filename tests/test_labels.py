@@ -36,7 +36,7 @@ def write(path: Path, labels: list[Any], texts: list[str] = TEXTS) -> Path:
     return path
 
 
-def taken(path: Path, labels: list[Any], name: str, **settings: Any) -> Any:
+def ingest_labels(path: Path, labels: list[Any], name: str, **settings: Any) -> Any:
     """Return what an ingest of the labels, in a file of this name, did."""
     source = write(path / name, labels * (len(TEXTS) // len(labels)))
     return ingest(Sources(data=source), path / "t", settings=TextClassData(**settings))
@@ -60,7 +60,7 @@ def taken(path: Path, labels: list[Any], name: str, **settings: Any) -> Any:
     ],
 )
 def test_a_whole_number_is_one_class_in_every_kind_of_file(tmp_path, name, labels):
-    assert taken(tmp_path, labels, name).labels == ("0", "1")
+    assert ingest_labels(tmp_path, labels, name).labels == ("0", "1")
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_a_whole_number_is_one_class_in_every_kind_of_file(tmp_path, name, label
     ],
 )
 def test_a_truth_value_is_one_class_in_every_kind_of_file(tmp_path, name, labels):
-    assert taken(tmp_path, labels, name).labels == ("False", "True")
+    assert ingest_labels(tmp_path, labels, name).labels == ("False", "True")
 
 
 @pytest.mark.parametrize(
     "labels", [["1.0", "1.5", "2.0"], ["true", "false", "mixed"], ["01", "1.0"], ["-1", "+1"], ["1.0.0", "1"]]
 )
 def test_labels_that_are_not_all_numbers_or_truth_values_stay_as_they_stand(tmp_path, labels):
-    assert taken(tmp_path, labels, "a.csv").labels == tuple(sorted(labels))
+    assert ingest_labels(tmp_path, labels, "a.csv").labels == tuple(sorted(labels))
 
 
 def test_the_same_frame_gives_the_same_rows_as_csv_and_as_parquet(tmp_path):
@@ -100,7 +100,7 @@ def test_the_same_frame_gives_the_same_rows_as_csv_and_as_parquet(tmp_path):
 
 def test_a_decimal_that_is_no_whole_number_is_no_class(tmp_path):
     with pytest.raises(BadSource, match=r"holds numbers, not classes \(Decimal\('0.5'\) on row 1\)"):
-        taken(tmp_path, [Decimal("0.5"), Decimal("1.5")], "a.parquet")
+        ingest_labels(tmp_path, [Decimal("0.5"), Decimal("1.5")], "a.parquet")
 
 
 def test_files_of_other_kinds_make_the_same_classes_of_one_table(tmp_path):
@@ -126,7 +126,7 @@ def test_files_of_other_kinds_make_the_same_classes_of_one_table(tmp_path):
 )
 def test_appended_labels_are_written_as_the_table_has_them(tmp_path, first, name, later):
     source = "a.parquet" if first == [True, False] else "a.csv"
-    before = taken(tmp_path, first, source)
+    before = ingest_labels(tmp_path, first, source)
     known = append(write(tmp_path / name, later * 3, [f"new {text}" for text in TEXTS]), tmp_path / "t")
     assert (known.new_rows, dict(known.bad_rows)) == (3 * len(later), {})
     assert set(read_table(known.table)["label"].to_pylist()) == set(before.labels)
@@ -142,7 +142,7 @@ def test_truth_values_meet_in_a_table_that_appends_have_made(tmp_path, order):
 
 
 def test_labels_that_train_lacks_are_named_when_the_append_stops_and_when_it_does_not(tmp_path):
-    taken(tmp_path, ["good", "bad"], "a.csv")
+    ingest_labels(tmp_path, ["good", "bad"], "a.csv")
     texts = [f"new {text}" for text in TEXTS]
     with pytest.raises(BadRows, match=r"'Good' \(3 rows\), 'so so' \(1\); train has 'bad', 'good'") as stopped:
         append(write(tmp_path / "b.csv", ["Good", "Good", "Good", "so so"], texts), tmp_path / "t")
@@ -153,7 +153,7 @@ def test_labels_that_train_lacks_are_named_when_the_append_stops_and_when_it_doe
 
 
 def test_the_command_names_such_labels_and_folds_those_that_look_alike(tmp_path):
-    taken(tmp_path, ["good", "bad"], "a.csv")
+    ingest_labels(tmp_path, ["good", "bad"], "a.csv")
     new = str(write(tmp_path / "b.csv", ["GOOD"], [f"new {text}" for text in TEXTS]))
     refused = CliRunner().invoke(main, ["append", str(tmp_path / "t"), new])
     assert refused.exit_code == 1
@@ -188,10 +188,10 @@ def test_an_append_goes_by_the_settings_of_the_last_ingest_and_not_of_the_first(
     ],
 )
 def test_labels_that_look_alike_are_named_and_one_class_if_asked_for(tmp_path, labels, shown):
-    apart = taken(tmp_path, labels, "a.csv")
+    apart = ingest_labels(tmp_path, labels, "a.csv")
     assert len(apart.labels) == 3
     assert any(shown in note and "set fold_labels" in note for note in apart.notes)
-    folded = taken(tmp_path, labels, "a.csv", fold_labels=True)
+    folded = ingest_labels(tmp_path, labels, "a.csv", fold_labels=True)
     assert folded.labels == tuple(sorted({labels[0], labels[2]} if "Good" not in labels else {"Good", "bad"}))
     assert any(shown in note and "made one class" in note for note in folded.notes)
 
@@ -206,11 +206,11 @@ def test_folded_labels_do_not_contradict_each_other(tmp_path):
 
 
 def test_a_label_that_reads_like_a_missing_value_is_named(tmp_path):
-    assert "'nan' (40 rows)" in taken(tmp_path, ["good", "bad", "nan"], "a.csv").notes[0]
+    assert "'nan' (40 rows)" in ingest_labels(tmp_path, ["good", "bad", "nan"], "a.csv").notes[0]
 
 
 def test_labels_without_a_doubt_need_no_note(tmp_path):
-    assert taken(tmp_path, ["good", "bad"], "a.csv").notes == ()
+    assert ingest_labels(tmp_path, ["good", "bad"], "a.csv").notes == ()
 
 
 # --- rare classes
@@ -296,5 +296,5 @@ def test_a_class_that_given_splits_put_into_test_alone_is_refused_as_before(tmp_
 
 def test_a_table_of_earlier_days_keeps_its_digest(tmp_path):
     """The digest that the code before had, of rows in all three splits."""
-    done = taken(tmp_path, ["good", "bad"], "a.csv")
+    done = ingest_labels(tmp_path, ["good", "bad"], "a.csv")
     assert done.table.digest == "abfb82a25d6c3f8f37eb447e5e217ee5"

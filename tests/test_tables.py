@@ -46,7 +46,7 @@ def reviews(*texts: str, label: str = "positive") -> pa.Table:
     return pa.table({"text": list(texts), "label": [label] * len(texts)})
 
 
-def numbered(start: int, stop: int) -> pa.Table:
+def make_numbers(start: int, stop: int) -> pa.Table:
     return pa.table({"n": pa.array(range(start, stop), pa.int64())})
 
 
@@ -64,14 +64,14 @@ def test_old_version_reads_back_unchanged_after_overwrite(tmp_path):
 
 def test_append_adds_rows_and_keeps_their_order(tmp_path):
     for start in range(0, 50, 5):
-        version = write_table(tmp_path / "t", numbered(start, start + 5))
+        version = write_table(tmp_path / "t", make_numbers(start, start + 5))
     assert (version.version, version.rows) == (9, 50)
     assert read_table(version)["n"].to_pylist() == list(range(50))
 
 
 def test_rows_of_many_batches_and_files_come_back_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr("dlpipe.tables._write.FILE_BYTES", 20_000)
-    rows = numbered(0, 60_000)
+    rows = make_numbers(0, 60_000)
     version = write_table(tmp_path / "t", pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches(700)))
     assert len(list((tmp_path / "t").glob("*.parquet"))) > 3
     assert read_table(version)["n"].to_pylist() == list(range(60_000))
@@ -80,7 +80,7 @@ def test_rows_of_many_batches_and_files_come_back_in_order(tmp_path, monkeypatch
 
 
 def test_digest_depends_on_content_and_order_only(tmp_path):
-    rows = numbered(0, 30_000)
+    rows = make_numbers(0, 30_000)
     whole = write_table(tmp_path / "a", rows)
     cut = write_table(tmp_path / "b", pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches(123)))
     turned = write_table(tmp_path / "c", rows.take(list(range(29_999, -1, -1))))
@@ -113,15 +113,15 @@ def test_unknown_column_or_split_says_which_there_are(tmp_path):
 
 
 def test_stream_gives_even_batches(tmp_path):
-    version = write_table(tmp_path / "t", numbered(0, 10_000))
+    version = write_table(tmp_path / "t", make_numbers(0, 10_000))
     assert [batch.num_rows for batch in stream_table(version, batch_rows=4000)] == [4000, 4000, 2000]
 
 
 def test_empty_table_has_a_schema_and_no_batches(tmp_path):
-    version = write_table(tmp_path / "t", numbered(0, 0))
+    version = write_table(tmp_path / "t", make_numbers(0, 0))
     assert read_table(version).schema.names == ["n"]
     assert list(stream_table(version)) == []
-    assert write_table(tmp_path / "t", numbered(0, 2)).rows == 2
+    assert write_table(tmp_path / "t", make_numbers(0, 2)).rows == 2
 
 
 def test_append_with_other_columns_is_refused_and_writes_nothing(tmp_path):
@@ -130,19 +130,19 @@ def test_append_with_other_columns_is_refused_and_writes_nothing(tmp_path):
     with pytest.raises(
         SchemaMismatch, match=r"has the columns text \(string\), label.*; the rows have n \(int64\)"
     ):
-        write_table(tmp_path / "t", numbered(0, 1))
+        write_table(tmp_path / "t", make_numbers(0, 1))
     assert sorted(os.listdir(tmp_path / "t")) == before
-    assert write_table(tmp_path / "t", numbered(0, 1), mode="overwrite").version == 1
+    assert write_table(tmp_path / "t", make_numbers(0, 1), mode="overwrite").version == 1
 
 
 def test_rows_that_fail_half_way_leave_no_version_and_no_file(tmp_path):
-    write_table(tmp_path / "t", numbered(0, 1))
+    write_table(tmp_path / "t", make_numbers(0, 1))
 
     def failing():
-        yield from numbered(0, 20_000).to_batches(5000)
+        yield from make_numbers(0, 20_000).to_batches(5000)
         raise ZeroDivisionError("model failed")
 
-    reader = pa.RecordBatchReader.from_batches(numbered(0, 1).schema, failing())
+    reader = pa.RecordBatchReader.from_batches(make_numbers(0, 1).schema, failing())
     with pytest.raises(ZeroDivisionError):
         write_table(tmp_path / "t", reader)
     assert table_at(tmp_path / "t").version == 0
@@ -151,17 +151,17 @@ def test_rows_that_fail_half_way_leave_no_version_and_no_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["with space", "ünïcode", "a#b?c", "a+b,c=d"])
 def test_any_name_works_for_a_table(tmp_path, name):
-    version = write_table(tmp_path / name, numbered(0, 3), key={"a": "b"})
+    version = write_table(tmp_path / name, make_numbers(0, 3), key={"a": "b"})
     assert (version.name, read_table(version).num_rows, len(history(version.path))) == (name, 3, 1)
     assert find_commit(tmp_path / name, {"a": "b"}) == version
 
 
 def test_percent_sign_in_a_path_is_refused(tmp_path):
     with pytest.raises(SettingError, match="cannot hold '%'"):
-        write_table(tmp_path / "50%20", numbered(0, 1))
+        write_table(tmp_path / "50%20", make_numbers(0, 1))
     for name in ("y" * 300, "y\0"):
         with pytest.raises(SettingError, match="names of at most 200 bytes and no NUL"):
-            write_table(tmp_path / name, numbered(0, 1))
+            write_table(tmp_path / name, make_numbers(0, 1))
 
 
 def test_relative_names_live_under_the_root(tmp_path, monkeypatch):
@@ -225,7 +225,7 @@ def test_time_travel_finds_what_was_the_latest_then(tmp_path):
     path = tmp_path / "t"
     made = []
     for n in range(3):
-        made.append(write_table(path, numbered(n, n + 1)))
+        made.append(write_table(path, make_numbers(n, n + 1)))
         time.sleep(0.02)
     for version in made:
         assert table_at(path, timestamp=datetime.fromtimestamp(version.timestamp / 1000, UTC)) == version
@@ -235,7 +235,7 @@ def test_time_travel_finds_what_was_the_latest_then(tmp_path):
 
 
 def test_time_before_the_first_version_says_when_that_was(tmp_path):
-    write_table(tmp_path / "t", numbered(0, 1))
+    write_table(tmp_path / "t", make_numbers(0, 1))
     with pytest.raises(TableVersionNotFound, match=r"no version at 2020-01-01T00:00:00.000\+00:00; its first, 0"):
         table_at(tmp_path / "t", timestamp="2020-01-01")
     with pytest.raises(SettingError, match="'yesterday' is not a time"):
@@ -245,8 +245,8 @@ def test_time_before_the_first_version_says_when_that_was(tmp_path):
 
 
 def test_history_is_latest_first_and_carries_keys(tmp_path):
-    write_table(tmp_path / "t", numbered(0, 4), key={"model": "m/1"})
-    write_table(tmp_path / "t", numbered(4, 6))
+    write_table(tmp_path / "t", make_numbers(0, 4), key={"model": "m/1"})
+    write_table(tmp_path / "t", make_numbers(4, 6))
     rows = history(tmp_path / "t")
     assert [(row["version"], row["rows"], row.get("key")) for row in rows] == [
         (1, 6, None),
@@ -274,7 +274,7 @@ def test_table_of_another_writer_has_rows_and_a_digest(tmp_path):
 def test_nothing_expires_from_a_table(tmp_path):
     from deltalake import DeltaTable
 
-    write_table(tmp_path / "t", numbered(0, 1))
+    write_table(tmp_path / "t", make_numbers(0, 1))
     settings = DeltaTable(str(tmp_path / "t")).metadata().configuration
     assert settings["delta.enableExpiredLogCleanup"] == "false"
 
@@ -284,8 +284,8 @@ def test_nothing_expires_from_a_table(tmp_path):
 
 def test_same_key_is_written_once(tmp_path):
     key = {"model": "models:/m/1", "table": "reviews@v0"}
-    first = write_table(tmp_path / "p", numbered(0, 3), key=key)
-    again = write_table(tmp_path / "p", numbered(0, 3), key=dict(reversed(key.items())))
+    first = write_table(tmp_path / "p", make_numbers(0, 3), key=key)
+    again = write_table(tmp_path / "p", make_numbers(0, 3), key=dict(reversed(key.items())))
     assert again == first
     assert find_commit(tmp_path / "p", key) == first
     assert find_commit(tmp_path / "p", {"model": "models:/m/2"}) is None
@@ -294,9 +294,9 @@ def test_same_key_is_written_once(tmp_path):
 
 def test_key_is_found_cheaply_after_many_commits(tmp_path, monkeypatch):
     monkeypatch.setitem(TABLE_CONFIGURATION, "delta.checkpointInterval", "10")
-    first = write_table(tmp_path / "p", numbered(0, 1), key={"n": "first"})
+    first = write_table(tmp_path / "p", make_numbers(0, 1), key={"n": "first"})
     for n in range(35):
-        write_table(tmp_path / "p", numbered(n, n + 1), key={"n": str(n)})
+        write_table(tmp_path / "p", make_numbers(n, n + 1), key={"n": str(n)})
     assert list((tmp_path / "p/_delta_log").glob("*.checkpoint.parquet"))
     started = time.perf_counter()
     assert find_commit(tmp_path / "p", {"n": "first"}) == first
@@ -305,9 +305,9 @@ def test_key_is_found_cheaply_after_many_commits(tmp_path, monkeypatch):
 
 
 def test_two_writers_with_one_key_make_one_commit(tmp_path):
-    write_table(tmp_path / "p", numbered(0, 1))
+    write_table(tmp_path / "p", make_numbers(0, 1))
     with ThreadPoolExecutor(6) as pool:
-        made = list(pool.map(lambda _: write_table(tmp_path / "p", numbered(0, 9), key={"a": "b"}), range(6)))
+        made = list(pool.map(lambda _: write_table(tmp_path / "p", make_numbers(0, 9), key={"a": "b"}), range(6)))
     assert len(set(made)) == 1
     assert table_at(tmp_path / "p").rows == 10
     assert len(list((tmp_path / "p").glob("*.parquet"))) == 2
@@ -315,7 +315,7 @@ def test_two_writers_with_one_key_make_one_commit(tmp_path):
 
 def test_concurrent_appends_all_arrive_with_exact_counts(tmp_path):
     with ThreadPoolExecutor(6) as pool:
-        made = list(pool.map(lambda n: write_table(tmp_path / "p", numbered(n, n + 1)), range(18)))
+        made = list(pool.map(lambda n: write_table(tmp_path / "p", make_numbers(n, n + 1)), range(18)))
     assert sorted(version.version for version in made) == list(range(18))
     assert all(version.rows == version.version + 1 for version in made)
     assert sorted(read_table(table_at(tmp_path / "p"))["n"].to_pylist()) == list(range(18))
@@ -325,10 +325,10 @@ def test_failure_after_the_commit_does_not_lose_it(tmp_path, monkeypatch):
     monkeypatch.setitem(TABLE_CONFIGURATION, "delta.checkpointInterval", "5")
     path = tmp_path / "t"
     for n in range(4):
-        write_table(path, numbered(n, n + 1))
+        write_table(path, make_numbers(n, n + 1))
     # the fifth commit makes a checkpoint, which cannot be written over a folder
     (path / "_delta_log/00000000000000000004.checkpoint.parquet").mkdir()
-    version = write_table(path, numbered(4, 5))
+    version = write_table(path, make_numbers(4, 5))
     assert (version.version, version.rows) == (4, 5)
     shutil.rmtree(path / "_delta_log/00000000000000000004.checkpoint.parquet")
     assert read_table(version)["n"].to_pylist() == [0, 1, 2, 3, 4]
@@ -337,11 +337,11 @@ def test_failure_after_the_commit_does_not_lose_it(tmp_path, monkeypatch):
 # --- memory, killed writers, full disks
 
 
-def child(code: str, *arguments: object, **options) -> subprocess.Popen:
+def start_child(code: str, *arguments: object, **options) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], text=True, **options)
 
 
-def random_texts(rows: int) -> pa.RecordBatchReader:
+def make_random_texts(rows: int) -> pa.RecordBatchReader:
     schema = pa.schema([("text", pa.string())])
     texts = ([os.urandom(500).hex() for _ in range(2000)] for _ in range(rows // 2000))
     return pa.RecordBatchReader.from_batches(schema, (pa.record_batch({"text": part}) for part in texts))
@@ -361,8 +361,8 @@ def test_streaming_does_not_grow_with_the_table(tmp_path):
         """
     peaks = {}
     for rows in (30_000, 150_000):
-        version = write_table(tmp_path / str(rows), random_texts(rows))
-        done = child(code, version.path, stdout=subprocess.PIPE).communicate()[0].split()
+        version = write_table(tmp_path / str(rows), make_random_texts(rows))
+        done = start_child(code, version.path, stdout=subprocess.PIPE).communicate()[0].split()
         assert int(done[0]) == rows
         peaks[rows] = int(done[1])
     # the larger table holds 120 MB more text
@@ -378,7 +378,7 @@ def test_writer_killed_at_any_moment_leaves_whole_versions_only(tmp_path):
             write_table(sys.argv[1], pa.table({"n": list(range(1000))}))
         """
     for pause in (0.0, 0.03, 0.3):
-        writer = child(code, tmp_path / "t", stdout=subprocess.PIPE)
+        writer = start_child(code, tmp_path / "t", stdout=subprocess.PIPE)
         writer.stdout.readline()
         time.sleep(pause)
         writer.kill()
@@ -430,7 +430,7 @@ MOTO = """if True:
 def s3_port():
     pytest.importorskip("moto")
     # in a process of its own: delta-rs holds the GIL while it writes, a server in this one could not answer
-    server = child(MOTO, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    server = start_child(MOTO, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     port = next(line.split()[1] for line in server.stdout if line.startswith("port"))
     yield port
     server.kill()
@@ -485,7 +485,7 @@ def test_concurrent_appends_in_s3_lose_nothing(bucket):
         for n in range(3):
             write_table("s3://tables/many", pa.table({"n": [int(sys.argv[1]) * 3 + n]}))
         """
-    writers = [child(code, number) for number in range(2)]
+    writers = [start_child(code, number) for number in range(2)]
     assert [writer.wait(50) for writer in writers] == [0, 0]
     version = table_at("s3://tables/many")
     assert (version.version, version.rows) == (5, 6)
@@ -501,8 +501,8 @@ def test_parts_in_s3_are_staged_by_several_processes_and_committed_once(bucket):
             stage_part("s3://tables/copies", read_part(part), key={"a": "b"}, part=part.number, cut=part.cut)
         """
     for start in range(0, 40, 10):
-        source = write_table("s3://tables/numbers", numbered(start, start + 10))
-    stagers = [child(code, number) for number in range(2)]
+        source = write_table("s3://tables/numbers", make_numbers(start, start + 10))
+    stagers = [start_child(code, number) for number in range(2)]
     assert [stager.wait(50) for stager in stagers] == [0, 0]
     cut = list_parts(source, rows=10)[0].cut
     assert find_staged_parts("s3://tables/copies", key={"a": "b"}, cut=cut) == {0, 1, 2, 3}
@@ -515,8 +515,8 @@ def test_parts_in_s3_are_staged_by_several_processes_and_committed_once(bucket):
 def test_vacuum_in_s3_is_said_like_any_other(bucket):
     from deltalake import DeltaTable
 
-    version = write_table("s3://tables/gone", numbered(0, 1))
-    write_table("s3://tables/gone", numbered(0, 2), mode="overwrite")
+    version = write_table("s3://tables/gone", make_numbers(0, 1))
+    write_table("s3://tables/gone", make_numbers(0, 2), mode="overwrite")
     stream = stream_table(version)
     DeltaTable(version.path).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
     with pytest.raises(TableVersionNotFound, match="'gone@v0' can no longer be read"):
@@ -538,7 +538,7 @@ def test_missing_bucket_says_so(bucket):
 
 
 def test_commit_carries_json_that_other_tools_can_read(tmp_path):
-    write_table(tmp_path / "t", numbered(0, 1), key={"model": "m"})
+    write_table(tmp_path / "t", make_numbers(0, 1), key={"model": "m"})
     log = (tmp_path / "t/_delta_log/00000000000000000000.json").read_text().splitlines()
     info = next(json.loads(line)["commitInfo"] for line in log if "commitInfo" in line)
     assert json.loads(info["dlpipe.key"]) == {"model": "m"}

@@ -71,16 +71,16 @@ def work(what: str, source: str, table: str) -> dict[str, float]:
         write_reviews(small, 100)
         ingest(Sources(data=str(small)), f"{folder}/t", settings=TextClassData())
         append(str(small), f"{folder}/t")
-    before, started = resident("VmRSS"), time.perf_counter()
+    before, started = read_resident("VmRSS"), time.perf_counter()
     Path("/proc/self/clear_refs").write_text("5")
     if what == "ingest":
         ingest(Sources(data=source), table, settings=TextClassData())
     else:
         append(source, table)
-    return {"seconds": time.perf_counter() - started, "peak_mib": resident("VmHWM") - before}
+    return {"seconds": time.perf_counter() - started, "peak_mib": read_resident("VmHWM") - before}
 
 
-def resident(which: str) -> float:
+def read_resident(which: str) -> float:
     found = re.search(rf"{which}:\s+(\d+)", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) / 1024

@@ -26,17 +26,17 @@ TIMES = 10
 def main() -> None:
     options = parse()
     if options.worker:
-        print(json.dumps(scored(*map(Path, options.worker))))
+        print(json.dumps(score_table(*map(Path, options.worker))))
         return
     sizes = (options.rows, options.rows * TIMES)
     with tempfile.TemporaryDirectory() as folder:
-        small_model(Path(folder, "model"))
+        make_small_model(Path(folder, "model"))
         for rows in sizes:
-            short_texts(Path(folder, str(rows)), rows)
+            write_short_texts(Path(folder, str(rows)), rows)
         runs: dict[int, list[dict[str, float]]] = {rows: [] for rows in sizes}
         for repeat in range(options.repeats):
             for rows in sizes if repeat % 2 == 0 else sizes[::-1]:
-                runs[rows].append(measured(Path(folder), rows, repeat))
+                runs[rows].append(measure(Path(folder), rows, repeat))
                 print(rows, runs[rows][-1], file=sys.stderr)
     print_table(runs)
 
@@ -49,7 +49,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def small_model(folder: Path) -> None:
+def make_small_model(folder: Path) -> None:
     """Write a model of two layers of width 64 that reads what the packaged backbone reads."""
     import torch
     from transformers import BertConfig, BertModel
@@ -68,7 +68,7 @@ def small_model(folder: Path) -> None:
     ).save(folder)
 
 
-def short_texts(path: Path, rows: int) -> None:
+def write_short_texts(path: Path, rows: int) -> None:
     """Write a table of different texts of 5 to 15 words."""
     import random
 
@@ -82,7 +82,7 @@ def short_texts(path: Path, rows: int) -> None:
     write_table(path, pa.table({"row_id": [str(row) for row in range(rows)], "text": texts}))
 
 
-def measured(folder: Path, rows: int, repeat: int) -> dict[str, float]:
+def measure(folder: Path, rows: int, repeat: int) -> dict[str, float]:
     paths = [folder / "model", folder / str(rows), folder / f"scores-{rows}-{repeat}"]
     command = [sys.executable, __file__, "--worker", *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -91,7 +91,7 @@ def measured(folder: Path, rows: int, repeat: int) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def scored(model: Path, source: Path, target: Path) -> dict[str, float]:
+def score_table(model: Path, source: Path, target: Path) -> dict[str, float]:
     """Score the table and return seconds and peak MiB of this process."""
     from dlpipe.inference import score
     from dlpipe.registry import ModelVersion
@@ -109,13 +109,13 @@ def scored(model: Path, source: Path, target: Path) -> dict[str, float]:
 
 
 def print_table(runs: dict[int, list[dict[str, float]]]) -> None:
-    def middle(repeats: list[dict[str, Any]], name: str) -> float:
+    def find_median(repeats: list[dict[str, Any]], name: str) -> float:
         return statistics.median(run[name] for run in repeats)
 
     few, many = runs.values()
     print("| rows | seconds | rows/s | peak memory, MiB |\n|---:|---:|---:|---:|")
     for rows, repeats in runs.items():
-        seconds, peak = middle(repeats, "seconds"), middle(repeats, "peak_mib")
+        seconds, peak = find_median(repeats, "seconds"), find_median(repeats, "peak_mib")
         print(f"| {rows:,} | {seconds:.1f} | {rows / seconds:,.0f} | {peak:.0f} |")
     slower = statistics.median(b["seconds"] / a["seconds"] for a, b in zip(few, many, strict=True))
     larger = statistics.median(b["peak_mib"] / a["peak_mib"] for a, b in zip(few, many, strict=True))
