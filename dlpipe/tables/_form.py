@@ -1,6 +1,7 @@
 """What a row of a table is: its columns, what makes it valid, and what makes two rows the same.
 
-Tables know no task. A task says in a ``RowForm`` what its rows are, and the form is kept with the table.
+Tables know no task. A task says in a ``RowForm`` what its rows are, and each commit records the form: an append
+must know years later what a row is, without the task's package.
 """
 
 from __future__ import annotations
@@ -202,12 +203,19 @@ class RowForm:
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def count_characters(self, values: Values) -> int:
-        """Return how many characters a row has: its text where it is one, else its inputs as JSON."""
+        """Return how many characters a row has: its text where it is one, else its inputs as JSON.
+
+        An ingest compares it between its two readings of a source.
+        """
         return len(values[0] or "") if self.is_text else len(json.dumps(values))  # type: ignore[arg-type]
 
     def identify(self, values: Values) -> bytes:
-        """Return the SHA-256 of what makes two rows the same: texts levelled, other values exactly."""
-        if self.is_text:
+        """Return the SHA-256 of what makes two rows the same: texts levelled, other values exactly.
+
+        Row ids and the split by hash are made of it. If it changed, rows of tables that exist would be added again
+        and land in other splits.
+        """
+        if self.is_text:  # as tables had it before rows had forms
             return hash_text(str(values[0] or ""))
         named = {column.name: _level(value, column) for column, value in zip(self.inputs, values, strict=True)}
         return hashlib.sha256(json.dumps(named, ensure_ascii=False, sort_keys=True).encode()).digest()
@@ -335,7 +343,7 @@ def normalise(text: str) -> str:
     >>> normalise("  Ｇreat\\u00a0\\n FILM ")
     'great film'
     """
-    # case folding can undo the form
+    # twice, since case folding can undo the form
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 

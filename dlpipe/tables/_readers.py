@@ -82,6 +82,7 @@ def _read_csv(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:
     with open_text(source.path, found) as stream:
         for _ in range(found.skipped):
             stream.readline()
+        # strict: a quote that is never closed would swallow the rest of the file as one field
         reader = csv.reader(stream, strict=True, delimiter=found.separator)
         records = _csv_records(reader, source, after=found.skipped)
         _, header = next(records, (1, []))

@@ -60,7 +60,10 @@ class Source:
 
 
 def find_sources(given: dict[str, tuple[str, ...]]) -> list[Source]:
-    """Return the sources behind paths and globs, in the order given (sorted within a glob), each once a split."""
+    """Return the sources behind paths and globs, in the order given (sorted within a glob), each once a split.
+
+    The order is that of the rows in the table, and so part of its digest.
+    """
     found: dict[tuple[str, str], Source] = {}
     for split, patterns in given.items():
         for pattern in patterns:

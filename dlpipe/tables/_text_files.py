@@ -27,6 +27,7 @@ LONGEST_FIELD = 2**27
 SEPARATORS = (",", ";", "\t", "|")
 SEPARATOR_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 HEAD = 2**16
+"""Bytes of a file by which its format is found."""
 MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bz2"}
 # UTF-32 first: its mark begins with that of UTF-16
 MARKS = {
