@@ -365,7 +365,7 @@ def test_what_is_appended_while_an_ingest_goes_on_is_kept(table, tmp_path, monke
         append(file, table)  # changes nothing the second time
         return rows
 
-    monkeypatch.setattr(ingesting, "_appended", appended_meanwhile)
+    monkeypatch.setattr(ingesting, "_find_appended", appended_meanwhile)
     rows = [(f"text number {n}", "good" if n % 2 else "bad") for n in range(70)]
     done = ingest(Sources(data=reviews_file(tmp_path / "more.csv", rows)), table, settings=TextClassData())
     assert (done.table.rows, done.appended_rows) == (71, 1)
