@@ -15,8 +15,8 @@ class MonitorFlow(LifeCycleFlow):
 
     1. start    pin the model, its training table and the predictions; after a run of the predict flow, those of
                 that run
-    2. compare  texts, lengths, predicted probabilities and labels, and accuracy where labels have come in; keep
-                the numbers as a row of a table
+    2. compare  the rows, the predictions, and where labels have come in the accuracy or the error, as the model's
+                task says; keep the numbers as a row of a table
     3. end      publish the event that starts a training, if the model drifted, and print what was found
     """
 
@@ -30,7 +30,7 @@ class MonitorFlow(LifeCycleFlow):
     def start(self):
         """Pin what is compared."""
         from dlpipe.flows.pinning import pinned_scored, predicted_before
-        from dlpipe.monitoring import subject_of
+        from dlpipe.monitoring import find_subject
         from dlpipe.tables import table_at
 
         self.monitoring = self.chosen().monitoring
@@ -39,7 +39,7 @@ class MonitorFlow(LifeCycleFlow):
             self.monitored_rows = table_at(before.data.scored_rows.path)  # labels may have come in since
         else:
             self.monitored_by, self.monitored_rows, scored = pinned_scored(self.model, self.table, self.target)
-        self.subject_used = subject_of(self.monitored_by, self.monitored_rows, scored)
+        self.subject_used = find_subject(self.monitored_by, self.monitored_rows, scored)
         print(f"{scored}, rows of {self.monitored_rows}, against {self.subject_used.trained_on}")
         self.next(self.compare)
 
@@ -50,11 +50,11 @@ class MonitorFlow(LifeCycleFlow):
         import time
 
         from dlpipe.flows.cards import show_drift
-        from dlpipe.monitoring import monitor, predicting
+        from dlpipe.monitoring import make_predict, monitor
 
         found = monitor(
             self.subject_used,
-            predict=predicting(self.monitored_by),
+            predict=make_predict(self.monitored_by),
             settings=self.monitoring,
             now=time.time(),
         )
@@ -93,12 +93,12 @@ class MonitorFlow(LifeCycleFlow):
     def check_inputs(self):
         """See that model and tables are there and fit each other; called before a run begins."""
         from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, pinned_scored, predicted_before
-        from dlpipe.monitoring import check_scored, subject_of
+        from dlpipe.monitoring import check_scored, find_subject
 
         if not predicted_before():
             model, rows, scored = pinned_scored(self.model, self.table, self.target)
             check_kind(model, CLASSIFIER, PIPELINE)
-            check_scored(subject_of(model, rows, scored))
+            check_scored(find_subject(model, rows, scored))
 
 
 if __name__ == "__main__":

@@ -28,12 +28,12 @@ class PredictFlow(LifeCycleFlow):
         """Find the model and the table, and pin both, and where the last run ended."""
         from dlpipe.flows.pinning import pinned
         from dlpipe.flows.scoring import answers_table
-        from dlpipe.inference import scored_until
+        from dlpipe.inference import find_scored_version
 
         self.scored_by, self.scored_rows = pinned(self.model, self.table, self.table_version)
         self.scored_into = answers_table(self.scored_by, self.scored_rows, self.target)
         self.which = self.split or ("all splits" if self.all_rows else "new rows")
-        self.until = scored_until(self.scored_into, self.scored_rows, self.scored_by)
+        self.until = find_scored_version(self.scored_into, self.scored_rows, self.scored_by)
         print(f"{self.scored_rows}, {self.scored_rows.rows:,} rows, {self.which}, with {self.scored_by.uri}")
         self.next(self.score)
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from stores import new_store, untouched_environment
 
 from dlpipe.cli import main
-from dlpipe.inference import predictions
+from dlpipe.inference import predict_frame
 from dlpipe.registry import log_and_register, promote
 from dlpipe.task import open_predictor
 from dlpipe.tracking import open_store
@@ -101,7 +101,7 @@ def test_models_speak_json(champion):
 
 def test_predict_takes_arguments_and_standard_input(champion, tiny_model):
     texts = ["the film was good", "awful plot and all"]
-    expected = predictions(open_predictor(tiny_model), texts).to_dict("records")
+    expected = predict_frame(open_predictor(tiny_model), texts).to_dict("records")
     for result in (
         dlpipe("predict", "--model", "models:/reviews@champion", "--json", *texts),
         dlpipe("predict", "--model", "reviews", "--json", given="\n".join([texts[0], "", texts[1]])),

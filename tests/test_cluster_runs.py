@@ -19,7 +19,7 @@ from searches import SETTINGS, SPACE, Search
 
 from dlpipe.cluster import Cluster, join
 from dlpipe.explain import ExplainSettings, explain_all
-from dlpipe.inference import Scored, score
+from dlpipe.inference import ScoringResult, score
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import TableVersion, history, read_table, write_table
 from dlpipe.task import Predictor, open_predictor
@@ -143,7 +143,7 @@ def predictor(tiny_model: TextModel) -> Predictor:
 @pytest.fixture(scope="module")
 def alone(
     predictor: Predictor, model: ModelVersion, in_parts: TableVersion, tmp_path_factory: pytest.TempPathFactory
-) -> Scored:
+) -> ScoringResult:
     target = str(tmp_path_factory.mktemp("alone") / "predictions")
     return score(predictor, in_parts, model=model, target=target, split=None, part_rows=20)
 
@@ -153,7 +153,7 @@ def test_scoring_on_two_nodes_gives_the_same_table_in_one_commit(
     predictor: Predictor,
     model: ModelVersion,
     in_parts: TableVersion,
-    alone: Scored,
+    alone: ScoringResult,
     tmp_path: Path,
 ) -> None:
     target = str(tmp_path / "predictions")
@@ -177,7 +177,7 @@ def test_explaining_on_two_nodes_gives_the_same_table(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dlpipe.explain.on_table.SLICE_ROWS", 16)
+    monkeypatch.setattr("dlpipe.explain.table_explaining.SLICE_ROWS", 16)
     predictor, settings = open_predictor(tiny_model, threads=1, engine="exact"), ExplainSettings(max_evals=30)
     given = {"split": "test", "model": "models:/reviews/1", "settings": settings}
     here = explain_all(predictor, in_parts, target=str(tmp_path / "here"), **given)
@@ -243,7 +243,7 @@ def test_scoring_survives_a_node_that_dies_half_way(
     slow: Any,
     model: ModelVersion,
     in_parts: TableVersion,
-    alone: Scored,
+    alone: ScoringResult,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:

@@ -23,9 +23,9 @@ from dlpipe.explain import (
     explain_table,
     row_figure,
 )
-from dlpipe.explain.for_shap import import_shap
 from dlpipe.explain.partition import checked
-from dlpipe.explain.pooling import row_digest
+from dlpipe.explain.rounds import digest_row
+from dlpipe.explain.shap_objects import import_shap
 from dlpipe.flows.explaining import why_not
 from dlpipe.pictures import png
 from dlpipe.registry import TASK, ModelVersion
@@ -202,7 +202,7 @@ def test_equal_rows_are_explained_once_and_no_copy_is_scored_twice():
     predictor = houses()
     made = explain(predictor, HOUSE, dict(HOUSE), {**HOUSE, "rooms": 9.0})
     assert made.rows[0].attributions.tolist() == made.rows[1].attributions.tolist()
-    digests = [row_digest(row) for row in predictor.asked]
+    digests = [digest_row(row) for row in predictor.asked]
     assert len(set(digests)) == len(digests)
 
 

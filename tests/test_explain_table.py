@@ -30,7 +30,7 @@ from dlpipe.explain import (
 from dlpipe.explain.pyfunc import ExplainerModel
 from dlpipe.explain.slices import SliceExplainer
 from dlpipe.inference import is_pipeline, load_predictor
-from dlpipe.parts import table_slices
+from dlpipe.parts import cut_slices
 from dlpipe.pictures import png
 from dlpipe.registry import log_and_register
 from dlpipe.tables import history, read_table, table_at, write_table
@@ -140,7 +140,7 @@ def test_slices_can_be_explained_by_other_processes_in_any_order(source, tmp_pat
 
 
 def test_an_explainer_of_slices_with_a_network_can_be_pickled(tiny_model, tiny_table, tmp_path):
-    slices, cut = table_slices(tiny_table, "test", rows=64)
+    slices, cut = cut_slices(tiny_table, "test", rows=64)
     made = SliceExplainer(
         open_predictor(tiny_model), tiny_table, "models:/a/1", str(tmp_path / "e"), SETTINGS, {"a": "b"}, cut
     )
@@ -150,11 +150,11 @@ def test_an_explainer_of_slices_with_a_network_can_be_pickled(tiny_model, tiny_t
 KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[3])
-import dlpipe.explain.on_table as on_table
+import dlpipe.explain.table_explaining as table_explaining
 from test_explain import WordList
 from dlpipe.explain import ExplainSettings, explain_all
 from dlpipe.tables import table_at
-on_table.SLICE_ROWS = 16
+table_explaining.SLICE_ROWS = 16
 class Slow(WordList):
     def predict_outputs(self, texts):
         time.sleep(0.03)

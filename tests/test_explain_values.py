@@ -16,9 +16,9 @@ from dlpipe.errors import ExplanationError
 from dlpipe.explain import ExplainSettings, compare_methods, explain_rows
 from dlpipe.explain.explaining import measure_agreement
 from dlpipe.explain.explanations import Explanation, Explanations
-from dlpipe.explain.for_shap import import_shap
 from dlpipe.explain.partition import explain_by_partition
-from dlpipe.explain.pooling import OPEN_ROWS, Remembering, Work, in_rounds
+from dlpipe.explain.rounds import OPEN_ROWS, OutputCache, Work, run_in_rounds
+from dlpipe.explain.shap_objects import import_shap
 from dlpipe.task import find_task, open_predictor
 from dlpipe.task.texts.word_tree import word_tree
 from dlpipe.task.texts.words import split_words, tokenise
@@ -172,18 +172,18 @@ def test_a_bounded_number_of_texts_is_open_at_once_and_results_keep_their_order(
         return np.array([float(text) for text in texts])
 
     endless = (Work(1000, rounds(number)) for number in itertools.count())
-    assert list(itertools.islice(in_rounds(endless, score), 500)) == list(range(500))
+    assert list(itertools.islice(run_in_rounds(endless, score), 500)) == list(range(500))
     assert 1 < most <= OPEN_ROWS
     long = (Work(300_000, rounds(number)) for number in range(40))
     opened = most = 0
-    assert list(in_rounds(long, score)) == list(range(40))
+    assert list(run_in_rounds(long, score)) == list(range(40))
     assert most <= 2
 
 
 def test_the_memory_of_scored_texts_is_bounded(monkeypatch):
-    monkeypatch.setattr("dlpipe.explain.pooling.REMEMBERED", 10)
+    monkeypatch.setattr("dlpipe.explain.rounds.REMEMBERED", 10)
     predictor = WordList()
-    score = Remembering(predictor)
+    score = OutputCache(predictor)
     assert score(["good", "bad", "good"]).shape == (3, 2)
     assert predictor.calls == [["good", "bad"]]
     score([f"word{number}" for number in range(30)])

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from dlpipe.cli import main
 from dlpipe.errors import BadRows, MarkMoved
-from dlpipe.inference import ScoredUntil, score, score_new, scored_until
+from dlpipe.inference import ScoredVersion, find_scored_version, score, score_new
 from dlpipe.inference.scoring import PartScorer
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import (
@@ -109,11 +109,11 @@ def test_rows_that_the_same_model_scored_as_a_whole_are_not_new(make, champion, 
     """As the train flow does with the model that it registers."""
     target = str(tmp_path / "p")
     score(make.args[0], grown(), model=champion, target=target, split=None, say=None)
-    assert scored_until(target, table_at(tmp_path / "letters"), champion) == ScoredUntil(0, None)
-    assert scored_until(target, table_at(tmp_path / "letters"), successor) == ScoredUntil(-1, None)
+    assert find_scored_version(target, table_at(tmp_path / "letters"), champion) == ScoredVersion(0, None)
+    assert find_scored_version(target, table_at(tmp_path / "letters"), successor) == ScoredVersion(-1, None)
     done = score_new(make, grown(3), model=champion, target=target, say=None)
     assert done.new_rows == 3
-    assert scored_until(target, table_at(tmp_path / "letters"), successor) == ScoredUntil(1, 1)
+    assert find_scored_version(target, table_at(tmp_path / "letters"), successor) == ScoredVersion(1, 1)
 
 
 def test_what_a_challenger_scored_is_new_for_the_champion(make, champion, successor, grown, tmp_path):
@@ -146,7 +146,7 @@ def test_two_that_score_the_same_rows_make_one_commit(make, champion, successor,
     """The second began before the first had committed, on a later version and with another model."""
     target = str(tmp_path / "p")
     early, late = grown(), grown(3)
-    begun = scored_until(target, early, champion)
+    begun = find_scored_version(target, early, champion)
     first = score_new(make, early, model=champion, target=target, until=begun, say=None)
     second = score_new(make, late, model=successor, target=target, until=begun, say=None)
     assert (first.new_rows, second.new_rows) == (5, 3)
@@ -156,7 +156,7 @@ def test_two_that_score_the_same_rows_make_one_commit(make, champion, successor,
 
 def test_who_comes_back_after_the_commit_finds_what_it_committed(make, champion, grown, tmp_path):
     target, source = str(tmp_path / "p"), grown()
-    begun = scored_until(target, source, champion)
+    begun = find_scored_version(target, source, champion)
     first = score_new(make, source, model=champion, target=target, until=begun, say=None)
     score_new(make, grown(), model=champion, target=target, say=None)
     assert score_new(make, source, model=champion, target=target, until=begun, say=None) == first

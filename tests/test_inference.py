@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from stores import new_store, untouched_environment
 
 from dlpipe.errors import ModelNotFound, SettingError
-from dlpipe.inference import load_predictor, predictions
+from dlpipe.inference import load_predictor, predict_frame
 from dlpipe.registry import ModelVersion, log_and_register, promote
 from dlpipe.task import open_predictor
 from dlpipe.task.texts.requests import read_texts
@@ -84,7 +84,7 @@ def test_fresh_process_without_a_network_loads_and_predicts(store, version, pred
     assert done.returncode == 0, done.stderr
     records, attempts = json.loads(done.stdout)
     assert attempts == []
-    expected = predictions(predictor, TEXTS)
+    expected = predict_frame(predictor, TEXTS)
     assert [row["predicted"] for row in records] == expected["predicted"].tolist()
     np.testing.assert_allclose([row["probability"] for row in records], expected["probability"], atol=1e-6)
     assert "WARNING" not in done.stderr
@@ -125,15 +125,15 @@ def test_pyfunc_takes_texts_in_every_usual_form(version, predictor, given):
     import mlflow.pyfunc
 
     found = mlflow.pyfunc.load_model(version.uri).predict(given)
-    pd.testing.assert_frame_equal(found, predictions(predictor, TEXTS))
+    pd.testing.assert_frame_equal(found, predict_frame(predictor, TEXTS))
 
 
 def test_output_has_label_probability_and_a_column_for_each_label(predictor):
-    found = predictions(predictor, TEXTS)
+    found = predict_frame(predictor, TEXTS)
     assert list(found) == ["predicted", "probability", "p_negative", "p_positive"]
     np.testing.assert_allclose(found["p_negative"] + found["p_positive"], 1, atol=1e-6)
     assert found["predicted"].tolist() == ["positive", "negative", "positive"]
-    assert len(predictions(predictor, [])) == 0
+    assert len(predict_frame(predictor, [])) == 0
 
 
 @pytest.mark.parametrize("given", [{"row_id": ["a"]}, {"row_id": ["a"], "review": ["b"]}, {}])
@@ -185,13 +185,13 @@ def test_a_null_in_json_is_answered_with_nothing(version, predictor, body):
     model = mlflow.pyfunc.load_model(version.uri)
     said = invocations(json.dumps(body), "application/json", model, model.metadata.get_input_schema())
     there, nothing = json.loads(said.response)["predictions"]
-    assert there["predicted"] == predictions(predictor, TEXTS[:1])["predicted"][0]
+    assert there["predicted"] == predict_frame(predictor, TEXTS[:1])["predicted"][0]
     assert nothing.pop("predicted") is None
     assert all(np.isnan(share) for share in nothing.values())
 
 
 def test_a_batch_of_missing_texts_alone_is_answered(predictor):
-    found = predictions(predictor, [None, None])
+    found = predict_frame(predictor, [None, None])
     assert found.isna().all(axis=None)
     assert list(found) == ["predicted", "probability", "p_negative", "p_positive"]
 

@@ -18,23 +18,23 @@ from dlpipe.errors import ModelNotFound, NoRows, NothingToLearn, SettingError, T
 from dlpipe.inference import score, score_new
 from dlpipe.inference.scoring import PartScorer
 from dlpipe.monitoring import (
+    DriftReport,
     DriftSettings,
-    Monitored,
     Sample,
     check_new_labels,
     check_scored,
+    count_new_labels,
     domains_figure,
+    find_subject,
     history_figure,
     make_sample,
     monitor,
-    new_labels,
     samples_figure,
-    subject_of,
 )
 from dlpipe.monitoring import compare as compare_by_inputs
 from dlpipe.monitoring.domains import tell_apart
-from dlpipe.monitoring.on_table import append_look
-from dlpipe.monitoring.samples import predict_table
+from dlpipe.monitoring.looks import append_look
+from dlpipe.monitoring.samples import to_predictions
 from dlpipe.monitoring.statistics import chi_square, holm, psi, psi_of_counts
 from dlpipe.pictures import png
 from dlpipe.registry import ModelVersion
@@ -330,11 +330,11 @@ class World:
         score_new(make, rows, model=model or self.champion, target=self.target, say=None)
 
     def look(self, *, now: float = 0.0, model: ModelVersion | None = None, **settings):
-        subject = subject_of(model or self.champion, table_at(self.folder / "incoming"), table_at(self.target))
+        subject = find_subject(model or self.champion, table_at(self.folder / "incoming"), table_at(self.target))
         return monitor(subject, predict=self.predict, settings=DriftSettings(**settings), now=now)
 
     def predict(self, texts: list[str]) -> pa.Table:
-        return predict_table(TASK.target, self.predictor.predict_outputs(texts), self.predictor.card)
+        return to_predictions(TASK.target, self.predictor.predict_outputs(texts), self.predictor.card)
 
     def learnt(self, count: int) -> list[str]:
         return read_table(self.trained_on, columns=["text"])["text"].to_pylist()[:count]
@@ -439,9 +439,9 @@ def test_a_model_without_lineage_or_of_a_table_made_anew_cannot_be_monitored(wor
     incoming, said = table_at(world.folder / "incoming"), table_at(world.target)
     bare = dataclasses.replace(world.champion, tags={})
     with pytest.raises(ModelNotFound, match=r"has no tags delta\.table and delta\.version"):
-        subject_of(bare, incoming, said)
+        find_subject(bare, incoming, said)
     with pytest.raises(TableVersionNotFound, match="The table was made anew"):
-        subject_of(world.model(1, **{"delta.digest": "0" * 32}), incoming, said)
+        find_subject(world.model(1, **{"delta.digest": "0" * 32}), incoming, said)
 
 
 def test_a_training_without_new_labels_has_nothing_to_learn(world: World) -> None:
@@ -451,10 +451,10 @@ def test_a_training_without_new_labels_has_nothing_to_learn(world: World) -> Non
     grown = write_table(path, pa.table(rows, schema=read_table(learnt).schema))
     with pytest.raises(NothingToLearn, match=r"2 of its 252 rows have no label; .* dlpipe append grown FILE"):
         check_new_labels(grown, world.champion)
-    assert new_labels(grown, learnt) == 0
+    assert count_new_labels(grown, learnt) == 0
     rows = {"row_id": ["n3"], "text": ["three"], "label": ["positive"], "split": ["train"]}
     labelled = write_table(path, pa.table(rows, schema=read_table(learnt).schema))
-    assert new_labels(labelled, learnt) == 1
+    assert count_new_labels(labelled, learnt) == 1
     check_new_labels(labelled, world.champion)
     check_new_labels(grown, None)
     check_new_labels(grown, dataclasses.replace(world.champion, tags={}))
@@ -472,7 +472,7 @@ def write_rows(path: Path, rows: list[dict], label: pa.DataType, **columns) -> T
     return write_table(path, made)
 
 
-def monitored_numbers(folder: Path) -> Monitored:
+def monitored_numbers(folder: Path) -> DriftReport:
     """A model of numbers that is worse on new texts."""
     chance = np.random.default_rng(0)
 
@@ -494,7 +494,7 @@ def monitored_numbers(folder: Path) -> Monitored:
     return look_at(folder, "text-regression", pa.float64(), (old, splits), (new, predict(new, 3)), answers)
 
 
-def monitored_columns(folder: Path) -> Monitored:
+def monitored_columns(folder: Path) -> DriftReport:
     """A classifier of columns, one of which has moved, and has the name of a column of the drift table."""
     chance = np.random.default_rng(0)
 
@@ -522,7 +522,7 @@ def monitored_columns(folder: Path) -> Monitored:
     return look_at(folder, "tabular-classification", pa.string(), (old, splits), (new, predict(new)), answers)
 
 
-def look_at(folder: Path, task: str, label: pa.DataType, old, new, answers: pa.Table) -> Monitored:
+def look_at(folder: Path, task: str, label: pa.DataType, old, new, answers: pa.Table) -> DriftReport:
     """Monitor a champion that predicts ``answers`` of the test split, and of new rows what stands beside them."""
     trained_on = write_rows(folder / "learnt", old[0], label, split=old[1])
     source = write_rows(folder / "incoming", new[0], label)
@@ -533,7 +533,7 @@ def look_at(folder: Path, task: str, label: pa.DataType, old, new, answers: pa.T
     said = said.append_column("row_id", pa.array([row["row_id"] for row in new[0]]))
     for name, value in (("model_version", champion.uri), ("source", source.path), ("answer_set", "other")):
         said = said.append_column(name, pa.array([value] * said.num_rows))
-    subject = subject_of(champion, source, write_table(folder / "incoming_predictions", said))
+    subject = find_subject(champion, source, write_table(folder / "incoming_predictions", said))
     return monitor(subject, predict=lambda rows: answers.cast(fields), settings=DriftSettings(), now=0.0)
 
 

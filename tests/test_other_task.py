@@ -18,7 +18,7 @@ from texts import reviews
 
 from dlpipe.cli import main
 from dlpipe.errors import SchemaMismatch, SettingError
-from dlpipe.inference import load_predictor, prediction_schema, register_pipeline, score, score_new, scorer_of
+from dlpipe.inference import load_predictor, load_scorer, prediction_schema, register_pipeline, score, score_new
 from dlpipe.inference.evaluator import predicts_classes
 from dlpipe.registry import ModelVersion, log_and_register, register_family, requirements, resolve
 from dlpipe.tables import TableVersion, read_table, table_at, write_table
@@ -112,7 +112,7 @@ def test_a_registered_version_names_its_task_and_is_opened_by_mlflow(registered:
 
 def test_new_rows_are_scored_with_a_registered_version(registered: ModelVersion, tmp_path: Path) -> None:
     source, target = numbers(tmp_path / "n", (1, 2), (3, 4)), str(tmp_path / "p")
-    done = score_new(scorer_of(registered), source, model=registered, target=target, say=None)
+    done = score_new(load_scorer(registered), source, model=registered, target=target, say=None)
     assert (done.new_rows, read_table(done.table)["predicted"].to_pylist()) == (2, [5.0, 11.0])
     shown = CliRunner(catch_exceptions=False).invoke(main, ["answers", target]).output.splitlines()
     assert shown[0].split() == ["row_id", "predicted", "model_version", "scored_at"]

@@ -25,12 +25,12 @@ from dlpipe.inference import (
     PipelineSettings,
     load_pipeline,
     load_predictor,
-    predictions,
+    predict_frame,
     register_pipeline,
     score_with_pipeline,
 )
-from dlpipe.inference.cleaning import Cleaning, clean, without_html
-from dlpipe.inference.packing import pipeline_outputs
+from dlpipe.inference.cleaning import Cleaning, clean, strip_html
+from dlpipe.inference.packing import list_outputs
 from dlpipe.registry import ModelVersion, log_and_register
 from dlpipe.tables import history, read_table, write_table
 from dlpipe.task import open_predictor
@@ -108,12 +108,12 @@ def registered(classifier) -> ModelVersion:
 
 
 def test_clean_texts_get_the_classifiers_own_answers(pipeline, predictor):
-    found, expected = pipeline.predict(TEXTS), predictions(predictor, TEXTS)
+    found, expected = pipeline.predict(TEXTS), predict_frame(predictor, TEXTS)
     assert found["predicted"].tolist() == expected["predicted"].tolist()
     np.testing.assert_allclose(found["p_positive"], expected["p_positive"], atol=1e-6)
     assert set(found["model_version"]) == {"models:/reviews/1"}
     assert set(found["language"]) == {"en"}
-    assert list(found) == [name for name, _ in pipeline_outputs(pipeline.predictor.card)]
+    assert list(found) == [name for name, _ in list_outputs(pipeline.predictor.card)]
 
 
 def test_a_batch_goes_to_the_classifier_as_one_batch_with_each_text_once(pipeline, counting):
@@ -164,7 +164,7 @@ def test_many_threads_share_the_cache_and_get_the_right_answers(predictor):
         for thing in ("film", "plot", "cast", "room")
         for word in ("good", "awful", "dull")
     ]
-    expected = predictions(predictor, texts)["p_positive"].to_numpy()
+    expected = predict_frame(predictor, texts)["p_positive"].to_numpy()
     wrong: list[float] = []
 
     def ask(seed: int) -> None:
@@ -198,13 +198,13 @@ def test_bad_rows_get_a_row_that_says_so_and_leave_the_others_alone(pipeline, pr
     assert none.tolist() == [status in ("empty", "not text") for status in found["status"]]
     assert found.loc[none, ["probability", "p_positive"]].isna().all(axis=None)
     assert not found["cached"].any()
-    assert found["predicted"].iloc[[0, -1]].tolist() == predictions(predictor, TEXTS[:2])["predicted"].tolist()
+    assert found["predicted"].iloc[[0, -1]].tolist() == predict_frame(predictor, TEXTS[:2])["predicted"].tolist()
 
 
 def test_a_batch_of_bad_rows_alone_and_an_empty_batch_go_through(pipeline, counting):
     assert pipeline.predict([None, 3])["status"].tolist() == ["empty", "not text"]
     empty = pipeline.predict([])
-    assert list(empty) == [name for name, _ in pipeline_outputs(pipeline.predictor.card)]
+    assert list(empty) == [name for name, _ in list_outputs(pipeline.predictor.card)]
     assert len(empty) == 0
     assert counting.batches == []
 
@@ -247,7 +247,7 @@ def test_each_step_of_the_clean_up_can_be_left_out():
 @pytest.mark.parametrize("piece", ["<script", "<!--", "<", "<a", "&", "</", "<script></script>", "Ã©"])
 def test_cleaning_takes_no_longer_than_the_text(piece):
     started = time.perf_counter()
-    without_html(piece * (1_000_000 // len(piece)))
+    strip_html(piece * (1_000_000 // len(piece)))
     clean(piece * (100_000 // len(piece)), Cleaning())
     assert time.perf_counter() - started < 3
 

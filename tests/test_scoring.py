@@ -19,10 +19,10 @@ from click.testing import CliRunner
 
 from dlpipe.cli import main
 from dlpipe.errors import MarkMoved, ModelNotFound, NoRows, SchemaMismatch, TableVersionNotFound
-from dlpipe.explain.on_table import rows_named
-from dlpipe.inference import latest_answers, predictions, score
+from dlpipe.explain.table_explaining import read_named_rows
+from dlpipe.inference import predict_frame, read_latest_answers, score
 from dlpipe.inference.scoring import PartScorer
-from dlpipe.parts import Progress, Scoring, choose, commit_scoring, one_ahead
+from dlpipe.parts import RowProgress, Scoring, choose_missing, commit_scoring, prefetch
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import TableVersion, check_text, find_staged_parts, history, read_table, table_at, write_table
 from dlpipe.task import open_predictor
@@ -72,7 +72,7 @@ def test_scores_name_their_model_and_source_in_one_commit(predictor, version, ti
     assert set(rows["source"]) == {tiny_table.path}
     assert set(rows["source_version"]) == {tiny_table.version}
     shares = pd.DataFrame(rows["probabilities"].tolist(), columns=rows["labels"].iloc[0])
-    whole = predictions(predictor, expected["text"].tolist())
+    whole = predict_frame(predictor, expected["text"].tolist())
     np.testing.assert_allclose(shares["positive"], whole["p_positive"], atol=1e-5)
     np.testing.assert_allclose(rows["probability"], whole["probability"], atol=1e-5)
     assert rows["predicted"].tolist() == whole["predicted"].tolist()
@@ -83,7 +83,7 @@ def test_rows_keep_their_order_over_many_parts(predictor, version, in_parts, tmp
     done = score(predictor, in_parts, model=version, target=str(tmp_path / "p"), split=split, part_rows=40)
     rows, expected = read_table(done.table).to_pandas(), read_table(in_parts, split=split).to_pandas()
     assert rows["row_id"].tolist() == expected["row_id"].tolist()
-    assert rows["predicted"].tolist() == predictions(predictor, expected["text"].tolist())["predicted"].tolist()
+    assert rows["predicted"].tolist() == predict_frame(predictor, expected["text"].tolist())["predicted"].tolist()
 
 
 def test_same_model_on_same_table_version_makes_no_new_rows(predictor, version, tiny_table, tmp_path):
@@ -117,7 +117,7 @@ def test_texts_that_another_program_wrote_as_bytes_are_scored_as_the_same_texts(
         for one in (plain, as_bytes)
     ]
     assert made[0]["probability"].to_pylist() == made[1]["probability"].to_pylist()
-    assert rows_named(as_bytes, ["3", "0"], predictor) == [("0", "a good film"), ("3", "a caf\xe9")]
+    assert read_named_rows(as_bytes, ["3", "0"], predictor) == [("0", "a good film"), ("3", "a caf\xe9")]
 
 
 def test_bytes_that_are_no_utf8_do_not_stop_a_scoring(predictor, version, tmp_path):
@@ -151,7 +151,7 @@ def test_another_table_version_adds_its_rows(predictor, version, tmp_path):
 def test_two_that_score_the_same_rows_at_once_give_each_one_answer(predictor, version, tiny_table, tmp_path):
     """One asks for a split and the other for all rows; the first chose its rows before the second committed."""
     target = str(tmp_path / "predictions")
-    plan, parts = choose(Scoring(tiny_table, version, target, split="test"))
+    plan, parts = choose_missing(Scoring(tiny_table, version, target, split="test"))
     scorer = PartScorer(predictor, plan)
     for part in parts:
         scorer(part)
@@ -166,10 +166,10 @@ def test_a_model_of_the_same_name_with_other_weights_answers_anew(predictor, ver
     """As after a registry that was made anew."""
     target = str(tmp_path / "predictions")
     other = ModelVersion("reviews", 1, "models:/reviews/1", "0" * 64, run_id="", model_id="")
-    assert choose(Scoring(tiny_table, version, target))[0].rows == tiny_table.rows
+    assert choose_missing(Scoring(tiny_table, version, target))[0].rows == tiny_table.rows
     score(predictor, tiny_table, model=version, target=target, split=None, say=None)
-    assert choose(Scoring(tiny_table, version, target))[0].rows == 0
-    assert choose(Scoring(tiny_table, other, target))[0].rows == tiny_table.rows
+    assert choose_missing(Scoring(tiny_table, version, target))[0].rows == 0
+    assert choose_missing(Scoring(tiny_table, other, target))[0].rows == tiny_table.rows
 
 
 def test_of_rows_with_one_id_the_first_is_answered_and_rows_without_one_are_refused(predictor, version, tmp_path):
@@ -192,9 +192,9 @@ def test_the_latest_answer_of_each_row_is_read(predictor, version, tmp_path):
     grown = write_table(tmp_path / "t", pa.table({"row_id": ["2"], "text": ["a good plot"]}))
     score(predictor, grown, model=version, target=target, split=None, say=None)
     score(predictor, grown, model=second, target=target, split=None, say=None)
-    every = latest_answers(table_at(target)).to_pydict()
+    every = read_latest_answers(table_at(target)).to_pydict()
     assert (sorted(every["row_id"]), set(every["model_version"])) == (["0", "1", "2"], {"models:/reviews/2"})
-    own = latest_answers(table_at(target), model="models:/reviews/1").to_pydict()
+    own = read_latest_answers(table_at(target), model="models:/reviews/1").to_pydict()
     assert (sorted(own["row_id"]), own["source_version"]) == (["0", "1", "2"], [1, 1, 1])
     assert all(began < at < datetime.now(UTC) for at in every["scored_at"])
     made, file = CliRunner(), tmp_path / "answers.csv"
@@ -206,7 +206,7 @@ def test_the_latest_answer_of_each_row_is_read(predictor, version, tmp_path):
         told = made.invoke(main, ["answers", target, "--output", str(tmp_path / f"none/a.{kind}")])
         assert (told.exit_code, told.stderr.count("\n"), "cannot be written" in told.stderr) == (1, 1, True)
     with pytest.raises(NoRows, match=r"no answer of models:/reviews/3; it has those of: models:/reviews/1, .*/2"):
-        latest_answers(table_at(target), model="models:/reviews/3")
+        read_latest_answers(table_at(target), model="models:/reviews/3")
 
 
 def test_predictor_of_another_model_is_refused(predictor, version, tiny_table, tmp_path):
@@ -358,7 +358,7 @@ def test_failure_half_way_commits_nothing_and_what_was_scored_is_kept(predictor,
 
 
 def test_resuming_with_other_parts_begins_again_and_mixes_nothing(predictor, version, in_parts, tmp_path):
-    scoring, parts = choose(Scoring(in_parts, version, str(tmp_path / "p"), split="test"), part_rows=20)
+    scoring, parts = choose_missing(Scoring(in_parts, version, str(tmp_path / "p"), split="test"), part_rows=20)
     PartScorer(predictor, scoring)(parts[1])
     done = score(predictor, in_parts, model=version, target=scoring.target, part_rows=60)
     expected = read_table(in_parts, split="test")
@@ -367,7 +367,7 @@ def test_resuming_with_other_parts_begins_again_and_mixes_nothing(predictor, ver
 
 
 def test_parts_scored_in_any_order_by_anybody_give_the_same_table(predictor, version, in_parts, tmp_path):
-    scoring, parts = choose(Scoring(in_parts, version, str(tmp_path / "p")), part_rows=50)
+    scoring, parts = choose_missing(Scoring(in_parts, version, str(tmp_path / "p")), part_rows=50)
     openers = [PartScorer(predictor, scoring) for _ in range(2)]
     for number, part in enumerate(reversed(parts)):
         assert openers[number % 2](part) == part.rows
@@ -405,7 +405,7 @@ def test_scoring_a_table_that_is_vacuumed_meanwhile_says_so_and_commits_nothing(
 def test_progress_is_a_line_every_ten_seconds_where_there_is_no_terminal(monkeypatch):
     said, now = [], [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    progress = Progress("scoring t@v0", total=1_000_000, there=4_000, say=said.append)
+    progress = RowProgress("scoring t@v0", total=1_000_000, there=4_000, say=said.append)
     for _ in range(40):
         now[0] += 1
         progress.add(1_000)
@@ -429,7 +429,7 @@ def test_next_item_is_made_while_this_one_is_used():
             second.set()
         return item
 
-    made = one_ahead([1, 2, 3], make)
+    made = prefetch([1, 2, 3], make)
     assert next(made) == 1
     assert second.wait(10)
     assert list(made) == [2, 3]

@@ -20,8 +20,8 @@ from dlpipe.explain import ExplainSettings, register_explainer
 from dlpipe.inference import (
     load_pipeline,
     load_predictor,
+    predict_frame,
     prediction_schema,
-    predictions,
     register_pipeline,
     score,
 )
@@ -103,7 +103,7 @@ def test_a_registered_model_predicts_what_it_predicted_before(used: Used) -> Non
 def test_mlflow_opens_it_and_predicts_the_columns_of_its_signature(used: Used) -> None:
     model = mlflow.pyfunc.load_model(used.version.uri)
     found = model.predict(used.task.inputs.make_example(used.rows))
-    expected = predictions(load_predictor(used.version.uri), used.rows)
+    expected = predict_frame(load_predictor(used.version.uri), used.rows)
     assert list(found) == [column.name for column in model.metadata.signature.outputs]
     assert found.equals(expected)
     assert found["predicted"].notna().all()
@@ -134,7 +134,7 @@ def test_its_table_is_scored_as_its_rows_are(used: Used, tmp_path: Path) -> None
     assert (done.rows, done.new_rows, done.doubt) == (50, 50, "")
     found = read_table(done.table)
     assert found.schema.equals(prediction_schema(used.task))
-    expected = predictions(predictor, used.rows)["predicted"].tolist()
+    expected = predict_frame(predictor, used.rows)["predicted"].tolist()
     same: Callable[[Any, Any], bool] = (
         np.isclose if isinstance(expected[0], float) else lambda own, other: list(own) == list(other)
     )
@@ -154,7 +154,7 @@ def test_what_reads_one_text_has_a_pipeline(used: Used, tmp_path: Path) -> None:
     pipeline = load_pipeline(made.uri)
     rows = ["<p>a good film</p>", None, "a bad film"]
     found = pipeline.run(rows)
-    plain = predictions(pipeline.predictor, ["a good film", "a bad film"])["predicted"].tolist()
+    plain = predict_frame(pipeline.predictor, ["a good film", "a bad film"])["predicted"].tolist()
     assert [found["predicted"].iloc[at] for at in (0, 2)] == plain
     assert found["status"].tolist() == ["ok", "empty", "ok"]
     assert made.task == used.task.name

@@ -30,7 +30,7 @@ def answers(table: str, model: str | None, source: str | None, output: Path | No
       dlpipe answers reviews_predictions
       dlpipe answers reviews_predictions --model reviews/1 --output answers.csv
     """
-    from dlpipe.inference import latest_answers
+    from dlpipe.inference import read_latest_answers
     from dlpipe.tables import locate, table_at
 
     if output and output.suffix not in FORMATS:
@@ -38,7 +38,7 @@ def answers(table: str, model: str | None, source: str | None, output: Path | No
             f"--output {output} has no known format. Name a file that ends with {', '.join(FORMATS)}."
         )
     there = table_at(table)
-    found = latest_answers(there, model=model and find_uri(model), source=source and locate(source))
+    found = read_latest_answers(there, model=model and find_uri(model), source=source and locate(source))
     if output:
         try:
             write_rows(found, output)

@@ -143,7 +143,7 @@ def predict_rows(uri: str, engine: str | None, asked: list[str]) -> list[dict[st
     asked : list of str
         Texts, or JSON objects where the task reads something else.
     """
-    from dlpipe.inference import is_pipeline, load_pipeline, load_predictor, predictions
+    from dlpipe.inference import is_pipeline, load_pipeline, load_predictor, predict_frame
     from dlpipe.registry import resolve
     from dlpipe.task import find_task
 
@@ -158,7 +158,7 @@ def predict_rows(uri: str, engine: str | None, asked: list[str]) -> list[dict[st
         inputs = find_task(predictor.card["task"]).inputs
         given = [{"text": text} if inputs.one_text else parse_row(text) for text in asked]
         rows = inputs.read_request(asked if inputs.one_text else given, predictor.card)
-        found = predictions(predictor, rows)
+        found = predict_frame(predictor, rows)
     objects = found.astype(object)
     answers = objects.where(objects.notna(), None).to_dict("records")
     return [{**row, **answer} for row, answer in zip(given, answers, strict=True)]

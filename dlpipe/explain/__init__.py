@@ -1,22 +1,23 @@
-"""What each part of a row adds to the outputs, and pictures of it.
+"""Attributions: what each part of a row adds to the model's outputs, with figures.
 
 The inputs of a task say which parts a row has: of a text its words, of two texts the words of both, of columns the
 columns.
 
-SHAP is used for two things. Values are those of its partition explainer, computed here for many rows at once;
-the tests hold those of texts against SHAP's own. And for people who draw
-with SHAP's plots, ``Explanation.to_shap`` makes its objects. No other room names SHAP.
+Attributions are the Owen values of SHAP's partition explainer, computed here for many rows at once; the tests hold
+them against SHAP's own. ``Explanation.to_shap`` makes objects for SHAP's plots. No other room names SHAP.
 
-explanations  settings, and the explanation of a row
-explaining    rows to explanations by either method, or by both to compare them
-partition     Owen values: the recursion is in owen, what many rows ask at once in pooling
-gradient      gradients, where the inputs of the task know them
-agreement     how far the two methods agree
-slices        a table in pieces that are explained and kept on their own
-on_table      a sample or a whole table into a table of explanations
-pyfunc        the explainer as a registered model
-figures       pictures
-for_shap      attributions as objects of SHAP, for its plots
+explanations      settings, the explanation of a row, and the columns of a table of explanations
+explaining        explain rows by Owen values, by gradients, or by both to compare them
+partition         Owen values of rows
+owen              the recursion that computes them
+rounds            model calls of many rows in one batch, none twice
+gradient          integrated gradients, where the inputs of the task have them
+agreement         how far the two methods agree
+slices            explain a table in slices, each stored when it is done
+table_explaining  explain a sample or a whole table, appended to a table of explanations
+pyfunc            the explainer as a registered model
+figures           figures for the card
+shap_objects      attributions as objects of SHAP, for its plots
 """
 
 from dlpipe.explain.agreement import Agreement
@@ -30,13 +31,13 @@ from dlpipe.explain.explanations import (
     explanation_schema,
 )
 from dlpipe.explain.figures import effects_figure, row_figure
-from dlpipe.explain.on_table import Explained, explain_all, explain_table
 from dlpipe.explain.pyfunc import register_explainer
+from dlpipe.explain.table_explaining import ExplainedTable, explain_all, explain_table
 
 __all__ = [
     "Agreement",
     "ExplainSettings",
-    "Explained",
+    "ExplainedTable",
     "Explanation",
     "Explanations",
     "PartEffect",

@@ -43,22 +43,22 @@ class Agreement:
         )
 
 
-def rank_correlation(one: Sequence[float] | Floats, other: Sequence[float] | Floats) -> float:
+def correlate_ranks(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> float:
     """Return Spearman's rank correlation.
 
     Examples
     --------
-    >>> round(rank_correlation([1, 2, 3, 4], [0.1, 0.3, 0.2, 9.0]), 3)
+    >>> round(correlate_ranks([1, 2, 3, 4], [0.1, 0.3, 0.2, 9.0]), 3)
     0.8
-    >>> round(rank_correlation([1, 1, 2], [3, 2, 5]), 3)
+    >>> round(correlate_ranks([1, 1, 2], [3, 2, 5]), 3)
     0.866
     """
     import numpy as np
 
-    return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
+    return float(np.corrcoef(rank_values(first), rank_values(second))[0, 1])
 
 
-def ranks(values: Sequence[float] | Floats) -> Floats:
+def rank_values(values: Sequence[float] | Floats) -> Floats:
     """Return ranks from 1; equal values share the mean of theirs."""
     import numpy as np
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dlpipe.errors import ExplanationError
-from dlpipe.explain.agreement import Agreement, rank_correlation
+from dlpipe.explain.agreement import Agreement, correlate_ranks
 from dlpipe.explain.explanations import ExplainSettings, Explanation, Explanations, Method, NamedRow
-from dlpipe.explain.pooling import row_digest
+from dlpipe.explain.rounds import digest_row
 from dlpipe.task import Predictor, Task, find_task
 
 LOGGER = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def explain_rows(predictor: Predictor, rows: Sequence[NamedRow], *, settings: Ex
     task = task_of(predictor)
     if task.inputs.not_explained:
         raise ExplanationError(task.inputs.not_explained)
-    digests = [row_digest(row) for _, row in rows]
+    digests = [digest_row(row) for _, row in rows]
     first: dict[bytes, NamedRow] = {}
     for digest, named in zip(digests, rows, strict=True):
         first.setdefault(digest, named)
@@ -90,7 +90,7 @@ def measure_agreement(exact: Explanations, approximate: Explanations) -> Agreeme
         mine, theirs = one.attributions[:, column], other.attributions[:, column]
         if min(len(set(mine.tolist())), len(set(theirs.tolist()))) < 2:
             continue
-        ranks.append(rank_correlation(mine, theirs))
+        ranks.append(correlate_ranks(mine, theirs))
         signs.append(float(np.mean(np.sign(mine) == np.sign(theirs))))
         gaps.append(other.gap)
     if not ranks:

@@ -146,12 +146,12 @@ class Explanation:
         ExplanationError
             When the row has no parts.
         """
-        from dlpipe.explain.for_shap import as_shap
+        from dlpipe.explain.shap_objects import to_shap
 
         if not self.parts:
             raise ExplanationError(f"Row {self.row_id!r} has no {self.noun}s: shap has no plot of it.")
         places = self._places()
-        return as_shap(self.parts, self.base, self.attributions, places=places, labels=self.labels, label=label)
+        return to_shap(self.parts, self.base, self.attributions, places=places, labels=self.labels, label=label)
 
     def _places(self) -> list[str]:
         """Return where each part stands: the name of its column, or which word of a text it is."""
@@ -262,7 +262,7 @@ class Explanations:
         """
         import pyarrow as pa
 
-        records = (record for row in self.rows for record in part_records(row))
+        records = (record for row in self.rows for record in list_part_records(row))
         columns: list[Any] = [list(column) for column in zip(*records, strict=True)] or [[]] * len(PART_COLUMNS)
         count = len(columns[0])
         origin = (self.method, model, source.path, source.version)
@@ -283,7 +283,7 @@ def explanation_schema() -> pa.Schema:
     return pa.schema([*zip(PART_COLUMNS, kinds, strict=True), *origin])
 
 
-def part_records(row: Explanation) -> Iterator[tuple[str, int, str, str, str, float, float, float]]:
+def list_part_records(row: Explanation) -> Iterator[tuple[str, int, str, str, str, float, float, float]]:
     """Yield (row_id, position, column, part, label, attribution, base value, output) of one row."""
     for position, part in enumerate(row.parts):
         for number, label in enumerate(row.labels):

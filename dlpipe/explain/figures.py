@@ -28,8 +28,8 @@ def row_figure(explanation: Explanation) -> Figure:
     Red words speak for the predicted label, blue ones against it; of a number, they raise and lower it. Of a text
     of more than 200 words the first 200 are drawn, with a note. A row without texts has the bars alone.
     """
-    values = toward_prediction(explanation)
-    texts = [wrapped(explanation, column) for column in explanation.texts]
+    values = pick_predicted(explanation)
+    texts = [wrap_text(explanation, column) for column in explanation.texts]
     bars = min(BARS, len(values))
     heights = [LINE * (len(lines) + 0.9) for lines in texts]
     bar_height = 0.28 * bars + (0.75 if bars else 0.0)
@@ -50,13 +50,13 @@ def row_figure(explanation: Explanation) -> Figure:
     return figure
 
 
-def toward_prediction(explanation: Explanation) -> list[float]:
+def pick_predicted(explanation: Explanation) -> list[float]:
     """Return what each part adds to the highest output."""
     column = explanation.highest
     return [float(value) for value in explanation.attributions[:, column]]
 
 
-def wrapped(explanation: Explanation, column: str) -> list[list[Placed]]:
+def wrap_text(explanation: Explanation, column: str) -> list[list[Placed]]:
     """Return the lines of the text in ``column``, as ``wrap`` does."""
     places = [place for place, of_part in enumerate(explanation.columns) if of_part == column][:SHOWN]
     lines = wrap([explanation.parts[place] for place in places])
@@ -229,7 +229,7 @@ def effects_figure(explanations: Explanations) -> Figure:
     return figure
 
 
-def several_texts(explanations: Explanations) -> bool:
+def has_several_texts(explanations: Explanations) -> bool:
     """Return whether a row has several texts."""
     return any(len(row.texts) > 1 for row in explanations.rows[:1])
 
@@ -241,8 +241,8 @@ def effects_title(explanations: Explanations) -> str:
     noun = explanations.noun
     number = any(map(is_number, explanations.rows))
     to_what = "what is predicted" if number else "the label's probability"
-    rows = f"{len(explanations.rows)} {'texts' if noun == 'word' and not several_texts(explanations) else 'rows'}"
-    return f"mean effect of a {noun} on {to_what}, over {rows}{more}"
+    rows = "texts" if noun == "word" and not has_several_texts(explanations) else "rows"
+    return f"mean effect of a {noun} on {to_what}, over {len(explanations.rows)} {rows}{more}"
 
 
 def strongest(explanations: Explanations, label: str) -> list[PartEffect]:
@@ -269,7 +269,7 @@ def draw_panel(axes: Axes, label: str, effects: Sequence[PartEffect], explanatio
     row = explanations.rows[0]
     titles = [
         f"{effect.column}: {effect.name}"
-        if effect.column in row.texts and several_texts(explanations)
+        if effect.column in row.texts and has_several_texts(explanations)
         else effect.name
         for effect in effects
     ]

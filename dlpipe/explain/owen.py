@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.floating[Any]]
     Mask = npt.NDArray[np.bool_]
 
-Asking = Generator[list[Row], "Floats", "Floats"]
+OutputRequests = Generator[list[Row], "Floats", "Floats"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Split:
 Queue = list[tuple[float, float, Gain]]
 
 
-def owen_values(
+def compute_owen_values(
     tree: PartTree,
     keep: Callable[[list[bool]], Row],
     base: Floats,
@@ -60,7 +60,7 @@ def owen_values(
     max_evals: int,
     batch_rows: int,
     seed: int,
-) -> Asking:
+) -> OutputRequests:
     """Return, after some rounds, the attributions of shape (n_parts, n_outputs).
 
     Each round yields copies of the row with some parts left out, and is sent their outputs, shape (n_copies,
@@ -85,18 +85,18 @@ def owen_values(
     queue: Queue = [(0.0, 0.0, root)]
     asked = 0
     while queue and asked < max_evals - 2:
-        splits = next_splits(queue, tree, values, rows=min(batch_rows, max_evals - 2 - asked))
+        splits = take_splits(queue, tree, values, rows=min(batch_rows, max_evals - 2 - asked))
         if splits:
             masks = [mask for split in splits for mask in (split.with_left, split.with_right)]
             asked += len(masks)
             answers = yield [keep(mask.tolist()) for mask in masks]
-            spread(queue, splits, answers, random)
+            queue_gains(queue, splits, answers, random)
     for _, _, gain in queue:
         values[gain.node] += (gain.high - gain.low) * gain.weight
-    return handed_down(tree, values)
+    return hand_down(tree, values)
 
 
-def next_splits(queue: Queue, tree: PartTree, values: Floats, *, rows: int) -> list[Split]:
+def take_splits(queue: Queue, tree: PartTree, values: Floats, *, rows: int) -> list[Split]:
     """Take the largest gains from ``queue`` until they need ``rows`` copies; those of one part are credited."""
     splits: list[Split] = []
     while queue and 2 * len(splits) < rows:
@@ -106,18 +106,18 @@ def next_splits(queue: Queue, tree: PartTree, values: Floats, *, rows: int) -> l
             values[gain.node] += (gain.high - gain.low) * gain.weight
         else:
             left, right = below
-            splits.append(Split(gain, *below, shown_too(gain, tree, left), shown_too(gain, tree, right)))
+            splits.append(Split(gain, *below, show_node(gain, tree, left), show_node(gain, tree, right)))
     return splits
 
 
-def shown_too(gain: Gain, tree: PartTree, node: int) -> Mask:
+def show_node(gain: Gain, tree: PartTree, node: int) -> Mask:
     """Return the shown parts of ``gain`` and those under ``node``."""
     mask = gain.shown.copy()
     mask[slice(*tree.spans[node])] = True
     return mask
 
 
-def spread(queue: Queue, splits: Sequence[Split], answers: Floats, random: np.random.RandomState) -> None:
+def queue_gains(queue: Queue, splits: Sequence[Split], answers: Floats, random: np.random.RandomState) -> None:
     """Queue what each child adds, before and after the other one, the largest gain first."""
     with_left, with_right = answers[0::2], answers[1::2]
     low = np.stack([split.gain.low for split in splits])
@@ -138,7 +138,7 @@ def spread(queue: Queue, splits: Sequence[Split], answers: Floats, random: np.ra
             heapq.heappush(queue, entry)
 
 
-def handed_down(tree: PartTree, values: Floats) -> Floats:
+def hand_down(tree: PartTree, values: Floats) -> Floats:
     """Return the values of the parts; what a group earned as a whole is shared by size on the way down."""
     for node in range(len(tree.spans) - 1, tree.leaves - 1, -1):
         for child in tree.get_children(node) or ():

@@ -9,8 +9,8 @@ import numpy as np
 
 from dlpipe.errors import ExplanationError
 from dlpipe.explain.explanations import ExplainSettings, Explanation, NamedRow, make_explanation
-from dlpipe.explain.owen import owen_values
-from dlpipe.explain.pooling import Remembering, Work, in_rounds
+from dlpipe.explain.owen import compute_owen_values
+from dlpipe.explain.rounds import OutputCache, Work, run_in_rounds
 from dlpipe.task import Predictor, Row, Task
 from dlpipe.task.row_parts import RowParts
 
@@ -32,23 +32,23 @@ def explain_by_partition(
     ExplanationError
         When base value plus attributions is not the model's output within 1e-4 (of an output above 1: of that).
     """
-    works = (work_on(predictor, task, named, settings) for named in rows)
-    yield from in_rounds(works, Remembering(predictor))
+    works = (make_work(predictor, task, named, settings) for named in rows)
+    yield from run_in_rounds(works, OutputCache(predictor))
 
 
-def work_on(predictor: Predictor, task: Task, named: NamedRow, settings: ExplainSettings) -> Work[Explanation]:
+def make_work(predictor: Predictor, task: Task, named: NamedRow, settings: ExplainSettings) -> Work[Explanation]:
     """Return the work of explaining one row."""
     _, row = named
     parts = task.inputs.split_parts(row, predictor)
 
     def explain() -> Generator[list[Row], Floats, Explanation]:
-        base, attributions, output = yield from attributing(row, parts, settings)
-        return checked(make_explanation(named, parts, predictor, task, base, attributions, output))
+        base, attributions, output = yield from attribute_row(row, parts, settings)
+        return check_additivity(make_explanation(named, parts, predictor, task, base, attributions, output))
 
     return Work(len(task.inputs.format_row(row)), explain())
 
 
-def attributing(
+def attribute_row(
     row: Row, parts: RowParts, settings: ExplainSettings
 ) -> Generator[list[Row], Floats, tuple[Floats, Floats, Floats]]:
     """Ask for what the explanation of ``row`` needs, round by round; return base, attributions and output."""
@@ -57,7 +57,7 @@ def attributing(
     if count < 2:
         attributions = np.repeat((output - base)[None], count, axis=0)
     else:
-        attributions = yield from owen_values(
+        attributions = yield from compute_owen_values(
             parts.tree,
             parts.keep,
             base,
@@ -70,7 +70,7 @@ def attributing(
     return base, attributions, output
 
 
-def checked(made: Explanation) -> Explanation:
+def check_additivity(made: Explanation) -> Explanation:
     """Return ``made`` when its numbers add up to the model's output."""
     size = max(1.0, float(abs(made.output).max()), float(abs(made.base).max()))
     if not made.gap <= TOLERANCE * size:

@@ -90,11 +90,11 @@ def register_explainer(
         settings=dataclasses.asdict(settings),
         example=example,
         challenger=challenger,
-        packaging=explainer_packaging(model.card),
+        packaging=describe_packaging(model.card),
     )
 
 
-def explainer_packaging(card: Mapping[str, Any]) -> Packaging:
+def describe_packaging(card: Mapping[str, Any]) -> Packaging:
     """Return how MLflow opens an ``ExplainerModel`` of a model with this card, and what goes in and out."""
     from dlpipe.registry import Packaging
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 SLICE_ROWS = 64  # about half a minute of Owen values with MiniLM on two cores
 
 
-def columns_of(predictor: Predictor, source: TableVersion) -> list[str]:
+def list_columns(predictor: Predictor, source: TableVersion) -> list[str]:
     """Return ``row_id`` and the columns that ``predictor`` reads."""
     return ["row_id", *task_of(predictor).inputs.find_columns(source, predictor.card)]
 
 
-def named_rows(rows: pa.Table | pa.RecordBatch, predictor: Predictor) -> list[NamedRow]:
-    """Return each (row_id, row) of a table with the columns that ``columns_of`` returns."""
+def name_rows(rows: pa.Table | pa.RecordBatch, predictor: Predictor) -> list[NamedRow]:
+    """Return each (row_id, row) of a table with the columns that ``list_columns`` returns."""
     read = task_of(predictor).inputs.read_rows(rows)
     return list(zip(rows["row_id"].to_pylist(), read, strict=True))
 
@@ -41,19 +41,19 @@ class SliceExplainer:
     key: Mapping[str, str]
     cut: str
 
-    def read(self, one: Slice) -> list[NamedRow]:
+    def read(self, piece: Slice) -> list[NamedRow]:
         """Return each (row_id, row) of a slice."""
-        return named_rows(one.read(columns_of(self.predictor, self.source)), self.predictor)
+        return name_rows(piece.read(list_columns(self.predictor, self.source)), self.predictor)
 
-    def __call__(self, one: Slice) -> int:
+    def __call__(self, piece: Slice) -> int:
         """Return the number of rows that were explained. The numbers do not depend on other slices."""
-        made = explain_rows(self.predictor, self.read(one), settings=self.settings)
+        made = explain_rows(self.predictor, self.read(piece), settings=self.settings)
         table = made.to_table(model=self.model, source=self.source)
-        stage_part(self.target, table, key=self.key, part=one.number, cut=self.cut)
-        return one.rows
+        stage_part(self.target, table, key=self.key, part=piece.number, cut=self.cut)
+        return piece.rows
 
 
-def explaining_key(source: TableVersion, model: str, settings: ExplainSettings) -> dict[str, str]:
+def make_key(source: TableVersion, model: str, settings: ExplainSettings) -> dict[str, str]:
     """Return what makes the explanations of the same rows the same as earlier ones."""
     partition = {"max_evals": settings.max_evals, "batch_rows": settings.batch_rows, "seed": settings.seed}
     of_method = partition if settings.method == "partition" else {"steps": settings.steps}

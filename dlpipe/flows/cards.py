@@ -10,7 +10,7 @@ from metaflow.cards import Image, Markdown, Table, VegaChart
 
 from dlpipe.evaluation import Evaluation, Mistake
 from dlpipe.explain import Explanations, effects_figure, row_figure
-from dlpipe.monitoring import Monitored, domains_figure, history_figure, samples_figure
+from dlpipe.monitoring import DriftReport, domains_figure, history_figure, samples_figure
 from dlpipe.monitoring.signals import Signal
 from dlpipe.pictures import png
 from dlpipe.tables import Ingest
@@ -177,7 +177,7 @@ def _interval(evaluation: Evaluation, name: str) -> str:
     return f"{evaluation.metrics[name]:.3f} ({low:.3f} to {high:.3f})"
 
 
-def show_drift(monitored: Monitored) -> None:
+def show_drift(monitored: DriftReport) -> None:
     """Show whether new rows differ from those of the training, in what, and how it went before."""
     drift, subject, task = monitored.drift, monitored.subject, monitored.subject.task
     raised = [signal.name for signal in drift.raised]

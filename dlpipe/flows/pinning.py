@@ -16,7 +16,7 @@ from dlpipe.task import find_task
 if TYPE_CHECKING:
     from metaflow import Run
 
-    from dlpipe.parts import Scored
+    from dlpipe.parts import ScoringResult
 
 CLASSIFIER, PIPELINE = "", "pipeline"
 """Kinds of models, as their tags say; a classifier's say nothing."""
@@ -78,7 +78,7 @@ def predicted_before() -> Run | None:
     return trigger.run if trigger else None
 
 
-def just_scored(scored: Scored, count: int, *, seed: int) -> list[str]:
+def just_scored(scored: ScoringResult, count: int, *, seed: int) -> list[str]:
     """Return the ids of some of the rows that a scoring has added, drawn by ``seed``."""
     if not scored.new_rows:
         return []

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, table_named
 
 if TYPE_CHECKING:
-    from dlpipe.inference import ScoredUntil
-    from dlpipe.parts import Scored
+    from dlpipe.inference import ScoredVersion
+    from dlpipe.parts import ScoringResult
     from dlpipe.registry import ModelVersion
     from dlpipe.tables import TableVersion
 
 
-def score_every_row(model: ModelVersion, rows: TableVersion, *, ray_address: str | None = None) -> Scored:
+def score_every_row(model: ModelVersion, rows: TableVersion, *, ray_address: str | None = None) -> ScoringResult:
     """Append the predictions for all splits to the table that belongs to ``rows``, unless they are there."""
     from dlpipe.cluster import join
     from dlpipe.inference import load_predictor, score
@@ -28,11 +28,11 @@ def score_asked(
     rows: TableVersion,
     *,
     into: str,
-    until: ScoredUntil,
+    until: ScoredVersion,
     split: str | None = None,
     all_rows: bool = False,
     ray_address: str | None = None,
-) -> Scored:
+) -> ScoringResult:
     """Append the predictions for new rows, for a split or for all rows, in one commit.
 
     Parameters
@@ -41,7 +41,7 @@ def score_asked(
         A classifier or a pipeline.
     into : str
         The table of the predictions.
-    until : ScoredUntil
+    until : ScoredVersion
         Up to where rows were scored when the run began.
     split : str, optional
         Score every row of it.
@@ -51,9 +51,9 @@ def score_asked(
         The cluster to score on; a pipeline is always scored in the step's own process.
     """
     from dlpipe.cluster import join
-    from dlpipe.inference import is_pipeline, score_new, score_whole, scorer_of
+    from dlpipe.inference import is_pipeline, load_scorer, score_new, score_whole
 
-    make = scorer_of(model)
+    make = load_scorer(model)
     work: dict[str, Any] = {"model": model, "target": into}
     with join(None if is_pipeline(model) else ray_address) as cluster:
         if all_rows or split:

@@ -13,37 +13,37 @@ packing      a pipeline made of a registered classifier, registered
 with it.
 """
 
-from dlpipe.inference.latest import latest_answers
-from dlpipe.inference.loading import is_pipeline, load_predictor, model_folder, read_card
-from dlpipe.inference.new_rows import ScoredUntil, score_new, score_whole, scored_until, scorer_of
+from dlpipe.inference.latest import read_latest_answers
+from dlpipe.inference.loading import download_model, is_pipeline, load_predictor, read_card
+from dlpipe.inference.new_rows import ScoredVersion, find_scored_version, load_scorer, score_new, score_whole
 from dlpipe.inference.packing import check_languages, register_pipeline
 from dlpipe.inference.pipeline import Pipeline, PipelineSettings, load_pipeline
 from dlpipe.inference.pipeline_scoring import answer_schema, score_with_pipeline
-from dlpipe.inference.pyfunc import PyfuncModel, predictions
+from dlpipe.inference.pyfunc import PyfuncModel, predict_frame
 from dlpipe.inference.scoring import prediction_schema, score
-from dlpipe.parts import Scored
+from dlpipe.parts import ScoringResult
 
 __all__ = [
     "Pipeline",
     "PipelineSettings",
     "PyfuncModel",
-    "Scored",
-    "ScoredUntil",
+    "ScoredVersion",
+    "ScoringResult",
     "answer_schema",
     "check_languages",
+    "download_model",
+    "find_scored_version",
     "is_pipeline",
-    "latest_answers",
     "load_pipeline",
     "load_predictor",
-    "model_folder",
+    "load_scorer",
+    "predict_frame",
     "prediction_schema",
-    "predictions",
     "read_card",
+    "read_latest_answers",
     "register_pipeline",
     "score",
     "score_new",
     "score_whole",
     "score_with_pipeline",
-    "scored_until",
-    "scorer_of",
 ]

@@ -56,12 +56,12 @@ class AnswerCache:
                 self._kept.popitem(last=False)
 
 
-def text_key(text: str) -> bytes:
+def digest_text(text: str) -> bytes:
     """Return what a text is known by.
 
     Examples
     --------
-    >>> text_key("good") == text_key("good"), text_key("good") == text_key("good ")
+    >>> digest_text("good") == digest_text("good"), digest_text("good") == digest_text("good ")
     (True, False)
     """
     return hashlib.blake2b(text.encode(), digest_size=16).digest()

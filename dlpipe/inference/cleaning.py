@@ -58,7 +58,7 @@ def clean(row: object, how: Cleaning) -> tuple[str, Status]:
         return "", "empty"
     if not isinstance(row, str):
         return "", "not text"
-    text = _cleaned(row[: how.max_characters], how)
+    text = _clean_text(row[: how.max_characters], how)
     if not text.strip():
         return "", "empty"
     if not LETTER.search(text):
@@ -66,24 +66,24 @@ def clean(row: object, how: Cleaning) -> tuple[str, Status]:
     return text, "cut" if len(row) > how.max_characters else "ok"
 
 
-def _cleaned(text: str, how: Cleaning) -> str:
+def _clean_text(text: str, how: Cleaning) -> str:
     # half a surrogate pair cannot be encoded, and JSON can hold one
     text = text.encode("utf-8", "replace").decode()
     if how.repair_encoding:
-        text = repaired(text)
+        text = repair_encoding(text)
     if how.strip_html:
-        text = without_html(text)
+        text = strip_html(text)
     if how.strip_controls:
         text = " ".join(INVISIBLE.sub("", text).split())
     return text
 
 
-def repaired(text: str) -> str:
+def repair_encoding(text: str) -> str:
     """Return ``text`` with its encoding repaired and nothing else changed.
 
     Examples
     --------
-    >>> repaired("cafÃ© “crÃ¨me”")
+    >>> repair_encoding("cafÃ© “crÃ¨me”")
     'café “crème”'
     """
     from ftfy import TextFixerConfig, fix_text
@@ -92,12 +92,12 @@ def repaired(text: str) -> str:
     return fix_text(text, only)
 
 
-def without_html(text: str) -> str:
+def strip_html(text: str) -> str:
     """Return ``text`` without tags, scripts, styles and comments, and with entities resolved.
 
     Examples
     --------
-    >>> without_html("one<br />two &lt;3 <!-- three --> 4 < 5")
+    >>> strip_html("one<br />two &lt;3 <!-- three --> 4 < 5")
     'one two <3   4 < 5'
     """
     if "<" in text:

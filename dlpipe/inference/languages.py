@@ -47,7 +47,7 @@ class LanguageDetector:
     """
 
     def __init__(self, languages: Sequence[str], *, min_letters: int, min_probability: float) -> None:
-        self._identifier = identifier(tuple(languages) or COMMON)
+        self._identifier = load_identifier(tuple(languages) or COMMON)
         self._min_letters, self._min_probability = min_letters, min_probability
 
     def __call__(self, text: str) -> Language:
@@ -60,7 +60,7 @@ class LanguageDetector:
 
 
 @functools.cache
-def identifier(languages: tuple[str, ...]) -> Any:
+def load_identifier(languages: tuple[str, ...]) -> Any:
     """Return py3langid's identifier for ``languages``; reading its model takes half a second."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def latest_answers(answers: TableVersion, *, model: str | None = None, source: str | None = None) -> pa.Table:
+def read_latest_answers(answers: TableVersion, *, model: str | None = None, source: str | None = None) -> pa.Table:
     """Return the rows of a predictions table that were scored last, one for each row that was scored.
 
     Parameters
@@ -49,10 +49,10 @@ def latest_answers(answers: TableVersion, *, model: str | None = None, source: s
         rows = _some(rows, own[0] if len(own) == 1 else pc.or_(*own), answers, models, model)
     if source is not None:
         rows = _some(rows, pc.equal(rows["source"], source), answers, ["source"], source)
-    return rows.take(last_of_each(rows))
+    return rows.take(find_latest(rows))
 
 
-def last_of_each(rows: pa.Table) -> pa.Array:
+def find_latest(rows: pa.Table) -> pa.Array:
     """Return where the latest answer for each row is, in the order of the table."""
     import numpy as np
     import pyarrow as pa

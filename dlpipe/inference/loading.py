@@ -40,7 +40,7 @@ def load_predictor(uri: str, *, engine: str | None = None) -> Predictor:
     version = resolve(uri)
     store = open_store()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = model_folder(store, version, scratch=Path(scratch))
+        folder = download_model(store, version, scratch=Path(scratch))
         return open_predictor(folder, engine=engine)
 
 
@@ -49,7 +49,7 @@ def is_pipeline(version: ModelVersion) -> bool:
     return version.tags.get(KIND) == "pipeline"
 
 
-def model_folder(store: TrackingStore, version: ModelVersion, *, scratch: Path, loader: str = LOADER) -> Path:
+def download_model(store: TrackingStore, version: ModelVersion, *, scratch: Path, loader: str = LOADER) -> Path:
     """Return the folder with the files of ``version``: where it is, or downloaded into ``scratch``.
 
     Raises

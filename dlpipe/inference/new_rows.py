@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from dlpipe.cluster import Cluster
 from dlpipe.errors import MarkMoved
-from dlpipe.parts import NOTHING, Scored, Scorer, Scoring, score_by_part, score_missing
+from dlpipe.parts import NO_VERSION, Scorer, Scoring, ScoringResult, score_by_part, score_missing
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import (
     PART_ROWS,
@@ -31,7 +31,7 @@ from dlpipe.tables import (
 
 
 @dataclass(frozen=True)
-class ScoredUntil:
+class ScoredVersion:
     """Up to which version of a table its rows have been scored into a target.
 
     Attributes
@@ -46,22 +46,22 @@ class ScoredUntil:
     mark: int | None
 
 
-def scored_until(target: str, source: TableVersion, model: ModelVersion) -> ScoredUntil:
+def find_scored_version(target: str, source: TableVersion, model: ModelVersion) -> ScoredVersion:
     """Return up to which version the rows of ``source`` have been scored into ``target``.
 
     That is the target's mark, or a later version of which ``model`` has scored all rows (as the train flow does
     with the model that it registers). What another model scored beside the mark does not count: it may have been a
     challenger.
     """
-    mark = read_mark(target, mark_name(source))
-    lowest = NOTHING if mark is None else mark
+    mark = read_mark(target, name_mark(source))
+    lowest = NO_VERSION if mark is None else mark
     key = Scoring(source, model, target).key
     whole = range(source.version, lowest, -1)
     found = find_first_commit(target, ({**key, "source_version": str(version)} for version in whole))
-    return ScoredUntil(int(found["source_version"]) if found else lowest, mark)
+    return ScoredVersion(int(found["source_version"]) if found else lowest, mark)
 
 
-def mark_name(source: TableVersion) -> str:
+def name_mark(source: TableVersion) -> str:
     """Return the name of the mark; a table that was made anew in the same place has another."""
     return f"rows of {source.path} {read_table_id(source.path)}"
 
@@ -72,11 +72,11 @@ def score_new(
     *,
     model: ModelVersion,
     target: str,
-    until: ScoredUntil | None = None,
+    until: ScoredVersion | None = None,
     part_rows: int = PART_ROWS,
     say: Callable[[str], None] | None = print,
     cluster: Cluster | None = None,
-) -> Scored:
+) -> ScoringResult:
     """Append the predictions for the rows of ``source`` that are not scored yet to ``target``, in one commit.
 
     A row is new if the version of the table up to which rows were scored has no row of its ``row_id``. Which model
@@ -88,21 +88,21 @@ def score_new(
     ----------
     make : callable
         Returns the scorer of a ``Scoring``, such as ``functools.partial(PartScorer, predictor)``.
-    until : ScoredUntil, optional
-        What ``scored_until`` said when the work began, where it may have been begun before.
+    until : ScoredVersion, optional
+        What ``find_scored_version`` said when the work began, where it may have been begun before.
     """
-    begun = until or scored_until(target, source, model)
-    if done := _own_commit(source, model, target, begun):
+    begun = until or find_scored_version(target, source, model)
+    if done := _find_own_commit(source, model, target, begun):
         return done
     while begun.mark is None or begun.mark < source.version:
         scoring = Scoring(source, model, target, after=begun.version)
-        mark = Mark(mark_name(source), begun.mark, source.version)
+        mark = Mark(name_mark(source), begun.mark, source.version)
         try:
             return score_missing(make, scoring, part_rows=part_rows, say=say, cluster=cluster, mark=mark)
         except MarkMoved:
-            begun = scored_until(target, source, model)
+            begun = find_scored_version(target, source, model)
     clear_staged(target)  # of who was killed after its commit
-    return Scored(table_at(target), rows=source.rows, new_rows=0)
+    return ScoringResult(table_at(target), rows=source.rows, new_rows=0)
 
 
 def score_whole(
@@ -115,7 +115,7 @@ def score_whole(
     part_rows: int = PART_ROWS,
     say: Callable[[str], None] | None = print,
     cluster: Cluster | None = None,
-) -> Scored:
+) -> ScoringResult:
     """Append the predictions for all rows of ``source``, or of a split, that ``model`` has not answered yet.
 
     As ``score`` does, in one commit. Of all rows, the target's mark is moved too: for ``score_new`` none is new.
@@ -127,7 +127,7 @@ def score_whole(
     return done
 
 
-def scorer_of(model: ModelVersion) -> Callable[[Scoring], Scorer]:
+def load_scorer(model: ModelVersion) -> Callable[[Scoring], Scorer]:
     """Return what makes scorers with ``model``, a classifier or a pipeline, which is loaded here.
 
     Raises
@@ -145,7 +145,9 @@ def scorer_of(model: ModelVersion) -> Callable[[Scoring], Scorer]:
     return functools.partial(PartScorer, load_predictor(model.uri))
 
 
-def _own_commit(source: TableVersion, model: ModelVersion, target: str, begun: ScoredUntil) -> Scored | None:
+def _find_own_commit(
+    source: TableVersion, model: ModelVersion, target: str, begun: ScoredVersion
+) -> ScoringResult | None:
     """Return what an earlier try of this work committed; it may have begun where another program had ended."""
     made = Scoring(source, model, target, after=begun.version).key
     tries = range(begun.version, source.version + 1)
@@ -153,4 +155,4 @@ def _own_commit(source: TableVersion, model: ModelVersion, target: str, begun: S
     if key is None or (done := find_commit(target, key)) is None:
         return None
     commit_parts(target, key=key, parts=0)  # for what a process left that was killed after its commit
-    return Scored(done, rows=source.rows, new_rows=read_added(done, columns=["row_id"]).num_rows)
+    return ScoringResult(done, rows=source.rows, new_rows=read_added(done, columns=["row_id"]).num_rows)

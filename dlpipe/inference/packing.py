@@ -12,8 +12,8 @@ from typing import Any
 
 from dlpipe.errors import SettingError
 from dlpipe.inference.languages import LanguageDetector
-from dlpipe.inference.loading import PIPELINE_LOADER, model_folder
-from dlpipe.inference.pipeline import CARD, CLASSIFIER, FORMAT, STAGES, PipelineSettings, pipeline_digest
+from dlpipe.inference.loading import PIPELINE_LOADER, download_model
+from dlpipe.inference.pipeline import CARD, CLASSIFIER, FORMAT, STAGES, PipelineSettings, digest_pipeline
 from dlpipe.registry import ModelVersion, Packaging, register_companion
 from dlpipe.task import find_task
 from dlpipe.task.model import load_card
@@ -42,7 +42,7 @@ class PipelineFiles:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of weights and settings."""
-        return pipeline_digest(self.model_version.digest, self.settings)
+        return digest_pipeline(self.model_version.digest, self.settings)
 
     def save(self, folder: Path) -> Path:
         """Write the files into ``folder`` (made if needed) and return it."""
@@ -88,7 +88,7 @@ def register_pipeline(
             "text a row. Use the model itself."
         )
     with tempfile.TemporaryDirectory() as scratch:
-        folder = model_folder(open_store(), model, scratch=Path(scratch))
+        folder = download_model(open_store(), model, scratch=Path(scratch))
         files = PipelineFiles(folder, load_card(folder), model, settings)
         return register_companion(
             files,
@@ -99,7 +99,7 @@ def register_pipeline(
             challenger=challenger,
             packaging=Packaging(
                 loader=PIPELINE_LOADER,
-                outputs=pipeline_outputs(files.card),
+                outputs=list_outputs(files.card),
                 packages=("ftfy", "py3langid"),
             ),
         )
@@ -110,12 +110,12 @@ def check_languages(settings: PipelineSettings) -> None:
     LanguageDetector(settings.languages, min_letters=1, min_probability=0)
 
 
-def pipeline_outputs(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+def list_outputs(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the columns that the ``predict`` of a pipeline around a model returns, each with its MLflow type.
 
     Examples
     --------
-    >>> [name for name, _ in pipeline_outputs({"task": "text-classification", "labels": ["bad", "good"]})][4:]
+    >>> [name for name, _ in list_outputs({"task": "text-classification", "labels": ["bad", "good"]})][4:]
     ... # doctest: +NORMALIZE_WHITESPACE
     ['status', 'language', 'language_probability', 'cached', 'model_version',
      'row_ms', 'batch_clean_ms', 'batch_language_ms', 'batch_classify_ms']

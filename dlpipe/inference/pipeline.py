@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
-from dlpipe.inference.answers import Answer, AnswerCache, text_key
+from dlpipe.inference.answers import Answer, AnswerCache, digest_text
 from dlpipe.inference.cleaning import UNREADABLE, Cleaning, Status, clean
 from dlpipe.inference.languages import UNDETERMINED, Language, LanguageDetector
-from dlpipe.inference.loading import PIPELINE_LOADER, model_folder
+from dlpipe.inference.loading import PIPELINE_LOADER, download_model
 from dlpipe.registry import resolve
 from dlpipe.settings import read_settings
 from dlpipe.task import find_task
@@ -102,7 +102,7 @@ def load_pipeline(uri: str, *, engine: str | None = None) -> Pipeline:
     """
     version = resolve(uri)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = model_folder(open_store(), version, scratch=Path(scratch), loader=PIPELINE_LOADER)
+        folder = download_model(open_store(), version, scratch=Path(scratch), loader=PIPELINE_LOADER)
         return open_pipeline(folder, engine=engine)
 
 
@@ -116,7 +116,7 @@ class Answers:
         NaN for a row that cannot be read.
     readable : bool array of shape (n_rows,)
     columns : mapping of name to values, or to one value for all rows
-        The columns of ``pipeline_outputs`` beside what the target makes of outputs.
+        The columns of ``list_outputs`` beside what the target makes of outputs.
     """
 
     outputs: np.ndarray
@@ -138,7 +138,7 @@ class Pipeline:
     def __init__(self, predictor: Predictor, *, settings: PipelineSettings, model_version: str) -> None:
         self.predictor, self.settings, self.model_version = predictor, settings, model_version
         self.labels, self.target = predictor.labels, find_task(predictor.card["task"]).target
-        self.digest = pipeline_digest(predictor.digest, settings)
+        self.digest = digest_pipeline(predictor.digest, settings)
         self._cache = AnswerCache(settings.cache_rows)
         self._detect = LanguageDetector(
             settings.languages,
@@ -147,7 +147,7 @@ class Pipeline:
         )
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return one row for each row given, with the columns of ``pipeline_outputs``.
+        """Return one row for each row given, with the columns of ``list_outputs``.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ class Pipeline:
         clock = Clock()
         with clock.stage("clean"):
             cleaned = [clean(row, self.settings.cleaning) for row in rows]
-            keys = [None if status in UNREADABLE else text_key(text) for text, status in cleaned]
+            keys = [None if status in UNREADABLE else digest_text(text) for text, status in cleaned]
             texts = {key: text for key, (text, _) in zip(keys, cleaned, strict=True) if key is not None}
             known = self._cache.find(texts)
         fresh = self._answers({key: text for key, text in texts.items() if key not in known}, clock)
@@ -205,7 +205,7 @@ class Pipeline:
 
         nothing = Answer(np.full(len(self.labels), np.nan, np.float32), Language())
         found = [nothing if key is None else answers[key] for key in keys]
-        computed = first_of(keys, fresh)
+        computed = mark_computed(keys, fresh)
         columns: dict[str, Any] = {
             "status": [self._status(*pair) for pair in zip(statuses, found, strict=True)],
             "language": [answer.language.code for answer in found],
@@ -248,12 +248,12 @@ class Clock:
         return cleaning + rest * new
 
 
-def first_of(keys: Sequence[bytes | None], fresh: set[bytes]) -> list[bool]:
+def mark_computed(keys: Sequence[bytes | None], fresh: set[bytes]) -> list[bool]:
     """Return for each row whether it is the first with a fresh key: a repeat in the batch costs nothing.
 
     Examples
     --------
-    >>> first_of([b"a", b"b", b"b", None], {b"b"})
+    >>> mark_computed([b"a", b"b", b"b", None], {b"b"})
     [False, True, False, False]
     """
     left = set(fresh)
@@ -264,12 +264,12 @@ def first_of(keys: Sequence[bytes | None], fresh: set[bytes]) -> list[bool]:
     return found
 
 
-def pipeline_digest(weights: str, settings: PipelineSettings) -> str:
+def digest_pipeline(weights: str, settings: PipelineSettings) -> str:
     """Return the SHA-256 (hex) of what decides a pipeline's answers: the classifier's weights and the settings.
 
     Examples
     --------
-    >>> pipeline_digest("ab", PipelineSettings()) == pipeline_digest("ab", PipelineSettings(strip_html=False))
+    >>> digest_pipeline("ab", PipelineSettings()) == digest_pipeline("ab", PipelineSettings(strip_html=False))
     False
     """
     decides = {"format": FORMAT, "weights": weights, "settings": asdict(settings)}

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import ModelNotFound
-from dlpipe.inference.scoring import origin_columns, prediction_schema
-from dlpipe.parts import Scored, Scoring, score_by_part
+from dlpipe.inference.scoring import make_origin_columns, prediction_schema
+from dlpipe.parts import Scoring, ScoringResult, score_by_part
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import PART_ROWS, TablePart, TableVersion
 from dlpipe.task import find_task
@@ -31,7 +31,7 @@ def score_with_pipeline(
     split: str | None = "test",
     part_rows: int = PART_ROWS,
     say: Callable[[str], None] | None = print,
-) -> Scored:
+) -> ScoringResult:
     """Append the answers for ``source`` to the Delta table ``target`` in one commit, unless they are there.
 
     Parameters
@@ -116,8 +116,8 @@ class PipelineScorer:
         columns = [
             batch.column("row_id"),
             *self._predicted(answers),
-            *origin_columns(self.scoring, count, model=self.pipeline.model_version),
-            *(answers.columns[name] for name, _ in own_fields()),
+            *make_origin_columns(self.scoring, count, model=self.pipeline.model_version),
+            *(answers.columns[name] for name, _ in list_pipeline_fields()),
             [self.scoring.model.uri] * count,
         ]
         return pa.RecordBatch.from_pydict(dict(zip(self.schema.names, columns, strict=True)), schema=self.schema)
@@ -132,7 +132,7 @@ class PipelineScorer:
         return [column.take(places) for column in made]
 
 
-def own_fields() -> list[tuple[str, pa.DataType]]:
+def list_pipeline_fields() -> list[tuple[str, pa.DataType]]:
     """Return the columns of answers that a pipeline says beside what is predicted."""
     import pyarrow as pa
 
@@ -149,4 +149,4 @@ def answer_schema(task: Task) -> pa.Schema:
     """Return the columns of a table of the answers of pipelines around models of this task."""
     import pyarrow as pa
 
-    return pa.schema([*prediction_schema(task), *own_fields(), ("pipeline_version", pa.string())])
+    return pa.schema([*prediction_schema(task), *list_pipeline_fields(), ("pipeline_version", pa.string())])

@@ -41,10 +41,10 @@ class PyfuncModel:
             Not used; MLflow passes it.
         """
         card = self.predictor.card
-        return predictions(self.predictor, find_task(card["task"]).inputs.read_request(model_input, card))
+        return predict_frame(self.predictor, find_task(card["task"]).inputs.read_request(model_input, card))
 
 
-def predictions(predictor: Predictor, rows: Sequence[Row | None]) -> pd.DataFrame:
+def predict_frame(predictor: Predictor, rows: Sequence[Row | None]) -> pd.DataFrame:
     """Return what the task predicts of each row, in the order of ``rows``; nothing for one that is ``None``."""
     import numpy as np
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dlpipe.cluster import Cluster
 from dlpipe.errors import ModelNotFound
-from dlpipe.parts import Scored, Scoring, score_by_part
+from dlpipe.parts import Scoring, ScoringResult, score_by_part
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import PART_ROWS, TablePart, TableVersion
 from dlpipe.task import find_task
@@ -33,7 +33,7 @@ def score(
     part_rows: int = PART_ROWS,
     say: Callable[[str], None] | None = print,
     cluster: Cluster | None = None,
-) -> Scored:
+) -> ScoringResult:
     """Append the predictions for ``source`` to the Delta table ``target`` in one commit, unless they exist.
 
     A row that the same model has answered in the same table version gets no second answer, whichever split was
@@ -77,7 +77,7 @@ def score(
 
 
 @dataclass(frozen=True)
-class BegunPart:
+class EncodedPart:
     """A part whose rows are encoded already, each different one once."""
 
     part: TablePart
@@ -126,13 +126,13 @@ class PartScorer:
         """Return ``row_id`` and what the model reads of the rows of ``part`` that are to be scored."""
         return self.scoring.read(part, self.columns)
 
-    def begin(self, part: TablePart) -> BegunPart:
+    def begin(self, part: TablePart) -> EncodedPart:
         """Read and encode ``part``; another thread may do this while ``finish`` works."""
         table = self.read(part)
         rows, which = self.inputs.deduplicate_rows(table.select(self.columns))
-        return BegunPart(part, table["row_id"].combine_chunks(), self.predictor.encode(rows), which)
+        return EncodedPart(part, table["row_id"].combine_chunks(), self.predictor.encode(rows), which)
 
-    def finish(self, begun: BegunPart, *, progress: Callable[[int], None] | None = None) -> int:
+    def finish(self, begun: EncodedPart, *, progress: Callable[[int], None] | None = None) -> int:
         """Predict and stage what was begun, and return its rows; ``progress`` gets them batch by batch."""
         import numpy as np
         import pyarrow as pa
@@ -145,7 +145,7 @@ class PartScorer:
 
         outputs = self.predictor.predict_encoded(begun.encoded, done=done)[begun.which]
         predicted = self.task.target.make_prediction_columns(outputs, self.predictor.card)
-        columns = [begun.row_ids.cast(pa.string()), *predicted, *origin_columns(self.scoring, len(outputs))]
+        columns = [begun.row_ids.cast(pa.string()), *predicted, *make_origin_columns(self.scoring, len(outputs))]
         return self.scoring.stage(begun.part, pa.Table.from_arrays(columns, schema=self.schema))
 
 
@@ -166,7 +166,7 @@ def prediction_schema(task: Task) -> pa.Schema:
     )
 
 
-def origin_columns(scoring: Scoring, count: int, *, model: str | None = None) -> list[pa.Array]:
+def make_origin_columns(scoring: Scoring, count: int, *, model: str | None = None) -> list[pa.Array]:
     """Return the last columns of ``prediction_schema`` for so many rows: from which model and source, and when.
 
     Parameters

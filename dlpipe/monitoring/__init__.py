@@ -1,40 +1,42 @@
-"""Are the rows that come in still like those that the model was trained on, and is it still as good?
+"""Drift: are new rows still like those that the model was trained on, and are its predictions still as good?
 
 settings     thresholds
-signals      a comparison of two samples, and what is made of several: Holm's procedure
-statistics   the comparisons: Kolmogorov-Smirnov, chi-square, population stability index
-domains      a classifier that tries to tell the new rows from the old ones
-samples      what is compared, read from tables
-on_table     all comparisons of a predictions table, kept in a table of their own
-labels       labels that a version of a table has and an earlier one had not
-figures      pictures
+subjects     what is monitored: model, training table, table of new rows, predictions
+samples      new rows and rows of the training table, read from tables
+statistics   Kolmogorov-Smirnov and chi-square tests, population stability index, Holm's correction
+domains      a classifier that tries to tell new rows from old ones
+signals      two samples compared: a signal for each way in which they can differ
+looks        all signals of a model, stored as a row of ``<table>_drift``; whether an event follows
+labels       new labels, without which a training would give the same model
+figures      figures for the card
 
 What is compared of rows is of the inputs of the model's task, what of predictions and labels is of its target.
 """
 
 from dlpipe.monitoring.figures import domains_figure, history_figure, samples_figure
-from dlpipe.monitoring.labels import check_new_labels, new_labels
-from dlpipe.monitoring.on_table import Monitored, Subject, check_scored, monitor, predicting, subject_of
+from dlpipe.monitoring.labels import check_new_labels, count_new_labels
+from dlpipe.monitoring.looks import DriftReport, make_predict, monitor
 from dlpipe.monitoring.samples import Sample, make_sample
 from dlpipe.monitoring.settings import DriftSettings
 from dlpipe.monitoring.signals import Drift, Signal, compare
+from dlpipe.monitoring.subjects import Subject, check_scored, find_subject
 
 __all__ = [
     "Drift",
+    "DriftReport",
     "DriftSettings",
-    "Monitored",
     "Sample",
     "Signal",
     "Subject",
     "check_new_labels",
     "check_scored",
     "compare",
+    "count_new_labels",
     "domains_figure",
+    "find_subject",
     "history_figure",
+    "make_predict",
     "make_sample",
     "monitor",
-    "new_labels",
-    "predicting",
     "samples_figure",
-    "subject_of",
 ]

@@ -73,14 +73,14 @@ def tell_apart(old: Sequence[Row], new: Sequence[Row], *, inputs: Inputs, seed: 
 
     rows = [*old, *new]
     is_new = np.repeat([0, 1], [len(old), len(new)])
-    scores = _unseen_scores(rows, is_new, inputs, seed)
+    scores = _score_unseen(rows, is_new, inputs, seed)
     found = mannwhitneyu(scores[is_new == 1], scores[is_new == 0], alternative="greater")
     auc = float(found.statistic) / (len(old) * len(new))
-    first, last = _telling_features(rows, is_new, inputs)
+    first, last = _find_telling_features(rows, is_new, inputs)
     return Domains(auc, float(found.pvalue), last, first)
 
 
-def _unseen_scores(rows: Sequence[Row], is_new: Integers, inputs: Inputs, seed: int) -> Floats:
+def _score_unseen(rows: Sequence[Row], is_new: Integers, inputs: Inputs, seed: int) -> Floats:
     """Return for each row how new it looks to a classifier of the other folds, as a rank within its fold.
 
     Scores of different folds come from different classifiers and cannot be compared.
@@ -89,16 +89,16 @@ def _unseen_scores(rows: Sequence[Row], is_new: Integers, inputs: Inputs, seed: 
     from scipy.stats import rankdata
 
     scores = np.zeros(len(rows))
-    folds = _folds(rows, is_new, seed)
+    folds = _assign_folds(rows, is_new, seed)
     for number in range(FOLDS):
         seen, unseen = np.flatnonzero(folds != number).tolist(), np.flatnonzero(folds == number).tolist()
         learnt = [rows[place] for place in seen]
-        model = _classifier(learnt, inputs).fit(learnt, is_new[seen])
+        model = _make_classifier(learnt, inputs).fit(learnt, is_new[seen])
         scores[unseen] = rankdata(model.decision_function([rows[place] for place in unseen])) / (len(unseen) + 1)
     return scores
 
 
-def _folds(rows: Sequence[Row], is_new: Integers, seed: int) -> Integers:
+def _assign_folds(rows: Sequence[Row], is_new: Integers, seed: int) -> Integers:
     """Return the fold of each row: equal rows in one, and new ones spread evenly.
 
     scikit-learn's StratifiedGroupKFold does the same in seconds instead of milliseconds.
@@ -114,7 +114,7 @@ def _folds(rows: Sequence[Row], is_new: Integers, seed: int) -> Integers:
     return folds[places]
 
 
-def _classifier(rows: Sequence[Row], inputs: Inputs) -> Any:
+def _make_classifier(rows: Sequence[Row], inputs: Inputs) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
@@ -123,9 +123,9 @@ def _classifier(rows: Sequence[Row], inputs: Inputs) -> Any:
     return make_pipeline(inputs.make_domain_featurizer(rows), linear)
 
 
-def _telling_features(rows: Sequence[Row], is_new: Integers, inputs: Inputs) -> tuple[Weights, Weights]:
+def _find_telling_features(rows: Sequence[Row], is_new: Integers, inputs: Inputs) -> tuple[Weights, Weights]:
     """Return the names of the features that speak most for old and for new rows; none where they have no names."""
-    model = _classifier(rows, inputs).fit(list(rows), is_new)
+    model = _make_classifier(rows, inputs).fit(list(rows), is_new)
     if not hasattr(model[0], "get_feature_names_out"):
         return (), ()
     names, weights = model[0].get_feature_names_out(), model[1].coef_[0]

@@ -7,9 +7,9 @@ from dlpipe.registry import ModelVersion
 from dlpipe.tables import TableVersion, read_table, table_at
 
 
-def new_labels(table: TableVersion, since: TableVersion) -> int:
+def count_new_labels(table: TableVersion, since: TableVersion) -> int:
     """Return how many rows of ``table`` have a label and had none, or were not there, in ``since``."""
-    return len(_labelled(table) - _labelled(since))
+    return len(_read_labelled(table) - _read_labelled(since))
 
 
 def check_new_labels(table: TableVersion, champion: ModelVersion | None) -> None:
@@ -23,9 +23,9 @@ def check_new_labels(table: TableVersion, champion: ModelVersion | None) -> None
         since = table_at(champion.tags["delta.table"], version=int(champion.tags["delta.version"]))
     except DlpipeError:
         return
-    if new_labels(table, since):
+    if count_new_labels(table, since):
         return
-    unlabelled = table.rows - len(_labelled(table))
+    unlabelled = table.rows - len(_read_labelled(table))
     raise NothingToLearn(
         f"{str(table)!r} has no label that {champion.uri}, trained on {since}, has not learnt from: a training "
         f"would give the same model again. {unlabelled:,} of its {table.rows:,} rows have no label; label some of "
@@ -33,6 +33,6 @@ def check_new_labels(table: TableVersion, champion: ModelVersion | None) -> None
     )
 
 
-def _labelled(table: TableVersion) -> set[str]:
+def _read_labelled(table: TableVersion) -> set[str]:
     rows = read_table(table, columns=["row_id", "label"]).to_pydict()
     return {row_id for row_id, label in zip(rows["row_id"], rows["label"], strict=True) if label not in (None, "")}

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import ModelNotFound, NoRows, TableVersionNotFound
+from dlpipe.monitoring.subjects import Subject
 from dlpipe.parts import Scoring
-from dlpipe.registry import MADE_FROM, ModelVersion
-from dlpipe.tables import TableVersion, decode_texts, read_table, stream_table, table_at
-from dlpipe.task import DriftSeries, Row, Target, Task, find_task
+from dlpipe.tables import TableVersion, decode_texts, read_table, stream_table
+from dlpipe.task import DriftSeries, Row, Target, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,100 +60,14 @@ def make_sample(task: Task, rows: Sequence[Row], predictions: pa.Table | None = 
 
     Examples
     --------
+    >>> from dlpipe.task import find_task
     >>> made = make_sample(find_task("text-classification"), ["so good", "bad"])
     >>> made.series
     (DriftSeries(name='length', words='words in a text', values=[2.0, 1.0]),)
     """
-    made = empty_predictions(task.target) if predictions is None else predictions
+    made = to_prediction_table(task.target, []) if predictions is None else predictions
     predicted = task.target.make_prediction_series(made)
     return Sample(rows, tuple(task.inputs.make_drift_series(rows)), tuple(predicted), made.num_rows)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is monitored.
-
-    Attributes
-    ----------
-    model : ModelVersion
-        The champion: the model of a task, or a pipeline around one.
-    trained_on : TableVersion
-        What it was trained on.
-    source : TableVersion
-        The table whose rows it scores.
-    predictions : TableVersion
-        The table with what it said.
-    """
-
-    model: ModelVersion
-    trained_on: TableVersion
-    source: TableVersion
-    predictions: TableVersion
-
-    @property
-    def classifier(self) -> str:
-        """The URI that predictions name."""
-        return self.model.tags.get(MADE_FROM, self.model.uri)
-
-    @property
-    def task(self) -> Task:
-        """What the model was trained for."""
-        return find_task(self.model.task)
-
-
-def subject_of(model: ModelVersion, source: TableVersion, predictions: TableVersion) -> Subject:
-    """Return what is monitored, with the table version that the tags of ``model`` say it was trained on.
-
-    Raises
-    ------
-    ModelNotFound
-        When the tags do not say.
-    TableNotFound, TableVersionNotFound
-        When that version is gone.
-    """
-    path, version = model.tags.get("delta.table"), model.tags.get("delta.version")
-    if not path or version is None:
-        raise ModelNotFound(
-            f"{model.uri} does not say what it was trained on: it has no tags delta.table and delta.version. "
-            "Monitor a model that flows/train_flow.py registered."
-        )
-    trained_on = table_at(path, version=int(version))
-    digest = model.tags.get("delta.digest", trained_on.digest)
-    if trained_on.digest != digest:
-        raise TableVersionNotFound(
-            f"{str(trained_on)!r} is not what {model.uri} was trained on: its digest is {trained_on.digest[:12]}, "
-            f"not {digest[:12]}. The table was made anew; train a model on it."
-        )
-    return Subject(model, trained_on, source, predictions)
-
-
-def check_scored(subject: Subject) -> None:
-    """Raise ``NoRows`` where the model has scored no row of the source: what came in there is not meant for it."""
-    if has_scored(subject):
-        return
-    raise NoRows(
-        f"No version of {model_of(subject)} has scored a row of {subject.source}: {subject.predictions} has none. "
-        f"Score them first (python flows/predict_flow.py run --model {subject.model.uri} --table "
-        f"{subject.source.name}), or name the table or the --target that it scores."
-    )
-
-
-def model_of(subject: Subject) -> str:
-    """Return the name of the classifier in the registry."""
-    return subject.classifier.removeprefix("models:/").rpartition("/")[0]
-
-
-def has_scored(subject: Subject) -> bool:
-    """Return whether a version of the model, this one or an earlier champion, has answered for the source."""
-    import pyarrow.compute as pc
-
-    name = subject.classifier.rpartition("/")[0]
-    for batch in stream_table(subject.predictions, columns=["model_version", "source"], batch_rows=65536):
-        own = pc.starts_with(batch["model_version"], pattern=f"{name}/")
-        ours = pc.equal(batch["source"], subject.source.path)
-        if pc.any(pc.and_(own, ours)).as_py():
-            return True
-    return False
 
 
 @dataclass
@@ -189,24 +102,19 @@ class Incoming:
                 del rows[oldest]
 
 
-def prediction_names(target: Target) -> list[str]:
+def list_prediction_columns(target: Target) -> list[str]:
     """Return the columns of a prediction, the prediction itself first."""
     return [name for name, _ in target.list_prediction_fields()]
 
 
-def prediction_table(target: Target, rows: Sequence[Fields]) -> pa.Table:
+def to_prediction_table(target: Target, rows: Sequence[Fields]) -> pa.Table:
     """Return predictions as the columns that the target names."""
     import pyarrow as pa
 
     return pa.Table.from_pylist(list(rows), schema=pa.schema(target.list_prediction_fields()))
 
 
-def empty_predictions(target: Target) -> pa.Table:
-    """Return no predictions."""
-    return prediction_table(target, [])
-
-
-def predict_table(target: Target, outputs: np.ndarray, card: Any) -> pa.Table:
+def to_predictions(target: Target, outputs: np.ndarray, card: Any) -> pa.Table:
     """Return outputs as the columns of predictions, nulls for a row of NaN.
 
     Parameters
@@ -220,36 +128,36 @@ def predict_table(target: Target, outputs: np.ndarray, card: Any) -> pa.Table:
     import pyarrow as pa
 
     there = ~np.isnan(outputs).any(axis=1)
-    made = pa.table(target.make_prediction_columns(outputs[there], card), names=prediction_names(target))
+    made = pa.table(target.make_prediction_columns(outputs[there], card), names=list_prediction_columns(target))
     return made if there.all() else made.take(pa.array(there.cumsum() - 1, mask=~there))
 
 
-def current_sample(subject: Subject, *, window: int) -> tuple[Sample, int, list[float]]:
+def read_current(subject: Subject, *, window: int) -> tuple[Sample, int, list[float]]:
     """Return the last rows that came in, how many have a label by now, and the scores of those that are judged.
 
     A row came in if the version that the model was trained on does not have it.
     """
-    task, learnt = subject.task, known_ids(subject.trained_on)
-    labels = labels_of(subject.source, learnt)
-    incoming = Incoming(window, labels, subject.classifier, prediction_names(task.target))
-    for row in scored_rows(subject, learnt):
+    task, learnt = subject.task, read_row_ids(subject.trained_on)
+    labels = read_labels(subject.source, learnt)
+    incoming = Incoming(window, labels, subject.classifier, list_prediction_columns(task.target))
+    for row in stream_scored(subject, learnt):
         incoming.add(row)
     names = list(incoming.last)[-window:]
     predicted = [found for name in names if (found := incoming.last[name]) is not None]
     judged = list(incoming.judged.items())[-window:]
-    sample = make_sample(task, rows_of(subject, names), prediction_table(task.target, predicted))
+    sample = make_sample(task, read_rows(subject, names), to_prediction_table(task.target, predicted))
     scores = task.target.score_predictions(
-        prediction_table(task.target, [found for _, found in judged]), [labels[name] for name, _ in judged]
+        to_prediction_table(task.target, [found for _, found in judged]), [labels[name] for name, _ in judged]
     )
     return sample, len(labels), scores
 
 
-def known_ids(version: TableVersion) -> pa.Array:
+def read_row_ids(version: TableVersion) -> pa.Array:
     """Return the ids of all rows of a table version."""
     return read_table(version, columns=["row_id"])["row_id"].combine_chunks()
 
 
-def labels_of(source: TableVersion, learnt: pa.Array) -> dict[str, Any]:
+def read_labels(source: TableVersion, learnt: pa.Array) -> dict[str, Any]:
     """Return the labels of the rows of ``source`` that have one and are not ``learnt``, by row id."""
     import pyarrow.compute as pc
 
@@ -262,22 +170,22 @@ def labels_of(source: TableVersion, learnt: pa.Array) -> dict[str, Any]:
     return found
 
 
-def scored_rows(subject: Subject, learnt: pa.Array) -> Iterator[dict[str, Any]]:
+def stream_scored(subject: Subject, learnt: pa.Array) -> Iterator[dict[str, Any]]:
     """Yield the rows of the predictions table that are of the source and not ``learnt``, as they were scored."""
     import pyarrow.compute as pc
 
-    columns = ["row_id", "model_version", "source", *prediction_names(subject.task.target)]
+    columns = ["row_id", "model_version", "source", *list_prediction_columns(subject.task.target)]
     for batch in stream_table(subject.predictions, columns=columns, batch_rows=BATCH_ROWS):
         ours = pc.equal(batch["source"], subject.source.path)
         yield from batch.filter(pc.and_(ours, pc.invert(pc.is_in(batch["row_id"], learnt)))).to_pylist()
 
 
-def rows_of(subject: Subject, names: Sequence[str]) -> list[Row]:
+def read_rows(subject: Subject, names: Sequence[str]) -> list[Row]:
     """Return the rows of the source with these ids, in their order."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted, columns = pa.array(names, pa.string()), columns_of(subject)
+    wanted, columns = pa.array(names, pa.string()), subject.columns
     found: list[pa.RecordBatch] = []
     for batch in stream_table(subject.source, columns=["row_id", *columns], batch_rows=BATCH_ROWS):
         rows = decode_texts(batch, of=subject.source)
@@ -290,12 +198,7 @@ def rows_of(subject: Subject, names: Sequence[str]) -> list[Row]:
     return subject.task.inputs.read_rows(rows.take(order).select(columns))
 
 
-def columns_of(subject: Subject) -> list[str]:
-    """Return the columns that the model reads: those of the table that it was trained on."""
-    return list(subject.task.inputs.find_columns(subject.trained_on))
-
-
-def reference_sample(subject: Subject, predict: Predict, *, rows: int, seed: int) -> tuple[Sample, list[float]]:
+def read_reference(subject: Subject, predict: Predict, *, rows: int, seed: int) -> tuple[Sample, list[float]]:
     """Return rows of the training table with what was predicted of its test split, and the scores of that.
 
     Rows are drawn from all splits. Predictions are those of the test split, since a model is surer of what it
@@ -311,23 +214,23 @@ def reference_sample(subject: Subject, predict: Predict, *, rows: int, seed: int
     """
     import pyarrow.compute as pc
 
-    task, columns = subject.task, columns_of(subject)
+    task, columns = subject.task, subject.columns
     learnt = read_table(subject.trained_on, columns=[*columns, "split"])
     learnt = learnt.filter(pc.not_equal(pc.fill_null(learnt["split"], ""), ""))
     drawn = random.Random(seed).sample(range(learnt.num_rows), min(rows, learnt.num_rows))
     test = read_table(subject.trained_on, split="test", columns=["row_id", *columns, "label"])
     truth = dict(zip(test["row_id"].to_pylist(), test["label"].to_pylist(), strict=True))
-    found = predicted_before(subject, truth) or predicted_now(task, predict, test)
-    predictions = prediction_table(task.target, list(found.values()))
+    found = read_test_predictions(subject, truth) or predict_test_split(task, predict, test)
+    predictions = to_prediction_table(task.target, list(found.values()))
     scores = task.target.score_predictions(predictions, [truth[name] for name in found])
     return make_sample(task, task.inputs.read_rows(learnt.take(drawn).select(columns)), predictions), scores
 
 
-def predicted_before(subject: Subject, truth: dict[str, Any]) -> dict[str, Fields]:
+def read_test_predictions(subject: Subject, truth: dict[str, Any]) -> dict[str, Fields]:
     """Return what the predictions table has of the test split, by row id; nothing where some of it is missing."""
     import pyarrow.compute as pc
 
-    names = prediction_names(subject.task.target)
+    names = list_prediction_columns(subject.task.target)
     own = Scoring(subject.trained_on, subject.model, subject.predictions.path).answer_set
     found: dict[str, Fields] = {}
     for batch in stream_table(
@@ -336,10 +239,10 @@ def predicted_before(subject: Subject, truth: dict[str, Any]) -> dict[str, Field
         for row in batch.filter(pc.equal(batch["answer_set"], own)).to_pylist():
             if row["row_id"] in truth:
                 found[row["row_id"]] = {name: row[name] for name in names}
-    return answered(found, names[0]) if len(found) == len(truth) else {}
+    return drop_unanswered(found, names[0]) if len(found) == len(truth) else {}
 
 
-def predicted_now(task: Task, predict: Predict, test: pa.Table) -> dict[str, Fields]:
+def predict_test_split(task: Task, predict: Predict, test: pa.Table) -> dict[str, Fields]:
     """Return what the model predicts of the test split, by row id.
 
     Parameters
@@ -352,9 +255,9 @@ def predicted_now(task: Task, predict: Predict, test: pa.Table) -> dict[str, Fie
     """
     made = predict(task.inputs.read_rows(test.drop_columns(["row_id", "label"]))).to_pylist()
     found = dict(zip(test["row_id"].to_pylist(), made, strict=True))
-    return answered(found, prediction_names(task.target)[0])
+    return drop_unanswered(found, list_prediction_columns(task.target)[0])
 
 
-def answered(found: dict[str, Fields], column: str) -> dict[str, Fields]:
+def drop_unanswered(found: dict[str, Fields], column: str) -> dict[str, Fields]:
     """Return the predictions that are there: of what cannot be read there is none."""
     return {name: row for name, row in found.items() if row[column] is not None}

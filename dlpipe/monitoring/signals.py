@@ -126,16 +126,16 @@ def compare(
     if len(current.rows) >= settings.min_rows and len(reference.rows) >= settings.min_rows:
         domains = tell_apart(reference.rows, current.rows, inputs=inputs, seed=settings.seed)
     found = [
-        *_of_rows(reference, current, domains, settings, inputs),
-        *_of_predictions(reference, current, settings),
-        *_of_quality(quality, settings),
+        *_compare_rows(reference, current, domains, settings, inputs),
+        *_compare_predictions(reference, current, settings),
+        *_compare_quality(quality, settings),
     ]
     adjusted = holm([signal.p_value for signal in found])
-    judged = tuple(_judged(signal, value, settings) for signal, value in zip(found, adjusted, strict=True))
-    return Drift(judged, domains, tuple(_missing(reference, current, quality, settings, inputs)))
+    judged = tuple(_judge(signal, value, settings) for signal, value in zip(found, adjusted, strict=True))
+    return Drift(judged, domains, tuple(_describe_missing(reference, current, quality, settings, inputs)))
 
 
-def _missing(
+def _describe_missing(
     reference: Sample, current: Sample, quality: Quality | None, settings: DriftSettings, inputs: Inputs
 ) -> Iterator[str]:
     """Yield what there is too little of, and how much it takes."""
@@ -154,34 +154,34 @@ def _missing(
         yield f"no predictions of the test split to compare the {spell_metric(quality.metric)} with"
 
 
-def _judged(signal: Signal, adjusted: float, settings: DriftSettings) -> Signal:
+def _judge(signal: Signal, adjusted: float, settings: DriftSettings) -> Signal:
     raised = adjusted < settings.alpha and signal.size > signal.limit
     return replace(signal, adjusted=adjusted, raised=raised)
 
 
-def _of_rows(
+def _compare_rows(
     reference: Sample, current: Sample, domains: Domains | None, settings: DriftSettings, inputs: Inputs
 ) -> Iterator[Signal]:
     if domains is None:
         return
     words = f"AUC of telling new {inputs.rows_noun} from old ones"
     yield Signal(DOMAIN, words, domains.auc, settings.max_auc, domains.p_value, len(current.rows))
-    yield from _of_series(reference.series, current.series, settings)
+    yield from _compare_series(reference.series, current.series, settings)
 
 
-def _of_predictions(reference: Sample, current: Sample, settings: DriftSettings) -> Iterator[Signal]:
+def _compare_predictions(reference: Sample, current: Sample, settings: DriftSettings) -> Iterator[Signal]:
     if min(reference.predictions, current.predictions) >= settings.min_rows:
-        yield from _of_series(reference.predicted, current.predicted, settings)
+        yield from _compare_series(reference.predicted, current.predicted, settings)
 
 
-def _of_series(
+def _compare_series(
     before: Sequence[DriftSeries], after: Sequence[DriftSeries], settings: DriftSettings
 ) -> Iterator[Signal]:
     """Yield a signal for each series that both have, with enough values that are not missing."""
     for old, new in pair_series(before, after):
         if min(len(old.values), len(new.values)) < settings.min_rows:
             continue
-        measure = _of_words if is_words(old, new) else _of_numbers
+        measure = _compare_words if is_words(old, new) else _compare_numbers
         size, p_value = measure(old.values, new.values)
         words = f"PSI of {new.words}"
         yield Signal(signal_name(new.name), words, size, settings.max_psi, p_value, len(new.values))
@@ -192,15 +192,17 @@ def pair_series(
 ) -> list[tuple[DriftSeries, DriftSeries]]:
     """Return old and new values of each series that both have, without missing values."""
     earlier = {series.name: series for series in before}
-    return [(present(earlier[series.name]), present(series)) for series in after if series.name in earlier]
+    return [
+        (drop_missing(earlier[series.name]), drop_missing(series)) for series in after if series.name in earlier
+    ]
 
 
-def present(series: DriftSeries) -> DriftSeries:
+def drop_missing(series: DriftSeries) -> DriftSeries:
     """Return the series without values that are missing: ``None``, or NaN.
 
     Examples
     --------
-    >>> present(DriftSeries("width", "the width", [1.0, float("nan")])).values
+    >>> drop_missing(DriftSeries("width", "the width", [1.0, float("nan")])).values
     [1.0]
     """
     values: Sequence[Any] = [value for value in series.values if value is not None and value == value]
@@ -224,18 +226,18 @@ def signal_name(name: str) -> str:
     return f"{word}_" if word in (DOMAIN, QUALITY) else word
 
 
-def _of_numbers(old: Sequence[Any], new: Sequence[Any]) -> tuple[float, float]:
+def _compare_numbers(old: Sequence[Any], new: Sequence[Any]) -> tuple[float, float]:
     return psi(old, new), kolmogorov_smirnov(old, new)
 
 
-def _of_words(old: Sequence[Any], new: Sequence[Any]) -> tuple[float, float]:
+def _compare_words(old: Sequence[Any], new: Sequence[Any]) -> tuple[float, float]:
     before, after = Counter(map(str, old)), Counter(map(str, new))
     names = sorted({*before, *after})
     counts = [before[name] for name in names], [after[name] for name in names]
     return psi_of_counts(*counts), chi_square(*counts)
 
 
-def _of_quality(quality: Quality | None, settings: DriftSettings) -> Iterator[Signal]:
+def _compare_quality(quality: Quality | None, settings: DriftSettings) -> Iterator[Signal]:
     if quality is None or quality.rows < settings.min_labels or not quality.test_rows:
         return
     limit = getattr(settings, quality.limit)

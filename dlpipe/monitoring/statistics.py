@@ -40,13 +40,13 @@ def chi_square(reference: Sequence[int] | Floats, current: Sequence[int] | Float
     import numpy as np
     from scipy.stats import chi2_contingency
 
-    counts = _without_rare(np.array([reference, current], dtype=float))
+    counts = _merge_rare(np.array([reference, current], dtype=float))
     if counts.shape[1] < 2:
         return 1.0
     return float(chi2_contingency(counts).pvalue)
 
 
-def _without_rare(counts: Floats) -> Floats:
+def _merge_rare(counts: Floats) -> Floats:
     """Return the counts with the categories that are expected less than five times in a sample made one."""
     import numpy as np
 
@@ -111,7 +111,7 @@ def holm(values: Sequence[float]) -> list[float]:
     [0.03, 0.06, 0.06]
     """
     adjusted, highest = [0.0] * len(values), 0.0
-    for rank, place in enumerate(sorted(range(len(values)), key=lambda one: values[one])):
+    for rank, place in enumerate(sorted(range(len(values)), key=lambda at: values[at])):
         highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
         adjusted[place] = highest
     return adjusted

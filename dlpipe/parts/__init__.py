@@ -1,43 +1,43 @@
-"""Work over the rows of a table by parts, resumable: killed anywhere, it goes on after its last part.
+"""Resumable work over the rows of a table, by parts: after a kill it resumes after the last staged part.
 
-choosing   which rows a model has still to answer: none gets a second answer
-by_part    rows that are read, scored and kept a part at a time, and committed once
-slices     a table in slices of a few rows, for work that takes long for each
-staging    pieces that are worked on and kept on their own, until all are committed
-ahead      the next item made by a thread while this one is used
-progress   how far the work is
+choosing     which rows a model has not answered yet: none gets a second answer
+by_part      read, score and stage rows a part at a time, and commit all parts at once
+slices       a table in slices of a few rows, for work that takes long for each row
+staging      run the work of the parts that are not staged yet
+prefetching  make the next item in a thread while this one is used
+progress     rows done and their rate
 """
 
-from dlpipe.parts.ahead import one_ahead
 from dlpipe.parts.by_part import (
-    Scored,
     Scorer,
+    ScoringResult,
     commit_scoring,
+    count_rows,
     find_table,
-    rows_of,
     score_by_part,
     score_missing,
 )
-from dlpipe.parts.choosing import NOTHING, Scoring, choose
-from dlpipe.parts.progress import Progress
-from dlpipe.parts.slices import Slice, part_sizes, table_slices
+from dlpipe.parts.choosing import NO_VERSION, Scoring, choose_missing
+from dlpipe.parts.prefetching import prefetch
+from dlpipe.parts.progress import RowProgress
+from dlpipe.parts.slices import Slice, count_part_rows, cut_slices
 from dlpipe.parts.staging import stage_missing
 
 __all__ = [
-    "NOTHING",
-    "Progress",
-    "Scored",
+    "NO_VERSION",
+    "RowProgress",
     "Scorer",
     "Scoring",
+    "ScoringResult",
     "Slice",
-    "choose",
+    "choose_missing",
     "commit_scoring",
+    "count_part_rows",
+    "count_rows",
+    "cut_slices",
     "find_table",
-    "one_ahead",
-    "part_sizes",
-    "rows_of",
+    "prefetch",
     "score_by_part",
     "score_missing",
     "stage_missing",
-    "table_slices",
 ]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dlpipe.cluster import Cluster
 from dlpipe.errors import MarkMoved
-from dlpipe.parts.ahead import one_ahead
-from dlpipe.parts.choosing import Scoring, choose
-from dlpipe.parts.progress import Progress
-from dlpipe.parts.slices import part_sizes
+from dlpipe.parts.choosing import Scoring, choose_missing
+from dlpipe.parts.prefetching import prefetch
+from dlpipe.parts.progress import RowProgress
+from dlpipe.parts.slices import count_part_rows
 from dlpipe.parts.staging import stage_missing
 from dlpipe.tables import (
     Mark,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoringResult:
     """What scoring a table did.
 
     Attributes
@@ -92,7 +92,7 @@ def score_by_part(
     part_rows: int,
     say: Callable[[str], None] | None,
     cluster: Cluster | None = None,
-) -> Scored:
+) -> ScoringResult:
     """Commit the rows that the model has not answered yet; continue after a kill.
 
     Parameters
@@ -115,7 +115,7 @@ def score_missing(
     say: Callable[[str], None] | None,
     cluster: Cluster | None = None,
     mark: Mark | None = None,
-) -> Scored:
+) -> ScoringResult:
     """Commit the rows that the model has not answered yet, once; ``mark`` moves with them.
 
     Raises
@@ -126,20 +126,20 @@ def score_missing(
     target, key = scoring.target, scoring.key
     if find_commit(target, key) is not None:
         # again, for what a process left that was killed after its commit
-        return Scored(commit_parts(target, key=key, parts=0), rows=rows_of(scoring), new_rows=0)
+        return ScoringResult(commit_parts(target, key=key, parts=0), rows=count_rows(scoring), new_rows=0)
     check_target(target, make(scoring).schema)
-    chosen, parts = choose(scoring, part_rows=part_rows)
+    chosen, parts = choose_missing(scoring, part_rows=part_rows)
     # no commit without rows, unless it says something: up to where rows, or that all rows, were scored
     if not chosen.rows and scoring.split and (there := find_table(target)):
-        return Scored(there, rows=rows_of(scoring), new_rows=0)
+        return ScoringResult(there, rows=count_rows(scoring), new_rows=0)
     if chosen.repeats and say:
         rows = "1 row has" if chosen.repeats == 1 else f"{chosen.repeats:,} rows have"
         say(f"{scoring}: {rows} the row_id of an earlier row, which alone is scored")
     scorer = make(chosen)
-    doubt = doubt_rows(scorer, parts, say)
+    doubt = find_doubt(scorer, parts, say)
     stage_parts(scorer, parts, say, cluster)
     table = commit_scoring(chosen, parts, mark=mark)
-    return Scored(table, rows=rows_of(scoring), new_rows=chosen.rows, doubt=doubt)
+    return ScoringResult(table, rows=count_rows(scoring), new_rows=chosen.rows, doubt=doubt)
 
 
 def commit_scoring(scoring: Scoring, parts: Sequence[TablePart], *, mark: Mark | None = None) -> TableVersion:
@@ -155,7 +155,7 @@ def commit_scoring(scoring: Scoring, parts: Sequence[TablePart], *, mark: Mark |
     return commit_parts(scoring.target, key=scoring.key, parts=len(parts), cut=parts[0].cut, marks=marks)
 
 
-def doubt_rows(scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], None] | None) -> str:
+def find_doubt(scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], None] | None) -> str:
     """Return and ``say`` why predictions would say nothing; empty where two rows differ: it reads no more."""
     seen: set[str] = set()
     count = 0
@@ -181,12 +181,12 @@ def stage_parts(
     """Stage the parts that are not staged yet."""
     scoring = scorer.scoring
 
-    def work(missing: Sequence[TablePart], progress: Progress) -> None:
+    def work(missing: Sequence[TablePart], progress: RowProgress) -> None:
         if cluster:
             for rows in cluster.each(scorer, missing):
                 progress.add(rows)
         else:
-            for begun in one_ahead(missing, scorer.begin):
+            for begun in prefetch(missing, scorer.begin):
                 scorer.finish(begun, progress=progress.add)
 
     sizes = [scoring.size(part) for part in parts]
@@ -194,9 +194,9 @@ def stage_parts(
     stage_missing(parts, sizes, work, target=target, key=key, cut=cut, what=str(scoring), say=say)
 
 
-def rows_of(scoring: Scoring) -> int:
+def count_rows(scoring: Scoring) -> int:
     """Return how many rows the split has, or the whole table version."""
-    return sum(part_sizes(list_parts(scoring.source), scoring.split))
+    return sum(count_part_rows(list_parts(scoring.source), scoring.split))
 
 
 def find_table(target: str) -> TableVersion | None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     Places = npt.NDArray[np.int64]
     Flags = npt.NDArray[np.bool_]
 
-NOTHING = -1
+NO_VERSION = -1
 """The version up to which nothing was scored."""
 
 
@@ -116,7 +116,7 @@ class Scoring:
         return f"scoring {self.source} {which}"
 
 
-def choose(scoring: Scoring, *, part_rows: int = PART_ROWS) -> tuple[Scoring, list[TablePart]]:
+def choose_missing(scoring: Scoring, *, part_rows: int = PART_ROWS) -> tuple[Scoring, list[TablePart]]:
     """Return ``scoring`` with the rows that its model has still to answer, and the parts that have such rows.
 
     Of rows with the same ``row_id`` the first is scored. Where nothing is left, there is one part of which no row
@@ -129,7 +129,7 @@ def choose(scoring: Scoring, *, part_rows: int = PART_ROWS) -> tuple[Scoring, li
     """
     mark = read_mark(scoring.target, scoring.mark.name)  # before the answers are read: what comes later moves it
     parts = list_parts(scoring.source, rows=part_rows)
-    left, repeats = rows_left(scoring, answered=mark is not None)
+    left, repeats = find_unanswered(scoring, answered=mark is not None)
     found: list[tuple[TablePart, Places]] = []
     start = 0
     for part in parts:
@@ -139,12 +139,12 @@ def choose(scoring: Scoring, *, part_rows: int = PART_ROWS) -> tuple[Scoring, li
             found.append((replace(part, number=len(found)), places))
     found = found or [(parts[0], left[:0].nonzero()[0])]
     chosen = {part.number: places for part, places in found}
-    cut = cut_of(parts[0].cut, list(chosen.values()))
+    cut = digest_choice(parts[0].cut, list(chosen.values()))
     plan = replace(scoring, chosen=chosen, answers_mark=mark, repeats=repeats)
     return plan, [replace(part, cut=cut) for part, _ in found]
 
 
-def rows_left(scoring: Scoring, *, answered: bool) -> tuple[Flags, int]:
+def find_unanswered(scoring: Scoring, *, answered: bool) -> tuple[Flags, int]:
     """Return which rows of the source are to be scored, and how many have the id of an earlier row.
 
     ``answered`` says whether some may have an answer.
@@ -152,22 +152,22 @@ def rows_left(scoring: Scoring, *, answered: bool) -> tuple[Flags, int]:
     import numpy as np
     import pyarrow.compute as pc
 
-    ids = ids_of(scoring.source)
+    ids = read_row_ids(scoring.source)
     if scoring.after == scoring.source.version:
         return np.zeros(len(ids), dtype=bool), 0
-    left = first_of_each(ids)
+    left = is_first_of_id(ids)
     repeats = int(len(ids) - left.sum())
     if scoring.split is not None:
-        left &= in_split(scoring.source, scoring.split)
-    if scoring.after is not None and scoring.after > NOTHING:
-        known = ids_of(table_at(scoring.source.path, version=scoring.after))
+        left &= is_in_split(scoring.source, scoring.split)
+    if scoring.after is not None and scoring.after > NO_VERSION:
+        known = read_row_ids(table_at(scoring.source.path, version=scoring.after))
         left &= ~pc.is_in(ids, value_set=known).to_numpy(zero_copy_only=False)
     if answered:
-        left &= ~pc.is_in(ids, value_set=answered_ids(scoring)).to_numpy(zero_copy_only=False)
+        left &= ~pc.is_in(ids, value_set=read_answered_ids(scoring)).to_numpy(zero_copy_only=False)
     return left, repeats
 
 
-def cut_of(cut: str, places: Sequence[Places]) -> str:
+def digest_choice(cut: str, places: Sequence[Places]) -> str:
     """Return the cut of parts of which these rows were chosen: staged parts of another choice do not fit."""
     made = hashlib.sha256(cut.encode())
     for some in places:
@@ -175,7 +175,7 @@ def cut_of(cut: str, places: Sequence[Places]) -> str:
     return made.hexdigest()[:8]
 
 
-def ids_of(version: TableVersion) -> pa.Array:
+def read_row_ids(version: TableVersion) -> pa.Array:
     """Return the id of each row, in the order of the parts."""
     import pyarrow as pa
 
@@ -188,13 +188,13 @@ def ids_of(version: TableVersion) -> pa.Array:
     return ids
 
 
-def first_of_each(ids: pa.Array) -> Flags:
+def is_first_of_id(ids: pa.Array) -> Flags:
     """Return which rows are the first of their id.
 
     Examples
     --------
     >>> import pyarrow as pa
-    >>> first_of_each(pa.array(["b", "a", "b"])).tolist()
+    >>> is_first_of_id(pa.array(["b", "a", "b"])).tolist()
     [True, True, False]
     """
     import numpy as np
@@ -204,7 +204,7 @@ def first_of_each(ids: pa.Array) -> Flags:
     return first
 
 
-def in_split(version: TableVersion, split: str) -> Flags:
+def is_in_split(version: TableVersion, split: str) -> Flags:
     """Return which rows are in ``split``."""
     import pyarrow.compute as pc
 
@@ -213,7 +213,7 @@ def in_split(version: TableVersion, split: str) -> Flags:
     return pc.fill_null(pc.equal(splits, split), False).to_numpy()
 
 
-def answered_ids(scoring: Scoring) -> pa.Array:
+def read_answered_ids(scoring: Scoring) -> pa.Array:
     """Return the ids of the rows that have an answer of the set."""
     import pyarrow as pa
     import pyarrow.compute as pc

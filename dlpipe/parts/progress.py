@@ -8,7 +8,7 @@ from collections.abc import Callable
 REPORT_SECONDS = 10.0
 
 
-class Progress:
+class RowProgress:
     """Rows done and their rate: a bar on a terminal, a line every ten seconds elsewhere.
 
     Parameters

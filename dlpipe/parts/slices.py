@@ -42,7 +42,7 @@ def _rows(part: TablePart, split: str | None, columns: tuple[str, ...]) -> pa.Ta
     return decode_texts(read_part(part, columns=list(columns), split=split), of=part.version)
 
 
-def table_slices(source: TableVersion, split: str | None, *, rows: int) -> tuple[list[Slice], str]:
+def cut_slices(source: TableVersion, split: str | None, *, rows: int) -> tuple[list[Slice], str]:
     """Return the slices of a table version, one at least, and what says that these were cut together.
 
     Parameters
@@ -53,7 +53,7 @@ def table_slices(source: TableVersion, split: str | None, *, rows: int) -> tuple
         Of a slice at most; more where there would be more than ``MOST_SLICES``.
     """
     parts = list_parts(source)
-    sizes = part_sizes(parts, split)
+    sizes = count_part_rows(parts, split)
     width = max(rows, -(-sum(sizes) // MOST_SLICES))
     number = count()
     slices = [
@@ -64,7 +64,7 @@ def table_slices(source: TableVersion, split: str | None, *, rows: int) -> tuple
     return slices or [Slice(0, parts[0], split, 0, 0)], f"{parts[0].cut}-{width}"
 
 
-def part_sizes(parts: Sequence[TablePart], split: str | None) -> list[int]:
+def count_part_rows(parts: Sequence[TablePart], split: str | None) -> list[int]:
     """Return the rows of each part that belong to ``split``; of all splits where that is ``None``."""
     if split is None:
         return [part.rows for part in parts]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from dlpipe.parts.progress import Progress
+from dlpipe.parts.progress import RowProgress
 from dlpipe.tables import find_staged_parts
 
 
@@ -23,7 +23,7 @@ P = TypeVar("P", bound=Piece)
 def stage_missing(
     pieces: Sequence[P],
     sizes: Sequence[int],
-    work: Callable[[Sequence[P], Progress], None],
+    work: Callable[[Sequence[P], RowProgress], None],
     *,
     target: str,
     key: Mapping[str, str],
@@ -46,11 +46,11 @@ def stage_missing(
     key, cut : mapping and str
         What the work is and how it was cut: what an earlier try staged under the same is not done again.
     what, say
-        See ``Progress``.
+        See ``RowProgress``.
     """
     staged = find_staged_parts(target, key=key, cut=cut)
     there = sum(size for piece, size in zip(pieces, sizes, strict=True) if piece.number in staged)
-    progress = Progress(what, total=sum(sizes), there=there, say=say)
+    progress = RowProgress(what, total=sum(sizes), there=there, say=say)
     work([piece for piece in pieces if piece.number not in staged], progress)
     progress.end()
     return progress.rows

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dlpipe.monitoring import Drift, DriftSettings, Sample, compare, make_sample
-from dlpipe.monitoring.samples import predict_table
+from dlpipe.monitoring.samples import to_predictions
 from dlpipe.task import Baseline, find_task
 from dlpipe.task.quality import compare_shares
 
@@ -53,7 +53,7 @@ class World:
         shares = self.model.predict_outputs([text for text, _ in rows], outputs=LABELS)
         labels = [LABELS[place] for place in shares.argmax(axis=1)]
         right = sum(label == true for label, (_, true) in zip(labels, rows, strict=True))
-        predictions = predict_table(TASK.target, shares, {"labels": LABELS})
+        predictions = to_predictions(TASK.target, shares, {"labels": LABELS})
         return make_sample(TASK, [text for text, _ in rows], predictions), right
 
     def look(self, rows: int, share: float, seed: int) -> Drift:

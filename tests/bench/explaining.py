@@ -127,11 +127,11 @@ def compared(run: dict[str, Any], recipe: dict[str, Any]) -> tuple[float, float]
     """Return the largest difference of a value, and the mean rank correlation."""
     import numpy as np
 
-    from dlpipe.explain.agreement import rank_correlation
+    from dlpipe.explain.agreement import correlate_ranks
 
     pairs = [(np.array(a), np.array(b)) for a, b in zip(run["values"], recipe["values"], strict=True)]
     apart = max(float(abs(a - b).max()) for a, b in pairs)
-    return apart, statistics.mean(rank_correlation(a[:, 1], b[:, 1]) for a, b in pairs if len(a) > 1)
+    return apart, statistics.mean(correlate_ranks(a[:, 1], b[:, 1]) for a, b in pairs if len(a) > 1)
 
 
 def texts(options: argparse.Namespace) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.floating[Any]]
 
 
-def as_shap(
+def to_shap(
     parts: Sequence[str],
     base: Floats,
     attributions: Floats,

@@ -13,19 +13,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import MarkMoved, TableNotFound
-from dlpipe.monitoring.samples import (
-    Sample,
-    Subject,
-    check_scored,
-    current_sample,
-    has_scored,
-    model_of,
-    predict_table,
-    reference_sample,
-    subject_of,
-)
+from dlpipe.monitoring.samples import Sample, read_current, read_reference, to_predictions
 from dlpipe.monitoring.settings import DriftSettings
 from dlpipe.monitoring.signals import DOMAIN, QUALITY, Drift, compare, pair_series, signal_name
+from dlpipe.monitoring.subjects import Subject, has_scored
 from dlpipe.tables import TableVersion, find_commit, read_added, read_table, replace_rows, table_at, write_table
 from dlpipe.task import Quality, find_task
 
@@ -36,11 +27,9 @@ if TYPE_CHECKING:
     from dlpipe.registry import ModelVersion
     from dlpipe.task import Row
 
-__all__ = ["Monitored", "Subject", "check_scored", "monitor", "predicting", "subject_of"]
-
 
 @dataclass(frozen=True)
-class Monitored:
+class DriftReport:
     """What a look at the rows that came in has found.
 
     Attributes
@@ -99,7 +88,7 @@ class Monitored:
         return {**fixed, **sizes}
 
 
-def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now: float) -> Monitored:
+def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now: float) -> DriftReport:
     """Compare the rows that came in with those that the model was trained on; keep what came of it as one row.
 
     The same look again, after a kill or on ``resume``, finds its row and decides the same.
@@ -107,34 +96,34 @@ def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now:
     Parameters
     ----------
     subject : Subject
-        See ``subject_of``.
+        See ``find_subject``.
     predict : callable
-        Returns the model's predictions of rows, see ``predicting``; called where the predictions of the test split
-        are not kept.
+        Returns the columns of predictions of rows, see ``make_predict``; called where the predictions of the test
+        split are not stored.
     now : float
         Seconds since 1970.
     """
     task = subject.task
-    current, labelled, scores = current_sample(subject, window=settings.window)
-    reference, test_scores = reference_sample(subject, predict, rows=settings.reference_rows, seed=settings.seed)
+    current, labelled, scores = read_current(subject, window=settings.window)
+    reference, test_scores = read_reference(subject, predict, rows=settings.reference_rows, seed=settings.seed)
     quality = task.target.compare_quality(scores, test_scores)
     drift = compare(reference, current, quality, settings, inputs=task.inputs)
     if not has_scored(subject):  # rows that were never meant for it: that they differ says nothing of it
-        drift = Drift((), None, (f"no version of {model_of(subject)} has scored a row of {subject.source}",))
-    target, key = f"{subject.source.path}_drift", look_key(subject, settings)
+        drift = Drift((), None, (f"no version of {subject.model_name} has scored a row of {subject.source}",))
+    target, key = f"{subject.source.path}_drift", make_key(subject, settings)
     done = find_commit(target, key)
     new = done is None
     if done is None:
-        earlier = earlier_looks(target, subject)
+        earlier = read_history(target, subject)
         publish = drift.drifted and may_publish(earlier, now=now, labelled=labelled, settings=settings)
-        row = as_row(subject, drift, quality, current, reference, labelled=labelled, publish=publish, now=now)
-        done = append_look(target, pa_table(row), key=key)
+        row = to_row(subject, drift, quality, current, reference, labelled=labelled, publish=publish, now=now)
+        done = append_look(target, to_table(row), key=key)
     (kept,) = read_added(done).to_pylist()
-    history = [*earlier_looks(target, subject, until=done.version - 1), kept]
-    return Monitored(subject, drift, quality, reference, current, done, history, bool(kept["published"]), new)
+    history = [*read_history(target, subject, until=done.version - 1), kept]
+    return DriftReport(subject, drift, quality, reference, current, done, history, bool(kept["published"]), new)
 
 
-def predicting(model: ModelVersion) -> Predict:
+def make_predict(model: ModelVersion) -> Predict:
     """Return what predicts rows with ``model``, which is loaded when it is called: the columns of predictions."""
 
     def predict(rows: Sequence[Row]) -> pa.Table:
@@ -147,12 +136,12 @@ def predicting(model: ModelVersion) -> Predict:
             pipeline = load_pipeline(model.uri)
             predictor = pipeline.predictor
             outputs = pipeline.run(list(rows))[[f"p_{label}" for label in predictor.labels]].to_numpy()
-        return predict_table(find_task(predictor.card["task"]).target, outputs, predictor.card)
+        return to_predictions(find_task(predictor.card["task"]).target, outputs, predictor.card)
 
     return predict
 
 
-def look_key(subject: Subject, settings: DriftSettings) -> dict[str, str]:
+def make_key(subject: Subject, settings: DriftSettings) -> dict[str, str]:
     """Return what makes a look the same as an earlier one."""
     said = json.dumps(asdict(settings), sort_keys=True)
     return {
@@ -164,7 +153,7 @@ def look_key(subject: Subject, settings: DriftSettings) -> dict[str, str]:
     }
 
 
-def earlier_looks(target: str, subject: Subject, *, until: int | None = None) -> list[dict[str, Any]]:
+def read_history(target: str, subject: Subject, *, until: int | None = None) -> list[dict[str, Any]]:
     """Return the rows of ``<table>_drift`` for this model, the oldest first."""
     try:
         there = table_at(target, version=until) if until is None or until >= 0 else None
@@ -190,7 +179,7 @@ def may_publish(earlier: list[dict[str, Any]], *, now: float, labelled: int, set
     )
 
 
-def as_row(
+def to_row(
     subject: Subject,
     drift: Drift,
     quality: Quality,
@@ -225,14 +214,14 @@ def as_row(
     }
     sizes = {signal.name: signal for signal in drift.signals}
     measured: dict[str, float | None] = {}
-    for name in signal_names(reference, current):
+    for name in list_signals(reference, current):
         signal, column = sizes.get(name), f"{name}_" if name in fixed else name
         measured[column] = signal.size if signal else None
         measured[f"{column}_p"] = signal.adjusted if signal else None
     return {**fixed, **measured}
 
 
-def signal_names(reference: Sample, current: Sample) -> list[str]:
+def list_signals(reference: Sample, current: Sample) -> list[str]:
     """Return the names of all signals that there would be with enough rows, in the order of the columns."""
     rows, predicted = (
         [signal_name(series.name) for _, series in pair_series(*both)]
@@ -253,7 +242,7 @@ def append_look(target: str, row: pa.Table, *, key: Mapping[str, str]) -> TableV
     row : pyarrow.Table
         Of one row.
     key : mapping
-        See ``look_key``.
+        See ``make_key``.
     """
     import pyarrow as pa
 
@@ -272,7 +261,7 @@ def append_look(target: str, row: pa.Table, *, key: Mapping[str, str]) -> TableV
     return write_table(target, whole, key=key)
 
 
-def pa_table(row: Mapping[str, Any]) -> pa.Table:
+def to_table(row: Mapping[str, Any]) -> pa.Table:
     """Return a row with the columns of ``<table>_drift``."""
     import pyarrow as pa
 

@@ -42,20 +42,20 @@ class Work(Generic[T]):
 
 
 @dataclass
-class Open(Generic[T]):
+class OpenWork(Generic[T]):
     """A work with the rows that it waits for."""
 
     work: Work[T]
     asked: list[Row]
 
 
-def in_rounds(works: Iterable[Work[T]], score: Callable[[Sequence[Row]], Floats]) -> Iterator[T]:
+def run_in_rounds(works: Iterable[Work[T]], score: Callable[[Sequence[Row]], Floats]) -> Iterator[T]:
     """Yield the results of ``works`` in their order; the rows of a round are scored in one call.
 
     A bounded number of them is open at once, so that ``works`` can be endless.
     """
     numbered = enumerate(works)
-    opened: dict[int, Open[T]] = {}
+    opened: dict[int, OpenWork[T]] = {}
     done: dict[int, T] = {}
     due = 0
     waiting = next(numbered, None)
@@ -63,40 +63,42 @@ def in_rounds(works: Iterable[Work[T]], score: Callable[[Sequence[Row]], Floats]
         while waiting is not None and has_room(opened.values(), waiting[1]):
             advance(*waiting, None, opened, done)
             waiting = next(numbered, None)
-        for number, answers in answered(opened, score):
+        for number, answers in answer_requests(opened, score):
             advance(number, opened[number].work, answers, opened, done)
         while due in done:
             yield done.pop(due)
             due += 1
 
 
-def has_room(opened: Iterable[Open[T]], work: Work[T]) -> bool:
+def has_room(opened: Iterable[OpenWork[T]], work: Work[T]) -> bool:
     """Return whether ``work`` may be opened beside the ones that are; it may where there is none."""
-    sizes = [one.work.characters for one in opened]
+    sizes = [open_work.work.characters for open_work in opened]
     return not sizes or (len(sizes) < OPEN_ROWS and sum(sizes) + work.characters <= OPEN_CHARACTERS)
 
 
 def advance(
-    number: int, work: Work[T], answers: Floats | None, opened: dict[int, Open[T]], done: dict[int, T]
+    number: int, work: Work[T], answers: Floats | None, opened: dict[int, OpenWork[T]], done: dict[int, T]
 ) -> None:
     """Take ``work`` to its next request, or to its end."""
     try:
-        opened[number] = Open(work, work.rounds.send(answers))  # type: ignore[arg-type]
+        opened[number] = OpenWork(work, work.rounds.send(answers))  # type: ignore[arg-type]
     except StopIteration as end:
         opened.pop(number, None)
         done[number] = end.value
 
 
-def answered(opened: dict[int, Open[T]], score: Callable[[Sequence[Row]], Floats]) -> list[tuple[int, Floats]]:
+def answer_requests(
+    opened: dict[int, OpenWork[T]], score: Callable[[Sequence[Row]], Floats]
+) -> list[tuple[int, Floats]]:
     """Return each open work's number and the outputs that it waits for."""
     if not opened:
         return []
-    answers = score([row for one in opened.values() for row in one.asked])
-    ends = np.cumsum([len(one.asked) for one in opened.values()])
+    answers = score([row for waiting in opened.values() for row in waiting.asked])
+    ends = np.cumsum([len(waiting.asked) for waiting in opened.values()])
     return list(zip(opened, np.split(answers, ends[:-1]), strict=True))
 
 
-class Remembering:
+class OutputCache:
     """``predict_outputs`` in float64 that scores no row twice, as far as a bounded memory goes."""
 
     def __init__(self, predictor: Predictor) -> None:
@@ -105,7 +107,7 @@ class Remembering:
 
     def __call__(self, rows: Sequence[Row]) -> Floats:
         """Return outputs of shape (n_rows, n_outputs)."""
-        keys = [row_digest(row) for row in rows]
+        keys = [digest_row(row) for row in rows]
         new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._known}
         if new:
             made = self._predictor.predict_outputs(list(new.values()))
@@ -116,7 +118,7 @@ class Remembering:
         return answers
 
 
-def row_digest(row: Row) -> bytes:
+def digest_row(row: Row) -> bytes:
     """Return a digest of what ``row`` holds: equal ones are equal rows, and a long one takes no more room.
 
     Two rows that are equal may have two digests; they are then scored twice.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from dlpipe.explain.explaining import compare_methods, explain_rows
 from dlpipe.explain.explanations import ExplainSettings, Explanations, NamedRow, choose_rows, explanation_schema
-from dlpipe.explain.slices import SLICE_ROWS, SliceExplainer, columns_of, explaining_key, named_rows
-from dlpipe.parts import Progress, Slice, stage_missing, table_slices
+from dlpipe.explain.slices import SLICE_ROWS, SliceExplainer, list_columns, make_key, name_rows
+from dlpipe.parts import RowProgress, Slice, cut_slices, stage_missing
 from dlpipe.tables import (
     TableVersion,
     check_split,
@@ -27,7 +27,7 @@ Each = Callable[[Callable[[Slice], int], Sequence[Slice]], Iterable[int]]
 
 
 @dataclass(frozen=True)
-class Explained:
+class ExplainedTable:
     """What explaining a table did.
 
     Attributes
@@ -82,42 +82,42 @@ def explain_table(
     check_target(target, explanation_schema())  # before the work, not at its end
     if among is None and not mistakes:
         check_split(source, "test", whole="explain_all(..., split=None)")
-    rows = test_rows(source, predictor) if among is None else rows_named(source, among, predictor)
-    worst = mistaken(rows, mistakes[: settings.mistakes], source, predictor)
+    rows = read_test_rows(source, predictor) if among is None else read_named_rows(source, among, predictor)
+    worst = find_mistakes(rows, mistakes[: settings.mistakes], source, predictor)
     chosen = choose_rows(rows, mistakes=worst, settings=settings)
     made = explain_sample(predictor, chosen, settings)
-    key = {**explaining_key(source, model, settings), "rows": " ".join(row_id for row_id, _ in chosen)}
+    key = {**make_key(source, model, settings), "rows": " ".join(row_id for row_id, _ in chosen)}
     table = made.to_table(model=model, source=source)
     return made, find_commit(target, key) or write_table(target, table, mode="append", key=key)
 
 
-def test_rows(source: TableVersion, predictor: Predictor) -> list[NamedRow]:
+def read_test_rows(source: TableVersion, predictor: Predictor) -> list[NamedRow]:
     """Return the rows of the test split."""
-    rows = read_table(source, split="test", columns=columns_of(predictor, source))
-    return named_rows(decode_texts(rows, of=source), predictor)
+    rows = read_table(source, split="test", columns=list_columns(predictor, source))
+    return name_rows(decode_texts(rows, of=source), predictor)
 
 
-def mistaken(
+def find_mistakes(
     rows: Sequence[NamedRow], names: Sequence[str], source: TableVersion, predictor: Predictor
 ) -> list[NamedRow]:
     """Return the rows with these ids, in the order of ``names``; those that are not in ``rows`` are read."""
     wanted = set(names)
     found = {row_id: row for row_id, row in rows if row_id in wanted}
     if missing := [name for name in names if name not in found]:
-        found |= rows_named(source, missing, predictor)
+        found |= read_named_rows(source, missing, predictor)
     return [(name, found[name]) for name in names if name in found]
 
 
-def rows_named(source: TableVersion, names: Sequence[str], predictor: Predictor) -> list[NamedRow]:
+def read_named_rows(source: TableVersion, names: Sequence[str], predictor: Predictor) -> list[NamedRow]:
     """Return the rows with these ids, in the order of the table; of an id that comes twice, the first."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     wanted = pa.array(list(names), pa.string())
     found: dict[str, Row] = {}
-    for batch in stream_table(source, columns=columns_of(predictor, source)):
+    for batch in stream_table(source, columns=list_columns(predictor, source)):
         rows = decode_texts(batch, of=source)
-        for row_id, row in named_rows(rows.filter(pc.is_in(rows["row_id"], wanted)), predictor):
+        for row_id, row in name_rows(rows.filter(pc.is_in(rows["row_id"], wanted)), predictor):
             found.setdefault(row_id, row)
     return list(found.items())
 
@@ -132,7 +132,7 @@ def explain_all(
     settings: ExplainSettings,
     each: Each = map,
     say: Callable[[str], None] | None = print,
-) -> Explained:
+) -> ExplainedTable:
     """Explain every row of a split of ``source``, or of all splits; keep the numbers in one commit.
 
     The work is done in slices of some rows, each kept beside ``target`` when it is done: where this was killed,
@@ -160,14 +160,14 @@ def explain_all(
     """
     check_split(source, split, whole="split=None")
     check_target(target, explanation_schema())
-    key = {**explaining_key(source, model, settings), "split": to_split_key(split)}
-    slices, cut = table_slices(source, split, rows=SLICE_ROWS)
+    key = {**make_key(source, model, settings), "split": to_split_key(split)}
+    slices, cut = cut_slices(source, split, rows=SLICE_ROWS)
     explainer = SliceExplainer(predictor, source, model, target, settings, key, cut)
     done = find_commit(target, key)
     new_rows = 0 if done else explain_missing(explainer, slices, each, say)
     table = done or commit_parts(target, key=key, parts=len(slices), cut=cut)
     sample = explain_sample(predictor, explainer.read(slices[0])[: settings.rows], settings)
-    return Explained(table, sum(one.rows for one in slices), new_rows, sample)
+    return ExplainedTable(table, sum(piece.rows for piece in slices), new_rows, sample)
 
 
 def explain_sample(predictor: Predictor, rows: Sequence[NamedRow], settings: ExplainSettings) -> Explanations:
@@ -181,11 +181,11 @@ def explain_missing(
 ) -> int:
     """Explain the slices that are not kept yet, and return how many rows these have."""
 
-    def work(missing: Sequence[Slice], progress: Progress) -> None:
+    def work(missing: Sequence[Slice], progress: RowProgress) -> None:
         for rows in each(explainer, missing):
             progress.add(rows)
 
-    sizes = [one.rows for one in slices]
+    sizes = [piece.rows for piece in slices]
     target, key, cut = explainer.target, explainer.key, explainer.cut
     what = f"explaining {explainer.source}"
     return stage_missing(slices, sizes, work, target=target, key=key, cut=cut, what=what, say=say)

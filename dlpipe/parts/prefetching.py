@@ -9,12 +9,12 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def one_ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:
+def prefetch(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:
     """Yield ``make(item)`` for each item; a thread makes the next one while the caller uses this one.
 
     Examples
     --------
-    >>> list(one_ahead([1, 2, 3], str))
+    >>> list(prefetch([1, 2, 3], str))
     ['1', '2', '3']
     """
     from concurrent.futures import ThreadPoolExecutor
