@@ -24,8 +24,19 @@ class EncodedRows(Protocol):
     def lengths(self) -> np.ndarray:
         """What each row costs, in tokens or the like, int64 of shape (n,): batches are made of similar ones."""
 
-    def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """Return the network's arguments for these rows, by the names that its ``forward`` gives them."""
+    def make_batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return the network's arguments for some rows, by the names that its ``forward`` gives them.
+
+        Parameters
+        ----------
+        rows : int array of shape (n,)
+            Numbers of rows, in the order in which the batch has them.
+
+        Returns
+        -------
+        dict of tensors
+            On the CPU: whoever trains or predicts moves them.
+        """
 
 
 def bucket_batches(

@@ -350,9 +350,9 @@ class Inputs(ABC):
     def build_network(self, encoded: EncodedRows, coding: Coding, settings: TrainingSettings) -> torch.nn.Module:
         """Return a new network with one output for each of ``coding.outputs``.
 
-        Its ``forward`` takes what ``EncodedRows.batch`` returns, as keyword arguments, and returns logits: floats
-        of shape (n, n_outputs). Strategies that freeze something freeze its attribute ``encoder``; a network
-        without one is trained whole.
+        Its ``forward`` takes what ``EncodedRows.make_batch`` returns, as keyword arguments, and returns logits:
+        floats of shape (n, n_outputs). Strategies that freeze something freeze its attribute ``encoder``; a
+        network without one is trained whole.
 
         Parameters
         ----------

@@ -26,7 +26,7 @@ class TorchPredictor:
     ----------
     model : Model
     network : torch.nn.Module
-        With the weights of the model; its arguments are what the encoded rows' ``batch`` returns.
+        With the weights of the model; its arguments are what the encoded rows' ``make_batch`` returns.
     encode : callable
         Takes rows and returns ``EncodedRows``.
     """
@@ -72,7 +72,7 @@ class TorchPredictor:
         result = np.empty((len(encoded), len(self.labels)), np.float32)
         most = ROWS if encoded.lengths.max(initial=1) == 1 else 256
         for rows in sort_batches(encoded.lengths, tokens=BATCH_TOKENS, rows=most):
-            batch = {name: part.to(self._device) for name, part in encoded.batch(rows).items()}
+            batch = {name: part.to(self._device) for name, part in encoded.make_batch(rows).items()}
             with torch.inference_mode():
                 result[rows] = activate(self._network(**batch).float().cpu().numpy(), self.card)
             if done is not None:

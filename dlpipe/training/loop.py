@@ -120,7 +120,7 @@ class TrainBatches(torch.utils.data.IterableDataset[dict[Any, torch.Tensor]]):
 
     def __iter__(self) -> Iterator[dict[Any, torch.Tensor]]:
         for rows in bucket_batches(self._lengths, self._batch_size, seed=self._seed, epoch=self.epoch):
-            yield {**self._inputs.batch(self._drawn[rows]), TARGET: self._targets[rows]}
+            yield {**self._inputs.make_batch(self._drawn[rows]), TARGET: self._targets[rows]}
 
 
 class ValidBatches(torch.utils.data.IterableDataset[dict[Any, torch.Tensor]]):
@@ -137,7 +137,7 @@ class ValidBatches(torch.utils.data.IterableDataset[dict[Any, torch.Tensor]]):
 
     def __iter__(self) -> Iterator[dict[Any, torch.Tensor]]:
         for rows in self.rows:
-            yield {**self._inputs.batch(rows), TARGET: self._targets[rows]}
+            yield {**self._inputs.make_batch(rows), TARGET: self._targets[rows]}
 
 
 class Progress(Callback):  # type: ignore[misc]

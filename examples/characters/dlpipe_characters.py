@@ -42,7 +42,7 @@ class Trigrams:
     def __len__(self):
         return len(self._rows)
 
-    def batch(self, rows):
+    def make_batch(self, rows):
         """Return the arguments of the network's ``forward``: all numbers in a row, and where each text starts."""
         import torch
 

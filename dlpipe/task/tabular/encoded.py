@@ -42,7 +42,7 @@ class EncodedColumns:
         """What a row costs: that of its text, or one."""
         return np.ones(len(self), np.int64) if self.texts is None else self.texts.lengths
 
-    def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+    def make_batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Return the arrays of these rows, and what is read of their texts."""
         import torch
 
@@ -50,4 +50,4 @@ class EncodedColumns:
             "numbers": torch.from_numpy(self.numbers[rows]),
             "categories": torch.from_numpy(self.categories[rows]),
         }
-        return made if self.texts is None else {**made, **self.texts.batch(rows)}
+        return made if self.texts is None else {**made, **self.texts.make_batch(rows)}

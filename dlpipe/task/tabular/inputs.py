@@ -50,13 +50,13 @@ class TabularInputs(Inputs):
     def find_columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Return the columns of the model with this card, or all but ``row_id``, ``label`` and ``split``."""
         if card is not None:
-            return self._columns_of_model(table, card)
+            return self._find_columns_of_model(table, card)
         names = tuple(name for name, _ in table.columns if name not in NOT_INPUTS)
         if not names:
             raise SchemaMismatch(f"{str(table)!r} has no column to read. Ingest columns of numbers or categories.")
         return names
 
-    def _columns_of_model(self, table: TableVersion, card: Mapping[str, Any]) -> tuple[str, ...]:
+    def _find_columns_of_model(self, table: TableVersion, card: Mapping[str, Any]) -> tuple[str, ...]:
         scaling, there = read_scaling(card), dict(table.columns)
         if missing := [name for name in scaling.names if name not in there]:
             raise SchemaMismatch(

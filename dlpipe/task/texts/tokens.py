@@ -66,7 +66,7 @@ class Encoded:
 
         return {name: torch.from_numpy(part) for name, part in self.arrays(rows).items()}
 
-    batch = padded
+    make_batch = padded
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Embedded:
         """One for each row: they all cost the same."""
         return np.ones(len(self.vectors), dtype=np.int64)
 
-    def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+    def make_batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Return ``pooled`` of these rows, shape (len(rows), hidden)."""
         import torch
 
