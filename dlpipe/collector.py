@@ -9,10 +9,11 @@ WHOLE = 1000
 
 
 def collect_seldom() -> None:
-    """Have all objects of the process looked through for cycles a hundred times less often; young ones as ever.
+    """Collect cycles among the old objects of this process a hundred times less often, among young ones as before.
 
-    Imports make a million objects that stay, and Python looks through them again with each quarter more: that is a
-    quarter of the time in which MLflow, torch and transformers are imported.
+    Imports make a million objects that stay, and Python looks through them again with each quarter more: that was
+    a quarter of the CPU time of importing MLflow, torch and transformers. It is called by programs of ours
+    (commands, tasks, trials), never by importing the library, which must not change other people's processes.
     """
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, WHOLE)

@@ -1,4 +1,9 @@
-"""Public data sets by name: downloaded when asked for, verified, unpacked with care, and then used offline."""
+"""Public data sets by name: downloaded once, verified against a pinned digest, unpacked, used offline afterwards.
+
+The folder of a data set has its digest in its name, so a new pin is a new folder. It gets this name last, by a
+rename, so a folder that exists is whole. A kill leaves a part of the download, which the next call continues; or
+the archive, which it verifies and unpacks again, beside a hidden folder of half-unpacked files that stays.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +31,15 @@ from dlpipe.tables import Sources
 if TYPE_CHECKING:
     import requests
 
-# what a broken connection loses at most
-CHUNK = 2**14
+CHUNK = 2**14  # bytes; what a broken connection loses at most
 ATTEMPTS = 3
-TIMEOUTS = (10, 60)
-MAX_UNPACKED = 4 * 2**30
+TIMEOUTS = (10, 60)  # seconds: to connect, and between two pieces of an answer
+MAX_UNPACKED = 4 * 2**30  # bytes; a small archive can be made to unpack to terabytes
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where a data set is, what its archive must be, and which of its files are the splits.
+    """An entry of the catalogue: where a data set is, the digest of its archive, and which files are its splits.
 
     Attributes
     ----------
@@ -43,7 +47,7 @@ class Dataset:
         The name of a data set that comes with scikit-learn; nothing is downloaded then, and ``url``, ``train``
         and the like stay empty. Its classes are in the column ``class``.
     task : str
-        What is learnt from it, where a run does not say; empty where nothing is suggested.
+        The task that it suggests to a run whose settings name none; empty for no suggestion.
     data : mapping
         Settings of the section ``[data]`` that its files need, such as the names of the columns.
     """
@@ -65,7 +69,7 @@ class Dataset:
 
 
 def find_dataset(name: str, *, catalogue: Path) -> Dataset:
-    """Return what the catalogue says of the data set ``name``.
+    """Return the entry of the data set ``name`` in the catalogue.
 
     Raises
     ------
@@ -86,7 +90,7 @@ def find_dataset(name: str, *, catalogue: Path) -> Dataset:
 
 
 def fetch_dataset(name: str, *, catalogue: Path, folder: Path) -> Sources:
-    """Return the local files of the data set ``name``, after downloading it where it is not there yet.
+    """Return the local files of the data set ``name``, downloaded if need be.
 
     Parameters
     ----------
@@ -94,13 +98,12 @@ def fetch_dataset(name: str, *, catalogue: Path, folder: Path) -> Sources:
     catalogue : Path
         A TOML file with a section for each data set, such as ``flows/datasets.toml``.
     folder : Path
-        Where data sets are kept; one of scikit-learn is written there as CSV. An interrupted download is
-        continued.
+        Where data sets are stored; one of scikit-learn is written there as CSV.
 
     Raises
     ------
     DownloadFailed
-        When the archive cannot be had, is not the one that the catalogue pins, or is not pinned yet.
+        When the archive cannot be downloaded, is not the one that the catalogue pins, or is not pinned yet.
     StorageFull
         When the device has no space left.
     """
@@ -119,8 +122,9 @@ def fetch_dataset(name: str, *, catalogue: Path, folder: Path) -> Sources:
 
 
 def _download_and_unpack(name: str, dataset: Dataset, home: Path, *, catalogue: Path) -> None:
-    if dataset.sha256 and home.is_dir():
+    if dataset.sha256 and home.is_dir():  # another process was first, and had the lock until now
         return
+    # with the URL in the name, or a part of one archive would be continued with bytes of another
     origin = hashlib.sha256(dataset.url.encode()).hexdigest()[:8]
     archive = home.parent / f"{name}-{origin}.zip"
     if not archive.exists():
@@ -150,7 +154,7 @@ def _verify(archive: Path, dataset: Dataset, *, name: str, catalogue: Path) -> N
 
 
 def _download(url: str, archive: Path, *, name: str) -> None:
-    """Download ``url`` to ``archive``, continuing a part that is there."""
+    """Download ``url`` to ``archive``, continuing the part that an earlier call left."""
     import requests
 
     part = archive.with_name(archive.name + ".part")
@@ -158,11 +162,11 @@ def _download(url: str, archive: Path, *, name: str) -> None:
         try:
             _download_once(url, part, name=name)
             move(part, archive)
-            _read_validator(part).unlink(missing_ok=True)
+            _locate_validator(part).unlink(missing_ok=True)
             return
         except requests.RequestException as error:
             failure = error
-        if isinstance(failure, requests.HTTPError):
+        if isinstance(failure, requests.HTTPError):  # an answer, and not a broken connection
             break
         if attempt + 1 < ATTEMPTS:
             time.sleep(0.2 * (attempt + 1))
@@ -176,14 +180,14 @@ def _download(url: str, archive: Path, *, name: str) -> None:
 
 
 def _download_once(url: str, part: Path, *, name: str) -> None:
-    """Download what is missing of ``part``, from the start where the server cannot or may not go on."""
+    """Download what ``part`` lacks; all of it where the server cannot continue or the archive has changed."""
     import requests
 
     have, headers = 0, {"Accept-Encoding": "identity"}
-    if part.exists() and _read_validator(part).exists():
+    if part.exists() and _locate_validator(part).exists():
         have = part.stat().st_size
         # If-Range: should the archive have changed, the server sends it whole
-        headers |= {"Range": f"bytes={have}-", "If-Range": _read_validator(part).read_text()}
+        headers |= {"Range": f"bytes={have}-", "If-Range": _locate_validator(part).read_text()}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
             part.unlink()
@@ -191,7 +195,7 @@ def _download_once(url: str, part: Path, *, name: str) -> None:
         answer.raise_for_status()
         if answer.status_code != requests.codes.partial_content:
             have = 0
-        _note_validator(part, answer)
+        _save_validator(part, answer)
         _save(answer, part, have=have, name=name)
 
 
@@ -212,17 +216,22 @@ def _save(answer: requests.Response, part: Path, *, have: int, name: str) -> Non
         raise requests.ConnectionError(f"the connection ended after {got:,} of {total:,} bytes")
 
 
-def _note_validator(part: Path, answer: requests.Response) -> None:
-    """Keep what identifies the archive's content on the server; without it a part is not continued."""
+def _save_validator(part: Path, answer: requests.Response) -> None:
+    """Save what identifies the archive's content on the server; without it a part is not continued.
+
+    Called before the first byte is written, so that a part never has the validator of another content.
+    """
+    # a weak ETag (W/) promises equal meaning, not equal bytes
     tag = answer.headers.get("ETag", "")
     validator = answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
     if validator:
-        _read_validator(part).write_text(validator)
+        _locate_validator(part).write_text(validator)
     else:
-        _read_validator(part).unlink(missing_ok=True)
+        _locate_validator(part).unlink(missing_ok=True)
 
 
-def _read_validator(part: Path) -> Path:
+def _locate_validator(part: Path) -> Path:
+    """Return the file that ``_save_validator`` writes."""
     return part.with_name(part.name + ".tag")
 
 
@@ -275,7 +284,7 @@ def _unpack_file(bundle: zipfile.ZipFile, file: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     written = 0
     with bundle.open(file) as packed, target.open("wb") as stream:
-        # an archive can declare a smaller size than it holds
+        # counted again: an archive can declare a smaller size than it holds
         while chunk := packed.read(CHUNK):
             written += len(chunk)
             if written > MAX_UNPACKED:

@@ -1,7 +1,7 @@
-"""What can go wrong, each situation with a name.
+"""Expected failures, one class for each situation.
 
-Every message is one line that says what was asked, what exists and what to do. Each class is also the
-builtin that people would catch without knowing dlpipe.
+Every message is one line that says what was asked, what exists and what to do. Each class is also the builtin
+exception that people would catch without knowing dlpipe.
 """
 
 from dlpipe.terminal import visible
@@ -60,7 +60,7 @@ class PartsMissing(DlpipeError, LookupError):
 
 
 class MarkMoved(DlpipeError, RuntimeError):
-    """Another program committed meanwhile what this commit was to be the next after; nothing was committed."""
+    """Another program moved the mark that this commit was to follow; nothing was committed."""
 
 
 class StorageFull(DlpipeError, OSError):
@@ -112,7 +112,7 @@ class NothingToLearn(DlpipeError, LookupError):
 
 
 class EvaluationError(DlpipeError, ValueError):
-    """Probabilities, truth and labels do not fit each other, so no score can be computed."""
+    """Outputs, labels and rows do not fit each other, so no score can be computed."""
 
 
 class ExplanationError(DlpipeError, ArithmeticError):

@@ -1,7 +1,7 @@
-"""Pictures without pyplot: figures, PNG bytes, and text that the font can draw.
+"""Figures of matplotlib without pyplot, as PNG bytes, and text that the font can draw.
 
-pyplot keeps every figure alive in a global list and picks a backend for a screen; here a figure is an object
-like any other, drawn by Agg, and gone when nobody holds it.
+pyplot keeps every figure alive in a global list and picks a backend for a screen; here a figure is an object like
+any other, drawn by Agg, and freed when nobody holds it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
     """Return ``figure`` as the bytes of a PNG file.
 
     Examples
     --------
-    >>> png(new_figure(1, 1))[:4]
+    >>> to_png(new_figure(1, 1))[:4]
     b'\\x89PNG'
     """
     buffer = io.BytesIO()
@@ -42,7 +42,7 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def drawable(text: str, *, limit: int = 40) -> str:
+def to_drawable(text: str, *, limit: int = 40) -> str:
     r"""Return ``text`` on one line, of at most ``limit`` characters, with only glyphs that the font has.
 
     A symbol that the font lacks is written by its name, any other such character as a box; so nothing
@@ -50,20 +50,20 @@ def drawable(text: str, *, limit: int = 40) -> str:
 
     Examples
     --------
-    >>> drawable("so\n good \U0001f44e")
+    >>> to_drawable("so\n good \U0001f44e")
     'so good :thumbs down sign:'
-    >>> drawable("a" * 50, limit=8)
+    >>> to_drawable("a" * 50, limit=8)
     'aaaaaaa…'
     """
-    line = "".join(drawable_character(character) for character in " ".join(text.split()))
+    line = "".join(to_drawable_character(character) for character in " ".join(text.split()))
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 @functools.lru_cache(maxsize=4096)
-def drawable_character(character: str) -> str:
-    """Return ``character``, or what stands for it where the font has no glyph."""
+def to_drawable_character(character: str) -> str:
+    """Return ``character``, or its replacement if the font has no glyph for it."""
     kind = unicodedata.category(character)
-    known = ord(character) in font_characters()
+    known = ord(character) in list_font_characters()
     if kind in ("Cc", "Cf") or (not known and kind in ("Mn", "Me", "Sk")):
         return ""  # joiners, variation selectors, skin tones: they only modify the character before
     if known:
@@ -71,21 +71,21 @@ def drawable_character(character: str) -> str:
     return f":{unicodedata.name(character, 'symbol').lower()}:" if kind == "So" else "□"
 
 
-def text_width(text: str, *, size: float) -> float:
+def measure_text(text: str, *, size: float) -> float:
     """Return how many inches wide a line of ``text`` is in a font of ``size`` points."""
-    face = font()
+    face = load_font()
     face.set_size(size, DPI)  # glyphs are fitted to the pixels, so the width depends on the resolution
     face.set_text(text, 0.0)
     return float(face.get_width_height()[0]) / 64 / DPI
 
 
 @functools.cache
-def font_characters() -> frozenset[int]:
+def list_font_characters() -> frozenset[int]:
     """Return the code points that matplotlib's own sans-serif font can draw."""
-    return frozenset(font().get_charmap())
+    return frozenset(load_font().get_charmap())
 
 
-def font() -> Any:
+def load_font() -> Any:
     """Return matplotlib's own sans-serif font."""
     from matplotlib import font_manager
 

@@ -1,4 +1,7 @@
-"""Takes what looks like a credential out of text before it leaves the process."""
+"""Hiding what looks like a credential in text before it leaves the process: printed, logged or sent to MLflow.
+
+One place, below all other rooms: there were three lists of what is secret before, and they differed.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ _OPTION = re.compile(r"(?<![\w-])--(?P<name>[\w-]{2,60})[ \t]+(?!-)")
 
 
 _CARD_DATA = re.compile(r'(?P<before>window\.__MF_DATA__\["[^"]*"\] = ")(?P<data>[A-Za-z0-9+/=]+)(?=")')
-_known: ContextVar[tuple[str, ...]] = ContextVar("known", default=())
+_known_secrets: ContextVar[tuple[str, ...]] = ContextVar("known", default=())
 _DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle")
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://\S+")
 _BARE_USER = re.compile(r"(?P<before>(?!mailto:)[^\s/:@\\]{1,200}:)(?!/)\S{1,500}(?=@(?!sha\d+:)[^\s@]+$)")
@@ -88,14 +91,16 @@ _HOST_ALONE = re.compile(r"(?:\[[\da-fA-F:.]*\]|[^\s/?#:@\[]*)(?::\d{1,5})?(?=[/
 _WITHIN = ("auth", "odbc_connect", "code", "pat", "sas")
 """Names in the query of an address that carry credentials, besides those that ``looks_secret`` knows."""
 DEPTH = 100
+"""How deep JSON in a card may be nested; deeper, and it is hidden whole instead of read."""
 SHORTEST, MOST = 6, 10_000
-"""Characters of a value that is looked for everywhere because it stood under a secret name, and how many are."""
+"""Least length of a value that is hidden everywhere because it stood under a secret name, and how many may be."""
 
 
 def set_secrets(values: Iterable[str]) -> None:
-    """Let ``redact`` hide these values wherever they stand, until the next call."""
+    """Make ``redact`` hide these values wherever they stand, until the next call."""
+    # the longest first: a value may be part of another, whose rest would stay
     found = sorted({value for value in values if len(value) >= SHORTEST}, key=lambda value: (-len(value), value))
-    _known.set(tuple(found[:MOST]))
+    _known_secrets.set(tuple(found[:MOST]))
 
 
 def find_secrets(value: Any, name: str) -> Iterator[str]:
@@ -123,7 +128,7 @@ def find_secrets(value: Any, name: str) -> Iterator[str]:
 
 
 def looks_secret(name: str) -> bool:
-    """Return whether what goes by ``name`` is to be kept out of MLflow.
+    """Return whether a value of this name is a credential.
 
     Examples
     --------
@@ -148,7 +153,7 @@ def redact(text: str) -> str:
     """
     # lone surrogates and NUL: what no store takes
     text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-    for known in _known.get():
+    for known in _known_secrets.get():
         text = text.replace(known, HIDDEN)
     text = _BLOCK.sub(HIDDEN, text)
     text = _IN_URL.sub(rf"\g<before>{HIDDEN}", text)
@@ -201,12 +206,12 @@ def show_address(address: str) -> str:
     return redact(f"{scheme}://{place}") + "".join(_show_part(part) for part in parts)
 
 
-def has_open_signs(address: str) -> bool:
-    """Return whether a password in an address has signs such as a slash, after which nobody can find the host.
+def has_unescaped_password(address: str) -> bool:
+    """Return whether a password in an address has characters, such as a slash, that hide where the host begins.
 
     Examples
     --------
-    >>> has_open_signs("https://ana:one/two@h"), has_open_signs("https://ana:one%2Ftwo@h")
+    >>> has_unescaped_password("https://ana:one/two@h"), has_unescaped_password("https://ana:one%2Ftwo@h")
     (True, False)
     """
     place = address.partition("://")[2]
@@ -217,7 +222,7 @@ def has_open_signs(address: str) -> bool:
 def _find_end_of_user(rest: str) -> int:
     """Return where the user of an address ends (at its ``@``), 0 when it has none.
 
-    A password may have any sign, also those that ought to be escaped, so that it ends at the last ``@``.
+    A password may have any character, also those that ought to be escaped, so it ends at the last ``@``.
     """
     if _HOST_ALONE.match(rest):
         return 0
@@ -226,7 +231,7 @@ def _find_end_of_user(rest: str) -> int:
 
 
 def _show_part(part: str) -> str:
-    """Return what stands between two ``&`` of a query, or ``;``, with a secret value hidden to its end."""
+    """Return a part of a query, between two ``&`` or ``;``, with a secret value hidden to its end."""
     for found in re.finditer(r"(?:^|;)(?P<name>[^=;]*)=(?P<value>[^;]*)", part):
         name, value = unquote_plus(found["name"]), unquote_plus(found["value"])
         hidden = looks_secret(name) or name.lower() in _WITHIN or redact(value) != value
@@ -236,9 +241,9 @@ def _show_part(part: str) -> str:
 
 
 def show_target(target: str) -> str:
-    """Return where alerts go as it may be printed: of a webhook the host only, for its path is the secret.
+    """Return the target of alerts as it may be printed: of a webhook only the host, for its path is the secret.
 
-    So it is within a command, and in what a command says.
+    The same goes for a webhook within a command, and in the output of a command.
 
     Examples
     --------
@@ -304,7 +309,7 @@ def redact_card(page: str) -> str:
 
 
 def measure_nesting(text: str) -> int:
-    """Return how deep the lists and objects in JSON stand in each other.
+    """Return how deep the lists and objects in JSON are nested, without parsing it: that could exhaust the stack.
 
     Examples
     --------

@@ -51,6 +51,7 @@ def read_settings(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     """
     import pydantic
 
+    # before pydantic, whose message for an unknown name suggests none
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     given = {name: value for name, value in values.items() if value is not None}
     for name in given:
@@ -62,14 +63,24 @@ def read_settings(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "value"
-        said = first["msg"][0].lower() + first["msg"][1:]
+        reason = first["msg"][0].lower() + first["msg"][1:]
         raise SettingError(
-            f"{where}: {name} = {show_value(name, repr(first['input']))} is refused: {said}."
+            f"{where}: {name} = {show_value(name, repr(first['input']))} is refused: {reason}."
         ) from None
 
 
 def check_name(name: str, known: list[str], *, what: str, where: str) -> None:
-    """Raise ``SettingError`` unless ``name`` is one of ``known``, suggesting the nearest one."""
+    """Raise ``SettingError`` unless ``name`` is one of ``known``, suggesting the nearest one.
+
+    Parameters
+    ----------
+    name : str
+    known : list of str
+    what : str
+        The noun of what is named, such as ``setting``.
+    where : str
+        What to call the place, such as ``[training] in flows/train_flow.toml``.
+    """
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=1)

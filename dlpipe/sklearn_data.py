@@ -34,7 +34,7 @@ def write_sklearn(name: str, folder: Path) -> Path:
     file = folder / f"{name}.csv"
     if not file.exists():
         make_folder(folder)
-        write_file(file, _as_csv(name))
+        write_file(file, _to_csv(name))
     return file
 
 
@@ -47,17 +47,17 @@ def check_sklearn(name: str, where: str = "") -> None:
         )
 
 
-def _as_csv(name: str) -> str:
+def _to_csv(name: str) -> str:
     from sklearn import datasets
 
-    made = getattr(datasets, f"load_{name}")()
+    bunch = getattr(datasets, f"load_{name}")()
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*map(_column, made.feature_names), LABEL])
-    classes = [str(made.target_names[number]) for number in made.target]
-    writer.writerows([*row, label] for row, label in zip(made.data.tolist(), classes, strict=True))
+    writer.writerow([*map(_to_column, bunch.feature_names), LABEL])
+    classes = [str(bunch.target_names[number]) for number in bunch.target]
+    writer.writerows([*row, label] for row, label in zip(bunch.data.tolist(), classes, strict=True))
     return out.getvalue()
 
 
-def _column(feature: str) -> str:
+def _to_column(feature: str) -> str:
     return feature.replace(" (cm)", "").replace(" ", "_").replace("/", "_per_")

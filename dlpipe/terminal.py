@@ -25,7 +25,7 @@ def visible(text: str) -> str:
     >>> print(visible("title \x1b]0;owned\x07, order \u202egnp.exe"))
     title \x1b]0;owned\x07, order \u202egnp.exe
     """
-    return UNSAFE.sub(lambda found: _escaped(found[0]), text)
+    return UNSAFE.sub(lambda found: _escape(found[0]), text)
 
 
 def visible_log(text: str) -> str:
@@ -42,5 +42,5 @@ def visible_log(text: str) -> str:
     return "".join(part if COLOUR.fullmatch(part) else visible(part) for part in COLOUR.split(lines))
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()

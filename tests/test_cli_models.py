@@ -13,11 +13,11 @@ from texts import GOOD, THINGS, reviews, write_csv
 
 from dlpipe.cli import main
 from dlpipe.errors import ModelNotFound
-from dlpipe.evaluation import evaluate_baseline, evaluate_champion, evaluate_model, gate_tag, judge
+from dlpipe.evaluation import evaluate_baseline, evaluate_champion, evaluate_model, judge, make_gate_tag
 from dlpipe.explain import ExplainSettings, register_explainer
 from dlpipe.inference import register_pipeline
 from dlpipe.registry import log_and_register, promote, register_family, resolve
-from dlpipe.registry.history import moves_in
+from dlpipe.registry.history import read_moves
 from dlpipe.tables import Sources, ingest
 from dlpipe.task import find_task
 from dlpipe.task.classes import ClassThresholds
@@ -52,7 +52,7 @@ def store(tmp_path_factory, tiny_model, tiny_table):
 
 def family(model: TextModel, table) -> None:
     tags = {"delta.table": table.path, "delta.version": str(table.version), "seed": "0"}
-    gate = gate_tag(ClassThresholds(baseline_margin=0.2))
+    gate = make_gate_tag(ClassThresholds(baseline_margin=0.2))
     shared = {"example": ["the film was good"], "challenger": False}
     register_family(
         "reviews",
@@ -88,7 +88,7 @@ def test_a_version_is_promoted_through_the_gate_of_its_run_unless_it_is_forced(s
     assert (back["moved"], back["champion_before"]) == (True, 2)
     assert back["gate"].startswith("passed: ")
     assert champions() == [1, 1, 1]
-    moves = moves_in(store.client().get_registered_model("reviews").tags)
+    moves = read_moves(store.client().get_registered_model("reviews").tags)
     assert [(move.how, move.who) for move in moves[1:2]] == [("force", "ana")]
     assert moves[2].why == back["gate"]
 

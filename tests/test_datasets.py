@@ -156,12 +156,18 @@ def test_archive_that_changed_in_between_is_not_glued_together(tmp_path, shelf):
     assert Path(str(sources.test)).read_bytes().startswith(b"review,sentiment\nnew 0")
 
 
-def test_part_that_does_not_fit_is_dropped(tmp_path, shelf):
+def interrupt(tmp_path: Path, shelf: Shelf) -> tuple[Path, Path]:
+    """Break all tries of a download, and return the catalogue and the part that is there."""
     shelf.cut_after = [17_000, 17_000, 17_000]
     path = catalogue(tmp_path, shelf)
     with pytest.raises(DownloadFailed):
         fetch_dataset("imdb", catalogue=path, folder=tmp_path / "raw")
     (part,) = (tmp_path / "raw").glob("*.part")
+    return path, part
+
+
+def test_part_that_does_not_fit_is_dropped(tmp_path, shelf):
+    path, part = interrupt(tmp_path, shelf)
     part.write_bytes(b"\0" * 49_152)
     with pytest.raises(DownloadFailed, match="has the SHA-256"):
         fetch_dataset("imdb", catalogue=path, folder=tmp_path / "raw")
@@ -169,11 +175,7 @@ def test_part_that_does_not_fit_is_dropped(tmp_path, shelf):
 
 
 def test_part_that_is_too_long_is_dropped(tmp_path, shelf):
-    shelf.cut_after = [17_000, 17_000, 17_000]
-    path = catalogue(tmp_path, shelf)
-    with pytest.raises(DownloadFailed):
-        fetch_dataset("imdb", catalogue=path, folder=tmp_path / "raw")
-    (part,) = (tmp_path / "raw").glob("*.part")
+    path, part = interrupt(tmp_path, shelf)
     part.write_bytes(shelf.body + b"more")
     assert fetch_dataset("imdb", catalogue=path, folder=tmp_path / "raw").train
 
@@ -288,11 +290,11 @@ BAD_LINES = [
 ]
 
 
-@pytest.mark.parametrize(("line", "said"), BAD_LINES)
-def test_bad_catalogue_is_refused(tmp_path, line, said):
+@pytest.mark.parametrize(("line", "message"), BAD_LINES)
+def test_bad_catalogue_is_refused(tmp_path, line, message):
     entry = {"url": 'url = "https://x/y.zip"', "train": 'train = "a.csv"'} | {line.split()[0]: line}
     (tmp_path / "datasets.toml").write_text("\n".join(["[imdb]", *entry.values()]))
-    with pytest.raises(SettingError, match=said):
+    with pytest.raises(SettingError, match=message):
         find_dataset("imdb", catalogue=tmp_path / "datasets.toml")
 
 

@@ -162,7 +162,7 @@ def test_graph_of_other_weights_is_not_used(served, folder, tiny_model):
 def test_eight_bits_are_not_used_on_a_machine_without_the_instructions(folder, monkeypatch, caplog):
     from dlpipe.task.texts.engines import kinds
 
-    monkeypatch.setattr(kinds, "cpu_features", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(kinds, "read_cpu_features", lambda: frozenset({"avx2"}))
     assert open_predictor(folder).engine == ONNX
     assert "this CPU has none of avx512_vnni" in caplog.text
     with pytest.raises(EngineUnavailable, match="not for this machine"):

@@ -12,7 +12,7 @@ import pytest
 from dlpipe.errors import EvaluationError, SettingError
 from dlpipe.evaluation import Verdict
 from dlpipe.evaluation import judge as judge_by_target
-from dlpipe.pictures import png
+from dlpipe.pictures import to_png
 from dlpipe.settings import read_settings
 from dlpipe.task import find_task
 from dlpipe.task.classes import Classes, ClassEvaluation, ClassThresholds
@@ -341,7 +341,7 @@ def test_figures_of_any_number_of_labels_are_drawn_without_a_warning(classes):
             make_calibration_figure(made, made),
             make_calibration_figure(made),
         ):
-            assert png(figure).startswith(b"\x89PNG")
+            assert to_png(figure).startswith(b"\x89PNG")
 
 
 def test_on_99_to_1_the_model_that_never_says_the_rare_class_is_refused_with_its_recall(tmp_path):

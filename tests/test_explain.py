@@ -10,7 +10,7 @@ import pytest
 
 from dlpipe.errors import ExplanationError, SettingError
 from dlpipe.explain import ExplainSettings, choose_rows, effects_figure, explain_rows, row_figure
-from dlpipe.pictures import drawable, png
+from dlpipe.pictures import to_drawable, to_png
 from dlpipe.settings import read_settings
 from dlpipe.tables import TableVersion
 from dlpipe.task.texts.words import bare, split_words
@@ -241,8 +241,8 @@ def test_figures_of_every_kind_of_text_are_drawn_without_a_warning(predictor):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for row in made.rows:
-            assert png(row_figure(row)).startswith(b"\x89PNG")
-        assert png(effects_figure(made)).startswith(b"\x89PNG")
+            assert to_png(row_figure(row)).startswith(b"\x89PNG")
+        assert to_png(effects_figure(made)).startswith(b"\x89PNG")
 
 
 def test_a_long_text_is_cut_in_its_picture_with_a_note():
@@ -255,7 +255,7 @@ def test_a_long_text_is_cut_in_its_picture_with_a_note():
 
 
 def test_glyphs_that_the_font_lacks_are_named_or_boxed():
-    assert drawable("\U0001f9d1‍\U0001f680 电影 é") == ":adult::rocket: □□ é"
+    assert to_drawable("\U0001f9d1‍\U0001f680 电影 é") == ":adult::rocket: □□ é"
 
 
 def test_explaining_prints_nothing():

@@ -27,7 +27,7 @@ from dlpipe.explain.partition import checked
 from dlpipe.explain.rounds import digest_row
 from dlpipe.explain.shap_objects import import_shap
 from dlpipe.flows.explaining import why_not
-from dlpipe.pictures import png
+from dlpipe.pictures import to_png
 from dlpipe.registry import TASK, ModelVersion
 from dlpipe.tables import read_table, write_table
 from dlpipe.task import open_predictor
@@ -263,7 +263,7 @@ def test_pictures_show_texts_as_texts_and_columns_as_bars(predictor, rows, writt
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figures = [*map(row_figure, made.rows), effects_figure(made)]
-        assert all(png(figure).startswith(b"\x89PNG") for figure in figures)
+        assert all(to_png(figure).startswith(b"\x89PNG") for figure in figures)
     texts = [text.get_text() for figure in figures for text in figure.texts]
     for words in written:
         assert any(words in text for text in texts), words

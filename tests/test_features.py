@@ -22,7 +22,7 @@ from dlpipe.task.array_cache import cache_arrays
 from dlpipe.task.texts import TextTraining, find_backbone
 from dlpipe.task.texts.features import Reader, embed
 from dlpipe.training import fit
-from dlpipe.training.data import prepare
+from dlpipe.training.data import prepare_data
 
 KEY = {"kind": "tokens", "split": "train", "table": {"version": 0}}
 
@@ -207,7 +207,7 @@ def test_what_is_kept_is_no_table(
 
     from dlpipe.cli import main
 
-    prepare(table, tiny_settings, task=find_task())
+    prepare_data(table, tiny_settings, task=find_task())
     monkeypatch.setenv("DLPIPE_TABLES", str(Path(table.path).parent))
     rows = json.loads(CliRunner().invoke(main, ["tables", "--json"]).output)
     assert [row["table"] for row in rows] == ["reviews"]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 HEAVY = ["datasets", "fastapi", "mlflow", "peft", "scipy", "sentence_transformers", "sklearn", "transformers"]
 
 
-def said(program: str, *arguments: str) -> str:
+def run_python(program: str, *arguments: str) -> str:
     command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -53,7 +53,7 @@ print(datasets.Dataset.__name__, mlflow.MlflowClient.__name__)
 
 
 def test_a_training_is_imported_without_what_it_does_not_use_and_that_is_there_for_whoever_asks() -> None:
-    assert said(PROMISED, *HEAVY).splitlines() == ["[]", "Dataset MlflowClient"]
+    assert run_python(PROMISED, *HEAVY).splitlines() == ["[]", "Dataset MlflowClient"]
 
 
 ALREADY = """
@@ -69,7 +69,7 @@ print(pytorch_lightning.loggers.MLFlowLogger is MLFlowLogger, len(TextClassifier
 
 
 def test_flash_stays_whole_for_whoever_imports_it_first() -> None:
-    assert said(ALREADY) == "True True"
+    assert run_python(ALREADY) == "True True"
 
 
 AUTOLOG = """
@@ -103,7 +103,7 @@ print(run.data.params["optimizer_name"], "loss" in run.data.metrics)
 
 
 def test_mlflow_logs_a_training_of_lightning_by_itself(tmp_path: Path) -> None:
-    assert said(AUTOLOG, f"sqlite:///{tmp_path / 'mlflow.db'}").split("\n")[-1] == "SGD True"
+    assert run_python(AUTOLOG, f"sqlite:///{tmp_path / 'mlflow.db'}").split("\n")[-1] == "SGD True"
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])

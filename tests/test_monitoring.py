@@ -36,7 +36,7 @@ from dlpipe.monitoring.domains import tell_apart
 from dlpipe.monitoring.looks import append_look
 from dlpipe.monitoring.samples import to_predictions
 from dlpipe.monitoring.statistics import chi_square, holm, psi, psi_of_counts
-from dlpipe.pictures import png
+from dlpipe.pictures import to_png
 from dlpipe.registry import ModelVersion
 from dlpipe.settings import read_settings
 from dlpipe.tables import TableVersion, append, read_table, table_at, write_table
@@ -227,8 +227,8 @@ def test_rows_of_any_kind_are_compared_by_their_series_and_told_apart_by_their_f
     assert few.missing[0] == "9 measurements of new rows of 50 needed"
     many = [DriftSeries(f"c{at}", f"column {at}", [1.0, 2.0]) for at in range(20)]
     wide = Sample([], tuple(many))
-    assert png(samples_figure(wide, wide, raised=["c19"])).startswith(b"\x89PNG")
-    assert png(domains_figure(moved.domains, TwoColumns())).startswith(b"\x89PNG")
+    assert to_png(samples_figure(wide, wide, raised=["c19"])).startswith(b"\x89PNG")
+    assert to_png(domains_figure(moved.domains, TwoColumns())).startswith(b"\x89PNG")
 
 
 def test_looks_with_other_signals_stand_in_one_table(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_pictures_are_drawn_of_whatever_there_is() -> None:
         history_figure([row, {**row, "domain": None, "accuracy": 0.7}], TASK),
         history_figure([], TASK),
     ]
-    assert all(png(figure).startswith(b"\x89PNG") for figure in figures)
+    assert all(to_png(figure).startswith(b"\x89PNG") for figure in figures)
 
 
 def test_every_setting_stands_on_the_page_with_default_and_range() -> None:
@@ -545,7 +545,7 @@ def test_a_model_of_numbers_is_monitored_by_its_errors(tmp_path: Path) -> None:
     assert row["test_mae"] < 1.2 < row["mae_low"] < row["mae"] < row["mae_high"]
     assert (row["judged_rows"], row["rows"]) == (80, 80)
     assert row["predicted_p"] is not None
-    assert png(history_figure(found.history, found.subject.task)).startswith(b"\x89PNG")
+    assert to_png(history_figure(found.history, found.subject.task)).startswith(b"\x89PNG")
 
 
 def test_a_model_of_columns_is_monitored_by_each_of_them(tmp_path: Path) -> None:
@@ -557,4 +557,4 @@ def test_a_model_of_columns_is_monitored_by_each_of_them(tmp_path: Path) -> None
     assert row["rows_"] > 1 > row["kind"]
     assert found.payload()["rows"] == 80
     assert "rows" in dict(found.drift.domains.new)
-    assert png(samples_figure(found.reference, found.current)).startswith(b"\x89PNG")
+    assert to_png(samples_figure(found.reference, found.current)).startswith(b"\x89PNG")

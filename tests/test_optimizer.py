@@ -24,7 +24,7 @@ def test_without_sparse_gradients_it_is_torchs_adamw_with_clipping() -> None:
 
 def test_rows_that_each_batch_has_move_as_with_dense_gradients() -> None:
     sparse, dense = layers(sparse=True), layers(sparse=False)
-    row, plain = (RowAdamW(one.parameters(), 0.01, weight_decay=0.1) for one in (sparse, dense))
+    row, plain = (RowAdamW(model.parameters(), 0.01, weight_decay=0.1) for model in (sparse, dense))
     for batch in batches():
         full = torch.cat([batch, torch.arange(10)])
         step(sparse, row, full)

@@ -20,7 +20,7 @@ from dlpipe.cli import main
 from dlpipe.errors import SchemaMismatch, SettingError
 from dlpipe.inference import load_predictor, load_scorer, prediction_schema, register_pipeline, score, score_new
 from dlpipe.inference.evaluator import predicts_classes
-from dlpipe.registry import ModelVersion, log_and_register, register_family, requirements, resolve
+from dlpipe.registry import ModelVersion, list_requirements, log_and_register, register_family, resolve
 from dlpipe.tables import TableVersion, read_table, table_at, write_table
 from dlpipe.task import find_distribution, find_task, list_tasks, open_predictor
 from dlpipe.task.model import CARD
@@ -65,8 +65,8 @@ def test_the_task_is_found_with_the_distribution_that_brings_it() -> None:
     assert "two-numbers" in list_tasks()
     assert find_task("two-numbers") is TASK
     assert (find_distribution("two-numbers"), find_distribution("text-classification")) == ("number-task", None)
-    assert requirements(TASK)[-1] == "number-task==1.2"
-    assert not [line for line in requirements(TASK) if line.startswith(("transformers", "tokenizers"))]
+    assert list_requirements(TASK)[-1] == "number-task==1.2"
+    assert not [line for line in list_requirements(TASK) if line.startswith(("transformers", "tokenizers"))]
 
 
 def test_a_table_is_scored_with_the_columns_of_the_task_each_different_row_once(tmp_path: Path) -> None:

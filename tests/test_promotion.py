@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from disks import quick_folder
-from stores import new_store, untouched_environment
+from stores import kill_before_call, new_store, untouched_environment
 
 from dlpipe.errors import ChampionMoved, ModelNotFound, PromotionRefused, SettingError
 from dlpipe.registry import (
@@ -23,20 +21,20 @@ from dlpipe.registry import (
     MADE_FROM,
     ModelVersion,
     Packaging,
-    champion,
-    champion_before,
     check_name_free,
     delete_version,
-    list_models,
+    find_champion,
+    find_earlier_champion,
+    judge_and_promote,
+    list_versions,
     log_and_register,
     promote,
-    promote_judged,
     register_companion,
     register_family,
     resolve,
 )
 from dlpipe.registry import moving as moving_room
-from dlpipe.registry.history import moves_in
+from dlpipe.registry.history import read_moves
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +109,7 @@ def champions(store) -> list[int | None]:
     return [client.get_registered_model(name).aliases.get(CHAMPION) for name in ("reviews", *COMPANIONS)]
 
 
-def one_by_one(client, move, *, expected):
+def move_one_by_one(client, move, *, expected):
     """Move as on a server, which has no call for several models."""
     return moving_room.move_by_calls(client, move, expected)
 
@@ -136,7 +134,7 @@ def race(scores: dict[int, float], candidates: list[ModelVersion], delays: rando
             time.sleep(waits[candidate.version])
             return Verdict(passed, f"against v{rival.version}", rival.version)
 
-        promote_judged(candidate, judge)
+        judge_and_promote(candidate, judge)
 
     waits = {candidate.version: delays.choice((0, 0, 0.002, 0.01)) for candidate in candidates}
     racing = [threading.Thread(target=judged, args=(candidate,)) for candidate in candidates]
@@ -147,27 +145,27 @@ def race(scores: dict[int, float], candidates: list[ModelVersion], delays: rando
 
 
 def test_of_two_candidates_the_better_one_wins_in_each_of_fifty_interleavings(three, monkeypatch):
-    store, (one, two, three_) = three
+    store, (first, second, third) = three
     for room in ("promotion", "versions"):  # a look at the database costs more than all the rest
         monkeypatch.setattr(f"dlpipe.registry.{room}.open_store", lambda: store)
-    promote(one)
-    back = moving_room.Move(CHAMPION, dict.fromkeys(("reviews", *COMPANIONS), one.version))
-    delays, now = random.Random(0), one.version
+    promote(first)
+    back = moving_room.Move(CHAMPION, dict.fromkeys(("reviews", *COMPANIONS), first.version))
+    delays, now = random.Random(0), first.version
     for number in range(50):
         assert moving_room.move_alias(store.client(), back, expected=now)
-        better, worse = (two, three_) if number % 2 else (three_, two)
-        race({one.version: 0.8, better.version: 0.95, worse.version: 0.9}, [better, worse], delays)
+        better, worse = (second, third) if number % 2 else (third, second)
+        race({first.version: 0.8, better.version: 0.95, worse.version: 0.9}, [better, worse], delays)
         assert champions(store) == [now := better.version] * 3, number
 
 
 def test_a_verdict_about_another_champion_moves_nothing(three):
-    store, (one, two, three_) = three
-    promote(one)
-    promote(two)
+    store, (first, second, third) = three
+    promote(first)
+    promote(second)
     with pytest.raises(ChampionMoved, match="champion of 'reviews' is v2 meanwhile; models:/reviews/3 was not"):
-        promote(three_, against=1)
+        promote(third, against=1)
     assert champions(store) == [2, 2, 2]
-    verdict, done = promote_judged(three_, lambda rival: Verdict(False, "worse", rival and rival.version))
+    verdict, done = judge_and_promote(third, lambda rival: Verdict(False, "worse", rival and rival.version))
     assert (verdict.champion, done.moved, str(done)) == (2, False, "champion of reviews stays v2")
 
 
@@ -175,9 +173,9 @@ def test_a_verdict_about_another_champion_moves_nothing(three):
 
 
 def test_a_classifier_takes_its_pipeline_and_its_explainer_along_forward_and_back(three):
-    store, (one, two, _) = three
-    promote(one)
-    for version in (two, one, two):
+    store, (first, second, _) = three
+    promote(first)
+    for version in (second, first, second):
         assert promote(version).companions == dict.fromkeys(COMPANIONS, version.version)
         assert champions(store) == [version.version] * 3
         assert resolve("reviews-pipeline").tags[MADE_FROM] == version.uri
@@ -187,40 +185,27 @@ def kill_at(number: int, by_calls: bool, version: ModelVersion) -> None:
     """Promote in this process, which is killed before its write ``number``."""
     from mlflow import MlflowClient
 
-    left = number
-
-    def counted(change):
-        def call(*args, **kwargs):
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return change(*args, **kwargs)
-
-        return call
-
     if by_calls:
         import dlpipe.registry.promotion
 
-        dlpipe.registry.promotion.move_alias = one_by_one
-        for name in ("set_registered_model_alias", "set_registered_model_tag"):
-            setattr(MlflowClient, name, counted(getattr(MlflowClient, name)))
+        dlpipe.registry.promotion.move_alias = move_one_by_one
+        kill_before_call(number, MlflowClient, ("set_registered_model_alias", "set_registered_model_tag"))
     else:
-        moving_room.put_alias, moving_room.put_tag = counted(moving_room.put_alias), counted(moving_room.put_tag)
+        kill_before_call(number, moving_room, ("write_alias", "write_tag"))
     promote(version)
 
 
 @pytest.mark.parametrize("by_calls", [False, True], ids=["database", "server"])
 def test_killed_before_any_write_no_answer_is_mixed(three, by_calls):
-    store, (one, two, _) = three
+    store, (first, second, _) = three
     for number in range(1, 10):
-        promote(one)
-        dying = multiprocessing.get_context("fork").Process(target=kill_at, args=(number, by_calls, two))
+        promote(first)
+        dying = multiprocessing.get_context("fork").Process(target=kill_at, args=(number, by_calls, second))
         dying.start()
         dying.join()
         if not by_calls:
             assert champions(store) in ([1, 1, 1], [2, 2, 2])
-        now = champion("reviews")
+        now = find_champion("reviews")
         assert {resolve(name).tags[MADE_FROM] for name in COMPANIONS} == {now.uri}
         promote(now)
         assert champions(store) == [now.version] * 3
@@ -247,7 +232,7 @@ def test_a_companion_answers_for_its_classifiers_champion_only(store):
     promote(resolve("reviews/2"))
     client = store.client()
     client.set_registered_model_alias("reviews", CHAMPION, "1")  # by hand, in MLflow's pages
-    assert resolve("reviews-pipeline").version == champion("reviews-pipeline").version == 1
+    assert resolve("reviews-pipeline").version == find_champion("reviews-pipeline").version == 1
     client.delete_model_version("reviews", "1")
     with pytest.raises(ModelNotFound, match="made from models:/reviews/2, which is not the champion of 'reviews'"):
         resolve("reviews-pipeline")
@@ -263,12 +248,12 @@ def test_each_move_is_kept_with_who_and_why_and_leads_back_step_by_step(store):
         family(digest)
         promote(resolve("reviews@challenger"), how="gate", who="ana", why=f"passed {digest}")
     for expected in (2, 1):
-        before = champion_before("reviews")
+        before = find_earlier_champion("reviews")
         assert before.version == expected
         promote(before, how="rollback", who="bo", why="misreads irony")
     with pytest.raises(PromotionRefused, match="Nothing tells which version of 'reviews' was champion before v1"):
-        champion_before("reviews")
-    moves = moves_in(store.client().get_registered_model("reviews").tags)
+        find_earlier_champion("reviews")
+    moves = read_moves(store.client().get_registered_model("reviews").tags)
     assert [(move.before, move.after) for move in moves] == [(None, 1), (1, 2), (2, 3), (3, 2), (2, 1)]
     assert [(move.how, move.who, move.why) for move in moves[2:4]] == [
         ("gate", "ana", "passed three"),
@@ -276,7 +261,7 @@ def test_each_move_is_kept_with_who_and_why_and_leads_back_step_by_step(store):
     ]
     delete_version(resolve("reviews/2"))
     promote(resolve("reviews/3"))
-    assert champion_before("reviews").version == 1
+    assert find_earlier_champion("reviews").version == 1
 
 
 def test_a_version_is_deleted_with_what_was_made_from_it_and_never_while_it_is_champion(store):
@@ -287,12 +272,12 @@ def test_a_version_is_deleted_with_what_was_made_from_it_and_never_while_it_is_c
         delete_version(resolve("reviews/1"))
     gone = delete_version(resolve("reviews/2"), who="ana", why="leaked rows")
     assert [version.uri for version in gone] == [f"models:/{name}/2" for name in (*COMPANIONS, "reviews")]
-    assert {version.version for version, _ in list_models()} == {1}
+    assert {version.version for version, _ in list_versions()} == {1}
     note = json.loads(store.client().get_registered_model("reviews").tags["dlpipe.deleted.2"])
     assert (note["who"], note["why"]) == ("ana", "leaked rows")
     assert family("two")[0].version == 3  # a number is never given again
     delete_version(resolve("reviews/1"), force=True)
-    assert champion("reviews") is None
+    assert find_champion("reviews") is None
 
 
 # -- registering --------------------------------------------------------------------------------------------------
@@ -307,7 +292,7 @@ def test_a_family_that_fails_on_the_way_leaves_no_classifier_without_companions(
         family("two", companions=[fails])
     with pytest.raises(SettingError):
         family("one", companions=[fails])
-    assert [version.uri for version, _ in list_models() if version.name == "reviews"] == ["models:/reviews/1"]
+    assert [version.uri for version, _ in list_versions() if version.name == "reviews"] == ["models:/reviews/1"]
     assert resolve("reviews@challenger").version == 1
 
 
@@ -331,7 +316,7 @@ def test_a_pipeline_cannot_become_a_version_of_a_classifier(store):
 
 
 def test_while_files_are_written_others_register_and_promote(store):
-    one = family("one")[0]
+    first = family("one")[0]
     writing, go_on = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -343,7 +328,7 @@ def test_while_files_are_written_others_register_and_promote(store):
     assert writing.wait(30)
     assert register("quick").version == 2
     assert register("other", "others").version == 1
-    assert promote(one).moved
+    assert promote(first).moved
     go_on.set()
     slow.join()
     assert resolve("reviews@challenger").version == 3
@@ -356,7 +341,7 @@ def test_a_model_with_an_apostrophe_or_without_its_files_is_listed(store):
         client.create_model_version(name, "/nowhere", run_id=None)
     made = register("one")
     client.delete_logged_model(made.model_id)
-    listed = [(version.name, version.version, metrics) for version, metrics in list_models()]
+    listed = [(version.name, version.version, metrics) for version, metrics in list_versions()]
     assert sorted(listed) == [
         ("both ' and \"", 1, {}),
         ("both _ and _", 1, {}),

@@ -7,22 +7,21 @@ import json
 import multiprocessing
 import os
 import pickle
-import signal
 from pathlib import Path
 
 import pytest
-from stores import new_store, untouched_environment
+from stores import kill_before_call, new_store, untouched_environment
 
 import dlpipe
 from dlpipe.errors import ModelNotFound, SettingError
 from dlpipe.registry import (
     KEY,
     ModelVersion,
-    champion,
-    list_models,
+    find_champion,
+    list_requirements,
+    list_versions,
     log_and_register,
     promote,
-    requirements,
     resolve,
 )
 from dlpipe.task import find_task
@@ -99,7 +98,7 @@ def test_run_is_finished_and_holds_params_metrics_and_tags(store):
     assert run.data.metrics == {"test_accuracy": 0.9}
     assert run.data.tags["delta.version"] == "0"
     assert [output.model_id for output in run.outputs.model_outputs] == [version.model_id]
-    assert list_models() == [(version, {"test_accuracy": 0.9})]
+    assert list_versions() == [(version, {"test_accuracy": 0.9})]
 
 
 def test_artifact_is_complete_and_has_no_pickle(store):
@@ -113,7 +112,7 @@ def test_artifact_is_complete_and_has_no_pickle(store):
     assert "input_example.json" in files
     assert not [name for name in files if Path(name).suffix in (".pkl", ".pickle", ".bin", ".pt", ".py")]
     asked = (root / "requirements.txt").read_text().splitlines()
-    assert asked == [*requirements(find_task()), "-f wheels", f"dlpipe=={dlpipe.__version__}"]
+    assert asked == [*list_requirements(find_task()), "-f wheels", f"dlpipe=={dlpipe.__version__}"]
     card = Model.load(str(root))
     assert card.model_id == version.model_id
     assert [column.name for column in card.signature.outputs] == [
@@ -125,7 +124,7 @@ def test_artifact_is_complete_and_has_no_pickle(store):
 
 
 def test_requirements_are_exact_and_without_local_suffix():
-    assert all(line.count("==") == 1 and "+" not in line for line in requirements(find_task()))
+    assert all(line.count("==") == 1 and "+" not in line for line in list_requirements(find_task()))
 
 
 def test_same_weights_on_same_table_version_are_the_same_version(store):
@@ -154,20 +153,7 @@ def kill_before_change(number: int) -> None:
     """Register in this process, which is killed before its change ``number``."""
     from mlflow import MlflowClient
 
-    left = number
-
-    def counted(change):
-        def call(*args, **kwargs):
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return change(*args, **kwargs)
-
-        return call
-
-    for name in CHANGES:
-        setattr(MlflowClient, name, counted(getattr(MlflowClient, name)))
+    kill_before_call(number, MlflowClient, CHANGES)
     register()
 
 
@@ -249,15 +235,15 @@ def test_repeat_under_another_given_run_links_the_same_version(store, monkeypatc
 
 def test_champion_moves_once_and_only_when_the_gate_passes(store):
     first, second = register(), register(b"other")
-    assert champion("reviews") is None
+    assert find_champion("reviews") is None
     assert str(promote(first, verdict_passed=False)) == "champion of reviews stays none"
     assert str(promote(first, verdict_passed=True)) == "champion of reviews moves from none to v1"
     assert str(promote(first, verdict_passed=True)) == "champion of reviews is v1 already"
     assert str(promote(second, verdict_passed=False)) == "champion of reviews stays v1"
     moved = promote(second, verdict_passed=True)
     assert (moved.moved, moved.previous, moved.version.aliases) == (True, 1, ("challenger", "champion"))
-    assert champion("reviews") == moved.version
-    assert champion("unknown") is None
+    assert find_champion("reviews") == moved.version
+    assert find_champion("unknown") is None
 
 
 def test_version_is_found_by_every_form_of_its_uri(store):
@@ -267,7 +253,7 @@ def test_version_is_found_by_every_form_of_its_uri(store):
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "words"),
     [
         ("models:/review@champion", "No model 'review' is registered; there are reviews."),
         ("models:/reviews@champoin", "no alias 'champoin'; it has challenger (v2)"),
@@ -276,12 +262,12 @@ def test_version_is_found_by_every_form_of_its_uri(store):
         ("models:/a/b/c", "names no model"),
     ],
 )
-def test_what_is_not_there_is_named_with_what_is(store, uri, said):
+def test_what_is_not_there_is_named_with_what_is(store, uri, words):
     register()
     register(b"other")
     with pytest.raises(ModelNotFound) as caught:
         resolve(uri)
-    assert said in str(caught.value)
+    assert words in str(caught.value)
 
 
 def test_name_that_no_uri_can_hold_is_refused(store):

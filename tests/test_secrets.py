@@ -184,7 +184,12 @@ def test_nothing_of_the_orchestrator_shows_or_keeps_a_secret(state: State, webho
         CliRunner().invoke(main, words)
         for words in (["runs"], ["runs", "--json"], ["deployments", "--json"], ["events", "--json"])
     ]
-    for text in [log, *(one.output for one in printed), *told_of(state, good, bad), *pages_of(state, numbers)]:
+    for text in [
+        log,
+        *(result.output for result in printed),
+        *told_of(state, good, bad),
+        *pages_of(state, numbers),
+    ]:
         assert PLANTED not in text
     kept = [path for path in state.folder.rglob("*") if path.is_file() and not path.name.startswith("state.db")]
     assert {"attempt.json", "log", "scheduler.log"} <= {path.name for path in kept}

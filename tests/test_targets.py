@@ -12,7 +12,7 @@ import pytest
 
 from dlpipe.evaluation import judge
 from dlpipe.monitoring import DriftSettings, compare, make_sample, samples_figure
-from dlpipe.pictures import png
+from dlpipe.pictures import to_png
 from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import Coding, find_task, open_predictor
 from dlpipe.task.labels.thresholds import find_thresholds
@@ -279,7 +279,7 @@ def test_pictures_of_an_evaluation_are_drawn(task: str) -> None:
     made = target.evaluate(outputs, truth, names=names, decision={}, row_ids=ids, shown=ids)
     for caption, figure in target.draw_figures(made, made):
         assert caption
-        assert png(figure).startswith(b"\x89PNG")
+        assert to_png(figure).startswith(b"\x89PNG")
 
 
 def test_quality_of_numbers_is_their_error_and_of_labels_the_share_that_is_exact() -> None:
@@ -314,4 +314,4 @@ def test_new_rows_of_any_task_are_told_from_old_ones(task: str, old, new, tellin
     assert drift.domains.auc > 0.9
     assert any(telling in name for name, _ in drift.domains.new)
     assert {"domain"} < {signal.name for signal in drift.signals}
-    assert png(samples_figure(before, after)).startswith(b"\x89PNG")
+    assert to_png(samples_figure(before, after)).startswith(b"\x89PNG")

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def obeyed(text: str) -> set[str]:
     """The characters of ``text`` that a terminal obeys, or that change the order of what it shows."""
     kinds = ("Cc", "Cf", "Cs", "Zl", "Zp")
-    return {one for one in text if unicodedata.category(one) in kinds} - set("\n\t")
+    return {character for character in text if unicodedata.category(character) in kinds} - set("\n\t")
 
 
 @pytest.fixture

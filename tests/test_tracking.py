@@ -22,7 +22,7 @@ from stores import new_store, template, untouched_environment
 
 from dlpipe.errors import StorageFull, TrackingUnavailable
 from dlpipe.redaction import show_address
-from dlpipe.tracking import _databases, explain_error, open_store, touch_database
+from dlpipe.tracking import _databases, open_store, to_dlpipe_error, touch_database
 from dlpipe.tracking._databases import find_schema_file
 
 TOUCH = """
@@ -172,7 +172,9 @@ def test_database_that_cannot_be_written_is_refused(tmp_path, place):
 
 
 def test_full_disk_is_named():
-    assert isinstance(explain_error(sqlite3.OperationalError("database or disk is full"), asked="x"), StorageFull)
+    assert isinstance(
+        to_dlpipe_error(sqlite3.OperationalError("database or disk is full"), asked="x"), StorageFull
+    )
 
 
 def test_closed_port_is_refused():

@@ -29,8 +29,9 @@ from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import Chance, find_task
 from dlpipe.task.texts import TextTraining
 from dlpipe.training import EpochScore, FolderCheckpoints
-from dlpipe.tuning import DEATHS, Choices, Range, Trial, Tuned, TuningSettings, read_space, tune
+from dlpipe.tuning import Choices, Range, Trial, Tuned, TuningSettings, read_space, tune
 from dlpipe.tuning.judging import judge_trials
+from dlpipe.tuning.search import MAX_DEATHS
 
 pytestmark = pytest.mark.slow
 
@@ -149,14 +150,14 @@ def test_a_trial_whose_process_dies_is_tried_again_and_in_the_end_a_result(
     shutil.copytree(tiny_settings.backbone, backbone)
     kept = FolderCheckpoints(tmp_path / "kept")
     deaths: list[int] = []
-    wanted = {0: 1, 1: DEATHS + 1}
+    wanted = {0: 1, 1: MAX_DEATHS + 1}
 
     class Killer(Callback):
         """Takes away what no trial needs; kills the first trial's process once, the second one's always."""
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             if backbone.exists():
-                self.numbers = {one.trial_id: number for number, one in enumerate(trials)}
+                self.numbers = {made.trial_id: number for number, made in enumerate(trials)}
                 backbone.rename(tmp_path / "away")
                 Path(table.path).rename(tmp_path / "gone")
 
@@ -241,11 +242,11 @@ def chance(rows: Sequence[int]) -> Chance:
 def tried(*scores: float, **more: Any) -> list[Trial]:
     """Return trials of these scores; the first is that of the settings as they stand."""
     epochs = [(EpochScore(1, 0.0, {"val_loss": 0.0, "val_f1": score}, "val_f1", 0.0, 0.0),) for score in scores]
-    return [Trial(number, {"dropout": number / 10}, one, None) for number, one in enumerate(epochs)]
+    return [Trial(number, {"dropout": number / 10}, scores_of, None) for number, scores_of in enumerate(epochs)]
 
 
 @pytest.mark.parametrize(
-    ("scores", "rows", "kept", "said"),
+    ("scores", "rows", "kept", "note"),
     [
         ((0.52, 0.55, 0.58, 0.51), (147, 147), True, "kept: trial 3 is 0.060 better, and chance alone gives 0.08"),
         ((0.52, 0.55, 0.70, 0.51), (147, 147), False, "trial 3 is 0.180 better than the settings as they stand"),
@@ -257,11 +258,11 @@ def tried(*scores: float, **more: Any) -> list[Trial]:
     ],
 )
 def test_a_search_that_finds_no_more_than_chance_keeps_the_settings_and_says_so(
-    scores: tuple[float, ...], rows: tuple[int, ...], kept: bool, said: str
+    scores: tuple[float, ...], rows: tuple[int, ...], kept: bool, note: str
 ) -> None:
     found = judge_trials(tried(*scores), {"dropout": 0.0}, chance=chance(rows), confidence=0.95)
     assert (found.values == {"dropout": 0.0}) is kept
-    assert said in found.note
+    assert note in found.note
     best = max(range(len(scores)), key=scores.__getitem__)
     assert judge_trials(tried(*scores), {"dropout": 0.0}, chance=chance(rows), confidence=0).values == {
         "dropout": best / 10
@@ -304,7 +305,7 @@ def test_no_trials_or_no_space_is_no_search_and_no_ray(tiny_table: TableVersion)
 def test_asha_decides_the_same_whichever_trial_reports_first(order: tuple[int, ...]) -> None:
     from ray.tune.schedulers import TrialScheduler
 
-    from dlpipe.tuning.schedule import BatchedASHA
+    from dlpipe.tuning.asha import BatchedASHA
 
     scheduler = BatchedASHA(TuningSettings(epochs=4, batch=2), "val_f1")
     trials = [SimpleNamespace(trial_id=f"t{number}") for number in range(4)]

@@ -89,9 +89,9 @@ def test_metaflow_finds_the_bridge_and_the_scheduler_of_an_installed_wheel(
     (tmp_path / "flow.py").write_text(FLOW)
     where = run(installed, tmp_path, "-c", "from metaflow import mlflow_bridge as b; print(b.__module__)")
     assert where.startswith("metaflow_extensions.dlpipe")
-    said = run(installed, tmp_path, "flow.py", "run")
-    assert str(installed.parents[1]) in said  # not the working tree
-    assert "MLflow" in said  # has the run, or is a little behind
+    printed = run(installed, tmp_path, "flow.py", "run")
+    assert str(installed.parents[1]) in printed  # not the working tree
+    assert "MLflow" in printed  # has the run, or is a little behind
 
 
 @pytest.mark.slow
@@ -113,8 +113,8 @@ def test_a_flow_of_ones_own_runs_in_an_empty_folder_with_nothing_but_the_wheel(
         path.write_text(block.text)
     rows = [f"{number} is {word},{word}" for number in range(40) for word in ("good", "bad")]
     (tmp_path / "rows.csv").write_text("\n".join(["review,sentiment", *rows]) + "\n")
-    said = run(installed, tmp_path, "flows/small_flow.py", "run", "--data", "rows.csv")
-    assert "small@v0" in said
+    printed = run(installed, tmp_path, "flows/small_flow.py", "run", "--data", "rows.csv")
+    assert "small@v0" in printed
 
 
 SAMPLES = {
@@ -144,9 +144,9 @@ def test_a_project_of_an_installed_wheel_trains_and_its_tests_pass(
     quick = {"BACKBONE": str(tiny_backbone), "EPOCHS": "1", "TRIALS": "0"}
     more = {"HF_HUB_OFFLINE": "1", **{f"METAFLOW_RUN_{name}": value for name, value in quick.items()}}
     program = "import subprocess; subprocess.run(['bash', '-c', 'make train && make test'], check=True)"
-    said = run(installed, tmp_path / "mine", "-c", program, more=more)
-    assert "registered   models:/mine/1 (challenger" in said
-    assert " 3 passed" in said
+    printed = run(installed, tmp_path / "mine", "-c", program, more=more)
+    assert "registered   models:/mine/1 (challenger" in printed
+    assert " 3 passed" in printed
     where = run(installed, tmp_path / "mine", "-c", "import dlpipe; print(dlpipe.__file__)")
     assert str(installed.parents[1]) in where  # not the working tree
 

@@ -49,10 +49,10 @@ class Contents:
         except DlpipeError:
             raise
         except Exception as error:
-            self.notes.append(f"{what}: {explain_error(error)}")
+            self.notes.append(f"{what}: {describe_error(error)}")
 
 
-def explain_error(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return why something could not be mirrored, the same at each reading."""
     is_told = isinstance(error, Unreadable | TooManyValues)
     return str(error) if is_told else f"cannot be shown: {type(error).__name__}"
@@ -120,7 +120,7 @@ def _add_artifact(found: Contents, attempt: TaskAttempt, artifact: Artifact) -> 
     except DlpipeError:
         raise
     except Exception as error:
-        return {**entry, "kept": "reference", "why": explain_error(error)}
+        return {**entry, "kept": "reference", "why": describe_error(error)}
     found.metrics += part.metrics
     found.params |= part.params
     found.documents += part.documents

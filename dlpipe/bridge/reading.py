@@ -9,7 +9,7 @@ from typing import Any
 
 from dlpipe.bridge.artifacts import Artifact, read_artifact_digests, read_artifact_value, read_artifacts
 from dlpipe.bridge.attempts import TaskAttempt
-from dlpipe.bridge.contents import Contents, explain_error, read_contents
+from dlpipe.bridge.contents import Contents, describe_error, read_contents
 from dlpipe.bridge.description import AttemptSummary, describe_run, draw_run
 from dlpipe.bridge.graphs import read_graph
 from dlpipe.bridge.opening import Fields, IncludedFile
@@ -236,7 +236,7 @@ def _read_value(artifact: Artifact, kind: str) -> Any:
     except Exception as error:
         if isinstance(error, DlpipeError):
             raise
-        return f"<{explain_error(error)}>"
+        return f"<{describe_error(error)}>"
     if isinstance(value, IncludedFile) or kind in ("IncludeFile", "FilePathClass"):
         size = value.size if isinstance(value, IncludedFile) else None
         return "<file>" if size is None else f"<file of {size:,} bytes>"
@@ -251,7 +251,7 @@ def _to_params(values: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Documen
             nested = isinstance(value, Mapping | list | tuple | Fields)
             kept = keep(name, value, folder="parameters") if nested else _to_text(name, value)
         except Exception as error:
-            kept = _to_text(name, f"<{explain_error(error)}>")
+            kept = _to_text(name, f"<{describe_error(error)}>")
         if kept.param is None:
             documents += kept.documents
             continue

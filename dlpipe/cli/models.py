@@ -36,9 +36,9 @@ def models(context: click.Context, json_: bool) -> None:
 
 def describe_versions() -> list[dict[str, Any]]:
     """Return what there is to say of every version, the metric that its task puts first among it."""
-    from dlpipe.registry import list_models
+    from dlpipe.registry import list_versions
 
-    found = list_models()
+    found = list_versions()
     headlines = dict.fromkeys([find_headline(version.task) for version, _ in found])
     return [
         {
@@ -111,9 +111,9 @@ def rollback(name: str, force: bool, who: str, why: str, json_: bool) -> None:
     Example:
       dlpipe models rollback films --why "the new one misreads irony" --force
     """
-    from dlpipe.registry import champion_before
+    from dlpipe.registry import find_earlier_champion
 
-    move(champion_before(name), how="rollback", force=force, who=who, why=why, json_=json_)
+    move(find_earlier_champion(name), how="rollback", force=force, who=who, why=why, json_=json_)
 
 
 @models.command()
@@ -160,15 +160,15 @@ def move(version: ModelVersion, *, how: How, force: bool, who: str, why: str, js
     PromotionRefused
         When the gate does not let it pass.
     """
-    from dlpipe.registry import KIND, promote, promote_judged
+    from dlpipe.registry import KIND, judge_and_promote, promote
 
     reason = "not judged" if force else "not judged: its classifier was, and is champion"
     if force or KIND in version.tags:  # a companion is champion by its classifier alone
         done = promote(version, how="force" if how == "gate" else how, who=who, why=why, bare=force)
     else:
-        from dlpipe.evaluation import judge_registered
+        from dlpipe.evaluation import prepare_judge
 
-        verdict, done = promote_judged(version, judge_registered(version), how=how, who=who, why=why)
+        verdict, done = judge_and_promote(version, prepare_judge(version), how=how, who=who, why=why)
         reason = verdict.reason
         if not verdict.passed and done.previous != version.version:
             raise PromotionRefused(f"{reason}; {done}. --force asks no gate.")

@@ -9,7 +9,7 @@ import click
 from dlpipe.cli.printing import OneLineErrors, say
 from dlpipe.durable import make_folder, write_file
 from dlpipe.errors import SchedulerRunning, StateUnusable
-from dlpipe.machine import allowed_cores
+from dlpipe.machine import count_allowed_cores
 
 PORT = 8710
 KEEP_DAYS = 90
@@ -17,7 +17,7 @@ KEEP_DAYS = 90
 
 def add_options(function: Any) -> Any:
     """The options of the scheduler, which its unit repeats."""
-    cores = allowed_cores()
+    cores = count_allowed_cores()
     runs = click.option(
         "--max-runs",
         type=click.IntRange(1, 1000),

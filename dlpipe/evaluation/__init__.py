@@ -1,11 +1,15 @@
-"""Models, baselines and champions scored on a table, and the gate.
+"""Evaluating models, baselines and champions on a table, and the gate.
 
-What is measured, and what a gate asks beside the comparison, is of the target of the model's task.
+on_table    evaluations on the test split of a table version
+gate        whether a candidate may become champion
+registered  the gate for a version that is registered already
+
+The metrics, and what a gate asks beside the comparison, are those of the target of the model's task.
 """
 
 from dlpipe.evaluation.gate import Rival, Verdict, judge
 from dlpipe.evaluation.on_table import evaluate_baseline, evaluate_champion, evaluate_model
-from dlpipe.evaluation.registered import gate_tag, judge_registered
+from dlpipe.evaluation.registered import make_gate_tag, prepare_judge
 from dlpipe.task import Evaluation, Mistake, Thresholds
 
 __all__ = [
@@ -17,7 +21,7 @@ __all__ = [
     "evaluate_baseline",
     "evaluate_champion",
     "evaluate_model",
-    "gate_tag",
     "judge",
-    "judge_registered",
+    "make_gate_tag",
+    "prepare_judge",
 ]

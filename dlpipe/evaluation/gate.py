@@ -67,7 +67,7 @@ def judge(
     candidate, baseline : Evaluation
         On the same rows.
     champion : Rival, Evaluation or None
-        None where there is no champion.
+        ``None`` if there is no champion. A bare evaluation is one on all rows of the candidate's.
     thresholds : Thresholds
         Of the class ``target.gate``.
     target : Target
@@ -81,7 +81,7 @@ def judge(
     check_same_rows("baseline", baseline, candidate)
     checks = [
         *target.make_checks(candidate, thresholds),
-        rival_check(
+        check_rival(
             candidate,
             baseline,
             name="baseline",
@@ -92,8 +92,9 @@ def judge(
     ]
     rival = Rival(None, champion, candidate) if isinstance(champion, Evaluation) else champion
     if rival is not None:
-        checks.append(champion_check(rival, thresholds, target))
+        checks.append(check_champion(rival, thresholds, target))
     passed = all(check.passed for check in checks)
+    # of a refusal, only what failed is said; of a pass, everything
     words = [check.words for check in checks if check.passed == passed]
     described = [target.describe(candidate)] if target.describe(candidate) else []
     reason = f"{'passed' if passed else 'not promoted'}: {'; '.join([*words, *described])}"
@@ -101,7 +102,7 @@ def judge(
 
 
 def check_same_rows(name: str, other: Evaluation, candidate: Evaluation) -> None:
-    """Raise ``EvaluationError`` unless both evaluations have as many rows."""
+    """Raise ``EvaluationError`` unless both evaluations have as many rows; a sentence calls the other ``name``."""
     if other.rows != candidate.rows:
         raise EvaluationError(
             f"The {name} was evaluated on {other.rows} rows and the candidate on {candidate.rows}; "
@@ -109,8 +110,8 @@ def check_same_rows(name: str, other: Evaluation, candidate: Evaluation) -> None
         )
 
 
-def champion_check(champion: Rival, thresholds: Thresholds, target: Target) -> Check:
-    """Return the check that the candidate is not worse than the champion, on the rows that both know.
+def check_champion(champion: Rival, thresholds: Thresholds, target: Target) -> Check:
+    """Check that the candidate is not worse than the champion, on the rows whose labels both know.
 
     Parameters
     ----------
@@ -123,7 +124,7 @@ def champion_check(champion: Rival, thresholds: Thresholds, target: Target) -> C
     if champion.evaluation is None or champion.candidate is None:
         return Check(False, f"the {name} cannot be compared: {champion.problem}")
     check_same_rows("champion", champion.evaluation, champion.candidate)
-    check = rival_check(
+    check = check_rival(
         champion.candidate,
         champion.evaluation,
         name=name,
@@ -138,18 +139,18 @@ def champion_check(champion: Rival, thresholds: Thresholds, target: Target) -> C
     return Check(check.passed, f"{check.words} on the {rows} rows of classes that it knows, without {classes}")
 
 
-def rival_check(
+def check_rival(
     candidate: Evaluation, rival: Evaluation, *, name: str, metric: str, margin: float, lower_is_better: bool
 ) -> Check:
-    """Return the check that ``candidate`` is not worse than ``rival`` by more than ``margin``.
+    """Check that ``candidate`` is not worse than ``rival`` by more than ``margin``.
 
     Parameters
     ----------
     candidate, rival : Evaluation
     name : str
-        Of the rival, in a sentence.
+        What a sentence calls the rival.
     metric : str
-        What is compared.
+        The metric that is compared; it must be one of both evaluations.
     margin : float
         In the unit of the metric.
     lower_is_better : bool

@@ -1,4 +1,4 @@
-"""Evaluations of a model, of its baseline and of the champion on the test split of a table version."""
+"""Evaluating a model, its baseline and the champion on the test split of a table version."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LabelledRows:
 
 
 def read_split(table: TableVersion, split: str, *, predictor: Predictor) -> LabelledRows:
-    """Return the rows of a split as a model reads them.
+    """Return the labelled rows of a split as a model reads them.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def read_split(table: TableVersion, split: str, *, predictor: Predictor) -> Labe
     """
     from dlpipe.tables import read_table
 
-    inputs = task_of(predictor).inputs
+    inputs = find_model_task(predictor).inputs
     columns = inputs.find_columns(table, predictor.card)
     found = read_table(table, split=split, columns=["row_id", *columns, "label"])
     rows = inputs.read_rows(found.select(columns))
@@ -55,7 +55,7 @@ def read_split(table: TableVersion, split: str, *, predictor: Predictor) -> Labe
 
 
 def evaluate_model(predictor: Predictor, table: TableVersion, *, seed: int = 0) -> Evaluation:
-    """Return how ``predictor`` does on the test split of ``table``.
+    """Return the evaluation of ``predictor`` on the test split of ``table``.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def evaluate_model(predictor: Predictor, table: TableVersion, *, seed: int = 0) 
     EvaluationError
         When the test split has a label that the model does not know.
     """
-    task = task_of(predictor)
+    task = find_model_task(predictor)
     test = read_split(table, "test", predictor=predictor)
     _, unknown = task.target.find_known_rows(test.labels, predictor.labels)
     if unknown:
@@ -79,20 +79,23 @@ def evaluate_model(predictor: Predictor, table: TableVersion, *, seed: int = 0) 
             f"{', '.join(unknown)}. Train a model on this table, or register it under another name."
         )
     outputs = predictor.predict_outputs(test.rows)
-    return evaluate_outputs(outputs, test, predictor.labels, task=task, decision=decision_of(predictor), seed=seed)
+    return evaluate_outputs(
+        outputs, test, predictor.labels, task=task, decision=read_decision(predictor), seed=seed
+    )
 
 
 def evaluate_baseline(table: TableVersion, *, beside: Predictor, seed: int = 0) -> Evaluation:
-    """Return how the plain model of the task does on the test split, trained on the same train split.
+    """Return the evaluation of the task's plain model on the test split, trained on the same train split.
 
     Parameters
     ----------
     table : TableVersion
     beside : Predictor
-        The model that it is compared with: the task and the names of the outputs are its own.
+        The model that it is compared with, which names the task and the outputs.
     seed : int
+        Of the baseline and of the resamples.
     """
-    task = task_of(beside)
+    task = find_model_task(beside)
     train, test = (read_split(table, split, predictor=beside) for split in ("train", "test"))
     baseline = task.fit_baseline(train.rows, train.labels, seed=seed)
     outputs = baseline.predict_outputs(test.rows, outputs=beside.labels)
@@ -108,19 +111,20 @@ def evaluate_champion(
     task: Task,
     seed: int = 0,
 ) -> Rival:
-    """Return how ``champion`` and a candidate do on the rows of the test split that the champion can be judged on.
+    """Return evaluations of ``champion`` and a candidate on the test rows that the champion can be judged on.
 
-    Of classes, these are the rows whose class it knows. One that cannot be opened, is of another task, reads
-    columns that the table lacks, or knows none of the labels, cannot be compared; the answer says so.
+    For classes, these are the rows whose class it knows. A champion that cannot be opened, is for another task,
+    reads columns that the table lacks, or knows none of the labels, cannot be compared; the result says why.
 
     Parameters
     ----------
     champion : ModelVersion
     table : TableVersion
     candidate : Evaluation
-        The candidate's on the whole test split.
+        On the whole test split.
     open_candidate : callable
-        Returns its predictor, which is needed where the two do not know the same labels.
+        Returns the candidate's predictor. It is called only if the two do not know the same labels, because a
+        model is loaded and predicts once more then.
     task : Task
         What the candidate was trained for.
     seed : int
@@ -138,6 +142,7 @@ def evaluate_champion(
         test = read_split(table, "test", predictor=rival)
     except SchemaMismatch as error:
         return Rival(champion.version, None, None, problem=str(error).rstrip("."))
+    # a new class must not count against the champion, which never could answer it
     known, unknown = task.target.find_known_rows(test.labels, rival.labels)
     if not known:
         problem = f"it knows {', '.join(rival.labels)}, none of which the test split has"
@@ -156,13 +161,24 @@ def evaluate_champion(
 def evaluate_over(
     labels: Sequence[str], predictor: Predictor, test: LabelledRows, *, task: Task, seed: int
 ) -> Evaluation:
-    """Return an evaluation over ``labels``, those that the model lacks at 0: metrics are of the same outputs."""
+    """Return the evaluation of ``predictor`` over ``labels``, so that two models have metrics of the same outputs.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        Names of outputs. Those that the model lacks are 0 for every row.
+    predictor : Predictor
+    test : LabelledRows
+    task : Task
+    seed : int
+        Of the resamples.
+    """
     import numpy as np
 
-    given = predictor.predict_outputs(test.rows)
-    outputs = np.zeros((len(given), len(labels)))
-    outputs[:, [labels.index(label) for label in predictor.labels]] = given
-    return evaluate_outputs(outputs, test, labels, task=task, decision=decision_of(predictor), seed=seed)
+    own = predictor.predict_outputs(test.rows)
+    outputs = np.zeros((len(own), len(labels)))
+    outputs[:, [labels.index(label) for label in predictor.labels]] = own
+    return evaluate_outputs(outputs, test, labels, task=task, decision=read_decision(predictor), seed=seed)
 
 
 def evaluate_outputs(
@@ -194,12 +210,12 @@ def evaluate_outputs(
     )
 
 
-def decision_of(predictor: Predictor) -> Mapping[str, Any]:
-    """Return what turns the outputs of a model into decisions."""
-    made: Mapping[str, Any] = predictor.card.get("decision", {})
-    return made
+def read_decision(predictor: Predictor) -> Mapping[str, Any]:
+    """Return what turns the outputs of a model into decisions, from its card; empty where nothing is needed."""
+    decision: Mapping[str, Any] = predictor.card.get("decision", {})
+    return decision
 
 
-def task_of(predictor: Predictor) -> Task:
+def find_model_task(predictor: Predictor) -> Task:
     """Return the task that a model was trained for."""
     return find_task(predictor.card["task"])

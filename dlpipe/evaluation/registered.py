@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dlpipe.errors import EvaluationError
 from dlpipe.evaluation.gate import Verdict, judge
-from dlpipe.evaluation.on_table import evaluate_baseline, evaluate_champion, evaluate_model, task_of
+from dlpipe.evaluation.on_table import evaluate_baseline, evaluate_champion, evaluate_model, find_model_task
 from dlpipe.settings import read_settings
 from dlpipe.task import Thresholds
 
@@ -20,22 +20,23 @@ GATE = "gate"
 """The tag of a version that holds the thresholds of its run, as JSON."""
 
 
-def gate_tag(thresholds: Thresholds) -> dict[str, str]:
-    """Return the tag by which a version remembers ``thresholds``."""
+def make_gate_tag(thresholds: Thresholds) -> dict[str, str]:
+    """Return the tag that records ``thresholds`` with a version."""
     return {GATE: json.dumps(asdict(thresholds))}
 
 
-def judge_registered(candidate: ModelVersion) -> Callable[[ModelVersion | None], Verdict]:
-    """Return what judges ``candidate`` against a champion, on the test rows of the table it was made from.
+def prepare_judge(candidate: ModelVersion) -> Callable[[ModelVersion | None], Verdict]:
+    """Return a function that judges ``candidate`` against a champion on the test rows of its own table version.
 
-    Thresholds are those that its run had, the defaults where it has none.
+    Thresholds are those of the run that registered it, else the defaults. The candidate and its baseline are
+    evaluated here, once: ``judge_and_promote`` calls the function again if another version became champion.
 
     Raises
     ------
     EvaluationError
         When the version does not say which table it was made from.
     TableNotFound, TableVersionNotFound
-        When that is not there any more.
+        When that table or version does not exist any more.
     """
     from dlpipe.inference import load_predictor
     from dlpipe.tables import table_at
@@ -47,18 +48,18 @@ def judge_registered(candidate: ModelVersion) -> Callable[[ModelVersion | None],
     table = table_at(candidate.tags["delta.table"], version=int(candidate.tags["delta.version"]))
     seed = int(candidate.tags.get("seed", 0))
     predictor = load_predictor(candidate.uri, engine="torch")
-    task = task_of(predictor)
-    given = json.loads(candidate.tags.get(GATE, "{}"))
-    thresholds: Thresholds = read_settings(task.target.gate, given, where=candidate.uri)
-    mine = evaluate_model(predictor, table, seed=seed)
+    task = find_model_task(predictor)
+    tagged = json.loads(candidate.tags.get(GATE, "{}"))
+    thresholds: Thresholds = read_settings(task.target.gate, tagged, where=candidate.uri)
+    evaluation = evaluate_model(predictor, table, seed=seed)
     baseline = evaluate_baseline(table, beside=predictor, seed=seed)
 
     def against(champion: ModelVersion | None) -> Verdict:
         rival = None
         if champion is not None:
             rival = evaluate_champion(
-                champion, table, candidate=mine, open_candidate=lambda: predictor, task=task, seed=seed
+                champion, table, candidate=evaluation, open_candidate=lambda: predictor, task=task, seed=seed
             )
-        return judge(mine, baseline=baseline, champion=rival, thresholds=thresholds, target=task.target)
+        return judge(evaluation, baseline=baseline, champion=rival, thresholds=thresholds, target=task.target)
 
     return against

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dlpipe.explain.explanations import Explanation, Explanations, PartEffect
-from dlpipe.pictures import FAINT, GRID, INK, drawable, new_figure, text_width
+from dlpipe.pictures import FAINT, GRID, INK, measure_text, new_figure, to_drawable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,8 +68,8 @@ def wrap(words: Sequence[str]) -> list[list[Placed]]:
     lines: list[list[Placed]] = [[]]
     left = 0.0
     for position, word in enumerate(words):
-        drawn = drawable(word) or " "
-        width = text_width(drawn, size=TEXT_SIZE)
+        drawn = to_drawable(word) or " "
+        width = measure_text(drawn, size=TEXT_SIZE)
         if lines[-1] and left + width > WIDTH - 2 * MARGIN:
             lines.append([])
             left = 0.0
@@ -81,10 +81,10 @@ def wrap(words: Sequence[str]) -> list[list[Placed]]:
 def write_title(figure: Figure, explanation: Explanation, height: float) -> None:
     """Write what was predicted, how surely, and from where the parts moved it."""
     column = explanation.highest
-    label = "predicted" if is_number(explanation) else drawable(explanation.output_name)
+    label = "predicted" if is_number(explanation) else to_drawable(explanation.output_name)
     left = MARGIN / WIDTH
     figure.text(left, 1 - 0.32 / height, label, fontsize=13, weight="bold", color=INK, parse_math=False)
-    after = left + (text_width(label, size=13) * 1.12 + 0.12) / WIDTH
+    after = left + (measure_text(label, size=13) * 1.12 + 0.12) / WIDTH
     output = write_output(explanation.output[column], explanation)
     figure.text(after, 1 - 0.32 / height, output, fontsize=13, color=INK)
     without = "with usual values" if explanation.noun == "column" else f"without any {explanation.noun}"
@@ -93,7 +93,7 @@ def write_title(figure: Figure, explanation: Explanation, height: float) -> None
     figure.text(
         left,
         1 - 0.58 / height,
-        f"{without} {base}   ·   row {drawable(explanation.row_id)}   ·   {effect}",
+        f"{without} {base}   ·   row {to_drawable(explanation.row_id)}   ·   {effect}",
         fontsize=9,
         color=FAINT,
         parse_math=False,
@@ -112,7 +112,7 @@ def write_output(value: float, explanation: Explanation) -> str:
 
 def write_name(figure: Figure, column: str, *, y: float) -> None:
     """Write the column of a text over it, where a row has several."""
-    figure.text(MARGIN / WIDTH, y, drawable(column), fontsize=8.5, color=FAINT, va="bottom", parse_math=False)
+    figure.text(MARGIN / WIDTH, y, to_drawable(column), fontsize=8.5, color=FAINT, va="bottom", parse_math=False)
 
 
 def write_lines(
@@ -152,7 +152,7 @@ def write_note(figure: Figure, explanation: Explanation, *, y: float) -> None:
     for column in explanation.texts:
         count = explanation.columns.count(column)
         if count > SHOWN:
-            of_text = f" in {drawable(column)}" if len(explanation.texts) > 1 else ""
+            of_text = f" in {to_drawable(column)}" if len(explanation.texts) > 1 else ""
             notes.append(f"drawn are the first {SHOWN} of {count} words{of_text}")
     if not explanation.whole:
         notes.append(f"the model does not read the rest of this {'text' if explanation.noun == 'word' else 'row'}")
@@ -164,7 +164,7 @@ def write_note(figure: Figure, explanation: Explanation, *, y: float) -> None:
 def draw_bars(axes: Axes, explanation: Explanation, values: Sequence[float]) -> None:
     """Draw the parts with the largest values, strongest on top."""
     order = sorted(range(len(values)), key=lambda place: (-abs(values[place]), place))[:BARS]
-    names = [drawable(explanation.title(place), limit=name_limit(explanation)) for place in order]
+    names = [to_drawable(explanation.title(place), limit=name_limit(explanation)) for place in order]
     plot_bars(axes, names, [values[place] for place in order])
 
 
@@ -260,7 +260,7 @@ def strongest(explanations: Explanations, label: str) -> list[PartEffect]:
 
 def draw_panel(axes: Axes, label: str, effects: Sequence[PartEffect], explanations: Explanations) -> None:
     """Draw the parts of one output, or say that there are none."""
-    axes.set_title(drawable(label), fontsize=12, weight="bold", color=INK, loc="left", parse_math=False)
+    axes.set_title(to_drawable(label), fontsize=12, weight="bold", color=INK, loc="left", parse_math=False)
     if not effects:
         axes.set_axis_off()
         nothing = f"no {explanations.noun} speaks for it"
@@ -274,7 +274,7 @@ def draw_panel(axes: Axes, label: str, effects: Sequence[PartEffect], explanatio
         for effect in effects
     ]
     names = [
-        f"{drawable(title, limit=name_limit(row))}  ×{effect.count}"
+        f"{to_drawable(title, limit=name_limit(row))}  ×{effect.count}"
         for title, effect in zip(titles, effects, strict=True)
     ]
     plot_bars(axes, names, [effect.mean for effect in effects])

@@ -12,7 +12,7 @@ from dlpipe.evaluation import Evaluation, Mistake
 from dlpipe.explain import Explanations, effects_figure, row_figure
 from dlpipe.monitoring import DriftReport, domains_figure, history_figure, samples_figure
 from dlpipe.monitoring.signals import Signal
-from dlpipe.pictures import png
+from dlpipe.pictures import to_png
 from dlpipe.tables import Ingest
 from dlpipe.task import Quality, Target
 from dlpipe.task.gate import spell_metric
@@ -164,7 +164,7 @@ def show_evaluation(evaluation: Evaluation, baseline: Evaluation, target: Target
             ["metric", "model (95 % interval)", "baseline (95 % interval)"],
             ([name, _interval(evaluation, name), _interval(baseline, name)] for name in evaluation.metrics),
         ),
-        *(Image(png(figure), caption) for caption, figure in target.draw_figures(evaluation, baseline)),
+        *(Image(to_png(figure), caption) for caption, figure in target.draw_figures(evaluation, baseline)),
         Markdown("## Worst mistakes"),
         _table(list(mistakes[0]), (list(cells.values()) for cells in mistakes))
         if mistakes
@@ -190,18 +190,18 @@ def show_drift(monitored: DriftReport) -> None:
             map(_signal_cells, drift.signals),
         ),
         Image(
-            png(samples_figure(monitored.reference, monitored.current, raised=raised)),
+            to_png(samples_figure(monitored.reference, monitored.current, raised=raised)),
             "Training (grey) and new rows (blue)",
         ),
     )
     if drift.domains:
-        picture = png(domains_figure(drift.domains, task.inputs))
+        picture = to_png(domains_figure(drift.domains, task.inputs))
         _add(Image(picture, f"What tells new {task.inputs.rows_noun} from old ones"))
     _add(
         Markdown("## Quality"),
         Markdown(_quality(monitored.quality)),
         Markdown("## Over time"),
-        Image(png(history_figure(monitored.history, task)), "Earlier looks; red where drift was found"),
+        Image(to_png(history_figure(monitored.history, task)), "Earlier looks; red where drift was found"),
     )
 
 
@@ -239,9 +239,9 @@ def show_explanations(
         return
     truth = {mistake.row_id: mistake.label for mistake in mistakes}
     caption = f"{explanations.noun.capitalize()}s that matter most"
-    _add(Markdown(f"# {title}"), Image(png(effects_figure(explanations)), caption))
+    _add(Markdown(f"# {title}"), Image(to_png(effects_figure(explanations)), caption))
     if explanations.agreement is not None:
         _add(Markdown(explanations.agreement.line()))
     for row in explanations.rows:
         caption = f"a mistake: the label is {truth[row.row_id]}" if row.row_id in truth else drawn
-        _add(Image(png(row_figure(row)), caption))
+        _add(Image(to_png(row_figure(row)), caption))

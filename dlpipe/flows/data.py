@@ -52,11 +52,11 @@ def find_sources(data: DataSettings) -> Sources:
 def find_labelled(data: DataSettings, model: str) -> Ingest:
     """Return what the table holds, which must have labels that the champion of ``model`` has not learnt from."""
     from dlpipe.monitoring import check_new_labels
-    from dlpipe.registry import champion
+    from dlpipe.registry import find_champion
     from dlpipe.tables import describe_table
 
     there = describe_table(data.table)
-    check_new_labels(there.table, champion(model))
+    check_new_labels(there.table, find_champion(model))
     return there
 
 

@@ -82,8 +82,8 @@ def register_judged(
     tags : mapping
         What else the version names, such as ``attempt_tags`` and ``code_tags``.
     """
-    from dlpipe.evaluation import gate_tag
-    from dlpipe.registry import KIND, log_and_register, promote_judged, register_family, resolve
+    from dlpipe.evaluation import make_gate_tag
+    from dlpipe.registry import KIND, judge_and_promote, log_and_register, register_family, resolve
     from dlpipe.tables import read_table
     from dlpipe.task import find_task
 
@@ -102,7 +102,7 @@ def register_judged(
             name=settings.registry.model,
             params=vars(training),
             metrics={f"test_{name}": value for name, value in evaluation.metrics.items()},
-            tags={**lineage, **gate_tag(settings.gate), **engine_tags},
+            tags={**lineage, **make_gate_tag(settings.gate), **engine_tags},
             **shared,
         ),
         [*_companions(model, settings, shared)],
@@ -111,7 +111,7 @@ def register_judged(
     def judge(champion: ModelVersion | None) -> Verdict:
         return judge_beside(champion, model, rows, evaluation, baseline, settings=settings, seed=training.seed)
 
-    verdict, promotion = promote_judged(classifier, judge, who=current.username)
+    verdict, promotion = judge_and_promote(classifier, judge, who=current.username)
     # resolved again: promotion has moved their aliases
     kinds = {version.tags[KIND]: resolve(version.uri) for version in companions}
     return Registered(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from dlpipe.monitoring.domains import Domains
 from dlpipe.monitoring.samples import Sample
 from dlpipe.monitoring.signals import is_words, pair_series, signal_name
-from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, drawable, new_figure
+from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, new_figure, to_drawable
 from dlpipe.task import Inputs, Task
 from dlpipe.task.gate import spell_metric
 from dlpipe.task.quality import ACCURACY
@@ -108,7 +108,7 @@ def draw_labels(axes: Axes, old: Sequence[Any], new: Sequence[Any], name: str) -
         shares = [counts[name] / max(1, counts.total()) for name in names]
         label = f"{'training' if color == OLD else 'new rows'} ({counts.total():,})"
         axes.bar(places + shift, shares, width=0.38, color=color, alpha=0.45 if color == OLD else 1.0, label=label)
-    shown = [drawable(name, limit=14) for name in names]
+    shown = [to_drawable(name, limit=14) for name in names]
     axes.set_xticks(places, shown, rotation=0 if len(names) < 4 else 90, fontsize=9, parse_math=False)
 
 
@@ -121,7 +121,7 @@ def domains_figure(domains: Domains, inputs: Inputs) -> Figure:
     axes.set_title(f"{what}, AUC {domains.auc:.2f}", fontsize=11, color=INK)
     colors = [NEW if weight > 0 else OLD for _, weight in ranked]
     axes.barh(range(len(ranked)), [weight for _, weight in ranked], color=colors)
-    axes.set_yticks(range(len(ranked)), [drawable(word) for word, _ in ranked], fontsize=9, parse_math=False)
+    axes.set_yticks(range(len(ranked)), [to_drawable(word) for word, _ in ranked], fontsize=9, parse_math=False)
     axes.set_xlabel("weight", color=FAINT)
     style(axes)
     return figure

@@ -133,7 +133,7 @@ class Database:
                 return
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF not in LOCKED or time.monotonic() > until:
-                    raise explain_error(error, self.path) from error
+                    raise to_state_error(error, self.path) from error
             time.sleep(0.05)
 
     def _migrate(self, migrations: Sequence[str]) -> None:
@@ -150,13 +150,13 @@ class Database:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            clear = explain_error(error, self.path)
+            clear = to_state_error(error, self.path)
             if clear is error:
                 raise
             raise clear from error
 
 
-def explain_error(error: sqlite3.DatabaseError, path: Path) -> Exception:
+def to_state_error(error: sqlite3.DatabaseError, path: Path) -> Exception:
     """What is to be raised instead of SQLite's ``error``: ``error`` itself where it is a mistake of ours."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in LOCKED:

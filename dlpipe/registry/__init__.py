@@ -1,28 +1,31 @@
 """Model versions in the MLflow registry: log and register, look up, promote.
 
-names         names of models, aliases, tags
-versions      what a version is, and finding it
-families      a classifier and what is made from it
-packaging     files in the form that MLflow opens
-registration  a version made once, however often it is asked for: by way of
-runs          the run that it logs into
-logged_models its files in MLflow
-creation      the version itself, with its alias and links
-companions    pipelines and explainers, and a whole family registered
-moving        an alias of several models moved as one
-promotion     champions, and going back
+names         names of models, aliases and tags
+versions      what a version is; finding versions by URI, alias or key
+families      a classifier and its companions: the pipeline and the explainer made from it
+packaging     a model's files in the form that MLflow opens
+wheel         dlpipe as a wheel among those files
+registration  registering a version once, however often it is asked for; its steps are in
+runs          the MLflow run that a registration logs into
+logged_models MLflow's logged model, with the files
+creation      the model version, its alias and its links
+companions    registering companions, and a whole family
+moving        moving an alias of several models as one
+promotion     moving the champion, and finding the one before
 history       who was champion when, and why
-deletion      versions taken out
+deletion      deleting versions
+
+MLflow is imported by the functions that call it: it takes 1.4 to 2.3 s, and many need ``ModelVersion`` alone.
 """
 
 from dlpipe.registry.companions import register_companion, register_family
 from dlpipe.registry.deletion import delete_version
 from dlpipe.registry.families import check_name_free
 from dlpipe.registry.names import CHALLENGER, CHAMPION, KEY, KIND, MADE_FROM, TASK, check_model_name
-from dlpipe.registry.packaging import LOADER, Loggable, Packaging, requirements
-from dlpipe.registry.promotion import Promotion, champion_before, promote, promote_judged
-from dlpipe.registry.registration import log_and_register, registration_key
-from dlpipe.registry.versions import ModelVersion, champion, list_models, model_names, parse_uri, resolve
+from dlpipe.registry.packaging import LOADER, Loggable, Packaging, list_requirements
+from dlpipe.registry.promotion import Promotion, find_earlier_champion, judge_and_promote, promote
+from dlpipe.registry.registration import log_and_register
+from dlpipe.registry.versions import ModelVersion, find_champion, list_versions, parse_uri, resolve
 
 __all__ = [
     "CHALLENGER",
@@ -36,20 +39,18 @@ __all__ = [
     "ModelVersion",
     "Packaging",
     "Promotion",
-    "champion",
-    "champion_before",
     "check_model_name",
     "check_name_free",
     "delete_version",
-    "list_models",
+    "find_champion",
+    "find_earlier_champion",
+    "judge_and_promote",
+    "list_requirements",
+    "list_versions",
     "log_and_register",
-    "model_names",
     "parse_uri",
     "promote",
-    "promote_judged",
     "register_companion",
     "register_family",
-    "registration_key",
-    "requirements",
     "resolve",
 ]

@@ -1,4 +1,4 @@
-"""What is made from a registered classifier and registered beside it, such as its pipeline and its explainer."""
+"""Registering companions: the pipeline and the explainer that are made from a registered classifier."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dlpipe.registry.deletion import delete_unfinished
-from dlpipe.registry.families import registered_numbers
+from dlpipe.registry.families import list_registered_numbers
 from dlpipe.registry.names import KIND, MADE_FROM, Kind, companion_name
 from dlpipe.registry.packaging import Loggable, Packaging
 from dlpipe.registry.promotion import challenge
@@ -20,19 +20,25 @@ def register_family(
     register_classifier: Callable[[], ModelVersion],
     register_companions: Sequence[Callable[[ModelVersion], ModelVersion]],
 ) -> tuple[ModelVersion, ...]:
-    """Return the registered classifier ``name`` and what is made from it, all of them challengers from now on.
+    """Register the classifier ``name`` and its companions, make all of them challengers, and return them.
+
+    A process that is killed on the way leaves versions without an alias; the next call with the same files finds
+    and completes them.
 
     Parameters
     ----------
+    name : str
+        The registered model of the classifier.
     register_classifier, register_companions : callables
         Each returns a version and moves no alias; a companion's gets the classifier.
 
     Raises
     ------
     DlpipeError
-        When one of them fails. A classifier that was new is taken back then: none stays without companions.
+        When one of them fails. A classifier that was new is deleted again then: none stays without companions.
     """
-    before = registered_numbers(name)
+    # an older version that is only found again must survive the failure of a new companion
+    before = list_registered_numbers(name)
     classifier = register_classifier()
     try:
         made = [register(classifier) for register in register_companions]
@@ -40,6 +46,7 @@ def register_family(
         if classifier.version not in before:
             delete_unfinished(classifier)
         raise
+    # last, and in one move: `@challenger` never names a classifier whose companions do not exist yet
     return tuple(challenge(classifier, made))
 
 
@@ -53,18 +60,24 @@ def register_companion(
     packaging: Packaging,
     challenger: bool = True,
 ) -> ModelVersion:
-    """Return the registered ``<classifier>-<kind>``, made if need be, with the classifier's lineage.
+    """Return the version of ``<classifier>-<kind>`` with these files, registered if need be.
+
+    It has the lineage of the classifier, and is not the same version as the same files made from another one.
 
     Parameters
     ----------
     files : Loggable
         What is registered. The same digest is the same version.
     classifier : ModelVersion
-        What it was made from.
+        The version that the companion was made from.
+    kind : str
+        ``pipeline`` or ``explainer``.
     settings : mapping
-        Kept as params, with the kind in front of their names.
+        Logged as params, with the kind in front of their names.
     example : sequence of rows
-        Kept as the input example.
+        Stored as the input example.
+    packaging : Packaging
+        How MLflow opens the files.
     challenger : bool, optional
         ``False`` moves no alias.
     """
@@ -74,16 +87,16 @@ def register_companion(
         example=example,
         params={f"{kind}_{name}": value for name, value in settings.items()},
         metrics={},
-        tags={**lineage(classifier), MADE_FROM: classifier.uri, KIND: kind},
+        tags={**select_lineage(classifier), MADE_FROM: classifier.uri, KIND: kind},
         packaging=packaging,
         challenger=challenger,
     )
 
 
-def lineage(model: ModelVersion) -> dict[str, str]:
-    """Return the tags of ``model`` that say what it came from."""
+def select_lineage(version: ModelVersion) -> dict[str, str]:
+    """Return the tags of ``version`` that say where it came from; not its task attempt, which is another one's."""
     return {
         name: value
-        for name, value in model.tags.items()
+        for name, value in version.tags.items()
         if (name.startswith(("delta.", "git.", "metaflow.")) and name != "metaflow.task") or name == "seed"
     }

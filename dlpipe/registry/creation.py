@@ -1,4 +1,4 @@
-"""The version that a registration creates, and the aliases and links that come after it."""
+"""Creating the model version of a registration, then its links and its alias."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dlpipe.registry.names import CHALLENGER, KEY, MODEL_ID
-from dlpipe.registry.versions import ModelVersion, read_version, version_with_key
+from dlpipe.registry.versions import ModelVersion, find_version, read_version
 from dlpipe.tracking import TrackingStore
 
 if TYPE_CHECKING:
@@ -15,16 +15,28 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
 
 
-def registered_version(
+def ensure_version(
     store: TrackingStore, name: str, run: Run, logged: LoggedModel, tags: Mapping[str, str]
 ) -> ModelVersion:
-    """Return the version of ``name`` under the key of ``tags``, created when there is none.
+    """Return the version of ``name`` with the key of ``tags``, created if none has it.
 
-    A version is created with its tags in one transaction, so that one without them is not ours. Two machines
-    that create the same one at once both keep the lower.
+    Two machines that create the same version at once both return the lower one, and the higher is deleted.
+
+    Parameters
+    ----------
+    store : TrackingStore
+    name : str
+        The registered model, created if need be.
+    run : Run
+        The run that the version came from.
+    logged : LoggedModel
+        Its files, complete.
+    tags : mapping of str to str
+        With ``dlpipe.key`` among them. They are written with the version in one transaction: no kill leaves a
+        version of ours that nobody can find by its key.
     """
     client = store.client()
-    if (found := version_with_key(client, name, tags[KEY])) is not None:
+    if (found := find_version(client, name, tags[KEY])) is not None:
         return found
     ensure_registered_model(client, name)
     with store.as_default():  # the database store looks the source up in MLflow's default store
@@ -36,15 +48,17 @@ def registered_version(
             model_id=logged.model_id,
             await_creation_for=0,
         )
-    kept = version_with_key(client, name, tags[KEY])
-    if kept is not None and kept.version != int(made.version):
+    # MLflow has no "create unless it exists", so look again. A kill before the deletion leaves two versions with
+    # the key: `find_version` takes the lower one for ever, and the other has no alias.
+    lowest = find_version(client, name, tags[KEY])
+    if lowest is not None and lowest.version != int(made.version):
         client.delete_model_version(name, made.version)
-        return kept
+        return lowest
     return read_version(client, name, int(made.version))
 
 
 def ensure_registered_model(client: MlflowClient, name: str) -> None:
-    """Make the registered model ``name`` unless it is there."""
+    """Create the registered model ``name`` unless it exists."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -55,7 +69,19 @@ def ensure_registered_model(client: MlflowClient, name: str) -> None:
 
 
 def complete_version(client: MlflowClient, version: ModelVersion, *, challenger: bool) -> None:
-    """Do what comes after a version is created, as often as needed: links, alias, end of its own run."""
+    """Link the version from its logged model, point ``challenger`` at it, and end its own run.
+
+    Each step can be repeated. They are the last ones, and in this order: the alias never names a version that
+    lacks something, and a run of our own that is still RUNNING marks a registration that was killed.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    version : ModelVersion
+        With its files and tags.
+    challenger : bool
+        ``False`` moves no alias.
+    """
     # as register_model does, so that the logged model's page shows its version
     shown = json.dumps([{"name": version.name, "version": str(version.version)}])
     client.set_logged_model_tags(version.model_id, {"mlflow.modelVersions": shown})

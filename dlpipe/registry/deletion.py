@@ -1,4 +1,4 @@
-"""Versions taken out of the registry, with what was made from them."""
+"""Deleting versions from the registry, together with their companions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import DlpipeError, PromotionRefused
-from dlpipe.registry.families import made_from
-from dlpipe.registry.history import LONGEST, this_user
+from dlpipe.registry.families import find_made_from
+from dlpipe.registry.history import LONGEST, get_user
 from dlpipe.registry.names import CHAMPION, KIND, KINDS, companion_name
-from dlpipe.registry.versions import ModelVersion, model_names, read_version
+from dlpipe.registry.versions import ModelVersion, list_model_names, read_version
 from dlpipe.tracking import open_store, tracking_errors
 
 if TYPE_CHECKING:
@@ -19,15 +19,23 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 DELETED = "dlpipe.deleted."
-"""How the name of the tag of a registered model begins that tells of a deletion; the version follows."""
+"""Prefix of the tag of a registered model that records a deletion; the version follows."""
 
 
 def delete_version(
     version: ModelVersion, *, force: bool = False, who: str = "", why: str = ""
 ) -> tuple[ModelVersion, ...]:
-    """Take ``version`` and all that was made from it out of the registry, and return them.
+    """Delete ``version`` and its companions from the registry, and return what was deleted.
 
-    Its run and its files stay where they are, until ``mlflow gc``. Numbers are not given again.
+    Runs and files stay until ``mlflow gc``. Numbers are not used again.
+
+    Parameters
+    ----------
+    version : ModelVersion
+    force : bool, optional
+        Delete it even if it is the champion; the model then has none.
+    who, why : str, optional
+        Recorded with the time in a tag of the registered model. By default the current user, and no reason.
 
     Raises
     ------
@@ -43,36 +51,38 @@ def delete_version(
                 f"{version.uri} is the champion. Promote another version first, or use --force: "
                 f"{version.name!r} has no champion then."
             )
-        gone = (*family_of(client, now), now)  # the classifier last: called again, this goes on from there
+        # the classifier last: killed before it, a second call still finds it and deletes the rest
+        deleted = (*find_family(client, now), now)
         note = {
-            "who": who or this_user(),
+            "who": who or get_user(),
             "why": why[:LONGEST],
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        # first: after the deletion nobody would call again to write it
         client.set_registered_model_tag(version.name, f"{DELETED}{version.version}", json.dumps(note))
-        for one in gone:
-            client.delete_model_version(one.name, str(one.version))
-        return gone
+        for member in deleted:
+            client.delete_model_version(member.name, str(member.version))
+        return deleted
 
 
-def family_of(client: MlflowClient, version: ModelVersion) -> list[ModelVersion]:
-    """Return what was made from ``version``."""
+def find_family(client: MlflowClient, version: ModelVersion) -> list[ModelVersion]:
+    """Return the companions of ``version``; none for a version that is a companion itself."""
     if KIND in version.tags:
         return []
-    names = model_names(client)
+    names = list_model_names(client)
     kinds = [kind for kind in KINDS if companion_name(version.name, kind) in names]
-    return [made for kind in kinds for made in made_from(client, version, kind)]
+    return [made for kind in kinds for made in find_made_from(client, version, kind)]
 
 
 def delete_unfinished(version: ModelVersion) -> None:
-    """Take back a version whose companions could not be registered; where that fails, too, it stays."""
+    """Delete a version whose companions could not be registered; a failure to do so is only logged."""
     store = open_store()
     try:
         with tracking_errors(store):
             client = store.client()
             now = read_version(client, version.name, version.version)
-            if not now.aliases:
-                for one in (*family_of(client, now), now):
-                    client.delete_model_version(one.name, str(one.version))
+            if not now.aliases:  # somebody who gave it one meanwhile wants it
+                for member in (*find_family(client, now), now):
+                    client.delete_model_version(member.name, str(member.version))
     except DlpipeError as error:
         LOGGER.warning("%s stays without what is made from it: %s", version.uri, error)

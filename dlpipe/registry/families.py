@@ -18,11 +18,11 @@ from dlpipe.registry.names import (
 )
 from dlpipe.registry.versions import (
     ModelVersion,
-    aliases_if_registered,
-    model_names,
+    find_aliases,
+    list_model_names,
+    list_version_numbers,
     read_version,
-    version_numbers,
-    versions_where,
+    search_versions,
 )
 from dlpipe.tracking import open_store, tracking_errors
 
@@ -39,7 +39,7 @@ def check_name_free(name: str, kind: Kind | None = None) -> None:
     store = open_store()
     with tracking_errors(store):
         client = store.client()
-        names = model_names(client)
+        names = list_model_names(client)
         if kind is not None:
             check_versions(client, names, name, kind)
             return
@@ -53,10 +53,20 @@ def check_name_free(name: str, kind: Kind | None = None) -> None:
 
 
 def check_versions(client: MlflowClient, names: Sequence[str], name: str, kind: Kind | None) -> None:
-    """Raise ``SettingError`` unless the versions of ``name``, if there are any, are of ``kind``."""
+    """Raise ``SettingError`` unless the versions of ``name``, if there are any, are of ``kind``.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    names : sequence of str
+        Of all registered models: a search for the versions of an unknown one would be in vain.
+    name : str
+    kind : str or None
+        ``None`` for a classifier.
+    """
     if name not in names:
         return
-    for found in versions_where(client, name):
+    for found in search_versions(client, name):
         if (there := found.tags.get(KIND)) != kind:
             what = f"a {there}" if there else "no pipeline or explainer"
             raise SettingError(
@@ -65,36 +75,36 @@ def check_versions(client: MlflowClient, names: Sequence[str], name: str, kind: 
             )
 
 
-def registered_numbers(name: str) -> list[int]:
+def list_registered_numbers(name: str) -> list[int]:
     """Return the versions of the model ``name``, ascending; none where it is not registered."""
     store = open_store()
     with tracking_errors(store):
         client = store.client()
-        return version_numbers(client, name) if name in model_names(client) else []
+        return list_version_numbers(client, name) if name in list_model_names(client) else []
 
 
-def companions(client: MlflowClient, classifier: ModelVersion) -> dict[str, ModelVersion | None]:
-    """Return for each companion of ``classifier``'s name that is registered what was made from this version.
+def find_companions(client: MlflowClient, classifier: ModelVersion) -> dict[str, ModelVersion | None]:
+    """Return the companions of this version by model name; ``None`` for a registered model that has none for it.
 
-    Of several the champion comes first, then the challenger, then the newest; ``None`` where there is none.
+    Of several versions the champion comes first, then the challenger, then the newest.
     """
     made: dict[str, ModelVersion | None] = {}
     for kind in KINDS:
         name = companion_name(classifier.name, kind)
-        if found := made_from(client, classifier, kind):
-            made[name] = max(found, key=preference)
-        elif aliases_if_registered(client, name) is not None:
+        if found := find_made_from(client, classifier, kind):
+            made[name] = max(found, key=rank_version)
+        elif find_aliases(client, name) is not None:
             made[name] = None
     return made
 
 
-def made_from(client: MlflowClient, classifier: ModelVersion, kind: Kind) -> list[ModelVersion]:
+def find_made_from(client: MlflowClient, classifier: ModelVersion, kind: Kind) -> list[ModelVersion]:
     """Return every version of ``kind`` that was made from this version of the classifier."""
     name = companion_name(classifier.name, kind)
-    found = versions_where(client, name, {MADE_FROM: classifier.uri, KIND: kind})
+    found = search_versions(client, name, {MADE_FROM: classifier.uri, KIND: kind})
     return [read_version(client, name, int(version.version)) for version in found]
 
 
-def preference(version: ModelVersion) -> tuple[bool, bool, int]:
-    """Return what is greatest for the version that is to be taken."""
+def rank_version(version: ModelVersion) -> tuple[bool, bool, int]:
+    """Return a sort key that is greatest for the champion, then the challenger, then the newest version."""
     return CHAMPION in version.aliases, CHALLENGER in version.aliases, version.version

@@ -1,4 +1,7 @@
-"""Who was champion when, why, and by whom: a tag of the registered model for each move."""
+"""Who was champion when, why, and by whom: a tag of the registered model for each move of the alias.
+
+MLflow has no history of an alias, and a version may be deleted; tags of the registered model stay.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from datetime import UTC, datetime
 from typing import Literal
 
 MOVE = "dlpipe.champion."
-"""How the names of the tags begin; a number follows."""
+"""Prefix of these tags; a number follows."""
 LONGEST = 2000  # characters of a reason that are kept
 
 How = Literal["gate", "force", "rollback"]
 
 
 @dataclass(frozen=True)
-class Moved:
+class ChampionMove:
     """A move of the alias ``champion``.
 
     Attributes
@@ -38,23 +41,34 @@ class Moved:
     why: str
     at: str
 
-    def as_tag(self, earlier: Sequence[Moved]) -> tuple[str, str]:
-        """Return the name and the value of the tag that keeps this move after ``earlier`` ones."""
+    def to_tag(self, earlier: Sequence[ChampionMove]) -> tuple[str, str]:
+        """Return the name and the value of the tag that records this move after ``earlier`` ones."""
+        # six digits: names are sorted as text
         return f"{MOVE}{len(earlier) + 1:06}", json.dumps(asdict(self))
 
 
-def record_move(before: int | None, after: int | None, *, how: How, who: str, why: str) -> Moved:
-    """Return the record of a move that happens now."""
+def record_move(before: int | None, after: int | None, *, how: How, who: str, why: str) -> ChampionMove:
+    """Return the record of a move that happens now.
+
+    Parameters
+    ----------
+    before, after : int or None
+        The champion before and after; ``None`` for none.
+    how : str
+        As in ``ChampionMove``.
+    who, why : str
+        An empty ``who`` is the current user; the reason is cut after ``LONGEST`` characters.
+    """
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    return Moved(before, after, how, who or this_user(), why[:LONGEST], at)
+    return ChampionMove(before, after, how, who or get_user(), why[:LONGEST], at)
 
 
-def moves_in(tags: Mapping[str, str]) -> list[Moved]:
-    """Return the moves that the tags of a registered model tell of, oldest first."""
-    return [Moved(**json.loads(tags[name])) for name in sorted(tags) if name.startswith(MOVE)]
+def read_moves(tags: Mapping[str, str]) -> list[ChampionMove]:
+    """Return the moves that the tags of a registered model record, oldest first."""
+    return [ChampionMove(**json.loads(tags[name])) for name in sorted(tags) if name.startswith(MOVE)]
 
 
-def champions_before(moves: Sequence[Moved], current: int) -> list[int]:
+def list_earlier_champions(moves: Sequence[ChampionMove], current: int) -> list[int]:
     """Return the versions that were champion before ``current``, the last one first.
 
     A rollback is a step back on this way: after it, the next one leads further back.
@@ -62,8 +76,8 @@ def champions_before(moves: Sequence[Moved], current: int) -> list[int]:
     Examples
     --------
     >>> steps = [(None, 1, "gate"), (1, 2, "gate"), (2, 3, "gate"), (3, 2, "rollback")]
-    >>> moves = [Moved(before, after, how, "ana", "", "") for before, after, how in steps]
-    >>> champions_before(moves, 3), champions_before(moves, 2)
+    >>> moves = [ChampionMove(before, after, how, "ana", "", "") for before, after, how in steps]
+    >>> list_earlier_champions(moves, 3), list_earlier_champions(moves, 2)
     ([2, 1], [1])
     """
     found: list[int] = []
@@ -77,7 +91,7 @@ def champions_before(moves: Sequence[Moved], current: int) -> list[int]:
     return found
 
 
-def this_user() -> str:
+def get_user() -> str:
     """Return the name of who runs this process; ``unknown`` on a machine that does not know."""
     if user := os.environ.get("METAFLOW_USER"):
         return user

@@ -1,8 +1,9 @@
-"""An alias of several models moved as one, if it still stands where it was seen.
+"""Moving an alias of several models as one, if it still points where it did when the caller looked.
 
-A database does it in one transaction. A server has no call for that: there the first model decides, it is moved
-under a lock of this machine, and the others follow; ``resolve`` goes by the first one, so that a process killed in
-between changes no answer.
+A database does it in one transaction, with MLflow's own classes: its client has no call that compares, or that
+moves several aliases. A server has none either: there callers hold a lock of this machine, the alias of the first
+model moves first and decides, and the others follow. ``resolve`` goes by the first one, so that a process killed
+in between changes no answer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.registry.versions import model_aliases
+from dlpipe.registry.versions import read_aliases
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Move:
-    """Where an alias of some models is to stand.
+    """Where an alias of some models is to point.
 
     Attributes
     ----------
@@ -42,7 +43,15 @@ class Move:
 
 
 def move_alias(client: MlflowClient, move: Move, *, expected: int | None) -> bool:
-    """Move the alias if that of the first model stands at ``expected`` (``None``: nowhere), and return whether."""
+    """Move the alias, unless that of the first model no longer points at ``expected``; return whether it moved.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    move : Move
+    expected : int or None
+        The version that the alias of the first model must point at; ``None`` if it must not exist.
+    """
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
     registry = client._get_registry_client().store
@@ -52,7 +61,15 @@ def move_alias(client: MlflowClient, move: Move, *, expected: int | None) -> boo
 
 
 def move_in_database(registry: Any, move: Move, expected: int | None) -> bool:
-    """Move the alias in one transaction: all of it, or nothing at all where another was first."""
+    """Move the alias in one transaction, as ``move_alias`` does: all of it, or nothing where another was first.
+
+    Parameters
+    ----------
+    registry : SqlAlchemyStore
+        MLflow's registry store.
+    move : Move
+    expected : int or None
+    """
     from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModel
 
     with registry.ManagedSessionMaker(read_only=False) as session:
@@ -63,26 +80,26 @@ def move_in_database(registry: Any, move: Move, expected: int | None) -> bool:
         if (there.version if there else None) != expected:
             return False
         for name, version in move.to.items():
-            put_alias(registry, session, name, move.alias, version)
+            write_alias(registry, session, name, move.alias, version)
         if move.tag is not None:
-            put_tag(registry, session, move.first, *move.tag)
+            write_tag(registry, session, move.first, *move.tag)
     return True
 
 
-def put_alias(registry: Any, session: Any, name: str, alias: str, version: int | None) -> None:
-    """Have the alias of ``name`` stand at ``version`` when the transaction ends."""
+def write_alias(registry: Any, session: Any, name: str, alias: str, version: int | None) -> None:
+    """Point the alias of model ``name`` at ``version`` within a transaction; ``None`` deletes the alias."""
     from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias
 
     if version is None:
         if there := registry._get_registered_model_alias(session, name, alias):
             session.delete(there)
         return
-    found = registry._get_sql_model_version(session, name, version)  # which raises where it was deleted
+    found = registry._get_sql_model_version(session, name, version)  # raises if somebody deleted it meanwhile
     session.merge(SqlRegisteredModelAlias(workspace=found.workspace, name=name, alias=alias, version=version))
 
 
-def put_tag(registry: Any, session: Any, name: str, key: str, value: str) -> None:
-    """Have the model ``name`` carry a tag when the transaction ends."""
+def write_tag(registry: Any, session: Any, name: str, key: str, value: str) -> None:
+    """Set a tag of model ``name`` within a transaction."""
     from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelTag
 
     workspace = registry._get_registered_model(session, name).workspace
@@ -90,10 +107,16 @@ def put_tag(registry: Any, session: Any, name: str, key: str, value: str) -> Non
 
 
 def move_by_calls(client: MlflowClient, move: Move, expected: int | None) -> bool:
-    """Move the alias call by call, the model that decides first."""
-    if model_aliases(client, move.first).get(move.alias) != expected:
+    """Move the alias call by call, the model that decides first.
+
+    Between the comparison and the first call another machine may move it too: a window that no lock of one machine
+    closes.
+    """
+    if read_aliases(client, move.first).get(move.alias) != expected:
         return False
-    if move.tag is not None:  # a record of a move that never was names a version that is no champion
+    # before the alias: killed in between, a record without its move does no harm (the version that it names is no
+    # champion), while a move without its record could not be taken back
+    if move.tag is not None:
         client.set_registered_model_tag(move.first, *move.tag)
     for name, version in move.to.items():
         if version is None:

@@ -1,4 +1,4 @@
-"""The gate's last step: moving the alias ``champion`` of a classifier and of all that is made from it."""
+"""Promotion: moving the alias ``champion`` of a classifier and of its companions as one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from dlpipe.errors import ChampionMoved, PromotionRefused
-from dlpipe.registry.families import companions
-from dlpipe.registry.history import How, champions_before, moves_in, record_move
+from dlpipe.registry.families import find_companions
+from dlpipe.registry.history import How, list_earlier_champions, read_moves, record_move
 from dlpipe.registry.moving import Move, move_alias
 from dlpipe.registry.names import CHALLENGER, CHAMPION, MADE_FROM, classifier_name
-from dlpipe.registry.versions import ModelVersion, champion, model_aliases, read_version, version_numbers
+from dlpipe.registry.versions import ModelVersion, find_champion, list_version_numbers, read_aliases, read_version
 from dlpipe.tracking import open_store, tracking_errors
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Judgement(Protocol):
         """Why, in one line."""
 
 
-Verdict = TypeVar("Verdict", bound=Judgement)
+AnyJudgement = TypeVar("AnyJudgement", bound=Judgement)
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,13 @@ class Promotion:
     def __str__(self) -> str:
         before = "none" if self.previous is None else f"v{self.previous}"
         if self.moved:
-            return f"champion of {self.version.name} moves from {before} to v{self.version.version}{self._left()}"
+            bare = self._describe_bare()
+            return f"champion of {self.version.name} moves from {before} to v{self.version.version}{bare}"
         if self.previous == self.version.version:
             return f"champion of {self.version.name} is {before} already"
         return f"champion of {self.version.name} stays {before}"
 
-    def _left(self) -> str:
+    def _describe_bare(self) -> str:
         without = [name for name, version in self.companions.items() if version is None]
         return f"; without a champion from now on: {', '.join(without)}" if without else ""
 
@@ -79,18 +80,20 @@ def promote(
     why: str = "",
     bare: bool = False,
 ) -> Promotion:
-    """Point ``champion`` at ``version`` and at what is made from it, as one, and return what happened.
+    """Point ``champion`` at ``version`` and its companions, as one, and return what happened.
 
-    Nothing moves when the verdict says no. Where ``version`` is champion already, what is made from it follows.
+    Nothing moves when the verdict says no. If ``version`` is champion already, companions that lag behind move.
 
     Parameters
     ----------
     version : ModelVersion
-        A classifier. What was made from the champion, such as a pipeline with other settings, is moved alone.
+        A classifier; or a companion of the champion, such as a pipeline with other settings, which moves alone.
+    verdict_passed : bool, optional
+        Whether the gate let it pass.
     against : int or None, optional
-        The champion that the verdict was about, ``None`` for none; by default whichever stands there.
+        The champion that the verdict was about, ``None`` for none; by default any.
     how, who, why : str
-        Kept as a tag of the registered model, with the time.
+        Recorded with the time in a tag of the registered model. By default ``who`` is the current user.
     bare : bool, optional
         A companion that has a champion, and nothing that was made from ``version``, has none from then on.
 
@@ -108,39 +111,53 @@ def promote(
         registered = client.get_registered_model(version.name)
         there = registered.aliases.get(CHAMPION)
         previous = None if there is None else int(there)
+        # a version that is champion already was promoted by an earlier try: going on completes its companions
         if previous not in (version.version, against) and against != "any":
-            raise champion_moved(version, previous)
+            raise make_moved_error(version, previous)
         if not verdict_passed and previous != version.version:
             return Promotion(read_version(client, version.name, version.version), False, previous)
-        beside = beside_champion(client, version, bare=bare)
-        earlier = moves_in(registered.tags)
-        record = record_move(previous, version.version, how=how, who=who, why=why).as_tag(earlier)
+        beside = plan_companions(client, version, bare=bare)
+        earlier = read_moves(registered.tags)
+        record = record_move(previous, version.version, how=how, who=who, why=why).to_tag(earlier)
         moved = previous != version.version
         move = Move(CHAMPION, {version.name: version.version, **beside}, record if moved else None)
         if not move_alias(client, move, expected=previous):
-            raise champion_moved(version, model_aliases(client, version.name).get(CHAMPION))
+            raise make_moved_error(version, read_aliases(client, version.name).get(CHAMPION))
         return Promotion(read_version(client, version.name, version.version), moved, previous, beside)
 
 
-def promote_judged(
+def judge_and_promote(
     version: ModelVersion,
-    judge: Callable[[ModelVersion | None], Verdict],
+    judge: Callable[[ModelVersion | None], AnyJudgement],
     *,
     how: How = "gate",
     who: str = "",
     why: str = "",
-) -> tuple[Verdict, Promotion]:
-    """Return the verdict about ``version`` and what came of it: it is judged again if another became champion.
+) -> tuple[AnyJudgement, Promotion]:
+    """Judge ``version`` against the champion, promote it if it passes, and return the verdict and the promotion.
+
+    Judging takes minutes, so it is done without a lock: if another version became champion meanwhile, ``version``
+    is judged again, against that one.
 
     Parameters
     ----------
+    version : ModelVersion
     judge : callable
-        Gets the champion, ``None`` where there is none or ``version`` is it, and returns the verdict.
+        Gets the champion (``None`` if there is none, or it is ``version`` itself) and returns the verdict.
+    how, who : str, optional
+        As in ``promote``.
     why : str, optional
         By default the reason of the verdict.
+
+    Raises
+    ------
+    ChampionMoved
+        When another version became champion each of ``TRIES`` times.
+    PromotionRefused
+        As in ``promote``.
     """
     for _ in range(TRIES):
-        rival = champion(version.name)
+        rival = find_champion(version.name)
         verdict = judge(None if rival is None or rival.version == version.version else rival)
         try:
             done = promote(
@@ -157,22 +174,35 @@ def promote_judged(
     raise ChampionMoved(f"{version.uri} was judged {TRIES} times, and each time another version became champion.")
 
 
-def champion_moved(version: ModelVersion, now: int | None) -> ChampionMoved:
-    """Return the error for a champion that is not the one that ``version`` was judged against."""
+def make_moved_error(version: ModelVersion, now: int | None) -> ChampionMoved:
+    """Return the error that another version than the one ``version`` was judged against is champion."""
     there = "none" if now is None else f"v{now}"
     return ChampionMoved(f"The champion of {version.name!r} is {there} meanwhile; {version.uri} was not promoted.")
 
 
-def beside_champion(client: MlflowClient, version: ModelVersion, *, bare: bool) -> dict[str, int | None]:
-    """Return the companions that move with ``version``, and where to."""
+def plan_companions(client: MlflowClient, version: ModelVersion, *, bare: bool) -> dict[str, int | None]:
+    """Return the companions that move with ``version``, by model name, and where to (``None``: the alias goes).
+
+    Parameters
+    ----------
+    client : MlflowClient
+    version : ModelVersion
+    bare : bool
+        As in ``promote``.
+
+    Raises
+    ------
+    PromotionRefused
+        As in ``promote``.
+    """
     if made_from := version.tags.get(MADE_FROM):
         check_classifier_is_champion(client, version, made_from)
         return {}
     beside: dict[str, int | None] = {}
-    for name, made in companions(client, version).items():
+    for name, made in find_companions(client, version).items():
         if made is not None:
             beside[name] = made.version
-        elif (there := model_aliases(client, name).get(CHAMPION)) is not None:
+        elif (there := read_aliases(client, name).get(CHAMPION)) is not None:
             beside[name] = None
             if not bare:
                 raise PromotionRefused(
@@ -183,9 +213,9 @@ def beside_champion(client: MlflowClient, version: ModelVersion, *, bare: bool) 
 
 
 def check_classifier_is_champion(client: MlflowClient, version: ModelVersion, made_from: str) -> None:
-    """Raise ``PromotionRefused`` unless the classifier that ``version`` was made from is champion."""
+    """Raise ``PromotionRefused`` unless ``made_from``, the URI of the classifier of ``version``, is champion."""
     base = classifier_name(version.name)
-    there = model_aliases(client, base).get(CHAMPION) if base else None
+    there = read_aliases(client, base).get(CHAMPION) if base else None
     if made_from != f"models:/{base}/{there}":
         raise PromotionRefused(
             f"{version.uri} was made from {made_from}, which is not the champion. "
@@ -194,18 +224,19 @@ def check_classifier_is_champion(client: MlflowClient, version: ModelVersion, ma
 
 
 def challenge(classifier: ModelVersion, beside: Sequence[ModelVersion]) -> list[ModelVersion]:
-    """Point ``challenger`` at ``classifier`` and at what was made from it, as one, and return them as they are."""
+    """Point ``challenger`` at ``classifier`` and its companions ``beside`` it, as one, and return them with it."""
     store = open_store()
     family = [classifier, *beside]
     with tracking_errors(store):
         client = store.client()
         move = Move(CHALLENGER, {version.name: version.version for version in family})
-        while not move_alias(client, move, expected=model_aliases(client, classifier.name).get(CHALLENGER)):
-            pass  # the one that was registered last is challenger, whoever was between
+        # the last one to register is challenger, so losing a race is no reason to stop
+        while not move_alias(client, move, expected=read_aliases(client, classifier.name).get(CHALLENGER)):
+            pass
         return [read_version(client, version.name, version.version) for version in family]
 
 
-def champion_before(name: str) -> ModelVersion:
+def find_earlier_champion(name: str) -> ModelVersion:
     """Return the version of ``name`` that was champion before the present one, and still exists.
 
     Raises
@@ -217,15 +248,16 @@ def champion_before(name: str) -> ModelVersion:
         raise PromotionRefused(
             f"{name!r} is a version, and a model goes back. Pass the model's name alone: {model}."
         )
-    current = champion(name)
+    current = find_champion(name)
     if current is None:
         raise PromotionRefused(f"{name!r} has no champion to go back from. `dlpipe models` lists the versions.")
     store = open_store()
     with tracking_errors(store):
         client = store.client()
-        moves = moves_in(client.get_registered_model(name).tags)
-        there = version_numbers(client, name)
-        before = next((one for one in champions_before(moves, current.version) if one in there), None)
+        moves = read_moves(client.get_registered_model(name).tags)
+        there = list_version_numbers(client, name)
+        earlier = list_earlier_champions(moves, current.version)
+        before = next((version for version in earlier if version in there), None)
         if before is None:
             raise PromotionRefused(
                 f"Nothing tells which version of {name!r} was champion before v{current.version}. "

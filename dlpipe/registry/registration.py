@@ -1,10 +1,17 @@
-"""Log and register a model, safely repeatable.
+"""Logging and registering a model, safely repeatable.
 
-A version carries a key made from its name, its weights and the table version it was made from, and what stands
-under that key already is found again instead of made twice. MLflow's own calls (``log_model``,
-``register_model``) make something new each time, so their parts are called one by one here, each step first
-looking at whether it has been done. A process killed between any two of them leaves a registration that the next
-try completes.
+A registration has a key, made from the model's name, its weights and the table version. Run, logged model and
+model version carry it as a tag, and each step first looks for what has the key. MLflow's own calls (``log_model``,
+``register_model``) make something new each time, so their parts are called one by one here, in this order:
+
+1. the run, with the key in its tags from the start;
+2. the logged model, PENDING until its last file is written;
+3. params, metrics and the link from the run to the logged model;
+4. the registered model, and the version with all of its tags in one transaction;
+5. the link back, the alias ``challenger``, and the end of the run.
+
+A process killed between any two calls leaves things that nobody is pointed to: the alias is still where it was,
+and the next call with the same key completes them. Without such a call they stay; nothing else cleans them up.
 """
 
 from __future__ import annotations
@@ -16,19 +23,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dlpipe
-from dlpipe.registry.creation import complete_version, registered_version
+from dlpipe.registry.creation import complete_version, ensure_version
 from dlpipe.registry.families import check_name_free
-from dlpipe.registry.logged_models import logged_model
+from dlpipe.registry.logged_models import ensure_logged_model
 from dlpipe.registry.names import KEY, KIND, KINDS, MADE_FROM, TASK, WEIGHTS, check_model_name
 from dlpipe.registry.packaging import Loggable, Packaging
-from dlpipe.registry.runs import context_tags, record, registration_run
-from dlpipe.registry.versions import ModelVersion, read_version, version_with_key
+from dlpipe.registry.runs import log_to_run, open_run, read_context_tags
+from dlpipe.registry.versions import ModelVersion, find_version, read_version
 from dlpipe.task import Row
 from dlpipe.tracking import open_store, tracking_errors
 
 
 def log_and_register(
-    model: Loggable,
+    files: Loggable,
     *,
     name: str,
     example: Sequence[Row],
@@ -40,7 +47,7 @@ def log_and_register(
     run_name: str | None = None,
     challenger: bool = True,
 ) -> ModelVersion:
-    """Return the registered version of ``model``, made if it is not there yet, with the alias ``challenger``.
+    """Return the version of ``name`` with these files, registered if need be, with the alias ``challenger``.
 
     The same weights on the same table version under the same name are the same version, however often this is
     called and wherever an earlier call was killed. The model is logged into the run that ``MLFLOW_RUN_ID`` names,
@@ -48,20 +55,20 @@ def log_and_register(
 
     Parameters
     ----------
-    model : Loggable
-        A ``Model``, or anything with its ``card``, ``digest`` and ``save(folder)``.
-    packaging : Packaging, optional
-        How MLflow opens it; by default as the model of a task.
+    files : Loggable
+        A ``dlpipe.task.Model``, or anything with its ``card``, ``digest`` and ``save(folder)``.
     name : str
         The registered model.
-    experiment, run_name : str, optional
-        For a run of its own; by default the experiment has the model's name.
     example : sequence of rows
-        As the inputs of the task read them; kept as the model's input example.
+        As the inputs of the task read them; stored as the model's input example.
     params, metrics : mapping
         Settings and scores of the model.
     tags : mapping of str to str
-        Lineage. ``delta.table`` and ``delta.version`` say what the model was made from.
+        Lineage. ``delta.table`` and ``delta.version`` say which rows the model was trained on.
+    packaging : Packaging, optional
+        How MLflow opens the files; by default as the model of a task.
+    experiment, run_name : str, optional
+        For a run of its own; by default the experiment has the model's name.
     challenger : bool, optional
         ``False`` moves no alias.
 
@@ -70,46 +77,58 @@ def log_and_register(
     SettingError
         When ``name`` cannot be the name of a model, or its versions are of another kind.
     TrackingUnavailable, StorageFull
-        When MLflow does not answer or cannot write; calling again goes on from there.
+        When MLflow does not answer or cannot write; another call completes what was begun.
     """
     check_model_name(name)
     check_name_free(name, next((kind for kind in KINDS if kind == tags.get(KIND)), None))
     store = open_store()
-    key = registration_key(name, model.digest, tags)
-    made = {KEY: key, WEIGHTS: model.digest, TASK: model.card["task"], "dlpipe.version": dlpipe.__version__}
-    tags = {**tags, **context_tags(), **made}
-    # files are written meanwhile, so that nobody waits but who registers the very same thing
+    key = make_registration_key(name, files.digest, tags)
+    own_tags = {KEY: key, WEIGHTS: files.digest, TASK: files.card["task"], "dlpipe.version": dlpipe.__version__}
+    tags = {**tags, **read_context_tags(), **own_tags}
+    # a lock of this key alone, without a time limit: it is held while files are written, and only who registers
+    # the very same files waits
     with tracking_errors(store), store.lock("register", key, seconds=-1):
         client = store.client()
-        version = version_with_key(client, name, key)
+        version = find_version(client, name, key)
+        # a run that was given gets its params, metrics and link also when the version is an older one
         if version is None or os.environ.get("MLFLOW_RUN_ID"):
-            with registration_run(store, experiment or name, run_name, tags) as run:
+            with open_run(store, experiment or name, run_name, tags) as run:
                 logged = (
                     client.get_logged_model(version.model_id)
                     if version
-                    else logged_model(
+                    else ensure_logged_model(
                         client,
                         run,
-                        model,
+                        files,
                         example=example,
                         params=params,
                         tags=tags,
                         packaging=packaging or Packaging(),
                     )
                 )
-                record(client, run, logged, params=params, metrics=metrics)
-                version = version or registered_version(store, name, run, logged, tags)
+                log_to_run(client, run, logged, params=params, metrics=metrics)
+                version = version or ensure_version(store, name, run, logged, tags)
         complete_version(client, version, challenger=challenger)
         return read_version(client, name, version.version)
 
 
-def registration_key(name: str, digest: str, tags: Mapping[str, str]) -> str:
-    """Return what makes a registration the same as an earlier one, as 32 hexadecimal digits.
+def make_registration_key(name: str, digest: str, tags: Mapping[str, str]) -> str:
+    """Return the key of a registration, 32 hexadecimal digits: two with the same key are the same version.
+
+    Parameters
+    ----------
+    name : str
+        The registered model.
+    digest : str
+        Of the files.
+    tags : mapping of str to str
+        Of these the table, its version and, for a companion, the classifier count; the commit and the run do not.
 
     Examples
     --------
-    >>> registration_key("reviews", "abc", {"delta.version": "0", "git.commit": "1"}) == registration_key(
-    ...     "reviews", "abc", {"delta.version": "0", "git.commit": "2"})
+    >>> tags = {"delta.version": "0", "git.commit": "1"}
+    >>> key = make_registration_key("reviews", "abc", tags)
+    >>> key == make_registration_key("reviews", "abc", {**tags, "git.commit": "2"})
     True
     """
     made_from = [name, digest, tags.get("delta.table", ""), str(tags.get("delta.version", ""))]

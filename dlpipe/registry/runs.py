@@ -18,12 +18,23 @@ PARAMS_A_BATCH = 100  # MLflow's limit
 
 
 @contextmanager
-def registration_run(
+def open_run(
     store: TrackingStore, experiment: str, run_name: str | None, tags: Mapping[str, str]
 ) -> Iterator[Run]:
     """Yield the run to log into: the caller's (``MLFLOW_RUN_ID``), an earlier try's, or a new one.
 
-    A run of our own carries the key; it ends as failed when something is raised; ``complete_version`` finishes it.
+    A run of our own carries the key. It ends as FAILED when something is raised, and as FINISHED in
+    ``complete_version``, after the version exists.
+
+    Parameters
+    ----------
+    store : TrackingStore
+    experiment : str
+        Of a new run; created if need be.
+    run_name : str or None
+        Of a new run; MLflow makes one up for ``None``.
+    tags : mapping of str to str
+        With ``dlpipe.key`` among them. A run of the caller's gets all others: the key would make it ours to end.
     """
     from mlflow.tracking.context.registry import resolve_tags
 
@@ -47,12 +58,21 @@ def registration_run(
         raise
 
 
-def record(
+def log_to_run(
     client: MlflowClient, run: Run, logged: LoggedModel, *, params: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> None:
-    """Write params and metrics that ``run`` does not hold yet, and that it gave ``logged``.
+    """Log the params and metrics that ``run`` lacks, and ``logged`` as its output.
 
     A param that the run has with another value is left alone: MLflow would refuse the whole batch.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    run : Run
+        As it was before the call.
+    logged : LoggedModel
+        The metrics are linked to it.
+    params, metrics : mapping
     """
     from mlflow.entities import LoggedModelOutput, Metric, Param
 
@@ -67,13 +87,14 @@ def record(
     client.log_batch(run.info.run_id, metrics=points, params=settings[:PARAMS_A_BATCH])
     for start in range(PARAMS_A_BATCH, len(settings), PARAMS_A_BATCH):
         client.log_batch(run.info.run_id, params=settings[start : start + PARAMS_A_BATCH])
+    # MLflow fails on an output that is logged twice
     outputs = run.outputs.model_outputs if run.outputs else []
     if logged.model_id not in [output.model_id for output in outputs]:
         client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
 
 
-def context_tags() -> dict[str, str]:
-    """Return what MLflow's run context says of the task that this process works on, if any."""
+def read_context_tags() -> dict[str, str]:
+    """Return the tag with the Metaflow task that this process runs, from MLflow's run context; empty outside."""
     from mlflow.tracking.context.registry import resolve_tags
 
     return {name: value for name, value in resolve_tags().items() if name == "metaflow.task"}

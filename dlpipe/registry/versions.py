@@ -1,4 +1,7 @@
-"""Model versions: what they are, and finding them by URI, alias or key."""
+"""Model versions: what they are, and finding them by URI, alias or key.
+
+Functions that take a client are called with one that is open; the others open the store themselves.
+"""
 
 from __future__ import annotations
 
@@ -82,34 +85,41 @@ def resolve(uri: str) -> ModelVersion:
     store = open_store()
     with tracking_errors(store):
         client = store.client()
-        aliases = model_aliases(client, name)
+        aliases = read_aliases(client, name)
         if alias is not None:
             if alias not in aliases:
-                raise ModelNotFound(f"{name!r} has no alias {alias!r}; {said_aliases(name, aliases)}")
-            version = aliases[alias] if alias != CHAMPION else champion_by_family(client, name, aliases[alias])
-        numbers = version_numbers(client, name)
+                raise ModelNotFound(f"{name!r} has no alias {alias!r}; {describe_aliases(name, aliases)}")
+            version = aliases[alias] if alias != CHAMPION else resolve_champion(client, name, aliases[alias])
+        numbers = list_version_numbers(client, name)
         if version not in numbers:
             there = f"it has {', '.join(map(str, numbers))}" if numbers else "it has none"
             raise ModelNotFound(f"{name!r} has no version {version}; {there}. `dlpipe models` lists them.")
         return read_version(client, name, int(version))
 
 
-def champion(name: str) -> ModelVersion | None:
+def find_champion(name: str) -> ModelVersion | None:
     """Return the champion of the model ``name``; ``None`` when there is no such model or it has no champion."""
     store = open_store()
     with tracking_errors(store):
         client = store.client()
-        aliases = aliases_if_registered(client, name)
+        aliases = find_aliases(client, name)
         if aliases is None or CHAMPION not in aliases:
             return None
-        return read_version(client, name, champion_by_family(client, name, aliases[CHAMPION]))
+        return read_version(client, name, resolve_champion(client, name, aliases[CHAMPION]))
 
 
-def champion_by_family(client: MlflowClient, name: str, version: int) -> int:
-    """Return the champion of ``name``, whose alias stands at ``version``: of a companion it is its classifier's.
+def resolve_champion(client: MlflowClient, name: str, version: int) -> int:
+    """Return the version that is champion of ``name``: for a companion, one made from its classifier's champion.
 
-    The alias of a companion can stand elsewhere where somebody moved one alone, or deleted a version of the
-    classifier, in MLflow.
+    The alias of a companion can point elsewhere: somebody moved one alone or deleted a version in MLflow, or a
+    promotion at a server was killed between two calls.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    name : str
+    version : int
+        That the alias ``champion`` of ``name`` points at.
 
     Raises
     ------
@@ -117,12 +127,12 @@ def champion_by_family(client: MlflowClient, name: str, version: int) -> int:
         When nothing was made from the classifier's champion, or there is none.
     """
     made_from, base = read_version(client, name, version).tags.get(MADE_FROM), classifier_name(name)
-    if made_from is None or base is None or (aliases := aliases_if_registered(client, base)) is None:
+    if made_from is None or base is None or (aliases := find_aliases(client, base)) is None:
         return version
     at = aliases.get(CHAMPION)
-    if made_from == version_uri(base, at):
+    if made_from == to_uri(base, at):
         return version
-    made = versions_where(client, name, {MADE_FROM: version_uri(base, at)})
+    made = search_versions(client, name, {MADE_FROM: to_uri(base, at)})
     if made:
         return max(int(found.version) for found in made)
     there = f"v{at} is" if at else "it has none"
@@ -132,31 +142,31 @@ def champion_by_family(client: MlflowClient, name: str, version: int) -> int:
     )
 
 
-def version_uri(name: str, version: int | str | None) -> str:
-    """Return the address that always means this version.
+def to_uri(name: str, version: int | str | None) -> str:
+    """Return the URI that always means this version.
 
     Examples
     --------
-    >>> version_uri("reviews", 3)
+    >>> to_uri("reviews", 3)
     'models:/reviews/3'
     """
     return f"models:/{name}/{version}"
 
 
-def list_models() -> list[tuple[ModelVersion, dict[str, float]]]:
+def list_versions() -> list[tuple[ModelVersion, dict[str, float]]]:
     """Return every version of every registered model with its metrics, newest first within a model."""
     store = open_store()
     with tracking_errors(store):
         client = store.client()
         versions = [
             read_version(client, name, number)
-            for name in model_names(client)
-            for number in reversed(version_numbers(client, name))
+            for name in list_model_names(client)
+            for number in reversed(list_version_numbers(client, name))
         ]
-        return [(version, model_metrics(client, version)) for version in versions]
+        return [(version, read_metrics(client, version)) for version in versions]
 
 
-def model_metrics(client: MlflowClient, version: ModelVersion) -> dict[str, float]:
+def read_metrics(client: MlflowClient, version: ModelVersion) -> dict[str, float]:
     """Return the metrics that ``version`` was logged with."""
     from mlflow.exceptions import MlflowException
 
@@ -186,27 +196,27 @@ def parse_uri(uri: str) -> tuple[str, int | None, str | None]:
     return name, int(version) if version else None, alias or (None if version else CHAMPION)
 
 
-def model_names(client: MlflowClient) -> list[str]:
+def list_model_names(client: MlflowClient) -> list[str]:
     """Return the names of all registered models, sorted."""
     names, page = [], None
     while True:
         found = client.search_registered_models(max_results=1000, page_token=page)
-        names += [one.name for one in found]
+        names += [model.name for model in found]
         page = found.token
         if not page:
             return sorted(names)
 
 
-def model_aliases(client: MlflowClient, name: str) -> dict[str, int]:
-    """Return the aliases of the model ``name`` and the versions that they point to."""
-    if (aliases := aliases_if_registered(client, name)) is not None:
+def read_aliases(client: MlflowClient, name: str) -> dict[str, int]:
+    """Return the aliases of the model ``name`` and their versions, or raise ``ModelNotFound``."""
+    if (aliases := find_aliases(client, name)) is not None:
         return aliases
-    names = model_names(client)
+    names = list_model_names(client)
     there = f"there are {', '.join(names)}" if names else "there is none yet"
     raise ModelNotFound(f"No model {name!r} is registered; {there}. Register one with flows/train_flow.py.")
 
 
-def aliases_if_registered(client: MlflowClient, name: str) -> dict[str, int] | None:
+def find_aliases(client: MlflowClient, name: str) -> dict[str, int] | None:
     """Return the aliases of the model ``name`` and their versions; ``None`` where it is not registered."""
     from mlflow.exceptions import MlflowException
 
@@ -219,29 +229,37 @@ def aliases_if_registered(client: MlflowClient, name: str) -> dict[str, int] | N
     return {alias: int(version) for alias, version in sorted(aliases.items())}
 
 
-def version_numbers(client: MlflowClient, name: str) -> list[int]:
+def list_version_numbers(client: MlflowClient, name: str) -> list[int]:
     """Return the versions of the model ``name``, ascending."""
-    return sorted(int(found.version) for found in versions_where(client, name))
+    return sorted(int(found.version) for found in search_versions(client, name))
 
 
-def versions_where(client: MlflowClient, name: str, tags: Mapping[str, str] | None = None) -> list[Any]:
-    """Return MLflow's entities of the versions of ``name`` that carry ``tags``, in no order."""
-    clauses = [name_clause(name), *(f"tags.`{tag}` = {quote(value)}" for tag, value in (tags or {}).items())]
+def search_versions(client: MlflowClient, name: str, tags: Mapping[str, str] | None = None) -> list[Any]:
+    """Return MLflow's entities of the versions of ``name`` that have these tags, in no order.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    name : str
+    tags : mapping of str to str, optional
+        All must match; by default all versions are returned.
+    """
+    clauses = [make_name_clause(name), *(f"tags.`{tag}` = {quote(value)}" for tag, value in (tags or {}).items())]
     found, page = [], None
     while True:
         some = client.search_model_versions(" and ".join(clauses), page_token=page)
-        found += [version for version in some if version.name == name]
+        found += [version for version in some if version.name == name]  # see make_name_clause
         page = some.token
         if not page:
             return found
 
 
-def name_clause(name: str) -> str:
-    """Return the clause of a search that finds the model ``name``, and others only where no quotes can hold it.
+def make_name_clause(name: str) -> str:
+    """Return the clause of a search for the model ``name``; with both quotes in the name it finds others too.
 
     Examples
     --------
-    >>> name_clause("reviews"), name_clause("it's")
+    >>> make_name_clause("reviews"), make_name_clause("it's")
     ("name = 'reviews'", 'name = "it\\'s"')
     """
     if "'" in name and '"' in name:  # the search has no way to escape a quote
@@ -255,12 +273,12 @@ def quote(text: str) -> str:
     return f"{mark}{text}{mark}"
 
 
-def said_aliases(name: str, aliases: Mapping[str, int]) -> str:
-    """Return the end of a message about an alias that is not there.
+def describe_aliases(name: str, aliases: Mapping[str, int]) -> str:
+    """Return the end of a message about an alias that does not exist.
 
     Examples
     --------
-    >>> said_aliases("reviews", {"challenger": 2})
+    >>> describe_aliases("reviews", {"challenger": 2})
     'it has challenger (v2). Use one of them, or a version such as models:/reviews/2.'
     """
     if not aliases:
@@ -269,23 +287,23 @@ def said_aliases(name: str, aliases: Mapping[str, int]) -> str:
     return f"it has {there}. Use one of them, or a version such as models:/{name}/{max(aliases.values())}."
 
 
-def version_with_key(client: MlflowClient, name: str, key: str) -> ModelVersion | None:
-    """Return the lowest version of ``name`` that carries ``key``, or ``None``."""
-    numbers = [int(found.version) for found in versions_where(client, name, {KEY: key})]
+def find_version(client: MlflowClient, name: str, key: str) -> ModelVersion | None:
+    """Return the lowest version of ``name`` with the key of a registration, or ``None``."""
+    numbers = [int(found.version) for found in search_versions(client, name, {KEY: key})]
     return read_version(client, name, min(numbers)) if numbers else None
 
 
 def read_version(client: MlflowClient, name: str, version: int) -> ModelVersion:
-    """Return version ``version`` of ``name`` as the registry has it now."""
-    return as_version(client.get_model_version(name, str(version)))
+    """Return version ``version`` of model ``name`` as the registry has it now."""
+    return to_version(client.get_model_version(name, str(version)))
 
 
-def as_version(found: Any) -> ModelVersion:
+def to_version(found: Any) -> ModelVersion:
     """Return MLflow's entity ``found`` as a ``ModelVersion``."""
     return ModelVersion(
         name=found.name,
         version=int(found.version),
-        uri=version_uri(found.name, found.version),
+        uri=to_uri(found.name, found.version),
         digest=found.tags.get(WEIGHTS, ""),
         run_id=found.run_id or "",
         model_id=found.tags.get(MODEL_ID, ""),

@@ -10,7 +10,7 @@ artifacts wherever the process that made them happened to stand.
 from __future__ import annotations
 
 from dlpipe.tracking._databases import database_store, find_sqlite_path, touch_database
-from dlpipe.tracking._errors import explain_error, tracking_errors
+from dlpipe.tracking._errors import to_dlpipe_error, tracking_errors
 from dlpipe.tracking._locks import hold_lock
 from dlpipe.tracking._opening import open_store
 from dlpipe.tracking._servers import check_answers
@@ -20,10 +20,10 @@ __all__ = [
     "TrackingStore",
     "check_answers",
     "database_store",
-    "explain_error",
     "find_sqlite_path",
     "hold_lock",
     "open_store",
+    "to_dlpipe_error",
     "touch_database",
     "tracking_errors",
 ]

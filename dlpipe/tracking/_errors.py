@@ -37,7 +37,7 @@ def tracking_errors(store: TrackingStore) -> Iterator[None]:
             raise StorageUnavailable(f"The artifacts of MLflow at {show_address(store.uri)}: {words}.") from error
         if not isinstance(error, MlflowException | OSError):
             raise
-        raise explain_error(error, asked=f"MLflow at {show_address(store.uri)}") from error
+        raise to_dlpipe_error(error, asked=f"MLflow at {show_address(store.uri)}") from error
 
 
 def _is_of_s3(error: BaseException | None) -> bool:
@@ -57,22 +57,22 @@ def explain_database_errors(asked: str) -> Iterator[None]:
     except DlpipeError:
         raise
     except (OSError, sqlite3.Error) as error:
-        raise explain_error(error, asked=asked) from error
+        raise to_dlpipe_error(error, asked=asked) from error
     except Exception as error:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         if not isinstance(error, SQLAlchemyError | MlflowException):
             raise
-        raise explain_error(error, asked=asked) from error
+        raise to_dlpipe_error(error, asked=asked) from error
 
 
-def explain_error(error: Exception, *, asked: str) -> DlpipeError:
+def to_dlpipe_error(error: Exception, *, asked: str) -> DlpipeError:
     """Return the error to show for one of MLflow's, of its database or of the file system.
 
     Examples
     --------
-    >>> explain_error(OSError(28, "No space left on device"), asked="MLflow at sqlite:///mlflow.db")
+    >>> to_dlpipe_error(OSError(28, "No space left on device"), asked="MLflow at sqlite:///mlflow.db")
     StorageFull('MLflow at sqlite:///mlflow.db: no space left on the device. Free some and run again.')
     """
     problem = " ".join(str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error).split())

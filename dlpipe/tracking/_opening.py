@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dlpipe.errors import TrackingUnavailable
-from dlpipe.redaction import has_open_signs, show_address
+from dlpipe.redaction import has_unescaped_password, show_address
 from dlpipe.tracking._artifacts import ARTIFACTS, find_artifact_root
 from dlpipe.tracking._connections import check_connects
 from dlpipe.tracking._databases import check_folder, find_sqlite_path, touch_database
@@ -82,7 +82,7 @@ def prepare_uri(
     """
     try:
         kind = uri if uri in ALONE else urlsplit(uri).scheme.partition("+")[0]
-        readable = not has_open_signs(uri)
+        readable = not has_unescaped_password(uri)
     except ValueError:  # which says the address whole
         readable = False
     if not readable:

@@ -1,11 +1,11 @@
-"""Fit a task on a pinned table version, with checkpoints that a killed training goes on from.
+"""Training a task on a pinned table version, with checkpoints from which a killed training resumes.
 
-data         what a training reads, prepared once and shared
-checkpoints  where checkpoints go, and a folder that keeps them
-loop         one training run (imports torch and Flash)
-frame        Flash's task and trainer; the only file that names lightning-flash
-optimizer    AdamW with clipping that updates the rows of an embedding that a batch has
-later        modules that are imported when somebody asks for them
+data              what a training reads, prepared once and shared
+checkpoints       where checkpoints go; checkpoints in a local folder
+loop              one training run (imports torch and Flash)
+frame             Flash's task and trainer; the only module that imports lightning-flash
+optimizer         AdamW with clipping that updates the rows of an embedding that a batch has
+deferred_imports  importing a package without some of its modules
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Checkpoints", "EpochScore", "Fitted", "FolderCheckpoints", "fit"]
 
 @dataclass(frozen=True)
 class EpochScore:
-    """What an epoch gave.
+    """The scores of an epoch.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class EpochScore:
         return self.scores["val_loss"]
 
     def to_record(self) -> dict[str, Any]:
-        """Return everything under one name each; ``from_record`` reads it."""
+        """Return everything in one flat dictionary, as JSON and Ray can hold it; ``from_record`` reads it."""
         return {
             "epoch": self.epoch,
             "train_loss": self.train_loss,
@@ -71,7 +71,7 @@ class EpochScore:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> EpochScore:
-        """Return what ``to_record`` wrote, whatever else the record has.
+        """Return the scores that ``to_record`` wrote; other entries, such as those of Ray, are ignored.
 
         Examples
         --------
@@ -109,10 +109,10 @@ def fit(
     on_epoch: Callable[[EpochScore], None] | None = None,
     say: Callable[[str], None] | None = print,
 ) -> Fitted:
-    """Return the model trained on the ``train`` split of ``table``, chosen by its ``valid`` split.
+    """Return the model trained on the ``train`` split of ``table``; its ``valid`` split chooses the epoch.
 
     The same table version, settings and number of threads give the same weights on the same machine, whether
-    or not the training was interrupted and went on from ``checkpoints``.
+    or not the training was interrupted and resumed from ``checkpoints``.
 
     Parameters
     ----------
@@ -123,11 +123,12 @@ def fit(
     task : Task, optional
         What is learnt; by default text classification.
     checkpoints : Checkpoints, optional
-        Where to go on from, and where to leave the state after each epoch but the last.
+        Where to resume from, and where to save the state after each epoch but the last.
     on_epoch : callable, optional
-        Called after each epoch, for live pictures and for tuning.
+        Called after each epoch, for live pictures and for tuning; again for an epoch that is trained again because
+        the process was killed before its checkpoint.
     say : callable, optional
-        Gets progress as lines of text; ``None`` keeps quiet.
+        Gets progress as lines of text; ``None`` prints nothing.
 
     Raises
     ------
@@ -136,26 +137,27 @@ def fit(
     TrainingFailed
         When the loss stops being a number.
     """
-    from dlpipe.training.data import prepare
+    from dlpipe.training.data import prepare_data
 
     tell = say or (lambda line: None)
     for doubt in settings.doubts:
         tell(doubt)
     task = task or find_task()
-    data = prepare(table, settings, task=task, say=tell)
-    from dlpipe.training.loop import assemble, run
+    data = prepare_data(table, settings, task=task, say=tell)
+    # after the rows are read: a table that nothing can be learnt from fails without waiting for torch and Flash
+    from dlpipe.training.loop import assemble_model, train
 
-    trained = run(data, task=task, settings=settings, checkpoints=checkpoints, on_epoch=on_epoch, say=say)
-    model = assemble(trained, data, task, settings)
-    made = Fitted(model, trained.epochs, trained.best_epoch, trained.resumed_after)
+    trained = train(data, task=task, settings=settings, checkpoints=checkpoints, on_epoch=on_epoch, say=say)
+    model = assemble_model(trained, data, task, settings)
+    fitted = Fitted(model, trained.epochs, trained.best_epoch, trained.resumed_after)
     valid = data.valid.targets
     for doubt in (
-        doubt_score(made.best.score, task.target.measure_chance(valid)),
+        doubt_score(fitted.best.score, task.target.measure_chance(valid)),
         task.target.doubt_decision(valid, data.coding),
     ):
         if doubt:
             tell(doubt)
-    return made
+    return fitted
 
 
 def doubt_score(score: float, chance: Chance) -> str:

@@ -1,4 +1,4 @@
-"""Where checkpoints go. A checkpoint is a folder of files; half of one is never seen."""
+"""Where checkpoints go. A checkpoint is a folder of files, and half of one is never read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dlpipe.durable import move_folder
 
 
 class Checkpoints(Protocol):
-    """Keeps the state of a training so that it can go on after a kill."""
+    """Saves the state of a training, so that it can resume after a kill."""
 
     def latest(self) -> Path | None:
         """Return a folder with the newest state, or ``None`` to start from the beginning."""
 
     def save(self, folder: Path) -> None:
-        """Keep a copy of the files in ``folder`` as the newest state, durably, before returning."""
+        """Copy the files in ``folder`` as the newest state; they are on the disk when this returns."""
 
 
 class FolderCheckpoints:
@@ -27,16 +27,17 @@ class FolderCheckpoints:
 
     def latest(self) -> Path | None:
         """Return the folder of the newest complete checkpoint."""
-        kept = sorted(self._folder.glob("step-*"))
-        return kept[-1] if kept else None
+        folders = sorted(self._folder.glob("step-*"))
+        return folders[-1] if folders else None
 
     def save(self, folder: Path) -> None:
         """Copy under a temporary name, rename, then remove the older one."""
-        old = sorted(self._folder.glob("step-*"))
-        number = int(old[-1].name.removeprefix("step-")) + 1 if old else 0
+        older = sorted(self._folder.glob("step-*"))
+        number = int(older[-1].name.removeprefix("step-")) + 1 if older else 0
         half = self._folder / "half-written"
-        shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(half, ignore_errors=True)  # of a process that was killed while it copied
         shutil.copytree(folder, half)
         move_folder(half, self._folder / f"step-{number:06d}")
-        for one in old:
-            shutil.rmtree(one)
+        # only now, so that there is always a whole one; killed here, both stay, and the next call removes them
+        for checkpoint in older:
+            shutil.rmtree(checkpoint)

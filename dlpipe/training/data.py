@@ -1,4 +1,4 @@
-"""What a training reads: prepared once from a table version, then shared by trials and epochs without copying."""
+"""What a training reads: prepared once from a table version, then shared by epochs and trials without a copy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examples:
-    """What the network reads of the rows of a split, with their labels as the loss takes them."""
+    """The rows of a split as the network reads them, with their labels as the loss takes them."""
 
     inputs: EncodedRows
     targets: np.ndarray
@@ -33,14 +33,14 @@ class TrainingData:
     valid: Examples
 
 
-def prepare(
+def prepare_data(
     table: TableVersion,
     settings: TrainingSettings,
     *,
     task: Task,
     say: Callable[[str], None] = lambda line: None,
 ) -> TrainingData:
-    """Return what a training with ``settings`` reads of ``table``, from what is kept beside it where it is.
+    """Return what a training with ``settings`` reads of ``table``; tokens and embeddings are reused if stored.
 
     Of the settings, those count that ``task.inputs.make_encoding_key`` returns.
 
@@ -67,6 +67,7 @@ def prepare(
     for name, rows in labels.items():
         if not rows:
             raise BadRows(f"{table} has no rows in its {name!r} split; ingest more rows or raise its share.")
+    # of the train split alone: a label that only the valid split has is none that the model can learn
     coding = task.target.learn_coding(labels["train"])
     encoded = task.inputs.encode_splits(table, names, settings, say=say)
     train, valid = (Examples(encoded[name], task.target.encode_labels(labels[name], coding)) for name in names)

@@ -23,14 +23,14 @@ from dlpipe.task.batches import BATCH_TOKENS, bucket_batches, sort_batches
 from dlpipe.training import EpochScore
 from dlpipe.training.checkpoints import Checkpoints
 from dlpipe.training.data import Examples, TrainingData
-from dlpipe.training.frame import TARGET, Callback, Finetuning, Trainer, network_task
+from dlpipe.training.frame import TARGET, Callback, Finetuning, Trainer, build_flash_task
 
 STATE, BEST, HISTORY = "state.ckpt", "best.safetensors", "history.json"
 SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """A network with the weights of its best epoch, and the history of its training."""
 
     network: torch.nn.Module
@@ -39,7 +39,7 @@ class Trained:
     resumed_after: int
 
 
-def run(
+def train(
     data: TrainingData,
     *,
     task: Task,
@@ -47,53 +47,90 @@ def run(
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[EpochScore], None] | None = None,
     say: Callable[[str], None] | None = None,
-) -> Trained:
-    """Train on ``data``, as ``fit`` describes it."""
-    _quiet()
+) -> TrainedNetwork:
+    """Train a network on ``data``.
+
+    Parameters
+    ----------
+    data : TrainingData
+        As ``prepare_data`` returns it.
+    task, settings, checkpoints, on_epoch
+        As in ``dlpipe.training.fit``.
+    say : callable, optional
+        Gets progress as lines of text; by default nothing is printed.
+
+    Raises
+    ------
+    TrainingFailed
+        When the loss stops being a number.
+    """
+    _silence_libraries()
+    # before anything is computed: the number of threads decides how sums are rounded, and so the weights
     use_machine(settings.threads or None)
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(settings.seed)  # for the first weights of the head; epochs have seeds of their own
     network = task.inputs.build_network(data.train.inputs, data.coding, settings)
-    flash_task = network_task(network, task.target, settings)
-    batches = TrainBatches(data.train, drawn_rows(data, settings), settings)
-    progress = Progress(network, batches, task, settings, checkpoints, on_epoch, say or _nothing)
-    trainer = Trainer(epochs=settings.epochs, precision=_precision(network, settings), callbacks=[progress])
+    flash_task = build_flash_task(network, task.target, settings)
+    batches = TrainBatches(data.train, draw_rows(data, settings), settings)
+    progress = EpochCallback(network, batches, task, settings, checkpoints, on_epoch, say or _ignore_line)
+    trainer = Trainer(epochs=settings.epochs, precision=_choose_precision(network, settings), callbacks=[progress])
     trainer.finetune_from(
         flash_task,
-        _loader(batches),
-        _loader(ValidBatches(data.valid)),
+        _make_loader(batches),
+        _make_loader(ValidBatches(data.valid)),
         strategy=Finetuning(settings.strategy_name, settings.schedule),
         checkpoint=progress.restore(),
     )
     network.load_state_dict(progress.best_weights)
-    return Trained(network, tuple(progress.history), progress.best_epoch, progress.resumed_after)
+    return TrainedNetwork(network, tuple(progress.history), progress.best_epoch, progress.resumed_after)
 
 
-def valid_outputs(trained: Trained, data: TrainingData, task: Task) -> np.ndarray:
-    """Return what the trained network gives for the rows of the valid split, in their order: (n, n_outputs)."""
+def predict_valid(trained: TrainedNetwork, data: TrainingData, task: Task) -> np.ndarray:
+    """Return the activated outputs of the network for the rows of the valid split, in their order.
+
+    Parameters
+    ----------
+    trained : TrainedNetwork
+        Its network is left in evaluation mode.
+    data : TrainingData
+    task : Task
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_outputs)
+    """
     network = trained.network.eval()
     device = next(network.parameters()).device
-    made = np.empty((len(data.valid.targets), len(data.coding.outputs)), np.float32)
+    outputs = np.empty((len(data.valid.targets), len(data.coding.outputs)), np.float32)
     batches = ValidBatches(data.valid)
     with torch.inference_mode():
         for rows, batch in zip(batches.rows, batches, strict=True):
             inputs = {name: part.to(device) for name, part in batch.items() if name is not TARGET}
-            made[rows] = network(**inputs).float().cpu().numpy()
-    return task.target.activate(made, {"decision": dict(data.coding.more)})
+            outputs[rows] = network(**inputs).float().cpu().numpy()
+    return task.target.activate(outputs, {"decision": dict(data.coding.more)})
 
 
-def assemble(trained: Trained, data: TrainingData, task: Task, settings: TrainingSettings) -> Model:
-    """Return the trained network as a model."""
+def assemble_model(trained: TrainedNetwork, data: TrainingData, task: Task, settings: TrainingSettings) -> Model:
+    """Return the files of the model: weights, card, and what its inputs need beside them.
+
+    Parameters
+    ----------
+    trained : TrainedNetwork
+    data : TrainingData
+        What it was trained on; some targets choose decisions, such as thresholds, on the valid split.
+    task : Task
+    settings : TrainingSettings
+    """
     decision = dict(data.coding.more)
     if task.target.has_decision:
-        decision |= task.target.learn_decision(valid_outputs(trained, data, task), data.valid.targets, data.coding)
+        decision |= task.target.learn_decision(predict_valid(trained, data, task), data.valid.targets, data.coding)
     card: dict[str, Any] = {"task": task.name, "labels": list(data.coding.outputs)}
     if decision:
         card["decision"] = decision
     return task.inputs.assemble_model(trained.network, data.train.inputs, settings, card)
 
 
-def drawn_rows(data: TrainingData, settings: TrainingSettings) -> np.ndarray:
-    """Return the numbers of the train rows to train on: all, or as many as are asked for, drawn by the seed."""
+def draw_rows(data: TrainingData, settings: TrainingSettings) -> np.ndarray:
+    """Return the numbers of the train rows to train on: all, or ``max_train_rows`` of them, drawn by the seed."""
     rows = len(data.train.targets)
     if not 0 < settings.max_train_rows < rows:
         return np.arange(rows)
@@ -140,11 +177,21 @@ class ValidBatches(torch.utils.data.IterableDataset[dict[Any, torch.Tensor]]):
             yield {**self._inputs.make_batch(rows), TARGET: self._targets[rows]}
 
 
-class Progress(Callback):  # type: ignore[misc]
-    """Seeds each epoch, watches the loss, keeps the best weights, saves checkpoints, stops early, and says so.
+class EpochCallback(Callback):  # type: ignore[misc]
+    """Seeds epochs, watches the loss, keeps the best weights, saves checkpoints, stops early, prints progress.
 
     All that an epoch needs to be repeated exactly (order of rows, dropout) comes from the seed and the number
-    of the epoch, so a training that goes on from a checkpoint gives the weights of an undisturbed one.
+    of the epoch, so a training that resumes from a checkpoint gives the weights of an undisturbed one, and no
+    state of random generators has to be saved.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Whose weights are kept: without what Flash's task adds.
+    batches : TrainBatches
+        Told the number of each epoch.
+    task, settings, checkpoints, on_epoch, say
+        As in ``train``.
     """
 
     def __init__(
@@ -169,7 +216,7 @@ class Progress(Callback):  # type: ignore[misc]
         return max(self.history, key=lambda score: (score.score, -score.val_loss)).epoch
 
     def restore(self) -> Path | None:
-        """Take up the newest checkpoint and return the trainer's part of it, ``None`` where there is none."""
+        """Load our part of the newest checkpoint and return the file with the trainer's; ``None`` without one."""
         folder = self._checkpoints.latest() if self._checkpoints else None
         if folder is None:
             return None
@@ -187,7 +234,7 @@ class Progress(Callback):  # type: ignore[misc]
         self._started = self._said = time.monotonic()
 
     def on_train_batch_end(self, trainer: Any, task: Any, outputs: Any, batch: Any, at: int) -> None:
-        """Stop on a loss that is not a number; say where we are every few seconds."""
+        """Stop on a loss that is not a number; print progress every few seconds."""
         loss = outputs["loss"].detach()
         self._losses.append(loss)
         if not torch.isfinite(loss):
@@ -198,27 +245,28 @@ class Progress(Callback):  # type: ignore[misc]
         now = time.monotonic()
         if now - self._said >= SECONDS_BETWEEN_LINES:
             self._said = now
-            self._say(self._step_line(trainer.current_epoch, at + 1, now - self._started))
+            self._say(self._describe_step(trainer.current_epoch, at + 1, now - self._started))
 
     def on_validation_start(self, trainer: Any, task: Any) -> None:
         """Stop the clock: ``seconds`` of an epoch are those of training."""
         self._seconds = time.monotonic() - self._started
 
     def on_train_epoch_end(self, trainer: Any, task: Any) -> None:
-        """Write the epoch down; keep its weights if they are the best; leave a checkpoint."""
-        score = self._score(trainer)
+        """Add the epoch to the history, keep its weights if they are the best, save a checkpoint."""
+        score = self._make_score(trainer)
         self.history.append(score)
         best = self.best_epoch == score.epoch
-        if best:
+        if best:  # copies: a state_dict is a view of the weights, which the next step changes
             self.best_weights = {name: value.clone() for name, value in self._network.state_dict().items()}
-        trainer.should_stop = self._epochs_without_gain() >= self._settings.patience
-        self._say(self._epoch_line(score, best, trainer.should_stop))
+        trainer.should_stop = self._count_epochs_without_gain() >= self._settings.patience
+        self._say(self._describe_epoch(score, best, trainer.should_stop))
+        # before the checkpoint: killed in between, the epoch is trained again and reported twice, instead of never
         if self._on_epoch:
             self._on_epoch(score)
         if score.epoch < self._settings.epochs and not trainer.should_stop:
             self._save(trainer)
 
-    def _epochs_without_gain(self) -> int:
+    def _count_epochs_without_gain(self) -> int:
         scores = [score.score for score in self.history]
         return len(scores) - 1 - scores.index(max(scores))
 
@@ -232,18 +280,20 @@ class Progress(Callback):  # type: ignore[misc]
             (folder / HISTORY).write_text(json.dumps([score.to_record() for score in self.history]))
             self._checkpoints.save(folder)
 
-    def _score(self, trainer: Any) -> EpochScore:
-        found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
+    def _make_score(self, trainer: Any) -> EpochScore:
+        scores = {
+            name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")
+        }
         return EpochScore(
             epoch=trainer.current_epoch + 1,
             train_loss=float(torch.stack(self._losses).mean()),
-            scores=found,
+            scores=scores,
             deciding=self._target.deciding_metric,
             seconds=self._seconds,
             rows_per_second=self._batches.rows / self._seconds,
         )
 
-    def _step_line(self, epoch: int, step: int, seconds: float) -> str:
+    def _describe_step(self, epoch: int, step: int, seconds: float) -> str:
         recent = float(torch.stack(self._losses[-50:]).mean())
         left = seconds / step * (len(self._batches) - step)
         rate = step * self._settings.batch_size / seconds
@@ -252,7 +302,7 @@ class Progress(Callback):  # type: ignore[misc]
             f"{rate:,.0f} rows/s  {left:.0f} s left in the epoch"
         )
 
-    def _epoch_line(self, score: EpochScore, best: bool, stop: bool) -> str:
+    def _describe_epoch(self, score: EpochScore, best: bool, stop: bool) -> str:
         note = "  best so far" if best else f"  no better than epoch {self.best_epoch}"
         scores = "  ".join(f"{name} {value:.3f}" for name, value in score.scores.items())
         return (
@@ -261,7 +311,7 @@ class Progress(Callback):  # type: ignore[misc]
         )
 
 
-def _precision(network: torch.nn.Module, settings: TrainingSettings) -> str:
+def _choose_precision(network: torch.nn.Module, settings: TrainingSettings) -> str:
     if settings.precision != "auto":
         return settings.precision
     if getattr(network, "encoder", None) is None:  # a head is too small to gain from it
@@ -269,15 +319,15 @@ def _precision(network: torch.nn.Module, settings: TrainingSettings) -> str:
     return "bf16" if has_fast_bf16() else "32"
 
 
-def _loader(batches: Any) -> Any:
+def _make_loader(batches: Any) -> Any:
     return torch.utils.data.DataLoader(batches, batch_size=None)
 
 
-def _nothing(line: str) -> None:
+def _ignore_line(line: str) -> None:
     pass
 
 
-def _quiet() -> None:
-    """Silence what the libraries say about themselves; what matters is said by ``Progress``."""
+def _silence_libraries() -> None:
+    """Silence what the libraries print about themselves; ``EpochCallback`` prints what matters."""
     for name in ("pytorch_lightning", "lightning_fabric", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)

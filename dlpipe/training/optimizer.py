@@ -44,11 +44,11 @@ class RowAdamW(torch.optim.AdamW):
             with torch.enable_grad():
                 loss = closure()
         sparse = self._take_sparse()
-        scale = self._norm(sparse) / self.max_norm
+        scale = self._compute_norm(sparse) / self.max_norm
         self.grad_scale = scale if scale > 1 else None  # the fused kernel divides by it, without a pass of its own
         super().step()
-        for one in sparse:
-            self._update_rows(one, one.values / scale if scale > 1 else one.values)
+        for gradient in sparse:
+            self._update_rows(gradient, gradient.values / scale if scale > 1 else gradient.values)
         return loss
 
     def _take_sparse(self) -> list[SparseGrad]:
@@ -62,15 +62,15 @@ class RowAdamW(torch.optim.AdamW):
                     parameter.grad = None
         return taken
 
-    def _norm(self, sparse: list[SparseGrad]) -> Tensor:
+    def _compute_norm(self, sparse: list[SparseGrad]) -> Tensor:
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        return torch.nn.utils.get_total_norm([*gradients, *(one.values for one in sparse)])
+        return torch.nn.utils.get_total_norm([*gradients, *(gradient.values for gradient in sparse)])
 
     def _update_rows(self, sparse: SparseGrad, gradient: Tensor) -> None:
         parameter, rows, _, group = sparse
         (beta1, beta2), rate = group["betas"], float(group["lr"])
-        state = self._state_of(parameter)
+        state = self._get_state(parameter)
         state["step"] += 1
         steps = float(state["step"])
         mean = state["exp_avg"][rows].lerp_(gradient, 1 - beta1)
@@ -81,7 +81,7 @@ class RowAdamW(torch.optim.AdamW):
         for target, new in ((state["exp_avg"], mean), (state["exp_avg_sq"], square), (parameter, moved)):
             target.index_copy_(0, rows, new)
 
-    def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
+    def _get_state(self, parameter: Tensor) -> dict[str, Tensor]:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)

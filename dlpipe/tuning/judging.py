@@ -1,4 +1,8 @@
-"""Whether a search found something: its best trial against guessing, and against the settings as they stand."""
+"""Whether a search found something: its best trial against guessing, and against the settings as they stand.
+
+Four trials of one epoch on 294 rows differ by 0.07 by chance alone, so the best of several is not yet better. A
+false winner is worse than a missed one: it moves every later number.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,12 @@ from dlpipe.task import Chance
 if TYPE_CHECKING:
     from dlpipe.tuning import Trial
 
-STAY = "the settings as they stand"
+CURRENT = "the settings as they stand"
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search gives to the training.
+class ChosenValues:
+    """The values that a search hands to the training.
 
     Attributes
     ----------
@@ -32,8 +36,8 @@ class Found:
 
 
 def judge_trials(
-    trials: Sequence[Trial], as_set: Mapping[str, Any], *, chance: Chance, confidence: float
-) -> Found:
+    trials: Sequence[Trial], current: Mapping[str, Any], *, chance: Chance, confidence: float
+) -> ChosenValues:
     """Return the values to train with.
 
     The best trial's are taken where it is better than guessing, and than the trial of the settings as they stand,
@@ -43,7 +47,7 @@ def judge_trials(
     ----------
     trials : sequence of Trial
         One at least ended without an error. Where the settings as they stand failed, they are not gone back to.
-    as_set : mapping
+    current : mapping
         The settings of the search space as they stand.
     chance : Chance
         What guessing gives on the valid split.
@@ -52,26 +56,26 @@ def judge_trials(
     """
     done = [trial for trial in trials if trial.scores and not trial.error]
     best = max(done, key=lambda trial: (trial.score, -trial.number))
-    first = next((trial for trial in trials if trial.values == as_set), None)
+    first = next((trial for trial in trials if trial.values == current), None)
     if not confidence or not chance.rows or (first and first not in done):
-        return Found(best.values, f"{_name_trial(best)} is the best")
+        return ChosenValues(best.values, f"{_name_trial(best)} is the best")
     bar = chance.bound_guess(confidence=confidence, comparisons=len(done))
     if best.score <= bar:
-        return Found(as_set, _describe_guessing(best, bar, chance))
+        return ChosenValues(current, _describe_guessing(best, bar, chance))
     if best is first:
-        return Found(best.values, f"{STAY} (trial {best.number + 1}) are the best of {len(done)}")
-    return _compare_with_first(best, first, done, as_set, chance=chance, confidence=confidence)
+        return ChosenValues(best.values, f"{CURRENT} (trial {best.number + 1}) are the best of {len(done)}")
+    return _compare_with_first(best, first, done, current, chance=chance, confidence=confidence)
 
 
 def _compare_with_first(
     best: Trial,
     first: Trial | None,
     trials: Sequence[Trial],
-    as_set: Mapping[str, Any],
+    current: Mapping[str, Any],
     *,
     chance: Chance,
     confidence: float,
-) -> Found:
+) -> ChosenValues:
     """Return the values of ``best``, if it differs from ``first`` by more than chance gives."""
     against = first or min(trials, key=lambda trial: trial.score)
     error = math.hypot(chance.error(best.score), chance.error(against.score))
@@ -80,15 +84,15 @@ def _compare_with_first(
     noise = f"chance alone gives {margin:.3f} on {chance.rows:,} valid rows"
     if first is None:  # outside the space, or failed: somebody wants others
         more = "" if gain > margin else f", but the trials do not differ: they lie {gain:.3f} apart, and {noise}"
-        return Found(best.values, f"{_name_trial(best)} is the best{more}")
+        return ChosenValues(best.values, f"{_name_trial(best)} is the best{more}")
     if gain > margin:
-        return Found(best.values, f"{_name_trial(best)} is {gain:.3f} better than {STAY}; {noise}")
-    return Found(as_set, f"{STAY} are kept: {_name_trial(best)} is {gain:.3f} better, and {noise}")
+        return ChosenValues(best.values, f"{_name_trial(best)} is {gain:.3f} better than {CURRENT}; {noise}")
+    return ChosenValues(current, f"{CURRENT} are kept: {_name_trial(best)} is {gain:.3f} better, and {noise}")
 
 
 def _describe_guessing(best: Trial, bar: float, chance: Chance) -> str:
     return (
-        f"{STAY} are kept: no trial is better than guessing, whose {chance.words} is {chance.guess:.3f}, by "
+        f"{CURRENT} are kept: no trial is better than guessing, whose {chance.words} is {chance.guess:.3f}, by "
         f"chance up to {bar:.3f}; the best has {best.score:.3f} on {chance.rows:,} valid rows. Give trials more "
         "rows or epochs"
     )

@@ -1,4 +1,9 @@
-"""What is known of trials that ended, kept so that a search that starts again does not run them again."""
+"""Records of trials that ended, so that a search that starts again does not train them again.
+
+Not Ray's own restore: it needs Ray's folder on a disk that the next attempt sees, and starts interrupted trials in
+another order, which changes what a searcher proposes. Here the same searcher proposes the same values again, and a
+trial that is on record reports its recorded scores.
+"""
 
 from __future__ import annotations
 
@@ -39,44 +44,53 @@ class Records:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def take_up(self, checkpoints: Checkpoints) -> None:
-        """Read what the newest checkpoint has."""
+    def load(self, checkpoints: Checkpoints) -> None:
+        """Read the records of the newest checkpoint."""
         if folder := checkpoints.latest():
-            self._entries = {_name(entry): entry for entry in json.loads((folder / TRIALS).read_text())}
+            self._entries = {_to_key(entry): entry for entry in json.loads((folder / TRIALS).read_text())}
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Leave all records as the newest checkpoint."""
+        """Save all records as the newest checkpoint."""
         with tempfile.TemporaryDirectory(prefix="dlpipe-trials-") as folder:
             (Path(folder) / TRIALS).write_text(json.dumps(list(self._entries.values()), indent=1))
             checkpoints.save(Path(folder))
 
     def find(self, values: Mapping[str, Any]) -> Record | None:
         """Return the record of the trial of these values."""
-        entry = self._entries.get(_name(self._what(values)))
+        entry = self._entries.get(_to_key(self._identify(values)))
         if entry is None:
             return None
         scores = tuple(EpochScore.from_record(score) for score in entry["scores"])
         return Record(scores, entry["error"], entry["stopped"])
 
     def add(self, number: int, values: Mapping[str, Any], record: Record) -> bool:
-        """Write down how a trial went and return whether that is news."""
-        news = self.find(values) != record
+        """Record how a trial went, and return whether that was not known yet.
+
+        Parameters
+        ----------
+        number : int
+            Of the trial, from 0; for who reads the file.
+        values : mapping
+            Of the settings that the search varies.
+        record : Record
+        """
+        is_new = self.find(values) != record
         entry = {
             "number": number,
             "values": dict(values),
-            **self._what(values),
+            **self._identify(values),
             "scores": [score.to_record() for score in record.scores],
             "error": record.error,
             "stopped": record.stopped,
         }
-        self._entries[_name(entry)] = entry
-        return news
+        self._entries[_to_key(entry)] = entry
+        return is_new
 
-    def _what(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all that the scores of a trial depend on: its number is not among it."""
+    def _identify(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all that the scores of a trial depend on: its number does not count."""
         table = {"path": self._table.path, "version": self._table.version, "digest": self._table.digest}
         return {"settings": asdict(dataclasses.replace(self._training, **values)), "table": table}
 
 
-def _name(entry: Mapping[str, Any]) -> str:
+def _to_key(entry: Mapping[str, Any]) -> str:
     return json.dumps([entry["settings"], entry["table"]], sort_keys=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib
 
 from dlpipe.collector import collect_seldom
-from dlpipe.tuning.trials import limit_threads, threads_given
+from dlpipe.tuning.trials import limit_threads, read_threads
 
 HEAVY = ("dlpipe.training.loop", "ray.tune")
 """What a trial imports."""
 
 collect_seldom()
-limit_threads(threads_given())
+limit_threads(read_threads())
 for name in HEAVY:
     importlib.import_module(name)

@@ -201,9 +201,9 @@ class Tuning:
     def prepare(self) -> None:
         """Keep what trials read beside the table."""
         from dlpipe.task import find_task
-        from dlpipe.training.data import prepare
+        from dlpipe.training.data import prepare_data
 
-        prepare(self.table, SETTINGS, task=find_task(), say=say)
+        prepare_data(self.table, SETTINGS, task=find_task(), say=say)
 
     def __call__(self, cluster: Cluster | None, death: Death | None) -> Tuned:
         killing = [KillsHalfWay(death, self.trials)] if death else []

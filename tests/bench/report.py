@@ -17,7 +17,7 @@ from datetime import date
 from importlib import metadata
 from pathlib import Path
 
-from dlpipe.machine import allowed_cores, cpu_features, cpu_name
+from dlpipe.machine import count_allowed_cores, read_cpu_features, read_cpu_name
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
@@ -59,10 +59,10 @@ def measured(name: str, extra: list[str]) -> str:
 
 def machine() -> str:
     """Return the processor, its cores and instructions that matter, and the packages."""
-    flags = [flag for flag in ("avx512_vnni", "avx512_bf16", "amx_bf16") if flag in cpu_features()]
+    flags = [flag for flag in ("avx512_vnni", "avx512_bf16", "amx_bf16") if flag in read_cpu_features()]
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     instructions = ", ".join(flags) or "no special instructions"
-    return f"{cpu_name()} ({instructions}), {allowed_cores()} cores; {versions}"
+    return f"{read_cpu_name()} ({instructions}), {count_allowed_cores()} cores; {versions}"
 
 
 def put(page: str, name: str, table: str) -> str:

@@ -60,13 +60,13 @@ def movies(folder: str) -> Any:
     from dlpipe.task import find_task
     from dlpipe.task.text_classification import TextClassData
     from dlpipe.task.texts import TextTraining
-    from dlpipe.training.data import prepare
+    from dlpipe.training.data import prepare_data
 
     print("embedding ...", file=sys.stderr, flush=True)
     sources = Sources(**{split: str(SNIPPETS / f"movies_{split}.csv") for split in ("train", "valid", "test")})
     settings = TextClassData(text_column="review", label_column="sentiment")
     table = ingest(sources, f"{folder}/movies", settings=settings).table
-    prepare(table, TextTraining(strategy="freeze"), task=find_task())
+    prepare_data(table, TextTraining(strategy="freeze"), task=find_task())
     return table
 
 

@@ -102,10 +102,10 @@ def print_table(rounds: list[dict[str, Any]]) -> None:
     )
     print(" accuracy, recipe | accuracy, ours |")
     print("|---|---|---|---|---|---|---|---|")
-    for one in rounds:
-        rates = [one[side]["rows_per_second"] if side in one else float("nan") for side in SIDES]
-        accuracies = [one[side]["accuracy"] if side in one else float("nan") for side in SIDES[:2]]
-        cells = [f"{one['rows']:,} x {one['epochs']}", *(f"{rate:.1f}" for rate in rates)]
+    for measured in rounds:
+        rates = [measured[side]["rows_per_second"] if side in measured else float("nan") for side in SIDES]
+        accuracies = [measured[side]["accuracy"] if side in measured else float("nan") for side in SIDES[:2]]
+        cells = [f"{measured['rows']:,} x {measured['epochs']}", *(f"{rate:.1f}" for rate in rates)]
         cells += [f"{rates[1] / rates[0]:.2f}", f"{rates[1] / rates[2]:.3f}", *(f"{at:.4f}" for at in accuracies)]
         print("| " + " | ".join(cells) + " |")
     medians = [middle(rounds, other) for other in ("recipe", "bound")]
@@ -113,7 +113,9 @@ def print_table(rounds: list[dict[str, Any]]) -> None:
 
 
 def middle(rounds: list[dict[str, Any]], other: str) -> float:
-    pairs = [(one["ours"], one[other]) for one in rounds if "ours" in one and other in one]
+    pairs = [
+        (measured["ours"], measured[other]) for measured in rounds if "ours" in measured and other in measured
+    ]
     return (
         statistics.median(a["rows_per_second"] / b["rows_per_second"] for a, b in pairs) if pairs else float("nan")
     )
@@ -132,11 +134,11 @@ def recipe(options: argparse.Namespace) -> dict[str, float]:
     numpy.Inf = numpy.inf  # Flash asks for the old name
     import flash  # before dlpipe, which has it load without its extras
 
-    from dlpipe.machine import usable_cores
+    from dlpipe.machine import count_usable_cores
     from dlpipe.task.texts import find_backbone
     from dlpipe.training.frame import Callback, torch
 
-    torch.set_num_threads(usable_cores())
+    torch.set_num_threads(count_usable_cores())
     import pytorch_lightning
     from flash.text import TextClassificationData, TextClassifier
 
@@ -276,7 +278,7 @@ def best_batches(train: Path) -> list[tuple[Any, Any, Any]]:
     classes = torch.tensor([KNOWN.index(label) for label in labels])
     order = np.argsort(-encoded.lengths, kind="stable")
     rows = [order[at : at + BATCH_SIZE] for at in range(0, len(order), BATCH_SIZE)]
-    return [(*encoded.padded(one).values(), classes[one]) for one in rows]
+    return [(*encoded.padded(batch).values(), classes[batch]) for batch in rows]
 
 
 if __name__ == "__main__":

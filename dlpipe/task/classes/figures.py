@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, drawable, new_figure
+from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, new_figure, to_drawable
 from dlpipe.task.classes.scores import ClassEvaluation
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def label_axes(axes: Axes, labels: tuple[str, ...], *, cell: float) -> None:
         The width of a cell in inches: labels that are wider stand upright.
     """
     places = range(0, len(labels), 1 + (len(labels) - 1) // NAMED)
-    names = [drawable(labels[place], limit=24) for place in places]
+    names = [to_drawable(labels[place], limit=24) for place in places]
     size = 10 if len(labels) <= WRITTEN else 7
     upright = max(map(len, names)) * 0.1 > cell
     axes.set_xticks(list(places), names, rotation=90 if upright else 0, fontsize=size, parse_math=False)

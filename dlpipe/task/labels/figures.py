@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, drawable, new_figure
+from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, new_figure, to_drawable
 from dlpipe.task.labels.scores import LabelEvaluation
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def make_label_figure(evaluation: LabelEvaluation, baseline: LabelEvaluation) ->
         color=OTHER,
         label="baseline",
     )
-    names = [f"{drawable(score.label, limit=28)} ({score.rows:,})" for score in scores]
+    names = [f"{to_drawable(score.label, limit=28)} ({score.rows:,})" for score in scores]
     axes.set_yticks(list(places), names, fontsize=9, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)

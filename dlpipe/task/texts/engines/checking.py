@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dlpipe.errors import BadRows
-from dlpipe.machine import cpu_features, cpu_name, usable_cores
+from dlpipe.machine import count_usable_cores, read_cpu_features, read_cpu_name
 from dlpipe.task.batches import BATCH_TOKENS, sort_batches
 from dlpipe.task.entry_points import find_task
 from dlpipe.task.texts.engines.candidates import SAMPLE_ROWS, Candidates, prepare
@@ -81,7 +81,7 @@ def export_engines(
     """
     if not texts:
         raise BadRows("There are no texts to compare engines on; give some of the valid split.")
-    settings, threads = settings or CheckSettings(), threads or usable_cores()
+    settings, threads = settings or CheckSettings(), threads or count_usable_cores()
     rows = drawn_rows(model, texts, labels, settings.rows)
     candidates = prepare(model, rows.encoded, threads)
     checks, count = compare(candidates, rows, model.card, settings)
@@ -97,8 +97,8 @@ def export_engines(
         threads=threads,
         weights=model.digest,
         graphs={name: hashlib.sha256(content).hexdigest() for name, content in graphs.items()},
-        cpu=cpu_name(),
-        instructions=tuple(sorted(cpu_features().intersection(sum(INSTRUCTIONS.values(), ())))),
+        cpu=read_cpu_name(),
+        instructions=tuple(sorted(read_cpu_features().intersection(sum(INSTRUCTIONS.values(), ())))),
         versions=versions(),
     )
     return ServedModel(model, engines, graphs)

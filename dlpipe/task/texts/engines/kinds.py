@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlpipe.errors import EngineUnavailable
-from dlpipe.machine import cpu_features
+from dlpipe.machine import read_cpu_features
 
 TORCH, BF16, ONNX, INT8 = "torch", "torch-bf16", "onnx", "onnx-int8"
 ENGINES = (TORCH, BF16, ONNX, INT8)
@@ -47,7 +47,7 @@ def missing_instructions(engine: str, features: frozenset[str] | None = None) ->
     ''
     """
     wanted = INSTRUCTIONS.get(engine, ())
-    found = cpu_features() if features is None else features
+    found = read_cpu_features() if features is None else features
     if not wanted or found.intersection(wanted):
         return ""
     return f"this CPU has none of {', '.join(wanted)}"

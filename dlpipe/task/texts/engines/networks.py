@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dlpipe.machine import usable_cores
+from dlpipe.machine import count_usable_cores
 from dlpipe.task.batches import BATCH_TOKENS, sort_batches
 from dlpipe.task.entry_points import find_task
 from dlpipe.task.texts.engines.kinds import BF16, TORCH
@@ -95,7 +95,7 @@ class OnnxNetwork:
 
 def reopened_network(graph: bytes) -> OnnxNetwork:
     """Return an ``OnnxNetwork`` again in another process, on its cores: a session cannot travel."""
-    return OnnxNetwork(graph, threads=usable_cores())
+    return OnnxNetwork(graph, threads=count_usable_cores())
 
 
 def onnx_session(graph: bytes) -> Any:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from dlpipe.errors import EngineUnavailable
-from dlpipe.machine import has_gpu, keep_freed_memory, usable_cores, use_machine
+from dlpipe.machine import count_usable_cores, has_gpu, keep_freed_memory, use_machine
 from dlpipe.task.texts.engines.kinds import EXACTLY, GRAPH_FILES, ONNX, TORCH, check_engine, missing_instructions
 from dlpipe.task.texts.engines.networks import Network, OnnxNetwork, TorchNetwork
 from dlpipe.task.texts.engines.stored import engines_in, stored_graph
@@ -61,7 +61,7 @@ def network_on(
     if device not in (None, "cpu"):
         raise EngineUnavailable(f"The engine {engine!r} runs on the CPU, not on {device!r}. Use engine='torch'.")
     keep_freed_memory()
-    return opened_graph(stored_graph(folder, engine, weights=model.digest), threads or usable_cores())
+    return opened_graph(stored_graph(folder, engine, weights=model.digest), threads or count_usable_cores())
 
 
 def opened_graph(graph: bytes, threads: int) -> OnnxNetwork:
