@@ -163,17 +163,12 @@ class Classes(Target):
         *,
         names: Sequence[str],
         decision: Mapping[str, Any],
-        row_ids: Sequence[str],
-        shown: Sequence[str],
-        seed: int = 0,
-        resamples: int = 1000,
-        worst: int = 20,
+        **options: Any,
     ) -> ClassEvaluation:
         """Return accuracy, macro F1, AUROC, log loss and calibration error of probabilities."""
         from dlpipe.task.classes.evaluation import evaluate_classes
 
-        options: dict[str, Any] = {"seed": seed, "resamples": resamples, "worst": worst}
-        return evaluate_classes(outputs, labels, names, row_ids=row_ids, shown=shown, **options)
+        return evaluate_classes(outputs, labels, names, **options)
 
     def find_known_rows(self, labels: Sequence[str], names: Sequence[str]) -> tuple[Sequence[int], dict[str, int]]:
         """Return the places of the rows whose class is among ``names``, and the other classes.

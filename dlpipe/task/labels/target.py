@@ -184,18 +184,11 @@ class Labels(Target):
         *,
         names: Sequence[str],
         decision: Mapping[str, Any],
-        row_ids: Sequence[str],
-        shown: Sequence[str],
-        seed: int = 0,
-        resamples: int = 1000,
-        worst: int = 20,
+        **options: Any,
     ) -> LabelEvaluation:
         """Return macro and micro F1, the share of exactly right rows, and the log loss."""
-        card = {"labels": names, "decision": decision}
-        options: dict[str, Any] = {"seed": seed, "resamples": resamples, "worst": worst}
-        return evaluate_labels(
-            outputs, labels, names, thresholds=get_thresholds(card), row_ids=row_ids, shown=shown, **options
-        )
+        thresholds = get_thresholds({"labels": names, "decision": decision})
+        return evaluate_labels(outputs, labels, names, thresholds=thresholds, **options)
 
     def find_known_rows(
         self, labels: Sequence[Sequence[str]], names: Sequence[str]

@@ -185,19 +185,12 @@ class Numbers(Target):
         *,
         names: Sequence[str],
         decision: Mapping[str, Any],
-        row_ids: Sequence[str],
-        shown: Sequence[str],
-        seed: int = 0,
-        resamples: int = 1000,
-        worst: int = 20,
+        **options: Any,
     ) -> NumberEvaluation:
         """Return errors, the share of the variance explained, the rank correlation, the coverage of intervals."""
-        options: dict[str, Any] = {"seed": seed, "resamples": resamples, "worst": worst}
-        width = float(decision.get("halfwidth", math.nan))
+        halfwidth = float(decision.get("halfwidth", math.nan))
         promised = float(decision.get("coverage", math.nan))
-        return evaluate_numbers(
-            outputs, labels, halfwidth=width, promised=promised, row_ids=row_ids, shown=shown, **options
-        )
+        return evaluate_numbers(outputs, labels, halfwidth=halfwidth, promised=promised, **options)
 
     def make_checks(self, evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
         """Yield the bounds, and whether the model says more than the mean does."""
