@@ -471,6 +471,20 @@ def test_a_project_is_made_beside_files_that_are_there(films: Path) -> None:
     assert (films / "films.csv").is_file()
 
 
+@pytest.mark.parametrize("dataset", ["breast_cancer", "wine"])
+def test_a_data_set_of_scikit_learn_becomes_a_file_of_the_project(films: Path, dataset: str) -> None:
+    done = dlpipe("init", "mine", "--dataset", dataset)
+    assert done.exit_code == 0, done.output
+    assert f"data    mine/data/{dataset}.csv\ntask    tabular-classification" in done.output
+    data = tomllib.loads(Path("mine/flows/train_flow.toml").read_text())["data"]
+    assert (data["data"], data["label_column"]) == (f"data/{dataset}.csv", "class")
+    with Path("mine", data["data"]).open() as file:
+        header = next(csv.reader(file))
+    assert [*data["number_columns"], "class"] == header
+    assert not update_project("mine").merges  # the template has nothing to say of data
+    assert Path("mine", data["data"]).is_file()
+
+
 def test_a_project_that_cannot_be_written_leaves_nothing(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied = []
 
@@ -489,7 +503,9 @@ def test_a_project_that_cannot_be_written_leaves_nothing(films: Path, monkeypatc
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["films"], "dlpipe init needs --data"),
+        (["films"], "dlpipe init needs --data or --dataset"),
+        (["films", "--data", "films.csv", "--dataset", "wine"], "--data and --dataset are two sources"),
+        (["films", "--dataset", "whine"], "scikit-learn has no data set 'whine'; did you mean 'wine'?"),
         (["films", "--data", "nothing.csv"], "There is no file 'nothing.csv'"),
         (["films", "--data", "films.csv", "--task", "text"], "The settings has no task 'text'"),
         (["my films", "--data", "films.csv"], "'my films' cannot name a project"),

@@ -26,6 +26,9 @@ WHATS = {
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--data", metavar="FILE", help="CSV, JSON Lines, Parquet or a Delta table.")
+@click.option(
+    "--dataset", metavar="NAME", help="Instead of --data: breast_cancer, iris or wine, which scikit-learn has."
+)
 @click.option("--task", metavar="NAME", help="What is learnt; by default text-classification.")
 @click.option("--text-column", metavar="NAME", help="By default the column with the longest texts.")
 @click.option("--text-pair-column", metavar="NAME", help="Of the second text, where two are read.")
@@ -39,31 +42,38 @@ WHATS = {
 @click.option("--separator", metavar="CHAR", help="Of CSV files: a character, or tab. By default it is found.")
 @click.option("--encoding", metavar="NAME", help="Of text files, such as cp1252. By default UTF-8.")
 @click.option("--update", is_flag=True, help="Merge the template of this dlpipe into the project in FOLDER.")
-def init(folder: Path, update: bool, data: str | None, **options: str | None) -> None:
+def init(folder: Path, update: bool, data: str | None, dataset: str | None, **options: str | None) -> None:
     """Make a project in FOLDER for the rows of a file: flows, settings, tests, a Makefile. Nothing is overwritten.
 
     \b
     Examples:
       dlpipe init films --data films.csv
+      dlpipe init wine --dataset wine
       dlpipe init films --update
     """
     given = {name: value for name, value in options.items() if value}
+    sources = {name: value for name, value in (("data", data), ("dataset", dataset)) if value}
     if update:
-        _update(folder, [*(["data"] if data else []), *given])
-    elif not data:
-        raise SettingError("dlpipe init needs --data: what the project is to learn from. Or pass --update.")
+        _update(folder, [*sources, *given])
+    elif not sources:
+        raise SettingError(
+            "dlpipe init needs --data or --dataset: what the project is to learn from. Or pass --update."
+        )
+    elif len(sources) > 1:
+        raise SettingError("--data and --dataset are two sources: pass one of them.")
     else:
-        _make(folder, data, given)
+        _make(folder, sources, given)
 
 
-def _make(folder: Path, data: str, given: dict[str, str]) -> None:
+def _make(folder: Path, sources: dict[str, str], given: dict[str, str]) -> None:
     from dlpipe.templates import make_project
 
     columns: dict[str, Any] = {name: value for name, value in given.items() if name.endswith("_column")}
     columns |= {name: value.split(",") for name, value in given.items() if name.endswith("_columns")}
     reading = {name: value for name, value in given.items() if name in ("separator", "encoding")}
     more = {name: value for name, value in given.items() if name in ("task", "name")}
-    say(made_lines(make_project(folder, data, columns=columns, reading=reading, **more), data))
+    project = make_project(folder, **sources, columns=columns, reading=reading, **more)
+    say(made_lines(project, sources.get("data", f"{folder / project.answers.data}")))
 
 
 def made_lines(project: Project, data: str) -> str:

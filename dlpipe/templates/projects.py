@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlpipe.errors import SettingError
-from dlpipe.settings import read_settings
+from dlpipe.settings import check_name, read_settings
+from dlpipe.sklearn_data import NAMES, write_sklearn
 from dlpipe.tables import TableSettings, preview
-from dlpipe.task import find_task
+from dlpipe.task import DEFAULT_TASK, find_task
 from dlpipe.task.columns import Given, Suggest, as_list
 from dlpipe.templates.environment import make_environment
 from dlpipe.templates.placing import put_files
@@ -21,6 +22,8 @@ from dlpipe.templates.rendering import ORIGINAL, Answers, render
 from dlpipe.templates.sample import make_example, write_sample
 
 SAMPLE_FILE = "tests/sample.csv"
+DATASET_TASK = "tabular-classification"
+"""What is learnt from the data sets of scikit-learn: all of them are numbers with a class."""
 NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?", re.ASCII)
 
 
@@ -49,14 +52,15 @@ class Project:
 
 def make_project(
     folder: str | Path,
-    data: str,
+    data: str = "",
     *,
-    task: str = "text-classification",
+    dataset: str = "",
+    task: str = "",
     name: str | None = None,
     columns: Given | None = None,
     reading: Mapping[str, str] | None = None,
 ) -> Project:
-    """Make a project in ``folder`` for the rows in ``data``; no file that is there is changed.
+    """Make a project in ``folder`` for the rows in ``data``, or of a data set; no file that is there is changed.
 
     Parameters
     ----------
@@ -64,8 +68,10 @@ def make_project(
         Made if it is not there.
     data : str
         A file, a glob, a folder of Parquet or a Delta table.
+    dataset : str
+        Instead of ``data``, one that comes with scikit-learn, such as ``wine``: it becomes a file of the project.
     task : str
-        A task that says what it reads of a file.
+        A task that says what it reads of a file; by default text classification, of a data set the one it is for.
     name : str, optional
         Of its table and its model; by default that of the folder.
     columns : mapping, optional
@@ -80,25 +86,31 @@ def make_project(
     SourceNotFound, BadSource
         When the data cannot be read.
     SettingError
-        When there is no such task or column, or the data leave it in doubt.
+        When there is no such task, data set or column, or the data leave it in doubt.
     """
-    folder = Path(folder)
-    given, how = dict(columns or {}), dict(reading or {})
+    if dataset:
+        check_name(dataset, list(NAMES), what="data set", where="scikit-learn")
+    folder, given, how = Path(folder), dict(columns or {}), dict(reading or {})
+    task = task or (DATASET_TASK if dataset else DEFAULT_TASK)
     suggest = find_suggest(task)
     name = name or folder.resolve().name
     _check_project_name(name)
-    known = [column for columns in given.values() for column in as_list(columns)]
-    found = preview(data, settings=read_settings(TableSettings, how, where="[data]"), columns=known)
-    suggested = suggest(found, given)
-    settings = {**suggested.settings, **how}
-    form = read_settings(find_task(task).data, settings, where="[data]").form
-    example = make_example(found, form)
-    answers = Answers(name, task, _seen_from(folder, data), settings, suggested.lines, example)
     with tempfile.TemporaryDirectory(prefix="dlpipe-init-") as place:
+        source = str(write_sklearn(dataset, Path(place, "data"))) if dataset else data
+        known = [column for columns in given.values() for column in as_list(columns)]
+        found = preview(source, settings=read_settings(TableSettings, how, where="[data]"), columns=known)
+        suggested = suggest(found, given)
+        settings = {**suggested.settings, **how}
+        form = read_settings(find_task(task).data, settings, where="[data]").form
+        seen = f"data/{dataset}.csv" if dataset else _seen_from(folder, data)
+        answers = Answers(name, task, seen, settings, suggested.lines, make_example(found, form))
         made, original = Path(place, "project"), Path(place, "original")
         render(answers, made)
-        files = sum(file.is_file() for file in made.rglob("*"))
         shutil.copytree(made, original)
+        # data and sample are the user's, not the template's: an update must not find them among the originals
+        if dataset:
+            shutil.copytree(Path(place, "data"), made / "data")
+        files = sum(file.is_file() for file in made.rglob("*"))
         shutil.copytree(original, made / ORIGINAL)
         rows = write_sample(made / SAMPLE_FILE, found, suggested.settings)
         put_files(made, folder)
