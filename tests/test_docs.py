@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections.abc
+import csv
 import dataclasses
 import functools
 import http.server
+import itertools
 import json
 import os
 import re
@@ -31,10 +33,12 @@ from dlpipe.flows.settings import TrainFlowSettings, option_names, read_flow_set
 from dlpipe.tables import read_table
 from dlpipe.task import DEFAULT_TASK
 
-DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+DOCS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 PAGES = ["README.md", *DOCS]
 EVERY_PAGE = [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md"]
 LANGUAGES = ("sh", "bash", "python", "toml", "text")
+SAMPLE_ROWS = 150
+"""So many rows of each sample that ships are enough to go through all steps."""
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +56,8 @@ def project(tmp_path_factory, rows, tiny_backbone, archive_address, s3_address) 
     folder = tmp_path_factory.mktemp("docs") / "dlpipe"
     made = Project.make(folder, {"METAFLOW_RUN_BACKBONE": str(tiny_backbone), "AWS_ENDPOINT_URL": s3_address})
     write_csv(folder / "data/sample/reviews.csv", rows)
+    for sample in ("tickets", "ratings", "questions", "claims"):
+        keep_rows(folder / f"data/sample/{sample}.csv", SAMPLE_ROWS)
     write_csv(folder / "reviews.csv", rows, "text,stars")
     write_csv(folder / "films.csv", rows, "text,stars")
     for start, name in enumerate(("test", "valid")):
@@ -65,6 +71,14 @@ def project(tmp_path_factory, rows, tiny_backbone, archive_address, s3_address) 
     )
     yield made
     made.end()
+
+
+def keep_rows(path: Path, count: int) -> None:
+    """Leave the first rows of a CSV."""
+    with path.open(encoding="utf-8", newline="") as file:
+        kept = list(itertools.islice(csv.reader(file), count + 1))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(kept)
 
 
 def write_csv(path: Path, rows: list[tuple[str, str]], header: str = "review,sentiment") -> Path:
