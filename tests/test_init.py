@@ -264,6 +264,16 @@ def test_the_columns_of_the_samples_that_ship_are_found(name: str) -> None:
     assert find_task(task).suggest(preview(str(ROOT / f"data/sample/{name}.csv")), {}).settings == settings
 
 
+def test_a_text_among_columns_is_trained_with_them_and_columns_alone_take_more_epochs(films: Path) -> None:
+    make_project("claims", str(ROOT / "data/sample/claims.csv"), task="tabular-classification")
+    make_project("wine", dataset="wine")
+    read = [tomllib.loads(Path(name, "flows/train_flow.toml").read_text()) for name in ("claims", "wine")]
+    trained = [(written["training"]["strategy"], written["training"]["epochs"]) for written in read]
+    assert trained == [("no_freeze", 4), ("freeze", 40)]
+    assert [written["tuning"]["epochs"] for written in read] == [2, 20]
+    assert not update_project("claims").merges
+
+
 def test_labels_may_be_columns_of_0_and_1() -> None:
     columns = {**TEXT, "war": column(lambda n: n % 2), "drama": column(lambda n: n % 3 % 2)}
     suggested = find_task("text-multilabel").suggest(Preview("rows.csv", columns, ROWS, True), {})
@@ -308,7 +318,8 @@ def test_the_settings_of_each_task_are_read_by_the_flow(films: Path, task: str) 
     assert written["task"] == task
     chosen = read_flow_settings(TrainFlowSettings, written, {})
     assert {name: written["data"][name] for name in settings} == settings
-    assert chosen.training.epochs == find_task(task).inputs.training().epochs
+    suggested = find_task(task).suggest(Preview("rows.csv", columns, ROWS, True), {}).training
+    assert chosen.training == find_task(task).inputs.training(**suggested)
     assert chosen.gate == find_task(task).target.gate()
     with Path("mine/tests/sample.csv").open() as file:
         header, *rows = csv.reader(file)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dlpipe.errors import SettingError
@@ -47,10 +47,13 @@ class Suggestion:
         Of the section ``[data]``: names of columns, or lists of them.
     lines : tuple of str
         What was found, for the person who asked and as comments in the settings.
+    training : mapping
+        Settings of the section ``[training]`` that suit such columns better than the task's defaults.
     """
 
     settings: Given
     lines: tuple[str, ...]
+    training: Given = field(default_factory=dict)
 
 
 Suggest = Callable[[Preview, Given], Suggestion]

@@ -103,7 +103,8 @@ def make_project(
         settings = {**suggested.settings, **how}
         form = read_settings(find_task(task).data, settings, where="[data]").form
         seen = f"data/{dataset}.csv" if dataset else _seen_from(folder, data)
-        answers = Answers(name, task, seen, settings, suggested.lines, make_example(found, form))
+        example, training = make_example(found, form), suggested.training
+        answers = Answers(name, task, seen, settings, suggested.lines, example, training)
         made, original = Path(place, "project"), Path(place, "original")
         render(answers, made)
         shutil.copytree(made, original)

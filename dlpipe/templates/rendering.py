@@ -44,6 +44,8 @@ class Answers:
         What the data showed, in lines.
     example : str
         A row as ``dlpipe predict`` takes it: a text, or a JSON object.
+    training : mapping
+        Settings of the section ``[training]`` that such data take, where they are not the task's defaults.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Answers:
     columns: Mapping[str, Any] = field(default_factory=dict)
     shown: tuple[str, ...] = ()
     example: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_answers(folder: Path) -> tuple[str, Answers]:
@@ -64,7 +67,9 @@ def read_answers(folder: Path) -> tuple[str, Answers]:
     """
     written = json.loads((folder / ANSWERS).read_text(encoding="utf-8"))
     columns, shown = dict(written["columns"]), tuple(map(str, written["shown"]))
-    told = Answers(written["name"], written["task"], written["data"], columns, shown, str(written["example"]))
+    training = dict(written.get("training", {}))  # not in projects that were made before it was suggested
+    named = (written["name"], written["task"], written["data"])
+    told = Answers(*named, columns, shown, str(written["example"]), training)
     return written["dlpipe"], told
 
 
@@ -138,14 +143,17 @@ def settings_of(answers: Answers, text: str) -> dict[str, dict[str, Any]]:
     values = {"": {"task": answers.task}, "data": data, "registry": {"model": answers.name}}
     if task.target.gate is not shipped.target.gate:
         values["gate"] = defaults_of(task.target.gate, text, "gate")
-    if task.inputs.training is not shipped.inputs.training:
-        values |= training_of(task, text)
+    if answers.training or task.inputs.training is not shipped.inputs.training:
+        values |= training_of(task, shipped, text, answers.training)
     return values
 
 
-def training_of(task: Task, text: str) -> dict[str, dict[str, Any]]:
-    """Return the sections of a training that is of another kind than that of the settings ``text``."""
-    training = defaults_of(task.inputs.training, text, "training")
+def training_of(task: Task, shipped: Task, text: str, suggested: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the sections of a training that is of another kind than that of the task of the settings ``text``."""
+    training = {**defaults_of(task.inputs.training, text, "training"), **suggested}
+    usual, named = vars(shipped.inputs.training()), section_names(text, "training")
+    # what neither the file names nor this task does otherwise would only hide the settings that matter
+    training = {name: value for name, value in training.items() if name in named or usual.get(name, ...) != value}
     space = {name: None for name in section_names(text, "search_space") if name not in training}
     # a trial of the shipped settings is half a training; the best of them is what is trained in full
     return {"training": training, "search_space": space, "tuning": {"epochs": (training["epochs"] + 1) // 2}}

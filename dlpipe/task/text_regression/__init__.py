@@ -4,8 +4,8 @@ from dlpipe.task.numbers import Numbers
 from dlpipe.task.protocol import Task
 from dlpipe.task.text_regression.columns import suggest_columns
 from dlpipe.task.text_regression.data import TextNumberData
-from dlpipe.task.texts import TextInputs
+from dlpipe.task.text_regression.inputs import TextNumberInputs
 
-TASK = Task("text-regression", TextInputs(), Numbers(), TextNumberData, suggest_columns)
+TASK = Task("text-regression", TextNumberInputs(), Numbers(), TextNumberData, suggest_columns)
 
 __all__ = ["TASK", "TextNumberData"]
