@@ -23,7 +23,7 @@ LABEL_NAMES = frozenset(
 )
 """What a column of labels is often called: decides between several that may be one."""
 ID_NAMES = frozenset(("", "id", "index", "row", "row_id", "unnamed: 0"))
-"""What a column is often called that says nothing of a row."""
+"""What a column of numbers of rows is often called: it says nothing about them."""
 MOST_CLASSES = 100
 """Of more values, a column holds names, codes or numbers."""
 TEXT_LENGTH = 12.0

@@ -11,7 +11,16 @@ SHOWN = 300  # characters of a row in a list of mistakes
 
 @dataclass(frozen=True)
 class Mistake:
-    """A row that the model got wrong: the row as people read it, what is true, and what the model says."""
+    """A row that the model got wrong.
+
+    Attributes
+    ----------
+    row_id : str
+    text : str
+        The row as people read it, see ``Inputs.format_row``.
+    label, predicted : label
+        The true one, and the one that the model predicts.
+    """
 
     row_id: str
     text: str

@@ -53,7 +53,7 @@ class Model:
 
     @cached_property
     def card(self) -> dict[str, Any]:
-        """What ``dlpipe.json`` says."""
+        """The content of ``dlpipe.json``."""
         return dict(json.loads(self.files[CARD]))
 
     @property

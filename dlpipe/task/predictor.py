@@ -1,4 +1,4 @@
-"""A trained model that is loaded and ready, whatever its task."""
+"""Predictor: the protocol of a trained model that is loaded and ready, whatever its task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Predictor(Protocol):
     Attributes
     ----------
     card : mapping
-        What the model's ``dlpipe.json`` says: its task, and what turns outputs into decisions.
+        Of the model, as its ``dlpipe.json`` has it: the task, and what turns outputs into decisions.
     labels : tuple of str
         The names of the outputs.
     digest : str

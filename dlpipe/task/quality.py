@@ -97,9 +97,11 @@ def compare_errors(errors: Sequence[float], test_errors: Sequence[float]) -> Qua
         rows=len(errors),
         test_value=test_value,
         test_rows=len(test_errors),
+        # as a share of the test split's error, so that the limit needs no unit
         size=value / test_value - 1 if test_value else math.inf if value else 0.0,
         words="growth of the mean absolute error since the test split",
         limit="max_error_growth",
+        # a test of ranks, since outliers move a mean far
         p_value=compute_mann_whitney_p(errors, test_errors),
     )
 

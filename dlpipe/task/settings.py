@@ -1,4 +1,4 @@
-"""The settings of a training that every task has."""
+"""TrainingSettings: the settings of a training that every task has."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Annotated, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
 
-FAR_BELOW, FAR_ABOVE = 10.0, 50.0  # a learning rate so many times off is doubted
+FAR_BELOW, FAR_ABOVE = 10.0, 50.0
+"""A learning rate that is so many times below or above the usual one is warned about."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train. The inputs of a task add what is of their networks."""
+    """How to train: the section ``[training]``. The inputs of a task add settings of their networks."""
 
     epochs: Annotated[int, Ge(1), Le(1000)] = 2
     max_train_rows: Annotated[int, Ge(0)] = 0
@@ -35,7 +36,7 @@ class TrainingSettings:
 
     @property
     def usual_rate(self) -> float:
-        """The learning rate that a network of this kind takes."""
+        """The learning rate for a network of this kind where ``learning_rate`` is None."""
         return 1e-3
 
     @property
@@ -45,12 +46,12 @@ class TrainingSettings:
 
     @property
     def schedule(self) -> object:
-        """What the strategy is told beside its name; None for one that needs nothing."""
+        """What Flash's strategy takes beside its name, such as epochs; None for one that takes nothing."""
         return None
 
     @property
     def rate(self) -> float:
-        """The learning rate that is meant."""
+        """The learning rate: ``learning_rate``, or the usual one."""
         return self.usual_rate if self.learning_rate is None else self.learning_rate
 
     def resolve(self) -> Self:
@@ -59,11 +60,11 @@ class TrainingSettings:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Why these settings may not work as they are meant; empty where nothing speaks against them."""
+        """Warnings about these settings, one a line; empty where nothing is odd."""
         return (doubt,) if (doubt := self.doubt_rate("this network")) else ()
 
     def doubt_rate(self, whose: str) -> str:
-        """Return what is odd about the learning rate beside the usual one of ``whose``, empty where nothing is."""
+        """Return a warning where the learning rate is far from the usual one of ``whose``; empty otherwise."""
         usual, rate = self.usual_rate, self.rate
         of_whom = f"the {usual:g} of {whose}"
         if rate * FAR_BELOW < usual:
@@ -73,5 +74,8 @@ class TrainingSettings:
         return ""
 
     def find_ineffective(self, names: Iterable[str]) -> list[str]:
-        """Return those of ``names`` that a training with these settings does not look at."""
+        """Return the names of settings, of those given, that make no difference beside the others.
+
+        A search over one of them would try the same training again and again.
+        """
         return []

@@ -50,6 +50,7 @@ class Numbers(Target):
     def learn_coding(self, labels: Sequence[float]) -> Coding:
         """Return the mean and the deviation of the numbers."""
         numbers = np.asarray(labels, np.float64)
+        # a deviation of 0 divides nothing: then all labels are the same, and 1 leaves them at 0
         return Coding(("value",), {"mean": float(numbers.mean()), "deviation": float(numbers.std()) or 1.0})
 
     def encode_labels(self, labels: Sequence[float], coding: Coding) -> np.ndarray:

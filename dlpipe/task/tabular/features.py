@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from dlpipe.task.tabular.scaling import learn_scaling
 
 TEXT_FEATURES = 32
+"""Components of TF-IDF at most: gradient boosting takes dense features alone, and few of them fast."""
 
 
 class ColumnFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
