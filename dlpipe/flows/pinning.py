@@ -35,7 +35,7 @@ def pinned(model: str, table: str, version: int | None) -> tuple[ModelVersion, T
     """
     found, rows = resolve(model), table_at(table, version=version)
     names = [name for name, _ in rows.columns]
-    wanted = ("row_id", *find_task(found.task).inputs.find_columns(rows, card_of_columns(found)))
+    wanted = ("row_id", *find_task(found.task).inputs.find_columns(rows, read_card_if_needed(found)))
     if missing := [name for name in wanted if name not in names]:
         raise SchemaMismatch(
             f"{str(rows)!r} has no column {' and no column '.join(map(repr, missing))}; its columns are: "
@@ -44,7 +44,7 @@ def pinned(model: str, table: str, version: int | None) -> tuple[ModelVersion, T
     return found, rows
 
 
-def card_of_columns(model: ModelVersion) -> dict[str, Any] | None:
+def read_card_if_needed(model: ModelVersion) -> dict[str, Any] | None:
     """Return the card that says which columns ``model`` reads; None where its task says it without a card.
 
     A model of one text a row reads the same column whatever its card says, and so does what is made from it, so
