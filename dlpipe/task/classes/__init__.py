@@ -1,7 +1,7 @@
 """One class of several as target: what every task of this kind shares.
 
 target       Classes, this half of a task
-baseline     logistic regression over plain features
+baseline     logistic regression, or gradient boosting, over plain features
 chance       what guessing gives, and how far two scores may lie apart
 scores       ClassEvaluation: metrics, confusion, reliability, mistakes
 evaluation   probabilities judged against true classes

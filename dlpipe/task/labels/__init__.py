@@ -2,7 +2,10 @@
 
 target       Labels, this half of a task
 thresholds   from which probability on a label is given
-baseline     a logistic regression for each label over plain features
+baseline     a logistic regression, or gradient boosting, for each label over plain features
+scores       LabelEvaluation: metrics over labels and by label, in all rows and in many resamples; mistakes
+gate         LabelThresholds, and the checks of labels
+figures      the F1 of each label
 """
 
 from dlpipe.task.labels.target import Labels

@@ -3,7 +3,8 @@
 inputs       TabularInputs, this half of a task
 settings     TabularTraining
 scaling      how columns become arrays: learnt of the train split, kept with the model
-encoded      arrays of rows
+encoded      EncodedColumns: the arrays of rows that the network reads
+model        TabularModel: a trained model as files
 network      embeddings of categories, scaled numbers and pooled texts under a few dense layers
 predictor    TabularPredictor: a trained model as a network and what encodes its rows
 features     plain features of columns
