@@ -45,6 +45,67 @@ def test_options_of_sections_that_a_flow_lacks_are_left_out() -> None:
     assert not {"trials", "model"} & {*option_names(SmallSettings)}
 
 
+@pytest.mark.parametrize(
+    ("changes", "section", "name", "value"),
+    [
+        ("training.warmup=0.2", "training", "warmup", 0.2),
+        ("training.warmup=0.2; gate.metric=macro_f1", "gate", "metric", "macro_f1"),
+        ("training.precision=32", "training", "precision", "32"),
+        ("data.table = 1984", "data", "table", "1984"),
+        ("gate.min_recall={ urgent = 0.8 }", "gate", "min_recall", {"urgent": 0.8}),
+        ("data.separator=';'", "data", "separator", ";"),
+        ('data.text_column="a=b; c"', "data", "text_column", "a=b; c"),
+        ("data.text_column=it's", "data", "text_column", "it's"),
+        ('pipeline.languages=["de", "fr"]', "pipeline", "languages", ("de", "fr")),
+    ],
+)
+def test_any_setting_can_be_changed(changes: str, section: str, name: str, value: object) -> None:
+    config = {"training": {"warmup": 0.1, "epochs": 3}}
+    read = read_flow_settings(TrainFlowSettings, config, {}, changes=changes)
+    found = getattr(getattr(read, section), name)
+    assert (tuple(found) if isinstance(value, tuple) else found) == value
+    assert read.training.epochs == 3
+
+
+def test_a_range_of_the_search_space_can_be_changed() -> None:
+    read = read_flow_settings(
+        TrainFlowSettings, {}, {}, changes="search_space.dropout={ low = 0.0, high = 0.3 }; task=text-regression"
+    )
+    assert read.search_space["dropout"].high == 0.3
+    assert read.task.name == "text-regression"
+
+
+def test_a_source_that_is_set_replaces_all_sources_of_the_file() -> None:
+    config = {"data": {"train_data": "a.csv", "test_data": "b.csv"}}
+    read = read_flow_settings(TrainFlowSettings, config, {}, changes="data.data=c.csv")
+    assert read.data.sources().list_paths() == {"data": ("c.csv",)}
+
+
+def test_settings_of_the_task_can_be_changed(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(CATALOGUE)
+    changes = "data.dataset=wine; data.catalogue=mine.toml; training.width=8"
+    read = read_flow_settings(TrainFlowSettings, {}, {}, changes=changes, folder=tmp_path)
+    assert (read.task.name, read.training.width) == ("tabular-classification", 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("warmup=1", r"--set warmup: a setting is named with its section; write training\.warmup\."),
+        ("trainin.epochs=1", "no section 'trainin'; there are: training, "),
+        ("training.epoch=1", r"\[training\] has no setting 'epoch'; it has: epochs, "),
+        ("search_space.dropot=1", "dropot"),
+        ("training.epochs", "is no change of a setting: write section.name=value"),
+        ("training.epochs=1; training.epochs=2", "gives training.epochs twice: 1 and 2"),
+        ("training.epochs=many", r"\[training\] and --batch-size and --set: epochs = 'many' is refused"),
+        ("training.batch_size=4", "--batch-size and --set training.batch_size are one setting: give one"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused(changes: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        read_flow_settings(TrainFlowSettings, {}, {"batch_size": 8}, changes=changes)
+
+
 def test_an_option_has_the_type_of_its_setting_and_no_default() -> None:
     made = dict(make_parameters(SmallSettings))
     for parameter in made.values():

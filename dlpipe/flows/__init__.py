@@ -2,6 +2,7 @@
 
 life_cycle      the flow that others extend: options, looks before a run begins, one-line failures
 settings        settings files, overridden by options of the command line
+changes         settings that have no option, changed by ``--set``
 data            from what a settings file names to a version of a table
 pinning         what a flow works on, pinned and checked before it works
 tuning          the search over settings, with its trials in MLflow

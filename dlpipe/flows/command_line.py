@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from dlpipe.errors import RunNotFound
+from dlpipe.flows.changes import join_changes
 
 BEGINS_RUNS = {"run", "create", "launch"}
 """Commands that make runs, or a deployment that will."""
@@ -22,6 +23,7 @@ def prepare(flow: str, words: list[str]) -> None:
     RunNotFound
         When it resumes a run that is not there.
     """
+    words[:] = join_changes(words)
     if ELSEWHERE & {word.partition("=")[0] for word in words}:
         return
     if BEGINS_RUNS & set(words):

@@ -43,10 +43,16 @@ class LifeCycleFlow(FlowSpec):
 
     def chosen(self) -> Any:
         """Return the settings with the options in place."""
-        from dlpipe.flows.settings import option_names, read_flow_settings
+        from dlpipe.flows.settings import CHANGES, option_names, read_flow_settings
 
         options = {name: getattr(self, name) for name in option_names(self.__settings__)}
-        return read_flow_settings(self.__settings__, self.settings.to_dict(), options, folder=folder_of(self))
+        return read_flow_settings(
+            self.__settings__,
+            self.settings.to_dict(),
+            options,
+            changes=getattr(self, CHANGES),
+            folder=folder_of(self),
+        )
 
     def check(self) -> None:
         """See that a run can go well; called before it begins."""

@@ -19,7 +19,7 @@ import functools
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
@@ -29,6 +29,7 @@ from metaflow import Config, Parameter
 
 from dlpipe.errors import SettingError
 from dlpipe.explain import ExplainSettings
+from dlpipe.flows.changes import HELP, SET, Changes, check_sections, parse_value, read_changes
 from dlpipe.flows.failures import ExpectedFailure
 from dlpipe.inference import PipelineSettings
 from dlpipe.monitoring import DriftSettings
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from dlpipe.datasets import Dataset
 
 T = TypeVar("T")
+CHANGES = "set_settings"
+"""The attribute of a flow that has what ``--set`` was given."""
 Options = Mapping[str, Mapping[str, str]]
 """The help of each option, by section and setting."""
 SOURCES = ("data", "train_data", "valid_data", "test_data", "dataset")
@@ -198,9 +201,14 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def read_flow_settings(
-    cls: type[T], config: Mapping[str, Any], options: Mapping[str, Any], *, folder: Path = Path()
+    cls: type[T],
+    config: Mapping[str, Any],
+    options: Mapping[str, Any],
+    *,
+    changes: str | None = None,
+    folder: Path = Path(),
 ) -> T:
-    """Return the settings of ``config`` with every option that is not ``None`` in place.
+    """Return the settings of ``config`` with every option that is not ``None``, and all changes, in place.
 
     Parameters
     ----------
@@ -210,31 +218,74 @@ def read_flow_settings(
         The sections of a settings file.
     options : mapping
         The values of options, by the name of the setting.
+    changes : str, optional
+        Of settings that need no option, as ``--set`` takes them: ``training.warmup=0.2; gate.metric=macro_f1``.
     folder : Path, optional
         The flow's: there the catalogue of data sets is.
 
     Raises
     ------
     SettingError
-        When a section or a setting is misspelt, or a value is refused.
+        When a section or a setting is misspelt, a value is refused, or an option and a change are of one setting.
     """
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     for section in config:
         check_name(section, names, what="section", where="the settings file")
-    task = find_task(name_task(config, options, folder))
+    changed = read_changes(changes)
+    task = find_task(name_task(*_with_source(config, options, changed), folder))
     hints = section_classes(cls, task)
+    check_sections(changed, _setting_names(names, hints))
     read: dict[str, Any] = {"task": task} if "task" in names else {}
     for name in hints:
         values = config.get(name, {})
         given = {option: options.get(option) for option in options_of(cls).get(name, {})}
         given = {option: value for option, value in given.items() if value is not None}
+        texts = changed.get(name, {})
+        if twice := sorted(texts.keys() & given.keys()):
+            raise SettingError(
+                f"--{twice[0].replace('_', '-')} and --set {name}.{twice[0]} are one setting: give one."
+            )
         if name == "search_space":
+            values = {**values, **{setting: parse_value(text) for setting, text in texts.items()}}
             read[name] = read_space(values, where="[search_space]", training=read["training"])
             continue
+        more = _parse_texts(hints[name], texts)
         if issubclass(hints[name], DataSettings):
-            values = _name_data(values, given, folder)
-        read[name] = read_section(hints[name], name, values, given)
+            values = _name_data({**values, **_pick(more, "catalogue")}, {**more, **given}, folder)
+            more.pop("catalogue", None)  # the flow's folder stands before it now
+        read[name] = read_section(hints[name], name, values, given, more)
     return cls(**read)
+
+
+def _with_source(
+    config: Mapping[str, Any], options: Mapping[str, Any], changed: Changes
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return file and options with what ``--set`` says of the task and of a public data set."""
+    texts = {
+        section: {name: parse_value(text, is_text=True) for name, text in changed.get(section, {}).items()}
+        for section in ("", "data")
+    }
+    data = {**config.get("data", {}), **_pick(texts["data"], "catalogue")}
+    return {**config, **_pick(texts[""], "task"), "data": data}, {**options, **_pick(texts["data"], "dataset")}
+
+
+def _pick(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {name: values[name]} if name in values else {}
+
+
+def _setting_names(names: Iterable[str], hints: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the settings of each section; those of a search space are checked where it is read."""
+    above = {"": ["task"]} if "task" in names else {}
+    return above | {
+        name: [field.name for field in fields(hint)] if dataclasses.is_dataclass(hint) else []
+        for name, hint in hints.items()
+    }
+
+
+def _parse_texts(cls: Any, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values that ``--set`` has for a section, by the types of its settings."""
+    hints = typing.get_type_hints(cls) if texts else {}
+    return {name: parse_value(text, is_text=plain_type(hints[name]) is str) for name, text in texts.items()}
 
 
 def name_task(config: Mapping[str, Any], options: Mapping[str, Any], folder: Path) -> str:
@@ -264,10 +315,21 @@ def section_classes(cls: Any, task: Task) -> dict[str, Any]:
     return {name: OF_TASK.get(hints[name], lambda task, name=name: hints[name])(task) for name in sections}
 
 
-def read_section(cls: type[T], name: str, values: Mapping[str, Any], options: Mapping[str, Any]) -> T:
-    """Return the section ``name`` of a file with its options in place; it is checked if it has a ``check``."""
-    where = " and ".join([f"[{name}]", *(f"--{option.replace('_', '-')}" for option in options)])
-    section = read_settings(cls, {**values, **options}, where=where)
+def read_section(
+    cls: type[T], name: str, values: Mapping[str, Any], options: Mapping[str, Any], changes: Mapping[str, Any]
+) -> T:
+    """Return a section of a file with its options in place; it is checked if it has a ``check``.
+
+    Parameters
+    ----------
+    cls : a frozen dataclass
+    name : str
+        Of the section, for errors.
+    values, options, changes : mapping
+        What the file, options of their own and ``--set`` say, by setting.
+    """
+    given = [*(f"--{option.replace('_', '-')}" for option in options), *([SET] if changes else [])]
+    section = read_settings(cls, {**values, **changes, **options}, where=" and ".join([f"[{name}]", *given]))
     check: Callable[[], None] = getattr(section, "check", lambda: None)
     check()
     return section
@@ -307,7 +369,7 @@ def option_names(cls: Any) -> list[str]:
 def make_parameters(cls: Any) -> Iterator[tuple[str, Any]]:
     """Yield an attribute's name and Metaflow's parameter for each option of a flow's settings.
 
-    None has a default: what nobody gives is the file's.
+    None has a default: what nobody gives is the file's. Last comes ``--set``, for settings without an option.
     """
     hints = section_classes(cls, find_task())  # options are those of the default task: a file names another later
     for section, options in options_of(cls).items():
@@ -315,6 +377,7 @@ def make_parameters(cls: Any) -> Iterator[tuple[str, Any]]:
         for name, text in options.items():
             kind = plain_type(types_of[name])
             yield name, Parameter(name.replace("_", "-"), type=kind, default=None, help=text)
+    yield CHANGES, Parameter(SET.removeprefix("--"), type=str, default=None, help=HELP)
 
 
 def plain_type(hint: Any) -> type:

@@ -37,6 +37,15 @@ def test_the_run_to_resume_is_a_word_of_its_own() -> None:
     assert separated(["resume", "--origin-run-id=17"]) == ["resume", "--origin-run-id", "17"]
 
 
+def test_settings_that_are_changed_one_by_one_are_one_value() -> None:
+    words = ["train_flow.py", "run", "--set", "training.warmup=0.2", "--set=gate.metric=macro_f1"]
+    prepare("TrainFlow", words)
+    assert words[2:] == ["--set", "training.warmup=0.2; gate.metric=macro_f1"]
+    words = ["train_flow.py", "--datastore", "s3", "argo-workflows", "trigger", "--set"]
+    prepare("TrainFlow", words)
+    assert words[-1] == "--set"
+
+
 def test_an_empty_run_to_resume_is_one_line() -> None:
     for words in (["resume", "--origin-run-id", ""], ["resume", "--origin-run-id="]):
         with pytest.raises(RunNotFound, match="is empty"):
