@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from debugging import Debugger, configuration, last_line
 from texts import reviews, write_csv
 
+from dlpipe.orchestrator.deployments import Version
+from dlpipe.orchestrator.state import State
 from dlpipe.templates import make_project
 
 pytestmark = pytest.mark.slow
@@ -58,6 +62,35 @@ def test_every_command_of_the_readme_works(project: Path, environment: dict[str,
 def test_the_step_that_trains_can_be_run_again_by_itself(project: Path, environment: dict[str, str]) -> None:
     said = run(".venv/bin/python flows/train_flow.py spin train", project, environment)
     assert re.search(r"weights [0-9a-f]{64}", said)
+
+
+def test_two_projects_deploy_a_flow_of_one_name_each(
+    project: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    own = {name: value for name, value in environment.items() if name != "DLPIPE_STATE"}
+    variables = {**own, "HOME": str(tmp_path / "home"), "METAFLOW_TOKEN_HOME": str(tmp_path / "tokens")}
+    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        variables.pop(name, None)
+    data = write_csv(tmp_path / "songs.csv", reviews(), "text,label")
+    other = make_project(tmp_path / "songs", str(data)).folder
+    for folder, epochs in ((project, 2), (other, 3)):
+        create = f".venv/bin/python flows/train_flow.py local-scheduler create --set training.epochs={epochs}"
+        run(create, folder, variables)
+    versions = [read_deployed(folder / ".dlpipe/state") for folder in (project, other)]
+    assert [(version.deployment, version.number) for version in versions] == [("TrainFlow", 1)] * 2
+    assert [version.folder for version in versions] == [str(project), str(other)]
+    assert [version.parameters["set"] for version in versions] == ["training.epochs=2", "training.epochs=3"]
+    assert (other / ".dlpipe/state").stat().st_mode & 0o077 == 0
+    assert not (tmp_path / "home/.local/state/dlpipe/state.db").exists()
+    listed = run(".venv/bin/dlpipe deployments --json", other, variables)
+    assert [deployment["name"] for deployment in json.loads(listed)] == ["TrainFlow"]
+
+
+def read_deployed(folder: Path) -> Version:
+    """Return the version of the only deployment in a state folder."""
+    with closing(State.open(folder)) as state:
+        (deployment,) = state.list_deployments()
+        return deployment.version
 
 
 def test_a_debugger_stops_at_a_breakpoint_inside_a_step(project: Path, tmp_path: Path, variables: None) -> None:

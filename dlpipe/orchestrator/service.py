@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import hashlib
 import os
 import pwd
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlpipe.orchestrator.state import state_folder
+from dlpipe.orchestrator.state import PROJECT_STATE, find_project_state, state_folder
 
 NAME = "dlpipe-scheduler"
 SYSTEM_FOLDER = Path("/etc/systemd/system")
@@ -80,14 +82,32 @@ def make_unit(
         f"WantedBy={'multi-user' if system else 'default'}.target",
         "",
     ]
+    name = name_unit(folder)
     return SystemdUnit(
-        find_unit_folder(system, environ) / f"{NAME}.service", "\n".join(lines), build_commands(system, environ)
+        find_unit_folder(system, environ) / f"{name}.service",
+        "\n".join(lines),
+        build_commands(system, environ, name),
     )
+
+
+def name_unit(folder: Path) -> str:
+    """Return the name of the unit for a state folder; each project of ``dlpipe init`` has one of its own.
+
+    Examples
+    --------
+    >>> name_unit(Path("/home/ana/.local/state/dlpipe")), name_unit(Path("/home/ana/films/.dlpipe/state"))
+    ('dlpipe-scheduler', 'dlpipe-scheduler-films-0cdcfa')
+    """
+    if not folder.as_posix().endswith(f"/{PROJECT_STATE}"):
+        return NAME
+    project = folder.parent.parent
+    digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:6]  # projects of one name in two folders
+    return f"{NAME}-{re.sub(r'[^A-Za-z0-9_-]', '-', project.name)}-{digest}"
 
 
 def find_state_folder(user: str | None, environ: Mapping[str, str]) -> Path:
     """The folder of the state: of this user, or of the one who called ``sudo``."""
-    if user and not environ.get("DLPIPE_STATE"):
+    if user and not environ.get("DLPIPE_STATE") and not find_project_state():
         with contextlib.suppress(KeyError):  # no such user on this machine
             return Path(pwd.getpwnam(user).pw_dir, ".local/state/dlpipe")
     return state_folder()
@@ -108,10 +128,10 @@ def find_unit_folder(system: bool, environ: Mapping[str, str]) -> Path:
     return Path(environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "systemd/user")
 
 
-def build_commands(system: bool, environ: Mapping[str, str]) -> tuple[str, ...]:
+def build_commands(system: bool, environ: Mapping[str, str], name: str = NAME) -> tuple[str, ...]:
     """What is to be typed to start the unit now and from now on."""
     systemctl = "sudo systemctl" if system else "systemctl --user"
-    start = (f"{systemctl} daemon-reload", f"{systemctl} enable --now {NAME}")
+    start = (f"{systemctl} daemon-reload", f"{systemctl} enable --now {name}")
     # a user's units end with the last login, unless they linger
     return start if system else (*start, f"loginctl enable-linger {environ.get('USER') or find_user_name()}")
 

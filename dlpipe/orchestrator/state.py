@@ -14,15 +14,31 @@ from dlpipe.orchestrator.rows import MIGRATIONS
 FILE = "state.db"
 
 
+PROJECT = ".dlpipe/answers.json"
+"""What `dlpipe init` leaves in each project that it makes."""
+PROJECT_STATE = ".dlpipe/state"
+
+
 def state_folder() -> Path:
-    """The folder of the state: ``DLPIPE_STATE``, by default ``dlpipe`` where XDG has the state of programs."""
+    """Return ``DLPIPE_STATE``, or a project's own folder, or ``dlpipe`` where XDG has the state of programs."""
     named = os.environ.get("DLPIPE_STATE")
     if named:
         return Path(os.path.expanduser(named)).absolute()
+    if own := find_project_state():
+        return own
     home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     if home.startswith("~"):
         raise StateUnusable("This user has no home folder for the state. Name a folder with DLPIPE_STATE.")
     return Path(home, "dlpipe")
+
+
+def find_project_state() -> Path | None:
+    """Return the state's folder in a project of ``dlpipe init``; ``None`` where the working folder is none.
+
+    The flows of two projects have the same names, and so have the events that start them: in one state the second
+    ``create`` of a ``TrainFlow`` would replace the first.
+    """
+    return Path(PROJECT_STATE).absolute() if Path(PROJECT).is_file() else None
 
 
 class State(KeptHooks):
