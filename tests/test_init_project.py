@@ -83,7 +83,7 @@ def test_two_projects_deploy_a_flow_of_one_name_each(
     assert (other / ".dlpipe/state").stat().st_mode & 0o077 == 0
     assert not (tmp_path / "home/.local/state/dlpipe/state.db").exists()
     listed = run(".venv/bin/dlpipe deployments --json", other, variables)
-    assert [deployment["name"] for deployment in json.loads(listed)] == ["TrainFlow"]
+    assert [deployment["deployment"] for deployment in json.loads(listed)] == ["TrainFlow"]
 
 
 def read_deployed(folder: Path) -> Version:
