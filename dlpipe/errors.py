@@ -4,7 +4,7 @@ Every message is one line that says what was asked, what exists and what to do. 
 exception that people would catch without knowing dlpipe.
 """
 
-from dlpipe.terminal import visible
+from dlpipe.terminal import make_visible
 
 
 class DlpipeError(Exception):
@@ -12,7 +12,7 @@ class DlpipeError(Exception):
 
     def __str__(self) -> str:
         """Return the message, safe to be printed: names and values in it are from elsewhere."""
-        return visible(super().__str__())
+        return make_visible(super().__str__())
 
 
 class SettingError(DlpipeError, ValueError):

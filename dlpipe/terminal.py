@@ -17,29 +17,29 @@ UNSAFE = re.compile(
 COLOUR = re.compile("(\x1b\\[[0-9;]*m)")
 
 
-def visible(text: str) -> str:
+def make_visible(text: str) -> str:
     r"""Return ``text`` with nothing in it that a terminal would obey.
 
     Examples
     --------
-    >>> print(visible("title \x1b]0;owned\x07, order \u202egnp.exe"))
+    >>> print(make_visible("title \x1b]0;owned\x07, order \u202egnp.exe"))
     title \x1b]0;owned\x07, order \u202egnp.exe
     """
     return UNSAFE.sub(lambda found: _escape(found[0]), text)
 
 
-def visible_log(text: str) -> str:
+def make_log_visible(text: str) -> str:
     r"""Return a log's ``text`` with colours, and with nothing else that a terminal would obey.
 
     A line that was drawn again and again, as progress bars are, becomes a line each time.
 
     Examples
     --------
-    >>> visible_log("\x1b[31mred\x1b[0m \x1b[2J10%\r20%\r\n")
+    >>> make_log_visible("\x1b[31mred\x1b[0m \x1b[2J10%\r20%\r\n")
     '\x1b[31mred\x1b[0m \\x1b[2J10%\n20%\n'
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(part if COLOUR.fullmatch(part) else visible(part) for part in COLOUR.split(lines))
+    return "".join(part if COLOUR.fullmatch(part) else make_visible(part) for part in COLOUR.split(lines))
 
 
 def _escape(character: str) -> str:

@@ -22,7 +22,7 @@ from dlpipe.orchestrator import logfile, service
 from dlpipe.orchestrator.deployments import NeededEvent, Trigger
 from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
-from dlpipe.terminal import visible, visible_log
+from dlpipe.terminal import make_log_visible, make_visible
 from dlpipe.tracking import _locks
 
 EVIL = "\x1b]0;owned\x07 \x9b2J \u202egnp.exe\u2066 \r\x08 \U000e0041 \ud800"
@@ -48,12 +48,13 @@ def dlpipe(*words: str) -> Result:
 
 def test_nothing_that_a_terminal_obeys_is_left_in_a_text() -> None:
     assert obeyed(EVIL)
-    assert obeyed(visible(EVIL)) == set()
-    assert visible("naïve 日本 👩‍💻\n\tdone") == "naïve 日本 👩‍💻\n\tdone"  # the joiner of an emoji is no threat
+    assert obeyed(make_visible(EVIL)) == set()
+    harmless = "naïve 日本 👩‍💻\n\tdone"  # the joiner of an emoji is no threat
+    assert make_visible(harmless) == harmless
 
 
 def test_a_log_has_its_colours_and_nothing_else_that_a_terminal_obeys() -> None:
-    shown = visible_log("\x1b[1;31mred\x1b[0m" + EVIL)
+    shown = make_log_visible("\x1b[1;31mred\x1b[0m" + EVIL)
     assert shown.startswith("\x1b[1;31mred\x1b[0m")
     assert obeyed(shown.removeprefix("\x1b[1;31mred\x1b[0m")) == set()
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dlpipe.bridge.following import Following
 from dlpipe.bridge.mirroring import format_error
 from dlpipe.collector import collect_seldom
-from dlpipe.terminal import visible
+from dlpipe.terminal import make_visible
 
 INTERVAL, LONGEST = 1.0, 30.0
 SHARE = 0.05
@@ -50,11 +50,11 @@ def main(pathspec: str, closed: str = "") -> None:
     def tell(doing: str) -> None:
         with contextlib.suppress(OSError):  # it may not wait any more
             if wait_for_launcher(0.0):  # until then nobody reads, and the pipe would fill
-                print(visible(f"{DOING}{doing}"), file=launcher, flush=True)
+                print(make_visible(f"{DOING}{doing}"), file=launcher, flush=True)
 
     line = follow(pathspec, tell)
     with contextlib.suppress(OSError), launcher:  # it may not wait any more
-        print(visible(line), file=launcher, flush=True)
+        print(make_visible(line), file=launcher, flush=True)
     if line.startswith("MLflow has"):
         catch_up(pathspec)
 

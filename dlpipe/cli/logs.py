@@ -67,18 +67,18 @@ def pick_attempt(attempts: Sequence[RunAttempt], run: int, number: int | None) -
 
 
 def copy_log(attempt: RunAttempt, start: int = 0) -> int:
-    """Print an attempt's log from byte ``start`` on, as ``visible_log`` has it; return where it ends now."""
+    """Print an attempt's log from byte ``start`` on, as ``make_log_visible`` has it; return where it ends now."""
     from codecs import getincrementaldecoder
 
     from dlpipe.orchestrator.attempt_files import find_log
-    from dlpipe.terminal import visible_log
+    from dlpipe.terminal import make_log_visible
 
     decoder = getincrementaldecoder("utf-8")(errors="replace")
     try:
         with find_log(attempt).open("rb") as file:
             file.seek(start)
             while chunk := file.read(1 << 16):
-                sys.stdout.buffer.write(visible_log(decoder.decode(chunk)).encode())
+                sys.stdout.buffer.write(make_log_visible(decoder.decode(chunk)).encode())
             sys.stdout.buffer.flush()
             return file.tell() - len(decoder.getstate()[0])  # a character of which half is written comes later
     except FileNotFoundError:

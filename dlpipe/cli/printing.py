@@ -11,7 +11,7 @@ import click
 
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import redact
-from dlpipe.terminal import visible
+from dlpipe.terminal import make_visible
 
 
 class OneLineErrors(click.Group):
@@ -27,7 +27,7 @@ class OneLineErrors(click.Group):
 
 def say(text: object = "", *, err: bool = False) -> None:
     """Print a line, or several, with nothing in them that a terminal would obey."""
-    click.echo(visible(str(text)), err=err)
+    click.echo(make_visible(str(text)), err=err)
 
 
 def say_runs_elsewhere() -> None:
@@ -91,7 +91,7 @@ def format_cell(value: Any, *, width: int = 60) -> str:
         return f"{value:.3f}"
     if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
         value = ", ".join(map(str, value))
-    text = visible(" ".join(str(value).split()))
+    text = make_visible(" ".join(str(value).split()))
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 

@@ -201,9 +201,9 @@ def watch_runs(state: State, deployment: str | None, limit: int, rounds: int | N
 
 def show_screen(lines: Iterable[str]) -> None:
     """Show ``lines`` instead of what the terminal showed."""
-    from dlpipe.terminal import visible
+    from dlpipe.terminal import make_visible
 
-    sys.stdout.write(CLEAR + visible("\n".join(lines)) + "\n")
+    sys.stdout.write(CLEAR + make_visible("\n".join(lines)) + "\n")
     sys.stdout.flush()
 
 

@@ -10,7 +10,7 @@ from metaflow import FlowSpec
 from dlpipe.flows.checkpoints import without_cards
 from dlpipe.flows.failures import clear_errors, prepare_program
 from dlpipe.flows.orchestrators import portable
-from dlpipe.terminal import visible
+from dlpipe.terminal import make_visible
 
 
 @portable
@@ -98,5 +98,5 @@ def print_summary(**lines: Any) -> str:
     """
     texts = {name: line.line() if hasattr(line, "line") else line for name, line in lines.items()}
     text = "".join(f"\n{name:<12} {line}" for name, line in texts.items() if line)
-    print(visible(text))
+    print(make_visible(text))
     return text

@@ -12,7 +12,7 @@ from metaflow.packaging_sys import MetaflowCodeContent
 
 from dlpipe.flows.data import check_data
 from dlpipe.flows.life_cycle import folder_of
-from dlpipe.terminal import visible
+from dlpipe.terminal import make_visible
 
 if TYPE_CHECKING:
     from dlpipe.evaluation import Evaluation, Verdict
@@ -35,7 +35,7 @@ class Registered:
 
     def __str__(self) -> str:
         engines = self.engines or "engine torch"
-        return visible(f"{engines}\n{self.classifier.uri}: {self.verdict.reason}\n{self.promotion}")
+        return make_visible(f"{engines}\n{self.classifier.uri}: {self.verdict.reason}\n{self.promotion}")
 
 
 def attempt_tags() -> dict[str, str]:

@@ -10,7 +10,7 @@ from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.findings import Finding
 from dlpipe.orchestrator.limits import RUN_TIMED_OUT
 from dlpipe.orchestrator.runs import NOT_RESUMED, Event, Run, RunAttempt
-from dlpipe.terminal import visible
+from dlpipe.terminal import make_visible
 
 LONGEST_BACKOFF = 3600.0
 CLOCK_SECONDS = 1.0
@@ -39,7 +39,7 @@ def note_end(attempt: RunAttempt, finding: Finding, *, terminated: bool) -> RunA
         outcome="terminated" if terminated else finding.outcome,
         began=finding.began,
         step=finding.step,
-        reason=visible(finding.reason),  # an exception may say what no database and no terminal takes
+        reason=make_visible(finding.reason),  # an exception may say what no database and no terminal takes
     )
 
 

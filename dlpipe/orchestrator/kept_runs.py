@@ -11,7 +11,7 @@ from dlpipe.orchestrator.database import LARGEST
 from dlpipe.orchestrator.kept_deployments import KeptDeployments
 from dlpipe.orchestrator.rows import RUN_COLUMNS, read_attempt, read_events, to_json
 from dlpipe.orchestrator.runs import ENDED, OPEN, Event, Run, RunAttempt, Status
-from dlpipe.terminal import visible
+from dlpipe.terminal import make_visible
 
 CHUNK = 500
 DIGITS = 20
@@ -204,7 +204,7 @@ class KeptRuns(KeptDeployments):
         if not self._database.execute(
             "UPDATE runs SET status = ?, reason = ?, not_before = ?, stop = stop AND ? WHERE number = ? "
             "RETURNING number",
-            *(status, visible(reason), not_before, int(status in OPEN), run),
+            *(status, make_visible(reason), not_before, int(status in OPEN), run),
         ):
             raise self._make_run_not_found(str(run))
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dlpipe.terminal import visible
+from dlpipe.terminal import make_visible
 
 LOG = "scheduler.log"
 LOG_BYTES = 5 * 1024 * 1024
@@ -46,7 +46,7 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and a traceback below it if there is one."""
-        return visible(super().format(record))
+        return make_visible(super().format(record))
 
 
 def file_handlers(folder: Path) -> list[logging.Handler]:

@@ -24,7 +24,7 @@ from dlpipe.orchestrator.runs import OPEN, Run, RunAttempt
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.time_formats import format_distance, format_span, format_time
 from dlpipe.redaction import show_value
-from dlpipe.terminal import visible
+from dlpipe.terminal import make_visible
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -65,7 +65,7 @@ def make_app(
 
     app = Flask("dlpipe.orchestrator", static_folder=None, template_folder="templates")
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.finalize = lambda value: visible(value) if type(value) is str else value
+    app.jinja_env.finalize = lambda value: make_visible(value) if type(value) is str else value
     app.jinja_env.globals.update(about=dict(about), refresh=REFRESH_SECONDS, span=format_span, when=format_time)
     app.before_request(refuse_foreign_hosts)
     if token:

@@ -346,17 +346,17 @@ def find_named_run(obj: Any, state: State, text: str) -> Any:
 
 def say(text: str) -> None:
     """Print an answer on standard output, with nothing in it that a terminal would obey."""
-    from dlpipe.terminal import visible
+    from dlpipe.terminal import make_visible
 
-    click.echo(visible(text))
+    click.echo(make_visible(text))
 
 
 def tell(obj: Any, lines: list[str]) -> None:
     """Print lines for a person, as Metaflow does."""
-    from dlpipe.terminal import visible
+    from dlpipe.terminal import make_visible
 
     for line in lines:
-        obj.echo(visible(line), no_bold=True)  # otherwise Metaflow takes stars for marks
+        obj.echo(make_visible(line), no_bold=True)  # otherwise Metaflow takes stars for marks
 
 
 def write_attributes(file: str | None, values: Mapping[str, Any]) -> None:
