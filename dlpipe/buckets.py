@@ -1,4 +1,4 @@
-"""S3: whether a bucket is there and may be used, said within seconds, and errors of S3 in plain words."""
+"""Buckets of S3: a check within seconds that a bucket can be used, and S3's errors in plain words."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from dlpipe.errors import StorageUnavailable
 from dlpipe.redaction import show_address
 
-SECONDS = 4
-# what S3 says, in its own words and in ours
-CODES = {
+SECONDS = 4  # boto3 waits 60 by default, and tries again: a wrong address would look like a hung flow
+# S3's error codes, and what to do
+ADVICE_BY_CODE = {
     "InvalidAccessKeyId": "it does not know the key in AWS_ACCESS_KEY_ID; correct it",
     "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY does not belong to AWS_ACCESS_KEY_ID; correct it",
     "InvalidToken": "AWS_SESSION_TOKEN is not valid; get a new one",
@@ -22,7 +22,8 @@ CODES = {
     "PermanentRedirect": "the bucket is in another region; set AWS_REGION and AWS_DEFAULT_REGION",
     "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION and AWS_DEFAULT_REGION",
 }
-SIGNS = {
+# what stands in errors that have no code: those of botocore, and those of delta-rs, which writes its own
+ADVICE_BY_SIGN = {
     "Unable to locate credentials": "there are no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "169.254.169.254": "there are no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "scheme is not allowed": "the address begins with http:; set AWS_ALLOW_HTTP=true if that is meant",
@@ -34,19 +35,19 @@ SIGNS = {
 }
 
 
-def plain_words(said: str) -> str:
-    """Return what an error of S3 means and what to do; empty when it is none that is known.
+def explain_s3_error(message: str) -> str:
+    """Return what an error of S3 means and what to do; empty for one that is not known.
 
     Examples
     --------
-    >>> plain_words("status code 404: <Error><Code>NoSuchBucket</Code>")
+    >>> explain_s3_error("status code 404: <Error><Code>NoSuchBucket</Code>")
     'there is no such bucket; make it, or name another'
-    >>> plain_words("An error occurred (AccessDenied) when calling the PutObject operation: Access Denied")
+    >>> explain_s3_error("An error occurred (AccessDenied) when calling the PutObject operation: Access Denied")
     'these keys may not use it; use others, or give them the right to list, read and write'
     """
-    codes = re.findall(r"<Code>(\w+)</Code>|\((\w+)\) when calling", said)
-    found = [CODES[code] for pair in codes for code in pair if code in CODES]
-    found += [words for sign, words in SIGNS.items() if sign in said]
+    codes = re.findall(r"<Code>(\w+)</Code>|\((\w+)\) when calling", message)
+    found = [ADVICE_BY_CODE[code] for pair in codes for code in pair if code in ADVICE_BY_CODE]
+    found += [advice for sign, advice in ADVICE_BY_SIGN.items() if sign in message]
     return found[0] if found else ""
 
 
@@ -64,24 +65,29 @@ def check_bucket(address: str, *, what: str, endpoint: str | None = None) -> Non
     address : str
         Such as ``s3://bucket/folder``.
     what : str
-        What is kept there, and the variable that says so, for the error.
+        What is stored there, and the variable that names it, for the error.
     endpoint : str, optional
         By default where boto3 looks: ``AWS_ENDPOINT_URL``, or Amazon.
+
+    Raises
+    ------
+    StorageUnavailable
+        With what S3 answered and what to do about it.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
     place = urlsplit(address)
     try:
-        _client(endpoint).list_objects_v2(Bucket=place.netloc, Prefix=place.path.strip("/"), MaxKeys=1)
+        _make_client(endpoint).list_objects_v2(Bucket=place.netloc, Prefix=place.path.strip("/"), MaxKeys=1)
     except (BotoCoreError, ClientError, ValueError) as error:
-        said = " ".join(str(error).split()).rstrip(".")
+        message = " ".join(str(error).split()).rstrip(".")
         where = f" at {show_address(endpoint)}" if endpoint else ""
         raise StorageUnavailable(
-            f"{show_address(address)}{where} cannot be used for {what}: {plain_words(said) or said}."
+            f"{show_address(address)}{where} cannot be used for {what}: {explain_s3_error(message) or message}."
         ) from None
 
 
-def _client(endpoint: str | None) -> Any:
+def _make_client(endpoint: str | None) -> Any:
     import boto3
     from botocore.config import Config
 

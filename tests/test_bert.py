@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from dlpipe.task.texts import TextModel, find_backbone
-from dlpipe.task.texts.bert import Bert, pretrained_bert
-from dlpipe.task.texts.network import pretrained_network, restored_network, tokenizer_json
+from dlpipe.task.texts.bert import Bert, load_bert
+from dlpipe.task.texts.network import load_pretrained_network, read_tokenizer_json, restore_network
 
 LOOKS = ("eager", "sdpa")
 
@@ -36,7 +36,7 @@ def batch(words: int, *, padded: bool) -> dict[str, torch.Tensor]:
 
 
 def both(folder: Path, look: str) -> tuple[Bert, Any]:
-    mine, other = pretrained_bert(folder), theirs(folder)
+    mine, other = load_bert(folder), theirs(folder)
     assert mine is not None
     for network in (mine, other):
         network.set_attn_implementation(look)
@@ -104,14 +104,14 @@ def test_the_tokenizer_of_the_packaged_backbone_is_the_one_that_transformers_mak
 
     folder = find_backbone().folder
     made = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer.to_str()
-    assert tokenizer_json(folder) == made
+    assert read_tokenizer_json(folder) == made
 
 
 def test_the_head_is_drawn_as_it_was_with_transformers(tiny_backbone: Path) -> None:
     from dlpipe.task.texts import Backbone
 
     torch.manual_seed(3)
-    network = pretrained_network(Backbone("tiny", tiny_backbone), 3)
+    network = load_pretrained_network(Backbone("tiny", tiny_backbone), 3)
     torch.manual_seed(3)
     assert network.head.weight.equal(torch.nn.Linear(32, 3).weight)
 
@@ -130,7 +130,7 @@ def test_another_kind_of_bert_is_left_to_transformers(
     tiny_backbone: Path, tmp_path: Path, said: dict[str, Any]
 ) -> None:
     folder = changed(tiny_backbone, tmp_path, said)
-    assert pretrained_bert(folder) is None
+    assert load_bert(folder) is None
 
 
 def test_weights_with_other_names_are_left_to_transformers(tiny_backbone: Path, tmp_path: Path) -> None:
@@ -145,8 +145,8 @@ def test_weights_with_other_names_are_left_to_transformers(tiny_backbone: Path, 
         folder / "model.safetensors",
         metadata={"format": "pt"},
     )
-    assert pretrained_bert(folder) is None
-    words = pretrained_network(Backbone("named", folder), 2).encoder.get_input_embeddings()
+    assert load_bert(folder) is None
+    words = load_pretrained_network(Backbone("named", folder), 2).encoder.get_input_embeddings()
     assert words.weight.equal(weights["embeddings.word_embeddings.weight"])
 
 
@@ -160,7 +160,7 @@ def changed(backbone: Path, folder: Path, said: dict[str, Any]) -> Path:
 def test_a_model_is_restored_as_transformers_would(tiny_model: TextModel) -> None:
     from transformers import AutoConfig, AutoModel
 
-    network = restored_network(tiny_model)
+    network = restore_network(tiny_model)
     config = json.loads(tiny_model.files["config.json"])
     other = AutoModel.from_config(AutoConfig.for_model(**config), dtype=torch.float32).eval()
     other.pooler = None
@@ -176,10 +176,10 @@ OPEN = """
 import sys
 from pathlib import Path
 from dlpipe.task import open_predictor
-from dlpipe.task.texts.network import Backbone, find_backbone, pretrained_network, tokenizer_json
+from dlpipe.task.texts.network import Backbone, find_backbone, load_pretrained_network, read_tokenizer_json
 print(open_predictor(Path(sys.argv[1]), engine="torch").predict_outputs(["so good"]).shape)
-tokenizer_json(find_backbone().folder)
-pretrained_network(find_backbone(), 2)
+read_tokenizer_json(find_backbone().folder)
+load_pretrained_network(find_backbone(), 2)
 print("transformers" in sys.modules)
 """
 

@@ -29,8 +29,8 @@ from dlpipe.task.texts.engines import (
     ServedModel,
     export_engines,
 )
-from dlpipe.task.texts.engines.checking import choice
-from dlpipe.task.texts.engines.kinds import missing_instructions
+from dlpipe.task.texts.engines.comparison import choose_engine
+from dlpipe.task.texts.engines.kinds import explain_missing_instructions
 from dlpipe.task.texts.engines.stored import ENGINES_FILE, Engines
 
 TEXTS = ["the film was good", "awful plot and all", "", "😀", "what a superb score " * 30, "i found the soup dull"]
@@ -195,9 +195,9 @@ def test_fastest_good_engine_is_chosen_and_only_for_a_gain():
             EngineCheck(INT8, speedup=speeds[1], refused=refused),
         ]
 
-    assert choice(checks(1.7, 3.3), gain=1.1) == INT8
-    assert choice(checks(1.7, 3.3, refused="it loses 0.80 points"), gain=1.1) == ONNX
-    assert choice(checks(1.05, 0.9), gain=1.1) == TORCH
+    assert choose_engine(checks(1.7, 3.3), gain=1.1) == INT8
+    assert choose_engine(checks(1.7, 3.3, refused="it loses 0.80 points"), gain=1.1) == ONNX
+    assert choose_engine(checks(1.05, 0.9), gain=1.1) == TORCH
 
 
 def test_engine_with_fewer_bits_needs_labelled_rows(tiny_model):
@@ -245,11 +245,11 @@ def model_that_eight_bits_ruin(model: TextModel) -> TextModel:
 def test_encoder_that_cannot_be_exported_is_kept_with_torch_and_the_reason(tiny_model, tmp_path, capfd):
     from transformers import FNetConfig, FNetModel
 
-    from dlpipe.task.texts.network import TextNetwork, text_model
+    from dlpipe.task.texts.network import TextNetwork, to_text_model
 
     config = FNetConfig(vocab_size=40, hidden_size=32, num_hidden_layers=1, intermediate_size=64)
     encoder = FNetModel(config, add_pooling_layer=False)
-    model = text_model(
+    model = to_text_model(
         TextNetwork(encoder, 2),
         tokenizer_json=tiny_model.files["tokenizer.json"].decode(),
         card={"task": "text-classification", "labels": ["negative", "positive"], "max_length": 32},
@@ -266,7 +266,7 @@ def test_encoder_that_cannot_be_exported_is_kept_with_torch_and_the_reason(tiny_
     assert open_predictor(folder).engine == TORCH
 
 
-@pytest.mark.skipif(bool(missing_instructions(BF16)), reason=missing_instructions(BF16))
+@pytest.mark.skipif(bool(explain_missing_instructions(BF16)), reason=explain_missing_instructions(BF16))
 def test_half_precision_of_torch_needs_no_file(tiny_model, served):
     exact, half = (open_predictor(tiny_model, engine=engine).predict_outputs(TEXTS) for engine in (TORCH, BF16))
     assert 0 < np.abs(exact - half).max() < 0.05

@@ -13,7 +13,7 @@ from dlpipe.explain import ExplainSettings, choose_rows, effects_figure, explain
 from dlpipe.pictures import to_drawable, to_png
 from dlpipe.settings import read_settings
 from dlpipe.tables import TableVersion
-from dlpipe.task.texts.words import bare, split_words
+from dlpipe.task.texts.words import normalize_word, split_words
 
 WEIGHTS = {"good": 1.5, "great": 2.0, "love": 1.8, "bad": -1.5, "awful": -2.0, "dull": -1.6}
 EDGES = {
@@ -44,7 +44,7 @@ class WordList:
         return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
 
     def margin(self, text: str) -> float:
-        words = [bare(word) for word in split_words(text)[: self.max_length]]
+        words = [normalize_word(word) for word in split_words(text)[: self.max_length]]
         turned = [False, *(word == "not" for word in words)]
         return sum(WEIGHTS.get(word, 0.0) * (-1 if flip else 1) for word, flip in zip(words, turned, strict=False))
 
@@ -78,7 +78,7 @@ def to_table(made):
 
 def toward(row, label: str = "positive") -> dict[str, float]:
     column = row.labels.index(label)
-    return dict(zip(map(bare, row.parts), row.attributions[:, column], strict=True))
+    return dict(zip(map(normalize_word, row.parts), row.attributions[:, column], strict=True))
 
 
 @pytest.mark.parametrize("text", EDGES.values(), ids=EDGES.keys())
@@ -162,7 +162,7 @@ def test_only_the_words_that_the_model_reads_are_explained():
 
 def test_a_predictor_that_knows_what_it_reads_is_believed():
     class Reader(WordList):
-        def seen_characters(self, text):
+        def count_seen_characters(self, text):
             return 14
 
         def predict_outputs(self, texts):

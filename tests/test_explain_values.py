@@ -20,8 +20,8 @@ from dlpipe.explain.partition import explain_by_partition
 from dlpipe.explain.rounds import OPEN_ROWS, OutputCache, Work, run_in_rounds
 from dlpipe.explain.shap_objects import import_shap
 from dlpipe.task import find_task, open_predictor
-from dlpipe.task.texts.word_tree import word_tree
-from dlpipe.task.texts.words import split_words, tokenise
+from dlpipe.task.texts.word_tree import build_word_tree
+from dlpipe.task.texts.words import split_words, tokenize_for_shap
 
 TEXTS = [
     *EDGES.values(),
@@ -40,7 +40,7 @@ def shap():
 
 def by_shap(shap, predictor, text, settings):
     """Return what shap's PartitionExplainer says of a text, on the same masks."""
-    masker = shap.maskers.Text(tokenise, mask_token=" ")
+    masker = shap.maskers.Text(tokenize_for_shap, mask_token=" ")
     explainer = shap.PartitionExplainer(lambda texts: predictor.predict_outputs([str(t) for t in texts]), masker)
     state = np.random.get_state()
     np.random.seed(settings.seed)
@@ -72,10 +72,10 @@ def test_values_of_a_network_are_those_of_shap(shap, tiny_model):
 
 
 def test_the_tree_of_words_is_that_of_shaps_text_masker(shap):
-    masker = shap.maskers.Text(tokenise, mask_token=" ")
+    masker = shap.maskers.Text(tokenize_for_shap, mask_token=" ")
     for text in (text for text in TEXTS if len(split_words(text)) > 1):
         theirs = masker.clustering(text)[:, :2].astype(int).tolist()
-        assert [list(pair) for pair in word_tree(split_words(text)).children] == theirs
+        assert [list(pair) for pair in build_word_tree(split_words(text)).children] == theirs
 
 
 @pytest.mark.parametrize("text", ["a good film , not dull .", "good dull"])
@@ -109,9 +109,9 @@ def test_shap_has_no_explanation_of_a_text_without_words():
 def test_the_tree_of_real_sentences_is_that_of_shap(shap):
     with (SHARED / "snippets" / "movies_test.csv").open(newline="", encoding="utf-8") as file:
         texts = [row["review"] for row in csv.DictReader(file)][:300]
-    masker = shap.maskers.Text(tokenise, mask_token=" ")
+    masker = shap.maskers.Text(tokenize_for_shap, mask_token=" ")
     for text in texts:
-        assert [list(pair) for pair in word_tree(split_words(text)).children] == (
+        assert [list(pair) for pair in build_word_tree(split_words(text)).children] == (
             masker.clustering(text)[:, :2].astype(int).tolist()
         )
 
@@ -274,7 +274,7 @@ def test_agreement_counts_only_texts_that_say_something():
         count, labels = len(values), ("no", "yes")
         parts = {"parts": ("w ",) * count, "names": ("w",) * count, "columns": ("text",) * count}
         numbers = {"base": base, "attributions": attributions, "output": output, "output_kind": "shares"}
-        return Explanation("a", "t", labels, "yes", **parts, texts=("text",), whole=True, **numbers)
+        return Explanation("a", "t", labels, **parts, texts=("text",), whole=True, **numbers)
 
     exact = Explanations((one(0.1, 0.2, 0.3), one(0.2, 0.2), one()), ("no", "yes"))
     other = Explanations((one(0.3, -0.2, 0.4), one(0.1, 0.2), one()), ("no", "yes"), "gradient")

@@ -20,7 +20,7 @@ from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import array_cache, find_task
 from dlpipe.task.array_cache import cache_arrays
 from dlpipe.task.texts import TextTraining, find_backbone
-from dlpipe.task.texts.features import Reader, embed
+from dlpipe.task.texts.encoding import SplitEncoder, compute_embeddings
 from dlpipe.training import fit
 from dlpipe.training.data import prepare_data
 
@@ -39,8 +39,8 @@ def entries(table: TableVersion) -> list[str]:
     return sorted(entry.name.rsplit("-", 1)[0] for entry in folder.glob("*"))
 
 
-def reader(table: TableVersion, settings: TextTraining, max_length: int = 32) -> Reader:
-    return Reader(table, find_backbone(settings.backbone), max_length)
+def reader(table: TableVersion, settings: TextTraining, max_length: int = 32) -> SplitEncoder:
+    return SplitEncoder(table, find_backbone(settings.backbone), max_length)
 
 
 def test_a_frozen_training_embeds_each_split_once(table: TableVersion, tiny_settings: TextTraining) -> None:
@@ -65,16 +65,18 @@ def test_embeddings_are_what_the_trained_model_sees(table: TableVersion, tiny_se
     import torch
 
     from dlpipe.task.texts.model import TOKENIZER
-    from dlpipe.task.texts.network import restored_network
-    from dlpipe.task.texts.tokens import TextEncoder
+    from dlpipe.task.texts.network import restore_network
+    from dlpipe.task.texts.tokens import TextTokenizer
 
     model = fit(table, settings=replace(tiny_settings, strategy="freeze"), say=None).model
     texts = read_table(table, split="valid")["text"].to_pylist()
-    kept_ones = reader(table, tiny_settings, model.max_length).embeddings("valid").vectors
-    network = restored_network(model)
-    encoded = TextEncoder(model.files[TOKENIZER].decode(), max_length=model.max_length)(texts)
+    kept_ones = reader(table, tiny_settings, model.max_length).embed("valid").vectors
+    network = restore_network(model)
+    encoded = TextTokenizer(model.files[TOKENIZER].decode(), max_length=model.max_length)(texts)
     with torch.inference_mode():
-        alone = [network.pooled(**encoded.padded(np.array([row])))[0].numpy() for row in range(len(texts))]
+        alone = [
+            network.pool_states(**encoded.pad_tensors(np.array([row])))[0].numpy() for row in range(len(texts))
+        ]
     np.testing.assert_allclose(kept_ones, alone, atol=1e-6)
 
 
@@ -82,7 +84,9 @@ def test_embeddings_do_not_depend_on_the_number_of_threads(
     table: TableVersion, tiny_settings: TextTraining
 ) -> None:
     read = reader(table, tiny_settings)
-    one, two = (embed(read.token_ids("train"), read.backbone, threads=threads, say=print) for threads in (1, 2))
+    one, two = (
+        compute_embeddings(read.tokenize("train"), read.backbone, threads=threads, say=print) for threads in (1, 2)
+    )
     assert np.array_equal(one, two)
 
 
@@ -93,7 +97,7 @@ def test_whatever_changes_the_values_makes_another_entry(
     backbone = tmp_path / "backbone"
     shutil.copytree(tiny_settings.backbone, backbone)
     settings = replace(tiny_settings, backbone=str(backbone))
-    before = reader(table, settings).embeddings("valid").vectors
+    before = reader(table, settings).embed("valid").vectors
     length = 32
     if change == "backbone":
         scale_weights(backbone / "model.safetensors")
@@ -106,7 +110,7 @@ def test_whatever_changes_the_values_makes_another_entry(
         length = 4
     else:
         table = write_table(table.path, read_table(table).slice(3), mode="overwrite")
-    after = reader(table, settings, length).embeddings("valid").vectors
+    after = reader(table, settings, length).embed("valid").vectors
     assert before.shape != after.shape or not np.allclose(before, after)
 
 

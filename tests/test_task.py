@@ -15,7 +15,7 @@ from dlpipe.task import Inputs, Target, open_predictor, protocol
 from dlpipe.task.batches import bucket_batches, sort_batches
 from dlpipe.task.texts import DEFAULT_BACKBONE, TextModel, find_backbone
 from dlpipe.task.texts.model import TOKENIZER
-from dlpipe.task.texts.tokens import TextEncoder
+from dlpipe.task.texts.tokens import TextTokenizer
 
 
 @pytest.mark.parametrize("half", [Inputs, Target])
@@ -98,9 +98,9 @@ def test_probabilities_keep_the_order_of_rows_and_do_not_depend_on_the_batch(tin
 
 def test_the_model_says_how_much_of_a_text_it_reads(tiny_model: TextModel) -> None:
     predictor = open_predictor(tiny_model, threads=1)
-    assert predictor.seen_characters("the film was good") == len("the film was good")
-    encode = TextEncoder(tiny_model.files[TOKENIZER].decode(), max_length=4)
-    assert encode.seen_characters("the film was good") == len("the film")
+    assert predictor.count_seen_characters("the film was good") == len("the film was good")
+    encode = TextTokenizer(tiny_model.files[TOKENIZER].decode(), max_length=4)
+    assert encode.count_seen_characters("the film was good") == len("the film")
 
 
 def test_no_texts_give_no_probabilities(tiny_model: TextModel) -> None:
@@ -111,9 +111,9 @@ def test_dropout_is_before_the_head_alone(tiny_backbone: Path) -> None:
     import torch
 
     from dlpipe.task.texts.backbones import find_backbone
-    from dlpipe.task.texts.network import pretrained_network
+    from dlpipe.task.texts.network import load_pretrained_network
 
-    network = pretrained_network(find_backbone(str(tiny_backbone)), 2, dropout=0.3)
+    network = load_pretrained_network(find_backbone(str(tiny_backbone)), 2, dropout=0.3)
     shares = {name: part.p for name, part in network.named_modules() if isinstance(part, torch.nn.Dropout)}
     assert shares.pop("dropout") == 0.3
     assert set(shares.values()) == {0.0}
@@ -123,7 +123,7 @@ def test_a_tokenizer_that_is_a_sentencepiece_model_alone_is_read(tmp_path: Path)
     import sentencepiece
     from tokenizers import Tokenizer
 
-    from dlpipe.task.texts.network import tokenizer_json
+    from dlpipe.task.texts.network import read_tokenizer_json
 
     words = [f"a good film and a bad one, number {number}" for number in range(200)]
     with (tmp_path / "sentencepiece.bpe.model").open("wb") as file:
@@ -131,5 +131,5 @@ def test_a_tokenizer_that_is_a_sentencepiece_model_alone_is_read(tmp_path: Path)
             sentence_iterator=iter(words), model_writer=file, vocab_size=40, minloglevel=2
         )
     (tmp_path / "config.json").write_text('{"model_type": "xlm-roberta"}')
-    tokenizer = Tokenizer.from_str(tokenizer_json(tmp_path))
+    tokenizer = Tokenizer.from_str(read_tokenizer_json(tmp_path))
     assert tokenizer.decode(tokenizer.encode("a good film").ids) == "a good film"

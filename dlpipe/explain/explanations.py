@@ -71,8 +71,6 @@ class Explanation:
         As the model reads it: a text, say.
     labels : tuple of str
         The names of the outputs.
-    predicted : str, float or list of str
-        What the model predicts for the row: a class, a number in its own unit, or several labels.
     parts, names, columns : tuple of str, one each a part
         What the model sees of the row: each part as it stands there (a word with the white space after it, a
         column's value), by which name equal ones are counted together, and in which column of the table it stands.
@@ -88,12 +86,13 @@ class Explanation:
         The outputs of ``row``.
     output_kind : str
         What outputs are, see ``Target.output_kind``.
+    predicted : str, float or list of str
+        What the model predicts for the row: a class, a number in its own unit, or several labels.
     """
 
     row_id: str
     row: Row
     labels: tuple[str, ...]
-    predicted: Any
     parts: tuple[str, ...]
     names: tuple[str, ...]
     columns: tuple[str, ...]
@@ -103,6 +102,7 @@ class Explanation:
     attributions: Floats
     output: Floats
     output_kind: OutputKind
+    predicted: Any = None  # a default, so that explanations which older runs pickled without it still have one
 
     @property
     def highest(self) -> int:
@@ -186,7 +186,6 @@ def make_explanation(
         row_id,
         row,
         tuple(predictor.labels),
-        task.target.decide(output.reshape(1, -1), card)[0],
         parts.shown,
         parts.names,
         parts.columns,
@@ -196,6 +195,7 @@ def make_explanation(
         attributions,
         output,
         task.target.output_kind,
+        task.target.decide(output.reshape(1, -1), card)[0],
     )
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlpipe.buckets import plain_words
+from dlpipe.buckets import explain_s3_error
 from dlpipe.delta import open_storage
 from dlpipe.durable import make_folder, sync_file, sync_folder
 from dlpipe.errors import DlpipeError, SettingError, StorageFull, StorageUnavailable
@@ -153,7 +153,7 @@ def explain_storage_errors(location: str) -> Iterator[None]:
 
 
 def _describe_refusal(location: str, error: OSError) -> str:
-    if is_remote(location) and (cause := plain_words(str(error))):
+    if is_remote(location) and (cause := explain_s3_error(str(error))):
         return f"{show_address(location)} cannot be used for tables (DLPIPE_TABLES): {cause}."
     return (
         f"The storage of {show_path(location)} does not answer as it should: {to_one_line(error)}. "

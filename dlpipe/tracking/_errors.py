@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dlpipe.buckets import plain_words
+from dlpipe.buckets import explain_s3_error
 from dlpipe.errors import DlpipeError, StorageFull, StorageUnavailable, TrackingUnavailable
 from dlpipe.redaction import redact, show_address
 from dlpipe.tracking._credentials import suggest_credentials
@@ -33,7 +33,7 @@ def tracking_errors(store: TrackingStore) -> Iterator[None]:
     except DlpipeError:
         raise
     except Exception as error:
-        if words := plain_words(str(error)) if _is_of_s3(error) else "":
+        if words := explain_s3_error(str(error)) if _is_of_s3(error) else "":
             raise StorageUnavailable(f"The artifacts of MLflow at {show_address(store.uri)}: {words}.") from error
         if not isinstance(error, MlflowException | OSError):
             raise

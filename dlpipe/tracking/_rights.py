@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dlpipe.buckets import plain_words
+from dlpipe.buckets import explain_s3_error
 from dlpipe.errors import DlpipeError, TrackingUnavailable
 from dlpipe.redaction import redact, show_address
 from dlpipe.tracking._artifacts import check_reachable
@@ -72,7 +72,7 @@ def explain_refusal(uri: str, task: str) -> Iterator[None]:
         raise
     except Exception as error:  # of MLflow, of its database, of S3, of the file system
         text = redact(" ".join(str(error).split()))
-        words = plain_words(text) or text[:300].rstrip(".")
+        words = explain_s3_error(text) or text[:300].rstrip(".")
         refused = any(sign in text for sign in ("PERMISSION_DENIED", "401", "403", "Permission denied"))
         hint = (
             suggest_credentials() if refused and urlsplit(uri).scheme in ("http", "https") else "Have it changed."

@@ -162,11 +162,11 @@ def recipe(options: argparse.Namespace) -> dict[str, Any]:
 
     from dlpipe.explain import ExplainSettings
     from dlpipe.machine import use_machine
-    from dlpipe.task.texts.words import tokenise
+    from dlpipe.task.texts.words import tokenize_for_shap
 
     use_machine()
     settings = ExplainSettings()
-    explainer = shap.Explainer(book_pipeline(options.model), shap.maskers.Text(tokenise, mask_token=" "))
+    explainer = shap.Explainer(book_pipeline(options.model), shap.maskers.Text(tokenize_for_shap, mask_token=" "))
 
     def explain(text: str) -> Any:
         np.random.seed(settings.seed)
@@ -186,10 +186,10 @@ def book_pipeline(folder: Path) -> Any:
     from transformers.modeling_outputs import SequenceClassifierOutput
 
     from dlpipe.task.texts import TextModel
-    from dlpipe.task.texts.network import restored_network
+    from dlpipe.task.texts.network import restore_network
 
     transformers.logging.set_verbosity_error()
-    network = restored_network(TextModel.load(folder))
+    network = restore_network(TextModel.load(folder))
     config = transformers.BertConfig(**network.encoder.config.to_dict())
 
     class MeanPooled(transformers.PreTrainedModel):
@@ -292,12 +292,12 @@ def bare(options: argparse.Namespace) -> tuple[Any, Any]:
     """Return the network in torch and what encodes texts for it."""
     from dlpipe.machine import use_machine
     from dlpipe.task.texts import TextModel
-    from dlpipe.task.texts.network import restored_network
-    from dlpipe.task.texts.tokens import TextEncoder
+    from dlpipe.task.texts.network import restore_network
+    from dlpipe.task.texts.tokens import TextTokenizer
 
     use_machine()
     model = TextModel.load(options.model)
-    return restored_network(model), TextEncoder(model.files["tokenizer.json"].decode(), max_length=MAX_LENGTH)
+    return restore_network(model), TextTokenizer(model.files["tokenizer.json"].decode(), max_length=MAX_LENGTH)
 
 
 def best_seconds(run: Any, encoded: Any) -> float:
@@ -306,7 +306,7 @@ def best_seconds(run: Any, encoded: Any) -> float:
 
     def timed(tokens: int, every: int = 1) -> tuple[float, int]:
         rows = list(sort_batches(encoded.lengths, tokens=tokens))[::every]
-        batches = [encoded.padded(some) for some in rows]
+        batches = [encoded.pad_tensors(some) for some in rows]
         started = time.perf_counter()
         for batch in batches:
             run(batch)

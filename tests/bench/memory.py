@@ -55,15 +55,15 @@ def make_small_model(folder: Path) -> None:
     from transformers import BertConfig, BertModel
 
     from dlpipe.task.texts import find_backbone
-    from dlpipe.task.texts.network import TextNetwork, text_model, tokenizer_json
+    from dlpipe.task.texts.network import TextNetwork, read_tokenizer_json, to_text_model
 
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=30_522, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128
     )
     network = TextNetwork(BertModel(config, add_pooling_layer=False), 2)
-    reads = tokenizer_json(find_backbone().folder)
-    text_model(
+    reads = read_tokenizer_json(find_backbone().folder)
+    to_text_model(
         network, tokenizer_json=reads, card={"task": "text-classification", "labels": ["a", "b"], "max_length": 64}
     ).save(folder)
 

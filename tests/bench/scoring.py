@@ -97,9 +97,9 @@ def repeated(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
 
 def engines(options: argparse.Namespace) -> list[str]:
     """Return torch and the engines that the model is offered with."""
-    from dlpipe.task.texts.engines.stored import engines_in
+    from dlpipe.task.texts.engines.stored import read_engines
 
-    found = engines_in(options.model)
+    found = read_engines(options.model)
     say(str(found))
     return [name for name in ENGINES if name == "torch" or (found and not found.check(name).refused)]
 
@@ -239,7 +239,7 @@ def flash_classifier(folder: Path) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     from dlpipe.task.texts import TextModel
-    from dlpipe.task.texts.network import restored_network
+    from dlpipe.task.texts.network import restore_network
 
     model = TextModel.load(folder)
     tokenizer = folder.parent / "tokenizer"
@@ -247,7 +247,7 @@ def flash_classifier(folder: Path) -> Any:
         tokenizer
     )
     TEXT_CLASSIFIER_BACKBONES(
-        lambda num_classes: (restored_network(model), str(tokenizer)), name="bench", adapter=HuggingFaceAdapter
+        lambda num_classes: (restore_network(model), str(tokenizer)), name="bench", adapter=HuggingFaceAdapter
     )
     return TextClassifier(backbone="bench", labels=list(model.labels), max_length=MAX_LENGTH)
 
@@ -279,18 +279,18 @@ def bound(options: argparse.Namespace) -> dict[str, Any]:
     from dlpipe.tables import read_table, table_at
     from dlpipe.task.batches import sort_batches
     from dlpipe.task.texts import TextModel
-    from dlpipe.task.texts.network import restored_network
-    from dlpipe.task.texts.tokens import TextEncoder
+    from dlpipe.task.texts.network import restore_network
+    from dlpipe.task.texts.tokens import TextTokenizer
 
     use_machine()
     model = TextModel.load(options.model)
     rows = read_table(table_at(options.folder / "texts")).to_pydict()
-    encoded = TextEncoder(model.files["tokenizer.json"].decode(), max_length=MAX_LENGTH)(rows["text"])
-    network = restored_network(model)
+    encoded = TextTokenizer(model.files["tokenizer.json"].decode(), max_length=MAX_LENGTH)(rows["text"])
+    network = restore_network(model)
 
     def run(tokens: int, every: int = 1) -> tuple[float, dict[int, float]]:
         order = list(sort_batches(encoded.lengths, tokens=tokens))[::every]
-        batches = [(some, encoded.padded(some)) for some in order]
+        batches = [(some, encoded.pad_tensors(some)) for some in order]
         started = time.perf_counter()
         made = [(some, network(**batch)) for some, batch in batches]
         seconds = time.perf_counter() - started

@@ -270,15 +270,15 @@ def best_batches(train: Path) -> list[tuple[Any, Any, Any]]:
     import torch
 
     from dlpipe.task.texts import find_backbone
-    from dlpipe.task.texts.network import tokenizer_json
-    from dlpipe.task.texts.tokens import TextEncoder
+    from dlpipe.task.texts.network import read_tokenizer_json
+    from dlpipe.task.texts.tokens import TextTokenizer
 
     texts, labels = read(train)
-    encoded = TextEncoder(tokenizer_json(find_backbone().folder), max_length=MAX_LENGTH)(texts)
+    encoded = TextTokenizer(read_tokenizer_json(find_backbone().folder), max_length=MAX_LENGTH)(texts)
     classes = torch.tensor([KNOWN.index(label) for label in labels])
     order = np.argsort(-encoded.lengths, kind="stable")
     rows = [order[at : at + BATCH_SIZE] for at in range(0, len(order), BATCH_SIZE)]
-    return [(*encoded.padded(batch).values(), classes[batch]) for batch in rows]
+    return [(*encoded.pad_tensors(batch).values(), classes[batch]) for batch in rows]
 
 
 if __name__ == "__main__":

@@ -220,20 +220,20 @@ def flash_trial(config: dict[str, Any], folder: str) -> None:
 def bound(folder: Path, trials: int, given: list[float]) -> dict[str, Any]:
     """Run the frozen encoder once over all rows: the raw forward pass, without reading or tokenising."""
     from dlpipe.task.texts import find_backbone
-    from dlpipe.task.texts.features import embed
-    from dlpipe.task.texts.network import tokenizer_json
-    from dlpipe.task.texts.tokens import TextEncoder
+    from dlpipe.task.texts.encoding import compute_embeddings
+    from dlpipe.task.texts.network import read_tokenizer_json
+    from dlpipe.task.texts.tokens import TextTokenizer
 
     texts = []
     for split in ("train", "valid"):
         with (folder / f"{split}.csv").open(newline="", encoding="utf-8") as file:
             texts += [row["review"] for row in csv.DictReader(file)]
     backbone = find_backbone()
-    encoded = TextEncoder(tokenizer_json(backbone.folder), max_length=MAX_LENGTH)(texts)
-    few = TextEncoder(tokenizer_json(backbone.folder), max_length=MAX_LENGTH)(texts[:64])
-    embed(few, backbone, threads=0, say=print)  # warms up
+    encoded = TextTokenizer(read_tokenizer_json(backbone.folder), max_length=MAX_LENGTH)(texts)
+    few = TextTokenizer(read_tokenizer_json(backbone.folder), max_length=MAX_LENGTH)(texts[:64])
+    compute_embeddings(few, backbone, threads=0, say=print)  # warms up
     started = time.monotonic()
-    embed(encoded, backbone, threads=0, say=print)
+    compute_embeddings(encoded, backbone, threads=0, say=print)
     return {"seconds": time.monotonic() - started}
 
 

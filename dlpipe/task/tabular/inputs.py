@@ -145,26 +145,26 @@ class TabularInputs(Inputs):
     def _encode_texts(
         self, table: TableVersion, splits: Sequence[str], settings: TabularTraining, say: Say
     ) -> dict[str, EncodedRows]:
-        from dlpipe.task.texts.features import Reader
+        from dlpipe.task.texts.encoding import SplitEncoder
 
         backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
         length = min(settings.max_length, backbone.limits[0] or settings.max_length)
-        reader = Reader(table, backbone, length, settings.threads, say)
-        read = reader.embeddings if settings.strategy == "freeze" else reader.token_ids
+        reader = SplitEncoder(table, backbone, length, settings.threads, say)
+        read = reader.embed if settings.strategy == "freeze" else reader.tokenize
         return {split: read(split) for split in splits}
 
     def build_network(self, encoded: EncodedRows, coding: Coding, settings: TrainingSettings) -> torch.nn.Module:
         """Return a network over the columns; a backbone that is trained stands in it."""
         from dlpipe.task.tabular.network import TabularNetwork
-        from dlpipe.task.texts.network import pretrained_network
-        from dlpipe.task.texts.tokens import Embedded
+        from dlpipe.task.texts.network import load_pretrained_network
+        from dlpipe.task.texts.tokens import TextEmbeddings
 
         assert isinstance(encoded, EncodedColumns)
         settings, texts = as_tabular_settings(settings), encoded.texts
-        text, hidden = None, texts.vectors.shape[1] if isinstance(texts, Embedded) else 0
-        if texts is not None and not isinstance(texts, Embedded):
+        text, hidden = None, texts.vectors.shape[1] if isinstance(texts, TextEmbeddings) else 0
+        if texts is not None and not isinstance(texts, TextEmbeddings):
             backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
-            text = pretrained_network(backbone, 1)
+            text = load_pretrained_network(backbone, 1)
             hidden = text.head.in_features
         return TabularNetwork(
             encoded.scaling,
@@ -202,16 +202,16 @@ class TabularInputs(Inputs):
     def _text_files(
         self, network: torch.nn.Module, settings: TabularTraining
     ) -> tuple[dict[str, torch.Tensor], dict[str, bytes], int]:
-        from dlpipe.task.texts.network import pretrained_network, tokenizer_json
+        from dlpipe.task.texts.network import load_pretrained_network, read_tokenizer_json
 
         backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
         more: dict[str, torch.Tensor] = {}
         text = getattr(network, "text", None)
         if text is None:  # a frozen backbone is not part of the network that was trained
-            text = pretrained_network(backbone, 1)
+            text = load_pretrained_network(backbone, 1)
             more = {f"text.{name}": value.contiguous() for name, value in text.state_dict().items()}
         config = text.encoder.config.to_json_string(use_diff=False).encode()
-        files = {CONFIG: config, TOKENIZER: tokenizer_json(backbone.folder).encode()}
+        files = {CONFIG: config, TOKENIZER: read_tokenizer_json(backbone.folder).encode()}
         return more, files, min(settings.max_length, backbone.limits[0] or settings.max_length)
 
     def load_model(self, folder: Path) -> TabularModel:
@@ -241,7 +241,7 @@ class TabularInputs(Inputs):
     def split_parts(self, row: Values, predictor: Predictor) -> RowParts:
         """Return the columns, for which usual values stand where they are left out, and the words of the text."""
         from dlpipe.task.row_parts import ColumnParts, JoinedParts
-        from dlpipe.task.texts.words import WordParts, seen_words
+        from dlpipe.task.texts.words import WordParts, split_seen_words
 
         scaling = read_scaling(predictor.card)
         usual = scaling.make_usual_row()
@@ -249,7 +249,7 @@ class TabularInputs(Inputs):
         if not scaling.text:
             return columns
         text = str(row.get(scaling.text) or "")
-        words = WordParts(text, seen_words(predictor, text), scaling.text)
+        words = WordParts(text, split_seen_words(predictor, text), scaling.text)
         return JoinedParts([columns, words], lambda kept: {**kept[0], scaling.text: kept[1]})
 
     def make_featurizer(self, rows: Sequence[Values]) -> Any:

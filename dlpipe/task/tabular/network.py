@@ -82,7 +82,7 @@ class TabularNetwork(nn.Module):
         """
         parts = [numbers, *(embed(categories[:, at]) for at, embed in enumerate(self.embeddings))]
         if self.text is not None and input_ids is not None and attention_mask is not None:
-            pooled = self.text.pooled(input_ids, attention_mask)
+            pooled = self.text.pool_states(input_ids, attention_mask)
         if pooled is not None:
             parts.append(pooled)
         logits: Tensor = self.head(self.dense(torch.cat(parts, dim=1)))

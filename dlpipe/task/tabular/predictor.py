@@ -26,9 +26,9 @@ class ColumnEncoder:
         texts = None if self._text is None else self._text([str(row.get(scaling.text) or "") for row in rows])
         return EncodedColumns(scaling.scale_numbers(rows), scaling.encode_categories(rows), texts, scaling)
 
-    def seen_characters(self, text: str) -> int:
+    def count_seen_characters(self, text: str) -> int:
         """Return how many characters of a text the model reads."""
-        return 0 if self._text is None else int(self._text.seen_characters(text))
+        return 0 if self._text is None else int(self._text.count_seen_characters(text))
 
 
 class TabularPredictor(TorchPredictor):
@@ -44,18 +44,18 @@ class TabularPredictor(TorchPredictor):
         super().__init__(model, restore_network(model), ColumnEncoder(model))
         self.max_length = int(model.card.get("max_length", 0))
 
-    def seen_characters(self, text: str) -> int:
+    def count_seen_characters(self, text: str) -> int:
         """Return how many characters of a text the model reads."""
         assert isinstance(self._encode, ColumnEncoder)
-        return self._encode.seen_characters(text)
+        return self._encode.count_seen_characters(text)
 
 
 def make_text_encoder(model: TabularModel) -> Any:
     """Return what makes token ids of texts for ``model``."""
-    from dlpipe.task.texts.tokens import TextEncoder
+    from dlpipe.task.texts.tokens import TextTokenizer
 
     pad_id = int(json.loads(model.files[CONFIG]).get("pad_token_id") or 0)
-    return TextEncoder(model.files[TOKENIZER].decode(), max_length=model.card["max_length"], pad_id=pad_id)
+    return TextTokenizer(model.files[TOKENIZER].decode(), max_length=model.card["max_length"], pad_id=pad_id)
 
 
 def restore_network(model: TabularModel) -> Any:
@@ -63,9 +63,9 @@ def restore_network(model: TabularModel) -> Any:
     from safetensors.torch import load
 
     from dlpipe.task.tabular.network import TabularNetwork
-    from dlpipe.task.texts.network import empty_network
+    from dlpipe.task.texts.network import build_empty_network
 
-    text = empty_network(json.loads(model.files[CONFIG]), 1) if model.scaling.text else None
+    text = build_empty_network(json.loads(model.files[CONFIG]), 1) if model.scaling.text else None
     network = TabularNetwork(
         model.scaling,
         len(model.labels),

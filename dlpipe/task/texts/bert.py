@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-EAGER, FUSED = "eager", "sdpa"
+EAGER, FUSED = "eager", "sdpa"  # the names of transformers
 DEFAULTS: dict[str, Any] = {
     "_name_or_path": "",
     "add_cross_attention": False,
@@ -52,17 +52,20 @@ DEFAULTS: dict[str, Any] = {
     "vocab_size": 30522,
 }
 """What ``BertConfig`` of transformers says where ``config.json`` does not."""
+# settings that only older versions of transformers write: a backbone that sets them otherwise is not this BERT
 OLDER = {"gradient_checkpointing": False, "position_embedding_type": "absolute"}
+# settings of which only the default is computed here; with another value, transformers loads the backbone
 FIXED = ("add_cross_attention", "chunk_size_feed_forward", "hidden_act", "is_decoder", "is_encoder_decoder",
          "model_type", "output_attentions", "output_hidden_states", "return_dict")  # fmt: skip
-UNUSED = ("pooler.", "embeddings.position_ids")
+UNUSED = ("pooler.", "embeddings.position_ids")  # weights that mean pooling does not read
 
 
 class Config:
     """The settings of an encoder, with the names and the JSON of transformers."""
 
-    def __init__(self, said: Mapping[str, Any]) -> None:
-        known = {name: value for name, value in said.items() if name != "torch_dtype"}
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        # transformers renamed torch_dtype to dtype, and weights are loaded in 32 bits whatever the file has
+        known = {name: value for name, value in settings.items() if name != "torch_dtype"}
         self._values = {**DEFAULTS, **known, "dtype": "float32", "transformers_version": version("transformers")}
         self._attn_implementation = FUSED
 
@@ -81,40 +84,41 @@ class Config:
         return json.dumps(self._values, indent=2, sort_keys=True) + "\n"
 
 
-class States(NamedTuple):
-    """What an encoder returns: float of shape (n, length, hidden)."""
+class EncoderOutput(NamedTuple):
+    """What an encoder returns, as transformers names it: float of shape (n, length, hidden)."""
 
     last_hidden_state: Tensor
 
 
-class Linear(nn.Linear):
+class LoadedLinear(nn.Linear):
     """A linear layer whose weights are loaded: drawing them takes time, and numbers from torch's seed."""
 
     def reset_parameters(self) -> None:
         """Leave the weights undefined."""
 
 
-class Embedding(nn.Embedding):
-    """Embeddings that are loaded."""
+class LoadedEmbedding(nn.Embedding):
+    """Embeddings whose weights are loaded."""
 
     def reset_parameters(self) -> None:
         """Leave the weights undefined."""
 
 
-class Embeddings(nn.Module):
+class BertEmbeddings(nn.Module):
     """Words, positions and the one type of tokens that there is."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         width = config.hidden_size
-        self.word_embeddings = Embedding(config.vocab_size, width, padding_idx=config.pad_token_id)
-        self.position_embeddings = Embedding(config.max_position_embeddings, width)
-        self.token_type_embeddings = Embedding(config.type_vocab_size, width)
+        self.word_embeddings = LoadedEmbedding(config.vocab_size, width, padding_idx=config.pad_token_id)
+        self.position_embeddings = LoadedEmbedding(config.max_position_embeddings, width)
+        self.token_type_embeddings = LoadedEmbedding(config.type_vocab_size, width)
         self.LayerNorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Return the states that the first layer sees."""
+        # summed in the order of transformers: another one rounds otherwise, and digests would change
         words = self.word_embeddings(input_ids) + self.token_type_embeddings(torch.zeros_like(input_ids))
         states: Tensor = self.LayerNorm(words + self.position_embeddings.weight[: input_ids.shape[1]])
         return self.dropout(states)
@@ -128,35 +132,35 @@ class SelfAttention(nn.Module):
         width = config.hidden_size
         self.config = config
         self.head_size = width // config.num_attention_heads
-        self.query, self.key, self.value = (Linear(width, width) for _ in range(3))
+        self.query, self.key, self.value = (LoadedLinear(width, width) for _ in range(3))
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """Return the mean of the tokens' values by attention."""
-        query, key, value = (self._by_head(part(states)) for part in (self.query, self.key, self.value))
-        attend = self._fused if self.config._attn_implementation == FUSED else self._eager
+        query, key, value = (self._split_heads(part(states)) for part in (self.query, self.key, self.value))
+        attend = self._attend_fused if self.config._attn_implementation == FUSED else self._attend_eager
         return attend(query, key, value, mask).transpose(1, 2).contiguous().reshape(*states.shape[:-1], -1)
 
-    def _by_head(self, states: Tensor) -> Tensor:
+    def _split_heads(self, states: Tensor) -> Tensor:
         return states.view(*states.shape[:-1], -1, self.head_size).transpose(1, 2)
 
-    def _fused(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend_fused(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         return nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=self.dropout.p if self.training else 0.0
         )
 
-    def _eager(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend_eager(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         scores = torch.matmul(query, key.transpose(2, 3)) * self.head_size**-0.5
         shares = nn.functional.softmax(scores if mask is None else scores + mask, dim=-1)
         return torch.matmul(self.dropout(shares), value)
 
 
-class Added(nn.Module):
-    """A linear layer whose result is added to what came before."""
+class ResidualLinear(nn.Module):
+    """A linear layer whose result is added to its residual, and the sum normalised."""
 
     def __init__(self, config: Config, width: int) -> None:
         super().__init__()
-        self.dense = Linear(width, config.hidden_size)
+        self.dense = LoadedLinear(width, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -167,12 +171,12 @@ class Added(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention and what adds it to the states."""
+    """Self-attention and the layer that adds it to the states."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.self = SelfAttention(config)
-        self.output = Added(config, config.hidden_size)
+        self.output = ResidualLinear(config, config.hidden_size)
 
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """Return the states with what they saw."""
@@ -181,11 +185,11 @@ class Attention(nn.Module):
 
 
 class Intermediate(nn.Module):
-    """The wide layer."""
+    """The wide layer of the feed-forward block."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.dense = Linear(config.hidden_size, config.intermediate_size)
+        self.dense = LoadedLinear(config.hidden_size, config.intermediate_size)
         self.intermediate_act_fn = nn.GELU()
 
     def forward(self, states: Tensor) -> Tensor:
@@ -195,13 +199,13 @@ class Intermediate(nn.Module):
 
 
 class Layer(nn.Module):
-    """One of the encoder's layers."""
+    """One layer of the encoder: attention, then the feed-forward block."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.attention = Attention(config)
         self.intermediate = Intermediate(config)
-        self.output = Added(config, config.intermediate_size)
+        self.output = ResidualLinear(config, config.intermediate_size)
 
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """Return the states for the next layer."""
@@ -210,7 +214,7 @@ class Layer(nn.Module):
         return after
 
 
-class Layers(nn.Module):
+class LayerStack(nn.Module):
     """The encoder's layers."""
 
     def __init__(self, config: Config) -> None:
@@ -235,13 +239,13 @@ class Bert(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.embeddings = Embeddings(config)
-        self.encoder = Layers(config)
+        self.embeddings = BertEmbeddings(config)
+        self.encoder = LayerStack(config)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> States:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncoderOutput:
         """Encode."""
         states = self.embeddings(input_ids)
-        return States(self.encoder(states, self._mask(attention_mask, states)))
+        return EncoderOutput(self.encoder(states, self._make_attention_mask(attention_mask, states)))
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the embeddings of words."""
@@ -251,11 +255,12 @@ class Bert(nn.Module):
         """Compute attention ``"eager"``, step by step, or by ``"sdpa"``, torch's fused function."""
         self.config._attn_implementation = name
 
-    def _mask(self, mask: Tensor | None, states: Tensor) -> Tensor | None:
+    def _make_attention_mask(self, mask: Tensor | None, states: Tensor) -> Tensor | None:
         """Return the mask as attention takes it: of type bool if fused, as a bias if not, none if all is seen."""
-        if mask is None or mask.ndim == 4:
+        if mask is None or mask.ndim == 4:  # a bias already: the weights of tokens that gradients run over
             return mask
         seen = mask.to(torch.bool)
+        # a trace would fix the branch of its example for all texts; without a mask, kernels are faster
         if not torch.jit.is_tracing() and bool(seen.all()):
             return None
         seen = seen[:, None, None, :]
@@ -265,17 +270,18 @@ class Bert(nn.Module):
         return torch.where(seen, nothing, torch.finfo(states.dtype).min)
 
 
-def plain_bert(said: Mapping[str, Any]) -> Bert | None:
-    """Return a network for what ``config.json`` says, weights undefined; ``None`` where it is no plain BERT."""
+def build_bert(config: Mapping[str, Any]) -> Bert | None:
+    """Return a network for a ``config.json``, weights undefined; ``None`` where it is no plain BERT."""
     usual = {**DEFAULTS, **OLDER}
     known = {*usual, "torch_dtype", "transformers_version"}
-    fixed = all(said.get(name, usual[name]) == usual[name] for name in (*FIXED, *OLDER))
-    if said.get("model_type") != "bert" or not fixed or not known.issuperset(said):
+    fixed = all(config.get(name, usual[name]) == usual[name] for name in (*FIXED, *OLDER))
+    # a setting that is not known could change what is computed, so it is left to transformers
+    if config.get("model_type") != "bert" or not fixed or not known.issuperset(config):
         return None
-    return Bert(Config(said))
+    return Bert(Config(config))
 
 
-def pretrained_bert(folder: Path, **changed: Any) -> Bert | None:
+def load_bert(folder: Path, **changed: Any) -> Bert | None:
     """Return the plain BERT of a backbone in evaluation mode; ``None`` where transformers has to read the folder.
 
     ``changed`` are settings other than those in its ``config.json``.
@@ -283,9 +289,9 @@ def pretrained_bert(folder: Path, **changed: Any) -> Bert | None:
     from safetensors import safe_open
     from safetensors.torch import load_file
 
-    said = json.loads((folder / "config.json").read_bytes())
+    config = json.loads((folder / "config.json").read_bytes())
     file = folder / "model.safetensors"
-    network = plain_bert({**said, "_name_or_path": str(folder), **changed})
+    network = build_bert({**config, "_name_or_path": str(folder), **changed})
     if network is None or not file.is_file() or (folder / "adapter_config.json").exists():
         return None
     with safe_open(file, framework="pt") as weights:

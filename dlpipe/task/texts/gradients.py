@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     Activate = Callable[[torch.Tensor], torch.Tensor]
 
 TOLERANCE = 1e-3
-CHECKED = 4  # texts
-SMALLEST = 1e-12
+CHECKED_TEXTS = 4
+SMALLEST_WEIGHT = 1e-12
 """The least weight: near the smallest number of all, gradients are denormal, and CPUs compute those far slower."""
 
 
 @dataclass(frozen=True)
-class Attributed:
-    """A network whose outputs are attributed.
+class ExplainedNetwork:
+    """A network whose outputs are explained.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class TokenAttributions:
     output: np.ndarray
 
 
-def word_attributions(
+def attribute_words(
     predictor: Predictor, rows: Sequence[Any], parts: Sequence[RowParts], target: Target, *, steps: int
 ) -> list[PartAttributions]:
     """Return the attributions of the words of each row, in the order of ``rows``.
@@ -100,19 +100,19 @@ def word_attributions(
             "Explain with method 'partition'."
         )
     card: Mapping[str, Any] = predictor.card
-    given = Attributed(
-        torch_network(predictor),
+    given = ExplainedNetwork(
+        get_torch_network(predictor),
         lambda logits: target.activate_tensor(logits, card),
         target.output_kind == "shares",
     )
-    made = token_attributions(given, predictor._encode.encodings(rows), steps=steps)
+    made = attribute_tokens(given, predictor._encode.encode_batch(rows), steps=steps)
     return [
-        PartAttributions(summed_by_word(each, some), each.base, each.output)
+        PartAttributions(sum_by_word(each, some), each.base, each.output)
         for each, some in zip(made, parts, strict=True)
     ]
 
 
-def summed_by_word(made: TokenAttributions, parts: RowParts) -> np.ndarray:
+def sum_by_word(made: TokenAttributions, parts: RowParts) -> np.ndarray:
     """Return the sum over the tokens that end in each word, shape (n_words, n_outputs)."""
     values = np.zeros((len(parts.shown), len(made.base)))
     for which, column in enumerate(parts.texts):
@@ -125,20 +125,36 @@ def summed_by_word(made: TokenAttributions, parts: RowParts) -> np.ndarray:
     return values
 
 
-def token_attributions(given: Attributed, texts: Sequence[Encoding], *, steps: int) -> list[TokenAttributions]:
-    """Return the attributions of the tokens of each text, in the order of ``texts``."""
-    check_weights(given, texts[:CHECKED])
+def attribute_tokens(given: ExplainedNetwork, texts: Sequence[Encoding], *, steps: int) -> list[TokenAttributions]:
+    """Return the attributions of the tokens of each text, in the order of ``texts``.
+
+    Parameters
+    ----------
+    given : ExplainedNetwork
+    texts : sequence of Encoding
+        As the model's tokenizer encodes them, cut at its ``max_length``.
+    steps : int
+        Points on the way from no token to all.
+
+    Raises
+    ------
+    ExplanationError
+        When the network's attention takes no weights.
+    """
+    check_weights(given, texts[:CHECKED_TEXTS])
     lengths = np.array([len(text.ids) for text in texts], dtype=np.int64)
     result: dict[int, TokenAttributions] = {}
+    # captum runs all steps of a batch at once, so a batch has as many times fewer tokens
     for rows in sort_batches(lengths, tokens=max(1, BATCH_TOKENS // steps)):
-        batch = attributed(given, [texts[row] for row in rows], steps)
+        batch = attribute_batch(given, [texts[row] for row in rows], steps)
         result.update(zip(rows.tolist(), batch, strict=True))
     return [result[row] for row in range(len(texts))]
 
 
-def torch_network(predictor: TextPredictor) -> Any:
+def get_torch_network(predictor: TextPredictor) -> Any:
     """Return the network inside ``predictor``, which has ``encoder`` and ``head``."""
     network: Any = getattr(predictor, "_network", None)
+    # a predictor holds an engine's network, and that of the engine "torch" holds the one with encoder and head
     inner = network if hasattr(network, "encoder") else getattr(network, "_network", None)
     if not hasattr(inner, "encoder"):
         raise ExplanationError(
@@ -148,27 +164,39 @@ def torch_network(predictor: TextPredictor) -> Any:
     return inner
 
 
-def attributed(given: Attributed, texts: Sequence[Encoding], steps: int) -> list[TokenAttributions]:
-    """Return the attributions of a batch of texts."""
+def attribute_batch(given: ExplainedNetwork, texts: Sequence[Encoding], steps: int) -> list[TokenAttributions]:
+    """Return the attributions of the tokens of a batch of texts; see ``attribute_tokens``."""
     import torch
 
-    ids, present, special = padded(texts, given.network.head.weight.device)
+    ids, present, special = pad_texts(texts, given.network.head.weight.device)
     with torch.no_grad():
-        base, output = (weighted(given, roots, ids).cpu().numpy() for roots in (special, present))
-    values = integrated(given, ids, special, present, steps)
-    return [of_words(text, values[row], base[row], output[row]) for row, text in enumerate(texts)]
+        base, output = (compute_weighted_outputs(given, roots, ids).cpu().numpy() for roots in (special, present))
+    values = integrate_gradients(given, ids, special, present, steps)
+    return [select_words(text, values[row], base[row], output[row]) for row, text in enumerate(texts)]
 
 
-def of_words(text: Encoding, values: np.ndarray, base: np.ndarray, output: np.ndarray) -> TokenAttributions:
-    """Return the attributions of one text, without padding and the tokenizer's own tokens."""
+def select_words(text: Encoding, values: np.ndarray, base: np.ndarray, output: np.ndarray) -> TokenAttributions:
+    """Return the attributions of one text, without padding and the tokenizer's own tokens.
+
+    Parameters
+    ----------
+    text : Encoding
+        Of n_tokens tokens, with the tokenizer's own.
+    values : array of shape (length, n_outputs)
+        ``length`` is that of the batch's longest text.
+    base, output : array of shape (n_outputs,)
+    """
     words = np.array(text.special_tokens_mask) == 0
     which = np.array([-1 if number is None else number for number in text.sequence_ids], dtype=np.int64)
     ends = np.array([end for _, end in text.offsets], dtype=np.int64)
     return TokenAttributions(which[words], ends[words], values[: len(words)][words], base, output)
 
 
-def padded(texts: Sequence[Encoding], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return token ids, and as floats which are tokens at all and which are special: each (n, longest)."""
+def pad_texts(texts: Sequence[Encoding], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return token ids, and as floats which are tokens at all and which are special: each (n, longest).
+
+    Special are the tokenizer's own, such as ``[CLS]``: they stay where all words are left out.
+    """
     import torch
 
     shape = len(texts), max(len(text.ids) for text in texts)
@@ -180,26 +208,33 @@ def padded(texts: Sequence[Encoding], device: torch.device) -> tuple[torch.Tenso
     return ids.to(device), present.to(device), special.to(device)
 
 
-def weighted(given: Attributed, roots: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+def compute_weighted_outputs(given: ExplainedNetwork, roots: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Return outputs (n, n_outputs) for tokens whose weights are the squares of ``roots``, both (n, length).
 
-    The first few words change most, so equal steps of the root, small ones of the weight at first, need fewer.
+    Parameters
+    ----------
+    given : ExplainedNetwork
+    roots : float tensor of shape (n, length)
+        From 0 to 1. The first few words change most, so equal steps of the root, which are small ones of the
+        weight at first, need fewer steps.
+    ids : int64 tensor of shape (n, length)
     """
     encoder, head = given.network.encoder, given.network.head
     weights = roots.square()
-    bias = weights.clamp_min(SMALLEST).log()[:, None, None, :]
+    # softmax of scores + log(weight) multiplies what a token gets by its weight: 0 is a mask, 1 changes nothing
+    bias = weights.clamp_min(SMALLEST_WEIGHT).log()[:, None, None, :]
     bias = bias.expand(-1, 1, ids.shape[1], -1).to(head.weight.dtype)
     states = encoder(input_ids=ids, attention_mask=bias).last_hidden_state
     pooled = (states * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True)
     return given.activate(head(pooled.to(states.dtype)).float())
 
 
-def check_weights(given: Attributed, texts: Sequence[Encoding]) -> None:
+def check_weights(given: ExplainedNetwork, texts: Sequence[Encoding]) -> None:
     """Raise ``ExplanationError`` when weights of 0 and 1 do not give what a mask of 0 and 1 gives."""
     if not texts:
         return
     try:
-        gap = gap_of_weights(given, texts)
+        gap = measure_weight_gap(given, texts)
     except Exception as error:  # each backbone has its own way to refuse
         why = str(error).partition("\n")[0] or type(error).__name__
     else:
@@ -211,13 +246,13 @@ def check_weights(given: Attributed, texts: Sequence[Encoding]) -> None:
         )
 
 
-def gap_of_weights(given: Attributed, texts: Sequence[Encoding]) -> float:
+def measure_weight_gap(given: ExplainedNetwork, texts: Sequence[Encoding]) -> float:
     """Return how far outputs by weights of 0 and 1 are from those by a mask, as a share of outputs above 1."""
     import torch
 
-    ids, present, special = padded(texts, given.network.head.weight.device)
+    ids, present, special = pad_texts(texts, given.network.head.weight.device)
     with torch.inference_mode():
-        by_weights = torch.stack([weighted(given, mask, ids) for mask in (present, special)])
+        by_weights = torch.stack([compute_weighted_outputs(given, mask, ids) for mask in (present, special)])
         by_mask = torch.stack(
             [
                 given.activate(given.network(input_ids=ids, attention_mask=mask.long()).float())
@@ -227,14 +262,23 @@ def gap_of_weights(given: Attributed, texts: Sequence[Encoding]) -> float:
     return float((by_weights - by_mask).abs().max() / by_mask.abs().max().clamp_min(1))
 
 
-def integrated(
-    given: Attributed, ids: torch.Tensor, special: torch.Tensor, present: torch.Tensor, steps: int
+def integrate_gradients(
+    given: ExplainedNetwork, ids: torch.Tensor, special: torch.Tensor, present: torch.Tensor, steps: int
 ) -> np.ndarray:
-    """Return the integrated gradients of every output: float64 of shape (n, length, n_outputs)."""
+    """Return the integrated gradients of every output: float64 of shape (n, length, n_outputs).
+
+    Parameters
+    ----------
+    given : ExplainedNetwork
+    ids : int64 tensor of shape (n, length)
+    special, present : float tensor of shape (n, length)
+        Where the way begins and ends: 1 for the tokenizer's own tokens, and for all tokens.
+    steps : int
+    """
     from captum.attr import IntegratedGradients
 
     def forward(roots: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        return weighted(given, roots, ids)
+        return compute_weighted_outputs(given, roots, ids)
 
     outputs = given.network.head.out_features
     gradients = IntegratedGradients(forward, multiply_by_inputs=True)
@@ -244,7 +288,7 @@ def integrated(
         )
         for output in range(outputs - 1 if given.shares else outputs)
     ]
-    made = [one.detach().cpu().double().numpy() for one in found]
+    made = [values.detach().cpu().double().numpy() for values in found]
     if given.shares:  # the last output gets what the others lose
         made.append(-np.sum(made, axis=0) if made else np.zeros(tuple(ids.shape)))
     return np.stack(made, axis=-1)

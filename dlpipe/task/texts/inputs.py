@@ -1,4 +1,4 @@
-"""TextInputs: the half of a task that reads one text a row."""
+"""TextInputs: the half of a task that reads one text from each row."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ class TextInputs(Inputs):
 
     def check_settings(self, settings: TrainingSettings) -> None:
         """Raise ``BackboneNotFound`` where the backbone is not there and may not be downloaded."""
-        settings = text_settings(settings)
+        settings = as_text_settings(settings)
         find_backbone(settings.backbone, allow_download=settings.allow_download)
 
     def make_encoding_key(self, settings: TrainingSettings) -> tuple[Any, ...]:
         """Return backbone, length, and whether the network reads pooled states of a frozen encoder."""
-        settings = text_settings(settings)
+        settings = as_text_settings(settings)
         return settings.backbone, settings.max_length, settings.strategy == "freeze"
 
     def encode_splits(
@@ -102,26 +102,26 @@ class TextInputs(Inputs):
         BackboneNotFound
             When the backbone is not available offline.
         """
-        from dlpipe.task.texts.features import Reader
+        from dlpipe.task.texts.encoding import SplitEncoder
 
-        settings = text_settings(settings)
+        settings = as_text_settings(settings)
         backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
         length = min(settings.max_length, backbone.limits[0] or settings.max_length)
-        reader = Reader(table, backbone, length, settings.threads, say, self.find_columns(table))
-        read = reader.embeddings if settings.strategy == "freeze" else reader.token_ids
+        reader = SplitEncoder(table, backbone, length, settings.threads, say, self.find_columns(table))
+        read = reader.embed if settings.strategy == "freeze" else reader.tokenize
         return {split: read(split) for split in splits}
 
     def build_network(self, encoded: EncodedRows, coding: Coding, settings: TrainingSettings) -> torch.nn.Module:
         """Return the backbone under a new head, or the head alone over pooled states."""
-        from dlpipe.task.texts.network import HeadNetwork, pretrained_network
-        from dlpipe.task.texts.tokens import Embedded
+        from dlpipe.task.texts.network import HeadNetwork, load_pretrained_network
+        from dlpipe.task.texts.tokens import TextEmbeddings
 
-        settings = text_settings(settings)
-        if isinstance(encoded, Embedded):
+        settings = as_text_settings(settings)
+        if isinstance(encoded, TextEmbeddings):
             return HeadNetwork(encoded.vectors.shape[1], len(coding.outputs), settings.dropout)
         backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
         lora = (settings.lora_rank, settings.lora_alpha) if settings.strategy == "lora" else None
-        return pretrained_network(backbone, len(coding.outputs), settings.dropout, lora)
+        return load_pretrained_network(backbone, len(coding.outputs), settings.dropout, lora)
 
     def assemble_model(
         self,
@@ -131,19 +131,24 @@ class TextInputs(Inputs):
         card: Mapping[str, Any],
     ) -> TextModel:
         """Return the trained network as files; a head alone is put on its backbone, adapters are merged."""
-        from dlpipe.task.texts.network import HeadNetwork, pretrained_network, text_model, tokenizer_json
+        from dlpipe.task.texts.network import (
+            HeadNetwork,
+            load_pretrained_network,
+            read_tokenizer_json,
+            to_text_model,
+        )
 
-        settings = text_settings(settings)
+        settings = as_text_settings(settings)
         backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
         if isinstance(network, HeadNetwork):
-            whole = pretrained_network(backbone, len(card["labels"]))
+            whole = load_pretrained_network(backbone, len(card["labels"]))
             whole.head.load_state_dict(network.head.state_dict())
             network = whole
         length = min(settings.max_length, backbone.limits[0] or settings.max_length)
         origin = {"backbone": settings.backbone, "backbone_digest": backbone.digest}
-        return text_model(
+        return to_text_model(
             network,  # type: ignore[arg-type]
-            tokenizer_json=tokenizer_json(backbone.folder),
+            tokenizer_json=read_tokenizer_json(backbone.folder),
             card={**card, "max_length": length, **origin},
         )
 
@@ -187,9 +192,9 @@ class TextInputs(Inputs):
 
     def split_parts(self, row: str, predictor: Predictor) -> WordParts:
         """Return the words of the text, as far as the model reads it."""
-        from dlpipe.task.texts.words import WordParts, seen_words
+        from dlpipe.task.texts.words import WordParts, split_seen_words
 
-        return WordParts(row, seen_words(predictor, row), TEXT)
+        return WordParts(row, split_seen_words(predictor, row), TEXT)
 
     def attribute_parts(
         self,
@@ -209,9 +214,9 @@ class TextInputs(Inputs):
         ExplanationError
             When ``predictor`` holds no torch network, or one whose attention takes no weights.
         """
-        from dlpipe.task.texts.gradients import word_attributions
+        from dlpipe.task.texts.gradients import attribute_words
 
-        return word_attributions(predictor, rows, parts, target, steps=steps)
+        return attribute_words(predictor, rows, parts, target, steps=steps)
 
     def make_domain_featurizer(self, rows: Sequence[str]) -> Any:
         """Return an unfitted TF-IDF of single words, or of characters where no text has a word."""
@@ -228,7 +233,7 @@ class TextInputs(Inputs):
         return [DriftSeries("length", "words in a text", [float(len(text.split())) for text in rows])]
 
 
-def text_settings(settings: TrainingSettings) -> TextTraining:
+def as_text_settings(settings: TrainingSettings) -> TextTraining:
     """Return ``settings``, which are those of a training over texts."""
     if not isinstance(settings, TextTraining):
         raise TypeError(f"a training over texts takes TextTraining, not {type(settings).__name__}")

@@ -26,8 +26,8 @@ class Adapters:
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", bias="none")  # type: ignore[arg-type]
         self._model = get_peft_model(network.encoder, config)  # type: ignore[arg-type]
         self._hooks = [
-            network.register_state_dict_post_hook(_leave_out_frozen),
-            network.register_load_state_dict_pre_hook(_put_in_frozen),
+            network.register_state_dict_post_hook(_drop_frozen),
+            network.register_load_state_dict_pre_hook(_add_frozen),
         ]
 
     def merge(self) -> None:
@@ -37,14 +37,14 @@ class Adapters:
             hook.remove()
 
 
-def _leave_out_frozen(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    for name in _frozen(network):
+def _drop_frozen(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for name in _get_frozen(network):
         del state[prefix + name]
 
 
-def _put_in_frozen(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    state.update({prefix + name: value.detach() for name, value in _frozen(network).items()})
+def _add_frozen(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    state.update({prefix + name: value.detach() for name, value in _get_frozen(network).items()})
 
 
-def _frozen(network: nn.Module) -> dict[str, nn.Parameter]:
+def _get_frozen(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: value for name, value in network.named_parameters() if not value.requires_grad}

@@ -10,13 +10,13 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 
 
-class PairFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class PairVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """TF-IDF of both texts, of what they share, of what they differ by, and how alike they are."""
 
     def __init__(self, vectoriser: Any) -> None:
         self.vectoriser = vectoriser
 
-    def fit(self, pairs: Sequence[tuple[str, str]], labels: Any = None) -> PairFeatures:
+    def fit(self, pairs: Sequence[tuple[str, str]], labels: Any = None) -> PairVectorizer:
         """Learn the words of all texts."""
         self.vectoriser.fit([text for pair in pairs for text in pair])
         return self

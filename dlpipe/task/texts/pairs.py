@@ -1,4 +1,4 @@
-"""TextPairInputs: the half of a task that reads two texts a row."""
+"""TextPairInputs: the half of a task that reads two texts from each row."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TextPairInputs(TextInputs):
         >>> inputs.read_request([("a", "b"), {"text": "c", "text_pair": None}], {})
         [('a', 'b'), None]
         """
-        return [self._read_pair(at, row) for at, row in enumerate(pairs_of(given))]
+        return [self._read_pair(at, row) for at, row in enumerate(read_pairs(given))]
 
     def _read_pair(self, at: int, row: Any) -> Pair | None:
         texts = [row.get(name) for name in COLUMNS] if isinstance(row, Mapping) else list(row)
@@ -80,24 +80,24 @@ class TextPairInputs(TextInputs):
 
     def make_featurizer(self, rows: Sequence[Pair]) -> Any:  # type: ignore[override]
         """Return an unfitted transformer: TF-IDF of both texts, what they share, and by what they differ."""
-        from dlpipe.task.texts.pair_features import PairFeatures
+        from dlpipe.task.texts.pair_features import PairVectorizer
 
-        return PairFeatures(super().make_featurizer([text for pair in rows for text in pair]))
+        return PairVectorizer(super().make_featurizer([text for pair in rows for text in pair]))
 
     def split_parts(self, row: Pair, predictor: Predictor) -> JoinedParts:  # type: ignore[override]
         """Return the words of both texts, each text a branch of its own, as far as the model reads them."""
         from dlpipe.task.row_parts import JoinedParts
-        from dlpipe.task.texts.words import WordParts, seen_words_of_each
+        from dlpipe.task.texts.words import WordParts, split_seen_words_of_each
 
-        seen = seen_words_of_each(predictor, row)
+        seen = split_seen_words_of_each(predictor, row)
         pieces = [WordParts(*each) for each in zip(row, seen, COLUMNS, strict=True)]
         return JoinedParts(pieces, tuple)
 
     def make_domain_featurizer(self, rows: Sequence[Pair]) -> Any:  # type: ignore[override]
         """Return the same features over single words."""
-        from dlpipe.task.texts.pair_features import PairFeatures
+        from dlpipe.task.texts.pair_features import PairVectorizer
 
-        return PairFeatures(super().make_domain_featurizer([text for pair in rows for text in pair]))
+        return PairVectorizer(super().make_domain_featurizer([text for pair in rows for text in pair]))
 
     def make_drift_series(self, rows: Sequence[Pair]) -> list[DriftSeries]:  # type: ignore[override]
         """Return the lengths of the texts in words, and the share of words that both have."""
@@ -105,13 +105,19 @@ class TextPairInputs(TextInputs):
         return [
             DriftSeries("length", "words in the first text", first),
             DriftSeries("length_pair", "words in the second text", second),
-            DriftSeries("overlap", "share of words in both texts", [share_words(*row) for row in rows]),
+            DriftSeries("overlap", "share of words in both texts", [measure_overlap(*row) for row in rows]),
         ]
 
 
-def pairs_of(given: Any) -> list[Any]:
-    """Return what stands where pairs should be: records, or sequences of two."""
-    if hasattr(given, "to_pylist"):  # of pyarrow
+def read_pairs(given: Any) -> list[Any]:
+    """Return the rows of a request, of which each should be a pair: records, or sequences of two.
+
+    Raises
+    ------
+    SettingError
+        When a column is missing, or it is one text.
+    """
+    if hasattr(given, "to_pylist"):  # of pyarrow; pandas, which has to_dict, is asked without importing it
         return list(given.to_pylist())
     if hasattr(given, "to_dict") and hasattr(given, "columns"):
         _check_columns(list(given.columns))
@@ -125,6 +131,7 @@ def pairs_of(given: Any) -> list[Any]:
     if isinstance(given, str):
         raise SettingError("One text is no pair. Pass the columns 'text' and 'text_pair', or lists of two texts.")
     rows = list(given)
+    # two texts are one pair, not two rows that are no pairs
     return [rows] if len(rows) == 2 and all(isinstance(row, str) for row in rows) else rows
 
 
@@ -136,7 +143,7 @@ def _check_columns(names: list[Any]) -> None:
         )
 
 
-def share_words(first: str, second: str) -> float:
+def measure_overlap(first: str, second: str) -> float:
     """Return the share of words that both texts have among all words of the two (Jaccard).
 
     Examples
@@ -144,5 +151,5 @@ def share_words(first: str, second: str) -> float:
     >>> share_words("a good film", "A film")
     0.6666666666666666
     """
-    one, other = ({*text.casefold().split()} for text in (first, second))
-    return len(one & other) / max(1, len(one | other))
+    left, right = ({*text.casefold().split()} for text in (first, second))
+    return len(left & right) / max(1, len(left | right))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from dlpipe.task.texts.engines.networks import Network
-    from dlpipe.task.texts.tokens import Encoded
+    from dlpipe.task.texts.tokens import TokenIds
 
 
 class TextPredictor:
@@ -33,18 +33,21 @@ class TextPredictor:
     """
 
     def __init__(self, model: TextModel, network: Network, engine: str) -> None:
-        from dlpipe.task.texts.engines.networks import activation
-        from dlpipe.task.texts.tokens import TextEncoder
+        from dlpipe.task.texts.engines.networks import make_activation
+        from dlpipe.task.texts.tokens import TextTokenizer
 
         self.card, self.labels, self.max_length = model.card, model.labels, model.max_length
         self.digest, self.engine = model.digest, engine
-        self._network, self._activate = network, activation(model.card)
-        self._encode = TextEncoder(
+        self._network, self._activate = network, make_activation(model.card)
+        self._encode = TextTokenizer(
             model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive in another process, such as one on a cluster, and make that ready."""
+        """Arrive in another process, such as one on a cluster, and make that ready.
+
+        glibc's settings are the process's own and are not pickled: without them each batch fetches its pages anew.
+        """
         self.__dict__.update(state)
         keep_freed_memory()
 
@@ -52,12 +55,16 @@ class TextPredictor:
         """Return the outputs for each text, such as probabilities: float32, shape (len(texts), n_outputs)."""
         return self.predict_encoded(self.encode(texts))
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[str]) -> TokenIds:
         """Return the token ids of ``texts``; another thread may do this while ``predict_encoded`` works."""
         return self._encode(texts)
 
-    def predict_encoded(self, encoded: Encoded, *, done: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
+    def predict_encoded(
+        self, encoded: TokenIds, *, done: Callable[[np.ndarray], None] | None = None
+    ) -> np.ndarray:
         """Return what ``predict_outputs`` does, for texts that are token ids already.
+
+        Tokenizing is apart so that another thread does it meanwhile, for the next part of a table.
 
         Parameters
         ----------
@@ -68,10 +75,10 @@ class TextPredictor:
 
         return compute_outputs(self._network, encoded, len(self.labels), activate=self._activate, done=done)
 
-    def seen_characters(self, text: str) -> int:
+    def count_seen_characters(self, text: str) -> int:
         """Return how many characters of ``text`` the model reads: all, or those of its first tokens."""
-        return self._encode.seen_characters(text)
+        return self._encode.count_seen_characters(text)
 
-    def seen_of_each(self, texts: Sequence[str]) -> list[int]:
+    def count_seen_of_each(self, texts: Sequence[str]) -> list[int]:
         """Return how many characters of each of two texts the model reads, when it reads them together."""
-        return self._encode.seen_of_each(texts)
+        return self._encode.count_seen_of_each(texts)

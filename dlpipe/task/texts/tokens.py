@@ -1,4 +1,4 @@
-"""What a network reads of texts: token ids, or pooled states."""
+"""Token ids and pooled states of texts, which networks read, and the tokenizer that makes the ids."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class TokenIds:
     """Token ids of texts, one after another in one array; padding happens batch by batch.
+
+    One array is memory-mapped, and shared by the processes of a search without a copy.
 
     Attributes
     ----------
@@ -30,13 +32,13 @@ class Encoded:
     pad_id: int
 
     @classmethod
-    def of(cls, rows: Iterable[Sequence[int] | np.ndarray], pad_id: int) -> Encoded:
+    def from_rows(cls, rows: Iterable[Sequence[int] | np.ndarray], pad_id: int) -> TokenIds:
         """Return the token ids of ``rows``, each a sequence of its own length.
 
         Examples
         --------
         >>> made = Encoded.of([[5, 6, 7], [8]], pad_id=0)
-        >>> made.padded(np.array([1, 0]))["input_ids"].tolist()
+        >>> made.pad_tensors(np.array([1, 0]))["input_ids"].tolist()
         [[8, 0, 0], [5, 6, 7]]
         """
         parts = [np.asarray(row, dtype=np.int32) for row in rows]
@@ -51,8 +53,11 @@ class Encoded:
         """Token counts, shape (n,)."""
         return np.diff(self.offsets)
 
-    def arrays(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return ``input_ids`` and ``attention_mask`` of these rows, both (len(rows), longest) and int64."""
+    def pad_arrays(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return ``input_ids`` and ``attention_mask`` of these rows, both (len(rows), longest) and int64.
+
+        Rows are padded to the longest of them, not to ``max_length``: most of that would be computed for nothing.
+        """
         lengths = self.lengths[rows]
         columns = np.arange(int(lengths.max()))
         mask = columns < lengths[:, None]
@@ -60,17 +65,17 @@ class Encoded:
         ids[mask] = self.ids[(self.offsets[rows][:, None] + columns)[mask]]
         return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
 
-    def padded(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """Return what ``arrays`` does, as tensors of torch."""
+    def pad_tensors(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return what ``pad_arrays`` does, as tensors of torch."""
         import torch
 
-        return {name: torch.from_numpy(part) for name, part in self.arrays(rows).items()}
+        return {name: torch.from_numpy(part) for name, part in self.pad_arrays(rows).items()}
 
-    make_batch = padded
+    make_batch = pad_tensors
 
 
 @dataclass(frozen=True)
-class Embedded:
+class TextEmbeddings:
     """Pooled states of texts, float32 of shape (n, hidden): what the head reads of a frozen backbone."""
 
     vectors: np.ndarray
@@ -90,7 +95,7 @@ class Embedded:
         return {"pooled": torch.from_numpy(self.vectors[rows])}
 
 
-class TextEncoder:
+class TextTokenizer:
     """Turns texts into token ids with a tokenizer given as the JSON of the ``tokenizers`` library."""
 
     def __init__(self, tokenizer_json: str, *, max_length: int, pad_id: int = 0) -> None:
@@ -101,28 +106,33 @@ class TextEncoder:
         self._tokenizer.enable_truncation(max_length)
         self.max_length, self.pad_id = max_length, pad_id
 
-    def __call__(self, texts: Sequence[Any], *, chunk: int = 1024) -> Encoded:
+    def __call__(self, texts: Sequence[Any], *, chunk: int = 1024) -> TokenIds:
         """Return the token ids of ``texts``, or of pairs of texts that are read together.
 
-        A text of a megabyte costs no more memory than its chunk.
+        Parameters
+        ----------
+        texts : sequence of str, or of tuples of two str
+        chunk : int, optional
+            Texts that the tokenizer gets at a time: its encodings, larger than the ids, live as long as a chunk.
         """
-        return Encoded.of(self._rows(texts, chunk), self.pad_id)
+        return TokenIds.from_rows(self._rows(texts, chunk), self.pad_id)
 
     def _rows(self, texts: Sequence[Any], chunk: int) -> Iterator[np.ndarray]:
         for start in range(0, len(texts), chunk):
+            # fast: without the offsets, which only explanations need
             made = self._tokenizer.encode_batch_fast(list(texts[start : start + chunk]))
             yield from (np.array(row.ids, dtype=np.int32) for row in made)
 
-    def encodings(self, texts: Sequence[Any]) -> list[Encoding]:
+    def encode_batch(self, texts: Sequence[Any]) -> list[Encoding]:
         """Return what the tokenizer says of each text: ids, which tokens are its own, where the others stand."""
         made: list[Encoding] = self._tokenizer.encode_batch(list(texts))
         return made
 
-    def seen_characters(self, text: str) -> int:
+    def count_seen_characters(self, text: str) -> int:
         """Return how many characters of ``text`` its tokens cover before it is cut at ``max_length``."""
-        return self.seen_of_each((text,))[0]
+        return self.count_seen_of_each((text,))[0]
 
-    def seen_of_each(self, texts: Sequence[str]) -> list[int]:
+    def count_seen_of_each(self, texts: Sequence[str]) -> list[int]:
         """Return how many characters of each of one or two texts are covered when they are read together."""
         first, *second = texts
         made = self._tokenizer.encode(first, second[0] if second else None)

@@ -13,21 +13,21 @@ CONNECTORS = ("but", "and", "or")
 SENTENCE_ENDS = (".", "?", "!")
 
 
-def word_tree(words: Sequence[str]) -> PartTree:
+def build_word_tree(words: Sequence[str]) -> PartTree:
     """Return the tree that merges the two most closely bound neighbours until one group is left.
 
     Examples
     --------
     >>> words = ["not ", "good ", "but ", "short"]
-    >>> [words[start:stop] for start, stop in word_tree(words).spans[4:]]
+    >>> [words[start:stop] for start, stop in build_word_tree(words).spans[4:]]
     [['not ', 'good '], ['but ', 'short'], ['not ', 'good ', 'but ', 'short']]
     """
-    tokens = marked(words)
+    tokens = mark_continuations(words)
     balanced = [token not in ("(", ")") for token in tokens]
     spans: list[Span] = [(at, at + 1) for at in range(len(words))]
     children: list[tuple[int, int]] = []
     groups = list(range(len(words)))
-    scores = [binding(tokens, balanced, spans[at], spans[at + 1]) for at in range(len(words) - 1)]
+    scores = [score_binding(tokens, balanced, spans[at], spans[at + 1]) for at in range(len(words) - 1)]
     while scores:
         at = scores.index(max(scores))
         left, right = groups[at : at + 2]
@@ -39,11 +39,11 @@ def word_tree(words: Sequence[str]) -> PartTree:
         children.append((left, right))
         del scores[at]
         for near in range(max(0, at - 1), min(at + 1, len(scores))):
-            scores[near] = binding(tokens, balanced, spans[groups[near]], spans[groups[near + 1]])
+            scores[near] = score_binding(tokens, balanced, spans[groups[near]], spans[groups[near + 1]])
     return PartTree(spans, children)
 
 
-def marked(words: Sequence[str]) -> list[str]:
+def mark_continuations(words: Sequence[str]) -> list[str]:
     """Return the words without white space; ``##`` marks one that goes on where the word before it ended."""
     tokens: list[str] = []
     for at, word in enumerate(words):
@@ -57,8 +57,18 @@ def marked(words: Sequence[str]) -> list[str]:
     return tokens
 
 
-def binding(tokens: Sequence[str], balanced: Sequence[bool], left: Span, right: Span) -> int:
-    """Return how closely two neighbouring groups are bound: the rules and numbers are shap's ``merge_score``."""
+def score_binding(tokens: Sequence[str], balanced: Sequence[bool], left: Span, right: Span) -> int:
+    """Return how closely two neighbouring groups are bound, by the rules and numbers of shap's ``merge_score``.
+
+    Parameters
+    ----------
+    tokens : sequence of str
+        As ``mark_continuations`` returns them.
+    balanced : sequence of bool
+        One a token; false for a bracket whose partner is not in its group yet.
+    left, right : span
+        The two groups, as ranges of tokens.
+    """
     first, last = tokens[left[0]], tokens[left[1] - 1]
     head, tail = tokens[right[0]], tokens[right[1] - 1]
     several = right[1] - right[0] > 1

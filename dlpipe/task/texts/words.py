@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from dlpipe.task.row_parts import PartTree, RowParts
-from dlpipe.task.texts.word_tree import word_tree
+from dlpipe.task.texts.word_tree import build_word_tree
 
 # A word keeps its punctuation, so that taking the word away takes the punctuation with it. HTML tags, runs of
 # emoji, and single Han or kana characters (between which stands no space) are words of their own.
@@ -49,7 +49,7 @@ def split_words(text: str) -> tuple[str, ...]:
     return tuple(text[start:end] for start, end in zip(starts, ends, strict=True))
 
 
-def bare(word: str) -> str:
+def normalize_word(word: str) -> str:
     """Return ``word`` without case and outer punctuation, to count it with its like; a lone dash stays itself.
 
     Examples
@@ -76,14 +76,14 @@ class WordParts(RowParts):
     def __init__(self, text: str, words: tuple[str, ...], column: str) -> None:
         seen = "".join(words)
         self._text, self._all_seen = text, seen == text
-        self.shown, self.names = words, tuple(map(bare, words))
+        self.shown, self.names = words, tuple(map(normalize_word, words))
         self.columns, self.texts = (column,) * len(words), (column,)
         self.whole = len(seen) >= len(text.rstrip())
 
     @cached_property
     def tree(self) -> PartTree:
         """The tree that binds words as shap's masker of texts does."""
-        return word_tree(self.shown)
+        return build_word_tree(self.shown)
 
     def keep(self, kept: Sequence[bool]) -> str:
         """Return the text of the kept words, with single blanks; the text itself where it is all of them."""
@@ -102,37 +102,41 @@ def join_words(words: Sequence[str], kept: Sequence[bool]) -> str:
     return " ".join("".join(shown).split())
 
 
-def seen_words(predictor: Any, text: str) -> tuple[str, ...]:
+def split_seen_words(predictor: Any, text: str) -> tuple[str, ...]:
     """Return the words of the part of ``text`` that the model reads, ``max_length`` of them at most.
 
-    The predictor's ``seen_characters(text)`` says how many characters that are; one without such a method is taken
-    to read the first ``max_length`` words.
+    The predictor's ``count_seen_characters(text)`` returns how many characters that are; one without such a method
+    is taken to read the first ``max_length`` words.
     """
-    seen_characters: Callable[[str], int] | None = getattr(predictor, "seen_characters", None)
-    if seen_characters is None:
+    count: Callable[[str], int] | None = getattr(predictor, "count_seen_characters", None)
+    if count is None:
         return split_words(text)[: predictor.max_length]
-    return words_until(text, seen_characters(text), predictor.max_length)
+    return split_words_until(text, count(text), predictor.max_length)
 
 
-def seen_words_of_each(predictor: Any, texts: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return what ``seen_words`` does, for each of two texts that the model reads together: ``seen_of_each``."""
-    seen_of_each: Callable[[Sequence[str]], list[int]] | None = getattr(predictor, "seen_of_each", None)
-    if seen_of_each is None:
+def split_seen_words_of_each(predictor: Any, texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return what ``split_seen_words`` does, for each of two texts that the model reads together.
+
+    The predictor's method is ``count_seen_of_each``: how much of a text is read depends on the other one.
+    """
+    count: Callable[[Sequence[str]], list[int]] | None = getattr(predictor, "count_seen_of_each", None)
+    if count is None:
         return [split_words(text)[: predictor.max_length] for text in texts]
-    ends = seen_of_each(texts)
-    return [words_until(text, end, predictor.max_length) for text, end in zip(texts, ends, strict=True)]
+    ends = count(texts)
+    return [split_words_until(text, end, predictor.max_length) for text, end in zip(texts, ends, strict=True)]
 
 
-def words_until(text: str, end: int, most: int) -> tuple[str, ...]:
-    """Return the words of the first ``end`` characters, at most so many; the last one takes all that is left.
+def split_words_until(text: str, end: int, most: int) -> tuple[str, ...]:
+    """Return the words of the first ``end`` characters of ``text``, ``most`` of them at most.
 
-    A tokenizer can take a million characters, and as many words, for one unknown token.
+    The last one takes all that is left: a tokenizer can take a million characters, and as many words, for one
+    unknown token.
     """
     words = split_words(text[:end])
     return words if len(words) <= most else (*words[: most - 1], "".join(words[most - 1 :]))
 
 
-def tokenise(text: str, return_offsets_mapping: bool = True) -> dict[str, list[Any]]:
+def tokenize_for_shap(text: str, return_offsets_mapping: bool = True) -> dict[str, list[Any]]:
     """Return the words of ``text`` and where each stands, in the form that ``shap.maskers.Text`` asks for.
 
     A text without words is its own single word, since shap looks up the blank that masks the others.

@@ -21,7 +21,7 @@ CALLS = {
     "ray._private.worker": ("shutdown", "ray"),
     "ray.tune.tuner": ("Tuner.fit", "trials"),
     "dlpipe.evaluation.on_table": ("evaluate_baseline", "baseline"),
-    "dlpipe.task.texts.features": ("embed", "features"),
+    "dlpipe.task.texts.encoding": ("compute_embeddings", "features"),
     "dlpipe.task.texts.engines": ("export_engines", "export"),
 }
 

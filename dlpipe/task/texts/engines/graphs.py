@@ -13,11 +13,11 @@ from dlpipe.task.texts.model import TextModel
 if TYPE_CHECKING:
     import torch
 
-OPSET = 17
+OPSET = 17  # the first with LayerNormalization as one step
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
 
 
-def onnx_graph(model: TextModel) -> bytes:
+def export_onnx_graph(model: TextModel) -> bytes:
     """Return the network of ``model`` as an ONNX graph for any number of texts of any length.
 
     Attention is exported in its plain form, which needs fewer steps than the fused one taken apart again. The
@@ -25,15 +25,15 @@ def onnx_graph(model: TextModel) -> bytes:
     """
     import torch
 
-    from dlpipe.task.texts.network import restored_network
+    from dlpipe.task.texts.network import restore_network
 
-    network = restored_network(model)
+    network = restore_network(model)
     network.encoder.set_attn_implementation("eager")
     content = io.BytesIO()
-    with _quiet_exporter(), torch.no_grad():
+    with _silence_exporter(), torch.no_grad():
         torch.onnx.export(
             network,
-            _example(model, network.encoder.config),
+            _make_example(model, network.encoder.config),
             content,
             input_names=list(INPUTS),
             output_names=[OUTPUT],
@@ -45,7 +45,7 @@ def onnx_graph(model: TextModel) -> bytes:
 
 
 @contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def _silence_exporter() -> Iterator[None]:
     """Silence warnings, and the whole graph that a failed export prints: torch forgets to look whether it may."""
     import torch
 
@@ -59,7 +59,7 @@ def _quiet_exporter() -> Iterator[None]:
         torch._C._jit_onnx_log = print_graph
 
 
-def _example(model: TextModel, config: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _make_example(model: TextModel, config: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Return three texts of different lengths for the exporter to follow."""
     import torch
 

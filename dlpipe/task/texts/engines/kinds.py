@@ -36,14 +36,14 @@ def check_engine(name: str) -> str:
     return name
 
 
-def missing_instructions(engine: str, features: frozenset[str] | None = None) -> str:
+def explain_missing_instructions(engine: str, features: frozenset[str] | None = None) -> str:
     """Return why this machine should not run ``engine``; an empty text where it can.
 
     Examples
     --------
-    >>> missing_instructions("onnx-int8", frozenset({"avx2", "avx512f"}))
+    >>> explain_missing_instructions("onnx-int8", frozenset({"avx2", "avx512f"}))
     'this CPU has none of avx512_vnni, avx_vnni, amx_int8, asimddp'
-    >>> missing_instructions("onnx", frozenset())
+    >>> explain_missing_instructions("onnx", frozenset())
     ''
     """
     wanted = INSTRUCTIONS.get(engine, ())

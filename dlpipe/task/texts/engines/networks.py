@@ -1,4 +1,4 @@
-"""A network that is loaded and ready: a batch of token ids in, logits out."""
+"""Networks that are loaded and ready, one class an engine: a batch of token ids in, logits out."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dlpipe.task.batches import BATCH_TOKENS, sort_batches
 from dlpipe.task.entry_points import find_task
 from dlpipe.task.texts.engines.kinds import BF16, TORCH
 from dlpipe.task.texts.model import TextModel
-from dlpipe.task.texts.tokens import Encoded
+from dlpipe.task.texts.tokens import TokenIds
 
 Activate = Callable[[np.ndarray], np.ndarray]
 
 
-def activation(card: Mapping[str, Any]) -> Activate:
+def make_activation(card: Mapping[str, Any]) -> Activate:
     """Return what makes outputs of logits for a model with this card, as the target of its task does."""
     target = find_task(card["task"]).target
     return functools.partial(target.activate, card=card)
@@ -43,7 +43,7 @@ class Network(Protocol):
     def tokens(self) -> int:
         """How many padded tokens a batch has at most."""
 
-    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    def compute_logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return float32 of shape (n, n_labels) for ``input_ids`` and ``attention_mask``, both (n, length)."""
 
 
@@ -55,13 +55,13 @@ class TorchNetwork:
     def __init__(self, model: TextModel, *, device: str | None = None, engine: str = TORCH) -> None:
         import torch
 
-        from dlpipe.task.texts.network import restored_network
+        from dlpipe.task.texts.network import restore_network
 
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        network = restored_network(model)
+        network = restore_network(model)
         self._network = (network.bfloat16() if engine == BF16 else network).to(self._device)
 
-    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    def compute_logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return float32 of shape (n, n_labels)."""
         import torch
 
@@ -82,27 +82,28 @@ class OnnxNetwork:
 
     def __init__(self, graph: bytes, *, threads: int) -> None:
         self._graph, self.workers = graph, threads
-        self._session = onnx_session(graph)
+        self._session = open_onnx_session(graph)
 
-    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    def compute_logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return float32 of shape (n, n_labels)."""
         found: np.ndarray = self._session.run(None, dict(batch))[0]
         return found
 
     def __reduce__(self) -> tuple[Callable[..., OnnxNetwork], tuple[bytes]]:
-        return reopened_network, (self._graph,)
+        return reopen_network, (self._graph,)
 
 
-def reopened_network(graph: bytes) -> OnnxNetwork:
+def reopen_network(graph: bytes) -> OnnxNetwork:
     """Return an ``OnnxNetwork`` again in another process, on its cores: a session cannot travel."""
     return OnnxNetwork(graph, threads=count_usable_cores())
 
 
-def onnx_session(graph: bytes) -> Any:
+def open_onnx_session(graph: bytes) -> Any:
     """Return ONNX Runtime's session for ``graph``, on the CPU, without threads of its own."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
+    # one thread: batches run beside each other, one on each core
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # plans memory by shape, and batches have hundreds of shapes
@@ -112,7 +113,7 @@ def onnx_session(graph: bytes) -> Any:
 
 def compute_outputs(
     network: Network,
-    encoded: Encoded,
+    encoded: TokenIds,
     n_outputs: int,
     *,
     activate: Activate,
@@ -122,33 +123,36 @@ def compute_outputs(
 
     Parameters
     ----------
+    network : Network
+    encoded : TokenIds
+    n_outputs : int
     activate : callable
-        Makes outputs of the network's logits, batch by batch; see ``activation``.
+        Makes outputs of the network's logits, batch by batch; see ``make_activation``.
     done : callable, optional
         Called in this thread with the numbers of the texts of each batch when they are predicted.
     """
     result = np.empty((len(encoded.lengths), n_outputs), dtype=np.float32)
 
     def predict(rows: np.ndarray) -> np.ndarray:
-        result[rows] = activate(network.logits(encoded.arrays(rows)))
+        result[rows] = activate(network.compute_logits(encoded.pad_arrays(rows)))
         return rows
 
-    batches = sort_batches(encoded.lengths, tokens=batch_tokens(encoded.lengths, network))
-    for rows in each_in_parallel(predict, batches, network.workers):
+    batches = sort_batches(encoded.lengths, tokens=choose_batch_tokens(encoded.lengths, network))
+    for rows in map_in_parallel(predict, batches, network.workers):
         if done is not None:
             done(rows)
     return result
 
 
-def batch_tokens(lengths: np.ndarray, network: Network) -> int:
-    """Return the size of a batch: no larger than needed for every worker to have one."""
+def choose_batch_tokens(lengths: np.ndarray, network: Network) -> int:
+    """Return the most tokens of a batch: no more than leave a batch for every worker."""
     return min(network.tokens, max(1, int(lengths.sum()) // network.workers))
 
 
-def each_in_parallel(
+def map_in_parallel(
     work: Callable[[np.ndarray], np.ndarray], items: Iterable[np.ndarray], workers: int
 ) -> Iterable[np.ndarray]:
-    """Return the results of ``work`` on ``items``, in their order, ``workers`` of them at a time."""
+    """Yield the results of ``work`` on ``items``, in their order, ``workers`` of them at a time."""
     from concurrent.futures import ThreadPoolExecutor
 
     waiting = list(items)

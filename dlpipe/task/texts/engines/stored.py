@@ -1,4 +1,4 @@
-"""The engines of a registered model as files beside its weights."""
+"""A registered model with its engines, and the files of the engines beside its weights."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ class Engines:
 
     def check(self, engine: str) -> EngineCheck:
         """Return how ``engine`` did."""
-        return next((one for one in self.checks if one.engine == engine), EngineCheck(engine, refused="not tried"))
+        found = (check for check in self.checks if check.engine == engine)
+        return next(found, EngineCheck(engine, refused="not tried"))
 
     def __str__(self) -> str:
         """Return a line for each engine that was compared with torch, then the choice."""
@@ -113,8 +114,8 @@ class Engines:
         for check in self.checks[1:]:
             for name, value in asdict(check).items():
                 if name != "engine" and value not in (None, ""):
-                    said = f"{value:.4g}" if isinstance(value, float) else value
-                    tags[f"engine.{check.engine}.{name}"] = said
+                    shown = f"{value:.4g}" if isinstance(value, float) else value
+                    tags[f"engine.{check.engine}.{name}"] = shown
         return tags
 
     def to_json(self) -> str:
@@ -125,7 +126,7 @@ class Engines:
     def from_json(cls, text: str) -> Engines:
         """Return what ``to_json`` wrote."""
         read = json.loads(text)
-        checks = tuple(EngineCheck(**one) for one in read.pop("checks"))
+        checks = tuple(EngineCheck(**check) for check in read.pop("checks"))
         return cls(checks=checks, instructions=tuple(read.pop("instructions")), **read)
 
 
@@ -167,7 +168,7 @@ class ServedModel:
         return folder
 
 
-def engines_in(folder: Path | None) -> Engines | None:
+def read_engines(folder: Path | None) -> Engines | None:
     """Return the engines of the model in ``folder``; ``None`` where it has none.
 
     Raises
@@ -184,15 +185,24 @@ def engines_in(folder: Path | None) -> Engines | None:
         raise EngineUnavailable(f"{str(file)!r} is damaged ({error}). Register the model again.") from None
 
 
-def stored_graph(folder: Path | None, engine: str, *, weights: str) -> bytes:
+def read_graph(folder: Path | None, engine: str, *, weights: str) -> bytes:
     """Return the ONNX graph of ``engine`` from the model's folder, checked against its digest.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        The model's; without one it has no engines.
+    engine : str
+        One with a graph.
+    weights : str
+        SHA-256 of the model's weights: a graph of others would answer as another model does.
 
     Raises
     ------
     EngineUnavailable
         When it is not there, was refused, is damaged, or was made from other weights than ``weights``.
     """
-    engines, name = engines_in(folder), GRAPH_FILES[engine]
+    engines, name = read_engines(folder), GRAPH_FILES[engine]
     if folder is None or engines is None:
         raise EngineUnavailable(
             f"This model has no engine {engine!r}: it was kept without. Use engine='torch', or register it with "

@@ -15,14 +15,14 @@ from dlpipe.errors import BadRows
 from dlpipe.machine import count_usable_cores, read_cpu_features, read_cpu_name
 from dlpipe.task.batches import BATCH_TOKENS, sort_batches
 from dlpipe.task.entry_points import find_task
-from dlpipe.task.texts.engines.candidates import SAMPLE_ROWS, Candidates, prepare
+from dlpipe.task.texts.engines.candidates import SAMPLE_ROWS, Candidates, prepare_engines
 from dlpipe.task.texts.engines.kinds import EXACT, GRAPH_FILES, INSTRUCTIONS, TORCH
-from dlpipe.task.texts.engines.networks import Network, activation, compute_outputs
+from dlpipe.task.texts.engines.networks import Network, compute_outputs, make_activation
 from dlpipe.task.texts.engines.stored import EngineCheck, Engines, ServedModel
 from dlpipe.task.texts.model import TOKENIZER, TextModel
-from dlpipe.task.texts.tokens import Encoded, TextEncoder
+from dlpipe.task.texts.tokens import TextTokenizer, TokenIds
 
-PARTS = 4
+PARTS = 4  # of the rows; the median of their speeds is not that of a moment in which the machine was busy
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,16 @@ def export_engines(
     if not texts:
         raise BadRows("There are no texts to compare engines on; give some of the valid split.")
     settings, threads = settings or CheckSettings(), threads or count_usable_cores()
-    rows = drawn_rows(model, texts, labels, settings.rows)
-    candidates = prepare(model, rows.encoded, threads)
-    checks, count = compare(candidates, rows, model.card, settings)
+    rows = draw_rows(model, texts, labels, settings.rows)
+    candidates = prepare_engines(model, rows.encoded, threads)
+    checks, count = compare_engines(candidates, rows, model.card, settings)
     graphs = {
         GRAPH_FILES[check.engine]: candidates.graphs[check.engine]
         for check in checks
         if check.engine in candidates.graphs and not check.refused
     }
     engines = Engines(
-        chosen=choice(checks, settings.gain),
+        chosen=choose_engine(checks, settings.gain),
         checks=checks,
         rows=count,
         threads=threads,
@@ -99,69 +99,91 @@ def export_engines(
         graphs={name: hashlib.sha256(content).hexdigest() for name, content in graphs.items()},
         cpu=read_cpu_name(),
         instructions=tuple(sorted(read_cpu_features().intersection(sum(INSTRUCTIONS.values(), ())))),
-        versions=versions(),
+        versions=read_versions(),
     )
     return ServedModel(model, engines, graphs)
 
 
 @dataclass(frozen=True)
-class Rows:
+class LabelledTexts:
     """Texts as token ids, with their labels (or none at all)."""
 
-    encoded: Encoded
+    encoded: TokenIds
     labels: Sequence[Any]
 
-    def part(self, rows: np.ndarray) -> Encoded:
+    def select(self, rows: np.ndarray) -> TokenIds:
         """Return the token ids of these rows."""
         ids, offsets = self.encoded.ids, self.encoded.offsets
-        return Encoded.of([ids[offsets[row] : offsets[row + 1]] for row in rows], self.encoded.pad_id)
+        return TokenIds.from_rows([ids[offsets[row] : offsets[row + 1]] for row in rows], self.encoded.pad_id)
 
 
-def drawn_rows(model: TextModel, texts: Sequence[str], labels: Sequence[Any], count: int) -> Rows:
-    """Return ``count`` of the texts, drawn evenly, with their labels; all where there are fewer."""
-    encode = TextEncoder(model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id)
+def draw_rows(model: TextModel, texts: Sequence[str], labels: Sequence[Any], count: int) -> LabelledTexts:
+    """Return ``count`` of the texts, drawn evenly, with their labels; all where there are fewer.
+
+    Evenly, not the first ones: a table may be sorted by label or by length.
+    """
+    encode = TextTokenizer(model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id)
     drawn = np.unique(np.linspace(0, len(texts) - 1, min(count, len(texts))).astype(int))
-    return Rows(encode([texts[row] for row in drawn]), [labels[row] for row in drawn] if labels else [])
+    return LabelledTexts(encode([texts[row] for row in drawn]), [labels[row] for row in drawn] if labels else [])
 
 
-def compare(
-    candidates: Candidates, rows: Rows, card: Mapping[str, Any], settings: CheckSettings
+def compare_engines(
+    candidates: Candidates, rows: LabelledTexts, card: Mapping[str, Any], settings: CheckSettings
 ) -> tuple[tuple[EngineCheck, ...], int]:
     """Run every engine on the same rows and return how each did, and how many rows it were.
 
-    The rows go part by part through all engines in turn, so that all have the same luck with the machine.
+    Parameters
+    ----------
+    candidates : Candidates
+    rows : LabelledTexts
+        Without labels, no engine with fewer than 32 bits is offered.
+    card : mapping
+        The model's.
+    settings : CheckSettings
     """
-    count = affordable_rows(candidates.networks[TORCH], rows, settings)
+    count = count_affordable_rows(candidates.networks[TORCH], rows, settings)
     parts = [np.arange(start, count, PARTS) for start in range(min(PARTS, count))]
     names = list(candidates.networks)
-    width, activate = len(card["labels"]), activation(card)
+    width, activate = len(card["labels"]), make_activation(card)
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    # part by part through all engines, forwards and backwards in turn, so that all have the same luck with a
+    # machine that other work shares
     for number, part in enumerate(parts):
-        encoded = rows.part(part)
+        encoded = rows.select(part)
         for name in names if number % 2 else reversed(names):
             started = time.perf_counter()
             outputs[name].append(compute_outputs(candidates.networks[name], encoded, width, activate=activate))
             seconds[name].append(time.perf_counter() - started)
     truth = [rows.labels[int(row)] for part in parts for row in part] if rows.labels else []
     merged = {name: np.concatenate(found) for name, found in outputs.items()}
-    ran = [judged(compared(name, merged, seconds, truth, card), len(truth), settings) for name in names]
+    ran = [
+        judge_engine(measure_engine(name, merged, seconds, truth, card), len(truth), settings) for name in names
+    ]
     failed = [EngineCheck(name, refused=why) for name, why in candidates.refused.items()]
     return (*ran, *failed), count
 
 
-def affordable_rows(network: Network, rows: Rows, settings: CheckSettings) -> int:
-    """Return how many rows to compare on."""
-    first = rows.part(np.arange(min(SAMPLE_ROWS, len(rows.encoded))))
+def count_affordable_rows(network: Network, rows: LabelledTexts, settings: CheckSettings) -> int:
+    """Return how many rows to compare on: what torch does in ``settings.seconds``, by the first rows' rate.
+
+    Parameters
+    ----------
+    network : Network
+        Torch's, the slowest.
+    rows : LabelledTexts
+    settings : CheckSettings
+    """
+    first = rows.select(np.arange(min(SAMPLE_ROWS, len(rows.encoded))))
     started = time.perf_counter()
     for batch in sort_batches(first.lengths, tokens=BATCH_TOKENS):
-        network.logits(first.arrays(batch))
+        network.compute_logits(first.pad_arrays(batch))
     rate = len(first) / (time.perf_counter() - started)
     wanted = max(settings.labelled_rows, int(rate * settings.seconds))
     return min(len(rows.encoded), wanted)
 
 
-def compared(
+def measure_engine(
     name: str,
     outputs: dict[str, np.ndarray],
     seconds: dict[str, list[float]],
@@ -192,19 +214,27 @@ def compared(
     )
 
 
-def judged(check: EngineCheck, labelled: int, settings: CheckSettings) -> EngineCheck:
-    """Return ``check`` with the reason for which the engine is not offered, if there is one."""
+def judge_engine(check: EngineCheck, labelled: int, settings: CheckSettings) -> EngineCheck:
+    """Return ``check`` with the reason for which the engine is not offered, if there is one.
+
+    Parameters
+    ----------
+    check : EngineCheck
+    labelled : int
+        The rows with labels that it was compared on.
+    settings : CheckSettings
+    """
     difference = check.largest_difference or 0.0
     if not np.isfinite(difference):
         return replace(check, refused="its outputs are not numbers")
     if check.engine not in EXACT:
-        return replace(check, refused=too_far(check, labelled, settings))
+        return replace(check, refused=explain_refusal(check, labelled, settings))
     if difference > settings.exact_difference:
         return replace(check, refused=f"its outputs differ from torch's by {difference:.2g}")
     return check
 
 
-def too_far(check: EngineCheck, labelled: int, settings: CheckSettings) -> str:
+def explain_refusal(check: EngineCheck, labelled: int, settings: CheckSettings) -> str:
     """Return why an engine with fewer than 32 bits is refused; an empty text where it is not.
 
     Examples
@@ -221,7 +251,7 @@ def too_far(check: EngineCheck, labelled: int, settings: CheckSettings) -> str:
     return ""
 
 
-def choice(checks: Sequence[EngineCheck], gain: float) -> str:
+def choose_engine(checks: Sequence[EngineCheck], gain: float) -> str:
     """Return the fastest engine that is offered, or torch where none is ``gain`` times as fast.
 
     Examples
@@ -233,7 +263,7 @@ def choice(checks: Sequence[EngineCheck], gain: float) -> str:
     return max(offered, key=lambda check: check.speedup or 0).engine if offered else TORCH
 
 
-def versions() -> dict[str, str]:
+def read_versions() -> dict[str, str]:
     """Return the versions of the libraries that the engines were made and measured with."""
     from importlib import metadata
 
