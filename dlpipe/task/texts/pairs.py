@@ -148,7 +148,7 @@ def measure_overlap(first: str, second: str) -> float:
 
     Examples
     --------
-    >>> share_words("a good film", "A film")
+    >>> measure_overlap("a good film", "A film")
     0.6666666666666666
     """
     left, right = ({*text.casefold().split()} for text in (first, second))

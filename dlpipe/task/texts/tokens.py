@@ -37,7 +37,7 @@ class TokenIds:
 
         Examples
         --------
-        >>> made = Encoded.of([[5, 6, 7], [8]], pad_id=0)
+        >>> made = TokenIds.from_rows([[5, 6, 7], [8]], pad_id=0)
         >>> made.pad_tensors(np.array([1, 0]))["input_ids"].tolist()
         [[8, 0, 0], [5, 6, 7]]
         """

@@ -54,7 +54,7 @@ def normalize_word(word: str) -> str:
 
     Examples
     --------
-    >>> bare('"Good!" '), bare("don't"), bare("--")
+    >>> normalize_word('"Good!" '), normalize_word("don't"), normalize_word("--")
     ('good', "don't", '--')
     """
     stripped = word.strip()

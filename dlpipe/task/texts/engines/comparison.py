@@ -239,7 +239,7 @@ def explain_refusal(check: EngineCheck, labelled: int, settings: CheckSettings) 
 
     Examples
     --------
-    >>> too_far(EngineCheck("onnx-int8", accuracy_lost=0.8, label_agreement=0.99), 500, CheckSettings())
+    >>> explain_refusal(EngineCheck("onnx-int8", accuracy_lost=0.8, label_agreement=0.99), 500, CheckSettings())
     'it loses 0.80 points of accuracy, more than 0.5'
     """
     if check.accuracy_lost is None or labelled < settings.labelled_rows:
@@ -256,7 +256,7 @@ def choose_engine(checks: Sequence[EngineCheck], gain: float) -> str:
 
     Examples
     --------
-    >>> choice([EngineCheck("torch", speedup=1.0), EngineCheck("onnx", speedup=1.05)], gain=1.1)
+    >>> choose_engine([EngineCheck("torch", speedup=1.0), EngineCheck("onnx", speedup=1.05)], gain=1.1)
     'torch'
     """
     offered = [check for check in checks if not check.refused and (check.speedup or 0) >= gain]

@@ -85,7 +85,7 @@ def quantize_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Examples
     --------
-    >>> numbers, scales = quantised(np.array([[1.27, -2.54], [0.01, 0.0]], np.float32))
+    >>> numbers, scales = quantize_weights(np.array([[1.27, -2.54], [0.01, 0.0]], np.float32))
     >>> numbers.tolist(), [round(float(scale), 4) for scale in scales]
     ([[127, -127], [1, 0]], [0.01, 0.02])
     """
