@@ -235,8 +235,9 @@ def _explain_split(
 ) -> ExplainedRows:
     from dlpipe.cluster import join
     from dlpipe.explain import explain_all
+    from dlpipe.tables import parse_split
 
-    only = None if split == "all" else split
+    only = parse_split(split, where="The table")
     with join(ray_address) as cluster:
         each = cluster.each if cluster else map
         done = explain_all(predictor, rows, split=only, model=model, target=target, settings=settings, each=each)

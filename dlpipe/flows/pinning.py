@@ -9,8 +9,7 @@ from metaflow import current
 
 from dlpipe.errors import ModelNotFound, SchemaMismatch, TableNotFound
 from dlpipe.registry import KIND, MADE_FROM, ModelVersion, resolve
-from dlpipe.settings import check_name
-from dlpipe.tables import SPLITS, TableVersion, check_split, read_added, table_at
+from dlpipe.tables import TableVersion, check_split, parse_split, read_added, table_at
 from dlpipe.task import find_task
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def read_card_if_needed(model: ModelVersion) -> dict[str, Any] | None:
 def check_rows(rows: TableVersion, split: str | None, *, whole: str) -> None:
     """Raise ``NoRows`` where there is no row of ``split``, ``all`` for any, before a model is loaded for it."""
     if split is not None:
-        check_split(rows, None if split == "all" else split, whole=whole)
+        check_split(rows, parse_split(split, where="The table"), whole=whole)
 
 
 def check_kind(model: ModelVersion, *kinds: str) -> None:
@@ -116,8 +115,7 @@ def split_named(split: str | None) -> str:
     """
     if split is None:
         return "test"
-    check_name(split, [*SPLITS, "all"], what="split", where="The table")
-    return "all splits" if split == "all" else split
+    return parse_split(split, where="The table") or "all splits"
 
 
 def table_named(target: str | None, rows: TableVersion, kind: str) -> str:
