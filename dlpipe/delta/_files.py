@@ -54,6 +54,11 @@ class TableFiles:
 
         Parameters
         ----------
+        fragment : pyarrow.dataset.ParquetFileFragment
+            One of ``fragments``, or a subset of it.
+        columns : sequence of str
+            As the table calls them.
+        rows : int
         where : column and value, optional
             Only the rows that have this value there.
         """

@@ -16,6 +16,7 @@ from dlpipe.errors import UnsupportedFeature
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
+# each is tried on a table made for it; deletion vectors are absent: the rows that they take out would be read
 READS = frozenset(
     [
         "columnMapping",
@@ -39,7 +40,9 @@ WRITES = frozenset(
     ]
 )
 READER_VERSION, WRITER_VERSION = 3, 7
+"""The last ones: from them on, a table lists its features."""
 IDENTITY_COLUMNS = 6
+"""The writer version that brings them, without a list."""
 MAPPING = "delta.columnMapping"
 COLUMN_RULES = {
     "delta.invariants": "invariants",

@@ -10,7 +10,6 @@ from dlpipe.tables._parts import PART_ROWS, TablePart, list_parts, read_part
 from dlpipe.tables._preview import Preview, preview
 from dlpipe.tables._read import check_split, read_added, read_table, stream_table
 from dlpipe.tables._settings import (
-    ALL_SPLITS,
     SPLITS,
     FormSettings,
     Sources,
@@ -34,7 +33,6 @@ from dlpipe.tables._versions import (
 from dlpipe.tables._write import replace_rows, write_table
 
 __all__ = [
-    "ALL_SPLITS",
     "PART_ROWS",
     "SPLITS",
     "TEXT_FORM",

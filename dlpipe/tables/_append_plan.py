@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 UNKNOWN_LABEL = "label that the train split lacks"
-LOOK_ROWS = 65_536
+SCAN_ROWS = 65_536
 """Rows of the table that are looked through at once."""
 
 BadRow = tuple[Row, str]
@@ -121,7 +121,7 @@ def read_labels(before: TableVersion | None, row_ids: set[str], form: RowForm) -
     train: set[str] = set()
     wanted = pa.array(sorted(row_ids), pa.string())
     columns = ["row_id", "label", "split"]
-    for batch in stream_table(before, columns=columns, batch_rows=LOOK_ROWS) if before else ():
+    for batch in stream_table(before, columns=columns, batch_rows=SCAN_ROWS) if before else ():
         ids, labels = strip_repeats(batch["row_id"]), batch["label"]
         every.update(_list_strata(labels, form))
         train.update(_list_strata(labels.filter(pc.equal(batch["split"], "train")), form))
