@@ -206,6 +206,7 @@ class Indexer:
             value=np.array(self._value, np.float64),
             split=np.array(self._split, np.int8),
             by_hash=np.full(len(self), by_hash),
+            # big-endian: the first half in hex digits is the row id
             digest=np.frombuffer(bytes(self._digests), ">u8").astype(np.uint64).reshape(-1, 2),
             words=np.array(self._words, np.int32),
             characters=np.array(self._characters, np.int32),

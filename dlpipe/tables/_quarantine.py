@@ -84,6 +84,7 @@ class Quarantine:
         """Make the bad rows the content of the quarantine table (none where none is and there is no table)."""
         if not self.bad and try_open(self.location) is None:
             return None
+        # none too, where there is a table: what an earlier ingest set aside is not bad any more
         metadata = {"sources": write_sources(self.sources)}
         return replace_rows(self.location, _make_reader(self.bad, self.form), metadata=metadata)[0]
 

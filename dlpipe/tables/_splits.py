@@ -86,6 +86,7 @@ def find_leaks(rows: RowIndex) -> np.ndarray:
     stands_in = np.zeros((len(SPLITS), len(rows)), bool)
     for split in (valid, test):
         stands_in[split, rows.content[rows.split == split]] = True
+    # a row stays where it measures and leaves where it is learnt from
     in_valid, in_test = stands_in[valid, rows.content], stands_in[test, rows.content]
     return ((rows.split == train) & (in_valid | in_test)) | ((rows.split == valid) & in_test)
 
