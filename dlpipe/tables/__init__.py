@@ -2,7 +2,7 @@
 
 from dlpipe.tables._append import Append, append
 from dlpipe.tables._commit import Mark
-from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, is_number, to_column_name
+from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, to_column_name
 from dlpipe.tables._ingest import Ingest, check_settings, check_sources, describe_table, ingest
 from dlpipe.tables._inputs import check_inputs, check_text, decode_texts
 from dlpipe.tables._metadata import read_form, read_last_settings
@@ -21,6 +21,7 @@ from dlpipe.tables._staging import clear_staged, commit_parts, find_staged_parts
 from dlpipe.tables._storage import filesystem, locate, tables_root
 from dlpipe.tables._targets import check_target
 from dlpipe.tables._text_files import decode_lines
+from dlpipe.tables._values import is_number
 from dlpipe.tables._versions import (
     TableVersion,
     find_commit,

@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 from dlpipe.errors import BadSource
-from dlpipe.tables._form import Column, Label, Values, is_number, to_option, write_labels, write_number
+from dlpipe.tables._form import Column, Label, Values, to_option
 from dlpipe.tables._sources import Source
+from dlpipe.tables._values import format_labels, format_number, is_number
 
 NO_NUMBER = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>", "nat", "#n/a"})
 """How programs write that a number is missing."""
@@ -67,7 +68,7 @@ def read_label(cells: Sequence[Any], label: Label, source: Source, line: int) ->
         return _read_class(cells[0], label.sources[0], label, source, line)
     if label.kind == "number":
         number = _read_number(cells[0], label, source, line)
-        return write_number(number) if isinstance(number, float) else number
+        return format_number(number) if isinstance(number, float) else number
     if len(label.sources) > 1:
         return _read_flags(cells, label)
     return _read_labels(cells[0], label, source, line)
@@ -162,12 +163,12 @@ def _read_labels(value: Any, label: Label, source: Source, line: int) -> str | N
             except (ValueError, RecursionError):
                 return f"no JSON: {bare}"
             return _read_labels(listed, label, source, line)
-        return write_labels(bare.split(label.separator))
+        return format_labels(bare.split(label.separator))
     if isinstance(value, list | tuple):
         classes = [_read_class(part, label.sources[0], label, source, line) for part in value]
-        return write_labels(part for part in classes if part)
+        return format_labels(part for part in classes if part)
     made = _read_class(value, label.sources[0], label, source, line)
-    return None if made is None else write_labels([made])
+    return None if made is None else format_labels([made])
 
 
 def _read_flags(cells: Sequence[Any], label: Label) -> str | None:
@@ -179,7 +180,7 @@ def _read_flags(cells: Sequence[Any], label: Label) -> str | None:
         flags.append(FLAGS.get(str(cell).strip().casefold()))
     if None in flags:
         return ", ".join(f"{name}: {cell}" for name, cell in zip(label.sources, cells, strict=True))
-    return write_labels(name for name, flag in zip(label.sources, flags, strict=True) if flag)
+    return format_labels(name for name, flag in zip(label.sources, flags, strict=True) if flag)
 
 
 def _is_nan(value: Any) -> bool:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from dlpipe.errors import SettingError
+from dlpipe.tables._values import format_labels, format_number, hash_text, is_number, normalise
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,9 +91,9 @@ class Label:
         if value is None or value == "":
             return None
         if self.kind == "labels":
-            return write_labels(value)
+            return format_labels(value)
         if self.kind == "number":
-            return None if value != value else write_number(value)
+            return None if value != value else format_number(value)
         return str(value)
 
     def from_string(self, label: str) -> Any:
@@ -111,7 +111,7 @@ class Label:
     def spell(self, label: str, spelling: Callable[[str], str]) -> str:
         """Return a label with its class, or each of its labels, spelled by ``spelling``."""
         if self.kind == "labels":
-            return write_labels(spelling(stratum) for stratum in self.strata(label))
+            return format_labels(spelling(stratum) for stratum in self.strata(label))
         return spelling(label) if self.kind == "class" else label
 
     def is_valid(self, label: str) -> bool:
@@ -333,54 +333,6 @@ def to_column_name(source: str) -> str:
     """
     name = NOT_IN_NAMES.sub("_", source.strip()).strip("_") or "column"
     return f"{name}_" if name.casefold() in OWN_COLUMNS else name
-
-
-def normalise(text: str) -> str:
-    """Return what two texts share that are the same to a reader: Unicode form, case and white space levelled.
-
-    Examples
-    --------
-    >>> normalise("  Ｇreat\\u00a0\\n FILM ")
-    'great film'
-    """
-    # twice, since case folding can undo the form
-    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
-
-
-def hash_text(text: str) -> bytes:
-    """Return the SHA-256 of the normalised text."""
-    return hashlib.sha256(normalise(text).encode()).digest()
-
-
-def is_number(text: str) -> bool:
-    """Return whether ``text`` is a finite number as files write it.
-
-    Examples
-    --------
-    >>> [is_number(text) for text in ("1.5", "-2e3", "1,5", "1_000", "inf", "")]
-    [True, True, False, False, False, False]
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        return False
-    return "_" not in text and abs(number) != float("inf") and number == number
-
-
-def write_number(number: Any) -> str:
-    """Return a number as labels write it; minus zero is zero."""
-    return repr(float(number) + 0.0)
-
-
-def write_labels(labels: Iterable[str]) -> str:
-    """Return several labels as one string: sorted, each once.
-
-    Examples
-    --------
-    >>> write_labels(["war", " drama", "war", ""])
-    '["drama", "war"]'
-    """
-    return json.dumps(sorted({bare for label in labels if (bare := label.strip())}), ensure_ascii=False)
 
 
 def to_option(setting: str) -> str:

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from dlpipe.tables._values import normalise
+
 TRUTH = {"true": "True", "false": "False"}
 """How pandas and Python write them; JSON and SQL write them in lower case."""
 # pandas writes whole numbers beside a missing value as 1.0, and as 1,0 for a decimal comma
@@ -91,8 +93,7 @@ def fold_label(label: str) -> str:
     ('very good', True, 'a')
     """
     shown = "".join(sign for sign in label if unicodedata.category(sign) != "Cf")
-    levelled = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", shown).casefold())
-    return " ".join(levelled.split())
+    return normalise(shown)
 
 
 def to_label_value(label: str) -> str:
