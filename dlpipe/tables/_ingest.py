@@ -133,7 +133,7 @@ def _check_and_find(sources: Sources, table: str | Path, settings: TableSettings
 
 
 def describe_table(table: str | Path) -> Ingest:
-    """Return what an ingest would say of the latest version of ``table``, as it is; nothing is ingested.
+    """Return what an ingest returns, of the latest version of ``table`` as it is; nothing is ingested.
 
     Raises
     ------

@@ -63,10 +63,12 @@ class SourceColumns(NamedTuple):
 
     @property
     def labels(self) -> Sequence[str]:
+        """The names of the columns with the label."""
         return self.names[self.inputs :]
 
     @property
     def label_optional(self) -> bool:
+        """Whether the file may lack them: it has no labels, or its folder has."""
         return self.unlabelled or (len(self.labels) == 1 and self.labels[0] in self.folders)
 
     @property
@@ -84,12 +86,12 @@ def _read_csv(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:
             stream.readline()
         # strict: a quote that is never closed would swallow the rest of the file as one field
         reader = csv.reader(stream, strict=True, delimiter=found.separator)
-        records = _csv_records(reader, source, after=found.skipped)
+        records = _read_records(reader, source, after=found.skipped)
         _, header = next(records, (1, []))
         if not header:
             raise BadSource(f"{source.path!r} is empty. Pass a file with a header and rows.")
         names = _find_names(header, source, wanted, found)
-        pick, rest = _make_picker([header.index(name) for name in names]), _fill_labels(names, wanted)
+        pick, rest = _make_picker([header.index(name) for name in names]), _find_missing_labels(names, wanted)
         numbers = [at for at in wanted.numbers if at < len(names)]
         if numbers and found.separator != ",":
             pick = _make_decimal_picker(pick, numbers)
@@ -103,7 +105,7 @@ def _read_csv(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:
             yield line, (*pick(record), *rest) if rest else pick(record)
 
 
-def _csv_records(reader: Any, source: Source, *, after: int) -> Iterator[tuple[int, list[str]]]:
+def _read_records(reader: Any, source: Source, *, after: int) -> Iterator[tuple[int, list[str]]]:
     """Return each record with the line on which it starts; blank lines are passed over."""
     while True:
         line = reader.line_num + 1 + after
@@ -114,8 +116,8 @@ def _csv_records(reader: Any, source: Source, *, after: int) -> Iterator[tuple[i
         except csv.Error as error:
             raise BadSource(
                 f"{source.path!r} has a broken quote or row that starts on line {line}: {to_one_line(error)} "
-                "(seen "
-                f"on line {max(line, reader.line_num + after)}). Close the quote, and double those inside a text."
+                f"(seen on line {max(line, reader.line_num + after)}). Close the quote, and double those inside a "
+                "text."
             ) from None
         if record:
             yield line, record
@@ -134,7 +136,7 @@ def _find_names(
     return read
 
 
-def _fill_labels(names: Sequence[str], wanted: SourceColumns) -> Cells:
+def _find_missing_labels(names: Sequence[str], wanted: SourceColumns) -> Cells:
     """Return the cells of the label where a source with these names has none."""
     return () if len(names) == len(wanted.names) else wanted.folder_labels
 
@@ -234,7 +236,7 @@ def _read_delta(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells
 def _read_batches(
     batches: Iterable[pa.RecordBatch], names: Sequence[str], wanted: SourceColumns
 ) -> Iterator[NumberedCells]:
-    line, rest = 0, _fill_labels(names, wanted)
+    line, rest = 0, _find_missing_labels(names, wanted)
     for batch in batches:
         columns = [_to_values(batch.column(name)) for name in names]
         for cells in zip(*columns, strict=True):

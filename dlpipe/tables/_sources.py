@@ -150,6 +150,7 @@ def _suggest_glob(folder: str) -> str:
 
 
 def find_kind(path: str) -> str:
+    """Return the kind of a file by its ending: csv, tsv, jsonl or parquet."""
     kind = FILE_ENDINGS.get(find_ending(path))
     if kind == "parquet" and Path(path).suffix.lower() in COMPRESSED:
         raise BadSource(f"{path!r} is a compressed Parquet file, which is compressed inside already. Unpack it.")
@@ -169,6 +170,7 @@ def _identify_table(path: str, split: str) -> Source:
 
 
 def is_table(path: str) -> bool:
+    """Return whether a local path is that of a Delta table."""
     return os.path.isdir(os.path.join(path, "_delta_log"))
 
 
