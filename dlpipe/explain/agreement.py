@@ -1,4 +1,4 @@
-"""How far two methods agree about the same rows."""
+"""How far gradients agree with Owen values about the same rows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Agreement:
 
 
 def correlate_ranks(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> float:
-    """Return Spearman's rank correlation.
+    """Return Spearman's rank correlation: Pearson's of ranks, equal values sharing the mean of theirs.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""From rows to their explanations, and how far the two methods agree about them."""
+"""Explain rows by Owen values or by gradients, and measure how far the two methods agree."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def explain_rows(predictor: Predictor, rows: Sequence[NamedRow], *, settings: Ex
     they are integrated gradients, which are near those in a fraction of the time.
 
     Many rows are worked on at once; equal ones are explained once.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model; for gradients one of torch.
+    rows : sequence of (row_id, row)
+        Rows as ``Inputs.read_rows`` of the task returns them.
+    settings : ExplainSettings
+        ``method`` and its settings; how many rows are drawn is not its matter.
 
     Raises
     ------
@@ -51,7 +60,17 @@ def task_of(predictor: Predictor) -> Task:
 def explain_each(
     predictor: Predictor, task: Task, rows: Sequence[NamedRow], settings: ExplainSettings
 ) -> Iterator[Explanation]:
-    """Yield the explanation of each row by the method of ``settings``."""
+    """Yield the explanation of each row by the method of ``settings``.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    task : Task
+        That of the predictor.
+    rows : sequence of (row_id, row)
+        Without repeats, which would be explained again.
+    settings : ExplainSettings
+    """
     if settings.method == "gradient":
         from dlpipe.explain.gradient import explain_by_gradient
 
@@ -65,6 +84,13 @@ def compare_methods(predictor: Predictor, known: Explanations, *, settings: Expl
     """Return how far gradients agree with Owen values on the first ``settings.compared`` rows of ``known``.
 
     ``None`` where there is nothing to compare, or ``predictor`` has no gradients.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    known : Explanations
+        By either method; the other one is run here.
+    settings : ExplainSettings
     """
     some = replace(known, rows=known.rows[: settings.compared])
     rows = [(made.row_id, made.row) for made in some.rows]
@@ -74,6 +100,7 @@ def compare_methods(predictor: Predictor, known: Explanations, *, settings: Expl
     try:
         made = explain_rows(predictor, rows, settings=replace(settings, method=other))
     except ExplanationError as error:
+        # a comparison is an extra: where gradients are impossible, the explanations stand without it
         LOGGER.info("the methods are not compared: %s", error)
         return None
     exact, approximate = (made, some) if known.method == "gradient" else (some, made)
@@ -81,13 +108,17 @@ def compare_methods(predictor: Predictor, known: Explanations, *, settings: Expl
 
 
 def measure_agreement(exact: Explanations, approximate: Explanations) -> Agreement | None:
-    """Return how far the two agree about the same rows in the same order; ``None`` where none says anything."""
+    """Return how far the two agree about the same rows in the same order; ``None`` where no row can be compared.
+
+    Compared are the attributions of the highest output by ``exact``. Rows in which all parts have the same number
+    by one of the methods are left out, since equal values have no ranks to correlate.
+    """
     import numpy as np
 
     gaps, ranks, signs = [], [], []
-    for one, other in zip(exact.rows, approximate.rows, strict=True):
-        column = one.highest
-        mine, theirs = one.attributions[:, column], other.attributions[:, column]
+    for row, other in zip(exact.rows, approximate.rows, strict=True):
+        column = row.highest
+        mine, theirs = row.attributions[:, column], other.attributions[:, column]
         if min(len(set(mine.tolist())), len(set(theirs.tolist()))) < 2:
             continue
         ranks.append(correlate_ranks(mine, theirs))

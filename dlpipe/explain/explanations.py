@@ -1,4 +1,4 @@
-"""Explanations: what each part of a row adds to each output."""
+"""Explanations: what each part of a row adds to each output of the model, and the columns of their table."""
 
 from __future__ import annotations
 
@@ -177,6 +177,12 @@ def make_explanation(
 
     Parameters
     ----------
+    named : (row_id, row)
+    parts : RowParts
+        The parts of that row.
+    predictor : Predictor
+    task : Task
+        That of the predictor.
     base, output : array of shape (n_outputs,)
     attributions : array of shape (n_parts, n_outputs)
     """
@@ -296,6 +302,16 @@ def choose_rows(
     rows: Sequence[NamedRow], *, mistakes: Sequence[NamedRow] = (), settings: ExplainSettings
 ) -> tuple[NamedRow, ...]:
     """Return the first ``settings.mistakes`` of ``mistakes``, then ``settings.rows`` others drawn from ``rows``.
+
+    The same rows and seed draw the same, in the order of the table.
+
+    Parameters
+    ----------
+    rows : sequence of (row_id, row)
+    mistakes : sequence of (row_id, row)
+        The worst first; none of them is drawn again.
+    settings : ExplainSettings
+        ``rows``, ``mistakes`` and ``seed``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Pictures of explanations: a row with its words coloured, and the parts that matter most over a sample."""
+"""Figures of explanations: a row with its words coloured, and the parts that matter most over a sample."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def pick_predicted(explanation: Explanation) -> list[float]:
 
 
 def wrap_text(explanation: Explanation, column: str) -> list[list[Placed]]:
-    """Return the lines of the text in ``column``, as ``wrap`` does."""
+    """Return the lines of the text in ``column``, as ``wrap_words`` does."""
     places = [place for place, of_part in enumerate(explanation.columns) if of_part == column][:SHOWN]
-    lines = wrap([explanation.parts[place] for place in places])
+    lines = wrap_words([explanation.parts[place] for place in places])
     return [[(places[number], word, left) for number, word, left in line] for line in lines]
 
 
-def wrap(words: Sequence[str]) -> list[list[Placed]]:
+def wrap_words(words: Sequence[str]) -> list[list[Placed]]:
     """Return the lines of the text, each a list of (position, drawn word, left edge in inches)."""
     lines: list[list[Placed]] = [[]]
     left = 0.0
@@ -79,7 +79,15 @@ def wrap(words: Sequence[str]) -> list[list[Placed]]:
 
 
 def write_title(figure: Figure, explanation: Explanation, height: float) -> None:
-    """Write what was predicted, how surely, and from where the parts moved it."""
+    """Write what was predicted, how surely, and from where the parts moved it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    explanation : Explanation
+    height : float
+        Of the figure, in inches: titles keep their distance from its top whatever its height.
+    """
     column = explanation.highest
     label = "predicted" if is_number(explanation) else to_drawable(explanation.output_name)
     left = MARGIN / WIDTH
@@ -111,14 +119,25 @@ def write_output(value: float, explanation: Explanation) -> str:
 
 
 def write_name(figure: Figure, column: str, *, y: float) -> None:
-    """Write the column of a text over it, where a row has several."""
+    """Write the column of a text over it, where a row has several; ``y`` is a share of the figure's height."""
     figure.text(MARGIN / WIDTH, y, to_drawable(column), fontsize=8.5, color=FAINT, va="bottom", parse_math=False)
 
 
 def write_lines(
     figure: Figure, lines: list[list[Placed]], values: Sequence[float], *, top: float, height: float
 ) -> None:
-    """Write the words below ``top`` inches, each on the colour of its value."""
+    """Write the words of a text, each on the colour of its value.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    lines : list of list of (position, drawn word, left edge in inches)
+        See ``wrap_words``; a position is that of the part.
+    values : sequence of float
+        Of all parts of the row. The strongest has the full colour, so that colours of two rows cannot be compared.
+    top, height : float
+        The upper edge of the text, and the height of the figure, in inches from its lower edge.
+    """
     scale = max(map(abs, values), default=0.0) or 1.0
     for number, line in enumerate(lines):
         middle = (top - (number + 0.5) * LINE) / height
@@ -132,11 +151,11 @@ def write_lines(
                 va="center_baseline",
                 parse_math=False,
                 color="white" if abs(share) > 0.6 else INK,
-                bbox={"facecolor": colour(share), "edgecolor": "none", "boxstyle": "square,pad=0.18"},
+                bbox={"facecolor": choose_colour(share), "edgecolor": "none", "boxstyle": "square,pad=0.18"},
             )
 
 
-def colour(share: float) -> tuple[float, float, float, float]:
+def choose_colour(share: float) -> tuple[float, float, float, float]:
     """Return red for words that speak for the output, blue for those against it, white for the rest."""
     from matplotlib import colormaps
 
@@ -145,7 +164,7 @@ def colour(share: float) -> tuple[float, float, float, float]:
 
 
 def write_note(figure: Figure, explanation: Explanation, *, y: float) -> None:
-    """Write what is missing from the picture, if anything is."""
+    """Write what is missing from the figure, if anything is; ``y`` is a share of the figure's height."""
     notes = []
     if not explanation.parts:
         notes.append(f"this {'text' if explanation.noun == 'word' else 'row'} has no {explanation.noun}s")
@@ -162,13 +181,21 @@ def write_note(figure: Figure, explanation: Explanation, *, y: float) -> None:
 
 
 def draw_bars(axes: Axes, explanation: Explanation, values: Sequence[float]) -> None:
-    """Draw the parts with the largest values, strongest on top."""
+    """Draw the parts with the largest absolute values, strongest on top.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    explanation : Explanation
+    values : sequence of float
+        Of each part.
+    """
     order = sorted(range(len(values)), key=lambda place: (-abs(values[place]), place))[:BARS]
-    names = [to_drawable(explanation.title(place), limit=name_limit(explanation)) for place in order]
+    names = [to_drawable(explanation.title(place), limit=limit_name(explanation)) for place in order]
     plot_bars(axes, names, [values[place] for place in order])
 
 
-def name_limit(explanation: Explanation) -> int:
+def limit_name(explanation: Explanation) -> int:
     """Return how many characters of a part's name are drawn."""
     return 18 if has_short_names(explanation) else 30
 
@@ -179,7 +206,15 @@ def has_short_names(explanation: Explanation) -> bool:
 
 
 def plot_bars(axes: Axes, names: Sequence[str], values: Sequence[float]) -> None:
-    """Draw named horizontal bars from top to bottom, red to the right and blue to the left, with their numbers."""
+    """Draw named horizontal bars from top to bottom, red to the right and blue to the left, with their numbers.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    names : sequence of str
+        Ready to draw.
+    values : sequence of float
+    """
     places = range(len(names))
     axes.barh(places, values, color=[FOR if value > 0 else AGAINST for value in values], height=0.68)
     axes.set_yticks(places, names, fontsize=9.5, parse_math=False)
@@ -210,7 +245,7 @@ def effects_figure(explanations: Explanations) -> Figure:
     behind it. Of two labels each panel shows what the other one loses; of an only number, it shows what raises it
     and what lowers it.
     """
-    panels = [(label, strongest(explanations, label)) for label in explanations.labels[:PANELS]]
+    panels = [(label, find_strongest(explanations, label)) for label in explanations.labels[:PANELS]]
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
     bars = max([1, *(len(effects) for _, effects in panels)])
@@ -225,7 +260,7 @@ def effects_figure(explanations: Explanations) -> Figure:
         axes.set_ylim(bars - 0.5, -0.5)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    figure.suptitle(effects_title(explanations), fontsize=11, color=FAINT)
+    figure.suptitle(write_effects_title(explanations), fontsize=11, color=FAINT)
     return figure
 
 
@@ -234,7 +269,7 @@ def has_several_texts(explanations: Explanations) -> bool:
     return any(len(row.texts) > 1 for row in explanations.rows[:1])
 
 
-def effects_title(explanations: Explanations) -> str:
+def write_effects_title(explanations: Explanations) -> str:
     """Return the line over all panels."""
     hidden = len(explanations.labels) - PANELS
     more = f"; labels not drawn: {hidden}" if hidden > 0 else ""
@@ -245,7 +280,7 @@ def effects_title(explanations: Explanations) -> str:
     return f"mean effect of a {noun} on {to_what}, over {len(explanations.rows)} {rows}{more}"
 
 
-def strongest(explanations: Explanations, label: str) -> list[PartEffect]:
+def find_strongest(explanations: Explanations, label: str) -> list[PartEffect]:
     """Return the parts with the largest total in favour of ``label``, the largest mean first.
 
     Of an only output, whose loss no other panel shows, those that lower it count too.
@@ -259,7 +294,18 @@ def strongest(explanations: Explanations, label: str) -> list[PartEffect]:
 
 
 def draw_panel(axes: Axes, label: str, effects: Sequence[PartEffect], explanations: Explanations) -> None:
-    """Draw the parts of one output, or say that there are none."""
+    """Draw the parts of an output, or write that there are none.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    label : str
+        The name of the output.
+    effects : sequence of PartEffect
+        In the order of the bars.
+    explanations : Explanations
+        Says what parts are called.
+    """
     axes.set_title(to_drawable(label), fontsize=12, weight="bold", color=INK, loc="left", parse_math=False)
     if not effects:
         axes.set_axis_off()
@@ -274,7 +320,7 @@ def draw_panel(axes: Axes, label: str, effects: Sequence[PartEffect], explanatio
         for effect in effects
     ]
     names = [
-        f"{to_drawable(title, limit=name_limit(row))}  ×{effect.count}"
+        f"{to_drawable(title, limit=limit_name(row))}  ×{effect.count}"
         for title, effect in zip(titles, effects, strict=True)
     ]
     plot_bars(axes, names, [effect.mean for effect in effects])

@@ -1,4 +1,4 @@
-"""Explanations by gradients: approximate, in a fraction of the time."""
+"""Explain rows by integrated gradients: approximate, in a fraction of the time."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from itertools import islice
 from dlpipe.explain.explanations import ExplainSettings, Explanation, NamedRow, make_explanation
 from dlpipe.task import Predictor, Task
 
-ROWS = 256  # at a time
+ROWS = 256  # at a time, so that memory does not grow with the rows
 
 
 def explain_by_gradient(
     predictor: Predictor, task: Task, rows: Sequence[NamedRow], settings: ExplainSettings
 ) -> Iterator[Explanation]:
     """Yield the explanation of each row by the gradients that the inputs of the task know.
+
+    Attributions nearly add up to the output; how far they miss it is ``Explanation.gap``, which is not checked.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    task : Task
+        That of the predictor.
+    rows : sequence of (row_id, row)
+    settings : ExplainSettings
+        ``steps``: points between no part and all parts.
 
     Raises
     ------

@@ -1,8 +1,12 @@
-"""Owen values of the parts of a row, asked for in rounds: the recursion of ``shap.PartitionExplainer``.
+"""Owen values of the parts of a row: the recursion of ``shap.PartitionExplainer``, as a generator.
 
-shap runs one row from start to end. Written as a generator, the same recursion can stop at each of its requests,
-so that the requests of many rows are answered together. Priorities, ties and cuts are shap's, step by step; the
-tests hold the values against shap's own.
+An Owen value is a Shapley value in which parts act in groups (Owen, "Values of Games with a Priori Unions", 1977):
+the tree of neighbouring parts says which. A row of n parts needs about n * (n - 1) outputs of the model, Shapley
+values 2 to the power of n.
+
+shap runs a row from start to end. A generator can stop at each of its requests, so that the requests of many rows
+are answered in one batch. Priorities, ties and cuts are shap's, step by step; the tests hold the values against
+shap's own.
 """
 
 from __future__ import annotations
@@ -68,14 +72,18 @@ def compute_owen_values(
 
     Parameters
     ----------
+    tree : PartTree
+        The groups; of a text, neighbouring words.
     keep : callable
         Returns the row with some of its parts; see ``RowParts.keep``.
     base, output : array of shape (n_outputs,)
         The outputs without any part and with all.
     max_evals : int
-        ``base`` and ``output`` count as two of them.
+        Copies of the row that are scored at most; ``base`` and ``output`` count as two of them. What a group has
+        then is shared among its parts by their number.
     batch_rows : int
-        The copies of a round. Splits are chosen by what is known before it.
+        The copies of a round. Which gains are split is chosen by what is known before it, so that another number
+        gives other values where ``max_evals`` cuts them.
     seed : int
         Of the order among equal gains.
     """
@@ -97,7 +105,18 @@ def compute_owen_values(
 
 
 def take_splits(queue: Queue, tree: PartTree, values: Floats, *, rows: int) -> list[Split]:
-    """Take the largest gains from ``queue`` until they need ``rows`` copies; those of one part are credited."""
+    """Take the largest gains from ``queue`` until they need ``rows`` copies; credit those of a single part.
+
+    Parameters
+    ----------
+    queue : list of (order, tie, Gain)
+        A heap, which loses what is taken.
+    tree : PartTree
+    values : array of shape (n_nodes, n_outputs)
+        Gets what single parts add.
+    rows : int
+        A split needs two copies.
+    """
     splits: list[Split] = []
     while queue and 2 * len(splits) < rows:
         gain = heapq.heappop(queue)[2]
@@ -118,14 +137,25 @@ def show_node(gain: Gain, tree: PartTree, node: int) -> Mask:
 
 
 def queue_gains(queue: Queue, splits: Sequence[Split], answers: Floats, random: np.random.RandomState) -> None:
-    """Queue what each child adds, before and after the other one, the largest gain first."""
+    """Queue what each child adds, before and after the other child, the largest gain first.
+
+    Parameters
+    ----------
+    queue : list of (order, tie, Gain)
+        A heap, which gets four gains for each split.
+    splits : sequence of Split
+    answers : array of shape (2 * n_splits, n_outputs)
+        The outputs with the left child shown, and with the right one, of each split in turn.
+    random : numpy.random.RandomState
+        Orders equal gains.
+    """
     with_left, with_right = answers[0::2], answers[1::2]
     low = np.stack([split.gain.low for split in splits])
     high = np.stack([split.gain.high for split in splits])
     weights = np.array([split.gain.weight for split in splits]) / 2
     steps = np.stack([with_left - low, with_right - low, high - with_right, high - with_left], axis=1)
     order = -np.abs(steps).max(axis=2) * weights[:, None]
-    ties = random.randn(len(splits), 4)
+    ties = random.randn(len(splits), 4)  # drawn also where nothing ties: shap's stream has to stay in step
     for at, split in enumerate(splits):
         before, weight = split.gain.shown, float(weights[at])
         gains = (
@@ -139,7 +169,10 @@ def queue_gains(queue: Queue, splits: Sequence[Split], answers: Floats, random: 
 
 
 def hand_down(tree: PartTree, values: Floats) -> Floats:
-    """Return the values of the parts; what a group earned as a whole is shared by size on the way down."""
+    """Return the values of the parts; what a group earned as a whole is shared by size on the way down.
+
+    Nodes are numbered from the leaves up, so that counting down reaches each group before its children.
+    """
     for node in range(len(tree.spans) - 1, tree.leaves - 1, -1):
         for child in tree.get_children(node) or ():
             values[child] += values[node] * tree.count_leaves(child) / tree.count_leaves(node)

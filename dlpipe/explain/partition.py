@@ -1,4 +1,4 @@
-"""Explanations by Owen values, checked."""
+"""Explain rows by Owen values, and check that they add up to the model's output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,16 @@ TOLERANCE = 1e-4
 def explain_by_partition(
     predictor: Predictor, task: Task, rows: Sequence[NamedRow], settings: ExplainSettings
 ) -> Iterator[Explanation]:
-    """Yield the checked explanation of each row, many at a time.
+    """Yield the checked explanation of each row, in the order of ``rows``; many are worked on at a time.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    task : Task
+        That of the predictor.
+    rows : sequence of (row_id, row)
+    settings : ExplainSettings
+        ``max_evals``, ``batch_rows`` and ``seed``.
 
     Raises
     ------
@@ -66,6 +75,7 @@ def attribute_row(
             batch_rows=settings.batch_rows,
             seed=settings.seed,
         )
+    # the row itself, not its copy with all parts: what is shown and checked is the output for what the table has
     (output,) = yield [row]
     return base, attributions, output
 

@@ -1,4 +1,4 @@
-"""The explainer as MLflow's Python function; its loader is ``_load_pyfunc``."""
+"""The explainer as an MLflow model: a Python function that ``_load_pyfunc`` opens."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ def describe_packaging(card: Mapping[str, Any]) -> Packaging:
 
     return Packaging(
         loader="dlpipe.explain.pyfunc",
-        outputs=answer_columns(find_task(card["task"]), card),
+        outputs=list_answer_columns(find_task(card["task"]), card),
         params={"method": ""},
         packages=("captum",),
     )
 
 
-def answer_columns(task: Task, card: Mapping[str, Any]) -> list[tuple[str, str]]:
+def list_answer_columns(task: Task, card: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the columns of an answer with their MLflow types: first the prediction, of the model's own type."""
     return [task.target.list_frame_fields(card)[0], *COLUMNS]
 
@@ -146,13 +146,13 @@ class PyfuncExplainer:
         asked = task.inputs.read_request(model_input, self.predictor.card)
         rows = [(str(number), row) for number, row in enumerate(asked) if row is not None]
         made = explain_rows(self.predictor, rows, settings=self._with(params or {}))
-        found = {int(row.row_id): answer(row) for row in made.rows}
-        answers = [found.get(number) or no_answer() for number in range(len(asked))]
+        found = {int(row.row_id): to_answer(row) for row in made.rows}
+        answers = [found.get(number) or make_empty_answer() for number in range(len(asked))]
         # object: pandas' own type for texts makes NaN of the label that a missing row has not
         return pd.DataFrame(
             {
                 name: pd.Series([row[name] for row in answers], dtype=TYPES.get(kind, object))
-                for name, kind in answer_columns(task, self.predictor.card)
+                for name, kind in list_answer_columns(task, self.predictor.card)
             }
         )
 
@@ -162,7 +162,7 @@ class PyfuncExplainer:
         return replace(self.settings, method=checked.method)
 
 
-def answer(row: Explanation) -> dict[str, Any]:
+def to_answer(row: Explanation) -> dict[str, Any]:
     """Return the columns of one row."""
     column = row.highest
     return {
@@ -175,7 +175,7 @@ def answer(row: Explanation) -> dict[str, Any]:
     }
 
 
-def no_answer() -> dict[str, Any]:
+def make_empty_answer() -> dict[str, Any]:
     """Return the columns of a missing row."""
     numbers = {"output": math.nan, "base_value": math.nan}
     return {"predicted": None, "output_name": None, **numbers, "parts": [], "attributions": []}

@@ -1,4 +1,7 @@
-"""Many rows at once: what they ask the model in a round is asked in one call, and nothing twice."""
+"""Call the model once for what many explanations ask in a round, and for no row twice.
+
+A copy that is asked for again, by the same explanation or another, is answered from memory.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-OPEN_ROWS = 64
-OPEN_CHARACTERS = 500_000  # each is copied up to ``batch_rows`` times in a round
+OPEN_ROWS = 64  # explanations at a time
+OPEN_CHARACTERS = 500_000  # of their rows together, since each is copied up to ``batch_rows`` times in a round
 REMEMBERED = 100_000  # rows; some tens of MB
 
 
@@ -53,6 +56,12 @@ def run_in_rounds(works: Iterable[Work[T]], score: Callable[[Sequence[Row]], Flo
     """Yield the results of ``works`` in their order; the rows of a round are scored in one call.
 
     A bounded number of them is open at once, so that ``works`` can be endless.
+
+    Parameters
+    ----------
+    works : iterable of Work
+    score : callable
+        Returns the outputs of rows, shape (n_rows, n_outputs); called with those of all open works.
     """
     numbered = enumerate(works)
     opened: dict[int, OpenWork[T]] = {}
@@ -79,7 +88,20 @@ def has_room(opened: Iterable[OpenWork[T]], work: Work[T]) -> bool:
 def advance(
     number: int, work: Work[T], answers: Floats | None, opened: dict[int, OpenWork[T]], done: dict[int, T]
 ) -> None:
-    """Take ``work`` to its next request, or to its end."""
+    """Take ``work`` to its next request, or to its end.
+
+    Parameters
+    ----------
+    number : int
+        Its place, in which its result is yielded.
+    work : Work
+    answers : array of shape (n_rows, n_outputs), optional
+        For the rows that it asked for; None starts it.
+    opened : dict of number to OpenWork
+        Gets its next request, or loses it at its end.
+    done : dict of number to result
+        Gets its result.
+    """
     try:
         opened[number] = OpenWork(work, work.rounds.send(answers))  # type: ignore[arg-type]
     except StopIteration as end:

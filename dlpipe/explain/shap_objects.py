@@ -1,4 +1,4 @@
-"""Attributions of parts of a row as an object of shap, for shap's plots."""
+"""Attributions of a row as a ``shap.Explanation``, for shap's plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slices of a table, each explained and kept on its own."""
+"""Explain a table in slices, each staged when it is done."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SLICE_ROWS = 64  # about half a minute of Owen values with MiniLM on two cores
 
 
 def list_columns(predictor: Predictor, source: TableVersion) -> list[str]:
-    """Return ``row_id`` and the columns that ``predictor`` reads."""
+    """Return the names ``row_id`` and of the columns that ``predictor`` reads."""
     return ["row_id", *task_of(predictor).inputs.find_columns(source, predictor.card)]
 
 
@@ -46,7 +46,10 @@ class SliceExplainer:
         return name_rows(piece.read(list_columns(self.predictor, self.source)), self.predictor)
 
     def __call__(self, piece: Slice) -> int:
-        """Return the number of rows that were explained. The numbers do not depend on other slices."""
+        """Stage the explanations of a slice, and return how many rows it has.
+
+        Attributions do not depend on other slices, so that any process may explain any of them, in any order.
+        """
         made = explain_rows(self.predictor, self.read(piece), settings=self.settings)
         table = made.to_table(model=self.model, source=self.source)
         stage_part(self.target, table, key=self.key, part=piece.number, cut=self.cut)
@@ -54,7 +57,18 @@ class SliceExplainer:
 
 
 def make_key(source: TableVersion, model: str, settings: ExplainSettings) -> dict[str, str]:
-    """Return what makes the explanations of the same rows the same as earlier ones."""
+    """Return the key of explanations: the same key again is the same work, and is not done twice.
+
+    Settings of the other method are left out, since they change no number, and so is how many rows are explained:
+    which ones is added by the caller.
+
+    Parameters
+    ----------
+    source : TableVersion
+    model : str
+        URI of the model version.
+    settings : ExplainSettings
+    """
     partition = {"max_evals": settings.max_evals, "batch_rows": settings.batch_rows, "seed": settings.seed}
     of_method = partition if settings.method == "partition" else {"steps": settings.steps}
     return {

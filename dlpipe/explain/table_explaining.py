@@ -1,4 +1,4 @@
-"""Explanations of rows of a table version, kept in a table of their own."""
+"""Explain rows of a table version, appended to a table of explanations: a sample, or every row of a split."""
 
 from __future__ import annotations
 
@@ -58,10 +58,13 @@ def explain_table(
     settings: ExplainSettings,
     among: Sequence[str] | None = None,
 ) -> tuple[Explanations, TableVersion]:
-    """Explain a sample of the test split of ``source`` and of ``mistakes``; return that and where it is kept.
+    """Explain a sample of the test split of ``source`` and of ``mistakes``; return it and the table that has it.
 
     Parameters
     ----------
+    predictor : Predictor
+    source : TableVersion
+        A table with ``row_id`` and the columns that the model reads (and ``split``).
     mistakes : sequence of str, optional
         Ids of rows of ``source``; the first ``settings.mistakes`` of them are explained.
     among : sequence of str, optional
@@ -100,7 +103,18 @@ def read_test_rows(source: TableVersion, predictor: Predictor) -> list[NamedRow]
 def find_mistakes(
     rows: Sequence[NamedRow], names: Sequence[str], source: TableVersion, predictor: Predictor
 ) -> list[NamedRow]:
-    """Return the rows with these ids, in the order of ``names``; those that are not in ``rows`` are read."""
+    """Return the rows with these ids, the worst mistake first.
+
+    Parameters
+    ----------
+    rows : sequence of (row_id, row)
+        Rows that are read already. A mistake that is not among them, such as of another split, is read.
+    names : sequence of str
+        Row ids in the order wanted; one that the table does not have is left out.
+    source : TableVersion
+    predictor : Predictor
+        Says which columns a row is made of.
+    """
     wanted = set(names)
     found = {row_id: row for row_id, row in rows if row_id in wanted}
     if missing := [name for name in names if name not in found]:
@@ -109,7 +123,10 @@ def find_mistakes(
 
 
 def read_named_rows(source: TableVersion, names: Sequence[str], predictor: Predictor) -> list[NamedRow]:
-    """Return the rows with these ids, in the order of the table; of an id that comes twice, the first."""
+    """Return the rows with these ids, in the order of the table; of an id that comes twice, the first.
+
+    That is also the row that scoring answers. The table is streamed: ids are few, and the table may be large.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -133,14 +150,18 @@ def explain_all(
     each: Each = map,
     say: Callable[[str], None] | None = print,
 ) -> ExplainedTable:
-    """Explain every row of a split of ``source``, or of all splits; keep the numbers in one commit.
+    """Explain every row of a split of ``source``, or of all splits; append the attributions in one commit.
 
-    The work is done in slices of some rows, each kept beside ``target`` when it is done: where this was killed,
-    calling it again goes on after the last of them and ends with the same rows. The same model, table version,
-    split and settings again make no new rows. Memory does not grow with the table.
+    The work is done in slices of some rows, each staged beside ``target`` when it is done: after a kill, the same
+    call resumes after the last of them and ends with the same rows. The same model, table version, split and
+    settings again make no new rows. Memory does not grow with the table.
 
     Parameters
     ----------
+    predictor : Predictor
+        Of ``model``; it travels to other processes with ``each``.
+    source : TableVersion
+        A table with ``row_id`` and the columns that the model reads (and ``split``).
     split : str or None
         The split to explain; ``None`` means all of them.
     model, target : str
@@ -163,15 +184,15 @@ def explain_all(
     key = {**make_key(source, model, settings), "split": to_split_key(split)}
     slices, cut = cut_slices(source, split, rows=SLICE_ROWS)
     explainer = SliceExplainer(predictor, source, model, target, settings, key, cut)
-    done = find_commit(target, key)
-    new_rows = 0 if done else explain_missing(explainer, slices, each, say)
-    table = done or commit_parts(target, key=key, parts=len(slices), cut=cut)
+    new_rows = 0 if find_commit(target, key) else explain_missing(explainer, slices, each, say)
+    # where the key is committed already, this removes what a process left that was killed after its commit
+    table = commit_parts(target, key=key, parts=len(slices), cut=cut)
     sample = explain_sample(predictor, explainer.read(slices[0])[: settings.rows], settings)
     return ExplainedTable(table, sum(piece.rows for piece in slices), new_rows, sample)
 
 
 def explain_sample(predictor: Predictor, rows: Sequence[NamedRow], settings: ExplainSettings) -> Explanations:
-    """Return the explanations of ``rows`` with the agreement of both methods about some of them."""
+    """Return the explanations of ``rows``, with the agreement of both methods about the first of them."""
     made = explain_rows(predictor, rows, settings=settings)
     return replace(made, agreement=compare_methods(predictor, made, settings=settings))
 
@@ -179,7 +200,16 @@ def explain_sample(predictor: Predictor, rows: Sequence[NamedRow], settings: Exp
 def explain_missing(
     explainer: SliceExplainer, slices: Sequence[Slice], each: Each, say: Callable[[str], None] | None
 ) -> int:
-    """Explain the slices that are not kept yet, and return how many rows these have."""
+    """Stage the slices that are not staged yet, and return how many rows these have.
+
+    Parameters
+    ----------
+    explainer : SliceExplainer
+    slices : sequence of Slice
+        All of them; the staged ones are found here.
+    each, say
+        See ``explain_all``.
+    """
 
     def work(missing: Sequence[Slice], progress: RowProgress) -> None:
         for rows in each(explainer, missing):

@@ -1,4 +1,4 @@
-"""Load a model by its URI and score tables with it.
+"""Load a registered model by its URI and score tables with it; the pipeline around a classifier.
 
 loading      the predictor of a registered model
 pyfunc       a model as MLflow's Python function

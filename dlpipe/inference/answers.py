@@ -1,4 +1,4 @@
-"""Answers that were given before, kept for texts that come again."""
+"""Cache of a pipeline's answers, for texts that come again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AnswerCache:
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Answer]:
         """Return what is known under ``keys``, which counts as used now."""
         found = {}
-        with self._lock:
+        with self._lock:  # a server's threads share the cache, and a read moves entries too
             for key in keys:
                 if (answer := self._kept.get(key)) is not None:
                     self._kept.move_to_end(key)

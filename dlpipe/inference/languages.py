@@ -1,4 +1,4 @@
-"""Which language a text is in, offline."""
+"""Detect the language of a text, offline."""
 
 from __future__ import annotations
 

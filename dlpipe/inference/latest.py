@@ -1,4 +1,4 @@
-"""The latest answer for each row of a predictions table."""
+"""Read the latest prediction for each row of a predictions table."""
 
 from __future__ import annotations
 
@@ -46,14 +46,17 @@ def read_latest_answers(answers: TableVersion, *, model: str | None = None, sour
     models = [name for name in ("model_version", "pipeline_version") if name in names]
     if model is not None:
         own = [pc.equal(rows[name], model) for name in models]
-        rows = _some(rows, own[0] if len(own) == 1 else pc.or_(*own), answers, models, model)
+        rows = _filter_rows(rows, own[0] if len(own) == 1 else pc.or_(*own), answers, models, model)
     if source is not None:
-        rows = _some(rows, pc.equal(rows["source"], source), answers, ["source"], source)
+        rows = _filter_rows(rows, pc.equal(rows["source"], source), answers, ["source"], source)
     return rows.take(find_latest(rows))
 
 
 def find_latest(rows: pa.Table) -> pa.Array:
-    """Return where the latest answer for each row is, in the order of the table."""
+    """Return where the latest answer for each row is, in the order of the table.
+
+    Of several at the same time, as in one commit, the last. Two sources may have the same ``row_id``.
+    """
     import numpy as np
     import pyarrow as pa
 
@@ -65,10 +68,10 @@ def find_latest(rows: pa.Table) -> pa.Array:
     return pa.array(np.sort(order[ends]))
 
 
-def _some(
+def _filter_rows(
     rows: pa.Table, keep: pa.ChunkedArray, answers: TableVersion, columns: Sequence[str], asked: str
 ) -> pa.Table:
-    """Return the rows to ``keep``, of which there must be some."""
+    """Return the rows to ``keep``; raise ``NoRows`` where there is none, with the models or tables that exist."""
     found = rows.filter(keep)
     if len(found):
         return found

@@ -50,7 +50,17 @@ def is_pipeline(version: ModelVersion) -> bool:
 
 
 def download_model(store: TrackingStore, version: ModelVersion, *, scratch: Path, loader: str = LOADER) -> Path:
-    """Return the folder with the files of ``version``: where it is, or downloaded into ``scratch``.
+    """Return the folder with the files of ``version``: where they are, or downloaded into ``scratch``.
+
+    Parameters
+    ----------
+    store : TrackingStore
+        Whose registry has the version.
+    version : ModelVersion
+    scratch : Path
+        A folder that the caller removes; unused where the files are on this machine's disk.
+    loader : str
+        The module that opens such a model; by default that of predictors.
 
     Raises
     ------

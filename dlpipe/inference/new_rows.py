@@ -1,8 +1,11 @@
-"""Score the rows of a table that are new since the last time, each once, whatever is killed or done twice.
+"""Score the rows of a table that are new since the last time, each exactly once, also after kills and repeats.
 
 The log of the predictions table has a mark for each table that is scored into it: the version up to which its rows
 were scored. The commit of new rows moves the mark in the same atomic step, and only from where it was when the
 work began; so of two programs that score the same rows, one commits, and the other looks again at what is left.
+
+The keys of commits alone would let two programs that began at different versions score the same rows; the ids in
+the predictions alone would count what a challenger predicted as done.
 """
 
 from __future__ import annotations
@@ -52,6 +55,15 @@ def find_scored_version(target: str, source: TableVersion, model: ModelVersion) 
     That is the target's mark, or a later version of which ``model`` has scored all rows (as the train flow does
     with the model that it registers). What another model scored beside the mark does not count: it may have been a
     challenger.
+
+    Parameters
+    ----------
+    target : str
+        Path of the predictions table.
+    source : TableVersion
+        The table whose rows are scored, at the version that is to be scored next.
+    model : ModelVersion
+        Whose scorings of whole versions count.
     """
     mark = read_mark(target, name_mark(source))
     lowest = NO_VERSION if mark is None else mark
@@ -88,10 +100,17 @@ def score_new(
     ----------
     make : callable
         Returns the scorer of a ``Scoring``, such as ``functools.partial(PartScorer, predictor)``.
+    source : TableVersion
+    model : ModelVersion
+        What the rows will name; that of the scorer.
+    target : str
+        Path of the predictions table, made if needed.
     until : ScoredVersion, optional
-        What ``find_scored_version`` said when the work began, where it may have been begun before.
+        What ``find_scored_version`` returned when the work began first: a try after a kill passes it again, and
+        finds by it what the killed one staged or committed. By default it is looked up.
     """
     begun = until or find_scored_version(target, source, model)
+    # before the loop: it would find the rows of a killed try committed, and report that none was new
     if done := _find_own_commit(source, model, target, begun):
         return done
     while begun.mark is None or begun.mark < source.version:
@@ -99,9 +118,9 @@ def score_new(
         mark = Mark(name_mark(source), begun.mark, source.version)
         try:
             return score_missing(make, scoring, part_rows=part_rows, say=say, cluster=cluster, mark=mark)
-        except MarkMoved:
+        except MarkMoved:  # another program scored rows of this table: begin where it ended
             begun = find_scored_version(target, source, model)
-    clear_staged(target)  # of who was killed after its commit
+    clear_staged(target)  # what a process left that was killed after its commit
     return ScoringResult(table_at(target), rows=source.rows, new_rows=0)
 
 
@@ -119,10 +138,21 @@ def score_whole(
     """Append the predictions for all rows of ``source``, or of a split, that ``model`` has not answered yet.
 
     As ``score`` does, in one commit. Of all rows, the target's mark is moved too: for ``score_new`` none is new.
+
+    Parameters
+    ----------
+    make, source, model, target
+        See ``score_new``.
+    split : str, optional
+        By default all rows.
+    part_rows, say, cluster
+        See ``score``.
     """
     scoring = Scoring(source, model, target, split)
     done = score_by_part(make, scoring, part_rows=part_rows, say=say, cluster=cluster)
     if split is None:
+        # a commit of its own, after that of the rows; a kill between the two leaves the mark behind, which costs
+        # nothing: the version counts as scored by this model, see ``find_scored_version``
         score_new(make, source, model=model, target=target, say=None)
     return done
 

@@ -1,4 +1,4 @@
-"""A classifier of the registry made into a pipeline of the registry."""
+"""Register the pipeline around a registered classifier."""
 
 from __future__ import annotations
 

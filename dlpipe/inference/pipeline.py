@@ -1,8 +1,9 @@
-"""Multi-step inference as one model: clean-up, language, cache, classifier, and an answer that says how.
+"""Multi-step inference as one model: clean-up, language, cache and classifier.
 
 A batch goes through as a batch: each step handles all rows before the next begins. A row that cannot be read gets
-a row that says so. MLflow opens a registered pipeline by ``_load_pyfunc``; its folder holds the classifier's files
-as they were registered, and ``pipeline.json``.
+an answer whose status says why: one bad row does not cost the others. MLflow opens a registered pipeline by
+``_load_pyfunc``; its folder holds the classifier's files as they were registered, and ``pipeline.json``, so that it
+can be served where there is no registry.
 """
 
 from __future__ import annotations

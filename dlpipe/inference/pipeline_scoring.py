@@ -1,4 +1,4 @@
-"""Score a table version with a pipeline."""
+"""Score a table version with a pipeline: append its answers to a table of answers."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import ModelNotFound
-from dlpipe.inference.scoring import make_origin_columns, prediction_schema
+from dlpipe.inference.scoring import TaskScorer, make_origin_columns, prediction_schema
 from dlpipe.parts import Scoring, ScoringResult, score_by_part
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import PART_ROWS, TablePart, TableVersion
-from dlpipe.task import find_task
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from dlpipe.inference.pipeline import Answers, Pipeline
-    from dlpipe.task import Inputs, Task
+    from dlpipe.task import Task
 
 BATCH_ROWS = 4096  # of which a row's share of the time is told
 
@@ -40,10 +39,14 @@ def score_with_pipeline(
         Of ``model``; see ``load_pipeline``.
     source : TableVersion
         A table with the columns ``row_id`` and ``text`` (and ``split``).
+    model : ModelVersion
+        The pipeline's.
     target : str
         Path of the table, made if needed. Beside the columns of a classifier's predictions (``model_version`` is
         the classifier's) it has ``status``, ``language``, ``language_probability``, ``cached``, ``row_ms`` and
         ``pipeline_version``. A row that cannot be read has a status and no prediction.
+    split, part_rows, say
+        See ``score``.
 
     Raises
     ------
@@ -54,8 +57,8 @@ def score_with_pipeline(
     return score_by_part(make, scoring, part_rows=part_rows, say=say)
 
 
-class PipelineScorer:
-    """Makes answers of parts; ``commit_parts`` makes them a version.
+class PipelineScorer(TaskScorer):
+    """Makes answers of parts with a pipeline; see ``Scorer``. ``commit_parts`` makes them a version.
 
     Raises
     ------
@@ -70,27 +73,13 @@ class PipelineScorer:
                 f"The pipeline has the digest {pipeline.digest[:12]}, not {model.digest[:12]} of {model.uri}. "
                 f"Open it with load_pipeline({model.uri!r})."
             )
-        self.pipeline, self.scoring = pipeline, scoring
-        self.task = find_task(pipeline.predictor.card["task"])
-        self.columns = self.inputs.find_columns(scoring.source, pipeline.predictor.card)
-
-    @property
-    def inputs(self) -> Inputs:
-        """The inputs of the classifier's task."""
-        return self.task.inputs
+        super().__init__(scoring, pipeline.predictor.card)
+        self.pipeline = pipeline
 
     @property
     def schema(self) -> pa.Schema:
         """The columns of a table of answers."""
         return answer_schema(self.task)
-
-    def __call__(self, part: TablePart) -> int:
-        """Answer and stage ``part``, and return its rows."""
-        return self.finish(self.begin(part))
-
-    def read(self, part: TablePart) -> pa.Table:
-        """Return ``row_id`` and the text of the rows of ``part`` that are to be scored."""
-        return self.scoring.read(part, self.columns)
 
     def begin(self, part: TablePart) -> tuple[TablePart, pa.Table]:
         """Read ``part``."""
@@ -103,26 +92,26 @@ class PipelineScorer:
         part, texts = begun
         made = []
         for batch in texts.to_batches(max_chunksize=BATCH_ROWS):
-            made.append(self._answered(batch))
+            made.append(self._answer_batch(batch))
             if progress is not None:
                 progress(batch.num_rows)
         return self.scoring.stage(part, pa.Table.from_batches(made, schema=self.schema))
 
-    def _answered(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _answer_batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         import pyarrow as pa
 
         answers = self.pipeline.answer(self.inputs.read_rows(batch))
         count = batch.num_rows
         columns = [
             batch.column("row_id"),
-            *self._predicted(answers),
+            *self._make_prediction_columns(answers),
             *make_origin_columns(self.scoring, count, model=self.pipeline.model_version),
             *(answers.columns[name] for name, _ in list_pipeline_fields()),
             [self.scoring.model.uri] * count,
         ]
         return pa.RecordBatch.from_pydict(dict(zip(self.schema.names, columns, strict=True)), schema=self.schema)
 
-    def _predicted(self, answers: Answers) -> list[pa.Array]:
+    def _make_prediction_columns(self, answers: Answers) -> list[pa.Array]:
         """Return what the target makes of outputs; nothing for a row that could not be read."""
         import pyarrow as pa
 
@@ -133,7 +122,7 @@ class PipelineScorer:
 
 
 def list_pipeline_fields() -> list[tuple[str, pa.DataType]]:
-    """Return the columns of answers that a pipeline says beside what is predicted."""
+    """Return the columns of answers that a pipeline has beside those of predictions."""
     import pyarrow as pa
 
     return [

@@ -1,12 +1,12 @@
-"""Score a table version into a predictions table."""
+"""Score a table version: append a model's predictions to a predictions table."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlpipe.cluster import Cluster
 from dlpipe.errors import ModelNotFound
@@ -87,8 +87,43 @@ class EncodedPart:
     """For each row, the number of the different one that it is."""
 
 
-class PartScorer:
-    """Makes predictions of parts; ``commit_parts`` makes them a version.
+class TaskScorer:
+    """What scorers with a model and with a pipeline have in common: how rows of the model's task are read.
+
+    Raises
+    ------
+    SchemaMismatch
+        When the source has not the columns that the model reads.
+    """
+
+    def __init__(self, scoring: Scoring, card: Mapping[str, Any]) -> None:
+        self.scoring, self.task = scoring, find_task(card["task"])
+        self.columns = self.inputs.find_columns(scoring.source, card)
+
+    @property
+    def inputs(self) -> Inputs:
+        """The inputs of the model's task."""
+        return self.task.inputs
+
+    def read(self, part: TablePart) -> pa.Table:
+        """Return ``row_id`` and what the model reads of the rows of ``part`` that are to be scored."""
+        return self.scoring.read(part, self.columns)
+
+    def begin(self, part: TablePart) -> Any:
+        """Read and prepare ``part``."""
+        raise NotImplementedError
+
+    def finish(self, begun: Any, *, progress: Callable[[int], None] | None = None) -> int:
+        """Predict and stage what was begun, and return its rows."""
+        raise NotImplementedError
+
+    def __call__(self, part: TablePart) -> int:
+        """Predict and stage ``part``, and return its rows."""
+        return self.finish(self.begin(part))
+
+
+class PartScorer(TaskScorer):
+    """Makes predictions of parts with a model; see ``Scorer``. ``commit_parts`` makes them a version.
 
     Raises
     ------
@@ -104,27 +139,13 @@ class PartScorer:
                 f"The predictor has the weights {predictor.digest[:12]}, not {scoring.model.digest[:12]} of "
                 f"{scoring.model.uri}. Open it with load_predictor({scoring.model.uri!r})."
             )
-        self.predictor, self.scoring = predictor, scoring
-        self.task = find_task(predictor.card["task"])
-        self.columns = self.inputs.find_columns(scoring.source, predictor.card)
-
-    @property
-    def inputs(self) -> Inputs:
-        """The inputs of the model's task."""
-        return self.task.inputs
+        super().__init__(scoring, predictor.card)
+        self.predictor = predictor
 
     @property
     def schema(self) -> pa.Schema:
         """The columns of a predictions table."""
         return prediction_schema(self.task)
-
-    def __call__(self, part: TablePart) -> int:
-        """Score and stage ``part``, and return its rows."""
-        return self.finish(self.begin(part))
-
-    def read(self, part: TablePart) -> pa.Table:
-        """Return ``row_id`` and what the model reads of the rows of ``part`` that are to be scored."""
-        return self.scoring.read(part, self.columns)
 
     def begin(self, part: TablePart) -> EncodedPart:
         """Read and encode ``part``; another thread may do this while ``finish`` works."""
@@ -167,10 +188,13 @@ def prediction_schema(task: Task) -> pa.Schema:
 
 
 def make_origin_columns(scoring: Scoring, count: int, *, model: str | None = None) -> list[pa.Array]:
-    """Return the last columns of ``prediction_schema`` for so many rows: from which model and source, and when.
+    """Return the last columns of ``prediction_schema``: from which model and source, and when.
 
     Parameters
     ----------
+    scoring : Scoring
+    count : int
+        How many rows.
     model : str, optional
         The version that rows name; by default that of the scoring.
     """

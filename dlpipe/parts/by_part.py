@@ -1,8 +1,11 @@
-"""Rows of a table that are read, scored and kept a part at a time, and committed once.
+"""Score a table a part at a time: each part is staged when it is done, and all parts are committed at once.
 
-A scorer has two halves: ``begin`` reads a part and prepares it, ``finish`` computes its rows and stages them. Here
-the next part is begun while this one is finished. Elsewhere ``scorer(part)`` does both, in as many processes as
-there are; then the parts are committed.
+A scorer has two halves: ``begin`` reads a part and prepares it, ``finish`` computes its rows and stages them. In
+this process the next part is begun while this one is finished. On a cluster ``scorer(part)`` does both, in as many
+processes as there are.
+
+A kill loses the part that was worked on, and on a cluster one for each process. It leaves staged parts beside the
+table, which no reader of the table sees; the next try with the same key and cut goes on with them.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ class ScoringResult:
 
 
 class Scorer(Protocol):
-    """Makes rows of parts."""
+    """Makes the rows of a predictions table from parts of the source; can be pickled, to travel to a cluster."""
 
     @property
     def scoring(self) -> Scoring:
@@ -99,11 +102,20 @@ def score_by_part(
     ----------
     make : callable
         Returns the scorer of a ``Scoring``, such as ``functools.partial(PartScorer, predictor)``.
+    scoring : Scoring
+        What to score; which rows are missing is found here.
+    part_rows : int
+        The rows of a part at most.
+    say : callable, optional
+        Gets progress and warnings as lines; None keeps silent.
+    cluster : Cluster, optional
+        Where parts are scored; by default in this process.
     """
     while True:
         try:
             return score_missing(make, scoring, part_rows=part_rows, say=say, cluster=cluster)
-        except MarkMoved:  # the same model answered for rows of this version meanwhile: look again at what is left
+        except MarkMoved:
+            # another program committed answers of this model meanwhile: choose again, or rows get a second answer
             continue
 
 
@@ -116,7 +128,14 @@ def score_missing(
     cluster: Cluster | None = None,
     mark: Mark | None = None,
 ) -> ScoringResult:
-    """Commit the rows that the model has not answered yet, once; ``mark`` moves with them.
+    """Commit the rows that the model has not answered yet, in one try.
+
+    Parameters
+    ----------
+    make, scoring, part_rows, say, cluster
+        See ``score_by_part``.
+    mark : Mark, optional
+        A further mark of the target that moves in the same commit.
 
     Raises
     ------
@@ -125,11 +144,12 @@ def score_missing(
     """
     target, key = scoring.target, scoring.key
     if find_commit(target, key) is not None:
-        # again, for what a process left that was killed after its commit
+        # the commit with no parts does nothing but remove the staged files of a process killed after its commit
         return ScoringResult(commit_parts(target, key=key, parts=0), rows=count_rows(scoring), new_rows=0)
-    check_target(target, make(scoring).schema)
+    check_target(target, make(scoring).schema)  # before hours of work, not at the commit
     chosen, parts = choose_missing(scoring, part_rows=part_rows)
-    # no commit without rows, unless it says something: up to where rows, or that all rows, were scored
+    # An empty commit is made only where it records something: up to which version rows were scored, or that all
+    # rows were. Of a split whose rows all have an answer it would be one more version each time it is asked for.
     if not chosen.rows and scoring.split and (there := find_table(target)):
         return ScoringResult(there, rows=count_rows(scoring), new_rows=0)
     if chosen.repeats and say:
@@ -145,6 +165,15 @@ def score_missing(
 def commit_scoring(scoring: Scoring, parts: Sequence[TablePart], *, mark: Mark | None = None) -> TableVersion:
     """Commit the parts of a scoring, which are all staged, and return the version that they made.
 
+    Parameters
+    ----------
+    scoring : Scoring
+        As ``choose_missing`` returned it.
+    parts : sequence of TablePart
+        As ``choose_missing`` returned them.
+    mark : Mark, optional
+        A further mark of the target that moves in the same commit.
+
     Raises
     ------
     MarkMoved
@@ -156,7 +185,18 @@ def commit_scoring(scoring: Scoring, parts: Sequence[TablePart], *, mark: Mark |
 
 
 def find_doubt(scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], None] | None) -> str:
-    """Return and ``say`` why predictions would say nothing; empty where two rows differ: it reads no more."""
+    """Return and ``say`` why predictions would say nothing: all rows are empty, or the same; else an empty text.
+
+    Reading ends at the first row that differs from the one before: a good table costs one part.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    parts : sequence of TablePart
+        Those that are to be scored.
+    say : callable, optional
+        Gets the doubt as a line.
+    """
     seen: set[str] = set()
     count = 0
     for part in parts:
@@ -178,7 +218,18 @@ def find_doubt(scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], 
 def stage_parts(
     scorer: Scorer, parts: Sequence[TablePart], say: Callable[[str], None] | None, cluster: Cluster | None
 ) -> None:
-    """Stage the parts that are not staged yet."""
+    """Stage the parts that are not staged yet.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        Of a scoring whose rows are chosen.
+    parts : sequence of TablePart
+    say : callable, optional
+        Gets progress as lines.
+    cluster : Cluster, optional
+        By default this process does the work.
+    """
     scoring = scorer.scoring
 
     def work(missing: Sequence[TablePart], progress: RowProgress) -> None:

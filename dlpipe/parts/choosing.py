@@ -1,9 +1,12 @@
-"""Which rows of a table version a model has still to answer: no row gets a second answer of one model.
+"""Which rows of a table version a model has not answered yet: no row gets a second answer of one model.
 
-A row of a predictions table says in ``answer_set`` which model, by its weights, answered which version of which
+A row of a predictions table names in ``answer_set`` which model, by its weights, answered which version of which
 table. A scoring leaves out the rows that the set has already, whatever option asked for them. The log of the
 predictions table has a mark for each set, which every commit of such answers moves from where it was when the rows
 were chosen; so of two programs that chose the same rows, one commits, and the other chooses again.
+
+Rows alone cannot tell: two programs that read the table before either commits would both score. The commits' keys
+cannot either: they know whole scorings, so a split after the whole table would be scored twice.
 """
 
 from __future__ import annotations
@@ -71,7 +74,10 @@ class Scoring:
 
     @cached_property
     def answer_set(self) -> str:
-        """What the answers of one model for one version of one table have in common, and no others."""
+        """What the answers of one model for one version of one table have in common, and no others.
+
+        With the id of the table, since one that was made anew in the same place has versions of the same numbers.
+        """
         return hashlib.sha256(json.dumps(self._origin, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -127,7 +133,9 @@ def choose_missing(scoring: Scoring, *, part_rows: int = PART_ROWS) -> tuple[Sco
     SchemaMismatch
         When a row has no ``row_id``: nobody could tell whose its answer is.
     """
-    mark = read_mark(scoring.target, scoring.mark.name)  # before the answers are read: what comes later moves it
+    # before the answers are read: a commit between the two moves the mark, so that ours fails and rows are chosen
+    # again; read after them, that commit's answers would be missing here and its mark taken for ours
+    mark = read_mark(scoring.target, scoring.mark.name)
     parts = list_parts(scoring.source, rows=part_rows)
     left, repeats = find_unanswered(scoring, answered=mark is not None)
     found: list[tuple[TablePart, Places]] = []
@@ -137,6 +145,7 @@ def choose_missing(scoring: Scoring, *, part_rows: int = PART_ROWS) -> tuple[Sco
         start += part.rows
         if len(places):
             found.append((replace(part, number=len(found)), places))
+    # a part without rows: a commit has one part at least, and this one may have to move marks
     found = found or [(parts[0], left[:0].nonzero()[0])]
     chosen = {part.number: places for part, places in found}
     cut = digest_choice(parts[0].cut, list(chosen.values()))
@@ -147,7 +156,12 @@ def choose_missing(scoring: Scoring, *, part_rows: int = PART_ROWS) -> tuple[Sco
 def find_unanswered(scoring: Scoring, *, answered: bool) -> tuple[Flags, int]:
     """Return which rows of the source are to be scored, and how many have the id of an earlier row.
 
-    ``answered`` says whether some may have an answer.
+    Parameters
+    ----------
+    scoring : Scoring
+    answered : bool
+        Whether some may have an answer. None has where the set has no mark, so that a first scoring reads no ids
+        of the predictions table.
     """
     import numpy as np
     import pyarrow.compute as pc
@@ -168,7 +182,11 @@ def find_unanswered(scoring: Scoring, *, answered: bool) -> tuple[Flags, int]:
 
 
 def digest_choice(cut: str, places: Sequence[Places]) -> str:
-    """Return the cut of parts of which these rows were chosen: staged parts of another choice do not fit."""
+    """Return the cut of parts of which these rows were chosen.
+
+    Parts that were staged for another choice of rows do not fit: a part that is taken up after a kill would hold
+    answers for rows that another program has answered meanwhile.
+    """
     made = hashlib.sha256(cut.encode())
     for some in places:
         made.update(b"part" + some.astype("<i8").tobytes())
@@ -208,7 +226,7 @@ def is_in_split(version: TableVersion, split: str) -> Flags:
     """Return which rows are in ``split``."""
     import pyarrow.compute as pc
 
-    read_table(version, split=split, columns=[])  # says it where there is no such split
+    read_table(version, split=split, columns=[])  # raises where there is no such split, with those that exist
     splits = read_table(version, columns=["split"])["split"]
     return pc.fill_null(pc.equal(splits, split), False).to_numpy()
 

@@ -1,4 +1,4 @@
-"""The next item made by a thread while this one is used."""
+"""Make the next item in a thread while the caller uses this one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def prefetch(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Ma
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    # one item ahead and no more: two parts are in memory, however much faster one side is than the other
     with ThreadPoolExecutor(1) as thread:
         coming = None
         for item in items:

@@ -1,4 +1,4 @@
-"""How far long work on the rows of a table is."""
+"""Progress of long work on the rows of a table."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class RowProgress:
     what : str
         Such as ``"scoring reviews@v0"``.
     total : int
-        All rows, those that were there before this work began among them.
+        All rows, with those that an earlier try has done.
     there : int
-        Rows that an earlier try has done.
+        Rows that an earlier try has done: they count as done, and not for the rate.
     say : callable, optional
         Gets each line; None keeps silent.
     """
@@ -29,8 +29,8 @@ class RowProgress:
         from tqdm import tqdm
 
         self.what, self.total, self.rows = what, total, 0
-        self._there, self._say = there, say or _nothing
-        self._started = self._said = time.monotonic()
+        self._there, self._say = there, say or _ignore
+        self._started = self._reported = time.monotonic()
         quiet = True if say is None else None  # None: no bar where there is no terminal
         self._bar = tqdm(desc=what, total=total, initial=there, unit=" rows", disable=quiet, leave=False)
         if there:
@@ -40,17 +40,17 @@ class RowProgress:
         """Count ``rows`` more as done."""
         self.rows += rows
         self._bar.update(rows)
-        if self._bar.disable and time.monotonic() - self._said > REPORT_SECONDS:
-            self._said = time.monotonic()
-            self._say(f"{self.what}: {self._there + self.rows:,} of {self.total:,} rows, {self._said_rate()}")
+        if self._bar.disable and time.monotonic() - self._reported > REPORT_SECONDS:
+            self._reported = time.monotonic()
+            self._say(f"{self.what}: {self._there + self.rows:,} of {self.total:,} rows, {self._show_rate()}")
 
     def end(self) -> None:
         """Take the bar away and say the total."""
         self._bar.close()
         seconds = time.monotonic() - self._started
-        self._say(f"{self.what}: {self.rows:,} rows in {seconds:,.1f} s, {self._said_rate()}")
+        self._say(f"{self.what}: {self.rows:,} rows in {seconds:,.1f} s, {self._show_rate()}")
 
-    def _said_rate(self) -> str:
+    def _show_rate(self) -> str:
         return f"{self.rate:,.{0 if self.rate >= 100 else 1}f} rows/s"
 
     @property
@@ -59,5 +59,5 @@ class RowProgress:
         return self.rows / max(time.monotonic() - self._started, 1e-9)
 
 
-def _nothing(line: str) -> None:
+def _ignore(line: str) -> None:
     pass

@@ -1,4 +1,7 @@
-"""A table in slices of a few rows, for work that takes long for each row."""
+"""Cut a table into slices of a few rows, for work that takes long for each row, such as explaining.
+
+A part of 16,384 rows would be hours of such work to lose by a kill; a slice is minutes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from dlpipe.tables import TablePart, TableVersion, decode_texts, list_parts, rea
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_SLICES = 50_000
+MOST_SLICES = 50_000  # each is a staged file that one commit has to list
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,21 @@ class Slice:
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Return these columns of the rows, texts as strings."""
-        return _rows(self.part, self.split, tuple(columns)).slice(self.start, self.rows)
+        return _read_part_rows(self.part, self.split, tuple(columns)).slice(self.start, self.rows)
 
 
-# one part is read once for all of its slices
+# one part is read once for all of its slices; they come in order, so that a second part would only take memory
 @functools.lru_cache(maxsize=1)
-def _rows(part: TablePart, split: str | None, columns: tuple[str, ...]) -> pa.Table:
+def _read_part_rows(part: TablePart, split: str | None, columns: tuple[str, ...]) -> pa.Table:
     return decode_texts(read_part(part, columns=list(columns), split=split), of=part.version)
 
 
 def cut_slices(source: TableVersion, split: str | None, *, rows: int) -> tuple[list[Slice], str]:
-    """Return the slices of a table version, one at least, and what says that these were cut together.
+    """Return the slices of a table version, one at least, and their cut: staged slices of another cut do not fit.
 
     Parameters
     ----------
+    source : TableVersion
     split : str or None
         ``None`` means all of them.
     rows : int

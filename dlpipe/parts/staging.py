@@ -1,4 +1,8 @@
-"""Pieces of a table that are worked on and kept on their own, until all of them are committed at once."""
+"""Run the work of the pieces of a table that are not staged yet.
+
+Each piece is staged as a file of its own when it is done; a try after a kill finds these and does the others. The
+caller then commits all of them at once, which removes the files.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +35,14 @@ def stage_missing(
     what: str,
     say: Callable[[str], None] | None,
 ) -> int:
-    """Have the pieces worked on that are not staged yet, and return how many rows these have.
+    """Have the pieces worked on that are not staged yet, and return the rows that were worked on.
 
     Parameters
     ----------
     pieces : sequence
+        Parts or slices, whose numbers name their staged rows.
     sizes : sequence of int
-        The rows of each.
+        The rows of each, to count progress by.
     work : callable
         Stages the rows of the pieces that it gets (``dlpipe.tables.stage_part``), in any order, and adds what is
         done to the progress.

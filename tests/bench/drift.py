@@ -48,8 +48,8 @@ class World:
         model = TASK.fit_baseline([text for text, _ in train], [label for _, label in train], seed=0)
         return cls(train, snippets("movies_test") + snippets("movies_valid"), snippets("amazon_shifted"), model)
 
-    def said(self, rows: Rows) -> tuple[Sample, int]:
-        """Return the rows with what the model says of them, and how much of it is right."""
+    def sample_of(self, rows: Rows) -> tuple[Sample, int]:
+        """Return rows with what the model predicts of them, and how many predictions are right."""
         shares = self.model.predict_outputs([text for text, _ in rows], outputs=LABELS)
         labels = [LABELS[place] for place in shares.argmax(axis=1)]
         right = sum(label == true for label, (_, true) in zip(labels, rows, strict=True))
@@ -61,8 +61,8 @@ class World:
         chance = random.Random(f"{rows} {share} {seed}")
         held = chance.sample(self.held, len(self.held))
         many = round(rows * share)
-        current, right = self.said([*chance.sample(self.shifted, many), *held[: rows - many]])
-        test, test_right = self.said(held[rows - many :])
+        current, right = self.sample_of([*chance.sample(self.shifted, many), *held[: rows - many]])
+        test, test_right = self.sample_of(held[rows - many :])
         drawn = make_sample(TASK, [text for text, _ in chance.sample(self.train, 2000)])
         reference = replace(drawn, predicted=test.predicted, predictions=test.predictions)
         quality = compare_shares(right, rows, test_right, len(test.rows))
