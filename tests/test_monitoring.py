@@ -231,6 +231,26 @@ def test_rows_of_any_kind_are_compared_by_their_series_and_told_apart_by_their_f
     assert to_png(domains_figure(moved.domains, TwoColumns())).startswith(b"\x89PNG")
 
 
+def test_a_column_named_as_a_signal_gets_another_name() -> None:
+    numbers = [float(at) for at in range(60)]
+    names = ("predicted", "a b", "a_b", "quality", "domain")
+    rows = tuple(DriftSeries(name, name, numbers) for name in names)
+    both = Sample(drawn(60, 0), rows, (DriftSeries("predicted", "the predicted number", numbers),), 60)
+    found = compare(both, both, None, DriftSettings())
+    names = [signal.name for signal in found.signals]
+    assert names == ["domain", "predicted_", "a_b", "a_b_", "quality_", "domain_", "predicted"]
+
+
+def test_the_probability_of_the_last_of_two_labels_has_its_name() -> None:
+    def signals(*labels: str) -> list[str]:
+        shares = np.full((2, len(labels)), 1 / len(labels))
+        made = to_predictions(TASK.target, shares, {"labels": list(labels)})
+        return [series.name for series in make_sample(TASK, ["a", "b"], made).predicted]
+
+    assert signals("bad", "good") == ["p_good", "predicted"]
+    assert signals("bad", "good", "so so") == ["probability", "predicted"]
+
+
 def test_looks_with_other_signals_stand_in_one_table(tmp_path: Path) -> None:
     target = str(tmp_path / "rows_drift")
     first = append_look(target, pa.table({"at": ["1"], "length": [0.1]}), key={"look": "1"})

@@ -2,7 +2,7 @@
 
 A batch goes through as a batch: each step handles all rows before the next begins. A row that cannot be read gets
 an answer whose status says why: one bad row does not cost the others. MLflow opens a registered pipeline by
-``_load_pyfunc``; its folder holds the classifier's files as they were registered, and ``pipeline.json``, so that it
+``_load_pyfunc``; its folder holds ``pipeline.json`` and the classifier's files as they were registered, so that it
 can be served where there is no registry.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,7 +88,7 @@ class EncodedPart:
     """For each row, the number of the different one that it is."""
 
 
-class TaskScorer:
+class TaskScorer(ABC):
     """What scorers with a model and with a pipeline have in common: how rows of the model's task are read.
 
     Raises
@@ -109,13 +110,13 @@ class TaskScorer:
         """Return ``row_id`` and what the model reads of the rows of ``part`` that are to be scored."""
         return self.scoring.read(part, self.columns)
 
+    @abstractmethod
     def begin(self, part: TablePart) -> Any:
         """Read and prepare ``part``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, begun: Any, *, progress: Callable[[int], None] | None = None) -> int:
         """Predict and stage what was begun, and return its rows."""
-        raise NotImplementedError
 
     def __call__(self, part: TablePart) -> int:
         """Predict and stage ``part``, and return its rows."""

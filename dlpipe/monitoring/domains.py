@@ -35,7 +35,7 @@ class Domains:
     auc : float
         Cross-validated: the chance that of a new and an old row the new one is taken for the newer.
     p_value : float
-        Mann and Whitney's, one-sided, on what it says of rows that it has not seen.
+        Mann and Whitney's, one-sided, on its scores of rows that it has not seen.
     new, old : tuple of (name, weight)
         The features by which it tells them, the strongest first: words, where rows are texts.
     """
@@ -49,11 +49,12 @@ class Domains:
 def tell_apart(old: Sequence[Row], new: Sequence[Row], *, inputs: Inputs, seed: int) -> Domains:
     """Return how well a logistic regression on plain features tells ``new`` from ``old`` rows.
 
-    Equal rows are in one fold: they would be known by heart otherwise.
+    Equal rows are in one fold: a classifier would know them by heart otherwise, and see a shift in repeats alone.
 
     Parameters
     ----------
     old, new : sequence of rows
+        Of the training table, and those that came in.
     inputs : Inputs
         Gives the features: of texts, the TF-IDF of their words.
     seed : int
@@ -73,6 +74,7 @@ def tell_apart(old: Sequence[Row], new: Sequence[Row], *, inputs: Inputs, seed: 
 
     rows = [*old, *new]
     is_new = np.repeat([0, 1], [len(old), len(new)])
+    # Mann-Whitney's U over the number of pairs is the AUC, so that size and p-value are of one statistic
     scores = _score_unseen(rows, is_new, inputs, seed)
     found = mannwhitneyu(scores[is_new == 1], scores[is_new == 0], alternative="greater")
     auc = float(found.statistic) / (len(old) * len(new))
@@ -118,6 +120,7 @@ def _make_classifier(rows: Sequence[Row], inputs: Inputs) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
+    # balanced: there are 2,000 old rows by default and as few as 50 new ones
     # liblinear needs no BLAS, whose threads would spin on steps as small as these
     linear = LogisticRegression(solver="liblinear", class_weight="balanced", random_state=0)
     return make_pipeline(inputs.make_domain_featurizer(rows), linear)

@@ -1,4 +1,4 @@
-"""Pictures of what was compared."""
+"""Figures of two samples, of what tells them apart, and of earlier looks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from dlpipe.monitoring.domains import Domains
 from dlpipe.monitoring.samples import Sample
-from dlpipe.monitoring.signals import is_words, pair_series, signal_name
+from dlpipe.monitoring.signals import has_words, pair_samples
 from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, new_figure, to_drawable
 from dlpipe.task import Inputs, Task
 from dlpipe.task.gate import spell_metric
@@ -35,17 +35,15 @@ def samples_figure(reference: Sample, current: Sample, *, raised: Collection[str
     raised : collection of str
         The signals that were raised; where there are too many series, theirs are drawn.
     """
-    pairs = [
-        *pair_series(reference.series, current.series),
-        *pair_series(reference.predicted, current.predicted),
-    ]
+    rows, predictions = pair_samples(reference, current)
+    pairs = [*rows, *predictions]
     if len(pairs) > PANELS:
-        pairs = sorted(pairs, key=lambda pair: signal_name(pair[1].name) not in raised)[:PANELS]
+        pairs = sorted(pairs, key=lambda pair: pair.signal not in raised)[:PANELS]
     down = max(1, -(-len(pairs) // ACROSS))
     figure = new_figure(11, 3.4 * down)
     panels = figure.subplots(down, ACROSS, squeeze=False).ravel()
-    for axes, (old, new) in zip(panels, pairs, strict=False):
-        draw = draw_labels if is_words(old, new) else draw_shares
+    for axes, (_, old, new) in zip(panels, pairs, strict=False):
+        draw = draw_labels if has_words(old, new) else draw_shares
         draw(axes, old.values, new.values, new.words.removeprefix("the "))
         style(axes)
     for axes in panels[len(pairs) :]:

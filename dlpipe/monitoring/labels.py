@@ -1,4 +1,4 @@
-"""Labels that came in: without any, a model trained again would be the same one."""
+"""New labels of a table: without any, a model trained again would be the same model."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def check_new_labels(table: TableVersion, champion: ModelVersion | None) -> None
     if champion is None or "delta.version" not in champion.tags:
         return
     try:
+        # what cannot be compared stops no training: at worst it gives the same model, and the gate refuses that
         since = table_at(champion.tags["delta.table"], version=int(champion.tags["delta.version"]))
     except DlpipeError:
         return

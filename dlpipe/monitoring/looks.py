@@ -1,4 +1,8 @@
-"""All comparisons for a predictions table, kept as a row of ``<table>_drift``."""
+"""A look at new rows: all signals of a model, stored as a row of ``<table>_drift``; whether an event follows.
+
+The row is the memory of a look: the same look again, by a retry or ``resume``, finds its row by the commit's key
+and decides the same, whatever was published or trained since.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.errors import MarkMoved, TableNotFound
 from dlpipe.monitoring.samples import Sample, read_current, read_reference, to_predictions
 from dlpipe.monitoring.settings import DriftSettings
-from dlpipe.monitoring.signals import DOMAIN, QUALITY, Drift, compare, pair_series, signal_name
+from dlpipe.monitoring.signals import DOMAIN, QUALITY, Drift, compare, pair_samples
 from dlpipe.monitoring.subjects import Subject, has_scored
 from dlpipe.tables import TableVersion, find_commit, read_added, read_table, replace_rows, table_at, write_table
 from dlpipe.task import Quality, find_task
@@ -89,7 +93,7 @@ class DriftReport:
 
 
 def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now: float) -> DriftReport:
-    """Compare the rows that came in with those that the model was trained on; keep what came of it as one row.
+    """Compare new rows with those that the model was trained on, and append the result to ``<table>_drift``.
 
     The same look again, after a kill or on ``resume``, finds its row and decides the same.
 
@@ -100,6 +104,7 @@ def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now:
     predict : callable
         Returns the columns of predictions of rows, see ``make_predict``; called where the predictions of the test
         split are not stored.
+    settings : DriftSettings
     now : float
         Seconds since 1970.
     """
@@ -118,6 +123,7 @@ def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now:
         publish = drift.drifted and may_publish(earlier, now=now, labelled=labelled, settings=settings)
         row = to_row(subject, drift, quality, current, reference, labelled=labelled, publish=publish, now=now)
         done = append_look(target, to_table(row), key=key)
+    # what the table has decides, not what was computed now: of two tries of one look, one commits its row
     (kept,) = read_added(done).to_pylist()
     history = [*read_history(target, subject, until=done.version - 1), kept]
     return DriftReport(subject, drift, quality, reference, current, done, history, bool(kept["published"]), new)
@@ -135,7 +141,7 @@ def make_predict(model: ModelVersion) -> Predict:
         else:
             pipeline = load_pipeline(model.uri)
             predictor = pipeline.predictor
-            outputs = pipeline.run(list(rows))[[f"p_{label}" for label in predictor.labels]].to_numpy()
+            outputs = pipeline.answer(list(rows)).outputs
         return to_predictions(find_task(predictor.card["task"]).target, outputs, predictor.card)
 
     return predict
@@ -143,18 +149,27 @@ def make_predict(model: ModelVersion) -> Predict:
 
 def make_key(subject: Subject, settings: DriftSettings) -> dict[str, str]:
     """Return what makes a look the same as an earlier one."""
-    said = json.dumps(asdict(settings), sort_keys=True)
+    written = json.dumps(asdict(settings), sort_keys=True)
     return {
         "monitored": subject.predictions.path,
         "version": str(subject.predictions.version),
         "source_version": str(subject.source.version),
         "model": subject.classifier,
-        "settings": hashlib.sha256(said.encode()).hexdigest()[:16],
+        "settings": hashlib.sha256(written.encode()).hexdigest()[:16],
     }
 
 
 def read_history(target: str, subject: Subject, *, until: int | None = None) -> list[dict[str, Any]]:
-    """Return the rows of ``<table>_drift`` for this model, the oldest first."""
+    """Return the rows of ``<table>_drift`` for this model, the oldest first.
+
+    Parameters
+    ----------
+    target : str
+        Path of ``<table>_drift``; there are no rows where it does not exist.
+    subject : Subject
+    until : int, optional
+        The version to read, -1 for none; by default the latest.
+    """
     try:
         there = table_at(target, version=until) if until is None or until >= 0 else None
     except TableNotFound:
@@ -168,6 +183,17 @@ def may_publish(earlier: list[dict[str, Any]], *, now: float, labelled: int, set
 
     A champion that drifted stays drifted until another takes its place; an event each hour would train in vain.
     Where the last one came too early, without labels to learn from, the next follows as soon as there are some.
+
+    Parameters
+    ----------
+    earlier : list of dict
+        The rows of ``<table>_drift`` for this model.
+    now : float
+        Seconds since 1970.
+    labelled : int
+        How many new rows have a label by now.
+    settings : DriftSettings
+        ``quiet_hours`` and ``min_labels``.
     """
     published = [row for row in earlier if row["published"]]
     if not published:
@@ -190,7 +216,19 @@ def to_row(
     publish: bool,
     now: float,
 ) -> dict[str, Any]:
-    """Return the row of ``<table>_drift`` for a look."""
+    """Return the row of ``<table>_drift`` for a look.
+
+    Parameters
+    ----------
+    subject, drift, quality, current, reference
+        What was compared, and the result.
+    labelled : int
+        How many new rows have a label.
+    publish : bool
+        Whether the event is to be published.
+    now : float
+        Seconds since 1970.
+    """
     low, high = quality.interval
     fixed = {
         "at": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
@@ -223,11 +261,8 @@ def to_row(
 
 def list_signals(reference: Sample, current: Sample) -> list[str]:
     """Return the names of all signals that there would be with enough rows, in the order of the columns."""
-    rows, predicted = (
-        [signal_name(series.name) for _, series in pair_series(*both)]
-        for both in ((reference.series, current.series), (reference.predicted, current.predicted))
-    )
-    return [DOMAIN, *rows, *predicted, QUALITY]
+    rows, predictions = pair_samples(reference, current)
+    return [DOMAIN, *(pair.signal for pair in rows), *(pair.signal for pair in predictions), QUALITY]
 
 
 def append_look(target: str, row: pa.Table, *, key: Mapping[str, str]) -> TableVersion:

@@ -1,4 +1,4 @@
-"""What is compared: rows that came in, and rows of the training table with predictions of its test split."""
+"""Samples to compare: rows that came in, and rows of the training table with predictions of its test split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Predict = Callable[[Sequence[Row]], pa.Table]
 
-BATCH_ROWS = 65536
+BATCH_ROWS = 65536  # tables of rows and predictions are streamed: only the last rows are held
 
 Fields = dict[str, Any]
 """The columns of one prediction."""
@@ -94,7 +94,10 @@ class Incoming:
             self._keep(self.judged, name, predicted)
 
     def _keep(self, rows: dict[str, Any], name: str, predicted: Fields | None) -> None:
-        """Make a row the newest, and forget the oldest where there are twice as many as are compared."""
+        """Make a row the newest, and forget the oldest.
+
+        Forgetting a window of rows at a time, not each on its own, keeps the copy of the keys rare.
+        """
         rows.pop(name, None)
         rows[name] = predicted
         if len(rows) > 2 * self.window:
@@ -135,7 +138,8 @@ def to_predictions(target: Target, outputs: np.ndarray, card: Any) -> pa.Table:
 def read_current(subject: Subject, *, window: int) -> tuple[Sample, int, list[float]]:
     """Return the last rows that came in, how many have a label by now, and the scores of those that are judged.
 
-    A row came in if the version that the model was trained on does not have it.
+    A row came in if the version that the model was trained on does not have it. Rows that another model scored,
+    such as the champion before this one, are compared without their predictions.
     """
     task, learnt = subject.task, read_row_ids(subject.trained_on)
     labels = read_labels(subject.source, learnt)
@@ -209,8 +213,10 @@ def read_reference(subject: Subject, predict: Predict, *, rows: int, seed: int) 
     subject : Subject
     predict : callable
         Takes rows and returns the columns of their predictions.
-    rows, seed : int
-        So many rows are drawn at most.
+    rows : int
+        How many rows are drawn at most.
+    seed : int
+        Of the draw: the same look compares the same rows.
     """
     import pyarrow.compute as pc
 
@@ -259,5 +265,5 @@ def predict_test_split(task: Task, predict: Predict, test: pa.Table) -> dict[str
 
 
 def drop_unanswered(found: dict[str, Fields], column: str) -> dict[str, Fields]:
-    """Return the predictions that are there: of what cannot be read there is none."""
+    """Return the predictions without those of rows that could not be read, which have none in ``column``."""
     return {name: row for name, row in found.items() if row[column] is not None}

@@ -1,4 +1,8 @@
-"""What two samples say: a signal for each way in which new rows can differ from those of the training."""
+"""Two samples compared: a signal for each way in which new rows can differ from those of the training table.
+
+A signal is raised when it is significant and large. With 50 rows sizes are noise, with 10,000 every difference is
+significant; an alarm starts a training, so it should be rare.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from dlpipe.monitoring.domains import Domains, tell_apart
 from dlpipe.monitoring.samples import Sample
@@ -25,7 +29,7 @@ class Signal:
     Attributes
     ----------
     name : str
-        A word: ``domain``, ``quality``, or the name of a series.
+        A word: ``domain``, ``quality``, or the name of a series. A column of ``<table>_drift``.
     words : str
         What ``size`` is, as a sentence goes on.
     size, limit : float
@@ -166,25 +170,53 @@ def _compare_rows(
         return
     words = f"AUC of telling new {inputs.rows_noun} from old ones"
     yield Signal(DOMAIN, words, domains.auc, settings.max_auc, domains.p_value, len(current.rows))
-    yield from _compare_series(reference.series, current.series, settings)
+    yield from _compare_series(pair_samples(reference, current)[0], settings)
 
 
 def _compare_predictions(reference: Sample, current: Sample, settings: DriftSettings) -> Iterator[Signal]:
     if min(reference.predictions, current.predictions) >= settings.min_rows:
-        yield from _compare_series(reference.predicted, current.predicted, settings)
+        yield from _compare_series(pair_samples(reference, current)[1], settings)
 
 
-def _compare_series(
-    before: Sequence[DriftSeries], after: Sequence[DriftSeries], settings: DriftSettings
-) -> Iterator[Signal]:
-    """Yield a signal for each series that both have, with enough values that are not missing."""
-    for old, new in pair_series(before, after):
+class SeriesPair(NamedTuple):
+    """The old and new values of a series, with the name of its signal."""
+
+    signal: str
+    old: DriftSeries
+    new: DriftSeries
+
+
+def pair_samples(reference: Sample, current: Sample) -> tuple[list[SeriesPair], list[SeriesPair]]:
+    """Return the pairs of the series of rows, and of those of predictions, that both samples have.
+
+    No two signals have one name: a column of the data that is called as another signal, or as another column but
+    for its signs, gets a line behind its name.
+    """
+    taken = {DOMAIN, QUALITY}
+    predictions = _name_pairs(pair_series(reference.predicted, current.predicted), taken)
+    # after those of predictions, whose names do not depend on the data
+    return _name_pairs(pair_series(reference.series, current.series), taken), predictions
+
+
+def _name_pairs(pairs: Sequence[tuple[DriftSeries, DriftSeries]], taken: set[str]) -> list[SeriesPair]:
+    named = []
+    for old, new in pairs:
+        signal = to_signal_name(new.name)
+        while signal in taken:
+            signal += "_"
+        taken.add(signal)
+        named.append(SeriesPair(signal, old, new))
+    return named
+
+
+def _compare_series(pairs: Sequence[SeriesPair], settings: DriftSettings) -> Iterator[Signal]:
+    """Yield a signal for each series with enough values that are not missing."""
+    for signal, old, new in pairs:
         if min(len(old.values), len(new.values)) < settings.min_rows:
             continue
-        measure = _compare_words if is_words(old, new) else _compare_numbers
+        measure = _compare_words if has_words(old, new) else _compare_numbers
         size, p_value = measure(old.values, new.values)
-        words = f"PSI of {new.words}"
-        yield Signal(signal_name(new.name), words, size, settings.max_psi, p_value, len(new.values))
+        yield Signal(signal, f"PSI of {new.words}", size, settings.max_psi, p_value, len(new.values))
 
 
 def pair_series(
@@ -209,21 +241,20 @@ def drop_missing(series: DriftSeries) -> DriftSeries:
     return replace(series, values=values)
 
 
-def is_words(old: DriftSeries, new: DriftSeries) -> bool:
-    """Return whether values are compared by how often each stands there."""
+def has_words(old: DriftSeries, new: DriftSeries) -> bool:
+    """Return whether values are words, compared by how often each occurs."""
     return any(isinstance(value, str) for series in (old, new) for value in series.values[:1])
 
 
-def signal_name(name: str) -> str:
-    """Return the name of a series as one word, and as no other signal is called.
+def to_signal_name(name: str) -> str:
+    """Return the name of a series as one word: it becomes that of a column and of an artifact.
 
     Examples
     --------
-    >>> signal_name("length"), signal_name("mean radius"), signal_name("domain")
-    ('length', 'mean_radius', 'domain_')
+    >>> to_signal_name("length"), to_signal_name("mean radius")
+    ('length', 'mean_radius')
     """
-    word = re.sub(r"\W+", "_", name)
-    return f"{word}_" if word in (DOMAIN, QUALITY) else word
+    return re.sub(r"\W+", "_", name)
 
 
 def _compare_numbers(old: Sequence[Any], new: Sequence[Any]) -> tuple[float, float]:

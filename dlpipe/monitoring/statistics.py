@@ -1,4 +1,4 @@
-"""Comparisons of two samples: how surprising the difference is, and how large."""
+"""Statistics of two samples: how surprising their difference is (p), and how large (PSI); Holm's correction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.floating[Any]]
 
-BINS = 10
+BINS = 10  # the usual deciles of the population stability index
 
 
 def kolmogorov_smirnov(reference: Sequence[float] | Floats, current: Sequence[float] | Floats) -> float:
@@ -96,7 +96,7 @@ def psi_of_counts(reference: Sequence[int] | Floats, current: Sequence[int] | Fl
     counts = np.array([reference, current], dtype=float)
     counts = counts[:, counts.sum(axis=0) > 0]
     sizes = counts.sum(axis=1)
-    # half a row in each: an empty bin would make it infinite
+    # half a row more in each bin: an empty one would make the index infinite
     before, after = (counts + 0.5) / (sizes[:, None] + 0.5 * counts.shape[1])
     by_chance = (counts.shape[1] - 1) * (1 / sizes).sum()
     return max(0.0, float(((after - before) * np.log(after / before)).sum() - by_chance))
@@ -104,6 +104,9 @@ def psi_of_counts(reference: Sequence[int] | Floats, current: Sequence[int] | Fl
 
 def holm(values: Sequence[float]) -> list[float]:
     """Return p-values adjusted by Holm's procedure, in their order: below alpha, they are significant together.
+
+    Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979. It holds for tests that depend on each
+    other, as those of length and domain of the same rows do, and is never weaker than Bonferroni's.
 
     Examples
     --------

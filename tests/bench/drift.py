@@ -28,7 +28,7 @@ CASES = [
     *((rows, 1.0) for rows in (50, 100, 200, 500)),
     *((200, share) for share in (0.1, 0.25, 0.5)),
 ]
-SIGNALS = ("domain", "length", "probability", "predicted", "quality")
+SIGNALS = ("domain", "length", "p_positive", "predicted", "quality")
 
 Rows = list[tuple[str, str]]
 
@@ -51,8 +51,8 @@ class World:
     def sample_of(self, rows: Rows) -> tuple[Sample, int]:
         """Return rows with what the model predicts of them, and how many predictions are right."""
         shares = self.model.predict_outputs([text for text, _ in rows], outputs=LABELS)
-        labels = [LABELS[place] for place in shares.argmax(axis=1)]
-        right = sum(label == true for label, (_, true) in zip(labels, rows, strict=True))
+        predicted = [LABELS[place] for place in shares.argmax(axis=1)]
+        right = sum(label == true for label, (_, true) in zip(predicted, rows, strict=True))
         predictions = to_predictions(TASK.target, shares, {"labels": LABELS})
         return make_sample(TASK, [text for text, _ in rows], predictions), right
 

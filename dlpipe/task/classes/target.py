@@ -211,16 +211,19 @@ class Classes(Target):
         ]
 
     def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
-        """Return each row's probability (of two classes that of the last, else of the predicted) and its class."""
-        rows = predictions.select(["predicted", "probability", "probabilities"]).to_pylist()
-        shares = [
-            float(row["probabilities"][-1] if len(row["probabilities"]) == 2 else row["probability"])
-            for row in rows
-        ]
-        return [
-            DriftSeries("probability", "the predicted probability", shares),
-            DriftSeries("predicted", "the predicted labels", [row["predicted"] for row in rows]),
-        ]
+        """Return each row's probability, of two classes that of the last and else of the predicted, and its class.
+
+        They are two series with two names, ``p_<label>`` as in frames and ``probability``: one table has the looks
+        of models of both kinds.
+        """
+        rows = predictions.select(["predicted", "probability", "probabilities", "labels"]).to_pylist()
+        predicted = DriftSeries("predicted", "the predicted labels", [row["predicted"] for row in rows])
+        if any(len(row["labels"]) == 2 for row in rows[:1]):
+            last = rows[0]["labels"][-1]
+            shares = [float(row["probabilities"][-1]) for row in rows]
+            return [DriftSeries(f"p_{last}", f"the predicted probability of {last!r}", shares), predicted]
+        shares = [float(row["probability"]) for row in rows]
+        return [DriftSeries("probability", "the predicted probability", shares), predicted]
 
 
 def as_class_evaluation(evaluation: Evaluation) -> ClassEvaluation:
