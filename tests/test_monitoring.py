@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 from texts import BAD, GOOD, THINGS
 
-from dlpipe.errors import ModelNotFound, NoRows, NothingToLearn, SettingError, TableVersionNotFound
+from dlpipe.errors import ModelNotFound, NoRows, NothingToLearn, SchemaMismatch, SettingError, TableVersionNotFound
 from dlpipe.inference import score, score_new
 from dlpipe.inference.scoring import PartScorer
 from dlpipe.monitoring import (
@@ -229,6 +229,15 @@ def test_rows_of_any_kind_are_compared_by_their_series_and_told_apart_by_their_f
     wide = Sample([], tuple(many))
     assert to_png(samples_figure(wide, wide, raised=["c19"])).startswith(b"\x89PNG")
     assert to_png(domains_figure(moved.domains, TwoColumns())).startswith(b"\x89PNG")
+
+
+def test_another_table_of_the_name_is_refused_in_a_line(world: World) -> None:
+    world.arrives(new_texts(60))
+    write_table(f"{world.folder / 'incoming'}_drift", pa.table({"at": ["1"]}))
+    with pytest.raises(
+        SchemaMismatch, match=r"'incoming_drift@v0' has no column 'labelled_rows' and .* Move it away"
+    ):
+        world.look()
 
 
 def test_a_column_named_as_a_signal_gets_another_name() -> None:

@@ -20,10 +20,8 @@ def explain_by_gradient(
 
     Parameters
     ----------
-    predictor : Predictor
-    task : Task
-        That of the predictor.
-    rows : sequence of (row_id, row)
+    predictor, task, rows
+        See ``explaining.explain_each``.
     settings : ExplainSettings
         ``steps``: points between no part and all parts.
 

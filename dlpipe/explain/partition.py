@@ -29,10 +29,8 @@ def explain_by_partition(
 
     Parameters
     ----------
-    predictor : Predictor
-    task : Task
-        That of the predictor.
-    rows : sequence of (row_id, row)
+    predictor, task, rows
+        See ``explaining.explain_each``.
     settings : ExplainSettings
         ``max_evals``, ``batch_rows`` and ``seed``.
 
@@ -46,7 +44,16 @@ def explain_by_partition(
 
 
 def make_work(predictor: Predictor, task: Task, named: NamedRow, settings: ExplainSettings) -> Work[Explanation]:
-    """Return the work of explaining one row."""
+    """Return the work of explaining one row.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    task : Task
+        That of the predictor.
+    named : (row_id, row)
+    settings : ExplainSettings
+    """
     _, row = named
     parts = task.inputs.split_parts(row, predictor)
 
@@ -60,7 +67,20 @@ def make_work(predictor: Predictor, task: Task, named: NamedRow, settings: Expla
 def attribute_row(
     row: Row, parts: RowParts, settings: ExplainSettings
 ) -> Generator[list[Row], Floats, tuple[Floats, Floats, Floats]]:
-    """Ask for what the explanation of ``row`` needs, round by round; return base, attributions and output."""
+    """Ask for what the explanation of ``row`` needs, round by round; return base, attributions and output.
+
+    Parameters
+    ----------
+    row : Row
+    parts : RowParts
+        Of that row.
+    settings : ExplainSettings
+
+    Yields
+    ------
+    list of rows
+        Copies of the row; their outputs, shape (n_copies, n_outputs), are to be sent.
+    """
     count = len(parts.shown)
     base, output = yield [parts.keep([False] * count), parts.keep([True] * count)]
     if count < 2:

@@ -135,6 +135,7 @@ class OutputCache:
             made = self._predictor.predict_outputs(list(new.values()))
             self._known.update(zip(new, np.asarray(made, dtype=np.float64), strict=True))
         answers = np.stack([self._known[key] for key in keys])
+        # after the answers are made: a request may be larger than the memory, and its own rows must not fall out
         for key in list(islice(self._known, max(0, len(self._known) - REMEMBERED))):
             del self._known[key]
         return answers

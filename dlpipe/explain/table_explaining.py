@@ -88,6 +88,7 @@ def explain_table(
     rows = read_test_rows(source, predictor) if among is None else read_named_rows(source, among, predictor)
     worst = find_mistakes(rows, mistakes[: settings.mistakes], source, predictor)
     chosen = choose_rows(rows, mistakes=worst, settings=settings)
+    # before the key is looked up: the card shows the explanations, also where the table has them already
     made = explain_sample(predictor, chosen, settings)
     key = {**make_key(source, model, settings), "rows": " ".join(row_id for row_id, _ in chosen)}
     table = made.to_table(model=model, source=source)
@@ -126,6 +127,14 @@ def read_named_rows(source: TableVersion, names: Sequence[str], predictor: Predi
     """Return the rows with these ids, in the order of the table; of an id that comes twice, the first.
 
     That is also the row that scoring answers. The table is streamed: ids are few, and the table may be large.
+
+    Parameters
+    ----------
+    source : TableVersion
+    names : sequence of str
+        Row ids; one that the table does not have is left out.
+    predictor : Predictor
+        Says which columns a row is made of.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -39,6 +39,7 @@ def load_predictor(uri: str, *, engine: str | None = None) -> Predictor:
 
     version = resolve(uri)
     store = open_store()
+    # a predictor has read its files when it is returned: what was downloaded goes at the end of the block
     with tempfile.TemporaryDirectory() as scratch:
         folder = download_model(store, version, scratch=Path(scratch))
         return open_predictor(folder, engine=engine)

@@ -180,6 +180,7 @@ def _find_own_commit(
 ) -> ScoringResult | None:
     """Return what an earlier try of this work committed; it may have begun where another program had ended."""
     made = Scoring(source, model, target, after=begun.version).key
+    # a try that lost to another program began again where that one had ended, so its key names a later version
     tries = range(begun.version, source.version + 1)
     key = find_first_commit(target, ({**made, "after": str(version)} for version in tries))
     if key is None or (done := find_commit(target, key)) is None:

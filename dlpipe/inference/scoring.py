@@ -159,6 +159,7 @@ class PartScorer(TaskScorer):
         import numpy as np
         import pyarrow as pa
 
+        # progress counts the rows of the table, of which one encoded row may be many
         repeats = np.bincount(begun.which, minlength=len(begun.encoded))
 
         def done(rows: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import MarkMoved, TableNotFound
+from dlpipe.errors import MarkMoved, SchemaMismatch, TableNotFound
 from dlpipe.monitoring.samples import Sample, read_current, read_reference, to_predictions
 from dlpipe.monitoring.settings import DriftSettings
 from dlpipe.monitoring.signals import DOMAIN, QUALITY, Drift, compare, pair_samples
@@ -65,7 +65,7 @@ class DriftReport:
 
     @property
     def event_id(self) -> str:
-        """The same for the same look, however often it is taken."""
+        """The same for the same look, however often it is taken: who publishes tells a repeat by it."""
         kept = self.history[-1]
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"dlpipe:{self.table.path}@{self.table.version} {kept['at']}"))
 
@@ -141,7 +141,7 @@ def make_predict(model: ModelVersion) -> Predict:
         else:
             pipeline = load_pipeline(model.uri)
             predictor = pipeline.predictor
-            outputs = pipeline.answer(list(rows)).outputs
+            outputs = pipeline.answer(list(rows)).outputs  # NaN for a row that cannot be read
         return to_predictions(find_task(predictor.card["task"]).target, outputs, predictor.card)
 
     return predict
@@ -174,8 +174,19 @@ def read_history(target: str, subject: Subject, *, until: int | None = None) -> 
         there = table_at(target, version=until) if until is None or until >= 0 else None
     except TableNotFound:
         return []
-    rows = [] if there is None else read_table(there).to_pylist()
+    rows = [] if there is None else read_table(_check_looks(there)).to_pylist()
     return [row for row in rows if row["model_version"] == subject.classifier]
+
+
+def _check_looks(table: TableVersion) -> TableVersion:
+    """Return ``table``; raise ``SchemaMismatch`` where it is another kind of table than one of looks."""
+    fixed = ("at", "model_version", "published", "labelled_rows")
+    if missing := set(fixed) - {name for name, _ in table.columns}:
+        raise SchemaMismatch(
+            f"{str(table)!r} has no column {' and no column '.join(map(repr, sorted(missing)))}, so it is no "
+            "table of looks at drift, which has this name. Move it away."
+        )
+    return table
 
 
 def may_publish(earlier: list[dict[str, Any]], *, now: float, labelled: int, settings: DriftSettings) -> bool:
@@ -268,7 +279,8 @@ def list_signals(reference: Sample, current: Sample) -> list[str]:
 def append_look(target: str, row: pa.Table, *, key: Mapping[str, str]) -> TableVersion:
     """Append the row of a look; what the table or the row lacks of the other's columns is null there.
 
-    Models of other tasks, or of more columns, have other signals.
+    Models of other tasks, or of more columns, have other signals. Columns are added by a commit of their own: a
+    kill after it leaves a wider table without the row, which the next try appends.
 
     Parameters
     ----------

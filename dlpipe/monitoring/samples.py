@@ -222,6 +222,7 @@ def read_reference(subject: Subject, predict: Predict, *, rows: int, seed: int) 
 
     task, columns = subject.task, subject.columns
     learnt = read_table(subject.trained_on, columns=[*columns, "split"])
+    # a row without a split has come without a label: the model has not learnt from it
     learnt = learnt.filter(pc.not_equal(pc.fill_null(learnt["split"], ""), ""))
     drawn = random.Random(seed).sample(range(learnt.num_rows), min(rows, learnt.num_rows))
     test = read_table(subject.trained_on, split="test", columns=["row_id", *columns, "label"])
@@ -237,6 +238,7 @@ def read_test_predictions(subject: Subject, truth: dict[str, Any]) -> dict[str, 
     import pyarrow.compute as pc
 
     names = list_prediction_columns(subject.task.target)
+    # of these very weights and this version of the table: the same URI may have scored another version of it
     own = Scoring(subject.trained_on, subject.model, subject.predictions.path).answer_set
     found: dict[str, Fields] = {}
     for batch in stream_table(

@@ -76,6 +76,7 @@ def psi(reference: Sequence[float] | Floats, current: Sequence[float] | Floats) 
 
     before, after = np.asarray(reference, dtype=float), np.asarray(current, dtype=float)
     cuts = np.unique(np.quantile(before, np.arange(1, BINS) / BINS))
+    # a cut at such a number and one just above it make a bin of it alone
     frequent = [cut for cut in cuts if (before == cut).mean() > 0.5 / BINS]
     cuts = np.unique([*cuts, *np.nextafter(frequent, np.inf)])
     bins = [np.searchsorted(cuts, numbers, side="right") for numbers in (before, after)]

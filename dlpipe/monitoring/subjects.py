@@ -99,7 +99,11 @@ def check_scored(subject: Subject) -> None:
 
 
 def has_scored(subject: Subject) -> bool:
-    """Return whether a version of the model, this one or an earlier champion, has answered for the source."""
+    """Return whether a version of the model, this one or an earlier champion, has answered for the source.
+
+    Rows that were never meant for a model differ from its training by nature; those of a champion's predecessor
+    are the same stream, so that a new champion is compared from its first look on.
+    """
     import pyarrow.compute as pc
 
     name = subject.classifier.rpartition("/")[0]

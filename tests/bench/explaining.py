@@ -99,8 +99,8 @@ def say(line: str) -> None:
 
 
 def print_table(runs: dict[str, list[dict[str, Any]]]) -> None:
-    def ratio(one: str, other: str) -> float:
-        pairs = zip(runs[one], runs[other], strict=True)
+    def ratio(ours: str, other: str) -> float:
+        pairs = zip(runs[ours], runs[other], strict=True)
         return statistics.median(a["rows_per_second"] / b["rows_per_second"] for a, b in pairs)
 
     def speed(name: str) -> float:
@@ -110,7 +110,7 @@ def print_table(runs: dict[str, list[dict[str, Any]]]) -> None:
     print("accuracy: largest difference from the recipe | rank correlation with the recipe |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for name in (name for name in runs if name in OURS):
-        apart, rank = compared(runs[name][0], runs["recipe"][0])
+        apart, rank = compare_values(runs[name][0], runs["recipe"][0])
         method = OURS[name] if name == "gradient" else f"{OURS[name]}, {name}"
         print(
             f"| {method} | {speed('recipe'):.2f} | {speed(name):.2f} | {speed(BOUND[name]):.2f} | "
@@ -123,7 +123,7 @@ def print_table(runs: dict[str, list[dict[str, Any]]]) -> None:
     print("of a row toward one label, the mean over rows.")
 
 
-def compared(run: dict[str, Any], recipe: dict[str, Any]) -> tuple[float, float]:
+def compare_values(run: dict[str, Any], recipe: dict[str, Any]) -> tuple[float, float]:
     """Return the largest difference of a value, and the mean rank correlation."""
     import numpy as np
 
