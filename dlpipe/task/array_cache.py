@@ -109,6 +109,7 @@ class FolderPlace:
     def make_scratch_folder(self) -> AbstractContextManager[str]:
         """Return a new folder on the same device; those that killed processes left are removed after an hour."""
         make_folder(self._folder)
+        # an hour, since those of writers that are at work lie beside them
         for left in self._folder.glob(f"{HALF}*"):
             if time.time() - left.stat().st_mtime > 3600:
                 shutil.rmtree(left, ignore_errors=True)

@@ -56,6 +56,7 @@ def check_bounds(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Che
     False log loss 0.500 is above 0.400
     """
     for name in (field.name for field in fields(thresholds)):
+        # margins are fields too, but no bounds
         side, _, metric = name.partition("_")
         bound = getattr(thresholds, name)
         if side in ("min", "max") and metric in evaluation.metrics and bound is not None:

@@ -16,7 +16,8 @@ from dlpipe.task.predictor import Row
 if TYPE_CHECKING:
     import torch
 
-ROWS = 4096  # of a batch, where a row costs one
+ROWS = 4096
+"""Rows of a batch where each costs one: there is nothing to pad, and small batches would only cost calls."""
 
 
 class TorchPredictor:

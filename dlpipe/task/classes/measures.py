@@ -78,6 +78,7 @@ def compute_metrics(probabilities: Floats, known: Integers) -> dict[str, float]:
         "accuracy": float(accuracy_score(known, predicted)),
         "macro_f1": float(f1_score(known, predicted, average="macro", zero_division=0.0)),
         "auroc": compute_auroc(probabilities, known),
+        # scikit-learn has no log loss of a model with one class
         "log_loss": float(log_loss(known, probabilities, labels=classes))
         if len(classes) > 1
         else float(compute_losses(probabilities, known).mean()),

@@ -126,6 +126,7 @@ class TabularInputs(Inputs):
         from dlpipe.tables import read_table
 
         settings, kinds = as_tabular_settings(settings), self.find_kinds(table)
+        # train is always among them: whatever splits are asked for, its rows decide how columns are scaled
         rows = {
             split: self.read_rows(read_table(table, split=split, columns=list(kinds)))
             for split in {"train", *splits}
@@ -164,6 +165,7 @@ class TabularInputs(Inputs):
         text, hidden = None, texts.vectors.shape[1] if isinstance(texts, TextEmbeddings) else 0
         if texts is not None and not isinstance(texts, TextEmbeddings):
             backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
+            # for what is below its head, which nothing reads
             text = load_pretrained_network(backbone, 1)
             hidden = text.head.in_features
         return TabularNetwork(
@@ -189,6 +191,7 @@ class TabularInputs(Inputs):
         assert isinstance(encoded, EncodedColumns)
         settings = as_tabular_settings(settings)
         files: dict[str, bytes] = {}
+        # under ``decision``, which counts for the digest: the same weights answer otherwise with another scaling
         decision = {**card.get("decision", {}), "columns": encoded.scaling.to_json()}
         card = {**card, "decision": decision, "network": {"width": settings.width, "layers": settings.layers}}
         weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}

@@ -43,6 +43,7 @@ class TabularData(TableSettings):
                 'number_columns = ["age", "amount"].'
             )
         label = Label((self.label_column,), "class", setting="label_column")
+        # the same values with another label are no contradiction: people of one age and town are different people
         return RowForm(inputs, label, repeats=True)
 
     @property
