@@ -142,10 +142,10 @@ class Disk:
             folder, name = self._locate(op.first)
             folder.change((name, None))
         elif op.name == "link":
-            (source, old), (target, new) = self._locate(op.first), self._at(op.second)
+            (source, old), (target, new) = self._locate(op.first), self._locate(op.second)
             target.change((new, source.now[old]))
         elif op.name == "rename":
-            self._rename(*self._locate(op.first), *self._at(op.second))
+            self._rename(*self._locate(op.first), *self._locate(op.second))
 
     def _rename(self, source: Folder, old: str, target: Folder, new: str) -> None:
         node = source.now[old]
