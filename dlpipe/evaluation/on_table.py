@@ -133,6 +133,7 @@ def evaluate_champion(
     from dlpipe.inference import load_predictor
 
     try:
+        # the engine that the candidate was evaluated with, whatever the champion is served by
         rival = load_predictor(champion.uri, engine="torch")
     except (ModelNotFound, EngineUnavailable) as error:
         return Rival(champion.version, None, None, problem=str(error).rstrip("."))

@@ -8,7 +8,12 @@ from typing import Literal
 from dlpipe.errors import SettingError
 
 CHALLENGER, CHAMPION = "challenger", "champion"
-KEY, WEIGHTS, MODEL_ID = "dlpipe.key", "dlpipe.weights", "dlpipe.model_id"
+KEY = "dlpipe.key"
+"""The tag by which a registration finds what an earlier one has made: see ``make_registration_key``."""
+DIGEST = "dlpipe.weights"
+"""The tag of a version with the SHA-256 of its weights and of what decides beside them."""
+MODEL_ID = "dlpipe.model_id"
+"""The tag of a version that names its logged model; MLflow's table of versions has no column for it."""
 TASK = "dlpipe.task"
 """The tag of a version, and the entry in the metadata of its MLflow model, that names its task."""
 KIND = "dlpipe.kind"

@@ -26,7 +26,7 @@ import dlpipe
 from dlpipe.registry.creation import complete_version, ensure_version
 from dlpipe.registry.families import check_name_free
 from dlpipe.registry.logged_models import ensure_logged_model
-from dlpipe.registry.names import KEY, KIND, KINDS, MADE_FROM, TASK, WEIGHTS, check_model_name
+from dlpipe.registry.names import DIGEST, KEY, KIND, KINDS, MADE_FROM, TASK, check_model_name
 from dlpipe.registry.packaging import Loggable, Packaging
 from dlpipe.registry.runs import log_to_run, open_run, read_context_tags
 from dlpipe.registry.versions import ModelVersion, find_version, read_version
@@ -83,7 +83,7 @@ def log_and_register(
     check_name_free(name, next((kind for kind in KINDS if kind == tags.get(KIND)), None))
     store = open_store()
     key = make_registration_key(name, files.digest, tags)
-    own_tags = {KEY: key, WEIGHTS: files.digest, TASK: files.card["task"], "dlpipe.version": dlpipe.__version__}
+    own_tags = {KEY: key, DIGEST: files.digest, TASK: files.card["task"], "dlpipe.version": dlpipe.__version__}
     tags = {**tags, **read_context_tags(), **own_tags}
     # a lock of this key alone, without a time limit: it is held while files are written, and only who registers
     # the very same files waits

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import ModelNotFound
-from dlpipe.registry.names import CHAMPION, KEY, MADE_FROM, MODEL_ID, TASK, WEIGHTS, classifier_name
+from dlpipe.registry.names import CHAMPION, DIGEST, KEY, MADE_FROM, MODEL_ID, TASK, classifier_name
 from dlpipe.task import DEFAULT_TASK
 from dlpipe.tracking import open_store, tracking_errors
 
@@ -304,7 +304,7 @@ def to_version(found: Any) -> ModelVersion:
         name=found.name,
         version=int(found.version),
         uri=to_uri(found.name, found.version),
-        digest=found.tags.get(WEIGHTS, ""),
+        digest=found.tags.get(DIGEST, ""),
         run_id=found.run_id or "",
         model_id=found.tags.get(MODEL_ID, ""),
         aliases=tuple(sorted(found.aliases)),
