@@ -19,7 +19,7 @@ from dlpipe.task.texts.network import load_pretrained_network, read_tokenizer_js
 LOOKS = ("eager", "sdpa")
 
 
-def theirs(folder: Path) -> Any:
+def load_with_transformers(folder: Path) -> Any:
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
@@ -27,7 +27,7 @@ def theirs(folder: Path) -> Any:
     return model
 
 
-def batch(words: int, *, padded: bool) -> dict[str, torch.Tensor]:
+def make_batch(words: int, *, padded: bool) -> dict[str, torch.Tensor]:
     draw = torch.Generator().manual_seed(0)
     mask = torch.ones(4, 40, dtype=torch.int64)
     if padded:
@@ -35,8 +35,8 @@ def batch(words: int, *, padded: bool) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.randint(words, (4, 40), generator=draw), "attention_mask": mask}
 
 
-def both(folder: Path, look: str) -> tuple[Bert, Any]:
-    mine, other = load_bert(folder), theirs(folder)
+def load_both(folder: Path, look: str) -> tuple[Bert, Any]:
+    mine, other = load_bert(folder), load_with_transformers(folder)
     assert mine is not None
     for network in (mine, other):
         network.set_attn_implementation(look)
@@ -51,8 +51,8 @@ def backbone(request: pytest.FixtureRequest, tiny_backbone: Path) -> Path:
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("padded", [True, False])
 def test_states_are_those_of_transformers(backbone: Path, look: str, padded: bool) -> None:
-    mine, other = both(backbone, look)
-    given = batch(mine.config.vocab_size, padded=padded)
+    mine, other = load_both(backbone, look)
+    given = make_batch(mine.config.vocab_size, padded=padded)
     with torch.no_grad():
         found, wanted = (network(**given).last_hidden_state for network in (mine, other))
     real = given["attention_mask"].bool()
@@ -61,8 +61,8 @@ def test_states_are_those_of_transformers(backbone: Path, look: str, padded: boo
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_bias_of_attention_does_what_it_does_in_transformers(tiny_backbone: Path, look: str) -> None:
-    mine, other = both(tiny_backbone, look)
-    given = batch(mine.config.vocab_size, padded=True)
+    mine, other = load_both(tiny_backbone, look)
+    given = make_batch(mine.config.vocab_size, padded=True)
     weights = torch.rand(4, 40, generator=torch.Generator().manual_seed(1))
     given["attention_mask"] = weights.log()[:, None, None, :].expand(-1, 1, 40, -1)
     with torch.no_grad():
@@ -73,8 +73,8 @@ def test_a_bias_of_attention_does_what_it_does_in_transformers(tiny_backbone: Pa
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("look", LOOKS)
 def test_gradients_are_those_of_transformers(backbone: Path, look: str, autocast: bool) -> None:
-    mine, other = both(backbone, look)
-    given = batch(mine.config.vocab_size, padded=True)
+    mine, other = load_both(backbone, look)
+    given = make_batch(mine.config.vocab_size, padded=True)
     for network in (mine, other):
         with torch.autocast("cpu", enabled=autocast):
             states = network(**given).last_hidden_state.float()
@@ -88,14 +88,14 @@ def test_gradients_are_those_of_transformers(backbone: Path, look: str, autocast
 
 
 def test_weights_and_modules_have_the_names_and_the_order_of_transformers(backbone: Path) -> None:
-    mine, other = both(backbone, "sdpa")
+    mine, other = load_both(backbone, "sdpa")
     assert list(mine.state_dict()) == list(other.state_dict())
     assert all(value.equal(other.state_dict()[name]) for name, value in mine.state_dict().items())
     assert [name for name, _ in mine.named_modules()] == [name for name, _ in other.named_modules()]
 
 
 def test_a_trained_model_has_the_config_that_transformers_would_write(backbone: Path) -> None:
-    mine, other = both(backbone, "sdpa")
+    mine, other = load_both(backbone, "sdpa")
     assert mine.config.to_json_string(use_diff=False) == other.config.to_json_string(use_diff=False)
 
 
@@ -117,7 +117,7 @@ def test_the_head_is_drawn_as_it_was_with_transformers(tiny_backbone: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "said",
+    "changes",
     [
         {"position_embedding_type": "relative_key"},
         {"hidden_act": "gelu_new"},
@@ -127,9 +127,9 @@ def test_the_head_is_drawn_as_it_was_with_transformers(tiny_backbone: Path) -> N
     ],
 )
 def test_another_kind_of_bert_is_left_to_transformers(
-    tiny_backbone: Path, tmp_path: Path, said: dict[str, Any]
+    tiny_backbone: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    folder = changed(tiny_backbone, tmp_path, said)
+    folder = change_config(tiny_backbone, tmp_path, changes)
     assert load_bert(folder) is None
 
 
@@ -138,7 +138,7 @@ def test_weights_with_other_names_are_left_to_transformers(tiny_backbone: Path, 
 
     from dlpipe.task.texts import Backbone
 
-    folder = changed(tiny_backbone, tmp_path, {})
+    folder = change_config(tiny_backbone, tmp_path, {})
     weights = load_file(folder / "model.safetensors")
     save_file(
         {f"bert.{name}": value for name, value in weights.items()},
@@ -150,10 +150,10 @@ def test_weights_with_other_names_are_left_to_transformers(tiny_backbone: Path, 
     assert words.weight.equal(weights["embeddings.word_embeddings.weight"])
 
 
-def changed(backbone: Path, folder: Path, said: dict[str, Any]) -> Path:
+def change_config(backbone: Path, folder: Path, changes: dict[str, Any]) -> Path:
     folder = Path(shutil.copytree(backbone, folder / "changed"))
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | said))
+    (folder / "config.json").write_text(json.dumps(config | changes))
     return folder
 
 
@@ -165,7 +165,7 @@ def test_a_model_is_restored_as_transformers_would(tiny_model: TextModel) -> Non
     other = AutoModel.from_config(AutoConfig.for_model(**config), dtype=torch.float32).eval()
     other.pooler = None
     other.load_state_dict(network.encoder.state_dict())
-    given = batch(config["vocab_size"], padded=True)
+    given = make_batch(config["vocab_size"], padded=True)
     with torch.no_grad():
         found, wanted = (each(**given).last_hidden_state for each in (network.encoder, other))
     real = given["attention_mask"].bool()
@@ -186,5 +186,5 @@ print("transformers" in sys.modules)
 
 def test_networks_of_plain_bert_load_without_transformers(tiny_model: TextModel, tmp_path: Path) -> None:
     command = [sys.executable, "-c", OPEN, str(tiny_model.save(tmp_path / "model"))]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
-    assert said[:2] == ["(1, 2)", "False"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+    assert lines[:2] == ["(1, 2)", "False"]

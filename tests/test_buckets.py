@@ -34,41 +34,41 @@ def server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def place(server: S3Server) -> Iterator[Callable[..., str]]:
+def set_variables(server: S3Server) -> Iterator[Callable[..., str]]:
     """Set the variables with a mistake in them, and return the address of a folder in the bucket."""
     with untouched_environment():
 
-        def mistaken(bucket: str = "my-bucket", **other: str) -> str:
+        def break_value(bucket: str = "my-bucket", **other: str) -> str:
             os.environ.update(server.variables(**other))
             check_bucket.cache_clear()
             boto3.DEFAULT_SESSION = None  # MLflow's, which keeps the first keys it saw
             return f"s3://{bucket}/there"
 
-        yield mistaken
+        yield break_value
 
 
-def asks_bucket(address: str) -> None:
+def ask_bucket(address: str) -> None:
     check_bucket(address, what="a test")
 
 
-def opens_table(address: str) -> None:
+def open_table_there(address: str) -> None:
     table_at(f"{address}/table")
 
 
-def writes_table(address: str) -> None:
+def write_table_there(address: str) -> None:
     write_table(f"{address}/table", pa.table({"text": ["good"]}))
 
 
-def opens_store(address: str) -> None:
+def open_store_there(address: str) -> None:
     os.environ["DLPIPE_ARTIFACTS"] = address
     open_store()
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-@pytest.mark.parametrize("does", [asks_bucket, opens_table, writes_table, opens_store])
-def test_what_s3_refuses_is_said_in_one_line_within_seconds(does, mistake, place):
+@pytest.mark.parametrize("does", [ask_bucket, open_table_there, write_table_there, open_store_there])
+def test_what_s3_refuses_is_said_in_one_line_within_seconds(does, mistake, set_variables):
     given, says = MISTAKES[mistake]
-    address = place(**given)
+    address = set_variables(**given)
     started = time.monotonic()
     with pytest.raises(StorageUnavailable, match=says) as raised:
         does(address)
@@ -76,17 +76,17 @@ def test_what_s3_refuses_is_said_in_one_line_within_seconds(does, mistake, place
     assert "\n" not in str(raised.value)
 
 
-def test_without_keys_it_says_which_variables_to_set(place):
-    address = place(AWS_SHARED_CREDENTIALS_FILE="/nowhere", AWS_CONFIG_FILE="/nowhere")
+def test_without_keys_it_says_which_variables_to_set(set_variables):
+    address = set_variables(AWS_SHARED_CREDENTIALS_FILE="/nowhere", AWS_CONFIG_FILE="/nowhere")
     del os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
     with pytest.raises(StorageUnavailable, match="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
-        asks_bucket(address)
+        ask_bucket(address)
 
 
-def test_with_the_right_keys_all_of_it_works(place, tmp_path):
-    address = place()
-    asks_bucket(address)
-    writes_table(address)
+def test_with_the_right_keys_all_of_it_works(set_variables, tmp_path):
+    address = set_variables()
+    ask_bucket(address)
+    write_table_there(address)
     assert table_at(f"{address}/table").rows == 1
     os.environ["DLPIPE_ARTIFACTS"] = f"{address}/artifacts/"
     store = new_store(tmp_path)
@@ -95,18 +95,18 @@ def test_with_the_right_keys_all_of_it_works(place, tmp_path):
     assert experiment.artifact_location == f"{address}/artifacts"
     store.check("films", model="films")
     run = client.create_run(experiment.experiment_id).info.run_id
-    client.log_text(run, "hello", "said.txt")
-    assert [one.path for one in client.list_artifacts(run)] == ["said.txt"]
+    client.log_text(run, "hello", "hello.txt")
+    assert [file.path for file in client.list_artifacts(run)] == ["hello.txt"]
     assert not list(tmp_path.glob("mlartifacts/*"))
 
 
-def test_artifacts_that_an_experiment_keeps_elsewhere_are_refused_as_clearly(place, tmp_path):
-    place()
+def test_artifacts_that_an_experiment_keeps_elsewhere_are_refused_as_clearly(set_variables, tmp_path):
+    set_variables()
     store = new_store(tmp_path)
     client = store.client()
     elsewhere = client.create_experiment("films", artifact_location="s3://no-bucket/there")
     run = client.create_run(elsewhere).info.run_id
     with pytest.raises(StorageUnavailable, match="there is no such bucket"), tracking_errors(store):
-        client.log_text(run, "hello", "said.txt")
+        client.log_text(run, "hello", "hello.txt")
     with pytest.raises(StorageUnavailable, match="there is no such bucket"):
         store.check("films")

@@ -53,7 +53,7 @@ def served(tiny_model: TextModel) -> ServedModel:
     return export_engines(tiny_model, texts, labels, settings=ANY_SPEED)
 
 
-def choosing(served: ServedModel, engine: str) -> ServedModel:
+def choose_engine_in(served: ServedModel, engine: str) -> ServedModel:
     """Return ``served`` as if ``engine`` had been the fastest."""
     return dataclasses.replace(served, engines=dataclasses.replace(served.engines, chosen=engine))
 
@@ -61,7 +61,7 @@ def choosing(served: ServedModel, engine: str) -> ServedModel:
 @pytest.fixture
 def folder(served: ServedModel, tmp_path: Path) -> Path:
     """The model's folder, with the choice of eight bits."""
-    return choosing(served, INT8).save(tmp_path / "model")
+    return choose_engine_in(served, INT8).save(tmp_path / "model")
 
 
 def test_onnx_gives_the_probabilities_of_torch_for_texts_of_any_length_and_number(folder):
@@ -93,8 +93,8 @@ def test_products_with_fixed_weights_are_integers_and_their_weights_are_gone(ser
     operators = [node.op_type for node in small.graph.node]
     assert operators.count("MatMulIntegerToFloat") == 12  # two layers of six
     assert operators.count("MatMul") == 4  # attention, states times states
-    weights = {one.name: tuple(one.dims) for one in exact.graph.initializer}
-    kept = {one.name for one in small.graph.initializer}
+    weights = {tensor.name: tuple(tensor.dims) for tensor in exact.graph.initializer}
+    kept = {tensor.name for tensor in small.graph.initializer}
     replaced = {node.input[1] for node in exact.graph.node if node.op_type == "MatMul"} & set(weights)
     assert len(replaced) == 12
     assert not replaced & kept
@@ -188,16 +188,16 @@ def test_engines_survive_their_file_and_are_tags(served, tmp_path):
 
 
 def test_fastest_good_engine_is_chosen_and_only_for_a_gain():
-    def checks(*speeds: float, refused: str = "") -> list[EngineCheck]:
+    def make_checks(*speeds: float, refused: str = "") -> list[EngineCheck]:
         return [
             EngineCheck(TORCH, speedup=1.0),
             EngineCheck(ONNX, speedup=speeds[0]),
             EngineCheck(INT8, speedup=speeds[1], refused=refused),
         ]
 
-    assert choose_engine(checks(1.7, 3.3), gain=1.1) == INT8
-    assert choose_engine(checks(1.7, 3.3, refused="it loses 0.80 points"), gain=1.1) == ONNX
-    assert choose_engine(checks(1.05, 0.9), gain=1.1) == TORCH
+    assert choose_engine(make_checks(1.7, 3.3), gain=1.1) == INT8
+    assert choose_engine(make_checks(1.7, 3.3, refused="it loses 0.80 points"), gain=1.1) == ONNX
+    assert choose_engine(make_checks(1.05, 0.9), gain=1.1) == TORCH
 
 
 def test_engine_with_fewer_bits_needs_labelled_rows(tiny_model):
@@ -211,10 +211,10 @@ def test_engine_with_fewer_bits_needs_labelled_rows(tiny_model):
 
 
 def test_eight_bits_are_refused_where_they_lose_accuracy(tiny_model, tmp_path):
-    model = model_that_eight_bits_ruin(tiny_model)
+    model = make_model_that_eight_bits_ruin(tiny_model)
     texts = [text for text, _ in reviews()]
-    said = [model.labels[best] for best in open_predictor(model).predict_outputs(texts).argmax(1)]
-    served = export_engines(model, texts, said, settings=ANY_SPEED)
+    predicted = [model.labels[best] for best in open_predictor(model).predict_outputs(texts).argmax(1)]
+    served = export_engines(model, texts, predicted, settings=ANY_SPEED)
     check = served.engines.check(INT8)
     assert check.accuracy_lost > 0.5
     assert check.refused.startswith(f"it loses {check.accuracy_lost:.2f} points of accuracy, more than 0.5")
@@ -224,7 +224,7 @@ def test_eight_bits_are_refused_where_they_lose_accuracy(tiny_model, tmp_path):
         open_predictor(served.save(tmp_path / "model"), engine=INT8)
 
 
-def model_that_eight_bits_ruin(model: TextModel) -> TextModel:
+def make_model_that_eight_bits_ruin(model: TextModel) -> TextModel:
     """Return ``model`` with weights so large that scales of eight bits swallow the rest, yet with no effect.
 
     Normalised states sum to 0, so what is added to all weights of an output is multiplied by 0.
@@ -277,7 +277,7 @@ def test_registered_model_is_opened_with_its_engine_in_a_fresh_process_without_t
     from dlpipe.inference import load_predictor
     from dlpipe.registry import log_and_register, resolve
 
-    int8 = choosing(served, INT8)
+    int8 = choose_engine_in(served, INT8)
     with untouched_environment():
         store = new_store(tmp_path)
         version = log_and_register(

@@ -33,13 +33,13 @@ def table(tiny_table: TableVersion, tmp_path: Path) -> TableVersion:
     return write_table(str(tmp_path / "tables" / "reviews"), read_table(tiny_table))
 
 
-def entries(table: TableVersion) -> list[str]:
+def list_entries(table: TableVersion) -> list[str]:
     """Return the names of the entries beside the table, without the hash of their keys."""
     folder = Path(table.path).parent / "_features" / table.name
     return sorted(entry.name.rsplit("-", 1)[0] for entry in folder.glob("*"))
 
 
-def reader(table: TableVersion, settings: TextTraining, max_length: int = 32) -> SplitEncoder:
+def make_encoder(table: TableVersion, settings: TextTraining, max_length: int = 32) -> SplitEncoder:
     return SplitEncoder(table, find_backbone(settings.backbone), max_length)
 
 
@@ -47,15 +47,15 @@ def test_a_frozen_training_embeds_each_split_once(table: TableVersion, tiny_sett
     frozen = replace(tiny_settings, strategy="freeze", epochs=1)
     first = fit(table, settings=frozen, say=None)
     kinds = ["v0-train-embeddings", "v0-train-tokens", "v0-valid-embeddings", "v0-valid-tokens"]
-    assert entries(table) == kinds
-    before = files_of(table)
+    assert list_entries(table) == kinds
+    before = list_files(table)
     again = fit(table, settings=replace(frozen, learning_rate=1e-3), say=None)
-    assert files_of(table) == before
+    assert list_files(table) == before
     assert again.model.digest != first.model.digest
     assert fit(table, settings=frozen, say=None).model.digest == first.model.digest
 
 
-def files_of(table: TableVersion) -> dict[str, int]:
+def list_files(table: TableVersion) -> dict[str, int]:
     """Return the kept files with the times at which they were written."""
     folder = Path(table.path).parent / "_features"
     return {str(file): file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
@@ -70,7 +70,7 @@ def test_embeddings_are_what_the_trained_model_sees(table: TableVersion, tiny_se
 
     model = fit(table, settings=replace(tiny_settings, strategy="freeze"), say=None).model
     texts = read_table(table, split="valid")["text"].to_pylist()
-    kept_ones = reader(table, tiny_settings, model.max_length).embed("valid").vectors
+    kept_ones = make_encoder(table, tiny_settings, model.max_length).embed("valid").vectors
     network = restore_network(model)
     encoded = TextTokenizer(model.files[TOKENIZER].decode(), max_length=model.max_length)(texts)
     with torch.inference_mode():
@@ -83,11 +83,11 @@ def test_embeddings_are_what_the_trained_model_sees(table: TableVersion, tiny_se
 def test_embeddings_do_not_depend_on_the_number_of_threads(
     table: TableVersion, tiny_settings: TextTraining
 ) -> None:
-    read = reader(table, tiny_settings)
-    one, two = (
+    read = make_encoder(table, tiny_settings)
+    on_one, on_two = (
         compute_embeddings(read.tokenize("train"), read.backbone, threads=threads, say=print) for threads in (1, 2)
     )
-    assert np.array_equal(one, two)
+    assert np.array_equal(on_one, on_two)
 
 
 @pytest.mark.parametrize("change", ["backbone", "tokenizer", "max_length", "table"])
@@ -97,20 +97,20 @@ def test_whatever_changes_the_values_makes_another_entry(
     backbone = tmp_path / "backbone"
     shutil.copytree(tiny_settings.backbone, backbone)
     settings = replace(tiny_settings, backbone=str(backbone))
-    before = reader(table, settings).embed("valid").vectors
+    before = make_encoder(table, settings).embed("valid").vectors
     length = 32
     if change == "backbone":
         scale_weights(backbone / "model.safetensors")
     elif change == "tokenizer":
-        said = json.loads((backbone / "tokenizer.json").read_text())
-        vocab = said["model"]["vocab"]
+        tokenizer = json.loads((backbone / "tokenizer.json").read_text())
+        vocab = tokenizer["model"]["vocab"]
         vocab["good"], vocab["bad"] = vocab["bad"], vocab["good"]
-        (backbone / "tokenizer.json").write_text(json.dumps(said))
+        (backbone / "tokenizer.json").write_text(json.dumps(tokenizer))
     elif change == "max_length":
         length = 4
     else:
         table = write_table(table.path, read_table(table).slice(3), mode="overwrite")
-    after = reader(table, settings, length).embed("valid").vectors
+    after = make_encoder(table, settings, length).embed("valid").vectors
     assert before.shape != after.shape or not np.allclose(before, after)
 
 
@@ -263,7 +263,7 @@ def test_features_of_a_table_in_an_object_store_are_kept_there(bucket: str, tiny
     import boto3
 
     client = boto3.client("s3")
-    keys = [one["Key"] for one in client.list_objects_v2(Bucket="bucket")["Contents"]]
+    keys = [entry["Key"] for entry in client.list_objects_v2(Bucket="bucket")["Contents"]]
     assert all(key.startswith("tables/_features/reviews/v0-train-tokens-") for key in keys)
     (ids,) = [key for key in keys if "ids-" in key]
     client.put_object(Bucket="bucket", Key=ids, Body=b"damaged")

@@ -57,7 +57,10 @@ class Suggestion:
 
 
 Suggest = Callable[[Preview, Given], Suggestion]
-"""Takes the first rows, and the columns that are known, and returns what they show."""
+"""Takes the first rows of a file, and the settings of ``[data]`` that are known, and returns what the rows show.
+
+Raises ``SettingError`` when a column that is named is not there, or which one is meant is in doubt.
+"""
 
 
 # -- what a column is ------------------------------------------------------------------------------------------

@@ -23,13 +23,15 @@ import csv
 import inspect
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from contenders import Runs, compare_speed, measure_speed, run_contender, say
 
 SNIPPETS = Path(__file__).resolve().parents[3] / "shared" / "data" / "snippets"
 MAX_LENGTH = 128
@@ -51,8 +53,8 @@ def main() -> None:
         if options.model is None:
             options.model = options.folder / "model"
             say("training the model")
-            worker("train", options)
-        worker("asked", options)
+            run_with_options("train", options)
+        run_with_options("asked", options)
         print_table(repeated(options))
 
 
@@ -66,13 +68,13 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def repeated(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+def repeated(options: argparse.Namespace) -> Runs:
     """Return what each contender did in each repeat, in alternating order."""
     names = ["recipe", *ours_here(), *sorted({BOUND[name] for name in ours_here()})]
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    runs: Runs = {name: [] for name in names}
     for repeat in range(options.repeats):
         for name in names if repeat % 2 == 0 else names[::-1]:
-            runs[name].append(worker(name, options))
+            runs[name].append(run_with_options(name, options))
             say(f"{name}: {runs[name][-1]['rows_per_second']:.2f} rows/s")
     return runs
 
@@ -85,27 +87,13 @@ def ours_here() -> list[str]:
     return [name for name in OURS if name != "onnx" or engines]
 
 
-def worker(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--worker", name, "--folder", str(options.folder)]
-    command += ["--model", str(options.model), "--rows", str(options.rows)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+def run_with_options(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    arguments = ("--folder", options.folder, "--model", options.model, "--rows", options.rows)
+    return run_contender(__file__, name, *arguments)
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def print_table(runs: dict[str, list[dict[str, Any]]]) -> None:
-    def ratio(ours: str, other: str) -> float:
-        pairs = zip(runs[ours], runs[other], strict=True)
-        return statistics.median(a["rows_per_second"] / b["rows_per_second"] for a, b in pairs)
-
-    def speed(name: str) -> float:
-        return statistics.median(run["rows_per_second"] for run in runs[name])
-
+def print_table(runs: Runs) -> None:
+    speed, ratio = partial(measure_speed, runs), partial(compare_speed, runs)
     print("| method | recipe, rows/s | ours, rows/s | bound, rows/s | ours / recipe | ours / bound | ", end="")
     print("accuracy: largest difference from the recipe | rank correlation with the recipe |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")

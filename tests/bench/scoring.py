@@ -19,13 +19,14 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from contenders import Runs, compare_speed, measure_speed, run_contender, say
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 TRAIN = ["snippets/movies_valid.csv", "snippets/movies_test.csv", "imdb/valid.csv", "imdb/test.csv"]
@@ -36,7 +37,7 @@ ENGINES = ("torch", "torch-bf16", "onnx", "onnx-int8")
 
 
 def main() -> None:
-    options = parse()
+    options = parse_options()
     if options.worker:
         print(json.dumps(WORKERS[options.worker](options)))
         return
@@ -46,10 +47,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         options.folder = Path(folder)
         prepare(options)
-        print_table(repeated(options))
+        print_table(repeat(options))
 
 
-def parse() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=7_800, help="rows to score, of both kinds in the same mix")
     parser.add_argument("--sample", type=int, default=260, help="rows of these that the recipe is measured on")
@@ -75,7 +76,7 @@ def prepare(options: argparse.Namespace) -> None:
     if options.model is None:
         options.model = options.folder / "model"
         say("training the model")
-        worker("train", options)
+        run_with_options("train", options)
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -83,19 +84,19 @@ def read(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def repeated(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+def repeat(options: argparse.Namespace) -> Runs:
     """Return what each contender did in each repeat, in alternating order."""
-    names = ["recipe", *engines(options), "bound"]
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    names = ["recipe", *list_engines(options), "bound"]
+    runs: Runs = {name: [] for name in names}
     for repeat in range(options.repeats):
         for name in names if repeat % 2 == 0 else names[::-1]:
             options.target = f"scores-{repeat}-{name}"
-            runs[name].append(worker(name, options))
+            runs[name].append(run_with_options(name, options))
             say(f"{name}: {runs[name][-1]['rows_per_second']:.1f} rows/s")
     return runs
 
 
-def engines(options: argparse.Namespace) -> list[str]:
+def list_engines(options: argparse.Namespace) -> list[str]:
     """Return torch and the engines that the model is offered with."""
     from dlpipe.task.texts.engines.stored import read_engines
 
@@ -104,49 +105,36 @@ def engines(options: argparse.Namespace) -> list[str]:
     return [name for name in ENGINES if name == "torch" or (found and not found.check(name).refused)]
 
 
-def worker(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--worker", name, "--folder", str(options.folder)]
-    command += ["--model", str(options.model), "--sample", str(options.sample), "--target", str(options.target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+def run_with_options(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    arguments = ("--folder", options.folder, "--model", options.model, "--sample", options.sample)
+    return run_contender(__file__, name, *arguments, "--target", options.target)
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def print_table(runs: dict[str, list[dict[str, Any]]]) -> None:
-    def ratio(one: str, other: str) -> float:
-        pairs = zip(runs[one], runs[other], strict=True)
-        return statistics.median(a["rows_per_second"] / b["rows_per_second"] for a, b in pairs)
-
-    def speed(name: str) -> float:
-        return statistics.median(run["rows_per_second"] for run in runs[name])
-
+def print_table(runs: Runs) -> None:
+    speed, ratio = partial(measure_speed, runs), partial(compare_speed, runs)
     print("| engine | recipe, rows/s | ours, rows/s | bound, rows/s | ours / recipe | ours / bound | ", end="")
     print("ours / torch | accuracy of recipe, ours, bound |\n|---|---:|---:|---:|---:|---:|---:|---|")
-    ours = [name for name in runs if name not in ("recipe", "bound")]
-    for engine in ours:
-        each = [accuracy(runs[name][0], runs["recipe"][0]) for name in ("recipe", engine, "bound")]
+    scored = [name for name in runs if name not in ("recipe", "bound")]
+    for engine in scored:
+        each = [measure_accuracy(runs[name][0], runs["recipe"][0]) for name in ("recipe", engine, "bound")]
         print(
             f"| {engine} | {speed('recipe'):.1f} | {speed(engine):.1f} | {speed('bound'):.1f} | "
             f"{ratio(engine, 'recipe'):.1f} | {ratio(engine, 'bound'):.2f} | {ratio(engine, 'torch'):.2f} | "
             f"{each[0]:.3f}, {each[1]:.3f}, {each[2]:.3f} |"
         )
-    said = [f"{name} {agreement(runs[name][0], runs[ours[0]][0])}" for name in runs if name != ours[0]]
+    first = runs[scored[0]][0]
+    differences = [f"{name} {describe_agreement(runs[name][0], first)}" for name in runs if name != scored[0]]
     print(f"\nAccuracy on the {len(runs['recipe'][0]['labels'])} rows of the recipe. Same label as torch, and the")
-    print(f"largest difference of a probability: {'; '.join(said)}.")
+    print(f"largest difference of a probability: {'; '.join(differences)}.")
 
 
-def accuracy(run: dict[str, Any], sample: dict[str, Any]) -> float:
+def measure_accuracy(run: dict[str, Any], sample: dict[str, Any]) -> float:
     """Return the share of right labels among the rows of ``sample``."""
     right = [run["labels"][row] == truth for row, truth in sample["truth"].items()]
     return sum(right) / len(right)
 
 
-def agreement(run: dict[str, Any], torch: dict[str, Any]) -> str:
+def describe_agreement(run: dict[str, Any], torch: dict[str, Any]) -> str:
     same = [label == torch["labels"][row] for row, label in run["labels"].items()]
     apart = max(abs(share - torch["positive"][row]) for row, share in run["positive"].items())
     return f"{sum(same):,} of {len(same):,} rows, {apart:.1g}"
@@ -171,7 +159,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     return {}
 
 
-def recipe(options: argparse.Namespace) -> dict[str, Any]:
+def run_recipe(options: argparse.Namespace) -> dict[str, Any]:
     """Predict a sample with an MLflow model that is applied to one row after another."""
     import mlflow.pyfunc
 
@@ -182,7 +170,7 @@ def recipe(options: argparse.Namespace) -> dict[str, Any]:
     sample = rows.iloc[[at * len(rows) // size for at in range(size)]].set_index("row_id")
     folder = options.folder / options.target
     mlflow.pyfunc.save_model(
-        str(folder), python_model=book_model(), artifacts={"model": str(options.model)}, pip_requirements=[]
+        str(folder), python_model=make_book_model(), artifacts={"model": str(options.model)}, pip_requirements=[]
     )
     model = mlflow.pyfunc.load_model(str(folder))
     texts = sample[["text"]]
@@ -198,7 +186,7 @@ def recipe(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def book_model() -> Any:
+def make_book_model() -> Any:
     """Return the Python model of the recipe, which Flash and a row-wise ``apply`` make up."""
     import mlflow.pyfunc
 
@@ -215,7 +203,7 @@ def book_model() -> Any:
             warnings.simplefilter("ignore")
             logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
             self.trainer = flash.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
-            self.classifier = flash_classifier(Path(context.artifacts["model"]))
+            self.classifier = make_flash_classifier(Path(context.artifacts["model"]))
 
         def predict_row(self, row: Any) -> Any:
             import pandas as pd
@@ -231,7 +219,7 @@ def book_model() -> Any:
     return BookModel()
 
 
-def flash_classifier(folder: Path) -> Any:
+def make_flash_classifier(folder: Path) -> Any:
     """Return Flash's own text classifier around the network in ``folder``."""
     from flash.text import TextClassifier
     from flash.text.classification.adapters import HuggingFaceAdapter
@@ -252,7 +240,7 @@ def flash_classifier(folder: Path) -> Any:
     return TextClassifier(backbone="bench", labels=list(model.labels), max_length=MAX_LENGTH)
 
 
-def ours(options: argparse.Namespace, engine: str = "torch") -> dict[str, Any]:
+def run_ours(options: argparse.Namespace, engine: str = "torch") -> dict[str, Any]:
     """Score the table into another one."""
     from dlpipe.inference import score
     from dlpipe.registry import ModelVersion
@@ -271,7 +259,7 @@ def ours(options: argparse.Namespace, engine: str = "torch") -> dict[str, Any]:
     return {"rows_per_second": len(rows) / seconds, "labels": rows["predicted"].to_dict(), "positive": positive}
 
 
-def bound(options: argparse.Namespace) -> dict[str, Any]:
+def run_bound(options: argparse.Namespace) -> dict[str, Any]:
     """Run the network alone on batches that are ready; first find the best size on a part of them."""
     import torch
 
@@ -311,9 +299,9 @@ def bound(options: argparse.Namespace) -> dict[str, Any]:
 
 WORKERS = {
     "train": train,
-    "recipe": recipe,
-    "bound": bound,
-    **{engine: lambda options, engine=engine: ours(options, engine) for engine in ENGINES},
+    "recipe": run_recipe,
+    "bound": run_bound,
+    **{engine: lambda options, engine=engine: run_ours(options, engine) for engine in ENGINES},
 }
 
 if __name__ == "__main__":

@@ -31,9 +31,9 @@ ROWS: list[dict[str, Any]] = [
 
 
 def main() -> None:
-    options = parse()
+    options = parse_options()
     if options.worker:
-        print(json.dumps(fitted(options.worker, json.loads(options.given))))
+        print(json.dumps(fit_model(options.worker, json.loads(options.given))))
         return
     if not SHARED.is_dir():
         sys.exit(f"{SHARED} is not there: this benchmark needs the real text.")
@@ -41,14 +41,14 @@ def main() -> None:
     print("| strategy | epochs | rate |" + "".join(f" {name}, accuracy | s |" for name in options.sets))
     print("|---|---|---|" + "---|---|" * len(options.sets))
     for row in chosen:
-        found = [measured(name, row) for name in options.sets]
+        found = [measure(name, row) for name in options.sets]
         cells = [row["strategy"], str(row["epochs"]), f"{found[0]['rate']:g}"]
-        cells += [cell for one in found for cell in (f"{one['accuracy']:.3f}", f"{one['seconds']:.0f}")]
+        cells += [cell for made in found for cell in (f"{made['accuracy']:.3f}", f"{made['seconds']:.0f}")]
         print(f"| {' | '.join(cells)} |", flush=True)
     print("\nAccuracy on the test split; 800 and 399 rows, so that a point of difference is within chance.")
 
 
-def parse() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--only", nargs="+", help="strategies; by default all")
@@ -57,7 +57,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(name: str, row: dict[str, Any]) -> dict[str, float]:
+def measure(name: str, row: dict[str, Any]) -> dict[str, float]:
     command = [sys.executable, __file__, "--worker", name, "--given", json.dumps(row)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found = dict(json.loads(done.stdout.splitlines()[-1]))
@@ -65,7 +65,7 @@ def measured(name: str, row: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def fitted(name: str, row: dict[str, Any]) -> dict[str, float]:
+def fit_model(name: str, row: dict[str, Any]) -> dict[str, float]:
     from dlpipe.evaluation import evaluate_model
     from dlpipe.tables import Sources, ingest
     from dlpipe.task import open_predictor

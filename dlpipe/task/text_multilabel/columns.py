@@ -30,16 +30,8 @@ FLAGS = frozenset(("0", "1", "true", "false"))
 def suggest_columns(found: Preview, given: Given) -> Suggestion:
     """Return which column has the texts, and which the labels: a column of lists, or a column of 0 and 1 for each.
 
-    Parameters
-    ----------
-    found : Preview
-    given : mapping
-        ``text_column``, and ``label_column`` or ``label_columns``, where they are known.
-
-    Raises
-    ------
-    SettingError
-        When a column is not there, or which one is meant is in doubt.
+    ``given`` may have ``text_column``, and ``label_column`` or ``label_columns``; see
+    ``dlpipe.task.columns.Suggest``.
 
     Examples
     --------

@@ -21,16 +21,8 @@ SETTINGS = ("text_column", "text_pair_column")
 def suggest_columns(found: Preview, given: Given) -> Suggestion:
     """Return which columns have the two texts, in the order of the file, and which has the classes.
 
-    Parameters
-    ----------
-    found : Preview
-    given : mapping
-        ``text_column``, ``text_pair_column`` and ``label_column``, where they are known.
-
-    Raises
-    ------
-    SettingError
-        When a column is not there, or which one is meant is in doubt.
+    ``given`` may have ``text_column``, ``text_pair_column`` and ``label_column``; see
+    ``dlpipe.task.columns.Suggest``.
 
     Examples
     --------

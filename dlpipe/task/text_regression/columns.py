@@ -18,16 +18,7 @@ from dlpipe.task.columns import (
 def suggest_columns(found: Preview, given: Given) -> Suggestion:
     """Return which column has the texts and which the numbers.
 
-    Parameters
-    ----------
-    found : Preview
-    given : mapping
-        ``text_column`` and ``label_column``, where they are known.
-
-    Raises
-    ------
-    SettingError
-        When a column is not there, or which one is meant is in doubt.
+    ``given`` may have ``text_column`` and ``label_column``; see ``dlpipe.task.columns.Suggest``.
 
     Examples
     --------

@@ -182,13 +182,7 @@ class TextInputs(Inputs):
 
     def make_featurizer(self, rows: Sequence[str]) -> Any:
         """Return an unfitted TF-IDF of words, or of characters where no text has a word (emoji only, say)."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        made = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        words = made.build_analyzer()
-        if any(words(text) for text in rows):
-            return made
-        return TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
+        return make_vectorizer(rows, longest=2)
 
     def split_parts(self, row: str, predictor: Predictor) -> WordParts:
         """Return the words of the text, as far as the model reads it."""
@@ -220,17 +214,22 @@ class TextInputs(Inputs):
 
     def make_domain_featurizer(self, rows: Sequence[str]) -> Any:
         """Return an unfitted TF-IDF of single words, or of characters where no text has a word."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        made = TfidfVectorizer(sublinear_tf=True)
-        words = made.build_analyzer()
-        if any(words(text) for text in rows):
-            return made
-        return TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
+        return make_vectorizer(rows, longest=1)  # words that tell new texts from old ones are shown to people
 
     def make_drift_series(self, rows: Sequence[str]) -> list[DriftSeries]:
         """Return the lengths of the texts in words."""
         return [DriftSeries("length", "words in a text", [float(len(text.split())) for text in rows])]
+
+
+def make_vectorizer(texts: Sequence[str], *, longest: int) -> Any:
+    """Return an unfitted TF-IDF of runs of up to ``longest`` words, or of characters where no text has a word."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    made = TfidfVectorizer(ngram_range=(1, longest), sublinear_tf=True)
+    find_words = made.build_analyzer()
+    if any(find_words(text) for text in texts):  # scikit-learn fails on an empty vocabulary
+        return made
+    return TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
 
 
 def as_text_settings(settings: TrainingSettings) -> TextTraining:
