@@ -23,7 +23,7 @@ from dlpipe.explain import (
     explain_table,
     row_figure,
 )
-from dlpipe.explain.partition import checked
+from dlpipe.explain.partition import check_additivity
 from dlpipe.explain.rounds import digest_row
 from dlpipe.explain.shap_objects import import_shap
 from dlpipe.flows.explaining import why_not
@@ -193,9 +193,9 @@ def test_numbers_add_up_as_far_as_their_size_lets_them():
     big = Made("columns", ["value"], lambda row: (price(row)[0] * 1e4,), usual=USUAL)
     assert explain(big, HOUSE).rows[0].output[0] > 1e7
     (row,) = explain(houses(), HOUSE).rows
-    assert checked(replace(row, output=row.output + 0.1)).gap == pytest.approx(0.1)
+    assert check_additivity(replace(row, output=row.output + 0.1)).gap == pytest.approx(0.1)
     with pytest.raises(ExplanationError, match=r"'row-0'.*by 10,.*the same outputs each time"):
-        checked(replace(row, output=row.output + 10))
+        check_additivity(replace(row, output=row.output + 10))
 
 
 def test_equal_rows_are_explained_once_and_no_copy_is_scored_twice():
