@@ -30,10 +30,12 @@ class ExplainFlow(LifeCycleFlow):
     @step
     def start(self):
         """Find the model and the table, and pin both."""
-        from dlpipe.flows.explaining import find_asked
+        from dlpipe.flows.explaining import choose_rows
 
-        self.explanation = self.chosen().explanation
-        asked = find_asked(self.model, self.table, self.table_version, split=self.split, settings=self.explanation)
+        self.explanation = self.read_settings().explanation
+        asked = choose_rows(
+            self.model, self.table, self.table_version, split=self.split, settings=self.explanation
+        )
         self.explained_by, self.explained_rows = asked.model, asked.rows
         self.explained_split, self.new_rows = asked.words, asked.among
         print(f"{self.explained_rows}, {self.explained_split}, with {self.explained_by.uri}")
@@ -43,9 +45,9 @@ class ExplainFlow(LifeCycleFlow):
     @step
     def explain(self):
         """Explain a sample of the test rows, or every row of a split."""
-        from dlpipe.flows.explaining import explain_asked, show_explained
+        from dlpipe.flows.explaining import explain_rows, show_explained
 
-        found = explain_asked(
+        found = explain_rows(
             self.explained_by,
             self.explained_rows,
             split=self.split,
@@ -71,19 +73,19 @@ class ExplainFlow(LifeCycleFlow):
 
     def check_options(self):
         """See that options and settings are good; called before a deployment, too."""
-        from dlpipe.flows.explaining import check_asked
-        from dlpipe.flows.pinning import split_named
+        from dlpipe.flows.explaining import check_request
+        from dlpipe.flows.pinning import describe_split
 
-        split_named(self.split)
-        check_asked(self.chosen().explanation, self.split)
+        describe_split(self.split)
+        check_request(self.read_settings().explanation, self.split)
 
     def check_inputs(self):
         """See that the model and the tables are there; called before a run begins."""
         from dlpipe.flows.explaining import check_explaining
-        from dlpipe.flows.pinning import pinned, predicted_before
+        from dlpipe.flows.pinning import find_trigger_run, pin
 
-        if not predicted_before():
-            model, rows = pinned(self.model, self.table, self.table_version)
+        if not find_trigger_run():
+            model, rows = pin(self.model, self.table, self.table_version)
             check_explaining(model, rows, split=self.split, target=self.target)
 
 

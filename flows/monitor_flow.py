@@ -29,16 +29,16 @@ class MonitorFlow(LifeCycleFlow):
     @step
     def start(self):
         """Pin what is compared."""
-        from dlpipe.flows.pinning import pinned_scored, predicted_before
+        from dlpipe.flows.pinning import find_trigger_run, pin_scored
         from dlpipe.monitoring import find_subject
         from dlpipe.tables import table_at
 
-        self.monitoring = self.chosen().monitoring
-        if before := predicted_before():
+        self.monitoring = self.read_settings().monitoring
+        if before := find_trigger_run():
             self.monitored_by, scored = before.data.scored_by, before.data.predictions.table
             self.monitored_rows = table_at(before.data.scored_rows.path)  # labels may have come in since
         else:
-            self.monitored_by, self.monitored_rows, scored = pinned_scored(self.model, self.table, self.target)
+            self.monitored_by, self.monitored_rows, scored = pin_scored(self.model, self.table, self.target)
         self.subject_used = find_subject(self.monitored_by, self.monitored_rows, scored)
         print(f"{scored}, rows of {self.monitored_rows}, against {self.subject_used.trained_on}")
         self.next(self.compare)
@@ -92,11 +92,11 @@ class MonitorFlow(LifeCycleFlow):
 
     def check_inputs(self):
         """See that model and tables are there and fit each other; called before a run begins."""
-        from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, pinned_scored, predicted_before
+        from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, find_trigger_run, pin_scored
         from dlpipe.monitoring import check_scored, find_subject
 
-        if not predicted_before():
-            model, rows, scored = pinned_scored(self.model, self.table, self.target)
+        if not find_trigger_run():
+            model, rows, scored = pin_scored(self.model, self.table, self.target)
             check_kind(model, CLASSIFIER, PIPELINE)
             check_scored(find_subject(model, rows, scored))
 

@@ -26,12 +26,12 @@ class PredictFlow(LifeCycleFlow):
     @step
     def start(self):
         """Find the model and the table, and pin both, and where the last run ended."""
-        from dlpipe.flows.pinning import pinned
-        from dlpipe.flows.scoring import answers_table
+        from dlpipe.flows.pinning import pin
+        from dlpipe.flows.scoring import choose_answers_table
         from dlpipe.inference import find_scored_version
 
-        self.scored_by, self.scored_rows = pinned(self.model, self.table, self.table_version)
-        self.scored_into = answers_table(self.scored_by, self.scored_rows, self.target)
+        self.scored_by, self.scored_rows = pin(self.model, self.table, self.table_version)
+        self.scored_into = choose_answers_table(self.scored_by, self.scored_rows, self.target)
         self.which = self.split or ("all splits" if self.all_rows else "new rows")
         self.until = find_scored_version(self.scored_into, self.scored_rows, self.scored_by)
         print(f"{self.scored_rows}, {self.scored_rows.rows:,} rows, {self.which}, with {self.scored_by.uri}")
@@ -40,9 +40,9 @@ class PredictFlow(LifeCycleFlow):
     @step
     def score(self):
         """Score the rows; one commit holds all of them."""
-        from dlpipe.flows.scoring import score_asked
+        from dlpipe.flows.scoring import score_rows
 
-        self.predictions = score_asked(
+        self.predictions = score_rows(
             self.scored_by,
             self.scored_rows,
             into=self.scored_into,
@@ -75,11 +75,11 @@ class PredictFlow(LifeCycleFlow):
 
     def check_inputs(self):
         """See that the model and the tables are there; called before a run begins."""
-        from dlpipe.flows.pinning import pinned
-        from dlpipe.flows.scoring import answers_table, check_scoring
+        from dlpipe.flows.pinning import pin
+        from dlpipe.flows.scoring import check_scoring, choose_answers_table
 
-        model, rows = pinned(self.model, self.table, self.table_version)
-        check_scoring(model, rows, into=answers_table(model, rows, self.target), split=self.split)
+        model, rows = pin(self.model, self.table, self.table_version)
+        check_scoring(model, rows, into=choose_answers_table(model, rows, self.target), split=self.split)
 
 
 if __name__ == "__main__":

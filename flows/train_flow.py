@@ -35,7 +35,7 @@ class TrainFlow(LifeCycleFlow):
         from dlpipe.flows.cards import show_data
         from dlpipe.flows.data import ingest_rows
 
-        self.ingest = ingest_rows(self.chosen(), retrain=self.retrain)
+        self.ingest = ingest_rows(self.read_settings(), retrain=self.retrain)
         self.data_version = self.ingest.table
         show_data(self.ingest)
         self.next(self.tune)
@@ -50,8 +50,8 @@ class TrainFlow(LifeCycleFlow):
         from dlpipe.flows.tuning import search_settings
 
         self.tuned_on = self.data_version
-        self.tuned = search_settings(self.tuned_on, self.chosen(), ray_address=self.ray_address)
-        self.training = self.tuned.apply(self.chosen().training).resolve()
+        self.tuned = search_settings(self.tuned_on, self.read_settings(), ray_address=self.ray_address)
+        self.training = self.tuned.apply(self.read_settings().training).resolve()
         show_trials(self.tuned)
         self.next(self.train)
 
@@ -62,11 +62,11 @@ class TrainFlow(LifeCycleFlow):
     def train(self):
         """Train on the train split; the best epoch on the valid split is the model."""
         from dlpipe.flows.cards import LearningCurves
-        from dlpipe.flows.registering import attempt_tags
+        from dlpipe.flows.registering import make_attempt_tags
         from dlpipe.training import fit
 
-        self.trained_on, self.trained_by = self.data_version, attempt_tags()
-        curves, task = LearningCurves(), self.chosen().task
+        self.trained_on, self.trained_by = self.data_version, make_attempt_tags()
+        curves, task = LearningCurves(), self.read_settings().task
         fitted = fit(
             self.trained_on, task=task, settings=self.training, checkpoints=TaskCheckpoints(), on_epoch=curves.add
         )
@@ -87,23 +87,23 @@ class TrainFlow(LifeCycleFlow):
         self.evaluated_on = self.data_version
         self.evaluation = evaluate_model(predictor, self.evaluated_on, seed=seed)
         self.baseline = evaluate_baseline(self.evaluated_on, beside=predictor, seed=seed)
-        show_evaluation(self.evaluation, self.baseline, self.chosen().task.target)
+        show_evaluation(self.evaluation, self.baseline, self.read_settings().task.target)
         print(f"model    {self.evaluation.line()}\nbaseline {self.baseline.line()}")
         self.next(self.register)
 
     @step
     def register(self):
         """Register the version with engines, pipeline and explainer; the gate decides about the champions."""
-        from dlpipe.flows.registering import code_tags, register_judged
+        from dlpipe.flows.registering import make_code_tags, register_and_judge
 
-        done = register_judged(
+        done = register_and_judge(
             self.trained_model,
             rows=self.data_version,
             evaluation=self.evaluation,
             baseline=self.baseline,
             training=self.training,
-            settings=self.chosen(),
-            tags={**self.trained_by, **code_tags(self)},
+            settings=self.read_settings(),
+            tags={**self.trained_by, **make_code_tags(self)},
         )
         self.model_version, self.pipeline_version = done.classifier, done.pipeline
         self.explainer_version, self.engines = done.explainer, done.engines
@@ -133,7 +133,7 @@ class TrainFlow(LifeCycleFlow):
             self.explained_rows,
             evaluation=self.evaluation,
             registered=self.explained_by,
-            settings=self.chosen().explanation,
+            settings=self.read_settings().explanation,
         )
         self.explanations, self.explained = found.explanations, found.table or f"none: {found.count}"
         show_explained(found, self.evaluation.mistakes)
@@ -162,7 +162,7 @@ class TrainFlow(LifeCycleFlow):
         """See that names, backbone, sources and tables are good; called before a run begins."""
         from dlpipe.flows.registering import check_training
 
-        check_training(self.chosen(), retrain=self.retrain)
+        check_training(self.read_settings(), retrain=self.retrain)
 
 
 if __name__ == "__main__":

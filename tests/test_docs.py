@@ -29,7 +29,7 @@ from click.testing import CliRunner
 from pages import PORTS, ROOT, RUN_ID, S3, Project, blocks, shell_lines
 
 from dlpipe.cli import main
-from dlpipe.flows.settings import TrainFlowSettings, option_names, read_flow_settings
+from dlpipe.flows.settings import TrainFlowSettings, list_option_names, read_flow_settings
 from dlpipe.tables import read_table
 from dlpipe.task import DEFAULT_TASK
 
@@ -321,7 +321,7 @@ def test_every_option_of_the_flow_is_described() -> None:
     options = re.findall(r"^ +(--[a-z-]+)", own, flags=re.MULTILINE)
     described = {row[0].strip("`"): row[1] for row in settings_table("Options of `run`")}
     assert sorted(described) == sorted(options)
-    names = {f"--{name.replace('_', '-')}" for name in option_names(TrainFlowSettings)}
+    names = {f"--{name.replace('_', '-')}" for name in list_option_names(TrainFlowSettings)}
     assert {option for option, setting in described.items() if setting != "none"} == names
 
 

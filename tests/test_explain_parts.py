@@ -26,7 +26,7 @@ from dlpipe.explain import (
 from dlpipe.explain.partition import check_additivity
 from dlpipe.explain.rounds import digest_row
 from dlpipe.explain.shap_objects import import_shap
-from dlpipe.flows.explaining import why_not
+from dlpipe.flows.explaining import find_reason_not_explained
 from dlpipe.pictures import to_png
 from dlpipe.registry import TASK, ModelVersion
 from dlpipe.tables import read_table, write_table
@@ -297,8 +297,8 @@ def test_flows_know_why_rows_are_not_explained_before_they_open_a_model():
     shy, other = (
         ModelVersion(name, 1, f"models:/{name}/1", "", "", "", (), {TASK: name}) for name in ("shy", "columns")
     )
-    assert why_not(shy).endswith("nobody's business.")
-    assert why_not(other) == ""
+    assert find_reason_not_explained(shy).endswith("nobody's business.")
+    assert find_reason_not_explained(other) == ""
 
 
 def test_rows_without_gradients_are_refused_and_not_compared():

@@ -13,8 +13,8 @@ from dlpipe.flows.settings import (
     DataSettings,
     Options,
     TrainFlowSettings,
+    list_option_names,
     make_parameters,
-    option_names,
     read_flow_settings,
 )
 from dlpipe.task.texts import TextTraining
@@ -41,8 +41,8 @@ class SmallSettings:
 
 
 def test_options_of_sections_that_a_flow_lacks_are_left_out() -> None:
-    assert {"data", "epochs"} <= {*option_names(SmallSettings)}
-    assert not {"trials", "model"} & {*option_names(SmallSettings)}
+    assert {"data", "epochs"} <= {*list_option_names(SmallSettings)}
+    assert not {"trials", "model"} & {*list_option_names(SmallSettings)}
 
 
 @pytest.mark.parametrize(

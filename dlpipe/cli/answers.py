@@ -49,11 +49,11 @@ def answers(table: str, model: str | None, source: str | None, output: Path | No
             ) from None
         say(f"{there}: {len(found):,} rows in {output}")
         return
-    shown = found.column_names if json_ else shown_columns(found.schema)
+    shown = found.column_names if json_ else list_columns_to_show(found.schema)
     say_rows(found.select(shown).to_pylist(), json_=json_, nothing="")
 
 
-def shown_columns(schema: pa.Schema) -> list[str]:
+def list_columns_to_show(schema: pa.Schema) -> list[str]:
     """Return the columns that a person reads: whose answer it is, what is predicted, by which model and when.
 
     What is predicted stands before the model; of its lists, only ``predicted`` itself is short.

@@ -56,7 +56,7 @@ def append(
     from dlpipe.tables import append
 
     given = {name: value for name, value in options.items() if value not in (None, "")}
-    settings = settings_for(table, new=new, task=task, given=given, columns=dict(map(read_pair, columns)))
+    settings = choose_settings(table, new=new, task=task, given=given, columns=dict(map(read_pair, columns)))
     done = append(files, table, settings=settings)
     counts = {
         "table": str(done.table),
@@ -72,7 +72,7 @@ def append(
     say(json.dumps(counts, indent=2) if json_ else format_append(counts))
 
 
-def settings_for(
+def choose_settings(
     table: str, *, new: bool, task: str | None, given: Mapping[str, Any], columns: Mapping[str, str]
 ) -> TableSettings:
     """Return the settings of an append: those of the table's last ingest, or of a task for a new table.

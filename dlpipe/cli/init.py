@@ -73,10 +73,10 @@ def _make(folder: Path, sources: dict[str, str], given: dict[str, str]) -> None:
     reading = {name: value for name, value in given.items() if name in ("separator", "encoding")}
     more = {name: value for name, value in given.items() if name in ("task", "name")}
     project = make_project(folder, **sources, columns=columns, reading=reading, **more)
-    say(made_lines(project, sources.get("data", f"{folder / project.answers.data}")))
+    say(describe_made(project, sources.get("data", f"{folder / project.answers.data}")))
 
 
-def made_lines(project: Project, data: str) -> str:
+def describe_made(project: Project, data: str) -> str:
     """Return what was made, and what the data showed, as lines."""
     answers, folder = project.answers, str(project.folder)
     options = [f"--{name.replace('_', '-')}" for name in answers.columns]
@@ -103,12 +103,12 @@ def _update(folder: Path, others: list[str]) -> None:
             f"--update takes no other option: {listed}. The project's settings are in its flows folder."
         )
     done = update_project(folder)
-    say(update_lines(done))
+    say(describe_update(done))
     if done.conflicts:
         raise SystemExit(1)
 
 
-def update_lines(done: Update) -> str:
+def describe_update(done: Update) -> str:
     """Return what an update did, a line a file."""
     if not done.merges:
         return f"{done.folder} is up to date with dlpipe {done.after}."

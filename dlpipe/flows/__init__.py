@@ -23,7 +23,7 @@ It stands above every other room and imports Metaflow, as each flow does; no roo
 
 from dlpipe.flows.checkpoints import TaskCheckpoints, without_cards
 from dlpipe.flows.failures import ExpectedFailure, clear_errors
-from dlpipe.flows.life_cycle import LifeCycleFlow, folder_of, print_summary
+from dlpipe.flows.life_cycle import LifeCycleFlow, find_folder, print_summary
 from dlpipe.flows.orchestrators import portable
 from dlpipe.flows.publishing import publish
 
@@ -32,7 +32,7 @@ __all__ = [
     "LifeCycleFlow",
     "TaskCheckpoints",
     "clear_errors",
-    "folder_of",
+    "find_folder",
     "portable",
     "print_summary",
     "publish",

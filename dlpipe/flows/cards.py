@@ -26,7 +26,7 @@ def _add(*parts: Any, card: str | None = None) -> None:
         shown.append(part)
 
 
-def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+def _make_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     return Table([[str(cell) for cell in row] for row in rows], headers=list(headers))
 
 
@@ -37,22 +37,22 @@ def show_data(ingest: Ingest) -> None:
     _add(
         Markdown(f"# Data: {ingest.table}"),
         Markdown(f"{ingest.table.rows:,} rows, digest `{ingest.table.digest}`, {news}"),
-        _table(["split", "rows", *ingest.labels], _split_rows(ingest)),
-        *([_table(["what to know"], ([note] for note in ingest.notes))] if ingest.notes else []),
-        *_lengths(profile),
+        _make_table(["split", "rows", *ingest.labels], _list_split_rows(ingest)),
+        *([_make_table(["what to know"], ([note] for note in ingest.notes))] if ingest.notes else []),
+        *_make_lengths(profile),
         Markdown("## Sources"),
-        _table(
+        _make_table(
             ["file", "bytes", "SHA-256"], ([s["name"], s["size"], s["sha256"][:16]] for s in profile["sources"])
         ),
-        Markdown(_appended(ingest)),
+        Markdown(_describe_appended(ingest)),
         Markdown("## Quarantine"),
-        Markdown(_set_aside(ingest)),
+        Markdown(_describe_quarantine(ingest)),
     )
     if ingest.bad_rows:
-        _add(_table(["reason", "rows"], ingest.bad_rows.items()))
+        _add(_make_table(["reason", "rows"], ingest.bad_rows.items()))
 
 
-def _lengths(profile: Mapping[str, Any]) -> list[Any]:
+def _make_lengths(profile: Mapping[str, Any]) -> list[Any]:
     """Return the lengths of texts, and the quantiles of labels that are numbers, where there are such."""
     lengths = {name: profile[name] for name in ("words", "characters") if name in profile}
     shown = {"## Length of the texts": lengths, "## Numbers to predict": profile.get("numbers", {})}
@@ -61,24 +61,24 @@ def _lengths(profile: Mapping[str, Any]) -> list[Any]:
         if rows:
             quantiles = list(next(iter(rows.values())))
             cells = [[name, *found.values()] for name, found in rows.items()]
-            parts += [Markdown(heading), _table(["", *quantiles], cells)]
+            parts += [Markdown(heading), _make_table(["", *quantiles], cells)]
     return parts
 
 
-def _split_rows(ingest: Ingest) -> Iterable[Sequence[Any]]:
+def _list_split_rows(ingest: Ingest) -> Iterable[Sequence[Any]]:
     for split, rows in ingest.split_rows.items():
         counts = ingest.profile["labels"][split]
         yield [split, rows, *(counts.get(label, 0) for label in ingest.labels)]
 
 
-def _appended(ingest: Ingest) -> str:
+def _describe_appended(ingest: Ingest) -> str:
     return (
         f"{ingest.appended_rows:,} rows were appended and stay; {ingest.unlabelled_rows:,} of them have no label "
         "and are in no split."
     )
 
 
-def _set_aside(ingest: Ingest) -> str:
+def _describe_quarantine(ingest: Ingest) -> str:
     where = f" in `{ingest.quarantine}`" if ingest.quarantine else ""
     bad = sum(ingest.bad_rows.values())
     return f"{bad} rows set aside{where}; {ingest.leaked_rows} rows dropped that also stand in a later split."
@@ -89,7 +89,7 @@ class LearningCurves:
 
     def __init__(self) -> None:
         self._epochs: list[EpochScore] = []
-        self._chart = VegaChart(_curves([]), show_controls=False)
+        self._chart = VegaChart(_draw_curves([]), show_controls=False)
         self._line = Markdown("Waiting for the first epoch.")
         self._card = current.card["training"]
         self._card.extend([Markdown("# Training"), self._line, self._chart])
@@ -97,24 +97,25 @@ class LearningCurves:
     def add(self, score: EpochScore) -> None:
         """Draw one more epoch."""
         self._epochs.append(score)
-        self._chart.update(_curves(self._epochs))
+        self._chart.update(_draw_curves(self._epochs))
         self._line.update(
-            f"Epoch {score.epoch}: {_scores(score)} on the valid split, {score.rows_per_second:,.0f} rows/s."
+            f"Epoch {score.epoch}: {_format_scores(score)} on the valid split, "
+            f"{score.rows_per_second:,.0f} rows/s."
         )
         self._card.refresh()
 
 
-def _scores(score: EpochScore) -> str:
+def _format_scores(score: EpochScore) -> str:
     scores = {name: value for name, value in score.scores.items() if name != "val_loss"}
     return ", ".join(f"{name.removeprefix('val_')} {value:.3f}" for name, value in scores.items())
 
 
-def _losses_and_scores(score: EpochScore) -> dict[str, float]:
+def _collect_scores(score: EpochScore) -> dict[str, float]:
     return {"train_loss": score.train_loss, **score.scores}
 
 
-def _curves(epochs: Sequence[EpochScore]) -> dict[str, Any]:
-    points = [(e.epoch, name, value) for e in epochs for name, value in _losses_and_scores(e).items()]
+def _draw_curves(epochs: Sequence[EpochScore]) -> dict[str, Any]:
+    points = [(e.epoch, name, value) for e in epochs for name, value in _collect_scores(e).items()]
     values = [{"epoch": epoch, "name": name, "value": value} for epoch, name, value in points]
     axis = {"type": "quantitative", "scale": {"zero": False}}
     return {
@@ -134,7 +135,7 @@ def _curves(epochs: Sequence[EpochScore]) -> dict[str, Any]:
 def show_trials(tuned: Tuned) -> None:
     """Show what was tried, the best first."""
     names = list(tuned.trials[0].values) if tuned.trials else []
-    best = ", ".join(f"{name} {_short(value)}" for name, value in tuned.best.items())
+    best = ", ".join(f"{name} {_format_value(value)}" for name, value in tuned.best.items())
     _add(
         Markdown("# Trials"),
         Markdown(f"Used: {best}" if best else "No search: the settings are used as they stand."),
@@ -142,37 +143,51 @@ def show_trials(tuned: Tuned) -> None:
         card="trials",
     )
     if names:
-        _add(_table(["trial", *names, "score", "epochs", "note"], _trial_rows(tuned, names)), card="trials")
+        _add(
+            _make_table(["trial", *names, "score", "epochs", "note"], _list_trial_rows(tuned, names)),
+            card="trials",
+        )
 
 
-def _trial_rows(tuned: Tuned, names: Sequence[str]) -> Iterable[Sequence[Any]]:
+def _list_trial_rows(tuned: Tuned, names: Sequence[str]) -> Iterable[Sequence[Any]]:
     for trial in sorted(tuned.trials, key=lambda trial: (-trial.score, trial.number)):
-        values = [_short(trial.values[name]) for name in names]
+        values = [_format_value(trial.values[name]) for name in names]
         yield [trial.number + 1, *values, f"{trial.score:.4f}", len(trial.scores), trial.error or ""]
 
 
-def _short(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def show_evaluation(evaluation: Evaluation, baseline: Evaluation, target: Target) -> None:
-    """Show metrics with intervals beside the baseline's, the target's pictures and the worst mistakes."""
+    """Show metrics with intervals beside the baseline's, the target's pictures and the worst mistakes.
+
+    Parameters
+    ----------
+    evaluation, baseline : Evaluation
+        Of the model and of the plain model, on the same test rows.
+    target : Target
+        The task's, which knows what pictures suit its labels.
+    """
     mistakes = [mistake.to_cells() for mistake in evaluation.mistakes]
     _add(
         Markdown("# Evaluation on the test split"),
-        _table(
+        _make_table(
             ["metric", "model (95 % interval)", "baseline (95 % interval)"],
-            ([name, _interval(evaluation, name), _interval(baseline, name)] for name in evaluation.metrics),
+            (
+                [name, _format_interval(evaluation, name), _format_interval(baseline, name)]
+                for name in evaluation.metrics
+            ),
         ),
         *(Image(to_png(figure), caption) for caption, figure in target.draw_figures(evaluation, baseline)),
         Markdown("## Worst mistakes"),
-        _table(list(mistakes[0]), (list(cells.values()) for cells in mistakes))
+        _make_table(list(mistakes[0]), (list(cells.values()) for cells in mistakes))
         if mistakes
         else Markdown("None: every row was predicted right."),
     )
 
 
-def _interval(evaluation: Evaluation, name: str) -> str:
+def _format_interval(evaluation: Evaluation, name: str) -> str:
     low, high = evaluation.intervals[name]
     return f"{evaluation.metrics[name]:.3f} ({low:.3f} to {high:.3f})"
 
@@ -185,9 +200,9 @@ def show_drift(monitored: DriftReport) -> None:
         Markdown(f"# {drift.title}: {subject.source.name}"),
         Markdown(f"{subject.classifier}, trained on {subject.trained_on}. {drift.reason}."),
         *([Markdown(f"Not compared: {'; '.join(drift.missing)}.")] if drift.missing else []),
-        _table(
+        _make_table(
             ["compared", "size", "limit", "p (Holm)", "new rows", ""],
-            map(_signal_cells, drift.signals),
+            map(_list_signal_cells, drift.signals),
         ),
         Image(
             to_png(samples_figure(monitored.reference, monitored.current, raised=raised)),
@@ -199,18 +214,18 @@ def show_drift(monitored: DriftReport) -> None:
         _add(Image(picture, f"What tells new {task.inputs.rows_noun} from old ones"))
     _add(
         Markdown("## Quality"),
-        Markdown(_quality(monitored.quality)),
+        Markdown(_describe_quality(monitored.quality)),
         Markdown("## Over time"),
         Image(to_png(history_figure(monitored.history, task)), "Earlier looks; red where drift was found"),
     )
 
 
-def _signal_cells(signal: Signal) -> Sequence[Any]:
+def _list_signal_cells(signal: Signal) -> Sequence[Any]:
     numbers = [f"{signal.size:.3f}", f"{signal.limit:.3f}", f"{signal.adjusted:.2g}", signal.rows]
     return [signal.words, *numbers, "raised" if signal.raised else ""]
 
 
-def _quality(quality: Quality) -> str:
+def _describe_quality(quality: Quality) -> str:
     name = spell_metric(quality.metric)
     name = name[0].upper() + name[1:]
     test = f"{quality.test_value:.3f} on the {quality.test_rows:,} rows of the test split"
@@ -232,7 +247,17 @@ def show_explanations(
     title: str = "Explanations",
     drawn: str = "drawn from the test split",
 ) -> None:
-    """Show the parts that matter most, then each row with its own; ``drawn`` says where they are from."""
+    """Show the parts that matter most, then each row with its own.
+
+    Parameters
+    ----------
+    explanations : Explanations
+    mistakes : sequence of Mistake
+        Rows among them that the model got wrong: the label stands beside what was predicted.
+    title : str, optional
+    drawn : str, optional
+        Where the rows are from, below the picture of each that is no mistake.
+    """
     if not any(row.parts for row in explanations.rows):
         why = f"None of these rows has a {explanations.noun}." if explanations.rows else "No row was asked for."
         show_nothing(f"Nothing to explain: {title}", why)

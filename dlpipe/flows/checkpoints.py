@@ -39,8 +39,8 @@ class TaskCheckpoints:
             return None
         if current.checkpoint.is_loaded:
             return Path(current.checkpoint.directory)
-        for run in origins(current.flow_name, current.origin_run_id):
-            if found := newest_checkpoint(run, current.step_name):
+        for run in list_origins(current.flow_name, current.origin_run_id):
+            if found := find_newest_checkpoint(run, current.step_name):
                 current.checkpoint.load(found)
                 return Path(current.checkpoint.directory)
         return None
@@ -51,7 +51,7 @@ class TaskCheckpoints:
             current.checkpoint.save(str(folder), name=NAME)
 
 
-def origins(flow: str, run_id: str | None) -> Iterator[Run]:
+def list_origins(flow: str, run_id: str | None) -> Iterator[Run]:
     """Yield the run that is resumed, then the one which that had resumed, and so on."""
     namespace(None)
     while run_id:
@@ -60,10 +60,10 @@ def origins(flow: str, run_id: str | None) -> Iterator[Run]:
         except MetaflowNotFound:
             return
         yield run
-        run_id = _origin_of(run)
+        run_id = _find_origin(run)
 
 
-def newest_checkpoint(run: Run, step: str) -> dict[str, Any] | None:
+def find_newest_checkpoint(run: Run, step: str) -> dict[str, Any] | None:
     """Return the newest checkpoint of the step's task in ``run``; ``None`` if it did not get that far."""
     try:
         task = run[step].task
@@ -75,10 +75,10 @@ def newest_checkpoint(run: Run, step: str) -> dict[str, Any] | None:
     attempts = (
         Checkpoint().list(task=task, attempt=number, name=NAME) for number in range(task.current_attempt + 1)
     )
-    return max(chain.from_iterable(attempts), key=lambda one: one["created_on"], default=None)
+    return max(chain.from_iterable(attempts), key=lambda checkpoint: checkpoint["created_on"], default=None)
 
 
-def _origin_of(run: Run) -> str | None:
+def _find_origin(run: Run) -> str | None:
     # a task that was killed before it began does not say
-    said = (task.metadata_dict.get("origin-run-id") for step in run for task in step)
-    return next(filter(None, said), None)
+    numbers = (task.metadata_dict.get("origin-run-id") for step in run for task in step)
+    return next(filter(None, numbers), None)

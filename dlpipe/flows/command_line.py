@@ -29,7 +29,7 @@ def prepare(flow: str, words: list[str]) -> None:
     if BEGINS_RUNS & set(words):
         keep_runs_here()
     if "resume" in words:
-        words[:] = separated(words)
+        words[:] = separate_origin(words)
         check_origin(flow, words)
 
 
@@ -57,14 +57,14 @@ def keep_runs_here() -> None:
         )
 
 
-def separated(words: list[str]) -> list[str]:
+def separate_origin(words: list[str]) -> list[str]:
     """Return the words with the number of the run to resume in a word of its own.
 
     Written with ``=``, Metaflow would take the settings of the latest run instead of that run's.
 
     Examples
     --------
-    >>> separated(["train_flow.py", "resume", "--origin-run-id=17"])
+    >>> separate_origin(["train_flow.py", "resume", "--origin-run-id=17"])
     ['train_flow.py', 'resume', '--origin-run-id', '17']
     """
     start = f"{ORIGIN}="

@@ -29,7 +29,7 @@ def ingest_rows(settings: TrainFlowSettings, *, retrain: bool = False) -> Ingest
     """
     done = find_labelled(settings.data, settings.registry.model) if retrain else ingest_sources(settings.data)
     settings.task.target.check_thresholds(settings.gate, done.labels)
-    print(*ingest_lines(done), sep="\n")
+    print(*describe_ingest(done), sep="\n")
     return done
 
 
@@ -60,7 +60,7 @@ def find_labelled(data: DataSettings, model: str) -> Ingest:
     return there
 
 
-def check_named(data: DataSettings, *, retrain: bool) -> None:
+def check_sources_named(data: DataSettings, *, retrain: bool) -> None:
     """Raise ``SettingError`` where the sources that are named do not go together; none are read to retrain."""
     if not retrain and not data.dataset:
         data.sources().list_paths()
@@ -76,7 +76,7 @@ def check_data(data: DataSettings, *, retrain: bool = False) -> None:
         check_sources(data.sources(), data.table, settings=data.table_settings())
 
 
-def ingest_lines(ingest: Ingest) -> Iterator[str]:
+def describe_ingest(ingest: Ingest) -> Iterator[str]:
     """Yield what an ingest did, and what to know about it."""
     bad = sum(ingest.bad_rows.values())
     yield f"{ingest.table}: {dict(ingest.split_rows)}, {bad} bad rows"

@@ -10,12 +10,12 @@ from dlpipe.flows.pinning import (
     CLASSIFIER,
     check_kind,
     check_rows,
-    classifier_of,
-    just_scored,
-    pinned,
-    predicted_before,
-    split_named,
-    table_named,
+    choose_table,
+    describe_split,
+    draw_scored,
+    find_classifier,
+    find_trigger_run,
+    pin,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AskedRows:
+class RowsToExplain:
     """What is to be explained with which model, both pinned.
 
     Attributes
@@ -73,35 +73,35 @@ class ExplainedRows:
         return f"{self.table}: {self.count}" if self.table else self.count
 
 
-def find_asked(
+def choose_rows(
     model: str, table: str, version: int | None, *, split: str | None, settings: ExplainSettings
-) -> AskedRows:
+) -> RowsToExplain:
     """Return the rows that the explain flow is asked for; after a run of the predict flow, those that it scored.
 
     Parameters
     ----------
     model, table, version
-        As ``pinned`` takes them; after a run of the predict flow, its model and its table are meant.
+        As ``pin`` takes them; after a run of the predict flow, its model and its table are meant.
     split : str, optional
         ``all`` for every split; without it, some rows are drawn.
     settings : ExplainSettings
         How many rows are drawn, and by which seed.
     """
-    before = predicted_before()
+    before = find_trigger_run()
     if before is None:
-        found, rows = pinned(model, table, version)
+        found, rows = pin(model, table, version)
     else:
-        found, rows = classifier_of(before.data.scored_by), before.data.scored_rows
+        found, rows = find_classifier(before.data.scored_by), before.data.scored_rows
     if before and split is None:
         scored = before.data.predictions
-        among = just_scored(scored, settings.rows, seed=settings.seed)
+        among = draw_scored(scored, settings.rows, seed=settings.seed)
         words = f"{len(among)} of {scored.new_rows:,} rows that {before.pathspec} scored"
-        return AskedRows(found, rows, words, among)
+        return RowsToExplain(found, rows, words, among)
     check_rows(rows, split or "test", whole="--split all")
-    return AskedRows(found, rows, split_named(split), None)
+    return RowsToExplain(found, rows, describe_split(split), None)
 
 
-def check_asked(explanation: ExplainSettings, split: str | None) -> None:
+def check_request(explanation: ExplainSettings, split: str | None) -> None:
     """Raise ``SettingError`` where no row is asked for: the explain flow would explain nothing."""
     if not explanation.rows and split is None:
         raise SettingError(
@@ -110,16 +110,24 @@ def check_asked(explanation: ExplainSettings, split: str | None) -> None:
 
 
 def check_explaining(model: ModelVersion, rows: TableVersion, *, split: str | None, target: str | None) -> None:
-    """See that the model is a classifier, that there are rows, and that the table takes the explanations."""
+    """See that the model is a classifier, that there are rows, and that the table takes the explanations.
+
+    Parameters
+    ----------
+    split : str, optional
+        ``all`` for every split; by default ``test``, from which rows are drawn.
+    target : str, optional
+        The table of the explanations; by default the one that belongs to the rows.
+    """
     from dlpipe.explain import explanation_schema
     from dlpipe.tables import check_target
 
     check_kind(model, CLASSIFIER)
     check_rows(rows, split or "test", whole="--split all")
-    check_target(table_named(target, rows, "explanations"), explanation_schema())
+    check_target(choose_table(target, rows, "explanations"), explanation_schema())
 
 
-def why_not(model: ModelVersion) -> str:
+def find_reason_not_explained(model: ModelVersion) -> str:
     """Return why rows of the task of ``model`` are not explained, in one line; empty where they are."""
     from dlpipe.task import find_task
 
@@ -146,7 +154,7 @@ def explain_evaluated(
     from dlpipe.explain import explain_table
     from dlpipe.task import open_predictor
 
-    if reason := why_not(registered):
+    if reason := find_reason_not_explained(registered):
         return ExplainedRows(None, None, reason)
     made, table = explain_table(
         open_predictor(model),
@@ -170,7 +178,7 @@ def show_explained(found: ExplainedRows, mistakes: Sequence[Mistake] = ()) -> No
         show_explanations(found.explanations, mistakes, title=title, drawn=found.drawn)
 
 
-def explain_asked(
+def explain_rows(
     model: ModelVersion,
     rows: TableVersion,
     *,
@@ -195,10 +203,10 @@ def explain_asked(
     """
     from dlpipe.inference import load_predictor
 
-    if reason := "no new row was scored" if among == [] else why_not(model):
+    if reason := "no new row was scored" if among == [] else find_reason_not_explained(model):
         return ExplainedRows(None, None, reason)
     predictor = load_predictor(model.uri, engine="exact")
-    target = table_named(target, rows, "explanations")
+    target = choose_table(target, rows, "explanations")
     if split:
         found = _explain_split(predictor, rows, split, model.uri, target, settings, ray_address)
     else:
@@ -242,4 +250,4 @@ def _explain_split(
         each = cluster.each if cluster else map
         done = explain_all(predictor, rows, split=only, model=model, target=target, settings=settings, each=each)
     count = f"{done.sample.noun}s of {done.rows:,} rows, {done.new_rows:,} new"
-    return ExplainedRows(done.sample, done.table, count, f"from {split_named(split)}")
+    return ExplainedRows(done.sample, done.table, count, f"from {describe_split(split)}")

@@ -20,8 +20,8 @@ class LifeCycleFlow(FlowSpec):
     """A flow whose options override a settings file, and which looks at what it needs before a run begins.
 
     With ``settings = settings_file(__file__, MySettings)`` each setting in the table ``OPTIONS`` of ``MySettings``
-    (see ``dlpipe.flows.settings``) is an option of ``run``, and ``chosen`` returns file and options as one. A flow
-    without settings leaves that out.
+    (see ``dlpipe.flows.settings``) is an option of ``run``, and ``read_settings`` returns file and options
+    together. A flow without settings leaves that out.
 
     ``check`` is called before Metaflow makes a run: a mistake leaves no run behind. It has three parts, which a
     flow that needs more replaces: ``check_options`` (of a deployment, too), ``check_inputs``, and
@@ -41,17 +41,17 @@ class LifeCycleFlow(FlowSpec):
                 setattr(cls, name, parameter)
         prepare_program(cls)
 
-    def chosen(self) -> Any:
+    def read_settings(self) -> Any:
         """Return the settings with the options in place."""
-        from dlpipe.flows.settings import CHANGES, option_names, read_flow_settings
+        from dlpipe.flows.settings import CHANGES, list_option_names, read_flow_settings
 
-        options = {name: getattr(self, name) for name in option_names(self.__settings__)}
+        options = {name: getattr(self, name) for name in list_option_names(self.__settings__)}
         return read_flow_settings(
             self.__settings__,
             self.settings.to_dict(),
             options,
             changes=getattr(self, CHANGES),
-            folder=folder_of(self),
+            folder=find_folder(self),
         )
 
     def check(self) -> None:
@@ -64,11 +64,11 @@ class LifeCycleFlow(FlowSpec):
         """See that options and settings are good; called before a deployment, too."""
         if not self.__settings__:
             return
-        from dlpipe.flows.data import check_named
+        from dlpipe.flows.data import check_sources_named
         from dlpipe.flows.settings import DataSettings
 
-        if isinstance(data := getattr(self.chosen(), "data", None), DataSettings):
-            check_named(data, retrain=getattr(self, "retrain", False))
+        if isinstance(data := getattr(self.read_settings(), "data", None), DataSettings):
+            check_sources_named(data, retrain=getattr(self, "retrain", False))
 
     def check_inputs(self) -> None:
         """See that what the run works on is there; called before it begins."""
@@ -79,13 +79,13 @@ class LifeCycleFlow(FlowSpec):
         from dlpipe.tracking import open_store
 
         store = open_store()
-        if registry := getattr(self.chosen(), "registry", None) if self.__settings__ else None:
+        if registry := getattr(self.read_settings(), "registry", None) if self.__settings__ else None:
             store.check(self.name, model=registry.model)
         if hasattr(self, "ray_address"):
             find(self.ray_address)
 
 
-def folder_of(flow: Any) -> Path:
+def find_folder(flow: Any) -> Path:
     """Return the folder of a flow's file."""
     # of a step's code: the class does not know its file where a program is run by another
     return Path(flow.start.__code__.co_filename).resolve().parent

@@ -22,7 +22,7 @@ class portable(FlowMutator):
 
     def pre_mutate(self, mutable_flow: Any) -> None:
         """Leave out what the orchestrator would refuse, and say so on stderr."""
-        orchestrator = compiled_for(sys.argv)
+        orchestrator = find_orchestrator(sys.argv)
         if orchestrator and (left_out := list(_leave_out(mutable_flow, orchestrator))):
             who = f"{NAMES[orchestrator]} has no means for it"
             print(f"Left out, as {who}: {', '.join(left_out)}", file=sys.stderr)
@@ -32,26 +32,26 @@ def _leave_out(mutable_flow: Any, orchestrator: str) -> Iterator[str]:
     for name in ("trigger", "trigger_on_finish"):
         if mutable_flow.remove_decorator(name):
             yield f"@{name}"
-    for name in without_default(mutable_flow) if orchestrator == "airflow" else ():
+    for name in list_without_default(mutable_flow) if orchestrator == "airflow" else ():
         mutable_flow.remove_parameter(name)
         yield f"--{name}"
 
 
-def compiled_for(words: Sequence[str]) -> str | None:
+def find_orchestrator(words: Sequence[str]) -> str | None:
     """Return which of ``NAMES`` the command line creates something for; ``None`` for any other command.
 
     Examples
     --------
-    >>> compiled_for(["flows/train_flow.py", "--quiet", "airflow", "--name", "train", "create", "dag.py"])
+    >>> find_orchestrator(["flows/train_flow.py", "--quiet", "airflow", "--name", "train", "create", "dag.py"])
     'airflow'
-    >>> compiled_for(["flows/train_flow.py", "argo-workflows", "create"]) is None
+    >>> find_orchestrator(["flows/train_flow.py", "argo-workflows", "create"]) is None
     True
     """
     command = next((word for word in words if word in NAMES), None)
     return command if command and "create" in words[words.index(command) :] else None
 
 
-def without_default(mutable_flow: Any) -> list[str]:
+def list_without_default(mutable_flow: Any) -> list[str]:
     """Return the names of the parameters that may be left out and have no default."""
     parameters = [parameter for _, parameter in mutable_flow.parameters]
     for parameter in parameters:

@@ -21,8 +21,17 @@ CLASSIFIER, PIPELINE = "", "pipeline"
 """Kinds of models, as their tags say; a classifier's say nothing."""
 
 
-def pinned(model: str, table: str, version: int | None) -> tuple[ModelVersion, TableVersion]:
+def pin(model: str, table: str, version: int | None) -> tuple[ModelVersion, TableVersion]:
     """Return the model version and the table version that are meant, seen to be there and to fit.
+
+    Parameters
+    ----------
+    model : str
+        ``models:/NAME@ALIAS``, ``NAME/VERSION``, or a name, which means its champion.
+    table : str
+        A name under the tables root, or a path.
+    version : int, optional
+        Of the table; by default the latest.
 
     Raises
     ------
@@ -57,7 +66,15 @@ def read_card_if_needed(model: ModelVersion) -> dict[str, Any] | None:
 
 
 def check_rows(rows: TableVersion, split: str | None, *, whole: str) -> None:
-    """Raise ``NoRows`` where there is no row of ``split``, ``all`` for any, before a model is loaded for it."""
+    """Raise ``NoRows`` where there is no row of a split, before a model is loaded for it.
+
+    Parameters
+    ----------
+    split : str, optional
+        ``all`` for any row; ``None`` where no split is asked for, and nothing is checked.
+    whole : str
+        The option that takes all rows, for the message.
+    """
     if split is not None:
         check_split(rows, parse_split(split, where="The table"), whole=whole)
 
@@ -71,27 +88,27 @@ def check_kind(model: ModelVersion, *kinds: str) -> None:
         )
 
 
-def predicted_before() -> Run | None:
+def find_trigger_run() -> Run | None:
     """Return the run of the predict flow whose end started this one; None for one that a person started."""
     trigger = current.get("trigger")
     return trigger.run if trigger else None
 
 
-def just_scored(scored: ScoringResult, count: int, *, seed: int) -> list[str]:
-    """Return the ids of some of the rows that a scoring has added, drawn by ``seed``."""
+def draw_scored(scored: ScoringResult, count: int, *, seed: int) -> list[str]:
+    """Return the ids of at most ``count`` of the rows that a scoring has added, drawn by ``seed``."""
     if not scored.new_rows:
         return []
     names = read_added(scored.table, columns=["row_id"])["row_id"].to_pylist()
     return random.Random(seed).sample(names, min(count, len(names)))
 
 
-def classifier_of(model: ModelVersion) -> ModelVersion:
+def find_classifier(model: ModelVersion) -> ModelVersion:
     """Return ``model``, or the classifier inside it where it is a pipeline."""
     inside = model.tags.get(MADE_FROM)
     return resolve(inside) if inside else model
 
 
-def pinned_scored(model: str, table: str, target: str | None) -> tuple[ModelVersion, TableVersion, TableVersion]:
+def pin_scored(model: str, table: str, target: str | None) -> tuple[ModelVersion, TableVersion, TableVersion]:
     """Return the model version, the latest version of the table, and of its predictions (or answers).
 
     Parameters
@@ -101,11 +118,11 @@ def pinned_scored(model: str, table: str, target: str | None) -> tuple[ModelVers
     """
     from dlpipe.inference import is_pipeline
 
-    found, rows = pinned(model, table, None)
-    return found, rows, scored_table(target, rows, found, "answers" if is_pipeline(found) else "predictions")
+    found, rows = pin(model, table, None)
+    return found, rows, find_scored_table(target, rows, found, "answers" if is_pipeline(found) else "predictions")
 
 
-def split_named(split: str | None) -> str:
+def describe_split(split: str | None) -> str:
     """Return the words for what ``--split`` of the explain flow asks for.
 
     Raises
@@ -118,13 +135,22 @@ def split_named(split: str | None) -> str:
     return parse_split(split, where="The table") or "all splits"
 
 
-def table_named(target: str | None, rows: TableVersion, kind: str) -> str:
+def choose_table(target: str | None, rows: TableVersion, kind: str) -> str:
     """Return ``target``, or the name of the table of this kind that belongs to the data table."""
     return target or f"{rows.path}_{kind}"
 
 
-def scored_table(target: str | None, rows: TableVersion, model: ModelVersion, kind: str) -> TableVersion:
+def find_scored_table(target: str | None, rows: TableVersion, model: ModelVersion, kind: str) -> TableVersion:
     """Return the table of the answers for ``rows``.
+
+    Parameters
+    ----------
+    target : str, optional
+        Its name; by default the one that belongs to the rows and ``kind``, such as ``reviews_predictions``.
+    model : ModelVersion
+        Whose answers they are, for the message.
+    kind : str
+        ``predictions``, or ``answers`` of a pipeline.
 
     Raises
     ------
@@ -132,7 +158,7 @@ def scored_table(target: str | None, rows: TableVersion, model: ModelVersion, ki
         When there is none; where nobody named it, the message says that the rows are still to be scored.
     """
     try:
-        return table_at(table_named(target, rows, kind))
+        return table_at(choose_table(target, rows, kind))
     except TableNotFound:
         if target:
             raise

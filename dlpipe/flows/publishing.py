@@ -13,6 +13,19 @@ def publish(name: str, payload: Mapping[str, Any], *, event_id: str, new: bool, 
     The same id again is the same event: a step that is done again publishes once. Argo knows no such id; there it
     is published if what it tells is ``new``.
 
+    Parameters
+    ----------
+    name : str
+        Of the event, as ``@trigger`` names it.
+    payload : mapping
+        What it tells: values for parameters of the flows that it starts.
+    event_id : str
+        The same for each try of one step.
+    new : bool
+        Whether this try was the first to find out what the event tells.
+    at : float
+        When that was, in seconds since 1970.
+
     Raises
     ------
     EventRefused

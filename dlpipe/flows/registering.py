@@ -11,7 +11,7 @@ from metaflow.metaflow_git import get_repository_info
 from metaflow.packaging_sys import MetaflowCodeContent
 
 from dlpipe.flows.data import check_data
-from dlpipe.flows.life_cycle import folder_of
+from dlpipe.flows.life_cycle import find_folder
 from dlpipe.terminal import make_visible
 
 if TYPE_CHECKING:
@@ -38,27 +38,27 @@ class Registered:
         return make_visible(f"{engines}\n{self.classifier.uri}: {self.verdict.reason}\n{self.promotion}")
 
 
-def attempt_tags() -> dict[str, str]:
+def make_attempt_tags() -> dict[str, str]:
     """Return the tags that name the task attempt of the current step."""
     return {"metaflow.pathspec": current.pathspec, "metaflow.attempt": str(current.retry_count)}
 
 
-def code_tags(flow: Any) -> dict[str, str]:
+def make_code_tags(flow: Any) -> dict[str, str]:
     """Return the tags that name the commit of a flow's code."""
     # code that an orchestrator has frozen carries the commit that it is of; its folder is no repository
-    code = MetaflowCodeContent.get_info() or get_repository_info(folder_of(flow))
+    code = MetaflowCodeContent.get_info() or get_repository_info(find_folder(flow))
     return {
         "git.commit": code.get("commit_sha") or "unknown",
         "git.uncommitted": str(code.get("has_uncommitted_changes", "unknown")).lower(),
     }
 
 
-def data_tags(rows: TableVersion) -> dict[str, str]:
+def make_data_tags(rows: TableVersion) -> dict[str, str]:
     """Return the tags that name a version of a table."""
     return {"delta.table": rows.path, "delta.version": str(rows.version), "delta.digest": rows.digest}
 
 
-def register_judged(
+def register_and_judge(
     model: Model,
     *,
     rows: TableVersion,
@@ -80,7 +80,7 @@ def register_judged(
     training : TrainingSettings
         With what it was trained.
     tags : mapping
-        What else the version names, such as ``attempt_tags`` and ``code_tags``.
+        What else the version names, such as ``make_attempt_tags`` and ``make_code_tags``.
     """
     from dlpipe.evaluation import make_gate_tag
     from dlpipe.registry import KIND, judge_and_promote, log_and_register, register_family, resolve
@@ -93,7 +93,7 @@ def register_judged(
     valid = read_table(rows, split="valid", columns=[*columns, "label"])
     served = inputs.export_engines(model, inputs.read_rows(valid), valid["label"].to_pylist())
     engine_tags = served.engines.tags() if served.engines else {}
-    lineage = {**tags, **data_tags(rows), "seed": str(training.seed)}
+    lineage = {**tags, **make_data_tags(rows), "seed": str(training.seed)}
     shared: dict[str, Any] = {"example": example, "challenger": False}
     classifier, *companions = register_family(
         settings.registry.model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, table_named
+from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, choose_table
 
 if TYPE_CHECKING:
     from dlpipe.inference import ScoredVersion
@@ -23,7 +23,7 @@ def score_every_row(model: ModelVersion, rows: TableVersion, *, ray_address: str
         return score(predictor, rows, model=model, target=target, split=None, cluster=cluster)
 
 
-def score_asked(
+def score_rows(
     model: ModelVersion,
     rows: TableVersion,
     *,
@@ -61,15 +61,23 @@ def score_asked(
         return score_new(make, rows, until=until, cluster=cluster, **work)
 
 
-def answers_table(model: ModelVersion, rows: TableVersion, target: str | None) -> str:
+def choose_answers_table(model: ModelVersion, rows: TableVersion, target: str | None) -> str:
     """Return ``target``, or the name of the table that belongs to ``rows`` and to the kind of the model."""
     from dlpipe.inference import is_pipeline
 
-    return table_named(target, rows, "answers" if is_pipeline(model) else "predictions")
+    return choose_table(target, rows, "answers" if is_pipeline(model) else "predictions")
 
 
 def check_scoring(model: ModelVersion, rows: TableVersion, *, into: str, split: str | None = None) -> None:
-    """See that the model scores, that there are rows, and that the table takes the answers."""
+    """See that the model scores, that there are rows, and that the table takes the answers.
+
+    Parameters
+    ----------
+    into : str
+        The table of the answers.
+    split : str, optional
+        Which must have a row; without it, a table that has no new row is fine.
+    """
     from dlpipe.inference import answer_schema, is_pipeline, prediction_schema
     from dlpipe.tables import check_target
     from dlpipe.task import find_task

@@ -98,13 +98,13 @@ class RegistrySettings:
 
 
 @functools.cache
-def data_section(task: Task) -> type[DataSettings]:
+def make_data_section(task: Task) -> type[DataSettings]:
     """Return the section ``[data]`` of a task: where rows come from, and how they become a table."""
     return dataclasses.make_dataclass("DataSettings", [], bases=(DataSettings, task.data), frozen=True)
 
 
 OF_TASK: dict[Any, Callable[[Task], type[Any]]] = {
-    DataSettings: data_section,
+    DataSettings: make_data_section,
     TrainingSettings: lambda task: task.inputs.training,
     Thresholds: lambda task: task.target.gate,
 }
@@ -233,12 +233,12 @@ def read_flow_settings(
         check_name(section, names, what="section", where="the settings file")
     changed = read_changes(changes)
     task = find_task(name_task(*_with_source(config, options, changed), folder))
-    hints = section_classes(cls, task)
+    hints = find_section_classes(cls, task)
     check_sections(changed, _setting_names(names, hints))
     read: dict[str, Any] = {"task": task} if "task" in names else {}
     for name in hints:
         values = config.get(name, {})
-        given = {option: options.get(option) for option in options_of(cls).get(name, {})}
+        given = {option: options.get(option) for option in list_options(cls).get(name, {})}
         given = {option: value for option, value in given.items() if value is not None}
         texts = changed.get(name, {})
         if twice := sorted(texts.keys() & given.keys()):
@@ -285,11 +285,18 @@ def _setting_names(names: Iterable[str], hints: Mapping[str, Any]) -> dict[str, 
 def _parse_texts(cls: Any, texts: Mapping[str, str]) -> dict[str, Any]:
     """Return the values that ``--set`` has for a section, by the types of its settings."""
     hints = typing.get_type_hints(cls) if texts else {}
-    return {name: parse_value(text, is_text=plain_type(hints[name]) is str) for name, text in texts.items()}
+    return {name: parse_value(text, is_text=find_plain_type(hints[name]) is str) for name, text in texts.items()}
 
 
 def name_task(config: Mapping[str, Any], options: Mapping[str, Any], folder: Path) -> str:
     """Return the name of the task: the file's, or what a public data set suggests, or text classification.
+
+    Parameters
+    ----------
+    config, options : mapping
+        As ``read_flow_settings`` takes them.
+    folder : Path
+        The flow's: the path of the catalogue of data sets starts there.
 
     Raises
     ------
@@ -308,7 +315,7 @@ def name_task(config: Mapping[str, Any], options: Mapping[str, Any], folder: Pat
     return str(named or suggested or DEFAULT_TASK)
 
 
-def section_classes(cls: Any, task: Task) -> dict[str, Any]:
+def find_section_classes(cls: Any, task: Task) -> dict[str, Any]:
     """Return the class of each section of a flow's settings; some are the task's own (``OF_TASK``)."""
     hints = typing.get_type_hints(cls, include_extras=True)
     sections = [field.name for field in fields(cls) if field.name != "task"]
@@ -355,15 +362,15 @@ def _find_public(name: str, values: Mapping[str, Any], folder: Path) -> Dataset:
 # -- options -----------------------------------------------------------------------------------------------------
 
 
-def options_of(cls: Any) -> Options:
+def list_options(cls: Any) -> Options:
     """Return the table of options of a flow's settings, those of sections that it lacks left out."""
     names = {field.name for field in fields(cls)}
     return {section: options for section, options in getattr(cls, "OPTIONS", {}).items() if section in names}
 
 
-def option_names(cls: Any) -> list[str]:
+def list_option_names(cls: Any) -> list[str]:
     """Return the settings of a flow that have an option."""
-    return [name for section in options_of(cls).values() for name in section]
+    return [name for section in list_options(cls).values() for name in section]
 
 
 def make_parameters(cls: Any) -> Iterator[tuple[str, Any]]:
@@ -371,28 +378,32 @@ def make_parameters(cls: Any) -> Iterator[tuple[str, Any]]:
 
     None has a default: what nobody gives is the file's. Last comes ``--set``, for settings without an option.
     """
-    hints = section_classes(cls, find_task())  # options are those of the default task: a file names another later
-    for section, options in options_of(cls).items():
+    hints = find_section_classes(
+        cls, find_task()
+    )  # options are those of the default task: a file names another later
+    for section, options in list_options(cls).items():
         types_of = typing.get_type_hints(hints[section])
         for name, text in options.items():
-            kind = plain_type(types_of[name])
+            kind = find_plain_type(types_of[name])
             yield name, Parameter(name.replace("_", "-"), type=kind, default=None, help=text)
     yield CHANGES, Parameter(SET.removeprefix("--"), type=str, default=None, help=HELP)
 
 
-def plain_type(hint: Any) -> type:
+def find_plain_type(hint: Any) -> type:
     """Return the type that a command line knows for a setting's.
 
     Examples
     --------
-    >>> plain_type(float | None), plain_type(Literal["auto", "32"]), plain_type(Annotated[int, MinLen(1)])
-    (<class 'float'>, <class 'str'>, <class 'int'>)
+    >>> find_plain_type(float | None), find_plain_type(Literal["auto", "32"])
+    (<class 'float'>, <class 'str'>)
+    >>> find_plain_type(Annotated[int, MinLen(1)])
+    <class 'int'>
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return type(args[0])
     if origin is Annotated:
-        return plain_type(args[0])
+        return find_plain_type(args[0])
     if origin in (typing.Union, types.UnionType):
-        return plain_type(next(arg for arg in args if arg is not type(None)))
+        return find_plain_type(next(arg for arg in args if arg is not type(None)))
     return hint  # type: ignore[no-any-return]

@@ -26,7 +26,7 @@ def make_environment(folder: Path) -> str:
         return ""
     venv.create(place, symlinks=True, with_pip=False)
     (packages,) = place.glob("lib/python3*/site-packages")
-    lines = [f"import site; site.addsitedir({path!r})" for path in site_folders()]
+    lines = [f"import site; site.addsitedir({path!r})" for path in list_site_folders()]
     (packages / BELOW).write_text("\n".join(lines) + "\n", encoding="utf-8")
     for name in COMMANDS:
         command = Path(sys.executable).with_name(name)
@@ -36,6 +36,6 @@ def make_environment(folder: Path) -> str:
     return sys.prefix
 
 
-def site_folders() -> list[str]:
+def list_site_folders() -> list[str]:
     """Return the folders in which this Python's packages are installed."""
     return [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]

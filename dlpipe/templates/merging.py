@@ -122,6 +122,6 @@ def merge_lines(mine: bytes, before: bytes, after: bytes) -> tuple[bytes, bool]:
                 "dlpipe init --update merges with git, which is not installed. Install it."
             ) from None
     if not 0 <= done.returncode < 128:  # the number of conflicts, at most 127
-        said = done.stderr.decode(errors="replace").strip()
-        raise ProjectUnusable(f"git could not merge a file: {said}. Nothing was changed.")
+        reason = done.stderr.decode(errors="replace").strip()
+        raise ProjectUnusable(f"git could not merge a file: {reason}. Nothing was changed.")
     return done.stdout, done.returncode > 0

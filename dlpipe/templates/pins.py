@@ -11,7 +11,7 @@ TOOLS = ("pytest",)
 """What a project needs to be worked on, besides what dlpipe asks for."""
 
 
-def pin_lines() -> list[str]:
+def list_pins() -> list[str]:
     """Return a line ``name==version`` for each package that dlpipe or the tools ask for and that is installed.
 
     Of a local version, such as ``2.13.0+cpu``, the part behind the plus is left out: it is of one index.

@@ -102,7 +102,7 @@ def make_project(
         suggested = suggest(found, given)
         settings = {**suggested.settings, **how}
         form = read_settings(find_task(task).data, settings, where="[data]").form
-        seen = f"data/{dataset}.csv" if dataset else _seen_from(folder, data)
+        seen = f"data/{dataset}.csv" if dataset else _make_relative(folder, data)
         example, training = make_example(found, form), suggested.training
         answers = Answers(name, task, seen, settings, suggested.lines, example, training)
         made, original = Path(place, "project"), Path(place, "original")
@@ -135,7 +135,7 @@ def _check_project_name(name: str) -> None:
         )
 
 
-def _seen_from(folder: Path, data: str) -> str:
+def _make_relative(folder: Path, data: str) -> str:
     """Return the path of the data as it is from the project's folder, where runs are started."""
     if "://" in data or data.startswith(("/", "~")):
         return data

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dlpipe.task import Task, find_task
-from dlpipe.templates.pins import pin_lines
-from dlpipe.templates.settings_file import section_names, set_values
+from dlpipe.templates.pins import list_pins
+from dlpipe.templates.settings_file import list_section_names, set_values
 
 TEMPLATE = Path(__file__).with_name("project")
 CLONE = Path(__file__).parents[2] / "flows"
@@ -98,7 +98,7 @@ def render(answers: Answers, into: Path, *, template: Path | None = None) -> Non
         source = Path(folder, "template")
         copy_tree(template or TEMPLATE, source)
         put_flows(source / "flows", answers)
-        lines = ["# What was installed where this project was made.", *pin_lines()]
+        lines = ["# What was installed where this project was made.", *list_pins()]
         (source / "constraints.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         run_copy(
             str(source),
@@ -128,38 +128,38 @@ def put_flows(folder: Path, answers: Answers) -> None:
         copy_tree(CLONE, folder)
     settings = folder / "train_flow.toml"
     text = settings.read_text(encoding="utf-8")
-    values = settings_of(answers, text)
+    values = make_settings(answers, text)
     settings.write_text(set_values(text, values, comments={"data": answers.shown}), encoding="utf-8")
     for file in folder.glob("*.py"):
         text = file.read_text(encoding="utf-8")
         file.write_text(re.sub(rf"\b{SAMPLE}\b", answers.name, text), encoding="utf-8")
 
 
-def settings_of(answers: Answers, text: str) -> dict[str, dict[str, Any]]:
+def make_settings(answers: Answers, text: str) -> dict[str, dict[str, Any]]:
     """Return, by section, what a project's settings have in place of those of ``text``; ``None`` takes one out."""
     task, shipped = find_task(answers.task), find_task(tomllib.loads(text)["task"])
-    columns = {name: None for name in section_names(text, "data") if name.endswith("_column")}
+    columns = {name: None for name in list_section_names(text, "data") if name.endswith("_column")}
     data = {**columns, "data": answers.data, "table": answers.name, **answers.columns}
     values = {"": {"task": answers.task}, "data": data, "registry": {"model": answers.name}}
     if task.target.gate is not shipped.target.gate:
-        values["gate"] = defaults_of(task.target.gate, text, "gate")
+        values["gate"] = list_defaults(task.target.gate, text, "gate")
     if answers.training or task.inputs.training is not shipped.inputs.training:
-        values |= training_of(task, shipped, text, answers.training)
+        values |= make_training(task, shipped, text, answers.training)
     return values
 
 
-def training_of(task: Task, shipped: Task, text: str, suggested: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def make_training(task: Task, shipped: Task, text: str, suggested: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the sections of a training that is of another kind than that of the task of the settings ``text``."""
-    training = {**defaults_of(task.inputs.training, text, "training"), **suggested}
-    usual, named = vars(shipped.inputs.training()), section_names(text, "training")
+    training = {**list_defaults(task.inputs.training, text, "training"), **suggested}
+    usual, named = vars(shipped.inputs.training()), list_section_names(text, "training")
     # what neither the file names nor this task does otherwise would only hide the settings that matter
     training = {name: value for name, value in training.items() if name in named or usual.get(name, ...) != value}
-    space = {name: None for name in section_names(text, "search_space") if name not in training}
+    space = {name: None for name in list_section_names(text, "search_space") if name not in training}
     # a trial of the shipped settings is half a training; the best of them is what is trained in full
     return {"training": training, "search_space": space, "tuning": {"epochs": (training["epochs"] + 1) // 2}}
 
 
-def defaults_of(cls: type[Any], text: str, section: str) -> dict[str, Any]:
+def list_defaults(cls: type[Any], text: str, section: str) -> dict[str, Any]:
     """Return the settings of a section with their defaults, and ``None`` for those of ``text`` that it lacks."""
-    lacking = dict.fromkeys(section_names(text, section))
+    lacking = dict.fromkeys(list_section_names(text, section))
     return {**lacking, **{item.name: item.default for item in fields(cls)}}

@@ -61,12 +61,12 @@ def set_values(
     return "\n".join(written) + "\n"
 
 
-def section_names(text: str, section: str) -> list[str]:
+def list_section_names(text: str, section: str) -> list[str]:
     """Return the settings that a section of the TOML ``text`` has.
 
     Examples
     --------
-    >>> section_names('[data]\\ntable = "a"\\n[training]\\nepochs = 2\\nseed = 0 # none\\n', "training")
+    >>> list_section_names('[data]\\ntable = "a"\\n[training]\\nepochs = 2\\nseed = 0 # none\\n', "training")
     ['epochs', 'seed']
     """
     names, inside = [], False

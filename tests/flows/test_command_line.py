@@ -8,7 +8,7 @@ import metaflow.cli  # it loads the plugins itself
 import pytest
 
 from dlpipe.errors import RunNotFound, SettingError
-from dlpipe.flows.command_line import prepare, separated
+from dlpipe.flows.command_line import prepare, separate_origin
 from metaflow_extensions.dlpipe.plugins import launch_check
 
 
@@ -34,7 +34,7 @@ def test_other_commands_and_other_places_are_left_alone(tmp_path: Path, monkeypa
 
 
 def test_the_run_to_resume_is_a_word_of_its_own() -> None:
-    assert separated(["resume", "--origin-run-id=17"]) == ["resume", "--origin-run-id", "17"]
+    assert separate_origin(["resume", "--origin-run-id=17"]) == ["resume", "--origin-run-id", "17"]
 
 
 def test_settings_that_are_changed_one_by_one_are_one_value() -> None:

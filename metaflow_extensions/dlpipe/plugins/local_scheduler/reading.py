@@ -78,7 +78,7 @@ def compute_fixed_values(obj: Any) -> dict[str, Any]:
         for _, parameter in list_parameters(obj)
         if not _is_static(parameter)
     }
-    texts = {one.name: format_value(one, value) for one, value in found.items() if value is not None}
+    texts = {option.name: format_value(option, value) for option, value in found.items() if value is not None}
     for name, text in texts.items():
         check_passable(name, text)
     return texts
