@@ -38,7 +38,7 @@ def read_inputs(cells: Sequence[Any], columns: Sequence[Column], source: Source,
     BadSource
         When a cell holds something that no column of its kind has, such as a date.
     """
-    if len(columns) == 1:
+    if len(columns) == 1:  # without the loop below: this is done for each row
         return (INPUTS[columns[0].kind](cells[0], columns[0], source, line),)
     pairs = zip(columns, cells, strict=False)
     return tuple(INPUTS[column.kind](cell, column, source, line) for column, cell in pairs)

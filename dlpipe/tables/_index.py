@@ -166,6 +166,7 @@ class Indexer:
         self._labels: dict[str, int] = {}
         self._splits = {name: number for number, name in enumerate(SPLITS)}
         self._digests = bytearray()
+        # arrays, in which an entry takes its bytes and no object: an index may have millions of rows
         self._label, self._split, self._value = array("i"), array("b"), array("d")
         self._words, self._characters = array("i"), array("i")
 

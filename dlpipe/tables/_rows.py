@@ -25,6 +25,7 @@ from dlpipe.tables._text_files import (
 
 TEXT_KINDS = ("csv", "tsv", "jsonl")
 FIRST_ROWS = 50
+"""Rows of a source that are read before a run: what only all rows tell is left to the ingest."""
 NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)*|\.\d+)([eE][-+]?\d+)?\s*|\s*(nan|inf)\s*", re.IGNORECASE)
 
 

@@ -137,6 +137,7 @@ def _write_files(location: str, reader: pa.RecordBatchReader, prefix: str) -> Da
     names: list[str] = []
     sizes: list[int] = []
     counts: list[int] = []
+    # even row groups, in whatever batches the rows come: parts are cut between them
     batches = rebatch(reader, ROW_GROUP_ROWS)
     batch = next(batches, None)
     while batch is not None:
