@@ -30,18 +30,8 @@ a frozen backbone ended at 0.72 after 40 epochs, gradient boosting at 0.71."""
 def suggest_columns(found: Preview, given: Given) -> Suggestion:
     """Return which columns are numbers, categories and a text, and which has the classes.
 
-    What is neither, such as a name of each row, is left out.
-
-    Parameters
-    ----------
-    found : Preview
-    given : mapping
-        ``number_columns``, ``category_columns``, ``text_column`` and ``label_column``, where they are known.
-
-    Raises
-    ------
-    SettingError
-        When a column is not there, or which one is meant is in doubt.
+    What is neither, such as a name of each row, is left out. ``given`` may have ``number_columns``,
+    ``category_columns``, ``text_column`` and ``label_column``; see ``dlpipe.task.columns.Suggest``.
 
     Examples
     --------
