@@ -256,6 +256,8 @@ def test_a_decimal_comma_makes_a_number_where_an_ingest_reads_one(
     else:
         with pytest.raises(SettingError, match=r"'price' .* holds no numbers .* Write them with a point"):
             find_number(found, {"label_column": "price"}, besides=())
+        with pytest.raises(SettingError, match=r"holds no numbers \(--number-columns\)"):
+            find_task("tabular-classification").suggest(found, {"number_columns": ["price"]})
 
 
 @pytest.mark.parametrize("name", SAMPLES)

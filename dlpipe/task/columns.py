@@ -231,7 +231,7 @@ def find_number(found: Preview, given: Given, *, besides: Iterable[str], setting
         When no column, or more than one, may be meant; or when the known one holds something else.
     """
     if setting in given:
-        return _check_numbers(found, str(given[setting]), setting)
+        return check_numbers(found, str(given[setting]), setting)
     descriptions = {
         name: describe_numbers(found, name)
         for name, values in found.columns.items()
@@ -311,7 +311,8 @@ def _check_classes(found: Preview, column: str, setting: str) -> str:
     return column
 
 
-def _check_numbers(found: Preview, column: str, setting: str) -> str:
+def check_numbers(found: Preview, column: str, setting: str) -> str:
+    """Return ``column``, which ``setting`` names, or raise ``SettingError`` where it holds no numbers."""
     values = found.columns[column]
     if not are_numbers(values, separator=found.separator):
         hint = " Write them with a point." if are_numbers(values, separator=";") else ""

@@ -13,6 +13,7 @@ from dlpipe.task.columns import (
     are_numbers,
     as_list,
     check_given,
+    check_numbers,
     count_values,
     describe_classes,
     describe_text,
@@ -46,6 +47,8 @@ def suggest_columns(found: Preview, given: Given) -> Suggestion:
     """
     check_given(found, given)
     inputs = {name for key, columns in given.items() if key != "label_column" for name in as_list(columns)}
+    for name in as_list(given.get("number_columns", ())):
+        check_numbers(found, name, "number_columns")
     label = find_class(found, given, besides=inputs)
     kinds: dict[str, list[str]] = {"number": [], "category": [], "text": [], "": []}
     for name in found.columns:
