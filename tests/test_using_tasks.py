@@ -147,7 +147,7 @@ def test_its_table_is_scored_as_its_rows_are(used: Used, tmp_path: Path) -> None
 
 
 def test_what_reads_one_text_has_a_pipeline(used: Used, tmp_path: Path) -> None:
-    if not used.task.inputs.one_text:
+    if not used.task.inputs.is_single_text:
         assert used.task.name in ("text-pair-classification", "tabular-classification")
         return
     made = register_pipeline(used.version)

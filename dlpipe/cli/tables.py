@@ -156,8 +156,8 @@ def predict_rows(uri: str, engine: str | None, asked: list[str]) -> list[dict[st
     else:
         predictor = load_predictor(version.uri, engine=engine)
         inputs = find_task(predictor.card["task"]).inputs
-        given = [{"text": text} if inputs.one_text else parse_row(text) for text in asked]
-        rows = inputs.read_request(asked if inputs.one_text else given, predictor.card)
+        given = [{"text": text} if inputs.is_single_text else parse_row(text) for text in asked]
+        rows = inputs.read_request(asked if inputs.is_single_text else given, predictor.card)
         found = predict_frame(predictor, rows)
     objects = found.astype(object)
     answers = objects.where(objects.notna(), None).to_dict("records")

@@ -60,7 +60,7 @@ def read_card_if_needed(model: ModelVersion) -> dict[str, Any] | None:
     """
     from dlpipe.inference import read_card
 
-    if find_task(model.task).inputs.one_text or KIND in model.tags:
+    if find_task(model.task).inputs.is_single_text or KIND in model.tags:
         return None
     return read_card(model)
 

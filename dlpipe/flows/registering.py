@@ -133,7 +133,7 @@ def _companions(
     from dlpipe.task import find_task
 
     inputs = find_task(model.task).inputs
-    if inputs.one_text:
+    if inputs.is_single_text:
         yield lambda made: register_pipeline(made, settings=settings.pipeline, **shared)
     if not inputs.not_explained:
         yield lambda made: register_explainer(made, model, settings=settings.explanation, **shared)

@@ -82,7 +82,7 @@ def register_pipeline(
     """
     settings = settings or PipelineSettings()
     check_languages(settings)
-    if not find_task(model.task).inputs.one_text:
+    if not find_task(model.task).inputs.is_single_text:
         raise SettingError(
             f"{model.uri} is of the task {model.task!r}, whose rows are not one text each; a pipeline cleans one "
             "text a row. Use the model itself."

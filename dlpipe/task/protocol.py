@@ -111,7 +111,9 @@ class Task:
         seed : int
         """
         features = self.inputs.make_featurizer(rows)
-        return self.target.fit_baseline(features, rows, labels, seed=seed, boosted=self.inputs.boosted)
+        return self.target.fit_baseline(
+            features, rows, labels, seed=seed, boosted=self.inputs.has_boosted_baseline
+        )
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ class Inputs(ABC):
 
     training: type[TrainingSettings]
     """The section ``[training]``: a frozen dataclass that adds settings of these networks, with defaults."""
-    one_text: bool = False
+    is_single_text: bool = False
     """Whether a row is one text: a pipeline cleans it and tells its language before a model reads it."""
     packages: tuple[str, ...] = ()
     """The distributions that opening and using a model needs, beside those of every model (torch, numpy, ...)."""
@@ -447,14 +449,14 @@ class Inputs(ABC):
 
     # baseline, drift -------------------------------------------------------------------------------------
 
-    boosted: bool = False
+    has_boosted_baseline: bool = False
     """Whether the plain model over these features is gradient boosting; otherwise it is linear."""
 
     @abstractmethod
     def make_featurizer(self, rows: Sequence[Row]) -> Any:
         """Return an unfitted transformer of scikit-learn from rows to features, numbers of about one size.
 
-        The plain baseline is fitted on them. Sparse features do for a linear model; ``boosted`` takes dense ones.
+        The plain baseline is fitted on them. A linear model takes sparse features; boosting takes dense ones.
 
         Parameters
         ----------
@@ -745,7 +747,7 @@ class Target(ABC):
             As the table has them.
         seed : int
         boosted : bool
-            ``Inputs.boosted``.
+            ``Inputs.has_boosted_baseline``.
         """
 
     @abstractmethod
@@ -766,6 +768,7 @@ class Target(ABC):
 
         Called for the model, its baseline and the champion, on the same rows of the test split.
         ``dlpipe.task.bootstrap`` makes the intervals.
+        A target may take what follows ``decision`` as ``**options``, and hand it on.
 
         Parameters
         ----------

@@ -43,7 +43,7 @@ class TabularInputs(Inputs):
     """Columns of numbers and categories; a column ``text`` is read by a backbone. ``None`` is missing."""
 
     training = TabularTraining
-    boosted = True
+    has_boosted_baseline = True
     features_noun = "columns"
     packages = ("tokenizers", "transformers")
 

@@ -33,7 +33,7 @@ class TextInputs(Inputs):
     """One text a row, in the column ``text``; a missing one is ``None`` in requests and empty in tables."""
 
     training = TextTraining
-    one_text = True
+    is_single_text = True
     packages = ("onnxruntime", "tokenizers", "transformers")
     rows_noun, features_noun = "texts", "words"
 

@@ -27,7 +27,7 @@ Pair = tuple[str, str]
 class TextPairInputs(TextInputs):
     """Two texts a row, in the columns ``text`` and ``text_pair``; the network reads them one after the other."""
 
-    one_text = False
+    is_single_text = False
     rows_noun = "pairs of texts"
 
     def find_columns(self, table: TableVersion, card: Mapping[str, Any] | None = None) -> tuple[str, ...]:
