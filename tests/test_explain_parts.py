@@ -109,7 +109,7 @@ def orders(tree: PartTree, node: int) -> list[list[int]]:
     if below is None:
         return [[node]]
     left, right = (orders(tree, child) for child in below)
-    return [both for one, other in itertools.product(left, right) for both in (one + other, other + one)]
+    return [both for first, second in itertools.product(left, right) for both in (first + second, second + first)]
 
 
 def exact_shapley(parts: RowParts, answer: Callable[[Any], Sequence[float]]) -> np.ndarray:

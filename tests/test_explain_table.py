@@ -131,8 +131,8 @@ def test_where_there_is_no_row_to_explain_it_is_said_and_nothing_is_committed(so
 
 def test_slices_can_be_explained_by_other_processes_in_any_order(source, tmp_path):
     def backwards(explain, slices):
-        for one in reversed(slices):
-            yield pickle.loads(pickle.dumps(explain))(pickle.loads(pickle.dumps(one)))
+        for piece in reversed(slices):
+            yield pickle.loads(pickle.dumps(explain))(pickle.loads(pickle.dumps(piece)))
 
     here = explain_all(WordList(), source, target=str(tmp_path / "a"), settings=SETTINGS, **NAMES)
     there = explain_all(WordList(), source, target=str(tmp_path / "b"), settings=SETTINGS, each=backwards, **NAMES)

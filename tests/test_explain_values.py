@@ -93,10 +93,10 @@ def test_shaps_plots_draw_an_explanation(shap, text):
         for draw in (shap.plots.waterfall, shap.plots.bar):
             figure = plt.figure()
             draw(row.to_shap("positive"), show=False)
-            said = [each.get_text() for each in figure.axes[0].get_yticklabels()]
+            shown = [each.get_text() for each in figure.axes[0].get_yticklabels()]
             plt.close(figure)
             for place, word in enumerate(row.parts, start=1):
-                assert any(word.strip() in one and f"= word {place}" in one for one in said)
+                assert any(word.strip() in name and f"= word {place}" in name for name in shown)
 
 
 def test_shap_has_no_explanation_of_a_text_without_words():
@@ -268,7 +268,7 @@ def test_a_backbone_whose_attention_takes_no_weights_is_refused(tiny_model):
 
 
 def test_agreement_counts_only_texts_that_say_something():
-    def one(*values: float) -> Explanation:
+    def explanation(*values: float) -> Explanation:
         attributions = np.array([[-value, value] for value in values]).reshape(-1, 2)
         base, output = np.array([0.5, 0.5]), np.array([0.1, 0.9])
         count, labels = len(values), ("no", "yes")
@@ -276,12 +276,14 @@ def test_agreement_counts_only_texts_that_say_something():
         numbers = {"base": base, "attributions": attributions, "output": output, "output_kind": "shares"}
         return Explanation("a", "t", labels, **parts, texts=("text",), whole=True, **numbers)
 
-    exact = Explanations((one(0.1, 0.2, 0.3), one(0.2, 0.2), one()), ("no", "yes"))
-    other = Explanations((one(0.3, -0.2, 0.4), one(0.1, 0.2), one()), ("no", "yes"), "gradient")
+    exact = Explanations((explanation(0.1, 0.2, 0.3), explanation(0.2, 0.2), explanation()), ("no", "yes"))
+    other = Explanations(
+        (explanation(0.3, -0.2, 0.4), explanation(0.1, 0.2), explanation()), ("no", "yes"), "gradient"
+    )
     found = measure_agreement(exact, other)
     assert found is not None
     assert (found.rows, found.rank, found.sign) == (1, pytest.approx(0.5), pytest.approx(2 / 3))
-    a_word, another = (Explanations((one(value),), ("no", "yes")) for value in (0.2, 0.1))
+    a_word, another = (Explanations((explanation(value),), ("no", "yes")) for value in (0.2, 0.1))
     assert measure_agreement(a_word, another) is None
 
 

@@ -183,8 +183,8 @@ def test_a_null_in_json_is_answered_with_nothing(version, predictor, body):
     from mlflow.pyfunc.scoring_server import invocations
 
     model = mlflow.pyfunc.load_model(version.uri)
-    said = invocations(json.dumps(body), "application/json", model, model.metadata.get_input_schema())
-    there, nothing = json.loads(said.response)["predictions"]
+    response = invocations(json.dumps(body), "application/json", model, model.metadata.get_input_schema())
+    there, nothing = json.loads(response.response)["predictions"]
     assert there["predicted"] == predict_frame(predictor, TEXTS[:1])["predicted"][0]
     assert nothing.pop("predicted") is None
     assert all(np.isnan(share) for share in nothing.values())

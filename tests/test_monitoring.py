@@ -338,7 +338,7 @@ def world(tiny_model, tiny_table, predictor, tmp_path):
 
 
 class World:
-    """A champion trained on ``reviews``, a table of rows that came in, and what was said of them."""
+    """A champion trained on ``reviews``, a table of rows that came in, and the predictions of them."""
 
     def __init__(self, trained_on: TableVersion, predictor, folder: Path) -> None:
         self.trained_on, self.predictor, self.folder = trained_on, predictor, folder
@@ -417,9 +417,11 @@ def test_quality_counts_labels_that_came_in_later(world: World) -> None:
     texts = new_texts(80)
     world.arrives(texts)
     assert world.look().quality.rows == 0
-    said = dict(zip(texts, world.predict(texts).column(0).to_pylist(), strict=True))
+    predicted = dict(zip(texts, world.predict(texts).column(0).to_pylist(), strict=True))
     wrong = {"positive": "negative", "negative": "positive"}
-    world.arrives(texts, [said[text] if at % 4 == 0 else wrong[said[text]] for at, text in enumerate(texts)])
+    world.arrives(
+        texts, [predicted[text] if at % 4 == 0 else wrong[predicted[text]] for at, text in enumerate(texts)]
+    )
     found = world.look()
     assert (found.quality.value, found.quality.rows) == (0.25, 80)
     assert "quality" in {signal.name for signal in found.drift.raised}
@@ -465,12 +467,12 @@ def test_a_table_that_the_model_never_scored_is_no_drift_of_it(world: World) -> 
 
 def test_a_model_without_lineage_or_of_a_table_made_anew_cannot_be_monitored(world: World) -> None:
     world.arrives(new_texts(5))
-    incoming, said = table_at(world.folder / "incoming"), table_at(world.target)
+    incoming, predictions = table_at(world.folder / "incoming"), table_at(world.target)
     bare = dataclasses.replace(world.champion, tags={})
     with pytest.raises(ModelNotFound, match=r"has no tags delta\.table and delta\.version"):
-        find_subject(bare, incoming, said)
+        find_subject(bare, incoming, predictions)
     with pytest.raises(TableVersionNotFound, match="The table was made anew"):
-        find_subject(world.model(1, **{"delta.digest": "0" * 32}), incoming, said)
+        find_subject(world.model(1, **{"delta.digest": "0" * 32}), incoming, predictions)
 
 
 def test_a_training_without_new_labels_has_nothing_to_learn(world: World) -> None:
@@ -558,11 +560,11 @@ def look_at(folder: Path, task: str, label: pa.DataType, old, new, answers: pa.T
     tags = {"delta.table": trained_on.path, "delta.version": "0", "dlpipe.task": task}
     champion = ModelVersion("rows", 1, "models:/rows/1", "d1", "", "", tags=tags)
     fields = pa.schema(find_task(task).target.list_prediction_fields())
-    said = pa.Table.from_pylist(new[1]).cast(fields)
-    said = said.append_column("row_id", pa.array([row["row_id"] for row in new[0]]))
+    predictions = pa.Table.from_pylist(new[1]).cast(fields)
+    predictions = predictions.append_column("row_id", pa.array([row["row_id"] for row in new[0]]))
     for name, value in (("model_version", champion.uri), ("source", source.path), ("answer_set", "other")):
-        said = said.append_column(name, pa.array([value] * said.num_rows))
-    subject = find_subject(champion, source, write_table(folder / "incoming_predictions", said))
+        predictions = predictions.append_column(name, pa.array([value] * predictions.num_rows))
+    subject = find_subject(champion, source, write_table(folder / "incoming_predictions", predictions))
     return monitor(subject, predict=lambda rows: answers.cast(fields), settings=DriftSettings(), now=0.0)
 
 

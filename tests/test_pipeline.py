@@ -380,9 +380,9 @@ def test_mlflow_serves_a_pipeline_a_batch_a_call(store, registered, tmp_path):
             {"dataframe_split": {"columns": ["text"], "data": [[row] for row in batch]}},
             {"dataframe_records": [{"text": row} for row in batch]},
         ):
-            said = requests.post(f"{address}/invocations", json=body, timeout=60)
-            assert said.status_code == 200, said.text
-            found = said.json()["predictions"]
+            response = requests.post(f"{address}/invocations", json=body, timeout=60)
+            assert response.status_code == 200, response.text
+            found = response.json()["predictions"]
             assert [row["status"] for row in found] == [
                 "ok",
                 "ok",

@@ -99,10 +99,10 @@ def test_no_row_gets_a_second_answer_of_one_model_whichever_split_was_asked_for(
     predictor, version, tiny_table, tmp_path, splits
 ):
     target = str(tmp_path / "predictions")
-    done = [score(predictor, tiny_table, model=version, target=target, split=one, say=None) for one in splits]
+    done = [score(predictor, tiny_table, model=version, target=target, split=split, say=None) for split in splits]
     rows = read_table(table_at(target)).to_pydict()
     assert sorted(rows["row_id"]) == sorted(read_table(tiny_table)["row_id"].to_pylist())
-    assert sum(one.new_rows for one in done) == tiny_table.rows
+    assert sum(scored.new_rows for scored in done) == tiny_table.rows
     assert done[splits.index(None)].rows == tiny_table.rows
 
 
@@ -113,8 +113,8 @@ def test_texts_that_another_program_wrote_as_bytes_are_scored_as_the_same_texts(
         for name, kind in (("plain", pa.string()), ("bytes", pa.binary()))
     )
     made = [
-        read_table(score(predictor, one, model=version, target=f"{one.path}_p", split=None, say=None).table)
-        for one in (plain, as_bytes)
+        read_table(score(predictor, source, model=version, target=f"{source.path}_p", split=None, say=None).table)
+        for source in (plain, as_bytes)
     ]
     assert made[0]["probability"].to_pylist() == made[1]["probability"].to_pylist()
     assert read_named_rows(as_bytes, ["3", "0"], predictor) == [("0", "a good film"), ("3", "a caf\xe9")]
@@ -175,10 +175,10 @@ def test_a_model_of_the_same_name_with_other_weights_answers_anew(predictor, ver
 def test_of_rows_with_one_id_the_first_is_answered_and_rows_without_one_are_refused(predictor, version, tmp_path):
     rows = {"row_id": ["a", "b", "a"], "text": ["a good film", "a bad film", "a bad film"]}
     source = write_table(tmp_path / "twice", pa.table(rows))
-    said = []
-    done = score(predictor, source, model=version, target=str(tmp_path / "p"), split=None, say=said.append)
+    lines = []
+    done = score(predictor, source, model=version, target=str(tmp_path / "p"), split=None, say=lines.append)
     assert read_table(done.table)["predicted"].to_pylist() == ["positive", "negative"]
-    assert said[0] == "scoring twice@v0 all splits: 1 row has the row_id of an earlier row, which alone is scored"
+    assert lines[0] == "scoring twice@v0 all splits: 1 row has the row_id of an earlier row, which alone is scored"
     none = write_table(tmp_path / "none", pa.table({"row_id": ["a", None], "text": ["good", "bad"]}))
     with pytest.raises(SchemaMismatch, match=r"1 of the 2 rows of 'none@v0' have no row_id"):
         score(predictor, none, model=version, target=str(tmp_path / "q"), split=None, say=None)
@@ -349,10 +349,10 @@ def test_failure_half_way_commits_nothing_and_what_was_scored_is_kept(predictor,
     with pytest.raises(RuntimeError, match="power cut"):
         score(Failing(), in_parts, model=version, target=target, split=None, part_rows=40)
     assert not Path(target, "_delta_log").exists()
-    said = []
-    done = score(predictor, in_parts, model=version, target=target, split=None, part_rows=40, say=said.append)
-    assert said[0] == f"scoring {in_parts} all splits: going on, 80 of 250 rows were there already"
-    assert re.fullmatch(r".*: 170 rows in [\d.]+ s, [\d,]+ rows/s", said[-1])
+    lines = []
+    done = score(predictor, in_parts, model=version, target=target, split=None, part_rows=40, say=lines.append)
+    assert lines[0] == f"scoring {in_parts} all splits: going on, 80 of 250 rows were there already"
+    assert re.fullmatch(r".*: 170 rows in [\d.]+ s, [\d,]+ rows/s", lines[-1])
     assert done.new_rows == 250
     assert read_table(done.table)["row_id"].equals(read_table(in_parts)["row_id"])
 
@@ -403,14 +403,14 @@ def test_scoring_a_table_that_is_vacuumed_meanwhile_says_so_and_commits_nothing(
 
 
 def test_progress_is_a_line_every_ten_seconds_where_there_is_no_terminal(monkeypatch):
-    said, now = [], [0.0]
+    lines, now = [], [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    progress = RowProgress("scoring t@v0", total=1_000_000, there=4_000, say=said.append)
+    progress = RowProgress("scoring t@v0", total=1_000_000, there=4_000, say=lines.append)
     for _ in range(40):
         now[0] += 1
         progress.add(1_000)
     progress.end()
-    assert said == [
+    assert lines == [
         "scoring t@v0: going on, 4,000 of 1,000,000 rows were there already",
         "scoring t@v0: 15,000 of 1,000,000 rows, 1,000 rows/s",
         "scoring t@v0: 26,000 of 1,000,000 rows, 1,000 rows/s",

@@ -45,7 +45,7 @@ class Cleaning:
 
 
 def clean(row: object, how: Cleaning) -> tuple[str, Status]:
-    """Return a row's text, cleaned, and what is to be said of it; never raises.
+    """Return a row's text, cleaned, and its status; never raises.
 
     Examples
     --------
