@@ -63,7 +63,7 @@ class SplitEncoder:
             "kind": "embeddings",
             "pooling": "mean",
             "backbone": self.backbone.digest,
-            "torch": version("torch"),
+            "torch": version("torch"),  # another version may round otherwise
         }
         made = cache_arrays(
             self.table.path,
@@ -90,6 +90,7 @@ class SplitEncoder:
 
         rows = read_table(self.table, split=split, columns=list(self.columns))
         texts = [rows[name].to_pylist() for name in self.columns]
+        # a pair is encoded as one sequence, so that each word of one text sees those of the other
         every = texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
         made = TextTokenizer(read_tokenizer_json(self.backbone.folder), max_length=self.max_length)(every)
         return {"ids": made.ids, "offsets": made.offsets}

@@ -106,6 +106,7 @@ class TextInputs(Inputs):
 
         settings = as_text_settings(settings)
         backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
+        # a longer text would have tokens for which the encoder has no position
         length = min(settings.max_length, backbone.limits[0] or settings.max_length)
         reader = SplitEncoder(table, backbone, length, settings.threads, say, self.find_columns(table))
         read = reader.embed if settings.strategy == "freeze" else reader.tokenize

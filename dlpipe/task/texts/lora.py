@@ -43,6 +43,7 @@ def _drop_frozen(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any
 
 
 def _add_frozen(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    # loading is strict and asks for every name; what is frozen stays as the network has it
     state.update({prefix + name: value.detach() for name, value in _get_frozen(network).items()})
 
 

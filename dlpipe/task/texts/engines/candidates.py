@@ -17,7 +17,7 @@ from dlpipe.task.texts.engines.opening import open_graph
 from dlpipe.task.texts.model import TextModel
 from dlpipe.task.texts.tokens import TokenIds
 
-SAMPLE_ROWS = 32
+SAMPLE_ROWS = 32  # enough to show which channels peak
 
 
 @dataclass

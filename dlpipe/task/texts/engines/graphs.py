@@ -20,14 +20,15 @@ INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
 def export_onnx_graph(model: TextModel) -> bytes:
     """Return the network of ``model`` as an ONNX graph for any number of texts of any length.
 
-    Attention is exported in its plain form, which needs fewer steps than the fused one taken apart again. The
-    exporter is torch's older one: it takes 1 to 2 s where the newer takes 5.
+    The exporter is torch's older one: it takes 1 to 2 s where the newer takes 5, and its graph is faster (1.67
+    against 1.48 times torch).
     """
     import torch
 
     from dlpipe.task.texts.network import restore_network
 
     network = restore_network(model)
+    # plain attention: the exporter takes the fused one apart again, in more steps
     network.encoder.set_attn_implementation("eager")
     content = io.BytesIO()
     with _silence_exporter(), torch.no_grad():

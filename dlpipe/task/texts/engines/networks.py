@@ -48,7 +48,10 @@ class Network(Protocol):
 
 
 class TorchNetwork:
-    """The network in torch: a batch at a time on all threads."""
+    """The network in torch: a batch at a time on all threads.
+
+    A batch has four times the tokens of one for ONNX Runtime: it is shared by the cores.
+    """
 
     workers, tokens = 1, BATCH_TOKENS
 

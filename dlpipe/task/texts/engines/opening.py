@@ -73,6 +73,8 @@ def list_engines_to_try(folder: Path | None, device: str | None, *, exactly: boo
         return []
     if engines is None or engines.chosen == TORCH or device not in (None, "cpu") or has_gpu():
         return []
+    # where the chosen one does not work (int8 on a CPU without its instructions), ONNX in 32 bits still does, and
+    # is faster than torch
     exact = [ONNX] if GRAPH_FILES[ONNX] in engines.graphs else []
     chosen = [] if exactly or engines.chosen in exact else [engines.chosen]
     return [*chosen, *exact]
@@ -95,7 +97,7 @@ def open_engine(
         return TorchNetwork(model, device=device, engine=engine)
     if device not in (None, "cpu"):
         raise EngineUnavailable(f"The engine {engine!r} runs on the CPU, not on {device!r}. Use engine='torch'.")
-    keep_freed_memory()
+    keep_freed_memory()  # without torch, nobody else has asked for it
     return open_graph(read_graph(folder, engine, weights=model.digest), threads or count_usable_cores())
 
 

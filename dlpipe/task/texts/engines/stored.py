@@ -164,7 +164,7 @@ class ServedModel:
         self.model.save(folder)
         for name, content in self.graphs.items():
             (folder / name).write_bytes(content)
-        (folder / ENGINES_FILE).write_text(self.engines.to_json())
+        (folder / ENGINES_FILE).write_text(self.engines.to_json())  # last: without it no graph is used
         return folder
 
 
@@ -195,7 +195,7 @@ def read_graph(folder: Path | None, engine: str, *, weights: str) -> bytes:
     engine : str
         One with a graph.
     weights : str
-        SHA-256 of the model's weights: a graph of others would answer as another model does.
+        SHA-256 of the model's weights.
 
     Raises
     ------
@@ -211,6 +211,7 @@ def read_graph(folder: Path | None, engine: str, *, weights: str) -> bytes:
     if name not in engines.graphs:
         raise EngineUnavailable(f"This model has no engine {engine!r}: {engines.check(engine).refused}.")
     content = (folder / name).read_bytes() if (folder / name).is_file() else b""
+    # a graph of other weights would answer, and as another model does
     if hashlib.sha256(content).hexdigest() != engines.graphs[name] or engines.weights != weights:
         raise EngineUnavailable(
             f"{str(folder / name)!r} is missing, damaged or of other weights. Use engine='torch', or register the "
