@@ -11,7 +11,7 @@ from dlpipe.task.requests import is_missing
 
 Status = Literal["ok", "cut", "no letters", "other language", "empty", "not text"]
 UNREADABLE: tuple[Status, ...] = ("empty", "not text")
-"""What no label can be given for."""
+"""The statuses of rows that get no prediction."""
 
 # left out with all that is between their tags
 UNSEEN = (("<script", "</script>"), ("<style", "</style>"), ("<!--", "-->"))
@@ -31,7 +31,7 @@ class Cleaning:
     repair_encoding : bool
         Undo mojibake, such as ``cafÃ©``.
     strip_html : bool
-        Leave out tags and comments, and turn entities into what they stand for.
+        Leave out tags and comments, and resolve entities.
     strip_controls : bool
         Leave out characters that nobody sees, and make white space one space.
     max_characters : int
@@ -102,13 +102,17 @@ def strip_html(text: str) -> str:
     """
     if "<" in text:
         for opening, closing in UNSEEN:
-            text = _without(text, opening, closing)
+            text = _cut_out(text, opening, closing)
         text = TAG.sub(" ", text)
     return html.unescape(text) if "&" in text else text
 
 
-def _without(text: str, opening: str, closing: str) -> str:
-    """Return ``text`` without what stands from ``opening`` to ``closing``; an ``opening`` left open stays."""
+def _cut_out(text: str, opening: str, closing: str) -> str:
+    """Return ``text`` without everything from each ``opening`` to its ``closing``; an unclosed ``opening`` stays.
+
+    Two searches a block; a regular expression would search the rest of the text again for each ``opening`` that is
+    never closed, and a hostile text would take longer than another of its length.
+    """
     kept, at, low = [], 0, text.lower()
     if len(low) != len(text):  # some letters have two in lower case; such a text keeps its scripts
         low = text

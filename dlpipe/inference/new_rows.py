@@ -93,8 +93,8 @@ def score_new(
 
     A row is new if the version of the table up to which rows were scored has no row of its ``row_id``. Which model
     scored the others does not matter. A new row that ``model`` has answered already, as one of a split, gets no
-    second answer. Called again after a kill, it goes on after its last part; called again
-    after its commit, it returns that commit.
+    second answer. Called again after a kill, it resumes after its last staged part; called again after its commit,
+    it returns that commit.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ def register_pipeline(
     settings : PipelineSettings, optional
         By default, the defaults.
     example : sequence of str
-        A few texts, kept as the model's input example.
+        A few texts, stored as the model's input example.
     challenger : bool, optional
         ``False`` moves no alias.
 

@@ -54,7 +54,7 @@ class PipelineSettings:
     min_letters, min_language_probability : int and float
         A text with fewer letters, or whose language is less probable, is in the language ``und``.
     cache_rows : int
-        Answers that are kept for texts that come again; 0 keeps none.
+        Answers in the cache, for texts that come again; 0 turns it off.
     """
 
     repair_encoding: bool = True

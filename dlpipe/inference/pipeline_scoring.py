@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dlpipe.inference.pipeline import Answers, Pipeline
     from dlpipe.task import Task
 
-BATCH_ROWS = 4096  # of which a row's share of the time is told
+BATCH_ROWS = 4096  # over which the time of a call is shared out as ``row_ms``
 
 
 def score_with_pipeline(
@@ -31,7 +31,7 @@ def score_with_pipeline(
     part_rows: int = PART_ROWS,
     say: Callable[[str], None] | None = print,
 ) -> ScoringResult:
-    """Append the answers for ``source`` to the Delta table ``target`` in one commit, unless they are there.
+    """Append the answers for ``source`` to the Delta table ``target`` in one commit, unless they exist.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ def draw_shares(axes: Axes, old: Sequence[Any], new: Sequence[Any], name: str) -
 
 
 def draw_labels(axes: Axes, old: Sequence[Any], new: Sequence[Any], name: str) -> None:
-    """Draw how often each value stands there.
+    """Draw how often each value occurs.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ class DriftReport:
     publish : bool
         Whether the event is to be published.
     new : bool
-        False where an earlier look at the same rows, or an earlier try of this one, has kept its row.
+        False where an earlier look at the same rows, or an earlier try of this one, has stored its row.
     """
 
     subject: Subject

@@ -31,7 +31,7 @@ class Signal:
     name : str
         A word: ``domain``, ``quality``, or the name of a series. A column of ``<table>_drift``.
     words : str
-        What ``size`` is, as a sentence goes on.
+        What ``size`` is, in the words of a sentence.
     size, limit : float
         How large the difference is, and how large it may be.
     p_value, adjusted : float

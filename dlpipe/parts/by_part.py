@@ -5,7 +5,7 @@ this process the next part is begun while this one is finished. On a cluster ``s
 processes as there are.
 
 A kill loses the part that was worked on, and on a cluster one for each process. It leaves staged parts beside the
-table, which no reader of the table sees; the next try with the same key and cut goes on with them.
+table, which no reader of the table sees; the next try with the same key and cut uses them.
 """
 
 from __future__ import annotations
@@ -234,6 +234,7 @@ def stage_parts(
 
     def work(missing: Sequence[TablePart], progress: RowProgress) -> None:
         if cluster:
+            # the scorer is pickled once with its model: nodes read no registry, and all have the same weights
             for rows in cluster.each(scorer, missing):
                 progress.add(rows)
         else:

@@ -18,7 +18,7 @@ class Piece(Protocol):
 
     @property
     def number(self) -> int:
-        """The number under which its rows are kept."""
+        """The number that its staged file is named by."""
 
 
 P = TypeVar("P", bound=Piece)
