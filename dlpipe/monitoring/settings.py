@@ -27,8 +27,8 @@ class DriftSettings:
         How often a run may raise a signal although nothing changed. Runs are many; keep it small.
     max_psi : float
         Population stability index of what is compared, such as text lengths, probabilities and predicted labels,
-        less what chance gives for as many rows: 0.18 on average for 50. 0.1 is called a slight change, 0.25 a large
-        one.
+        less what chance gives for as many rows, on average 0.18 for 50. 0.1 is called a slight change, 0.25 a
+        large one.
     max_auc : float
         AUC of the classifier that tells new rows from old ones; 0.5 is guessing. Of 50 rows that had not shifted
         it reached 0.60 in 80 draws.
