@@ -20,9 +20,13 @@ class ExplainFlow(LifeCycleFlow):
     """
 
     settings = settings_file(__file__, ExplainFlowSettings)
-    model = Parameter("model", type=str, default="reviews", help="Such as models:/reviews@champion.")
+    model = Parameter(
+        "model", type=str, default="reviews", help="Registered model, such as models:/reviews@champion."
+    )
     table = Parameter("table", type=str, default="reviews", help="Name or path of the Delta table.")
-    table_version = Parameter("table-version", type=int, default=None, help="By default the latest.")
+    table_version = Parameter(
+        "table-version", type=int, default=None, help="Version of the table; by default the latest."
+    )
     split = Parameter("split", type=str, default=None, help="Explain all of train, valid, test or all.")
     target = Parameter("target", type=str, default=None, help="Table of the explanations.")
     ray_address = Parameter("ray-address", type=str, default=None, help="Ray cluster to explain a split on.")

@@ -21,7 +21,9 @@ class MonitorFlow(LifeCycleFlow):
     """
 
     settings = settings_file(__file__, MonitorFlowSettings)
-    model = Parameter("model", type=str, default="reviews", help="Such as models:/reviews@champion.")
+    model = Parameter(
+        "model", type=str, default="reviews", help="Registered model, such as models:/reviews@champion."
+    )
     table = Parameter("table", type=str, default="reviews", help="The table whose rows are scored.")
     target = Parameter("target", type=str, default=None, help="Table of the predictions.")
     publish = Parameter("publish", type=bool, default=True, help="Whether drift publishes the event.")

@@ -15,9 +15,13 @@ class PredictFlow(LifeCycleFlow):
     3. end     print where they are
     """
 
-    model = Parameter("model", type=str, default="reviews", help="Such as models:/reviews@champion.")
+    model = Parameter(
+        "model", type=str, default="reviews", help="Registered model, such as models:/reviews@champion."
+    )
     table = Parameter("table", type=str, default="reviews", help="Name or path of the Delta table.")
-    table_version = Parameter("table-version", type=int, default=None, help="By default the latest.")
+    table_version = Parameter(
+        "table-version", type=int, default=None, help="Version of the table; by default the latest."
+    )
     all_rows = Parameter("all-rows", type=bool, default=False, help="Score every row, not only new ones.")
     split = Parameter("split", type=str, default=None, help="Score every row of train, valid or test.")
     target = Parameter("target", type=str, default=None, help="Table of the predictions.")

@@ -29,7 +29,9 @@ from dlpipe.collector import collect_seldom
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dlpipe")
 def main() -> None:
-    """Look at, and use, what the flows of dlpipe made.
+    """Make a project, and use what its flows made: tables, models, predictions, runs.
+
+    Flows are started by Python: python flows/train_flow.py run.
 
     \b
     Example:

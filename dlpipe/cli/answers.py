@@ -18,12 +18,20 @@ FORMATS = (".csv", ".jsonl", ".parquet")
 
 @click.command()
 @click.argument("table")
-@click.option("--model", metavar="URI", help="Only answers of this version, such as reviews/3; by default of any.")
+@click.option(
+    "--model", metavar="URI", help="Only answers of this model version, such as reviews/3; by default of any."
+)
 @click.option("--source", metavar="TABLE", help="Only answers for rows of this table.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A .csv, .jsonl or .parquet file.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file instead: .csv, .jsonl or .parquet.",
+)
 @as_json
 def answers(table: str, model: str | None, source: str | None, output: Path | None, json_: bool) -> None:
-    """Print the latest answer for each row of TABLE, a table of predictions or of a pipeline's answers.
+    """Print the latest prediction for each row.
+
+    TABLE is a table of predictions, or of a pipeline's answers.
 
     \b
     Examples:

@@ -21,20 +21,34 @@ COLUMN_OPTIONS = ("text_column", "label_column")
 @click.command()
 @click.argument("table")
 @click.argument("files", nargs=-1, required=True)
-@click.option("--text-column", metavar="NAME", help="By default as in the table's last ingest.")
-@click.option("--label-column", metavar="NAME", help="The files may lack it. By default as in the last ingest.")
 @click.option(
-    "--column", "columns", multiple=True, metavar="COLUMN=NAME", help="What the files call a column of the table."
+    "--text-column", metavar="NAME", help="The column with the text; by default that of the table's last ingest."
+)
+@click.option(
+    "--label-column",
+    metavar="NAME",
+    help="The column with the label, which the files may lack; by default that of the last ingest.",
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="COLUMN=NAME",
+    help="The name that a column of the table has in the files; may be repeated.",
 )
 @click.option(
     "--fold-labels/--no-fold-labels",
     default=None,
-    help="Whether labels are one class that differ only in case, blanks or Unicode form. By default as before.",
+    help="Take labels that differ only in case, blanks or Unicode form as one class; by default as before.",
 )
-@click.option("--separator", metavar="CHAR", help="Of CSV files: a character, or tab. By default it is found.")
-@click.option("--encoding", metavar="NAME", help="Of text files, such as cp1252. By default UTF-8.")
-@click.option("--new", is_flag=True, help="Make TABLE where there is none.")
-@click.option("--task", metavar="NAME", help="Of a new table: what its rows are for. [text-classification]")
+@click.option(
+    "--separator", metavar="CHAR", help="Separator of CSV files: a character, or tab; by default it is found."
+)
+@click.option("--encoding", metavar="NAME", help="Encoding of text files, such as cp1252; by default UTF-8.")
+@click.option("--new", is_flag=True, help="Make TABLE if it does not exist.")
+@click.option(
+    "--task", metavar="NAME", help="With --new: the task that the rows are for.  [default: text-classification]"
+)
 @as_json
 def append(
     table: str,
@@ -45,7 +59,9 @@ def append(
     columns: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Add the rows of FILES to TABLE, with labels or without, and fill in labels that come later.
+    """Add the rows of files to a table.
+
+    Rows may have no label yet: appended again with one, the row gets it. Rows that TABLE has are not added twice.
 
     \b
     Examples:

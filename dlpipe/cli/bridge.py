@@ -29,7 +29,9 @@ def bridge() -> None:
 @click.option("--restore", is_flag=True, help="Bring back runs that somebody has deleted in MLflow.")
 @as_json
 def sync(pathspec: str, restore: bool, json_: bool) -> None:
-    """Write what MLflow lacks of a run, of all runs of a flow, or of all flows; again and again if you like.
+    """Write to MLflow what it lacks of Metaflow's runs.
+
+    Of one run, of all runs of a flow, or without FLOW of all flows. It may be repeated: nothing is written twice.
 
     Runs that somebody has deleted in MLflow stay deleted, unless `--restore` asks for them.
 
@@ -56,7 +58,9 @@ def sync(pathspec: str, restore: bool, json_: bool) -> None:
 @click.argument("pathspec", metavar="FLOW[/RUN]")
 @as_json
 def check(pathspec: str, json_: bool) -> None:
-    """Compare MLflow with Metaflow, record by record; list every difference, exit code 1 if there is one.
+    """Compare MLflow with Metaflow, and list the differences.
+
+    It compares record by record, and ends with exit code 1 if there is a difference.
 
     \b
     Examples:
@@ -88,7 +92,9 @@ def check(pathspec: str, json_: bool) -> None:
 @click.argument("pathspec", metavar="FLOW/RUN")
 @as_json
 def where(pathspec: str, json_: bool) -> None:
-    """Say where a run stands in MLflow: the ids of its runs there, and the address if a server stands before them.
+    """Print where a Metaflow run is in MLflow.
+
+    That is the ids of its MLflow runs, and their addresses where MLflow is a server.
 
     \b
     Example:
@@ -111,7 +117,9 @@ def where(pathspec: str, json_: bool) -> None:
 @bridge.command()
 @as_json
 def status(json_: bool) -> None:
-    """List the runs that MLflow may be behind with, and why; `sync` catches up.
+    """List the runs that MLflow may lack parts of, and why.
+
+    `dlpipe bridge sync` catches up.
 
     \b
     Example:
@@ -127,11 +135,19 @@ def status(json_: bool) -> None:
 
 
 @bridge.command()
-@click.option("--interval", type=click.FloatRange(0.1, 86400), default=5.0, show_default=True, help="Seconds.")
-@click.option("--rounds", type=click.IntRange(min=1), help="End after so many looks; by default never.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 86400),
+    default=5.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@click.option("--rounds", type=click.IntRange(min=1), help="End after this many looks; by default never.")
 @as_json
 def watch(interval: float, rounds: int | None, json_: bool) -> None:
-    """Follow all flows of the datastore until Ctrl-C: for a server, where nobody attaches the bridge to each run.
+    """Mirror all flows of the datastore as they run, until Ctrl-C.
+
+    For a server, where nobody attaches the bridge to each run.
 
     \b
     Example:

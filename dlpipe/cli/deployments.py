@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @click.command()
 @as_json
 def deployments(json_: bool) -> None:
-    """List what is deployed on this machine: schedule, next due time, triggers and last run.
+    """List the deployments of this state folder.
+
+    Each has its schedule, when it is due next, what triggers it, and its last run.
 
     \b
     Examples:

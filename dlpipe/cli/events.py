@@ -25,11 +25,13 @@ EXAMPLE = """Pass one such as '{"rows": 10}'."""
 
 
 @click.command()
-@click.option("--name", help="Only those of one name.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="So many, the newest.")
+@click.option("--name", help="Only events of this name.")
+@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="How many are listed.")
 @as_json
 def events(name: str | None, limit: int, json_: bool) -> None:
-    """List events, the newest first: what each started, and where one waits for others that a trigger needs.
+    """List events, the newest first.
+
+    Each has what it started, and where it waits for other events that a trigger needs.
 
     \b
     Examples:
@@ -106,7 +108,9 @@ def event() -> None:
 
 @event.command()
 @click.argument("name")
-@click.option("--payload", default="{}", metavar="JSON", help="Values by field, as an object of JSON.")
+@click.option(
+    "--payload", default="{}", metavar="JSON", help="What the event tells, as a JSON object of values by field."
+)
 @as_json
 def publish(name: str, payload: str, json_: bool) -> None:
     """Publish the event NAME: deployments with @trigger(event=NAME) run.

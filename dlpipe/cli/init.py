@@ -25,25 +25,37 @@ WHATS = {
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--data", metavar="FILE", help="CSV, JSON Lines, Parquet or a Delta table.")
+@click.option("--data", metavar="FILE", help="File to learn from: CSV, JSON Lines, Parquet or a Delta table.")
 @click.option(
-    "--dataset", metavar="NAME", help="Instead of --data: breast_cancer, iris or wine, which scikit-learn has."
+    "--dataset", metavar="NAME", help="Instead of --data, a data set of scikit-learn: breast_cancer, iris or wine."
 )
-@click.option("--task", metavar="NAME", help="What is learnt; by default text-classification.")
-@click.option("--text-column", metavar="NAME", help="By default the column with the longest texts.")
-@click.option("--text-pair-column", metavar="NAME", help="Of the second text, where two are read.")
-@click.option("--number-columns", metavar="NAMES", help="Of numbers, where columns are read; commas between them.")
-@click.option("--category-columns", metavar="NAMES", help="Of categories, likewise.")
 @click.option(
-    "--label-column", metavar="NAME", help="By default one with few different values, or as the task has it."
+    "--task", metavar="NAME", help="What is learnt, such as text-regression.  [default: text-classification]"
 )
-@click.option("--label-columns", metavar="NAMES", help="Of 0 and 1, one for each label, where a row has several.")
-@click.option("--name", metavar="NAME", help="Of the table and the model; by default the folder's.")
-@click.option("--separator", metavar="CHAR", help="Of CSV files: a character, or tab. By default it is found.")
-@click.option("--encoding", metavar="NAME", help="Of text files, such as cp1252. By default UTF-8.")
-@click.option("--update", is_flag=True, help="Merge the template of this dlpipe into the project in FOLDER.")
+@click.option(
+    "--text-column", metavar="NAME", help="Column with the text; by default the one with the longest texts."
+)
+@click.option("--text-pair-column", metavar="NAME", help="Column with the second text of a pair.")
+@click.option("--number-columns", metavar="NAMES", help="Columns with numbers, separated by commas.")
+@click.option("--category-columns", metavar="NAMES", help="Columns with categories, separated by commas.")
+@click.option(
+    "--label-column", metavar="NAME", help="Column with the label; by default it is guessed from the values."
+)
+@click.option(
+    "--label-columns", metavar="NAMES", help="Columns of 0 and 1, one for each label, separated by commas."
+)
+@click.option("--name", metavar="NAME", help="Name of the table and of the model; by default that of the folder.")
+@click.option(
+    "--separator", metavar="CHAR", help="Separator of CSV files: a character, or tab; by default it is found."
+)
+@click.option("--encoding", metavar="NAME", help="Encoding of text files, such as cp1252; by default UTF-8.")
+@click.option(
+    "--update", is_flag=True, help="Merge the template of this dlpipe version into the project in FOLDER."
+)
 def init(folder: Path, update: bool, data: str | None, dataset: str | None, **options: str | None) -> None:
-    """Make a project in FOLDER for the rows of a file: flows, settings, tests, a Makefile. Nothing is overwritten.
+    """Make a project for a file of yours, or update one.
+
+    FOLDER gets flows, settings with what the file showed, tests and a Makefile. Nothing is overwritten.
 
     \b
     Examples:

@@ -25,10 +25,12 @@ FOLLOW_SECONDS = 0.25
 
 @click.command()
 @click.argument("run")
-@click.option("--attempt", type=click.IntRange(min=0), help="Which one; by default the last.")
-@click.option("--follow", is_flag=True, help="Go on printing until the run ends, over all its attempts.")
+@click.option("--attempt", type=click.IntRange(min=0), help="Number of the attempt, from 0; by default the last.")
+@click.option("--follow", is_flag=True, help="Keep printing until the run ends, through all its attempts.")
 def logs(run: str, attempt: int | None, follow: bool) -> None:
-    """Print what a RUN said: its number, or the id of its Metaflow run.
+    """Print the log of a deployment's run.
+
+    RUN is its number in `dlpipe runs`, or the id of its Metaflow run.
 
     \b
     Examples:

@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from dlpipe.registry import ModelVersion
     from dlpipe.registry.history import How
 
-by = click.option("--who", default="", help="Kept with the change.  [default: you]")
-because = click.option("--why", default="", help="Kept with the change.")
+by = click.option("--who", default="", help="Who makes the change, for its record.  [default: you]")
+because = click.option("--why", default="", help="Reason of the change, for its record.")
 
 
 @click.group(cls=OneLineErrors, invoke_without_command=True)
 @as_json
 @click.pass_context
 def models(context: click.Context, json_: bool) -> None:
-    """List the registered model versions with aliases, test accuracy and engine, or change which is champion.
+    """List registered model versions, or change the champion.
+
+    Each version has its aliases, its score on the test split, its engine and the table version that it learnt
+    from.
 
     \b
     Examples:
@@ -76,15 +79,16 @@ def format_source(tags: Mapping[str, str]) -> str:
 
 @models.command()
 @click.argument("uri", metavar="VERSION")
-@click.option("--force", is_flag=True, help="Ask no gate.")
+@click.option("--force", is_flag=True, help="Do it without asking the gate.")
 @by
 @because
 @as_json
 def promote(uri: str, force: bool, who: str, why: str, json_: bool) -> None:
-    """Make VERSION champion, and the pipeline and the explainer that were made from it, if the gate lets it pass.
+    """Make VERSION champion, if the gate passes it.
 
-    The gate is that of the run that registered VERSION: its settings, on the test rows of its table version,
-    against the baseline and the present champion.
+    The pipeline and the explainer that were made from it follow. The gate is that of the run that registered
+    VERSION: its settings, on the test rows of its table version, against the baseline and the present
+    champion.
 
     \b
     Examples:
@@ -98,14 +102,15 @@ def promote(uri: str, force: bool, who: str, why: str, json_: bool) -> None:
 
 @models.command()
 @click.argument("name")
-@click.option("--force", is_flag=True, help="Ask no gate.")
+@click.option("--force", is_flag=True, help="Do it without asking the gate.")
 @by
 @because
 @as_json
 def rollback(name: str, force: bool, who: str, why: str, json_: bool) -> None:
-    """Make the version of the model NAME champion again that was champion before, with what was made from it.
+    """Make the previous champion of the model NAME champion again.
 
-    Through the same gate as `promote`: one that is worse than the present champion needs --force.
+    The pipeline and the explainer that were made from it follow. It passes the same gate as in `promote`: a
+    version that is worse than the present champion needs --force.
 
     \b
     Example:
@@ -118,14 +123,15 @@ def rollback(name: str, force: bool, who: str, why: str, json_: bool) -> None:
 
 @models.command()
 @click.argument("uri", metavar="VERSION")
-@click.option("--force", is_flag=True, help="Delete it even where it is champion.")
+@click.option("--force", is_flag=True, help="Delete it even if it is champion.")
 @by
 @because
 @as_json
 def delete(uri: str, force: bool, who: str, why: str, json_: bool) -> None:
-    """Take VERSION, and the pipeline and the explainer that were made from it, out of the registry.
+    """Delete VERSION from the registry.
 
-    Its run and its files stay in MLflow, until `mlflow gc`.
+    The pipeline and the explainer that were made from it are deleted, too. Its run and its files stay in
+    MLflow, until `mlflow gc`.
 
     \b
     Example:

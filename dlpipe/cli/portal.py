@@ -26,12 +26,14 @@ STOP_SECONDS = 10.0
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), help=f"Default: {PORT}, or the next free one.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help=f"Port of the server.  [default: {PORT}, or the next free one]"
+)
 def ui(port: int | None) -> None:
-    """Open the portal: an MLflow server on this machine, until Ctrl-C.
+    """Open MLflow's pages on this machine, until Ctrl-C.
 
-    One worker, bound to 127.0.0.1, no job runner. Where MLFLOW_TRACKING_URI names a server, its address is
-    printed and nothing is started.
+    It is an MLflow server with one worker, bound to 127.0.0.1, without job runner. Where MLFLOW_TRACKING_URI
+    names a server, its address is printed and nothing is started.
 
     \b
     Examples:

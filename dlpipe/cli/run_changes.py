@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.argument("run")
 @authorize
 def resume(run: str, authorize: str | None) -> None:
-    """Let a RUN that failed or was terminated go on from its last finished steps.
+    """Resume a RUN that failed or was terminated.
+
+    It goes on after its last finished steps.
 
     \b
     Example:
@@ -59,7 +61,7 @@ def check_resumable(state: State, run: Run) -> None:
 @click.argument("run")
 @authorize
 def terminate(run: str, authorize: str | None) -> None:
-    """Stop a RUN that is going on or waits.
+    """Stop a RUN that is running or waits.
 
     \b
     Example:
@@ -81,7 +83,9 @@ def terminate(run: str, authorize: str | None) -> None:
 @click.argument("run")
 @authorize
 def suspend(run: str, authorize: str | None) -> None:
-    """Let a RUN begin nothing more: steps that have begun end, further ones and attempts wait for `unsuspend`.
+    """Suspend a RUN.
+
+    Steps that have begun end; further steps and attempts wait for `dlpipe runs unsuspend`.
 
     \b
     Example:
@@ -95,7 +99,7 @@ def suspend(run: str, authorize: str | None) -> None:
 @click.argument("run")
 @authorize
 def unsuspend(run: str, authorize: str | None) -> None:
-    """Let a suspended RUN go on.
+    """Let a suspended RUN continue.
 
     \b
     Example:

@@ -27,11 +27,15 @@ CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
 @click.group(cls=OneLineErrors, invoke_without_command=True)
-@click.option("--deployment", help="Only those of one deployment.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="So many, the newest.")
-@click.option("--local", is_flag=True, help="Instead, runs of the Metaflow datastore here, made by hand or not.")
-@click.option("--watch", is_flag=True, help="Go on showing what changes until Ctrl-C.")
-@click.option("--rounds", type=click.IntRange(min=1), help="With --watch: end after so many looks.")
+@click.option("--deployment", help="Only runs of this deployment.")
+@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="How many are listed.")
+@click.option(
+    "--local",
+    is_flag=True,
+    help="List the runs in this folder's Metaflow datastore instead, also those started by hand.",
+)
+@click.option("--watch", is_flag=True, help="Keep showing what changes, until Ctrl-C.")
+@click.option("--rounds", type=click.IntRange(min=1), help="With --watch: end after this many looks.")
 @as_json
 @click.pass_context
 def runs(
@@ -43,7 +47,9 @@ def runs(
     rounds: int | None,
     json_: bool,
 ) -> None:
-    """List runs, the newest first; for one that failed the step, why, and the command that resumes it.
+    """List the runs of deployments, the newest first.
+
+    A run that failed is listed with the step, the reason and the command that resumes it.
 
     \b
     Examples:

@@ -22,21 +22,21 @@ def add_options(function: Any) -> Any:
         "--max-runs",
         type=click.IntRange(1, 1000),
         default=cores,
-        help="Runs at a time on this machine.  [default: as many as there are cores]",
+        help="Most runs at the same time.  [default: as many as there are cores]",
     )
     port = click.option(
         "--port",
         type=click.IntRange(0, 65535),
         default=PORT,
         show_default=True,
-        help="Of the status page on 127.0.0.1; 0 for none.",
+        help="Port of the status page on 127.0.0.1; 0 for no page.",
     )
     days = click.option(
         "--keep-days",
         type=click.IntRange(0, 36500),
         default=KEEP_DAYS,
         show_default=True,
-        help="Runs that ended longer ago are forgotten here, with their logs; 0 for never.",
+        help="Days after which ended runs and their logs are deleted here; 0 for never.",
     )
     token = click.option(
         "--no-token", is_flag=True, help="Let everybody with an account on this machine read the status page."
@@ -48,9 +48,10 @@ def add_options(function: Any) -> Any:
 @add_options
 @click.pass_context
 def scheduler(context: click.Context, max_runs: int, port: int, keep_days: int, no_token: bool) -> None:
-    """Run what is deployed when it is due, until Ctrl-C or SIGTERM; runs that go on are left to go on.
+    """Run deployments when they are due, until Ctrl-C or SIGTERM.
 
-    One process works on a state folder (DLPIPE_STATE); a second one says who the first is and ends.
+    Runs that have begun continue when it ends. One scheduler works on a state folder (DLPIPE_STATE, or
+    .dlpipe/state of a project); a second one names the first and ends.
 
     \b
     Example:
@@ -74,12 +75,14 @@ def scheduler(context: click.Context, max_runs: int, port: int, keep_days: int, 
 
 @scheduler.command()
 @click.option(
-    "--system", is_flag=True, help="For the whole machine, as this user; by default a unit of this user's."
+    "--system", is_flag=True, help="A unit of the machine that runs as this user; by default a unit of this user."
 )
-@click.option("--yes", is_flag=True, help="Write it without asking.")
+@click.option("--yes", is_flag=True, help="Write the unit without asking.")
 @add_options
 def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int, no_token: bool) -> None:
-    """Show the systemd unit that keeps the scheduler going, and write it after a yes.
+    """Install the scheduler as a systemd unit.
+
+    The unit is shown, and written after a yes.
 
     \b
     Examples:
@@ -107,7 +110,7 @@ def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int, n
 
 @scheduler.command()
 def page() -> None:
-    """Print the address of the status page, with the token that it asks for.
+    """Print the address of the status page, with its token.
 
     \b
     Example:
@@ -124,7 +127,7 @@ def page() -> None:
 
 @scheduler.command()
 def stop() -> None:
-    """End the scheduler of this state folder; its runs go on.
+    """End the scheduler of this state folder; its runs continue.
 
     \b
     Example:

@@ -24,7 +24,9 @@ NOT_SHOWN = ("cached", "model_version")
 @click.argument("name", required=False)
 @as_json
 def tables(name: str | None, json_: bool) -> None:
-    """List the Delta tables, or the versions of the table NAME (a name under the tables root, or a path).
+    """List the Delta tables, or the versions of one.
+
+    NAME is a table's name under the tables root (data/tables, or DLPIPE_TABLES), or a path.
 
     \b
     Examples:
@@ -106,17 +108,24 @@ def read_lines(encoding: str | None) -> list[str]:
 
 @click.command()
 @click.option(
-    "--model", "uri", required=True, metavar="URI", help="Such as models:/reviews@champion or reviews/3."
+    "--model",
+    "uri",
+    required=True,
+    metavar="URI",
+    help="Model or pipeline, such as models:/reviews@champion, reviews/3, or reviews for its champion.",
 )
-@click.option("--engine", help="torch, torch-bf16, onnx or onnx-int8; by default the model's own choice.")
-@click.option("--encoding", metavar="NAME", help="Of standard input, such as cp1252. By default UTF-8.")
+@click.option(
+    "--engine",
+    help="Engine to predict with: torch, torch-bf16, onnx or onnx-int8; by default the model's own choice.",
+)
+@click.option("--encoding", metavar="NAME", help="Encoding of standard input, such as cp1252; by default UTF-8.")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @as_json
 def predict(uri: str, engine: str | None, encoding: str | None, texts: tuple[str, ...], json_: bool) -> None:
-    """Predict each TEXT, or each line of standard input when there is none.
+    """Predict texts or rows with a registered model.
 
-    A pipeline also cleans texts, and tells their status and language. Where the rows of a model are no texts, each
-    is a JSON object with its columns.
+    Without TEXT, each line of standard input is one. A pipeline also cleans texts, and tells their status and
+    language. For a model whose rows are columns, each TEXT is a JSON object with them.
 
     \b
     Examples:

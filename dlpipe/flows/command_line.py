@@ -23,7 +23,7 @@ def prepare(flow: str, words: list[str]) -> None:
     RunNotFound
         When it resumes a run that is not there.
     """
-    words[:] = join_changes(words)
+    words[:] = join_changes(words)  # first: it is needed wherever runs are kept, and for every command
     if ELSEWHERE & {word.partition("=")[0] for word in words}:
         return
     if BEGINS_RUNS & set(words):

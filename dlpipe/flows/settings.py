@@ -127,21 +127,21 @@ class TrainFlowSettings:
 
     OPTIONS: ClassVar[Options] = {
         "data": {
-            "data": "CSV, JSON Lines, Parquet or Delta table, split here.",
+            "data": "Source that is split here: CSV, JSON Lines, Parquet or a Delta table.",
             "train_data": "Source of the train split.",
             "valid_data": "Source of the valid split.",
             "test_data": "Source of the test split.",
             "dataset": "Public data set to download, such as imdb.",
             "text_column": "Column with the text.",
             "label_column": "Column with the label.",
-            "separator": "Of CSV files; by default it is found.",
-            "encoding": "Of text files, such as cp1252.",
-            "fold_labels": "Labels that look alike are one class.",
+            "separator": "Separator of CSV files; by default it is found.",
+            "encoding": "Encoding of text files, such as cp1252.",
+            "fold_labels": "Take labels that look alike as one class.",
             "table": "Name of the Delta table.",
         },
         "training": {
-            "backbone": "Folder or Hugging Face id.",
-            "strategy": "freeze, no_freeze, freeze_unfreeze, ...",
+            "backbone": "Pretrained encoder: a folder or a Hugging Face id.",
+            "strategy": "What is trained when: freeze, lora, no_freeze, freeze_unfreeze, ...",
             "epochs": "Epochs of the training.",
             "batch_size": "Rows of a batch.",
             "learning_rate": "The highest learning rate.",
