@@ -154,14 +154,14 @@ def test_a_table_with_words_where_a_model_reads_numbers_is_refused(of_people, tm
 def test_a_flow_refuses_a_table_that_lacks_columns_when_it_pins_its_inputs(
     of_people, people, pairs, tmp_path, monkeypatch
 ) -> None:
-    from dlpipe.flows.pinning import pinned
+    from dlpipe.flows.pinning import pin
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     rows = [{"age": 66.0, "town": "Bonn", "text": "a good film"}]
     version = log_and_register(of_people, name="people", example=rows, params={}, metrics={}, tags={})
-    assert pinned(version.uri, people.path, None) == (version, people)
+    assert pin(version.uri, people.path, None) == (version, people)
     with pytest.raises(SchemaMismatch) as refused:
-        pinned(version.uri, pairs.path, None)
+        pin(version.uri, pairs.path, None)
     (line,) = str(refused.value).splitlines()
     assert "lacks the columns 'age', 'town', which the model reads; its columns are: row_id, text" in line
 
