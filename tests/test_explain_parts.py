@@ -272,6 +272,7 @@ def test_pictures_show_texts_as_texts_and_columns_as_bars(predictor, rows, writt
 def test_a_picture_of_an_only_number_shows_what_lowers_it_too():
     made = explain(houses(), {"rooms": 1.0, "city": "Bonn", "garden": False})
     (axes,) = effects_figure(made).axes
+    assert axes.get_title(loc="left") == row_figure(made.rows[0]).texts[0].get_text() == "predicted"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["city  ×1", "garden  ×1", "rooms  ×1"]
     assert axes.get_xlim()[0] < 0 < axes.get_xlim()[1]
 

@@ -306,7 +306,8 @@ def draw_panel(axes: Axes, label: str, effects: Sequence[PartEffect], explanatio
     explanations : Explanations
         Says what parts are called.
     """
-    axes.set_title(to_drawable(label), fontsize=12, weight="bold", color=INK, loc="left", parse_math=False)
+    title = "predicted" if any(map(is_number, explanations.rows)) else to_drawable(label)  # not "value"
+    axes.set_title(title, fontsize=12, weight="bold", color=INK, loc="left", parse_math=False)
     if not effects:
         axes.set_axis_off()
         nothing = f"no {explanations.noun} speaks for it"
