@@ -207,7 +207,7 @@ class _PlannedRows:
         """Return the labels of a row that no row of train has: a model of the table could never predict them."""
         if new.label is None or not self._there.train:
             return []
-        return [stratum for stratum in self._form.label.strata(new.label) if stratum not in self._there.train]
+        return [stratum for stratum in self._form.label.list_strata(new.label) if stratum not in self._there.train]
 
     def _add(self, new: NewRow) -> None:
         earlier = self.added.setdefault(new.row_id, new)
@@ -232,7 +232,7 @@ def describe_unknown(plan: AppendPlan, there: TableLabels) -> dict[str, str]:
 
 def _spell(good: Sequence[GoodRow], there: TableLabels, settings: TableSettings) -> Spelling:
     labels = [strip_label(row.read) for row in good]
-    counts = Counter(stratum for label in labels if label for stratum in settings.form.label.strata(label))
+    counts = Counter(stratum for label in labels if label for stratum in settings.form.label.list_strata(label))
     return spell_labels(counts, fold=settings.fold_labels, known=there.every)
 
 

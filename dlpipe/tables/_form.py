@@ -102,7 +102,7 @@ class Label:
             return json.loads(label)
         return float(label) if self.kind == "number" else label
 
-    def strata(self, label: str) -> Sequence[str]:
+    def list_strata(self, label: str) -> Sequence[str]:
         """Return what a label counts as where splits are looked at: its class, each of its labels, or nothing."""
         if self.kind == "labels":
             return list(json.loads(label))
@@ -111,7 +111,7 @@ class Label:
     def spell(self, label: str, spelling: Callable[[str], str]) -> str:
         """Return a label with its class, or each of its labels, spelled by ``spelling``."""
         if self.kind == "labels":
-            return format_labels(spelling(stratum) for stratum in self.strata(label))
+            return format_labels(spelling(stratum) for stratum in self.list_strata(label))
         return spelling(label) if self.kind == "class" else label
 
     def is_valid(self, label: str) -> bool:

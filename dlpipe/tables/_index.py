@@ -123,7 +123,7 @@ class RowIndex:
         """Return which rows have this class, or this label among others."""
         import numpy as np
 
-        strata = self.form.label.strata
+        strata = self.form.label.list_strata
         numbers = [number for number, label in enumerate(self.classes) if stratum in strata(label)]
         return self.label == numbers[0] if len(numbers) == 1 else np.isin(self.label, numbers)
 
@@ -136,7 +136,7 @@ class RowIndex:
         found: Counter[str] = Counter()
         for label, rows in zip(self.classes, counts, strict=True):
             if rows:
-                found.update(dict.fromkeys(self.form.label.strata(label), rows))
+                found.update(dict.fromkeys(self.form.label.list_strata(label), rows))
         return dict(sorted(found.items()))
 
     def make_label_reader(self) -> Callable[[slice], list[Any]]:
