@@ -17,11 +17,11 @@ from dlpipe.errors import ExplanationError
 from dlpipe.explain import (
     ExplainSettings,
     compare_methods,
-    effects_figure,
     explain_all,
     explain_rows,
     explain_table,
-    row_figure,
+    make_effects_figure,
+    make_row_figure,
 )
 from dlpipe.explain.partition import check_additivity
 from dlpipe.explain.rounds import digest_row
@@ -262,7 +262,7 @@ def test_pictures_show_texts_as_texts_and_columns_as_bars(predictor, rows, writt
     made = explain(predictor, *rows, settings=ExplainSettings(max_evals=20))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figures = [*map(row_figure, made.rows), effects_figure(made)]
+        figures = [*map(make_row_figure, made.rows), make_effects_figure(made)]
         assert all(to_png(figure).startswith(b"\x89PNG") for figure in figures)
     texts = [text.get_text() for figure in figures for text in figure.texts]
     for words in written:
@@ -271,8 +271,8 @@ def test_pictures_show_texts_as_texts_and_columns_as_bars(predictor, rows, writt
 
 def test_a_picture_of_an_only_number_shows_what_lowers_it_too():
     made = explain(houses(), {"rooms": 1.0, "city": "Bonn", "garden": False})
-    (axes,) = effects_figure(made).axes
-    assert axes.get_title(loc="left") == row_figure(made.rows[0]).texts[0].get_text() == "predicted"
+    (axes,) = make_effects_figure(made).axes
+    assert axes.get_title(loc="left") == make_row_figure(made.rows[0]).texts[0].get_text() == "predicted"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["city  ×1", "garden  ×1", "rooms  ×1"]
     assert axes.get_xlim()[0] < 0 < axes.get_xlim()[1]
 

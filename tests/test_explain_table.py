@@ -20,12 +20,12 @@ from test_explain import WordList
 from dlpipe.errors import ModelNotFound, NoRows, SchemaMismatch
 from dlpipe.explain import (
     ExplainSettings,
-    effects_figure,
     explain_all,
     explain_rows,
     explain_table,
+    make_effects_figure,
+    make_row_figure,
     register_explainer,
-    row_figure,
 )
 from dlpipe.explain.pyfunc import ExplainerModel
 from dlpipe.explain.slices import SliceExplainer
@@ -95,7 +95,7 @@ def test_a_sample_is_drawn_from_the_rows_that_are_named(source, tmp_path):
     assert explain_table(WordList(), source, among=names, **options)[1] == table
     nothing, empty = explain_table(WordList(), source, among=[], **options)
     assert (nothing.rows, empty.rows) == ((), table.rows)
-    assert to_png(effects_figure(nothing)).startswith(b"\x89PNG")
+    assert to_png(make_effects_figure(nothing)).startswith(b"\x89PNG")
 
 
 def test_a_row_of_the_table_names_model_source_and_method(source, tmp_path):
@@ -207,7 +207,7 @@ def test_a_sample_says_how_far_the_methods_agree(tiny_model, tiny_table, tmp_pat
     )
     assert fast.method == "gradient"
     assert set(read_table(table_at(str(tmp_path / "e")))["method"].to_pylist()) == {"partition", "gradient"}
-    assert row_figure(fast.rows[0])
+    assert make_row_figure(fast.rows[0])
 
 
 @pytest.fixture

@@ -24,12 +24,12 @@ from dlpipe.monitoring import (
     check_new_labels,
     check_scored,
     count_new_labels,
-    domains_figure,
     find_subject,
-    history_figure,
+    make_domains_figure,
+    make_history_figure,
     make_sample,
+    make_samples_figure,
     monitor,
-    samples_figure,
 )
 from dlpipe.monitoring import compare as compare_by_inputs
 from dlpipe.monitoring.domains import tell_apart
@@ -227,8 +227,8 @@ def test_rows_of_any_kind_are_compared_by_their_series_and_told_apart_by_their_f
     assert few.missing[0] == "9 measurements of new rows of 50 needed"
     many = [DriftSeries(f"c{at}", f"column {at}", [1.0, 2.0]) for at in range(20)]
     wide = Sample([], tuple(many))
-    assert to_png(samples_figure(wide, wide, raised=["c19"])).startswith(b"\x89PNG")
-    assert to_png(domains_figure(moved.domains, TwoColumns())).startswith(b"\x89PNG")
+    assert to_png(make_samples_figure(wide, wide, raised=["c19"])).startswith(b"\x89PNG")
+    assert to_png(make_domains_figure(moved.domains, TwoColumns())).startswith(b"\x89PNG")
 
 
 def test_another_table_of_the_name_is_refused_in_a_line(world: World) -> None:
@@ -297,11 +297,11 @@ def test_pictures_are_drawn_of_whatever_there_is() -> None:
     reference, current = sample(100, 0), sample(60, 1, words=OTHERS)
     row = {"domain": 0.9, "accuracy": float("nan"), "test_accuracy": 0.8, "drifted": True}
     figures = [
-        samples_figure(reference, current),
-        samples_figure(reference, make_sample(TASK, [])),
-        domains_figure(compare(reference, current, None, DriftSettings()).domains, TASK.inputs),
-        history_figure([row, {**row, "domain": None, "accuracy": 0.7}], TASK),
-        history_figure([], TASK),
+        make_samples_figure(reference, current),
+        make_samples_figure(reference, make_sample(TASK, [])),
+        make_domains_figure(compare(reference, current, None, DriftSettings()).domains, TASK.inputs),
+        make_history_figure([row, {**row, "domain": None, "accuracy": 0.7}], TASK),
+        make_history_figure([], TASK),
     ]
     assert all(to_png(figure).startswith(b"\x89PNG") for figure in figures)
 
@@ -576,7 +576,7 @@ def test_a_model_of_numbers_is_monitored_by_its_errors(tmp_path: Path) -> None:
     assert row["test_mae"] < 1.2 < row["mae_low"] < row["mae"] < row["mae_high"]
     assert (row["judged_rows"], row["rows"]) == (80, 80)
     assert row["predicted_p"] is not None
-    assert to_png(history_figure(found.history, found.subject.task)).startswith(b"\x89PNG")
+    assert to_png(make_history_figure(found.history, found.subject.task)).startswith(b"\x89PNG")
 
 
 def test_a_model_of_columns_is_monitored_by_each_of_them(tmp_path: Path) -> None:
@@ -588,4 +588,4 @@ def test_a_model_of_columns_is_monitored_by_each_of_them(tmp_path: Path) -> None
     assert row["rows_"] > 1 > row["kind"]
     assert found.payload()["rows"] == 80
     assert "rows" in dict(found.drift.domains.new)
-    assert to_png(samples_figure(found.reference, found.current)).startswith(b"\x89PNG")
+    assert to_png(make_samples_figure(found.reference, found.current)).startswith(b"\x89PNG")

@@ -18,7 +18,14 @@ from texts import reviews
 
 from dlpipe.cli import main
 from dlpipe.errors import SchemaMismatch, SettingError
-from dlpipe.inference import load_predictor, load_scorer, prediction_schema, register_pipeline, score, score_new
+from dlpipe.inference import (
+    load_predictor,
+    load_scorer,
+    make_prediction_schema,
+    register_pipeline,
+    score,
+    score_new,
+)
 from dlpipe.inference.evaluator import predicts_classes
 from dlpipe.registry import ModelVersion, list_requirements, log_and_register, register_family, resolve
 from dlpipe.tables import TableVersion, read_table, table_at, write_table
@@ -75,7 +82,7 @@ def test_a_table_is_scored_with_the_columns_of_the_task_each_different_row_once(
     source = numbers(tmp_path / "n", (1, 2), (3, 4), (1, 2), (1, 4))
     done = score(predictor, source, model=version, target=str(tmp_path / "p"), say=None)
     found = read_table(done.table)
-    assert found.schema.equals(prediction_schema(TASK))
+    assert found.schema.equals(make_prediction_schema(TASK))
     assert found.select(["row_id", "predicted"]).to_pydict() == {
         "row_id": ["r0", "r1", "r2", "r3"],
         "predicted": [5.0, 11.0, 5.0, 9.0],

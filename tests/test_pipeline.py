@@ -31,6 +31,7 @@ from dlpipe.inference import (
 )
 from dlpipe.inference.cleaning import Cleaning, clean, strip_html
 from dlpipe.inference.packing import list_outputs
+from dlpipe.monitoring import make_predict
 from dlpipe.registry import ModelVersion, log_and_register
 from dlpipe.tables import history, read_table, write_table
 from dlpipe.task import open_predictor
@@ -394,3 +395,9 @@ def test_mlflow_serves_a_pipeline_a_batch_a_call(store, registered, tmp_path):
             ]
             assert [row["predicted"] for row in found[:3]] == ["positive", "negative", None]
         assert [row["cached"] for row in found] == [True, True, False, False, False, True, True]
+
+
+def test_a_pipeline_predicts_rows_for_the_monitor_and_none_that_it_cannot_read(registered):
+    readable, empty = make_predict(registered)([TEXTS[0], ""]).to_pylist()
+    assert readable["predicted"] in readable["labels"]
+    assert set(empty.values()) == {None}

@@ -20,8 +20,8 @@ from dlpipe.explain import ExplainSettings, register_explainer
 from dlpipe.inference import (
     load_pipeline,
     load_predictor,
+    make_prediction_schema,
     predict_frame,
-    prediction_schema,
     register_pipeline,
     score,
 )
@@ -133,7 +133,7 @@ def test_its_table_is_scored_as_its_rows_are(used: Used, tmp_path: Path) -> None
     done = score(predictor, used.table, model=used.version, target=target, say=None)
     assert (done.rows, done.new_rows, done.doubt) == (50, 50, "")
     found = read_table(done.table)
-    assert found.schema.equals(prediction_schema(used.task))
+    assert found.schema.equals(make_prediction_schema(used.task))
     expected = predict_frame(predictor, used.rows)["predicted"].tolist()
     same: Callable[[Any, Any], bool] = (
         np.isclose if isinstance(expected[0], float) else lambda own, other: list(own) == list(other)

@@ -28,9 +28,9 @@ from dlpipe.explain.explanations import (
     Explanations,
     PartEffect,
     choose_rows,
-    explanation_schema,
+    make_explanation_schema,
 )
-from dlpipe.explain.figures import effects_figure, row_figure
+from dlpipe.explain.figures import make_effects_figure, make_row_figure
 from dlpipe.explain.pyfunc import register_explainer
 from dlpipe.explain.table_explaining import ExplainedTable, explain_all, explain_table
 
@@ -43,11 +43,11 @@ __all__ = [
     "PartEffect",
     "choose_rows",
     "compare_methods",
-    "effects_figure",
     "explain_all",
     "explain_rows",
     "explain_table",
-    "explanation_schema",
+    "make_effects_figure",
+    "make_explanation_schema",
+    "make_row_figure",
     "register_explainer",
-    "row_figure",
 ]

@@ -274,13 +274,13 @@ class Explanations:
         count = len(columns[0])
         origin = (self.method, model, source.path, source.version)
         columns += [pa.repeat(pa.scalar(value), count) for value in origin]
-        return pa.table(columns, schema=explanation_schema())
+        return pa.table(columns, schema=make_explanation_schema())
 
 
 PART_COLUMNS = ("row_id", "position", "input_column", "part", "output_name", "attribution", "base_value", "output")
 
 
-def explanation_schema() -> pa.Schema:
+def make_explanation_schema() -> pa.Schema:
     """Return the columns of a table of explanations."""
     import pyarrow as pa
 

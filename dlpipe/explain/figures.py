@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SHOWN = 200  # words of a text that are drawn
 BARS = 10
-PANELS = 6  # outputs of which effects_figure shows the parts
+PANELS = 6  # outputs of which make_effects_figure shows the parts
 WIDTH, MARGIN = 9.0, 0.25  # inches
 TEXT_SIZE, LINE = 11.0, 0.27  # points, inches
 Placed = tuple[int, str, float]
@@ -22,7 +22,7 @@ Placed = tuple[int, str, float]
 FOR, AGAINST = "#b2182b", "#2166ac"
 
 
-def row_figure(explanation: Explanation) -> Figure:
+def make_row_figure(explanation: Explanation) -> Figure:
     """Return a row: its words coloured by what they add to the highest output, over bars of its strongest parts.
 
     Red words speak for the predicted label, blue ones against it; of a number, they raise and lower it. Of a text
@@ -238,7 +238,7 @@ def plot_bars(axes: Axes, names: Sequence[str], values: Sequence[float]) -> None
     axes.spines[:].set_visible(False)
 
 
-def effects_figure(explanations: Explanations) -> Figure:
+def make_effects_figure(explanations: Explanations) -> Figure:
     """Return, for each output (six at most), the parts that add most to it over all rows.
 
     The parts are those of the largest total; the bars are the mean over a part's occurrences, whose number stands

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dlpipe.explain.explaining import compare_methods, explain_rows
-from dlpipe.explain.explanations import ExplainSettings, Explanations, NamedRow, choose_rows, explanation_schema
+from dlpipe.explain.explanations import (
+    ExplainSettings,
+    Explanations,
+    NamedRow,
+    choose_rows,
+    make_explanation_schema,
+)
 from dlpipe.explain.slices import SLICE_ROWS, SliceExplainer, list_columns, make_key, name_rows
 from dlpipe.parts import RowProgress, Slice, cut_slices, stage_missing
 from dlpipe.tables import (
@@ -82,7 +88,7 @@ def explain_table(
     SchemaMismatch
         When the table at ``target`` has other columns; nothing is computed.
     """
-    check_target(target, explanation_schema())  # before the work, not at its end
+    check_target(target, make_explanation_schema())  # before the work, not at its end
     if among is None and not mistakes:
         check_split(source, "test", whole="explain_all(..., split=None)")
     rows = read_test_rows(source, predictor) if among is None else read_named_rows(source, among, predictor)
@@ -189,7 +195,7 @@ def explain_all(
         When the table at ``target`` has other columns; nothing is computed.
     """
     check_split(source, split, whole="split=None")
-    check_target(target, explanation_schema())
+    check_target(target, make_explanation_schema())
     key = {**make_key(source, model, settings), "split": to_split_key(split)}
     slices, cut = cut_slices(source, split, rows=SLICE_ROWS)
     explainer = SliceExplainer(predictor, source, model, target, settings, key, cut)

@@ -9,8 +9,8 @@ from metaflow import current
 from metaflow.cards import Image, Markdown, Table, VegaChart
 
 from dlpipe.evaluation import Evaluation, Mistake
-from dlpipe.explain import Explanations, effects_figure, row_figure
-from dlpipe.monitoring import DriftReport, domains_figure, history_figure, samples_figure
+from dlpipe.explain import Explanations, make_effects_figure, make_row_figure
+from dlpipe.monitoring import DriftReport, make_domains_figure, make_history_figure, make_samples_figure
 from dlpipe.monitoring.signals import Signal
 from dlpipe.pictures import to_png
 from dlpipe.tables import Ingest
@@ -205,18 +205,18 @@ def show_drift(monitored: DriftReport) -> None:
             map(_list_signal_cells, drift.signals),
         ),
         Image(
-            to_png(samples_figure(monitored.reference, monitored.current, raised=raised)),
+            to_png(make_samples_figure(monitored.reference, monitored.current, raised=raised)),
             "Training (grey) and new rows (blue)",
         ),
     )
     if drift.domains:
-        picture = to_png(domains_figure(drift.domains, task.inputs))
+        picture = to_png(make_domains_figure(drift.domains, task.inputs))
         _add(Image(picture, f"What tells new {task.inputs.rows_noun} from old ones"))
     _add(
         Markdown("## Quality"),
         Markdown(_describe_quality(monitored.quality)),
         Markdown("## Over time"),
-        Image(to_png(history_figure(monitored.history, task)), "Earlier looks; red where drift was found"),
+        Image(to_png(make_history_figure(monitored.history, task)), "Earlier looks; red where drift was found"),
     )
 
 
@@ -264,9 +264,9 @@ def show_explanations(
         return
     truth = {mistake.row_id: mistake.label for mistake in mistakes}
     caption = f"{explanations.noun.capitalize()}s that matter most"
-    _add(Markdown(f"# {title}"), Image(to_png(effects_figure(explanations)), caption))
+    _add(Markdown(f"# {title}"), Image(to_png(make_effects_figure(explanations)), caption))
     if explanations.agreement is not None:
         _add(Markdown(explanations.agreement.line()))
     for row in explanations.rows:
         caption = f"a mistake: the label is {truth[row.row_id]}" if row.row_id in truth else drawn
-        _add(Image(to_png(row_figure(row)), caption))
+        _add(Image(to_png(make_row_figure(row)), caption))

@@ -119,12 +119,12 @@ def check_explaining(model: ModelVersion, rows: TableVersion, *, split: str | No
     target : str, optional
         The table of the explanations; by default the one that belongs to the rows.
     """
-    from dlpipe.explain import explanation_schema
+    from dlpipe.explain import make_explanation_schema
     from dlpipe.tables import check_target
 
     check_kind(model, CLASSIFIER)
     check_rows(rows, split or "test", whole="--split all")
-    check_target(choose_table(target, rows, "explanations"), explanation_schema())
+    check_target(choose_table(target, rows, "explanations"), make_explanation_schema())
 
 
 def find_reason_not_explained(model: ModelVersion) -> str:

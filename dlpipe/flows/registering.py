@@ -176,14 +176,14 @@ def judge_beside(
 
 def check_training(settings: TrainFlowSettings, *, retrain: bool = False) -> None:
     """See that names, languages, backbone, sources and the tables of answers are good, before a run begins."""
-    from dlpipe.explain import explanation_schema
-    from dlpipe.inference import check_languages, prediction_schema
+    from dlpipe.explain import make_explanation_schema
+    from dlpipe.inference import check_languages, make_prediction_schema
     from dlpipe.registry import check_name_free
     from dlpipe.tables import check_target
 
     check_name_free(settings.registry.model)
     check_languages(settings.pipeline)
     settings.task.inputs.check_settings(settings.training)
-    check_target(f"{settings.data.table}_predictions", prediction_schema(settings.task))
-    check_target(f"{settings.data.table}_explanations", explanation_schema())
+    check_target(f"{settings.data.table}_predictions", make_prediction_schema(settings.task))
+    check_target(f"{settings.data.table}_explanations", make_explanation_schema())
     check_data(settings.data, retrain=retrain)

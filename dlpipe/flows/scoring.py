@@ -78,11 +78,11 @@ def check_scoring(model: ModelVersion, rows: TableVersion, *, into: str, split: 
     split : str, optional
         Which must have a row; without it, a table that has no new row is fine.
     """
-    from dlpipe.inference import answer_schema, is_pipeline, prediction_schema
+    from dlpipe.inference import is_pipeline, make_answer_schema, make_prediction_schema
     from dlpipe.tables import check_target
     from dlpipe.task import find_task
 
     check_kind(model, CLASSIFIER, PIPELINE)
     check_rows(rows, split, whole="--all-rows true")
-    schema = answer_schema if is_pipeline(model) else prediction_schema
+    schema = make_answer_schema if is_pipeline(model) else make_prediction_schema
     check_target(into, schema(find_task(model.task)))

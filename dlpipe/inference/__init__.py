@@ -18,9 +18,9 @@ from dlpipe.inference.loading import download_model, is_pipeline, load_predictor
 from dlpipe.inference.new_rows import ScoredVersion, find_scored_version, load_scorer, score_new, score_whole
 from dlpipe.inference.packing import check_languages, register_pipeline
 from dlpipe.inference.pipeline import Pipeline, PipelineSettings, load_pipeline
-from dlpipe.inference.pipeline_scoring import answer_schema, score_with_pipeline
+from dlpipe.inference.pipeline_scoring import make_answer_schema, score_with_pipeline
 from dlpipe.inference.pyfunc import PyfuncModel, predict_frame
-from dlpipe.inference.scoring import prediction_schema, score
+from dlpipe.inference.scoring import make_prediction_schema, score
 from dlpipe.parts import ScoringResult
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "PyfuncModel",
     "ScoredVersion",
     "ScoringResult",
-    "answer_schema",
     "check_languages",
     "download_model",
     "find_scored_version",
@@ -37,8 +36,9 @@ __all__ = [
     "load_pipeline",
     "load_predictor",
     "load_scorer",
+    "make_answer_schema",
+    "make_prediction_schema",
     "predict_frame",
-    "prediction_schema",
     "read_card",
     "read_latest_answers",
     "register_pipeline",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import ModelNotFound
-from dlpipe.inference.scoring import TaskScorer, make_origin_columns, prediction_schema
+from dlpipe.inference.scoring import TaskScorer, make_origin_columns, make_prediction_schema
 from dlpipe.parts import Scoring, ScoringResult, score_by_part
 from dlpipe.registry import ModelVersion
 from dlpipe.tables import PART_ROWS, TablePart, TableVersion
@@ -79,7 +79,7 @@ class PipelineScorer(TaskScorer):
     @property
     def schema(self) -> pa.Schema:
         """The columns of a table of answers."""
-        return answer_schema(self.task)
+        return make_answer_schema(self.task)
 
     def begin(self, part: TablePart) -> tuple[TablePart, pa.Table]:
         """Read ``part``."""
@@ -134,8 +134,8 @@ def list_pipeline_fields() -> list[tuple[str, pa.DataType]]:
     ]
 
 
-def answer_schema(task: Task) -> pa.Schema:
+def make_answer_schema(task: Task) -> pa.Schema:
     """Return the columns of a table of the answers of pipelines around models of this task."""
     import pyarrow as pa
 
-    return pa.schema([*prediction_schema(task), *list_pipeline_fields(), ("pipeline_version", pa.string())])
+    return pa.schema([*make_prediction_schema(task), *list_pipeline_fields(), ("pipeline_version", pa.string())])

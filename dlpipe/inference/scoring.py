@@ -146,7 +146,7 @@ class PartScorer(TaskScorer):
     @property
     def schema(self) -> pa.Schema:
         """The columns of a predictions table."""
-        return prediction_schema(self.task)
+        return make_prediction_schema(self.task)
 
     def begin(self, part: TablePart) -> EncodedPart:
         """Read and encode ``part``; another thread may do this while ``finish`` works."""
@@ -172,7 +172,7 @@ class PartScorer(TaskScorer):
         return self.scoring.stage(begun.part, pa.Table.from_arrays(columns, schema=self.schema))
 
 
-def prediction_schema(task: Task) -> pa.Schema:
+def make_prediction_schema(task: Task) -> pa.Schema:
     """Return the columns of a table of predictions of this task."""
     import pyarrow as pa
 
@@ -190,7 +190,7 @@ def prediction_schema(task: Task) -> pa.Schema:
 
 
 def make_origin_columns(scoring: Scoring, count: int, *, model: str | None = None) -> list[pa.Array]:
-    """Return the last columns of ``prediction_schema``: from which model and source, and when.
+    """Return the last columns of ``make_prediction_schema``: from which model and source, and when.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ figures      figures for the card
 What is compared of rows is of the inputs of the model's task, what of predictions and labels is of its target.
 """
 
-from dlpipe.monitoring.figures import domains_figure, history_figure, samples_figure
+from dlpipe.monitoring.figures import make_domains_figure, make_history_figure, make_samples_figure
 from dlpipe.monitoring.labels import check_new_labels, count_new_labels
 from dlpipe.monitoring.looks import DriftReport, make_predict, monitor
 from dlpipe.monitoring.samples import Sample, make_sample
@@ -32,11 +32,11 @@ __all__ = [
     "check_scored",
     "compare",
     "count_new_labels",
-    "domains_figure",
     "find_subject",
-    "history_figure",
+    "make_domains_figure",
+    "make_history_figure",
     "make_predict",
     "make_sample",
+    "make_samples_figure",
     "monitor",
-    "samples_figure",
 ]

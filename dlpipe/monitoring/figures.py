@@ -26,7 +26,7 @@ ACROSS = 3
 LOOKS = 60  # the last ones are drawn
 
 
-def samples_figure(reference: Sample, current: Sample, *, raised: Collection[str] = ()) -> Figure:
+def make_samples_figure(reference: Sample, current: Sample, *, raised: Collection[str] = ()) -> Figure:
     """Return each series of the new rows and their predictions beside that of the training table.
 
     Parameters
@@ -110,7 +110,7 @@ def draw_labels(axes: Axes, old: Sequence[Any], new: Sequence[Any], name: str) -
     axes.set_xticks(places, shown, rotation=0 if len(names) < 4 else 90, fontsize=9, parse_math=False)
 
 
-def domains_figure(domains: Domains, inputs: Inputs) -> Figure:
+def make_domains_figure(domains: Domains, inputs: Inputs) -> Figure:
     """Return the features by which new rows are told from those of the training table: words, say."""
     ranked = [*reversed(domains.new), *domains.old]
     figure = new_figure(6.2, 0.9 + 0.22 * max(4, len(ranked)))
@@ -125,7 +125,7 @@ def domains_figure(domains: Domains, inputs: Inputs) -> Figure:
     return figure
 
 
-def history_figure(history: Sequence[Mapping[str, Any]], task: Task) -> Figure:
+def make_history_figure(history: Sequence[Mapping[str, Any]], task: Task) -> Figure:
     """Return how AUC and quality went over the last looks; red dots are those that found drift."""
     metric = task.target.compare_quality((), ()).metric
     figure = new_figure(11, 3.2)
