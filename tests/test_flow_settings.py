@@ -9,7 +9,9 @@ from typing import ClassVar
 import pytest
 
 from dlpipe.errors import SettingError
+from dlpipe.flows.life_cycle import read_option
 from dlpipe.flows.settings import (
+    CHANGES,
     DataSettings,
     Options,
     TrainFlowSettings,
@@ -189,3 +191,17 @@ def test_sections_are_those_of_the_task(task: str, section: str, values: dict[st
 def test_columns_that_nobody_names_are_asked_for() -> None:
     with pytest.raises(SettingError, match="names no column to read"):
         read_flow_settings(TrainFlowSettings, {"task": "tabular-classification"}, {})
+
+
+class Resumed:
+    """A run that began before there was ``--set``: so Metaflow answers for its parameter."""
+
+    epochs = 3
+
+    @property
+    def set_settings(self) -> str:
+        raise KeyError(CHANGES)
+
+
+def test_a_run_that_began_before_an_option_existed_has_no_value_for_it() -> None:
+    assert (read_option(Resumed(), CHANGES), read_option(Resumed(), "epochs")) == (None, 3)

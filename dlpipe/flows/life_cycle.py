@@ -45,12 +45,12 @@ class LifeCycleFlow(FlowSpec):
         """Return the settings with the options in place."""
         from dlpipe.flows.settings import CHANGES, list_option_names, read_flow_settings
 
-        options = {name: getattr(self, name) for name in list_option_names(self.__settings__)}
+        options = {name: read_option(self, name) for name in list_option_names(self.__settings__)}
         return read_flow_settings(
             self.__settings__,
             self.settings.to_dict(),
             options,
-            changes=getattr(self, CHANGES),
+            changes=read_option(self, CHANGES),
             folder=find_folder(self),
         )
 
@@ -83,6 +83,14 @@ class LifeCycleFlow(FlowSpec):
             store.check(self.name, model=registry.model)
         if hasattr(self, "ray_address"):
             find(self.ray_address)
+
+
+def read_option(flow: Any, name: str) -> Any:
+    """Return the value of a flow's option; ``None`` where the run began without it."""
+    try:
+        return getattr(flow, name)
+    except KeyError:  # a resumed run that began before dlpipe had this option: Metaflow has no value for it
+        return None
 
 
 def find_folder(flow: Any) -> Path:

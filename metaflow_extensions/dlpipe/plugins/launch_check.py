@@ -168,7 +168,8 @@ def read_first_values(flow: Any, run_id: str) -> dict[str, Any]:
     from metaflow import Step  # which is not there yet when Metaflow takes this module in
 
     task = Step(f"{flow.name}/{run_id}/_parameters", _namespace_check=False).task
-    return {name: task[name].data for name, _ in list_parameters(flow)}
+    # a run that began with an older dlpipe has no value for a newer parameter
+    return {name: task[name].data if name in task else None for name, _ in list_parameters(flow)}
 
 
 def was_checked() -> bool:
