@@ -101,10 +101,10 @@ def write_rows(rows: pa.Table, file: Path) -> None:
         if pa.types.is_nested(field.type):
             values = frame[field.name]
             frame[field.name] = [
-                None if value is None else json.dumps(list(map(_plain, value))) for value in values
+                None if value is None else json.dumps(list(map(_to_plain, value))) for value in values
             ]
     frame.to_csv(file, index=False)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     return value if isinstance(value, str) else float(value)

@@ -85,10 +85,10 @@ def _make(folder: Path, sources: dict[str, str], given: dict[str, str]) -> None:
     reading = {name: value for name, value in given.items() if name in ("separator", "encoding")}
     more = {name: value for name, value in given.items() if name in ("task", "name")}
     project = make_project(folder, **sources, columns=columns, reading=reading, **more)
-    say(describe_made(project, sources.get("data", f"{folder / project.answers.data}")))
+    say(describe_project(project, sources.get("data", f"{folder / project.answers.data}")))
 
 
-def describe_made(project: Project, data: str) -> str:
+def describe_project(project: Project, data: str) -> str:
     """Return what was made, and what the data showed, as lines."""
     answers, folder = project.answers, str(project.folder)
     options = [f"--{name.replace('_', '-')}" for name in answers.columns]

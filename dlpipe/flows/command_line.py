@@ -86,7 +86,7 @@ def check_origin(flow: str, words: list[str]) -> None:
     given = words[words.index(ORIGIN) + 1 :] if ORIGIN in words else []
     if given and not given[0].strip():
         raise RunNotFound(f"{ORIGIN} is empty. Give the number of a run, or leave it out for the latest run.")
-    origin = given[0] if given else get_latest_run_id(_silent, flow)
+    origin = given[0] if given else get_latest_run_id(_ignore, flow)
     if not origin:  # Metaflow has a line for that
         return
     seen_by = metaflow.get_namespace()
@@ -101,5 +101,5 @@ def check_origin(flow: str, words: list[str]) -> None:
         metaflow.namespace(seen_by)
 
 
-def _silent(*args: object, **more: object) -> None:
+def _ignore(*args: object, **more: object) -> None:
     """Say nothing."""

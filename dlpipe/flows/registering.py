@@ -105,7 +105,7 @@ def register_and_judge(
             tags={**lineage, **make_gate_tag(settings.gate), **engine_tags},
             **shared,
         ),
-        [*_companions(model, settings, shared)],
+        [*_list_companions(model, settings, shared)],
     )
 
     def judge(champion: ModelVersion | None) -> Verdict:
@@ -124,7 +124,7 @@ def register_and_judge(
     )
 
 
-def _companions(
+def _list_companions(
     model: Any, settings: TrainFlowSettings, shared: Mapping[str, Any]
 ) -> Iterator[Callable[[ModelVersion], ModelVersion]]:
     """Yield what registers a pipeline and an explainer, where the task's inputs allow for one."""

@@ -234,7 +234,7 @@ def read_flow_settings(
     changed = read_changes(changes)
     task = find_task(name_task(*_with_source(config, options, changed), folder))
     hints = find_section_classes(cls, task)
-    check_sections(changed, _setting_names(names, hints))
+    check_sections(changed, _list_setting_names(names, hints))
     read: dict[str, Any] = {"task": task} if "task" in names else {}
     for name in hints:
         values = config.get(name, {})
@@ -273,7 +273,7 @@ def _pick(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {name: values[name]} if name in values else {}
 
 
-def _setting_names(names: Iterable[str], hints: Mapping[str, Any]) -> dict[str, list[str]]:
+def _list_setting_names(names: Iterable[str], hints: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the settings of each section; those of a search space are checked where it is read."""
     above = {"": ["task"]} if "task" in names else {}
     return above | {

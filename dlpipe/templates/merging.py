@@ -43,8 +43,8 @@ def plan_merge(project: Path, before: Path, after: Path) -> list[Merge]:
     there between marks. A file that a person deleted stays deleted, and one that a person changed stays when the
     template has it no more. Nothing is written.
     """
-    paths = sorted({*_files(before), *_files(after)})
-    return [merge for path in paths if (merge := _plan(path, project / path, before / path, after / path))]
+    paths = sorted({*_list_files(before), *_list_files(after)})
+    return [merge for path in paths if (merge := _plan_file(path, project / path, before / path, after / path))]
 
 
 def apply_merge(project: Path, merges: list[Merge]) -> None:
@@ -72,11 +72,11 @@ def write_whole(file: Path, content: bytes) -> None:
     Path(made.name).replace(file)
 
 
-def _files(folder: Path) -> list[str]:
+def _list_files(folder: Path) -> list[str]:
     return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
 
 
-def _plan(path: str, mine: Path, before: Path, after: Path) -> Merge | None:
+def _plan_file(path: str, mine: Path, before: Path, after: Path) -> Merge | None:
     old, new, there = _read(before), _read(after), _read(mine)
     if old == new or there == new:  # both may be nothing
         return None

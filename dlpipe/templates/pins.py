@@ -29,12 +29,12 @@ def list_pins() -> list[str]:
         except PackageNotFoundError:  # of another platform, or a tool that is not here yet
             continue
         found[name] = f"{package.metadata['Name']}=={package.version.partition('+')[0]}"
-        asked += _requirements(package, extras)
+        asked += _list_requirements(package, extras)
     found.pop(PACKAGE, None)
     return sorted(found.values(), key=str.casefold)
 
 
-def _requirements(package: Distribution, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+def _list_requirements(package: Distribution, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
     """Yield the packages, and the extras of them, that a package with these extras asks for here."""
     from packaging.requirements import Requirement
 

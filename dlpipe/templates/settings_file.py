@@ -46,7 +46,7 @@ def set_values(
     left = dict(values.get("", {}))
     for line in text.splitlines():
         if head := SECTION.fullmatch(line):
-            written += _rest(written, left)
+            written += _take_rest(written, left)
             left = dict(values.get(head[1], {}))
             written += [line, *(f"# {comment}" for comment in comments.get(head[1], ()))]
             continue
@@ -57,7 +57,7 @@ def set_values(
                 continue
             line = f"{found['name']} = {quote(value)}{found['comment'] or ''}"
         written.append(line)
-    written += _rest(written, left)
+    written += _take_rest(written, left)
     return "\n".join(written) + "\n"
 
 
@@ -89,7 +89,7 @@ def quote(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _rest(written: list[str], left: Mapping[str, Any]) -> list[str]:
+def _take_rest(written: list[str], left: Mapping[str, Any]) -> list[str]:
     """Return the lines of the settings that a section lacked, and put its blank lines behind them."""
     added = [f"{name} = {quote(value)}" for name, value in left.items() if value is not None]
     if not added:
