@@ -89,17 +89,15 @@ def check_sections(changes: Changes, names: Mapping[str, Iterable[str]]) -> None
         raise SettingError(f"{SET} {name}: a setting is named with its section; {hint}.")
     for section in changes:
         if section and section not in names:
-            raise SettingError(
-                f"{SET}: there is no section {section!r}; there are: {_sort_by_nearness(section, names)}."
-            )
+            raise SettingError(f"{SET}: there is no section {section!r}; there are: {_sort_near(section, names)}.")
         for name in changes[section] if section and names[section] else ():
             if name not in names[section]:
                 raise SettingError(
-                    f"{SET}: [{section}] has no setting {name!r}; it has: {_sort_by_nearness(name, names[section])}."
+                    f"{SET}: [{section}] has no setting {name!r}; it has: {_sort_near(name, names[section])}."
                 )
 
 
-def _sort_by_nearness(name: str, known: Iterable[str]) -> str:
+def _sort_near(name: str, known: Iterable[str]) -> str:
     """Return the known names, the nearest first."""
     alike = {other: difflib.SequenceMatcher(None, name, other).ratio() for other in known if other}
     return ", ".join(sorted(alike, key=lambda other: -alike[other]))
