@@ -149,7 +149,7 @@ class TabularInputs(Inputs):
         from dlpipe.task.texts.encoding import SplitEncoder
 
         backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
-        length = min(settings.max_length, backbone.limits[0] or settings.max_length)
+        length = backbone.bound_length(settings.max_length)
         reader = SplitEncoder(table, backbone, length, settings.threads, say)
         read = reader.embed if settings.strategy == "freeze" else reader.tokenize
         return {split: read(split) for split in splits}
@@ -215,7 +215,7 @@ class TabularInputs(Inputs):
             more = {f"text.{name}": value.contiguous() for name, value in text.state_dict().items()}
         config = text.encoder.config.to_json_string(use_diff=False).encode()
         files = {CONFIG: config, TOKENIZER: read_tokenizer_json(backbone.folder).encode()}
-        return more, files, min(settings.max_length, backbone.limits[0] or settings.max_length)
+        return more, files, backbone.bound_length(settings.max_length)
 
     def load_model(self, folder: Path) -> TabularModel:
         """Return the model whose files are in ``folder``, or raise ``ModelNotFound``."""

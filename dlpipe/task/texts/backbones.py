@@ -45,6 +45,10 @@ class Backbone:
         positions, pad_id = (config.get(name) for name in names)
         return positions, pad_id or 0
 
+    def bound_length(self, max_length: int) -> int:
+        """Return how many tokens of a text are read: ``max_length``, or as many as there are positions."""
+        return min(max_length, self.limits[0] or max_length)
+
 
 def find_backbone(name: str = DEFAULT_BACKBONE, *, allow_download: bool = False) -> Backbone:
     """Return the backbone called ``name``.

@@ -107,7 +107,7 @@ class TextInputs(Inputs):
         settings = as_text_settings(settings)
         backbone = find_backbone(settings.backbone, allow_download=settings.allow_download)
         # a longer text would have tokens for which the encoder has no position
-        length = min(settings.max_length, backbone.limits[0] or settings.max_length)
+        length = backbone.bound_length(settings.max_length)
         reader = SplitEncoder(table, backbone, length, settings.threads, say, self.find_columns(table))
         read = reader.embed if settings.strategy == "freeze" else reader.tokenize
         return {split: read(split) for split in splits}
@@ -145,7 +145,7 @@ class TextInputs(Inputs):
             whole = load_pretrained_network(backbone, len(card["labels"]))
             whole.head.load_state_dict(network.head.state_dict())
             network = whole
-        length = min(settings.max_length, backbone.limits[0] or settings.max_length)
+        length = backbone.bound_length(settings.max_length)
         origin = {"backbone": settings.backbone, "backbone_digest": backbone.digest}
         return to_text_model(
             network,  # type: ignore[arg-type]
