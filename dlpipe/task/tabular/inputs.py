@@ -65,8 +65,8 @@ class TabularInputs(Inputs):
             )
         if wrong := [column.name for column in scaling.numbers if not is_number_type(there[column.name])]:
             raise SchemaMismatch(
-                f"{str(table)!r} has no numbers in {name_columns(wrong)}, where the model reads them, but "
-                f"{there[wrong[0]]}. Score a table with numbers there."
+                f"{str(table)!r} has {there[wrong[0]]} in {name_columns(wrong)}, where the model reads numbers. "
+                "Name a table with numbers there."
             )
         return scaling.names
 
