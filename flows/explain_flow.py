@@ -37,6 +37,7 @@ class ExplainFlow(LifeCycleFlow):
         from dlpipe.flows.explaining import choose_rows
 
         self.explanation = self.read_settings().explanation
+        self.params = self.describe_settings()
         asked = choose_rows(
             self.model, self.table, self.table_version, split=self.split, settings=self.explanation
         )

@@ -36,6 +36,7 @@ class MonitorFlow(LifeCycleFlow):
         from dlpipe.tables import table_at
 
         self.monitoring = self.read_settings().monitoring
+        self.params = self.describe_settings()
         if before := find_trigger_run():
             self.monitored_by, scored = before.data.scored_by, before.data.predictions.table
             self.monitored_rows = table_at(before.data.scored_rows.path)  # labels may have come in since

@@ -52,6 +52,7 @@ class TrainFlow(LifeCycleFlow):
         self.tuned_on = self.data_version
         self.tuned = search_settings(self.tuned_on, self.read_settings(), ray_address=self.ray_address)
         self.training = self.tuned.apply(self.read_settings().training).resolve()
+        self.params = self.describe_settings(training=self.training)
         show_trials(self.tuned)
         self.next(self.train)
 
@@ -86,6 +87,7 @@ class TrainFlow(LifeCycleFlow):
         predictor, seed = open_predictor(self.trained_model), self.training.seed
         self.evaluated_on = self.data_version
         self.evaluation = evaluate_model(predictor, self.evaluated_on, seed=seed)
+        self.scores = self.evaluation.metrics
         self.baseline = evaluate_baseline(self.evaluated_on, beside=predictor, seed=seed)
         show_evaluation(self.evaluation, self.baseline, self.read_settings().task.target)
         print(f"model    {self.evaluation.line()}\nbaseline {self.baseline.line()}")

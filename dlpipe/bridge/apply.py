@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -169,9 +170,7 @@ class Mirror:
             record.key,
             [document for document in record.documents if held is None or f"file {document.path}" in whats],
         )
-        self._log_datasets(
-            run_id, [dataset for dataset in record.datasets if held is None or not is_held(dataset, held.datasets)]
-        )
+        self._log_inputs(run_id, record, held)
         self._log(run_id, record, held)
         if held is not None and held.name != record.name:
             self._client.update_run(run_id, name=record.name)
@@ -239,9 +238,24 @@ class Mirror:
 
         return get_artifact_repository(run.info.artifact_uri, tracking_uri=self._client.tracking_uri)
 
-    def _log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
-        if datasets:
-            self._client.log_inputs(run_id, [_make_dataset_input(dataset) for dataset in datasets])
+    def _log_inputs(self, run_id: str, record: RunRecord, held: HeldRecord | None) -> None:
+        """Write data sets and models that the run read, and models that it made."""
+        from mlflow.entities import LoggedModelInput, LoggedModelOutput
+
+        datasets = [
+            _make_dataset_input(dataset)
+            for dataset in record.datasets
+            if held is None or not is_held(dataset, held.datasets)
+        ]
+        new = [
+            model for key, model in record.logged_models.items() if held is None or key not in held.logged_models
+        ]
+        used = [LoggedModelInput(model.model_id) for model in new if model.role == "used"]
+        made = [LoggedModelOutput(model.model_id, step=0) for model in new if model.role == "made"]
+        if datasets or used:
+            self._client.log_inputs(run_id, datasets, used)
+        if made:
+            self._client.log_outputs(run_id, made)
 
     def _read_held(self, record: RunRecord, *, thorough: bool, listed: bool = True) -> HeldRecord | None:
         run = self._runs.get(record.key)
@@ -273,7 +287,17 @@ class Mirror:
             tags=tags,
             documents=files,
             datasets=frozenset(_read_datasets(run)),
+            logged_models=frozenset(self._read_logged_models(run, record)),
         )
+
+    def _read_logged_models(self, run: Run, record: RunRecord) -> Iterator[tuple[str, str]]:
+        """Yield role and id of each logged model; those that a run read are not told by MLflow's search."""
+        for output in run.outputs.model_outputs if run.outputs else []:
+            yield "made", output.model_id
+        if any(role == "used" for role, _ in record.logged_models):
+            inputs = self._client.get_run(run.info.run_id).inputs
+            for model_input in inputs.model_inputs if inputs else []:
+                yield "used", model_input.model_id
 
     def _read_listed(self, run: Run, record: RunRecord, *, complete: bool) -> Mapping[str, str]:
         """Return the record's files that are there with the right size; none of them if they may be older ones."""
@@ -296,7 +320,7 @@ class Mirror:
 
 
 def _has_contents(record: RunRecord) -> bool:
-    return bool(record.params or record.metrics or record.documents or record.datasets)
+    return bool(record.params or record.metrics or record.documents or record.datasets or record.models)
 
 
 def _find_new_params(record: RunRecord, held: HeldRecord | None) -> Iterator[tuple[str, str]]:
@@ -343,10 +367,18 @@ def _read_points(client: MlflowClient, run: Run, keys: Collection[str]) -> Itera
 
 
 def _read_record_points(client: MlflowClient, run: Run, record: RunRecord) -> Iterator[Metric]:
-    """Yield the record's points that are there; one that is the latest of its metric needs no call of its own."""
-    earlier = {metric.key for metric in record.metrics if run.data.metrics.get(metric.key) != metric.value}
-    yield from (metric for metric in record.metrics if metric.key not in earlier)
-    yield from _read_points(client, run, [key for key in earlier if key in run.data.metrics])
+    """Yield the record's points that are there; the only point of its metric needs no call of its own.
+
+    Of a series, MLflow says the latest point without being asked, which a kill may have left without the others.
+    """
+    counts = Counter(metric.key for metric in record.metrics)
+    to_read = {
+        metric.key
+        for metric in record.metrics
+        if counts[metric.key] > 1 or run.data.metrics.get(metric.key) != metric.value
+    }
+    yield from (metric for metric in record.metrics if metric.key not in to_read)
+    yield from _read_points(client, run, [key for key in to_read if key in run.data.metrics])
 
 
 def _read_datasets(run: Run) -> Iterator[Dataset]:

@@ -14,6 +14,7 @@ from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.datastore import DatastoreRoot, Unreadable, open_flow_store, read_log, read_page
 from dlpipe.bridge.metadata import read_metadata
 from dlpipe.bridge.opening import Fields, IncludedFile, read_fields
+from dlpipe.bridge.points import DATASET_FIELDS, MODEL_FIELDS, Points, find_points
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
 from dlpipe.bridge.values import TooManyValues, keep, to_mlflow_key
 from dlpipe.errors import DlpipeError
@@ -31,11 +32,17 @@ class Contents:
 
     Attributes
     ----------
+    settings : dict of str to str
+        Those of the parameters that hold for the whole run.
+    numbers : dict of str to set of str
+        The metrics that each artifact gave.
     notes : list of str
         What could not be mirrored, and why, but for artifacts, which have it in their index.
     """
 
     params: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, set[str]] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     datasets: list[Dataset] = field(default_factory=list)
@@ -89,6 +96,15 @@ def read_contents(
     return found
 
 
+def read_values(
+    attempt: TaskAttempt, passed_on: frozenset[tuple[str, str]], *, secrets: Collection[str] = ()
+) -> Contents:
+    """Return what ``read_contents`` says of artifacts alone; the arguments are the same."""
+    found = Contents()
+    found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, secrets))
+    return found
+
+
 def _add_artifacts(
     found: Contents, attempt: TaskAttempt, passed_on: frozenset[tuple[str, str]], secrets: Collection[str]
 ) -> list[Document]:
@@ -96,7 +112,9 @@ def _add_artifacts(
     artifacts = read_all_artifacts(attempt.pathspec, attempt.number)
     own = [artifact for artifact in artifacts if not artifact.name.startswith("_")]
     set_secrets([*secrets, *(secret for artifact in own for secret in _find_secrets(artifact))])
-    index = {its.name: _add_artifact(found, attempt, its) for its in own if (its.name, its.sha) not in passed_on}
+    new = [artifact for artifact in own if (artifact.name, artifact.sha) not in passed_on]
+    taken = {(kind, to_mlflow_key(artifact.name)) for artifact in new for kind in ("metric", "param")}
+    index = {artifact.name: _add_artifact(found, attempt, artifact, taken) for artifact in new}
     documents = [Document("artifacts.json", json.dumps(index, indent=1).encode())] if index else []
     return [*documents, *_make_traceback(attempt, {artifact.name: artifact for artifact in artifacts})]
 
@@ -109,27 +127,34 @@ def _find_secrets(artifact: Artifact) -> Iterator[str]:
             return
 
 
-def _add_artifact(found: Contents, attempt: TaskAttempt, artifact: Artifact) -> dict[str, Any]:
+def _add_artifact(
+    found: Contents, attempt: TaskAttempt, artifact: Artifact, taken: set[tuple[str, str]]
+) -> dict[str, Any]:
     """Put one artifact where its type says, and return its entry in the index."""
     entry: dict[str, Any] = {"pathspec": artifact.pathspec, "size": artifact.size}
     if not looks_secret(artifact.name):  # a short secret can be found by its digest
         entry["sha1"] = artifact.sha
     part = Contents()
     try:
-        kind, type_name = _keep(part, attempt, artifact)
+        kind, type_name = _keep(part, attempt, artifact, taken)
     except DlpipeError:
         raise
     except Exception as error:
         return {**entry, "kept": "reference", "why": describe_error(error)}
     found.metrics += part.metrics
+    found.numbers[artifact.name] = {metric.key for metric in part.metrics}
     found.params |= part.params
+    found.settings |= part.settings
     found.documents += part.documents
     found.datasets += part.datasets
     found.models += part.models
+    found.notes += part.notes
     return {**entry, "type": type_name, "kept": kind}
 
 
-def _keep(part: Contents, attempt: TaskAttempt, artifact: Artifact) -> tuple[str, str]:
+def _keep(
+    part: Contents, attempt: TaskAttempt, artifact: Artifact, taken: set[tuple[str, str]]
+) -> tuple[str, str]:
     """Put what is kept of an artifact into ``part``, and return in a word what that is, and its type."""
     name, value = artifact.name, artifact.value()
     if isinstance(value, IncludedFile):
@@ -140,9 +165,19 @@ def _keep(part: Contents, attempt: TaskAttempt, artifact: Artifact) -> tuple[str
     if kept.param is not None:
         part.params[to_mlflow_key(name)] = redact_value(name, kept.param)
     part.documents += kept.documents
+    _add_points(part, attempt, find_points(name, value, taken))
     part.datasets += find_datasets(value, name)
     part.models += _find_models(value, name, attempt.key)
     return kept.kind, _name_type(value)
+
+
+def _add_points(part: Contents, attempt: TaskAttempt, points: Points) -> None:
+    """Add what stands inside an artifact; all of it at the time at which the attempt ended."""
+    time = attempt.end or attempt.start
+    part.metrics += [Metric(key, value, time, step) for key, value, step in points.metrics]
+    part.params |= {key: redact(value) for key, value in points.params.items()}
+    part.settings |= {key: redact(value) for key, value in points.settings.items()}
+    part.notes += points.notes
 
 
 def _name_type(value: Any) -> str:
@@ -164,7 +199,7 @@ def find_datasets(value: Any, role: str, depth: int = NESTED) -> Iterator[Datase
         So deep are dataclasses looked into.
     """
     fields = read_fields(value)
-    if {"path", "version", "digest", "rows"} <= set(fields):
+    if set(fields) >= DATASET_FIELDS:
         columns = list(fields.get("columns") or ())[:MOST_COLUMNS]
         yield Dataset(
             path=redact(str(fields["path"]))[:LONGEST_PATH],
@@ -194,10 +229,15 @@ def _find_models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterat
     called ``used_model`` or ``scored_by`` was used.
     """
     fields = read_fields(value)
-    if {"name", "version", "uri"} <= set(fields):
+    if set(fields) >= MODEL_FIELDS:
         maker = dict(fields.get("tags") or {}).get("metaflow.task")
         made = maker == key if maker else not re.search(r"(^|[._])(used|champion)|_by$", role)
-        yield Model(redact(str(fields["name"]))[:500], _to_count(fields["version"]), "made" if made else "used")
+        yield Model(
+            name=redact(str(fields["name"]))[:500],
+            version=_to_count(fields["version"]),
+            role="made" if made else "used",
+            model_id=str(fields.get("model_id") or "")[:50],
+        )
     elif depth:
         for name, inner in fields.items():
             yield from _find_models(inner, f"{role}.{name}", key, depth - 1)

@@ -89,7 +89,10 @@ class Following:
             raise
         if snapshot.status != "RUNNING":
             if not self._read_again:  # from the start, so that nothing that was taken for complete is missed
-                self._read_again, self._reading = True, None
+                from dlpipe.bridge.reading import RunReading
+
+                # what tasks have reached is kept, since records that are written are not made again
+                self._read_again, self._reading = True, RunReading(self.pathspec, self.reading.totals)
                 again = self.step(launcher_gone=launcher_gone, closed=closed)
                 return replace(again, written=written + again.written)
             self.reading.run.marks.set_complete()

@@ -9,13 +9,15 @@ from typing import Any
 
 from dlpipe.bridge.artifacts import Artifact, read_artifact_digests, read_artifact_value, read_artifacts
 from dlpipe.bridge.attempts import TaskAttempt
-from dlpipe.bridge.contents import Contents, describe_error, read_contents
+from dlpipe.bridge.contents import Contents, describe_error, read_contents, read_values
 from dlpipe.bridge.description import AttemptSummary, describe_run, draw_run
 from dlpipe.bridge.graphs import read_graph
 from dlpipe.bridge.opening import Fields, IncludedFile
+from dlpipe.bridge.points import find_settings
 from dlpipe.bridge.records import Document, RunRecord, Status, parse_object
 from dlpipe.bridge.runs import MetaflowRun
 from dlpipe.bridge.snapshots import RunSnapshot, count_foreach_tasks
+from dlpipe.bridge.totals import RunTotals, TaskTotals, make_run_totals, make_task_totals
 from dlpipe.bridge.values import KeptValue, keep, keep_text, to_mlflow_key
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import find_secrets, redact, set_secrets
@@ -40,11 +42,20 @@ def name_experiment(system_tags: Collection[str], flow: str) -> str:
 class RunReading:
     """The records of one run, read again and again while it runs.
 
-    What a task left is read once, when it is complete, and is not kept: memory does not grow with it.
+    What a task left is read once, when it is complete, and is not kept: memory does not grow with it. Only its
+    totals are.
+
+    Parameters
+    ----------
+    pathspec : str
+        Flow and run.
+    totals : mapping, optional
+        Those that an earlier reading of the same run has found, by the attempt's key.
     """
 
-    def __init__(self, pathspec: str) -> None:
+    def __init__(self, pathspec: str, totals: Mapping[str, TaskTotals] = MappingProxyType({})) -> None:
         self.run = MetaflowRun(pathspec)
+        self.totals = dict(totals)
         self._digests: dict[str, frozenset[tuple[str, str]]] = {}
         self._parameters: tuple[dict[str, str], tuple[Document, ...]] | None = None
         self._secrets: tuple[str, ...] = ()
@@ -92,6 +103,9 @@ class RunReading:
         """Return the record of the run itself; ``begun`` leaves out all that changes while it runs."""
         params, documents = self._read_given()
         set_secrets(self._secrets)
+        totals = (
+            RunTotals() if begun else make_run_totals(snapshot, lambda task: self._find_totals(snapshot, task))
+        )
         tags = {
             "metaflow.pathspec": snapshot.pathspec,
             "mlflow.user": _find_user(snapshot),
@@ -116,6 +130,8 @@ class RunReading:
                     *documents,
                     Document("graph.svg", redact(draw_run(snapshot.graph, attempts)).encode()),
                 )
+        if totals.notes:
+            tags["metaflow.notes"] = redact("; ".join(totals.notes))
         if diff := self.run.marks.diff():
             documents = (*documents, Document("uncommitted.diff", redact(diff.decode(errors="replace")).encode()))
         return RunRecord(
@@ -125,9 +141,12 @@ class RunReading:
             status="RUNNING" if begun else snapshot.status,
             start=snapshot.created,
             end=None if begun else snapshot.end,
-            params=params,
+            params={**totals.settings, **params},
+            metrics=totals.metrics,
             tags=tags,
             documents=documents,
+            datasets=totals.datasets,
+            models=totals.models,
         )
 
     def make_attempt_record(self, snapshot: RunSnapshot, attempt: TaskAttempt, parent: str) -> RunRecord:
@@ -156,6 +175,7 @@ class RunReading:
             tags["metaflow.origin"] = attempt.origin
         elif attempt.status != "RUNNING":
             contents = read_contents(attempt, self._find_passed_on(snapshot, attempt), secrets=self._secrets)
+            self.totals[attempt.key] = make_task_totals(contents)
         if contents.notes:
             tags["metaflow.notes"] = redact("; ".join(contents.notes))
         return RunRecord(
@@ -173,6 +193,14 @@ class RunReading:
             models=tuple(contents.models),
             shared=attempt.uses_mlflow,
         )
+
+    def _find_totals(self, snapshot: RunSnapshot, attempt: TaskAttempt) -> TaskTotals:
+        """Return the totals of an attempt that has no record of its own, or one without contents, too."""
+        if attempt.key not in self.totals:
+            self._read_given()
+            passed_on = self._find_passed_on(snapshot, attempt)
+            self.totals[attempt.key] = make_task_totals(read_values(attempt, passed_on, secrets=self._secrets))
+        return self.totals[attempt.key]
 
     def _find_passed_on(self, snapshot: RunSnapshot, attempt: TaskAttempt) -> frozenset[tuple[str, str]]:
         """Return name and digest of what the run was given, and of what the tasks before it held."""
@@ -247,15 +275,17 @@ def _to_params(values: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Documen
     params: dict[str, str] = {}
     documents: list[Document] = []
     for name, value in sorted(values.items()):
+        if value is None:  # nobody has set it
+            continue
         try:
             nested = isinstance(value, Mapping | list | tuple | Fields)
             kept = keep(name, value, folder="parameters") if nested else _to_text(name, value)
         except Exception as error:
             kept = _to_text(name, f"<{describe_error(error)}>")
-        if kept.param is None:
-            documents += kept.documents
-            continue
-        params[to_mlflow_key(name)] = str(kept.param)
+        if nested:
+            params |= find_settings(name, value)
+        if kept.param is not None:
+            params[to_mlflow_key(name)] = str(kept.param)
         documents += kept.documents
     return params, tuple(documents)
 

@@ -77,11 +77,18 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Model:
-    """A registered model version that a task made or used."""
+    """A registered model version that a task made or used.
+
+    Attributes
+    ----------
+    model_id : str
+        Of MLflow's logged model that the version is; empty where it is none.
+    """
 
     name: str
     version: int
     role: Literal["made", "used"]
+    model_id: str = ""
 
     def __str__(self) -> str:
         return f"models:/{self.name}/{self.version}"
@@ -125,6 +132,11 @@ class RunRecord:
         return {name: cut(value) for name, value in {**self.tags, **named}.items()}
 
     @property
+    def logged_models(self) -> dict[tuple[str, str], Model]:
+        """MLflow's logged models that are inputs or outputs of the run, by role and id."""
+        return {(model.role, model.model_id): model for model in self.models if model.model_id}
+
+    @property
     def digest(self) -> str:
         """SHA-256 of all that the record says; equal for two readings of the same Metaflow run."""
         plain: dict[str, Any] = {
@@ -134,6 +146,7 @@ class RunRecord:
             "metrics": [vars(metric) for metric in self.metrics],
             "documents": {document.path: document.digest for document in self.documents},
             "datasets": [vars(dataset) for dataset in self.datasets],
+            "logged_models": sorted(self.logged_models),
         }
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
@@ -166,6 +179,8 @@ class HeldRecord:
     tags: Mapping[str, str]
     documents: Mapping[str, str]
     datasets: frozenset[Dataset]
+    logged_models: frozenset[tuple[str, str]] = frozenset()
+    """Role and id of each logged model that is an input or an output."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +226,11 @@ def find_differences(record: RunRecord, held: HeldRecord | None) -> list[Differe
         Difference(record.key, f"dataset {dataset.name}", dataset.role, "nothing")
         for dataset in record.datasets
         if not is_held(dataset, held.datasets)
+    ]
+    found += [
+        Difference(record.key, f"model {model}", model.role, "nothing")
+        for role_and_id, model in record.logged_models.items()
+        if role_and_id not in held.logged_models
     ]
     return found
 

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import numbers
+import posixpath
 import re
 import uuid
 from collections.abc import Mapping
@@ -81,7 +82,7 @@ def keep(name: str, value: Any, *, folder: str = "artifacts") -> KeptValue:
     if looks_secret(name):
         return KeptValue(param=HIDDEN)
     if isinstance(value, numbers.Real):
-        return _keep_number(float(value))
+        return _keep_number(value)
     if isinstance(value, str):
         return keep_text(name, value, folder=folder)
     if isinstance(value, TEXTS):
@@ -119,18 +120,36 @@ def keep_text(name: str, value: str, *, folder: str = "artifacts") -> KeptValue:
 def to_mlflow_key(name: str) -> str:
     """Return ``name`` with what MLflow refuses written as ``_uHEX_``; ``to_python_name`` turns it back.
 
+    MLflow wants a name that could be the path of a file below a folder: others are escaped.
     Of a name that is too long, the beginning and a digest are left; ``artifacts.json`` has the whole of it.
 
     Examples
     --------
     >>> to_mlflow_key("a[0]"), to_python_name(to_mlflow_key("a[0]"))
     ('a_u5b_0_u5d_', 'a[0]')
+    >>> to_mlflow_key("scores/f1"), to_mlflow_key("scores//f1")
+    ('scores/f1', 'scores_u2f__u2f_f1')
     """
     escaped = re.sub(r"_u(?=[0-9a-f]+_)", "_u5f_u", name)
     key = re.sub(r"[^\w.\- :/]", lambda hit: f"_u{ord(hit[0]):x}_", escaped)
+    if posixpath.normpath(key) != key or key.startswith(("/", "..")) or key == ".":
+        key = key.replace("/", "_u2f_") if key.strip(".") else key.replace(".", "_u2e_")
+    return shorten_key(key, name)
+
+
+def shorten_key(key: str, name: str = "") -> str:
+    """Return a key that is not too long for MLflow: of a longer one its beginning, and a digest of the whole.
+
+    Parameters
+    ----------
+    key : str
+        Of characters that MLflow takes.
+    name : str, optional
+        What the digest is of; by default the key.
+    """
     if len(key) <= KEY_LENGTH:
         return key
-    return f"{key[: KEY_LENGTH - 18]}_u{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return f"{key[: KEY_LENGTH - 18]}_u{hashlib.sha256((name or key).encode()).hexdigest()[:16]}"
 
 
 def to_python_name(key: str) -> str:
@@ -146,8 +165,12 @@ def make_file_name(name: str) -> str:
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _keep_number(value: float) -> KeptValue:
-    return KeptValue(metric=value) if math.isfinite(value) else KeptValue(param=str(value))
+def _keep_number(value: Any) -> KeptValue:
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number that no double holds
+        number = math.inf if value > 0 else -math.inf
+    return KeptValue(metric=number) if math.isfinite(number) else KeptValue(param=str(number))
 
 
 def _keep_picture(base: str, value: bytes) -> KeptValue:
@@ -216,7 +239,7 @@ def _keep_figure(base: str, value: Any) -> tuple[Document, ...]:
 
 
 def _keep_json(base: str, name: str, value: Any) -> tuple[Document, ...]:
-    if _look_inside(value) is None:
+    if look_inside(value) is None:
         return ()
     text = json.dumps(redact_json(to_json_types(value), name), indent=1, ensure_ascii=False)
     return (Document(f"{base}.json", text.encode()),)
@@ -271,25 +294,42 @@ class _Plain:
         return self._inside(value, depth + 1)
 
     def _inside(self, value: Any, depth: int) -> Any:
-        inner = _look_inside(value)
+        inner = look_inside(value)
         if inner is None:
             return _describe(value)
         if depth > DEPTH:
             return f"<nested deeper than {DEPTH}>"
         if isinstance(inner, Mapping):
-            return {_to_key(key): self.of(item, depth) for key, item in inner.items()}
+            return self._mapping(inner, depth)
         made = [self.of(item, depth) for item in inner]
         return sorted(made, key=str) if isinstance(value, set | frozenset) else made
 
+    def _mapping(self, inner: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for key, item in inner.items():
+            name = _to_key(key)
+            while name in made:  # 1 and "1"
+                name = f"{name} ({type(key).__name__})"
+            made[name] = self.of(item, depth)
+        return made
 
-def _look_inside(value: Any) -> Mapping[Any, Any] | list[Any] | None:
-    """Return what a value holds, by name or in a row; ``None`` when it holds nothing that can be looked into."""
+
+def look_inside(value: Any) -> Mapping[Any, Any] | list[Any] | None:
+    """Return what a value holds, by name or in a row; ``None`` when it holds nothing that can be looked into.
+
+    Examples
+    --------
+    >>> look_inside({"a": 1}), look_inside((1, 2)), look_inside(1)
+    ({'a': 1}, [1, 2], None)
+    """
     if isinstance(value, Fields):
         return value.fields
     if dataclasses.is_dataclass(value) and not isinstance(value, type | Unopened):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return value
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
+        return dict(zip(value._fields, value, strict=True))
     return list(value) if isinstance(value, list | tuple | set | frozenset | collections.deque) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,26 @@ class LifeCycleFlow(FlowSpec):
             changes=read_option(self, CHANGES),
             folder=find_folder(self),
         )
+
+    def describe_settings(self, **resolved: Any) -> dict[str, Any]:
+        """Return the settings that the run works with, by section: file, options and what was found on the way.
+
+        As the artifact ``params`` they are parameters of the run in MLflow.
+
+        Parameters
+        ----------
+        **resolved : dataclass
+            Sections that have changed since, such as ``training`` after a search.
+        """
+        settings = self.read_settings()
+        sections = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+        task = sections.pop("task", None)
+        described = {
+            name: {key: value for key, value in dataclasses.asdict(section).items() if value is not None}
+            for name, section in {**sections, **resolved}.items()
+            if dataclasses.is_dataclass(section) and not isinstance(section, type)
+        }
+        return described if task is None else {"task": task.name, **described}
 
     def check(self) -> None:
         """See that a run can go well; called before it begins."""

@@ -36,6 +36,7 @@ SHAPES = {
     "exception": 1,
     "artifact": 1,
     "exit": 1,
+    "scores": 0,
 }
 """Exit codes by shape, those of Metaflow 2.19."""
 
@@ -307,3 +308,53 @@ def test_an_exception_that_was_caught_is_shown_where_a_person_sees_it(
         )
     assert parent.info.run_name.endswith(" (exception caught)")
     assert "**Caught by `@catch`:**" in parent.data.tags["mlflow.note.content"]
+
+
+def test_numbers_stand_where_mlflow_can_compare_sort_and_draw_them(
+    place: Place, pairs: dict[str, Pair], differences: dict[str, list[str]]
+) -> None:
+    if "scores" not in pairs:
+        pytest.skip("the flow with scores was not asked for")
+    run = pairs["scores"].bridged.run
+    client = MlflowClient(f"sqlite:///{place.bridged / 'mlflow.db'}")
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    of_run = f"tags.`metaflow.run` = '{run}'"
+    (joined,) = client.search_runs(experiments, f"{of_run} and tags.`metaflow.step` = 'join'")
+    (parent,) = client.search_runs(
+        experiments, "metrics.`join/accuracy` > 0.5", order_by=["metrics.`join/accuracy`"]
+    )
+    assert parent.data.tags["metaflow.key"] == run
+
+    assert joined.data.metrics == {
+        "accuracy": 0.875,
+        "by_class/good": 0.5,
+        "by_fold/f1": 0.75,
+        "epochs/loss": 1 / 3,
+        "epochs/inner/f1": 0.3,
+        "summary/loss": 0.25,
+        "summary/rows": 12,
+        "odd/a_u2f__u2f_b": 1,
+    }
+    own = {name: value for name, value in joined.data.params.items() if "/" in name or name in ("strategy",)}
+    assert own == {
+        "strategy": "freeze",
+        "by_class/bad": "nan",
+        "summary/note": "fine",
+        "odd/x_u25_y": "inf",
+        "odd/size": "inf",
+        "odd/api_token": "[redacted]",
+    }
+    points = client.get_metric_history(joined.info.run_id, "epochs/loss")
+    assert [(one.step, one.value) for one in points] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    notes = joined.data.tags["metaflow.notes"]
+    assert notes == "many: more than 200 numbers and texts: they are in the file alone"
+    assert "artifacts/many.json" in [one.path for one in client.list_artifacts(joined.info.run_id, "artifacts")]
+
+    folds = client.get_metric_history(parent.info.run_id, "fold/accuracy")
+    assert [(one.step, round(one.value, 2)) for one in folds] == [
+        (at, round(0.5 + at / 100, 2)) for at in range(12)
+    ]
+    of_folds = {name: round(parent.data.metrics[f"fold/accuracy/{name}"], 3) for name in ("mean", "min", "max")}
+    assert of_folds == {"mean": 0.555, "min": 0.5, "max": 0.61}
+    assert parent.data.params == {"folds": "12", "rate": "0.1", "head/layers": "2"}
+    assert "s3cr3t" not in str(joined.data) + str(parent.data)

@@ -105,6 +105,34 @@ def test_each_run_stands_in_mlflow_as_it_happened(project: Project, worse: Done)
     assert done.said == "0 differences\n"
 
 
+def test_a_run_is_found_and_compared_by_what_it_reached(project: Project, first: Done, worse: Done) -> None:
+    client = MlflowClient(f"sqlite:///{project.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("TrainFlow")
+    best_first = client.search_runs(
+        [experiment.experiment_id],
+        "metrics.`evaluate/accuracy` > 0.1 and tags.`metaflow.pathspec` LIKE 'TrainFlow/%'",
+        order_by=["metrics.`evaluate/accuracy` DESC"],
+    )
+    runs = {run.info.run_name: run for run in best_first}
+    assert best_first[0].data.metrics["evaluate/accuracy"] == 1.0
+    run, other = runs[first.run_id], runs[worse.run_id]
+    assert other.data.metrics["evaluate/accuracy"] < 1.0
+    made = project.run(first.run_id).data
+    assert run.data.metrics["start/data_version/version"] == 0
+    assert run.data.metrics["train/epoch_scores/val_loss"] == pytest.approx(
+        made.epoch_scores[-1].scores["val_loss"]
+    )
+    assert run.data.params["training/learning_rate"] == str(made.training.learning_rate)
+    assert run.data.params["training/epochs"] == str(made.training.epochs)
+    assert run.data.params["task"] == "text-classification"
+    assert "None" not in run.data.params.values()
+    differ = {name for name in run.data.params if run.data.params[name] != other.data.params.get(name)}
+    assert any(name.startswith("training/") for name in differ)
+    assert {one.dataset.name for one in run.inputs.dataset_inputs} >= {"reviews@v0", "reviews_predictions@v0"}
+    registered = {made.model_version.model_id, made.pipeline_version.model_id}
+    assert {one.model_id for one in run.outputs.model_outputs} >= registered
+
+
 def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, first: Done) -> None:
     client = MlflowClient(f"sqlite:///{project.folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("TrainFlow")

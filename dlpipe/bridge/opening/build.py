@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dlpipe.bridge.opening.inert import Inert, find_name, is_name
-from dlpipe.bridge.opening.results import NotOpened, Unopened
+from dlpipe.bridge.opening.results import Fields, NotOpened, Unopened
 
 DEPTH = 100
 PLAIN = frozenset({int, float, str, bool, bytes, bytearray, complex, type(None)})
@@ -99,9 +99,20 @@ class Build:
             return self._build_reconstructed(tree)
         key = find_key(name)
         builder = self._builders.get(key) or self._builders.get(f"{key.partition(':')[0]}:*")
-        if builder is None:
+        return builder(self, tree) if builder else self._build_record(tree)
+
+    def _build_record(self, tree: Inert) -> Fields:
+        """Return the fields of an object of any class that is nothing but named values, such as a dataclass.
+
+        A name with an underscore in front says that more than values make such an object: the parts of a network,
+        what a fitted estimator keeps for itself.
+        """
+        name, state = find_name(tree), tree._state
+        more = tree._args or tree._named or tree._called or tree._items or tree._pairs
+        if more or not isinstance(state, dict) or not state or not all(map(_is_public, state)):
             raise NotOpened(name)
-        return builder(self, tree)
+        self._memo[id(tree)] = Unopened(name)  # it may hold itself
+        return Fields(name, {key: self.value(inner) for key, inner in state.items()})
 
     def _build_reconstructed(self, tree: Inert) -> Any:
         """Return an object of pickle's first protocols, which name the class as an argument."""
@@ -138,6 +149,10 @@ class Build:
         if tree._state is not None:
             _set_state(made, self.value(tree._state))
         return made
+
+
+def _is_public(name: Any) -> bool:
+    return isinstance(name, str) and name.isidentifier() and not name.startswith("_")
 
 
 def _set_state(made: Any, state: Any) -> None:

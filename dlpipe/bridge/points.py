@@ -1,0 +1,325 @@
+"""Numbers inside an artifact: what MLflow can compare, sort, search and draw, and would not find in a file."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import numbers
+from collections.abc import Iterator, Mapping, MutableSet, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlpipe.bridge.opening import Unopened
+from dlpipe.bridge.values import KEY_LENGTH, PARAM_LENGTH, TEXTS, keep, look_inside, shorten_key, to_mlflow_key
+from dlpipe.redaction import HIDDEN, looks_secret, redact
+
+MOST_NAMES = 200
+"""So many metrics and parameters of one artifact; a page with more of them says nothing."""
+MOST_POINTS = 5_000
+"""So many points of all series of one artifact, which is also the most rows of a data frame."""
+DEPTH = 2
+"""So many keys stand in a name after the artifact's own."""
+INDEXES = ("epoch", "step", "iteration", "fold")
+"""Names that say which point of a series a record is, the first one counts."""
+TRANSPARENT = frozenset({"metrics", "scores", "params"})
+"""Names that say nothing of a value but of what kind it is: ``metrics/accuracy`` is ``accuracy``."""
+DATASET_FIELDS, MODEL_FIELDS = (
+    frozenset({"path", "version", "digest", "rows"}),
+    frozenset({"name", "version", "uri"}),
+)
+"""What a table version and a model version have: they stand in MLflow as such, here with what can be compared."""
+SETTINGS = frozenset({"params", "hyperparameters"})
+"""Names of artifacts that hold what a run was set to: their numbers are parameters, of the task and of the run."""
+
+
+Taken = MutableSet[tuple[str, str]]
+
+
+@dataclass
+class Points:
+    """What stands inside one artifact.
+
+    Attributes
+    ----------
+    metrics : list of (str, float, int)
+        Name, finite value and step; of a number that is no point of a series, the step is 0.
+    params : dict of str to str
+        Strings and flags beside the numbers, and numbers that are not finite.
+    settings : dict of str to str
+        Parameters that hold for the whole run, all of an artifact whose name is one of ``SETTINGS``.
+    notes : list of str
+        What was left out, and why.
+    """
+
+    metrics: list[tuple[str, float, int]] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_points(name: str, value: Any, taken: Taken | None = None) -> Points:
+    """Return the numbers inside the artifact ``name``, and what stands beside them.
+
+    Numbers of mappings and dataclasses are metrics named by their keys, to a depth of two. A sequence of records,
+    or a table, with one of ``INDEXES`` among its names is a series for each of the others that holds numbers.
+
+    Parameters
+    ----------
+    name : str
+        Of the artifact.
+    value : object
+        Of any type.
+    taken : set of (str, str), optional
+        Names that stand for something else already, each with ``metric`` or ``param`` before it; those that are
+        given here are added.
+
+    Examples
+    --------
+    >>> find_points("run", {"loss": 0.5, "strategy": "freeze"})
+    Points(metrics=[('run/loss', 0.5, 0)], params={'run/strategy': 'freeze'}, settings={}, notes=[])
+    >>> find_points("epochs", [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]).metrics
+    [('epochs/loss', 0.5, 1), ('epochs/loss', 0.25, 2)]
+    """
+    if looks_secret(name):
+        return Points()
+    finder = _Finder(are_settings=name in SETTINGS)
+    try:
+        finder.add((name,), value)
+    except _TooMany as error:
+        return Points(notes=[f"{name}: {error}"])
+    if not finder.has_content:
+        return Points()
+    return finder.make_points(set() if taken is None else taken)
+
+
+def find_settings(name: str, value: Any) -> dict[str, str]:
+    """Return the values inside of a configuration by name, as parameters; of too many, none.
+
+    Examples
+    --------
+    >>> find_settings("settings", {"training": {"epochs": 3, "seed": None}, "classes": ["a", "b"]})
+    {'settings/training/epochs': '3', 'settings/classes': 'a, b'}
+    """
+    if looks_secret(name):
+        return {}
+    finder = _Finder(are_settings=True)
+    try:
+        finder.add((name,), value)
+    except _TooMany:
+        return {}
+    return finder.make_points(set()).params
+
+
+class _TooMany(Exception):
+    """More stands in an artifact than a page can show."""
+
+
+class _Finder:
+    """A walk over one artifact. Paths are tuples of keys, the artifact's name first."""
+
+    def __init__(self, *, are_settings: bool) -> None:
+        self._are_settings = are_settings
+        self._n_numbers = 0
+        self._metrics: list[tuple[tuple[str, ...], list[tuple[float, int]]]] = []
+        self._params: list[tuple[tuple[str, ...], str]] = []
+        self._notes: list[str] = []
+
+    @property
+    def has_content(self) -> bool:
+        """Whether this is more than a few texts."""
+        return self._n_numbers > 0 or self._are_settings
+
+    def add(self, path: tuple[str, ...], value: Any) -> None:
+        """Take what stands inside of ``value``."""
+        columns = None if self._are_settings else _read_columns(value)
+        if columns is None and not self._are_settings and (records := _read_records(value)):
+            columns = _to_columns(records, DEPTH - len(path))
+            if not _find_index(columns):
+                columns = {}
+        if columns is not None:
+            self._add_series(path, columns)
+            return
+        inner = look_inside(value)
+        if not isinstance(inner, Mapping):
+            return
+        if set(inner) >= DATASET_FIELDS or set(inner) >= MODEL_FIELDS:
+            inner = {key: inner[key] for key in ("version", "rows") if key in inner}
+        for key, item in inner.items():
+            if not isinstance(key, Unopened) and item is not None:
+                self._add_item((*path, redact(str(key))), item)
+
+    def _add_item(self, path: tuple[str, ...], item: Any) -> None:
+        if looks_secret(path[-1]) and not _is_flag(item):
+            self._take_text(path, HIDDEN)  # whatever stands below it
+        elif _is_scalar(item):
+            kept = keep(_join(path), item)
+            if kept.metric is not None and self._are_settings:
+                self._take_text(path, str(item))
+            elif kept.metric is not None:
+                self._take(path, [(kept.metric, 0)])
+            elif kept.param and not kept.documents:
+                self._take_text(path, kept.param)
+            self._n_numbers += _is_number(item)
+        elif self._are_settings and isinstance(item, list | tuple) and item and all(map(_is_scalar, item)):
+            self._take_text(path, ", ".join(map(str, item))[:PARAM_LENGTH])
+        elif len(path) <= DEPTH:
+            self.add(path, item)
+
+    def _add_series(self, path: tuple[str, ...], columns: Mapping[tuple[str, ...], Sequence[Any]]) -> None:
+        """Take the columns that hold numbers alone; a number that is missing or not finite leaves a gap."""
+        index = _find_index(columns)
+        steps = list(columns[index]) if index else []
+        if index and len(set(steps)) < len(steps):
+            self._notes.append(f"{_join((*path, *index))} repeats: points are counted from 0")
+            steps = []
+        for name, values in columns.items():
+            if name == index:
+                continue
+            if not all(item is None or _is_number(item) for item in values):
+                if any(_is_number(item) for item in values):
+                    self._notes.append(f"{_join((*path, *name))} is not always a number")
+                continue
+            if any(map(looks_secret, name)):
+                continue
+            points = [
+                (float(item), int(steps[at]) if steps else at)
+                for at, item in enumerate(values)
+                if _is_finite(item)
+            ]
+            if gaps := sum(item is not None and not _is_finite(item) for item in values):
+                self._notes.append(f"{_join((*path, *name))}: {gaps} of {len(values)} points are not finite")
+            if points:
+                self._take((*path, *name), points)
+                self._n_numbers += 1
+
+    def _take(self, path: tuple[str, ...], points: list[tuple[float, int]]) -> None:
+        self._metrics.append((path, points))
+        self._count()
+
+    def _take_text(self, path: tuple[str, ...], text: str) -> None:
+        self._params.append((path, text))
+        self._count()
+
+    def _count(self) -> None:
+        if len(self._metrics) + len(self._params) > MOST_NAMES:
+            raise _TooMany(f"more than {MOST_NAMES} numbers and texts: they are in the file alone")
+        if sum(len(points) for _, points in self._metrics) > MOST_POINTS:
+            raise _TooMany(f"more than {MOST_POINTS:,} points: they are in the file alone")
+
+    def make_points(self, taken: Taken) -> Points:
+        """Return what was taken, under names that MLflow takes and that are not ``taken``."""
+        found = Points(notes=self._notes)
+        for path, points in self._metrics:
+            name = _choose_name(path, "metric", taken)
+            found.metrics += [(name, value, step) for value, step in points]
+        for path, text in self._params:
+            found.params[_choose_name(path, "param", taken)] = text
+        found.settings = dict(found.params) if self._are_settings else {}
+        return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not _is_flag(value)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | TEXTS) or _is_flag(value) or _is_number(value)
+
+
+def _read_records(value: Any) -> list[Mapping[Any, Any]]:
+    """Return the records of a sequence; nothing when it is none, or something in it is no record."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence) or not value or len(value) > MOST_POINTS:
+        return []
+    if look_inside(value[0]) is None:
+        return []
+    records = [look_inside(item) for item in value]
+    mappings = [item for item in records if isinstance(item, Mapping)]
+    return mappings if len(mappings) == len(records) else []
+
+
+def _to_columns(records: Sequence[Mapping[Any, Any]], depth: int) -> dict[tuple[str, ...], list[Any]]:
+    """Return values by name, ``None`` where a record has not that name; names within a record's mappings too."""
+    columns: dict[tuple[str, ...], list[Any]] = {}
+    for at, record in enumerate(records):
+        for path, item in _walk(record, depth):
+            columns.setdefault(path, [None] * len(records))[at] = item
+    return columns
+
+
+def _walk(record: Mapping[Any, Any], depth: int) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, item in record.items():
+        if isinstance(key, Unopened):
+            continue
+        inner = look_inside(item) if depth > 0 and not _is_scalar(item) else None
+        if isinstance(inner, Mapping):
+            yield from (((redact(str(key)), *path), leaf) for path, leaf in _walk(inner, depth - 1))
+        else:
+            yield (redact(str(key)),), item
+
+
+def _read_columns(value: Any) -> dict[tuple[str, ...], list[Any]] | None:
+    """Return the columns of numbers of a table that has an index; nothing of a table that has none.
+
+    ``None`` is for what is no table.
+    """
+    module, kind = type(value).__module__.partition(".")[0], type(value).__name__
+    if (module, kind) == ("pyarrow", "Table"):
+        value = value.to_pandas() if value.num_rows <= MOST_POINTS else None
+    elif (module, kind) != ("pandas", "DataFrame"):
+        return None
+    if value is None or len(value) > MOST_POINTS or not value.columns.is_unique:
+        return {}
+    if value.index.name in INDEXES and value.index.name not in value.columns:
+        value = value.reset_index()
+    if not set(INDEXES) & set(value.columns):
+        return {}
+    chosen = value.select_dtypes("number")
+    return {
+        (str(name),): [None if item != item else item for item in chosen[name].tolist()] for name in chosen.columns
+    }
+
+
+def _find_index(columns: Mapping[tuple[str, ...], Sequence[Any]]) -> tuple[str, ...]:
+    """Return the name of the column that counts the records: whole numbers from 0 that every record has."""
+    for name in INDEXES:
+        values = columns.get((name,), ())
+        if values and all(_is_finite(item) and 0 <= item == int(item) < 2**63 for item in values):
+            return (name,)
+    return ()
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return _is_number(value) and math.isfinite(value)
+    except OverflowError:  # a whole number that no double holds
+        return False
+
+
+def _join(path: tuple[str, ...]) -> str:
+    return "/".join(path)
+
+
+def _choose_name(path: tuple[str, ...], kind: str, taken: Taken) -> str:
+    """Return the first name that is free, and add it to ``taken``: shorter, whole, with a number."""
+    whole = _to_key(path)
+    short = tuple(part for part in path if part not in TRANSPARENT)
+    candidates = itertools.chain([_to_key(short) if short else whole, whole], _number(whole))
+    name = next(name for name in candidates if (kind, name) not in taken)
+    taken.add((kind, name))
+    return name
+
+
+def _to_key(path: tuple[str, ...]) -> str:
+    """Return a name that MLflow takes, in which only the keys are escaped that need it."""
+    if "" in path:
+        return to_mlflow_key(_join(path))
+    return shorten_key("/".join(map(to_mlflow_key, path)), _join(path))
+
+
+def _number(name: str) -> Iterator[str]:
+    for again in itertools.count(2):
+        yield f"{name[: KEY_LENGTH - 8]}:{again}"

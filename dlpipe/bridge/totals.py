@@ -1,0 +1,161 @@
+"""What a run reached as a whole: the last numbers of its steps, its data sets, its models and its settings."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dlpipe.bridge.attempts import TaskAttempt
+from dlpipe.bridge.contents import Contents
+from dlpipe.bridge.records import Dataset, Metric, Model
+from dlpipe.bridge.snapshots import RunSnapshot
+from dlpipe.bridge.values import shorten_key
+
+MOST_METRICS = 1_000
+"""So many metrics of its steps stand in a run."""
+MOST_TASKS = 1_000
+"""Of a step with more tasks, the numbers stay with the tasks: each has its artifacts read for it."""
+
+
+@dataclass(frozen=True)
+class TaskTotals:
+    """What is kept of a task that has ended well.
+
+    Attributes
+    ----------
+    finals : dict of str to (dict of str to float)
+        The last point of each metric, by the artifact that it stands in.
+    settings : dict of str to str
+        Parameters that hold for the whole run.
+    """
+
+    finals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    datasets: tuple[Dataset, ...] = ()
+    models: tuple[Model, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunTotals:
+    """What stands in the run itself; ``notes`` say what does not."""
+
+    metrics: tuple[Metric, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    datasets: tuple[Dataset, ...] = ()
+    models: tuple[Model, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def make_task_totals(contents: Contents) -> TaskTotals:
+    """Return what is kept of what a task left."""
+    last: dict[str, Metric] = {}
+    for metric in contents.metrics:
+        if metric.key not in last or metric.step >= last[metric.key].step:
+            last[metric.key] = metric
+    return TaskTotals(
+        {name: {key: last[key].value for key in sorted(keys)} for name, keys in contents.numbers.items() if keys},
+        dict(contents.settings),
+        tuple(contents.datasets),
+        tuple(contents.models),
+    )
+
+
+def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt], TaskTotals]) -> RunTotals:
+    """Return what the run has reached so far: what is here does not change any more while it goes on.
+
+    Parameters
+    ----------
+    snapshot : RunSnapshot
+        The run at this moment.
+    find : callable
+        Returns what is kept of an attempt that has ended well.
+    """
+    metrics: list[Metric] = []
+    settings: dict[str, str] = {}
+    datasets: dict[tuple[str, str, str], Dataset] = {}
+    models: dict[Model, None] = {}
+    notes: list[str] = []
+    known: set[str] = set()
+    for step, tasks in _list_ended(snapshot):
+        if len(tasks) > MOST_TASKS:
+            notes.append(f"{step}: the numbers of more than {MOST_TASKS:,} tasks stand in the tasks alone")
+            continue
+        found = [find(task) for task in tasks]
+        finals = [_select_new(totals, known) for totals in found]
+        known |= {repr(numbers) for totals in found for numbers in totals.finals.items()}
+        several = len(tasks) > 1 or bool(tasks[0].place)
+        metrics += _make_series(step, tasks, finals) if several else _make_finals(step, tasks[0], finals[0])
+        for totals in found:
+            for name, value in totals.settings.items():
+                settings.setdefault(name if settings.get(name, value) == value else f"{step}/{name}", value)
+            for dataset in totals.datasets:
+                datasets.setdefault((dataset.name, dataset.digest, dataset.source), dataset)
+            models |= dict.fromkeys(totals.models)
+    if len({metric.key for metric in metrics}) > MOST_METRICS:
+        notes.append(f"more than {MOST_METRICS:,} metrics: they stand in the tasks alone")
+        metrics = []
+    return RunTotals(tuple(metrics), settings, tuple(datasets.values()), tuple(models), tuple(notes))
+
+
+def _select_new(totals: TaskTotals, known: Collection[str]) -> dict[str, float]:
+    """Return a task's numbers, but for artifacts that an earlier step has with the same numbers.
+
+    Metaflow pickles again what a step has looked at, and the same value may come out as other bytes.
+    """
+    return {
+        key: value
+        for numbers in totals.finals.items()
+        if repr(numbers) not in known
+        for key, value in numbers[1].items()
+    }
+
+
+def _list_ended(snapshot: RunSnapshot) -> Iterator[tuple[str, list[TaskAttempt]]]:
+    """Yield each step that is over, with those of its tasks that have ended well, by their places.
+
+    A step with one task is over with it. Of one with several, that is known when a later step has begun, or the
+    run has ended: a mean that still changes would leave its older values in MLflow.
+    """
+    last = snapshot.last_attempts
+    for step, attempts in snapshot.by_step.items():
+        tasks = [attempt for attempt in attempts if last[attempt.pathspec] is attempt]
+        ended = [task for task in tasks if task.status == "FINISHED" and task.complete]
+        several = len(tasks) > 1 or any(task.place for task in tasks)
+        after = snapshot.graph.get("steps", {}).get(step, {}).get("next", [])
+        goes_on = step in after or not any(name in snapshot.by_step for name in after)
+        if ended and not (several and goes_on and snapshot.status == "RUNNING"):
+            yield step, sorted(ended, key=lambda task: [int(part) for part in _split_place(task.place)])
+
+
+def _split_place(place: str) -> Sequence[str]:
+    """Return the numbers in a place such as ``[2][0]``."""
+    return [part for part in place.strip("[]").split("][") if part.isdigit()]
+
+
+def _make_finals(step: str, task: TaskAttempt, finals: Mapping[str, float]) -> Iterator[Metric]:
+    for key, value in finals.items():
+        yield Metric(shorten_key(f"{step}/{key}"), value, task.end or task.start)
+
+
+def _make_series(
+    step: str, tasks: Sequence[TaskAttempt], finals: Sequence[Mapping[str, float]]
+) -> Iterator[Metric]:
+    """Yield a point for each task and number, and their mean, lowest and highest.
+
+    The step of a point is the task's index in its foreach; of a foreach in a foreach, and of tasks that follow
+    each other, its place among all.
+    """
+    places = [_split_place(task.place) for task in tasks]
+    flat = all(len(place) == 1 for place in places) and len({place[0] for place in places}) == len(places)
+    values: dict[str, list[float]] = defaultdict(list)
+    time = max(task.end or task.start for task in tasks)  # of all points: MLflow lists them by it
+    for at, numbers in enumerate(finals):
+        for key, value in numbers.items():
+            values[key].append(value)
+            index = int(places[at][0]) if flat else at
+            yield Metric(shorten_key(f"{step}/{key}"), value, time, index)
+    for key, all_ in values.items():
+        for name, value in (("mean", statistics.fmean(all_)), ("min", min(all_)), ("max", max(all_))):
+            yield Metric(shorten_key(f"{step}/{key}/{name}"), value, time)

@@ -1,0 +1,53 @@
+"""Scores as people keep them: in dictionaries, dataclasses, lists of epochs, tables of folds, one a fold."""
+
+import math
+from dataclasses import dataclass
+
+from metaflow import FlowSpec, Parameter, step
+
+
+@dataclass
+class Summary:
+    """A class that only this file knows."""
+
+    loss: float
+    rows: int
+    note: str
+
+
+class ScoresFlow(FlowSpec):
+    """Keep numbers in all the ways that people do."""
+
+    rate = Parameter("rate", type=float, default=None)
+    folds = Parameter("folds", type=int, default=12)
+
+    @step
+    def start(self):
+        self.params = {"rate": 0.1, "head": {"layers": 2, "dropout": None}}
+        self.at = list(range(self.folds))
+        self.next(self.fold, foreach="at")
+
+    @step
+    def fold(self):
+        self.accuracy = 0.5 + self.input / 100
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        import pandas
+
+        self.by_fold = pandas.DataFrame({"fold": [1, 2], "f1": [0.5, 0.75]})
+        self.scores = {"accuracy": 0.875, "strategy": "freeze", "by_class": {"good": 0.5, "bad": math.nan}}
+        self.epochs = [{"epoch": at, "loss": 1 / at, "inner": {"f1": at / 10}} for at in (1, 2, 3)]
+        self.summary = Summary(0.25, 12, "fine")
+        self.many = {str(at): {"value": at} for at in range(5_000)}
+        self.odd = {"a//b": 1, "x%y": math.inf, "api_token": "s3cr3t-of-mine", "size": 10**400}
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+
+if __name__ == "__main__":
+    ScoresFlow()
