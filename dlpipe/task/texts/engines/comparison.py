@@ -247,7 +247,7 @@ def explain_refusal(check: EngineCheck, labelled: int, settings: CheckSettings) 
     if check.accuracy_lost > settings.accuracy_lost:
         return f"it loses {check.accuracy_lost:.2f} points of accuracy, more than {settings.accuracy_lost}"
     if (check.label_agreement or 0) < settings.label_agreement:
-        return f"it gives torch's label on {check.label_agreement:.3f} of the rows only"
+        return f"it decides {check.label_agreement:.3f} of the rows as torch does"
     return ""
 
 

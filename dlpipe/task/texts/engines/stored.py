@@ -51,15 +51,15 @@ class EngineCheck:
         Examples
         --------
         >>> EngineCheck("onnx", 500.0, 1.7, 0.87, 0.0, 1.0, 1e-6).line()
-        'onnx: 1.70 times torch, accuracy lost 0.00 points, labels agree 1.0000, outputs within 1e-06'
+        'onnx: 1.70 times torch, accuracy lost 0.00 points, 1.0000 of the rows decided alike, outputs within 1e-06'
         """
         if self.speedup is None:
             return f"{self.engine}: {self.refused}"
         lost = "unknown" if self.accuracy_lost is None else f"{self.accuracy_lost:.2f} points"
         refused = f"; refused: {self.refused}" if self.refused else ""
         return (
-            f"{self.engine}: {self.speedup:.2f} times torch, accuracy lost {lost}, labels agree "
-            f"{self.label_agreement:.4f}, outputs within {self.largest_difference:.1g}{refused}"
+            f"{self.engine}: {self.speedup:.2f} times torch, accuracy lost {lost}, {self.label_agreement:.4f} of "
+            f"the rows decided alike, outputs within {self.largest_difference:.1g}{refused}"
         )
 
 
