@@ -98,7 +98,7 @@ def test_dataclasses_and_named_tuples_are_mappings_of_their_fields() -> None:
 
 def test_a_number_that_is_not_finite_is_a_parameter() -> None:
     found = find_points("run", {"loss": math.nan, "rate": math.inf, "huge": 10**400, "rows": 1})
-    assert found.params == {"run/loss": "nan", "run/rate": "inf", "run/huge": "inf"}
+    assert found.params == {"run/loss": "nan", "run/rate": "inf", "run/huge": "about 2^1329"}
     assert found.metrics == [("run/rows", 1.0, 0)]
 
 
@@ -209,12 +209,16 @@ def test_a_table_with_an_index_is_a_series_for_each_column_of_numbers(where: str
 
 def test_other_tables_are_files_alone() -> None:
     assert metrics("rows", pd.DataFrame({"probability": [0.5, 0.6]})) == {}
-    assert metrics("rows", pd.DataFrame({"epoch": range(MOST_POINTS + 1), "loss": 1.0})) == {}
+    long = find_points("rows", pd.DataFrame({"epoch": range(MOST_POINTS + 1), "loss": 1.0}))
+    assert (long.metrics, len(long.notes)) == ([], 1)
     assert metrics("rows", pd.DataFrame([[1, 2]], columns=["epoch", "epoch"])) == {}
 
 
 def test_a_list_of_a_million_records_is_a_file_alone() -> None:
-    assert find_points("log", [{"epoch": 1, "loss": 0.5}] * 1_000_000).metrics == []
+    found = find_points("log", [{"epoch": 1, "loss": 0.5}] * 1_000_000)
+    assert found.metrics == []
+    assert found.notes == [f"log: more than {MOST_POINTS:,} points: they are in the file alone"]
+    assert find_points("log", [{"row": 1, "loss": 0.5}] * 1_000_000).notes == []
 
 
 def test_lists_of_numbers_and_of_mixed_things_are_no_series() -> None:

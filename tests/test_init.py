@@ -368,6 +368,15 @@ def test_the_sample_has_each_class_and_no_other_columns(films: Path) -> None:
     assert {line.rpartition(",")[2] for line in lines[1:]} == {'"0"', '"1"', '"2"', '"bad"'}
 
 
+def test_the_sample_keeps_rows_that_lack_a_number_or_a_category(films: Path) -> None:
+    rows = "".join(f"{'' if n % 2 else n},{n % 7 / 2 if n % 2 else ''},{n % 3}\n" for n in range(100))
+    (films / "gaps.csv").write_text(f"weight,height,label\n{rows}")
+    done = make_project("gaps", "gaps.csv", task="tabular-classification")
+    assert done.sample > 50
+    lines = (done.folder / "tests/sample.csv").read_text().splitlines()
+    assert {line.count('""') for line in lines[1:]} == {1}
+
+
 def test_what_is_said_names_columns_classes_and_what_comes_next(films: Path) -> None:
     said = dlpipe("init", "films", "--data", "films.csv").output
     for words in ("'text': 19 characters", "'stars': 2 classes", "--text-column or --label-column", "(--task)"):

@@ -114,6 +114,11 @@ class _TooMany(Exception):
     """More stands in an artifact than a page can show."""
 
 
+class _TooManyPoints(_TooMany):
+    def __init__(self) -> None:
+        super().__init__(f"more than {MOST_POINTS:,} points: they are in the file alone")
+
+
 class _Finder:
     """A walk over one artifact. Paths are tuples of keys, the artifact's name first."""
 
@@ -204,7 +209,7 @@ class _Finder:
         if len(self._metrics) + len(self._params) > MOST_NAMES:
             raise _TooMany(f"more than {MOST_NAMES} numbers and texts: they are in the file alone")
         if sum(len(points) for _, points in self._metrics) > MOST_POINTS:
-            raise _TooMany(f"more than {MOST_POINTS:,} points: they are in the file alone")
+            raise _TooManyPoints
 
     def make_points(self, taken: Taken) -> Points:
         """Return what was taken, under names that MLflow takes and that are not ``taken``."""
@@ -232,9 +237,13 @@ def _is_scalar(value: Any) -> bool:
 
 def _read_records(value: Any) -> list[Mapping[Any, Any]]:
     """Return the records of a sequence; nothing when it is none, or something in it is no record."""
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence) or not value or len(value) > MOST_POINTS:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence) or not value:
         return []
-    if look_inside(value[0]) is None:
+    if (first := look_inside(value[0])) is None:
+        return []
+    if len(value) > MOST_POINTS:
+        if isinstance(first, Mapping) and set(INDEXES) & set(map(str, first)):
+            raise _TooManyPoints
         return []
     records = [look_inside(item) for item in value]
     mappings = [item for item in records if isinstance(item, Mapping)]
@@ -268,15 +277,20 @@ def _read_columns(value: Any) -> dict[tuple[str, ...], list[Any]] | None:
     """
     module, kind = type(value).__module__.partition(".")[0], type(value).__name__
     if (module, kind) == ("pyarrow", "Table"):
-        value = value.to_pandas() if value.num_rows <= MOST_POINTS else None
-    elif (module, kind) != ("pandas", "DataFrame"):
+        names = list(value.column_names)
+    elif (module, kind) == ("pandas", "DataFrame"):
+        names = [*value.columns, value.index.name]
+    else:
         return None
-    if value is None or len(value) > MOST_POINTS or not value.columns.is_unique:
+    if not set(INDEXES) & set(map(str, names)):
+        return {}
+    if len(value) > MOST_POINTS:
+        raise _TooManyPoints
+    value = value.to_pandas() if kind == "Table" else value
+    if not value.columns.is_unique:
         return {}
     if value.index.name in INDEXES and value.index.name not in value.columns:
         value = value.reset_index()
-    if not set(INDEXES) & set(value.columns):
-        return {}
     chosen = value.select_dtypes("number")
     return {
         (str(name),): [None if item != item else item for item in chosen[name].tolist()] for name in chosen.columns

@@ -104,7 +104,9 @@ class RunReading:
         params, documents = self._read_given()
         set_secrets(self._secrets)
         totals = (
-            RunTotals() if begun else make_run_totals(snapshot, lambda task: self._find_totals(snapshot, task))
+            RunTotals()
+            if begun
+            else make_run_totals(snapshot, lambda task, names: self._find_totals(snapshot, task, names))
         )
         tags = {
             "metaflow.pathspec": snapshot.pathspec,
@@ -141,7 +143,7 @@ class RunReading:
             status="RUNNING" if begun else snapshot.status,
             start=snapshot.created,
             end=None if begun else snapshot.end,
-            params={**totals.settings, **params},
+            params={**_put_aside(totals.settings, params), **params},
             metrics=totals.metrics,
             tags=tags,
             documents=documents,
@@ -194,12 +196,18 @@ class RunReading:
             shared=attempt.uses_mlflow,
         )
 
-    def _find_totals(self, snapshot: RunSnapshot, attempt: TaskAttempt) -> TaskTotals:
-        """Return the totals of an attempt that has no record of its own, or one without contents, too."""
-        if attempt.key not in self.totals:
+    def _find_totals(self, snapshot: RunSnapshot, attempt: TaskAttempt, names: frozenset[str]) -> TaskTotals:
+        """Return the totals of an attempt that has no record of its own, or one without contents, too.
+
+        Artifacts of these names are its own even where the step before holds the same.
+        """
+        known = self.totals.get(attempt.key)
+        if known is None or not names <= known.names:
             self._read_given()
             passed_on = self._find_passed_on(snapshot, attempt)
-            self.totals[attempt.key] = make_task_totals(read_values(attempt, passed_on, secrets=self._secrets))
+            kept = frozenset((name, digest) for name, digest in passed_on if name not in names)
+            contents = read_values(attempt, kept, secrets=self._secrets)
+            self.totals[attempt.key] = make_task_totals(contents, names)
         return self.totals[attempt.key]
 
     def _find_passed_on(self, snapshot: RunSnapshot, attempt: TaskAttempt) -> frozenset[tuple[str, str]]:
@@ -292,6 +300,13 @@ def _to_params(values: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Documen
 
 def _to_text(name: str, value: Any) -> KeptValue:
     return keep_text(name, str(value), folder="parameters")
+
+
+def _put_aside(settings: Mapping[str, str], params: Mapping[str, str]) -> dict[str, str]:
+    """Return settings under names that no parameter of the run has with another value."""
+    return {
+        name if params.get(name, value) == value else f"params/{name}": value for name, value in settings.items()
+    }
 
 
 def _find_user(snapshot: RunSnapshot) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dlpipe.bridge.attempts import TaskAttempt
@@ -35,6 +35,8 @@ class TaskTotals:
     settings: Mapping[str, str] = field(default_factory=dict)
     datasets: tuple[Dataset, ...] = ()
     models: tuple[Model, ...] = ()
+    names: frozenset[str] = frozenset()
+    """The artifacts that were looked at even where the step before holds the same."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class RunTotals:
     notes: tuple[str, ...] = ()
 
 
-def make_task_totals(contents: Contents) -> TaskTotals:
-    """Return what is kept of what a task left."""
+def make_task_totals(contents: Contents, names: frozenset[str] = frozenset()) -> TaskTotals:
+    """Return what is kept of what a task left; ``names`` stays with it."""
     last: dict[str, Metric] = {}
     for metric in contents.metrics:
         if metric.key not in last or metric.step >= last[metric.key].step:
@@ -59,10 +61,11 @@ def make_task_totals(contents: Contents) -> TaskTotals:
         dict(contents.settings),
         tuple(contents.datasets),
         tuple(contents.models),
+        names,
     )
 
 
-def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt], TaskTotals]) -> RunTotals:
+def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozenset[str]], TaskTotals]) -> RunTotals:
     """Return what the run has reached so far: what is here does not change any more while it goes on.
 
     Parameters
@@ -70,26 +73,37 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt], TaskTot
     snapshot : RunSnapshot
         The run at this moment.
     find : callable
-        Returns what is kept of an attempt that has ended well.
+        Returns what is kept of an attempt that has ended well; the artifacts that it is given are those of the
+        attempt even where the step before holds the same.
     """
     metrics: list[Metric] = []
     settings: dict[str, str] = {}
     datasets: dict[tuple[str, str, str], Dataset] = {}
     models: dict[Model, None] = {}
     notes: list[str] = []
-    known: set[str] = set()
+    made: dict[str, Mapping[str, Mapping[str, float]]] = {}
     for step, tasks in _list_ended(snapshot):
         if len(tasks) > MOST_TASKS:
             notes.append(f"{step}: the numbers of more than {MOST_TASKS:,} tasks stand in the tasks alone")
             continue
-        found = [find(task) for task in tasks]
-        finals = [_select_new(totals, known) for totals in found]
-        known |= {repr(numbers) for totals in found for numbers in totals.finals.items()}
-        several = len(tasks) > 1 or bool(tasks[0].place)
-        metrics += _make_series(step, tasks, finals) if several else _make_finals(step, tasks[0], finals[0])
+        found = [find(task, frozenset()) for task in tasks]
+        if len(tasks) > 1:
+            # what one of them has made, all have: a value that is that of the step before counts in a mean, too
+            names = frozenset(name for totals in found for name in totals.finals)
+            found = [
+                totals if names <= set(totals.finals) else find(task, names)
+                for task, totals in zip(tasks, found, strict=True)
+            ]
+        known = _find_known(snapshot, step, made)
+        made[step] = found[0].finals if len(tasks) == 1 else {}
+        if len(tasks) > 1 or tasks[0].place:
+            metrics += _make_series(step, tasks, [_join(totals.finals) for totals in found])
+        else:
+            new = {name: numbers for name, numbers in found[0].finals.items() if known.get(name) != numbers}
+            metrics += _make_finals(step, tasks[0], _join(new))
+        for name, value in _find_common(found).items():
+            settings.setdefault(name if settings.get(name, value) == value else f"{step}/{name}", value)
         for totals in found:
-            for name, value in totals.settings.items():
-                settings.setdefault(name if settings.get(name, value) == value else f"{step}/{name}", value)
             for dataset in totals.datasets:
                 datasets.setdefault((dataset.name, dataset.digest, dataset.source), dataset)
             models |= dict.fromkeys(totals.models)
@@ -99,17 +113,36 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt], TaskTot
     return RunTotals(tuple(metrics), settings, tuple(datasets.values()), tuple(models), tuple(notes))
 
 
-def _select_new(totals: TaskTotals, known: Collection[str]) -> dict[str, float]:
-    """Return a task's numbers, but for artifacts that an earlier step has with the same numbers.
+def _find_known(
+    snapshot: RunSnapshot, step: str, made: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> dict[str, Mapping[str, float]]:
+    """Return the numbers of each artifact as they were before ``step``: what the steps that lead to it have made.
 
     Metaflow pickles again what a step has looked at, and the same value may come out as other bytes.
     """
+    above: set[str] = set()
+    waiting = [step]
+    while waiting:
+        new = set(snapshot.find_steps_before(waiting.pop())) - above - {step}
+        above |= new
+        waiting += sorted(new)
+    known: dict[str, Mapping[str, float]] = {}
+    for name, finals in made.items():  # in the order in which steps began: the latest counts
+        if name in above:
+            known |= finals
+    return known
+
+
+def _find_common(found: Sequence[TaskTotals]) -> dict[str, str]:
+    """Return the settings in which all tasks of a step agree; others are those of the tasks alone."""
+    first, *others = (totals.settings for totals in found)
     return {
-        key: value
-        for numbers in totals.finals.items()
-        if repr(numbers) not in known
-        for key, value in numbers[1].items()
+        name: value for name, value in first.items() if all(settings.get(name) == value for settings in others)
     }
+
+
+def _join(finals: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {key: value for numbers in finals.values() for key, value in numbers.items()}
 
 
 def _list_ended(snapshot: RunSnapshot) -> Iterator[tuple[str, list[TaskAttempt]]]:

@@ -168,8 +168,8 @@ def make_file_name(name: str) -> str:
 def _keep_number(value: Any) -> KeptValue:
     try:
         number = float(value)
-    except OverflowError:  # a whole number that no double holds
-        number = math.inf if value > 0 else -math.inf
+    except OverflowError:  # no double holds it
+        return KeptValue(param=f"{'-' if value < 0 else ''}about 2^{int(abs(value)).bit_length()}")
     return KeptValue(metric=number) if math.isfinite(number) else KeptValue(param=str(number))
 
 

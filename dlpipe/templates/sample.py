@@ -15,6 +15,8 @@ from dlpipe.task.columns import Given, as_list, to_text
 SAMPLE_ROWS = 200
 LABEL = "label"
 """What the settings begin with that name columns of labels."""
+OPTIONAL = ("number_columns", "category_columns")
+"""Settings that name columns of which a row may lack the value: that says something, too."""
 
 
 def write_sample(file: Path, found: Preview, settings: Given) -> int:
@@ -29,12 +31,14 @@ def write_sample(file: Path, found: Preview, settings: Given) -> int:
     """
     inputs = [name for key, names in settings.items() if not key.startswith(LABEL) for name in as_list(names)]
     labels = [name for key, names in settings.items() if key.startswith(LABEL) for name in as_list(names)]
+    optional = {name for key, names in settings.items() if key in OPTIONAL for name in as_list(names)}
     columns = ([to_text(value) for value in found.columns[name]] for name in (*inputs, *labels))
     by_label: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
     seen: set[str] = set()
     for row in zip(*columns, strict=True):
         same = level(row[: len(inputs)])
-        if all(row) and same not in seen:
+        is_valid = all(value or name in optional for name, value in zip((*inputs, *labels), row, strict=True))
+        if is_valid and same not in seen:
             seen.add(same)
             by_label[row[len(inputs) :]].append(row)
     turns = itertools.chain.from_iterable(itertools.zip_longest(*by_label.values()))

@@ -19,17 +19,20 @@ class ScoresFlow(FlowSpec):
     """Keep numbers in all the ways that people do."""
 
     rate = Parameter("rate", type=float, default=None)
+    size = Parameter("size", type=int, default=1)
     folds = Parameter("folds", type=int, default=12)
 
     @step
     def start(self):
-        self.params = {"rate": 0.1, "head": {"layers": 2, "dropout": None}}
+        self.params = {"rate": 0.1, "size": 2, "head": {"layers": 2, "dropout": None}}
+        self.accuracy = 0.5  # which the first fold has, too
         self.at = list(range(self.folds))
         self.next(self.fold, foreach="at")
 
     @step
     def fold(self):
         self.accuracy = 0.5 + self.input / 100
+        self.params = {"only_here": self.input}
         self.next(self.join)
 
     @step
