@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -52,6 +53,51 @@ def write_file(path: str | Path, content: bytes | str, *, mode: int = 0o666) -> 
         with contextlib.suppress(OSError):
             os.unlink(beside)
         raise
+
+
+@contextlib.contextmanager
+def write_beside(path: str | Path) -> Iterator[Path]:
+    """Yield where to write a file that takes long: it gets the name ``path`` at the end, or never after an error.
+
+    A kill leaves what was written under a hidden name, which the next call for the same ``path`` writes over.
+
+    Raises
+    ------
+    BlockingIOError
+        When another process is writing the same file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with write_beside(Path(folder, "rows.csv")) as beside:
+    ...         _ = beside.write_text("text,label\\n")
+    ...         during = os.listdir(folder)
+    ...     during, os.listdir(folder)
+    (['.rows.csv.part'], ['rows.csv'])
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.part")
+    with contextlib.ExitStack() as stack:
+        while True:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:  # a file system without locks
+                break
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(beside)):
+                    break  # else another process gave it its name meanwhile
+        try:
+            yield beside
+            move(beside, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+            raise
 
 
 def move(source: str | Path, target: str | Path) -> None:

@@ -7,6 +7,7 @@ words in another order. All of these are shown as Python writes them, such as ``
 from __future__ import annotations
 
 import re
+import unicodedata
 
 UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and new line, with those of eight bits
@@ -26,6 +27,51 @@ def make_visible(text: str) -> str:
     title \x1b]0;owned\x07, order \u202egnp.exe
     """
     return UNSAFE.sub(lambda found: _escape(found[0]), text)
+
+
+def measure_width(text: str) -> int:
+    """Return how many columns of a terminal ``text`` takes: two for a sign of Chinese, none for an accent.
+
+    Examples
+    --------
+    >>> measure_width("film"), measure_width("映画"), measure_width("cafe\\u0301")
+    (4, 4, 4)
+    """
+    return len(text) if text.isascii() else sum(map(_measure_character, text))
+
+
+def cut_to_width(text: str, width: int) -> str:
+    """Return ``text`` cut to so many columns of a terminal, with three dots where it was longer.
+
+    Examples
+    --------
+    >>> cut_to_width("a good film", 8), cut_to_width("映画が好き", 8), cut_to_width("good", 8)
+    ('a goo...', '映画...', 'good')
+    """
+    if measure_width(text) <= width:
+        return text
+    left = width - 3
+    for place, character in enumerate(text):
+        left -= _measure_character(character)
+        if left < 0:
+            return f"{text[:place]}..."[: max(width, 0)]
+    return text
+
+
+def pad_to_width(text: str, width: int) -> str:
+    """Return ``text`` with blanks behind it up to so many columns of a terminal."""
+    return text + " " * (width - measure_width(text))
+
+
+def is_right_to_left(text: str) -> bool:
+    """Return whether a terminal may show a part of ``text`` from right to left, as Hebrew is written."""
+    return not text.isascii() and any(unicodedata.bidirectional(sign) in ("R", "AL", "AN") for sign in text)
+
+
+def _measure_character(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def make_log_visible(text: str) -> str:

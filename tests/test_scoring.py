@@ -202,9 +202,8 @@ def test_the_latest_answer_of_each_row_is_read(predictor, version, tmp_path):
     assert made.invoke(main, words).output == f"p@v2: 3 rows in {file}\n"
     assert pd.read_csv(file, dtype=str)["row_id"].tolist() == own["row_id"]
     assert json.loads(made.invoke(main, ["answers", target, "--json"]).output)[0]["labels"] == every["labels"][0]
-    for kind in ("csv", "jsonl", "parquet"):
-        told = made.invoke(main, ["answers", target, "--output", str(tmp_path / f"none/a.{kind}")])
-        assert (told.exit_code, told.stderr.count("\n"), "cannot be written" in told.stderr) == (1, 1, True)
+    told = made.invoke(main, ["answers", target, "--output", str(tmp_path / "none/a.csv")])
+    assert (told.exit_code, told.stderr.count("\n"), "There is no folder" in told.stderr) == (1, 1, True)
     with pytest.raises(NoRows, match=r"no answer of models:/reviews/3; it has those of: models:/reviews/1, .*/2"):
         read_latest_answers(table_at(target), model="models:/reviews/3")
 

@@ -1,4 +1,4 @@
-"""What an ingest and an append hold in memory: no texts but those of a batch, whatever the size of the table."""
+"""What an ingest, an append and an export hold in memory: no texts but those of a batch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dlpipe.cli.table_rows import export_rows
 from dlpipe.tables import Sources, append, ingest, read_table, table_at
 from dlpipe.task.text_classification import TextClassData
 
@@ -33,7 +34,7 @@ def peak(work: Callable[[], object]) -> int:
 
 @pytest.fixture(scope="module")
 def peaks(tmp_path_factory) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {"ingest": [], "append": [], "fill": []}
+    found: dict[str, list[int]] = {"ingest": [], "append": [], "fill": [], "export": []}
     for rows in (FEW, MANY):
         folder = tmp_path_factory.mktemp(str(rows))
         source = write_csv(folder / "all.csv", rows)
@@ -42,9 +43,11 @@ def peaks(tmp_path_factory) -> dict[str, list[int]]:
         if rows == FEW:  # what is imported and cached once counts for neither
             ingest(Sources(data=write_csv(folder / "few.csv", 50)), folder / "first", settings=TextClassData())
             append(folder / "one.csv", folder / "first")
+            export_rows(table_at(folder / "first"), folder / "first.csv")
         found["ingest"].append(peak(lambda: ingest(Sources(data=source), folder / "t", settings=TextClassData())))  # noqa: B023
         found["append"].append(peak(lambda: append(folder / "one.csv", folder / "t")))  # noqa: B023
         found["fill"].append(peak(lambda: append(folder / "label.csv", folder / "t")))  # noqa: B023
+        found["export"].append(peak(lambda: export_rows(table_at(folder / "t"), folder / "out.csv")))  # noqa: B023
         filled = read_table(table_at(folder / "t"), columns=["text", "label"])
         assert (filled.num_rows, filled["label"].null_count) == (rows + 1, 0)
         assert filled["text"].to_pylist()[-1] == "a text that is new"
@@ -56,7 +59,7 @@ def test_an_ingest_holds_no_text_of_the_rows_that_it_has_read(peaks):
     assert (many - few) / (MANY - FEW) < 250  # a text alone has 390 bytes
 
 
-@pytest.mark.parametrize("what", ["append", "fill"])
-def test_an_append_holds_what_it_adds_and_not_the_table(peaks, what):
+@pytest.mark.parametrize("what", ["append", "fill", "export"])
+def test_an_append_holds_what_it_adds_and_an_export_a_batch_and_not_the_table(peaks, what):
     few, many = peaks[what]
     assert many < few + 200_000

@@ -22,6 +22,7 @@ from dlpipe.cli.printing import OneLineErrors
 from dlpipe.cli.run_changes import resume, suspend, terminate, unsuspend
 from dlpipe.cli.runs import runs
 from dlpipe.cli.scheduler import scheduler
+from dlpipe.cli.table_rows import export, show
 from dlpipe.cli.tables import predict, tables
 from dlpipe.collector import collect_seldom
 
@@ -46,5 +47,7 @@ COMMANDS = (
 )
 for command in COMMANDS:
     main.add_command(command)
+for command in (show, export):
+    tables.add_command(command)
 for command in (resume, terminate, suspend, unsuspend):
     runs.add_command(command)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from dlpipe.cli.printing import as_json, say, say_rows
-from dlpipe.errors import SettingError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-FORMATS = (".csv", ".jsonl", ".parquet")
 
 
 @click.command()
@@ -25,7 +22,7 @@ FORMATS = (".csv", ".jsonl", ".parquet")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this file instead: .csv, .jsonl or .parquet.",
+    help="File to write to instead, whose name ends with .csv, .jsonl or .parquet.",
 )
 @as_json
 def answers(table: str, model: str | None, source: str | None, output: Path | None, json_: bool) -> None:
@@ -39,22 +36,16 @@ def answers(table: str, model: str | None, source: str | None, output: Path | No
       dlpipe answers reviews_predictions --model reviews/1 --output answers.csv
     """
     from dlpipe.inference import read_latest_answers
-    from dlpipe.tables import locate, table_at
+    from dlpipe.tables import check_row_file, locate, table_at, write_row_file
 
-    if output and output.suffix not in FORMATS:
-        raise SettingError(
-            f"--output {output} has no known format. Name a file that ends with {', '.join(FORMATS)}."
-        )
+    if output:
+        check_row_file(output, overwrite=True)
     there = table_at(table)
     found = read_latest_answers(there, model=model and find_uri(model), source=source and locate(source))
     if output:
-        try:
-            write_rows(found, output)
-        except OSError as error:
-            told = error.strerror or str(error)
-            raise SettingError(
-                f"--output {output} cannot be written: {told}. Name a file where you may."
-            ) from None
+        with write_row_file(output, found.schema, overwrite=True) as writer:
+            for batch in found.to_batches():
+                writer.write(batch)
         say(f"{there}: {len(found):,} rows in {output}")
         return
     shown = found.column_names if json_ else list_columns_to_show(found.schema)
@@ -80,31 +71,3 @@ def find_uri(model: str) -> str:
 
     name, version, _ = parse_uri(model)
     return f"models:/{name}/{version}" if version is not None else resolve(model).uri
-
-
-def write_rows(rows: pa.Table, file: Path) -> None:
-    """Write ``rows`` to a file of the format that its name says; lists are JSON in a CSV."""
-    import json
-
-    if file.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        pq.write_table(rows, file)
-        return
-    frame: Any = rows.to_pandas()
-    if file.suffix == ".jsonl":
-        file.write_text("".join(f"{json.dumps(row, default=str)}\n" for row in rows.to_pylist()))
-        return
-    import pyarrow as pa
-
-    for field in rows.schema:
-        if pa.types.is_nested(field.type):
-            values = frame[field.name]
-            frame[field.name] = [
-                None if value is None else json.dumps(list(map(_to_plain, value))) for value in values
-            ]
-    frame.to_csv(file, index=False)
-
-
-def _to_plain(value: Any) -> Any:
-    return value if isinstance(value, str) else float(value)

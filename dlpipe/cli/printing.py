@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,14 @@ import click
 
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import redact
-from dlpipe.terminal import make_visible
+from dlpipe.terminal import cut_to_width, is_right_to_left, make_visible, measure_width, pad_to_width
+
+WIDE, NARROWEST = 24, 8
+"""Columns of a terminal: cells of a table that are wider come last, and none becomes narrower."""
+LONGEST_VALUE, ROW_ID = 2000, 12
+"""Characters of a value, and of the id of a row, that are printed."""
+LEFT_TO_RIGHT = "\u200e"
+"""A mark that nobody sees: what follows a text from the right to the left stays to the right of it."""
 
 
 class OneLineErrors(click.Group):
@@ -73,8 +81,8 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names, *([format_cell(row.get(name)) for name in names] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+    widths = [max(map(measure_width, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(map(pad_to_width, line, widths)).rstrip() for line in cells]
 
 
 def format_cell(value: Any, *, width: int = 60) -> str:
@@ -91,8 +99,88 @@ def format_cell(value: Any, *, width: int = 60) -> str:
         return f"{value:.3f}"
     if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
         value = ", ".join(map(str, value))
-    text = make_visible(" ".join(str(value).split()))
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+    return cut_to_width(make_visible(" ".join(str(value).split())), width)
+
+
+def say_cells(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of any table in the width of the terminal, columns that are cut last.
+
+    A row with more columns than fit is a block of lines.
+    """
+    for line in lay_out_rows(rows, shutil.get_terminal_size((100, 24)).columns):
+        # made visible cell by cell: between two cells stand marks that keep right-to-left texts in their places
+        click.echo(line)
+
+
+def lay_out_rows(rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    """Return rows as lines of at most ``width`` columns of a terminal.
+
+    Examples
+    --------
+    >>> rows = [{"text": "a film that nobody has seen", "label": None}, {"text": "", "label": "bad"}]
+    >>> print("\\n".join(lay_out_rows(rows, 24)))
+    label  text
+    null   a film that no...
+    bad    ''
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = {name: [format_value(row.get(name), name) for row in rows] for name in names}
+    natural = {name: max(map(measure_width, [make_visible(name), *cells[name]])) for name in names}
+    if sum(min(natural[name], NARROWEST) + 2 for name in names) > width + 2:
+        return _lay_out_blocks(rows, cells, width)
+    names.sort(key=lambda name: natural[name] > WIDE)  # a stable sort: the others stay in their order
+    widths = _fit_widths(natural, width - 2 * (len(names) - 1))
+    lines = [{name: make_visible(name) for name in names}]
+    lines += [dict(zip(names, line, strict=True)) for line in zip(*(cells[name] for name in names), strict=True)]
+    return [
+        "".join(
+            f"{pad_to_width(cut, widths[name])}{LEFT_TO_RIGHT if is_right_to_left(cut) else ''}  "
+            for name in names
+            if (cut := cut_to_width(line[name], widths[name])) is not None
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def _lay_out_blocks(rows: Sequence[Mapping[str, Any]], cells: Mapping[str, list[str]], width: int) -> list[str]:
+    """Return each row as a line for each of its columns."""
+    first = min(max(map(measure_width, cells)), width // 3)
+    lines = []
+    for place in range(len(rows)):
+        lines += [""] if place else []
+        for name, column in cells.items():
+            value = cut_to_width(column[place], max(width - first - 2, NARROWEST))
+            lines.append(f"{pad_to_width(cut_to_width(make_visible(name), first), first)}  {value}")
+    return lines
+
+
+def _fit_widths(natural: Mapping[str, int], width: int) -> dict[str, int]:
+    """Return widths of columns that fit together: the widest give way first, and get the same."""
+    left, widths = width, {}
+    for place, name in enumerate(sorted(natural, key=lambda name: natural[name])):
+        widths[name] = min(natural[name], max(left // (len(natural) - place), NARROWEST))
+        left -= widths[name]
+    return widths
+
+
+def format_value(value: Any, column: str = "") -> str:
+    """Return a value of a table as one line: bytes, missing values and empty texts can be told from words.
+
+    Examples
+    --------
+    >>> format_value(None), format_value(""), format_value(b"\\x89PNG"), format_value(["a", "b"])
+    ('null', "''", '4 bytes: 89504e47', '[a, b]')
+    """
+    if value is None or value == "":
+        return "null" if value is None else "''"
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes: {value[:16].hex()}{'...' if len(value) > 16 else ''}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return f"[{', '.join(format_value(part) for part in value)}]"
+    text = str(value)[:LONGEST_VALUE]  # of a book, the rest would only be cut off
+    return make_visible(" ".join((text[:ROW_ID] if column == "row_id" else text).split())) or "' '"
 
 
 def format_milliseconds(timestamp: int | None) -> str:

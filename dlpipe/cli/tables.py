@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.printing import as_json, format_milliseconds, say, say_rows
+from dlpipe.cli.printing import OneLineErrors, as_json, format_milliseconds, say, say_rows
 from dlpipe.errors import BadSource, DlpipeError, SettingError, SourceNotFound
 
 if TYPE_CHECKING:
@@ -20,11 +20,26 @@ NOT_SHOWN = ("cached", "model_version")
 """Columns of a pipeline's answers that do not help who asks about a few texts."""
 
 
-@click.command()
-@click.argument("name", required=False)
+class TableCommands(OneLineErrors):
+    """A group that takes the name of a table where a command could stand: `dlpipe tables reviews`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the hidden command that lists versions before the name of a table."""
+        word = next((word for word in args if not word.startswith("-")), None)
+        named = word is not None and word not in self.commands and not {"-h", "--help"} & {*args}
+        return super().parse_args(ctx, ["versions", *args] if named else args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write both forms."""
+        formatter.write_usage(ctx.command_path, "[NAME] [--json]")
+        formatter.write_usage(ctx.command_path, "COMMAND NAME [OPTIONS]")
+
+
+@click.group(cls=TableCommands, invoke_without_command=True)
 @as_json
-def tables(name: str | None, json_: bool) -> None:
-    """List the Delta tables, or the versions of one.
+@click.pass_context
+def tables(context: click.Context, json_: bool) -> None:
+    """List the Delta tables, or the versions of the table NAME.
 
     NAME is a table's name under the tables root (data/tables, or DLPIPE_TABLES), or a path.
 
@@ -32,9 +47,19 @@ def tables(name: str | None, json_: bool) -> None:
     Examples:
       dlpipe tables
       dlpipe tables reviews --json
+      dlpipe tables show reviews
     """
-    rows = describe_tables() if name is None else describe_versions(name)
-    say_rows(rows, json_=json_, nothing="No tables yet: run flows/train_flow.py, or set DLPIPE_TABLES.")
+    if context.invoked_subcommand is None:
+        nothing = "No tables yet: run flows/train_flow.py, or set DLPIPE_TABLES."
+        say_rows(describe_tables(), json_=json_, nothing=nothing)
+
+
+@tables.command(hidden=True)
+@click.argument("name")
+@as_json
+def versions(name: str, json_: bool) -> None:
+    """List the versions of the table NAME, the latest first."""
+    say_rows(describe_versions(name), json_=json_, nothing="")
 
 
 def describe_tables() -> list[dict[str, Any]]:

@@ -8,7 +8,9 @@ from dlpipe.tables._inputs import check_inputs, check_text, decode_texts
 from dlpipe.tables._metadata import read_form, read_last_settings
 from dlpipe.tables._parts import PART_ROWS, TablePart, list_parts, read_part
 from dlpipe.tables._preview import Preview, preview
-from dlpipe.tables._read import check_split, read_added, read_table, stream_table
+from dlpipe.tables._read import check_split, read_added, read_table, read_table_schema, stream_table
+from dlpipe.tables._row_files import FileRows, RowFile, SchemaFinder, make_batch, open_row_file
+from dlpipe.tables._row_writers import FORMATS, RowWriter, check_row_file, to_plain, to_records, write_row_file
 from dlpipe.tables._settings import (
     SPLITS,
     FormSettings,
@@ -19,6 +21,7 @@ from dlpipe.tables._settings import (
 )
 from dlpipe.tables._staging import clear_staged, commit_parts, find_staged_parts, stage_part
 from dlpipe.tables._storage import filesystem, locate, tables_root
+from dlpipe.tables._summary import RowCounts, TableChange, count_rows, find_change
 from dlpipe.tables._targets import check_target
 from dlpipe.tables._text_files import decode_lines
 from dlpipe.tables._values import is_number
@@ -31,26 +34,36 @@ from dlpipe.tables._versions import (
     read_table_id,
     table_at,
 )
+from dlpipe.tables._where import Condition, parse_condition
 from dlpipe.tables._write import replace_rows, write_table
 
 __all__ = [
+    "FORMATS",
     "PART_ROWS",
     "SPLITS",
     "TEXT_FORM",
     "Append",
     "Column",
+    "Condition",
+    "FileRows",
     "FormSettings",
     "Ingest",
     "Label",
     "Mark",
     "Preview",
+    "RowCounts",
+    "RowFile",
     "RowForm",
+    "RowWriter",
+    "SchemaFinder",
     "Sources",
+    "TableChange",
     "TablePart",
     "TableSettings",
     "TableVersion",
     "append",
     "check_inputs",
+    "check_row_file",
     "check_settings",
     "check_sources",
     "check_split",
@@ -58,10 +71,12 @@ __all__ = [
     "check_text",
     "clear_staged",
     "commit_parts",
+    "count_rows",
     "decode_lines",
     "decode_texts",
     "describe_table",
     "filesystem",
+    "find_change",
     "find_commit",
     "find_first_commit",
     "find_staged_parts",
@@ -70,6 +85,9 @@ __all__ = [
     "is_number",
     "list_parts",
     "locate",
+    "make_batch",
+    "open_row_file",
+    "parse_condition",
     "parse_split",
     "preview",
     "read_added",
@@ -79,12 +97,16 @@ __all__ = [
     "read_part",
     "read_table",
     "read_table_id",
+    "read_table_schema",
     "replace_rows",
     "stage_part",
     "stream_table",
     "table_at",
     "tables_root",
     "to_column_name",
+    "to_plain",
+    "to_records",
     "to_split_key",
+    "write_row_file",
     "write_table",
 ]

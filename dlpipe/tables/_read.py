@@ -19,6 +19,7 @@ from dlpipe.tables._batches import rebatch
 from dlpipe.tables._settings import SPLITS
 from dlpipe.tables._storage import explain_storage_errors, filesystem, show_path, to_one_line
 from dlpipe.tables._versions import TableVersion, open_table
+from dlpipe.tables._where import parse_condition
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,6 +94,7 @@ def stream_table(
     *,
     split: str | None = None,
     columns: Sequence[str] | None = None,
+    where: str | None = None,
     batch_rows: int = 4096,
 ) -> Iterator[pa.RecordBatch]:
     """Return an iterator over the rows of a table version that holds a few batches at a time.
@@ -104,11 +106,18 @@ def stream_table(
     version : TableVersion
     split, columns
         As for ``read_table``.
+    where : str, optional
+        Only the rows of which this is true, such as ``"label = 'positive'"``; see ``parse_condition``.
     batch_rows : int
         Rows of every batch but the last, which may have fewer.
     """
     files, names = open_columns(version, columns=columns, split=split)
-    return rebatch(_scan(files, version, split, names, rows=batch_rows), batch_rows)
+    if where is None:
+        return rebatch(_scan(files, version, split, names, rows=batch_rows), batch_rows)
+    condition = parse_condition(where, files.schema)
+    read = list(dict.fromkeys([*names, *condition.columns]))
+    batches = _scan(files, version, split, read, rows=batch_rows)
+    return rebatch((batch.filter(condition.expression).select(names) for batch in batches), batch_rows)
 
 
 def check_split(version: TableVersion, split: str | None, *, whole: str) -> None:
@@ -150,6 +159,14 @@ def open_files(version: TableVersion) -> TableFiles:
         raise UnsupportedFeature(
             f"{show_path(version.path)} cannot be read: {to_one_line(error)}. Rewrite it without this feature."
         ) from None
+
+
+def read_table_schema(version: TableVersion, *, columns: Sequence[str] | None = None) -> pa.Schema:
+    """Return the columns of a table version with Arrow's types, in the order that is asked for."""
+    import pyarrow as pa
+
+    files, names = open_columns(version, columns=columns)
+    return pa.schema([files.schema.field(name) for name in names])
 
 
 def open_columns(
