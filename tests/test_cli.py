@@ -185,7 +185,7 @@ def portal(champion):
     process = subprocess.Popen(
         [sys.executable, "-m", "dlpipe.cli", "ui"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    yield process, process.stdout.readline().strip()
+    yield process, process.stdout.readline().partition("/#")[0]
     if process.poll() is None:
         process.kill()
 
@@ -207,7 +207,7 @@ def test_portal_serves_the_project_and_registers_over_http(portal, champion, tin
     assert (again.version, again.digest) == (1, champion.digest)
     assert open_store().client().get_run(again.run_id).info.status == "FINISHED"
     assert json.loads(dlpipe("predict", "--model", "over-http@challenger", "good film", "--json").stdout)
-    assert dlpipe("ui").stdout.strip() == address
+    assert dlpipe("ui").stdout.strip() == f"{address}/#/experiments?workflowType=machine_learning"
 
 
 def test_ctrl_c_closes_the_portal_and_every_process_of_it(portal):

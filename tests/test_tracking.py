@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import multiprocessing
 import os
 import shutil
@@ -22,7 +23,7 @@ from stores import new_store, template, untouched_environment
 
 from dlpipe.errors import StorageFull, TrackingUnavailable
 from dlpipe.redaction import show_address
-from dlpipe.tracking import _databases, open_store, to_dlpipe_error, touch_database
+from dlpipe.tracking import _databases, find_page, open_store, to_dlpipe_error, touch_database
 from dlpipe.tracking._databases import find_schema_file
 
 TOUCH = """
@@ -309,3 +310,32 @@ def test_artifacts_go_beside_the_database_even_with_a_space_in_the_path(tmp_path
 
 def test_password_is_never_shown():
     assert show_address("http://ana:secret@host:5000/x") == "http://[redacted]@host:5000/x"
+
+
+def test_pages_open_on_the_runs_of_the_flow_that_ran_last_with_what_compares_them(tmp_path):
+    client = (store := new_store(tmp_path)).client()
+    assert find_page(client) == "#/experiments?workflowType=machine_learning"
+    for flow, at in (("TrainFlow", 2), ("OtherFlow", 1)):
+        experiment = store.experiment(flow)
+        for rate in ("0.1", "0.2"):
+            run = client.create_run(experiment, start_time=at, tags={"metaflow.tags": "[]"}).info.run_id
+            client.log_param(run, "training/learning_rate", rate)
+            client.log_param(run, "epochs", "2")
+            for name in ("baseline/accuracy", "train/val_accuracy", "accuracy_limit", "evaluate/f1"):
+                client.log_metric(run, name, 0.5)
+        client.create_run(experiment, start_time=9)  # not a flow's
+    page = find_page(client)
+    number = store.experiment("TrainFlow")
+    assert page == f"#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey=dlpipe"
+    tag = client.get_experiment(number).tags["mlflow.sharedViewState.dlpipe"]
+    assert [column.strip("`") for column in json.loads(tag)["selectedColumns"]] == [
+        "metrics.`train/val_accuracy",
+        "metrics.`evaluate/f1",
+        "metrics.`baseline/accuracy",
+        "attributes.`Dataset",
+        "attributes.`Models",
+        "params.`training/learning_rate",
+    ]
+    assert f"#/experiments/{store.experiment('OtherFlow')}/" in find_page(client, "OtherFlow")
+    with pytest.raises(TrackingUnavailable, match=r"There is no experiment 'Nosuch'\. There are: .*TrainFlow"):
+        find_page(client, "Nosuch")

@@ -26,30 +26,33 @@ STOP_SECONDS = 10.0
 
 
 @click.command()
+@click.argument("flow", required=False)
 @click.option(
     "--port", type=click.IntRange(1, 65535), help=f"Port of the server.  [default: {PORT}, or the next free one]"
 )
-def ui(port: int | None) -> None:
+def ui(flow: str | None, port: int | None) -> None:
     """Open MLflow's pages on this machine, until Ctrl-C.
 
-    It is an MLflow server with one worker, bound to 127.0.0.1, without job runner. Where MLFLOW_TRACKING_URI
-    names a server, its address is printed and nothing is started.
+    The address that is printed shows the runs of FLOW, or of the flow that ran last, with their scores, data sets,
+    models and the parameters in which they differ. It is an MLflow server with one worker, bound to 127.0.0.1,
+    without job runner. Where MLFLOW_TRACKING_URI names a server, its address is printed and nothing is started.
 
     \b
     Examples:
       dlpipe ui
-      dlpipe ui --port 8080
+      dlpipe ui TrainFlow --port 8080
     """
     from dlpipe.redaction import show_address
-    from dlpipe.tracking import open_store
+    from dlpipe.tracking import find_page, open_store
 
     store = open_store()
     if store.is_server:
-        say(show_address(store.uri))
+        say(f"{show_address(store.uri).rstrip('/')}/{find_page(store.client(), flow)}")
         return
+    page = find_page(store.client(), flow)
     port = find_port() if port is None else check_port(port)
     with portal(store, port) as server:
-        say(f"http://127.0.0.1:{port}")
+        say(f"http://127.0.0.1:{port}/{page}")
         say("The portal is open. Ctrl-C closes it.", err=True)
         sys.exit(server.wait())
 

@@ -1,0 +1,111 @@
+"""Where MLflow's pages open: on the runs of a flow, with the columns in view by which runs are compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dlpipe.errors import TrackingUnavailable
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
+
+VIEW = "dlpipe"
+"""Key of the view among those that MLflow's button "Share" keeps as tags of an experiment."""
+TRAINING = "workflowType=machine_learning"
+"""MLflow's view for model training; without it a new browser opens that for language-model applications."""
+RECENT = 20
+MOST_SCORES, MOST_PARAMS = 5, 5
+SCORES = ("accuracy", "f1", "auc", "precision", "recall", "spearman", "r2", "mae", "rmse", "mse", "loss")
+"""What the last word of a metric is for it to be a score, by which comes first."""
+WIDTHS = {"attributes.`Dataset`": 130, "attributes.`Models`": 90}
+"""In pixels: they stand before the scores, which would be out of sight."""
+
+
+def find_page(client: MlflowClient, name: str | None = None) -> str:
+    """Return where MLflow's pages open, from the ``#`` on: the runs of ``name``, or of the flow that ran last.
+
+    Parameters
+    ----------
+    client : MlflowClient
+        The columns in view are kept as a tag of the experiment; where that is refused, MLflow's own are in view.
+    name : str, optional
+        An experiment, which has its flow's name; ``TrackingUnavailable`` where there is none.
+
+    Returns
+    -------
+    str
+        The list of experiments where no flow has run yet.
+    """
+    experiments = [found for found in client.search_experiments() if name in (None, found.name)]
+    if name is not None and not experiments:
+        names = ", ".join(sorted(found.name for found in client.search_experiments()))
+        raise TrackingUnavailable(f"There is no experiment {name!r}. There are: {names}.")
+    runs = {found.experiment_id: _find_runs(client, found) for found in experiments}
+    ran = [found for found in experiments if runs[found.experiment_id]]
+    if not ran:
+        return (
+            f"#/experiments/{experiments[0].experiment_id}/runs?{TRAINING}"
+            if name
+            else f"#/experiments?{TRAINING}"
+        )
+    last = max(ran, key=lambda found: max(run.info.start_time for run in runs[found.experiment_id]))
+    page = f"#/experiments/{last.experiment_id}/runs?{TRAINING}"
+    return f"{page}&viewStateShareKey={VIEW}" if _keep_view(client, last, runs[last.experiment_id]) else page
+
+
+def choose_columns(runs: Sequence[Run]) -> list[str]:
+    """Return the columns by which runs are compared, as MLflow's page names them.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        The latest first. Of their metrics, scores are shown, those of a model before those of a baseline, and
+        short names before long ones; of their parameters, those in which they differ, else none.
+    """
+    metrics = dict.fromkeys(name for run in runs for name in run.data.metrics)
+    ranked = sorted((rank, name) for name in metrics if (rank := _rank(name)) is not None)
+    scores = [name for _, name in ranked][:MOST_SCORES]
+    names = dict.fromkeys(name for run in runs for name in run.data.params)
+    differ = [name for name in names if len({run.data.params.get(name) for run in runs}) > 1]
+    differ.sort(key=lambda name: (-sum(name in run.data.params for run in runs), name.count("/")))
+    return [
+        *(f"metrics.`{name}`" for name in scores),
+        *WIDTHS,
+        *(f"params.`{name}`" for name in differ[:MOST_PARAMS]),
+    ]
+
+
+def _rank(name: str) -> tuple[bool, int, int, int] | None:
+    *places, last = name.split("/")
+    words = last.lower().split("_")
+    if words[-1] not in SCORES:
+        return None
+    return "baseline" in name.lower(), len(places), SCORES.index(words[-1]), len(words)
+
+
+def _find_runs(client: MlflowClient, experiment: Experiment) -> list[Run]:
+    """Return the latest runs of flows, without those of their tasks: these alone have the flow's own tags."""
+    found = client.search_runs(
+        [experiment.experiment_id],
+        "tags.`metaflow.tags` LIKE '%'",
+        max_results=RECENT,
+        order_by=["attributes.start_time DESC"],
+    )
+    return list(found)
+
+
+def _keep_view(client: MlflowClient, experiment: Experiment, runs: Sequence[Run]) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    view = json.dumps({"selectedColumns": choose_columns(runs), "columnWidths": WIDTHS})
+    tag = f"mlflow.sharedViewState.{VIEW}"
+    if experiment.tags.get(tag) == view:
+        return True
+    try:
+        client.set_experiment_tag(experiment.experiment_id, tag, view)
+    except MlflowException:  # someone who may only read
+        return False
+    return True
