@@ -5,15 +5,25 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import re
 import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlpipe.tracking import TrackingStore, open_store, touch_database
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+def plain_name(run: Run) -> str:
+    """Return what tests call a run: the id of a Metaflow run, a task's name without the number of its step."""
+    key = str(run.data.tags.get("metaflow.key", ""))
+    return key.partition("/")[2] if key.count("/") == 1 else re.sub(r"^\d+ ", "", str(run.info.run_name))
 
 
 @functools.cache

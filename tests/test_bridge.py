@@ -20,7 +20,7 @@ import pytest
 from dlpipe.bridge.attempts import TaskMetadata
 from dlpipe.bridge.contents import find_datasets
 from dlpipe.bridge.datastore import Unreadable
-from dlpipe.bridge.records import Dataset, Document, HeldRecord, Metric, RunRecord, find_differences
+from dlpipe.bridge.records import NAME, Dataset, Document, HeldRecord, Metric, RunRecord, find_differences
 from dlpipe.bridge.values import TooManyValues, keep, keep_text, make_file_name, to_mlflow_key, to_python_name
 from dlpipe.errors import SettingError
 from dlpipe.redaction import find_secrets, looks_secret, redact, redact_card, redact_value, set_secrets
@@ -57,7 +57,7 @@ def held_as(record: RunRecord) -> HeldRecord:
         end=record.end,
         params=dict(record.params),
         metrics=frozenset(record.metrics),
-        tags={**record.tags, "mine": "kept"},
+        tags={**record.all_tags, "mine": "kept"},
         documents={document.path: document.digest for document in record.documents},
         datasets=frozenset(record.datasets),
     )
@@ -75,7 +75,7 @@ def test_what_is_held_as_it_should_be_has_no_difference() -> None:
         ({"parent": None}, "parent"),
         ({"params": {"epochs": "3"}}, "parameter epochs"),
         ({"metrics": frozenset({Metric("loss", 0.5, 2001)})}, "metric loss"),
-        ({"tags": {}}, "tag metaflow.step"),
+        ({"tags": {NAME: "train"}}, "tag metaflow.step"),
         ({"documents": {}}, "file logs/stdout.txt"),
         ({"datasets": frozenset()}, "dataset reviews@v0"),
     ],

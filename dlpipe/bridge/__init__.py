@@ -10,6 +10,7 @@ attempts     the attempts of a task, as its metadata tells them
 runs         a run and its tasks
 contents     what an attempt left: artifacts, datasets, models, logs, cards
 reading      runs and contents as records
+names        what runs are called
 description  a run in Markdown
 drawing      its graph as a picture
 values       what becomes of an artifact: metric, parameter, file or reference

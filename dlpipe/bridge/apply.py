@@ -22,6 +22,7 @@ from dlpipe.bridge.records import (
     Metric,
     RunRecord,
     find_differences,
+    has_older_name,
     is_held,
     parse_object,
 )
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 RUN, STAMP = "metaflow.run", "metaflow.task"
-PARENT, CONTEXT = "mlflow.parentRunId", "mlflow.data.context"
+PARENT, CONTEXT, RUN_NAME = "mlflow.parentRunId", "mlflow.data.context", "mlflow.runName"
 SHARED = "metaflow.shared"
 """Tag of a run that a step logs to itself."""
 REMOVED = "metaflow.removed"
 """Tag of a run that the bridge itself has deleted: what people deleted stays deleted."""
+OLD_DIGEST = "metaflow.digest"
+"""Where the digest stood before, on the run's page and of no use to anybody there."""
 BATCH_PARAMS, BATCH_METRICS = 100, 1000
 PAGE = 1000
 SOURCE_TYPE = "delta_rs"
@@ -172,8 +175,6 @@ class Mirror:
         )
         self._log_inputs(run_id, record, held)
         self._log(run_id, record, held)
-        if held is not None and held.name != record.name:
-            self._client.update_run(run_id, name=record.name)
         if record.end is not None and (held is None or whats & {"status", "end"}):
             self._client.set_terminated(run_id, record.status, record.end)
         for inner in inside:
@@ -212,8 +213,12 @@ class Mirror:
         changed = {name: value for name, value in record.all_tags.items() if held and held.tags.get(name) != value}
         if held is not None and record.parent is not None and held.parent != record.parent:
             changed[PARENT] = str(self.run_id(record.parent))
+        if held is not None and has_older_name(record, held):
+            changed[RUN_NAME] = record.name
         # the digest comes last: a run that has it has all of its files
         tags = [RunTag(name, value) for name, value in {**changed, DIGEST: record.digest}.items()]
+        if held is not None and OLD_DIGEST in held.tags:
+            self._client.delete_tag(run_id, OLD_DIGEST)
         while params or metrics or tags:
             last = len(params) <= BATCH_PARAMS and len(metrics) <= BATCH_METRICS - 2 * BATCH_PARAMS
             some_tags = tags[:BATCH_PARAMS] if last else []

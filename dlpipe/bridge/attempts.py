@@ -17,6 +17,7 @@ from dlpipe.bridge.records import Status
 
 LAUNCHER_SECONDS = 60.0
 """How long after a task's end a living launcher's logs are waited for: it writes them last, after the cards."""
+LONGEST_ERROR = 300
 LOG_SECONDS = {"local": 5.0, "": 30.0}
 """The same where no launcher is known to live, locally and elsewhere; without one, none come."""
 
@@ -44,6 +45,8 @@ class TaskAttempt:
     caught : str
         The exception that ``@catch`` took, in a line: Metaflow says that the attempt is ok, and that its task was
         not successful.
+    error : str
+        The exception that failed it, in a line; empty where there is none, as after ``sys.exit``.
     """
 
     pathspec: str
@@ -58,6 +61,7 @@ class TaskAttempt:
     has_cards: bool = False
     cards_of_others: frozenset[str] = frozenset()
     caught: str = ""
+    error: str = ""
 
     @property
     def key(self) -> str:
@@ -194,11 +198,21 @@ def find_caught(pathspec: str, number: int) -> str:
     """
     if read_artifact_value(f"{pathspec}/_success", number) is not False:
         return ""
-    fields = read_fields(read_artifact_value(f"{pathspec}/_catch_exception", number))
-    lines = str(fields.get("exception") or "").splitlines()
-    return f"{str(fields.get('type') or 'an exception').removeprefix('builtins.')}: {lines[0] if lines else ''}"[
-        :300
-    ]
+    return _read_exception(f"{pathspec}/_catch_exception", number) or "an exception"
+
+
+def find_error(pathspec: str, number: int) -> str:
+    """Return the exception that failed an attempt, in a line; empty where there is none."""
+    return _read_exception(f"{pathspec}/_exception", number)
+
+
+def _read_exception(artifact: str, number: int) -> str:
+    fields = read_fields(read_artifact_value(artifact, number))
+    if not fields:
+        return ""
+    lines = str(fields.get("exception") or "").strip().splitlines()
+    name = str(fields.get("type") or "an exception").removeprefix("builtins.")
+    return (f"{name}: {lines[0]}" if lines else name)[:LONGEST_ERROR]
 
 
 def has_process(run_id: str) -> bool:

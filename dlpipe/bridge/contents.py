@@ -16,13 +16,13 @@ from dlpipe.bridge.metadata import read_metadata
 from dlpipe.bridge.opening import Fields, IncludedFile, read_fields
 from dlpipe.bridge.points import DATASET_FIELDS, MODEL_FIELDS, Points, find_points
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
-from dlpipe.bridge.values import TooManyValues, keep, to_mlflow_key
+from dlpipe.bridge.values import TooManyValues, keep, look_inside, to_mlflow_key
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import find_secrets, looks_secret, redact, redact_card, redact_value, set_secrets
 
 LOG_CHARACTERS = 64_000
 DIGEST_LENGTH = 36  # MLflow's limit for datasets
-LONGEST_PATH, MOST_COLUMNS = 4000, 1000
+LONGEST_PATH, MOST_COLUMNS, LONGEST_REASON = 4000, 1000, 1000
 NESTED = 3
 
 
@@ -36,6 +36,8 @@ class Contents:
         Those of the parameters that hold for the whole run.
     numbers : dict of str to set of str
         The metrics that each artifact gave.
+    verdicts : dict of str to str
+        What was decided and why, by artifact.
     notes : list of str
         What could not be mirrored, and why, but for artifacts, which have it in their index.
     """
@@ -48,6 +50,7 @@ class Contents:
     datasets: list[Dataset] = field(default_factory=list)
     models: list[Model] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    verdicts: dict[str, str] = field(default_factory=dict)
 
     def try_documents(self, what: str, make: Callable[[], Iterable[Document]]) -> None:
         """Add documents; where they cannot be had, a note. An outage is no reason for a note."""
@@ -149,6 +152,7 @@ def _add_artifact(
     found.datasets += part.datasets
     found.models += part.models
     found.notes += part.notes
+    found.verdicts |= part.verdicts
     return {**entry, "type": type_name, "kept": kind}
 
 
@@ -168,6 +172,8 @@ def _keep(
     _add_points(part, attempt, find_points(name, value, taken))
     part.datasets += find_datasets(value, name)
     part.models += _find_models(value, name, attempt.key)
+    if verdict := describe_verdict(value):
+        part.verdicts[name] = verdict
     return kept.kind, _name_type(value)
 
 
@@ -241,6 +247,27 @@ def _find_models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterat
     elif depth:
         for name, inner in fields.items():
             yield from _find_models(inner, f"{role}.{name}", key, depth - 1)
+
+
+def describe_verdict(value: Any) -> str:
+    """Return what was decided and why, in a line: of what has ``passed``, a flag, and ``reason``, a text.
+
+    Examples
+    --------
+    >>> describe_verdict({"passed": False, "reason": "accuracy 0.5 is below 0.6"})
+    'not passed: accuracy 0.5 is below 0.6'
+    >>> describe_verdict({"passed": 1})
+    ''
+    """
+    inner = look_inside(value)
+    if not isinstance(inner, Mapping):
+        return ""
+    passed, reason = inner.get("passed"), inner.get("reason")
+    if not isinstance(passed, bool) or not isinstance(reason, str) or not reason.strip():
+        return ""
+    first = redact(reason.strip().splitlines()[0])[:LONGEST_REASON]
+    said = ("passed", "not ", "failed", "refused")
+    return first if first.startswith(said) else f"{'passed' if passed else 'not passed'}: {first}"
 
 
 # -- logs, tracebacks, cards -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ def read_graph(value: Any) -> dict[str, Any]:
     Examples
     --------
     >>> read_graph({"doc": "Add.", "steps": {"start": {"type": "linear", "next": ["end"]}, "end": 3}})["steps"]
-    {'start': {'type': 'linear', 'next': ['end'], 'decorators': []}}
+    {'start': {'type': 'linear', 'doc': '', 'next': ['end'], 'decorators': []}}
     >>> read_graph("damaged")
     {}
     """
@@ -40,6 +40,7 @@ def _read_step(step: Mapping[str, Any]) -> dict[str, Any]:
     ]
     return {
         "type": str(step.get("type")),
+        "doc": str(step.get("doc") or ""),
         "next": [str(name) for name in after] if isinstance(after, list | tuple) else [],
         "decorators": decorators,
     }

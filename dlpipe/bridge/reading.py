@@ -10,8 +10,9 @@ from typing import Any
 from dlpipe.bridge.artifacts import Artifact, read_artifact_digests, read_artifact_value, read_artifacts
 from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.contents import Contents, describe_error, read_contents, read_values
-from dlpipe.bridge.description import AttemptSummary, describe_run, draw_run
+from dlpipe.bridge.description import AttemptSummary, describe_results, describe_run, describe_task, draw_run
 from dlpipe.bridge.graphs import read_graph
+from dlpipe.bridge.names import find_former_name, name_attempt, name_run, number_step
 from dlpipe.bridge.opening import Fields, IncludedFile
 from dlpipe.bridge.points import find_settings
 from dlpipe.bridge.records import Document, RunRecord, Status, parse_object
@@ -83,10 +84,11 @@ class RunReading:
             if wide:
                 yield _make_step_record(snapshot, step, attempts, widths[step])
             parent = f"{snapshot.pathspec}/{step}" if wide else snapshot.pathspec
+            digits = max(2, len(str(widths[step] - 1)))
             for attempt in attempts:
                 wanted = not wide or attempt.uses_mlflow
                 if wanted and skip.get(attempt.key) != (attempt.status, attempt.end):
-                    yield self.make_attempt_record(snapshot, attempt, parent)
+                    yield self.make_attempt_record(snapshot, attempt, parent, digits=digits)
         yield self.make_run_record(snapshot)
 
     def list_keys(self, snapshot: RunSnapshot) -> set[str]:
@@ -116,10 +118,17 @@ class RunReading:
         if snapshot.origin:
             tags["metaflow.origin"] = snapshot.origin
         if not begun:
-            tags["metaflow.tags"] = json.dumps([redact(tag) for tag in snapshot.user_tags])
+            if snapshot.user_tags:
+                tags["metaflow.tags"] = json.dumps([redact(tag) for tag in snapshot.user_tags])
             attempts = [_summarize(attempt) for attempt in snapshot.attempts]
             tags["mlflow.note.content"] = redact(
-                describe_run(snapshot.graph, attempts, head=_describe_origin(snapshot))
+                describe_run(
+                    snapshot.graph,
+                    attempts,
+                    reached=describe_results(totals),
+                    head=_describe_origin(snapshot),
+                    resume=_make_resume_command(snapshot),
+                )
             )
             if caught := [
                 f"{attempt.step}/{attempt.task}: {attempt.caught}"
@@ -136,10 +145,17 @@ class RunReading:
             tags["metaflow.notes"] = redact("; ".join(totals.notes))
         if diff := self.run.marks.diff():
             documents = (*documents, Document("uncommitted.diff", redact(diff.decode(errors="replace")).encode()))
+        flow, run_id = snapshot.pathspec.split("/")
+        caught_words = " (exception caught)" if "metaflow.caught" in tags else ""
+        name = name_run(flow, snapshot.created, totals, params, stopped="" if begun else _find_stop(snapshot))
+        earlier = (  # while it went on
+            name_run(flow, snapshot.created, RunTotals(datasets=datasets), params)
+            for datasets in ((), totals.datasets)
+        )
         return RunRecord(
             key=snapshot.pathspec,
             parent=None,
-            name=self.run.run_id + (" (exception caught)" if "metaflow.caught" in tags else ""),
+            name=name + caught_words,
             status="RUNNING" if begun else snapshot.status,
             start=snapshot.created,
             end=None if begun else snapshot.end,
@@ -149,9 +165,12 @@ class RunReading:
             documents=documents,
             datasets=totals.datasets,
             models=totals.models,
+            former_names=(run_id, f"{run_id} (exception caught)", *earlier),
         )
 
-    def make_attempt_record(self, snapshot: RunSnapshot, attempt: TaskAttempt, parent: str) -> RunRecord:
+    def make_attempt_record(
+        self, snapshot: RunSnapshot, attempt: TaskAttempt, parent: str, *, digits: int = 2
+    ) -> RunRecord:
         """Return the record of one attempt; what it left is read when it is complete.
 
         Parameters
@@ -162,6 +181,8 @@ class RunReading:
             One of the snapshot's.
         parent : str
             Key of the record that it stands under: of the run, or of a step with many tasks.
+        digits : int, optional
+            Of its place in a foreach.
         """
         tags = {
             "metaflow.pathspec": attempt.pathspec,
@@ -169,7 +190,7 @@ class RunReading:
             "metaflow.attempt": str(attempt.number),
             "mlflow.user": _find_user(snapshot),
         }
-        contents = Contents()
+        contents, totals = Contents(), TaskTotals()
         self._read_given()
         if attempt.caught:
             tags["metaflow.caught"] = redact(attempt.caught)
@@ -177,13 +198,15 @@ class RunReading:
             tags["metaflow.origin"] = attempt.origin
         elif attempt.status != "RUNNING":
             contents = read_contents(attempt, self._find_passed_on(snapshot, attempt), secrets=self._secrets)
-            self.totals[attempt.key] = make_task_totals(contents)
+            totals = self.totals[attempt.key] = make_task_totals(contents)
         if contents.notes:
             tags["metaflow.notes"] = redact("; ".join(contents.notes))
+        if page := describe_task(snapshot.graph, _summarize_task(snapshot, attempt), totals):
+            tags["mlflow.note.content"] = redact(page)
         return RunRecord(
             key=attempt.key,
             parent=parent,
-            name=_name_attempt(attempt),
+            name=name_attempt(attempt, snapshot.graph.get("steps", {}), digits=digits),
             status=attempt.status,
             start=attempt.start,
             end=attempt.end,
@@ -194,6 +217,7 @@ class RunReading:
             datasets=tuple(contents.datasets),
             models=tuple(contents.models),
             shared=attempt.uses_mlflow,
+            former_names=(find_former_name(attempt),),
         )
 
     def _find_totals(self, snapshot: RunSnapshot, attempt: TaskAttempt, names: frozenset[str]) -> TaskTotals:
@@ -351,12 +375,32 @@ def _summarize(attempt: TaskAttempt) -> AttemptSummary:
         end=attempt.end,
         origin=attempt.origin,
         caught=attempt.caught,
+        error=attempt.error,
     )
 
 
-def _name_attempt(attempt: TaskAttempt) -> str:
-    again = f" (attempt {attempt.number + 1})" if attempt.number else ""
-    return f"{attempt.step}{attempt.place}{again}{' (exception caught)' if attempt.caught else ''}"
+def _summarize_task(snapshot: RunSnapshot, attempt: TaskAttempt) -> list[AttemptSummary]:
+    """Return the attempts of a task up to this one."""
+    its = snapshot.by_step[attempt.step]
+    return [
+        _summarize(other) for other in its if other.pathspec == attempt.pathspec and other.number <= attempt.number
+    ]
+
+
+def _find_stop(snapshot: RunSnapshot) -> str:
+    """Return how and where a run stopped before its end; nothing of one that has not."""
+    if snapshot.status not in ("FAILED", "KILLED"):
+        return ""
+    steps = [attempt.step for attempt in snapshot.last_attempts.values() if attempt.status in ("FAILED", "KILLED")]
+    return f"{snapshot.status.lower()}{f' in {steps[0]}' if steps else ''}"
+
+
+def _make_resume_command(snapshot: RunSnapshot) -> str:
+    """Return how a run that stopped before its end is taken up again; nothing for one that has not stopped."""
+    if not _find_stop(snapshot):
+        return ""
+    script = snapshot.code.get("script-name") or "FLOW.py"
+    return f"python {script} resume --origin-run-id {snapshot.pathspec.partition('/')[2]}"
 
 
 def _make_step_record(snapshot: RunSnapshot, step: str, attempts: list[TaskAttempt], width: int) -> RunRecord:
@@ -382,7 +426,8 @@ def _make_step_record(snapshot: RunSnapshot, step: str, attempts: list[TaskAttem
     return RunRecord(
         key=f"{snapshot.pathspec}/{step}",
         parent=snapshot.pathspec,
-        name=f"{step} ({width} tasks)",
+        name=f"{number_step(step, snapshot.graph.get('steps', {}))}{step} ({width} tasks)",
+        former_names=(f"{step} ({width} tasks)",),
         status=status,
         start=min(attempt.start for attempt in attempts),
         end=None if status == "RUNNING" else max(attempt.end or attempt.start for attempt in attempts),

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
-KEY, DIGEST = "metaflow.key", "metaflow.digest"
+KEY = "metaflow.key"
+DIGEST, NAME = "mlflow.dlpipe.digest", "mlflow.dlpipe.name"
+"""What was written, and the name that was given: MLflow's page does not show tags that begin like this."""
 TRIAL = "ray.trial"
 """Tag of a trial's run, which always stands under the task's."""
 TAG_LENGTH = 5000
@@ -65,9 +67,14 @@ class Dataset:
     columns: tuple[tuple[str, str], ...] = ()
 
     @property
+    def table(self) -> str:
+        """Name of the table, such as ``reviews``."""
+        return self.path.rstrip("/").rpartition("/")[2][-480:]
+
+    @property
     def name(self) -> str:
         """Table and version, such as ``reviews@v0``."""
-        return f"{self.path.rstrip('/').rpartition('/')[2][-480:]}@v{self.version}"
+        return f"{self.table}@v{self.version}"
 
     @property
     def source(self) -> str:
@@ -108,6 +115,8 @@ class RunRecord:
         Milliseconds since 1970; ``end`` is ``None`` while it runs.
     shared : bool
         Whether the step logs to this run itself, and so may end it before we do.
+    former_names : tuple of str
+        Other names that the bridge may have given it before.
     """
 
     key: str
@@ -123,13 +132,14 @@ class RunRecord:
     datasets: tuple[Dataset, ...] = ()
     models: tuple[Model, ...] = ()
     shared: bool = False
+    former_names: tuple[str, ...] = ()
 
     @property
     def all_tags(self) -> dict[str, str]:
-        """Tags with those that name the models."""
+        """Tags with those that name the models, and the run itself."""
         roles = {role: [str(model) for model in self.models if model.role == role] for role in ("made", "used")}
         named = {f"metaflow.models.{role}": " ".join(uris) for role, uris in roles.items() if uris}
-        return {name: cut(value) for name, value in {**self.tags, **named}.items()}
+        return {name: cut(value) for name, value in {**self.tags, **named, NAME: self.name}.items()}
 
     @property
     def logged_models(self) -> dict[tuple[str, str], Model]:
@@ -210,9 +220,11 @@ def find_differences(record: RunRecord, held: HeldRecord | None) -> list[Differe
     own = () if record.shared and record.status == "RUNNING" else ("status", "end")
     found = [
         Difference(record.key, name, str(getattr(record, name)), str(getattr(held, name)))
-        for name in ("parent", "name", "start", *own)
+        for name in ("parent", "start", *own)
         if getattr(record, name) != getattr(held, name)
     ]
+    if has_older_name(record, held):
+        found.append(Difference(record.key, "name", record.name, held.name))
     found += _find_missing(record.key, "parameter", record.params, find_own_params(record, held.params))
     found += _find_missing(record.key, "tag", record.all_tags, held.tags)
     files = {document.path: document.digest for document in record.documents}
@@ -233,6 +245,21 @@ def find_differences(record: RunRecord, held: HeldRecord | None) -> list[Differe
         if role_and_id not in held.logged_models
     ]
     return found
+
+
+def has_older_name(record: RunRecord, held: HeldRecord) -> bool:
+    """Return whether MLflow holds another name that the bridge gave; one that a person gave stays.
+
+    Examples
+    --------
+    >>> record = RunRecord("Flow/1", None, "Flow · 28 Nov 00:03", "FINISHED", 0, 9, former_names=("1",))
+    >>> for name in ("1", "my best run"):
+    ...     held = HeldRecord("r", None, name, "FINISHED", 0, 9, {}, frozenset(), {}, {}, frozenset())
+    ...     print(has_older_name(record, held))
+    True
+    False
+    """
+    return held.name != record.name and (held.name == held.tags.get(NAME) or held.name in record.former_names)
 
 
 def is_held(dataset: Dataset, held: Collection[Dataset]) -> bool:

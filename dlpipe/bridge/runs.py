@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from dlpipe.bridge.artifacts import read_artifact_value
-from dlpipe.bridge.attempts import TaskAttempt, TaskMetadata, find_caught, has_process
+from dlpipe.bridge.attempts import TaskAttempt, TaskMetadata, find_caught, find_error, has_process
 from dlpipe.bridge.graphs import count_retries, find_decorators, read_graph
 from dlpipe.bridge.marks import Launcher, RunMarks, find_marks
 from dlpipe.bridge.metadata import get_provider, list_objects, read_metadata
@@ -102,14 +102,20 @@ class MetaflowRun:
     def _read_attempts(self, task: TaskMetadata, *, alive: bool, closed: str, launcher: str) -> list[TaskAttempt]:
         if task.path in self._complete:
             return self._complete[task.path]
-        attempts = self._add_caught(task.attempts(alive=alive, closed=closed, launcher=launcher))
+        attempts = self._add_exceptions(task.attempts(alive=alive, closed=closed, launcher=launcher))
         # what is complete is not asked for again: so not while an attempt is unfinished, or a next one may come
         if attempts and all(attempt.complete for attempt in attempts) and not self._may_retry(attempts[-1], alive):
             self._complete[task.path] = attempts
         return attempts
 
-    def _add_caught(self, attempts: list[TaskAttempt]) -> list[TaskAttempt]:
-        """Return the attempts with the exceptions that ``@catch`` took, of steps that have it."""
+    def _add_exceptions(self, attempts: list[TaskAttempt]) -> list[TaskAttempt]:
+        """Return the attempts with what failed them, and, of steps that have ``@catch``, what that took."""
+        attempts = [
+            replace(attempt, error=find_error(attempt.pathspec, attempt.number))
+            if attempt.complete and attempt.status == "FAILED" and attempt.origin is None
+            else attempt
+            for attempt in attempts
+        ]
         if not attempts or not find_decorators(self._graph, attempts[0].step, "catch"):
             return attempts
         return [

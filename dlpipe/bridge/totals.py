@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.contents import Contents
@@ -17,6 +17,11 @@ MOST_METRICS = 1_000
 """So many metrics of its steps stand in a run."""
 MOST_TASKS = 1_000
 """Of a step with more tasks, the numbers stay with the tasks: each has its artifacts read for it."""
+
+SCORES = ("metrics", "scores")
+"""Artifacts that hold what a step measured; the later one counts."""
+SCORE_NAMES = ("accuracy", "f1", "auc", "auroc", "r2", "score", "rmse", "mae", "mse", "loss")
+"""Where there is no such artifact, single numbers of these names are scores."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +40,48 @@ class TaskTotals:
     settings: Mapping[str, str] = field(default_factory=dict)
     datasets: tuple[Dataset, ...] = ()
     models: tuple[Model, ...] = ()
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    """What was decided and why, by artifact."""
     names: frozenset[str] = frozenset()
     """The artifacts that were looked at even where the step before holds the same."""
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """What the task measured: its ``scores`` or ``metrics``, or single numbers that are called like scores."""
+        found = {key: value for name in SCORES for key, value in self._strip(name).items()}
+        return found or {
+            name: self.finals[name][name] for name in SCORE_NAMES if name in self.finals.get(name, ())
+        }
+
+    @property
+    def baseline(self) -> dict[str, float]:
+        """The same of what the scores are beside, from the artifact ``baseline``."""
+        return self._strip("baseline")
+
+    def _strip(self, name: str) -> dict[str, float]:
+        return {key.removeprefix(f"{name}/"): value for key, value in self.finals.get(name, {}).items()}
 
 
 @dataclass(frozen=True)
 class RunTotals:
-    """What stands in the run itself; ``notes`` say what does not."""
+    """What stands in the run itself; ``notes`` say what does not.
+
+    Attributes
+    ----------
+    scores, baseline : dict of str to float
+        What the last step that has scores measured, in the order in which it did, and what they are beside.
+    verdicts : tuple of str
+        What was decided and why.
+    """
 
     metrics: tuple[Metric, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     datasets: tuple[Dataset, ...] = ()
     models: tuple[Model, ...] = ()
     notes: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+    baseline: Mapping[str, float] = field(default_factory=dict)
+    verdicts: tuple[str, ...] = ()
 
 
 def make_task_totals(contents: Contents, names: frozenset[str] = frozenset()) -> TaskTotals:
@@ -57,10 +91,15 @@ def make_task_totals(contents: Contents, names: frozenset[str] = frozenset()) ->
         if metric.key not in last or metric.step >= last[metric.key].step:
             last[metric.key] = metric
     return TaskTotals(
-        {name: {key: last[key].value for key in sorted(keys)} for name, keys in contents.numbers.items() if keys},
+        {
+            name: {key: metric.value for key, metric in last.items() if key in keys}
+            for name, keys in contents.numbers.items()
+            if keys
+        },
         dict(contents.settings),
         tuple(contents.datasets),
         tuple(contents.models),
+        dict(contents.verdicts),
         names,
     )
 
@@ -81,6 +120,9 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
     datasets: dict[tuple[str, str, str], Dataset] = {}
     models: dict[Model, None] = {}
     notes: list[str] = []
+    verdicts: dict[str, None] = {}
+    scores: Mapping[str, float] = {}
+    baseline: Mapping[str, float] = {}
     made: dict[str, Mapping[str, Mapping[str, float]]] = {}
     for step, tasks in _list_ended(snapshot):
         if len(tasks) > MOST_TASKS:
@@ -101,6 +143,9 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
         else:
             new = {name: numbers for name, numbers in found[0].finals.items() if known.get(name) != numbers}
             metrics += _make_finals(step, tasks[0], _join(new))
+            reached = replace(found[0], finals=new)
+            scores, baseline = reached.scores or scores, reached.baseline or baseline
+            verdicts |= dict.fromkeys(found[0].verdicts.values())
         for name, value in _find_common(found).items():
             settings.setdefault(name if settings.get(name, value) == value else f"{step}/{name}", value)
         for totals in found:
@@ -110,7 +155,16 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
     if len({metric.key for metric in metrics}) > MOST_METRICS:
         notes.append(f"more than {MOST_METRICS:,} metrics: they stand in the tasks alone")
         metrics = []
-    return RunTotals(tuple(metrics), settings, tuple(datasets.values()), tuple(models), tuple(notes))
+    return RunTotals(
+        tuple(metrics),
+        settings,
+        tuple(datasets.values()),
+        tuple(models),
+        tuple(notes),
+        scores,
+        baseline,
+        tuple(verdicts),
+    )
 
 
 def _find_known(

@@ -23,7 +23,7 @@ from commands import dlpipe
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from projects import Done
-from stores import copy_database
+from stores import copy_database, plain_name
 
 SHAPES = Path(__file__).with_name("shapes")
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_", "PG")
@@ -122,7 +122,7 @@ class Folder:
         experiment = client.get_experiment_by_name(pathspec.partition("/")[0])
         assert experiment
         runs = client.search_runs([experiment.experiment_id], f"tags.`metaflow.run` = '{pathspec}'")
-        held = {str(one.info.run_name): one for one in runs}
+        held = {plain_name(one): one for one in runs}
         assert len(held) == len(runs)
         return held
 

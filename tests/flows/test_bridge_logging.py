@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from stores import copy_database
+from stores import copy_database, plain_name
 from test_bridge_runs import DLPIPE, SHAPES, Place, named
 
 TRIALS = """
@@ -86,12 +86,12 @@ def runs(place: Place) -> dict[str, Run]:
 
 def every_run(client: MlflowClient) -> dict[str, Run]:
     experiments = [one.experiment_id for one in client.search_experiments()]
-    return {str(one.info.run_name): one for one in client.search_runs(experiments)}
+    return {plain_name(one): one for one in client.search_runs(experiments)}
 
 
 def parent(runs: dict[str, Run], name: str) -> str:
     above = runs[name].data.tags["mlflow.parentRunId"]
-    (found,) = [str(one.info.run_name) for one in runs.values() if one.info.run_id == above]
+    (found,) = [plain_name(one) for one in runs.values() if one.info.run_id == above]
     return found
 
 
@@ -156,7 +156,7 @@ def test_autolog_and_lightnings_own_logger_log_into_the_tasks_run(place: Place) 
     client = place.client()
     experiment = client.get_experiment_by_name("AutoFlow")
     assert experiment
-    found = {one.info.run_name: one for one in client.search_runs([experiment.experiment_id])}
+    found = {plain_name(one): one for one in client.search_runs([experiment.experiment_id])}
     assert found["start"].data.metrics["training_accuracy_score"] == 1.0
     assert found["start"].data.params["C"] == "1.0"
     assert found["light"].data.metrics == {"loss": 0.5}

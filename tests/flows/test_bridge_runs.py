@@ -22,7 +22,9 @@ import pytest
 from commands import dlpipe
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from stores import copy_database
+from stores import copy_database, plain_name
+
+from dlpipe.bridge.records import NAME
 
 SHAPES = Path(__file__).with_name("shapes")
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_")
@@ -182,7 +184,7 @@ def held(place: Place, run: str) -> dict[str, Run]:
 
 
 def named(held: dict[str, Run], name: str) -> Run:
-    (found,) = [run for run in held.values() if run.info.run_name == name]
+    (found,) = [run for run in held.values() if plain_name(run) == name]
     return found
 
 
@@ -206,27 +208,26 @@ def test_without_mlflow_the_flow_ends_well_and_says_that_the_mirror_is_behind(ou
 
 
 def test_the_run_and_each_attempt_stand_in_mlflow_once(held: dict[str, Run], run: str) -> None:
-    names = sorted(str(one.info.run_name) for one in held.values())
-    attempts = [
-        "left",
-        "left (attempt 2)",
-        "right",
-        "meet",
-        "fan",
-        "spread[0]",
-        "spread[1]",
-        "spread[2]",
-        "join",
-        "end",
-    ]
-    assert names == sorted([run, "start", *attempts])
     parent = named(held, run)
     children = [one for one in held.values() if one is not parent]
+    assert sorted(str(one.info.run_name) for one in children) == [
+        "1 start",
+        "2 left",
+        "2 left (attempt 2)",
+        "3 right",
+        "4 meet",
+        "5 fan",
+        "6 spread[00]",
+        "6 spread[01]",
+        "6 spread[02]",
+        "7 join",
+        "8 end",
+    ]
     assert {one.data.tags["mlflow.parentRunId"] for one in children} == {parent.info.run_id}
 
 
 def test_status_and_times_are_those_of_metaflow(held: dict[str, Run], run: str) -> None:
-    status = {one.info.run_name: one.info.status for one in held.values()}
+    status = {plain_name(one): one.info.status for one in held.values()}
     assert status.pop("left") == "FAILED"
     assert set(status.values()) == {"FINISHED"}
     parent = named(held, run)
@@ -299,15 +300,22 @@ def test_what_people_changed_comes_back_and_what_they_added_or_deleted_stays_so(
     client.set_tag(right.info.run_id, "metaflow.step", "wrong")
     (Path(right.info.artifact_uri) / "artifacts" / "notes.json").unlink()
     client.set_terminated(named(held, "join").info.run_id, "KILLED", 1)
+    client.update_run(named(held, run).info.run_id, name="my best run")
+    client.update_run(named(held, "fan").info.run_id, name="fan")  # as the last release called it
+    client.delete_tag(named(held, "fan").info.run_id, NAME)
     client.delete_run(named(held, "end").info.run_id)
     said = place.bridge("check", f"TourFlow/{run}", code=1)
     assert "tag metaflow.step should be 'right', MLflow holds 'wrong'" in said
     assert "file artifacts/notes.json should be" in said
     assert "status should be FINISHED, MLflow holds KILLED" in said
+    assert "name should be 5 fan, MLflow holds fan" in said
+    assert "my best run" not in said
     assert "end/" not in said
     again = place.mirrored(run)
     assert named(again, "right").data.tags["verdict"] == "nice"
-    assert [one for one in again.values() if one.info.run_name == "end"] == []
+    assert named(again, run).info.run_name == "my best run"
+    assert named(again, "fan").info.run_name == "5 fan"
+    assert [one for one in again.values() if plain_name(one) == "end"] == []
     (done,) = json.loads(place.bridge("sync", f"TourFlow/{run}", "--json"))
     assert (done["written"], done["deleted"]) == (0, 1)
     place.bridge("sync", "--restore", f"TourFlow/{run}")
@@ -322,15 +330,26 @@ def test_a_followed_run_that_fails_keeps_its_exit_code_and_stands_beside_its_res
     failed = place.flow("run", "--fail-file", str(trigger), "--with", "mlflow_bridge", code=1)
     assert place.bridge("check", f"TourFlow/{failed}") == "0 differences\n"
     held = place.held(failed)
-    assert named(held, failed).info.status == "FAILED"
+    top = named(held, failed)
+    assert top.info.status == "FAILED"
+    assert re.fullmatch(r"TourFlow · .+ · failed in join · \d+ \w{3} \d\d:\d\d", top.info.run_name)
+    first, second = top.data.tags["mlflow.note.content"].splitlines()[:3:2]
+    assert re.match(
+        r"\*\*Failed in `join`\*\* \(task \d+\): `\w+: .+`\. After a repair, `python tour_flow.py", first
+    )
+    assert first.endswith(f" resume --origin-run-id {failed}` goes on from there.")
+    assert re.match(
+        r"\*\*Tried again:\*\* `left` \(task \d+\) 1 time, after `ValueError: the first attempt", second
+    )
     assert named(held, "join").info.status == "FAILED"
+    assert named(held, "join").data.tags["mlflow.note.content"].startswith("**Failed:** `")
     trigger.unlink()
     resumed = place.flow("resume", "--origin-run-id", failed)
     after = place.mirrored(resumed)
     assert named(after, resumed).info.status == "FINISHED"
     assert named(after, resumed).data.tags["metaflow.origin"] == f"TourFlow/{failed}"
-    reused = {one.info.run_name for one in after.values() if "metaflow.origin" in one.data.tags} - {resumed}
-    assert reused == {"start", "left", "right", "meet", "fan", "spread[0]", "spread[1]", "spread[2]"}
+    reused = {plain_name(one) for one in after.values() if "metaflow.origin" in one.data.tags} - {resumed}
+    assert reused == {"start", "left", "right", "meet", "fan", "spread[00]", "spread[01]", "spread[02]"}
     assert "| start | 1 | 1 | reused |" in named(after, resumed).data.tags["mlflow.note.content"]
     assert not named(after, "start").data.metrics
     assert named(place.held(failed), failed).info.status == "FAILED"

@@ -11,6 +11,7 @@ import mlflow.data
 import pytest
 from mlflow import MlflowClient
 from projects import Done, Project
+from stores import plain_name
 
 from dlpipe.tables import history, read_table, table_at
 
@@ -113,7 +114,7 @@ def test_a_run_is_found_and_compared_by_what_it_reached(project: Project, first:
         "metrics.`evaluate/accuracy` > 0.1 and tags.`metaflow.pathspec` LIKE 'TrainFlow/%'",
         order_by=["metrics.`evaluate/accuracy` DESC"],
     )
-    runs = {run.info.run_name: run for run in best_first}
+    runs = {plain_name(run): run for run in best_first}
     assert best_first[0].data.metrics["evaluate/accuracy"] == 1.0
     run, other = runs[first.run_id], runs[worse.run_id]
     assert other.data.metrics["evaluate/accuracy"] < 1.0
@@ -137,7 +138,7 @@ def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, fir
     client = MlflowClient(f"sqlite:///{project.folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("TrainFlow")
     found = client.search_runs([experiment.experiment_id], f"tags.`metaflow.run` = 'TrainFlow/{first.run_id}'")
-    runs = {run.info.run_name: run for run in found}
+    runs = {plain_name(run): run for run in found}
     assert client.get_model_version("reviews", "1").run_id == runs["register"].info.run_id
     made = {f"models:/{name}/1" for name in ("reviews", "reviews-pipeline", "reviews-explainer")}
     assert set(runs["register"].data.tags["metaflow.models.made"].split()) == made
