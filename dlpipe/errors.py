@@ -19,6 +19,10 @@ class SettingError(DlpipeError, ValueError):
     """A setting is misspelt, of the wrong type or out of range."""
 
 
+class ColumnInDoubt(SettingError):
+    """No column of a file, or more than one, may be the one that is looked for."""
+
+
 class SourceNotFound(DlpipeError, FileNotFoundError):
     """A source file, folder or table to ingest does not exist."""
 

@@ -29,6 +29,7 @@ from dlpipe.task import find_task, list_tasks
 from dlpipe.task.columns import as_list, find_number
 from dlpipe.task.tabular_classification.columns import guess_kind
 from dlpipe.templates import make_project, update_project
+from dlpipe.templates.choosing import choose_columns
 from dlpipe.templates.rendering import TEMPLATE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -379,7 +380,7 @@ def test_the_sample_keeps_rows_that_lack_a_number_or_a_category(films: Path) -> 
 
 def test_what_is_said_names_columns_classes_and_what_comes_next(films: Path) -> None:
     said = dlpipe("init", "films", "--data", "films.csv").output
-    for words in ("'text': 19 characters", "'stars': 2 classes", "--text-column or --label-column", "(--task)"):
+    for words in ("'text': 19 characters", "'stars': 2 classes", "--task, --text-column or --label-column"):
         assert words in said
     assert said.splitlines()[-1] == "next    cd films && make train && make test"
 
@@ -542,6 +543,100 @@ def test_an_expected_failure_is_one_line(films: Path, words: list[str], line: st
     assert done.output.startswith(f"Error: {line}")
     assert done.output.count("\n") == 1
     assert os.listdir(films) == ["films.csv"]
+
+
+REVIEWS = "".join(f"{LONG} {n},{n % 2}\n" for n in range(30))
+CODES = "".join(f"code{n},{n}\n" for n in range(30))
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "line"),
+    [
+        (
+            "text,label,text\n" + REVIEWS.replace("\n", ",x\n"),
+            ["--text-column", "text"],
+            "'odd.csv' has two columns 'text' (--text-column): rename one of them.",
+        ),
+        (f"text,label\n{REVIEWS}a, b,1\n", [], "'odd.csv' line 32 has 3 fields, the header has 2."),
+        (
+            "text,label\n" + "".join(REVIEWS.splitlines(keepends=True)[:3]),
+            ["--label-column", "label"],
+            "make train would refuse this file: 3 good rows leave none for the split 'valid'",
+        ),
+        (f"code,value\n{CODES}", [], "Or name another task with --task: tabular-classification, text-multilabel"),
+        (
+            "text,score\n" + "".join(f"{LONG} {n},{n / 7:.2f}\n" for n in range(30)),
+            [],
+            "Or is it for another task? Pass --task text-regression ('text', 'score').",
+        ),
+        (
+            f"text,label\n{REVIEWS}",
+            ["--number-columns", "label"],
+            "The task 'text-classification' has no --number-columns; it is of tabular-classification (--task).",
+        ),
+        (
+            f"text,label\n{REVIEWS}",
+            ["--task", "tabular-classification"],
+            "Or is it for another task? Pass --task text-classification ('text', 'label').",
+        ),
+    ],
+    ids=["one name twice", "fields", "few rows", "no task", "another task", "foreign option", "too plain a task"],
+)
+def test_what_a_training_would_refuse_is_refused_and_tasks_that_fit_are_named(
+    films: Path, content: str, words: list[str], line: str
+) -> None:
+    Path("odd.csv").write_text(content)
+    done = dlpipe("init", "odd", "--data", "odd.csv", *words)
+    assert done.exit_code == 1
+    assert line in done.output
+    assert done.output.count("\n") == 1
+    assert not Path("odd").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--task", "text-classification"], "In 'wine' no column is sure to hold the texts."),
+        (["--text-column", "alcohl"], "'wine' has no column 'alcohl' (--text-column)"),
+        (["--separator", ";"], "--separator says how a file of --data is read: leave it out with --dataset."),
+    ],
+)
+def test_a_message_on_a_data_set_calls_it_by_its_name(films: Path, words: list[str], line: str) -> None:
+    done = dlpipe("init", "mine", "--dataset", "wine", *words)
+    assert done.exit_code == 1
+    assert done.output.startswith(f"Error: {line}")
+
+
+def describe_doubts(columns: dict[str, list[Any]], *, separator: str = ",", is_default: bool = True) -> list[str]:
+    found = Preview("rows.csv", columns, len(next(iter(columns.values()))), True, separator)
+    return list(choose_columns(found, "text-classification", {}, is_default=is_default).doubts)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("reviews", ""),
+        ("tickets", "or      --task text-multilabel: labels 'labels': 7 labels in 1,997 rows: 'delivery' (601)"),
+        ("claims", "or      --task tabular-classification: numbers 'age', 'amount', 'days'; categories 'region'"),
+    ],
+)
+def test_a_file_that_fits_another_task_is_said_to_unless_somebody_named_the_task(name: str, line: str) -> None:
+    columns = dict(preview(str(ROOT / f"data/sample/{name}.csv")).columns)
+    found = describe_doubts(columns)
+    assert len(found) == bool(line)
+    assert not line or found[0].startswith(line)
+    assert describe_doubts(columns, is_default=False) == []
+
+
+def test_a_first_line_that_looks_like_a_row_is_told() -> None:
+    texts = column(lambda n: f"{LONG} {n}")
+    headless = {"a text that is as long as the others": texts, "good": column(lambda n: ("good", "bad")[n % 2])}
+    (line,) = describe_doubts(headless)
+    assert line.startswith(
+        "names   the first line is taken as the names of the columns: 'a text that is as long as"
+    )
+    assert "'good' looks like a value" in line
+    assert describe_doubts(headless, separator="") == []  # of JSON or Parquet
 
 
 def test_separator_and_encoding_go_into_the_settings(films: Path) -> None:

@@ -91,12 +91,13 @@ def _make(folder: Path, sources: dict[str, str], given: dict[str, str]) -> None:
 def describe_project(project: Project, data: str) -> str:
     """Return what was made, and what the data showed, as lines."""
     answers, folder = project.answers, str(project.folder)
-    options = [f"--{name.replace('_', '-')}" for name in answers.columns]
+    options = ["--task", *(f"--{name.replace('_', '-')}" for name in answers.columns)]
     lines = [
         f"data    {data}",
-        f"task    {answers.task} (--task)",
+        f"task    {answers.task}",
         *answers.shown,
-        f"        Wrong? Remove {folder} and say {' or '.join(options)}.",
+        *project.doubts,
+        f"        Wrong? Remove {folder} and say {', '.join(options[:-1])} or {options[-1]}.",
         f"project {folder}: {project.files} files; {project.sample} rows of the data are in tests/sample.csv",
     ]
     if project.environment:

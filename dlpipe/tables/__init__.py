@@ -2,8 +2,8 @@
 
 from dlpipe.tables._append import Append, append
 from dlpipe.tables._commit import Mark
-from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, to_column_name
-from dlpipe.tables._ingest import Ingest, check_settings, check_sources, describe_table, ingest
+from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, join_words, to_column_name
+from dlpipe.tables._ingest import Ingest, check_all_rows, check_settings, check_sources, describe_table, ingest
 from dlpipe.tables._inputs import check_inputs, check_text, decode_texts
 from dlpipe.tables._metadata import read_form, read_last_settings
 from dlpipe.tables._parts import PART_ROWS, TablePart, list_parts, read_part
@@ -62,6 +62,7 @@ __all__ = [
     "TableSettings",
     "TableVersion",
     "append",
+    "check_all_rows",
     "check_inputs",
     "check_row_file",
     "check_settings",
@@ -83,6 +84,7 @@ __all__ = [
     "history",
     "ingest",
     "is_number",
+    "join_words",
     "list_parts",
     "locate",
     "make_batch",

@@ -142,7 +142,7 @@ def _append_to(
     quarantine = Quarantine(location, bad_set, sources, settings.form)
     hints = {**describe_bad(bad_set, settings), **describe_unknown(plan, there)}
     if good or bad:
-        check_bad_share(len(good) + len(bad), bad_set, settings, quarantine, details=hints)
+        check_bad_share(len(good) + len(bad), bad_set, settings, quarantine=quarantine, details=hints)
     # before the rows: killed in between, the bad ones can be looked at and the same append adds the others
     set_aside = quarantine.commit() if plan.bad else None
     changed = bool(plan.added or plan.filled) or before is None

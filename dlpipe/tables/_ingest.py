@@ -90,7 +90,7 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings) -> I
     first_pass = run_first_pass(_check_and_find(sources, table, settings), settings)
     quarantine = Quarantine(locate(table), first_pass.bad, first_pass.sources, settings.form)
     hints = describe_bad(first_pass.bad, settings)
-    check_bad_share(len(first_pass.reasons), first_pass.bad, settings, quarantine, details=hints)
+    check_bad_share(len(first_pass.reasons), first_pass.bad, settings, quarantine=quarantine, details=hints)
     placed, moved = keep_in_train(first_pass.rows)
     check_splits(placed, settings)
     # before the data: two tables have no common commit, and killed in between, the data table is as it was
@@ -124,6 +124,21 @@ def check_sources(sources: Sources, table: str | Path, *, settings: TableSetting
     """
     for source in _check_and_find(sources, table, settings):
         check_first_rows(source, settings)
+
+
+def check_all_rows(sources: Sources, *, settings: TableSettings) -> None:
+    """Raise what ``ingest`` into a new table would; all rows are read, nothing is written.
+
+    Parameters
+    ----------
+    sources, settings
+        As for ``ingest``.
+    """
+    check_settings(settings)
+    first_pass = run_first_pass(find_sources(sources.list_paths()), settings)
+    hints = describe_bad(first_pass.bad, settings)
+    check_bad_share(len(first_pass.reasons), first_pass.bad, settings, details=hints)
+    check_splits(keep_in_train(first_pass.rows)[0], settings)
 
 
 def _check_and_find(sources: Sources, table: str | Path, settings: TableSettings) -> list[Source]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from dlpipe.errors import BadSource
 from dlpipe.tables._parquet_folders import read_folder_columns
 from dlpipe.tables._read import stream_table
+from dlpipe.tables._readers import make_width_error, read_records
 from dlpipe.tables._settings import TableSettings
 from dlpipe.tables._sources import expand_pattern, explain_unreadable, find_kind, is_table
 from dlpipe.tables._storage import is_remote, locate, to_one_line
@@ -47,6 +49,8 @@ class Preview:
         Whether these are all rows.
     separator : str
         Of a CSV; empty for other kinds.
+    repeated : tuple of str
+        Names that several columns of a file have: an ingest reads none of them, and ``columns`` has none.
     """
 
     path: str
@@ -54,6 +58,7 @@ class Preview:
     rows: int
     whole: bool
     separator: str = ""
+    repeated: tuple[str, ...] = ()
 
 
 def preview(
@@ -61,8 +66,8 @@ def preview(
 ) -> Preview:
     """Return the first rows of a file, a glob, a folder of Parquet or a Delta table, with all columns.
 
-    Of several files, each gives its share of ``rows``: a file may hold one class. Rows of a CSV that have more or
-    fewer fields than the header are passed over; an ingest names them.
+    Of several files, each gives its share of ``rows``: a file may hold one class. What an ingest would refuse of
+    these rows, such as a line with too many fields, is refused here.
 
     Parameters
     ----------
@@ -93,11 +98,12 @@ def preview(
     files = expand_pattern(path)
     share = max(rows // len(files), 1)
     found: list[dict[str, Any]] = []
-    whole, separator = True, ""
+    whole, separator, repeated = True, "", dict[str, None]()
     for file in files:
         with explain_unreadable(file), explain_undecodable(file):
-            separator, records = _open_records(file, settings, columns)
+            separator, header, records = _open_records(file, settings, columns)
             first, ended = _take_rows(records, share)
+        repeated |= dict.fromkeys(to_readable(name) for name, count in Counter(header).items() if count > 1)
         _check_decoded(first, file, settings)
         whole = whole and ended
         found += [{**dict(read_folder_columns(file)), **record} for record in first]
@@ -105,7 +111,8 @@ def preview(
         raise BadSource(f"{path!r} has no rows. Pass a file with rows.")
     names = dict.fromkeys(name for record in found for name in record)
     values = {to_readable(name): [_to_shown(record.get(name)) for record in found] for name in names}
-    return Preview(path, values, len(found), whole, separator)
+    once = {name: column for name, column in values.items() if name not in repeated}
+    return Preview(path, once, len(found), whole, separator, tuple(repeated))
 
 
 def _take_rows(records: Iterable[dict[str, Any]], rows: int) -> tuple[list[dict[str, Any]], bool]:
@@ -143,35 +150,40 @@ def _to_shown(value: Any) -> Any:
     return to_readable(value) if isinstance(value, str) else value
 
 
-def _open_records(
-    path: str, settings: TableSettings, columns: Collection[str]
-) -> tuple[str, Iterator[dict[str, Any]]]:
-    """Return the separator of a source, empty where it has none, and its rows."""
+Opened = tuple[str, Sequence[str], Iterator[dict[str, Any]]]
+"""The separator of a source and the names of its columns, both empty where it has none, and its rows."""
+
+
+def _open_records(path: str, settings: TableSettings, columns: Collection[str]) -> Opened:
     if is_remote(path) or is_table(path):
         version = table_at(locate(path if is_remote(path) else str(Path(path).absolute())))
-        return "", _to_records(stream_table(version))
+        return "", (), _to_records(stream_table(version))
     kind = find_kind(path)
     if kind == "parquet":
-        return "", _read_parquet(path)
+        return "", _read_parquet_names(path), _read_parquet(path)
     if not Path(path).stat().st_size:
         raise BadSource(f"{path!r} is empty. Pass a file with a header and rows.")
     found = find_format(path, kind, settings, columns)
-    return found.separator, _read_json_lines(path, found) if kind == "jsonl" else _read_csv(path, found)
+    if kind == "jsonl":
+        return found.separator, (), _read_json_lines(path, found)
+    records = _read_csv(path, found)
+    _, header = next(records, (1, []))
+    return found.separator, header, (dict(zip(header, record, strict=True)) for _, record in records)
 
 
-def _read_csv(path: str, found: TextFormat) -> Iterator[dict[str, Any]]:
+def _read_csv(path: str, found: TextFormat) -> Iterator[tuple[int, list[str]]]:
+    """Yield the records of a CSV with the line of each, first the header."""
     csv.field_size_limit(LONGEST_FIELD)
     with open_text(path, found) as stream:
         for _ in range(found.skipped):
             stream.readline()
-        try:
-            records = (record for record in csv.reader(stream, delimiter=found.separator) if record)
-            header = next(records, [])
-            for record in records:
-                if len(record) == len(header):
-                    yield dict(zip(header, record, strict=True))
-        except csv.Error as error:
-            raise BadSource(f"{path!r} has a broken quote or row: {to_one_line(error)}. Mend it.") from None
+        reader = csv.reader(stream, strict=True, delimiter=found.separator)
+        header: Sequence[str] = ()
+        for line, record in read_records(reader, path, after=found.skipped):
+            header = header or record
+            if len(record) != len(header):
+                raise make_width_error(record, header, path, line, found)
+            yield line, record
 
 
 def _read_json_lines(path: str, found: TextFormat) -> Iterator[dict[str, Any]]:
@@ -185,6 +197,16 @@ def _read_json_lines(path: str, found: TextFormat) -> Iterator[dict[str, Any]]:
                 if not isinstance(record, dict):
                     raise BadSource(f"{path!r} line {line} holds no object. Write one object on each line.")
                 yield record
+
+
+def _read_parquet_names(path: str) -> Sequence[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return list(pq.read_schema(path).names)
+    except (pa.ArrowException, UnicodeDecodeError):
+        return ()  # the rows cannot be read either, which is explained there
 
 
 def _read_parquet(path: str) -> Iterator[dict[str, Any]]:

@@ -139,8 +139,8 @@ def check_bad_share(
     rows: int,
     bad: BadSet,
     settings: TableSettings,
-    quarantine: Quarantine,
     *,
+    quarantine: Quarantine | None = None,
     details: Mapping[str, str] | None = None,
 ) -> None:
     """Raise ``BadRows`` where too many rows are bad, or all of them; these are in the quarantine then.
@@ -152,14 +152,17 @@ def check_bad_share(
     bad : BadSet
     settings : TableSettings
         Its ``max_bad_share`` is how much may be bad.
-    quarantine : Quarantine
-        Of the same bad rows.
+    quarantine : Quarantine, optional
+        Of the same bad rows; by default nothing is written.
     details : mapping of str to str, optional
         What more to say of a reason, by reason.
     """
     if len(bad) <= settings.max_bad_share * rows and len(bad) < rows:
         return
-    kept = quarantine.commit()
+    kept = ""
+    if quarantine is not None:
+        name = str(quarantine.commit())
+        kept = f" Nothing was committed; the rows are in {name!r} ({quarantine.location})."
     more = {reason: f": {text}" for reason, text in (details or {}).items()}
     listed = "; ".join(
         f"{count} with {reason} (first: {bad.firsts[reason].place}){more.get(reason, '')}"
@@ -167,9 +170,7 @@ def check_bad_share(
     )
     raise BadRows(
         f"{len(bad)} of {rows} rows are bad, more than max_bad_share={settings.max_bad_share:g} allows: "
-        f"{listed}. "
-        f"Nothing was committed; the rows are in {str(kept)!r} ({quarantine.location}). "
-        "Mend the source, or raise max_bad_share."
+        f"{listed}.{kept} Mend the source, or raise max_bad_share."
     )
 
 

@@ -86,7 +86,7 @@ def _read_csv(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:
             stream.readline()
         # strict: a quote that is never closed would swallow the rest of the file as one field
         reader = csv.reader(stream, strict=True, delimiter=found.separator)
-        records = _read_records(reader, source, after=found.skipped)
+        records = read_records(reader, source.path, after=found.skipped)
         _, header = next(records, (1, []))
         if not header:
             raise BadSource(f"{source.path!r} is empty. Pass a file with a header and rows.")
@@ -97,16 +97,27 @@ def _read_csv(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:
             pick = _make_decimal_picker(pick, numbers)
         for line, record in records:
             if len(record) != len(header):
-                raise BadSource(
-                    f"{source.path!r} line {line} has {len(record)} fields, the header has {len(header)}. Put "
-                    "texts that hold the separator, a quote or a line break in double quotes; the separator is "
-                    f"{found.separator!r} (--separator)."
-                )
+                raise make_width_error(record, header, source.path, line, found)
             yield line, (*pick(record), *rest) if rest else pick(record)
 
 
-def _read_records(reader: Any, source: Source, *, after: int) -> Iterator[tuple[int, list[str]]]:
-    """Return each record with the line on which it starts; blank lines are passed over."""
+def read_records(reader: Any, path: str, *, after: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield each record of a CSV with the line on which it starts; blank lines are passed over.
+
+    Parameters
+    ----------
+    reader : csv.reader
+        A strict one: a quote that is never closed would swallow the rest of the file as one field.
+    path : str
+        For messages.
+    after : int
+        Lines that were read before.
+
+    Raises
+    ------
+    BadSource
+        When a quote or a row is broken.
+    """
     while True:
         line = reader.line_num + 1 + after
         try:
@@ -115,12 +126,22 @@ def _read_records(reader: Any, source: Source, *, after: int) -> Iterator[tuple[
             return
         except csv.Error as error:
             raise BadSource(
-                f"{source.path!r} has a broken quote or row that starts on line {line}: {to_one_line(error)} "
+                f"{path!r} has a broken quote or row that starts on line {line}: {to_one_line(error)} "
                 f"(seen on line {max(line, reader.line_num + after)}). Close the quote, and double those inside a "
                 "text."
             ) from None
         if record:
             yield line, record
+
+
+def make_width_error(
+    record: Sequence[str], header: Sequence[str], path: str, line: int, found: TextFormat
+) -> BadSource:
+    """Return the error for a row of a CSV that has more or fewer fields than the header."""
+    return BadSource(
+        f"{path!r} line {line} has {len(record)} fields, the header has {len(header)}. Put texts that hold the "
+        f"separator, a quote or a line break in double quotes; the separator is {found.separator!r} (--separator)."
+    )
 
 
 def _find_names(

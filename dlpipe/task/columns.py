@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlpipe.errors import SettingError
-from dlpipe.tables import Preview, is_number
+from dlpipe.errors import ColumnInDoubt, SettingError
+from dlpipe.tables import Preview, is_number, join_words
 
 LABEL_NAMES = frozenset(
     (
@@ -146,6 +146,8 @@ def check_given(found: Preview, given: Given) -> None:
     """Raise ``SettingError`` unless the columns that are known are there, each once."""
     named = [(name, column) for name, columns in given.items() for column in as_list(columns)]
     for name, column in named:
+        if column in found.repeated:
+            raise SettingError(f"{found.path!r} has two columns {column!r} ({_option(name)}): rename one of them.")
         if column not in found.columns:
             raise SettingError(
                 f"{found.path!r} has no column {column!r} ({_option(name)}); {list_columns(found)}."
@@ -279,7 +281,7 @@ def measure_texts(found: Preview, given: Given) -> dict[str, float]:
 
 def make_choice_error(
     found: Preview, what: str, columns: Sequence[str], descriptions: Mapping[str, str], *settings: str
-) -> SettingError:
+) -> ColumnInDoubt:
     """Return the error for a file in which no column, or more than one, may hold ``what``.
 
     Parameters
@@ -297,7 +299,7 @@ def make_choice_error(
     which = ", ".join(f"{name!r} ({descriptions[name]})" for name in columns[:LISTED])
     may = f"several columns may hold {what}: {which}" if columns else f"no column is sure to hold {what}"
     options = " and ".join(map(_option, settings))
-    return SettingError(f"In {found.path!r} {may}. Name it with {options}; {list_columns(found)}.")
+    return ColumnInDoubt(f"In {found.path!r} {may}. Name it with {options}; {list_columns(found)}.")
 
 
 def _check_classes(found: Preview, column: str, setting: str) -> str:
@@ -355,7 +357,20 @@ def describe_values(values: Counter[str]) -> str:
 
 def list_columns(found: Preview) -> str:
     """Return the names of the columns."""
-    return f"the columns are: {', '.join(map(repr, found.columns))}"
+    listed = f"the columns are: {', '.join(map(repr, found.columns))}"
+    return f"{listed}; {line}" if (line := describe_repeated(found)) else listed
+
+
+def describe_repeated(found: Preview) -> str:
+    """Return which columns cannot be read, since several have one name; empty where there are none.
+
+    Examples
+    --------
+    >>> describe_repeated(Preview("a.csv", {"label": ["1"]}, 1, True, ",", ("text",)))
+    "several columns are called 'text': none of them is read"
+    """
+    names = join_words([repr(name) for name in found.repeated])
+    return f"several columns are called {names}: none of them is read" if found.repeated else ""
 
 
 def format_count(number: int, what: str) -> str:

@@ -7,21 +7,24 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dlpipe.errors import SettingError
+from dlpipe.errors import BadSource, DlpipeError, SettingError
 from dlpipe.settings import check_name, read_settings
 from dlpipe.sklearn_data import NAMES, write_sklearn
-from dlpipe.tables import TableSettings, preview
+from dlpipe.tables import Sources, TableSettings, check_all_rows, join_words, preview
 from dlpipe.task import DEFAULT_TASK, find_task
-from dlpipe.task.columns import Given, Suggest, as_list
+from dlpipe.task.columns import Given, as_list
+from dlpipe.templates.choosing import choose_columns, find_suggest, make_form
 from dlpipe.templates.environment import make_environment
 from dlpipe.templates.placing import put_files
 from dlpipe.templates.rendering import ORIGINAL, Answers, render
 from dlpipe.templates.sample import make_example, write_sample
 
 SAMPLE_FILE = "tests/sample.csv"
+CHECKED_ROWS = 10_000
+"""So many are read in half a second as a training reads them; larger files hardly lack rows."""
 DATASET_TASK = "tabular-classification"
 """What is learnt from the data sets of scikit-learn: all of them are numbers with a class."""
 NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?", re.ASCII)
@@ -48,6 +51,7 @@ class Project:
     files: int
     sample: int
     environment: str
+    doubts: tuple[str, ...] = ()
 
 
 def make_project(
@@ -84,24 +88,31 @@ def make_project(
     ProjectExists
         When one of the files is there already.
     SourceNotFound, BadSource
-        When the data cannot be read.
+        When the data cannot be read, or are too few or too bad to train on.
     SettingError
         When there is no such task, data set or column, or the data leave it in doubt.
     """
     if dataset:
         check_name(dataset, list(NAMES), what="data set", where="scikit-learn")
     folder, given, how = Path(folder), dict(columns or {}), dict(reading or {})
+    _check_reading(dataset, how)
+    is_default = not task
     task = task or (DATASET_TASK if dataset else DEFAULT_TASK)
-    suggest = find_suggest(task)
+    find_suggest(task)  # before the data are read
     name = name or folder.resolve().name
     _check_project_name(name)
     with tempfile.TemporaryDirectory(prefix="dlpipe-init-") as place:
         source = str(write_sklearn(dataset, Path(place, "data"))) if dataset else data
         known = [column for columns in given.values() for column in as_list(columns)]
         found = preview(source, settings=read_settings(TableSettings, how, where="[data]"), columns=known)
-        suggested = suggest(found, given)
+        if dataset:
+            found = replace(found, path=dataset)  # messages name what the person did
+        chosen = choose_columns(found, task, given, is_default=is_default)
+        suggested = chosen.suggested
         settings = {**suggested.settings, **how}
-        form = read_settings(find_task(task).data, settings, where="[data]").form
+        if found.whole and found.rows <= CHECKED_ROWS:
+            _check_training(source, task, settings)
+        form = make_form(task, settings)
         seen = f"data/{dataset}.csv" if dataset else _make_relative(folder, data)
         example, training = make_example(found, form), suggested.training
         answers = Answers(name, task, seen, settings, suggested.lines, example, training)
@@ -115,16 +126,21 @@ def make_project(
         shutil.copytree(original, made / ORIGINAL)
         rows = write_sample(made / SAMPLE_FILE, found, suggested.settings)
         put_files(made, folder)
-    return Project(folder, answers, files + 1, rows, make_environment(folder))
+    return Project(folder, answers, files + 1, rows, make_environment(folder), chosen.doubts)
 
 
-def find_suggest(task: str) -> Suggest:
-    """Return what says which columns of a file a task reads; ``SettingError`` where the task does not."""
-    if suggest := find_task(task).suggest:
-        return suggest
-    raise SettingError(
-        f"The task {task!r} does not say which columns of a file it reads: write its project by hand."
-    )
+def _check_training(data: str, task: str, settings: Given) -> None:
+    """Raise ``BadSource`` where a training would refuse the rows: too few, or too many of them bad."""
+    try:
+        check_all_rows(Sources(data=data), settings=read_settings(find_task(task).data, settings, where="[data]"))
+    except DlpipeError as error:
+        raise BadSource(f"make train would refuse this file: {error}") from None
+
+
+def _check_reading(dataset: str, how: Mapping[str, str]) -> None:
+    if dataset and how:
+        options = join_words([f"--{name}" for name in how])
+        raise SettingError(f"{options} says how a file of --data is read: leave it out with --dataset.")
 
 
 def _check_project_name(name: str) -> None:

@@ -18,6 +18,7 @@ from dlpipe.task.columns import (
     describe_classes,
     describe_text,
     find_class,
+    make_choice_error,
     measure_length,
 )
 
@@ -60,6 +61,8 @@ def suggest_columns(found: Preview, given: Given) -> Suggestion:
         "text_column": given.get("text_column", kinds["text"][0] if kinds["text"] else ""),
         "label_column": label,
     }
+    if not settings["number_columns"] and not settings["category_columns"]:
+        raise make_choice_error(found, "numbers or categories", [], {}, "number_columns", "category_columns")
     left_out = [*kinds[""], *(name for name in kinds["text"] if name != settings["text_column"])]
     lines = [
         f"numbers {_list_names(settings['number_columns'])}",
