@@ -414,13 +414,14 @@ def test_the_columns_of_a_form_are_named_where_one_is_missing(tmp_path):
     with pytest.raises(BadSource) as caught:
         ingest(Sources(data=source), tmp_path / "t", settings=make_settings(PAIRS))
     assert "has no column 'second'; its columns are: 'first', 'b', 'same'" in str(caught.value)
-    assert "Set text_column, other_column and label_column (--text-column, --other-column, --label-column)" in str(
-        caught.value
-    )
+    named = "Set text_column, other_column and label_column (--text-column, --set data.other_column=..., --label-"
+    assert named in str(caught.value)
     numbers = write_csv(
         tmp_path / "b.csv", ("first", "second", "same"), [("a text", at, at % 2) for at in range(40)]
     )
-    with pytest.raises(BadSource, match=r"other column 'second' .* holds numbers, not text .*\(--other-column\)"):
+    with pytest.raises(
+        BadSource, match=r"other column 'second' .* holds numbers, not text .*\(--set data.other_column=...\)"
+    ):
         ingest(Sources(data=numbers), tmp_path / "t", settings=make_settings(PAIRS))
 
 
@@ -538,7 +539,7 @@ def test_a_table_remembers_its_form(tmp_path):
     with pytest.raises(SchemaMismatch, match="does not say what its rows are"):
         read_form(other)
     assert read_form(write_table(tmp_path / "plain", rows)) == TEXT_FORM
-    assert read_last_settings(str(tmp_path / "plain")) == FormSettings()
+    assert read_last_settings(str(tmp_path / "plain")) == FormSettings(rows=TEXT_FORM.forget_settings())
 
 
 def test_rows_of_another_form_are_not_appended(tmp_path):
@@ -569,10 +570,41 @@ def test_a_column_of_the_files_is_named_on_the_command_line(tmp_path):
     given = ["append", str(tmp_path / "t"), new, "--text-column", "a"]
     done = CliRunner().invoke(main, [*given, "--column", "other=b"])
     assert "1 new rows, 0 with a label" in done.stdout
-    for wrong, message in (("third=b", "no column 'third'"), ("other", "write COLUMN=NAME")):
-        refused = CliRunner().invoke(main, [*given, "--column", wrong])
+    for words, message in (
+        (["--column", "third=b"], "no column 'third'"),
+        (["--column", "other"], "write COLUMN=NAME"),
+        ([], "has no column 'second'; its columns are: 'a', 'b'."),
+        ([], "Say with --column COLUMN=NAME what the file calls it, or rename the column."),
+        (["--column", "other=b", "--label-column", "sme"], "has no column 'sme'"),  # a named label has to be there
+        (["--column", "other=b", "--number-columns", "b"], "leave out --number-columns, and say with --column"),
+        (["--column", "other=b", "--task", "text-regression"], "is there already"),
+    ):
+        refused = CliRunner().invoke(main, [*given, *words])
         assert refused.exit_code == 1
         assert message in refused.output
+
+
+def test_a_new_table_of_columns_is_made_by_an_append_that_names_them(tmp_path):
+    rows = [(at / 7, "ab"[at % 2], at % 3) for at in range(30)]
+    words = [
+        "append",
+        str(tmp_path / "t"),
+        str(write_csv(tmp_path / "a.csv", ("age", "town", "class"), rows)),
+        "--new",
+    ]
+    tabular = [*words, "--task", "tabular-classification"]
+    for given, message in (
+        ([*words, "--number-columns", "age"], "has no --number-columns; tabular-classification has (--task)"),
+        (tabular, "Name them with --number-columns or --category-columns or --text-column"),
+        ([*tabular, "--number-columns", "age,height"], "has no column 'height'"),
+    ):
+        refused = CliRunner().invoke(main, given)
+        assert refused.exit_code == 1
+        assert message in refused.output
+    named = ["--number-columns", "age", "--category-columns", "town", "--label-column", "class"]
+    done = CliRunner().invoke(main, [*tabular, *named])
+    assert "30 new rows, 30 with a label" in done.output
+    assert read_table(table_at(tmp_path / "t")).column_names == ["row_id", "age", "town", "label", "split"]
 
 
 @pytest.mark.parametrize(
@@ -605,7 +637,7 @@ def test_inputs_that_another_program_wrote_are_read_or_refused(tmp_path):
         check_inputs(version, [Column("third", "third", "text")])
     with pytest.raises(SchemaMismatch, match="type string, not numbers"):
         check_inputs(version, [replace(number, name="other")])
-    with pytest.raises(SchemaMismatch, match=r"type integer, not text.*\(--other-column\)"):
+    with pytest.raises(SchemaMismatch, match=r"type integer, not text.*\(--set data\.other_column=\.\.\.\)"):
         check_inputs(version, [replace(PAIRS.inputs[1], name="n")])
 
 

@@ -555,7 +555,7 @@ CODES = "".join(f"code{n},{n}\n" for n in range(30))
         (
             "text,label,text\n" + REVIEWS.replace("\n", ",x\n"),
             ["--text-column", "text"],
-            "'odd.csv' has two columns 'text' (--text-column): rename one of them.",
+            "'odd.csv' has two columns 'text' (--text-column): rename one.",
         ),
         (f"text,label\n{REVIEWS}a, b,1\n", [], "'odd.csv' line 32 has 3 fields, the header has 2."),
         (
@@ -572,7 +572,7 @@ CODES = "".join(f"code{n},{n}\n" for n in range(30))
         (
             f"text,label\n{REVIEWS}",
             ["--number-columns", "label"],
-            "The task 'text-classification' has no --number-columns; it is of tabular-classification (--task).",
+            "The task 'text-classification' has no --number-columns; tabular-classification has (--task).",
         ),
         (
             f"text,label\n{REVIEWS}",

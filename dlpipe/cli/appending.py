@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,9 +13,13 @@ from dlpipe.cli.printing import as_json, say
 from dlpipe.errors import SettingError, TableNotFound
 
 if TYPE_CHECKING:
-    from dlpipe.tables import TableSettings
+    from dlpipe.tables import FormSettings, TableSettings
 
-COLUMN_OPTIONS = ("text_column", "label_column")
+RENAMING = ("text_column", "label_column")
+"""Options that say what files call a column of any table."""
+COLUMN_OPTIONS = (*RENAMING, "text_pair_column", "number_columns", "category_columns", "label_columns")
+"""Options that name the columns of a new table."""
+LABEL_OPTIONS = ("label_column", "label_columns")
 
 
 @click.command()
@@ -27,7 +31,8 @@ COLUMN_OPTIONS = ("text_column", "label_column")
 @click.option(
     "--label-column",
     metavar="NAME",
-    help="The column with the label, which the files may lack; by default that of the last ingest.",
+    help="The column with the label, which each file must have then; by default that of the last ingest, if it is "
+    "there.",
 )
 @click.option(
     "--column",
@@ -49,6 +54,16 @@ COLUMN_OPTIONS = ("text_column", "label_column")
 @click.option(
     "--task", metavar="NAME", help="With --new: the task that the rows are for.  [default: text-classification]"
 )
+@click.option("--text-pair-column", metavar="NAME", help="With --new: the column with the second text of a pair.")
+@click.option("--number-columns", metavar="NAMES", help="With --new: columns with numbers, separated by commas.")
+@click.option(
+    "--category-columns", metavar="NAMES", help="With --new: columns with categories, separated by commas."
+)
+@click.option(
+    "--label-columns",
+    metavar="NAMES",
+    help="With --new: columns of 0 and 1, one for each label, separated by commas.",
+)
 @as_json
 def append(
     table: str,
@@ -68,12 +83,15 @@ def append(
       dlpipe append reviews new.csv
       dlpipe append reviews "new/*.jsonl" --text-column text --json
       dlpipe append unlabelled new.csv --new
+      dlpipe append wines new.csv --new --task tabular-classification --number-columns alcohol,hue
     """
     from dlpipe.tables import append
 
     given = {name: value for name, value in options.items() if value not in (None, "")}
-    settings = choose_settings(table, new=new, task=task, given=given, columns=dict(map(read_pair, columns)))
-    done = append(files, table, settings=settings)
+    renamed = dict(map(read_pair, columns))
+    settings = choose_settings(table, new=new, task=task, given=given, columns=renamed)
+    named = {*LABEL_OPTIONS} & given.keys() or "label" in renamed
+    done = append(files, table, settings=settings, labelled=bool(named))
     counts = {
         "table": str(done.table),
         "new_rows": done.new_rows,
@@ -104,20 +122,71 @@ def choose_settings(
     columns : mapping
         What the files call columns of the table.
     """
-    from dlpipe.tables import FormSettings, locate, read_last_settings
-    from dlpipe.task import DEFAULT_TASK, find_task
+    from dlpipe.tables import locate, read_last_settings
 
-    named = {name.removesuffix("_column"): value for name, value in given.items() if name in COLUMN_OPTIONS}
+    named = {name: value for name, value in given.items() if name in COLUMN_OPTIONS}
     others = {name: value for name, value in given.items() if name not in COLUMN_OPTIONS}
     try:
         settings = read_last_settings(locate(table))
     except TableNotFound as error:
         if not new:
             raise TableNotFound(f"{error} To make it, add --new.") from None
-        first = find_task(task or DEFAULT_TASK).data()
-        settings = FormSettings(rows=first.form, task_name=first.task)
-    form = settings.form.rename_sources({**named, **columns})
-    return replace(settings, **others, rows=form)
+        settings, renamed = make_new_settings(task, named), columns
+    else:
+        check_options_fit(table, settings.task, task, named)
+        renamed = {**{name.removesuffix("_column"): value for name, value in named.items()}, **columns}
+    return replace(settings, **others, rows=settings.form.rename_sources(renamed))
+
+
+def make_new_settings(task: str | None, named: Mapping[str, str]) -> FormSettings:
+    """Return the settings of a new table: those of a task, with the columns that options name."""
+    from dlpipe.settings import read_settings
+    from dlpipe.tables import FormSettings
+    from dlpipe.task import DEFAULT_TASK, find_task
+    from dlpipe.task.columns import to_option
+    from dlpipe.task.options import check_options
+
+    cls = find_task(task or DEFAULT_TASK).data
+    check_options(task or DEFAULT_TASK, named)
+    columns = {name: value.split(",") if name.endswith("_columns") else value for name, value in named.items()}
+    first = read_settings(cls, columns, where="--new")
+    try:
+        form = first.form
+    except SettingError:
+        known = [field.name for field in fields(cls) if field.name in {*COLUMN_OPTIONS} - {*LABEL_OPTIONS}]
+        raise SettingError(
+            f"Rows of the task {task!r} have columns of your choice. Name them with "
+            f"{' or '.join(map(to_option, known))}, such as {to_option(known[0])} NAME."
+        ) from None
+    return FormSettings(rows=form.forget_settings(), task_name=first.task)
+
+
+def check_options_fit(table: str, made_for: str, task: str | None, named: Mapping[str, str]) -> None:
+    """Raise ``SettingError`` for options that only a new table takes, where the table is there.
+
+    Parameters
+    ----------
+    table : str
+    made_for : str
+        The task that its rows are for; empty where nobody says.
+    task : str or None
+        The one that was asked for.
+    named : mapping
+        Options that name columns.
+    """
+    from dlpipe.task.columns import to_option
+
+    if task not in (None, made_for):
+        raise SettingError(
+            f"The table {table!r} is there already, with rows for {made_for or 'no task'}: leave out --task, or "
+            "name a new table."
+        )
+    for name in named:
+        if name not in RENAMING:
+            raise SettingError(
+                f"The table {table!r} is there already and has its columns: leave out {to_option(name)}, and say "
+                "with --column COLUMN=NAME what the files call one of them."
+            )
 
 
 def read_pair(written: str) -> tuple[str, str]:

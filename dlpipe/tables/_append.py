@@ -72,7 +72,9 @@ class Append:
     notes: tuple[str, ...] = ()
 
 
-def append(sources: Paths, table: str | Path, *, settings: TableSettings | None = None) -> Append:
+def append(
+    sources: Paths, table: str | Path, *, settings: TableSettings | None = None, labelled: bool = False
+) -> Append:
     """Add the rows of ``sources`` to ``table`` in one atomic commit, and return what was done.
 
     A row is known by its ``row_id``, which is made of its inputs. A row that is there already is not added again;
@@ -83,11 +85,12 @@ def append(sources: Paths, table: str | Path, *, settings: TableSettings | None 
     Parameters
     ----------
     sources : path, glob or list of them
-        They may lack the columns with the label.
     table : str or Path
         Made where there is none. Rows are kept by later ingests.
     settings : TableSettings, optional
         By default those of the table's last ingest; a new table needs those of a task.
+    labelled : bool, optional
+        Whether each source must have the columns with the label; by default it may lack them.
 
     Raises
     ------
@@ -112,7 +115,7 @@ def append(sources: Paths, table: str | Path, *, settings: TableSettings | None 
     check_same_form(location, settings.form)
     check_target(location, settings.form.schema())
     found = find_sources(Sources(data=sources).list_paths())
-    rows = [row for source in found for row in read_rows(source, settings, unlabelled=True)]
+    rows = [row for source in found for row in read_rows(source, settings, unlabelled=not labelled)]
     good, bad = separate_bad_rows(rows, settings.form)
     return retry_on_latest(location, lambda before: _append_to(before, location, good, bad, found, settings))
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from dlpipe.errors import BadSource
-from dlpipe.tables._form import Column, Label, Values, to_option
+from dlpipe.tables._form import Column, Label, Values, suggest_column
 from dlpipe.tables._sources import Source
 from dlpipe.tables._values import format_labels, format_number, is_number
 
@@ -81,7 +81,7 @@ def _read_text(value: Any, column: Column, source: Source, line: int) -> str | N
         return None
     raise BadSource(
         f"The {column.name} column {column.source!r} of {source.path!r} holds {_describe_type(value)}, not text "
-        f"({value!r} on {source.unit} {line}).{_suggest_setting(column.name, column)}"
+        f"({value!r} on {source.unit} {line}).{suggest_column(column.name, column.setting)}"
     )
 
 
@@ -96,7 +96,7 @@ def _read_category(value: Any, column: Column, source: Source, line: int) -> str
         return str(int(value)) if value == int(value) else str(value)
     raise BadSource(
         f"The column {column.source!r} of {source.path!r} holds {_describe_type(value)}, not categories "
-        f"({value!r} on {source.unit} {line}).{_suggest_setting(column.name, column)}"
+        f"({value!r} on {source.unit} {line}).{suggest_column(column.name, column.setting)}"
     )
 
 
@@ -115,7 +115,7 @@ def _read_number(value: Any, column: Column | Label, source: Source, line: int) 
     what = "label column" if name == "label" else "column"
     raise BadSource(
         f"The {what} {called!r} of {source.path!r} holds {_describe_type(value)}, not numbers "
-        f"({value!r} on {source.unit} {line}).{_suggest_setting(name, column)}"
+        f"({value!r} on {source.unit} {line}).{suggest_column(name, column.setting)}"
     )
 
 
@@ -147,7 +147,7 @@ def _read_class(value: Any, name: str, label: Label, source: Source, line: int) 
         return str(int(value))
     raise BadSource(
         f"The label column {name!r} of {source.path!r} holds {_describe_type(value)}, not {NOUNS[label.kind]} "
-        f"({value!r} on {source.unit} {line}).{_suggest_setting('label', label)}"
+        f"({value!r} on {source.unit} {line}).{suggest_column('label', label.setting)}"
     )
 
 
@@ -191,10 +191,3 @@ def _describe_type(value: Any) -> str:
     return (
         "numbers" if isinstance(value, bool | int | float | Decimal) else f"values of type {type(value).__name__}"
     )
-
-
-def _suggest_setting(name: str, column: Column | Label) -> str:
-    """Return a sentence that says which setting names the column, or nothing where none does."""
-    if not column.setting:
-        return ""
-    return f" Name the {name} column with {column.setting} ({to_option(column.setting)})."

@@ -26,6 +26,10 @@ Values = tuple[str | float | None, ...]
 """The inputs of a row in the order of the form: texts and categories as strings, numbers as floats. What is no
 number, in a column of numbers, is the string that stands there."""
 
+OPTIONS = ("text_column", "label_column")
+"""The settings that have an option of their own in flows and in `dlpipe append`."""
+OF_TABLE = "--column"
+"""Stands for a setting where a table has its form already: an append then says what its files call a column."""
 OWN_COLUMNS = ("row_id", "label", "split")
 NOT_IN_NAMES = re.compile(r"[\s,;{}()=]+")
 
@@ -46,7 +50,7 @@ class Column:
     optional : bool
         Whether a row may lack a value.
     setting : str
-        The setting of ``[data]`` that names ``source``, for messages.
+        The setting of ``[data]`` that names ``source``, for messages; ``OF_TABLE`` where the form is a table's.
     """
 
     name: str
@@ -72,7 +76,7 @@ class Label:
     separator : str
         What stands between several labels in a string; a JSON list is read as well.
     setting : str
-        The setting of ``[data]`` that names ``sources``, for messages.
+        The setting of ``[data]`` that names ``sources``, for messages; ``OF_TABLE`` where the form is a table's.
     """
 
     sources: tuple[str, ...]
@@ -261,18 +265,31 @@ class RowForm:
         label = replace(self.label, sources=(sources["label"],)) if "label" in sources else self.label
         return replace(self, inputs=inputs, label=label)
 
-    def name_settings(self, *, options: bool = True) -> str:
-        """Return the settings that name the columns of files, and their options.
+    def forget_settings(self) -> RowForm:
+        """Return the form as a table has it, whose columns no setting names: ``--column`` of an append does."""
+        inputs = tuple(replace(column, setting=OF_TABLE) for column in self.inputs)
+        return replace(self, inputs=inputs, label=replace(self.label, setting=OF_TABLE))
+
+    def suggest_settings(self, *, options: bool = True) -> str:
+        """Return what to set so that the right columns of files are read, as a sentence begins.
 
         Examples
         --------
         >>> text = Column("text", "review", "text", setting="text_column")
-        >>> RowForm((text,), Label(("sentiment",), "class")).name_settings()
-        'text_column and label_column (--text-column, --label-column)'
+        >>> age = Column("age", "age", "number", setting="number_columns")
+        >>> form = RowForm((text, age), Label(("paid",), "class", setting=""))
+        >>> form.suggest_settings()
+        'Set text_column and number_columns (--text-column, --set data.number_columns=...)'
+        >>> form.forget_settings().suggest_settings()
+        'Say with --column COLUMN=NAME what the file calls it'
         """
         every = [column.setting for column in self.inputs] + [self.label.setting]
         names = list(dict.fromkeys(name for name in every if name))
-        return f"{join_words(names)} ({', '.join(map(to_option, names))})" if options else join_words(names)
+        if names == [OF_TABLE]:
+            return "Say with --column COLUMN=NAME what the file calls it"
+        if not names:
+            return "Name other columns"
+        return f"Set {join_words(names)}" + (f" ({', '.join(map(to_option, names))})" if options else "")
 
     def name_columns(self) -> str:
         """Return the columns that files have, as a sentence names them: ``text and label``."""
@@ -300,13 +317,13 @@ def check_form(form: RowForm) -> None:
     named = [(column.name, column.source) for column in form.inputs]
     named += [("label", source) for source in form.label.sources]
     if not form.inputs or not form.label.sources:
-        raise SettingError(f"A row needs an input and a label. Set {form.name_settings()}.")
+        raise SettingError(f"A row needs an input and a label. {form.suggest_settings()}.")
     seen: dict[str, str] = {}
     for name, source in named:
         if source in seen:
             raise SettingError(
                 f"{seen[source].capitalize()} and {name} are the same column, {source!r}. "
-                f"Set {form.name_settings(options=False)}."
+                f"{form.suggest_settings(options=False)}."
             )
         seen[source] = name
     # Delta compares the names of columns without their case
@@ -336,8 +353,28 @@ def to_column_name(source: str) -> str:
 
 
 def to_option(setting: str) -> str:
-    """Return the option of a setting, such as ``--text-column``."""
-    return f"--{setting.replace('_', '-')}"
+    """Return how a setting of ``[data]`` that names columns is given on a flow's command line.
+
+    Examples
+    --------
+    >>> to_option("text_column"), to_option("number_columns")
+    ('--text-column', '--set data.number_columns=...')
+    """
+    return f"--{setting.replace('_', '-')}" if setting in OPTIONS else f"--set data.{setting}=..."
+
+
+def suggest_column(name: str, setting: str) -> str:
+    """Return the sentence, after a blank, on how a file's column ``name`` is named; nothing where no setting does.
+
+    Examples
+    --------
+    >>> suggest_column("text", "text_column"), suggest_column("text", OF_TABLE)
+    (' Name the text column with text_column (--text-column).', ' Name the text column with --column text=NAME.')
+    """
+    if not setting:
+        return ""
+    how = f"{OF_TABLE} {name}=NAME" if setting == OF_TABLE else f"{setting} ({to_option(setting)})"
+    return f" Name the {name} column with {how}."
 
 
 def join_words(words: Sequence[str]) -> str:

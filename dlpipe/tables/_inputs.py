@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from dlpipe.errors import SchemaMismatch
-from dlpipe.tables._form import Column, to_option
+from dlpipe.tables._form import OF_TABLE, Column, to_option
 from dlpipe.tables._versions import TableVersion
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def decode_texts(rows: Rows, *, of: TableVersion) -> Rows:
 
 def _make_type_error(version: str, column: Column, kind: str) -> SchemaMismatch:
     what = NOUNS[column.kind]
-    option = f" ({to_option(column.setting)})" if column.setting else ""
+    option = f" ({to_option(column.setting)})" if column.setting not in ("", OF_TABLE) else ""
     has = "the texts" if column.kind == "text" else what
     return SchemaMismatch(
         f"The column {column.name!r} of {version!r} holds values of type {kind}, not {what}. Name another table, "

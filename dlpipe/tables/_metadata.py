@@ -88,8 +88,9 @@ def read_last_settings(location: str) -> FormSettings:
             kept = {name: json.loads(written).get(name) for name in names}
             given = read_settings(TableSettings, kept, where=f"the last ingest of {show_path(location)}")
             last = RowForm.from_json(info["dlpipe.form"]) if "dlpipe.form" in info else form
-            return FormSettings(**given.to_record(), rows=last, task_name=info.get("dlpipe.task", ""))
-    return FormSettings(rows=form)
+            rows = last.forget_settings()
+            return FormSettings(**given.to_record(), rows=rows, task_name=info.get("dlpipe.task", ""))
+    return FormSettings(rows=form.forget_settings())
 
 
 def check_columns(version: TableVersion, form: RowForm) -> None:

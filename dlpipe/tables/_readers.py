@@ -194,7 +194,7 @@ def _make_column_error(
     how = f" They are read with the separator {found.separator!r} (--separator)." if found else ""
     return BadSource(
         f"{source.path!r} has {has} {name!r}; its columns are: {listed}.{how} "
-        f"Set {wanted.settings.form.name_settings()}, or rename the column."
+        f"{wanted.settings.form.suggest_settings()}, or rename the column."
     )
 
 

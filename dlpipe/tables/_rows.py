@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dlpipe.errors import BadSource
 from dlpipe.tables._cells import read_inputs, read_label
-from dlpipe.tables._form import RowForm, Values, to_option
+from dlpipe.tables._form import RowForm, Values, suggest_column
 from dlpipe.tables._parquet_folders import NO_VALUE
 from dlpipe.tables._readers import READERS, SourceColumns
 from dlpipe.tables._settings import TableSettings
@@ -136,10 +136,9 @@ def check_first_rows(source: Source, settings: TableSettings) -> None:
 def _make_numbers_error(first: Row, at: int, form: RowForm) -> BadSource:
     """Return the error for a source in which every text of a column is a number."""
     source, column = first.source, form.inputs[at]
-    hint = f"Name the {column.name} column with {column.setting} ({to_option(column.setting)})."
     return BadSource(
         f"The {column.name} column {column.source!r} of {source.path!r} holds numbers, not text "
-        f"({first.values[at]!r} on {source.unit} {first.line}). {hint if column.setting else ''}".strip()
+        f"({first.values[at]!r} on {source.unit} {first.line}).{suggest_column(column.name, column.setting)}"
     )
 
 

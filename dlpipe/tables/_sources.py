@@ -89,7 +89,7 @@ def explain_unreadable(path: str, form: RowForm | None = None) -> Iterator[None]
             raise
         raise BadSource(
             f"{path!r} holds dates where {form.name_columns()} are looked for, out of range: "
-            f"{to_one_line(error)}. Set {form.name_settings()}."
+            f"{to_one_line(error)}. {form.suggest_settings()}."
         ) from None
 
 

@@ -10,6 +10,7 @@ torch_predictor  outputs of a torch network for rows
 opening          models and their predictors, opened by the inputs of their task
 requests         columns and values in whatever a model of MLflow, or a client, is given
 columns          which columns of a file a task may mean, for `dlpipe init`
+options          options of commands that name columns, and the tasks that they are for
 distinct         rows that are the same, found column by column
 batches          what a network reads, and length-bucketed batches of it
 array_cache      arrays that can be made again, cached beside a table

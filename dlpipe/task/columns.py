@@ -147,14 +147,16 @@ def check_given(found: Preview, given: Given) -> None:
     named = [(name, column) for name, columns in given.items() for column in as_list(columns)]
     for name, column in named:
         if column in found.repeated:
-            raise SettingError(f"{found.path!r} has two columns {column!r} ({_option(name)}): rename one of them.")
+            raise SettingError(
+                f"{found.path!r} has two columns {column!r} ({to_option(name)}): rename one of them."
+            )
         if column not in found.columns:
             raise SettingError(
-                f"{found.path!r} has no column {column!r} ({_option(name)}); {list_columns(found)}."
+                f"{found.path!r} has no column {column!r} ({to_option(name)}); {list_columns(found)}."
             )
     for column, count in Counter(column for _, column in named).items():
         if count > 1:
-            options = " and ".join(dict.fromkeys(_option(name) for name, other in named if other == column))
+            options = " and ".join(dict.fromkeys(to_option(name) for name, other in named if other == column))
             raise SettingError(f"{options} name {column!r} twice; {list_columns(found)}.")
 
 
@@ -298,7 +300,7 @@ def make_choice_error(
     """
     which = ", ".join(f"{name!r} ({descriptions[name]})" for name in columns[:LISTED])
     may = f"several columns may hold {what}: {which}" if columns else f"no column is sure to hold {what}"
-    options = " and ".join(map(_option, settings))
+    options = " and ".join(map(to_option, settings))
     return ColumnInDoubt(f"In {found.path!r} {may}. Name it with {options}; {list_columns(found)}.")
 
 
@@ -307,7 +309,7 @@ def _check_classes(found: Preview, column: str, setting: str) -> str:
     if len(values) < 2:
         raise SettingError(
             f"The column {column!r} of {found.path!r} has {format_count(len(values), 'value')} in "
-            f"{describe_rows(found)}: there is nothing to tell apart. Name another with {_option(setting)}; "
+            f"{describe_rows(found)}: there is nothing to tell apart. Name another with {to_option(setting)}; "
             f"{list_columns(found)}."
         )
     return column
@@ -318,7 +320,9 @@ def check_numbers(found: Preview, column: str, setting: str) -> str:
     values = found.columns[column]
     if not are_numbers(values, separator=found.separator):
         hint = " Write them with a point." if are_numbers(values, separator=";") else ""
-        raise SettingError(f"The column {column!r} of {found.path!r} holds no numbers ({_option(setting)}).{hint}")
+        raise SettingError(
+            f"The column {column!r} of {found.path!r} holds no numbers ({to_option(setting)}).{hint}"
+        )
     return column
 
 
@@ -389,7 +393,8 @@ def as_list(columns: Any) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
 
 
-def _option(setting: str) -> str:
+def to_option(setting: str) -> str:
+    """Return the option of a setting in `dlpipe init` and `dlpipe append`, such as ``--text-column``."""
     return f"--{setting.replace('_', '-')}"
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from dlpipe.errors import ColumnInDoubt, SettingError
 from dlpipe.settings import read_settings
-from dlpipe.tables import Preview, RowForm, is_number, join_words
+from dlpipe.tables import Preview, RowForm, is_number
 from dlpipe.task import find_task, list_tasks
 from dlpipe.task.columns import Given, Suggest, Suggestion, as_list, count_values, describe_repeated
+from dlpipe.task.options import check_options, list_settings
 
 FLAGS = 2
 """So few different numbers are classes that somebody has written as numbers."""
@@ -50,7 +51,7 @@ def choose_columns(found: Preview, task: str, given: Given, *, is_default: bool)
         names the tasks that have no doubt.
     """
     suggest = find_suggest(task)
-    _check_settings_of(task, given)
+    check_options(task, given)
     try:
         suggested = suggest(found, given)
     except SettingError as error:
@@ -94,24 +95,11 @@ def find_odd_names(found: Preview) -> list[str]:
     return [name for name, values in columns if is_number(name.strip()) or name.strip() in count_values(values)]
 
 
-def _check_settings_of(task: str, given: Given) -> None:
-    """Raise ``SettingError`` for a column that the task does not read."""
-    for name in given:
-        if name not in _list_settings(task):
-            having = [other for other in list_tasks() if name in _list_settings(other)]
-            hint = f"; it is of {join_words(having)} (--task)" if having else ""
-            raise SettingError(f"The task {task!r} has no {_option(name)}{hint}.")
-
-
-def _list_settings(task: str) -> list[str]:
-    return [field.name for field in fields(find_task(task).data)]
-
-
 def _suggest_others(found: Preview, task: str, given: Given) -> Iterator[tuple[str, Suggestion]]:
     """Yield the other tasks that find their columns in a file, with those."""
     for name in list_tasks():
         suggest = find_task(name).suggest
-        if name == task or suggest is None or not {*given} <= {*_list_settings(name)}:
+        if name == task or suggest is None or not {*given} <= {*list_settings(name)}:
             continue
         try:
             suggested = suggest(found, given)
@@ -153,7 +141,3 @@ def _list_read(suggested: Suggestion) -> str:
     columns: list[Any] = [name for names in suggested.settings.values() for name in as_list(names)]
     shown = [repr(name) for name in columns[:8]]
     return ", ".join([*shown, "..."] if len(columns) > len(shown) else shown)
-
-
-def _option(setting: str) -> str:
-    return f"--{setting.replace('_', '-')}"
