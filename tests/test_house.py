@@ -158,6 +158,7 @@ def test_importing_dlpipe_is_light() -> None:
         "evaluation",
         "explain",
         "monitoring",
+        "comparing",
         "registry",
         "parts",
         "inference",

@@ -16,6 +16,7 @@ drawing      its graph as a picture
 values       what becomes of an artifact: metric, parameter, file or reference
 apply        writes the difference to MLflow
 following    a run on its way into MLflow: reading and apply put together
+outcomes     what came of a run, for whoever compares runs
 mirroring    sync, check, status, where and watch
 marks        files beside a run: its launcher lives, MLflow is behind
 follow       the process beside a live run

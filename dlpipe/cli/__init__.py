@@ -12,6 +12,7 @@ from dlpipe import __version__
 from dlpipe.cli.answers import answers
 from dlpipe.cli.appending import append
 from dlpipe.cli.bridge import bridge
+from dlpipe.cli.compare import compare
 from dlpipe.cli.deployments import deployments
 from dlpipe.cli.events import event, events
 from dlpipe.cli.init import init
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(init, tables, append, models, predict, answers, bridge, ui),
+    *(init, tables, append, models, predict, answers, compare, bridge, ui),
     *(scheduler, deployments, runs, logs, event, events),
 )
 for command in COMMANDS:

@@ -8,6 +8,7 @@ wheel         dlpipe as a wheel among those files
 registration  registering a version once, however often it is asked for; its steps are in
 runs          the MLflow run that a registration logs into
 logged_models MLflow's logged model, with the files
+logged_values parameters and scores that a version was logged with
 creation      the model version, its alias and its links
 companions    registering companions, and a whole family
 moving        moving an alias of several models as one
@@ -21,7 +22,17 @@ MLflow is imported by the functions that call it: it takes 1.4 to 2.3 s, and man
 from dlpipe.registry.companions import register_companion, register_family
 from dlpipe.registry.deletion import delete_version
 from dlpipe.registry.families import check_name_free
-from dlpipe.registry.names import CHALLENGER, CHAMPION, KEY, KIND, MADE_FROM, TASK, check_model_name
+from dlpipe.registry.logged_values import read_logged_values
+from dlpipe.registry.names import (
+    CHALLENGER,
+    CHAMPION,
+    KEY,
+    KIND,
+    MADE_FROM,
+    TASK,
+    check_model_name,
+    classifier_name,
+)
 from dlpipe.registry.packaging import LOADER, Loggable, Packaging, list_requirements
 from dlpipe.registry.promotion import Promotion, find_earlier_champion, judge_and_promote, promote
 from dlpipe.registry.registration import log_and_register
@@ -41,6 +52,7 @@ __all__ = [
     "Promotion",
     "check_model_name",
     "check_name_free",
+    "classifier_name",
     "delete_version",
     "find_champion",
     "find_earlier_champion",
@@ -50,6 +62,7 @@ __all__ = [
     "log_and_register",
     "parse_uri",
     "promote",
+    "read_logged_values",
     "register_companion",
     "register_family",
     "resolve",

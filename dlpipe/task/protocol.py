@@ -31,6 +31,7 @@ explain          Inputs  split_parts (unless not_explained)  [attribute_parts]
                  Target  [activate_tensor]
 monitor          Inputs  make_drift_series  [make_domain_featurizer]
                  Target  make_prediction_series  [score_predictions]  [compare_quality]
+compare          Target  [resample_metrics]  [measure_row_errors]  [list_groups]  [read_outputs]  [format_label]
 
 Both halves are made once, when the task's module is imported, and shared by all models and threads of a process:
 they keep no state. What a training learns stands in the model's *card*, JSON that most methods are given. Imports
@@ -547,6 +548,8 @@ class Target(ABC):
     """The section ``[gate]``: a dataclass that adds bounds to ``Thresholds``, all of its fields with defaults."""
     has_classes: bool = False
     """Whether a prediction is one class of several, so that MLflow's evaluator of classifiers can judge it."""
+    has_right_rows: bool = True
+    """Whether a prediction is right or wrong; of numbers, one is only closer than another."""
 
     # training --------------------------------------------------------------------------------------------
 
@@ -837,6 +840,90 @@ class Target(ABC):
     def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
         """Return pictures of an evaluation beside its baseline's for the card, each with its caption first."""
         return []
+
+    # comparing -------------------------------------------------------------------------------------------
+
+    def resample_metrics(
+        self,
+        counts: Floats,
+        outputs: Floats,
+        labels: Sequence[Any],
+        *,
+        names: Sequence[str],
+        decision: Mapping[str, Any],
+    ) -> Mapping[str, Floats]:
+        """Return each metric of ``evaluate`` in many resamples of the rows, arrays of shape (n_resamples,).
+
+        Two models are compared by it on the same resamples. By default each resample is evaluated, which takes
+        seconds for a thousand: override it where there is a faster way.
+
+        Parameters
+        ----------
+        counts : float array of shape (n_rows, n_resamples)
+            How often each row is drawn, see ``dlpipe.task.bootstrap``.
+        outputs : float array of shape (n_rows, n_outputs)
+        labels : sequence of n_rows labels
+        names : sequence of n_outputs str
+        decision : mapping
+            What turns outputs into decisions, as a model's card has it.
+        """
+        import numpy as np
+
+        found: dict[str, list[float]] = {}
+        for drawn in counts.T:
+            places = np.repeat(np.arange(len(labels)), drawn.astype(np.int64)).tolist()
+            ids = [str(place) for place in places]
+            made = self.evaluate(
+                outputs[places],
+                [labels[place] for place in places],
+                names=names,
+                decision=decision,
+                row_ids=ids,
+                shown=ids,
+                resamples=1,
+                worst=0,
+            )
+            for metric, value in made.metrics.items():
+                found.setdefault(metric, []).append(value)
+        return {metric: np.array(values) for metric, values in found.items()}
+
+    def measure_row_errors(
+        self, outputs: Floats, labels: Sequence[Any], *, names: Sequence[str], decision: Mapping[str, Any]
+    ) -> Floats:
+        """Return how wrong each row is, of shape (n_rows,): 0 where it is right, by default 1 elsewhere.
+
+        Parameters
+        ----------
+        outputs : float array of shape (n_rows, n_outputs)
+        labels : sequence of n_rows labels
+        names : sequence of n_outputs str
+        decision : mapping
+            What turns outputs into decisions, as a model's card has it.
+        """
+        import numpy as np
+
+        decided = self.decide(outputs, {"labels": names, "decision": decision})
+        return np.array([float(own != true) for own, true in zip(decided, labels, strict=True)])
+
+    def list_groups(self, label: Any) -> Sequence[str]:
+        """Return the classes or labels that a row with this label counts for; by default none."""
+        return ()
+
+    def read_outputs(self, predictions: pa.Table, names: Sequence[str]) -> Floats | None:
+        """Return the outputs that ``make_prediction_columns`` was given; by default ``None``: they are not kept.
+
+        Parameters
+        ----------
+        predictions : pyarrow.Table
+            The columns of ``list_prediction_fields``, of one model, with at least one row.
+        names : sequence of n_outputs str
+            Of the outputs, in the order of the columns that are returned.
+        """
+        return None
+
+    def format_label(self, label: Any) -> str:
+        """Return a label, or what is decided, as people read it."""
+        return str(label)
 
     # monitoring ------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ measures     each metric over all rows
 resampling   each metric in many resamples
 per_class    the recall of each class, and the majority class
 gate         ClassThresholds, and the checks of classes
+stored       probabilities as a table of predictions keeps them
 figures      the confusion matrix and the calibration
 """
 

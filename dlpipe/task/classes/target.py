@@ -210,6 +210,31 @@ class Classes(Target):
             ("Calibration", make_calibration_figure(made, plain)),
         ]
 
+    def resample_metrics(
+        self,
+        counts: Floats,
+        outputs: Floats,
+        labels: Sequence[str],
+        *,
+        names: Sequence[str],
+        decision: Mapping[str, Any],
+    ) -> Mapping[str, Floats]:
+        """Return accuracy, macro F1, AUROC, log loss and calibration error in each resample."""
+        from dlpipe.task.classes.measures import index_labels, normalize_probabilities
+        from dlpipe.task.classes.resampling import resample_metrics
+
+        return resample_metrics(counts, normalize_probabilities(outputs), index_labels(labels, names))
+
+    def list_groups(self, label: str) -> Sequence[str]:
+        """Return the class."""
+        return (label,)
+
+    def read_outputs(self, predictions: pa.Table, names: Sequence[str]) -> Floats:
+        """Return the probabilities of the classes that ``names`` has."""
+        from dlpipe.task.classes.stored import read_probabilities
+
+        return read_probabilities(predictions, names)
+
     def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
         """Return each row's probability, of two classes that of the last and else of the predicted, and its class.
 

@@ -12,7 +12,15 @@ from dlpipe.task.classes.chance import estimate_f1_error
 from dlpipe.task.evaluation import Evaluation
 from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.labels.gate import LabelThresholds, check_constant, describe_recalls, name_labels
-from dlpipe.task.labels.scores import LabelEvaluation, compute_recalls, evaluate_labels
+from dlpipe.task.labels.scores import (
+    LabelEvaluation,
+    compute_losses,
+    compute_recalls,
+    encode_truth,
+    evaluate_labels,
+    format_labels,
+    resample_metrics,
+)
 from dlpipe.task.labels.thresholds import find_thresholds
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target
@@ -215,6 +223,47 @@ class Labels(Target):
         from dlpipe.task.labels.figures import make_label_figure
 
         return [("F1 by label", make_label_figure(as_label_evaluation(evaluation), as_label_evaluation(baseline)))]
+
+    def resample_metrics(
+        self,
+        counts: Floats,
+        outputs: Floats,
+        labels: Sequence[Sequence[str]],
+        *,
+        names: Sequence[str],
+        decision: Mapping[str, Any],
+    ) -> Mapping[str, Floats]:
+        """Return macro and micro F1, the share of exactly right rows, and the log loss in each resample."""
+        ids = [""] * len(labels)
+        known = encode_truth(labels, names, outputs, ids, ids)
+        given = (outputs >= get_thresholds({"labels": names, "decision": decision})).astype(np.float64)
+        return resample_metrics(counts, known, given, compute_losses(outputs, known))
+
+    def measure_row_errors(
+        self,
+        outputs: Floats,
+        labels: Sequence[Sequence[str]],
+        *,
+        names: Sequence[str],
+        decision: Mapping[str, Any],
+    ) -> Floats:
+        """Return how many labels of each row are missing, or are given though the row lacks them."""
+        given = self.decide(outputs, {"labels": names, "decision": decision})
+        return np.array([float(len({*own} ^ {*true})) for own, true in zip(given, labels, strict=True)])
+
+    def list_groups(self, label: Sequence[str]) -> Sequence[str]:
+        """Return the labels of the row."""
+        return label
+
+    def read_outputs(self, predictions: pa.Table, names: Sequence[str]) -> Floats:
+        """Return the probabilities of the labels that ``names`` has."""
+        from dlpipe.task.classes.stored import read_probabilities
+
+        return read_probabilities(predictions, names)
+
+    def format_label(self, label: Sequence[str]) -> str:
+        """Return the labels in one line; a word where there is none."""
+        return format_labels(label)
 
     def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
         """Return how many labels each row is given, and which, as one word."""

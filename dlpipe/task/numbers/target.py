@@ -12,7 +12,7 @@ from dlpipe.task.evaluation import Evaluation
 from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.numbers.gate import NumberThresholds, check_constant
 from dlpipe.task.numbers.intervals import bound_coverage, compute_halfwidth, count_needed_rows
-from dlpipe.task.numbers.scores import NumberEvaluation, evaluate_numbers
+from dlpipe.task.numbers.scores import NumberEvaluation, check_numbers, evaluate_numbers, resample_metrics
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target
 from dlpipe.task.quality import Quality, compare_errors
@@ -45,6 +45,7 @@ class Numbers(Target):
     gate = NumberThresholds
     lower_is_better = frozenset({"mae", "rmse"})
     has_decision = True
+    has_right_rows = False
     output_kind = "numbers"
 
     def learn_coding(self, labels: Sequence[float]) -> Coding:
@@ -204,6 +205,36 @@ class Numbers(Target):
 
         made, plain = as_number_evaluation(evaluation), as_number_evaluation(baseline)
         return [("Predicted and true", make_scatter_figure(made)), ("Errors", make_error_figure(made, plain))]
+
+    def resample_metrics(
+        self,
+        counts: Floats,
+        outputs: Floats,
+        labels: Sequence[float],
+        *,
+        names: Sequence[str],
+        decision: Mapping[str, Any],
+    ) -> Mapping[str, Floats]:
+        """Return errors, the share of the variance explained, rank correlation and coverage in each resample."""
+        ids = [""] * len(labels)
+        predicted, true = check_numbers(outputs, labels, ids, ids)
+        return resample_metrics(counts, predicted, true, float(decision.get("halfwidth", math.nan)))
+
+    def measure_row_errors(
+        self, outputs: Floats, labels: Sequence[float], *, names: Sequence[str], decision: Mapping[str, Any]
+    ) -> Floats:
+        """Return the absolute error of each row."""
+        errors: Floats = np.abs(outputs[:, 0].astype(np.float64) - np.asarray(labels, np.float64))
+        return errors
+
+    def read_outputs(self, predictions: pa.Table, names: Sequence[str]) -> Floats:
+        """Return the predicted numbers."""
+        numbers: Floats = predictions["predicted"].to_numpy()[:, None]
+        return numbers
+
+    def format_label(self, label: float) -> str:
+        """Return the number with four digits."""
+        return f"{label:.4g}"
 
     def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
         """Return the numbers."""
