@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from dlpipe.comparing.comparison import Comparison
 from dlpipe.comparing.curves import Panel, color, draw_interval, draw_panel, make_panels
-from dlpipe.comparing.sections import Section, make_sections, summarize
+from dlpipe.comparing.sections import Section, make_pair_sections, make_row_sections, make_side_sections, summarize
 from dlpipe.evaluation import MetricDifference
 from dlpipe.terminal import make_visible
 
@@ -49,14 +49,16 @@ td.name { color: var(--faint); }
 
 
 def make_page(comparison: Comparison) -> str:
-    """Return a comparison as HTML: summary, learning curves, and all sections with rows won and lost."""
+    """Return a comparison as HTML: who is better, learning curves, what differs, and rows won and lost."""
     title = " against ".join(side.name for side in reversed(comparison.sides))
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     body = [
         f"<h1>{show(title)}</h1>",
         *(f'<p class="said">{show(line)}.</p>' for line in summarize(comparison)),
+        *draw_sections(section for pair in comparison.pairs for section in make_pair_sections(pair)),
         *draw_curves(comparison),
-        *(part for section in make_sections(comparison, rows=ROWS) for part in draw_section(section, comparison)),
+        *draw_sections(make_side_sections(comparison)),
+        *draw_sections(make_row_sections(comparison, ROWS)),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -91,13 +93,14 @@ def draw_curves(comparison: Comparison) -> Iterator[str]:
     yield f'<div class="panels">{"".join(figures)}</div>'
 
 
-def draw_section(section: Section, comparison: Comparison) -> Iterator[str]:
-    """Yield a section: its heading, its table with the intervals drawn, and its lines."""
-    yield f"<h2>{show(section.title)}</h2>"
-    if section.rows:
-        yield draw_table(section.rows, section.drawn)
-    for note in section.notes:
-        yield f'<p class="note">{show(note)}</p>'
+def draw_sections(sections: Iterable[Section]) -> Iterator[str]:
+    """Yield sections: a heading, a table with the intervals drawn, and lines of each."""
+    for section in sections:
+        yield f"<h2>{show(section.title)}</h2>"
+        if section.rows:
+            yield draw_table(section.rows, section.drawn)
+        for note in section.notes:
+            yield f'<p class="note">{show(note)}</p>'
 
 
 def draw_table(rows: Sequence[Mapping[str, Any]], drawn: Sequence[MetricDifference]) -> str:

@@ -52,15 +52,26 @@ def make_sections(comparison: Comparison, *, rows: int = 0) -> list[Section]:
     rows : int
         How many rows that are won, and how many that are lost, are listed.
     """
-    made = [
-        make_overview(comparison.sides),
-        make_settings(comparison),
-        make_data(comparison),
-        make_code(comparison),
-        make_scores(comparison),
-        *(section for pair in comparison.pairs for section in make_pair_sections(pair, rows)),
-    ]
+    pairs = [section for pair in comparison.pairs for section in make_pair_sections(pair)]
+    return [*make_side_sections(comparison), *pairs, *make_row_sections(comparison, rows)]
+
+
+def make_side_sections(comparison: Comparison) -> list[Section]:
+    """Return what the sides are and in what they differ."""
+    parts = (make_settings, make_data, make_code, make_scores)
+    made = [make_overview(comparison.sides), *(make(comparison) for make in parts)]
     return [section for section in made if section.rows or section.notes]
+
+
+def make_row_sections(comparison: Comparison, rows: int) -> list[Section]:
+    """Return at most ``rows`` of the rows won, and of those lost, of each pair; no section for none."""
+    return [
+        Section(f"{title}: {min(rows, len(listed))} of {count:,}", list_rows(pair, listed[:rows]))
+        for pair in comparison.pairs
+        if pair.comparison is not None and rows
+        for title, listed, count in describe_lists(pair, pair.comparison)
+        if count
+    ]
 
 
 def summarize(comparison: Comparison) -> list[str]:
@@ -255,15 +266,8 @@ def describe_left_scores(comparison: Comparison, shown: int) -> list[str]:
     return [f"{left} scores of {' and '.join(owners)} are the same."] if left else []
 
 
-def make_pair_sections(pair: Pair, rows: int) -> Iterator[Section]:
-    """Yield the parts of a comparison of two models on the same rows.
-
-    Parameters
-    ----------
-    pair : Pair
-    rows : int
-        How many rows won, and how many lost, are listed.
-    """
+def make_pair_sections(pair: Pair) -> Iterator[Section]:
+    """Yield the scores of two models on the same rows, and what came of each class."""
     found = pair.comparison
     if found is None:
         title = f"{pair.second} against {pair.first}"
@@ -295,9 +299,6 @@ def make_pair_sections(pair: Pair, rows: int) -> Iterator[Section]:
             if left
             else (),
         )
-    if rows:
-        for title, listed, count in describe_lists(pair, found):
-            yield Section(f"{title}: {min(rows, len(listed))} of {count:,}", list_rows(pair, listed[:rows]))
 
 
 def format_share(share: float) -> str:
