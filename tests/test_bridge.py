@@ -74,7 +74,7 @@ def test_what_is_held_as_it_should_be_has_no_difference() -> None:
         ({"end": None}, "end"),
         ({"parent": None}, "parent"),
         ({"params": {"epochs": "3"}}, "parameter epochs"),
-        ({"metrics": frozenset({Metric("loss", 0.5, 2001)})}, "metric loss"),
+        ({"metrics": frozenset({Metric("loss", 0.75, 2000)})}, "metric loss"),
         ({"tags": {NAME: "train"}}, "tag metaflow.step"),
         ({"documents": {}}, "file logs/stdout.txt"),
         ({"datasets": frozenset()}, "dataset reviews@v0"),

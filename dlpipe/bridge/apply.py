@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -65,10 +66,11 @@ class Mirror:
         self._doubles: list[Run] = []
         self._deleted: dict[str, Run] = {}
         self._experiments: list[str] = []
+        self._points: dict[str, set[Metric]] = {}
 
     def refresh(self) -> None:
         """Read the runs of this Metaflow run again; of two with one key, the older counts."""
-        self._runs, self._doubles, self._deleted, self._experiments = {}, [], {}, []
+        self._runs, self._doubles, self._deleted, self._experiments, self._points = {}, [], {}, [], {}
         for run in self._search_runs():
             key = run.data.tags.get(KEY, "")
             if run.info.lifecycle_stage != "active":
@@ -208,7 +210,7 @@ class Mirror:
         from mlflow.entities import Param, RunTag
 
         params = [Param(name, value) for name, value in _find_new_params(record, held)]
-        points = [metric for metric in record.metrics if held is None or metric not in held.metrics]
+        points = [metric for metric in record.metrics if held is None or not held.has_point(metric)]
         metrics = [MlflowMetric(point.key, point.value, point.time, point.step) for point in points]
         changed = {name: value for name, value in record.all_tags.items() if held and held.tags.get(name) != value}
         if held is not None and record.parent is not None and held.parent != record.parent:
@@ -226,6 +228,9 @@ class Mirror:
             self._client.log_batch(run_id, metrics[:room], params[:BATCH_PARAMS], some_tags)
             metrics, params = metrics[room:], params[BATCH_PARAMS:]
             tags = tags[len(some_tags) :]
+        self._points.setdefault(record.key, set()).update(points)
+        if record.status != "RUNNING":  # it grows no more
+            del self._points[record.key]
 
     def _log_documents(self, key: str, documents: Sequence[Document]) -> None:
         if not documents:
@@ -279,7 +284,7 @@ class Mirror:
         elif complete and not listed:
             points = iter(record.metrics)
         else:
-            points = _read_record_points(self._client, run, record)
+            points = self._read_points_once(run, record)
         return HeldRecord(
             run_id=run.info.run_id,
             parent=self._keys.get(tags.get(PARENT, "")),
@@ -294,6 +299,14 @@ class Mirror:
             datasets=frozenset(_read_datasets(run)),
             logged_models=frozenset(self._read_logged_models(run, record)),
         )
+
+    def _read_points_once(self, run: Run, record: RunRecord) -> Iterator[Metric]:
+        """Yield the record's points that are there; of a series that grows, what was written here is known."""
+        known = self._points.setdefault(record.key, set())
+        names = {metric.key for metric in known}
+        new = tuple(metric for metric in record.metrics if metric.key not in names)
+        known.update(_read_record_points(self._client, run, replace(record, metrics=new)))
+        yield from known
 
     def _read_logged_models(self, run: Run, record: RunRecord) -> Iterator[tuple[str, str]]:
         """Yield role and id of each logged model; those that a run read are not told by MLflow's search."""

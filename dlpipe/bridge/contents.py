@@ -14,8 +14,9 @@ from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.datastore import DatastoreRoot, Unreadable, open_flow_store, read_log, read_page
 from dlpipe.bridge.metadata import read_metadata
 from dlpipe.bridge.opening import Fields, IncludedFile, read_fields
-from dlpipe.bridge.points import DATASET_FIELDS, MODEL_FIELDS, Points, find_points
+from dlpipe.bridge.points import DATASET_FIELDS, MODEL_FIELDS, Path, Points, find_points
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
+from dlpipe.bridge.reported import Reported
 from dlpipe.bridge.values import TooManyValues, keep, look_inside, to_mlflow_key
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import find_secrets, looks_secret, redact, redact_card, redact_value, set_secrets
@@ -69,7 +70,11 @@ def describe_error(error: Exception) -> str:
 
 
 def read_contents(
-    attempt: TaskAttempt, passed_on: frozenset[tuple[str, str]], *, secrets: Collection[str] = ()
+    attempt: TaskAttempt,
+    passed_on: frozenset[tuple[str, str]],
+    *,
+    secrets: Collection[str] = (),
+    reported: Reported | None = None,
 ) -> Contents:
     """Return what an attempt left behind.
 
@@ -81,14 +86,18 @@ def read_contents(
         Name and SHA-1 of what the run's parameters are, and of what the tasks before it held.
     secrets : collection of str, optional
         Values that are hidden wherever they stand.
+    reported : Reported, optional
+        What the attempt has reported.
 
     Raises
     ------
     StorageUnavailable
         When the datastore does not answer; whatever else is wrong is a note.
     """
-    found = Contents()
-    found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, secrets))
+    found, reported = Contents(), reported or Reported()
+    found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, secrets, reported))
+    found.metrics, notes = reported.merge(found.metrics, attempt.start)
+    found.notes += notes
     metadata = _read_metadata(attempt)
     for stream in ("stdout", "stderr"):
         found.try_documents(f"logs/{stream}", lambda stream=stream: _make_log(metadata, attempt, stream))  # type: ignore[misc]
@@ -104,12 +113,16 @@ def read_values(
 ) -> Contents:
     """Return what ``read_contents`` says of artifacts alone; the arguments are the same."""
     found = Contents()
-    found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, secrets))
+    found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, secrets, Reported()))
     return found
 
 
 def _add_artifacts(
-    found: Contents, attempt: TaskAttempt, passed_on: frozenset[tuple[str, str]], secrets: Collection[str]
+    found: Contents,
+    attempt: TaskAttempt,
+    passed_on: frozenset[tuple[str, str]],
+    secrets: Collection[str],
+    reported: Reported,
 ) -> list[Document]:
     """Put each artifact where its type says, and return the index of all and the traceback."""
     artifacts = read_all_artifacts(attempt.pathspec, attempt.number)
@@ -117,7 +130,8 @@ def _add_artifacts(
     set_secrets([*secrets, *(secret for artifact in own for secret in _find_secrets(artifact))])
     new = [artifact for artifact in own if (artifact.name, artifact.sha) not in passed_on]
     taken = {(kind, to_mlflow_key(artifact.name)) for artifact in new for kind in ("metric", "param")}
-    index = {artifact.name: _add_artifact(found, attempt, artifact, taken) for artifact in new}
+    taken |= set(reported.taken)
+    index = {artifact.name: _add_artifact(found, attempt, artifact, taken, reported.names) for artifact in new}
     documents = [Document("artifacts.json", json.dumps(index, indent=1).encode())] if index else []
     return [*documents, *_make_traceback(attempt, {artifact.name: artifact for artifact in artifacts})]
 
@@ -131,7 +145,11 @@ def _find_secrets(artifact: Artifact) -> Iterator[str]:
 
 
 def _add_artifact(
-    found: Contents, attempt: TaskAttempt, artifact: Artifact, taken: set[tuple[str, str]]
+    found: Contents,
+    attempt: TaskAttempt,
+    artifact: Artifact,
+    taken: set[tuple[str, str]],
+    reported: Mapping[Path, str],
 ) -> dict[str, Any]:
     """Put one artifact where its type says, and return its entry in the index."""
     entry: dict[str, Any] = {"pathspec": artifact.pathspec, "size": artifact.size}
@@ -139,7 +157,7 @@ def _add_artifact(
         entry["sha1"] = artifact.sha
     part = Contents()
     try:
-        kind, type_name = _keep(part, attempt, artifact, taken)
+        kind, type_name = _keep(part, attempt, artifact, taken, reported)
     except DlpipeError:
         raise
     except Exception as error:
@@ -157,7 +175,11 @@ def _add_artifact(
 
 
 def _keep(
-    part: Contents, attempt: TaskAttempt, artifact: Artifact, taken: set[tuple[str, str]]
+    part: Contents,
+    attempt: TaskAttempt,
+    artifact: Artifact,
+    taken: set[tuple[str, str]],
+    reported: Mapping[Path, str],
 ) -> tuple[str, str]:
     """Put what is kept of an artifact into ``part``, and return in a word what that is, and its type."""
     name, value = artifact.name, artifact.value()
@@ -169,7 +191,7 @@ def _keep(
     if kept.param is not None:
         part.params[to_mlflow_key(name)] = redact_value(name, kept.param)
     part.documents += kept.documents
-    _add_points(part, attempt, find_points(name, value, taken))
+    _add_points(part, attempt, find_points(name, value, taken, reported))
     part.datasets += find_datasets(value, name)
     part.models += _find_models(value, name, attempt.key)
     if verdict := describe_verdict(value):

@@ -71,7 +71,7 @@ def follow(pathspec: str, tell: Callable[[str], None]) -> str:
     following: Following | None = None
     wait, deadline, gone = 0.0, 0.0, False
     while True:
-        if not gone and wait_for_launcher(wait):
+        if not gone and rest(wait, following):
             gone, deadline = True, time.monotonic() + GIVE_UP_SECONDS
         elif gone:
             time.sleep(wait)
@@ -90,6 +90,29 @@ def follow(pathspec: str, tell: Callable[[str], None]) -> str:
             if gone:
                 return f"MLflow is behind ({format_error(error)}). To catch up: dlpipe bridge sync {pathspec}"
         wait = INTERVAL if gone else min(max(INTERVAL, (time.process_time() - began) / SHARE), LONGEST)
+
+
+def rest(seconds: float, following: Following | None) -> bool:
+    """Wait for the launcher's end, and return whether it came; what tasks report meanwhile is written each second.
+
+    Parameters
+    ----------
+    seconds : float
+        How long; less where a task has begun to report that is not known yet.
+    following : Following or None
+        The run, once it can be written.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        left = max(0.0, until - time.monotonic())
+        if wait_for_launcher(min(INTERVAL, left)):
+            return True
+        if left <= INTERVAL:
+            return False
+        with contextlib.suppress(Exception):  # the look at the whole run, which comes next, says what it is
+            if following is None or (following.write_points() >= 0 and not following.has_new_reporting()):
+                continue
+        return False
 
 
 def start_following(pathspec: str, tell: Callable[[str], None] = lambda doing: None) -> Following:

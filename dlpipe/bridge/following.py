@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 PARENT_SECONDS = 30.0
 """How often the description of a run that goes on is written anew."""
+LIVE_SECONDS = 5.0
+"""So long a point that a step reports may be on its way."""
+POINTS_SECONDS = 1.0
+"""How often such points are written while other records are."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class Following:
     _parent_written: float = -math.inf
     _writer: str = field(default_factory=lambda: uuid.uuid4().hex)
     _deleted: set[str] = field(default_factory=set)
+    _running: dict[str, RunRecord] = field(default_factory=dict)
+    _snapshot: RunSnapshot | None = None
+    _seen_reporting: frozenset[str] = frozenset()
+    _points_written: float = -math.inf
     on_progress: Callable[[str], None] = field(default=lambda doing: None)
     """Called with what it does: ``reading``, ``writing 3 of 8``."""
 
@@ -81,7 +89,8 @@ class Following:
         The arguments are those of ``MetaflowRun.read``.
         """
         self.on_progress("reading")
-        snapshot = self.reading.read_snapshot(launcher_gone=launcher_gone, closed=closed)
+        self._seen_reporting = self.reading.run.marks.list_reporting()
+        snapshot = self._snapshot = self.reading.read_snapshot(launcher_gone=launcher_gone, closed=closed)
         try:
             written = self._write_changes(snapshot)
         except BaseException:
@@ -107,6 +116,7 @@ class Following:
             mirror: Mirror | None = None
             keys = self.reading.list_keys(snapshot)
             for record in self.reading.make_records(snapshot, skip=self._final):
+                self._note_running(record)
                 if self._written.get(record.key) == record.digest or self._can_wait(record):
                     continue
                 if mirror is None:  # as late as can be: where nothing has changed, nobody waits for the lock
@@ -120,9 +130,63 @@ class Following:
                 self._written[record.key] = record.digest
                 if record.status != "RUNNING" and record.parent is not None:
                     self._final[record.key] = (record.status, record.end)
+                if (
+                    time.monotonic() - self._points_written > POINTS_SECONDS
+                ):  # files of other tasks take their time
+                    written += self._write_points(mirror)
             if mirror is not None:
                 mirror.remove_surplus(keys)
                 self._note_where(snapshot)
+        return written
+
+    def _note_running(self, record: RunRecord) -> None:
+        """Remember an attempt that runs: what it reports is written before the run is looked at again."""
+        if record.status == "RUNNING" and record.parent is not None:
+            self._running[record.key] = record
+        else:
+            self._running.pop(record.key, None)
+
+    def write_points(self) -> int:
+        """Write what running tasks have reported since the last look, and return how much that was.
+
+        Nothing else is looked at, which takes next to nothing however many tasks the run has.
+        """
+        from dlpipe.tracking import tracking_errors
+
+        if self._mirror is None or self._snapshot is None or not self._find_reported():
+            return 0
+        try:
+            with self.reading.run.marks.mirror_lock(), tracking_errors(self.store):
+                return self._write_points(self._open_mirror(self._snapshot))
+        except BaseException:
+            self._mirror = None  # what is known of MLflow may be wrong
+            raise
+
+    def has_new_reporting(self) -> bool:
+        """Return whether a task has begun to report since the last step, which did not know it yet."""
+        new = self.reading.run.marks.list_reporting() - self._seen_reporting
+        # a step of many tasks has one record, without their points
+        return any("/".join(key.split("/")[:3]) not in self._written for key in new)
+
+    def _find_reported(self) -> list[RunRecord]:
+        """Return the records of running tasks that have more points than when they were written."""
+        grown = []
+        for record in self._running.values():
+            points = self.reading.read_reported(record.key)
+            if len(points) > len(record.metrics):
+                grown.append(replace(record, metrics=points))
+        return grown
+
+    def _write_points(self, mirror: Mirror) -> int:
+        written = 0
+        for record in self._find_reported():
+            if mirror.run_id(record.key) is None:  # it has not been written at all
+                continue
+            self._running[record.key] = record
+            if not self._is_left_out(mirror, record):
+                written += len(mirror.write(record, thorough=False))
+            self._written[record.key] = record.digest
+        self._points_written = time.monotonic()
         return written
 
     def _begin(self, mirror: Mirror, snapshot: RunSnapshot) -> None:
@@ -180,7 +244,7 @@ class Following:
             mirror = self._open_mirror(snapshot)
             for record in self.reading.make_records(snapshot):
                 if not self._is_left_out(mirror, record):
-                    yield from mirror.compare(record)
+                    yield from mirror.compare(_leave_out_latest(record))
                 elif on_deleted:
                     on_deleted(record.key)
             yield from mirror.compare_surplus(self.reading.list_keys(snapshot))
@@ -231,3 +295,11 @@ class Following:
             return f"MLflow has not this run: somebody has deleted it there. To bring it back: {again}"
         place = self.address() or f"{self.run_id} in experiment {self.experiment}; open it with dlpipe ui"
         return f"MLflow has this run: {place}"
+
+
+def _leave_out_latest(record: RunRecord) -> RunRecord:
+    """Return the record of a task that runs without the points that may still be on their way."""
+    if record.status != "RUNNING" or record.parent is None:
+        return record
+    due = (time.time() - LIVE_SECONDS) * 1000
+    return replace(record, metrics=tuple(metric for metric in record.metrics if metric.time < due))

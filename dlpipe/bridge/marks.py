@@ -3,6 +3,9 @@
 The marks of a run are files in ``.metaflow/FLOW/RUN/_bridge`` and need no more than the file system. A launcher
 holds a lock on its mark as long as it lives; the kernel lets go of it however the launcher dies. That is the only
 sure sign there is: Metaflow's local metadata looks alike for a run that still runs, failed, or was killed.
+
+Two kinds of them tell what no record of Metaflow's does, and stay as long as the run: what a step has reported
+while it ran, and what its attempts took.
 """
 
 from __future__ import annotations
@@ -123,13 +126,45 @@ class RunMarks:
 
     def uses(self) -> frozenset[str]:
         """Return the keys of the attempts whose steps log to MLflow themselves."""
+        return self._list_keys("uses")
+
+    def _list_keys(self, folder: str) -> frozenset[str]:
         try:
-            place = self.folder / "uses"
-            return (
-                frozenset() if self._find_link("uses") else frozenset(unquote(name) for name in os.listdir(place))
-            )
+            if self._find_link(folder):
+                return frozenset()
+            return frozenset(unquote(name) for name in os.listdir(self.folder / folder))
         except OSError:
             return frozenset()
+
+    def note_points(self, key: str, lines: bytes) -> None:
+        """Append lines to what the step of this attempt reports while it runs."""
+        place = self._prepare_file("points")
+        make_folder(place)
+        with open(place / quote(key, safe=""), "ab", buffering=0, opener=open_plain_file) as file:
+            file.write(lines)
+
+    def list_reporting(self) -> frozenset[str]:
+        """Return the keys of the attempts whose steps have reported something."""
+        return self._list_keys("points")
+
+    def read_points(self, key: str, begin: int = 0) -> bytes:
+        """Return the whole lines that an attempt has reported, from the byte ``begin`` on."""
+        return self._read_lines("points", key, begin)
+
+    def read_resources(self, key: str) -> bytes:
+        """Return the lines in which an attempt that came to its end has left what it took."""
+        return self._read_lines("resources", key)
+
+    def _read_lines(self, folder: str, key: str, begin: int = 0) -> bytes:
+        if self._find_link(folder):
+            return b""
+        try:
+            with open(self.folder / folder / quote(key, safe=""), "rb", opener=open_plain_file) as file:
+                file.seek(begin)
+                found = file.read(LARGEST)
+        except OSError:
+            return b""
+        return found[: found.rfind(b"\n") + 1]  # the last line may be on its way, or torn by a kill
 
     @property
     def _where(self) -> Path:

@@ -7,6 +7,7 @@ import math
 import numbers
 from collections.abc import Iterator, Mapping, MutableSet, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from dlpipe.bridge.opening import Unopened
@@ -57,7 +58,13 @@ class Points:
     notes: list[str] = field(default_factory=list)
 
 
-def find_points(name: str, value: Any, taken: Taken | None = None) -> Points:
+Path = tuple[str, ...]
+"""Keys on the way to a number, the artifact's name first."""
+
+
+def find_points(
+    name: str, value: Any, taken: Taken | None = None, reported: Mapping[Path, str] = MappingProxyType({})
+) -> Points:
     """Return the numbers inside the artifact ``name``, and what stands beside them.
 
     Numbers of mappings and dataclasses are metrics named by their keys, to a depth of two. A sequence of records,
@@ -72,6 +79,8 @@ def find_points(name: str, value: Any, taken: Taken | None = None) -> Points:
     taken : set of (str, str), optional
         Names that stand for something else already, each with ``metric`` or ``param`` before it; those that are
         given here are added.
+    reported : mapping of tuple to str, optional
+        Series that the step has reported while it ran, and the names that they have.
 
     Examples
     --------
@@ -89,7 +98,7 @@ def find_points(name: str, value: Any, taken: Taken | None = None) -> Points:
         return Points(notes=[f"{name}: {error}"])
     if not finder.has_content:
         return Points()
-    return finder.make_points(set() if taken is None else taken)
+    return finder.make_points(set() if taken is None else taken, reported)
 
 
 def find_settings(name: str, value: Any) -> dict[str, str]:
@@ -128,6 +137,7 @@ class _Finder:
         self._metrics: list[tuple[tuple[str, ...], list[tuple[float, int]]]] = []
         self._params: list[tuple[tuple[str, ...], str]] = []
         self._notes: list[str] = []
+        self._counted: set[Path] = set()
 
     @property
     def has_content(self) -> bool:
@@ -194,6 +204,7 @@ class _Finder:
             if gaps := sum(item is not None and not _is_finite(item) for item in values):
                 self._notes.append(f"{_join((*path, *name))}: {gaps} of {len(values)} points are not finite")
             if points:
+                self._counted |= set() if steps or not index else {(*path, *name)}
                 self._take((*path, *name), points)
                 self._n_numbers += 1
 
@@ -211,14 +222,16 @@ class _Finder:
         if sum(len(points) for _, points in self._metrics) > MOST_POINTS:
             raise _TooManyPoints
 
-    def make_points(self, taken: Taken) -> Points:
+    def make_points(self, taken: Taken, reported: Mapping[Path, str] = MappingProxyType({})) -> Points:
         """Return what was taken, under names that MLflow takes and that are not ``taken``."""
         found = Points(notes=self._notes)
         for path, points in self._metrics:
-            name = _choose_name(path, "metric", taken)
+            if path in reported and path in self._counted:  # its points have other steps than those reported
+                continue
+            name = reported.get(path) or choose_name(path, "metric", taken)
             found.metrics += [(name, value, step) for value, step in points]
         for path, text in self._params:
-            found.params[_choose_name(path, "param", taken)] = text
+            found.params[choose_name(path, "param", taken)] = text
         found.settings = dict(found.params) if self._are_settings else {}
         return found
 
@@ -270,6 +283,30 @@ def _walk(record: Mapping[Any, Any], depth: int) -> Iterator[tuple[tuple[str, ..
             yield (redact(str(key)),), item
 
 
+def split_record(name: str, record: Mapping[Any, Any]) -> tuple[int | None, dict[Path, float]]:
+    """Return the place of a record in its series, and its numbers; ``None`` of a record that has no place.
+
+    Parameters
+    ----------
+    name : str
+        Of the series, which all paths begin with.
+    record : mapping
+        Values by name; those within its mappings count, too.
+
+    Examples
+    --------
+    >>> split_record("epochs", {"epoch": 2, "loss": 0.5, "scores": {"f1": 0.75}, "note": "best"})
+    (2, {('epochs', 'loss'): 0.5, ('epochs', 'scores', 'f1'): 0.75})
+    """
+    found = dict(_walk(record, DEPTH - 1))
+    index = next((key for key in INDEXES if _is_count(found.get((key,)))), None)
+    return None if index is None else int(found[(index,)]), {
+        (name, *path): float(item)
+        for path, item in found.items()
+        if path != (index,) and _is_finite(item) and not any(map(looks_secret, path))
+    }
+
+
 def _read_columns(value: Any) -> dict[tuple[str, ...], list[Any]] | None:
     """Return the columns of numbers of a table that has an index; nothing of a table that has none.
 
@@ -301,9 +338,13 @@ def _find_index(columns: Mapping[tuple[str, ...], Sequence[Any]]) -> tuple[str, 
     """Return the name of the column that counts the records: whole numbers from 0 that every record has."""
     for name in INDEXES:
         values = columns.get((name,), ())
-        if values and all(_is_finite(item) and 0 <= item == int(item) < 2**63 for item in values):
+        if values and all(map(_is_count, values)):
             return (name,)
     return ()
+
+
+def _is_count(value: Any) -> bool:
+    return _is_finite(value) and 0 <= value == int(value) < 2**63
 
 
 def _is_finite(value: Any) -> bool:
@@ -317,7 +358,7 @@ def _join(path: tuple[str, ...]) -> str:
     return "/".join(path)
 
 
-def _choose_name(path: tuple[str, ...], kind: str, taken: Taken) -> str:
+def choose_name(path: Path, kind: str, taken: Taken) -> str:
     """Return the first name that is free, and add it to ``taken``: shorter, whole, with a number."""
     whole = _to_key(path)
     short = tuple(part for part in path if part not in TRANSPARENT)

@@ -15,7 +15,8 @@ from dlpipe.bridge.graphs import read_graph
 from dlpipe.bridge.names import find_former_name, name_attempt, name_run, number_step
 from dlpipe.bridge.opening import Fields, IncludedFile
 from dlpipe.bridge.points import find_settings
-from dlpipe.bridge.records import Document, RunRecord, Status, parse_object
+from dlpipe.bridge.records import Document, Metric, RunRecord, Status, parse_object
+from dlpipe.bridge.reported import Reported
 from dlpipe.bridge.runs import MetaflowRun
 from dlpipe.bridge.snapshots import RunSnapshot, count_foreach_tasks
 from dlpipe.bridge.totals import RunTotals, TaskTotals, make_run_totals, make_task_totals
@@ -60,6 +61,7 @@ class RunReading:
         self._digests: dict[str, frozenset[tuple[str, str]]] = {}
         self._parameters: tuple[dict[str, str], tuple[Document, ...]] | None = None
         self._secrets: tuple[str, ...] = ()
+        self._reported: dict[str, Reported] = {}
         self._unions: dict[tuple[str, ...], frozenset[tuple[str, str]]] = {}
 
     def read_snapshot(self, *, launcher_gone: bool = False, only: str = "", closed: str = "") -> RunSnapshot:
@@ -196,8 +198,14 @@ class RunReading:
             tags["metaflow.caught"] = redact(attempt.caught)
         if attempt.origin:
             tags["metaflow.origin"] = attempt.origin
-        elif attempt.status != "RUNNING":
-            contents = read_contents(attempt, self._find_passed_on(snapshot, attempt), secrets=self._secrets)
+        elif attempt.status == "RUNNING":
+            contents.metrics = [*self.read_reported(attempt.key)]
+        else:
+            self.read_reported(attempt.key)
+            reported = self._reported.pop(attempt.key)
+            reported.add_aside(self.run.marks.read_resources(attempt.key))
+            passed_on = self._find_passed_on(snapshot, attempt)
+            contents = read_contents(attempt, passed_on, secrets=self._secrets, reported=reported)
             totals = self.totals[attempt.key] = make_task_totals(contents)
         if contents.notes:
             tags["metaflow.notes"] = redact("; ".join(contents.notes))
@@ -219,6 +227,12 @@ class RunReading:
             shared=attempt.uses_mlflow,
             former_names=(find_former_name(attempt),),
         )
+
+    def read_reported(self, key: str) -> tuple[Metric, ...]:
+        """Return the points that an attempt has reported so far; of its file, what is new is read."""
+        reported = self._reported.setdefault(key, Reported())
+        reported.add(self.run.marks.read_points(key, reported.read))
+        return reported.metrics
 
     def _find_totals(self, snapshot: RunSnapshot, attempt: TaskAttempt, names: frozenset[str]) -> TaskTotals:
         """Return the totals of an attempt that has no record of its own, or one without contents, too.

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -192,6 +193,17 @@ class HeldRecord:
     logged_models: frozenset[tuple[str, str]] = frozenset()
     """Role and id of each logged model that is an input or an output."""
 
+    @cached_property
+    def _points(self) -> frozenset[tuple[str, float, int]]:
+        return frozenset((metric.key, metric.value, metric.step) for metric in self.metrics)
+
+    def has_point(self, metric: Metric) -> bool:
+        """Return whether it has the point, at whatever time.
+
+        Another machine may not have the file that says when a point was reported, and must not write it twice.
+        """
+        return (metric.key, metric.value, metric.step) in self._points
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -232,7 +244,7 @@ def find_differences(record: RunRecord, held: HeldRecord | None) -> list[Differe
     found += [
         Difference(record.key, f"metric {metric.key}", f"{metric.value:g}", "no such point")
         for metric in record.metrics
-        if metric not in held.metrics
+        if not held.has_point(metric)
     ]
     found += [
         Difference(record.key, f"dataset {dataset.name}", dataset.role, "nothing")

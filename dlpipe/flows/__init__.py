@@ -16,6 +16,7 @@ failures        an expected failure is one line, before a run begins where that 
 command_line    where runs are kept and which one is resumed, put right before Metaflow reads the command line
 orchestrators   what an orchestrator has no means for stays out of what is compiled for it
 compression     artifacts that hardly shrink are not compressed
+reporting       numbers of a running step that MLflow has at once
 still_cards     a card that does not change is drawn once
 
 It stands above every other room and imports Metaflow, as each flow does; no room below imports it.
@@ -26,6 +27,7 @@ from dlpipe.flows.failures import ExpectedFailure, clear_errors
 from dlpipe.flows.life_cycle import LifeCycleFlow, find_folder, print_summary
 from dlpipe.flows.orchestrators import portable
 from dlpipe.flows.publishing import publish
+from dlpipe.flows.reporting import report_point
 
 __all__ = [
     "ExpectedFailure",
@@ -36,5 +38,6 @@ __all__ = [
     "portable",
     "print_summary",
     "publish",
+    "report_point",
     "without_cards",
 ]

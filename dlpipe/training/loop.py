@@ -27,6 +27,8 @@ from dlpipe.training.frame import TARGET, Callback, Finetuning, Trainer, build_f
 
 STATE, BEST, HISTORY = "state.ckpt", "best.safetensors", "history.json"
 SECONDS_BETWEEN_LINES = 10.0
+MOST_LOSSES = 500
+"""So many losses at most are reported of a training, at even distances."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def train(
     settings: TrainingSettings,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[EpochScore], None] | None = None,
+    on_loss: Callable[[int, float], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainedNetwork:
     """Train a network on ``data``.
@@ -54,7 +57,7 @@ def train(
     ----------
     data : TrainingData
         As ``prepare_data`` returns it.
-    task, settings, checkpoints, on_epoch
+    task, settings, checkpoints, on_epoch, on_loss
         As in ``dlpipe.training.fit``.
     say : callable, optional
         Gets progress as lines of text; by default nothing is printed.
@@ -71,7 +74,7 @@ def train(
     network = task.inputs.build_network(data.train.inputs, data.coding, settings)
     flash_task = build_flash_task(network, task.target, settings)
     batches = TrainBatches(data.train, draw_rows(data, settings), settings)
-    progress = EpochCallback(network, batches, task, settings, checkpoints, on_epoch, say or _ignore_line)
+    progress = EpochCallback(network, batches, task, settings, checkpoints, on_epoch, on_loss, say or _ignore_line)
     trainer = Trainer(epochs=settings.epochs, precision=_choose_precision(network, settings), callbacks=[progress])
     trainer.finetune_from(
         flash_task,
@@ -190,7 +193,7 @@ class EpochCallback(Callback):  # type: ignore[misc]
         Whose weights are kept: without what Flash's task adds.
     batches : TrainBatches
         Told the number of each epoch.
-    task, settings, checkpoints, on_epoch, say
+    task, settings, checkpoints, on_epoch, on_loss, say
         As in ``train``.
     """
 
@@ -202,10 +205,12 @@ class EpochCallback(Callback):  # type: ignore[misc]
         settings: TrainingSettings,
         checkpoints: Checkpoints | None,
         on_epoch: Callable[[EpochScore], None] | None,
+        on_loss: Callable[[int, float], None] | None,
         say: Callable[[str], None],
     ) -> None:
         self._network, self._batches, self._target, self._settings = network, batches, task.target, settings
-        self._checkpoints, self._on_epoch, self._say = checkpoints, on_epoch, say
+        self._checkpoints, self._on_epoch, self._on_loss, self._say = checkpoints, on_epoch, on_loss, say
+        self._every = math.ceil(settings.epochs * len(batches) / MOST_LOSSES)
         self.history: list[EpochScore] = []
         self.best_weights: dict[str, torch.Tensor] = {}
         self.resumed_after = 0
@@ -242,6 +247,9 @@ class EpochCallback(Callback):  # type: ignore[misc]
                 f"the loss became {float(loss)} in step {at + 1} of epoch {trainer.current_epoch + 1}; "
                 f"lower learning_rate (now {self._settings.rate:g})."
             )
+        step = trainer.current_epoch * len(self._batches) + at + 1
+        if self._on_loss and step % self._every == 0:
+            self._on_loss(step, float(torch.stack(self._losses[-self._every :]).mean()))
         now = time.monotonic()
         if now - self._said >= SECONDS_BETWEEN_LINES:
             self._said = now

@@ -67,3 +67,8 @@ def _command(words: tuple[str, ...], folder: str, environment: dict[str, str], o
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def without_system(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics that a step has made, without those of what it took."""
+    return {name: value for name, value in metrics.items() if not name.startswith("system/")}

@@ -7,12 +7,16 @@ tasks get a few environment variables and import nothing.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import resource
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from metaflow.decorators import StepDecorator
 from metaflow.exception import MetaflowException
@@ -23,8 +27,8 @@ TASK_SECONDS = 20.0
 """How long a task at most mirrors its run itself, where no process follows it."""
 DOING = "doing: "
 """Before what the follower says of what it does; ``dlpipe.bridge.follow`` has the same."""
-STARTS = 4
-"""How often a follower that was killed is started."""
+STARTS, REST_SECONDS = 4, 0.5
+"""How often a follower is started, and how long after it was killed."""
 
 
 class BridgeRequired(MetaflowException):
@@ -81,6 +85,7 @@ class MlflowBridge(StepDecorator):
     def runtime_step_cli(self, cli_args: Any, *args: Any, **more: Any) -> None:
         """Tell the task that a process beside the run mirrors it."""
         cli_args.env["_DLPIPE_BRIDGE_FOLLOWED"] = "1"
+        cli_args.env["_DLPIPE_BRIDGE_FOLDER"] = self._follower.folder
 
     def runtime_finished(self, exception: BaseException | None) -> None:
         """Say where the run stands in MLflow, once a run."""
@@ -104,15 +109,63 @@ class MlflowBridge(StepDecorator):
     def task_finished(
         self, step_name: str, flow: Any, graph: Any, is_task_ok: bool | None, *args: Any, **more: Any
     ) -> None:
-        """Where no process follows the run (Argo, Step Functions), mirror it as far as it has come."""
-        if os.environ.get("_DLPIPE_BRIDGE_FOLLOWED") or "_DLPIPE_BRIDGE_TASK" not in os.environ:
+        """Leave what the task took; where no process follows the run (Argo, Step Functions), mirror it so far."""
+        if "_DLPIPE_BRIDGE_TASK" not in os.environ:
             return
         key = os.environ["_DLPIPE_BRIDGE_TASK"]
         pathspec = "/".join(key.split("/")[:2])
+        with contextlib.suppress(Exception):
+            note_resources(find_folder(pathspec), key)
+        if os.environ.get("_DLPIPE_BRIDGE_FOLLOWED"):
+            return
         command = [sys.executable, "-P", "-m", "dlpipe.bridge.follow", pathspec, key]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("_DLPIPE_BRIDGE_")}
         with contextlib.suppress(Exception):  # `dlpipe bridge sync` will catch up
             subprocess.run(command, env=kept, stdin=subprocess.DEVNULL, timeout=TASK_SECONDS, check=False)
+
+
+def find_folder(pathspec: str) -> str:
+    """Return where the files beside the run are."""
+    if folder := os.environ.get("_DLPIPE_BRIDGE_FOLDER"):
+        return folder
+    from dlpipe.bridge.marks import find_marks
+
+    return str(find_marks(pathspec).folder)
+
+
+def note_resources(folder: str, key: str) -> None:
+    """Leave what this process and those it has waited for took, in a file that ``dlpipe.bridge.marks`` reads.
+
+    Written here in plain Python: a task imports nothing for the bridge.
+
+    Parameters
+    ----------
+    folder : str
+        Where the files beside the run are.
+    key : str
+        Of the attempt.
+    """
+    own, inner = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    took = {
+        "cpu_seconds": round(own.ru_utime + own.ru_stime + inner.ru_utime + inner.ru_stime, 3),
+        "peak_memory_mb": round(max(read_peak_memory(), inner.ru_maxrss / 1024), 1),
+    }
+    line = json.dumps({"name": "system", "time": int(time.time() * 1000), "record": took}) + "\n"
+    place = os.path.join(folder, "resources")
+    os.makedirs(place, exist_ok=True)
+    if any(os.path.islink(way) for way in (place, folder, os.path.dirname(folder))):
+        return  # whoever may write runs could lead us anywhere
+    name = os.path.join(place, quote(key, safe=""))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(name, flags, 0o666), "w") as file:
+        file.write(line)
+
+
+def read_peak_memory() -> float:
+    """Return the most memory that this process had, in MB; of ``ru_maxrss``, the launcher's would be part."""
+    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def check_mlflow() -> None:
@@ -140,6 +193,7 @@ class Follower:
     def __init__(self, pathspec: str, command: Sequence[str] = ()) -> None:
         self._command = [*command] or [sys.executable, "-P", "-m", "dlpipe.bridge.follow", pathspec]
         self._pathspec, self._asked, self._starts = pathspec, False, 0
+        self._lock = threading.Lock()
         self._said: list[str] = []
         self._doing = "starting"
         self._process: subprocess.Popen[str] | None = None
@@ -150,20 +204,34 @@ class Follower:
             self._held = self._mark.hold()
         self.keep_alive()
 
+    @property
+    def folder(self) -> str:
+        """Where the files beside the run are; empty where there is no place for them."""
+        return str(self._mark.folder.absolute()) if hasattr(self, "_mark") else ""
+
     def keep_alive(self) -> None:
         """Start the process unless it lives."""
-        if self._starts >= STARTS or (self._process is not None and self._process.poll() is None):
-            return
-        self._starts += 1
-        with contextlib.suppress(OSError):  # no process to be had: `dlpipe bridge sync` will catch up
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,  # closed by the kernel when the launcher dies, however it dies
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                start_new_session=True,  # Ctrl-C is for the flow; the mirror has to write how it ended
-            )
+        with self._lock:
+            if self._starts >= STARTS or (self._process is not None and self._process.poll() is None):
+                return
+            self._starts += 1
+            with contextlib.suppress(OSError):  # no process to be had: `dlpipe bridge sync` will catch up
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.PIPE,  # closed by the kernel when the launcher dies, however it dies
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                    start_new_session=True,  # Ctrl-C is for the flow; the mirror has to write how it ended
+                )
+                threading.Thread(target=self._guard, args=(self._process,), daemon=True).start()
+
+    def _guard(self, process: subprocess.Popen[str]) -> None:
+        """Start the next process when this one was killed: a task may report for hours before another begins."""
+        process.wait()
+        time.sleep(REST_SECONDS)
+        if not self._asked:
+            self.keep_alive()
 
     def last_line(self) -> str | None:
         """Return what the follower says at the end, once; after five seconds, what it is still doing."""

@@ -1,0 +1,101 @@
+"""A training as MLflow shows it while it runs, whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commands import without_system
+from mlflow.entities import Run
+from servers import BRIDGED, PATIENCE, SHAPES, Folder
+from stores import copy_database
+
+LIVE_SECONDS = 5.0
+SERIES = {"epochs/loss", "epochs/f1", "batches/loss"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    (tmp_path / ".metaflow").mkdir()
+    copy_database(tmp_path)
+    return Folder(tmp_path)
+
+
+def attempts(folder: Folder) -> dict[str, Run]:
+    """Return the runs of the training's attempts in MLflow by number."""
+    client = folder.client()
+    experiment = client.get_experiment_by_name("LiveFlow")
+    found = client.search_runs([experiment.experiment_id]) if experiment else []
+    return {
+        run.data.tags["metaflow.attempt"]: run for run in found if run.data.tags.get("metaflow.step") == "start"
+    }
+
+
+def points(folder: Folder, number: str, key: str) -> list[tuple[int, float]]:
+    """Return step and value of each point of a series, as often as MLflow has it."""
+    run = attempts(folder)[number]
+    return sorted((one.step, one.value) for one in folder.client().get_metric_history(run.info.run_id, key))
+
+
+def wait_for(seen: Callable[[], bool], seconds: float = PATIENCE) -> float:
+    """Return how long it took until ``seen``; fail after ``seconds``."""
+    began = time.monotonic()
+    while not seen():
+        assert time.monotonic() - began < seconds, f"not within {seconds:.0f} s"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def kill(folder: Folder, *words: str) -> None:
+    """End the one process of the folder whose command has all of these words, by SIGKILL."""
+    (found,) = [
+        int(entry.name)
+        for entry in Path("/proc").glob("[0-9]*")
+        if is_in(folder, entry) and set(words) <= set((entry / "cmdline").read_text().split("\0"))
+    ]
+    os.kill(found, signal.SIGKILL)
+
+
+def is_in(folder: Folder, process: Path) -> bool:
+    try:
+        return (process / "cwd").readlink() == folder.folder.resolve()
+    except OSError:
+        return False
+
+
+def test_epochs_stand_in_mlflow_within_seconds_and_once_though_follower_and_task_are_killed(
+    folder: Folder,
+) -> None:
+    launcher = folder.start(sys.executable, str(SHAPES / "live_flow.py"), *BRIDGED, "--wait", "True")
+    try:
+        wait_for(lambda: "0" in attempts(folder))
+        (folder.folder / "epoch-1").touch()
+        wait_for(lambda: "epochs/loss" in attempts(folder)["0"].data.metrics, LIVE_SECONDS)
+        assert attempts(folder)["0"].info.status == "RUNNING"
+
+        kill(folder, "dlpipe.bridge.follow")
+        (folder.folder / "epoch-2").touch()
+        wait_for(lambda: attempts(folder)["0"].data.metrics.get("epochs/loss") == 0.5)  # another one goes on
+        kill(folder, "step", "start")
+        wait_for(lambda: "1" in attempts(folder))
+        for epoch in (3, 4):
+            (folder.folder / f"epoch-{epoch}").touch()
+        wait_for(lambda: "epochs/loss" in attempts(folder)["1"].data.metrics, LIVE_SECONDS)
+        said, _ = launcher.communicate(timeout=PATIENCE)
+    finally:
+        launcher.kill()
+    assert launcher.returncode == 0, said
+    folder.wait_until_nothing_is_behind()
+    assert folder.bridge("check", "LiveFlow") == "0 differences\n"
+    killed, done = attempts(folder)["0"], attempts(folder)["1"]
+    assert (killed.info.status, done.info.status) == ("KILLED", "FINISHED")
+    assert killed.data.metrics.keys() == without_system(done.data.metrics).keys() == SERIES
+    assert points(folder, "0", "epochs/loss") == [(1, 1.0), (2, 0.5)]
+    assert points(folder, "1", "epochs/loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3), (4, 0.25)]
+    assert points(folder, "1", "epochs/f1") == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
+    assert points(folder, "1", "batches/loss") == [(3, 0.5), (4, 0.5)]
