@@ -69,7 +69,12 @@ class TrainFlow(LifeCycleFlow):
         self.trained_on, self.trained_by = self.data_version, make_attempt_tags()
         curves, task = LearningCurves(), self.read_settings().task
         fitted = fit(
-            self.trained_on, task=task, settings=self.training, checkpoints=TaskCheckpoints(), on_epoch=curves.add
+            self.trained_on,
+            task=task,
+            settings=self.training,
+            checkpoints=TaskCheckpoints(),
+            on_epoch=curves.add,
+            on_loss=curves.add_loss,
         )
         self.trained_model, self.epoch_scores, self.best_epoch = fitted.model, fitted.epochs, fitted.best_epoch
         self.weights = fitted.model.digest

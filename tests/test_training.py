@@ -24,7 +24,15 @@ from dlpipe.training import EpochScore, FolderCheckpoints, fit
 
 
 def test_training_learns_the_texts(tiny_table: TableVersion, tiny_settings: TextTraining) -> None:
-    fitted = fit(tiny_table, settings=replace(tiny_settings, epochs=5), say=None)
+    losses: dict[int, float] = {}
+    fitted = fit(
+        tiny_table,
+        settings=replace(tiny_settings, epochs=5),
+        on_loss=lambda *loss: losses.update([loss]),
+        say=None,
+    )
+    assert list(losses) == [*range(1, len(losses) + 1)]
+    assert losses[len(losses)] < losses[1]
     test = read_table(tiny_table, split="test")
     guess = open_predictor(fitted.model, threads=1).predict_outputs(test["text"].to_pylist()).argmax(1)
     truth = [fitted.model.labels.index(label) for label in test["label"].to_pylist()]

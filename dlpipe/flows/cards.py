@@ -10,6 +10,7 @@ from metaflow.cards import Image, Markdown, Table, VegaChart
 
 from dlpipe.evaluation import Evaluation, Mistake
 from dlpipe.explain import Explanations, make_effects_figure, make_row_figure
+from dlpipe.flows.reporting import report_point
 from dlpipe.monitoring import DriftReport, make_domains_figure, make_history_figure, make_samples_figure
 from dlpipe.monitoring.signals import Signal
 from dlpipe.pictures import to_png
@@ -95,14 +96,19 @@ class LearningCurves:
         self._card.extend([Markdown("# Training"), self._line, self._chart])
 
     def add(self, score: EpochScore) -> None:
-        """Draw one more epoch."""
+        """Draw one more epoch, and report it: MLflow has it at once."""
         self._epochs.append(score)
+        report_point("epoch_scores", score)
         self._chart.update(_draw_curves(self._epochs))
         self._line.update(
             f"Epoch {score.epoch}: {_format_scores(score)} on the valid split, "
             f"{score.rows_per_second:,.0f} rows/s."
         )
         self._card.refresh()
+
+    def add_loss(self, step: int, loss: float) -> None:
+        """Report the loss of the latest batches."""
+        report_point("batches", {"step": step, "loss": loss})
 
 
 def _format_scores(score: EpochScore) -> str:

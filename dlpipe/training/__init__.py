@@ -107,6 +107,7 @@ def fit(
     task: Task | None = None,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[EpochScore], None] | None = None,
+    on_loss: Callable[[int, float], None] | None = None,
     say: Callable[[str], None] | None = print,
 ) -> Fitted:
     """Return the model trained on the ``train`` split of ``table``; its ``valid`` split chooses the epoch.
@@ -127,6 +128,9 @@ def fit(
     on_epoch : callable, optional
         Called after each epoch, for live pictures and for tuning; again for an epoch that is trained again because
         the process was killed before its checkpoint.
+    on_loss : callable, optional
+        Called with the number of batches so far and the mean loss of the latest ones, at even distances and at
+        most 500 times in a training.
     say : callable, optional
         Gets progress as lines of text; ``None`` prints nothing.
 
@@ -147,7 +151,15 @@ def fit(
     # after the rows are read: a table that nothing can be learnt from fails without waiting for torch and Flash
     from dlpipe.training.loop import assemble_model, train
 
-    trained = train(data, task=task, settings=settings, checkpoints=checkpoints, on_epoch=on_epoch, say=say)
+    trained = train(
+        data,
+        task=task,
+        settings=settings,
+        checkpoints=checkpoints,
+        on_epoch=on_epoch,
+        on_loss=on_loss,
+        say=say,
+    )
     model = assemble_model(trained, data, task, settings)
     fitted = Fitted(model, trained.epochs, trained.best_epoch, trained.resumed_after)
     valid = data.valid.targets

@@ -247,7 +247,7 @@ class EpochCallback(Callback):  # type: ignore[misc]
                 f"the loss became {float(loss)} in step {at + 1} of epoch {trainer.current_epoch + 1}; "
                 f"lower learning_rate (now {self._settings.rate:g})."
             )
-        step = trainer.current_epoch * len(self._batches) + at + 1
+        step = trainer.global_step
         if self._on_loss and step % self._every == 0:
             self._on_loss(step, float(torch.stack(self._losses[-self._every :]).mean()))
         now = time.monotonic()
