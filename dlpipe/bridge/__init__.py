@@ -9,6 +9,8 @@ graphs       the graph of a flow
 attempts     the attempts of a task, as its metadata tells them
 runs         a run and its tasks
 contents     what an attempt left: artifacts, datasets, models, logs, cards
+pictures     pictures on the page of a card, as files
+charts       a card's charts as pictures
 reported     points that a step reports while it runs
 reading      runs and contents as records
 names        what runs are called

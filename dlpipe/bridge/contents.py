@@ -14,6 +14,7 @@ from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.datastore import DatastoreRoot, Unreadable, open_flow_store, read_log, read_page
 from dlpipe.bridge.metadata import read_metadata
 from dlpipe.bridge.opening import Fields, IncludedFile, read_fields
+from dlpipe.bridge.pictures import find_pictures
 from dlpipe.bridge.points import DATASET_FIELDS, MODEL_FIELDS, Path, Points, find_points
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
 from dlpipe.bridge.reported import Reported
@@ -324,14 +325,14 @@ def _make_traceback(attempt: TaskAttempt, artifacts: Mapping[str, Artifact]) -> 
 
 
 def _make_cards(found: Contents, attempt: TaskAttempt, kind: str) -> list[Document]:
-    """Return the cards as pages."""
+    """Return the cards as pages, and the pictures on them as files."""
     cards = [card for card in _list_cards(attempt, kind) if card.hash not in attempt.cards_of_others]
     if not cards and attempt.status == "FINISHED":  # one that was killed may not have made any
         raise Unreadable("none are found beside the datastore, nor in the nearest .metaflow")
     part = Contents()
     for number, card in enumerate(sorted(cards, key=lambda card: (card.type, str(card.id), card.hash))):
         name = f"cards/{number}-{re.sub(r'[^A-Za-z0-9_.-]', '_', str(card.id or card.type))}.html"
-        part.try_documents(name, lambda name=name, card=card: _make_page(name, card))  # type: ignore[misc]
+        part.try_documents(name, lambda name=name, card=card: _make_page(part, name, card))  # type: ignore[misc]
     found.notes += part.notes
     return part.documents
 
@@ -358,7 +359,9 @@ def _list_cards(attempt: TaskAttempt, kind: str) -> list[Any]:
     return []
 
 
-def _make_page(name: str, card: Any) -> list[Document]:
+def _make_page(part: Contents, name: str, card: Any) -> list[Document]:
     store = card._card_ds._backend
-    page = read_page(DatastoreRoot(store.TYPE, str(store.datastore_root)), card.path)
-    return [Document(name, redact_card(page).encode())]
+    page = redact_card(read_page(DatastoreRoot(store.TYPE, str(store.datastore_root)), card.path))
+    pictures, note = find_pictures(page, f"pictures/{name.removeprefix('cards/').removesuffix('.html')}")
+    part.notes += [f"{name}: {note}"] if note else []
+    return [Document(name, page.encode()), *pictures]
