@@ -109,7 +109,9 @@ def test_a_condition_of_many_comparisons_is_read():
 def folder(tmp_path, monkeypatch) -> Path:
     """A folder of its own, as the working directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DLPIPE_TABLES", raising=False)
+    for name in ("DLPIPE_TABLES", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DLPIPE_STATE", str(tmp_path / "state"))
     return tmp_path
 
 
@@ -265,3 +267,59 @@ def test_a_killed_export_leaves_no_file_and_the_next_one_takes_its_place(folder)
     assert dlpipe("export", "films", "out.csv").exit_code == 0
     assert len((folder / "out.csv").read_text().splitlines()) == 31
     assert list(folder.glob(".out*")) == []
+
+
+# -- deleting ----------------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_deleted_after_what_depends_on_it_is_named(folder):
+    make_reviews(folder)
+    key = {"model": "models:/films/1", "source": str(folder / "data/tables/films"), "source_version": "0"}
+    write_table("films_predictions", pa.table({"row_id": ["a"]}), key=key)
+    write_table("films_quarantine", pa.table({"row_id": ["a"]}))
+    write_table("apart", pa.table({"row_id": ["a"]}))
+    refused = dlpipe("delete", "films")
+    assert refused.exit_code == 1
+    assert "(1 version, 30 rows in the latest) is to be deleted" in refused.stderr
+    assert "films_predictions  computed from its version 0 by models:/films/1" in refused.stderr
+    assert "films_quarantine   bad rows of its last ingest" in refused.stderr
+    assert "apart" not in refused.stderr
+    assert "Pass --yes" in refused.stderr
+    assert table_at("films").rows == 30
+    gone = json.loads(dlpipe("delete", "films", "--yes", "--json").stdout)
+    assert [found["name"] for found in gone["dependents"]] == ["films_predictions", "films_quarantine"]
+    assert sorted(path.name for path in (folder / "data/tables").iterdir()) == [
+        "apart",
+        "films_predictions",
+        "films_quarantine",
+    ]
+    assert "no table at 'data/tables/films'" in said("delete", "films", "--yes")
+    assert not (folder / "mlflow.db").exists()  # looking for models makes no store
+
+
+def test_what_cannot_be_deleted_is_one_line(folder):
+    write_table("one", pa.table({"n": [1]}))
+    write_table("one/two", pa.table({"n": [1]}))
+    assert "another table in its folder, 'two'" in said("delete", "one", "--yes")
+    (folder / "data/tables/link").symlink_to("one")
+    assert "is a link to one" in said("delete", "link", "--yes")
+    assert "in an object store" in said("delete", "s3://bucket/one", "--yes")
+    (folder / "data/tables/plain").mkdir()
+    assert "not a Delta table" in said("delete", "plain", "--yes")
+
+
+KILLED_DELETION = """
+import os, shutil, signal
+from dlpipe.tables import delete_table
+shutil.rmtree = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
+delete_table("films")
+"""
+
+
+def test_a_killed_deletion_leaves_no_table_and_is_finished_by_the_next(folder):
+    make_reviews(folder)
+    assert subprocess.run([sys.executable, "-c", KILLED_DELETION], check=False).returncode == -9
+    assert "No tables yet" in dlpipe().stderr
+    assert "no table is beside it" in said("show", "films")
+    assert dlpipe("delete", "films", "--yes").exit_code == 0
+    assert list((folder / "data/tables").iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +25,11 @@ from dlpipe.inference import (
     predict_frame,
     register_pipeline,
     score,
+    score_file,
 )
 from dlpipe.inference.pipeline_scoring import score_with_pipeline
 from dlpipe.registry import ModelVersion, log_and_register
-from dlpipe.tables import TableVersion, read_table, write_table
+from dlpipe.tables import TableVersion, open_row_file, read_table, write_row_file, write_table
 from dlpipe.task import Task, find_task, load_model
 from dlpipe.task.tabular import TabularTraining
 from dlpipe.task.texts import TextTraining
@@ -91,6 +93,31 @@ def used(request: pytest.FixtureRequest, tmp_path_factory: Any, tiny_settings: T
     with untouched_environment():
         new_store(folder)
         yield Used(request.param, folder, replace(tiny_settings, epochs=1))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_file_is_scored_as_its_rows_are(used: Used, tmp_path: Path, ending: str) -> None:
+    file, output = tmp_path / f"rows.{ending}", tmp_path / f"scored.{ending}"
+    rows = read_table(used.table, split="test")
+    with write_row_file(file, rows.schema) as writer:
+        for batch in rows.to_batches():
+            writer.write(batch)
+    done = score_file(file, output, model=used.version, engine="torch", batch_rows=20, say=None)
+    predictor = load_predictor(used.version.uri, engine="torch")
+    expected = predict_frame(predictor, used.rows)
+    (found,) = [some.records for some in open_row_file(output).read(1000)]
+    assert list(found[0]) == [*rows.column_names, *expected]
+    assert (done.rows, done.bad_rows) == (len(used.rows), 0)
+    assert [row["row_id"] for row in found] == rows["row_id"].to_pylist()
+    for name in expected:
+        values = [
+            json.loads(row[name]) if isinstance(row[name], str) and row[name][:1] == "[" else row[name]
+            for row in found
+        ]
+        if expected[name].dtype == object:
+            assert values == expected[name].tolist()
+        else:
+            assert np.allclose(np.array(values, float), expected[name], atol=1e-5)
 
 
 def test_a_registered_model_predicts_what_it_predicted_before(used: Used) -> None:

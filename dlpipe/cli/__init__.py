@@ -23,6 +23,8 @@ from dlpipe.cli.printing import OneLineErrors
 from dlpipe.cli.run_changes import resume, suspend, terminate, unsuspend
 from dlpipe.cli.runs import runs
 from dlpipe.cli.scheduler import scheduler
+from dlpipe.cli.scoring import score
+from dlpipe.cli.table_deletion import delete as delete_table
 from dlpipe.cli.table_rows import export, show
 from dlpipe.cli.tables import predict, tables
 from dlpipe.collector import collect_seldom
@@ -43,12 +45,12 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(init, tables, append, models, predict, answers, compare, bridge, ui),
+    *(init, tables, append, models, predict, score, answers, compare, bridge, ui),
     *(scheduler, deployments, runs, logs, event, events),
 )
 for command in COMMANDS:
     main.add_command(command)
-for command in (show, export):
+for command in (show, export, delete_table):
     tables.add_command(command)
 for command in (resume, terminate, suspend, unsuspend):
     runs.add_command(command)

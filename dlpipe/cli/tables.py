@@ -91,7 +91,7 @@ def _or_say(look: Callable[[Path], TableVersion], folder: Path) -> TableVersion 
 def find_tables() -> list[Path]:
     """Return the folders of the tables under the tables root, sorted, up to two folders deep."""
     root = find_root()
-    return sorted(log.parent for depth in ("*", "*/*") for log in root.glob(f"{depth}/_delta_log"))
+    return sorted(log.parent for depth in ("[!.]*", "[!.]*/[!.]*") for log in root.glob(f"{depth}/_delta_log"))
 
 
 def find_root() -> Path:

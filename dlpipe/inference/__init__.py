@@ -4,6 +4,7 @@ loading      the predictor of a registered model
 pyfunc       a model as MLflow's Python function
 evaluator    classifiers in ``mlflow.models.evaluate``
 scoring      a table version into a predictions table
+file_scoring the rows of a file, with their predictions, into another file
 new_rows     the rows of a table that are new since the last time, each once
 latest       the latest answer for each row
 pipeline     clean-up, language, cache and classifier as one model
@@ -13,6 +14,7 @@ packing      a pipeline made of a registered classifier, registered
 with it.
 """
 
+from dlpipe.inference.file_scoring import FileScores, score_file
 from dlpipe.inference.latest import read_latest_answers
 from dlpipe.inference.loading import download_model, is_pipeline, load_predictor, read_card
 from dlpipe.inference.new_rows import ScoredVersion, find_scored_version, load_scorer, score_new, score_whole
@@ -24,6 +26,7 @@ from dlpipe.inference.scoring import make_prediction_schema, score
 from dlpipe.parts import ScoringResult
 
 __all__ = [
+    "FileScores",
     "Pipeline",
     "PipelineSettings",
     "PyfuncModel",
@@ -43,6 +46,7 @@ __all__ = [
     "read_latest_answers",
     "register_pipeline",
     "score",
+    "score_file",
     "score_new",
     "score_whole",
     "score_with_pipeline",

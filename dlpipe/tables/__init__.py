@@ -2,6 +2,7 @@
 
 from dlpipe.tables._append import Append, append
 from dlpipe.tables._commit import Mark
+from dlpipe.tables._deletion import check_deletable, delete_table
 from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, join_words, to_column_name
 from dlpipe.tables._ingest import Ingest, check_all_rows, check_settings, check_sources, describe_table, ingest
 from dlpipe.tables._inputs import check_inputs, check_text, decode_texts
@@ -63,6 +64,7 @@ __all__ = [
     "TableVersion",
     "append",
     "check_all_rows",
+    "check_deletable",
     "check_inputs",
     "check_row_file",
     "check_settings",
@@ -75,6 +77,7 @@ __all__ = [
     "count_rows",
     "decode_lines",
     "decode_texts",
+    "delete_table",
     "describe_table",
     "filesystem",
     "find_change",

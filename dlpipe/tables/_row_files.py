@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+CHARACTERS = 20_000_000
+"""Of a batch, whichever comes first: texts may be books."""
+
+
 @dataclass(frozen=True)
 class FileRows:
     """Some rows of a file.
@@ -90,7 +94,7 @@ class RowFile:
                 yield from self._read_parquet(rows)
                 return
             numbered = self._read_json_lines() if self.kind == "jsonl" else self._read_csv()
-            while some := list(itertools.islice(numbered, rows)):
+            while some := _take(numbered, rows):
                 yield FileRows([line for line, _ in some], [record for _, record in some])
 
     def _read_parquet(self, rows: int) -> Iterator[FileRows]:
@@ -238,6 +242,18 @@ def make_batch(rows: FileRows, schema: pa.Schema) -> pa.RecordBatch:
             values = [None if value is None else to_cell(value) for value in values]
         arrays.append(pa.array(values, field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _take(numbered: Iterator[tuple[int, dict[str, Any]]], rows: int) -> list[tuple[int, dict[str, Any]]]:
+    """Return the next rows, fewer where they are long."""
+    some: list[tuple[int, dict[str, Any]]] = []
+    characters = 0
+    for line, record in itertools.islice(numbered, rows):
+        some.append((line, record))
+        characters += sum(len(value) for value in record.values() if isinstance(value, str))
+        if characters > CHARACTERS:
+            break
+    return some
 
 
 def _choose_type(kinds: set[type]) -> pa.DataType:

@@ -155,7 +155,7 @@ def open_table(location: str, *, version: int | None = None) -> DeltaTable:
     """Return the opened table, with errors that say what there is."""
     table = try_open(location)
     if table is None:
-        raise _make_missing_error(location)
+        raise make_missing_error(location)
     if version is None or version == table.version():
         return table
     return _open_version(location, version, latest=table.version())
@@ -279,7 +279,8 @@ def _open_version(location: str, version: int, *, latest: int) -> DeltaTable:
     )
 
 
-def _make_missing_error(location: str) -> TableNotFound:
+def make_missing_error(location: str) -> TableNotFound:
+    """Return the error for a place that has no table; it says what is there."""
     path = Path(location)
     if is_remote(location):
         return TableNotFound(
@@ -292,7 +293,7 @@ def _make_missing_error(location: str) -> TableNotFound:
             f"{show_path(location)} is a folder but not a Delta table (it has no _delta_log with a commit). "
             "Pass a table's folder, or ingest one."
         )
-    there = sorted(log.parent.name for log in path.parent.glob("*/_delta_log"))
+    there = sorted(log.parent.name for log in path.parent.glob("[!.]*/_delta_log"))
     beside = (
         f"{show_path(str(path.parent))} has the tables: {', '.join(there)}" if there else "no table is beside it"
     )

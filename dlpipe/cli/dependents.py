@@ -1,0 +1,150 @@
+"""What depends on a table or a run, as far as records say: named before it is deleted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from dlpipe.cli.printing import format_table, say
+from dlpipe.errors import DlpipeError, SettingError
+
+if TYPE_CHECKING:
+    from dlpipe.registry import ModelVersion
+
+
+class Dependent(NamedTuple):
+    """Something that names what is to be deleted.
+
+    Attributes
+    ----------
+    what : str
+        ``model``, ``table``, ``deployment``, ``run``.
+    name : str
+    how : str
+        Why it depends.
+    """
+
+    what: str
+    name: str
+    how: str
+
+
+def confirm_deletion(what: str, dependents: Sequence[Dependent], *, yes: bool) -> None:
+    """Print what depends on ``what``, and ask.
+
+    Parameters
+    ----------
+    what : str
+        What is to be deleted, and how much that is.
+    dependents : sequence of Dependent
+    yes : bool
+        Whether nobody is asked.
+
+    Raises
+    ------
+    SettingError
+        When nobody can be asked.
+    Abort
+        When the answer is no.
+    """
+    say(f"{what} is to be deleted.", err=True)
+    if dependents:
+        say("These depend on it, and stay:", err=True)
+        say("\n".join(f"  {line}" for line in format_table([found._asdict() for found in dependents])), err=True)
+    else:
+        say("Nothing that is recorded depends on it.", err=True)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise SettingError("Nothing was deleted: there is nobody to ask. Pass --yes to delete it.")
+    click.confirm("Delete it?", abort=True, err=True)
+
+
+def find_table_dependents(location: str) -> list[Dependent]:
+    """Return the models, tables and deployments that name the table at ``location``."""
+    return [
+        *(Dependent("model", version.line(), how) for version, how in _find_models(location)),
+        *_find_tables(location),
+        *_find_deployments(location),
+    ]
+
+
+def has_mlflow() -> bool:
+    """Return whether there is an MLflow store: looking for models must not make one."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or Path("mlflow.db").exists()
+
+
+def _find_models(location: str) -> Iterator[tuple[ModelVersion, str]]:
+    from dlpipe.registry import list_versions
+
+    for version, _ in list_versions() if has_mlflow() else ():
+        if version.tags.get("delta.table", "").rstrip("/") == location:
+            yield version, f"learnt from its version {version.tags.get('delta.version', '?')}"
+
+
+def _find_tables(location: str) -> Iterator[Dependent]:
+    from dlpipe.cli.tables import find_root, find_tables
+    from dlpipe.tables import history
+
+    name = Path(location).name
+    root = find_root()
+    for folder in find_tables():
+        if str(folder) == location:
+            continue
+        with suppress(DlpipeError):  # a damaged table names nothing
+            commits = history(folder)
+            if how := next(filter(None, (describe_use(commit, location) for commit in commits)), ""):
+                yield Dependent("table", str(folder.relative_to(root)), how)
+            elif folder.name == f"{name}_quarantine" and folder.parent == Path(location).parent:
+                yield Dependent("table", str(folder.relative_to(root)), "bad rows of its last ingest")
+
+
+def describe_use(commit: Mapping[str, Any], location: str) -> str:
+    """Return how a commit of another table used the table at ``location``; nothing where it did not.
+
+    Examples
+    --------
+    >>> describe_use({"key": {"source": "/t/films", "source_version": "2", "model": "models:/a/1"}}, "/t/films")
+    'computed from its version 2 by models:/a/1'
+    """
+    key = commit.get("key") or {}
+    if str(key.get("source", "")).rstrip("/") == location:
+        by = f" by {key['model']}" if "model" in key else ""
+        return f"computed from its version {key.get('source_version', '?')}{by}"
+    start = f"{Path(location).name}@v"
+    for source in commit.get("sources") or []:
+        if str(source.get("name", "")).startswith(start):
+            return f"ingested from {source['name']}"
+    return ""
+
+
+def _find_deployments(location: str) -> Iterator[Dependent]:
+    from dlpipe.cli.scheduler_state import has_state, open_state
+
+    if not has_state():
+        return
+    with open_state() as state:
+        for deployment in state.list_deployments():
+            version = deployment.version
+            for name, value in version.parameters.items():
+                if isinstance(value, str) and is_same_table(value, location, folder=version.folder):
+                    yield Dependent("deployment", deployment.name, f"runs with --{name} {value}")
+
+
+def is_same_table(value: str, location: str, *, folder: str) -> bool:
+    """Return whether a parameter's value names the table at ``location`` for runs that work in ``folder``.
+
+    Examples
+    --------
+    >>> is_same_table("reviews", "/p/data/tables/reviews", folder="/p")
+    True
+    """
+    root = os.environ.get("DLPIPE_TABLES") or "data/tables"
+    places = (Path(folder, value), Path(folder, root, value))
+    return any(os.path.normpath(place) == location for place in places)
