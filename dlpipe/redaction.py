@@ -9,6 +9,7 @@ import base64
 import binascii
 import functools
 import json
+import numbers
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,10 +24,12 @@ VARIABLE = "DLPIPE_BRIDGE_SECRETS"
 
 _SECRET_NAME = re.compile(
     r"passw|passphrase|secret|credential|authorization"
-    r"|(?:^|_)(?:pwd|pw|sig|signature|keys?|token|apitoken|bearer)(?:$|_)"
+    r"|(?:^|_)(?:pwd|pw|pin|apitoken|bearer)(?:$|_)"
     r"|(?:api|access|private|account|signing|encryption|auth)_?(?:keys?|tokens?)"
     r"|(?:refresh|session|id)_tokens?"
 )
+# words that also stand for other things: `token_accuracy` is a score, `key_error` a count
+_DOUBTFUL_NAME = re.compile(r"(?:^|_)(?:sig|signature|keys?|token)(?P<end>$|_)")
 # words of language models: no credentials, however often they say "token"
 _PLAIN_NAME = re.compile(
     r"^(?:\w+_)?(?:pad|unk|sep|cls|mask|bos|eos|special|start|end|next|first|last|decoder_start)_token(?:_ids?)?$"
@@ -77,6 +80,10 @@ _VALUE = re.compile(
     """,
     re.VERBOSE,
 )
+# as it stands behind a name in a text; 12e5 may be a key
+_FRACTION, _WHOLE = re.compile(r"[-+]?\d*\.\d+(?:[eE][-+]?\d+)?%?"), re.compile(r"[-+]?\d+%?")
+# what people write for many things, and nobody for a key alone
+_COMMON = re.compile(r"[A-Za-z]?[a-z]*(?:[ _./-][a-z]+)*|\d{1,8}")
 # a name and what stands between it and its value: `name=`, `"name": `, and `--name `
 _NAMED = re.compile(rf"(?<![\w%-])(?P<name>[\w%-]{{2,60}}){_QUOTE}?[ \t]*[=:][ \t]*(?!//)", re.VERBOSE)
 _OPTION = re.compile(r"(?<![\w-])--(?P<name>[\w-]{2,60})[ \t]+(?!-)")
@@ -94,6 +101,8 @@ DEPTH = 100
 """How deep JSON in a card may be nested; deeper, and it is hidden whole instead of read."""
 SHORTEST, MOST = 6, 10_000
 """Least length of a value that is hidden everywhere because it stood under a secret name, and how many may be."""
+LONG = 16
+"""A text of so many characters is hidden everywhere, even if it is a word, where its name is a doubtful one."""
 
 
 def set_secrets(values: Iterable[str]) -> None:
@@ -104,18 +113,23 @@ def set_secrets(values: Iterable[str]) -> None:
 
 
 def find_secrets(value: Any, name: str) -> Iterator[str]:
-    """Yield the texts that stand under secret names in a value.
+    """Yield the texts that stand under secret names in a value, but for words under names such as ``key``.
+
+    What is called ``key`` is often the name of a column, a table, a class: hidden where it stands, it is no reason
+    to hide the same word everywhere.
 
     Examples
     --------
     >>> list(find_secrets({"user": "ana", "password": "hunter22"}, "login"))
     ['hunter22']
+    >>> list(find_secrets("reviews", "key")), list(find_secrets("reviews", "password"))
+    ([], ['reviews'])
     """
     waiting, seen = [(value, name)], set()
     while waiting:
         value, name = waiting.pop()
         if isinstance(value, str):
-            if looks_secret(name):
+            if looks_secret(name) and not (_is_doubtful(name) and _is_common(value)):
                 yield value
             continue
         if (id(value), looks_secret(name)) in seen:  # lists may hold each other, and themselves
@@ -136,8 +150,41 @@ def looks_secret(name: str) -> bool:
     >>> [name for name in names if looks_secret(name)]
     ['api_token', 'dbPassword', 'key']
     """
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").replace(".", "_").lower()
-    return bool(_SECRET_NAME.search(words)) and not _PLAIN_NAME.search(words)
+    words = _split_name(name)
+    return bool(_SECRET_NAME.search(words) or _DOUBTFUL_NAME.search(words)) and not _PLAIN_NAME.search(words)
+
+
+def is_credential(name: str, value: object) -> bool:
+    """Return whether ``value`` is a credential by its name; numbers mostly are none.
+
+    A number is one under names such as ``password``, and a whole one under ``token`` and ``key``.
+
+    Examples
+    --------
+    >>> is_credential("token_accuracy", 0.9), is_credential("token", 0.9), is_credential("token", 123456)
+    (False, False, True)
+    >>> is_credential("password", 0.9), is_credential("token_accuracy", "abc"), is_credential("token", None)
+    (True, True, False)
+    """
+    if value is None or isinstance(value, bool) or not looks_secret(name):
+        return False
+    if not isinstance(value, numbers.Real) or not _is_doubtful(name):
+        return True
+    ends = any(not found["end"] for found in _DOUBTFUL_NAME.finditer(_split_name(name)))
+    return ends and isinstance(value, numbers.Integral)
+
+
+def _split_name(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").replace(".", "_").lower()
+
+
+def _is_doubtful(name: str) -> bool:
+    """Return whether only a word that also stands for other things makes a name look secret."""
+    return not _SECRET_NAME.search(_split_name(name))
+
+
+def _is_common(value: str) -> bool:
+    return len(value) < LONG and _COMMON.fullmatch(value) is not None
 
 
 def redact(text: str) -> str:
@@ -277,7 +324,7 @@ def show_value(name: str, value: object) -> str:
     ('10', 'None')
     """
     text = str(value)
-    if looks_secret(name) and text not in ("", "None"):
+    if is_credential(name, value) and text not in ("", "None"):
         return HIDDEN
     return show_address(text) if _ADDRESS.fullmatch(text) or _BARE_USER.match(text) else redact(text)
 
@@ -290,7 +337,7 @@ def redact_json(value: Any, name: str = "") -> Any:
     >>> redact_json({"max_tokens": 3, "api_keys": ["a", "b"], "say": "token=abc"})
     {'max_tokens': 3, 'api_keys': '[redacted]', 'say': 'token=[redacted]'}
     """
-    if looks_secret(name) and not isinstance(value, bool | type(None)):
+    if is_credential(name, value):
         return HIDDEN
     if isinstance(value, str):
         return redact(value)
@@ -340,11 +387,22 @@ def _hide_named(names: re.Pattern[str], text: str) -> str:
     parts, at, written = [], 0, 0
     while found := names.search(text, at):
         at = found.end()
-        if not looks_secret(unquote(found["name"])) or not (value := _VALUE.match(text, at)):
+        name = unquote(found["name"])
+        if not looks_secret(name) or not (value := _VALUE.match(text, at)):
+            continue
+        if not is_credential(name, _read_number(value[0])):
             continue
         parts += [text[written:at], _hide(value[0])]
         at = written = value.end()
     return "".join([*parts, text[written:]])
+
+
+def _read_number(value: str) -> float | int | str:
+    """Return the number that stands behind a name in a text; the text itself where none does."""
+    plain = value.rstrip(",;)}]")
+    if _FRACTION.fullmatch(plain):
+        return float(plain.rstrip("%"))
+    return int(plain.rstrip("%")) if _WHOLE.fullmatch(plain) and len(plain) < LONG else value
 
 
 def _hide(value: str) -> str:

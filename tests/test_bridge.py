@@ -23,7 +23,7 @@ from dlpipe.bridge.datastore import Unreadable
 from dlpipe.bridge.records import NAME, Dataset, Document, HeldRecord, Metric, RunRecord, find_differences
 from dlpipe.bridge.values import TooManyValues, keep, keep_text, make_file_name, to_mlflow_key, to_python_name
 from dlpipe.errors import SettingError
-from dlpipe.redaction import find_secrets, looks_secret, redact, redact_card, redact_value, set_secrets
+from dlpipe.redaction import HIDDEN, find_secrets, looks_secret, redact, redact_card, redact_value, set_secrets
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,29 @@ def test_a_digest_changes_with_anything_the_record_says() -> None:
 def test_credentials_are_taken_out_of_text(text: str) -> None:
     assert "S3cr3t" not in redact(f"before {text} after")
     assert redact(f"before {text}").startswith("before ")
+
+
+def test_numbers_are_no_credentials_by_a_word_that_also_stands_for_other_things() -> None:
+    scores = {"token_accuracy": 0.93, "key_error": 2, "signature_loss": np.float32(0.5), "loss_per_token": 1.5}
+    assert {name: keep(name, value).kind for name, value in scores.items()} == dict.fromkeys(scores, "metric")
+    line = "token_accuracy=0.93, key_error: 2; {'loss_per_token': 0.25} token_share=5%"
+    assert redact(line) == line
+    hidden = {"password": 0.5, "pin": 1234, "token": 123456, "api_key": 12.5, "token_of_mine": "abc"}
+    assert {name: keep(name, value).param for name, value in hidden.items()} == dict.fromkeys(hidden, HIDDEN)
+    for text in ("token=123456", "password=0.5", "token=12e5", "token_of_mine=S3cr3t"):
+        assert redact(text).endswith(HIDDEN), text
+
+
+@pytest.mark.parametrize("value", ["reviews", "user_id", "data/reviews", "Reviews", "2026", "film-reviews"])
+def test_a_word_under_a_doubtful_name_is_hidden_there_and_not_everywhere(value: str) -> None:
+    assert list(find_secrets({"key": value}, "options")) == []
+    assert keep("key", value).param == HIDDEN
+    assert list(find_secrets({"password": value}, "options")) == [value]
+
+
+@pytest.mark.parametrize("value", ["a8f3k2", "correct-horse-battery", "XyZabc", "123456789", "s3cr3t"])
+def test_what_may_be_a_key_is_hidden_everywhere(value: str) -> None:
+    assert list(find_secrets({"key": value}, "options")) == [value]
 
 
 def test_redacted_json_is_still_json() -> None:

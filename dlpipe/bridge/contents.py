@@ -20,7 +20,7 @@ from dlpipe.bridge.records import Dataset, Document, Metric, Model
 from dlpipe.bridge.reported import Reported
 from dlpipe.bridge.values import TooManyValues, keep, look_inside, to_mlflow_key
 from dlpipe.errors import DlpipeError
-from dlpipe.redaction import find_secrets, looks_secret, redact, redact_card, redact_value, set_secrets
+from dlpipe.redaction import find_secrets, looks_secret, redact, redact_card, set_secrets
 
 LOG_CHARACTERS = 64_000
 DIGEST_LENGTH = 36  # MLflow's limit for datasets
@@ -190,7 +190,7 @@ def _keep(
     if kept.metric is not None:
         part.metrics.append(Metric(to_mlflow_key(name), kept.metric, attempt.end or attempt.start))
     if kept.param is not None:
-        part.params[to_mlflow_key(name)] = redact_value(name, kept.param)
+        part.params[to_mlflow_key(name)] = kept.param
     part.documents += kept.documents
     _add_points(part, attempt, find_points(name, value, taken, reported))
     part.datasets += find_datasets(value, name)

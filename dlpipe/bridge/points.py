@@ -12,7 +12,7 @@ from typing import Any
 
 from dlpipe.bridge.opening import Unopened
 from dlpipe.bridge.values import KEY_LENGTH, PARAM_LENGTH, TEXTS, keep, look_inside, shorten_key, to_mlflow_key
-from dlpipe.redaction import HIDDEN, looks_secret, redact
+from dlpipe.redaction import HIDDEN, is_credential, looks_secret, redact
 
 MOST_NAMES = 200
 """So many metrics and parameters of one artifact; a page with more of them says nothing."""
@@ -164,7 +164,7 @@ class _Finder:
                 self._add_item((*path, redact(str(key))), item)
 
     def _add_item(self, path: tuple[str, ...], item: Any) -> None:
-        if looks_secret(path[-1]) and not _is_flag(item):
+        if is_credential(path[-1], item) and not _is_flag(item):
             self._take_text(path, HIDDEN)  # whatever stands below it
         elif _is_scalar(item):
             kept = keep(_join(path), item)
@@ -194,7 +194,7 @@ class _Finder:
                 if any(_is_number(item) for item in values):
                     self._notes.append(f"{_join((*path, *name))} is not always a number")
                 continue
-            if any(map(looks_secret, name)):
+            if any(map(looks_secret, name[:-1])) or any(is_credential(name[-1], item) for item in values):
                 continue
             points = [
                 (float(item), int(steps[at]) if steps else at)

@@ -22,7 +22,7 @@ from dlpipe.bridge.snapshots import RunSnapshot, count_foreach_tasks
 from dlpipe.bridge.totals import RunTotals, TaskTotals, make_run_totals, make_task_totals
 from dlpipe.bridge.values import KeptValue, keep, keep_text, to_mlflow_key
 from dlpipe.errors import DlpipeError
-from dlpipe.redaction import find_secrets, redact, set_secrets
+from dlpipe.redaction import find_secrets, is_credential, redact, set_secrets
 
 FOREACH_TASKS = 50
 ORDER: tuple[Status, ...] = ("RUNNING", "FAILED", "KILLED", "FINISHED")
@@ -337,6 +337,8 @@ def _to_params(values: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Documen
 
 
 def _to_text(name: str, value: Any) -> KeptValue:
+    if isinstance(value, int | float) and not is_credential(name, value):
+        return KeptValue(param=str(value))
     return keep_text(name, str(value), folder="parameters")
 
 

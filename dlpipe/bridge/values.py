@@ -21,7 +21,7 @@ from typing import Any
 
 from dlpipe.bridge.opening import Fields, Unopened
 from dlpipe.bridge.records import Document
-from dlpipe.redaction import HIDDEN, looks_secret, redact_json, redact_value
+from dlpipe.redaction import HIDDEN, is_credential, redact_json, redact_value
 
 PARAM_LENGTH = 250
 KEY_LENGTH = 250  # MLflow's limit
@@ -79,7 +79,7 @@ def keep(name: str, value: Any, *, folder: str = "artifacts") -> KeptValue:
     """
     if isinstance(value, bool | type(None)):
         return KeptValue(param=str(value))
-    if looks_secret(name):
+    if is_credential(name, value):
         return KeptValue(param=HIDDEN)
     if isinstance(value, numbers.Real):
         return _keep_number(value)
