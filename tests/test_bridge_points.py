@@ -16,7 +16,8 @@ import pyarrow as pa
 import pytest
 
 from dlpipe.bridge.opening import Fields, Unopened, open_pickle
-from dlpipe.bridge.points import MOST_NAMES, MOST_POINTS, find_points
+from dlpipe.bridge.points import MOST_NAMES, MOST_POINTS, collect_points, find_points, name_points
+from dlpipe.bridge.repeats import drop_repeated
 from dlpipe.bridge.values import keep, to_mlflow_key, to_python_name
 from dlpipe.redaction import HIDDEN
 
@@ -271,3 +272,53 @@ def test_an_object_that_holds_itself_ends() -> None:
 @pytest.mark.parametrize("value", [Private(), Best(0.5, 2), ValueError("no"), np.random.default_rng(0)])
 def test_an_object_that_is_more_than_named_values_stays_closed(value: Any) -> None:
     assert isinstance(open_pickle(pickle.dumps(value)), Unopened)
+
+
+# -- one name for one number -------------------------------------------------------------------------------------
+
+
+def told(artifacts: dict[str, Any], **numbers: float) -> tuple[list[str], list[str]]:
+    """Names of metrics and parameters of a task with these artifacts."""
+    found = [collect_points(name, value) for name, value in artifacts.items()]
+    drop_repeated(found, numbers)
+    taken = {(kind, name) for name in artifacts for kind in ("metric", "param")}
+    points = [name_points(part, taken) for part in found]
+    return [key for one in points for key, _, _ in one.metrics], [key for one in points for key in one.params]
+
+
+SCORES = {"accuracy": 0.9, "f1": 0.8}
+
+
+def test_what_stands_under_a_shorter_name_is_not_told_again() -> None:
+    evaluation = {"metrics": dict(SCORES), "rows": 5}
+    assert told({"evaluation": evaluation, "scores": SCORES})[0] == ["evaluation/rows", "accuracy", "f1"]
+    assert told({"metrics": SCORES, "scores": dict(SCORES)})[0] == ["accuracy", "f1"]
+    assert told({"fit": {"best_epoch": 2, "loss": 0.5}}, best_epoch=2.0, loss=0.5) == ([], [])
+
+
+def test_numbers_that_are_only_nearly_the_same_are_all_told() -> None:
+    other = {"metrics": {**SCORES, "f1": 0.7}}
+    assert told({"evaluation": other, "scores": SCORES})[0][:2] == ["evaluation/accuracy", "evaluation/f1"]
+    assert told({"by_class": {"good": SCORES}, "scores": SCORES})[0][:2] == [
+        "by_class/good/accuracy",
+        "by_class/good/f1",
+    ]
+    assert told({"valid": {"loss": 0.5}}, loss=0.5)[0] == ["valid/loss"]
+
+
+def test_a_baseline_that_is_as_good_as_the_model_is_told() -> None:
+    assert told({"baseline": {"metrics": SCORES}, "scores": SCORES})[0][:2] == ["baseline/accuracy", "baseline/f1"]
+
+
+def test_settings_that_are_parameters_are_no_metrics() -> None:
+    training = {"epochs": 2, "rate": 1e-05, "amp": True, "seed": None}
+    artifacts = {"params": {"training": dict(training)}, "training": training}
+    assert told(artifacts) == ([], ["training/epochs", "training/rate", "training/amp"])
+    changed = {**artifacts, "training": {**training, "epochs": 3}}
+    assert told(changed) == (["training/epochs"], ["training/epochs", "training/rate", "training/amp"])
+
+
+def test_a_version_is_told_once_where_its_name_is_shortest() -> None:
+    table = {"path": "reviews", "version": 3, "digest": "abc", "rows": 10}
+    artifacts = {"ingest": {"table": dict(table), "bad_rows": 1}, "data": table, "other": {**table, "version": 4}}
+    assert told(artifacts)[0] == ["ingest/bad_rows", "data/version", "data/rows", "other/version", "other/rows"]

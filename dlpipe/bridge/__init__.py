@@ -17,6 +17,7 @@ names        what runs are called
 description  a run in Markdown
 drawing      its graph as a picture
 values       what becomes of an artifact: metric, parameter, file or reference
+repeats      one name for one number
 apply        writes the difference to MLflow
 following    a run on its way into MLflow: reading and apply put together
 outcomes     what came of a run, for whoever compares runs

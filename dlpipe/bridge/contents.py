@@ -15,8 +15,16 @@ from dlpipe.bridge.datastore import DatastoreRoot, Unreadable, open_flow_store, 
 from dlpipe.bridge.metadata import read_metadata
 from dlpipe.bridge.opening import Fields, IncludedFile, read_fields
 from dlpipe.bridge.pictures import find_pictures
-from dlpipe.bridge.points import DATASET_FIELDS, MODEL_FIELDS, Path, Points, find_points
+from dlpipe.bridge.points import (
+    DATASET_FIELDS,
+    MODEL_FIELDS,
+    CollectedPoints,
+    Points,
+    collect_points,
+    name_points,
+)
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
+from dlpipe.bridge.repeats import drop_repeated
 from dlpipe.bridge.reported import Reported
 from dlpipe.bridge.values import TooManyValues, keep, look_inside, to_mlflow_key
 from dlpipe.errors import DlpipeError
@@ -40,6 +48,10 @@ class Contents:
         The metrics that each artifact gave.
     verdicts : dict of str to str
         What was decided and why, by artifact.
+    versions : dict of str to str
+        The version of a table or model that a metric is a part of.
+    held : dict of str to (dict of tuple of str to float)
+        The last numbers inside each artifact by their paths, also those that stand elsewhere.
     notes : list of str
         What could not be mirrored, and why, but for artifacts, which have it in their index.
     """
@@ -53,6 +65,8 @@ class Contents:
     models: list[Model] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     verdicts: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    held: dict[str, dict[tuple[str, ...], float]] = field(default_factory=dict)
 
     def try_documents(self, what: str, make: Callable[[], Iterable[Document]]) -> None:
         """Add documents; where they cannot be had, a note. An outage is no reason for a note."""
@@ -132,7 +146,12 @@ def _add_artifacts(
     new = [artifact for artifact in own if (artifact.name, artifact.sha) not in passed_on]
     taken = {(kind, to_mlflow_key(artifact.name)) for artifact in new for kind in ("metric", "param")}
     taken |= set(reported.taken)
-    index = {artifact.name: _add_artifact(found, attempt, artifact, taken, reported.names) for artifact in new}
+    collected: list[CollectedPoints] = []
+    index = {artifact.name: _add_artifact(found, attempt, artifact, collected) for artifact in new}
+    found.held = {points.name: points.find_last() for points in collected if points.metrics}
+    drop_repeated(collected, {metric.key: metric.value for metric in found.metrics}, reported.names)
+    for points in collected:
+        _add_points(found, attempt, points.name, name_points(points, taken, reported.names))
     documents = [Document("artifacts.json", json.dumps(index, indent=1).encode())] if index else []
     return [*documents, *_make_traceback(attempt, {artifact.name: artifact for artifact in artifacts})]
 
@@ -146,11 +165,7 @@ def _find_secrets(artifact: Artifact) -> Iterator[str]:
 
 
 def _add_artifact(
-    found: Contents,
-    attempt: TaskAttempt,
-    artifact: Artifact,
-    taken: set[tuple[str, str]],
-    reported: Mapping[Path, str],
+    found: Contents, attempt: TaskAttempt, artifact: Artifact, collected: list[CollectedPoints]
 ) -> dict[str, Any]:
     """Put one artifact where its type says, and return its entry in the index."""
     entry: dict[str, Any] = {"pathspec": artifact.pathspec, "size": artifact.size}
@@ -158,7 +173,7 @@ def _add_artifact(
         entry["sha1"] = artifact.sha
     part = Contents()
     try:
-        kind, type_name = _keep(part, attempt, artifact, taken, reported)
+        kind, type_name, points = _keep(part, attempt, artifact)
     except DlpipeError:
         raise
     except Exception as error:
@@ -166,7 +181,7 @@ def _add_artifact(
     found.metrics += part.metrics
     found.numbers[artifact.name] = {metric.key for metric in part.metrics}
     found.params |= part.params
-    found.settings |= part.settings
+    collected.append(points)
     found.documents += part.documents
     found.datasets += part.datasets
     found.models += part.models
@@ -175,14 +190,8 @@ def _add_artifact(
     return {**entry, "type": type_name, "kept": kind}
 
 
-def _keep(
-    part: Contents,
-    attempt: TaskAttempt,
-    artifact: Artifact,
-    taken: set[tuple[str, str]],
-    reported: Mapping[Path, str],
-) -> tuple[str, str]:
-    """Put what is kept of an artifact into ``part``, and return in a word what that is, and its type."""
+def _keep(part: Contents, attempt: TaskAttempt, artifact: Artifact) -> tuple[str, str, CollectedPoints]:
+    """Put what is kept of an artifact into ``part``; return in a word what that is, its type, what is inside."""
     name, value = artifact.name, artifact.value()
     if isinstance(value, IncludedFile):
         raise Unreadable("a file that was given as a parameter")
@@ -192,21 +201,23 @@ def _keep(
     if kept.param is not None:
         part.params[to_mlflow_key(name)] = kept.param
     part.documents += kept.documents
-    _add_points(part, attempt, find_points(name, value, taken, reported))
+    points = collect_points(name, value)
     part.datasets += find_datasets(value, name)
     part.models += _find_models(value, name, attempt.key)
     if verdict := describe_verdict(value):
         part.verdicts[name] = verdict
-    return kept.kind, _name_type(value)
+    return kept.kind, _name_type(value), points
 
 
-def _add_points(part: Contents, attempt: TaskAttempt, points: Points) -> None:
+def _add_points(found: Contents, attempt: TaskAttempt, name: str, points: Points) -> None:
     """Add what stands inside an artifact; all of it at the time at which the attempt ended."""
     time = attempt.end or attempt.start
-    part.metrics += [Metric(key, value, time, step) for key, value, step in points.metrics]
-    part.params |= {key: redact(value) for key, value in points.params.items()}
-    part.settings |= {key: redact(value) for key, value in points.settings.items()}
-    part.notes += points.notes
+    found.metrics += [Metric(key, value, time, step) for key, value, step in points.metrics]
+    found.numbers.setdefault(name, set()).update(key for key, _, _ in points.metrics)
+    found.params |= {key: redact(value) for key, value in points.params.items()}
+    found.settings |= {key: redact(value) for key, value in points.settings.items()}
+    found.versions |= points.versions
+    found.notes += points.notes
 
 
 def _name_type(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import numbers
-from collections.abc import Iterator, Mapping, MutableSet, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableSet, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -50,16 +50,60 @@ class Points:
         Parameters that hold for the whole run, all of an artifact whose name is one of ``SETTINGS``.
     notes : list of str
         What was left out, and why.
+    versions : dict of str to str
+        The version of a table or model that a metric is a part of.
     """
 
     metrics: list[tuple[str, float, int]] = field(default_factory=list)
     params: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 Path = tuple[str, ...]
 """Keys on the way to a number, the artifact's name first."""
+
+
+@dataclass
+class CollectedPoints:
+    """What stands inside the artifact ``name``, by paths: tuples of keys, the artifact's name first.
+
+    Attributes
+    ----------
+    are_settings : bool
+        Whether all of it are parameters of the whole run.
+    metrics : list of (tuple of str, list of (float, int))
+        Points, of a number that is no series a single one at step 0.
+    params : list of (tuple of str, str)
+    versions : dict of tuple of str to str
+        Where the versions of tables and models stand, and which they are.
+    notes : list of str
+        What was left out, and why.
+    counted : set of tuple of str
+        Series whose points are counted from 0, because their index repeats.
+    """
+
+    name: str
+    are_settings: bool = False
+    metrics: list[tuple[Path, list[tuple[float, int]]]] = field(default_factory=list)
+    params: list[tuple[Path, str]] = field(default_factory=list)
+    versions: dict[Path, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    counted: set[Path] = field(default_factory=set)
+
+    def drop(self, is_dropped: Callable[[Path], bool]) -> None:
+        """Take out the values at the paths of which this is true."""
+        self.metrics = [entry for entry in self.metrics if not is_dropped(entry[0])]
+        self.params = [entry for entry in self.params if not is_dropped(entry[0])]
+
+    def find_last(self) -> dict[Path, float]:
+        """Return the last value of each series, and each number."""
+        return {path: max(points, key=lambda point: point[1])[0] for path, points in self.metrics}
+
+    def find_version(self, path: Path) -> str:
+        """Return the version of a table or model that a value is a part of; empty for none."""
+        return next((version for place, version in self.versions.items() if path[: len(place)] == place), "")
 
 
 def find_points(
@@ -85,20 +129,44 @@ def find_points(
     Examples
     --------
     >>> find_points("run", {"loss": 0.5, "strategy": "freeze"})
-    Points(metrics=[('run/loss', 0.5, 0)], params={'run/strategy': 'freeze'}, settings={}, notes=[])
+    Points(metrics=[('run/loss', 0.5, 0)], params={'run/strategy': 'freeze'}, settings={}, notes=[], versions={})
     >>> find_points("epochs", [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]).metrics
     [('epochs/loss', 0.5, 1), ('epochs/loss', 0.25, 2)]
     """
+    return name_points(collect_points(name, value), set() if taken is None else taken, reported)
+
+
+def collect_points(name: str, value: Any) -> CollectedPoints:
+    """Return what ``find_points`` finds, by its path."""
     if looks_secret(name):
-        return Points()
-    finder = _Finder(are_settings=name in SETTINGS)
+        return CollectedPoints(name)
+    finder = _Finder(name, are_settings=name in SETTINGS)
     try:
         finder.add((name,), value)
     except _TooMany as error:
-        return Points(notes=[f"{name}: {error}"])
-    if not finder.has_content:
-        return Points()
-    return finder.make_points(set() if taken is None else taken, reported)
+        return CollectedPoints(name, notes=[f"{name}: {error}"])
+    return finder.found if finder.has_content else CollectedPoints(name)
+
+
+def name_points(
+    collected: CollectedPoints, taken: Taken, reported: Mapping[Path, str] = MappingProxyType({})
+) -> Points:
+    """Return what was collected, under names that MLflow takes and that are not ``taken``, and take them.
+
+    ``reported`` are the names of what a step has told while it ran.
+    """
+    points = Points(notes=collected.notes)
+    for path, series in collected.metrics:
+        if path in reported and path in collected.counted:  # its points have other steps than those reported
+            continue
+        name = reported.get(path) or choose_name(path, "metric", taken)
+        points.metrics += [(name, value, step) for value, step in series]
+        if version := collected.find_version(path):
+            points.versions[name] = version
+    for path, text in collected.params:
+        points.params[choose_name(path, "param", taken)] = text
+    points.settings = dict(points.params) if collected.are_settings else {}
+    return points
 
 
 def find_settings(name: str, value: Any) -> dict[str, str]:
@@ -111,12 +179,12 @@ def find_settings(name: str, value: Any) -> dict[str, str]:
     """
     if looks_secret(name):
         return {}
-    finder = _Finder(are_settings=True)
+    finder = _Finder(name, are_settings=True)
     try:
         finder.add((name,), value)
     except _TooMany:
         return {}
-    return finder.make_points(set()).params
+    return name_points(finder.found, set()).params
 
 
 class _TooMany(Exception):
@@ -129,22 +197,19 @@ class _TooManyPoints(_TooMany):
 
 
 class _Finder:
-    """A walk over one artifact. Paths are tuples of keys, the artifact's name first."""
+    """A walk over one artifact; what it has found so far is ``found``."""
 
-    def __init__(self, *, are_settings: bool) -> None:
+    def __init__(self, name: str, *, are_settings: bool) -> None:
+        self.found = CollectedPoints(name, are_settings)
         self._are_settings = are_settings
         self._n_numbers = 0
-        self._metrics: list[tuple[tuple[str, ...], list[tuple[float, int]]]] = []
-        self._params: list[tuple[tuple[str, ...], str]] = []
-        self._notes: list[str] = []
-        self._counted: set[Path] = set()
 
     @property
     def has_content(self) -> bool:
         """Whether this is more than a few texts."""
         return self._n_numbers > 0 or self._are_settings
 
-    def add(self, path: tuple[str, ...], value: Any) -> None:
+    def add(self, path: Path, value: Any) -> None:
         """Take what stands inside of ``value``."""
         columns = None if self._are_settings else _read_columns(value)
         if columns is None and not self._are_settings and (records := _read_records(value)):
@@ -158,12 +223,13 @@ class _Finder:
         if not isinstance(inner, Mapping):
             return
         if set(inner) >= DATASET_FIELDS or set(inner) >= MODEL_FIELDS:
+            self.found.versions[path] = " ".join(str(inner.get(key)) for key in ("path", "name", "version"))
             inner = {key: inner[key] for key in ("version", "rows") if key in inner}
         for key, item in inner.items():
             if not isinstance(key, Unopened) and item is not None:
                 self._add_item((*path, redact(str(key))), item)
 
-    def _add_item(self, path: tuple[str, ...], item: Any) -> None:
+    def _add_item(self, path: Path, item: Any) -> None:
         if is_credential(path[-1], item) and not _is_flag(item):
             self._take_text(path, HIDDEN)  # whatever stands below it
         elif _is_scalar(item):
@@ -180,19 +246,19 @@ class _Finder:
         elif len(path) <= DEPTH:
             self.add(path, item)
 
-    def _add_series(self, path: tuple[str, ...], columns: Mapping[tuple[str, ...], Sequence[Any]]) -> None:
+    def _add_series(self, path: Path, columns: Mapping[tuple[str, ...], Sequence[Any]]) -> None:
         """Take the columns that hold numbers alone; a number that is missing or not finite leaves a gap."""
         index = _find_index(columns)
         steps = list(columns[index]) if index else []
         if index and len(set(steps)) < len(steps):
-            self._notes.append(f"{_join((*path, *index))} repeats: points are counted from 0")
+            self.found.notes.append(f"{_join((*path, *index))} repeats: points are counted from 0")
             steps = []
         for name, values in columns.items():
             if name == index:
                 continue
             if not all(item is None or _is_number(item) for item in values):
                 if any(_is_number(item) for item in values):
-                    self._notes.append(f"{_join((*path, *name))} is not always a number")
+                    self.found.notes.append(f"{_join((*path, *name))} is not always a number")
                 continue
             if any(map(looks_secret, name[:-1])) or any(is_credential(name[-1], item) for item in values):
                 continue
@@ -202,38 +268,25 @@ class _Finder:
                 if _is_finite(item)
             ]
             if gaps := sum(item is not None and not _is_finite(item) for item in values):
-                self._notes.append(f"{_join((*path, *name))}: {gaps} of {len(values)} points are not finite")
+                self.found.notes.append(f"{_join((*path, *name))}: {gaps} of {len(values)} points are not finite")
             if points:
-                self._counted |= set() if steps or not index else {(*path, *name)}
+                self.found.counted |= set() if steps or not index else {(*path, *name)}
                 self._take((*path, *name), points)
                 self._n_numbers += 1
 
-    def _take(self, path: tuple[str, ...], points: list[tuple[float, int]]) -> None:
-        self._metrics.append((path, points))
+    def _take(self, path: Path, points: list[tuple[float, int]]) -> None:
+        self.found.metrics.append((path, points))
         self._count()
 
-    def _take_text(self, path: tuple[str, ...], text: str) -> None:
-        self._params.append((path, text))
+    def _take_text(self, path: Path, text: str) -> None:
+        self.found.params.append((path, text))
         self._count()
 
     def _count(self) -> None:
-        if len(self._metrics) + len(self._params) > MOST_NAMES:
+        if len(self.found.metrics) + len(self.found.params) > MOST_NAMES:
             raise _TooMany(f"more than {MOST_NAMES} numbers and texts: they are in the file alone")
-        if sum(len(points) for _, points in self._metrics) > MOST_POINTS:
+        if sum(len(points) for _, points in self.found.metrics) > MOST_POINTS:
             raise _TooManyPoints
-
-    def make_points(self, taken: Taken, reported: Mapping[Path, str] = MappingProxyType({})) -> Points:
-        """Return what was taken, under names that MLflow takes and that are not ``taken``."""
-        found = Points(notes=self._notes)
-        for path, points in self._metrics:
-            if path in reported and path in self._counted:  # its points have other steps than those reported
-                continue
-            name = reported.get(path) or choose_name(path, "metric", taken)
-            found.metrics += [(name, value, step) for value, step in points]
-        for path, text in self._params:
-            found.params[choose_name(path, "param", taken)] = text
-        found.settings = dict(found.params) if self._are_settings else {}
-        return found
 
 
 def _is_number(value: Any) -> bool:
@@ -263,16 +316,16 @@ def _read_records(value: Any) -> list[Mapping[Any, Any]]:
     return mappings if len(mappings) == len(records) else []
 
 
-def _to_columns(records: Sequence[Mapping[Any, Any]], depth: int) -> dict[tuple[str, ...], list[Any]]:
+def _to_columns(records: Sequence[Mapping[Any, Any]], depth: int) -> dict[Path, list[Any]]:
     """Return values by name, ``None`` where a record has not that name; names within a record's mappings too."""
-    columns: dict[tuple[str, ...], list[Any]] = {}
+    columns: dict[Path, list[Any]] = {}
     for at, record in enumerate(records):
         for path, item in _walk(record, depth):
             columns.setdefault(path, [None] * len(records))[at] = item
     return columns
 
 
-def _walk(record: Mapping[Any, Any], depth: int) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _walk(record: Mapping[Any, Any], depth: int) -> Iterator[tuple[Path, Any]]:
     for key, item in record.items():
         if isinstance(key, Unopened):
             continue
@@ -307,7 +360,7 @@ def split_record(name: str, record: Mapping[Any, Any]) -> tuple[int | None, dict
     }
 
 
-def _read_columns(value: Any) -> dict[tuple[str, ...], list[Any]] | None:
+def _read_columns(value: Any) -> dict[Path, list[Any]] | None:
     """Return the columns of numbers of a table that has an index; nothing of a table that has none.
 
     ``None`` is for what is no table.
@@ -354,7 +407,7 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def _join(path: tuple[str, ...]) -> str:
+def _join(path: Path) -> str:
     return "/".join(path)
 
 
@@ -368,7 +421,7 @@ def choose_name(path: Path, kind: str, taken: Taken) -> str:
     return name
 
 
-def _to_key(path: tuple[str, ...]) -> str:
+def _to_key(path: Path) -> str:
     """Return a name that MLflow takes, in which only the keys are escaped that need it."""
     if "" in path:
         return to_mlflow_key(_join(path))

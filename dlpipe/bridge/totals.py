@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.contents import Contents
@@ -42,6 +43,15 @@ class TaskTotals:
     models: tuple[Model, ...] = ()
     verdicts: Mapping[str, str] = field(default_factory=dict)
     """What was decided and why, by artifact."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """The version of a table or model that a metric is a part of."""
+    held: Mapping[str, Mapping[tuple[str, ...], float]] = field(default_factory=dict)
+    """The last numbers inside each artifact, also those that stand elsewhere."""
+
+    def find_numbers(self, name: str) -> Mapping[Any, float]:
+        """Return all numbers of an artifact, by which it is known again."""
+        return self.held.get(name) or self.finals.get(name, {})
+
     names: frozenset[str] = frozenset()
     """The artifacts that were looked at even where the step before holds the same."""
 
@@ -100,6 +110,8 @@ def make_task_totals(contents: Contents, names: frozenset[str] = frozenset()) ->
         tuple(contents.datasets),
         tuple(contents.models),
         dict(contents.verdicts),
+        dict(contents.versions),
+        dict(contents.held),
         names,
     )
 
@@ -121,9 +133,10 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
     models: dict[Model, None] = {}
     notes: list[str] = []
     verdicts: dict[str, None] = {}
+    versions: set[str] = set()
     scores: Mapping[str, float] = {}
     baseline: Mapping[str, float] = {}
-    made: dict[str, Mapping[str, Mapping[str, float]]] = {}
+    made: dict[str, Mapping[str, Mapping[Any, float]]] = {}
     for step, tasks in _list_ended(snapshot):
         if len(tasks) > MOST_TASKS:
             notes.append(f"{step}: the numbers of more than {MOST_TASKS:,} tasks stand in the tasks alone")
@@ -137,12 +150,18 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
                 for task, totals in zip(tasks, found, strict=True)
             ]
         known = _find_known(snapshot, step, made)
-        made[step] = found[0].finals if len(tasks) == 1 else {}
+        names = frozenset({*found[0].finals, *found[0].held}) if len(tasks) == 1 else frozenset()
+        made[step] = {name: found[0].find_numbers(name) for name in names}
         if len(tasks) > 1 or tasks[0].place:
             metrics += _make_series(step, tasks, [_join(totals.finals) for totals in found])
         else:
-            new = {name: numbers for name, numbers in found[0].finals.items() if known.get(name) != numbers}
-            metrics += _make_finals(step, tasks[0], _join(new))
+            new = {
+                name: numbers
+                for name, numbers in found[0].finals.items()
+                if known.get(name) != found[0].find_numbers(name)
+            }
+            metrics += _make_finals(step, tasks[0], _leave_out(_join(new), found[0].versions, versions))
+            versions |= set(found[0].versions.values())
             reached = replace(found[0], finals=new)
             scores, baseline = reached.scores or scores, reached.baseline or baseline
             verdicts |= dict.fromkeys(found[0].verdicts.values())
@@ -168,8 +187,8 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
 
 
 def _find_known(
-    snapshot: RunSnapshot, step: str, made: Mapping[str, Mapping[str, Mapping[str, float]]]
-) -> dict[str, Mapping[str, float]]:
+    snapshot: RunSnapshot, step: str, made: Mapping[str, Mapping[str, Mapping[Any, float]]]
+) -> dict[str, Mapping[Any, float]]:
     """Return the numbers of each artifact as they were before ``step``: what the steps that lead to it have made.
 
     Metaflow pickles again what a step has looked at, and the same value may come out as other bytes.
@@ -180,7 +199,7 @@ def _find_known(
         new = set(snapshot.find_steps_before(waiting.pop())) - above - {step}
         above |= new
         waiting += sorted(new)
-    known: dict[str, Mapping[str, float]] = {}
+    known: dict[str, Mapping[Any, float]] = {}
     for name, finals in made.items():  # in the order in which steps began: the latest counts
         if name in above:
             known |= finals
@@ -197,6 +216,13 @@ def _find_common(found: Sequence[TaskTotals]) -> dict[str, str]:
 
 def _join(finals: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {key: value for numbers in finals.values() for key, value in numbers.items()}
+
+
+def _leave_out(
+    numbers: Mapping[str, float], versions: Mapping[str, str], told: Collection[str]
+) -> dict[str, float]:
+    """Return the numbers without those of versions of tables and models that an earlier step has told."""
+    return {key: value for key, value in numbers.items() if versions.get(key) not in told}
 
 
 def _list_ended(snapshot: RunSnapshot) -> Iterator[tuple[str, list[TaskAttempt]]]:
