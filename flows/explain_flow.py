@@ -70,6 +70,7 @@ class ExplainFlow(LifeCycleFlow):
     def end(self):
         """Print where the explanations are."""
         self.summary = print_summary(
+            outcome=f"explained: {self.count}",
             data=f"{self.explained_rows}, {self.explained_split}",
             model=self.explained_by.uri,
             explanations=f"{self.explained}, {self.count}",

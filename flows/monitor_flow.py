@@ -85,9 +85,9 @@ class MonitorFlow(LifeCycleFlow):
         elif self.drifted:
             told = "none: not asked for" if not self.publish else "none: the last one for this model is recent"
         self.summary = print_summary(
+            outcome=self.reason,
             data=f"{self.monitored_rows}, the last {self.event['rows']:,} new rows",
             model=f"{self.monitored_by.uri}, trained on {self.subject_used.trained_on}",
-            drift=self.reason,
             event=told,
             numbers=self.drift_table,
             card=f"python flows/monitor_flow.py card view {current.run_id}/compare",

@@ -63,6 +63,7 @@ class PredictFlow(LifeCycleFlow):
         done = self.predictions
         nothing = None if done.rows else f"{self.scored_rows} has no rows, so nothing was scored"
         self.summary = print_summary(
+            outcome=nothing or f"{done.new_rows:,} new rows scored",
             data=f"{self.scored_rows}, {self.which}",
             model=self.scored_by.uri,
             predictions=f"{done.table}, {done.new_rows:,} new of {done.rows:,} rows",

@@ -151,6 +151,7 @@ class TrainFlow(LifeCycleFlow):
     def end(self):
         """Print where everything is."""
         self.summary = print_summary(
+            outcome=f"{self.evaluation.lines()[0]}; {self.promotion}",
             data=f"{self.data_version}, {self.data_version.rows:,} rows",
             model=", ".join(self.evaluation.lines()[:2]),
             baseline=", ".join(self.baseline.lines()[:2]),

@@ -138,7 +138,7 @@ def test_an_event_that_was_held_for_an_older_version_is_left_out_when_the_new_on
 def test_what_trigger_is_given_is_checked_against_the_version_that_is_deployed(
     state: State, given: dict[str, Any], reason: str
 ) -> None:
-    from metaflow_extensions.dlpipe.plugins.local_scheduler.checking import check_given
+    from dlpipe.orchestrator.interventions import check_given
 
     version = deploy(state, "A", NeededEvent("go"))
     check_given(version, {"size": "small", "who": "a", "num": "3", "tags": ["a", "b"], "shape": "[1]"})

@@ -87,7 +87,7 @@ def test_what_comes_while_the_queue_is_full_is_skipped_and_says_so(state: State)
 
 
 def test_a_run_by_hand_is_refused_while_the_queue_is_full(state: State) -> None:
-    from metaflow_extensions.dlpipe.plugins.local_scheduler.checking import check_queue
+    from dlpipe.orchestrator.interventions import check_queue
 
     version = deployed(state, "A", HANGS, policies=Policies(queue_limit=1))
     check_queue(state, version)

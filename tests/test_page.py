@@ -10,17 +10,19 @@ import socket
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from flask.testing import FlaskClient
 from schedulers import deployed, scheduling, succeeds, triggered, wait_until
+from werkzeug.test import TestResponse
 
 from dlpipe.cli import main
 from dlpipe.orchestrator import page, presence
 from dlpipe.orchestrator.deployments import NeededEvent, Schedule, Trigger
+from dlpipe.orchestrator.progress import parse_progress
 from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
 
@@ -144,10 +146,98 @@ def test_what_is_not_there_is_not_found(path: str, client: FlaskClient, state: S
     assert client.get(path).status_code == 404
 
 
-def test_nothing_can_be_changed_through_the_page(client: FlaskClient) -> None:
+def test_nothing_can_be_changed_through_a_page_without_a_token(client: FlaskClient) -> None:
     rules = client.application.url_map.iter_rules()
     assert {method for rule in rules for method in rule.methods or ()} == {"GET", "HEAD", "OPTIONS"}
     assert client.post("/").status_code == 405
+    assert "<button" not in client.get("/").text + client.get("/deployments/PredictFlow").text
+
+
+LOG = """\
+2026-11-27 05:29:00.000 Workflow starting (run-id ls-1-abc):
+2026-11-27 05:29:00.000 [ls-1-abc/start/1 (pid 5)] Task is starting.
+2026-11-27 05:29:03.000 [ls-1-abc/start/1 (pid 5)] Foreach yields 3 child steps.
+2026-11-27 05:29:03.000 [ls-1-abc/start/1 (pid 5)] Task finished successfully.
+2026-11-27 05:29:04.000 [ls-1-abc/score/2 (pid 6)] Task is starting.
+2026-11-27 05:29:04.000 [ls-1-abc/score/3 (pid 7)] Task is starting.
+2026-11-27 05:29:09.000 [ls-1-abc/score/2 (pid 6)] Task finished successfully.
+"""
+
+
+def test_a_run_that_goes_on_shows_how_far_it_is(client: FlaskClient, state: State) -> None:
+    number = attempted(state, "PredictFlow", log=LOG)
+    for path in ("/", f"/runs/{number}"):
+        assert "start 3.0 s score 1/2 5.0 s" in text_of(client, path)
+    failed = parse_progress([*LOG.splitlines(), "2026-11-27 05:30:00.000 [ls-1-abc/score/3 (pid 7)] Task failed."])
+    assert [(step.step, step.state) for step in failed.steps] == [("start", "done"), ("score", "failed")]
+    again = "2026-11-27 05:30:01.000 [ls-1-abc/score/3 (pid 8)] Task is starting (retry)."
+    assert parse_progress([*LOG.splitlines(), again]).current == "score (1 of 2 tasks done)"
+
+
+def test_a_run_that_has_ended_says_its_outcome_and_stands_once(client: FlaskClient, state: State) -> None:
+    said = "2026-11-27 05:29:20.000 [ls-1-abc/end/9 (pid 8)] outcome      no drift: 3 rows like those trained on\n"
+    number = attempted(state, "PredictFlow", log=LOG + said, ended=NOW, outcome="succeeded")
+    assert client.get("/").text.count(f'"/runs/{number}"') == 2  # among those that go on, and as the last one
+    state.set_status(number, "succeeded")
+    assert client.get("/").text.count(f'"/runs/{number}"') == 2
+    for path in ("/", f"/runs/{number}", "/deployments/PredictFlow"):
+        assert "no drift: 3 rows like those trained on" in text_of(client, path)
+
+
+def test_a_deployment_shows_its_policies_and_its_versions(client: FlaskClient, state: State) -> None:
+    deployed(state, "PredictFlow", succeeds(), now=NOW + 60, schedule=Schedule("0 4 * * *"))
+    shown = text_of(client, "/deployments/PredictFlow")
+    assert "overlap = skip" in shown
+    assert "Versions" in shown
+    assert "0 4 * * * UTC" in shown
+    assert "0 3 * * * Europe/Berlin" in shown
+
+
+@pytest.fixture
+def pressing(state: State) -> Callable[..., TestResponse]:
+    """Press a button: POST from the page itself, as a browser does."""
+    client = page.make_app(state, token="s3cr3t", clock=lambda: NOW).test_client()
+    client.get("/?token=s3cr3t")
+    word = re.search(r'name="word" value="(\w+)"', client.get("/").text)[1]
+
+    def press(path: str, origin: str = "http://localhost", word: str = word) -> TestResponse:
+        return client.post(path, data={"word": word}, headers={"Origin": origin})
+
+    return press
+
+
+def test_buttons_start_suspend_resume_and_stop(pressing: Callable[..., TestResponse], state: State) -> None:
+    assert pressing("/deployments/PredictFlow/trigger").headers["Location"] == "/runs/1"
+    assert state.get_run(1).cause == "by hand"
+    assert pressing("/runs/1/suspend").status_code == 303
+    assert state.get_run(1).suspended
+    assert pressing("/runs/1/unsuspend").status_code == 303
+    assert not state.get_run(1).suspended
+    assert pressing("/runs/1/stop").status_code == 303
+    assert state.get_run(1).status == "terminated"
+    assert pressing("/runs/1/stop").status_code == 409
+    assert pressing("/runs/1/resume").status_code == 303
+    assert state.get_run(1).status == "waiting"
+    assert pressing("/deployments/PredictFlow/suspend").status_code == 303
+    assert state.get_deployment("PredictFlow").suspended
+    assert pressing("/deployments/PredictFlow/unsuspend").status_code == 303
+    assert not state.get_deployment("PredictFlow").suspended
+    assert pressing("/runs/99/stop").status_code == 404
+
+
+@pytest.mark.parametrize("wrong", [{"origin": "http://evil.example"}, {"origin": "null"}, {"word": "x"}])
+def test_other_pages_cannot_press_a_button(
+    pressing: Callable[..., TestResponse], wrong: dict[str, str], state: State
+) -> None:
+    assert pressing("/deployments/PredictFlow/trigger", **wrong).status_code == 403
+    assert not state.list_runs()
+
+
+def test_what_somebody_else_deployed_is_not_changed(pressing: Callable[..., TestResponse], state: State) -> None:
+    deployed(state, "Theirs", succeeds(), now=NOW, author="somebody-else")
+    answer = pressing("/deployments/Theirs/trigger")
+    assert answer.status_code == 409
+    assert "was deployed by somebody-else" in answer.text
 
 
 def test_pages_name_no_other_address_and_need_no_script(client: FlaskClient, state: State) -> None:

@@ -9,11 +9,9 @@ import click
 from dlpipe.cli.permission import authorize, check_permission
 from dlpipe.cli.printing import say
 from dlpipe.cli.scheduler_state import open_state, warn_without_scheduler
-from dlpipe.errors import RunEnded
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.runs import Run
-    from dlpipe.orchestrator.state import State
 
 
 @click.command()
@@ -28,33 +26,14 @@ def resume(run: str, authorize: str | None) -> None:
     Example:
       dlpipe runs resume 17
     """
+    from dlpipe.orchestrator.interventions import resume_run
+
     with open_state() as state:
         found = state.find_run(run)
         check_permission(state, found, authorize, to="resume")
-        with state.transaction():  # of two who resume it at once, the second one sees that it goes on
-            check_resumable(state, state.get_run(found.number))
-            state.resume_run(found.number)
+        resume_run(state, found)
     say(f"Run {found.number} of {found.deployment} goes on as soon as there is room.", err=True)
     warn_without_scheduler()
-
-
-def check_resumable(state: State, run: Run) -> None:
-    """Raise ``RunEnded`` when there is nothing to resume, or nothing to resume it with."""
-    from dlpipe.orchestrator.overview import has_code
-    from dlpipe.orchestrator.runs import RESUMABLE
-
-    if run.status not in RESUMABLE and run.suspended:
-        raise RunEnded(
-            f"Run {run.number} of {run.deployment} is suspended: `dlpipe runs unsuspend {run.number}` lets it go "
-            "on."
-        )
-    if run.status not in RESUMABLE:
-        raise RunEnded(f"Run {run.number} of {run.deployment} is {run.status}: there is nothing to resume.")
-    if not has_code(state, run):
-        raise RunEnded(
-            f"Run {run.number} of {run.deployment} cannot be resumed: the code of version {run.version} is no "
-            "longer kept. `python FLOW.py local-scheduler trigger` runs the newest version."
-        )
 
 
 @click.command()

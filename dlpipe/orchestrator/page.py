@@ -1,26 +1,29 @@
 """The status page: what is deployed, due, running and done, for a browser on this machine.
 
-It reads, and changes nothing. It needs no script and no other address, listens on loopback only, and answers only
-those who ask for it by a name of this machine, so that a page from elsewhere cannot read it through the browser,
-and who know its token, so that others with an account here cannot read logs and cards.
+It needs no script and no other address, listens on loopback only, and answers only those who ask for it by a name
+of this machine, so that a page from elsewhere cannot read it through the browser, and who know its token, so that
+others with an account here cannot read logs and cards. Without a token it has no buttons (``page_actions``).
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import DeploymentNotFound, DlpipeError, RunNotFound
 from dlpipe.orchestrator import overview
 from dlpipe.orchestrator.attempt_files import CardFile, find_cards, find_log, find_mlflow_run
-from dlpipe.orchestrator.deployments import Version
+from dlpipe.orchestrator.deployments import Policies, Version
 from dlpipe.orchestrator.overview import RunView, view_run
+from dlpipe.orchestrator.page_actions import FIELD, NOT_DONE, Actions
 from dlpipe.orchestrator.page_token import make_guard
-from dlpipe.orchestrator.runs import OPEN, Run, RunAttempt
+from dlpipe.orchestrator.progress import Progress, read_progress
+from dlpipe.orchestrator.runs import ENDED, OPEN, Run, RunAttempt
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.time_formats import format_distance, format_span, format_time
 from dlpipe.redaction import show_value
@@ -37,7 +40,7 @@ LAST_RUNS = 30
 RUNS_OF_DEPLOYMENT = 100
 LOG_BYTES = 1024 * 1024
 REFRESH_SECONDS = 5
-NOTHING_ELSE = ("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'")
+NOTHING_ELSE = ("base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'")
 POLICY = "; ".join(["default-src 'none'", "style-src 'self'", "img-src data:", *NOTHING_ELSE])
 CARD_POLICY = (  # a card brings its own scripts: they run as if from another site, and reach nothing
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
@@ -53,9 +56,9 @@ def make_app(
     Parameters
     ----------
     state : State
-        What is shown; only read.
+        What is shown, and changed by the buttons.
     token : str
-        What those must know who ask; empty for nothing.
+        What those must know who ask; empty for nothing, and then there are no buttons.
     about : mapping
         What the page's foot shows of the scheduler.
     clock : callable
@@ -67,12 +70,16 @@ def make_app(
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.finalize = lambda value: make_visible(value) if type(value) is str else value
     app.jinja_env.globals.update(about=dict(about), refresh=REFRESH_SECONDS, span=format_span, when=format_time)
+    app.jinja_env.globals.update(field=FIELD, word="")
     app.before_request(refuse_foreign_hosts)
-    if token:
-        app.before_request(make_guard(token))
     app.after_request(add_headers)
     app.register_error_handler(DlpipeError, show_error)
     app.url_map.converters["number"] = make_number_converter()
+    if token:
+        app.before_request(make_guard(token))
+        actions = Actions(state, token)
+        actions.add_to(app)
+        app.jinja_env.globals.update(word=actions.word)
     pages = Pages(state, clock)
     app.add_url_rule("/", view_func=pages.status)
     app.add_url_rule("/style.css", view_func=pages.style)
@@ -105,19 +112,21 @@ class Pages:
             now,
             deployments=overview.view_deployments(self._state, now),
             open_runs=self._view_runs(self._state.list_runs(status=OPEN)),
-            runs=self._view_runs(self._state.list_runs(limit=LAST_RUNS)),
+            runs=self._view_runs(self._state.list_runs(status=[*ENDED], limit=LAST_RUNS)),
         )
 
     def deployment(self, name: str) -> str:
-        """One deployment, its version and its runs; of a deleted one only the runs."""
+        """One deployment, its versions and its runs; of a deleted one nothing that could be changed."""
         now = self._clock()
-        version = self._state.list_versions(name)[0]
+        versions = self._state.list_versions(name)
         try:
             view = overview.view_deployment(self._state, self._state.get_deployment(name), now)
         except DeploymentNotFound:
             view = None
         runs = self._view_runs(self._state.list_runs(deployment=name, limit=RUNS_OF_DEPLOYMENT))
-        return self._show("deployment.html", now, name=name, view=view, version=version, runs=runs)
+        policies = list_policies(versions[0].policies)
+        values = {"name": name, "view": view, "versions": versions, "runs": runs, "policies": policies}
+        return self._show("deployment.html", now, **values)
 
     def run(self, number: int) -> str:
         """One run with its attempts."""
@@ -184,22 +193,45 @@ class Pages:
 
 @dataclass(frozen=True)
 class AttemptView:
-    """An attempt with the cards and the MLflow run that it left."""
+    """An attempt with what it said of itself, and the cards and the MLflow run that it left."""
 
     attempt: RunAttempt
     mlflow: str
     cards: list[CardFile]
+    progress: Progress
 
     @property
     def mlflow_link(self) -> str:
         """The address of its MLflow run; empty if it has none."""
         return self.mlflow if self.mlflow.startswith(("http://", "https://")) else ""
 
+    @property
+    def named_cards(self) -> list[tuple[int, str]]:
+        """The place of each card and what it is called: its step, with what tells it from others of the step."""
+        steps = Counter(card.step for card in self.cards)
+        tasks = Counter((card.step, card.task) for card in self.cards)
+        names = []
+        for card in self.cards:
+            name = card.step if tasks[card.step, card.task] == steps[card.step] else f"{card.step}/{card.task}"
+            names.append(f"{name} {card.name}" if tasks[card.step, card.task] > 1 else name)
+        return list(enumerate(names))
+
 
 def view_attempt(attempt: RunAttempt, version: Version | None) -> AttemptView:
     """What the page shows of an attempt."""
     cards = find_cards(version, attempt) if version else []
-    return AttemptView(attempt, find_mlflow_run(attempt), cards)
+    return AttemptView(attempt, find_mlflow_run(attempt), cards, read_progress(find_log(attempt)))
+
+
+def list_policies(policies: Policies) -> list[tuple[str, str]]:
+    """Return the policies of a deployment, as options of `create`; without the alert's address."""
+    given = {name: value for name, value in asdict(policies).items() if name not in ("alert", "alert_on")}
+    if policies.alert:
+        given["alert_on"] = policies.alert_on
+    return [
+        (name.replace("_", "-"), f"{value:g}" if isinstance(value, float) else str(value))
+        for name, value in given.items()
+    ]
 
 
 def read_end(path: Path, command: str) -> str:
@@ -235,10 +267,12 @@ def add_headers(answer: Response) -> Response:
 
 
 def show_error(error: DlpipeError) -> tuple[str, int]:
-    """What is not there, or why the state cannot be read."""
-    from flask import render_template
+    """What is not there, why the state cannot be read, or why what a button asked for was not done."""
+    from flask import render_template, request
 
     code = 404 if isinstance(error, RunNotFound | DeploymentNotFound) else 503
+    if request.method == "POST" and not isinstance(error, NOT_DONE):
+        code = 409
     return render_template("error.html", error=str(error), code=code), code
 
 

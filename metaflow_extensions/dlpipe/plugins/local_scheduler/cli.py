@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,23 +147,15 @@ def trigger(
     obj: Any, run_id_file: str | None = None, deployer_attribute_file: str | None = None, **given: Any
 ) -> None:
     """Note a run to be started by the scheduler."""
-    from .checking import check_given, check_queue
+    from dlpipe.orchestrator.interventions import trigger_run
+
     from .reading import read_given_values
     from .telling import format_scheduler
 
     with open_state() as state:
         version = state.get_deployment(obj.deployment.text).version
         values = read_given_values(obj, given)
-        check_given(version, values)
-        check_queue(state, version)
-        run, _ = state.add_run(
-            version.deployment,
-            version=version.number,
-            cause="by hand",
-            key=f"manual:{uuid.uuid4()}",
-            due=time.time(),
-            parameters=values,
-        )
+        run = trigger_run(state, version, values)
         run_id = f"ls-{run.number}"
         tell(
             obj,
