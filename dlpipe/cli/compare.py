@@ -61,9 +61,9 @@ def compare(
 
     \b
     Examples:
-      dlpipe compare reviews/1 reviews@champion
-      dlpipe compare reviews@champion films@champion --table reviews --rows 3
-      dlpipe compare reviews@champion films/1 --html comparison.html
+      dlpipe compare reviews/1 films/1 --table reviews --rows 3
+      dlpipe compare reviews@champion films/1 --table reviews --html comparison.html
+      dlpipe compare TrainFlow/1795494849196362 films/1 --json
     """
     from dlpipe.bridge import check_datastore
     from dlpipe.comparing import ComparedRows, make_page, make_sections, summarize, to_plain

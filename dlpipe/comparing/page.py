@@ -29,9 +29,10 @@ h2 { font-size: 17px; margin: 28px 0 8px; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; width: fit-content; max-width: 100%; }
 table { border-collapse: collapse; }
 th { text-align: left; font-weight: 600; font-size: 13px; color: var(--faint); background: var(--raised); }
-th, td { padding: 6px 14px; vertical-align: top; overflow-wrap: anywhere; min-width: 5ch; }
+th, td { padding: 6px 14px; vertical-align: top; }
+th, td.number, td.name, td.verdict { white-space: nowrap; }
+td.text { overflow-wrap: anywhere; min-width: 9ch; }
 tbody tr { border-top: 1px solid var(--line); }
-td.number, td.name { white-space: nowrap; }
 td.number { font-variant-numeric: tabular-nums; }
 td.name { color: var(--faint); }
 .note { color: var(--faint); margin: 6px 0; font-size: 14px; max-width: 110ch; }
@@ -44,7 +45,7 @@ td.name { color: var(--faint); }
 .panels text { fill: var(--faint); } .panels .grid { stroke: var(--line); }
 .legend span { margin-right: 18px; white-space: nowrap; }
 .legend i { display: inline-block; width: 14px; height: 4px; margin-right: 6px; vertical-align: middle; }
-@media (max-width: 700px) { main { padding: 4px 12px 32px; } th, td { padding: 5px 8px; } }
+@media (max-width: 900px) { main { padding: 4px 12px 32px; } th, td { padding: 5px 8px; } }
 """
 
 
@@ -130,6 +131,6 @@ def draw_cell(name: str, text: str) -> str:
     if not name:
         return f'<td class="name">{show(text.strip())}</td>'
     if name == "that is":
-        return f'<td class="{show(text)}">{show(text)}</td>'
-    kind = ' class="number"' if NUMBER.match(text) else ' dir="auto"'
+        return f'<td class="verdict {show(text)}">{show(text)}</td>'
+    kind = ' class="number"' if NUMBER.match(text) else ' class="text" dir="auto"'
     return f"<td{kind}>{show(text)}</td>"

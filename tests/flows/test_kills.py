@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import time
@@ -30,6 +31,40 @@ def test_killed_training_goes_on_in_its_retry_and_again_in_a_resume(
     assert worse.weights == undisturbed.digest
     scored = evaluate_model(open_predictor(undisturbed), table_at(table), seed=used.seed)
     assert worse.summary("model") == f"{scored.line()}, {scored.line('macro_f1')}"
+
+
+def test_runs_are_compared_with_what_they_reached(
+    project: Project, first: Done, killed: Done, worse: Done
+) -> None:
+    compare = ("-m", "dlpipe.cli", "compare", first.run_id)
+    done = project.each(
+        {
+            "killed": (*compare, killed.run_id, "--json"),
+            "worse": (*compare, f"TrainFlow/{worse.run_id}", "--table", "reviews", "--json"),
+        }
+    )
+    assert {name: one.code for name, one in done.items()} == {"killed": 0, "worse": 0}, done
+    found = json.loads(done["killed"].said)
+    good, bad = found["sides"]
+    assert (good["status"], bad["scores"], bad["model"]) == ("finished", {}, None)
+    assert bad["status"] in ("killed", "failed")
+    assert bad["notes"][-1].endswith("it had finished start, tune")
+    assert found["settings"]["training/learning_rate"][1] == "1e-06"
+    assert found["pairs"][0]["problem"] == f"TrainFlow/{killed.run_id} has no model here"
+    found = json.loads(done["worse"].said)
+    both = [project.run(one.run_id).data for one in (first, worse)]
+    for side, data in zip(found["sides"], both, strict=True):
+        accuracy = side["scores"]["accuracy"]
+        assert [accuracy["value"], accuracy["low"], accuracy["high"]] == [
+            data.evaluation.metrics["accuracy"],
+            *data.evaluation.intervals["accuracy"],
+        ]
+        assert (side["epochs"], side["best_epoch"]) == (len(data.epoch_scores), data.best_epoch)
+        losses = [[score.epoch, score.scores["val_loss"]] for score in data.epoch_scores]
+        assert side["curves"]["epoch_scores/val_loss"] == losses
+    pair = found["pairs"][0]["comparison"]
+    assert pair["metrics"]["accuracy"]["verdict"] == "worse"
+    assert pair["lost"] > pair["won"]
 
 
 @pytest.mark.chaos  # `make test` has no room for two more minutes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 import pytest
 from projects import Done, Project, assert_in_mlflow
@@ -89,15 +91,19 @@ def whole(project: Project, sample: TableVersion) -> Done:
 
 
 @pytest.fixture(scope="module")
-def mistakes(project: Project, first: Done) -> dict[str, Done]:
-    """What came of the mistakes."""
+def mistakes(project: Project, first: Done, predicted: Done) -> dict[str, Done]:
+    """What came of the mistakes, and of comparing runs of two flows."""
     letters = {"row_id": ["a"], "text": ["good"], "split": pa.nulls(1, pa.string())}
     write_table(project.tables / "letters", pa.table(letters))
     write_table(project.tables / "odd", pa.table({"review": ["good"], "stars": [5]}))
+    compare = ("-m", "dlpipe.cli", "compare", first.run_id, f"PredictFlow/{predicted.run_id}", "--json")
     return project.each(
         {
-            name: [*((flow, "run") if flow else ("-m", "dlpipe.cli")), *words.split()]
-            for name, (flow, words, _) in MISTAKES.items()
+            "compare": compare,
+            **{
+                name: [*((flow, "run") if flow else ("-m", "dlpipe.cli")), *words.split()]
+                for name, (flow, words, _) in MISTAKES.items()
+            },
         }
     )
 
@@ -134,6 +140,19 @@ def explain_card(project: Project, done: Done) -> str:
     made = project.python(EXPLAIN, "card", "get", f"{done.run_id}/explain", "explain.html")
     assert made.code == 0, made.said
     return card_data((project.folder / "explain.html").read_text())
+
+
+def test_runs_of_two_flows_are_compared_as_far_as_they_go(mistakes: dict[str, Done]) -> None:
+    done = mistakes["compare"]
+    assert done.code == 0, done.said
+    found = json.loads(done.said)
+    trained, used = found["sides"]
+    assert used["notes"] == ["it made no model; it used models:/reviews/1"]
+    assert found["pairs"][0]["problem"] == "both are models:/reviews/1, which does not differ from itself"
+    (table,) = found["tables"]
+    assert table["versions"] == [0, 0]
+    assert "accuracy" in trained["scores"]
+    assert used["scores"] == {}
 
 
 def test_each_run_stands_in_mlflow_with_its_model_and_its_tables(
