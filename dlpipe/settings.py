@@ -63,7 +63,8 @@ def read_settings(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "value"
-        reason = first["msg"][0].lower() + first["msg"][1:]
+        is_list = first["type"] in ("tuple_type", "list_type")
+        reason = 'write a list, such as ["a", "b"]' if is_list else first["msg"][0].lower() + first["msg"][1:]
         raise SettingError(
             f"{where}: {name} = {show_value(name, repr(first['input']))} is refused: {reason}."
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -13,12 +14,15 @@ from dlpipe.flows.life_cycle import read_option
 from dlpipe.flows.settings import (
     CHANGES,
     DataSettings,
+    ExplainFlowSettings,
+    MonitorFlowSettings,
     Options,
     TrainFlowSettings,
     list_option_names,
     make_parameters,
     read_flow_settings,
 )
+from dlpipe.tables._form import OPTIONS
 from dlpipe.task.texts import TextTraining
 
 CATALOGUE = """
@@ -59,6 +63,8 @@ def test_options_of_sections_that_a_flow_lacks_are_left_out() -> None:
         ('data.text_column="a=b; c"', "data", "text_column", "a=b; c"),
         ("data.text_column=it's", "data", "text_column", "it's"),
         ('pipeline.languages=["de", "fr"]', "pipeline", "languages", ("de", "fr")),
+        ("pipeline.languages=de, fr", "pipeline", "languages", ("de", "fr")),
+        ("pipeline.languages=de", "pipeline", "languages", ("de",)),
     ],
 )
 def test_any_setting_can_be_changed(changes: str, section: str, name: str, value: object) -> None:
@@ -99,6 +105,8 @@ def test_settings_of_the_task_can_be_changed(tmp_path: Path) -> None:
         ("search_space.dropot=1", "dropot"),
         ("training.epochs", "is no change of a setting: write section.name=value"),
         ("training.epochs=1; training.epochs=2", "gives training.epochs twice: 1 and 2"),
+        ("", "--set '' changes no setting: write section.name=value, or leave it out"),
+        (" ; ", "--set ' ; ' changes no setting"),
         ("training.epochs=many", r"\[training\] and --batch-size and --set: epochs = 'many' is refused"),
         ("training.batch_size=4", "--batch-size and --set training.batch_size are one setting: give one"),
     ],
@@ -162,11 +170,30 @@ def test_a_public_data_set_suggests_the_task_where_the_file_names_none(tmp_path:
 
 def test_a_public_data_set_of_another_task_is_refused(tmp_path: Path) -> None:
     (tmp_path / "datasets.toml").write_text(CATALOGUE)
-    config = {"task": "text-regression"}
+    config: dict[str, object] = {"task": "text-regression"}
     with pytest.raises(
-        SettingError, match="wine' is for the task 'tabular-classification', the settings file names"
-    ):
+        SettingError, match="wine' is for the task 'tabular-classification', the settings are"
+    ) as at:
         read_flow_settings(TrainFlowSettings, config, {"dataset": "wine"}, folder=tmp_path)
+    assert "dlpipe init wine --dataset wine" in str(at.value)
+    # and what the message says does it: the columns of the file's own rows do not stay
+    config["data"] = {"text_column": "review", "label_column": "sentiment"}
+    changes = "task=tabular-classification"
+    read = read_flow_settings(TrainFlowSettings, config, {"dataset": "wine"}, changes=changes, folder=tmp_path)
+    assert read.data.table_settings().form.sources == ("alcohol", "class")
+
+
+@pytest.mark.parametrize("cls", [TrainFlowSettings, ExplainFlowSettings, MonitorFlowSettings])
+def test_the_example_in_the_help_of_set_is_of_the_flow(cls: type) -> None:
+    *_, (_, parameter) = make_parameters(cls)
+    parameter.init()
+    example = re.search(r"such as ([\w.]+=[^;]+);", parameter.kwargs["help"])
+    assert example
+    read_flow_settings(cls, {}, {}, changes=example[1])
+
+
+def test_options_that_messages_name_are_options_of_the_flow() -> None:
+    assert {*OPTIONS} <= {*TrainFlowSettings.OPTIONS["data"]}
 
 
 @pytest.mark.parametrize(

@@ -530,7 +530,11 @@ def test_a_project_that_cannot_be_written_leaves_nothing(films: Path, monkeypatc
         (["films", "--data", "films.csv", "--dataset", "wine"], "--data and --dataset are two sources"),
         (["films", "--dataset", "whine"], "scikit-learn has no data set 'whine'; did you mean 'wine'?"),
         (["films", "--data", "nothing.csv"], "There is no file 'nothing.csv'"),
-        (["films", "--data", "films.csv", "--task", "text"], "The settings has no task 'text'"),
+        (
+            ["films", "--data", "flms.csv"],
+            "There is no file 'flms.csv'; did you mean 'films.csv'? Check the path.",
+        ),
+        (["films", "--data", "films.csv", "--task", "text"], "This environment has no task 'text'"),
         (["my films", "--data", "films.csv"], "'my films' cannot name a project"),
         (["films", "--update"], "'films' is no project of dlpipe init"),
         (["films", "--update", "--data", "films.csv"], "--update takes no other option: --data."),

@@ -30,7 +30,7 @@ def test_a_data_set_becomes_a_file_of_numbers_with_a_class(name, tmp_path):
     assert all(float(row[column]) >= 0 for row in rows for column in numbers)
 
 
-@pytest.mark.parametrize("name", ["breast_cancer", "wine"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_catalogue_that_ships_has_it_without_a_network(name, tmp_path, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *given: pytest.fail("asks the network"))
     sources = fetch_dataset(name, catalogue=FLOWS / "datasets.toml", folder=tmp_path / "raw")

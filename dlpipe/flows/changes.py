@@ -7,6 +7,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from dlpipe.errors import SettingError
@@ -15,7 +16,7 @@ SET = "--set"
 Changes = Mapping[str, Mapping[str, str]]
 """The text of each changed value, by section (an empty name for what stands above all sections) and setting."""
 PART = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^;])+""")
-HELP = "Change any setting of the file, such as training.warmup=0.2; several with ; between, or repeated."
+HELP = "Change any setting of the file, such as {}; several with ; between, or repeated."
 
 
 def join_changes(words: list[str]) -> list[str]:
@@ -51,7 +52,8 @@ def read_changes(text: str | None) -> dict[str, dict[str, str]]:
     Raises
     ------
     SettingError
-        When a part is no ``section.name=value``, or a setting stands there twice with other values.
+        When there is no change, a part is no ``section.name=value``, or a setting stands there twice with other
+        values.
 
     Examples
     --------
@@ -68,6 +70,8 @@ def read_changes(text: str | None) -> dict[str, dict[str, str]]:
             raise SettingError(f"{SET} {part.strip()!r} is no change of a setting: write section.name=value.")
         if found.setdefault(section, {}).setdefault(name, value) != value:
             raise SettingError(f"{SET} gives {path} twice: {found[section][name]} and {value}.")
+    if text is not None and not found:
+        raise SettingError(f"{SET} {text!r} changes no setting: write section.name=value, or leave it out.")
     return found
 
 
@@ -103,6 +107,23 @@ def _sort_near(name: str, known: Iterable[str]) -> str:
     return ", ".join(sorted(alike, key=lambda other: -alike[other]))
 
 
+def parse_list(text: str, *, are_texts: bool) -> list[Any]:
+    """Return the values of a list, written as TOML writes it or with commas between.
+
+    Examples
+    --------
+    >>> parse_list("age, amount", are_texts=True), parse_list('["a, b"]', are_texts=True)
+    (['age', 'amount'], ['a, b'])
+    >>> parse_list("1, 2.5", are_texts=False), parse_list("", are_texts=True)
+    ([1, 2.5], [])
+    """
+    value = parse_value(text)
+    if isinstance(value, list):
+        return value
+    parts = (part.strip() for part in text.split(","))
+    return [parse_value(part, is_text=are_texts) for part in parts if part]
+
+
 def parse_value(text: str, *, is_text: bool = False) -> Any:
     """Return the value of a TOML literal; bare words are a text, and so is a number where one is asked for.
 
@@ -120,3 +141,22 @@ def parse_value(text: str, *, is_text: bool = False) -> Any:
     value = read["value"]
     plain = len(read) > 1 or isinstance(value, datetime.date | datetime.time)  # more than one line; no setting
     return text if plain or (is_text and not isinstance(value, str)) else value
+
+
+def find_example(sections: Mapping[str, Any], options: Iterable[str]) -> str:
+    """Return a setting of the first section that has no option of its own, as ``--set`` takes it.
+
+    Parameters
+    ----------
+    sections : mapping
+        The class of each section.
+    options : iterable of str
+        The settings that have an option.
+    """
+    for section, cls in sections.items():
+        found = [
+            field for field in fields(cls) if type(field.default) in (int, float) and field.name not in options
+        ]
+        if found:  # the last: those before it are likelier to be known
+            return f"{section}.{found[-1].name}={found[-1].default}"
+    return "section.name=value"

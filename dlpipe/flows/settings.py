@@ -29,7 +29,16 @@ from metaflow import Config, Parameter
 
 from dlpipe.errors import SettingError
 from dlpipe.explain import ExplainSettings
-from dlpipe.flows.changes import HELP, SET, Changes, check_sections, parse_value, read_changes
+from dlpipe.flows.changes import (
+    HELP,
+    SET,
+    Changes,
+    check_sections,
+    find_example,
+    parse_list,
+    parse_value,
+    read_changes,
+)
 from dlpipe.flows.failures import ExpectedFailure
 from dlpipe.inference import PipelineSettings
 from dlpipe.monitoring import DriftSettings
@@ -285,7 +294,14 @@ def _list_setting_names(names: Iterable[str], hints: Mapping[str, Any]) -> dict[
 def _parse_texts(cls: Any, texts: Mapping[str, str]) -> dict[str, Any]:
     """Return the values that ``--set`` has for a section, by the types of its settings."""
     hints = typing.get_type_hints(cls) if texts else {}
-    return {name: parse_value(text, is_text=find_plain_type(hints[name]) is str) for name, text in texts.items()}
+    return {name: _parse_text(hints[name], text) for name, text in texts.items()}
+
+
+def _parse_text(hint: Any, text: str) -> Any:
+    plain = find_plain_type(hint)
+    if typing.get_origin(plain) in (tuple, list):
+        return parse_list(text, are_texts=typing.get_args(plain)[0] is str)
+    return parse_value(text, is_text=plain is str)
 
 
 def name_task(config: Mapping[str, Any], options: Mapping[str, Any], folder: Path) -> str:
@@ -301,18 +317,20 @@ def name_task(config: Mapping[str, Any], options: Mapping[str, Any], folder: Pat
     Raises
     ------
     SettingError
-        When the file names another task than the data set is for.
+        When the settings name another task than the data set is for.
     """
     data = config.get("data", {})
-    named, suggested = config.get("task"), ""
-    if dataset := options.get("dataset") or data.get("dataset"):
-        suggested = _find_public(str(dataset), data, folder).task
-    if named and suggested and named != suggested:
+    named = config.get("task")
+    if not (dataset := options.get("dataset") or data.get("dataset")):
+        return str(named or DEFAULT_TASK)
+    public = _find_public(str(dataset), data, folder)
+    if named and public.task and named != public.task:
+        project = f"Make a project for it (dlpipe init {dataset} --dataset {public.sklearn}), or pass"
         raise SettingError(
-            f"The data set {dataset!r} is for the task {suggested!r}, the settings file names {named!r}. Write "
-            f'task = "{suggested}" there, with settings of that task, or leave the line out.'
+            f"The data set {dataset!r} is for the task {public.task!r}, the settings are for {named!r}. "
+            f"{project if public.sklearn else 'Pass'} --set task={public.task} with its own --table and --model."
         )
-    return str(named or suggested or DEFAULT_TASK)
+    return str(named or public.task or DEFAULT_TASK)
 
 
 def find_section_classes(cls: Any, task: Task) -> dict[str, Any]:
@@ -348,7 +366,10 @@ def _name_data(values: Mapping[str, Any], options: Mapping[str, Any], folder: Pa
     kept = {name: value for name, value in values.items() if name not in replaced}
     kept["catalogue"] = str(folder / str(kept.get("catalogue", DataSettings.catalogue)))
     if name := options.get("dataset", kept.get("dataset")):
-        kept.update(_find_public(str(name), values, folder).data)
+        known = _find_public(str(name), values, folder).data
+        if known and "dataset" in options:  # the file names the columns of other rows
+            kept = {key: value for key, value in kept.items() if not key.endswith(("_column", "_columns"))}
+        kept.update(known)
     return kept
 
 
@@ -386,7 +407,8 @@ def make_parameters(cls: Any) -> Iterator[tuple[str, Any]]:
         for name, text in options.items():
             kind = find_plain_type(types_of[name])
             yield name, Parameter(name.replace("_", "-"), type=kind, default=None, help=text)
-    yield CHANGES, Parameter(SET.removeprefix("--"), type=str, default=None, help=HELP)
+    help_text = HELP.format(find_example(hints, list_option_names(cls)))
+    yield CHANGES, Parameter(SET.removeprefix("--"), type=str, default=None, help=help_text)
 
 
 def find_plain_type(hint: Any) -> type:

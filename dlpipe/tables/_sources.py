@@ -105,23 +105,24 @@ def expand_pattern(pattern: str) -> list[str]:
         if files:
             return files
         raise SourceNotFound(
-            f"No file matches {pattern!r}{_describe_folder(expanded)}. Pass a path or another glob."
+            f"No file matches {pattern!r}{_describe_folder(expanded)} Pass a path or another glob."
         )
-    raise SourceNotFound(f"There is no file {pattern!r}{_describe_folder(expanded)}. Check the path.")
+    raise SourceNotFound(f"There is no file {pattern!r}{_describe_folder(expanded)} Check the path.")
 
 
 def _describe_folder(path: str) -> str:
+    """Return how the sentence ends that says that nothing is at a path."""
     folder = Path(path).parent
     while glob.has_magic(str(folder)):
         folder = folder.parent
     if not folder.is_dir():
-        return f"; there is no folder {str(folder)!r} either"
+        return f"; there is no folder {str(folder)!r} either."
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     near = difflib.get_close_matches(Path(path).name, names, n=1)
     if near:
         return f"; did you mean {str(folder / near[0])!r}?"
     listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    return f"; {str(folder)!r} holds {listed or 'nothing'}"
+    return f"; {str(folder)!r} holds {listed or 'nothing'}."
 
 
 def _identify(path: str, split: str) -> Source:

@@ -36,10 +36,10 @@ def find_task(name: str = DEFAULT_TASK) -> Task:
     >>> find_task("text-clasification")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    dlpipe.errors.SettingError: The settings has no task 'text-clasification'; did you mean 'text-...
+    dlpipe.errors.SettingError: This environment has no task 'text-clasification'; did you mean 'text-...
     """
     found = _read_entry_points()
-    check_name(name, sorted(found), what="task", where="The settings")
+    check_name(name, sorted(found), what="task", where="This environment")
     return _load(found[name])
 
 

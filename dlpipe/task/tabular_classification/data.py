@@ -40,7 +40,7 @@ class TabularData(TableSettings):
         if not inputs:
             raise SettingError(
                 "[data] names no column to read. Set number_columns, category_columns or text_column, such as "
-                'number_columns = ["age", "amount"].'
+                'number_columns = ["age", "amount"] (--set data.number_columns=age,amount).'
             )
         label = Label((self.label_column,), "class", setting="label_column")
         # the same values with another label are no contradiction: people of one age and town are different people
