@@ -27,7 +27,7 @@ class ExplainFlow(LifeCycleFlow):
     table_version = Parameter(
         "table-version", type=int, default=None, help="Version of the table; by default the latest."
     )
-    split = Parameter("split", type=str, default=None, help="Explain all of train, valid, test or all.")
+    split = Parameter("split", type=str, default=None, help="Explain every row of train, valid, test or all.")
     target = Parameter("target", type=str, default=None, help="Table of the explanations.")
     ray_address = Parameter("ray-address", type=str, default=None, help="Ray cluster to explain a split on.")
 

@@ -125,6 +125,8 @@ def test_watching_prints_what_changes(state: State) -> None:
     attempted(state, "A", "failed", "start: OSError: no")
     said = dlpipe("runs", "--watch", "--rounds", "2").stdout
     assert said == "run 1 of A failed: start: OSError: no; resume: dlpipe runs resume 1\n"
+    assert "add --watch, or leave out --rounds" in dlpipe("runs", "--rounds", "1").stderr
+    assert "leave out --watch" in dlpipe("runs", "--local", "--watch").stderr
     assert json.loads(dlpipe("runs", "--watch", "--rounds", "1", "--json").stdout)["run"] == 1
 
 

@@ -607,6 +607,17 @@ def test_a_new_table_of_columns_is_made_by_an_append_that_names_them(tmp_path):
     assert read_table(table_at(tmp_path / "t")).column_names == ["row_id", "age", "town", "label", "split"]
 
 
+def test_a_single_row_to_learn_from_is_refused(tmp_path):
+    files = {
+        split: write_csv(tmp_path / f"{split}.csv", ("review", "stars"), [(f"text {stars}", stars)])
+        for stars, split in enumerate(("train", "valid", "test"))
+    }
+    with pytest.raises(
+        BadRows, match=r"^The split 'train' has 1 row: nothing can be learnt from that\. Add rows\."
+    ):
+        ingest(Sources(**files), tmp_path / "t", settings=make_settings(NUMBERS))
+
+
 @pytest.mark.parametrize(
     ("form", "words"),
     [

@@ -175,6 +175,14 @@ def test_relative_names_live_under_the_root(tmp_path, monkeypatch):
     assert str(table_at("reviews")) == "reviews@v0"
 
 
+@pytest.mark.parametrize("name", ["bad/na me", "na me", "50%", "a//b", "reviews@champion;x"])
+def test_a_name_has_no_blanks_and_signs_but_a_path_may(name, tmp_path):
+    with pytest.raises(SettingError, match="cannot name a table: use letters, digits"):
+        locate(name)
+    assert locate(f"{tmp_path}/na me") == f"{tmp_path}/na me"
+    assert locate("films/été-2.1").endswith("/films/été-2.1")
+
+
 # --- versions
 
 

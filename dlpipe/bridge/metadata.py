@@ -42,7 +42,7 @@ def find_runs(pathspec: str = "") -> list[str]:
         known = ", ".join(flows) or "none"
         raise RunNotFound(
             f"Metaflow has no flow {flow!r} here; it has {known}. "
-            "Stand in the folder with `.metaflow`, or set METAFLOW_DATASTORE_SYSROOT_LOCAL."
+            "Stand in the folder that its runs were started in: `.metaflow` is there."
         )
     found = []
     for name in [flow] if flow else flows:

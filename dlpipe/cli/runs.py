@@ -13,6 +13,7 @@ import click
 
 from dlpipe.cli.printing import OneLineErrors, as_json, format_iso, format_table, say, say_rows
 from dlpipe.cli.scheduler_state import open_state
+from dlpipe.errors import SettingError
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.overview import RunView
@@ -59,6 +60,12 @@ def runs(
     """
     if context.invoked_subcommand is not None:
         return
+    if rounds is not None and not watch:
+        raise SettingError("--rounds counts the looks of --watch: add --watch, or leave out --rounds.")
+    if local and (unused := [name for name, value in (("deployment", deployment), ("watch", watch)) if value]):
+        raise SettingError(
+            f"--local lists the runs of this folder, whoever started them: leave out --{unused[0]}."
+        )
     if local:
         from dlpipe.cli.local_runs import print_local_runs
 

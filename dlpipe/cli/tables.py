@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +192,9 @@ def predict_rows(uri: str, engine: str | None, asked: list[str]) -> list[dict[st
         inputs = find_task(predictor.card["task"]).inputs
         given = [{"text": text} if inputs.is_single_text else parse_row(text) for text in asked]
         rows = inputs.read_request(asked if inputs.is_single_text else given, predictor.card)
+        if not inputs.is_single_text and (known := [row for row in rows if row is not None]):
+            for line in describe_odd_columns(given, list(inputs.make_example(known[:1]).columns)):
+                say(line, err=True)
         found = predict_frame(predictor, rows)
     objects = found.astype(object)
     answers = objects.where(objects.notna(), None).to_dict("records")
@@ -215,3 +218,36 @@ def parse_row(text: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise SettingError(f'{text[:60]!r} is no JSON object; the model reads columns, as in {{"alcohol": 13.2}}.')
     return row
+
+
+def describe_odd_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[str]:
+    r"""Yield a line for each way in which rows have other columns than the model reads, with the first such row.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        As they were given.
+    columns : sequence of str
+        What the model reads.
+
+    Examples
+    --------
+    >>> rows = [{"age": 3, "town": "Bonn"}, {"age": 4, "twon": "Rome"}]
+    >>> print(*describe_odd_columns(rows, ["age", "town"]), sep="\n")
+    Row 2: the model has no column 'twon'; it was not given 'town', which it takes as missing.
+    """
+    told = set()
+    for number, row in enumerate(rows, start=1):
+        unknown = tuple(name for name in row if name not in columns)
+        lacking = tuple(name for name in columns if name not in row)
+        if (unknown or lacking) and (unknown, lacking) not in told:
+            told.add((unknown, lacking))
+            parts = [f"the model has no column {list_names(unknown)}"] if unknown else []
+            parts += [f"it was not given {list_names(lacking)}, which it takes as missing"] if lacking else []
+            yield f"Row {number}: {'; '.join(parts)}."
+
+
+def list_names(names: Sequence[str], *, most: int = 8) -> str:
+    """Return the first names of columns, and how many more there are."""
+    listed = ", ".join(map(repr, names[:most]))
+    return f"{listed} and {len(names) - most} more" if len(names) > most else listed

@@ -98,7 +98,10 @@ def choose_rows(
         words = f"{len(among)} of {scored.new_rows:,} rows that {before.pathspec} scored"
         return RowsToExplain(found, rows, words, among)
     check_rows(rows, split or "test", whole="--split all")
-    return RowsToExplain(found, rows, describe_split(split), None)
+    words = describe_split(split)
+    if split is not None:  # a person who passed --rows as well may expect that only these are explained
+        words = f"every row of {words}, the first {settings.rows} on the card"
+    return RowsToExplain(found, rows, words, None)
 
 
 def check_request(explanation: ExplainSettings, split: str | None) -> None:

@@ -168,7 +168,9 @@ class ExplainFlowSettings:
 
     explanation: ExplainSettings
 
-    OPTIONS: ClassVar[Options] = {"explanation": {"rows": "Rows of the test split to draw and explain."}}
+    OPTIONS: ClassVar[Options] = {
+        "explanation": {"rows": "Rows of the test split to draw and explain; with --split, on the card."}
+    }
 
 
 @dataclass(frozen=True)

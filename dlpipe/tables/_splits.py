@@ -182,6 +182,8 @@ def check_splits(rows: RowIndex, settings: TableSettings) -> None:
                 f"{len(placed)} good rows leave none for the split {split!r} ({shares}; what also stands in a "
                 f"later split is dropped). Add rows, raise the share, or pass --{split}-data with other {what}."
             )
+    if rows.has_label("train").sum() == 1:
+        raise BadRows("The split 'train' has 1 row: nothing can be learnt from that. Add rows.")
     for split in ("test", "valid"):
         unseen = labels[split] - labels["train"]
         if unseen:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DATA_FILE = re.compile(r"\d{20}-[0-9a-f]{32}-\d{5}\.parquet")
 STAGED = "_staged"
+NAME = re.compile(r"[\w.+=@-]+(/[\w.+=@-]+)*/?")
 # a table's companions, such as its quarantine, have longer names than itself
 LONGEST_NAME = 200
 FULL = ("no space left", "os error 28", "disk quota exceeded", "os error 122")
@@ -49,6 +50,11 @@ def locate(path: str | Path) -> str:
     A relative name is taken under ``tables_root()``, one that begins with ``./`` or ``../`` under the
     working folder.
 
+    Raises
+    ------
+    SettingError
+        When it is empty, or a name that has blanks or other signs.
+
     Examples
     --------
     >>> locate("s3://bucket/reviews/")
@@ -61,6 +67,11 @@ def locate(path: str | Path) -> str:
         raise SettingError("A table's path is empty. Pass a name such as 'reviews', or a folder.")
     if is_remote(name) or name.startswith(("/", "~", "./", "../", "file://")):
         return _make_absolute(name)
+    if not NAME.fullmatch(name):
+        raise SettingError(
+            f"{name!r} cannot name a table: use letters, digits, '-', '_' and '.', and '/' between folders. A path "
+            "that is no name begins with './' or '/'."
+        )
     return _make_absolute(f"{tables_root()}/{name}")
 
 

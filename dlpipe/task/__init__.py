@@ -15,6 +15,7 @@ distinct         rows that are the same, found column by column
 batches          what a network reads, and length-bucketed batches of it
 array_cache      arrays that can be made again, cached beside a table
 evaluation       the scores of a model, and its mistakes
+folds            folds of rows, for what a baseline says of rows that it was not fitted to
 bootstrap        intervals of scores, by resampling the rows
 gate             bounds that a model must reach
 quality          how good predictions of new rows are beside those of the test split

@@ -33,9 +33,9 @@ class Mistake:
         Examples
         --------
         >>> Mistake("4f", "a fine film", "good", "bad").to_cells()
-        {'text': 'a fine film', 'label': 'good', 'predicted': 'bad'}
+        {'row': 'a fine film', 'label': 'good', 'predicted': 'bad'}
         """
-        return {"text": self.text[:SHOWN], "label": str(self.label), "predicted": str(self.predicted)}
+        return {"row": self.text[:SHOWN], "label": str(self.label), "predicted": str(self.predicted)}
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,9 @@ COLUMNS = {
 }
 USE_ANY = """
 import json, mlflow, pandas as pd
+from dlpipe.cli.tables import predict_rows
 rows = pd.DataFrame(json.loads({rows!r}))
+predict_rows("models:/rows@champion", None, [json.dumps({{**rows.iloc[0].to_dict(), "odd": 1}})])
 model = mlflow.pyfunc.load_model("models:/rows@champion")
 explainer = mlflow.pyfunc.load_model("models:/rows-explainer@champion")
 print(json.dumps([model.predict(rows)["predicted"].tolist(), [len(p) for p in explainer.predict(rows)["parts"]]]))
@@ -169,6 +171,7 @@ def test_each_task_goes_through_every_step(task: str, tiny_backbone: Path, tmp_p
     asked, expected = ASKED[task]
     used = project.python("-W", "ignore", "-c", USE_ANY.format(rows=json.dumps(asked)))
     answer = json.loads(used.said.splitlines()[-1])
+    assert ("Row 1: the model has no column 'odd'." in used.said) == (len(asked) > 1)
     if expected is None:
         assert abs(answer[0][0] - 5) < 1
     else:
@@ -176,7 +179,9 @@ def test_each_task_goes_through_every_step(task: str, tiny_backbone: Path, tmp_p
     looked = project.flow("card", "get", f"{done.run_id}/evaluate")
     assert looked.code == 0
     data = re.search(r'__MF_DATA__\["[^"]+"\] = "([^"]+)"', looked.said)[1]
-    assert "Worst mistakes" in base64.b64decode(data).decode()
+    shown = base64.b64decode(data).decode()
+    assert "Worst mistakes" in shown
+    assert '"text", "label"' not in shown  # rows of columns are no texts
 
 
 def test_the_example_is_short() -> None:

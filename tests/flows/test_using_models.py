@@ -128,7 +128,7 @@ def test_every_row_of_a_split_is_explained(project: Project, whole: Done) -> Non
     made = project.run(whole.run_id, "ExplainFlow").data
     valid = read_table(made.explained_rows, split="valid").to_pydict()
     count = len(valid["row_id"])
-    assert whole.summary("data") == "reviews@v0, valid"
+    assert whole.summary("data") == "reviews@v0, every row of valid, the first 2 on the card"
     assert whole.summary("explanations") == f"two_rows@v1, words of {count} rows, {count} new"
     assert set(read_table(made.explained)["row_id"].to_pylist()) >= set(valid["row_id"])
     assert [row.row_id for row in made.explanations.rows] == valid["row_id"][:2]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.task.classes.baseline import order_columns
+from dlpipe.task.folds import make_folds
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Baseline
 
@@ -56,7 +57,7 @@ def fit_label_baseline(
     """
     from sklearn.base import clone
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import make_pipeline
 
@@ -68,7 +69,7 @@ def fit_label_baseline(
 
         model = HistGradientBoostingClassifier(random_state=seed)
     pipeline = make_pipeline(features, OneVsRestClassifier(model))
-    folds = KFold(min(FOLDS, len(rows)), shuffle=True, random_state=seed)
+    folds = make_folds(len(rows), most=FOLDS, seed=seed)
     # of rows to which it was fitted, a model's probabilities are more extreme than those of new rows
     unseen = cross_val_predict(clone(pipeline), list(rows), truth, cv=folds, method="predict_proba")
     thresholds, _ = find_thresholds(unseen, truth)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dlpipe.task.folds import make_folds
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Baseline
 
@@ -63,7 +64,7 @@ def fit_number_baseline(
     import numpy as np
     from sklearn.base import clone
     from sklearn.linear_model import Ridge
-    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
 
     from dlpipe.task.numbers.intervals import bound_coverage, compute_halfwidth
@@ -75,7 +76,7 @@ def fit_number_baseline(
 
         model = HistGradientBoostingRegressor(random_state=seed)
     pipeline = make_pipeline(features, model)
-    folds = KFold(min(FOLDS, len(rows)), shuffle=True, random_state=seed)
+    folds = make_folds(len(rows), most=FOLDS, seed=seed)
     # errors on rows to which the model was fitted are too small, and so would be the intervals
     unseen = cross_val_predict(clone(pipeline), list(rows), truth, cv=folds)
     halfwidth = compute_halfwidth(np.abs(unseen - truth), coverage=coverage)
