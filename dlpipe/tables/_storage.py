@@ -69,8 +69,8 @@ def locate(path: str | Path) -> str:
         return _make_absolute(name)
     if not NAME.fullmatch(name):
         raise SettingError(
-            f"{name!r} cannot name a table: use letters, digits, '-', '_' and '.', and '/' between folders. A path "
-            "that is no name begins with './' or '/'."
+            f"{name!r} cannot name a table: use letters, digits, '-', '_' and '.', and '/' between folders. "
+            "A path that is no name begins with './' or '/'."
         )
     return _make_absolute(f"{tables_root()}/{name}")
 

@@ -329,6 +329,7 @@ def test_a_folder_without_metaflow_has_no_runs_and_stays_as_it_was(tmp_path: Pat
     assert folder.bridge("sync") == "Metaflow has no runs here.\n"
     assert folder.bridge("status") == "MLflow is behind with no run here.\n"
     said = folder.bridge("check", "QuickFlow", code=1)
-    assert "Metaflow has no flow 'QuickFlow' here; it has none." in said
+    assert "Metaflow has no flow 'QuickFlow' here; it has none. Stand in the folder" in said
+    assert "METAFLOW_" not in said  # README says to leave its variables alone
     assert len(said.splitlines()) == 1
     assert not (tmp_path / ".metaflow").exists()
