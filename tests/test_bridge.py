@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import decimal
+import io
 import json
 import math
 import re
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dlpipe.bridge.attempts import TaskMetadata
@@ -345,6 +347,39 @@ def test_numbers_that_mlflow_would_bend_are_parameters(value: float) -> None:
 def test_a_dataclass_is_json_without_its_secrets() -> None:
     (document,) = keep("score", Score(0.5, "S3cr3t")).documents
     assert json.loads(document.content) == {"value": 0.5, "api_key": "[redacted]"}
+
+
+def test_arrays_and_tables_inside_a_record_are_written_out_or_stand_beside_it() -> None:
+    value = {
+        "confusion": np.array([[5, 1], [0, 4]]),
+        "days": np.array(["2026-11-28"], dtype="datetime64[D]"),
+        "names": np.array(["a", None], dtype=object),
+        "runs": [{"weights": np.arange(20_000.0)}],
+        "folds": pd.DataFrame({"fold": [1, 2], "f1": [0.5, math.nan]}),
+        "password": np.arange(20_000),
+    }
+    kept = keep("result", value)
+    files = {document.path: document.content for document in kept.documents}
+    assert json.loads(files["artifacts/result.json"]) == {
+        "confusion": [[5, 1], [0, 4]],
+        "days": ["2026-11-28"],
+        "names": ["a", None],
+        "runs": [{"weights": "<artifacts/result.runs.0.weights.npy>"}],
+        "folds": "<artifacts/result.folds.parquet>",
+        "password": HIDDEN,
+    }
+    assert np.load(io.BytesIO(files["artifacts/result.runs.0.weights.npy"])).sum() == sum(range(20_000))
+    assert pq.read_table(io.BytesIO(files["artifacts/result.folds.parquet"])).column("fold").to_pylist() == [1, 2]
+    assert json.loads(files["artifacts/result.folds.preview.json"])["data"] == [[1, 0.5], [2, None]]
+    assert len(files) == 4
+    assert kept.lost == ()
+
+
+def test_what_is_in_no_file_is_named() -> None:
+    kept = keep("result", {"model": object(), "inner": [1, b"ab"], "rows": 3})
+    assert kept.lost == ("result.model <object>", "result.inner.1 <2 bytes>")
+    many = keep("many", {str(at): np.zeros(20_000) for at in range(30)})
+    assert (len(many.documents), len(many.lost)) == (21, 10)
 
 
 def test_what_no_rule_knows_is_a_reference() -> None:

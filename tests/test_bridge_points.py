@@ -208,6 +208,13 @@ def test_a_table_with_an_index_is_a_series_for_each_column_of_numbers(where: str
         assert metrics("folds", pa.Table.from_pandas(frame)) == {"folds/f1": [(1, 0.5), (2, 0.6)]}
 
 
+def test_a_number_that_a_table_lacks_leaves_a_gap_and_is_noted() -> None:
+    rows = pd.Series([3, None], dtype="Int64")
+    found = find_points("folds", pd.DataFrame({"fold": [1, 2], "f1": [0.5, math.nan], "rows": rows}))
+    assert found.metrics == [("folds/f1", 0.5, 1), ("folds/rows", 3.0, 1)]
+    assert found.notes == ["folds/f1: 1 of 2 points are not finite", "folds/rows: 1 of 2 points are not finite"]
+
+
 def test_other_tables_are_files_alone() -> None:
     assert metrics("rows", pd.DataFrame({"probability": [0.5, 0.6]})) == {}
     long = find_points("rows", pd.DataFrame({"epoch": range(MOST_POINTS + 1), "loss": 1.0}))

@@ -31,6 +31,8 @@ from dlpipe.errors import DlpipeError
 from dlpipe.redaction import find_secrets, looks_secret, redact, redact_card, set_secrets
 
 LOG_CHARACTERS = 64_000
+MOST_LOST = 3
+"""So many values that are in no file are named."""
 DIGEST_LENGTH = 36  # MLflow's limit for datasets
 LONGEST_PATH, MOST_COLUMNS, LONGEST_REASON = 4000, 1000, 1000
 NESTED = 3
@@ -201,6 +203,9 @@ def _keep(part: Contents, attempt: TaskAttempt, artifact: Artifact) -> tuple[str
     if kept.param is not None:
         part.params[to_mlflow_key(name)] = kept.param
     part.documents += kept.documents
+    if kept.lost:
+        more = f" and {len(kept.lost) - MOST_LOST} more" if len(kept.lost) > MOST_LOST else ""
+        part.notes.append(redact(f"not in the file of {name}: {', '.join(kept.lost[:MOST_LOST])}{more}"))
     points = collect_points(name, value)
     part.datasets += find_datasets(value, name)
     part.models += _find_models(value, name, attempt.key)

@@ -382,9 +382,12 @@ def _read_columns(value: Any) -> dict[Path, list[Any]] | None:
     if value.index.name in INDEXES and value.index.name not in value.columns:
         value = value.reset_index()
     chosen = value.select_dtypes("number")
-    return {
-        (str(name),): [None if item != item else item for item in chosen[name].tolist()] for name in chosen.columns
-    }
+    return {(str(name),): _read_column(chosen[name]) for name in chosen.columns}
+
+
+def _read_column(column: Any) -> list[Any]:
+    """Return the numbers of a column: pandas does not tell what is missing from what is not a number."""
+    return [math.nan if missing else item for item, missing in zip(column.tolist(), column.isna(), strict=True)]
 
 
 def _find_index(columns: Mapping[tuple[str, ...], Sequence[Any]]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import posixpath
 import re
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,8 @@ KEY_LENGTH = 250  # MLflow's limit
 PREVIEW_ROWS = 20
 DEPTH, VALUES, CHARACTERS = 100, 2_000_000, 2**26
 """How deep a document in JSON is, and how much is in it: of values that are there twice there may be no end."""
+ARRAY_VALUES, MOST_FILES = 10_000, 20
+"""The largest array that is written into a document, and how many files may stand beside one."""
 TABLE_ROWS, TABLE_BYTES, CELL = 2**27, 2**28, 1000
 """The largest table, and how much of a value is in its preview."""
 TEXTS = (
@@ -46,11 +49,15 @@ IMAGES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"GIF8": "gif"}
 
 @dataclass(frozen=True)
 class KeptValue:
-    """What is kept of one value; nothing of all three means that a reference to it has to do."""
+    """What is kept of one value; neither number, text nor file means that a reference to it has to do.
+
+    ``lost`` names what is in none of its files.
+    """
 
     metric: float | None = None
     param: str | None = None
     documents: tuple[Document, ...] = field(default=())
+    lost: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -95,7 +102,7 @@ def keep(name: str, value: Any, *, folder: str = "artifacts") -> KeptValue:
     for make in (_keep_table, _keep_array, _keep_figure):
         if documents := make(base, value):
             return KeptValue(documents=documents)
-    return KeptValue(documents=_keep_json(base, name, value))
+    return _keep_json(folder, name, value)
 
 
 def keep_text(name: str, value: str, *, folder: str = "artifacts") -> KeptValue:
@@ -210,11 +217,15 @@ def _take_first_rows(table: Any) -> list[dict[str, Any]]:
     rows = table.slice(0, PREVIEW_ROWS).to_pylist()
     return [
         {
-            key: value if isinstance(value, int | float) else redact_value(key, str(value)[:CELL])
+            key: value if value is None or _is_finite_number(value) else redact_value(key, str(value)[:CELL])
             for key, value in row.items()
         }
         for row in rows
     ]
+
+
+def _is_finite_number(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _keep_array(base: str, value: Any) -> tuple[Document, ...]:
@@ -238,11 +249,13 @@ def _keep_figure(base: str, value: Any) -> tuple[Document, ...]:
     return (Document(f"{base}.png", buffer.getvalue()),)
 
 
-def _keep_json(base: str, name: str, value: Any) -> tuple[Document, ...]:
+def _keep_json(folder: str, name: str, value: Any) -> KeptValue:
     if look_inside(value) is None:
-        return ()
-    text = json.dumps(redact_json(to_json_types(value), name), indent=1, ensure_ascii=False)
-    return (Document(f"{base}.json", text.encode()),)
+        return KeptValue()
+    plain = _Plain(folder, name)
+    text = json.dumps(redact_json(plain.of(value, (name,)), name), indent=1, ensure_ascii=False)
+    documents = (Document(f"{folder}/{make_file_name(name)}.json", text.encode()), *plain.documents)
+    return KeptValue(documents=documents, lost=tuple(plain.lost))
 
 
 def format_plain(value: Any) -> str:
@@ -269,7 +282,7 @@ def to_json_types(value: Any) -> Any:
     >>> to_json_types({1: {"when": datetime.date(2026, 11, 28), "what": object()}})
     {'1': {'when': '2026-11-28', 'what': '<object>'}}
     """
-    return _Plain().of(value)
+    return _Plain().of(value, ())
 
 
 class TooManyValues(ValueError):
@@ -277,10 +290,23 @@ class TooManyValues(ValueError):
 
 
 class _Plain:
-    def __init__(self) -> None:
-        self._values, self._characters = VALUES, CHARACTERS
+    """A walk over one value. What JSON cannot hold stands in files of its own, which the text refers to.
 
-    def of(self, value: Any, depth: int = 0) -> Any:
+    Attributes
+    ----------
+    documents : list of Document
+        Those files: tables, and arrays of more than ``ARRAY_VALUES``.
+    lost : list of str
+        What is in none of them, by its path.
+    """
+
+    def __init__(self, folder: str = "", name: str = "") -> None:
+        self._folder, self._name = folder, name
+        self._values, self._characters = VALUES, CHARACTERS
+        self.documents: list[Document] = []
+        self.lost: list[str] = []
+
+    def of(self, value: Any, path: tuple[str, ...], depth: int = 0) -> Any:
         self._values -= 1
         self._characters -= len(value) if isinstance(value, str) else 0
         if self._values < 0 or self._characters < 0:
@@ -291,26 +317,50 @@ class _Plain:
             return _to_json_number(value)
         if isinstance(value, TEXTS):
             return format_plain(value)
-        return self._inside(value, depth + 1)
+        return self._inside(value, path, depth + 1)
 
-    def _inside(self, value: Any, depth: int) -> Any:
+    def _inside(self, value: Any, path: tuple[str, ...], depth: int) -> Any:
         inner = look_inside(value)
         if inner is None:
-            return _describe(value)
+            return self._other(value, path, depth)
         if depth > DEPTH:
-            return f"<nested deeper than {DEPTH}>"
+            return self._lose(f"<nested deeper than {DEPTH}>", path)
         if isinstance(inner, Mapping):
-            return self._mapping(inner, depth)
-        made = [self.of(item, depth) for item in inner]
+            return self._mapping(inner, path, depth)
+        made = [
+            self.of(item, path if isinstance(item, str | int | float | None) else (*path, str(at)), depth)
+            for at, item in enumerate(inner)
+        ]
         return sorted(made, key=str) if isinstance(value, set | frozenset) else made
 
-    def _mapping(self, inner: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    def _other(self, value: Any, path: tuple[str, ...], depth: int) -> Any:
+        """Return an array as lists or what a file of its own holds, and of the rest what it is."""
+        module, kind = type(value).__module__.partition(".")[0], type(value).__name__
+        if (module, kind) == ("numpy", "ndarray") and value.size <= ARRAY_VALUES and value.dtype.names is None:
+            return self.of(value.tolist(), path, depth)
+        if (module, kind) in (("numpy", "bool"), ("numpy", "bool_")):
+            return str(bool(value))
+        base = f"{self._folder}/{make_file_name('.'.join(path))}"
+        taken = any(document.path.startswith(f"{base}.") for document in self.documents)
+        if self._folder and not taken and len(self.documents) < MOST_FILES:
+            with suppress(TooManyValues):
+                if documents := _keep_table(base, value) or _keep_array(base, value):
+                    self.documents += documents
+                    return f"<{documents[0].path}>"
+        return self._lose(_describe(value), path)
+
+    def _lose(self, words: str, path: tuple[str, ...]) -> str:
+        self.lost.append(f"{'.'.join(path)} {words}")
+        return words
+
+    def _mapping(self, inner: Mapping[Any, Any], path: tuple[str, ...], depth: int) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for key, item in inner.items():
             name = _to_key(key)
             while name in made:  # 1 and "1"
                 name = f"{name} ({type(key).__name__})"
-            made[name] = self.of(item, depth)
+            hidden = is_credential(name, item)  # here, since it may have files of its own
+            made[name] = HIDDEN if hidden else self.of(item, (*path, name), depth)
         return made
 
 
