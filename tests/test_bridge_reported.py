@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,7 @@ from dlpipe.bridge.marks import RunMarks
 from dlpipe.bridge.points import INDEXES, find_points
 from dlpipe.bridge.records import HeldRecord, Metric, RunRecord, find_differences
 from dlpipe.bridge.reported import Reported, make_line
+from dlpipe.bridge.sampling import Sampler
 from dlpipe.errors import MirrorIncomplete, SettingError
 from dlpipe.flows import report_point, reporting
 
@@ -169,6 +175,41 @@ def test_a_point_that_is_held_at_another_time_is_no_difference() -> None:
     )
     found = [difference.what for difference in find_differences(record, held)]
     assert [what for what in found if what.startswith("metric")] == ["metric f1"]
+
+
+def test_samples_of_a_task_count_its_children_and_are_numbered_by_its_age(marks: RunMarks) -> None:
+    words = ("step", "train", "--run-id", "1", "--task-id", "2", "--retry-count", "0")
+    code = "import os\nif os.fork(): print('forked', flush=True); os.wait()\nheld = b'x' * 2**26\nwhile True: pass"
+    task = subprocess.Popen(
+        [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, start_new_session=True, text=True
+    )
+    try:
+        assert task.stdout
+        assert task.stdout.readline() == "forked\n"
+        for sampler in (Sampler(marks, 0.2), Sampler(marks, 0.2)):  # the second goes on with the first one's
+            for _ in range(2):
+                sampler.sample()
+                time.sleep(0.25)
+    finally:
+        os.killpg(task.pid, signal.SIGKILL)
+        task.wait()
+    found = read(marks).metrics
+    steps = [metric.step for metric in found if metric.key == "system/memory_mb"]
+    assert len(steps) == 4
+    assert steps == sorted(steps)
+    assert max(metric.value for metric in found if metric.key == "system/memory_mb") > 64
+    assert [metric.value > 0 for metric in found if metric.key == "system/cpu_percentage"] == [True, True]
+
+
+@pytest.mark.parametrize("given", ["often", 0.05, -1, float("nan"), [1]])
+def test_an_interval_that_is_none_is_named(given: Any) -> None:
+    import metaflow  # noqa: F401  # it loads the plugins itself
+
+    from metaflow_extensions.dlpipe.plugins.mlflow_bridge import BadSetting, read_interval
+
+    with pytest.raises(BadSetting, match="is no number of seconds"):
+        read_interval(given)
+    assert (read_interval(None), read_interval("1"), read_interval(0.5)) == (0, 1, 0.5)
 
 
 def test_what_a_task_took_is_read_as_numbers_without_a_place(marks: RunMarks) -> None:

@@ -12,6 +12,7 @@ contents     what an attempt left: artifacts, datasets, models, logs, cards
 pictures     pictures on the page of a card, as files
 charts       a card's charts as pictures
 reported     points that a step reports while it runs
+sampling     what running tasks take, as such points
 reading      runs and contents as records
 names        what runs are called
 description  a run in Markdown

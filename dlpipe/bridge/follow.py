@@ -29,6 +29,8 @@ GIVE_UP_SECONDS = 24 * 3600.0  # for orphans that outlive their launcher
 ANSWER_SECONDS = 3.0
 DOING = "doing: "
 """Before a line for the launcher that says what this process does; the last line has it not."""
+RESOURCES = "_DLPIPE_BRIDGE_RESOURCES"
+"""Names the seconds between two looks at what the tasks take; without it, none are taken."""
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
@@ -68,6 +70,10 @@ def follow(pathspec: str, tell: Callable[[str], None]) -> str:
 
     mark = find_marks(pathspec)
     mark.keep_diff(read_uncommitted())
+    if interval := float(os.environ.get(RESOURCES, 0)):
+        from dlpipe.bridge.sampling import Sampler
+
+        Sampler(mark, interval).start()
     following: Following | None = None
     wait, deadline, gone = 0.0, 0.0, False
     while True:

@@ -17,7 +17,7 @@ from dlpipe.bridge.points import MOST_NAMES, Path, choose_name, split_record
 from dlpipe.bridge.records import Metric, parse_object
 from dlpipe.redaction import looks_secret, redact
 
-MOST_POINTS = 10_000
+MOST_POINTS = 20_000
 """So many points of one attempt; ``dlpipe.flows.report_point`` writes fewer and fewer long before."""
 
 

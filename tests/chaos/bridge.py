@@ -48,6 +48,8 @@ UNKNOWN_SECONDS = 31.0  # for so long a run counts as going on of whose launcher
 FLOW_SECONDS, ORPHAN_SECONDS, FOLLOWER_SECONDS, CHECK_SECONDS, SERVER_SECONDS = 120.0, 60.0, 30.0, 120, 60.0
 OWN_STEP, OWN_POINTS = "count", [0, 1, 2]
 """The step that logs to MLflow itself, and the steps of its metric."""
+REPORTING_STEP, REPORTED = "gather", [1, 2, 3, 4]
+"""The step that reports points while it runs, and their steps; a killed attempt has the first of them."""
 
 
 # -- plans -----------------------------------------------------------------------------------------------------
@@ -676,6 +678,12 @@ class Seen:
                 continue
             if one.info.status != attempt.status:
                 yield f"{attempt.key} is {one.info.status}, Metaflow says {attempt.status}"
+            if attempt.step == REPORTING_STEP and not attempt.cloned:
+                points = self._client.get_metric_history(one.info.run_id, "epochs/loss")
+                steps = sorted(point.step for point in points)
+                wanted = REPORTED if attempt.status == "FINISHED" else REPORTED[: len(steps)]
+                if steps != wanted:
+                    yield f"{attempt.key} has the points {steps} of {REPORTED} that its step reported"
             if logs and attempt.step == OWN_STEP and attempt.status == "FINISHED" and not attempt.cloned:
                 points = self._client.get_metric_history(one.info.run_id, "own")
                 if sorted(point.step for point in points) != OWN_POINTS:

@@ -5,11 +5,13 @@ import time
 
 from metaflow import FlowSpec, retry, step
 
+from dlpipe.flows import report_point
+
 REST = 0.2  # seconds; so that there is something to kill
 
 
 class ChaosFlow(FlowSpec):
-    """Square numbers in a foreach, and count words beside it."""
+    """Square numbers in a foreach, report what comes of them, and count words beside it."""
 
     @retry(times=2, minutes_between_retries=0)
     @step
@@ -38,7 +40,11 @@ class ChaosFlow(FlowSpec):
     def gather(self, inputs):
         self.table = {str(one.input): one.squared for one in inputs}
         self.total = sum(self.table.values())
-        time.sleep(REST)
+        self.epochs = []
+        for epoch in range(1, 5):
+            self.epochs.append({"epoch": epoch, "loss": self.total / epoch})
+            report_point("epochs", self.epochs[-1])
+            time.sleep(REST / 2)
         self.next(self.meet)
 
     @retry(times=2, minutes_between_retries=0)

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from commands import without_system
 from mlflow.entities import Run
-from servers import BRIDGED, PATIENCE, SHAPES, Folder
+from servers import PATIENCE, SHAPES, Folder
 from stores import copy_database
 
 LIVE_SECONDS = 5.0
+SAMPLED = ("run", "--with", "mlflow_bridge:resources=0.5")
 SERIES = {"epochs/loss", "epochs/f1", "batches/loss"}
 
 
@@ -71,7 +72,7 @@ def is_in(folder: Folder, process: Path) -> bool:
 def test_epochs_stand_in_mlflow_within_seconds_and_once_though_follower_and_task_are_killed(
     folder: Folder,
 ) -> None:
-    launcher = folder.start(sys.executable, str(SHAPES / "live_flow.py"), *BRIDGED, "--wait", "True")
+    launcher = folder.start(sys.executable, str(SHAPES / "live_flow.py"), *SAMPLED, "--wait", "True")
     try:
         wait_for(lambda: "0" in attempts(folder))
         (folder.folder / "epoch-1").touch()
@@ -94,8 +95,12 @@ def test_epochs_stand_in_mlflow_within_seconds_and_once_though_follower_and_task
     assert folder.bridge("check", "LiveFlow") == "0 differences\n"
     killed, done = attempts(folder)["0"], attempts(folder)["1"]
     assert (killed.info.status, done.info.status) == ("KILLED", "FINISHED")
-    assert killed.data.metrics.keys() == without_system(done.data.metrics).keys() == SERIES
+    assert without_system(killed.data.metrics).keys() == without_system(done.data.metrics).keys() == SERIES
+    assert "system/cpu_seconds" in done.data.metrics.keys() - killed.data.metrics.keys()
     assert points(folder, "0", "epochs/loss") == [(1, 1.0), (2, 0.5)]
     assert points(folder, "1", "epochs/loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3), (4, 0.25)]
     assert points(folder, "1", "epochs/f1") == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
     assert points(folder, "1", "batches/loss") == [(3, 0.5), (4, 0.5)]
+    sampled = points(folder, "1", "system/memory_mb")
+    assert len(sampled) == len(dict(sampled)) > 0
+    assert all(10 < memory < 10_000 for _, memory in sampled)

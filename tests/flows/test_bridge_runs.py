@@ -273,6 +273,8 @@ def test_artifacts_go_where_their_type_says_and_stand_with_the_task_that_made_th
 def test_cards_logs_and_description_are_there(place: Place, held: dict[str, Run], run: str) -> None:
     start = named(held, "start")
     assert "The words" in card_data(place.text(start, "cards/0-blank.html"))
+    picture = place.client().download_artifacts(start.info.run_id, "pictures/0-blank/01-one_pixel.png")
+    assert Path(picture).read_bytes().startswith(b"\x89PNG")
     assert "one two three" in place.text(start, "logs/stdout.txt")
     page = named(held, run).data.tags["mlflow.note.content"]
     assert "Count words in two ways." in page

@@ -37,6 +37,12 @@ class BridgeRequired(MetaflowException):
     headline = "The bridge to MLflow is required"
 
 
+class BadSetting(MetaflowException):
+    """A setting of the bridge is none."""
+
+    headline = "A setting of mlflow_bridge"
+
+
 class MlflowBridge(StepDecorator):
     """Mirror the run into MLflow while it goes; one process follows it, however many steps have the decorator.
 
@@ -48,14 +54,18 @@ class MlflowBridge(StepDecorator):
     required : bool, default False
         Whether a server that does not answer is an error at the start. ``DLPIPE_BRIDGE_REQUIRED=1`` means the
         same.
+    resources : float, default 0
+        Seconds between two looks at what each running task takes (processor, memory, GPU), which MLflow shows as
+        its system metrics; 0 for none. ``DLPIPE_BRIDGE_RESOURCES=1`` means the same as 1.
     """
 
     name = "mlflow_bridge"
-    defaults: ClassVar[dict[str, Any]] = {"required": False}
+    defaults: ClassVar[dict[str, Any]] = {"required": False, "resources": 0}
     _followers: ClassVar[dict[str, Follower]] = {}
 
     def step_init(self, *args: Any, **more: Any) -> None:
-        """Remember how Metaflow wants lines to be printed."""
+        """Remember how Metaflow wants lines to be printed; refuse a setting that is none."""
+        self._interval = read_interval(self.attributes["resources"] or os.environ.get("DLPIPE_BRIDGE_RESOURCES"))
         self._logger = more.get("logger") or args[-1]
 
     def runtime_init(self, flow: Any, graph: Any, package: Any, run_id: str) -> None:
@@ -65,7 +75,7 @@ class MlflowBridge(StepDecorator):
             required = self.attributes["required"], os.environ.get("DLPIPE_BRIDGE_REQUIRED", "")
             if any(str(word).lower() in ("1", "true", "yes") for word in required):
                 check_mlflow()
-            self._followers[pathspec] = Follower(pathspec)
+            self._followers[pathspec] = Follower(pathspec, interval=self._interval)
             if not os.environ.get("MLFLOW_TRACKING_URI"):
                 self._say_runs_elsewhere()
         self._follower = self._followers[pathspec]
@@ -168,6 +178,15 @@ def read_peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
+def read_interval(given: Any) -> float:
+    """Return seconds; raise ``BadSetting`` unless they are a number from 0.1, or 0 or nothing for none."""
+    with contextlib.suppress(ValueError, TypeError):
+        seconds = float(given or 0)
+        if seconds == 0 or 0.1 <= seconds < 1e6:
+            return seconds
+    raise BadSetting(f"resources={given!r} is no number of seconds. Give one from 0.1, such as 1, or 0 for none.")
+
+
 def check_mlflow() -> None:
     """Raise ``BridgeRequired`` unless MLflow is there."""
     from dlpipe.errors import DlpipeError
@@ -188,9 +207,12 @@ class Follower:
         ``Flow/run``.
     command : sequence of str, optional
         How it is started; it reads its standard input to the end, and prints what it does and at last one line.
+    interval : float, optional
+        Seconds between two looks at what the tasks take; 0 for none.
     """
 
-    def __init__(self, pathspec: str, command: Sequence[str] = ()) -> None:
+    def __init__(self, pathspec: str, command: Sequence[str] = (), *, interval: float = 0) -> None:
+        self._environment = {**os.environ, "_DLPIPE_BRIDGE_RESOURCES": str(interval)} if interval else None
         self._command = [*command] or [sys.executable, "-P", "-m", "dlpipe.bridge.follow", pathspec]
         self._pathspec, self._asked, self._starts = pathspec, False, 0
         self._lock = threading.Lock()
@@ -221,6 +243,7 @@ class Follower:
                     stdin=subprocess.PIPE,  # closed by the kernel when the launcher dies, however it dies
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
+                    env=self._environment,
                     text=True,
                     start_new_session=True,  # Ctrl-C is for the flow; the mirror has to write how it ended
                 )

@@ -1,10 +1,15 @@
 """A flow that knows nothing of dlpipe: branch, foreach, join, a failing attempt, cards, artifacts of all sorts."""
 
+import base64
 import os
 from pathlib import Path
 
 from metaflow import FlowSpec, Parameter, card, current, retry, step
-from metaflow.cards import Markdown
+from metaflow.cards import Image, Markdown
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 class TourFlow(FlowSpec):
@@ -19,6 +24,7 @@ class TourFlow(FlowSpec):
     @step
     def start(self):
         current.card.append(Markdown("# The words"))
+        current.card.append(Image(PIXEL, label="one pixel"))
         self.places = list(range(self.fan_out))
         self.count = len(self.words.split())
         self.address = "postgresql://ana:hunter2@db.example/tour"
