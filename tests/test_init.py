@@ -559,7 +559,7 @@ CODES = "".join(f"code{n},{n}\n" for n in range(30))
         (
             "text,label,text\n" + REVIEWS.replace("\n", ",x\n"),
             ["--text-column", "text"],
-            "'odd.csv' has two columns 'text' (--text-column): rename one.",
+            "'odd.csv' has two columns 'text' (--text-column): rename one of them.",
         ),
         (f"text,label\n{REVIEWS}a, b,1\n", [], "'odd.csv' line 32 has 3 fields, the header has 2."),
         (

@@ -44,7 +44,7 @@ from dlpipe.inference import PipelineSettings
 from dlpipe.monitoring import DriftSettings
 from dlpipe.registry import check_model_name
 from dlpipe.settings import check_name, read_settings
-from dlpipe.tables import Sources, TableSettings, check_settings
+from dlpipe.tables import Sources, TableSettings, check_settings, locate
 from dlpipe.task import DEFAULT_TASK, Task, Thresholds, TrainingSettings, find_task
 from dlpipe.tuning import Choices, Range, TuningSettings, read_space
 
@@ -77,8 +77,9 @@ class DataSettings:
     table: Annotated[str, MinLen(1)] = "reviews"
 
     def check(self) -> None:
-        """Raise ``SettingError`` for settings that no source can be read with."""
+        """Raise ``SettingError`` for settings that no source can be read with, or no table can be named."""
         check_settings(self.table_settings())
+        locate(self.table)
 
     def table_settings(self) -> TableSettings:
         """Return how the sources become a table, which is what a version of the table records."""

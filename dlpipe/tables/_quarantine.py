@@ -12,7 +12,7 @@ from dlpipe.errors import BadRows
 from dlpipe.tables._form import Column, RowForm
 from dlpipe.tables._metadata import write_sources
 from dlpipe.tables._rows import Row, suggest_encoding
-from dlpipe.tables._settings import TableSettings
+from dlpipe.tables._settings import FormSettings, TableSettings
 from dlpipe.tables._sources import Source
 from dlpipe.tables._text_files import to_readable
 from dlpipe.tables._versions import TableVersion, try_open
@@ -159,6 +159,9 @@ def check_bad_share(
     """
     if len(bad) <= settings.max_bad_share * rows and len(bad) < rows:
         return
+    # an append takes the share of the table's last ingest
+    is_append = isinstance(settings, FormSettings)
+    more_bad = "" if is_append else ", or raise max_bad_share (--set data.max_bad_share=...)"
     kept = ""
     if quarantine is not None:
         name = str(quarantine.commit())
@@ -170,7 +173,7 @@ def check_bad_share(
     )
     raise BadRows(
         f"{len(bad)} of {rows} rows are bad, more than max_bad_share={settings.max_bad_share:g} allows: "
-        f"{listed}.{kept} Mend the source, or raise max_bad_share."
+        f"{listed}.{kept} Mend the source{more_bad}."
     )
 
 

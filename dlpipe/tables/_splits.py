@@ -178,9 +178,11 @@ def check_splits(rows: RowIndex, settings: TableSettings) -> None:
         if not rows.has_label(split).any():
             shares = f"valid_share={settings.valid_share:g}, test_share={settings.test_share:g}"
             what = "texts" if rows.form.is_text else "rows"
+            share = f"raise {split}_share (--set data.{split}_share=...)"
+            share = "lower the shares of the others" if split == "train" else share
             raise BadRows(
                 f"{len(placed)} good rows leave none for the split {split!r} ({shares}; what also stands in a "
-                f"later split is dropped). Add rows, raise the share, or pass --{split}-data with other {what}."
+                f"later split is dropped). Add rows, {share}, or pass --{split}-data with other {what}."
             )
     if rows.has_label("train").sum() == 1:
         raise BadRows("The split 'train' has 1 row: nothing can be learnt from that. Add rows.")
