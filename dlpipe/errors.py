@@ -163,6 +163,10 @@ class RunEnded(DlpipeError, RuntimeError):
     """The run has ended already, so it can neither be stopped nor begin an attempt."""
 
 
+class RunActive(DlpipeError, RuntimeError):
+    """The run is running, or the scheduler will resume it, so it cannot be deleted."""
+
+
 class SchedulerRunning(DlpipeError, RuntimeError):
     """Another scheduler works on this state already."""
 

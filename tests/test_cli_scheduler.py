@@ -248,6 +248,18 @@ def test_a_run_by_hand_that_failed_is_resumed_by_the_command_that_is_shown(
     assert subprocess.run(shlex.split(row["resume"]), **given).returncode == 0  # type: ignore[call-overload]
     rows = json.loads(subprocess.run(listing, **given).stdout)  # type: ignore[call-overload]
     assert [(one["status"], one["resume"]) for one in rows] == [("finished", ""), ("resumed", "")]
+    later, first = (one["run"] for one in rows)
+    delete = [sys.executable, "-m", "dlpipe.cli", "runs", "delete"]
+    asked = subprocess.run([*delete, first], stdin=subprocess.DEVNULL, **given)  # type: ignore[call-overload]
+    assert (asked.returncode, f"{later}  resumed {first}" in asked.stderr) == (1, True)
+    gone = subprocess.run([*delete, first, "--yes", "--json"], **given)  # type: ignore[call-overload]
+    assert json.loads(gone.stdout)["deleted"] == [{"run": first, "mlflow_runs": 0}]
+    left = tmp_path / ".metaflow/.deleted" / later / "0-0"  # as a kill in the middle leaves the other one
+    left.parent.mkdir(parents=True)
+    (tmp_path / ".metaflow" / later).rename(left)
+    assert subprocess.run(listing, **given).stdout == "[]\n"  # type: ignore[call-overload]
+    gone = subprocess.run([*delete, later.partition("/")[2], "--yes"], **given)  # type: ignore[call-overload]
+    assert (gone.returncode, (tmp_path / ".metaflow/.deleted").exists()) == (0, False)
 
 
 # -- logs --------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ apply        writes the difference to MLflow
 following    a run on its way into MLflow: reading and apply put together
 outcomes     what came of a run, for whoever compares runs
 mirroring    sync, check, status, where and watch
+deletion     deletes a run in Metaflow and MLflow
 marks        files beside a run: its launcher lives, MLflow is behind
 follow       the process beside a live run
 binding      a task's own MLflow calls land in that task's run

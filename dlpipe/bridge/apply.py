@@ -95,6 +95,13 @@ class Mirror:
             self._client.restore_run(run.info.run_id)
         self.refresh()
 
+    def delete(self) -> int:
+        """Delete all runs, and return how many; MLflow can restore them."""
+        runs = [*self._doubles, *reversed(self._runs.values())]  # the parent last: it has all others under it
+        for run in runs:
+            self._client.delete_run(run.info.run_id)
+        return len(runs)
+
     def _search_runs(self) -> list[Run]:
         from mlflow.entities import ViewType
 

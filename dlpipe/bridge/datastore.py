@@ -64,6 +64,18 @@ def check_datastore(kind: str = "", root: str | None = None) -> None:
         )
 
 
+def check_is_local() -> None:
+    """Raise ``StorageUnavailable`` where Metaflow's runs are not in a folder of this machine."""
+    from metaflow import metaflow_config
+
+    kinds = {"metadata": metaflow_config.DEFAULT_METADATA, "datastore": metaflow_config.DEFAULT_DATASTORE}
+    for what, kind in kinds.items():
+        if kind != "local":
+            raise StorageUnavailable(
+                f"Metaflow's {what} is of the kind {kind!r} here, no folder. Delete runs there with its own tools."
+            )
+
+
 def has_file(kind: str, root: str, path: str) -> bool:
     """Return whether the datastore of this kind at ``root`` has the file ``path``; false when it does not say.
 

@@ -21,6 +21,7 @@ from dlpipe.cli.models import models
 from dlpipe.cli.portal import ui
 from dlpipe.cli.printing import OneLineErrors
 from dlpipe.cli.run_changes import resume, suspend, terminate, unsuspend
+from dlpipe.cli.run_deletion import delete as delete_run
 from dlpipe.cli.runs import runs
 from dlpipe.cli.scheduler import scheduler
 from dlpipe.cli.scoring import score
@@ -52,5 +53,5 @@ for command in COMMANDS:
     main.add_command(command)
 for command in (show, export, delete_table):
     tables.add_command(command)
-for command in (resume, terminate, suspend, unsuspend):
+for command in (resume, terminate, suspend, unsuspend, delete_run):
     runs.add_command(command)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from dlpipe.cli.printing import format_table, say
-from dlpipe.errors import DlpipeError, SettingError
+from dlpipe.errors import DlpipeError, SettingError, SourceNotFound
 
 if TYPE_CHECKING:
     from dlpipe.registry import ModelVersion
@@ -35,7 +35,7 @@ class Dependent(NamedTuple):
     how: str
 
 
-def confirm_deletion(what: str, dependents: Sequence[Dependent], *, yes: bool) -> None:
+def confirm_deletion(what: str, dependents: Sequence[Dependent], *, yes: bool, many: bool = False) -> None:
     """Print what depends on ``what``, and ask.
 
     Parameters
@@ -45,6 +45,8 @@ def confirm_deletion(what: str, dependents: Sequence[Dependent], *, yes: bool) -
     dependents : sequence of Dependent
     yes : bool
         Whether nobody is asked.
+    many : bool
+        Whether ``what`` is several.
 
     Raises
     ------
@@ -53,17 +55,17 @@ def confirm_deletion(what: str, dependents: Sequence[Dependent], *, yes: bool) -
     Abort
         When the answer is no.
     """
-    say(f"{what} is to be deleted.", err=True)
+    say(f"{what} {'are' if many else 'is'} to be deleted.", err=True)
     if dependents:
-        say("These depend on it, and stay:", err=True)
+        say(f"These depend on {'them' if many else 'it'}, and stay:", err=True)
         say("\n".join(f"  {line}" for line in format_table([found._asdict() for found in dependents])), err=True)
     else:
-        say("Nothing that is recorded depends on it.", err=True)
+        say(f"Nothing that is recorded depends on {'them' if many else 'it'}.", err=True)
     if yes:
         return
     if not sys.stdin.isatty():
-        raise SettingError("Nothing was deleted: there is nobody to ask. Pass --yes to delete it.")
-    click.confirm("Delete it?", abort=True, err=True)
+        raise SettingError("Nothing was deleted: there is nobody to ask. Pass --yes to delete.")
+    click.confirm("Delete?", abort=True, err=True)
 
 
 def find_table_dependents(location: str) -> list[Dependent]:
@@ -81,28 +83,24 @@ def has_mlflow() -> bool:
 
 
 def _find_models(location: str) -> Iterator[tuple[ModelVersion, str]]:
-    from dlpipe.registry import list_versions
-
-    for version, _ in list_versions() if has_mlflow() else ():
+    for version in _list_versions():
         if version.tags.get("delta.table", "").rstrip("/") == location:
             yield version, f"learnt from its version {version.tags.get('delta.version', '?')}"
 
 
 def _find_tables(location: str) -> Iterator[Dependent]:
-    from dlpipe.cli.tables import find_root, find_tables
     from dlpipe.tables import history
 
-    name = Path(location).name
-    root = find_root()
-    for folder in find_tables():
+    own = Path(location)
+    for name, folder in _list_tables():
         if str(folder) == location:
             continue
         with suppress(DlpipeError):  # a damaged table names nothing
             commits = history(folder)
             if how := next(filter(None, (describe_use(commit, location) for commit in commits)), ""):
-                yield Dependent("table", str(folder.relative_to(root)), how)
-            elif folder.name == f"{name}_quarantine" and folder.parent == Path(location).parent:
-                yield Dependent("table", str(folder.relative_to(root)), "bad rows of its last ingest")
+                yield Dependent("table", name, how)
+            elif folder == own.with_name(f"{own.name}_quarantine"):
+                yield Dependent("table", name, "bad rows of its last ingest")
 
 
 def describe_use(commit: Mapping[str, Any], location: str) -> str:
@@ -148,3 +146,63 @@ def is_same_table(value: str, location: str, *, folder: str) -> bool:
     root = os.environ.get("DLPIPE_TABLES") or "data/tables"
     places = (Path(folder, value), Path(folder, root, value))
     return any(os.path.normpath(place) == location for place in places)
+
+
+def find_run_dependents(run: str) -> list[Dependent]:
+    """Return the models that the run ``FLOW/ID`` registered, their tables, its resumes and its deployment."""
+    from dlpipe.bridge.deletion import list_resumes
+
+    models = [version for version in _list_versions() if is_from_run(version.tags, run)]
+    return [
+        *(Dependent("model", version.line(), f"registered from {run}") for version in models),
+        *_find_tables_of_models({version.uri for version in models}),
+        *(Dependent("run", later, f"resumed {run}") for later in list_resumes(run)),
+        *_find_scheduled(run),
+    ]
+
+
+def _list_versions() -> list[ModelVersion]:
+    from dlpipe.registry import list_versions
+
+    return [version for version, _ in list_versions()] if has_mlflow() else []
+
+
+def is_from_run(tags: Mapping[str, str], run: str) -> bool:
+    """Return whether a version's tags say that a task of ``run`` made it.
+
+    Examples
+    --------
+    >>> is_from_run({"metaflow.pathspec": "TrainFlow/17/register/8"}, "TrainFlow/17")
+    True
+    """
+    return f"{tags.get('metaflow.pathspec', '')}/".startswith(f"{run}/")
+
+
+def _find_tables_of_models(uris: set[str]) -> Iterator[Dependent]:
+    from dlpipe.tables import history
+
+    for name, folder in _list_tables() if uris else ():
+        with suppress(DlpipeError):
+            by = {str((commit.get("key") or {}).get("model", "")) for commit in history(folder)} & uris
+            if by:
+                yield Dependent("table", name, f"computed by {min(by)}")
+
+
+def _list_tables() -> list[tuple[str, Path]]:
+    """Return the tables under the tables root with their names; none where they are in an object store."""
+    from dlpipe.cli.tables import find_root, find_tables
+
+    with suppress(SourceNotFound):
+        root = find_root()
+        return [(str(folder.relative_to(root)), folder) for folder in find_tables()]
+    return []
+
+
+def _find_scheduled(run: str) -> Iterator[Dependent]:
+    from dlpipe.cli.scheduler_state import has_state, open_state
+    from dlpipe.errors import RunNotFound
+
+    if has_state():
+        with open_state() as state, suppress(RunNotFound):
+            found = state.find_run(run)
+            yield Dependent("deployment", found.deployment, f"its run {found.number} is {run}")

@@ -194,6 +194,7 @@ def killed(place: Place, tmp_path_factory: pytest.TempPathFactory) -> str:
     launcher, run = asleep(place, tmp_path_factory.mktemp("killed"))
     place.bridge("sync", f"SleepFlow/{run}")
     assert status_of(place, "SleepFlow", run) == {"RUNNING"}
+    assert "is running" in place.command(DLPIPE, "runs", "delete", run, "--yes").stderr
     os.killpg(launcher.pid, signal.SIGKILL)
     launcher.wait()
     return run
@@ -473,3 +474,6 @@ def test_a_run_whose_launcher_and_task_were_killed_is_killed(place: Place, kille
         place.bridge("sync", f"SleepFlow/{killed}")
     assert status_of(place, "SleepFlow", killed) == {"KILLED"}
     assert place.bridge("check", f"SleepFlow/{killed}") == "0 differences\n"
+    gone = place.command(DLPIPE, "runs", "delete", f"SleepFlow/{killed}", "--yes")
+    assert re.search(r"is deleted; its \d+ runs in MLflow can be restored", gone.stdout), gone.stderr
+    assert status_of(place, "SleepFlow", killed) == set()

@@ -1,0 +1,140 @@
+"""Delete a run: what Metaflow has of it in the folder here, and its runs in MLflow.
+
+MLflow first, whose deleted runs can be restored. Then the run's folder is moved in one step, and removed from there:
+a kill leaves the run or none. Called again, it deletes the rest. What artifacts hold stays: Metaflow has equal contents
+of all runs of a flow once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlpipe.bridge.datastore import check_is_local
+from dlpipe.bridge.marks import find_marks, find_state_root
+from dlpipe.bridge.metadata import find_runs
+from dlpipe.bridge.reading import name_experiment
+from dlpipe.bridge.runs import MetaflowRun
+from dlpipe.durable import make_folder, sync_folder
+from dlpipe.errors import RunActive, RunNotFound
+
+DELETED = ".deleted"
+FOLDERS = ("{flow}/{run}", "mf.cards/{flow}/runs/{run}", "mf.checkpoints/checkpoints/metadata/{flow}/{run}")
+"""Where Metaflow has a run: the run itself first, since the others are nothing without it."""
+
+
+@dataclass(frozen=True)
+class DeletedRun:
+    """What was deleted: a run, and how many runs in MLflow."""
+
+    run: str
+    mlflow_runs: int = 0
+
+
+def find_deletable(pathspec: str) -> str:
+    """Return the pathspec of the run that ``FLOW/RUN``, or the number alone, names.
+
+    Raises
+    ------
+    RunNotFound
+        When there is none, nor anything that a killed deletion of it left.
+    RunActive
+        When it is running.
+    SettingError
+        When Metaflow keeps runs elsewhere than in a folder.
+    """
+    check_is_local()
+    flow, _, run = pathspec.strip("/").rpartition("/")
+    if not flow:
+        found = [name for name in (*find_runs(), *_list_left()) if name.partition("/")[2] == run]
+        if not found:
+            raise RunNotFound(f"Metaflow has no run {run!r} here; `dlpipe runs --local` lists them.")
+        flow = found[0].partition("/")[0]
+    pathspec = f"{flow}/{run}"
+    if pathspec in _list_left():
+        return pathspec
+    (pathspec,) = find_runs(pathspec)
+    if is_active(pathspec):
+        raise RunActive(f"{pathspec} is running. End it first, or wait until it has ended.")
+    return pathspec
+
+
+def is_active(pathspec: str) -> bool:
+    """Return whether a run goes on, or somebody launches it."""
+    run = MetaflowRun(pathspec)
+    return run.marks.launcher() == "lives" or run.read().status == "RUNNING"
+
+
+def list_resumes(pathspec: str) -> list[str]:
+    """Return the runs that went on from a run."""
+    flow, _, number = pathspec.partition("/")
+    later = (
+        [name for name in find_runs(flow) if name.partition("/")[2] > number] if pathspec in find_runs() else []
+    )
+    return [name for name in later if MetaflowRun(name).read().origin == pathspec]
+
+
+def delete_run(pathspec: str, *, with_mlflow: bool) -> DeletedRun:
+    """Delete a run of this folder, and its runs in MLflow; called again after a kill, it deletes the rest.
+
+    Parameters
+    ----------
+    pathspec : str
+        As ``find_deletable`` returns it.
+    with_mlflow : bool
+        Whether there is an MLflow store to look into.
+    """
+    root = find_state_root()
+    flow, _, run = pathspec.partition("/")
+    places = [root / folder.format(flow=flow, run=run) for folder in FOLDERS]
+    deleted = _delete_mirror(pathspec) if with_mlflow and places[0].is_dir() else 0
+    trash = root / DELETED / flow / run
+    make_folder(trash)
+    for number, place in enumerate(places):
+        if place.is_dir():
+            os.rename(place, _find_free(trash, number))
+            sync_folder(place.parent)
+    shutil.rmtree(trash)
+    with suppress(OSError):  # there is more of other runs
+        trash.parent.rmdir()
+        trash.parent.parent.rmdir()
+    return DeletedRun(pathspec, deleted)
+
+
+def _find_free(trash: Path, number: int) -> Path:
+    """Return a name in the folder of what is deleted: a killed deletion may have left one there."""
+    return next(place for at in range(1000) if not (place := trash / f"{number}-{at}").exists())
+
+
+def _delete_mirror(pathspec: str) -> int:
+    from dlpipe.bridge.apply import Mirror
+    from dlpipe.tracking import open_store, tracking_errors
+
+    store, snapshot = open_store(), MetaflowRun(pathspec).read()
+    with tracking_errors(store):
+        client = store.client()
+        experiment = client.get_experiment_by_name(
+            name_experiment(snapshot.system_tags, pathspec.partition("/")[0])
+        )
+        if experiment is None:
+            return 0
+        with find_marks(pathspec).mirror_lock():
+            mirror = Mirror(client, experiment.experiment_id, pathspec)
+            mirror.refresh()
+            return mirror.delete()
+
+
+def _list_left() -> list[str]:
+    """Return the runs of which a killed deletion left something."""
+    return sorted(_find_left(find_state_root()))
+
+
+def _find_left(root: Path) -> Iterator[str]:
+    for place in (root / DELETED).glob("*/*"):
+        flow, run = place.parts[-2:]
+        if not (root / flow / run).is_dir():
+            yield f"{flow}/{run}"
