@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
+import click
 import pytest
 import requests
 from click.testing import CliRunner
@@ -79,6 +82,21 @@ def test_help_names_every_command_and_comes_at_once():
 def test_every_help_has_an_example(command):
     shown = dlpipe(command, "--help").output
     assert f"  dlpipe {command}" in shown.partition("Example")[2]
+
+
+def list_commands(group: click.Group, *words: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        yield (*words, name), command
+        if isinstance(command, click.Group):
+            yield from list_commands(command, *words, name)
+
+
+def test_every_help_is_made_of_whole_sentences():
+    for words, command in list_commands(main):
+        shown = dlpipe(*words, "--help").stdout
+        assert not re.search(r"^(?!Usage:).*[a-z]\.\.\.$", shown, flags=re.MULTILINE), words
+        sentences = [command.help, *(option.help for option in command.params if isinstance(option, click.Option))]
+        assert all((text and text.strip()[-1] in ".]") or "Example" in text for text in sentences), words
 
 
 def test_misspelt_command_is_corrected():

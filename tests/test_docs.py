@@ -318,6 +318,14 @@ def test_every_option_of_the_flow_is_described() -> None:
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     own, _, metaflows = shown.partition("--tag ")
     assert "--max-workers" in metaflows
+    assert (
+        shown.index("Train a model and take it") < shown.index("--train-data") < shown.index("Options of Metaflow")
+    )
+    whole = subprocess.run([*command[:2], "--help"], capture_output=True, text=True, check=True).stdout
+    places = [
+        whole.index(words) for words in ("Train a model", "The highest learning rate.", "Commands:", "--config")
+    ]
+    assert places == sorted(places)
     options = re.findall(r"^ +(--[a-z-]+)", own, flags=re.MULTILINE)
     described = {row[0].strip("`"): row[1] for row in settings_table("Options of `run`")}
     assert sorted(described) == sorted(options)

@@ -1,8 +1,8 @@
 """Delete a run: what Metaflow has of it in the folder here, and its runs in MLflow.
 
-MLflow first, whose deleted runs can be restored. Then the run's folder is moved in one step, and removed from there:
-a kill leaves the run or none. Called again, it deletes the rest. What artifacts hold stays: Metaflow has equal contents
-of all runs of a flow once.
+MLflow first, whose deleted runs can be restored. Then the run's folder is moved in one step, and removed there:
+a kill leaves the run or none. Called again, it deletes the rest. What artifacts hold stays: Metaflow has
+equal contents of all runs of a flow once.
 """
 
 from __future__ import annotations

@@ -32,6 +32,18 @@ class OneLineErrors(click.Group):
         except DlpipeError as error:
             raise click.ClickException(redact(str(error))) from None
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each command with its first sentence, which click would cut."""
+        found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [
+            (name, command.get_short_help_str(limit=500))
+            for name, command in found
+            if command and not command.hidden
+        ]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
 
 def say(text: object = "", *, err: bool = False) -> None:
     """Print a line, or several, with nothing in them that a terminal would obey."""

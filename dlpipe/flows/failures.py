@@ -10,6 +10,7 @@ from dlpipe.collector import collect_seldom
 from dlpipe.errors import DlpipeError
 from dlpipe.flows.command_line import prepare
 from dlpipe.flows.compression import store_quickly
+from dlpipe.flows.flow_help import show_flow_first
 from dlpipe.flows.still_cards import draw_once
 from dlpipe.redaction import redact
 from metaflow_extensions.dlpipe.plugins.launch_check import CannotBegin
@@ -60,5 +61,7 @@ def prepare_program(flow_cls: Any) -> None:
     if flow_cls.__module__ == "__main__":
         try:
             prepare(flow_cls.__name__, sys.argv)
+            if "--help" in sys.argv:
+                show_flow_first(flow_cls)
         except DlpipeError as error:
             sys.exit(f"{ExpectedFailure.headline}: {redact(str(error))}")
