@@ -257,7 +257,7 @@ def test_tables_fit_a_terminal_and_a_page_needs_nothing_else(store, somewhere):
 def test_what_a_text_says_is_no_part_of_the_page():
     side = Side("a", "<b>a</b>", scores={"accuracy": Score(0.5)}, curves={"epochs/val_loss": ((1, 0.5), (2, 0.4))})
     other = replace(side, name="b", notes=("<i>\u202e",))
-    page = make_page(Comparison((side, other), {}, 0, (), (CodeChange("<u>"),), {}, {}, ()))
+    page = make_page(Comparison((side, other), {}, 0, 0, (), (CodeChange("<u>"),), {}, {}, ()))
     assert "&lt;b&gt;a&lt;/b&gt;" in page
     assert "&lt;i&gt;\\u202e" in page
     assert page.count("<polyline") == 2

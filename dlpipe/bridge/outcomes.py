@@ -26,7 +26,7 @@ Points = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """How a step went; ``seconds`` of its last attempts together, ``None`` while one runs."""
+    """How a step went; ``seconds`` of its last attempts together, ``None`` where one runs or was killed."""
 
     step: str
     status: Status
@@ -90,6 +90,7 @@ def read_outcome(pathspec: str) -> RunOutcome:
     snapshot = reading.read_snapshot()
     record = reading.make_run_record(snapshot)
     series, evaluations = _read_inside(snapshot)
+    series = {**_read_reported(reading, snapshot), **series}
     diff = next((part.content for part in record.documents if part.path == "uncommitted.diff"), b"")
     points: dict[str, dict[int, float]] = defaultdict(dict)
     for metric in record.metrics:
@@ -128,7 +129,9 @@ def _list_steps(snapshot: RunSnapshot) -> Iterator[StepOutcome]:
     last = snapshot.last_attempts
     for step, attempts in snapshot.by_step.items():
         tasks = [attempt for attempt in attempts if last[attempt.pathspec] is attempt]
-        ends = [(task.end - task.start) / 1000 for task in tasks if task.end is not None]
+        # when a task was killed is not known
+        ended = [task for task in tasks if task.end is not None and task.status != "KILLED"]
+        ends = [((task.end or 0) - task.start) / 1000 for task in ended]
         status: Status = next((task.status for task in tasks if task.status != "FINISHED"), "FINISHED")
         yield StepOutcome(step, status, sum(ends) if len(ends) == len(tasks) else None, len(tasks), len(attempts))
 
@@ -173,6 +176,18 @@ def _read_inside(
                 found[key][step] = number
             series |= {key: _sort(values) for key, values in found.items() if len(values) > 1 or any(values)}
     return series, evaluations
+
+
+def _read_reported(reading: RunReading, snapshot: RunSnapshot) -> dict[str, Points]:
+    """Return the series that tasks have reported which left no artifact: those that failed, or still run."""
+    found: dict[str, dict[int, float]] = defaultdict(dict)
+    last = snapshot.last_attempts
+    for attempt in snapshot.attempts:
+        if last[attempt.pathspec].status == "FINISHED":
+            continue
+        for metric in reading.read_reported(attempt.key):
+            found[metric.key][metric.step] = metric.value
+    return {key: _sort(values) for key, values in found.items()}
 
 
 def _read_evaluation(fields: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:

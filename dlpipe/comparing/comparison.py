@@ -26,8 +26,9 @@ class Comparison:
     ----------
     settings : mapping of str to tuple of (str or None)
         Those that differ, a value for each side.
-    same_settings : int
-        How many are the same on all sides.
+    same_settings, one_sided_settings : int
+        How many are the same on all sides; how many are not listed since a side cannot have them: a run of
+        another flow, or a version of which only the parameters of its training are known.
     scores : mapping of str to tuple of (Score or None)
     numbers : mapping of str to tuple of (float or None)
         The final numbers of runs that differ; only where no side has scores.
@@ -40,6 +41,7 @@ class Comparison:
     sides: tuple[Side, ...]
     settings: Mapping[str, tuple[str | None, ...]]
     same_settings: int
+    one_sided_settings: int
     tables: tuple[TableComparison, ...]
     code: tuple[CodeChange, ...]
     scores: Mapping[str, tuple[Score | None, ...]]
@@ -69,13 +71,14 @@ def compare(asked: Sequence[str], rows: ComparedRows | None = None) -> Compariso
     sides = [find_side(text) for text in asked]
     check_different(sides)
     first, *others = sides
-    settings, same = compare_settings(sides)
+    settings, same, one_sided = compare_settings(sides)
     scores = line_up([side.scores for side in sides])
     outputs, chosen = Outputs(), rows or ComparedRows()
     return Comparison(
         sides=tuple(sides),
         settings=settings,
         same_settings=same,
+        one_sided_settings=one_sided,
         tables=compare_tables(sides),
         code=tuple(compare_code(first.code, other.code) for other in others),
         scores=scores,
@@ -108,21 +111,27 @@ def keep_different(rows: Mapping[str, tuple[Value, ...]]) -> dict[str, tuple[Val
     return {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
 
 
-def compare_settings(sides: Sequence[Side]) -> tuple[dict[str, tuple[str | None, ...]], int]:
-    """Return the settings that differ, and how many are the same.
+def compare_settings(sides: Sequence[Side]) -> tuple[dict[str, tuple[str | None, ...]], int, int]:
+    """Return the settings that differ, how many are the same, and how many are not listed.
 
     Where one side has settings by section and another one has not (a version whose run is not here), a setting
     is found by its last name.
     """
     rows = line_up([align_names(side.settings, sides) for side in sides])
     # a side without any settings says nothing of them
-    silent = [not side.settings for side in sides]
-    different = {
-        name: values
-        for name, values in rows.items()
-        if len({value for value, none in zip(values, silent, strict=True) if not none}) > 1 and name not in SAME
-    }
-    return dict(sorted(different.items())), len(rows) - len(different)
+    spoken = [bool(side.settings) for side in sides]
+    alike = len({side.run.partition("/")[0] for side in sides if side.settings}) == 1
+    different: dict[str, tuple[str | None, ...]] = {}
+    same = one_sided = 0
+    for name, values in rows.items():
+        known = [value for value, speaks in zip(values, spoken, strict=True) if speaks]
+        if len(set(known)) == 1 or name in SAME:
+            same += len(known) > 1
+        elif None in known and not alike:
+            one_sided += 1
+        else:
+            different[name] = values
+    return dict(sorted(different.items())), same, one_sided
 
 
 def align_names(settings: Mapping[str, str], sides: Sequence[Side]) -> dict[str, str]:

@@ -20,7 +20,7 @@ NOT_DRAWN = ("seconds", "rows_per_second")
 MOST_PANELS = 6
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 34
-BAR_WIDTH, BAR_HEIGHT = 170, 18
+BAR_WIDTH, BAR_HEIGHT = 96, 18
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ def draw_curve(curve: Curve, places: Sequence[tuple[float, float]]) -> list[str]
     dash = ' stroke-dasharray="5 4"' if curve.dashed else ""
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     title = f"<title>{escape(make_visible(curve.name))}</title>"
-    dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{stroke}"/>' for x, y in places]
+    # of one epoch there is no line: what is dashed is hollow then
+    kind = f'class="hollow" stroke="{stroke}"' if curve.dashed else f'fill="{stroke}"'
+    dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" {kind}/>' for x, y in places]
     return [
         f'<g>{title}<polyline points="{line}" fill="none" stroke="{stroke}" stroke-width="2"{dash}/>',
         *dots,

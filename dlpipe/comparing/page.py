@@ -42,6 +42,7 @@ td.name { color: var(--faint); }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(360px, 100%), 1fr)); gap: 8px 24px; }
 .panels h3 { font-size: 14px; margin: 8px 0 0; font-weight: 600; }
 .panels svg { width: 100%; max-width: 520px; font-size: 11px; }
+.hollow { fill: var(--ground); stroke-width: 1.5; }
 .panels text { fill: var(--faint); } .panels .grid { stroke: var(--line); }
 .legend span { margin-right: 18px; white-space: nowrap; }
 .legend i { display: inline-block; width: 14px; height: 4px; margin-right: 6px; vertical-align: middle; }
@@ -51,7 +52,8 @@ td.name { color: var(--faint); }
 
 def make_page(comparison: Comparison) -> str:
     """Return a comparison as HTML: who is better, learning curves, what differs, and rows won and lost."""
-    title = " against ".join(side.name for side in reversed(comparison.sides))
+    first, *others = (side.name for side in comparison.sides)
+    title = f"{' and '.join(others)} against {first}"
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     body = [
         f"<h1>{show(title)}</h1>",

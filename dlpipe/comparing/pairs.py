@@ -43,6 +43,8 @@ class Pair:
         Names of the sides.
     table, split : str
         Where the rows are from, such as ``reviews@v0`` and ``test``; empty where there are none.
+    models : (str, str)
+        What they are, such as ``reviews v3``; empty where they are not compared.
     comparison : PairedComparison or None
         ``None`` where they cannot be compared; ``problem`` says why.
     notes : tuple of str
@@ -53,6 +55,7 @@ class Pair:
     second: str
     table: str = ""
     split: str = ""
+    models: tuple[str, str] = ("", "")
     comparison: PairedComparison | None = None
     problem: str = ""
     notes: tuple[str, ...] = ()
@@ -128,7 +131,8 @@ def _compare(first: Side, second: Side, asked: ComparedRows, outputs: Outputs) -
     notes += [f"predictions of {model}: {one.words}" for model, one in zip(models, found, strict=True)]
     mine, theirs = (one.outputs.take(places) for one in reversed(found))
     comparison = compare_outputs(theirs, mine, rows[0].take(places), task=task, shown=asked.shown)
-    return Pair(first.name, second.name, str(table), asked.split, comparison, notes=tuple(notes))
+    names = (str(models[0]), str(models[1]))
+    return Pair(first.name, second.name, str(table), asked.split, names, comparison, notes=tuple(notes))
 
 
 def get_model(side: Side) -> ModelVersion:

@@ -164,11 +164,14 @@ def make_settings(comparison: Comparison) -> Section:
         name: ["-" if value is None else value for value in values] for name, values in comparison.settings.items()
     }
     silent = [f"the settings of {side.name} are not known" for side in comparison.sides if not side.settings]
-    same = f"{comparison.same_settings} settings are the same" if comparison.same_settings else ""
+    same = f"the same: {comparison.same_settings}" if comparison.same_settings else ""
+    if comparison.one_sided_settings:
+        same += f"{', ' if same else ''}not known on every side: {comparison.one_sided_settings}"
     if not rows and not silent and same:
-        return Section("Settings that differ", (), [f"None: {same}."])
+        return Section("Settings that differ", (), [f"None; {same}."])
+    notes = [line for line in (*silent, same) if line]
     return Section(
-        "Settings that differ", turn(comparison.sides, rows), [f"{line}." for line in (*silent, same) if line]
+        "Settings that differ", turn(comparison.sides, rows), [f"{line[0].upper()}{line[1:]}." for line in notes]
     )
 
 
@@ -190,8 +193,12 @@ def make_table_rows(table: TableComparison, sides: Sequence[Side]) -> list[dict[
     rows: dict[str, list[str]] = {
         name: ["-" if version is None else f"v{version}" for version in table.versions],
         f"{name} rows": ["" if count is None else f"{count:,}" for count in table.rows],
-        f"{name} splits": [format_counts(splits) for splits in table.splits],
     }
+    if len(sides) <= 2:
+        rows[f"{name} splits"] = [format_counts(splits) for splits in table.splits]
+    else:  # a line for each split: beside several others, a cell is narrow
+        for split in dict.fromkeys(split for splits in table.splits for split in splits):
+            rows[f"{name} {split}"] = [f"{splits[split]:,}" if split in splits else "" for splits in table.splits]
     if len({version for version in table.versions if version is not None}) > 1:
         known = [change if change and not change.problem else None for change in table.changes]
         rows[f"{name} added"] = [format_changed(change, "added") for change in known]
@@ -269,12 +276,10 @@ def describe_left_scores(comparison: Comparison, shown: int) -> list[str]:
 def make_pair_sections(pair: Pair) -> Iterator[Section]:
     """Yield the scores of two models on the same rows, and what came of each class."""
     found = pair.comparison
-    if found is None:
-        title = f"{pair.second} against {pair.first}"
-        yield Section(title, (), [f"Not compared row by row: {pair.problem}."])
+    if found is None:  # the summary says why
         return
     yield Section(
-        f"{pair.second} against {pair.first}: {found.rows:,} rows of {pair.table} ({pair.split})",
+        f"{pair.models[1]} against {pair.models[0]}: {found.rows:,} rows of {pair.table} ({pair.split})",
         [make_metric_row(pair, difference) for difference in found.metrics.values()],
         [f"{note[0].upper()}{note[1:]}." for note in (describe_rows(pair, found), *pair.notes)],
         list(found.metrics.values()),
@@ -288,8 +293,8 @@ def make_pair_sections(pair: Pair) -> Iterator[Section]:
                 {
                     "": group.group,
                     "rows": f"{group.rows:,}",
-                    f"recall {pair.first}": format_share(group.first_recall),
-                    f"recall {pair.second}": format_share(group.second_recall),
+                    f"recall {pair.models[0]}": format_share(group.first_recall),
+                    f"recall {pair.models[1]}": format_share(group.second_recall),
                     "won": f"{group.won:,}",
                     "lost": f"{group.lost:,}",
                 }
@@ -311,8 +316,8 @@ def make_metric_row(pair: Pair, found: MetricDifference) -> dict[str, str]:
     less = " (less is better)" if found.lower_is_better else ""
     return {
         "": f"{spell_metric(found.metric)}{less}",
-        pair.first: format_share(found.first),
-        pair.second: format_share(found.second),
+        pair.models[0]: format_share(found.first),
+        pair.models[1]: format_share(found.second),
         "difference": "" if math.isnan(found.value) else format_difference(found),
         "that is": found.verdict,
     }
@@ -320,15 +325,16 @@ def make_metric_row(pair: Pair, found: MetricDifference) -> dict[str, str]:
 
 def describe_rows(pair: Pair, found: PairedComparison) -> str:
     """Return in a line which model has which rows right, and how often chance tells them so far apart."""
+    first, second = pair.models
     if not found.has_right_rows:
         return (
-            f"{pair.second} is closer on {found.won:,} rows, {pair.first} on {found.lost:,}, "
-            f"both are the same on {found.both:,}"
+            f"{second} is closer on {found.won:,} rows, {first} on {found.lost:,}, both are the same on "
+            f"{found.both:,}"
         )
     p_value = found.p_value or 0.0
     p_words = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
     return (
-        f"right by {pair.second} alone {found.won:,} (won), by {pair.first} alone {found.lost:,} (lost), by both "
+        f"right by {second} alone {found.won:,} (won), by {first} alone {found.lost:,} (lost), by both "
         f"{found.both:,}, by neither {found.neither:,}; McNemar's exact test {p_words}"
     )
 
@@ -337,15 +343,20 @@ def describe_lists(pair: Pair, found: PairedComparison) -> list[tuple[str, Seque
     """Return the headings, rows and counts of the rows won and lost."""
     word = "right" if found.has_right_rows else "closer"
     return [
-        (f"Won: {pair.second} is {word}", found.won_rows, found.won),
-        (f"Lost: {pair.first} is {word}", found.lost_rows, found.lost),
+        (f"Won: {pair.models[1]} is {word}", found.won_rows, found.won),
+        (f"Lost: {pair.models[0]} is {word}", found.lost_rows, found.lost),
     ]
 
 
 def list_rows(pair: Pair, rows: Sequence[RowOutcome]) -> list[dict[str, str]]:
     """Return rows with what is true and what each model says."""
     return [
-        {"label": row.label, pair.first: row.first, pair.second: row.second, "row": " ".join(row.text.split())}
+        {
+            "label": row.label,
+            pair.models[0]: row.first,
+            pair.models[1]: row.second,
+            "row": " ".join(row.text.split()),
+        }
         for row in rows
     ]
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 OWN, TEST = "evaluation", "test_"
 """The artifact whose scores are the model's own, and what stands before them where MLflow has them."""
 INDEX = "epoch"
+FILE = "settings/"
+"""Before the values of a flow's settings file."""
 
 
 @dataclass(frozen=True)
@@ -282,18 +284,27 @@ def add_model(side: Side, outcome: RunOutcome) -> Side:
 def drop_repeats(settings: Mapping[str, str]) -> dict[str, str]:
     """Return settings as they were in force, each once: without the file's own, and without the options.
 
+    Of a run that ended before it had put them together, those of the file, with the options in their place.
+
     Examples
     --------
-    >>> drop_repeats({"training/epochs": "3", "settings/training/epochs": "2", "epochs": "3", "retrain": "False"})
-    {'training/epochs': '3', 'retrain': 'False'}
+    >>> given = {"settings/training/epochs": "2", "settings/training/seed": "0", "epochs": "3", "more": "x"}
+    >>> drop_repeats({"training/epochs": "3", **given})
+    {'training/epochs': '3', 'more': 'x'}
+    >>> drop_repeats(given)
+    {'training/epochs': '3', 'training/seed': '0', 'more': 'x'}
     """
-    kept = {
-        name: value
-        for name, value in settings.items()
-        if not (name.startswith("settings/") and name.removeprefix("settings/") in settings)
-    }
-    ends = {(name.rpartition("/")[2], value) for name, value in kept.items() if "/" in name}
-    return {name: value for name, value in kept.items() if "/" in name or (name, value) not in ends}
+    file = {name.removeprefix(FILE): value for name, value in settings.items() if name.startswith(FILE)}
+    own = {name: value for name, value in settings.items() if "/" in name and not name.startswith(FILE)}
+    options = {name: value for name, value in settings.items() if "/" not in name}
+    if own:
+        ends = {(name.rpartition("/")[2], value) for name, value in own.items()}
+        return {**own, **{name: value for name, value in options.items() if (name, value) not in ends}}
+    for option in list(options):
+        places = [name for name in file if name.rpartition("/")[2] == option]
+        if len(places) == 1:
+            file[places[0]] = options.pop(option)
+    return {**file, **options}
 
 
 def count_epochs(outcome: RunOutcome) -> int | None:
