@@ -18,6 +18,7 @@ from dlpipe.bridge.pictures import find_pictures
 from dlpipe.bridge.points import (
     DATASET_FIELDS,
     MODEL_FIELDS,
+    SCORES,
     CollectedPoints,
     Points,
     collect_points,
@@ -154,6 +155,8 @@ def _add_artifacts(
     drop_repeated(collected, {metric.key: metric.value for metric in found.metrics}, reported.names)
     for points in collected:
         _add_points(found, attempt, points.name, name_points(points, taken, reported.names))
+    first = {key for name in SCORES for key in found.numbers.get(name, ())}
+    found.metrics.sort(key=lambda metric: (metric.key not in first, metric.key in found.versions))
     documents = [Document("artifacts.json", json.dumps(index, indent=1).encode())] if index else []
     return [*documents, *_make_traceback(attempt, {artifact.name: artifact for artifact in artifacts})]
 

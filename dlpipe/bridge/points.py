@@ -29,6 +29,8 @@ DATASET_FIELDS, MODEL_FIELDS = (
     frozenset({"name", "version", "uri"}),
 )
 """What a table version and a model version have: they stand in MLflow as such, here with what can be compared."""
+SCORES = ("metrics", "scores")
+"""Names of artifacts that hold what a step measured; their numbers stand first, and the later artifact counts."""
 SETTINGS = frozenset({"params", "hyperparameters"})
 """Names of artifacts that hold what a run was set to: their numbers are parameters, of the task and of the run."""
 

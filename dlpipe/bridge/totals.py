@@ -10,6 +10,7 @@ from typing import Any
 
 from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.contents import Contents
+from dlpipe.bridge.points import SCORES
 from dlpipe.bridge.records import Dataset, Metric, Model
 from dlpipe.bridge.snapshots import RunSnapshot
 from dlpipe.bridge.values import shorten_key
@@ -19,8 +20,6 @@ MOST_METRICS = 1_000
 MOST_TASKS = 1_000
 """Of a step with more tasks, the numbers stay with the tasks: each has its artifacts read for it."""
 
-SCORES = ("metrics", "scores")
-"""Artifacts that hold what a step measured; the later one counts."""
 SCORE_NAMES = ("accuracy", "f1", "auc", "auroc", "r2", "score", "rmse", "mae", "mse", "loss")
 """Where there is no such artifact, single numbers of these names are scores."""
 
@@ -134,6 +133,8 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
     notes: list[str] = []
     verdicts: dict[str, None] = {}
     versions: set[str] = set()
+    first: set[str] = set()
+    last: set[str] = set()
     scores: Mapping[str, float] = {}
     baseline: Mapping[str, float] = {}
     made: dict[str, Mapping[str, Mapping[Any, float]]] = {}
@@ -162,6 +163,8 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
             }
             metrics += _make_finals(step, tasks[0], _leave_out(_join(new), found[0].versions, versions))
             versions |= set(found[0].versions.values())
+            first |= {shorten_key(f"{step}/{key}") for name in SCORES for key in new.get(name, ())}
+            last |= {shorten_key(f"{step}/{key}") for key in found[0].versions}
             reached = replace(found[0], finals=new)
             scores, baseline = reached.scores or scores, reached.baseline or baseline
             verdicts |= dict.fromkeys(found[0].verdicts.values())
@@ -174,6 +177,7 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
     if len({metric.key for metric in metrics}) > MOST_METRICS:
         notes.append(f"more than {MOST_METRICS:,} metrics: they stand in the tasks alone")
         metrics = []
+    metrics.sort(key=lambda metric: (metric.key not in first, metric.key in last))  # MLflow keeps the order
     return RunTotals(
         tuple(metrics),
         settings,

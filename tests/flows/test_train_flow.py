@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import time
+from pathlib import Path
 
 import mlflow.data
 import pytest
@@ -139,6 +140,21 @@ def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, fir
     experiment = client.get_experiment_by_name("TrainFlow")
     found = client.search_runs([experiment.experiment_id], f"tags.`metaflow.run` = 'TrainFlow/{first.run_id}'")
     runs = {plain_name(run): run for run in found}
+    assert re.fullmatch(r"reviews v0 · 1\.000 · \d+ \w{3} \d\d:\d\d", runs[first.run_id].info.run_name)
+    page = runs[first.run_id].data.tags["mlflow.note.content"].splitlines()
+    assert page[0].startswith("accuracy **1.000** (baseline ")
+    assert page[2].startswith("Verdict: passed: ")
+    top, scored = runs[first.run_id].data, runs["evaluate"]
+    assert "evaluate/accuracy" in top.metrics
+    repeated = {"evaluate/evaluation/accuracy", "register/evaluation/accuracy", "tune/training/epochs"}
+    assert not repeated & set(top.metrics)
+    assert "start/data_version/version" in top.metrics
+    assert not {name for name in top.metrics if name.startswith(("tune/tuned_on/", "start/ingest/table/"))}
+    assert not [name for run in found for name in (*run.data.params, *run.data.metrics) if ":" in name]
+    evaluation = json.loads(
+        Path(client.download_artifacts(scored.info.run_id, "artifacts/evaluation.json")).read_text()
+    )
+    assert sum(map(sum, evaluation["confusion"])) == evaluation["rows"]
     assert client.get_model_version("reviews", "1").run_id == runs["register"].info.run_id
     made = {f"models:/{name}/1" for name in ("reviews", "reviews-pipeline", "reviews-explainer")}
     assert set(runs["register"].data.tags["metaflow.models.made"].split()) == made
