@@ -13,6 +13,8 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 BETWEEN = " · "
 LONGEST = 40
 """Characters of a data set, a model or the parameters in a name."""
+LONGEST_NAME = 150
+"""Characters of a name without its time; no store takes more than 250."""
 DECIDING = "metric"
 """Last part of the name of a parameter that says which score decides, such as ``gate/metric``."""
 
@@ -50,7 +52,8 @@ def name_run(flow: str, created: int, totals: RunTotals, params: Mapping[str, st
         second = f"by {used.name[:LONGEST]} v{used.version}"
     else:
         second = "" if data else _join_params(params)
-    return BETWEEN.join(part for part in (first, second, stopped, format_time(created)) if part)
+    parts = [part for part in (first, second, stopped) if part]
+    return f"{BETWEEN.join(parts)[:LONGEST_NAME]}{BETWEEN}{format_time(created)}"
 
 
 def name_attempt(attempt: TaskAttempt, steps: Mapping[str, object], *, digits: int = 2) -> str:
@@ -74,7 +77,7 @@ def name_attempt(attempt: TaskAttempt, steps: Mapping[str, object], *, digits: i
     """
     places = [part.zfill(digits) for part in attempt.place.strip("[]").split("][") if part]
     place = "".join(f"[{part}]" for part in places)
-    return f"{number_step(attempt.step, steps)}{attempt.step}{place}{_add_words(attempt)}"
+    return f"{number_step(attempt.step, steps)}{attempt.step[:LONGEST_NAME]}{place}{_add_words(attempt)}"
 
 
 def find_former_name(attempt: TaskAttempt) -> str:
