@@ -15,6 +15,7 @@ reported     points that a step reports while it runs
 sampling     what running tasks take, as such points
 reading      runs and contents as records
 names        what runs are called
+steps        a step with many tasks
 description  a run in Markdown
 drawing      its graph as a picture
 values       what becomes of an artifact: metric, parameter, file or reference

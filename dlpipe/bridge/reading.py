@@ -12,20 +12,20 @@ from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.contents import Contents, describe_error, read_contents, read_values
 from dlpipe.bridge.description import AttemptSummary, describe_results, describe_run, describe_task, draw_run
 from dlpipe.bridge.graphs import read_graph
-from dlpipe.bridge.names import find_former_name, name_attempt, name_run, number_step
+from dlpipe.bridge.names import find_former_name, name_attempt, name_run
 from dlpipe.bridge.opening import Fields, IncludedFile
 from dlpipe.bridge.points import find_settings
 from dlpipe.bridge.records import Document, Metric, RunRecord, Status, parse_object
 from dlpipe.bridge.reported import Reported
 from dlpipe.bridge.runs import MetaflowRun
 from dlpipe.bridge.snapshots import RunSnapshot, count_foreach_tasks
+from dlpipe.bridge.steps import make_step_record
 from dlpipe.bridge.totals import RunTotals, TaskTotals, make_run_totals, make_task_totals
 from dlpipe.bridge.values import KeptValue, keep, keep_text, to_mlflow_key
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import find_secrets, is_credential, redact, set_secrets
 
 FOREACH_TASKS = 50
-ORDER: tuple[Status, ...] = ("RUNNING", "FAILED", "KILLED", "FINISHED")
 
 
 def name_experiment(system_tags: Collection[str], flow: str) -> str:
@@ -84,7 +84,7 @@ class RunReading:
         for step, attempts in snapshot.by_step.items():
             wide = widths[step] > FOREACH_TASKS
             if wide:
-                yield _make_step_record(snapshot, step, attempts, widths[step])
+                yield make_step_record(snapshot, step, attempts, widths[step])
             parent = f"{snapshot.pathspec}/{step}" if wide else snapshot.pathspec
             digits = max(2, len(str(widths[step] - 1)))
             for attempt in attempts:
@@ -114,7 +114,7 @@ class RunReading:
         )
         tags = {
             "metaflow.pathspec": snapshot.pathspec,
-            "mlflow.user": _find_user(snapshot),
+            "mlflow.user": snapshot.user,
             **_make_code_tags(snapshot.code),
         }
         if snapshot.origin:
@@ -190,7 +190,7 @@ class RunReading:
             "metaflow.pathspec": attempt.pathspec,
             "metaflow.step": attempt.step,
             "metaflow.attempt": str(attempt.number),
-            "mlflow.user": _find_user(snapshot),
+            "mlflow.user": snapshot.user,
         }
         contents, totals = Contents(), TaskTotals()
         self._read_given()
@@ -349,10 +349,6 @@ def _put_aside(settings: Mapping[str, str], params: Mapping[str, str]) -> dict[s
     }
 
 
-def _find_user(snapshot: RunSnapshot) -> str:
-    return next((tag[5:] for tag in snapshot.system_tags if tag.startswith("user:")), "unknown")
-
-
 def _make_code_tags(code: Mapping[str, str]) -> dict[str, str]:
     """Return where the code came from, by MLflow's own names."""
     git = parse_object(code.get("git-info"))
@@ -373,7 +369,7 @@ def _describe_origin(snapshot: RunSnapshot) -> str:
     words = [f"Metaflow run `{snapshot.pathspec}`"]
     if snapshot.origin:
         words.append(f"resumed from `{snapshot.origin}`")
-    words.append(f"started by {_find_user(snapshot)}")
+    words.append(f"started by {snapshot.user}")
     commit = parse_object(snapshot.code.get("git-info")).get("commit_sha")
     if commit:
         uncommitted = parse_object(snapshot.code.get("git-info")).get("has_uncommitted_changes")
@@ -417,56 +413,3 @@ def _make_resume_command(snapshot: RunSnapshot) -> str:
         return ""
     script = snapshot.code.get("script-name") or "FLOW.py"
     return f"python {script} resume --origin-run-id {snapshot.pathspec.partition('/')[2]}"
-
-
-def _make_step_record(snapshot: RunSnapshot, step: str, attempts: list[TaskAttempt], width: int) -> RunRecord:
-    last = {attempt.task: attempt for attempt in attempts}
-    status = next(worst for worst in ORDER if worst in {attempt.status for attempt in last.values()})
-    if len(last) < width and snapshot.alive:
-        status = "RUNNING"
-    columns = ["task", "place", "attempt", "status", "start", "seconds", "origin", "caught"]
-    rows = [
-        [
-            attempt.task,
-            attempt.place,
-            attempt.number,
-            attempt.status,
-            attempt.start,
-            _count_seconds(attempt),
-            attempt.origin,
-            redact(attempt.caught),
-        ]
-        for attempt in attempts
-    ]
-    table = json.dumps({"columns": columns, "data": rows}).encode()
-    return RunRecord(
-        key=f"{snapshot.pathspec}/{step}",
-        parent=snapshot.pathspec,
-        name=f"{number_step(step, snapshot.graph.get('steps', {}))}{step} ({width} tasks)",
-        former_names=(f"{step} ({width} tasks)",),
-        status=status,
-        start=min(attempt.start for attempt in attempts),
-        end=None if status == "RUNNING" else max(attempt.end or attempt.start for attempt in attempts),
-        tags={
-            "metaflow.step": step,
-            "metaflow.tasks": str(width),
-            "mlflow.user": _find_user(snapshot),
-            "mlflow.note.content": _describe_counts(width, last.values(), status),
-        },
-        documents=() if status == "RUNNING" else (Document("tasks.json", table),),
-    )
-
-
-def _describe_counts(width: int, last: Collection[TaskAttempt], status: Status) -> str:
-    """Return how many tasks there are, and in the end how they ended: each change in between would be a call."""
-    if status == "RUNNING":
-        return f"{width} tasks."
-    counts = {kind: sum(attempt.status == kind for attempt in last) for kind in ORDER}
-    words = ", ".join(f"{count} {kind.lower()}" for kind, count in counts.items() if count)
-    if caught := sum(bool(attempt.caught) for attempt in last):
-        words += f" ({caught} of them with an exception that `@catch` took)"
-    return f"{width} tasks: {words}. Each is a row of `tasks.json`."
-
-
-def _count_seconds(attempt: TaskAttempt) -> float | None:
-    return None if attempt.end is None else (attempt.end - attempt.start) / 1000

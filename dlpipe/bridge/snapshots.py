@@ -51,6 +51,11 @@ class RunSnapshot:
         return {attempt.pathspec: attempt for attempt in self.attempts}
 
     @property
+    def user(self) -> str:
+        """Who started it."""
+        return next((tag[5:] for tag in self.system_tags if tag.startswith("user:")), "unknown")
+
+    @property
     def status(self) -> Status:
         """Status of the run, from the metadata of its tasks alone."""
         if any(
