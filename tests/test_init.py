@@ -621,7 +621,10 @@ def describe_doubts(columns: dict[str, list[Any]], *, separator: str = ",", is_d
     [
         ("reviews", ""),
         ("tickets", "or      --task text-multilabel: labels 'labels': 7 labels in 1,997 rows: 'delivery' (601)"),
-        ("claims", "or      --task tabular-classification: numbers 'age', 'amount', 'days'; categories 'region'"),
+        (
+            "claims",
+            "or      --task tabular-classification, which reads 'age', 'amount', 'days', 'region', 'channel', ",
+        ),
     ],
 )
 def test_a_file_that_fits_another_task_is_said_to_unless_somebody_named_the_task(name: str, line: str) -> None:

@@ -234,10 +234,10 @@ def describe_odd_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[st
     --------
     >>> rows = [{"age": 3, "town": "Bonn"}, {"age": 4, "twon": "Rome"}]
     >>> print(*describe_odd_columns(rows, ["age", "town"]), sep="\n")
-    Row 2: the model has no column 'twon'; it was not given 'town', which it takes as missing.
+    Row 1: the model has no column 'twon'; it was not given 'town', which it takes as missing.
     """
     told = set()
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(rows):  # from 0, as tasks count them in their own messages
         unknown = tuple(name for name in row if name not in columns)
         lacking = tuple(name for name in columns if name not in row)
         if (unknown or lacking) and (unknown, lacking) not in told:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dlpipe.errors import ColumnInDoubt, SettingError
 from dlpipe.settings import read_settings
 from dlpipe.tables import Preview, RowForm, is_number
 from dlpipe.task import find_task, list_tasks
-from dlpipe.task.columns import Given, Suggest, Suggestion, as_list, count_values, describe_repeated
+from dlpipe.task.columns import LISTED, Given, Suggest, Suggestion, as_list, count_values, describe_repeated
 from dlpipe.task.options import check_options, list_settings
 
+HINT_ROWS = 5_000
+"""So many rows are looked at for tasks that nobody asked for; of many columns, all rows take a second a task."""
 FLAGS = 2
 """So few different numbers are classes that somebody has written as numbers."""
 
@@ -91,12 +93,14 @@ def find_odd_names(found: Preview) -> list[str]:
     """
     if not found.separator:
         return []
-    columns = found.columns.items()
-    return [name for name, values in columns if is_number(name.strip()) or name.strip() in count_values(values)]
+    return [name for name, values in found.columns.items() if is_number(name.strip()) or name in values]
 
 
 def _suggest_others(found: Preview, task: str, given: Given) -> Iterator[tuple[str, Suggestion]]:
     """Yield the other tasks that find their columns in a file, with those."""
+    columns = {name: values[:HINT_ROWS] for name, values in found.columns.items()}
+    rows = min(found.rows, HINT_ROWS)
+    found = replace(found, columns=columns, rows=rows, whole=found.whole and rows == found.rows)
     for name in list_tasks():
         suggest = find_task(name).suggest
         if name == task or suggest is None or not {*given} <= {*list_settings(name)}:
@@ -115,10 +119,16 @@ def _describe_others(found: Preview, task: str, given: Given, suggested: Suggest
     chosen = make_form(task, suggested.settings)
     for name, other in _suggest_others(found, task, given):
         form = make_form(name, other.settings)
-        if form.label.kind != chosen.label.kind or not {*form.sources} <= {*chosen.sources}:
-            # what is the same as in the lines on the chosen task tells nothing
-            lines = (" ".join(line.split()) for line in other.lines if line not in suggested.lines)
-            yield f"or      --task {name}: {'; '.join(lines)}"
+        more = [name for name in form.sources if name not in chosen.sources]
+        if form.label.kind != chosen.label.kind:
+            yield f"or      --task {name}: {_describe_label(other)}"
+        elif more:
+            yield f"or      --task {name}, which reads {_list_names(more)} too"
+
+
+def _describe_label(suggested: Suggestion) -> str:
+    lines = [line for line in suggested.lines if line.startswith("label")] or suggested.lines
+    return "; ".join(" ".join(line.split()) for line in lines)
 
 
 def _are_flags(found: Preview, columns: Iterable[str]) -> bool:
@@ -138,6 +148,9 @@ def _describe_names(found: Preview) -> Iterator[str]:
 
 def _list_read(suggested: Suggestion) -> str:
     """Return the columns that are read, as a sentence lists them."""
-    columns: list[Any] = [name for names in suggested.settings.values() for name in as_list(names)]
-    shown = [repr(name) for name in columns[:8]]
-    return ", ".join([*shown, "..."] if len(columns) > len(shown) else shown)
+    return _list_names([name for names in suggested.settings.values() for name in as_list(names)])
+
+
+def _list_names(names: Sequence[Any]) -> str:
+    shown = ", ".join(map(repr, names[:LISTED]))
+    return f"{shown} and {len(names) - LISTED} more" if len(names) > LISTED else shown

@@ -171,7 +171,7 @@ def test_each_task_goes_through_every_step(task: str, tiny_backbone: Path, tmp_p
     asked, expected = ASKED[task]
     used = project.python("-W", "ignore", "-c", USE_ANY.format(rows=json.dumps(asked)))
     answer = json.loads(used.said.splitlines()[-1])
-    assert ("Row 1: the model has no column 'odd'." in used.said) == (len(asked) > 1)
+    assert ("Row 0: the model has no column 'odd'." in used.said) == (len(asked) > 1)
     if expected is None:
         assert abs(answer[0][0] - 5) < 1
     else:
