@@ -94,13 +94,22 @@ class TrainFlow(LifeCycleFlow):
         self.evaluation = evaluate_model(predictor, self.evaluated_on, seed=seed)
         self.scores = self.evaluation.metrics
         self.baseline = evaluate_baseline(self.evaluated_on, beside=predictor, seed=seed)
-        show_evaluation(self.evaluation, self.baseline, self.read_settings().task.target)
+        show_evaluation(
+            self.evaluation,
+            self.baseline,
+            model=self.trained_model,
+            rows=self.evaluated_on,
+            gate=self.read_settings().gate,
+            name=self.read_settings().registry.model,
+        )
         print(f"model    {self.evaluation.line()}\nbaseline {self.baseline.line()}")
         self.next(self.register)
 
+    @card(type="blank")
     @step
     def register(self):
         """Register the version with engines, pipeline and explainer; the gate decides about the champions."""
+        from dlpipe.flows.cards import show_verdict
         from dlpipe.flows.registering import make_code_tags, register_and_judge
 
         done = register_and_judge(
@@ -115,6 +124,14 @@ class TrainFlow(LifeCycleFlow):
         self.model_version, self.pipeline_version = done.classifier, done.pipeline
         self.explainer_version, self.engines = done.explainer, done.engines
         self.verdict, self.promotion = done.verdict, done.promotion
+        show_verdict(
+            done,
+            self.evaluation,
+            self.baseline,
+            model=self.trained_model,
+            rows=self.data_version,
+            gate=self.read_settings().gate,
+        )
         print(done)
         self.next(self.predict)
 

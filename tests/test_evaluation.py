@@ -16,7 +16,7 @@ from dlpipe.pictures import to_png
 from dlpipe.settings import read_settings
 from dlpipe.task import find_task
 from dlpipe.task.classes import Classes, ClassEvaluation, ClassThresholds
-from dlpipe.task.classes.figures import make_calibration_figure, make_confusion_figure
+from dlpipe.task.classes.figures import make_calibration_figure
 from dlpipe.task.classes.scores import METRICS
 
 BINARY = ("negative", "positive")
@@ -337,7 +337,6 @@ def test_figures_of_any_number_of_labels_are_drawn_without_a_warning(classes):
         warnings.simplefilter("error")
         made = scored(probabilities, truth, odd, resamples=20)
         for figure in (
-            make_confusion_figure(made),
             make_calibration_figure(made, made),
             make_calibration_figure(made),
         ):

@@ -78,6 +78,25 @@ def judge(
     EvaluationError
         When evaluations that are compared are of different numbers of rows.
     """
+    rival = Rival(None, champion, candidate) if isinstance(champion, Evaluation) else champion
+    checks = list_checks(candidate, baseline=baseline, champion=rival, thresholds=thresholds, target=target)
+    passed = all(check.passed for check in checks)
+    # of a refusal, only what failed is said; of a pass, everything
+    words = [check.words for check in checks if check.passed == passed]
+    described = [target.describe(candidate)] if target.describe(candidate) else []
+    reason = f"{'passed' if passed else 'not promoted'}: {'; '.join([*words, *described])}"
+    return Verdict(passed, reason, rival.version if rival else None, target.measure_recalls(candidate))
+
+
+def list_checks(
+    candidate: Evaluation,
+    *,
+    baseline: Evaluation,
+    champion: Rival | None,
+    thresholds: Thresholds,
+    target: Target,
+) -> list[Check]:
+    """Return everything that the gate asks, each with its answer; ``judge`` has the parameters."""
     check_same_rows("baseline", baseline, candidate)
     checks = [
         *target.make_checks(candidate, thresholds),
@@ -90,15 +109,7 @@ def judge(
             lower_is_better=thresholds.metric in target.lower_is_better,
         ),
     ]
-    rival = Rival(None, champion, candidate) if isinstance(champion, Evaluation) else champion
-    if rival is not None:
-        checks.append(check_champion(rival, thresholds, target))
-    passed = all(check.passed for check in checks)
-    # of a refusal, only what failed is said; of a pass, everything
-    words = [check.words for check in checks if check.passed == passed]
-    described = [target.describe(candidate)] if target.describe(candidate) else []
-    reason = f"{'passed' if passed else 'not promoted'}: {'; '.join([*words, *described])}"
-    return Verdict(passed, reason, rival.version if rival else None, target.measure_recalls(candidate))
+    return checks if champion is None else [*checks, check_champion(champion, thresholds, target)]
 
 
 def check_same_rows(name: str, other: Evaluation, candidate: Evaluation) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import EngineUnavailable, EvaluationError, ModelNotFound, SchemaMismatch
 from dlpipe.evaluation.gate import Rival
-from dlpipe.task import Evaluation, Task, find_task
+from dlpipe.task import Evaluation, RowErrors, Target, Task, find_task
 
 if TYPE_CHECKING:
     from dlpipe.registry import ModelVersion
@@ -191,7 +191,7 @@ def evaluate_outputs(
     decision: Mapping[str, Any],
     seed: int,
 ) -> Evaluation:
-    """Return the evaluation of outputs for labelled rows.
+    """Return the evaluation of outputs for labelled rows, with what is predicted of each.
 
     Parameters
     ----------
@@ -206,9 +206,22 @@ def evaluate_outputs(
         Of the resamples.
     """
     shown = [task.inputs.format_row(row) for row in test.rows]
-    return task.target.evaluate(
+    made = task.target.evaluate(
         outputs, test.labels, names=names, decision=decision, row_ids=test.row_ids, shown=shown, seed=seed
     )
+    return replace(made, by_row=judge_rows(outputs, test, task.target, names=names, decision=decision))
+
+
+def judge_rows(
+    outputs: Any, test: LabelledRows, target: Target, *, names: Sequence[str], decision: Mapping[str, Any]
+) -> RowErrors:
+    """Return what outputs predict of each row and how wrong that is; ``evaluate_outputs`` has the parameters."""
+    import numpy as np
+
+    errors = target.measure_row_errors(outputs, test.labels, names=names, decision=decision)
+    decided = target.decide(outputs, {"labels": names, "decision": decision})
+    predicted = [target.format_label(value) for value in decided]
+    return RowErrors(np.array([*test.row_ids], object), np.array(predicted, object), np.asarray(errors, float))
 
 
 def read_decision(predictor: Predictor) -> Mapping[str, Any]:

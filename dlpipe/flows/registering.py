@@ -15,7 +15,7 @@ from dlpipe.flows.life_cycle import find_folder
 from dlpipe.terminal import make_visible
 
 if TYPE_CHECKING:
-    from dlpipe.evaluation import Evaluation, Verdict
+    from dlpipe.evaluation import Evaluation, Rival, Verdict
     from dlpipe.flows.settings import TrainFlowSettings
     from dlpipe.registry import ModelVersion, Promotion
     from dlpipe.tables import TableVersion
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Registered:
-    """The versions of a model and of what its task lets be made from it, its engines and the gate's verdict."""
+    """The versions of a model and of what its task lets be made from it, its engines and the gate's verdict.
+
+    Attributes
+    ----------
+    rival : Rival or None
+        The champion that it was judged beside.
+    """
 
     classifier: ModelVersion
     pipeline: ModelVersion | None
@@ -32,6 +38,7 @@ class Registered:
     engines: EngineChoice | None
     verdict: Verdict
     promotion: Promotion
+    rival: Rival | None = None
 
     def __str__(self) -> str:
         engines = self.engines or "engine torch"
@@ -82,7 +89,7 @@ def register_and_judge(
     tags : mapping
         What else the version names, such as ``make_attempt_tags`` and ``make_code_tags``.
     """
-    from dlpipe.evaluation import make_gate_tag
+    from dlpipe.evaluation import judge, make_gate_tag
     from dlpipe.registry import KIND, judge_and_promote, log_and_register, register_family, resolve
     from dlpipe.tables import read_table
     from dlpipe.task import find_task
@@ -108,10 +115,14 @@ def register_and_judge(
         [*_list_companions(model, settings, shared)],
     )
 
-    def judge(champion: ModelVersion | None) -> Verdict:
-        return judge_beside(champion, model, rows, evaluation, baseline, settings=settings, seed=training.seed)
+    rivals: list[Rival | None] = []
 
-    verdict, promotion = judge_and_promote(classifier, judge, who=current.username)
+    def judge_beside(champion: ModelVersion | None) -> Verdict:
+        rivals.append(find_rival(champion, model, rows, evaluation, seed=training.seed))
+        target = settings.task.target
+        return judge(evaluation, baseline=baseline, champion=rivals[-1], thresholds=settings.gate, target=target)
+
+    verdict, promotion = judge_and_promote(classifier, judge_beside, who=current.username)
     # resolved again: promotion has moved their aliases
     kinds = {version.tags[KIND]: resolve(version.uri) for version in companions}
     return Registered(
@@ -121,6 +132,7 @@ def register_and_judge(
         engines=served.engines,
         verdict=verdict,
         promotion=promotion,
+        rival=rivals[-1] if rivals else None,
     )
 
 
@@ -139,39 +151,35 @@ def _list_companions(
         yield lambda made: register_explainer(made, model, settings=settings.explanation, **shared)
 
 
-def judge_beside(
-    champion: ModelVersion | None,
-    model: Model,
-    rows: TableVersion,
-    evaluation: Evaluation,
-    baseline: Evaluation,
-    *,
-    settings: TrainFlowSettings,
-    seed: int,
-) -> Verdict:
-    """Return what the gate says of ``model`` beside ``champion``, which is scored on the same test rows.
+def find_rival(
+    champion: ModelVersion | None, model: Model, rows: TableVersion, evaluation: Evaluation, *, seed: int
+) -> Rival | None:
+    """Return ``champion`` scored on the test rows of a model; ``None`` where there is none yet.
 
     Parameters
     ----------
     champion : ModelVersion, optional
-        ``None`` where there is none yet.
+    model : Model
+        The candidate.
+    rows : TableVersion
+    evaluation : Evaluation
+        Of the candidate on the test rows.
     seed : int
         Of the bootstrap.
     """
-    from dlpipe.evaluation import evaluate_champion, judge
+    from dlpipe.evaluation import evaluate_champion
     from dlpipe.task import find_task, open_predictor
 
-    rival, task = None, find_task(model.task)
-    if champion is not None:
-        rival = evaluate_champion(
-            champion,
-            rows,
-            candidate=evaluation,
-            open_candidate=lambda: open_predictor(model),
-            task=task,
-            seed=seed,
-        )
-    return judge(evaluation, baseline=baseline, champion=rival, thresholds=settings.gate, target=task.target)
+    if champion is None:
+        return None
+    return evaluate_champion(
+        champion,
+        rows,
+        candidate=evaluation,
+        open_candidate=lambda: open_predictor(model),
+        task=find_task(model.task),
+        seed=seed,
+    )
 
 
 def check_training(settings: TrainFlowSettings, *, retrain: bool = False) -> None:

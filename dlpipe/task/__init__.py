@@ -16,6 +16,7 @@ batches          what a network reads, and length-bucketed batches of it
 array_cache      arrays that can be made again, cached beside a table
 evaluation       the scores of a model, and its mistakes
 folds            folds of rows, for what a baseline says of rows that it was not fitted to
+label_scores     precision, recall and F1 of each label with intervals, from counts
 bootstrap        intervals of scores, by resampling the rows
 gate             bounds that a model must reach
 quality          how good predictions of new rows are beside those of the test split
@@ -30,7 +31,7 @@ import gc
 import os
 
 from dlpipe.task.entry_points import DEFAULT_TASK, GROUP, find_distribution, find_task, list_own_tasks, list_tasks
-from dlpipe.task.evaluation import Evaluation, Mistake
+from dlpipe.task.evaluation import Evaluation, Mistake, RowErrors, ScoreTable
 from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.model import EngineChoice, Model
 from dlpipe.task.opening import load_model, open_predictor
@@ -55,6 +56,8 @@ __all__ = [
     "Predictor",
     "Quality",
     "Row",
+    "RowErrors",
+    "ScoreTable",
     "Target",
     "Task",
     "Thresholds",

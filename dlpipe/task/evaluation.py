@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHOWN = 300  # characters of a row in a list of mistakes
 
@@ -35,7 +38,65 @@ class Mistake:
         >>> Mistake("4f", "a fine film", "good", "bad").to_cells()
         {'row': 'a fine film', 'label': 'good', 'predicted': 'bad'}
         """
-        return {"row": self.text[:SHOWN], "label": str(self.label), "predicted": str(self.predicted)}
+        return {"row": cut_text(self.text), "label": str(self.label), "predicted": str(self.predicted)}
+
+
+@dataclass(frozen=True)
+class RowErrors:
+    """What a model predicts of each row, and how wrong that is.
+
+    Attributes
+    ----------
+    row_ids, predicted : object array of shape (n_rows,)
+        Of str: a prediction as people read it, see ``Target.format_label``.
+    errors : float array of shape (n_rows,)
+        How wrong each row is, see ``Target.measure_row_errors``.
+    """
+
+    row_ids: np.ndarray
+    predicted: np.ndarray
+    errors: np.ndarray
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """A table of an evaluation, such as the scores of each class, for people.
+
+    Attributes
+    ----------
+    caption : str
+    columns : tuple of str
+    rows : tuple of tuple of str
+    shades : tuple of tuple of float, optional
+        How dark each cell but the first of its row is, 0 to 1; such a table is a picture, such as of a confusion.
+    note : str, optional
+        How to read it, in one line.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    shades: tuple[tuple[float, ...], ...] = ()
+    note: str = ""
+
+
+def cut_text(text: str, *, limit: int = SHOWN) -> str:
+    """Return a text of at most so many characters; one that is cut ends in three dots.
+
+    Examples
+    --------
+    >>> cut_text("a fine film", limit=7), cut_text("a fine film")
+    ('a fine…', 'a fine film')
+    """
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def format_interval(value: float, interval: tuple[float, float]) -> str:
+    """Return a value with its interval: ``0.871 (0.846 to 0.894)``; a dash where there is none."""
+    if value != value:
+        return "–"
+    low, high = interval
+    return f"{value:.3f}" if low != low else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 @dataclass(frozen=True)
@@ -55,6 +116,8 @@ class Evaluation:
         The worst ones, the worst first.
     headline : str
         The metric that is named first.
+    by_row : RowErrors, optional
+        What is predicted of each row; evaluations on a table have it, and those of older runs lack it.
     """
 
     metrics: Mapping[str, float]
@@ -63,6 +126,7 @@ class Evaluation:
     rows: int
     mistakes: tuple[Mistake, ...]
     headline: str
+    by_row: RowErrors | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def line(self, metric: str | None = None) -> str:
         """Return a metric, by default the headline, with its interval: ``accuracy 0.871 (0.846 to 0.894)``."""

@@ -20,7 +20,7 @@ open a model     Inputs  load_model  open_predictor
                  Target  activate
 evaluate         Inputs  find_columns  read_rows  format_row  make_featurizer (of the baseline)
                  Target  fit_baseline  evaluate  [find_known_rows]
-gate, cards      Target  [make_checks]  [describe]  [measure_recalls]  [draw_figures]
+gate, cards      Target  [make_checks]  [describe]  [measure_recalls]  [make_tables]  [draw_figures]
 register         Inputs  make_example  [export_engines]
                  Target  list_frame_fields  decide  [measure_accuracy]  [measure_agreement]  [get_output_scale]
 score a table    Inputs  find_columns  [deduplicate_rows]
@@ -48,7 +48,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
 from dlpipe.errors import ExplanationError
-from dlpipe.task.evaluation import Evaluation
+from dlpipe.task.evaluation import Evaluation, ScoreTable
 from dlpipe.task.gate import Check, Thresholds, check_bounds
 from dlpipe.task.predictor import Predictor, Row
 from dlpipe.task.quality import Quality, compare_shares
@@ -715,7 +715,10 @@ class Target(ABC):
 
     @abstractmethod
     def make_prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
-        """Return those columns for outputs of shape (n_rows, n_outputs), without NaN: no prediction is missing."""
+        """Return those columns for outputs of shape (n_rows, n_outputs), without NaN: no prediction is missing.
+
+        The card is that of a model; of a baseline, it has ``labels`` and ``decision`` alone.
+        """
 
     @abstractmethod
     def list_frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -836,6 +839,10 @@ class Target(ABC):
     def measure_recalls(self, evaluation: Evaluation) -> Mapping[str, float]:
         """Return the share of each label's rows that is right; by default nothing, since a number has no label."""
         return {}
+
+    def make_tables(self, evaluation: Evaluation, baseline: Evaluation) -> list[ScoreTable]:
+        """Return tables of an evaluation beside its baseline's for the card, such as the scores of each class."""
+        return []
 
     def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
         """Return pictures of an evaluation beside its baseline's for the card, each with its caption first."""

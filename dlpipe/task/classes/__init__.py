@@ -10,7 +10,8 @@ resampling   each metric in many resamples
 per_class    the recall of each class, and the majority class
 gate         ClassThresholds, and the checks of classes
 stored       probabilities as a table of predictions keeps them
-figures      the confusion matrix and the calibration
+tables       the scores of each class, and the confusion matrix
+figures      the calibration
 """
 
 from dlpipe.task.classes.gate import ClassThresholds

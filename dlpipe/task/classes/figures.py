@@ -1,88 +1,15 @@
-"""Pictures of an evaluation: the confusion matrix and the calibration."""
+"""The picture of an evaluation of classes: the calibration."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, new_figure, to_drawable
+from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, new_figure
 from dlpipe.task.classes.scores import ClassEvaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-WRITTEN = 25  # labels beyond which counts are too small to read
-NAMED = 60  # labels beyond which only every second, third, ... is named
-
-
-def make_confusion_figure(evaluation: ClassEvaluation) -> Figure:
-    """Return the confusion matrix: counts, coloured by their share of the true label's rows."""
-    number = len(evaluation.labels)
-    side = min(2.6 + 0.6 * number, 13.0)
-    figure = new_figure(side + 2.0, side + 0.6)
-    axes = figure.add_subplot()
-    shares = compute_row_shares(evaluation.confusion)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    label_axes(axes, evaluation.labels, cell=side / number)
-    if number <= WRITTEN:
-        write_counts(axes, evaluation.confusion, shares, size=11 if number <= 8 else 7.5)
-    axes.set_title(evaluation.line() + f", {evaluation.rows:,} rows", fontsize=11, color=INK, pad=12)
-    bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03)
-    bar.set_label("share of the true label", fontsize=9, color=FAINT)
-    bar.ax.tick_params(labelsize=8)
-    bar.outline.set_visible(False)
-    return figure
-
-
-def compute_row_shares(confusion: Any) -> Any:
-    """Return each count as a share of its row; zero in a row of zeros."""
-    import numpy as np
-
-    return confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-
-
-def label_axes(axes: Axes, labels: tuple[str, ...], *, cell: float) -> None:
-    """Write the labels beside rows and columns.
-
-    Parameters
-    ----------
-    axes : matplotlib Axes
-    labels : tuple of str
-        Of more than ``NAMED``, every second, third, ... is written.
-    cell : float
-        The width of a cell in inches: labels that are wider stand upright.
-    """
-    places = range(0, len(labels), 1 + (len(labels) - 1) // NAMED)
-    names = [to_drawable(labels[place], limit=24) for place in places]
-    size = 10 if len(labels) <= WRITTEN else 7
-    upright = max(map(len, names)) * 0.1 > cell
-    axes.set_xticks(list(places), names, rotation=90 if upright else 0, fontsize=size, parse_math=False)
-    axes.set_yticks(list(places), names, fontsize=size, parse_math=False)
-    axes.set_xlabel("predicted", color=FAINT)
-    axes.set_ylabel("true", color=FAINT)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-
-
-def write_counts(axes: Axes, confusion: Any, shares: Any, *, size: float) -> None:
-    """Write each count into its cell, white on dark.
-
-    Parameters
-    ----------
-    axes : matplotlib Axes
-    confusion : int array of shape (n_labels, n_labels)
-    shares : float array of shape (n_labels, n_labels)
-        Each count as a share of its row; it decides the colour, and is written where there is room.
-    size : float
-        Of the letters, in points.
-    """
-    import numpy as np
-
-    for (row, column), count in np.ndenumerate(confusion):
-        share = shares[row, column]
-        words = f"{count:,}\n{share:.0%}" if size > 10 else f"{count:,}" if count else ""
-        color = "white" if share > 0.55 else INK
-        axes.text(column, row, words, ha="center", va="center", fontsize=size, color=color)
 
 
 def make_calibration_figure(evaluation: ClassEvaluation, baseline: ClassEvaluation | None = None) -> Figure:

@@ -12,7 +12,7 @@ from dlpipe.task.classes.chance import estimate_f1_error, guess_f1
 from dlpipe.task.classes.gate import ClassThresholds, check_classes, check_majority, check_recalls
 from dlpipe.task.classes.per_class import compute_recalls, describe_recalls
 from dlpipe.task.classes.scores import ClassEvaluation
-from dlpipe.task.evaluation import Evaluation
+from dlpipe.task.evaluation import Evaluation, ScoreTable
 from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.predictor import Row
 from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target
@@ -200,15 +200,20 @@ class Classes(Target):
         """Return the recall of each class that the rows have."""
         return compute_recalls(as_class_evaluation(evaluation))
 
-    def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
-        """Return the confusion matrix and the calibration."""
-        from dlpipe.task.classes.figures import make_calibration_figure, make_confusion_figure
+    def make_tables(self, evaluation: Evaluation, baseline: Evaluation) -> list[ScoreTable]:
+        """Return the scores of each class, the confusion matrix and the most frequent confusions."""
+        from dlpipe.task.classes.tables import tabulate_classes, tabulate_confusion, tabulate_confusions
 
         made, plain = as_class_evaluation(evaluation), as_class_evaluation(baseline)
-        return [
-            ("Confusion matrix", make_confusion_figure(made)),
-            ("Calibration", make_calibration_figure(made, plain)),
-        ]
+        tables = [tabulate_classes(made, plain), tabulate_confusion(made)]
+        return [*tables, tabulate_confusions(made)] if len(made.labels) > 2 else tables
+
+    def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
+        """Return the calibration."""
+        from dlpipe.task.classes.figures import make_calibration_figure
+
+        made, plain = as_class_evaluation(evaluation), as_class_evaluation(baseline)
+        return [("Calibration", make_calibration_figure(made, plain))]
 
     def resample_metrics(
         self,

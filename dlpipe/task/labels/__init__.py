@@ -5,7 +5,7 @@ thresholds   from which probability on a label is given
 baseline     a logistic regression, or gradient boosting, for each label over plain features
 scores       LabelEvaluation: metrics over labels and by label, in all rows and in many resamples; mistakes
 gate         LabelThresholds, and the checks of labels
-figures      the F1 of each label
+tables       the scores of each label, as a table
 """
 
 from dlpipe.task.labels.target import Labels

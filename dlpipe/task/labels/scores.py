@@ -30,6 +30,8 @@ class LabelScore:
         That have it.
     threshold : float
         From which probability on it is given.
+    given : int
+        The rows that are given it.
     """
 
     label: str
@@ -38,6 +40,7 @@ class LabelScore:
     recall: float
     f1: float
     threshold: float
+    given: int = 0
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,9 @@ def score_labels(labels: Sequence[str], known: Floats, given: Floats, thresholds
         values = np.stack([hits / gifts, hits / rows, 2 * hits / (rows + gifts)])
     for at, label in enumerate(labels):
         precision, recall, f1 = (float(value) for value in values[:, at])
-        found.append(LabelScore(label, int(rows[at]), precision, recall, f1, float(thresholds[at])))
+        found.append(
+            LabelScore(label, int(rows[at]), precision, recall, f1, float(thresholds[at]), int(gifts[at]))
+        )
     return found
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlpipe.task.classes.chance import estimate_f1_error
-from dlpipe.task.evaluation import Evaluation
+from dlpipe.task.evaluation import Evaluation, ScoreTable
 from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.labels.gate import LabelThresholds, check_constant, describe_recalls, name_labels
 from dlpipe.task.labels.scores import (
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     import torch
-    from matplotlib.figure import Figure
 
     from dlpipe.task.labels.baseline import LabelBaseline
 
@@ -218,11 +217,11 @@ class Labels(Target):
         """Return the recall of each label that a row has."""
         return compute_recalls(as_label_evaluation(evaluation))
 
-    def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
-        """Return the F1 of each label."""
-        from dlpipe.task.labels.figures import make_label_figure
+    def make_tables(self, evaluation: Evaluation, baseline: Evaluation) -> list[ScoreTable]:
+        """Return the scores of each label."""
+        from dlpipe.task.labels.tables import tabulate_label_scores
 
-        return [("F1 by label", make_label_figure(as_label_evaluation(evaluation), as_label_evaluation(baseline)))]
+        return [tabulate_label_scores(as_label_evaluation(evaluation), as_label_evaluation(baseline))]
 
     def resample_metrics(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlpipe.task.evaluation import Evaluation
+from dlpipe.task.evaluation import Evaluation, ScoreTable
 from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.numbers.gate import NumberThresholds, check_constant
 from dlpipe.task.numbers.intervals import bound_coverage, compute_halfwidth, count_needed_rows
@@ -198,6 +198,12 @@ class Numbers(Target):
         """Yield the bounds, and whether the model says more than the mean does."""
         yield from super().make_checks(evaluation, thresholds)
         yield check_constant(as_number_evaluation(evaluation))
+
+    def make_tables(self, evaluation: Evaluation, baseline: Evaluation) -> list[ScoreTable]:
+        """Return errors by how large the number is."""
+        from dlpipe.task.numbers.tables import tabulate_errors
+
+        return [tabulate_errors(as_number_evaluation(evaluation), as_number_evaluation(baseline))]
 
     def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
         """Return predicted against true numbers, and how large the errors are."""

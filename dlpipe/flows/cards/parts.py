@@ -1,0 +1,166 @@
+"""What cards are made of: boxes, tables and pictures, and what fills the card of a step."""
+
+from __future__ import annotations
+
+import html
+import re
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from metaflow import current
+from metaflow.cards import Image, Markdown
+
+from dlpipe.pictures import FAINT, GRID, INK, MODEL, to_png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlpipe.task import ScoreTable
+
+GOOD, BAD, OPEN = "#15803d", "#b91c1c", "#9ca3af"
+NUMBER = re.compile(r"[-+–]?[\d.,]*\d?%?( \(.*\))?")
+UPRIGHT = 8  # columns of a matrix beyond which their names stand upright
+STYLE = f"font-size:13px;color:{INK};border-collapse:collapse"
+
+
+def show(parts: Iterable[Any], *, card: str | None = None) -> None:
+    """Append parts to the card of the current step; where one cannot be made, the card says so.
+
+    A card is for people to look at: it never fails a run.
+
+    Parameters
+    ----------
+    parts : iterable of card components
+        Mostly a generator: what it yields before it fails is shown.
+    card : str, optional
+        The id of the card, where the step's card has one.
+    """
+    shown = current.card[card] if card else current.card
+    try:
+        for part in parts:
+            shown.append(part)
+    except Exception as error:
+        traceback.print_exc()
+        why = html.escape(f"{type(error).__name__}: {error}").replace("\n", " ")
+        shown.append(Markdown(f"**The rest of this card could not be drawn** ({why}). The run is not affected."))
+
+
+@dataclass(frozen=True)
+class Box:
+    """A number or a word that is to be seen first.
+
+    Attributes
+    ----------
+    title, value, note : str
+        What it is, the number, and what to know of it.
+    is_good : bool, optional
+        Green or red; grey where that is open.
+    """
+
+    title: str
+    value: str
+    note: str
+    is_good: bool | None = None
+
+
+def make_boxes(*boxes: Box) -> Markdown:
+    """Return boxes side by side, as many as there is room for."""
+    made = "".join(map(_write_box, boxes))
+    return Markdown(f'<div style="display:flex;flex-wrap:wrap;gap:12px;margin:8px 0 16px">{made}</div>')
+
+
+def _write_box(box: Box) -> str:
+    colour = OPEN if box.is_good is None else GOOD if box.is_good else BAD
+    title, value, note = (escape(text) for text in (box.title, box.value, box.note))
+    return (
+        f'<div style="flex:1 1 190px;border:1px solid {GRID};border-left:5px solid {colour};border-radius:4px;'
+        f'padding:10px 14px;color:{INK};text-align:start">'
+        f'<div style="font-size:12px;color:{FAINT}">{title}</div>'
+        f'<div style="font-size:24px;font-weight:600;line-height:1.3" dir="auto">{value}</div>'
+        f'<div style="font-size:12px;color:{FAINT}">{note}</div></div>'
+    )
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markdown:
+    """Return a table with its texts at the left, or at the right where they are written from there.
+
+    Metaflow's own table centres all cells, which makes long texts hard to read.
+    """
+    lines = [[str(cell) for cell in row] for row in rows]
+    right = [all(NUMBER.fullmatch(line[at]) for line in lines) for at in range(len(columns))]
+    return Markdown(
+        _write_table(
+            columns, [[_write_cell(cell, right[at]) for at, cell in enumerate(line)] for line in lines], right
+        )
+    )
+
+
+def make_score_table(table: ScoreTable) -> list[Markdown]:
+    """Return a table of an evaluation with its caption, shaded where it is a picture."""
+    parts = [Markdown(f"## {table.caption}"), *([make_note(table.note)] if table.note else [])]
+    return [*parts, make_matrix(table) if table.shades else make_table(table.columns, table.rows)]
+
+
+def make_matrix(table: ScoreTable) -> Markdown:
+    """Return a table whose cells but the first of each line are shaded."""
+    upright = len(table.columns) > UPRIGHT + 1
+    lines = [
+        [_write_cell(row[0], False), *map(_write_shaded, row[1:], shades)]
+        for row, shades in zip(table.rows, table.shades, strict=True)
+    ]
+    return Markdown(_write_table(table.columns, lines, [False] * len(table.columns), upright=upright))
+
+
+def make_note(text: str) -> Markdown:
+    """Return a line in small grey letters."""
+    return Markdown(f'<div style="font-size:12px;color:{FAINT};margin:0 0 6px" dir="auto">{escape(text)}</div>')
+
+
+def make_image(figure: Figure, caption: str) -> Image:
+    """Return a figure of matplotlib with its caption."""
+    return Image(to_png(figure), caption)
+
+
+def escape(text: str) -> str:
+    """Return text of anyone, such as of a row, as it stands in HTML: on one line, and no tag in it.
+
+    Examples
+    --------
+    >>> escape("<b>so\\n good</b> & more")
+    '&lt;b&gt;so good&lt;/b&gt; &amp; more'
+    """
+    return html.escape(" ".join(text.split()))
+
+
+def _write_table(
+    columns: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[bool], *, upright: bool = False
+) -> str:
+    vertical = "writing-mode:vertical-rl;transform:rotate(180deg);white-space:nowrap" if upright else ""
+    room = "4px 1px" if upright else "4px 8px"
+    heads = "".join(
+        f'<th style="text-align:{"right" if right[at] else "start"};color:{FAINT};font-weight:500;'
+        f'padding:{room};background:none;vertical-align:bottom">'
+        f'<span style="{vertical if at else ""}">{escape(name)}</span></th>'
+        for at, name in enumerate(columns)
+    )
+    body = "".join(f'<tr style="border-top:1px solid {GRID}">{"".join(line)}</tr>' for line in lines)
+    return (
+        f'<div style="overflow-x:auto;margin:0 0 14px"><table style="{STYLE};width:auto">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _write_cell(text: str, right: bool) -> str:
+    align = "text-align:right;white-space:nowrap" if right else "text-align:start"
+    return f'<td dir="auto" style="{align};padding:4px 8px;background:none">{escape(text)}</td>'
+
+
+def _write_shaded(text: str, share: float) -> str:
+    red, green, blue = (int(MODEL[at : at + 2], 16) for at in (1, 3, 5))
+    colour = "white" if share > 0.55 else INK
+    return (
+        f'<td style="text-align:center;padding:4px 1px;min-width:18px;font-size:11px;color:{colour};'
+        f'background:rgba({red},{green},{blue},{share:.2f})">{escape(text)}</td>'
+    )

@@ -1,0 +1,151 @@
+"""What the cards of flows show, of results that are made up: their parts, without a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_results import HEBREW, judged_classes, judged_labels, judged_numbers
+
+from dlpipe.evaluation import Rival, compare_row_by_row, judge
+from dlpipe.flows.cards.evaluation import make_evaluation_parts, make_verdict_parts
+from dlpipe.flows.cards.parts import make_table, show
+from dlpipe.registry import ModelVersion, Promotion
+from dlpipe.task import find_task
+
+MAKERS = {"text-regression": judged_numbers, "text-multilabel": judged_labels}
+
+
+def read(parts: Iterable[Any]) -> str:
+    """Return what a card says: its Markdown and HTML, with pictures by their captions."""
+    shown = [part.render() for part in parts]
+    return "\n".join(part.get("source") or f"[picture: {part['label']}]" for part in shown)
+
+
+def read_cells(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the first table below a heading, line by line."""
+    table = re.search(r"<tbody>(.*?)</tbody>", page[page.index(heading) :], re.DOTALL)[1]
+    return [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in table.split("</tr>")[:-1]]
+
+
+@pytest.mark.parametrize("classes", [2, 25])
+def test_the_card_of_an_evaluation_says_how_good_compared_with_what_and_whether_that_is_enough(
+    classes: int, tmp_path: Path
+) -> None:
+    made, plain, model, rows = judged_classes(tmp_path, classes, count=300)
+    gate = find_task(model.task).target.gate(min_accuracy=0.5)
+    page = read(make_evaluation_parts(made, plain, model=model, rows=rows, gate=gate, name="reviews"))
+    accuracy, beaten = (each.metrics["accuracy"] for each in (made, plain))
+    assert page.startswith(f"# Accuracy {accuracy:.3f}: enough for the gate so far")
+    head = page[: page.index("## ")]
+    for words in (f"{beaten:.3f}", "300 test rows", "3 of 3 passed", "`reviews`", "0123456789ab", "rows@v0"):
+        assert words in head
+    by_class = read_cells(page, "## By class")
+    assert {cells[0] for cells in by_class} == {*made.labels}
+    assert sum(int(cells[1]) for cells in by_class) == 300
+    f1 = [float(cells[4].split()[0]) for cells in by_class]
+    assert f1 == sorted(f1)
+    confusion = read_cells(page, "## Confusion")
+    counts = [[int(cell.split()[0] or 0) if cell else 0 for cell in line[1:]] for line in confusion]
+    assert counts == made.confusion.tolist()
+    assert ("## Most frequent confusions" in page) is (classes > 2)
+    assert "[picture: Calibration]" in page
+
+
+def test_scores_of_classes_are_those_of_scikit_learn_within_their_intervals(tmp_path: Path) -> None:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    made, plain, model, _ = judged_classes(tmp_path, 6, count=300)
+    (table, *_) = find_task(model.task).target.make_tables(made, plain)
+    truth = np.repeat(np.arange(36) // 6, made.confusion.ravel())
+    predicted = np.repeat(np.arange(36) % 6, made.confusion.ravel())
+    expected = np.array(precision_recall_fscore_support(truth, predicted)[:3]).T
+    for line in table.rows:
+        scores = [[float(number) for number in re.findall(r"[\d.]+", cell)] for cell in line[2:5]]
+        assert [value for value, _, _ in scores] == pytest.approx(expected[made.labels.index(line[0])], abs=5e-4)
+        assert all(low < value <= high and low < high for value, low, high in scores)
+
+
+def test_rows_that_are_won_and_lost_stand_on_the_card_as_they_are(tmp_path: Path) -> None:
+    made, plain, model, rows = judged_classes(tmp_path, 2, count=200)
+    right = [each.by_row.scores.astype(bool) for each in (made, plain)]
+    found = compare_row_by_row(made, plain, rows, task=find_task(model.task))
+    assert (found.won, found.lost) == (int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum()))
+    assert found.gain == pytest.approx(made.metrics["accuracy"] - plain.metrics["accuracy"])
+    spread = (right[0].astype(float) - right[1]).std() / np.sqrt(200)
+    assert found.interval == pytest.approx((found.gain - 1.96 * spread, found.gain + 1.96 * spread), abs=0.02)
+    page = read(make_evaluation_parts(made, plain, model=model, rows=rows))
+    lost = read_cells(page, "### Lost")
+    assert [cells[2] for cells in lost] == [row.predicted for row in found.lost_rows]
+    assert all(cells[1] == cells[3] != cells[2] for cells in lost)
+    assert HEBREW in page
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(&#x27;no&#x27;)&lt;/script&gt; &amp; **stars** | pipes lines" in page
+    assert "gate" not in page
+
+
+@pytest.mark.parametrize(
+    ("task", "says"), [("text-regression", "## By size of the true number"), ("text-multilabel", "## By label")]
+)
+def test_cards_of_other_tasks_have_their_own_tables(task: str, says: str, tmp_path: Path) -> None:
+    made, plain, model, rows = MAKERS[task](tmp_path)
+    gate = find_task(task).target.gate()
+    page = read(make_evaluation_parts(made, plain, model=model, rows=rows, gate=gate))
+    assert ": enough for the gate so far" in page.splitlines()[0]
+    assert sum(int(cells[1]) for cells in read_cells(page, says)) == (
+        made.rows if "regression" in task else sum(score.rows for score in made.by_label)
+    )
+    assert re.search(r"Better on \d+ of \d+ rows, worse on \d+", page)
+    assert "### Lost" in page
+
+
+def test_a_model_without_mistakes_and_an_evaluation_of_an_older_run_have_cards(tmp_path: Path) -> None:
+    made, plain, model, rows = judged_classes(tmp_path, 2, count=50)
+    older = replace(made, by_row=None, mistakes=())
+    page = read(make_evaluation_parts(older, plain, model=model, rows=rows))
+    assert "None: every row was predicted right." in page
+    assert "Row by row" not in page
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_the_card_of_a_registration_has_the_verdict_and_the_former_champion(passes: bool, tmp_path: Path) -> None:
+    made, plain, model, rows = judged_classes(tmp_path, 2, count=200)
+    candidate, former = (made, plain) if passes else (plain, made)
+    gate, rival = find_task(model.task).target.gate(min_accuracy=0.5), Rival(3, former, candidate)
+    target = find_task(model.task).target
+    verdict = judge(candidate, baseline=plain, champion=rival, thresholds=gate, target=target)
+    version = ModelVersion("reviews", 4, "models:/reviews/4", "", "", "")
+    promotion = Promotion(version, passes, 3)
+    done = SimpleNamespace(classifier=version, verdict=verdict, promotion=promotion, rival=rival)
+    page = read(make_verdict_parts(done, candidate, plain, model=model, rows=rows, gate=gate))
+    words = "passes the gate" if passes else "is refused by the gate"
+    assert page.startswith(f"# reviews v4, accuracy {candidate.metrics['accuracy']:.3f}, {words}")
+    assert str(promotion) in page
+    asked = read_cells(page, "## What the gate asks")
+    assert asked[0][0] == ("✓ passed" if passes else "✗ failed")
+    assert any("champion v3" in words for _, words in asked)
+    assert "## Row by row against champion v3" in page
+    done.rival = replace(rival, evaluation=None, candidate=None, problem="it is gone")
+    assert "it is gone" in read(make_verdict_parts(done, candidate, plain, model=model, rows=rows, gate=gate))
+    done.rival = None
+    assert "none before" in read(make_verdict_parts(done, candidate, plain, model=model, rows=rows, gate=gate))
+
+
+def test_a_card_that_cannot_be_drawn_says_so_and_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from metaflow import current
+
+    def parts():
+        yield make_table(["row"], [["fine"]])
+        raise ValueError("no <such> column")
+
+    shown: list[Any] = []
+    current._update_env({"card": shown})
+    show(parts())
+    assert "fine" in read(shown[:1])
+    assert "could not be drawn** (ValueError: no &lt;such&gt; column)" in read(shown[1:])
