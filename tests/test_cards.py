@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up_results import HEBREW, judged_classes, judged_labels, judged_numbers
+from test_explain import Topics, WordList, explained, to_table
 
 from dlpipe.evaluation import Rival, compare_row_by_row, judge
 from dlpipe.flows.cards.evaluation import make_evaluation_parts, make_verdict_parts
+from dlpipe.flows.cards.explanations import make_explanation_parts
 from dlpipe.flows.cards.parts import make_table, show
 from dlpipe.registry import ModelVersion, Promotion
+from dlpipe.tables import write_table
 from dlpipe.task import find_task
+from dlpipe.task.evaluation import Mistake
 
 MAKERS = {"text-regression": judged_numbers, "text-multilabel": judged_labels}
 
@@ -149,3 +153,32 @@ def test_a_card_that_cannot_be_drawn_says_so_and_fails_nothing(monkeypatch: pyte
     show(parts())
     assert "fine" in read(shown[:1])
     assert "could not be drawn** (ValueError: no &lt;such&gt; column)" in read(shown[1:])
+
+
+@pytest.mark.parametrize("predictor", [WordList(), Topics()], ids=["2", "7"])
+def test_explanations_show_whole_words_and_an_overview_only_of_many_rows(predictor, tmp_path: Path) -> None:
+    texts = [f"a good film number {at} , awful politics and {HEBREW} <b>" for at in range(30)]
+    made = explained(*texts, predictor=predictor, max_evals=200)
+    table = write_table(str(tmp_path / "made"), to_table(made))
+    mistakes = [Mistake("row-0", "", "another", "label")]
+    page = read(make_explanation_parts(made, mistakes, table=table, model="models:/reviews/3"))
+    overview = {output: (raising, lowering) for output, raising, lowering in read_cells(page, "## In general")}
+    assert {*overview} == {*made.labels}
+    if len(made.labels) == 2:
+        assert overview["negative"][0] == overview["positive"][1].replace("-", "+")
+        assert "awful +0.4" in overview["negative"][0]
+        assert "(30)" in overview["negative"][0]
+    assert page.count("a mistake: the label is another") == 1
+    assert page.count("drawn from the test split") == 29
+    assert ">awful</span> " in page or ">politics</span> " in page
+    assert all(word in page for word in HEBREW.split())
+    assert "<b> " not in page
+    few = read(make_explanation_parts(made, table=table, model="models:/reviews/4"))
+    assert "0 rows are too few to say what a word does in general; it takes 30" in few
+    assert read_cells(page, "## In general") != []
+    assert "In general" not in read(make_explanation_parts(made))
+
+
+def test_a_text_without_words_has_no_explanation() -> None:
+    page = read(make_explanation_parts(explained(""), title="words of 1 rows"))
+    assert page.splitlines()[0] == "# Nothing to explain: words of 1 rows"

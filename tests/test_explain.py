@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dlpipe.errors import ExplanationError, SettingError
-from dlpipe.explain import ExplainSettings, choose_rows, explain_rows, make_effects_figure, make_row_figure
+from dlpipe.explain import ExplainSettings, choose_rows, explain_rows, make_row_figure
 from dlpipe.pictures import to_drawable, to_png
 from dlpipe.settings import read_settings
 from dlpipe.tables import TableVersion
@@ -242,7 +242,6 @@ def test_figures_of_every_kind_of_text_are_drawn_without_a_warning(predictor):
         warnings.simplefilter("error")
         for row in made.rows:
             assert to_png(make_row_figure(row)).startswith(b"\x89PNG")
-        assert to_png(make_effects_figure(made)).startswith(b"\x89PNG")
 
 
 def test_a_long_text_is_cut_in_its_picture_with_a_note():

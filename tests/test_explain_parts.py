@@ -20,7 +20,6 @@ from dlpipe.explain import (
     explain_all,
     explain_rows,
     explain_table,
-    make_effects_figure,
     make_row_figure,
 )
 from dlpipe.explain.partition import check_additivity
@@ -262,28 +261,20 @@ def test_pictures_show_texts_as_texts_and_columns_as_bars(predictor, rows, writt
     made = explain(predictor, *rows, settings=ExplainSettings(max_evals=20))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figures = [*map(make_row_figure, made.rows), make_effects_figure(made)]
+        figures = [*map(make_row_figure, made.rows)]
         assert all(to_png(figure).startswith(b"\x89PNG") for figure in figures)
     texts = [text.get_text() for figure in figures for text in figure.texts]
     for words in written:
         assert any(words in text for text in texts), words
 
 
-def test_a_picture_of_an_only_number_shows_what_lowers_it_too():
-    made = explain(houses(), {"rooms": 1.0, "city": "Bonn", "garden": False})
-    (axes,) = make_effects_figure(made).axes
-    assert axes.get_title(loc="left") == make_row_figure(made.rows[0]).texts[0].get_text() == "predicted"
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["city  ×1", "garden  ×1", "rooms  ×1"]
-    assert axes.get_xlim()[0] < 0 < axes.get_xlim()[1]
-
-
 def test_shaps_plots_name_columns_and_the_words_of_each_text():
     import_shap()
     (house,) = explain(houses(), HOUSE).rows
-    assert house.to_shap("value").feature_names == ["rooms", "city", "garden"]
+    assert house.to_shap("value").feature_names == ["rooms = 3.5", "city = Bonn", "garden = True"]
     (pair,) = explain(Made("two-texts", ["no", "yes"], overlap), ("who is", "it is")).rows
-    places = ["question word 1", "question word 2", "answer word 1", "answer word 2"]
-    assert pair.to_shap("yes").feature_names == places
+    words = ["question: who", "question: is", "answer: it", "answer: is"]
+    assert pair.to_shap("yes").feature_names == words
 
 
 def test_rows_that_are_not_explained_are_refused_with_the_inputs_own_line():

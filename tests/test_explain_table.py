@@ -23,7 +23,6 @@ from dlpipe.explain import (
     explain_all,
     explain_rows,
     explain_table,
-    make_effects_figure,
     make_row_figure,
     register_explainer,
 )
@@ -31,7 +30,6 @@ from dlpipe.explain.pyfunc import ExplainerModel
 from dlpipe.explain.slices import SliceExplainer
 from dlpipe.inference import is_pipeline, load_predictor
 from dlpipe.parts import cut_slices
-from dlpipe.pictures import to_png
 from dlpipe.registry import log_and_register
 from dlpipe.tables import history, read_table, table_at, write_table
 from dlpipe.task import open_predictor
@@ -95,7 +93,6 @@ def test_a_sample_is_drawn_from_the_rows_that_are_named(source, tmp_path):
     assert explain_table(WordList(), source, among=names, **options)[1] == table
     nothing, empty = explain_table(WordList(), source, among=[], **options)
     assert (nothing.rows, empty.rows) == ((), table.rows)
-    assert to_png(make_effects_figure(nothing)).startswith(b"\x89PNG")
 
 
 def test_a_row_of_the_table_names_model_source_and_method(source, tmp_path):

@@ -16,7 +16,8 @@ agreement         how far the two methods agree
 slices            explain a table in slices, each stored when it is done
 table_explaining  explain a sample or a whole table, appended to a table of explanations
 pyfunc            the explainer as a registered model
-figures           figures for the card
+overview          what parts do over many rows
+figures           the figure of a row
 shap_objects      attributions as objects of SHAP, for its plots
 """
 
@@ -30,7 +31,8 @@ from dlpipe.explain.explanations import (
     choose_rows,
     make_explanation_schema,
 )
-from dlpipe.explain.figures import make_effects_figure, make_row_figure
+from dlpipe.explain.figures import make_row_figure
+from dlpipe.explain.overview import Overview, read_overview
 from dlpipe.explain.pyfunc import register_explainer
 from dlpipe.explain.table_explaining import ExplainedTable, explain_all, explain_table
 
@@ -40,14 +42,15 @@ __all__ = [
     "ExplainedTable",
     "Explanation",
     "Explanations",
+    "Overview",
     "PartEffect",
     "choose_rows",
     "compare_methods",
     "explain_all",
     "explain_rows",
     "explain_table",
-    "make_effects_figure",
     "make_explanation_schema",
     "make_row_figure",
+    "read_overview",
     "register_explainer",
 ]

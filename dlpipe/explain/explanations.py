@@ -140,7 +140,8 @@ class Explanation:
         Parameters
         ----------
         label : str, optional
-            By default all outputs, as ``shap.plots.text`` takes them; ``waterfall`` and ``bar`` take one.
+            By default all outputs, as ``shap.plots.text`` takes them; ``waterfall`` and ``bar`` take one, and name
+            each part as ``title`` does.
 
         Raises
         ------
@@ -151,18 +152,8 @@ class Explanation:
 
         if not self.parts:
             raise ExplanationError(f"Row {self.row_id!r} has no {self.noun}s: shap has no plot of it.")
-        places = self._places()
-        return to_shap(self.parts, self.base, self.attributions, places=places, labels=self.labels, label=label)
-
-    def _places(self) -> list[str]:
-        """Return where each part stands: the name of its column, or which word of a text it is."""
-        count: dict[str, int] = defaultdict(int)
-        places = []
-        for column in self.columns:
-            count[column] += 1
-            word = f"word {count[column]}" if len(self.texts) == 1 else f"{column} word {count[column]}"
-            places.append(word if column in self.texts else column)
-        return places
+        titles = [self.title(place) for place in range(len(self.parts))]
+        return to_shap(self.parts, self.base, self.attributions, titles=titles, labels=self.labels, label=label)
 
 
 def make_explanation(

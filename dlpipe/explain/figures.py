@@ -1,11 +1,11 @@
-"""Figures of explanations: a row with its words coloured, and the parts that matter most over a sample."""
+"""The figure of an explanation: a row with its words coloured, over its strongest parts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dlpipe.explain.explanations import Explanation, Explanations, PartEffect
+from dlpipe.explain.explanations import Explanation
 from dlpipe.pictures import FAINT, GRID, INK, measure_text, new_figure, to_drawable
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 SHOWN = 200  # words of a text that are drawn
 BARS = 10
-PANELS = 6  # outputs of which make_effects_figure shows the parts
 WIDTH, MARGIN = 9.0, 0.25  # inches
 TEXT_SIZE, LINE = 11.0, 0.27  # points, inches
 Placed = tuple[int, str, float]
@@ -165,19 +164,24 @@ def choose_colour(share: float) -> tuple[float, float, float, float]:
 
 def write_note(figure: Figure, explanation: Explanation, *, y: float) -> None:
     """Write what is missing from the figure, if anything is; ``y`` is a share of the figure's height."""
+    if notes := list_notes(explanation):
+        note = to_drawable("; ".join(notes), limit=200)
+        figure.text(MARGIN / WIDTH, y, note, fontsize=9, style="italic", color=FAINT, va="bottom")
+
+
+def list_notes(explanation: Explanation) -> list[str]:
+    """Return what a picture of a row does not show, and why."""
     notes = []
     if not explanation.parts:
         notes.append(f"this {'text' if explanation.noun == 'word' else 'row'} has no {explanation.noun}s")
     for column in explanation.texts:
         count = explanation.columns.count(column)
         if count > SHOWN:
-            of_text = f" in {to_drawable(column)}" if len(explanation.texts) > 1 else ""
+            of_text = f" in {column}" if len(explanation.texts) > 1 else ""
             notes.append(f"drawn are the first {SHOWN} of {count} words{of_text}")
     if not explanation.whole:
         notes.append(f"the model does not read the rest of this {'text' if explanation.noun == 'word' else 'row'}")
-    if notes:
-        note = "; ".join(notes)
-        figure.text(MARGIN / WIDTH, y, note, fontsize=9, style="italic", color=FAINT, va="bottom")
+    return notes
 
 
 def draw_bars(axes: Axes, explanation: Explanation, values: Sequence[float]) -> None:
@@ -236,92 +240,3 @@ def plot_bars(axes: Axes, names: Sequence[str], values: Sequence[float]) -> None
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
-
-
-def make_effects_figure(explanations: Explanations) -> Figure:
-    """Return, for each output (six at most), the parts that add most to it over all rows.
-
-    The parts are those of the largest total; the bars are the mean over a part's occurrences, whose number stands
-    behind it. Of two labels each panel shows what the other one loses; of an only number, it shows what raises it
-    and what lowers it.
-    """
-    panels = [(label, find_strongest(explanations, label)) for label in explanations.labels[:PANELS]]
-    columns = min(2, len(panels))
-    lines = -(-len(panels) // columns)
-    bars = max([1, *(len(effects) for _, effects in panels)])
-    means = [effect.mean for _, effects in panels for effect in effects]
-    low, high = min([0.0, *means]), max([0.0, *means])
-    reach = high - low or 1.0
-    figure = new_figure(WIDTH, lines * (0.9 + 0.28 * bars) + 0.5)
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes, (label, effects) in zip(grid, panels, strict=False):
-        draw_panel(axes, label, effects, explanations)
-        axes.set_xlim(low - (0.2 * reach if low < 0 else 0), high + 0.2 * reach)
-        axes.set_ylim(bars - 0.5, -0.5)
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
-    figure.suptitle(write_effects_title(explanations), fontsize=11, color=FAINT)
-    return figure
-
-
-def has_several_texts(explanations: Explanations) -> bool:
-    """Return whether a row has several texts."""
-    return any(len(row.texts) > 1 for row in explanations.rows[:1])
-
-
-def write_effects_title(explanations: Explanations) -> str:
-    """Return the line over all panels."""
-    hidden = len(explanations.labels) - PANELS
-    more = f"; labels not drawn: {hidden}" if hidden > 0 else ""
-    noun = explanations.noun
-    number = any(map(is_number, explanations.rows))
-    to_what = "what is predicted" if number else "the label's probability"
-    rows = "texts" if noun == "word" and not has_several_texts(explanations) else "rows"
-    return f"mean effect of a {noun} on {to_what}, over {len(explanations.rows)} {rows}{more}"
-
-
-def find_strongest(explanations: Explanations, label: str) -> list[PartEffect]:
-    """Return the parts with the largest total in favour of ``label``, the largest mean first.
-
-    Of an only output, whose loss no other panel shows, those that lower it count too.
-    """
-    effects = explanations.effects(label)
-    if len(explanations.labels) == 1:
-        top = sorted(effects, key=lambda effect: -abs(effect.total))[:BARS]
-    else:
-        top = [effect for effect in effects if effect.total > 0][:BARS]
-    return sorted(top, key=lambda effect: -effect.mean)
-
-
-def draw_panel(axes: Axes, label: str, effects: Sequence[PartEffect], explanations: Explanations) -> None:
-    """Draw the parts of an output, or write that there are none.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-    label : str
-        The name of the output.
-    effects : sequence of PartEffect
-        In the order of the bars.
-    explanations : Explanations
-        Says what parts are called.
-    """
-    title = "predicted" if any(map(is_number, explanations.rows)) else to_drawable(label)  # not "value"
-    axes.set_title(title, fontsize=12, weight="bold", color=INK, loc="left", parse_math=False)
-    if not effects:
-        axes.set_axis_off()
-        nothing = f"no {explanations.noun} speaks for it"
-        axes.text(0, 0.9, nothing, transform=axes.transAxes, color=FAINT, style="italic")
-        return
-    row = explanations.rows[0]
-    titles = [
-        f"{effect.column}: {effect.name}"
-        if effect.column in row.texts and has_several_texts(explanations)
-        else effect.name
-        for effect in effects
-    ]
-    names = [
-        f"{to_drawable(title, limit=limit_name(row))}  ×{effect.count}"
-        for title, effect in zip(titles, effects, strict=True)
-    ]
-    plot_bars(axes, names, [effect.mean for effect in effects])

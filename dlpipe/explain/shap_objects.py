@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlpipe.pictures import to_drawable
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -18,7 +20,7 @@ def to_shap(
     base: Floats,
     attributions: Floats,
     *,
-    places: Sequence[str],
+    titles: Sequence[str],
     labels: Sequence[str],
     label: str | None = None,
 ) -> Any:
@@ -30,20 +32,23 @@ def to_shap(
         At least one.
     base : array of shape (n_outputs,)
     attributions : array of shape (n_parts, n_outputs)
-    places : sequence of str
-        The names of the parts, which the plots write beside them.
+    titles : sequence of str
+        What the parts are called: the plots of one label write them beside their bars.
     labels : sequence of str
         The meaning of the columns.
     label : str, optional
         The one to explain; by default all.
     """
-    data, shap = np.array(parts), import_shap()
+    shap = import_shap()
+    # as matplotlib draws them: a dollar begins a formula there
+    names = [to_drawable(title).replace("$", r"\$") for title in titles]
     if label is not None:
         column = labels.index(label)
-        return shap.Explanation(attributions[:, column], float(base[column]), data, feature_names=list(places))
+        # without data, which the plots would write before each name: the name of a word is the word
+        return shap.Explanation(attributions[:, column], float(base[column]), feature_names=names)
     # shap takes the names of as many parts as there are labels for names of the labels
-    named = list(places) if len(parts) != len(labels) else None
-    return shap.Explanation(attributions, base, data, feature_names=named, output_names=list(labels))
+    named = names if len(parts) != len(labels) else None
+    return shap.Explanation(attributions, base, np.array(parts), feature_names=named, output_names=list(labels))
 
 
 def import_shap() -> Any:

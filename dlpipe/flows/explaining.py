@@ -62,12 +62,15 @@ class ExplainedRows:
         How many there are, or why none.
     drawn : str
         Where the rows are from.
+    model : str
+        The URI of the version that explained them.
     """
 
     explanations: Explanations | None
     table: TableVersion | None
     count: str
     drawn: str = ""
+    model: str = ""
 
     def __str__(self) -> str:
         return f"{self.table}: {self.count}" if self.table else self.count
@@ -167,7 +170,8 @@ def explain_evaluated(
         model=registered.uri,
         settings=settings,
     )
-    return ExplainedRows(made, table, f"{made.noun}s of {len(made.rows)} rows", "drawn from the test split")
+    count = f"{made.noun}s of {len(made.rows)} rows"
+    return ExplainedRows(made, table, count, "drawn from the test split", registered.uri)
 
 
 def show_explained(found: ExplainedRows, mistakes: Sequence[Mistake] = ()) -> None:
@@ -176,9 +180,11 @@ def show_explained(found: ExplainedRows, mistakes: Sequence[Mistake] = ()) -> No
 
     if found.explanations is None:
         show_nothing("Nothing to explain", f"{found.count[0].upper()}{found.count[1:]}")
-    else:
-        title = f"Explanations in {found.table}: {found.count}"
-        show_explanations(found.explanations, mistakes, title=title, drawn=found.drawn)
+        return
+    title = f"Explanations in {found.table}: {found.count}"
+    show_explanations(
+        found.explanations, mistakes, title=title, drawn=found.drawn, table=found.table, model=found.model
+    )
 
 
 def explain_rows(
@@ -232,7 +238,7 @@ def _explain_sample(
 
     made, table = explain_table(predictor, rows, among=among, model=model, target=target, settings=settings)
     drawn = "drawn from the test split" if among is None else "drawn from the rows that were just scored"
-    return ExplainedRows(made, table, f"{made.noun}s of {len(made.rows)} rows", drawn)
+    return ExplainedRows(made, table, f"{made.noun}s of {len(made.rows)} rows", drawn, model)
 
 
 def _explain_split(
@@ -253,4 +259,4 @@ def _explain_split(
         each = cluster.each if cluster else map
         done = explain_all(predictor, rows, split=only, model=model, target=target, settings=settings, each=each)
     count = f"{done.sample.noun}s of {done.rows:,} rows, {done.new_rows:,} new"
-    return ExplainedRows(done.sample, done.table, count, f"from {describe_split(split)}")
+    return ExplainedRows(done.sample, done.table, count, f"from {describe_split(split)}", model)
