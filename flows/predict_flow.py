@@ -1,6 +1,6 @@
 """A registered model and a table in; a table of predictions out."""
 
-from metaflow import Parameter, mlflow_bridge, schedule, step
+from metaflow import Parameter, card, current, mlflow_bridge, schedule, step
 
 from dlpipe.flows import LifeCycleFlow, print_summary
 
@@ -41,9 +41,11 @@ class PredictFlow(LifeCycleFlow):
         print(f"{self.scored_rows}, {self.scored_rows.rows:,} rows, {self.which}, with {self.scored_by.uri}")
         self.next(self.score)
 
+    @card(type="blank")
     @step
     def score(self):
         """Score the rows; one commit holds all of them."""
+        from dlpipe.flows.cards import show_predictions
         from dlpipe.flows.scoring import score_rows
 
         self.predictions = score_rows(
@@ -55,6 +57,7 @@ class PredictFlow(LifeCycleFlow):
             all_rows=self.all_rows,
             ray_address=self.ray_address,
         )
+        show_predictions(self.predictions, rows=self.scored_rows, model=self.scored_by)
         self.next(self.end)
 
     @step
@@ -68,6 +71,7 @@ class PredictFlow(LifeCycleFlow):
             model=self.scored_by.uri,
             predictions=f"{done.table}, {done.new_rows:,} new of {done.rows:,} rows",
             look=nothing or done.doubt,
+            card=f"python flows/predict_flow.py card view {current.run_id}/score",
         )
 
     def check_options(self):

@@ -135,13 +135,16 @@ class TrainFlow(LifeCycleFlow):
         print(done)
         self.next(self.predict)
 
+    @card(type="blank")
     @step
     def predict(self):
         """Score every row of the table version in one commit; nothing is added if that was done before."""
+        from dlpipe.flows.cards import show_predictions
         from dlpipe.flows.scoring import score_every_row
 
         self.scored_by, self.scored_rows = self.model_version, self.data_version
         self.predictions = score_every_row(self.scored_by, self.scored_rows, ray_address=self.ray_address)
+        show_predictions(self.predictions, rows=self.scored_rows, model=self.scored_by)
         print(f"{self.predictions.table}: {self.predictions.new_rows} new of {self.predictions.rows} rows")
         self.next(self.explain)
 
@@ -179,7 +182,7 @@ class TrainFlow(LifeCycleFlow):
             gate=f"{self.verdict.reason}; {self.promotion}",
             predictions=f"{self.predictions.table}, {self.predictions.new_rows:,} new rows",
             explanations=self.explained,
-            cards=f"python flows/train_flow.py card view {current.run_id}/evaluate (or start, explain)",
+            cards=f"python flows/train_flow.py card view {current.run_id}/evaluate (or register, explain)",
             portal="dlpipe ui",
         )
 

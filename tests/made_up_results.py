@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from dlpipe.evaluation import Evaluation
 from dlpipe.evaluation.on_table import LabelledRows, evaluate_outputs
+from dlpipe.registry import ModelVersion
 from dlpipe.tables import TableVersion, write_table
 from dlpipe.task import find_task
 
@@ -106,3 +107,32 @@ def judged_labels(folder: Path, *, count: int = 300) -> tuple[Evaluation, Evalua
 def make_model(task: str, names: Sequence[str]) -> Any:
     """Return what a card asks of a model."""
     return SimpleNamespace(task=task, card={"labels": names}, digest="0123456789abcdef")
+
+
+def score_made_up(folder: Path, task: str, outputs: Sequence[np.ndarray], card: Any, *, count: int) -> Any:
+    """Return a scoring of the rows of a table, the last one of several, with the table and the model.
+
+    Parameters
+    ----------
+    folder : Path
+    task : str
+    outputs : sequence of array of shape (n_rows, n_outputs)
+        Of one scoring after the other; those of all together are as many as the table has rows.
+    card : mapping
+        Of the model.
+    count : int
+        The rows of the table.
+    """
+    from dlpipe.parts import ScoringResult
+
+    rows = write_rows(folder, {"text": draw_texts(count), "label": [""] * count})
+    target, start = find_task(task).target, 0
+    names = [name for name, _ in target.list_prediction_fields()]
+    for some in outputs:
+        columns = dict(zip(names, target.make_prediction_columns(some, card), strict=True))
+        ids = [f"r{at}" for at in range(start, start + len(some))]
+        start += len(some)
+        made = {"row_id": ids, "source": [rows.path] * len(some), **columns}
+        table = write_table(str(folder / "scored"), pa.table(made))
+    version = ModelVersion("reviews", 3, "models:/reviews/3", "", "", "", ("champion",), {"dlpipe.task": task})
+    return ScoringResult(table, start, len(outputs[-1])), rows, version

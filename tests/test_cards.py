@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_results import HEBREW, judged_classes, judged_labels, judged_numbers
+from made_up_results import HEBREW, judged_classes, judged_labels, judged_numbers, score_made_up
 from test_explain import Topics, WordList, explained, to_table
 
 from dlpipe.evaluation import Rival, compare_row_by_row, judge
 from dlpipe.flows.cards.evaluation import make_evaluation_parts, make_verdict_parts
 from dlpipe.flows.cards.explanations import make_explanation_parts
 from dlpipe.flows.cards.parts import make_table, show
+from dlpipe.flows.cards.predictions import make_prediction_parts
 from dlpipe.registry import ModelVersion, Promotion
 from dlpipe.tables import write_table
 from dlpipe.task import find_task
@@ -182,3 +183,49 @@ def test_explanations_show_whole_words_and_an_overview_only_of_many_rows(predict
 def test_a_text_without_words_has_no_explanation() -> None:
     page = read(make_explanation_parts(explained(""), title="words of 1 rows"))
     assert page.splitlines()[0] == "# Nothing to explain: words of 1 rows"
+
+
+def test_the_card_of_a_scoring_says_how_many_how_surely_and_what_was_before(tmp_path: Path) -> None:
+    card = {"labels": ["bad", "good"], "decision": {}}
+    shares = np.array([0.9] * 6 + [0.55, 0.3, 0.8, 0.85])
+    outputs = [np.stack([some, 1 - some], axis=1) for some in (shares[:6], shares[6:])]
+    done, rows, model = score_made_up(tmp_path, "text-classification", outputs, card, count=10)
+    page = read(make_prediction_parts(done, rows=rows, model=model))
+    assert page.startswith("# 4 rows scored by reviews v3")
+    for words in (
+        "of 10 rows of rows@v0, in scored@v1",
+        "1 rows (25%) are below 0.6; before 0.900",
+        "beside the 6",
+    ):
+        assert words in page
+    least = read_cells(page, "## The least sure")
+    assert [(cells[1], cells[2], cells[3]) for cells in least] == [
+        ("bad", "0.550", "r6"),
+        ("good", "0.700", "r7"),
+        ("bad", "0.800", "r8"),
+        ("bad", "0.850", "r9"),
+    ]
+    assert least[0][0].endswith(" 6")
+    assert [
+        [cell.split()[-2:] for cell in cells[1:]] for cells in read_cells(page, "## The predicted labels")
+    ] == [
+        [["3", "(75%)"], ["6", "(100%)"]],
+        [["1", "(25%)"], ["0", "(0%)"]],
+    ]
+    again = read(make_prediction_parts(replace(done, new_rows=0), rows=rows, model=model))
+    assert again.startswith("# Nothing new to score in rows@v0")
+    assert "All 10 rows" in again
+
+
+@pytest.mark.parametrize(
+    ("task", "width", "says"),
+    [("text-regression", 1, "## The predicted number"), ("text-multilabel", 3, "## The least sure")],
+)
+def test_cards_of_scorings_of_other_tasks_are_readable(task: str, width: int, says: str, tmp_path: Path) -> None:
+    card = {"labels": list("abc")[:width], "decision": {"halfwidth": 1.0}}
+    outputs = np.random.default_rng(0).random((20, width))
+    done, rows, model = score_made_up(tmp_path, task, [outputs], card, count=20)
+    page = read(make_prediction_parts(done, rows=rows, model=model))
+    assert "here are no earlier predictions of this table to compare with" in page
+    assert read_cells(page, says)
+    assert ("How sure" in page) is (task == "text-multilabel")

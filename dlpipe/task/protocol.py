@@ -29,6 +29,7 @@ answer requests  Inputs  read_request
                  Target  make_frame
 explain          Inputs  split_parts (unless not_explained)  [attribute_parts]
                  Target  [activate_tensor]
+look at scored   Target  [measure_sureness]  make_prediction_series
 monitor          Inputs  make_drift_series  [make_domain_featurizer]
                  Target  make_prediction_series  [score_predictions]  [compare_quality]
 compare          Target  [resample_metrics]  [measure_row_errors]  [list_groups]  [read_outputs]  [format_label]
@@ -943,6 +944,16 @@ class Target(ABC):
         predictions : pyarrow.Table
             The columns of ``list_prediction_fields``, without missing predictions; there may be no row.
         """
+
+    def measure_sureness(self, predictions: pa.Table) -> list[float]:
+        """Return how sure the model is of each prediction, 0 to 1; by default nothing: predictions do not say it.
+
+        Parameters
+        ----------
+        predictions : pyarrow.Table
+            The columns of ``list_prediction_fields``, without missing predictions; there may be no row.
+        """
+        return []
 
     def score_predictions(self, predictions: pa.Table, labels: Sequence[Any]) -> list[float]:
         """Return a number for each prediction beside its label: by default 1 where they are equal and 0 elsewhere.

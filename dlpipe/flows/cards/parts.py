@@ -88,13 +88,10 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markdow
 
     Metaflow's own table centres all cells, which makes long texts hard to read.
     """
-    lines = [[str(cell) for cell in row] for row in rows]
-    right = [all(NUMBER.fullmatch(line[at]) for line in lines) for at in range(len(columns))]
-    return Markdown(
-        _write_table(
-            columns, [[_write_cell(cell, right[at]) for at, cell in enumerate(line)] for line in lines], right
-        )
-    )
+    texts = [[str(cell) for cell in row] for row in rows]
+    right = [all(NUMBER.fullmatch(line[at]) for line in texts) for at in range(len(columns))]
+    lines = [[_write_cell(text, right=right[at]) for at, text in enumerate(line)] for line in texts]
+    return Markdown(_write_table(columns, lines, right))
 
 
 def make_score_table(table: ScoreTable) -> list[Markdown]:
@@ -107,10 +104,48 @@ def make_matrix(table: ScoreTable) -> Markdown:
     """Return a table whose cells but the first of each line are shaded."""
     upright = len(table.columns) > UPRIGHT + 1
     lines = [
-        [_write_cell(row[0], False), *map(_write_shaded, row[1:], shades)]
+        [_write_cell(row[0], right=False), *map(_write_shaded, row[1:], shades)]
         for row, shades in zip(table.rows, table.shades, strict=True)
     ]
     return Markdown(_write_table(table.columns, lines, [False] * len(table.columns), upright=upright))
+
+
+def make_bars(
+    name: str, names: Sequence[str], counts: Sequence[int], others: Sequence[int], *, first: str, second: str
+) -> Markdown:
+    """Return counts as bars, as long as their share of the total, beside others.
+
+    Parameters
+    ----------
+    name : str
+        The title of ``names``.
+    names : sequence of str
+    counts, others : sequence of int
+        One each a name; ``others`` without any count have no column.
+    first, second : str
+        What the counts and the others are called.
+    """
+    columns, bars = [name, first], [(counts, MODEL)]
+    if sum(others):
+        columns, bars = [*columns, second], [*bars, (others, OPEN)]
+    longest = max((count / (sum(values) or 1) for values, _ in bars for count in values), default=0) or 1
+    lines = [
+        [
+            _write_cell(each, right=False),
+            *(_write_bar(values[at], sum(values) or 1, longest, colour) for values, colour in bars),
+        ]
+        for at, each in enumerate(names)
+    ]
+    return Markdown(_write_table(columns, lines, [False] * len(columns)))
+
+
+def _write_bar(count: int, total: int, longest: float, colour: str) -> str:
+    share = count / total
+    return (
+        f'<td style="padding:2px 8px;width:42%;background:none;text-align:start;white-space:nowrap">'
+        f'<span style="display:inline-block;vertical-align:middle;height:12px;background:{colour};'
+        f'width:{70 * share / longest:.1f}%"></span> {count:,} ({share:.0%})</td>'
+    )
 
 
 def make_note(text: str) -> Markdown:
@@ -152,7 +187,7 @@ def _write_table(
     )
 
 
-def _write_cell(text: str, right: bool) -> str:
+def _write_cell(text: str, *, right: bool) -> str:
     align = "text-align:right;white-space:nowrap" if right else "text-align:start"
     return f'<td dir="auto" style="{align};padding:4px 8px;background:none">{escape(text)}</td>'
 

@@ -240,6 +240,10 @@ class Classes(Target):
 
         return read_probabilities(predictions, names)
 
+    def measure_sureness(self, predictions: pa.Table) -> list[float]:
+        """Return the probability of the predicted class."""
+        return [float(value) for value in predictions["probability"].to_pylist()]
+
     def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
         """Return each row's probability, of two classes that of the last and else of the predicted, and its class.
 

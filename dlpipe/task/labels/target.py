@@ -264,6 +264,11 @@ class Labels(Target):
         """Return the labels in one line; a word where there is none."""
         return format_labels(label)
 
+    def measure_sureness(self, predictions: pa.Table) -> list[float]:
+        """Return how far the label that is least sure is from a coin: the probability of it, or of its absence."""
+        rows = predictions["probabilities"].to_pylist()
+        return [min((max(value, 1 - value) for value in row), default=1.0) for row in rows]
+
     def make_prediction_series(self, predictions: pa.Table) -> list[DriftSeries]:
         """Return how many labels each row is given, and which, as one word."""
         given = predictions["predicted"].to_pylist()
