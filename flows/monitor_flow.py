@@ -61,7 +61,7 @@ class MonitorFlow(LifeCycleFlow):
             settings=self.monitoring,
             now=time.time(),
         )
-        show_drift(found)
+        show_drift(found, publishes=self.publish)
         self.drift_table, self.reason, self.drifted = found.table, found.drift.reason, found.drift.drifted
         self.signals, self.quality = found.drift.signals, found.quality
         self.event, self.event_id, self.publishing = found.payload(), found.event_id, found.publish

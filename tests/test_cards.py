@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up_results import HEBREW, judged_classes, judged_labels, judged_numbers, score_made_up
+from reading_cards import read, read_cells
 from test_explain import Topics, WordList, explained, to_table
 
 from dlpipe.evaluation import Rival, compare_row_by_row, judge
@@ -19,24 +19,13 @@ from dlpipe.flows.cards.evaluation import make_evaluation_parts, make_verdict_pa
 from dlpipe.flows.cards.explanations import make_explanation_parts
 from dlpipe.flows.cards.parts import make_table, show
 from dlpipe.flows.cards.predictions import make_prediction_parts
+from dlpipe.flows.cards.shares import make_histogram
 from dlpipe.registry import ModelVersion, Promotion
 from dlpipe.tables import write_table
 from dlpipe.task import find_task
 from dlpipe.task.evaluation import Mistake
 
 MAKERS = {"text-regression": judged_numbers, "text-multilabel": judged_labels}
-
-
-def read(parts: Iterable[Any]) -> str:
-    """Return what a card says: its Markdown and HTML, with pictures by their captions."""
-    shown = [part.render() for part in parts]
-    return "\n".join(part.get("source") or f"[picture: {part['label']}]" for part in shown)
-
-
-def read_cells(page: str, heading: str) -> list[list[str]]:
-    """Return the cells of the first table below a heading, line by line."""
-    table = re.search(r"<tbody>(.*?)</tbody>", page[page.index(heading) :], re.DOTALL)[1]
-    return [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in table.split("</tr>")[:-1]]
 
 
 @pytest.mark.parametrize("classes", [2, 25])
@@ -229,3 +218,15 @@ def test_cards_of_scorings_of_other_tasks_are_readable(task: str, width: int, sa
     assert "here are no earlier predictions of this table to compare with" in page
     assert read_cells(page, says)
     assert ("How sure" in page) is (task == "text-multilabel")
+
+
+def test_ranges_of_numbers_are_readable_beside_an_outlier_and_of_one_value() -> None:
+    lengths = [float(length) for length in range(1, 101)]
+    cells = read_cells(read([make_histogram([*lengths, 5000.0], lengths, name="words")]), "")
+    assert cells[0][0] == "1.0 to 10.9"
+    assert cells[-1][0].endswith(" or more")
+    counts = [[int(cell.split("> ")[-1].split()[0]) for cell in line[1:]] for line in cells]
+    assert [sum(column) for column in zip(*counts, strict=True)] == [101, 100]
+    assert sum(count for (count, _) in counts[:-1]) > 80
+    assert len(read_cells(read([make_histogram([0.3], [], name="sureness", within=(0, 1))]), "")) == 7
+    assert read_cells(read([make_histogram([2.0, 2.0], [2.0], name="number")]), "")

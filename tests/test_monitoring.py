@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from reading_cards import read, read_cells
 from scipy import stats
 from texts import BAD, GOOD, THINGS
 
 from dlpipe.errors import ModelNotFound, NoRows, NothingToLearn, SchemaMismatch, SettingError, TableVersionNotFound
+from dlpipe.flows.cards.drift import make_drift_parts
 from dlpipe.inference import score, score_new
 from dlpipe.inference.scoring import PartScorer
 from dlpipe.monitoring import (
@@ -25,10 +27,8 @@ from dlpipe.monitoring import (
     check_scored,
     count_new_labels,
     find_subject,
-    make_domains_figure,
     make_history_figure,
     make_sample,
-    make_samples_figure,
     monitor,
 )
 from dlpipe.monitoring import compare as compare_by_inputs
@@ -225,10 +225,6 @@ def test_rows_of_any_kind_are_compared_by_their_series_and_told_apart_by_their_f
     assert "width" in {name for name, _ in moved.domains.new}
     few = compare_by_inputs(old, measurements(9, 1), None, DriftSettings(), inputs=TwoColumns())
     assert few.missing[0] == "9 measurements of new rows of 50 needed"
-    many = [DriftSeries(f"c{at}", f"column {at}", [1.0, 2.0]) for at in range(20)]
-    wide = Sample([], tuple(many))
-    assert to_png(make_samples_figure(wide, wide, raised=["c19"])).startswith(b"\x89PNG")
-    assert to_png(make_domains_figure(moved.domains, TwoColumns())).startswith(b"\x89PNG")
 
 
 def test_another_table_of_the_name_is_refused_in_a_line(world: World) -> None:
@@ -293,17 +289,19 @@ def test_a_text_on_both_sides_is_not_known_by_heart() -> None:
     assert tell_apart(texts, texts, inputs=TASK.inputs, seed=0).auc == pytest.approx(0.5, abs=0.1)
 
 
-def test_pictures_are_drawn_of_whatever_there_is() -> None:
-    reference, current = sample(100, 0), sample(60, 1, words=OTHERS)
-    row = {"domain": 0.9, "accuracy": float("nan"), "test_accuracy": 0.8, "drifted": True}
-    figures = [
-        make_samples_figure(reference, current),
-        make_samples_figure(reference, make_sample(TASK, [])),
-        make_domains_figure(compare(reference, current, None, DriftSettings()).domains, TASK.inputs),
-        make_history_figure([row, {**row, "domain": None, "accuracy": 0.7}], TASK),
-        make_history_figure([], TASK),
+def test_the_picture_of_looks_has_dates_and_limits_as_lines() -> None:
+    row = {"at": "2026-11-02T10:00:00+00:00", "domain": 0.9, "accuracy": float("nan"), "test_accuracy": 0.8}
+    history = [
+        row | {"drifted": True},
+        row | {"at": "2026-11-05T10:00:00+00:00", "domain": None, "drifted": False},
     ]
-    assert all(to_png(figure).startswith(b"\x89PNG") for figure in figures)
+    figure = make_history_figure(history, TASK, DriftSettings(max_auc=0.7))
+    domain, quality = figure.axes
+    assert [text.get_text() for text in domain.get_legend().get_texts()] == ["limit 0.7", "guessing 0.5"]
+    assert [text.get_text() for text in quality.get_legend().get_texts()] == ["test split 0.8", "limit 0.75"]
+    assert domain.get_lines()[0].get_xdata()[0].day == 2
+    assert [text.get_text() for text in quality.texts] == ["nothing to compare yet"]
+    assert to_png(figure).startswith(b"\x89PNG")
 
 
 def test_every_setting_stands_on_the_page_with_default_and_range() -> None:
@@ -576,7 +574,19 @@ def test_a_model_of_numbers_is_monitored_by_its_errors(tmp_path: Path) -> None:
     assert row["test_mae"] < 1.2 < row["mae_low"] < row["mae"] < row["mae_high"]
     assert (row["judged_rows"], row["rows"]) == (80, 80)
     assert row["predicted_p"] is not None
-    assert to_png(make_history_figure(found.history, found.subject.task)).startswith(b"\x89PNG")
+    page = read(make_drift_parts(found))
+    assert page.startswith("# Drift: incoming")
+    newest = [cells[0] for cells in read_cells(page, "## What is new in the texts")]
+    assert len(newest) == 8
+    assert {*newest} <= {*found.current.rows}
+    assert "The event model-drifted asks for a training on the rows of" in page
+    assert f"{row['mae']:.3f}" in page[: page.index("## ")]
+    assert "This is the first look at this model (1 Jan 1970 00:00 UTC)" in page
+    again = dataclasses.replace(found, publish=False, history=[row, row])
+    assert "No new event: one of 1 Jan 1970 00:00 UTC has asked" in read(make_drift_parts(again))
+    assert "red where drift was found]" in read(make_drift_parts(again))
+    few = dataclasses.replace(found, drift=dataclasses.replace(found.drift, signals=(), missing=("3 texts",)))
+    assert "# Nothing to compare: incoming" in read(make_drift_parts(few))
 
 
 def test_a_model_of_columns_is_monitored_by_each_of_them(tmp_path: Path) -> None:
@@ -588,4 +598,4 @@ def test_a_model_of_columns_is_monitored_by_each_of_them(tmp_path: Path) -> None
     assert row["rows_"] > 1 > row["kind"]
     assert found.payload()["rows"] == 80
     assert "rows" in dict(found.drift.domains.new)
-    assert to_png(make_samples_figure(found.reference, found.current)).startswith(b"\x89PNG")
+    assert "### Rows: raised" in read(make_drift_parts(found))

@@ -8,12 +8,12 @@ domains      a classifier that tries to tell new rows from old ones
 signals      two samples compared: a signal for each way in which they can differ
 looks        all signals of a model, stored as a row of ``<table>_drift``; whether an event follows
 labels       new labels, without which a training would give the same model
-figures      figures for the card
+figures      the figure of earlier looks
 
 What is compared of rows is of the inputs of the model's task, what of predictions and labels is of its target.
 """
 
-from dlpipe.monitoring.figures import make_domains_figure, make_history_figure, make_samples_figure
+from dlpipe.monitoring.figures import make_history_figure
 from dlpipe.monitoring.labels import check_new_labels, count_new_labels
 from dlpipe.monitoring.looks import DriftReport, make_predict, monitor
 from dlpipe.monitoring.samples import Sample, make_sample
@@ -33,10 +33,8 @@ __all__ = [
     "compare",
     "count_new_labels",
     "find_subject",
-    "make_domains_figure",
     "make_history_figure",
     "make_predict",
     "make_sample",
-    "make_samples_figure",
     "monitor",
 ]

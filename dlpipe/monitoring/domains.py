@@ -24,6 +24,8 @@ Weights = tuple[tuple[str, float], ...]
 
 FOLDS = 5
 TELLING = 12  # features that are shown of each side
+NEWEST = 8
+"""So many of the new rows that look least like old ones are shown."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,15 @@ class Domains:
         Mann and Whitney's, one-sided, on its scores of rows that it has not seen.
     new, old : tuple of (name, weight)
         The features by which it tells them, the strongest first: words, where rows are texts.
+    newest : tuple of int
+        The places of the new rows that look least like old ones, the newest first, equal rows once.
     """
 
     auc: float
     p_value: float
     new: Weights
     old: Weights
+    newest: tuple[int, ...] = ()
 
 
 def tell_apart(old: Sequence[Row], new: Sequence[Row], *, inputs: Inputs, seed: int) -> Domains:
@@ -79,7 +84,17 @@ def tell_apart(old: Sequence[Row], new: Sequence[Row], *, inputs: Inputs, seed: 
     found = mannwhitneyu(scores[is_new == 1], scores[is_new == 0], alternative="greater")
     auc = float(found.statistic) / (len(old) * len(new))
     first, last = _find_telling_features(rows, is_new, inputs)
-    return Domains(auc, float(found.pvalue), last, first)
+    return Domains(auc, float(found.pvalue), last, first, _find_newest(new, scores[is_new == 1]))
+
+
+def _find_newest(rows: Sequence[Row], scores: Floats) -> tuple[int, ...]:
+    """Return the places of the rows with the highest scores, equal rows once."""
+    found: dict[str, int] = {}
+    for place in (-scores).argsort(kind="stable").tolist():
+        found.setdefault(repr(rows[place]), place)
+        if len(found) == NEWEST:
+            break
+    return tuple(found.values())
 
 
 def _score_unseen(rows: Sequence[Row], is_new: Integers, inputs: Inputs, seed: int) -> Floats:

@@ -51,6 +51,8 @@ class DriftReport:
         Whether the event is to be published.
     new : bool
         False where an earlier look at the same rows, or an earlier try of this one, has stored its row.
+    settings : DriftSettings
+        The limits.
     """
 
     subject: Subject
@@ -62,12 +64,30 @@ class DriftReport:
     history: list[dict[str, Any]]
     publish: bool
     new: bool
+    settings: DriftSettings
 
     @property
     def event_id(self) -> str:
         """The same for the same look, however often it is taken: who publishes tells a repeat by it."""
         kept = self.history[-1]
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"dlpipe:{self.table.path}@{self.table.version} {kept['at']}"))
+
+    def describe_next(self, *, publishes: bool = True) -> str:
+        """Return what happens next, in one or two sentences; ``publishes`` is whether events are published."""
+        if not self.drift.signals:
+            return "Nothing, until there is enough to compare."
+        if not self.drift.drifted:
+            return "Nothing: rows are compared again after the next scoring."
+        if not publishes:
+            return "Nothing by itself: this run was told not to publish the event (--publish false)."
+        retraining = f"a training on the rows of {self.subject.trained_on.name} that have a label by then"
+        if self.publish:
+            return f"The event model-drifted asks for {retraining}; the gate compares its model with this one."
+        last = next((row["at"] for row in reversed(self.history[:-1]) if row["published"]), "an earlier look")
+        return (
+            f"No new event: one of {format_date(last)} has asked for {retraining}. The next follows after "
+            f"{self.settings.quiet_hours:g} hours, or once {self.settings.min_labels} new rows have a label."
+        )
 
     def payload(self) -> dict[str, Any]:
         """Return the fields of the event: what ``train_flow.py`` takes, and why."""
@@ -90,6 +110,20 @@ class DriftReport:
             if math.isfinite(signal.size) and signal.name not in fixed
         }
         return {**fixed, **sizes}
+
+
+def format_date(at: str) -> str:
+    """Return a time of a look as people read it.
+
+    Examples
+    --------
+    >>> format_date("2026-11-28T16:55:00+00:00"), format_date("an earlier look")
+    ('28 Nov 2026 16:55 UTC', 'an earlier look')
+    """
+    try:
+        return datetime.fromisoformat(at).astimezone(UTC).strftime("%-d %b %Y %H:%M UTC")
+    except ValueError:
+        return at
 
 
 def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now: float) -> DriftReport:
@@ -126,7 +160,8 @@ def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now:
     # what the table has decides, not what was computed now: of two tries of one look, one commits its row
     (kept,) = read_added(done).to_pylist()
     history = [*read_history(target, subject, until=done.version - 1), kept]
-    return DriftReport(subject, drift, quality, reference, current, done, history, bool(kept["published"]), new)
+    publish = bool(kept["published"])
+    return DriftReport(subject, drift, quality, reference, current, done, history, publish, new, settings)
 
 
 def make_predict(model: ModelVersion) -> Predict:

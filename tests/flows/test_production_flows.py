@@ -91,6 +91,7 @@ def test_drift_is_found_kept_drawn_and_published(project: Project, monitored: Do
     shown = card_data((project.folder / "monitor.html").read_text())
     assert "Drift: incoming" in shown
     assert "No new row has a label yet" in shown
+    assert "The event model-drifted asks for a training" in shown
     assert table_at(project.tables / "incoming_drift").rows == 1
 
 

@@ -80,6 +80,7 @@ def test_explanations_add_up_to_the_predictions(project: Project, first: Done) -
         ("train", "Epoch 5: accuracy 1.000"),
         ("evaluate", "enough for the gate so far"),
         ("register", "passes the gate"),
+        ("predict", "rows scored by reviews v1"),
         ("explain", "# Explanations"),
     ],
 )

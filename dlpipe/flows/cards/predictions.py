@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from metaflow.cards import Markdown
 
-from dlpipe.flows.cards.parts import Box, make_bars, make_boxes, make_note, make_table, show
+from dlpipe.flows.cards.parts import Box, make_boxes, make_note, make_table, show
+from dlpipe.flows.cards.shares import make_histogram, make_shares
 from dlpipe.inference.scored import ScoredRows, read_scored
 from dlpipe.task import DriftSeries, find_task
 from dlpipe.task.evaluation import cut_text
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
     from dlpipe.inference import ScoringResult
     from dlpipe.registry import ModelVersion
     from dlpipe.tables import TableVersion
-
-BINS = 10
-VALUES = 12
-"""So many predicted values are named, the most frequent ones."""
 
 
 def show_predictions(done: ScoringResult, *, rows: TableVersion, model: ModelVersion) -> None:
@@ -93,39 +88,3 @@ def make_sureness_boxes(scored: ScoredRows) -> Iterator[Box]:
 def is_sureness(series: DriftSeries) -> bool:
     """Return whether a series is a probability, which is drawn as sureness."""
     return series.name.startswith("p_") or series.name == "probability"
-
-
-def make_shares(new: DriftSeries, old: DriftSeries) -> Markdown:
-    """Return how often each value occurs, or for numbers how many lie in each range, beside before."""
-    if not isinstance(new.values[0], str):
-        return make_histogram(list(map(float, new.values)), list(map(float, old.values)), name=new.words)
-    after, before = Counter(map(str, new.values)), Counter(map(str, old.values))
-    names = [name for name, _ in (after + before).most_common(VALUES)]
-    counts = [(after[name], before[name]) for name in names]
-    rest = (after.total() - sum(new for new, _ in counts), before.total() - sum(old for _, old in counts))
-    if any(rest):
-        names, counts = [*names, "all others"], [*counts, rest]
-    return make_bars("predicted", names, *zip(*counts, strict=True), first="new rows", second="before")
-
-
-def make_histogram(
-    new: Sequence[float], old: Sequence[float], *, name: str, within: tuple[float, float] | None = None
-) -> Markdown:
-    """Return how many numbers lie in each of ten ranges, beside those of before in the same ranges.
-
-    Parameters
-    ----------
-    new, old : sequence of float
-    name : str
-        What they are.
-    within : (low, high), optional
-        What the ranges divide; by default all there is. Empty ranges at its lower end are left out.
-    """
-    import numpy as np
-
-    edges = np.histogram_bin_edges(np.array([*new, *old]), bins=BINS, range=within)
-    counts = np.array([np.histogram(np.array(values), bins=edges)[0] for values in (new, old)])
-    first = int(counts.any(axis=0).argmax())
-    names = [f"{low:.3g} to {high:.3g}" for low, high in itertools.pairwise(edges)]
-    after, before = counts[:, first:].tolist()
-    return make_bars(name, names[first:], after, before, first="new rows", second="before")
