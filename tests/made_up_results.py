@@ -60,7 +60,7 @@ def evaluate(
     columns = list(found.inputs.find_columns(rows))
     test = LabelledRows(table["row_id"].to_pylist(), found.inputs.read_rows(table.select(columns)), labels)
     decision = {"halfwidth": 1.5, "coverage": 0.9} if "regression" in task else {}
-    return evaluate_outputs(outputs, test, names, task=found, card={"decision": decision}, seed=0)
+    return evaluate_outputs(outputs, test, names, task=found, decision=decision, seed=0)
 
 
 def judged_classes(

@@ -9,9 +9,9 @@ paired      two models on the same rows
 The metrics, and what a gate asks beside the comparison, are those of the target of the model's task.
 """
 
+from dlpipe.evaluation.gate import Rival, Verdict, judge, list_checks
 from dlpipe.evaluation.on_table import LabelledRows, evaluate_baseline, evaluate_champion, evaluate_model
 from dlpipe.evaluation.paired import MetricDifference, ModelOutputs, PairedComparison, RowOutcome, compare_outputs
-from dlpipe.evaluation.gate import Rival, Verdict, judge, list_checks
 from dlpipe.evaluation.registered import make_gate_tag, prepare_judge
 from dlpipe.evaluation.row_by_row import ComparedRow, RowComparison, compare_row_by_row
 from dlpipe.task import Evaluation, Mistake, Thresholds
@@ -25,8 +25,8 @@ __all__ = [
     "ModelOutputs",
     "PairedComparison",
     "Rival",
-    "RowOutcome",
     "RowComparison",
+    "RowOutcome",
     "Thresholds",
     "Verdict",
     "compare_outputs",

@@ -1,6 +1,6 @@
 """Two evaluations of the same rows, as a run keeps them: by how much a model is better, and on which rows.
 
-``paired`` compares outputs, in every metric; here there are only the errors of each row, which is enough for a card.
+``paired`` compares outputs, in every metric; here there are only the errors of each row, enough for a card.
 """
 
 from __future__ import annotations

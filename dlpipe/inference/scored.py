@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.parts import ScoringResult
 from dlpipe.tables import TableVersion, read_added, read_table, stream_table
-from dlpipe.task import DriftSeries, Task, format_label
+from dlpipe.task import DriftSeries, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,7 +123,9 @@ def _find_least_sure(
     chosen = answered.take(places).to_pylist()
     texts = _read_texts([row["row_id"] for row in chosen], source, task, columns)
     return tuple(
-        UnsureRow(row["row_id"], texts.get(row["row_id"], ""), format_label(row[column]), sureness[place])
+        UnsureRow(
+            row["row_id"], texts.get(row["row_id"], ""), task.target.format_label(row[column]), sureness[place]
+        )
         for row, place in zip(chosen, places, strict=True)
     )
 

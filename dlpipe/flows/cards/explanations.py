@@ -12,7 +12,6 @@ from dlpipe.explain import Explanation, Explanations, Overview, PartEffect, read
 from dlpipe.explain.figures import AGAINST, FOR, SHOWN, is_number, list_notes, write_output
 from dlpipe.flows.cards.parts import escape, make_note, make_table, show
 from dlpipe.pictures import FAINT, GRID, INK
-from dlpipe.task import format_label
 from dlpipe.task.evaluation import cut_text
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def make_explanation_parts(
         yield Markdown(f"# Nothing to explain: {title}")
         yield Markdown(f"None of these rows has a {noun}." if explanations.rows else "No row was asked for.")
         return
-    truth = {mistake.row_id: format_label(mistake.label) for mistake in mistakes}
+    truth = {mistake.row_id: str(mistake.label) for mistake in mistakes}
     yield Markdown(f"# {title}")
     if table is not None:
         overview = read_overview(table, model=model, texts=explanations.rows[0].texts)
