@@ -103,7 +103,11 @@ def test_json_lines_and_parquet_keep_what_they_hold(store, folder):
     assert scored.select(rows.column_names).equals(rows)
     assert scored["predicted"].to_pylist() == [row["predicted"] for row in found]
     assert dlpipe("new.jsonl", "other.parquet").exit_code == 0
-    assert pq.read_table("other.parquet").schema.field("n").type == pa.int64()
+    other = pq.read_table("other.parquet")
+    assert (other.schema.field("n").type, other["tags"].to_pylist()[1]) == (pa.int64(), "[1]")
+    Path("huge.jsonl").write_text(f'{{"text": "good", "n": {2**80}}}\n')
+    assert dlpipe("huge.jsonl", "huge.parquet").exit_code == 0
+    assert pq.read_table("huge.parquet")["n"].to_pylist() == [str(2**80)]
 
 
 def test_a_row_without_a_text_is_named_before_anything_is_written(store, folder):

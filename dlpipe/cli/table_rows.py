@@ -115,17 +115,18 @@ def describe(
         "sources": commit.get("sources", []),
         "key": commit.get("key"),
         "changed": vars(change) if change else None,
-        "counted_by": [name for name in (counts.value, counts.group) if name] if counts else [],
-        "counts": {
-            str(group): {
-                "rows": rows,
-                "values": {str(value): count for value, count in counts.counts[group].items()},
-            }
-            for group, rows in counts.rows.items()
-        }
-        if counts
-        else {},
+        "counts": [] if counts is None else list(describe_counts(counts)),
     }
+
+
+def describe_counts(counts: RowCounts) -> Iterator[dict[str, Any]]:
+    """Yield how many rows have a label in a split, for each pair; only the rows where labels are numbers."""
+    for at, rows in counts.rows.items():
+        group = {counts.group: at} if counts.group else {}
+        for value, count in counts.counts[at].items():
+            yield {**group, counts.value: value, "rows": count}
+        if not counts.counts[at]:
+            yield {**group, "rows": rows}
 
 
 def format_facts(found: TableVersion, commit: Mapping[str, Any], change: TableChange | None) -> Iterator[str]:
@@ -190,9 +191,10 @@ def format_change(change: TableChange) -> str:
     >>> format_change(TableChange(0, added=1200, gone=0, relabelled=3)), format_change(TableChange(0, 0, 0))
     ('1,200 rows added, 3 labels changed', 'the same rows')
     """
-    parts = {"rows added": change.added, "rows gone": change.gone, "labels changed": change.relabelled}
-    parts["rows in another split"] = change.moved
-    return ", ".join(f"{count:,} {what}" for what, count in parts.items() if count) or "the same rows"
+    parts = {"row| added": change.added, "row| gone": change.gone, "label| changed": change.relabelled}
+    parts["row| in another split"] = change.moved
+    words = (f"{count:,} {what.replace('|', '' if count == 1 else 's')}" for what, count in parts.items() if count)
+    return ", ".join(words) or "the same rows"
 
 
 def format_counts(counts: RowCounts) -> list[str]:

@@ -218,7 +218,8 @@ class SchemaFinder:
             return
         for record in rows.records:
             for name, value in record.items():
-                self.kinds.setdefault(name, set()).add(type(value))
+                huge = isinstance(value, int) and not -(2**63) <= value < 2**63
+                self.kinds.setdefault(name, set()).add(str if huge else type(value))
 
     def make_schema(self) -> pa.Schema:
         """Return the columns of all rows that went by, in the order in which they came."""
