@@ -268,14 +268,17 @@ def describe_end(outcome: RunOutcome) -> list[str]:
 
 def add_model(side: Side, outcome: RunOutcome) -> Side:
     """Return the side with the model that its run made, or used where it made none."""
-    from dlpipe.registry import classifier_name, resolve
+    from dlpipe.registry import MADE_FROM, classifier_name, resolve
 
-    models = [model for model in outcome.models if classifier_name(model.name) is None]
-    chosen = next((model for model in models if model.role == "made"), next(iter(models), None))
-    if chosen is None:
+    # a pipeline is a model only where there is nothing else: what was used then is the classifier inside it
+    models = sorted(outcome.models, key=lambda model: (classifier_name(model.name) is not None, model.role))
+    if not models:
         return side.note("it has no registered model, so no rows are compared")
+    chosen = models[0]
     try:
-        side = replace(side, model=resolve(str(chosen)))
+        version = resolve(str(chosen))
+        inside = version.tags.get(MADE_FROM)
+        side = replace(side, model=resolve(inside) if inside else version)
     except (ModelNotFound, TrackingUnavailable) as error:
         return side.note(f"its model {chosen} is gone, so no rows are compared: {str(error).rstrip('.')}")
     return side if chosen.role == "made" else side.note(f"it made no model; it used {chosen}")
