@@ -203,7 +203,8 @@ def find_caught(pathspec: str, number: int) -> str:
 
 def find_error(pathspec: str, number: int) -> str:
     """Return the exception that failed an attempt, in a line; empty where there is none."""
-    return _read_exception(f"{pathspec}/_exception", number)
+    name, separator, text = _read_exception(f"{pathspec}/_exception", number).partition(": ")
+    return f"{name.rpartition('.')[2]}{separator}{text}"
 
 
 def _read_exception(artifact: str, number: int) -> str:

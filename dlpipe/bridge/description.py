@@ -177,7 +177,8 @@ def _describe_stop(attempts: Sequence[AttemptSummary], resume: str) -> str:
         return f"**Killed** between two steps. {again}"
     first = stopped[0]
     why = f": {_quote(first.error)}" if first.error else ", its log says why" if first.status == "FAILED" else ""
-    more = f" ({len(stopped) - 1} more tasks did not end well)" if len(stopped) > 1 else ""
+    others = len(stopped) - 1
+    more = f" ({others} other task{'s' * (others > 1)} did not end well)" if others else ""
     return f"**{first.status.capitalize()} in `{first.step}`** (task {first.task}){why}{more}. {again}"
 
 
