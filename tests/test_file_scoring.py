@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from stores import new_store, untouched_environment
 
 from dlpipe.cli import main
+from dlpipe.cli.dependents import find_table_dependents
 from dlpipe.inference import load_predictor, predict_frame, register_pipeline, score_file
 from dlpipe.registry import ModelVersion, log_and_register, promote, resolve
 
@@ -151,6 +152,13 @@ def test_what_cannot_be_read_or_written_is_one_line(store, folder):
     assert "has no rows" in said("none.csv", "x.csv")
     Path("bad.jsonl").write_text('{"text": "good"}\n{"text": \n')
     assert "line 2 is not JSON" in said("bad.jsonl", "x.csv")
+
+
+def test_models_depend_on_the_table_that_they_learnt_from(store, tiny_table):
+    found = {dependent.name: dependent.how for dependent in find_table_dependents(tiny_table.path)}
+    assert found["models:/reviews/1 (champion)"] == f"learnt from its version {tiny_table.version}"
+    assert any(name.startswith("models:/reviews-pipeline/1") for name in found)
+    assert find_table_dependents(f"{tiny_table.path}-of-others") == []
 
 
 def test_memory_does_not_grow_with_the_file(store, folder):

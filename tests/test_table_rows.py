@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from click.testing import CliRunner, Result
 
 from dlpipe.cli import main
 from dlpipe.errors import SettingError
+from dlpipe.orchestrator.deployments import Version
+from dlpipe.orchestrator.state import State
 from dlpipe.tables import Column as Input
 from dlpipe.tables import (
     FormSettings,
@@ -280,6 +284,10 @@ def test_a_table_is_deleted_after_what_depends_on_it_is_named(folder):
     write_table("films_predictions", pa.table({"row_id": ["a"]}), key=key)
     write_table("films_quarantine", pa.table({"row_id": ["a"]}))
     write_table("apart", pa.table({"row_id": ["a"]}))
+    with contextlib.closing(State.open()) as state:
+        version = Version("A", 0, "A", "code", "flow.py", "0" * 64, str(folder), sys.executable, {})
+        state.deploy(dataclasses.replace(version, parameters={"table": "films"}), now=0.0)
+        state.deploy(dataclasses.replace(version, deployment="B", parameters={"table": "apart"}), now=0.0)
     refused = dlpipe("delete", "films")
     assert refused.exit_code == 1
     assert "(1 version, 30 rows in the latest) is to be deleted" in refused.stderr
@@ -289,7 +297,8 @@ def test_a_table_is_deleted_after_what_depends_on_it_is_named(folder):
     assert "Pass --yes" in refused.stderr
     assert table_at("films").rows == 30
     gone = json.loads(dlpipe("delete", "films", "--yes", "--json").stdout)
-    assert [found["name"] for found in gone["dependents"]] == ["films_predictions", "films_quarantine"]
+    assert [found["name"] for found in gone["dependents"]] == ["films_predictions", "films_quarantine", "A"]
+    assert gone["dependents"][2]["how"] == "runs with --table films"
     assert sorted(path.name for path in (folder / "data/tables").iterdir()) == [
         "apart",
         "films_predictions",

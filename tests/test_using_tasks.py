@@ -109,6 +109,13 @@ def test_a_file_is_scored_as_its_rows_are(used: Used, tmp_path: Path, ending: st
     assert list(found[0]) == [*rows.column_names, *expected]
     assert (done.rows, done.bad_rows) == (len(used.rows), 0)
     assert [row["row_id"] for row in found] == rows["row_id"].to_pylist()
+    if ending == "csv":  # a table of predictions says the same
+        target = str(tmp_path / "predictions")
+        made = read_table(
+            score(predictor, used.table, model=used.version, target=target, say=None).table
+        ).to_pydict()
+        labels = dict(zip(made["row_id"], made["predicted"], strict=True))
+        assert [labels[row] for row in rows["row_id"].to_pylist()] == expected["predicted"].tolist()
     for name in expected:
         values = [
             json.loads(row[name]) if isinstance(row[name], str) and row[name][:1] == "[" else row[name]
