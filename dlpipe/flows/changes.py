@@ -7,7 +7,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from dlpipe.errors import SettingError
@@ -152,11 +152,17 @@ def find_example(sections: Mapping[str, Any], options: Iterable[str]) -> str:
         The class of each section.
     options : iterable of str
         The settings that have an option.
+
+    Examples
+    --------
+    >>> from dlpipe.monitoring import DriftSettings
+    >>> find_example({"search_space": dict, "monitoring": DriftSettings}, [])
+    'monitoring.quiet_hours=168.0'
     """
     for section, cls in sections.items():
-        found = [
-            field for field in fields(cls) if type(field.default) in (int, float) and field.name not in options
-        ]
-        if found:  # the last: those before it are likelier to be known
-            return f"{section}.{found[-1].name}={found[-1].default}"
+        settings = fields(cls) if is_dataclass(cls) else ()  # a search space is a mapping
+        plain = [each for each in settings if each.name not in {*options, "seed"}]
+        numbers = [each for each in plain if type(each.default) in (int, float)]
+        if numbers:  # the last: those before it are likelier to be known
+            return f"{section}.{numbers[-1].name}={numbers[-1].default}"
     return "section.name=value"
