@@ -61,14 +61,16 @@ def lies_in_project(folder: Path) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together, where tests run in several processes, those of a file and those of the one big project.
 
-    The pages of the documentation come first: they take minutes, in which another process does all the rest.
+    The pages of the documentation come first: they take minutes, in which another process does all the rest. Then
+    come the other files with slow tests: what comes last should be short, since one process waits for the other.
     Whatever runs flows is slow, on the day it is born.
     """
-    items.sort(key=lambda item: item.path.stem != "test_docs")
     for item in items:
         if FLOWS in item.path.parents:
             item.add_marker(pytest.mark.slow)
         item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.stem != "test_docs", item.path not in slow))
 
 
 def group_of(item: pytest.Item) -> str:

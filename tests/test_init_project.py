@@ -1,4 +1,4 @@
-"""A project that `dlpipe init` made is used as its README says, and debugged as its launch.json says."""
+"""A project that `dlpipe init` of a wheel made is used as its README says, and debugged as its launch.json says."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from debugging import Debugger, configuration, last_line
 from texts import reviews, write_csv
+from wheels import install_wheel
 
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.state import State
@@ -19,7 +20,10 @@ from dlpipe.templates import make_project
 
 pytestmark = pytest.mark.slow
 
-NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "RAY_", "PYTEST_", "AWS_", "MAKE", "MFLAGS")
+NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "RAY_", "PYTEST_", "AWS_", "MAKE", "MFLAGS", "PYTHON")
+
+CHANGED = "run --epochs 1"
+"""Of the README's command that is run in a debugger."""
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +36,18 @@ def environment(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the wheel."""
+    return install_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, installed: Path, environment: dict[str, str]) -> Path:
     """A project that was just made."""
     folder = tmp_path_factory.mktemp("projects")
-    data = write_csv(folder / "films.csv", reviews(), "text,label")
-    return make_project(folder / "films", str(data)).folder
+    write_csv(folder / "films.csv", reviews(), "text,label")
+    run(f"{installed} -m dlpipe.cli init films --data films.csv", folder, environment)
+    return folder / "films"
 
 
 @pytest.fixture
@@ -49,14 +60,25 @@ def variables(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_every_command_of_the_readme_works(project: Path, environment: dict[str, str]) -> None:
-    commands = re.findall(
-        r"^```sh\n(.*?)^```", (project / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL
-    )
+    commands = [command for command in list_commands(project) if CHANGED not in command]
     assert commands[:2] == ["make train\n", "make test\n"]
     said = run("\n".join(commands), project, environment)
     assert "registered   models:/films/1 (challenger, champion)" in said
     assert re.search(r"^=+ 3 passed", said, re.MULTILINE)
     assert "Task finished successfully" in said.rpartition("Spinning up step evaluate")[2]
+
+
+def list_commands(project: Path) -> list[str]:
+    """Return the blocks of the README that are for a shell."""
+    readme = (project / "README.md").read_text()
+    return re.findall(r"^```sh\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_its_environment_has_the_wheel_and_not_this_tree(
+    project: Path, installed: Path, environment: dict[str, str]
+) -> None:
+    where = run(".venv/bin/python -c 'import dlpipe; print(dlpipe.__file__)'", project, environment)
+    assert where.startswith(str(installed.parents[1]))
 
 
 def test_the_step_that_trains_can_be_run_again_by_itself(project: Path, environment: dict[str, str]) -> None:
@@ -94,8 +116,12 @@ def read_deployed(folder: Path) -> Version:
 
 
 def test_a_debugger_stops_at_a_breakpoint_inside_a_step(project: Path, tmp_path: Path, variables: None) -> None:
+    (command,) = [command for command in list_commands(project) if CHANGED in command]
     launch = configuration(project / ".vscode/launch.json", "Train")
     flow = project / "flows/train_flow.py"
+    started = f"python {flow.relative_to(project)} {' '.join(launch['args'])}"
+    assert command.startswith(started)
+    launch["args"] += command.removeprefix(started).split()
     line = last_line(flow, "train")
     debugger = Debugger((flow, line), "str(self.data_version)")
     debugger.run(launch, tmp_path / "log", python=str(project / ".venv/bin/python"))
@@ -106,6 +132,7 @@ def test_a_debugger_stops_at_a_breakpoint_inside_a_step(project: Path, tmp_path:
     assert debugger.processes > 7  # that of each step
     assert "pydevd" not in said
     assert "Done!" in said
+    assert "epoch 1/1" in said  # as the command changed it
 
 
 def run(command: str, folder: Path, environment: dict[str, str]) -> str:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
-import sysconfig
-import venv
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from pages import blocks
+from wheels import ROOT, install_wheel
 
 from dlpipe.task import list_tasks
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[1]
 FLOW = """
 from metaflow import FlowSpec, mlflow_bridge, step
 
@@ -46,24 +41,8 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment in which the wheel is installed, and which sees what dlpipe needs."""
-    folder = tmp_path_factory.mktemp("wheel")
-    isolated = [] if find_spec("hatchling") is None else ["--no-build-isolation"]
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([*pip, "wheel", "--no-deps", *isolated, "--wheel-dir", str(folder), str(ROOT)], check=True)
-    (wheel,) = folder.glob("*.whl")
-    venv.create(folder / "env", with_pip=False)
-    python = folder / "env/bin/python"
-    there = subprocess.run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=False)
-    assert there.returncode == 0
-    (packages,) = folder.glob("env/lib/python3*/site-packages")
-    # all in one folder, as pip puts it: the other package that extends Metaflow could hide dlpipe
-    needs = Path(sysconfig.get_paths()["purelib"])
-    for entry in needs.iterdir():
-        if "dlpipe" not in entry.name and not (packages / entry.name).exists():
-            (packages / entry.name).symlink_to(entry)
-    shutil.copytree(needs / "metaflow_extensions/obcheckpoint", packages / "metaflow_extensions/obcheckpoint")
-    return python
+    """The Python of an environment with the wheel."""
+    return install_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def run(python: Path, folder: Path, *words: str, more: Mapping[str, str] | None = None) -> str:
@@ -82,7 +61,6 @@ def run(python: Path, folder: Path, *words: str, more: Mapping[str, str] | None 
     return done.stdout
 
 
-@pytest.mark.slow
 def test_metaflow_finds_the_bridge_and_the_scheduler_of_an_installed_wheel(
     installed: Path, tmp_path: Path
 ) -> None:
@@ -94,7 +72,6 @@ def test_metaflow_finds_the_bridge_and_the_scheduler_of_an_installed_wheel(
     assert "MLflow" in printed  # has the run, or is a little behind
 
 
-@pytest.mark.slow
 def test_nothing_differs_right_after_a_flow_was_deployed(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "flows").mkdir()
     (tmp_path / "flows/flow.py").write_text(FLOW)
@@ -103,7 +80,6 @@ def test_nothing_differs_right_after_a_flow_was_deployed(installed: Path, tmp_pa
     assert not any(found["difference"].values()), found["difference"]
 
 
-@pytest.mark.slow
 def test_a_flow_of_ones_own_runs_in_an_empty_folder_with_nothing_but_the_wheel(
     installed: Path, tmp_path: Path
 ) -> None:
@@ -127,14 +103,8 @@ SAMPLES = {
 """The file in data/sample for each task."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "task",
-    [
-        pytest.param(name, marks=[] if name == "text-classification" else [pytest.mark.projects])
-        for name in list_tasks()
-    ],
-)
+@pytest.mark.projects  # in `make test`, test_init_project.py does this and more for one task
+@pytest.mark.parametrize("task", list_tasks())
 def test_a_project_of_an_installed_wheel_trains_and_its_tests_pass(
     installed: Path, tmp_path: Path, tiny_backbone: Path, task: str
 ) -> None:
@@ -151,7 +121,6 @@ def test_a_project_of_an_installed_wheel_trains_and_its_tests_pass(
     assert str(installed.parents[1]) in where  # not the working tree
 
 
-@pytest.mark.slow
 def test_a_wheel_has_every_flow_of_the_repository(installed: Path) -> None:
     (there,) = installed.parents[1].glob("lib/python3*/site-packages/dlpipe/templates/project/flows")
     listed = subprocess.run(["git", "ls-files", "flows"], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -32,6 +32,7 @@ IMPORTED = (
     "matplotlib.pyplot",
     "sklearn.linear_model",
     "sklearn.feature_extraction.text",
+    "transformers.models.bert.modeling_bert",
 )
 GIVEN = frozenset(os.environ)
 """Variables that this process was given; the others are set by packages as they are imported."""
@@ -202,6 +203,9 @@ if __name__ == "__main__":
     import importlib
 
     _, address, sys.executable = sys.argv
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "passive"
+    )  # as dlpipe.task has it; torch reads it when it is imported
     for name in IMPORTED:
         importlib.import_module(name)
     gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from warm import WarmPython
 
 if TYPE_CHECKING:
     from metaflow import Run
@@ -108,10 +111,14 @@ class Project:
         return self.python("flows/train_flow.py", *words, env=env)
 
     def python(self, *words: str, env: dict[str, str] | None = None, under: tuple[str, ...] = ()) -> Done:
-        """Run this Python with ``words`` in the folder to the end, ``under`` another command."""
+        """Run this Python with ``words`` in the folder to the end, ``under`` another command.
+
+        It has the heavy packages already, unless something before Python, or in its path, is to be different.
+        """
+        cold = under or "PYTHONPATH" in (env or {})
         started = time.monotonic()
         done = subprocess.run(
-            [*under, sys.executable, *words],
+            [*under, sys.executable if cold else str(warm_python().bin / "python"), *words],
             cwd=self.folder,
             env=environment(env),
             stdout=subprocess.PIPE,
@@ -183,6 +190,12 @@ class Project:
         metadata(f"local@{self.folder}")
         namespace(None)
         return Run(f"{flow}/{run_id}")
+
+
+@functools.cache
+def warm_python() -> WarmPython:
+    """Return the Python that is forked for the commands that a test waits for; it ends with this process."""
+    return WarmPython(Path(sys.executable), environment())
 
 
 @dataclass(frozen=True)

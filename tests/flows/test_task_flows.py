@@ -45,7 +45,8 @@ rows = 2
 mistakes = 0
 """
 USE = """
-import json, mlflow
+import json, mlflow, warnings
+warnings.simplefilter("ignore")
 from dlpipe.inference import load_predictor
 model = mlflow.pyfunc.load_model("models:/reviews@champion")
 explainer = mlflow.pyfunc.load_model("models:/reviews-explainer@champion")
@@ -139,8 +140,9 @@ COLUMNS = {
     ),
 }
 USE_ANY = """
-import json, mlflow, pandas as pd
+import json, mlflow, pandas as pd, warnings
 from dlpipe.cli.tables import predict_rows
+warnings.simplefilter("ignore")
 rows = pd.DataFrame(json.loads({rows!r}))
 predict_rows("models:/rows@champion", None, [json.dumps({{**rows.iloc[0].to_dict(), "odd": 1}})])
 model = mlflow.pyfunc.load_model("models:/rows@champion")
@@ -169,7 +171,7 @@ def test_each_task_goes_through_every_step(task: str, tiny_backbone: Path, tmp_p
     assert done.summary("explainer") == "models:/rows-explainer/1 (challenger, champion)"
     assert done.summary("predictions").startswith("rows_predictions@v0, ")
     asked, expected = ASKED[task]
-    used = project.python("-W", "ignore", "-c", USE_ANY.format(rows=json.dumps(asked)))
+    used = project.python("-c", USE_ANY.format(rows=json.dumps(asked)))
     answer = json.loads(used.said.splitlines()[-1])
     assert ("Row 0: the model has no column 'odd'." in used.said) == (len(asked) > 1)
     if expected is None:
@@ -204,7 +206,7 @@ def test_a_task_of_another_package_goes_through_every_step(
     assert "pipeline" not in [line.split(" ")[0] for line in done.of_task("end")]
     assert done.summary("predictions").endswith("250 new rows")
     assert "words of 2 rows" in done.said
-    used = project.python("-W", "ignore", "-c", USE, env=environ)
+    used = project.python("-c", USE, env=environ)
     labels, words = json.loads(used.said.splitlines()[-1])
     assert labels[:2] == ["positive", "negative"]
     assert labels[2] is None
