@@ -1,4 +1,4 @@
-"""A project that `dlpipe init` of a wheel made is used as its README says, and debugged as its launch.json says."""
+"""A project that `dlpipe init` of a wheel made is used as its README says and debugged as launch.json says."""
 
 from __future__ import annotations
 
