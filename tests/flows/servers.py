@@ -22,7 +22,7 @@ import requests
 from commands import dlpipe
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from projects import Done
+from projects import Done, warm_python
 from stores import copy_database, plain_name
 
 SHAPES = Path(__file__).with_name("shapes")
@@ -72,7 +72,7 @@ class Folder:
 
     def flow(self, *words: str, script: str | Path = SHAPES / "quick_flow.py") -> Done:
         """Run a flow to the end."""
-        return self.command(sys.executable, str(script), *words)
+        return self.command(str(warm_python().bin / "python"), str(script), *words)
 
     def run(self, *words: str, script: str | Path = SHAPES / "quick_flow.py") -> str:
         """Run a flow with the bridge, which goes well, and return the id of the run."""

@@ -22,6 +22,7 @@ import pytest
 from commands import dlpipe, without_system
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from projects import warm_python
 from stores import copy_database, plain_name
 
 from dlpipe.bridge.records import NAME
@@ -96,7 +97,7 @@ class Place:
 
     def flow(self, *words: str, code: int = 0) -> str:
         """Run the tour flow and return the id of the run."""
-        done = self.command(sys.executable, str(SHAPES / "tour_flow.py"), *words)
+        done = self.command(str(warm_python().bin / "python"), str(SHAPES / "tour_flow.py"), *words)
         assert done.returncode == code, done.stdout
         return run_id(done.stdout)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import dlpipe, without_system
-from projects import Done
+from projects import Done, warm_python
 from servers import (
     ADMIN,
     BRIDGED,
@@ -38,7 +38,7 @@ EXTRA_SECONDS = 5.0
 
 def assert_runs_at_once_are_mirrored(folder: Folder, *, together: int) -> None:
     """Start runs at the same moment: none fails, and each is complete in MLflow or marked as behind."""
-    command = (sys.executable, str(SHAPES / "quick_flow.py"), *BRIDGED)
+    command = (str(warm_python().bin / "python"), str(SHAPES / "quick_flow.py"), *BRIDGED)
     (folder.folder / ".metaflow").mkdir()  # Metaflow itself fails where two first runs make it at once
     started = [folder.start(*command) for _ in range(together)]
     ended = [(process, process.communicate(timeout=200)[0]) for process in started]

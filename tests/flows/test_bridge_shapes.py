@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from commands import without_system
 from mlflow import MlflowClient
+from projects import warm_python
 
 FOLDER = Path(__file__).with_name("shapes")
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_")
@@ -149,7 +150,7 @@ class Place:
 
     def start(self, folder: Path, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, *command],
+            [str(warm_python().bin / "python"), *command],
             cwd=folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -169,7 +170,7 @@ class Place:
     def answer(self, folder: Path, program: str, *words: str) -> dict[str, Any]:
         """Return the JSON that a program prints in one of the folders."""
         done = subprocess.run(
-            [sys.executable, "-c", program, *words],
+            [str(warm_python().bin / "python"), "-c", program, *words],
             cwd=folder,
             env=self.environment,
             capture_output=True,
