@@ -8,7 +8,6 @@ and a Python that has the heavy packages already. A comment before a block says 
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ import textwrap
 import time
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,8 @@ from warm import WarmPython
 
 from dlpipe.datasets import find_dataset
 from dlpipe.flows.settings import TrainFlowSettings, read_flow_settings
+from dlpipe.orchestrator.runs import OPEN
+from dlpipe.orchestrator.state import State
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_ID = "1795494849196362"
@@ -194,17 +196,14 @@ class Project:
         return done.stdout
 
     def _wait_for_runs(self) -> None:
-        """Wait until the scheduler has done all that it was asked for."""
+        """Wait until the scheduler has done all that it was asked for, and what comes of that."""
         deadline = time.monotonic() + SECONDS
-        command, runs = ["dlpipe", "runs", "--json"], [{"status": "queued"}]
-        while any(run["status"] in ("queued", "running", "waiting") for run in runs):
-            assert time.monotonic() < deadline, f"runs go on: {runs}"
-            time.sleep(1)
-            said = subprocess.run(
-                command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, check=True
-            )
-            runs = json.loads(said.stdout)
-        assert {run["status"] for run in runs} <= {"succeeded", "skipped"}, runs
+        with closing(State.open(Path(self.environment["DLPIPE_STATE"]))) as state:
+            while state.list_runs(status=OPEN, limit=1) or state.list_events_after(state.get_events_dealt()):
+                assert time.monotonic() < deadline, f"runs go on: {state.list_runs(status=OPEN)}"
+                time.sleep(0.2)
+            runs = state.list_runs()
+        assert {run.status for run in runs} <= {"succeeded", "skipped"}, runs
 
     def _address(self, block: Block, port: str) -> str:
         """Where the server answers; the scheduler's page asks for the token that a command prints."""
