@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib.util
+import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -48,6 +49,14 @@ def word_set(text: str) -> frozenset[str]:
 
 def share_near_copies(texts: Sequence[str], others: Iterable[str]) -> float:
     """Return the share of texts that have more than 80 % of their words in common with one of the others."""
-    known = [word_set(text) for text in others]
-    near = sum(any(len(a & b) > 0.8 * len(a | b) for b in known) for a in map(word_set, texts))
+    known: dict[int, list[frozenset[str]]] = {}
+    for words in map(word_set, others):
+        known.setdefault(len(words), []).append(words)
+    near = 0
+    for words in map(word_set, texts):
+        sizes = range(
+            math.floor(0.8 * len(words)), math.ceil(len(words) / 0.8) + 1
+        )  # others have too few or too many
+        alike = (other for size in sizes for other in known.get(size, ()))
+        near += any(len(words & other) > 0.8 * len(words | other) for other in alike)
     return near / len(texts)

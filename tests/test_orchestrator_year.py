@@ -1,4 +1,4 @@
-"""The year 2026 of fifty deployments in simulated time, against due times that another library and counting find.
+"""The year 2026 of many deployments in simulated time, against due times that another library and counting find.
 
 The scheduler is down at times, runs take longer than the time between them, deployments are suspended and deployed
 anew, and nine time zones change their clocks. What runs when is compared with a model of the policies that knows
@@ -261,13 +261,13 @@ def compare(year: Year, folder: Path) -> dict[str, int]:
     return counts
 
 
-def test_a_year_of_fifty_deployments_fires_exactly_what_is_due(tmp_path: Path) -> None:
-    counts = compare(make_year(2026, 50), tmp_path)
-    assert counts["due"] > 10_000
-    assert min(counts.values()) > 100  # nothing was compared in vain
+def test_a_year_of_twenty_deployments_fires_exactly_what_is_due(tmp_path: Path) -> None:
+    counts = compare(make_year(2026, 20), tmp_path)
+    assert counts["due"] > 4_000
+    assert min(counts.values()) > 50  # nothing was compared in vain
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("seed", range(10))
-def test_ten_more_years_fire_exactly_what_is_due(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", [2026, *range(10)])
+def test_years_of_fifty_deployments_fire_exactly_what_is_due(seed: int, tmp_path: Path) -> None:
     compare(make_year(seed, 50), tmp_path)

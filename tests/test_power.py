@@ -52,7 +52,7 @@ def test_every_version_that_was_committed_is_readable_after_a_power_cut(tmp_path
     scratch.mkdir()
     ops = record(root, WRITER, scratch=scratch)
     assert {"write", "link"} <= {op.name for op in ops}
-    for folder, marks in states_after(ops, root, scratch, moments=20):
+    for folder, marks in states_after(ops, root, scratch, moments=10):
         table, numbers = folder / "deep/numbers", [tuple(map(int, text.split()[1:])) for text in marks]
         committed = [number[0] for number in numbers if len(number) == 1]
         if numbers and len(numbers[-1]) == 2:
