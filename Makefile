@@ -17,9 +17,10 @@ help:
 	@echo "make ui      open the MLflow portal on loopback"
 	@echo "make clean   remove .venv, .venv-compat and caches; data, runs and models stay"
 
+# Python compiles a module when it is imported first: most of those of the packages never are
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 install: .venv/installed
