@@ -198,16 +198,34 @@ def _run(words: list[str], flags: list[str]) -> None:
             exec(compile(file.read(), words[0], "exec"), main.__dict__)
 
 
+def _run_to_the_end(words: list[str], flags: list[str]) -> None:
+    """Run the command and end as Python does, but leave its objects to the system: that saves 0.4 s."""
+    import atexit
+    import threading
+
+    code: object = 0
+    try:
+        _run(words, flags)
+    except SystemExit as ended:
+        code = ended.code or 0
+        if not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
+
+
 if __name__ == "__main__":
     import gc
     import importlib
 
     _, address, sys.executable = sys.argv
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "passive"
-    )  # as dlpipe.task has it; torch reads it when it is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch, as dlpipe.task has it
     for name in IMPORTED:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    _run(*_serve(address))
+    _run_to_the_end(*_serve(address))
