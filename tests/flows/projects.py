@@ -29,7 +29,7 @@ TOKENS = tempfile.TemporaryDirectory(prefix="production-tokens-")  # of deployme
 PATIENCE = 240.0  # seconds; what is waited for takes a few on a quiet machine
 # runs commands, as many at once as there are cores; what all of them import is imported once
 EACH = """
-import json, os, runpy, sys, time
+import atexit, json, os, runpy, sys, threading, time
 import deltalake, pyarrow.dataset
 import mlflow.store.model_registry.sqlalchemy_store, mlflow.store.tracking.sqlalchemy_store
 import dlpipe.cli, dlpipe.explain, dlpipe.inference, dlpipe.monitoring, dlpipe.registry, dlpipe.tracking
@@ -44,13 +44,21 @@ while commands or begun:
             out = os.open(log, os.O_WRONLY | os.O_CREAT)
             os.dup2(out, 1), os.dup2(out, 2)
             os.environ.update(environ)
-            if words[0] == "-m":
-                sys.argv = words[1:]
-                runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-            else:
-                sys.argv, sys.path[0] = words, os.path.dirname(os.path.abspath(words[0]))
-                runpy.run_path(words[0], run_name="__main__")
-            sys.exit()
+            code = 0
+            try:
+                if words[0] == "-m":
+                    sys.argv = words[1:]
+                    runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+                else:
+                    sys.argv, sys.path[0] = words, os.path.dirname(os.path.abspath(words[0]))
+                    runpy.run_path(words[0], run_name="__main__")
+            except SystemExit as ended:
+                code = ended.code or 0
+            if not isinstance(code, int):
+                sys.exit(code)
+            threading._shutdown(), atexit._run_exitfuncs()
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(code)  # taking the objects down would take as long as many a command
         begun[child] = name, log, time.monotonic()
     child, status = os.wait()
     name, log, started = begun.pop(child)
