@@ -19,10 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dlpipe.bridge.attempts import TaskMetadata
+from dlpipe.bridge.attempts import TaskAttempt, TaskMetadata
 from dlpipe.bridge.contents import find_datasets
 from dlpipe.bridge.datastore import Unreadable
-from dlpipe.bridge.records import NAME, Dataset, Document, HeldRecord, Metric, RunRecord, find_differences
+from dlpipe.bridge.description import AttemptSummary, describe_run
+from dlpipe.bridge.names import name_attempt, name_run
+from dlpipe.bridge.records import NAME, Dataset, Document, HeldRecord, Metric, Model, RunRecord, find_differences
+from dlpipe.bridge.totals import RunTotals
 from dlpipe.bridge.values import TooManyValues, keep, keep_text, make_file_name, to_mlflow_key, to_python_name
 from dlpipe.errors import SettingError
 from dlpipe.redaction import HIDDEN, find_secrets, looks_secret, redact, redact_card, redact_value, set_secrets
@@ -385,3 +388,48 @@ def test_what_is_in_no_file_is_named() -> None:
 def test_what_no_rule_knows_is_a_reference() -> None:
     assert keep("thing", object()).kind == "reference"
     assert keep("blob", b"\x00\x01").kind == "reference"
+
+
+def test_a_run_is_called_by_its_data_and_the_score_that_decides() -> None:
+    data = Dataset("tables/reviews", 3, "abc", 10, "data")
+    totals = RunTotals(
+        scores={"accuracy": 0.5, "macro_f1": 0.75},
+        settings={"tuning/metric": "accuracy", "gate/metric": "macro_f1"},
+        datasets=(data,),
+        models=(Model("reviews", 2, "used"),),
+    )
+    at = 1_795_824_180_000
+    assert name_run("TrainFlow", at, totals, {}) == "reviews v3 · 0.750 · 28 Nov 00:03"
+    assert name_run("F", at, replace(totals, settings={}), {}) == "reviews v3 · 0.500 · 28 Nov 00:03"
+    assert (
+        name_run("F", at, replace(totals, scores={}), {"size": "1"}) == "reviews v3 · by reviews v2 · 28 Nov 00:03"
+    )
+    secret = {"api_token": HIDDEN, "file": "<file>", "data/rows": "3", "long": "x" * 99, "size": "1"}
+    assert name_run("F", at, RunTotals(), secret) == "F · size=1 · 28 Nov 00:03"
+    assert name_run("F" * 300, at, RunTotals(), {}).endswith("F · 28 Nov 00:03")
+    assert len(name_run("F" * 300, at, RunTotals(), {})) < 250
+
+
+def test_steps_and_tasks_sort_by_name_as_the_flow_has_them() -> None:
+    steps = {f"step_{letter}": {} for letter in "zyxwvutsrqp"}
+    attempts = [
+        TaskAttempt(f"Flow/1/{step}/2", 0, 0, 9, "FINISHED", place=f"[{at}]") for step in steps for at in (2, 10)
+    ]
+    names = [name_attempt(attempt, steps, digits=3) for attempt in attempts]
+    assert names == sorted(names)
+    assert names[0] == "01 step_z[002]"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [("ValueError: no", "**Failed in `train`** (task 2): `ValueError: no`."), ("", "(task 2), its log says why.")],
+)
+def test_the_first_line_of_a_failed_run_says_why_and_what_to_do(error: str, words: str) -> None:
+    attempts = [
+        AttemptSummary("start", "1", 0, "FINISHED", 0, 9, None),
+        AttemptSummary("train", "2", 0, "FAILED", 0, 9, None, error=error),
+    ]
+    page = describe_run({"doc": "Train."}, attempts, resume="python flow.py resume --origin-run-id 1")
+    first = page.splitlines()[0]
+    assert words in first
+    assert first.endswith("After a repair, `python flow.py resume --origin-run-id 1` goes on from there.")
