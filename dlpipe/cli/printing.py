@@ -14,8 +14,8 @@ from dlpipe.errors import DlpipeError
 from dlpipe.redaction import redact
 from dlpipe.terminal import cut_to_width, is_right_to_left, make_visible, measure_width, pad_to_width
 
-WIDE, NARROWEST = 24, 8
-"""Columns of a terminal: cells of a table that are wider come last, and none becomes narrower."""
+WIDE, NARROWEST = 24, 12
+"""Columns of a terminal: cells of a table that are wider come last, and none is cut to less."""
 LONGEST_VALUE, ROW_ID = 2000, 12
 """Characters of a value, and of the id of a row, that are printed."""
 LEFT_TO_RIGHT = "\u200e"

@@ -158,6 +158,8 @@ def format_sources(commit: Mapping[str, Any]) -> list[str]:
     --------
     >>> format_sources({"sources": [{"name": "a.csv", "split": "train"}, {"name": "b.csv", "split": "data"}]})
     ['a.csv (train)', 'b.csv']
+    >>> format_sources({"key": {"source": "/t/reviews", "source_version": "0", "model": "models:/reviews/1"}})
+    ['reviews@v0 by models:/reviews/1']
     """
     from dlpipe.redaction import show_address
 
@@ -167,6 +169,9 @@ def format_sources(commit: Mapping[str, Any]) -> list[str]:
         for source in commit.get("sources", [])
     ]
     key = commit.get("key") or {}
+    if "source" in key:
+        by = f" by {key['model']}" if "model" in key else ""
+        return [f"{Path(str(key['source'])).name}@v{key.get('source_version', '?')}{by}"]
     return sources or [f"{name.replace('_', ' ')} {value}" for name, value in key.items()]
 
 
