@@ -21,10 +21,11 @@ from dlpipe.comparing import make_page, to_plain
 from dlpipe.comparing.code import CodeChange, CodeState, compare_code
 from dlpipe.comparing.comparison import Comparison
 from dlpipe.comparing.data import compare_contents, read_rows
+from dlpipe.comparing.pairs import ComparedRows, Outputs, compare_pair
 from dlpipe.comparing.sides import Score, Side, TableRef
 from dlpipe.evaluation import LabelledRows, ModelOutputs, compare_outputs
 from dlpipe.inference import load_predictor, score
-from dlpipe.registry import log_and_register, resolve
+from dlpipe.registry import ModelVersion, log_and_register, resolve
 from dlpipe.tables import Sources, TableVersion, ingest, read_table, table_at, write_table
 from dlpipe.task import Target, find_task, open_predictor
 from dlpipe.task.text_classification import TextClassData
@@ -183,6 +184,15 @@ def test_a_target_resamples_as_the_protocol_does_and_reads_back_what_it_wrote(na
         assert (errors == 0).mean() == pytest.approx(target.measure_accuracy(outputs, labels, card))
     else:
         assert errors.mean() == pytest.approx(slow["mae"].mean(), rel=0.5)
+    rows = LabelledRows([str(at) for at in range(40)], ["x"] * 40, labels)
+    both = (ModelOutputs(some, names, decision) for some in (outputs, outputs[::-1]))
+    made = compare_outputs(*both, rows, task=find_task(name), resamples=50)
+    assert made.won + made.lost + made.both + made.neither == 40
+    assert made.deciding.value == made.deciding.second - made.deciding.first
+    assert {group.group: group.rows for group in made.groups} == Counter(
+        group for label in labels for group in target.list_groups(label)
+    )
+    assert all(row.label and row.first != row.second for row in made.won_rows)
 
 
 def test_numbers_are_closer_and_not_right(somewhere):
@@ -300,6 +310,17 @@ def test_models_without_rows_in_common_are_compared_otherwise(store, somewhere):
     assert found["scores"]["accuracy"][1]["value"] == 0.5
     named = compared("reviews/1", "films/1", "--table", found["tables"][0]["path"], "--version", "0")
     assert named["pairs"][0]["comparison"]["rows"] > 20
+
+
+def test_models_for_different_tasks_are_not_compared_row_by_row():
+    outputs, versions = Outputs(), [ModelVersion(name, 1, f"models:/{name}/1", "", "", "") for name in ("a", "b")]
+    outputs.cards |= {"models:/a/1": {"task": "text-classification"}, "models:/b/1": {"task": "text-regression"}}
+    sides = [Side(version.uri, str(version), model=version) for version in versions]
+    pair = compare_pair(*sides, ComparedRows(), outputs)
+    assert pair.comparison is None
+    assert pair.problem == (
+        "models:/a/1 is a model for text-classification, models:/b/1 is one for text-regression"
+    )
 
 
 def test_the_lines_between_two_commits_are_counted(tmp_path):

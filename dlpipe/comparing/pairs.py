@@ -66,15 +66,15 @@ class Outputs:
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, str], FoundOutputs] = {}
-        self._cards: dict[str, dict[str, Any]] = {}
+        self.cards: dict[str, dict[str, Any]] = {}
 
     def read_card(self, model: ModelVersion) -> dict[str, Any]:
         """Return the card of a model."""
         from dlpipe.inference import read_card
 
-        if model.uri not in self._cards:
-            self._cards[model.uri] = read_card(model)
-        return self._cards[model.uri]
+        if model.uri not in self.cards:
+            self.cards[model.uri] = read_card(model)
+        return self.cards[model.uri]
 
     def find(self, model: ModelVersion, table: TableVersion, split: str, rows: LabelledRows) -> FoundOutputs:
         """Return what a model says of all rows of a split.
