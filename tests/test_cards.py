@@ -141,8 +141,9 @@ def test_a_card_that_cannot_be_drawn_says_so_and_fails_nothing(monkeypatch: pyte
     shown: list[Any] = []
     current._update_env({"card": shown})
     show(parts())
-    assert "fine" in read(shown[:1])
-    assert "could not be drawn** (ValueError: no &lt;such&gt; column)" in read(shown[1:])
+    (page,) = shown
+    assert "fine" in read([page])
+    assert "could not be drawn** (ValueError: no &lt;such&gt; column)" in read([page])
 
 
 @pytest.mark.parametrize("predictor", [WordList(), Topics()], ids=["2", "7"])

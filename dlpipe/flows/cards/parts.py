@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 GOOD, BAD, OPEN = "#15803d", "#b91c1c", "#9ca3af"
 NUMBER = re.compile(r"[-+–]?[\d.,]*\d?%?( \(.*\))?")
 UPRIGHT = 8  # columns of a matrix beyond which their names stand upright
+TIGHT = "<style>.sectionItems{grid-gap:0.4rem !important}</style>"
+"""Metaflow leaves so much room between two paragraphs that a card of tables falls apart."""
 STYLE = f"font-size:13px;color:{INK};border-collapse:collapse"
 
 
@@ -37,14 +39,26 @@ def show(parts: Iterable[Any], *, card: str | None = None) -> None:
     card : str, optional
         The id of the card, where the step's card has one.
     """
-    shown = current.card[card] if card else current.card
+    shown, texts = current.card[card] if card else current.card, [TIGHT]
     try:
         for part in parts:
+            if isinstance(part, Markdown):
+                texts.append(part.render()["source"].strip())
+                continue
+            _append(shown, texts)
             shown.append(part)
     except Exception as error:
         traceback.print_exc()
-        why = html.escape(f"{type(error).__name__}: {error}").replace("\n", " ")
-        shown.append(Markdown(f"**The rest of this card could not be drawn** ({why}). The run is not affected."))
+        why = escape(f"{type(error).__name__}: {error}")
+        texts.append(f"**The rest of this card could not be drawn** ({why}). The run is not affected.")
+    _append(shown, texts)
+
+
+def _append(shown: Any, texts: list[str]) -> None:
+    """Append what was written since the last picture as one part."""
+    if texts:
+        shown.append(Markdown("\n\n".join(texts)))
+        texts.clear()
 
 
 @dataclass(frozen=True)
