@@ -350,6 +350,7 @@ def test_too_many_bad_rows_stop_the_ingest_and_stay_to_be_looked_at(tmp_path):
     assert "3 of 11 rows are bad, more than max_bad_share=0.1 allows: 2 with missing label (first: " in message
     assert f"'{path}' line 11); 1 with empty text (first: '{path}' line 10)" in message
     assert "'t_quarantine@v0'" in message
+    assert message.endswith("Mend the source, or raise max_bad_share (--set data.max_bad_share=...).")
     assert read_table(table_at(tmp_path / "t_quarantine"))["reason"].to_pylist()[0] == "empty text"
 
 
@@ -488,6 +489,7 @@ def test_label_in_test_that_train_lacks_is_named(tmp_path):
 def test_split_without_rows_says_what_to_do(tmp_path):
     message = read_refusal(BadRows, write_csv(tmp_path / "a.csv", make_rows(4)), tmp_path / "t")
     assert "4 good rows leave none for the split 'valid' (valid_share=0.1, test_share=0.2" in message
+    assert "raise valid_share (--set data.valid_share=...)" in message
     assert "pass --valid-data" in message
 
 
