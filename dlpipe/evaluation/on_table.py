@@ -221,7 +221,7 @@ def judge_rows(
     errors = target.measure_row_errors(outputs, test.labels, names=names, decision=decision)
     decided = target.decide(outputs, {"labels": names, "decision": decision})
     predicted = [target.format_label(value) for value in decided]
-    return RowErrors(np.array([*test.row_ids], object), np.array(predicted, object), np.asarray(errors, float))
+    return RowErrors(np.array([*test.row_ids], str), np.array(predicted, str), np.asarray(errors, float))
 
 
 def read_decision(predictor: Predictor) -> Mapping[str, Any]:

@@ -103,8 +103,9 @@ def compare_row_by_row(
     mine, theirs = model.by_row, rival.by_row
     if mine is None or theirs is None:
         return None
-    place = {row_id: at for at, row_id in enumerate(theirs.row_ids)}
-    shared = [(at, place[row_id]) for at, row_id in enumerate(mine.row_ids) if row_id in place]
+    row_ids = mine.row_ids.tolist()
+    place = {row_id: at for at, row_id in enumerate(theirs.row_ids.tolist())}
+    shared = [(at, place[row_id]) for at, row_id in enumerate(row_ids) if row_id in place]
     if not shared:
         return None
     own, other = np.array(shared).T
@@ -114,11 +115,11 @@ def compare_row_by_row(
     gains = errors[1] - errors[0]
     won = [at for at in np.argsort(-gains, kind="stable")[:SHOWN_ROWS] if gains[at] > 0]
     lost = [at for at in np.argsort(gains, kind="stable")[:SHOWN_ROWS] if gains[at] < 0]
-    texts = _read_texts([mine.row_ids[own[at]] for at in (*won, *lost)], table, task, card)
+    texts = _read_texts([row_ids[own[at]] for at in (*won, *lost)], table, task, card)
 
     def describe(at: int) -> ComparedRow:
-        row_id = mine.row_ids[own[at]]
-        return ComparedRow(row_id, *texts[row_id], mine.predicted[own[at]], theirs.predicted[other[at]])
+        row_id = row_ids[own[at]]
+        return ComparedRow(row_id, *texts[row_id], str(mine.predicted[own[at]]), str(theirs.predicted[other[at]]))
 
     rows = len(gains)
     return RowComparison(

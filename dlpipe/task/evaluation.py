@@ -47,8 +47,8 @@ class RowErrors:
 
     Attributes
     ----------
-    row_ids, predicted : object array of shape (n_rows,)
-        Of str: a prediction as people read it, see ``Target.format_label``.
+    row_ids, predicted : str array of shape (n_rows,)
+        A prediction as people read it, see ``Target.format_label``.
     errors : float array of shape (n_rows,)
         How wrong each row is, see ``Target.measure_row_errors``.
     """

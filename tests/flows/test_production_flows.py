@@ -95,6 +95,14 @@ def test_drift_is_found_kept_drawn_and_published(project: Project, monitored: Do
     assert table_at(project.tables / "incoming_drift").rows == 1
 
 
+def test_the_card_of_a_scoring_is_there(project: Project, predicted: Done) -> None:
+    card = project.python(PREDICT, "card", "get", f"{predicted.run_id}/score", "predict.html")
+    assert card.code == 0, card.said
+    shown = card_data((project.folder / "predict.html").read_text())
+    assert "60 rows scored by reviews" in shown
+    assert "no earlier predictions of this table" in shown
+
+
 def test_the_next_run_scores_what_came_since_and_a_run_by_hand_compares_it(
     project: Project, monitored: Done, explained: Done
 ) -> None:
