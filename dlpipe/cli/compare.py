@@ -69,6 +69,8 @@ def compare(
     from dlpipe.comparing import ComparedRows, make_page, make_sections, summarize, to_plain
     from dlpipe.comparing import compare as compare_sides
 
+    if html and not html.parent.is_dir():  # said before models predict
+        raise SettingError(f"--html {html} cannot be written: there is no folder {html.parent}. Make it first.")
     check_datastore()
     found = compare_sides(things, ComparedRows(table, version, split, shown=max(rows, 20)))
     if html:
