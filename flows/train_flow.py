@@ -112,9 +112,10 @@ class TrainFlow(LifeCycleFlow):
         from dlpipe.flows.cards import show_verdict
         from dlpipe.flows.registering import make_code_tags, register_and_judge
 
+        self.compared_on = self.data_version
         done = register_and_judge(
             self.trained_model,
-            rows=self.data_version,
+            rows=self.compared_on,
             evaluation=self.evaluation,
             baseline=self.baseline,
             training=self.training,

@@ -16,7 +16,7 @@ import click
 import pytest
 import requests
 from click.testing import CliRunner
-from stores import new_store, untouched_environment
+from stores import make_scores, new_store, untouched_environment
 
 from dlpipe.cli import main
 from dlpipe.inference import predict_frame
@@ -48,7 +48,7 @@ def champion(store, tiny_model):
         run_name="register",
         example=["the film was good"],
         params={},
-        metrics={"test_accuracy": 0.9},
+        scores=make_scores(accuracy=0.9),
         tags={"delta.table": "data/tables/reviews", "delta.version": "0"},
     )
     return promote(version, verdict_passed=True).version
@@ -219,7 +219,7 @@ def test_portal_serves_the_project_and_registers_over_http(portal, champion, tin
         run_name="register",
         example=["the film was good"],
         params={"epochs": 3},
-        metrics={"test_accuracy": 0.8},
+        scores=make_scores(accuracy=0.8),
         tags={},
     )
     assert (again.version, again.digest) == (1, champion.digest)

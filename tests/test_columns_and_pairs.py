@@ -158,7 +158,7 @@ def test_a_flow_refuses_a_table_that_lacks_columns_when_it_pins_its_inputs(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     rows = [{"age": 66.0, "town": "Bonn", "text": "a good film"}]
-    version = log_and_register(of_people, name="people", example=rows, params={}, metrics={}, tags={})
+    version = log_and_register(of_people, name="people", example=rows, params={}, tags={})
     assert pin(version.uri, people.path, None) == (version, people)
     with pytest.raises(SchemaMismatch) as refused:
         pin(version.uri, pairs.path, None)
@@ -181,7 +181,7 @@ def test_a_registered_explainer_of_columns_reads_records(of_people, tmp_path, mo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     rows = [{"age": 66.0, "town": "Bonn", "text": "a good film"}, {"age": None, "town": "Bern", "text": "awful"}]
     shared = {"example": rows, "challenger": False}
-    registered = log_and_register(of_people, name="people", params={}, metrics={}, tags={}, **shared)
+    registered = log_and_register(of_people, name="people", params={}, tags={}, **shared)
     explainer = register_explainer(registered, of_people, settings=ExplainSettings(), **shared)
     answers = mlflow.pyfunc.load_model(explainer.uri).predict(pd.DataFrame(rows)).to_dict("records")
     assert [list(answer["parts"]) for answer in answers] == [

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from stores import new_store, untouched_environment
+from stores import make_scores, new_store, untouched_environment
 from texts import reviews, write_csv
 
 from dlpipe.cli import main
@@ -77,8 +77,8 @@ def store(tmp_path_factory, tiny_model, tables):
 
 def register(name: str, model: TextModel, table: TableVersion, params: dict[str, float]) -> None:
     tags = {"delta.table": table.path, "delta.version": str(table.version), "git.commit": "unknown"}
-    scores = {"test_accuracy": 0.5}
-    log_and_register(model, name=name, example=["a good film"], params=params, metrics=scores, tags=tags)
+    scores = make_scores(accuracy=0.5)
+    log_and_register(model, name=name, example=["a good film"], params=params, scores=scores, tags=tags)
 
 
 def dlpipe(*words: str):

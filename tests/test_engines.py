@@ -280,9 +280,7 @@ def test_registered_model_is_opened_with_its_engine_in_a_fresh_process_without_t
     int8 = choose_engine_in(served, INT8)
     with untouched_environment():
         store = new_store(tmp_path)
-        version = log_and_register(
-            int8, name="reviews", example=TEXTS[:2], params={}, metrics={}, tags=int8.engines.tags()
-        )
+        version = log_and_register(int8, name="reviews", example=TEXTS[:2], params={}, tags=int8.engines.tags())
         assert version.digest == served.model.digest
         assert resolve("reviews/1").tags["engine.chosen"] == INT8
         predictor = load_predictor("reviews/1")

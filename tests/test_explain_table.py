@@ -212,9 +212,7 @@ def classifier(tiny_model, tmp_path, monkeypatch):
     """The tiny model, registered with its lineage."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     tags = {"delta.table": "reviews", "delta.version": "0", "git.commit": "abc", "seed": "1"}
-    return log_and_register(
-        tiny_model, name="reviews", example=["a lovely film"], params={}, metrics={}, tags=tags
-    )
+    return log_and_register(tiny_model, name="reviews", example=["a lovely film"], params={}, tags=tags)
 
 
 def test_the_same_weights_and_settings_are_the_same_explainer(tiny_model, classifier):

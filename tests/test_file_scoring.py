@@ -35,7 +35,7 @@ def store(tmp_path_factory, tiny_model, tiny_table):
 def register(store, model, table) -> ModelVersion:
     tags = {"delta.table": table.path, "delta.version": str(table.version)}
     shared = {"example": ["a film"], "challenger": False}
-    version = log_and_register(model, name="reviews", params={}, metrics={}, tags=tags, **shared)
+    version = log_and_register(model, name="reviews", params={}, tags=tags, **shared)
     promote(version, verdict_passed=True)
     register_pipeline(version, example=["a film"])
     return version

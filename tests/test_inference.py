@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from packaging.utils import canonicalize_name
-from stores import new_store, untouched_environment
+from stores import make_scores, new_store, untouched_environment
 
 from dlpipe.errors import ModelNotFound, SettingError
 from dlpipe.inference import load_predictor, predict_frame
@@ -55,7 +55,7 @@ def version(store, tiny_model, tiny_table) -> ModelVersion:
         run_name="register",
         example=TEXTS[:2],
         params={"epochs": 3},
-        metrics={"test_accuracy": 0.9},
+        scores=make_scores(accuracy=0.9),
         tags={"delta.table": tiny_table.path, "delta.version": str(tiny_table.version)},
     )
     return promote(made, verdict_passed=True).version

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from number_task import TASK, NumberPredictor, number_model
-from stores import new_store, untouched_environment
+from stores import make_scores, new_store, untouched_environment
 from texts import reviews
 
 from dlpipe.cli import main
@@ -58,7 +58,7 @@ def registered(tmp_path: Path) -> Iterator[ModelVersion]:
 
 def register(*weights: float) -> ModelVersion:
     return log_and_register(
-        number_model(*weights), name="sums", example=ROWS, params={}, metrics={"test_mae": 0.25}, tags={}
+        number_model(*weights), name="sums", example=ROWS, params={}, scores=make_scores(mae=0.25), tags={}
     )
 
 

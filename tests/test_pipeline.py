@@ -95,7 +95,6 @@ def classifier(store, tiny_model, tiny_table) -> ModelVersion:
         name="reviews",
         example=TEXTS[:2],
         params={},
-        metrics={},
         tags={"delta.table": tiny_table.path, "delta.version": "0", "seed": "7"},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import random
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from disks import quick_folder
-from stores import kill_before_call, new_store, untouched_environment
+from stores import kill_before_call, make_scores, new_store, untouched_environment
 
 from dlpipe.errors import ChampionMoved, ModelNotFound, PromotionRefused, SettingError
 from dlpipe.registry import (
@@ -35,6 +36,8 @@ from dlpipe.registry import (
 )
 from dlpipe.registry import moving as moving_room
 from dlpipe.registry.history import read_moves
+from dlpipe.registry.verdicts import read_verdict
+from dlpipe.task import Evaluation
 
 pytestmark = pytest.mark.slow
 
@@ -66,26 +69,31 @@ class Verdict:
     passed: bool
     reason: str
     champion: int | None
+    rival: Evaluation | None = None
+
+
+def make_companion(kind: str, made: ModelVersion) -> ModelVersion:
+    """Register what the files of a classifier and a kind make."""
+    shared = {"settings": {}, "example": ["x"], "packaging": Packaging(), "challenger": False}
+    return register_companion(Files(f"{made.digest}-{kind}"), made, kind=kind, **shared)
+
+
+COMPANION_CALLS = [functools.partial(make_companion, kind) for kind in ("pipeline", "explainer")]
 
 
 def register(digest: str, name: str = "reviews", **options) -> ModelVersion:
     files = options.pop("files", Files(digest))
     return log_and_register(
-        files, name=name, example=["x"], params={}, metrics={}, tags={**TAGS, **options.pop("tags", {})}, **options
+        files, name=name, example=["x"], params={}, tags={**TAGS, **options.pop("tags", {})}, **options
     )
 
 
 def family(digest: str, name: str = "reviews", **options) -> tuple[ModelVersion, ...]:
     """Register a classifier with a pipeline and an explainer, and return the three."""
-
-    def companion(kind: str) -> Callable[[ModelVersion], ModelVersion]:
-        shared = {"settings": {}, "example": ["x"], "packaging": Packaging(), "challenger": False}
-        return lambda made: register_companion(Files(f"{digest}-{kind}"), made, kind=kind, **shared)
-
     return register_family(
         name,
         lambda: register(digest, name, challenger=False),
-        options.get("companions") or [companion("pipeline"), companion("explainer")],
+        options.get("companions") or COMPANION_CALLS,
     )
 
 
@@ -240,6 +248,61 @@ def test_a_companion_answers_for_its_classifiers_champion_only(store):
         promote(resolve("reviews-pipeline/2"))
 
 
+# -- what the gate said -------------------------------------------------------------------------------------------
+
+
+def test_a_description_says_where_from_how_good_against_whom_and_what_the_gate_said(store):
+    baseline = make_scores(accuracy=0.8)["test"]
+    tags = {"metaflow.pathspec": "TrainFlow/7/train/3", "git.commit": "a9c9ec9", "seed": "0"}
+    for digest, accuracy in (("one", 0.9), ("two", 0.95)):
+        scores = {**make_scores(accuracy=accuracy), "baseline": baseline}
+        register_family("reviews", functools.partial(register, digest, scores=scores, tags=tags), COMPANION_CALLS)
+    client = store.client()
+
+    def read(name: str = "reviews/2") -> str:
+        return client.get_model_version(*name.split("/")).description
+
+    assert read().splitlines() == [
+        "Trained by TrainFlow/7/train/3 on reviews@v0, code a9c9ec9, seed 0.",
+        "",
+        "| 100 test rows | &ensp;accuracy |",
+        "| --- | --- |",
+        "| this version | &ensp;0.950 (0.930 to 0.970) |",
+        "| baseline | &ensp;0.800 (0.780 to 0.820) |",
+        "",
+        "Gate: not asked yet",
+    ]
+    promote(resolve("reviews/1"))
+    client.update_model_version("reviews", "2", f"{read()}\n\nUsed by the shop.")
+    rival = make_scores(accuracy=0.9)["test"]
+    judge_and_promote(resolve("reviews/2"), lambda champion: Verdict(True, "passed", champion.version, rival))
+    # it is champion by now, and is judged alone: as by a step that is tried again
+    judge_and_promote(resolve("reviews/2"), lambda champion: Verdict(True, "passed alone", champion))
+    assert read().splitlines()[6:] == [
+        "| champion v1 | &ensp;0.900 (0.880 to 0.920) |",
+        "",
+        "Gate: passed",
+        "",
+        "Used by the shop.",
+    ]
+    assert read_verdict(resolve("reviews/2").tags).champion == 1
+    for kind in ("pipeline", "explainer"):
+        assert read(f"reviews-{kind}/2").splitlines() == [
+            f"The {kind} of models:/reviews/2, which was trained by TrainFlow/7/train/3 on reviews@v0, "
+            "code a9c9ec9, seed 0.",
+            "",
+            "That version has accuracy 0.950 (0.930 to 0.970) on 100 test rows; "
+            "its baseline has 0.800 (0.780 to 0.820).",
+        ]
+
+
+def test_what_people_wrote_instead_of_a_description_stays(store):
+    version = register("one")
+    store.client().update_model_version("reviews", "1", "Ours.")
+    judge_and_promote(version, lambda champion: Verdict(True, "passed", champion))
+    assert store.client().get_model_version("reviews", "1").description == "Ours."
+
+
 # -- the way back -------------------------------------------------------------------------------------------------
 
 
@@ -294,6 +357,21 @@ def test_a_family_that_fails_on_the_way_leaves_no_classifier_without_companions(
         family("one", companions=[fails])
     assert [version.uri for version, _ in list_versions() if version.name == "reviews"] == ["models:/reviews/1"]
     assert resolve("reviews@challenger").version == 1
+
+
+def test_a_family_that_no_task_registers_stands_in_one_experiment_and_has_one_run_with_a_name(store):
+    classifier, *companions = family("one")
+    client = store.client()
+    assert {found.name for found in client.search_experiments()} == {"Default", "reviews"}
+    experiment_id = client.get_experiment_by_name("reviews").experiment_id
+    (run,) = client.search_runs([experiment_id])
+    assert (run.info.run_name, run.info.run_id) == ("register reviews", classifier.run_id)
+    models = client.search_logged_models([experiment_id])
+    assert {model.name for model in models} == {"reviews", *COMPANIONS}
+    assert {model.params["table"] for model in models} == {"reviews@v0"}
+    assert [version.run_id for version in companions] == ["", ""]
+    client.delete_logged_model(classifier.model_id)
+    assert make_companion("pipeline", resolve("reviews/1")) == resolve("reviews-pipeline/1")
 
 
 @pytest.mark.parametrize("name", ["reviews-pipeline", "reviews-explainer", "reviews-pipeline-explainer"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import pickle
 from pathlib import Path
 
 import pytest
-from stores import kill_before_call, new_store, untouched_environment
+from stores import kill_before_call, make_scores, new_store, untouched_environment
 
 import dlpipe
 from dlpipe.errors import ModelNotFound, SettingError
@@ -24,7 +25,7 @@ from dlpipe.registry import (
     promote,
     resolve,
 )
-from dlpipe.task import find_task
+from dlpipe.task import Evaluation, find_task
 from dlpipe.task.texts import TextModel
 
 # the calls of MLflow's client that change something, in any order
@@ -61,7 +62,12 @@ def text_model(weights: bytes = b"weights") -> TextModel:
 
 
 def register(
-    weights: bytes = b"weights", *, name: str = "reviews", model: TextModel | None = None, **tags: str
+    weights: bytes = b"weights",
+    *,
+    name: str = "reviews",
+    model: TextModel | None = None,
+    scores: dict[str, Evaluation] | None = None,
+    **tags: str,
 ) -> ModelVersion:
     return log_and_register(
         model or text_model(weights),
@@ -70,7 +76,7 @@ def register(
         run_name="register",
         example=["I loved every minute of it."],
         params={"epochs": 3},
-        metrics={"test_accuracy": 0.9},
+        scores=scores or make_scores(accuracy=0.9),
         tags={"delta.table": "data/tables/reviews", "delta.version": "0", **tags},
     )
 
@@ -99,6 +105,26 @@ def test_run_is_finished_and_holds_params_metrics_and_tags(store):
     assert run.data.tags["delta.version"] == "0"
     assert [output.model_id for output in run.outputs.model_outputs] == [version.model_id]
     assert list_versions() == [(version, {"test_accuracy": 0.9})]
+
+
+def test_scores_stand_on_the_model_with_the_rows_that_they_were_measured_on(store):
+    scores = {**make_scores(accuracy=0.9, auroc=math.nan), "baseline": make_scores(accuracy=0.8)["test"]}
+    version = register(scores=scores, **{"delta.digest": "ab" * 32})
+    client = store.client()
+    logged = client.get_logged_model(version.model_id)
+    assert (logged.name, logged.params) == ("reviews", {"epochs": "3", "table": "reviews@v0"})
+    points = {point.key: (point.value, point.dataset_name, point.dataset_digest) for point in logged.metrics}
+    rows = ("reviews@v0", "ab" * 18)  # as the data set of the runs
+    # no value, and not the 0 that MLflow would make of it
+    assert points == {"test_accuracy": (0.9, *rows), "baseline_accuracy": (0.8, *rows)}
+    run = client.get_run(version.run_id)
+    assert math.isnan(run.data.metrics["test_auroc"])
+    best = client.search_logged_models(
+        [run.info.experiment_id],
+        "metrics.test_accuracy > 0.85",
+        order_by=[{"field_name": "metrics.test_accuracy", "dataset_name": "reviews@v0", "ascending": False}],
+    )
+    assert [model.model_id for model in best] == [version.model_id]
 
 
 def test_artifact_is_complete_and_has_no_pickle(store):
@@ -176,6 +202,7 @@ def test_killed_between_any_two_calls_the_next_try_ends_with_one_complete_versio
             assert run.data.metrics == {"test_accuracy": 0.9}
             (logged,) = client.search_logged_models([run.info.experiment_id])
             assert (logged.status, logged.model_id) == ("READY", version.model_id)
+            assert [(point.key, point.value) for point in logged.metrics] == [("test_accuracy", 0.9)]
             assert (Path(logged.artifact_location) / "data/files/model.safetensors").read_bytes() == b"weights"
         if dying.exitcode == 0:
             break

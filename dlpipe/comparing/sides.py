@@ -185,15 +185,18 @@ def describe_version(asked: str, uri: str) -> Side:
 
 
 def fill_from_registry(side: Side, version: ModelVersion) -> Side:
-    """Return the side with what the registry knows of its version: parameters and scores, without intervals."""
-    from dlpipe.registry import read_logged_values
+    """Return the side with what the registry knows of its version: parameters and scores."""
+    from dlpipe.registry import read_logged_values, read_scores
 
     params, metrics = read_logged_values(version)
     tags = version.tags
+    scores = {name.removeprefix(TEST): Score(value) for name, value in metrics.items() if name.startswith(TEST)}
+    if kept := read_scores(tags).get("test"):
+        scores = {name: Score(value, *kept.intervals.get(name, ())) for name, value in kept.metrics.items()}
     return replace(
         side,
         settings=params,
-        scores={name.removeprefix(TEST): Score(value) for name, value in metrics.items()},
+        scores=scores,
         tables=find_tables(tags),
         code=CodeState(commit=clean(tags.get("git.commit")), uncommitted=clean(tags.get("git.uncommitted"))),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dlpipe.errors import EvaluationError
 from dlpipe.task import Check, Evaluation, Target, Thresholds
@@ -41,12 +41,15 @@ class Verdict:
         The version that the model was judged against, ``None`` for none.
     recall : mapping of label to share
         The candidate's, of the labels that the test rows have; empty where a target has no recall.
+    rival : Evaluation, optional
+        The scores of that version, on the rows that it can be judged on; ``None`` where it has none.
     """
 
     passed: bool
     reason: str
     champion: int | None = None
     recall: Mapping[str, float] = field(default_factory=dict)
+    rival: Evaluation | None = None
 
 
 def judge(
@@ -85,7 +88,9 @@ def judge(
     words = [check.words for check in checks if check.passed == passed]
     described = [target.describe(candidate)] if target.describe(candidate) else []
     reason = f"{'passed' if passed else 'not promoted'}: {'; '.join([*words, *described])}"
-    return Verdict(passed, reason, rival.version if rival else None, target.measure_recalls(candidate))
+    # without the texts that it got wrong, which need not be kept twice
+    scores = replace(rival.evaluation, mistakes=()) if rival and rival.evaluation else None
+    return Verdict(passed, reason, rival.version if rival else None, target.measure_recalls(candidate), scores)
 
 
 def list_checks(

@@ -108,7 +108,7 @@ def register_and_judge(
             served,
             name=settings.registry.model,
             params=vars(training),
-            metrics={f"test_{name}": value for name, value in evaluation.metrics.items()},
+            scores={"test": evaluation, "baseline": baseline},
             tags={**lineage, **make_gate_tag(settings.gate), **engine_tags},
             **shared,
         ),

@@ -9,11 +9,15 @@ registration  registering a version once, however often it is asked for; its ste
 runs          the MLflow run that a registration logs into
 logged_models MLflow's logged model, with the files
 logged_values parameters and scores that a version was logged with
+scores        what MLflow and a version's tags keep of evaluations
+verdicts      what a version's tag keeps of the gate
+descriptions  the description of a version
 creation      the model version, its alias and its links
 companions    registering companions, and a whole family
 moving        moving an alias of several models as one
 promotion     moving the champion, and finding the one before
 history       who was champion when, and why
+details       all that is known of one version
 deletion      deleting versions
 
 MLflow is imported by the functions that call it: it takes 1.4 to 2.3 s, and many need ``ModelVersion`` alone.
@@ -21,6 +25,8 @@ MLflow is imported by the functions that call it: it takes 1.4 to 2.3 s, and man
 
 from dlpipe.registry.companions import register_companion, register_family
 from dlpipe.registry.deletion import delete_version
+from dlpipe.registry.descriptions import list_compared
+from dlpipe.registry.details import VersionDetails, read_details
 from dlpipe.registry.families import check_name_free
 from dlpipe.registry.logged_values import read_logged_values
 from dlpipe.registry.names import (
@@ -36,6 +42,8 @@ from dlpipe.registry.names import (
 from dlpipe.registry.packaging import LOADER, Loggable, Packaging, list_requirements
 from dlpipe.registry.promotion import Promotion, find_earlier_champion, judge_and_promote, promote
 from dlpipe.registry.registration import log_and_register
+from dlpipe.registry.scores import format_source, read_scores
+from dlpipe.registry.verdicts import read_verdict
 from dlpipe.registry.versions import ModelVersion, find_champion, list_versions, parse_uri, resolve
 
 __all__ = [
@@ -50,19 +58,25 @@ __all__ = [
     "ModelVersion",
     "Packaging",
     "Promotion",
+    "VersionDetails",
     "check_model_name",
     "check_name_free",
     "classifier_name",
     "delete_version",
     "find_champion",
     "find_earlier_champion",
+    "format_source",
     "judge_and_promote",
+    "list_compared",
     "list_requirements",
     "list_versions",
     "log_and_register",
     "parse_uri",
     "promote",
+    "read_details",
     "read_logged_values",
+    "read_scores",
+    "read_verdict",
     "register_companion",
     "register_family",
     "resolve",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dlpipe.registry.deletion import delete_unfinished
+from dlpipe.registry.descriptions import describe_companion
 from dlpipe.registry.families import list_registered_numbers
 from dlpipe.registry.names import KIND, MADE_FROM, Kind, companion_name
 from dlpipe.registry.packaging import Loggable, Packaging
@@ -73,7 +74,7 @@ def register_companion(
     kind : str
         ``pipeline`` or ``explainer``.
     settings : mapping
-        Logged as params, with the kind in front of their names.
+        Params of the model in MLflow, with the kind in front of their names.
     example : sequence of rows
         Stored as the input example.
     packaging : Packaging
@@ -86,7 +87,7 @@ def register_companion(
         name=companion_name(classifier.name, kind),
         example=example,
         params={f"{kind}_{name}": value for name, value in settings.items()},
-        metrics={},
+        description=describe_companion(kind, classifier.uri, classifier.tags),
         tags={**select_lineage(classifier), MADE_FROM: classifier.uri, KIND: kind},
         packaging=packaging,
         challenger=challenger,

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def ensure_version(
-    store: TrackingStore, name: str, run: Run, logged: LoggedModel, tags: Mapping[str, str]
+    store: TrackingStore,
+    name: str,
+    run: Run | None,
+    logged: LoggedModel,
+    tags: Mapping[str, str],
+    *,
+    description: str,
 ) -> ModelVersion:
     """Return the version of ``name`` with the key of ``tags``, created if none has it.
 
@@ -27,13 +33,15 @@ def ensure_version(
     store : TrackingStore
     name : str
         The registered model, created if need be.
-    run : Run
+    run : Run or None
         The run that the version came from.
     logged : LoggedModel
         Its files, complete.
     tags : mapping of str to str
         With ``dlpipe.key`` among them. They are written with the version in one transaction: no kill leaves a
         version of ours that nobody can find by its key.
+    description : str
+        Written with them.
     """
     client = store.client()
     if (found := find_version(client, name, tags[KEY])) is not None:
@@ -43,8 +51,9 @@ def ensure_version(
         made = client.create_model_version(
             name,
             f"models:/{logged.model_id}",
-            run_id=run.info.run_id,
+            run_id=run.info.run_id if run else None,
             tags={**tags, MODEL_ID: logged.model_id},
+            description=description,
             model_id=logged.model_id,
             await_creation_for=0,
         )
@@ -87,6 +96,7 @@ def complete_version(client: MlflowClient, version: ModelVersion, *, challenger:
     client.set_logged_model_tags(version.model_id, {"mlflow.modelVersions": shown})
     if challenger and CHALLENGER not in version.aliases:
         client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
-    run = client.get_run(version.run_id)
-    if run.data.tags.get(KEY) == version.tags[KEY] and run.info.status != "FINISHED":
-        client.set_terminated(run.info.run_id, "FINISHED")
+    if version.run_id:
+        run = client.get_run(version.run_id)
+        if run.data.tags.get(KEY) == version.tags[KEY] and run.info.status != "FINISHED":
+            client.set_terminated(run.info.run_id, "FINISHED")

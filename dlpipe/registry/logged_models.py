@@ -18,24 +18,29 @@ if TYPE_CHECKING:
 
 def ensure_logged_model(
     client: MlflowClient,
-    run: Run,
+    experiment_id: str,
+    run: Run | None,
     files: Loggable,
     *,
+    name: str,
     example: Sequence[Row],
     params: Mapping[str, Any],
     tags: Mapping[str, str],
     packaging: Packaging,
 ) -> LoggedModel:
-    """Return the logged model with the key of ``tags`` in the run's experiment, written if need be.
+    """Return the logged model with the key of ``tags`` in an experiment, written if need be.
 
     Killed on the way, it stays PENDING, and the next call writes all of its files again.
 
     Parameters
     ----------
     client : MlflowClient
-    run : Run
-        Its source, and whose experiment it is in.
+    experiment_id : str
+    run : Run or None
+        Its source, in the same experiment.
     files : Loggable
+    name : str
+        Of the registered model: MLflow lists the models of an experiment by theirs.
     example : sequence of rows
         Stored as the input example.
     params, tags : mapping
@@ -43,13 +48,13 @@ def ensure_logged_model(
     packaging : Packaging
         How MLflow opens the files.
     """
-    found = client.search_logged_models([run.info.experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'")
+    found = client.search_logged_models([experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'")
     logged = next((model for model in found if model.status != "FAILED"), None)
     if logged is None:
         logged = client.create_logged_model(
-            run.info.experiment_id,
-            name="model",
-            source_run_id=run.info.run_id,
+            experiment_id,
+            name=name.replace(".", "_"),  # MLflow takes no dot here
+            source_run_id=run.info.run_id if run else None,
             tags=dict(tags),
             params={name: str(value) for name, value in params.items()},
         )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from dlpipe.errors import ChampionMoved, PromotionRefused
+from dlpipe.registry.descriptions import record_verdict
 from dlpipe.registry.families import find_companions
 from dlpipe.registry.history import How, list_earlier_champions, read_moves, record_move
 from dlpipe.registry.moving import Move, move_alias
 from dlpipe.registry.names import CHALLENGER, CHAMPION, MADE_FROM, classifier_name
+from dlpipe.registry.verdicts import Judgement
 from dlpipe.registry.versions import ModelVersion, find_champion, list_version_numbers, read_aliases, read_version
 from dlpipe.tracking import open_store, tracking_errors
 
@@ -18,18 +20,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TRIES = 20  # another champion each time
-
-
-class Judgement(Protocol):
-    """What a gate says of a candidate."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether it may become champion."""
-
-    @property
-    def reason(self) -> str:
-        """Why, in one line."""
 
 
 AnyJudgement = TypeVar("AnyJudgement", bound=Judgement)
@@ -137,7 +127,8 @@ def judge_and_promote(
     """Judge ``version`` against the champion, promote it if it passes, and return the verdict and the promotion.
 
     Judging takes minutes, so it is done without a lock: if another version became champion meanwhile, ``version``
-    is judged again, against that one.
+    is judged again, against that one. What the gate said stands in a tag and in the description of the version
+    before the alias moves.
 
     Parameters
     ----------
@@ -158,7 +149,10 @@ def judge_and_promote(
     """
     for _ in range(TRIES):
         rival = find_champion(version.name)
-        verdict = judge(None if rival is None or rival.version == version.version else rival)
+        is_champion = rival is not None and rival.version == version.version
+        verdict = judge(None if is_champion else rival)
+        # a champion is judged alone, and what the gate said of it beside the one before is worth more
+        record_judgement(version, verdict, unless_known=is_champion)
         try:
             done = promote(
                 version,
@@ -172,6 +166,21 @@ def judge_and_promote(
             continue
         return verdict, done
     raise ChampionMoved(f"{version.uri} was judged {TRIES} times, and each time another version became champion.")
+
+
+def record_judgement(version: ModelVersion, verdict: Judgement, *, unless_known: bool) -> None:
+    """Keep what the gate said of ``version``.
+
+    Parameters
+    ----------
+    version : ModelVersion
+    verdict : Judgement
+    unless_known : bool
+        Keep what it said before, if it did.
+    """
+    store = open_store()
+    with tracking_errors(store):
+        record_verdict(store.client(), version.name, version.version, verdict, unless_known=unless_known)
 
 
 def make_moved_error(version: ModelVersion, now: int | None) -> ChampionMoved:

@@ -20,17 +20,20 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import dlpipe
 from dlpipe.registry.creation import complete_version, ensure_version
+from dlpipe.registry.descriptions import describe_version
 from dlpipe.registry.families import check_name_free
 from dlpipe.registry.logged_models import ensure_logged_model
 from dlpipe.registry.names import DIGEST, KEY, KIND, KINDS, MADE_FROM, TASK, check_model_name
 from dlpipe.registry.packaging import Loggable, Packaging
-from dlpipe.registry.runs import log_to_run, open_run, read_context_tags
+from dlpipe.registry.runs import find_experiment, log_to_run, open_run, read_context_tags
+from dlpipe.registry.scores import find_dataset, format_source, make_scores_tag, name_metrics
 from dlpipe.registry.versions import ModelVersion, find_version, read_version
-from dlpipe.task import Row
+from dlpipe.task import Evaluation, Row
 from dlpipe.tracking import open_store, tracking_errors
 
 
@@ -40,11 +43,12 @@ def log_and_register(
     name: str,
     example: Sequence[Row],
     params: Mapping[str, Any],
-    metrics: Mapping[str, float],
     tags: Mapping[str, str],
+    scores: Mapping[str, Evaluation] = MappingProxyType({}),
     packaging: Packaging | None = None,
     experiment: str = "",
     run_name: str | None = None,
+    description: str = "",
     challenger: bool = True,
 ) -> ModelVersion:
     """Return the version of ``name`` with these files, registered if need be, with the alias ``challenger``.
@@ -52,6 +56,7 @@ def log_and_register(
     The same weights on the same table version under the same name are the same version, however often this is
     called and wherever an earlier call was killed. The model is logged into the run that ``MLFLOW_RUN_ID`` names,
     which stays open; in a task with the bridge, into that task's run; otherwise into a run of its own, which ends.
+    A companion belongs to no run then.
 
     Parameters
     ----------
@@ -61,14 +66,19 @@ def log_and_register(
         The registered model.
     example : sequence of rows
         As the inputs of the task read them; stored as the model's input example.
-    params, metrics : mapping
-        Settings and scores of the model.
+    params : mapping
+        Settings of the model. Those that are ``None`` are left out.
     tags : mapping of str to str
-        Lineage. ``delta.table`` and ``delta.version`` say which rows the model was trained on.
+        Lineage. ``delta.table`` and ``delta.version`` say which rows the model was trained and measured on.
+    scores : mapping of str to Evaluation, optional
+        Of the model as ``test``, of the plain model on the same rows as ``baseline``. Their metrics are those of
+        the model in MLflow (``test_accuracy``); a tag keeps them with their intervals.
     packaging : Packaging, optional
         How MLflow opens the files; by default as the model of a task.
     experiment, run_name : str, optional
-        For a run of its own; by default the experiment has the model's name.
+        For a run of its own; by default the experiment has the model's name, and the run says what it registers.
+    description : str, optional
+        Of the version, in Markdown; by default what its tags say: see ``describe_version``.
     challenger : bool, optional
         ``False`` moves no alias.
 
@@ -85,6 +95,7 @@ def log_and_register(
     key = make_registration_key(name, files.digest, tags)
     own_tags = {KEY: key, DIGEST: files.digest, TASK: files.card["task"], "dlpipe.version": dlpipe.__version__}
     tags = {**tags, **read_context_tags(), **own_tags}
+    params = {name: value for name, value in params.items() if value is not None}
     # a lock of this key alone, without a time limit: it is held while files are written, and only who registers
     # the very same files waits
     with tracking_errors(store), store.lock("register", key, seconds=-1):
@@ -93,23 +104,46 @@ def log_and_register(
         # a run that was given gets its params, metrics and link also when the version is an older one
         if version is None or os.environ.get("MLFLOW_RUN_ID"):
             with open_run(store, experiment or name, run_name, tags) as run:
-                logged = (
-                    client.get_logged_model(version.model_id)
-                    if version
-                    else ensure_logged_model(
+                if version:
+                    logged = client.get_logged_model(version.model_id)
+                else:
+                    experiment_id = (
+                        run.info.experiment_id if run else find_experiment(store, experiment or name, tags)
+                    )
+                    logged = ensure_logged_model(
                         client,
+                        experiment_id,
                         run,
                         files,
+                        name=name,
                         example=example,
-                        params=params,
+                        params={**params, **name_origin(tags)},
                         tags=tags,
                         packaging=packaging or Packaging(),
                     )
-                )
-                log_to_run(client, run, logged, params=params, metrics=metrics)
-                version = version or ensure_version(store, name, run, logged, tags)
+                if run:
+                    # those of a companion stand on its files: the run has its classifier's
+                    shown = {} if KIND in tags else params
+                    metrics, dataset = name_metrics(scores), find_dataset(tags)
+                    log_to_run(client, run, logged, params=shown, metrics=metrics, dataset=dataset)
+                if not version:
+                    version_tags = {**tags, **make_scores_tag(scores)}
+                    text = description or describe_version(version_tags)
+                    version = ensure_version(store, name, run, logged, version_tags, description=text)
         complete_version(client, version, challenger=challenger)
         return read_version(client, name, version.version)
+
+
+def name_origin(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return what tells models apart beside their settings: the table, and of a companion its classifier.
+
+    Examples
+    --------
+    >>> name_origin({"delta.table": "data/tables/reviews", "delta.version": "2"})
+    {'table': 'reviews@v2'}
+    """
+    origin = {"table": format_source(tags), "classifier": tags.get(MADE_FROM, "")}
+    return {name: value for name, value in origin.items() if value}
 
 
 def make_registration_key(name: str, digest: str, tags: Mapping[str, str]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.registry.names import KEY
+from dlpipe.registry.names import KEY, KIND, MADE_FROM
+from dlpipe.registry.versions import parse_uri, read_version
 from dlpipe.tracking import TrackingStore
 
 if TYPE_CHECKING:
@@ -15,13 +17,18 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
 
 PARAMS_A_BATCH = 100  # MLflow's limit
+STAMP = "metaflow.task"
+"""The tag that MLflow's run context gives in a task that the bridge follows."""
 
 
 @contextmanager
 def open_run(
     store: TrackingStore, experiment: str, run_name: str | None, tags: Mapping[str, str]
-) -> Iterator[Run]:
-    """Yield the run to log into: the caller's (``MLFLOW_RUN_ID``), an earlier try's, or a new one.
+) -> Iterator[Run | None]:
+    """Yield the run to log into: the caller's (``MLFLOW_RUN_ID``), the task's, an earlier try's, or a new one.
+
+    A companion that is registered outside of a task belongs to no run: it has no scores, which alone need one,
+    and a run would say nothing that its files do not.
 
     A run of our own carries the key. It ends as FAILED when something is raised, and as FINISHED in
     ``complete_version``, after the version exists.
@@ -32,25 +39,32 @@ def open_run(
     experiment : str
         Of a new run; created if need be.
     run_name : str or None
-        Of a new run; MLflow makes one up for ``None``.
+        Of a new run; by default it says what is registered.
     tags : mapping of str to str
         With ``dlpipe.key`` among them. A run of the caller's gets all others: the key would make it ours to end.
+        That of a task gets none, since it says itself what it worked on.
     """
     from mlflow.tracking.context.registry import resolve_tags
 
     client = store.client()
     if given := os.environ.get("MLFLOW_RUN_ID"):
-        for name, value in tags.items():
+        # a companion's say what the companion is, and the run may be its classifier's, too
+        for name, value in ({} if KIND in tags else tags).items():
             if name != KEY:
                 client.set_tag(given, name, value)
         yield client.get_run(given)
         return
-    experiment_id = store.experiment(experiment)
     context = resolve_tags(dict(tags))
-    # in a context that has a run for the whole task, MLflow gives that one
-    inside = context.get("mlflow.parentRunId")
-    earlier = [] if inside else client.search_runs([experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'", max_results=1)
-    run = earlier[0] if earlier else client.create_run(experiment_id, tags=context, run_name=run_name)
+    if STAMP in context and (of_task := context.get("mlflow.parentRunId")):
+        yield client.get_run(of_task)
+        return
+    if KIND in tags:
+        yield None
+        return
+    experiment_id = store.experiment(experiment)
+    earlier = client.search_runs([experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'", max_results=1)
+    name = run_name or f"register {experiment}"
+    run = earlier[0] if earlier else client.create_run(experiment_id, tags=context, run_name=name)
     try:
         yield run
     except BaseException:
@@ -58,10 +72,41 @@ def open_run(
         raise
 
 
+def find_experiment(store: TrackingStore, experiment: str, tags: Mapping[str, str]) -> str:
+    """Return the id of the experiment for files that belong to no run: that of their classifier's files.
+
+    Parameters
+    ----------
+    store : TrackingStore
+    experiment : str
+        Where the classifier has none, or it was deleted; created if need be.
+    tags : mapping of str to str
+        Of the companion; they name the classifier.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = store.client()
+    name, version, _ = parse_uri(tags[MADE_FROM])
+    try:
+        classifier = read_version(client, name, version or 0)
+        found = client.get_experiment(client.get_logged_model(classifier.model_id).experiment_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return store.experiment(experiment)
+    return str(found.experiment_id) if found.lifecycle_stage == "active" else store.experiment(experiment)
+
+
 def log_to_run(
-    client: MlflowClient, run: Run, logged: LoggedModel, *, params: Mapping[str, Any], metrics: Mapping[str, float]
+    client: MlflowClient,
+    run: Run,
+    logged: LoggedModel,
+    *,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    dataset: tuple[str, str] | None,
 ) -> None:
-    """Log the params and metrics that ``run`` lacks, and ``logged`` as its output.
+    """Log the params and metrics that ``run`` or ``logged`` lacks, and ``logged`` as the output of ``run``.
 
     A param that the run has with another value is left alone: MLflow would refuse the whole batch.
 
@@ -71,18 +116,23 @@ def log_to_run(
     run : Run
         As it was before the call.
     logged : LoggedModel
-        The metrics are linked to it.
+        The metrics are linked to it, but for those that are no finite numbers: MLflow would make 0 of them there.
     params, metrics : mapping
+    dataset : (str, str) or None
+        Name and digest of the rows on which the metrics were measured.
     """
     from mlflow.entities import LoggedModelOutput, Metric, Param
 
     # the run's own start makes the points of a second try the same points
     when = run.info.start_time
-    points = [
-        Metric(name, float(value), when, 0, model_id=logged.model_id)
-        for name, value in metrics.items()
-        if run.data.metrics.get(name) != float(value)
-    ]
+    name, digest = dataset or (None, None)
+    known = {(point.key, point.value) for point in logged.metrics or []}
+    points = []
+    for metric, value in metrics.items():
+        if math.isfinite(value) and (metric, value) not in known:
+            points.append(Metric(metric, value, when, 0, logged.model_id, name, digest, run.info.run_id))
+        elif run.data.metrics.get(metric) != value:
+            points.append(Metric(metric, value, when, 0))
     settings = [Param(name, str(value)) for name, value in params.items() if name not in run.data.params]
     client.log_batch(run.info.run_id, metrics=points, params=settings[:PARAMS_A_BATCH])
     for start in range(PARAMS_A_BATCH, len(settings), PARAMS_A_BATCH):
@@ -97,4 +147,4 @@ def read_context_tags() -> dict[str, str]:
     """Return the tag with the Metaflow task that this process runs, from MLflow's run context; empty outside."""
     from mlflow.tracking.context.registry import resolve_tags
 
-    return {name: value for name, value in resolve_tags().items() if name == "metaflow.task"}
+    return {name: value for name, value in resolve_tags().items() if name == STAMP}

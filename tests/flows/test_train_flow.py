@@ -161,6 +161,21 @@ def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, fir
     made = {f"models:/{name}/1" for name in ("reviews", "reviews-pipeline", "reviews-explainer")}
     assert set(runs["register"].data.tags["metaflow.models.made"].split()) == made
     assert runs["register"].data.tags["mlflow.parentRunId"] == runs[first.run_id].info.run_id
+    # a step's models are in its run and its experiment, and make none of their own
+    models = client.search_logged_models([experiment.experiment_id])
+    of_step = [model for model in models if model.source_run_id == runs["register"].info.run_id]
+    assert {f"models:/{model.name}/1" for model in of_step} == made
+    assert not {one.name for one in client.search_experiments() if one.name.startswith("reviews")}
+    (classifier,) = (model for model in of_step if model.name == "reviews")
+    (read_by_step,) = [one.dataset for one in runs["register"].inputs.dataset_inputs]
+    points = {point.key: (point.value, point.dataset_name, point.dataset_digest) for point in classifier.metrics}
+    assert points["test_accuracy"] == (1.0, read_by_step.name, read_by_step.digest)
+    assert "baseline_accuracy" in points
+    assert classifier.params["table"] == "reviews@v0"
+    described = client.get_model_version("reviews", "1").description
+    assert described.startswith(f"Trained by TrainFlow/{first.run_id}/train/")
+    assert "\n\nGate: passed: " in described
+    assert "| this version | &ensp;1.000 (1.000 to 1.000) |" in described
     for step in ("predict", "explain"):
         assert runs[step].data.tags["metaflow.models.used"] == "models:/reviews/1"
     (trained_on,) = [one.dataset for one in runs["train"].inputs.dataset_inputs]
@@ -205,6 +220,10 @@ def test_a_worse_model_becomes_challenger_and_the_champion_stays(project: Projec
     assert worse.summary("registered") == "models:/reviews/2 (challenger)"
     assert worse.summary("pipeline") == "models:/reviews-pipeline/2 (challenger)"
     assert worse.summary("explainer") == "models:/reviews-explainer/2 (challenger)"
+    client = MlflowClient(f"sqlite:///{project.folder / 'mlflow.db'}")
+    described = client.get_model_version("reviews", "2").description
+    assert "\n| champion v1 | " in described
+    assert "\n\nGate: not promoted: " in described
     reason, _, promotion = worse.summary("gate").rpartition("; ")
     assert reason.startswith("not promoted: accuracy ")
     assert "worse than the champion v1's" in reason
