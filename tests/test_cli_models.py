@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from stores import new_store, untouched_environment
+from stores import make_scores, new_store, untouched_environment
 from texts import GOOD, THINGS, reviews, write_csv
 
 from dlpipe.cli import main
@@ -18,7 +20,7 @@ from dlpipe.explain import ExplainSettings, register_explainer
 from dlpipe.inference import register_pipeline
 from dlpipe.registry import log_and_register, promote, register_family, resolve
 from dlpipe.registry.history import read_moves
-from dlpipe.tables import Sources, ingest
+from dlpipe.tables import Sources, ingest, write_table
 from dlpipe.task import find_task
 from dlpipe.task.classes import ClassThresholds
 from dlpipe.task.text_classification import TextClassData
@@ -26,6 +28,8 @@ from dlpipe.task.texts import TextModel
 
 TASK = find_task()
 FAMILY = ("reviews", "reviews-explainer", "reviews-pipeline")
+SCORES = {**make_scores(accuracy=0.9, log_loss=0.2), "baseline": make_scores(accuracy=0.8)["test"]}
+ENGINES = {"engine.chosen": "torch", "engine.rows": "50", "engine.onnx.speedup": "2.1"}
 
 
 def always_the_same(model: TextModel, label: int, by: float) -> TextModel:
@@ -51,12 +55,12 @@ def store(tmp_path_factory, tiny_model, tiny_table):
 
 
 def family(model: TextModel, table) -> None:
-    tags = {"delta.table": table.path, "delta.version": str(table.version), "seed": "0"}
+    tags = {"delta.table": table.path, "delta.version": str(table.version), "seed": "0", **ENGINES}
     gate = make_gate_tag(ClassThresholds(baseline_margin=0.2))
     shared = {"example": ["the film was good"], "challenger": False}
     register_family(
         "reviews",
-        lambda: log_and_register(model, name="reviews", params={}, metrics={}, tags={**tags, **gate}, **shared),
+        lambda: log_and_register(model, name="reviews", params={}, scores=SCORES, tags={**tags, **gate}, **shared),
         [
             lambda made: register_pipeline(made, **shared),
             lambda made: register_explainer(made, model, settings=ExplainSettings(), **shared),
@@ -71,6 +75,100 @@ def dlpipe(*words: str):
 def champions() -> list[int]:
     rows = json.loads(dlpipe("models", "--json").stdout)
     return [row["version"] for row in rows if "champion" in row["aliases"]]
+
+
+def test_a_version_is_shown_with_its_origin_its_scores_its_past_and_what_uses_it(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("DLPIPE_TABLES", str(tmp_path))
+    rows = pa.table({"row_id": ["a"], "predicted": ["positive"]})
+    for name, uri in (("reviews_predictions", "models:/reviews/1"), ("others", "models:/reviews/2")):
+        key = {"model": uri, "source": "data/tables/reviews", "source_version": "0"}
+        write_table(tmp_path / name, rows, key=key)
+    shown = dlpipe("models", "show", "reviews@champion").stdout
+    lines = [line.split("  ") for line in shown.splitlines()]
+    cells = [[cell.strip() for cell in line if cell] for line in lines if any(line)]
+    assert cells[0] == ["models:/reviews/1 (champion)"]
+    assert ["table", "reviews@v0"] in cells
+    assert ["100 test rows", "accuracy", "log loss"] in cells
+    assert ["this version", "0.900 (0.880 to 0.920)", "0.200 (0.180 to 0.220)"] in cells
+    assert ["baseline", "0.800 (0.780 to 0.820)"] in cells
+    assert any(line[0] == "champion" and line[-1].endswith(": the first") for line in cells)
+    assert ["torch", "chosen"] in cells
+    assert ["onnx", "2.1"] in cells
+    assert ["models:/reviews-pipeline/1", "champion"] in cells
+    assert any(line[:2] == ["reviews_predictions@v0", "predictions of reviews@v0"] for line in cells)
+    assert "others" not in shown
+    facts = json.loads(dlpipe("models", "show", "models:/reviews/1", "--json").stdout)
+    assert facts["scores"][1] == {
+        "of": "baseline",
+        "rows": 100,
+        "metrics": {"accuracy": {"value": 0.8, "low": 0.78, "high": pytest.approx(0.82)}},
+    }
+    assert [table["table"] for table in facts["tables"]] == ["reviews_predictions@v0"]
+    assert (facts["gate"], facts["champion_moves"][0]["why"]) == (None, "the first")
+    made = dlpipe("models", "show", "reviews-explainer/2").stdout
+    assert "made from    models:/reviews/2" in made
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("revues", "No model 'revues' is registered; there are reviews, reviews-explainer, reviews-pipeline."),
+        ("reviews@best", "'reviews' has no alias 'best'; it has challenger (v3), champion (v1)."),
+        ("reviews/9", "'reviews' has no version 9; it has 1, 2, 3."),
+    ],
+)
+def test_a_version_that_is_gone_is_named_with_what_there_is(store, uri, words):
+    for command in (["models", "show", uri], ["explain", "--model", uri, "a good film"]):
+        result = dlpipe(*command)
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+        assert words in result.stderr
+
+
+def test_a_prediction_is_explained_in_the_terminal_word_by_word(store):
+    text = "the film was good and superb"
+    shown = dlpipe("explain", "--model", "reviews", text).stdout
+    headline, words, meaning, *bars = shown.splitlines()
+    assert re.fullmatch(r"positive \d+\.\d %, without any word \d+\.\d %", headline)
+    assert words.strip() == text
+    assert "+ and red speak for positive" in meaning
+    assert sorted(line.split()[-1] for line in bars) == sorted(words.split())
+    numbers = [float(line.split()[0]) for line in bars]
+    assert numbers == sorted(numbers, key=abs, reverse=True)
+    output, base = (float(found) for found in re.findall(r"[\d.]+(?= %)", headline))
+    assert base + sum(numbers) == pytest.approx(output, abs=0.5)
+    first = dlpipe("explain", "--model", "reviews", "--top", "2", text).stdout.splitlines()
+    assert first[3:5] == bars[:2]
+    assert first[5].endswith("the other 4 words together")
+    assert r"\x1b[31m" in dlpipe("explain", "--model", "reviews", "good \x1b[31m film").stdout.splitlines()[1]
+
+
+def test_colours_are_for_terminals_alone(store, monkeypatch):
+    def run(text: str) -> str:
+        return CliRunner().invoke(main, ["explain", "--model", "reviews", text], color=True).stdout
+
+    assert "\x1b[31m\x1b[1mgood" in run("a good film")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in run("a good film")
+
+
+def test_an_explanation_is_a_page_or_json_that_adds_up(store, tmp_path):
+    page = tmp_path / "page.html"
+    done = dlpipe("explain", "--model", "reviews-explainer/1", "--html", str(page), "a <b>good</b> film", "awful")
+    assert done.stdout == f"2 rows explained in {page}\n"
+    written = page.read_text()
+    assert written.count("<h2>") == 2
+    assert "&lt;" in written
+    assert "<b>" not in written
+    assert "src=" not in written
+    (row,) = json.loads(dlpipe("explain", "--model", "reviews/1", "--json", "a good film").stdout)
+    assert [part["part"] for part in row["parts"]] == ["a", "good", "film"]
+    total = sum(part["attribution"] for part in row["parts"])
+    assert row["base_value"] + total == pytest.approx(row["output"], abs=1e-4)
+    assert (row["predicted"], row["parts"][0]["input_column"]) == ("positive", "text")
+    nowhere = dlpipe("explain", "--model", "reviews", "--html", str(tmp_path / "none/page.html"), "good")
+    assert nowhere.stderr.endswith("No such file or directory. Name a file where you may.\n")
+    pipeline = dlpipe("explain", "--model", "reviews-pipeline", "good")
+    assert pipeline.stderr.endswith("is a pipeline. Explain its classifier: --model reviews/1.\n")
 
 
 def test_a_version_is_promoted_through_the_gate_of_its_run_unless_it_is_forced(store):
@@ -88,6 +186,11 @@ def test_a_version_is_promoted_through_the_gate_of_its_run_unless_it_is_forced(s
     assert (back["moved"], back["champion_before"]) == (True, 2)
     assert back["gate"].startswith("passed: ")
     assert champions() == [1, 1, 1]
+    shown = dlpipe("models", "show", "reviews/2").stdout
+    assert re.search(r"^gate +not promoted: ", shown, re.MULTILINE)
+    assert re.search(r"^champion v1, \d+ rows +1\.000 ", shown, re.MULTILINE)
+    assert re.search(r"^champion +\S+ \S+ after v1 by force, ana: a try$", shown, re.MULTILINE)
+    assert re.search(r"^no longer +\S+ \S+ replaced by v1 by gate, ", shown, re.MULTILINE)
     moves = read_moves(store.client().get_registered_model("reviews").tags)
     assert [(move.how, move.who) for move in moves[1:2]] == [("force", "ana")]
     assert moves[2].why == back["gate"]

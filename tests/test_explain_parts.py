@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
+from stores import new_store, untouched_environment
 from test_explain import WordList
 
+from dlpipe.cli import main
 from dlpipe.errors import ExplanationError
 from dlpipe.explain import (
     ExplainSettings,
@@ -291,6 +294,18 @@ def test_flows_know_why_rows_are_not_explained_before_they_open_a_model():
     )
     assert find_reason_not_explained(shy).endswith("nobody's business.")
     assert find_reason_not_explained(other) == ""
+
+
+def test_the_command_says_why_rows_are_not_explained_before_it_opens_a_model(tmp_path):
+    with untouched_environment():
+        client = new_store(tmp_path).client()
+        client.create_registered_model("secret")
+        client.create_model_version("secret", "/nowhere", tags={TASK: "shy"})
+        done = CliRunner().invoke(main, ["explain", "--model", "secret/1", "so good"])
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "Error: models:/secret/1: Rows of this kind are not explained: they are nobody's business.\n"
+    )
 
 
 def test_rows_without_gradients_are_refused_and_not_compared():

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from stores import new_store, untouched_environment
+from stores import make_scores, new_store, untouched_environment
 from texts import reviews
 
 from dlpipe.cli import main
@@ -74,7 +74,7 @@ class Used:
             name=name,
             example=self.rows[:2],
             params={},
-            metrics={f"test_{self.task.target.headline}": 0.5},
+            scores=make_scores(**{self.task.target.headline: 0.5}),
             tags={},
         )
 
@@ -157,6 +157,16 @@ def test_its_explainer_gives_the_models_own_prediction_in_its_own_type(used: Use
     assert answers["predicted"].dtype == expected["predicted"].dtype
     for own, known in zip(answers["predicted"], expected["predicted"], strict=True):
         assert own == (pytest.approx(known) if isinstance(known, float) else known)
+    given = used.task.inputs.make_example(used.rows[:1])
+    asked_again = given.iloc[0, 0] if used.task.inputs.is_single_text else json.dumps(given.to_dict("records")[0])
+    done = CliRunner(catch_exceptions=False).invoke(
+        main, ["explain", "--model", used.version.uri, "--json", asked_again]
+    )
+    (told,) = json.loads(done.stdout)
+    assert [part["part"] for part in told["parts"]] == answers["parts"][0]
+    assert [part["attribution"] for part in told["parts"]] == pytest.approx(answers["attributions"][0], abs=1e-6)
+    shown = CliRunner(catch_exceptions=False).invoke(main, ["explain", "--model", used.version.uri, asked_again])
+    assert ("with usual values" if "tabular" in used.task.name else "without any word") in shown.stdout
     if used.task.name == "text-regression":
         assert answers["predicted"].tolist() == answers["output"].tolist()
         assert answers["output_name"].unique().tolist() == ["value"]

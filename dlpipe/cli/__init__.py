@@ -15,8 +15,10 @@ from dlpipe.cli.bridge import bridge
 from dlpipe.cli.compare import compare
 from dlpipe.cli.deployments import deployments
 from dlpipe.cli.events import event, events
+from dlpipe.cli.explaining import explain
 from dlpipe.cli.init import init
 from dlpipe.cli.logs import logs
+from dlpipe.cli.model_details import show as show_model
 from dlpipe.cli.models import models
 from dlpipe.cli.portal import ui
 from dlpipe.cli.printing import OneLineErrors
@@ -46,11 +48,12 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(init, tables, append, models, predict, score, answers, compare, bridge, ui),
+    *(init, tables, append, models, predict, explain, score, answers, compare, bridge, ui),
     *(scheduler, deployments, runs, logs, event, events),
 )
 for command in COMMANDS:
     main.add_command(command)
+models.add_command(show_model)
 for command in (show, export, delete_table):
     tables.add_command(command)
 for command in (resume, terminate, suspend, unsuspend, delete_run):

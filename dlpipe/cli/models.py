@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +22,7 @@ because = click.option("--why", default="", help="Reason of the change, for its 
 @as_json
 @click.pass_context
 def models(context: click.Context, json_: bool) -> None:
-    """List registered model versions, or change the champion.
+    """List registered model versions, show one, or change the champion.
 
     Each version has its aliases, its score on the test split, its engine and the table version that it learnt
     from.
@@ -32,6 +31,7 @@ def models(context: click.Context, json_: bool) -> None:
     Examples:
       dlpipe models
       dlpipe models --json
+      dlpipe models show reviews@champion
     """
     if context.invoked_subcommand is None:
         say_rows(describe_versions(), json_=json_, nothing="No model is registered yet: run flows/train_flow.py.")
@@ -39,7 +39,7 @@ def models(context: click.Context, json_: bool) -> None:
 
 def describe_versions() -> list[dict[str, Any]]:
     """Return what there is to say of every version, the metric that its task puts first among it."""
-    from dlpipe.registry import list_versions
+    from dlpipe.registry import format_source, list_versions
 
     found = list_versions()
     headlines = dict.fromkeys([find_headline(version.task) for version, _ in found])
@@ -63,18 +63,6 @@ def find_headline(task: str) -> str:
     from dlpipe.task import DEFAULT_TASK, find_task, list_tasks
 
     return find_task(task if task in list_tasks() else DEFAULT_TASK).target.headline
-
-
-def format_source(tags: Mapping[str, str]) -> str:
-    """Return the table version that a model was made from, as its tags say.
-
-    Examples
-    --------
-    >>> format_source({"delta.table": "data/tables/reviews", "delta.version": "2"})
-    'reviews@v2'
-    """
-    name = tags.get("delta.table", "").rstrip("/").rpartition("/")[2]
-    return f"{name}@v{tags['delta.version']}" if name and "delta.version" in tags else ""
 
 
 @models.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,7 +13,14 @@ import click
 
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import redact
-from dlpipe.terminal import cut_to_width, is_right_to_left, make_visible, measure_width, pad_to_width
+from dlpipe.terminal import (
+    cut_to_width,
+    is_right_to_left,
+    make_log_visible,
+    make_visible,
+    measure_width,
+    pad_to_width,
+)
 
 WIDE, NARROWEST = 24, 12
 """Columns of a terminal: cells of a table that are wider come last, and none is cut to less."""
@@ -48,6 +56,15 @@ class OneLineErrors(click.Group):
 def say(text: object = "", *, err: bool = False) -> None:
     """Print a line, or several, with nothing in them that a terminal would obey."""
     click.echo(make_visible(str(text)), err=err)
+
+
+def say_in_colour(text: str) -> None:
+    """Print lines with their colours, on a terminal and unless NO_COLOR is set; other marks are made visible.
+
+    What is coloured must be made visible before: a colour of its own would go through.
+    """
+    # of a pipe or a file, click takes colours away
+    click.echo(make_log_visible(text), color=False if os.environ.get("NO_COLOR") else None)
 
 
 def say_runs_elsewhere() -> None:

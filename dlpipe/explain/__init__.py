@@ -18,6 +18,9 @@ table_explaining  explain a sample or a whole table, appended to a table of expl
 pyfunc            the explainer as a registered model
 overview          what parts do over many rows
 figures           the figure of a row
+loading           the explainer of a registered model
+page              explanations as a page of HTML
+wording           what an explanation says in words
 shap_objects      attributions as objects of SHAP, for its plots
 """
 
@@ -32,7 +35,9 @@ from dlpipe.explain.explanations import (
     make_explanation_schema,
 )
 from dlpipe.explain.figures import make_row_figure
+from dlpipe.explain.loading import load_explainer
 from dlpipe.explain.overview import Overview, read_overview
+from dlpipe.explain.page import make_page
 from dlpipe.explain.pyfunc import register_explainer
 from dlpipe.explain.table_explaining import ExplainedTable, explain_all, explain_table
 
@@ -49,7 +54,9 @@ __all__ = [
     "explain_all",
     "explain_rows",
     "explain_table",
+    "load_explainer",
     "make_explanation_schema",
+    "make_page",
     "make_row_figure",
     "read_overview",
     "register_explainer",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.explain.explaining import explain_rows, task_of
-from dlpipe.explain.explanations import ExplainSettings, Explanation
+from dlpipe.explain.explanations import ExplainSettings, Explanation, Explanations
 from dlpipe.settings import read_settings
 from dlpipe.task import Model, Predictor, Row, Task, find_task
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from dlpipe.registry import ModelVersion, Packaging
 
+LOADER = "dlpipe.explain.pyfunc"
+"""The module whose ``_load_pyfunc`` opens an explainer."""
 SETTINGS = "explain.json"
 COLUMNS = (
     ("output_name", "string"),
@@ -99,7 +101,7 @@ def describe_packaging(card: Mapping[str, Any]) -> Packaging:
     from dlpipe.registry import Packaging
 
     return Packaging(
-        loader="dlpipe.explain.pyfunc",
+        loader=LOADER,
         outputs=list_answer_columns(find_task(card["task"]), card),
         params={"method": ""},
         packages=("captum",),
@@ -113,12 +115,16 @@ def list_answer_columns(task: Task, card: Mapping[str, Any]) -> list[tuple[str, 
 
 def _load_pyfunc(path: str) -> PyfuncExplainer:
     """Return the explainer in the folder ``path``: MLflow calls this from ``mlflow.pyfunc.load_model``."""
+    return open_explainer(Path(path))
+
+
+def open_explainer(folder: Path) -> PyfuncExplainer:
+    """Return the explainer whose files are in ``folder``, all of them read."""
     from dlpipe.task import open_predictor
 
-    given = json.loads((Path(path) / SETTINGS).read_text(encoding="utf-8"))
-    return PyfuncExplainer(
-        open_predictor(Path(path), engine="exact"), read_settings(ExplainSettings, given, where=SETTINGS)
-    )
+    given = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    settings = read_settings(ExplainSettings, given, where=SETTINGS)
+    return PyfuncExplainer(open_predictor(folder, engine="exact"), settings)
 
 
 class PyfuncExplainer:
@@ -144,8 +150,7 @@ class PyfuncExplainer:
 
         task = task_of(self.predictor)
         asked = task.inputs.read_request(model_input, self.predictor.card)
-        rows = [(str(number), row) for number, row in enumerate(asked) if row is not None]
-        made = explain_rows(self.predictor, rows, settings=self._with(params or {}))
+        made = self._explain(asked, (params or {}).get("method"))
         found = {int(row.row_id): to_answer(row) for row in made.rows}
         answers = [found.get(number) or make_empty_answer() for number in range(len(asked))]
         # object: pandas' own type for texts makes NaN of the label that a missing row has not
@@ -156,10 +161,24 @@ class PyfuncExplainer:
             }
         )
 
-    def _with(self, params: Mapping[str, Any]) -> ExplainSettings:
-        asked = {"method": params.get("method") or self.settings.method}
-        checked = read_settings(ExplainSettings, asked, where="params")
-        return replace(self.settings, method=checked.method)
+    def explain(self, given: Any, *, method: str | None = None) -> Explanations:
+        """Return the explanations of rows, without those that are missing; their ids are their numbers.
+
+        Parameters
+        ----------
+        given : str, sequence, Series, DataFrame or mapping of columns
+            What the model itself takes.
+        method : str, optional
+            Another than that of the settings.
+        """
+        inputs = task_of(self.predictor).inputs
+        return self._explain(inputs.read_request(given, self.predictor.card), method)
+
+    def _explain(self, asked: Sequence[Row | None], method: str | None) -> Explanations:
+        rows = [(str(number), row) for number, row in enumerate(asked) if row is not None]
+        named = {"method": method or self.settings.method}
+        checked = read_settings(ExplainSettings, named, where="params")
+        return explain_rows(self.predictor, rows, settings=replace(self.settings, method=checked.method))
 
 
 def to_answer(row: Explanation) -> dict[str, Any]:

@@ -1,0 +1,280 @@
+"""`dlpipe models show`: where a version comes from, how good it is, against whom, and what uses it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dlpipe.cli.printing import as_json, format_milliseconds, format_table, say
+from dlpipe.cli.tables import find_root, find_tables
+from dlpipe.errors import DlpipeError
+
+if TYPE_CHECKING:
+    from dlpipe.registry import VersionDetails
+    from dlpipe.task import Evaluation
+
+ENGINE_NUMBERS = ("speedup", "accuracy_lost", "label_agreement", "largest_difference")
+GIT = {"true": "with uncommitted changes", "false": "committed"}
+
+
+@click.command()
+@click.argument("uri", metavar="VERSION")
+@as_json
+def show(uri: str, json_: bool) -> None:
+    """Show where VERSION comes from, how good it is, against whom, and what uses it.
+
+    VERSION is models:/NAME@ALIAS, NAME@ALIAS or NAME/3; a bare NAME means its champion. Scores are those of the
+    test split, with 95 % intervals.
+
+    \b
+    Examples:
+      dlpipe models show reviews@champion
+      dlpipe models show reviews/1 --json
+    """
+    from dlpipe.registry import read_details
+
+    details = read_details(uri)
+    tables, not_seen = find_tables_made_by(details.version.uri)
+    facts = {**describe_details(details), "tables": tables}
+    if json_:
+        say(json.dumps(facts, indent=2, default=str))
+        return
+    say("\n".join(lay_out_details(facts)))
+    if not_seen:
+        say(not_seen, err=True)
+
+
+def describe_details(details: VersionDetails) -> dict[str, Any]:
+    """Return what the registry knows of a version, for JSON."""
+    from dlpipe.registry import MADE_FROM, list_compared, read_verdict
+
+    version, tags = details.version, details.version.tags
+    verdict = read_verdict(tags)
+    return {
+        "uri": version.uri,
+        "model": version.name,
+        "version": version.version,
+        "aliases": list(version.aliases),
+        "task": version.task,
+        "registered": format_milliseconds(details.registered),
+        "made_from": tags.get(MADE_FROM),
+        "origin": describe_origin(tags),
+        "weights": version.digest,
+        "run_id": version.run_id,
+        "model_id": version.model_id,
+        "scores": [describe_scores(name, made) for name, made in list_compared(tags, verdict)],
+        "gate": {"passed": verdict.passed, "reason": verdict.reason, "against": verdict.champion}
+        if verdict
+        else None,
+        "champion_moves": [asdict(move) for move in details.moves],
+        "engines": describe_engines(tags),
+        "companions": [{"uri": made.uri, "aliases": list(made.aliases)} for made in details.companions],
+        "description": details.description,
+    }
+
+
+def describe_origin(tags: Mapping[str, str]) -> dict[str, str | None]:
+    """Return which run trained a version, on what, and by which code; ``None`` for what its tags do not say."""
+    from dlpipe.registry import format_source
+
+    commit = tags.get("git.commit", "unknown")
+    return {
+        "task": tags.get("metaflow.pathspec"),
+        "table": format_source(tags) or None,
+        "table_path": tags.get("delta.table"),
+        "table_digest": tags.get("delta.digest"),
+        "commit": None if commit == "unknown" else commit,
+        "changes": GIT.get(tags.get("git.uncommitted", "")) if commit != "unknown" else None,
+        "seed": tags.get("seed"),
+        "dlpipe": tags.get("dlpipe.version"),
+    }
+
+
+def describe_scores(name: str, made: Evaluation) -> dict[str, Any]:
+    """Return an evaluation with its name, for JSON: each metric with its value and the ends of its interval."""
+    from dlpipe.registry.scores import to_plain
+
+    plain = to_plain(made)
+    metrics = {
+        metric: dict(zip(("value", "low", "high"), (value, *plain["intervals"].get(metric, ())), strict=False))
+        for metric, value in plain["metrics"].items()
+    }
+    return {"of": name, "rows": made.rows, "metrics": metrics}
+
+
+def describe_engines(tags: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return each engine that was compared with torch at registration, with the chosen one marked.
+
+    Examples
+    --------
+    >>> describe_engines({"engine.chosen": "onnx", "engine.onnx.speedup": "2.15", "engine.rows": "200"})
+    [{'engine': 'onnx', 'chosen': 'chosen', 'speedup': '2.15'}]
+    """
+    compared = (re.fullmatch(r"engine\.([^.]+)\.[^.]+", tag) for tag in sorted(tags))
+    names = dict.fromkeys(tag[1] for tag in compared if tag)
+    chosen = tags.get("engine.chosen", "torch")
+    if chosen not in names:
+        names = {chosen: None, **names}
+    return [
+        {
+            "engine": name,
+            "chosen": "chosen" if name == chosen else "",
+            **{
+                number: tags[tag]
+                for number in (*ENGINE_NUMBERS, "problem")
+                if (tag := f"engine.{name}.{number}") in tags
+            },
+        }
+        for name in names
+    ]
+
+
+def find_tables_made_by(uri: str) -> tuple[list[dict[str, Any]], str]:
+    """Return the tables under the tables root that have predictions or explanations of a version, newest first.
+
+    Parameters
+    ----------
+    uri : str
+        Such as ``models:/reviews/1``.
+
+    Returns
+    -------
+    tables : list of dict
+        The table, the version that its rows came with, of which table they are, and when they were written.
+    problem : str
+        Why tables were not looked at; empty where all were.
+    """
+    from dlpipe.tables import history
+
+    found, problem = [], ""
+    try:
+        folders = find_tables()
+    except DlpipeError as error:  # in an object store, whose tables nobody lists
+        return [], str(error).partition(". ")[0] + "."
+    for folder in folders:
+        try:
+            commits = history(str(folder))
+        except DlpipeError as error:  # a damaged table says so by itself, and hides no other
+            problem = str(error)
+            continue
+        name = str(folder.relative_to(find_root()))
+        for commit in commits:
+            key = commit.get("key")
+            if isinstance(key, dict) and key.get("model") == uri:
+                found.append({"table": f"{name}@v{commit['version']}", **describe_commit(commit, key)})
+    return sorted(found, key=lambda row: row["written"], reverse=True), problem
+
+
+def describe_commit(commit: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a commit of predictions or explanations is of, and when it was made."""
+    source = Path(str(key.get("source", ""))).name
+    version = key.get("source_version")
+    return {
+        "what": "explanations" if "method" in key else "predictions",
+        "of": f"{source}@v{version}" if version is not None else source,
+        "written": format_milliseconds(commit["timestamp"]),
+    }
+
+
+def lay_out_details(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines that a person reads: scores and the gate first, after where the version comes from."""
+    aliases = f" ({', '.join(facts['aliases'])})" if facts["aliases"] else ""
+    yield f"{facts['uri']}{aliases}"
+    yield ""
+    yield from lay_out_names(list_origin(facts))
+    if facts["scores"]:
+        yield ""
+        yield from lay_out_scores(facts["scores"])
+    decided = list_decisions(facts)
+    if decided:
+        yield ""
+        yield from lay_out_names(decided)
+    if facts["engines"] and facts["made_from"] is None:
+        yield ""
+        yield from format_table(facts["engines"])
+    yield ""
+    used = [{"used by": made["uri"], "what": ", ".join(made["aliases"])} for made in facts["companions"]]
+    used += [
+        {"used by": table["table"], "what": f"{table['what']} of {table['of']}", "written": table["written"]}
+        for table in facts["tables"]
+    ]
+    yield from format_table(used) if used else ["used by nothing that is known here"]
+
+
+def list_origin(facts: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """Return where a version comes from, as lines with names."""
+    origin = facts["origin"]
+    code = " ".join(filter(None, ((origin["commit"] or "")[:12], origin["changes"])))
+    return [
+        ("task", facts["task"]),
+        ("made from", facts["made_from"]),
+        ("trained by", origin["task"]),
+        ("table", origin["table"]),
+        ("code", code),
+        ("seed", origin["seed"]),
+        ("weights", facts["weights"]),
+        ("registered", facts["registered"]),
+        ("MLflow run", facts["run_id"]),
+    ]
+
+
+def list_decisions(facts: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """Return what the gate said and when the version became champion or was replaced, as lines with names."""
+    lines: list[tuple[str, str | None]] = [("gate", facts["gate"]["reason"] if facts["gate"] else None)]
+    for move in facts["champion_moves"]:
+        came = move["after"] == facts["version"]
+        other = move["before"] if came else move["after"]
+        beside = f"{'after' if came else 'replaced by'} v{other}" if other is not None else ""
+        # the reason of the gate is the line above
+        why = f": {move['why']}" if move["why"] and move["how"] != "gate" else ""
+        at, by = move["at"][:16].replace("T", " "), f"by {move['how']}, {move['who']}"
+        words = " ".join(filter(None, (at, beside, by)))
+        lines.append(("champion" if came else "no longer", f"{words}{why}"))
+    return lines
+
+
+def lay_out_names(lines: Sequence[tuple[str, str | None]]) -> Iterator[str]:
+    """Yield lines with their names before them, without those that have nothing to say.
+
+    Examples
+    --------
+    >>> list(lay_out_names([("table", "reviews@v0"), ("seed", None)]))
+    ['table        reviews@v0']
+    """
+    for name, value in lines:
+        if value:
+            yield f"{name:<12} {value}"
+
+
+def lay_out_scores(scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the table of scores: a row for each that is compared, a column a metric."""
+    from dlpipe.task.gate import spell_metric
+
+    metrics, first = list(scores[0]["metrics"]), f"{scores[0]['rows']:,} test rows"
+
+    def format_row(score: Mapping[str, Any]) -> dict[str, Any]:
+        cells = {spell_metric(name): format_metric(score["metrics"].get(name)) for name in metrics}
+        return {first: score["of"], **cells}
+
+    return format_table([format_row(score) for score in scores])
+
+
+def format_metric(metric: Mapping[str, float | None] | None) -> str:
+    """Return a value with the ends of its interval.
+
+    Examples
+    --------
+    >>> format_metric({"value": 0.5, "low": 0.25, "high": 0.75}), format_metric({"value": None})
+    ('0.500 (0.250 to 0.750)', '')
+    """
+    if not metric or metric["value"] is None:
+        return ""
+    low, high = metric.get("low"), metric.get("high")
+    interval = f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else ""
+    return f"{metric['value']:.3f}{interval}"
