@@ -83,7 +83,7 @@ def append(
       dlpipe append reviews new.csv
       dlpipe append reviews "new/*.jsonl" --text-column text --json
       dlpipe append unlabelled new.csv --new
-      dlpipe append wines new.csv --new --task tabular-classification --number-columns alcohol,hue
+      dlpipe append wines wines.csv --new --task tabular-classification --number-columns alcohol,hue
     """
     from dlpipe.tables import append
 
