@@ -153,6 +153,11 @@ def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, fir
     assert "start/data_version/version" in top.metrics
     assert not {name for name in top.metrics if name.startswith(("tune/tuned_on/", "start/ingest/table/"))}
     assert not [name for run in found for name in (*run.data.params, *run.data.metrics) if ":" in name]
+    epochs = client.get_metric_history(runs["train"].info.run_id, "epoch_scores/val_loss")
+    assert [point.step for point in epochs] == [1, 2, 3, 4, 5]
+    assert len({point.timestamp for point in epochs}) == 5  # reported one by one, while the step ran
+    assert client.get_metric_history(runs["train"].info.run_id, "batches/loss")
+    assert client.list_artifacts(scored.info.run_id, "pictures/0-blank")
     evaluation = json.loads(
         Path(client.download_artifacts(scored.info.run_id, "artifacts/evaluation.json")).read_text()
     )
