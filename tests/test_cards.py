@@ -74,6 +74,8 @@ def test_rows_that_are_won_and_lost_stand_on_the_card_as_they_are(tmp_path: Path
     assert found.gain == pytest.approx(made.metrics["accuracy"] - plain.metrics["accuracy"])
     spread = (right[0].astype(float) - right[1]).std() / np.sqrt(200)
     assert found.interval == pytest.approx((found.gain - 1.96 * spread, found.gain + 1.96 * spread), abs=0.02)
+    itself = compare_row_by_row(made, made, rows, task=find_task(model.task))
+    assert itself.line() == "share of right rows the same on every row"
     page = read(make_evaluation_parts(made, plain, model=model, rows=rows))
     lost = read_cells(page, "### Lost")
     assert [cells[2] for cells in lost] == [row.predicted for row in found.lost_rows]

@@ -66,6 +66,8 @@ class RowComparison:
     def line(self) -> str:
         """Return the difference in words: ``share of right rows 0.081 better (0.050 to 0.112)``."""
         low, high = self.interval
+        if not (self.won or self.lost):
+            return f"{self.measure} the same on every row"
         if not self.gain:
             return f"{self.measure} the same ({low:+.3f} to {high:+.3f})"
         if self.gain < 0:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dlpipe.task import ScoreTable
 
 GOOD, BAD, OPEN = "#15803d", "#b91c1c", "#9ca3af"
-NUMBER = re.compile(r"[-+–]?[\d.,]*\d?%?( \(.*\))?")
+NUMBER = re.compile(r"[-+]?[\d.,]+(e-\d+)?%?( \(.*\))?|–")
 UPRIGHT = 8  # columns of a matrix beyond which their names stand upright
 TIGHT = "<style>.sectionItems{grid-gap:0.4rem !important}</style>"
 """Metaflow leaves so much room between two paragraphs that a card of tables falls apart."""
