@@ -67,7 +67,7 @@ def explain(
     \b
     Examples:
       dlpipe explain --model models:/reviews@champion "I loved every minute of it."
-      dlpipe explain --model reviews/1 --html page.html < texts.txt
+      dlpipe explain --model reviews/1 --html explained.html "I loved it." "Dull, and far too long."
       dlpipe explain --model reviews --method gradient --json "I loved every minute of it."
     """
     from dlpipe.explain import load_explainer, make_page

@@ -197,7 +197,8 @@ def lay_out_details(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from lay_out_names(decided)
     if facts["engines"] and facts["made_from"] is None:
         yield ""
-        yield from format_table(facts["engines"])
+        spelt = [{name.replace("_", " "): value for name, value in engine.items()} for engine in facts["engines"]]
+        yield from format_table(spelt)
     yield ""
     used = [{"used by": made["uri"], "what": ", ".join(made["aliases"])} for made in facts["companions"]]
     used += [
