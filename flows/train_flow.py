@@ -37,7 +37,7 @@ class TrainFlow(LifeCycleFlow):
 
         self.ingest = ingest_rows(self.read_settings(), retrain=self.retrain)
         self.data_version = self.ingest.table
-        show_data(self.ingest)
+        show_data(self.ingest, max_length=getattr(self.read_settings().training, "max_length", 0))
         self.next(self.tune)
 
     @retry(times=1, minutes_between_retries=0)
@@ -67,7 +67,7 @@ class TrainFlow(LifeCycleFlow):
         from dlpipe.training import fit
 
         self.trained_on, self.trained_by = self.data_version, make_attempt_tags()
-        curves, task = LearningCurves(), self.read_settings().task
+        curves, task = LearningCurves(self.params["training"]), self.read_settings().task
         fitted = fit(
             self.trained_on,
             task=task,

@@ -15,15 +15,20 @@ from reading_cards import read, read_cells
 from test_explain import Topics, WordList, explained, to_table
 
 from dlpipe.evaluation import Rival, compare_row_by_row, judge
+from dlpipe.flows.cards.data import make_data_parts
 from dlpipe.flows.cards.evaluation import make_evaluation_parts, make_verdict_parts
 from dlpipe.flows.cards.explanations import make_explanation_parts
 from dlpipe.flows.cards.parts import make_table, show
 from dlpipe.flows.cards.predictions import make_prediction_parts
 from dlpipe.flows.cards.shares import make_histogram
+from dlpipe.flows.cards.training import draw_curves, make_training_boxes, make_training_title, make_trial_parts
 from dlpipe.registry import ModelVersion, Promotion
-from dlpipe.tables import write_table
+from dlpipe.tables import Sources, ingest, write_table
 from dlpipe.task import find_task
 from dlpipe.task.evaluation import Mistake
+from dlpipe.task.text_classification import TextClassData
+from dlpipe.training import EpochScore
+from dlpipe.tuning import Trial, Tuned
 
 MAKERS = {"text-regression": judged_numbers, "text-multilabel": judged_labels}
 
@@ -233,3 +238,70 @@ def test_ranges_of_numbers_are_readable_beside_an_outlier_and_of_one_value() -> 
     assert sum(count for (count, _) in counts[:-1]) > 80
     assert len(read_cells(read([make_histogram([0.35], [], name="sureness", within=(0, 1))]), "")) == 7
     assert read_cells(read([make_histogram([2.0, 2.0], [2.0], name="number")]), "")
+
+
+def test_the_card_of_an_ingest_shows_rows_of_each_class_what_changed_and_what_was_set_aside(
+    tmp_path: Path,
+) -> None:
+    lines = [f"text number {n} of many,{'good' if n % 2 else 'bad'}" for n in range(60)]
+    file = tmp_path / "rows.csv"
+
+    def read_card(*more: str, **options: Any) -> str:
+        file.write_text("\n".join(["text,label", *lines, *more]))
+        done = ingest(
+            Sources(data=str(file)),
+            tmp_path / "table",
+            settings=TextClassData(text_column="text", label_column="label"),
+        )
+        return read(make_data_parts(done, **options))
+
+    first = read_card(",good", max_length=4)
+    assert first.startswith("# 60 rows in ")
+    assert "the first one" in first
+    assert [cells[0] for cells in read_cells(first, "## Examples")] == ["bad", "bad", "good", "good"]
+    assert "most texts are longer" in first
+    reason, rows, place, _ = read_cells(first, "## Set aside")[0]
+    assert (rows, place != "", reason != "") == ("1", True, True)
+    second = read_card("one more text,good", max_length=100)
+    assert "since version 0: 1 added" in second
+    assert "all of every text" in second
+    assert "Set aside" not in second
+
+
+EPOCHS = [
+    EpochScore(at, 0.9 / at, {"val_loss": 0.8, "val_accuracy": score}, "val_accuracy", 2.0, 100.0)
+    for at, score in ((1, 0.7), (2, 0.9), (3, 0.9))
+]
+
+
+def test_the_card_of_a_training_names_the_best_epoch_and_draws_losses_and_scores_apart() -> None:
+    assert make_training_title(EPOCHS) == "# Epoch 2 of 3 is the best so far: accuracy 0.900 on the valid split"
+    boxes = make_training_boxes(EPOCHS).render()["source"]
+    assert "1 further epochs made it no better" in boxes
+    assert "6 s" in boxes
+    losses, scores = draw_curves(EPOCHS)["hconcat"]
+    assert {point["name"] for point in losses["data"]["values"]} == {"train", "valid"}
+    assert {point["name"] for point in scores["data"]["values"]} == {"accuracy"}
+    assert all(chart["layer"][1]["data"]["values"] == [{"epoch": 2}] for chart in (losses, scores))
+
+
+def test_the_card_of_a_search_says_what_the_winner_beat_and_what_each_setting_did() -> None:
+    trials = [
+        Trial(at, {"learning_rate": 10.0**-at, "strategy": "lora"}, tuple(EPOCHS[:2]), None) for at in range(3)
+    ]
+    trials.append(Trial(3, {"learning_rate": 1.0, "strategy": "lora"}, (), "no memory"))
+    charts = [
+        part
+        for part in make_trial_parts(Tuned(tuple(trials), {"learning_rate": 0.1}))
+        if not hasattr(part, "_text")
+    ]
+    curves, slices = (part.render()["spec"] for part in charts)
+    assert {point["trial"] for point in curves["data"]["values"]} == {"1", "2", "3"}
+    (slice_,) = slices["concat"]  # the strategy did not vary
+    assert slice_["encoding"]["x"]["scale"] == {"type": "log"}
+    page = read([part for part in make_trial_parts(Tuned(tuple(trials), {})) if hasattr(part, "_text")])
+    assert page.startswith("# The settings are used as they stand")
+    assert "3 trials are too few" in page
+    assert "1 failed" in page
+    assert read_cells(page, "## Trials")[3][-1] == "no memory"
+    assert "no trials were asked for" in read(make_trial_parts(Tuned((), {})))
