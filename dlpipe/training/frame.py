@@ -21,7 +21,7 @@ import numpy
 import torch
 
 from dlpipe.training.deferred_imports import defer_imports
-from dlpipe.training.optimizer import RowAdamW
+from dlpipe.training.optimizer import ClippedAdamW
 
 if TYPE_CHECKING:
     from dlpipe.task import Target, TrainingSettings
@@ -130,7 +130,7 @@ def _warm_up_and_decay(
 
 def _make_optimizer_factory(weight_decay: float) -> Any:
     def make(parameters: Any, lr: float) -> torch.optim.Optimizer:
-        return RowAdamW(parameters, lr=lr, weight_decay=weight_decay)
+        return ClippedAdamW(parameters, lr=lr, weight_decay=weight_decay)
 
     return make
 
