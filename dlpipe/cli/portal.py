@@ -40,7 +40,7 @@ def ui(flow: str | None, port: int | None) -> None:
     \b
     Examples:
       dlpipe ui
-      dlpipe ui TrainFlow --port 8080
+      dlpipe ui --port 8080
     """
     from dlpipe.redaction import show_address
     from dlpipe.tracking import find_page, open_store
