@@ -165,4 +165,6 @@ UNSYNCED = (
     "orchestrator/freezing.py: os.link(",
     "task/array_cache.py: file = file.rename(",
     "tables/_storage.py: os.link(source, target)",
+    "bridge/deletion.py: os.rename(",
+    "tables/_deletion.py: os.rename(",
 )

@@ -236,7 +236,7 @@ class _Scorer(ABC):
                     "texts: --text-column."
                 )
 
-    def rename(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def to_model_names(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row as the model's table would call its columns; an empty cell of a CSV is a missing value."""
         renamed = {**record, **{column: record.get(name) for column, name in self.renamed.items()}}
         if self.source.kind in ("csv", "tsv"):
@@ -279,7 +279,7 @@ class _ModelScorer(_Scorer):
 
     def _read(self, rows: FileRows) -> Rows:
         """Return the rows as the model reads them: ``None`` for one without a text, errors for what are none."""
-        records = [self.rename(record) for record in rows.records]
+        records = [self.to_model_names(record) for record in rows.records]
         try:
             read: list[Any] = list(self.inputs.read_request(records, self.card))
         except DlpipeError:
@@ -329,7 +329,7 @@ class _PipelineScorer(_Scorer):
     def predict(self, rows: FileRows) -> pa.RecordBatch:
         import pyarrow as pa
 
-        frame = self.pipeline.run([self.rename(record)[TEXT] for record in rows.records])
+        frame = self.pipeline.run([self.to_model_names(record)[TEXT] for record in rows.records])
         fields = self.fields
         return pa.RecordBatch.from_pandas(frame[fields.names], schema=fields, preserve_index=False)
 

@@ -161,7 +161,7 @@ def test_a_bridge_that_is_attached_on_the_command_line_travels(made: Cluster) ->
     (made.project / "flows/plain_flow.py").write_text(PLAIN_FLOW)
     words = ("--with", "mlflow_bridge:required=true", "argo-workflows", "create", "--only-json")
     for container in containers(json.loads(made.said("plain", *words))).values():
-        assert "--with mlflow_bridge:required=True " in container["command"][-1].replace("'", "")
+        assert "--with mlflow_bridge:required=True" in container["command"][-1].replace("'", "")
 
 
 PLAIN_FLOW = """

@@ -75,9 +75,9 @@ def test_explanations_add_up_to_the_predictions(project: Project, first: Done) -
 @pytest.mark.parametrize(
     ("step", "shows"),
     [
-        ("start", "# Data: reviews@v0"),
+        ("start", "rows in reviews@v0"),
         ("tune", "# Trials"),
-        ("train", "Epoch 5: accuracy 1.000"),
+        ("train", "of 5 is the best so far: "),
         ("evaluate", "enough for the gate so far"),
         ("register", "passes the gate"),
         ("predict", "rows scored by reviews v1"),
