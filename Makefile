@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help install train demo test check lint bench chaos projects compat ui clean
+.PHONY: help install train demo test check lint bench chaos long projects compat ui clean
 
 help:
 	@echo "make train   install, then run flows/train_flow.py on the sample that ships"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   run the benchmarks of tests/bench and write docs/benchmarks.md (hours)"
 	@echo "make chaos   kill runs that score and explain, then what a bridged flow is made of, 100 rounds"
+	@echo "make long    whole flows of each task, on S3, on two Ray nodes, with a task of another package: minutes each"
 	@echo "make projects  make a project for each task from the wheel, train it and run its tests"
 	@echo "make compat  import the flows as Airflow's DAG files into a real Airflow, which goes into .venv-compat"
 	@echo "make ui      open the MLflow portal on loopback"
@@ -32,10 +33,10 @@ demo: install
 	$(BIN)/python examples/production.py production-demo
 
 test: install
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 check: lint
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder -m 'not slow and not chaos and not compat and not projects'
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder -m 'not slow and not chaos and not compat and not projects and not long'
 
 lint: install
 	$(BIN)/ruff check .
@@ -51,6 +52,9 @@ chaos: install
 	$(BIN)/python -m pytest -m chaos
 	$(BIN)/python tests/chaos/bridge.py
 	$(BIN)/python tests/chaos/scheduler.py
+
+long: install
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m long
 
 projects: install
 	$(BIN)/python -m pytest -m projects tests/test_wheel.py

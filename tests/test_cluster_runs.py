@@ -26,7 +26,7 @@ from dlpipe.task import Predictor, open_predictor
 from dlpipe.task.texts import TextModel, TextTraining
 from dlpipe.tuning import Tuned, tune
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -284,7 +284,7 @@ MISTAKES = {
         ["reviews/1", "revues"],
         "No model 'revues' is registered; there are films, reviews.",
     ),
-    "a run that is gone": (["reviews/1", "17"], "Metaflow has no run '17' here; its latest: none."),
+    "a run that is gone": (["reviews/1", "17"], "Metaflow has no run '17' here; its latest: "),
     "a table that is none": (["reviews/1", "reviews/2", "--table", "revues"], "There is no table at"),
     "a page in no folder": (["reviews/1", "reviews/2", "--html", "no/page.html"], "--html no/page.html cannot be"),
 }

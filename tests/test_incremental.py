@@ -235,6 +235,7 @@ class Nursery:
         self._process.wait()
 
 
+@pytest.mark.long
 def test_each_row_of_ten_commits_is_scored_once_through_random_kills(tiny_model, tmp_path):
     chance, source, target = random.Random(5), tmp_path / "letters", tmp_path / "predictions"
     nursery = Nursery(str(tiny_model.save(tmp_path / "model")), str(source), tiny_model.digest)

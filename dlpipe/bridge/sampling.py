@@ -77,6 +77,8 @@ class Sampler:
             if step == latest or step % (1 << (step // ALL).bit_length()):
                 continue
             tree = [processes[member] for member in _find_tree(pid, processes)]
+            if not any(process.memory for process in tree):  # it has ended, and nobody has waited for it
+                continue
             cpu = sum(process.cpu_seconds for process in tree)
             record = {"memory_mb": round(sum(process.memory for process in tree) / 2**20, 1)}
             if now > at:

@@ -55,6 +55,7 @@ def assert_runs_at_once_are_mirrored(folder: Folder, *, together: int) -> None:
     assert folder.behind() == []
 
 
+@pytest.mark.long
 def test_eight_runs_at_once_are_mirrored_into_a_fresh_sqlite_store(tmp_path: Path) -> None:
     assert_runs_at_once_are_mirrored(Folder(tmp_path), together=8)
 

@@ -106,6 +106,7 @@ def course(done: Done) -> list[str]:
     return re.findall(r"\] (epoch \d/\d(?=  train_loss)|going on after epoch \d)", done.said)
 
 
+@pytest.mark.long
 def test_killed_tuning_runs_no_finished_trial_again_and_neither_kill_nor_ctrl_c_leaves_a_process(
     project: Project, quick: tuple[str, ...]
 ) -> None:

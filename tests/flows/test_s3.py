@@ -88,6 +88,7 @@ def runs(cloud: Cloud) -> dict[str, Done]:
     return done
 
 
+@pytest.mark.long
 def test_the_three_flows_run_from_ingest_to_champion(runs: dict[str, Done]) -> None:
     assert [done.code for done in runs.values()] == [0, 0, 0], "\n".join(done.said for done in runs.values())
     assert runs["train"].summary("registered") == "models:/reviews/1 (challenger, champion)"
@@ -95,6 +96,7 @@ def test_the_three_flows_run_from_ingest_to_champion(runs: dict[str, Done]) -> N
     assert runs["explain"].summary("explanations") == "reviews_explanations@v1, words of 2 rows"
 
 
+@pytest.mark.long
 def test_what_they_made_is_on_s3_and_nowhere_else(cloud: Cloud, runs: dict[str, Done]) -> None:
     kinds = {"/".join(key.split("/")[:2]) for key in cloud.held()}
     assert kinds >= {
@@ -112,6 +114,7 @@ def test_what_they_made_is_on_s3_and_nowhere_else(cloud: Cloud, runs: dict[str, 
     assert not list((cloud.project.folder / ".metaflow").glob("*/data"))
 
 
+@pytest.mark.long
 def test_mlflow_has_the_runs_as_they_happened(cloud: Cloud, runs: dict[str, Done]) -> None:
     assert_in_mlflow(cloud.project, "TrainFlow", "PredictFlow", "ExplainFlow", env=cloud.variables)
 

@@ -157,6 +157,7 @@ ASKED = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", COLUMNS)
 def test_each_task_goes_through_every_step(task: str, tiny_backbone: Path, tmp_path: Path) -> None:
     project = Project.make(tmp_path)
@@ -190,6 +191,7 @@ def test_the_example_is_short() -> None:
     assert len((EXAMPLE / "dlpipe_characters.py").read_text().splitlines()) <= 150
 
 
+@pytest.mark.long
 def test_a_task_of_another_package_goes_through_every_step(
     installed: Path, tiny_table: TableVersion, tmp_path: Path
 ) -> None:
