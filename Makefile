@@ -18,7 +18,10 @@ help:
 	@echo "make ui      open the MLflow portal on loopback"
 	@echo "make clean   remove .venv, .venv-compat and caches; data, runs and models stay"
 
-# Python compiles a module when it is imported first: most of those of the packages never are
+# Python compiles a module when it is imported first: most of those of the packages never are. Where the variable is set,
+# as in many containers, each process would compile what it imports again: twice the time of most commands
+export PYTHONDONTWRITEBYTECODE =
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
