@@ -81,7 +81,7 @@ def follow(pathspec: str, tell: Callable[[str], None]) -> str:
             gone, deadline = True, time.monotonic() + GIVE_UP_SECONDS
         elif gone:
             time.sleep(wait)
-        began = time.process_time()
+        began, first = time.process_time(), following is None
         try:
             following = following or start_following(pathspec, tell)
             done = following.step(launcher_gone=gone)
@@ -95,7 +95,9 @@ def follow(pathspec: str, tell: Callable[[str], None]) -> str:
             mark.set_behind(format_error(error))
             if gone:
                 return f"MLflow is behind ({format_error(error)}). To catch up: dlpipe bridge sync {pathspec}"
-        wait = INTERVAL if gone else min(max(INTERVAL, (time.process_time() - began) / SHARE), LONGEST)
+        # the first look imports MLflow, which says nothing of what the others take
+        took = 0.0 if first else time.process_time() - began
+        wait = INTERVAL if gone else min(max(INTERVAL, took / SHARE), LONGEST)
 
 
 def rest(seconds: float, following: Following | None) -> bool:

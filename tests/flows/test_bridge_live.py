@@ -106,3 +106,28 @@ def test_epochs_stand_in_mlflow_within_seconds_and_once_though_follower_and_task
     sampled = points(folder, "1", "system/memory_mb")
     assert len(sampled) == len(dict(sampled)) > 0
     assert 10 < max(memory for _, memory in sampled) < 10_000
+
+
+def test_each_step_stands_in_mlflow_within_seconds_of_its_end(folder: Folder) -> None:
+    """Right from the start: the first look imports MLflow, and must not be taken for what looks cost."""
+    names = ("start", "middle", "end")
+    client = folder.client()
+
+    def status(name: str) -> str:
+        experiment = client.get_experiment_by_name("GatesFlow")
+        found = client.search_runs([experiment.experiment_id]) if experiment else []
+        return next((run.info.status for run in found if run.data.tags.get("metaflow.step") == name), "")
+
+    launcher = folder.start(sys.executable, str(SHAPES / "gates_flow.py"), "run", "--with", "mlflow_bridge")
+    try:
+        for name in names:
+            wait_for(lambda name=name: status(name) == "RUNNING", PATIENCE if name == "start" else LIVE_SECONDS)
+            (folder.folder / name).touch()
+            if name != "end":
+                wait_for(lambda name=name: status(name) == "FINISHED", LIVE_SECONDS)
+        said, _ = launcher.communicate(timeout=PATIENCE)
+    finally:
+        for name in names:
+            (folder.folder / name).touch()
+        launcher.kill()
+    assert launcher.returncode == 0, said
