@@ -29,7 +29,7 @@ from dlpipe.task.texts import TextModel
 TASK = find_task()
 FAMILY = ("reviews", "reviews-explainer", "reviews-pipeline")
 SCORES = {**make_scores(accuracy=0.9, log_loss=0.2), "baseline": make_scores(accuracy=0.8)["test"]}
-ENGINES = {"engine.chosen": "torch", "engine.rows": "50", "engine.onnx.speedup": "2.1"}
+ENGINES = {"engine.chosen": "torch", "mlflow.dlpipe.engines": '{"onnx": {"speedup": 2.1}}'}
 
 
 def always_the_same(model: TextModel, label: int, by: float) -> TextModel:

@@ -255,7 +255,8 @@ def test_a_model_that_always_says_the_majority_class_never_passes(rows):
     assert not verdict.passed
     reason = f"macro F1 {made.metrics['macro_f1']:.3f} is not above the {made.metrics['macro_f1']:.3f} of always"
     assert verdict.reason.startswith(f"not promoted: {reason}")
-    assert verdict.recall == {label: float(label == next(iter(rows))) for label in rows}
+    assert made.recall == {label: float(label == next(iter(rows))) for label in rows}
+    assert made.precision == {next(iter(rows)): next(iter(rows.values())) / sum(rows.values())}
     rare = list(rows)[-1]
     assert f"{rare!r} 0.000 of {rows[rare]}" in verdict.reason
     better = one_sided(rows, next(iter(rows)), skill=1)
@@ -367,4 +368,4 @@ def test_on_99_to_1_the_model_that_never_says_the_rare_class_is_refused_with_its
     assert verdict.reason.startswith(
         "not promoted: macro F1 0.497 is not above the 0.497 of always 'common'; recall"
     )
-    assert verdict.recall == {"common": 1.0, "rare": 0.0}
+    assert made.recall == {"common": 1.0, "rare": 0.0}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from dlpipe.bridge.artifacts import Artifact, read_all_artifacts
@@ -55,6 +57,8 @@ class Contents:
         The version of a table or model that a metric is a part of.
     held : dict of str to (dict of tuple of str to float)
         The last numbers inside each artifact by their paths, also those that stand elsewhere.
+    prints : dict of str to str
+        A digest of what is kept of each artifact, also of those that an earlier step had left just so.
     notes : list of str
         What could not be mirrored, and why, but for artifacts, which have it in their index.
     """
@@ -70,6 +74,7 @@ class Contents:
     verdicts: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     held: dict[str, dict[tuple[str, ...], float]] = field(default_factory=dict)
+    prints: dict[str, str] = field(default_factory=dict)
 
     def try_documents(self, what: str, make: Callable[[], Iterable[Document]]) -> None:
         """Add documents; where they cannot be had, a note. An outage is no reason for a note."""
@@ -91,6 +96,7 @@ def read_contents(
     attempt: TaskAttempt,
     passed_on: frozenset[tuple[str, str]],
     *,
+    known: Mapping[str, str] = MappingProxyType({}),
     secrets: Collection[str] = (),
     reported: Reported | None = None,
 ) -> Contents:
@@ -102,6 +108,9 @@ def read_contents(
         One that is complete.
     passed_on : frozenset of (str, str)
         Name and SHA-1 of what the run's parameters are, and of what the tasks before it held.
+    known : mapping of str to str, optional
+        What earlier steps have left, by name, as ``Contents.prints`` has it: the same again is passed on, too.
+        Metaflow pickles again what a step has looked at, and the same value may come out as other bytes.
     secrets : collection of str, optional
         Values that are hidden wherever they stand.
     reported : Reported, optional
@@ -113,7 +122,7 @@ def read_contents(
         When the datastore does not answer; whatever else is wrong is a note.
     """
     found, reported = Contents(), reported or Reported()
-    found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, secrets, reported))
+    found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, known, secrets, reported))
     found.metrics, notes = reported.merge(found.metrics, attempt.start)
     found.notes += notes
     metadata = _read_metadata(attempt)
@@ -127,11 +136,15 @@ def read_contents(
 
 
 def read_values(
-    attempt: TaskAttempt, passed_on: frozenset[tuple[str, str]], *, secrets: Collection[str] = ()
+    attempt: TaskAttempt,
+    passed_on: frozenset[tuple[str, str]],
+    *,
+    known: Mapping[str, str] = MappingProxyType({}),
+    secrets: Collection[str] = (),
 ) -> Contents:
     """Return what ``read_contents`` says of artifacts alone; the arguments are the same."""
     found = Contents()
-    found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, secrets, Reported()))
+    found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, known, secrets, Reported()))
     return found
 
 
@@ -139,6 +152,7 @@ def _add_artifacts(
     found: Contents,
     attempt: TaskAttempt,
     passed_on: frozenset[tuple[str, str]],
+    known: Mapping[str, str],
     secrets: Collection[str],
     reported: Reported,
 ) -> list[Document]:
@@ -147,10 +161,18 @@ def _add_artifacts(
     own = [artifact for artifact in artifacts if not artifact.name.startswith("_")]
     set_secrets([*secrets, *(secret for artifact in own for secret in _find_secrets(artifact))])
     new = [artifact for artifact in own if (artifact.name, artifact.sha) not in passed_on]
-    taken = {(kind, to_mlflow_key(artifact.name)) for artifact in new for kind in ("metric", "param")}
-    taken |= set(reported.taken)
-    collected: list[CollectedPoints] = []
-    index = {artifact.name: _add_artifact(found, attempt, artifact, collected) for artifact in new}
+    looked_at = {artifact.name: _look_at(attempt, artifact) for artifact in new}
+    found.prints = {name: part.prints[name] for name, (part, _, _) in looked_at.items() if part.prints}
+    made = {
+        name: seen
+        for name, seen in looked_at.items()
+        if name not in known or found.prints.get(name) != known[name]
+    }
+    taken = {(kind, to_mlflow_key(name)) for name in made for kind in ("metric", "param")} | {*reported.taken}
+    for name, (part, _, _) in made.items():
+        _add_part(found, name, part)
+    collected = [points for _, points, _ in made.values() if points is not None]
+    index = {name: entry for name, (_, _, entry) in made.items()}
     found.held = {points.name: points.find_last() for points in collected if points.metrics}
     drop_repeated(collected, {metric.key: metric.value for metric in found.metrics}, reported.names)
     for points in collected:
@@ -169,10 +191,8 @@ def _find_secrets(artifact: Artifact) -> Iterator[str]:
             return
 
 
-def _add_artifact(
-    found: Contents, attempt: TaskAttempt, artifact: Artifact, collected: list[CollectedPoints]
-) -> dict[str, Any]:
-    """Put one artifact where its type says, and return its entry in the index."""
+def _look_at(attempt: TaskAttempt, artifact: Artifact) -> tuple[Contents, CollectedPoints | None, dict[str, Any]]:
+    """Return what is kept of one artifact, what stands inside it, and its entry in the index."""
     entry: dict[str, Any] = {"pathspec": artifact.pathspec, "size": artifact.size}
     if not looks_secret(artifact.name):  # a short secret can be found by its digest
         entry["sha1"] = artifact.sha
@@ -182,17 +202,20 @@ def _add_artifact(
     except DlpipeError:
         raise
     except Exception as error:
-        return {**entry, "kept": "reference", "why": describe_error(error)}
+        return Contents(), None, {**entry, "kept": "reference", "why": describe_error(error)}
+    return part, points, {**entry, "type": type_name, "kept": kind}
+
+
+def _add_part(found: Contents, name: str, part: Contents) -> None:
+    """Add what is kept of one artifact."""
     found.metrics += part.metrics
-    found.numbers[artifact.name] = {metric.key for metric in part.metrics}
+    found.numbers[name] = {metric.key for metric in part.metrics}
     found.params |= part.params
-    collected.append(points)
     found.documents += part.documents
     found.datasets += part.datasets
     found.models += part.models
     found.notes += part.notes
     found.verdicts |= part.verdicts
-    return {**entry, "type": type_name, "kept": kind}
 
 
 def _keep(part: Contents, attempt: TaskAttempt, artifact: Artifact) -> tuple[str, str, CollectedPoints]:
@@ -206,6 +229,8 @@ def _keep(part: Contents, attempt: TaskAttempt, artifact: Artifact) -> tuple[str
     if kept.param is not None:
         part.params[to_mlflow_key(name)] = kept.param
     part.documents += kept.documents
+    if kept.documents and not kept.lost:
+        part.prints[name] = hashlib.sha256("".join(made.digest for made in kept.documents).encode()).hexdigest()
     if kept.lost:
         more = f" and {len(kept.lost) - MOST_LOST} more" if len(kept.lost) > MOST_LOST else ""
         part.notes.append(redact(f"not in the file of {name}: {', '.join(kept.lost[:MOST_LOST])}{more}"))

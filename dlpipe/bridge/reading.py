@@ -5,25 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
 
-from dlpipe.bridge.artifacts import Artifact, read_artifact_digests, read_artifact_value, read_artifacts
+from dlpipe.bridge.artifacts import read_artifact_digests
 from dlpipe.bridge.attempts import TaskAttempt
-from dlpipe.bridge.contents import Contents, describe_error, read_contents, read_values
+from dlpipe.bridge.contents import Contents, read_contents, read_values
 from dlpipe.bridge.description import AttemptSummary, describe_results, describe_run, describe_task, draw_run
-from dlpipe.bridge.graphs import read_graph
+from dlpipe.bridge.given import Given, make_given, read_parameters
 from dlpipe.bridge.names import find_former_name, name_attempt, name_run
-from dlpipe.bridge.opening import Fields, IncludedFile
-from dlpipe.bridge.points import find_settings
 from dlpipe.bridge.records import Document, Metric, RunRecord, Status, parse_object
 from dlpipe.bridge.reported import Reported
 from dlpipe.bridge.runs import MetaflowRun
 from dlpipe.bridge.snapshots import RunSnapshot, count_foreach_tasks
 from dlpipe.bridge.steps import make_step_record
 from dlpipe.bridge.totals import RunTotals, TaskTotals, make_run_totals, make_task_totals
-from dlpipe.bridge.values import KeptValue, keep, keep_text, to_mlflow_key
-from dlpipe.errors import DlpipeError
-from dlpipe.redaction import find_secrets, is_credential, redact, set_secrets
+from dlpipe.redaction import find_secrets, redact, set_secrets
 
 FOREACH_TASKS = 50
 
@@ -59,7 +54,7 @@ class RunReading:
         self.run = MetaflowRun(pathspec)
         self.totals = dict(totals)
         self._digests: dict[str, frozenset[tuple[str, str]]] = {}
-        self._parameters: tuple[dict[str, str], tuple[Document, ...]] | None = None
+        self._given: Given | None = None
         self._secrets: tuple[str, ...] = ()
         self._reported: dict[str, Reported] = {}
         self._unions: dict[tuple[str, ...], frozenset[tuple[str, str]]] = {}
@@ -105,7 +100,8 @@ class RunReading:
 
     def make_run_record(self, snapshot: RunSnapshot, *, begun: bool = False) -> RunRecord:
         """Return the record of the run itself; ``begun`` leaves out all that changes while it runs."""
-        params, documents = self._read_given()
+        given = self._read_given()
+        params, documents = given.params, given.documents
         set_secrets(self._secrets)
         totals = (
             RunTotals()
@@ -149,11 +145,14 @@ class RunReading:
             documents = (*documents, Document("uncommitted.diff", redact(diff.decode(errors="replace")).encode()))
         flow, run_id = snapshot.pathspec.split("/")
         caught_words = " (exception caught)" if "metaflow.caught" in tags else ""
-        name = name_run(flow, snapshot.created, totals, params, stopped="" if begun else _find_stop(snapshot))
+        known = {**given.config, **params}
+        name = name_run(flow, snapshot.created, totals, known, stopped="" if begun else _find_stop(snapshot))
         earlier = (  # while it went on
-            name_run(flow, snapshot.created, RunTotals(datasets=datasets), params)
+            name_run(flow, snapshot.created, RunTotals(datasets=datasets), known)
             for datasets in ((), totals.datasets)
         )
+        # MLflow takes no parameter back, and a step may still tell what became of one
+        config = {} if begun or snapshot.status == "RUNNING" else _leave_out(given.config, totals.settings)
         return RunRecord(
             key=snapshot.pathspec,
             parent=None,
@@ -161,7 +160,7 @@ class RunReading:
             status="RUNNING" if begun else snapshot.status,
             start=snapshot.created,
             end=None if begun else snapshot.end,
-            params={**_put_aside(totals.settings, params), **params},
+            params={**_put_aside(totals.settings, params), **config, **params},
             metrics=totals.metrics,
             tags=tags,
             documents=documents,
@@ -205,7 +204,8 @@ class RunReading:
             reported = self._reported.pop(attempt.key)
             reported.add_aside(self.run.marks.read_resources(attempt.key))
             passed_on = self._find_passed_on(snapshot, attempt)
-            contents = read_contents(attempt, passed_on, secrets=self._secrets, reported=reported)
+            known = self._find_known(snapshot, attempt)
+            contents = read_contents(attempt, passed_on, known=known, secrets=self._secrets, reported=reported)
             totals = self.totals[attempt.key] = make_task_totals(contents)
         if contents.notes:
             tags["metaflow.notes"] = redact("; ".join(contents.notes))
@@ -244,9 +244,20 @@ class RunReading:
             self._read_given()
             passed_on = self._find_passed_on(snapshot, attempt)
             kept = frozenset((name, digest) for name, digest in passed_on if name not in names)
-            contents = read_values(attempt, kept, secrets=self._secrets)
+            left = {name: made for name, made in self._find_known(snapshot, attempt).items() if name not in names}
+            contents = read_values(attempt, kept, known=left, secrets=self._secrets)
             self.totals[attempt.key] = make_task_totals(contents, names)
         return self.totals[attempt.key]
+
+    def _find_known(self, snapshot: RunSnapshot, attempt: TaskAttempt) -> dict[str, str]:
+        """Return what the steps that lead to an attempt have left, by artifact: of those with one task."""
+        above = snapshot.find_steps_above(attempt.step)
+        known: dict[str, str] = {}
+        for step, its in snapshot.by_step.items():  # in the order in which they began: the latest counts
+            begun = [other for other in its if other.start < attempt.start] if step in above else []
+            if len({other.pathspec for other in begun}) == 1 and not begun[0].place:
+                known |= self._find_totals(snapshot, begun[-1], frozenset()).prints
+        return known
 
     def _find_passed_on(self, snapshot: RunSnapshot, attempt: TaskAttempt) -> frozenset[tuple[str, str]]:
         """Return name and digest of what the run was given, and of what the tasks before it held."""
@@ -278,68 +289,24 @@ class RunReading:
         self._digests[f"{task}/{number}"] = found
         return found
 
-    def _read_given(self) -> tuple[dict[str, str], tuple[Document, ...]]:
-        """Return parameters and configuration: as parameters, and as files."""
-        if self._parameters is None:
+    def read_config(self) -> Mapping[str, str]:
+        """Return the values of the run's configuration by name, also those that its record leaves out."""
+        return self._read_given().config
+
+    def _read_given(self) -> Given:
+        if self._given is None:
             values = read_parameters(self.run)
             if values is None:
-                return {}, ()
+                return Given()
             self._secrets = tuple(secret for name, value in values.items() for secret in find_secrets(value, name))
             set_secrets(self._secrets)
-            self._parameters = _to_params(values)
-        return self._parameters
+            self._given = make_given(values)
+        return self._given
 
 
-def read_parameters(run: MetaflowRun) -> dict[str, Any] | None:
-    """Return parameters and configuration by name; ``None`` while there are none yet.
-
-    A file given as a parameter is not copied.
-    """
-    task = f"{run.pathspec}/_parameters/{run.find_parameters_task()}"
-    graph = read_artifact_value(f"{task}/_graph_info")
-    if graph is None:
-        return None
-    kinds = {entry["name"]: entry["type"] for entry in read_graph(graph).get("parameters", [])}
-    found = read_artifacts(task, 0)
-    return {entry.name: _read_value(entry, kinds.get(entry.name, "")) for entry in found if entry.name != "name"}
-
-
-def _read_value(artifact: Artifact, kind: str) -> Any:
-    try:
-        value = artifact.value()
-    except Exception as error:
-        if isinstance(error, DlpipeError):
-            raise
-        return f"<{describe_error(error)}>"
-    if isinstance(value, IncludedFile) or kind in ("IncludeFile", "FilePathClass"):
-        size = value.size if isinstance(value, IncludedFile) else None
-        return "<file>" if size is None else f"<file of {size:,} bytes>"
-    return value
-
-
-def _to_params(values: Mapping[str, Any]) -> tuple[dict[str, str], tuple[Document, ...]]:
-    params: dict[str, str] = {}
-    documents: list[Document] = []
-    for name, value in sorted(values.items()):
-        if value is None:  # nobody has set it
-            continue
-        try:
-            nested = isinstance(value, Mapping | list | tuple | Fields)
-            kept = keep(name, value, folder="parameters") if nested else _to_text(name, value)
-        except Exception as error:
-            kept = _to_text(name, f"<{describe_error(error)}>")
-        if nested:
-            params |= find_settings(name, value)
-        if kept.param is not None:
-            params[to_mlflow_key(name)] = str(kept.param)
-        documents += kept.documents
-    return params, tuple(documents)
-
-
-def _to_text(name: str, value: Any) -> KeptValue:
-    if isinstance(value, int | float) and not is_credential(name, value):
-        return KeptValue(param=str(value))
-    return keep_text(name, str(value), folder="parameters")
+def _leave_out(config: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of a configuration that no setting of the same name stands for, as it was in force."""
+    return {name: value for name, value in config.items() if name.partition("/")[2] not in settings}
 
 
 def _put_aside(settings: Mapping[str, str], params: Mapping[str, str]) -> dict[str, str]:

@@ -86,6 +86,16 @@ class RunSnapshot:
             name for name, described in self.graph.get("steps", {}).items() if step in described.get("next", [])
         ]
 
+    def find_steps_above(self, step: str) -> set[str]:
+        """Return the steps that lead to ``step``, and those that lead to them, and so on, without itself."""
+        above: set[str] = set()
+        waiting = [step]
+        while waiting:
+            new = set(self.find_steps_before(waiting.pop())) - above - {step}
+            above |= new
+            waiting += sorted(new)
+        return above
+
 
 def count_foreach_tasks(snapshot: RunSnapshot) -> Iterator[tuple[str, int]]:
     """Yield each step with the number of tasks that it has, or will have as far as finished splits tell."""

@@ -46,6 +46,8 @@ class TaskTotals:
     """The version of a table or model that a metric is a part of."""
     held: Mapping[str, Mapping[tuple[str, ...], float]] = field(default_factory=dict)
     """The last numbers inside each artifact, also those that stand elsewhere."""
+    prints: Mapping[str, str] = field(default_factory=dict)
+    """A digest of what is kept of each artifact: see ``Contents``."""
 
     def find_numbers(self, name: str) -> Mapping[Any, float]:
         """Return all numbers of an artifact, by which it is known again."""
@@ -111,6 +113,7 @@ def make_task_totals(contents: Contents, names: frozenset[str] = frozenset()) ->
         dict(contents.verdicts),
         dict(contents.versions),
         dict(contents.held),
+        dict(contents.prints),
         names,
     )
 
@@ -197,12 +200,7 @@ def _find_known(
 
     Metaflow pickles again what a step has looked at, and the same value may come out as other bytes.
     """
-    above: set[str] = set()
-    waiting = [step]
-    while waiting:
-        new = set(snapshot.find_steps_before(waiting.pop())) - above - {step}
-        above |= new
-        waiting += sorted(new)
+    above = snapshot.find_steps_above(step)
     known: dict[str, Mapping[Any, float]] = {}
     for name, finals in made.items():  # in the order in which steps began: the latest counts
         if name in above:

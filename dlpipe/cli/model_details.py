@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from dlpipe.registry import VersionDetails
     from dlpipe.task import Evaluation
 
-ENGINE_NUMBERS = ("speedup", "accuracy_lost", "label_agreement", "largest_difference")
+ENGINE_NUMBERS = ("speedup", "accuracy_lost", "label_agreement", "largest_difference", "refused")
 GIT = {"true": "with uncommitted changes", "false": "committed"}
 
 
@@ -113,26 +112,33 @@ def describe_engines(tags: Mapping[str, str]) -> list[dict[str, Any]]:
 
     Examples
     --------
-    >>> describe_engines({"engine.chosen": "onnx", "engine.onnx.speedup": "2.15", "engine.rows": "200"})
+    >>> describe_engines({"engine.chosen": "onnx", "mlflow.dlpipe.engines": '{"onnx": {"speedup": 2.15}}'})
     [{'engine': 'onnx', 'chosen': 'chosen', 'speedup': '2.15'}]
     """
-    compared = (re.fullmatch(r"engine\.([^.]+)\.[^.]+", tag) for tag in sorted(tags))
-    names = dict.fromkeys(tag[1] for tag in compared if tag)
-    chosen = tags.get("engine.chosen", "torch")
-    if chosen not in names:
-        names = {chosen: None, **names}
+    from dlpipe.task import ENGINE, read_engine_numbers
+
+    chosen, compared = tags.get(ENGINE, "torch"), read_engine_numbers(tags)
+    if chosen not in compared:
+        compared = {chosen: {}, **compared}
     return [
         {
             "engine": name,
             "chosen": "chosen" if name == chosen else "",
-            **{
-                number: tags[tag]
-                for number in (*ENGINE_NUMBERS, "problem")
-                if (tag := f"engine.{name}.{number}") in tags
-            },
+            **{number: format_number(numbers[number]) for number in ENGINE_NUMBERS if number in numbers},
         }
-        for name in names
+        for name, numbers in sorted(compared.items(), key=lambda engine: (engine[0] != "torch", engine[0]))
     ]
+
+
+def format_number(value: object) -> str:
+    """Return a number with four digits, and whatever else as text.
+
+    Examples
+    --------
+    >>> format_number(1.192e-06), format_number(1.0), format_number("no AVX2")
+    ('1.192e-06', '1', 'no AVX2')
+    """
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def find_tables_made_by(uri: str) -> tuple[list[dict[str, Any]], str]:

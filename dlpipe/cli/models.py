@@ -40,6 +40,7 @@ def models(context: click.Context, json_: bool) -> None:
 def describe_versions() -> list[dict[str, Any]]:
     """Return what there is to say of every version, the metric that its task puts first among it."""
     from dlpipe.registry import format_source, list_versions
+    from dlpipe.task import ENGINE
 
     found = list_versions()
     headlines = dict.fromkeys([find_headline(version.task) for version, _ in found])
@@ -49,7 +50,7 @@ def describe_versions() -> list[dict[str, Any]]:
             "version": version.version,
             "aliases": list(version.aliases),
             **{name: metrics.get(f"test_{name}") for name in headlines},
-            "engine": version.tags.get("engine.chosen", "torch"),
+            "engine": version.tags.get(ENGINE, "torch"),
             "table": format_source(version.tags),
             "weights": version.digest[:12],
             "uri": version.uri,

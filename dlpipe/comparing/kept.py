@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import DlpipeError
 from dlpipe.evaluation import ModelOutputs
-from dlpipe.task import find_task
+from dlpipe.task import ENGINE, find_task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +49,7 @@ def find_outputs(
     if kept is not None:
         return FoundOutputs(
             ModelOutputs(kept[0], names, decision),
-            f"kept in {kept[1]}, by {model.tags.get('engine.chosen', 'torch')}",
+            f"kept in {kept[1]}, by {model.tags.get(ENGINE, 'torch')}",
         )
     from dlpipe.inference import load_predictor
 

@@ -39,8 +39,6 @@ class Verdict:
     ----------
     champion : int or None
         The version that the model was judged against, ``None`` for none.
-    recall : mapping of label to share
-        The candidate's, of the labels that the test rows have; empty where a target has no recall.
     rival : Evaluation, optional
         The scores of that version, on the rows that it can be judged on; ``None`` where it has none.
     """
@@ -48,7 +46,6 @@ class Verdict:
     passed: bool
     reason: str
     champion: int | None = None
-    recall: Mapping[str, float] = field(default_factory=dict)
     rival: Evaluation | None = None
 
 
@@ -90,7 +87,7 @@ def judge(
     reason = f"{'passed' if passed else 'not promoted'}: {'; '.join([*words, *described])}"
     # without the texts that it got wrong, which need not be kept twice
     scores = replace(rival.evaluation, mistakes=()) if rival and rival.evaluation else None
-    return Verdict(passed, reason, rival.version if rival else None, target.measure_recalls(candidate), scores)
+    return Verdict(passed, reason, rival.version if rival else None, scores)
 
 
 def list_checks(

@@ -16,8 +16,8 @@ from dlpipe.task import Thresholds
 if TYPE_CHECKING:
     from dlpipe.registry import ModelVersion
 
-GATE = "gate"
-"""The tag of a version that holds the thresholds of its run, as JSON."""
+GATE = "mlflow.dlpipe.gate"
+"""The tag of a version that holds the thresholds of its run, as JSON; MLflow's pages do not show it."""
 
 
 def make_gate_tag(thresholds: Thresholds) -> dict[str, str]:

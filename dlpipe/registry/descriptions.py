@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dlpipe.registry.names import Kind
 from dlpipe.registry.scores import format_score, format_source, read_scores
 from dlpipe.registry.verdicts import Judgement, RecordedVerdict, make_verdict_tag, read_verdict
-from dlpipe.task import Evaluation
+from dlpipe.task import ENGINE, Evaluation, read_engine_numbers
 from dlpipe.task.gate import spell_metric
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ LONGEST = 5000  # MLflow's limit
 LONGEST_REASON = 2000
 GATE = "Gate: "
 SPACE = "&ensp;"
+TORCH = "torch"  # what all models run on
 NOT_JUDGED = RecordedVerdict(False, "not asked yet")
 
 
@@ -37,7 +38,8 @@ def describe_version(tags: Mapping[str, str]) -> str:
     """
     origin = f"Trained{describe_origin(tags)}."
     verdict = read_verdict(tags) or NOT_JUDGED
-    return "\n\n".join([origin, *describe_scores(tags, verdict), describe_verdict(verdict)])[:LONGEST]
+    parts = [origin, *describe_scores(tags, verdict), *describe_engine(tags), describe_verdict(verdict)]
+    return "\n\n".join(parts)[:LONGEST]
 
 
 def describe_companion(kind: Kind, classifier: str, tags: Mapping[str, str]) -> str:
@@ -96,6 +98,25 @@ def describe_scores(tags: Mapping[str, str], verdict: Judgement) -> Iterator[str
     ]
     # MLflow's page leaves no room between the columns of a table
     yield "\n".join(f"| {f' | {SPACE}'.join(cells)} |".replace(f"{SPACE}---", "---") for cells in lines)
+
+
+def describe_engine(tags: Mapping[str, str]) -> Iterator[str]:
+    """Yield by which engine a version predicts, and how that one did beside torch; nothing where it is torch.
+
+    Examples
+    --------
+    >>> numbers = '{"onnx": {"speedup": 2.15, "accuracy_lost": 0.25}}'
+    >>> list(describe_engine({"engine.chosen": "onnx", "mlflow.dlpipe.engines": numbers}))
+    ['Predicts by the engine onnx: 2.15 times as fast as torch, accuracy lost 0.25 points.']
+    """
+    engine = tags.get(ENGINE, TORCH)
+    numbers = read_engine_numbers(tags).get(engine, {})
+    if engine == TORCH:
+        return
+    speed = f"{numbers['speedup']:.2f} times as fast as torch" if "speedup" in numbers else ""
+    lost = f"accuracy lost {numbers['accuracy_lost']:.2f} points" if "accuracy_lost" in numbers else ""
+    said = ", ".join(filter(None, (speed, lost)))
+    yield f"Predicts by the engine {engine}{f': {said}' if said else ''}."
 
 
 def list_compared(tags: Mapping[str, str], verdict: Judgement | None) -> list[tuple[str, Evaluation]]:

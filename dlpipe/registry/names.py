@@ -20,9 +20,12 @@ KIND = "dlpipe.kind"
 """The tag of a companion's version that says what it is."""
 MADE_FROM = "dlpipe.classifier"
 """The tag of a companion's version that names the version of its classifier."""
-SCORES = "dlpipe.scores"
-"""The tag of a version with its scores and those of the baseline, as JSON: see ``make_scores_tag``."""
-VERDICT = "dlpipe.verdict"
+SCORES = "mlflow.dlpipe.scores"
+"""The tag of a version with its scores and those of the baseline, as JSON: see ``make_scores_tag``.
+
+MLflow's pages do not show tags that begin like this: people read what it keeps in the version's description.
+"""
+VERDICT = "mlflow.dlpipe.verdict"
 """The tag of a version with what the gate said last, as JSON: see ``RecordedVerdict``."""
 
 Kind = Literal["pipeline", "explainer"]

@@ -30,7 +30,7 @@ from dlpipe.registry.families import check_name_free
 from dlpipe.registry.logged_models import ensure_logged_model
 from dlpipe.registry.names import DIGEST, KEY, KIND, KINDS, MADE_FROM, TASK, check_model_name
 from dlpipe.registry.packaging import Loggable, Packaging
-from dlpipe.registry.runs import find_experiment, log_to_run, open_run, read_context_tags
+from dlpipe.registry.runs import find_experiment, is_of_task, log_to_run, open_run, read_context_tags
 from dlpipe.registry.scores import find_dataset, format_source, make_scores_tag, name_metrics
 from dlpipe.registry.versions import ModelVersion, find_version, read_version
 from dlpipe.task import Evaluation, Row
@@ -122,8 +122,9 @@ def log_and_register(
                         packaging=packaging or Packaging(),
                     )
                 if run:
-                    # those of a companion stand on its files: the run has its classifier's
-                    shown = {} if KIND in tags else params
+                    # those of a companion stand on its files: the run has its classifier's. That of a task has
+                    # what the task was set to
+                    shown = {} if KIND in tags or is_of_task(tags) else params
                     metrics, dataset = name_metrics(scores), find_dataset(tags)
                     log_to_run(client, run, logged, params=shown, metrics=metrics, dataset=dataset)
                 if not version:

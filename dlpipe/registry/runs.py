@@ -55,7 +55,7 @@ def open_run(
         yield client.get_run(given)
         return
     context = resolve_tags(dict(tags))
-    if STAMP in context and (of_task := context.get("mlflow.parentRunId")):
+    if is_of_task(context) and (of_task := context.get("mlflow.parentRunId")):
         yield client.get_run(of_task)
         return
     if KIND in tags:
@@ -70,6 +70,11 @@ def open_run(
     except BaseException:
         client.set_terminated(run.info.run_id, "FAILED")
         raise
+
+
+def is_of_task(tags: Mapping[str, str]) -> bool:
+    """Return whether what is logged with these tags goes into the run of the task that this process runs."""
+    return STAMP in tags and not os.environ.get("MLFLOW_RUN_ID")
 
 
 def find_experiment(store: TrackingStore, experiment: str, tags: Mapping[str, str]) -> str:

@@ -33,7 +33,7 @@ import os
 from dlpipe.task.entry_points import DEFAULT_TASK, GROUP, find_distribution, find_task, list_own_tasks, list_tasks
 from dlpipe.task.evaluation import Evaluation, Mistake, RowErrors, ScoreTable
 from dlpipe.task.gate import Check, Thresholds
-from dlpipe.task.model import EngineChoice, Model
+from dlpipe.task.model import ENGINE, ENGINES, EngineChoice, Model, read_engine_numbers
 from dlpipe.task.opening import load_model, open_predictor
 from dlpipe.task.predictor import Predictor, Row
 from dlpipe.task.protocol import Baseline, Chance, Coding, DriftSeries, Inputs, Target, Task
@@ -42,6 +42,8 @@ from dlpipe.task.settings import TrainingSettings
 
 __all__ = [
     "DEFAULT_TASK",
+    "ENGINE",
+    "ENGINES",
     "GROUP",
     "Baseline",
     "Chance",
@@ -68,6 +70,7 @@ __all__ = [
     "list_tasks",
     "load_model",
     "open_predictor",
+    "read_engine_numbers",
 ]
 
 # Read when torch is loaded. By default, OpenMP's threads spin while they wait for each other; where another

@@ -116,6 +116,8 @@ class Evaluation:
         The worst ones, the worst first.
     headline : str
         The metric that is named first.
+    precision, recall : mapping of label to share
+        Of each label that is predicted, and of each that a row has; empty where a target has no such thing.
     by_row : RowErrors, optional
         What is predicted of each row; evaluations on a table have it, and those of older runs lack it.
     """
@@ -126,6 +128,8 @@ class Evaluation:
     rows: int
     mistakes: tuple[Mistake, ...]
     headline: str
+    precision: Mapping[str, float] = field(default_factory=dict, kw_only=True, repr=False)
+    recall: Mapping[str, float] = field(default_factory=dict, kw_only=True, repr=False)
     by_row: RowErrors | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def line(self, metric: str | None = None) -> str:

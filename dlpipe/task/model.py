@@ -13,6 +13,10 @@ from typing import Any, ClassVar, Protocol, Self
 from dlpipe.errors import ModelNotFound
 
 WEIGHTS, CARD = "model.safetensors", "dlpipe.json"
+ENGINE = "engine.chosen"
+"""The tag of a version that names the engine that was chosen for it."""
+ENGINES = "mlflow.dlpipe.engines"
+"""The tag of a version with how each engine did, as JSON; MLflow's pages do not show tags that begin like this."""
 
 
 class EngineChoice(Protocol):
@@ -96,6 +100,20 @@ class Model:
         if missing:
             raise ModelNotFound(f"{str(folder)!r} is not a dlpipe model: it lacks {', '.join(missing)}.")
         return cls({name: (folder / name).read_bytes() for name in cls.FILES})
+
+
+def read_engine_numbers(tags: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return how each engine did beside torch, as the tags of a version keep it; empty where they keep nothing.
+
+    Examples
+    --------
+    >>> read_engine_numbers({ENGINES: '{"onnx": {"speedup": 2.15}}'}), read_engine_numbers({ENGINES: "?"})
+    ({'onnx': {'speedup': 2.15}}, {})
+    """
+    try:
+        return {str(name): dict(numbers) for name, numbers in json.loads(tags.get(ENGINES, "{}")).items()}
+    except (ValueError, TypeError, AttributeError):  # somebody has changed the tag
+        return {}
 
 
 def load_card(folder: Path) -> dict[str, Any]:

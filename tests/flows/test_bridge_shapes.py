@@ -335,6 +335,7 @@ def test_numbers_stand_where_mlflow_can_compare_sort_and_draw_them(
         "epochs/inner/f1": 0.3,
         "summary/loss": 0.25,
         "summary/rows": 12,
+        "summary/worst/loss": 1.5,
         "odd/a_u2f__u2f_b": 1,
     }
     own = {name: value for name, value in joined.data.params.items() if "/" in name or name in ("strategy",)}
@@ -364,5 +365,31 @@ def test_numbers_stand_where_mlflow_can_compare_sort_and_draw_them(
         "params/size": "2",
         "rate": "0.1",
         "head/layers": "2",
+        "given/name": "first",
     }
     assert "s3cr3t" not in str(joined.data) + str(parent.data)
+
+
+def test_what_a_step_has_only_looked_at_is_not_told_again(
+    place: Place, pairs: dict[str, Pair], differences: dict[str, list[str]]
+) -> None:
+    if "scores" not in pairs:
+        pytest.skip("the flow with scores was not asked for")
+    run = pairs["scores"].bridged.run
+    joined, ended_ = (summary_of(place.bridged, f"{run}/{step}") for step in ("join", "end"))
+    assert joined != ended_  # so that a digest does not tell
+    client = MlflowClient(f"sqlite:///{place.bridged / 'mlflow.db'}")
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    (end,) = client.search_runs(experiments, f"tags.`metaflow.run` = '{run}' and tags.`metaflow.step` = 'end'")
+    assert without_system(end.data.metrics) == {"looked_at": 12}
+    assert list(json.loads(Path(client.download_artifacts(end.info.run_id, "artifacts.json")).read_text())) == [
+        "looked_at"
+    ]
+    (parent,) = client.search_runs(experiments, f"tags.`metaflow.key` = '{run}'")
+    assert {name for name in parent.data.metrics if name.startswith("end/")} == {"end/looked_at"}
+
+
+def summary_of(folder: Path, step: str) -> str:
+    """Return the digest that Metaflow has of the artifact ``summary`` of the only task of a step."""
+    (file,) = (folder / ".metaflow").glob(f"{step}/*/_meta/0_artifact_summary.json")
+    return str(json.loads(file.read_text())["sha"])

@@ -130,6 +130,10 @@ def test_a_run_is_found_and_compared_by_what_it_reached(project: Project, first:
     assert run.data.params["training/epochs"] == str(made.training.epochs)
     assert run.data.params["task"] == "text-classification"
     assert "None" not in run.data.params.values()
+    assert not {name for name in run.data.params if name.startswith("settings/")}  # as they were in force, once
+    for both in (run, other):
+        assert {"evaluate/accuracy", "evaluate/macro_f1", "start/data_version/version"} <= both.data.metrics.keys()
+        assert {"training/learning_rate", "training/epochs"} <= both.data.params.keys()
     differ = {name for name in run.data.params if run.data.params[name] != other.data.params.get(name)}
     assert any(name.startswith("training/") for name in differ)
     assert {one.dataset.name for one in run.inputs.dataset_inputs} >= {"reviews@v0", "reviews_predictions@v0"}
@@ -150,6 +154,10 @@ def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, fir
     assert "evaluate/accuracy" in top.metrics
     repeated = {"evaluate/evaluation/accuracy", "register/evaluation/accuracy", "tune/training/epochs"}
     assert not repeated & set(top.metrics)
+    assert {f"evaluate/evaluation/{name}/positive" for name in ("precision", "recall")} <= set(top.metrics)
+    register = runs["register"].data
+    assert not {name for name in register.metrics if name.startswith(("evaluation/", "baseline/"))}
+    assert "epochs" not in register.params  # which stand on the model
     assert "start/data_version/version" in top.metrics
     assert not {name for name in top.metrics if name.startswith(("tune/tuned_on/", "start/ingest/table/"))}
     assert not [name for run in found for name in (*run.data.params, *run.data.metrics) if ":" in name]
@@ -177,6 +185,7 @@ def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, fir
     assert points["test_accuracy"] == (1.0, read_by_step.name, read_by_step.digest)
     assert "baseline_accuracy" in points
     assert classifier.params["table"] == "reviews@v0"
+    assert classifier.params["epochs"] == "5"
     described = client.get_model_version("reviews", "1").description
     assert described.startswith(f"Trained by TrainFlow/{first.run_id}/train/")
     assert "\n\nGate: passed: " in described

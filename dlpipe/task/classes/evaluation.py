@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dlpipe.task.classes.per_class import compute_shares
 from dlpipe.task.classes.scores import METRICS, ClassEvaluation
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def evaluate_classes(
     measures.check_lengths(probabilities, truth, labels, row_ids, shown)
     scaled = measures.normalize_probabilities(probabilities)
     known = measures.index_labels(truth, labels)
+    confusion = measures.count_confusion(scaled, known)
     return ClassEvaluation(
         metrics=measures.compute_metrics(scaled, known),
         intervals=bootstrap(
@@ -70,9 +72,11 @@ def evaluate_classes(
             resamples=resamples,
         ),
         labels=tuple(labels),
-        confusion=measures.count_confusion(scaled, known),
+        confusion=confusion,
         reliability=measures.compute_reliability(scaled, known),
         rows=len(known),
         headline=METRICS[0],
         mistakes=measures.find_worst_mistakes(scaled, truth, labels, row_ids, shown)[:worst],
+        precision=compute_shares(confusion, labels, axis=0),
+        recall=compute_shares(confusion, labels, axis=1),
     )

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from dlpipe.task.classes.scores import ClassEvaluation
+
+if TYPE_CHECKING:
+    from dlpipe.task.classes.resampling import Integers
 
 SHOWN = 6
 """So many classes stand in a line; of more, those with the lowest recall."""
@@ -10,8 +16,29 @@ SHOWN = 6
 
 def compute_recalls(evaluation: ClassEvaluation) -> dict[str, float]:
     """Return the recall of each class that the rows have: the share of its rows that the model got right."""
-    rows, right = evaluation.confusion.sum(axis=1), evaluation.confusion.diagonal()
-    return {label: float(right[at] / rows[at]) for at, label in enumerate(evaluation.labels) if rows[at]}
+    return compute_shares(evaluation.confusion, evaluation.labels, axis=1)
+
+
+def compute_shares(confusion: Integers, labels: Sequence[str], *, axis: int) -> dict[str, float]:
+    """Return the share of the rows of each class that are right; of those that have none, nothing.
+
+    Parameters
+    ----------
+    confusion : array of shape (n_labels, n_labels)
+        Rows are the truth, columns the prediction.
+    labels : sequence of n_labels str
+    axis : int
+        1 for the rows that have the class, which is its recall; 0 for those that are said to, its precision.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> confusion = np.array([[3, 1], [0, 0]])
+    >>> compute_shares(confusion, ["bad", "good"], axis=1), compute_shares(confusion, ["bad", "good"], axis=0)
+    ({'bad': 0.75}, {'bad': 1.0, 'good': 0.0})
+    """
+    rows, right = confusion.sum(axis=axis), confusion.diagonal()
+    return {label: float(right[at] / rows[at]) for at, label in enumerate(labels) if rows[at]}
 
 
 def find_majority(evaluation: ClassEvaluation) -> tuple[str, float]:

@@ -102,6 +102,8 @@ def evaluate_labels(
     given = (outputs >= thresholds).astype(np.float64)
     losses = compute_losses(outputs, known)
 
+    by_label = tuple(score_labels(labels, known, given, thresholds))
+
     def measure(counts: Floats) -> dict[str, Floats]:
         return resample_metrics(counts, known, given, losses)
 
@@ -113,7 +115,9 @@ def evaluate_labels(
         rows=len(known),
         mistakes=find_worst_mistakes(truth, labels, given, losses, row_ids, shown)[:worst],
         headline=METRICS[0],
-        by_label=tuple(score_labels(labels, known, given, thresholds)),
+        by_label=by_label,
+        precision={score.label: score.precision for score in by_label if score.given},
+        recall={score.label: score.recall for score in by_label if score.rows},
     )
 
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from metaflow import FlowSpec, Parameter, step
+from metaflow import Config, FlowSpec, Parameter, step
 
 
 @dataclass
@@ -13,11 +13,13 @@ class Summary:
     loss: float
     rows: int
     note: str
+    worst: dict
 
 
 class ScoresFlow(FlowSpec):
     """Keep numbers in all the ways that people do."""
 
+    given = Config("given", default_value={"rate": 0.5, "name": "first", "head": {"layers": 1}})
     rate = Parameter("rate", type=float, default=None)
     size = Parameter("size", type=int, default=1)
     folds = Parameter("folds", type=int, default=12)
@@ -42,14 +44,14 @@ class ScoresFlow(FlowSpec):
         self.by_fold = pandas.DataFrame({"fold": [1, 2], "f1": [0.5, 0.75]})
         self.scores = {"accuracy": 0.875, "strategy": "freeze", "by_class": {"good": 0.5, "bad": math.nan}}
         self.epochs = [{"epoch": at, "loss": 1 / at, "inner": {"f1": at / 10}} for at in (1, 2, 3)]
-        self.summary = Summary(0.25, 12, "fine")
+        self.summary = Summary(0.25, 12, "fine", {"loss": 1.5})
         self.many = {str(at): {"value": at} for at in range(5_000)}
         self.odd = {"a//b": 1, "x%y": math.inf, "api_token": "s3cr3t-of-mine", "size": 10**400}
         self.next(self.end)
 
     @step
     def end(self):
-        pass
+        self.looked_at = self.summary.rows  # which Metaflow pickles again, as other bytes
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dlpipe.errors import EngineUnavailable
+from dlpipe.task.model import ENGINE, ENGINES
 from dlpipe.task.texts.engines.kinds import GRAPH_FILES, TORCH
 from dlpipe.task.texts.model import TextModel
 
@@ -106,17 +107,16 @@ class Engines:
         return "\n".join([*lines, f"engine {self.chosen}, chosen on {self.rows} rows"])
 
     def tags(self) -> dict[str, str]:
-        """Return the choice and the agreement of each engine as tags of a model version.
-
-        Numbers have four digits: tags are read by people.
-        """
-        tags = {"engine.chosen": self.chosen, "engine.rows": str(self.rows)}
-        for check in self.checks[1:]:
-            for name, value in asdict(check).items():
-                if name != "engine" and value not in (None, ""):
-                    shown = f"{value:.4g}" if isinstance(value, float) else value
-                    tags[f"engine.{check.engine}.{name}"] = shown
-        return tags
+        """Return the choice, and how each engine did beside torch, as tags of a model version."""
+        numbers = {
+            check.engine: {
+                name: float(f"{value:.4g}") if isinstance(value, float) else value
+                for name, value in asdict(check).items()
+                if name != "engine" and value not in (None, "")
+            }
+            for check in self.checks[1:]
+        }
+        return {ENGINE: self.chosen, ENGINES: json.dumps(numbers)}
 
     def to_json(self) -> str:
         """Return everything as JSON."""
