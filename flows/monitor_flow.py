@@ -85,7 +85,7 @@ class MonitorFlow(LifeCycleFlow):
         elif self.drifted:
             told = "none: not asked for" if not self.publish else "none: the last one for this model is recent"
         self.summary = print_summary(
-            outcome=self.reason,
+            outcome=f"{'drift' if self.drifted else 'no drift'}: {self.reason}" if self.signals else self.reason,
             data=f"{self.monitored_rows}, the last {self.event['rows']:,} new rows",
             model=f"{self.monitored_by.uri}, trained on {self.subject_used.trained_on}",
             event=told,

@@ -63,11 +63,13 @@ class TrainFlow(LifeCycleFlow):
     def train(self):
         """Train on the train split; the best epoch on the valid split is the model."""
         from dlpipe.flows.cards import LearningCurves
+        from dlpipe.flows.former import find_former
         from dlpipe.flows.registering import make_attempt_tags
         from dlpipe.training import fit
 
         self.trained_on, self.trained_by = self.data_version, make_attempt_tags()
-        curves, task = LearningCurves(self.params["training"]), self.read_settings().task
+        task, former = self.read_settings().task, find_former(self.read_settings().registry.model)
+        curves = LearningCurves(self.params["training"], former=former)
         fitted = fit(
             self.trained_on,
             task=task,

@@ -105,3 +105,20 @@ def test_panels_layers_bars_and_rules_are_drawn() -> None:
 )
 def test_a_chart_that_takes_more_than_its_rows_is_not_drawn(change: dict[str, Any]) -> None:
     assert draw_chart({**CHART, **change}) == ""
+
+
+def test_lines_have_the_colours_of_their_chart_and_lines_of_one_colour_stay_apart() -> None:
+    colour = {"field": "name", "scale": {"domain": ["f1", "loss"], "range": ["#111111", "url(evil)"]}}
+    drawn = draw_chart({**CHART, "encoding": {**ENCODING, "color": colour}})
+    assert '"#111111"' in drawn
+    assert "evil" not in drawn
+    assert drawn.index(">f1<") < drawn.index(">loss<")
+    rows = [{**row, "name": "others", "trial": row["name"]} for row in ROWS]
+    apart = {**ENCODING, "detail": {"field": "trial"}}
+    assert draw_chart({**CHART, "data": {"values": rows}, "encoding": apart}).count('stroke-width="2"') == 2
+
+
+def test_a_chart_without_a_title_is_named_by_its_description() -> None:
+    side_by_side = {"hconcat": [CHART, CHART], "description": "Learning curves"}
+    found, _ = find_pictures(make_card({"type": "vegaChart", "spec": side_by_side}), "pictures")
+    assert [document.path for document in found] == ["pictures/01-Learning_curves.svg"]

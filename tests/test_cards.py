@@ -21,11 +21,20 @@ from dlpipe.flows.cards.explanations import make_explanation_parts
 from dlpipe.flows.cards.parts import make_table, show
 from dlpipe.flows.cards.predictions import make_prediction_parts
 from dlpipe.flows.cards.shares import make_histogram
-from dlpipe.flows.cards.training import draw_curves, make_training_boxes, make_training_title, make_trial_parts
+from dlpipe.flows.cards.training import (
+    BEHIND,
+    LearningCurves,
+    draw_curves,
+    make_training_boxes,
+    make_training_title,
+    make_trial_parts,
+)
+from dlpipe.flows.former import FormerTraining
 from dlpipe.registry import ModelVersion, Promotion
 from dlpipe.tables import Sources, ingest, write_table
 from dlpipe.task import find_task
 from dlpipe.task.evaluation import Mistake
+from dlpipe.task.tabular_classification import TabularData
 from dlpipe.task.text_classification import TextClassData
 from dlpipe.training import EpochScore
 from dlpipe.tuning import Trial, Tuned
@@ -108,6 +117,9 @@ def test_cards_of_other_tasks_have_their_own_tables(task: str, says: str, tmp_pa
 
 def test_a_model_without_mistakes_and_an_evaluation_of_an_older_run_have_cards(tmp_path: Path) -> None:
     made, plain, model, rows = judged_classes(tmp_path, 2, count=50)
+    three, _, of_three, table = judged_classes(tmp_path / "three", 3, count=30)
+    right = replace(three, confusion=np.diag(three.confusion.sum(axis=1)))
+    assert "Most frequent confusions" not in read(make_evaluation_parts(right, three, model=of_three, rows=table))
     older = replace(made, by_row=None, mistakes=())
     page = read(make_evaluation_parts(older, plain, model=model, rows=rows))
     assert "None: every row was predicted right." in page
@@ -231,13 +243,20 @@ def test_cards_of_scorings_of_other_tasks_are_readable(task: str, width: int, sa
 def test_ranges_of_numbers_are_readable_beside_an_outlier_and_of_one_value() -> None:
     lengths = [float(length) for length in range(1, 101)]
     cells = read_cells(read([make_histogram([*lengths, 5000.0], lengths, name="words")]), "")
-    assert cells[0][0] == "1.0 to 10.9"
+    assert cells[0][0] == "1 to 10"
+    assert cells[-1][0] == "91 or more"
+    fractions = [length + 0.5 for length in lengths]
+    assert (
+        read_cells(read([make_histogram([*fractions, 5000.0], fractions, name="cm")]), "")[0][0] == "1.5 to 11.4"
+    )
+    few = read_cells(read([make_histogram([0.0, 2.0, 3.0], [1.0], name="labels")]), "")
+    assert [line[0] for line in few] == ["0", "1", "2", "3"]
     assert cells[-1][0].endswith(" or more")
     counts = [[int(cell.split("> ")[-1].split()[0]) for cell in line[1:]] for line in cells]
     assert [sum(column) for column in zip(*counts, strict=True)] == [101, 100]
     assert sum(count for (count, _) in counts[:-1]) > 80
     assert len(read_cells(read([make_histogram([0.35], [], name="sureness", within=(0, 1))]), "")) == 7
-    assert read_cells(read([make_histogram([2.0, 2.0], [2.0], name="number")]), "")
+    assert read_cells(read([make_histogram([2.0, 2.0], [2.0], name="number")]), "")[0][0] == "2"
 
 
 def test_the_card_of_an_ingest_shows_rows_of_each_class_what_changed_and_what_was_set_aside(
@@ -277,8 +296,9 @@ EPOCHS = [
 def test_the_card_of_a_training_names_the_best_epoch_and_draws_losses_and_scores_apart() -> None:
     assert make_training_title(EPOCHS) == "# Epoch 2 of 3 is the best so far: accuracy 0.900 on the valid split"
     boxes = make_training_boxes(EPOCHS).render()["source"]
-    assert "1 further epochs made it no better" in boxes
+    assert "1 further epoch made it no better" in boxes
     assert "6 s" in boxes
+    assert "accuracy on the valid split" in boxes
     losses, scores = draw_curves(EPOCHS)["hconcat"]
     assert {point["name"] for point in losses["data"]["values"]} == {"train", "valid"}
     assert {point["name"] for point in scores["data"]["values"]} == {"accuracy"}
@@ -297,11 +317,92 @@ def test_the_card_of_a_search_says_what_the_winner_beat_and_what_each_setting_di
     ]
     curves, slices = (part.render()["spec"] for part in charts)
     assert {point["trial"] for point in curves["data"]["values"]} == {"1", "2", "3"}
+    assert curves["encoding"]["color"]["scale"]["domain"] == [
+        "trial 1, the best",
+        "trial 2, the next",
+        "the others",
+    ]
+    assert curves["encoding"]["y"]["title"] == "accuracy"
     (slice_,) = slices["concat"]  # the strategy did not vary
-    assert slice_["encoding"]["x"]["scale"] == {"type": "log"}
+    assert slice_["encoding"]["x"]["type"] == "ordinal"  # three values are names
     page = read([part for part in make_trial_parts(Tuned(tuple(trials), {})) if hasattr(part, "_text")])
     assert page.startswith("# The settings are used as they stand")
     assert "3 trials are too few" in page
     assert "1 failed" in page
     assert read_cells(page, "## Trials")[3][-1] == "no memory"
     assert "no trials were asked for" in read(make_trial_parts(Tuned((), {})))
+    failed = read(make_trial_parts(Tuned((trials[3],), {})))
+    assert "No trial has ended with a score: all 1 failed." in failed
+    assert "learning rate" in failed
+
+
+def test_a_setting_matters_on_the_card_of_a_search_where_chance_alone_would_not_do_it() -> None:
+    chance = np.random.default_rng(0)
+    trials = [
+        Trial(
+            at,
+            {"learning_rate": 10 ** (-5 + at / 8), "dropout": float(chance.random())},
+            (replace(EPOCHS[0], scores={"val_loss": 1.0, "val_accuracy": 0.5 + at / 50}),),
+            None,
+        )
+        for at in range(16)
+    ]
+    parts = list(make_trial_parts(Tuned(tuple(trials), {})))
+    (slices,) = (part.render()["spec"] for part in parts if not hasattr(part, "_text"))
+    assert slices["concat"][0]["encoding"]["x"]["scale"] == {"type": "log"}
+    page = read(part for part in parts if hasattr(part, "_text"))
+    assert read_cells(page, "rank correlation with accuracy") == [
+        ["learning rate", "+1.00", "more is better"],
+        ["dropout", read_cells(page, "rank correlation")[1][1], "no clear direction"],
+    ]
+
+
+def test_the_curves_of_the_champion_stand_behind_those_of_a_training() -> None:
+    version = ModelVersion("reviews", 3, "models:/reviews/3", "", "", "")
+    former = FormerTraining(version, (*EPOCHS, replace(EPOCHS[0], epoch=4)), "reviews@v1", True)
+    assert str(former) == "reviews v3, the champion so far, trained on reviews@v1"
+    losses, scores = draw_curves(EPOCHS, former)["hconcat"]
+    assert [point["name"] for point in losses["data"]["values"]][:4] == ["v3 valid"] * 4  # drawn first
+    assert {point["name"] for point in scores["data"]["values"]} == {"v3 accuracy", "accuracy"}
+    for chart, names in ((losses, ["train", "valid", "v3 valid"]), (scores, ["accuracy", "v3 accuracy"])):
+        scale = chart["layer"][0]["encoding"]["color"]["scale"]
+        assert scale["domain"] == names
+        assert scale["range"][-1] == BEHIND
+        assert BEHIND not in scale["range"][:-1]
+
+
+def test_the_card_of_a_training_has_its_settings_before_there_is_a_curve() -> None:
+    from metaflow import current
+
+    class Card(list):
+        def refresh(self) -> None:
+            """Nothing to do: nobody looks."""
+
+    card = Card()
+    current._update_env({"card": {"training": card}})
+    curves = LearningCurves({"learning_rate": 1e-4, "strategy": None})
+    assert read_cells(read(card), "## Settings") == [["learning rate", "0.0001"]]
+    assert "waiting for the first epoch" in read(card)
+    curves.add(EPOCHS[0])
+    curves.add(EPOCHS[1])
+    title, boxes, chart, *below = card
+    assert title.render()["source"].startswith("# Epoch 2 of 2")
+    assert "accuracy on the valid split" in boxes.render()["source"]
+    assert {point["epoch"] for point in chart.render()["spec"]["hconcat"][0]["data"]["values"]} == {1, 2}
+    assert read_cells(read(below), "## Settings") == [["learning rate", "0.0001"]]
+
+
+def test_the_card_of_an_ingest_of_many_classes_or_columns_is_no_wider_than_a_page(tmp_path: Path) -> None:
+    columns = [f"c{at}" for at in range(20)]
+    lines = [",".join([*(f"{at}.5" for _ in columns), f"class {at % 25}"]) for at in range(500)]
+    file = tmp_path / "rows.csv"
+    file.write_text("\n".join([",".join([*columns, "label"]), *lines]))
+    settings = TabularData(number_columns=tuple(columns), label_column="label")
+    done = ingest(Sources(data=str(file)), tmp_path / "table", settings=settings)
+    page = read(make_data_parts(done))
+    counts = read_cells(page, "## Rows by split")
+    assert [line[0] for line in counts] == ["all rows", *done.labels]
+    assert sum(int(count) for line in counts[1:] for count in line[1:]) == 500
+    examples = read_cells(page, "## Examples")
+    assert [line[0] for line in examples] == columns
+    assert max(map(len, examples)) <= 8

@@ -576,6 +576,8 @@ def test_a_model_of_numbers_is_monitored_by_its_errors(tmp_path: Path) -> None:
     assert row["predicted_p"] is not None
     page = read(make_drift_parts(found))
     assert page.startswith("# Drift: incoming")
+    assert "the new texts that look least like old ones" in page
+    assert "mean absolute error of new rows" in page[: page.index("## ")]
     newest = [cells[0] for cells in read_cells(page, "## What is new in the texts")]
     assert len(newest) == 8
     assert {*newest} <= {*found.current.rows}

@@ -252,7 +252,7 @@ def test_a_model_of_numbers_that_answers_the_mean_does_not_pass() -> None:
     assert not judge(constant, baseline=constant, champion=None, thresholds=target.gate(), target=target).passed
     verdict = judge(close, baseline=constant, champion=None, thresholds=target.gate(), target=target)
     assert verdict.passed
-    assert "MAE 0.100 is 0.900 better than the baseline's 1.000" in verdict.reason
+    assert "mean absolute error 0.100 is 0.900 better than the baseline's 1.000" in verdict.reason
     worse = judge(constant, baseline=close, champion=None, thresholds=target.gate(), target=target)
     assert "0.900 worse" in worse.reason
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -21,6 +22,7 @@ COLOURS = (
     "#9d755d",
     "#bab0ac",
 )
+COLOUR = re.compile(r"#[0-9A-Fa-f]{3,8}|[a-z]{3,30}")
 MARKS = frozenset({"line", "point", "circle", "square", "bar", "area", "rule", "trail"})
 COMPUTED = frozenset({"aggregate", "bin", "timeUnit", "impute"})
 MOST_ROWS, MOST_PANELS, MOST_NAMES = 20_000, 12, 30
@@ -196,7 +198,9 @@ def _draw_panel(title: str, layers: Sequence[_Layer]) -> str:
             if (value := _read(layer.encoding.get("color"), row)) is not None
         )
     )
-    colours = {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(names[:MOST_NAMES])}
+    given = _find_colours(layers)
+    names.sort(key=lambda name: list(given).index(name) if name in given else len(given))
+    colours = {name: given.get(name, COLOURS[at % len(COLOURS)]) for at, name in enumerate(names[:MOST_NAMES])}
     parts = [
         f'<text x="{LEFT}" y="16" font-size="13" font-weight="bold">{escape(title)}</text>',
         *_draw_axes(x, y),
@@ -208,6 +212,18 @@ def _draw_panel(title: str, layers: Sequence[_Layer]) -> str:
         parts.append(f'<rect x="{LEFT + WIDTH + 14}" y="{top - 8}" width="10" height="10" fill="{colour}"/>')
         parts.append(f'<text x="{LEFT + WIDTH + 29}" y="{top + 1}">{escape(name[:20])}</text>')
     return "".join(parts)
+
+
+def _find_colours(layers: Sequence[_Layer]) -> dict[str, str]:
+    """Return the colours that a scale gives to names, in its order."""
+    found: dict[str, str] = {}
+    for layer in layers:
+        channel = layer.encoding.get("color")
+        scale = (channel.get("scale") if isinstance(channel, Mapping) else None) or {}
+        if isinstance(scale.get("domain"), list) and isinstance(scale.get("range"), list):
+            pairs = zip(scale["domain"], scale["range"], strict=False)
+            found |= {str(name): colour for name, colour in pairs if COLOUR.fullmatch(str(colour))}
+    return found
 
 
 def _draw_axes(x: _Axis, y: _Axis) -> Iterator[str]:
@@ -227,12 +243,12 @@ def _draw_axes(x: _Axis, y: _Axis) -> Iterator[str]:
 
 
 def _draw_layer(layer: _Layer, x: _Axis, y: _Axis, colours: Mapping[str, str]) -> Iterator[str]:
-    groups: dict[str, list[tuple[float | None, float | None]]] = {}
+    groups: dict[tuple[str, str], list[tuple[float | None, float | None]]] = {}
     for row in _list_rows(layer):
-        name = str(_read(layer.encoding.get("color"), row))
+        key = str(_read(layer.encoding.get("color"), row)), str(_read(layer.encoding.get("detail"), row))
         point = x.place(_read(layer.encoding.get("x"), row)), y.place(_read(layer.encoding.get("y"), row))
-        groups.setdefault(name, []).append(point)
-    for at, (name, points) in enumerate(groups.items()):
+        groups.setdefault(key, []).append(point)
+    for at, ((name, _), points) in enumerate(groups.items()):
         colour = colours.get(name, "#888" if layer.mark == "rule" else COLOURS[0])
         whole = [(left, top) for left, top in points if left is not None and top is not None]
         if layer.mark == "rule":

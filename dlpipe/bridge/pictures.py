@@ -79,7 +79,7 @@ def _walk(part: Any) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _find_title(spec: Mapping[str, Any]) -> str:
-    title = spec.get("title")
+    title = spec.get("title") or spec.get("description")  # of charts side by side, whose titles are inside
     return str(title.get("text") if isinstance(title, Mapping) else title or "chart")
 
 

@@ -261,7 +261,7 @@ def lay_out_names(lines: Sequence[tuple[str, str | None]]) -> Iterator[str]:
 
 def lay_out_scores(scores: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the table of scores: a row for each that is compared, a column a metric."""
-    from dlpipe.task.gate import spell_metric
+    from dlpipe.task.evaluation import spell_metric
 
     metrics, first = list(scores[0]["metrics"]), f"{scores[0]['rows']:,} test rows"
 

@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from dlpipe.comparing.sides import INDEX, Side
-from dlpipe.task.gate import spell_metric
+from dlpipe.task.evaluation import spell_metric
 from dlpipe.terminal import make_visible
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dlpipe.comparing.data import RowChanges, TableComparison
 from dlpipe.comparing.pairs import Pair
 from dlpipe.comparing.sides import Side
 from dlpipe.evaluation import MetricDifference, PairedComparison, RowOutcome
-from dlpipe.task.gate import spell_metric
+from dlpipe.task.evaluation import spell_metric
 
 MOST_FILES, MOST_GROUPS, MOST_NUMBERS = 12, 30, 40
 SHORT_SECONDS = 5.0

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from dlpipe.errors import EvaluationError
 from dlpipe.task import Check, Evaluation, Target, Thresholds
-from dlpipe.task.gate import TOLERANCE, spell_metric
+from dlpipe.task.evaluation import spell_metric
+from dlpipe.task.gate import TOLERANCE
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from dlpipe.monitoring.settings import DriftSettings
 from dlpipe.pictures import FAINT, GRID, INK, MODEL, OTHER, new_figure
 from dlpipe.task import Task
-from dlpipe.task.gate import spell_metric
+from dlpipe.task.evaluation import spell_metric
 from dlpipe.task.quality import ACCURACY
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def make_history_figure(history: Sequence[Mapping[str, Any]], task: Task, settin
         The limits of the last look.
     """
     metric = task.target.compare_quality((), ()).metric
-    figure = new_figure(11, 3.2)
+    figure = new_figure(8.6, 3.2)
     looks = list(history)[-LOOKS:]
     test = looks[-1].get(f"test_{metric}") if looks else None
     domain, quality = figure.subplots(1, 2)
@@ -47,7 +47,7 @@ def make_history_figure(history: Sequence[Mapping[str, Any]], task: Task, settin
         draw_line(quality, test, "test split", OTHER)
         draw_line(quality, find_worst(test, metric, task, settings), "limit", LIMIT)
     for axes in (domain, quality):
-        axes.legend(loc="best", frameon=False, fontsize=8, ncols=2)
+        axes.legend(loc="best", frameon=False, fontsize=8)
     return figure
 
 

@@ -17,7 +17,7 @@ from dlpipe.monitoring.samples import Sample
 from dlpipe.monitoring.settings import DriftSettings
 from dlpipe.monitoring.statistics import chi_square, holm, kolmogorov_smirnov, psi, psi_of_counts
 from dlpipe.task import DriftSeries, Inputs, Quality
-from dlpipe.task.gate import spell_metric
+from dlpipe.task.evaluation import spell_metric
 
 DOMAIN, QUALITY = "domain", "quality"
 

@@ -13,7 +13,7 @@ from dlpipe.registry.names import Kind
 from dlpipe.registry.scores import format_score, format_source, read_scores
 from dlpipe.registry.verdicts import Judgement, RecordedVerdict, make_verdict_tag, read_verdict
 from dlpipe.task import ENGINE, Evaluation, read_engine_numbers
-from dlpipe.task.gate import spell_metric
+from dlpipe.task.evaluation import spell_metric
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

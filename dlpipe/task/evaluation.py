@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHOWN = 300  # characters of a row in a list of mistakes
+SPELLINGS = {
+    "f1": "F1",
+    "auroc": "AUROC",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "r2": "R²",
+    "spearman": "rank correlation",
+    "coverage": "coverage of the interval",
+}
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,17 @@ def cut_text(text: str, *, limit: int = SHOWN) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def spell_metric(metric: str) -> str:
+    """Return the metric's name as it reads in a sentence.
+
+    Examples
+    --------
+    >>> spell_metric("macro_f1"), spell_metric("auroc"), spell_metric("log_loss"), spell_metric("mae")
+    ('macro F1', 'AUROC', 'log loss', 'mean absolute error')
+    """
+    return " ".join(SPELLINGS.get(word, word) for word in metric.split("_"))
+
+
 def format_interval(value: float, interval: tuple[float, float]) -> str:
     """Return a value with its interval: ``0.871 (0.846 to 0.894)``; a dash where there is none."""
     if value != value:
@@ -136,7 +156,7 @@ class Evaluation:
         """Return a metric, by default the headline, with its interval: ``accuracy 0.871 (0.846 to 0.894)``."""
         name = metric or self.headline
         low, high = self.intervals[name]
-        return f"{name.replace('_', ' ')} {self.metrics[name]:.3f} ({low:.3f} to {high:.3f})"
+        return f"{spell_metric(name)} {self.metrics[name]:.3f} ({low:.3f} to {high:.3f})"
 
     def lines(self) -> tuple[str, ...]:
         """Return one line a metric."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from dlpipe.task.evaluation import Evaluation
+from dlpipe.task.evaluation import Evaluation, spell_metric
 
-SPELLINGS = {"f1": "F1", "auroc": "AUROC", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
 TOLERANCE = 1e-9
 """0.87 - 0.86 is a hair under 0.01 in binary, and a hair must not decide."""
 
@@ -78,14 +77,3 @@ def check_bound(metric: str, value: float, bound: float, *, most: bool) -> Check
     passed = value <= bound if most else value >= bound
     relation = ("is at most" if most else "is at least") if passed else ("is above" if most else "is below")
     return Check(passed, f"{spell_metric(metric)} {value:.3f} {relation} {bound:.3f}")
-
-
-def spell_metric(metric: str) -> str:
-    """Return the metric's name as it reads in a sentence.
-
-    Examples
-    --------
-    >>> spell_metric("macro_f1"), spell_metric("auroc"), spell_metric("log_loss")
-    ('macro F1', 'AUROC', 'log loss')
-    """
-    return " ".join(SPELLINGS.get(word, word) for word in metric.split("_"))

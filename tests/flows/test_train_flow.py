@@ -26,8 +26,8 @@ print(json.dumps(model.predict(["the film was superb", "an awful plot indeed"]).
 
 def test_summary_says_where_everything_is(first: Done) -> None:
     assert first.summary("data") == "reviews@v0, 250 rows"
-    assert re.match(r"accuracy 1.000 \(1.000 to 1.000\), macro f1 ", first.summary("model"))
-    assert re.match(r"accuracy [01]\.\d+ \(.*\), macro f1 ", first.summary("baseline"))
+    assert re.match(r"accuracy 1.000 \(1.000 to 1.000\), macro F1 ", first.summary("model"))
+    assert re.match(r"accuracy [01]\.\d+ \(.*\), macro F1 ", first.summary("baseline"))
     assert first.summary("registered") == "models:/reviews/1 (challenger, champion)"
     assert first.summary("pipeline") == "models:/reviews-pipeline/1 (challenger, champion)"
     assert first.summary("explainer") == "models:/reviews-explainer/1 (challenger, champion)"
@@ -88,6 +88,20 @@ def test_steps_show_what_they_did_on_their_cards(step: str, shows: str, project:
     done = project.flow("card", "get", f"{first.run_id}/{step}", f"{step}.html")
     assert done.code == 0, done.said
     assert shows in card_data((project.folder / f"{step}.html").read_text())
+
+
+def test_the_curves_of_the_champion_stand_behind_on_the_card_of_a_training(
+    project: Project, first: Done, again: Done
+) -> None:
+    pages = []
+    for run in (first, again):
+        assert project.flow("card", "get", f"{run.run_id}/train", "train.html").code == 0
+        pages.append(card_data((project.folder / "train.html").read_text()))
+    assert ["Grey: reviews v1, the champion so far, trained on reviews@v0" in page for page in pages] == [
+        False,
+        True,
+    ]
+    assert ["v1 valid" in page for page in pages] == [False, True]
 
 
 def card_data(page: str) -> str:

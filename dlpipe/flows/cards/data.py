@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,10 @@ from dlpipe.task.evaluation import cut_text
 if TYPE_CHECKING:
     from dlpipe.tables import Ingest
 
-EXAMPLES, MOST_LABELS = 2, 12
+EXAMPLES, MOST_LABELS, MOST_COUNTED = 2, 12, 60
+MOST_COLUMNS = 7
+"""A row of more is shown from top to bottom."""
+QUANTILES = {"min": "shortest", "p25": "25 % up to", "p75": "75 % up to", "p95": "95 % up to", "max": "longest"}
 BATCH_ROWS, BATCHES = 2_000, 5
 COMPARED = 1_000_000
 WORDS_PER_TOKEN = 0.75  # of English texts with WordPiece, as a rule of thumb
@@ -41,7 +45,7 @@ def make_data_parts(ingest: Ingest, *, max_length: int = 0) -> Iterator[Any]:
     if ingest.notes:
         yield make_table(["what to know"], ([note] for note in ingest.notes))
     yield Markdown("## Rows by split")
-    yield make_table(["split", "rows", *ingest.labels], _list_split_rows(ingest))
+    yield from _make_counts(ingest)
     yield from _make_examples(ingest)
     yield from _make_lengths(profile, max_length)
     yield from _make_set_aside(ingest)
@@ -61,7 +65,7 @@ def _make_boxes(ingest: Ingest) -> Iterator[Box]:
     where = f"in {ingest.quarantine}" if ingest.quarantine and bad else "every row could be read"
     yield Box("set aside", f"{bad:,}", where, False if bad else None)
     repeated = f"{ingest.profile.get('repeated_texts', 0):,} rows repeat another one and stay"
-    yield Box("dropped: also in a later split", f"{ingest.leaked_rows:,}", repeated)
+    yield Box("dropped", f"{ingest.leaked_rows:,}", f"that are also in a later split; {repeated}")
     if ingest.appended_rows:
         without = f"{ingest.unlabelled_rows:,} of them have no label and are in no split"
         yield Box("appended, and stay", f"{ingest.appended_rows:,}", without)
@@ -112,20 +116,33 @@ def _make_examples(ingest: Ingest) -> Iterator[Any]:
             break
     if rows:
         yield Markdown("## Examples from the train split")
-        yield make_table(["label", *columns], (cells for _, cells in sorted(rows, key=lambda row: row[0])))
+        examples = [cells for _, cells in sorted(rows, key=lambda row: row[0])]
+        yield _make_example_table(["label", *columns], examples)
         missing = len(ingest.labels) - len(seen)
         if ingest.labels and missing > 0:
             yield make_note(f"{missing} more labels are not shown.")
 
 
+def _make_example_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    """Return rows one below the other, or side by side where they have many columns."""
+    if len(columns) <= MOST_COLUMNS:
+        return make_table(columns, rows)
+    every = math.ceil(len(rows) / MOST_COLUMNS)
+    (_, *labels), *lines = zip(columns, *rows[::every], strict=True)
+    return make_table(["column", *labels], lines)
+
+
 def _make_lengths(profile: Mapping[str, Any], max_length: int) -> list[Any]:
     """Return the lengths of texts, and the quantiles of labels that are numbers, where there are such."""
     lengths = {name: profile[name] for name in ("words", "characters") if name in profile}
-    shown = {"## Length of the texts": lengths, "## Numbers to predict": profile.get("numbers", {})}
+    numbers = profile.get("numbers", {})
     parts: list[Any] = []
-    for heading, rows in shown.items():
+    for heading, rows, names in (
+        ("## Length of the texts", lengths, QUANTILES),
+        ("## Numbers to predict", numbers, {**QUANTILES, "min": "smallest", "max": "largest"}),
+    ):
         if rows:
-            quantiles = list(next(iter(rows.values())))
+            quantiles = [names.get(name, name) for name in next(iter(rows.values()))]
             cells = [[name, *found.values()] for name, found in rows.items()]
             parts += [Markdown(heading), make_table(["", *quantiles], cells)]
     if lengths and max_length:
@@ -164,7 +181,12 @@ def _make_set_aside(ingest: Ingest) -> Iterator[Any]:
     )
 
 
-def _list_split_rows(ingest: Ingest) -> Iterable[Sequence[Any]]:
-    for split, rows in ingest.split_rows.items():
-        counts = ingest.profile["labels"][split]
-        yield [split, rows, *(counts.get(label, 0) for label in ingest.labels)]
+def _make_counts(ingest: Ingest) -> Iterator[Any]:
+    """Yield the rows of each label in each split; of very many labels, those that the fewest rows have."""
+    counts = {split: ingest.profile["labels"][split] for split in ingest.split_rows}
+    rows = [[label, *(counts[split].get(label, 0) for split in counts)] for label in ingest.labels]
+    rarest = sorted(rows, key=lambda row: sum(row[1:]))[:MOST_COUNTED] if len(rows) > MOST_COUNTED else rows
+    if len(rarest) < len(rows):
+        yield make_note(f"The {MOST_COUNTED} of the {len(rows):,} labels that the fewest rows have.")
+    lines = ([name, *(f"{count:,}" for count in found)] for name, *found in rarest)
+    yield make_table(["", *counts], [["all rows", *(f"{each:,}" for each in ingest.split_rows.values())], *lines])

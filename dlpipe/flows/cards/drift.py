@@ -13,8 +13,7 @@ from dlpipe.monitoring import DriftReport, make_history_figure
 from dlpipe.monitoring.looks import format_date
 from dlpipe.monitoring.signals import SeriesPair, Signal, pair_samples
 from dlpipe.task import Quality
-from dlpipe.task.evaluation import cut_text
-from dlpipe.task.gate import spell_metric
+from dlpipe.task.evaluation import cut_text, spell_metric
 
 PANELS = 12
 """So many series are drawn; of more, those that were raised come first."""
@@ -49,7 +48,11 @@ def make_drift_parts(monitored: DriftReport, *, publishes: bool = True) -> Itera
         yield Markdown(f"Not compared: {'; '.join(drift.missing)}.")
     if drift.signals:
         yield Markdown("## What was compared")
-        yield make_note("A signal is raised where a difference is both larger than its limit and no chance (p).")
+        yield make_note(
+            "A signal is raised where a difference is larger than its limit, and no chance: p, corrected by Holm "
+            "for the number of comparisons, is small. AUC: 0.5 is guessing, 1 tells all rows apart. PSI, the "
+            "population stability index, is how far shares have moved: 0 is not at all."
+        )
         signals = sorted(drift.signals, key=lambda signal: not signal.raised)
         columns = ["", "compared", "size", "limit", "p (Holm)", "new rows"]
         yield make_table(columns, map(_list_signal_cells, signals))
@@ -88,13 +91,14 @@ def make_newest_parts(monitored: DriftReport) -> Iterator[Any]:
     yield Markdown(f"## What is new in the {inputs.rows_noun}")
     if domains.auc < monitored.settings.max_auc:
         yield make_note(
-            f"Little: an AUC of {domains.auc:.2f} (0.5 is guessing) stays below the limit. These new "
-            f"{inputs.rows_noun} look least like old ones."
+            f"Little: an AUC of {domains.auc:.2f} (0.5 is guessing) stays below the limit of "
+            f"{monitored.settings.max_auc:.2f}."
         )
     rows = [monitored.current.rows[place] for place in domains.newest]
     if rows:
         yield make_table(
-            [f"new {inputs.rows_noun}, the newest first"], [[cut_text(inputs.format_row(row))] for row in rows]
+            [f"the new {inputs.rows_noun} that look least like old ones"],
+            [[cut_text(inputs.format_row(row))] for row in rows],
         )
     if domains.new or domains.old:
         told = [", ".join(name for name, _ in weights) or "none" for weights in (domains.new, domains.old)]

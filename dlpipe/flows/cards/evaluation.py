@@ -17,8 +17,7 @@ from dlpipe.evaluation import (
 )
 from dlpipe.flows.cards.parts import Box, make_boxes, make_image, make_note, make_score_table, make_table, show
 from dlpipe.task import Check, find_task
-from dlpipe.task.evaluation import cut_text, format_interval
-from dlpipe.task.gate import spell_metric
+from dlpipe.task.evaluation import cut_text, format_interval, spell_metric
 
 if TYPE_CHECKING:
     from dlpipe.flows.registering import Registered

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROWS = 40
 """So many rows are drawn; all of them are in the table."""
 STRONGEST, NAMED = 8, 6
-NOTICED = 0.05
+NOTICED = 0.1
 """Parts of less than this share of the largest total are not named in the overview."""
 FAINTEST = 0.03
 """Words of less than this share of the strongest one's effect have no colour."""
@@ -111,11 +111,11 @@ def make_overview_parts(overview: Overview, explanations: Explanations) -> Itera
             [effect for effect in effects if sign * effect.total >= least and effect.total] for sign in (1, -1)
         )
         name = "predicted" if number else output
-        lines.append([name, list_effects(raising, several=several), list_effects(lowering, several=several)])
+        lines.append([name, *(list_effects(each, several=several, number=number) for each in (raising, lowering))])
     yield make_table(["output", f"{noun}s that raise it", f"{noun}s that lower it"], lines)
 
 
-def list_effects(effects: Sequence[PartEffect], *, several: bool) -> str:
+def list_effects(effects: Sequence[PartEffect], *, several: bool, number: bool) -> str:
     """Return the strongest effects in one line: ``great +0.310 (12), love +0.250 (9)``.
 
     Parameters
@@ -124,13 +124,16 @@ def list_effects(effects: Sequence[PartEffect], *, several: bool) -> str:
         The strongest first.
     several : bool
         Whether rows have several texts, so that a word is named with its column.
+    number : bool
+        Whether the output is a number of any size, and no probability.
     """
     names = [
         f"{effect.column}: {effect.name}" if several and effect.name != effect.column else effect.name
         for effect in effects
     ]
+    kind = "+.3g" if number else "+.3f"
     shown = zip(names[:STRONGEST], effects, strict=False)
-    return ", ".join(f"{name} {effect.mean:+.3g} ({effect.count:,})" for name, effect in shown) or "none"
+    return ", ".join(f"{name} {effect.mean:{kind}} ({effect.count:,})" for name, effect in shown) or "none"
 
 
 def make_row(row: Explanation, truth: Mapping[str, str], drawn: str) -> Markdown:

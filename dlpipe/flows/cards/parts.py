@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 GOOD, BAD, OPEN = "#15803d", "#b91c1c", "#9ca3af"
 NUMBER = re.compile(r"[-+]?[\d.,]+(e-\d+)?%?( \(.*\))?|–")
+SHORT = 24  # characters of a cell that stays on one line
 UPRIGHT = 8  # columns of a matrix beyond which their names stand upright
 TIGHT = "<style>.sectionItems{grid-gap:0.4rem !important}</style>"
 """Metaflow leaves so much room between two paragraphs that a card of tables falls apart."""
@@ -89,8 +90,8 @@ def _write_box(box: Box) -> str:
     colour = OPEN if box.is_good is None else GOOD if box.is_good else BAD
     title, value, note = (escape(text) for text in (box.title, box.value, box.note))
     return (
-        f'<div style="flex:1 1 190px;border:1px solid {GRID};border-left:5px solid {colour};border-radius:4px;'
-        f'padding:10px 14px;color:{INK};text-align:start">'
+        f'<div style="flex:1 1 175px;box-sizing:border-box;border:1px solid {GRID};'
+        f'border-left:5px solid {colour};border-radius:4px;padding:10px 14px;color:{INK};text-align:start">'
         f'<div style="font-size:12px;color:{FAINT}">{title}</div>'
         f'<div style="font-size:24px;font-weight:600;line-height:1.3" dir="auto">{value}</div>'
         f'<div style="font-size:12px;color:{FAINT}">{note}</div></div>'
@@ -146,17 +147,20 @@ def make_bars(
     lines = [
         [
             _write_cell(each, right=False),
-            *(_write_bar(values[at], sum(values) or 1, longest, colour) for values, colour in bars),
+            *(
+                _write_bar(values[at], sum(values) or 1, longest, colour, 84 // len(bars))
+                for values, colour in bars
+            ),
         ]
         for at, each in enumerate(names)
     ]
-    return Markdown(_write_table(columns, lines, [False] * len(columns)))
+    return Markdown(_write_table(columns, lines, [False] * len(columns), width="100%"))
 
 
-def _write_bar(count: int, total: int, longest: float, colour: str) -> str:
+def _write_bar(count: int, total: int, longest: float, colour: str, width: int) -> str:
     share = count / total
     return (
-        f'<td style="padding:2px 8px;width:42%;background:none;text-align:start;white-space:nowrap">'
+        f'<td style="padding:2px 8px;width:{width}%;background:none;text-align:start;white-space:nowrap">'
         f'<span style="display:inline-block;vertical-align:middle;height:12px;background:{colour};'
         f'width:{70 * share / longest:.1f}%"></span> {count:,} ({share:.0%})</td>'
     )
@@ -184,7 +188,12 @@ def escape(text: str) -> str:
 
 
 def _write_table(
-    columns: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[bool], *, upright: bool = False
+    columns: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    right: Sequence[bool],
+    *,
+    upright: bool = False,
+    width: str = "auto",
 ) -> str:
     vertical = "writing-mode:vertical-rl;transform:rotate(180deg);white-space:nowrap" if upright else ""
     room = "4px 1px" if upright else "4px 8px"
@@ -196,13 +205,15 @@ def _write_table(
     )
     body = "".join(f'<tr style="border-top:1px solid {GRID}">{"".join(line)}</tr>' for line in lines)
     return (
-        f'<div style="overflow-x:auto;margin:0 0 14px"><table style="{STYLE};width:auto">'
+        f'<div style="overflow-x:auto;margin:0 0 14px"><table style="{STYLE};min-width:0;width:{width}">'
         f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def _write_cell(text: str, *, right: bool) -> str:
-    align = "text-align:right;white-space:nowrap" if right else "text-align:start"
+    align = "text-align:right" if right else "text-align:start"
+    if right or len(text) <= SHORT:
+        align += ";white-space:nowrap"
     return f'<td dir="auto" style="{align};padding:4px 8px;background:none">{escape(text)}</td>'
 
 

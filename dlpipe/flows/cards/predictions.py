@@ -82,7 +82,7 @@ def make_sureness_boxes(scored: ScoredRows) -> Iterator[Box]:
         before = f"; before {median(scored.before_sureness):.3f}" if scored.before_sureness else ""
         unsure = sum(value < 0.6 for value in scored.sureness)
         note = f"{unsure:,} rows ({unsure / len(scored.sureness):.0%}) are below 0.6{before}"
-        yield Box("sureness, the middle row", f"{median(scored.sureness):.3f}", note)
+        yield Box("median sureness", f"{median(scored.sureness):.3f}", note)
 
 
 def is_sureness(series: DriftSeries) -> bool:

@@ -71,14 +71,37 @@ def make_histogram(
     both = np.concatenate(samples)
     most = float(np.quantile(both, USUAL))
     has_outliers = within is None and both.max() - both.min() > FAR * (most - both.min()) > 0
+    is_whole = within is None and bool((both == both.round()).all())
     if has_outliers:  # one long text would leave all others in one range
-        samples = [np.minimum(values, most) for values in samples]
-    edges = np.histogram_bin_edges(np.concatenate(samples), bins=BINS, range=within)
+        samples = [np.minimum(values, math.floor(most) if is_whole else most) for values in samples]
+    both = np.concatenate(samples)
+    if is_whole:
+        edges, names = divide_whole_numbers(int(both.min()), int(both.max()), has_outliers=has_outliers)
+    else:
+        edges = np.histogram_bin_edges(both, bins=BINS, range=within).tolist()
+        digits = max(0, 1 - math.floor(math.log10(edges[1] - edges[0])))
+        names = [f"{low:.{digits}f} to {high:.{digits}f}" for low, high in itertools.pairwise(edges)]
+        if has_outliers:
+            names[-1] = f"{edges[-2]:.{digits}f} or more"
     counts = np.array([np.histogram(values, bins=edges)[0] for values in samples])
     first = int(counts.any(axis=0).argmax())
-    digits = max(0, 1 - math.floor(math.log10(edges[1] - edges[0])))
-    names = [f"{low:.{digits}f} to {high:.{digits}f}" for low, high in itertools.pairwise(edges)]
-    if has_outliers:
-        names[-1] = f"{edges[-2]:.{digits}f} or more"
     after, before = counts[:, first:].tolist()
     return make_bars(name, names[first:], after, before, first="new rows", second=second)
+
+
+def divide_whole_numbers(low: int, high: int, *, has_outliers: bool) -> tuple[list[float], list[str]]:
+    """Return at most ten ranges of whole numbers: their edges, and their names.
+
+    Examples
+    --------
+    >>> divide_whole_numbers(0, 3, has_outliers=False)
+    ([-0.5, 0.5, 1.5, 2.5, 3.5], ['0', '1', '2', '3'])
+    >>> divide_whole_numbers(4, 29, has_outliers=True)[1][::4]
+    ['4 to 6', '16 to 18', '28 or more']
+    """
+    step = math.ceil((high - low + 1) / BINS)
+    starts = list(range(low, high + 1, step))
+    names = [str(start) if step == 1 else f"{start:,} to {start + step - 1:,}" for start in starts]
+    if has_outliers:
+        names[-1] = f"{starts[-1]:,} or more"
+    return [*(start - 0.5 for start in starts), starts[-1] + step - 0.5], names

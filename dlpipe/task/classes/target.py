@@ -206,7 +206,8 @@ class Classes(Target):
 
         made, plain = as_class_evaluation(evaluation), as_class_evaluation(baseline)
         tables = [tabulate_classes(made, plain), tabulate_confusion(made)]
-        return [*tables, tabulate_confusions(made)] if len(made.labels) > 2 else tables
+        confusions = tabulate_confusions(made)
+        return [*tables, confusions] if len(made.labels) > 2 and confusions.rows else tables
 
     def draw_figures(self, evaluation: Evaluation, baseline: Evaluation) -> list[tuple[str, Figure]]:
         """Return the calibration."""
