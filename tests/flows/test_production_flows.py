@@ -81,7 +81,7 @@ def test_a_run_explains_some_of_the_rows_that_the_run_before_it_scored(
 
 def test_drift_is_found_kept_drawn_and_published(project: Project, monitored: Done) -> None:
     assert monitored.code == 0, monitored.said
-    assert "AUC of telling new texts from old ones 1.000" in monitored.summary("outcome")
+    assert monitored.summary("outcome").startswith("drift: AUC of telling new texts from old ones 1.000")
     assert monitored.summary("event") == "model-drifted is published"
     (event,) = events(project)
     assert (event.name, event.payload["model"], event.payload["retrain"]) == ("model-drifted", "reviews", True)
