@@ -91,6 +91,10 @@ class ModelNotFound(DlpipeError, LookupError):
     """The registry has no such model, version or alias."""
 
 
+class ModelDamaged(DlpipeError, ValueError):
+    """A registered model does not answer its example as it did when it was registered."""
+
+
 class ChampionMoved(DlpipeError, RuntimeError):
     """Another version became champion while a candidate was judged against the one before; nothing was moved."""
 
@@ -173,6 +177,18 @@ class SchedulerRunning(DlpipeError, RuntimeError):
 
 class NotPermitted(DlpipeError, PermissionError):
     """Somebody else deployed the flow, and its production token is not given."""
+
+
+class Overloaded(DlpipeError, RuntimeError):
+    """A server has too much to do: nothing was computed. ``retry_after`` says in how many seconds to try again."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlinePassed(DlpipeError, TimeoutError):
+    """A request had no answer in the time that it had."""
 
 
 class ProjectExists(DlpipeError, FileExistsError):

@@ -31,7 +31,7 @@ class Rows(list):
 class NumberPredictor:
     """Adds up a row's numbers, each times its weight."""
 
-    engine = "torch"
+    engine, workers = "torch", 1
 
     def __init__(self, model: Model) -> None:
         from safetensors.numpy import load
@@ -51,6 +51,8 @@ class NumberPredictor:
 
     def predict_outputs(self, rows: Sequence[Mapping[str, float]]) -> np.ndarray:
         return self.predict_encoded(self.encode(rows))
+
+    predict_batch = predict_outputs
 
 
 class NumberInputs(Inputs):

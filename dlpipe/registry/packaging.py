@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dlpipe.registry.names import TASK
 from dlpipe.registry.wheel import WHEELS, list_wheel_requirements, write_wheel
 from dlpipe.task import Row, Task, find_distribution, find_task
+from dlpipe.task.example import write_example
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -88,10 +89,13 @@ def write_pyfunc(
         metadata={TASK: task.name},
     )
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        data = files.save(Path(scratch) / "files")
+        if packaging.loader == LOADER:
+            write_example(data, example)
         mlflow.pyfunc.save_model(
             folder,
             loader_module=packaging.loader,
-            data_path=files.save(Path(scratch) / "files"),
+            data_path=data,
             mlflow_model=entry,
             signature=make_signature(
                 packaging.outputs or task.target.list_frame_fields(files.card), packaging.params

@@ -7,6 +7,7 @@ model            a trained model as files
 predictor        a trained model, loaded and ready
 row_parts        the parts of a row that an explanation gives numbers to
 torch_predictor  outputs of a torch network for rows
+example          rows that a registered model is known by, and whether it still answers them alike
 opening          models and their predictors, opened by the inputs of their task
 requests         columns and values in whatever a model of MLflow, or a client, is given
 columns          which columns of a file a task may mean, for `dlpipe init`

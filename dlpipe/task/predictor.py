@@ -25,6 +25,8 @@ class Predictor(Protocol):
         Of the model, see ``Model.digest``.
     engine : str
         What computes, such as ``torch``.
+    workers : int
+        How many threads may call ``predict_batch`` at a time.
     """
 
     @property
@@ -43,8 +45,15 @@ class Predictor(Protocol):
     def engine(self) -> str:
         """The name of the engine."""
 
+    @property
+    def workers(self) -> int:
+        """The number of threads that may predict a batch at a time."""
+
     def predict_outputs(self, rows: Sequence[Row]) -> np.ndarray:
         """Return outputs for rows: float32, shape (len(rows), n_outputs)."""
+
+    def predict_batch(self, rows: Sequence[Row]) -> np.ndarray:
+        """Return what ``predict_outputs`` does, for rows that are one batch and are computed in this thread."""
 
     def encode(self, rows: Sequence[Row]) -> Any:
         """Return rows as ``EncodedRows``; another thread may do this while ``predict_encoded`` works."""

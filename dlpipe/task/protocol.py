@@ -26,7 +26,7 @@ register         Inputs  make_example  [export_engines]
 score a table    Inputs  find_columns  [deduplicate_rows]
                  Target  list_prediction_fields  make_prediction_columns
 answer requests  Inputs  read_request
-                 Target  make_frame
+                 Target  make_frame  [make_records]
 explain          Inputs  split_parts (unless not_explained)  [attribute_parts]
                  Target  [activate_tensor]
 look at scored   Target  [measure_sureness]  make_prediction_series
@@ -735,6 +735,17 @@ class Target(ABC):
 
         A row of NaN is that of a missing row: its prediction is missing too.
         """
+
+    def make_records(self, outputs: Floats, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of ``make_frame`` as dictionaries of Python's own values, for outputs without NaN.
+
+        A server answers with them: a target that makes them without a frame saves most of a small request.
+        """
+        frame = self.make_frame(outputs, card)
+        return [
+            dict(zip(frame, row, strict=True))
+            for row in zip(*(frame[name].tolist() for name in frame), strict=True)
+        ]
 
     # evaluation ------------------------------------------------------------------------------------------
 

@@ -33,6 +33,8 @@ class TorchPredictor:
     """
 
     engine = "torch"
+    workers = 1
+    """A batch has all threads of torch."""
 
     def __init__(
         self, model: Model, network: torch.nn.Module, encode: Callable[[Sequence[Row]], EncodedRows]
@@ -52,6 +54,11 @@ class TorchPredictor:
         """Return outputs for rows: float32, shape (len(rows), n_outputs)."""
         return self.predict_encoded(self.encode(rows))
 
+    def predict_batch(self, rows: Sequence[Row]) -> np.ndarray:
+        """Return what ``predict_outputs`` does, for rows that are one batch."""
+        encoded = self.encode(rows)
+        return self._compute(encoded, np.arange(len(encoded)))
+
     def encode(self, rows: Sequence[Row]) -> EncodedRows:
         """Return what the network reads of rows; another thread may do this while ``predict_encoded`` works."""
         return self._encode(rows)
@@ -67,15 +74,19 @@ class TorchPredictor:
         done : callable, optional
             Called with the numbers of the rows of each batch when they are predicted.
         """
-        import torch
-
-        activate = find_task(self.card["task"]).target.activate
         result = np.empty((len(encoded), len(self.labels)), np.float32)
         most = ROWS if encoded.lengths.max(initial=1) == 1 else 256
         for rows in sort_batches(encoded.lengths, tokens=BATCH_TOKENS, rows=most):
-            batch = {name: part.to(self._device) for name, part in encoded.make_batch(rows).items()}
-            with torch.inference_mode():
-                result[rows] = activate(self._network(**batch).float().cpu().numpy(), self.card)
+            result[rows] = self._compute(encoded, rows)
             if done is not None:
                 done(rows)
         return result
+
+    def _compute(self, encoded: EncodedRows, rows: np.ndarray) -> np.ndarray:
+        """Return the outputs of one batch, float32 of shape (len(rows), n_outputs)."""
+        import torch
+
+        batch = {name: part.to(self._device) for name, part in encoded.make_batch(rows).items()}
+        with torch.inference_mode():
+            logits = self._network(**batch).float().cpu().numpy()
+        return find_task(self.card["task"]).target.activate(logits, self.card).astype(np.float32, copy=False)

@@ -148,6 +148,15 @@ class Classes(Target):
         columns |= {f"p_{label}": outputs[:, number] for number, label in enumerate(card["labels"])}
         return pd.DataFrame(columns)
 
+    def make_records(self, outputs: Floats, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of ``make_frame`` without making it."""
+        labels = card["labels"]
+        names = [f"p_{label}" for label in labels]
+        return [
+            {"predicted": labels[best], "probability": row[best], **dict(zip(names, row, strict=True))}
+            for best, row in zip(outputs.argmax(axis=1).tolist(), outputs.tolist(), strict=True)
+        ]
+
     def fit_baseline(
         self, features: Any, rows: Sequence[Row], labels: Sequence[str], *, seed: int, boosted: bool = False
     ) -> ClassBaseline:

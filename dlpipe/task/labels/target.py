@@ -168,6 +168,14 @@ class Labels(Target):
         columns |= {f"p_{label}": outputs[:, number] for number, label in enumerate(card["labels"])}
         return pd.DataFrame(columns)
 
+    def make_records(self, outputs: Floats, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of ``make_frame`` without making it."""
+        names = [f"p_{label}" for label in card["labels"]]
+        return [
+            {"predicted": given, **dict(zip(names, row, strict=True))}
+            for given, row in zip(self.decide(outputs, card), outputs.tolist(), strict=True)
+        ]
+
     def fit_baseline(
         self,
         features: Any,

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 COVERAGE = 0.9
 """The share of rows whose number is to lie in its interval."""
+INTERVAL = ("predicted", "low", "high")
+"""The columns of a prediction."""
 
 
 class Numbers(Target):
@@ -148,7 +150,7 @@ class Numbers(Target):
         """Return the number and its interval."""
         import pyarrow as pa
 
-        return [(name, pa.float64()) for name in ("predicted", "low", "high")]
+        return [(name, pa.float64()) for name in INTERVAL]
 
     def make_prediction_columns(self, outputs: Floats, card: Mapping[str, Any]) -> list[pa.Array]:
         """Return those columns for numbers of shape (n_rows, 1)."""
@@ -158,14 +160,18 @@ class Numbers(Target):
 
     def list_frame_fields(self, card: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the number and its interval, with their MLflow types."""
-        return [(name, "double") for name in ("predicted", "low", "high")]
+        return [(name, "double") for name in INTERVAL]
 
     def make_frame(self, outputs: Floats, card: Mapping[str, Any]) -> pd.DataFrame:
         """Return those columns."""
         import pandas as pd
 
-        names = ("predicted", "low", "high")
-        return pd.DataFrame(dict(zip(names, self._interval(outputs, card), strict=True)))
+        return pd.DataFrame(dict(zip(INTERVAL, self._interval(outputs, card), strict=True)))
+
+    def make_records(self, outputs: Floats, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of ``make_frame`` without making it."""
+        columns = [values.tolist() for values in self._interval(outputs, card)]
+        return [dict(zip(INTERVAL, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def _interval(self, outputs: Floats, card: Mapping[str, Any]) -> tuple[Floats, Floats, Floats]:
         value = outputs[:, 0].astype(np.float64)

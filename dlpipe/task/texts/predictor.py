@@ -30,6 +30,8 @@ class TextPredictor:
         SHA-256 of the weights.
     engine : str
         What computes: ``torch``, ``torch-bf16``, ``onnx`` or ``onnx-int8``.
+    workers : int
+        How many threads may call ``predict_batch`` at a time.
     """
 
     def __init__(self, model: TextModel, network: Network, engine: str) -> None:
@@ -39,6 +41,7 @@ class TextPredictor:
         self.card, self.labels, self.max_length = model.card, model.labels, model.max_length
         self.digest, self.engine = model.digest, engine
         self._network, self._activate = network, make_activation(model.card)
+        self.workers = network.workers
         self._encode = TextTokenizer(
             model.files[TOKENIZER].decode(), max_length=model.max_length, pad_id=model.pad_id
         )
@@ -54,6 +57,14 @@ class TextPredictor:
     def predict_outputs(self, texts: Sequence[str]) -> np.ndarray:
         """Return the outputs for each text, such as probabilities: float32, shape (len(texts), n_outputs)."""
         return self.predict_encoded(self.encode(texts))
+
+    def predict_batch(self, texts: Sequence[str]) -> np.ndarray:
+        """Return what ``predict_outputs`` does, for texts that are one batch and are computed in this thread."""
+        import numpy as np
+
+        encoded = self.encode(texts)
+        logits = self._network.compute_logits(encoded.pad_arrays(np.arange(len(encoded))))
+        return self._activate(logits).astype(np.float32, copy=False)
 
     def encode(self, texts: Sequence[str]) -> TokenIds:
         """Return the token ids of ``texts``; another thread may do this while ``predict_encoded`` works."""

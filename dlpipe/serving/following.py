@@ -1,0 +1,283 @@
+"""Which version a name and an alias mean now: polled, loaded beside the old one, checked, then in its place.
+
+A version that does not load, or does not answer its example as it did at registration, never gets a request: the
+one before stays, and the state says why. Requests under way keep the version that they began with; it is let go
+when the last of them has ended. A registry that does not answer changes nothing either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from dlpipe.errors import DlpipeError, ModelNotFound
+from dlpipe.registry import CHAMPION, ModelVersion, parse_uri, resolve
+from dlpipe.serving.served import Open, Served, open_served
+
+POLL_SECONDS = 0.5
+TRY_AGAIN_SECONDS = 30.0
+"""After which a version that did not load is tried again, where the reason may have gone: a full disk, say."""
+SWAPS = 100
+BY_NUMBER = 2
+"""Versions asked for by their number that stay loaded, of all models together."""
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A version that took the place of another, or was refused it.
+
+    Attributes
+    ----------
+    at : float
+        Seconds since the epoch.
+    before, after : int or None
+        Versions; ``None`` where there was none, or the alias is gone.
+    seconds : float
+        Of loading and checking.
+    refused : str
+        Why ``after`` does not answer; empty where it does.
+    """
+
+    at: float
+    before: int | None
+    after: int | None
+    seconds: float = 0.0
+    refused: str = ""
+
+
+@dataclass(eq=False)
+class Followed:
+    """An alias of a model, and what answers for it.
+
+    Attributes
+    ----------
+    served : Served or None
+        What answers; ``None`` before the first version is loaded, or when the alias is gone.
+    wanted : ModelVersion or None
+        Where the alias pointed when it was last seen.
+    refused : str
+        Why ``wanted`` does not answer.
+    unseen : str
+        Why the registry could not be asked the last time.
+    """
+
+    name: str
+    alias: str
+    served: Served | None = None
+    wanted: ModelVersion | None = None
+    refused: str = ""
+    refused_at: float = 0.0
+    unseen: str = ""
+    gone: str = ""
+    swaps: deque[Swap] = field(default_factory=lambda: deque(maxlen=SWAPS))
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Models:
+    """The models that this process serves.
+
+    Parameters
+    ----------
+    only : sequence of str, optional
+        Names, or URIs with an alias or a version, which are loaded at once; other models are not served. By
+        default every registered model is, from its first request on.
+    engine : str, optional
+        By default the one that each version chose at registration.
+    say : callable
+        Gets a line for each swap and each refusal.
+    open_version, find_version : callable
+        Load a version, and find what a URI means.
+    """
+
+    def __init__(
+        self,
+        *,
+        only: Sequence[str] = (),
+        engine: str | None = None,
+        say: Callable[[str], None] = print,
+        open_version: Open | None = None,
+        find_version: Callable[[str], ModelVersion] = resolve,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        self.only, self.say, self._poll_seconds = [parse_uri(uri) for uri in only], say, poll_seconds
+        self._open: Open = open_version or (lambda version: open_served(version, engine=engine))
+        self._find = find_version
+        self._followed: dict[tuple[str, str], Followed] = {}
+        self._numbered: OrderedDict[tuple[str, int], Served] = OrderedDict()
+        self._opening = threading.Lock()
+        """One version is loaded at a time: two would need the memory of two."""
+        self._polling: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load what was named, and begin to follow.
+
+        Raises
+        ------
+        DlpipeError
+            When one of those that were named cannot be served.
+        """
+        for name, number, alias in self.only:
+            await (self.find(name, alias) if number is None else self.find(name, str(number)))
+        self._polling = asyncio.create_task(self._poll())
+
+    async def stop(self) -> None:
+        """End following."""
+        if self._polling is not None:
+            self._polling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._polling
+
+    async def find(self, name: str, which: str | None = None) -> Served:
+        """Return what answers for a model; loaded by the first request that asks for it.
+
+        Parameters
+        ----------
+        name : str
+        which : str, optional
+            The number of a version or an alias; by default the champion.
+
+        Raises
+        ------
+        ModelNotFound
+            When it is not registered or not served, or the alias is gone.
+        DlpipeError
+            When it cannot be loaded; the message says why.
+        """
+        which = which or CHAMPION
+        if which.isdecimal():
+            return self._numbered_at(name, int(which)) or await self._load_numbered(name, int(which))
+        followed = self._followed.get((name, which))
+        if followed is not None and followed.served is not None:
+            return followed.served
+        return await self._follow(name, which)
+
+    def list_followed(self) -> list[Followed]:
+        """Return every alias that is followed, by name."""
+        return sorted(self._followed.values(), key=lambda one: (one.name, one.alias))
+
+    def list_numbered(self) -> list[Served]:
+        """Return the versions that were asked for by their number and are loaded."""
+        return list(self._numbered.values())
+
+    # versions by their number --------------------------------------------------------------------------------
+
+    def _numbered_at(self, name: str, number: int) -> Served | None:
+        for followed in self._followed.values():
+            served = followed.served
+            if followed.name == name and served is not None and served.version.version == number:
+                return served
+        if (name, number) in self._numbered:
+            self._numbered.move_to_end((name, number))
+        return self._numbered.get((name, number))
+
+    async def _load_numbered(self, name: str, number: int) -> Served:
+        self._check_served(name, str(number))
+        served = await asyncio.to_thread(self._find_and_open, f"models:/{name}/{number}")
+        self._numbered[name, number] = served
+        while len(self._numbered) > BY_NUMBER:
+            self._numbered.popitem(last=False)
+        return served
+
+    def _find_and_open(self, uri: str) -> Served:
+        version = self._find(uri)
+        with self._opening:
+            return self._open(version)
+
+    # aliases -------------------------------------------------------------------------------------------------
+
+    def _check_served(self, name: str, which: str) -> None:
+        if not self.only:
+            return
+        if not any(name == served and (alias or str(number)) == which for served, number, alias in self.only) and (
+            name not in {served for served, _, _ in self.only}
+        ):
+            names = ", ".join(sorted({served for served, _, _ in self.only}))
+            raise ModelNotFound(f"The model {name!r} is not served here; served are {names}.")
+
+    async def _follow(self, name: str, alias: str) -> Served:
+        """Return the first version of an alias that nobody has asked for yet, or say why there is none."""
+        self._check_served(name, alias)
+        key = name, alias
+        followed = self._followed.get(key) or Followed(name, alias)
+        async with followed.lock:
+            if followed.served is None:
+                await self._look(followed)
+            if followed.served is None:
+                reason = followed.gone or followed.unseen or followed.refused
+                error = ModelNotFound if followed.gone else DlpipeError
+                raise error(reason)
+            self._followed.setdefault(key, followed)
+            return followed.served
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            for followed in list(self._followed.values()):
+                async with followed.lock:
+                    await self._look(followed)
+
+    async def _look(self, followed: Followed) -> None:
+        """See where the alias points, and load what is there if that is new."""
+        uri = f"models:/{followed.name}@{followed.alias}"
+        try:
+            version = await asyncio.to_thread(self._find, uri)
+        except ModelNotFound as error:
+            followed.gone, followed.unseen = str(error), ""
+            if followed.served is not None:
+                self._end(followed)
+            return
+        except Exception as error:  # the registry does not answer: what is loaded goes on answering
+            if not followed.unseen and followed.served is not None:
+                self.say(
+                    f"{uri}: the registry cannot be asked: {error} {followed.served.version} goes on answering."
+                )
+            followed.unseen = str(error) or type(error).__name__
+            return
+        if followed.unseen and followed.served is not None:
+            self.say(f"{uri}: the registry answers again.")
+        followed.gone = followed.unseen = ""
+        if followed.served is not None and followed.served.version.version == version.version:
+            followed.wanted, followed.refused = version, ""
+            return
+        known = followed.wanted is not None and followed.wanted.version == version.version and followed.refused
+        if known and time.monotonic() - followed.refused_at < TRY_AGAIN_SECONDS:
+            return
+        followed.wanted = version
+        await self._swap(followed, version)
+
+    async def _swap(self, followed: Followed, version: ModelVersion) -> None:
+        """Load ``version`` and let it answer for the alias, if it is what was registered."""
+        before = None if followed.served is None else followed.served.version.version
+        started = time.monotonic()
+        try:
+            served = self._numbered_at(followed.name, version.version) or await asyncio.to_thread(
+                self._find_and_open, version.uri
+            )
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            stays = f"; v{before} goes on answering" if before is not None else ""
+            if reason != followed.refused:
+                self.say(f"{version.uri} is not served as {followed.alias}{stays}: {reason}")
+                followed.swaps.append(
+                    Swap(time.time(), before, version.version, time.monotonic() - started, reason)
+                )
+            followed.refused, followed.refused_at = reason, time.monotonic()
+            return
+        assert served is not None
+        seconds = time.monotonic() - started
+        followed.served, followed.refused = served, ""
+        followed.swaps.append(Swap(time.time(), before, version.version, seconds))
+        was = "" if before is None else f", was v{before}"
+        self.say(f"{followed.name}@{followed.alias} is v{version.version} ({served.engine}){was}: {seconds:.1f} s")
+
+    def _end(self, followed: Followed) -> None:
+        assert followed.served is not None
+        before = followed.served.version.version
+        followed.served = followed.wanted = None
+        followed.swaps.append(Swap(time.time(), before, None))
+        self.say(f"{followed.name}@{followed.alias} is gone; v{before} answers by its number alone.")

@@ -1,0 +1,475 @@
+"""What a server is made of: batches of rows that wait, versions that follow an alias, and their examples."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import shutil
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from stores import new_store, untouched_environment
+
+from dlpipe.errors import DeadlinePassed, DlpipeError, ModelDamaged, ModelNotFound, Overloaded, TrackingUnavailable
+from dlpipe.inference import load_predictor, predict_frame, register_pipeline
+from dlpipe.registry import ModelVersion, log_and_register, promote
+from dlpipe.serving.batching import Batcher, Waiting, choose_batch
+from dlpipe.serving.following import Models
+from dlpipe.serving.served import open_served
+from dlpipe.task import open_predictor
+from dlpipe.task.example import EXAMPLE, check_example, write_example
+
+TEXTS = ["the film was good", "awful plot and all", "what a superb score", "so"]
+
+
+class Slow:
+    """A version that answers a row with the row itself, after a time; and that can be held up."""
+
+    batch_tokens, engine, takes_missing, checked = 1024, "slow", False, True
+
+    def __init__(self, *, lanes: int = 1, seconds: float = 0.0, number: int = 1) -> None:
+        self.lanes, self.seconds = lanes, seconds
+        self.version = ModelVersion("slow", number, f"models:/slow/{number}", "", "", "")
+        self.batches: list[list[Any]] = []
+        self.calls = 0
+        self.go = threading.Event()
+        self.go.set()
+
+    def predict_batch(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        self.calls += 1
+        self.go.wait(10)
+        time.sleep(self.seconds)
+        self.batches.append(list(rows))
+        if "bad" in rows:
+            raise ValueError("a bad row")
+        return [{"row": row} for row in rows]
+
+
+def run(work: Any) -> Any:
+    """Run ``work(batcher)`` in an event loop with a batcher of two threads."""
+
+    async def main() -> Any:
+        batcher = Batcher(threads=2, max_wait=0.5)
+        try:
+            return await work(batcher)
+        finally:
+            await asyncio.to_thread(batcher.close)
+
+    return asyncio.run(main())
+
+
+def test_rows_come_back_in_their_order_whatever_batch_they_were_in():
+    served = Slow(lanes=2)
+    rows = [f"{'word ' * (7 * n % 50)}{n}" for n in range(200)]
+
+    async def ask(batcher: Batcher) -> list[list[dict[str, Any]]]:
+        return await asyncio.gather(*(batcher.compute(served, rows[at : at + 7]) for at in range(0, 200, 7)))
+
+    answers = run(ask)
+    assert [record["row"] for answer in answers for record in answer] == rows
+    assert sum(map(len, served.batches)) == 200
+    assert run(lambda batcher: batcher.compute(served, [])) == []
+
+
+def test_an_idle_server_computes_at_once_and_a_busy_one_takes_what_came_meanwhile():
+    served = Slow()
+
+    async def ask(batcher: Batcher) -> None:
+        served.go.clear()
+        first = asyncio.create_task(batcher.compute(served, ["one"]))
+        while not served.calls:
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(batcher.compute(served, [f"row {n}"])) for n in range(9)]
+        while batcher.count_waiting() < 9:
+            await asyncio.sleep(0.001)
+        served.go.set()
+        await asyncio.gather(first, *others)
+
+    run(ask)
+    assert list(map(len, served.batches)) == [1, 9]
+
+
+def test_short_rows_and_long_ones_are_not_computed_together():
+    served = Slow()
+    short, long = "a few words here", "many words " * 100
+
+    async def ask(batcher: Batcher) -> None:
+        served.go.clear()
+        tasks = [asyncio.create_task(batcher.compute(served, ["x"]))]
+        while not served.calls:
+            await asyncio.sleep(0.001)
+        tasks += [asyncio.create_task(batcher.compute(served, [row])) for row in [long, short] * 4]
+        while batcher.count_waiting() < 8:
+            await asyncio.sleep(0.001)
+        served.go.set()
+        await asyncio.gather(*tasks)
+
+    run(ask)
+    assert all(len(set(batch)) == 1 for batch in served.batches)
+    assert served.batches[1] == [short] * 4  # they cost less, so their turn comes before that of long ones
+
+
+def test_a_request_of_many_rows_lets_a_small_one_pass():
+    served = Slow(seconds=0.01)
+    served.batch_tokens = 40
+    ended: list[str] = []
+
+    async def ask(batcher: Batcher) -> None:
+        async def one(name: str, rows: list[str]) -> None:
+            await batcher.compute(served, rows)
+            ended.append(name)
+
+        many = asyncio.create_task(one("many", [f"a row of words {n}" for n in range(400)]))
+        await asyncio.sleep(0.05)
+        await asyncio.gather(many, one("few", ["a row of words"]))
+
+    run(ask)
+    assert ended == ["few", "many"]
+
+
+def test_a_bad_row_costs_its_own_request_alone():
+    served = Slow()
+
+    async def ask(batcher: Batcher) -> list[Any]:
+        served.go.clear()
+        tasks = [asyncio.create_task(batcher.compute(served, ["x"]))]
+        while not served.calls:
+            await asyncio.sleep(0.001)
+        tasks += [asyncio.create_task(batcher.compute(served, [row])) for row in ("one", "bad", "two")]
+        while batcher.count_waiting() < 3:
+            await asyncio.sleep(0.001)
+        served.go.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    first, one, bad, two = run(ask)
+    assert (first, one, two) == ([{"row": "x"}], [{"row": "one"}], [{"row": "two"}])
+    assert isinstance(bad, ValueError)
+
+
+def test_what_would_wait_too_long_is_refused_at_once_and_says_when_to_come_back():
+    served = Slow()
+    served.batch_tokens = 64
+
+    async def ask(batcher: Batcher) -> tuple[Overloaded, float]:
+        served.go.clear()
+        held = [asyncio.create_task(batcher.compute(served, ["word " * 800])) for _ in range(12)]
+        await asyncio.sleep(0.3)
+        started = time.monotonic()
+        with pytest.raises(Overloaded, match="Too much waits for models:/slow/1") as caught:
+            await batcher.compute(served, ["one more"])
+        seconds = time.monotonic() - started
+        served.go.set()
+        await asyncio.gather(*held, return_exceptions=True)
+        return caught.value, seconds
+
+    error, seconds = run(ask)
+    assert error.retry_after > 0.5
+    assert seconds < 0.1
+
+
+def test_rows_that_nobody_waits_for_any_more_are_not_computed():
+    served = Slow()
+
+    async def ask(batcher: Batcher) -> None:
+        served.go.clear()
+        first = asyncio.create_task(batcher.compute(served, ["first"]))
+        await asyncio.sleep(0.05)
+        late = asyncio.create_task(batcher.compute(served, ["late"], timeout=0.05))
+        cancelled = asyncio.create_task(batcher.compute(served, ["cancelled"]))
+        await asyncio.sleep(0.01)
+        cancelled.cancel()
+        with pytest.raises(DeadlinePassed, match=r"No answer within 0\.05 s"):
+            await late
+        served.go.set()
+        await first
+        await batcher.compute(served, ["last"])
+
+    run(ask)
+    assert [row for batch in served.batches for row in batch] == ["first", "last"]
+
+
+def test_a_lane_that_is_free_gets_its_share_of_what_waits():
+    asked = SimpleNamespace()
+    waiting = [Waiting(asked, n, 25, n) for n in range(32)]
+    assert len(choose_batch(waiting, waiting[0], free=2, budget=1024)) == 16
+    assert len(choose_batch(waiting, waiting[0], free=1, budget=1024)) == 32
+    assert len(choose_batch(waiting, waiting[0], free=1, budget=100)) == 4
+    huge = Waiting(asked, 0, 5000, 0)
+    assert choose_batch([huge, *waiting], huge, free=1, budget=1024) == [huge]
+
+
+def test_a_version_that_is_not_asked_any_more_is_let_go():
+    async def ask(batcher: Batcher) -> bool:
+        served = Slow()
+        await batcher.compute(served, ["row"])
+        there = weakref.ref(served)
+        del served
+        for _ in range(200):
+            gc.collect()
+            if there() is None:
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
+    assert run(ask)
+
+
+# versions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path):
+    with untouched_environment():
+        yield new_store(tmp_path)
+
+
+def register(model: Any, name: str = "reviews", version: str = "0") -> ModelVersion:
+    tags = {"delta.table": "t", "delta.version": version, "delta.digest": "d"}
+    return log_and_register(model, name=name, example=TEXTS[:2], params={}, tags=tags)
+
+
+def test_a_version_answers_as_its_predictor_does(store, tiny_model):
+    version = register(tiny_model)
+    served = open_served(version)
+    assert served.checked
+    assert served.version == version
+    rows = served.read_request({"text": TEXTS})
+    frame = predict_frame(load_predictor(version.uri), TEXTS)
+    records = served.predict_batch(rows)
+    assert [list(record) for record in records] == [list(frame)] * 4
+    for name in frame:
+        assert [record[name] for record in records] == pytest.approx(frame[name].tolist(), abs=1e-6)
+    json.dumps(records)  # values of Python itself
+
+
+def test_a_pipeline_answers_rows_that_cannot_be_read_as_well(store, tiny_model):
+    pipeline = register_pipeline(register(tiny_model))
+    served = open_served(pipeline)
+    assert served.checked
+    assert served.takes_missing
+    good, missing, number = served.predict_batch(served.read_request({"text": ["a good film", None, 3]}))
+    assert good["predicted"] in served.card["labels"]
+    assert (missing["status"], missing["predicted"], missing["probability"]) == ("empty", None, None)
+    assert number["predicted"] is None
+    json.dumps([good, missing, number], allow_nan=False)
+
+
+def damage(folder: Path) -> None:
+    """Change what the example of the model in ``folder`` is to be answered by."""
+    there = json.loads((folder / EXAMPLE).read_text())
+    there["outputs"] = (1 - np.array(there["outputs"]) ** 2).tolist()
+    (folder / EXAMPLE).write_text(json.dumps(there))
+
+
+def test_a_model_that_answers_its_example_otherwise_is_damaged(tiny_model, tmp_path):
+    folder = tiny_model.save(tmp_path / "model")
+    predictor = open_predictor(folder)
+    assert not check_example(folder, predictor)  # there is none
+    write_example(folder, TEXTS[:2])
+    assert check_example(folder, predictor)
+    damage(folder)
+    with pytest.raises(ModelDamaged, match=r"answers its registered example otherwise .*it differs by 0\.\d+"):
+        check_example(folder, predictor)
+
+
+class Registry:
+    """Where an alias points, and what opening a version does."""
+
+    def __init__(self) -> None:
+        self.aliases: dict[str, int] = {"champion": 1}
+        self.broken: dict[int, Exception] = {}
+        self.down = False
+        self.said: list[str] = []
+
+    def find(self, uri: str) -> ModelVersion:
+        if self.down:
+            raise TrackingUnavailable("The database is away.")
+        name, _, which = uri.removeprefix("models:/").replace("@", "/").partition("/")
+        number = int(which) if which.isdecimal() else self.aliases.get(which)
+        if number is None or name != "slow":
+            raise ModelNotFound(f"{name!r} has no alias {which!r}.")
+        return ModelVersion(name, number, f"models:/{name}/{number}", "", "", "")
+
+    def open(self, version: ModelVersion) -> Any:
+        if version.version in self.broken:
+            raise self.broken[version.version]
+        return Slow(number=version.version)
+
+    def serve(self, **options: Any) -> Models:
+        return Models(
+            open_version=self.open, find_version=self.find, say=self.said.append, poll_seconds=0.02, **options
+        )
+
+
+async def until(holds: Any) -> None:
+    for _ in range(500):
+        if await holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to be")
+
+
+def follow(work: Any, **options: Any) -> Registry:
+    registry = Registry()
+
+    async def main() -> None:
+        models = registry.serve(**options)
+        await models.start()
+        try:
+            await work(registry, models)
+        finally:
+            await models.stop()
+
+    asyncio.run(main())
+    return registry
+
+
+def test_an_alias_that_moves_is_followed_and_the_old_version_stays_reachable():
+    async def work(registry: Registry, models: Models) -> None:
+        assert (await models.find("slow")).version.version == 1
+        registry.aliases["champion"] = 2
+
+        async def moved() -> bool:
+            return (await models.find("slow")).version.version == 2
+
+        await until(moved)
+        assert (await models.find("slow", "1")).version.version == 1
+        (followed,) = models.list_followed()
+        assert [(swap.before, swap.after, swap.refused) for swap in followed.swaps] == [(None, 1, ""), (1, 2, "")]
+
+    registry = follow(work)
+    assert registry.said[1].startswith("slow@champion is v2 (slow), was v1")
+
+
+def test_a_version_that_cannot_answer_never_gets_a_request():
+    async def work(registry: Registry, models: Models) -> None:
+        await models.find("slow")
+        registry.broken[2] = ModelDamaged("It answers otherwise.")
+        registry.aliases["champion"] = 2
+        (followed,) = models.list_followed()
+
+        async def refused() -> bool:
+            return bool(followed.refused)
+
+        await until(refused)
+        assert (await models.find("slow")).version.version == 1
+        await asyncio.sleep(0.1)  # some polls later it has said so once
+        assert len(followed.swaps) == 2
+        registry.aliases["champion"] = 3
+
+        async def moved() -> bool:
+            return (await models.find("slow")).version.version == 3
+
+        await until(moved)
+        assert not followed.refused
+
+    registry = follow(work)
+    assert (
+        registry.said[1] == "models:/slow/2 is not served as champion; v1 goes on answering: It answers otherwise."
+    )
+
+
+def test_a_registry_that_is_down_changes_nothing():
+    async def work(registry: Registry, models: Models) -> None:
+        await models.find("slow")
+        registry.down = True
+        (followed,) = models.list_followed()
+
+        async def unseen() -> bool:
+            return followed.unseen == "The database is away."
+
+        await until(unseen)
+        assert (await models.find("slow")).version.version == 1
+        with pytest.raises(DlpipeError, match="The database is away"):
+            await models.find("slow", "challenger")
+        registry.down, registry.aliases["champion"] = False, 2
+
+        async def moved() -> bool:
+            return (await models.find("slow")).version.version == 2
+
+        await until(moved)
+
+    registry = follow(work)
+    assert [line for line in registry.said if "registry" in line] == [
+        "models:/slow@champion: the registry cannot be asked: The database is away. slow v1 goes on answering.",
+        "models:/slow@champion: the registry answers again.",
+    ]
+
+
+def test_an_alias_that_is_gone_answers_no_more_and_its_version_does_by_its_number():
+    async def work(registry: Registry, models: Models) -> None:
+        await models.find("slow")
+        del registry.aliases["champion"]
+
+        async def gone() -> bool:
+            try:
+                await models.find("slow")
+            except ModelNotFound as error:
+                return "has no alias 'champion'" in str(error)
+            return False
+
+        await until(gone)
+        assert (await models.find("slow", "1")).version.version == 1
+        registry.aliases["champion"] = 2
+
+        async def back() -> bool:
+            return (await models.find("slow")).version.version == 2
+
+        await until(back)
+
+    assert "slow@champion is gone; v1 answers by its number alone." in follow(work).said
+
+
+def test_only_models_that_are_named_are_served():
+    async def work(registry: Registry, models: Models) -> None:
+        assert registry.said  # loaded before the first request
+        with pytest.raises(ModelNotFound, match="'other' is not served here; served are slow"):
+            await models.find("other")
+
+    follow(work, only=["slow"])
+    with pytest.raises(ModelNotFound, match="has no alias"):
+        follow(work, only=["slow@production"])
+
+
+def test_real_versions_swap_and_a_changed_one_is_refused(store, tiny_model):
+    first = register(tiny_model)
+    promote(first)
+    second = register(tiny_model, version="1")
+    third = register(tiny_model, version="2")
+    from dlpipe.inference import download_model
+    from dlpipe.tracking import open_store
+
+    damage(download_model(open_store(), third, scratch=Path(shutil.os.devnull)))
+    said: list[str] = []
+
+    async def main() -> None:
+        models = Models(only=["reviews"], say=said.append, poll_seconds=0.05)
+        await models.start()
+        promote(second)
+        started = time.monotonic()
+
+        async def moved() -> bool:
+            return (await models.find("reviews")).version.version == 2
+
+        await until(moved)
+        assert time.monotonic() - started < 5
+        promote(third)
+        (followed,) = models.list_followed()
+
+        async def refused() -> bool:
+            return "answers its registered example otherwise" in followed.refused
+
+        await until(refused)
+        assert (await models.find("reviews")).version.version == 2
+        await models.stop()
+
+    asyncio.run(main())
+    assert said[-1].startswith("models:/reviews/3 is not served as champion; v2 goes on answering")
