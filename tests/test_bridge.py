@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dlpipe.bridge.attempts import TaskAttempt, TaskMetadata
-from dlpipe.bridge.contents import find_datasets
+from dlpipe.bridge.contents import describe_verdict, find_datasets
 from dlpipe.bridge.datastore import Unreadable
 from dlpipe.bridge.description import AttemptSummary, describe_run
 from dlpipe.bridge.names import name_attempt, name_run
@@ -282,6 +282,16 @@ def test_datasets_are_within_what_every_store_holds() -> None:
         list(find_datasets(Table("x", 10**5000, "d", 1), "data"))
 
 
+def test_data_sets_are_found_in_dictionaries_and_lists_and_are_whole_versions() -> None:
+    plain = {"path": "tables/reviews", "version": 3, "digest": "abc", "rows": 10}
+    found = list(find_datasets({"all": [Table("tables/other", 1, "d", 5), plain]}, "data"))
+    assert [(dataset.name, dataset.role) for dataset in found] == [
+        ("other@v1", "data.all.0"),
+        ("reviews@v3", "data.all.1"),
+    ]
+    assert list(find_datasets({**plain, "version": "1.2.0"}, "package")) == []
+
+
 def test_a_card_whose_data_is_nested_without_end_is_shown_without_it() -> None:
     data = base64.b64encode(("[" * 5000 + '"token=S3cr3t"' + "]" * 5000).encode()).decode()
     assert data not in redact_card(f'<script>window.__MF_DATA__["id"] = "{data}"</script>')
@@ -345,6 +355,31 @@ def test_long_text_is_a_short_parameter_and_a_file_with_the_whole() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_numbers_that_mlflow_would_bend_are_parameters(value: float) -> None:
     assert keep("loss", value).param == str(value)
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**63), np.uint64(2**64 - 1)])
+def test_whole_numbers_that_no_metric_holds_are_parameters(value: Any) -> None:
+    assert keep("row", value).param == str(value)
+    assert keep("row", 2**53).metric == 2**53
+
+
+def test_a_table_whose_columns_mix_types_has_them_as_texts() -> None:
+    frame = pd.DataFrame(
+        {"rate": [1, "low", None], "set": [{"a": 1}, 2, "x"], "n": [1, 2, 3]}, index=[1, "b", 2.5]
+    )
+    kept = keep("log", frame)
+    table = pq.read_table(io.BytesIO(kept.documents[0].content))
+    assert table["rate"].to_pylist() == ["1", "low", None]
+    assert table["set"].to_pylist() == ['{"a": 1}', "2", "x"]
+    assert (table["n"].to_pylist(), table.to_pandas().index.tolist()) == ([1, 2, 3], ["1", "b", "2.5"])
+    assert kept.lost == ("log.rate but as text", "log.set but as text", "log, its index, but as text")
+    inside = keep("run", {"log": frame})
+    assert [document.path for document in inside.documents][1] == "artifacts/run.log.parquet"
+    assert inside.lost[0] == "run.log.rate but as text"
+
+
+def test_a_verdict_of_numpy_is_one() -> None:
+    assert describe_verdict({"passed": np.float64(0.5) > 0.4, "reason": "good"}) == "passed: good"
 
 
 def test_a_dataclass_is_json_without_its_secrets() -> None:

@@ -16,7 +16,14 @@ import pyarrow as pa
 import pytest
 
 from dlpipe.bridge.opening import Fields, Unopened, open_pickle
-from dlpipe.bridge.points import MOST_NAMES, MOST_POINTS, collect_points, find_points, name_points
+from dlpipe.bridge.points import (
+    MOST_NAMES,
+    MOST_POINTS,
+    collect_points,
+    find_points,
+    find_settings,
+    name_points,
+)
 from dlpipe.bridge.repeats import drop_repeated
 from dlpipe.bridge.values import keep, to_mlflow_key, to_python_name
 from dlpipe.redaction import HIDDEN
@@ -86,6 +93,30 @@ def test_what_is_called_params_holds_parameters_for_the_whole_run() -> None:
     assert find_points("settings", value).settings == {}
 
 
+def test_settings_within_settings_are_parameters_at_any_depth_that_ends() -> None:
+    deep = {"model": {"head": {"drop": {"rate": 0.1}}}, "names": ["n" * 100] * 9, "text": "t" * 300}
+    deep["again"] = deep
+    found = find_points("params", deep)
+    assert found.params["model/head/drop/rate"] == "0.1"
+    assert found.params["again/again/model/head/drop/rate"] == "0.1"
+    assert found.params["names"].endswith("... (916 characters)")
+    assert len(found.params["names"]) == 250
+    assert found.params["text"].startswith("ttt")
+    wide: dict[str, Any] = {}
+    wide |= {str(at): wide for at in range(10)}
+    assert find_settings("settings", wide) == (
+        {},
+        [f"settings: more than {MOST_NAMES} numbers and texts: they are in the file alone"],
+    )
+
+
+def test_a_number_in_an_array_without_a_shape_is_one() -> None:
+    loss = np.array(0.5, dtype=np.float32)
+    assert metrics("scores", {"loss": loss}) == {"loss": 0.5}
+    assert metrics("log", [{"epoch": np.array(1), "loss": loss}]) == {"log/loss": [(1, 0.5)]}
+    assert keep("loss", loss).metric == 0.5
+
+
 def test_a_mapping_without_a_number_is_a_file_alone() -> None:
     assert find_points("names", {"a": "x", "b": {"c": True}}) == find_points("names", "x")
     assert find_points("names", {"a": "x"}).params == {}
@@ -139,6 +170,19 @@ def test_too_many_numbers_stay_in_the_file_and_it_is_said() -> None:
     assert len(find_points("enough", {str(at): at for at in range(MOST_NAMES)}).metrics) == MOST_NAMES
 
 
+def test_what_is_too_large_takes_nothing_with_it_that_stands_beside_it() -> None:
+    words = {f"word_{at}": at for at in range(300)}
+    log = [{"epoch": at, "loss": 0.5, "f1": 0.5} for at in range(3_000)]
+    found = find_points(
+        "result", {"by_word": words, "accuracy": 0.5, "log": log, "last": [{"epoch": 1, "f1": 0.5}]}
+    )
+    assert found.metrics == [("result/accuracy", 0.5, 0), ("result/last/f1", 0.5, 1)]
+    assert found.notes == [
+        f"result/by_word: more than {MOST_NAMES} numbers and texts: they are in the file alone",
+        f"result/log: more than {MOST_POINTS:,} points: they are in the file alone",
+    ]
+
+
 def test_what_refers_to_itself_ends() -> None:
     value: dict[str, Any] = {"size": 3}
     value["me"] = value
@@ -171,6 +215,9 @@ def test_a_missing_number_leaves_a_gap_and_one_that_is_not_finite_is_said() -> N
 
 
 def test_a_name_whose_type_changes_half_way_is_left_out_and_said() -> None:
+    assert find_points("log", [{"epoch": 0, "a": 1}, {"epoch": 1, "a": "one"}]).notes == [
+        "log/a is not always a number"
+    ]
     found = find_points("log", [{"epoch": 0, "a": 1, "b": 2}, {"epoch": 1, "a": "one", "b": 3}])
     assert found.metrics == [("log/b", 2.0, 0), ("log/b", 3.0, 1)]
     assert found.notes == ["log/a is not always a number"]
@@ -183,8 +230,25 @@ def test_an_index_that_repeats_is_not_used_and_that_is_said() -> None:
 
 
 @pytest.mark.parametrize("index", [[0.5, 1.5], [-1, 0], [0, 2**70], ["a", "b"], [True, False], [0, None]])
-def test_an_index_that_counts_nothing_is_none(index: list[Any]) -> None:
-    assert metrics("log", [{"epoch": at, "loss": 1.0} for at in index]) == {}
+def test_an_index_that_counts_nothing_is_none_and_that_is_said(index: list[Any]) -> None:
+    records = [{"epoch": at, "loss": 1.0} for at in index]
+    for value in (records, pd.DataFrame(records)):
+        found = find_points("log", value)
+        assert (found.metrics, found.notes) == ([], ["log/epoch does not count: no points"])
+
+
+def test_names_that_become_one_are_told_apart_in_records_and_tables_too() -> None:
+    expected = {"log/1": [(5, 0.5)], "log/1:2": [(5, 0.75)]}
+    assert metrics("log", [{"epoch": 5, 1: 0.5, "1": 0.75}]) == expected
+    assert metrics("log", pd.DataFrame([[5, 0.5, 0.75]], columns=["epoch", 1, "1"])) == expected
+
+
+def test_what_was_measured_beside_a_version_is_told() -> None:
+    model = {"name": "reviews", "version": 2, "uri": "models:/reviews/2", "accuracy": 0.9, "run": 17}
+    assert metrics("used", model) == {"used/version": 2, "used/accuracy": 0.9}
+    same = collect_points("best", model), collect_points("last_used", model)
+    drop_repeated(same, {})
+    assert [path for path, _ in same[1].metrics] == [("last_used", "accuracy")]
 
 
 def test_a_table_version_and_a_model_version_give_what_can_be_compared() -> None:
@@ -213,6 +277,13 @@ def test_a_number_that_a_table_lacks_leaves_a_gap_and_is_noted() -> None:
     found = find_points("folds", pd.DataFrame({"fold": [1, 2], "f1": [0.5, math.nan], "rows": rows}))
     assert found.metrics == [("folds/f1", 0.5, 1), ("folds/rows", 3.0, 1)]
     assert found.notes == ["folds/f1: 1 of 2 points are not finite", "folds/rows: 1 of 2 points are not finite"]
+
+
+def test_a_column_whose_type_changes_half_way_is_left_out_and_said() -> None:
+    texts = pd.Series(["a", None], dtype=object)
+    found = find_points("log", pd.DataFrame({"epoch": [0, 1], "loss": 0.5, "rate": [1, "low"], "note": texts}))
+    assert {key for key, _, _ in found.metrics} == {"log/loss"}
+    assert found.notes == ["log/rate is not always a number"]
 
 
 def test_other_tables_are_files_alone() -> None:

@@ -225,3 +225,31 @@ def test_what_a_task_took_is_read_as_numbers_without_a_place(marks: RunMarks) ->
     assert found.keys() == {"system/cpu_seconds", "system/peak_memory_mb"}
     assert all(value > 0 for value in found.values())
     assert json.loads(marks.read_resources(KEY))["name"] == "system"
+
+
+def test_more_series_than_are_shown_take_none_of_the_others_with_them_wherever_a_reading_stops(
+    marks: RunMarks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dlpipe.bridge.reported.MOST_NAMES", 2)
+    lines = [make_line("epochs", {"epoch": at, "loss": at, "f1": at, f"own_{at}": 1}, BEGIN) for at in range(4)]
+    whole, parts = Reported(), Reported()
+    whole.add(b"".join(lines))
+    for line in lines:
+        parts.add(line)
+    expected = {(key, at) for key in ("epochs/loss", "epochs/f1") for at in range(4)}
+    assert {(metric.key, metric.step) for metric in whole.metrics} == expected
+    assert parts.metrics == whole.metrics
+    assert parts.merge([], BEGIN)[1] == whole.merge([], BEGIN)[1] != []
+
+
+def test_a_reported_number_that_is_not_finite_is_noted(marks: RunMarks) -> None:
+    for epoch, loss in ((1, 0.5), (2, float("nan")), (3, float("-inf"))):
+        report_point("epochs", {"epoch": epoch, "loss": loss, "scores": {"f1": np.float32("nan")}})
+    reported = read(marks)
+    assert [(metric.key, metric.step) for metric in reported.metrics] == [("epochs/loss", 1)]
+    assert reported.merge([], BEGIN)[1] == [
+        "epochs/scores/f1: 3 of the reported points are not finite",
+        "epochs/loss: 2 of the reported points are not finite",
+    ]
+    with pytest.raises(SettingError, match="needs one of epoch"):
+        report_point("epochs", {"epoch": float("nan"), "loss": 1.0})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from dlpipe.bridge.records import (
     DIGEST,
     KEY,
+    NOTE,
     TAKEN,
     Dataset,
     Difference,
@@ -23,6 +25,7 @@ from dlpipe.bridge.records import (
     Metric,
     RunRecord,
     find_differences,
+    find_own_tags,
     has_older_name,
     is_held,
     parse_object,
@@ -43,6 +46,8 @@ OLD_DIGEST = "metaflow.digest"
 """Where the digest stood before, on the run's page and of no use to anybody there."""
 BATCH_PARAMS, BATCH_METRICS = 100, 1000
 PAGE = 1000
+OLD_SECONDS = 10.0
+"""After so long, people may have given a run another name or description than was read."""
 SOURCE_TYPE = "delta_rs"
 
 
@@ -67,6 +72,7 @@ class Mirror:
         self._deleted: dict[str, Run] = {}
         self._experiments: list[str] = []
         self._points: dict[str, set[Metric]] = {}
+        self._read_at: dict[str, float] = {}
 
     def refresh(self) -> None:
         """Read the runs of this Metaflow run again; of two with one key, the older counts."""
@@ -81,6 +87,7 @@ class Mirror:
             else:
                 self._runs[key] = run
         self._keys = {run.info.run_id: key for key, run in self._runs.items()}
+        self._read_at = dict.fromkeys(self._runs, time.monotonic())
 
     def is_deleted(self, key: str, parent: str | None = None) -> bool:
         """Return whether somebody has deleted the run of a record, of its parent, or of the whole Metaflow run."""
@@ -167,6 +174,7 @@ class Mirror:
         thorough : bool, optional
             Whether files are looked for, and not only what says that they were written.
         """
+        self._read_again(record)
         found = find_differences(record, held := self._read_held(record, thorough=False, listed=thorough))
         digest = None if held is None else held.tags.get(DIGEST)
         inside = self.find_left_running(record)
@@ -190,6 +198,15 @@ class Mirror:
             self._client.set_terminated(inner.info.run_id, record.status, record.end)
         return found
 
+    def _read_again(self, record: RunRecord) -> None:
+        """Read a run again before its name or description changes: what people have written meanwhile stays."""
+        run = self._runs.get(record.key)
+        if run is None or (run.info.run_name, run.data.tags.get(NOTE)) == (record.name, record.tags.get(NOTE)):
+            return
+        if record.shared or time.monotonic() - self._read_at[record.key] > OLD_SECONDS:
+            self._runs[record.key] = self._client.get_run(run.info.run_id)
+            self._read_at[record.key] = time.monotonic()
+
     def find_left_running(self, record: RunRecord) -> list[Run]:
         """Return the runs that a step began inside its own and never ended, though it has ended itself."""
         if not record.shared or record.status == "RUNNING":
@@ -207,7 +224,7 @@ class Mirror:
             tags[PARENT] = parent
         # key and run are tags from the start: a kill after this call leaves a run that the next mirror finds
         made = self._client.create_run(self.experiment_id, record.start, tags, record.name)
-        self._runs[record.key] = made
+        self._runs[record.key], self._read_at[record.key] = made, time.monotonic()
         self._keys[made.info.run_id] = record.key
         return str(made.info.run_id)
 
@@ -219,7 +236,8 @@ class Mirror:
         params = [Param(name, value) for name, value in _find_new_params(record, held)]
         points = [metric for metric in record.metrics if held is None or not held.has_point(metric)]
         metrics = [MlflowMetric(point.key, point.value, point.time, point.step) for point in points]
-        changed = {name: value for name, value in record.all_tags.items() if held and held.tags.get(name) != value}
+        tags_of_ours = find_own_tags(record, held) if held else {}
+        changed = {name: value for name, value in tags_of_ours.items() if held and held.tags.get(name) != value}
         if held is not None and record.parent is not None and held.parent != record.parent:
             changed[PARENT] = str(self.run_id(record.parent))
         if held is not None and has_older_name(record, held):
@@ -397,10 +415,12 @@ def _read_record_points(client: MlflowClient, run: Run, record: RunRecord) -> It
     Of a series, MLflow says the latest point without being asked, which a kill may have left without the others.
     """
     counts = Counter(metric.key for metric in record.metrics)
+    # with its step: the step of the flow may have logged the same number itself, as a point of a series
+    latest = {(metric.key, metric.value, metric.step) for metric in run.data._metric_objs}
     to_read = {
         metric.key
         for metric in record.metrics
-        if counts[metric.key] > 1 or run.data.metrics.get(metric.key) != metric.value
+        if counts[metric.key] > 1 or (metric.key, metric.value, metric.step) not in latest
     }
     yield from (metric for metric in record.metrics if metric.key not in to_read)
     yield from _read_points(client, run, [key for key in to_read if key in run.data.metrics])

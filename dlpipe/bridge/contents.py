@@ -23,13 +23,15 @@ from dlpipe.bridge.points import (
     SCORES,
     CollectedPoints,
     Points,
+    choose_name,
     collect_points,
+    is_version,
     name_points,
 )
 from dlpipe.bridge.records import Dataset, Document, Metric, Model
 from dlpipe.bridge.repeats import drop_repeated
 from dlpipe.bridge.reported import Reported
-from dlpipe.bridge.values import TooManyValues, keep, look_inside, to_mlflow_key
+from dlpipe.bridge.values import KeptValue, TooManyValues, keep, look_inside, to_mlflow_key
 from dlpipe.errors import DlpipeError
 from dlpipe.redaction import find_secrets, looks_secret, redact, redact_card, set_secrets
 
@@ -38,7 +40,8 @@ MOST_LOST = 3
 """So many values that are in no file are named."""
 DIGEST_LENGTH = 36  # MLflow's limit for datasets
 LONGEST_PATH, MOST_COLUMNS, LONGEST_REASON = 4000, 1000, 1000
-NESTED = 3
+NESTED, MOST_VERSIONS = 3, 100
+"""So deep are versions of tables and models looked for, and among so many values of a list."""
 
 
 @dataclass
@@ -59,6 +62,8 @@ class Contents:
         The last numbers inside each artifact by their paths, also those that stand elsewhere.
     prints : dict of str to str
         A digest of what is kept of each artifact, also of those that an earlier step had left just so.
+    paths : dict of str to tuple of str
+        Where in its artifact each metric is from that is not an artifact itself.
     notes : list of str
         What could not be mirrored, and why, but for artifacts, which have it in their index.
     """
@@ -75,6 +80,7 @@ class Contents:
     versions: dict[str, str] = field(default_factory=dict)
     held: dict[str, dict[tuple[str, ...], float]] = field(default_factory=dict)
     prints: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def try_documents(self, what: str, make: Callable[[], Iterable[Document]]) -> None:
         """Add documents; where they cannot be had, a note. An outage is no reason for a note."""
@@ -141,10 +147,12 @@ def read_values(
     *,
     known: Mapping[str, str] = MappingProxyType({}),
     secrets: Collection[str] = (),
+    reported: Reported | None = None,
 ) -> Contents:
-    """Return what ``read_contents`` says of artifacts alone; the arguments are the same."""
-    found = Contents()
-    found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, known, secrets, Reported()))
+    """Return what ``read_contents`` says of artifacts and points alone; the arguments are the same."""
+    found, reported = Contents(), reported or Reported()
+    found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, known, secrets, reported))
+    found.metrics, _ = reported.merge(found.metrics, attempt.start)
     return found
 
 
@@ -161,7 +169,16 @@ def _add_artifacts(
     own = [artifact for artifact in artifacts if not artifact.name.startswith("_")]
     set_secrets([*secrets, *(secret for artifact in own for secret in _find_secrets(artifact))])
     new = [artifact for artifact in own if (artifact.name, artifact.sha) not in passed_on]
-    looked_at = {artifact.name: _look_at(attempt, artifact) for artifact in new}
+    names = {("metric", to_mlflow_key(artifact.name)) for artifact in new} | {*reported.taken}
+    keys = {  # of what the step has reported under the name of an artifact, that artifact's number is another
+        artifact.name: choose_name((artifact.name,), "metric", names)
+        for artifact in new
+        if ("metric", to_mlflow_key(artifact.name)) in reported.taken
+    }
+    looked_at = {
+        artifact.name: _look_at(attempt, artifact, keys.get(artifact.name) or to_mlflow_key(artifact.name))
+        for artifact in new
+    }
     found.prints = {name: part.prints[name] for name, (part, _, _) in looked_at.items() if part.prints}
     made = {
         name: seen
@@ -169,6 +186,7 @@ def _add_artifacts(
         if name not in known or found.prints.get(name) != known[name]
     }
     taken = {(kind, to_mlflow_key(name)) for name in made for kind in ("metric", "param")} | {*reported.taken}
+    taken |= {("metric", key) for key in keys.values()}
     for name, (part, _, _) in made.items():
         _add_part(found, name, part)
     collected = [points for _, points, _ in made.values() if points is not None]
@@ -191,19 +209,24 @@ def _find_secrets(artifact: Artifact) -> Iterator[str]:
             return
 
 
-def _look_at(attempt: TaskAttempt, artifact: Artifact) -> tuple[Contents, CollectedPoints | None, dict[str, Any]]:
-    """Return what is kept of one artifact, what stands inside it, and its entry in the index."""
+def _look_at(
+    attempt: TaskAttempt, artifact: Artifact, metric: str
+) -> tuple[Contents, CollectedPoints | None, dict[str, Any]]:
+    """Return what is kept of one artifact, what stands inside it, and its entry in the index.
+
+    An artifact that is a number is called ``metric``.
+    """
     entry: dict[str, Any] = {"pathspec": artifact.pathspec, "size": artifact.size}
     if not looks_secret(artifact.name):  # a short secret can be found by its digest
         entry["sha1"] = artifact.sha
     part = Contents()
     try:
-        kind, type_name, points = _keep(part, attempt, artifact)
+        kept, points = _keep(part, attempt, artifact, metric)
     except DlpipeError:
         raise
     except Exception as error:
         return Contents(), None, {**entry, "kept": "reference", "why": describe_error(error)}
-    return part, points, {**entry, "type": type_name, "kept": kind}
+    return part, points, {**entry, **kept}
 
 
 def _add_part(found: Contents, name: str, part: Contents) -> None:
@@ -218,14 +241,23 @@ def _add_part(found: Contents, name: str, part: Contents) -> None:
     found.verdicts |= part.verdicts
 
 
-def _keep(part: Contents, attempt: TaskAttempt, artifact: Artifact) -> tuple[str, str, CollectedPoints]:
-    """Put what is kept of an artifact into ``part``; return in a word what that is, its type, what is inside."""
+def _keep(
+    part: Contents, attempt: TaskAttempt, artifact: Artifact, metric: str
+) -> tuple[dict[str, str], CollectedPoints]:
+    """Put what is kept of an artifact into ``part``; return what the index says of it, and what is inside."""
     name, value = artifact.name, artifact.value()
     if isinstance(value, IncludedFile):
         raise Unreadable("a file that was given as a parameter")
-    kept = keep(name, value)
+    points, why = collect_points(name, value), ""
+    try:
+        kept = keep(name, value)
+    except DlpipeError:
+        raise
+    except Exception as error:  # the numbers inside stand in MLflow all the same
+        kept, why = KeptValue(), describe_error(error)
+        points.notes = [f"{name} is in no file: {why}"] if points.metrics or points.params else []
     if kept.metric is not None:
-        part.metrics.append(Metric(to_mlflow_key(name), kept.metric, attempt.end or attempt.start))
+        part.metrics.append(Metric(metric, kept.metric, attempt.end or attempt.start))
     if kept.param is not None:
         part.params[to_mlflow_key(name)] = kept.param
     part.documents += kept.documents
@@ -234,12 +266,15 @@ def _keep(part: Contents, attempt: TaskAttempt, artifact: Artifact) -> tuple[str
     if kept.lost:
         more = f" and {len(kept.lost) - MOST_LOST} more" if len(kept.lost) > MOST_LOST else ""
         part.notes.append(redact(f"not in the file of {name}: {', '.join(kept.lost[:MOST_LOST])}{more}"))
-    points = collect_points(name, value)
-    part.datasets += find_datasets(value, name)
-    part.models += _find_models(value, name, attempt.key)
+    try:
+        part.datasets += find_datasets(value, name)
+        part.models += _find_models(value, name, attempt.key)
+    except Exception as error:
+        part.notes.append(f"data sets and models in {name}: {describe_error(error)}")
     if verdict := describe_verdict(value):
         part.verdicts[name] = verdict
-    return kept.kind, _name_type(value), points
+    entry = {"type": _name_type(value), "kept": kept.kind}
+    return {**entry, "why": why} if why else entry, points
 
 
 def _add_points(found: Contents, attempt: TaskAttempt, name: str, points: Points) -> None:
@@ -250,6 +285,7 @@ def _add_points(found: Contents, attempt: TaskAttempt, name: str, points: Points
     found.params |= {key: redact(value) for key, value in points.params.items()}
     found.settings |= {key: redact(value) for key, value in points.settings.items()}
     found.versions |= points.versions
+    found.paths |= points.paths
     found.notes += points.notes
 
 
@@ -260,7 +296,7 @@ def _name_type(value: Any) -> str:
 
 
 def find_datasets(value: Any, role: str, depth: int = NESTED) -> Iterator[Dataset]:
-    """Yield the table versions in a value: dataclasses with ``path``, ``version``, ``digest`` and ``rows``.
+    """Yield the table versions in a value: what has ``path``, ``version``, ``digest`` and ``rows``.
 
     Parameters
     ----------
@@ -269,10 +305,10 @@ def find_datasets(value: Any, role: str, depth: int = NESTED) -> Iterator[Datase
     role : str
         Name of the artifact; that of a field within is added after a dot.
     depth : int, optional
-        So deep are dataclasses looked into.
+        So deep are dataclasses, mappings and lists looked into.
     """
-    fields = read_fields(value)
-    if set(fields) >= DATASET_FIELDS:
+    fields = _list_parts(value)
+    if is_version(fields, DATASET_FIELDS):
         columns = list(fields.get("columns") or ())[:MOST_COLUMNS]
         yield Dataset(
             path=redact(str(fields["path"]))[:LONGEST_PATH],
@@ -287,6 +323,15 @@ def find_datasets(value: Any, role: str, depth: int = NESTED) -> Iterator[Datase
             yield from find_datasets(inner, f"{role}.{name}", depth - 1)
 
 
+def _list_parts(value: Any) -> Mapping[str, Any]:
+    """Return what a value holds by name; of a list, its first values by number."""
+    inner = look_inside(value)
+    if isinstance(inner, Mapping):
+        return {str(name): item for name, item in inner.items()}
+    first = inner[:MOST_VERSIONS] if inner and isinstance(value, list | tuple) else ()
+    return {str(at): item for at, item in enumerate(first)}
+
+
 def _to_count(value: Any) -> int:
     """Return a number that every store can hold."""
     number = int(value)
@@ -296,14 +341,15 @@ def _to_count(value: Any) -> int:
 
 
 def _find_models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterator[Model]:
-    """Yield the model versions in a value: dataclasses with ``name``, ``version`` and ``uri``.
+    """Yield the model versions in a value: what has ``name``, ``version`` and ``uri``.
 
     One whose tags name this attempt was made by it. Of one without such a tag, the artifact's name tells: what is
     called ``used_model`` or ``scored_by`` was used.
     """
-    fields = read_fields(value)
-    if set(fields) >= MODEL_FIELDS:
-        maker = dict(fields.get("tags") or {}).get("metaflow.task")
+    fields = _list_parts(value)
+    if is_version(fields, MODEL_FIELDS):
+        tags = fields.get("tags")
+        maker = tags.get("metaflow.task") if isinstance(tags, Mapping) else None
         made = maker == key if maker else not re.search(r"(^|[._])(used|champion)|_by$", role)
         yield Model(
             name=redact(str(fields["name"]))[:500],
@@ -330,7 +376,8 @@ def describe_verdict(value: Any) -> str:
     if not isinstance(inner, Mapping):
         return ""
     passed, reason = inner.get("passed"), inner.get("reason")
-    if not isinstance(passed, bool) or not isinstance(reason, str) or not reason.strip():
+    passed = bool(passed) if type(passed).__name__ in ("bool", "bool_") else None  # NumPy's, too
+    if passed is None or not isinstance(reason, str) or not reason.strip():
         return ""
     first = redact(reason.strip().splitlines()[0])[:LONGEST_REASON]
     said = ("passed", "not ", "failed", "refused")

@@ -20,11 +20,15 @@ from dlpipe.redaction import is_credential
 
 @dataclass(frozen=True)
 class Given:
-    """What a run was given: its parameters, the values of its configuration by name, and both as files."""
+    """What a run was given: its parameters, the values of its configuration by name, and both as files.
+
+    ``notes`` say what is in the files alone.
+    """
 
     params: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, str] = field(default_factory=dict)
     documents: tuple[Document, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_parameters(run: MetaflowRun) -> dict[str, Any] | None:
@@ -59,6 +63,7 @@ def make_given(values: Mapping[str, Any]) -> Given:
     params: dict[str, str] = {}
     config: dict[str, str] = {}
     documents: list[Document] = []
+    notes: list[str] = []
     for name, value in sorted(values.items()):
         if value is None:  # nobody has set it
             continue
@@ -68,11 +73,13 @@ def make_given(values: Mapping[str, Any]) -> Given:
         except Exception as error:
             kept = _to_text(name, f"<{describe_error(error)}>")
         if nested:
-            config |= find_settings(name, value)
+            inside, more = find_settings(name, value)
+            config |= inside
+            notes += more
         if kept.param is not None:
             params[to_mlflow_key(name)] = str(kept.param)
         documents += kept.documents
-    return Given(params, config, tuple(documents))
+    return Given(params, config, tuple(documents), tuple(notes))
 
 
 def _to_text(name: str, value: Any) -> KeptValue:

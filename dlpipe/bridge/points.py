@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import numbers
-from collections.abc import Callable, Iterator, Mapping, MutableSet, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableSet, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from dlpipe.bridge.opening import Unopened
+from dlpipe.bridge.records import cut
 from dlpipe.bridge.values import KEY_LENGTH, PARAM_LENGTH, TEXTS, keep, look_inside, shorten_key, to_mlflow_key
 from dlpipe.redaction import HIDDEN, is_credential, looks_secret, redact
 
@@ -18,8 +19,8 @@ MOST_NAMES = 200
 """So many metrics and parameters of one artifact; a page with more of them says nothing."""
 MOST_POINTS = 5_000
 """So many points of all series of one artifact, which is also the most rows of a data frame."""
-DEPTH = 2
-"""So many keys stand in a name after the artifact's own."""
+DEPTH, SETTINGS_DEPTH, MOST_SETTINGS_VISITED = 2, 8, 2_000
+"""So many keys stand in a name after the artifact's own, and in that of a setting, of so many mappings."""
 INDEXES = ("epoch", "step", "iteration", "fold")
 """Names that say which point of a series a record is, the first one counts."""
 TRANSPARENT = frozenset({"metrics", "scores", "params"})
@@ -29,6 +30,8 @@ DATASET_FIELDS, MODEL_FIELDS = (
     frozenset({"name", "version", "uri"}),
 )
 """What a table version and a model version have: they stand in MLflow as such, here with what can be compared."""
+VERSION_FIELDS = frozenset({"version", "rows"})
+"""Of them, the numbers that are the version's own; what was measured stands beside them."""
 SCORES = ("metrics", "scores")
 """Names of artifacts that hold what a step measured; their numbers stand first, and the later artifact counts."""
 SETTINGS = frozenset({"params", "hyperparameters"})
@@ -54,6 +57,8 @@ class Points:
         What was left out, and why.
     versions : dict of str to str
         The version of a table or model that a metric is a part of.
+    paths : dict of str to tuple of str
+        The keys on the way to each metric.
     """
 
     metrics: list[tuple[str, float, int]] = field(default_factory=list)
@@ -61,6 +66,7 @@ class Points:
     settings: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, Path] = field(default_factory=dict)
 
 
 Path = tuple[str, ...]
@@ -105,7 +111,7 @@ class CollectedPoints:
 
     def find_version(self, path: Path) -> str:
         """Return the version of a table or model that a value is a part of; empty for none."""
-        return next((version for place, version in self.versions.items() if path[: len(place)] == place), "")
+        return self.versions.get(path[:-1], "") if path[-1] in VERSION_FIELDS else ""
 
 
 def find_points(
@@ -130,8 +136,9 @@ def find_points(
 
     Examples
     --------
-    >>> find_points("run", {"loss": 0.5, "strategy": "freeze"})
-    Points(metrics=[('run/loss', 0.5, 0)], params={'run/strategy': 'freeze'}, settings={}, notes=[], versions={})
+    >>> found = find_points("run", {"loss": 0.5, "strategy": "freeze"})
+    >>> found.metrics, found.params
+    ([('run/loss', 0.5, 0)], {'run/strategy': 'freeze'})
     >>> find_points("epochs", [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]).metrics
     [('epochs/loss', 0.5, 1), ('epochs/loss', 0.25, 2)]
     """
@@ -147,7 +154,7 @@ def collect_points(name: str, value: Any) -> CollectedPoints:
         finder.add((name,), value)
     except _TooMany as error:
         return CollectedPoints(name, notes=[f"{name}: {error}"])
-    return finder.found if finder.has_content else CollectedPoints(name)
+    return finder.found if finder.has_content else CollectedPoints(name, notes=finder.found.notes)
 
 
 def name_points(
@@ -163,6 +170,7 @@ def name_points(
             continue
         name = reported.get(path) or choose_name(path, "metric", taken)
         points.metrics += [(name, value, step) for value, step in series]
+        points.paths[name] = path
         if version := collected.find_version(path):
             points.versions[name] = version
     for path, text in collected.params:
@@ -171,26 +179,31 @@ def name_points(
     return points
 
 
-def find_settings(name: str, value: Any) -> dict[str, str]:
-    """Return the values inside of a configuration by name, as parameters; of too many, none.
+def find_settings(name: str, value: Any) -> tuple[dict[str, str], list[str]]:
+    """Return the values inside of a configuration by name, as parameters, and notes; of too many, none.
 
     Examples
     --------
     >>> find_settings("settings", {"training": {"epochs": 3, "seed": None}, "classes": ["a", "b"]})
-    {'settings/training/epochs': '3', 'settings/classes': 'a, b'}
+    ({'settings/training/epochs': '3', 'settings/classes': 'a, b'}, [])
     """
     if looks_secret(name):
-        return {}
+        return {}, []
     finder = _Finder(name, are_settings=True)
     try:
         finder.add((name,), value)
-    except _TooMany:
-        return {}
-    return name_points(finder.found, set()).params
+    except _TooMany as error:
+        return {}, [f"{name}: {error}"]
+    return name_points(finder.found, set()).params, finder.found.notes
 
 
 class _TooMany(Exception):
     """More stands in an artifact than a page can show."""
+
+
+class _TooManyNames(_TooMany):
+    def __init__(self) -> None:
+        super().__init__(f"more than {MOST_NAMES} numbers and texts: they are in the file alone")
 
 
 class _TooManyPoints(_TooMany):
@@ -204,7 +217,8 @@ class _Finder:
     def __init__(self, name: str, *, are_settings: bool) -> None:
         self.found = CollectedPoints(name, are_settings)
         self._are_settings = are_settings
-        self._n_numbers = 0
+        self._depth = SETTINGS_DEPTH if are_settings else DEPTH
+        self._n_numbers = self._n_visited = self._n_large = 0
 
     @property
     def has_content(self) -> bool:
@@ -213,23 +227,46 @@ class _Finder:
 
     def add(self, path: Path, value: Any) -> None:
         """Take what stands inside of ``value``."""
+        self._n_visited += 1
+        if self._are_settings and self._n_visited > MOST_SETTINGS_VISITED:  # they may hold each other
+            raise _TooManyNames
         columns = None if self._are_settings else _read_columns(value)
         if columns is None and not self._are_settings and (records := _read_records(value)):
             columns = _to_columns(records, DEPTH - len(path))
-            if not _find_index(columns):
-                columns = {}
         if columns is not None:
-            self._add_series(path, columns)
+            if _find_index(columns):
+                self._add_series(path, columns)
+            elif index := next((name for name in INDEXES if (name,) in columns), ""):
+                self.found.notes.append(f"{_join((*path, index))} does not count: no points")
             return
         inner = look_inside(value)
         if not isinstance(inner, Mapping):
             return
-        if set(inner) >= DATASET_FIELDS or set(inner) >= MODEL_FIELDS:
+        if is_version(inner, DATASET_FIELDS) or is_version(inner, MODEL_FIELDS):
             self.found.versions[path] = " ".join(str(inner.get(key)) for key in ("path", "name", "version"))
-            inner = {key: inner[key] for key in ("version", "rows") if key in inner}
-        for key, item in inner.items():
-            if not isinstance(key, Unopened) and item is not None:
-                self._add_item((*path, redact(str(key))), item)
+            inner = {key: item for key, item in inner.items() if key in VERSION_FIELDS or _is_measured(item)}
+        items = [((*path, key), _unpack(item)) for key, item in _name_keys(inner) if item is not None]
+        for whole, item in sorted(
+            items, key=lambda entry: not _is_scalar(entry[1])
+        ):  # large ones take none of these
+            self._add_item(whole, item)
+
+    def _add_alone(self, path: Path, value: Any) -> None:
+        """Take what stands inside of ``value``; of what is too large nothing, and all that is beside it."""
+        metrics, params, n_numbers = len(self.found.metrics), len(self.found.params), self._n_numbers
+        try:
+            self.add(path, value)
+        except _TooMany as error:
+            if isinstance(error, _TooManyNames):
+                self._n_large += len(path) == 2
+                if self._n_large != 1 or len(path) > 2:  # many small ones are too many all together
+                    raise
+            del self.found.metrics[metrics:], self.found.params[params:]
+            self._n_numbers = n_numbers
+            inside = [place for place in self.found.versions if place[: len(path)] == path]
+            for place in inside:
+                del self.found.versions[place]
+            self.found.notes.append(f"{_join(path)}: {error}")
 
     def _add_item(self, path: Path, item: Any) -> None:
         if is_credential(path[-1], item) and not _is_flag(item):
@@ -240,19 +277,19 @@ class _Finder:
                 self._take_text(path, str(item))
             elif kept.metric is not None:
                 self._take(path, [(kept.metric, 0)])
-            elif kept.param and not kept.documents:
+            elif kept.param and (self._are_settings or not kept.documents):
                 self._take_text(path, kept.param)
             self._n_numbers += _is_number(item)
         elif self._are_settings and isinstance(item, list | tuple) and item and all(map(_is_scalar, item)):
-            self._take_text(path, ", ".join(map(str, item))[:PARAM_LENGTH])
-        elif len(path) <= DEPTH:
-            self.add(path, item)
+            self._take_text(path, cut(", ".join(map(str, item)), PARAM_LENGTH))
+        elif len(path) <= self._depth:
+            self._add_alone(path, item)
 
     def _add_series(self, path: Path, columns: Mapping[tuple[str, ...], Sequence[Any]]) -> None:
         """Take the columns that hold numbers alone; a number that is missing or not finite leaves a gap."""
         index = _find_index(columns)
-        steps = list(columns[index]) if index else []
-        if index and len(set(steps)) < len(steps):
+        steps = list(columns[index])
+        if len(set(steps)) < len(steps):
             self.found.notes.append(f"{_join((*path, *index))} repeats: points are counted from 0")
             steps = []
         for name, values in columns.items():
@@ -272,7 +309,7 @@ class _Finder:
             if gaps := sum(item is not None and not _is_finite(item) for item in values):
                 self.found.notes.append(f"{_join((*path, *name))}: {gaps} of {len(values)} points are not finite")
             if points:
-                self.found.counted |= set() if steps or not index else {(*path, *name)}
+                self.found.counted |= set() if steps else {(*path, *name)}
                 self._take((*path, *name), points)
                 self._n_numbers += 1
 
@@ -286,9 +323,48 @@ class _Finder:
 
     def _count(self) -> None:
         if len(self.found.metrics) + len(self.found.params) > MOST_NAMES:
-            raise _TooMany(f"more than {MOST_NAMES} numbers and texts: they are in the file alone")
+            raise _TooManyNames
         if sum(len(points) for _, points in self.found.metrics) > MOST_POINTS:
             raise _TooManyPoints
+
+
+def _unpack(value: Any) -> Any:
+    """Return the number in an array without a shape, as ``torch.Tensor.numpy`` gives it; else the value itself."""
+    is_array = type(value).__module__ == "numpy" and type(value).__name__ == "ndarray"
+    return value[()] if is_array and value.shape == () else value
+
+
+def is_version(inner: Mapping[Any, Any], fields: Collection[str]) -> bool:
+    """Return whether a mapping is a version with these fields, of a table or a model: what counts there is whole.
+
+    Examples
+    --------
+    >>> [is_version({"name": "a", "version": at, "uri": "b"}, MODEL_FIELDS) for at in (3, "3", "1.2.0", 0.5, True)]
+    [True, True, False, False, False]
+    """
+    return set(inner) >= set(fields) and all(
+        (isinstance(inner[name], numbers.Integral) and not _is_flag(inner[name]))
+        or (isinstance(inner[name], str) and inner[name].isdecimal())
+        for name in VERSION_FIELDS & set(fields)
+    )
+
+
+def _is_measured(value: Any) -> bool:
+    """Return whether this is a number that is none of a version: those are whole, such as the time it was made."""
+    value = _unpack(value)
+    return _is_number(value) and not isinstance(value, numbers.Integral)
+
+
+def _name_keys(inner: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield each key as a text that no other key is, such as 1 and ``"1"``, with its value."""
+    taken: set[str] = set()
+    for key, item in inner.items():
+        if isinstance(key, Unopened):
+            continue
+        whole = redact(str(key))
+        name = next(name for name in itertools.chain([whole], _number(whole)) if name not in taken)
+        taken.add(name)
+        yield name, item
 
 
 def _is_number(value: Any) -> bool:
@@ -328,17 +404,18 @@ def _to_columns(records: Sequence[Mapping[Any, Any]], depth: int) -> dict[Path, 
 
 
 def _walk(record: Mapping[Any, Any], depth: int) -> Iterator[tuple[Path, Any]]:
-    for key, item in record.items():
-        if isinstance(key, Unopened):
-            continue
+    for key, item in _name_keys(record):
+        item = _unpack(item)
         inner = look_inside(item) if depth > 0 and not _is_scalar(item) else None
         if isinstance(inner, Mapping):
-            yield from (((redact(str(key)), *path), leaf) for path, leaf in _walk(inner, depth - 1))
+            yield from (((key, *path), leaf) for path, leaf in _walk(inner, depth - 1))
         else:
-            yield (redact(str(key)),), item
+            yield (key,), item
 
 
-def split_record(name: str, record: Mapping[Any, Any]) -> tuple[int | None, dict[Path, float]]:
+def split_record(
+    name: str, record: Mapping[Any, Any], *, finite: bool = True
+) -> tuple[int | None, dict[Path, float]]:
     """Return the place of a record in its series, and its numbers; ``None`` of a record that has no place.
 
     Parameters
@@ -347,6 +424,8 @@ def split_record(name: str, record: Mapping[Any, Any]) -> tuple[int | None, dict
         Of the series, which all paths begin with.
     record : mapping
         Values by name; those within its mappings count, too.
+    finite : bool, optional
+        Whether numbers that are not finite are left out; NaN stands for each of them if not.
 
     Examples
     --------
@@ -356,9 +435,11 @@ def split_record(name: str, record: Mapping[Any, Any]) -> tuple[int | None, dict
     found = dict(_walk(record, DEPTH - 1))
     index = next((key for key in INDEXES if _is_count(found.get((key,)))), None)
     return None if index is None else int(found[(index,)]), {
-        (name, *path): float(item)
+        (name, *path): float(item) if _is_finite(item) else math.nan
         for path, item in found.items()
-        if path != (index,) and _is_finite(item) and not any(map(looks_secret, path))
+        if path != (index,)
+        and (_is_finite(item) or (not finite and _is_number(item)))
+        and not any(map(looks_secret, path))
     }
 
 
@@ -383,13 +464,14 @@ def _read_columns(value: Any) -> dict[Path, list[Any]] | None:
         return {}
     if value.index.name in INDEXES and value.index.name not in value.columns:
         value = value.reset_index()
-    chosen = value.select_dtypes("number")
-    return {(str(name),): _read_column(chosen[name]) for name in chosen.columns}
+    return {(name,): _read_column(column) for name, column in _name_keys(dict(value.items()))}
 
 
 def _read_column(column: Any) -> list[Any]:
-    """Return the numbers of a column: pandas does not tell what is missing from what is not a number."""
-    return [math.nan if missing else item for item, missing in zip(column.tolist(), column.isna(), strict=True)]
+    """Return the values of a column: pandas does not tell what is missing from what is not a number."""
+    values = [None if missing else item for item, missing in zip(column.tolist(), column.isna(), strict=True)]
+    numbers_alone = all(item is None or _is_number(item) for item in values)
+    return [math.nan if item is None else item for item in values] if numbers_alone else values
 
 
 def _find_index(columns: Mapping[tuple[str, ...], Sequence[Any]]) -> tuple[str, ...]:

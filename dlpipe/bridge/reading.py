@@ -79,7 +79,8 @@ class RunReading:
         for step, attempts in snapshot.by_step.items():
             wide = widths[step] > FOREACH_TASKS
             if wide:
-                yield make_step_record(snapshot, step, attempts, widths[step])
+                reporting = any(attempt.key in self.run.marks.list_reporting() for attempt in attempts)
+                yield make_step_record(snapshot, step, attempts, widths[step], reporting=reporting)
             parent = f"{snapshot.pathspec}/{step}" if wide else snapshot.pathspec
             digits = max(2, len(str(widths[step] - 1)))
             for attempt in attempts:
@@ -101,7 +102,7 @@ class RunReading:
     def make_run_record(self, snapshot: RunSnapshot, *, begun: bool = False) -> RunRecord:
         """Return the record of the run itself; ``begun`` leaves out all that changes while it runs."""
         given = self._read_given()
-        params, documents = given.params, given.documents
+        params, documents, notes = given.params, given.documents, given.notes
         set_secrets(self._secrets)
         totals = (
             RunTotals()
@@ -139,8 +140,8 @@ class RunReading:
                     *documents,
                     Document("graph.svg", redact(draw_run(snapshot.graph, attempts)).encode()),
                 )
-        if totals.notes:
-            tags["metaflow.notes"] = redact("; ".join(totals.notes))
+        if notes := (*notes, *totals.notes):
+            tags["metaflow.notes"] = redact("; ".join(notes))
         if diff := self.run.marks.diff():
             documents = (*documents, Document("uncommitted.diff", redact(diff.decode(errors="replace")).encode()))
         flow, run_id = snapshot.pathspec.split("/")
@@ -167,6 +168,7 @@ class RunReading:
             datasets=totals.datasets,
             models=totals.models,
             former_names=(run_id, f"{run_id} (exception caught)", *earlier),
+            former_note=(_make_former_begin(snapshot), "|"),
         )
 
     def make_attempt_record(
@@ -245,7 +247,9 @@ class RunReading:
             passed_on = self._find_passed_on(snapshot, attempt)
             kept = frozenset((name, digest) for name, digest in passed_on if name not in names)
             left = {name: made for name, made in self._find_known(snapshot, attempt).items() if name not in names}
-            contents = read_values(attempt, kept, known=left, secrets=self._secrets)
+            reported = Reported()
+            reported.add(self.run.marks.read_points(attempt.key))
+            contents = read_values(attempt, kept, known=left, secrets=self._secrets, reported=reported)
             self.totals[attempt.key] = make_task_totals(contents, names)
         return self.totals[attempt.key]
 
@@ -342,6 +346,12 @@ def _describe_origin(snapshot: RunSnapshot) -> str:
         uncommitted = parse_object(snapshot.code.get("git-info")).get("has_uncommitted_changes")
         words.append(f"code {str(commit)[:12]}{' with uncommitted changes' if uncommitted else ''}")
     return ", ".join(words) + "."
+
+
+def _make_former_begin(snapshot: RunSnapshot) -> str:
+    """Return how a description of the run began before it said what the run has reached."""
+    doc = str(snapshot.graph.get("doc") or "").strip()
+    return redact("\n\n".join(part for part in (doc, _describe_origin(snapshot)) if part))
 
 
 def _summarize(attempt: TaskAttempt) -> AttemptSummary:

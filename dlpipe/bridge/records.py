@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 KEY = "metaflow.key"
-DIGEST, NAME = "mlflow.dlpipe.digest", "mlflow.dlpipe.name"
-"""What was written, and the name that was given: MLflow's page does not show tags that begin like this."""
+DIGEST, NAME, NOTE_MARK = "mlflow.dlpipe.digest", "mlflow.dlpipe.name", "mlflow.dlpipe.note"
+"""What was written, the name that was given, and a digest of the description: MLflow's page shows none of them."""
+NOTE = "mlflow.note.content"
+"""MLflow's own tag for the description of a run."""
 TRIAL = "ray.trial"
 """Tag of a trial's run, which always stands under the task's."""
 TAG_LENGTH = 5000
@@ -118,6 +120,8 @@ class RunRecord:
         Whether the step logs to this run itself, and so may end it before we do.
     former_names : tuple of str
         Other names that the bridge may have given it before.
+    former_note : tuple of (str, str) or None
+        How a description and its last line began before there was a digest of it; ``None`` where there was none.
     """
 
     key: str
@@ -134,13 +138,15 @@ class RunRecord:
     models: tuple[Model, ...] = ()
     shared: bool = False
     former_names: tuple[str, ...] = ()
+    former_note: tuple[str, str] | None = None
 
     @property
     def all_tags(self) -> dict[str, str]:
-        """Tags with those that name the models, and the run itself."""
+        """Tags with those that name the models, and that tell the run's own name and description from others."""
         roles = {role: [str(model) for model in self.models if model.role == role] for role in ("made", "used")}
         named = {f"metaflow.models.{role}": " ".join(uris) for role, uris in roles.items() if uris}
-        return {name: cut(value) for name, value in {**self.tags, **named, NAME: self.name}.items()}
+        tags = {name: cut(value) for name, value in {**self.tags, **named, NAME: self.name}.items()}
+        return {**tags, NOTE_MARK: make_note_mark(tags[NOTE])} if NOTE in tags else tags
 
     @property
     def logged_models(self) -> dict[tuple[str, str], Model]:
@@ -160,6 +166,11 @@ class RunRecord:
             "logged_models": sorted(self.logged_models),
         }
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def make_note_mark(note: str) -> str:
+    """Return the digest by which a description is known again as the bridge's own."""
+    return hashlib.sha256(note.encode()).hexdigest()[:16]
 
 
 def cut(text: str, length: int = TAG_LENGTH) -> str:
@@ -238,7 +249,7 @@ def find_differences(record: RunRecord, held: HeldRecord | None) -> list[Differe
     if has_older_name(record, held):
         found.append(Difference(record.key, "name", record.name, held.name))
     found += _find_missing(record.key, "parameter", record.params, find_own_params(record, held.params))
-    found += _find_missing(record.key, "tag", record.all_tags, held.tags)
+    found += _find_missing(record.key, "tag", find_own_tags(record, held), held.tags)
     files = {document.path: document.digest for document in record.documents}
     found += _find_missing(record.key, "file", files, held.documents)
     found += [
@@ -272,6 +283,37 @@ def has_older_name(record: RunRecord, held: HeldRecord) -> bool:
     False
     """
     return held.name != record.name and (held.name == held.tags.get(NAME) or held.name in record.former_names)
+
+
+def has_others_note(record: RunRecord, held: HeldRecord) -> bool:
+    """Return whether MLflow holds a description that the bridge has not written: it stays.
+
+    Examples
+    --------
+    >>> record = RunRecord("Flow/1", None, "1", "FINISHED", 0, 9, tags={NOTE: "accuracy **0.9**"})
+    >>> for tags in ({NOTE: "too few rows"}, {NOTE: "so far", NOTE_MARK: make_note_mark("so far")}, {}):
+    ...     held = HeldRecord("r", None, "1", "FINISHED", 0, 9, {}, frozenset(), tags, {}, frozenset())
+    ...     print(has_others_note(record, held))
+    True
+    False
+    False
+    """
+    note = held.tags.get(NOTE, "")
+    if not note.strip() or note == record.all_tags.get(NOTE):
+        return False
+    if NOTE_MARK in held.tags:
+        return held.tags[NOTE_MARK] != make_note_mark(note)
+    if record.former_note is None:
+        return True
+    begin, last = record.former_note
+    return not (note.startswith(begin[:1000]) and note.splitlines()[-1].startswith(last))
+
+
+def find_own_tags(record: RunRecord, held: HeldRecord) -> dict[str, str]:
+    """Return the tags that MLflow should hold: without a description where somebody has written another one."""
+    tags = record.all_tags
+    others = (NOTE, NOTE_MARK) if has_others_note(record, held) else ()
+    return {name: value for name, value in tags.items() if name not in others}
 
 
 def is_held(dataset: Dataset, held: Collection[Dataset]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
-from dlpipe.bridge.points import TRANSPARENT, CollectedPoints, Path
+from dlpipe.bridge.points import TRANSPARENT, VERSION_FIELDS, CollectedPoints, Path
 
 Standing = Mapping[Path, Sequence[tuple[int, Any]]]
 FEWEST = 2
@@ -67,7 +67,7 @@ def _drop_versions(found: Sequence[CollectedPoints]) -> None:
     seen: set[str] = set()
     for _, at, path, version in sorted(places, key=lambda place: place[:2]):
         if version in seen:
-            found[at].drop(lambda inner, path=path: inner[: len(path)] == path)  # type: ignore[misc]
+            found[at].drop(lambda inner, path=path: inner[:-1] == path and inner[-1] in VERSION_FIELDS)  # type: ignore[misc]
         seen.add(version)
 
 

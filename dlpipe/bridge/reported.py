@@ -8,6 +8,7 @@ the same series; of a point that both have, time and value are those reported, s
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from dlpipe.redaction import looks_secret, redact
 
 MOST_POINTS = 20_000
 """So many points of one attempt; ``dlpipe.flows.report_point`` writes fewer and fewer long before."""
+MOST_NOT_FINITE = 5
+"""So many series are named that have points which are not finite."""
 
 
 def make_line(name: str, record: Mapping[str, Any], at: int | None = None) -> bytes:
@@ -56,6 +59,7 @@ class Reported:
     points: dict[tuple[str, int], Metric] = field(default_factory=dict)
     _is_full: bool = False
     _taken: set[tuple[str, str]] = field(default_factory=set)
+    _not_finite: dict[Path, set[int]] = field(default_factory=dict)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -76,9 +80,13 @@ class Reported:
         """Take lines that stand in another file."""
         for line in lines.splitlines():
             for path, value, step, at in _read_line(line):
+                if not math.isfinite(value):
+                    self._not_finite.setdefault(path, set()).add(step)
+                    continue
+                # each by itself: what is left out must not depend on where a reading of the file has stopped
                 if len(self.points) >= MOST_POINTS or (path not in self.names and len(self.names) >= MOST_NAMES):
                     self._is_full = True
-                    return
+                    continue
                 if path not in self.names:
                     self.names[path] = choose_name(path, "metric", self._taken)
                 name = self.names[path]
@@ -106,6 +114,10 @@ class Reported:
             elif known.value != metric.value:
                 other.add(metric.key)
         notes = [f"{name}: other numbers were reported than the artifact holds" for name in sorted(other)]
+        notes += [
+            f"{'/'.join(path)}: {len(steps)} of the reported points are not finite"
+            for path, steps in list(self._not_finite.items())[:MOST_NOT_FINITE]
+        ]
         full = f"more than {MOST_POINTS:,} points or {MOST_NAMES} series were reported: the rest is left out"
         return merged, [*notes, full] if self._is_full else notes
 
@@ -121,6 +133,6 @@ def _read_line(line: bytes) -> Iterator[tuple[Path, float, int, int]]:
         return
     if not name or name.startswith("_") or looks_secret(name) or not 0 <= at < 2**53:
         return
-    step, numbers = split_record(redact(name), record)
+    step, numbers = split_record(redact(name), record, finite=False)
     for path, value in numbers.items():
         yield path, value, step or 0, at

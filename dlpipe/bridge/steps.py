@@ -13,8 +13,15 @@ from dlpipe.redaction import redact
 
 ORDER: tuple[Status, ...] = ("RUNNING", "FAILED", "KILLED", "FINISHED")
 
+NO_POINTS = (
+    "points that the tasks report while they run are not shown: of so many tasks, only the last numbers of their "
+    "artifacts are series, in the run"
+)
 
-def make_step_record(snapshot: RunSnapshot, step: str, attempts: Sequence[TaskAttempt], width: int) -> RunRecord:
+
+def make_step_record(
+    snapshot: RunSnapshot, step: str, attempts: Sequence[TaskAttempt], width: int, *, reporting: bool = False
+) -> RunRecord:
     """Return the record of a step with many tasks, which stands for theirs.
 
     Parameters
@@ -27,6 +34,8 @@ def make_step_record(snapshot: RunSnapshot, step: str, attempts: Sequence[TaskAt
         Its attempts so far.
     width : int
         How many tasks it has, or will have.
+    reporting : bool, optional
+        Whether a task has reported points while it ran, which have no run to stand in.
     """
     last = {attempt.task: attempt for attempt in attempts}
     status = next(worst for worst in ORDER if worst in {attempt.status for attempt in last.values()})
@@ -52,6 +61,7 @@ def make_step_record(snapshot: RunSnapshot, step: str, attempts: Sequence[TaskAt
         parent=snapshot.pathspec,
         name=f"{number_step(step, snapshot.graph.get('steps', {}))}{step} ({width} tasks)",
         former_names=(f"{step} ({width} tasks)",),
+        former_note=(f"{width} tasks", f"{width} tasks"),
         status=status,
         start=min(attempt.start for attempt in attempts),
         end=None if status == "RUNNING" else max(attempt.end or attempt.start for attempt in attempts),
@@ -60,6 +70,7 @@ def make_step_record(snapshot: RunSnapshot, step: str, attempts: Sequence[TaskAt
             "metaflow.tasks": str(width),
             "mlflow.user": snapshot.user,
             "mlflow.note.content": _describe_counts(width, last.values(), status),
+            **({"metaflow.notes": NO_POINTS} if reporting else {}),
         },
         documents=() if status == "RUNNING" else (Document("tasks.json", table),),
     )

@@ -53,6 +53,8 @@ class TaskTotals:
         """Return all numbers of an artifact, by which it is known again."""
         return self.held.get(name) or self.finals.get(name, {})
 
+    paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Where each metric is from in an artifact that holds several numbers."""
     names: frozenset[str] = frozenset()
     """The artifacts that were looked at even where the step before holds the same."""
 
@@ -114,6 +116,7 @@ def make_task_totals(contents: Contents, names: frozenset[str] = frozenset()) ->
         dict(contents.versions),
         dict(contents.held),
         dict(contents.prints),
+        dict(contents.paths),
         names,
     )
 
@@ -157,7 +160,7 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
         names = frozenset({*found[0].finals, *found[0].held}) if len(tasks) == 1 else frozenset()
         made[step] = {name: found[0].find_numbers(name) for name in names}
         if len(tasks) > 1 or tasks[0].place:
-            metrics += _make_series(step, tasks, [_join(totals.finals) for totals in found])
+            metrics += _make_series(step, tasks, _join_tasks(found))
         else:
             new = {
                 name: numbers
@@ -214,6 +217,23 @@ def _find_common(found: Sequence[TaskTotals]) -> dict[str, str]:
     return {
         name: value for name, value in first.items() if all(settings.get(name) == value for settings in others)
     }
+
+
+def _join_tasks(found: Sequence[TaskTotals]) -> list[dict[str, float]]:
+    """Return the last numbers of each task of a step under the same names.
+
+    In one of them a number may not be told, because another one happens to be the same: it counts in a series, and
+    in a mean.
+    """
+    paths = {name: path for totals in found for name, path in totals.paths.items()}
+    joined = []
+    for totals in found:
+        numbers = _join(totals.finals)
+        for name, path in paths.items():
+            if name not in numbers and path in totals.held.get(path[0], ()):
+                numbers[name] = totals.held[path[0]][path]
+        joined.append(numbers)
+    return joined
 
 
 def _join(finals: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -273,4 +293,7 @@ def _make_series(
             yield Metric(shorten_key(f"{step}/{key}"), value, time, index)
     for key, all_ in values.items():
         for name, value in (("mean", statistics.fmean(all_)), ("min", min(all_)), ("max", max(all_))):
-            yield Metric(shorten_key(f"{step}/{key}/{name}"), value, time)
+            whole = f"{key}/{name}"
+            while whole in values:  # a number of the tasks' own
+                whole += ":2"
+            yield Metric(shorten_key(f"{step}/{whole}"), value, time)

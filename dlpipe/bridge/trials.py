@@ -154,14 +154,11 @@ class TrialRuns(Callback):
             self._flush(trial)
 
     def _flush(self, trial: Any) -> None:
-        points = self._points[trial.trial_id]
-        params = self._params.pop(trial.trial_id, [])
-        for start in range(0, max(len(points), 1), 800):
-            self._client().log_batch(
-                self._runs[trial.trial_id].info.run_id, points[start : start + 800], params[:100], []
-            )
-            params = params[100:]
-        self._points[trial.trial_id] = []
+        points, params = self._points[trial.trial_id], self._params.setdefault(trial.trial_id, [])
+        run_id = self._runs[trial.trial_id].info.run_id
+        while points or params:
+            self._client().log_batch(run_id, points[:800], params[:100], [])
+            del points[:800], params[:100]  # not before: where MLflow does not answer, there is a next time
         self._flushed[trial.trial_id] = time.monotonic()
 
     def _end(self, trial: Any, status: str) -> None:

@@ -44,6 +44,8 @@ TEXTS = (
     | complex
 )
 """Plain values that JSON does not know: they are texts there."""
+EXACT, LONGEST_NUMBER = 2**53, 10**100
+"""Between these, whole numbers such as seeds and row ids are texts: a metric would hold other ones."""
 IMAGES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"GIF8": "gif"}
 
 
@@ -86,6 +88,8 @@ def keep(name: str, value: Any, *, folder: str = "artifacts") -> KeptValue:
     """
     if isinstance(value, bool | type(None)):
         return KeptValue(param=str(value))
+    if _is_unshaped(value):  # as torch.Tensor.numpy gives it
+        value = value[()]
     if is_credential(name, value):
         return KeptValue(param=HIDDEN)
     if isinstance(value, numbers.Real):
@@ -99,9 +103,12 @@ def keep(name: str, value: Any, *, folder: str = "artifacts") -> KeptValue:
     base = f"{folder}/{make_file_name(name)}"
     if isinstance(value, bytes):
         return _keep_picture(base, value)
-    for make in (_keep_table, _keep_array, _keep_figure):
+    lost: list[str] = []
+    for make in (_keep_array, _keep_figure):
         if documents := make(base, value):
             return KeptValue(documents=documents)
+    if documents := _keep_table(base, value, name, lost):
+        return KeptValue(documents=documents, lost=tuple(lost))
     return _keep_json(folder, name, value)
 
 
@@ -173,6 +180,8 @@ def make_file_name(name: str) -> str:
 
 
 def _keep_number(value: Any) -> KeptValue:
+    if isinstance(value, numbers.Integral) and EXACT < abs(int(value)) < LONGEST_NUMBER:
+        return KeptValue(param=str(int(value)))
     try:
         number = float(value)
     except OverflowError:  # no double holds it
@@ -187,21 +196,20 @@ def _keep_picture(base: str, value: bytes) -> KeptValue:
     return KeptValue()
 
 
-def _keep_table(base: str, value: Any) -> tuple[Document, ...]:
+def _keep_table(base: str, value: Any, name: str, lost: list[str]) -> tuple[Document, ...]:
+    """Return a table and its first rows; what is not as it was in them is added to ``lost``."""
     module, kind = type(value).__module__.partition(".")[0], type(value).__name__
     if (module, kind) == ("pandas", "Series"):
         value, kind = value.to_frame(), "DataFrame"
     if (module, kind) not in (("pandas", "DataFrame"), ("pyarrow", "Table")):
         return ()
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     size = value.nbytes if kind == "Table" else int(value.memory_usage(deep=True).sum())
     if len(value) > TABLE_ROWS or size > TABLE_BYTES:
         raise TooManyValues(f"a table of more than {TABLE_ROWS:,} rows or {TABLE_BYTES:,} bytes")
-    try:
-        table = value if kind == "Table" else pa.Table.from_pandas(value)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # columns of mixed objects
+    table = value if kind == "Table" else _to_arrow(value, name, lost)
+    if table is None:
         return ()
     pq.write_table(table, buffer := io.BytesIO())
     preview = json.dumps(
@@ -211,6 +219,34 @@ def _keep_table(base: str, value: Any) -> tuple[Document, ...]:
         Document(f"{base}.parquet", buffer.getvalue()),
         Document(f"{base}.preview.json", preview.encode()),
     )
+
+
+def _to_arrow(frame: Any, name: str, lost: list[str]) -> Any:
+    """Return a data frame as Arrow has it, what mixes types in it as texts; ``None`` if there is no way."""
+    import pyarrow as pa
+
+    def to_text(item: Any) -> str:
+        plain = to_json_types(item)
+        return plain if isinstance(plain, str) else json.dumps(plain)
+
+    refused = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
+    with suppress(*refused):
+        return pa.Table.from_pandas(frame)
+    made = frame.copy(deep=False)
+    for column in frame.columns:
+        try:
+            pa.array(frame[column], from_pandas=True)
+        except refused:
+            values = zip(frame[column].tolist(), frame[column].isna(), strict=True)
+            made[column] = [None if missing else to_text(item) for item, missing in values]
+            lost.append(f"{name}.{column} but as text")
+    with suppress(*refused):
+        return pa.Table.from_pandas(made)
+    made.index = [to_text(item) for item in frame.index.tolist()]
+    lost.append(f"{name}, its index, but as text")
+    with suppress(*refused):
+        return pa.Table.from_pandas(made)
+    return None
 
 
 def _take_first_rows(table: Any) -> list[dict[str, Any]]:
@@ -226,6 +262,10 @@ def _take_first_rows(table: Any) -> list[dict[str, Any]]:
 
 def _is_finite_number(value: Any) -> bool:
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_unshaped(value: Any) -> bool:
+    return type(value).__module__ == "numpy" and type(value).__name__ == "ndarray" and value.shape == ()
 
 
 def _keep_array(base: str, value: Any) -> tuple[Document, ...]:
@@ -344,7 +384,7 @@ class _Plain:
         taken = any(document.path.startswith(f"{base}.") for document in self.documents)
         if self._folder and not taken and len(self.documents) < MOST_FILES:
             with suppress(TooManyValues):
-                if documents := _keep_table(base, value) or _keep_array(base, value):
+                if documents := _keep_array(base, value) or _keep_table(base, value, ".".join(path), self.lost):
                     self.documents += documents
                     return f"<{documents[0].path}>"
         return self._lose(_describe(value), path)

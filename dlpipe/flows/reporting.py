@@ -82,12 +82,12 @@ def _find_numbers(record: Any) -> Iterator[tuple[str, Any]]:
             yield from _find_numbers({key: value.item()})
         elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
             yield str(key), int(value)
-        elif isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
-            yield str(key), float(value)
+        elif isinstance(value, numbers.Real) and not isinstance(value, bool):
+            yield str(key), float(value)  # of one that is not finite the bridge makes a note
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int | float) and value >= 0 and value == int(value)
+    return isinstance(value, int | float) and math.isfinite(value) and value >= 0 and value == int(value)
 
 
 def _is_due(key: str, name: str) -> bool:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from mlflow.entities import Run
 from servers import BRIDGED, Folder
@@ -112,6 +113,59 @@ class OddFlow(FlowSpec):
 
 if __name__ == "__main__":
     OddFlow()
+"""
+
+NUMBERS_FLOW = """
+import numpy
+import odd_classes
+import pandas
+from metaflow import FlowSpec, JSONType, Parameter, step
+
+
+class NumbersFlow(FlowSpec):
+    settings = Parameter("settings", type=JSONType, default='{"a": {"b": {"c": {"rate": 0.1}}}}')
+    many = Parameter("many", type=JSONType, default='{"n": {"1": 1}}')
+
+    @step
+    def start(self):
+        self.long = {"k" * 150: {"l" * 150: 0.25, "m" * 150: 0.75}}
+        self.same = {1: 0.125, "1": 0.25, "a/b": 0.5, "a": {"b": 0.75}, "x%y": 1.5, "x_u25_y": 2.5}
+        self.loop = {"size": 3}
+        self.loop["me"] = self.loop
+        self.params = {"rate": 0.5, "note": "n" * 300, "seed": 2**63 + 1}
+        self.params["me"] = self.params
+        self.folds = pandas.DataFrame({"f1": [0.5, 0.75, 1.0]}, index=pandas.Index([1, 1, 2], name="fold"))
+        self.changes = [{"epoch": at, "loss": 1 / (at + 1), "rate": at if at < 2 else "low"} for at in range(4)]
+        self.mixed = pandas.DataFrame({"epoch": range(4), "loss": 0.5, "rate": [0, 1, "low", "low"]})
+        self.halves = [{"epoch": at / 2, "loss": 0.5} for at in range(4)]
+        self.gone = odd_classes.Gone()
+        self.beside = {"gone": odd_classes.Gone(), "score": 0.5}
+        self.unshaped = numpy.array(0.5, dtype="float32")
+        self.row = 2**53 + 1
+        self.next(self.large)
+
+    @step
+    def large(self):
+        self.million = [{"epoch": at, "loss": 1 / (at + 1)} for at in range(1_000_000)]
+        self.again = [{"epoch": 1, "loss": 0.5}] * 1_000_000
+        self.result = {"accuracy": 0.5, "rows": self.again}
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+
+if __name__ == "__main__":
+    NumbersFlow()
+"""
+MEASURED = """
+import json, resource, time
+from dlpipe.bridge import sync
+
+began = time.process_time()
+(done,) = sync("NumbersFlow")
+print(json.dumps([time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 """
 
 
@@ -262,6 +316,111 @@ def test_a_long_parameter_is_its_beginning_and_a_file_with_the_whole(odd: Odd) -
     parent = odd.held[odd.pathspec.partition("/")[2]]
     assert len(parent.data.params["essay"]) <= 250
     assert document(odd.folder, parent, "parameters/essay.txt") == "x" * 10_000
+
+
+# -- numbers of the odd kind -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Odd:
+    folder = Folder(copy_database(tmp_path_factory.mktemp("numbers")))
+    script = written(folder, "numbers_flow.py", NUMBERS_FLOW)
+    module = written(folder, "odd_classes.py", ODD_MODULE)
+    pathspec = f"NumbersFlow/{folder.run(script=script)}"
+    folder.wait_until_nothing_is_behind()
+    module.unlink()
+    return Odd(folder, pathspec, folder.held(pathspec))
+
+
+def points(odd: Odd, step: str, key: str) -> list[tuple[int, float]]:
+    """Return step and value of each point of a series in a task's run."""
+    history = odd.folder.client().get_metric_history(odd.held[step].info.run_id, key)
+    return sorted((point.step, point.value) for point in history)
+
+
+def test_no_number_keeps_a_run_out(numbers: Odd) -> None:
+    assert {run.info.status for run in numbers.held.values()} == {"FINISHED"}
+    assert numbers.folder.bridge("check", numbers.pathspec) == "0 differences\n"
+
+
+def test_a_name_of_300_characters_is_its_beginning_and_a_digest(numbers: Odd) -> None:
+    found = {name: value for name, value in numbers.held["start"].data.metrics.items() if name.startswith("long/")}
+    assert sorted(found.values()) == [0.25, 0.75]
+    assert {len(name) for name in found} == {250}
+    top = numbers.held[numbers.pathspec.partition("/")[2]].data.metrics
+    assert sorted(value for name, value in top.items() if name.startswith("start/long/")) == [0.25, 0.75]
+
+
+def test_keys_that_become_one_name_are_all_there(numbers: Odd) -> None:
+    found = {name: value for name, value in numbers.held["start"].data.metrics.items() if name.startswith("same/")}
+    assert found == {
+        "same/1": 0.125,
+        "same/1:2": 0.25,
+        "same/a/b": 0.5,
+        "same/a/b:2": 0.75,
+        "same/x_u25_y": 1.5,
+        "same/x_u5f_u25_y": 2.5,
+    }
+
+
+def test_what_refers_to_itself_ends(numbers: Odd) -> None:
+    data = numbers.held["start"].data
+    assert data.metrics["loop/size"] == data.metrics["loop/me/size"] == 3
+    assert data.params["rate"] == "0.5"
+    assert len(json.loads(document(numbers.folder, numbers.held["start"], "artifacts/loop.json"))) == 2
+
+
+def test_an_index_that_repeats_numbers_whose_type_changes_and_an_index_that_does_not_count_are_noted(
+    numbers: Odd,
+) -> None:
+    assert points(numbers, "start", "folds/f1") == [(0, 0.5), (1, 0.75), (2, 1.0)]
+    assert points(numbers, "start", "changes/loss") == [(at, 1 / (at + 1)) for at in range(4)]
+    assert points(numbers, "start", "mixed/loss") == [(at, 0.5) for at in range(4)]
+    notes = numbers.held["start"].data.tags["metaflow.notes"]
+    assert "folds/fold repeats: points are counted from 0" in notes
+    assert "changes/rate is not always a number" in notes
+    assert "mixed/rate is not always a number" in notes
+    assert "halves/epoch does not count: no points" in notes
+    assert not {name for name in numbers.held["start"].data.metrics if name.startswith(("halves", "mixed/rate"))}
+    mixed = numbers.folder.client().download_artifacts(
+        numbers.held["start"].info.run_id, "artifacts/mixed.parquet"
+    )
+    assert pq.read_table(mixed).column("rate").to_pylist() == ["0", "1", "low", "low"]
+    assert "not in the file of mixed: mixed.rate but as text" in notes
+
+
+def test_what_cannot_be_opened_here_takes_nothing_with_it(numbers: Odd) -> None:
+    start = numbers.held["start"]
+    index = json.loads(document(numbers.folder, start, "artifacts.json"))
+    assert index["gone"]["why"] == "odd_classes.Gone is not opened"
+    assert start.data.metrics["beside/score"] == 0.5
+    assert json.loads(document(numbers.folder, start, "artifacts/beside.json"))["score"] == 0.5
+    assert "beside.gone <not opened: odd_classes.Gone>" in start.data.tags["metaflow.notes"]
+
+
+def test_numbers_are_what_they_are(numbers: Odd) -> None:
+    start, top = numbers.held["start"].data, numbers.held[numbers.pathspec.partition("/")[2]].data
+    assert start.metrics["unshaped"] == 0.5
+    assert start.params["row"] == "9007199254740993"  # a metric would be one less
+    assert top.params["seed"] == str(2**63 + 1)
+    assert top.params["settings/a/b/c/rate"] == "0.1"
+    assert start.params["note"].startswith("nnn")
+    assert len(start.params["note"]) <= 250
+
+
+def test_a_million_records_are_named_and_cost_seconds(numbers: Odd) -> None:
+    large = numbers.held["large"]
+    index = json.loads(document(numbers.folder, large, "artifacts.json"))
+    assert index["million"]["why"] == "larger than 16,777,216 bytes"
+    assert index["again"]["why"].startswith("more than 2,000,000 values")
+    assert large.data.metrics["result/accuracy"] == 0.5
+    assert "result is in no file: more than 2,000,000 values" in large.data.tags["metaflow.notes"]
+    environment = numbers.folder.at(f"sqlite:///{copy_database(numbers.folder.folder / 'other') / 'mlflow.db'}")
+    done = environment.command(sys.executable, "-c", MEASURED)
+    assert done.code == 0, done.said
+    seconds, megabytes = json.loads(done.said.splitlines()[-1])
+    assert seconds < 60
+    assert megabytes < 1500
 
 
 # -- stores that cannot be -------------------------------------------------------------------------------------

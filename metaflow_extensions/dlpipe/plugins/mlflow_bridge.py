@@ -62,9 +62,22 @@ class MlflowBridge(StepDecorator):
     name = "mlflow_bridge"
     defaults: ClassVar[dict[str, Any]] = {"required": False, "resources": 0}
     _followers: ClassVar[dict[str, Follower]] = {}
+    _given: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def parse_decorator_spec(cls, deco_spec: str) -> Any:
+        """Return the decorator that ``--with`` asks for, and remember what that says.
+
+        Metaflow drops the new one where a step has one already, as all have of a class with the decorator.
+        """
+        made = super().parse_decorator_spec(deco_spec)
+        _, given = cls.extract_args_kwargs_from_decorator_spec(deco_spec)
+        cls._given = {**given, **cls._given}  # what the command itself says comes first, and counts
+        return made
 
     def step_init(self, *args: Any, **more: Any) -> None:
         """Remember how Metaflow wants lines to be printed; refuse a setting that is none."""
+        self.attributes.update(self._given)
         self._interval = read_interval(self.attributes["resources"] or os.environ.get("DLPIPE_BRIDGE_RESOURCES"))
         self._logger = more.get("logger") or args[-1]
 

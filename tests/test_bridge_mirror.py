@@ -1,0 +1,134 @@
+"""What the bridge writes into a real store beside what others have written there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from stores import new_store, untouched_environment
+
+from dlpipe.bridge.apply import Mirror
+from dlpipe.bridge.attempts import TaskAttempt
+from dlpipe.bridge.records import NOTE, NOTE_MARK, Metric, RunRecord
+from dlpipe.bridge.snapshots import RunSnapshot
+from dlpipe.bridge.totals import TaskTotals, make_run_totals
+
+RECORD = RunRecord("Flow/1", None, "Flow", "RUNNING", 1000, None, tags={NOTE: "so far"})
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[Mirror]:
+    with untouched_environment():
+        store = new_store(tmp_path)
+        yield Mirror(store.client(), store.experiment("Flow"), "Flow/1")
+
+
+def find_differences(mirror: Mirror, record: RunRecord) -> list[str]:
+    """Return what is different to whoever looks for the first time."""
+    mirror.refresh()
+    return [difference.what for difference in mirror.compare(record)]
+
+
+def test_a_number_that_the_step_has_logged_as_a_point_of_a_series_stands_beside_it(mirror: Mirror) -> None:
+    mirror.write(RECORD)
+    client, run_id = mirror._client, mirror.run_id("Flow/1")
+    client.log_metric(run_id, "loss", 0.25, timestamp=1500, step=3)
+    ended = replace(RECORD, status="FINISHED", end=2000, metrics=(Metric("loss", 0.25, 2000),))
+    mirror.refresh()
+    mirror.write(ended)
+    assert find_differences(mirror, ended) == []
+    assert {(one.step, one.value) for one in client.get_metric_history(run_id, "loss")} == {(0, 0.25), (3, 0.25)}
+
+
+def test_a_name_and_a_description_that_people_give_while_the_run_goes_on_stay(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dlpipe.bridge.apply.OLD_SECONDS", 0.0)
+    mirror.write(RECORD)
+    mirror.write(further := replace(RECORD, name="Flow v1", tags={NOTE: "further"}))
+    client, run_id = mirror._client, str(mirror.run_id("Flow/1"))
+    assert client.get_run(run_id).info.run_name == "Flow v1"
+    assert client.get_run(run_id).data.tags[NOTE] == "further"
+    client.update_run(run_id, name="the good one")
+    client.set_tag(run_id, NOTE, "too few rows")
+    ended = replace(further, name="Flow v2", tags={NOTE: "**Failed**"}, status="FAILED", end=2000)
+    mirror.write(ended)
+    held = client.get_run(run_id)
+    assert (held.info.run_name, held.data.tags[NOTE]) == ("the good one", "too few rows")
+    assert find_differences(mirror, ended) == []
+    client.delete_tag(run_id, NOTE)
+    assert find_differences(mirror, ended) == [f"tag {NOTE}", f"tag {NOTE_MARK}"]
+    mirror.refresh()
+    mirror.write(ended)
+    assert client.get_run(run_id).data.tags[NOTE] == "**Failed**"
+
+
+@pytest.mark.parametrize(
+    ("note", "stays"),
+    [
+        ("Count.\n\n| a |\n| b |", False),
+        ("Count.\n\n| a |\n\nAna: fine.", True),
+        ("Ana: fine.\n\nCount.\n\n| a |", True),
+        (" ", False),
+    ],
+)
+def test_a_description_of_the_last_release_is_known_by_how_it_begins_and_ends(
+    mirror: Mirror, note: str, stays: bool
+) -> None:
+    mirror.write(RECORD)
+    client, run_id = mirror._client, str(mirror.run_id("Flow/1"))
+    client.set_tag(run_id, NOTE, note)
+    client.delete_tag(run_id, NOTE_MARK)
+    mirror.refresh()
+    mirror.write(replace(RECORD, tags={NOTE: "new"}, former_note=("Count.", "|")))
+    assert client.get_run(run_id).data.tags[NOTE] == (note if stays else "new")
+
+
+def test_a_number_that_one_task_of_a_foreach_has_under_another_name_too_counts_in_the_series() -> None:
+    steps = {
+        "start": {"type": "split-foreach", "next": ["fold"]},
+        "fold": {"type": "linear", "next": ["join"]},
+        "join": {"type": "join", "next": []},
+    }
+    folds = tuple(TaskAttempt(f"Flow/1/fold/{at}", 0, 0, 9, "FINISHED", place=f"[{at}]") for at in range(2))
+    join = TaskAttempt("Flow/1/join/9", 0, 0, 9, "FINISHED")
+    snapshot = RunSnapshot("Flow/1", 0, (), (), {"steps": steps}, {}, None, False, (*folds, join))
+    path = ("last", "f1")
+    told = TaskTotals(
+        {"last": {"last/f1": 0.25}, "f1": {"f1": 0.5}}, held={"last": {path: 0.25}}, paths={"last/f1": path}
+    )
+    same = TaskTotals({"f1": {"f1": 0.75}}, held={"last": {path: 0.75}}, names=frozenset({"last", "f1"}))
+    totals = {folds[0].key: told, folds[1].key: same, join.key: TaskTotals()}
+    made = make_run_totals(snapshot, lambda task, names: totals[task.key])
+    found = {(metric.key, metric.step): metric.value for metric in made.metrics}
+    assert (found["fold/last/f1", 0], found["fold/last/f1", 1]) == (0.25, 0.75)
+    assert found["fold/last/f1/mean", 0] == 0.5
+
+
+@dataclass(frozen=True)
+class Trial:
+    trial_id: str
+    config: dict[str, int]
+
+
+def test_a_trial_has_all_of_its_settings_though_mlflow_was_away_for_a_moment(mirror: Mirror) -> None:
+    import mlflow
+
+    from dlpipe.bridge.trials import TrialRuns
+
+    client = mirror._client
+    mlflow.set_tracking_uri(client.tracking_uri)
+    trial = Trial("a", {f"setting_{at}": at for at in range(250)})
+    runs = TrialRuns()
+    runs.on_trial_start(0, [trial], trial)
+    runs.on_trial_result(0, [trial], trial, {"training_iteration": 1, "loss": 0.5})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(TrialRuns, "_client", lambda self: MlflowClient("http://127.0.0.1:9"))
+        patched.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        runs.on_trial_complete(0, [trial], trial)
+    runs.on_trial_complete(0, [trial], trial)
+    (run,) = client.search_runs(["0"])
+    assert (len(run.data.params), run.data.metrics, run.info.status) == (250, {"loss": 0.5}, "FINISHED")
