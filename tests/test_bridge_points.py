@@ -122,6 +122,12 @@ def test_a_mapping_without_a_number_is_a_file_alone() -> None:
     assert find_points("names", {"a": "x"}).params == {}
 
 
+def test_a_verdict_is_parameters_also_without_a_number() -> None:
+    found = find_points("verdict", {"passed": False, "reason": "accuracy 0.5 is below 0.6", "champion": None})
+    assert found.params == {"verdict/passed": "False", "verdict/reason": "accuracy 0.5 is below 0.6"}
+    assert find_points("note", {"passed": "by", "reason": "none"}).params == {}
+
+
 def test_dataclasses_and_named_tuples_are_mappings_of_their_fields() -> None:
     assert metrics("last", Epoch(2, 0.5, {"f1": 0.75})) == {"last/epoch": 2, "last/loss": 0.5, "last/f1": 0.75}
     assert metrics("best", Best(0.5, 2)) == {"best/loss": 0.5, "best/epoch": 2}

@@ -23,7 +23,7 @@ from stores import new_store, template, untouched_environment
 
 from dlpipe.errors import StorageFull, TrackingUnavailable
 from dlpipe.redaction import show_address
-from dlpipe.tracking import _databases, find_page, open_store, to_dlpipe_error, touch_database
+from dlpipe.tracking import FLOW, _databases, find_page, open_store, to_dlpipe_error, touch_database
 from dlpipe.tracking._databases import find_schema_file
 
 TOUCH = """
@@ -318,7 +318,7 @@ def test_pages_open_on_the_runs_of_the_flow_that_ran_last_with_what_compares_the
     for flow, at in (("TrainFlow", 2), ("OtherFlow", 1)):
         experiment = store.experiment(flow)
         for rate in ("0.1", "0.2"):
-            run = client.create_run(experiment, start_time=at, tags={"metaflow.tags": "[]"}).info.run_id
+            run = client.create_run(experiment, start_time=at, tags={FLOW: flow}).info.run_id
             client.log_param(run, "training/learning_rate", rate)
             client.log_param(run, "epochs", "2")
             for name in ("baseline/accuracy", "train/val_accuracy", "accuracy_limit", "evaluate/f1"):

@@ -137,7 +137,7 @@ def read_contents(
     if attempt.has_cards:
         found.try_documents("cards", lambda: _make_cards(found, attempt, metadata.get("ds-type", "local")))
     found.datasets = list(dict.fromkeys(found.datasets))
-    found.models = list(dict.fromkeys(found.models))
+    found.models = _sort_models(found.models)
     return found
 
 
@@ -153,7 +153,13 @@ def read_values(
     found, reported = Contents(), reported or Reported()
     found.try_documents("artifacts", lambda: _add_artifacts(found, attempt, passed_on, known, secrets, reported))
     found.metrics, _ = reported.merge(found.metrics, attempt.start)
+    found.models = _sort_models(found.models)
     return found
+
+
+def _sort_models(models: Iterable[Model]) -> list[Model]:
+    """Return models once each, by name: a model stands before those whose names begin with its own."""
+    return sorted(dict.fromkeys(models), key=lambda model: model.name)
 
 
 def _add_artifacts(

@@ -219,11 +219,12 @@ class _Finder:
         self._are_settings = are_settings
         self._depth = SETTINGS_DEPTH if are_settings else DEPTH
         self._n_numbers = self._n_visited = self._n_large = 0
+        self._is_verdict = False
 
     @property
     def has_content(self) -> bool:
         """Whether this is more than a few texts."""
-        return self._n_numbers > 0 or self._are_settings
+        return self._n_numbers > 0 or self._are_settings or self._is_verdict
 
     def add(self, path: Path, value: Any) -> None:
         """Take what stands inside of ``value``."""
@@ -242,6 +243,9 @@ class _Finder:
         inner = look_inside(value)
         if not isinstance(inner, Mapping):
             return
+        self._is_verdict |= (
+            len(path) == 1 and _is_flag(inner.get("passed")) and isinstance(inner.get("reason"), str)
+        )
         if is_version(inner, DATASET_FIELDS) or is_version(inner, MODEL_FIELDS):
             self.found.versions[path] = " ".join(str(inner.get(key)) for key in ("path", "name", "version"))
             inner = {key: item for key, item in inner.items() if key in VERSION_FIELDS or _is_measured(item)}

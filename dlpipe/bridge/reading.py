@@ -19,6 +19,7 @@ from dlpipe.bridge.snapshots import RunSnapshot, count_foreach_tasks
 from dlpipe.bridge.steps import make_step_record
 from dlpipe.bridge.totals import RunTotals, TaskTotals, make_run_totals, make_task_totals
 from dlpipe.redaction import find_secrets, redact, set_secrets
+from dlpipe.tracking import FLOW
 
 FOREACH_TASKS = 50
 
@@ -110,6 +111,7 @@ class RunReading:
             else make_run_totals(snapshot, lambda task, names: self._find_totals(snapshot, task, names))
         )
         tags = {
+            FLOW: snapshot.pathspec.partition("/")[0],
             "metaflow.pathspec": snapshot.pathspec,
             "mlflow.user": snapshot.user,
             **_make_code_tags(snapshot.code),

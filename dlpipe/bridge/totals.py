@@ -140,6 +140,7 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
     verdicts: dict[str, None] = {}
     versions: set[str] = set()
     first: set[str] = set()
+    beside: set[str] = set()
     last: set[str] = set()
     scores: Mapping[str, float] = {}
     baseline: Mapping[str, float] = {}
@@ -167,9 +168,12 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
                 for name, numbers in found[0].finals.items()
                 if known.get(name) != found[0].find_numbers(name)
             }
-            metrics += _make_finals(step, tasks[0], _leave_out(_join(new), found[0].versions, versions))
+            finals = [*_make_finals(step, tasks[0], _leave_out(_join(new), found[0].versions, versions))]
+            metrics += finals
             versions |= set(found[0].versions.values())
-            first |= {shorten_key(f"{step}/{key}") for name in SCORES for key in new.get(name, ())}
+            its_scores = {shorten_key(f"{step}/{key}") for name in SCORES for key in new.get(name, ())}
+            first |= its_scores
+            beside |= {metric.key for metric in finals} if its_scores else set()
             last |= {shorten_key(f"{step}/{key}") for key in found[0].versions}
             reached = replace(found[0], finals=new)
             scores, baseline = reached.scores or scores, reached.baseline or baseline
@@ -183,7 +187,10 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
     if len({metric.key for metric in metrics}) > MOST_METRICS:
         notes.append(f"more than {MOST_METRICS:,} metrics: they stand in the tasks alone")
         metrics = []
-    metrics.sort(key=lambda metric: (metric.key not in first, metric.key in last))  # MLflow keeps the order
+    # MLflow lists them in the order in which they came: until the run has ended, nothing stands before the scores
+    if snapshot.status == "RUNNING":
+        metrics = [metric for metric in metrics if metric.key in first]
+    metrics.sort(key=lambda metric: (metric.key not in first, metric.key in last, metric.key not in beside))
     return RunTotals(
         tuple(metrics),
         settings,

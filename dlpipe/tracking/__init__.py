@@ -13,11 +13,12 @@ from dlpipe.tracking._databases import database_store, find_sqlite_path, touch_d
 from dlpipe.tracking._errors import to_dlpipe_error, tracking_errors
 from dlpipe.tracking._locks import hold_lock
 from dlpipe.tracking._opening import open_store
-from dlpipe.tracking._pages import find_page
+from dlpipe.tracking._pages import FLOW, find_page
 from dlpipe.tracking._servers import check_answers
 from dlpipe.tracking._store import TrackingStore
 
 __all__ = [
+    "FLOW",
     "TrackingStore",
     "check_answers",
     "database_store",

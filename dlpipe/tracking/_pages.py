@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 VIEW = "dlpipe"
 """Key of the view among those that MLflow's button "Share" keeps as tags of an experiment."""
+FLOW = "mlflow.dlpipe.flow"
+"""Tag of the run of a flow, which those of its tasks have not; MLflow's page does not show it."""
 TRAINING = "workflowType=machine_learning"
 """MLflow's view for model training; without it a new browser opens that for language-model applications."""
 RECENT = 20
@@ -62,12 +64,13 @@ def choose_columns(runs: Sequence[Run]) -> list[str]:
     Parameters
     ----------
     runs : sequence of Run
-        The latest first. Of their metrics, scores are shown, those of a model before those of a baseline, and
-        short names before long ones; of their parameters, those in which they differ, else none.
+        The latest first. Of their metrics, scores are shown, those of a model before those of a baseline, short
+        names before long ones, and then as they stand in the runs, which have their last scores first; of their
+        parameters, those in which they differ, else none.
     """
     metrics = dict.fromkeys(name for run in runs for name in run.data.metrics)
-    ranked = sorted((rank, name) for name in metrics if (rank := _rank(name)) is not None)
-    scores = [name for _, name in ranked][:MOST_SCORES]
+    ranked = sorted((rank, at, name) for at, name in enumerate(metrics) if (rank := _rank(name)) is not None)
+    scores = [name for *_, name in ranked][:MOST_SCORES]
     names = dict.fromkeys(name for run in runs for name in run.data.params)
     differ = [name for name in names if len({run.data.params.get(name) for run in runs}) > 1]
     differ.sort(key=lambda name: (-sum(name in run.data.params for run in runs), name.count("/")))
@@ -87,10 +90,10 @@ def _rank(name: str) -> tuple[bool, int, int, int] | None:
 
 
 def _find_runs(client: MlflowClient, experiment: Experiment) -> list[Run]:
-    """Return the latest runs of flows, without those of their tasks: these alone have the flow's own tags."""
+    """Return the latest runs of flows, without those of their tasks."""
     found = client.search_runs(
         [experiment.experiment_id],
-        "tags.`metaflow.tags` LIKE '%'",
+        f"tags.`{FLOW}` LIKE '%'",
         max_results=RECENT,
         order_by=["attributes.start_time DESC"],
     )

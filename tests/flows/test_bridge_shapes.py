@@ -19,6 +19,8 @@ from commands import without_system
 from mlflow import MlflowClient
 from projects import warm_python
 
+from dlpipe.tracking import find_page
+
 FOLDER = Path(__file__).with_name("shapes")
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_")
 PATIENCE = 120.0  # seconds for followers to end; they take a few on a quiet machine
@@ -326,6 +328,11 @@ def test_numbers_stand_where_mlflow_can_compare_sort_and_draw_them(
         experiments, "metrics.`join/accuracy` > 0.5", order_by=["metrics.`join/accuracy`"]
     )
     assert parent.data.tags["metaflow.key"] == run
+    first, second, *_ = parent.data.metrics  # as MLflow's page lists them
+    assert {first, second} == {"join/accuracy", "join/by_class/good"}
+    assert find_page(client, "ScoresFlow").endswith("/runs?workflowType=machine_learning&viewStateShareKey=dlpipe")
+    view = client.get_experiment(parent.info.experiment_id).tags["mlflow.sharedViewState.dlpipe"]
+    assert json.loads(view)["selectedColumns"][0] == "metrics.`join/accuracy`"
 
     assert without_system(joined.data.metrics) == {
         "accuracy": 0.875,

@@ -172,6 +172,8 @@ def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, fir
     register = runs["register"].data
     assert not {name for name in register.metrics if name.startswith(("evaluation/", "baseline/"))}
     assert "epochs" not in register.params  # which stand on the model
+    assert register.params["verdict/passed"] == "True"
+    assert register.params["verdict/reason"].startswith("passed: accuracy 1.000 ")
     assert "start/data_version/version" in top.metrics
     assert not {name for name in top.metrics if name.startswith(("tune/tuned_on/", "start/ingest/table/"))}
     assert not [name for run in found for name in (*run.data.params, *run.data.metrics) if ":" in name]
