@@ -331,11 +331,14 @@ def test_pages_open_on_the_runs_of_the_flow_that_ran_last_with_what_compares_the
     assert [column.strip("`") for column in json.loads(tag)["selectedColumns"]] == [
         "metrics.`train/val_accuracy",
         "metrics.`evaluate/f1",
-        "metrics.`baseline/accuracy",
         "attributes.`Dataset",
         "attributes.`Models",
         "params.`training/learning_rate",
+        "metrics.`baseline/accuracy",
     ]
+    order = json.loads(tag)["columnOrder"]
+    assert order[:3] == ["attributes.`Run Name`", "runDateAndNestInfo", "metrics.`train/val_accuracy`"]
+    assert set(order) == json.loads(tag)["columnWidths"].keys()
     assert f"#/experiments/{store.experiment('OtherFlow')}/" in find_page(client, "OtherFlow")
     with pytest.raises(TrackingUnavailable, match=r"There is no experiment 'Nosuch'\. There are: .*TrainFlow"):
         find_page(client, "Nosuch")

@@ -107,7 +107,7 @@ def read_outcome(pathspec: str) -> RunOutcome:
         end=snapshot.end,
         failure=_describe_failure(snapshot),
         origin=snapshot.origin,
-        settings={**reading.read_config(), **record.params},
+        settings={**reading.read_given(), **record.params},
         numbers={key: values[max(values)] for key, values in points.items()},
         series={**{key: _sort(values) for key, values in points.items() if len(values) > 1}, **series},
         evaluations=evaluations,

@@ -154,8 +154,7 @@ class RunReading:
             name_run(flow, snapshot.created, RunTotals(datasets=datasets), known)
             for datasets in ((), totals.datasets)
         )
-        # MLflow takes no parameter back, and a step may still tell what became of one
-        config = {} if begun or snapshot.status == "RUNNING" else _leave_out(given.config, totals.settings)
+        params, config = _choose_given(given, totals.settings, is_over=not begun and snapshot.status != "RUNNING")
         return RunRecord(
             key=snapshot.pathspec,
             parent=None,
@@ -295,9 +294,10 @@ class RunReading:
         self._digests[f"{task}/{number}"] = found
         return found
 
-    def read_config(self) -> Mapping[str, str]:
-        """Return the values of the run's configuration by name, also those that its record leaves out."""
-        return self._read_given().config
+    def read_given(self) -> Mapping[str, str]:
+        """Return parameters and values of the configuration by name, also those that the record leaves out."""
+        given = self._read_given()
+        return {**given.config, **given.params}
 
     def _read_given(self) -> Given:
         if self._given is None:
@@ -310,9 +310,20 @@ class RunReading:
         return self._given
 
 
-def _leave_out(config: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the values of a configuration that no setting of the same name stands for, as it was in force."""
-    return {name: value for name, value in config.items() if name.partition("/")[2] not in settings}
+def _choose_given(
+    given: Given, settings: Mapping[str, str], *, is_over: bool
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return the parameters and the values of the configuration for which no setting stands, as it was in force.
+
+    MLflow takes no parameter back: of a run with a configuration, nothing stands before a step has told its
+    settings or the run is over.
+    """
+    if not given.config:
+        return given.params, {}
+    config = {name: value for name, value in given.config.items() if name.partition("/")[2] not in settings}
+    ends = {(name.rpartition("/")[2], value) for name, value in settings.items() if "/" in name}
+    params = {name: value for name, value in given.params.items() if (name, value) not in ends}
+    return params if settings or is_over else {}, config if is_over else {}
 
 
 def _put_aside(settings: Mapping[str, str], params: Mapping[str, str]) -> dict[str, str]:

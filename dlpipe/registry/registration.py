@@ -30,7 +30,14 @@ from dlpipe.registry.families import check_name_free
 from dlpipe.registry.logged_models import ensure_logged_model
 from dlpipe.registry.names import DIGEST, KEY, KIND, KINDS, MADE_FROM, TASK, check_model_name
 from dlpipe.registry.packaging import Loggable, Packaging
-from dlpipe.registry.runs import find_experiment, is_of_task, log_to_run, open_run, read_context_tags
+from dlpipe.registry.runs import (
+    find_experiment,
+    find_flow_run,
+    is_of_task,
+    log_to_run,
+    open_run,
+    read_context_tags,
+)
 from dlpipe.registry.scores import find_dataset, format_source, make_scores_tag, name_metrics
 from dlpipe.registry.versions import ModelVersion, find_version, read_version
 from dlpipe.task import Evaluation, Row
@@ -56,7 +63,8 @@ def log_and_register(
     The same weights on the same table version under the same name are the same version, however often this is
     called and wherever an earlier call was killed. The model is logged into the run that ``MLFLOW_RUN_ID`` names,
     which stays open; in a task with the bridge, into that task's run; otherwise into a run of its own, which ends.
-    A companion belongs to no run then.
+    A companion belongs to no run then. The version belongs to the same run, and in a task to the run of the flow:
+    in its row, MLflow's table of runs shows it. That of a companion stays with the task.
 
     Parameters
     ----------
@@ -130,7 +138,10 @@ def log_and_register(
                 if not version:
                     version_tags = {**tags, **make_scores_tag(scores)}
                     text = description or describe_version(version_tags)
-                    version = ensure_version(store, name, run, logged, version_tags, description=text)
+                    source = run
+                    if run and is_of_task(tags) and KIND not in tags:
+                        source = find_flow_run(client, run)
+                    version = ensure_version(store, name, source, logged, version_tags, description=text)
         complete_version(client, version, challenger=challenger)
         return read_version(client, name, version.version)
 

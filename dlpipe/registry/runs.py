@@ -77,6 +77,13 @@ def is_of_task(tags: Mapping[str, str]) -> bool:
     return STAMP in tags and not os.environ.get("MLFLOW_RUN_ID")
 
 
+def find_flow_run(client: MlflowClient, run: Run) -> Run:
+    """Return the run that all others above and beside ``run`` stand under: that of the flow, for one of a task."""
+    while above := run.data.tags.get("mlflow.parentRunId"):
+        run = client.get_run(above)
+    return run
+
+
 def find_experiment(store: TrackingStore, experiment: str, tags: Mapping[str, str]) -> str:
     """Return the id of the experiment for files that belong to no run: that of their classifier's files.
 

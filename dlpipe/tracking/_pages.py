@@ -20,10 +20,15 @@ TRAINING = "workflowType=machine_learning"
 """MLflow's view for model training; without it a new browser opens that for language-model applications."""
 RECENT = 20
 MOST_SCORES, MOST_PARAMS = 5, 5
+FIRST_SCORES = 2
+"""So many scores stand before data sets and models, which a small window still has room for."""
 SCORES = ("accuracy", "f1", "auc", "precision", "recall", "spearman", "r2", "mae", "rmse", "mse", "loss")
 """What the last word of a metric is for it to be a score, by which comes first."""
-WIDTHS = {"attributes.`Dataset`": 130, "attributes.`Models`": 90}
-"""In pixels: they stand before the scores, which would be out of sight."""
+RUN_COLUMNS = {"attributes.`Run Name`": 250, "runDateAndNestInfo": 130}
+"""Name and time, which always are in view, with their widths in pixels."""
+THINGS = {"attributes.`Dataset`": 130, "attributes.`Models`": 130}
+"""Data sets and models."""
+OTHERS = 100
 
 
 def find_page(client: MlflowClient, name: str | None = None) -> str:
@@ -75,9 +80,10 @@ def choose_columns(runs: Sequence[Run]) -> list[str]:
     differ = [name for name in names if len({run.data.params.get(name) for run in runs}) > 1]
     differ.sort(key=lambda name: (-sum(name in run.data.params for run in runs), name.count("/")))
     return [
-        *(f"metrics.`{name}`" for name in scores),
-        *WIDTHS,
+        *(f"metrics.`{name}`" for name in scores[:FIRST_SCORES]),
+        *THINGS,
         *(f"params.`{name}`" for name in differ[:MOST_PARAMS]),
+        *(f"metrics.`{name}`" for name in scores[FIRST_SCORES:]),
     ]
 
 
@@ -103,7 +109,11 @@ def _find_runs(client: MlflowClient, experiment: Experiment) -> list[Run]:
 def _keep_view(client: MlflowClient, experiment: Experiment, runs: Sequence[Run]) -> bool:
     from mlflow.exceptions import MlflowException
 
-    view = json.dumps({"selectedColumns": choose_columns(runs), "columnWidths": WIDTHS})
+    chosen = choose_columns(runs)
+    order = [*RUN_COLUMNS, *chosen]
+    widths = {name: {**RUN_COLUMNS, **THINGS}.get(name, OTHERS) for name in order}
+    # without the order, MLflow shows data sets first, and the scores out of sight
+    view = json.dumps({"selectedColumns": chosen, "columnOrder": order, "columnWidths": widths})
     tag = f"mlflow.sharedViewState.{VIEW}"
     if experiment.tags.get(tag) == view:
         return True

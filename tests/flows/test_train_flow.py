@@ -145,6 +145,8 @@ def test_a_run_is_found_and_compared_by_what_it_reached(project: Project, first:
     assert run.data.params["task"] == "text-classification"
     assert "None" not in run.data.params.values()
     assert not {name for name in run.data.params if name.startswith("settings/")}  # as they were in force, once
+    assert other.data.params["training/epochs"] == "4"
+    assert not {"epochs", "learning_rate", "trials"} & other.data.params.keys()  # nor again as options
     for both in (run, other):
         assert {"evaluate/accuracy", "evaluate/macro_f1", "start/data_version/version"} <= both.data.metrics.keys()
         assert {"training/learning_rate", "training/epochs"} <= both.data.params.keys()
@@ -186,7 +188,9 @@ def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, fir
         Path(client.download_artifacts(scored.info.run_id, "artifacts/evaluation.json")).read_text()
     )
     assert sum(map(sum, evaluation["confusion"])) == evaluation["rows"]
-    assert client.get_model_version("reviews", "1").run_id == runs["register"].info.run_id
+    # in the row of the flow's run, MLflow's table shows the versions that belong to it
+    assert client.get_model_version("reviews", "1").run_id == runs[first.run_id].info.run_id
+    assert client.get_model_version("reviews-pipeline", "1").run_id == runs["register"].info.run_id
     made = {f"models:/{name}/1" for name in ("reviews", "reviews-pipeline", "reviews-explainer")}
     assert set(runs["register"].data.tags["metaflow.models.made"].split()) == made
     assert runs["register"].data.tags["mlflow.parentRunId"] == runs[first.run_id].info.run_id
