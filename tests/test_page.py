@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import re
 import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from flask.testing import FlaskClient
+from metaflow.plugins.cards.card_modules.basic import BlankCard
 from schedulers import deployed, scheduling, succeeds, triggered, wait_until
 from werkzeug.test import TestResponse
 
+from dlpipe.bridge.marks import RunMarks
 from dlpipe.cli import main
 from dlpipe.orchestrator import page, presence
 from dlpipe.orchestrator.deployments import NeededEvent, Schedule, Trigger
 from dlpipe.orchestrator.progress import parse_progress
 from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.time_formats import format_span
 
 NOW = 1795757400.0  # 2026-11-27 05:30 UTC
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -166,12 +173,66 @@ LOG = """\
 
 def test_a_run_that_goes_on_shows_how_far_it_is(client: FlaskClient, state: State) -> None:
     number = attempted(state, "PredictFlow", log=LOG)
-    for path in ("/", f"/runs/{number}"):
-        assert "start 3.0 s score 1/2 5.0 s" in text_of(client, path)
+    since = (datetime.fromtimestamp(NOW) - datetime(2026, 11, 27, 5, 29, 4)).total_seconds()
+    for path in ("/", f"/runs/{number}"):  # what runs is as old as it is now, however long ago it printed a line
+        assert f"start 3.0 s score 1/2 {format_span(since)}" in text_of(client, path)
     failed = parse_progress([*LOG.splitlines(), "2026-11-27 05:30:00.000 [ls-1-abc/score/3 (pid 7)] Task failed."])
     assert [(step.step, step.state) for step in failed.steps] == [("start", "done"), ("score", "failed")]
     again = "2026-11-27 05:30:01.000 [ls-1-abc/score/3 (pid 8)] Task is starting (retry)."
     assert parse_progress([*LOG.splitlines(), again]).current == "score (1 of 2 tasks done)"
+
+
+@pytest.mark.parametrize(("end", "says"), [("", "stopped"), ("Task failed.", "failed")])
+def test_a_step_of_an_attempt_that_has_ended_does_not_run(
+    end: str, says: str, client: FlaskClient, state: State
+) -> None:
+    log = f"{LOG}2026-11-27 05:29:10.000 [ls-1-abc/score/2 (pid 6)] {end}\n"
+    number = attempted(state, "PredictFlow", log=log, ended=NOW, outcome="killed")
+    state.set_status(number, "terminated")
+    page = client.get(f"/runs/{number}").text
+    assert f'<span class="step {says}">score' in page
+    assert "step running" not in page
+    assert ("until it was stopped" in page) is (says == "stopped")
+
+
+def make_cards(state: State, number: int, **contents: list[dict[str, str]]) -> Path:
+    """Write a card of Metaflow's for each step that is given; return the folder of the run's cards."""
+    home = Path(state.get_version("PredictFlow", 1).folder, ".metaflow")
+    cards = home / "mf.cards/PredictFlow/runs" / f"ls-{number}-abc"
+    for task, (step, shown) in enumerate(contents.items()):
+        card = BlankCard(components=shown).render(SimpleNamespace(pathspec=f"PredictFlow/1/{step}/{task}"))
+        folder = cards / f"steps/{step}/tasks/{task}/cards"
+        folder.mkdir(parents=True)
+        (folder / "blank-0f.html").write_text(card)
+    return cards
+
+
+def test_cards_stand_in_the_order_of_their_steps_without_blank_ones(client: FlaskClient, state: State) -> None:
+    number = attempted(state, "PredictFlow", log=LOG)
+    shown = [{"type": "markdown", "source": "# 3 rows", "id": "x"}]
+    make_cards(state, number, score=shown, start=shown, before=[], zeroth=shown)
+    links = re.findall(rf'href="(/runs/{number}/0/cards/\d)">(\w+)</a>', client.get(f"/runs/{number}").text)
+    assert [name for _, name in links] == ["start", "score", "zeroth"]
+    assert all("__MF_DATA__" in client.get(link).text for link, _ in links)
+    assert f"/{links[0][1]}/" in client.get(links[0][0]).text.partition("<title>")[2][:80]
+    assert client.get(f"/runs/{number}/0/cards/3").status_code == 404
+    assert "3 cards" in text_of(client, "/")
+
+
+def test_a_run_that_goes_on_links_to_mlflow_as_soon_as_the_bridge_has_it_there(
+    client: FlaskClient, state: State
+) -> None:
+    number = attempted(state, "PredictFlow", log=LOG)
+    home = Path(state.get_version("PredictFlow", 1).folder, ".metaflow")
+    note = home / f"PredictFlow/ls-{number}-abc/_bridge/mlflow.json"
+    note.parent.mkdir(parents=True)
+    for content in ("[1", '{"address": null}', '{"address": "javascript:alert(1)"}'):
+        note.write_text(content)
+        assert ">MLflow</a>" not in client.get(f"/runs/{number}").text
+    address = "http://127.0.0.1:5000/#/experiments/1/runs/abc"
+    RunMarks(f"PredictFlow/ls-{number}-abc", note.parent).note_where({"address": address, "run_id": "abc"})
+    for path in ("/", f"/runs/{number}"):
+        assert f'href="{address}"' in client.get(path).text
 
 
 def test_a_run_that_has_ended_says_its_outcome_and_stands_once(client: FlaskClient, state: State) -> None:
@@ -188,6 +249,8 @@ def test_a_deployment_shows_its_policies_and_its_versions(client: FlaskClient, s
     deployed(state, "PredictFlow", succeeds(), now=NOW + 60, schedule=Schedule("0 4 * * *"))
     shown = text_of(client, "/deployments/PredictFlow")
     assert "overlap = skip" in shown
+    assert "time-limit = none" in shown
+    assert "backoff = 30 s" in shown
     assert "Versions" in shown
     assert "0 4 * * * UTC" in shown
     assert "0 3 * * * Europe/Berlin" in shown
@@ -231,6 +294,21 @@ def test_other_pages_cannot_press_a_button(
 ) -> None:
     assert pressing("/deployments/PredictFlow/trigger", **wrong).status_code == 403
     assert not state.list_runs()
+
+
+def test_what_root_deployed_is_roots_own(
+    pressing: Callable[..., TestResponse], state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metaflow takes no root: of a container without another user, dlpipe's config makes up a name."""
+    for name in ("METAFLOW_USER", "SUDO_USER", "USERNAME", "USER"):
+        monkeypatch.delenv(name, raising=False)
+    program = "from metaflow.util import get_username; print(get_username())"
+    kept = {**os.environ, "USER": "root"}
+    author = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=kept
+    ).stdout.strip()
+    deployed(state, "Ours", succeeds(), now=NOW, author=author)
+    assert pressing("/deployments/Ours/trigger").status_code == 303
 
 
 def test_what_somebody_else_deployed_is_not_changed(pressing: Callable[..., TestResponse], state: State) -> None:

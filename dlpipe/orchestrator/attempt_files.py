@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +16,9 @@ from dlpipe.orchestrator.runs import RunAttempt
 
 TAIL_BYTES = 64 * 1024
 MLFLOW_LINE = "MLflow has this run: "
+CARD_HEAD_BYTES = 256 * 1024
+CARD_DATA = re.compile(rb'__MF_DATA__\["[^"]*"\] = "([A-Za-z0-9+/=]{0,8192})"')
+"""What the page of Metaflow's own cards is drawn from, where it is little."""
 
 
 def find_log(attempt: RunAttempt) -> Path:
@@ -37,6 +43,17 @@ def _read_mlflow_line(log: str, size: int, changed: int) -> str:
     return text.rpartition(MLFLOW_LINE)[2].partition("\n")[0].strip() if MLFLOW_LINE in text else ""
 
 
+def find_running_mlflow_run(version: Version, attempt: RunAttempt) -> str:
+    """The address of the MLflow run of an attempt that goes on, as the bridge notes it; empty if there is none."""
+    if not attempt.metaflow_run or "/" in attempt.metaflow_run:
+        return ""
+    note = find_home(version) / version.flow / attempt.metaflow_run / "_bridge" / "mlflow.json"
+    try:
+        return str(json.loads(note.read_bytes())["address"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
 @dataclass(frozen=True)
 class CardFile:
     """A card of a task, as a file."""
@@ -48,7 +65,7 @@ class CardFile:
 
 
 def find_cards(version: Version, attempt: RunAttempt) -> list[CardFile]:
-    """The cards of an attempt's Metaflow run, by step, where they are files on this machine."""
+    """The cards of an attempt's Metaflow run, by step, where they are files on this machine and show something."""
     if not attempt.metaflow_run or "/" in attempt.metaflow_run:
         return []
     return sorted(_list_cards(find_card_root(version) / version.flow / "runs" / attempt.metaflow_run), key=_order)
@@ -62,7 +79,24 @@ def _list_cards(run: Path) -> Iterator[CardFile]:
     for file in run.glob("steps/*/tasks/*/cards/*.html"):
         step, task = file.parts[-5], file.parts[-3]
         kind, _, name = file.stem.rpartition("-")[0].partition("-")
-        yield CardFile(step, task, name or kind, file)
+        try:
+            found = file.stat()
+        except OSError:  # it was drawn anew meanwhile
+            continue
+        if not _is_blank(file, found.st_size, found.st_mtime_ns):
+            yield CardFile(step, task, name or kind, file)
+
+
+@lru_cache(maxsize=4096)
+def _is_blank(file: Path, _size: int, _changed: int) -> bool:
+    """Whether a card is a page of Metaflow's with nothing on it."""
+    try:
+        with file.open("rb") as opened:
+            data = CARD_DATA.search(opened.read(CARD_HEAD_BYTES))
+        pages = json.loads(base64.b64decode(data[1]))["components"] if data else []
+        return bool(pages) and all(page["type"] == "page" and not page["contents"] for page in pages)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def find_card_root(version: Version) -> Path:
@@ -70,9 +104,14 @@ def find_card_root(version: Version) -> Path:
     named = version.variables.get("METAFLOW_CARD_LOCALROOT")
     if named:
         return Path(named)
+    return find_home(version) / "mf.cards"
+
+
+def find_home(version: Version) -> Path:
+    """The nearest ``.metaflow`` at or above the folder in which runs work."""
     folder = Path(version.folder)
     homes = [home for home in (folder, *folder.parents) if (home / ".metaflow").is_dir()]
-    return (homes[0] if homes else folder) / ".metaflow" / "mf.cards"
+    return (homes[0] if homes else folder) / ".metaflow"
 
 
 def build_card_command(version: Version, run: str, card: CardFile) -> str:

@@ -7,6 +7,7 @@ others with an account here cannot read logs and cards. Without a token it has n
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import DeploymentNotFound, DlpipeError, RunNotFound
 from dlpipe.orchestrator import overview
-from dlpipe.orchestrator.attempt_files import CardFile, find_cards, find_log, find_mlflow_run
+from dlpipe.orchestrator.attempt_files import (
+    CardFile,
+    find_cards,
+    find_log,
+    find_mlflow_run,
+    find_running_mlflow_run,
+)
 from dlpipe.orchestrator.deployments import Policies, Version
 from dlpipe.orchestrator.overview import RunView, view_run
 from dlpipe.orchestrator.page_actions import FIELD, NOT_DONE, Actions
@@ -187,6 +194,7 @@ class Pages:
 
         values["show_value"] = show_value
         values["distance"] = lambda at: format_distance(at, now)
+        values["describe_trigger"] = overview.describe_trigger
         values["left_by"] = lambda run: view_attempt(run.attempts[-1], overview.find_version(self._state, run))
         return render_template(template, now=now, **values)
 
@@ -207,20 +215,26 @@ class AttemptView:
 
     @property
     def named_cards(self) -> list[tuple[int, str]]:
-        """The place of each card and what it is called: its step, with what tells it from others of the step."""
+        """The place of each card and what it is called: its step, with what tells it from others of the step.
+
+        They stand in the order in which the steps began.
+        """
         steps = Counter(card.step for card in self.cards)
         tasks = Counter((card.step, card.task) for card in self.cards)
         names = []
         for card in self.cards:
             name = card.step if tasks[card.step, card.task] == steps[card.step] else f"{card.step}/{card.task}"
             names.append(f"{name} {card.name}" if tasks[card.step, card.task] > 1 else name)
-        return list(enumerate(names))
+        order = [step.step for step in self.progress.steps]
+        places = {step: place for place, step in enumerate(order)}
+        return sorted(enumerate(names), key=lambda named: places.get(self.cards[named[0]].step, len(places)))
 
 
 def view_attempt(attempt: RunAttempt, version: Version | None) -> AttemptView:
     """What the page shows of an attempt."""
     cards = find_cards(version, attempt) if version else []
-    return AttemptView(attempt, find_mlflow_run(attempt), cards, read_progress(find_log(attempt)))
+    mlflow = find_mlflow_run(attempt) or (find_running_mlflow_run(version, attempt) if version else "")
+    return AttemptView(attempt, mlflow, cards, read_progress(find_log(attempt)))
 
 
 def list_policies(policies: Policies) -> list[tuple[str, str]]:
@@ -229,9 +243,20 @@ def list_policies(policies: Policies) -> list[tuple[str, str]]:
     if policies.alert:
         given["alert_on"] = policies.alert_on
     return [
-        (name.replace("_", "-"), f"{value:g}" if isinstance(value, float) else str(value))
+        (name.replace("_", "-"), format_limit(value) if isinstance(value, float) else str(value))
         for name, value in given.items()
     ]
+
+
+def format_limit(seconds: float) -> str:
+    """Return a length of time that is a policy; 0 is no limit.
+
+    Examples
+    --------
+    >>> [format_limit(seconds) for seconds in (0.0, 30.0, 1800.0, 5400.0)]
+    ['none', '30 s', '30 min', '1 h 30 min']
+    """
+    return re.sub(r"(?<=\w) 0 \w+$", "", format_span(seconds)) if seconds else "none"
 
 
 def read_end(path: Path, command: str) -> str:

@@ -29,18 +29,23 @@ class StepProgress:
 
     Attributes
     ----------
-    begun, ended : int
-        How many of its tasks have begun, and how many of these have ended well; cloned ones are not among them.
+    begun, ended, failed : int
+        How many of its tasks have begun, and how many of these have ended well and not; cloned ones are not among
+        them.
     state : {"running", "done", "failed"}
         ``failed`` while no other attempt of a task that failed goes on.
+    since : float
+        When its first task began, in seconds since 1970.
     seconds : float
-        From its first task's start to its last one's end; of a running step to the last line of the log.
+        From then to its last one's end; of a running step to the last line of the log.
     """
 
     step: str
     begun: int
     ended: int
+    failed: int
     state: Literal["running", "done", "failed"]
+    since: float
     seconds: float
 
 
@@ -114,4 +119,5 @@ def _make_step(step: str, tasks: Sequence[Sequence[tuple[datetime, bool | None]]
         state = "failed"
     until = last if state == "running" else max(marks[-1][0] for marks in tasks)
     begun = min(marks[0][0] for marks in tasks)
-    return StepProgress(step, len(tasks), ends.count(True), state, (until - begun).total_seconds())
+    seconds = (until - begun).total_seconds()
+    return StepProgress(step, len(tasks), ends.count(True), ends.count(False), state, begun.timestamp(), seconds)
