@@ -24,6 +24,7 @@ from dlpipe.comparing.data import compare_contents, read_rows
 from dlpipe.comparing.pairs import ComparedRows, Outputs, compare_pair
 from dlpipe.comparing.sides import Score, Side, TableRef
 from dlpipe.evaluation import LabelledRows, ModelOutputs, compare_outputs
+from dlpipe.evaluation.paired import compute_paired_interval
 from dlpipe.inference import load_predictor, score
 from dlpipe.registry import ModelVersion, log_and_register, resolve
 from dlpipe.tables import Sources, TableVersion, ingest, read_table, table_at, write_table
@@ -128,8 +129,77 @@ def test_the_paired_interval_is_that_of_a_reference_computation(store, tables, s
     by_class = {group["group"]: group for group in pair["groups"]}
     for label in ("negative", "positive"):
         mine = truth == label
-        assert by_class[label]["first_recall"] == pytest.approx(first[mine].mean())
-        assert by_class[label]["won"] == (~first & second & mine).sum()
+        group = by_class[label]
+        assert group["first_recall"] == pytest.approx(first[mine].mean())
+        assert group["difference"] == pytest.approx(second[mine].mean() - first[mine].mean())
+        assert (group["rows"], group["won"]) == (mine.sum(), (~first & second & mine).sum())
+        of_class = [[some[mine[some]] for some in drawn], compute_newcombe(first[mine], second[mine])]
+        ends = np.percentile([second[some].mean() - first[some].mean() for some in of_class[0]], [2.5, 97.5])
+        wider = (min(ends[0], of_class[1][0]), max(ends[1], of_class[1][1]))
+        assert group["interval"] == pytest.approx(wider, abs=1e-9)
+        assert group["interval"][1] - group["interval"][0] < 1.5 * (ends[1] - ends[0])
+
+
+def compute_newcombe(first, second) -> tuple[float, float]:
+    """Method 10 of Newcombe (1998) from the four counts, written out as the paper has it."""
+    both, lost = (first & second).sum(), (first & ~second).sum()
+    won, neither = (~first & second).sum(), (~first & ~second).sum()
+    rows, z = len(first), 1.959963984540054
+
+    def wilson(right):
+        middle, half = 2 * right + z * z, z * math.sqrt(z * z + 4 * right * (1 - right / rows))
+        return (middle - half) / (2 * (rows + z * z)), (middle + half) / (2 * (rows + z * z))
+
+    (low, high), (low_2, high_2) = wilson(both + won), wilson(both + lost)
+    one, other = (both + won) / rows, (both + lost) / rows
+    product = (both + won) * (lost + neither) * (both + lost) * (won + neither)
+    apart = both * neither - won * lost
+    apart = max(apart - rows / 2, 0) if apart > 0 else apart
+    link = apart / math.sqrt(product) if product else 0
+    down = (one - low) ** 2 - 2 * link * (one - low) * (high_2 - other) + (high_2 - other) ** 2
+    up = (high - one) ** 2 - 2 * link * (high - one) * (other - low_2) + (other - low_2) ** 2
+    return one - other - math.sqrt(down), one - other + math.sqrt(up)
+
+
+def test_newcombes_interval_is_that_of_the_papers_own_table():
+    # Newcombe (1998), table II, method 10: 36, 12, 2, 0 rows
+    first, second = np.repeat([1.0, 1.0, 0.0], [36, 12, 2]), np.repeat([1.0, 0.0, 1.0], [36, 12, 2])
+    low, high = compute_paired_interval(second, first)
+    assert (round(low, 4), round(high, 4)) == (0.0569, 0.3404)
+
+
+@pytest.mark.parametrize(("rows", "wins"), [(1, 0), (4, 0), (4, 4), (200, 4)])
+def test_a_class_of_few_rows_does_not_look_certain(rows, wins):
+    """Where all go one way a bootstrap knows no other; four rows of 200 that are won prove nothing either."""
+    labels, truth = ("many", "few"), ["many"] * 300 + ["few"] * rows
+    right = np.array([[1.0, 0.0]] * 300 + [[0.0, 1.0]] * rows)
+    worse = right.copy()
+    worse[300 : 300 + wins] = [1.0, 0.0]
+    given = LabelledRows([str(at) for at in range(len(truth))], ["x"] * len(truth), truth)
+    both = (ModelOutputs(some, labels, {}) for some in (worse, right))
+    few = next(group for group in compare_outputs(*both, given, task=find_task()).groups if group.group == "few")
+    assert (few.rows, few.won, few.difference.value) == (rows, wins, pytest.approx(wins / rows))
+    low, high = few.interval
+    assert low <= few.difference.value <= high
+    assert high - low > 1 / rows
+    assert few.difference.verdict == ("better" if (rows, wins) == (4, 4) else "unclear")
+    if rows == 4:
+        assert high - low > 0.5
+
+
+def test_the_interval_of_a_class_holds_what_is_true_at_any_number_of_rows():
+    random = np.random.default_rng(5)
+    for rows in (5, 12, 40):
+        held = 0
+        for _ in range(400):
+            hard = random.random(rows)
+            # 85 % and 75 % right, mostly on the same rows
+            first, second = (hard < 0.75).astype(float), (hard < 0.85).astype(float)
+            swap = random.random(rows) < 0.1
+            first[swap], second[swap] = second[swap], first[swap]
+            low, high = compute_paired_interval(first, second)
+            held += low <= 0.1 * 0.8 <= high
+        assert held / 400 > 0.93, (rows, held)
 
 
 def test_macro_f1_is_compared_on_the_same_resamples():
@@ -261,7 +331,7 @@ def test_tables_fit_a_terminal_and_a_page_needs_nothing_else(store, somewhere):
     page = Path("page.html").read_text()
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
-    assert page.count('<svg class="bar') == 10  # five metrics of each pair
+    assert page.count('<svg class="bar') == 14  # five metrics and two classes of each pair
 
 
 def test_what_a_text_says_is_no_part_of_the_page():

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from dlpipe.cli.pages import check_page, write_page
 from dlpipe.cli.printing import as_json, format_table, say
-from dlpipe.errors import SettingError
 from dlpipe.terminal import make_visible
 
 WIDTH = 100
@@ -69,8 +69,8 @@ def compare(
     from dlpipe.comparing import ComparedRows, make_page, make_sections, summarize, to_plain
     from dlpipe.comparing import compare as compare_sides
 
-    if html and not html.parent.is_dir():  # said before models predict
-        raise SettingError(f"--html {html} cannot be written: there is no folder {html.parent}. Make it first.")
+    if html:
+        check_page(html)
     check_datastore()
     found = compare_sides(things, ComparedRows(table, version, split, shown=max(rows, 20)))
     if html:
@@ -95,23 +95,6 @@ def say_wrapped(text: str) -> None:
     say(textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False))
 
 
-def write_page(file: Path, page: str) -> None:
-    """Write a page to a file, whole or not at all.
-
-    Raises
-    ------
-    SettingError
-        When the file cannot be written.
-    """
-    from dlpipe.durable import write_file
-
-    try:
-        write_file(file, page)
-    except OSError as error:
-        told = error.strerror or str(error)
-        raise SettingError(f"--html {file} cannot be written: {told}. Name a file where you may.") from None
-
-
 def fit_columns(rows: Sequence[Mapping[str, Any]], width: int = WIDTH) -> list[dict[str, str]]:
     """Return rows whose table is no wider than ``width`` where that can be: the widest cells are cut.
 
@@ -125,7 +108,23 @@ def fit_columns(rows: Sequence[Mapping[str, Any]], width: int = WIDTH) -> list[d
     widths = [max(len(name), *(len(line[at]) for line in cells)) for at, name in enumerate(names)]
     while sum(widths) + 2 * (len(names) - 1) > width and max(widths) > NARROWEST:
         widths[widths.index(max(widths))] -= 1
-    return [{cut(name, widths[at]): cut(line[at], widths[at]) for at, name in enumerate(names)} for line in cells]
+    # names of models differ at their ends, in the version
+    heads = [cut_middle(name, widths[at]) for at, name in enumerate(names)]
+    return [{head: cut(line[at], widths[at]) for at, head in enumerate(heads)} for line in cells]
+
+
+def cut_middle(text: str, width: int) -> str:
+    """Return a text of at most ``width`` characters, with its beginning and its end.
+
+    Examples
+    --------
+    >>> cut_middle("reviews-of-films v12", 12), cut_middle("reviews v1", 12)
+    ('revi...s v12', 'reviews v1')
+    """
+    if len(text) <= width:
+        return text
+    end = (width - 3) // 2 + 1
+    return f"{text[: width - 3 - end]}...{text[-end:]}"
 
 
 def cut(text: str, width: int) -> str:

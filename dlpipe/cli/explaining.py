@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dlpipe.cli.pages import check_page, write_page
 from dlpipe.cli.printing import as_json, say, say_in_colour
-from dlpipe.cli.tables import check_texts, parse_row, read_lines
-from dlpipe.errors import SettingError
+from dlpipe.cli.tables import choose_texts, parse_row
 from dlpipe.terminal import make_visible
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ def explain(
     """
     from dlpipe.explain import load_explainer, make_page
 
-    asked = check_texts(texts) or [line.strip() for line in read_lines(encoding) if line.strip()]
-    if not asked:
-        raise click.ClickException("No text to explain: give it as an argument or on standard input.")
+    if html:
+        check_page(html)
+    asked = choose_texts(texts, encoding, what="explain")
     rows = explain_texts(load_explainer(uri), asked, method)
     if html:
         write_page(html, make_page(rows, title=f"{uri}: what each part adds to the prediction"))
@@ -92,17 +92,6 @@ def explain_texts(explainer: PyfuncExplainer, asked: list[str], method: str | No
     single = find_task(explainer.predictor.card["task"]).inputs.is_single_text
     given = asked if single else [parse_row(text) for text in asked]
     return list(explainer.explain(given, method=method).rows)
-
-
-def write_page(file: Path, page: str) -> None:
-    """Write a page; an error says what to do."""
-    from dlpipe.durable import write_file
-
-    try:
-        write_file(file, page)
-    except OSError as error:
-        told = error.strerror or str(error)
-        raise SettingError(f"--html {file} cannot be written: {told}. Name a file where you may.") from None
 
 
 def describe_row(row: Explanation) -> dict[str, Any]:

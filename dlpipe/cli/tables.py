@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dlpipe.cli.printing import OneLineErrors, as_json, format_milliseconds, say, say_rows
-from dlpipe.errors import BadSource, DlpipeError, SettingError, SourceNotFound
+from dlpipe.errors import BadSource, DlpipeError, SettingError
 
 if TYPE_CHECKING:
     from dlpipe.tables import TableVersion
@@ -64,44 +63,29 @@ def versions(name: str, json_: bool) -> None:
 
 def describe_tables() -> list[dict[str, Any]]:
     """Return name, latest version, rows, time and digest of every table under the tables root."""
-    from dlpipe.tables import table_at
+    from dlpipe.tables import list_tables, table_at
 
-    latest = [table for folder in find_tables() if (table := _or_say(table_at, folder)) is not None]
+    found = [(name, _or_say(table_at, location)) for name, location in list_tables()]
     return [
         {
-            "table": str(Path(table.path).relative_to(find_root())),
+            "table": name,
             "version": table.version,
             "rows": table.rows,
             "written": format_milliseconds(table.timestamp),
             "digest": table.digest[:12],
         }
-        for table in latest
+        for name, table in found
+        if table is not None
     ]
 
 
-def _or_say(look: Callable[[Path], TableVersion], folder: Path) -> TableVersion | None:
+def _or_say(look: Callable[[str], TableVersion], location: str) -> TableVersion | None:
     """Return what ``look`` finds; of a table that cannot be read, say why on standard error."""
     try:
-        return look(folder)
+        return look(location)
     except DlpipeError as error:
         say(str(error), err=True)
         return None
-
-
-def find_tables() -> list[Path]:
-    """Return the folders of the tables under the tables root, sorted, up to two folders deep."""
-    root = find_root()
-    return sorted(log.parent for depth in ("[!.]*", "[!.]*/[!.]*") for log in root.glob(f"{depth}/_delta_log"))
-
-
-def find_root() -> Path:
-    """Return the tables root as a folder; ``SourceNotFound`` when it is in an object store."""
-    from dlpipe.tables import tables_root
-
-    root = tables_root()
-    if "://" in root:
-        raise SourceNotFound(f"The tables under {root} cannot be listed. Name one: dlpipe tables NAME.")
-    return Path(root)
 
 
 def describe_versions(name: str) -> list[dict[str, Any]]:
@@ -113,6 +97,30 @@ def describe_versions(name: str) -> list[dict[str, Any]]:
         {"written": format_milliseconds(commit["timestamp"]), **{column: commit.get(column) for column in shown}}
         for commit in history(name)
     ]
+
+
+def choose_texts(texts: Sequence[str], encoding: str | None, *, what: str) -> list[str]:
+    """Return the texts of the command line; where there are none, the lines of standard input.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    encoding : str or None
+        Of standard input.
+    what : str
+        What is done with them, for messages.
+
+    Raises
+    ------
+    SettingError
+        When there is no text, or an encoding beside those of the command line.
+    """
+    if texts and encoding is not None:
+        raise SettingError("--encoding is of standard input, and texts are given: leave out one of them.")
+    asked = check_texts(texts) or [line.strip() for line in read_lines(encoding) if line.strip()]
+    if not asked:
+        raise SettingError(f"No text to {what}: give it as an argument or on standard input.")
+    return asked
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:
@@ -159,9 +167,7 @@ def predict(uri: str, engine: str | None, encoding: str | None, texts: tuple[str
       dlpipe predict --model reviews --engine torch "I loved every minute of it."
       dlpipe predict --model reviews-pipeline "I loved every minute of it.<br />"
     """
-    asked = check_texts(texts) or [line.strip() for line in read_lines(encoding) if line.strip()]
-    if not asked:
-        raise click.ClickException("No text to predict: give it as an argument or on standard input.")
+    asked = choose_texts(texts, encoding, what="predict")
     say_rows(predict_rows(uri, engine, asked), json_=json_, nothing="")
 
 

@@ -13,10 +13,12 @@ from dlpipe.comparing.comparison import Comparison
 from dlpipe.comparing.data import RowChanges, TableComparison
 from dlpipe.comparing.pairs import Pair
 from dlpipe.comparing.sides import Side
-from dlpipe.evaluation import MetricDifference, PairedComparison, RowOutcome
+from dlpipe.evaluation import GroupOutcome, MetricDifference, PairedComparison, RowOutcome
 from dlpipe.task.evaluation import spell_metric
 
 MOST_FILES, MOST_GROUPS, MOST_NUMBERS = 12, 30, 40
+MANY_GROUPS = 10
+"""From so many classes on, a line says that some intervals leave out 0 by chance."""
 SHORT_SECONDS = 5.0
 """Steps that are shorter on every side are not listed."""
 VERDICTS = {
@@ -285,25 +287,45 @@ def make_pair_sections(pair: Pair) -> Iterator[Section]:
         list(found.metrics.values()),
     )
     if found.groups:
-        changed = [group for group in found.groups if group.won or group.lost][:MOST_GROUPS]
-        left = len(found.groups) - len(changed)
-        yield Section(
-            "By class",
-            [
-                {
-                    "": group.group,
-                    "rows": f"{group.rows:,}",
-                    f"recall {pair.models[0]}": format_share(group.first_recall),
-                    f"recall {pair.models[1]}": format_share(group.second_recall),
-                    "won": f"{group.won:,}",
-                    "lost": f"{group.lost:,}",
-                }
-                for group in changed
-            ],
-            [f"{left} more without a row won or lost." if changed else "No class has a row won or lost."]
-            if left
-            else (),
-        )
+        yield make_class_section(pair, found.groups)
+
+
+def make_class_section(pair: Pair, groups: Sequence[GroupOutcome]) -> Section:
+    """Return the recall of each class by both models, with the difference, in the order of ``groups``.
+
+    Parameters
+    ----------
+    pair : Pair
+    groups : sequence of GroupOutcome
+    """
+    shown = groups[:MOST_GROUPS]
+    notes = []
+    if left := groups[MOST_GROUPS:]:
+        changed = sum(group.won + group.lost > 0 for group in left)
+        more = f"{changed} of them with rows won or lost" if changed else "none with a row won or lost"
+        notes.append(f"{len(left)} more, {more}.")
+    if len(groups) >= MANY_GROUPS:
+        notes.append("Of 20 classes that do not differ, chance alone calls about one better or worse.")
+    return Section(
+        "Recall by class",
+        [make_class_row(pair, group) for group in shown],
+        notes,
+        [group.difference for group in shown],
+    )
+
+
+def make_class_row(pair: Pair, group: GroupOutcome) -> dict[str, str]:
+    """Return the recall of a class by both models with the difference."""
+    return {
+        "": group.group,
+        "rows": f"{group.rows:,}",
+        pair.models[0]: format_share(group.first_recall),
+        pair.models[1]: format_share(group.second_recall),
+        "difference": format_difference(group.difference),
+        "that is": group.difference.verdict,
+        "won": f"{group.won:,}",
+        "lost": f"{group.lost:,}",
+    }
 
 
 def format_share(share: float) -> str:
@@ -375,6 +397,8 @@ def to_plain(value: Any) -> Any:
         if hasattr(value, "uri"):
             return value.uri
         fields = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if isinstance(value, GroupOutcome):
+            return {**fields, "difference": to_plain(value.difference.value), "verdict": value.difference.verdict}
         return {**fields, "verdict": value.verdict} if isinstance(value, MetricDifference) else fields
     if isinstance(value, Mapping):
         return {str(key): to_plain(inner) for key, inner in value.items()}

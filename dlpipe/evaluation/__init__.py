@@ -11,7 +11,14 @@ The metrics, and what a gate asks beside the comparison, are those of the target
 
 from dlpipe.evaluation.gate import Rival, Verdict, judge, list_checks
 from dlpipe.evaluation.on_table import LabelledRows, evaluate_baseline, evaluate_champion, evaluate_model
-from dlpipe.evaluation.paired import MetricDifference, ModelOutputs, PairedComparison, RowOutcome, compare_outputs
+from dlpipe.evaluation.paired import (
+    GroupOutcome,
+    MetricDifference,
+    ModelOutputs,
+    PairedComparison,
+    RowOutcome,
+    compare_outputs,
+)
 from dlpipe.evaluation.registered import make_gate_tag, prepare_judge
 from dlpipe.evaluation.row_by_row import ComparedRow, RowComparison, compare_row_by_row
 from dlpipe.task import Evaluation, Mistake, Thresholds
@@ -19,6 +26,7 @@ from dlpipe.task import Evaluation, Mistake, Thresholds
 __all__ = [
     "ComparedRow",
     "Evaluation",
+    "GroupOutcome",
     "LabelledRows",
     "MetricDifference",
     "Mistake",

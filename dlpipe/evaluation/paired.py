@@ -7,7 +7,6 @@ scored on the same resamples of the rows, and the interval is that of the differ
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -91,14 +90,43 @@ class RowOutcome:
 
 @dataclass(frozen=True)
 class GroupOutcome:
-    """The rows of a class, or with a label: the share that each model has right, and rows won and lost."""
+    """The rows of a class, or with a label: the share that each model has right, and rows won and lost.
+
+    Attributes
+    ----------
+    group : str
+    rows : int
+    first_recall, second_recall : float
+        The share of these rows for which a model decides on this class, or gives this label.
+    interval : (low, high)
+        95 %, of the second's recall less the first's: the wider ends of the bootstrap over the resamples of all
+        metrics and of Newcombe's interval for pairs, see ``compute_paired_interval``.
+    won, lost : int
+        Rows that only the second has right, and that only the first has right. A row with several labels is right
+        where all of them are.
+    """
 
     group: str
     rows: int
     first_recall: float
     second_recall: float
+    interval: tuple[float, float]
     won: int
     lost: int
+
+    @property
+    def difference(self) -> MetricDifference:
+        """The second's recall less the first's, as a metric; it has no intervals of the two alone."""
+        return MetricDifference(
+            metric=self.group,
+            first=self.first_recall,
+            first_interval=(math.nan, math.nan),
+            second=self.second_recall,
+            second_interval=(math.nan, math.nan),
+            value=self.second_recall - self.first_recall,
+            interval=self.interval,
+            lower_is_better=False,
+        )
 
 
 @dataclass(frozen=True)
@@ -204,7 +232,7 @@ def compare_outputs(
         both=int((same & fine).sum()),
         neither=int((same & ~fine).sum()),
         p_value=compute_mcnemar_p(int(won.sum()), int(lost.sum())) if target.has_right_rows else None,
-        groups=tuple(make_groups(evaluations, won, lost, rows.labels, target)),
+        groups=tuple(make_groups(both, won, lost, rows.labels, target=target, seed=seed, resamples=resamples)),
         won_rows=outcome[0],
         lost_rows=outcome[1],
     )
@@ -343,33 +371,186 @@ def make_row_outcomes(
 
 
 def make_groups(
-    evaluations: Sequence[Evaluation], won: Any, lost: Any, labels: Sequence[Any], target: Target
+    both: Sequence[ModelOutputs],
+    won: Any,
+    lost: Any,
+    labels: Sequence[Any],
+    *,
+    target: Target,
+    seed: int,
+    resamples: int,
 ) -> list[GroupOutcome]:
     """Return what came of the rows of each class or label, those with the most rows won or lost first.
 
     Parameters
     ----------
-    evaluations : sequence of two Evaluation
+    both : sequence of two ModelOutputs
     won, lost : bool arrays of shape (n_rows,)
     labels : sequence of n_rows labels
     target : Target
+    seed, resamples : int
+        Of the bootstrap.
     """
-    rows, gains, losses = Counter[str](), Counter[str](), Counter[str]()
-    for at, label in enumerate(labels):
-        groups = target.list_groups(label)
-        rows.update(groups)
-        gains.update(groups if won[at] else ())
-        losses.update(groups if lost[at] else ())
-    first, second = (target.measure_recalls(evaluation) for evaluation in evaluations)
+
+    members = find_members([target.list_groups(label) for label in labels])
+    if not members:
+        return []
+    first, second = (
+        [
+            {*target.list_groups(made)}
+            for made in target.decide(one.outputs, {"labels": one.names, "decision": one.decision})
+        ]
+        for one in both
+    )
+    hits = {
+        group: (find_hits(group, first, places), find_hits(group, second, places))
+        for group, places in members.items()
+    }
+    drawn = bootstrap_groups(members, hits, rows=len(labels), seed=seed, resamples=resamples)
     found = [
         GroupOutcome(
             group,
-            rows[group],
-            first.get(group, math.nan),
-            second.get(group, math.nan),
-            gains[group],
-            losses[group],
+            len(places),
+            float(hits[group][0].mean()),
+            float(hits[group][1].mean()),
+            widen(drawn[group], compute_paired_interval(*hits[group])),
+            int(won[places].sum()),
+            int(lost[places].sum()),
         )
-        for group in sorted(rows)
+        for group, places in sorted(members.items())
     ]
     return sorted(found, key=lambda group: -(group.won + group.lost))
+
+
+def find_members(groups: Sequence[Sequence[str]]) -> dict[str, list[int]]:
+    """Return the places of the rows of each group.
+
+    Examples
+    --------
+    >>> find_members([("a",), ("b", "a"), ()])
+    {'a': [0, 1], 'b': [1]}
+    """
+    places: dict[str, list[int]] = {}
+    for at, names in enumerate(groups):
+        for name in dict.fromkeys(names):
+            places.setdefault(name, []).append(at)
+    return places
+
+
+def find_hits(group: str, given: Sequence[set[str]], places: Sequence[int]) -> Floats:
+    """Return 1 for each of the rows at ``places`` that is given this class or label, else 0.
+
+    Examples
+    --------
+    >>> find_hits("a", [{"a"}, set(), {"a", "b"}], [1, 2]).tolist()
+    [0.0, 1.0]
+    """
+    import numpy as np
+
+    return np.array([float(group in given[at]) for at in places])
+
+
+def bootstrap_groups(
+    members: Mapping[str, Sequence[int]],
+    hits: Mapping[str, tuple[Floats, Floats]],
+    *,
+    rows: int,
+    seed: int,
+    resamples: int,
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of each group's difference over the resamples that the metrics have, too.
+
+    Parameters
+    ----------
+    members : mapping of str to sequence of int
+        The places of each group's rows among all.
+    hits : mapping of str to two float arrays of shape (n_rows of the group,)
+        1 where a model has a row of the group right, else 0.
+    rows : int
+        All of them.
+    seed, resamples : int
+    """
+    import numpy as np
+
+    from dlpipe.task.bootstrap import bootstrap
+
+    gains = {group: second - first for group, (first, second) in hits.items()}
+
+    def measure(counts: Floats) -> dict[str, Floats]:
+        found = {}
+        for group, places in members.items():
+            own = counts[places]
+            count = own.sum(axis=0)  # a resample may have no row of a small group
+            empty = np.full(len(count), np.nan)
+            found[group] = np.divide(gains[group] @ own, count, out=empty, where=count > 0)
+        return found
+
+    return bootstrap(measure, rows=rows, seed=seed, resamples=resamples)
+
+
+def compute_paired_interval(first: Floats, second: Floats) -> tuple[float, float]:
+    """Return Newcombe's 95 % interval of the second share less the first, of the same rows.
+
+    It has a width where the models agree on all rows, and where few rows differ, which a bootstrap has not:
+    of what no row shows, no resample has one. Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10.
+
+    Parameters
+    ----------
+    first, second : float arrays of shape (n_rows,)
+        1 where a model is right, else 0; at least one row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> low, high = compute_paired_interval(np.ones(4), np.ones(4))
+    >>> round(low, 2), round(high, 2)
+    (-0.49, 0.49)
+    """
+    from dlpipe.task.quality import compute_wilson_interval
+
+    rows = len(first)
+    shares = float(first.mean()), float(second.mean())
+    (low, high), (other_low, other_high) = (
+        compute_wilson_interval(int(right.sum()), rows) for right in (first, second)
+    )
+    value, link = shares[1] - shares[0], compute_link(first, second)
+
+    def measure_reach(up: float, down: float) -> float:
+        return math.sqrt(max(0.0, up * up - 2 * link * up * down + down * down))
+
+    return (
+        value - measure_reach(shares[1] - other_low, high - shares[0]),
+        value + measure_reach(other_high - shares[1], shares[0] - low),
+    )
+
+
+def compute_link(first: Floats, second: Floats) -> float:
+    """Return Newcombe's correlation of two models' right rows: 0 where one of them has all rows right, or none.
+
+    Parameters
+    ----------
+    first, second : float arrays of shape (n_rows,)
+        1 where a model is right, else 0.
+    """
+    rows = len(first)
+    both, neither = float(first @ second), float((1 - first) @ (1 - second))
+    won, lost = float((1 - first) @ second), float(first @ (1 - second))
+    sides = (both + lost) * (won + neither) * (both + won) * (lost + neither)
+    if not sides:
+        return 0.0
+    apart = both * neither - won * lost
+    # corrected for continuity where they go together
+    return (max(apart - rows / 2, 0.0) if apart > 0 else apart) / math.sqrt(sides)
+
+
+def widen(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """Return the lower of the lower ends and the higher of the higher ones; a missing one does not count.
+
+    Examples
+    --------
+    >>> widen((0.0, 0.5), (-0.1, 0.4)), widen((math.nan, math.nan), (0.0, 1.0))
+    ((-0.1, 0.5), (0.0, 1.0))
+    """
+    if math.isnan(one[0]):
+        return other
+    return min(one[0], other[0]), max(one[1], other[1])
