@@ -6,10 +6,13 @@ import contextlib
 import csv
 import dataclasses
 import json
+import random
+import re
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dlpipe.cli import main
-from dlpipe.errors import SettingError
+from dlpipe.errors import SettingError, TableVersionNotFound
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.state import State
 from dlpipe.tables import Column as Input
@@ -31,6 +34,7 @@ from dlpipe.tables import (
     parse_condition,
     read_form,
     read_table,
+    stream_table,
     table_at,
     write_table,
 )
@@ -104,6 +108,137 @@ def test_what_is_no_condition_is_refused_with_the_place(condition, message):
 def test_a_condition_of_many_comparisons_is_read():
     many = " or ".join(["stars = 1"] * 750)
     assert ROWS.filter(parse_condition(many, ROWS.schema).expression)["row"].to_pylist() == [2]
+
+
+# -- what is not read --------------------------------------------------------------------------------------------
+
+
+def count_read_bytes() -> int:
+    """Return how many bytes this process has read from files so far."""
+    return int(re.search(r"rchar: (\d+)", Path("/proc/self/io").read_text())[1])
+
+
+def read_where(version, where: str, **more) -> tuple[list, int]:
+    """Return the rows of which a condition is true, and how many bytes were read for them."""
+    before = count_read_bytes()
+    batches = list(stream_table(version, where=where, **more))
+    return [row for batch in batches for row in batch.to_pylist()], count_read_bytes() - before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process reads is told by /proc")
+def test_row_groups_that_cannot_have_such_rows_are_not_read(tmp_path):
+    count = 100_000
+    notes = [random.Random(number).randbytes(60).hex() for number in range(count)]
+    days = pa.array([datetime(2026, 1, 1) + timedelta(minutes=number) for number in range(count)])
+    rows = pa.table({"n": range(count), "day": days, "note": notes, "split": ["train", "test"] * (count // 2)})
+    version = write_table(str(tmp_path / "large"), rows)
+    found, all_bytes = read_where(version, "n >= 0")
+    assert len(found) == count
+    for where, expected in (
+        ("n between 50000 and 50009", range(50_000, 50_010)),
+        ("day >= '2026-03-01' and day < '2026-03-01T00:10:00'", range(84_960, 84_970)),
+        ("n > 99994 or n < 5", [*range(5), *range(99_995, count)]),
+    ):
+        found, read = read_where(version, where)
+        assert [row["n"] for row in found] == list(expected)
+        assert read < all_bytes / 4, (where, read, all_bytes)
+    found, _ = read_where(version, "n in (7, 8)", split="train", columns=["note"])
+    assert found == [{"note": notes[8]}]
+
+
+def test_files_that_the_log_rules_out_are_not_opened(tmp_path):
+    """As another program writes them: by partition, and with the lowest and highest values in the log."""
+    from deltalake import DeltaTable, write_deltalake
+
+    path = str(tmp_path / "t")
+    for town in ("Bonn", "Rome"):
+        for start in (0, 100):
+            numbers = pa.array(range(start, start + 100), pa.int64())
+            names = pa.array(
+                [None if number % 10 == 0 else f"name {number:03}" for number in range(start, start + 100)]
+            )
+            part = pa.table({"n": numbers, "name": names, "town": [town] * 100})
+            write_deltalake(path, part, mode="append", partition_by=["town"])
+    version = table_at(path)
+    for file in DeltaTable(path).file_uris():
+        if "Rome" in file or pq.read_table(file)["n"][0].as_py() == 100:
+            Path(file).unlink()  # whoever opens one of them fails
+    for where, rows in (
+        ("town = 'Bonn' and n < 50", 50),
+        ("town != 'Rome' and name < 'name 1'", 90),
+        ("n <= 3 and not town = 'Rome'", 4),
+        ("town in ('Bonn') and n between 98 and 99", 2),
+        ("town like 'Nowhere%' and n > 500", 0),
+        ("n is null", 0),
+    ):
+        assert len(read_where(version, where)[0]) == rows, where
+    with pytest.raises(TableVersionNotFound):
+        read_where(version, "town = 'Bonn' and name is null")  # the file has such rows
+
+
+def make_random_rows(random: Random, count: int) -> pa.Table:
+    """Return rows with missing values and NaN, in runs that leave row groups with one value alone."""
+
+    def some(values):
+        made = []
+        while len(made) < count:
+            made += [random.choice(values)] * random.choice((1, 2, 40))
+        return made[:count]
+
+    return pa.table(
+        {
+            "n": pa.array(some([None, 1, 2, 3, 4]), pa.int64()),
+            "x": pa.array(some([None, float("nan"), 0.5, 1.0, 2.5]), pa.float64()),
+            "t": pa.array(some([None, "", "a", "ab", "b", "\u00e9"]), pa.string()),
+            "b": pa.array(some([None, True, False]), pa.bool_()),
+            "l": pa.array(some([None, [], ["a"], ["a", "b"]]), pa.list_(pa.string())),
+            "row": range(count),
+        }
+    )
+
+
+def make_random_condition(random: Random, depth: int = 0) -> str:
+    if depth < 3 and random.random() < 0.6:
+        parts = [make_random_condition(random, depth + 1) for _ in range(2)]
+        word = random.choice(("and", "or", "not"))
+        return f"not ({parts[0]})" if word == "not" else f"({parts[0]} {word} {parts[1]})"
+    column, values = random.choice(
+        [("n", ["1", "2.5", "4"]), ("x", ["0.5", "1", "3"]), ("t", ["'a'", "'b'", "''"]), ("b", ["true", "false"])]
+    )
+    sign = random.choice(("=", "!=", "<", "<=", ">", ">=", "in", "between", "null", "has"))
+    if sign == "null":
+        return f"{column} is {random.choice(('', 'not '))}null"
+    if sign == "has":
+        return random.choice(("l has 'a'", "l has 'b'"))
+    if column == "n":
+        values = ["1", "2", "4"]
+    negated = random.choice(("", "not "))
+    if sign == "in":
+        return f"{column} {negated}in ({', '.join(random.sample(values, 2))})"
+    if sign == "between":
+        return f"{column} {negated}between {values[0]} and {values[1]}"
+    return f"{column} {sign} {random.choice(values)}"
+
+
+def test_what_is_skipped_changes_no_answer(tmp_path):
+    random = Random(7)
+    for number in range(6):
+        rows, path = make_random_rows(random, 300), str(tmp_path / f"t{number}")
+        for start in range(0, 300, 50):
+            write_small_groups(path, rows.slice(start, 50), groups=random.choice((7, 25)))
+        version = table_at(path)
+        there = read_table(version)
+        for _ in range(60):
+            where = make_random_condition(random)
+            expected = there.filter(parse_condition(where, there.schema).expression)["row"].to_pylist()
+            found, _ = read_where(version, where, columns=["row"])
+            assert [row["row"] for row in found] == expected, where
+
+
+def write_small_groups(path: str, rows: pa.Table, *, groups: int) -> None:
+    from deltalake import WriterProperties, write_deltalake
+
+    write_deltalake(path, rows, mode="append", writer_properties=WriterProperties(max_row_group_size=groups))
 
 
 # -- the commands ------------------------------------------------------------------------------------------------
@@ -288,6 +423,10 @@ def test_a_table_is_deleted_after_what_depends_on_it_is_named(folder):
         version = Version("A", 0, "A", "code", "flow.py", "0" * 64, str(folder), sys.executable, {})
         state.deploy(dataclasses.replace(version, parameters={"table": "films"}), now=0.0)
         state.deploy(dataclasses.replace(version, deployment="B", parameters={"table": "apart"}), now=0.0)
+        by_default = dataclasses.replace(version, deployment="C", defaults={"table": "films", "n": "3"})
+        state.deploy(by_default, now=0.0)
+        other = dataclasses.replace(by_default, deployment="D", parameters={"table": "apart"})
+        state.deploy(other, now=0.0)
     refused = dlpipe("delete", "films")
     assert refused.exit_code == 1
     assert "(1 version, 30 rows in the latest) is to be deleted" in refused.stderr
@@ -297,8 +436,9 @@ def test_a_table_is_deleted_after_what_depends_on_it_is_named(folder):
     assert "Pass --yes" in refused.stderr
     assert table_at("films").rows == 30
     gone = json.loads(dlpipe("delete", "films", "--yes", "--json").stdout)
-    assert [found["name"] for found in gone["dependents"]] == ["films_predictions", "films_quarantine", "A"]
+    assert [found["name"] for found in gone["dependents"]] == ["films_predictions", "films_quarantine", "A", "C"]
     assert gone["dependents"][2]["how"] == "runs with --table films"
+    assert gone["dependents"][3]["how"] == "runs with --table films, the flow's default"
     assert sorted(path.name for path in (folder / "data/tables").iterdir()) == [
         "apart",
         "films_predictions",
@@ -314,7 +454,6 @@ def test_what_cannot_be_deleted_is_one_line(folder):
     assert "another table in its folder, 'two'" in said("delete", "one", "--yes")
     (folder / "data/tables/link").symlink_to("one")
     assert "is a link to one" in said("delete", "link", "--yes")
-    assert "in an object store" in said("delete", "s3://bucket/one", "--yes")
     (folder / "data/tables/plain").mkdir()
     assert "not a Delta table" in said("delete", "plain", "--yes")
 

@@ -1,9 +1,10 @@
 """What Delta's protocol asks of readers and writers, and the files of a table, read as it asks."""
 
-from dlpipe.delta._files import TableFiles, find_files, open_storage
+from dlpipe.delta._files import RowFilter, TableFiles, find_files, open_storage
 from dlpipe.delta._protocol import check_readable, check_writable, find_missing_features, make_not_read_error
 
 __all__ = [
+    "RowFilter",
     "TableFiles",
     "check_readable",
     "check_writable",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,23 @@ FIELD_ID = b"PARQUET:field_id"
 
 
 @dataclass(frozen=True)
+class RowFilter:
+    """Which rows of files are wanted.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Those that it reads, as the table calls them.
+    build : callable
+        Takes what a file calls each column of the table, and returns what is true of a row that is wanted. Where
+        the statistics of a file or of a row group rule that out, it is not read.
+    """
+
+    columns: tuple[str, ...]
+    build: Callable[[Mapping[str, str]], Expression]
+
+
+@dataclass(frozen=True)
 class TableFiles:
     """The files of a table version, and how to read rows from them."""
 
@@ -41,6 +58,25 @@ class TableFiles:
     """Field id of each column, by the table's name; empty unless columns are found by it."""
     fragments: tuple[ParquetFileFragment, ...]
     """In the order of their paths: the names of dlpipe's own files sort in the order of their commits."""
+    bounds: Mapping[str, Expression]
+    """What the log says of all rows of a file, by its path; empty where it says nothing."""
+
+    def find_fragments(self, where: RowFilter | None) -> Sequence[ParquetFileFragment]:
+        """Return the files that may have rows that are wanted, as far as the log tells; they are not opened."""
+        from pyarrow.dataset import FileSystemDataset, ParquetFileFormat
+
+        if where is None or not self.bounds:
+            return self.fragments
+        form = ParquetFileFormat()
+        known = [
+            form.make_fragment(file.path, filesystem=file.filesystem, partition_expression=self.bounds[file.path])
+            for file in self.fragments
+            if file.path in self.bounds
+        ]
+        stored = dict(zip(self.schema.names, self.stored.names, strict=True))
+        kept = FileSystemDataset(known, self.stored, form).get_fragments(filter=where.build(stored))
+        left = self.bounds.keys() - {file.path for file in kept}
+        return [file for file in self.fragments if file.path not in left]
 
     def scan(
         self,
@@ -48,7 +84,7 @@ class TableFiles:
         *,
         columns: Sequence[str],
         rows: int,
-        where: tuple[str, str] | None = None,
+        where: RowFilter | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Yield the batches of a file, or of some of its row groups, of at most ``rows`` rows each.
 
@@ -59,18 +95,18 @@ class TableFiles:
         columns : sequence of str
             As the table calls them.
         rows : int
-        where : column and value, optional
-            Only the rows that have this value there.
+        where : RowFilter, optional
+            Only the rows that are wanted; row groups without any are not read where their statistics say so.
         """
-        from pyarrow.dataset import ParquetFragmentScanOptions, field
+        from pyarrow.dataset import ParquetFragmentScanOptions
 
         with self._explain_damage(fragment):
-            stored = self._find_stored(fragment, [*columns, *(where[:1] if where else ())])
+            stored = self._find_stored(fragment, [*columns, *(where.columns if where else ())])
             at = {name: stored.field(place).name for place, name in enumerate(self.schema.names)}
             batches = fragment.to_batches(
                 schema=stored,
                 columns=[at[name] for name in columns],
-                filter=None if where is None else field(at[where[0]]) == where[1],
+                filter=None if where is None else where.build(at),
                 batch_size=rows,
                 # Arrow reads 16 batches ahead unless told, and buffers whole files
                 batch_readahead=1,
@@ -172,12 +208,18 @@ def find_files(table: DeltaTable, storage: FileSystem, name: str) -> TableFiles:
     name : str
         What to call the table in errors.
     """
+    import pyarrow as pa
+
     declared = json.loads(table.schema().to_json())
     schema = _to_arrow_schema(declared)
     mode = find_mapping_mode(table)
     stored = schema if mode == "none" else _to_arrow_schema(_to_physical(declared, name))
     ids = {field["name"]: _map_field(field, "id", name) for field in declared["fields"]} if mode == "id" else {}
-    return TableFiles(name, schema, stored, ids, tuple(_open_fragments(table, storage, name, schema, stored)))
+    actions = sorted(pa.table(table.get_add_actions()).to_pylist(), key=lambda file: unquote(file["path"]))
+    fragments = tuple(_open_fragments(actions, storage, name, schema, stored))
+    # with column mapping the log has statistics under names of its own
+    bounds = dict(_read_bounds(actions, fragments, schema)) if mode == "none" else {}
+    return TableFiles(name, schema, stored, ids, fragments, bounds)
 
 
 def open_storage(location: str, options: Mapping[str, str] | None = None) -> FileSystem:
@@ -192,13 +234,12 @@ def open_storage(location: str, options: Mapping[str, str] | None = None) -> Fil
 
 
 def _open_fragments(
-    table: DeltaTable, storage: FileSystem, name: str, schema: pa.Schema, stored: pa.Schema
+    actions: Sequence[Mapping[str, Any]], storage: FileSystem, name: str, schema: pa.Schema, stored: pa.Schema
 ) -> Iterator[ParquetFileFragment]:
-    import pyarrow as pa
     from pyarrow.dataset import ParquetFileFormat, scalar
 
     at = dict(zip(schema.names, stored.names, strict=True))
-    for file in sorted(pa.table(table.get_add_actions()).to_pylist(), key=lambda file: unquote(file["path"])):
+    for file in actions:
         path = unquote(file["path"])
         if re.match(r"[a-z][\w+.-]*:/", path, re.IGNORECASE) or os.path.isabs(path) or ".." in path.split("/"):
             raise UnsupportedFeature(
@@ -209,6 +250,45 @@ def _open_fragments(
         yield ParquetFileFormat().make_fragment(
             path, filesystem=storage, partition_expression=_join_values(values, stored) if values else scalar(True)
         )
+
+
+def _read_bounds(
+    actions: Sequence[Mapping[str, Any]], fragments: Sequence[ParquetFileFragment], schema: pa.Schema
+) -> Iterator[tuple[str, Expression]]:
+    """Yield the path of each file of which the log knows something, with what is true of all of its rows."""
+    for action, fragment in zip(actions, fragments, strict=True):
+        low, high, nulls = (action.get(name) or {} for name in ("min", "max", "null_count"))
+        terms = [
+            _bound(schema.field(name), low[name], high[name], nulls.get(name))
+            for name in schema.names
+            if _has_exact_bounds(schema.field(name).type) and None not in (low.get(name), high.get(name))
+        ]
+        if terms or action.get("partition"):
+            whole = fragment.partition_expression
+            for term in terms:
+                whole = whole & term
+            yield fragment.path, whole
+
+
+def _has_exact_bounds(kind: pa.DataType) -> bool:
+    """Return whether the log's bounds hold: it cuts times to milliseconds, and decimals become binary numbers."""
+    import pyarrow as pa
+
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(is_text or pa.types.is_integer(kind) or pa.types.is_date(kind))
+
+
+def _bound(column: pa.Field, low: Any, high: Any, nulls: int | None) -> Expression:
+    """Return that a column lies between two values, or is null where it may be."""
+    import pyarrow as pa
+    from pyarrow.dataset import field
+
+    ends = (field(column.name) >= pa.scalar(low, column.type), field(column.name) <= pa.scalar(high, column.type))
+    if nulls == 0:
+        return ends[0] & ends[1]
+    # Arrow reads each end by itself: of (low and high) or null it would conclude nothing
+    lower, upper = (end | field(column.name).is_null() for end in ends)
+    return lower & upper
 
 
 def _join_values(values: Mapping[str, Any], schema: pa.Schema) -> Expression:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dlpipe.delta import TableFiles, find_files
+from dlpipe.delta import RowFilter, TableFiles, find_files
 from dlpipe.errors import NoRows, SchemaMismatch, TableVersionNotFound, UnsupportedFeature
 from dlpipe.settings import check_name
 from dlpipe.tables._batches import rebatch
@@ -23,6 +23,9 @@ from dlpipe.tables._where import parse_condition
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+FEWEST = 4096
+"""Rows that are looked through at a time, however few are asked for."""
 
 
 def read_table(
@@ -115,8 +118,11 @@ def stream_table(
     if where is None:
         return rebatch(_scan(files, version, split, names, rows=batch_rows), batch_rows)
     condition = parse_condition(where, files.schema)
+    if condition.prunes:
+        wanted = join_filters(to_filter(split), make_filter(where, files.schema))
+        return rebatch(_scan_where(files, version, wanted, names, rows=max(batch_rows, FEWEST)), batch_rows)
     read = list(dict.fromkeys([*names, *condition.columns]))
-    batches = _scan(files, version, split, read, rows=batch_rows)
+    batches = _scan(files, version, split, read, rows=max(batch_rows, FEWEST))
     return rebatch((batch.filter(condition.expression).select(names) for batch in batches), batch_rows)
 
 
@@ -200,14 +206,35 @@ def open_columns(
 def _scan(
     files: TableFiles, version: TableVersion, split: str | None, columns: list[str], *, rows: int
 ) -> Iterator[pa.RecordBatch]:
+    return _scan_where(files, version, to_filter(split), columns, rows=rows)
+
+
+def _scan_where(
+    files: TableFiles, version: TableVersion, where: RowFilter | None, columns: list[str], *, rows: int
+) -> Iterator[pa.RecordBatch]:
     with explain_missing_files(version):
-        for fragment in files.fragments:
-            yield from files.scan(fragment, columns=columns, rows=rows, where=to_filter(split))
+        for fragment in files.find_fragments(where):
+            yield from files.scan(fragment, columns=columns, rows=rows, where=where)
 
 
-def to_filter(split: str | None) -> tuple[str, str] | None:
+def to_filter(split: str | None) -> RowFilter | None:
     """Return the rows of a split as ``TableFiles.scan`` is told of them."""
-    return None if split is None else ("split", split)
+    from pyarrow.dataset import field
+
+    return None if split is None else RowFilter(("split",), lambda stored: field(stored["split"]) == split)
+
+
+def make_filter(where: str, schema: pa.Schema) -> RowFilter:
+    """Return the rows of which a condition is true as ``TableFiles.scan`` is told of them."""
+    columns = parse_condition(where, schema).columns
+    return RowFilter(columns, lambda stored: parse_condition(where, schema, stored=stored).expression)
+
+
+def join_filters(first: RowFilter | None, second: RowFilter) -> RowFilter:
+    """Return the rows of which both are true."""
+    if first is None:
+        return second
+    return RowFilter((*first.columns, *second.columns), lambda stored: first.build(stored) & second.build(stored))
 
 
 @contextmanager

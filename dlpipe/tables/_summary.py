@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -74,11 +74,24 @@ def count_rows(version: TableVersion) -> RowCounts | None:
     counts: dict[str | None, Counter[str | None]] = {}
     rows: Counter[str | None] = Counter()
     for batch in stream_table(version, columns=columns, batch_rows=BATCH_ROWS):
-        groups = batch.column(1).to_pylist() if len(columns) > 1 else [None] * batch.num_rows
-        rows.update(groups)
-        for at, values in zip(groups, batch.column(0).to_pylist(), strict=True):
-            counts.setdefault(at, Counter()).update(_list_values(values))
+        for cells, count in _count_cells(batch):
+            values, at = cells if len(columns) > 1 else (*cells, None)
+            rows[at] += count
+            counts.setdefault(at, Counter()).update(dict.fromkeys(_list_values(values), count))
     return RowCounts(value, group if len(columns) > 1 else "", counts, rows)
+
+
+def _count_cells(batch: pa.RecordBatch) -> Iterator[tuple[tuple[Any, ...], int]]:
+    """Yield each combination of cells of a batch with the number of its rows; with lists, row by row."""
+    import pyarrow as pa
+
+    if any(pa.types.is_nested(column.type) for column in batch.columns):
+        yield from ((cells, 1) for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True))
+        return
+    names = batch.schema.names
+    found = pa.Table.from_batches([batch]).group_by(names).aggregate([([], "count_all")])
+    cells = zip(*(found[name].to_pylist() for name in names), strict=True)
+    yield from zip(cells, found["count_all"].to_pylist(), strict=True)
 
 
 def _list_values(value: Any) -> Sequence[str | None]:

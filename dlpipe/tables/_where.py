@@ -61,14 +61,25 @@ class Condition:
         True for those rows.
     columns : tuple of str
         The columns that it reads.
+    prunes : bool
+        Whether the statistics of a file may say that none of its rows is wanted. They say nothing of NaN, of which
+        the opposite of a comparison is true.
     """
 
     expression: Expression
     columns: tuple[str, ...]
+    prunes: bool
 
 
-def parse_condition(written: str, schema: pa.Schema) -> Condition:
+def parse_condition(written: str, schema: pa.Schema, *, stored: Mapping[str, str] | None = None) -> Condition:
     """Return the condition that is written, over the columns of ``schema``.
+
+    Parameters
+    ----------
+    written : str
+    schema : pyarrow.Schema
+    stored : mapping of str to str, optional
+        What the expression calls each column; by default its own name.
 
     Comparisons are ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``is null``, ``is not null``, ``in (...)``,
     ``between ... and ...`` and ``like`` (with ``%`` and ``_``); they are joined by ``and``, ``or``, ``not`` and
@@ -90,22 +101,26 @@ def parse_condition(written: str, schema: pa.Schema) -> Condition:
     """
     if len(written) > LONGEST:
         raise SettingError(f"--where has {len(written):,} characters; {LONGEST:,} are read. Write a shorter one.")
-    return _Parser(written, schema).parse()
+    return _Parser(written, schema, stored or {}).parse()
 
 
 class _Parser:
     """Reads a condition from left to right, a method for each of its forms."""
 
-    def __init__(self, written: str, schema: pa.Schema) -> None:
-        self.written, self.schema = written, schema
+    def __init__(self, written: str, schema: pa.Schema, stored: Mapping[str, str]) -> None:
+        self.written, self.schema, self.stored = written, schema, stored
         self.words, self.place, self.depth = _cut_words(written), 0, 0
         self.columns: dict[str, None] = {}
+        self.negates = False
 
     def parse(self) -> Condition:
+        import pyarrow as pa
+
         found = self._read_either()
         if self._peek().kind != "end":
             raise self._refuse(self._peek(), "and, or, or the end")
-        return Condition(found, tuple(self.columns))
+        floating = any(pa.types.is_floating(self.schema.field(name).type) for name in self.columns)
+        return Condition(found, tuple(self.columns), prunes=not (floating and self.negates))
 
     def _read_either(self) -> Expression:
         found = self._read_both()
@@ -125,6 +140,7 @@ class _Parser:
             raise SettingError(f"--where is more than {DEEPEST} parentheses deep. Write it with fewer.")
         try:
             if self._take("not"):
+                self.negates = True
                 return ~self._read_one()
             if self._take("("):
                 found = self._read_either()
@@ -147,6 +163,7 @@ class _Parser:
             raise self._refuse(self._peek(), "in, between or like")
         self._check_comparable(name, kind)
         found = self._read_range(name, column, kind)
+        self.negates |= negated
         return ~found if negated else found
 
     def _read_range(self, name: str, column: Expression, kind: pa.DataType) -> Expression:
@@ -169,6 +186,7 @@ class _Parser:
         sign = self._next()
         if sign.kind != "sign" or sign.text not in SIGNS:
             raise self._refuse(sign, f"{', '.join(SIGNS)}, is, in, between or like")
+        self.negates |= sign.text in ("!=", "<>")
         return SIGNS[sign.text](column, self._read_value(name, kind))
 
     def _read_membership(self, name: str, column: Expression, kind: pa.DataType) -> Expression:
@@ -204,7 +222,7 @@ class _Parser:
                 'in double quotes if it is no plain word: "mean radius" > 3.'
             )
         self.columns[name] = None
-        return name, field(name)
+        return name, field(self.stored.get(name, name))
 
     def _read_value(self, name: str, kind: pa.DataType) -> pa.Scalar:
         """Return a value as one of the column's type."""
