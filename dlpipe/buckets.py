@@ -80,11 +80,49 @@ def check_bucket(address: str, *, what: str, endpoint: str | None = None) -> Non
     try:
         _make_client(endpoint).list_objects_v2(Bucket=place.netloc, Prefix=place.path.strip("/"), MaxKeys=1)
     except (BotoCoreError, ClientError, ValueError) as error:
-        message = " ".join(str(error).split()).rstrip(".")
-        where = f" at {show_address(endpoint)}" if endpoint else ""
-        raise StorageUnavailable(
-            f"{show_address(address)}{where} cannot be used for {what}: {explain_s3_error(message) or message}."
-        ) from None
+        raise _make_refusal(address, what, str(error), endpoint) from None
+
+
+def delete_objects(address: str, *, what: str, endpoint: str | None = None) -> None:
+    """Delete all objects under ``address``; where there is none, nothing.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``s3://bucket/folder``; what is beside the folder, such as ``s3://bucket/folder-2``, stays.
+    what : str
+        What is stored there, and the variable that names it, for the error.
+    endpoint : str, optional
+        As for ``check_bucket``.
+
+    Raises
+    ------
+    StorageUnavailable
+        With what S3 answered; called again, it deletes the rest.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    place = urlsplit(address)
+    try:
+        client = _make_client(endpoint)
+        pages = client.get_paginator("list_objects_v2").paginate(
+            Bucket=place.netloc, Prefix=f"{place.path.strip('/')}/"
+        )
+        for page in pages:
+            if keys := [{"Key": entry["Key"]} for entry in page.get("Contents", ())]:
+                done = client.delete_objects(Bucket=place.netloc, Delete={"Objects": keys, "Quiet": True})
+                if refused := done.get("Errors"):
+                    raise _make_refusal(address, what, f"({refused[0]['Code']}) when calling", endpoint)
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise _make_refusal(address, what, str(error), endpoint) from None
+
+
+def _make_refusal(address: str, what: str, told: str, endpoint: str | None) -> StorageUnavailable:
+    message = " ".join(told.split()).rstrip(".")
+    where = f" at {show_address(endpoint)}" if endpoint else ""
+    return StorageUnavailable(
+        f"{show_address(address)}{where} cannot be used for {what}: {explain_s3_error(message) or message}."
+    )
 
 
 def _make_client(endpoint: str | None) -> Any:

@@ -21,6 +21,7 @@ from stores import make_scores, new_store, untouched_environment
 from dlpipe.cli import main
 from dlpipe.inference import predict_frame
 from dlpipe.registry import log_and_register, promote
+from dlpipe.tables import read_table, table_at
 from dlpipe.task import open_predictor
 from dlpipe.tracking import open_store
 
@@ -151,6 +152,7 @@ def test_predict_reads_standard_input_in_the_encoding_that_is_named_and_proposes
 
 def test_predict_without_a_text_or_with_an_unknown_model_is_one_line(champion):
     assert "No text to predict" in said("predict", "--model", "reviews")
+    assert "leave out one of them" in said("predict", "--model", "reviews", "--encoding", "cp1252", "a film")
     assert "there are reviews" in said("predict", "--model", "models:/review@champion", "x")
     assert "has no version 9; it has 1" in said("predict", "--model", "reviews/9", "x")
 
@@ -163,6 +165,32 @@ def test_tables_lists_latest_versions_and_a_history(store, tiny_table, monkeypat
     (commit,) = json.loads(dlpipe("tables", "reviews", "--json").stdout)
     assert (commit["version"], commit["rows"]) == (0, tiny_table.rows)
     assert "nowhere" in said("tables", "nowhere")
+
+
+def test_columns_may_be_called_as_in_the_table(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("DLPIPE_TABLES", str(tmp_path / "tables"))
+    files = {
+        "own.csv": "text,label\nA fine film.,good\nA dull film.,bad\n",
+        "own.jsonl": '{"text": "A long film."}\n{"text": "A short film.", "label": "good"}\n',
+        "ingested.csv": "review,sentiment,text\nA lovely film.,good,not this\n",
+        "neither.csv": "body,label\nA loud film.,good\n",
+    }
+    for name, rows in files.items():
+        (tmp_path / name).write_text(rows)
+    path = {name: str(tmp_path / name) for name in files}
+    made = dlpipe("append", "reviews", path["own.csv"], "--new")  # of a task whose files say review and sentiment
+    assert "reviews@v0: 2 new rows, 2 with a label" in made.stdout
+    assert "own.csv' has no column 'review': its 'text' is read" in made.stderr
+    assert "own.csv' has no column 'sentiment': its 'label' is read" in made.stderr
+    more = dlpipe("append", "reviews", path["own.jsonl"], path["ingested.csv"])
+    assert "reviews@v1: 3 new rows, 2 with a label" in more.stdout
+    texts = read_table(table_at("reviews"), columns=["text"])["text"].to_pylist()
+    assert set(texts) == {"A fine film.", "A dull film.", "A long film.", "A short film.", "A lovely film."}
+    assert "has no column 'review'" in said("append", "reviews", path["neither.csv"])
+    # a name that somebody gave is the one that is meant
+    refused = said("append", "reviews", path["own.csv"], "--text-column", "review")
+    assert "has no column 'review'" in refused
+    assert "has no column 'sentiment'" in said("append", "reviews", path["own.csv"], "--label-column", "sentiment")
 
 
 def test_a_mistyped_table_is_not_made_by_an_append(store, tmp_path, monkeypatch):

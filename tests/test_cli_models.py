@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from schedulers import deployed
 from stores import make_scores, new_store, untouched_environment
 from texts import GOOD, THINGS, reviews, write_csv
 
@@ -18,6 +20,7 @@ from dlpipe.errors import ModelNotFound
 from dlpipe.evaluation import evaluate_baseline, evaluate_champion, evaluate_model, judge, make_gate_tag
 from dlpipe.explain import ExplainSettings, register_explainer
 from dlpipe.inference import register_pipeline
+from dlpipe.orchestrator.state import State
 from dlpipe.registry import log_and_register, promote, register_family, resolve
 from dlpipe.registry.history import read_moves
 from dlpipe.tables import Sources, ingest, write_table
@@ -109,6 +112,39 @@ def test_a_version_is_shown_with_its_origin_its_scores_its_past_and_what_uses_it
     assert "made from    models:/reviews/2" in made
 
 
+def test_a_version_names_the_deployments_that_work_with_it(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("DLPIPE_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("DLPIPE_TABLES", str(tmp_path / "tables"))
+    assert json.loads(dlpipe("models", "show", "reviews", "--json").stdout)["deployments"] == []
+    assert not (tmp_path / "state").exists()  # looking makes no state
+    here = {"MLFLOW_TRACKING_URI": store.uri}
+    with contextlib.closing(State.open()) as state:
+        deployed(state, "PredictFlow", "", defaults={"model": "reviews", "table": "reviews"}, variables=here)
+        deployed(state, "MonitorFlow", "", parameters={"model": "models:/reviews-pipeline/1"}, variables=here)
+        deployed(state, "ScoreOld", "", parameters={"model": "reviews/2"}, variables=here)
+        deployed(
+            state,
+            "GivenAnother",
+            "",
+            defaults={"model": "reviews"},
+            parameters={"model": "reviews/3"},
+            variables=here,
+        )
+        deployed(state, "OtherProject", "", defaults={"model": "reviews"})  # with an mlflow.db of its own
+        deployed(state, "OfATable", "", parameters={"table": "reviews", "model": "gone"}, variables=here)
+        state.suspend("MonitorFlow", True, now=0.0)
+    facts = json.loads(dlpipe("models", "show", "reviews@champion", "--json").stdout)
+    assert [(use["deployment"], use["uses"]) for use in facts["deployments"]] == [
+        ("MonitorFlow", "models:/reviews-pipeline/1"),
+        ("PredictFlow", "models:/reviews/1"),
+    ]
+    shown = [re.split(r"  +", line.strip()) for line in dlpipe("models", "show", "reviews/1").stdout.splitlines()]
+    assert ["deployment PredictFlow", "runs with --model reviews, the flow's default"] in shown
+    assert ["deployment MonitorFlow", "runs with --model models:/reviews-pipeline/1; suspended"] in shown
+    assert "ScoreOld" in dlpipe("models", "show", "reviews/2").stdout
+    assert "GivenAnother" in dlpipe("models", "show", "reviews/3").stdout
+
+
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
@@ -166,7 +202,7 @@ def test_an_explanation_is_a_page_or_json_that_adds_up(store, tmp_path):
     assert row["base_value"] + total == pytest.approx(row["output"], abs=1e-4)
     assert (row["predicted"], row["parts"][0]["input_column"]) == ("positive", "text")
     nowhere = dlpipe("explain", "--model", "reviews", "--html", str(tmp_path / "none/page.html"), "good")
-    assert nowhere.stderr.endswith("No such file or directory. Name a file where you may.\n")
+    assert nowhere.stderr.endswith("there is no folder {}. Make it first.\n".format(tmp_path / "none"))
     pipeline = dlpipe("explain", "--model", "reviews-pipeline", "good")
     assert pipeline.stderr.endswith("is a pipeline. Explain its classifier: --model reviews/1.\n")
 

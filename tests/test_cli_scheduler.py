@@ -252,8 +252,14 @@ def test_a_run_by_hand_that_failed_is_resumed_by_the_command_that_is_shown(
     delete = [sys.executable, "-m", "dlpipe.cli", "runs", "delete"]
     asked = subprocess.run([*delete, first], stdin=subprocess.DEVNULL, **given)  # type: ignore[call-overload]
     assert (asked.returncode, f"{later}  resumed {first}" in asked.stderr) == (1, True)
+    latest = tmp_path / ".metaflow/HandFlow/latest_run"
+    assert latest.read_text() == first.partition("/")[2]
     gone = subprocess.run([*delete, first, "--yes", "--json"], **given)  # type: ignore[call-overload]
     assert json.loads(gone.stdout)["deleted"] == [{"run": first, "mlflow_runs": 0}]
+    assert not latest.exists()  # it would name a run that is gone to `resume`
+    resume = [sys.executable, "flows/hand_flow.py", "resume"]
+    told = subprocess.run(resume, **given)  # type: ignore[call-overload]
+    assert (told.returncode, "--origin-run-id" in told.stderr, "Traceback" in told.stderr) == (1, True, False)
     left = tmp_path / ".metaflow/.deleted" / later / "0-0"  # as a kill in the middle leaves the other one
     left.parent.mkdir(parents=True)
     (tmp_path / ".metaflow" / later).rename(left)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -159,6 +163,42 @@ def test_models_depend_on_the_table_that_they_learnt_from(store, tiny_table):
     assert found["models:/reviews/1 (champion)"] == f"learnt from its version {tiny_table.version}"
     assert any(name.startswith("models:/reviews-pipeline/1") for name in found)
     assert find_table_dependents(f"{tiny_table.path}-of-others") == []
+
+
+def kill_half_way(output: str, *words: str) -> int:
+    """Score ``many.csv`` in a process that is killed while it writes; return the bytes that it wrote."""
+    beside = Path(f".{output}.part")
+    command = [sys.executable, "-m", "dlpipe.cli", "score", "--model", "reviews/1", "many.csv", "--output", output]
+    process = subprocess.Popen([*command, "--batch-rows", "250", *words], stderr=subprocess.PIPE, text=True)
+    try:
+        while not (beside.exists() and beside.stat().st_size > 200_000):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    return beside.stat().st_size
+
+
+@pytest.mark.parametrize("output", ["out.csv", "out.jsonl", "out.parquet"])
+def test_a_killed_score_leaves_no_output_or_the_one_before(store, folder, output):
+    rows = 12_000
+    texts = [f"a {'lovely' if number % 3 else 'dull'} film, number {number}" for number in range(rows)]
+    write_csv("many.csv", ["text", "id"], [[text, str(number)] for number, text in enumerate(texts)])
+    written = kill_half_way(output)
+    assert not Path(output).exists()
+    write_csv("few.csv", ["text"], [[text] for text in TEXTS])
+    assert dlpipe("few.csv", output).exit_code == 0  # what was left is in nobody's way
+    assert list(Path().glob(".out*")) == []
+    before = Path(output).read_bytes()
+    kill_half_way(output, "--overwrite")
+    assert Path(output).read_bytes() == before
+    if output == "out.csv":
+        assert dlpipe("many.csv", output, "--overwrite").exit_code == 0
+        assert [int(row["id"]) for row in read_csv(output)] == list(range(rows))
+        assert written < Path(output).stat().st_size / 2  # the kill came in the middle
+        assert list(Path().glob(".out*")) == []
 
 
 def test_memory_does_not_grow_with_the_file(store, folder):

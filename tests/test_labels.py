@@ -146,7 +146,7 @@ def test_labels_that_train_lacks_are_named_when_the_append_stops_and_when_it_doe
     texts = [f"new {text}" for text in TEXTS]
     with pytest.raises(BadRows, match=r"'Good' \(3 rows\), 'so so' \(1\); train has 'bad', 'good'") as stopped:
         append(write(tmp_path / "b.csv", ["Good", "Good", "Good", "so so"], texts), tmp_path / "t")
-    assert "set fold_labels (--fold-labels)" in str(stopped.value)
+    assert "set fold_labels (--fold-labels true)" in str(stopped.value)
     done = append(write(tmp_path / "c.csv", ["good"] * 20 + ["so so"], texts), tmp_path / "t")
     told = "Rows set aside with label that the train split lacks: 1. 'so so' (1 row); train has 'bad', 'good'."
     assert any(note.startswith(told) for note in done.notes)
@@ -158,7 +158,7 @@ def test_the_command_names_such_labels_and_folds_those_that_look_alike(tmp_path)
     refused = CliRunner().invoke(main, ["append", str(tmp_path / "t"), new])
     assert refused.exit_code == 1
     assert "'GOOD' (1 row); train has 'bad', 'good'" in refused.output
-    done = CliRunner().invoke(main, ["append", str(tmp_path / "t"), new, "--fold-labels"])
+    done = CliRunner().invoke(main, ["append", str(tmp_path / "t"), new, "--fold-labels", "true"])
     assert "1 new rows, 1 with a label" in done.stdout
     assert "made one class: 'GOOD' (1 row) and 'good' (0) as 'good'" in done.stderr
 

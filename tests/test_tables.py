@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,9 +15,12 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from disks import tiny_disk
 
+from dlpipe.cli import main
 from dlpipe.errors import (
+    DlpipeError,
     SchemaMismatch,
     SettingError,
     StorageFull,
@@ -26,6 +31,7 @@ from dlpipe.errors import (
 from dlpipe.tables import (
     Sources,
     commit_parts,
+    delete_table,
     find_commit,
     find_staged_parts,
     history,
@@ -484,6 +490,81 @@ def test_a_table_in_s3_is_ingested_into_another(bucket):
     assert read_table(done.table)["text"].to_pylist() == texts
     assert history("s3://tables/films")[0]["sources"][0]["name"] == "raw@v0"
     assert not ingest(Sources(data="s3://tables/raw"), "s3://tables/films", settings=TextClassData()).new_version
+
+
+def dlpipe(*words):
+    return CliRunner().invoke(main, ["tables", *words])
+
+
+def list_keys(prefix: str) -> list[str]:
+    import boto3
+
+    return [
+        entry["Key"]
+        for entry in boto3.client("s3").list_objects_v2(Bucket="tables", Prefix=prefix).get("Contents", [])
+    ]
+
+
+def test_tables_in_s3_are_listed_shown_exported_and_deleted(bucket, monkeypatch, tmp_path):
+    monkeypatch.setenv("DLPIPE_TABLES", f"{bucket}/room")
+    monkeypatch.setenv("DLPIPE_STATE", str(tmp_path / "state"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert "No tables yet" in dlpipe().stderr
+    write_table("reviews", reviews("good", "fine"))
+    made = write_table("reviews", reviews("dull", label="negative"))
+    write_table("old/films", make_numbers(0, 3))
+    write_table("reviews_predictions", make_numbers(0, 1), key={"source": made.path, "source_version": "1"})
+    rows = json.loads(dlpipe("--json").stdout)
+    assert [(row["table"], row["version"], row["rows"]) for row in rows] == [
+        ("old/films", 0, 3),
+        ("reviews", 1, 3),
+        ("reviews_predictions", 0, 1),
+    ]
+    shown = json.loads(dlpipe("show", "reviews", "--where", "label = 'negative'", "--json").stdout)
+    assert ([row["text"] for row in shown["first_rows"]], shown["changed"]["added"]) == (["dull"], 1)
+    assert dlpipe("export", "reviews", "out.csv", "--version", "0").exit_code == 0
+    assert (tmp_path / "out.csv").read_text().splitlines()[1:] == ["good,positive", "fine,positive"]
+    asked = dlpipe("delete", "reviews")
+    assert (asked.exit_code, "Pass --yes" in asked.stderr) == (1, True)
+    assert "reviews_predictions  computed from its version 1" in asked.stderr
+    assert table_at("reviews") == made
+    for name in ("old", "none"):
+        assert "is not a Delta table" in dlpipe("delete", name, "--yes").stderr
+    assert dlpipe("delete", "reviews", "--yes").exit_code == 0
+    assert list_keys("room/reviews/") == []
+    assert [row["table"] for row in json.loads(dlpipe("--json").stdout)] == ["old/films", "reviews_predictions"]
+    write_table("reviews_predictions/inner", make_numbers(0, 1))
+    inside = dlpipe("delete", "reviews_predictions", "--yes")
+    assert "another table in its folder, 'inner'" in inside.stderr
+
+
+KILLED_IN_S3 = """
+import sys
+from deltalake.fs import DeltaStorageHandler
+from stores import kill_before_call
+from dlpipe.tables import delete_table
+kill_before_call(int(sys.argv[1]), DeltaStorageHandler, ["delete_file"])
+delete_table("s3://tables/killed")
+"""
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3, 4, 6])
+def test_a_deletion_that_is_killed_in_s3_leaves_the_table_or_none_that_can_be_read(bucket, moment):
+    from deltalake import DeltaTable
+
+    for start in range(3):
+        made = write_table("s3://tables/killed", make_numbers(start, start + 1))
+    if moment == 4:
+        DeltaTable(made.path).create_checkpoint()
+    killed = start_child(KILLED_IN_S3, moment, env={**os.environ, "PYTHONPATH": os.path.dirname(__file__)})
+    assert killed.wait(60) == -signal.SIGKILL
+    assert list_keys("killed/")
+    with contextlib.suppress(DlpipeError):
+        assert read_table(table_at("s3://tables/killed"))["n"].to_pylist() == [0, 1, 2]
+    delete_table("s3://tables/killed")
+    assert list_keys("killed/") == []
+    assert write_table("s3://tables/killed", make_numbers(7, 8)).version == 0
 
 
 def test_concurrent_appends_in_s3_lose_nothing(bucket):

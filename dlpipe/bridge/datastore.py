@@ -13,14 +13,15 @@ import json
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
 from dlpipe.bridge.plain_files import NotPlainFile, make_opener, open_plain_file
-from dlpipe.buckets import check_bucket
+from dlpipe.buckets import check_bucket, delete_objects
 from dlpipe.errors import StorageUnavailable
 
+S3_DATASTORE = "Metaflow's datastore (METAFLOW_DATASTORE_SYSROOT_S3)"
 ARTIFACT_BYTES = 16 * 2**20
 LOG_BYTES = 4 * 2**20
 """Of each file of a log, its end."""
@@ -59,20 +60,47 @@ def check_datastore(kind: str = "", root: str | None = None) -> None:
     if kind == "s3" and root:
         check_bucket(
             root,
-            what="Metaflow's datastore (METAFLOW_DATASTORE_SYSROOT_S3)",
+            what=S3_DATASTORE,
             endpoint=metaflow_config.S3_ENDPOINT_URL,
         )
 
 
-def check_is_local() -> None:
-    """Raise ``StorageUnavailable`` where Metaflow's runs are not in a folder of this machine."""
+def check_deletes_runs() -> None:
+    """Raise ``StorageUnavailable`` where dlpipe deletes no runs.
+
+    Runs whose files are in a folder or on S3 are deleted. A metadata service has no call for it.
+    """
     from metaflow import metaflow_config
 
-    kinds = {"metadata": metaflow_config.DEFAULT_METADATA, "datastore": metaflow_config.DEFAULT_DATASTORE}
-    for what, kind in kinds.items():
-        if kind != "local":
-            raise StorageUnavailable(
-                f"Metaflow's {what} is of the kind {kind!r} here, no folder. Delete runs there with its own tools."
+    metadata, datastore = metaflow_config.DEFAULT_METADATA, metaflow_config.DEFAULT_DATASTORE
+    if metadata != "local":
+        raise StorageUnavailable(
+            f"Metaflow's metadata is of the kind {metadata!r} here, which deletes no run. Delete its rows in the "
+            "service's database, and its files in the datastore."
+        )
+    if datastore not in ("local", "s3"):
+        raise StorageUnavailable(
+            f"Metaflow's datastore is of the kind {datastore!r} here, where dlpipe deletes nothing. Delete runs "
+            "there with the tools of the store."
+        )
+
+
+def delete_remote_files(folders: Iterable[str]) -> None:
+    """Delete what Metaflow's datastore has in these folders, where it is on S3; elsewhere nothing.
+
+    Parameters
+    ----------
+    folders : iterable of str
+        Below the datastore's root.
+    """
+    from metaflow import metaflow_config
+
+    if metaflow_config.DEFAULT_DATASTORE == "s3":
+        for folder in folders:
+            delete_objects(
+                f"{metaflow_config.DATASTORE_SYSROOT_S3.rstrip('/')}/{folder}",
+                what=S3_DATASTORE,
+                endpoint=metaflow_config.S3_ENDPOINT_URL,
             )
 
 

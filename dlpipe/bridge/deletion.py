@@ -1,8 +1,8 @@
-"""Delete a run: what Metaflow has of it in the folder here, and its runs in MLflow.
+"""Delete a run: what Metaflow has of it in the folder here and on S3, and its runs in MLflow.
 
-MLflow first, whose deleted runs can be restored. Then the run's folder is moved in one step, and removed there:
-a kill leaves the run or none. Called again, it deletes the rest. What artifacts hold stays: Metaflow has
-equal contents of all runs of a flow once.
+MLflow first, whose deleted runs can be restored. Then the run's folder is moved in one step, its files on S3 are
+deleted, and what was moved is removed: a kill leaves the run or none. Called again, it deletes the rest. What
+artifacts hold stays: Metaflow has equal contents of all runs of a flow once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlpipe.bridge.datastore import check_is_local
+from dlpipe.bridge.datastore import check_deletes_runs, delete_remote_files
 from dlpipe.bridge.marks import find_marks, find_state_root
 from dlpipe.bridge.metadata import find_runs
 from dlpipe.bridge.reading import name_experiment
@@ -22,7 +22,7 @@ from dlpipe.bridge.runs import MetaflowRun
 from dlpipe.durable import make_folder, sync_folder
 from dlpipe.errors import RunActive, RunNotFound
 
-DELETED = ".deleted"
+DELETED, LATEST = ".deleted", "latest_run"
 FOLDERS = ("{flow}/{run}", "mf.cards/{flow}/runs/{run}", "mf.checkpoints/checkpoints/metadata/{flow}/{run}")
 """Where Metaflow has a run: the run itself first, since the others are nothing without it."""
 
@@ -44,10 +44,10 @@ def find_deletable(pathspec: str) -> str:
         When there is none, nor anything that a killed deletion of it left.
     RunActive
         When it is running.
-    SettingError
-        When Metaflow keeps runs elsewhere than in a folder.
+    StorageUnavailable
+        When Metaflow has runs where dlpipe deletes none, see ``check_deletes_runs``.
     """
-    check_is_local()
+    check_deletes_runs()
     flow, _, run = pathspec.strip("/").rpartition("/")
     if not flow:
         found = [name for name in (*find_runs(), *_list_left()) if name.partition("/")[2] == run]
@@ -92,17 +92,26 @@ def delete_run(pathspec: str, *, with_mlflow: bool) -> DeletedRun:
     flow, _, run = pathspec.partition("/")
     places = [root / folder.format(flow=flow, run=run) for folder in FOLDERS]
     deleted = _delete_mirror(pathspec) if with_mlflow and places[0].is_dir() else 0
+    _forget_latest(root / flow / LATEST, run)
     trash = root / DELETED / flow / run
     make_folder(trash)
     for number, place in enumerate(places):
         if place.is_dir():
             os.rename(place, _find_free(trash, number))
             sync_folder(place.parent)
+    delete_remote_files(folder.format(flow=flow, run=run) for folder in FOLDERS)
     shutil.rmtree(trash)
     with suppress(OSError):  # there is more of other runs
         trash.parent.rmdir()
         trash.parent.parent.rmdir()
     return DeletedRun(pathspec, deleted)
+
+
+def _forget_latest(file: Path, run: str) -> None:
+    """Take a run out of where Metaflow notes which one ``resume`` means without a number."""
+    with suppress(FileNotFoundError):
+        if file.read_text().strip() == run:
+            file.unlink()
 
 
 def _find_free(trash: Path, number: int) -> Path:

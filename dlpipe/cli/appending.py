@@ -42,8 +42,9 @@ LABEL_OPTIONS = ("label_column", "label_columns")
     help="The name that a column of the table has in the files; may be repeated.",
 )
 @click.option(
-    "--fold-labels/--no-fold-labels",
-    default=None,
+    "--fold-labels",
+    type=bool,
+    metavar="true|false",
     help="Take labels that differ only in case, blanks or Unicode form as one class; by default as before.",
 )
 @click.option(
@@ -77,6 +78,7 @@ def append(
     """Add the rows of files to a table.
 
     Rows may have no label yet: appended again with one, the row gets it. Rows that TABLE has are not added twice.
+    Columns are called as in the table's last ingest, or as in the table itself, unless an option says otherwise.
 
     \b
     Examples:
@@ -90,8 +92,11 @@ def append(
     given = {name: value for name, value in options.items() if value not in (None, "")}
     renamed = dict(map(read_pair, columns))
     settings = choose_settings(table, new=new, task=task, given=given, columns=renamed)
-    named = {*LABEL_OPTIONS} & given.keys() or "label" in renamed
-    done = append(files, table, settings=settings, labelled=bool(named))
+    named = {
+        *renamed,
+        *(name.removesuffix("s").removesuffix("_column") for name in given if name in COLUMN_OPTIONS),
+    }
+    done = append(files, table, settings=settings, labelled="label" in named, named=named)
     counts = {
         "table": str(done.table),
         "new_rows": done.new_rows,

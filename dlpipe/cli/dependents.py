@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from dlpipe.cli.printing import format_table, say
-from dlpipe.errors import DlpipeError, SettingError, SourceNotFound
+from dlpipe.errors import DlpipeError, SettingError
 
 if TYPE_CHECKING:
     from dlpipe.registry import ModelVersion
@@ -89,17 +89,16 @@ def _find_models(location: str) -> Iterator[tuple[ModelVersion, str]]:
 
 
 def _find_tables(location: str) -> Iterator[Dependent]:
-    from dlpipe.tables import history
+    from dlpipe.tables import history, list_tables
 
-    own = Path(location)
-    for name, folder in _list_tables():
-        if str(folder) == location:
+    for name, other in list_tables():
+        if other == location:
             continue
         with suppress(DlpipeError):  # a damaged table names nothing
-            commits = history(folder)
+            commits = history(other)
             if how := next(filter(None, (describe_use(commit, location) for commit in commits)), ""):
                 yield Dependent("table", name, how)
-            elif folder == own.with_name(f"{own.name}_quarantine"):
+            elif other == f"{location}_quarantine":
                 yield Dependent("table", name, "bad rows of its last ingest")
 
 
@@ -123,29 +122,10 @@ def describe_use(commit: Mapping[str, Any], location: str) -> str:
 
 
 def _find_deployments(location: str) -> Iterator[Dependent]:
-    from dlpipe.cli.scheduler_state import has_state, open_state
+    from dlpipe.cli.deployed_uses import find_uses_of_table
 
-    if not has_state():
-        return
-    with open_state() as state:
-        for deployment in state.list_deployments():
-            version = deployment.version
-            for name, value in version.parameters.items():
-                if isinstance(value, str) and is_same_table(value, location, folder=version.folder):
-                    yield Dependent("deployment", deployment.name, f"runs with --{name} {value}")
-
-
-def is_same_table(value: str, location: str, *, folder: str) -> bool:
-    """Return whether a parameter's value names the table at ``location`` for runs that work in ``folder``.
-
-    Examples
-    --------
-    >>> is_same_table("reviews", "/p/data/tables/reviews", folder="/p")
-    True
-    """
-    root = os.environ.get("DLPIPE_TABLES") or "data/tables"
-    places = (Path(folder, value), Path(folder, root, value))
-    return any(os.path.normpath(place) == location for place in places)
+    for use in find_uses_of_table(location):
+        yield Dependent("deployment", use.deployment, use.line())
 
 
 def find_run_dependents(run: str) -> list[Dependent]:
@@ -179,23 +159,13 @@ def is_from_run(tags: Mapping[str, str], run: str) -> bool:
 
 
 def _find_tables_of_models(uris: set[str]) -> Iterator[Dependent]:
-    from dlpipe.tables import history
+    from dlpipe.tables import history, list_tables
 
-    for name, folder in _list_tables() if uris else ():
+    for name, location in list_tables() if uris else ():
         with suppress(DlpipeError):
-            by = {str((commit.get("key") or {}).get("model", "")) for commit in history(folder)} & uris
+            by = {str((commit.get("key") or {}).get("model", "")) for commit in history(location)} & uris
             if by:
                 yield Dependent("table", name, f"computed by {min(by)}")
-
-
-def _list_tables() -> list[tuple[str, Path]]:
-    """Return the tables under the tables root with their names; none where they are in an object store."""
-    from dlpipe.cli.tables import find_root, find_tables
-
-    with suppress(SourceNotFound):
-        root = find_root()
-        return [(str(folder.relative_to(root)), folder) for folder in find_tables()]
-    return []
 
 
 def _find_scheduled(run: str) -> Iterator[Dependent]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dlpipe.cli.deployed_uses import DeployedUse, find_uses_of_models
 from dlpipe.cli.printing import as_json, format_milliseconds, format_table, say
-from dlpipe.cli.tables import find_root, find_tables
 from dlpipe.errors import DlpipeError
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def show(uri: str, json_: bool) -> None:
     """Show where VERSION comes from, how good it is, against whom, and what uses it.
 
     VERSION is models:/NAME@ALIAS, NAME@ALIAS or NAME/3; a bare NAME means its champion. Scores are those of the
-    test split, with 95 % intervals.
+    test split, with 95 % intervals. What uses it: its pipeline and explainer, tables of predictions and
+    explanations, and deployments of this machine whose runs are given it, or its pipeline, as aliases stand now.
 
     \b
     Examples:
@@ -40,7 +41,8 @@ def show(uri: str, json_: bool) -> None:
 
     details = read_details(uri)
     tables, not_seen = find_tables_made_by(details.version.uri)
-    facts = {**describe_details(details), "tables": tables}
+    uses = find_uses_of_models({made.uri for made in (details.version, *details.companions)})
+    facts = {**describe_details(details), "tables": tables, "deployments": [use._asdict() for use in uses]}
     if json_:
         say(json.dumps(facts, indent=2, default=str))
         return
@@ -156,20 +158,19 @@ def find_tables_made_by(uri: str) -> tuple[list[dict[str, Any]], str]:
     problem : str
         Why tables were not looked at; empty where all were.
     """
-    from dlpipe.tables import history
+    from dlpipe.tables import history, list_tables
 
     found, problem = [], ""
     try:
-        folders = find_tables()
-    except DlpipeError as error:  # in an object store, whose tables nobody lists
-        return [], str(error).partition(". ")[0] + "."
-    for folder in folders:
+        tables = list_tables()
+    except DlpipeError as error:  # of a store that does not answer; what the registry says is shown
+        return [], str(error)
+    for name, location in tables:
         try:
-            commits = history(str(folder))
+            commits = history(location)
         except DlpipeError as error:  # a damaged table says so by itself, and hides no other
             problem = str(error)
             continue
-        name = str(folder.relative_to(find_root()))
         for commit in commits:
             key = commit.get("key")
             if isinstance(key, dict) and key.get("model") == uri:
@@ -207,6 +208,10 @@ def lay_out_details(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from format_table(spelt)
     yield ""
     used = [{"used by": made["uri"], "what": ", ".join(made["aliases"])} for made in facts["companions"]]
+    used += [
+        {"used by": f"deployment {use['deployment']}", "what": DeployedUse(**use).line()}
+        for use in facts["deployments"]
+    ]
     used += [
         {"used by": table["table"], "what": f"{table['what']} of {table['of']}", "written": table["written"]}
         for table in facts["tables"]

@@ -17,7 +17,7 @@ from dlpipe.errors import RunActive, RunNotFound
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
 def delete(runs: Sequence[str], yes: bool, json_: bool) -> None:
-    """Delete runs from Metaflow's folder here, and from MLflow.
+    """Delete runs from Metaflow's folder here, with their files there or on S3, and from MLflow.
 
     RUN is FLOW/ID, or the id of a Metaflow run alone; `dlpipe runs --local` lists them.
 

@@ -144,6 +144,8 @@ class Version:
         What stands after ``run``, such as ``--tag nightly`` and ``--max-workers 4``.
     parameters : mapping
         Parameter -> value as given on the command line of ``create``, where it is not the flow's own default.
+    defaults : mapping
+        Parameter -> the flow's own default as text, of those that stand in its code.
     parameter_names : tuple of str
         All parameters of the flow.
     required : tuple of str
@@ -187,6 +189,7 @@ class Version:
     options: tuple[str, ...] = ()
     run_options: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     parameter_names: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     schedule: Schedule | None = None

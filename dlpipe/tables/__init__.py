@@ -6,6 +6,7 @@ from dlpipe.tables._deletion import check_deletable, delete_table
 from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, join_words, to_column_name
 from dlpipe.tables._ingest import Ingest, check_all_rows, check_settings, check_sources, describe_table, ingest
 from dlpipe.tables._inputs import check_inputs, check_text, decode_texts
+from dlpipe.tables._listing import list_tables
 from dlpipe.tables._metadata import read_form, read_last_settings
 from dlpipe.tables._parts import PART_ROWS, TablePart, list_parts, read_part
 from dlpipe.tables._preview import Preview, preview
@@ -89,6 +90,7 @@ __all__ = [
     "is_number",
     "join_words",
     "list_parts",
+    "list_tables",
     "locate",
     "make_batch",
     "open_row_file",

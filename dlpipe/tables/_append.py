@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from dlpipe.tables._ingest import check_settings
 from dlpipe.tables._metadata import APPENDED, INGESTED, check_same_form, make_metadata, read_last_settings
 from dlpipe.tables._quarantine import BadSet, Quarantine, check_bad_share, describe_bad, describe_hints
 from dlpipe.tables._read import stream_table
-from dlpipe.tables._rows import describe_sources, read_rows
+from dlpipe.tables._rows import Row, describe_sources, read_rows, use_own_names
 from dlpipe.tables._settings import Paths, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._storage import locate
@@ -73,7 +73,12 @@ class Append:
 
 
 def append(
-    sources: Paths, table: str | Path, *, settings: TableSettings | None = None, labelled: bool = False
+    sources: Paths,
+    table: str | Path,
+    *,
+    settings: TableSettings | None = None,
+    labelled: bool = False,
+    named: Collection[str] | None = None,
 ) -> Append:
     """Add the rows of ``sources`` to ``table`` in one atomic commit, and return what was done.
 
@@ -91,6 +96,9 @@ def append(
         By default those of the table's last ingest; a new table needs those of a task.
     labelled : bool, optional
         Whether each source must have the columns with the label; by default it may lack them.
+    named : collection of str, optional
+        Columns of the table that each source must call as ``settings`` do. A source without another one under that
+        name may call it as the table does. By default all of them.
 
     Raises
     ------
@@ -115,9 +123,14 @@ def append(
     check_same_form(location, settings.form)
     check_target(location, settings.form.schema())
     found = find_sources(Sources(data=sources).list_paths())
-    rows = [row for source in found for row in read_rows(source, settings, unlabelled=not labelled)]
+    rows, notes = list[Row](), list[str]()
+    for source in found:
+        read, own = (settings, []) if named is None else use_own_names(source, settings, named=named)
+        rows += read_rows(source, read, unlabelled=not labelled)
+        notes += own
     good, bad = separate_bad_rows(rows, settings.form)
-    return retry_on_latest(location, lambda before: _append_to(before, location, good, bad, found, settings))
+    done = retry_on_latest(location, lambda before: _append_to(before, location, good, bad, found, settings))
+    return replace(done, notes=(*notes, *done.notes))
 
 
 def _find_settings(location: str) -> TableSettings:

@@ -222,7 +222,9 @@ def describe_unknown(plan: AppendPlan, there: TableLabels) -> dict[str, str]:
     if not plan.unknown:
         return {}
     levelled = {fold_label(label) for label in there.train}
-    hint = "To make labels one that differ only in case, blanks or Unicode form, set fold_labels (--fold-labels)"
+    hint = (
+        "To make labels one that differ only in case, blanks or Unicode form, set fold_labels (--fold-labels true)"
+    )
     near = f". {hint}" if any(fold_label(label) in levelled for label in plan.unknown) else ""
     named = (
         f"{name_labels(plan.unknown)}; train has {list_labels(there.train)}. For a new class, ingest anew{near}"

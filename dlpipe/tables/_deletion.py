@@ -2,20 +2,35 @@
 
 The folder gets a hidden name first, in one step: a kill leaves the table or none. What a killed deletion left is
 removed by the next deletion of a table of this name.
+
+In an object store nothing is renamed, and each file is deleted by itself. A marker is written first, then the log
+goes, its oldest commit first, without which no version can be read, and then the rest: a kill leaves the table, or
+a place that nobody can read as one. The marker goes last: by it the next deletion knows what is left of a table.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from dlpipe.durable import sync_folder
 from dlpipe.errors import SettingError, TableNotFound
-from dlpipe.tables._storage import explain_storage_errors, is_remote, locate, show_path
-from dlpipe.tables._versions import make_missing_error
+from dlpipe.tables._storage import (
+    STAGED,
+    copy_file,
+    explain_storage_errors,
+    filesystem,
+    is_remote,
+    locate,
+    show_path,
+)
+from dlpipe.tables._versions import LOG_FILE, make_missing_error
 
 DELETED = ".deleted-"
+LOG = "_delta_log"
+MARKER = f"{LOG}/.deleted"
 
 
 def check_deletable(path: str | Path) -> str:
@@ -26,28 +41,32 @@ def check_deletable(path: str | Path) -> str:
     TableNotFound
         When there is none, nor anything that a killed deletion of it left.
     SettingError
-        When it is in an object store, is a link, or has another table in its folder.
+        When it is a link, or has another table in its folder.
     """
     location = locate(path)
     if is_remote(location):
-        raise SettingError(
-            f"{show_path(location)} is in an object store, where nothing is deleted in one step. Delete its files "
-            "with the tools of the store, those of _delta_log last."
-        )
+        _check_inside(location, [str(Path(file).parent) for file in _list_remote(location)])
+        return location
     folder = Path(location)
     if folder.is_symlink():
         raise SettingError(f"{show_path(location)} is a link to {os.readlink(folder)}. Name the table itself.")
-    if not (folder / "_delta_log").is_dir():
+    if not (folder / LOG).is_dir():
         if _find_left(folder):
             return location
         raise make_missing_error(location)
-    inside = [log.parent for depth in ("*", "*/*") for log in folder.glob(f"{depth}/_delta_log")]
-    if tables := [table for table in inside if "_staged" not in table.relative_to(folder).parts]:
-        raise SettingError(
-            f"{show_path(location)} has another table in its folder, {tables[0].name!r}. Delete that one first, "
-            "or move it."
-        )
+    logs = (log for depth in ("*", "*/*") for log in folder.glob(f"{depth}/{LOG}"))
+    _check_inside(location, [str(log.relative_to(folder)) for log in logs])
     return location
+
+
+def _check_inside(location: str, folders: Iterable[str]) -> None:
+    """Raise ``SettingError`` where one of the folders in a table's place is the log of another table."""
+    for folder in map(Path, folders):
+        if folder.name == LOG and len(folder.parts) > 1 and STAGED not in folder.parts:
+            raise SettingError(
+                f"{show_path(location)} has another table in its folder, {folder.parent.name!r}. Delete that one "
+                "first, or move it."
+            )
 
 
 def delete_table(path: str | Path) -> None:
@@ -68,7 +87,11 @@ def delete_table(path: str | Path) -> None:
     ...     os.listdir(root)
     []
     """
-    folder = Path(check_deletable(path))
+    location = check_deletable(path)
+    if is_remote(location):
+        _delete_remote(location)
+        return
+    folder = Path(location)
     with explain_storage_errors(str(folder)):
         for left in _find_left(folder):
             shutil.rmtree(left)
@@ -81,6 +104,33 @@ def delete_table(path: str | Path) -> None:
             raise TableNotFound(f"{show_path(str(folder))} was deleted by another process.") from None
         sync_folder(folder.parent)
         shutil.rmtree(hidden)
+
+
+def _list_remote(location: str) -> list[str]:
+    """Return the files of a table in the order in which they go; ``TableNotFound`` without a log."""
+    from pyarrow.fs import FileSelector, FileType
+
+    with explain_storage_errors(location):
+        there = filesystem(location).get_file_info(FileSelector("", recursive=True, allow_not_found=True))
+    files = [entry.path for entry in there if entry.type == FileType.File]
+    log = [file for file in files if file.startswith(f"{LOG}/")]
+    if not log:
+        raise make_missing_error(location)
+    commits = sorted(file for file in log if LOG_FILE.fullmatch(Path(file).name))
+    # a checkpoint stands for all commits before it
+    others = [file for file in log if file not in commits and file != MARKER]
+    return [*others, *commits, *(file for file in files if file not in log), *([MARKER] if MARKER in log else [])]
+
+
+def _delete_remote(location: str) -> None:
+    files, store = _list_remote(location), filesystem(location)
+    with explain_storage_errors(location):
+        if MARKER not in files:
+            # any content will do, and delta-rs cannot write a small file (1.6)
+            copy_file(location, next(file for file in files if file.startswith(f"{LOG}/")), MARKER)
+            files.append(MARKER)
+        for file in files:
+            store.delete_file(file)
 
 
 def _find_left(folder: Path) -> list[Path]:

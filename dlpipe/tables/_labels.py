@@ -63,7 +63,7 @@ def spell_labels(rows: Mapping[str, int], *, fold: bool = False, known: Collecti
     ({}, {'1.0': '1'})
     >>> spell_labels({"good": 3, "Good": 2, "bad": 4}).notes
     ("Labels that differ only in case, blanks or Unicode form are different classes here: 'good' (3 rows) and \
-'Good' (2). To make them one, set fold_labels (--fold-labels).",)
+'Good' (2). To make them one, set fold_labels (--fold-labels true).",)
     >>> spell_labels({"good": 3, "Good": 2, "bad": 4}, fold=True).changed
     {'Good': 'good'}
     """
@@ -167,7 +167,7 @@ def _describe_alike(alike: Iterable[Collection[str]], rows: Mapping[str, int]) -
     return (
         "Labels that differ only in case, blanks or Unicode form are different classes here: "
         f"{'; '.join(_name_group(group, rows) for group in alike)}. "
-        "To make them one, set fold_labels (--fold-labels)."
+        "To make them one, set fold_labels (--fold-labels true)."
     )
 
 

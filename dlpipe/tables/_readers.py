@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DECIMAL_COMMA = re.compile(r"\s*[-+]?[0-9]+,[0-9]+\s*")
+NAMED_ROWS = 50
+"""Rows of JSON Lines whose columns are looked at."""
 Cells = Sequence[Any]
 Pick = Callable[[Sequence[Any]], Cells]
 NumberedCells = tuple[int, Cells]
@@ -75,6 +78,39 @@ class SourceColumns(NamedTuple):
     def folder_labels(self) -> Cells:
         """The cells of the label in all rows of a file without such columns."""
         return tuple(self.folders.get(name) for name in self.labels)
+
+
+def list_names(source: Source, settings: TableSettings) -> list[str]:
+    """Return what a source calls its columns; of JSON Lines, those of its first rows."""
+    folders = [name for name, _ in source.folders]
+    if source.kind == "delta":
+        assert source.table is not None
+        return [name for name, _ in source.table.columns]
+    if source.kind == "parquet":
+        return [*_list_parquet_names(source.path), *folders]
+    found = find_format(source.path, source.kind, settings)
+    with open_text(source.path, found) as stream:
+        if source.kind == "jsonl":
+            lines = itertools.islice(filter(str.strip, stream), NAMED_ROWS)
+            rows = (_parse_object(line, source, at) for at, line in enumerate(lines, start=1))
+            return list(dict.fromkeys([*itertools.chain.from_iterable(rows), *folders]))
+        csv.field_size_limit(LONGEST_FIELD)
+        for _ in range(found.skipped):
+            stream.readline()
+        reader = csv.reader(stream, strict=True, delimiter=found.separator)
+        _, header = next(read_records(reader, source.path, after=found.skipped), (1, []))
+        return [*header, *folders]
+
+
+def _list_parquet_names(path: str) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            return list(file.schema_arrow.names)
+    except pa.ArrowException as error:
+        raise _make_parquet_error(path, error) from None
 
 
 def _read_csv(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:
@@ -240,9 +276,11 @@ def _read_parquet(source: Source, wanted: SourceColumns) -> Iterator[NumberedCel
             names = _find_names(file.schema_arrow.names, source, wanted)
             yield from _read_batches(file.iter_batches(4096, columns=list(names)), names, wanted)
     except pa.ArrowException as error:
-        raise BadSource(
-            f"{source.path!r} is not a readable Parquet file: {to_one_line(error)}. Write it anew."
-        ) from None
+        raise _make_parquet_error(source.path, error) from None
+
+
+def _make_parquet_error(path: str, error: Exception) -> BadSource:
+    return BadSource(f"{path!r} is not a readable Parquet file: {to_one_line(error)}. Write it anew.")
 
 
 def _read_delta(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import fields
 from itertools import islice
 from typing import NamedTuple
 
@@ -12,8 +13,8 @@ from dlpipe.errors import BadSource
 from dlpipe.tables._cells import read_inputs, read_label
 from dlpipe.tables._form import RowForm, Values, suggest_column
 from dlpipe.tables._parquet_folders import NO_VALUE
-from dlpipe.tables._readers import READERS, SourceColumns
-from dlpipe.tables._settings import TableSettings
+from dlpipe.tables._readers import READERS, SourceColumns, list_names
+from dlpipe.tables._settings import FormSettings, TableSettings
 from dlpipe.tables._sources import Source, explain_unreadable
 from dlpipe.tables._text_files import (
     describe_format,
@@ -23,6 +24,7 @@ from dlpipe.tables._text_files import (
     to_readable,
 )
 
+LABEL = "label"
 TEXT_KINDS = ("csv", "tsv", "jsonl")
 FIRST_ROWS = 50
 """Rows of a source that are read before a run: what only all rows tell is left to the ingest."""
@@ -81,6 +83,42 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
     for at, first in numbers.items():
         if first is not None:
             raise _make_numbers_error(first, at, form)
+
+
+def use_own_names(
+    source: Source, settings: TableSettings, *, named: Collection[str]
+) -> tuple[TableSettings, list[str]]:
+    """Return settings that also read columns which a source calls as the table does, and a line for each of them.
+
+    Parameters
+    ----------
+    source : Source
+    settings : TableSettings
+        A column that the source has under the name that they give is read from there.
+    named : collection of str
+        Columns of the table whose name somebody gave: no other one will do.
+    """
+    form = settings.form
+    with explain_unreadable(source.path, form), explain_undecodable(source.path):
+        there = list_names(source, settings)
+    called = {column.name: column.source for column in form.inputs}
+    if len(form.label.sources) == 1:
+        called[LABEL] = form.label.sources[0]
+    own = {
+        column: name
+        for column, name in called.items()
+        if column not in named and name not in there and column in there and column not in form.sources
+    }
+    if not own:
+        return settings, []
+    kept = {field.name: getattr(settings, field.name) for field in fields(TableSettings)}
+    renamed = FormSettings(
+        **kept, rows=form.rename_sources({column: column for column in own}), task_name=settings.task
+    )
+    return renamed, [
+        f"{source.path!r} has no column {to_readable(name)!r}: its {column!r} is read"
+        for column, name in own.items()
+    ]
 
 
 def _find_texts(row: Row, numbers: dict[int, Row | None]) -> None:

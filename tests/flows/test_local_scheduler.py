@@ -287,6 +287,12 @@ def test_parameters_are_those_of_create(broken: tuple[Place, Run, Done]) -> None
     assert said["parameters"] == [4, True, {"a": [1, 2]}, "Dear reader", "made for FullFlow", None, ("a b", "-c")]
 
 
+def test_a_version_knows_the_defaults_that_its_runs_have(place: Place) -> None:
+    with closing(place.state()) as state:
+        version = state.get_deployment("TinyFlow").version
+    assert (version.parameters, version.defaults) == ({}, {"p": "3"})
+
+
 def test_a_run_is_of_the_production_namespace_project_and_tags(broken: tuple[Place, Run, Done]) -> None:
     place, run, _ = broken
     data = place.metaflow_run(run)["start"].task.data

@@ -157,3 +157,53 @@ NEEDS_MODEL = "no bucket for tables"
 def test_what_s3_refuses_stops_a_flow_with_one_line(name: str, refused: dict[str, Done]) -> None:
     assert_one_clear_line(refused[name], *REFUSED[name][1])
     assert refused[name].seconds < 30
+
+
+TINY = """
+from metaflow import FlowSpec, step
+
+class TinyFlow(FlowSpec):
+    @step
+    def start(self):
+        self.text = "of this run"
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+if __name__ == "__main__":
+    TinyFlow()
+"""
+
+
+@pytest.mark.slow
+def test_a_run_is_deleted_with_its_files_on_s3_and_no_other(cloud: Cloud) -> None:
+    flow = cloud.project.file("tiny_flow.py", TINY)
+    done = [cloud.project.python(str(flow), "run", env=cloud.variables) for _ in range(2)]
+    assert [run.code for run in done] == [0, 0], done[0].said
+    gone, stays = (run.run_id for run in done)
+    before = [key for key in cloud.held() if key.startswith("metaflow/TinyFlow/")]
+    own = [key for key in before if key.startswith(f"metaflow/TinyFlow/{gone}/")]
+    assert own
+    deleted = cloud.project.python("-m", "dlpipe.cli", "runs", "delete", gone, "--yes", env=cloud.variables)
+    assert deleted.code == 0, deleted.said
+    assert f"TinyFlow/{gone} is deleted" in deleted.said
+    assert sorted(key for key in cloud.held() if key.startswith("metaflow/TinyFlow/")) == sorted(
+        {*before} - {*own}
+    )
+    folder = cloud.project.folder / ".metaflow/TinyFlow"
+    assert not (folder / gone).exists()
+    assert (folder / stays).is_dir()
+    # what a kill left is deleted by the next call, and a store that does not answer is one line
+    left = cloud.project.folder / ".metaflow/.deleted/TinyFlow" / stays / "0-0"
+    left.parent.mkdir(parents=True)
+    (folder / stays).rename(left)
+    command = ("-m", "dlpipe.cli", "runs", "delete", stays, "--yes")
+    dead = cloud.project.python(
+        *command, env={**cloud.variables, "METAFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9"}
+    )
+    assert_one_clear_line(dead, "METAFLOW_DATASTORE_SYSROOT_S3", "nothing answers there")
+    assert cloud.project.python(*command, env=cloud.variables).code == 0
+    assert not [key for key in cloud.held() if key.startswith(f"metaflow/TinyFlow/{stays}/")]
+    assert not (cloud.project.folder / ".metaflow/.deleted").exists()

@@ -117,6 +117,7 @@ def make_version(obj: Any, asked: Asked, token: str, state_folder: Path) -> Vers
         options=reading.build_options(obj, asked.name.text, asked.decorators),
         run_options=_build_run_options(asked),
         parameters=values,
+        defaults=reading.read_defaults(obj),
         parameter_names=tuple(reading.read_types(obj)),
         parameter_types=reading.read_types(obj),
         **reading.read_forms(obj),

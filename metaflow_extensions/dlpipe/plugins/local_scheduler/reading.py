@@ -84,6 +84,15 @@ def compute_fixed_values(obj: Any) -> dict[str, Any]:
     return texts
 
 
+def read_defaults(obj: Any) -> dict[str, Any]:
+    """Return the defaults that stand in the flow's code, as text: what a run has that is given nothing else."""
+    return {
+        parameter.name: format_value(parameter, parameter.kwargs["default"])
+        for _, parameter in list_parameters(obj)
+        if _is_static(parameter) and parameter.kwargs.get("default") is not None
+    }
+
+
 def list_static(obj: Any) -> list[str]:
     """Return the parameters that have no default, or one that stands in the flow's code."""
     return [parameter.name for _, parameter in list_parameters(obj) if _is_static(parameter)]
