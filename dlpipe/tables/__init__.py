@@ -2,6 +2,7 @@
 
 from dlpipe.tables._append import Append, append
 from dlpipe.tables._commit import Mark
+from dlpipe.tables._days import append_by_day, tidy_days
 from dlpipe.tables._deletion import check_deletable, delete_table
 from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, join_words, to_column_name
 from dlpipe.tables._ingest import Ingest, check_all_rows, check_settings, check_sources, describe_table, ingest
@@ -64,6 +65,7 @@ __all__ = [
     "TableSettings",
     "TableVersion",
     "append",
+    "append_by_day",
     "check_all_rows",
     "check_deletable",
     "check_inputs",
@@ -110,6 +112,7 @@ __all__ = [
     "stream_table",
     "table_at",
     "tables_root",
+    "tidy_days",
     "to_column_name",
     "to_plain",
     "to_records",

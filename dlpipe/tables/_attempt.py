@@ -7,25 +7,31 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.tables._log import copy_log
 from dlpipe.tables._storage import is_full, storage_options
-from dlpipe.tables._targets import Mode
+from dlpipe.tables._targets import DAY, Mode
 from dlpipe.tables._versions import read_commit_info
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import CommitProperties, DeltaTable
-    from deltalake.transaction import AddAction
+    from deltalake.transaction import AddAction, RemoveAction
 
 # a version that a model is pinned to must stay readable: nothing expires by itself
 TABLE_CONFIGURATION: dict[str, str | None] = {
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
+}
+# a table of what happens: a commit every few seconds, and what is old goes
+DAYS_CONFIGURATION: dict[str, str | None] = {
+    "delta.enableExpiredLogCleanup": "true",
+    "delta.logRetentionDuration": "interval 7 days",
+    "delta.deletedFileRetentionDuration": "interval 7 days",
 }
 
 
@@ -46,6 +52,8 @@ class DataFiles:
         As Delta gives it back; see ``to_delta_schema``.
     digest : str
         32 hex characters, of the content of all of them.
+    days : tuple of str
+        The day of the rows of each, in a table of days; else empty.
     """
 
     prefix: str
@@ -54,6 +62,17 @@ class DataFiles:
     counts: tuple[int, ...]
     schema: pa.Schema
     digest: str
+    days: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DayFile:
+    """A data file of a table of days."""
+
+    name: str
+    day: str
+    size: int
+    rows: int
 
 
 def try_commit(
@@ -65,6 +84,8 @@ def try_commit(
     mode: Mode,
     metadata: dict[str, str],
     moved: Mapping[str, int],
+    by_day: bool = False,
+    removed: Sequence[DayFile] = (),
 ) -> bool:
     """Commit files as ``version``, and return False when another writer was first.
 
@@ -81,6 +102,10 @@ def try_commit(
         What the commit records; ``dlpipe.commit`` is the prefix of the files.
     moved : mapping of str to int
         Delta's transactions, by identifier.
+    by_day : bool
+        Whether it is a table of days.
+    removed : sequence of DayFile
+        What it takes out.
     """
     from deltalake import CommitProperties, Transaction
     from deltalake.exceptions import CommitFailedError, DeltaError
@@ -94,7 +119,12 @@ def try_commit(
         with copy_log(location, version) as log:
             # a table that was opened elsewhere would commit there, and not to the copy
             before = table if log == location else None
-            _commit_actions(before, log, version, files, mode=mode, properties=properties)
+            # rows that only move to other files are no change to those who follow the table
+            change = not (files.names and removed)
+            actions = [*_make_add_actions(files, change), *_make_remove_actions(removed, change)]
+            _commit_actions(
+                before, log, version, files.schema, actions, mode=mode, by_day=by_day, properties=properties
+            )
     except (DeltaError, OSError) as error:
         # what follows a commit (a checkpoint) can fail after the commit itself was made
         if read_commit_info(location, version).get("dlpipe.commit") == files.prefix:
@@ -111,38 +141,50 @@ def _commit_actions(
     before: DeltaTable | None,
     log: str,
     version: int,
-    files: DataFiles,
+    columns: pa.Schema,
+    actions: list[Any],
     *,
     mode: Mode,
+    by_day: bool,
     properties: CommitProperties,
 ) -> None:
     """Make the commit of ``version`` in the log of the table at ``log``, the table itself or a copy of its log."""
     from deltalake import DeltaTable, Schema
     from deltalake.transaction import create_table_with_add_actions
 
-    schema, options = Schema.from_arrow(files.schema), storage_options(log)
-    actions: list[Any] = _make_add_actions(files)
+    schema, options = Schema.from_arrow(columns), storage_options(log)
+    partition = [DAY] if by_day else None
     if version:  # the first commit makes the table
         before = before or DeltaTable(log)
-        before.create_write_transaction(actions, mode, schema, commit_properties=properties)
+        before.create_write_transaction(actions, mode, schema, partition, commit_properties=properties)
         return
     create_table_with_add_actions(
         log,
         schema,
         actions,
         mode="error",
-        configuration=TABLE_CONFIGURATION,
+        partition_by=partition,
+        configuration=DAYS_CONFIGURATION if by_day else TABLE_CONFIGURATION,
         storage_options=options,
         commit_properties=properties,
     )
 
 
-def _make_add_actions(files: DataFiles) -> list[AddAction]:
+def _make_add_actions(files: DataFiles, change: bool) -> list[AddAction]:
     from deltalake.transaction import AddAction
 
     now = int(time.time() * 1000)
-    written = zip(files.names, files.sizes, files.counts, strict=True)
+    written = zip(files.names, files.sizes, files.counts, files.days or [""] * len(files.names), strict=True)
     return [
-        AddAction(name, size, {}, now, data_change=True, stats=json.dumps({"numRecords": count}))
-        for name, size, count in written
+        AddAction(
+            name, size, {DAY: day} if day else {}, now, data_change=change, stats=json.dumps({"numRecords": count})
+        )
+        for name, size, count, day in written
     ]
+
+
+def _make_remove_actions(removed: Sequence[DayFile], change: bool) -> list[RemoveAction]:
+    from deltalake.transaction import RemoveAction
+
+    now = int(time.time() * 1000)
+    return [RemoveAction(file.name, change, now, file.size, {DAY: file.day}) for file in removed]

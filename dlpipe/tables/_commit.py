@@ -15,11 +15,12 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote
 
 from dlpipe.errors import DlpipeError, MarkMoved, StorageUnavailable
-from dlpipe.tables._attempt import DataFiles, try_commit
+from dlpipe.tables._attempt import DataFiles, DayFile, try_commit
 from dlpipe.tables._storage import explain_storage_errors, filesystem, show_path, sync_files
-from dlpipe.tables._targets import Mode, check_schema, open_or_check_empty, to_delta_schema
+from dlpipe.tables._targets import DAY, Mode, check_schema, open_or_check_empty, to_delta_schema
 from dlpipe.tables._versions import (
     TableVersion,
     find_commit,
@@ -73,6 +74,10 @@ class CommitTerms:
         The commit moves them.
     at : int, optional
         The version that the commit must make.
+    by_day : bool
+        Whether the table is one of days.
+    removed : sequence of DayFile
+        Files that the commit takes out of a table of days, and that must be there.
     """
 
     mode: Mode = "append"
@@ -81,6 +86,8 @@ class CommitTerms:
     once: bool = False
     marks: Sequence[Mark] = ()
     at: int | None = None
+    by_day: bool = False
+    removed: Sequence[DayFile] = ()
 
 
 def write_and_commit(
@@ -116,7 +123,7 @@ def write_and_commit(
     StorageFull, StorageUnavailable
     """
     table = open_or_check_empty(location)
-    check_schema(table, location, to_delta_schema(schema), mode=terms.mode)
+    check_schema(table, location, to_delta_schema(schema), mode=terms.mode, by_day=terms.by_day)
     prefix = f"{0 if table is None else table.version() + 1:020}-{stem}{uuid.uuid4().hex[len(stem) :]}"
     new = False
     try:
@@ -172,13 +179,23 @@ def _commit(location: str, files: DataFiles, terms: CommitTerms) -> tuple[TableV
         table = try_open(location)
         if done := _find_done(location, files, terms):
             return done, False
-        check_schema(table, location, files.schema, mode=terms.mode)
+        check_schema(table, location, files.schema, mode=terms.mode, by_day=terms.by_day)
         # after the key: whoever tries again what is committed would find the marks moved, by that commit
         _check_unmoved(table, location, terms)
         before = None if table is None else to_version(table, location)
-        version = _describe_next_version(before, location, files, terms.mode)
+        version = _describe_next_version(before, location, files, terms)
         metadata, moved = _make_custom_metadata(version, files, terms), list_transactions(terms, version.version)
-        if try_commit(table, location, files, version.version, mode=terms.mode, metadata=metadata, moved=moved):
+        if try_commit(
+            table,
+            location,
+            files,
+            version.version,
+            mode=terms.mode,
+            metadata=metadata,
+            moved=moved,
+            by_day=terms.by_day,
+            removed=terms.removed,
+        ):
             made = read_commit_info(location, version.version).get("timestamp", 0)
             return replace(version, timestamp=int(made)), True
         # by chance, so that writers who lost together do not meet again
@@ -204,12 +221,30 @@ def _check_unmoved(table: DeltaTable | None, location: str, terms: CommitTerms) 
                 f"Another program moved the mark {mark.name!r} of {show_path(location)} from {mark.before} to "
                 f"{there} meanwhile; nothing was committed. Begin again from there."
             )
+    if terms.removed:
+        files = set() if table is None else {file.name for file in list_day_files(table)}
+        if any(file.name not in files for file in terms.removed):
+            raise MarkMoved(
+                f"Another program rewrote files of {show_path(location)} meanwhile; nothing was committed. "
+                "Try again."
+            )
     following = 0 if table is None else table.version() + 1
     if terms.at is not None and following != terms.at:
         raise MarkMoved(
             f"Another program wrote version {following - 1} of {show_path(location)} meanwhile; nothing was "
             "committed. Try again."
         )
+
+
+def list_day_files(table: DeltaTable) -> list[DayFile]:
+    """Return the data files of an opened table of days, in the order of their names."""
+    import pyarrow as pa
+
+    found = (
+        DayFile(unquote(file["path"]), str(file["partition"][DAY]), file["size_bytes"], file["num_records"])
+        for file in pa.table(table.get_add_actions()).to_pylist()
+    )
+    return sorted(found, key=lambda file: file.name)
 
 
 def list_transactions(terms: CommitTerms, version: int) -> dict[str, int]:
@@ -223,11 +258,11 @@ def list_transactions(terms: CommitTerms, version: int) -> dict[str, int]:
 
 
 def _describe_next_version(
-    before: TableVersion | None, location: str, files: DataFiles, mode: Mode
+    before: TableVersion | None, location: str, files: DataFiles, terms: CommitTerms
 ) -> TableVersion:
     number, rows, digest = 0 if before is None else before.version + 1, sum(files.counts), files.digest
-    if before is not None and mode == "append":
-        rows += before.rows
+    if before is not None and terms.mode == "append":
+        rows += before.rows - sum(file.rows for file in terms.removed)
         # a chain, so that an append reads no row that the table has already
         digest = hashlib.sha256(f"{before.digest} {files.digest}".encode()).hexdigest()[:32]
     return TableVersion(location, number, rows, digest, timestamp=0, columns=list_columns(files.schema))

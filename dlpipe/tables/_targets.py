@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 Mode = Literal["append", "overwrite"]
+DAY = "day"
+"""The column by which a table of days is partitioned: 2026-01-31, in UTC."""
 
 
 def check_target(path: str | Path, schema: pa.Schema | None = None) -> None:
@@ -56,13 +58,18 @@ def open_or_check_empty(location: str) -> DeltaTable | None:
     return None
 
 
-def check_schema(table: DeltaTable | None, location: str, schema: pa.Schema, *, mode: Mode) -> None:
-    """Raise where rows of ``schema``, as Delta gives them back, cannot be written to a table, if there is one."""
+def check_schema(
+    table: DeltaTable | None, location: str, schema: pa.Schema, *, mode: Mode, by_day: bool = False
+) -> None:
+    """Raise where rows of ``schema``, as Delta gives them back, cannot be written to a table, if there is one.
+
+    ``by_day`` says that it must be a table of days.
+    """
     import pyarrow as pa
 
     if table is None:
         return
-    _check_writable(table, location, mode=mode)
+    _check_writable(table, location, mode=mode, by_day=by_day)
     has = {field.name: field.type for field in pa.schema(table.schema().to_arrow())}
     given = {field.name: field.type for field in schema}
     if mode == "append" and list(has.items()) != list(given.items()):
@@ -72,12 +79,17 @@ def check_schema(table: DeltaTable | None, location: str, schema: pa.Schema, *, 
         )
 
 
-def _check_writable(table: DeltaTable, location: str, *, mode: Mode) -> None:
+def _check_writable(table: DeltaTable, location: str, *, mode: Mode, by_day: bool = False) -> None:
     check_writable(table, show_path(location), overwrite=mode == "overwrite")
-    if table.metadata().partition_columns:
+    partitions = list(table.metadata().partition_columns)
+    if by_day and partitions != [DAY]:
         raise SchemaMismatch(
-            f"{show_path(location)} is partitioned, by another program; dlpipe writes unpartitioned tables only. "
-            "Pass another table."
+            f"{show_path(location)} is not partitioned by {DAY!r}, as a table of what was served is. Move it away."
+        )
+    if partitions and not by_day:
+        raise SchemaMismatch(
+            f"{show_path(location)} is partitioned, by what was served or by another program; dlpipe writes your "
+            "rows to unpartitioned tables only. Pass another table."
         )
 
 
