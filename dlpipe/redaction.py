@@ -21,6 +21,8 @@ from dlpipe.errors import SettingError
 
 HIDDEN = "[redacted]"
 VARIABLE = "DLPIPE_BRIDGE_SECRETS"
+LONGEST_KNOWN = 200
+"""Characters of a name of which it is remembered whether it looks secret."""
 
 _SECRET_NAME = re.compile(
     r"passw|passphrase|secret|credential|authorization"
@@ -150,6 +152,12 @@ def looks_secret(name: str) -> bool:
     >>> [name for name in names if looks_secret(name)]
     ['api_token', 'dbPassword', 'key']
     """
+    return _has_secret_word(name) if len(name) <= LONGEST_KNOWN else _has_secret_word.__wrapped__(name)
+
+
+@functools.lru_cache(maxsize=4096)
+def _has_secret_word(name: str) -> bool:
+    """Return what ``looks_secret`` says; records have the same names again and again."""
     words = _split_name(name)
     return bool(_SECRET_NAME.search(words) or _DOUBTFUL_NAME.search(words)) and not _PLAIN_NAME.search(words)
 
@@ -337,15 +345,29 @@ def redact_json(value: Any, name: str = "") -> Any:
     >>> redact_json({"max_tokens": 3, "api_keys": ["a", "b"], "say": "token=abc"})
     {'max_tokens': 3, 'api_keys': '[redacted]', 'say': 'token=[redacted]'}
     """
+    return _redact_inside(value, name, {})
+
+
+def _redact_inside(value: Any, name: str, names: dict[str, str]) -> Any:
+    """Return what ``redact_json`` does; ``names`` are the keys so far and what they have become."""
     if is_credential(name, value):
         return HIDDEN
     if isinstance(value, str):
         return redact(value)
-    if isinstance(value, dict):
-        return {redact(str(key)): redact_json(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list):
-        return [redact_json(inner) for inner in value]
-    return value
+        return [_redact_inside(inner, "", names) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    made: dict[str, Any] = {}
+    for key, inner in value.items():
+        key = str(key)
+        if key not in names:
+            names[key] = redact(key)
+        shown = names[key]
+        while shown in made:  # two keys with a credential in them, say
+            shown += ":2"
+        made[shown] = _redact_inside(inner, key, names)
+    return made
 
 
 def redact_card(page: str) -> str:

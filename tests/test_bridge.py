@@ -160,6 +160,14 @@ def test_redacted_json_is_still_json() -> None:
     }
 
 
+def test_keys_that_are_hidden_leave_each_value_in_its_place() -> None:
+    text = redact(json.dumps({"use": {"sk-12345678": 2, "sk-87654321": 3}}))
+    assert "12345678" not in text
+    (document,) = keep("use", {"sk-12345678": 2, "sk-87654321": 3}).documents
+    assert sorted(json.loads(document.content).values()) == [2, 3]
+    assert "8765" not in document.content.decode()
+
+
 def test_all_that_stands_under_a_secret_name_is_hidden() -> None:
     for name, value in (
         ("api_keys", ["S3cr3t"]),
