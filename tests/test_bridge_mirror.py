@@ -14,6 +14,7 @@ from dlpipe.bridge.apply import Mirror
 from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.records import NOTE, NOTE_MARK, Metric, RunRecord
 from dlpipe.bridge.snapshots import RunSnapshot
+from dlpipe.bridge.steps import make_step_record
 from dlpipe.bridge.totals import TaskTotals, make_run_totals
 
 RECORD = RunRecord("Flow/1", None, "Flow", "RUNNING", 1000, None, tags={NOTE: "so far"})
@@ -132,3 +133,12 @@ def test_a_trial_has_all_of_its_settings_though_mlflow_was_away_for_a_moment(mir
     runs.on_trial_complete(0, [trial], trial)
     (run,) = client.search_runs(["0"])
     assert (len(run.data.params), run.data.metrics, run.info.status) == (250, {"loss": 0.5}, "FINISHED")
+
+
+def test_a_step_of_many_tasks_says_that_what_they_report_is_not_shown() -> None:
+    steps = {"fold": {"type": "linear", "next": []}}
+    folds = tuple(TaskAttempt(f"Flow/1/fold/{at}", 0, 0, 9, "FINISHED", place=f"[{at}]") for at in range(60))
+    snapshot = RunSnapshot("Flow/1", 0, (), (), {"steps": steps}, {}, None, False, folds)
+    quiet, reporting = (make_step_record(snapshot, "fold", folds, 60, reporting=told) for told in (False, True))
+    assert "metaflow.notes" not in quiet.tags
+    assert reporting.tags["metaflow.notes"].startswith("points that the tasks report while they run are not shown")

@@ -134,7 +134,7 @@ class Mirror:
         """Return how MLflow differs from ``record``, with every file and every metric point read."""
         inside = self.find_left_running(record)
         return [
-            *find_differences(record, self._read_held(record, thorough=True)),
+            *find_differences(record, self._read_held(record, thorough=True, contents=True)),
             *(Difference(record.key, f"run {run.info.run_id} inside", record.status, "RUNNING") for run in inside),
         ]
 
@@ -166,16 +166,18 @@ class Mirror:
         found = self.run_id(record.key)
         return found if found is not None else self._create(record)
 
-    def write(self, record: RunRecord, *, thorough: bool = True) -> list[Difference]:
+    def write(self, record: RunRecord, *, thorough: bool = True, contents: bool = False) -> list[Difference]:
         """Make MLflow hold ``record`` and return what was different.
 
         Parameters
         ----------
         thorough : bool, optional
             Whether files are looked for, and not only what says that they were written.
+        contents : bool, optional
+            Whether they are read, too: one that has changed may be as long as before.
         """
         self._read_again(record)
-        found = find_differences(record, held := self._read_held(record, thorough=False, listed=thorough))
+        found = find_differences(record, held := self._read_held(record, listed=thorough, contents=contents))
         digest = None if held is None else held.tags.get(DIGEST)
         inside = self.find_left_running(record)
         if not found and digest == record.digest and not inside:
@@ -292,13 +294,15 @@ class Mirror:
         if made:
             self._client.log_outputs(run_id, made)
 
-    def _read_held(self, record: RunRecord, *, thorough: bool, listed: bool = True) -> HeldRecord | None:
+    def _read_held(
+        self, record: RunRecord, *, thorough: bool = False, listed: bool = True, contents: bool = False
+    ) -> HeldRecord | None:
         run = self._runs.get(record.key)
         if run is None:
             return None
         tags = run.data.tags
         complete = tags.get(DIGEST) == record.digest
-        if thorough:
+        if contents:
             files = self._read_digests(run)
         elif listed:
             files = self._read_listed(run, record, complete=complete)

@@ -211,10 +211,11 @@ class Following:
         self._parent_written = time.monotonic()
         return False
 
-    def sync(self, *, restore: bool = False) -> SyncResult:
+    def sync(self, *, restore: bool = False, contents: bool = False) -> SyncResult:
         """Write all that is missing; files are looked for one by one.
 
-        ``restore`` brings back the runs that somebody has deleted in MLflow.
+        ``restore`` brings back the runs that somebody has deleted in MLflow; ``contents`` reads each file, as
+        ``find_differences`` does.
         """
         from dlpipe.tracking import tracking_errors
 
@@ -227,7 +228,7 @@ class Following:
             records = (
                 record for record in self.reading.make_records(snapshot) if not self._is_left_out(mirror, record)
             )
-            written = sum(len(mirror.write(record)) for record in records)
+            written = sum(len(mirror.write(record, contents=contents)) for record in records)
             keys = self.reading.list_keys(snapshot)
             written += mirror.remove_surplus(keys)
             self._note_where(snapshot)

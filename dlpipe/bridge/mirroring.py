@@ -43,6 +43,7 @@ def sync(
     """Make MLflow hold what happened in ``FLOW/RUN``, in all runs of ``FLOW``, or in all runs of all flows.
 
     What it holds already is not written again, what people added stays, and runs that they deleted stay deleted.
+    The files of one run are read; of many, their names and sizes are looked at.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def sync(
     failed: list[str] = []
     for run in runs:
         try:
-            done.append(Following(run, store).sync(restore=restore))
+            done.append(Following(run, store).sync(restore=restore, contents="/" in pathspec))
         except (StorageUnavailable, SettingError) as error:
             find_marks(run).set_behind(format_error(error))
             raise

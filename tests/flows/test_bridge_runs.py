@@ -306,6 +306,8 @@ def test_what_people_changed_comes_back_and_what_they_added_or_deleted_stays_so(
     client.set_tag(right.info.run_id, "verdict", "nice")
     client.set_tag(right.info.run_id, "metaflow.step", "wrong")
     (Path(right.info.artifact_uri) / "artifacts" / "notes.json").unlink()
+    essay = Path(right.info.artifact_uri) / "artifacts" / "essay.txt"
+    essay.write_text(essay.read_text().upper())
     client.set_terminated(named(held, "join").info.run_id, "KILLED", 1)
     client.update_run(named(held, run).info.run_id, name="my best run")
     client.update_run(named(held, "fan").info.run_id, name="fan")  # as the last release called it
@@ -314,6 +316,7 @@ def test_what_people_changed_comes_back_and_what_they_added_or_deleted_stays_so(
     said = place.bridge("check", f"TourFlow/{run}", code=1)
     assert "tag metaflow.step should be 'right', MLflow holds 'wrong'" in said
     assert "file artifacts/notes.json should be" in said
+    assert "file artifacts/essay.txt should be" in said
     assert "status should be FINISHED, MLflow holds KILLED" in said
     assert "name should be 5 fan, MLflow holds fan" in said
     assert "my best run" not in said
