@@ -145,8 +145,8 @@ def _make_lengths(profile: Mapping[str, Any], max_length: int) -> list[Any]:
             quantiles = [names.get(name, name) for name in next(iter(rows.values()))]
             cells = [[name, *found.values()] for name, found in rows.items()]
             parts += [Markdown(heading), make_table(["", *quantiles], cells)]
-    if lengths and max_length:
-        parts.append(make_note(_judge_length(lengths.get("words", {}), max_length)))
+        if rows is lengths and rows and max_length:
+            parts.append(make_note(_judge_length(lengths.get("words", {}), max_length)))
     return parts
 
 

@@ -75,7 +75,9 @@ def make_histogram(
     if has_outliers:  # one long text would leave all others in one range
         samples = [np.minimum(values, math.floor(most) if is_whole else most) for values in samples]
     both = np.concatenate(samples)
-    if is_whole:
+    if within is None and both.min() == both.max():
+        edges, names = [both.min() - 0.5, both.min() + 0.5], [f"{both.min():g}"]
+    elif is_whole:
         edges, names = divide_whole_numbers(int(both.min()), int(both.max()), has_outliers=has_outliers)
     else:
         edges = np.histogram_bin_edges(both, bins=BINS, range=within).tolist()

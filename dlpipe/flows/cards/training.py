@@ -23,8 +23,8 @@ NEW, BEHIND = ("#1f6fb2", "#d97706", "#17803a", "#7c3aed"), OPEN
 EPOCHS = {"labelAngle": 0, "labelOverlap": True}
 """An axis of many epochs names some of them."""
 WAITING = "# Training: waiting for the first epoch"
-FEW_VALUES = 5
-"""So many numbers, such as 16 and 32, are drawn as names."""
+FEW_VALUES, SHORT_NUMBER = 5, 6
+"""So many numbers of so many characters, such as 16 and 32, are drawn as names."""
 ENOUGH_TRIALS = 10
 """Fewer say nothing about which setting matters."""
 
@@ -278,7 +278,8 @@ def _draw_slices(trials: Sequence[Trial], names: Sequence[str]) -> dict[str, Any
         ]
         given = [trial.values[name] for trial in trials]
         is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in given)
-        is_number = is_number and len(set(given)) > FEW_VALUES
+        is_short = all(len(f"{value:g}") <= SHORT_NUMBER for value in given) if is_number else True
+        is_number = is_number and (len(set(given)) > FEW_VALUES or not is_short)
         spread = is_number and min(given) > 0 and max(given) / min(given) >= 10
         x: dict[str, Any] = {"field": "value", "title": name.replace("_", " ")}
         x |= {"type": "quantitative"} if is_number else {"type": "ordinal", "axis": {"labelAngle": 0}}
