@@ -127,6 +127,12 @@ def test_scores_stand_on_the_model_with_the_rows_that_they_were_measured_on(stor
     assert [model.model_id for model in best] == [version.model_id]
 
 
+def test_page_of_the_model_says_who_made_it_and_from_what(store):
+    tags = store.client().get_logged_model(register().model_id).tags
+    assert tags["mlflow.note.content"] == "Trained on reviews@v0."
+    assert {"mlflow.user", "mlflow.source.name"} <= tags.keys()
+
+
 def test_artifact_is_complete_and_has_no_pickle(store):
     from mlflow.models import Model
 

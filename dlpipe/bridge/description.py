@@ -220,12 +220,7 @@ def _describe_graph(graph: Mapping[str, Any]) -> str:
 
 
 def _make_table(graph: Mapping[str, Any], attempts: Sequence[AttemptSummary]) -> str:
-    order = graph.get("graph_structure") or []
-    steps = list(
-        dict.fromkeys(
-            [*(name for name in order if isinstance(name, str)), *(attempt.step for attempt in attempts)]
-        )
-    )
+    steps = dict.fromkeys([*graph.get("steps", {}), *(attempt.step for attempt in attempts)])
     rows = [_make_row(step, [attempt for attempt in attempts if attempt.step == step]) for step in steps]
     head = ["| step | tasks | attempts | status | seconds |", "|---|---|---|---|---|"]
     return "\n".join([*head, *(row for row in rows if row)])

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def read_graph(value: Any) -> dict[str, Any]:
-    """Return the graph in Metaflow's ``_graph_info``: ``doc``, ``steps``, ``parameters`` and ``graph_structure``.
+    """Return the graph in Metaflow's ``_graph_info``: ``doc``, ``steps`` in order, and ``parameters``.
 
     Examples
     --------
@@ -20,7 +20,6 @@ def read_graph(value: Any) -> dict[str, Any]:
         return {}
     steps = value.get("steps")
     pairs = steps.items() if isinstance(steps, Mapping) else ()
-    order = value.get("graph_structure")
     return {
         "doc": str(value.get("doc") or ""),
         "steps": {str(name): _read_step(pair) for name, pair in pairs if isinstance(pair, Mapping)},
@@ -28,7 +27,6 @@ def read_graph(value: Any) -> dict[str, Any]:
             {"name": str(mapping.get("name")), "type": str(mapping.get("type"))}
             for mapping in _find_mappings(value.get("parameters"))
         ],
-        "graph_structure": [step for step in order if isinstance(step, str)] if isinstance(order, list) else [],
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.registry.names import KEY
 from dlpipe.registry.packaging import Loggable, Packaging, write_pyfunc
+from dlpipe.registry.runs import read_source_tags
 from dlpipe.task import Row
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def ensure_logged_model(
     example: Sequence[Row],
     params: Mapping[str, Any],
     tags: Mapping[str, str],
+    description: str,
     packaging: Packaging,
 ) -> LoggedModel:
     """Return the logged model with the key of ``tags`` in an experiment, written if need be.
@@ -45,6 +47,8 @@ def ensure_logged_model(
         Stored as the input example.
     params, tags : mapping
         Of the logged model; ``dlpipe.key`` is one of the tags.
+    description : str
+        In Markdown.
     packaging : Packaging
         How MLflow opens the files.
     """
@@ -55,7 +59,7 @@ def ensure_logged_model(
             experiment_id,
             name=name.replace(".", "_"),  # MLflow takes no dot here
             source_run_id=run.info.run_id if run else None,
-            tags=dict(tags),
+            tags={**read_source_tags(), **tags, "mlflow.note.content": description},
             params={name: str(value) for name, value in params.items()},
         )
     if logged.status != "READY":  # READY comes after the last file, so a READY one is whole

@@ -25,7 +25,7 @@ from typing import Any
 
 import dlpipe
 from dlpipe.registry.creation import complete_version, ensure_version
-from dlpipe.registry.descriptions import describe_version
+from dlpipe.registry.descriptions import describe_origin, describe_version
 from dlpipe.registry.families import check_name_free
 from dlpipe.registry.logged_models import ensure_logged_model
 from dlpipe.registry.names import DIGEST, KEY, KIND, KINDS, MADE_FROM, TASK, check_model_name
@@ -127,6 +127,7 @@ def log_and_register(
                         example=example,
                         params={**params, **name_origin(tags)},
                         tags=tags,
+                        description=description or f"Trained{describe_origin(tags)}.",
                         packaging=packaging or Packaging(),
                     )
                 if run:

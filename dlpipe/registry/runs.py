@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
 
 PARAMS_A_BATCH = 100  # MLflow's limit
+SOURCE = frozenset({"mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit"})
 STAMP = "metaflow.task"
 """The tag that MLflow's run context gives in a task that the bridge follows."""
 
@@ -153,6 +154,13 @@ def log_to_run(
     outputs = run.outputs.model_outputs if run.outputs else []
     if logged.model_id not in [output.model_id for output in outputs]:
         client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+
+
+def read_source_tags() -> dict[str, str]:
+    """Return who runs this process and which script, as MLflow's pages show it, from its run context."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return {name: value for name, value in resolve_tags().items() if name in SOURCE}
 
 
 def read_context_tags() -> dict[str, str]:

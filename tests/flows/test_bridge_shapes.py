@@ -375,6 +375,8 @@ def test_numbers_stand_where_mlflow_can_compare_sort_and_draw_them(
         "given/name": "first",
     }
     assert "s3cr3t" not in str(joined.data) + str(parent.data)
+    rows = re.findall(r"^\| (\w+) \| \d", parent.data.tags["mlflow.note.content"], re.MULTILINE)
+    assert rows == ["start", "fold", "join", "end"]
 
 
 def test_what_a_step_has_only_looked_at_is_not_told_again(
