@@ -11,7 +11,7 @@ help:
 	@echo "make check   install, then lint and the tests that take seconds"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   run the benchmarks of tests/bench and write docs/benchmarks.md (hours)"
-	@echo "make chaos   kill runs that score and explain, then what a bridged flow is made of, 100 rounds"
+	@echo "make chaos   kill runs that score and explain, what a bridged flow is made of, a scheduler, a request log"
 	@echo "make long    whole flows of each task, on S3, on two Ray nodes, with a task of another package: minutes each"
 	@echo "make projects  make a project for each task from the wheel, train it and run its tests"
 	@echo "make compat  import the flows as Airflow's DAG files into a real Airflow, which goes into .venv-compat"
@@ -55,6 +55,7 @@ chaos: install
 	$(BIN)/python -m pytest -m chaos
 	$(BIN)/python tests/chaos/bridge.py
 	$(BIN)/python tests/chaos/scheduler.py
+	$(BIN)/python tests/chaos/serving.py
 
 long: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m long

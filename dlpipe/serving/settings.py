@@ -1,0 +1,59 @@
+"""What a server takes at most, and how long it lets people wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+
+@dataclass(frozen=True)
+class LimitSettings:
+    """Bounds of requests.
+
+    Attributes
+    ----------
+    timeout : float
+        Seconds that a request has: for its body to arrive, and then for its answer.
+    explain_timeout : float
+        Seconds that a request for explanations has.
+    max_wait : float
+        Seconds that a request may be expected to wait before it is computed, or it is refused.
+    max_body : int
+        Bytes of a body.
+    max_rows, max_explained : int
+        Rows of a request for predictions, and of one for explanations.
+    """
+
+    timeout: Annotated[float, Gt(0), Le(3600)] = 10.0
+    explain_timeout: Annotated[float, Gt(0), Le(3600)] = 60.0
+    max_wait: Annotated[float, Gt(0), Le(3600)] = 0.5
+    max_body: Annotated[int, Ge(1_000), Le(1_000_000_000)] = 8_000_000
+    max_rows: Annotated[int, Ge(1), Le(1_000_000)] = 10_000
+    max_explained: Annotated[int, Ge(1), Le(10_000)] = 20
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """What is kept of requests, for how long, and what happens where that cannot be.
+
+    Attributes
+    ----------
+    texts : bool
+        Whether what was asked is kept; otherwise its SHA-256 is.
+    keep_days : int
+        Days of requests that are kept, today among them, in UTC; 0 for all.
+    flush_seconds : float
+        So often what came in is committed to the tables.
+    flush_megabytes : float
+        So much of a model is committed earlier.
+    when_full : 'answer' or 'refuse'
+        Whether requests are answered while the log cannot be written.
+    """
+
+    texts: bool = False
+    keep_days: Annotated[int, Ge(0), Le(36_500)] = 0
+    flush_seconds: Annotated[float, Gt(0), Le(3600)] = 5.0
+    flush_megabytes: Annotated[float, Gt(0), Le(1024)] = 16.0
+    when_full: Literal["answer", "refuse"] = "answer"

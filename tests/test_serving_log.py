@@ -1,0 +1,221 @@
+"""The log of requests: each that was answered is in its Delta table exactly once, whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from disks import tiny_disk
+from serving_kills import MODELS, make_entry
+
+from dlpipe.errors import StorageFull, TableNotFound
+from dlpipe.serving import request_log
+from dlpipe.serving.journal import Writer, find_journals, list_all_files, make_line
+from dlpipe.serving.log_rows import REFUSED, digest_text, dump, encode_entry, make_request_rows, name_table
+from dlpipe.serving.request_log import RequestLog, commit_files
+from dlpipe.serving.settings import LogSettings
+from dlpipe.settings import read_settings
+from dlpipe.tables import read_table, table_at, tidy_days, write_table
+
+KILLS = Path(__file__).with_name("serving_kills.py")
+
+
+@pytest.fixture(autouse=True)
+def tables(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("DLPIPE_TABLES", str(tmp_path / "tables"))
+    return tmp_path / "tables"
+
+
+def rows_of(table: str) -> list[dict]:
+    return read_table(table_at(table)).to_pylist()
+
+
+def count_rows(table: str) -> int:
+    try:
+        return table_at(table).rows
+    except TableNotFound:
+        return 0
+
+
+def started(**settings) -> tuple[RequestLog, list[str]]:
+    said: list[str] = []
+    log = RequestLog(LogSettings(**settings), say=said.append)
+    log.start()
+    return log, said
+
+
+def test_a_request_becomes_a_row_for_each_of_its_rows():
+    log, said = started(texts=True)
+    entry = make_entry("reviews", 2)
+    log.write([entry])
+    log.close()
+    first, second = rows_of("reviews_requests")
+    assert (first["request_id"], first["row"], second["row"], first["rows"]) == (entry.request_id, 0, 1, 2)
+    assert (first["text"], first["text_sha256"]) == ("a fine film", digest_text("a fine film"))
+    assert json.loads(first["answer"]) == {"predicted": "positive", "probability": 0.9}
+    assert first["arrived"].timestamp() == pytest.approx(entry.arrived, abs=1e-5)
+    assert (first["day"], first["tokens"], first["key"]) == (f"{first['arrived']:%Y-%m-%d}", 3, "k1")
+    assert not said
+    assert not list_all_files(log.root)
+
+
+def test_texts_reach_no_disk_unless_the_setting_says_so(tables):
+    log, _ = started()
+    log.write([make_entry("reviews", 1)])
+    (file,) = list_all_files(log.root)
+    assert b"fine film" not in file.path.read_bytes()
+    log.close()
+    (row,) = rows_of("reviews_requests")
+    assert (row["text"], row["text_sha256"]) == (None, digest_text("a fine film"))
+    assert not any(b"fine film" in path.read_bytes() for path in tables.rglob("*") if path.is_file())
+
+
+def test_entries_of_one_call_are_one_write_for_each_model_and_refused_ones_share_a_table():
+    log, _ = started()
+    log.write([make_entry(model, 1) for model in MODELS] + [make_entry("no such model", 0, version=0)])
+    log.close()
+    assert [len(rows_of(name_table(model, "_requests"))) for model in MODELS] == [1, 1]
+    (refused,) = rows_of(REFUSED)
+    assert (refused["model"], refused["version"], refused["rows"], refused["tokens"]) == ("no such model", 0, 0, 0)
+
+
+def test_whatever_is_in_an_entry_is_written():
+    odd = {"half": "\ud800", "big": 2**70, "set": {1}, "nan": float("nan"), 3: (1, 2)}
+    line = dump([odd, "a\nb"])
+    assert b"\n" not in line
+    assert json.loads(line)[0] == {"half": "\ufffd", "big": str(2**70), "set": "{1}", "nan": None, "3": [1, 2]}
+    assert make_request_rows([encode_entry(make_entry("re\udcffviews", 1), texts=True)]).num_rows == 1
+
+
+def test_a_torn_line_is_dropped_and_the_others_are_read():
+    root = find_journals()
+    writer = Writer(root)
+    appender = writer.begin("reviews_requests")
+    whole = [make_line(encode_entry(make_entry("reviews", 1), texts=True)) for _ in range(3)]
+    appender.append(whole[0] + whole[1][:-20] + b"\n" + b"\0" * 100 + b"\n" + whole[2] + whole[0][:30])
+    assert len(appender.file.read()) == 2
+    writer.close()
+
+
+def test_an_answered_request_is_committed_by_the_next_process_and_the_folder_goes():
+    program = (
+        "import os, sys\nsys.path.insert(0, sys.argv[1])\n"
+        "from serving_kills import make_entry\nfrom dlpipe.serving.request_log import RequestLog\n"
+        "from dlpipe.serving.settings import LogSettings\n"
+        "log = RequestLog(LogSettings(flush_seconds=3600))\nlog.start()\nlog.write([make_entry('reviews', 2)])\n"
+        "print('written', flush=True)\nsys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(KILLS.parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"written\n"
+    log, _ = started()
+    assert len(list_all_files(log.root)) == 1  # it lives: its journal is its own
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    request_log.adopt_journals(log.root)
+    assert len(rows_of("reviews_requests")) == 2
+    log.close()
+    assert not list(log.root.iterdir())
+
+
+def test_a_file_that_is_committed_and_not_removed_is_not_committed_again(monkeypatch):
+    log, _ = started(flush_seconds=3600)
+    log.write([make_entry("reviews", 1)])
+    (file,) = list_all_files(log.root)
+    content = file.path.read_bytes()
+    log.flush()
+    file.path.write_bytes(content)  # as if the process had been killed between the commit and the removal
+    commit_files([file])
+    assert len(rows_of("reviews_requests")) == 1
+    assert not file.path.exists()
+    log.close()
+
+
+def test_the_log_is_committed_every_few_seconds_by_itself():
+    log, _ = started(flush_seconds=0.1)
+    for number in range(3):
+        log.write([make_entry("reviews", 1)])
+        deadline = time.monotonic() + 60
+        while count_rows("reviews_requests") <= number:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    log.close()
+    assert len(rows_of("reviews_requests")) == 3
+
+
+def test_a_full_disk_is_said_once_and_requests_are_refused_or_answered_as_the_setting_says(tmp_path):
+    with tiny_disk(tmp_path / "disk") as disk:
+        said: list[str] = []
+        log = RequestLog(LogSettings(when_full="refuse", flush_seconds=3600), root=disk / "log", say=said.append)
+        log.start()
+        log.write([make_entry("reviews", 1)])
+        filler = disk / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"\0" * 4096)
+        many = [make_entry("reviews", 1) for _ in range(100)]
+        for _ in range(3):
+            with pytest.raises(StorageFull, match="cannot be written"):
+                log.write(many)
+        assert len(said) == 1
+        assert "requests are refused" in said[0]
+        object.__setattr__(log.settings, "when_full", "answer")
+        log.write(many)
+        assert log.lost == 100
+        filler.unlink()
+        last = make_entry("reviews", 1)
+        log.write([last])
+        assert said[1:] == ["The log of requests is written again; 100 requests so far are not in it."]
+        log.close()
+    rows = rows_of("reviews_requests")
+    assert len(rows) == 2  # nothing of those that were refused
+    assert rows[1]["request_id"] == last.request_id
+
+
+def test_a_table_that_cannot_be_written_keeps_requests_in_the_journals_and_is_said_once():
+    write_table("reviews_requests", pa.table({"text": ["a table of somebody"]}))
+    log, said = started(flush_seconds=0.05)
+    log.write([make_entry("reviews", 1), make_entry("tickets", 1)])
+    deadline = time.monotonic() + 30
+    while not said and time.monotonic() < deadline:
+        time.sleep(0.05)
+    log.close()
+    assert "stay in" in said[0]
+    assert list_all_files(log.root)
+    assert len(rows_of("tickets_requests")) == 1  # one table's trouble is not another's
+
+
+def test_old_days_go_by_the_setting_and_usage_of_other_days_stays():
+    log, _ = started(keep_days=2)
+    log.write([make_entry("reviews", 1)])
+    log.close()
+    day = 86400
+    assert tidy_days("reviews_requests", keep_days=2, now=time.time() + day) is None
+    gone = tidy_days("reviews_requests", keep_days=2, now=time.time() + 2 * day)
+    assert gone is not None
+    assert gone.rows == 0
+
+
+def test_settings_are_checked():
+    assert read_settings(LogSettings, {"texts": True, "keep_days": 30}, where="[serving.log]").keep_days == 30
+    with pytest.raises(ValueError, match="when_full"):
+        read_settings(LogSettings, {"when_full": "stop"}, where="[serving.log]")
+
+
+@pytest.mark.slow
+def test_every_answered_request_is_there_once_after_20_kills_at_random_moments(tmp_path):
+    seed = int(time.time()) % 100_000
+    command = [sys.executable, str(KILLS), "--rounds", "20", "--seed", str(seed), "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["written"] > 100
