@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow.entities import Dataset, DatasetInput
 from mlflow_schema import migrated_schema, statements
 from stores import new_store, template, untouched_environment
 
@@ -321,7 +322,9 @@ def test_pages_open_on_the_runs_of_the_flow_that_ran_last_with_what_compares_the
             run = client.create_run(experiment, start_time=at, tags={FLOW: flow}).info.run_id
             client.log_param(run, "training/learning_rate", rate)
             client.log_param(run, "epochs", "2")
-            for name in ("baseline/accuracy", "train/val_accuracy", "accuracy_limit", "evaluate/f1"):
+            client.log_inputs(run, [DatasetInput(Dataset("reviews@v0", "1", "local", "{}"), [])])
+            folds = ("fold/accuracy", "fold/accuracy/mean")
+            for name in (*folds, "baseline/accuracy", "train/val_accuracy", "accuracy_limit", "evaluate/f1"):
                 client.log_metric(run, name, 0.5)
         client.create_run(experiment, start_time=9)  # not a flow's
     page = find_page(client)
@@ -332,7 +335,6 @@ def test_pages_open_on_the_runs_of_the_flow_that_ran_last_with_what_compares_the
         "metrics.`train/val_accuracy",
         "metrics.`evaluate/f1",
         "attributes.`Dataset",
-        "attributes.`Models",
         "params.`training/learning_rate",
         "metrics.`baseline/accuracy",
     ]

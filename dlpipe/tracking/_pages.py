@@ -74,17 +74,32 @@ def choose_columns(runs: Sequence[Run]) -> list[str]:
         parameters, those in which they differ, else none.
     """
     metrics = dict.fromkeys(name for run in runs for name in run.data.metrics)
-    ranked = sorted((rank, at, name) for at, name in enumerate(metrics) if (rank := _rank(name)) is not None)
+    # of many tasks, the latest value says nothing
+    several = {name for name in metrics if f"{name}/mean" in metrics}
+    ranked = sorted(
+        (rank, at, name)
+        for at, name in enumerate(metrics)
+        if name not in several and (rank := _rank(name)) is not None
+    )
     scores = [name for *_, name in ranked][:MOST_SCORES]
     names = dict.fromkeys(name for run in runs for name in run.data.params)
     differ = [name for name in names if len({run.data.params.get(name) for run in runs}) > 1]
     differ.sort(key=lambda name: (-sum(name in run.data.params for run in runs), name.count("/")))
     return [
         *(f"metrics.`{name}`" for name in scores[:FIRST_SCORES]),
-        *THINGS,
+        *_find_things(runs),
         *(f"params.`{name}`" for name in differ[:MOST_PARAMS]),
         *(f"metrics.`{name}`" for name in scores[FIRST_SCORES:]),
     ]
+
+
+def _find_things(runs: Sequence[Run]) -> list[str]:
+    """Return the columns of data sets and models that are not empty."""
+    filled = (
+        any(run.inputs and run.inputs.dataset_inputs for run in runs),
+        any(run.outputs and run.outputs.model_outputs for run in runs),
+    )
+    return [column for column, is_filled in zip(THINGS, filled, strict=True) if is_filled]
 
 
 def _rank(name: str) -> tuple[bool, int, int, int] | None:
