@@ -16,6 +16,7 @@ creation      the model version, its alias and its links
 companions    registering companions, and a whole family
 moving        moving an alias of several models as one
 promotion     moving the champion, and finding the one before
+watching      where aliases point, asked again and again
 history       who was champion when, and why
 details       all that is known of one version
 deletion      deleting versions
@@ -45,6 +46,7 @@ from dlpipe.registry.registration import log_and_register
 from dlpipe.registry.scores import format_source, read_scores
 from dlpipe.registry.verdicts import read_verdict
 from dlpipe.registry.versions import ModelVersion, find_champion, list_versions, parse_uri, resolve
+from dlpipe.registry.watching import AliasWatcher
 
 __all__ = [
     "CHALLENGER",
@@ -54,6 +56,7 @@ __all__ = [
     "LOADER",
     "MADE_FROM",
     "TASK",
+    "AliasWatcher",
     "Loggable",
     "ModelVersion",
     "Packaging",
