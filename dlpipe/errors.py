@@ -191,6 +191,10 @@ class DeadlinePassed(DlpipeError, TimeoutError):
     """A request had no answer in the time that it had."""
 
 
+class AddressUnusable(DlpipeError, OSError):
+    """A server cannot listen here: the port is taken, or the address is not of this machine."""
+
+
 class ProjectExists(DlpipeError, FileExistsError):
     """A project cannot be made here without changing files that are there; nothing was written."""
 

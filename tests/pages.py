@@ -34,11 +34,13 @@ from dlpipe.orchestrator.state import State
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_ID = "1795494849196362"
-PORTS = ("8080", "8324", "8710")
-SERVER = re.compile(r"\b(make|dlpipe) ui\b|\bcard server\b|\bdlpipe scheduler --port\b")
+PORTS = ("8080", "8324", "8710", "8720")
+ASKED = "127.0.0.1:8720"
+"""Where blocks ask a server of models, which runs from the first of them on."""
+SERVER = re.compile(r"\b(make|dlpipe) ui\b|\bcard server\b|\bdlpipe (scheduler|serve)\b.* --port\b")
 OPENED = re.compile(r"http://127\.0\.0\.1:(\d+)|on port (\d+)")
 # run by a Python that has imported nothing: what starts processes of its own kind, or looks at those of others
-COLD = re.compile(r"\bmake\b|\bdlpipe ui$|\bcard server\b|\bscheduler\b", re.MULTILINE)
+COLD = re.compile(r"\bmake\b|\bdlpipe ui$|\bdlpipe serve\b|\bcard server\b|\bscheduler\b", re.MULTILINE)
 COLD_PAGES = ("docs/data.md", "docs/production.md", "docs/storage.md")
 SECONDS = 600
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_", "AWS_", "MAKE", "MFLAGS")
@@ -117,6 +119,7 @@ class Project:
     environment: dict[str, str]
     warm: WarmPython
     _said: dict[Block, str] = field(default_factory=dict)
+    _server: tuple[subprocess.Popen[str], str] | None = None
 
     @classmethod
     def make(cls, folder: Path, given: dict[str, str]) -> Project:
@@ -129,6 +132,9 @@ class Project:
         return cls(folder, environment, WarmPython(folder / ".venv/bin/python", environment))
 
     def end(self) -> None:
+        if self._server:
+            self._server[0].terminate()
+            self._server[0].communicate(timeout=60)
         self.warm.end()
 
     def run(self, block: Block) -> str:
@@ -174,6 +180,8 @@ class Project:
         """Put what exists here in the place of the page's run and ports."""
         if RUN_ID in text:
             text = text.replace(RUN_ID, self.run_id)
+        if ASKED in text:
+            text = text.replace(ASKED, self._find_server())
         for port in PORTS:
             text = text.replace(f"--port {port}", f"--port {free_port()}")
         return text
@@ -215,6 +223,20 @@ class Project:
             if said.returncode == 0 or time.monotonic() > deadline:
                 return said.stdout.strip()
             time.sleep(0.2)
+
+    def _find_server(self) -> str:
+        """Return where the server of the project's models answers, which is started if need be."""
+        if not self._server:
+            server = subprocess.Popen(
+                ["dlpipe", "serve", "--port", str(free_port())],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            self._server = server, f"127.0.0.1:{port_of(server)}"
+        return self._server[1]
 
     def _serve(self, block: Block) -> str:
         """Start a server, see that it answers, and end it with Ctrl-C."""

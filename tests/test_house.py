@@ -92,6 +92,10 @@ HEAVY = {
     "metaflow": "Metaflow is named in flows, the bridge and the inspection of flows",
     "copier": "copier is named in templates.rendering",
     "cronsim": "cronsim is named in orchestrator.timing",
+    "starlette": "Starlette, uvicorn and prometheus_client are named in dlpipe.serving",
+    "uvicorn": "Starlette, uvicorn and prometheus_client are named in dlpipe.serving",
+    "uvloop": "Starlette, uvicorn and prometheus_client are named in dlpipe.serving",
+    "prometheus_client": "Starlette, uvicorn and prometheus_client are named in dlpipe.serving",
 }
 
 

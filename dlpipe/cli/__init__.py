@@ -27,6 +27,7 @@ from dlpipe.cli.run_deletion import delete as delete_run
 from dlpipe.cli.runs import runs
 from dlpipe.cli.scheduler import scheduler
 from dlpipe.cli.scoring import score
+from dlpipe.cli.serving import serve
 from dlpipe.cli.table_deletion import delete as delete_table
 from dlpipe.cli.table_rows import export, show
 from dlpipe.cli.tables import predict, tables
@@ -49,7 +50,7 @@ def main() -> None:
 
 COMMANDS = (
     *(init, tables, append, models, predict, explain, score, answers, compare, bridge, ui),
-    *(scheduler, deployments, runs, logs, event, events),
+    *(serve, scheduler, deployments, runs, logs, event, events),
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -80,6 +80,8 @@ def explain(
         write_page(html, make_page(rows, title=f"{uri}: what each part adds to the prediction"))
         say(f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'} explained in {html}", err=json_)
     if json_:
+        from dlpipe.explain.wording import describe_row
+
         say(json.dumps([describe_row(row) for row in rows], indent=2, default=str))
     elif not html:
         say_in_colour("\n\n".join("\n".join(lay_out_row(row, top)) for row in rows))
@@ -92,23 +94,6 @@ def explain_texts(explainer: PyfuncExplainer, asked: list[str], method: str | No
     single = find_task(explainer.predictor.card["task"]).inputs.is_single_text
     given = asked if single else [parse_row(text) for text in asked]
     return list(explainer.explain(given, method=method).rows)
-
-
-def describe_row(row: Explanation) -> dict[str, Any]:
-    """Return an explanation for JSON, its parts in the order of the row."""
-    values = row.attributions[:, row.highest].tolist()
-    return {
-        "row": row.row,
-        "predicted": row.predicted,
-        "output_name": row.output_name,
-        "output": float(row.output[row.highest]),
-        "base_value": float(row.base[row.highest]),
-        "whole": row.whole,
-        "parts": [
-            {"input_column": column, "part": part.strip(), "attribution": value}
-            for column, part, value in zip(row.columns, row.parts, values, strict=True)
-        ],
-    }
 
 
 def lay_out_row(row: Explanation, top: int) -> Iterator[str]:

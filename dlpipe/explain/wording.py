@@ -1,6 +1,8 @@
-"""What an explanation says in words: on a page and in a terminal."""
+"""What an explanation says in words: on a page, in a terminal, to a program."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from dlpipe.explain.explanations import Explanation
 
@@ -28,3 +30,20 @@ def format_output(value: float, row: Explanation) -> str:
 def format_effect(value: float, row: Explanation) -> str:
     """Return what a part adds, with its sign; for a probability in points of per cent."""
     return f"{value:+.4g}" if row.output_kind == "numbers" else f"{100 * value:+.1f}"
+
+
+def describe_row(row: Explanation) -> dict[str, Any]:
+    """Return an explanation for JSON, its parts in the order of the row."""
+    values = row.attributions[:, row.highest].tolist()
+    return {
+        "row": row.row,
+        "predicted": row.predicted,
+        "output_name": row.output_name,
+        "output": float(row.output[row.highest]),
+        "base_value": float(row.base[row.highest]),
+        "whole": row.whole,
+        "parts": [
+            {"input_column": column, "part": part.strip(), "attribution": value}
+            for column, part, value in zip(row.columns, row.parts, values, strict=True)
+        ],
+    }

@@ -16,7 +16,6 @@ creation      the model version, its alias and its links
 companions    registering companions, and a whole family
 moving        moving an alias of several models as one
 promotion     moving the champion, and finding the one before
-watching      where aliases point, asked again and again
 history       who was champion when, and why
 details       all that is known of one version
 deletion      deleting versions
@@ -45,8 +44,14 @@ from dlpipe.registry.promotion import Promotion, find_earlier_champion, judge_an
 from dlpipe.registry.registration import log_and_register
 from dlpipe.registry.scores import format_source, read_scores
 from dlpipe.registry.verdicts import read_verdict
-from dlpipe.registry.versions import ModelVersion, find_champion, list_versions, parse_uri, resolve
-from dlpipe.registry.watching import AliasWatcher
+from dlpipe.registry.versions import (
+    ModelVersion,
+    find_champion,
+    list_aliases,
+    list_versions,
+    parse_uri,
+    resolve,
+)
 
 __all__ = [
     "CHALLENGER",
@@ -56,7 +61,6 @@ __all__ = [
     "LOADER",
     "MADE_FROM",
     "TASK",
-    "AliasWatcher",
     "Loggable",
     "ModelVersion",
     "Packaging",
@@ -70,6 +74,7 @@ __all__ = [
     "find_earlier_champion",
     "format_source",
     "judge_and_promote",
+    "list_aliases",
     "list_compared",
     "list_requirements",
     "list_versions",

@@ -207,6 +207,14 @@ def list_model_names(client: MlflowClient) -> list[str]:
             return sorted(names)
 
 
+def list_aliases() -> dict[str, dict[str, int]]:
+    """Return the aliases of every registered model, and the version that each points at."""
+    store = open_store()
+    with tracking_errors(store):
+        client = store.client()
+        return {name: find_aliases(client, name) or {} for name in list_model_names(client)}
+
+
 def read_aliases(client: MlflowClient, name: str) -> dict[str, int]:
     """Return the aliases of the model ``name`` and their versions, or raise ``ModelNotFound``."""
     if (aliases := find_aliases(client, name)) is not None:

@@ -1,7 +1,20 @@
 """Registered models behind an address: what other people's programs ask.
 
-served     one version, loaded and ready
-batching   rows of requests that wait, computed together
-following  which version a name and an alias mean now: polled, loaded beside the old one, checked, swapped
-settings   the section ``[serving]``
+served       one version, loaded and ready
+batching     rows of requests that wait, computed together
+following    which version a name and an alias mean now: polled, loaded beside the old one, checked, swapped
+bodies       request bodies -> rows
+replies      records -> bodies of the same shape
+refusals     why a request has no answer, as HTTP has it
+routes       which address means what
+application  a request from its arrival to its answer
+explaining   explanations, one at a time beside predictions
+guards       who may do what: the place for keys
+pages        what a server says of itself
+openapi      the description of its addresses
+metrics      numbers for Prometheus
+connections  what uvicorn leaves to a proxy: slow, endless, too many, gone
+server       the process: socket, event loop, signals
+entries      what is known of a request when its answer is ready
+settings     the section ``[serving]``
 """

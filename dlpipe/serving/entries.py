@@ -67,7 +67,7 @@ def make_request_id(now: float) -> str:
     Examples
     --------
     >>> make_request_id(1795866000.123)[:15]
-    '01a221e0-e8fb-7'
+    '01a221f4-7afb-7'
     """
     drawn = int.from_bytes(os.urandom(10), "big")
     number = int(now * 1000) << 80 | drawn

@@ -12,7 +12,7 @@ from dlpipe.inference.loading import PIPELINE_LOADER
 from dlpipe.inference.pipeline import CLASSIFIER, open_pipeline
 from dlpipe.registry import ModelVersion
 from dlpipe.task import Predictor, Task, find_task, open_predictor
-from dlpipe.task.example import check_example
+from dlpipe.task.example import check_example, read_example
 from dlpipe.task.requests import read_text_values
 from dlpipe.tracking import open_store
 
@@ -45,6 +45,8 @@ class Served(Protocol):
         Whether it answered its registered example; a version that has none is taken as it is.
     takes_missing : bool
         Whether a row that is ``None`` gets an answer, whose status says so.
+    example : sequence of records
+        Rows that it was registered with: which columns it reads.
     """
 
     version: ModelVersion
@@ -56,6 +58,7 @@ class Served(Protocol):
     batch_tokens: int
     checked: bool
     takes_missing: bool
+    example: Sequence[Mapping[str, Any]]
 
     def read_request(self, given: Any) -> list[Any]:
         """Return the rows in what a client sends, ``None`` for a missing one.
@@ -75,7 +78,9 @@ class ServedModel:
 
     takes_missing = False
 
-    def __init__(self, version: ModelVersion, predictor: Predictor, *, checked: bool) -> None:
+    def __init__(
+        self, version: ModelVersion, predictor: Predictor, *, checked: bool, example: Sequence[Record] = ()
+    ) -> None:
         self.version, self.checked = version, checked
         self.card, self.digest, self.engine, self.lanes = (
             predictor.card,
@@ -85,6 +90,7 @@ class ServedModel:
         )
         self.batch_tokens = ALONE if self.lanes == 1 else BESIDE
         self.task = find_task(self.card["task"])
+        self.example: Sequence[Mapping[str, Any]] = example
         self._predict = predictor.predict_batch
 
     def read_request(self, given: Any) -> list[Any]:
@@ -103,7 +109,9 @@ class ServedPipeline:
     lanes = 1  # it keeps answers and measures its stages, and computes a batch on all cores
     batch_tokens = ALONE
 
-    def __init__(self, version: ModelVersion, pipeline: Pipeline, *, checked: bool) -> None:
+    def __init__(
+        self, version: ModelVersion, pipeline: Pipeline, *, checked: bool, example: Sequence[Record] = ()
+    ) -> None:
         self.version, self.checked = version, checked
         self.card, self.digest, self.engine = (
             pipeline.predictor.card,
@@ -111,6 +119,7 @@ class ServedPipeline:
             pipeline.predictor.engine,
         )
         self.task = find_task(self.card["task"])
+        self.example: Sequence[Mapping[str, Any]] = example
         self._pipeline = pipeline
 
     def read_request(self, given: Any) -> list[Any]:
@@ -158,10 +167,12 @@ def open_served(version: ModelVersion, *, engine: str | None = None) -> Served:
             folder = download_model(store, version, scratch=Path(scratch), loader=PIPELINE_LOADER)
             pipeline = open_pipeline(folder, engine=engine)
             checked = check_example(folder / CLASSIFIER, pipeline.predictor)
-            return ServedPipeline(version, pipeline, checked=checked)
+            example = read_example(folder / CLASSIFIER)
+            return ServedPipeline(version, pipeline, checked=checked, example=example)
         folder = download_model(store, version, scratch=Path(scratch))
         predictor = open_predictor(folder, engine=engine)
-        return ServedModel(version, predictor, checked=check_example(folder, predictor))
+        checked, example = check_example(folder, predictor), read_example(folder)
+        return ServedModel(version, predictor, checked=checked, example=example)
 
 
 def measure_costs(rows: Sequence[Any]) -> list[int]:

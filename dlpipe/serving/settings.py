@@ -15,7 +15,7 @@ class LimitSettings:
     Attributes
     ----------
     timeout : float
-        Seconds that a request has: for its body to arrive, and then for its answer.
+        Seconds that a request has: for its body to arrive, and then, where its model is loaded, for its answer.
     explain_timeout : float
         Seconds that a request for explanations has.
     max_wait : float

@@ -73,3 +73,11 @@ def check_example(folder: Path, predictor: Predictor) -> bool:
         f"The model answers its registered example otherwise than at registration ({predictor.engine}): it {how}. "
         "Its files are not those that were registered; register it again."
     )
+
+
+def read_example(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of the example in ``folder`` as records; none where there is no example."""
+    if not (folder / EXAMPLE).is_file():
+        return []
+    rows: list[dict[str, Any]] = json.loads((folder / EXAMPLE).read_text())["rows"]
+    return rows

@@ -1,0 +1,354 @@
+"""The application of a server, as ASGI has it: requests for predictions and explanations, and pages about it.
+
+What takes a body goes a short way of its own: route, key, body, rows, batch, answer. All other addresses are in
+``pages``. Every answer and every refusal has the id of its request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlpipe.errors import DeadlinePassed, DlpipeError, ModelNotFound
+from dlpipe.serving.batching import Batcher
+from dlpipe.serving.bodies import CSV, LARGE, Asked, check_content_type, parse, read_numbers
+from dlpipe.serving.entries import Entry, make_request_id
+from dlpipe.serving.explaining import Explainers
+from dlpipe.serving.following import Models
+from dlpipe.serving.guards import Guard, Open
+from dlpipe.serving.metrics import Metrics
+from dlpipe.serving.pages import make_pages
+from dlpipe.serving.refusals import GONE, Refused, bad_request, refuse, too_large
+from dlpipe.serving.replies import JSON_TYPE, Headers, make_error, make_reply
+from dlpipe.serving.routes import Route, find_route
+from dlpipe.serving.served import Record, Served, measure_costs
+from dlpipe.serving.settings import LimitSettings
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+LOGGER = logging.getLogger(__name__)
+LOAD_SECONDS = 60.0
+"""How long a request waits for a model that nobody has asked for before."""
+UNREADABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError, OverflowError)
+"""What reading rows of a kind that nobody thought of may raise: it is the body that is wrong."""
+
+
+@dataclass(slots=True)
+class Call:
+    """A request under way, with what is known of it so far."""
+
+    route: Route
+    id: str
+    arrived: float
+    started: float
+    query: bytes = b""
+    key: str = ""
+    served: Served | None = None
+    rows: Sequence[Any] = ()
+    records: Sequence[Record] = ()
+    media: str = ""
+    body: bytes = b""
+
+    def measure(self) -> float:
+        """Return the milliseconds since it arrived."""
+        return (time.perf_counter() - self.started) * 1000
+
+
+@dataclass(eq=False)
+class Application:
+    """What answers.
+
+    Attributes
+    ----------
+    models, batcher : Models and Batcher
+        Started by whoever made them.
+    limits : LimitSettings
+    guard : Guard
+        By default everybody may do everything.
+    record : callable, optional
+        Gets the entry of each request before its answer is sent; what it raises is the answer.
+    draining : bool
+        Whether the server is about to end: ``/readyz`` says so.
+    """
+
+    models: Models
+    batcher: Batcher
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    guard: Guard = field(default_factory=Open)
+    record: Callable[[Entry], None] | None = None
+    explainers: Explainers = field(default_factory=Explainers)
+    draining: bool = False
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.models, self.batcher.count_waiting)
+        self._loading: dict[tuple[str, str], asyncio.Task[Served]] = {}
+        self._pages = make_pages(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._pages(scope, receive, send)
+            return
+        route = find_route(scope["path"])
+        if route is None or scope["method"] != "POST":
+            await self._pages(scope, receive, send)
+            return
+        await self._answer(route, scope, receive, send)
+
+    async def _answer(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        now = time.time()
+        call = Call(route, make_request_id(now), now, time.perf_counter(), scope.get("query_string", b""))
+        status, error = 200, ""
+        try:
+            try:
+                body, headers = await self._compute(call, scope, receive)
+                self._note(call, 200, "")
+            except Exception as raised:
+                refused = refuse(raised)
+                status, error = refused.status, refused.message
+                if status == 500:
+                    LOGGER.exception("request %s failed", call.id)
+                body, headers = make_error(refused, call.id, shape=route.shape)
+                call.records = ()
+                self._note_error(call, status, error)
+        except asyncio.CancelledError:
+            # the connection was lost; a server that ends does not get here, for it waits
+            call.records = ()
+            self._note_error(call, GONE, "The client was gone before its answer.")
+            return
+        headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _compute(self, call: Call, scope: Scope, receive: Receive) -> tuple[bytes, Headers]:
+        route, limits = call.route, self.limits
+        length, media, authorization = read_headers(scope["headers"], limits.max_body)
+        name, which = (route.name, route.which) if route.name else self._find_only()
+        grant = self.guard.check(authorization, model=name, right=route.action)
+        call.key = grant.key
+        call.media = check_content_type(media, shape=route.shape)
+        call.body = await read_body(receive, limits.max_body, limits.timeout, length)
+        served = call.served = self.models.peek(name, which) or await self.load(name, which)
+        if len(call.body) > LARGE:
+            asked = await asyncio.to_thread(self._read, call, served)
+        else:
+            asked = self._read(call, served)
+        call.body = b""
+        self.guard.charge(grant, len(call.rows))
+        if route.action == "explain":
+            return await self._explain(call, served)
+        call.records = await self.batcher.compute(served, call.rows, timeout=limits.timeout)
+        return make_reply(
+            call.records, asked, served, shape=route.shape, request_id=call.id, duration_ms=call.measure()
+        )
+
+    def _read(self, call: Call, served: Served) -> Asked:
+        """Have the rows of a body read by the inputs of the model's task."""
+        most = self.limits.max_explained if call.route.action == "explain" else self.limits.max_rows
+        try:
+            asked = parse(call.body, call.media, call.route.shape)
+            check_rows(count_rows(asked.given), most)
+            given = read_numbers(asked.given, served.example) if call.media == CSV else asked.given
+            rows = call.rows = served.read_request(given)
+        except DlpipeError:
+            raise
+        except UNREADABLE:
+            LOGGER.info("request %s cannot be read", call.id, exc_info=True)
+            raise bad_request("The body holds values of a kind that the model does not read.") from None
+        check_rows(len(rows), most)
+        if None in rows and (not served.takes_missing or call.route.action == "explain"):
+            raise bad_request(f"Row {rows.index(None)} is missing: it is null, and the model reads no such row.")
+        return asked
+
+    async def _explain(self, call: Call, served: Served) -> tuple[bytes, Headers]:
+        from urllib.parse import parse_qs
+
+        import orjson
+
+        method = parse_qs(call.query.decode("latin-1")).get("method", [None])[0]
+        call.records = await self.explainers.explain(
+            served, call.rows, method=method, timeout=self.limits.explain_timeout
+        )
+        version = served.version
+        body = {
+            "explanations": call.records,
+            "request_id": call.id,
+            "model": version.name,
+            "version": version.version,
+            "digest": served.digest,
+            "engine": "exact",
+            "duration_ms": round(call.measure(), 3),
+        }
+        return orjson.dumps(body), [JSON_TYPE, (b"x-request-id", call.id.encode())]
+
+    def _find_only(self) -> tuple[str, str]:
+        """Return which model `/invocations` means: the only one that is served."""
+        if len(self.models.only) == 1:
+            name, number, alias = self.models.only[0]
+            return name, alias or str(number)
+        raise ModelNotFound(
+            "/invocations is the address of the only model of a server that was started with one --model. "
+            "Write /models/NAME/invocations."
+        )
+
+    async def load(self, name: str, which: str) -> Served:
+        """Return what answers for a model that nobody has asked for yet.
+
+        It is loaded on when whoever asked does not wait for it any more.
+        """
+        key = name, which
+        if (loading := self._loading.get(key)) is None:
+            loading = self._loading[key] = asyncio.create_task(self.models.find(name, which or None))
+            loading.add_done_callback(lambda done: self._end_loading(key, done))
+        try:
+            return await asyncio.wait_for(asyncio.shield(loading), LOAD_SECONDS)
+        except TimeoutError:
+            raise DeadlinePassed(
+                f"{name} is being loaded, which takes more than {LOAD_SECONDS:g} s. Try again."
+            ) from None
+
+    def _end_loading(self, key: tuple[str, str], done: asyncio.Task[Served]) -> None:
+        self._loading.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # or asyncio says that nobody has seen it, where its client is gone
+
+    # what is kept of a request -----------------------------------------------------------------------------
+
+    def _note(self, call: Call, status: int, error: str) -> None:
+        """Count a request, and hand its entry to the log."""
+        entry = make_entry(call, status, error, whole=self.record is not None)
+        if self.record is not None:
+            self.record(entry)
+        self.metrics.count(entry, len(call.records))
+
+    def _note_error(self, call: Call, status: int, error: str) -> None:
+        try:
+            self._note(call, status, error)
+        except Exception:
+            LOGGER.exception("request %s has no entry in the log", call.id)
+
+
+def count_rows(given: Any) -> int:
+    """Return how many rows a body has, before each is looked at.
+
+    Examples
+    --------
+    >>> count_rows({"text": ["a", "b"]}), count_rows(["a"])
+    (2, 1)
+    """
+    return len(next(iter(given.values()))) if isinstance(given, dict) else len(given)
+
+
+def check_rows(number: int, most: int) -> None:
+    """Raise ``Refused`` where there are no rows, or too many."""
+    if not number:
+        raise bad_request("The body has no rows.")
+    if number > most:
+        raise too_large(f"The body has {number:,} rows; a request may have {most:,}. Send several.")
+
+
+def make_entry(call: Call, status: int, error: str, *, whole: bool) -> Entry:
+    """Return what is kept of a request.
+
+    Parameters
+    ----------
+    call : Call
+    status : int
+    error : str
+    whole : bool
+        Whether rows and records are wanted; for metrics alone they are not.
+    """
+    route, served = call.route, call.served
+    version = served.version if served is not None else None
+    costs: Sequence[int] = ()
+    texts: Sequence[str | None] = ()
+    if whole and served is not None:
+        costs = measure_costs(call.rows)
+        texts = [format_row(row, served) for row in call.rows]
+    return Entry(
+        call.id,
+        route.action,
+        version.name if version else route.name,
+        version.version if version else 0,
+        served.digest if served else "",
+        served.engine if served else "",
+        route.alias,
+        call.key,
+        status,
+        error,
+        call.arrived,
+        call.measure(),
+        costs,
+        texts,
+        call.records,
+    )
+
+
+def format_row(row: Any, served: Served) -> str | None:
+    """Return a row as people read it; a pipeline is given anything."""
+    if row is None or isinstance(row, str):
+        return row
+    return str(row) if served.takes_missing else served.task.inputs.format_row(row)
+
+
+def read_headers(headers: Sequence[tuple[bytes, bytes]], max_body: int) -> tuple[int, str, str | None]:
+    """Return the length of a body (-1 if it is not said), its type, and the header ``Authorization``.
+
+    Raises
+    ------
+    Refused
+        Where the body is too large, or compressed.
+    """
+    length, media, authorization = -1, "", None
+    for name, value in headers:
+        if name == b"content-length":
+            length = int(value)
+        elif name == b"content-type":
+            media = value.decode("latin-1")
+        elif name == b"authorization":
+            authorization = value.decode("latin-1")
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise Refused(415, "unsupported_media_type", "The body is compressed; send it as it is.")
+        elif name == b"inference-header-content-length":
+            raise bad_request("Binary tensors are not read; send 'data' as JSON.")
+    if length > max_body:
+        raise too_large(f"The body has {length:,} bytes; a request may have {max_body:,}. Send several.")
+    return length, media, authorization
+
+
+async def read_body(receive: Receive, max_body: int, timeout: float, length: int) -> bytes:
+    """Return the body of a request.
+
+    Raises
+    ------
+    Refused
+        With 413 where it is too large, and with 408 where it does not arrive in time.
+    CancelledError
+        Where the client is gone.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                body = bytes(message["body"])
+                if len(body) > max_body:
+                    raise too_large(f"The body is larger than {max_body:,} bytes. Send several requests.")
+                return body
+            parts = bytearray()
+            while True:
+                if message["type"] == "http.disconnect":
+                    raise asyncio.CancelledError
+                parts += message.get("body", b"")
+                if len(parts) > max_body:
+                    raise too_large(f"The body is larger than {max_body:,} bytes. Send several requests.")
+                if not message.get("more_body"):
+                    return bytes(parts)
+                message = await receive()
+    except TimeoutError:
+        raise Refused(408, "slow_body", f"The body did not arrive within {timeout:g} s.") from None

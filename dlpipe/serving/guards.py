@@ -1,0 +1,53 @@
+"""Who may do what: the place for keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Grant(Protocol):
+    """What a key may do.
+
+    Attributes
+    ----------
+    key : str
+        Its id.
+    """
+
+    @property
+    def key(self) -> str:
+        """The id; empty without keys."""
+
+
+class Guard(Protocol):
+    """Decides who may do what."""
+
+    def check(self, authorization: str | None, *, model: str, right: str) -> Grant:
+        """Return what whoever sent the header ``Authorization`` may do, or raise a ``Refused``.
+
+        Called once a request, before its body is read. ``right`` is ``predict``, ``explain`` or ``admin``.
+        """
+
+    def charge(self, grant: Grant, rows: int) -> None:
+        """Count rows that are to be computed, or raise a ``Refused`` where there are too many."""
+
+
+@dataclass(frozen=True)
+class Anybody:
+    """The grant of a server without keys."""
+
+    key: str = ""
+
+
+class Open:
+    """A server without keys: everybody who reaches it may do everything."""
+
+    anybody = Anybody()
+
+    def check(self, authorization: str | None, *, model: str, right: str) -> Grant:
+        """Return the same for all."""
+        return self.anybody
+
+    def charge(self, grant: Grant, rows: int) -> None:
+        """Count nothing."""

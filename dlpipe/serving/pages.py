@@ -1,0 +1,281 @@
+"""What a server says of itself: its models, whether it is ready, numbers, and how to ask."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from dlpipe import __version__
+from dlpipe.errors import DlpipeError
+from dlpipe.serving.entries import make_request_id
+from dlpipe.serving.following import Followed, Models
+from dlpipe.serving.guards import Guard
+from dlpipe.serving.metrics import Metrics
+from dlpipe.serving.openapi import make_document, make_page
+from dlpipe.serving.refusals import Refused, refuse
+from dlpipe.serving.replies import make_error
+from dlpipe.serving.routes import find_route
+from dlpipe.serving.served import Served
+
+LOGGER = logging.getLogger(__name__)
+Handler = Callable[[Request], Awaitable[Response]]
+DATATYPES = {"string": "BYTES", "double": "FP64", "float": "FP64", "long": "INT64", "integer": "INT64"}
+"""MLflow's types as those of the Open Inference Protocol; what is a list is BYTES."""
+
+
+class Shown(Protocol):
+    """What is shown: see ``Application``."""
+
+    models: Models
+    guard: Guard
+    metrics: Metrics
+    draining: bool
+
+    async def load(self, name: str, which: str) -> Served:
+        """Return what answers for a model that is not loaded yet."""
+
+
+def make_pages(app: Shown) -> Starlette:
+    """Return the application of all addresses that take no body."""
+    pages = Pages(app)
+    routes = {
+        "/": pages.describe,
+        "/docs": pages.describe,
+        "/openapi.json": pages.document,
+        "/livez": pages.live,
+        "/readyz": pages.ready,
+        "/ping": pages.ready,
+        "/health": pages.ready,
+        "/version": pages.version,
+        "/metrics": pages.metrics,
+        "/models": pages.models,
+        "/models/{name}": pages.model,
+        "/models/{name}/{which}": pages.model,
+        "/v2": pages.server,
+        "/v2/health/live": pages.live,
+        "/v2/health/ready": pages.ready,
+        "/v2/models/{name}": pages.tensors,
+        "/v2/models/{name}/ready": pages.model_ready,
+        "/v2/models/{name}/versions/{which}": pages.tensors,
+        "/v2/models/{name}/versions/{which}/ready": pages.model_ready,
+    }
+    return Starlette(
+        routes=[Route(path, guarded(page)) for path, page in routes.items()],
+        exception_handlers={HTTPException: answer_unknown},
+    )
+
+
+def guarded(page: Handler) -> Handler:
+    """Return a page whose errors are JSON."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await page(request)
+        except Exception as error:
+            return to_response(request, refuse(error), error)
+
+    return answer
+
+
+async def answer_unknown(request: Request, error: Exception) -> Response:
+    """Answer for an address that does not exist, or not with this method."""
+    assert isinstance(error, HTTPException)
+    path, method = request.url.path[:200], request.method
+    takes_body = find_route(request.url.path) is not None
+    if error.status_code == 405 or takes_body:
+        allowed = [] if is_body_only(request.url.path) else ["GET", "HEAD"]
+        allowed += ["POST"] if takes_body else []
+        headers = ((b"allow", ", ".join(allowed).encode()),)
+        refused = Refused(405, "method_not_allowed", f"{path} takes {', '.join(allowed)}.", headers=headers)
+    else:
+        message = f"{method} {path}: there is no such address. GET /openapi.json lists those that there are."
+        refused = Refused(404, "not_found", message)
+    return to_response(request, refused, error)
+
+
+def is_body_only(path: str) -> bool:
+    """Return whether an address has nothing to show without a body."""
+    return path.rpartition("/")[2] in ("invocations", "explain", "infer")
+
+
+def to_response(request: Request, refused: Refused, error: Exception) -> Response:
+    """Return a refusal as a response."""
+    request_id = make_request_id(time.time())
+    if refused.status == 500:
+        LOGGER.error("request %s failed", request_id, exc_info=error)
+    shape = "v2" if request.url.path.startswith("/v2") else "plain"
+    body, headers = make_error(refused, request_id, shape=shape)  # type: ignore[arg-type]
+    return Response(body, refused.status, {name.decode(): value.decode("latin-1") for name, value in headers})
+
+
+def to_json(content: Mapping[str, Any], status: int = 200) -> Response:
+    """Return a response of JSON."""
+    return Response(orjson.dumps(content, default=str), status, media_type="application/json")
+
+
+class Pages:
+    """What is shown of an application."""
+
+    def __init__(self, app: Shown) -> None:
+        self.app = app
+
+    # the server --------------------------------------------------------------------------------------------
+
+    async def live(self, request: Request) -> Response:
+        """Answer that the process runs."""
+        return to_json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        """Answer whether requests are taken."""
+        ready = not self.app.draining
+        return to_json({"ready": ready}, 200 if ready else 503)
+
+    async def version(self, request: Request) -> Response:
+        """Answer with dlpipe's version, where MLflow's server has MLflow's."""
+        return Response(__version__, media_type="text/plain")
+
+    async def server(self, request: Request) -> Response:
+        """Answer with what the Open Inference Protocol asks of a server."""
+        return to_json({"name": "dlpipe", "version": __version__, "extensions": []})
+
+    async def metrics(self, request: Request) -> Response:
+        """Answer with the numbers, as Prometheus reads them."""
+        self._check(request, "", "admin")
+        return Response(self.app.metrics.write(), media_type="text/plain; version=1.0.0; charset=utf-8")
+
+    async def document(self, request: Request) -> Response:
+        """Answer with the OpenAPI document."""
+        return to_json(make_document())
+
+    async def describe(self, request: Request) -> Response:
+        """Answer with the same for people."""
+        return HTMLResponse(make_page(make_document()))
+
+    # models ------------------------------------------------------------------------------------------------
+
+    async def models(self, request: Request) -> Response:
+        """Answer with the models that are registered, and what is loaded of them."""
+        self._check(request, "", "predict")
+        loaded: dict[str, dict[str, Any]] = {}
+        for followed in self.app.models.list_followed():
+            loaded.setdefault(followed.name, {})[followed.alias] = describe_followed(followed)
+        for served in self.app.models.list_numbered():
+            about = {"version": served.version.version, "engine": served.engine, "digest": served.digest}
+            loaded.setdefault(served.version.name, {})[str(served.version.version)] = about
+        registered, unseen = await asyncio.to_thread(find_registered)
+        only = {name for name, _, _ in self.app.models.only}
+        names = only or {*registered, *loaded}
+        listed = [
+            {"name": name, "aliases": registered.get(name, {}), "loaded": loaded.get(name, {})}
+            for name in sorted(names)
+        ]
+        return to_json({"models": listed, **({"registry_unseen": unseen} if unseen else {})})
+
+    async def model(self, request: Request) -> Response:
+        """Answer with one version: what answers, what it reads and what it returns."""
+        path = request.url.path
+        if is_body_only(path) and find_route(path) is not None:
+            raise Refused(405, "method_not_allowed", f"{path} takes POST.", headers=((b"allow", b"POST"),))
+        served = await self._find(request)
+        version = served.version
+        return to_json(
+            {
+                "model": version.name,
+                "version": version.version,
+                "digest": served.digest,
+                "engine": served.engine,
+                "task": served.task.name,
+                "pipeline": served.takes_missing,
+                "single_text": is_single_text(served),
+                "checked": served.checked,
+                "inputs": list_inputs(served),
+                "outputs": list_outputs(served),
+            }
+        )
+
+    async def tensors(self, request: Request) -> Response:
+        """Answer with what the Open Inference Protocol asks of a model."""
+        served = await self._find(request)
+        return to_json(
+            {
+                "name": served.version.name,
+                "versions": [str(served.version.version)],
+                "platform": f"dlpipe_{served.task.name}",
+                "inputs": list_inputs(served),
+                "outputs": list_outputs(served),
+            }
+        )
+
+    async def model_ready(self, request: Request) -> Response:
+        """Answer whether a model answers."""
+        served = await self._find(request)
+        return to_json({"name": served.version.name, "ready": not self.app.draining})
+
+    async def _find(self, request: Request) -> Served:
+        name, which = request.path_params["name"], request.path_params.get("which", "")
+        self._check(request, name, "predict")
+        return self.app.models.peek(name, which) or await self.app.load(name, which)
+
+    def _check(self, request: Request, model: str, right: str) -> None:
+        self.app.guard.check(request.headers.get("authorization"), model=model, right=right)
+
+
+def find_registered() -> tuple[dict[str, dict[str, int]], str]:
+    """Return the aliases of each registered model, and why the registry could not be asked."""
+    from dlpipe.registry import list_aliases
+
+    try:
+        return list_aliases(), ""
+    except DlpipeError as error:
+        return {}, refuse(error).message
+
+
+def describe_followed(followed: Followed) -> dict[str, Any]:
+    """Return what answers for an alias, and what is the matter with it."""
+    served = followed.served
+    about: dict[str, Any] = (
+        {}
+        if served is None
+        else {
+            "version": served.version.version,
+            "engine": served.engine,
+            "digest": served.digest,
+        }
+    )
+    for word in ("refused", "unseen", "gone"):
+        if said := getattr(followed, word):
+            about[word] = said
+    return about
+
+
+def is_single_text(served: Served) -> bool:
+    """Return whether a row is a text."""
+    return served.takes_missing or served.task.inputs.is_single_text
+
+
+def list_inputs(served: Served) -> list[dict[str, Any]]:
+    """Return the columns that a version reads, as the Open Inference Protocol writes them."""
+    if is_single_text(served):
+        return [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+    kinds: dict[str, str] = {}
+    for row in served.example:
+        for name, value in row.items():
+            if value is not None or name not in kinds:
+                kinds[name] = "FP64" if isinstance(value, int | float) else "BYTES"
+    return [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in kinds.items()]
+
+
+def list_outputs(served: Served) -> list[dict[str, Any]]:
+    """Return the columns that a version returns; a pipeline has some more beside them."""
+    fields = served.task.target.list_frame_fields(served.card)
+    return [{"name": name, "datatype": DATATYPES.get(kind, "BYTES"), "shape": [-1]} for name, kind in fields]

@@ -1,0 +1,210 @@
+"""The process of a server: its socket, its event loop, and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from uvicorn import Config, Server
+
+from dlpipe.errors import AddressUnusable, SettingError
+from dlpipe.serving.application import Application
+from dlpipe.serving.batching import Batcher
+from dlpipe.serving.connections import make_protocol
+from dlpipe.serving.following import Models
+from dlpipe.serving.settings import LimitSettings
+
+LOGGER = logging.getLogger(__name__)
+CONNECTIONS = 8192
+KEEP_ALIVE_SECONDS = 30
+DRAIN_SECONDS = 15.0
+"""More than a request has, in which those under way end after a signal."""
+FILES = 256
+"""Open files that are not connections."""
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What `dlpipe serve` is told.
+
+    Attributes
+    ----------
+    host : str
+        An address of this machine.
+    port : int
+        0 for a free one.
+    models : sequence of str
+        By default every registered one.
+    engine : str, optional
+        By default that of each version.
+    limits : LimitSettings
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    models: Sequence[str] = ()
+    engine: str | None = None
+    limits: LimitSettings = field(default_factory=LimitSettings)
+
+
+def serve(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
+    """Answer requests until SIGTERM or Ctrl-C, and end when those under way have their answers.
+
+    A second signal ends the process at once.
+
+    Parameters
+    ----------
+    settings : ServeSettings
+    say : callable
+        Gets lines for people.
+
+    Raises
+    ------
+    SettingError
+        When the address is not of loopback.
+    AddressUnusable
+        When the port is taken, or the address is not of this machine.
+    DlpipeError
+        When a model that is named cannot be served.
+    """
+    import uvloop
+
+    check_host(settings.host)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    with open_socket(settings.host, settings.port) as listening:
+        uvloop.run(run(settings, listening, say=say))
+
+
+def check_host(host: str) -> None:
+    """Raise ``SettingError`` unless only this machine reaches ``host``.
+
+    Examples
+    --------
+    >>> check_host("localhost"), check_host("127.0.0.2"), check_host("::1")
+    (None, None, None)
+    """
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    if host == "localhost":
+        return
+    raise SettingError(
+        f"--host {host} would let other machines ask, and there are no keys. Use 127.0.0.1, with a proxy before "
+        "it that knows who may ask."
+    )
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound and does not listen yet.
+
+    Raises
+    ------
+    AddressUnusable
+        When the port is taken, or the address is not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise AddressUnusable(
+            f"Port {port} of {host} cannot be used: {error.strerror}. Choose another with --port."
+        ) from None
+    return made
+
+
+def describe_address(listening: socket.socket) -> str:
+    """Return the address at which a socket is reached."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def run(settings: ServeSettings, listening: socket.socket, *, say: Callable[[str], None]) -> None:
+    """Load what is named, and answer requests until a signal."""
+    limits = settings.limits
+    models = Models(only=settings.models, engine=settings.engine, say=say)
+    batcher = Batcher(max_wait=limits.max_wait)
+    app = Application(models, batcher, limits=limits)
+    try:
+        await models.start()
+        say(f"Serving {describe_models(settings.models)} on {describe_address(listening)}")
+        await answer(app, listening, say=say)
+    finally:
+        await models.stop()
+        app.explainers.close()
+        batcher.close()
+
+
+def describe_models(names: Sequence[str]) -> str:
+    """Return what is served, in words."""
+    return ", ".join(names) or "every registered model"
+
+
+async def answer(app: Application, listening: socket.socket, *, say: Callable[[str], None] = print) -> None:
+    """Answer requests that come to a socket until a signal, and then those under way."""
+    config = Config(
+        app,  # type: ignore[arg-type]
+        http=make_protocol(find_most_connections()),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(app.limits.timeout + DRAIN_SECONDS),
+        backlog=1024,
+    )
+    # what it says of bad clients helps nobody; what goes wrong here is logged by the application
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    await DrainingServer(config, app, say).serve(sockets=[listening])
+
+
+def find_most_connections() -> int:
+    """Return how many connections this process may have, after it has asked for as many files as it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536), hard))
+            soft = min(hard, 65_536)
+    return max(16, min(CONNECTIONS, soft - FILES))
+
+
+class DrainingServer(Server):
+    """A server that says it ends, ends what is under way, and ends at once when it is told twice."""
+
+    def __init__(self, config: Config, app: Application, say: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._app, self._say = app, say
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; or end."""
+        if self.should_exit:
+            os._exit(128 + sig)
+        self.should_exit = self._app.draining = True
+        under_way = len(self.server_state.tasks)
+        self._say(
+            f"Ending; {under_way} request{'' if under_way == 1 else 's'} under way. Another signal ends at once."
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[Any]:  # type: ignore[override]
+        """Have both signals handled here; the process ends with 0."""
+        numbers = signal.SIGINT, signal.SIGTERM
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
