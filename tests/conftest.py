@@ -15,6 +15,7 @@ import pytest
 from disks import quick_folder
 from searches import Search, searched
 from texts import reviews, write_csv
+from wheels import install_wheel
 
 from dlpipe.collector import collect_seldom
 from dlpipe.tables import Sources, TableVersion, ingest
@@ -29,8 +30,11 @@ IN_MEMORY = (
     "orchestrator_year",
 )
 """Make many databases, each of whose writes would wait for the disk."""
-RAY = ("test_cluster_runs", "test_tuning")
-"""Look at one search."""
+TOGETHER = {
+    **dict.fromkeys(("test_cluster_runs", "test_tuning"), "ray"),
+    **dict.fromkeys(("test_init_project", "test_wheel"), "wheel"),
+}
+"""Look at one search, or use one environment with the wheel."""
 
 collect_seldom()
 
@@ -77,7 +81,7 @@ def group_of(item: pytest.Item) -> str:
     """Return the name of the tests that share with ``item`` what takes long to make."""
     if item.path.parent == FLOWS and "project" in getattr(item, "fixturenames", ()):
         return "project"
-    return "ray" if item.path.stem in RAY else item.path.stem
+    return TOGETHER.get(item.path.stem, item.path.stem)
 
 
 @pytest.fixture(scope="session")
@@ -136,6 +140,12 @@ def tiny_model(tiny_table: TableVersion, tiny_settings: TextTraining) -> TextMod
 def search(tiny_table: TableVersion, tiny_settings: TextTraining) -> Search:
     """A search on this machine alone."""
     return searched(tiny_table, tiny_settings)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment in which the wheel is installed."""
+    return install_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture

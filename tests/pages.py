@@ -41,7 +41,7 @@ SERVER = re.compile(r"\b(make|dlpipe) ui\b|\bcard server\b|\bdlpipe (scheduler|s
 OPENED = re.compile(r"http://127\.0\.0\.1:(\d+)|on port (\d+)")
 # run by a Python that has imported nothing: what starts processes of its own kind, or looks at those of others
 COLD = re.compile(r"\bmake\b|\bdlpipe ui$|\bdlpipe serve\b|\bcard server\b|\bscheduler\b", re.MULTILINE)
-COLD_PAGES = ("docs/data.md", "docs/production.md", "docs/storage.md")
+COLD_PAGES = ("docs/production.md", "docs/storage.md")
 SECONDS = 600
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_", "AWS_", "MAKE", "MFLAGS")
 S3 = {
@@ -172,6 +172,8 @@ class Project:
 
     def _environment_of(self, block: Block) -> dict[str, str]:
         """Return the variables that a block sees: the warm Python comes first, except in cold ones."""
+        if block.text == "make train\n":  # its Python is the one of a folder that make is given from outside
+            return {**self.environment, "MAKEFLAGS": f"BIN={self.warm.bin}"}
         if COLD.search(block.text) or block.page in COLD_PAGES:
             return self.environment
         return {**self.environment, "PATH": f"{self.warm.bin}{os.pathsep}{self.environment['PATH']}"}

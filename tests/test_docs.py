@@ -159,6 +159,7 @@ def test_every_block_works(page: str, trained: Project) -> None:
         "import sys; print(sys.argv, sys.path[0], sys.stdin.read(), __name__); sys.exit(3)",
         "import os; print(os.getcwd(), os.environ['COLOUR'], flush=True); os._exit(4)",
         "import os, sys; sys.stderr.write('so far'); sys.stderr.flush(); os.kill(os.getpid(), 9)",
+        "import os; print('unbuffered'); os.kill(os.getpid(), 9)",
         "import atexit; atexit.register(print, 'last words'); raise SystemExit('in words')",
     ],
 )
@@ -167,7 +168,7 @@ def test_the_warm_python_does_what_the_real_one_does(program: str, project: Proj
         subprocess.run(
             [python, "-c", program, "a", "b c"],
             cwd=project.folder,
-            env={**project.environment, "COLOUR": "green"},
+            env={**project.environment, "COLOUR": "green", "PYTHONUNBUFFERED": "1"},
             input="typed",
             capture_output=True,
             text=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from debugging import Debugger, configuration, last_line
 from texts import reviews, write_csv
-from wheels import install_wheel
+from warm import WarmPython
 
 from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.state import State
@@ -36,12 +36,6 @@ def environment(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with the wheel."""
-    return install_wheel(tmp_path_factory.mktemp("wheel"))
-
-
-@pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, installed: Path, environment: dict[str, str]) -> Path:
     """A project that was just made."""
     folder = tmp_path_factory.mktemp("projects")
@@ -62,7 +56,11 @@ def variables(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_command_of_the_readme_works(project: Path, environment: dict[str, str]) -> None:
     commands = [command for command in list_commands(project) if CHANGED not in command]
     assert commands[:2] == ["make train\n", "make test\n"]
-    said = run("\n".join(commands), project, environment)
+    first, *others = commands
+    warm = WarmPython(project / ".venv/bin/python", environment)
+    said = run(first, project, {**environment, "MAKEFLAGS": f"BIN={warm.bin}"})
+    warm.end()
+    said += run("\n".join(others), project, environment)
     assert "registered   models:/films/1 (challenger, champion)" in said
     assert re.search(r"^=+ 3 passed", said, re.MULTILINE)
     assert "Task finished successfully" in said.rpartition("Spinning up step evaluate")[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from pages import blocks
-from wheels import ROOT, install_wheel
+from wheels import ROOT
 
 from dlpipe.task import list_tasks
 
@@ -37,12 +37,6 @@ class SmallFlow(FlowSpec):
 if __name__ == "__main__":
     SmallFlow()
 """
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with the wheel."""
-    return install_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def run(python: Path, folder: Path, *words: str, more: Mapping[str, str] | None = None) -> str:

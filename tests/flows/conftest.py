@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from projects import Done, Project, as_csv
+from projects import Done, Project, as_csv, warm_python
 
 from dlpipe.tables import TableVersion, read_table
 
@@ -79,7 +79,7 @@ def again(project: Project, quick: tuple[str, ...], first: Done) -> Done:
 @pytest.fixture(scope="session")
 def killed(project: Project, slow: tuple[str, ...], again: Done) -> Done:
     """A third run, whose training was killed twice: in its second epoch, and in its retry's first one."""
-    with project.running(*slow) as run:
+    with project.running(*slow, python=str(warm_python().bin / "python")) as run:
         for attempt in range(2):
             run.wait_for_checkpoint(attempt=attempt)
             run.kill_task("train")

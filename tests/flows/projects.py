@@ -161,12 +161,14 @@ class Project:
         return {name: Done(*ended) for name, ended in json.loads(done.stdout.splitlines()[-1]).items()}
 
     @contextmanager
-    def running(self, *words: str, flow: str = "flows/train_flow.py") -> Iterator[Running]:
+    def running(
+        self, *words: str, flow: str = "flows/train_flow.py", python: str = sys.executable
+    ) -> Iterator[Running]:
         """Run a flow's command beside the test, in a process group of its own; end it by force if need be."""
         log = self.folder / f"{time.monotonic_ns()}.log"
         with log.open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, flow, *words],
+                [python, flow, *words],
                 cwd=self.folder,
                 env=environment(),
                 stdout=out,

@@ -14,6 +14,7 @@ import pytest
 from commands import without_system
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from projects import warm_python
 from stores import copy_database, plain_name
 from test_bridge_runs import DLPIPE, SHAPES, Place, named
 
@@ -134,7 +135,7 @@ def test_a_logger_that_asks_for_a_run_gets_the_tasks_own(runs: dict[str, Run]) -
 def without_launcher(place: Place) -> float:
     """Steps that are run one by one, as on Argo and Step Functions; nothing stands beside them. When it ended."""
     bridged = ("--with", "mlflow_bridge", "--metadata", "local", "--datastore", "local")
-    flow = (sys.executable, str(SHAPES / "quick_flow.py"), "--quiet", *bridged)
+    flow = (str(warm_python().bin / "python"), str(SHAPES / "quick_flow.py"), "--quiet", *bridged)
     for words in (
         ("init", "--run-id", "argo-77", "--task-id", "p0"),
         ("step", "start", "--run-id", "argo-77", "--task-id", "t1", "--input-paths", "argo-77/_parameters/p0"),
@@ -158,7 +159,8 @@ def test_without_a_launcher_each_task_mirrors_the_run(place: Place, without_laun
 
 
 def test_autolog_and_lightnings_own_logger_log_into_the_tasks_run(place: Place) -> None:
-    done = place.command(sys.executable, str(SHAPES / "auto_flow.py"), "run", "--with", "mlflow_bridge")
+    python = str(warm_python().bin / "python")
+    done = place.command(python, str(SHAPES / "auto_flow.py"), "run", "--with", "mlflow_bridge")
     assert done.returncode == 0, done.stdout
     client = place.client()
     experiment = client.get_experiment_by_name("AutoFlow")
@@ -208,7 +210,7 @@ def test_what_a_run_without_a_launcher_left_last_comes_with_a_sync(place: Place,
 
 
 def test_watch_follows_runs_that_know_nothing_of_the_bridge(place: Place) -> None:
-    done = place.command(sys.executable, str(SHAPES / "quick_flow.py"), "run")
+    done = place.command(str(warm_python().bin / "python"), str(SHAPES / "quick_flow.py"), "run")
     assert done.returncode == 0, done.stdout
     said = place.bridge("watch", "--rounds", "1", "--json")
     assert "QuickFlow" in [json.loads(line)["run"].partition("/")[0] for line in said.splitlines()]
