@@ -80,7 +80,7 @@ class RunReading:
         for step, attempts in snapshot.by_step.items():
             wide = widths[step] > FOREACH_TASKS
             if wide:
-                reporting = any(attempt.key in self.run.marks.list_reporting() for attempt in attempts)
+                reporting = not self.run.marks.list_reporting().isdisjoint(attempt.key for attempt in attempts)
                 yield make_step_record(snapshot, step, attempts, widths[step], reporting=reporting)
             parent = f"{snapshot.pathspec}/{step}" if wide else snapshot.pathspec
             digits = max(2, len(str(widths[step] - 1)))
