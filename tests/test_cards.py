@@ -18,7 +18,7 @@ from dlpipe.evaluation import Rival, compare_row_by_row, judge
 from dlpipe.flows.cards.data import make_data_parts
 from dlpipe.flows.cards.evaluation import make_evaluation_parts, make_verdict_parts
 from dlpipe.flows.cards.explanations import make_explanation_parts
-from dlpipe.flows.cards.parts import make_table, show
+from dlpipe.flows.cards.parts import make_matrix, make_table, show
 from dlpipe.flows.cards.predictions import make_prediction_parts
 from dlpipe.flows.cards.shares import make_histogram
 from dlpipe.flows.cards.training import (
@@ -33,7 +33,7 @@ from dlpipe.flows.former import FormerTraining
 from dlpipe.registry import ModelVersion, Promotion
 from dlpipe.tables import Sources, ingest, write_table
 from dlpipe.task import find_task
-from dlpipe.task.evaluation import Mistake
+from dlpipe.task.evaluation import Mistake, ScoreTable
 from dlpipe.task.tabular_classification import TabularData
 from dlpipe.task.text_classification import TextClassData
 from dlpipe.training import EpochScore
@@ -113,6 +113,23 @@ def test_cards_of_other_tasks_have_their_own_tables(task: str, says: str, tmp_pa
     )
     assert re.search(r"Better on \d+ of \d+ rows, worse on \d+", page)
     assert "### Lost" in page
+
+
+def test_names_and_texts_that_are_very_long_leave_a_card_as_wide_as_it_is() -> None:
+    names = [f"{letter}{'_very_long' * 10}" for letter in "abc"]
+    shades = tuple((0.1, 0.2, 0.3) for _ in names)
+    table = ScoreTable("Confusion", ("true", *names), tuple((name, "1", "2", "3") for name in names), shades)
+    page = read([make_matrix(table)])
+    heads = re.findall(r"<th[^>]*>(.*?)</th>", page)
+    for head, name in zip(heads[1:], names, strict=True):
+        assert "vertical-rl" in head
+        assert f">{name[:31]}…<" in head
+    assert [line[0] for line in read_cells(page, "")] == names
+    made = make_table(["a", "b"], [["x" * 300, "1"], ["y", "2"]])
+    address, number, short, _ = re.findall(r"<td[^>]*>", read([made]))
+    assert "overflow-wrap:anywhere" in address
+    assert "nowrap" in number
+    assert "nowrap" in short
 
 
 def test_a_model_without_mistakes_and_an_evaluation_of_an_older_run_have_cards(tmp_path: Path) -> None:

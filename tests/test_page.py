@@ -31,7 +31,7 @@ from dlpipe.orchestrator.deployments import NeededEvent, Schedule, Trigger
 from dlpipe.orchestrator.progress import parse_progress
 from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
-from dlpipe.orchestrator.time_formats import format_span
+from dlpipe.orchestrator.time_formats import format_iso, format_span
 
 NOW = 1795757400.0  # 2026-11-27 05:30 UTC
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -243,6 +243,16 @@ def test_a_run_that_has_ended_says_its_outcome_and_stands_once(client: FlaskClie
     assert client.get("/").text.count(f'"/runs/{number}"') == 2
     for path in ("/", f"/runs/{number}", "/deployments/PredictFlow"):
         assert "no drift: 3 rows like those trained on" in text_of(client, path)
+
+
+def test_when_a_schedule_was_due_stands_once_and_as_all_times_do(client: FlaskClient, state: State) -> None:
+    due = f"schedule {format_iso(NOW)}"
+    number = state.add_run("PredictFlow", cause=due, key="schedule:1", due=NOW)[0].number
+    for path in ("/", f"/runs/{number}", "/deployments/PredictFlow"):
+        shown = text_of(client, path)
+        assert " schedule " in shown
+        assert "2026-11-27 05:30 UTC" in shown
+        assert "2026-11-27T" not in shown
 
 
 def test_a_deployment_shows_its_policies_and_its_versions(client: FlaskClient, state: State) -> None:

@@ -13,6 +13,7 @@ from metaflow import current
 from metaflow.cards import Image, Markdown
 
 from dlpipe.pictures import FAINT, GRID, INK, MODEL, to_png
+from dlpipe.task.evaluation import cut_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 GOOD, BAD, OPEN = "#15803d", "#b91c1c", "#9ca3af"
 NUMBER = re.compile(r"[-+]?[\d.,]+(e-\d+)?%?( \(.*\))?|–")
 SHORT = 24  # characters of a cell that stays on one line
+ROOM = 90  # characters of the names of a matrix's columns beyond which they stand upright
+TALLEST = 32  # characters of a name that stands upright: it stands whole at the head of its line
 UPRIGHT = 8  # columns of a matrix beyond which their names stand upright
 TIGHT = "<style>.sectionItems{grid-gap:0.4rem !important}</style>"
 """Metaflow leaves so much room between two paragraphs that a card of tables falls apart."""
@@ -91,7 +94,8 @@ def _write_box(box: Box) -> str:
     title, value, note = (escape(text) for text in (box.title, box.value, box.note))
     return (
         f'<div style="flex:1 1 175px;box-sizing:border-box;border:1px solid {GRID};'
-        f'border-left:5px solid {colour};border-radius:4px;padding:10px 14px;color:{INK};text-align:start">'
+        f"border-left:5px solid {colour};border-radius:4px;padding:10px 14px;color:{INK};text-align:start;"
+        'overflow-wrap:anywhere">'
         f'<div style="font-size:12px;color:{FAINT}">{title}</div>'
         f'<div style="font-size:24px;font-weight:600;line-height:1.3" dir="auto">{value}</div>'
         f'<div style="font-size:12px;color:{FAINT}">{note}</div></div>'
@@ -117,7 +121,7 @@ def make_score_table(table: ScoreTable) -> list[Markdown]:
 
 def make_matrix(table: ScoreTable) -> Markdown:
     """Return a table whose cells but the first of each line are shaded."""
-    upright = len(table.columns) > UPRIGHT + 1
+    upright = len(table.columns) > UPRIGHT + 1 or sum(map(len, table.columns)) > ROOM
     lines = [
         [_write_cell(row[0], right=False), *map(_write_shaded, row[1:], shades)]
         for row, shades in zip(table.rows, table.shades, strict=True)
@@ -197,11 +201,12 @@ def _write_table(
 ) -> str:
     vertical = "writing-mode:vertical-rl;transform:rotate(180deg);white-space:nowrap" if upright else ""
     room = "4px 1px" if upright else "4px 8px"
+    names = [cut_text(name, limit=TALLEST) for name in columns] if upright else columns
     heads = "".join(
         f'<th style="text-align:{"right" if right[at] else "start"};color:{FAINT};font-weight:500;'
         f'padding:{room};background:none;vertical-align:bottom">'
         f'<span style="{vertical if at else ""}">{escape(name)}</span></th>'
-        for at, name in enumerate(columns)
+        for at, name in enumerate(names)
     )
     body = "".join(f'<tr style="border-top:1px solid {GRID}">{"".join(line)}</tr>' for line in lines)
     return (
@@ -212,8 +217,7 @@ def _write_table(
 
 def _write_cell(text: str, *, right: bool) -> str:
     align = "text-align:right" if right else "text-align:start"
-    if right or len(text) <= SHORT:
-        align += ";white-space:nowrap"
+    align += ";white-space:nowrap" if right or len(text) <= SHORT else ";overflow-wrap:anywhere"
     return f'<td dir="auto" style="{align};padding:4px 8px;background:none">{escape(text)}</td>'
 
 
