@@ -20,7 +20,7 @@ from stores import new_store, untouched_environment
 
 from dlpipe.errors import DeadlinePassed, DlpipeError, ModelDamaged, ModelNotFound, Overloaded, TrackingUnavailable
 from dlpipe.inference import load_predictor, predict_frame, register_pipeline
-from dlpipe.registry import ModelVersion, log_and_register, promote
+from dlpipe.registry import AliasWatcher, ModelVersion, log_and_register, promote
 from dlpipe.serving.batching import Batcher, Waiting, choose_batch
 from dlpipe.serving.following import Models
 from dlpipe.serving.served import open_served
@@ -298,6 +298,11 @@ class Registry:
             raise ModelNotFound(f"{name!r} has no alias {which!r}.")
         return ModelVersion(name, number, f"models:/{name}/{number}", "", "", "")
 
+    def read_aliases(self, names: Any) -> dict[str, Any]:
+        if self.down:
+            raise TrackingUnavailable("The database is away.")
+        return {name: dict(self.aliases) for name in names}
+
     def open(self, version: ModelVersion) -> Any:
         if version.version in self.broken:
             raise self.broken[version.version]
@@ -305,7 +310,12 @@ class Registry:
 
     def serve(self, **options: Any) -> Models:
         return Models(
-            open_version=self.open, find_version=self.find, say=self.said.append, poll_seconds=0.02, **options
+            open_version=self.open,
+            find_version=self.find,
+            read_aliases=self.read_aliases,
+            say=self.said.append,
+            poll_seconds=0.02,
+            **options,
         )
 
 
@@ -437,6 +447,20 @@ def test_only_models_that_are_named_are_served():
     follow(work, only=["slow"])
     with pytest.raises(ModelNotFound, match="has no alias"):
         follow(work, only=["slow@production"])
+
+
+def test_the_aliases_of_a_companion_are_read_with_those_of_its_classifier(store, tiny_model):
+    version = register(tiny_model)
+    register_pipeline(version)
+    watcher = AliasWatcher()
+    before = watcher.read(["reviews", "reviews-pipeline", "unknown"])
+    assert before["reviews"] == ({"challenger": 1}, {})
+    assert before["unknown"] == ({}, {})
+    promote(version)
+    after = watcher.read(["reviews", "reviews-pipeline", "unknown"])
+    assert after["reviews"] == ({"challenger": 1, "champion": 1}, {})
+    assert after["reviews-pipeline"][1] == {"challenger": 1, "champion": 1}
+    assert before["reviews-pipeline"] != after["reviews-pipeline"]
 
 
 def test_real_versions_swap_and_a_changed_one_is_refused(store, tiny_model):

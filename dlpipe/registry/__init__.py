@@ -16,6 +16,7 @@ creation      the model version, its alias and its links
 companions    registering companions, and a whole family
 moving        moving an alias of several models as one
 promotion     moving the champion, and finding the one before
+watching      where aliases point, asked again and again
 history       who was champion when, and why
 details       all that is known of one version
 deletion      deleting versions
@@ -52,6 +53,7 @@ from dlpipe.registry.versions import (
     parse_uri,
     resolve,
 )
+from dlpipe.registry.watching import AliasWatcher
 
 __all__ = [
     "CHALLENGER",
@@ -61,6 +63,7 @@ __all__ = [
     "LOADER",
     "MADE_FROM",
     "TASK",
+    "AliasWatcher",
     "Loggable",
     "ModelVersion",
     "Packaging",

@@ -12,14 +12,17 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dlpipe.errors import DlpipeError, ModelNotFound
-from dlpipe.registry import CHAMPION, ModelVersion, parse_uri, resolve
+from dlpipe.registry import CHAMPION, AliasWatcher, ModelVersion, parse_uri, resolve
 from dlpipe.serving.served import Open, Served, open_served
 
 POLL_SECONDS = 0.5
+LOOK_SECONDS = 30.0
+"""How often an alias that has not moved is looked at whole: what it points at may have been deleted."""
 TRY_AGAIN_SECONDS = 30.0
 """After which a version that did not load is tried again, where the reason may have gone: a full disk, say."""
 SWAPS = 100
@@ -74,6 +77,9 @@ class Followed:
     refused_at: float = 0.0
     unseen: str = ""
     gone: str = ""
+    aliases: Any = None
+    """What was read of the registry when it was last looked at."""
+    looked_at: float = -LOOK_SECONDS
     swaps: deque[Swap] = field(default_factory=lambda: deque(maxlen=SWAPS))
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -90,8 +96,9 @@ class Models:
         By default the one that each version chose at registration.
     say : callable
         Gets a line for each swap and each refusal.
-    open_version, find_version : callable
-        Load a version, and find what a URI means.
+    open_version, find_version, read_aliases : callable
+        Load a version, find what a URI means, and read where the aliases of some names point: while that is the
+        same, nothing else is asked.
     """
 
     def __init__(
@@ -102,11 +109,13 @@ class Models:
         say: Callable[[str], None] = print,
         open_version: Open | None = None,
         find_version: Callable[[str], ModelVersion] = resolve,
+        read_aliases: Callable[[Collection[str]], Mapping[str, Any]] | None = None,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self.only, self.say, self._poll_seconds = [parse_uri(uri) for uri in only], say, poll_seconds
         self._open: Open = open_version or (lambda version: open_served(version, engine=engine))
         self._find = find_version
+        self._read_aliases = read_aliases or AliasWatcher().read
         self._followed: dict[tuple[str, str], Followed] = {}
         self._numbered: OrderedDict[tuple[str, int], Served] = OrderedDict()
         self._opening = threading.Lock()
@@ -224,9 +233,23 @@ class Models:
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(self._poll_seconds)
+            if not self._followed:
+                continue
+            try:
+                names = {name for name, _ in self._followed}
+                aliases = await asyncio.to_thread(self._read_aliases, names)
+            except Exception as error:
+                for followed in self._followed.values():
+                    self._miss(followed, error)
+                continue
             for followed in list(self._followed.values()):
+                there, now = aliases.get(followed.name), time.monotonic()
+                same = there == followed.aliases and not followed.unseen and not followed.refused
+                if same and now - followed.looked_at < LOOK_SECONDS:
+                    continue
                 async with followed.lock:
                     await self._look(followed)
+                followed.aliases, followed.looked_at = there, now
 
     async def _look(self, followed: Followed) -> None:
         """See where the alias points, and load what is there if that is new."""
@@ -238,12 +261,8 @@ class Models:
             if followed.served is not None:
                 self._end(followed)
             return
-        except Exception as error:  # the registry does not answer: what is loaded goes on answering
-            if not followed.unseen and followed.served is not None:
-                self.say(
-                    f"{uri}: the registry cannot be asked: {error} {followed.served.version} goes on answering."
-                )
-            followed.unseen = str(error) or type(error).__name__
+        except Exception as error:
+            self._miss(followed, error)
             return
         if followed.unseen and followed.served is not None:
             self.say(f"{uri}: the registry answers again.")
@@ -256,6 +275,13 @@ class Models:
             return
         followed.wanted = version
         await self._swap(followed, version)
+
+    def _miss(self, followed: Followed, error: Exception) -> None:
+        """Note that the registry does not answer: what is loaded goes on answering."""
+        if not followed.unseen and followed.served is not None:
+            uri = f"models:/{followed.name}@{followed.alias}"
+            self.say(f"{uri}: the registry cannot be asked: {error} {followed.served.version} goes on answering.")
+        followed.unseen = str(error) or type(error).__name__
 
     async def _swap(self, followed: Followed, version: ModelVersion) -> None:
         """Load ``version`` and let it answer for the alias, if it is what was registered."""
