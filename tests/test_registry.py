@@ -25,6 +25,7 @@ from dlpipe.registry import (
     promote,
     resolve,
 )
+from dlpipe.registry.runs import open_flow_run
 from dlpipe.task import Evaluation, find_task
 from dlpipe.task.texts import TextModel
 
@@ -131,6 +132,16 @@ def test_page_of_the_model_says_who_made_it_and_from_what(store):
     tags = store.client().get_logged_model(register().model_id).tags
     assert tags["mlflow.note.content"] == "Trained on reviews@v0."
     assert {"mlflow.user", "mlflow.source.name"} <= tags.keys()
+
+
+def test_version_of_a_task_belongs_to_the_run_of_the_flow_whose_row_shows_it(store):
+    client, experiment = store.client(), store.experiment("TrainFlow")
+    flow = client.create_run(experiment)
+    task = client.create_run(experiment, tags={"mlflow.parentRunId": flow.info.run_id})
+    for _ in range(2):
+        assert open_flow_run(client, task).info.run_id == flow.info.run_id
+    assert client.get_run(flow.info.run_id).data.tags["mlflow.log-model.history"] == "[]"
+    assert open_flow_run(client, flow).info.run_id == flow.info.run_id
 
 
 def test_artifact_is_complete_and_has_no_pickle(store):

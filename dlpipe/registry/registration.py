@@ -32,9 +32,9 @@ from dlpipe.registry.names import DIGEST, KEY, KIND, KINDS, MADE_FROM, TASK, che
 from dlpipe.registry.packaging import Loggable, Packaging
 from dlpipe.registry.runs import (
     find_experiment,
-    find_flow_run,
     is_of_task,
     log_to_run,
+    open_flow_run,
     open_run,
     read_context_tags,
 )
@@ -141,7 +141,7 @@ def log_and_register(
                     text = description or describe_version(version_tags)
                     source = run
                     if run and is_of_task(tags) and KIND not in tags:
-                        source = find_flow_run(client, run)
+                        source = open_flow_run(client, run)
                     version = ensure_version(store, name, source, logged, version_tags, description=text)
         complete_version(client, version, challenger=challenger)
         return read_version(client, name, version.version)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
+HISTORY = "mlflow.log-model.history"
 PARAMS_A_BATCH = 100  # MLflow's limit
 SOURCE = frozenset({"mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit"})
 STAMP = "metaflow.task"
@@ -78,10 +79,15 @@ def is_of_task(tags: Mapping[str, str]) -> bool:
     return STAMP in tags and not os.environ.get("MLFLOW_RUN_ID")
 
 
-def find_flow_run(client: MlflowClient, run: Run) -> Run:
-    """Return the run that all others above and beside ``run`` stand under: that of the flow, for one of a task."""
+def open_flow_run(client: MlflowClient, run: Run) -> Run:
+    """Return the run of the flow, which that of a task stands under, ready to have versions.
+
+    MLflow's table of runs asks for the versions of those runs alone that have its tag with logged models.
+    """
     while above := run.data.tags.get("mlflow.parentRunId"):
         run = client.get_run(above)
+    if HISTORY not in run.data.tags:
+        client.set_tag(run.info.run_id, HISTORY, "[]")
     return run
 
 

@@ -188,7 +188,8 @@ def test_lineage_leads_from_the_model_to_the_rows_and_back(project: Project, fir
         Path(client.download_artifacts(scored.info.run_id, "artifacts/evaluation.json")).read_text()
     )
     assert sum(map(sum, evaluation["confusion"])) == evaluation["rows"]
-    # in the row of the flow's run, MLflow's table shows the versions that belong to it
+    # in the row of the flow's run, MLflow's table shows the versions that belong to it, if it has this tag
+    assert runs[first.run_id].data.tags["mlflow.log-model.history"] == "[]"
     assert client.get_model_version("reviews", "1").run_id == runs[first.run_id].info.run_id
     assert client.get_model_version("reviews-pipeline", "1").run_id == runs["register"].info.run_id
     made = {f"models:/{name}/1" for name in ("reviews", "reviews-pipeline", "reviews-explainer")}
