@@ -168,6 +168,8 @@ class Project:
         return ""
 
     def _text(self, block: Block) -> str:
+        if block.note.startswith("file "):
+            (self.folder / block.note.removeprefix("file ")).write_text(block.text)
         return ""
 
     def _environment_of(self, block: Block) -> dict[str, str]:

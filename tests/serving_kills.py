@@ -26,6 +26,7 @@ import pyarrow.parquet
 import dlpipe.tables
 from dlpipe.serving import request_log
 from dlpipe.serving.entries import Entry, make_request_id
+from dlpipe.serving.feedback import Given, write_feedback
 from dlpipe.serving.log_rows import FEEDBACK, REFUSED, REQUESTS, name_table
 from dlpipe.serving.settings import LogSettings
 from dlpipe.tables import read_table, table_at
@@ -59,8 +60,7 @@ def write_for_ever(folder: Path, chance: random.Random) -> None:
         log.write(entries)
         os.write(noted, "".join(f"{entry.request_id} {len(entry.texts)}\n" for entry in entries).encode())
         if chance.random() < 0.3:
-            give = [entries[0].request_id, 0, "positive", "http", "k1", time.time(), time.time_ns()]
-            log.write_line(name_table(MODELS[0], FEEDBACK), json.dumps(give).encode())
+            write_feedback(log, MODELS[0], [Given(entries[0].request_id, "positive")])
             os.write(noted, f"{entries[0].request_id} label\n".encode())
         time.sleep(chance.random() * 0.004)
 

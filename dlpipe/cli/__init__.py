@@ -16,6 +16,7 @@ from dlpipe.cli.compare import compare
 from dlpipe.cli.deployments import deployments
 from dlpipe.cli.events import event, events
 from dlpipe.cli.explaining import explain
+from dlpipe.cli.feedback import feedback
 from dlpipe.cli.init import init
 from dlpipe.cli.logs import logs
 from dlpipe.cli.model_details import show as show_model
@@ -50,7 +51,7 @@ def main() -> None:
 
 COMMANDS = (
     *(init, tables, append, models, predict, explain, score, answers, compare, bridge, ui),
-    *(serve, scheduler, deployments, runs, logs, event, events),
+    *(serve, feedback, scheduler, deployments, runs, logs, event, events),
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -114,14 +114,15 @@ class RequestLog:
         for table, written in lines.items():
             self._append(table, b"".join(written), len(written))
 
-    def write_line(self, table: str, content: bytes) -> None:
-        """Write a line for the table of this name; always raises where it cannot be written.
+    def write_lines(self, table: str, contents: Sequence[bytes]) -> None:
+        """Write lines for the table of this name, all or none, and raise where they cannot be written.
 
         Raises
         ------
         StorageFull
         """
-        self._append(table, make_line(content), must=True)
+        if contents:
+            self._append(table, b"".join(map(make_line, contents)), must=True)
 
     def close(self) -> None:
         """Commit everything, and end; what cannot be committed is left for the next process."""

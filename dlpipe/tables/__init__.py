@@ -1,7 +1,7 @@
 """Delta tables: ingest, versions, history, time travel, splits, streaming batches (delta-rs, no Spark)."""
 
 from dlpipe.tables._append import Append, append
-from dlpipe.tables._commit import Mark
+from dlpipe.tables._commit import Mark, retry_on_latest
 from dlpipe.tables._days import append_by_day, tidy_days
 from dlpipe.tables._deletion import check_deletable, delete_table
 from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, join_words, to_column_name
@@ -34,6 +34,7 @@ from dlpipe.tables._versions import (
     find_first_commit,
     history,
     read_mark,
+    read_mark_at,
     read_table_id,
     table_at,
 )
@@ -103,11 +104,13 @@ __all__ = [
     "read_form",
     "read_last_settings",
     "read_mark",
+    "read_mark_at",
     "read_part",
     "read_table",
     "read_table_id",
     "read_table_schema",
     "replace_rows",
+    "retry_on_latest",
     "stage_part",
     "stream_table",
     "table_at",

@@ -37,7 +37,9 @@ LOST_AFTER = 7 * 24 * 3600.0
 """Seconds after which a data file that no version names belongs to nobody."""
 
 
-def append_by_day(path: str | Path, rows: pa.Table, *, marks: Sequence[Mark] = ()) -> TableVersion:
+def append_by_day(
+    path: str | Path, rows: pa.Table, *, marks: Sequence[Mark] = (), at: int | None = None
+) -> TableVersion:
     """Append ``rows`` to a table of days in one atomic commit, and return its version.
 
     Parameters
@@ -48,11 +50,13 @@ def append_by_day(path: str | Path, rows: pa.Table, *, marks: Sequence[Mark] = (
         With a column ``day`` of strings such as ``2026-01-31``.
     marks : sequence of Mark
         The commit moves them.
+    at : int, optional
+        The version that the commit must make.
 
     Raises
     ------
     MarkMoved
-        When a mark is no longer where it was; nothing is committed.
+        When a mark is no longer where it was, or another program made the version ``at``; nothing is committed.
     SchemaMismatch
         When the table has other columns, or is none of days.
     StorageFull, StorageUnavailable
@@ -70,7 +74,7 @@ def append_by_day(path: str | Path, rows: pa.Table, *, marks: Sequence[Mark] = (
     def write(prefix: str) -> DataFiles:
         return _write_days(location, prefix, _split_by_day(rows), rows.schema)
 
-    return write_and_commit(location, rows.schema, write, CommitTerms(marks=marks, by_day=True))[0]
+    return write_and_commit(location, rows.schema, write, CommitTerms(marks=marks, at=at, by_day=True))[0]
 
 
 def tidy_days(path: str | Path, *, keep_days: int = 0, now: float | None = None) -> TableVersion | None:

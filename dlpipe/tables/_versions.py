@@ -124,6 +124,11 @@ def read_mark(path: str | Path, name: str) -> int | None:
     return None if table is None else table.transaction_version(to_mark_id(name))
 
 
+def read_mark_at(version: TableVersion, name: str) -> int | None:
+    """Return where the mark ``name`` was in this version of a table."""
+    return open_table(version.path, version=version.version).transaction_version(to_mark_id(name))  # type: ignore[no-any-return]
+
+
 def read_table_id(path: str | Path) -> str:
     """Return what Delta calls the table at ``path`` by: a table made anew in the same place has another."""
     return str(open_table(locate(path)).metadata().id)

@@ -1,0 +1,417 @@
+"""Labels for what was asked: by request id and row, into the Delta table ``<model>_feedback``, each once.
+
+A label may come late, twice, or contradict an earlier one: all stay, and the last one that came counts. One whose
+request is not in the log is kept too: its request may come later, or never.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.errors import BadSource, SchemaMismatch, SettingError
+from dlpipe.serving.log_rows import FEEDBACK, REQUESTS, dump, make_feedback_rows, name_table
+from dlpipe.serving.logged import read_logged, read_logged_at
+from dlpipe.tables import (
+    Append,
+    TableVersion,
+    append,
+    append_by_day,
+    locate,
+    open_row_file,
+    read_last_settings,
+    retry_on_latest,
+    stream_table,
+    table_at,
+    to_records,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from dlpipe.serving.request_log import RequestLog
+
+LONGEST_LABEL = 10_000
+MAX_ROW = 1_000_000
+ID, ROW, LABEL = "request_id", "row", "label"
+ASKED_FOR = ("predict",)
+"""Kinds of requests whose rows labels are for."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A label that somebody gave.
+
+    Attributes
+    ----------
+    request_id : str
+        Of the answer.
+    label : str
+        As tables hold it: a class, a number, several labels as a JSON list.
+    row : int
+        Of the request, from 0.
+    """
+
+    request_id: str
+    label: str
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What became of labels.
+
+    Attributes
+    ----------
+    table : TableVersion or None
+        Where they are; None where there is none yet.
+    added : int
+    known : int
+        Labels that said what is there already, and were not added again.
+    changed : int
+        Labels among the added that contradict an earlier one.
+    unknown : int
+        Labels among all of them whose request is not in the log.
+    """
+
+    table: TableVersion | None
+    added: int
+    known: int
+    changed: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class Counting:
+    """The label of a row that counts, and how many different ones it has had."""
+
+    label: str
+    received: Any
+    source: str
+    different: int
+
+
+def read_given(record: Mapping[str, Any], *, where: str) -> Given:
+    """Return a label from a record with ``request_id``, ``label`` and, perhaps, ``row``.
+
+    Parameters
+    ----------
+    record : mapping
+    where : str
+        What to call it in errors, such as ``line 3 of labels.csv``.
+
+    Raises
+    ------
+    SettingError
+        When one is missing or is something else.
+
+    Examples
+    --------
+    >>> read_given({"request_id": "01a221e0-e8fb-7abc-8def-0123456789ab", "label": 4}, where="the body")
+    Given(request_id='01a221e0-e8fb-7abc-8def-0123456789ab', label='4', row=0)
+    """
+    if ID not in record or LABEL not in record:
+        raise SettingError(
+            f"{where} lacks {ID if ID not in record else LABEL!r}: pass {ID}, {LABEL} and perhaps {ROW}."
+        )
+    return Given(_read_id(record[ID], where), _read_label(record[LABEL], where), _read_row(record.get(ROW), where))
+
+
+def _read_id(value: Any, where: str) -> str:
+    try:
+        return str(uuid.UUID(value))
+    except (ValueError, TypeError, AttributeError):
+        raise SettingError(
+            f"{where} has no request id but {str(value)[:60]!r}. Pass the one of the answer."
+        ) from None
+
+
+def _read_row(value: Any, where: str) -> int:
+    if value in (None, ""):
+        return 0
+    try:
+        number = int(value)
+        if isinstance(value, bool) or number != float(value) or not 0 <= number < MAX_ROW:
+            raise ValueError
+    except (ValueError, TypeError, OverflowError):
+        raise SettingError(f"{where} has the row {str(value)[:60]!r}. Pass a number from 0.") from None
+    return number
+
+
+def _read_label(value: Any, where: str) -> str:
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return json.dumps(sorted(set(value)), ensure_ascii=False)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+        return str(value)
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_LABEL:
+        raise SettingError(
+            f"{where} has no label but {str(value)[:60]!r}. Pass a class, a number or a list of labels."
+        )
+    return value.strip()
+
+
+def write_feedback(
+    log: RequestLog, model: str, given: Sequence[Given], *, key: str = "", source: str = "http"
+) -> None:
+    """Return when labels survive a kill of this process; seconds later they are in the table.
+
+    Parameters
+    ----------
+    log : RequestLog
+        That has been started.
+    model : str
+    given : sequence of Given
+        All of them, or none where it raises.
+    key : str
+        Id of the key that was presented.
+    source : str
+        Whence they came.
+
+    Raises
+    ------
+    StorageFull
+        When they cannot be written.
+    """
+    now, first, table = time.time(), time.time_ns(), name_table(model, FEEDBACK)
+    rows = [
+        [one.request_id, one.row, one.label, source, key, now, first + place] for place, one in enumerate(given)
+    ]
+    log.write_lines(table, [dump(row) for row in rows])
+
+
+def read_labels(source: str | Path, columns: Mapping[str, str] | None = None) -> Iterator[Given]:
+    """Yield the labels in a CSV, JSON Lines or Parquet file.
+
+    Parameters
+    ----------
+    source : str or Path
+    columns : mapping, optional
+        What the file calls ``request_id``, ``row`` and ``label``.
+
+    Raises
+    ------
+    SourceNotFound, BadSource, SettingError
+        The message names the line.
+    """
+    file = open_row_file(source, columns=[ID, LABEL, *(columns or {}).values()])
+    for rows in file.read(4096):
+        for line, record in zip(rows.lines, rows.records, strict=True):
+            where = f"{file.unit.capitalize()} {line} of {str(source)!r}"
+            yield read_given(_rename(record, columns, where), where=where)
+
+
+def read_table_labels(table: str | Path, columns: Mapping[str, str] | None = None) -> Iterator[Given]:
+    """Yield the labels in the latest version of a table; rows without one are passed over.
+
+    Parameters
+    ----------
+    table, columns
+        As for ``read_labels``.
+    """
+    version, called = table_at(table), {name: name for name in (ID, ROW, LABEL)} | dict(columns or {})
+    there = dict(version.columns)
+    wanted = [called[name] for name in (ID, ROW, LABEL) if name != ROW or called[ROW] in there]
+    number = 0
+    for batch in stream_table(version, columns=wanted):
+        for record in to_records(batch):
+            number += 1
+            where = f"Row {number} of {str(version)!r}"
+            if record[called[LABEL]] is not None:
+                yield read_given(_rename(record, columns, where), where=where)
+
+
+def _rename(record: Mapping[str, Any], columns: Mapping[str, str] | None, where: str) -> Mapping[str, Any]:
+    for name, called in (columns or {}).items():
+        if called not in record:
+            raise BadSource(
+                f"{where} has no column {called!r}, which was to be the {name}; it has {', '.join(record)}."
+            )
+    return {**record, **{name: record[called] for name, called in (columns or {}).items()}}
+
+
+def add_feedback(model: str, given: Iterable[Given], *, source: str, root: Path | None = None) -> Feedback:
+    """Add labels to the table of a model in one commit, and return what became of them.
+
+    A label that says what already counts for its row is not added again: the same labels twice add nothing, and a
+    command that was killed is run again.
+
+    Parameters
+    ----------
+    model : str
+    given : iterable of Given
+        In their order: of two for one row, the later counts.
+    source : str
+        Whence they came, such as the name of a file.
+    root : Path, optional
+        The folder of journals.
+    """
+    labels, table = list(given), name_table(model, FEEDBACK)
+
+    def commit(before: TableVersion | None) -> Feedback:
+        there, seen = read_logged_at(table, root=root)
+        counting = find_counting(there)
+        now, first = time.time(), time.time_ns()
+        rows, changed = [], 0
+        last = {place: one.label for place, one in counting.items()}
+        for number, one in enumerate(labels):
+            place = one.request_id, one.row
+            if last.get(place) == one.label:
+                continue
+            changed += place in last
+            last[place] = one.label
+            rows.append(dump([one.request_id, one.row, one.label, source, "", now, first + number]))
+        version = seen
+        if rows:
+            at = 0 if seen is None else seen.version + 1
+            version = append_by_day(table, make_feedback_rows(rows), at=at)
+        unknown = _count_unknown(model, labels, root)
+        return Feedback(version, len(rows), len(labels) - len(rows), changed, unknown)
+
+    return retry_on_latest(locate(table), commit)
+
+
+def find_counting(feedback: pa.Table) -> dict[tuple[str, int], Counting]:
+    """Return the label that counts of each row that has one: the last that came."""
+    found: dict[tuple[str, int], Counting] = {}
+    different: dict[tuple[str, int], set[str]] = {}
+    for row in sorted(feedback.to_pylist(), key=lambda row: (row["received"], row["number"])):
+        place = row[ID], row[ROW]
+        different.setdefault(place, set()).add(row[LABEL])
+        found[place] = Counting(row[LABEL], row["received"], row["source"], len(different[place]))
+    return found
+
+
+def join_feedback(model: str, *, since: str = "", root: Path | None = None) -> pa.Table:
+    """Return the rows that were asked of a model and answered, with the labels that count.
+
+    Parameters
+    ----------
+    model : str
+    since : str
+        The first day of requests, such as ``2026-01-31``; by default all.
+    root : Path, optional
+        The folder of journals.
+
+    Returns
+    -------
+    pyarrow.Table
+        The columns of the log, and ``label``, ``label_received``, ``label_source``, and ``labels``: how many
+        different ones the row has had. They are null (``labels`` is 0) where no label has come.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    counting = find_counting(read_logged(name_table(model, FEEDBACK), root=root))
+    asked = read_logged(name_table(model, REQUESTS), since=since, root=root)
+    answered = pc.and_(pc.is_in(asked["kind"], pa.array(ASKED_FOR)), pc.is_valid(asked["answer"]))
+    asked = asked.filter(answered)
+    places = zip(asked[ID].to_pylist(), asked[ROW].to_pylist(), strict=True)
+    found = [counting.get(place) for place in places]
+    columns = {
+        LABEL: pa.array([one and one.label for one in found], pa.string()),
+        "label_received": pa.array([one and one.received for one in found], pa.timestamp("us", tz="UTC")),
+        "label_source": pa.array([one and one.source for one in found], pa.string()),
+        "labels": pa.array([one.different if one else 0 for one in found], pa.int64()),
+    }
+    for name, values in columns.items():
+        asked = asked.append_column(name, values)
+    return asked
+
+
+@dataclass(frozen=True)
+class FeedbackState:
+    """How many rows of a model have labels.
+
+    Attributes
+    ----------
+    answered, labelled : int
+        Rows that were answered, and those of them that have a label.
+    contradictory : int
+        Rows that have had different labels.
+    unknown : int
+        Labels that count for a row that is not among the answered.
+    """
+
+    answered: int
+    labelled: int
+    contradictory: int
+    unknown: int
+
+
+def describe_feedback(model: str, *, root: Path | None = None) -> FeedbackState:
+    """Return how many rows of a model have labels, and how many labels have no row."""
+    counting = find_counting(read_logged(name_table(model, FEEDBACK), root=root))
+    joined = join_feedback(model, root=root)
+    labelled = joined.num_rows - joined[LABEL].null_count
+    different = sum(one.different > 1 for one in counting.values())
+    return FeedbackState(joined.num_rows, labelled, different, len(counting) - labelled)
+
+
+def append_labelled(model: str, table: str, *, since: str = "", root: Path | None = None) -> Append | None:
+    """Add the texts that were asked and have a label to a table for training; ``None`` where there is none.
+
+    A text that the table has is not added again, however often it is called. Of one text that was asked several
+    times, the label that came last counts.
+
+    Parameters
+    ----------
+    model, since, root
+        As for ``join_feedback``.
+    table : str
+        A table whose rows are one text and a label.
+
+    Raises
+    ------
+    SchemaMismatch
+        When its rows are something else.
+    BadRows
+        When too many contradict the table; nothing is added.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    settings = read_last_settings(locate(table))
+    if len(settings.form.inputs) != 1 or settings.form.inputs[0].kind != "text":
+        raise SchemaMismatch(
+            f"Rows of {table!r} are more than a text, and the log keeps only what people read of them. Make "
+            "rows of your own, and add them with dlpipe append."
+        )
+    last: dict[str, tuple[Any, str]] = {}
+    joined = join_feedback(model, since=since, root=root)
+    for text, label, received in zip(
+        *(joined[name].to_pylist() for name in ("text", LABEL, "label_received")), strict=True
+    ):
+        if text is not None and label is not None and (text not in last or received >= last[text][0]):
+            last[text] = received, label
+    if not last:
+        return None
+    name = settings.form.inputs[0].name
+    rows = pa.table({name: list(last), LABEL: [label for _, label in last.values()]})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"feedback-{name_table(model, '')}.parquet")
+        pq.write_table(rows, path)
+        return append([str(path)], table, settings=replace(settings, max_bad_share=1.0), labelled=True, named=[])
+
+
+def _count_unknown(model: str, labels: Sequence[Given], root: Path | None) -> int:
+    """Return how many labels are for a row that the log does not have."""
+    if not labels:
+        return 0
+    asked = read_logged(name_table(model, REQUESTS), columns=[ID, ROW], root=root)
+    there = set(zip(asked[ID].to_pylist(), asked[ROW].to_pylist(), strict=True))
+    return sum((one.request_id, one.row) not in there for one in labels)
+
+
+def take_labels(given: Iterable[Given], *, most: int = 1_000_000) -> list[Given]:
+    """Return labels as a list of at most ``most``; more would not fit into one commit."""
+    taken = list(itertools.islice(given, most + 1))
+    if len(taken) > most:
+        raise SettingError(f"More than {most:,} labels at once are refused. Give them in several files.")
+    return taken

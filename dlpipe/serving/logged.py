@@ -1,0 +1,121 @@
+"""Rows of the log as they are now: those of a Delta table, and those that wait in journals, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlpipe.errors import SettingError, TableNotFound
+from dlpipe.serving.journal import find_journals, list_all_files
+from dlpipe.serving.log_rows import FEEDBACK, FEEDBACK_COLUMNS, REQUEST_COLUMNS, make_rows, make_schema
+from dlpipe.tables import TableVersion, filesystem, locate, read_mark_at, stream_table, table_at, tables_root
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def read_logged(
+    table: str, *, columns: Sequence[str] | None = None, since: str = "", root: Path | None = None
+) -> pa.Table:
+    """Return the rows of a table of the log, those included that have not been committed yet.
+
+    Parameters
+    ----------
+    table : str
+        Its name, which ``name_table`` gives.
+    columns : sequence of str, optional
+        By default all.
+    since : str
+        The first day, such as ``2026-01-31``; by default all days.
+    root : Path, optional
+        The folder of journals.
+
+    Raises
+    ------
+    SchemaMismatch
+        When there is another table in its place.
+    """
+    return read_logged_at(table, columns=columns, since=since, root=root)[0]
+
+
+def read_logged_at(
+    table: str, *, columns: Sequence[str] | None = None, since: str = "", root: Path | None = None
+) -> tuple[pa.Table, TableVersion | None]:
+    """Return the same rows, and the version of the table that has those of them that are committed.
+
+    Parameters
+    ----------
+    table, columns, since, root
+        As for ``read_logged``.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    # files before the table: one that is committed in between is then in both, which the mark tells
+    waiting = [(file, file.read()) for file in list_all_files(root or find_journals()) if file.table == table]
+    try:
+        version = table_at(table)
+    except TableNotFound:
+        version = None
+    schema = make_schema(FEEDBACK_COLUMNS if table.endswith(FEEDBACK) else REQUEST_COLUMNS)
+    names = list(columns) if columns is not None else schema.names
+    where = f"day >= '{since}'" if since else None
+    batches = [] if version is None else list(stream_table(version, columns=names, where=where, batch_rows=65536))
+    wanted = pa.schema([schema.field(name) for name in names])
+    parts = [pa.Table.from_batches(batches).cast(wanted)] if batches else []
+    marks: dict[str, int | None] = {}
+    for file, lines in waiting:
+        if version is not None and file.writer not in marks:
+            marks[file.writer] = read_mark_at(version, file.mark)
+        committed = marks.get(file.writer)
+        if lines and (committed is None or file.number > committed):
+            rows = make_rows(table, lines)
+            parts.append((rows.filter(pc.greater_equal(rows["day"], since)) if since else rows).select(names))
+    return (pa.concat_tables(parts) if parts else wanted.empty_table()), version
+
+
+def list_tables(ending: str, root: Path | None = None) -> list[str]:
+    """Return the names of the tables of the log that end so, those included that are only in journals yet.
+
+    Parameters
+    ----------
+    ending : str
+        Such as ``_requests``.
+    root : Path, optional
+        The folder of journals.
+    """
+    from pyarrow.fs import FileSelector
+
+    waiting = {file.table for file in list_all_files(root or find_journals()) if file.table.endswith(ending)}
+    entries = filesystem(tables_root()).get_file_info(FileSelector(".", allow_not_found=True))
+    names = {entry.base_name for entry in entries if entry.base_name.endswith(ending)}
+    return sorted(waiting | {name for name in names if _is_there(name)})
+
+
+def _is_there(table: str) -> bool:
+    try:
+        table_at(locate(table))
+    except TableNotFound:
+        return False
+    return True
+
+
+def check_day(day: str) -> str:
+    """Return ``day`` as the log writes days.
+
+    Raises
+    ------
+    SettingError
+        When it is none.
+
+    Examples
+    --------
+    >>> check_day("2026-01-31")
+    '2026-01-31'
+    """
+    try:
+        return date.fromisoformat(day).isoformat()
+    except ValueError:
+        raise SettingError(f"{day!r} is no day. Pass one such as 2026-01-31, in UTC.") from None

@@ -1,0 +1,222 @@
+"""Labels for what was asked: late, twice, contradictory, unknown, before the request is in the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from serving_kills import make_entry
+from texts import reviews, write_csv
+
+from dlpipe.cli import main
+from dlpipe.errors import BadSource, SchemaMismatch, SettingError, SourceNotFound
+from dlpipe.serving.entries import Entry, make_request_id
+from dlpipe.serving.feedback import (
+    Given,
+    add_feedback,
+    append_labelled,
+    describe_feedback,
+    join_feedback,
+    read_given,
+    read_labels,
+    write_feedback,
+)
+from dlpipe.serving.log_rows import make_request_rows
+from dlpipe.serving.logged import read_logged
+from dlpipe.serving.request_log import RequestLog
+from dlpipe.serving.settings import LogSettings
+from dlpipe.tables import Sources, ingest, read_table, table_at, write_table
+from dlpipe.task.text_classification import TextClassData
+
+
+@pytest.fixture(autouse=True)
+def tables(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("DLPIPE_TABLES", str(tmp_path / "tables"))
+    return tmp_path / "tables"
+
+
+@pytest.fixture
+def log() -> RequestLog:
+    made = RequestLog(LogSettings(texts=True, flush_seconds=3600), say=lambda line: None)
+    made.start()
+    yield made
+    made.close()
+
+
+def ask(log: RequestLog, *texts: str) -> Entry:
+    entry = make_entry("reviews", len(texts))
+    object.__setattr__(entry, "texts", list(texts))
+    log.write([entry])
+    return entry
+
+
+def labels_of(model: str = "reviews") -> dict[tuple[str, int], str | None]:
+    joined = join_feedback(model)
+    places = zip(joined["request_id"].to_pylist(), joined["row"].to_pylist(), strict=True)
+    return dict(zip(places, joined["label"].to_pylist(), strict=True))
+
+
+def test_a_label_finds_its_row_also_before_either_is_in_a_table(log):
+    entry = ask(log, "a fine film", "dull")
+    write_feedback(log, "reviews", [Given(entry.request_id, "negative", 1)], key="k1")
+    expected = {(entry.request_id, 0): None, (entry.request_id, 1): "negative"}
+    assert labels_of() == expected
+    log.flush()
+    assert labels_of() == expected
+    (row,) = read_logged("reviews_feedback").to_pylist()
+    assert (row["source"], row["key"], row["row"]) == ("http", "k1", 1)
+    assert table_at("reviews_feedback").rows == 1
+
+
+def test_a_label_before_its_request_is_kept_and_joined_later(log):
+    entry = make_entry("reviews", 1)
+    done = add_feedback("reviews", [Given(entry.request_id, "positive")], source="labels.csv")
+    assert (done.added, done.unknown) == (1, 1)
+    assert describe_feedback("reviews").unknown == 1
+    log.write([entry])
+    log.flush()
+    assert labels_of() == {(entry.request_id, 0): "positive"}
+    assert describe_feedback("reviews").unknown == 0
+
+
+def test_the_same_labels_twice_add_nothing_and_the_last_of_contradictory_ones_counts(log):
+    entry = ask(log, "a fine film")
+    first, second = Given(entry.request_id, "positive"), Given(entry.request_id, "negative")
+    assert add_feedback("reviews", [first], source="a").added == 1
+    assert add_feedback("reviews", [first], source="b").known == 1
+    done = add_feedback("reviews", [second], source="b")
+    assert (done.added, done.changed) == (1, 1)
+    write_feedback(log, "reviews", [first])  # by HTTP it counts before it is committed
+    assert labels_of() == {(entry.request_id, 0): "positive"}
+    assert add_feedback("reviews", [second, first, second], source="c").added == 3
+    assert labels_of() == {(entry.request_id, 0): "negative"}
+    log.flush()
+    assert read_logged("reviews_feedback").num_rows == 6  # all stay
+    state = describe_feedback("reviews")
+    assert (state.labelled, state.contradictory) == (1, 1)
+
+
+def test_labels_by_http_are_there_once_after_a_kill(tmp_path):
+    program = (
+        "import sys\nfrom dlpipe.serving.feedback import *\nfrom dlpipe.serving.request_log import RequestLog\n"
+        "from dlpipe.serving.settings import LogSettings\nlog = RequestLog(LogSettings(flush_seconds=0.01))\n"
+        "log.start()\nwrite_feedback(log, 'reviews', [Given(sys.argv[1], 'positive', row) for row in range(50)])\n"
+        "print('written', flush=True)\nsys.stdin.read()\n"
+    )
+    request = make_request_id(time.time())
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, request], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"written\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert read_logged("reviews_feedback").num_rows == 50
+    after = RequestLog(LogSettings())
+    after.start()
+    after.close()
+    assert sorted(read_table(table_at("reviews_feedback"))["row"].to_pylist()) == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"label": "x"}, "lacks 'request_id'"),
+        ({"request_id": make_request_id(1.0)}, "lacks 'label'"),
+        ({"request_id": "7", "label": "x"}, "no request id"),
+        ({"request_id": make_request_id(1.0), "label": " "}, "no label"),
+        ({"request_id": make_request_id(1.0), "label": None}, "no label"),
+        ({"request_id": make_request_id(1.0), "label": True}, "no label"),
+        ({"request_id": make_request_id(1.0), "label": "x", "row": -1}, "the row '-1'"),
+        ({"request_id": make_request_id(1.0), "label": "x", "row": "one"}, "the row 'one'"),
+    ],
+)
+def test_a_label_that_is_none_is_refused(record, message):
+    with pytest.raises(SettingError, match=message):
+        read_given(record, where="the body")
+
+
+def test_several_labels_and_numbers_are_labels():
+    request = make_request_id(1.0)
+    assert (
+        read_given({"request_id": request, "label": ["war", "drama", "war"]}, where="").label == '["drama", "war"]'
+    )
+    assert read_given({"request_id": request, "label": 4.5, "row": "2"}, where="") == Given(request, "4.5", 2)
+
+
+def test_the_command_takes_files_and_tables_and_says_what_came_of_them(log, tmp_path):
+    entry = ask(log, "a fine film", "dull")
+    csv = tmp_path / "labels.csv"
+    csv.write_text(f"id,row,label\n{entry.request_id},0,positive\n{make_request_id(1.0)},0,negative\n")
+    run = CliRunner().invoke(main, ["feedback", "reviews", str(csv), "--id-column", "id", "--json"])
+    told = json.loads(run.output)
+    assert (told["table"], told["added"], told["unknown"]) == ("reviews_feedback@v0", 2, 1)
+    write_table(
+        "labels", pa.table({"request_id": [entry.request_id] * 2, "row": [0, 1], "stars": ["negative", None]})
+    )
+    run = CliRunner().invoke(main, ["feedback", "reviews", "--table", "labels", "--label-column", "stars"])
+    assert run.output.startswith("reviews_feedback@v1: 1 labels added, 1 of them instead of another; 0 known")
+    assert labels_of()[entry.request_id, 0] == "negative"
+    run = CliRunner().invoke(main, ["feedback", "reviews"])
+    assert run.output.startswith("reviews: 1 of 2 answered rows have a label; 1 have had different ones; 1 labels")
+
+
+def test_a_file_with_a_bad_line_adds_nothing_and_names_the_line(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    path.write_text(
+        json.dumps({"request_id": make_request_id(1.0), "label": "x"}) + '\n{"request_id": "7", "label": 1}\n'
+    )
+    with pytest.raises(SettingError, match="Line 2 of"):
+        add_feedback("reviews", read_labels(path), source="x")
+    assert read_logged("reviews_feedback").num_rows == 0
+    with pytest.raises(SourceNotFound):
+        list(read_labels(tmp_path / "none.csv"))
+    with pytest.raises(BadSource, match="no column 'id'"):
+        list(read_labels(path, {"request_id": "id"}))
+
+
+def test_labelled_texts_reach_the_training_table_once(log, tmp_path):
+    source = write_csv(tmp_path / "reviews.csv", reviews())
+    before = ingest(Sources(data=str(source)), "reviews", settings=TextClassData()).table
+    entry = ask(log, "an awful superb film indeed", "nobody has a label for this", "the lovely soup indeed")
+    assert append_labelled("reviews", "reviews") is None
+    given = [Given(entry.request_id, "positive"), Given(entry.request_id, "negative", 2)]
+    add_feedback("reviews", given, source="x")
+    added = append_labelled("reviews", "reviews")
+    assert added is not None
+    assert (added.new_rows, added.table.rows) == (2, before.rows + 2)
+    again = append_labelled("reviews", "reviews")
+    assert again is not None
+    assert (again.new_rows, again.new_version, again.known_rows) == (0, False, 2)
+    # a correction after it was learnt contradicts the table: it is set aside and said, nothing is overwritten
+    add_feedback("reviews", [Given(entry.request_id, "negative")], source="y")
+    third = append_labelled("reviews", "reviews")
+    assert third is not None
+    assert (sum(third.bad_rows.values()), third.table.rows) == (1, before.rows + 2)
+
+
+def test_texts_that_are_not_kept_cannot_be_learnt_from(tmp_path):
+    source = write_csv(tmp_path / "reviews.csv", reviews())
+    ingest(Sources(data=str(source)), "reviews", settings=TextClassData())
+    silent = RequestLog(LogSettings(flush_seconds=3600))
+    silent.start()
+    entry = ask(silent, "a fine film")
+    write_feedback(silent, "reviews", [Given(entry.request_id, "positive")])
+    run = CliRunner().invoke(main, ["feedback", "reviews", "--append", "reviews"])
+    assert "texts = true" in run.output
+    silent.close()
+
+
+def test_another_table_in_the_place_of_the_log_is_said():
+    write_table("reviews_feedback", pa.table({"text": ["mine"]}))
+    with pytest.raises(SchemaMismatch):
+        add_feedback("reviews", [Given(make_request_id(1.0), "x")], source="x")
+    assert make_request_rows([]).num_rows == 0
