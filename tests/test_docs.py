@@ -187,6 +187,27 @@ def test_the_warm_python_leaves_other_words_to_the_real_one(project: Project) ->
 
 
 @pytest.mark.slow
+def test_the_warm_python_has_metaflow_with_the_settings_of_each_command(project: Project) -> None:
+    program = (
+        "import sys; print('metaflow' in sys.modules); from metaflow.metaflow_config import SERVICE_URL as it; "
+    )
+    addresses, warm = ("http://a", "http://b"), set()
+    for address in itertools.cycle(addresses):
+        done = subprocess.run(
+            [project.warm.bin / "python", "-c", f"{program}print(it)"],
+            cwd=project.folder,
+            env={**project.environment, "METAFLOW_SERVICE_URL": address},
+            capture_output=True,
+            text=True,
+        )
+        had, *read = done.stdout.split()
+        assert read == [address], done.stderr
+        warm |= {address} if had == "True" else set()
+        if warm == {*addresses}:
+            return
+
+
+@pytest.mark.slow
 def test_the_warm_python_ends_with_whoever_asked(project: Project) -> None:
     program = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
