@@ -152,6 +152,8 @@ def test_predict_reads_standard_input_in_the_encoding_that_is_named_and_proposes
 
 def test_predict_without_a_text_or_with_an_unknown_model_is_one_line(champion):
     assert "No text to predict" in said("predict", "--model", "reviews")
+    for command in ("predict", "explain"):
+        assert "Text 2 of the command line is empty" in said(command, "--model", "reviews", "a film", " ")
     assert "leave out one of them" in said("predict", "--model", "reviews", "--encoding", "cp1252", "a film")
     assert "there are reviews" in said("predict", "--model", "models:/review@champion", "x")
     assert "has no version 9; it has 1" in said("predict", "--model", "reviews/9", "x")

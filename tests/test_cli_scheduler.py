@@ -252,6 +252,8 @@ def test_a_run_by_hand_that_failed_is_resumed_by_the_command_that_is_shown(
     delete = [sys.executable, "-m", "dlpipe.cli", "runs", "delete"]
     asked = subprocess.run([*delete, first], stdin=subprocess.DEVNULL, **given)  # type: ignore[call-overload]
     assert (asked.returncode, f"{later}  resumed {first}" in asked.stderr) == (1, True)
+    of_flow = subprocess.run([*delete, "HandFlow", "--yes"], **given)  # type: ignore[call-overload]
+    assert f"'HandFlow' is a flow. Name a run of it, such as {later}." in of_flow.stderr
     latest = tmp_path / ".metaflow/HandFlow/latest_run"
     assert latest.read_text() == first.partition("/")[2]
     gone = subprocess.run([*delete, first, "--yes", "--json"], **given)  # type: ignore[call-overload]

@@ -16,13 +16,15 @@ from click.testing import CliRunner
 from stores import make_scores, new_store, untouched_environment
 from texts import reviews, write_csv
 
+from dlpipe.bridge.outcomes import RunOutcome
+from dlpipe.bridge.records import Model
 from dlpipe.cli import main
-from dlpipe.comparing import make_page, to_plain
+from dlpipe.comparing import make_page, make_sections, to_plain
 from dlpipe.comparing.code import CodeChange, CodeState, compare_code
 from dlpipe.comparing.comparison import Comparison
 from dlpipe.comparing.data import compare_contents, read_rows
 from dlpipe.comparing.pairs import ComparedRows, Outputs, compare_pair
-from dlpipe.comparing.sides import Score, Side, TableRef
+from dlpipe.comparing.sides import Score, Side, TableRef, fill_from_run
 from dlpipe.evaluation import LabelledRows, ModelOutputs, compare_outputs
 from dlpipe.evaluation.paired import compute_paired_interval
 from dlpipe.inference import load_predictor, score
@@ -355,7 +357,7 @@ MISTAKES = {
         "No model 'revues' is registered; there are films, reviews.",
     ),
     "a run that is gone": (["reviews/1", "17"], "Metaflow has no run '17' here; its latest: "),
-    "a table that is none": (["reviews/1", "reviews/2", "--table", "revues"], "There is no table at"),
+    "a table that is none": (["reviews/1", "reviews/2", "--table", "revues"], "since there is no table at"),
     "a page in no folder": (["reviews/1", "reviews/2", "--html", "no/page.html"], "--html no/page.html cannot be"),
 }
 
@@ -391,6 +393,23 @@ def test_models_for_different_tasks_are_not_compared_row_by_row():
     assert pair.problem == (
         "models:/a/1 is a model for text-classification, models:/b/1 is one for text-regression"
     )
+
+
+def test_a_side_without_a_model_says_why_and_what_to_do(store):
+    failed = RunOutcome("FailFlow/1", "FAILED", 0, 1, failure="end failed")
+    gone = replace(failed, pathspec="TrainFlow/2", status="FINISHED", models=(Model("reviews", 9, "made"),))
+    sides = [fill_from_run(Side(run.pathspec, run.pathspec), run, named=True) for run in (failed, gone)]
+    first, second = (compare_pair(side, sides[0], ComparedRows(), Outputs()).problem for side in sides)
+    assert first == (
+        "FailFlow/1 has no model here: it registered none and used none. Resume it, or name a run that finished"
+    )
+    assert second == (
+        "TrainFlow/2 has no model here: models:/reviews/9 is gone ('reviews' has no version 9; it has 1, 2, 3. "
+        "`dlpipe models` lists them). Name a version that is registered, or train again"
+    )
+    comparison = Comparison(tuple(sides), {}, 0, 0, (), (CodeChange("the same"),), {}, {}, ())
+    notes = make_sections(comparison)[0].notes
+    assert "FailFlow and TrainFlow are different flows: only what both have is compared." in notes
 
 
 def test_the_lines_between_two_commits_are_counted(tmp_path):

@@ -367,6 +367,7 @@ def test_an_export_chooses_rows_and_columns_and_spares_a_file_that_exists(folder
     assert len((folder / "bad.jsonl").read_text().splitlines()) == tested
     assert "no known format" in said("export", "films", "films.xlsx")
     assert "no folder" in said("export", "films", "nowhere/films.csv")
+    assert "'/proc/films.csv' cannot be written" in said("export", "films", "/proc/films.csv")
     assert "--where cannot be read" in said("export", "films", "x.csv", "--where", "label =")
     assert sorted(path.name for path in folder.iterdir()) == ["bad.jsonl", "data", "films.csv"]
 
@@ -452,6 +453,7 @@ def test_what_cannot_be_deleted_is_one_line(folder):
     write_table("one", pa.table({"n": [1]}))
     write_table("one/two", pa.table({"n": [1]}))
     assert "another table in its folder, 'two'" in said("delete", "one", "--yes")
+    assert "'/' is a folder but not a Delta table" in said("delete", "/", "--yes")
     (folder / "data/tables/link").symlink_to("one")
     assert "is a link to one" in said("delete", "link", "--yes")
     (folder / "data/tables/plain").mkdir()

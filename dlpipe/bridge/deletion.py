@@ -51,6 +51,8 @@ def find_deletable(pathspec: str) -> str:
     flow, _, run = pathspec.strip("/").rpartition("/")
     if not flow:
         found = [name for name in (*find_runs(), *_list_left()) if name.partition("/")[2] == run]
+        if not found and run in {name.partition("/")[0] for name in find_runs()}:
+            raise RunNotFound(f"{run!r} is a flow. Name a run of it, such as {find_runs(run)[-1]}.")
         if not found:
             raise RunNotFound(f"Metaflow has no run {run!r} here; `dlpipe runs --local` lists them.")
         flow = found[0].partition("/")[0]

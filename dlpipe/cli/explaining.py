@@ -11,7 +11,7 @@ import click
 
 from dlpipe.cli.pages import check_page, write_page
 from dlpipe.cli.printing import as_json, say, say_in_colour
-from dlpipe.cli.tables import choose_texts, parse_row
+from dlpipe.cli.tables import check_not_blank, choose_texts, parse_row
 from dlpipe.terminal import make_visible
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def explain_texts(explainer: PyfuncExplainer, asked: list[str], method: str | No
     from dlpipe.task import find_task
 
     single = find_task(explainer.predictor.card["task"]).inputs.is_single_text
+    if single:
+        check_not_blank(asked)
     given = asked if single else [parse_row(text) for text in asked]
     return list(explainer.explain(given, method=method).rows)
 

@@ -131,6 +131,15 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     return list(texts)
 
 
+def check_not_blank(texts: Sequence[str]) -> None:
+    """Raise ``SettingError`` for a text of the command line without a word: a model would answer all the same."""
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            raise SettingError(
+                f"Text {number} of the command line is empty. Give one with words, or leave it out."
+            )
+
+
 def read_lines(encoding: str | None) -> list[str]:
     """Return the lines of standard input."""
     from dlpipe.tables import decode_lines
@@ -196,6 +205,8 @@ def predict_rows(uri: str, engine: str | None, asked: list[str]) -> list[dict[st
     else:
         predictor = load_predictor(version.uri, engine=engine)
         inputs = find_task(predictor.card["task"]).inputs
+        if inputs.is_single_text:
+            check_not_blank(asked)
         given = [{"text": text} if inputs.is_single_text else parse_row(text) for text in asked]
         rows = inputs.read_request(asked if inputs.is_single_text else given, predictor.card)
         if not inputs.is_single_text and (known := [row for row in rows if row is not None]):

@@ -111,7 +111,19 @@ def compare_pair(first: Side, second: Side, asked: ComparedRows, outputs: Output
     except SettingError:
         raise
     except DlpipeError as error:
-        return Pair(first.name, second.name, problem=str(error).rstrip("."))
+        return Pair(first.name, second.name, problem=join_reason(str(error)))
+
+
+def join_reason(message: str) -> str:
+    """Return a message as a sentence goes on with it.
+
+    Examples
+    --------
+    >>> join_reason("There is no table at 'a'. Pass another."), join_reason("MLflow does not answer.")
+    ("there is no table at 'a'. Pass another", 'MLflow does not answer')
+    """
+    first, _, rest = message.rstrip(".").partition(" ")
+    return f"{first.lower() if first in ('There', 'The', 'No', 'Version') else first} {rest}"
 
 
 def _compare(first: Side, second: Side, asked: ComparedRows, outputs: Outputs) -> Pair:
@@ -138,7 +150,7 @@ def _compare(first: Side, second: Side, asked: ComparedRows, outputs: Outputs) -
 def get_model(side: Side) -> ModelVersion:
     """Return the model of a side."""
     if side.model is None:
-        raise NotComparable(f"{side.name} has no model here")
+        raise NotComparable(f"{side.name} has no model here{': ' if side.no_model else ''}{side.no_model}")
     return side.model
 
 

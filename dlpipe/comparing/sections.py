@@ -119,6 +119,9 @@ def make_overview(sides: Sequence[Side]) -> Section:
     }
     rows["epochs"] = [format_epochs(side) for side in sides]
     notes = [f"{side.name}: {note}" for side in sides for note in side.notes]
+    flows = dict.fromkeys(side.run.partition("/")[0] for side in sides if side.run)
+    if len(flows) > 1:
+        notes.append(f"{' and '.join(flows)} are different flows: only what both have is compared.")
     return Section("Compared", turn(sides, rows), notes)
 
 

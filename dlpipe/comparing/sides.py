@@ -77,6 +77,8 @@ class Side:
         Series such as the losses of epochs.
     notes : tuple of str
         What is not known of it, and why.
+    no_model : str
+        Why there is no model, where that is known.
     """
 
     asked: str
@@ -96,6 +98,7 @@ class Side:
     numbers: Mapping[str, float] = field(default_factory=dict)
     curves: Mapping[str, Points] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    no_model: str = ""
 
     def note(self, *lines: str) -> Side:
         """Return the side with more notes."""
@@ -276,14 +279,17 @@ def add_model(side: Side, outcome: RunOutcome) -> Side:
     # a pipeline is a model only where there is nothing else: what was used then is the classifier inside it
     models = sorted(outcome.models, key=lambda model: (classifier_name(model.name) is not None, model.role))
     if not models:
-        return side.note("it has no registered model, so no rows are compared")
+        ended = outcome.status in ("FINISHED", "RUNNING")
+        what = "" if ended else ". Resume it, or name a run that finished"
+        return replace(side, no_model=f"it registered none and used none{what}")
     chosen = models[0]
     try:
         version = resolve(str(chosen))
         inside = version.tags.get(MADE_FROM)
         side = replace(side, model=resolve(inside) if inside else version)
     except (ModelNotFound, TrackingUnavailable) as error:
-        return side.note(f"its model {chosen} is gone, so no rows are compared: {str(error).rstrip('.')}")
+        gone = f"{chosen} is gone ({str(error).rstrip('.')})"
+        return replace(side, no_model=f"{gone}. Name a version that is registered, or train again")
     return side if chosen.role == "made" else side.note(f"it made no model; it used {chosen}")
 
 

@@ -193,6 +193,7 @@ class _Scorer(ABC):
     def __init__(self, model: ModelVersion, engine: str | None, source: RowFile, known: Mapping[str, str]) -> None:
         self.model, self.engine, self.source, self.known = model, engine, source, known
         self.renamed: dict[str, str] = {}
+        self.named: Mapping[str, str] = {}
 
     @property
     @abstractmethod
@@ -218,6 +219,7 @@ class _Scorer(ABC):
 
     def choose_columns(self, names: Sequence[str], named: Mapping[str, str]) -> None:
         """Find what the file calls the columns that the model reads; ``named`` are those that somebody named."""
+        self.named = named
         listed = ", ".join(map(repr, names[:30]))
         for column, name in named.items():
             if name not in names:
@@ -228,6 +230,10 @@ class _Scorer(ABC):
         found |= {column: name for column, name in self.known.items() if name in names}
         self.renamed = {column: name for column, name in found.items() if column not in names or column in named}
         if self.inputs.is_single_text:
+            if unknown := [column for column in named if column != TEXT]:
+                raise SettingError(
+                    f"--column {unknown[0]}={named[unknown[0]]} is refused: the model reads no column but 'text'."
+                )
             if TEXT not in names and TEXT not in self.renamed and len(names) == 1:
                 self.renamed = {TEXT: names[0]}
             if TEXT not in names and TEXT not in self.renamed:
@@ -297,6 +303,10 @@ class _ModelScorer(_Scorer):
         """Raise ``SettingError`` where a file lacks a column: all of its values would count as missing."""
         if not isinstance(row, Mapping) or self.source.kind == "jsonl":
             return
+        if unknown := [column for column in self.named if column not in row]:
+            raise SettingError(
+                f"--column {unknown[0]}={self.named[unknown[0]]} is refused: the model reads {', '.join(row)}."
+            )
         if missing := [name for name in row if name not in record]:
             raise SettingError(
                 f"{self.source.path!r} has no column {missing[0]!r}; the model reads {', '.join(row)}. Name the "

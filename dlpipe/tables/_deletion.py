@@ -51,7 +51,7 @@ def check_deletable(path: str | Path) -> str:
     if folder.is_symlink():
         raise SettingError(f"{show_path(location)} is a link to {os.readlink(folder)}. Name the table itself.")
     if not (folder / LOG).is_dir():
-        if _find_left(folder):
+        if folder.name and _find_left(folder):
             return location
         raise make_missing_error(location)
     logs = (log for depth in ("*", "*/*") for log in folder.glob(f"{depth}/{LOG}"))

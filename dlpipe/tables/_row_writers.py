@@ -150,8 +150,12 @@ def write_row_file(
     except BlockingIOError:
         raise SettingError(f"{str(path)!r} is being written by another process. Name another file.") from None
     except OSError as error:
-        if isinstance(error, StorageFull) or not is_full(error):
+        if isinstance(error, StorageFull):
             raise
+        if not is_full(error):
+            raise SettingError(
+                f"{str(path)!r} cannot be written: {to_one_line(error)}. Name another file."
+            ) from None
         raise StorageFull(
             f"No space is left on the device of {str(path)!r}; nothing was written there. Free some space, or "
             "name a file elsewhere."

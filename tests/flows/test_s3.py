@@ -192,11 +192,10 @@ def test_a_run_is_deleted_with_its_files_on_s3_and_no_other(cloud: Cloud) -> Non
     assert sorted(key for key in cloud.held() if key.startswith("metaflow/TinyFlow/")) == sorted(
         {*before} - {*own}
     )
-    folder = cloud.project.folder / ".metaflow/TinyFlow"
+    (folder,) = (place.parent for place in cloud.project.folder.rglob(f"TinyFlow/{stays}"))
     assert not (folder / gone).exists()
-    assert (folder / stays).is_dir()
     # what a kill left is deleted by the next call, and a store that does not answer is one line
-    left = cloud.project.folder / ".metaflow/.deleted/TinyFlow" / stays / "0-0"
+    left = folder.parent / ".deleted/TinyFlow" / stays / "0-0"
     left.parent.mkdir(parents=True)
     (folder / stays).rename(left)
     command = ("-m", "dlpipe.cli", "runs", "delete", stays, "--yes")
@@ -206,4 +205,4 @@ def test_a_run_is_deleted_with_its_files_on_s3_and_no_other(cloud: Cloud) -> Non
     assert_one_clear_line(dead, "METAFLOW_DATASTORE_SYSROOT_S3", "nothing answers there")
     assert cloud.project.python(*command, env=cloud.variables).code == 0
     assert not [key for key in cloud.held() if key.startswith(f"metaflow/TinyFlow/{stays}/")]
-    assert not (cloud.project.folder / ".metaflow/.deleted").exists()
+    assert not (folder.parent / ".deleted").exists()

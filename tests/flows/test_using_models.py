@@ -148,6 +148,7 @@ def test_runs_of_two_flows_are_compared_as_far_as_they_go(mistakes: dict[str, Do
     found = json.loads(done.said)
     trained, used = found["sides"]
     assert used["notes"] == ["it made no model; it used models:/reviews-pipeline/1"]
+    assert (trained["no_model"], used["no_model"]) == ("", "")
     assert found["pairs"][0]["problem"] == "both are models:/reviews/1, which does not differ from itself"
     (table,) = found["tables"]
     assert table["versions"] == [0, 0]
