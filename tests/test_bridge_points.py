@@ -18,13 +18,13 @@ import pytest
 from dlpipe.bridge.opening import Fields, Unopened, open_pickle
 from dlpipe.bridge.points import (
     MOST_NAMES,
-    MOST_POINTS,
     collect_points,
     find_points,
     find_settings,
     name_points,
 )
 from dlpipe.bridge.repeats import drop_repeated
+from dlpipe.bridge.series import MOST_POINTS
 from dlpipe.bridge.values import keep, to_mlflow_key, to_python_name
 from dlpipe.redaction import HIDDEN
 

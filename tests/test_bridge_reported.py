@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from dlpipe.bridge.marks import RunMarks
-from dlpipe.bridge.points import INDEXES, find_points
+from dlpipe.bridge.points import find_points
 from dlpipe.bridge.records import HeldRecord, Metric, RunRecord, find_differences
 from dlpipe.bridge.reported import Reported, make_line
 from dlpipe.bridge.sampling import Sampler
+from dlpipe.bridge.series import INDEXES
 from dlpipe.errors import MirrorIncomplete, SettingError
 from dlpipe.flows import report_point, reporting
 

@@ -19,6 +19,8 @@ steps        a step with many tasks
 description  a run in Markdown
 drawing      its graph as a picture
 values       what becomes of an artifact: metric, parameter, file or reference
+points       numbers inside an artifact, by name
+series       records and tables as series of points
 repeats      one name for one number
 apply        writes the difference to MLflow
 following    a run on its way into MLflow: reading and apply put together

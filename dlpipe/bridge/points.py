@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import itertools
-import math
 import numbers
-from collections.abc import Callable, Collection, Iterator, Mapping, MutableSet, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableSet, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from dlpipe.bridge.opening import Unopened
 from dlpipe.bridge.records import cut
-from dlpipe.bridge.values import KEY_LENGTH, PARAM_LENGTH, TEXTS, keep, look_inside, shorten_key, to_mlflow_key
-from dlpipe.redaction import HIDDEN, is_credential, looks_secret, redact
+from dlpipe.bridge.series import (
+    DEPTH,
+    INDEXES,
+    MOST_POINTS,
+    Path,
+    TooMany,
+    TooManyPoints,
+    find_index,
+    is_finite,
+    is_flag,
+    is_number,
+    is_scalar,
+    name_keys,
+    number_names,
+    read_columns,
+    read_records,
+    to_columns,
+    unpack,
+)
+from dlpipe.bridge.values import PARAM_LENGTH, keep, look_inside, shorten_key, to_mlflow_key
+from dlpipe.redaction import HIDDEN, is_credential, looks_secret
 
 MOST_NAMES = 200
 """So many metrics and parameters of one artifact; a page with more of them says nothing."""
-MOST_POINTS = 5_000
-"""So many points of all series of one artifact, which is also the most rows of a data frame."""
-DEPTH, SETTINGS_DEPTH, MOST_SETTINGS_VISITED = 2, 8, 2_000
-"""So many keys stand in a name after the artifact's own, and in that of a setting, of so many mappings."""
-INDEXES = ("epoch", "step", "iteration", "fold")
-"""Names that say which point of a series a record is, the first one counts."""
+SETTINGS_DEPTH, MOST_SETTINGS_VISITED = 8, 2_000
+"""So many keys stand in the name of a setting, of so many mappings."""
 TRANSPARENT = frozenset({"metrics", "scores", "params"})
 """Names that say nothing of a value but of what kind it is: ``metrics/accuracy`` is ``accuracy``."""
 DATASET_FIELDS, MODEL_FIELDS = (
@@ -67,10 +80,6 @@ class Points:
     notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     paths: dict[str, Path] = field(default_factory=dict)
-
-
-Path = tuple[str, ...]
-"""Keys on the way to a number, the artifact's name first."""
 
 
 @dataclass
@@ -152,7 +161,7 @@ def collect_points(name: str, value: Any) -> CollectedPoints:
     finder = _Finder(name, are_settings=name in SETTINGS)
     try:
         finder.add((name,), value)
-    except _TooMany as error:
+    except TooMany as error:
         return CollectedPoints(name, notes=[f"{name}: {error}"])
     return finder.found if finder.has_content else CollectedPoints(name, notes=finder.found.notes)
 
@@ -192,23 +201,14 @@ def find_settings(name: str, value: Any) -> tuple[dict[str, str], list[str]]:
     finder = _Finder(name, are_settings=True)
     try:
         finder.add((name,), value)
-    except _TooMany as error:
+    except TooMany as error:
         return {}, [f"{name}: {error}"]
     return name_points(finder.found, set()).params, finder.found.notes
 
 
-class _TooMany(Exception):
-    """More stands in an artifact than a page can show."""
-
-
-class _TooManyNames(_TooMany):
+class _TooManyNames(TooMany):
     def __init__(self) -> None:
         super().__init__(f"more than {MOST_NAMES} numbers and texts: they are in the file alone")
-
-
-class _TooManyPoints(_TooMany):
-    def __init__(self) -> None:
-        super().__init__(f"more than {MOST_POINTS:,} points: they are in the file alone")
 
 
 class _Finder:
@@ -231,11 +231,11 @@ class _Finder:
         self._n_visited += 1
         if self._are_settings and self._n_visited > MOST_SETTINGS_VISITED:  # they may hold each other
             raise _TooManyNames
-        columns = None if self._are_settings else _read_columns(value)
-        if columns is None and not self._are_settings and (records := _read_records(value)):
-            columns = _to_columns(records, DEPTH - len(path))
+        columns = None if self._are_settings else read_columns(value)
+        if columns is None and not self._are_settings and (records := read_records(value)):
+            columns = to_columns(records, DEPTH - len(path))
         if columns is not None:
-            if _find_index(columns):
+            if find_index(columns):
                 self._add_series(path, columns)
             elif index := next((name for name in INDEXES if (name,) in columns), ""):
                 self.found.notes.append(f"{_join((*path, index))} does not count: no points")
@@ -244,14 +244,14 @@ class _Finder:
         if not isinstance(inner, Mapping):
             return
         self._is_verdict |= (
-            len(path) == 1 and _is_flag(inner.get("passed")) and isinstance(inner.get("reason"), str)
+            len(path) == 1 and is_flag(inner.get("passed")) and isinstance(inner.get("reason"), str)
         )
         if is_version(inner, DATASET_FIELDS) or is_version(inner, MODEL_FIELDS):
             self.found.versions[path] = " ".join(str(inner.get(key)) for key in ("path", "name", "version"))
             inner = {key: item for key, item in inner.items() if key in VERSION_FIELDS or _is_measured(item)}
-        items = [((*path, key), _unpack(item)) for key, item in _name_keys(inner) if item is not None]
+        items = [((*path, key), unpack(item)) for key, item in name_keys(inner) if item is not None]
         for whole, item in sorted(
-            items, key=lambda entry: not _is_scalar(entry[1])
+            items, key=lambda entry: not is_scalar(entry[1])
         ):  # large ones take none of these
             self._add_item(whole, item)
 
@@ -260,7 +260,7 @@ class _Finder:
         metrics, params, n_numbers = len(self.found.metrics), len(self.found.params), self._n_numbers
         try:
             self.add(path, value)
-        except _TooMany as error:
+        except TooMany as error:
             if isinstance(error, _TooManyNames):
                 self._n_large += len(path) == 2
                 if self._n_large != 1 or len(path) > 2:  # many small ones are too many all together
@@ -273,9 +273,9 @@ class _Finder:
             self.found.notes.append(f"{_join(path)}: {error}")
 
     def _add_item(self, path: Path, item: Any) -> None:
-        if is_credential(path[-1], item) and not _is_flag(item):
+        if is_credential(path[-1], item) and not is_flag(item):
             self._take_text(path, HIDDEN)  # whatever stands below it
-        elif _is_scalar(item):
+        elif is_scalar(item):
             kept = keep(_join(path), item)
             if kept.metric is not None and self._are_settings:
                 self._take_text(path, str(item))
@@ -283,15 +283,15 @@ class _Finder:
                 self._take(path, [(kept.metric, 0)])
             elif kept.param and (self._are_settings or not kept.documents):
                 self._take_text(path, kept.param)
-            self._n_numbers += _is_number(item)
-        elif self._are_settings and isinstance(item, list | tuple) and item and all(map(_is_scalar, item)):
+            self._n_numbers += is_number(item)
+        elif self._are_settings and isinstance(item, list | tuple) and item and all(map(is_scalar, item)):
             self._take_text(path, cut(", ".join(map(str, item)), PARAM_LENGTH))
         elif len(path) <= self._depth:
             self._add_alone(path, item)
 
     def _add_series(self, path: Path, columns: Mapping[tuple[str, ...], Sequence[Any]]) -> None:
         """Take the columns that hold numbers alone; a number that is missing or not finite leaves a gap."""
-        index = _find_index(columns)
+        index = find_index(columns)
         steps = list(columns[index])
         if len(set(steps)) < len(steps):
             self.found.notes.append(f"{_join((*path, *index))} repeats: points are counted from 0")
@@ -299,18 +299,16 @@ class _Finder:
         for name, values in columns.items():
             if name == index:
                 continue
-            if not all(item is None or _is_number(item) for item in values):
-                if any(_is_number(item) for item in values):
+            if not all(item is None or is_number(item) for item in values):
+                if any(is_number(item) for item in values):
                     self.found.notes.append(f"{_join((*path, *name))} is not always a number")
                 continue
             if any(map(looks_secret, name[:-1])) or any(is_credential(name[-1], item) for item in values):
                 continue
             points = [
-                (float(item), int(steps[at]) if steps else at)
-                for at, item in enumerate(values)
-                if _is_finite(item)
+                (float(item), int(steps[at]) if steps else at) for at, item in enumerate(values) if is_finite(item)
             ]
-            if gaps := sum(item is not None and not _is_finite(item) for item in values):
+            if gaps := sum(item is not None and not is_finite(item) for item in values):
                 self.found.notes.append(f"{_join((*path, *name))}: {gaps} of {len(values)} points are not finite")
             if points:
                 self.found.counted |= set() if steps else {(*path, *name)}
@@ -329,13 +327,7 @@ class _Finder:
         if len(self.found.metrics) + len(self.found.params) > MOST_NAMES:
             raise _TooManyNames
         if sum(len(points) for _, points in self.found.metrics) > MOST_POINTS:
-            raise _TooManyPoints
-
-
-def _unpack(value: Any) -> Any:
-    """Return the number in an array without a shape, as ``torch.Tensor.numpy`` gives it; else the value itself."""
-    is_array = type(value).__module__ == "numpy" and type(value).__name__ == "ndarray"
-    return value[()] if is_array and value.shape == () else value
+            raise TooManyPoints
 
 
 def is_version(inner: Mapping[Any, Any], fields: Collection[str]) -> bool:
@@ -347,7 +339,7 @@ def is_version(inner: Mapping[Any, Any], fields: Collection[str]) -> bool:
     [True, True, False, False, False]
     """
     return set(inner) >= set(fields) and all(
-        (isinstance(inner[name], numbers.Integral) and not _is_flag(inner[name]))
+        (isinstance(inner[name], numbers.Integral) and not is_flag(inner[name]))
         or (isinstance(inner[name], str) and inner[name].isdecimal())
         for name in VERSION_FIELDS & set(fields)
     )
@@ -355,147 +347,8 @@ def is_version(inner: Mapping[Any, Any], fields: Collection[str]) -> bool:
 
 def _is_measured(value: Any) -> bool:
     """Return whether this is a number that is none of a version: those are whole, such as the time it was made."""
-    value = _unpack(value)
-    return _is_number(value) and not isinstance(value, numbers.Integral)
-
-
-def _name_keys(inner: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield each key as a text that no other key is, such as 1 and ``"1"``, with its value."""
-    taken: set[str] = set()
-    for key, item in inner.items():
-        if isinstance(key, Unopened):
-            continue
-        whole = redact(str(key))
-        name = next(name for name in itertools.chain([whole], _number(whole)) if name not in taken)
-        taken.add(name)
-        yield name, item
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not _is_flag(value)
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, str | TEXTS) or _is_flag(value) or _is_number(value)
-
-
-def _read_records(value: Any) -> list[Mapping[Any, Any]]:
-    """Return the records of a sequence; nothing when it is none, or something in it is no record."""
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence) or not value:
-        return []
-    if (first := look_inside(value[0])) is None:
-        return []
-    if len(value) > MOST_POINTS:
-        if isinstance(first, Mapping) and set(INDEXES) & set(map(str, first)):
-            raise _TooManyPoints
-        return []
-    records = [look_inside(item) for item in value]
-    mappings = [item for item in records if isinstance(item, Mapping)]
-    return mappings if len(mappings) == len(records) else []
-
-
-def _to_columns(records: Sequence[Mapping[Any, Any]], depth: int) -> dict[Path, list[Any]]:
-    """Return values by name, ``None`` where a record has not that name; names within a record's mappings too."""
-    columns: dict[Path, list[Any]] = {}
-    for at, record in enumerate(records):
-        for path, item in _walk(record, depth):
-            columns.setdefault(path, [None] * len(records))[at] = item
-    return columns
-
-
-def _walk(record: Mapping[Any, Any], depth: int) -> Iterator[tuple[Path, Any]]:
-    for key, item in _name_keys(record):
-        item = _unpack(item)
-        inner = look_inside(item) if depth > 0 and not _is_scalar(item) else None
-        if isinstance(inner, Mapping):
-            yield from (((key, *path), leaf) for path, leaf in _walk(inner, depth - 1))
-        else:
-            yield (key,), item
-
-
-def split_record(
-    name: str, record: Mapping[Any, Any], *, finite: bool = True
-) -> tuple[int | None, dict[Path, float]]:
-    """Return the place of a record in its series, and its numbers; ``None`` of a record that has no place.
-
-    Parameters
-    ----------
-    name : str
-        Of the series, which all paths begin with.
-    record : mapping
-        Values by name; those within its mappings count, too.
-    finite : bool, optional
-        Whether numbers that are not finite are left out; NaN stands for each of them if not.
-
-    Examples
-    --------
-    >>> split_record("epochs", {"epoch": 2, "loss": 0.5, "scores": {"f1": 0.75}, "note": "best"})
-    (2, {('epochs', 'loss'): 0.5, ('epochs', 'scores', 'f1'): 0.75})
-    """
-    found = dict(_walk(record, DEPTH - 1))
-    index = next((key for key in INDEXES if _is_count(found.get((key,)))), None)
-    return None if index is None else int(found[(index,)]), {
-        (name, *path): float(item) if _is_finite(item) else math.nan
-        for path, item in found.items()
-        if path != (index,)
-        and (_is_finite(item) or (not finite and _is_number(item)))
-        and not any(map(looks_secret, path))
-    }
-
-
-def _read_columns(value: Any) -> dict[Path, list[Any]] | None:
-    """Return the columns of numbers of a table that has an index; nothing of a table that has none.
-
-    ``None`` is for what is no table.
-    """
-    module, kind = type(value).__module__.partition(".")[0], type(value).__name__
-    if (module, kind) == ("pyarrow", "Table"):
-        names = list(value.column_names)
-    elif (module, kind) == ("pandas", "DataFrame"):
-        names = [*value.columns, value.index.name]
-    else:
-        return None
-    if not set(INDEXES) & set(map(str, names)):
-        return {}
-    if len(value) > MOST_POINTS:
-        raise _TooManyPoints
-    value = value.to_pandas() if kind == "Table" else value
-    if not value.columns.is_unique:
-        return {}
-    if value.index.name in INDEXES and value.index.name not in value.columns:
-        value = value.reset_index()
-    return {(name,): _read_column(column) for name, column in _name_keys(dict(value.items()))}
-
-
-def _read_column(column: Any) -> list[Any]:
-    """Return the values of a column: pandas does not tell what is missing from what is not a number."""
-    values = [None if missing else item for item, missing in zip(column.tolist(), column.isna(), strict=True)]
-    numbers_alone = all(item is None or _is_number(item) for item in values)
-    return [math.nan if item is None else item for item in values] if numbers_alone else values
-
-
-def _find_index(columns: Mapping[tuple[str, ...], Sequence[Any]]) -> tuple[str, ...]:
-    """Return the name of the column that counts the records: whole numbers from 0 that every record has."""
-    for name in INDEXES:
-        values = columns.get((name,), ())
-        if values and all(map(_is_count, values)):
-            return (name,)
-    return ()
-
-
-def _is_count(value: Any) -> bool:
-    return _is_finite(value) and 0 <= value == int(value) < 2**63
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return _is_number(value) and math.isfinite(value)
-    except OverflowError:  # a whole number that no double holds
-        return False
+    value = unpack(value)
+    return is_number(value) and not isinstance(value, numbers.Integral)
 
 
 def _join(path: Path) -> str:
@@ -506,7 +359,7 @@ def choose_name(path: Path, kind: str, taken: Taken) -> str:
     """Return the first name that is free, and add it to ``taken``: shorter, whole, with a number."""
     whole = _to_key(path)
     short = tuple(part for part in path if part not in TRANSPARENT)
-    candidates = itertools.chain([_to_key(short) if short else whole, whole], _number(whole))
+    candidates = itertools.chain([_to_key(short) if short else whole, whole], number_names(whole))
     name = next(name for name in candidates if (kind, name) not in taken)
     taken.add((kind, name))
     return name
@@ -517,8 +370,3 @@ def _to_key(path: Path) -> str:
     if "" in path:
         return to_mlflow_key(_join(path))
     return shorten_key("/".join(map(to_mlflow_key, path)), _join(path))
-
-
-def _number(name: str) -> Iterator[str]:
-    for again in itertools.count(2):
-        yield f"{name[: KEY_LENGTH - 8]}:{again}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
-from dlpipe.bridge.points import TRANSPARENT, VERSION_FIELDS, CollectedPoints, Path
+from dlpipe.bridge.points import TRANSPARENT, VERSION_FIELDS, CollectedPoints
+from dlpipe.bridge.series import Path
 
 Standing = Mapping[Path, Sequence[tuple[int, Any]]]
 FEWEST = 2

@@ -14,8 +14,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlpipe.bridge.points import MOST_NAMES, Path, choose_name, split_record
+from dlpipe.bridge.points import MOST_NAMES, choose_name
 from dlpipe.bridge.records import Metric, parse_object
+from dlpipe.bridge.series import Path, split_record
 from dlpipe.redaction import looks_secret, redact
 
 MOST_POINTS = 20_000

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dlpipe.bridge.marks import RunMarks
 
 INDEXES = ("epoch", "step", "iteration", "fold")
-"""Names that say which point of a series a record is; ``dlpipe.bridge.points`` has the same."""
+"""Names that say which point of a series a record is; ``dlpipe.bridge.series`` has the same."""
 ALL = 1_000
 """So many records of a series are written, then every second one of as many, then every fourth, and so on."""
 
