@@ -195,6 +195,10 @@ class AddressUnusable(DlpipeError, OSError):
     """A server cannot listen here: the port is taken, or the address is not of this machine."""
 
 
+class ServerRefused(DlpipeError, ConnectionError):
+    """A server of models refuses what it is asked, or does not answer."""
+
+
 class ProjectExists(DlpipeError, FileExistsError):
     """A project cannot be made here without changing files that are there; nothing was written."""
 

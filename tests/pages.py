@@ -159,7 +159,7 @@ class Project:
         if block.note.startswith("file "):  # a later block runs it
             (self.folder / block.note.removeprefix("file ")).write_text(block.text)
             return ""
-        return self._command(["python", "-c", block.text], block)
+        return self._command(["python", "-c", self._here(block.text)], block)
 
     def _toml(self, block: Block) -> str:
         check_toml(block, self.folder)

@@ -581,7 +581,7 @@ def test_a_second_signal_ends_at_once(store) -> None:
 
 
 def test_a_client_that_goes_takes_its_request_with_it(server: Server) -> None:
-    body = json.dumps(["the film was good and " * 2000] * 400).encode()
+    body = json.dumps(["the film was good and " * 2000] * 150).encode()
     with server.connect() as connection:
         connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         time.sleep(0.3)

@@ -160,10 +160,17 @@ def read_lines(encoding: str | None) -> list[str]:
     "--engine",
     help="Engine to predict with: torch, torch-bf16, onnx or onnx-int8; by default the model's own choice.",
 )
+@click.option(
+    "--url",
+    metavar="ADDRESS",
+    help="Ask the server at this address, such as http://127.0.0.1:8720, instead of loading the model here.",
+)
 @click.option("--encoding", metavar="NAME", help="Encoding of standard input, such as cp1252; by default UTF-8.")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @as_json
-def predict(uri: str, engine: str | None, encoding: str | None, texts: tuple[str, ...], json_: bool) -> None:
+def predict(
+    uri: str, engine: str | None, url: str | None, encoding: str | None, texts: tuple[str, ...], json_: bool
+) -> None:
     """Predict texts or rows with a registered model.
 
     Without TEXT, each line of standard input is one. A pipeline also cleans texts, and tells their status and
@@ -175,9 +182,46 @@ def predict(uri: str, engine: str | None, encoding: str | None, texts: tuple[str
       dlpipe predict --model reviews/1 --json < texts.txt
       dlpipe predict --model reviews --engine torch "I loved every minute of it."
       dlpipe predict --model reviews-pipeline "I loved every minute of it.<br />"
+      dlpipe predict --model reviews --url http://127.0.0.1:8720 --json "I loved every minute of it."
     """
     asked = choose_texts(texts, encoding, what="predict")
-    say_rows(predict_rows(uri, engine, asked), json_=json_, nothing="")
+    if url and engine:
+        raise click.UsageError("--engine is chosen where the model is loaded: by dlpipe serve --engine.")
+    found = ask_server(url, uri, asked) if url else predict_rows(uri, engine, asked)
+    say_rows(found, json_=json_, nothing="")
+
+
+def ask_server(url: str, uri: str, asked: list[str]) -> list[dict[str, Any]]:
+    """Return the same as ``predict_rows``, from a server.
+
+    Parameters
+    ----------
+    url : str
+    uri, asked
+        As for ``predict_rows``.
+    """
+    from dlpipe.registry import parse_uri
+    from dlpipe.serving.client import Client
+
+    name, version, alias = parse_uri(uri)
+    which = alias or str(version)
+    client = Client(url)
+    about = client.describe(name, which)
+    given = [{"text": text} if about["single_text"] else parse_row(text) for text in asked]
+    if not about["single_text"]:
+        for line in describe_odd_columns(given, [column["name"] for column in about["inputs"]]):
+            say(line, err=True)
+    answers = client.predict(name, which, rows=given)["predictions"]
+    kept = ([name for name in row if is_shown(name)] if about["pipeline"] else list(row) for row in answers)
+    return [
+        {**row, **{name: answer[name] for name in names}}
+        for row, answer, names in zip(given, answers, kept, strict=True)
+    ]
+
+
+def is_shown(name: str) -> bool:
+    """Return whether a column of a pipeline's answers is printed."""
+    return not name.endswith("_ms") and name not in NOT_SHOWN
 
 
 def predict_rows(uri: str, engine: str | None, asked: list[str]) -> list[dict[str, Any]]:
@@ -201,7 +245,7 @@ def predict_rows(uri: str, engine: str | None, asked: list[str]) -> list[dict[st
     if is_pipeline(version):
         given = [{"text": text} for text in asked]
         made = load_pipeline(version.uri, engine=engine).run(asked)
-        found = made[[name for name in made if not name.endswith("_ms") and name not in NOT_SHOWN]]
+        found = made[[name for name in made if is_shown(name)]]
     else:
         predictor = load_predictor(version.uri, engine=engine)
         inputs = find_task(predictor.card["task"]).inputs

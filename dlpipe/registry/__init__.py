@@ -51,6 +51,7 @@ from dlpipe.registry.versions import (
     list_aliases,
     list_versions,
     parse_uri,
+    point_alias,
     resolve,
 )
 from dlpipe.registry.watching import AliasWatcher
@@ -83,6 +84,7 @@ __all__ = [
     "list_versions",
     "log_and_register",
     "parse_uri",
+    "point_alias",
     "promote",
     "read_details",
     "read_logged_values",

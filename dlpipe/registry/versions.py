@@ -215,6 +215,30 @@ def list_aliases() -> dict[str, dict[str, int]]:
         return {name: find_aliases(client, name) or {} for name in list_model_names(client)}
 
 
+def point_alias(name: str, alias: str, version: int | None) -> None:
+    """Point an alias of a model at a version, or take it away; for the champion there is ``promote``.
+
+    Parameters
+    ----------
+    name, alias : str
+    version : int or None
+        ``None`` takes it away, if it exists.
+
+    Raises
+    ------
+    ModelNotFound
+        When the model is not registered.
+    """
+    store = open_store()
+    with tracking_errors(store):
+        client = store.client()
+        known = read_aliases(client, name)
+        if version is not None:
+            client.set_registered_model_alias(name, alias, str(version))
+        elif alias in known:
+            client.delete_registered_model_alias(name, alias)
+
+
 def read_aliases(client: MlflowClient, name: str) -> dict[str, int]:
     """Return the aliases of the model ``name`` and their versions, or raise ``ModelNotFound``."""
     if (aliases := find_aliases(client, name)) is not None:

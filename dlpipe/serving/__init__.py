@@ -15,6 +15,8 @@ openapi      the description of its addresses
 metrics      numbers for Prometheus
 connections  what uvicorn leaves to a proxy: slow, endless, too many, gone
 server       the process: socket, event loop, signals
+client       asks a server
+deployments  MLflow's deployments: aliases at a server
 entries      what is known of a request when its answer is ready
 settings     the section ``[serving]``
 """
