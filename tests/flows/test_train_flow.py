@@ -144,7 +144,8 @@ def test_a_run_is_found_and_compared_by_what_it_reached(project: Project, first:
     assert run.data.params["training/epochs"] == str(made.training.epochs)
     assert run.data.params["task"] == "text-classification"
     assert "None" not in run.data.params.values()
-    assert not {name for name in run.data.params if name.startswith("settings/")}  # as they were in force, once
+    of_file = {name for name in run.data.params if name.startswith("settings/")}
+    assert {name.split("/")[1] for name in of_file} == {"search_space"}  # the others stand as they were in force
     assert other.data.params["training/epochs"] == "4"
     assert not {"epochs", "learning_rate", "trials"} & other.data.params.keys()  # nor again as options
     for both in (run, other):
