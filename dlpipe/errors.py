@@ -199,6 +199,10 @@ class ServerRefused(DlpipeError, ConnectionError):
     """A server of models refuses what it is asked, or does not answer."""
 
 
+class KeysUnusable(DlpipeError, PermissionError):
+    """The file of a server's keys cannot be used: others may read it, or it is something else."""
+
+
 class ProjectExists(DlpipeError, FileExistsError):
     """A project cannot be made here without changing files that are there; nothing was written."""
 

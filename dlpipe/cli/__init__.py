@@ -18,6 +18,7 @@ from dlpipe.cli.events import event, events
 from dlpipe.cli.explaining import explain
 from dlpipe.cli.feedback import feedback
 from dlpipe.cli.init import init
+from dlpipe.cli.keys import keys
 from dlpipe.cli.logs import logs
 from dlpipe.cli.model_details import show as show_model
 from dlpipe.cli.models import models
@@ -32,6 +33,7 @@ from dlpipe.cli.serving import serve
 from dlpipe.cli.table_deletion import delete as delete_table
 from dlpipe.cli.table_rows import export, show
 from dlpipe.cli.tables import predict, tables
+from dlpipe.cli.usage import usage
 from dlpipe.collector import collect_seldom
 
 
@@ -51,7 +53,7 @@ def main() -> None:
 
 COMMANDS = (
     *(init, tables, append, models, predict, explain, score, answers, compare, bridge, ui),
-    *(serve, feedback, scheduler, deployments, runs, logs, event, events),
+    *(serve, keys, usage, feedback, scheduler, deployments, runs, logs, event, events),
 )
 for command in COMMANDS:
     main.add_command(command)

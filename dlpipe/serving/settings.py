@@ -57,3 +57,16 @@ class LogSettings:
     flush_seconds: Annotated[float, Gt(0), Le(3600)] = 5.0
     flush_megabytes: Annotated[float, Gt(0), Le(1024)] = 16.0
     when_full: Literal["answer", "refuse"] = "answer"
+
+
+@dataclass(frozen=True)
+class KeySettings:
+    """Who may ask.
+
+    Attributes
+    ----------
+    file : str
+        Of keys, which `dlpipe keys` writes; by default ``keys.json`` in the state folder, if it is there.
+    """
+
+    file: str = ""
