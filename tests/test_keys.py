@@ -151,12 +151,12 @@ def test_a_key_ends_with_its_last_day(file):
 
 def test_who_asks_too_often_is_told_when_to_come_back(file):
     clock = Clock(1_000_000.0)
-    _, shown = create_key(file, "shop", rate="5/s")
+    key, shown = create_key(file, "shop", rate="5/s")
     ring = KeyRing(file, clock=clock)
     for _ in range(5):
         ring.check(f"Bearer {shown}", model="reviews", right="predict")
     refused = refusal(ring, shown)
-    assert (refused.status, headers(refused)[b"retry-after"]) == (429, b"1")
+    assert (refused.status, refused.key, headers(refused)[b"retry-after"]) == (429, key.id, b"1")
     clock.now += 0.21
     ring.check(f"Bearer {shown}", model="reviews", right="predict")
     assert refusal(ring, shown).status == 429

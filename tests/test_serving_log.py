@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from disks import tiny_disk
+from power import record, states_after
 from serving_kills import MODELS, make_entry
 
 from dlpipe.errors import StorageFull, TableNotFound
@@ -75,6 +76,23 @@ def test_texts_reach_no_disk_unless_the_setting_says_so(tables):
     log.close()
     (row,) = rows_of("reviews_requests")
     assert (row["text"], row["text_sha256"]) == (None, digest_text("a fine film"))
+    assert not any(b"fine film" in path.read_bytes() for path in tables.rglob("*") if path.is_file())
+
+
+def test_neither_messages_nor_explanations_bring_a_text_to_the_disk(tables):
+    log, _ = started()
+    bad, explained = make_entry("reviews", 0), make_entry("reviews", 1)
+    for entry, name, value in (
+        (bad, "status", 400),
+        (bad, "error", "Row 0 is no pair of texts: 'a fine film'."),
+        (explained, "kind", "explain"),
+        (explained, "records", [{"words": ["a", "fine film"]}]),
+    ):
+        object.__setattr__(entry, name, value)
+    log.write([bad, explained])
+    log.close()
+    assert "Texts are not kept" in rows_of("reviews_requests")[0]["error"]
+    assert rows_of("reviews_requests")[1]["answer"] is None
     assert not any(b"fine film" in path.read_bytes() for path in tables.rglob("*") if path.is_file())
 
 
@@ -210,6 +228,45 @@ def test_settings_are_checked():
     assert read_settings(LogSettings, {"texts": True, "keep_days": 30}, where="[serving.log]").keep_days == 30
     with pytest.raises(ValueError, match="when_full"):
         read_settings(LogSettings, {"when_full": "stop"}, where="[serving.log]")
+
+
+POWER = """
+import os, sys, time
+os.environ["DLPIPE_TABLES"] = sys.argv[1] + "/tables"
+sys.path.insert(0, sys.argv[2])
+from serving_kills import make_entry
+from dlpipe.serving.request_log import RequestLog
+from dlpipe.serving.settings import LogSettings
+log = RequestLog(LogSettings(flush_seconds=3600))
+log.start()
+for number in range(6):
+    entries = [make_entry("reviews", 1) for _ in range(30)]
+    log.write(entries)
+    if number % 2:
+        log.flush()
+    else:
+        log._sync()
+    for entry in entries:
+        mark(entry.request_id)
+"""
+
+
+@pytest.mark.slow
+def test_after_a_power_cut_all_that_was_synced_or_committed_is_there_once(tmp_path, monkeypatch):
+    root, scratch = tmp_path / "disk", tmp_path / "scratch"
+    root.mkdir()
+    scratch.mkdir()
+    ops = record(root, POWER, KILLS.parent, scratch=scratch)
+    for folder, marks in states_after(ops, root, scratch, moments=12):
+        monkeypatch.setenv("DLPIPE_TABLES", str(folder / "tables"))
+        log, said = started()
+        log.close()
+        assert not said
+        assert not list_all_files(log.root)
+        rows = rows_of("reviews_requests") if count_rows("reviews_requests") else []
+        there = [row["request_id"] for row in rows]
+        assert len(there) == len(set(there))
+        assert not set(marks) - set(there)
 
 
 @pytest.mark.slow

@@ -111,6 +111,7 @@ class Application:
                 self._note(call, 200, "")
             except Exception as raised:
                 refused = refuse(raised)
+                call.key = call.key or refused.key
                 status, error = refused.status, refused.message
                 if status == 500:
                     LOGGER.exception("request %s failed", call.id)

@@ -197,7 +197,8 @@ def adopt(folder: Path) -> Iterator[list[JournalFile] | None]:
     Its folder is removed at the end if no file is left in it.
     """
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        # made where a power cut has taken it; a process that lives had it before the folder had its name
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
         yield None
         return
@@ -215,8 +216,8 @@ def adopt(folder: Path) -> Iterator[list[JournalFile] | None]:
 
 
 def remove_abandoned(root: Path) -> None:
-    """Remove folders of processes that were killed before they had a lock, or before their folder had its name."""
-    for folder in [*root.glob(f"{HIDDEN}*"), *(one for one in root.glob("*") if not (one / LOCK).exists())]:
+    """Remove folders of processes that were killed before their folder had its name."""
+    for folder in root.glob(f"{HIDDEN}*"):
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > ABANDONED_AFTER and not list_files(folder):
+            if time.time() - folder.stat().st_mtime > ABANDONED_AFTER:
                 shutil.rmtree(folder)

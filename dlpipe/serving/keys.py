@@ -119,11 +119,11 @@ class KeyRing:
         state = key.describe_state(now)
         if state != "valid":
             told = "has been revoked" if state == "revoked" else "has ended"
-            raise unauthorized(f"The key {key.id} {told}. Ask whoever gave it to you for another.")
+            raise unauthorized(f"The key {key.id} {told}. Ask whoever gave it to you for another.", key.id)
         if right not in key.rights:
-            raise forbidden(f"The key {key.id} has no right to {right}; it has: {', '.join(key.rights)}.")
+            raise forbidden(f"The key {key.id} has no right to {right}; it has: {', '.join(key.rights)}.", key.id)
         if model and key.models and model not in key.models:
-            raise forbidden(f"The key {key.id} may not ask the model {model[:100]!r}.")
+            raise forbidden(f"The key {key.id} may not ask the model {model[:100]!r}.", key.id)
         if key.rate:
             self._take(key, now)
         return self._grants[key.id]
@@ -155,6 +155,7 @@ class KeyRing:
                 f"The key {key.id} has {left:,} of {key.quota:,} rows left today ({key.zone}); this request has "
                 f"{rows:,}.",
                 retry_after=allowance.ends - now,
+                key=key.id,
             )
         allowance.used += rows
 
@@ -183,7 +184,7 @@ class KeyRing:
         allowance.at = now
         if allowance.tokens < 1.0:
             wait = (1.0 - allowance.tokens) / rate
-            raise Refused(429, "rate", f"The key {key.id} may ask {key.rate}.", retry_after=wait)
+            raise Refused(429, "rate", f"The key {key.id} may ask {key.rate}.", retry_after=wait, key=key.id)
         allowance.tokens -= 1.0
 
     def _find_allowance(self, key: Key, now: float) -> Allowance:
@@ -225,11 +226,11 @@ class KeyRing:
         return {key.id: Grant(key.id, key.models, frozenset(key.rights)) for key in self._keys.values()}
 
 
-def unauthorized(message: str) -> Refused:
-    """Return the refusal of somebody who is not known."""
-    return Refused(401, "unauthorized", message, headers=CHALLENGE)
+def unauthorized(message: str, key: str = "") -> Refused:
+    """Return the refusal of somebody who is not known, or of a ``key`` that is no longer valid."""
+    return Refused(401, "unauthorized", message, headers=CHALLENGE, key=key)
 
 
-def forbidden(message: str) -> Refused:
-    """Return the refusal of somebody who may not do this."""
-    return Refused(403, "forbidden", message)
+def forbidden(message: str, key: str) -> Refused:
+    """Return the refusal of a ``key`` that may not do this."""
+    return Refused(403, "forbidden", message, key=key)

@@ -20,6 +20,8 @@ REQUESTS, FEEDBACK = "_requests", "_feedback"
 REFUSED = "refused-requests"
 """The table of requests that reached no version; anybody can ask for models of any name."""
 LONGEST_ERROR, LONGEST_NAME, LONGEST_TABLE = 500, 200, 100
+BAD_REQUEST = 400
+NOT_KEPT = "The body could not be read. (Texts are not kept, and the message quoted some.)"
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 REQUEST_COLUMNS = (
@@ -81,9 +83,15 @@ def encode_entry(entry: Entry, *, texts: bool) -> bytes:
     ----------
     entry : Entry
     texts : bool
-        Whether what was asked is in it; otherwise its SHA-256 is, and the text reaches no disk.
+        Whether what was asked is in it; otherwise its SHA-256 is, and the text reaches no disk: neither do
+        messages and explanations that quote it.
     """
     asked = entry.texts if texts else [digest_text(text) for text in entry.texts]
+    error, records = entry.error, entry.records
+    if not texts and entry.status == BAD_REQUEST:
+        error = NOT_KEPT  # it quotes the body
+    if not texts and entry.kind == "explain":
+        records = ()  # an explanation holds the words
     fields = [
         texts,
         entry.request_id,
@@ -95,12 +103,12 @@ def encode_entry(entry: Entry, *, texts: bool) -> bytes:
         entry.alias[:LONGEST_NAME],
         entry.key,
         entry.status,
-        entry.error[:LONGEST_ERROR],
+        error[:LONGEST_ERROR],
         entry.arrived,
         entry.duration_ms,
         entry.costs,
         asked,
-        entry.records,
+        records,
     ]
     return dump(fields)
 

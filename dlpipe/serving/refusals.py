@@ -29,6 +29,8 @@ class Refused(Exception):
         Seconds after which it may be tried again.
     headers : sequence of (name, value), optional
         More of them.
+    key : str
+        Id of the key that was presented, if it was a true one.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class Refused(Exception):
         *,
         retry_after: float | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
+        key: str = "",
     ) -> None:
         super().__init__(message)
+        self.key = key
         self.status, self.code, self.message = int(status), code, message
         self.headers = headers
         if retry_after is not None:
