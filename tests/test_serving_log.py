@@ -24,7 +24,7 @@ from dlpipe.serving.log_rows import REFUSED, digest_text, dump, encode_entry, ma
 from dlpipe.serving.request_log import RequestLog, commit_files
 from dlpipe.serving.settings import LogSettings
 from dlpipe.settings import read_settings
-from dlpipe.tables import read_table, table_at, tidy_days, write_table
+from dlpipe.tables import append_by_day, read_table, table_at, tidy_days, write_table
 
 KILLS = Path(__file__).with_name("serving_kills.py")
 
@@ -222,6 +222,23 @@ def test_old_days_go_by_the_setting_and_usage_of_other_days_stays():
     gone = tidy_days("reviews_requests", keep_days=2, now=time.time() + 2 * day)
     assert gone is not None
     assert gone.rows == 0
+
+
+def test_days_end_also_where_nobody_asks_any_more_and_tables_of_others_are_left_alone():
+    old = make_entry("reviews", 1)
+    object.__setattr__(old, "arrived", time.time() - 10 * 86400)
+    log, _ = started()
+    log.write([old])
+    log.close()
+    mine = pa.table({"day": ["2020-01-01"], "text": ["mine"]})
+    append_by_day("my_requests", mine)
+    log, _ = started(keep_days=3)
+    deadline = time.monotonic() + 60
+    while count_rows("reviews_requests") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    log.close()
+    assert count_rows("reviews_requests") == 0
+    assert count_rows("my_requests") == 1
 
 
 def test_settings_are_checked():

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import BadSource, SchemaMismatch, SettingError
-from dlpipe.serving.log_rows import FEEDBACK, REQUESTS, dump, make_feedback_rows, name_table
-from dlpipe.serving.logged import read_logged, read_logged_at
+from dlpipe.serving.log_rows import FEEDBACK, REQUESTS, dump, make_feedback_rows, name_table, to_day
+from dlpipe.serving.logged import read_logged, read_logged_at, stream_logged
 from dlpipe.tables import (
     Append,
     TableVersion,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 LONGEST_LABEL = 10_000
 MAX_ROW = 1_000_000
+LATEST = 253_402_300_799_000
 ID, ROW, LABEL = "request_id", "row", "label"
 ASKED_FOR = ("predict",)
 """Kinds of requests whose rows labels are for."""
@@ -402,11 +403,24 @@ def append_labelled(model: str, table: str, *, since: str = "", root: Path | Non
 
 def _count_unknown(model: str, labels: Sequence[Given], root: Path | None) -> int:
     """Return how many labels are for a row that the log does not have."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     if not labels:
         return 0
-    asked = read_logged(name_table(model, REQUESTS), columns=[ID, ROW], root=root)
-    there = set(zip(asked[ID].to_pylist(), asked[ROW].to_pylist(), strict=True))
+    wanted = pa.array(sorted({one.request_id for one in labels}))
+    there: set[tuple[str, int]] = set()
+    table, since = name_table(model, REQUESTS), min(map(_find_day, labels))
+    for rows in stream_logged(table, columns=[ID, ROW], since=since, root=root):
+        found = rows.filter(pc.is_in(rows[ID], wanted))
+        there.update(zip(found[ID].to_pylist(), found[ROW].to_pylist(), strict=True))
     return sum((one.request_id, one.row) not in there for one in labels)
+
+
+def _find_day(given: Given) -> str:
+    """Return the day of a request by its id, which begins with its time; all days for an id of another kind."""
+    made = uuid.UUID(given.request_id)
+    return to_day((made.int >> 80) / 1000) if made.version == 7 and made.int >> 80 < LATEST else ""
 
 
 def take_labels(given: Iterable[Given], *, most: int = 1_000_000) -> list[Given]:

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import threading
 import time
 import uuid
 import zlib
@@ -69,7 +70,8 @@ class Appender:
     """A file of a journal that is being written."""
 
     def __init__(self, file: JournalFile) -> None:
-        self.file, self.size, self.began, self.synced = file, 0, time.monotonic(), 0
+        self.file, self.size, self.began, self._synced = file, 0, time.monotonic(), 0
+        self._closing = threading.Lock()
         self._descriptor = os.open(
             file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
@@ -96,17 +98,24 @@ class Appender:
         self.size += len(lines)
 
     def sync(self) -> None:
-        """Return when what was written is on the disk."""
-        if self.synced < self.size:
-            size = self.size
-            os.fdatasync(self._descriptor)
-            if not self.synced:
-                sync_folder(self.file.path.parent)
-            self.synced = size
+        """Return when what was written is on the disk; another thread may write meanwhile."""
+        with self._closing:
+            if self._descriptor >= 0 and self._synced < self.size:
+                size = self.size
+                os.fdatasync(self._descriptor)
+                if not self._synced:
+                    sync_folder(self.file.path.parent)
+                self._synced = size
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        """Sync and close the file, to which nobody writes any more."""
+        try:
+            self.sync()
+        finally:
+            with self._closing:
+                if self._descriptor >= 0:
+                    os.close(self._descriptor)
+                self._descriptor = -1
 
 
 class Writer:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlpipe.errors import SettingError, TableNotFound
-from dlpipe.serving.journal import find_journals, list_all_files
+from dlpipe.errors import DlpipeError, SettingError, TableNotFound
+from dlpipe.serving.journal import JournalFile, find_journals, list_all_files
 from dlpipe.serving.log_rows import FEEDBACK, FEEDBACK_COLUMNS, REQUEST_COLUMNS, make_rows, make_schema
 from dlpipe.tables import TableVersion, filesystem, locate, read_mark_at, stream_table, table_at, tables_root
 
@@ -51,8 +51,34 @@ def read_logged_at(
         As for ``read_logged``.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
+    version, parts = open_logged(table, columns=columns, since=since, root=root)
+    return pa.concat_tables(parts), version
+
+
+def stream_logged(
+    table: str, *, columns: Sequence[str] | None = None, since: str = "", root: Path | None = None
+) -> Iterator[pa.Table]:
+    """Yield the same rows, some at a time, so that memory does not grow with the log.
+
+    Parameters
+    ----------
+    table, columns, since, root
+        As for ``read_logged``.
+    """
+    return open_logged(table, columns=columns, since=since, root=root)[1]
+
+
+def open_logged(
+    table: str, *, columns: Sequence[str] | None, since: str, root: Path | None
+) -> tuple[TableVersion | None, Iterator[pa.Table]]:
+    """Return the version of a table of the log, and its rows with those that wait for it.
+
+    Parameters
+    ----------
+    table, columns, since, root
+        As for ``read_logged``.
+    """
     # files before the table: one that is committed in between is then in both, which the mark tells
     waiting = [(file, file.read()) for file in list_all_files(root or find_journals()) if file.table == table]
     try:
@@ -61,10 +87,26 @@ def read_logged_at(
         version = None
     schema = make_schema(FEEDBACK_COLUMNS if table.endswith(FEEDBACK) else REQUEST_COLUMNS)
     names = list(columns) if columns is not None else schema.names
-    where = f"day >= '{since}'" if since else None
-    batches = [] if version is None else list(stream_table(version, columns=names, where=where, batch_rows=65536))
+    return version, _stream_rows(table, version, waiting, names, since, schema)
+
+
+def _stream_rows(
+    table: str,
+    version: TableVersion | None,
+    waiting: Sequence[tuple[JournalFile, list[bytes]]],
+    names: list[str],
+    since: str,
+    schema: pa.Schema,
+) -> Iterator[pa.Table]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     wanted = pa.schema([schema.field(name) for name in names])
-    parts = [pa.Table.from_batches(batches).cast(wanted)] if batches else []
+    yield wanted.empty_table()
+    if version is not None:
+        where = f"day >= '{since}'" if since else None
+        for batch in stream_table(version, columns=names, where=where, batch_rows=65536):
+            yield pa.Table.from_batches([batch]).cast(wanted)
     marks: dict[str, int | None] = {}
     for file, lines in waiting:
         if version is not None and file.writer not in marks:
@@ -72,8 +114,7 @@ def read_logged_at(
         committed = marks.get(file.writer)
         if lines and (committed is None or file.number > committed):
             rows = make_rows(table, lines)
-            parts.append((rows.filter(pc.greater_equal(rows["day"], since)) if since else rows).select(names))
-    return (pa.concat_tables(parts) if parts else wanted.empty_table()), version
+            yield (rows.filter(pc.greater_equal(rows["day"], since)) if since else rows).select(names)
 
 
 def list_tables(ending: str, root: Path | None = None) -> list[str]:
@@ -95,11 +136,13 @@ def list_tables(ending: str, root: Path | None = None) -> list[str]:
 
 
 def _is_there(table: str) -> bool:
+    """Return whether it is a table of the log, and not one of somebody's with such a name."""
     try:
-        table_at(locate(table))
-    except TableNotFound:
+        version = table_at(locate(table))
+    except DlpipeError:
         return False
-    return True
+    columns = FEEDBACK_COLUMNS if table.endswith(FEEDBACK) else REQUEST_COLUMNS
+    return [name for name, _ in version.columns] == [name for name, _ in columns]
 
 
 def check_day(day: str) -> str:

@@ -22,10 +22,10 @@ from dlpipe.serving.journal import (
     Writer,
     adopt,
     find_journals,
-    list_files,
     make_line,
 )
-from dlpipe.serving.log_rows import FEEDBACK, choose_table, encode_entry, make_rows
+from dlpipe.serving.log_rows import FEEDBACK, REFUSED, REQUESTS, choose_table, encode_entry, make_rows
+from dlpipe.serving.logged import list_tables
 from dlpipe.serving.settings import LogSettings
 from dlpipe.tables import Mark, append_by_day, locate, read_mark, tidy_days
 
@@ -65,13 +65,13 @@ class RequestLog:
         self.trouble, self.lost = "", 0
         self._commit_trouble = ""
         self._open: dict[str, Appender] = {}
+        self._retired: list[Appender] = []
         self._sealed: list[JournalFile] = []
         self._lock, self._flushing = threading.Lock(), threading.Lock()
-        self._wake, self._closing = threading.Event(), False
+        self._wake, self._closing = threading.Event(), threading.Event()
         self._writer: Writer | None = None
-        self._thread: threading.Thread | None = None
-        self._seen: set[str] = set()
-        self._adopted_at = self._tidied_at = 0.0
+        self._threads: list[threading.Thread] = []
+        self._adopted_at = self._tidied_at = float("-inf")
 
     def start(self) -> None:
         """Commit what killed processes left, and begin to flush.
@@ -89,12 +89,13 @@ class RequestLog:
                 "rights, or set DLPIPE_TABLES to another folder."
             ) from None
         try:
-            adopt_journals(self.root, seen=self._seen)
+            adopt_journals(self.root)
         except DlpipeError as error:
             self._settle(str(error))
         self._adopted_at = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="dlpipe-request-log", daemon=True)
-        self._thread.start()
+        for work, name in ((self._run, "log"), (self._run_syncs, "log-sync")):
+            self._threads.append(threading.Thread(target=work, name=f"dlpipe-{name}", daemon=True))
+            self._threads[-1].start()
 
     def record(self, entry: Entry) -> None:
         """Write one request; see ``write``."""
@@ -126,10 +127,10 @@ class RequestLog:
 
     def close(self) -> None:
         """Commit everything, and end; what cannot be committed is left for the next process."""
-        self._closing = True
+        self._closing.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -189,14 +190,13 @@ class RequestLog:
 
     def _run(self) -> None:
         waits = 0.0
-        while not self._closing:
+        while not self._closing.is_set():
             self._wake.wait(SYNC_SECONDS)
             self._wake.clear()
             try:
                 with self._flushing:
-                    self._sync()
                     self._seal_ready()
-                    if time.monotonic() < waits and not self._closing:
+                    if time.monotonic() < waits and not self._closing.is_set():
                         continue
                     self._commit_sealed()
                     self._look_after()
@@ -219,10 +219,22 @@ class RequestLog:
             self.say("Requests are committed to their tables again.")
         self._commit_trouble = trouble
 
+    def _run_syncs(self) -> None:
+        # in a thread of its own: a commit and a tidying take longer than a power cut may cost
+        trouble = ""
+        while not self._closing.wait(SYNC_SECONDS):
+            try:
+                self._sync()
+                trouble = ""
+            except OSError as error:
+                if not trouble:
+                    self.say(f"Requests in {self.root} cannot be synced to the disk: {error.strerror or error}")
+                trouble = str(error)
+
     def _sync(self) -> None:
         with self._lock:
-            appenders = list(self._open.values())
-        for appender in appenders:  # whoever closes them has the same lock as who syncs
+            appenders = [*self._open.values(), *self._retired]
+        for appender in appenders:
             appender.sync()
 
     def _seal_ready(self) -> None:
@@ -230,28 +242,28 @@ class RequestLog:
         with self._lock:
             for table, appender in list(self._open.items()):
                 old = now - appender.began >= settings.flush_seconds
-                if appender.size and (old or self._closing or appender.size > settings.flush_megabytes * 2**20):
+                if appender.size and (old or appender.size > settings.flush_megabytes * 2**20):
                     self._seal(table)
 
     def _seal(self, table: str) -> None:
         """Begin a new file at the next line; whoever calls it has the lock."""
-        appender = self._open.pop(table)
-        appender.close()
-        self._sealed.append(appender.file)
+        self._retired.append(self._open.pop(table))
 
     def _commit_sealed(self) -> None:
-        with self._lock:
-            sealed = list(self._sealed)
         errors: list[DlpipeError] = []
-        for files in group_by_table(sealed):
-            self._seen.add(files[0].table)
+        with self._lock:
+            retired, self._retired = self._retired, []
+        for appender in retired:  # not under the lock, for which requests would wait
+            with contextlib.suppress(OSError):
+                appender.close()
+            self._sealed.append(appender.file)
+        for files in group_by_table(self._sealed):
             try:
                 commit_files(files)
             except DlpipeError as error:  # one table's trouble is not that of others
                 errors.append(error)
                 continue
-            with self._lock:
-                self._sealed = [file for file in self._sealed if file not in files]
+            self._sealed = [file for file in self._sealed if file not in files]
         if errors:
             raise errors[0]
 
@@ -260,12 +272,21 @@ class RequestLog:
         now = time.monotonic()
         if now - self._adopted_at > ADOPT_SECONDS:
             self._adopted_at = now
-            adopt_journals(self.root, seen=self._seen)
-        if self._seen and now - self._tidied_at > TIDY_SECONDS:
+            adopt_journals(self.root)
+        if now - self._tidied_at > TIDY_SECONDS:
             self._tidied_at = now
-            for table in sorted(self._seen):
-                keep = 0 if table.endswith(FEEDBACK) else self.settings.keep_days
-                tidy_days(table, keep_days=keep)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Tidy all tables of the log: days end also where nobody asks any more."""
+        errors = []
+        for table in (*list_tables(REQUESTS, self.root), *list_tables(REFUSED, self.root), *list_tables(FEEDBACK)):
+            try:
+                tidy_days(table, keep_days=0 if table.endswith(FEEDBACK) else self.settings.keep_days)
+            except DlpipeError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
 
 def group_by_table(files: Iterable[JournalFile]) -> list[list[JournalFile]]:
@@ -308,14 +329,12 @@ def commit_files(files: Sequence[JournalFile]) -> None:
                 file.path.unlink()
 
 
-def adopt_journals(root: Path, *, seen: set[str] | None = None) -> int:
+def adopt_journals(root: Path) -> int:
     """Commit what dead processes left under ``root``, and return of how many processes.
 
     Parameters
     ----------
     root : Path
-    seen : set of str, optional
-        The names of their tables are added.
 
     Raises
     ------
@@ -331,8 +350,6 @@ def adopt_journals(root: Path, *, seen: set[str] | None = None) -> int:
                 continue
             count += bool(files)
             for group in group_by_table(files):
-                if seen is not None:
-                    seen.add(group[0].table)
                 try:
                     commit_files(group)
                 except DlpipeError as error:
@@ -340,8 +357,3 @@ def adopt_journals(root: Path, *, seen: set[str] | None = None) -> int:
     if errors:
         raise errors[0]
     return count
-
-
-def count_waiting(root: Path) -> int:
-    """Return how many files of journals wait under ``root``."""
-    return sum(len(list_files(folder)) for folder in root.iterdir()) if root.is_dir() else 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.errors import SettingError
 from dlpipe.serving.key_file import Key
 from dlpipe.serving.log_rows import REFUSED, REQUESTS, to_day
-from dlpipe.serving.logged import list_tables, read_logged
+from dlpipe.serving.logged import list_tables, stream_logged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,11 +79,11 @@ def sum_usage(
     by = list(dict.fromkeys(by))
     sums: dict[tuple[Any, ...], list[float]] = {}
     for table in sorted({*list_tables(REQUESTS, root), *list_tables(REFUSED, root)}):
-        rows = read_logged(table, columns=READ, since=since, root=root)
-        for values, amounts in _sum_table(rows, by, until):
-            found = sums.setdefault(values, [0.0] * 6)
-            for place, amount in enumerate(amounts):
-                found[place] += amount
+        for rows in stream_logged(table, columns=READ, since=since, root=root):
+            for values, amounts in _sum_rows(rows, by, until):
+                found = sums.setdefault(values, [0.0] * 6)
+                for place, amount in enumerate(amounts):
+                    found[place] += amount
     return [
         Usage(
             dict(zip(by, values, strict=True)),
@@ -93,8 +93,8 @@ def sum_usage(
     ]
 
 
-def _sum_table(rows: pa.Table, by: list[str], until: str) -> list[tuple[tuple[Any, ...], list[float]]]:
-    """Return the sums of one table: what a request has once is counted in its first row."""
+def _sum_rows(rows: pa.Table, by: list[str], until: str) -> list[tuple[tuple[Any, ...], list[float]]]:
+    """Return the sums of some rows: what a request has once is counted in its first row."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -138,9 +138,9 @@ def count_used_rows(key: Key, began: float, *, root: Path | None = None) -> int:
     total, columns = 0, ["key", "row", "rows", "status", "arrived"]
     start = pa.scalar(int(began * 1e6), pa.int64()).cast(pa.timestamp("us", tz="UTC"))
     for table in list_tables(REQUESTS, root):
-        rows = read_logged(table, columns=columns, since=to_day(began), root=root)
-        wanted = pc.and_(pc.equal(rows["key"], key.id), pc.equal(rows["row"], 0))
-        wanted = pc.and_(wanted, pc.not_equal(rows["status"], TOO_MANY))
-        wanted = pc.and_(wanted, pc.greater_equal(rows["arrived"], start))
-        total += pc.sum(rows.filter(wanted)["rows"]).as_py() or 0
+        for rows in stream_logged(table, columns=columns, since=to_day(began), root=root):
+            wanted = pc.and_(pc.equal(rows["key"], key.id), pc.equal(rows["row"], 0))
+            wanted = pc.and_(wanted, pc.not_equal(rows["status"], TOO_MANY))
+            wanted = pc.and_(wanted, pc.greater_equal(rows["arrived"], start))
+            total += pc.sum(rows.filter(wanted)["rows"]).as_py() or 0
     return total

@@ -94,12 +94,14 @@ def tidy_days(path: str | Path, *, keep_days: int = 0, now: float | None = None)
     Returns
     -------
     TableVersion or None
-        The new version; None where the table was tidied within the hour, or there is none.
+        The new version; None where the table was tidied within the hour, is none of days, or there is none.
     """
     location, now = locate(path), time.time() if now is None else now
     table = try_open(location)
     last = None if table is None else read_mark(location, TIDY)
-    if table is None or (last is not None and now - last < TIDY_SECONDS):
+    if table is None or list(table.metadata().partition_columns) != [DAY]:
+        return None
+    if last is not None and now - last < TIDY_SECONDS:
         return None
     _delete_unneeded(location, now)
     day = datetime.fromtimestamp(now, UTC).date() - timedelta(days=keep_days - 1)
