@@ -31,6 +31,7 @@ from dlpipe.datasets import find_dataset
 from dlpipe.flows.settings import TrainFlowSettings, read_flow_settings
 from dlpipe.orchestrator.runs import OPEN
 from dlpipe.orchestrator.state import State
+from dlpipe.serving.settings import read_serving_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_ID = "1795494849196362"
@@ -305,8 +306,11 @@ def free_port() -> int:
 
 
 def check_toml(block: Block, folder: Path) -> None:
-    """Have a block read by what would read it: the catalogue of data sets, or the settings of the flow."""
+    """Have a block read by what would read it: the catalogue of data sets, or settings of a flow or a server."""
     sections = tomllib.loads(block.text)
+    if "serving" in sections:
+        read_serving_settings(sections["serving"], where=str(block))
+        return
     if not any("url" in section for section in sections.values()):
         read_flow_settings(TrainFlowSettings, sections, {})
         return

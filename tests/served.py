@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -75,9 +76,11 @@ def read_answer(connection: socket.socket) -> tuple[int, bytes]:
 
 
 @contextmanager
-def serving(*words: str, environ: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Run `dlpipe serve` on a free port until the end of the block."""
-    given = {**os.environ, "OMP_NUM_THREADS": "1", **(environ or {})}
+def serving(*words: str, folder: Path | None = None, environ: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Run `dlpipe serve` on a free port until the end of the block; its log and state are in ``folder``."""
+    folder = folder or Path(tempfile.mkdtemp(prefix="dlpipe-tests-"))
+    own = {"DLPIPE_TABLES": str(folder / "tables"), "DLPIPE_STATE": str(folder / "state")}
+    given = {**os.environ, "OMP_NUM_THREADS": "1", **own, **(environ or {})}
     process = subprocess.Popen(
         [sys.executable, "-m", "dlpipe.cli", "serve", "--port", "0", *words],
         env=given,

@@ -31,6 +31,9 @@ from stores import new_store, untouched_environment
 from dlpipe.cli import main
 from dlpipe.inference import load_predictor, predict_frame, register_pipeline
 from dlpipe.registry import log_and_register, promote
+from dlpipe.serving.feedback import join_feedback
+from dlpipe.serving.key_file import create_key, revoke_key
+from dlpipe.serving.logged import read_logged
 
 pytestmark = pytest.mark.slow
 
@@ -516,6 +519,91 @@ def test_many_silent_connections_keep_nobody_out(server: Server) -> None:
     finally:
         for connection in silent:
             connection.close()
+
+
+# what is kept of requests, and who may ask -----------------------------------------------------------------------
+
+
+def test_every_request_is_in_the_log_once_and_labels_come_by_http(store, tmp_path, monkeypatch) -> None:
+    settings = tmp_path / "serving.toml"
+    settings.write_text("[serving.log]\ntexts = true\n")
+    monkeypatch.setenv("DLPIPE_TABLES", str(tmp_path / "tables"))
+    with serving("--settings", str(settings), folder=tmp_path) as running:
+        answered = [running.post("/models/reviews", TEXTS).json() for _ in range(5)]
+        assert running.post("/models/reviews", {"text": [None]}).status_code == 400
+        assert running.post("/models/nothing", "good").status_code == 404
+        first = answered[0]["request_id"]
+        labels = [{"request_id": first, "row": row, "label": "positive"} for row in range(3)]
+        assert running.post("/models/reviews/feedback", labels).json()["accepted"] == 3
+        assert (
+            running.post("/models/reviews/feedback", {"request_id": first, "label": "negative"}).status_code == 200
+        )
+        for wrong, status, words in (
+            ({"request_id": "mine", "label": "positive"}, 400, "no request id"),
+            ({"request_id": first}, 400, "lacks 'label'"),
+            (["positive"], 400, "Pass"),
+            ([], 400, "no rows"),
+            (b"{", 400, "no JSON"),
+        ):
+            got = running.post("/models/reviews/feedback", wrong)
+            assert got.status_code == status
+            check_error(got.content, words)
+        assert running.post("/models/nothing/feedback", labels).status_code == 404
+    rows = read_logged("reviews_requests").to_pylist()
+    assert sorted((row["request_id"], row["row"]) for row in rows if row["status"] == 200) == sorted(
+        (answer["request_id"], row) for answer in answered for row in range(3)
+    )
+    by_id = {(row["request_id"], row["row"]): row for row in rows}
+    for answer in answered:
+        for number, (text, record) in enumerate(zip(TEXTS, answer["predictions"], strict=True)):
+            row = by_id[answer["request_id"], number]
+            assert (row["text"], json.loads(row["answer"])) == (text, record)
+    assert [row["error"] for row in rows if row["status"] == 400] == [
+        "Row 0 is missing: it is null, and the model reads no such row."
+    ]
+    joined = [row for row in join_feedback("reviews").to_pylist() if row["request_id"] == first]
+    assert {row["row"]: row["label"] for row in joined} == {0: "negative", 1: "positive", 2: "positive"}
+
+
+def test_a_server_with_keys_knows_who_asks(store, tmp_path) -> None:
+    file = tmp_path / "state" / "keys.json"
+    secrets = {
+        name: create_key(file, name, **options)[1]
+        for name, options in {
+            "all": {"rights": ("predict", "explain", "feedback", "admin")},
+            "other": {"models": ("nothing",)},
+            "few": {"quota": 4},
+        }.items()
+    }
+
+    def ask(name: str, path: str = "/models/reviews") -> requests.Response:
+        headers = {"Authorization": f"Bearer {secrets.get(name, name)}", "Content-Type": "application/json"}
+        return running.post(path, json.dumps(TEXTS).encode(), headers=headers)
+
+    with serving("--host", "0.0.0.0", folder=tmp_path) as running:
+        running.address = running.address.replace("0.0.0.0", "127.0.0.1")
+        assert running.post("/models/reviews", TEXTS).status_code == 401
+        assert ask("dk_wrong_wrong").status_code == 401
+        assert ask("all").status_code == 200
+        assert ask("other").status_code == 403
+        assert ask("few").status_code == 200
+        refused = ask("few")
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) > 0
+        check_error(refused.content, "of 4 rows left today")
+        assert running.get("/models").status_code == running.get("/metrics").status_code == 401
+        assert running.get("/livez").status_code == running.get("/readyz").status_code == 200
+        admin = {"Authorization": f"Bearer {secrets['all']}"}
+        assert running.get("/metrics", headers=admin).status_code == 200
+        done = CliRunner().invoke(
+            main,
+            ["predict", "--model", "reviews", "--url", running.address, "good"],
+            env={"DLPIPE_KEY": secrets["all"]},
+        )
+        assert done.exit_code == 0, done.output
+        revoke_key(file, "all")
+        time.sleep(2)
+        assert ask("all").status_code == 401
 
 
 # beginning and end ----------------------------------------------------------------------------------------------

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
 from dlpipe.cli.printing import say
+from dlpipe.errors import SettingError
 
 PORT = 8720
 
@@ -19,7 +23,10 @@ PORT = 8720
     "served, and loaded by the first request for it.",
 )
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; it must be one of loopback."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; one that other machines reach needs keys.",
 )
 @click.option(
     "--port",
@@ -50,6 +57,12 @@ PORT = 8720
     metavar="BYTES",
     help="Largest body of a request.  [default: 8000000]",
 )
+@click.option(
+    "--settings",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file whose sections [serving], [serving.log] and [serving.keys] are read; options go before it.",
+)
 def serve(
     models: tuple[str, ...],
     host: str,
@@ -58,6 +71,7 @@ def serve(
     timeout: float | None,
     max_wait: float | None,
     max_body: int | None,
+    file: Path | None,
 ) -> None:
     """Answer requests for predictions until Ctrl-C or SIGTERM.
 
@@ -71,10 +85,24 @@ def serve(
       dlpipe serve --port 8720 --model reviews --model reviews@challenger --timeout 5
     """
     from dlpipe.serving.server import ServeSettings, serve
-    from dlpipe.serving.settings import LimitSettings
-    from dlpipe.settings import read_settings
+    from dlpipe.serving.settings import read_serving_settings
 
-    given = {"timeout": timeout, "max_wait": max_wait, "max_body": max_body}
-    limits = read_settings(LimitSettings, given, where="the command line")
-    settings = ServeSettings(host=host, port=port, models=models, engine=engine, limits=limits)
+    options = {"timeout": timeout, "max_wait": max_wait, "max_body": max_body}
+    given = {name: value for name, value in options.items() if value is not None}
+    section = read_section(file) if file else {}
+    serving = read_serving_settings({**section, **given}, where=str(file or "the command line"))
+    settings = ServeSettings(host=host, port=port, models=models, engine=engine, serving=serving)
     serve(settings, say=lambda line: say(line, err=True))
+
+
+def read_section(file: Path) -> dict[str, Any]:
+    """Return the section ``[serving]`` of a file."""
+    import tomllib
+
+    try:
+        section = tomllib.loads(file.read_text(encoding="utf-8")).get("serving", {})
+    except (ValueError, OSError) as error:
+        raise SettingError(f"{file} cannot be read: {error}.") from None
+    if not isinstance(section, dict):
+        raise SettingError(f"{file}: serving must be a section, [serving].")
+    return section

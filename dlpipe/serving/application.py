@@ -12,12 +12,17 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
 
 from dlpipe.errors import DeadlinePassed, DlpipeError, ModelNotFound
+from dlpipe.registry import list_aliases
 from dlpipe.serving.batching import Batcher
-from dlpipe.serving.bodies import CSV, LARGE, Asked, check_content_type, parse, read_numbers
+from dlpipe.serving.bodies import CSV, LARGE, Asked, check_content_type, load_json, parse, read_numbers
 from dlpipe.serving.entries import Entry, make_request_id
 from dlpipe.serving.explaining import Explainers
+from dlpipe.serving.feedback import Given, read_given
 from dlpipe.serving.following import Models
 from dlpipe.serving.guards import Guard, Open
 from dlpipe.serving.metrics import Metrics
@@ -73,6 +78,8 @@ class Application:
         By default everybody may do everything.
     record : callable, optional
         Gets the entry of each request before its answer is sent; what it raises is the answer.
+    take : callable, optional
+        Gets a model, labels for what was asked of it, and the id of a key; returns when they survive a kill.
     draining : bool
         Whether the server is about to end: ``/readyz`` says so.
     """
@@ -82,6 +89,7 @@ class Application:
     limits: LimitSettings = field(default_factory=LimitSettings)
     guard: Guard = field(default_factory=Open)
     record: Callable[[Entry], None] | None = None
+    take: Callable[[str, Sequence[Given], str], None] | None = None
     explainers: Explainers = field(default_factory=Explainers)
     draining: bool = False
 
@@ -135,6 +143,8 @@ class Application:
         call.key = grant.key
         call.media = check_content_type(media, shape=route.shape)
         call.body = await read_body(receive, limits.max_body, limits.timeout, length)
+        if route.action == "feedback":
+            return await self._take_labels(call, name)
         served = call.served = self.models.peek(name, which) or await self.load(name, which)
         if len(call.body) > LARGE:
             asked = await asyncio.to_thread(self._read, call, served)
@@ -168,10 +178,6 @@ class Application:
         return asked
 
     async def _explain(self, call: Call, served: Served) -> tuple[bytes, Headers]:
-        from urllib.parse import parse_qs
-
-        import orjson
-
         method = parse_qs(call.query.decode("latin-1")).get("method", [None])[0]
         call.records = await self.explainers.explain(
             served, call.rows, method=method, timeout=self.limits.explain_timeout
@@ -187,6 +193,25 @@ class Application:
             "duration_ms": round(call.measure(), 3),
         }
         return orjson.dumps(body), [JSON_TYPE, (b"x-request-id", call.id.encode())]
+
+    async def _take_labels(self, call: Call, name: str) -> tuple[bytes, Headers]:
+        """Keep labels for what was asked of a model that exists, whether it is loaded or not."""
+        if self.take is None:
+            raise Refused(503, "unavailable", "This server keeps no log, and so no labels.")
+        if name not in {followed.name for followed in self.models.list_followed()}:
+            await asyncio.to_thread(self._check_registered, name)
+        given = read_labels(call.body, self.limits.max_rows)
+        self.take(name, given, call.key)
+        body = {"accepted": len(given), "request_id": call.id, "model": name}
+        return orjson.dumps(body), [JSON_TYPE, (b"x-request-id", call.id.encode())]
+
+    def _check_registered(self, name: str) -> None:
+        only = {served for served, _, _ in self.models.only}
+        known = only or set(list_aliases())
+        if name not in known:
+            raise ModelNotFound(
+                f"The model {name[:100]!r} is not served here; served are {', '.join(sorted(known))}."
+            )
 
     def _find_only(self) -> tuple[str, str]:
         """Return which model `/invocations` means: the only one that is served."""
@@ -224,7 +249,7 @@ class Application:
     def _note(self, call: Call, status: int, error: str) -> None:
         """Count a request, and hand its entry to the log."""
         entry = make_entry(call, status, error, whole=self.record is not None)
-        if self.record is not None:
+        if self.record is not None and call.route.action != "feedback":  # labels have a table of their own
             self.record(entry)
         self.metrics.count(entry, len(call.records))
 
@@ -233,6 +258,16 @@ class Application:
             self._note(call, status, error)
         except Exception:
             LOGGER.exception("request %s has no entry in the log", call.id)
+
+
+def read_labels(body: bytes, most: int) -> list[Given]:
+    """Return the labels in a body: an object with ``request_id``, ``label`` and perhaps ``row``, or several."""
+    given = load_json(body)
+    given = [given] if isinstance(given, dict) else given
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        raise bad_request('Pass {"request_id": "...", "label": "..."}, or a list of such objects.')
+    check_rows(len(given), most)
+    return [read_given(one, where=f"Label {number}") for number, one in enumerate(given)]
 
 
 def count_rows(given: Any) -> int:

@@ -113,13 +113,18 @@ def parse(body: bytes, media: str, shape: Shape) -> Asked:
     """
     if media == CSV:
         return Asked(parse_csv(body))
-    try:
-        given = orjson.loads(body)
-    except ValueError as error:
-        raise bad_request(f"The body is no JSON: {describe_json_error(error)}.") from None
+    given = load_json(body)
     if shape == "plain":
         return Asked(check_columns(given))
     return read_mlflow(given) if shape == "mlflow" else read_v2(given)
+
+
+def load_json(body: bytes) -> Any:
+    """Return what JSON says, or raise ``Refused``."""
+    try:
+        return orjson.loads(body)
+    except ValueError as error:
+        raise bad_request(f"The body is no JSON: {describe_json_error(error)}.") from None
 
 
 def describe_json_error(error: ValueError) -> str:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from dlpipe.errors import KeysUnusable
+from dlpipe.serving import guards
 from dlpipe.serving.key_file import Key, begin_of_day, find_day, hash_secret, read_keys, read_rate
 from dlpipe.serving.refusals import Refused
 
@@ -128,7 +129,7 @@ class KeyRing:
             self._take(key, now)
         return self._grants[key.id]
 
-    def charge(self, grant: Grant, rows: int) -> None:
+    def charge(self, grant: guards.Grant, rows: int) -> None:
         """Count rows against the quota of a key.
 
         Parameters

@@ -78,6 +78,15 @@ INFER: Json = {
         "parameters": {"type": "object"},
     },
 }
+LABEL: Json = {
+    "type": "object",
+    "required": ["request_id", "label"],
+    "properties": {
+        "request_id": {"type": "string", "format": "uuid"},
+        "label": {"type": ["string", "number", "array"], "description": "A class, a number, or several labels."},
+        "row": {"type": "integer", "minimum": 0, "description": "Of the request, from 0."},
+    },
+}
 ABOUT: Json = {
     "request_id": {"type": "string", "format": "uuid"},
     "model": {"type": "string"},
@@ -138,15 +147,31 @@ SCHEMAS: Json = {
             "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
         },
     },
+    "Label": LABEL,
+    "Labels": {
+        "anyOf": [{"$ref": "#/components/schemas/Label"}, {"type": "array", "items": LABEL, "minItems": 1}]
+    },
+    "Accepted": {
+        "type": "object",
+        "required": ["accepted", "request_id", "model"],
+        "properties": {
+            "accepted": {"type": "integer"},
+            "request_id": {"type": "string", "format": "uuid"},
+            "model": {"type": "string"},
+        },
+    },
     "Error": ERROR,
     "V2Error": V2_ERROR,
 }
 REFUSALS = {
+    "401": "No key, or one that is not valid.",
+    "403": "The key has no right to this.",
     "400": "The body cannot be read, or a row is missing; the message names the row.",
     "404": "No such model, version or alias.",
     "408": "The body did not arrive in time.",
     "413": "The body, or the number of its rows, is too large.",
     "415": "Another Content-Type, encoding or compression.",
+    "429": "The key asks too often, or has had its rows of the day; Retry-After says when to try again.",
     "503": "Too much waits, or the version cannot be loaded; Retry-After says when to try again.",
     "504": "No answer in time.",
 }
@@ -202,6 +227,8 @@ def describe_posts() -> Iterator[tuple[str, Json]]:
         yield f"{at}/invocations", {"parameters": given, "post": invocations}
         explain = describe_post("Explain rows: what each part adds to the prediction.", "Rows", "Explanations")
         yield f"{at}/explain", {"parameters": [*given, METHOD], "post": explain}
+    labels = describe_post("Give labels for what was asked, by the ids of the answers.", "Labels", "Accepted")
+    yield "/models/{name}/feedback", {"parameters": [NAME], "post": labels}
     only = describe_post(
         "The same of the only model, where the server was started with one --model.",
         "Invocations",
@@ -246,7 +273,7 @@ def describe_gets() -> Iterator[tuple[str, Json]]:
 
 def describe_get(what: str, *, error: str) -> Json:
     """Return the description of a page about a model."""
-    refused = {status: refusal(REFUSALS[status], error) for status in ("404", "503", "504")}
+    refused = {status: refusal(REFUSALS[status], error) for status in ("401", "403", "404", "429", "503", "504")}
     shown = {"description": "Shown.", "content": {"application/json": {"schema": {"type": "object"}}}}
     return {"summary": what, "responses": {"200": shown, **refused}}
 

@@ -105,7 +105,7 @@ async def answer_unknown(request: Request, error: Exception) -> Response:
 
 def is_body_only(path: str) -> bool:
     """Return whether an address has nothing to show without a body."""
-    return path.rpartition("/")[2] in ("invocations", "explain", "infer")
+    return path.rpartition("/")[2] in ("invocations", "explain", "infer", "feedback")
 
 
 def to_response(request: Request, refused: Refused, error: Exception) -> Response:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from dlpipe.serving.bodies import Shape
 
-Action = Literal["predict", "explain"]
+Action = Literal["predict", "explain", "feedback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ def find_route(path: str) -> Route | None:
             return Route("mlflow", "predict", "")
         case ["models", name]:
             return Route("plain", "predict", name)
+        case ["models", name, "feedback"]:
+            return Route("plain", "feedback", name)
         case ["models", name, ("invocations" | "explain") as word]:
             return make_route(name, "", word)
         case ["models", name, which]:

@@ -21,8 +21,14 @@ from dlpipe.errors import AddressUnusable, SettingError
 from dlpipe.serving.application import Application
 from dlpipe.serving.batching import Batcher
 from dlpipe.serving.connections import make_protocol
+from dlpipe.serving.feedback import write_feedback
 from dlpipe.serving.following import Models
-from dlpipe.serving.settings import LimitSettings
+from dlpipe.serving.guards import Guard, Open
+from dlpipe.serving.key_file import find_key_file
+from dlpipe.serving.keys import KeyRing
+from dlpipe.serving.request_log import RequestLog
+from dlpipe.serving.settings import KeySettings, ServingSettings
+from dlpipe.serving.usage import count_used_rows
 
 LOGGER = logging.getLogger(__name__)
 CONNECTIONS = 8192
@@ -47,14 +53,15 @@ class ServeSettings:
         By default every registered one.
     engine : str, optional
         By default that of each version.
-    limits : LimitSettings
+    serving : ServingSettings
+        Bounds, the request log and keys.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
     models: Sequence[str] = ()
     engine: str | None = None
-    limits: LimitSettings = field(default_factory=LimitSettings)
+    serving: ServingSettings = field(default_factory=ServingSettings)
 
 
 def serve(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
@@ -71,7 +78,11 @@ def serve(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
     Raises
     ------
     SettingError
-        When the address is not of loopback.
+        When the address is not of loopback, and there are no keys.
+    KeysUnusable
+        When others may read the file of keys, or it is none.
+    StorageFull
+        When requests cannot be logged.
     AddressUnusable
         When the port is taken, or the address is not of this machine.
     DlpipeError
@@ -79,28 +90,54 @@ def serve(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
     """
     import uvloop
 
-    check_host(settings.host)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    keys = open_keys(settings.serving.keys, say=say)
+    check_host(settings.host, keys=0 if keys is None else len(keys))
     with open_socket(settings.host, settings.port) as listening:
-        uvloop.run(run(settings, listening, say=say))
+        log = RequestLog(settings.serving.log, say=say)
+        log.start()
+        try:
+            uvloop.run(run(settings, listening, log, keys or Open(), say=say))
+        finally:
+            log.close()
 
 
-def check_host(host: str) -> None:
-    """Raise ``SettingError`` unless only this machine reaches ``host``.
+def open_keys(settings: KeySettings, *, say: Callable[[str], None]) -> KeyRing | None:
+    """Return the keys of a server; ``None`` where there is no file of them, and nobody has named one.
+
+    Raises
+    ------
+    KeysUnusable
+        When others may read the file, or it is none of keys.
+    SettingError
+        When the file that is named does not exist.
+    """
+    path = find_key_file(settings.file)
+    if path.exists():
+        return KeyRing(path, used=count_used_rows, say=say)
+    if settings.file:
+        raise SettingError(f"[serving.keys]: there is no file {path}. Make a key: dlpipe keys create NAME.")
+    return None
+
+
+def check_host(host: str, *, keys: int) -> None:
+    """Raise ``SettingError`` where other machines reach ``host``, and there are no keys.
 
     Examples
     --------
-    >>> check_host("localhost"), check_host("127.0.0.2"), check_host("::1")
-    (None, None, None)
+    >>> [check_host(host, keys=0) for host in ("localhost", "127.0.0.2", "::1")]
+    [None, None, None]
     """
+    if keys:
+        return
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(host).is_loopback:
             return
     if host == "localhost":
         return
     raise SettingError(
-        f"--host {host} would let other machines ask, and there are no keys. Use 127.0.0.1, with a proxy before "
-        "it that knows who may ask."
+        f"--host {host} would let other machines ask, and there are no keys. Make one (dlpipe keys create NAME), "
+        "or use 127.0.0.1."
     )
 
 
@@ -131,12 +168,32 @@ def describe_address(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def run(settings: ServeSettings, listening: socket.socket, *, say: Callable[[str], None]) -> None:
-    """Load what is named, and answer requests until a signal."""
-    limits = settings.limits
+async def run(
+    settings: ServeSettings, listening: socket.socket, log: RequestLog, guard: Guard, *, say: Callable[[str], None]
+) -> None:
+    """Load what is named, and answer requests until a signal.
+
+    Parameters
+    ----------
+    settings : ServeSettings
+    listening : socket
+        That is bound.
+    log : RequestLog
+        That has been started.
+    guard : Guard
+    say : callable
+    """
+    limits = settings.serving.limits
     models = Models(only=settings.models, engine=settings.engine, say=say)
     batcher = Batcher(max_wait=limits.max_wait)
-    app = Application(models, batcher, limits=limits)
+    app = Application(
+        models,
+        batcher,
+        limits=limits,
+        guard=guard,
+        record=log.record,
+        take=lambda model, given, key: write_feedback(log, model, given, key=key),
+    )
     try:
         await models.start()
         say(f"Serving {describe_models(settings.models)} on {describe_address(listening)}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
+
+from dlpipe.settings import read_settings
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,38 @@ class KeySettings:
     """
 
     file: str = ""
+
+
+@dataclass(frozen=True)
+class ServingSettings:
+    """The section ``[serving]``: bounds in it, and in its sections ``log`` and ``keys`` the rest."""
+
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    keys: KeySettings = field(default_factory=KeySettings)
+
+
+def read_serving_settings(section: Mapping[str, Any], *, where: str) -> ServingSettings:
+    """Return the settings in a section.
+
+    Parameters
+    ----------
+    section : mapping
+        As read from TOML.
+    where : str
+        What to call the file in errors.
+
+    Raises
+    ------
+    SettingError
+        When a name is unknown, or a value is of another type or out of range.
+
+    Examples
+    --------
+    >>> read_serving_settings({"timeout": 2, "log": {"texts": True}}, where="serving.toml").log.texts
+    True
+    """
+    log = read_settings(LogSettings, section.get("log", {}), where=f"[serving.log] of {where}")
+    keys = read_settings(KeySettings, section.get("keys", {}), where=f"[serving.keys] of {where}")
+    bounds = {name: value for name, value in section.items() if name not in ("log", "keys")}
+    return ServingSettings(read_settings(LimitSettings, bounds, where=f"[serving] of {where}"), log, keys)

@@ -1,5 +1,7 @@
 """What a server costs a request, with a model that does nothing: CPU time of its process, and of bare Starlette.
 
+The server logs its requests, knows a key and counts; the table of the log is written by its process too.
+
 The servers are processes of their own; clients are threads of another one, with a connection each that stays open.
 CPU time of the server's process divided by requests is what holds on a noisy machine; latencies stand beside it.
 
@@ -17,10 +19,14 @@ import os
 import socket
 import statistics
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from dlpipe.serving.key_file import create_key
 
 TEXT = "a film that takes its time and rewards the patience of those who stay with it until the end"
 BODIES = {
@@ -34,12 +40,22 @@ BODIES = {
         json.dumps({"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [TEXT]}]}),
     ),
 }
+WARM_SECONDS = 8.0
+"""The log is committed for the first time after five seconds, which imports what writes tables."""
 BOUNDS = {1: 0.5, 16: 0.25}
 """Milliseconds a request at most."""
 
 
 def main() -> None:
     options = parse()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DLPIPE_TABLES"] = folder
+        keys = Path(folder, "keys.json")
+        os.environ["BENCH_KEYS"], os.environ["BENCH_KEY"] = str(keys), create_key(keys, "bench")[1]
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
     print(f"{'':24}{'clients':>8}{'CPU ms a request':>18}{'p50 ms':>9}{'p99 ms':>9}{'requests/s':>12}{'must':>8}")
     for clients in options.clients:
         for name, server, (path, body) in (
@@ -54,7 +70,9 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="Of each measurement.")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="Of each measurement, after some in which the server warms up."
+    )
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16])
     return parser.parse_args()
 
@@ -95,18 +113,26 @@ def serve_none(listening: socket.socket) -> None:
     from dlpipe.serving.application import Application
     from dlpipe.serving.batching import Batcher
     from dlpipe.serving.following import Models
+    from dlpipe.serving.keys import KeyRing
+    from dlpipe.serving.request_log import RequestLog
     from dlpipe.serving.server import answer
+    from dlpipe.serving.settings import LogSettings
 
     def find(uri: str) -> ModelVersion:
         return ModelVersion("none", 1, "models:/none/1", "", "", "")
+
+    ring = KeyRing(Path(os.environ["BENCH_KEYS"]))
+    log = RequestLog(LogSettings())
+    log.start()
 
     async def run() -> None:
         models = Models(only=["none"], open_version=lambda version: NoModel(), find_version=find, say=print)
         await models.start()
         batcher = Batcher(max_wait=60)
-        await answer(Application(models, batcher), listening)
+        await answer(Application(models, batcher, guard=ring, record=log.record), listening)
 
     uvloop.run(run())
+    log.close()
 
 
 def serve_bare(listening: socket.socket) -> None:
@@ -137,7 +163,7 @@ def measure(server: Any, path: str, body: str, clients: int, seconds: float) -> 
         process.start()
     request = make_request(path, body)
     wait_until_it_answers(port, request)
-    ask_for(port, request, clients, 0.5)  # caches and connections
+    ask_for(port, request, clients, WARM_SECONDS)
     before = read_cpu(process.pid)
     began = time.perf_counter()
     latencies = ask_for(port, request, clients, seconds)
@@ -160,6 +186,7 @@ def make_request(path: str, body: str) -> bytes:
         "User-Agent: bench",
         "Accept: */*",
         "Content-Type: application/json",
+        f"Authorization: Bearer {os.environ['BENCH_KEY']}",
         f"Content-Length: {len(body)}",
     )
     return ("\r\n".join(head) + "\r\n\r\n" + body).encode()
