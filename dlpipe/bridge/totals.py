@@ -17,6 +17,8 @@ from dlpipe.bridge.values import shorten_key
 
 MOST_METRICS = 1_000
 """So many metrics of its steps stand in a run."""
+MOST_POINTS = 200
+"""So many points of a series stand in a run, so that the curves of two can be compared; of more, the last one."""
 MOST_TASKS = 1_000
 """Of a step with more tasks, the numbers stay with the tasks: each has its artifacts read for it."""
 
@@ -46,6 +48,8 @@ class TaskTotals:
     """The version of a table or model that a metric is a part of."""
     held: Mapping[str, Mapping[tuple[str, ...], float]] = field(default_factory=dict)
     """The last numbers inside each artifact, also those that stand elsewhere."""
+    series: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    """Step and value of each point of a metric that has several, unless they are too many; the last counts."""
     prints: Mapping[str, str] = field(default_factory=dict)
     """A digest of what is kept of each artifact: see ``Contents``."""
 
@@ -100,7 +104,9 @@ class RunTotals:
 def make_task_totals(contents: Contents, names: frozenset[str] = frozenset()) -> TaskTotals:
     """Return what is kept of what a task left; ``names`` stays with it."""
     last: dict[str, Metric] = {}
+    points: dict[str, dict[int, float]] = defaultdict(dict)
     for metric in contents.metrics:
+        points[metric.key][metric.step] = metric.value
         if metric.key not in last or metric.step >= last[metric.key].step:
             last[metric.key] = metric
     return TaskTotals(
@@ -115,6 +121,7 @@ def make_task_totals(contents: Contents, names: frozenset[str] = frozenset()) ->
         dict(contents.verdicts),
         dict(contents.versions),
         dict(contents.held),
+        {key: sorted(known.items()) for key, known in points.items() if 1 < len(known) <= MOST_POINTS},
         dict(contents.prints),
         dict(contents.paths),
         names,
@@ -168,7 +175,8 @@ def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozense
                 for name, numbers in found[0].finals.items()
                 if known.get(name) != found[0].find_numbers(name)
             }
-            finals = [*_make_finals(step, tasks[0], _leave_out(_join(new), found[0].versions, versions))]
+            told = _leave_out(_join(new), found[0].versions, versions)
+            finals = [*_make_finals(step, tasks[0], told, found[0].series)]
             metrics += finals
             versions |= set(found[0].versions.values())
             its_scores = {shorten_key(f"{step}/{key}") for name in SCORES for key in new.get(name, ())}
@@ -276,9 +284,14 @@ def _split_place(place: str) -> Sequence[str]:
     return [part for part in place.strip("[]").split("][") if part.isdigit()]
 
 
-def _make_finals(step: str, task: TaskAttempt, finals: Mapping[str, float]) -> Iterator[Metric]:
+def _make_finals(
+    step: str, task: TaskAttempt, finals: Mapping[str, float], series: Mapping[str, Sequence[tuple[int, float]]]
+) -> Iterator[Metric]:
+    """Yield the points of each series, the last of which is the one that counts, and the other numbers."""
+    time = task.end or task.start
     for key, value in finals.items():
-        yield Metric(shorten_key(f"{step}/{key}"), value, task.end or task.start)
+        for at, point in series.get(key, [(0, value)]):
+            yield Metric(shorten_key(f"{step}/{key}"), point, time, at)
 
 
 def _make_series(

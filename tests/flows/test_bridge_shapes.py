@@ -356,6 +356,9 @@ def test_numbers_stand_where_mlflow_can_compare_sort_and_draw_them(
     }
     points = client.get_metric_history(joined.info.run_id, "epochs/loss")
     assert [(one.step, one.value) for one in points] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    curve = client.get_metric_history(parent.info.run_id, "join/epochs/loss")  # two runs are compared by theirs
+    assert [(one.step, one.value) for one in curve] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert parent.data.metrics["join/epochs/loss"] == 1 / 3
     notes = joined.data.tags["metaflow.notes"]
     assert notes == "many: more than 200 numbers and texts: they are in the file alone"
     assert "artifacts/many.json" in [one.path for one in client.list_artifacts(joined.info.run_id, "artifacts")]
