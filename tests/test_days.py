@@ -109,6 +109,24 @@ def test_days_that_are_over_go_and_the_others_stay(tmp_path):
     assert tidy_days(tmp_path / "none", keep_days=1) is None
 
 
+def test_another_program_that_compacts_does_no_harm_and_its_files_go_as_well(tmp_path):
+    table = tmp_path / "t"
+    for number in range(4):
+        append_by_day(table, pa.concat_tables([asked(number), asked(number, day="2026-01-01")]))
+    DeltaTable(str(table)).optimize.compact()
+    append_by_day(table, asked(4))
+    append_by_day(table, asked(5))
+    assert read_table(table_at(table)).num_rows == 10
+    tidied = tidy_days(table, keep_days=2, now=NOON + 86400)
+    assert tidied is not None
+    assert sorted(read_table(tidied)["asked"].to_pylist()) == [0, 1, 2, 3, 4, 5]
+    assert len(DeltaTable(str(table)).file_uris()) == 1
+    tidy_days(table, keep_days=2, now=NOON + 86400 + 3601)
+    assert len(list(table.rglob("*.parquet"))) == 1
+    DeltaTable(str(table)).optimize.z_order(["asked"])
+    assert append_by_day(table, asked(6)).rows == 7
+
+
 @pytest.mark.slow
 def test_two_append_and_two_tidy_at_the_same_time_and_no_row_is_lost_or_doubled(tmp_path):
     table, count = tmp_path / "t", 25

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from buckets import s3_server
 from disks import tiny_disk
 from power import record, states_after
 from serving_kills import MODELS, make_entry
@@ -23,6 +24,7 @@ from dlpipe.serving.journal import Writer, find_journals, list_all_files, make_l
 from dlpipe.serving.log_rows import REFUSED, digest_text, dump, encode_entry, make_request_rows, name_table
 from dlpipe.serving.request_log import RequestLog, commit_files
 from dlpipe.serving.settings import LogSettings
+from dlpipe.serving.usage import sum_usage
 from dlpipe.settings import read_settings
 from dlpipe.tables import append_by_day, read_table, table_at, tidy_days, write_table
 
@@ -245,6 +247,31 @@ def test_settings_are_checked():
     assert read_settings(LogSettings, {"texts": True, "keep_days": 30}, where="[serving.log]").keep_days == 30
     with pytest.raises(ValueError, match="when_full"):
         read_settings(LogSettings, {"when_full": "stop"}, where="[serving.log]")
+
+
+@pytest.mark.slow
+def test_with_tables_on_s3_journals_are_in_the_state_folder(tmp_path, monkeypatch):
+    with s3_server() as server:
+        for name, value in server.variables(DLPIPE_TABLES="s3://my-bucket/tables").items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("DLPIPE_STATE", str(tmp_path / "state"))
+        log, said = started()
+        for _ in range(3):
+            log.write([make_entry("reviews", 2)])
+            log.flush()
+        log.write([make_entry("reviews", 1)])
+        (file,) = list_all_files(log.root)
+        assert tmp_path / "state" in file.path.parents
+        assert sum_usage([])[0].rows == 7
+        log.close()
+        assert not said
+        assert count_rows("reviews_requests") == 7
+        day = 86400
+        tidied = tidy_days("reviews_requests", now=time.time() + day)
+        assert tidied is not None
+        assert len(rows_of("reviews_requests")) == 7
+        tidy_days("reviews_requests", now=time.time() + 2 * day, keep_days=1)
+        assert count_rows("reviews_requests") == 0
 
 
 POWER = """

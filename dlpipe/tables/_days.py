@@ -104,10 +104,11 @@ def tidy_days(path: str | Path, *, keep_days: int = 0, now: float | None = None)
     if last is not None and now - last < TIDY_SECONDS:
         return None
     _delete_unneeded(location, now)
-    day = datetime.fromtimestamp(now, UTC).date() - timedelta(days=keep_days - 1)
+    today = datetime.fromtimestamp(now, UTC).date()
+    day = today - timedelta(days=keep_days - 1)
     files = list_day_files(table)
     old = [file for file in files if keep_days and file.day < day.isoformat()]
-    merged = _choose_merged([file for file in files if file not in old])
+    merged = _choose_merged([file for file in files if file not in old], today.isoformat())
     mark = Mark(TIDY, last, int(now))
     version: TableVersion | None = None
     plans: list[tuple[Sequence[DayFile], Sequence[DayFile]]] = [(few, few) for few in merged]
@@ -120,17 +121,16 @@ def tidy_days(path: str | Path, *, keep_days: int = 0, now: float | None = None)
     return version
 
 
-def _choose_merged(files: Sequence[DayFile]) -> list[list[DayFile]]:
+def _choose_merged(files: Sequence[DayFile], today: str) -> list[list[DayFile]]:
     """Return the files to write as one, for each day that has many small ones."""
     days: dict[str, list[DayFile]] = defaultdict(list)
     for file in files:
         if file.size < SMALL_BYTES:
             days[file.day].append(file)
-    today = max(days, default="")
     chosen = []
     for day, small in days.items():
         # a day that is over gets one file; one that still grows would be written anew each hour
-        if len(small) >= (MANY_FILES if day == today else 2):
+        if len(small) >= (2 if day < today else MANY_FILES):
             taken: list[DayFile] = []
             for file in small:
                 if sum(one.size for one in taken) + file.size <= MERGED_BYTES:
@@ -214,9 +214,8 @@ def _delete_unneeded(location: str, now: float) -> None:
         taken_out = set(table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False)) - there
         storage = filesystem(location)
         for name in sorted(taken_out | set(_find_lost(location, there, now))):
-            if DATA_FILE.fullmatch(name):
-                with contextlib.suppress(OSError):
-                    storage.delete_file(name)
+            with contextlib.suppress(OSError):
+                storage.delete_file(name)
         table.cleanup_metadata()
 
 
