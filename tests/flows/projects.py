@@ -202,6 +202,14 @@ class Project:
         return Run(f"{flow}/{run_id}")
 
 
+def _parent(process: int) -> int:
+    """Return the process that started it; 0 where it has ended."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 @functools.cache
 def warm_python() -> WarmPython:
     """Return the Python that is forked for the commands that a test waits for; it ends with this process."""
@@ -245,7 +253,10 @@ class Running:
 
     def task(self, step: str) -> int:
         """Return the process of the task of ``step`` that runs now."""
-        (pid,) = [pid for pid, command in self.project.processes().items() if f" step {step} --run-id" in command]
+        words = f" step {step} --run-id"
+        found = {pid for pid, command in self.project.processes().items() if words in command}
+        # a child that a task has forked has its command until it becomes what it is to be
+        (pid,) = [pid for pid in found if _parent(pid) not in found]
         return pid
 
     def kill_task(self, step: str) -> None:
