@@ -44,6 +44,7 @@ _KEYS = re.compile(
     r"|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|hf_\w{16,}"
     r"|xox[abposr]-[\w-]{8,}"
     r"|A(?:KI|SI)A[A-Z0-9]{16}"
+    r"|dlp_[0-9a-f]{12}_[\w-]{16,}"  # of dlpipe serve
     r"|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"  # JSON web tokens; from a word's start, or it takes for ever
     r")"
 )
