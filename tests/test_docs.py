@@ -338,7 +338,7 @@ def test_every_section_is_described() -> None:
 def test_every_option_of_the_flow_is_described() -> None:
     command = [sys.executable, str(ROOT / "flows/train_flow.py"), "--quiet", "run", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    own, _, metaflows = shown.partition("--tag ")
+    own, _, metaflows = shown.partition("Options of Metaflow:")
     assert "--max-workers" in metaflows
     assert (
         shown.index("Train a model and take it") < shown.index("--train-data") < shown.index("Options of Metaflow")
@@ -348,7 +348,7 @@ def test_every_option_of_the_flow_is_described() -> None:
         whole.index(words) for words in ("Train a model", "The highest learning rate.", "Commands:", "--config")
     ]
     assert places == sorted(places)
-    options = re.findall(r"^ +(--[a-z-]+)", own, flags=re.MULTILINE)
+    options = re.findall(r"^  (--[a-z-]+)", own, flags=re.MULTILINE)
     described = {row[0].strip("`"): row[1] for row in settings_table("Options of `run`")}
     assert sorted(described) == sorted(options)
     names = {f"--{name.replace('_', '-')}" for name in list_option_names(TrainFlowSettings)}
@@ -358,8 +358,9 @@ def test_every_option_of_the_flow_is_described() -> None:
 @pytest.mark.parametrize("flow", ["predict_flow", "explain_flow", "monitor_flow"])
 def test_every_option_of_the_flows_that_use_models_is_described(flow: str) -> None:
     command = [sys.executable, str(ROOT / f"flows/{flow}.py"), "--quiet", "run", "--help"]
-    own, _, _ = subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("--tag ")
-    options = re.findall(r"^ +(--[a-z-]+)", own, flags=re.MULTILINE)
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    own, _, _ = shown.partition("Options of Metaflow:")
+    options = re.findall(r"^  (--[a-z-]+)", own, flags=re.MULTILINE)
     described = [row[0].strip("`") for row in settings_table(f"Options of `{flow}.py run`")]
     assert sorted(described) == sorted(options)
 

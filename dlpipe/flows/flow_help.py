@@ -125,10 +125,12 @@ def group_options(flow: Any, run: Any) -> list[tuple[str, list[Any]]]:
     """Return the flow's own options of ``run`` under titles: by section of the settings, then the others."""
     there = {option.name: option for option in run.params}
     names = [name for name in list_parameters(flow) if name in there]
-    sections = {TITLES.get(section, OTHERS): list(options) for section, options in list_sections(flow).items()}
-    grouped = {title: [name for name in options if name in names] for title, options in sections.items()}
+    grouped: dict[str, list[str]] = {}
+    for section, options in list_sections(flow).items():
+        grouped.setdefault(TITLES.get(section, OTHERS), []).extend(name for name in options if name in names)
     seen = {name for options in grouped.values() for name in options}
-    grouped[OTHERS if seen else "Options"] = [name for name in names if name not in seen]
+    others = grouped.pop(OTHERS, []) + [name for name in names if name not in seen]
+    grouped[OTHERS if any(grouped.values()) else "Options"] = others
     return [(title, [there[name] for name in options]) for title, options in grouped.items() if options]
 
 
