@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
@@ -38,6 +39,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 LOGGER = logging.getLogger(__name__)
+BODIES = 8
+"""So many of the largest bodies may be held at a time; more are refused, or many clients could fill the memory."""
 LOAD_SECONDS = 60.0
 """How long a request waits for a model that nobody has asked for before."""
 UNREADABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError, OverflowError)
@@ -59,6 +62,8 @@ class Call:
     records: Sequence[Record] = ()
     media: str = ""
     body: bytes = b""
+    held: int = 0
+    """Bytes of the body that were counted."""
 
     def measure(self) -> float:
         """Return the milliseconds since it arrived."""
@@ -95,6 +100,8 @@ class Application:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.models, self.batcher.count_waiting)
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="dlpipe-bodies")
+        self._held = 0
         self._loading: dict[tuple[str, str], asyncio.Task[Served]] = {}
         self._pages = make_pages(self)
 
@@ -131,26 +138,29 @@ class Application:
             call.records = ()
             self._note_error(call, GONE, "The client was gone before its answer.")
             return
+        finally:
+            self._let_go(call)
         headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _compute(self, call: Call, scope: Scope, receive: Receive) -> tuple[bytes, Headers]:
         route, limits = call.route, self.limits
-        length, media, authorization = read_headers(scope["headers"], limits.max_body)
+        media, authorization = read_headers(scope["headers"], limits.max_body)
         name, which = (route.name, route.which) if route.name else self._find_only()
         grant = self.guard.check(authorization, model=name, right=route.action)
         call.key = grant.key
         call.media = check_content_type(media, shape=route.shape)
-        call.body = await read_body(receive, limits.max_body, limits.timeout, length)
+        call.body = await read_body(receive, limits.max_body, limits.timeout, lambda size: self._hold(call, size))
         if route.action == "feedback":
             return await self._take_labels(call, name)
         served = call.served = self.models.peek(name, which) or await self.load(name, which)
         if len(call.body) > LARGE:
-            asked = await asyncio.to_thread(self._read, call, served)
+            # one at a time: what is made of them takes many times their room
+            asked = await asyncio.get_running_loop().run_in_executor(self._reader, self._read, call, served)
         else:
             asked = self._read(call, served)
-        call.body = b""
+        self._let_go(call)
         self.guard.charge(grant, len(call.rows))
         if route.action == "explain":
             return await self._explain(call, served)
@@ -158,6 +168,19 @@ class Application:
         return make_reply(
             call.records, asked, served, shape=route.shape, request_id=call.id, duration_ms=call.measure()
         )
+
+    def _hold(self, call: Call, size: int) -> None:
+        """Count bytes of a body that are in memory, or refuse them."""
+        if self._held + size > BODIES * self.limits.max_body:
+            raise Refused(
+                503, "overloaded", "Too many large bodies come in at a time. Try again.", retry_after=1.0
+            )
+        call.held += size
+        self._held += size
+
+    def _let_go(self, call: Call) -> None:
+        self._held -= call.held
+        call.held, call.body = 0, b""
 
     def _read(self, call: Call, served: Served) -> Asked:
         """Have the rows of a body read by the inputs of the model's task."""
@@ -333,8 +356,8 @@ def format_row(row: Any, served: Served) -> str | None:
     return str(row) if served.takes_missing else served.task.inputs.format_row(row)
 
 
-def read_headers(headers: Sequence[tuple[bytes, bytes]], max_body: int) -> tuple[int, str, str | None]:
-    """Return the length of a body (-1 if it is not said), its type, and the header ``Authorization``.
+def read_headers(headers: Sequence[tuple[bytes, bytes]], max_body: int) -> tuple[str, str | None]:
+    """Return the type of a body, and the header ``Authorization``.
 
     Raises
     ------
@@ -355,11 +378,20 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]], max_body: int) -> tuple
             raise bad_request("Binary tensors are not read; send 'data' as JSON.")
     if length > max_body:
         raise too_large(f"The body has {length:,} bytes; a request may have {max_body:,}. Send several.")
-    return length, media, authorization
+    return media, authorization
 
 
-async def read_body(receive: Receive, max_body: int, timeout: float, length: int) -> bytes:
+async def read_body(receive: Receive, max_body: int, timeout: float, hold: Callable[[int], None]) -> bytes:
     """Return the body of a request.
+
+    Parameters
+    ----------
+    receive : callable
+        Of ASGI.
+    max_body : int
+    timeout : float
+    hold : callable
+        Gets the sizes of the parts of a body that does not come at once.
 
     Raises
     ------
@@ -380,7 +412,9 @@ async def read_body(receive: Receive, max_body: int, timeout: float, length: int
             while True:
                 if message["type"] == "http.disconnect":
                     raise asyncio.CancelledError
-                parts += message.get("body", b"")
+                part = message.get("body", b"")
+                hold(len(part))
+                parts += part
                 if len(parts) > max_body:
                     raise too_large(f"The body is larger than {max_body:,} bytes. Send several requests.")
                 if not message.get("more_body"):

@@ -125,8 +125,7 @@ def make_protocol(most: int) -> type[HttpToolsProtocol]:
 
         def send_400_response(self, msg: str) -> None:
             """Answer what is no HTTP."""
-            if not self.transport.is_closing():
-                self._refuse(Refused(400, "bad_request", msg))
+            self._refuse(Refused(400, "bad_request", msg))
 
         def _start_asgi_task(self, cycle: Any, app: Any) -> None:
             self._task = self.loop.create_task(cycle.run_asgi(app))
@@ -155,6 +154,8 @@ def make_protocol(most: int) -> type[HttpToolsProtocol]:
 
         def _refuse(self, refused: Refused) -> None:
             """Answer without the application, and close."""
+            if self.transport.is_closing():
+                return
             body, headers = make_error(refused, make_request_id(time.time()), shape="plain")
             lines = [b"%b: %b\r\n" % header for header in headers]
             length = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
