@@ -104,6 +104,7 @@ def test_the_same_labels_twice_add_nothing_and_the_last_of_contradictory_ones_co
     assert (state.labelled, state.contradictory) == (1, 1)
 
 
+@pytest.mark.slow
 def test_labels_by_http_are_there_once_after_a_kill(tmp_path):
     program = (
         "import sys\nfrom dlpipe.serving.feedback import *\nfrom dlpipe.serving.request_log import RequestLog\n"

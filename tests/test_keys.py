@@ -233,12 +233,15 @@ def test_wrong_keys_tell_nothing_by_their_time_and_slow_nobody_down(file):
     assert max(medians.values()) < 1.25 * min(medians.values()), medians
 
     def measure() -> float:
-        times = []
-        for _ in range(2000):
-            began = time.perf_counter()
-            ring.check(f"Bearer {shown}", model="reviews", right="predict")
-            times.append(time.perf_counter() - began)
-        return statistics.median(times)
+        medians = []
+        for _ in range(5):  # the quietest moment of a busy machine
+            times = []
+            for _ in range(400):
+                began = time.perf_counter()
+                ring.check(f"Bearer {shown}", model="reviews", right="predict")
+                times.append(time.perf_counter() - began)
+            medians.append(statistics.median(times))
+        return min(medians)
 
     before = measure()
     for number in range(10_000):
@@ -270,6 +273,7 @@ def test_what_cannot_be_a_key_is_refused(file):
         revoke_key(file, "other")
 
 
+@pytest.mark.slow
 def test_two_processes_that_make_keys_at_the_same_time_lose_none(file):
     program = (
         "import sys\nfrom pathlib import Path\nfrom dlpipe.serving.key_file import create_key\n"

@@ -125,6 +125,7 @@ def test_a_torn_line_is_dropped_and_the_others_are_read():
     writer.close()
 
 
+@pytest.mark.slow
 def test_an_answered_request_is_committed_by_the_next_process_and_the_folder_goes():
     program = (
         "import os, sys\nsys.path.insert(0, sys.argv[1])\n"
