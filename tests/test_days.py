@@ -165,3 +165,18 @@ def test_a_tidying_that_is_killed_leaves_every_row_once(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert sorted(read_table(table_at(table))["asked"].to_pylist()) == list(range(12))
+
+
+@pytest.mark.slow
+def test_commits_of_more_than_a_week_ago_leave_the_log_and_the_marks_stay(tmp_path):
+    table = tmp_path / "t"
+    for number in range(105):  # delta-rs writes a checkpoint each hundred
+        append_by_day(table, asked(number), marks=[Mark("w", number - 1 if number else None, number)])
+    old = time.time() - 9 * 86400
+    for file in (table / "_delta_log").iterdir():
+        os.utime(file, (old, old))
+    tidy_days(table)
+    assert len(list((table / "_delta_log").iterdir())) < 15
+    append_by_day(table, asked(105), marks=[Mark("w", 104, 105)])
+    assert sorted(read_table(table_at(table))["asked"].to_pylist()) == list(range(106))
+    assert read_mark(table, "w") == 105
