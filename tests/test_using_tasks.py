@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from served import serving
 from stores import make_scores, new_store, untouched_environment
 from texts import reviews
 
@@ -211,3 +212,54 @@ def test_what_reads_one_text_has_a_pipeline(used: Used, tmp_path: Path) -> None:
 def test_its_folder_is_all_that_it_takes(used: Used, tmp_path: Path) -> None:
     folder = used.model.save(tmp_path / "model")
     assert load_model(folder).digest == used.model.digest == used.version.digest
+
+
+@pytest.mark.slow
+def test_a_server_answers_every_body_as_its_python_function_does(used: Used) -> None:
+    frame = used.task.inputs.make_example(used.rows[:20])
+    expected = mlflow.pyfunc.load_model(used.version.uri).predict(frame).to_dict("records")
+    records, name = frame.to_dict("records"), used.version.name
+    split = {key: value for key, value in frame.to_dict("split").items() if key != "index"}
+    with serving() as server:
+        plain = server.post(f"/models/{name}/1", records)
+        assert plain.json()["predictions"] == expected, plain.text
+        assert server.post(f"/models/{name}/1", frame.to_dict("list")).json()["predictions"] == expected
+        invocations = f"/models/{name}/1/invocations"
+        for body in (
+            {"dataframe_split": split},
+            {"dataframe_records": records},
+            {"inputs": frame.to_dict("list")},
+        ):
+            assert server.post(invocations, body).json() == {"predictions": expected}
+        csv = server.post(invocations, frame.to_csv(index=False).encode(), headers={"Content-Type": "text/csv"})
+        assert csv.json() == {"predictions": expected}
+        told = server.get(f"/v2/models/{name}/versions/1").json()
+        tensors = [
+            {**column, "shape": [len(frame)], "data": frame[column["name"]].tolist()} for column in told["inputs"]
+        ]
+        answer = server.post(f"/v2/models/{name}/versions/1/infer", {"inputs": tensors}).json()
+        columns = {output["name"]: output for output in answer["outputs"]}
+        assert list(columns) == [output["name"] for output in told["outputs"]] == list(expected[0])
+        assert [output["datatype"] for output in told["outputs"]] == [
+            output["datatype"] for output in answer["outputs"]
+        ]
+        for column, output in columns.items():
+            lists = isinstance(expected[0][column], list)
+            values = [json.loads(value) if lists else value for value in output["data"]]
+            assert values == [row[column] for row in expected]
+        words = ["predict", "--model", f"{name}/1", "--json", *map(to_words, records[:3])]
+        here, there = (CliRunner().invoke(main, [*words, *more]) for more in ([], ["--url", server.address]))
+        assert (there.exit_code, json.loads(there.stdout)) == (0, json.loads(here.stdout))
+        if "tabular" in name:
+            for row, message in (
+                ({"stars": "many"}, "stars = 'many' is no number"),
+                ({"x": 1}, "none of the columns"),
+            ):
+                refused = server.post(f"/models/{name}/1", row)
+                assert refused.status_code == 400
+                assert message in refused.json()["error"]["message"]
+
+
+def to_words(record: dict[str, Any]) -> str:
+    """Return a row as `dlpipe predict` takes it."""
+    return record["text"] if list(record) == ["text"] else json.dumps(record)
