@@ -78,6 +78,7 @@ class TrainFlow(LifeCycleFlow):
             on_epoch=curves.add,
             on_loss=curves.add_loss,
         )
+        curves.end()
         self.trained_model, self.epoch_scores, self.best_epoch = fitted.model, fitted.epochs, fitted.best_epoch
         self.weights = fitted.model.digest
         print(f"weights {self.weights}, epoch {fitted.best_epoch}")

@@ -195,6 +195,7 @@ def test_explanations_show_whole_words_and_an_overview_only_of_many_rows(predict
         assert overview["negative"][0] == overview["positive"][1].replace("-", "+")
         assert "awful +0.4" in overview["negative"][0]
         assert "(30)" in overview["negative"][0]
+    assert "Model: `models:/reviews/3`." in page
     assert page.count("a mistake: the label is another") == 1
     assert page.count("drawn from the test split") == 29
     assert ">awful</span> " in page or ">politics</span> " in page
@@ -314,6 +315,7 @@ EPOCHS = [
 
 def test_the_card_of_a_training_names_the_best_epoch_and_draws_losses_and_scores_apart() -> None:
     assert make_training_title(EPOCHS) == "# Epoch 2 of 3 is the best so far: accuracy 0.900 on the valid split"
+    assert make_training_title(EPOCHS, ended=True).startswith("# Epoch 2 of 3 is the best: accuracy 0.900")
     boxes = make_training_boxes(EPOCHS).render()["source"]
     assert "1 further epoch made it no better" in boxes
     assert "6 s" in boxes
@@ -413,6 +415,8 @@ def test_the_card_of_a_training_has_its_settings_before_there_is_a_curve() -> No
     assert "accuracy on the valid split" in boxes.render()["source"]
     assert {point["epoch"] for point in chart.render()["spec"]["hconcat"][0]["data"]["values"]} == {1, 2}
     assert read_cells(read(below), "## Settings") == [["learning rate", "0.0001"]]
+    curves.end()
+    assert "is the best: " in title.render()["source"]
 
 
 def test_the_card_of_an_ingest_of_many_classes_or_columns_is_no_wider_than_a_page(tmp_path: Path) -> None:

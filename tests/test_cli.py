@@ -113,6 +113,12 @@ def test_models_lists_versions_with_aliases_and_accuracy(champion):
     assert lines[1].split()[-3:-1] == ["reviews@v0", champion.digest[:12]]
 
 
+def test_a_model_where_a_command_belongs_is_answered_with_the_command_that_shows_it(champion):
+    result = dlpipe("models", "reviews")
+    assert result.exit_code == 2
+    assert "To show a model: dlpipe models show reviews" in result.stderr
+
+
 def test_models_speak_json(champion):
     (row,) = json.loads(dlpipe("models", "--json").stdout)
     assert (row["uri"], row["aliases"], row["accuracy"]) == (champion.uri, ["challenger", "champion"], 0.9)

@@ -110,6 +110,9 @@ def test_a_version_is_shown_with_its_origin_its_scores_its_past_and_what_uses_it
     assert (facts["gate"], facts["champion_moves"][0]["why"]) == (None, "the first")
     made = dlpipe("models", "show", "reviews-explainer/2").stdout
     assert "made from    models:/reviews/2" in made
+    assert "\n\n\n" not in made
+    engines = {(row["model"], row["engine"]) for row in json.loads(dlpipe("models", "--json").stdout)}
+    assert engines == {("reviews", "torch"), ("reviews-explainer", None), ("reviews-pipeline", None)}
 
 
 def test_a_version_names_the_deployments_that_work_with_it(store, tmp_path, monkeypatch):

@@ -198,10 +198,10 @@ def lay_out_details(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts["scores"]:
         yield ""
         yield from lay_out_scores(facts["scores"])
-    decided = list_decisions(facts)
+    decided = [*lay_out_names(list_decisions(facts))]
     if decided:
         yield ""
-        yield from lay_out_names(decided)
+        yield from decided
     if facts["engines"] and facts["made_from"] is None:
         yield ""
         spelt = [{name.replace("_", " "): value for name, value in engine.items()} for engine in facts["engines"]]

@@ -18,7 +18,21 @@ by = click.option("--who", default="", help="Who makes the change, for its recor
 because = click.option("--why", default="", help="Reason of the change, for its record.")
 
 
-@click.group(cls=OneLineErrors, invoke_without_command=True)
+class ModelCommands(OneLineErrors):
+    """The commands of `dlpipe models`, which says how to name a model where a command was expected."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is asked for."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            error.message += f" To show a model: dlpipe models show {args[0]}"
+            raise
+
+
+@click.group(cls=ModelCommands, invoke_without_command=True)
 @as_json
 @click.pass_context
 def models(context: click.Context, json_: bool) -> None:
@@ -39,7 +53,7 @@ def models(context: click.Context, json_: bool) -> None:
 
 def describe_versions() -> list[dict[str, Any]]:
     """Return what there is to say of every version, the metric that its task puts first among it."""
-    from dlpipe.registry import format_source, list_versions
+    from dlpipe.registry import MADE_FROM, format_source, list_versions
     from dlpipe.task import ENGINE
 
     found = list_versions()
@@ -50,7 +64,7 @@ def describe_versions() -> list[dict[str, Any]]:
             "version": version.version,
             "aliases": list(version.aliases),
             **{name: metrics.get(f"test_{name}") for name in headlines},
-            "engine": version.tags.get(ENGINE, "torch"),
+            "engine": version.tags.get(ENGINE, None if MADE_FROM in version.tags else "torch"),
             "table": format_source(version.tags),
             "weights": version.digest[:12],
             "uri": version.uri,

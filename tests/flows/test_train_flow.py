@@ -77,7 +77,7 @@ def test_explanations_add_up_to_the_predictions(project: Project, first: Done) -
     [
         ("start", "rows in reviews@v0"),
         ("tune", "# Trials"),
-        ("train", "of 5 is the best so far: "),
+        ("train", "of 5 is the best: "),
         ("evaluate", "enough for the gate so far"),
         ("register", "passes the gate"),
         ("predict", "rows scored by reviews v1"),

@@ -75,6 +75,8 @@ def make_explanation_parts(
         return
     truth = {mistake.row_id: str(mistake.label) for mistake in mistakes}
     yield Markdown(f"# {title}")
+    if model:
+        yield Markdown(f"Model: `{model}`.")
     if table is not None:
         overview = read_overview(table, model=model, texts=explanations.rows[0].texts)
         yield from make_overview_parts(overview, explanations)

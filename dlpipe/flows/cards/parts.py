@@ -166,8 +166,19 @@ def _write_bar(count: int, total: int, longest: float, colour: str, width: int) 
     return (
         f'<td style="padding:2px 8px;width:{width}%;background:none;text-align:start;white-space:nowrap">'
         f'<span style="display:inline-block;vertical-align:middle;height:12px;background:{colour};'
-        f'width:{70 * share / longest:.1f}%"></span> {count:,} ({share:.0%})</td>'
+        f'width:{70 * share / longest:.1f}%"></span> {count:,} ({format_share(share)})</td>'
     )
+
+
+def format_share(share: float) -> str:
+    """Return a share in per cent; what is there is never 0 %.
+
+    Examples
+    --------
+    >>> format_share(0.0), format_share(0.004), format_share(0.25)
+    ('0%', 'under 1%', '25%')
+    """
+    return "under 1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 def make_note(text: str) -> Markdown:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from metaflow.cards import Markdown
 
-from dlpipe.flows.cards.parts import Box, make_boxes, make_note, make_table, show
+from dlpipe.flows.cards.parts import Box, format_share, make_boxes, make_note, make_table, show
 from dlpipe.flows.cards.shares import make_histogram, make_shares
 from dlpipe.inference.scored import ScoredRows, read_scored
 from dlpipe.task import DriftSeries, find_task
@@ -81,7 +81,7 @@ def make_sureness_boxes(scored: ScoredRows) -> Iterator[Box]:
     if scored.sureness:
         before = f"; before {median(scored.before_sureness):.3f}" if scored.before_sureness else ""
         unsure = sum(value < 0.6 for value in scored.sureness)
-        note = f"{unsure:,} rows ({unsure / len(scored.sureness):.0%}) are below 0.6{before}"
+        note = f"{unsure:,} rows ({format_share(unsure / len(scored.sureness))}) are below 0.6{before}"
         yield Box("median sureness", f"{median(scored.sureness):.3f}", note)
 
 

@@ -70,6 +70,11 @@ class LearningCurves:
         self._card.clear()
         self._card.extend([self._line, self._boxes, self._chart, *behind, *self._below])
 
+    def end(self) -> None:
+        """Say on the card that no epoch follows."""
+        if self._epochs:
+            self._line.update(make_training_title(self._epochs, ended=True))
+
     def add_loss(self, step: int, loss: float) -> None:
         """Report the loss of the latest batches."""
         report_point("batches", {"step": step, "loss": loss})
@@ -80,11 +85,12 @@ def find_best(epochs: Sequence[EpochScore]) -> EpochScore:
     return max(epochs, key=lambda epoch: (epoch.score, -epoch.epoch))
 
 
-def make_training_title(epochs: Sequence[EpochScore]) -> str:
+def make_training_title(epochs: Sequence[EpochScore], *, ended: bool = False) -> str:
     """Return the first line of the card: the best epoch and its score."""
     best = find_best(epochs)
     score = f"{spell_metric(best.deciding.removeprefix('val_'))} {best.score:.3f}"
-    return f"# Epoch {best.epoch} of {len(epochs)} is the best so far: {score} on the valid split"
+    words = "is the best" if ended else "is the best so far"
+    return f"# Epoch {best.epoch} of {len(epochs)} {words}: {score} on the valid split"
 
 
 def make_training_boxes(epochs: Sequence[EpochScore]) -> Markdown:
