@@ -12,10 +12,11 @@ from stores import new_store, untouched_environment
 
 from dlpipe.bridge.apply import Mirror
 from dlpipe.bridge.attempts import TaskAttempt
+from dlpipe.bridge.contents import Contents
 from dlpipe.bridge.records import NOTE, NOTE_MARK, Metric, RunRecord
 from dlpipe.bridge.snapshots import RunSnapshot
 from dlpipe.bridge.steps import make_step_record
-from dlpipe.bridge.totals import TaskTotals, make_run_totals
+from dlpipe.bridge.totals import TaskTotals, make_run_totals, make_task_totals
 
 RECORD = RunRecord("Flow/1", None, "Flow", "RUNNING", 1000, None, tags={NOTE: "so far"})
 
@@ -107,6 +108,20 @@ def test_a_number_that_one_task_of_a_foreach_has_under_another_name_too_counts_i
     found = {(metric.key, metric.step): metric.value for metric in made.metrics}
     assert (found["fold/last/f1", 0], found["fold/last/f1", 1]) == (0.25, 0.75)
     assert found["fold/last/f1/mean", 0] == 0.5
+
+
+@pytest.mark.parametrize(("points", "shown"), [(1, [1]), (2, [1, 2]), (201, [201])])
+def test_the_points_of_a_curve_stand_at_their_places_in_a_run(points: int, shown: list[int]) -> None:
+    steps = {"start": {"type": "linear", "next": []}}
+    task = TaskAttempt("Flow/1/start/1", 0, 0, 9, "FINISHED")
+    snapshot = RunSnapshot("Flow/1", 0, (), (), {"steps": steps}, {}, None, False, (task,))
+    metrics = [Metric("epochs/loss", 1 / at, 9, at) for at in range(1, points + 1)]
+    contents = Contents(
+        metrics=[*metrics, Metric("rows", 5, 9)], numbers={"epochs": {"epochs/loss"}, "rows": {"rows"}}
+    )
+    made = make_run_totals(snapshot, lambda task, names: make_task_totals(contents, names))
+    assert [metric.step for metric in made.metrics if metric.key == "start/epochs/loss"] == shown
+    assert [(metric.step, metric.value) for metric in made.metrics if metric.key == "start/rows"] == [(0, 5)]
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class TaskTotals:
     held: Mapping[str, Mapping[tuple[str, ...], float]] = field(default_factory=dict)
     """The last numbers inside each artifact, also those that stand elsewhere."""
     series: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    """Step and value of each point of a metric that has several, unless they are too many; the last counts."""
+    """Step and value of each point of a series, of too many the last one alone; the last counts."""
     prints: Mapping[str, str] = field(default_factory=dict)
     """A digest of what is kept of each artifact: see ``Contents``."""
 
@@ -121,11 +121,16 @@ def make_task_totals(contents: Contents, names: frozenset[str] = frozenset()) ->
         dict(contents.verdicts),
         dict(contents.versions),
         dict(contents.held),
-        {key: sorted(known.items()) for key, known in points.items() if 1 < len(known) <= MOST_POINTS},
+        {key: _shorten_series(sorted(at.items())) for key, at in points.items() if [*at] != [0]},
         dict(contents.prints),
         dict(contents.paths),
         names,
     )
+
+
+def _shorten_series(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
+    """Return the points that stand in a run: all, or the last one where they are too many."""
+    return points if len(points) <= MOST_POINTS else points[-1:]
 
 
 def make_run_totals(snapshot: RunSnapshot, find: Callable[[TaskAttempt, frozenset[str]], TaskTotals]) -> RunTotals:

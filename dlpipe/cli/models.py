@@ -28,8 +28,8 @@ class ModelCommands(OneLineErrors):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            error.message += f" To show a model: dlpipe models show {args[0]}"
-            raise
+            words = f"{error.message} To show a model: dlpipe models show {args[0]}"
+            raise click.UsageError(words, error.ctx) from None
 
 
 @click.group(cls=ModelCommands, invoke_without_command=True)
