@@ -109,7 +109,9 @@ def make_model(task: str, names: Sequence[str]) -> Any:
     return SimpleNamespace(task=task, card={"labels": names}, digest="0123456789abcdef")
 
 
-def score_made_up(folder: Path, task: str, outputs: Sequence[np.ndarray], card: Any, *, count: int) -> Any:
+def score_made_up(
+    folder: Path, task: str, outputs: Sequence[np.ndarray], card: Any, *, count: int, by: Sequence[int] = ()
+) -> Any:
     """Return a scoring of the rows of a table, the last one of several, with the table and the model.
 
     Parameters
@@ -122,17 +124,20 @@ def score_made_up(folder: Path, task: str, outputs: Sequence[np.ndarray], card: 
         Of the model.
     count : int
         The rows of the table.
+    by : sequence of int, optional
+        The version of the model that made each scoring; by default 3.
     """
     from dlpipe.parts import ScoringResult
 
     rows = write_rows(folder, {"text": draw_texts(count), "label": [""] * count})
     target, start = find_task(task).target, 0
     names = [name for name, _ in target.list_prediction_fields()]
-    for some in outputs:
+    for some, number in zip(outputs, by or [3] * len(outputs), strict=True):
         columns = dict(zip(names, target.make_prediction_columns(some, card), strict=True))
         ids = [f"r{at}" for at in range(start, start + len(some))]
         start += len(some)
-        made = {"row_id": ids, "source": [rows.path] * len(some), **columns}
+        versions = [f"models:/reviews/{number}"] * len(some)
+        made = {"row_id": ids, "source": [rows.path] * len(some), "model_version": versions, **columns}
         table = write_table(str(folder / "scored"), pa.table(made))
     version = ModelVersion("reviews", 3, "models:/reviews/3", "", "", "", ("champion",), {"dlpipe.task": task})
     return ScoringResult(table, start, len(outputs[-1])), rows, version

@@ -221,8 +221,8 @@ def test_the_card_of_a_scoring_says_how_many_how_surely_and_what_was_before(tmp_
     assert page.startswith("# 4 rows scored by reviews v3")
     for words in (
         "of 10 rows of rows@v0, in scored@v1",
-        "1 rows (25%) are below 0.6; before 0.900",
-        "beside the 6",
+        "1 row (25%) below 0.6; before 0.900",
+        "beside the 6 predictions of rows of this table that this model made before",
     ):
         assert words in page
     least = read_cells(page, "## The least sure")
@@ -242,6 +242,27 @@ def test_the_card_of_a_scoring_says_how_many_how_surely_and_what_was_before(tmp_
     again = read(make_prediction_parts(replace(done, new_rows=0), rows=rows, model=model))
     assert again.startswith("# Nothing new to score in rows@v0")
     assert "All 10 rows" in again
+
+
+@pytest.mark.parametrize(
+    ("by", "says"),
+    [
+        ((3, 2, 3), "before 0.900"),
+        ((1, 2, 3), "before 0.750"),
+    ],
+)
+def test_predictions_are_compared_with_those_of_the_same_model_if_it_has_some(
+    by: tuple[int, ...], says: str, tmp_path: Path
+) -> None:
+    card = {"labels": ["bad", "good"], "decision": {}}
+    outputs = [np.array([[share, 1 - share]] * 2) for share in (0.9, 0.6, 0.95)]
+    done, rows, model = score_made_up(tmp_path, "text-classification", outputs, card, count=6, by=by)
+    page = read(make_prediction_parts(done, rows=rows, model=model))
+    assert says in page
+    whose = (
+        "2 predictions of rows of this table that this model" if by[0] == 3 else "4 predictions of rows of this"
+    )
+    assert f"beside the {whose}" in page
 
 
 @pytest.mark.parametrize(

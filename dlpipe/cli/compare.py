@@ -36,7 +36,7 @@ NARROWEST = 9
     type=click.IntRange(0, 10_000),
     default=0,
     show_default=True,
-    help="List so many rows that only one of two models has right, for each of the two.",
+    help="List so many rows that only one of two models has right, for each of the two; a page has at least 20.",
 )
 @click.option(
     "--html",

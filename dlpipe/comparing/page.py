@@ -14,6 +14,8 @@ from dlpipe.evaluation import MetricDifference
 from dlpipe.terminal import make_visible
 
 ROWS = 20
+SHORT = 20
+"""A text of so many characters, such as a label, stays on one line."""
 NUMBER = re.compile(r"[+-]?[\d.,]+")
 STYLE = """
 :root { --ground: #fff; --raised: #f6f7f9; --text: #1c2128; --faint: #5c6670; --line: #dfe3e8;
@@ -31,7 +33,7 @@ table { border-collapse: collapse; }
 th { text-align: left; font-weight: 600; font-size: 13px; color: var(--faint); background: var(--raised); }
 th, td { padding: 6px 14px; vertical-align: top; }
 th, td.number, td.name, td.verdict { white-space: nowrap; }
-td.text { overflow-wrap: anywhere; min-width: 9ch; }
+td.text { overflow-wrap: anywhere; min-width: 9ch; } td.short { white-space: nowrap; }
 tbody tr { border-top: 1px solid var(--line); }
 td.number { font-variant-numeric: tabular-nums; }
 td.name { color: var(--faint); }
@@ -134,5 +136,6 @@ def draw_cell(name: str, text: str) -> str:
         return f'<td class="name">{show(text.strip())}</td>'
     if name == "that is":
         return f'<td class="verdict {show(text)}">{show(text)}</td>'
-    kind = ' class="number"' if NUMBER.match(text) else ' class="text" dir="auto"'
+    words = "text short" if len(text) <= SHORT else "text"
+    kind = ' class="number"' if NUMBER.match(text) else f' class="{words}" dir="auto"'
     return f"<td{kind}>{show(text)}</td>"

@@ -42,7 +42,10 @@ class ScoredRows:
     series, before_series : tuple of DriftSeries
         What is compared of predictions, see ``Target.make_prediction_series``.
     before : int
-        The predictions that stood there before; 0 where they were not read.
+        The predictions that stood there before: of the same model version, or of others where it has none; 0 where
+        they were not read.
+    before_is_own : bool
+        Whether those are of the same model version.
     least : tuple of UnsureRow
         The least sure first.
     """
@@ -54,6 +57,7 @@ class ScoredRows:
     series: tuple[DriftSeries, ...]
     before_series: tuple[DriftSeries, ...]
     before: int
+    before_is_own: bool
     least: tuple[UnsureRow, ...]
 
 
@@ -73,9 +77,9 @@ def read_scored(done: ScoringResult, source: TableVersion, *, task: Task, column
     """
     target = task.target
     names = [name for name, _ in target.list_prediction_fields()]
-    added = read_added(done.table, columns=["row_id", *names])
+    added = read_added(done.table, columns=["row_id", "model_version", *names])
     answered = _drop_unanswered(added, names[0])
-    before = _read_before(done.table, source, names)
+    before, is_own = _read_before(done.table, source, names, added["model_version"])
     sureness = target.measure_sureness(answered)
     return ScoredRows(
         added.num_rows,
@@ -85,6 +89,7 @@ def read_scored(done: ScoringResult, source: TableVersion, *, task: Task, column
         tuple(target.make_prediction_series(answered)),
         tuple(target.make_prediction_series(before)),
         before.num_rows,
+        is_own,
         _find_least_sure(answered, sureness, names[0], source, task, columns),
     )
 
@@ -96,17 +101,24 @@ def _drop_unanswered(rows: pa.Table, column: str) -> pa.Table:
     return rows.filter(pc.is_valid(rows[column]))
 
 
-def _read_before(table: TableVersion, source: TableVersion, names: Sequence[str]) -> pa.Table:
-    """Return the predictions of rows of the same table that stood there before; none where they are very many."""
+def _read_before(
+    table: TableVersion, source: TableVersion, names: Sequence[str], models: pa.ChunkedArray
+) -> tuple[pa.Table, bool]:
+    """Return the predictions of rows of the same table that stood there before; none where they are very many.
+
+    Two models are not equally sure: where one of ``models`` has some, only its own are returned, and true.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     schema = read_table(replace(table, version=0), columns=names).schema
     if table.version == 0 or table.rows > MOST_ROWS:
-        return schema.empty_table()
-    found = read_table(replace(table, version=table.version - 1), columns=["source", *names])
-    ours = found.filter(pc.equal(found["source"], source.path)).select(list(names))
-    return pa.concat_tables([schema.empty_table(), _drop_unanswered(ours, names[0])], promote_options="default")
+        return schema.empty_table(), False
+    found = read_table(replace(table, version=table.version - 1), columns=["source", "model_version", *names])
+    ours = _drop_unanswered(found.filter(pc.equal(found["source"], source.path)), names[0])
+    own = ours.filter(pc.is_in(ours["model_version"], pc.unique(models)))
+    before = (own if own.num_rows else ours).select(list(names))
+    return pa.concat_tables([schema.empty_table(), before], promote_options="default"), own.num_rows > 0
 
 
 def _find_least_sure(

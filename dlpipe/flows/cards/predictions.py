@@ -57,7 +57,8 @@ def make_prediction_parts(done: ScoringResult, *, rows: TableVersion, model: Mod
     if scored.unanswered:
         yield Markdown(f"{scored.unanswered:,} of these rows could not be read and have no prediction.")
     against = (
-        f"beside the {scored.before:,} predictions of rows of this table that stood there before"
+        f"beside the {scored.before:,} predictions of rows of this table that "
+        f"{'this model' if scored.before_is_own else 'other models'} made before"
         if scored.before
         else "there are no earlier predictions of this table to compare with"
     )
@@ -81,7 +82,8 @@ def make_sureness_boxes(scored: ScoredRows) -> Iterator[Box]:
     if scored.sureness:
         before = f"; before {median(scored.before_sureness):.3f}" if scored.before_sureness else ""
         unsure = sum(value < 0.6 for value in scored.sureness)
-        note = f"{unsure:,} rows ({format_share(unsure / len(scored.sureness))}) are below 0.6{before}"
+        share, plural = format_share(unsure / len(scored.sureness)), "" if unsure == 1 else "s"
+        note = f"{unsure:,} row{plural} ({share}) below 0.6{before}"
         yield Box("median sureness", f"{median(scored.sureness):.3f}", note)
 
 
