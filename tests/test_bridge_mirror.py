@@ -110,6 +110,19 @@ def test_a_number_that_one_task_of_a_foreach_has_under_another_name_too_counts_i
     assert found["fold/last/f1/mean", 0] == 0.5
 
 
+def test_a_run_is_deleted_and_restored_with_the_runs_that_its_steps_have_made(mirror: Mirror) -> None:
+    mirror.write(RECORD)
+    client, parent = mirror._client, str(mirror.run_id("Flow/1"))
+    for task in ("Flow/1/tune/2/0", "Flow/10/tune/2/0"):
+        client.create_run(mirror.experiment_id, tags={"metaflow.task": task, "mlflow.parentRunId": parent})
+    assert mirror.delete() == 2
+    (other,) = client.search_runs([mirror.experiment_id])
+    assert other.data.tags["metaflow.task"] == "Flow/10/tune/2/0"
+    mirror.refresh()
+    mirror.restore()
+    assert len(client.search_runs([mirror.experiment_id])) == 3
+
+
 @pytest.mark.parametrize(("points", "shown"), [(1, [1]), (2, [1, 2]), (201, [201])])
 def test_the_points_of_a_curve_stand_at_their_places_in_a_run(points: int, shown: list[int]) -> None:
     steps = {"start": {"type": "linear", "next": []}}

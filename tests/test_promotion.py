@@ -314,7 +314,7 @@ def test_each_move_is_kept_with_who_and_why_and_leads_back_step_by_step(store):
         before = find_earlier_champion("reviews")
         assert before.version == expected
         promote(before, how="rollback", who="bo", why="misreads irony")
-    with pytest.raises(PromotionRefused, match="Nothing tells which version of 'reviews' was champion before v1"):
+    with pytest.raises(PromotionRefused, match=r"Nothing tells which .* before v1.*promote reviews/[23]."):
         find_earlier_champion("reviews")
     moves = read_moves(store.client().get_registered_model("reviews").tags)
     assert [(move.before, move.after) for move in moves] == [(None, 1), (1, 2), (2, 3), (3, 2), (2, 1)]

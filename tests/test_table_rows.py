@@ -301,6 +301,14 @@ def test_show_tells_what_a_version_is_and_what_changed(folder):
     assert "has no version 9" in said("show", "films", "--version", "9")
 
 
+def test_looks_of_the_monitor_flow_are_not_counted_as_predictions(folder):
+    look = {"model_version": ["models:/films/1"], "drifted": [True], "reason": ["domain"], "predicted": [0.25]}
+    write_table("films_drift", pa.table(look))
+    shown = dlpipe("show", "films_drift").stdout
+    assert "predicted  models:/films/1" not in shown
+    assert "0.25" in shown
+
+
 def test_odd_values_are_readable_in_the_width_of_the_terminal(folder):
     rows = {
         "blob": pa.array([b"\x89PNG" * 20, None], pa.binary()),

@@ -79,7 +79,7 @@ class Mirror:
         self._runs, self._doubles, self._deleted, self._experiments, self._points = {}, [], {}, [], {}
         for run in self._search_runs():
             key = run.data.tags.get(KEY, "")
-            if run.info.lifecycle_stage != "active":
+            if not _is_active(run):
                 if REMOVED not in run.data.tags:
                     self._deleted[key] = run
             elif key in self._runs:
@@ -98,18 +98,30 @@ class Mirror:
 
     def restore(self) -> None:
         """Bring back all runs that somebody has deleted, with what they hold."""
-        for run in self._deleted.values():
-            self._client.restore_run(run.info.run_id)
+        nested = (
+            {run.info.run_id for run in self._find_nested() if not _is_active(run)} if self._deleted else set()
+        )
+        for run_id in nested | {run.info.run_id for run in self._deleted.values()}:
+            self._client.restore_run(run_id)
         self.refresh()
 
     def delete(self) -> int:
         """Delete all runs, and return how many; MLflow can restore them."""
         runs = [*self._doubles, *reversed(self._runs.values())]  # the parent last: it has all others under it
+        known = {run.info.run_id for run in runs}
+        runs = [*(run for run in self._find_nested() if run.info.run_id not in known and _is_active(run)), *runs]
         for run in runs:
             self._client.delete_run(run.info.run_id)
         return len(runs)
 
-    def _search_runs(self) -> list[Run]:
+    def _find_nested(self) -> list[Run]:
+        """Return the runs that steps have made themselves, such as those of trials, and those of their tasks."""
+        found = self._search_runs(f"tags.`{STAMP}` LIKE '{self._run}/%'")
+        return [
+            run for run in found if run.data.tags[STAMP].startswith(f"{self._run}/")
+        ]  # an underscore is any letter
+
+    def _search_runs(self, chosen: str = "") -> list[Run]:
         from mlflow.entities import ViewType
 
         found: list[Run] = []
@@ -117,7 +129,7 @@ class Mirror:
         while True:
             page = self._client.search_runs(
                 [self.experiment_id],
-                f"tags.`{RUN}` = '{self._run}'",
+                chosen or f"tags.`{RUN}` = '{self._run}'",
                 run_view_type=ViewType.ALL,
                 max_results=PAGE,
                 page_token=token,
@@ -364,6 +376,10 @@ class Mirror:
                 path: hashlib.sha256(Path(store.download_artifacts(path, place)).read_bytes()).hexdigest()
                 for path, _ in _list_files(store)
             }
+
+
+def _is_active(run: Run) -> bool:
+    return bool(run.info.lifecycle_stage == "active")
 
 
 def _has_contents(record: RunRecord) -> bool:

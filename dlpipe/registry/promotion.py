@@ -268,8 +268,13 @@ def find_earlier_champion(name: str) -> ModelVersion:
         earlier = list_earlier_champions(moves, current.version)
         before = next((version for version in earlier if version in there), None)
         if before is None:
+            others = [version for version in there if version != current.version]
             raise PromotionRefused(
                 f"Nothing tells which version of {name!r} was champion before v{current.version}. "
-                f"Name one: dlpipe models promote {name}/{there[0]}."
+                + (
+                    f"Name one: dlpipe models promote {name}/{others[0]}."
+                    if others
+                    else "It has no other version."
+                )
             )
         return read_version(client, name, before)

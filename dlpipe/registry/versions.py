@@ -58,8 +58,10 @@ class ModelVersion:
         --------
         >>> ModelVersion("reviews", 1, "models:/reviews/1", "", "", "", ("champion",)).line()
         'models:/reviews/1 (champion)'
+        >>> ModelVersion("reviews", 2, "models:/reviews/2", "", "", "").line()
+        'models:/reviews/2'
         """
-        return f"{self.uri} ({', '.join(self.aliases)})"
+        return f"{self.uri} ({', '.join(self.aliases)})" if self.aliases else self.uri
 
     @property
     def task(self) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 GROUPINGS = (("label", "split"), ("predicted", "model_version"), ("reason", "split"))
 """The columns that rows are counted by: of a data set, of predictions, of a quarantine."""
+DRIFTED = "drifted"
+"""A column of the looks of the monitor flow, whose ``predicted`` is a distance and no label."""
 BATCH_ROWS = 65_536
 
 
@@ -66,7 +68,7 @@ class TableChange:
 def count_rows(version: TableVersion) -> RowCounts | None:
     """Return the rows of a version by split and label, or what it has instead; ``None`` where it has neither."""
     there = [name for name, _ in version.columns]
-    found = next((pair for pair in GROUPINGS if pair[0] in there), None)
+    found = next((pair for pair in GROUPINGS if pair[0] in there), None) if DRIFTED not in there else None
     if found is None:
         return None
     value, group = found
