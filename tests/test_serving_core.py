@@ -387,6 +387,51 @@ def test_a_version_that_cannot_answer_never_gets_a_request():
     )
 
 
+def test_a_version_that_is_not_meant_any_more_when_it_is_loaded_never_answers():
+    async def work(registry: Registry, models: Models) -> None:
+        await models.find("slow")
+        opened: list[int] = []
+        open_at_once = registry.open
+
+        def open_slowly(version: ModelVersion) -> Any:
+            opened.append(version.version)
+            if version.version == 2:
+                registry.aliases["champion"] = 3
+            return open_at_once(version)
+
+        models._open = open_slowly
+        registry.aliases["champion"] = 2
+
+        async def moved() -> bool:
+            return (await models.find("slow")).version.version == 3
+
+        await until(moved)
+        (followed,) = models.list_followed()
+        assert opened == [2, 3]
+        assert [(swap.before, swap.after) for swap in followed.swaps] == [(None, 1), (1, 3)]
+
+    assert not any("v2" in line for line in follow(work).said)
+
+
+def test_a_first_version_that_cannot_answer_is_not_loaded_by_each_request():
+    async def work(registry: Registry, models: Models) -> None:
+        registry.broken[1] = ModelDamaged("It answers otherwise.")
+        for _ in range(3):
+            with pytest.raises(DlpipeError, match="answers otherwise"):
+                await models.find("slow")
+        (followed,) = models.list_followed()
+        assert len(followed.swaps) == 1
+        registry.aliases["champion"] = 2
+
+        async def moved() -> bool:
+            return bool(followed.served and not followed.refused)
+
+        await until(moved)
+        assert (await models.find("slow")).version.version == 2
+
+    assert len(follow(work).said) == 2
+
+
 def test_a_registry_that_is_down_changes_nothing():
     async def work(registry: Registry, models: Models) -> None:
         await models.find("slow")

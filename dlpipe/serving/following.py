@@ -224,6 +224,8 @@ class Models:
             if followed.served is None:
                 await self._look(followed)
             if followed.served is None:
+                if followed.refused:  # it is tried again by the poll, not by each request
+                    self._followed.setdefault(key, followed)
                 reason = followed.gone or followed.unseen or followed.refused
                 error = ModelNotFound if followed.gone else DlpipeError
                 raise error(reason)
@@ -253,6 +255,19 @@ class Models:
 
     async def _look(self, followed: Followed) -> None:
         """See where the alias points, and load what is there if that is new."""
+        while version := await self._find_new(followed):
+            served, reason, seconds = await self._load(followed, version)
+            # loading takes seconds: what is no longer meant must not take over, however good it is
+            if not await self._still_means(followed, version):
+                continue
+            if served is None:
+                self._refuse(followed, version, reason, seconds)
+            else:
+                self._swap(followed, served, seconds)
+            return
+
+    async def _find_new(self, followed: Followed) -> ModelVersion | None:
+        """Return the version that is to be loaded for an alias; ``None`` where what answers may stay."""
         uri = f"models:/{followed.name}@{followed.alias}"
         try:
             version = await asyncio.to_thread(self._find, uri)
@@ -260,21 +275,31 @@ class Models:
             followed.gone, followed.unseen = str(error), ""
             if followed.served is not None:
                 self._end(followed)
-            return
+            return None
         except Exception as error:
             self._miss(followed, error)
-            return
+            return None
         if followed.unseen and followed.served is not None:
             self.say(f"{uri}: the registry answers again.")
         followed.gone = followed.unseen = ""
         if followed.served is not None and followed.served.version.version == version.version:
             followed.wanted, followed.refused = version, ""
-            return
+            return None
         known = followed.wanted is not None and followed.wanted.version == version.version and followed.refused
         if known and time.monotonic() - followed.refused_at < TRY_AGAIN_SECONDS:
-            return
+            return None
         followed.wanted = version
-        await self._swap(followed, version)
+        return version
+
+    async def _still_means(self, followed: Followed, version: ModelVersion) -> bool:
+        """Return whether an alias points at ``version`` still; taken as so where the registry does not answer."""
+        try:
+            now = await asyncio.to_thread(self._find, f"models:/{followed.name}@{followed.alias}")
+        except ModelNotFound:
+            return False
+        except Exception:
+            return True
+        return now.version == version.version
 
     def _miss(self, followed: Followed, error: Exception) -> None:
         """Note that the registry does not answer: what is loaded goes on answering."""
@@ -283,30 +308,34 @@ class Models:
             self.say(f"{uri}: the registry cannot be asked: {error} {followed.served.version} goes on answering.")
         followed.unseen = str(error) or type(error).__name__
 
-    async def _swap(self, followed: Followed, version: ModelVersion) -> None:
-        """Load ``version`` and let it answer for the alias, if it is what was registered."""
-        before = None if followed.served is None else followed.served.version.version
+    async def _load(self, followed: Followed, version: ModelVersion) -> tuple[Served | None, str, float]:
+        """Return ``version`` loaded, or why it cannot answer, and the seconds that this took."""
         started = time.monotonic()
         try:
             served = self._numbered_at(followed.name, version.version) or await asyncio.to_thread(
                 self._find_and_open, version.uri
             )
         except Exception as error:
-            reason = str(error) or type(error).__name__
-            stays = f"; v{before} goes on answering" if before is not None else ""
-            if reason != followed.refused:
-                self.say(f"{version.uri} is not served as {followed.alias}{stays}: {reason}")
-                followed.swaps.append(
-                    Swap(time.time(), before, version.version, time.monotonic() - started, reason)
-                )
-            followed.refused, followed.refused_at = reason, time.monotonic()
-            return
-        assert served is not None
-        seconds = time.monotonic() - started
+            return None, str(error) or type(error).__name__, time.monotonic() - started
+        return served, "", time.monotonic() - started
+
+    def _refuse(self, followed: Followed, version: ModelVersion, reason: str, seconds: float) -> None:
+        """Leave what answers for an alias as it is, and say why."""
+        before = None if followed.served is None else followed.served.version.version
+        stays = f"; v{before} goes on answering" if before is not None else ""
+        if reason != followed.refused:
+            self.say(f"{version.uri} is not served as {followed.alias}{stays}: {reason}")
+            followed.swaps.append(Swap(time.time(), before, version.version, seconds, reason))
+        followed.refused, followed.refused_at = reason, time.monotonic()
+
+    def _swap(self, followed: Followed, served: Served, seconds: float) -> None:
+        """Let a version answer for an alias from now on."""
+        before = None if followed.served is None else followed.served.version.version
+        number = served.version.version
         followed.served, followed.refused = served, ""
-        followed.swaps.append(Swap(time.time(), before, version.version, seconds))
+        followed.swaps.append(Swap(time.time(), before, number, seconds))
         was = "" if before is None else f", was v{before}"
-        self.say(f"{followed.name}@{followed.alias} is v{version.version} ({served.engine}){was}: {seconds:.1f} s")
+        self.say(f"{followed.name}@{followed.alias} is v{number} ({served.engine}){was}: {seconds:.1f} s")
 
     def _end(self, followed: Followed) -> None:
         assert followed.served is not None
