@@ -31,7 +31,7 @@ from dlpipe.orchestrator.deployments import NeededEvent, Schedule, Trigger
 from dlpipe.orchestrator.progress import parse_progress
 from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
-from dlpipe.orchestrator.time_formats import format_iso, format_span
+from dlpipe.time_formats import format_iso, format_span
 
 NOW = 1795757400.0  # 2026-11-27 05:30 UTC
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

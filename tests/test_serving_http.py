@@ -223,7 +223,7 @@ def test_the_server_describes_itself(server: Server) -> None:
     assert listed["reviews"]["loaded"]["champion"]["version"] == 1
     about = server.get("/models/reviews/challenger").json()
     assert (about["version"], about["task"], about["single_text"]) == (2, "text-classification", True)
-    page = server.get("/").text
+    page = server.get("/docs").text
     assert "/models/{name}/invocations" in page
     assert not re.search(r"<script|https?://", page)
 

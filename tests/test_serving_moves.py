@@ -140,6 +140,7 @@ def run_moves(versions: list[ModelVersion], *, moves: int, seed: int) -> None:
             client.join()
         said = "".join(server.said)
     meant = [answer for answer in load.answers if answer.answered < last]
+    stale = [answer for answer in meant if not is_meant(answer, made)]
     delays = [find_delay(meant, one, after) for one, after in zip(made, [*made[1:], None], strict=True)]
     print(
         f"{moves} moves, {len(load.answers)} answers, {len(load.failed)} failed; the new version after "
@@ -148,7 +149,7 @@ def run_moves(versions: list[ModelVersion], *, moves: int, seed: int) -> None:
     )
     assert load.failed == []
     assert len(load.answers) > 0.9 * RATE * (load.answers[-1].arrived - load.answers[0].arrived)
-    assert [answer for answer in meant if not is_meant(answer, made)] == []
+    assert stale == []
     assert {answer.version for answer in load.answers if answer.arrived > last} == {made[-1].version}
     assert memory[-1] <= 1.1 * memory[0]
     for version in versions[GOOD:]:
@@ -156,13 +157,26 @@ def run_moves(versions: list[ModelVersion], *, moves: int, seed: int) -> None:
     assert "answers its registered example otherwise" in said
 
 
-def is_meant(answer: Answer, moves: list[Move]) -> bool:
-    """Return whether the version of an answer was champion at a moment from 2 s before its arrival until it."""
-    ends = [after.ended for after in moves[1:]] + [float("inf")]
+def is_meant(answer: Answer, moves: list[Move], within: float = SEEN_WITHIN) -> bool:
+    """Return whether the version of an answer was champion from ``within`` before its arrival on, until it.
+
+    A version stays while the next one is loaded. Where that is replaced meanwhile, it never answers, and the time
+    of the one before it begins with the last of such moves.
+    """
     return any(
-        one.version == answer.version and one.began <= answer.answered and end >= answer.arrived - SEEN_WITHIN
-        for one, end in zip(moves, ends, strict=True)
+        one.version == answer.version
+        and one.began <= answer.answered
+        and find_end(moves, place) >= answer.arrived - within
+        for place, one in enumerate(moves)
     )
+
+
+def find_end(moves: list[Move], place: int) -> float:
+    """Return when a version was replaced by one that was not replaced itself while it was loaded."""
+    for after, last in zip(moves[place + 1 :], [*moves[place + 2 :], None], strict=True):
+        if last is None or last.began - after.ended > SEEN_WITHIN:
+            return after.ended
+    return float("inf")
 
 
 def find_delay(answers: list[Answer], move: Move, after: Move | None) -> float | None:

@@ -51,7 +51,7 @@ def events(name: str | None, limit: int, json_: bool) -> None:
 
 def format_events(shown: Sequence[EventView]) -> Iterator[str]:
     """Yield a table of events; below each a line for whatever it came to."""
-    from dlpipe.orchestrator.time_formats import format_time
+    from dlpipe.time_formats import format_time
 
     head, *lines = format_table(
         [{"event": view.event.name, "came": format_time(view.event.at // 1)} for view in shown]
@@ -76,8 +76,8 @@ def format_outcomes(view: EventView) -> list[str]:
 
 def describe_event(view: EventView) -> dict[str, Any]:
     """An event for a program."""
-    from dlpipe.orchestrator.time_formats import format_iso
     from dlpipe.redaction import redact_json
+    from dlpipe.time_formats import format_iso
 
     return {
         "event": view.event.id,

@@ -227,6 +227,6 @@ def format_milliseconds(timestamp: int | None) -> str:
 
 def format_iso(at: float) -> str | None:
     """Seconds since 1970 for a program; ``None`` for not yet."""
-    from dlpipe.orchestrator.time_formats import format_iso
+    from dlpipe.time_formats import format_iso
 
     return format_iso(at) if at else None

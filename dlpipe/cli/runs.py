@@ -109,7 +109,7 @@ def print_runs(shown: Sequence[RunView], *, json_: bool) -> None:
 
 def format_runs(shown: Sequence[RunView]) -> Iterator[str]:
     """Yield a table of runs; below each that is unwell what is wrong and what helps."""
-    from dlpipe.orchestrator.time_formats import format_span, format_time
+    from dlpipe.time_formats import format_span, format_time
 
     now = time.time()
     rows = [

@@ -37,7 +37,6 @@ hook_calls      the process that calls them
 overview        deployments and runs as people see them
 inbox           events and incomplete sets of them as people see them
 attempt_files   log, cards and MLflow address of an attempt
-time_formats    moments and lengths of time as texts
 alerts          a command or a webhook when a run fails or recovers
 page            the status page on loopback
 page_server     its server, which silent connections do not stop

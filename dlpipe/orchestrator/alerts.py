@@ -31,8 +31,8 @@ from dlpipe.orchestrator.deployments import Policies
 from dlpipe.orchestrator.overview import view_run, was_refused
 from dlpipe.orchestrator.runs import Alert, Run
 from dlpipe.orchestrator.state import State
-from dlpipe.orchestrator.time_formats import format_iso, format_time
 from dlpipe.redaction import show_target
+from dlpipe.time_formats import format_iso, format_time
 
 SECONDS = 30.0
 """What a command or a webhook may take."""

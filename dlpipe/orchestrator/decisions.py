@@ -20,8 +20,8 @@ from dlpipe.orchestrator.kept_runs import OpenRun
 from dlpipe.orchestrator.matching import Match, find_match
 from dlpipe.orchestrator.runs import OPEN, Run, Status
 from dlpipe.orchestrator.state import State
-from dlpipe.orchestrator.time_formats import format_iso
 from dlpipe.orchestrator.timing import next_due, parse
+from dlpipe.time_formats import format_iso
 
 LATE_SECONDS = 60.0
 LONGEST_BACKOFF = 3600.0

@@ -12,7 +12,7 @@ from dlpipe.orchestrator.deployments import Deployment, Trigger, Version
 from dlpipe.orchestrator.inbox import HeldEvents, find_held
 from dlpipe.orchestrator.runs import NOT_RESUMED, OPEN, RESUMABLE, Run, Status
 from dlpipe.orchestrator.state import State
-from dlpipe.orchestrator.time_formats import format_time
+from dlpipe.time_formats import format_time
 
 FROZEN = "--max-num-splits option"
 """In what Metaflow says of a limit that belongs to the version: a resume meets it again."""

@@ -32,9 +32,9 @@ from dlpipe.orchestrator.page_token import make_guard
 from dlpipe.orchestrator.progress import Progress, read_progress
 from dlpipe.orchestrator.runs import ENDED, OPEN, Run, RunAttempt
 from dlpipe.orchestrator.state import State
-from dlpipe.orchestrator.time_formats import format_distance, format_span, format_time
+from dlpipe.pages import HEADERS, POLICY, STYLE, make_loader, prepare
 from dlpipe.redaction import show_value
-from dlpipe.terminal import make_visible
+from dlpipe.time_formats import format_distance, format_span
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -46,9 +46,6 @@ HOSTS = {"127.0.0.1", "localhost", "[::1]"}
 LAST_RUNS = 30
 RUNS_OF_DEPLOYMENT = 100
 LOG_BYTES = 1024 * 1024
-REFRESH_SECONDS = 5
-NOTHING_ELSE = ("base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'")
-POLICY = "; ".join(["default-src 'none'", "style-src 'self'", "img-src data:", *NOTHING_ELSE])
 CARD_POLICY = (  # a card brings its own scripts: they run as if from another site, and reach nothing
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; frame-ancestors 'none'"
@@ -73,11 +70,10 @@ def make_app(
     """
     from flask import Flask
 
-    app = Flask("dlpipe.orchestrator", static_folder=None, template_folder="templates")
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.finalize = lambda value: make_visible(value) if type(value) is str else value
-    app.jinja_env.globals.update(about=dict(about), refresh=REFRESH_SECONDS, span=format_span, when=format_time)
-    app.jinja_env.globals.update(field=FIELD, word="")
+    app = Flask("dlpipe.orchestrator", static_folder=None)
+    app.jinja_loader = make_loader(Path(__file__).with_name("templates"))  # type: ignore[misc]
+    prepare(app.jinja_env, product="dlpipe scheduler")
+    app.jinja_env.globals.update(about=dict(about), field=FIELD, word="")
     app.before_request(refuse_foreign_hosts)
     app.after_request(add_headers)
     app.register_error_handler(DlpipeError, show_error)
@@ -178,7 +174,7 @@ class Pages:
         """The style of all pages."""
         from flask import send_file
 
-        return send_file(Path(__file__).with_name("templates") / "style.css", mimetype="text/css")
+        return send_file(STYLE, mimetype="text/css")
 
     def _attempt(self, number: int, attempt: int) -> RunAttempt:
         attempts = self._state.get_run(number).attempts
@@ -285,9 +281,7 @@ def refuse_foreign_hosts() -> tuple[str, int] | None:
 def add_headers(answer: Response) -> Response:
     """Let browsers keep nothing, guess nothing and load nothing from elsewhere."""
     answer.headers.setdefault("Content-Security-Policy", POLICY)
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Referrer-Policy"] = "no-referrer"
-    answer.headers["Cache-Control"] = "no-store"
+    answer.headers.update(HEADERS)
     return answer
 
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from dlpipe.durable import write_file
 from dlpipe.errors import SchedulerRunning
-from dlpipe.orchestrator.time_formats import format_time
+from dlpipe.time_formats import format_time
 
 LOCK = "scheduler.lock"
 ABOUT = "scheduler.json"

@@ -200,7 +200,9 @@ class Models:
         return served
 
     def _find_and_open(self, uri: str) -> Served:
-        version = self._find(uri)
+        return self._open_alone(self._find(uri))
+
+    def _open_alone(self, version: ModelVersion) -> Served:
         with self._opening:
             return self._open(version)
 
@@ -313,7 +315,7 @@ class Models:
         started = time.monotonic()
         try:
             served = self._numbered_at(followed.name, version.version) or await asyncio.to_thread(
-                self._find_and_open, version.uri
+                self._open_alone, version
             )
         except Exception as error:
             return None, str(error) or type(error).__name__, time.monotonic() - started

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dlpipe import __version__
 from dlpipe.serving.entries import Entry
+from dlpipe.serving.recent import Recent
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -48,7 +49,8 @@ class Metrics:
     """
 
     def __init__(self, models: Models, count_waiting: Callable[[], int]) -> None:
-        self._models, self._count_waiting = models, count_waiting
+        self._models, self.count_waiting = models, count_waiting
+        self.recent = Recent()
         self._requests: dict[tuple[str, int, str, int], int] = defaultdict(int)
         self._rows: dict[tuple[str, int, str], int] = defaultdict(int)
         self._durations: dict[tuple[str, str], Durations] = defaultdict(Durations)
@@ -58,6 +60,7 @@ class Metrics:
         model = entry.model if entry.version else ""
         self._requests[model, entry.version, entry.kind, entry.status] += 1
         self._durations[model, entry.kind].add(entry.duration_ms / 1000)
+        self.recent.count(entry)
         if rows:
             self._rows[model, entry.version, entry.kind] += rows
 
@@ -88,7 +91,7 @@ class Metrics:
         )
         for (model, kind), durations in sorted(self._durations.items()):
             seconds.add_metric([model, kind], list(accumulate(durations.buckets)), durations.total)
-        waiting = GaugeMetricFamily("dlpipe_rows_waiting", "Rows that wait to be computed", self._count_waiting())
+        waiting = GaugeMetricFamily("dlpipe_rows_waiting", "Rows that wait to be computed", self.count_waiting())
         about = GaugeMetricFamily("dlpipe_server_info", "The server", labels=["dlpipe"])
         about.add_metric([__version__], 1)
         yield from (requests, rows, seconds, waiting, about, *self._collect_versions())

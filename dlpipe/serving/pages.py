@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,6 +18,7 @@ from starlette.routing import Route
 
 from dlpipe import __version__
 from dlpipe.errors import DlpipeError
+from dlpipe.pages import HEADERS, POLICY, STYLE
 from dlpipe.serving.entries import make_request_id
 from dlpipe.serving.following import Followed, Models
 from dlpipe.serving.guards import Guard
@@ -26,11 +28,15 @@ from dlpipe.serving.refusals import Refused, refuse
 from dlpipe.serving.replies import make_error
 from dlpipe.serving.routes import find_route
 from dlpipe.serving.served import Served
+from dlpipe.serving.status_page import render
 
 LOGGER = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 DATATYPES = {"string": "BYTES", "double": "FP64", "float": "FP64", "long": "INT64", "integer": "INT64"}
 """MLflow's types as those of the Open Inference Protocol; what is a list is BYTES."""
+
+
+ASK_FOR_KEY = ((b"www-authenticate", b'Basic realm="dlpipe: a key with the right admin, as the password"'),)
 
 
 class Shown(Protocol):
@@ -49,7 +55,8 @@ def make_pages(app: Shown) -> Starlette:
     """Return the application of all addresses that take no body."""
     pages = Pages(app)
     routes = {
-        "/": pages.describe,
+        "/": pages.status,
+        "/style.css": pages.style,
         "/docs": pages.describe,
         "/openapi.json": pages.document,
         "/livez": pages.live,
@@ -153,6 +160,38 @@ class Pages:
         self._check(request, "", "admin")
         return Response(self.app.metrics.write(), media_type="text/plain; version=1.0.0; charset=utf-8")
 
+    async def status(self, request: Request) -> Response:
+        """Answer with the first page: models, traffic, errors and swaps.
+
+        A browser sends a key as a password: it asks for one where there are keys. It takes the right ``admin``.
+        """
+        try:
+            self.app.guard.check(read_password(request.headers.get("authorization")), model="", right="admin")
+        except Refused as refused:
+            if refused.status == 401:
+                refused.headers = ASK_FOR_KEY
+            raise
+        registered: dict[str, dict[str, int]] = {}
+        unseen = ""
+        if not self.app.models.only:
+            registered, unseen = await asyncio.to_thread(find_registered)
+        address = f"{request.url.scheme}://{request.url.netloc}"
+        metrics = self.app.metrics
+        page = render(
+            self.app.models,
+            metrics.recent,
+            registered=registered,
+            unseen=unseen,
+            waiting=metrics.count_waiting(),
+            draining=self.app.draining,
+            address=address,
+        )
+        return HTMLResponse(page, headers={**HEADERS, "Content-Security-Policy": POLICY})
+
+    async def style(self, request: Request) -> Response:
+        """Answer with the style of pages."""
+        return Response(STYLE.read_bytes(), media_type="text/css", headers=HEADERS)
+
     async def document(self, request: Request) -> Response:
         """Answer with the OpenAPI document."""
         return to_json(make_document())
@@ -228,6 +267,25 @@ class Pages:
 
     def _check(self, request: Request, model: str, right: str) -> None:
         self.app.guard.check(request.headers.get("authorization"), model=model, right=right)
+
+
+def read_password(authorization: str | None) -> str | None:
+    """Return a header ``Authorization`` in which a key stands as a password, as programs send it.
+
+    Examples
+    --------
+    >>> read_password("Basic " + base64.b64encode(b"ana:dlp_k1_secret").decode())
+    'Bearer dlp_k1_secret'
+    >>> read_password("Bearer dlp_k1_secret"), read_password("Basic ?")
+    ('Bearer dlp_k1_secret', 'Basic ?')
+    """
+    scheme, _, given = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return authorization
+    try:
+        return "Bearer " + base64.b64decode(given, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return authorization
 
 
 def find_registered() -> tuple[dict[str, dict[str, int]], str]:

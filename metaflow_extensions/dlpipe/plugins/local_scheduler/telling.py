@@ -83,7 +83,7 @@ def format_parameters(given: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def format_next_due(version: Version) -> list[str]:
     """Return the next due times in the schedule's time zone."""
-    from dlpipe.orchestrator.time_formats import format_time
+    from dlpipe.time_formats import format_time
 
     if version.schedule is None:
         return []
@@ -112,7 +112,7 @@ def format_policies(policies: Policies) -> str:
     >>> format_policies(Policies(missed="all", time_limit=1800))
     'overlap skip, missed all (at most 10), time limit 30 min 0 s, 3 resumes from 30 s, changed environment warn'
     """
-    from dlpipe.orchestrator.time_formats import format_span
+    from dlpipe.time_formats import format_span
     from dlpipe.redaction import show_target
 
     limit = f"time limit {format_span(policies.time_limit)}" if policies.time_limit else "no time limit"
@@ -145,7 +145,7 @@ def describe_deployment(state: State, name: str) -> dict[str, Any]:
     """Return where a deployment stands, for a program."""
     from dlpipe.orchestrator.inbox import find_held
     from dlpipe.orchestrator.presence import find_scheduler
-    from dlpipe.orchestrator.time_formats import format_iso
+    from dlpipe.time_formats import format_iso
     from dlpipe.redaction import show_target, show_value
 
     deployment = state.get_deployment(name)
@@ -176,7 +176,7 @@ def _drop_token(about: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _describe_version(version: Version) -> dict[str, Any]:
-    from dlpipe.orchestrator.time_formats import format_iso
+    from dlpipe.time_formats import format_iso
 
     return {
         "version": version.number,
@@ -212,7 +212,7 @@ def format_status(found: dict[str, Any]) -> list[str]:
     """Return where the deployment stands, for a person."""
     from dlpipe.orchestrator.deployments import NeededEvent, Policies, Schedule, Trigger
     from dlpipe.orchestrator.overview import describe_trigger
-    from dlpipe.orchestrator.time_formats import format_time
+    from dlpipe.time_formats import format_time
 
     schedule = Schedule(**found["schedule"]) if found["schedule"] else None
     trigger = found["trigger"]
@@ -269,7 +269,7 @@ def describe_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def _describe_run(run: Run) -> dict[str, Any]:
     from dlpipe.orchestrator.overview import make_run_view
-    from dlpipe.orchestrator.time_formats import format_iso
+    from dlpipe.time_formats import format_iso
 
     view = make_run_view(run)
     return {
