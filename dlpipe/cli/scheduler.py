@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from dlpipe.cli.printing import OneLineErrors, say
-from dlpipe.durable import make_folder, write_file
-from dlpipe.errors import SchedulerRunning, StateUnusable
+from dlpipe.cli.units import add_system, add_yes, install_unit
+from dlpipe.errors import SchedulerRunning
 from dlpipe.machine import count_allowed_cores
 
 PORT = 8710
@@ -74,10 +74,8 @@ def scheduler(context: click.Context, max_runs: int, port: int, keep_days: int, 
 
 
 @scheduler.command()
-@click.option(
-    "--system", is_flag=True, help="A unit of the machine that runs as this user; by default a unit of this user."
-)
-@click.option("--yes", is_flag=True, help="Write the unit without asking.")
+@add_system
+@add_yes
 @add_options
 def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int, no_token: bool) -> None:
     """Install the scheduler as a systemd unit.
@@ -92,20 +90,7 @@ def install(system: bool, yes: bool, max_runs: int, port: int, keep_days: int, n
     from dlpipe.orchestrator.service import make_unit
 
     unit = make_unit(system=system, max_runs=max_runs, port=port, keep_days=keep_days, no_token=no_token)
-    say(unit.text)
-    verb = "Replace" if unit.path.exists() else "Write"
-    if not yes and not click.confirm(f"{verb} {unit.path}?", err=True):
-        say("Nothing was written.", err=True)
-        return
-    try:
-        make_folder(unit.path.parent)
-        write_file(unit.path, unit.text)
-    except OSError as error:
-        hint = "Call it with sudo, or without --system." if system else "Make the folder writable."
-        raise StateUnusable(f"{unit.path} cannot be written: {error.strerror}. {hint}") from None
-    say(f"{unit.path} is written. Start it with:", err=True)
-    for command in unit.commands:
-        say(f"  {command}", err=True)
+    install_unit(unit, system=system, yes=yes)
 
 
 @scheduler.command()

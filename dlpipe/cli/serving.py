@@ -2,68 +2,89 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.printing import say
+from dlpipe.cli.printing import OneLineErrors, say
+from dlpipe.cli.units import add_system, add_yes, install_unit
 from dlpipe.errors import SettingError
+
+if TYPE_CHECKING:
+    from dlpipe.serving.settings import ServingSettings
 
 PORT = 8720
 
 
-@click.command()
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    metavar="NAME[@ALIAS|/N]",
-    help="Model to load at once; others are not served. May be repeated. By default every registered model is "
-    "served, and loaded by the first request for it.",
+OPTIONS = (
+    click.option(
+        "--model",
+        "models",
+        multiple=True,
+        metavar="NAME[@ALIAS|/N]",
+        help="Model to load at once; others are not served. May be repeated. By default every registered model is "
+        "served, and loaded by the first request for it.",
+    ),
+    click.option(
+        "--host",
+        default="127.0.0.1",
+        show_default=True,
+        help="Address to listen on; one that other machines reach needs keys.",
+    ),
+    click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=PORT,
+        show_default=True,
+        help="Port to listen on; 0 for a free one, which is printed.",
+    ),
+    click.option(
+        "--engine",
+        help="Engine to predict with: torch, torch-bf16, onnx or onnx-int8; by default the choice of each "
+        "version.",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(0.001, 3600),
+        metavar="SECONDS",
+        help="Time that the body of a request has to arrive, and then its answer.  [default: 10]",
+    ),
+    click.option(
+        "--max-wait",
+        type=click.FloatRange(0.001, 3600),
+        metavar="SECONDS",
+        help="Longest wait before a request is computed; one that would wait longer is refused.  [default: 0.5]",
+    ),
+    click.option(
+        "--max-body",
+        type=click.IntRange(1_000, 1_000_000_000),
+        metavar="BYTES",
+        help="Largest body of a request.  [default: 8000000]",
+    ),
+    click.option(
+        "--settings",
+        "file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="TOML file whose sections [serving], [serving.log] and [serving.keys] are read; options go before "
+        "it.",
+    ),
 )
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to listen on; one that other machines reach needs keys.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=PORT,
-    show_default=True,
-    help="Port to listen on; 0 for a free one, which is printed.",
-)
-@click.option(
-    "--engine",
-    help="Engine to predict with: torch, torch-bf16, onnx or onnx-int8; by default the choice of each version.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0.001, 3600),
-    metavar="SECONDS",
-    help="Time that the body of a request has to arrive, and then its answer.  [default: 10]",
-)
-@click.option(
-    "--max-wait",
-    type=click.FloatRange(0.001, 3600),
-    metavar="SECONDS",
-    help="Longest wait before a request is computed; one that would wait longer is refused.  [default: 0.5]",
-)
-@click.option(
-    "--max-body",
-    type=click.IntRange(1_000, 1_000_000_000),
-    metavar="BYTES",
-    help="Largest body of a request.  [default: 8000000]",
-)
-@click.option(
-    "--settings",
-    "file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="TOML file whose sections [serving], [serving.log] and [serving.keys] are read; options go before it.",
-)
+
+
+def add_options(function: Any) -> Any:
+    """Add the options of a server, which its unit repeats."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.group(cls=OneLineErrors, invoke_without_command=True)
+@add_options
+@click.pass_context
 def serve(
+    context: click.Context,
     models: tuple[str, ...],
     host: str,
     port: int,
@@ -84,15 +105,61 @@ def serve(
       dlpipe serve --port 8720
       dlpipe serve --port 8720 --model reviews --model reviews@challenger --timeout 5
     """
+    if context.invoked_subcommand is not None:
+        return
     from dlpipe.serving.server import ServeSettings, serve
-    from dlpipe.serving.settings import read_serving_settings
 
-    options = {"timeout": timeout, "max_wait": max_wait, "max_body": max_body}
-    given = {name: value for name, value in options.items() if value is not None}
-    section = read_section(file) if file else {}
-    serving = read_serving_settings({**section, **given}, where=str(file or "the command line"))
+    serving = read_serving(file, timeout=timeout, max_wait=max_wait, max_body=max_body)
     settings = ServeSettings(host=host, port=port, models=models, engine=engine, serving=serving)
     serve(settings, say=lambda line: say(line, err=True))
+
+
+@serve.command()
+@add_system
+@add_yes
+@add_options
+def install(
+    system: bool,
+    yes: bool,
+    models: tuple[str, ...],
+    host: str,
+    port: int,
+    engine: str | None,
+    timeout: float | None,
+    max_wait: float | None,
+    max_body: int | None,
+    file: Path | None,
+) -> None:
+    """Install the server as a systemd unit that works in this folder.
+
+    The unit is shown, and written after a yes. It repeats the options, which stand behind `install`.
+
+    \b
+    Examples:
+      dlpipe serve install --model reviews
+      sudo dlpipe serve install --system --yes
+    """
+    from dlpipe.serving.service import find_left_out, make_unit
+
+    bounds = {"timeout": timeout, "max_wait": max_wait, "max_body": max_body}
+    limits = read_serving(file, **bounds).limits  # or a bad file would be found when systemd starts the server
+    given = {"host": host, "port": port, "engine": engine, **bounds, "settings": file and file.absolute()}
+    words = [word for model in models for word in ("--model", model)]
+    for name, value in given.items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+    unit = make_unit(words, timeout=limits.timeout, system=system)
+    if install_unit(unit, system=system, yes=yes) and (left := find_left_out(os.environ)):
+        say(f"{', '.join(left)} holds a password and is not in the unit: put it into serving.env.", err=True)
+
+
+def read_serving(file: Path | None, **bounds: float | None) -> ServingSettings:
+    """Return the settings of a file, before which those of ``bounds`` go that are not ``None``."""
+    from dlpipe.serving.settings import read_serving_settings
+
+    given = {name: value for name, value in bounds.items() if value is not None}
+    section = read_section(file) if file else {}
+    return read_serving_settings({**section, **given}, where=str(file or "the command line"))
 
 
 def read_section(file: Path) -> dict[str, Any]:

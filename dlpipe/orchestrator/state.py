@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
+from collections.abc import Mapping
 from pathlib import Path
 
 from dlpipe.durable import make_folder
@@ -39,6 +42,25 @@ def find_project_state() -> Path | None:
     ``create`` of a ``TrainFlow`` would replace the first.
     """
     return Path(PROJECT_STATE).absolute() if Path(PROJECT).is_file() else None
+
+
+def find_state_folder(user: str | None, environ: Mapping[str, str]) -> Path:
+    """Return the folder of the state of this user, or of the one who called ``sudo``."""
+    if user and not environ.get("DLPIPE_STATE") and not find_project_state():
+        with contextlib.suppress(KeyError):  # no such user on this machine
+            return Path(pwd.getpwnam(user).pw_dir, ".local/state/dlpipe")
+    return state_folder()
+
+
+def find_project(folder: Path) -> Path | None:
+    """Return the project whose state is in ``folder``; ``None`` for the state of a user.
+
+    Examples
+    --------
+    >>> find_project(Path("/home/ana/.local/state/dlpipe")), find_project(Path("/films/.dlpipe/state")).name
+    (None, 'films')
+    """
+    return folder.parent.parent if folder.as_posix().endswith(f"/{PROJECT_STATE}") else None
 
 
 class State(KeptHooks):

@@ -11,6 +11,7 @@ application  a request from its arrival to its answer
 explaining   explanations, one at a time beside predictions
 guards       who may do what: the place for keys
 pages        what a server says of itself
+service      the systemd unit that keeps a server going
 status_page  the first page: models, traffic, errors, swaps
 recent       what was asked in the last minutes
 openapi      the description of its addresses
