@@ -173,8 +173,9 @@ def is_meant(answer: Answer, moves: list[Move], within: float = SEEN_WITHIN) -> 
 
 def find_end(moves: list[Move], place: int) -> float:
     """Return when a version was replaced by one that was not replaced itself while it was loaded."""
-    for after, last in zip(moves[place + 1 :], [*moves[place + 2 :], None], strict=True):
-        if last is None or last.began - after.ended > SEEN_WITHIN:
+    later = moves[place + 1 :]
+    for number, after in enumerate(later):
+        if number + 1 == len(later) or later[number + 1].began - after.ended > SEEN_WITHIN:
             return after.ended
     return float("inf")
 
@@ -185,6 +186,14 @@ def find_delay(answers: list[Answer], move: Move, after: Move | None) -> float |
         return None
     first = min(a.answered for a in answers if a.version == move.version and a.answered >= move.began)
     return max(0.0, first - move.ended)
+
+
+def test_what_is_meant_is_told_from_what_is_not():
+    moves = [Move(1, 0, 0.1), Move(2, 10, 10.1), Move(3, 10.5, 10.6), Move(4, 20, 20.1)]
+    meant = [(1, 5, 5.1), (1, 12.5, 13), (3, 20, 20.1), (3, 22.1, 25), (4, 20, 20.05), (4, 99, 99.1)]
+    not_meant = [(1, 12.7, 12.8), (2, 9, 9.9), (3, 22.2, 22.3), (4, 19, 19.9)]
+    assert [is_meant(Answer(at, end, version), moves) for version, at, end in meant] == [True] * 6
+    assert [is_meant(Answer(at, end, version), moves) for version, at, end in not_meant] == [False] * 4
 
 
 @pytest.mark.slow
