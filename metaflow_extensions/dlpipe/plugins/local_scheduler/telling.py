@@ -112,8 +112,8 @@ def format_policies(policies: Policies) -> str:
     >>> format_policies(Policies(missed="all", time_limit=1800))
     'overlap skip, missed all (at most 10), time limit 30 min 0 s, 3 resumes from 30 s, changed environment warn'
     """
-    from dlpipe.time_formats import format_span
     from dlpipe.redaction import show_target
+    from dlpipe.time_formats import format_span
 
     limit = f"time limit {format_span(policies.time_limit)}" if policies.time_limit else "no time limit"
     most = f" (at most {policies.missed_limit})" if policies.missed == "all" else ""
@@ -145,8 +145,8 @@ def describe_deployment(state: State, name: str) -> dict[str, Any]:
     """Return where a deployment stands, for a program."""
     from dlpipe.orchestrator.inbox import find_held
     from dlpipe.orchestrator.presence import find_scheduler
-    from dlpipe.time_formats import format_iso
     from dlpipe.redaction import show_target, show_value
+    from dlpipe.time_formats import format_iso
 
     deployment = state.get_deployment(name)
     version = deployment.version
