@@ -16,8 +16,10 @@ from click.testing import CliRunner
 from stores import make_scores, new_store, untouched_environment
 from texts import reviews, write_csv
 
-from dlpipe.bridge.outcomes import RunOutcome
+from dlpipe.bridge.attempts import TaskAttempt
+from dlpipe.bridge.outcomes import RunOutcome, _list_steps
 from dlpipe.bridge.records import Model
+from dlpipe.bridge.snapshots import RunSnapshot
 from dlpipe.cli import main
 from dlpipe.comparing import make_page, make_sections, to_plain
 from dlpipe.comparing.code import CodeChange, CodeState, compare_code
@@ -393,6 +395,14 @@ def test_models_for_different_tasks_are_not_compared_row_by_row():
     assert pair.problem == (
         "models:/a/1 is a model for text-classification, models:/b/1 is one for text-regression"
     )
+
+
+def test_steps_that_a_resumed_run_took_over_have_no_time_of_their_own():
+    steps = {"train": {"type": "linear", "next": ["end"]}, "end": {"type": "end", "next": []}}
+    train = TaskAttempt("Flow/2/train/1", 0, 5, 6, "FINISHED", origin="Flow/1/train/1")
+    tasks = (train, TaskAttempt("Flow/2/end/2", 0, 1000, 3000, "FINISHED"))
+    snapshot = RunSnapshot("Flow/2", 0, (), (), {"steps": steps}, {}, None, False, tasks)
+    assert [(step.step, step.seconds) for step in _list_steps(snapshot)] == [("train", None), ("end", 2.0)]
 
 
 def test_a_side_without_a_model_says_why_and_what_to_do(store):

@@ -26,7 +26,7 @@ Points = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """How a step went; ``seconds`` of its last attempts together, ``None`` where one runs or was killed."""
+    """How a step went; ``seconds`` of its last attempts, ``None`` where one runs, was killed or taken over."""
 
     step: str
     status: Status
@@ -129,8 +129,8 @@ def _list_steps(snapshot: RunSnapshot) -> Iterator[StepOutcome]:
     last = snapshot.last_attempts
     for step, attempts in snapshot.by_step.items():
         tasks = [attempt for attempt in attempts if last[attempt.pathspec] is attempt]
-        # when a task was killed is not known
-        ended = [task for task in tasks if task.end is not None and task.status != "KILLED"]
+        # when a task was killed is not known, and one that `resume` took over took its time in another run
+        ended = [task for task in tasks if task.end is not None and task.status != "KILLED" and not task.origin]
         ends = [((task.end or 0) - task.start) / 1000 for task in ended]
         status: Status = next((task.status for task in tasks if task.status != "FINISHED"), "FINISHED")
         yield StepOutcome(step, status, sum(ends) if len(ends) == len(tasks) else None, len(tasks), len(attempts))

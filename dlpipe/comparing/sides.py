@@ -178,7 +178,9 @@ def describe_version(asked: str, uri: str) -> Side:
             f"{version.uri} is made from {inside}, which is compared in its place"
         )
         version = side.model or version
-    run = "/".join(version.tags.get("metaflow.pathspec", "").split("/")[:2])
+    # of a run that was resumed after its training, the one that registered the version is whole
+    task = version.tags.get("metaflow.task") or version.tags.get("metaflow.pathspec", "")
+    run = "/".join(task.split("/")[:2])
     try:
         if run.count("/") == 1:
             return fill_from_run(side, read_outcome(run), named=False)
