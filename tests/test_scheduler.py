@@ -32,6 +32,7 @@ from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
 from dlpipe.orchestrator.watching import Watch
 from dlpipe.redaction import redact
+from dlpipe.systemd import SystemdUnit
 
 pytestmark = pytest.mark.slow
 
@@ -536,7 +537,7 @@ def test_with_nought_days_nothing_is_forgotten(state: State) -> None:
 # -- the unit ----------------------------------------------------------------------------------------------------
 
 
-def unit(system: bool = False, **environ: str) -> service.SystemdUnit:
+def unit(system: bool = False, **environ: str) -> SystemdUnit:
     return service.make_unit(
         system=system, max_runs=3, port=8710, keep_days=9, environ=environ, python="/opt/my env/bin/python"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,13 @@ def test_a_project_has_a_unit_of_its_own_and_the_machine_one_that_waits_for_the_
     assert read_line(unit.text, "User") == "ana"
     assert read_line(unit.text, "After") == "network-online.target"
     assert unit.commands[0] == "sudo systemctl daemon-reload"
+
+
+def test_systemd_takes_the_unit(folder: Path) -> None:
+    made = make_unit(["--settings", str(folder / "100% mine.toml")], timeout=10, system=True)
+    (folder / made.path.name).write_text(made.text)
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("there is no systemd here")
+    words = ["systemd-analyze", "verify", "--man=no", str(folder / made.path.name)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert made.path.name not in done.stderr, done.stderr
