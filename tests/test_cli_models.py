@@ -250,9 +250,22 @@ def test_a_rollback_goes_through_the_same_gate(store):
 def test_a_version_is_deleted_with_its_companions_but_for_the_champion(store):
     refused = dlpipe("models", "delete", "reviews/1")
     assert (refused.exit_code, "models:/reviews/1 is the champion" in refused.stderr) == (1, True)
-    gone = json.loads(dlpipe("models", "delete", "reviews/3", "--why", "no use", "--json").stdout)["deleted"]
+    asked = dlpipe("models", "delete", "reviews/3")
+    assert asked.stderr.endswith("Nothing was deleted: there is nobody to ask. Pass --yes to delete.\n")
+    assert "models:/reviews-pipeline/3" in asked.stderr
+    assert "reviews/3" in dlpipe("models").stdout
+    done = dlpipe("models", "delete", "reviews/3", "--why", "no use", "--yes", "--json")
+    gone = json.loads(done.stdout)["deleted"]
     assert sorted(gone) == sorted(f"models:/{name}/3" for name in FAMILY)
     assert "reviews/3" not in dlpipe("models").stdout
+
+
+def test_tables_that_a_version_computed_are_named_before_it_is_deleted(store):
+    key = {"source": "/t/films", "source_version": "0", "model": "models:/reviews/2"}
+    write_table("films_predictions", pa.table({"row_id": ["a"]}), key=key)
+    asked = dlpipe("models", "delete", "reviews/2")
+    assert asked.exit_code == 1
+    assert re.search(r"table +films_predictions +computed by models:/reviews/2", asked.stderr), asked.stderr
 
 
 def test_a_pipeline_predicts_from_the_command_line(store):

@@ -1,4 +1,4 @@
-"""What depends on a table or a run, as far as records say: named before it is deleted."""
+"""What depends on a table, a version of a model or a run, as far as records say: named before it is deleted."""
 
 from __future__ import annotations
 
@@ -126,6 +126,17 @@ def _find_deployments(location: str) -> Iterator[Dependent]:
 
     for use in find_uses_of_table(location):
         yield Dependent("deployment", use.deployment, use.line())
+
+
+def find_model_dependents(uris: set[str]) -> list[Dependent]:
+    """Return the tables that versions of models computed, and the deployments that work with them."""
+    from dlpipe.cli.deployed_uses import find_uses_of_models
+
+    uses = find_uses_of_models(uris)
+    return [
+        *_find_tables_of_models(uris),
+        *(Dependent("deployment", use.deployment, use.line()) for use in uses),
+    ]
 
 
 def find_run_dependents(run: str) -> list[Dependent]:

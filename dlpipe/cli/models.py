@@ -127,22 +127,27 @@ def rollback(name: str, force: bool, who: str, why: str, json_: bool) -> None:
 @models.command()
 @click.argument("uri", metavar="VERSION")
 @click.option("--force", is_flag=True, help="Delete it even if it is champion.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @by
 @because
 @as_json
-def delete(uri: str, force: bool, who: str, why: str, json_: bool) -> None:
+def delete(uri: str, force: bool, yes: bool, who: str, why: str, json_: bool) -> None:
     """Delete VERSION from the registry.
 
-    The pipeline and the explainer that were made from it are deleted, too. Its run and its files stay in
-    MLflow, until `mlflow gc`.
+    First it names what depends on it: tables that it computed, deployments that work with it. The pipeline and the
+    explainer that were made from it are deleted, too. Its run and its files stay in MLflow, until `mlflow gc`.
 
     \b
     Example:
-      dlpipe models delete reviews/1 --why "trained on leaked rows"
+      dlpipe models delete reviews/1 --why "trained on leaked rows" --yes
     """
-    from dlpipe.registry import delete_version, resolve
+    from dlpipe.cli.dependents import confirm_deletion, find_model_dependents
+    from dlpipe.registry import delete_version, list_deleted, resolve
 
-    gone = [version.uri for version in delete_version(resolve(uri), force=force, who=who, why=why)]
+    version = resolve(uri)
+    whole = [member.uri for member in list_deleted(version, force=force)]
+    confirm_deletion(", ".join(whole), find_model_dependents(set(whole)), yes=yes, many=len(whole) > 1)
+    gone = [member.uri for member in delete_version(version, force=force, who=who, why=why)]
     say(json.dumps({"deleted": gone}) if json_ else f"{', '.join(gone)} deleted")
 
 

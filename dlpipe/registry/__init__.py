@@ -25,7 +25,7 @@ MLflow is imported by the functions that call it: it takes 1.4 to 2.3 s, and man
 """
 
 from dlpipe.registry.companions import register_companion, register_family
-from dlpipe.registry.deletion import delete_version
+from dlpipe.registry.deletion import delete_version, list_deleted
 from dlpipe.registry.descriptions import list_compared
 from dlpipe.registry.details import VersionDetails, read_details
 from dlpipe.registry.families import check_name_free
@@ -80,6 +80,7 @@ __all__ = [
     "judge_and_promote",
     "list_aliases",
     "list_compared",
+    "list_deleted",
     "list_requirements",
     "list_versions",
     "log_and_register",

@@ -45,14 +45,7 @@ def delete_version(
     store = open_store()
     with tracking_errors(store), store.lock("champion", version.name):
         client = store.client()
-        now = read_version(client, version.name, version.version)
-        if CHAMPION in now.aliases and not force:
-            raise PromotionRefused(
-                f"{version.uri} is the champion. Promote another version first, or use --force: "
-                f"{version.name!r} has no champion then."
-            )
-        # the classifier last: killed before it, a second call still finds it and deletes the rest
-        deleted = (*find_family(client, now), now)
+        deleted = _list_deleted(client, version, force)
         note = {
             "who": who or get_user(),
             "why": why[:LONGEST],
@@ -63,6 +56,24 @@ def delete_version(
         for member in deleted:
             client.delete_model_version(member.name, str(member.version))
         return deleted
+
+
+def list_deleted(version: ModelVersion, *, force: bool = False) -> tuple[ModelVersion, ...]:
+    """Return what ``delete_version`` would delete, or raise as it would; the classifier comes last."""
+    store = open_store()
+    with tracking_errors(store):
+        return _list_deleted(store.client(), version, force)
+
+
+def _list_deleted(client: MlflowClient, version: ModelVersion, force: bool) -> tuple[ModelVersion, ...]:
+    now = read_version(client, version.name, version.version)
+    if CHAMPION in now.aliases and not force:
+        raise PromotionRefused(
+            f"{version.uri} is the champion. Promote another version first, or use --force: "
+            f"{version.name!r} has no champion then."
+        )
+    # the classifier last: killed before it, a second call still finds it and deletes the rest
+    return (*find_family(client, now), now)
 
 
 def find_family(client: MlflowClient, version: ModelVersion) -> list[ModelVersion]:
