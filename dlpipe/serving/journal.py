@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlpipe.durable import make_folder, sync_folder
+from dlpipe.durable import make_folder, move_folder, sync_folder
 from dlpipe.tables import tables_root
 
 LOCK, ENDING, HIDDEN = "lock", ".journal", ".new-"
@@ -131,8 +131,7 @@ class Writer:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         # under its name only when it is locked: whoever finds it unlocked takes it for that of a dead process
         self.folder = root / self.id
-        hidden.rename(self.folder)
-        sync_folder(root)
+        move_folder(hidden, self.folder)
         self._numbers: dict[str, int] = {}
 
     def begin(self, table: str) -> Appender:
