@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 
@@ -116,3 +117,12 @@ def serving(*words: str, folder: Path | None = None, environ: Mapping[str, str] 
                 process.kill()
                 process.wait()
         reading.join(5)
+
+
+def to_near(values: Any) -> Any:
+    """The same values, equal to floats within 1e-5: what stands beside a row in a batch moves its last digits."""
+    if isinstance(values, dict):
+        return {name: to_near(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [to_near(value) for value in values]
+    return pytest.approx(values, abs=1e-5) if isinstance(values, float) else values
