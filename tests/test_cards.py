@@ -378,7 +378,7 @@ def test_the_card_of_a_search_says_what_the_winner_beat_and_what_each_setting_di
     assert read_cells(page, "## Trials")[3][-1] == "no memory"
     assert "no trials were asked for" in read(make_trial_parts(Tuned((), {})))
     failed = read(make_trial_parts(Tuned((trials[3],), {})))
-    assert "No trial has ended with a score: all 1 failed." in failed
+    assert "No trial has ended with a score: 1 of 1 failed." in failed
     assert "learning rate" in failed
 
 

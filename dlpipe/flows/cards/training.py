@@ -194,7 +194,7 @@ def make_trial_parts(tuned: Tuned) -> Iterator[Any]:
         yield Markdown("No search: no trials were asked for, or there is nothing to search.")
         return
     if not ended:
-        yield Markdown(f"**No trial has ended with a score: all {len(tuned.trials)} failed.**")
+        yield Markdown(f"**No trial has ended with a score: {len(tuned.trials)} of {len(tuned.trials)} failed.**")
     else:
         yield make_boxes(*_make_trial_boxes(tuned, ended))
         if max(len(trial.scores) for trial in ended) > 1:
