@@ -15,6 +15,7 @@ import pytest
 from dlpipe.errors import SchemaMismatch, SettingError
 from dlpipe.explain import ExplainSettings, explain_rows, register_explainer
 from dlpipe.registry import log_and_register
+from dlpipe.serving.log_rows import dump
 from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import find_task, load_model, open_predictor
 from dlpipe.task.tabular import TabularTraining
@@ -236,6 +237,16 @@ def test_one_pair_is_a_row() -> None:
 def test_what_are_no_pairs_is_refused(given) -> None:
     with pytest.raises(SettingError, match="pair"):
         PAIRS.inputs.read_request(given, {})
+
+
+def test_a_row_that_was_asked_is_read_back_from_its_json(of_people) -> None:
+    card = open_predictor(of_people).card
+    asked = COLUMNS.inputs.read_request([{"age": np.float64(31), "text": "a good film"}], card)
+    again = json.loads(dump(COLUMNS.inputs.name_values(asked[0])))
+    assert again == {"age": 31.0, "town": None, "text": "a good film"}
+    assert COLUMNS.inputs.read_request([again], card) == asked
+    (pair,) = PAIRS.inputs.read_request([("a | b", "c")], {})
+    assert PAIRS.inputs.read_request([json.loads(dump(PAIRS.inputs.name_values(pair)))], {}) == [pair]
 
 
 def test_plain_models_of_columns_and_pairs_learn(people, pairs) -> None:

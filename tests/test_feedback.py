@@ -29,11 +29,23 @@ from dlpipe.serving.feedback import (
     read_labels,
     write_feedback,
 )
-from dlpipe.serving.log_rows import make_request_rows
+from dlpipe.serving.log_rows import dump, make_request_rows
 from dlpipe.serving.logged import read_logged
 from dlpipe.serving.request_log import RequestLog
 from dlpipe.serving.settings import LogSettings
-from dlpipe.tables import Sources, ingest, read_table, table_at, write_table
+from dlpipe.tables import (
+    Column,
+    FormSettings,
+    Label,
+    RowForm,
+    Sources,
+    append,
+    ingest,
+    parse_label,
+    read_table,
+    table_at,
+    write_table,
+)
 from dlpipe.task.text_classification import TextClassData
 
 
@@ -51,8 +63,8 @@ def log() -> RequestLog:
     made.close()
 
 
-def ask(log: RequestLog, *texts: str) -> Entry:
-    entry = make_entry("reviews", len(texts))
+def ask(log: RequestLog, *texts: str, model: str = "reviews") -> Entry:
+    entry = make_entry(model, len(texts))
     object.__setattr__(entry, "texts", list(texts))
     log.write([entry])
     return entry
@@ -202,6 +214,130 @@ def test_labelled_texts_reach_the_training_table_once(log, tmp_path):
     third = append_labelled("reviews", "reviews")
     assert third is not None
     assert (sum(third.bad_rows.values()), third.table.rows) == (1, before.rows + 2)
+
+
+KINDS = {
+    "multilabel": (
+        RowForm((Column("text", "plot", "text"),), Label(("genres",), "labels")),
+        [({"text": f"plot {n}"}, ["war", "drama"][: 1 + n % 2]) for n in range(40)],
+        [({"text": "a new plot"}, ["war", "drama"]), ({"text": "another one"}, "war|drama")],
+    ),
+    "multilabel in flags": (
+        RowForm((Column("text", "plot", "text"),), Label(("drama", "war"), "labels")),
+        [({"text": f"plot {n}"}, ["war", "drama"][: 1 + n % 2]) for n in range(40)],
+        [({"text": "a new plot"}, ["war", "drama"]), ({"text": "another one"}, ["war"])],
+    ),
+    "regression": (
+        RowForm((Column("text", "review", "text"),), Label(("stars",), "number")),
+        [({"text": f"review {n}"}, float(n % 5)) for n in range(40)],
+        [({"text": "a new one"}, 4.5), ({"text": "another one"}, "3")],
+    ),
+    "pairs": (
+        RowForm((Column("text", "left", "text"), Column("text_pair", "right", "text")), Label(("same",), "class")),
+        [({"text": f"left {n}", "text_pair": "right"}, "yn"[n % 2]) for n in range(40)],
+        [({"text": "left", "text_pair": "a | b"}, "y"), ({"text": "new", "text_pair": "other"}, "n")],
+    ),
+    "columns": (
+        RowForm(
+            (Column("age", "Age", "number", optional=True), Column("town", "Town", "category", optional=True)),
+            Label(("paid",), "class"),
+            repeats=True,
+        ),
+        [({"age": float(n), "town": "Bern"}, "yn"[n % 2]) for n in range(40)],
+        [({"age": 31, "town": None}, "y"), ({"age": None, "town": "Bonn"}, "n")],
+    ),
+}
+
+
+def write_kind(path: Path, form: RowForm, rows: list[tuple[dict, object]]) -> Path:
+    """Write rows under the names that files have for the columns of the form."""
+    lines = []
+    for values, label in rows:
+        line = {column.source: values[column.name] for column in form.inputs}
+        several = len(form.label.sources) > 1
+        labels = (
+            {name: int(name in label) for name in form.label.sources}
+            if several
+            else {form.label.sources[0]: label}
+        )
+        lines.append(json.dumps({**line, **labels}))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_every_kind_reach_the_training_table_once(kind, log, tmp_path):
+    form, known, asked = KINDS[kind]
+    source = write_kind(tmp_path / "known.jsonl", form, known)
+    ingest(Sources(data=str(source)), "rows", settings=FormSettings(rows=form))
+    texts = [values["text"] if form.is_text else dump(values).decode() for values, _ in asked]
+    entry = ask(log, *texts, model="rows")
+    given = [
+        read_given({"request_id": entry.request_id, "row": row, "label": label}, where="")
+        for row, (_, label) in enumerate(asked)
+    ]
+    add_feedback("rows", given, source="x")
+    added = append_labelled("rows", "rows")
+    assert added is not None
+    assert (added.new_rows, added.labelled_rows, dict(added.bad_rows)) == (2, 2, {})
+    again = append_labelled("rows", "rows")
+    assert again is not None
+    assert (again.new_rows, again.known_rows) == (0, 2)
+    names = [column.name for column in form.inputs]
+    new = read_table(added.table, columns=[*names, "label"]).to_pylist()[-2:]
+    assert [{name: row[name] for name in names} for row in new] == [values for values, _ in asked]
+    assert [row["label"] for row in new] == [parse_label(one.label, form.label) for one in given]
+    # the same rows in a file of the form are known: what was asked is read as files are
+    assert append(str(write_kind(tmp_path / "again.jsonl", form, asked)), "rows").known_rows == 2
+
+
+def test_a_label_of_another_kind_is_set_aside_with_its_reason(log, tmp_path):
+    form, known, _ = KINDS["regression"]
+    ingest(
+        Sources(data=str(write_kind(tmp_path / "k.jsonl", form, known))), "rows", settings=FormSettings(rows=form)
+    )
+    entry = ask(log, "a new one", "another one", model="rows")
+    add_feedback("rows", [Given(entry.request_id, "good"), Given(entry.request_id, "2", 1)], source="x")
+    added = append_labelled("rows", "rows")
+    assert added is not None
+    assert (added.new_rows, sum(added.bad_rows.values())) == (1, 1)
+    assert "number" in next(iter(added.bad_rows))
+
+
+def test_rows_of_another_model_are_refused_and_nothing_is_added(log, tmp_path):
+    form, known, _ = KINDS["pairs"]
+    ingest(
+        Sources(data=str(write_kind(tmp_path / "k.jsonl", form, known))), "rows", settings=FormSettings(rows=form)
+    )
+    for text, words in (("a fine film", "have no columns"), ('{"age": 3}', "have the columns age")):
+        entry = ask(log, text, model=f"other{len(text)}")
+        add_feedback(f"other{len(text)}", [Given(entry.request_id, "y")], source="x")
+        with pytest.raises(SchemaMismatch, match=words):
+            append_labelled(f"other{len(text)}", "rows")
+    assert table_at("rows").version == 0
+
+
+@pytest.mark.slow
+def test_a_killed_append_of_labels_is_run_again_and_each_row_is_there_once(log, tmp_path):
+    source = write_csv(tmp_path / "reviews.csv", reviews())
+    before = ingest(Sources(data=str(source)), "reviews", settings=TextClassData()).table
+    entry = ask(log, *(f"the superb film number {n} indeed" for n in range(200)))
+    add_feedback("reviews", [Given(entry.request_id, "positive", row) for row in range(200)], source="x")
+    log.flush()
+    program = (
+        "from dlpipe.serving.feedback import append_labelled\nprint('begins', flush=True)\n"
+        "print(append_labelled('reviews', 'reviews').new_rows)\n"
+    )
+    for wait in (0.0, 0.05, 0.1, 0.2, 0.4, 0.8):
+        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=os.environ)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begins\n"
+        time.sleep(wait)
+        process.kill()
+        process.communicate()
+    assert append_labelled("reviews", "reviews") is not None
+    ids = read_table(table_at("reviews"), columns=["row_id"])["row_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == before.rows + 200
 
 
 def test_texts_that_are_not_kept_cannot_be_learnt_from(tmp_path):

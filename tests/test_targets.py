@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from dlpipe.evaluation import judge
 from dlpipe.monitoring import DriftSettings, compare, make_sample
 from dlpipe.pictures import to_png
+from dlpipe.serving.log_rows import dump
 from dlpipe.tables import TableVersion, read_table, write_table
 from dlpipe.task import Coding, find_task, open_predictor
 from dlpipe.task.labels.thresholds import find_thresholds
@@ -309,3 +311,19 @@ def test_new_rows_of_any_task_are_told_from_old_ones(task: str, old, new, tellin
     assert drift.domains.auc > 0.9
     assert any(telling in name for name, _ in drift.domains.new)
     assert {"domain"} < {signal.name for signal in drift.signals}
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "card"),
+    [
+        ("text-classification", [[0.25, 0.75], [1.0, 0.0]], {"labels": ["bad", "good"]}),
+        ("text-multilabel", [[0.25, 0.75], [0.0, 0.0]], {"labels": ["drama", "war"], "decision": {}}),
+        ("text-regression", [[4.5], [-1.0]], {"labels": ["value"], "decision": {"halfwidth": 0.5}}),
+    ],
+)
+def test_what_a_server_answered_is_read_back_as_predictions(task: str, outputs, card) -> None:
+    target, made = find_task(task).target, np.array(outputs, np.float32)
+    kept = pa.table(target.make_prediction_columns(made, card), pa.schema(target.list_prediction_fields()))
+    records = [json.loads(dump({**record, "status": "ok"})) for record in target.make_records(made, card)]
+    assert target.read_records(records).equals(kept)
+    assert target.read_records([]).schema == kept.schema

@@ -26,6 +26,7 @@ from dlpipe.serving.explaining import Explainers
 from dlpipe.serving.feedback import Given, read_given
 from dlpipe.serving.following import Models
 from dlpipe.serving.guards import Guard, Open
+from dlpipe.serving.log_rows import dump
 from dlpipe.serving.metrics import Metrics
 from dlpipe.serving.pages import make_pages
 from dlpipe.serving.refusals import GONE, Refused, bad_request, refuse, too_large
@@ -329,7 +330,7 @@ def make_entry(call: Call, status: int, error: str, *, whole: bool) -> Entry:
     texts: Sequence[str | None] = ()
     if whole and served is not None:
         costs = measure_costs(call.rows)
-        texts = [format_row(row, served) for row in call.rows]
+        texts = [write_row(row, served) for row in call.rows]
     return Entry(
         call.id,
         route.action,
@@ -349,11 +350,11 @@ def make_entry(call: Call, status: int, error: str, *, whole: bool) -> Entry:
     )
 
 
-def format_row(row: Any, served: Served) -> str | None:
-    """Return a row as people read it; a pipeline is given anything."""
+def write_row(row: Any, served: Served) -> str | None:
+    """Return a row as the log has it: a text as it is, values of columns as JSON; a pipeline is given anything."""
     if row is None or isinstance(row, str):
         return row
-    return str(row) if served.takes_missing else served.task.inputs.format_row(row)
+    return str(row) if served.takes_missing else dump(served.task.inputs.name_values(row)).decode()
 
 
 def read_headers(headers: Sequence[tuple[bytes, bytes]], max_body: int) -> tuple[str, str | None]:

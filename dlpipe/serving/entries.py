@@ -34,7 +34,7 @@ class Entry:
     costs : sequence of int
         About how many tokens each row has.
     texts : sequence of str or None
-        Each row as people read it; ``None`` for a missing one.
+        Each row: a text as it is, values of columns as JSON; ``None`` for a missing one.
     records : sequence of mapping
         What was answered for each row; empty where there is no answer.
     """

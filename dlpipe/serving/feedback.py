@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import BadSource, SchemaMismatch, SettingError
+from dlpipe.errors import BadSource, SettingError
+from dlpipe.serving.asked import write_asked
 from dlpipe.serving.log_rows import FEEDBACK, REQUESTS, dump, make_feedback_rows, name_table, to_day
 from dlpipe.serving.logged import read_logged, read_logged_at, stream_logged
 from dlpipe.tables import (
@@ -356,9 +357,9 @@ def describe_feedback(model: str, *, root: Path | None = None) -> FeedbackState:
 
 
 def append_labelled(model: str, table: str, *, since: str = "", root: Path | None = None) -> Append | None:
-    """Add the texts that were asked and have a label to a table for training; ``None`` where there is none.
+    """Add the rows that were asked and have a label to a table for training; ``None`` where there is none.
 
-    A text that the table has is not added again, however often it is called. Of one text that was asked several
+    A row that the table has is not added again, however often it is called. Of one row that was asked several
     times, the label that came last counts.
 
     Parameters
@@ -366,7 +367,7 @@ def append_labelled(model: str, table: str, *, since: str = "", root: Path | Non
     model, since, root
         As for ``join_feedback``.
     table : str
-        A table whose rows are one text and a label.
+        A table of rows that the model reads.
 
     Raises
     ------
@@ -375,15 +376,7 @@ def append_labelled(model: str, table: str, *, since: str = "", root: Path | Non
     BadRows
         When too many contradict the table; nothing is added.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     settings = read_last_settings(locate(table))
-    if len(settings.form.inputs) != 1 or settings.form.inputs[0].kind != "text":
-        raise SchemaMismatch(
-            f"Rows of {table!r} are more than a text, and the log keeps only what people read of them. Make "
-            "rows of your own, and add them with dlpipe append."
-        )
     last: dict[str, tuple[Any, str]] = {}
     joined = join_feedback(model, since=since, root=root)
     for text, label, received in zip(
@@ -393,11 +386,9 @@ def append_labelled(model: str, table: str, *, since: str = "", root: Path | Non
             last[text] = received, label
     if not last:
         return None
-    name = settings.form.inputs[0].name
-    rows = pa.table({name: list(last), LABEL: [label for _, label in last.values()]})
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"feedback-{name_table(model, '')}.parquet")
-        pq.write_table(rows, path)
+        path = Path(folder, f"feedback-{name_table(model, '')}.jsonl")
+        write_asked(path, ((text, label) for text, (_, label) in last.items()), settings.form)
         return append([str(path)], table, settings=replace(settings, max_bad_share=1.0), labelled=True, named=[])
 
 

@@ -1,6 +1,7 @@
 """Delta tables: ingest, versions, history, time travel, splits, streaming batches (delta-rs, no Spark)."""
 
 from dlpipe.tables._append import Append, append
+from dlpipe.tables._append_plan import to_row_id
 from dlpipe.tables._commit import Mark, retry_on_latest
 from dlpipe.tables._days import append_by_day, tidy_days
 from dlpipe.tables._deletion import check_deletable, delete_table
@@ -14,6 +15,7 @@ from dlpipe.tables._preview import Preview, preview
 from dlpipe.tables._read import check_split, read_added, read_table, read_table_schema, stream_table
 from dlpipe.tables._row_files import FileRows, RowFile, SchemaFinder, make_batch, open_row_file
 from dlpipe.tables._row_writers import FORMATS, RowWriter, check_row_file, to_plain, to_records, write_row_file
+from dlpipe.tables._rows import parse_label, read_record
 from dlpipe.tables._settings import (
     SPLITS,
     FormSettings,
@@ -98,6 +100,7 @@ __all__ = [
     "make_batch",
     "open_row_file",
     "parse_condition",
+    "parse_label",
     "parse_split",
     "preview",
     "read_added",
@@ -106,6 +109,7 @@ __all__ = [
     "read_mark",
     "read_mark_at",
     "read_part",
+    "read_record",
     "read_table",
     "read_table_id",
     "read_table_schema",
@@ -119,6 +123,7 @@ __all__ = [
     "to_column_name",
     "to_plain",
     "to_records",
+    "to_row_id",
     "to_split_key",
     "write_row_file",
     "write_table",

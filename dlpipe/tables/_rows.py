@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dlpipe.errors import BadSource
 from dlpipe.tables._cells import read_inputs, read_label
-from dlpipe.tables._form import RowForm, Values, suggest_column
+from dlpipe.tables._form import Label, RowForm, Values, suggest_column
 from dlpipe.tables._parquet_folders import NO_VALUE
 from dlpipe.tables._readers import READERS, SourceColumns, list_names
 from dlpipe.tables._settings import FormSettings, TableSettings
@@ -83,6 +83,48 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
     for at, first in numbers.items():
         if first is not None:
             raise _make_numbers_error(first, at, form)
+
+
+def read_record(record: Mapping[str, Any], form: RowForm, *, where: str) -> Values:
+    """Return the inputs of a row from a mapping of the table's columns, as the same row of a file has them.
+
+    Parameters
+    ----------
+    record : mapping
+        A column that it lacks is missing.
+    form : RowForm
+    where : str
+        What to call it in errors.
+
+    Raises
+    ------
+    BadSource
+        When a value is none that the column can have.
+
+    Examples
+    --------
+    >>> from dlpipe.tables import Column, Label
+    >>> columns = Column("age", "Age", "number"), Column("town", "Town", "category")
+    >>> form = RowForm(columns, Label(("paid",), "class"))
+    >>> read_record({"town": " Bern ", "age": "31"}, form, where="a request")
+    (31.0, 'Bern')
+    """
+    source = Source(where, "jsonl", "data", 0, "")
+    return read_inputs([record.get(column.name) for column in form.inputs], form.inputs, source, 1)
+
+
+def parse_label(given: str, label: Label) -> Any:
+    """Return what a table holds for a label that somebody gave; None where it is none of this kind.
+
+    Examples
+    --------
+    >>> parse_label("war|drama", Label(("genres",), "labels")), parse_label("4", Label(("stars",), "number"))
+    (['drama', 'war'], 4.0)
+    >>> parse_label("good", Label(("stars",), "number"))
+    """
+    source = Source("the label", "jsonl", "data", 0, "")
+    read = (read_label([given], replace(label, sources=label.sources[:1]), source, 1) or "").strip()
+    return label.from_string(read) if read and label.is_valid(read) else None
 
 
 def use_own_names(

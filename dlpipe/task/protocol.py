@@ -25,13 +25,13 @@ register         Inputs  make_example  [export_engines]
                  Target  list_frame_fields  decide  [measure_accuracy]  [measure_agreement]  [get_output_scale]
 score a table    Inputs  find_columns  [deduplicate_rows]
                  Target  list_prediction_fields  make_prediction_columns
-answer requests  Inputs  read_request
+answer requests  Inputs  read_request  [name_values]
                  Target  make_frame  [make_records]
 explain          Inputs  split_parts (unless not_explained)  [attribute_parts]
                  Target  [activate_tensor]
 look at scored   Target  [measure_sureness]  make_prediction_series
 monitor          Inputs  make_drift_series  [make_domain_featurizer]
-                 Target  make_prediction_series  [score_predictions]  [compare_quality]
+                 Target  [read_records]  make_prediction_series  [score_predictions]  [compare_quality]
 compare          Target  [resample_metrics]  [measure_row_errors]  [list_groups]  [read_outputs]  [format_label]
 
 Both halves are made once, when the task's module is imported, and shared by all models and threads of a process:
@@ -309,6 +309,14 @@ class Inputs(ABC):
     @abstractmethod
     def format_row(self, row: Row) -> str:
         """Return the row as people read it, for cards and lists of mistakes; they cut what is too long."""
+
+    def name_values(self, row: Row) -> Mapping[str, Any]:
+        """Return the values of a row by the names of their columns in the table, as JSON can hold them.
+
+        A server's log has rows so, from which they can be added to a table. By default they are those of
+        ``make_example``: override it where rows are no mappings, for a frame takes a millisecond to make.
+        """
+        return row if isinstance(row, Mapping) else dict(self.make_example([row]).to_dict("records")[0])
 
     @abstractmethod
     def make_example(self, rows: Sequence[Row]) -> pd.DataFrame:
@@ -746,6 +754,24 @@ class Target(ABC):
             dict(zip(frame, row, strict=True))
             for row in zip(*(frame[name].tolist() for name in frame), strict=True)
         ]
+
+    def read_records(self, records: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """Return what ``make_records`` made as the columns of ``list_prediction_fields``.
+
+        By default columns of a record with the same names are taken, and one that it lacks is null.
+
+        Parameters
+        ----------
+        records : sequence of mapping
+            As JSON gives them back, each with a prediction. Those of a pipeline have more columns.
+        """
+        import pyarrow as pa
+
+        fields = self.list_prediction_fields()
+        return pa.table(
+            [pa.array([row.get(name) for row in records], kind) for name, kind in fields],
+            names=[name for name, _ in fields],
+        )
 
     # evaluation ------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.task.classes.baseline import order_columns
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     Floats = npt.NDArray[np.floating[Any]]
+
+SHARE = "p_"
+"""How the column of the probability of a class or label begins, in frames and answers."""
 
 
 def read_probabilities(predictions: pa.Table, names: Sequence[str]) -> Floats:
@@ -34,3 +37,23 @@ def read_probabilities(predictions: pa.Table, names: Sequence[str]) -> Floats:
     own = predictions["labels"][0].as_py()
     flat = predictions["probabilities"].combine_chunks().flatten().to_numpy()
     return order_columns(flat.reshape(len(predictions), len(own)), own, names)
+
+
+def list_probabilities(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return answers of a server with the lists that a table of predictions keeps, beside what they have.
+
+    Examples
+    --------
+    >>> (made,) = list_probabilities([{"predicted": "good", "p_bad": 0.25, "p_good": 0.75}])
+    >>> made["predicted"], made["probabilities"], made["labels"]
+    ('good', [0.25, 0.75], ['bad', 'good'])
+    """
+    found = []
+    for record in records:
+        names = [name for name in record if name.startswith(SHARE)]
+        lists = {
+            "probabilities": [record[name] for name in names],
+            "labels": [name.removeprefix(SHARE) for name in names],
+        }
+        found.append({**record, **lists})
+    return found

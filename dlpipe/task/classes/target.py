@@ -157,6 +157,12 @@ class Classes(Target):
             for best, row in zip(outputs.argmax(axis=1).tolist(), outputs.tolist(), strict=True)
         ]
 
+    def read_records(self, records: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """Return what a server answered as the columns of predictions."""
+        from dlpipe.task.classes.stored import list_probabilities
+
+        return super().read_records(list_probabilities(records))
+
     def fit_baseline(
         self, features: Any, rows: Sequence[Row], labels: Sequence[str], *, seed: int, boosted: bool = False
     ) -> ClassBaseline:

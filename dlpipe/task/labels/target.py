@@ -176,6 +176,12 @@ class Labels(Target):
             for given, row in zip(self.decide(outputs, card), outputs.tolist(), strict=True)
         ]
 
+    def read_records(self, records: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """Return what a server answered as the columns of predictions."""
+        from dlpipe.task.classes.stored import list_probabilities
+
+        return super().read_records(list_probabilities(records))
+
     def fit_baseline(
         self,
         features: Any,

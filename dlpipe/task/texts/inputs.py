@@ -76,6 +76,10 @@ class TextInputs(Inputs):
         """Return the text."""
         return row
 
+    def name_values(self, row: str) -> dict[str, str]:
+        """Return the text under ``text``."""
+        return {TEXT: row}
+
     def make_example(self, rows: Sequence[str]) -> pd.DataFrame:
         """Return a frame with the column ``text``."""
         import pandas as pd

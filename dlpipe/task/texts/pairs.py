@@ -72,6 +72,10 @@ class TextPairInputs(TextInputs):
         """Return both texts."""
         return " | ".join(row)
 
+    def name_values(self, row: Pair) -> dict[str, str]:  # type: ignore[override]
+        """Return the texts under ``text`` and ``text_pair``."""
+        return dict(zip(COLUMNS, row, strict=True))
+
     def make_example(self, rows: Sequence[Pair]) -> pd.DataFrame:  # type: ignore[override]
         """Return a frame with both columns."""
         import pandas as pd
