@@ -1,13 +1,16 @@
-r"""Text from elsewhere, made safe to print: a terminal obeys what an exception, a tag or an event's name says.
+r"""Text on a terminal: how wide it is, tables of it, and text from elsewhere made safe to print.
 
-An escape sequence can change the title, the clipboard and what was printed before; a bidirectional mark can show
-words in another order. All of these are shown as Python writes them, such as ``\x1b`` and ``\u202e``.
+A terminal obeys what an exception, a tag or an event's name says: an escape sequence can change the title, the
+clipboard and what was printed before; a bidirectional mark can show words in another order. All of these are
+shown as Python writes them, such as ``\x1b`` and ``\u202e``.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and new line, with those of eight bits
@@ -61,6 +64,39 @@ def cut_to_width(text: str, width: int) -> str:
 def pad_to_width(text: str, width: int) -> str:
     """Return ``text`` with blanks behind it up to so many columns of a terminal."""
     return text + " " * (width - measure_width(text))
+
+
+def format_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return ``rows`` as lines of aligned columns under their names.
+
+    Examples
+    --------
+    >>> for line in format_table([{"model": "reviews", "aliases": ["champion"], "accuracy": 0.91}]):
+    ...     print(line)
+    model    aliases   accuracy
+    reviews  champion  0.910
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, *([format_cell(row.get(name)) for name in names] for row in rows)]
+    widths = [max(map(measure_width, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(map(pad_to_width, line, widths)).rstrip() for line in cells]
+
+
+def format_cell(value: Any, *, width: int = 60) -> str:
+    """Return ``value`` as a cell of a table: short, on one line.
+
+    Examples
+    --------
+    >>> format_cell(0.91234), format_cell(["challenger", "champion"]), format_cell(None)
+    ('0.912', 'challenger, champion', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
+        value = ", ".join(map(str, value))
+    return cut_to_width(make_visible(" ".join(str(value).split())), width)
 
 
 def is_right_to_left(text: str) -> bool:

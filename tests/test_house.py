@@ -124,6 +124,11 @@ def test_flows_and_extensions_name_metaflow_and_no_other_heavy_package(folder: s
     assert not named
 
 
+def test_no_extension_of_metaflow_knows_a_command() -> None:
+    extensions = (ROOT / "metaflow_extensions").rglob("*.py")
+    assert not [file.name for file in extensions if "dlpipe.cli" in file.read_text()]
+
+
 def test_the_folder_of_flows_has_flows_with_their_settings_and_nothing_else() -> None:
     files = [path for path in (ROOT / "flows").iterdir() if path.name != "__pycache__"]
     assert not [path.name for path in files if path.suffix != ".toml" and not path.name.endswith("_flow.py")]

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from dlpipe.cli.pages import check_page, write_page
-from dlpipe.cli.printing import as_json, format_table, say
-from dlpipe.terminal import make_visible
+from dlpipe.cli.printing import as_json, say
+from dlpipe.terminal import format_table, make_visible
 
 WIDTH = 100
 NARROWEST = 9

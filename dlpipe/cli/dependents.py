@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from dlpipe.cli.printing import format_table, say
+from dlpipe.cli.printing import say
 from dlpipe.errors import DlpipeError, SettingError
+from dlpipe.terminal import format_table
 
 if TYPE_CHECKING:
     from dlpipe.registry import ModelVersion

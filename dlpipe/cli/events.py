@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.printing import OneLineErrors, as_json, format_table, say, say_rows
+from dlpipe.cli.printing import OneLineErrors, as_json, say, say_rows
 from dlpipe.cli.scheduler_state import open_state, warn_without_scheduler
 from dlpipe.errors import EventRefused
+from dlpipe.terminal import format_table
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.events import PublishedEvent

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlpipe.cli.printing import format_milliseconds, format_table, say, say_rows, say_runs_elsewhere
+from dlpipe.cli.printing import format_milliseconds, say, say_rows, say_runs_elsewhere
+from dlpipe.terminal import format_table
 
 if TYPE_CHECKING:
     from dlpipe.bridge.snapshots import RunSnapshot

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dlpipe.cli.deployed_uses import DeployedUse, find_uses_of_models
-from dlpipe.cli.printing import as_json, format_milliseconds, format_table, say
+from dlpipe.cli.printing import as_json, format_milliseconds, say
 from dlpipe.errors import DlpipeError
+from dlpipe.terminal import format_table
 
 if TYPE_CHECKING:
     from dlpipe.registry import VersionDetails

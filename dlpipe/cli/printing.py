@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from dlpipe.errors import DlpipeError
 from dlpipe.redaction import redact
 from dlpipe.terminal import (
     cut_to_width,
+    format_table,
     is_right_to_left,
     make_log_visible,
     make_visible,
@@ -96,39 +97,6 @@ def say_rows(rows: Sequence[Mapping[str, Any]], *, json_: bool, nothing: str) ->
         say("\n".join(format_table(rows)))
     else:
         say(nothing, err=True)
-
-
-def format_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return ``rows`` as lines of aligned columns under their names.
-
-    Examples
-    --------
-    >>> for line in format_table([{"model": "reviews", "aliases": ["champion"], "accuracy": 0.91}]):
-    ...     print(line)
-    model    aliases   accuracy
-    reviews  champion  0.910
-    """
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [names, *([format_cell(row.get(name)) for name in names] for row in rows)]
-    widths = [max(map(measure_width, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(map(pad_to_width, line, widths)).rstrip() for line in cells]
-
-
-def format_cell(value: Any, *, width: int = 60) -> str:
-    """Return ``value`` as a cell of a table: short, on one line.
-
-    Examples
-    --------
-    >>> format_cell(0.91234), format_cell(["challenger", "champion"]), format_cell(None)
-    ('0.912', 'challenger, champion', '')
-    """
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
-        value = ", ".join(map(str, value))
-    return cut_to_width(make_visible(" ".join(str(value).split())), width)
 
 
 def say_cells(rows: Sequence[Mapping[str, Any]]) -> None:

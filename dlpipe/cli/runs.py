@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.printing import OneLineErrors, as_json, format_iso, format_table, say, say_rows
+from dlpipe.cli.printing import OneLineErrors, as_json, format_iso, say, say_rows
 from dlpipe.cli.scheduler_state import open_state
 from dlpipe.errors import SettingError
+from dlpipe.terminal import format_table
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.overview import RunView

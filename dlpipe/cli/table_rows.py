@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.printing import as_json, format_milliseconds, format_table, say, say_cells
+from dlpipe.cli.printing import as_json, format_milliseconds, say, say_cells
 from dlpipe.errors import SettingError
+from dlpipe.terminal import format_table
 
 if TYPE_CHECKING:
     from dlpipe.tables import RowCounts, TableChange, TableVersion

@@ -365,7 +365,7 @@ def format_scheduler(folder: Path) -> str:
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
     """Return rows as a table, without columns in which nothing stands."""
-    from dlpipe.cli.printing import format_table
+    from dlpipe.terminal import format_table
 
     names = [name for name in rows[0] if any(row[name] is not None for row in rows)]
     return "\n".join(format_table([{name: row[name] for name in names} for row in rows]))
