@@ -104,9 +104,13 @@ def make_protocol(most: int) -> type[HttpToolsProtocol]:
             super().on_body(body)
 
         def on_message_complete(self) -> None:
-            """End a body."""
+            """End a body, and read on: a large one stopped the reading, by which a client that goes is seen."""
             super().on_message_complete()
-            if self.cycle.response_complete and not self.transport.is_closing():
+            if self.transport.is_closing():
+                return
+            if not self.pipeline:
+                self.flow.resume_reading()
+            if self.cycle.response_complete:
                 self.cycle.more_body = False
                 self._stop_waiting()
                 self._unset_keepalive_if_required()
