@@ -115,6 +115,10 @@ class TrackingUnavailable(DlpipeError, ConnectionError):
     """The MLflow address does not answer, or is of a kind that MLflow refuses."""
 
 
+class StoreNotFound(TrackingUnavailable, LookupError):
+    """There is no MLflow store where one is to be read: nothing has been tracked or registered there."""
+
+
 class NothingToLearn(DlpipeError, LookupError):
     """A table has no label that the champion has not learnt from."""
 

@@ -69,7 +69,7 @@ class TrainFlow(LifeCycleFlow):
 
         self.trained_on, self.trained_by = self.data_version, make_attempt_tags()
         task, former = self.read_settings().task, find_former(self.read_settings().registry.model)
-        curves = LearningCurves(self.params["training"], former=former)
+        curves = LearningCurves(task.inputs.list_settings(self.training, self.trained_on), former=former)
         fitted = fit(
             self.trained_on,
             task=task,

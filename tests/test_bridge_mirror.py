@@ -13,7 +13,7 @@ from stores import new_store, untouched_environment
 from dlpipe.bridge.apply import Mirror
 from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.contents import Contents
-from dlpipe.bridge.records import NOTE, NOTE_MARK, Metric, RunRecord
+from dlpipe.bridge.records import NOTE, NOTE_MARK, Metric, Model, RunRecord
 from dlpipe.bridge.snapshots import RunSnapshot
 from dlpipe.bridge.steps import make_step_record
 from dlpipe.bridge.totals import TaskTotals, make_run_totals, make_task_totals
@@ -108,6 +108,19 @@ def test_a_number_that_one_task_of_a_foreach_has_under_another_name_too_counts_i
     found = {(metric.key, metric.step): metric.value for metric in made.metrics}
     assert (found["fold/last/f1", 0], found["fold/last/f1", 1]) == (0.25, 0.75)
     assert found["fold/last/f1/mean", 0] == 0.5
+
+
+def test_a_model_that_a_run_made_is_logged_once_however_soon_the_run_is_written_again(mirror: Mirror) -> None:
+    mirror.write(RECORD)
+    made = [mirror._client.create_logged_model(mirror.experiment_id, name=name).model_id for name in ("a", "b")]
+    first, second = (Model(name, 1, "made", model_id) for name, model_id in zip("ab", made, strict=True))
+    mirror.write(replace(RECORD, models=(first,)))
+    mirror.write(replace(RECORD, models=(first,), tags={NOTE: "further"}))
+    ended = replace(RECORD, models=(first, second), status="FINISHED", end=2000, tags={NOTE: "done"})
+    mirror.write(ended)
+    assert find_differences(mirror, ended) == []
+    outputs = mirror._client.get_run(str(mirror.run_id("Flow/1"))).outputs.model_outputs
+    assert sorted(output.model_id for output in outputs) == sorted(made)
 
 
 def test_a_run_is_deleted_and_restored_with_the_runs_that_its_steps_have_made(mirror: Mirror) -> None:

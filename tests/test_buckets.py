@@ -61,7 +61,7 @@ def write_table_there(address: str) -> None:
 
 def open_store_there(address: str) -> None:
     os.environ["DLPIPE_ARTIFACTS"] = address
-    open_store()
+    open_store(create=True)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

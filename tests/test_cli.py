@@ -219,6 +219,31 @@ def test_nothing_yet_says_what_to_do(store, tmp_path, monkeypatch):
     assert "run flows/train_flow.py" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("models",),
+        ("models", "show", "reviews"),
+        ("models", "promote", "reviews/1"),
+        ("models", "rollback", "reviews"),
+        ("models", "delete", "reviews/1", "--yes"),
+        ("compare", "reviews/1", "reviews/2"),
+        ("predict", "--model", "reviews", "good film"),
+        ("explain", "--model", "reviews", "good film"),
+        ("feedback", "reviews"),
+        ("ui",),
+    ],
+    ids=" ".join,
+)
+def test_in_a_folder_that_is_no_project_nothing_is_made(words, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    said_there = said(*words)
+    assert str(tmp_path / "mlflow.db") in said_there
+    assert "Stand in the folder of the project" in said_there
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_dead_server_is_one_line(monkeypatch, store):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert "does not answer" in said("models")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 from schedulers import FAILS, deployed, ended, run_when, scheduling, started, succeeds, triggered, wait_until
@@ -22,6 +24,7 @@ from dlpipe.orchestrator.deployments import NeededEvent, Policies, Schedule, Tri
 from dlpipe.orchestrator.keeper import find_processes
 from dlpipe.orchestrator.runs import RunAttempt
 from dlpipe.orchestrator.state import State
+from dlpipe.tables import write_table
 
 FLOW = """
 from metaflow import FlowSpec, Parameter, step
@@ -32,6 +35,8 @@ class HandFlow(FlowSpec):
 
     @step
     def start(self):
+        from dlpipe.registry import ModelVersion
+        self.made = ModelVersion("films", 7, "models:/films/7", "", "", "")
         self.next(self.count)
 
     @step
@@ -250,8 +255,12 @@ def test_a_run_by_hand_that_failed_is_resumed_by_the_command_that_is_shown(
     assert [(one["status"], one["resume"]) for one in rows] == [("finished", ""), ("resumed", "")]
     later, first = (one["run"] for one in rows)
     delete = [sys.executable, "-m", "dlpipe.cli", "runs", "delete"]
+    # no registry has the version by now: it was deleted, and the run alone tells that it made it
+    key = {"source": "/t/films", "source_version": "0", "model": "models:/films/7"}
+    write_table(tmp_path / "data/tables/films_predictions", pa.table({"row_id": ["a"]}), key=key)
     asked = subprocess.run([*delete, first], stdin=subprocess.DEVNULL, **given)  # type: ignore[call-overload]
     assert (asked.returncode, f"{later}  resumed {first}" in asked.stderr) == (1, True)
+    assert re.search(r"table +films_predictions +computed by models:/films/7", asked.stderr), asked.stderr
     of_flow = subprocess.run([*delete, "HandFlow", "--yes"], **given)  # type: ignore[call-overload]
     assert f"'HandFlow' is a flow. Name a run of it, such as {later}." in of_flow.stderr
     latest = tmp_path / ".metaflow/HandFlow/latest_run"

@@ -87,6 +87,23 @@ def test_a_backbone_can_be_trained_with_the_columns(people, tabular) -> None:
     assert accuracy(open_predictor(model, threads=1), people, COLUMNS) > 0.8
 
 
+@pytest.mark.parametrize(
+    ("with_text", "layers", "idle"),
+    [
+        (True, 2, set()),
+        (False, 2, {"backbone", "strategy", "max_length", "allow_download"}),
+        (True, 0, {"width", "dropout"}),
+    ],
+)
+def test_the_settings_of_a_training_are_those_that_its_rows_and_layers_look_at(
+    with_text: bool, layers: int, idle: set[str], people, tabular, tmp_path: Path
+) -> None:
+    table = people if with_text else write_rows(tmp_path, {"age": [1.0] * 10}, ["yes", "no"] * 5)
+    listed = COLUMNS.inputs.list_settings(dataclasses.replace(tabular, layers=layers), table)
+    assert {field.name for field in dataclasses.fields(tabular)} - set(listed) == idle
+    assert listed["batch_size"] == tabular.batch_size
+
+
 def test_a_model_of_columns_is_the_same_from_its_files(of_people, tmp_path: Path) -> None:
     loaded = load_model(of_people.save(tmp_path / "model"))
     assert loaded.digest == of_people.digest
@@ -191,6 +208,15 @@ def test_a_registered_explainer_of_columns_reads_records(of_people, tmp_path, mo
     ]
     for answer in answers:
         assert answer["base_value"] + sum(answer["attributions"]) == pytest.approx(answer["output"], abs=1e-4)
+
+
+@pytest.mark.parametrize(("strategy", "listed"), [("no_freeze", set()), ("lora", {"lora_rank", "lora_alpha"})])
+def test_the_settings_of_a_training_over_texts_are_those_of_its_strategy(
+    strategy: str, listed: set[str], pairs
+) -> None:
+    of_strategies = {"lora_rank", "lora_alpha", "unfreeze_epoch", "unfreeze_modules"}
+    found = PAIRS.inputs.list_settings(TextTraining(strategy=strategy), pairs)
+    assert of_strategies & found.keys() == listed
 
 
 def test_a_model_learns_what_two_texts_say_together(pairs, tiny_settings: TextTraining) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from serving_kills import make_entry
+from stores import new_store, untouched_environment
 from texts import reviews, write_csv
 
 from dlpipe.cli import main
@@ -30,7 +31,7 @@ from dlpipe.serving.feedback import (
     write_feedback,
 )
 from dlpipe.serving.log_rows import dump, make_request_rows
-from dlpipe.serving.logged import read_logged
+from dlpipe.serving.logged import list_tables, read_logged
 from dlpipe.serving.request_log import RequestLog
 from dlpipe.serving.settings import LogSettings
 from dlpipe.tables import (
@@ -180,6 +181,25 @@ def test_the_command_takes_files_and_tables_and_says_what_came_of_them(log, tmp_
     assert labels_of()[entry.request_id, 0] == "negative"
     run = CliRunner().invoke(main, ["feedback", "reviews"])
     assert run.output.startswith("reviews: 1 of 2 answered rows have a label; 1 have had different ones; 1 labels")
+
+
+@pytest.fixture
+def store(tmp_path):
+    with untouched_environment():
+        yield new_store(tmp_path)
+
+
+def test_a_model_that_nobody_knows_is_refused_with_those_that_there_are(log, store, tmp_path):
+    entry = ask(log, "a fine film")
+    csv = tmp_path / "labels.csv"
+    csv.write_text(f"request_id,label\n{entry.request_id},positive\n")
+    for words in (["revews"], ["revews", str(csv)], ["revews", "--append", "reviews"]):
+        run = CliRunner().invoke(main, ["feedback", *words])
+        assert (run.exit_code, run.stdout) == (1, "")
+        assert "Nothing was asked of a model 'revews'" in run.stderr
+        assert "there are: reviews." in run.stderr
+    assert list_tables("_feedback") == []
+    assert CliRunner().invoke(main, ["feedback", "reviews", str(csv)]).exit_code == 0
 
 
 def test_a_file_with_a_bad_line_adds_nothing_and_names_the_line(tmp_path):

@@ -22,7 +22,7 @@ from mlflow.entities import Dataset, DatasetInput
 from mlflow_schema import migrated_schema, statements
 from stores import new_store, template, untouched_environment
 
-from dlpipe.errors import StorageFull, TrackingUnavailable
+from dlpipe.errors import StorageFull, StoreNotFound, TrackingUnavailable
 from dlpipe.redaction import show_address
 from dlpipe.tracking import FLOW, _databases, find_page, open_store, to_dlpipe_error, touch_database
 from dlpipe.tracking._databases import find_schema_file
@@ -30,7 +30,7 @@ from dlpipe.tracking._databases import find_schema_file
 TOUCH = """
 import sys
 from dlpipe.tracking import open_store
-store = open_store({"MLFLOW_TRACKING_URI": sys.argv[1]})
+store = open_store({"MLFLOW_TRACKING_URI": sys.argv[1]}, create=True)
 store.client().create_run(store.experiment("quiet"))
 """
 
@@ -43,7 +43,7 @@ def environment():
 
 def touch(uri: str) -> None:
     """Open the store at ``uri`` and write a run, as one process of many."""
-    store = open_store({"MLFLOW_TRACKING_URI": uri})
+    store = open_store({"MLFLOW_TRACKING_URI": uri}, create=True)
     store.client().create_run(store.experiment("race"))
 
 
@@ -53,7 +53,7 @@ def refused(uri: str) -> str:
 
     started = time.monotonic()
     with pytest.raises(TrackingUnavailable) as caught:
-        open_store({"MLFLOW_TRACKING_URI": uri})
+        open_store({"MLFLOW_TRACKING_URI": uri}, create=True)
     assert time.monotonic() - started < 10
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -81,6 +81,19 @@ def test_default_store_stands_in_the_working_directory(tmp_path, monkeypatch):
     assert store.uri == store.registry_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert store.artifact_location == str(tmp_path / "mlartifacts")
     assert not (tmp_path / "mlruns").exists()
+
+
+@pytest.mark.parametrize("variable", ["", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"])
+def test_who_reads_makes_no_store_and_is_told_where_there_is_none(variable, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if variable == "MLFLOW_REGISTRY_URI":
+        shutil.copy(template(), tmp_path)
+    name = f"{variable}.db" if variable else "mlflow.db"
+    given = {variable: f"sqlite:///{name}"} if variable else {}
+    with pytest.raises(StoreNotFound, match=rf"{tmp_path / name}.*folder of the project.*{variable}"):
+        open_store(given)
+    assert not list(tmp_path.glob(f"{name}*"))
+    assert open_store(given, create=True).registry_uri == f"sqlite:///{tmp_path / name}"
 
 
 def test_relative_database_is_made_absolute(tmp_path, monkeypatch):
@@ -121,7 +134,7 @@ def test_a_database_that_was_taken_away_is_made_again_by_the_process_that_knew_i
     database.unlink()
     if left is not None:
         database.write_bytes(left)
-    open_store()
+    open_store(create=True)
     with contextlib.closing(sqlite3.connect(database)) as made:
         assert made.execute("SELECT count(*) FROM experiments").fetchone() == (1,)
 
@@ -289,7 +302,7 @@ def test_a_folder_that_no_address_of_a_database_can_name_is_refused(tmp_path, mo
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / name)
     with pytest.raises(TrackingUnavailable, match="Rename the folder"):
-        open_store({})
+        open_store({}, create=True)
     assert list(tmp_path.rglob("*.db")) == []
 
 

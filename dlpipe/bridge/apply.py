@@ -72,11 +72,13 @@ class Mirror:
         self._deleted: dict[str, Run] = {}
         self._experiments: list[str] = []
         self._points: dict[str, set[Metric]] = {}
+        self._outputs: dict[str, set[str]] = {}
         self._read_at: dict[str, float] = {}
 
     def refresh(self) -> None:
         """Read the runs of this Metaflow run again; of two with one key, the older counts."""
-        self._runs, self._doubles, self._deleted, self._experiments, self._points = {}, [], {}, [], {}
+        self._runs, self._doubles, self._deleted, self._experiments = {}, [], {}, []
+        self._points, self._outputs = {}, {}
         for run in self._search_runs():
             key = run.data.tags.get(KEY, "")
             if not _is_active(run):
@@ -305,6 +307,8 @@ class Mirror:
             self._client.log_inputs(run_id, datasets, used)
         if made:
             self._client.log_outputs(run_id, made)
+            # MLflow fails on an output that is logged twice, and the run is not read again before each write
+            self._outputs.setdefault(record.key, set()).update(output.model_id for output in made)
 
     def _read_held(
         self, record: RunRecord, *, thorough: bool = False, listed: bool = True, contents: bool = False
@@ -351,8 +355,8 @@ class Mirror:
 
     def _read_logged_models(self, run: Run, record: RunRecord) -> Iterator[tuple[str, str]]:
         """Yield role and id of each logged model; those that a run read are not told by MLflow's search."""
-        for output in run.outputs.model_outputs if run.outputs else []:
-            yield "made", output.model_id
+        outputs = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
+        yield from (("made", model_id) for model_id in outputs | self._outputs.get(record.key, set()))
         if any(role == "used" for role, _ in record.logged_models):
             inputs = self._client.get_run(run.info.run_id).inputs
             for model_input in inputs.model_inputs if inputs else []:

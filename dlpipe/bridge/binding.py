@@ -126,7 +126,7 @@ def _make_run(key: str) -> str:
     reading = RunReading(pathspec)
     # before MLflow is asked: where it does not answer, the mirror knows all the same that the step logs by itself
     reading.run.marks.note_uses(key)
-    store = open_store()
+    store = open_store(create=True)
     snapshot = reading.read_snapshot(only=key.rpartition("/")[0])
     (attempt,) = (attempt for attempt in snapshot.attempts if attempt.key == key)
     # under the follower's lock: both look whether the run is there before they make it

@@ -17,10 +17,10 @@ from pathlib import Path
 from dlpipe.bridge.datastore import check_deletes_runs, delete_remote_files
 from dlpipe.bridge.marks import find_marks, find_state_root
 from dlpipe.bridge.metadata import find_runs
-from dlpipe.bridge.reading import name_experiment
+from dlpipe.bridge.reading import RunReading, name_experiment
 from dlpipe.bridge.runs import MetaflowRun
 from dlpipe.durable import make_folder, sync_folder
-from dlpipe.errors import RunActive, RunNotFound
+from dlpipe.errors import DlpipeError, RunActive, RunNotFound, StoreNotFound
 
 DELETED, LATEST = ".deleted", "latest_run"
 FOLDERS = ("{flow}/{run}", "mf.cards/{flow}/runs/{run}", "mf.checkpoints/checkpoints/metadata/{flow}/{run}")
@@ -80,20 +80,31 @@ def list_resumes(pathspec: str) -> list[str]:
     return [name for name in later if MetaflowRun(name).read().origin == pathspec]
 
 
-def delete_run(pathspec: str, *, with_mlflow: bool) -> DeletedRun:
+def list_made_models(pathspec: str) -> list[str]:
+    """Return the URIs of the model versions that a run made, as what it left says: also of deleted ones.
+
+    A run that cannot be read, such as one that is half deleted, names none.
+    """
+    try:
+        reading = RunReading(pathspec)
+        models = reading.make_run_record(reading.read_snapshot()).models
+    except (DlpipeError, OSError, ValueError, LookupError):
+        return []
+    return [str(model) for model in models if model.role == "made"]
+
+
+def delete_run(pathspec: str) -> DeletedRun:
     """Delete a run of this folder, and its runs in MLflow; called again after a kill, it deletes the rest.
 
     Parameters
     ----------
     pathspec : str
         As ``find_deletable`` returns it.
-    with_mlflow : bool
-        Whether there is an MLflow store to look into.
     """
     root = find_state_root()
     flow, _, run = pathspec.partition("/")
     places = [root / folder.format(flow=flow, run=run) for folder in FOLDERS]
-    deleted = _delete_mirror(pathspec) if with_mlflow and places[0].is_dir() else 0
+    deleted = _delete_mirror(pathspec) if places[0].is_dir() else 0
     _forget_latest(root / flow / LATEST, run)
     trash = root / DELETED / flow / run
     make_folder(trash)
@@ -125,7 +136,11 @@ def _delete_mirror(pathspec: str) -> int:
     from dlpipe.bridge.apply import Mirror
     from dlpipe.tracking import open_store, tracking_errors
 
-    store, snapshot = open_store(), MetaflowRun(pathspec).read()
+    try:
+        store = open_store()
+    except StoreNotFound:
+        return 0
+    snapshot = MetaflowRun(pathspec).read()
     with tracking_errors(store):
         client = store.client()
         experiment = client.get_experiment_by_name(

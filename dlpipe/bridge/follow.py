@@ -128,7 +128,7 @@ def start_following(pathspec: str, tell: Callable[[str], None] = lambda doing: N
     from dlpipe.tracking import open_store
 
     tell("asking MLflow")
-    return Following(pathspec, open_store(answer_seconds=ANSWER_SECONDS), on_progress=tell)
+    return Following(pathspec, open_store(answer_seconds=ANSWER_SECONDS, create=True), on_progress=tell)
 
 
 def wait_for_launcher(seconds: float) -> bool:

@@ -67,8 +67,9 @@ def sync(
     from dlpipe.bridge.metadata import find_runs
     from dlpipe.tracking import open_store
 
-    runs = find_runs(pathspec)
-    store = store or open_store()
+    if not (runs := find_runs(pathspec)):
+        return []
+    store = store or open_store(create=True)
     done: list[SyncResult] = []
     failed: list[str] = []
     for run in runs:
@@ -186,8 +187,9 @@ def watch(
     errors: dict[str, str] = {}
     for look in itertools.count(1):
         try:
-            store = open_store()
-            for run in [pathspec for pathspec in find_runs() if pathspec not in ended]:
+            runs = [pathspec for pathspec in find_runs() if pathspec not in ended]
+            store = open_store(create=bool(runs))
+            for run in runs:
                 following = open_runs.setdefault(run, Following(run, store))
                 if (done := _try_step(following, errors, on_error)) is None:
                     continue

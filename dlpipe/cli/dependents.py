@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from dlpipe.cli.printing import say
-from dlpipe.errors import DlpipeError, SettingError
+from dlpipe.errors import DlpipeError, SettingError, StoreNotFound
 from dlpipe.terminal import format_table
 
 if TYPE_CHECKING:
@@ -78,11 +77,6 @@ def find_table_dependents(location: str) -> list[Dependent]:
     ]
 
 
-def has_mlflow() -> bool:
-    """Return whether there is an MLflow store: looking for models must not make one."""
-    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or Path("mlflow.db").exists()
-
-
 def _find_models(location: str) -> Iterator[tuple[ModelVersion, str]]:
     for version in _list_versions():
         if version.tags.get("delta.table", "").rstrip("/") == location:
@@ -142,12 +136,13 @@ def find_model_dependents(uris: set[str]) -> list[Dependent]:
 
 def find_run_dependents(run: str) -> list[Dependent]:
     """Return the models that the run ``FLOW/ID`` registered, their tables, its resumes and its deployment."""
-    from dlpipe.bridge.deletion import list_resumes
+    from dlpipe.bridge.deletion import list_made_models, list_resumes
 
     models = [version for version in _list_versions() if is_from_run(version.tags, run)]
     return [
         *(Dependent("model", version.line(), f"registered from {run}") for version in models),
-        *_find_tables_of_models({version.uri for version in models}),
+        # of a version that was deleted, the run alone still tells
+        *_find_tables_of_models({*(version.uri for version in models), *list_made_models(run)}),
         *(Dependent("run", later, f"resumed {run}") for later in list_resumes(run)),
         *_find_scheduled(run),
     ]
@@ -156,7 +151,10 @@ def find_run_dependents(run: str) -> list[Dependent]:
 def _list_versions() -> list[ModelVersion]:
     from dlpipe.registry import list_versions
 
-    return [version for version, _ in list_versions()] if has_mlflow() else []
+    try:
+        return [version for version, _ in list_versions()]
+    except StoreNotFound:
+        return []
 
 
 def is_from_run(tags: Mapping[str, str], run: str) -> bool:

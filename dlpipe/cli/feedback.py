@@ -47,11 +47,13 @@ def feedback(
       dlpipe feedback reviews --append reviews
     """
     from dlpipe.serving.feedback import add_feedback, read_labels, read_table_labels, take_labels
+    from dlpipe.serving.logged import check_model
 
     if file and table:
         raise SettingError("Labels come from a file or from a table: leave out the file, or --table.")
     if since and not target:
         raise SettingError("--since is for --append.")
+    check_model(model)
     if file or table:
         named = {"request_id": id_column, "row": row_column, "label": label_column}
         columns = {name: called for name, called in named.items() if called}

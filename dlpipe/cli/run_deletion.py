@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from dlpipe.cli.dependents import confirm_deletion, find_run_dependents, has_mlflow
+from dlpipe.cli.dependents import confirm_deletion, find_run_dependents
 from dlpipe.cli.printing import as_json, say
 from dlpipe.errors import RunActive, RunNotFound
 
@@ -37,7 +37,7 @@ def delete(runs: Sequence[str], yes: bool, json_: bool) -> None:
     dependents = list(dict.fromkeys(use for run in found for use in find_run_dependents(run)))
     dependents = [use for use in dependents if use.what != "run" or use.name not in found]
     confirm_deletion(", ".join(found), dependents, yes=yes, many=len(found) > 1)
-    done = [delete_run(run, with_mlflow=has_mlflow()) for run in found]
+    done = [delete_run(run) for run in found]
     if json_:
         facts = {"deleted": [vars(run) for run in done], "dependents": [use._asdict() for use in dependents]}
         say(json.dumps(facts, indent=2))

@@ -99,7 +99,7 @@ class LifeCycleFlow(FlowSpec):
         from dlpipe.cluster import find
         from dlpipe.tracking import open_store
 
-        store = open_store()
+        store = open_store(create=True)
         if registry := getattr(self.read_settings(), "registry", None) if self.__settings__ else None:
             store.check(self.name, model=registry.model)
         if hasattr(self, "ray_address"):

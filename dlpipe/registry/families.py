@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dlpipe.errors import SettingError
+from dlpipe.errors import SettingError, StoreNotFound
 from dlpipe.registry.names import (
     CHALLENGER,
     CHAMPION,
@@ -36,7 +36,10 @@ def check_name_free(name: str, kind: Kind | None = None) -> None:
     A classifier beside another classifier of whose companion it has the name would become a version of that
     companion, and the other way round.
     """
-    store = open_store()
+    try:
+        store = open_store()
+    except StoreNotFound:  # before the first registration
+        return
     with tracking_errors(store):
         client = store.client()
         names = list_model_names(client)

@@ -250,6 +250,8 @@ def find_earlier_champion(name: str) -> ModelVersion:
 
     Raises
     ------
+    ModelNotFound
+        When there is no such model.
     PromotionRefused
         When there is none, or nothing tells which it was.
     """
@@ -257,12 +259,15 @@ def find_earlier_champion(name: str) -> ModelVersion:
         raise PromotionRefused(
             f"{name!r} is a version, and a model goes back. Pass the model's name alone: {model}."
         )
-    current = find_champion(name)
-    if current is None:
-        raise PromotionRefused(f"{name!r} has no champion to go back from. `dlpipe models` lists the versions.")
     store = open_store()
     with tracking_errors(store):
         client = store.client()
+        read_aliases(client, name)
+        current = find_champion(name)
+        if current is None:
+            raise PromotionRefused(
+                f"{name!r} has no champion to go back from. `dlpipe models` lists the versions."
+            )
         moves = read_moves(client.get_registered_model(name).tags)
         there = list_version_numbers(client, name)
         earlier = list_earlier_champions(moves, current.version)

@@ -99,7 +99,7 @@ def log_and_register(
     """
     check_model_name(name)
     check_name_free(name, next((kind for kind in KINDS if kind == tags.get(KIND)), None))
-    store = open_store()
+    store = open_store(create=True)
     key = make_registration_key(name, files.digest, tags)
     own_tags = {KEY: key, DIGEST: files.digest, TASK: files.card["task"], "dlpipe.version": dlpipe.__version__}
     tags = {**tags, **read_context_tags(), **own_tags}

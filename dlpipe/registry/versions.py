@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import ModelNotFound
+from dlpipe.errors import ModelNotFound, StoreNotFound
 from dlpipe.registry.names import CHAMPION, DIGEST, KEY, MADE_FROM, MODEL_ID, TASK, classifier_name
 from dlpipe.task import DEFAULT_TASK
 from dlpipe.tracking import open_store, tracking_errors
@@ -101,7 +101,10 @@ def resolve(uri: str) -> ModelVersion:
 
 def find_champion(name: str) -> ModelVersion | None:
     """Return the champion of the model ``name``; ``None`` when there is no such model or it has no champion."""
-    store = open_store()
+    try:
+        store = open_store()
+    except StoreNotFound:  # before the first training
+        return None
     with tracking_errors(store):
         client = store.client()
         aliases = find_aliases(client, name)

@@ -7,9 +7,18 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlpipe.errors import DlpipeError, SettingError, TableNotFound
+from dlpipe.errors import DlpipeError, ModelNotFound, SettingError, TableNotFound
+from dlpipe.registry import list_aliases
 from dlpipe.serving.journal import JournalFile, find_journals, list_all_files
-from dlpipe.serving.log_rows import FEEDBACK, FEEDBACK_COLUMNS, REQUEST_COLUMNS, make_rows, make_schema
+from dlpipe.serving.log_rows import (
+    FEEDBACK,
+    FEEDBACK_COLUMNS,
+    REQUEST_COLUMNS,
+    REQUESTS,
+    make_rows,
+    make_schema,
+    name_table,
+)
 from dlpipe.tables import TableVersion, filesystem, locate, read_mark_at, stream_table, table_at, tables_root
 
 if TYPE_CHECKING:
@@ -133,6 +142,27 @@ def list_tables(ending: str, root: Path | None = None) -> list[str]:
     entries = filesystem(tables_root()).get_file_info(FileSelector(".", allow_not_found=True))
     names = {entry.base_name for entry in entries if entry.base_name.endswith(ending)}
     return sorted(waiting | {name for name in names if _is_there(name)})
+
+
+def check_model(model: str, root: Path | None = None) -> None:
+    """Raise ``ModelNotFound`` where a model is in no log and not registered either: its name is misspelt.
+
+    Parameters
+    ----------
+    model : str
+    root : Path, optional
+        The folder of journals.
+    """
+    logged = {table.removesuffix(ending) for ending in (REQUESTS, FEEDBACK) for table in list_tables(ending, root)}
+    if name_table(model, "") in logged:
+        return
+    registered = list_aliases()
+    if model not in registered:
+        names = ", ".join(sorted({*registered, *logged})) or "none yet"
+        raise ModelNotFound(
+            f"Nothing was asked of a model {model!r}, and none is registered. Pass the name of one; there are: "
+            f"{names}."
+        )
 
 
 def _is_there(table: str) -> bool:

@@ -12,7 +12,7 @@ What is called when, in the order of a train flow and what comes after it; what 
 
 start            Inputs  [check_settings]
                  Target  [check_thresholds]
-tune and train   Inputs  [make_encoding_key]  encode_splits  build_network
+tune and train   Inputs  [make_encoding_key]  [list_settings]  encode_splits  build_network
                  Target  learn_coding  encode_labels  compute_loss  score_epoch  measure_chance
 end of training  Inputs  assemble_model
                  Target  activate  [learn_decision]  [doubt_decision]
@@ -41,6 +41,7 @@ of torch, pandas and the like belong inside the methods, since ``dlpipe`` itself
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -337,6 +338,15 @@ class Inputs(ABC):
         The trials of a search whose keys are equal share encoded rows. By default no setting does.
         """
         return ()
+
+    def list_settings(self, settings: TrainingSettings, table: TableVersion) -> dict[str, Any]:
+        """Return the settings by name that make a difference to a training on ``table``: its card shows them.
+
+        By default all but those that ``settings.find_ineffective`` names.
+        """
+        values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+        idle = settings.find_ineffective(values)
+        return {name: value for name, value in values.items() if name not in idle}
 
     @abstractmethod
     def encode_splits(

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dlpipe.errors import TrackingUnavailable
+from dlpipe.errors import StoreNotFound, TrackingUnavailable
 from dlpipe.redaction import has_unescaped_password, show_address
 from dlpipe.tracking._artifacts import ARTIFACTS, find_artifact_root
 from dlpipe.tracking._connections import check_connects
@@ -33,9 +33,11 @@ DEFAULTS = {
 
 
 def open_store(
-    environ: Mapping[str, str] | None = None, *, answer_seconds: float = ANSWER_SECONDS
+    environ: Mapping[str, str] | None = None, *, answer_seconds: float = ANSWER_SECONDS, create: bool = False
 ) -> TrackingStore:
     """Return the MLflow store that the environment names, seen to be there and ready.
+
+    Who only reads makes none: a database file in a folder that is no project would hide that it is none.
 
     Parameters
     ----------
@@ -44,9 +46,13 @@ def open_store(
         ``os.environ``.
     answer_seconds : float, optional
         How long a server has to answer.
+    create : bool, optional
+        Make the database where its file does not exist.
 
     Raises
     ------
+    StoreNotFound
+        When the file of a database does not exist.
     TrackingUnavailable
         When a server does not answer within 10 seconds, a database cannot be written, or the address is
         of a kind that MLflow no longer takes (a folder).
@@ -57,15 +63,22 @@ def open_store(
     quieten_mlflow()
     uri = environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{check_folder(Path.cwd()) / 'mlflow.db'}"
     root = find_artifact_root(environ)
-    uri, location = prepare_uri(uri, "MLFLOW_TRACKING_URI", answer_seconds, root)
+    uri, location = prepare_uri(uri, "MLFLOW_TRACKING_URI", answer_seconds, root, create=create)
     registry_uri = uri
     if environ.get("MLFLOW_REGISTRY_URI"):
-        registry_uri, _ = prepare_uri(environ["MLFLOW_REGISTRY_URI"], "MLFLOW_REGISTRY_URI", answer_seconds)
+        registry_uri, _ = prepare_uri(
+            environ["MLFLOW_REGISTRY_URI"], "MLFLOW_REGISTRY_URI", answer_seconds, create=create
+        )
     return TrackingStore(uri, location, registry_uri)
 
 
 def prepare_uri(
-    uri: str, variable: str, answer_seconds: float = ANSWER_SECONDS, root: str | None = None
+    uri: str,
+    variable: str,
+    answer_seconds: float = ANSWER_SECONDS,
+    root: str | None = None,
+    *,
+    create: bool = False,
 ) -> tuple[str, str | None]:
     """Return ``uri`` made absolute and the artifact folder that goes with it, after seeing that it works.
 
@@ -79,6 +92,8 @@ def prepare_uri(
         What a server may take for its answer.
     root : str, optional
         Where artifacts go if the user has chosen.
+    create : bool, optional
+        Make the database where its file does not exist; else that is ``StoreNotFound``.
     """
     try:
         kind = uri if uri in ALONE else urlsplit(uri).scheme.partition("+")[0]
@@ -108,6 +123,11 @@ def prepare_uri(
     if kind != "sqlite":
         return uri, root
     database = find_sqlite_path(uri)
+    if not create and not database.exists():
+        raise StoreNotFound(
+            f"There is no MLflow store {show_address(str(database))!r}. Stand in the folder of the project, name "
+            f"its store in {variable}, or train a model here first: python flows/train_flow.py run."
+        )
     location = root or str(database.parent / ARTIFACTS)
     touch_database(database, location)
     return f"sqlite:///{database}", location

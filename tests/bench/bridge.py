@@ -153,7 +153,7 @@ def sqlite_place(folder: Path) -> Iterator[Place]:
     """Yield a place with a SQLite store that has been made already."""
     folder.mkdir(parents=True, exist_ok=True)
     place = Place(folder, "sqlite", f"sqlite:///{folder / 'mlflow.db'}")
-    place.command("-c", "from dlpipe.tracking import open_store; open_store()")
+    place.command("-c", "from dlpipe.tracking import open_store; open_store(create=True)")
     yield place
 
 

@@ -558,7 +558,7 @@ def prepared() -> dict[str, Any]:
     """Make an empty store."""
     from dlpipe.tracking import open_store
 
-    open_store()
+    open_store(create=True)
     return {}
 
 

@@ -15,7 +15,7 @@ from dlpipe.task.row_parts import format_value
 from dlpipe.task.tabular.encoded import EncodedColumns
 from dlpipe.task.tabular.model import TabularModel
 from dlpipe.task.tabular.scaling import Scaling, learn_scaling, to_category, to_number
-from dlpipe.task.tabular.settings import TabularTraining
+from dlpipe.task.tabular.settings import OF_TEXTS, TabularTraining
 from dlpipe.task.texts import find_backbone
 from dlpipe.task.texts.model import CONFIG, TOKENIZER
 
@@ -118,6 +118,12 @@ class TabularInputs(Inputs):
         """Return backbone, length, and whether the network reads pooled states of a frozen encoder."""
         settings = as_tabular_settings(settings)
         return settings.backbone, settings.max_length, settings.strategy
+
+    def list_settings(self, settings: TrainingSettings, table: TableVersion) -> dict[str, Any]:
+        """Return the settings that matter: without a text, those of its backbone do not."""
+        listed = super().list_settings(settings, table)
+        idle = () if "text" in self.find_kinds(table).values() else OF_TEXTS
+        return {name: value for name, value in listed.items() if name not in idle}
 
     def encode_splits(
         self, table: TableVersion, splits: Sequence[str], settings: TrainingSettings, *, say: Say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -9,6 +10,9 @@ from annotated_types import Ge, Le
 
 from dlpipe.task.settings import TrainingSettings
 from dlpipe.task.texts import DEFAULT_BACKBONE
+
+OF_LAYERS, OF_TEXTS = ("width", "dropout"), ("backbone", "strategy", "max_length", "allow_download")
+"""What matters where there are dense layers, and where there is a text."""
 
 
 @dataclass(frozen=True)
@@ -35,3 +39,13 @@ class TabularTraining(TrainingSettings):
     def usual_rate(self) -> float:
         """The learning rate of new layers; a backbone that is trained with them takes smaller steps."""
         return 3e-3 if self.strategy == "freeze" else 2e-4
+
+    def find_ineffective(self, names: Iterable[str]) -> list[str]:
+        """Return those of ``names`` that a linear model has no use for.
+
+        Examples
+        --------
+        >>> TabularTraining(layers=0).find_ineffective(["epochs", "width"])
+        ['width']
+        """
+        return [] if self.layers else [name for name in names if name in OF_LAYERS]

@@ -18,8 +18,9 @@ ONLY_FOR = {
     "lora_alpha": ("lora",),
     "unfreeze_epoch": ("freeze_unfreeze", "unfreeze_milestones"),
     "unfreeze_modules": ("unfreeze_milestones",),
+    "allow_download": (),
 }
-"""The strategies that look at a setting, where not all do."""
+"""The strategies that look at a setting, where not all do; where a backbone came from matters to none."""
 
 
 @dataclass(frozen=True)

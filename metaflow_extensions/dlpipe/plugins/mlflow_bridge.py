@@ -206,7 +206,7 @@ def check_mlflow() -> None:
     from dlpipe.tracking import open_store
 
     try:
-        open_store()
+        open_store(create=True)
     except DlpipeError as error:
         raise BridgeRequired(str(error)) from None
 
