@@ -1,11 +1,15 @@
-"""Production on one machine, played in an empty folder and checked: four flows are deployed and run by themselves.
+"""Production on one machine, played in an empty folder and checked: a model is trained, served and replaced.
 
 1. train     a first champion, on the rows that are there
 2. deploy    the four production flows; the copy of ``predict_flow.py`` is due every minute instead of every hour
-3. wait      until ``dlpipe scheduler`` has run predict on schedule, and explain and monitor after it
-4. drift     new rows of another kind come in; monitor sees it and publishes ``model-drifted``, train runs, and the
-             gate decides about the champion
-5. check     that MLflow holds each run as it happened, and that each row was scored, by a model once
+3. serve     the champion with ``dlpipe serve``, which is asked for rows like the known ones
+4. wait      until ``dlpipe scheduler`` has run predict on schedule, explain and monitor after it, and monitor a
+             second time over what the server was asked: none of them sees drift
+5. drift     the server is asked for rows of another kind; their labels come back as feedback and go into the
+             training table; monitor sees the drift in the server's log and publishes ``model-drifted``, train runs
+6. follow    the server answers with the new champion by itself, and better: rows that nobody has learnt say so
+7. check     that MLflow holds each run as it happened, that each row was scored, by a model once, and that the
+             sums of use are what was asked
 
     python examples/production.py                       the sample that ships
     python examples/production.py --data reviews.csv --new other.csv
@@ -14,201 +18,162 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+
+from rows import Row, make_other_rows, read_rows, split_rows, write_rows
+from stage import MODEL, Answers, Endpoint, NotAsExpected, Run, Stage
 
 PROJECT = Path(__file__).resolve().parents[1]
 SAMPLE = PROJECT / "data/sample/reviews.csv"
-SHIFTED = PROJECT.parent / "shared/data/snippets/amazon_shifted.csv"
 FLOWS = {"predict": "PredictFlow", "explain": "ExplainFlow", "monitor": "MonitorFlow", "train": "TrainFlow"}
+WATCH = "MonitorServed"
+"""The second deployment of the monitor flow: it looks at what the server was asked."""
 EVERY_MINUTE = '@schedule(cron="* * * * *")'
-NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_")
-KNOWN_SHARE = 0.8
-"""Of the rows, what the first champion is trained on; the others come in later and are no different."""
 QUICK = ("--trials", "0", "--epochs", "1")
-PATIENCE = 900.0
-
-
-class NotAsExpected(Exception):
-    """Production did not do what it is to do."""
-
-
-@dataclass(frozen=True)
-class Play:
-    """A folder in which production is played."""
-
-    folder: Path
-    train: tuple[str, ...]
-    """Options of each training."""
-    began: float
-
-    def say(self, text: str) -> None:
-        """Print a line with the seconds that have gone by."""
-        print(f"{time.monotonic() - self.began:5.0f} s  {text}", flush=True)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The environment of all commands: nothing leads out of the folder."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
-        own = {"DLPIPE_STATE": str(self.folder / "state"), "METAFLOW_TOKEN_HOME": str(self.folder / "tokens")}
-        return {**kept, **own, "PATH": path, "HF_HUB_OFFLINE": "1"}
-
-    def get_exit_code(self, *words: str) -> int:
-        """Run a command that may fail, and return its exit code."""
-        return self._done(words).returncode
-
-    def _done(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            words, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-        )
-
-    def run(self, *words: str) -> str:
-        """Run a command in the folder to its end and return what it says."""
-        done = self._done(words)
-        if done.returncode:
-            raise NotAsExpected(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-        return done.stdout
-
-    def run_flow(self, name: str, *words: str) -> str:
-        """Run a command of a flow."""
-        return self.run(sys.executable, f"flows/{name}_flow.py", "--quiet", "--no-pylint", *words)
-
-    def run_dlpipe(self, *words: str) -> str:
-        """Run a command of dlpipe."""
-        return self.run("dlpipe", *words)
-
-    def list_runs(self) -> list[dict[str, Any]]:
-        """Return the runs, the oldest first."""
-        return list(reversed(json.loads(self.run_dlpipe("runs", "--limit", "1000", "--json"))))
-
-    def wait_for(self, what: str, found: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Return the first run that is ``found`` and has succeeded; a run that fails ends the play."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            for run in self.list_runs():
-                if run["status"] in ("failed", "terminated"):
-                    raise NotAsExpected(f"run {run['run']} of {run['deployment']} {run['status']}: {run['why']}")
-                if run["status"] == "succeeded" and found(run):
-                    self.say(f"run {run['run']} of {run['deployment']} succeeded, started by {run['cause']}")
-                    return run
-            time.sleep(1)
-        raise NotAsExpected(
-            f"{what} did not happen within {PATIENCE:.0f} s; `dlpipe runs` says:\n{self.run_dlpipe('runs')}"
-        )
-
-    @contextmanager
-    def run_scheduler(self, port: int) -> Iterator[None]:
-        """Have ``dlpipe scheduler`` run meanwhile."""
-        with (self.folder / "scheduler.txt").open("w") as output:
-            process = subprocess.Popen(
-                ["dlpipe", "scheduler", "--port", str(port)],
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        try:
-            yield
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-
-
-# -- the parts ---------------------------------------------------------------------------------------------------
+HELD_OUT = 200
+"""Rows of the other kind whose labels nobody sends: the champions are compared on them."""
+SERVING = "[serving.log]\ntexts = true\nflush_seconds = 1\n"
+FOLLOWS_WITHIN = 60.0
+"""Seconds; a new champion is to answer within two on a machine that does nothing else."""
 
 
 def play(folder: Path, *, data: Path, new: Path | None, new_rows: int, train: Sequence[str], port: int) -> None:
     """Play production in ``folder``, which is empty."""
-    scene = Play(folder, (*QUICK, *train), time.monotonic())
+    stage = Stage(folder, (*QUICK, *train))
     known, alike = split_rows(read_rows(data))
+    other = (read_rows(new) if new else make_other_rows())[:new_rows]
     write_rows(folder / "reviews.csv", known)
     write_rows(folder / "alike.csv", alike)
-    write_rows(folder / "other.csv", read_rows(new)[:new_rows] if new else make_other_rows(known)[:new_rows])
+    (folder / "serving.toml").write_text(SERVING)
     copy_flows(folder / "flows")
     (folder / ".metaflow").mkdir()  # Metaflow would take one of a folder above
-    train_first_champion(scene)
-    scene.say(scene.run_dlpipe("append", "reviews", "alike.csv").strip())
-    deploy(scene)
-    with scene.run_scheduler(port):
-        score_rows_that_are_alike(scene)
-        retrain_on_rows_of_another_kind(scene)
-    check(scene)
+    train_first_champion(stage)
+    stage.say(stage.run_dlpipe("append", MODEL, "alike.csv").strip())
+    deploy(stage)
+    with stage.run_scheduler(port), stage.run_server(folder / "serving.toml") as endpoint:
+        ask_rows_that_are_alike(stage, endpoint, alike)
+        score_rows_that_are_alike(stage)
+        before = ask_rows_of_another_kind(stage, endpoint, other)
+        retrain(stage)
+        follow(stage, endpoint, other[:HELD_OUT], before, promises=new is None)
+        check_use(stage, endpoint)
+    check(stage)
 
 
-def train_first_champion(scene: Play) -> None:
+def train_first_champion(stage: Stage) -> None:
     """Train on the rows that are known."""
-    scene.say("train a first champion")
-    output = scene.run(sys.executable, "flows/train_flow.py", "run", "--data", "reviews.csv", *scene.train)
-    scene.say(find_gate_line(output))
+    stage.say("train a first champion")
+    output = stage.run(sys.executable, "flows/train_flow.py", "run", "--data", "reviews.csv", *stage.train)
+    stage.say(find_gate_line(output))
 
 
-def deploy(scene: Play) -> None:
+def deploy(stage: Stage) -> None:
     """Deploy the four flows, predict last: it is due at once."""
     for name in ("explain", "monitor", "train", "predict"):
-        scene.run_flow(name, "local-scheduler", "create", *(scene.train if name == "train" else ()))
-    print(scene.run_dlpipe("deployments"), end="")
+        stage.run_flow(name, "local-scheduler", "create", *(stage.train if name == "train" else ()))
+    print(stage.run_dlpipe("deployments"), end="")
 
 
-def score_rows_that_are_alike(scene: Play) -> None:
-    """Rows like the known ones have come in: they are scored on schedule, and are no drift."""
-    predicted = scene.wait_for("predict on schedule", is_run_by("PredictFlow", "schedule "))
-    scene.run_flow("predict", "local-scheduler", "suspend")
+def ask_rows_that_are_alike(stage: Stage, endpoint: Endpoint, rows: list[Row]) -> None:
+    """Programs ask for rows like the known ones; from then on, the monitor flow looks at that as well."""
+    texts, labels = zip(*rows, strict=True)
+    answers = endpoint.ask(texts)
+    stage.say(f"{len(rows):,} rows like the known ones: {describe_accuracy(answers, labels)}")
+    wait_for_log(stage, endpoint)
+    stage.run_flow("watch", "local-scheduler", "--name", WATCH, "create", "--served", "true")
+
+
+def score_rows_that_are_alike(stage: Stage) -> None:
+    """Rows like the known ones are scored on schedule; neither they nor what was asked are drift."""
+    predicted = stage.wait_for("predict on schedule", is_run_by("PredictFlow", "schedule "))
+    stage.run_flow("predict", "local-scheduler", "suspend")
+    stage.wait_for("a look at what was asked", is_run_by(WATCH, "schedule "))
+    stage.run_flow("watch", "local-scheduler", "--name", WATCH, "suspend")
     for name in ("ExplainFlow", "MonitorFlow"):
-        scene.wait_for(f"{name} after predict", is_run_after(predicted, name))
-    if any("model-drifted" in run["events"] for run in scene.list_runs()):
+        stage.wait_for(f"{name} after predict", is_run_after(predicted, name))
+    if any("model-drifted" in run["events"] for run in stage.list_runs()):
         raise NotAsExpected("rows like the known ones were taken for drift")
 
 
-def retrain_on_rows_of_another_kind(scene: Play) -> None:
-    """Rows of another kind come in: monitor says so, and train runs."""
-    scene.say(scene.run_dlpipe("append", "reviews", "other.csv").strip())
-    earlier = {run["run"] for run in scene.list_runs()}
-    scene.run_flow("predict", "local-scheduler", "unsuspend")
-    is_due = is_run_by("PredictFlow", "schedule ")
-    predicted = scene.wait_for("predict again", lambda run: run["run"] not in earlier and is_due(run))
-    scene.run_flow("predict", "local-scheduler", "suspend")
-    scene.wait_for("MonitorFlow after predict", is_run_after(predicted, "MonitorFlow"))
-    trained = scene.wait_for("train after the event", lambda run: "model-drifted" in run["events"])
-    scene.wait_for("ExplainFlow after predict", is_run_after(predicted, "ExplainFlow"))
-    scene.say(find_gate_line(scene.run_dlpipe("logs", str(trained["run"]))))
+def ask_rows_of_another_kind(stage: Stage, endpoint: Endpoint, rows: list[Row]) -> Answers:
+    """Programs ask for rows of another kind; labels of most come back, and go into the training table."""
+    texts, labels = zip(*rows, strict=True)
+    held_out = endpoint.ask(texts[:HELD_OUT])
+    asked = endpoint.ask(texts[HELD_OUT:])
+    stage.say(f"{len(rows):,} rows of another kind: {describe_accuracy(asked, labels[HELD_OUT:])}")
+    stage.say(f"{endpoint.send_labels(asked, labels[HELD_OUT:]):,} labels were sent as feedback")
+    wait_for_log(stage, endpoint)
+    stage.say(stage.run_dlpipe("feedback", MODEL, "--append", MODEL).strip())
+    return held_out
 
 
-def check(scene: Play) -> None:
+def retrain(stage: Stage) -> None:
+    """The next look at what was asked sees drift, and train runs."""
+    stage.run_flow("watch", "local-scheduler", "--name", WATCH, "unsuspend")
+    trained = stage.wait_for("train after the event", lambda run: "model-drifted" in run["events"])
+    stage.run_flow("watch", "local-scheduler", "--name", WATCH, "suspend")
+    stage.say(f"drift of what was asked: {stage.compute(DRIFT)}")
+    stage.say(find_gate_line(stage.run_dlpipe("logs", str(trained["run"]))))
+
+
+def follow(stage: Stage, endpoint: Endpoint, rows: list[Row], before: Answers, *, promises: bool) -> None:
+    """The server answers with the new champion by itself, where the gate made one.
+
+    ``promises`` is whether the rows are such that a new champion is to answer more of them right.
+    """
+    texts, labels = zip(*rows, strict=True)
+    champion = int(stage.compute(CHAMPION))
+    if promises and {champion} == before.versions:
+        raise NotAsExpected("the champion did not move, though the new rows have labels to learn from")
+
+    def ask() -> Answers | None:
+        answers = endpoint.ask(texts)
+        return answers if answers.versions == {champion} else None
+
+    after = stage.wait_until(f"an answer of version {champion}", ask, seconds=FOLLOWS_WITHIN, command="models")
+    stage.say(
+        f"{len(rows):,} rows of the other kind that nobody has learnt, before: {describe_accuracy(before, labels)}"
+    )
+    stage.say(f"the same rows, now: {describe_accuracy(after, labels)}")
+    if promises and after.measure_accuracy(labels) <= before.measure_accuracy(labels):
+        raise NotAsExpected("the new champion does not answer more of the new rows right")
+
+
+def check_use(stage: Stage, endpoint: Endpoint) -> None:
+    """See that the sums of use are what was asked."""
+    (use,) = json.loads(stage.run_dlpipe("usage", "--json"))
+    stage.say(f"{use['calls']:,} requests are counted, of {use['rows']:,} rows; {use['errors']:,} got an error")
+    if (use["calls"], use["errors"]) != (endpoint.asked, 0):
+        raise NotAsExpected(f"the server was asked {endpoint.asked:,} times, and counts {use['calls']:,}")
+
+
+def check(stage: Stage) -> None:
     """See that MLflow has all of it, and that each row was scored, by a model once."""
     for flow in FLOWS.values():
-        check_mirror(scene, flow)
-    rows, scored, twice = json.loads(scene.run(sys.executable, "-c", COUNT))
-    scene.say(f"{rows:,} rows, {scored:,} of them scored, {twice:,} twice by one model")
+        check_mirror(stage, flow)
+    rows, scored, twice = stage.compute(COUNT)
+    stage.say(f"{rows:,} rows, {scored:,} of them scored, {twice:,} twice by one model")
     if rows != scored or twice:
         raise NotAsExpected("a row was not scored, or twice by one model")
-    print(scene.run_dlpipe("runs"), end="")
-    scene.say(
-        f"done. Look around in {scene.folder} (DLPIPE_STATE={scene.folder / 'state'}): dlpipe runs, dlpipe ui"
-    )
+    print(stage.run_dlpipe("runs"), end="")
+    state = stage.folder / "state"
+    stage.say(f"done. Look around in {stage.folder} (DLPIPE_STATE={state}): dlpipe runs, dlpipe serve, dlpipe ui")
 
 
-def check_mirror(scene: Play, flow: str) -> None:
+def check_mirror(stage: Stage, flow: str) -> None:
     """See that MLflow has a flow's runs as they happened; a machine that is too busy lets it fall behind."""
     command = ("dlpipe", "bridge", "check", flow)
-    if scene.get_exit_code(*command):
-        scene.say(f"bridge sync {flow}: {' '.join(scene.run_dlpipe('bridge', 'sync', flow).split())}")
-    scene.say(f"bridge check {flow}: {scene.run(*command).strip()}")
+    if stage.get_exit_code(*command):
+        stage.say(f"bridge sync {flow}: {' '.join(stage.run_dlpipe('bridge', 'sync', flow).split())}")
+    stage.say(f"bridge check {flow}: {stage.run(*command).strip()}")
 
+
+# -- what is asked of tables and registry ------------------------------------------------------------------------
 
 COUNT = """
 import collections, json
@@ -218,17 +183,49 @@ there = read_table(table_at(locate("reviews_predictions")), columns=["row_id", "
 times = collections.Counter(zip(there["row_id"], there["model_version"]))
 print(json.dumps([len(rows), len(rows & set(there["row_id"])), sum(count > 1 for count in times.values())]))
 """
+LOGGED = """
+import json
+from dlpipe.tables import read_table, table_at
+ids = read_table(table_at("reviews_requests"), columns=["request_id"])["request_id"].to_pylist()
+print(json.dumps(len(set(ids))))
+"""
+DRIFT = """
+import json
+from dlpipe.tables import read_table, table_at
+looks = read_table(table_at("reviews_requests_drift")).to_pylist()
+print(json.dumps(next(look["reason"] for look in looks if look["published"])))
+"""
+CHAMPION = """
+import json
+from dlpipe.registry import resolve
+print(json.dumps(resolve("reviews").version))
+"""
+
+
+def wait_for_log(stage: Stage, endpoint: Endpoint) -> None:
+    """Wait until the table has all that was asked; the server commits every few seconds."""
+
+    def look() -> bool | None:
+        return True if stage.compute(LOGGED) == endpoint.asked else None
+
+    stage.wait_until("the commit of what was asked", look, seconds=60, command="usage")
+
+
+def describe_accuracy(answers: Answers, labels: Sequence[str]) -> str:
+    """Return how many answers are right, and whose they are."""
+    versions = " and ".join(map(str, sorted(answers.versions)))
+    return f"{answers.measure_accuracy(labels):.1%} answered right, by version {versions}"
 
 
 # -- which runs --------------------------------------------------------------------------------------------------
 
 
-def is_run_by(deployment: str, cause: str) -> Callable[[dict[str, Any]], bool]:
+def is_run_by(deployment: str, cause: str) -> Callable[[Run], bool]:
     """Return a function that says whether a run is of a deployment and has a cause that begins so."""
     return lambda run: bool(run["deployment"] == deployment and run["cause"].startswith(cause))
 
 
-def is_run_after(run: dict[str, Any], deployment: str) -> Callable[[dict[str, Any]], bool]:
+def is_run_after(run: Run, deployment: str) -> Callable[[Run], bool]:
     """Return a function that says whether a run of ``deployment`` was started by the end of ``run``."""
     ids = [attempt["metaflow_run"] for attempt in run["attempts"]]
     return lambda other: other["deployment"] == deployment and any(name and name in other["cause"] for name in ids)
@@ -242,47 +239,25 @@ def find_gate_line(output: str) -> str:
     return found[1]
 
 
-# -- rows --------------------------------------------------------------------------------------------------------
-
-Row = tuple[str, str]
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Return texts and labels of a CSV file with the columns ``review`` and ``sentiment``."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [(row["review"], row["sentiment"]) for row in csv.DictReader(file)]
-
-
-def split_rows(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Return the rows that are known, and those that come in later."""
-    every = round(1 / (1 - KNOWN_SHARE))
-    known = [row for at, row in enumerate(rows) if at % every]
-    return known, rows[::every]
-
-
-def make_other_rows(rows: list[Row]) -> list[Row]:
-    """Return rows of another kind: much longer, and in capitals."""
-    found = []
-    for label in sorted({label for _, label in rows}):
-        texts = [text for text, its in rows if its == label]
-        found += [(" ".join(texts[at : at + 4]).upper(), label) for at in range(0, len(texts) - 3, 2)]
-    return found[::2] + found[1::2]
-
-
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write rows as CSV."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("review", "sentiment"), *rows])
+# -- the flows ---------------------------------------------------------------------------------------------------
 
 
 def copy_flows(folder: Path) -> None:
-    """Copy the flows; predict is due every minute in the copy."""
+    """Copy the flows; in the copy predict is due every minute, and so is a second monitor flow."""
     shutil.copytree(PROJECT / "flows", folder, ignore=shutil.ignore_patterns("__pycache__"))
     predict = folder / "predict_flow.py"
-    text, times = re.subn(r"^@schedule\(.*\)$", EVERY_MINUTE, predict.read_text(), flags=re.MULTILINE)
+    predict.write_text(replace_once(r"^@schedule\(.*\)$", EVERY_MINUTE, predict.read_text()))
+    watch = replace_once(r"^@trigger_on_finish\(.*\)$", EVERY_MINUTE, (folder / "monitor_flow.py").read_text())
+    (folder / "watch_flow.py").write_text(replace_once(r"\btrigger_on_finish\b", "schedule", watch))
+    shutil.copy(folder / "monitor_flow.toml", folder / "watch_flow.toml")
+
+
+def replace_once(pattern: str, by: str, text: str) -> str:
+    """Return ``text`` with what must stand there once replaced."""
+    replaced, times = re.subn(pattern, by, text, flags=re.MULTILINE)
     if times != 1:
-        raise NotAsExpected("predict_flow.py has no @schedule")
-    predict.write_text(text)
+        raise NotAsExpected(f"a flow has {pattern!r} {times} times")
+    return replaced
 
 
 # -- the command -------------------------------------------------------------------------------------------------
@@ -300,13 +275,14 @@ def main() -> int:
     given = parser.parse_args()
     if given.folder.exists():
         parser.error(f"{given.folder} is there already: remove it, or name another folder")
+    if given.new_rows <= HELD_OUT:
+        parser.error(f"--new-rows must be more than {HELD_OUT}, which are held out")
     given.folder.mkdir(parents=True)
-    new = given.new or (SHIFTED if SHIFTED.exists() else None)
     try:
         play(
             given.folder.resolve(),
             data=given.data,
-            new=new,
+            new=given.new,
             new_rows=given.new_rows,
             train=given.train.split(),
             port=given.port,

@@ -14,7 +14,7 @@ class MonitorFlow(LifeCycleFlow):
     """Compare the rows that were scored last with those that the model was trained on.
 
     1. start    pin the model, its training table and the predictions; after a run of the predict flow, those of
-                that run
+                that run; with --served, what servers were asked and answered
     2. compare  the rows, the predictions, and where labels have come in the accuracy or the error, as the model's
                 task says; keep the numbers as a row of a table
     3. end      publish the event that starts a training, if the model drifted, and print what was found
@@ -26,23 +26,21 @@ class MonitorFlow(LifeCycleFlow):
     )
     table = Parameter("table", type=str, default="reviews", help="The table whose rows are scored.")
     target = Parameter("target", type=str, default=None, help="Table of the predictions.")
+    served = Parameter(
+        "served", type=bool, default=False, help="Compare what servers were asked, from their log, not the table."
+    )
     publish = Parameter("publish", type=bool, default=True, help="Whether drift publishes the event.")
 
     @step
     def start(self):
         """Pin what is compared."""
-        from dlpipe.flows.pinning import find_trigger_run, pin_scored
-        from dlpipe.monitoring import find_subject
-        from dlpipe.tables import table_at
+        from dlpipe.flows.pinning import pin_monitored
 
         self.monitoring = self.read_settings().monitoring
         self.params = self.describe_settings()
-        if before := find_trigger_run():
-            self.monitored_by, scored = before.data.scored_by, before.data.predictions.table
-            self.monitored_rows = table_at(before.data.scored_rows.path)  # labels may have come in since
-        else:
-            self.monitored_by, self.monitored_rows, scored = pin_scored(self.model, self.table, self.target)
-        self.subject_used = find_subject(self.monitored_by, self.monitored_rows, scored)
+        self.subject_used = pin_monitored(self.model, self.table, self.target, served=self.served)
+        self.monitored_by, self.monitored_rows = self.subject_used.model, self.subject_used.source
+        scored = self.subject_used.predictions
         print(f"{scored}, rows of {self.monitored_rows}, against {self.subject_used.trained_on}")
         self.next(self.compare)
 
@@ -53,13 +51,15 @@ class MonitorFlow(LifeCycleFlow):
         import time
 
         from dlpipe.flows.cards import show_drift
-        from dlpipe.monitoring import make_predict, monitor
+        from dlpipe.monitoring import make_predict, monitor, read_current
+        from dlpipe.serving.incoming import read_served
 
         found = monitor(
             self.subject_used,
             predict=make_predict(self.monitored_by),
             settings=self.monitoring,
             now=time.time(),
+            read=read_served if self.served else read_current,
         )
         show_drift(found, publishes=self.publish)
         self.drift_table, self.reason, self.drifted = found.table, found.drift.reason, found.drift.drifted
@@ -78,6 +78,7 @@ class MonitorFlow(LifeCycleFlow):
         import time
 
         from dlpipe.flows import publish
+        from dlpipe.flows.cards import describe_quality
 
         told = "none"
         if self.publishing and self.publish:
@@ -88,6 +89,7 @@ class MonitorFlow(LifeCycleFlow):
             outcome=f"{'drift' if self.drifted else 'no drift'}: {self.reason}" if self.signals else self.reason,
             data=f"{self.monitored_rows}, the last {self.event['rows']:,} new rows",
             model=f"{self.monitored_by.uri}, trained on {self.subject_used.trained_on}",
+            quality=describe_quality(self.quality),
             event=told,
             numbers=self.drift_table,
             card=f"python flows/monitor_flow.py card view {current.run_id}/compare",
@@ -95,13 +97,14 @@ class MonitorFlow(LifeCycleFlow):
 
     def check_inputs(self):
         """See that model and tables are there and fit each other; called before a run begins."""
-        from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, find_trigger_run, pin_scored
-        from dlpipe.monitoring import check_scored, find_subject
+        from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, find_trigger_run, pin_monitored
+        from dlpipe.monitoring import check_scored
 
-        if not find_trigger_run():
-            model, rows, scored = pin_scored(self.model, self.table, self.target)
-            check_kind(model, CLASSIFIER, PIPELINE)
-            check_scored(find_subject(model, rows, scored))
+        if self.served or not find_trigger_run():
+            subject = pin_monitored(self.model, self.table, self.target, served=self.served)
+            check_kind(subject.model, CLASSIFIER, PIPELINE)
+            if not self.served:
+                check_scored(subject)
 
 
 if __name__ == "__main__":

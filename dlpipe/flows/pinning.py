@@ -15,6 +15,7 @@ from dlpipe.task import find_task
 if TYPE_CHECKING:
     from metaflow import Run
 
+    from dlpipe.monitoring import Subject
     from dlpipe.parts import ScoringResult
 
 CLASSIFIER, PIPELINE = "", "pipeline"
@@ -100,6 +101,31 @@ def draw_scored(scored: ScoringResult, count: int, *, seed: int) -> list[str]:
         return []
     names = read_added(scored.table, columns=["row_id"])["row_id"].to_pylist()
     return random.Random(seed).sample(names, min(count, len(names)))
+
+
+def pin_monitored(model: str, table: str, target: str | None, *, served: bool) -> Subject:
+    """Return what a look for drift compares, after a run of the predict flow what that run has scored.
+
+    Parameters
+    ----------
+    model : str
+    table : str
+    target : str, optional
+        The table of the predictions; by default the one that belongs to the table.
+    served : bool
+        Whether rows and predictions are those of a server's log, instead of tables.
+    """
+    from dlpipe.monitoring import find_subject
+
+    if served:
+        from dlpipe.serving.incoming import find_served
+
+        return find_served(resolve(model))
+    if (before := find_trigger_run()) is None:
+        return find_subject(*pin_scored(model, table, target))
+    # labels may have come in since
+    rows = table_at(before.data.scored_rows.path)
+    return find_subject(before.data.scored_by, rows, before.data.predictions.table)
 
 
 def find_classifier(model: ModelVersion) -> ModelVersion:

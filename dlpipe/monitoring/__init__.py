@@ -16,12 +16,13 @@ What is compared of rows is of the inputs of the model's task, what of predictio
 from dlpipe.monitoring.figures import make_history_figure
 from dlpipe.monitoring.labels import check_new_labels, count_new_labels
 from dlpipe.monitoring.looks import DriftReport, make_predict, monitor
-from dlpipe.monitoring.samples import Sample, make_sample
+from dlpipe.monitoring.samples import Current, Sample, make_sample, read_current
 from dlpipe.monitoring.settings import DriftSettings
 from dlpipe.monitoring.signals import Drift, Signal, compare
 from dlpipe.monitoring.subjects import Subject, check_scored, find_subject
 
 __all__ = [
+    "Current",
     "Drift",
     "DriftReport",
     "DriftSettings",
@@ -37,4 +38,5 @@ __all__ = [
     "make_predict",
     "make_sample",
     "monitor",
+    "read_current",
 ]

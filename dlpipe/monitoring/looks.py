@@ -14,13 +14,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dlpipe.errors import MarkMoved, SchemaMismatch, TableNotFound
-from dlpipe.monitoring.samples import Sample, read_current, read_reference, to_predictions
+from dlpipe.monitoring.samples import Current, Sample, read_current, read_reference, to_predictions
 from dlpipe.monitoring.settings import DriftSettings
 from dlpipe.monitoring.signals import DOMAIN, QUALITY, Drift, compare, pair_samples
-from dlpipe.monitoring.subjects import Subject, has_scored
+from dlpipe.monitoring.subjects import Subject
 from dlpipe.tables import TableVersion, find_commit, read_added, read_table, replace_rows, table_at, write_table
 from dlpipe.task import Quality, find_task
 
@@ -101,7 +101,7 @@ class DriftReport:
             "trained_version": seen.trained_on.version,
             "scored_table": seen.source.path,
             "scored_version": seen.source.version,
-            "rows": len(self.current.rows),
+            "rows": self.current.count,
         }
         # a column of the data may have the name of a field
         sizes = {
@@ -126,7 +126,16 @@ def format_date(at: str) -> str:
         return at
 
 
-def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now: float) -> DriftReport:
+class Read(Protocol):
+    """Reads the rows that came in: ``read_current`` from tables, ``read_served`` from the log of a server."""
+
+    def __call__(self, subject: Subject, *, window: int) -> Current:
+        """Return them, the last ``window`` in the sample."""
+
+
+def monitor(
+    subject: Subject, *, predict: Predict, settings: DriftSettings, now: float, read: Read = read_current
+) -> DriftReport:
     """Compare new rows with those that the model was trained on, and append the result to ``<table>_drift``.
 
     The same look again, after a kill or on ``resume``, finds its row and decides the same.
@@ -141,15 +150,18 @@ def monitor(subject: Subject, *, predict: Predict, settings: DriftSettings, now:
     settings : DriftSettings
     now : float
         Seconds since 1970.
+    read : callable
+        Reads the rows that came in.
     """
     task = subject.task
-    current, labelled, scores = read_current(subject, window=settings.window)
+    came = read(subject, window=settings.window)
+    current, labelled = came.sample, came.labelled
     reference, test_scores = read_reference(subject, predict, rows=settings.reference_rows, seed=settings.seed)
-    quality = task.target.compare_quality(scores, test_scores)
+    quality = task.target.compare_quality(came.scores, test_scores)
     drift = compare(reference, current, quality, settings, inputs=task.inputs)
-    if not has_scored(subject):  # rows that were never meant for it: that they differ says nothing of it
-        drift = Drift((), None, (f"no version of {subject.model_name} has scored a row of {subject.source}",))
-    target, key = f"{subject.source.path}_drift", make_key(subject, settings)
+    if came.foreign:
+        drift = Drift((), None, (came.foreign,))
+    target, key = f"{subject.source.path}_drift", make_key(subject, settings, labels=came.labels)
     done = find_commit(target, key)
     new = done is None
     if done is None:
@@ -182,8 +194,8 @@ def make_predict(model: ModelVersion) -> Predict:
     return predict
 
 
-def make_key(subject: Subject, settings: DriftSettings) -> dict[str, str]:
-    """Return what makes a look the same as an earlier one."""
+def make_key(subject: Subject, settings: DriftSettings, *, labels: str = "") -> dict[str, str]:
+    """Return what makes a look the same as an earlier one; ``labels`` is the version of a table of their own."""
     written = json.dumps(asdict(settings), sort_keys=True)
     return {
         "monitored": subject.predictions.path,
@@ -191,6 +203,7 @@ def make_key(subject: Subject, settings: DriftSettings) -> dict[str, str]:
         "source_version": str(subject.source.version),
         "model": subject.classifier,
         "settings": hashlib.sha256(written.encode()).hexdigest()[:16],
+        **({"labels": labels} if labels else {}),
     }
 
 
@@ -284,7 +297,7 @@ def to_row(
         "source": subject.source.path,
         "source_version": subject.source.version,
         "predictions_version": subject.predictions.version,
-        "rows": len(current.rows),
+        "rows": current.count,
         "reference_rows": len(reference.rows),
         "drifted": drift.drifted,
         "published": publish,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.monitoring.subjects import Subject
+from dlpipe.monitoring.subjects import Subject, has_scored
 from dlpipe.parts import Scoring
 from dlpipe.tables import TableVersion, decode_texts, read_table, stream_table
 from dlpipe.task import DriftSeries, Row, Target, Task
@@ -38,12 +38,45 @@ class Sample:
         Of predictions; of other rows, or of fewer, where another model scored some.
     predictions : int
         How many those are.
+    unread : str
+        Why rows cannot be read, where they cannot.
     """
 
     rows: Sequence[Row]
     series: tuple[DriftSeries, ...] = ()
     predicted: tuple[DriftSeries, ...] = ()
     predictions: int = 0
+    unread: str = ""
+
+    @property
+    def count(self) -> int:
+        """How many rows are compared, be it by their predictions alone."""
+        return len(self.rows) or self.predictions
+
+
+@dataclass(frozen=True)
+class Current:
+    """The rows that came in.
+
+    Attributes
+    ----------
+    sample : Sample
+        The last of them.
+    labelled : int
+        How many of all of them have a label by now.
+    scores : list of float
+        What ``Target.score_predictions`` gives for the last that have one.
+    foreign : str
+        Why they say nothing of the model, where that is so.
+    labels : str
+        The version of the table with the labels, where they have one of their own.
+    """
+
+    sample: Sample
+    labelled: int
+    scores: list[float]
+    foreign: str = ""
+    labels: str = ""
 
 
 def make_sample(task: Task, rows: Sequence[Row], predictions: pa.Table | None = None) -> Sample:
@@ -135,8 +168,8 @@ def to_predictions(target: Target, outputs: np.ndarray, card: Any) -> pa.Table:
     return made if there.all() else made.take(pa.array(there.cumsum() - 1, mask=~there))
 
 
-def read_current(subject: Subject, *, window: int) -> tuple[Sample, int, list[float]]:
-    """Return the last rows that came in, how many have a label by now, and the scores of those that are judged.
+def read_current(subject: Subject, *, window: int) -> Current:
+    """Return the rows of a table that came in and were scored.
 
     A row came in if the version that the model was trained on does not have it. Rows that another model scored,
     such as the champion before this one, are compared without their predictions.
@@ -153,7 +186,9 @@ def read_current(subject: Subject, *, window: int) -> tuple[Sample, int, list[fl
     scores = task.target.score_predictions(
         to_prediction_table(task.target, [found for _, found in judged]), [labels[name] for name, _ in judged]
     )
-    return sample, len(labels), scores
+    # rows that were never meant for a model differ from its training by nature
+    stranger = f"no version of {subject.model_name} has scored a row of {subject.source}"
+    return Current(sample, len(labels), scores, foreign="" if has_scored(subject) else stranger)
 
 
 def read_row_ids(version: TableVersion) -> pa.Array:
@@ -240,6 +275,8 @@ def read_test_predictions(subject: Subject, truth: dict[str, Any]) -> dict[str, 
     names = list_prediction_columns(subject.task.target)
     # of these very weights and this version of the table: the same URI may have scored another version of it
     own = Scoring(subject.trained_on, subject.model, subject.predictions.path).answer_set
+    if "answer_set" not in dict(subject.predictions.columns):  # the log of a server has no test split
+        return {}
     found: dict[str, Fields] = {}
     for batch in stream_table(
         subject.predictions, columns=["row_id", "answer_set", *names], batch_rows=BATCH_ROWS

@@ -144,11 +144,13 @@ def _describe_missing(
 ) -> Iterator[str]:
     """Yield what there is too little of, and how much it takes."""
     needed = f"of {settings.min_rows:,} needed"
+    if current.unread:
+        yield current.unread
     for what, new, old in (
         (inputs.rows_noun, len(current.rows), len(reference.rows)),
         ("predictions", current.predictions, reference.predictions),
     ):
-        if new < settings.min_rows:
+        if new < settings.min_rows and not (current.unread and what == inputs.rows_noun):
             yield f"{new:,} {what} of new rows {needed}"
         if old < settings.min_rows:
             yield f"{old:,} {what} of the training's rows {needed}"

@@ -43,6 +43,8 @@ LONGEST_LABEL = 10_000
 MAX_ROW = 1_000_000
 LATEST = 253_402_300_799_000
 ID, ROW, LABEL = "request_id", "row", "label"
+Place = tuple[str, int]
+"""The id of a request, and the number of a row in it."""
 ASKED_FOR = ("predict",)
 """Kinds of requests whose rows labels are for."""
 
@@ -279,10 +281,10 @@ def add_feedback(model: str, given: Iterable[Given], *, source: str, root: Path 
     return retry_on_latest(locate(table), commit)
 
 
-def find_counting(feedback: pa.Table) -> dict[tuple[str, int], Counting]:
+def find_counting(feedback: pa.Table) -> dict[Place, Counting]:
     """Return the label that counts of each row that has one: the last that came."""
-    found: dict[tuple[str, int], Counting] = {}
-    different: dict[tuple[str, int], set[str]] = {}
+    found: dict[Place, Counting] = {}
+    different: dict[Place, set[str]] = {}
     for row in sorted(feedback.to_pylist(), key=lambda row: (row["received"], row["number"])):
         place = row[ID], row[ROW]
         different.setdefault(place, set()).add(row[LABEL])
@@ -401,16 +403,16 @@ def _count_unknown(model: str, labels: Sequence[Given], root: Path | None) -> in
         return 0
     wanted = pa.array(sorted({one.request_id for one in labels}))
     there: set[tuple[str, int]] = set()
-    table, since = name_table(model, REQUESTS), min(map(_find_day, labels))
+    table, since = name_table(model, REQUESTS), min(find_day(one.request_id) for one in labels)
     for rows in stream_logged(table, columns=[ID, ROW], since=since, root=root):
         found = rows.filter(pc.is_in(rows[ID], wanted))
         there.update(zip(found[ID].to_pylist(), found[ROW].to_pylist(), strict=True))
     return sum((one.request_id, one.row) not in there for one in labels)
 
 
-def _find_day(given: Given) -> str:
-    """Return the day of a request by its id, which begins with its time; all days for an id of another kind."""
-    made = uuid.UUID(given.request_id)
+def find_day(request_id: str) -> str:
+    """Return the day of a request by its id, which begins with its time; empty for an id of another kind."""
+    made = uuid.UUID(request_id)
     return to_day((made.int >> 80) / 1000) if made.version == 7 and made.int >> 80 < LATEST else ""
 
 

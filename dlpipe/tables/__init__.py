@@ -3,7 +3,7 @@
 from dlpipe.tables._append import Append, append
 from dlpipe.tables._append_plan import to_row_id
 from dlpipe.tables._commit import Mark, retry_on_latest
-from dlpipe.tables._days import append_by_day, tidy_days
+from dlpipe.tables._days import append_by_day, list_days, tidy_days
 from dlpipe.tables._deletion import check_deletable, delete_table
 from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, join_words, to_column_name
 from dlpipe.tables._ingest import Ingest, check_all_rows, check_settings, check_sources, describe_table, ingest
@@ -94,6 +94,7 @@ __all__ = [
     "ingest",
     "is_number",
     "join_words",
+    "list_days",
     "list_parts",
     "list_tables",
     "locate",

@@ -77,6 +77,11 @@ def append_by_day(
     return write_and_commit(location, rows.schema, write, CommitTerms(marks=marks, at=at, by_day=True))[0]
 
 
+def list_days(version: TableVersion) -> list[str]:
+    """Return the days of which a version of a table of days has rows, in their order."""
+    return sorted({file.day for file in list_day_files(open_table(version.path, version=version.version))})
+
+
 def tidy_days(path: str | Path, *, keep_days: int = 0, now: float | None = None) -> TableVersion | None:
     """Write the small files of each day anew as one, take out old days, and delete what no version needs.
 

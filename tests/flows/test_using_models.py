@@ -48,6 +48,7 @@ MISTAKES = {
     "table to monitor": (MONITOR, "--table revues", ("There is no table at 'data/tables/revues'",)),
     "table of predictions": (MONITOR, "--target none", ("There is no table at 'data/tables/none'",)),
     "table that nobody scored": (MONITOR, "--table letters", ("No model has scored 'letters@v0' yet",)),
+    "model that nobody has asked": (MONITOR, "--served true", ("Nobody has asked a server for reviews yet",)),
     "setting": (EXPLAIN, "--rows -1", ("[explanation] and --rows: rows = -1 is refused",)),
     # of the command dlpipe
     "alias of dlpipe": (None, "predict --model models:/reviews@canary x", ("no alias 'canary'", "champion (v1)")),

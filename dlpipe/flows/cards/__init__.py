@@ -12,7 +12,7 @@ Each ``show_...`` fills the card of the step that calls it; each ``make_..._part
 """
 
 from dlpipe.flows.cards.data import show_data
-from dlpipe.flows.cards.drift import show_drift
+from dlpipe.flows.cards.drift import describe_quality, show_drift
 from dlpipe.flows.cards.evaluation import show_evaluation, show_verdict
 from dlpipe.flows.cards.explanations import show_explanations, show_nothing
 from dlpipe.flows.cards.predictions import show_predictions
@@ -20,6 +20,7 @@ from dlpipe.flows.cards.training import LearningCurves, show_trials
 
 __all__ = [
     "LearningCurves",
+    "describe_quality",
     "show_data",
     "show_drift",
     "show_evaluation",

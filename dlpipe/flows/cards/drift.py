@@ -37,7 +37,7 @@ def make_drift_parts(monitored: DriftReport, *, publishes: bool = True) -> Itera
         make_verdict_box(monitored),
         Box(
             "compared",
-            f"{len(monitored.current.rows):,} new rows",
+            f"{monitored.current.count:,} new rows",
             f"of {subject.source}, with {len(monitored.reference.rows):,} rows of {subject.trained_on}",
         ),
         make_quality_box(monitored.quality),
@@ -59,7 +59,7 @@ def make_drift_parts(monitored: DriftReport, *, publishes: bool = True) -> Itera
         yield from make_newest_parts(monitored)
         yield from make_series_parts(monitored)
     yield Markdown("## Quality")
-    yield Markdown(_describe_quality(monitored.quality))
+    yield Markdown(describe_quality(monitored.quality))
     yield from make_history_parts(monitored)
 
 
@@ -138,7 +138,8 @@ def _list_signal_cells(signal: Signal) -> Sequence[Any]:
     return ["raised" if signal.raised else "", signal.words, *numbers]
 
 
-def _describe_quality(quality: Quality) -> str:
+def describe_quality(quality: Quality) -> str:
+    """Return how good predictions of new rows are, or that none has a label."""
     name = spell_metric(quality.metric)
     name = name[0].upper() + name[1:]
     test = f"{quality.test_value:.3f} on the {quality.test_rows:,} rows of the test split"
