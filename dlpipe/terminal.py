@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
+
+from dlpipe.time_formats import format_moment
 
 UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and new line, with those of eight bits
@@ -92,6 +95,8 @@ def format_cell(value: Any, *, width: int = 60) -> str:
     """
     if value is None:
         return ""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return format_moment(value)
     if isinstance(value, float):
         return f"{value:.3f}"
     if isinstance(value, Iterable) and not isinstance(value, str | Mapping):

@@ -1,9 +1,8 @@
-"""Moments and lengths of time, in seconds, as texts for people and programs."""
+"""Moments and lengths of time as texts: for people with the time zone, for programs as ISO 8601."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, tzinfo
-from zoneinfo import ZoneInfo
 
 
 def format_time(at: float, zone: str = "UTC") -> str:
@@ -14,8 +13,24 @@ def format_time(at: float, zone: str = "UTC") -> str:
     >>> format_time(1795757400, "Europe/Berlin"), format_time(0)
     ('2026-11-27 06:30 Europe/Berlin', '1970-01-01 00:00 UTC')
     """
-    moment = datetime.fromtimestamp(at, UTC if zone == "UTC" else ZoneInfo(zone))
+    moment = datetime.fromtimestamp(at, UTC if zone == "UTC" else _find_zone(zone))
     return f"{moment:%Y-%m-%d %H:%M}{f':{moment:%S}' if moment.second else ''} {zone}"
+
+
+def format_moment(moment: datetime) -> str:
+    """A moment with a time zone as people read it in UTC, to the second.
+
+    Examples
+    --------
+    >>> format_moment(to_moment(1795757412345))
+    '2026-11-27 05:30:12 UTC'
+    """
+    return format_time(moment.timestamp() // 1)
+
+
+def to_moment(milliseconds: float) -> datetime:
+    """Milliseconds since 1970 as a moment in UTC, to the second."""
+    return datetime.fromtimestamp(milliseconds // 1000, UTC)
 
 
 def format_span(seconds: float) -> str:
@@ -51,3 +66,9 @@ def format_distance(at: float, now: float) -> str:
 def format_iso(at: float, zone: tzinfo = UTC) -> str:
     """Seconds since 1970 as ISO 8601, on the clock of ``zone``."""
     return datetime.fromtimestamp(at, zone).isoformat(timespec="seconds")
+
+
+def _find_zone(name: str) -> tzinfo:
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(name)

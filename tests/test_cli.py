@@ -23,6 +23,7 @@ from dlpipe.inference import predict_frame
 from dlpipe.registry import log_and_register, promote
 from dlpipe.tables import read_table, table_at
 from dlpipe.task import open_predictor
+from dlpipe.time_formats import format_moment, to_moment
 from dlpipe.tracking import open_store
 
 COMMANDS = sorted(main.commands)
@@ -172,6 +173,9 @@ def test_tables_lists_latest_versions_and_a_history(store, tiny_table, monkeypat
     assert (row["version"], row["rows"]) == (tiny_table.version, tiny_table.rows)
     (commit,) = json.loads(dlpipe("tables", "reviews", "--json").stdout)
     assert (commit["version"], commit["rows"]) == (0, tiny_table.rows)
+    assert row["written"] == commit["written"] == to_moment(tiny_table.timestamp).isoformat()
+    for words in (("tables",), ("tables", "reviews")):
+        assert format_moment(to_moment(tiny_table.timestamp)) in dlpipe(*words).stdout
     assert "nowhere" in said("tables", "nowhere")
 
 

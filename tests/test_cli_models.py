@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -108,6 +109,10 @@ def test_a_version_is_shown_with_its_origin_its_scores_its_past_and_what_uses_it
     }
     assert [table["table"] for table in facts["tables"]] == ["reviews_predictions@v0"]
     assert (facts["gate"], facts["champion_moves"][0]["why"]) == (None, "the first")
+    times = re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?(.{4}|$)", shown, flags=re.MULTILINE)
+    assert times == [" UTC"] * 3  # registered, champion since, predictions written
+    moments = (facts["registered"], facts["champion_moves"][0]["at"], facts["tables"][0]["written"])
+    assert all(datetime.fromisoformat(moment).tzinfo for moment in moments)
     made = dlpipe("models", "show", "reviews-explainer/2").stdout
     assert "made from    models:/reviews/2" in made
     assert "\n\n\n" not in made
@@ -228,8 +233,8 @@ def test_a_version_is_promoted_through_the_gate_of_its_run_unless_it_is_forced(s
     shown = dlpipe("models", "show", "reviews/2").stdout
     assert re.search(r"^gate +not promoted: ", shown, re.MULTILINE)
     assert re.search(r"^champion v1, \d+ rows +1\.000 ", shown, re.MULTILINE)
-    assert re.search(r"^champion +\S+ \S+ after v1 by force, ana: a try$", shown, re.MULTILINE)
-    assert re.search(r"^no longer +\S+ \S+ replaced by v1 by gate, ", shown, re.MULTILINE)
+    assert re.search(r"^champion +\S+ \S+ UTC after v1 by force, ana: a try$", shown, re.MULTILINE)
+    assert re.search(r"^no longer +\S+ \S+ UTC replaced by v1 by gate, ", shown, re.MULTILINE)
     moves = read_moves(store.client().get_registered_model("reviews").tags)
     assert [(move.how, move.who) for move in moves[1:2]] == [("force", "ana")]
     assert moves[2].why == back["gate"]

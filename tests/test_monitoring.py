@@ -583,9 +583,9 @@ def test_a_model_of_numbers_is_monitored_by_its_errors(tmp_path: Path) -> None:
     assert {*newest} <= {*found.current.rows}
     assert "The event model-drifted asks for a training on the rows of" in page
     assert f"{row['mae']:.3f}" in page[: page.index("## ")]
-    assert "This is the first look at this model (1 Jan 1970 00:00 UTC)" in page
+    assert "This is the first look at this model (1970-01-01 00:00 UTC)" in page
     again = dataclasses.replace(found, publish=False, history=[row, row])
-    assert "No new event: one of 1 Jan 1970 00:00 UTC has asked" in read(make_drift_parts(again))
+    assert "No new event: one of 1970-01-01 00:00 UTC has asked" in read(make_drift_parts(again))
     assert "red where drift was found]" in read(make_drift_parts(again))
     few = dataclasses.replace(found, drift=dataclasses.replace(found.drift, signals=(), missing=("3 texts",)))
     assert "# Nothing to compare: incoming" in read(make_drift_parts(few))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from dlpipe.cli.printing import OneLineErrors, as_json, format_milliseconds, say, say_rows, say_runs_elsewhere
+from dlpipe.cli.printing import OneLineErrors, as_json, say, say_rows, say_runs_elsewhere
+from dlpipe.time_formats import to_moment
 
 
 @click.group(cls=OneLineErrors)
@@ -127,10 +128,7 @@ def status(json_: bool) -> None:
     """
     from dlpipe.bridge import status
 
-    rows = [
-        {"run": behind.run, "since": format_milliseconds(behind.since), "reason": behind.reason}
-        for behind in status()
-    ]
+    rows = [{"run": behind.run, "since": to_moment(behind.since), "reason": behind.reason} for behind in status()]
     say_rows(rows, json_=json_, nothing="MLflow is behind with no run here.")
 
 

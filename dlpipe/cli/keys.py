@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dlpipe.cli.printing import OneLineErrors, as_json, say, say_rows
+from dlpipe.cli.printing import OneLineErrors, as_json, say, say_rows, spell_for_json
 
 file_option = click.option(
     "--file", metavar="FILE", help="The file of keys.  [default: keys.json in the state folder]"
@@ -79,7 +79,7 @@ def create(
         ends=ends,
     )
     if json_:
-        say(json.dumps({**describe_key(key, time.time()), "key": shown}, indent=2))
+        say(json.dumps({**describe_key(key, time.time()), "key": shown}, indent=2, default=spell_for_json))
         return
     say(f"This is the only time that the key is shown; its id is {key.id}.", err=True)
     say(shown)

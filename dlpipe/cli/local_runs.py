@@ -6,11 +6,13 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlpipe.cli.printing import format_milliseconds, say, say_rows, say_runs_elsewhere
+from dlpipe.cli.printing import say, say_rows, say_runs_elsewhere
 from dlpipe.terminal import format_table
+from dlpipe.time_formats import to_moment
 
 if TYPE_CHECKING:
     from dlpipe.bridge.snapshots import RunSnapshot
@@ -28,8 +30,7 @@ class LocalRun:
         Its pathspec.
     status : str
         ``running``, ``finished``, ``failed``, ``killed``, or ``resumed`` when a later run went on from it.
-    began : str
-        Date and time in UTC.
+    began : datetime
     step, why : str
         Of a failed one the step that failed, and why in one line.
     resume : str
@@ -39,7 +40,7 @@ class LocalRun:
 
     run: str
     status: str
-    began: str
+    began: datetime
     step: str = ""
     why: str = ""
     resume: str = ""
@@ -85,7 +86,7 @@ def _read_snapshots(limit: int) -> Iterator[RunSnapshot]:
 
 
 def _describe(snapshot: RunSnapshot, *, resumed: bool) -> LocalRun:
-    status, began = snapshot.status.lower(), format_milliseconds(snapshot.created)
+    status, began = snapshot.status.lower(), to_moment(snapshot.created)
     if status not in ("failed", "killed"):
         return LocalRun(snapshot.pathspec, status, began)
     step, why = _find_failure(snapshot)

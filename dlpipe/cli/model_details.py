@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dlpipe.cli.deployed_uses import DeployedUse, find_uses_of_models
-from dlpipe.cli.printing import as_json, format_milliseconds, say
+from dlpipe.cli.printing import as_json, say, spell_for_json
 from dlpipe.errors import DlpipeError
 from dlpipe.terminal import format_table
+from dlpipe.time_formats import format_moment, to_moment
 
 if TYPE_CHECKING:
     from dlpipe.registry import VersionDetails
@@ -45,7 +47,7 @@ def show(uri: str, json_: bool) -> None:
     uses = find_uses_of_models({made.uri for made in (details.version, *details.companions)})
     facts = {**describe_details(details), "tables": tables, "deployments": [use._asdict() for use in uses]}
     if json_:
-        say(json.dumps(facts, indent=2, default=str))
+        say(json.dumps(facts, indent=2, default=spell_for_json))
         return
     say("\n".join(lay_out_details(facts)))
     if not_seen:
@@ -64,7 +66,7 @@ def describe_details(details: VersionDetails) -> dict[str, Any]:
         "version": version.version,
         "aliases": list(version.aliases),
         "task": version.task,
-        "registered": format_milliseconds(details.registered),
+        "registered": to_moment(details.registered),
         "made_from": tags.get(MADE_FROM),
         "origin": describe_origin(tags),
         "weights": version.digest,
@@ -186,7 +188,7 @@ def describe_commit(commit: Mapping[str, Any], key: Mapping[str, Any]) -> dict[s
     return {
         "what": "explanations" if "method" in key else "predictions",
         "of": f"{source}@v{version}" if version is not None else source,
-        "written": format_milliseconds(commit["timestamp"]),
+        "written": to_moment(commit["timestamp"]),
     }
 
 
@@ -232,7 +234,7 @@ def list_origin(facts: Mapping[str, Any]) -> list[tuple[str, str | None]]:
         ("code", code),
         ("seed", origin["seed"]),
         ("weights", facts["weights"]),
-        ("registered", facts["registered"]),
+        ("registered", format_moment(facts["registered"])),
         ("MLflow run", facts["run_id"]),
     ]
 
@@ -246,7 +248,7 @@ def list_decisions(facts: Mapping[str, Any]) -> list[tuple[str, str | None]]:
         beside = f"{'after' if came else 'replaced by'} v{other}" if other is not None else ""
         # the reason of the gate is the line above
         why = f": {move['why']}" if move["why"] and move["how"] != "gate" else ""
-        at, by = move["at"][:16].replace("T", " "), f"by {move['how']}, {move['who']}"
+        at, by = format_moment(datetime.fromisoformat(move["at"])), f"by {move['how']}, {move['who']}"
         words = " ".join(filter(None, (at, beside, by)))
         lines.append(("champion" if came else "no longer", f"{words}{why}"))
     return lines

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
@@ -92,7 +92,7 @@ def say_rows(rows: Sequence[Mapping[str, Any]], *, json_: bool, nothing: str) ->
         What is printed instead of an empty table.
     """
     if json_:
-        say(json.dumps([dict(row) for row in rows], indent=2, default=str))
+        say(json.dumps([dict(row) for row in rows], indent=2, default=spell_for_json))
     elif rows:
         say("\n".join(format_table(rows)))
     else:
@@ -180,17 +180,15 @@ def format_value(value: Any, column: str = "") -> str:
     return make_visible(" ".join((text[:ROW_ID] if column == "row_id" else text).split())) or "' '"
 
 
-def format_milliseconds(timestamp: int | None) -> str:
-    """Return milliseconds since 1970 as a date and time in UTC.
+def spell_for_json(value: Any) -> str:
+    """Return what JSON has no form for as a text: a moment as ISO 8601.
 
     Examples
     --------
-    >>> format_milliseconds(0)
-    '1970-01-01 00:00:00'
+    >>> spell_for_json(datetime.fromisoformat("2026-11-27T05:30:12Z"))
+    '2026-11-27T05:30:12+00:00'
     """
-    if timestamp is None:
-        return ""
-    return datetime.fromtimestamp(timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def format_iso(at: float) -> str | None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.printing import as_json, format_milliseconds, say, say_cells
+from dlpipe.cli.printing import as_json, say, say_cells
 from dlpipe.errors import SettingError
 from dlpipe.terminal import format_table
+from dlpipe.time_formats import format_iso, format_time
 
 if TYPE_CHECKING:
     from dlpipe.tables import RowCounts, TableChange, TableVersion
@@ -108,7 +109,7 @@ def describe(
         "version": found.version,
         "path": found.path,
         "rows": found.rows,
-        "written": format_milliseconds(found.timestamp),
+        "written": format_iso(found.timestamp // 1000),
         "digest": found.digest,
         "columns": dict(found.columns),
         "operation": commit.get("operation", ""),
@@ -139,7 +140,7 @@ def format_facts(found: TableVersion, commit: Mapping[str, Any], change: TableCh
         As for ``describe``.
     """
     facts = {
-        str(found): f"{found.rows:,} rows, written {format_milliseconds(found.timestamp)} UTC",
+        str(found): f"{found.rows:,} rows, written {format_time(found.timestamp // 1000)}",
         "path": found.path,
         "task": commit.get("task", ""),
         "columns": join_some([f"{name} {kind}" for name, kind in found.columns], MOST_COLUMNS),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlpipe.cli.printing import OneLineErrors, as_json, format_milliseconds, say, say_rows
+from dlpipe.cli.printing import OneLineErrors, as_json, say, say_rows
 from dlpipe.errors import BadSource, DlpipeError, SettingError
+from dlpipe.time_formats import to_moment
 
 if TYPE_CHECKING:
     from dlpipe.tables import TableVersion
@@ -71,7 +72,7 @@ def describe_tables() -> list[dict[str, Any]]:
             "table": name,
             "version": table.version,
             "rows": table.rows,
-            "written": format_milliseconds(table.timestamp),
+            "written": to_moment(table.timestamp),
             "digest": table.digest[:12],
         }
         for name, table in found
@@ -94,7 +95,7 @@ def describe_versions(name: str) -> list[dict[str, Any]]:
 
     shown = ("version", "rows", "operation", "digest")
     return [
-        {"written": format_milliseconds(commit["timestamp"]), **{column: commit.get(column) for column in shown}}
+        {"written": to_moment(commit["timestamp"]), **{column: commit.get(column) for column in shown}}
         for commit in history(name)
     ]
 

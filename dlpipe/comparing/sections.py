@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from dlpipe.comparing.comparison import Comparison
@@ -15,6 +14,7 @@ from dlpipe.comparing.pairs import Pair
 from dlpipe.comparing.sides import Side
 from dlpipe.evaluation import GroupOutcome, MetricDifference, PairedComparison, RowOutcome
 from dlpipe.task.evaluation import spell_metric
+from dlpipe.time_formats import format_time
 
 MOST_FILES, MOST_GROUPS, MOST_NUMBERS = 12, 30, 40
 MANY_GROUPS = 10
@@ -108,7 +108,7 @@ def make_overview(sides: Sequence[Side]) -> Section:
         "aliases": [", ".join(side.model.aliases) if side.model else "" for side in sides],
         "run": [side.run for side in sides],
         "status": [side.status for side in sides],
-        "started": [format_time(side.started) for side in sides],
+        "started": ["" if side.started is None else format_time(side.started // 1000) for side in sides],
         "took": [format_seconds(side.seconds) for side in sides],
     }
     steps = dict.fromkeys(step for side in sides for step in side.steps)
@@ -132,11 +132,6 @@ def turn(sides: Sequence[Side], rows: Mapping[str, Sequence[str]]) -> list[dict[
         for name, cells in rows.items()
         if any(cells)
     ]
-
-
-def format_time(at: int | None) -> str:
-    """Return milliseconds since 1970 as a date and time in UTC."""
-    return "" if at is None else datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def format_seconds(seconds: float | None) -> str:

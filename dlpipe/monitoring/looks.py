@@ -23,6 +23,7 @@ from dlpipe.monitoring.signals import DOMAIN, QUALITY, Drift, compare, pair_samp
 from dlpipe.monitoring.subjects import Subject
 from dlpipe.tables import TableVersion, find_commit, read_added, read_table, replace_rows, table_at, write_table
 from dlpipe.task import Quality, find_task
+from dlpipe.time_formats import format_moment
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,10 +119,10 @@ def format_date(at: str) -> str:
     Examples
     --------
     >>> format_date("2026-11-28T16:55:00+00:00"), format_date("an earlier look")
-    ('28 Nov 2026 16:55 UTC', 'an earlier look')
+    ('2026-11-28 16:55 UTC', 'an earlier look')
     """
     try:
-        return datetime.fromisoformat(at).astimezone(UTC).strftime("%-d %b %Y %H:%M UTC")
+        return format_moment(datetime.fromisoformat(at))
     except ValueError:
         return at
 

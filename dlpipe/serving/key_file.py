@@ -17,13 +17,14 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from dlpipe.durable import make_folder, write_file
 from dlpipe.errors import KeysUnusable, SettingError
+from dlpipe.time_formats import to_moment
 
 RIGHTS = ("predict", "explain", "feedback", "admin")
 FORMAT, NAME = 1, "keys.json"
@@ -331,9 +332,9 @@ def find_day(now: float, zone: str) -> date:
     return datetime.fromtimestamp(now, ZoneInfo(zone)).date()
 
 
-def format_moment(moment: float) -> str:
-    """Return a moment in UTC for people; empty for never."""
-    return "" if moment in (0.0, ENDLESS) else f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S}"
+def find_moment(at: float) -> datetime | None:
+    """Return seconds since 1970 as a moment in UTC; ``None`` for never."""
+    return None if at in (0.0, ENDLESS) else to_moment(1000 * at)
 
 
 def describe_key(key: Key, now: float) -> dict[str, Any]:
@@ -347,6 +348,6 @@ def describe_key(key: Key, now: float) -> dict[str, Any]:
         "rate": key.rate,
         "quota": key.quota or None,
         "zone": key.zone if key.quota else "",
-        "created": format_moment(key.created),
-        "ends": format_moment(key.ends),
+        "created": find_moment(key.created),
+        "ends": find_moment(key.ends),
     }
