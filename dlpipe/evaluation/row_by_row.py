@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dlpipe.evaluation.paired import SURE, compute_mcnemar_p
 from dlpipe.task import Evaluation, Task
 from dlpipe.task.bootstrap import bootstrap
 
 if TYPE_CHECKING:
     from dlpipe.tables import TableVersion
 
+RIGHT_SHARE = "share of right rows"
 SHOWN_ROWS = 8
 """So many rows that are won, and so many that are lost, are read."""
 
@@ -59,9 +61,13 @@ class RowComparison:
 
     @property
     def is_better(self) -> bool | None:
-        """Whether the model is better; ``None`` where chance could make the difference."""
+        """Whether the model is better; ``None`` where chance could make the difference.
+
+        The rule is that of ``MetricDifference.verdict``: interval and, of right rows, exact test agree.
+        """
         low, high = self.interval
-        return None if low <= 0 <= high else self.gain > 0
+        by_chance = self.measure == RIGHT_SHARE and compute_mcnemar_p(self.won, self.lost) >= SURE
+        return None if low <= 0 <= high or by_chance else self.gain > 0
 
     def line(self) -> str:
         """Return the difference in words: ``share of right rows 0.081 better (0.050 to 0.112)``."""
@@ -73,7 +79,8 @@ class RowComparison:
         if self.gain < 0:
             low, high = -high, -low
         relation = "better" if self.gain > 0 else "worse"
-        return f"{self.measure} {abs(self.gain):.3f} {relation} ({low:.3f} to {high:.3f})"
+        doubt = "; chance alone could do that" if self.is_better is None else ""
+        return f"{self.measure} {abs(self.gain):.3f} {relation} ({low:.3f} to {high:.3f}){doubt}"
 
 
 def compare_row_by_row(
@@ -125,7 +132,7 @@ def compare_row_by_row(
 
     rows = len(gains)
     return RowComparison(
-        "share of right rows" if task.target.has_right_rows else "mean error",
+        RIGHT_SHARE if task.target.has_right_rows else "mean error",
         float(gains.mean()),
         bootstrap(lambda counts: {"gain": gains @ counts / rows}, rows=rows, seed=seed, resamples=1000)["gain"],
         rows,

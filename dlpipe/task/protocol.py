@@ -569,6 +569,8 @@ class Target(ABC):
     """Whether a prediction is one class of several, so that MLflow's evaluator of classifiers can judge it."""
     has_right_rows: bool = True
     """Whether a prediction is right or wrong; of numbers, one is only closer than another."""
+    right_row_metrics: frozenset[str] = frozenset()
+    """Metrics that move only where a row turns right or wrong: an exact test of those rows must agree."""
 
     # training --------------------------------------------------------------------------------------------
 

@@ -120,8 +120,7 @@ def make_rival_box(title: str, rival: Evaluation, comparison: RowComparison | No
     if comparison is None:
         low, high = rival.intervals[rival.headline]
         return Box(name, value, f"{low:.3f} to {high:.3f}")
-    doubt = "; chance alone could do that" if comparison.is_better is None and comparison.gain else ""
-    return Box(name, value, f"this model: {comparison.line()}{doubt}", comparison.is_better)
+    return Box(name, value, f"this model: {comparison.line()}", comparison.is_better)
 
 
 def make_gate_box(checks: Sequence[Check]) -> Box:

@@ -35,6 +35,7 @@ class Classes(Target):
     deciding_metric = "val_f1"
     headline = "accuracy"
     lower_is_better = frozenset({"log_loss", "calibration_error"})
+    right_row_metrics = frozenset({"accuracy", "macro_f1"})
     gate = ClassThresholds
     has_classes = True
     output_kind = "shares"

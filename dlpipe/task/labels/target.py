@@ -46,6 +46,7 @@ class Labels(Target):
     headline = "macro_f1"
     gate = LabelThresholds
     lower_is_better = frozenset({"log_loss"})
+    right_row_metrics = frozenset({"exact_match"})
     has_decision = True
     output_kind = "probabilities"
 
