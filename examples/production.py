@@ -114,10 +114,13 @@ def ask_rows_of_another_kind(stage: Stage, endpoint: Endpoint, rows: list[Row]) 
 
 def retrain(stage: Stage) -> None:
     """The next look at what was asked sees drift, and train runs."""
+    earlier = {run["run"] for run in stage.list_runs()}
+    is_look = is_run_by(WATCH, "schedule ")
     stage.run_flow("watch", "local-scheduler", "--name", WATCH, "unsuspend")
-    trained = stage.wait_for("train after the event", lambda run: "model-drifted" in run["events"])
+    stage.wait_for("another look at what was asked", lambda run: run["run"] not in earlier and is_look(run))
     stage.run_flow("watch", "local-scheduler", "--name", WATCH, "suspend")
     stage.say(f"drift of what was asked: {stage.compute(DRIFT)}")
+    trained = stage.wait_for("train after the event", lambda run: "model-drifted" in run["events"])
     stage.say(find_gate_line(stage.run_dlpipe("logs", str(trained["run"]))))
 
 

@@ -190,6 +190,7 @@ def test_a_full_disk_is_said_once_and_requests_are_refused_or_answered_as_the_se
                 log.write(many)
         assert len(said) == 1
         assert "requests are refused" in said[0]
+        assert "cannot be written" in log.trouble
         object.__setattr__(log.settings, "when_full", "answer")
         log.write(many)
         assert log.lost == 100
@@ -197,6 +198,7 @@ def test_a_full_disk_is_said_once_and_requests_are_refused_or_answered_as_the_se
         last = make_entry("reviews", 1)
         log.write([last])
         assert said[1:] == ["The log of requests is written again; 100 requests so far are not in it."]
+        assert log.trouble == ""
         log.close()
     rows = rows_of("reviews_requests")
     assert len(rows) == 2  # nothing of those that were refused

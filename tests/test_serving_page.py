@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from served import Server, serving
 from stores import new_store, untouched_environment
@@ -19,6 +21,7 @@ from dlpipe.inference import download_model
 from dlpipe.registry import log_and_register, point_alias, promote
 from dlpipe.serving.key_file import create_key
 from dlpipe.serving.recent import KEPT, SLOT_SECONDS, SLOTS, Recent
+from dlpipe.tables import write_table
 from dlpipe.task.example import EXAMPLE
 from dlpipe.tracking import open_store
 
@@ -118,6 +121,7 @@ def test_the_page_shows_what_answers_and_why_a_version_does_not(store, tiny_mode
             time.sleep(0.2)
         shown = read_page(server)
     assert "Look at reviews@champion (refused)." in shown
+    assert f"--json '{json.dumps({'text': TEXTS[0]}, separators=(',', ':'))}'" in html.unescape(shown)
     assert re.search("v2 is refused, v1 goes on answering: .* answers its registered example otherwise", shown)
     assert re.search(r"reviews 1 v1 answers 1 \d", shown)
     assert "letters champion nothing no champion" in shown
@@ -125,6 +129,23 @@ def test_the_page_shows_what_answers_and_why_a_version_does_not(store, tiny_mode
     assert "Errors: 1 of 400, 1 of 404. 1 request reached no version." in shown
     assert "reviews champion v1 v2 refused" in shown  # among the swaps
     assert not [line for line in server.said if "Traceback" in line]
+
+
+@pytest.mark.slow
+def test_the_page_and_a_metric_say_that_requests_cannot_be_logged(store, tiny_model, tmp_path):
+    promote(register(tiny_model, "reviews", 0))
+    settings = tmp_path / "serving.toml"
+    settings.write_text("[serving.log]\nflush_seconds = 0.1\n")
+    write_table(tmp_path / "tables/reviews_requests", pa.table({"text": ["a table of somebody"]}))
+    with serving("--settings", str(settings), folder=tmp_path) as server:
+        assert "cannot be logged" not in read_page(server)
+        assert "dlpipe_log_trouble 0.0" in server.get("/metrics").text
+        assert server.post("/models/reviews", TEXTS).status_code == 200
+        deadline = time.monotonic() + 60
+        while "dlpipe_log_trouble 1.0" not in server.get("/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert "Requests cannot be logged now." in read_page(server)
 
 
 @pytest.mark.slow

@@ -86,6 +86,8 @@ class Application:
         Gets the entry of each request before its answer is sent; what it raises is the answer.
     take : callable, optional
         Gets a model, labels for what was asked of it, and the id of a key; returns when they survive a kill.
+    find_trouble : callable
+        Returns why requests cannot be logged; empty while they can.
     draining : bool
         Whether the server is about to end: ``/readyz`` says so.
     """
@@ -97,10 +99,11 @@ class Application:
     record: Callable[[Entry], None] | None = None
     take: Callable[[str, Sequence[Given], str], None] | None = None
     explainers: Explainers = field(default_factory=Explainers)
+    find_trouble: Callable[[], str] = str
     draining: bool = False
 
     def __post_init__(self) -> None:
-        self.metrics = Metrics(self.models, self.batcher.count_waiting)
+        self.metrics = Metrics(self.models, self.batcher.count_waiting, self.find_trouble)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="dlpipe-bodies")
         self._held = 0
         self._loading: dict[tuple[str, str], asyncio.Task[Served]] = {}

@@ -46,10 +46,14 @@ class Metrics:
         Whose versions and swaps are told.
     count_waiting : callable
         Returns how many rows wait.
+    find_trouble : callable
+        Returns why requests cannot be logged; empty while they can.
     """
 
-    def __init__(self, models: Models, count_waiting: Callable[[], int]) -> None:
-        self._models, self.count_waiting = models, count_waiting
+    def __init__(
+        self, models: Models, count_waiting: Callable[[], int], find_trouble: Callable[[], str] = str
+    ) -> None:
+        self._models, self.count_waiting, self.find_trouble = models, count_waiting, find_trouble
         self.recent = Recent()
         self._requests: dict[tuple[str, int, str, int], int] = defaultdict(int)
         self._rows: dict[tuple[str, int, str], int] = defaultdict(int)
@@ -94,7 +98,10 @@ class Metrics:
         waiting = GaugeMetricFamily("dlpipe_rows_waiting", "Rows that wait to be computed", self.count_waiting())
         about = GaugeMetricFamily("dlpipe_server_info", "The server", labels=["dlpipe"])
         about.add_metric([__version__], 1)
-        yield from (requests, rows, seconds, waiting, about, *self._collect_versions())
+        log = GaugeMetricFamily(
+            "dlpipe_log_trouble", "1 where requests cannot be logged, or not committed", bool(self.find_trouble())
+        )
+        yield from (requests, rows, seconds, waiting, log, about, *self._collect_versions())
 
     def _collect_versions(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily

@@ -182,6 +182,7 @@ class Pages:
             metrics.recent,
             registered=registered,
             unseen=unseen,
+            trouble=metrics.find_trouble(),
             waiting=metrics.count_waiting(),
             draining=self.app.draining,
             address=address,

@@ -52,8 +52,6 @@ class RequestLog:
 
     Attributes
     ----------
-    trouble : str
-        Why the log cannot be written or committed; empty while it can.
     lost : int
         Requests that were answered and are not in the log, which ``when_full = "answer"`` allows.
     """
@@ -62,8 +60,8 @@ class RequestLog:
         self, settings: LogSettings, *, root: Path | None = None, say: Callable[[str], None] = print
     ) -> None:
         self.settings, self.root, self.say = settings, root or find_journals(), say
-        self.trouble, self.lost = "", 0
-        self._commit_trouble = ""
+        self.lost = 0
+        self._write_trouble = self._commit_trouble = ""
         self._open: dict[str, Appender] = {}
         self._retired: list[Appender] = []
         self._sealed: list[JournalFile] = []
@@ -72,6 +70,11 @@ class RequestLog:
         self._writer: Writer | None = None
         self._threads: list[threading.Thread] = []
         self._adopted_at = self._tidied_at = float("-inf")
+
+    @property
+    def trouble(self) -> str:
+        """Why the log cannot be written or committed, as a sentence; empty while it can."""
+        return self._write_trouble or self._commit_trouble
 
     def start(self) -> None:
         """Commit what killed processes left, and begin to flush.
@@ -163,7 +166,7 @@ class RequestLog:
         except OSError as error:
             self._fail(error, count, must=must)
             return
-        if self.trouble:
+        if self._write_trouble:
             self._recover()
         if full:
             self._wake.set()
@@ -171,18 +174,18 @@ class RequestLog:
     def _fail(self, error: OSError, count: int, *, must: bool) -> None:
         reason = f"The log of requests cannot be written in {self.root}: {error.strerror or error}"
         refuse = must or self.settings.when_full == "refuse"
-        if not self.trouble:  # said once, however many requests come
+        if not self._write_trouble:  # said once, however many requests come
             told = (
                 "requests are refused" if refuse else "requests are answered all the same, and are not in the log"
             )
             self.say(f"{reason}; until it can be, {told}.")
-            self.trouble = reason
+            self._write_trouble = f"{reason}."
         if refuse:
             raise StorageFull(f"{reason}. Try again later.")
         self.lost += count
 
     def _recover(self) -> None:
-        self.trouble = ""
+        self._write_trouble = ""
         lost = f"; {self.lost:,} requests so far are not in it" if self.lost else ""
         self.say(f"The log of requests is written again{lost}.")
 

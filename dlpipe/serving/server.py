@@ -193,6 +193,7 @@ async def run(
         guard=guard,
         record=log.record,
         take=lambda model, given, key: write_feedback(log, model, given, key=key),
+        find_trouble=lambda: log.trouble,
     )
     try:
         await models.start()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,17 @@ from dlpipe import __version__
 from dlpipe.pages import make_environment
 from dlpipe.registry import CHAMPION
 from dlpipe.serving.following import Followed, Models, Swap
+from dlpipe.serving.log_rows import dump
 from dlpipe.serving.recent import Asked, Recent, merge
+from dlpipe.serving.served import Served
 from dlpipe.time_formats import format_distance
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 LAST_SWAPS = 20
+LONGEST_TEXT = 60
+NO_EXAMPLE = {"text": "I loved it."}
 WIDTH, HEIGHT = 600, 48
 """Units of the picture of requests; it is as wide as the page."""
 
@@ -41,6 +46,8 @@ class ModelView:
         Of a status that is not as it should be.
     asked : Asked
         In the last minutes.
+    example : mapping
+        A row that it reads; empty where none is known.
     """
 
     name: str
@@ -50,6 +57,7 @@ class ModelView:
     status: str
     why: str
     asked: Asked
+    example: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -77,6 +85,7 @@ def render(
     *,
     registered: Mapping[str, Mapping[str, int]],
     unseen: str = "",
+    trouble: str = "",
     waiting: int = 0,
     draining: bool = False,
     address: str = "",
@@ -92,6 +101,8 @@ def render(
         The aliases of each registered model.
     unseen : str
         Why the registry could not be asked.
+    trouble : str
+        Why requests cannot be logged.
     waiting : int
         Rows.
     draining : bool
@@ -111,6 +122,8 @@ def render(
         views=views,
         words=summarize(views, draining=draining),
         unseen=unseen,
+        trouble=trouble,
+        attention=any(view.bad for view in views),
         waiting=waiting,
         whole=whole,
         rate=whole.requests / recent.seconds,
@@ -118,7 +131,7 @@ def render(
         lost=asked.get(("", "")),
         bars=draw_bars(recent.list_slots()),
         swaps=view_swaps(models),
-        address=address,
+        command=make_command(address, views[0]) if views else "",
         distance=lambda at: format_distance(at, now),
         milliseconds=format_milliseconds,
         errors=format_errors,
@@ -144,7 +157,11 @@ def view_models(
         which, name = str(served.version.version), served.version.name
         number = served.version.version
         views.append(
-            ModelView(name, which, number, served.engine, "answers", "", asked.get((name, which), nothing))
+            ModelView(
+                *(name, which, number, served.engine, "answers", ""),
+                asked.get((name, which), nothing),
+                find_example(served),
+            )
         )
     there = {(view.name, view.which) for view in views}
     # a version that answers for an alias is not loaded a second time when it is asked for by its number
@@ -178,7 +195,30 @@ def view_followed(followed: Followed, asked: Asked) -> ModelView:
         status, why = "refused", f"{wanted}{stays}: {followed.refused}"
     elif followed.unseen:
         status, why = "registry away", followed.unseen
-    return ModelView(followed.name, followed.alias, number, engine, status, why, asked)
+    return ModelView(followed.name, followed.alias, number, engine, status, why, asked, find_example(served))
+
+
+def find_example(served: Served | None) -> Mapping[str, Any]:
+    """Return the first row that a version was registered with; nothing where it is not known."""
+    return served.example[0] if served is not None and served.example else {}
+
+
+def make_command(address: str, view: ModelView) -> str:
+    """Return a command that asks for a prediction.
+
+    Examples
+    --------
+    >>> view = ModelView("reviews", "champion", 1, "torch", "answers", "", Asked(), {"text": "I didn't like it."})
+    >>> print(make_command("http://127.0.0.1:8720", view))
+    curl http://127.0.0.1:8720/models/reviews --json '{"text":"I didn'"'"'t like it."}'
+    """
+    row = {name: cut(value) if isinstance(value, str) else value for name, value in view.example.items()}
+    return f"curl {address}{view.path} --json {shlex.quote(dump(row or NO_EXAMPLE).decode())}"
+
+
+def cut(text: str) -> str:
+    """Return the beginning of a text, as long as it stands on a line of the page."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT].rstrip()}..."
 
 
 def view_swaps(models: Models) -> list[SwapView]:

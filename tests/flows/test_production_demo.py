@@ -27,8 +27,12 @@ def played(folder: Path, *words: str) -> str:
 def check(said: str) -> None:
     """See in what was said that everything happened that is to happen."""
     assert all(f"bridge check {flow}: 0 differences" in said for flow in FLOWS)
-    assert len(re.findall(r"of PredictFlow succeeded, started by schedule ", said)) == 2
-    assert len(re.findall(r"of (?:Explain|Monitor)Flow succeeded, started by end of PredictFlow", said)) == 4
+    assert len(re.findall(r"of PredictFlow succeeded, started by schedule ", said)) == 1
+    assert len(re.findall(r"of (?:Explain|Monitor)Flow succeeded, started by end of PredictFlow", said)) == 2
+    assert len(re.findall(r"of MonitorServed succeeded, started by schedule ", said)) == 2
+    assert re.search(r"drift of what was asked: AUC of telling new texts from old ones", said)
+    assert re.search(r"the same rows, now: [\d.]+% answered right", said)
+    assert re.search(r"[\d,]+ requests are counted, of [\d,]+ rows; 0 got an error", said)
     assert re.search(r"of TrainFlow succeeded, started by event model-drifted", said)
     assert len(re.findall(r"gate +(?:passed|not promoted)", said)) == 2
     rows, scored = re.search(r"([\d,]+) rows, ([\d,]+) of them scored, 0 twice by one model", said).groups()
