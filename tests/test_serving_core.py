@@ -476,7 +476,8 @@ def test_an_alias_that_is_gone_answers_no_more_and_its_version_does_by_its_numbe
         registry.aliases["champion"] = 2
 
         async def back() -> bool:
-            return (await models.find("slow")).version.version == 2
+            (followed,) = models.list_followed()
+            return followed.served is not None and (await models.find("slow")).version.version == 2
 
         await until(back)
 

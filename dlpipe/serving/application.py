@@ -18,7 +18,6 @@ from urllib.parse import parse_qs
 import orjson
 
 from dlpipe.errors import DeadlinePassed, DlpipeError, ModelNotFound
-from dlpipe.registry import list_aliases
 from dlpipe.serving.batching import Batcher
 from dlpipe.serving.bodies import CSV, LARGE, Asked, check_content_type, load_json, parse, read_numbers
 from dlpipe.serving.entries import Entry, make_request_id
@@ -225,20 +224,11 @@ class Application:
         """Keep labels for what was asked of a model that exists, whether it is loaded or not."""
         if self.take is None:
             raise Refused(503, "unavailable", "This server keeps no log, and so no labels.")
-        if name not in {followed.name for followed in self.models.list_followed()}:
-            await asyncio.to_thread(self._check_registered, name)
+        await self.models.check_registered(name)
         given = read_labels(call.body, self.limits.max_rows)
         self.take(name, given, call.key)
         body = {"accepted": len(given), "request_id": call.id, "model": name}
         return orjson.dumps(body), [JSON_TYPE, (b"x-request-id", call.id.encode())]
-
-    def _check_registered(self, name: str) -> None:
-        only = {served for served, _, _ in self.models.only}
-        known = only or set(list_aliases())
-        if name not in known:
-            raise ModelNotFound(
-                f"The model {name[:100]!r} is not served here; served are {', '.join(sorted(known))}."
-            )
 
     def _find_only(self) -> tuple[str, str]:
         """Return which model `/invocations` means: the only one that is served."""

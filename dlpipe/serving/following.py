@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlpipe.errors import DlpipeError, ModelNotFound
-from dlpipe.registry import CHAMPION, AliasWatcher, ModelVersion, parse_uri, resolve
+from dlpipe.registry import CHAMPION, ModelVersion, parse_uri, resolve
+from dlpipe.serving.lookup import Lookup
 from dlpipe.serving.served import Open, Served, open_served
 
 POLL_SECONDS = 0.5
@@ -114,8 +115,7 @@ class Models:
     ) -> None:
         self.only, self.say, self._poll_seconds = [parse_uri(uri) for uri in only], say, poll_seconds
         self._open: Open = open_version or (lambda version: open_served(version, engine=engine))
-        self._find = find_version
-        self._read_aliases = read_aliases or AliasWatcher().read
+        self.lookup = Lookup(find_version=find_version, read_aliases=read_aliases)
         self._followed: dict[tuple[str, str], Followed] = {}
         self._numbered: OrderedDict[tuple[str, int], Served] = OrderedDict()
         self._opening = threading.Lock()
@@ -172,6 +172,14 @@ class Models:
         followed = self._followed.get((name, which or CHAMPION))
         return None if followed is None else followed.served
 
+    async def check_registered(self, name: str) -> None:
+        """Raise ``ModelNotFound`` for a model that is not served, whether it is loaded or not."""
+        self._check_served(name)
+        if self.only or any(name == followed for followed, _ in self._followed):
+            return
+        if name not in (known := await self.lookup.list_all()):
+            raise ModelNotFound(f"No model {name[:100]!r} is registered; there are {', '.join(sorted(known))}.")
+
     def list_followed(self) -> list[Followed]:
         """Return every alias that is followed, by name."""
         return sorted(self._followed.values(), key=lambda one: (one.name, one.alias))
@@ -192,15 +200,13 @@ class Models:
         return self._numbered.get((name, number))
 
     async def _load_numbered(self, name: str, number: int) -> Served:
-        self._check_served(name, str(number))
-        served = await asyncio.to_thread(self._find_and_open, f"models:/{name}/{number}")
+        self._check_served(name)
+        version = await self.lookup.find_asked(f"models:/{name}/{number}")
+        served = await asyncio.to_thread(self._open_alone, version)
         self._numbered[name, number] = served
         while len(self._numbered) > BY_NUMBER:
             self._numbered.popitem(last=False)
         return served
-
-    def _find_and_open(self, uri: str) -> Served:
-        return self._open_alone(self._find(uri))
 
     def _open_alone(self, version: ModelVersion) -> Served:
         with self._opening:
@@ -208,22 +214,21 @@ class Models:
 
     # aliases -------------------------------------------------------------------------------------------------
 
-    def _check_served(self, name: str, which: str) -> None:
-        if not self.only:
-            return
-        if not any(name == served and (alias or str(number)) == which for served, number, alias in self.only) and (
-            name not in {served for served, _, _ in self.only}
-        ):
-            names = ", ".join(sorted({served for served, _, _ in self.only}))
-            raise ModelNotFound(f"The model {name!r} is not served here; served are {names}.")
+    def _check_served(self, name: str) -> None:
+        names = {served for served, _, _ in self.only}
+        if names and name not in names:
+            raise ModelNotFound(
+                f"The model {name[:100]!r} is not served here; served are {', '.join(sorted(names))}."
+            )
 
     async def _follow(self, name: str, alias: str) -> Served:
         """Return the first version of an alias that nobody has asked for yet, or say why there is none."""
-        self._check_served(name, alias)
+        self._check_served(name)
         key = name, alias
         followed = self._followed.get(key) or Followed(name, alias)
         async with followed.lock:
             if followed.served is None:
+                await self.lookup.find_asked(f"models:/{name}@{alias}")
                 await self._look(followed)
             if followed.served is None:
                 if followed.refused:  # it is tried again by the poll, not by each request
@@ -241,7 +246,7 @@ class Models:
                 continue
             try:
                 names = {name for name, _ in self._followed}
-                aliases = await asyncio.to_thread(self._read_aliases, names)
+                aliases = await self.lookup.read_aliases(names)
             except Exception as error:
                 for followed in self._followed.values():
                     self._miss(followed, error)
@@ -272,7 +277,7 @@ class Models:
         """Return the version that is to be loaded for an alias; ``None`` where what answers may stay."""
         uri = f"models:/{followed.name}@{followed.alias}"
         try:
-            version = await asyncio.to_thread(self._find, uri)
+            version = await self.lookup.find(uri)
         except ModelNotFound as error:
             followed.gone, followed.unseen = str(error), ""
             if followed.served is not None:
@@ -296,7 +301,7 @@ class Models:
     async def _still_means(self, followed: Followed, version: ModelVersion) -> bool:
         """Return whether an alias points at ``version`` still; taken as so where the registry does not answer."""
         try:
-            now = await asyncio.to_thread(self._find, f"models:/{followed.name}@{followed.alias}")
+            now = await self.lookup.find(f"models:/{followed.name}@{followed.alias}")
         except ModelNotFound:
             return False
         except Exception:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import logging
 import time
@@ -22,6 +21,7 @@ from dlpipe.pages import HEADERS, POLICY, STYLE
 from dlpipe.serving.entries import make_request_id
 from dlpipe.serving.following import Followed, Models
 from dlpipe.serving.guards import Guard
+from dlpipe.serving.lookup import Aliases
 from dlpipe.serving.metrics import Metrics
 from dlpipe.serving.openapi import make_document, make_page
 from dlpipe.serving.refusals import Refused, refuse
@@ -171,10 +171,10 @@ class Pages:
             if refused.status == 401:
                 refused.headers = ASK_FOR_KEY
             raise
-        registered: dict[str, dict[str, int]] = {}
+        registered: Aliases = {}
         unseen = ""
         if not self.app.models.only:
-            registered, unseen = await asyncio.to_thread(find_registered)
+            registered, unseen = await self._list_registered()
         address = f"{request.url.scheme}://{request.url.netloc}"
         metrics = self.app.metrics
         page = render(
@@ -212,7 +212,7 @@ class Pages:
         for served in self.app.models.list_numbered():
             about = {"version": served.version.version, "engine": served.engine, "digest": served.digest}
             loaded.setdefault(served.version.name, {})[str(served.version.version)] = about
-        registered, unseen = await asyncio.to_thread(find_registered)
+        registered, unseen = await self._list_registered()
         only = {name for name, _, _ in self.app.models.only}
         names = only or {*registered, *loaded}
         listed = [
@@ -261,6 +261,13 @@ class Pages:
         served = await self._find(request)
         return to_json({"name": served.version.name, "ready": not self.app.draining})
 
+    async def _list_registered(self) -> tuple[Aliases, str]:
+        """Return the aliases of each registered model, and why the registry could not be asked."""
+        try:
+            return await self.app.models.lookup.list_all(), ""
+        except DlpipeError as error:
+            return {}, refuse(error).message
+
     async def _find(self, request: Request) -> Served:
         name, which = request.path_params["name"], request.path_params.get("which", "")
         self._check(request, name, "predict")
@@ -287,16 +294,6 @@ def read_password(authorization: str | None) -> str | None:
         return "Bearer " + base64.b64decode(given, validate=True).decode().partition(":")[2]
     except ValueError:
         return authorization
-
-
-def find_registered() -> tuple[dict[str, dict[str, int]], str]:
-    """Return the aliases of each registered model, and why the registry could not be asked."""
-    from dlpipe.registry import list_aliases
-
-    try:
-        return list_aliases(), ""
-    except DlpipeError as error:
-        return {}, refuse(error).message
 
 
 def describe_followed(followed: Followed) -> dict[str, Any]:

@@ -35,7 +35,10 @@ class Route:
         return "" if self.which.isdecimal() else self.which or "champion"
 
 
-@lru_cache(maxsize=1024)
+LONGEST_PATH = 1_000
+"""Characters; no address is longer, and thousands of routes are in memory."""
+
+
 def find_route(path: str) -> Route | None:
     """Return what a path asks of a body; ``None`` for one that takes none.
 
@@ -48,6 +51,12 @@ def find_route(path: str) -> Route | None:
     >>> find_route("/models/reviews").which, find_route("/models")
     ('', None)
     """
+    return find_short_route(path) if len(path) <= LONGEST_PATH else None
+
+
+@lru_cache(maxsize=1024)
+def find_short_route(path: str) -> Route | None:
+    """Return what a path asks of a body, as ``find_route`` does, of which it is the memory."""
     _, *words = path.split("/")
     if not all(words):
         return None
