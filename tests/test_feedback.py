@@ -45,6 +45,7 @@ from dlpipe.tables import (
     parse_label,
     read_table,
     table_at,
+    tidy_days,
     write_table,
 )
 from dlpipe.task.text_classification import TextClassData
@@ -98,6 +99,20 @@ def test_a_label_before_its_request_is_kept_and_joined_later(log):
     log.flush()
     assert labels_of() == {(entry.request_id, 0): "positive"}
     assert describe_feedback("reviews").unknown == 0
+
+
+def test_a_label_of_a_request_that_the_log_has_forgotten_is_unknown(log):
+    entry = make_entry("reviews", 1)
+    object.__setattr__(entry, "arrived", arrived := time.time() - 10 * 86400)
+    object.__setattr__(entry, "request_id", make_request_id(arrived))
+    log.write([entry])
+    log.flush()
+    given = Given(entry.request_id, "positive")
+    assert add_feedback("reviews", [given], source="x").unknown == 0
+    assert tidy_days("reviews_requests", keep_days=2) is not None
+    assert describe_feedback("reviews").unknown == 1
+    assert add_feedback("reviews", [given], source="x").unknown == 1
+    assert labels_of() == {}
 
 
 def test_the_same_labels_twice_add_nothing_and_the_last_of_contradictory_ones_counts(log):

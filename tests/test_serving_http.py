@@ -34,6 +34,7 @@ from dlpipe.registry import log_and_register, promote
 from dlpipe.serving.feedback import join_feedback
 from dlpipe.serving.key_file import create_key, revoke_key
 from dlpipe.serving.logged import read_logged
+from dlpipe.serving.usage import sum_usage
 
 pytestmark = pytest.mark.slow
 
@@ -585,6 +586,13 @@ def test_every_request_is_in_the_log_once_and_labels_come_by_http(store, tmp_pat
     assert [row["error"] for row in rows if row["status"] == 400] == [
         "Row 0 is missing: it is null, and the model reads no such row."
     ]
+    (use,) = sum_usage([])
+    # labels are no calls, whether they are taken or refused
+    assert (use.calls, use.rows, use.errors) == (7, len(rows), 2)
+    assert {(part.group["model"], part.calls, part.errors) for part in sum_usage(["model"])} == {
+        ("reviews", 6, 1),
+        ("nothing", 1, 1),
+    }
     joined = [row for row in join_feedback("reviews").to_pylist() if row["request_id"] == first]
     assert {row["row"]: row["label"] for row in joined} == {0: "negative", 1: "positive", 2: "positive"}
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from buckets import s3_server
+from deltalake import DeltaTable
 from disks import tiny_disk
 from power import record, states_after
 from serving_kills import MODELS, make_entry
@@ -22,11 +23,12 @@ from dlpipe.errors import StorageFull, TableNotFound
 from dlpipe.serving import request_log
 from dlpipe.serving.journal import Writer, find_journals, list_all_files, make_line
 from dlpipe.serving.log_rows import REFUSED, digest_text, dump, encode_entry, make_request_rows, name_table
+from dlpipe.serving.logged import read_logged
 from dlpipe.serving.request_log import RequestLog, commit_files
 from dlpipe.serving.settings import LogSettings
 from dlpipe.serving.usage import sum_usage
 from dlpipe.settings import read_settings
-from dlpipe.tables import append_by_day, read_table, table_at, tidy_days, write_table
+from dlpipe.tables import append_by_day, locate, read_table, table_at, tidy_days, write_table
 
 KILLS = Path(__file__).with_name("serving_kills.py")
 
@@ -216,6 +218,22 @@ def test_a_table_that_cannot_be_written_keeps_requests_in_the_journals_and_is_sa
     assert "stay in" in said[0]
     assert list_all_files(log.root)
     assert len(rows_of("tickets_requests")) == 1  # one table's trouble is not another's
+
+
+def test_another_program_that_compacts_the_log_costs_no_row():
+    log, said = started(flush_seconds=3600)
+    for _ in range(4):
+        log.write([make_entry("reviews", 2)])
+        log.flush()
+    table = DeltaTable(locate("reviews_requests"))
+    table.optimize.compact()
+    table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+    log.write([make_entry("reviews", 2)])
+    assert read_logged("reviews_requests").num_rows == 10
+    log.close()
+    places = [(row["request_id"], row["row"]) for row in rows_of("reviews_requests")]
+    assert len(places) == len(set(places)) == 10
+    assert (sum_usage([])[0].calls, said) == (5, [])
 
 
 def test_old_days_go_by_the_setting_and_usage_of_other_days_stays():
