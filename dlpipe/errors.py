@@ -87,6 +87,14 @@ class TrainingFailed(DlpipeError, RuntimeError):
     """Training or tuning could not give a model (diverged, every trial failed)."""
 
 
+class NodeNotFound(DlpipeError, LookupError):
+    """Nothing that lineage is of is called so, or was then."""
+
+
+class NodeAmbiguous(DlpipeError, LookupError):
+    """Several things that lineage is of are called so; the message lists them."""
+
+
 class ModelNotFound(DlpipeError, LookupError):
     """The registry has no such model, version or alias."""
 

@@ -169,6 +169,7 @@ def test_importing_dlpipe_is_light() -> None:
         "monitoring",
         "comparing",
         "registry",
+        "lineage",
         "parts",
         "inference",
         "orchestrator",

@@ -18,9 +18,10 @@ from typing import Any
 
 from mlflow.tracking.context.abstract_context import RunContextProvider
 
+from dlpipe.attempt import VARIABLE
 from dlpipe.bridge.records import TRIAL
 
-TASK, PROCESS, RUN = "_DLPIPE_BRIDGE_TASK", "_DLPIPE_BRIDGE_PID", "_DLPIPE_BRIDGE_RUN_ID"
+TASK, PROCESS, RUN = VARIABLE, "_DLPIPE_BRIDGE_PID", "_DLPIPE_BRIDGE_RUN_ID"
 PARENT, STAMP = "mlflow.parentRunId", "metaflow.task"
 KEPT = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.runName", PARENT, STAMP)
 """Tags that every new run gets from MLflow, and that the task's run has already."""

@@ -19,6 +19,7 @@ from dlpipe.cli.explaining import explain
 from dlpipe.cli.feedback import feedback
 from dlpipe.cli.init import init
 from dlpipe.cli.keys import keys
+from dlpipe.cli.lineage import lineage
 from dlpipe.cli.logs import logs
 from dlpipe.cli.model_details import show as show_model
 from dlpipe.cli.models import models
@@ -52,7 +53,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(init, tables, append, models, predict, explain, score, answers, compare, bridge, ui),
+    *(init, tables, append, models, predict, explain, score, answers, compare, lineage, bridge, ui),
     *(serve, keys, usage, feedback, scheduler, deployments, runs, logs, event, events),
 )
 for command in COMMANDS:

@@ -179,8 +179,9 @@ def _find_tables_of_models(uris: set[str]) -> Iterator[Dependent]:
 
 
 def _find_scheduled(run: str) -> Iterator[Dependent]:
-    from dlpipe.cli.scheduler_state import has_state, open_state
+    from dlpipe.cli.scheduler_state import open_state
     from dlpipe.errors import RunNotFound
+    from dlpipe.orchestrator.state import has_state
 
     if has_state():
         with open_state() as state, suppress(RunNotFound):

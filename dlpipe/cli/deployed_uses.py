@@ -118,7 +118,8 @@ def is_same_table(value: str, location: str, *, folder: str, root: str | None = 
 
 def _list_values() -> Iterator[tuple[DeployedUse, Version]]:
     """Yield the parameters that each deployment runs with, where they are one text."""
-    from dlpipe.cli.scheduler_state import has_state, open_state
+    from dlpipe.cli.scheduler_state import open_state
+    from dlpipe.orchestrator.state import has_state
 
     if not has_state():
         return

@@ -49,8 +49,9 @@ def delete(runs: Sequence[str], yes: bool, json_: bool) -> None:
 
 def check_not_scheduled(run: str) -> None:
     """Raise ``RunActive`` where the scheduler still works on a run, or will resume it."""
-    from dlpipe.cli.scheduler_state import has_state, open_state
+    from dlpipe.cli.scheduler_state import open_state
     from dlpipe.orchestrator.runs import OPEN
+    from dlpipe.orchestrator.state import has_state
 
     if not has_state():
         return

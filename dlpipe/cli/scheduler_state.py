@@ -18,13 +18,6 @@ def open_state() -> closing[State]:
     return closing(State.open())
 
 
-def has_state() -> bool:
-    """Return whether anything was deployed here: looking must not make the folder."""
-    from dlpipe.orchestrator.state import FILE, state_folder
-
-    return (state_folder() / FILE).exists()
-
-
 def warn_without_scheduler() -> None:
     """Say on stderr that no scheduler is there to do it, if so."""
     from dlpipe.orchestrator.presence import find_scheduler

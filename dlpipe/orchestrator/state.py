@@ -35,6 +35,11 @@ def state_folder() -> Path:
     return Path(home, "dlpipe")
 
 
+def has_state() -> bool:
+    """Return whether anything was deployed here: looking makes no folder."""
+    return (state_folder() / FILE).exists()
+
+
 def find_project_state() -> Path | None:
     """Return the state's folder in a project of ``dlpipe init``; ``None`` where the working folder is none.
 

@@ -19,6 +19,7 @@ promotion     moving the champion, and finding the one before
 watching      where aliases point, asked again and again
 history       who was champion when, and why
 details       all that is known of one version
+records       every model with its versions, moves and deletions
 deletion      deleting versions
 
 MLflow is imported by the functions that call it: it takes 1.4 to 2.3 s, and many need ``ModelVersion`` alone.
@@ -29,6 +30,7 @@ from dlpipe.registry.deletion import delete_version, list_deleted
 from dlpipe.registry.descriptions import list_compared
 from dlpipe.registry.details import VersionDetails, read_details
 from dlpipe.registry.families import check_name_free
+from dlpipe.registry.history import ChampionMove
 from dlpipe.registry.logged_values import read_logged_values
 from dlpipe.registry.names import (
     CHALLENGER,
@@ -42,6 +44,7 @@ from dlpipe.registry.names import (
 )
 from dlpipe.registry.packaging import LOADER, Loggable, Packaging, list_requirements
 from dlpipe.registry.promotion import Promotion, find_earlier_champion, judge_and_promote, promote
+from dlpipe.registry.records import ModelRecord, list_model_records
 from dlpipe.registry.registration import log_and_register
 from dlpipe.registry.scores import format_source, read_scores
 from dlpipe.registry.verdicts import read_verdict
@@ -65,7 +68,9 @@ __all__ = [
     "MADE_FROM",
     "TASK",
     "AliasWatcher",
+    "ChampionMove",
     "Loggable",
+    "ModelRecord",
     "ModelVersion",
     "Packaging",
     "Promotion",
@@ -81,6 +86,7 @@ __all__ = [
     "list_aliases",
     "list_compared",
     "list_deleted",
+    "list_model_records",
     "list_requirements",
     "list_versions",
     "log_and_register",

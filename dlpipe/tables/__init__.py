@@ -9,7 +9,9 @@ from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, join_words, t
 from dlpipe.tables._ingest import Ingest, check_all_rows, check_settings, check_sources, describe_table, ingest
 from dlpipe.tables._inputs import check_inputs, check_text, decode_texts
 from dlpipe.tables._listing import list_tables
+from dlpipe.tables._lookup import FoundRow, find_rows
 from dlpipe.tables._metadata import read_form, read_last_settings
+from dlpipe.tables._origins import RowOrigin, SourceLine, find_row_origin, find_source_again, read_source_lines
 from dlpipe.tables._parts import PART_ROWS, TablePart, list_parts, read_part
 from dlpipe.tables._preview import Preview, preview
 from dlpipe.tables._read import check_split, read_added, read_table, read_table_schema, stream_table
@@ -53,6 +55,7 @@ __all__ = [
     "Condition",
     "FileRows",
     "FormSettings",
+    "FoundRow",
     "Ingest",
     "Label",
     "Mark",
@@ -60,8 +63,10 @@ __all__ = [
     "RowCounts",
     "RowFile",
     "RowForm",
+    "RowOrigin",
     "RowWriter",
     "SchemaFinder",
+    "SourceLine",
     "Sources",
     "TableChange",
     "TablePart",
@@ -89,6 +94,9 @@ __all__ = [
     "find_change",
     "find_commit",
     "find_first_commit",
+    "find_row_origin",
+    "find_rows",
+    "find_source_again",
     "find_staged_parts",
     "history",
     "ingest",
@@ -111,6 +119,7 @@ __all__ = [
     "read_mark_at",
     "read_part",
     "read_record",
+    "read_source_lines",
     "read_table",
     "read_table_id",
     "read_table_schema",

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
+from dlpipe.attempt import find_attempt
 from dlpipe.errors import DlpipeError, MarkMoved, StorageUnavailable
 from dlpipe.tables._attempt import DataFiles, DayFile, try_commit
 from dlpipe.tables._storage import explain_storage_errors, filesystem, show_path, sync_files
@@ -273,6 +274,8 @@ def _make_custom_metadata(version: TableVersion, files: DataFiles, terms: Commit
     made = {"dlpipe.rows": str(version.rows), "dlpipe.digest": version.digest, "dlpipe.commit": files.prefix}
     if terms.key:
         made["dlpipe.key"] = json.dumps(dict(terms.key), sort_keys=True)
+    if attempt := find_attempt():
+        made["dlpipe.made_by"] = attempt
     return {**made, **{f"dlpipe.{name}": value for name, value in terms.metadata.items()}}
 
 

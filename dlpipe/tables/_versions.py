@@ -87,8 +87,10 @@ def table_at(
 def history(path: str | Path) -> list[dict[str, Any]]:
     """Return what is known of each version of the table at ``path``, the latest first.
 
-    Each has ``version``, ``timestamp`` (ms since the epoch), ``time`` (ISO 8601, UTC), ``operation``, and
-    whatever of ``rows``, ``digest``, ``key``, ``sources``, ``settings``, ``form`` and ``task`` its commit carries.
+    Each has ``version``, ``timestamp`` (ms since the epoch), ``time`` (ISO 8601, UTC), ``operation``, and whatever
+    its commit carries of ``mode`` (``Append`` or ``Overwrite``), ``rows``, ``digest``, ``key``, ``sources``,
+    ``settings``, ``form``, ``task``, ``ingested`` (how many rows come from sources: the first ones), ``appended``
+    (how many it adds: the last ones) and ``made_by`` (the attempt of a Metaflow task, ``TrainFlow/17/start/1/0``).
     """
     location = locate(path)
     latest = open_table(location).version()
@@ -345,8 +347,10 @@ def _make_history_row(version: int, info: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("key", "sources", "settings", "form"):
         if f"dlpipe.{name}" in info:
             row[name] = json.loads(info[f"dlpipe.{name}"])
-    if "dlpipe.task" in info:
-        row["task"] = info["dlpipe.task"]
+    if info.get("operation") == "WRITE":
+        row["mode"] = str(info.get("operationParameters", {}).get("mode", ""))
+    row |= {name: int(info[f"dlpipe.{name}"]) for name in ("ingested", "appended") if f"dlpipe.{name}" in info}
+    row |= {name: info[f"dlpipe.{name}"] for name in ("task", "made_by") if f"dlpipe.{name}" in info}
     return row
 
 

@@ -1,0 +1,44 @@
+"""What came of what: from an answer to the line of the file that taught it, and from a row to all that it reached.
+
+Nothing is stored for it: Delta's commits and rows, the registry, Metaflow's records and the scheduler's state are
+read when they are asked.
+
+nodes        what lineage is of, and how it is written
+graph        edges, and the graph that they make
+walk         up and down from a node
+records      all readers together, as things were at a moment
+reader       what a reader answers; each knows the neighbours of some nodes:
+tables       versions of tables and files, by the commits of
+catalog      the tables, each read once
+rows         rows, the lines that they stood on, the models that learnt from them
+row_origins  which row a row id means in a version
+answers      predictions, explanations, looks at drift
+models       versions of models and the moves of champions
+runs         runs and tasks of Metaflow
+tasks        how these are named as nodes
+schedules    deployments and events
+requests     requests and the labels for them
+tree         a graph as lines for people
+formats      a graph for programs: JSON, DOT, GraphML
+"""
+
+from dlpipe.lineage.formats import to_dot, to_graphml, to_plain
+from dlpipe.lineage.graph import Edge, Facts, Graph
+from dlpipe.lineage.nodes import KINDS, Node
+from dlpipe.lineage.records import Records
+from dlpipe.lineage.tree import format_tree
+from dlpipe.lineage.walk import walk
+
+__all__ = [
+    "KINDS",
+    "Edge",
+    "Facts",
+    "Graph",
+    "Node",
+    "Records",
+    "format_tree",
+    "to_dot",
+    "to_graphml",
+    "to_plain",
+    "walk",
+]

@@ -1,0 +1,104 @@
+"""All records together, as they were at a moment: a node by what people call it, and the neighbours of a node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dlpipe.errors import NodeAmbiguous, NodeNotFound
+from dlpipe.lineage.answers import AnswerReader
+from dlpipe.lineage.catalog import Catalog
+from dlpipe.lineage.graph import Edge, Facts
+from dlpipe.lineage.models import ModelReader
+from dlpipe.lineage.nodes import Node
+from dlpipe.lineage.reader import Reader
+from dlpipe.lineage.requests import RequestReader
+from dlpipe.lineage.row_origins import RowOrigins
+from dlpipe.lineage.rows import RowReader
+from dlpipe.lineage.runs import RunReader
+from dlpipe.lineage.schedules import ScheduleReader
+from dlpipe.lineage.tables import TableReader
+from dlpipe.time_formats import format_moment, to_moment
+
+FORMS = (
+    "reviews@v3, reviews@v3#ROW, films.csv, films.csv:17, models:/reviews@champion, reviews_predictions#ROW, "
+    "TrainFlow/17, TrainFlow/17/train/4, a request id, an event id"
+)
+MOST_LISTED = 20
+
+
+class Records:
+    """What Delta's commits, the registry, Metaflow and the scheduler's state say.
+
+    Parameters
+    ----------
+    until : int, optional
+        In milliseconds since 1970: what came later is passed over; by default nothing is.
+
+    Attributes
+    ----------
+    readers : tuple of Reader
+        One for each kind of records.
+    """
+
+    def __init__(self, until: int | None = None) -> None:
+        self.until, self.catalog = until, Catalog(until)
+        self.tables, self.models = TableReader(self.catalog), ModelReader(until)
+        rows = RowOrigins(self.catalog)
+        self.readers: tuple[Reader, ...] = (
+            self.tables,
+            RowReader(self.catalog, self.tables, rows, self.models),
+            AnswerReader(self.catalog, self.tables, rows),
+            self.models,
+            RunReader(until),
+            ScheduleReader(self.catalog, until),
+            RequestReader(self.catalog, until),
+        )
+
+    def find(self, text: str) -> tuple[Node, ...]:
+        """Return what ``text`` means: one node, or several that are one thing, such as a row in several versions.
+
+        Parameters
+        ----------
+        text : str
+            As people or ``Node.id`` write it.
+
+        Raises
+        ------
+        NodeNotFound
+            When it means nothing.
+        NodeAmbiguous
+            When it means more than one thing; the message lists them.
+        """
+        text = text.strip()
+        found = list(dict.fromkeys(nodes for reader in self.readers for nodes in reader.find(text)))
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            then = "" if self.until is None else f" at {format_moment(to_moment(self.until))}"
+            raise NodeNotFound(f"Nothing is called {text!r}{then}. Write {FORMS}.")
+        first = [nodes[0] for nodes in found]
+        same = len({str(node) for node in first}) < len(first)
+        listed = [f"{node.id if same else node} ({node.kind})" for node in first]
+        more = f" and {len(listed) - MOST_LISTED} more" if len(listed) > MOST_LISTED else ""
+        raise NodeAmbiguous(
+            f"{text!r} is the name of several things. Pass one of: {', '.join(listed[:MOST_LISTED])}{more}."
+        )
+
+    def describe(self, node: Node) -> Facts:
+        """Return what there is to say of a node."""
+        found = (reader.describe(node) for reader in self.readers)
+        return next((facts for facts in found if facts is not None), Facts())
+
+    def find_origins(self, node: Node) -> Iterator[Edge]:
+        """Yield the edges to what a node came of."""
+        for reader in self.readers:
+            yield from reader.find_origins(node)
+
+    def find_results(self, node: Node) -> Iterator[Edge]:
+        """Yield the edges to what came of a node."""
+        for reader in self.readers:
+            yield from reader.find_results(node)
+
+    def find_unknown(self, node: Node) -> tuple[str, ...]:
+        """Return what the records do not say of a node's origins, a sentence each."""
+        return tuple(problem for reader in self.readers for problem in reader.find_unknown(node))

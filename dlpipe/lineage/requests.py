@@ -1,0 +1,155 @@
+"""What a server was asked and answered, and the labels that came for it, by the tables of its log.
+
+What was answered a moment ago stands in the server's journal, and is in the table some seconds later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from dlpipe.lineage.catalog import Catalog, TableRecord
+from dlpipe.lineage.graph import Edge, Facts
+from dlpipe.lineage.models import parse_model_node
+from dlpipe.lineage.nodes import Node
+from dlpipe.lineage.reader import Reader
+
+REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+FEEDBACK_ID = re.compile(rf"(?P<table>[^#]+)#(?P<key>{REQUEST_ID.pattern}:\d+)")
+REQUEST_COLUMNS = ("request_id", "row", "kind", "model", "version", "alias", "status", "arrived", "answer")
+FEEDBACK_COLUMNS = ("request_id", "row", "label", "source", "received", "number")
+
+
+class RequestReader(Reader):
+    """Reads the log of requests and labels.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    until : int, optional
+        In milliseconds since 1970: what came later is passed over.
+    """
+
+    def __init__(self, catalog: Catalog, until: int | None = None) -> None:
+        self.catalog, self.until = catalog, until
+        self._rows: dict[Node, list[Mapping[str, Any]]] = {}
+        self._labels: dict[Node, list[Mapping[str, Any]]] = {}
+
+    def find(self, text: str) -> Iterator[tuple[Node, ...]]:
+        """Yield the request with this id, a label for a row of it, or all requests of a version of a model."""
+        if REQUEST_ID.fullmatch(text):
+            for record in self.catalog.list_records("requests"):
+                node = Node("request", record.location, key=text)
+                if self._read_rows(node):
+                    yield (node,)
+        elif found := FEEDBACK_ID.fullmatch(text):
+            for record in self.catalog.list_records("feedback"):
+                label = Node("feedback", record.location, key=found["key"])
+                if found["table"] in (record.name, record.location) and self._read_labels(label):
+                    yield (label,)
+        elif " of models:/" in text:
+            table, _, uri = text.partition(" of ")
+            for record in self.catalog.list_records("requests"):
+                model = parse_model_node(uri)
+                if table in (record.name, record.location) and model and self._has_answers(record, model):
+                    yield (Node("requests", record.location, key=str(model)),)
+
+    def describe(self, node: Node) -> Facts | None:
+        """Return when a request came and what it was answered."""
+        if node.kind == "request":
+            rows = self._read_rows(node)
+            if not rows:
+                return Facts(gone="the log has no such request any more")
+            count = f", {len(rows)} rows" if len(rows) > 1 else ""
+            return Facts(
+                to_milliseconds(rows[0]["arrived"]), f"{rows[0]['kind']}, status {rows[0]['status']}{count}"
+            )
+        if node.kind == "requests":
+            return Facts()
+        if node.kind == "feedback":
+            labels = self._read_labels(node)
+            if not labels:
+                return Facts(gone="the log has no such label any more")
+            last = labels[-1]
+            return Facts(
+                to_milliseconds(last["received"]), f"{last['label']}, from {last['source'] or 'a client'}"
+            )
+        return None
+
+    def find_origins(self, node: Node) -> Iterator[Edge]:
+        """Yield the version of a model that answered a request, and the labels that came for it."""
+        if node.kind == "request":
+            for row in self._read_rows(node)[:1]:
+                if row["version"]:
+                    alias = f"as {row['alias']}" if row["alias"] else ""
+                    yield Edge(node, "answered with", Node("model", row["model"], row["version"]), alias)
+            for row in self._read_rows(node):
+                label = Node("feedback", name_feedback(node.name), key=f"{node.key}:{row['row']}")
+                if self._read_labels(label):
+                    yield Edge(node, "labelled by", label)
+        elif node.kind == "requests" and (model := parse_model_node(node.key)):
+            yield Edge(node, "answered with", model)
+
+    def find_results(self, node: Node) -> Iterator[Edge]:
+        """Yield the requests that a version has answered, as one node, and the request that a label is for."""
+        if node.kind == "feedback":
+            request_id = node.key.partition(":")[0]
+            for record in self.catalog.list_records("requests"):
+                request = Node("request", record.location, key=request_id)
+                yield from (edge for edge in self.find_origins(request) if edge.origin == node)
+        elif node.kind == "model":
+            for record in self.catalog.list_records("requests"):
+                if self._has_answers(record, node):
+                    # one node for all of them, which may be millions
+                    yield Edge(Node("requests", record.location, key=str(node)), "answered with", node)
+
+    def _has_answers(self, record: TableRecord, model: Node) -> bool:
+        from dlpipe.tables import stream_table
+
+        name = model.name.replace("'", "''")
+        condition = f"version = {model.number} and model = '{name}'"
+        batches = stream_table(record.latest, columns=["arrived"], where=condition)
+        return any(self._is_early(at) for batch in batches for at in batch["arrived"].to_pylist())
+
+    def _is_early(self, at: datetime) -> bool:
+        return self.until is None or to_milliseconds(at) <= self.until
+
+    def _read_rows(self, node: Node) -> list[Mapping[str, Any]]:
+        if node not in self._rows:
+            self._rows[node] = self._look_up(node.name, node.key, REQUEST_COLUMNS, "arrived")
+        return self._rows[node]
+
+    def _read_labels(self, node: Node) -> list[Mapping[str, Any]]:
+        """Return the labels that came for a row of a request, the one that counts last."""
+        if node not in self._labels:
+            request_id, _, number = node.key.partition(":")
+            found = self._look_up(node.name, request_id, FEEDBACK_COLUMNS, "received")
+            rows = [row for row in found if str(row["row"]) == number]
+            self._labels[node] = sorted(rows, key=lambda row: (row["received"], row["number"]))
+        return self._labels[node]
+
+    def _look_up(self, location: str, request_id: str, columns: Sequence[str], at: str) -> list[Mapping[str, Any]]:
+        from dlpipe.tables import find_rows
+
+        if (record := self.catalog.find(location)) is None:
+            return []
+        found = (row.values for row in find_rows(record.latest, "request_id", request_id, columns=columns))
+        return sorted((row for row in found if self._is_early(row[at])), key=lambda row: int(row["row"]))
+
+
+def name_feedback(requests: str) -> str:
+    """Return where the labels are for the requests of a table.
+
+    Examples
+    --------
+    >>> name_feedback("/films/data/tables/reviews_requests")
+    '/films/data/tables/reviews_feedback'
+    """
+    return f"{requests.removesuffix('_requests')}_feedback"
+
+
+def to_milliseconds(at: datetime) -> int:
+    """Return a moment in milliseconds since 1970."""
+    return int(at.timestamp() * 1000)

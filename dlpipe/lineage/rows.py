@@ -1,0 +1,278 @@
+"""Rows of data sets, the lines of files that they stood on, and the models that learnt from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dlpipe.errors import DlpipeError
+from dlpipe.lineage.catalog import Catalog, TableRecord
+from dlpipe.lineage.graph import Edge, Facts, How
+from dlpipe.lineage.models import ModelReader
+from dlpipe.lineage.nodes import Node
+from dlpipe.lineage.reader import Reader
+from dlpipe.lineage.row_origins import RowOrigins
+from dlpipe.lineage.tables import TableReader, is_called, make_table_node
+from dlpipe.registry import MADE_FROM
+
+LINE = re.compile(r"(?P<file>.+):(?P<line>\d+)")
+SPLIT_HOWS: Mapping[str, How] = {"train": "trained on", "valid": "evaluated on", "test": "evaluated on"}
+LONGEST_TEXT = 60
+FEWEST_CHARACTERS = 4
+"""Of a row id that stands for all of it."""
+
+
+class ReadLine(NamedTuple):
+    """A line of a file that a version of a table was made from; ``row_id`` is empty for a bad one."""
+
+    file: Node
+    number: int
+    row_id: str
+    reason: str
+
+
+class RowReader(Reader):
+    """Reads rows, and the files that they came from, where these are still as they were."""
+
+    def __init__(self, catalog: Catalog, tables: TableReader, rows: RowOrigins, models: ModelReader) -> None:
+        self.catalog, self.tables, self.rows, self.models = catalog, tables, rows, models
+        self._lines: dict[tuple[str, int], list[ReadLine]] = {}
+        self._reasons: dict[Node, str] = {}
+
+    def find(self, text: str) -> Iterator[tuple[Node, ...]]:
+        """Yield the row that ``reviews@v3#ROW`` means, ``reviews#ROW`` in all versions, or ``films.csv:17``."""
+        name, hash_, row_id = text.partition("#")
+        if hash_ and row_id:
+            yield from self._find_rows(name, row_id)
+        elif found := LINE.fullmatch(text):
+            for file in dict.fromkeys(file for file, _, _ in self._list_files() if is_called(file, found["file"])):
+                yield (Node("line", file.name, int(found["line"]), file.key),)
+
+    def _find_rows(self, name: str, row_id: str) -> Iterator[tuple[Node, ...]]:
+        table, _, number = name.partition("@v")
+        record = self.tables.find_record(table)
+        if record is None or record.kind != "data" or not record.has_column("row_id"):
+            return
+        for full in self._complete(record, row_id, number):
+            versions = [int(number)] if number.isdecimal() else list_last_versions(record)
+            found = (self.rows.find_row(record.location, version, full) for version in versions)
+            nodes = dict.fromkeys(node for node in found if node is not None)
+            if nodes:
+                yield tuple(nodes)
+
+    def _complete(self, record: TableRecord, row_id: str, number: str) -> list[str]:
+        """Return the ids that begin so: people see the first twelve characters of an id."""
+        from dlpipe.tables import find_rows, table_at
+
+        version = table_at(record.location, version=int(number)) if number.isdecimal() else record.latest
+        if len(row_id) < FEWEST_CHARACTERS or any(True for _ in find_rows(version, "row_id", row_id, columns=[])):
+            return [row_id]
+        found = find_rows(version, "row_id", row_id, columns=["row_id"], prefix=True)
+        return sorted({str(row.values["row_id"]) for row in found}) or [row_id]
+
+    def describe(self, node: Node) -> Facts | None:
+        """Return the label and the beginning of a row; of a line, whether its file is still there."""
+        if node.kind == "row":
+            return self._describe_row(node)
+        if node.kind == "quarantined":
+            record = self.catalog.find(node.name)
+            at = record.commits.get(node.number or 0, {}).get("timestamp") if record else None
+            return Facts(at, self._reasons.get(node, ""))
+        if node.kind != "line":
+            return None
+        return self.tables.describe(Node("file", node.name, key=node.key))
+
+    def _describe_row(self, node: Node) -> Facts:
+        from dlpipe.tables import find_rows, table_at
+
+        record = self.catalog.find(node.name)
+        at = record.commits.get(node.number or 0, {}).get("timestamp") if record else None
+        try:
+            version = table_at(node.name, version=node.number)
+            columns = [name for name, _ in version.columns if name not in ("row_id", "split")]
+            found = next(find_rows(version, "row_id", node.key, columns=columns), None)
+        except DlpipeError as error:
+            return Facts(at, gone=str(error))
+        return Facts(at, describe_values(found.values) if found else "")
+
+    def find_origins(self, node: Node) -> Iterator[Edge]:
+        """Yield the lines of a row, the version that it came with, and the line that its label came from."""
+        if node.kind == "line":
+            yield Edge(node, "part of", Node("file", node.name, key=node.key))
+        elif node.kind == "row" and (record := self.catalog.find(node.name)):
+            version = node.number or 0
+            for line in self._find_lines(record, version, node):
+                yield Edge(node, "ingested from", line)
+            for labelled in self._find_labellings(record, node):
+                for line in self._find_lines(record, labelled, node):
+                    yield Edge(node, "labelled by", line, f"in v{labelled}")
+            yield Edge(node, "part of", make_table_node(record, version))
+        elif node.kind == "quarantined" and (record := self.catalog.find(node.name)):
+            yield from self._find_quarantined_origins(node, record)
+
+    def find_results(self, node: Node) -> Iterator[Edge]:
+        """Yield the rows that a line became, or the bad row, and the models that learnt from a row."""
+        if node.kind == "line":
+            yield from self._find_rows_of_line(node)
+        elif node.kind == "row":
+            yield from self._find_models(node)
+
+    def find_unknown(self, node: Node) -> Iterator[str]:
+        """Yield why the lines of a row cannot be named."""
+        if node.kind != "row" or (record := self.catalog.find(node.name)) is None:
+            return
+        number = node.number or 0
+        if "form" not in record.commits.get(number, {}):
+            yield "its commit does not say which lines rows came from"
+        for source in record.list_sources(number):
+            file = self.tables.make_source_node(source)
+            if file.kind == "file" and (gone := (self.tables.describe(file) or Facts()).gone):
+                yield f"its line cannot be looked up: {gone}"
+
+    # -- lines -------------------------------------------------------------------------------------------------
+
+    def _list_files(self) -> Iterator[tuple[Node, TableRecord, int]]:
+        for record in self.catalog.list_records():
+            for number in record.commits:
+                for source in record.list_sources(number):
+                    if (node := self.tables.make_source_node(source)).kind == "file":
+                        yield node, record, number
+
+    def _find_lines(self, record: TableRecord, version: int, row: Node) -> Iterator[Node]:
+        """Yield the line of a row: of rows that are the same, the second one has the second line."""
+        base, _, repeat = row.key.partition("-")
+        lines = [line for line in self._read_lines(record, version) if line.row_id == base]
+        place = int(repeat) - 1 if repeat.isdecimal() else 0
+        for line in lines[place : place + 1] or lines:
+            yield Node("line", line.file.name, line.number, line.file.key)
+
+    def _find_rows_of_line(self, node: Node) -> Iterator[Edge]:
+        file = Node("file", node.name, key=node.key)
+        for other, record, number in self._list_files():
+            if other != file or record.kind not in ("data", "quarantine"):
+                continue
+            for line in self._read_lines(record, number):
+                if (line.file, line.number) != (file, node.number):
+                    continue
+                if record.kind == "quarantine":
+                    yield from self._find_quarantined(node, record, number)
+                    continue
+                yield from self._find_row_of_line(node, line, record, number)
+
+    def _find_row_of_line(self, node: Node, line: ReadLine, record: TableRecord, number: int) -> Iterator[Edge]:
+        from dlpipe.tables import find_rows, table_at
+
+        version = table_at(record.location, version=number)
+        same = find_rows(version, "row_id", line.row_id, columns=["row_id"], prefix=True) if line.row_id else ()
+        for found in same:
+            row_id = str(found.values["row_id"])
+            if row_id.partition("-")[0] != line.row_id:
+                continue
+            row = self.rows.find_row(record.location, number, row_id)
+            if row is None:
+                continue
+            yield from (edge for edge in self.find_origins(row) if edge.origin == node)
+
+    def _read_lines(self, record: TableRecord, version: int) -> Sequence[ReadLine]:
+        """Return the lines of all files that a commit has read, of which those that changed since are left out."""
+        from dlpipe.tables import read_source_lines
+
+        place = record.location, version
+        if place not in self._lines:
+            commit = self._find_ingest(record, version)
+            self._lines[place] = found = list[ReadLine]()
+            for source in commit.get("sources") or ():
+                file = self.tables.make_source_node(source)
+                if file.kind != "file":
+                    continue
+                try:
+                    made = [ReadLine(file, *vars(line).values()) for line in read_source_lines(source, commit)]
+                except (DlpipeError, OSError) as error:
+                    self.catalog.problems[file.id] = str(error)
+                    continue
+                found += made
+        return self._lines[place]
+
+    def _find_ingest(self, record: TableRecord, version: int) -> Mapping[str, Any]:
+        """Return the commit; of a quarantine, which does not say how files are read, the data table's."""
+        commit = record.commits.get(version, {})
+        if (
+            record.kind != "quarantine"
+            or (data := self.catalog.find(record.location.removesuffix("_quarantine"))) is None
+        ):
+            return commit
+        same = (other for other in data.commits.values() if other.get("sources") == commit.get("sources"))
+        return {**next(same, {}), "version": version}
+
+    # -- bad rows ----------------------------------------------------------------------------------------------
+
+    def _find_quarantined(self, line: Node, record: TableRecord, number: int) -> Iterator[Edge]:
+        from dlpipe.tables import find_rows, table_at
+
+        version = table_at(record.location, version=number)
+        for found in find_rows(version, "source", line.name, columns=["line", "reason"]):
+            if found.values["line"] == line.number:
+                node = Node("quarantined", record.location, number, f"{line.name}:{line.number}")
+                self._reasons[node] = str(found.values["reason"])
+                yield Edge(node, "set aside from", line, str(found.values["reason"]))
+
+    def _find_quarantined_origins(self, node: Node, record: TableRecord) -> Iterator[Edge]:
+        path, _, line = node.key.rpartition(":")
+        for source in record.list_sources(node.number or 0):
+            if source["name"] == path:
+                yield Edge(node, "set aside from", Node("line", path, int(line), str(source["sha256"])))
+        yield Edge(node, "part of", make_table_node(record, node.number or 0))
+
+    # -- models ------------------------------------------------------------------------------------------------
+
+    def _find_models(self, row: Node) -> Iterator[Edge]:
+        """Yield the models that were trained or evaluated on a version with the row, by the split that it had."""
+        for node, version in self.models.list_versions():
+            tags = version.tags
+            if tags.get("delta.table", "").rstrip("/") != row.name or MADE_FROM in tags:
+                continue
+            number = int(tags.get("delta.version", -1))
+            if self.rows.find_row(row.name, number, row.key) != row:
+                continue
+            split = self._read_split(row, number)
+            if split in SPLIT_HOWS:
+                yield Edge(node, SPLIT_HOWS[split], row, f"{split} split of v{number}")
+
+    def _read_split(self, row: Node, version: int) -> str:
+        from dlpipe.tables import find_rows, table_at
+
+        found = next(find_rows(table_at(row.name, version=version), "row_id", row.key, columns=["split"]), None)
+        return str(found.values["split"] or "") if found else ""
+
+    def _find_labellings(self, record: TableRecord, row: Node) -> list[int]:
+        """Return the version that filled in the label of a row, as a list."""
+        found = self.rows.find_labelling(row, record.latest.version)
+        same = self.rows.find_row(record.location, record.latest.version, row.key) == row
+        return [found] if found is not None and same else []
+
+
+def list_last_versions(record: TableRecord) -> list[int]:
+    """Return the versions in which each row that the table ever had is found: the last before each new content."""
+    numbers = sorted(record.commits)
+    anew = [
+        number
+        for number in numbers[1:]
+        if record.commits[number].get("mode") == "Overwrite" and "appended" not in record.commits[number]
+    ]
+    return [*(number - 1 for number in anew), numbers[-1]]
+
+
+def describe_values(values: Mapping[str, Any]) -> str:
+    """Return what a row says, its label first, on a short line.
+
+    Examples
+    --------
+    >>> describe_values({"text": "A lovely film", "label": "positive"})
+    'positive: A lovely film'
+    """
+    label = values.get("label")
+    rest = [str(value) for name, value in values.items() if name != "label" and value is not None]
+    text = " ".join(", ".join(rest).split())
+    text = text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 3]}..."
+    return text if label is None else f"{label}: {text}"

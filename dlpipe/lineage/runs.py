@@ -1,0 +1,126 @@
+"""Runs and tasks, by Metaflow's records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from dlpipe.bridge.metadata import find_runs
+from dlpipe.bridge.runs import MetaflowRun
+from dlpipe.errors import RunNotFound
+from dlpipe.lineage.graph import Edge, Facts
+from dlpipe.lineage.nodes import Node
+from dlpipe.lineage.reader import Reader
+from dlpipe.lineage.tasks import make_run_node, make_task_node
+
+if TYPE_CHECKING:
+    from dlpipe.bridge.attempts import TaskAttempt
+    from dlpipe.bridge.snapshots import RunSnapshot
+
+
+class RunReader(Reader):
+    """Reads Metaflow's metadata.
+
+    Parameters
+    ----------
+    until : int, optional
+        In milliseconds since 1970: runs that began later are passed over.
+    """
+
+    def __init__(self, until: int | None = None) -> None:
+        self.until = until
+        self._snapshots: dict[str, RunSnapshot | None] = {}
+
+    def find(self, text: str) -> Iterator[tuple[Node, ...]]:
+        """Yield the run ``TrainFlow/17``, or the tasks of ``TrainFlow/17/train`` or ``TrainFlow/17/train/4``."""
+        flow, *rest = text.strip("/").split("/")
+        if flow not in self._flows or not 1 <= len(rest) <= 4:
+            return
+        run, *below = rest
+        if (snapshot := self._read(f"{flow}/{run}")) is None:
+            return
+        if not below:
+            yield (make_run_node(f"{flow}/{run}"),)
+            return
+        found = [attempt for attempt in snapshot.attempts if attempt.step == below[0]]
+        if below[1:]:
+            found = [attempt for attempt in found if attempt.task == below[1]]
+        if below[2:]:
+            found = [attempt for attempt in found if str(attempt.number) == below[2]]
+        if nodes := tuple(dict.fromkeys(make_task_node(attempt.pathspec)[0] for attempt in found)):
+            yield nodes
+
+    @cached_property
+    def _flows(self) -> frozenset[str]:
+        return frozenset(run.partition("/")[0] for run in find_runs())
+
+    def describe(self, node: Node) -> Facts | None:
+        """Return when a run or task began, and how it ended."""
+        if node.kind not in ("run", "task"):
+            return None
+        snapshot = self._read(make_pathspec(node))
+        if snapshot is None:
+            return Facts(gone="Metaflow has no such run any more")
+        if node.kind == "run":
+            return Facts(snapshot.created, snapshot.status.lower())
+        attempts = self._list_attempts(node)
+        if not attempts:
+            return Facts(gone="Metaflow has no such task any more")
+        tries = f", {len(attempts)} attempts" if len(attempts) > 1 else ""
+        return Facts(attempts[0].start, attempts[-1].status.lower() + tries)
+
+    def find_origins(self, node: Node) -> Iterator[Edge]:
+        """Yield the run of a task, and the run or task that a resumed one goes back to."""
+        if node.kind == "task":
+            yield Edge(node, "part of", make_run_node(str(node)))
+            for attempt in self._list_attempts(node):
+                if attempt.origin:
+                    yield Edge(node, "resumed from", *make_task_node(attempt.origin))
+        elif node.kind == "run" and (snapshot := self._read(str(node))) and snapshot.origin:
+            yield Edge(node, "resumed from", make_run_node(snapshot.origin))
+
+    def find_results(self, node: Node) -> Iterator[Edge]:
+        """Yield the tasks of a run, and the runs and tasks that resumed it."""
+        if node.kind not in ("run", "task"):
+            return
+        if node.kind == "run" and (snapshot := self._read(str(node))):
+            for pathspec in dict.fromkeys(attempt.pathspec for attempt in snapshot.attempts):
+                yield Edge(make_task_node(pathspec)[0], "part of", node)
+        for later in self._find_resumes(make_pathspec(node)):
+            nodes = [later] if node.kind == "run" else self._list_tasks(later)
+            for made in nodes:
+                yield from (edge for edge in self.find_origins(made) if edge.origin == node)
+
+    def _list_tasks(self, run: Node) -> list[Node]:
+        snapshot = self._read(str(run))
+        paths = dict.fromkeys(attempt.pathspec for attempt in snapshot.attempts) if snapshot else ()
+        return [make_task_node(pathspec)[0] for pathspec in paths]
+
+    def _find_resumes(self, pathspec: str) -> Iterator[Node]:
+        """Yield the runs that resumed one: they are among the later ones of its flow."""
+        flow = pathspec.partition("/")[0]
+        runs = find_runs(flow) if flow in self._flows else []
+        for later in runs[runs.index(pathspec) + 1 :] if pathspec in runs else runs:
+            if (snapshot := self._read(later)) and snapshot.origin == pathspec:
+                yield make_run_node(later)
+
+    def _list_attempts(self, node: Node) -> list[TaskAttempt]:
+        snapshot = self._read(make_pathspec(node))
+        return [attempt for attempt in snapshot.attempts if attempt.pathspec == str(node)] if snapshot else []
+
+    def _read(self, pathspec: str) -> RunSnapshot | None:
+        if pathspec not in self._snapshots:
+            try:
+                snapshot = MetaflowRun(pathspec).read()
+            except RunNotFound:  # deleted, or it has only just begun
+                self._snapshots[pathspec] = None
+            else:
+                later = self.until is not None and snapshot.created > self.until
+                self._snapshots[pathspec] = None if later else snapshot
+        return self._snapshots[pathspec]
+
+
+def make_pathspec(node: Node) -> str:
+    """Return the pathspec of the run that a run or a task is of."""
+    return str(make_run_node(str(node)))

@@ -1,0 +1,179 @@
+"""Where a row came from: the commit that brought it into its table, and the line of the file that it stood on.
+
+Commits do not record lines. A file that is still as it was is read again, with the settings of that commit; of one
+that was changed or removed, the lines are gone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dlpipe.errors import BadSource, SourceNotFound
+from dlpipe.settings import read_settings
+from dlpipe.tables._append_plan import to_row_id
+from dlpipe.tables._form import RowForm
+from dlpipe.tables._lookup import FoundRow, find_rows
+from dlpipe.tables._quarantine import MISSING_LABEL, find_bad_reason
+from dlpipe.tables._read import stream_table
+from dlpipe.tables._rows import read_rows, use_own_names
+from dlpipe.tables._settings import FormSettings, TableSettings
+from dlpipe.tables._sources import Source, find_sources
+from dlpipe.tables._storage import is_remote
+from dlpipe.tables._versions import TableVersion, history, table_at
+
+FACTS = ("label", "split")
+
+
+@dataclass(frozen=True)
+class RowOrigin:
+    """How a row came into a table.
+
+    Attributes
+    ----------
+    version : int
+        Whose commit brought it.
+    labelled : int or None
+        A later version that filled in its label; ``None`` where the label came with the row, or never did.
+    """
+
+    version: int
+    labelled: int | None = None
+
+
+@dataclass(frozen=True)
+class SourceLine:
+    """A line of a file, or a row of a Parquet file, that an ingest or append has read.
+
+    Attributes
+    ----------
+    number : int
+    row_id : str
+        Of the row that it becomes, without the ``-2`` of one that stood there before.
+    reason : str
+        Why the line by itself is bad; empty for a good one.
+    """
+
+    number: int
+    row_id: str
+    reason: str
+
+
+def find_row_origin(version: TableVersion, row_id: str) -> RowOrigin | None:
+    """Return which commit brought the row with this id into the table; ``None`` where ``version`` has none.
+
+    Parameters
+    ----------
+    version : TableVersion
+    row_id : str
+
+    Raises
+    ------
+    SchemaMismatch
+        When the table has no ``row_id``.
+    TableVersionNotFound
+        When another program has removed the files of a version that would tell.
+    """
+    commits = {commit["version"]: commit for commit in history(version.path)}
+    at, labelled = version, None
+    found = _find_row(at, row_id)
+    if found is None:
+        return None
+    while True:
+        # a file of another program, which compacted, does not say since when it has the row
+        wrote = at.version if found.version is None else found.version
+        if not wrote or not _may_be_older(commits.get(wrote, {}), wrote, version.path, row_id):
+            return RowOrigin(wrote, labelled)
+        at = table_at(version.path, version=wrote - 1)
+        before = _find_row(at, row_id)
+        if before is None:
+            return RowOrigin(wrote, labelled)
+        if before.values.get("label") is None and found.values.get("label") is not None:
+            labelled = wrote
+        found = before
+
+
+def _may_be_older(commit: Mapping[str, Any], number: int, location: str, row_id: str) -> bool:
+    """Return whether a commit that wrote a row may have found it in the version before."""
+    if commit.get("operation") != "WRITE":
+        return True
+    if commit.get("mode") == "Append":
+        return False
+    if "appended" in commit:  # all rows anew, with labels filled in
+        return True
+    return "ingested" in commit and _find_place(table_at(location, version=number), row_id) >= commit["ingested"]
+
+
+def _find_row(version: TableVersion, row_id: str) -> FoundRow | None:
+    there = dict(version.columns)
+    return next(find_rows(version, "row_id", row_id, columns=[name for name in FACTS if name in there]), None)
+
+
+def _find_place(version: TableVersion, row_id: str) -> int:
+    """Return which row of a version has this id, counted from 0."""
+    import pyarrow.compute as pc
+
+    start = 0
+    for batch in stream_table(version, columns=["row_id"], batch_rows=65536):
+        place = pc.index(batch["row_id"], row_id).as_py()
+        if place >= 0:
+            return int(start + place)
+        start += batch.num_rows
+    return start
+
+
+def read_source_lines(source: Mapping[str, Any], commit: Mapping[str, Any]) -> Iterator[SourceLine]:
+    """Yield the lines of a file that a commit has read, as they became rows then.
+
+    Parameters
+    ----------
+    source : mapping
+        One of the commit's ``sources``.
+    commit : mapping
+        As ``history`` has it.
+
+    Raises
+    ------
+    SourceNotFound
+        When the file is not there any more.
+    BadSource
+        When it is another one by now, or the commit does not say how it was read.
+    """
+    settings = _read_commit_settings(commit)
+    found = find_source_again(source)
+    read, _ = use_own_names(found, settings, named=())
+    for row in read_rows(found, read, unlabelled=True):
+        reason = find_bad_reason(row, read.form)
+        row_id = to_row_id(read.form.identify(row.values)) if reason in ("", MISSING_LABEL) else ""
+        yield SourceLine(row.line, row_id, reason)
+
+
+def find_source_again(record: Mapping[str, Any]) -> Source:
+    """Return the file that a commit's record names, seen to be the same.
+
+    Raises
+    ------
+    SourceNotFound, BadSource
+        As ``read_source_lines`` does.
+    """
+    name = str(record["name"])
+    if is_remote(name):
+        raise SourceNotFound(f"{name!r} is no file of this machine, so its lines cannot be looked up.")
+    found = next(iter(find_sources({str(record["split"]): (name,)})))
+    if found.sha256 != record["sha256"]:
+        raise BadSource(
+            f"{name!r} is not the file any more that was read then: its SHA-256 was {str(record['sha256'])[:12]} "
+            f"and is {found.sha256[:12]}. Restore it to look up lines."
+        )
+    return found
+
+
+def _read_commit_settings(commit: Mapping[str, Any]) -> FormSettings:
+    if "form" not in commit or "settings" not in commit:
+        raise BadSource("The commit does not say how its files were read: it was made by another program.")
+    names = TableSettings.__dataclass_fields__
+    kept = {name: value for name, value in commit["settings"].items() if name in names}
+    given = read_settings(TableSettings, kept, where=f"the commit of version {commit['version']}")
+    return FormSettings(**given.to_record(), rows=RowForm.from_json(json.dumps(commit["form"])))

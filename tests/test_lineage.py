@@ -1,0 +1,427 @@
+"""Lineage over made-up histories: the expected graphs are spelt out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from made_up_lineage import REQUEST, History, find_id, list_ids
+from stores import untouched_environment
+
+from dlpipe.cli import main
+from dlpipe.errors import NodeAmbiguous, NodeNotFound
+from dlpipe.lineage import Edge, Facts, Graph, Node, Records, walk
+from dlpipe.registry import delete_version, promote
+from dlpipe.tables import delete_table, locate, table_at
+
+
+@pytest.fixture
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[History]:
+    monkeypatch.chdir(tmp_path)
+    with untouched_environment():
+        yield History(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    """A training with all that it leaves, two appended rows that are scored, and a request with its label."""
+    with pytest.MonkeyPatch.context() as patch, untouched_environment():
+        folder = tmp_path_factory.mktemp("trained")
+        patch.chdir(folder)
+        made = History(folder)
+        rows = made.ingest("TrainFlow/17")
+        model = made.register("TrainFlow/17", rows)
+        promote(model, how="gate", who="ana", why="passed")
+        made.predict("TrainFlow/17", model, rows, list_ids(rows))
+        made.explain("TrainFlow/17", model, rows, list_ids(rows, "test")[:2])
+        appended = made.append("new.csv", 'review,sentiment\n"a fine film",\n"cold soup","negative"\n').table
+        made.predict("PredictFlow/20", model, appended, list_ids(appended)[-2:])
+        made.answer(model)
+        made.label(model, "negative")
+        yield made
+
+
+def look(text: str, **how: object) -> Graph:
+    records = Records()
+    return walk(records, records.find(text), **how)  # type: ignore[arg-type]
+
+
+def spell(graph: Graph) -> set[str]:
+    """Return the edges as sentences."""
+    return {f"{edge.result} {edge.how} {edge.origin}" for edge in graph.edges}
+
+
+TRAINING = {
+    "models:/reviews/1 trained on reviews@v0",
+    "models:/reviews/1 evaluated on reviews@v0",
+    "models:/reviews/1 made by TrainFlow/17/train/3",
+    "models:/reviews/1 made by TrainFlow/17/register/5",
+    "TrainFlow/17/train/3 part of TrainFlow/17",
+    "TrainFlow/17/register/5 part of TrainFlow/17",
+    "reviews@v0 ingested from films.csv",
+    "reviews@v0 made by TrainFlow/17/start/1",
+    "TrainFlow/17/start/1 part of TrainFlow/17",
+}
+
+
+def test_a_model_came_of_its_rows_their_file_and_the_tasks_of_its_run(trained: History) -> None:
+    assert spell(look("models:/reviews@champion", direction="up")) == TRAINING
+
+
+def test_an_answer_leads_to_the_line_that_was_scored_and_to_what_taught_its_model(trained: History) -> None:
+    row = find_id(Records().catalog.find(locate("reviews")).latest, "the film was good")
+    assert spell(look(f"reviews_predictions#{row}", direction="up")) == {
+        *TRAINING,
+        f"reviews_predictions@v0#{row} scored reviews@v0#{row}",
+        f"reviews_predictions@v0#{row} scored with models:/reviews/1",
+        f"reviews_predictions@v0#{row} part of reviews_predictions@v0",
+        f"reviews@v0#{row} ingested from films.csv:2",
+        f"reviews@v0#{row} part of reviews@v0",
+        "films.csv:2 part of films.csv",
+        "reviews_predictions@v0 scored reviews@v0",
+        "reviews_predictions@v0 scored with models:/reviews/1",
+        "reviews_predictions@v0 made by TrainFlow/17/predict/6",
+        "TrainFlow/17/predict/6 part of TrainFlow/17",
+    }
+
+
+def test_a_line_leads_to_its_row_and_to_all_that_the_row_reached(trained: History) -> None:
+    rows = table_at("reviews", version=0)
+    train, test = (list_ids(rows, split)[0] for split in ("train", "test"))
+    line = next(
+        edge.origin for edge in look(f"reviews@v0#{train}", direction="up").edges if edge.origin.kind == "line"
+    )
+    assert spell(look(line.id, direction="down", depth=2)) == {
+        f"reviews@v0#{train} ingested from {line}",
+        f"models:/reviews/1 trained on reviews@v0#{train}",
+        f"reviews_predictions@v0#{train} scored reviews@v0#{train}",
+    }
+    assert spell(look(f"reviews@v0#{test}", direction="down", depth=1)) == {
+        f"models:/reviews/1 evaluated on reviews@v0#{test}",
+        f"reviews_predictions@v0#{test} scored reviews@v0#{test}",
+        f"reviews_explanations@v0#{test} explained reviews@v0#{test}",
+    }
+
+
+def test_an_appended_row_taught_no_model_that_was_trained_before(trained: History) -> None:
+    row = find_id(table_at("reviews", version=1), "cold soup")
+    assert spell(look("new.csv:3", direction="down")) == {
+        f"reviews@v1#{row} ingested from new.csv:3",
+        f"reviews_predictions@v1#{row} scored reviews@v1#{row}",
+    }
+
+
+def test_a_row_is_the_same_in_later_versions(trained: History) -> None:
+    row = find_id(table_at("reviews", version=0), "the film was good")
+    found = [Records().find(f"reviews{version}#{row}") for version in ("@v0", "@v1", "")]
+    assert [[str(node) for node in nodes] for nodes in found] == [[f"reviews@v0#{row}"]] * 3
+
+
+def test_the_beginning_of_a_row_id_will_do(trained: History) -> None:
+    row = find_id(table_at("reviews", version=0), "the film was good")
+    assert Records().find(f"reviews#{row[:12]}") == Records().find(f"reviews#{row}")
+    assert Records().find(f"reviews_predictions#{row[:12]}") == Records().find(f"reviews_predictions#{row}")
+
+
+def test_a_version_leads_to_its_pipeline_its_answers_the_move_and_the_requests(trained: History) -> None:
+    assert spell(look("reviews/1", direction="down")) == {
+        "models:/reviews-pipeline/1 made from models:/reviews/1",
+        "models:/reviews@champion#1 points to models:/reviews/1",
+        "reviews_predictions@v0 scored with models:/reviews/1",
+        "reviews_predictions@v1 scored with models:/reviews/1",
+        "reviews_explanations@v0 explained with models:/reviews/1",
+        "reviews_requests of models:/reviews/1 answered with models:/reviews/1",
+    }
+
+
+def test_a_move_by_the_gate_was_made_by_the_task_that_registered_the_version(trained: History) -> None:
+    assert spell(look("models:/reviews@champion#1", direction="up", depth=1)) == {
+        "models:/reviews@champion#1 points to models:/reviews/1",
+        "models:/reviews@champion#1 moved by TrainFlow/17/register/5",
+    }
+
+
+def test_a_request_leads_to_the_model_that_answered_and_to_its_label(trained: History) -> None:
+    assert spell(look(REQUEST, direction="up", depth=1)) == {
+        f"{REQUEST} answered with models:/reviews/1",
+        f"{REQUEST} labelled by reviews_feedback#{REQUEST}:0",
+    }
+    assert spell(look(f"reviews_feedback#{REQUEST}:0", direction="down")) == {
+        f"{REQUEST} labelled by reviews_feedback#{REQUEST}:0"
+    }
+
+
+def test_each_node_is_found_by_its_id(trained: History) -> None:
+    row = find_id(table_at("reviews", version=0), "the film was good")
+    graphs = [
+        look(text) for text in (f"reviews_predictions#{row}", "films.csv", "reviews/1", "films.csv:2", REQUEST)
+    ]
+    nodes = {node for graph in graphs for node in graph.nodes if node.kind not in ("run", "task")}
+    assert len(nodes) >= 14
+    for node in nodes:
+        assert Records().find(node.id) == (node,), node.id
+
+
+def test_up_and_down_have_the_same_edges(trained: History) -> None:
+    """But for rows: what has many of them leads to none, and each leads to what it is in."""
+    records = Records()
+    for text in ("films.csv", "reviews@v0", "reviews/1", REQUEST):
+        roots = records.find(text)
+        for edge in walk(records, roots, direction="down").edges:
+            assert edge in set(records.find_origins(edge.result))
+        for edge in walk(records, roots, direction="up").edges:
+            many = edge.result.kind == "request" and edge.origin.kind == "model"
+            of_run = edge.how == "part of" and edge.origin.kind == "run"  # Metaflow has no such run
+            assert many or of_run or edge in set(records.find_results(edge.origin))
+
+
+# -- what is written, and what is not there --------------------------------------------------------------------
+
+
+def test_what_means_several_things_is_listed(trained: History) -> None:
+    with pytest.raises(NodeAmbiguous, match=r"reviews@v1 \(table\), models:/reviews/1 \(model\)"):
+        Records().find("reviews")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["nothing", "reviews@v9", "reviews@v0#0000000000000000", "films.csv:9999999:1", "reviews/7", "reviews@nobody"],
+)
+def test_what_means_nothing_is_said_with_what_can_be_written(text: str, trained: History) -> None:
+    with pytest.raises(NodeNotFound, match=r"Nothing is called .* Write reviews@v3"):
+        Records().find(text)
+
+
+def test_two_files_of_one_name_are_told_apart_by_their_digests(history: History) -> None:
+    history.ingest("TrainFlow/17")
+    history.ingest("TrainFlow/18", rows=[("the film was good", "positive"), *many_rows(30)])
+    with pytest.raises(NodeAmbiguous, match=r"films\.csv@"):
+        Records().find("films.csv")
+
+
+def many_rows(count: int) -> list[tuple[str, str]]:
+    return [(f"text number {n}", "positive" if n % 2 else "negative") for n in range(count)]
+
+
+def test_a_file_that_was_changed_since_leaves_its_lines_unknown(history: History) -> None:
+    rows = history.ingest("TrainFlow/17")
+    row = list_ids(rows)[0]
+    (history.folder / "films.csv").write_text("review,sentiment\nother,positive\n")
+    graph = look(f"reviews#{row}", direction="up")
+    assert not [node for node in graph.nodes if node.kind == "line"]
+    (problem,) = graph.unknown[graph.roots[0]]
+    assert "not the file any more" in problem
+    assert next(facts.gone for node, facts in graph.facts.items() if node.kind == "file")
+
+
+def test_a_table_of_another_program_says_that_nothing_is_known_of_it(history: History) -> None:
+    from deltalake import write_deltalake
+
+    write_deltalake("tables/others", pa.table({"row_id": ["a"], "text": ["x"]}))
+    graph = look("others#a", direction="up")
+    assert spell(graph) == {"others@v0#a part of others@v0"}
+    assert {str(node): problems for node, problems in graph.unknown.items()} == {
+        "others@v0": ("another program committed it, and does not say of what",),
+        "others@v0#a": ("its commit does not say which lines rows came from",),
+    }
+
+
+def test_a_label_that_came_later_is_another_origin_of_its_row(history: History) -> None:
+    history.ingest("TrainFlow/17")
+    first = history.append("new.csv", 'review,sentiment\n"a fine film",\n').table
+    history.append("later.csv", 'review,sentiment\n"a fine film","positive"\n')
+    row = find_id(first, "a fine film")
+    assert spell(look(f"reviews#{row}", direction="up", depth=1)) == {
+        f"reviews@v1#{row} ingested from new.csv:2",
+        f"reviews@v1#{row} labelled by later.csv:2",
+        f"reviews@v1#{row} part of reviews@v1",
+    }
+
+
+def test_a_bad_line_leads_to_the_quarantine(history: History) -> None:
+    history.ingest("TrainFlow/17", rows=[("", "positive"), *many_rows(40)])
+    assert spell(look("films.csv:2", direction="down")) == {
+        "reviews_quarantine@v0#films.csv:2 set aside from films.csv:2"
+    }
+
+
+def test_rows_that_stay_through_an_ingest_are_the_same_rows(history: History) -> None:
+    history.ingest("TrainFlow/17", rows=many_rows(40))
+    appended = history.append("new.csv", 'review,sentiment\n"a fine film","positive"\n').table
+    again = history.ingest("TrainFlow/18", rows=many_rows(50))
+    row = find_id(again, "a fine film")
+    assert [str(node) for node in Records().find(f"reviews@v{again.version}#{row}")] == [f"reviews@v1#{row}"]
+    assert spell(look(f"reviews#{row}", direction="up", depth=1)) == {
+        f"reviews@v1#{row} ingested from new.csv:2",
+        f"reviews@v1#{row} part of {appended}",
+    }
+    replaced = find_id(again, "text number 3")
+    assert [str(node) for node in Records().find(f"reviews#{replaced}")] == [
+        f"reviews@v0#{replaced}",
+        f"reviews@v2#{replaced}",
+    ]
+
+
+def test_a_compaction_by_another_program_changes_no_lineage(history: History) -> None:
+    from deltalake import DeltaTable
+
+    rows = history.ingest("TrainFlow/17", rows=many_rows(40))
+    model = history.register("TrainFlow/17", rows)
+    history.predict("TrainFlow/17", model, rows, list_ids(rows)[:3])
+    history.predict("TrainFlow/17", model, rows, list_ids(rows)[3:6])
+    history.append("new.csv", 'review,sentiment\n"a fine film","positive"\n')
+    row = list_ids(rows)[0]
+    before = spell(look(f"reviews#{row}"))
+    for table in ("reviews", "reviews_predictions"):
+        DeltaTable(f"tables/{table}").optimize.compact()
+    assert spell(look(f"reviews#{row}")) == before
+
+
+def test_a_model_that_was_deleted_is_named_with_who_deleted_it(history: History) -> None:
+    rows = history.ingest("TrainFlow/17")
+    model = history.register("TrainFlow/17", rows)
+    history.predict("TrainFlow/17", model, rows, list_ids(rows)[:1])
+    delete_version(model, who="ana", why="leaked rows")
+    graph = look("reviews_predictions@v0", direction="up")
+    gone = {str(node): facts.gone for node, facts in graph.facts.items() if node.kind == "model"}
+    assert list(gone) == ["models:/reviews/1"]
+    assert gone["models:/reviews/1"].endswith("by ana: leaked rows")
+
+
+def test_a_deleted_table_is_gone_and_its_model_still_names_it(history: History) -> None:
+    rows = history.ingest("TrainFlow/17")
+    history.register("TrainFlow/17", rows)
+    delete_table("reviews")
+    graph = look("reviews/1", direction="up", depth=1)
+    (gone,) = [facts.gone for node, facts in graph.facts.items() if node.kind == "table"]
+    assert "no table" in gone
+
+
+# -- how far -----------------------------------------------------------------------------------------------------
+
+
+def test_depth_says_where_more_would_follow(trained: History) -> None:
+    graph = look("models:/reviews/1", direction="up", depth=1)
+    assert {str(node) for node in graph.cut} == {
+        "reviews@v0",
+        "TrainFlow/17/train/3",
+        "TrainFlow/17/register/5",
+    }
+
+
+def test_kinds_leave_out_what_leads_to_none_of_them(trained: History) -> None:
+    assert spell(look("models:/reviews/1", direction="up", kinds=["file"])) == {
+        "models:/reviews/1 trained on reviews@v0",
+        "models:/reviews/1 evaluated on reviews@v0",
+        "reviews@v0 ingested from films.csv",
+    }
+
+
+def test_a_circle_ends(trained: History) -> None:
+    nodes = [Node("table", "/t", number) for number in range(3)]
+
+    class Circle:
+        def find_origins(self, node: Node) -> Iterator[Edge]:
+            yield Edge(node, "appended to", nodes[(node.number + 1) % 3])
+
+        def find_results(self, node: Node) -> Iterator[Edge]:
+            yield Edge(nodes[(node.number - 1) % 3], "appended to", node)
+
+        def describe(self, node: Node) -> Facts:
+            return Facts()
+
+        def find_unknown(self, node: Node) -> tuple[str, ...]:
+            return ()
+
+    assert len(walk(Circle(), nodes[:1]).edges) == 3
+
+
+# -- as things were ----------------------------------------------------------------------------------------------
+
+
+def tick() -> int:
+    """Return a moment between what has happened and what follows: moves are recorded to the second."""
+    now = time.time()
+    time.sleep(1.001 - now % 1)
+    moment = int(time.time() * 1000)
+    time.sleep(1.001 - time.time() % 1)
+    return moment
+
+
+def test_the_champion_and_its_rows_are_those_of_the_moment(history: History) -> None:
+    begun = tick()
+    rows = history.ingest("TrainFlow/17", rows=many_rows(40))
+    first = history.register("TrainFlow/17", rows)
+    promote(first)
+    trained_once = tick()
+    history.append("new.csv", 'review,sentiment\n"a fine film","positive"\n')
+    second = history.register("TrainFlow/18", table_at("reviews", version=1))
+    promote(second)
+    then, now = Records(trained_once), Records()
+    with pytest.raises(NodeNotFound, match="Nothing is called 'reviews@v0' at"):
+        Records(begun).find("reviews@v0")
+    assert [str(*records.find("models:/reviews@champion")) for records in (then, now)] == [first.uri, second.uri]
+    assert [str(*records.find("reviews-pipeline@champion")) for records in (then, now)] == [
+        "models:/reviews-pipeline/1",
+        "models:/reviews-pipeline/2",
+    ]
+    assert [len(walk(records, records.find("reviews@v0"), direction="down").edges) for records in (then, now)] == [
+        4,
+        9,
+    ]
+
+
+# -- the command -------------------------------------------------------------------------------------------------
+
+
+def run(*words: str) -> str:
+    done = CliRunner().invoke(main, ["lineage", *words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_the_tree_spreads_a_node_out_once(trained: History) -> None:
+    lines = run("reviews_predictions@v0", "--up").splitlines()
+    assert lines[0].startswith("reviews_predictions@v0  120 rows, ")
+    assert lines[1] == "what it came of"
+    assert sum("ingested from films.csv" in line for line in lines) == 1
+    assert any(line.startswith("└─ scored with models:/reviews/1  champion, ") for line in lines)
+    assert any("trained on, evaluated on reviews@v0" in line and line.endswith("(see above)") for line in lines)
+
+
+def test_json_has_every_node_with_what_there_is_to_say(trained: History) -> None:
+    told = json.loads(run("models:/reviews@champion", "--up", "--depth", "1", "--json"))
+    assert told["roots"] == ["models:/reviews/1"]
+    by_label = {node["label"]: node for node in told["nodes"]}
+    assert by_label["reviews@v0"]["about"] == "120 rows"
+    assert by_label["reviews@v0"]["cut"]
+    assert {(edge["how"], edge["origin"]) for edge in told["edges"] if "task" not in edge["how"]} == {
+        ("trained on", f"{locate('reviews')}@v0"),
+        ("evaluated on", f"{locate('reviews')}@v0"),
+        ("made by", "TrainFlow/17/train/3"),
+        ("made by", "TrainFlow/17/register/5"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["nothing"], "Nothing is called 'nothing'"),
+        (["reviews"], "is the name of several things"),
+        (["reviews@v0", "--kind", "modle"], "did you mean 'model'"),
+        (["reviews@v0", "--at", "yesterday"], "is not a time"),
+        (["reviews@v0", "--at", "1999-01-01"], "at 1999-01-01 00:00 UTC"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line_and_exit_code_1(
+    words: list[str], problem: str, trained: History
+) -> None:
+    done = CliRunner().invoke(main, ["lineage", *words])
+    assert done.exit_code == 1
+    assert problem in done.output
+    assert done.output.count("\n") == 1
