@@ -147,6 +147,10 @@ class ClusterMismatch(DlpipeError, RuntimeError):
     """The Ray cluster, or a node of it, has another Python, Ray or dlpipe than this process."""
 
 
+class ExtraMissing(DlpipeError, ImportError):
+    """What is asked needs packages of an extra that is not installed."""
+
+
 class EngineUnavailable(DlpipeError, LookupError):
     """A model cannot be run by this engine: unknown, not stored with it, damaged, or not for this machine."""
 

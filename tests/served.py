@@ -29,6 +29,7 @@ class Server:
     process: subprocess.Popen[str]
     environ: dict[str, str]
     address: str = ""
+    key: str = ""
     said: list[str] = field(default_factory=list)
 
     @property
@@ -40,10 +41,16 @@ class Server:
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             options.setdefault("headers", {"Content-Type": "application/json"})
-        return requests.post(self.address + path, data=body, timeout=30, **options)
+        return requests.post(self.address + path, data=body, timeout=30, **self._with_key(options))
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        return requests.get(self.address + path, timeout=30, **options)
+        return requests.get(self.address + path, timeout=30, **self._with_key(options))
+
+    def _with_key(self, options: dict[str, Any]) -> dict[str, Any]:
+        if not self.key:
+            return options
+        own = {"Authorization": f"Bearer {self.key}"}
+        return {**options, "headers": {**own, **options.get("headers", {})}}
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)

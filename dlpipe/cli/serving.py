@@ -64,11 +64,21 @@ OPTIONS = (
         help="Largest body of a request.  [default: 8000000]",
     ),
     click.option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="Ray cluster to serve on, or auto for the one of this machine; by default this process serves.",
+    ),
+    click.option(
+        "--replicas",
+        type=click.IntRange(1, 1000),
+        help="Processes that answer on the cluster.  [default: 1]",
+    ),
+    click.option(
         "--settings",
         "file",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="TOML file whose sections [serving], [serving.log] and [serving.keys] are read; options go before "
-        "it.",
+        help="TOML file whose section [serving] is read, with [serving.log], [serving.keys] and [serving.ray]; "
+        "options go before it.",
     ),
 )
 
@@ -92,6 +102,8 @@ def serve(
     timeout: float | None,
     max_wait: float | None,
     max_body: int | None,
+    ray_address: str | None,
+    replicas: int | None,
     file: Path | None,
 ) -> None:
     """Answer requests for predictions until Ctrl-C or SIGTERM.
@@ -104,14 +116,22 @@ def serve(
     Examples:
       dlpipe serve --port 8720
       dlpipe serve --port 8720 --model reviews --model reviews@challenger --timeout 5
+      dlpipe serve --port 8720 --model reviews --ray-address auto --replicas 2
     """
     if context.invoked_subcommand is not None:
         return
     from dlpipe.serving.server import ServeSettings, serve
 
-    serving = read_serving(file, timeout=timeout, max_wait=max_wait, max_body=max_body)
+    serving = read_serving(file, timeout=timeout, max_wait=max_wait, max_body=max_body, replicas=replicas)
     settings = ServeSettings(host=host, port=port, models=models, engine=engine, serving=serving)
-    serve(settings, say=lambda line: say(line, err=True))
+    if ray_address is None:
+        if replicas is not None:
+            raise SettingError("--replicas needs --ray-address: without a cluster, one process serves.")
+        serve(settings, say=say_aside)
+        return
+    from dlpipe.serving.ray_serve.deploying import serve_on_ray
+
+    serve_on_ray(settings, ray_address, say=say_aside)
 
 
 @serve.command()
@@ -128,6 +148,8 @@ def install(
     timeout: float | None,
     max_wait: float | None,
     max_body: int | None,
+    ray_address: str | None,
+    replicas: int | None,
     file: Path | None,
 ) -> None:
     """Install the server as a systemd unit that works in this folder.
@@ -142,8 +164,17 @@ def install(
     from dlpipe.serving.service import find_left_out, make_unit
 
     bounds = {"timeout": timeout, "max_wait": max_wait, "max_body": max_body}
-    limits = read_serving(file, **bounds).limits  # or a bad file would be found when systemd starts the server
-    given = {"host": host, "port": port, "engine": engine, **bounds, "settings": file and file.absolute()}
+    # or a bad file would be found when systemd starts the server
+    limits = read_serving(file, replicas=replicas, **bounds).limits
+    given = {
+        "host": host,
+        "port": port,
+        "engine": engine,
+        "ray_address": ray_address,
+        "replicas": replicas,
+        **bounds,
+        "settings": file and file.absolute(),
+    }
     words = [word for model in models for word in ("--model", model)]
     for name, value in given.items():
         if value is not None:
@@ -153,13 +184,20 @@ def install(
         say(f"{', '.join(left)} holds a password and is not in the unit: put it into serving.env.", err=True)
 
 
-def read_serving(file: Path | None, **bounds: float | None) -> ServingSettings:
-    """Return the settings of a file, before which those of ``bounds`` go that are not ``None``."""
+def read_serving(file: Path | None, *, replicas: int | None = None, **bounds: float | None) -> ServingSettings:
+    """Return the settings of a file; those of ``replicas`` and ``bounds`` that are not ``None`` go before it."""
     from dlpipe.serving.settings import read_serving_settings
 
-    given = {name: value for name, value in bounds.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in bounds.items() if value is not None}
     section = read_section(file) if file else {}
+    if replicas is not None:
+        given["ray"] = {**section.get("ray", {}), "replicas": replicas}
     return read_serving_settings({**section, **given}, where=str(file or "the command line"))
+
+
+def say_aside(line: str) -> None:
+    """Print a line beside the output."""
+    say(line, err=True)
 
 
 def read_section(file: Path) -> dict[str, Any]:

@@ -87,6 +87,8 @@ class Application:
         Gets a model, labels for what was asked of it, and the id of a key; returns when they survive a kill.
     find_trouble : callable
         Returns why requests cannot be logged; empty while they can.
+    gather : callable, optional
+        Returns the numbers for Prometheus where others answer beside this application; by default its own.
     draining : bool
         Whether the server is about to end: ``/readyz`` says so.
     """
@@ -97,6 +99,7 @@ class Application:
     guard: Guard = field(default_factory=Open)
     record: Callable[[Entry], None] | None = None
     take: Callable[[str, Sequence[Given], str], None] | None = None
+    gather: Callable[[], Awaitable[bytes]] | None = None
     explainers: Explainers = field(default_factory=Explainers)
     find_trouble: Callable[[], str] = str
     draining: bool = False
@@ -107,6 +110,10 @@ class Application:
         self._held = 0
         self._loading: dict[tuple[str, str], asyncio.Task[Served]] = {}
         self._pages = make_pages(self)
+
+    async def write_metrics(self) -> bytes:
+        """Return the numbers for Prometheus as text."""
+        return self.metrics.write() if self.gather is None else await self.gather()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hmac
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from dlpipe.errors import KeysUnusable
 from dlpipe.serving import guards
+from dlpipe.serving.allowances import Allowance, Balance, Use
 from dlpipe.serving.key_file import Key, begin_of_day, find_day, hash_secret, read_keys, read_rate
 from dlpipe.serving.refusals import Refused
 
@@ -38,16 +39,6 @@ class Grant:
     key: str
     models: tuple[str, ...]
     rights: frozenset[str]
-
-
-class Allowance:
-    """How much of its rate and quota a key has used; in memory, and so of one process."""
-
-    __slots__ = ("at", "ends", "tokens", "used")
-
-    def __init__(self, burst: float, at: float) -> None:
-        self.tokens, self.at = burst, at
-        self.ends, self.used = 0.0, 0
 
 
 class KeyRing:
@@ -158,7 +149,32 @@ class KeyRing:
                 retry_after=allowance.ends - now,
                 key=key.id,
             )
-        allowance.used += rows
+        allowance.charge(rows)
+
+    def list_uses(self) -> list[Use]:
+        """Return what each key that has a rate or a quota was given here since the last call."""
+        now, uses = self._clock(), []
+        for key in self._keys.values():
+            if not (key.rate or key.quota) or key.describe_state(now) != "valid":
+                continue
+            allowance = self._find_allowance(key, now)
+            known = allowance.used - allowance.charged
+            uses.append(
+                Use(key.id, *read_rate(key.rate), allowance.ends, known, allowance.taken, allowance.charged)
+            )
+            allowance.taken = allowance.charged = 0
+        return uses
+
+    def settle(self, balances: Iterable[Balance]) -> None:
+        """Take over what this process and others have given; what was given here meanwhile comes on top."""
+        now = self._clock()
+        for balance in balances:
+            allowance = self._allowances.get(balance.key)
+            if allowance is None:
+                continue
+            allowance.tokens, allowance.at = balance.tokens - allowance.taken, now
+            if balance.ends == allowance.ends:
+                allowance.used = balance.used + allowance.charged
 
     # ---------------------------------------------------------------------------------------------------------
 
@@ -180,13 +196,8 @@ class KeyRing:
     def _take(self, key: Key, now: float) -> None:
         """Take a request out of what the rate of a key allows now."""
         rate, burst = read_rate(key.rate)
-        allowance = self._find_allowance(key, now)
-        allowance.tokens = min(burst, allowance.tokens + max(now - allowance.at, 0.0) * rate)
-        allowance.at = now
-        if allowance.tokens < 1.0:
-            wait = (1.0 - allowance.tokens) / rate
+        if wait := self._find_allowance(key, now).take(rate, burst, now):
             raise Refused(429, "rate", f"The key {key.id} may ask {key.rate}.", retry_after=wait, key=key.id)
-        allowance.tokens -= 1.0
 
     def _find_allowance(self, key: Key, now: float) -> Allowance:
         """Return what a key has used; a new day begins at midnight of its time zone."""
@@ -194,8 +205,7 @@ class KeyRing:
         if allowance is None:
             allowance = self._allowances[key.id] = Allowance(read_rate(key.rate)[1], now)
         if now >= allowance.ends:
-            allowance.ends = begin_of_day(find_day(now, key.zone) + timedelta(days=1), key.zone)
-            allowance.used = 0
+            allowance.begin_day(begin_of_day(find_day(now, key.zone) + timedelta(days=1), key.zone))
         return allowance
 
     def _look(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -70,17 +70,16 @@ class Metrics:
 
     def write(self) -> bytes:
         """Return all of it as text."""
-        from prometheus_client import CollectorRegistry
-        from prometheus_client.exposition import generate_latest
+        return write_families(self.list_families())
+
+    def list_families(self) -> list[Metric]:
+        """Return all of it, with the memory and the time of this process."""
         from prometheus_client.process_collector import ProcessCollector
 
-        registry = CollectorRegistry()
-        registry.register(self)
-        ProcessCollector(registry=registry)
-        return generate_latest(registry)
+        return [*self.collect(), *ProcessCollector(registry=None).collect()]
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families; the way by which prometheus_client asks."""
+        """Yield the families."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         by = ["model", "version", "kind", "status"]
@@ -130,6 +129,50 @@ class Metrics:
             unseen.add_metric(name, bool(followed.unseen))
             swaps.add_metric(name, sum(not swap.refused for swap in followed.swaps))
         yield from (versions, refused, unseen, swaps)
+
+
+def write_families(families: Iterable[Metric]) -> bytes:
+    """Return families as text."""
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.exposition import generate_latest
+    from prometheus_client.registry import Collector
+
+    class Given(Collector):
+        def collect(self) -> Iterable[Metric]:
+            return families
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Given())
+    return generate_latest(registry)
+
+
+def merge_families(parts: Mapping[str, Iterable[Metric]]) -> list[Metric]:
+    """Return what several processes count, each number with the process's name as the label ``replica``.
+
+    Parameters
+    ----------
+    parts : mapping of str to families
+
+    Examples
+    --------
+    >>> from prometheus_client.core import GaugeMetricFamily
+    >>> waiting = [GaugeMetricFamily("waiting", "Rows that wait", number) for number in (3, 5)]
+    >>> (merged,) = merge_families({"a": waiting[:1], "b": waiting[1:]})
+    >>> [(sample.labels, sample.value) for sample in merged.samples]
+    [({'replica': 'a'}, 3), ({'replica': 'b'}, 5)]
+    """
+    from prometheus_client import Metric
+
+    merged: dict[str, Metric] = {}
+    for replica, families in parts.items():
+        for family in families:
+            whole = merged.get(family.name)
+            if whole is None:
+                whole = merged[family.name] = Metric(family.name, family.documentation, family.type, family.unit)
+            whole.samples += [
+                sample._replace(labels={**sample.labels, "replica": replica}) for sample in family.samples
+            ]
+    return list(merged.values())
 
 
 def label(version: int) -> str:

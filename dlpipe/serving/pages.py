@@ -50,6 +50,9 @@ class Shown(Protocol):
     async def load(self, name: str, which: str) -> Served:
         """Return what answers for a model that is not loaded yet."""
 
+    async def write_metrics(self) -> bytes:
+        """Return the numbers for Prometheus as text."""
+
 
 def make_pages(app: Shown) -> Starlette:
     """Return the application of all addresses that take no body."""
@@ -158,7 +161,7 @@ class Pages:
     async def metrics(self, request: Request) -> Response:
         """Answer with the numbers, as Prometheus reads them."""
         self._check(request, "", "admin")
-        return Response(self.app.metrics.write(), media_type="text/plain; version=1.0.0; charset=utf-8")
+        return Response(await self.app.write_metrics(), media_type="text/plain; version=1.0.0; charset=utf-8")
 
     async def status(self, request: Request) -> Response:
         """Answer with the first page: models, traffic, errors and swaps.

@@ -183,26 +183,46 @@ async def run(
     guard : Guard
     say : callable
     """
+    app = make_application(settings, log, guard, say=say)
+    try:
+        await app.models.start()
+        say(f"Serving {describe_models(settings.models)} on {describe_address(listening)}")
+        await answer(app, listening, say=say)
+    finally:
+        await close_application(app)
+
+
+def make_application(
+    settings: ServeSettings, log: RequestLog, guard: Guard, *, say: Callable[[str], None]
+) -> Application:
+    """Return the application of a server, whose models have not been started.
+
+    Parameters
+    ----------
+    settings : ServeSettings
+    log : RequestLog
+        That has been started.
+    guard : Guard
+    say : callable
+        Gets a line for each swap and each refusal.
+    """
     limits = settings.serving.limits
-    models = Models(only=settings.models, engine=settings.engine, say=say)
-    batcher = Batcher(max_wait=limits.max_wait)
-    app = Application(
-        models,
-        batcher,
+    return Application(
+        Models(only=settings.models, engine=settings.engine, say=say),
+        Batcher(max_wait=limits.max_wait),
         limits=limits,
         guard=guard,
         record=log.record,
         take=lambda model, given, key: write_feedback(log, model, given, key=key),
         find_trouble=lambda: log.trouble,
     )
-    try:
-        await models.start()
-        say(f"Serving {describe_models(settings.models)} on {describe_address(listening)}")
-        await answer(app, listening, say=say)
-    finally:
-        await models.stop()
-        app.explainers.close()
-        batcher.close()
+
+
+async def close_application(app: Application) -> None:
+    """End what an application has running; nobody may be asking it any more."""
+    await app.models.stop()
+    app.explainers.close()
+    app.batcher.close()
 
 
 def describe_models(names: Sequence[str]) -> str:

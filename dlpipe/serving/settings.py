@@ -76,12 +76,32 @@ class KeySettings:
 
 
 @dataclass(frozen=True)
+class RaySettings:
+    """How a server stands on a Ray cluster.
+
+    Attributes
+    ----------
+    replicas : int
+        Processes that answer, on any of its nodes.
+    cores : int
+        Of each.
+    proxies : 'head' or 'every'
+        Whether the head node alone takes requests, or every node that has a replica.
+    """
+
+    replicas: Annotated[int, Ge(1), Le(1000)] = 1
+    cores: Annotated[int, Ge(1), Le(1024)] = 1
+    proxies: Literal["head", "every"] = "head"
+
+
+@dataclass(frozen=True)
 class ServingSettings:
-    """The section ``[serving]``: bounds in it, and in its sections ``log`` and ``keys`` the rest."""
+    """The section ``[serving]``: bounds in it, and in its sections ``log``, ``keys`` and ``ray`` the rest."""
 
     limits: LimitSettings = field(default_factory=LimitSettings)
     log: LogSettings = field(default_factory=LogSettings)
     keys: KeySettings = field(default_factory=KeySettings)
+    ray: RaySettings = field(default_factory=RaySettings)
 
 
 def read_serving_settings(section: Mapping[str, Any], *, where: str) -> ServingSettings:
@@ -106,5 +126,6 @@ def read_serving_settings(section: Mapping[str, Any], *, where: str) -> ServingS
     """
     log = read_settings(LogSettings, section.get("log", {}), where=f"[serving.log] of {where}")
     keys = read_settings(KeySettings, section.get("keys", {}), where=f"[serving.keys] of {where}")
-    bounds = {name: value for name, value in section.items() if name not in ("log", "keys")}
-    return ServingSettings(read_settings(LimitSettings, bounds, where=f"[serving] of {where}"), log, keys)
+    ray = read_settings(RaySettings, section.get("ray", {}), where=f"[serving.ray] of {where}")
+    bounds = {name: value for name, value in section.items() if name not in ("log", "keys", "ray")}
+    return ServingSettings(read_settings(LimitSettings, bounds, where=f"[serving] of {where}"), log, keys, ray)
