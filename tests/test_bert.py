@@ -60,6 +60,25 @@ def test_states_are_those_of_transformers(backbone: Path, look: str, padded: boo
 
 
 @pytest.mark.parametrize("look", LOOKS)
+def test_padding_that_is_skipped_is_seen_by_attention_alone_and_changes_nothing(backbone: Path, look: str) -> None:
+    network = load_bert(backbone)
+    assert network is not None
+    network.set_attn_implementation(look)
+    given = make_batch(network.config.vocab_size, padded=True)
+    seen: list[torch.Size] = []
+    network.encoder.layer[0].intermediate.register_forward_hook(
+        lambda _, states, wide: seen.append(states[0].shape)
+    )
+    with torch.no_grad():
+        whole = network(**given).last_hidden_state
+        network.skips_padding = True
+        skipped = network(**given).last_hidden_state
+    real = given["attention_mask"].bool()
+    torch.testing.assert_close(skipped[real], whole[real], rtol=0, atol=1e-6)
+    assert [tuple(shape[:2]) for shape in seen] == [(4, 40), (1, 79)]
+
+
+@pytest.mark.parametrize("look", LOOKS)
 def test_a_bias_of_attention_does_what_it_does_in_transformers(tiny_backbone: Path, look: str) -> None:
     mine, other = load_both(tiny_backbone, look)
     given = make_batch(mine.config.vocab_size, padded=True)

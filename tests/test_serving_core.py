@@ -21,8 +21,9 @@ from stores import new_store, untouched_environment
 from dlpipe.errors import DeadlinePassed, DlpipeError, ModelDamaged, ModelNotFound, Overloaded, TrackingUnavailable
 from dlpipe.inference import load_predictor, predict_frame, register_pipeline
 from dlpipe.registry import AliasWatcher, ModelVersion, log_and_register, promote
-from dlpipe.serving.batching import Batcher, Waiting, choose_batch
+from dlpipe.serving.batching import Batcher
 from dlpipe.serving.following import Models
+from dlpipe.serving.queues import Queue, Waiting
 from dlpipe.serving.served import open_served
 from dlpipe.task import open_predictor
 from dlpipe.task.example import EXAMPLE, check_example, write_example
@@ -196,14 +197,84 @@ def test_rows_that_nobody_waits_for_any_more_are_not_computed():
     assert [row for batch in served.batches for row in batch] == ["first", "last"]
 
 
+def make_queue(*costs: int) -> Queue:
+    """A queue of rows whose turns come one a second."""
+    queue, asked = Queue(), SimpleNamespace(deadline=float("inf"))
+    for turn, cost in enumerate(costs):
+        queue.add(Waiting(asked, turn, cost, turn))
+    return queue
+
+
+def take_batch(queue: Queue, *, free: int = 1, budget: int = 1024) -> list[int]:
+    """The numbers of the rows of the next batch."""
+    first = queue.find_first(0.0)
+    return [row.number for row in queue.take_batch(first, 0.0, free=free, budget=budget)]
+
+
 def test_a_lane_that_is_free_gets_its_share_of_what_waits():
-    asked = SimpleNamespace()
-    waiting = [Waiting(asked, n, 25, n) for n in range(32)]
-    assert len(choose_batch(waiting, waiting[0], free=2, budget=1024)) == 16
-    assert len(choose_batch(waiting, waiting[0], free=1, budget=1024)) == 32
-    assert len(choose_batch(waiting, waiting[0], free=1, budget=100)) == 4
-    huge = Waiting(asked, 0, 5000, 0)
-    assert choose_batch([huge, *waiting], huge, free=1, budget=1024) == [huge]
+    assert take_batch(make_queue(*[25] * 32), free=2) == list(range(16))
+    assert take_batch(make_queue(*[25] * 32)) == list(range(32))
+    assert take_batch(make_queue(*[25] * 32), budget=100) == [0, 1, 2, 3]
+    assert take_batch(make_queue(5000, *[25] * 32)) == [0]
+
+
+def test_a_batch_has_rows_that_cost_alike_in_the_order_of_their_turns():
+    queue = make_queue(30, 200, 25, 40, 210, 10, 30)
+    assert take_batch(queue) == [0, 2, 3, 6]
+    assert take_batch(queue) == [1, 4]
+    assert take_batch(queue) == [5]
+    assert (queue.count, queue.cost) == (0, 0)
+    assert queue.find_first(0.0) is None
+
+
+def test_what_is_due_is_what_waits_and_whose_turn_has_come():
+    queue = make_queue(*[10] * 6)
+    assert [queue.measure_due(now) for now in (-1, 0, 2.5)] == [0, 10, 30]
+    take_batch(queue, budget=20)
+    assert queue.measure_due(2.5) == 10
+    assert queue.measure_due(9) == 40
+
+
+def test_as_many_rows_as_a_request_may_have_are_taken_in_a_moment():
+    queue, asked = Queue(), SimpleNamespace(deadline=float("inf"))
+    for number in range(100_000):
+        queue.add(Waiting(asked, number, 10 + number % 60, number))
+    started = time.process_time()
+    for _ in range(500):
+        take_batch(queue)
+    assert time.process_time() - started < 2  # by looking at all that wait: minutes
+    assert queue.count < 95_000
+
+
+def test_a_queue_that_stands_takes_in_less_than_one_that_has_just_come():
+    served = Slow(seconds=0.02)
+
+    async def ask(batcher: Batcher) -> tuple[int, int]:
+        async def one() -> bool:
+            try:
+                await batcher.compute(served, ["word " * 40])
+            except Overloaded:
+                return False
+            return True
+
+        for _ in range(20):
+            await one()  # so that it knows how long a batch takes
+        served.batch_tokens = 64
+        burst = await asyncio.gather(*(one() for _ in range(15)))
+        await asyncio.sleep(0.1)
+        counts = []
+        until = time.monotonic() + 1.5
+        tasks = []
+        while time.monotonic() < until:
+            tasks.append(asyncio.create_task(one()))
+            await asyncio.sleep(0.005)
+            counts.append(batcher.count_waiting())
+        await asyncio.gather(*tasks)
+        return sum(burst), max(counts[-40:])
+
+    burst, standing = run(ask)
+    assert burst == 15
+    assert standing < 10
 
 
 def test_a_version_that_is_not_asked_any_more_is_let_go():

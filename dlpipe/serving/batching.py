@@ -4,11 +4,17 @@ A *lane* is a thread that computes a batch. When one is free it takes what has c
 turn it is and those that cost about the same, so that little is padding and a short text does not wait for a long
 one beside it. A row's turn comes at its arrival plus what its own request has before it, so that a request of a
 thousand rows lets small ones pass.
+
+What would wait too long is refused. A queue that has stood for that long gives nobody more answers and costs
+everybody time: from then on it may have what the next batches take, or a tenth of that time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -17,49 +23,29 @@ from typing import Any
 
 from dlpipe.errors import DeadlinePassed, Overloaded
 from dlpipe.machine import count_usable_cores
+from dlpipe.serving.queues import Asked, Queue, Waiting
 from dlpipe.serving.served import Record, Served, measure_costs
 
 FIRST_RATE = 5_000.0
 """Tokens a second that one lane is taken to compute until it has been measured."""
-ALIKE, SLACK = 2.0, 8
-"""Rows of a batch cost at most this many times what the first one costs, and some tokens more."""
-
-
-@dataclass(eq=False, slots=True)
-class Asked:
-    """The rows of one request, and what has been answered of them."""
-
-    served: Served
-    rows: Sequence[Any]
-    future: asyncio.Future[list[Record]]
-    deadline: float
-    records: list[Any]
-    left: int
-    gone: bool = False
-    """Nobody waits for it any more."""
-
-
-@dataclass(eq=False, slots=True)
-class Waiting:
-    """One row that waits."""
-
-    asked: Asked
-    number: int
-    cost: int
-    turn: float
-    """When it is to be computed, on the clock of ``time.monotonic``."""
+STANDING = 0.1
+"""Of ``max_wait``: how long a queue may be that has stood for ``max_wait``."""
+NICE = 5
+"""How far lanes give way to the event loop, which reads requests and refuses them."""
 
 
 @dataclass(eq=False, slots=True)
 class Line:
-    """The rows that wait for one version."""
+    """The rows that wait for one version, and the lanes that compute for it."""
 
     served: Served
-    waiting: list[Waiting] = field(default_factory=list)
+    queue: Queue = field(default_factory=Queue)
     busy: int = 0
     """Lanes that compute."""
     rate: float = FIRST_RATE
     """Tokens a second of one lane."""
+    empty_at: float = float("-inf")
+    """When no row was due last."""
 
 
 class Batcher:
@@ -69,6 +55,7 @@ class Batcher:
     ----------
     max_wait : float
         Seconds that a request may be expected to wait before it begins; one that would wait longer is refused.
+        Where others have waited for that long without a break, a tenth of it.
     threads : int, optional
         Lanes of all models together; by default one for each core that this process may use.
     """
@@ -101,13 +88,13 @@ class Batcher:
         Raises
         ------
         Overloaded
-            At once, when the rows would have to wait longer than ``max_wait``.
+            At once, when the rows would have to wait too long.
         DeadlinePassed
             After ``timeout`` seconds.
         """
         if not rows:
             return []
-        asked = self._enter(served, rows, timeout)
+        line, asked = self._enter(served, rows, timeout)
         try:
             return await asyncio.wait_for(asked.future, timeout)
         except TimeoutError:
@@ -115,12 +102,13 @@ class Batcher:
                 f"No answer within {timeout:g} s: the server has too much to do. Try again."
             ) from None
         finally:
-            asked.gone = True
+            if asked.left:
+                self._leave(line, asked)
 
     def count_waiting(self) -> int:
         """Return how many rows wait."""
         with self._ready:
-            return sum(len(line.waiting) for line in self._lines.values())
+            return sum(line.queue.count for line in self._lines.values())
 
     def close(self) -> None:
         """End the lanes after the batches that they compute; whoever waits still gets no answer."""
@@ -132,28 +120,49 @@ class Batcher:
 
     # in the event loop -------------------------------------------------------------------------------------
 
-    def _enter(self, served: Served, rows: Sequence[Any], timeout: float | None) -> Asked:
+    def _enter(self, served: Served, rows: Sequence[Any], timeout: float | None) -> tuple[Line, Asked]:
         """Put rows into the line of their version, or refuse them."""
         now = time.monotonic()
         costs = measure_costs(rows)
         with self._ready:
             line = self._lines.get(served)
             if line is None:
-                line = self._lines[served] = Line(served, rate=self._rates.get(served.engine, FIRST_RATE))
+                rate = self._rates.get(served.engine, FIRST_RATE)
+                line = self._lines[served] = Line(served, rate=rate, empty_at=now)
             rate = line.rate * served.lanes
-            wait = sum(one.cost for one in line.waiting if one.turn <= now) / rate
-            if wait > self.max_wait:
-                raise Overloaded(
-                    f"Too much waits for {served.version.uri}: about {wait:.1f} s. Try again.", retry_after=wait
-                )
+            self._check_wait(line, line.queue.measure_due(now) / rate, now)
             deadline = float("inf") if timeout is None else now + timeout
-            asked = Asked(served, rows, self._loop.create_future(), deadline, [None] * len(rows), len(rows))
+            asked = Asked(rows, self._loop.create_future(), deadline, [None] * len(rows), len(rows))
             before = 0
             for number, cost in enumerate(costs):
                 before += cost
-                line.waiting.append(Waiting(asked, number, cost, now + before / rate))
+                asked.waiting.append(Waiting(asked, number, cost, now + before / rate))
+                line.queue.add(asked.waiting[-1])
             self._ready.notify(min(len(rows), served.lanes))
-        return asked
+        return line, asked
+
+    def _check_wait(self, line: Line, wait: float, now: float) -> None:
+        """Raise ``Overloaded`` where a request would wait for too many seconds."""
+        if not wait:
+            line.empty_at = now
+        most = self.max_wait
+        if now - line.empty_at > most:
+            most = min(most, max(most * STANDING, line.served.batch_tokens / line.rate))
+        if wait > most:
+            raise Overloaded(
+                f"Too much waits for {line.served.version.uri}: about {wait:.2g} s. Try again.", retry_after=wait
+            )
+
+    def _leave(self, line: Line, asked: Asked) -> None:
+        """Take out rows that nobody waits for any more."""
+        with self._ready:
+            line.queue.drop(asked.waiting)
+            self._forget_idle(line)
+
+    def _forget_idle(self, line: Line) -> None:
+        """Let a line go that nothing waits in, or a version that is not served any more would stay in memory."""
+        if not line.queue.count and not line.busy and self._lines.get(line.served) is line:
+            del self._lines[line.served]
 
     def _deliver(self, batch: Sequence[Waiting], records: Sequence[Any]) -> None:
         """Hand out what a lane has computed."""
@@ -171,6 +180,7 @@ class Batcher:
     # in a lane ---------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        give_way()
         while True:
             with self._ready:
                 while not self._closed and (taken := self._take()) is None:
@@ -186,9 +196,7 @@ class Batcher:
                 line.busy -= 1
                 line.rate += 0.2 * (sum(one.cost for one in batch) / max(seconds, 1e-6) - line.rate)
                 self._rates[line.served.engine] = line.rate
-                if not line.waiting and not line.busy:
-                    # or a version that is not served any more would stay in memory
-                    self._lines.pop(line.served, None)
+                self._forget_idle(line)
             self._hand_over(batch, records)
             del line, batch, records, taken
 
@@ -204,51 +212,29 @@ class Batcher:
         now = time.monotonic()
         found: tuple[Line, Waiting] | None = None
         for line in list(self._lines.values()):
-            line.waiting = [one for one in line.waiting if not one.asked.gone and one.asked.deadline > now]
-            if line.waiting and line.busy < line.served.lanes:
-                first = min(line.waiting, key=lambda one: one.turn)
-                if found is None or first.turn < found[1].turn:
-                    found = line, first
-            elif not line.waiting and not line.busy:
-                del self._lines[line.served]
+            if line.busy == line.served.lanes:
+                continue
+            first = line.queue.find_first(now)
+            if first is None:
+                self._forget_idle(line)
+            elif found is None or first.turn < found[1].turn:
+                found = line, first
         if found is None:
             return None
         line, first = found
-        batch = choose_batch(
-            line.waiting, first, free=line.served.lanes - line.busy, budget=line.served.batch_tokens
-        )
-        taken = set(map(id, batch))
-        line.waiting = [one for one in line.waiting if id(one) not in taken]
+        free = line.served.lanes - line.busy
+        batch = line.queue.take_batch(first, now, free=free, budget=line.served.batch_tokens)
         line.busy += 1
+        if not line.queue.measure_due(now):
+            line.empty_at = now
         return line, batch
 
 
-def choose_batch(waiting: Sequence[Waiting], first: Waiting, *, free: int, budget: int) -> list[Waiting]:
-    """Return ``first`` and those rows that are computed with it.
-
-    Parameters
-    ----------
-    waiting : sequence of Waiting
-        Among them ``first``.
-    first : Waiting
-    free : int
-        Lanes that are free: each is to get its share of what waits.
-    budget : int
-        Tokens of a padded batch at most; a row that has more is a batch alone.
-    """
-    share = -(-sum(one.cost for one in waiting) // free)
-    budget = min(budget, max(share, first.cost))
-    least, most = first.cost / ALIKE - SLACK, first.cost * ALIKE + SLACK
-    batch, longest = [first], first.cost
-    for one in sorted(waiting, key=lambda one: one.turn):
-        if one is first or not least <= one.cost <= most:
-            continue
-        longer = max(longest, one.cost)
-        if longer * (len(batch) + 1) > budget:
-            break
-        batch.append(one)
-        longest = longer
-    return batch
+def give_way() -> None:
+    """Let other threads go before this one where both want a core."""
+    if sys.platform == "linux":  # elsewhere it would be the whole process
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def compute_batch(served: Served, batch: Sequence[Waiting]) -> Sequence[Any]:

@@ -37,6 +37,8 @@ DRAIN_SECONDS = 15.0
 """More than a request has, in which those under way end after a signal."""
 FILES = 256
 """Open files that are not connections."""
+SWITCH_SECONDS = 0.0005
+"""After which a thread lets others have Python: a lane asks for it many times a batch, beside the event loop."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def serve(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
     """
     import uvloop
 
+    sys.setswitchinterval(SWITCH_SECONDS)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     keys = open_keys(settings.serving.keys, say=say)
     check_host(settings.host, keys=0 if keys is None else len(keys))

@@ -1,243 +1,498 @@
-"""What a server costs a request, with a model that does nothing: CPU time of its process, and of bare Starlette.
+"""What serving costs: a request with a model that does nothing, rows in batches, one client, and too much load.
 
-The server logs its requests, knows a key and counts; the table of the log is written by its process too.
+overhead  CPU time of the server a request, with a key, log and metrics, beside bare uvicorn and Starlette.
+batches   rows a second of 32 clients that ask for a snippet each, beside the network alone on batches of like
+          length, the server with each row alone, and MLflow's own server with the same model.
+single    one client beside a call of the model in Python; and short texts beside long ones.
+overload  five times as many requests as the server has answers for: how long those take that get one, how long
+          those that are refused, and the server's memory.
 
-The servers are processes of their own; clients are threads of another one, with a connection each that stays open.
-CPU time of the server's process divided by requests is what holds on a noisy machine; latencies stand beside it.
+Everything is a process of its own. Servers are started first and stopped by SIGSTOP while another one is asked, so
+that the order can alternate from round to round; ratios are medians of the ratios of each round. Clients are one
+process (``load.py``), which shares the cores with the server: rows a second are what both reach together, as on a
+machine that answers itself. CPU time of the server a request holds on a noisy machine, and the client's own stands
+under the table, so that it can be judged what the client took from the server.
 
     python tests/bench/serving.py
-    python tests/bench/serving.py --seconds 2 --clients 1
+    python tests/bench/serving.py --parts overhead single --rounds 3
+    python tests/bench/serving.py --parts overload --overload-seconds 10 --folder /tmp/model
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import csv
 import json
-import multiprocessing
 import os
-import socket
+import random
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dlpipe.serving.key_file import create_key
+from contenders import say
+from running import Running, end_load, find_free_port, run_load, run_server, start_load
 
+HERE = Path(__file__).resolve().parent
+SNIPPETS = HERE.parents[2] / "shared" / "data" / "snippets"
+SAMPLE = HERE.parents[1] / "data" / "sample" / "reviews.csv"
 TEXT = "a film that takes its time and rewards the patience of those who stay with it until the end"
-BODIES = {
-    "plain": ("/models/none", json.dumps({"text": TEXT})),
-    "mlflow": (
+WORDS = ("a", "good", "film", "that", "is", "worth", "the", "time")
+"""Each is one token; a text has two more."""
+INT8, TORCH = "onnx-int8", "torch"
+MODEL, CLIENTS = "reviews", 32
+WARM_SECONDS = 1.5
+FORWARD_TOKENS = 512, 1024, 2048
+"""Tokens of a batch of the bare forward, of which the fastest number counts."""
+BARE, ALONE, MLFLOW = "bare", " alone", "MLflow"
+OVERHEAD_BOUNDS = {1: 0.5, 16: 0.25}
+"""Milliseconds of CPU a request at most."""
+AT_ONCE_MS, FLAT = 50.0, 1.05
+"""A refusal in so many milliseconds is at once, and memory that grows by no more than this is flat."""
+
+
+def main() -> None:
+    options = parse_options()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        bench = Bench(options, options.folder or folder / "model", folder, stack)
+        for name in options.parts:
+            say(name)
+            PARTS[name](bench)
+    bench.print_table()
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--rounds", type=int, default=5, help="in which each server is asked once")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement in a round")
+    parser.add_argument("--overload-seconds", type=float, default=60.0)
+    parser.add_argument(
+        "--folder", type=Path, help="where the model is trained and registered, or found if it is there already"
+    )
+    return parser.parse_args()
+
+
+# -- what was measured -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A line of the table."""
+
+    what: str
+    measured: str
+    beside: str
+    must: str = ""
+    holds: bool | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one server did in one measurement."""
+
+    seconds: float
+    answers: dict[str, list[float]]
+    cpu: float
+    """Seconds of the server's processes."""
+    client_cpu: float
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.answers.values()))
+
+    @property
+    def rate(self) -> float:
+        return self.count / self.seconds
+
+    @property
+    def cpu_ms(self) -> float:
+        return 1000 * self.cpu / self.count
+
+    @property
+    def client_ms(self) -> float:
+        return 1000 * self.client_cpu / self.count
+
+
+def find_quantile(values: Sequence[float], share: float) -> float:
+    """Return a quantile in milliseconds."""
+    ordered = sorted(values)
+    return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def compare(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the median of the ratios of each round."""
+    return statistics.median(one / other for one, other in zip(first, second, strict=True))
+
+
+@dataclass
+class Bench:
+    """The folder with the model, the servers that run, and what was measured."""
+
+    options: argparse.Namespace
+    store: Path
+    folder: Path
+    stack: ExitStack
+    figures: list[Figure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from dlpipe.serving.key_file import create_key
+
+        self.keys = self.folder / "keys.json"
+        self.key = create_key(self.keys, "bench")[1]
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{self.store / 'mlflow.db'}"
+
+    def start(self, name: str, *words: object) -> Running:
+        """Return a server of ``servers.py`` that answers, and is stopped until it is asked."""
+        command = [sys.executable, str(HERE / "servers.py"), name, "--keys", str(self.keys), *map(str, words)]
+        return self.stack.enter_context(run_server(command, self.folder))
+
+    def make_head(self, path: str) -> str:
+        return "\r\n".join(
+            (
+                f"POST {path} HTTP/1.1",
+                "Host: 127.0.0.1",
+                "User-Agent: bench",
+                "Content-Type: application/json",
+                f"Authorization: Bearer {self.key}",
+            )
+        )
+
+    def plan(self, server: Running, path: str, bodies: Sequence[tuple[str, str]], **plan: Any) -> dict[str, Any]:
+        return {"port": server.port, "head": self.make_head(path), "bodies": bodies, **plan}
+
+    def ask(
+        self,
+        server: Running,
+        path: str,
+        bodies: Sequence[tuple[str, str]],
+        *,
+        warm: float = WARM_SECONDS,
+        **plan: Any,
+    ) -> Measured:
+        """Return what came of requests to a server by the plan of ``load.py``, after it has warmed up."""
+        plan = self.plan(server, path, bodies, **plan)
+        with server.awake():
+            if warm:
+                run_load({**plan, "seconds": warm, "rate": 0.0})
+            before = server.read_cpu()
+            found = run_load(plan)
+            cpu = server.read_cpu() - before
+        return Measured(found["seconds"], found["answers"], cpu, found["cpu"])
+
+    def repeat(self, names: Sequence[str], measure: Callable[[str], Any]) -> dict[str, list[Any]]:
+        """Return what each of ``names`` gave in each round, in alternating order."""
+        found: dict[str, list[Any]] = {name: [] for name in names}
+        for number in range(self.options.rounds):
+            for name in names if number % 2 == 0 else names[::-1]:
+                found[name].append(measure(name))
+        return found
+
+    def print_table(self) -> None:
+        print("| | dlpipe | beside it | must | holds |\n|---|---:|---:|---:|---|")
+        for figure in self.figures:
+            holds = "" if figure.holds is None else "yes" if figure.holds else "**no**"
+            print(f"| {figure.what} | {figure.measured} | {figure.beside} | {figure.must} | {holds} |")
+        print("\n" + "\n".join(self.notes))
+
+
+# -- overhead ----------------------------------------------------------------------------------------------------
+
+ROW = json.dumps({"text": TEXT})
+SHAPES = {
+    "plain": ("/models/none", ROW),
+    "MLflow's body": (
         "/models/none/invocations",
         json.dumps({"dataframe_split": {"columns": ["text"], "data": [[TEXT]]}}),
     ),
-    "v2": (
+    "Open Inference Protocol": (
         "/v2/models/none/infer",
         json.dumps({"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [TEXT]}]}),
     ),
 }
-WARM_SECONDS = 8.0
-"""The log is committed for the first time after five seconds, which imports what writes tables."""
-BOUNDS = {1: 0.5, 16: 0.25}
-"""Milliseconds a request at most."""
 
 
-def main() -> None:
-    options = parse()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["DLPIPE_TABLES"] = folder
-        keys = Path(folder, "keys.json")
-        os.environ["BENCH_KEYS"], os.environ["BENCH_KEY"] = str(keys), create_key(keys, "bench")[1]
-        compare(options)
+def measure_overhead(bench: Bench) -> None:
+    servers = {BARE: bench.start("bare"), **dict.fromkeys(SHAPES, bench.start("nothing"))}
+    for clients, bound in OVERHEAD_BOUNDS.items():
+
+        def ask(name: str, clients: int = clients) -> Measured:
+            path, body = SHAPES.get(name, SHAPES["plain"])
+            return bench.ask(
+                servers[name], path, [("", body)], clients=clients, seconds=bench.options.seconds, warm=0.5
+            )
+
+        found = bench.repeat(list(servers), ask)
+        cpu = {name: statistics.median(one.cpu_ms for one in runs) for name, runs in found.items()}
+        p50 = {name: find_quantile(join(runs), 0.5) for name, runs in found.items()}
+        for name in SHAPES:
+            what = f"overhead, {clients} client{'s' * (clients > 1)}, {name}: CPU of the server a request"
+            beside = f"bare Starlette {cpu[BARE]:.2f} ms"
+            must = f"at most {bound:.2f} ms"
+            bench.figures.append(Figure(what, f"{cpu[name]:.2f} ms", beside, must, cpu[name] <= bound))
+        client = statistics.median(one.client_ms for runs in found.values() for one in runs)
+        bench.notes.append(
+            f"Overhead, {clients} client{'s' * (clients > 1)}: p50 {describe(p50, 'ms')}; the client took "
+            f"{client:.2f} ms of CPU a request."
+        )
 
 
-def compare(options: argparse.Namespace) -> None:
-    print(f"{'':24}{'clients':>8}{'CPU ms a request':>18}{'p50 ms':>9}{'p99 ms':>9}{'requests/s':>12}{'must':>8}")
-    for clients in options.clients:
-        for name, server, (path, body) in (
-            ("bare uvicorn, Starlette", serve_bare, BODIES["plain"]),
-            *((f"dlpipe, {shape}", serve_none, given) for shape, given in BODIES.items()),
-        ):
-            cpu, latencies, rate = measure(server, path, body, clients, options.seconds)
-            must = f"{BOUNDS[clients]:.2f}" if name.startswith("dlpipe") and clients in BOUNDS else ""
-            p50, p99 = (1000 * find_quantile(latencies, share) for share in (0.5, 0.99))
-            print(f"{name:24}{clients:>8}{cpu:>18.3f}{p50:>9.2f}{p99:>9.2f}{rate:>12,.0f}{must:>8}", flush=True)
+def join(runs: Sequence[Measured], kind: str = "") -> list[float]:
+    """Return the seconds of all answers of some rounds to bodies of one kind."""
+    return [
+        seconds for run in runs for name, some in run.answers.items() if name == f"{kind} 200" for seconds in some
+    ]
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--seconds", type=float, default=10.0, help="Of each measurement, after some in which the server warms up."
+def describe(values: dict[str, float], unit: str) -> str:
+    return ", ".join(f"{name} {value:.2f} {unit}" for name, value in values.items())
+
+
+# -- the model ---------------------------------------------------------------------------------------------------
+
+
+def prepare(bench: Bench) -> tuple[list[str], Path]:
+    """Return rows to ask for, and the folder of the registered model, which is trained if it is not there."""
+    there = SNIPPETS.is_dir()
+    if not there:
+        say(f"{SNIPPETS} is not there: rows are those of the sample")
+        bench.notes.append("The movie snippets were not at hand: rows are those of the sample, of another length.")
+    rows = read_texts(SNIPPETS / "movies_train.csv" if there else SAMPLE)
+    random.Random(0).shuffle(rows)
+    kept = bench.store / "model.json"
+    if not kept.exists():
+        bench.store.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(str(register(bench, there))))
+    return rows, Path(json.loads(kept.read_text()))
+
+
+def read_texts(file: Path) -> list[str]:
+    with file.open(newline="", encoding="utf-8") as lines:
+        return [row["review"] for row in csv.DictReader(lines)]
+
+
+def register(bench: Bench, there: bool) -> Path:
+    """Train the model for an epoch, export its engines, register it as champion, and return its folder."""
+    from dlpipe.inference import download_model
+    from dlpipe.registry import log_and_register, promote
+    from dlpipe.tables import Sources, ingest, read_table
+    from dlpipe.task.text_classification import TextClassData
+    from dlpipe.task.texts import TextTraining
+    from dlpipe.task.texts.engines import export_engines
+    from dlpipe.tracking import open_store
+    from dlpipe.training import fit
+
+    say("training the model")
+    files = [str(SNIPPETS / f"movies_{name}.csv") for name in ("valid", "test")] if there else [str(SAMPLE)] * 2
+    sources = Sources(train=files[:1], test=files[1]) if there else Sources(train=files[:1])
+    table = ingest(sources, bench.store / "tables" / MODEL, settings=TextClassData()).table
+    held = read_table(table, split="test", columns=["text", "label"]).to_pydict()
+    model = fit(table, settings=TextTraining(epochs=1, max_length=256), say=say).model
+    version = log_and_register(
+        export_engines(model, held["text"], held["label"]),
+        name=MODEL,
+        example=held["text"][:5],
+        params={},
+        tags={"delta.table": MODEL, "delta.version": "0", "delta.digest": table.digest},
     )
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 16])
-    return parser.parse_args()
+    promote(version)
+    return download_model(open_store(), version, scratch=bench.store / "downloaded")
 
 
-def find_quantile(values: Sequence[float], share: float) -> float:
-    return statistics.quantiles(values, n=1000)[int(share * 1000) - 1]
+def to_bodies(texts: Sequence[str], kind: str = "") -> list[tuple[str, str]]:
+    return [(kind, json.dumps(text)) for text in texts]
 
 
-# -- servers -----------------------------------------------------------------------------------------------------
+# -- batches -----------------------------------------------------------------------------------------------------
 
 
-class NoModel:
-    """A version that answers every row with the same numbers."""
+def measure_batches(bench: Bench) -> None:
+    rows, folder = prepare(bench)
+    forward = bench.start("forward", "--engine", INT8, "--folder", folder)
+    tried = {tokens: run_forward(forward, rows[:1000], tokens).rate for tokens in FORWARD_TOKENS}
+    tokens = max(tried, key=lambda tokens: tried[tokens])
+    servers = {
+        f"{engine}{ALONE * alone}": bench.start("dlpipe", "--engine", engine, *["--alone"] * alone)
+        for engine in (INT8, TORCH)
+        for alone in (False, True)
+    }
+    servers[MLFLOW] = start_mlflow(bench)
+    draw = random.Random(1)
 
-    lanes, batch_tokens, engine, digest, checked, takes_missing = 1, 4096, "none", "0" * 64, True, False
-    example, card = (), {}
+    def measure(name: str) -> Measured:
+        some = draw.sample(rows, min(2000, len(rows)))
+        if name == BARE:
+            return run_forward(forward, some, tokens)
+        path, bodies = f"/models/{MODEL}", to_bodies(some)
+        if name == MLFLOW:
+            path, bodies = "/invocations", [("", to_mlflow(text)) for text in some]
+        return bench.ask(servers[name], path, bodies, clients=CLIENTS, seconds=bench.options.seconds)
 
-    def __init__(self) -> None:
-        from dlpipe.registry import ModelVersion
-        from dlpipe.task import find_task
-
-        self.version = ModelVersion("none", 1, "models:/none/1", "", "", "")
-        self.task = find_task("text-classification")
-
-    def read_request(self, given: Any) -> list[Any]:
-        return self.task.inputs.read_request(given, {})
-
-    def predict_batch(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
-        return [
-            {"predicted": "positive", "probability": 0.75, "p_negative": 0.25, "p_positive": 0.75} for _ in rows
-        ]
-
-
-def serve_none(listening: socket.socket) -> None:
-    import uvloop
-
-    from dlpipe.registry import ModelVersion
-    from dlpipe.serving.application import Application
-    from dlpipe.serving.batching import Batcher
-    from dlpipe.serving.following import Models
-    from dlpipe.serving.keys import KeyRing
-    from dlpipe.serving.request_log import RequestLog
-    from dlpipe.serving.server import answer
-    from dlpipe.serving.settings import LogSettings
-
-    def find(uri: str) -> ModelVersion:
-        return ModelVersion("none", 1, "models:/none/1", "", "", "")
-
-    ring = KeyRing(Path(os.environ["BENCH_KEYS"]))
-    log = RequestLog(LogSettings())
-    log.start()
-
-    async def run() -> None:
-        models = Models(only=["none"], open_version=lambda version: NoModel(), find_version=find, say=print)
-        await models.start()
-        batcher = Batcher(max_wait=60)
-        await answer(Application(models, batcher, guard=ring, record=log.record), listening)
-
-    uvloop.run(run())
-    log.close()
-
-
-def serve_bare(listening: socket.socket) -> None:
-    import uvicorn
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse
-    from starlette.routing import Route
-
-    async def predict(request: Request) -> JSONResponse:
-        given = await request.json()
-        return JSONResponse({"predictions": [{"predicted": "positive", "probability": len(given["text"])}]})
-
-    app = Starlette(routes=[Route("/models/none", predict, methods=["POST"])])
-    uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listening])
-
-
-# -- clients -----------------------------------------------------------------------------------------------------
-
-
-def measure(server: Any, path: str, body: str, clients: int, seconds: float) -> tuple[float, list[float], float]:
-    """Return milliseconds of CPU a request, the seconds of each, and requests a second."""
-    with socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-        process = multiprocessing.get_context("fork").Process(target=quiet, args=(server, listening), daemon=True)
-        process.start()
-    request = make_request(path, body)
-    wait_until_it_answers(port, request)
-    ask_for(port, request, clients, WARM_SECONDS)
-    before = read_cpu(process.pid)
-    began = time.perf_counter()
-    latencies = ask_for(port, request, clients, seconds)
-    took = time.perf_counter() - began
-    cpu = read_cpu(process.pid) - before
-    process.terminate()
-    process.join(20)
-    return 1000 * cpu / len(latencies), latencies, len(latencies) / took
-
-
-def quiet(server: Any, listening: socket.socket) -> None:
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    server(listening)
-
-
-def make_request(path: str, body: str) -> bytes:
-    head = (
-        f"POST {path} HTTP/1.1",
-        "Host: 127.0.0.1",
-        "User-Agent: bench",
-        "Accept: */*",
-        "Content-Type: application/json",
-        f"Authorization: Bearer {os.environ['BENCH_KEY']}",
-        f"Content-Length: {len(body)}",
+    found = bench.repeat([BARE, *servers], measure)
+    for name, other, beside, bound in (
+        (INT8, BARE, "bare bucketed forward", 0.8),
+        (INT8, INT8 + ALONE, "batching off", 1.35),
+        (TORCH, TORCH + ALONE, "batching off", 2.5),
+        (INT8, MLFLOW, "MLflow's server", 5.0),
+    ):
+        add_speed(bench, found, name, other, beside, bound)
+    client = statistics.median(run.client_ms for run in found[INT8])
+    p50 = {name: find_quantile(join(found[name]), 0.5) for name in servers}
+    cpu = {name: statistics.median(run.cpu_ms for run in runs) for name, runs in found.items()}
+    bench.notes.append(
+        f"Batches: the bare forward has batches of {tokens} tokens; p50 {describe(p50, 'ms')}; CPU a row "
+        f"{describe(cpu, 'ms')}, and {client:.2f} ms of the client."
     )
-    return ("\r\n".join(head) + "\r\n\r\n" + body).encode()
 
 
-def wait_until_it_answers(port: int, request: bytes) -> None:
-    for _ in range(600):
-        try:
-            assert b" 200 " in ask(port, request)[:20]
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise SystemExit("the server does not answer")
+def add_speed(
+    bench: Bench, found: dict[str, list[Measured]], name: str, other: str, beside: str, bound: float
+) -> None:
+    """Add the line of a server beside another one: rows a second, and CPU time a row."""
+    rate, other_rate = ([run.rate for run in found[which]] for which in (name, other))
+    times = compare(rate, other_rate)
+    by_cpu = compare([run.cpu_ms for run in found[other]], [run.cpu_ms for run in found[name]])
+    bench.figures.append(
+        Figure(
+            f"{name}, {CLIENTS} clients: rows a second",
+            f"{statistics.median(rate):,.0f}: {times:.2f} times (by CPU time {by_cpu:.2f})",
+            f"{beside} {statistics.median(other_rate):,.0f}",
+            f"at least {bound:g} times",
+            times >= bound,
+        )
+    )
 
 
-def ask(port: int, request: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        connection.sendall(request)
-        return connection.recv(65536)
+def run_forward(forward: Running, texts: Sequence[str], tokens: int) -> Measured:
+    found = forward.run(forward=texts, tokens=tokens)
+    each = [found["seconds"] / len(texts)] * len(texts)
+    return Measured(found["seconds"], {" 200": each}, found["cpu"], 0.0)
 
 
-def ask_for(port: int, request: bytes, clients: int, seconds: float) -> list[float]:
-    """Return the seconds of each request that as many clients sent in that time, one after the other each."""
-    until = time.perf_counter() + seconds
-    latencies: list[float] = []
-
-    async def one() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while (began := time.perf_counter()) < until:
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200"), head
-            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            await reader.readexactly(length)
-            latencies.append(time.perf_counter() - began)
-        writer.close()
-
-    async def every() -> None:
-        await asyncio.gather(*(one() for _ in range(clients)))
-
-    thread = threading.Thread(target=lambda: asyncio.run(every()))
-    thread.start()
-    thread.join()
-    return latencies
+def start_mlflow(bench: Bench) -> Running:
+    """Return MLflow's own server with the same model."""
+    port = find_free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", f"models:/{MODEL}@champion"]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    return bench.stack.enter_context(run_server(command, bench.folder, port=port))
 
 
-def read_cpu(pid: int | None) -> float:
-    """Return the seconds of CPU that a process has taken so far."""
-    fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()  # noqa: SIM115
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def to_mlflow(text: str) -> str:
+    return json.dumps({"dataframe_split": {"columns": ["text"], "data": [[text]]}})
 
+
+# -- one client --------------------------------------------------------------------------------------------------
+
+
+def measure_single(bench: Bench) -> None:
+    rows, folder = prepare(bench)
+    forward = bench.start("forward", "--engine", INT8, "--folder", folder)
+    server = bench.start("dlpipe", "--engine", INT8)
+    seconds, path = bench.options.seconds, f"/models/{MODEL}"
+
+    def measure(name: str) -> list[float]:
+        if name == BARE:
+            found: list[float] = forward.run(call=rows[:500], seconds=seconds)["seconds"]
+            return found
+        return join([bench.ask(server, path, to_bodies(rows[:500]), clients=1, seconds=seconds, warm=0.5)])
+
+    found = bench.repeat([BARE, "served"], measure)
+    bare, served = (find_quantile(list(chain(*found[name])), 0.5) for name in (BARE, "served"))
+    bench.figures.append(
+        Figure("one client: p50", f"{served:.2f} ms", f"call in Python {bare:.2f} ms", "at most 1.5 ms more",
+               served <= bare + 1.5)
+    )  # fmt: skip
+    short, long = to_bodies([make_text(10)], "short"), to_bodies([make_text(250)], "long")
+
+    def mix(name: str) -> Measured:
+        if name == "two clients":
+            with server.awake():
+                beside = start_load(bench.plan(server, path, long, clients=1, seconds=seconds + 1))
+                time.sleep(0.5)
+                made = bench.ask(server, path, short, clients=1, seconds=seconds, warm=0)
+                end_load(beside)
+            return made
+        bodies = short if name == "short alone" else random.Random(2).choices([*short, *long], k=500)
+        return bench.ask(server, path, bodies, clients=1, seconds=seconds, warm=0.5)
+
+    mixed = bench.repeat(["short alone", "one client", "two clients"], mix)
+    p99 = {name: find_quantile(join(runs, "short"), 0.99) for name, runs in mixed.items()}
+    for name, what in (("one client", "one client, 10 and 250 tokens mixed"),
+                       ("two clients", "a client with 10 tokens beside one with 250")):  # fmt: skip
+        times = p99[name] / p99["short alone"]
+        bench.figures.append(
+            Figure(
+                f"{what}: p99 of the short ones",
+                f"{p99[name]:.2f} ms: {times:.2f} times",
+                f"short ones alone {p99['short alone']:.2f} ms",
+                "at most 2 times",
+                times <= 2,
+            )
+        )
+
+
+def make_text(tokens: int) -> str:
+    return " ".join(WORDS[at % len(WORDS)] for at in range(tokens - 2))
+
+
+# -- too much load -----------------------------------------------------------------------------------------------
+
+
+def measure_overload(bench: Bench) -> None:
+    rows, _ = prepare(bench)
+    server, path, bodies = bench.start("dlpipe", "--engine", INT8), f"/models/{MODEL}", to_bodies(rows)
+    seconds = bench.options.overload_seconds
+    usual = bench.ask(server, path, bodies, clients=CLIENTS, seconds=min(10.0, seconds))
+    p99 = find_quantile(join([usual]), 0.99)
+    say(f"{CLIENTS} clients: {usual.rate:.0f} rows a second, p99 {p99:.1f} ms; now five times as many requests")
+    memory = []
+    with server.awake():
+        before = server.read_cpu()
+        loading = start_load(
+            bench.plan(server, path, bodies, clients=CLIENTS, seconds=seconds, rate=5 * usual.rate)
+        )
+        for _ in range(int(seconds)):
+            time.sleep(1)
+            memory.append(server.read_memory())
+        found = end_load(loading)
+        cpu = server.read_cpu() - before
+    made = Measured(found["seconds"], found["answers"], cpu, found["cpu"])
+    accepted, refused = made.answers.get(" 200", [0.0]), made.answers.get(" 503", [0.0])
+    others = {name.strip(): len(some) for name, some in made.answers.items() if name not in (" 200", " 503")}
+    times = find_quantile(accepted, 0.99) / p99
+    first, last = statistics.median(memory[: len(memory) // 4 + 1]), statistics.median(memory[-len(memory) // 4 :])
+    title = f"five times too much load, {seconds:g} s"
+    bench.figures += [
+        Figure(f"{title}: p99 of the accepted", f"{find_quantile(accepted, 0.99):.0f} ms: {times:.2f} times",
+               f"{CLIENTS} clients {p99:.0f} ms", "at most 2 times", times <= 2),
+        Figure(f"{title}: p99 of the refused", f"{find_quantile(refused, 0.99):.0f} ms", "",
+               f"at once: {AT_ONCE_MS:g} ms", find_quantile(refused, 0.99) <= AT_ONCE_MS and not others),
+        Figure(f"{title}: memory of the last quarter", f"{last:.0f} MB: {last / first:.3f} times",
+               f"first quarter {first:.0f} MB", f"at most {FLAT:g} times", last <= FLAT * first),
+    ]  # fmt: skip
+    bench.notes.append(
+        f"Too much load: {made.rate:,.0f} requests a second, {len(accepted) / made.seconds:,.0f} answered (p50 "
+        f"{find_quantile(accepted, 0.5):.0f} ms), {len(refused) / made.seconds:,.0f} refused (p50 "
+        f"{find_quantile(refused, 0.5):.1f} ms); other answers: {others or 'none'}. The server took "
+        f"{made.cpu / made.seconds:.2f} cores, the client {made.client_cpu / made.seconds:.2f}. {CLIENTS} clients "
+        f"got {usual.rate:,.0f} answers a second."
+    )
+
+
+PARTS = {
+    "overhead": measure_overhead,
+    "batches": measure_batches,
+    "single": measure_single,
+    "overload": measure_overload,
+}
 
 if __name__ == "__main__":
     main()

@@ -90,6 +90,38 @@ class EncoderOutput(NamedTuple):
     last_hidden_state: Tensor
 
 
+class Packing(NamedTuple):
+    """Where the tokens of a padded batch are: what acts on each token alone need not see the padding.
+
+    Attributes
+    ----------
+    places : int64 of shape (tokens,)
+        Of each token among the n * length places of the batch.
+    tokens : int64 of shape (n * length,)
+        The number of the token at each place; at a place of padding, of any token.
+    length : int
+        Places of a text.
+    """
+
+    places: Tensor
+    tokens: Tensor
+    length: int
+
+    @classmethod
+    def find(cls, attention_mask: Tensor) -> Packing:
+        """Return where a mask of shape (n, length) is not 0."""
+        seen = attention_mask.reshape(-1)
+        return cls(seen.nonzero().squeeze(1), (seen.cumsum(0) - 1).clamp(min=0), attention_mask.shape[1])
+
+    def pack(self, states: Tensor) -> Tensor:
+        """Return states of shape (n, length, width) as (1, tokens, width)."""
+        return states.reshape(1, -1, states.shape[-1]).index_select(1, self.places)
+
+    def unpack(self, states: Tensor) -> Tensor:
+        """Return states of shape (1, tokens, width) as (n, length, width), with anything where padding is."""
+        return states.index_select(1, self.tokens).view(-1, self.length, states.shape[-1])
+
+
 class LoadedLinear(nn.Linear):
     """A linear layer whose weights are loaded: drawing them takes time, and numbers from torch's seed."""
 
@@ -135,11 +167,15 @@ class SelfAttention(nn.Module):
         self.query, self.key, self.value = (LoadedLinear(width, width) for _ in range(3))
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
-    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, mask: Tensor | None, packing: Packing | None = None) -> Tensor:
         """Return the mean of the tokens' values by attention."""
-        query, key, value = (self._split_heads(part(states)) for part in (self.query, self.key, self.value))
+        parts = (part(states) for part in (self.query, self.key, self.value))
+        if packing is not None:
+            parts = (packing.unpack(part) for part in parts)
+        query, key, value = map(self._split_heads, parts)
         attend = self._attend_fused if self.config._attn_implementation == FUSED else self._attend_eager
-        return attend(query, key, value, mask).transpose(1, 2).contiguous().reshape(*states.shape[:-1], -1)
+        seen = attend(query, key, value, mask).transpose(1, 2).contiguous().flatten(2)
+        return seen if packing is None else packing.pack(seen)
 
     def _split_heads(self, states: Tensor) -> Tensor:
         return states.view(*states.shape[:-1], -1, self.head_size).transpose(1, 2)
@@ -178,9 +214,9 @@ class Attention(nn.Module):
         self.self = SelfAttention(config)
         self.output = ResidualLinear(config, config.hidden_size)
 
-    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, mask: Tensor | None, packing: Packing | None = None) -> Tensor:
         """Return the states with what they saw."""
-        seen: Tensor = self.output(self.self(states, mask), states)
+        seen: Tensor = self.output(self.self(states, mask, packing), states)
         return seen
 
 
@@ -207,9 +243,9 @@ class Layer(nn.Module):
         self.intermediate = Intermediate(config)
         self.output = ResidualLinear(config, config.intermediate_size)
 
-    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, mask: Tensor | None, packing: Packing | None = None) -> Tensor:
         """Return the states for the next layer."""
-        seen = self.attention(states, mask)
+        seen = self.attention(states, mask, packing)
         after: Tensor = self.output(self.intermediate(seen), seen)
         return after
 
@@ -221,10 +257,10 @@ class LayerStack(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, mask: Tensor | None, packing: Packing | None = None) -> Tensor:
         """Return the states after the last layer."""
         for layer in self.layer:
-            states = layer(states, mask)
+            states = layer(states, mask, packing)
         return states
 
 
@@ -232,8 +268,14 @@ class Bert(nn.Module):
     """States of shape (n, length, hidden) from token ids and a mask, both of shape (n, length).
 
     The mask may also be a bias of attention, float of shape (n, 1, length, length).
+
+    Attributes
+    ----------
+    skips_padding : bool
+        Whether attention alone sees padding: states are packed and unpacked around it. Not for biases.
     """
 
+    skips_padding = False
     is_gradient_checkpointing = False  # peft asks; without an answer it would make inputs require gradients
 
     def __init__(self, config: Config) -> None:
@@ -245,7 +287,11 @@ class Bert(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncoderOutput:
         """Encode."""
         states = self.embeddings(input_ids)
-        return EncoderOutput(self.encoder(states, self._make_attention_mask(attention_mask, states)))
+        mask = self._make_attention_mask(attention_mask, states)
+        if not self.skips_padding or attention_mask is None:
+            return EncoderOutput(self.encoder(states, mask))
+        packing = Packing.find(attention_mask)
+        return EncoderOutput(packing.unpack(self.encoder(packing.pack(states), mask, packing)))
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the embeddings of words."""

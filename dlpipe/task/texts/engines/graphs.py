@@ -25,11 +25,13 @@ def export_onnx_graph(model: TextModel) -> bytes:
     """
     import torch
 
+    from dlpipe.task.texts.bert import EAGER
     from dlpipe.task.texts.network import restore_network
 
     network = restore_network(model)
     # plain attention: the exporter takes the fused one apart again, in more steps
-    network.encoder.set_attn_implementation("eager")
+    network.encoder.set_attn_implementation(EAGER)
+    network.skip_padding()
     content = io.BytesIO()
     with _silence_exporter(), torch.no_grad():
         torch.onnx.export(

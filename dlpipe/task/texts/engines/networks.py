@@ -62,6 +62,8 @@ class TorchNetwork:
 
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         network = restore_network(model)
+        if self._device.type == "cpu":  # a GPU would wait for the number of tokens
+            network.skip_padding()
         self._network = (network.bfloat16() if engine == BF16 else network).to(self._device)
 
     def compute_logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
