@@ -7,162 +7,8 @@ from html import escape
 from typing import Any
 
 from dlpipe import __version__
+from dlpipe.serving.schemas import SCHEMAS, Json
 
-Json = dict[str, Any]
-VALUE: Json = {"type": ["string", "number", "boolean", "null"]}
-COLUMN: Json = {"type": "array", "items": {"$ref": "#/components/schemas/Value"}}
-RECORD: Json = {
-    "type": "object",
-    "additionalProperties": {"$ref": "#/components/schemas/Value"},
-    "minProperties": 1,
-}
-COLUMNS: Json = {
-    "type": "object",
-    "additionalProperties": {"$ref": "#/components/schemas/Column"},
-    "minProperties": 1,
-}
-RECORDS: Json = {"type": "array", "items": {"$ref": "#/components/schemas/Record"}, "minItems": 1}
-VALUES: Json = {"type": "array", "items": {"$ref": "#/components/schemas/Value"}, "minItems": 1}
-ROWS: Json = {
-    "description": "A text, a row as an object, columns as an object of lists, or a list of texts or of rows.",
-    "anyOf": [
-        {"type": "string"},
-        {"$ref": "#/components/schemas/Record"},
-        {"$ref": "#/components/schemas/Columns"},
-        {"$ref": "#/components/schemas/Records"},
-        VALUES,
-    ],
-}
-SPLIT: Json = {
-    "type": "object",
-    "required": ["data"],
-    "properties": {
-        "columns": {"type": "array", "items": {"type": "string"}},
-        "index": {"type": "array"},
-        "data": {"type": "array", "items": {"type": "array"}},
-    },
-}
-INVOCATIONS: Json = {
-    "description": "One of the four forms of MLflow's scoring server; other keys are not read.",
-    "oneOf": [
-        {"type": "object", "required": [name], "properties": {name: form}}
-        for name, form in {
-            "dataframe_split": SPLIT,
-            "dataframe_records": {"$ref": "#/components/schemas/Records"},
-            "instances": {"$ref": "#/components/schemas/Rows"},
-            "inputs": {"$ref": "#/components/schemas/Rows"},
-        }.items()
-    ],
-}
-TENSOR: Json = {
-    "type": "object",
-    "required": ["name", "shape", "datatype", "data"],
-    "properties": {
-        "name": {"type": "string"},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": 2},
-        "datatype": {"type": "string", "enum": ["BOOL", "BYTES", "FP32", "FP64", "INT32", "INT64"]},
-        "data": {"type": "array"},
-        "parameters": {"type": "object"},
-    },
-}
-INFER: Json = {
-    "type": "object",
-    "required": ["inputs"],
-    "properties": {
-        "id": {"type": "string"},
-        "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}, "minItems": 1},
-        "outputs": {
-            "type": "array",
-            "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
-        },
-        "parameters": {"type": "object"},
-    },
-}
-LABEL: Json = {
-    "type": "object",
-    "required": ["request_id", "label"],
-    "properties": {
-        "request_id": {"type": "string", "format": "uuid"},
-        "label": {"type": ["string", "number", "array"], "description": "A class, a number, or several labels."},
-        "row": {"type": "integer", "minimum": 0, "description": "Of the request, from 0."},
-    },
-}
-ABOUT: Json = {
-    "request_id": {"type": "string", "format": "uuid"},
-    "model": {"type": "string"},
-    "version": {"type": "integer"},
-    "digest": {"type": "string", "description": "SHA-256 of the weights and of what decides beside them."},
-    "engine": {"type": "string"},
-    "duration_ms": {"type": "number"},
-}
-ERROR: Json = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message", "request_id"],
-            "properties": {name: {"type": "string"} for name in ("code", "message", "request_id")},
-        }
-    },
-}
-V2_ERROR: Json = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {name: {"type": "string"} for name in ("error", "code", "request_id")},
-}
-SCHEMAS: Json = {
-    "Value": VALUE,
-    "Column": COLUMN,
-    "Record": RECORD,
-    "Records": RECORDS,
-    "Columns": COLUMNS,
-    "Rows": ROWS,
-    "Invocations": INVOCATIONS,
-    "Tensor": TENSOR,
-    "InferRequest": INFER,
-    "Predictions": {
-        "type": "object",
-        "required": ["predictions", *ABOUT],
-        "properties": {"predictions": {"type": "array", "items": {"type": "object"}}, **ABOUT},
-    },
-    "MlflowPredictions": {
-        "type": "object",
-        "required": ["predictions"],
-        "properties": {"predictions": {"type": "array", "items": {"type": "object"}}},
-    },
-    "Explanations": {
-        "type": "object",
-        "required": ["explanations", *ABOUT],
-        "properties": {"explanations": {"type": "array", "items": {"type": "object"}}, **ABOUT},
-    },
-    "InferResponse": {
-        "type": "object",
-        "required": ["model_name", "model_version", "id", "outputs"],
-        "properties": {
-            "model_name": {"type": "string"},
-            "model_version": {"type": "string"},
-            "id": {"type": "string"},
-            "parameters": {"type": "object", "properties": ABOUT},
-            "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
-        },
-    },
-    "Label": LABEL,
-    "Labels": {
-        "anyOf": [{"$ref": "#/components/schemas/Label"}, {"type": "array", "items": LABEL, "minItems": 1}]
-    },
-    "Accepted": {
-        "type": "object",
-        "required": ["accepted", "request_id", "model"],
-        "properties": {
-            "accepted": {"type": "integer"},
-            "request_id": {"type": "string", "format": "uuid"},
-            "model": {"type": "string"},
-        },
-    },
-    "Error": ERROR,
-    "V2Error": V2_ERROR,
-}
 REFUSALS = {
     "401": "No key, or one that is not valid.",
     "403": "The key has no right to this.",
@@ -197,23 +43,49 @@ METHOD: Json = {
 }
 
 
-def make_document() -> Json:
-    """Return the OpenAPI document of a server."""
+SHOWN: dict[str, tuple[str, str | None, bool]] = {
+    "/models": ("The registered models, and what is loaded of them.", "Models", True),
+    "/livez": ("Whether the process runs.", "Live", False),
+    "/readyz": ("Whether requests are taken.", "Ready", False),
+    "/version": ("The version of dlpipe.", None, False),
+    "/metrics": ("Numbers, as Prometheus reads them.", None, True),
+    "/v2": ("The server, by the Open Inference Protocol.", "ServerMetadata", False),
+    "/v2/health/live": ("Whether the process runs.", "Live", False),
+    "/v2/health/ready": ("Whether requests are taken.", "Ready", False),
+}
+"""Pages about the server: a sentence, the schema of what is JSON, and whether one takes a key."""
+
+
+def make_document(*, keys: bool) -> Json:
+    """Return the OpenAPI document of a server.
+
+    Parameters
+    ----------
+    keys : bool
+        Whether it takes keys.
+    """
     about = (
         "Registered models behind an address. An alias that moves in the registry is followed within two seconds. "
         "Answers are those of `dlpipe predict` with the same engine."
     )
-    return {
+    document: Json = {
         "openapi": "3.1.0",
         "info": {"title": "dlpipe", "version": __version__, "description": about},
         "paths": {**dict(describe_posts()), **dict(describe_gets())},
         "components": {"schemas": SCHEMAS},
     }
+    if keys:
+        document["components"] = {
+            "schemas": SCHEMAS,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "dlpipe keys create"}},
+        }
+        document["security"] = [{"key": []}]
+    return document
 
 
 def describe_posts() -> Iterator[tuple[str, Json]]:
     """Yield the addresses that take a body; those of plain predictions show the model too."""
-    shows = describe_get("The version that answers: what it reads and returns.", error="Error")
+    shows = describe_get("The version that answers: what it reads and returns.", "Model", error="Error")
     for at in ("/models/{name}", "/models/{name}/{which}"):
         given = [NAME, WHICH] if "which" in at else [NAME]
         plain = describe_post("Predict rows.", "Rows", "Predictions")
@@ -242,40 +114,40 @@ def describe_posts() -> Iterator[tuple[str, Json]]:
             "Predict rows by the Open Inference Protocol.", "InferRequest", "InferResponse", error="V2Error"
         )
         yield f"{at}/infer", {"parameters": given, "post": infer}
-        metadata = describe_get("The tensors of a model.", error="V2Error")
+        metadata = describe_get("The tensors of a model.", "ModelMetadata", error="V2Error")
         yield at, {"parameters": given, "get": metadata}
-        yield f"{at}/ready", {"parameters": given, "get": describe_get("Whether it answers.", error="V2Error")}
+        ready = describe_get("Whether it answers.", "ModelReady", error="V2Error")
+        yield f"{at}/ready", {"parameters": given, "get": ready}
 
 
 def describe_gets() -> Iterator[tuple[str, Json]]:
     """Yield the addresses that show something of the server."""
-    shown = {
-        "/models": "The registered models, and what is loaded of them.",
-        "/livez": "Whether the process runs.",
-        "/readyz": "Whether requests are taken; 503 while the server ends.",
-        "/version": "The version of dlpipe.",
-        "/metrics": "Numbers, as Prometheus reads them.",
-        "/openapi.json": "This description.",
-        "/v2": "The server, by the Open Inference Protocol.",
-        "/v2/health/live": "Whether the process runs.",
-        "/v2/health/ready": "Whether requests are taken.",
-    }
-    for path, what in shown.items():
-        named = {"/metrics": "text/plain", "/version": "text/plain"}.get(path, "application/json")
-        yield (
-            path,
-            {"get": {"summary": what, "responses": {"200": {"description": "Shown.", "content": {named: {}}}}}},
-        )
-        if path.endswith(("readyz", "ready")):
-            responses = {"200": {"description": "Yes."}, "503": {"description": "Not now."}}
-            yield path, {"get": {"summary": what, "responses": responses}}
+    for path, (what, schema, secured) in SHOWN.items():
+        page = describe_page(what, schema)
+        if schema == "Ready":
+            page["responses"]["503"] = {**page["responses"]["200"], "description": "Not now."}
+        if secured:
+            page["responses"] |= {status: refusal(REFUSALS[status], "Error") for status in ("401", "403", "429")}
+        else:
+            page["security"] = []
+        yield path, {"get": page}
+    yield "/openapi.json", {"get": {**describe_page("This description.", "Document"), "security": []}}
 
 
-def describe_get(what: str, *, error: str) -> Json:
+def describe_page(what: str, schema: str | None) -> Json:
+    """Return the description of a page: JSON of a schema, or text."""
+    content: Json = {"text/plain": {}}
+    if schema is not None:
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"summary": what, "responses": {"200": {"description": "Shown.", "content": content}}}
+
+
+def describe_get(what: str, schema: str, *, error: str) -> Json:
     """Return the description of a page about a model."""
-    refused = {status: refusal(REFUSALS[status], error) for status in ("401", "403", "404", "429", "503", "504")}
-    shown = {"description": "Shown.", "content": {"application/json": {"schema": {"type": "object"}}}}
-    return {"summary": what, "responses": {"200": shown, **refused}}
+    page = describe_page(what, schema)
+    for status in ("401", "403", "404", "429", "503", "504"):
+        page["responses"][status] = refusal(REFUSALS[status], error)
+    return page
 
 
 def describe_post(what: str, body: str, answer: str, *, csv: bool = False, error: str = "Error") -> Json:

@@ -20,13 +20,14 @@ from dlpipe.errors import DlpipeError
 from dlpipe.pages import HEADERS, POLICY, STYLE
 from dlpipe.serving.entries import make_request_id
 from dlpipe.serving.following import Followed, Models
-from dlpipe.serving.guards import Guard
+from dlpipe.serving.guards import Guard, Open
 from dlpipe.serving.lookup import Aliases
 from dlpipe.serving.metrics import Metrics
 from dlpipe.serving.openapi import make_document, make_page
 from dlpipe.serving.refusals import Refused, refuse
 from dlpipe.serving.replies import make_error
 from dlpipe.serving.routes import find_route
+from dlpipe.serving.schemas import Json
 from dlpipe.serving.served import Served
 from dlpipe.serving.status_page import render
 
@@ -72,6 +73,7 @@ def make_pages(app: Shown) -> Starlette:
         "/models/{name}": pages.model,
         "/models/{name}/{which}": pages.model,
         "/v2": pages.server,
+        "/v2/": pages.server,
         "/v2/health/live": pages.live,
         "/v2/health/ready": pages.ready,
         "/v2/models/{name}": pages.tensors,
@@ -198,11 +200,14 @@ class Pages:
 
     async def document(self, request: Request) -> Response:
         """Answer with the OpenAPI document."""
-        return to_json(make_document())
+        return to_json(self._make_document())
 
     async def describe(self, request: Request) -> Response:
         """Answer with the same for people."""
-        return HTMLResponse(make_page(make_document()))
+        return HTMLResponse(make_page(self._make_document()))
+
+    def _make_document(self) -> Json:
+        return make_document(keys=not isinstance(self.app.guard, Open))
 
     # models ------------------------------------------------------------------------------------------------
 
