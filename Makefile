@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make train   install, then run flows/train_flow.py on the sample that ships"
-	@echo "make demo    install, then deploy four flows in an empty folder and watch them run by themselves (minutes)"
+	@echo "make demo    install, then deploy flows in an empty folder, serve a model and watch it replaced by itself (minutes)"
 	@echo "make test    install, then run the tests"
 	@echo "make check   install, then lint and the tests that take seconds"
 	@echo "make lint    ruff, mypy and import-linter"

@@ -188,8 +188,12 @@ print(json.dumps([len(rows), len(rows & set(there["row_id"])), sum(count > 1 for
 """
 LOGGED = """
 import json
+from dlpipe.errors import TableNotFound
 from dlpipe.tables import read_table, table_at
-ids = read_table(table_at("reviews_requests"), columns=["request_id"])["request_id"].to_pylist()
+try:
+    ids = read_table(table_at("reviews_requests"), columns=["request_id"])["request_id"].to_pylist()
+except TableNotFound:  # nothing has been committed yet
+    ids = []
 print(json.dumps(len(set(ids))))
 """
 DRIFT = """

@@ -154,7 +154,7 @@ class Stage:
         while time.monotonic() < deadline:
             if (found := look()) is not None:
                 return found
-            time.sleep(1)
+            time.sleep(2)
         raise NotAsExpected(
             f"{what} did not happen within {seconds:.0f} s; `dlpipe {command}` says:\n"
             f"{self.run_dlpipe(*command.split())}"

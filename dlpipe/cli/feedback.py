@@ -20,7 +20,7 @@ from dlpipe.errors import SettingError
 @click.option("--id-column", metavar="NAME", help="The column with the request ids.  [default: request_id]")
 @click.option("--row-column", metavar="NAME", help="The column with the numbers of rows, from 0.  [default: row]")
 @click.option("--label-column", metavar="NAME", help="The column with the labels.  [default: label]")
-@click.option("--append", "target", metavar="TABLE", help="Add the texts that have a label to this table.")
+@click.option("--append", "target", metavar="TABLE", help="Add the rows that have a label to this table.")
 @click.option("--since", metavar="DAY", help="With --append: only of requests from this day on, in UTC.")
 @as_json
 def feedback(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pyarrow as pa
 import pytest
 from projects import Done, Project, assert_in_mlflow
+from serving_kills import make_entry
 from test_bad_input import assert_one_clear_line
 from test_train_flow import card_data
 
 from dlpipe.explain import ExplainSettings, explain_table
+from dlpipe.serving.feedback import Given, write_feedback
+from dlpipe.serving.request_log import RequestLog
+from dlpipe.serving.settings import LogSettings
 from dlpipe.tables import TableVersion, read_table, table_at, write_table
 from dlpipe.task import open_predictor
 
@@ -92,6 +97,25 @@ def whole(project: Project, sample: TableVersion) -> Done:
 
 
 @pytest.fixture(scope="module")
+def watched(project: Project, first: Done, mistakes: dict[str, Done]) -> Done:
+    """A look at what a server was asked of the champion, half of which has a label."""
+    answers = [{"predicted": "positive", "probability": 0.9, "p_negative": 0.1, "p_positive": 0.9}] * 40
+    texts = [f"the cable number {number} broke" for number in range(40)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DLPIPE_TABLES", str(project.tables))
+        log = RequestLog(LogSettings(texts=True))
+        log.start()
+        entry = dataclasses.replace(make_entry("reviews", 40), texts=texts, records=answers)
+        log.write([entry])
+        write_feedback(log, "reviews", [Given(entry.request_id, "positive", row) for row in range(20)])
+        log.close()
+    few = ("monitoring.min_rows=20", "monitoring.min_labels=10")
+    return project.python(
+        MONITOR, "run", "--served", "true", "--set", few[0], "--set", few[1], "--publish", "false"
+    )
+
+
+@pytest.fixture(scope="module")
 def mistakes(project: Project, first: Done, predicted: Done) -> dict[str, Done]:
     """What came of the mistakes, and of comparing runs of two flows."""
     letters = {"row_id": ["a"], "text": ["good"], "split": pa.nulls(1, pa.string())}
@@ -141,6 +165,15 @@ def explain_card(project: Project, done: Done) -> str:
     made = project.python(EXPLAIN, "card", "get", f"{done.run_id}/explain", "explain.html")
     assert made.code == 0, made.said
     return card_data((project.folder / "explain.html").read_text())
+
+
+def test_what_a_server_was_asked_is_compared_and_judged_by_its_labels(project: Project, watched: Done) -> None:
+    assert watched.code == 0, watched.said
+    assert watched.summary("outcome").startswith("drift: AUC of telling new texts from old ones")
+    assert watched.summary("data") == "reviews_requests@v0, the last 40 new rows"
+    assert watched.summary("quality").startswith("Accuracy 1.000 (0.839 to 1.000) on 20 new rows; ")
+    assert watched.summary("numbers") == "reviews_requests_drift@v0"
+    assert_in_mlflow(project, "MonitorFlow")
 
 
 def test_runs_of_two_flows_are_compared_as_far_as_they_go(mistakes: dict[str, Done]) -> None:
