@@ -24,6 +24,7 @@ from typing import IO, Any, Literal
 from urllib.parse import quote, unquote
 
 from dlpipe.bridge.plain_files import open_plain_file
+from dlpipe.bridge.resuming import is_plain
 from dlpipe.durable import make_folder, write_file
 from dlpipe.errors import MirrorIncomplete
 
@@ -116,6 +117,23 @@ class RunMarks:
             return self._read(self._diff)
         except OSError:
             return b""
+
+    @property
+    def _script(self) -> Path:
+        return self.folder / "script"
+
+    def keep_script(self, script: str) -> None:
+        """Keep where the flow's file is, as seen from the folder that the run was started in."""
+        if self.folder.is_dir() and not self._find_link():
+            write_file(self._script, script.encode(errors="replace"))
+
+    def script(self) -> str:
+        """Return the same; nothing where it is not known. Metaflow has the name of the file alone."""
+        try:
+            script = self._read(self._script).decode(errors="replace")
+        except OSError:
+            return ""
+        return script if is_plain(script) else ""
 
     def note_uses(self, key: str) -> None:
         """Say that the step of this attempt logs to MLflow itself."""

@@ -14,6 +14,7 @@ from dlpipe.bridge.given import Given, make_given, read_parameters
 from dlpipe.bridge.names import find_former_name, name_attempt, name_run
 from dlpipe.bridge.records import Document, Metric, RunRecord, Status, parse_object
 from dlpipe.bridge.reported import Reported
+from dlpipe.bridge.resuming import build_resume
 from dlpipe.bridge.runs import MetaflowRun
 from dlpipe.bridge.snapshots import RunSnapshot, count_foreach_tasks
 from dlpipe.bridge.steps import make_step_record
@@ -128,7 +129,7 @@ class RunReading:
                     attempts,
                     reached=describe_results(totals),
                     head=_describe_origin(snapshot),
-                    resume=_make_resume_command(snapshot),
+                    resume=self._build_resume(snapshot),
                 )
             )
             if caught := [
@@ -171,6 +172,13 @@ class RunReading:
             former_names=(run_id, f"{run_id} (exception caught)", *earlier),
             former_note=(_make_former_begin(snapshot), "|"),
         )
+
+    def _build_resume(self, snapshot: RunSnapshot) -> str:
+        """Return how a run that stopped before its end is resumed; nothing for one that has not stopped."""
+        if not _find_stop(snapshot):
+            return ""
+        script = self.run.marks.script() or snapshot.code.get("script-name") or "FLOW.py"
+        return build_resume(snapshot.pathspec.partition("/")[2], script, snapshot.system_tags)
 
     def make_attempt_record(
         self, snapshot: RunSnapshot, attempt: TaskAttempt, parent: str, *, digits: int = 2
@@ -395,11 +403,3 @@ def _find_stop(snapshot: RunSnapshot) -> str:
         return ""
     steps = [attempt.step for attempt in snapshot.last_attempts.values() if attempt.status in ("FAILED", "KILLED")]
     return f"{snapshot.status.lower()}{f' in {steps[0]}' if steps else ''}"
-
-
-def _make_resume_command(snapshot: RunSnapshot) -> str:
-    """Return how a run that stopped before its end is taken up again; nothing for one that has not stopped."""
-    if not _find_stop(snapshot):
-        return ""
-    script = snapshot.code.get("script-name") or "FLOW.py"
-    return f"python {script} resume --origin-run-id {snapshot.pathspec.partition('/')[2]}"

@@ -17,8 +17,6 @@ from dlpipe.time_formats import to_moment
 if TYPE_CHECKING:
     from dlpipe.bridge.snapshots import RunSnapshot
 
-SCHEDULED = "runtime:local-scheduler"
-
 
 @dataclass(frozen=True)
 class LocalRun:
@@ -107,6 +105,9 @@ def _find_failure(snapshot: RunSnapshot) -> tuple[str, str]:
 
 def _build_resume(snapshot: RunSnapshot) -> str:
     """The command that resumes the run, if there is something to resume."""
+    from dlpipe.bridge.marks import find_marks
+    from dlpipe.bridge.resuming import SCHEDULED, build_resume
+
     if not snapshot.attempts or (
         snapshot.status == "FAILED" and not any(attempt.status == "FINISHED" for attempt in snapshot.attempts)
     ):
@@ -114,8 +115,10 @@ def _build_resume(snapshot: RunSnapshot) -> str:
     run = snapshot.pathspec.partition("/")[2]
     if SCHEDULED in snapshot.system_tags:
         return _find_scheduled_resume(run)
-    script = _find_script(snapshot.code.get("script-name", ""))
-    return f"{_name_python()} {shlex.quote(script)} resume --origin-run-id {run}"
+    script = find_marks(snapshot.pathspec).script()
+    if not Path(script).is_file():
+        script = _find_script(snapshot.code.get("script-name", ""))
+    return build_resume(run, script, python=_name_python())
 
 
 def _find_scheduled_resume(run: str) -> str:

@@ -337,17 +337,20 @@ def test_a_followed_run_that_fails_keeps_its_exit_code_and_stands_beside_its_res
 ) -> None:
     trigger = tmp_path / "fail"
     trigger.touch()
-    failed = place.flow("run", "--fail-file", str(trigger), "--with", "mlflow_bridge", code=1)
+    words = ("run", "--fail-file", str(trigger), "--with", "mlflow_bridge")
+    done = place.command(str(warm_python().bin / "python"), str(SHAPES / "tour_flow.py"), *words)
+    failed = run_id(done.stdout)
+    resume = f"python {SHAPES / 'tour_flow.py'} resume --origin-run-id {failed}"
+    assert done.returncode == 1
+    assert done.stdout.count(f" To resume this run, after a repair: {resume}\n") == 1
     assert place.bridge("check", f"TourFlow/{failed}") == "0 differences\n"
     held = place.held(failed)
     top = named(held, failed)
     assert top.info.status == "FAILED"
     assert re.fullmatch(r"TourFlow · .+ · failed in join · \d+ \w{3} \d\d:\d\d", top.info.run_name)
     first, second = top.data.tags["mlflow.note.content"].splitlines()[:3:2]
-    assert re.match(
-        r"\*\*Failed in `join`\*\* \(task \d+\): `\w+: .+`\. After a repair, `python tour_flow.py", first
-    )
-    assert first.endswith(f" resume --origin-run-id {failed}` goes on from there.")
+    assert re.match(r"\*\*Failed in `join`\*\* \(task \d+\): `\w+: .+`\. After a repair, `python ", first)
+    assert first.endswith(f", `{resume}` goes on from there.")
     assert re.match(
         r"\*\*Tried again:\*\* `left` \(task \d+\) 1 time, after `ValueError: the first attempt", second
     )

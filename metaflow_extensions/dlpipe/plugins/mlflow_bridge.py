@@ -101,9 +101,10 @@ class MlflowBridge(StepDecorator):
             if line := explain_elsewhere():
                 self._logger(line, head="", bad=False)
 
-    def runtime_task_created(self, *args: Any, **more: Any) -> None:
+    def runtime_task_created(self, task_datastore: Any, *args: Any, **more: Any) -> None:
         """See that the follower still lives."""
         self._follower.keep_alive()
+        self._follower.has_finished_steps |= task_datastore.step_name != "start"
 
     def runtime_step_cli(self, cli_args: Any, *args: Any, **more: Any) -> None:
         """Tell the task that a process beside the run mirrors it."""
@@ -111,11 +112,13 @@ class MlflowBridge(StepDecorator):
         cli_args.env["_DLPIPE_BRIDGE_FOLDER"] = self._follower.folder
 
     def runtime_finished(self, exception: BaseException | None) -> None:
-        """Say where the run stands in MLflow, once a run."""
+        """Say where the run stands in MLflow, and how to resume one that failed, once a run."""
         with contextlib.suppress(Exception):
             for follower in self._followers.values():
                 if line := follower.last_line():
                     self._logger(line, head="", bad=False)
+                    if exception is not None and (command := follower.build_resume()):
+                        self._logger(f"To resume this run, after a repair: {command}", head="", bad=False)
 
     def task_pre_step(
         self, step_name: str, task_datastore: Any, metadata: Any, run_id: str, task_id: str, *rest: Any
@@ -145,6 +148,13 @@ class MlflowBridge(StepDecorator):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("_DLPIPE_BRIDGE_")}
         with contextlib.suppress(Exception):  # `dlpipe bridge sync` will catch up
             subprocess.run(command, env=kept, stdin=subprocess.DEVNULL, timeout=TASK_SECONDS, check=False)
+
+
+def find_script() -> str:
+    """Return the flow's file, as it is named from the working directory."""
+    from dlpipe.bridge.resuming import spell_script
+
+    return spell_script(sys.argv[0])
 
 
 def find_folder(pathspec: str) -> str:
@@ -228,6 +238,7 @@ class Follower:
         self._environment = {**os.environ, "_DLPIPE_BRIDGE_RESOURCES": str(interval)} if interval else None
         self._command = [*command] or [sys.executable, "-P", "-m", "dlpipe.bridge.follow", pathspec]
         self._pathspec, self._asked, self._starts = pathspec, False, 0
+        self.has_finished_steps = False
         self._lock = threading.Lock()
         self._said: list[str] = []
         self._doing = "starting"
@@ -237,6 +248,7 @@ class Follower:
 
             self._mark = find_marks(pathspec)
             self._held = self._mark.hold()
+            self._mark.keep_script(find_script())
         self.keep_alive()
 
     @property
@@ -268,6 +280,14 @@ class Follower:
         time.sleep(REST_SECONDS)
         if not self._asked:
             self.keep_alive()
+
+    def build_resume(self) -> str:
+        """Return the command that resumes the run; nothing where no step has finished, or a scheduler does it."""
+        if not self.has_finished_steps or os.environ.get("METAFLOW_RUNTIME_NAME", "dev") != "dev":
+            return ""
+        from dlpipe.bridge.resuming import build_resume
+
+        return build_resume(self._pathspec.partition("/")[2], find_script())
 
     def last_line(self) -> str | None:
         """Return what the follower says at the end, once; after five seconds, what it is still doing."""
