@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from stores import new_store, untouched_environment
 
 from dlpipe.bridge.apply import Mirror
 from dlpipe.bridge.attempts import TaskAttempt
-from dlpipe.bridge.contents import Contents
+from dlpipe.bridge.contents import Contents, _find_models
 from dlpipe.bridge.records import NOTE, NOTE_MARK, Metric, Model, RunRecord
 from dlpipe.bridge.snapshots import RunSnapshot
 from dlpipe.bridge.steps import make_step_record
@@ -121,6 +122,25 @@ def test_a_model_that_a_run_made_is_logged_once_however_soon_the_run_is_written_
     assert find_differences(mirror, ended) == []
     outputs = mirror._client.get_run(str(mirror.run_id("Flow/1"))).outputs.model_outputs
     assert sorted(output.model_id for output in outputs) == sorted(made)
+
+
+def test_the_table_of_runs_names_a_version_that_existed_when_the_run_was_to_make_it() -> None:
+    """The same weights are the same version: it belongs to the run that was first, and MLflow shows it there alone."""
+    first = "Flow/1/register/2/0"
+    version = {"name": "reviews", "version": 1, "uri": "models:/reviews/1", "tags": {"metaflow.task": first}}
+    (again,) = _find_models(version, "model_version", "Flow/2/register/2/0", 1)
+    (used,) = _find_models(version, "scored_by", "Flow/2/predict/3/0", 1)
+    (made,) = _find_models(version, "model_version", first, 1)
+    assert [(model.role, model.again) for model in (again, used, made)] == [
+        ("used", True),
+        ("used", False),
+        ("made", False),
+    ]
+    run = replace(RECORD, models=(again, used))
+    (entry,) = json.loads(run.all_tags["mlflow.log-model.history"])
+    assert list(entry["flavors"]) == ["reviews v1"]
+    for other in (replace(run, parent="Flow"), replace(RECORD, models=(used,)), replace(RECORD, models=(made,))):
+        assert "mlflow.log-model.history" not in other.all_tags
 
 
 def test_a_run_is_deleted_and_restored_with_the_runs_that_its_steps_have_made(mirror: Mirror) -> None:

@@ -22,6 +22,7 @@ from mlflow.entities import Dataset, DatasetInput
 from mlflow_schema import migrated_schema, statements
 from stores import new_store, template, untouched_environment
 
+from dlpipe.cli import portal
 from dlpipe.errors import StorageFull, StoreNotFound, TrackingUnavailable
 from dlpipe.redaction import show_address
 from dlpipe.tracking import FLOW, _databases, find_page, open_store, to_dlpipe_error, touch_database
@@ -349,6 +350,7 @@ def test_pages_open_on_the_runs_of_the_flow_that_ran_last_with_what_compares_the
         "metrics.`evaluate/f1",
         "attributes.`Dataset",
         "params.`training/learning_rate",
+        "params.`epochs",
         "metrics.`baseline/accuracy",
     ]
     order = json.loads(tag)["columnOrder"]
@@ -357,3 +359,32 @@ def test_pages_open_on_the_runs_of_the_flow_that_ran_last_with_what_compares_the
     assert f"#/experiments/{store.experiment('OtherFlow')}/" in find_page(client, "OtherFlow")
     with pytest.raises(TrackingUnavailable, match=r"There is no experiment 'Nosuch'\. There are: .*TrainFlow"):
         find_page(client, "Nosuch")
+
+
+def test_while_the_portal_is_open_its_table_gains_the_columns_in_which_new_runs_differ(tmp_path, monkeypatch):
+    monkeypatch.setattr(portal, "REFRESH_SECONDS", 0.1)
+    client = (store := new_store(tmp_path)).client()
+    experiment = store.experiment("TrainFlow")
+
+    def add_run(dropout: str) -> None:
+        client.log_param(client.create_run(experiment, tags={FLOW: "TrainFlow"}).info.run_id, "dropout", dropout)
+
+    def is_shown() -> bool:
+        view = client.get_experiment(experiment).tags["mlflow.sharedViewState.dlpipe"]
+        return "params.`dropout`" in json.loads(view)["selectedColumns"]
+
+    add_run("0.1")
+    find_page(client)
+    assert not is_shown()
+    server = subprocess.Popen(["sleep", "600"])
+    waiting = threading.Thread(target=portal.wait_until_closed, args=(server, store, None))
+    waiting.start()
+    try:
+        add_run("0.2")
+        deadline = time.monotonic() + 60
+        while not is_shown() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        server.kill()
+        waiting.join()
+    assert is_shown()

@@ -356,12 +356,14 @@ def _find_models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterat
     if is_version(fields, MODEL_FIELDS):
         tags = fields.get("tags")
         maker = tags.get("metaflow.task") if isinstance(tags, Mapping) else None
-        made = maker == key if maker else not re.search(r"(^|[._])(used|champion)|_by$", role)
+        named_made = not re.search(r"(^|[._])(used|champion)|_by$", role)
+        made = maker == key if maker else named_made
         yield Model(
             name=redact(str(fields["name"]))[:500],
             version=_to_count(fields["version"]),
             role="made" if made else "used",
             model_id=str(fields.get("model_id") or "")[:50],
+            again=named_made and not made,
         )
     elif depth:
         for name, inner in fields.items():

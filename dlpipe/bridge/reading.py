@@ -12,7 +12,7 @@ from dlpipe.bridge.contents import Contents, read_contents, read_values
 from dlpipe.bridge.description import AttemptSummary, describe_results, describe_run, describe_task, draw_run
 from dlpipe.bridge.given import Given, make_given, read_parameters
 from dlpipe.bridge.names import find_former_name, name_attempt, name_run
-from dlpipe.bridge.records import Document, Metric, RunRecord, Status, parse_object
+from dlpipe.bridge.records import GRAPH, Document, Metric, RunRecord, Status, parse_object
 from dlpipe.bridge.reported import Reported
 from dlpipe.bridge.resuming import build_resume
 from dlpipe.bridge.runs import MetaflowRun
@@ -141,7 +141,7 @@ class RunReading:
             if snapshot.status != "RUNNING":
                 documents = (
                     *documents,
-                    Document("graph.svg", redact(draw_run(snapshot.graph, attempts)).encode()),
+                    Document(GRAPH, redact(draw_run(snapshot.graph, attempts)).encode()),
                 )
         if notes := (*notes, *totals.notes):
             tags["metaflow.notes"] = redact("; ".join(notes))

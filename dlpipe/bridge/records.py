@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,6 +14,10 @@ Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 KEY = "metaflow.key"
 DIGEST, NAME, NOTE_MARK = "mlflow.dlpipe.digest", "mlflow.dlpipe.name", "mlflow.dlpipe.note"
 """What was written, the name that was given, and a digest of the description: MLflow's page shows none of them."""
+HISTORY = "mlflow.log-model.history"
+"""The tag in which MLflow's table of runs looks for models of a run, beside the versions that belong to it."""
+GRAPH = "graph.svg"
+"""The picture of a run's graph."""
 NOTE = "mlflow.note.content"
 """MLflow's own tag for the description of a run."""
 TRIAL = "ray.trial"
@@ -93,12 +98,15 @@ class Model:
     ----------
     model_id : str
         Of MLflow's logged model that the version is; empty where it is none.
+    again : bool
+        Whether it was to be made, and existed: the same weights are the same version.
     """
 
     name: str
     version: int
     role: Literal["made", "used"]
     model_id: str = ""
+    again: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"models:/{self.name}/{self.version}"
@@ -145,7 +153,8 @@ class RunRecord:
         """Tags with those that name the models, and that tell the run's own name and description from others."""
         roles = {role: [str(model) for model in self.models if model.role == role] for role in ("made", "used")}
         named = {f"metaflow.models.{role}": " ".join(uris) for role, uris in roles.items() if uris}
-        tags = {name: cut(value) for name, value in {**self.tags, **named, NAME: self.name}.items()}
+        history = make_history(self.models, self.start) if self.parent is None else {}
+        tags = {name: cut(value) for name, value in {**self.tags, **named, **history, NAME: self.name}.items()}
         return {**tags, NOTE_MARK: make_note_mark(tags[NOTE])} if NOTE in tags else tags
 
     @property
@@ -166,6 +175,37 @@ class RunRecord:
             "logged_models": sorted(self.logged_models),
         }
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def make_history(models: Collection[Model], start: int) -> dict[str, str]:
+    """Return the tag that has MLflow's table of runs name a model which existed when the run was to make it.
+
+    The version belongs to the run that was first, and the table shows it there alone. Of models such as
+    ``reviews`` and ``reviews-pipeline``, the first stands for both.
+
+    Parameters
+    ----------
+    models : collection of Model
+        Of a run.
+    start : int
+        Of the run, in milliseconds since 1970.
+
+    Examples
+    --------
+    >>> models = [Model(name, 1, "used", again=True) for name in ("reviews-pipeline", "reviews")]
+    >>> json.loads(make_history(models, 0)[HISTORY])[0]["flavors"]
+    {'reviews v1': {}}
+    >>> make_history([Model("reviews", 1, "used"), Model("reviews", 2, "made")], 0)
+    {}
+    """
+    again = {model.name: model.version for model in models if model.again}
+    names = [name for name in again if not any(name.startswith(f"{other}-") for other in again)]
+    if not names or any(model.role == "made" for model in models):
+        return {}
+    title = ", ".join(f"{name} v{again[name]}" for name in names)
+    when = datetime.fromtimestamp(start / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    # what the table shows is the name of the first flavor, with a link to this file of the run
+    return {HISTORY: json.dumps([{"artifact_path": GRAPH, "utc_time_created": when, "flavors": {title: {}}}])}
 
 
 def make_note_mark(note: str) -> str:

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
 
 from dlpipe.cli.printing import say
-from dlpipe.errors import TrackingUnavailable
+from dlpipe.errors import DlpipeError, TrackingUnavailable
 
 if TYPE_CHECKING:
     from dlpipe.tracking import TrackingStore
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PORT = 5000
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
+REFRESH_SECONDS = 20.0
+"""How often the columns of the table of runs are chosen again; a page shows them when it is loaded."""
 
 
 @click.command()
@@ -34,8 +36,9 @@ def ui(flow: str | None, port: int | None) -> None:
     """Open MLflow's pages on this machine, until Ctrl-C.
 
     The address that is printed shows the runs of FLOW, or of the flow that ran last, with their scores, data sets,
-    models and the parameters in which they differ. It is an MLflow server with one worker, bound to 127.0.0.1,
-    without job runner. Where MLFLOW_TRACKING_URI names a server, its address is printed and nothing is started.
+    models, the parameters in which they differ and the usual ones; columns of new runs come with a reload. It is
+    an MLflow server with one worker, bound to 127.0.0.1, without job runner. Where MLFLOW_TRACKING_URI names a
+    server, its address is printed and nothing is started.
 
     \b
     Examples:
@@ -54,7 +57,29 @@ def ui(flow: str | None, port: int | None) -> None:
     with portal(store, port) as server:
         say(f"http://127.0.0.1:{port}/{page}")
         say("The portal is open. Ctrl-C closes it.", err=True)
-        sys.exit(server.wait())
+        sys.exit(wait_until_closed(server, store, flow))
+
+
+def wait_until_closed(server: subprocess.Popen[bytes], store: TrackingStore, flow: str | None) -> int:
+    """Return how the server ended; until then, its table of runs gets the columns by which new runs differ.
+
+    Parameters
+    ----------
+    server : Popen
+    store : TrackingStore
+        Whose pages it serves.
+    flow : str, optional
+        Whose table it is; by default of the flow that ran last.
+    """
+    from dlpipe.tracking import find_page, tracking_errors
+
+    client = store.client()
+    while True:
+        try:
+            return server.wait(REFRESH_SECONDS)
+        except subprocess.TimeoutExpired:
+            with suppress(DlpipeError), tracking_errors(store):  # the next look finds it
+                find_page(client, flow)
 
 
 @contextmanager

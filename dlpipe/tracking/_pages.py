@@ -24,6 +24,8 @@ FIRST_SCORES = 2
 """So many scores stand before data sets and models, which a small window still has room for."""
 SCORES = ("accuracy", "f1", "auc", "precision", "recall", "spearman", "r2", "mae", "rmse", "mse", "loss")
 """What the last word of a metric is for it to be a score, by which comes first."""
+SETTINGS = ("learning_rate", "lr", "epochs", "batch_size")
+"""The last part of a parameter that is shown also where all runs have the same: the next run may have another."""
 RUN_COLUMNS = {"attributes.`Run Name`": 250, "runDateAndNestInfo": 130}
 """Name and time, which always are in view, with their widths in pixels."""
 THINGS = {"attributes.`Dataset`": 130, "attributes.`Models`": 130}
@@ -71,7 +73,7 @@ def choose_columns(runs: Sequence[Run]) -> list[str]:
     runs : sequence of Run
         The latest first. Of their metrics, scores are shown, those of a model before those of a baseline, short
         names before long ones, and then as they stand in the runs, which have their last scores first; of their
-        parameters, those in which they differ, else none.
+        parameters, those in which they differ, and the usual ``SETTINGS`` in any case.
     """
     metrics = dict.fromkeys(name for run in runs for name in run.data.metrics)
     # of many tasks, the latest value says nothing
@@ -82,15 +84,22 @@ def choose_columns(runs: Sequence[Run]) -> list[str]:
         if name not in several and (rank := _rank(name)) is not None
     )
     scores = [name for *_, name in ranked][:MOST_SCORES]
-    names = dict.fromkeys(name for run in runs for name in run.data.params)
-    differ = [name for name in names if len({run.data.params.get(name) for run in runs}) > 1]
-    differ.sort(key=lambda name: (-sum(name in run.data.params for run in runs), name.count("/")))
     return [
         *(f"metrics.`{name}`" for name in scores[:FIRST_SCORES]),
         *_find_things(runs),
-        *(f"params.`{name}`" for name in differ[:MOST_PARAMS]),
+        *(f"params.`{name}`" for name in _choose_params(runs)),
         *(f"metrics.`{name}`" for name in scores[FIRST_SCORES:]),
     ]
+
+
+def _choose_params(runs: Sequence[Run]) -> list[str]:
+    """Return the parameters in which runs differ, those that most runs have first, and the usual settings."""
+    names = dict.fromkeys(name for run in runs for name in run.data.params)
+    differ = [name for name in names if len({run.data.params.get(name) for run in runs}) > 1]
+    differ.sort(key=lambda name: (-sum(name in run.data.params for run in runs), name.count("/")))
+    found = {word: [name for name in names if name.rpartition("/")[2] == word] for word in SETTINGS}
+    usual = [min(same, key=lambda name: (name.count("/"), name)) for same in found.values() if same]
+    return list(dict.fromkeys([*differ[:MOST_PARAMS], *usual]))
 
 
 def _find_things(runs: Sequence[Run]) -> list[str]:
