@@ -125,7 +125,7 @@ def test_a_model_that_a_run_made_is_logged_once_however_soon_the_run_is_written_
 
 
 def test_the_table_of_runs_names_a_version_that_existed_when_the_run_was_to_make_it() -> None:
-    """The same weights are the same version: it belongs to the run that was first, and MLflow shows it there alone."""
+    """The same weights are the same version: it belongs to the run that was first, where MLflow shows it alone."""
     first = "Flow/1/register/2/0"
     version = {"name": "reviews", "version": 1, "uri": "models:/reviews/1", "tags": {"metaflow.task": first}}
     (again,) = _find_models(version, "model_version", "Flow/2/register/2/0", 1)
