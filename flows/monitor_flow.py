@@ -63,7 +63,7 @@ class MonitorFlow(LifeCycleFlow):
         )
         show_drift(found, publishes=self.publish)
         self.drift_table, self.reason, self.drifted = found.table, found.drift.reason, found.drift.drifted
-        self.signals, self.quality = found.drift.signals, found.quality
+        self.signals, self.quality, self.outcome = found.drift.signals, found.quality, found.drift.outcome
         self.event, self.event_id, self.publishing = found.payload(), found.event_id, found.publish
         self.new_look = found.new
         for signal in found.drift.signals:
@@ -86,7 +86,7 @@ class MonitorFlow(LifeCycleFlow):
         elif self.drifted:
             told = "none: not asked for" if not self.publish else "none: the last one for this model is recent"
         self.summary = print_summary(
-            outcome=f"{'drift' if self.drifted else 'no drift'}: {self.reason}" if self.signals else self.reason,
+            outcome=self.outcome,
             data=f"{self.monitored_rows}, the last {self.event['rows']:,} new rows",
             model=f"{self.monitored_by.uri}, trained on {self.subject_used.trained_on}",
             quality=describe_quality(self.quality),

@@ -75,12 +75,14 @@ def test_the_page_shows_what_is_deployed_due_and_running(client: FlaskClient, st
     assert "PredictFlow 1 0 3 * * * Europe/Berlin 2026-11-28 03:00 Europe/Berlin in 20 h 30 min" in shown
     assert "end of PredictFlow" in shown
     assert "1 PredictFlow running" in shown
+    assert "Now 1 run goes on; nothing has failed." in shown
     assert "1 min 0 s" in shown
 
 
 def test_a_failed_run_says_why_and_how_to_resume_it(client: FlaskClient, state: State) -> None:
     number = attempted(state, "PredictFlow", ended=NOW, outcome="failed", step="score", reason="ValueError: no")
     state.set_status(number, "failed", reason="score: ValueError: no")
+    assert "Look at PredictFlow (run 1 failed)." in text_of(client, "/")
     for path in ("/", f"/runs/{number}", "/deployments/PredictFlow"):
         shown = text_of(client, path)
         assert "score ValueError: no" in shown

@@ -92,6 +92,15 @@ class Drift:
         return "Drift" if self.drifted else "No drift"
 
     @property
+    def outcome(self) -> str:
+        """What was found, with the first of the signals that were raised."""
+        if not self.raised:
+            return f"no drift: {self.reason}" if self.signals else self.reason
+        first, more = self.raised[0], len(self.raised) - 1
+        others = f", and {more} more signal{'s' if more > 1 else ''}" if more else ""
+        return f"drift: {first.words} {first.size:.3f} (limit {first.limit:.3f}){others}"
+
+    @property
     def reason(self) -> str:
         """Why, in one line."""
         if not self.signals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,32 @@ class RunView:
 def view_deployments(state: State, now: float) -> list[DeploymentView]:
     """All deployments, by name."""
     return [view_deployment(state, deployment, now) for deployment in state.list_deployments()]
+
+
+def list_failed(views: Sequence[DeploymentView]) -> list[Run]:
+    """Return the last run of each deployment whose last run has failed."""
+    last = [view.last_run for view in views]
+    return [run for run in last if run is not None and run.status == "failed"]
+
+
+def summarize(views: Sequence[DeploymentView], open_runs: Sequence[RunView]) -> str:
+    """Return the state of all deployments in a sentence.
+
+    Examples
+    --------
+    >>> summarize([], [])
+    'Nothing is deployed.'
+    """
+    if failed := list_failed(views):
+        first = ", ".join(f"{run.deployment} (run {run.number} failed)" for run in failed[:3])
+        more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
+        return f"Look at {first}{more}."
+    if not views:
+        return "Nothing is deployed."
+    going = [view for view in open_runs if view.run.status == "running"]
+    waiting = len(open_runs) - len(going)
+    words = f"{len(going) or 'No'} run{' goes' if len(going) == 1 else 's go'} on"
+    return f"{words}{f', {waiting} wait' + 's' * (waiting == 1) if waiting else ''}; nothing has failed."
 
 
 def view_deployment(state: State, deployment: Deployment, now: float) -> DeploymentView:

@@ -110,11 +110,15 @@ class Pages:
     def status(self) -> str:
         """Deployments, the runs that have not ended, and the last ones."""
         now = self._clock()
+        deployments = overview.view_deployments(self._state, now)
+        open_runs = self._view_runs(self._state.list_runs(status=OPEN))
         return self._show(
             "status.html",
             now,
-            deployments=overview.view_deployments(self._state, now),
-            open_runs=self._view_runs(self._state.list_runs(status=OPEN)),
+            words=overview.summarize(deployments, open_runs),
+            failed=overview.list_failed(deployments),
+            deployments=deployments,
+            open_runs=open_runs,
             runs=self._view_runs(self._state.list_runs(status=[*ENDED], limit=LAST_RUNS)),
         )
 

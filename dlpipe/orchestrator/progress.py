@@ -105,9 +105,20 @@ def parse_progress(lines: Iterable[str]) -> Progress:
         if said.startswith("Task is starting") or said in ENDS:
             tasks.setdefault(found["task"], []).append((last, ENDS.get(said)))
         elif told := OUTCOME.fullmatch(said.strip()):
-            outcome = redact(told[1][:LONGEST_OUTCOME])
+            outcome = cut(redact(told[1]))
     steps = [_make_step(step, list(tasks.values()), last) for step, tasks in seen.items() if last and tasks]
     return Progress(tuple(steps), outcome)
+
+
+def cut(outcome: str) -> str:
+    """Return the beginning of a long outcome, up to the end of a word.
+
+    Examples
+    --------
+    >>> cut("3 rows scored"), len(cut("so many words " * 99)) <= LONGEST_OUTCOME + 3
+    ('3 rows scored', True)
+    """
+    return outcome if len(outcome) <= LONGEST_OUTCOME else f"{outcome[:LONGEST_OUTCOME].rpartition(' ')[0]}..."
 
 
 def _make_step(step: str, tasks: Sequence[Sequence[tuple[datetime, bool | None]]], last: datetime) -> StepProgress:
