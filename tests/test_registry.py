@@ -96,6 +96,22 @@ def test_version_names_where_it_came_from(store):
     assert pickle.loads(pickle.dumps(version)) == version
 
 
+def test_a_registered_model_says_what_it_is_until_somebody_says_it_otherwise(store):
+    client = store.client()
+    register()
+    first, _, use = client.get_registered_model("reviews").description.splitlines()
+    assert first == "A model for text-classification: negative, positive. It learns from the table reviews."
+    assert "dlpipe predict --model reviews@champion" in use
+    register(b"others", **{"delta.table": "data/tables/films"})
+    assert "from the table films." in client.get_registered_model("reviews").description
+    client.update_registered_model("reviews", "Used by the shop.")
+    register(b"more")
+    assert client.get_registered_model("reviews").description == "Used by the shop."
+    client.update_registered_model("reviews", "")
+    register(b"yet more")
+    assert client.get_registered_model("reviews").description.startswith(first)
+
+
 def test_run_is_finished_and_holds_params_metrics_and_tags(store):
     version = register()
     (run,) = runs(store)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dlpipe.registry.names import CHALLENGER, KEY, MODEL_ID
+from dlpipe.registry.names import ABOUT, CHALLENGER, KEY, MODEL_ID
 from dlpipe.registry.versions import ModelVersion, find_version, read_version
 from dlpipe.tracking import TrackingStore
 
@@ -23,6 +24,7 @@ def ensure_version(
     tags: Mapping[str, str],
     *,
     description: str,
+    about: str,
 ) -> ModelVersion:
     """Return the version of ``name`` with the key of ``tags``, created if none has it.
 
@@ -42,11 +44,13 @@ def ensure_version(
         version of ours that nobody can find by its key.
     description : str
         Written with them.
+    about : str
+        The description of the registered model itself; what people wrote there stays.
     """
     client = store.client()
     if (found := find_version(client, name, tags[KEY])) is not None:
         return found
-    ensure_registered_model(client, name)
+    ensure_registered_model(client, name, about)
     with store.as_default():  # the database store looks the source up in MLflow's default store
         made = client.create_model_version(
             name,
@@ -66,15 +70,36 @@ def ensure_version(
     return read_version(client, name, int(made.version))
 
 
-def ensure_registered_model(client: MlflowClient, name: str) -> None:
-    """Create the registered model ``name`` unless it exists."""
+def ensure_registered_model(client: MlflowClient, name: str, about: str) -> None:
+    """Create the registered model ``name`` unless it exists, and have it say what it is unless somebody has.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    name : str
+    about : str
+        Its description: a hidden tag has the digest by which an earlier one of ours is known.
+    """
     from mlflow.exceptions import MlflowException
 
+    mark = {ABOUT: make_mark(about)}
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, tags=mark, description=about)
+        return
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    there = client.get_registered_model(name)
+    before = there.description or ""
+    if before == about or (before and there.tags.get(ABOUT) != make_mark(before)):
+        return
+    client.update_registered_model(name, about)
+    client.set_registered_model_tag(name, ABOUT, mark[ABOUT])
+
+
+def make_mark(text: str) -> str:
+    """Return the digest by which a description is known as one of ours."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def complete_version(client: MlflowClient, version: ModelVersion, *, challenger: bool) -> None:

@@ -6,13 +6,13 @@ verdict; each judgement renews it. What people write below the line of the gate 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from dlpipe.registry.names import Kind
+from dlpipe.registry.names import KIND, Kind, classifier_name
 from dlpipe.registry.scores import format_score, format_source, read_scores
 from dlpipe.registry.verdicts import Judgement, RecordedVerdict, make_verdict_tag, read_verdict
-from dlpipe.task import ENGINE, Evaluation, read_engine_numbers
+from dlpipe.task import ENGINE, Evaluation, find_task, read_engine_numbers
 from dlpipe.task.evaluation import spell_metric
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ LONGEST_REASON = 2000
 GATE = "Gate: "
 SPACE = "&ensp;"
 TORCH = "torch"  # what all models run on
+MOST_NAMES = 12
+COMPANIONS: dict[str | None, str] = {
+    "pipeline": "it cleans what it is asked and predicts, and takes any value",
+    "explainer": "it says which parts of a row decide, by SHAP's values",
+}
+"""What is made from a model, and does what."""
 NOT_JUDGED = RecordedVerdict(False, "not asked yet")
 
 
@@ -63,6 +69,46 @@ def describe_companion(kind: Kind, classifier: str, tags: Mapping[str, str]) -> 
         score = f"{spell_metric(name)} {format_score(test, name)}"
         lines.append(f"That version has {score} on {test.rows:,} test rows{against}.")
     return "\n\n".join(lines)[:LONGEST]
+
+
+def describe_model(name: str, card: Mapping[str, Any], tags: Mapping[str, str], example: Sequence[Any]) -> str:
+    """Return the description of a registered model, whatever its versions: what it is, and how it is used.
+
+    Parameters
+    ----------
+    name : str
+    card : mapping
+        Of the files of a version.
+    tags : mapping of str to str
+        Of that version.
+    example : sequence of rows
+        As the task reads them.
+
+    Examples
+    --------
+    >>> card = {"task": "text-classification", "labels": ["negative", "positive"]}
+    >>> print(describe_model("reviews", card, {"delta.table": "data/tables/reviews"}, ["a fine film"]))
+    A model for text-classification: negative, positive. It learns from the table reviews.
+    <BLANKLINE>
+    `dlpipe predict --model reviews@champion`, or `mlflow.pyfunc.load_model("models:/reviews@champion")`
+    """
+    if (kind := tags.get(KIND)) in COMPANIONS:
+        base = classifier_name(name)
+        what = f"The {kind} of {base}: {COMPANIONS[kind]}. Its champion is made from that of {base}."
+    else:
+        labels = card.get("labels", ()) if find_task(card["task"]).target.has_right_rows else ()
+        what = f"A model for {card['task']}{f': {_list_some(labels)}' if labels else ''}."
+        if example and isinstance(example[0], Mapping):
+            what += f" It reads the columns {_list_some(list(example[0]))}."
+        if table := tags.get("delta.table", "").rstrip("/").rpartition("/")[2]:
+            what += f" It learns from the table {table}."
+    use = "" if kind == "explainer" else f"`dlpipe predict --model {name}@champion`, or "
+    return f'{what}\n\n{use}`mlflow.pyfunc.load_model("models:/{name}@champion")`'[:LONGEST]
+
+
+def _list_some(names: Sequence[str]) -> str:
+    more = [f"{len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+    return ", ".join([*map(str, names[:MOST_NAMES]), *more])
 
 
 def describe_origin(tags: Mapping[str, str]) -> str:

@@ -25,6 +25,8 @@ SCORES = "mlflow.dlpipe.scores"
 
 MLflow's pages do not show tags that begin like this: people read what it keeps in the version's description.
 """
+ABOUT = "mlflow.dlpipe.about"
+"""The tag of a registered model with a digest of the description that dlpipe gave it: people may write another."""
 VERDICT = "mlflow.dlpipe.verdict"
 """The tag of a version with what the gate said last, as JSON: see ``RecordedVerdict``."""
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import dlpipe
 from dlpipe.registry.creation import complete_version, ensure_version
-from dlpipe.registry.descriptions import describe_origin, describe_version
+from dlpipe.registry.descriptions import describe_model, describe_origin, describe_version
 from dlpipe.registry.families import check_name_free
 from dlpipe.registry.logged_models import ensure_logged_model
 from dlpipe.registry.names import DIGEST, KEY, KIND, KINDS, MADE_FROM, TASK, check_model_name
@@ -142,7 +142,10 @@ def log_and_register(
                     source = run
                     if run and is_of_task(tags) and KIND not in tags:
                         source = open_flow_run(client, run)
-                    version = ensure_version(store, name, source, logged, version_tags, description=text)
+                    about = describe_model(name, files.card, version_tags, example)
+                    version = ensure_version(
+                        store, name, source, logged, version_tags, description=text, about=about
+                    )
         complete_version(client, version, challenger=challenger)
         return read_version(client, name, version.version)
 
