@@ -103,6 +103,10 @@ class ModelDamaged(DlpipeError, ValueError):
     """A registered model does not answer its example as it did when it was registered."""
 
 
+class NotReproducible(DlpipeError, LookupError):
+    """What a model was made of, or with, was not kept or is gone."""
+
+
 class ChampionMoved(DlpipeError, RuntimeError):
     """Another version became champion while a candidate was judged against the one before; nothing was moved."""
 

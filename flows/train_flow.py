@@ -80,7 +80,8 @@ class TrainFlow(LifeCycleFlow):
         )
         curves.end()
         self.trained_model, self.epoch_scores, self.best_epoch = fitted.model, fitted.epochs, fitted.best_epoch
-        self.weights = fitted.model.digest
+        self.weights, self.trained_in = fitted.model.digest, fitted.domain
+        self.trained_before_in = fitted.earlier_domains
         print(f"weights {self.weights}, epoch {fitted.best_epoch}")
         self.next(self.evaluate)
 
@@ -123,7 +124,7 @@ class TrainFlow(LifeCycleFlow):
             baseline=self.baseline,
             training=self.training,
             settings=self.read_settings(),
-            tags={**self.trained_by, **make_code_tags(self)},
+            tags={**self.trained_by, **self.trained_in.to_tags(), **make_code_tags(self)},
         )
         self.model_version, self.pipeline_version = done.classifier, done.pipeline
         self.explainer_version, self.engines = done.explainer, done.engines

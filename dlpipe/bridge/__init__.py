@@ -5,6 +5,7 @@ metadata     Metaflow's metadata as its client's provider gives it
 datastore    Metaflow's datastore: whether it can be used, and its files, read within limits
 opening      pickles as values, without running any code of theirs
 artifacts    the artifacts of an attempt
+packages     the code package of a run
 graphs       the graph of a flow
 attempts     the attempts of a task, as its metadata tells them
 runs         a run and its tasks

@@ -74,6 +74,45 @@ def find_decorators(graph: Mapping[str, Any], step: str, name: str) -> list[Mapp
     ]
 
 
+def find_steps_before(graph: Mapping[str, Any], step: str) -> list[str]:
+    """Return the steps that lead to ``step``."""
+    return [name for name, described in graph.get("steps", {}).items() if step in described.get("next", [])]
+
+
+def find_steps_above(graph: Mapping[str, Any], step: str) -> set[str]:
+    """Return the steps that lead to ``step``, and those that lead to them, and so on, without itself."""
+    above: set[str] = set()
+    waiting = [step]
+    while waiting:
+        new = set(find_steps_before(graph, waiting.pop())) - above - {step}
+        above |= new
+        waiting += sorted(new)
+    return above
+
+
+def order_steps(graph: Mapping[str, Any], began: Mapping[str, int]) -> list[str]:
+    """Return steps as they began, none before those that lead to it.
+
+    A run that was resumed takes over the tasks of another at once, in any order.
+
+    Parameters
+    ----------
+    graph : mapping
+        As ``read_graph`` returns it.
+    began : mapping of str to int
+        When each step began.
+
+    Examples
+    --------
+    >>> steps = {"start": {"next": ["train"]}, "train": {"next": ["end"]}, "end": {"next": []}}
+    >>> order_steps({"steps": steps}, {"train": 1, "start": 2, "end": 3})
+    ['start', 'train', 'end']
+    """
+    above = {step: find_steps_above(graph, step) for step in began}
+    earliest = {step: max([at, *(began.get(name, at) for name in above[step])]) for step, at in began.items()}
+    return sorted(began, key=lambda step: (earliest[step], len(above[step]), step))
+
+
 def count_retries(graph: Mapping[str, Any], step: str) -> int:
     """Return how often a step is tried again."""
     times = [str(decorator.get("times", 0)) for decorator in find_decorators(graph, step, "retry")]

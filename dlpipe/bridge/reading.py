@@ -11,6 +11,7 @@ from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.contents import Contents, read_contents, read_values
 from dlpipe.bridge.description import AttemptSummary, describe_results, describe_run, describe_task, draw_run
 from dlpipe.bridge.given import Given, make_given, read_parameters
+from dlpipe.bridge.graphs import find_steps_above, find_steps_before
 from dlpipe.bridge.names import find_former_name, name_attempt, name_run
 from dlpipe.bridge.records import GRAPH, Document, Metric, RunRecord, Status, parse_object
 from dlpipe.bridge.reported import Reported
@@ -264,7 +265,7 @@ class RunReading:
 
     def _find_known(self, snapshot: RunSnapshot, attempt: TaskAttempt) -> dict[str, str]:
         """Return what the steps that lead to an attempt have left, by artifact: of those with one task."""
-        above = snapshot.find_steps_above(attempt.step)
+        above = find_steps_above(snapshot.graph, attempt.step)
         known: dict[str, str] = {}
         for step, its in snapshot.by_step.items():  # in the order in which they began: the latest counts
             begun = [other for other in its if other.start < attempt.start] if step in above else []
@@ -275,7 +276,7 @@ class RunReading:
     def _find_passed_on(self, snapshot: RunSnapshot, attempt: TaskAttempt) -> frozenset[tuple[str, str]]:
         """Return name and digest of what the run was given, and of what the tasks before it held."""
         held = self._read_digests(f"{snapshot.pathspec}/_parameters/{self.run.find_parameters_task()}", 0)
-        for step in snapshot.find_steps_before(attempt.step):
+        for step in find_steps_before(snapshot.graph, attempt.step):
             its = snapshot.by_step.get(step, [])
             if step == attempt.step:  # it comes back to itself
                 its = [other for other in its if other.start < attempt.start]

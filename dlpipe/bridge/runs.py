@@ -10,7 +10,7 @@ from typing import Any
 
 from dlpipe.bridge.artifacts import read_artifact_value
 from dlpipe.bridge.attempts import TaskAttempt, TaskMetadata, find_caught, find_error, has_process
-from dlpipe.bridge.graphs import count_retries, find_decorators, read_graph
+from dlpipe.bridge.graphs import count_retries, find_decorators, order_steps, read_graph
 from dlpipe.bridge.marks import Launcher, RunMarks, find_marks
 from dlpipe.bridge.metadata import get_provider, list_objects, read_metadata
 from dlpipe.bridge.snapshots import RunSnapshot
@@ -92,7 +92,8 @@ class MetaflowRun:
         began: dict[str, int] = {}
         for _, step, at in tasks:
             began[step] = min(at, began.get(step, at))
-        tasks.sort(key=lambda task: (began[task[1]], task[1], task[2], task[0]))
+        place = {step: at for at, step in enumerate(order_steps(self._graph, began))}
+        tasks.sort(key=lambda task: (place[task[1]], task[2], task[0]))
         wanted = [(path, at) for path, _, at in tasks if only in ("", path)]
         return [
             TaskMetadata(path, at, () if path in self._complete else self._read_entries(path))

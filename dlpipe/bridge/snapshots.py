@@ -10,6 +10,7 @@ from typing import Any
 
 from dlpipe.bridge.artifacts import read_artifact_value
 from dlpipe.bridge.attempts import TaskAttempt
+from dlpipe.bridge.graphs import find_steps_before
 from dlpipe.bridge.records import Status
 
 _SPLITS: dict[str, int] = {}
@@ -80,22 +81,6 @@ class RunSnapshot:
         described = self.graph.get("steps", {}).get(step)
         return described["type"] == "end" if described else step == "end"
 
-    def find_steps_before(self, step: str) -> list[str]:
-        """Return the steps that lead to ``step``."""
-        return [
-            name for name, described in self.graph.get("steps", {}).items() if step in described.get("next", [])
-        ]
-
-    def find_steps_above(self, step: str) -> set[str]:
-        """Return the steps that lead to ``step``, and those that lead to them, and so on, without itself."""
-        above: set[str] = set()
-        waiting = [step]
-        while waiting:
-            new = set(self.find_steps_before(waiting.pop())) - above - {step}
-            above |= new
-            waiting += sorted(new)
-        return above
-
 
 def count_foreach_tasks(snapshot: RunSnapshot) -> Iterator[tuple[str, int]]:
     """Yield each step with the number of tasks that it has, or will have as far as finished splits tell."""
@@ -103,7 +88,7 @@ def count_foreach_tasks(snapshot: RunSnapshot) -> Iterator[tuple[str, int]]:
     steps = snapshot.graph.get("steps", {})
     for step, attempts in snapshot.by_step.items():
         known = len({attempt.task for attempt in attempts})
-        for name in snapshot.find_steps_before(step):
+        for name in find_steps_before(snapshot.graph, step):
             if steps[name]["type"] in ("split-foreach", "split-parallel"):
                 before = snapshot.by_step.get(name, [])
                 known = max(known, sum(_count_splits(split) for split in before if split.complete))

@@ -10,6 +10,7 @@ from typing import Any
 
 from dlpipe.bridge.attempts import TaskAttempt
 from dlpipe.bridge.contents import Contents
+from dlpipe.bridge.graphs import find_steps_above
 from dlpipe.bridge.points import SCORES
 from dlpipe.bridge.records import Dataset, Metric, Model
 from dlpipe.bridge.snapshots import RunSnapshot
@@ -223,7 +224,7 @@ def _find_known(
 
     Metaflow pickles again what a step has looked at, and the same value may come out as other bytes.
     """
-    above = snapshot.find_steps_above(step)
+    above = find_steps_above(snapshot.graph, step)
     known: dict[str, Mapping[Any, float]] = {}
     for name, finals in made.items():  # in the order in which steps began: the latest counts
         if name in above:

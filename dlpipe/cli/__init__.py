@@ -25,6 +25,7 @@ from dlpipe.cli.model_details import show as show_model
 from dlpipe.cli.models import models
 from dlpipe.cli.portal import ui
 from dlpipe.cli.printing import OneLineErrors
+from dlpipe.cli.reproducing import reproduce
 from dlpipe.cli.run_changes import resume, suspend, terminate, unsuspend
 from dlpipe.cli.run_deletion import delete as delete_run
 from dlpipe.cli.runs import runs
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(init, tables, append, models, predict, explain, score, answers, compare, lineage, bridge, ui),
+    *(init, tables, append, models, predict, explain, score, answers, compare, lineage, reproduce, bridge, ui),
     *(serve, keys, usage, feedback, scheduler, deployments, runs, logs, event, events),
 )
 for command in COMMANDS:

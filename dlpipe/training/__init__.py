@@ -4,6 +4,7 @@ data              what a training reads, prepared once and shared
 checkpoints       where checkpoints go; checkpoints in a local folder
 loop              one training run (imports torch and Flash)
 frame             Flash's task and trainer; the only module that imports lightning-flash
+domain            where a training computed, as far as its weights depend on it
 optimizer         AdamW with clipping that updates the rows of an embedding that a batch has
 deferred_imports  importing a package without some of its modules
 """
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.task import Chance, Model, Task, TrainingSettings, find_task
 from dlpipe.training.checkpoints import Checkpoints, FolderCheckpoints
+from dlpipe.training.domain import Domain
 
 if TYPE_CHECKING:
     from dlpipe.tables import TableVersion
 
-__all__ = ["Checkpoints", "EpochScore", "Fitted", "FolderCheckpoints", "fit"]
+__all__ = ["Checkpoints", "Domain", "EpochScore", "Fitted", "FolderCheckpoints", "fit"]
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,24 @@ class EpochScore:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model with the history of its training."""
+    """A trained model with the history of its training.
+
+    Attributes
+    ----------
+    resumed_after : int
+        The number of epochs that came from a checkpoint; 0 when none did.
+    domain : Domain
+        In which the training, or the rest of a resumed one, computed.
+    earlier_domains : tuple of Domain
+        Others, in which epochs before a checkpoint were trained.
+    """
 
     model: Model
     epochs: tuple[EpochScore, ...]
     best_epoch: int
     resumed_after: int
-    """The number of epochs that came from a checkpoint; 0 when none did."""
+    domain: Domain
+    earlier_domains: tuple[Domain, ...] = ()
 
     @property
     def best(self) -> EpochScore:
@@ -161,7 +174,9 @@ def fit(
         say=say,
     )
     model = assemble_model(trained, data, task, settings)
-    fitted = Fitted(model, trained.epochs, trained.best_epoch, trained.resumed_after)
+    fitted = Fitted(
+        model, trained.epochs, trained.best_epoch, trained.resumed_after, trained.domains[-1], trained.domains[:-1]
+    )
     valid = data.valid.targets
     for doubt in (
         doubt_score(fitted.best.score, task.target.measure_chance(valid)),

@@ -8,7 +8,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from dlpipe.task.batches import BATCH_TOKENS, bucket_batches, sort_batches
 from dlpipe.training import EpochScore
 from dlpipe.training.checkpoints import Checkpoints
 from dlpipe.training.data import Examples, TrainingData
+from dlpipe.training.domain import Domain, read_domain
 from dlpipe.training.frame import TARGET, Callback, Finetuning, Trainer, build_flash_task
 
-STATE, BEST, HISTORY = "state.ckpt", "best.safetensors", "history.json"
+STATE, BEST, HISTORY, DOMAINS = "state.ckpt", "best.safetensors", "history.json", "domains.json"
 SECONDS_BETWEEN_LINES = 10.0
 MOST_LOSSES = 500
 """So many losses at most are reported of a training, at even distances."""
@@ -33,12 +34,19 @@ MOST_LOSSES = 500
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network with the weights of its best epoch, and the history of its training."""
+    """A network with the weights of its best epoch, and the history of its training.
+
+    Attributes
+    ----------
+    domains : tuple of Domain
+        In which it was trained, the last one at last: more than one where it was resumed in another.
+    """
 
     network: torch.nn.Module
     epochs: tuple[EpochScore, ...]
     best_epoch: int
     resumed_after: int
+    domains: tuple[Domain, ...]
 
 
 def train(
@@ -74,8 +82,12 @@ def train(
     network = task.inputs.build_network(data.train.inputs, data.coding, settings)
     flash_task = build_flash_task(network, task.target, settings)
     batches = TrainBatches(data.train, draw_rows(data, settings), settings)
-    progress = EpochCallback(network, batches, task, settings, checkpoints, on_epoch, on_loss, say or _ignore_line)
-    trainer = Trainer(epochs=settings.epochs, precision=_choose_precision(network, settings), callbacks=[progress])
+    precision = _choose_precision(network, settings)
+    domains = [read_domain(precision)]
+    progress = EpochCallback(
+        network, batches, task, settings, domains, checkpoints, on_epoch, on_loss, say or _ignore_line
+    )
+    trainer = Trainer(epochs=settings.epochs, precision=precision, callbacks=[progress])
     trainer.finetune_from(
         flash_task,
         _make_loader(batches),
@@ -84,7 +96,9 @@ def train(
         checkpoint=progress.restore(),
     )
     network.load_state_dict(progress.best_weights)
-    return TrainedNetwork(network, tuple(progress.history), progress.best_epoch, progress.resumed_after)
+    return TrainedNetwork(
+        network, tuple(progress.history), progress.best_epoch, progress.resumed_after, tuple(domains)
+    )
 
 
 def predict_valid(trained: TrainedNetwork, data: TrainingData, task: Task) -> np.ndarray:
@@ -195,6 +209,8 @@ class EpochCallback(Callback):  # type: ignore[misc]
         Told the number of each epoch.
     task, settings, checkpoints, on_epoch, on_loss, say
         As in ``train``.
+    domains : list of Domain
+        That of this process; those that a checkpoint names are put before it.
     """
 
     def __init__(
@@ -203,12 +219,14 @@ class EpochCallback(Callback):  # type: ignore[misc]
         batches: TrainBatches,
         task: Task,
         settings: TrainingSettings,
+        domains: list[Domain],
         checkpoints: Checkpoints | None,
         on_epoch: Callable[[EpochScore], None] | None,
         on_loss: Callable[[int, float], None] | None,
         say: Callable[[str], None],
     ) -> None:
         self._network, self._batches, self._target, self._settings = network, batches, task.target, settings
+        self._domains = domains
         self._checkpoints, self._on_epoch, self._on_loss, self._say = checkpoints, on_epoch, on_loss, say
         self._every = math.ceil(settings.epochs * len(batches) / MOST_LOSSES)
         self.history: list[EpochScore] = []
@@ -227,6 +245,8 @@ class EpochCallback(Callback):  # type: ignore[misc]
             return None
         self.history = [EpochScore.from_record(score) for score in json.loads((folder / HISTORY).read_text())]
         self.best_weights = load_file(folder / BEST)
+        earlier = [Domain(**domain) for domain in json.loads((folder / DOMAINS).read_text())]
+        self._domains[:0] = [domain for domain in earlier if domain not in self._domains]
         self.resumed_after = len(self.history)
         self._say(f"going on after epoch {self.resumed_after} from its checkpoint")
         return folder / STATE
@@ -286,6 +306,7 @@ class EpochCallback(Callback):  # type: ignore[misc]
             trainer.save_checkpoint(folder / STATE)
             save_file(self.best_weights, folder / BEST)
             (folder / HISTORY).write_text(json.dumps([score.to_record() for score in self.history]))
+            (folder / DOMAINS).write_text(json.dumps([asdict(domain) for domain in self._domains]))
             self._checkpoints.save(folder)
 
     def _make_score(self, trainer: Any) -> EpochScore:

@@ -1,0 +1,133 @@
+"""`dlpipe reproduce`: a registered model made again from its lineage, and compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from dlpipe.cli.printing import as_json, say
+
+if TYPE_CHECKING:
+    from dlpipe.reproducing import Reproduction
+
+FAILED = 1
+"""The exit code of an audit in which a version could not be trained again."""
+
+
+@click.command()
+@click.argument("uri", metavar="MODEL", required=False)
+@click.option("--all", "all_", is_flag=True, help="Every version in the registry that a flow trained, one by one.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Torch threads; by default as many as the training had."
+)
+@click.option(
+    "--version", "rows", type=click.IntRange(min=0), help="Another version of its table; by default its own."
+)
+@click.option(
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Another setting of the training; repeatable."
+)
+@click.option(
+    "--code",
+    type=click.Choice(["kept", "here"]),
+    default="kept",
+    show_default=True,
+    help="Train with the code that its run kept, or with what is installed here.",
+)
+@as_json
+@click.pass_context
+def reproduce(
+    context: click.Context,
+    uri: str | None,
+    all_: bool,
+    threads: int | None,
+    rows: int | None,
+    changes: tuple[str, ...],
+    code: Literal["kept", "here"],
+    json_: bool,
+) -> None:
+    """Train a registered model again, as it was trained, and compare the weights.
+
+    MODEL is a version, such as reviews@champion or reviews/3. Code, rows, settings, seed and threads are those of
+    its training; nothing of yours is written. What is not as it was (a package, the processor, what an option
+    changed) is named.
+
+    Exit code 0: the same weights, bit for bit. 3: equivalent: computed elsewhere, with a score in the registered
+    one's interval. 4: different.
+
+    \b
+    Example:
+      dlpipe reproduce reviews@champion
+    """
+    from dlpipe.reproducing import Changes, list_trained, reproduce
+
+    if bool(uri) == all_:
+        raise click.UsageError("Name a model, or pass --all.")
+    asked = Changes(threads=threads, rows=rows, settings=dict(map(split_change, changes)), code=code)
+    if uri:
+        done = reproduce(uri, changes=asked, say=lambda line: say(f"  {line}", err=True))
+        say(json.dumps(done.to_plain(), indent=2) if json_ else "\n".join(describe(done)))
+        context.exit(done.exit_code)
+    codes, records = [], []
+    for version in list_trained():
+        record, exit_code = audit(version.uri, asked)
+        codes.append(exit_code)
+        records.append(record)
+        if not json_:
+            say(f"{record['outcome']:<10}  {version.uri}{'  ' + record['why'] if record.get('why') else ''}")
+    if json_:
+        say(json.dumps(records, indent=2))
+    elif not records:
+        say("No version in the registry was trained by a flow.", err=True)
+    context.exit(FAILED if FAILED in codes else max(codes, default=0))
+
+
+def audit(uri: str, asked: Any) -> tuple[dict[str, Any], int]:
+    """Return what came of one version, and its exit code; one that cannot be trained again stops no other."""
+    from dlpipe.errors import DlpipeError
+    from dlpipe.reproducing import reproduce
+
+    try:
+        done = reproduce(uri, changes=asked)
+    except DlpipeError as error:
+        return {"model": uri, "outcome": "failed", "why": str(error)}, FAILED
+    return {**done.to_plain(), "why": "; ".join(map(str, done.differences))}, done.exit_code
+
+
+def split_change(text: str) -> tuple[str, str]:
+    """Return name and value of ``NAME=VALUE``; ``training.NAME`` is taken, too."""
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not name:
+        raise click.UsageError(f"--set {text!r} is no change of a setting: write NAME=VALUE, such as seed=1.")
+    return name.removeprefix("training."), value
+
+
+def describe(done: Reproduction) -> Iterator[str]:
+    """Yield what came of a training as lines: the outcome first."""
+    registered, weights = done.version.digest[:12], done.weights[:12]
+    words = {
+        "same": f"The same weights, bit for bit: {weights}",
+        "equivalent": f"Equivalent: other weights ({weights}, registered {registered}), computed elsewhere",
+        "different": f"Different weights: {weights}, registered {registered}",
+    }
+    yield f"{words[done.outcome]}."
+    yield ""
+    yield f"model     {done.version.uri}, trained by {done.origin.training}"
+    yield f"rows      {done.origin.table}"
+    yield f"code      {done.code}"
+    yield f"took      {done.seconds:.0f} s"
+    for name, (then, now) in done.scores.items():
+        inside = (
+            f", registered interval {done.interval[0]:.4f} to {done.interval[1]:.4f}"
+            if name == done.metric
+            else ""
+        )
+        yield f"{name:<9} {now:.4f}, registered {then:.4f}{inside}"
+    if done.scores:
+        yield f"outputs   differ by at most {done.largest:.2g} on a test row"
+    yield ""
+    yield "What is not as it was:" if done.differences else "Nothing that was recorded is otherwise."
+    yield from (f"  {found}" for found in done.differences)
+    yield from (f"note: {note}" for note in done.notes)
