@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pytest
@@ -15,7 +19,9 @@ from stores import untouched_environment
 
 from dlpipe.cli import main
 from dlpipe.errors import NodeAmbiguous, NodeNotFound
-from dlpipe.lineage import Edge, Facts, Graph, Node, Records, walk
+from dlpipe.lineage import Edge, Facts, Graph, Node, Records, make_page, walk
+from dlpipe.lineage.layers import find_layers
+from dlpipe.lineage.page import lay_out
 from dlpipe.registry import delete_version, promote
 from dlpipe.tables import delete_table, locate, table_at
 
@@ -425,3 +431,85 @@ def test_what_cannot_be_shown_is_one_line_and_exit_code_1(
     assert done.exit_code == 1
     assert problem in done.output
     assert done.output.count("\n") == 1
+
+
+def test_only_one_form_is_printed(trained: History) -> None:
+    done = CliRunner().invoke(main, ["lineage", "reviews@v0", "--json", "--dot"])
+    assert (done.exit_code, "only one can be printed" in done.output) == (1, True)
+
+
+def test_dot_has_each_edge_from_origin_to_result(trained: History) -> None:
+    lines = run("reviews@v0", "--up", "--depth", "1", "--dot").splitlines()
+    table, (file,) = f"{locate('reviews')}@v0", (node.id for node in Records().find("films.csv"))
+    assert f'  "{file}" -> "{table}" [label="ingested from"];' in lines
+    assert f'  "{table}" [label="table\\nreviews@v0", style=bold];' in lines
+    assert (lines[0], lines[-1]) == ("digraph lineage {", "}")
+
+
+def test_graphml_has_the_nodes_and_edges_that_json_has(trained: History) -> None:
+    words = ("reviews_predictions@v0", "--up")
+    told, drawn = json.loads(run(*words, "--json")), ElementTree.fromstring(run(*words, "--graphml"))
+    space = "{http://graphml.graphdrawing.org/xmlns}"
+    edges = [
+        (edge.get("target"), edge.findtext(f"{space}data[@key='edge-how']"), edge.get("source"))
+        for edge in drawn.iter(f"{space}edge")
+    ]
+    assert edges == [(edge["result"], edge["how"], edge["origin"]) for edge in told["edges"]]
+    assert [node.get("id") for node in drawn.iter(f"{space}node")] == [node["id"] for node in told["nodes"]]
+
+
+def test_the_page_loads_nothing_and_runs_no_script_but_its_own(trained: History, tmp_path: Path) -> None:
+    run("models:/reviews@champion", "--html", str(tmp_path / "lineage.html"))
+    page = (tmp_path / "lineage.html").read_text()
+    script = page.rpartition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert (
+        f"default-src &#x27;none&#x27;; style-src &#x27;unsafe-inline&#x27;; script-src &#x27;sha256-{digest}"
+        in page
+    )
+    assert not re.search(r"\b(src|href)=|@import|url\(", page)
+
+
+def test_what_stands_in_names_and_texts_is_no_markup_on_the_page() -> None:
+    table, file = Node("table", "/t/reviews", 0), Node("file", "<b>.csv", key="ab" * 32)
+    graph = Graph((table,), (Edge(table, "ingested from", file, "</script><script>alert(1)</script>"),))
+    page = make_page(graph)
+    assert page.count("<script") == 2
+    assert "<b>" not in page
+    drawn = json.loads(page.partition('type="application/json">')[2].partition("</script>")[0])
+    assert drawn["nodes"][1]["label"] == "<b>.csv"
+
+
+def make_wide(count: int, *, own_runs: bool) -> Graph:
+    table, model = Node("table", "/t/reviews", 0), Node("model", "reviews", 1)
+    edges = [Edge(model, "trained on", table)]
+    for number in range(count):
+        made = Node("predictions", "/t/reviews_predictions", number)
+        edges += [Edge(made, "scored", table), Edge(made, "scored with", model)]
+        if own_runs:
+            edges.append(Edge(made, "part of", Node("run", "PredictFlow", key=str(number))))
+    return Graph((table,), tuple(edges))
+
+
+@pytest.mark.parametrize("own_runs", [False, True])
+def test_hundreds_of_things_that_are_alike_are_a_few_boxes(own_runs: bool) -> None:
+    drawn = lay_out(make_wide(250, own_runs=own_runs))["nodes"]
+    boxes = {node["id"] if node["group"] is None else node["group"] for node in drawn}
+    assert len(drawn) == (502 if own_runs else 252)
+    assert len(boxes) == (4 if own_runs else 3)
+
+
+def test_few_things_that_differ_in_their_neighbours_are_boxes_of_their_own() -> None:
+    assert {node["group"] for node in lay_out(make_wide(10, own_runs=True))["nodes"]} == {None}
+
+
+def test_origins_are_left_of_what_came_of_them(trained: History) -> None:
+    graph = look("films.csv")
+    layers = find_layers(graph)
+    assert all(layers[edge.origin] < layers[edge.result] for edge in graph.edges)
+
+
+def test_a_circle_has_columns_too() -> None:
+    nodes = [Node("table", "/t", number) for number in range(3)]
+    edges = [Edge(nodes[number], "appended to", nodes[number - 1]) for number in range(3)]
+    assert sorted(find_layers(Graph((nodes[0],), tuple(edges))).values()) == [0, 1, 2]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 import click
 
+from dlpipe.cli.pages import check_page, write_page
 from dlpipe.cli.printing import as_json, say
 from dlpipe.errors import SettingError
 
@@ -20,6 +22,13 @@ from dlpipe.errors import SettingError
 @click.option("--depth", type=click.IntRange(min=1), help="At most so many steps away; by default any number.")
 @click.option("--kind", "kinds", metavar="KIND,...", help="Only what leads to nodes of these kinds.")
 @click.option("--at", metavar="TIME", help="As things were then: ISO 8601, in UTC unless it has a time zone.")
+@click.option("--dot", "form", flag_value="dot", help="Print it for Graphviz.")
+@click.option("--graphml", "form", flag_value="graphml", help="Print it for network tools.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write one page to this file, on which boxes can be clicked.",
+)
 @as_json
 def lineage(
     node: str,
@@ -27,6 +36,8 @@ def lineage(
     depth: int | None,
     kinds: str | None,
     at: str | None,
+    form: str | None,
+    html: Path | None,
     json_: bool,
 ) -> None:
     """Show what NODE came of, and what came of it.
@@ -38,18 +49,26 @@ def lineage(
     Examples:
       dlpipe lineage models:/reviews@champion
       dlpipe lineage reviews@v0 --down --depth 1
+      dlpipe lineage data/sample/reviews.csv:17 --html lineage.html
     """
-    from dlpipe.lineage import Records, format_tree, to_plain, walk
+    from dlpipe.lineage import Records, format_tree, make_page, to_dot, to_graphml, to_plain, walk
 
+    if html:
+        check_page(html)
+    if sum(map(bool, (form, json_))) > 1:
+        raise SettingError("Of --json, --dot and --graphml only one can be printed. Leave out the others.")
+    wanted = read_kinds(kinds)
     records = Records(None if at is None else read_moment(at))
-    graph = walk(
-        records,
-        records.find(node),
-        direction=direction,
-        depth=depth,
-        kinds=read_kinds(kinds),
-    )
-    say(json.dumps(to_plain(graph), indent=2) if json_ else "\n".join(format_tree(graph)))
+    graph = walk(records, records.find(node), direction=direction, depth=depth, kinds=wanted)
+    if html:
+        write_page(html, make_page(graph))
+        say(f"The page is in {html}.", err=True)
+    elif json_:
+        say(json.dumps(to_plain(graph), indent=2))
+    elif form:
+        say(to_dot(graph) if form == "dot" else to_graphml(graph))
+    else:
+        say("\n".join(format_tree(graph)))
 
 
 def read_kinds(given: str | None) -> tuple[str, ...]:

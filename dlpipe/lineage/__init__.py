@@ -20,11 +20,14 @@ schedules    deployments and events
 requests     requests and the labels for them
 tree         a graph as lines for people
 formats      a graph for programs: JSON, DOT, GraphML
+layers       where nodes stand on a page
+page         a graph as a page
 """
 
 from dlpipe.lineage.formats import to_dot, to_graphml, to_plain
 from dlpipe.lineage.graph import Edge, Facts, Graph
 from dlpipe.lineage.nodes import KINDS, Node
+from dlpipe.lineage.page import make_page
 from dlpipe.lineage.records import Records
 from dlpipe.lineage.tree import format_tree
 from dlpipe.lineage.walk import walk
@@ -37,6 +40,7 @@ __all__ = [
     "Node",
     "Records",
     "format_tree",
+    "make_page",
     "to_dot",
     "to_graphml",
     "to_plain",
