@@ -112,6 +112,33 @@ class History:
             key = make_key(model, rows, method="partition")
             return write_table("reviews_explanations", pa.table(columns), key=key)
 
+    def look(self, model: ModelVersion, rows: TableVersion, scored: TableVersion) -> TableVersion:
+        """The step `compare` of the monitor: it finds drift, and an event is to be published."""
+        look = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model_version": model.uri,
+            "trained_on": model.tags["delta.table"],
+            "trained_version": int(model.tags["delta.version"]),
+            "source": rows.path,
+            "source_version": rows.version,
+            "drifted": True,
+            "published": True,
+            "reason": "words drifted",
+        }
+        key = {
+            "monitored": scored.path,
+            "version": str(scored.version),
+            "source_version": str(rows.version),
+            "model": model.uri,
+        }
+        return write_table("reviews_drift", pa.table({name: [value] for name, value in look.items()}), key=key)
+
+    def describe_look(self, look: TableVersion) -> dict[str, object]:
+        """What the event of a look tells."""
+        (row,) = read_table(look).to_pylist()
+        told = {"champion": "model_version", "scored_table": "source", "scored_version": "source_version"}
+        return {**{name: row[column] for name, column in told.items()}, "reason": row["reason"]}
+
     def answer(self, model: ModelVersion, *, request: str = REQUEST, text: str = "a fine film") -> None:
         """A server answers a request, and its log is committed."""
         asked = datetime.now(UTC).timestamp()

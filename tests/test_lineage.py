@@ -19,11 +19,11 @@ from stores import untouched_environment
 
 from dlpipe.cli import main
 from dlpipe.errors import NodeAmbiguous, NodeNotFound
-from dlpipe.lineage import Edge, Facts, Graph, Node, Records, make_page, walk
+from dlpipe.lineage import Edge, Facts, Graph, Node, Records, check_records, make_page, walk
 from dlpipe.lineage.layers import find_layers
 from dlpipe.lineage.page import lay_out
 from dlpipe.registry import delete_version, promote
-from dlpipe.tables import delete_table, locate, table_at
+from dlpipe.tables import delete_table, locate, read_table, table_at, write_table
 
 
 @pytest.fixture
@@ -351,11 +351,10 @@ def test_a_circle_ends(trained: History) -> None:
 
 
 def tick() -> int:
-    """Return a moment between what has happened and what follows: moves are recorded to the second."""
-    now = time.time()
-    time.sleep(1.001 - now % 1)
+    """Return a moment between what has happened and what follows."""
+    time.sleep(0.005)
     moment = int(time.time() * 1000)
-    time.sleep(1.001 - time.time() % 1)
+    time.sleep(0.005)
     return moment
 
 
@@ -513,3 +512,69 @@ def test_a_circle_has_columns_too() -> None:
     nodes = [Node("table", "/t", number) for number in range(3)]
     edges = [Edge(nodes[number], "appended to", nodes[number - 1]) for number in range(3)]
     assert sorted(find_layers(Graph((nodes[0],), tuple(edges))).values()) == [0, 1, 2]
+
+
+# -- whether records agree ---------------------------------------------------------------------------------------
+
+
+def list_problems() -> set[str]:
+    """Return what is wrong, without the runs that a made-up history does not have."""
+    found = check_records(Records())
+    return {f"{one.problem} {one.text}" for one in found if "Metaflow has no such run" not in one.text}
+
+
+def test_a_history_in_which_nothing_is_gone_agrees_but_for_its_runs(trained: History) -> None:
+    found = check_records(Records())
+    assert not list_problems()
+    assert {one.problem for one in found} == {"dangling"}
+    assert "made by TrainFlow/17/start/1, but Metaflow has no such run any more" in {one.text for one in found}
+
+
+def test_an_answer_for_a_row_that_nobody_has_is_found(history: History) -> None:
+    rows = history.ingest("TrainFlow/17")
+    model = history.register("TrainFlow/17", rows)
+    history.predict("TrainFlow/17", model, rows, [list_ids(rows)[0], "0000000000000000"])
+    assert list_problems() == {"dangling 1 row is not in reviews@v0, such as 0000000000000000"}
+
+
+def test_a_table_that_was_deleted_leaves_its_models_and_answers_dangling(history: History) -> None:
+    rows = history.ingest("TrainFlow/17")
+    model = history.register("TrainFlow/17", rows)
+    history.predict("TrainFlow/17", model, rows, list_ids(rows)[:1])
+    delete_table("reviews")
+    told = {problem.partition(", but ")[0] for problem in list_problems()}
+    assert told >= {
+        f"dangling {how} {locate('reviews').removeprefix(f'{history.folder}/tables/')}@v0"
+        for how in ("trained on", "evaluated on", "scored")
+    }
+
+
+def test_a_version_that_was_deleted_with_a_reason_is_no_problem_and_one_without_is(history: History) -> None:
+    rows = history.ingest("TrainFlow/17")
+    models = [history.register("TrainFlow/17", rows) for _ in range(2)]
+    for model in models:
+        history.predict("TrainFlow/17", model, rows, list_ids(rows)[:1])
+    delete_version(models[0], who="ana", why="leaked rows")
+    assert not list_problems()
+    history.client.delete_model_version("reviews", "2")
+    assert list_problems() == {
+        "dangling scored with models:/reviews/2, but the registry has no such version",
+        "dangling made from models:/reviews/2, but the registry has no such version",
+    }
+
+
+def test_answers_whose_commit_does_not_say_whose_they_are_are_missing_it(history: History) -> None:
+    rows = history.ingest("TrainFlow/17")
+    model = history.register("TrainFlow/17", rows)
+    history.predict("TrainFlow/17", model, rows, list_ids(rows)[:1])
+    added = read_table(table_at("reviews_predictions"))
+    write_table("reviews_predictions", added)
+    assert list_problems() == {"missing no record of the model and of the rows that it answered for"}
+
+
+def test_the_command_ends_with_1_where_records_do_not_agree(trained: History) -> None:
+    done = CliRunner().invoke(main, ["lineage", "check"])
+    assert done.exit_code == 1
+    assert re.fullmatch(r"\d+ dangling, 0 missing, 0 differs", done.stdout.splitlines()[-1])
+    told = json.loads(CliRunner().invoke(main, ["lineage", "check", "--json"]).stdout)
+    assert {finding["problem"] for finding in told} == {"dangling"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -10,11 +11,35 @@ from typing import Literal
 import click
 
 from dlpipe.cli.pages import check_page, write_page
-from dlpipe.cli.printing import as_json, say
+from dlpipe.cli.printing import OneLineErrors, as_json, say
 from dlpipe.errors import SettingError
 
 
-@click.command()
+class NodeCommands(OneLineErrors):
+    """A group that takes a node where a command could stand: `dlpipe lineage reviews@v0`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the hidden command that shows a node before anything that is no other command."""
+        word = next((word for word in args if not word.startswith("-")), None)
+        return super().parse_args(ctx, args if word in self.commands else ["show", *args])
+
+
+class NodeCommand(click.Command):
+    """The command that is meant where none is named."""
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write it without its name, and the other one beside it."""
+        path = ctx.parent.command_path if ctx.parent else ctx.command_path
+        formatter.write_usage(path, "NODE [OPTIONS]")
+        formatter.write_usage(path, "check [OPTIONS]")
+
+
+@click.group(cls=NodeCommands)
+def lineage() -> None:
+    """Show what something came of, and what came of it; see whether records agree."""
+
+
+@lineage.command(cls=NodeCommand, hidden=True)
 @click.argument("node")
 @click.option("--up", "direction", flag_value="up", help="Only what it came of.")
 @click.option("--down", "direction", flag_value="down", help="Only what came of it.")
@@ -30,7 +55,7 @@ from dlpipe.errors import SettingError
     help="Write one page to this file, on which boxes can be clicked.",
 )
 @as_json
-def lineage(
+def show(
     node: str,
     direction: Literal["up", "down", "both"],
     depth: int | None,
@@ -69,6 +94,33 @@ def lineage(
         say(to_dot(graph) if form == "dot" else to_graphml(graph))
     else:
         say("\n".join(format_tree(graph)))
+
+
+@lineage.command()
+@as_json
+def check(json_: bool) -> None:
+    """See whether records agree, and list where they do not; exit code 1 if they do not.
+
+    What a record names must be there (else it is dangling), what a record should name must be named (else it is
+    missing), and MLflow must have the runs, tables and models that Metaflow and Delta have (else it differs). All
+    rows of answers and all runs are read.
+
+    \b
+    Example:
+      dlpipe lineage check
+    """
+    from dlpipe.bridge import check_datastore
+    from dlpipe.lineage import Records, check_records, count_problems
+
+    check_datastore()
+    found = check_records(Records(), on_step=lambda name: say(f"looking at {name}", err=True))
+    if json_:
+        say(json.dumps([vars(finding) for finding in found], indent=2))
+    else:
+        for finding in found:
+            say(str(finding))
+        say(", ".join(f"{count} {problem}" for problem, count in count_problems(found).items()))
+    sys.exit(1 if found else 0)
 
 
 def read_kinds(given: str | None) -> tuple[str, ...]:

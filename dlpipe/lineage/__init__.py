@@ -22,8 +22,10 @@ tree         a graph as lines for people
 formats      a graph for programs: JSON, DOT, GraphML
 layers       where nodes stand on a page
 page         a graph as a page
+checking     whether records agree
 """
 
+from dlpipe.lineage.checking import Finding, check_records, count_problems
 from dlpipe.lineage.formats import to_dot, to_graphml, to_plain
 from dlpipe.lineage.graph import Edge, Facts, Graph
 from dlpipe.lineage.nodes import KINDS, Node
@@ -36,9 +38,12 @@ __all__ = [
     "KINDS",
     "Edge",
     "Facts",
+    "Finding",
     "Graph",
     "Node",
     "Records",
+    "check_records",
+    "count_problems",
     "format_tree",
     "make_page",
     "to_dot",

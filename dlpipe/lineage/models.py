@@ -198,7 +198,7 @@ def parse_model_node(uri: str) -> Node | None:
 
 def read_time(at: str) -> int:
     """Return the milliseconds since 1970 of a time in ISO 8601."""
-    return int(datetime.fromisoformat(at).timestamp() * 1000)
+    return round(datetime.fromisoformat(at).timestamp() * 1000)
 
 
 def describe_move(move: ChampionMove) -> Facts:

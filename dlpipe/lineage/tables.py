@@ -156,7 +156,9 @@ def describe_commit(commit: Mapping[str, Any]) -> str:
     >>> describe_commit({"operation": "WRITE", "rows": 1200}), describe_commit({"operation": "OPTIMIZE"})
     ('1,200 rows', 'OPTIMIZE')
     """
-    return f"{commit['rows']:,} rows" if "rows" in commit else str(commit.get("operation", ""))
+    if "rows" not in commit:
+        return str(commit.get("operation", ""))
+    return f"{commit['rows']:,} row{'' if commit['rows'] == 1 else 's'}"
 
 
 def is_called(node: Node, text: str) -> bool:

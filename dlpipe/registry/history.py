@@ -59,7 +59,7 @@ def record_move(before: int | None, after: int | None, *, how: How, who: str, wh
     who, why : str
         An empty ``who`` is the current user; the reason is cut after ``LONGEST`` characters.
     """
-    at = datetime.now(UTC).isoformat(timespec="seconds")
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return ChampionMove(before, after, how, who or get_user(), why[:LONGEST], at)
 
 

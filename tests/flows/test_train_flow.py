@@ -269,3 +269,21 @@ def test_a_worse_model_becomes_challenger_and_the_champion_stays(project: Projec
     champions = [model for model in json.loads(done.said) if "champion" in model["aliases"]]
     names = ("reviews", "reviews-explainer", "reviews-pipeline")
     assert [(one["model"], one["version"]) for one in champions] == [(name, 1) for name in names]
+
+
+def test_the_records_of_killed_and_resumed_runs_agree(project: Project, worse: Done) -> None:
+    done = project.python("-m", "dlpipe.cli", "lineage", "check")
+    assert done.said.splitlines()[-1] == "0 dangling, 0 missing, 0 differs", done.said
+
+
+def test_an_answer_leads_to_its_line_and_to_the_run_that_was_resumed(
+    project: Project, killed: Done, worse: Done
+) -> None:
+    scored = read_table(project.run(worse.run_id).data.predictions.table, columns=["row_id"])["row_id"]
+    told = project.python("-m", "dlpipe.cli", "lineage", f"many_predictions#{scored[0]}", "--up", "--json")
+    edges = {(edge["how"], edge["origin"]) for edge in json.loads(told.said)["edges"]}
+    assert ("resumed from", f"TrainFlow/{killed.run_id}") in edges
+    assert [origin for how, origin in edges if how == "ingested from" and origin.endswith(":2")]
+    assert ("made by", f"TrainFlow/{worse.run_id}/predict/6") in {
+        (how, re.sub(r"/predict/\d+$", "/predict/6", origin)) for how, origin in edges
+    }

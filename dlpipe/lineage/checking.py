@@ -1,0 +1,261 @@
+"""Whether records agree: references lead somewhere, nothing is left out, MLflow has the graph of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from dlpipe.bridge import check
+from dlpipe.bridge.marks import find_marks
+from dlpipe.bridge.metadata import find_runs
+from dlpipe.bridge.outcomes import RunOutcome, read_outcome
+from dlpipe.errors import DlpipeError, RunNotFound
+from dlpipe.lineage.catalog import TableRecord
+from dlpipe.lineage.graph import Edge, Facts
+from dlpipe.lineage.models import REGISTERED_BY, TRAINED_BY
+from dlpipe.lineage.nodes import Node
+from dlpipe.lineage.records import Records
+from dlpipe.lineage.tables import make_table_node
+from dlpipe.lineage.tasks import make_run_node
+from dlpipe.registry import CHAMPION, MADE_FROM, ModelVersion
+
+Problem = Literal["dangling", "missing", "differs"]
+OF_GRAPH = ("dataset", "model", "run", "parent")
+"""With what a difference between MLflow and Metaflow begins that is one of their graphs."""
+OUTSIDE = ("file", "line")
+"""What is nobody's to keep but the user's: that a file was changed or removed is no fault of a record."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something in which records do not agree.
+
+    Attributes
+    ----------
+    problem : str
+        ``dangling``: a record names what is not there; ``missing``: something is there that a record should name;
+        ``differs``: MLflow says something else than Metaflow and Delta.
+    what : str
+        What it is about, as ``Node.id`` or a run's pathspec.
+    text : str
+        What is wrong, in a sentence.
+    """
+
+    problem: Problem
+    what: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.what}: {self.text}"
+
+
+def check_records(records: Records, *, on_step: Callable[[str], None] | None = None) -> list[Finding]:
+    """Return everything in which the records do not agree.
+
+    All rows of answers and all runs are read: that takes as long as they are many.
+
+    Parameters
+    ----------
+    records : Records
+        As things are now.
+    on_step : callable, optional
+        Gets what is looked at next, for progress.
+    """
+    found: list[Finding] = []
+    for name, look in (
+        ("references", find_dangling),
+        ("rows of answers", find_stray_answers),
+        ("runs", find_run_problems),
+    ):
+        if on_step:
+            on_step(name)
+        found += look(records)
+    return list(dict.fromkeys(found))
+
+
+def list_nodes(records: Records) -> Iterator[Node]:
+    """Yield every version of a table, every version of a model, and every move of a champion."""
+    for record in records.catalog.list_records():
+        yield from (make_table_node(record, number) for number in record.commits)
+    for name, model in records.models.records.items():
+        yield from (Node("model", name, number) for number in model.versions)
+        yield from (Node("move", name, number, CHAMPION) for number, _ in enumerate(model.moves, 1))
+
+
+def find_dangling(records: Records) -> Iterator[Finding]:
+    """Yield references to what is not there; to a version of a model that dlpipe has deleted there may be some."""
+    known: dict[Node, Facts] = {}
+
+    def describe(node: Node) -> Facts:
+        if node not in known:
+            known[node] = records.describe(node)
+        return known[node]
+
+    for location, problem in records.catalog.problems.items():
+        yield Finding("dangling", location, problem)
+    waiting, seen = list(list_nodes(records)), set[Node]()
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        for edge in records.find_origins(node):
+            facts = describe(edge.origin)
+            if not facts.gone:
+                waiting.append(edge.origin)
+            elif edge.origin.kind not in OUTSIDE and not is_deleted(records, edge.origin):
+                yield Finding("dangling", node.id, describe_gone(edge, facts))
+
+
+def is_deleted(records: Records, node: Node) -> bool:
+    """Return whether a version of a model is gone by ``dlpipe models delete``, which says who did it and why."""
+    record = records.models.records.get(node.name) if node.kind == "model" else None
+    return record is not None and node.number in record.deletions
+
+
+def describe_gone(edge: Edge, facts: Facts) -> str:
+    """Return what an edge names that is not there.
+
+    Examples
+    --------
+    >>> edge = Edge(Node("model", "reviews", 1), "made by", Node("task", "TrainFlow", key="17/train/3"))
+    >>> describe_gone(edge, Facts(gone="Metaflow has no such run any more"))
+    'made by TrainFlow/17/train/3, but Metaflow has no such run any more'
+    """
+    return f"{edge.how} {edge.origin}, but {facts.gone}"
+
+
+def find_stray_answers(records: Records) -> Iterator[Finding]:
+    """Yield answers and explanations for rows that their source does not have, and those of which no key tells."""
+    for record in records.catalog.list_records("predictions", "explanations"):
+        for number in record.commits:
+            yield from _check_commit(records, record, number)
+
+
+def _check_commit(records: Records, record: TableRecord, number: int) -> Iterator[Finding]:
+    import pyarrow.compute as pc
+
+    from dlpipe.tables import read_added, read_table, table_at
+
+    key, what = record.read_key(number), make_table_node(record, number).id
+    if "rows" not in record.commits[number]:  # of another program, such as one that compacted
+        return
+    if "model" not in key or "source" not in key:
+        yield Finding("missing", what, "no record of the model and of the rows that it answered for")
+        return
+    source = records.catalog.find(key["source"])
+    if source is None or int(key["source_version"]) not in source.commits:
+        return  # dangling, and said as such
+    try:
+        added = read_added(table_at(record.location, version=number), columns=["row_id"])["row_id"]
+        there = read_table(table_at(key["source"], version=int(key["source_version"])), columns=["row_id"])[
+            "row_id"
+        ]
+    except DlpipeError as error:
+        yield Finding("dangling", what, str(error))
+        return
+    strangers = added.filter(pc.invert(pc.is_in(added, value_set=there)))
+    if len(strangers):
+        name = f"{source.name}@v{key['source_version']}"
+        count = "1 row is" if len(strangers) == 1 else f"{len(strangers):,} rows are"
+        yield Finding("dangling", what, f"{count} not in {name}, such as {strangers[0]}")
+
+
+def find_run_problems(records: Records) -> Iterator[Finding]:
+    """Yield what runs say otherwise than Delta and MLflow: versions that are not there, or name other runs."""
+    try:
+        runs = find_runs()
+    except RunNotFound:
+        return
+    for run in runs:
+        try:
+            outcome = read_outcome(run)
+        except RunNotFound:  # it has only just begun, or is deleted meanwhile
+            continue
+        yield from _check_datasets(records, outcome)
+        yield from _check_models(records, outcome)
+        if is_mirrored(run):
+            yield from _check_mirror(run)
+    yield from _find_unnamed_models(records, set(runs))
+
+
+def is_mirrored(run: str) -> bool:
+    """Return whether a run is one that the bridge has in MLflow, or is to have there."""
+    marks = find_marks(run)
+    return bool(marks.where() or marks.behind())
+
+
+def _check_datasets(records: Records, outcome: RunOutcome) -> Iterator[Finding]:
+    for dataset in outcome.datasets:
+        record = records.catalog.find(dataset.path)
+        commit = record.commits.get(dataset.version) if record else None
+        if commit is None:
+            yield Finding(
+                "dangling", outcome.pathspec, f"had {dataset.name} at {dataset.path}, which is not there"
+            )
+        elif "digest" in commit and not str(commit["digest"]).startswith(dataset.digest):
+            told = f"had {dataset.name} with the digest {dataset.digest[:12]}, and its commit has another one"
+            yield Finding("differs", outcome.pathspec, told)
+
+
+def _check_models(records: Records, outcome: RunOutcome) -> Iterator[Finding]:
+    for model in outcome.models:
+        node = Node("model", model.name, model.version)
+        record = records.models.records.get(model.name)
+        version = record.versions.get(model.version) if record else None
+        if version is None:
+            if not is_deleted(records, node):
+                yield Finding(
+                    "dangling", outcome.pathspec, f"{model.role} {model}, which the registry does not have"
+                )
+            continue
+        named = [make_run_node(version.tags[name]) for name in (TRAINED_BY, REGISTERED_BY) if name in version.tags]
+        # a run that registers what an earlier one has registered finds it, and so made it, too
+        if model.role == "made" and not named:
+            yield Finding("missing", node.id, f"{outcome.pathspec} made it, and its tags name no run")
+        if model.role == "made" and MADE_FROM not in version.tags:
+            yield from _check_rows(node, version, outcome)
+
+
+def _check_rows(node: Node, version: ModelVersion, outcome: RunOutcome) -> Iterator[Finding]:
+    """Yield that a run had other rows in its hands than those that a version's tags say it was trained on."""
+    table, number = version.tags.get("delta.table", "").rstrip("/"), version.tags.get("delta.version", "")
+    there = {(dataset.path.rstrip("/"), str(dataset.version)) for dataset in outcome.datasets}
+    if there and (table, number) not in there:
+        told = f"its tags name {table}@v{number}, which {outcome.pathspec} that made it did not have"
+        yield Finding("differs", node.id, told)
+
+
+def _find_unnamed_models(records: Records, runs: set[str]) -> Iterator[Finding]:
+    """Yield versions that name a run which does not know of them."""
+    made: dict[str, set[str]] = {}
+    for node, version in records.models.list_versions():
+        registered_by = version.tags.get(REGISTERED_BY) or version.tags.get(TRAINED_BY)
+        run = str(make_run_node(registered_by)) if registered_by else ""
+        if run not in runs:
+            continue  # of no run, or of a deleted one, which is said as such
+        if run not in made:
+            made[run] = {str(model) for model in read_outcome(run).models}
+        if str(node) not in made[run]:
+            yield Finding("missing", node.id, f"its tags name {run}, which does not say that it made it")
+
+
+def _check_mirror(run: str) -> Iterator[Finding]:
+    for difference in check(run):
+        if difference.what.split(" ")[0] in OF_GRAPH:
+            yield Finding("differs", difference.key, str(difference).partition(": ")[2])
+
+
+def count_problems(found: Iterable[Finding]) -> dict[Problem, int]:
+    """Return how many findings there are of each problem.
+
+    Examples
+    --------
+    >>> count_problems([Finding("missing", "models:/reviews/1", "its tags name no run")])
+    {'dangling': 0, 'missing': 1, 'differs': 0}
+    """
+    counts: dict[Problem, int] = {"dangling": 0, "missing": 0, "differs": 0}
+    for finding in found:
+        counts[finding.problem] += 1
+    return counts
