@@ -11,7 +11,7 @@ import click
 from dlpipe.cli.printing import as_json, say
 
 if TYPE_CHECKING:
-    from dlpipe.reproducing import Reproduction
+    from dlpipe.reproducing import Changes, Reproduction
 
 FAILED = 1
 """The exit code of an audit in which a version could not be trained again."""
@@ -50,9 +50,9 @@ def reproduce(
 ) -> None:
     """Train a registered model again, as it was trained, and compare the weights.
 
-    MODEL is a version, such as reviews@champion or reviews/3. Code, rows, settings, seed and threads are those of
-    its training; nothing of yours is written. What is not as it was (a package, the processor, what an option
-    changed) is named.
+    MODEL is a version, such as reviews@champion or reviews/3, or a table of predictions or explanations, whose
+    models are meant. Code, rows, settings, seed and threads are those of its training; nothing of yours is
+    written. What is not as it was (a package, the processor, what an option changed) is named.
 
     Exit code 0: the same weights, bit for bit. 3: equivalent: computed elsewhere, with a score in the registered
     one's interval. 4: different.
@@ -61,22 +61,23 @@ def reproduce(
     Example:
       dlpipe reproduce reviews@champion
     """
-    from dlpipe.reproducing import Changes, list_trained, reproduce
+    from dlpipe.reproducing import Changes, list_models, list_trained, reproduce
 
     if bool(uri) == all_:
         raise click.UsageError("Name a model, or pass --all.")
     asked = Changes(threads=threads, rows=rows, settings=dict(map(split_change, changes)), code=code)
-    if uri:
-        done = reproduce(uri, changes=asked, say=lambda line: say(f"  {line}", err=True))
+    found = list_models(uri) if uri else [version.uri for version in list_trained()]
+    if uri and len(found) == 1:
+        done = reproduce(found[0], changes=asked, say=lambda line: say(f"  {line}", err=True))
         say(json.dumps(done.to_plain(), indent=2) if json_ else "\n".join(describe(done)))
         context.exit(done.exit_code)
     codes, records = [], []
-    for version in list_trained():
-        record, exit_code = audit(version.uri, asked)
+    for each in found:
+        record, exit_code = reproduce_or_say_why(each, asked)
         codes.append(exit_code)
         records.append(record)
         if not json_:
-            say(f"{record['outcome']:<10}  {version.uri}{'  ' + record['why'] if record.get('why') else ''}")
+            say(f"{record['outcome']:<10}  {each}{'  ' + record['why'] if record['why'] else ''}")
     if json_:
         say(json.dumps(records, indent=2))
     elif not records:
@@ -84,7 +85,7 @@ def reproduce(
     context.exit(FAILED if FAILED in codes else max(codes, default=0))
 
 
-def audit(uri: str, asked: Any) -> tuple[dict[str, Any], int]:
+def reproduce_or_say_why(uri: str, asked: Changes) -> tuple[dict[str, Any], int]:
     """Return what came of one version, and its exit code; one that cannot be trained again stops no other."""
     from dlpipe.errors import DlpipeError
     from dlpipe.reproducing import reproduce

@@ -8,7 +8,7 @@ reproduction  training again, and what came of it
 """
 
 from dlpipe.reproducing.differences import Difference
-from dlpipe.reproducing.origin import Changes
+from dlpipe.reproducing.origin import Changes, list_models
 from dlpipe.reproducing.reproduction import Reproduction, list_trained, reproduce
 
-__all__ = ["Changes", "Difference", "Reproduction", "list_trained", "reproduce"]
+__all__ = ["Changes", "Difference", "Reproduction", "list_models", "list_trained", "reproduce"]

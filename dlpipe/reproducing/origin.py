@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from dlpipe.bridge.artifacts import read_artifact_value
 from dlpipe.bridge.metadata import find_runs
-from dlpipe.errors import NotReproducible, RunNotFound
+from dlpipe.errors import DlpipeError, ModelNotFound, NotReproducible, RunNotFound
 from dlpipe.registry import KIND, MADE_FROM, ModelVersion, read_logged_values, resolve
-from dlpipe.tables import TableVersion, table_at
+from dlpipe.tables import TableVersion, history, table_at
 from dlpipe.task import find_task
 from dlpipe.training import Domain
 
@@ -75,6 +75,32 @@ class Origin:
     def run(self) -> str:
         """The run of the training, ``Flow/run``."""
         return "/".join(self.training.split("/")[:2])
+
+
+def list_models(asked: str) -> list[str]:
+    """Return the URI that ``asked`` is, or those of the models whose predictions or explanations a table has.
+
+    Parameters
+    ----------
+    asked : str
+        A version of a model, or the name or path of such a table.
+
+    Raises
+    ------
+    ModelNotFound
+        When there is neither.
+    """
+    try:
+        return [resolve(asked).uri]
+    except ModelNotFound:
+        try:
+            commits = history(asked)
+        except DlpipeError:
+            commits = []
+        keys = [commit["key"] for commit in reversed(commits) if isinstance(commit.get("key"), dict)]
+        if found := list(dict.fromkeys(str(key["model"]) for key in keys if key.get("model"))):
+            return found
+        raise
 
 
 def find_trained(uri: str) -> ModelVersion:

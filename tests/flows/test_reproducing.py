@@ -27,6 +27,12 @@ def test_models_of_a_search_and_of_a_killed_and_resumed_run_are_made_again_bit_f
     assert {path for path in project.folder.rglob("*") if "_features" not in path.parts} == before
 
 
+def test_a_table_of_predictions_means_the_models_that_made_them(project: Project, first: Done) -> None:
+    done = dlpipe("reproduce", "reviews_predictions", "--json", folder=project.folder, environment=environment())
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"] == "models:/reviews/1"
+
+
 def test_what_is_asked_to_be_otherwise_is_named(project: Project, first: Done) -> None:
     words = ("--set", "seed=1", "--threads", "3", "--code", "here")
     done = dlpipe("reproduce", "reviews/1", *words, folder=project.folder, environment=environment())
