@@ -89,6 +89,15 @@ def test_a_source_that_is_set_replaces_all_sources_of_the_file() -> None:
     assert read.data.sources().list_paths() == {"data": ("c.csv",)}
 
 
+def test_the_catalogue_is_named_as_seen_from_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, named in (
+        (tmp_path / "flows", "flows/datasets.toml"),
+        (Path("/srv/flows"), "/srv/flows/datasets.toml"),
+    ):
+        assert read_flow_settings(TrainFlowSettings, {}, {}, folder=folder).data.catalogue == named
+
+
 def test_settings_of_the_task_can_be_changed(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(CATALOGUE)
     changes = "data.dataset=wine; data.catalogue=mine.toml; training.width=8"

@@ -367,7 +367,9 @@ def _name_data(values: Mapping[str, Any], options: Mapping[str, Any], folder: Pa
     """Return what a file says of data where options name other sources, or a public data set other columns."""
     replaced = {*SOURCES} if options.keys() & {*SOURCES} else set()
     kept = {name: value for name, value in values.items() if name not in replaced}
-    kept["catalogue"] = str(folder / str(kept.get("catalogue", DataSettings.catalogue)))
+    catalogue, here = folder / str(kept.get("catalogue", DataSettings.catalogue)), Path.cwd()
+    # a parameter of the run in MLflow: as seen from here, it is the same on each machine
+    kept["catalogue"] = str(catalogue.relative_to(here) if catalogue.is_relative_to(here) else catalogue)
     if name := options.get("dataset", kept.get("dataset")):
         known = _find_public(str(name), values, folder).data
         if known and "dataset" in options:  # the file names the columns of other rows

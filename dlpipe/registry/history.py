@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-MOVE = "dlpipe.champion."
-"""Prefix of these tags; a number follows."""
+MOVE = "mlflow.dlpipe.champion."
+"""Prefix of these tags, which MLflow's pages do not show; a number follows."""
 LONGEST = 2000  # characters of a reason that are kept
 
 How = Literal["gate", "force", "rollback"]
