@@ -20,6 +20,9 @@ from typing import Any
 
 import pytest
 import requests
+from stores import new_store
+
+from dlpipe.registry import log_and_register, promote
 
 
 @dataclass
@@ -81,6 +84,13 @@ def read_answer(connection: socket.socket) -> tuple[int, bytes]:
     while len(body) < length:
         body += connection.recv(65536)
     return int(head.split()[1]), body
+
+
+def register_reviews(folder: Path, model: Any) -> None:
+    """Make a store in ``folder`` whose only model is ``reviews``, and name it in the environment."""
+    new_store(folder)
+    about = {"delta.table": "t", "delta.version": "0", "delta.digest": "d"}
+    promote(log_and_register(model, name="reviews", example=["the film was good"], params={}, tags=about))
 
 
 @contextmanager

@@ -402,7 +402,7 @@ def test_other_methods_are_refused(method: str, server: Server) -> None:
     check_error(answer.content, "takes POST")
 
 
-HEAD = b"POST /models/reviews HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /models/reviews HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
 
 @pytest.mark.parametrize(

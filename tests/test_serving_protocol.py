@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from served import Server, serving
-from stores import new_store, untouched_environment
+from served import Server, register_reviews, serving
+from stores import untouched_environment
 
-from dlpipe.registry import log_and_register, promote
 from dlpipe.serving.key_file import create_key
 
 pytestmark = pytest.mark.slow
@@ -30,16 +29,7 @@ TEXTS = {"type": "array", "items": TEXT, "minItems": 1, "maxItems": 3}
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, tiny_model) -> Iterator[None]:
     with untouched_environment():
-        new_store(tmp_path_factory.mktemp("protocol"))
-        promote(
-            log_and_register(
-                tiny_model,
-                name="reviews",
-                example=["the film was good"],
-                params={},
-                tags={"delta.table": "t", "delta.version": "0", "delta.digest": "d"},
-            )
-        )
+        register_reviews(tmp_path_factory.mktemp("protocol"), tiny_model)
         yield
 
 

@@ -49,6 +49,7 @@ def test_install_shows_the_unit_and_asks_before_it_writes(folder: Path) -> None:
     assert read_line(text, "TimeoutStopSec") == "50"
     assert f"Environment=DLPIPE_STATE={folder}/state" in text
     assert "KillMode" not in text
+    assert "ExecReload" not in text  # without a file of settings, SIGHUP ends it
     words = shlex.split(read_line(text, "ExecStart"))
     assert words[:4] == [sys.executable, "-P", "-m", "dlpipe.cli"]
     assert words[4:9] == ["serve", "--model", "reviews", "--model", "reviews@challenger"]

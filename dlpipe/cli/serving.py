@@ -111,7 +111,7 @@ def serve(
 
     Each model is at /models/NAME, a version or an alias at /models/NAME/3 or /models/NAME/challenger. An alias
     that moves is followed within two seconds, without a restart. Requests under way at the end still get their
-    answers; a second signal ends at once.
+    answers; a second signal ends at once. On SIGHUP the file of --settings is read again.
 
     \b
     Examples:
@@ -123,12 +123,15 @@ def serve(
         return
     from dlpipe.serving.server import ServeSettings, serve
 
-    serving = read_serving(file, timeout=timeout, max_wait=max_wait, max_body=max_body, replicas=replicas)
+    def read() -> ServingSettings:
+        return read_serving(file, timeout=timeout, max_wait=max_wait, max_body=max_body, replicas=replicas)
+
+    serving = read()
     settings = ServeSettings(host=host, port=port, models=models, engine=engine, serving=serving)
     if ray_address is None:
         if replicas is not None:
             raise SettingError("--replicas needs --ray-address: without a cluster, one process serves.")
-        serve(settings, say=say_aside)
+        serve(settings, say=say_aside, reread=read if file else None)
         return
     from dlpipe.serving.ray_serve.deploying import serve_on_ray
 

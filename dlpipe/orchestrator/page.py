@@ -33,6 +33,7 @@ from dlpipe.orchestrator.progress import Progress, read_progress
 from dlpipe.orchestrator.runs import ENDED, OPEN, Run, RunAttempt
 from dlpipe.orchestrator.state import State
 from dlpipe.pages import HEADERS, POLICY, STYLE, make_loader, prepare
+from dlpipe.pages.hosts import is_loopback
 from dlpipe.redaction import show_value
 from dlpipe.time_formats import format_distance, format_span
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from werkzeug.routing import BaseConverter
 
 ADDRESS = "127.0.0.1"
-HOSTS = {"127.0.0.1", "localhost", "[::1]"}
 LAST_RUNS = 30
 RUNS_OF_DEPLOYMENT = 100
 LOG_BYTES = 1024 * 1024
@@ -277,9 +277,7 @@ def refuse_foreign_hosts() -> tuple[str, int] | None:
     """Answer 403 to those who ask for this page by a name that is not this machine's."""
     from flask import request
 
-    host = request.headers.get("Host", "")
-    name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    return None if name.lower() in HOSTS else ("Foreign Host header.\n", 403)
+    return None if is_loopback(request.headers.get("Host", "")) else ("Foreign Host header.\n", 403)
 
 
 def add_headers(answer: Response) -> Response:

@@ -19,6 +19,7 @@ from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.interventions import resume_run, suspend_run, terminate, trigger_run
 from dlpipe.orchestrator.page_token import is_same
 from dlpipe.orchestrator.state import State
+from dlpipe.pages.hosts import is_same_origin
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -100,7 +101,7 @@ class Actions:
 
         if request.method != "POST":
             return None
-        from_here = request.headers.get("Origin") == f"http://{request.headers.get('Host')}"
+        from_here = is_same_origin(request.headers.get("Origin", ""), request.headers.get("Host", ""))
         return None if from_here and is_same(request.form.get(FIELD, ""), self.word) else (NOT_FROM_HERE, 403)
 
 

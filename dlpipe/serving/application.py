@@ -27,6 +27,7 @@ from dlpipe.serving.following import Models
 from dlpipe.serving.guards import Guard, Open
 from dlpipe.serving.log_rows import dump
 from dlpipe.serving.metrics import Metrics
+from dlpipe.serving.origins import find_foreign, send_refusal
 from dlpipe.serving.pages import make_pages
 from dlpipe.serving.refusals import GONE, Refused, bad_request, refuse, too_large
 from dlpipe.serving.replies import JSON_TYPE, Headers, make_error, make_reply
@@ -91,6 +92,8 @@ class Application:
         Returns the numbers for Prometheus where others answer beside this application; by default its own.
     draining : bool
         Whether the server is about to end: ``/readyz`` says so.
+    local : bool
+        Whether requests are refused that a browser on this machine sends for other sites.
     """
 
     models: Models
@@ -103,6 +106,7 @@ class Application:
     explainers: Explainers = field(default_factory=Explainers)
     find_trouble: Callable[[], str] = str
     draining: bool = False
+    local: bool = False
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.models, self.batcher.count_waiting, self.find_trouble)
@@ -119,6 +123,9 @@ class Application:
         """Answer a request."""
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
+            return
+        if self.local and (refused := find_foreign(scope["headers"], scope["method"])) is not None:
+            await send_refusal(refused, scope["path"], send)
             return
         route = find_route(scope["path"])
         if route is None or scope["method"] != "POST":

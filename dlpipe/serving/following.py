@@ -121,6 +121,15 @@ class Models:
         self._opening = threading.Lock()
         """One version is loaded at a time: two would need the memory of two."""
         self._polling: asyncio.Task[None] | None = None
+        self._beginning: dict[tuple[str, str], Followed] = {}
+        """Aliases whose first version is being loaded: those who ask meanwhile wait for the same."""
+        self.started = False
+        """Whether all that was named has been loaded."""
+
+    async def check(self) -> None:
+        """Raise ``DlpipeError`` where a model that was named is not registered, or nobody can be asked."""
+        for name, number, alias in self.only:
+            await self.lookup.find(f"models:/{name}/{number}" if number else f"models:/{name}@{alias}")
 
     async def start(self) -> None:
         """Load what was named, and begin to follow.
@@ -131,7 +140,8 @@ class Models:
             When one of those that were named cannot be served.
         """
         for name, number, alias in self.only:
-            await (self.find(name, alias) if number is None else self.find(name, str(number)))
+            await self.find(name, str(number or alias))
+        self.started = True
         self._polling = asyncio.create_task(self._poll())
 
     async def stop(self) -> None:
@@ -180,6 +190,17 @@ class Models:
         if name not in (known := await self.lookup.list_all()):
             raise ModelNotFound(f"No model {name[:100]!r} is registered; there are {', '.join(sorted(known))}.")
 
+    def list_missing(self) -> dict[str, str]:
+        """Return why those do not answer that were named and do not, by name and version or alias."""
+        missing = {}
+        for name, number, alias in self.only:
+            which = str(number or alias)
+            if self.peek(name, which) is None:
+                followed = self._followed.get((name, which)) or Followed(name, which)
+                why = followed.gone or followed.refused or followed.unseen or "It is being loaded."
+                missing[f"{name}{'/' if number else '@'}{which}"] = why
+        return missing
+
     def list_followed(self) -> list[Followed]:
         """Return every alias that is followed, by name."""
         return sorted(self._followed.values(), key=lambda one: (one.name, one.alias))
@@ -225,19 +246,22 @@ class Models:
         """Return the first version of an alias that nobody has asked for yet, or say why there is none."""
         self._check_served(name)
         key = name, alias
-        followed = self._followed.get(key) or Followed(name, alias)
-        async with followed.lock:
-            if followed.served is None:
-                await self.lookup.find_asked(f"models:/{name}@{alias}")
-                await self._look(followed)
-            if followed.served is None:
-                if followed.refused:  # it is tried again by the poll, not by each request
-                    self._followed.setdefault(key, followed)
-                reason = followed.gone or followed.unseen or followed.refused
-                error = ModelNotFound if followed.gone else DlpipeError
-                raise error(reason)
-            self._followed.setdefault(key, followed)
-            return followed.served
+        followed = self._followed.get(key) or self._beginning.setdefault(key, Followed(name, alias))
+        try:
+            async with followed.lock:
+                if followed.served is None:
+                    await self.lookup.find_asked(f"models:/{name}@{alias}")
+                    await self._look(followed)
+                if followed.served is None:
+                    if followed.refused:  # it is tried again by the poll, not by each request
+                        self._followed.setdefault(key, followed)
+                    reason = followed.gone or followed.unseen or followed.refused
+                    error = ModelNotFound if followed.gone else DlpipeError
+                    raise error(reason)
+                self._followed.setdefault(key, followed)
+                return followed.served
+        finally:
+            self._beginning.pop(key, None)
 
     async def _poll(self) -> None:
         while True:

@@ -148,9 +148,15 @@ class Pages:
         return to_json({"live": True})
 
     async def ready(self, request: Request) -> Response:
-        """Answer whether requests are taken."""
-        ready = not self.app.draining
-        return to_json({"ready": ready}, 200 if ready else 503)
+        """Answer whether requests are taken, and which models that were named do not answer.
+
+        A model that goes later makes the server unready for none of the others.
+        """
+        ready, missing = self._is_ready(), self.app.models.list_missing()
+        return to_json({"ready": ready, **({"not_ready": missing} if missing else {})}, 200 if ready else 503)
+
+    def _is_ready(self) -> bool:
+        return self.app.models.started and not self.app.draining
 
     async def version(self, request: Request) -> Response:
         """Answer with dlpipe's version, where MLflow's server has MLflow's."""
@@ -267,7 +273,7 @@ class Pages:
     async def model_ready(self, request: Request) -> Response:
         """Answer whether a model answers."""
         served = await self._find(request)
-        return to_json({"name": served.version.name, "ready": not self.app.draining})
+        return to_json({"name": served.version.name, "ready": self._is_ready()})
 
     async def _list_registered(self) -> tuple[Aliases, str]:
         """Return the aliases of each registered model, and why the registry could not be asked."""

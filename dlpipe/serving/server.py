@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import logging
@@ -26,6 +27,7 @@ from dlpipe.serving.following import Models
 from dlpipe.serving.guards import Guard, Open
 from dlpipe.serving.key_file import find_key_file
 from dlpipe.serving.keys import KeyRing
+from dlpipe.serving.reloading import Reloader
 from dlpipe.serving.request_log import RequestLog
 from dlpipe.serving.settings import KeySettings, ServingSettings
 from dlpipe.serving.usage import count_used_rows
@@ -66,7 +68,12 @@ class ServeSettings:
     serving: ServingSettings = field(default_factory=ServingSettings)
 
 
-def serve(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
+def serve(
+    settings: ServeSettings,
+    *,
+    say: Callable[[str], None],
+    reread: Callable[[], ServingSettings] | None = None,
+) -> None:
     """Answer requests until SIGTERM or Ctrl-C, and end when those under way have their answers.
 
     A second signal ends the process at once.
@@ -74,6 +81,8 @@ def serve(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
     Parameters
     ----------
     settings : ServeSettings
+    reread : callable, optional
+        Returns the settings as they are now, when SIGHUP comes; by default that ends the process.
     say : callable
         Gets lines for people.
 
@@ -100,7 +109,7 @@ def serve(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
         log = RequestLog(settings.serving.log, say=say)
         log.start()
         try:
-            uvloop.run(run(settings, listening, log, keys or Open(), say=say))
+            uvloop.run(run(settings, listening, log, keys or Open(), say=say, reread=reread))
         finally:
             log.close()
 
@@ -172,9 +181,15 @@ def describe_address(listening: socket.socket) -> str:
 
 
 async def run(
-    settings: ServeSettings, listening: socket.socket, log: RequestLog, guard: Guard, *, say: Callable[[str], None]
+    settings: ServeSettings,
+    listening: socket.socket,
+    log: RequestLog,
+    guard: Guard,
+    *,
+    say: Callable[[str], None],
+    reread: Callable[[], ServingSettings] | None = None,
 ) -> None:
-    """Load what is named, and answer requests until a signal.
+    """Answer requests until a signal, and load what is named beside that.
 
     Parameters
     ----------
@@ -185,14 +200,41 @@ async def run(
         That has been started.
     guard : Guard
     say : callable
+    reread : callable, optional
+        As for ``serve``.
     """
     app = make_application(settings, log, guard, say=say)
+    app.local = isinstance(guard, Open)
+    if reread is not None:
+        reloader = Reloader(settings.serving, reread, app, log, say=say)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload)
     try:
-        await app.models.start()
+        await app.models.check()
         say(f"Serving {describe_models(settings.models)} on {describe_address(listening)}")
-        await answer(app, listening, say=say)
+        await answer_while_loading(app, listening, say=say)
     finally:
         await close_application(app)
+
+
+async def answer_while_loading(app: Application, listening: socket.socket, *, say: Callable[[str], None]) -> None:
+    """Answer requests until a signal; probes are answered before the models are loaded.
+
+    Raises
+    ------
+    DlpipeError
+        When a model that was named cannot be served.
+    """
+    loading = asyncio.create_task(app.models.start())
+    answering = asyncio.create_task(answer(app, listening, say=say))
+    try:
+        await asyncio.wait((loading, answering), return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+        await answering
+    finally:
+        for task in (loading, answering):
+            task.cancel()
+        await asyncio.gather(loading, answering, return_exceptions=True)
 
 
 def make_application(
@@ -274,6 +316,9 @@ class DrainingServer(Server):
         if self.should_exit:
             os._exit(128 + sig)
         self.should_exit = self._app.draining = True
+        self.config.timeout_graceful_shutdown = int(
+            self._app.limits.timeout + DRAIN_SECONDS
+        )  # it may have changed
         under_way = len(self.server_state.tasks)
         self._say(
             f"Ending; {under_way} request{'' if under_way == 1 else 's'} under way. Another signal ends at once."

@@ -61,6 +61,7 @@ def make_unit(
         variables_file=state / VARIABLES,
         about_file=", such as passwords of a store",
         service=[
+            *(["ExecReload=kill -HUP $MAINPID"] if "--settings" in words else []),
             "# requests under way get their answers, and the log is committed",
             f"TimeoutStopSec={math.ceil(timeout) + END_SECONDS}",
         ],

@@ -1,0 +1,196 @@
+"""A server while it starts, when its settings change, and towards browsers that ask it for others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import requests
+from served import Server, read_answer, register_reviews, serving
+from stores import untouched_environment
+
+from dlpipe.errors import ModelDamaged
+from dlpipe.registry import ModelVersion
+from dlpipe.serving.application import Application
+from dlpipe.serving.batching import Batcher
+from dlpipe.serving.following import Models
+from dlpipe.serving.server import answer_while_loading, close_application, open_socket
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, tiny_model) -> Iterator[None]:
+    with untouched_environment():
+        register_reviews(tmp_path_factory.mktemp("running"), tiny_model)
+        yield
+
+
+@pytest.fixture(scope="module")
+def server(store) -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+# the start ------------------------------------------------------------------------------------------------------
+
+
+def answer_beside(work: Callable[[str, threading.Event], None], *, broken: bool = False) -> None:
+    """Run a server here, whose model is loaded when an event is set, and ``work`` in a thread beside it."""
+    loaded = threading.Event()
+
+    def find(uri: str) -> ModelVersion:
+        return ModelVersion("reviews", 1, "models:/reviews/1", "", "", "")
+
+    def open_version(version: ModelVersion) -> Any:
+        loaded.wait(60)
+        if broken:
+            raise ModelDamaged("It answers otherwise.")
+        return SimpleNamespace(version=version, engine="none", digest="d")
+
+    async def main() -> None:
+        models = Models(
+            only=["reviews"],
+            find_version=find,
+            open_version=open_version,
+            read_aliases=lambda names: {},
+            say=lambda line: None,
+        )
+        app = Application(models, Batcher())
+        with open_socket("127.0.0.1", 0) as listening:
+            listening.listen()
+            address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            working = asyncio.create_task(asyncio.to_thread(work, address, loaded))
+            try:
+                await answer_while_loading(app, listening, say=lambda line: None)
+            finally:
+                loaded.set()
+                await working
+                await close_application(app)
+
+    asyncio.run(main())
+
+
+def test_probes_are_answered_before_the_models_are_loaded() -> None:
+    def work(address: str, loaded: threading.Event) -> None:
+        try:
+            assert requests.get(f"{address}/livez", timeout=30).json() == {"live": True}
+            not_yet = requests.get(f"{address}/readyz", timeout=30)
+            assert not_yet.status_code == 503
+            assert not_yet.json() == {"ready": False, "not_ready": {"reviews@champion": "It is being loaded."}}
+            loaded.set()
+            deadline = time.monotonic() + 30
+            while (ready := requests.get(f"{address}/readyz", timeout=30)).status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            assert ready.json() == {"ready": True}
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    answer_beside(work)
+
+
+def test_a_named_model_that_cannot_answer_ends_the_server() -> None:
+    def work(address: str, loaded: threading.Event) -> None:
+        assert requests.get(f"{address}/livez", timeout=30).status_code == 200
+        loaded.set()
+
+    with pytest.raises(Exception, match="It answers otherwise"):
+        answer_beside(work, broken=True)
+
+
+# settings -------------------------------------------------------------------------------------------------------
+
+
+def wait_for_line(server: Server, words: str) -> str:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for line in server.said:
+            if words in line:
+                return line
+        time.sleep(0.02)
+    raise AssertionError("".join(server.said))
+
+
+def test_settings_are_read_again_on_a_signal_and_bad_ones_change_nothing(store, tmp_path: Path) -> None:
+    file = tmp_path / "serving.toml"
+    file.write_text("[serving]\nmax_rows = 2\n")
+
+    def reload(text: str, words: str) -> None:
+        file.write_text(text)
+        running.process.send_signal(signal.SIGHUP)
+        wait_for_line(running, words)
+
+    with serving("--timeout", "9", "--settings", str(file)) as running:
+        assert running.post("/models/reviews", ["good"] * 3).status_code == 413
+        reload(
+            "[serving]\nmax_rows = 3\ntimeout = 1\n[serving.log]\ntexts = true\n",
+            "The settings were read again: max_rows is 3 (was 2), texts is True (was False).",
+        )
+        assert running.post("/models/reviews", ["good"] * 3).status_code == 200
+        assert running.post("/models/reviews", ["good"] * 4).status_code == 413
+        for bad in ("[serving]\nmax_rows = 0\n", "[serving]\nmax_row = 5\n", "max_rows = \n", "serving = 3\n"):
+            before = len(running.said)
+            file.write_text(bad)
+            running.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 30
+            while not any("The settings that were read before stay" in line for line in running.said[before:]):
+                assert time.monotonic() < deadline, "".join(running.said)
+                time.sleep(0.02)
+            assert running.post("/models/reviews", ["good"] * 3).status_code == 200
+        reload(
+            '[serving]\nmax_rows = 3\n[serving.log]\ntexts = true\n[serving.keys]\nfile = "other.json"\n',
+            "[serving.keys] changed, which needs a restart.",
+        )
+        assert "nothing has changed" in "".join(running.said)
+        assert running.post("/models/reviews", ["good"] * 3).status_code == 200
+    assert running.process.returncode == 0
+    assert not any("Traceback" in line for line in running.said)
+
+
+# browsers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8720", "127.0.0.1.evil.example", "10.0.0.7", "a]"])
+@pytest.mark.parametrize("path", ["/", "/models", "/models/reviews", "/v2/models/reviews/infer", "/livez"])
+def test_a_site_that_calls_this_machine_its_own_reads_nothing(host: str, path: str, server: Server) -> None:
+    for ask in (server.get, server.post):
+        refused = ask(path, headers={"Host": host, "Content-Type": "application/json"})
+        assert refused.status_code == 403
+        error = refused.json()["error"]
+        assert "Without keys, this server is asked as 127.0.0.1" in (
+            error if path[:3] == "/v2" else error["message"]
+        )
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9:8720", "[::1]:8720"])
+def test_names_of_this_machine_are_answered(host: str, server: Server) -> None:
+    assert server.get("/models", headers={"Host": host}).status_code == 200
+
+
+def test_a_probe_that_names_no_host_is_answered(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert read_answer(connection)[0] == 200
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", ""])
+@pytest.mark.parametrize("path", ["/models/reviews", "/models/reviews/feedback", "/v2/models/reviews/infer"])
+def test_what_a_page_of_another_site_sends_is_refused(origin: str, path: str, server: Server) -> None:
+    # without a type, as a browser sends the bytes of a script without asking the server first
+    body = json.dumps({"text": "good"}).encode()
+    refused = requests.post(server.address + path, data=body, headers={"Origin": origin}, timeout=30)
+    assert refused.status_code == 403
+    assert "foreign_origin" in refused.text
+    host = server.address.removeprefix("http://")
+    allowed = requests.post(server.address + path, data=body, headers={"Origin": f"http://{host}"}, timeout=30)
+    assert allowed.status_code != 403
