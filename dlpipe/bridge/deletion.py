@@ -71,15 +71,6 @@ def is_active(pathspec: str) -> bool:
     return run.marks.launcher() == "lives" or run.read().status == "RUNNING"
 
 
-def list_resumes(pathspec: str) -> list[str]:
-    """Return the runs that went on from a run."""
-    flow, _, number = pathspec.partition("/")
-    later = (
-        [name for name in find_runs(flow) if name.partition("/")[2] > number] if pathspec in find_runs() else []
-    )
-    return [name for name in later if MetaflowRun(name).read().origin == pathspec]
-
-
 def list_made_models(pathspec: str) -> list[str]:
     """Return the URIs of the model versions that a run made, as what it left says: also of deleted ones.
 

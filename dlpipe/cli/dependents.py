@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from dlpipe.cli.printing import say
-from dlpipe.errors import DlpipeError, SettingError, StoreNotFound
+from dlpipe.errors import SettingError
 from dlpipe.terminal import format_table
 
 if TYPE_CHECKING:
-    from dlpipe.registry import ModelVersion
+    from dlpipe.lineage import Edge, Node, Records
 
 
 class Dependent(NamedTuple):
@@ -70,50 +69,51 @@ def confirm_deletion(what: str, dependents: Sequence[Dependent], *, yes: bool, m
 
 def find_table_dependents(location: str) -> list[Dependent]:
     """Return the models, tables and deployments that name the table at ``location``."""
+    from dlpipe.lineage import OF_TABLES, Records
+
+    records = Records()
+    edges = [edge for edge in records.find_results_of_table(location) if edge.result.name != location]
     return [
-        *(Dependent("model", version.line(), how) for version, how in _find_models(location)),
-        *_find_tables(location),
+        *_list_models(records, [edge for edge in edges if edge.how == "trained on"]),
+        *_list_tables(records, [edge for edge in edges if edge.result.kind in OF_TABLES], location),
         *_find_deployments(location),
     ]
 
 
-def _find_models(location: str) -> Iterator[tuple[ModelVersion, str]]:
-    for version in _list_versions():
-        if version.tags.get("delta.table", "").rstrip("/") == location:
-            yield version, f"learnt from its version {version.tags.get('delta.version', '?')}"
+def _list_models(records: Records, edges: Sequence[Edge]) -> Iterator[Dependent]:
+    """Yield the versions that learnt from a table, each with what was made from it."""
+    for edge in edges:
+        yield from _describe_model(records, edge.result, f"learnt from its version {edge.origin.number}")
+        for made in records.models.find_results(edge.result):
+            if made.how == "made from":
+                yield from _describe_model(records, made.result, f"made from {edge.result}")
 
 
-def _find_tables(location: str) -> Iterator[Dependent]:
-    from dlpipe.tables import history, list_tables
-
-    for name, other in list_tables():
-        if other == location:
-            continue
-        with suppress(DlpipeError):  # a damaged table names nothing
-            commits = history(other)
-            if how := next(filter(None, (describe_use(commit, location) for commit in commits)), ""):
-                yield Dependent("table", name, how)
-            elif other == f"{location}_quarantine":
-                yield Dependent("table", name, "bad rows of its last ingest")
+def _describe_model(records: Records, node: Node, how: str) -> Iterator[Dependent]:
+    if version := records.models.find_version(node):
+        yield Dependent("model", version.line(), how)
 
 
-def describe_use(commit: Mapping[str, Any], location: str) -> str:
-    """Return how a commit of another table used the table at ``location``; nothing where it did not.
+def _list_tables(records: Records, edges: Sequence[Edge], location: str) -> Iterator[Dependent]:
+    """Yield each table that came of another one, by its latest commit that did, and the bad rows of its ingest."""
+    latest: dict[str, Edge] = {}
+    for edge in sorted(edges, key=lambda edge: edge.result.number or 0):
+        latest[edge.result.name] = edge
+    for name, place in records.catalog.list_names():
+        if place in latest:
+            yield Dependent("table", name, describe_use(records, latest[place]))
+        elif place == f"{location}_quarantine":
+            yield Dependent("table", name, "bad rows of its last ingest")
 
-    Examples
-    --------
-    >>> describe_use({"key": {"source": "/t/films", "source_version": "2", "model": "models:/a/1"}}, "/t/films")
-    'computed from its version 2 by models:/a/1'
-    """
-    key = commit.get("key") or {}
-    if str(key.get("source", "")).rstrip("/") == location:
-        by = f" by {key['model']}" if "model" in key else ""
-        return f"computed from its version {key.get('source_version', '?')}{by}"
-    start = f"{Path(location).name}@v"
-    for source in commit.get("sources") or []:
-        if str(source.get("name", "")).startswith(start):
-            return f"ingested from {source['name']}"
-    return ""
+
+def describe_use(records: Records, edge: Edge) -> str:
+    """Return how a commit of one table used a version of another."""
+    if edge.how == "ingested from":
+        return f"ingested from {edge.origin}"
+    if edge.how == "compared":
+        return f"compared its version {edge.origin.number}"
+    by = [made.origin for made in records.answers.find_origins(edge.result) if made.origin.kind == "model"]
+    return f"computed from its version {edge.origin.number}" + "".join(f" by {model}" for model in by)
 
 
 def _find_deployments(location: str) -> Iterator[Dependent]:
@@ -136,46 +136,54 @@ def find_model_dependents(uris: set[str]) -> list[Dependent]:
 
 def find_run_dependents(run: str) -> list[Dependent]:
     """Return the models that the run ``FLOW/ID`` registered, their tables, its resumes and its deployment."""
-    from dlpipe.bridge.deletion import list_made_models, list_resumes
+    from dlpipe.bridge.deletion import list_made_models
+    from dlpipe.lineage import Records, make_run_node
 
-    models = [version for version in _list_versions() if is_from_run(version.tags, run)]
+    records, node = Records(), make_run_node(run)
+    made = list(_find_models_of_run(records, node))
     return [
-        *(Dependent("model", version.line(), f"registered from {run}") for version in models),
+        *(found for model in made for found in _describe_model(records, model, f"registered from {run}")),
         # of a version that was deleted, the run alone still tells
-        *_find_tables_of_models({*(version.uri for version in models), *list_made_models(run)}),
-        *(Dependent("run", later, f"resumed {run}") for later in list_resumes(run)),
+        *_find_tables_of_models({*map(str, made), *list_made_models(run)}),
+        *(
+            Dependent("run", str(edge.result), f"resumed {run}")
+            for edge in records.find_results(node)
+            if edge.how == "resumed from"
+        ),
         *_find_scheduled(run),
     ]
 
 
-def _list_versions() -> list[ModelVersion]:
-    from dlpipe.registry import list_versions
+def _find_models_of_run(records: Records, run: Node) -> Iterator[Node]:
+    """Yield the versions that tasks of a run trained, and what was made from these."""
+    from dlpipe.lineage import make_run_node
 
-    try:
-        return [version for version, _ in list_versions()]
-    except StoreNotFound:
-        return []
+    for node, _ in records.models.list_versions():
+        edges = list(records.models.find_origins(node))
+        # a companion names the version that it was made from, or the task that registered it, or both
+        makers = [edge.origin for edge in edges if edge.how in ("made by", "made from")]
+        of_made = [origin for model in makers if model.kind == "model" for origin in _list_makers(records, model)]
+        if any(make_run_node(str(task)) == run for task in (*makers, *of_made) if task.kind == "task"):
+            yield node
 
 
-def is_from_run(tags: Mapping[str, str], run: str) -> bool:
-    """Return whether a version's tags say that a task of ``run`` made it.
-
-    Examples
-    --------
-    >>> is_from_run({"metaflow.pathspec": "TrainFlow/17/register/8"}, "TrainFlow/17")
-    True
-    """
-    return f"{tags.get('metaflow.pathspec', '')}/".startswith(f"{run}/")
+def _list_makers(records: Records, model: Node) -> list[Node]:
+    return [edge.origin for edge in records.models.find_origins(model) if edge.how == "made by"]
 
 
 def _find_tables_of_models(uris: set[str]) -> Iterator[Dependent]:
-    from dlpipe.tables import history, list_tables
+    from dlpipe.lineage import Records, parse_model_node
 
-    for name, location in list_tables() if uris else ():
-        with suppress(DlpipeError):
-            by = {str((commit.get("key") or {}).get("model", "")) for commit in history(location)} & uris
-            if by:
-                yield Dependent("table", name, f"computed by {min(by)}")
+    records = Records()
+    by: dict[str, set[str]] = {}
+    for uri in uris:
+        if node := parse_model_node(uri):
+            for edge in records.answers.find_results(node):
+                if edge.how != "compared":
+                    by.setdefault(edge.result.name, set()).add(uri)
+    for name, place in records.catalog.list_names() if by else ():
+        if place in by:
+            yield Dependent("table", name, f"computed by {min(by[place])}")
 
 
 def _find_scheduled(run: str) -> Iterator[Dependent]:

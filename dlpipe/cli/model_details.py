@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +17,7 @@ from dlpipe.terminal import format_table
 from dlpipe.time_formats import format_moment, to_moment
 
 if TYPE_CHECKING:
+    from dlpipe.lineage import Node, Records
     from dlpipe.registry import VersionDetails
     from dlpipe.task import Evaluation
 
@@ -161,34 +161,28 @@ def find_tables_made_by(uri: str) -> tuple[list[dict[str, Any]], str]:
     problem : str
         Why tables were not looked at; empty where all were.
     """
-    from dlpipe.tables import history, list_tables
+    from dlpipe.lineage import Records, parse_model_node
 
-    found, problem = [], ""
+    records, node = Records(), parse_model_node(uri)
     try:
-        tables = list_tables()
+        edges = list(records.answers.find_results(node)) if node else []
     except DlpipeError as error:  # of a store that does not answer; what the registry says is shown
         return [], str(error)
-    for name, location in tables:
-        try:
-            commits = history(location)
-        except DlpipeError as error:  # a damaged table says so by itself, and hides no other
-            problem = str(error)
-            continue
-        for commit in commits:
-            key = commit.get("key")
-            if isinstance(key, dict) and key.get("model") == uri:
-                found.append({"table": f"{name}@v{commit['version']}", **describe_commit(commit, key)})
+    found = [describe_answers(records, edge.result) for edge in edges if edge.how != "compared"]
+    # a damaged table says so by itself, and hides no other
+    problems = [records.catalog.problems.get(location) for _, location in records.catalog.list_names()]
+    problem = next(filter(None, reversed(problems)), "")
     return sorted(found, key=lambda row: row["written"], reverse=True), problem
 
 
-def describe_commit(commit: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
+def describe_answers(records: Records, node: Node) -> dict[str, Any]:
     """Return what a commit of predictions or explanations is of, and when it was made."""
-    source = Path(str(key.get("source", ""))).name
-    version = key.get("source_version")
+    made_of = [edge.origin for edge in records.answers.find_origins(node) if edge.how in ("scored", "explained")]
     return {
-        "what": "explanations" if "method" in key else "predictions",
-        "of": f"{source}@v{version}" if version is not None else source,
-        "written": to_moment(commit["timestamp"]),
+        "table": str(node),
+        "what": node.kind,
+        "of": "".join(f"{source.name.rpartition('/')[2]}@v{source.number}" for source in made_of),
+        "written": to_moment(records.describe(node).at or 0),
     }
 
 

@@ -28,14 +28,17 @@ checking     whether records agree
 from dlpipe.lineage.checking import Finding, check_records, count_problems
 from dlpipe.lineage.formats import to_dot, to_graphml, to_plain
 from dlpipe.lineage.graph import Edge, Facts, Graph
-from dlpipe.lineage.nodes import KINDS, Node
+from dlpipe.lineage.models import parse_model_node
+from dlpipe.lineage.nodes import KINDS, OF_TABLES, Node
 from dlpipe.lineage.page import make_page
 from dlpipe.lineage.records import Records
+from dlpipe.lineage.tasks import make_run_node
 from dlpipe.lineage.tree import format_tree
 from dlpipe.lineage.walk import walk
 
 __all__ = [
     "KINDS",
+    "OF_TABLES",
     "Edge",
     "Facts",
     "Finding",
@@ -46,6 +49,8 @@ __all__ = [
     "count_problems",
     "format_tree",
     "make_page",
+    "make_run_node",
+    "parse_model_node",
     "to_dot",
     "to_graphml",
     "to_plain",

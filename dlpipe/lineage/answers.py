@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from dlpipe.lineage.catalog import Catalog, TableRecord
-from dlpipe.lineage.graph import Edge, Facts, How, group_by_origin
+from dlpipe.lineage.graph import Edge, Facts, How, group_by_origin, select_of_table
 from dlpipe.lineage.models import parse_model_node
 from dlpipe.lineage.nodes import Kind, Node
 from dlpipe.lineage.reader import Reader
@@ -67,11 +67,15 @@ class AnswerReader(Reader):
         if node.kind == "row":
             yield from self._find_answers(node)
 
+    def find_results_of_table(self, location: str) -> Iterator[Edge]:
+        """Yield the edges to the answers for any version of a table, and to the looks at any."""
+        yield from select_of_table(self._by_origin, location)
+
     @cached_property
     def _by_origin(self) -> Mapping[Node, Sequence[Edge]]:
         return group_by_origin(
             edge
-            for record in self.catalog.list_records("predictions", "explanations", "looks")
+            for record in self.catalog.list_records()
             for number in record.commits
             for edge in self.find_origins(make_table_node(record, number))
         )
@@ -84,7 +88,7 @@ class AnswerReader(Reader):
         if "source" in key and "source_version" in key:
             which = key.get("split", "*")
             note = f"{which} rows" if which != "*" else "new rows" if "after" in key else ""
-            yield Edge(node, scored, Node("table", key["source"], int(key["source_version"])), note)
+            yield Edge(node, scored, self.tables.find_node(key["source"], int(key["source_version"])), note)
         if model := parse_model_node(key.get("model", "")):
             yield Edge(node, by, model)
 
@@ -97,7 +101,8 @@ class AnswerReader(Reader):
         if monitored is not None and monitored.kind == "requests":
             yield Edge(node, "compared", Node("requests", key["monitored"], key=str(model)))
         else:
-            yield Edge(node, "compared", Node("predictions", key["monitored"], int(key["version"])), "new rows")
+            scored = self.tables.find_node(key["monitored"], int(key["version"]), "predictions")
+            yield Edge(node, "compared", scored, "new rows")
         if model is not None:
             yield Edge(node, "compared", model)
 

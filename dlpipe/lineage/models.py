@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 
 from dlpipe.errors import ModelNotFound, NodeNotFound, StoreNotFound
-from dlpipe.lineage.graph import Edge, Facts, group_by_origin
+from dlpipe.lineage.graph import Edge, Facts, group_by_origin, select_of_table
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.tasks import make_task_node
@@ -107,6 +107,15 @@ class ModelReader(Reader):
         for record in self.records.values():
             for number, version in self._list_versions(record).items():
                 yield Node("model", record.name, number), version
+
+    def find_version(self, node: Node) -> ModelVersion | None:
+        """Return the version that a node is; ``None`` where the registry had none then."""
+        record = self.records.get(node.name)
+        return self._list_versions(record).get(node.number or 0) if record else None
+
+    def find_results_of_table(self, location: str) -> Iterator[Edge]:
+        """Yield the edges to the versions that learnt from any version of a table."""
+        yield from select_of_table(self._by_origin, location)
 
     @cached_property
     def _by_origin(self) -> Mapping[Node, Sequence[Edge]]:

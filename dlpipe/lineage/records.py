@@ -44,10 +44,11 @@ class Records:
         self.until, self.catalog = until, Catalog(until)
         self.tables, self.models = TableReader(self.catalog), ModelReader(until)
         rows = RowOrigins(self.catalog)
+        self.answers = AnswerReader(self.catalog, self.tables, rows)
         self.readers: tuple[Reader, ...] = (
             self.tables,
             RowReader(self.catalog, self.tables, rows, self.models),
-            AnswerReader(self.catalog, self.tables, rows),
+            self.answers,
             self.models,
             RunReader(until),
             ScheduleReader(self.catalog, until),
@@ -98,6 +99,11 @@ class Records:
         """Yield the edges to what came of a node."""
         for reader in self.readers:
             yield from reader.find_results(node)
+
+    def find_results_of_table(self, location: str) -> Iterator[Edge]:
+        """Yield the edges to what came of any version of the table at a location, but for rows."""
+        for reader in (self.models, self.tables, self.answers):
+            yield from reader.find_results_of_table(location)
 
     def find_unknown(self, node: Node) -> tuple[str, ...]:
         """Return what the records do not say of a node's origins, a sentence each."""

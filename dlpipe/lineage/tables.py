@@ -10,7 +10,7 @@ from typing import Any
 
 from dlpipe.errors import DlpipeError
 from dlpipe.lineage.catalog import Catalog, TableRecord
-from dlpipe.lineage.graph import Edge, Facts, group_by_origin
+from dlpipe.lineage.graph import Edge, Facts, group_by_origin, select_of_table
 from dlpipe.lineage.nodes import OF_TABLES, SHORT, Kind, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.tasks import make_task_node
@@ -80,6 +80,10 @@ class TableReader(Reader):
         """Yield the versions that were ingested from a file or a table, appended to it, or committed by a task."""
         yield from self._by_origin.get(node, ())
 
+    def find_results_of_table(self, location: str) -> Iterator[Edge]:
+        """Yield the edges to what came of any version of a table."""
+        yield from select_of_table(self._by_origin, location)
+
     @cached_property
     def _by_origin(self) -> Mapping[Node, Sequence[Edge]]:
         return group_by_origin(
@@ -98,6 +102,12 @@ class TableReader(Reader):
             yield "another program committed it, and does not say of what"
         elif "made_by" not in commit:
             yield "no task is named that committed it"
+
+    def find_node(self, location: str, version: int, kind: Kind = "table") -> Node:
+        """Return the node of a version of a table that a record names; of this kind where it is not there."""
+        record = self.catalog.find(location)
+        there = record is not None and version in record.commits
+        return make_table_node(record, version) if record and there else Node(kind, location, version)
 
     def make_source_node(self, source: Mapping[str, Any]) -> Node:
         """Return the node of a source as commits record it: a file, or a version of a table."""
@@ -127,8 +137,14 @@ class TableReader(Reader):
 
 
 def make_table_node(record: TableRecord, version: int) -> Node:
-    """Return the node of a version; its kind says what the table holds."""
-    return Node(NODE_KINDS.get(record.kind, "table"), record.location, version)
+    """Return the node of a version; its kind says what its commit is, or what the table holds."""
+    key = record.read_key(version)
+    kind: Kind = NODE_KINDS.get(record.kind, "table")
+    if "monitored" in key:
+        kind = "look"
+    elif "source" in key:
+        kind = "explanations" if "method" in key else "predictions"
+    return Node(kind, record.location, version)
 
 
 def builds_on_former(commit: Mapping[str, Any]) -> bool:
