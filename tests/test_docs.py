@@ -240,7 +240,7 @@ def test_every_block_is_in_a_language_that_is_checked(page: str) -> None:
     known = LANGUAGES if page in PAGES else ("text", "")
     assert not [str(block) for block in blocks(page) if block.language not in known]
     notes = [block.note for block in blocks(page) if block.note]
-    assert all(re.fullmatch(r"exits \d: .+|file [\w./]+", note) for note in notes)
+    assert all(re.fullmatch(r"exits \d: .+|file [\w./-]+", note) for note in notes)
 
 
 def test_what_is_replaced_in_commands_stands_in_them() -> None:

@@ -233,7 +233,8 @@ def test_rows_of_several_values_are_read_from_the_log(
     model = learnt(task, columns)
     answer = {"predicted": "y", "probability": 0.75, "p_n": 0.25, "p_y": 0.75}
     entry = dataclasses.replace(make_entry("rows", 1), texts=[dump(row).decode()], records=[answer])
-    server.log.write([entry])
+    before = dataclasses.replace(make_entry("rows", 1), texts=['{"width": 3}'], records=[answer])
+    server.log.write([before, entry])  # the first was asked of a version that read other columns
     write_feedback(server.log, "rows", [Given(entry.request_id, "y")])
     server.log.flush()
     came = read_served(find_served(model), window=50)

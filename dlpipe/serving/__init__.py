@@ -21,5 +21,15 @@ server       the process: socket, event loop, signals
 client       asks a server
 deployments  MLflow's deployments: aliases at a server
 entries      what is known of a request when its answer is ready
+journal      files of lines that survive the kill of whoever wrote them
+request_log  requests and labels: in a journal at once, in Delta tables seconds later, once each
+log_rows     lines of the log -> rows of its tables
+logged       the rows as they are now, those in journals included
+usage        sums over them
+feedback     labels for what was asked, and from there to a table for training
+asked        rows of the log -> rows of a table
+incoming     rows of the log as monitoring compares them
+keys         who asks, how often and how much
+key_file     keys as a file has them: hashes, models and rights
 settings     the section ``[serving]``
 """

@@ -46,7 +46,7 @@ def name_asked(text: str, form: RowForm) -> Mapping[str, Any]:
     asked = f"the columns {', '.join(values)}" if isinstance(values, dict) else "no columns"
     raise SchemaMismatch(
         f"The rows that were asked have {asked}, those of the table have {', '.join(names)}. Name the table of "
-        "the model that was asked."
+        "the model that was asked; where an earlier version read other columns, begin after it with --since."
     )
 
 

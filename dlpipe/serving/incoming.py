@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from dlpipe.errors import TableNotFound
+from dlpipe.errors import BadSource, SchemaMismatch, TableNotFound
 from dlpipe.monitoring import Current, Sample, Subject, find_subject, make_sample
 from dlpipe.registry import ModelVersion
 from dlpipe.serving.asked import name_asked
@@ -112,9 +112,12 @@ class Incoming:
         self.labelled = 0
 
     def add(self, row: Asked) -> None:
-        """Take in a row of the log that was answered."""
+        """Take in a row of the log that was answered, unless it has other columns: of an earlier version, say."""
         if row["text"] is not None:
-            row["values"] = read_record(name_asked(row["text"], self.form), self.form, where="a request")
+            try:
+                row["values"] = read_record(name_asked(row["text"], self.form), self.form, where="a request")
+            except (SchemaMismatch, BadSource):
+                return
             row["row_id"] = to_row_id(self.form.identify(row["values"]))
             if row["row_id"] in self.learnt:
                 return
