@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import statistics
@@ -185,6 +186,15 @@ def test_a_pipeline_answers_for_rows_that_it_cannot_read(server: Server) -> None
     got = server.post("/models/reviews-pipeline", {"text": [TEXTS[0], None, 3]}).json()["predictions"]
     assert [row["predicted"] is None for row in got] == [False, True, True]
     assert got[1]["status"] == "empty"
+
+
+def test_the_metadata_of_a_pipeline_names_all_that_it_answers_with(server: Server) -> None:
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": TEXTS[:1]}
+    whole = server.post("/v2/models/reviews-pipeline/infer", {"inputs": [tensor]}).json()
+    told = server.get("/v2/models/reviews-pipeline").json()["outputs"]
+    assert {output["name"]: output["datatype"] for output in told} == {
+        output["name"]: output["datatype"] for output in whole["outputs"]
+    }
 
 
 def test_answers_are_those_of_the_command(server: Server) -> None:
@@ -455,6 +465,15 @@ def test_a_slow_body_is_refused_and_a_slow_sender_keeps_nobody_waiting(server: S
     check_error(body, "within 3 s")
 
 
+def test_headers_that_come_one_by_one_are_refused_in_the_end(server: Server) -> None:
+    with server.connect() as slow:
+        slow.sendall(HEAD)
+        assert server.post("/models/reviews", TEXTS).status_code == 200
+        status, body = read_answer(slow)
+    assert status == 408
+    check_error(body, "within 10 s")
+
+
 def test_half_a_request_is_refused(server: Server) -> None:
     for half in (HEAD, HEAD + b"Content-Length: 100\r\n\r\n{"):
         with server.connect() as connection:
@@ -544,6 +563,30 @@ def test_many_silent_connections_keep_nobody_out(server: Server) -> None:
     finally:
         for connection in silent:
             connection.close()
+
+
+def test_of_ten_thousand_connections_the_longest_silent_end_and_nobody_is_kept_out(server: Server) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < 12_000:
+        pytest.skip(f"A process may open {most} files here.")
+    assert server.post("/models/reviews", TEXTS[0]).status_code == 200  # with the model, or it counts as memory
+    before, files = server.measure_memory(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    silent: list[socket.socket] = []
+    try:
+        for number in range(10_000):
+            silent.append(server.connect())
+            if number % 1_000 == 0:
+                assert server.post("/models/reviews", TEXTS[0]).status_code == 200
+        assert server.post("/models/reviews", TEXTS[0]).status_code == 200
+        assert server.measure_memory() - before < 200_000_000
+        silent[0].settimeout(30)
+        assert silent[0].recv(1) == b""
+    finally:
+        for connection in silent:
+            connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, files)
+    assert server.post("/models/reviews", TEXTS[0]).status_code == 200
 
 
 # what is kept of requests, and who may ask -----------------------------------------------------------------------

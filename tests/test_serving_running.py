@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +26,8 @@ from dlpipe.registry import ModelVersion
 from dlpipe.serving.application import Application
 from dlpipe.serving.batching import Batcher
 from dlpipe.serving.following import Models
+from dlpipe.serving.key_file import create_key
+from dlpipe.serving.logged import read_logged
 from dlpipe.serving.server import answer_while_loading, close_application, open_socket
 
 pytestmark = pytest.mark.slow
@@ -155,6 +160,64 @@ def test_settings_are_read_again_on_a_signal_and_bad_ones_change_nothing(store, 
         assert running.post("/models/reviews", ["good"] * 3).status_code == 200
     assert running.process.returncode == 0
     assert not any("Traceback" in line for line in running.said)
+
+
+# wrong keys -----------------------------------------------------------------------------------------------------
+
+
+def test_ten_thousand_wrong_keys_keep_nobody_waiting_and_fill_no_log(store, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("DLPIPE_TABLES", str(tmp_path / "tables"))
+    _, shown = create_key(tmp_path / "state" / "keys.json", "shop", rights=("predict", "admin"))
+    good = {"Authorization": f"Bearer {shown}"}
+    secret = shown.rpartition("_")[2]
+
+    def measure() -> float:
+        started = time.monotonic()
+        assert requests.post(f"{server.address}/models/reviews", b'"good"', headers=good, timeout=30).ok
+        return time.monotonic() - started
+
+    def send_wrong(first: int) -> int:
+        refused = 0
+        with server.connect() as connection:
+            for start in range(first, first + 2_500, 50):
+                connection.sendall(b"".join(map(make_wrong, range(start, start + 50))))
+                received = b""
+                while received.count(b"The key is not known here.") < 50:
+                    received += connection.recv(65_536)
+                refused += received.count(b"HTTP/1.1 401")
+        return refused
+
+    began = time.monotonic()
+    with serving("--model", "reviews", folder=tmp_path) as server, ThreadPoolExecutor(4) as pool:
+        alone = statistics.median([measure() for _ in range(20)])
+        floods = [pool.submit(send_wrong, first) for first in range(0, 10_000, 2_500)]
+        beside = [measure()]
+        while not all(flood.done() for flood in floods):
+            beside.append(measure())
+        assert sum(flood.result() for flood in floods) == 10_000
+        assert statistics.median(beside) < 0.2 + 10 * alone
+        metrics = requests.get(f"{server.address}/metrics", headers=good, timeout=30).text
+    assert re.search(r'dlpipe_requests_total\{.*status="401".*\} 10000', metrics)
+    logged = read_logged("refused-requests")
+    assert 0 < logged.num_rows <= 60 + (time.monotonic() - began)
+    # neither the true key nor a wrong one is anywhere but in the hands of who has it
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    database = Path(os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///")).read_bytes()
+    for word in (secret, WRONG):
+        assert word not in metrics + "".join(server.said)
+        assert word.encode() not in written + database
+        assert word not in str(logged.to_pylist())
+
+
+WRONG = "wrong" * 8
+
+
+def make_wrong(number: int) -> bytes:
+    """Return a request with a key that does not exist."""
+    return (
+        f"POST /models/reviews HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer dlp_{number:012x}_{WRONG}\r\n"
+        "Content-Length: 0\r\n\r\n"
+    ).encode()
 
 
 # browsers -------------------------------------------------------------------------------------------------------

@@ -12,12 +12,14 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
 
 from dlpipe.errors import DeadlinePassed, DlpipeError, ModelNotFound
+from dlpipe.serving.allowances import Allowance
 from dlpipe.serving.batching import Batcher
 from dlpipe.serving.bodies import CSV, LARGE, Asked, check_content_type, load_json, parse, read_numbers
 from dlpipe.serving.entries import Entry, make_request_id
@@ -42,6 +44,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 LOGGER = logging.getLogger(__name__)
 BODIES = 8
 """So many of the largest bodies may be held at a time; more are refused, or many clients could fill the memory."""
+LOGGED_UNKNOWN = 1.0, 60.0
+"""Requests without a valid key that are logged: so many a second, and so many at once."""
 LOAD_SECONDS = 60.0
 """How long a request waits for a model that nobody has asked for before."""
 UNREADABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError, OverflowError)
@@ -111,6 +115,7 @@ class Application:
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.models, self.batcher.count_waiting, self.find_trouble)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="dlpipe-bodies")
+        self._unknown = Allowance(LOGGED_UNKNOWN[1], time.time())
         self._held = 0
         self._loading: dict[tuple[str, str], asyncio.Task[Served]] = {}
         self._pages = make_pages(self)
@@ -280,7 +285,9 @@ class Application:
     def _note(self, call: Call, status: int, error: str) -> None:
         """Count a request, and hand its entry to the log."""
         entry = make_entry(call, status, error, whole=self.record is not None)
-        if self.record is not None and call.route.action != "feedback":  # labels have a table of their own
+        # anybody can send wrong keys: all are counted, and some of them logged
+        known = status != HTTPStatus.UNAUTHORIZED or not self._unknown.take(*LOGGED_UNKNOWN, call.arrived)
+        if self.record is not None and known and call.route.action != "feedback":  # labels have their own table
             self.record(entry)
         self.metrics.count(entry, len(call.records))
 

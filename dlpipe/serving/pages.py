@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from dlpipe import __version__
 from dlpipe.errors import DlpipeError
+from dlpipe.inference.packing import list_outputs as list_pipeline_outputs
 from dlpipe.pages import HEADERS, POLICY, STYLE
 from dlpipe.serving.entries import make_request_id
 from dlpipe.serving.following import Followed, Models
@@ -33,8 +34,8 @@ from dlpipe.serving.status_page import render
 
 LOGGER = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
-DATATYPES = {"string": "BYTES", "double": "FP64", "float": "FP64", "long": "INT64", "integer": "INT64"}
-"""MLflow's types as those of the Open Inference Protocol; what is a list is BYTES."""
+DATATYPES = {"double": "FP64", "float": "FP64", "long": "INT64", "integer": "INT64", "boolean": "BOOL"}
+"""MLflow's types as those of the Open Inference Protocol; texts and lists are BYTES."""
 
 
 ASK_FOR_KEY = ((b"www-authenticate", b'Basic realm="dlpipe: a key with the right admin, as the password"'),)
@@ -346,6 +347,9 @@ def list_inputs(served: Served) -> list[dict[str, Any]]:
 
 
 def list_outputs(served: Served) -> list[dict[str, Any]]:
-    """Return the columns that a version returns; a pipeline has some more beside them."""
-    fields = served.task.target.list_frame_fields(served.card)
+    """Return the columns that a version returns, as the Open Inference Protocol writes them."""
+    if served.takes_missing:
+        fields = list_pipeline_outputs(served.card)
+    else:
+        fields = served.task.target.list_frame_fields(served.card)
     return [{"name": name, "datatype": DATATYPES.get(kind, "BYTES"), "shape": [-1]} for name, kind in fields]
