@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 TEXTS = ["the film was good", "awful plot and all", "what a superb score"]
 CLIENTS = 4
-WAIT_SECONDS = 90.0
+WAIT_SECONDS = 240.0
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +196,8 @@ def without_moments(body):
 
 
 def test_requests_go_to_all_replicas_and_metrics_are_of_all(server: Server):
+    wait_until(lambda: len(list_replicas(server)) == 2, "that both replicas tell what they count")
     before = list_replicas(server)
-    assert len(before) == 2
     for _ in range(60):
         server.post("/models/reviews", TEXTS[:1])
     wait_until(lambda: sum(list_replicas(server).values()) >= sum(before.values()) + 60, "counting")
@@ -259,7 +259,10 @@ def test_no_answered_request_is_lost_when_a_node_is_killed_under_load(
     store, nodes: Nodes, folder: Path, port: int, keys: dict[str, str], monkeypatch
 ):
     node = nodes.second()
-    with on_ray(nodes, folder, port, keys) as server:
+    settings = folder / "every.toml"
+    settings.write_text('[serving.ray]\nproxies = "every"\n')
+    with on_ray(nodes, folder, port, keys, "--settings", str(settings)) as server:
+        wait_until(lambda: len(list_replicas(server)) == 2, "that both replicas tell what they count")
         before = set(list_replicas(server))
         load = Load(server, pause=0.02, most=60)
         with load.run():
@@ -269,8 +272,9 @@ def test_no_answered_request_is_lost_when_a_node_is_killed_under_load(
             load.wait_for_more(1)
             print(f"the next answer came {time.monotonic() - killed:.2f} s after the kill")
             load.wait_for_more(200)
+            load.pause = 0.2  # or a node would take minutes to start beside it on two cores
             nodes.add()
-            wait_until(lambda: len(set(list_replicas(server)) - before) == 1, "a replica elsewhere")
+            wait_until(lambda: len(set(list_replicas(server)) - before) > 0, "a replica elsewhere")
             asked = list_replicas(server)
             load.wait_for_more(100)
             wait_until(
@@ -304,8 +308,20 @@ def refuse(nodes: Nodes, folder: Path, *words: str) -> str:
 def test_what_cannot_be_served_is_one_line(store, nodes: Nodes, folder: Path, port: int):
     nodes.second()
     given = ["--port", str(port)]
-    assert "room for 2 replicas of 1 cores; 9 are asked" in refuse(nodes, folder, *given, "--replicas", "9")
+    assert "room for 2 of 9 replicas, with 1 core for each" in refuse(nodes, folder, *given, "--replicas", "9")
     assert "'nothing'" in refuse(nodes, folder, *given, "--model", "nothing")
+    reason = "No replica can be started: "
+    assert reason in refuse(nodes, folder, *given, "--model", "reviews", "--engine", "onnx-int8")
     assert "takes no free port" in refuse(nodes, folder, "--port", "0")
     with socket.create_server(("127.0.0.1", port)):
         assert f"Port {port} of 127.0.0.1 on the node" in refuse(nodes, folder, *given)
+
+
+def test_a_cluster_that_is_gone_ends_the_command_with_a_line(
+    store, nodes: Nodes, folder: Path, port: int, keys: dict[str, str]
+):
+    nodes.second()
+    with on_ray(nodes, folder, port, keys) as server:
+        nodes.nodes[0].kill()
+        assert server.process.wait(WAIT_SECONDS) == 1
+        assert "is gone, and the server with it" in server.said[-1]

@@ -34,9 +34,20 @@ def check_room(cluster: Cluster, settings: RaySettings) -> None:
     cluster.check(settings.cores)
     if (places := cluster.places(settings.cores)) < settings.replicas:
         raise ClusterUnavailable(
-            f"The Ray cluster at {cluster.address} has room for {places} replicas of {settings.cores} cores; "
-            f"{settings.replicas} are asked. Pass --replicas {places}, or add nodes."
+            f"The Ray cluster at {cluster.address} has room for {places} of {settings.replicas} replicas, with "
+            f"{count_cores(settings.cores)} for each. Pass --replicas {places}, or add nodes."
         )
+
+
+def count_cores(number: int) -> str:
+    """Return a number of cores in words.
+
+    Examples
+    --------
+    >>> count_cores(1), count_cores(4)
+    ('1 core', '4 cores')
+    """
+    return f"{number} core{'' if number == 1 else 's'}"
 
 
 def check_port(host: str, port: int, *, everywhere: bool) -> None:

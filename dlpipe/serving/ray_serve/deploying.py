@@ -12,6 +12,7 @@ import math
 import os
 import re
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -30,6 +31,7 @@ from dlpipe.serving.ray_serve.checks import (
     check_port,
     check_room,
     check_settings,
+    count_cores,
 )
 from dlpipe.serving.ray_serve.places import Places
 from dlpipe.serving.ray_serve.proxy import VARIABLES
@@ -98,7 +100,7 @@ def serve_on_ray(settings: ServeSettings, address: str, *, say: Callable[[str], 
         quiet_serve()
         check_room(cluster, settings.serving.ray)
         check_packages()
-        with catch_signals(say) as ending:
+        with catch_signals(say) as ending, ray_errors():
             Deployed(cluster, settings, say=say).run(Places.here(keyed=keys is not None), ending)
 
 
@@ -217,7 +219,7 @@ class Deployed:
             if not told and time.monotonic() - began > SAY_SECONDS:
                 self._say(
                     f"{count_running(found)} of {self._replicas} replicas have been started. Each needs "
-                    f"{self._settings.serving.ray.cores} cores that nothing else uses, and loads its models."
+                    f"{count_cores(self._settings.serving.ray.cores)} that nothing else uses."
                 )
                 told = True
 
@@ -225,6 +227,7 @@ class Deployed:
         """Return when ``ending`` is set, whether the application is still that of this command."""
         running = self._replicas
         while True:
+            self._check_cluster()
             found = find_application()
             if found is None or not self._is_ours():
                 self._say("Another command has ended the server or taken it over.")
@@ -234,6 +237,17 @@ class Deployed:
             if (now := count_running(found)) != running:
                 self._say(f"{now} of {self._replicas} replicas answer.")
                 running = now
+
+    def _check_cluster(self) -> None:
+        """Raise ``ClusterUnavailable`` where the head node is gone: Ray itself would wait for it for a minute."""
+        host, _, port = self._cluster.address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS).close()
+        except OSError as error:
+            raise ClusterUnavailable(
+                f"The Ray cluster at {self._cluster.address} is gone, and the server with it: "
+                f"{error.strerror or error}. Start the cluster and this command again."
+            ) from None
 
     def _end(self) -> None:
         """Take the application away when requests under way have their answers; Ray Serve ends with its last."""
@@ -290,6 +304,18 @@ def quiet_serve() -> None:
     from ray import serve  # noqa: F401  # its logger is set up by its import
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def ray_errors() -> Iterator[None]:
+    """Raise what Ray Serve raises as ``ClusterUnavailable``, in a line."""
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        yield
+    except (RayError, RayServeException, TimeoutError) as error:
+        raise ClusterUnavailable(f"Ray Serve: {str(error).strip().splitlines()[-1]}") from error
 
 
 @contextlib.contextmanager

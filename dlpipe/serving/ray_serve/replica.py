@@ -47,9 +47,9 @@ class Replica:
         from ray import serve
 
         settings = self._settings
+        self._places.enter()
         cores = str(settings.serving.ray.cores)
         os.environ.update(OMP_NUM_THREADS=cores, DLPIPE_CORES=cores)
-        self._places.enter()
         keys = open_keys(settings.serving.keys, say=say)
         if self._places.keyed and keys is None:
             path = find_key_file(settings.serving.keys.file)
