@@ -9,7 +9,7 @@ from typing import Any
 from dlpipe.lineage.catalog import Catalog, TableRecord
 from dlpipe.lineage.graph import Edge, Facts, How, group_by_origin, select_of_table
 from dlpipe.lineage.models import parse_model_node
-from dlpipe.lineage.nodes import Kind, Node
+from dlpipe.lineage.nodes import FEWEST_CHARACTERS, Kind, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.row_origins import RowOrigins
 from dlpipe.lineage.tables import TableReader, make_table_node
@@ -34,9 +34,10 @@ class AnswerReader(Reader):
         name, _, number = table.partition("@v")
         if not row_id or (record := self.tables.find_record(name)) is None or record.kind not in OF:
             return
-        nodes = {node for node, _ in self._read_answers(record, row_id)}
-        if not nodes and len(row_id) >= 4:
-            nodes = {node for node, _ in self._read_answers(record, row_id, prefix=True)}
+        added_by = int(number) if number.isdecimal() else None
+        nodes = {node for node, _ in self._read_answers(record, row_id, added_by=added_by)}
+        if not nodes and len(row_id) >= FEWEST_CHARACTERS:
+            nodes = {node for node, _ in self._read_answers(record, row_id, prefix=True, added_by=added_by)}
         wanted = sorted(node for node in nodes if not number or str(node.number) == number)
         for row in dict.fromkeys(node.key for node in wanted):
             yield tuple(node for node in wanted if node.key == row)
@@ -129,7 +130,7 @@ class AnswerReader(Reader):
                     yield Edge(node, HOWS[record.kind][0], row, f"in v{version}")
 
     def _read_answers(
-        self, record: TableRecord, row_id: str, *, prefix: bool = False
+        self, record: TableRecord, row_id: str, *, prefix: bool = False, added_by: int | None = None
     ) -> Iterator[tuple[Node, Mapping[str, Any]]]:
         """Yield the answers of a table for a row, each once: an explanation is many rows of its table."""
         from dlpipe.tables import find_rows
@@ -138,7 +139,7 @@ class AnswerReader(Reader):
         columns += ["predicted"] if record.has_column("predicted") else []
         kind: Kind = "prediction" if record.kind == "predictions" else "explanation"
         seen = set()
-        for found in find_rows(record.latest, "row_id", row_id, columns=columns, prefix=prefix):
+        for found in find_rows(record.latest, "row_id", row_id, columns=columns, prefix=prefix, added_by=added_by):
             version = self._find_commit(record, found.version, found.values)
             node = Node(kind, record.location, version, str(found.values["row_id"]))
             if node not in seen:
@@ -158,5 +159,5 @@ class AnswerReader(Reader):
     def _read_answer(self, node: Node) -> Mapping[str, Any] | None:
         if node not in self._answers:
             record = self.catalog.find(node.name)
-            self._answers.update(self._read_answers(record, node.key) if record else ())
+            self._answers.update(self._read_answers(record, node.key, added_by=node.number) if record else ())
         return self._answers.get(node)

@@ -35,6 +35,8 @@ OF_TABLES = ("table", "predictions", "explanations", "look")
 OF_ROWS = ("row", "prediction", "explanation", "quarantined", "feedback")
 SHORT = 12
 """Characters of a digest that are written."""
+FEWEST_CHARACTERS = 4
+"""Of a row id that stand for all of it."""
 
 
 @dataclass(frozen=True, order=True)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dlpipe.errors import DlpipeError
 from dlpipe.lineage.catalog import Catalog
 from dlpipe.lineage.nodes import Node
+
+if TYPE_CHECKING:
+    from dlpipe.tables import RowOrigin
 
 
 class RowOrigins:
@@ -12,7 +17,7 @@ class RowOrigins:
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self._known: dict[tuple[str, int, str], tuple[Node | None, int | None]] = {}
+        self._known: dict[tuple[str, int, str], RowOrigin | None] = {}
 
     def find_row(self, location: str, version: int, row_id: str) -> Node | None:
         """Return the row with this id in a version of a table; ``None`` where it has none, or cannot be read.
@@ -23,23 +28,27 @@ class RowOrigins:
         version : int
         row_id : str
         """
-        return self._find(location, version, row_id)[0]
+        origin = self._find(location, version, row_id)
+        return None if origin is None else Node("row", location, origin.version, row_id)
 
     def find_labelling(self, row: Node, version: int) -> int | None:
         """Return the version that filled in the label which a row has in ``version``; ``None`` for its own."""
-        return self._find(row.name, version, row.key)[1]
+        origin = self._find(row.name, version, row.key)
+        return None if origin is None else origin.labelled
 
-    def _find(self, location: str, version: int, row_id: str) -> tuple[Node | None, int | None]:
+    def find_split(self, row: Node, version: int) -> str:
+        """Return the split that a row has in a version of its table; empty where it is in none."""
+        origin = self._find(row.name, version, row.key)
+        return (origin.split or "") if origin else ""
+
+    def _find(self, location: str, version: int, row_id: str) -> RowOrigin | None:
         from dlpipe.tables import find_row_origin, table_at
 
         place = location, version, row_id
         if place not in self._known:
-            self._known[place] = None, None
+            self._known[place] = None
             try:
-                origin = find_row_origin(table_at(location, version=version), row_id)
+                self._known[place] = find_row_origin(table_at(location, version=version), row_id)
             except DlpipeError as error:
                 self.catalog.problems[f"{location}@v{version}"] = str(error)
-            else:
-                if origin is not None:
-                    self._known[place] = Node("row", location, origin.version, row_id), origin.labelled
         return self._known[place]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import Any
 
 from dlpipe.errors import DlpipeError
 from dlpipe.lineage.catalog import Catalog, TableRecord
 from dlpipe.lineage.graph import Edge, Facts, How
 from dlpipe.lineage.models import ModelReader
-from dlpipe.lineage.nodes import Node
+from dlpipe.lineage.nodes import FEWEST_CHARACTERS, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.row_origins import RowOrigins
 from dlpipe.lineage.tables import TableReader, is_called, make_table_node
@@ -19,17 +21,6 @@ from dlpipe.registry import MADE_FROM
 LINE = re.compile(r"(?P<file>.+):(?P<line>\d+)")
 SPLIT_HOWS: Mapping[str, How] = {"train": "trained on", "valid": "evaluated on", "test": "evaluated on"}
 LONGEST_TEXT = 60
-FEWEST_CHARACTERS = 4
-"""Of a row id that stands for all of it."""
-
-
-class ReadLine(NamedTuple):
-    """A line of a file that a version of a table was made from; ``row_id`` is empty for a bad one."""
-
-    file: Node
-    number: int
-    row_id: str
-    reason: str
 
 
 class RowReader(Reader):
@@ -37,7 +28,7 @@ class RowReader(Reader):
 
     def __init__(self, catalog: Catalog, tables: TableReader, rows: RowOrigins, models: ModelReader) -> None:
         self.catalog, self.tables, self.rows, self.models = catalog, tables, rows, models
-        self._lines: dict[tuple[str, int], list[ReadLine]] = {}
+        self._lines: dict[tuple[str, int, str], Sequence[Node]] = {}
         self._reasons: dict[Node, str] = {}
 
     def find(self, text: str) -> Iterator[tuple[Node, ...]]:
@@ -139,71 +130,64 @@ class RowReader(Reader):
                     if (node := self.tables.make_source_node(source)).kind == "file":
                         yield node, record, number
 
-    def _find_lines(self, record: TableRecord, version: int, row: Node) -> Iterator[Node]:
-        """Yield the line of a row: of rows that are the same, the second one has the second line."""
-        base, _, repeat = row.key.partition("-")
-        lines = [line for line in self._read_lines(record, version) if line.row_id == base]
-        place = int(repeat) - 1 if repeat.isdecimal() else 0
-        for line in lines[place : place + 1] or lines:
-            yield Node("line", line.file.name, line.number, line.file.key)
+    def _find_lines(self, record: TableRecord, version: int, row: Node) -> Sequence[Node]:
+        """Return the line of a row in the files of a commit, as a list; files that changed since are left out."""
+        place = record.location, version, row.key
+        if place not in self._lines:
+            base, _, repeat = row.key.partition("-")
+            # of rows that are the same, the second one has the second line
+            wanted = int(repeat) if repeat.isdecimal() else 1
+            same = itertools.islice(self._read_lines(record, version, base), wanted)
+            self._lines[place] = list(same)[-1:]
+        return self._lines[place]
+
+    def _read_lines(self, record: TableRecord, version: int, row_id: str) -> Iterator[Node]:
+        """Yield the lines with this row."""
+        from dlpipe.tables import read_source_lines
+
+        commit = record.commits.get(version, {})
+        for source in record.list_sources(version):
+            file = self.tables.make_source_node(source)
+            with self._note_problem(file):
+                for line in read_source_lines(source, commit) if file.kind == "file" else ():
+                    if line.row_id == row_id:
+                        yield Node("line", file.name, line.number, file.key)
+
+    @contextmanager
+    def _note_problem(self, file: Node) -> Iterator[None]:
+        try:
+            yield
+        except (DlpipeError, OSError) as error:
+            self.catalog.problems[file.id] = str(error)
 
     def _find_rows_of_line(self, node: Node) -> Iterator[Edge]:
         file = Node("file", node.name, key=node.key)
         for other, record, number in self._list_files():
-            if other != file or record.kind not in ("data", "quarantine"):
-                continue
-            for line in self._read_lines(record, number):
-                if (line.file, line.number) != (file, node.number):
-                    continue
-                if record.kind == "quarantine":
-                    yield from self._find_quarantined(node, record, number)
-                    continue
-                yield from self._find_row_of_line(node, line, record, number)
+            if other == file and record.kind == "quarantine":
+                yield from self._find_quarantined(node, record, number)
+            elif other == file and record.kind == "data":
+                for row in self._find_rows_of(node, record, number):
+                    yield from (edge for edge in self.find_origins(row) if edge.origin == node)
 
-    def _find_row_of_line(self, node: Node, line: ReadLine, record: TableRecord, number: int) -> Iterator[Edge]:
-        from dlpipe.tables import find_rows, table_at
+    def _find_rows_of(self, line: Node, record: TableRecord, version: int) -> Iterator[Node]:
+        """Yield the rows that are the same as what stands on a line."""
+        from dlpipe.tables import find_rows, read_source_lines, table_at
 
-        version = table_at(record.location, version=number)
-        same = find_rows(version, "row_id", line.row_id, columns=["row_id"], prefix=True) if line.row_id else ()
-        for found in same:
-            row_id = str(found.values["row_id"])
-            if row_id.partition("-")[0] != line.row_id:
-                continue
-            row = self.rows.find_row(record.location, number, row_id)
-            if row is None:
-                continue
-            yield from (edge for edge in self.find_origins(row) if edge.origin == node)
-
-    def _read_lines(self, record: TableRecord, version: int) -> Sequence[ReadLine]:
-        """Return the lines of all files that a commit has read, of which those that changed since are left out."""
-        from dlpipe.tables import read_source_lines
-
-        place = record.location, version
-        if place not in self._lines:
-            commit = self._find_ingest(record, version)
-            self._lines[place] = found = list[ReadLine]()
-            for source in commit.get("sources") or ():
-                file = self.tables.make_source_node(source)
-                if file.kind != "file":
-                    continue
-                try:
-                    made = [ReadLine(file, *vars(line).values()) for line in read_source_lines(source, commit)]
-                except (DlpipeError, OSError) as error:
-                    self.catalog.problems[file.id] = str(error)
-                    continue
-                found += made
-        return self._lines[place]
-
-    def _find_ingest(self, record: TableRecord, version: int) -> Mapping[str, Any]:
-        """Return the commit; of a quarantine, which does not say how files are read, the data table's."""
-        commit = record.commits.get(version, {})
-        if (
-            record.kind != "quarantine"
-            or (data := self.catalog.find(record.location.removesuffix("_quarantine"))) is None
-        ):
-            return commit
-        same = (other for other in data.commits.values() if other.get("sources") == commit.get("sources"))
-        return {**next(same, {}), "version": version}
+        commit, ids = record.commits[version], set[str]()
+        for source in record.list_sources(version):
+            if source["name"] == line.name:
+                with self._note_problem(line):
+                    ids |= {read.row_id for read in read_source_lines(source, commit, only=line.number)} - {""}
+        for row_id in ids:
+            same = find_rows(
+                table_at(record.location, version=version), "row_id", row_id, columns=["row_id"], prefix=True
+            )
+            for found in same:
+                full = str(found.values["row_id"])
+                if full.partition("-")[0] == row_id and (
+                    row := self.rows.find_row(record.location, version, full)
+                ):
+                    yield row
 
     # -- bad rows ----------------------------------------------------------------------------------------------
 
@@ -235,15 +219,9 @@ class RowReader(Reader):
             number = int(tags.get("delta.version", -1))
             if self.rows.find_row(row.name, number, row.key) != row:
                 continue
-            split = self._read_split(row, number)
+            split = self.rows.find_split(row, number)
             if split in SPLIT_HOWS:
                 yield Edge(node, SPLIT_HOWS[split], row, f"{split} split of v{number}")
-
-    def _read_split(self, row: Node, version: int) -> str:
-        from dlpipe.tables import find_rows, table_at
-
-        found = next(find_rows(table_at(row.name, version=version), "row_id", row.key, columns=["split"]), None)
-        return str(found.values["split"] or "") if found else ""
 
     def _find_labellings(self, record: TableRecord, row: Node) -> list[int]:
         """Return the version that filled in the label of a row, as a list."""

@@ -32,7 +32,13 @@ class FoundRow:
 
 
 def find_rows(
-    version: TableVersion, column: str, value: str, *, columns: Sequence[str], prefix: bool = False
+    version: TableVersion,
+    column: str,
+    value: str,
+    *,
+    columns: Sequence[str],
+    prefix: bool = False,
+    added_by: int | None = None,
 ) -> Iterator[FoundRow]:
     """Yield the rows in which ``column`` is ``value``; files and row groups that cannot have any are not read.
 
@@ -46,6 +52,8 @@ def find_rows(
         Whose values come back.
     prefix : bool, optional
         Whether a text that begins with ``value`` will do.
+    added_by : int, optional
+        Only rows that the commit of this version wrote, or a file of another program has; by default of any.
 
     Raises
     ------
@@ -77,6 +85,8 @@ def find_rows(
     with explain_missing_files(version):
         for fragment in files.find_fragments(wanted):
             name = OWN_FILE.fullmatch(fragment.path)
+            if name and added_by is not None and int(name[1]) != added_by:
+                continue
             for batch in files.scan(fragment, columns=names, rows=65536, where=wanted):
                 for values in batch.select(list(columns)).to_pylist():
                     yield FoundRow(int(name[1]) if name else None, values)

@@ -37,10 +37,13 @@ class RowOrigin:
         Whose commit brought it.
     labelled : int or None
         A later version that filled in its label; ``None`` where the label came with the row, or never did.
+    split : str or None
+        That it has in the version that was asked about.
     """
 
     version: int
     labelled: int | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,15 +84,16 @@ def find_row_origin(version: TableVersion, row_id: str) -> RowOrigin | None:
     found = _find_row(at, row_id)
     if found is None:
         return None
+    split = found.values.get("split")
     while True:
         # a file of another program, which compacted, does not say since when it has the row
         wrote = at.version if found.version is None else found.version
         if not wrote or not _may_be_older(commits.get(wrote, {}), wrote, version.path, row_id):
-            return RowOrigin(wrote, labelled)
+            return RowOrigin(wrote, labelled, split)
         at = table_at(version.path, version=wrote - 1)
         before = _find_row(at, row_id)
         if before is None:
-            return RowOrigin(wrote, labelled)
+            return RowOrigin(wrote, labelled, split)
         if before.values.get("label") is None and found.values.get("label") is not None:
             labelled = wrote
         found = before
@@ -124,7 +128,9 @@ def _find_place(version: TableVersion, row_id: str) -> int:
     return start
 
 
-def read_source_lines(source: Mapping[str, Any], commit: Mapping[str, Any]) -> Iterator[SourceLine]:
+def read_source_lines(
+    source: Mapping[str, Any], commit: Mapping[str, Any], *, only: int | None = None
+) -> Iterator[SourceLine]:
     """Yield the lines of a file that a commit has read, as they became rows then.
 
     Parameters
@@ -133,6 +139,8 @@ def read_source_lines(source: Mapping[str, Any], commit: Mapping[str, Any]) -> I
         One of the commit's ``sources``.
     commit : mapping
         As ``history`` has it.
+    only : int, optional
+        The number of the line that is wanted; nothing is read after it.
 
     Raises
     ------
@@ -145,6 +153,10 @@ def read_source_lines(source: Mapping[str, Any], commit: Mapping[str, Any]) -> I
     found = find_source_again(source)
     read, _ = use_own_names(found, settings, named=())
     for row in read_rows(found, read, unlabelled=True):
+        if only is not None and row.line != only:
+            if row.line > only:
+                return
+            continue
         reason = find_bad_reason(row, read.form)
         row_id = to_row_id(read.form.identify(row.values)) if reason in ("", MISSING_LABEL) else ""
         yield SourceLine(row.line, row_id, reason)
