@@ -95,7 +95,7 @@ class History:
             "answer_set": [f"{model.uri} {rows}"] * len(ids),
         }
         with in_task(f"{run}/predict/6/0"):
-            key = make_key(model, rows, split="*", ids=" ".join(ids))
+            key = make_key(model, rows, split="*", ids=f"{len(ids)} from {ids[0]}")
             return write_table("reviews_predictions", pa.table(columns), key=key)
 
     def explain(self, run: str, model: ModelVersion, rows: TableVersion, ids: Sequence[str]) -> TableVersion:

@@ -23,6 +23,7 @@ from dlpipe.lineage import Edge, Facts, Graph, Node, Records, check_records, mak
 from dlpipe.lineage.layers import find_layers
 from dlpipe.lineage.page import lay_out
 from dlpipe.registry import delete_version, promote
+from dlpipe.serving.feedback import append_labelled
 from dlpipe.tables import delete_table, locate, read_table, table_at, write_table
 
 
@@ -254,6 +255,12 @@ def test_a_bad_line_leads_to_the_quarantine(history: History) -> None:
     assert spell(look("films.csv:2", direction="down")) == {
         "reviews_quarantine@v0#films.csv:2 set aside from films.csv:2"
     }
+    graph = look("reviews_quarantine#films.csv:2", direction="up", depth=1)
+    assert spell(graph) == {
+        "reviews_quarantine@v0#films.csv:2 set aside from films.csv:2",
+        "reviews_quarantine@v0#films.csv:2 part of reviews_quarantine@v0",
+    }
+    assert graph.facts[graph.roots[0]].about == "empty text"
 
 
 def test_rows_that_stay_through_an_ingest_are_the_same_rows(history: History) -> None:
@@ -578,3 +585,46 @@ def test_the_command_ends_with_1_where_records_do_not_agree(trained: History) ->
     assert re.fullmatch(r"\d+ dangling, 0 missing, 0 differs", done.stdout.splitlines()[-1])
     told = json.loads(CliRunner().invoke(main, ["lineage", "check", "--json"]).stdout)
     assert {finding["problem"] for finding in told} == {"dangling"}
+
+
+# -- other commands that ask it ----------------------------------------------------------------------------------
+
+
+def show_table(*words: str) -> dict[str, str]:
+    """Return what `dlpipe tables show` says of a version, by name."""
+    shown = CliRunner().invoke(main, ["tables", "show", *words, "--rows", "0"]).stdout
+    return dict(re.split(r" {2,}", line, maxsplit=1) for line in shown.partition("\n\n")[0].splitlines())
+
+
+def test_a_shown_table_says_what_it_came_of_and_which_task_made_it(trained: History) -> None:
+    rows, answers, appended = (
+        show_table(name, "--version", number)
+        for name, number in (("reviews", "0"), ("reviews_predictions", "1"), ("reviews", "1"))
+    )
+    assert (rows["from"], rows["made by"]) == ("films.csv", "TrainFlow/17/start/1")
+    assert (answers["from"], answers["made by"]) == ("reviews@v1 by models:/reviews/1", "PredictFlow/20/predict/6")
+    assert (appended["from"], "made by" in appended) == ("new.csv", False)
+
+
+def test_what_was_asked_and_labelled_leads_to_the_row_that_it_became_and_back(history: History) -> None:
+    rows = history.ingest("TrainFlow/17")
+    model = history.register("TrainFlow/17", rows)
+    history.answer(model, text="a very fine film")
+    history.answer(model, text="not labelled", request=REQUEST.replace("01a2", "01a3"))
+    history.label(model, "positive")
+    appended = append_labelled("reviews", "reviews")
+    assert appended is not None
+    row = find_id(appended.table, "a very fine film")
+    assert spell(look(f"reviews#{row}", direction="up")) >= {
+        f"reviews@v1#{row} ingested from {REQUEST}",
+        f"{REQUEST} labelled by reviews_feedback#{REQUEST}:0",
+        f"{REQUEST} answered with models:/reviews/1",
+    }
+    assert not look(f"reviews#{row}", direction="up", depth=1).unknown
+    assert spell(look(REQUEST, direction="down")) == {f"reviews@v1#{row} ingested from {REQUEST}"}
+
+
+def test_a_damaged_table_is_found_by_the_check(history: History) -> None:
+    history.ingest("TrainFlow/17")
+    (history.folder / "tables/reviews/_delta_log/00000000000000000000.json").write_text("{")
+    assert any(problem.startswith("dangling") and "reviews" in problem for problem in list_problems())

@@ -16,11 +16,14 @@ from dlpipe.terminal import format_table
 from dlpipe.time_formats import format_iso, format_time
 
 if TYPE_CHECKING:
+    from dlpipe.lineage import Edge
     from dlpipe.tables import RowCounts, TableChange, TableVersion
 
 MOST_VALUES = 20
 """Labels that are listed one by one; the others are summed up."""
 MOST_SOURCES, MOST_COLUMNS = 5, 12
+OF_ROWS = ("scored", "explained", "compared")
+"""How answers, explanations and looks came of the rows of a table."""
 NO_VALUE = {"label": "no label", "split": "no split"}
 
 of_version = click.option(
@@ -116,6 +119,7 @@ def describe(
         "task": commit.get("task"),
         "sources": commit.get("sources", []),
         "key": commit.get("key"),
+        "made_by": commit.get("made_by"),
         "changed": vars(change) if change else None,
         "counts": [] if counts is None else list(describe_counts(counts)),
     }
@@ -145,7 +149,7 @@ def format_facts(found: TableVersion, commit: Mapping[str, Any], change: TableCh
         "task": commit.get("task", ""),
         "columns": join_some([f"{name} {kind}" for name, kind in found.columns], MOST_COLUMNS),
         "digest": found.digest,
-        "from": join_some(format_sources(commit), MOST_SOURCES),
+        **{name: join_some(origins, MOST_SOURCES) for name, origins in find_origins(found, commit).items()},
     }
     if change is not None:
         facts[f"since v{change.since}"] = format_change(change)
@@ -153,28 +157,37 @@ def format_facts(found: TableVersion, commit: Mapping[str, Any], change: TableCh
     yield from (f"{name:{width}}  {value}" for name, value in facts.items() if value)
 
 
-def format_sources(commit: Mapping[str, Any]) -> list[str]:
-    """Return where the rows of a commit come from.
+def find_origins(version: TableVersion, commit: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return what a table version came of, as lineage has it: ``from`` what its rows are, and ``made by`` whom.
 
-    Examples
-    --------
-    >>> format_sources({"sources": [{"name": "a.csv", "split": "train"}, {"name": "b.csv", "split": "data"}]})
-    ['a.csv (train)', 'b.csv']
-    >>> format_sources({"key": {"source": "/t/reviews", "source_version": "0", "model": "models:/reviews/1"}})
-    ['reviews@v0 by models:/reviews/1']
+    Parameters
+    ----------
+    version : TableVersion
+    commit : mapping
+        As for ``describe``; where lineage has nothing of its rows, the key is what is known.
     """
+    from dlpipe.lineage import Records
+
+    records = Records()
+    node = records.tables.find_node(version.path, version.version)
+    edges = [*records.tables.find_origins(node), *records.answers.find_origins(node)]
+    sources = [name_source(edge) for edge in edges if edge.how == "ingested from"]
+    rows = [str(edge.origin) for edge in edges if edge.how in OF_ROWS and edge.origin.kind != "model"]
+    models = [str(edge.origin) for edge in edges if edge.origin.kind == "model"]
+    answers = " by ".join(", ".join(names) for names in (rows, models) if names)
+    known = [f"{name.replace('_', ' ')} {value}" for name, value in (commit.get("key") or {}).items()]
+    return {
+        "from": [*sources, *([answers] if answers else [])] or known,
+        "made by": [str(edge.origin) for edge in edges if edge.how == "made by"],
+    }
+
+
+def name_source(edge: Edge) -> str:
+    """Return a file or a table that was ingested, with the split that it was."""
     from dlpipe.redaction import show_address
 
-    sources = [
-        show_address(str(source["name"]))
-        + ("" if source.get("split", "data") == "data" else f" ({source['split']})")
-        for source in commit.get("sources", [])
-    ]
-    key = commit.get("key") or {}
-    if "source" in key:
-        by = f" by {key['model']}" if "model" in key else ""
-        return [f"{Path(str(key['source'])).name}@v{key.get('source_version', '?')}{by}"]
-    return sources or [f"{name.replace('_', ' ')} {value}" for name, value in key.items()]
+    name = show_address(edge.origin.name) if edge.origin.kind == "file" else str(edge.origin)
+    return f"{name} ({edge.note})" if edge.note else name
 
 
 def join_some(words: Sequence[str], most: int) -> str:

@@ -18,6 +18,7 @@ runs         runs and tasks of Metaflow
 tasks        how these are named as nodes
 schedules    deployments and events
 requests     requests and the labels for them
+asked_rows   rows that a table got from these
 tree         a graph as lines for people
 formats      a graph for programs: JSON, DOT, GraphML
 layers       where nodes stand on a page

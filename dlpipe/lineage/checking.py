@@ -92,9 +92,9 @@ def find_dangling(records: Records) -> Iterator[Finding]:
             known[node] = records.describe(node)
         return known[node]
 
+    waiting, seen = list(list_nodes(records)), set[Node]()
     for location, problem in records.catalog.problems.items():
         yield Finding("dangling", location, problem)
-    waiting, seen = list(list_nodes(records)), set[Node]()
     while waiting:
         node = waiting.pop()
         if node in seen:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from dlpipe.errors import NodeAmbiguous, NodeNotFound
 from dlpipe.lineage.answers import AnswerReader
+from dlpipe.lineage.asked_rows import AskedRowReader
 from dlpipe.lineage.catalog import Catalog
 from dlpipe.lineage.graph import Edge, Facts
 from dlpipe.lineage.models import ModelReader
@@ -45,6 +46,7 @@ class Records:
         self.tables, self.models = TableReader(self.catalog), ModelReader(until)
         rows = RowOrigins(self.catalog)
         self.answers = AnswerReader(self.catalog, self.tables, rows)
+        requests = RequestReader(self.catalog, until)
         self.readers: tuple[Reader, ...] = (
             self.tables,
             RowReader(self.catalog, self.tables, rows, self.models),
@@ -52,7 +54,8 @@ class Records:
             self.models,
             RunReader(until),
             ScheduleReader(self.catalog, until),
-            RequestReader(self.catalog, until),
+            requests,
+            AskedRowReader(self.catalog, rows, requests),
         )
 
     def find(self, text: str) -> tuple[Node, ...]:

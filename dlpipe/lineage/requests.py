@@ -18,7 +18,7 @@ from dlpipe.lineage.reader import Reader
 
 REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 FEEDBACK_ID = re.compile(rf"(?P<table>[^#]+)#(?P<key>{REQUEST_ID.pattern}:\d+)")
-REQUEST_COLUMNS = ("request_id", "row", "kind", "model", "version", "alias", "status", "arrived", "answer")
+REQUEST_COLUMNS = ("request_id", "row", "kind", "model", "version", "alias", "status", "arrived", "answer", "text")
 FEEDBACK_COLUMNS = ("request_id", "row", "label", "source", "received", "number")
 
 
@@ -104,6 +104,31 @@ class RequestReader(Reader):
                 if self._has_answers(record, node):
                     # one node for all of them, which may be millions
                     yield Edge(Node("requests", record.location, key=str(node)), "answered with", node)
+
+    def find_labelled(self, model: str, digest: str) -> Iterator[Node]:
+        """Yield the requests for a text that have a label.
+
+        Parameters
+        ----------
+        model : str
+            As its tables are called.
+        digest : str
+            SHA-256 of the text.
+        """
+        from dlpipe.tables import find_rows
+
+        for record in self.catalog.list_records("requests"):
+            if record.name == f"{model}_requests" and record.has_column("text_sha256"):
+                columns = ["request_id", "row", "arrived"]
+                for found in find_rows(record.latest, "text_sha256", digest, columns=columns):
+                    place = f"{found.values['request_id']}:{found.values['row']}"
+                    label = Node("feedback", name_feedback(record.location), key=place)
+                    if self._is_early(found.values["arrived"]) and self._read_labels(label):
+                        yield Node("request", record.location, key=str(found.values["request_id"]))
+
+    def read_texts(self, node: Node) -> list[str]:
+        """Return the texts of a request, where the log keeps them."""
+        return [str(row["text"]) for row in self._read_rows(node) if row["text"] is not None]
 
     def _has_answers(self, record: TableRecord, model: Node) -> bool:
         from dlpipe.tables import stream_table

@@ -43,10 +43,15 @@ class RowReader(Reader):
     def _find_rows(self, name: str, row_id: str) -> Iterator[tuple[Node, ...]]:
         table, _, number = name.partition("@v")
         record = self.tables.find_record(table)
-        if record is None or record.kind != "data" or not record.has_column("row_id"):
+        if record is None or (number and (not number.isdecimal() or int(number) not in record.commits)):
+            return
+        if record.kind == "quarantine":
+            path, version = row_id.rpartition(":")[0], int(number) if number else record.latest.version
+            yield from ((node,) for node in self._list_quarantined(record, version, path) if node.key == row_id)
+        if record.kind != "data" or not record.has_column("row_id"):
             return
         for full in self._complete(record, row_id, number):
-            versions = [int(number)] if number.isdecimal() else list_last_versions(record)
+            versions = [int(number)] if number else list_last_versions(record)
             found = (self.rows.find_row(record.location, version, full) for version in versions)
             nodes = dict.fromkeys(node for node in found if node is not None)
             if nodes:
@@ -56,8 +61,9 @@ class RowReader(Reader):
         """Return the ids that begin so: people see the first twelve characters of an id."""
         from dlpipe.tables import find_rows, table_at
 
-        version = table_at(record.location, version=int(number)) if number.isdecimal() else record.latest
-        if len(row_id) < FEWEST_CHARACTERS or any(True for _ in find_rows(version, "row_id", row_id, columns=[])):
+        version = table_at(record.location, version=int(number)) if number else record.latest
+        exact = next(find_rows(version, "row_id", row_id, columns=["row_id"]), None)
+        if len(row_id) < FEWEST_CHARACTERS or exact is not None:
             return [row_id]
         found = find_rows(version, "row_id", row_id, columns=["row_id"], prefix=True)
         return sorted({str(row.values["row_id"]) for row in found}) or [row_id]
@@ -191,15 +197,20 @@ class RowReader(Reader):
 
     # -- bad rows ----------------------------------------------------------------------------------------------
 
-    def _find_quarantined(self, line: Node, record: TableRecord, number: int) -> Iterator[Edge]:
+    def _find_quarantined(self, line: Node, record: TableRecord, version: int) -> Iterator[Edge]:
+        for node in self._list_quarantined(record, version, line.name):
+            if node.key == f"{line.name}:{line.number}":
+                yield Edge(node, "set aside from", line)
+
+    def _list_quarantined(self, record: TableRecord, version: int, path: str) -> Iterator[Node]:
+        """Yield the bad rows of a file."""
         from dlpipe.tables import find_rows, table_at
 
-        version = table_at(record.location, version=number)
-        for found in find_rows(version, "source", line.name, columns=["line", "reason"]):
-            if found.values["line"] == line.number:
-                node = Node("quarantined", record.location, number, f"{line.name}:{line.number}")
-                self._reasons[node] = str(found.values["reason"])
-                yield Edge(node, "set aside from", line, str(found.values["reason"]))
+        there = table_at(record.location, version=version)
+        for found in find_rows(there, "source", path, columns=["line", "reason"]):
+            node = Node("quarantined", record.location, version, f"{path}:{found.values['line']}")
+            self._reasons[node] = str(found.values["reason"])
+            yield node
 
     def _find_quarantined_origins(self, node: Node, record: TableRecord) -> Iterator[Edge]:
         path, _, line = node.key.rpartition(":")

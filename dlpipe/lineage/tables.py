@@ -17,6 +17,8 @@ from dlpipe.lineage.tasks import make_task_node
 
 VERSION = re.compile(r"(?P<table>.+?)(@v(?P<version>\d+))?")
 TABLE_SOURCE = re.compile(r"(?P<table>.+)@v(?P<version>\d+)")
+FEEDBACK_FILE = re.compile(r".*/feedback-(?P<model>[^/]+)\.jsonl")
+"""The file by which `dlpipe feedback` appends what was asked to a table; it is gone afterwards."""
 NODE_KINDS: Mapping[str, Kind] = {
     "predictions": "predictions",
     "explanations": "explanations",
@@ -50,6 +52,8 @@ class TableReader(Reader):
 
     def describe(self, node: Node) -> Facts | None:
         """Return when a version was committed, and of how many rows; whether a file is still as it was."""
+        if node.kind == "file" and FEEDBACK_FILE.fullmatch(node.name):
+            return Facts(about="what was asked and labelled")
         if node.kind == "file":
             return Facts(about=f"SHA-256 {node.key[:SHORT]}", gone=self._find_why_gone(node))
         if node.kind not in OF_TABLES:
