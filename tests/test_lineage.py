@@ -351,6 +351,9 @@ def test_a_circle_ends(trained: History) -> None:
         def find_unknown(self, node: Node) -> tuple[str, ...]:
             return ()
 
+        def list_problems(self) -> tuple[str, ...]:
+            return ()
+
     assert len(walk(Circle(), nodes[:1]).edges) == 3
 
 
@@ -628,3 +631,20 @@ def test_a_damaged_table_is_found_by_the_check(history: History) -> None:
     history.ingest("TrainFlow/17")
     (history.folder / "tables/reviews/_delta_log/00000000000000000000.json").write_text("{")
     assert any(problem.startswith("dangling") and "reviews" in problem for problem in list_problems())
+
+
+def test_a_registry_that_is_down_leaves_the_lineage_of_tables_and_says_so(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = history.ingest("TrainFlow/17")
+    model = history.register("TrainFlow/17", rows)
+    history.predict("TrainFlow/17", model, rows, list_ids(rows)[:1])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    done = CliRunner().invoke(main, ["lineage", "reviews@v0", "--down", "--json"])
+    told = json.loads(done.stdout)
+    assert [edge["how"] for edge in told["edges"]] == ["scored"]
+    assert "127.0.0.1:9" in told["problems"][0]
+    assert "Something may be missing: " in done.stderr
+    for words in (["models:/reviews/1"], ["check"]):
+        asked = CliRunner().invoke(main, ["lineage", *words])
+        assert (asked.exit_code, "127.0.0.1:9" in asked.stderr) == (1, True)

@@ -85,6 +85,8 @@ def show(
     wanted = read_kinds(kinds)
     records = Records(None if at is None else read_moment(at))
     graph = walk(records, records.find(node), direction=direction, depth=depth, kinds=wanted)
+    for problem in graph.problems:
+        say(f"Something may be missing: {problem}", err=True)
     if html:
         write_page(html, make_page(graph))
         say(f"The page is in {html}.", err=True)

@@ -10,7 +10,7 @@ from dlpipe.bridge import check
 from dlpipe.bridge.marks import find_marks
 from dlpipe.bridge.metadata import find_runs
 from dlpipe.bridge.outcomes import RunOutcome, read_outcome
-from dlpipe.errors import DlpipeError, RunNotFound
+from dlpipe.errors import DlpipeError, RunNotFound, TrackingUnavailable
 from dlpipe.lineage.catalog import TableRecord
 from dlpipe.lineage.graph import Edge, Facts
 from dlpipe.lineage.models import REGISTERED_BY, TRAINED_BY
@@ -61,7 +61,14 @@ def check_records(records: Records, *, on_step: Callable[[str], None] | None = N
         As things are now.
     on_step : callable, optional
         Gets what is looked at next, for progress.
+
+    Raises
+    ------
+    TrackingUnavailable
+        When the registry cannot be asked.
     """
+    if records.models.problem:
+        raise TrackingUnavailable(records.models.problem)
     found: list[Finding] = []
     for name, look in (
         ("references", find_dangling),

@@ -25,6 +25,7 @@ def to_plain(graph: Graph) -> dict[str, Any]:
             {"result": edge.result.id, "how": edge.how, "origin": edge.origin.id, "note": edge.note}
             for edge in graph.edges
         ],
+        "problems": list(graph.problems),
     }
 
 

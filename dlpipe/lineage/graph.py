@@ -100,6 +100,8 @@ class Graph:
         What records do not say of a node, a sentence each.
     cut : frozenset of Node
         Those whose own neighbours were not asked for, since they are as far away as was wanted.
+    problems : tuple of str
+        Why some records could not be read, of which the graph so may lack something.
     """
 
     roots: tuple[Node, ...]
@@ -107,6 +109,7 @@ class Graph:
     facts: Mapping[Node, Facts] = field(default_factory=dict)
     unknown: Mapping[Node, tuple[str, ...]] = field(default_factory=dict)
     cut: frozenset[Node] = frozenset()
+    problems: tuple[str, ...] = ()
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 
-from dlpipe.errors import ModelNotFound, NodeNotFound, StoreNotFound
+from dlpipe.errors import ModelNotFound, NodeNotFound, StoreNotFound, TrackingUnavailable
 from dlpipe.lineage.graph import Edge, Facts, group_by_origin, select_of_table
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.reader import Reader
@@ -38,13 +38,24 @@ class ModelReader(Reader):
     def __init__(self, until: int | None = None) -> None:
         self.until = until
 
-    @cached_property
+    @property
     def records(self) -> Mapping[str, ModelRecord]:
         """The registered models by name, with what came later."""
+        return self._reading[0]
+
+    @property
+    def problem(self) -> str:
+        """Why the registry cannot be asked; empty where it can."""
+        return self._reading[1]
+
+    @cached_property
+    def _reading(self) -> tuple[Mapping[str, ModelRecord], str]:
         try:
-            return {record.name: record for record in list_model_records()}
+            return {record.name: record for record in list_model_records()}, ""
         except StoreNotFound:  # before the first training
-            return {}
+            return {}, ""
+        except TrackingUnavailable as error:  # tables and runs have a lineage all the same
+            return {}, str(error)
 
     def find(self, text: str) -> Iterator[tuple[Node, ...]]:
         """Yield the version, or the move, that ``models:/reviews@champion``, ``reviews/3`` and the like mean."""
@@ -53,6 +64,8 @@ class ModelReader(Reader):
             name, version, alias = parse_uri(uri)
         except ModelNotFound:
             return
+        if self.problem and uri.startswith("models:"):  # else it may be the name of something else
+            raise TrackingUnavailable(self.problem)
         if (record := self.records.get(name)) is None:
             return
         if number:
@@ -71,6 +84,8 @@ class ModelReader(Reader):
         if node.kind != "model":
             return None
         number = node.number or 0
+        if self.problem:
+            return Facts(gone="the registry cannot be asked")
         if record is None or number not in record.versions:
             note = record.deletions.get(number) if record else None
             return Facts(gone=describe_deletion(note) if note else "the registry has no such version")

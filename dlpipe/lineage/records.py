@@ -108,6 +108,11 @@ class Records:
         for reader in (self.models, self.tables, self.answers):
             yield from reader.find_results_of_table(location)
 
+    def list_problems(self) -> tuple[str, ...]:
+        """Return why something could not be read so far, so that lineage may lack what it says."""
+        damaged = (self.catalog.problems.get(location) for _, location in self.catalog.list_names())
+        return tuple(filter(None, (self.models.problem, *damaged)))
+
     def find_unknown(self, node: Node) -> tuple[str, ...]:
         """Return what the records do not say of a node's origins, a sentence each."""
         return tuple(problem for reader in self.readers for problem in reader.find_unknown(node))

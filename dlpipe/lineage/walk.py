@@ -27,6 +27,9 @@ class Neighbours(Protocol):
     def find_unknown(self, node: Node) -> tuple[str, ...]:
         """Return what is not known of a node's origins."""
 
+    def list_problems(self) -> tuple[str, ...]:
+        """Return why some records could not be read."""
+
 
 def walk(
     records: Neighbours,
@@ -66,7 +69,8 @@ def walk(
         edges.update(dict.fromkeys(_keep_leading(found, lambda edge: (edge.origin, edge.result), kinds)))
         cut |= at_end
     graph = Graph(tuple(roots), tuple(edges), unknown=unknown, cut=frozenset(cut))
-    return replace(graph, facts={node: records.describe(node) for node in graph.nodes})
+    facts = {node: records.describe(node) for node in graph.nodes}
+    return replace(graph, facts=facts, problems=records.list_problems())
 
 
 def _walk_one_way(
