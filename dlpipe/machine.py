@@ -42,15 +42,29 @@ def keep_freed_memory() -> None:
 
     A step of 32 texts with 27 tokens took 401 ms instead of 503.
     """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    if (libc := _open_glibc()) is not None:
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def give_back_memory() -> None:
+    """Let the system have the memory that glibc keeps, once: after what takes much for a moment, such as loading.
+
+    Loading a model of 90 MB leaves 180 MB behind, in pieces that the next one does not fit into, so a process that
+    loads again and again grows by a third of a megabyte each time.
+    """
+    if (libc := _open_glibc()) is not None:
+        libc.malloc_trim(0)
+
+
+def _open_glibc() -> Any:
     import ctypes
 
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:  # not glibc
-        return
-    libc.mallopt(mmap_threshold, 1 << 30)
-    libc.mallopt(trim_threshold, (1 << 31) - 1)
+        return ctypes.CDLL("libc.so.6")
+    except OSError:  # another libc
+        return None
 
 
 def has_gpu() -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlpipe.errors import DlpipeError, ModelNotFound
+from dlpipe.machine import give_back_memory
 from dlpipe.registry import CHAMPION, ModelVersion, parse_uri, resolve
 from dlpipe.serving.lookup import Lookup
 from dlpipe.serving.served import Open, Served, open_served
@@ -231,7 +232,10 @@ class Models:
 
     def _open_alone(self, version: ModelVersion) -> Served:
         with self._opening:
-            return self._open(version)
+            try:
+                return self._open(version)
+            finally:
+                give_back_memory()
 
     # aliases -------------------------------------------------------------------------------------------------
 

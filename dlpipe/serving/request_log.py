@@ -27,7 +27,7 @@ from dlpipe.serving.journal import (
 from dlpipe.serving.log_rows import FEEDBACK, REFUSED, REQUESTS, choose_table, encode_entry, make_rows
 from dlpipe.serving.logged import list_tables
 from dlpipe.serving.settings import LogSettings
-from dlpipe.tables import Mark, append_by_day, locate, read_mark, tidy_days
+from dlpipe.tables import Mark, append_by_day, locate, prepare_appends, read_mark, tidy_days
 
 SYNC_SECONDS = 1.0
 """Between two syncs of what is written: what a power cut may cost."""
@@ -91,6 +91,7 @@ class RequestLog:
                 f"Requests cannot be logged in {self.root}: {error.strerror or error}. Make room or change its "
                 "rights, or set DLPIPE_TABLES to another folder."
             ) from None
+        prepare_appends()
         try:
             adopt_journals(self.root)
         except DlpipeError as error:

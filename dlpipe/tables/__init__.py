@@ -3,7 +3,7 @@
 from dlpipe.tables._append import Append, append
 from dlpipe.tables._append_plan import to_row_id
 from dlpipe.tables._commit import Mark, retry_on_latest
-from dlpipe.tables._days import append_by_day, list_days, tidy_days
+from dlpipe.tables._days import append_by_day, list_days, prepare_appends, tidy_days
 from dlpipe.tables._deletion import check_deletable, delete_table
 from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, join_words, to_column_name
 from dlpipe.tables._ingest import Ingest, check_all_rows, check_settings, check_sources, describe_table, ingest
@@ -111,6 +111,7 @@ __all__ = [
     "parse_condition",
     "parse_label",
     "parse_split",
+    "prepare_appends",
     "preview",
     "read_added",
     "read_form",

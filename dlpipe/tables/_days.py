@@ -37,6 +37,16 @@ LOST_AFTER = 7 * 24 * 3600.0
 """Seconds after which a data file that no version names belongs to nobody."""
 
 
+def prepare_appends() -> None:
+    """Import what ``append_by_day`` needs: a quarter of a second, for which the first one need not wait."""
+    import deltalake.transaction  # noqa: F401
+    import pyarrow.compute
+    import pyarrow.fs
+    import pyarrow.parquet
+
+    pyarrow.array([""])  # has pandas imported
+
+
 def append_by_day(
     path: str | Path, rows: pa.Table, *, marks: Sequence[Mark] = (), at: int | None = None
 ) -> TableVersion:
