@@ -234,7 +234,8 @@ def give_way() -> None:
     """Let other threads go before this one where both want a core."""
     if sys.platform == "linux":  # elsewhere it would be the whole process
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
 
 
 def compute_batch(served: Served, batch: Sequence[Waiting]) -> Sequence[Any]:

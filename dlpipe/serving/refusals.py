@@ -75,10 +75,10 @@ def refuse(error: Exception) -> Refused:
     """
     if isinstance(error, Refused):
         return error
-    line = " ".join(redact(str(error)).split())
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded):  # not redacted: there are thousands a second, and it quotes nobody
         status, code = HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"
-        return Refused(status, code, line, retry_after=error.retry_after)
+        return Refused(status, code, str(error), retry_after=error.retry_after)
+    line = " ".join(redact(str(error)).split())
     if isinstance(error, DeadlinePassed):
         return Refused(HTTPStatus.GATEWAY_TIMEOUT, "deadline", line, retry_after=1.0)
     if isinstance(error, ModelNotFound):
