@@ -72,7 +72,14 @@ class Running:
 def run_server(command: Sequence[str], folder: Path, *, port: int = 0) -> Iterator[Running]:
     """Run a server with a folder of its own until the end of the block; it prints its port where none is given."""
     own = Path(tempfile.mkdtemp(dir=folder))
-    environ = {**os.environ, "DLPIPE_TABLES": str(own / "tables"), "DLPIPE_STATE": str(own / "state")}
+    # MLflow's command for its server is looked for in PATH
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environ = {
+        **os.environ,
+        "PATH": path,
+        "DLPIPE_TABLES": str(own / "tables"),
+        "DLPIPE_STATE": str(own / "state"),
+    }
     with (own / "errors").open("w") as errors:
         process = subprocess.Popen(
             command,

@@ -27,7 +27,8 @@ def main() -> None:
     parser.add_argument("name", choices=SERVERS)
     parser.add_argument("--engine", default="onnx-int8")
     parser.add_argument("--keys", type=Path)
-    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--alone", action="store_true", help="each row is a batch")
+    parser.add_argument("--max-wait", type=float, default=0.5, help="seconds")
     parser.add_argument("--folder", type=Path, help="of the model")
     options = parser.parse_args()
     SERVERS[options.name](options)
@@ -108,7 +109,7 @@ def serve_nothing(options: argparse.Namespace) -> None:
 def serve_model(options: argparse.Namespace) -> None:
     from dlpipe.serving import served
     from dlpipe.serving.server import ServeSettings, serve
-    from dlpipe.serving.settings import KeySettings, ServingSettings
+    from dlpipe.serving.settings import KeySettings, LimitSettings, ServingSettings
 
     if options.alone:
         served.ALONE = served.BESIDE = 1
@@ -118,7 +119,8 @@ def serve_model(options: argparse.Namespace) -> None:
         if " on http://" in line:
             print(line.rpartition(":")[2], flush=True)
 
-    serving = ServingSettings(keys=KeySettings(str(options.keys)))
+    limits, keys = LimitSettings(max_wait=options.max_wait), KeySettings(str(options.keys))
+    serving = ServingSettings(limits=limits, keys=keys)
     serve(ServeSettings(models=[MODEL], engine=options.engine, serving=serving), say=say)
 
 
