@@ -247,34 +247,21 @@ def test_as_many_rows_as_a_request_may_have_are_taken_in_a_moment():
 
 
 def test_a_queue_that_stands_takes_in_less_than_one_that_has_just_come():
-    served = Slow(seconds=0.02)
+    served, row = Slow(), "word " * 100  # 25 ms at the rate that is assumed first
+    served.batch_tokens = 64
 
-    async def ask(batcher: Batcher) -> tuple[int, int]:
-        async def one() -> bool:
-            try:
-                await batcher.compute(served, ["word " * 40])
-            except Overloaded:
-                return False
-            return True
-
-        for _ in range(20):
-            await one()  # so that it knows how long a batch takes
-        served.batch_tokens = 64
-        burst = await asyncio.gather(*(one() for _ in range(15)))
-        await asyncio.sleep(0.1)
-        counts = []
-        until = time.monotonic() + 1.5
-        tasks = []
-        while time.monotonic() < until:
-            tasks.append(asyncio.create_task(one()))
-            await asyncio.sleep(0.005)
-            counts.append(batcher.count_waiting())
+    async def ask(batcher: Batcher) -> None:
+        served.go.clear()
+        tasks = [asyncio.create_task(batcher.compute(served, [row])) for _ in range(6)]
+        await asyncio.sleep(0.6)  # longer than ``max_wait``
+        assert batcher.count_waiting() == 5
+        with pytest.raises(Overloaded, match=r"about 0\.13 s"):
+            await batcher.compute(served, [row])
+        served.go.set()
         await asyncio.gather(*tasks)
-        return sum(burst), max(counts[-40:])
+        await batcher.compute(served, [row])
 
-    burst, standing = run(ask)
-    assert burst == 15
-    assert standing < 10
+    run(ask)
 
 
 def test_a_version_that_is_not_asked_any_more_is_let_go():
