@@ -648,3 +648,12 @@ def test_a_registry_that_is_down_leaves_the_lineage_of_tables_and_says_so(
     for words in (["models:/reviews/1"], ["check"]):
         asked = CliRunner().invoke(main, ["lineage", *words])
         assert (asked.exit_code, "127.0.0.1:9" in asked.stderr) == (1, True)
+
+
+def test_a_log_of_requests_has_versions_although_its_commits_are_not_read(trained: History) -> None:
+    record = Records().catalog.find(locate("reviews_requests"))
+    assert [record.has_version(number) for number in (0, 9)] == [True, False]
+    graph = look("reviews_requests@v0")
+    assert (spell(graph), graph.unknown) == (set(), {})
+    with pytest.raises(NodeNotFound):
+        Records().find("reviews_requests@v9")

@@ -45,6 +45,10 @@ class TableRecord:
     latest: TableVersion
     commits: Mapping[int, Mapping[str, Any]] = field(repr=False)
 
+    def has_version(self, version: int) -> bool:
+        """Return whether there was such a version; of a log, whose commits are not read, any up to the latest."""
+        return version in self.commits or (not self.commits and 0 <= version <= self.latest.version)
+
     def has_column(self, name: str) -> bool:
         """Return whether the latest version has a column."""
         return name in dict(self.latest.columns)

@@ -180,6 +180,8 @@ def find_run_problems(records: Records) -> Iterator[Finding]:
             outcome = read_outcome(run)
         except RunNotFound:  # it has only just begun, or is deleted meanwhile
             continue
+        if outcome.status == "RUNNING":  # MLflow has it in a moment
+            continue
         yield from _check_datasets(records, outcome)
         yield from _check_models(records, outcome)
         if is_mirrored(run):
@@ -197,11 +199,11 @@ def _check_datasets(records: Records, outcome: RunOutcome) -> Iterator[Finding]:
     for dataset in outcome.datasets:
         record = records.catalog.find(dataset.path)
         commit = record.commits.get(dataset.version) if record else None
-        if commit is None:
+        if record is None or not record.has_version(dataset.version):
             yield Finding(
                 "dangling", outcome.pathspec, f"had {dataset.name} at {dataset.path}, which is not there"
             )
-        elif "digest" in commit and not str(commit["digest"]).startswith(dataset.digest):
+        elif commit and "digest" in commit and not str(commit["digest"]).startswith(dataset.digest):
             told = f"had {dataset.name} with the digest {dataset.digest[:12]}, and its commit has another one"
             yield Finding("differs", outcome.pathspec, told)
 
@@ -236,15 +238,17 @@ def _check_rows(node: Node, version: ModelVersion, outcome: RunOutcome) -> Itera
 
 def _find_unnamed_models(records: Records, runs: set[str]) -> Iterator[Finding]:
     """Yield versions that name a run which does not know of them."""
-    made: dict[str, set[str]] = {}
+    made: dict[str, set[str] | None] = {}
     for node, version in records.models.list_versions():
         registered_by = version.tags.get(REGISTERED_BY) or version.tags.get(TRAINED_BY)
         run = str(make_run_node(registered_by)) if registered_by else ""
         if run not in runs:
             continue  # of no run, or of a deleted one, which is said as such
         if run not in made:
-            made[run] = {str(model) for model in read_outcome(run).models}
-        if str(node) not in made[run]:
+            outcome = read_outcome(run)
+            # one that goes on keeps what it made when its step ends
+            made[run] = None if outcome.status == "RUNNING" else {str(model) for model in outcome.models}
+        if (known := made[run]) is not None and str(node) not in known:
             yield Finding("missing", node.id, f"its tags name {run}, which does not say that it made it")
 
 

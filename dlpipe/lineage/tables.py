@@ -37,7 +37,7 @@ class TableReader(Reader):
         found = VERSION.fullmatch(text)
         if found and "#" not in text and (record := self.find_record(found["table"])):
             version = record.latest.version if found["version"] is None else int(found["version"])
-            if version in record.commits:
+            if record.has_version(version):
                 yield (make_table_node(record, version),)
         if "#" not in text:
             yield from ((node,) for node in dict.fromkeys(self._list_files()) if is_called(node, text))
@@ -63,7 +63,8 @@ class TableReader(Reader):
             return Facts(gone=self.catalog.problems.get(node.name, "there is no such table"))
         commit = record.commits.get(node.number or 0)
         if commit is None:
-            return Facts(gone="its log has no such commit any more")
+            gone = "" if record.has_version(node.number or 0) else "its log has no such commit any more"
+            return Facts(about="a log of requests and labels" if not gone else "", gone=gone)
         return Facts(commit["timestamp"], describe_commit(commit))
 
     def find_origins(self, node: Node) -> Iterator[Edge]:
@@ -102,6 +103,8 @@ class TableReader(Reader):
         if node.kind not in OF_TABLES or (record := self.catalog.find(node.name)) is None:
             return
         commit = record.commits.get(node.number or 0, {})
+        if not record.commits:  # a log
+            return
         if "rows" not in commit:
             yield "another program committed it, and does not say of what"
         elif "made_by" not in commit:
@@ -110,7 +113,7 @@ class TableReader(Reader):
     def find_node(self, location: str, version: int, kind: Kind = "table") -> Node:
         """Return the node of a version of a table that a record names; of this kind where it is not there."""
         record = self.catalog.find(location)
-        there = record is not None and version in record.commits
+        there = record is not None and record.has_version(version)
         return make_table_node(record, version) if record and there else Node(kind, location, version)
 
     def make_source_node(self, source: Mapping[str, Any]) -> Node:
