@@ -176,6 +176,27 @@ def test_the_log_is_committed_every_few_seconds_by_itself():
     assert len(rows_of("reviews_requests")) == 3
 
 
+def test_the_first_commit_imports_nothing(tables):
+    program = (
+        "import sys\n"
+        "from dlpipe.serving.entries import Entry, make_request_id\n"
+        "from dlpipe.serving.request_log import RequestLog\n"
+        "from dlpipe.serving.settings import LogSettings\n"
+        "log = RequestLog(LogSettings(flush_seconds=3600))\n"
+        "log.start()\n"
+        "what = 'predict', 'reviews', 1, 'd1', 'torch', 'champion', '', 200, '', 1.5e9, 1.5\n"
+        "log.record(Entry(make_request_id(1.5e9), *what, [3], ['a fine film'], [{'predicted': 'positive'}]))\n"
+        "before = set(sys.modules)\n"
+        "log.flush()\n"
+        "heavy = 'pyarrow', 'deltalake', 'pandas'\n"
+        "print([name for name in set(sys.modules) - before if name.startswith(heavy)])\n"
+        "log.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", done.stdout
+    assert count_rows("reviews_requests") == 1
+
+
 def test_a_full_disk_is_said_once_and_requests_are_refused_or_answered_as_the_setting_says(tmp_path):
     with tiny_disk(tmp_path / "disk") as disk:
         said: list[str] = []
