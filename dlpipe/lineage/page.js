@@ -1,7 +1,7 @@
 "use strict";
 // Draws the graph that stands in the page; texts are set as texts, never as markup.
 const {nodes, edges} = JSON.parse(document.getElementById("graph").textContent);
-const WIDTH = 212, HEIGHT = 42, BESIDE = 56, BELOW = 12, EDGE = 20, LETTERS = 27;
+const WIDTH = 212, HEIGHT = 42, BESIDE = 56, BELOW = 12, EDGE = 20, LETTERS = 24;
 const svg = document.querySelector("svg"), details = document.getElementById("details");
 const opened = new Set();
 let chosen = null;
@@ -50,7 +50,7 @@ function make(name, attributes, parent, text) {
   return made;
 }
 
-const cut = text => text.length > LETTERS ? text.slice(0, 15) + "…" + text.slice(-(LETTERS - 16)) : text;
+const cut = text => text.length > LETTERS ? text.slice(0, 13) + "…" + text.slice(-(LETTERS - 14)) : text;
 const spell = box => box.group === null ? nodes[box.members[0]].label
   : `${box.members.length} × ${nodes[box.members[0]].kind}`;
 
