@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from stores import copy_database
 
 from dlpipe.cli import main
 from dlpipe.cluster import Cluster
@@ -66,6 +67,27 @@ def test_replicas_without_a_cluster_are_refused():
     done = CliRunner().invoke(main, ["serve", "--replicas", "2"])
     assert done.exit_code == 1
     assert "--replicas needs --ray-address" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--ray-address", "nowhere"], "'nowhere' is no address of a Ray cluster"),
+        (["--ray-address", "127.0.0.1:1"], "The Ray cluster at 127.0.0.1:1 does not answer"),
+        (["--ray-address", "local"], "--ray-address local is no cluster"),
+        (["--ray-address", "127.0.0.1:1", "--host", "0.0.0.0"], "would let other machines ask"),
+        (["--ray-address", "127.0.0.1:1", "--model", "reviews"], "'reviews'"),
+    ],
+)
+def test_what_cannot_be_is_a_line_before_anything_is_started(
+    words: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copy_database(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    done = CliRunner().invoke(main, ["serve", "--port", "8720", *words])
+    assert done.exit_code == 1
+    (line,) = done.output.splitlines()
+    assert reason in line
 
 
 def test_settings_are_read_from_their_section():

@@ -58,6 +58,13 @@ def test_install_shows_the_unit_and_asks_before_it_writes(folder: Path) -> None:
     assert "--max-body" in helped.stdout
 
 
+def test_the_unit_of_a_server_on_a_cluster_names_it(folder: Path) -> None:
+    done = install("--ray-address", "10.0.0.1:6379", "--replicas", "3")
+    assert done.exit_code == 0, done.output
+    words = shlex.split(read_line(done.output, "ExecStart"))
+    assert words[-4:] == ["--ray-address", "10.0.0.1:6379", "--replicas", "3"]
+
+
 def test_where_models_are_stands_in_the_unit_without_passwords(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
