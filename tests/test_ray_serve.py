@@ -240,10 +240,16 @@ def test_a_command_that_is_killed_leaves_the_server_and_the_next_takes_it_over(
             load.wait_for_more(20)
             second = commands.enter_context(on_ray(nodes, folder, port, keys, "--timeout", "9"))
             load.wait_for_more(20)
-            third = commands.enter_context(on_ray(nodes, folder, port, keys, "--timeout", "8"))
+            settings = folder / "bounds.toml"
+            settings.write_text("[serving]\nmax_rows = 100\n")
+            third = commands.enter_context(on_ray(nodes, folder, port, keys, "--settings", str(settings)))
             assert second.process.wait(WAIT_SECONDS) == 0
             assert "Another command has ended the server or taken it over.\n" in second.said
             load.wait_for_more(20)
+            settings.write_text("[serving]\nmax_rows = 50\n")
+            third.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: any("all replicas have them" in line for line in third.said), "reading settings")
+            assert third.post("/models/reviews", TEXTS * 20).status_code == 413
         assert not load.refused
         assert not load.broken
         third.process.send_signal(signal.SIGTERM)

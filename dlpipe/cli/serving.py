@@ -135,7 +135,7 @@ def serve(
         return
     from dlpipe.serving.ray_serve.deploying import serve_on_ray
 
-    serve_on_ray(settings, ray_address, say=say_aside)
+    serve_on_ray(settings, ray_address, say=say_aside, reread=read if file else None)
 
 
 @serve.command()

@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
@@ -46,7 +47,7 @@ from dlpipe.serving.server import (
     describe_models,
     open_keys,
 )
-from dlpipe.serving.settings import LimitSettings
+from dlpipe.serving.settings import LimitSettings, ServingSettings
 
 NAME = "dlpipe"
 """Of the application in Ray Serve: a cluster has one."""
@@ -63,7 +64,13 @@ QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 RAISED = re.compile(r"^(?:ray\.\S+: )?\S*dlpipe\.errors\.\w+: (.+)$", re.MULTILINE)
 
 
-def serve_on_ray(settings: ServeSettings, address: str, *, say: Callable[[str], None]) -> None:
+def serve_on_ray(
+    settings: ServeSettings,
+    address: str,
+    *,
+    say: Callable[[str], None],
+    reread: Callable[[], ServingSettings] | None = None,
+) -> None:
     """Answer requests on a Ray cluster until SIGTERM or Ctrl-C, and end when those under way have their answers.
 
     A second signal ends this process at once; what it started goes on then, as after a kill.
@@ -76,6 +83,9 @@ def serve_on_ray(settings: ServeSettings, address: str, *, say: Callable[[str], 
         ``host:port`` of the cluster, or ``auto`` for the one of this machine.
     say : callable
         Gets lines for people.
+    reread : callable, optional
+        Returns the settings as they are now, when SIGHUP comes: replicas are replaced by ones with these. By
+        default that ends the process.
 
     Raises
     ------
@@ -100,8 +110,17 @@ def serve_on_ray(settings: ServeSettings, address: str, *, say: Callable[[str], 
         quiet_serve()
         check_room(cluster, settings.serving.ray)
         check_packages()
-        with catch_signals(say) as ending, ray_errors():
-            Deployed(cluster, settings, say=say).run(Places.here(keyed=keys is not None), ending)
+        places = Places.here(keyed=keys is not None)
+        with catch_signals(say, reload=reread is not None) as signals, ray_errors():
+            Deployed(cluster, settings, places, signals, say=say, reread=reread).run()
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What signals have come: to end, and to read the settings again."""
+
+    ending: threading.Event = field(default_factory=threading.Event)
+    reload: threading.Event = field(default_factory=threading.Event)
 
 
 class Deployed:
@@ -111,28 +130,44 @@ class Deployed:
     ----------
     cluster : Cluster
     settings : ServeSettings
-    say : callable
+    places : Places
+    signals : Signals
+    say, reread : callable
+        As for ``serve_on_ray``.
     """
 
-    def __init__(self, cluster: Cluster, settings: ServeSettings, *, say: Callable[[str], None]) -> None:
-        self._cluster, self._settings, self._say = cluster, settings, say
-        self._replicas = settings.serving.ray.replicas
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: ServeSettings,
+        places: Places,
+        signals: Signals,
+        *,
+        say: Callable[[str], None],
+        reread: Callable[[], ServingSettings] | None,
+    ) -> None:
+        self._cluster, self._settings, self._places = cluster, settings, places
+        self._signals, self._say, self._reread = signals, say, reread
         self._mark = uuid.uuid4().hex.encode()
 
-    def run(self, places: Places, ending: threading.Event) -> None:
-        """Have it run until ``ending`` is set, or another command takes it over."""
+    @property
+    def _replicas(self) -> int:
+        return self._settings.serving.ray.replicas
+
+    def run(self) -> None:
+        """Have it run until a signal, or until another command takes it over."""
         self._start_serve()
         before = find_application()
         answers = before is not None and count_running(before) > 0
         self._claim()
         try:
-            self._deploy(places)
-            self._wait_until_running(ending)
+            self._deploy()
+            self._wait_until_running()
         except BaseException:
             if not answers and self._is_ours():
                 self._end()
             raise
-        if not ending.is_set():
+        if not self._signals.ending.is_set():
             host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
             address = f"http://{host}:{self._settings.port}"
             replicas = f"{self._replicas} replica{'' if self._replicas == 1 else 's'}"
@@ -140,7 +175,7 @@ class Deployed:
                 f"Serving {describe_models(self._settings.models)} on {address} ({replicas} on the Ray cluster at "
                 f"{self._cluster.address})"
             )
-        if self._watch(ending):
+        if self._watch():
             self._end()
 
     def _start_serve(self) -> None:
@@ -171,7 +206,7 @@ class Deployed:
                 f"{has.host} --port {has.port}, or end it with: serve shutdown"
             )
 
-    def _deploy(self, places: Places) -> None:
+    def _deploy(self) -> None:
         from ray import serve
 
         settings, limits = self._settings.serving.ray, self._settings.serving.limits
@@ -190,7 +225,7 @@ class Deployed:
             max_surge_percent=math.ceil(100 / settings.replicas) if has_free(settings.cores) else 0,
         )(serve.ingress()(Replica))
         serve._run(
-            replica.bind(self._settings, places, shared.bind()),
+            replica.bind(self._settings, self._places, shared.bind()),
             _blocking=False,
             name=NAME,
             route_prefix="/",
@@ -208,9 +243,9 @@ class Deployed:
 
         return _internal_kv_get(OWNER, namespace=NAMESPACE) == self._mark
 
-    def _wait_until_running(self, ending: threading.Event) -> None:
+    def _wait_until_running(self) -> None:
         began, told = time.monotonic(), False
-        while not ending.wait(POLL_SECONDS):
+        while not self._signals.ending.wait(POLL_SECONDS):
             found = find_application()
             if found is None or not self._is_ours() or found.status == "RUNNING":
                 return
@@ -223,8 +258,8 @@ class Deployed:
                 )
                 told = True
 
-    def _watch(self, ending: threading.Event) -> bool:
-        """Return when ``ending`` is set, whether the application is still that of this command."""
+    def _watch(self) -> bool:
+        """Return at a signal to end, whether the application is still that of this command."""
         running = self._replicas
         while True:
             self._check_cluster()
@@ -232,11 +267,29 @@ class Deployed:
             if found is None or not self._is_ours():
                 self._say("Another command has ended the server or taken it over.")
                 return False
-            if ending.wait(LOOK_SECONDS):
+            if self._signals.ending.wait(LOOK_SECONDS):
                 return True
+            if self._signals.reload.is_set():
+                self._signals.reload.clear()
+                self._reload()
+                running = self._replicas
             if (now := count_running(found)) != running:
                 self._say(f"{now} of {self._replicas} replicas answer.")
                 running = now
+
+    def _reload(self) -> None:
+        """Replace the replicas by ones with the settings as they are now; bad ones change nothing."""
+        assert self._reread is not None
+        try:
+            serving = self._reread()
+            check_room(self._cluster, serving.ray)
+        except DlpipeError as error:
+            self._say(f"{error} The settings that were read before stay as they were.")
+            return
+        self._settings = replace(self._settings, serving=serving)
+        self._deploy()
+        self._wait_until_running()
+        self._say("The settings were read again, and all replicas have them.")
 
     def _check_cluster(self) -> None:
         """Raise ``ClusterUnavailable`` where the head node is gone: Ray itself would wait for it for a minute."""
@@ -319,20 +372,30 @@ def ray_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def catch_signals(say: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM and Ctrl-C set; a second signal ends the process at once."""
-    ending = threading.Event()
+def catch_signals(say: Callable[[str], None], *, reload: bool) -> Iterator[Signals]:
+    """Yield what signals have come; a second one to end ends the process at once.
+
+    Parameters
+    ----------
+    say : callable
+    reload : bool
+        Whether SIGHUP is taken, or ends the process.
+    """
+    signals = Signals()
 
     def end(number: int, frame: FrameType | None) -> None:
-        if ending.is_set():
+        if number == signal.SIGHUP:
+            signals.reload.set()
+            return
+        if signals.ending.is_set():
             os._exit(128 + number)
-        ending.set()
+        signals.ending.set()
         say("Ending; requests under way get their answers. Another signal ends this command at once.")
 
-    numbers = signal.SIGINT, signal.SIGTERM
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if reload else [])]
     before = {number: signal.signal(number, end) for number in numbers}
     try:
-        yield ending
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
