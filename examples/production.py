@@ -250,10 +250,12 @@ def find_gate_line(output: str) -> str:
 
 
 def copy_flows(folder: Path) -> None:
-    """Copy the flows; in the copy predict is due every minute, and so is a second monitor flow."""
+    """Copy the flows; in the copy predict is due every minute, and so is a second monitor flow; train never is."""
     shutil.copytree(PROJECT / "flows", folder, ignore=shutil.ignore_patterns("__pycache__"))
     predict = folder / "predict_flow.py"
     predict.write_text(replace_once(r"^@schedule\(.*\)$", EVERY_MINUTE, predict.read_text()))
+    train = folder / "train_flow.py"
+    train.write_text(replace_once(r"^@schedule\(weekly=True\)\n", "", train.read_text()))  # it may be Sunday
     watch = replace_once(r"^@trigger_on_finish\(.*\)$", EVERY_MINUTE, (folder / "monitor_flow.py").read_text())
     (folder / "watch_flow.py").write_text(replace_once(r"\btrigger_on_finish\b", "schedule", watch))
     shutil.copy(folder / "monitor_flow.toml", folder / "watch_flow.toml")
