@@ -78,9 +78,13 @@ def test_padding_that_is_skipped_is_seen_by_attention_alone_and_changes_nothing(
     assert [tuple(shape[:2]) for shape in seen] == [(4, 40), (1, 79)]
 
 
+@pytest.mark.parametrize("skips_padding", [False, True])
 @pytest.mark.parametrize("look", LOOKS)
-def test_a_bias_of_attention_does_what_it_does_in_transformers(tiny_backbone: Path, look: str) -> None:
+def test_a_bias_of_attention_does_what_it_does_in_transformers(
+    tiny_backbone: Path, look: str, skips_padding: bool
+) -> None:
     mine, other = load_both(tiny_backbone, look)
+    mine.skips_padding = skips_padding  # of a loaded predictor; a bias has no padding to skip
     given = make_batch(mine.config.vocab_size, padded=True)
     weights = torch.rand(4, 40, generator=torch.Generator().manual_seed(1))
     given["attention_mask"] = weights.log()[:, None, None, :].expand(-1, 1, 40, -1)

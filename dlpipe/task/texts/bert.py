@@ -288,7 +288,7 @@ class Bert(nn.Module):
         """Encode."""
         states = self.embeddings(input_ids)
         mask = self._make_attention_mask(attention_mask, states)
-        if not self.skips_padding or attention_mask is None:
+        if not self.skips_padding or attention_mask is None or attention_mask.ndim == 4:
             return EncoderOutput(self.encoder(states, mask))
         packing = Packing.find(attention_mask)
         return EncoderOutput(packing.unpack(self.encoder(packing.pack(states), mask, packing)))
