@@ -86,6 +86,16 @@ def read_answer(connection: socket.socket) -> tuple[int, bytes]:
     return int(head.split()[1]), body
 
 
+def is_ready(server: Server) -> bool:
+    """Whether it has loaded the models that it was told to load."""
+    try:
+        with server.connect() as connection:
+            connection.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+            return read_answer(connection)[0] == 200
+    except OSError:
+        return False
+
+
 def register_reviews(folder: Path, model: Any) -> None:
     """Make a store in ``folder`` whose only model is ``reviews``, and name it in the environment."""
     new_store(folder)
@@ -117,13 +127,10 @@ def serving(*words: str, folder: Path | None = None, environ: Mapping[str, str] 
             found = re.search(r"http://\S+", "".join(server.said))
             server.address = found[0] if found else ""
             time.sleep(0.02)
-        while True:
-            try:
-                server.connect().close()
-                break
-            except ConnectionRefusedError:
-                assert process.poll() is None, "".join(server.said)
-                time.sleep(0.01)
+        while not is_ready(server):
+            assert process.poll() is None, "".join(server.said)
+            assert time.monotonic() < deadline, "".join(server.said)
+            time.sleep(0.02)
         yield server
     finally:
         if process.poll() is None:
