@@ -117,7 +117,6 @@ def serve(
     Examples:
       dlpipe serve --port 8720
       dlpipe serve --port 8720 --model reviews --model reviews@challenger --timeout 5
-      dlpipe serve --port 8720 --model reviews --ray-address auto --replicas 2
     """
     if context.invoked_subcommand is not None:
         return
