@@ -204,6 +204,30 @@ def test_what_means_nothing_is_said_with_what_can_be_written(text: str, trained:
         Records().find(text)
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (1, "Line 1 of 'films.csv' is its header, of which no row came: its rows begin on the lines 2 to 121."),
+        (0, "'films.csv' has no line 0: its rows begin on the lines 2 to 121."),
+        (999999, "'films.csv' has no line 999999: its rows begin on the lines 2 to 121."),
+    ],
+)
+def test_a_line_that_no_row_came_of_is_told_from_one_that_the_file_lacks(
+    line: int, problem: str, trained: History
+) -> None:
+    with pytest.raises(NodeNotFound, match=f"^{re.escape(problem)}$"):
+        Records().find(f"films.csv:{line}")
+    assert Records().find("films.csv:121")
+
+
+def test_a_line_inside_a_row_of_several_lines_is_none_of_its_own(history: History) -> None:
+    history.ingest("TrainFlow/17", rows=many_rows(40))
+    history.append("new.csv", 'review,sentiment\n"a fine\nfilm","positive"\n"cold soup","negative"\n')
+    with pytest.raises(NodeNotFound, match=r"No row of 'new\.csv' begins on line 3: .* begins on line 2\."):
+        Records().find("new.csv:3")
+    assert [str(*Records().find(f"new.csv:{line}")) for line in (2, 4)] == ["new.csv:2", "new.csv:4"]
+
+
 def test_two_files_of_one_name_are_told_apart_by_their_digests(history: History) -> None:
     history.ingest("TrainFlow/17")
     history.ingest("TrainFlow/18", rows=[("the film was good", "positive"), *many_rows(30)])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from dlpipe.errors import DlpipeError
+from dlpipe.errors import DlpipeError, NodeNotFound
 from dlpipe.lineage.catalog import Catalog, TableRecord
 from dlpipe.lineage.graph import Edge, Facts, How
 from dlpipe.lineage.models import ModelReader
@@ -37,8 +37,26 @@ class RowReader(Reader):
         if hash_ and row_id:
             yield from self._find_rows(name, row_id)
         elif found := LINE.fullmatch(text):
-            for file in dict.fromkeys(file for file, _, _ in self._list_files() if is_called(file, found["file"])):
-                yield (Node("line", file.name, int(found["line"]), file.key),)
+            yield from self._find_named_lines(found["file"], int(found["line"]))
+
+    def _find_named_lines(self, name: str, number: int) -> Iterator[tuple[Node, ...]]:
+        """Yield this line of each file that is called so; raise ``NodeNotFound`` where all of them lack it."""
+        files = dict.fromkeys(file for file, _, _ in self._list_files() if is_called(file, name))
+        reasons = {file: self._explain_missing_line(file, number) for file in files}
+        if reasons and all(reasons.values()):
+            raise NodeNotFound(" ".join(reasons.values()))
+        yield from ((Node("line", file.name, number, file.key),) for file, reason in reasons.items() if not reason)
+
+    def _explain_missing_line(self, file: Node, number: int) -> str:
+        """Return why a file has no such line; nothing where it has, or where nobody can look any more."""
+        from dlpipe.tables import explain_missing_line
+
+        for other, record, version in self._list_files():
+            for source in record.list_sources(version) if other == file and record.kind == "data" else ():
+                if self.tables.make_source_node(source) == file:
+                    with suppress(DlpipeError, OSError):
+                        return explain_missing_line(source, record.commits[version], number)
+        return ""
 
     def _find_rows(self, name: str, row_id: str) -> Iterator[tuple[Node, ...]]:
         table, _, number = name.partition("@v")

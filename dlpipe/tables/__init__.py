@@ -11,7 +11,14 @@ from dlpipe.tables._inputs import check_inputs, check_text, decode_texts
 from dlpipe.tables._listing import list_tables
 from dlpipe.tables._lookup import FoundRow, find_rows
 from dlpipe.tables._metadata import read_form, read_last_settings
-from dlpipe.tables._origins import RowOrigin, SourceLine, find_row_origin, find_source_again, read_source_lines
+from dlpipe.tables._origins import (
+    RowOrigin,
+    SourceLine,
+    explain_missing_line,
+    find_row_origin,
+    find_source_again,
+    read_source_lines,
+)
 from dlpipe.tables._parts import PART_ROWS, TablePart, list_parts, read_part
 from dlpipe.tables._preview import Preview, preview
 from dlpipe.tables._read import check_split, read_added, read_table, read_table_schema, stream_table
@@ -90,6 +97,7 @@ __all__ = [
     "decode_texts",
     "delete_table",
     "describe_table",
+    "explain_missing_line",
     "filesystem",
     "find_change",
     "find_commit",

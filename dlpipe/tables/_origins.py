@@ -25,6 +25,7 @@ from dlpipe.tables._storage import is_remote
 from dlpipe.tables._versions import TableVersion, history, table_at
 
 FACTS = ("label", "split")
+WITH_HEADER = ("csv", "tsv")
 
 
 @dataclass(frozen=True)
@@ -149,17 +150,49 @@ def read_source_lines(
     BadSource
         When it is another one by now, or the commit does not say how it was read.
     """
-    settings = _read_commit_settings(commit)
-    found = find_source_again(source)
-    read, _ = use_own_names(found, settings, named=())
-    for row in read_rows(found, read, unlabelled=True):
+    found, settings = _open_again(source, commit)
+    for row in read_rows(found, settings, unlabelled=True):
         if only is not None and row.line != only:
             if row.line > only:
                 return
             continue
-        reason = find_bad_reason(row, read.form)
-        row_id = to_row_id(read.form.identify(row.values)) if reason in ("", MISSING_LABEL) else ""
+        reason = find_bad_reason(row, settings.form)
+        row_id = to_row_id(settings.form.identify(row.values)) if reason in ("", MISSING_LABEL) else ""
         yield SourceLine(row.line, row_id, reason)
+
+
+def explain_missing_line(source: Mapping[str, Any], commit: Mapping[str, Any], number: int) -> str:
+    """Return why no row of a file that a commit has read begins on a line; empty where one does.
+
+    Parameters
+    ----------
+    source : mapping
+        One of the commit's ``sources``.
+    commit : mapping
+        As ``history`` has it.
+    number : int
+        Counted from 1; of a Parquet file, the number of a row.
+
+    Raises
+    ------
+    SourceNotFound, BadSource
+        As ``read_source_lines`` does.
+    """
+    found, settings = _open_again(source, commit)
+    first, last = 0, 0
+    for row in read_rows(found, settings, unlabelled=True):
+        if row.line == number:
+            return ""
+        if first and last < number < row.line:
+            return (
+                f"No row of {found.path!r} begins on {found.unit} {number}: it is empty, or part of the row that "
+                f"begins on {found.unit} {last}."
+            )
+        first, last = first or row.line, row.line
+    rows = f"its rows begin on the lines {first} to {last}" if found.unit == "line" else f"it has {last} rows"
+    if found.kind in WITH_HEADER and 1 <= number < first:
+        return f"Line {number} of {found.path!r} is its header, of which no row came: {rows}."
+    return f"{found.path!r} has no {found.unit} {number}: {rows}."
 
 
 def find_source_again(record: Mapping[str, Any]) -> Source:
@@ -180,6 +213,13 @@ def find_source_again(record: Mapping[str, Any]) -> Source:
             f"and is {found.sha256[:12]}. Restore it to look up lines."
         )
     return found
+
+
+def _open_again(source: Mapping[str, Any], commit: Mapping[str, Any]) -> tuple[Source, TableSettings]:
+    """Return the file of a commit, seen to be the same, and the settings that it was read with."""
+    settings = _read_commit_settings(commit)
+    found = find_source_again(source)
+    return found, use_own_names(found, settings, named=())[0]
 
 
 def _read_commit_settings(commit: Mapping[str, Any]) -> FormSettings:
