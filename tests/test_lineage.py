@@ -228,6 +228,20 @@ def test_a_line_inside_a_row_of_several_lines_is_none_of_its_own(history: Histor
     assert [str(*Records().find(f"new.csv:{line}")) for line in (2, 4)] == ["new.csv:2", "new.csv:4"]
 
 
+def test_a_move_that_no_champion_made_is_told_with_how_often_it_has_moved(history: History) -> None:
+    rows = history.ingest("TrainFlow/17")
+    before = tick()
+    models = [history.register("TrainFlow/17", rows) for _ in range(2)]
+    promote(models[0])
+    with pytest.raises(NodeNotFound, match=r"^The champion of 'reviews' has moved once, so it has no move 2\."):
+        Records().find("models:/reviews@champion#2")
+    promote(models[1])
+    with pytest.raises(NodeNotFound, match=r"has moved 2 times, .* Write reviews@champion#1 to #2\."):
+        Records().find("reviews@champion#0")
+    with pytest.raises(NodeNotFound, match="has never moved by then"):
+        Records(before).find("reviews@champion#1")
+
+
 def test_two_files_of_one_name_are_told_apart_by_their_digests(history: History) -> None:
     history.ingest("TrainFlow/17")
     history.ingest("TrainFlow/18", rows=[("the film was good", "positive"), *many_rows(30)])

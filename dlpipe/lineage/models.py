@@ -69,12 +69,25 @@ class ModelReader(Reader):
         if (record := self.records.get(name)) is None:
             return
         if number:
-            if number.isdecimal() and alias == CHAMPION and 1 <= int(number) <= len(self._list_moves(record)):
+            if number.isdecimal() and alias == CHAMPION:
+                self._check_move(record, int(number))
                 yield (Node("move", name, int(number), CHAMPION),)
             return
         at = version if alias is None else self._find_alias(record, alias, asked="@" in uri)
         if at is not None and (at in self._list_versions(record) or at in record.deletions):
             yield (Node("model", name, at),)
+
+    def _check_move(self, record: ModelRecord, number: int) -> None:
+        """Raise ``NodeNotFound`` where the champion of a model had not moved so often."""
+        count = len(self._list_moves(record))
+        if 1 <= number <= count:
+            return
+        then = "" if self.until is None else " by then"
+        known = f"{record.name}@champion#1" + (f" to #{count}" if count > 1 else "")
+        raise NodeNotFound(
+            f"The champion of {record.name!r} has {describe_count(count)}{then}, so it has no move {number}."
+            + (f" Write {known}." if count else "")
+        )
 
     def describe(self, node: Node) -> Facts | None:
         """Return when a version was registered or a move was made, and which aliases a version has."""
@@ -223,6 +236,17 @@ def parse_model_node(uri: str) -> Node | None:
 def read_time(at: str) -> int:
     """Return the milliseconds since 1970 of a time in ISO 8601."""
     return round(datetime.fromisoformat(at).timestamp() * 1000)
+
+
+def describe_count(moves: int) -> str:
+    """Return how often a champion has moved.
+
+    Examples
+    --------
+    >>> [describe_count(moves) for moves in (0, 1, 2)]
+    ['never moved', 'moved once', 'moved 2 times']
+    """
+    return {0: "never moved", 1: "moved once"}.get(moves, f"moved {moves} times")
 
 
 def describe_move(move: ChampionMove) -> Facts:
