@@ -110,9 +110,10 @@ def run_server(command: Sequence[str], folder: Path, *, port: int = 0) -> Iterat
 def wait_until_it_listens(running: Running, own: Path) -> None:
     """Return when the port takes connections."""
     for _ in range(1200):
-        with suppress(OSError):
-            socket.create_connection(("127.0.0.1", running.port), timeout=10).close()
-            return
+        with suppress(OSError), socket.create_connection(("127.0.0.1", running.port), timeout=10) as made:
+            # who connects again and again to a port at which nobody listens yet may be given that port itself
+            if made.getsockname() != made.getpeername():
+                return
         if running.process.poll() is not None:
             break
         time.sleep(0.1)

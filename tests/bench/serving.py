@@ -47,7 +47,8 @@ WORDS = ("a", "good", "film", "that", "is", "worth", "the", "time")
 """Each is one token; a text has two more."""
 INT8, TORCH = "onnx-int8", "torch"
 MODEL, CLIENTS = "reviews", 32
-WARM_SECONDS = 1.5
+WARM_SECONDS, FIRST_SECONDS = 1.5, 8.0
+"""Before each measurement; and before the first of a server that logs, which commits for the first time then."""
 FORWARD_TOKENS = 512, 1024, 2048
 """Tokens of a batch of the bare forward, of which the fastest number counts."""
 BARE, ALONE, MLFLOW = "bare", " alone", "MLflow"
@@ -227,6 +228,8 @@ SHAPES = {
 
 def measure_overhead(bench: Bench) -> None:
     servers = {BARE: bench.start("bare"), **dict.fromkeys(SHAPES, bench.start("nothing"))}
+    path, body = SHAPES["plain"]
+    bench.ask(servers["plain"], path, [("", body)], clients=1, seconds=FIRST_SECONDS, warm=0)
     for clients, bound in OVERHEAD_BOUNDS.items():
 
         def ask(name: str, clients: int = clients) -> Measured:
