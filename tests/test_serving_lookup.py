@@ -122,8 +122,10 @@ def test_few_requests_wait_for_the_registry_and_few_threads(monkeypatch) -> None
 def test_a_listing_is_read_once_in_a_while() -> None:
     async def work(found: Lookup, registry: Registry) -> None:
         for _ in range(50):
-            assert await found.list_all() == {"reviews": {"champion": 1}}
+            assert await found.list_all(age=60) == {"reviews": {"champion": 1}}
         assert registry.asked == ["all"]
+        await found.list_all()
+        assert registry.asked == ["all"] * 2
 
     ask(work)
 

@@ -19,7 +19,7 @@ from typing import Any
 from dlpipe.errors import DlpipeError, ModelNotFound
 from dlpipe.machine import give_back_memory
 from dlpipe.registry import CHAMPION, ModelVersion, parse_uri, resolve
-from dlpipe.serving.lookup import Lookup
+from dlpipe.serving.lookup import ABSENT_SECONDS, Lookup
 from dlpipe.serving.served import Open, Served, open_served
 
 POLL_SECONDS = 0.5
@@ -188,7 +188,7 @@ class Models:
         self._check_served(name)
         if self.only or any(name == followed for followed, _ in self._followed):
             return
-        if name not in (known := await self.lookup.list_all()):
+        if name not in (known := await self.lookup.list_all(age=ABSENT_SECONDS)):
             raise ModelNotFound(f"No model {name[:100]!r} is registered; there are {', '.join(sorted(known))}.")
 
     def list_missing(self) -> dict[str, str]:

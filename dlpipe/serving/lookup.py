@@ -23,7 +23,7 @@ ANSWER_SECONDS = 10.0
 FIRST_SECONDS = 60.0
 """For the first answer: MLflow is imported in it."""
 ABSENT_SECONDS = 1.0
-"""How long a name that is not there is taken for absent, and a listing for true."""
+"""How long a name that is not there is taken for absent."""
 TRY_AGAIN_SECONDS = 2.0
 """After which a request may find out whether a registry that did not answer does so again."""
 MOST_ABSENT = 1_000
@@ -111,10 +111,10 @@ class Lookup:
         """Return where the aliases of some models point, in a form that is the same while they do not move."""
         return await self._ask(self._read_aliases, names)
 
-    async def list_all(self) -> Aliases:
-        """Return the aliases of every registered model, which may have been read ``ABSENT_SECONDS`` ago."""
+    async def list_all(self, *, age: float = 0.0) -> Aliases:
+        """Return the aliases of every registered model, which may have been read ``age`` seconds ago."""
         at, listed = self._listed
-        if time.monotonic() - at >= ABSENT_SECONDS:
+        if time.monotonic() - at >= age:
             listed = await self._ask_for_request(self._ask, self._list_all)
             self._listed = time.monotonic(), listed
         return listed
