@@ -18,12 +18,21 @@ import numpy as np
 import pytest
 from stores import new_store, untouched_environment
 
-from dlpipe.errors import DeadlinePassed, DlpipeError, ModelDamaged, ModelNotFound, Overloaded, TrackingUnavailable
+from dlpipe.errors import (
+    DeadlinePassed,
+    DlpipeError,
+    ModelDamaged,
+    ModelNotFound,
+    Overloaded,
+    StoreNotFound,
+    TrackingUnavailable,
+)
 from dlpipe.inference import load_predictor, predict_frame, register_pipeline
 from dlpipe.registry import AliasWatcher, ModelVersion, log_and_register, promote
 from dlpipe.serving.batching import Batcher
 from dlpipe.serving.following import Models
 from dlpipe.serving.queues import Queue, Waiting
+from dlpipe.serving.refusals import REGISTRY_AWAY
 from dlpipe.serving.served import open_served
 from dlpipe.task import open_predictor
 from dlpipe.task.example import EXAMPLE, check_example, write_example
@@ -497,7 +506,7 @@ def test_a_registry_that_is_down_changes_nothing():
         (followed,) = models.list_followed()
 
         async def unseen() -> bool:
-            return followed.unseen == "The database is away."
+            return followed.unseen == REGISTRY_AWAY
 
         await until(unseen)
         assert (await models.find("slow")).version.version == 1
@@ -512,8 +521,8 @@ def test_a_registry_that_is_down_changes_nothing():
 
     registry = follow(work)
     assert [line for line in registry.said if "registry" in line] == [
-        "models:/slow@champion: the registry cannot be asked: The database is away. slow v1 goes on answering.",
-        "models:/slow@champion: the registry answers again.",
+        "The registry does not answer; what is loaded goes on answering. The database is away.",
+        "The registry answers again.",
     ]
 
 
@@ -551,6 +560,17 @@ def test_only_models_that_are_named_are_served():
     follow(work, only=["slow"])
     with pytest.raises(ModelNotFound, match="has no alias"):
         follow(work, only=["slow@production"])
+
+
+def test_a_store_that_is_moved_away_does_not_answer_though_it_was_open(store, tiny_model, tmp_path):
+    register(tiny_model)
+    watcher, database = AliasWatcher(), tmp_path / "mlflow.db"
+    before = watcher.read(["reviews"])
+    database.rename(tmp_path / "away.db")
+    with pytest.raises(StoreNotFound):
+        watcher.read(["reviews"])
+    (tmp_path / "away.db").rename(database)
+    assert watcher.read(["reviews"]) == before
 
 
 def test_the_aliases_of_a_companion_are_read_with_those_of_its_classifier(store, tiny_model):

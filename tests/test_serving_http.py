@@ -337,6 +337,7 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("unknown version", "/models/reviews/99", "good", 404, "no version 99"),
     ("huge version", f"/models/reviews/{'9' * 400}", "good", 404, "no version"),
     ("unknown alias", "/models/reviews/best", "good", 404, "no alias 'best'"),
+    ("two dots", "/models/%2e%2e", "good", 404, "names no model"),
     ("odd name", "/models/a'b%22%00c", "good", 404, ""),
     ("a path up", "/models/..%2f..%2fetc%2fpasswd", "good", 404, ""),
     ("unknown address", "/modells/reviews", "good", 404, "no such address"),

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from dlpipe.errors import ModelNotFound, Overloaded, TrackingUnavailable
+from dlpipe.errors import ModelNotFound, Overloaded, StoreNotFound, TrackingUnavailable
 from dlpipe.registry import ModelVersion
 from dlpipe.serving import lookup
 from dlpipe.serving.following import Models
 from dlpipe.serving.lookup import Lookup
+from dlpipe.serving.refusals import refuse
 
 
 class Registry:
@@ -25,10 +26,13 @@ class Registry:
         self.asked: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.error: Exception | None = None
 
     def find(self, uri: str) -> ModelVersion:
         self.asked.append(uri)
         self.gate.wait(30)
+        if self.error is not None:
+            raise self.error
         if not uri.startswith("models:/reviews"):
             raise ModelNotFound(f"No {uri}.")
         return ModelVersion("reviews", 1, "models:/reviews/1", "", "", "")
@@ -63,6 +67,17 @@ def test_a_name_that_is_not_there_is_asked_for_once_until_it_may_have_come(monke
         with pytest.raises(ModelNotFound):
             await found.find_asked("models:/other")
         assert registry.asked[1:] == ["models:/other"] * 2
+
+    ask(work)
+
+
+def test_a_name_that_no_model_can_have_is_asked_for_nowhere_and_costs_no_other_model() -> None:
+    async def work(found: Lookup, registry: Registry) -> None:
+        for name in ("..", ".", "..a", "a@b", "a:b", "a/b"):
+            with pytest.raises(ModelNotFound, match="names no model"):
+                await found.find_asked(f"models:/{name}@champion")
+        assert registry.asked == []
+        assert (await found.find_asked("models:/reviews/1")).version == 1
 
     ask(work)
 
@@ -128,6 +143,24 @@ def test_a_listing_is_read_once_in_a_while() -> None:
         assert registry.asked == ["all"] * 2
 
     ask(work)
+
+
+def test_an_outage_is_said_once_and_its_end_too_and_clients_are_not_told_where_the_store_is() -> None:
+    said: list[str] = []
+
+    async def work(found: Lookup, registry: Registry) -> None:
+        registry.error = StoreNotFound("There is no MLflow store '/srv/mlflow.db'.")
+        for _ in range(3):
+            with pytest.raises(StoreNotFound) as caught:
+                await found.find("models:/reviews/1")
+        assert "/srv" not in refuse(caught.value).message
+        registry.error = None
+        await found.find("models:/reviews/1")
+        await found.find("models:/reviews/1")
+
+    ask(work, say=said.append)
+    assert [line[:28] for line in said] == ["The registry does not answer", "The registry answers again."]
+    assert "/srv/mlflow.db" in said[0]
 
 
 def test_what_is_loaded_answers_while_the_registry_hangs_and_its_end_does_not_wait_for_it() -> None:

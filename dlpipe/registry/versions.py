@@ -195,7 +195,7 @@ def parse_uri(uri: str) -> tuple[str, int | None, str | None]:
     (('reviews', None, 'challenger'), ('reviews', 3, None), ('reviews', None, 'champion'))
     """
     match = re.fullmatch(r"(?:models:/+)?([^/@:]+)(?:/(\d+)|@([^/@:]+))?", uri.strip())
-    if match is None:
+    if match is None or match[1].startswith("..") or match[1] == ".":  # of which MLflow makes paths
         raise ModelNotFound(f"{uri!r} names no model. Write models:/NAME@champion or models:/NAME/3.")
     name, version, alias = match.groups()
     return name, int(version) if version else None, alias or (None if version else CHAMPION)
@@ -260,9 +260,9 @@ def find_aliases(client: MlflowClient, name: str) -> dict[str, int] | None:
     try:
         aliases = client.get_registered_model(name).aliases
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        return None
+        return None  # the second is what MLflow says of a name that it takes for no model
     return {alias: int(version) for alias, version in sorted(aliases.items())}
 
 

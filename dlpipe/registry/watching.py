@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from dlpipe.registry.names import classifier_name
 from dlpipe.registry.versions import find_aliases
-from dlpipe.tracking import TrackingStore, open_store, tracking_errors
+from dlpipe.tracking import TrackingStore, find_sqlite_path, open_store, tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,7 +32,7 @@ class AliasWatcher:
         TrackingUnavailable
             When the registry does not answer.
         """
-        if self._opened is None:
+        if self._opened is None or not is_there(self._opened[0].registry_uri):  # a file that is gone can be read
             store = open_store()
             self._opened = store, store.client()
         store, client = self._opened
@@ -60,3 +61,8 @@ class AliasWatcher:
             for row in rows:
                 made.setdefault(row.name, {})[row.alias] = int(row.version)
             return made
+
+
+def is_there(uri: str) -> bool:
+    """Return whether a store that was open is where it was: of a file, whether it exists; of others, always."""
+    return urlsplit(uri).scheme.partition("+")[0] != "sqlite" or find_sqlite_path(uri).exists()

@@ -20,6 +20,7 @@ from dlpipe.errors import DlpipeError, ModelNotFound
 from dlpipe.machine import give_back_memory
 from dlpipe.registry import CHAMPION, ModelVersion, parse_uri, resolve
 from dlpipe.serving.lookup import ABSENT_SECONDS, Lookup
+from dlpipe.serving.refusals import REGISTRY_AWAY
 from dlpipe.serving.served import Open, Served, open_served
 
 POLL_SECONDS = 0.5
@@ -68,7 +69,7 @@ class Followed:
     refused : str
         Why ``wanted`` does not answer.
     unseen : str
-        Why the registry could not be asked the last time.
+        That the registry could not be asked the last time; why is for the operator alone.
     """
 
     name: str
@@ -116,7 +117,7 @@ class Models:
     ) -> None:
         self.only, self.say, self._poll_seconds = [parse_uri(uri) for uri in only], say, poll_seconds
         self._open: Open = open_version or (lambda version: open_served(version, engine=engine))
-        self.lookup = Lookup(find_version=find_version, read_aliases=read_aliases)
+        self.lookup = Lookup(find_version=find_version, read_aliases=read_aliases, say=say)
         self._followed: dict[tuple[str, str], Followed] = {}
         self._numbered: OrderedDict[tuple[str, int], Served] = OrderedDict()
         self._opening = threading.Lock()
@@ -275,9 +276,9 @@ class Models:
             try:
                 names = {name for name, _ in self._followed}
                 aliases = await self.lookup.read_aliases(names)
-            except Exception as error:
+            except Exception:
                 for followed in self._followed.values():
-                    self._miss(followed, error)
+                    self._miss(followed)
                 continue
             for followed in list(self._followed.values()):
                 there, now = aliases.get(followed.name), time.monotonic()
@@ -311,11 +312,9 @@ class Models:
             if followed.served is not None:
                 self._end(followed)
             return None
-        except Exception as error:
-            self._miss(followed, error)
+        except Exception:
+            self._miss(followed)
             return None
-        if followed.unseen and followed.served is not None:
-            self.say(f"{uri}: the registry answers again.")
         followed.gone = followed.unseen = ""
         if followed.served is not None and followed.served.version.version == version.version:
             followed.wanted, followed.refused = version, ""
@@ -336,12 +335,9 @@ class Models:
             return True
         return now.version == version.version
 
-    def _miss(self, followed: Followed, error: Exception) -> None:
+    def _miss(self, followed: Followed) -> None:
         """Note that the registry does not answer: what is loaded goes on answering."""
-        if not followed.unseen and followed.served is not None:
-            uri = f"models:/{followed.name}@{followed.alias}"
-            self.say(f"{uri}: the registry cannot be asked: {error} {followed.served.version} goes on answering.")
-        followed.unseen = str(error) or type(error).__name__
+        followed.unseen = REGISTRY_AWAY
 
     async def _load(self, followed: Followed, version: ModelVersion) -> tuple[Served | None, str, float]:
         """Return ``version`` loaded, or why it cannot answer, and the seconds that this took."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from dlpipe.errors import ModelNotFound, Overloaded, TrackingUnavailable
-from dlpipe.registry import AliasWatcher, ModelVersion, list_aliases, resolve
+from dlpipe.registry import AliasWatcher, ModelVersion, list_aliases, parse_uri, resolve
 
 Answer = TypeVar("Answer")
 Aliases = Mapping[str, Mapping[str, int]]
@@ -45,6 +45,8 @@ class Lookup:
         Takes names and returns, for each, what is the same while its aliases are.
     list_all : callable
         Returns the aliases of every registered model.
+    say : callable
+        Gets a line when the registry stops answering, and when it answers again.
     answer_seconds : float
         After which a question has failed.
     """
@@ -55,11 +57,12 @@ class Lookup:
         find_version: Callable[[str], ModelVersion] = resolve,
         read_aliases: Callable[[Collection[str]], Mapping[str, Any]] | None = None,
         list_all: Callable[[], Aliases] = list_aliases,
+        say: Callable[[str], None] = print,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._find_version, self._list_all = find_version, list_all
         self._read_aliases = read_aliases or AliasWatcher().read
-        self._answer_seconds = answer_seconds
+        self._say, self._answer_seconds = say, answer_seconds
         self._threads = asyncio.Semaphore(THREADS)
         self._absent: OrderedDict[str, tuple[float, ModelNotFound]] = OrderedDict()
         self._waiting = 0
@@ -94,7 +97,8 @@ class Lookup:
         Raises
         ------
         ModelNotFound
-            When there is none; the registry is not asked again for ``ABSENT_SECONDS``.
+            When there is none; the registry is not asked again for ``ABSENT_SECONDS``, and not at all for a name
+            that no model can have.
         TrackingUnavailable
             When the registry does not answer: at once, while that is known.
         Overloaded
@@ -102,6 +106,7 @@ class Lookup:
         """
         if len(uri) > LONGEST_URI:
             raise ModelNotFound(f"There is no model with a name as long as {uri[:60]!r}...")
+        parse_uri(uri)
         until, error = self._absent.get(uri, (0.0, None))
         if error is not None and time.monotonic() < until:
             raise error.with_traceback(None)
@@ -142,16 +147,24 @@ class Lookup:
                 await self._threads.acquire()
                 answer = await self._start(function, *arguments)
         except ModelNotFound:
-            self._answered, self._failure = True, None
+            self._note_answer()
             raise
         except TimeoutError:
             raise self._fail(TrackingUnavailable(f"The registry does not answer within {seconds:g} s.")) from None
         except Exception as error:
             raise self._fail(error) from None
-        self._answered, self._failure = True, None
+        self._note_answer()
         return answer
 
+    def _note_answer(self) -> None:
+        if self._failure is not None:
+            self._say("The registry answers again.")
+        self._answered, self._failure = True, None
+
     def _fail(self, error: Exception) -> Exception:
+        if self._failure is None:
+            why = str(error) or type(error).__name__
+            self._say(f"The registry does not answer; what is loaded goes on answering. {why}")
         self._failure, self._try_again_at = error, time.monotonic() + TRY_AGAIN_SECONDS
         return error
 

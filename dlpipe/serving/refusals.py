@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from http import HTTPStatus
 
-from dlpipe.errors import DeadlinePassed, DlpipeError, ExplanationError, ModelNotFound, Overloaded, SettingError
+from dlpipe.errors import (
+    DeadlinePassed,
+    DlpipeError,
+    ExplanationError,
+    ModelNotFound,
+    Overloaded,
+    SettingError,
+    TrackingUnavailable,
+)
 from dlpipe.redaction import redact
 
 TRY_AGAIN = 5.0
 """Seconds after which what cannot be loaded now may be asked for again."""
+REGISTRY_AWAY = "The registry does not answer. Models that are loaded do; ask for others again in some seconds."
+"""What clients are told: why is in a line of the server, which names the store."""
 GONE = 499
 """The status of a request whose client went before its answer; nobody gets it."""
 
@@ -64,7 +74,8 @@ def too_large(message: str) -> Refused:
 def refuse(error: Exception) -> Refused:
     """Return what the client is told of an error.
 
-    An error that nobody expected is one of the server, and its message is kept from the client.
+    An error that nobody expected is one of the server, and its message is kept from the client; so is that of a
+    registry that does not answer, for it names the store.
 
     Examples
     --------
@@ -86,6 +97,7 @@ def refuse(error: Exception) -> Refused:
     if isinstance(error, SettingError | ExplanationError):
         return bad_request(line)
     if isinstance(error, DlpipeError):
+        line = REGISTRY_AWAY if isinstance(error, TrackingUnavailable) else line
         return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", line, retry_after=TRY_AGAIN)
     told = "The server failed to answer; its log has the reason under this request id."
     return Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", told)
