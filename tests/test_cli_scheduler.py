@@ -23,7 +23,7 @@ from dlpipe.cli import main
 from dlpipe.orchestrator.deployments import NeededEvent, Policies, Schedule, Trigger
 from dlpipe.orchestrator.keeper import find_processes
 from dlpipe.orchestrator.runs import RunAttempt
-from dlpipe.orchestrator.state import State
+from dlpipe.orchestrator.state import State, state_folder
 from dlpipe.tables import write_table
 
 FLOW = """
@@ -218,8 +218,9 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_1(words: list[str], said:
 
 
 def test_nothing_is_said_when_nothing_has_run(state: State) -> None:
-    assert "Nothing has run here yet." in dlpipe("runs").stderr
-    assert "Nothing is deployed here" in dlpipe("deployments").stderr
+    where = f"(looked in {str(state_folder())!r}). Stand in the folder of the project"
+    assert f"Nothing has run here yet {where}" in dlpipe("runs").stderr
+    assert f"Nothing is deployed here {where}" in dlpipe("deployments").stderr
     assert json.loads(dlpipe("runs", "--json").stdout) == []
 
 

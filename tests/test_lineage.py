@@ -464,7 +464,7 @@ def test_json_has_every_node_with_what_there_is_to_say(trained: History) -> None
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["nothing"], "Nothing is called 'nothing'"),
+        (["nothing"], "Nothing is called 'nothing' (looked in '"),
         (["reviews"], "is the name of several things"),
         (["reviews@v0", "--kind", "modle"], "did you mean 'model'"),
         (["reviews@v0", "--at", "yesterday"], "is not a time"),
@@ -478,6 +478,26 @@ def test_what_cannot_be_shown_is_one_line_and_exit_code_1(
     assert done.exit_code == 1
     assert problem in done.output
     assert done.output.count("\n") == 1
+
+
+def test_commands_that_find_nothing_name_the_folder_in_which_they_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("DLPIPE_TABLES", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(variable, raising=False)
+    for words, place in (
+        (
+            ["lineage", "reviews"],
+            f"(looked in '{tmp_path}/data/tables' for tables and in '{tmp_path}/mlflow.db' for models)",
+        ),
+        (["usage"], f"model (looked in '{tmp_path}/data/tables')"),
+        (["usage", "--until", "2026-01-31"], f"on these days (looked in '{tmp_path}/data/tables')"),
+    ):
+        done = CliRunner().invoke(main, words)
+        assert place in done.stderr
+        assert "Stand in the folder of the project" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_one_form_is_printed(trained: History) -> None:

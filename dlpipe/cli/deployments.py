@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dlpipe.cli.printing import as_json, format_iso, say_rows
-from dlpipe.cli.scheduler_state import open_state
+from dlpipe.cli.scheduler_state import describe_state, open_state
 
 if TYPE_CHECKING:
     from dlpipe.orchestrator.overview import DeploymentView
@@ -34,7 +34,7 @@ def deployments(json_: bool) -> None:
     say_rows(
         [row(view) for view in shown],
         json_=json_,
-        nothing="Nothing is deployed here: `python FLOW.py local-scheduler create` does it.",
+        nothing=f"Nothing is deployed here {describe_state()} To deploy: `python FLOW.py local-scheduler create`.",
     )
 
 

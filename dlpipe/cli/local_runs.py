@@ -46,10 +46,13 @@ class LocalRun:
 
 def print_local_runs(limit: int, *, json_: bool) -> None:
     """Print the newest runs that Metaflow has here, whoever made them."""
+    from dlpipe.bridge.marks import find_state_root
+
     say_runs_elsewhere()
     rows = [vars(run) for run in list_local_runs(limit)]
     if json_ or not rows:
-        say_rows(rows, json_=json_, nothing="Metaflow has no runs here.")
+        nothing = f"Metaflow has no runs in {str(find_state_root())!r}. Stand in the folder of the project."
+        say_rows(rows, json_=json_, nothing=nothing)
         return
     head, *lines = format_table([{key: row[key] for key in ("run", "status", "began", "step")} for row in rows])
     say(head)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dlpipe.cli.printing import OneLineErrors, as_json, format_iso, say, say_rows
-from dlpipe.cli.scheduler_state import open_state
+from dlpipe.cli.scheduler_state import describe_state, open_state
 from dlpipe.errors import SettingError
 from dlpipe.terminal import format_table
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 LIMIT = 20
 WATCH_SECONDS = 1.0
 SOON = "as soon as there is room"
-NO_RUNS = "Nothing has run here yet."
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
@@ -105,7 +104,12 @@ def print_runs(shown: Sequence[RunView], *, json_: bool) -> None:
     elif shown:
         say("\n".join(format_runs(shown)))
     else:
-        say(NO_RUNS, err=True)
+        say(explain_no_runs(), err=True)
+
+
+def explain_no_runs() -> str:
+    """Return that no deployment has run, and where that is known from."""
+    return f"Nothing has run here yet {describe_state()} Runs started by hand: dlpipe runs --local."
 
 
 def format_runs(shown: Sequence[RunView]) -> Iterator[str]:
@@ -205,7 +209,7 @@ def watch_runs(state: State, deployment: str | None, limit: int, rounds: int | N
             time.sleep(WATCH_SECONDS)
         shown = view_runs(state, deployment, limit)
         if screen:
-            show_screen(format_runs(shown) if shown else [NO_RUNS])
+            show_screen(format_runs(shown) if shown else [explain_no_runs()])
             continue
         changed = [view for view in reversed(shown) if known.get(view.run.number) != view.run]
         known.update({view.run.number: view.run for view in changed})

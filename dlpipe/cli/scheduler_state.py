@@ -18,6 +18,14 @@ def open_state() -> closing[State]:
     return closing(State.open())
 
 
+def describe_state() -> str:
+    """Return where the state is looked for, and what to do where that is the wrong place."""
+    from dlpipe.orchestrator.state import state_folder
+
+    looked = f"(looked in {str(state_folder())!r})"
+    return f"{looked}. Stand in the folder of the project, or name its state in DLPIPE_STATE."
+
+
 def warn_without_scheduler() -> None:
     """Say on stderr that no scheduler is there to do it, if so."""
     from dlpipe.orchestrator.presence import find_scheduler

@@ -36,6 +36,7 @@ def usage(by: str, since: str | None, until: str | None, csv_: bool, json_: bool
     """
     from dlpipe.serving.logged import check_day
     from dlpipe.serving.usage import sum_usage
+    from dlpipe.tables import tables_root
 
     if csv_ and json_:
         raise SettingError("--csv and --json are two forms: pass one of them.")
@@ -43,7 +44,12 @@ def usage(by: str, since: str | None, until: str | None, csv_: bool, json_: bool
     first, last = (check_day(day) if day else "" for day in (since, until))
     rows: list[dict[str, Any]] = [one.describe() for one in sum_usage(groups, since=first, until=last)]
     if not csv_:
-        say_rows(rows, json_=json_, nothing="Nothing has been asked of a served model.")
+        days = " on these days" if first or last else ""
+        nothing = (
+            f"Nothing has been asked of a served model{days} (looked in {tables_root()!r}). Stand in the folder "
+            "of the project, or name its tables in DLPIPE_TABLES."
+        )
+        say_rows(rows, json_=json_, nothing=nothing)
         return
     names = [*groups, "calls", "rows", "tokens", "seconds", "errors", "error_seconds"]
     written = io.StringIO()

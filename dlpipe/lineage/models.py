@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 
 from dlpipe.errors import ModelNotFound, NodeNotFound, StoreNotFound, TrackingUnavailable
 from dlpipe.lineage.graph import Edge, Facts, group_by_origin, select_of_table
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.tasks import make_task_node
+from dlpipe.redaction import show_address
 from dlpipe.registry import (
     CHAMPION,
     MADE_FROM,
@@ -199,6 +202,20 @@ class ModelReader(Reader):
         version = record.versions.get(move.after)
         if move.how == "gate" and version and (task := version.tags.get(REGISTERED_BY)):
             yield Edge(node, "moved by", *make_task_node(task))
+
+
+def find_registry_address() -> str:
+    """Return where models are registered, without a password.
+
+    Examples
+    --------
+    >>> os.environ["MLFLOW_REGISTRY_URI"] = "http://ana:secret@models.example.org"
+    >>> find_registry_address()
+    'http://[redacted]@models.example.org'
+    >>> del os.environ["MLFLOW_REGISTRY_URI"]
+    """
+    named = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI")
+    return show_address(named) if named else str(Path.cwd() / "mlflow.db")
 
 
 def find_version_origins(node: Node, version: ModelVersion) -> Iterator[Edge]:

@@ -9,7 +9,7 @@ from dlpipe.lineage.answers import AnswerReader
 from dlpipe.lineage.asked_rows import AskedRowReader
 from dlpipe.lineage.catalog import Catalog
 from dlpipe.lineage.graph import Edge, Facts
-from dlpipe.lineage.models import ModelReader
+from dlpipe.lineage.models import ModelReader, find_registry_address
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.requests import RequestReader
@@ -73,13 +73,18 @@ class Records:
         NodeAmbiguous
             When it means more than one thing; the message lists them.
         """
+        from dlpipe.tables import tables_root
+
         text = text.strip()
         found = list(dict.fromkeys(nodes for reader in self.readers for nodes in reader.find(text)))
         if len(found) == 1:
             return found[0]
         if not found:
             then = "" if self.until is None else f" at {format_moment(to_moment(self.until))}"
-            raise NodeNotFound(f"Nothing is called {text!r}{then}. Write {FORMS}.")
+            raise NodeNotFound(
+                f"Nothing is called {text!r}{then} (looked in {tables_root()!r} for tables and in "
+                f"{find_registry_address()!r} for models). Stand in the folder of the project. Write {FORMS}."
+            )
         first = [nodes[0] for nodes in found]
         same = len({str(node) for node in first}) < len(first)
         listed = [f"{node.id if same else node} ({node.kind})" for node in first]
