@@ -276,6 +276,12 @@ def test_a_table_of_another_program_says_that_nothing_is_known_of_it(history: Hi
     }
 
 
+def test_a_commit_outside_a_flow_says_why_no_task_is_named(trained: History) -> None:
+    graph = look("reviews@v1", direction="up", depth=1)
+    (problem,) = graph.unknown[graph.roots[0]]
+    assert problem.endswith(": that was before dlpipe recorded tasks, or outside a flow")
+
+
 def test_a_label_that_came_later_is_another_origin_of_its_row(history: History) -> None:
     history.ingest("TrainFlow/17")
     first = history.append("new.csv", 'review,sentiment\n"a fine film",\n').table

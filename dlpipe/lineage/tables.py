@@ -108,7 +108,7 @@ class TableReader(Reader):
         if "rows" not in commit:
             yield "another program committed it, and does not say of what"
         elif "made_by" not in commit:
-            yield "no task is named that committed it"
+            yield "no task is named that committed it: that was before dlpipe recorded tasks, or outside a flow"
 
     def find_node(self, location: str, version: int, kind: Kind = "table") -> Node:
         """Return the node of a version of a table that a record names; of this kind where it is not there."""
