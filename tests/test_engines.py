@@ -29,7 +29,7 @@ from dlpipe.task.texts.engines import (
     ServedModel,
     export_engines,
 )
-from dlpipe.task.texts.engines.comparison import choose_engine
+from dlpipe.task.texts.engines.comparison import choose_engine, explain_refusal
 from dlpipe.task.texts.engines.kinds import explain_missing_instructions
 from dlpipe.task.texts.engines.stored import ENGINES_FILE, Engines
 
@@ -209,6 +209,21 @@ def test_engine_with_fewer_bits_needs_labelled_rows(tiny_model):
     assert set(few.graphs) == {"model.onnx"}
     with pytest.raises(BadRows, match="no texts to compare engines on"):
         export_engines(tiny_model, [])
+
+
+@pytest.mark.parametrize(
+    ("lost", "reason"),
+    [
+        (100 * (0.9 - 0.895), ""),
+        (100 * 2 / 397, "it loses 0.504 points of accuracy, more than 0.5"),
+        (0.8, "it loses 0.80 points of accuracy, more than 0.5"),
+    ],
+)
+def test_a_refusal_shows_the_digits_that_are_its_reason(lost: float, reason: str) -> None:
+    assert (
+        explain_refusal(EngineCheck(INT8, accuracy_lost=lost, label_agreement=0.99), 400, CheckSettings())
+        == reason
+    )
 
 
 def test_eight_bits_are_refused_where_they_lose_accuracy(tiny_model, tmp_path):

@@ -24,6 +24,8 @@ from dlpipe.task.texts.tokens import TextTokenizer, TokenIds
 
 PARTS = 4  # of the rows; the median of their speeds is not that of a moment in which the machine was busy
 
+MOST_DIGITS = 6  # after the point, of points of accuracy: what differs later is only the rounding of floats
+
 
 @dataclass(frozen=True)
 class CheckSettings:
@@ -241,14 +243,30 @@ def explain_refusal(check: EngineCheck, labelled: int, settings: CheckSettings) 
     --------
     >>> explain_refusal(EngineCheck("onnx-int8", accuracy_lost=0.8, label_agreement=0.99), 500, CheckSettings())
     'it loses 0.80 points of accuracy, more than 0.5'
+    >>> explain_refusal(EngineCheck("onnx-int8", accuracy_lost=0.5038, label_agreement=0.99), 397, CheckSettings())
+    'it loses 0.504 points of accuracy, more than 0.5'
     """
     if check.accuracy_lost is None or labelled < settings.labelled_rows:
         return f"there are {labelled} labelled rows to compare on, fewer than {settings.labelled_rows}"
-    if check.accuracy_lost > settings.accuracy_lost:
-        return f"it loses {check.accuracy_lost:.2f} points of accuracy, more than {settings.accuracy_lost}"
+    # 100 * (0.9 - 0.895) is a little more than 0.5
+    if (lost := round(check.accuracy_lost, MOST_DIGITS)) > settings.accuracy_lost:
+        written = spell_above(lost, settings.accuracy_lost)
+        return f"it loses {written} points of accuracy, more than {settings.accuracy_lost}"
     if (check.label_agreement or 0) < settings.label_agreement:
         return f"it decides {check.label_agreement:.3f} of the rows as torch does"
     return ""
+
+
+def spell_above(lost: float, limit: float) -> str:
+    """Return a number with two digits after the point, or with as many more as show that it is above ``limit``.
+
+    Examples
+    --------
+    >>> spell_above(0.8, 0.5), spell_above(0.50001, 0.5)
+    ('0.80', '0.50001')
+    """
+    written = (f"{lost:.{digits}f}" for digits in range(2, MOST_DIGITS + 1))
+    return next((text for text in written if float(text) > limit), str(lost))
 
 
 def choose_engine(checks: Sequence[EngineCheck], gain: float) -> str:
