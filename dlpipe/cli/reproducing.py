@@ -63,7 +63,9 @@ def reproduce(
     """
     from dlpipe.reproducing import Changes, list_models, list_trained, reproduce
 
-    if bool(uri) == all_:
+    if uri and all_:
+        raise click.UsageError("Name a model or pass --all, not both.")
+    if not uri and not all_:
         raise click.UsageError("Name a model, or pass --all.")
     asked = Changes(threads=threads, rows=rows, settings=dict(map(split_change, changes)), code=code)
     found = list_models(uri) if uri else [version.uri for version in list_trained()]

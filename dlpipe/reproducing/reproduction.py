@@ -22,7 +22,7 @@ from dlpipe.evaluation import evaluate_model
 from dlpipe.evaluation.on_table import read_split
 from dlpipe.inference import load_predictor
 from dlpipe.machine import read_cpu_features
-from dlpipe.registry import KIND, ModelVersion, list_versions, read_scores
+from dlpipe.registry import KIND, ModelVersion, list_versions, read_scores, resolve
 from dlpipe.reproducing import retraining
 from dlpipe.reproducing.code import TrainingCode, unpack_code
 from dlpipe.reproducing.differences import (
@@ -32,7 +32,7 @@ from dlpipe.reproducing.differences import (
     compare_rows,
     compare_settings,
 )
-from dlpipe.reproducing.origin import TRAINED_BY, Changes, Origin, find_origin, parse
+from dlpipe.reproducing.origin import TRAINED_BY, Changes, Origin, find_origin, find_trained, parse
 from dlpipe.tables import TableVersion, table_at
 from dlpipe.task import Evaluation, find_task, open_predictor
 from dlpipe.training import Domain
@@ -139,7 +139,7 @@ def reproduce(
     changes : Changes, optional
         What is to be otherwise; each shows among the differences.
     say : callable, optional
-        Gets the training's progress as lines.
+        Gets as lines which version is trained instead of a pipeline or an explainer, and the training's progress.
 
     Raises
     ------
@@ -148,7 +148,10 @@ def reproduce(
     TableNotFound, TableVersionNotFound
         When its rows are gone.
     """
-    origin, changes = find_origin(uri), changes or Changes()
+    asked, trained = resolve(uri), find_trained(uri)
+    if asked.uri != trained.uri:
+        say(f"{asked.uri} is made from {trained.uri}, which is trained again")
+    origin, changes = find_origin(trained.uri), changes or Changes()
     settings = choose_settings(origin, changes)
     rows = origin.table if changes.rows is None else table_at(origin.table.path, version=changes.rows)
     with tempfile.TemporaryDirectory(prefix="dlpipe-reproduce-") as name:

@@ -50,7 +50,7 @@ def test_what_is_asked_to_be_otherwise_is_named(project: Project, first: Done) -
     [
         (("reviews/9",), "no version 9"),
         ((), "Name a model, or pass --all"),
-        (("reviews/1", "--all"), "Name a model, or pass --all"),
+        (("reviews/1", "--all"), "Name a model or pass --all, not both"),
         (("reviews/1", "--set", "seed"), "write NAME=VALUE"),
         (("reviews/1", "--set", "sed=1"), "did you mean 'seed'"),
         (("reviews/1", "--set", "epochs=0"), "epochs"),
