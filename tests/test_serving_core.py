@@ -27,6 +27,7 @@ from dlpipe.errors import (
     StoreNotFound,
     TrackingUnavailable,
 )
+from dlpipe.explain import ExplainSettings, register_explainer
 from dlpipe.inference import load_predictor, predict_frame, register_pipeline
 from dlpipe.registry import AliasWatcher, ModelVersion, log_and_register, promote
 from dlpipe.serving.batching import Batcher
@@ -34,6 +35,7 @@ from dlpipe.serving.following import Models
 from dlpipe.serving.queues import Queue, Waiting
 from dlpipe.serving.refusals import REGISTRY_AWAY
 from dlpipe.serving.served import open_served
+from dlpipe.serving.status_page import view_models
 from dlpipe.task import open_predictor
 from dlpipe.task.example import EXAMPLE, check_example, write_example
 
@@ -497,6 +499,40 @@ def test_a_first_version_that_cannot_answer_is_not_loaded_by_each_request():
         assert (await models.find("slow")).version.version == 2
 
     assert len(follow(work).said) == 2
+
+
+@pytest.mark.parametrize("which", [None, "1"])
+def test_a_model_that_can_never_answer_is_opened_once_and_is_no_trouble(which):
+    async def work(registry: Registry, models: Models) -> None:
+        opened: list[int] = []
+
+        def open_version(version: ModelVersion) -> Any:
+            opened.append(version.version)
+            raise ModelNotFound("models:/slow/1 is not a dlpipe model.")
+
+        models._open = open_version
+        for _ in range(3):
+            with pytest.raises(ModelNotFound, match="is not a dlpipe model"):
+                await models.find("slow", which)
+        assert (opened, models.list_followed()) == ([1], [])
+
+    assert len(follow(work).said) == (which is None)
+
+
+def test_an_explainer_is_not_opened_and_says_where_explanations_are(store, tiny_model):
+    register_explainer(register(tiny_model), tiny_model, settings=ExplainSettings(), example=TEXTS[:1])
+
+    async def main() -> None:
+        models = Models(say=lambda line: None)
+        for which in ("challenger", "1"):
+            with pytest.raises(ModelNotFound, match="ask /models/reviews/explain"):
+                await models.find("reviews-explainer", which)
+        registered = await models.lookup.list_all()
+        assert set(registered) == {"reviews", "reviews-explainer"}
+        views = view_models(models, {name: {"champion": 1} for name in registered}, {})
+        assert [(view.name, view.status) for view in views] == [("reviews", "not loaded")]
+
+    asyncio.run(main())
 
 
 def test_a_registry_that_is_down_changes_nothing():

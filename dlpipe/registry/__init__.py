@@ -41,6 +41,7 @@ from dlpipe.registry.names import (
     TASK,
     check_model_name,
     classifier_name,
+    companion_name,
 )
 from dlpipe.registry.packaging import LOADER, Loggable, Packaging, list_requirements
 from dlpipe.registry.promotion import Promotion, find_earlier_champion, judge_and_promote, promote
@@ -78,6 +79,7 @@ __all__ = [
     "check_model_name",
     "check_name_free",
     "classifier_name",
+    "companion_name",
     "delete_version",
     "find_champion",
     "find_earlier_champion",

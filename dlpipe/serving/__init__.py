@@ -3,6 +3,7 @@
 served       one version, loaded and ready
 batching     rows of requests that wait, computed together
 following    which version a name and an alias mean now: polled, loaded beside the old one, checked, swapped
+unservable   versions that can never answer
 bodies       request bodies -> rows
 replies      records -> bodies of the same shape
 refusals     why a request has no answer, as HTTP has it

@@ -22,6 +22,7 @@ from dlpipe.registry import CHAMPION, ModelVersion, parse_uri, resolve
 from dlpipe.serving.lookup import ABSENT_SECONDS, Lookup
 from dlpipe.serving.refusals import REGISTRY_AWAY
 from dlpipe.serving.served import Open, Served, open_served
+from dlpipe.serving.unservable import Unservable
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 30.0
@@ -118,6 +119,7 @@ class Models:
         self.only, self.say, self._poll_seconds = [parse_uri(uri) for uri in only], say, poll_seconds
         self._open: Open = open_version or (lambda version: open_served(version, engine=engine))
         self.lookup = Lookup(find_version=find_version, read_aliases=read_aliases, say=say)
+        self.unservable = Unservable()
         self._followed: dict[tuple[str, str], Followed] = {}
         self._numbered: OrderedDict[tuple[str, int], Served] = OrderedDict()
         self._opening = threading.Lock()
@@ -165,7 +167,7 @@ class Models:
         Raises
         ------
         ModelNotFound
-            When it is not registered or not served, or the alias is gone.
+            When it is not registered or not served, the alias is gone, or the version can never answer.
         DlpipeError
             When it cannot be loaded; the message says why.
         """
@@ -225,6 +227,7 @@ class Models:
     async def _load_numbered(self, name: str, number: int) -> Served:
         self._check_served(name)
         version = await self.lookup.find_asked(f"models:/{name}/{number}")
+        self.unservable.check(version)
         served = await asyncio.to_thread(self._open_alone, version)
         self._numbered[name, number] = served
         while len(self._numbered) > BY_NUMBER:
@@ -235,6 +238,9 @@ class Models:
         with self._opening:
             try:
                 return self._open(version)
+            except ModelNotFound as error:
+                self.unservable.note(version, error)
+                raise
             finally:
                 give_back_memory()
 
@@ -255,9 +261,11 @@ class Models:
         try:
             async with followed.lock:
                 if followed.served is None:
-                    await self.lookup.find_asked(f"models:/{name}@{alias}")
+                    self.unservable.check(await self.lookup.find_asked(f"models:/{name}@{alias}"))
                     await self._look(followed)
                 if followed.served is None:
+                    if followed.wanted is not None:
+                        self.unservable.check(followed.wanted)
                     if followed.refused:  # it is tried again by the poll, not by each request
                         self._followed.setdefault(key, followed)
                     reason = followed.gone or followed.unseen or followed.refused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe import __version__
 from dlpipe.pages import make_environment
-from dlpipe.registry import CHAMPION
+from dlpipe.registry import CHAMPION, classifier_name, companion_name
 from dlpipe.serving.following import Followed, Models, Swap
 from dlpipe.serving.log_rows import dump
 from dlpipe.serving.recent import Asked, Recent, merge
@@ -41,7 +41,7 @@ class ModelView:
         What answers.
     engine : str
     status : str
-        ``answers``, ``refused``, ``registry away``, ``gone``, ``not loaded`` or ``no champion``.
+        ``answers``, ``refused``, ``registry away``, ``gone``, ``not loaded``, ``not served`` or ``no champion``.
     why : str
         Of a status that is not as it should be.
     asked : Asked
@@ -131,7 +131,7 @@ def render(
         lost=asked.get(("", "")),
         bars=draw_bars(recent.list_slots()),
         swaps=view_swaps(models),
-        command=make_command(address, views[0]) if views else "",
+        command=make_command(address, example) if (example := choose_example(views)) else "",
         distance=lambda at: format_distance(at, now),
         milliseconds=format_milliseconds,
         errors=format_errors,
@@ -171,15 +171,25 @@ def view_models(
         if which.isdecimal() and (name, which) not in there
     ]
     for name, aliases in registered.items():
-        if (
-            name,
-            CHAMPION,
-        ) in there or models.only:  # what is named is loaded at the start, and nothing else is served
+        # what is named is loaded at the start, and nothing else is served; an explainer has no address of its own
+        if (name, CHAMPION) in there or models.only or is_explainer(name, registered):
             continue
         champion = aliases.get(CHAMPION)
-        status = "no champion" if champion is None else "not loaded"
-        views.append(ModelView(name, CHAMPION, champion, "", status, "", nothing))
+        status, why = "no champion" if champion is None else "not loaded", models.unservable.find(name, champion)
+        views.append(ModelView(name, CHAMPION, champion, "", "not served" if why else status, why, nothing))
     return sorted(views, key=lambda view: (not view.bad, view.name, view.which != CHAMPION, view.which))
+
+
+def is_explainer(name: str, registered: Collection[str]) -> bool:
+    """Return whether a name is that of an explainer of a registered model.
+
+    Examples
+    --------
+    >>> [is_explainer("reviews-explainer", names) for names in (["reviews"], [])]
+    [True, False]
+    """
+    base = classifier_name(name)
+    return base in registered and name == companion_name(str(base), "explainer")
 
 
 def view_followed(followed: Followed, asked: Asked) -> ModelView:
@@ -201,6 +211,12 @@ def view_followed(followed: Followed, asked: Asked) -> ModelView:
 def find_example(served: Served | None) -> Mapping[str, Any]:
     """Return the first row that a version was registered with; nothing where it is not known."""
     return served.example[0] if served is not None and served.example else {}
+
+
+def choose_example(views: Sequence[ModelView]) -> ModelView | None:
+    """Return what the page shows how to ask: one whose rows are known, or one that the first request loads."""
+    known = [view for view in views if view.example]
+    return next(iter(known or [view for view in views if view.status in ("answers", "not loaded")]), None)
 
 
 def make_command(address: str, view: ModelView) -> str:

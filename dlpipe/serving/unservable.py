@@ -1,0 +1,45 @@
+"""Versions that can never answer: explainers, and models that something else than dlpipe made."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from dlpipe.errors import ModelNotFound
+from dlpipe.registry import KIND, ModelVersion, classifier_name
+
+MOST = 1_000
+"""Versions that are remembered."""
+
+
+class Unservable:
+    """What is known of such versions: they never change, so each is opened once."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, int], ModelNotFound] = OrderedDict()
+
+    def note(self, version: ModelVersion, error: ModelNotFound) -> None:
+        """Remember why a version cannot be opened."""
+        self._known[version.name, version.version] = error
+        while len(self._known) > MOST:
+            self._known.popitem(last=False)
+
+    def find(self, name: str, number: int | None) -> str:
+        """Return why a version can never answer; empty where that is not known."""
+        return str(self._known.get((name, number or 0), ""))
+
+    def check(self, version: ModelVersion) -> None:
+        """Raise ``ModelNotFound`` where it is known that a version can never answer.
+
+        Examples
+        --------
+        >>> tags = {KIND: "explainer"}
+        >>> Unservable().check(ModelVersion("reviews-explainer", 1, "", "", "", "", tags=tags))
+        Traceback (most recent call last):
+        ...
+        dlpipe.errors.ModelNotFound: reviews-explainer explains and does not predict: ask /models/reviews/explain.
+        """
+        if version.tags.get(KIND) == "explainer":
+            address = f"/models/{classifier_name(version.name) or 'NAME'}/explain"
+            raise ModelNotFound(f"{version.name} explains and does not predict: ask {address}.")
+        if (error := self._known.get((version.name, version.version))) is not None:
+            raise error.with_traceback(None)
