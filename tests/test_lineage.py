@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pyarrow as pa
 import pytest
+from browsers import open_in_browser
 from click.testing import CliRunner
 from made_up_lineage import REQUEST, History, find_id, list_ids
 from stores import untouched_environment
@@ -586,6 +587,19 @@ def test_a_circle_has_columns_too() -> None:
     nodes = [Node("table", "/t", number) for number in range(3)]
     edges = [Edge(nodes[number], "appended to", nodes[number - 1]) for number in range(3)]
     assert sorted(find_layers(Graph((nodes[0],), tuple(edges))).values()) == [0, 1, 2]
+
+
+def test_all_columns_of_a_wide_and_low_graph_are_in_view(tmp_path: Path) -> None:
+    nodes = [Node("table", "/t", number) for number in range(6)]
+    chain = [Edge(nodes[number + 1], "appended to", nodes[number]) for number in range(5)]
+    page = tmp_path / "lineage.html"
+    page.write_text(make_page(Graph((nodes[3],), tuple(chain))), encoding="utf-8")
+    drawn = open_in_browser(page.as_uri(), "--window-size=1400,1000", "--dump-dom", folder=tmp_path).stdout
+    width = re.search(r'<svg[^>]* width="(\d+)"', drawn)
+    assert drawn.count('class="box') == 6
+    assert width is not None
+    assert 1200 < int(width[1]) <= 1400
+    assert '<div id="page" class="low">' in drawn
 
 
 # -- whether records agree ---------------------------------------------------------------------------------------

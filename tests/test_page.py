@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import os
 import re
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from browsers import open_in_browser
 from click.testing import CliRunner
 from flask.testing import FlaskClient
 from metaflow.plugins.cards.card_modules.basic import BlankCard
@@ -34,7 +34,6 @@ from dlpipe.orchestrator.state import State
 from dlpipe.time_formats import format_iso, format_span
 
 NOW = 1795757400.0  # 2026-11-27 05:30 UTC
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EVIL = "<script>alert(1)</script>\u202egnp.exe"
 
 
@@ -444,21 +443,11 @@ def others() -> list[str]:
 
 
 def test_a_browser_shows_the_page(state: State, tmp_path: Path) -> None:
-    browser = next((one for one in map(shutil.which, BROWSERS) if one), None)
-    if browser is None:
-        pytest.skip("there is no Chromium here")
     attempted(state, "PredictFlow")
     with contextlib.closing(page.serve(page.make_app(state), 0)) as server:
-        command = [
-            browser,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            f"--user-data-dir={tmp_path / 'profile'}",
-        ]
         shot = tmp_path / "page.png"
-        words = ["--window-size=1280,900", f"--screenshot={shot}", f"http://127.0.0.1:{server.effective_port}/"]
-        done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=120)
+        address = f"http://127.0.0.1:{server.effective_port}/"
+        done = open_in_browser(address, "--window-size=1280,900", f"--screenshot={shot}", folder=tmp_path)
         assert shot.exists(), done.stderr
     # what the page's policy refuses, or does not find, Chromium says on its console
     assert "Content Security Policy" not in done.stderr

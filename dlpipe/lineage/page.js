@@ -1,8 +1,9 @@
 "use strict";
 // Draws the graph that stands in the page; texts are set as texts, never as markup.
 const {nodes, edges} = JSON.parse(document.getElementById("graph").textContent);
-const WIDTH = 212, HEIGHT = 42, BESIDE = 56, BELOW = 12, EDGE = 20, LETTERS = 24;
+const WIDTH = 212, HEIGHT = 42, BESIDE = 56, BELOW = 12, EDGE = 20, LETTERS = 24, SMALLEST = 0.75;
 const svg = document.querySelector("svg"), details = document.getElementById("details");
+const page = document.getElementById("page"), drawing = document.getElementById("drawing");
 const opened = new Set();
 let chosen = null;
 
@@ -42,6 +43,16 @@ function place(boxes, links) {
   return {width: 2 * EDGE + used.length * (WIDTH + BESIDE) - BESIDE, height: 2 * EDGE + tallest * (HEIGHT + BELOW)};
 }
 
+// All columns are in view where that leaves letters that can be read: details go below a drawing that is wide and low.
+function fit(size) {
+  page.classList.remove("low");
+  page.classList.toggle("low", size.width > drawing.clientWidth && size.height < page.clientHeight / 2);
+  const scale = Math.min(1, Math.max(SMALLEST, drawing.clientWidth / size.width));
+  svg.setAttribute("viewBox", `0 0 ${size.width} ${size.height}`);
+  svg.setAttribute("width", Math.floor(size.width * scale));
+  svg.setAttribute("height", Math.floor(size.height * scale));
+}
+
 function make(name, attributes, parent, text) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -71,10 +82,8 @@ function draw() {
     const link = {from: of.get(edge.from), to: of.get(edge.to)};
     return [link.from.key + " " + link.to.key, link];
   })).values()].filter(link => link.from !== link.to);
-  const size = place(boxes, links);
+  fit(place(boxes, links));
   svg.replaceChildren();
-  svg.setAttribute("width", size.width);
-  svg.setAttribute("height", size.height);
   const current = chosen === null ? null : of.get(chosen);
   const up = current ? reach(current, links, "to", "from") : new Set();
   const down = current ? reach(current, links, "from", "to") : new Set();
@@ -151,4 +160,5 @@ function describe(number) {
 document.getElementById("counts").textContent =
   `${nodes.length} things, ${edges.length} relations. Origins are on the left; click a box to see what it came of and what came of it.`;
 choose(nodes.findIndex(node => node.root));
+window.addEventListener("resize", draw);
 document.querySelector(".chosen").scrollIntoView({block: "center", inline: "center"});
