@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -505,6 +507,23 @@ def test_commands_that_find_nothing_name_the_folder_in_which_they_looked(
         assert place in done.stderr
         assert "Stand in the folder of the project" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_on_a_terminal_what_is_read_is_said_and_elsewhere_it_is_not(
+    trained: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, terminal = os.openpty()
+    with os.fdopen(reader, "rb") as screen, os.fdopen(terminal, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        main(["lineage", "reviews/1", "--up"], standalone_mode=False)
+        stderr.flush()
+        told = [screen.readline().decode().strip() for _ in range(3)]
+    assert told == [
+        "looking for reviews/1 in tables, models, runs and requests",
+        "looking at what it came of",
+        "looking at what is known of each",
+    ]
+    assert CliRunner().invoke(main, ["lineage", "reviews/1", "--up"]).stderr == ""
 
 
 def test_only_one_form_is_printed(trained: History) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 import click
 
 from dlpipe.cli.pages import check_page, write_page
-from dlpipe.cli.printing import OneLineErrors, as_json, say
+from dlpipe.cli.printing import OneLineErrors, as_json, say, say_progress
 from dlpipe.errors import SettingError
 
 
@@ -84,7 +84,16 @@ def show(
         raise SettingError("Of --json, --dot and --graphml only one can be printed. Leave out the others.")
     wanted = read_kinds(kinds)
     records = Records(None if at is None else read_moment(at))
-    graph = walk(records, records.find(node), direction=direction, depth=depth, kinds=wanted)
+    say_progress(f"looking for {node} in tables, models, runs and requests")
+    roots = records.find(node)
+    graph = walk(
+        records,
+        roots,
+        direction=direction,
+        depth=depth,
+        kinds=wanted,
+        on_step=lambda name: say_progress(f"looking at {name}"),
+    )
     for problem in graph.problems:
         say(f"Something may be missing: {problem}", err=True)
     if html:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -57,6 +58,12 @@ class OneLineErrors(click.Group):
 def say(text: object = "", *, err: bool = False) -> None:
     """Print a line, or several, with nothing in them that a terminal would obey."""
     click.echo(make_visible(str(text)), err=err)
+
+
+def say_progress(text: str) -> None:
+    """Print a line on stderr of what takes a while, where a person looks at it."""
+    if sys.stderr.isatty():
+        say(text, err=True)
 
 
 def say_in_colour(text: str) -> None:

@@ -38,6 +38,7 @@ def walk(
     direction: Direction = "both",
     depth: int | None = None,
     kinds: Collection[str] = (),
+    on_step: Callable[[str], None] = lambda name: None,
 ) -> Graph:
     """Return what can be reached from ``roots``, each node and edge once; only what is reached is looked up.
 
@@ -53,11 +54,14 @@ def walk(
         How many edges away a node may be; by default any number.
     kinds : collection of str, optional
         Kinds that are wanted: what leads to none of them is left out. By default all.
+    on_step : callable, optional
+        Gets what is looked at next, for progress.
     """
     edges: dict[Edge, None] = {}
     cut: set[Node] = set()
     unknown: dict[Node, tuple[str, ...]] = {}
     if direction in ("up", "both"):
+        on_step("what it came of")
         found, at_end = _walk_one_way(records.find_origins, lambda edge: edge.origin, roots, depth)
         kept = _keep_leading(found, lambda edge: (edge.result, edge.origin), kinds)
         edges.update(dict.fromkeys(kept))
@@ -65,10 +69,12 @@ def walk(
         nodes = {*roots, *(edge.origin for edge in kept)} - at_end
         unknown = {node: problems for node in sorted(nodes) if (problems := records.find_unknown(node))}
     if direction in ("down", "both"):
+        on_step("what came of it")
         found, at_end = _walk_one_way(records.find_results, lambda edge: edge.result, roots, depth)
         edges.update(dict.fromkeys(_keep_leading(found, lambda edge: (edge.origin, edge.result), kinds)))
         cut |= at_end
     graph = Graph(tuple(roots), tuple(edges), unknown=unknown, cut=frozenset(cut))
+    on_step("what is known of each")
     facts = {node: records.describe(node) for node in graph.nodes}
     return replace(graph, facts=facts, problems=records.list_problems())
 
