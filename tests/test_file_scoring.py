@@ -126,7 +126,7 @@ def test_a_row_without_a_text_is_named_before_anything_is_written(store, folder)
     assert [bool(row["predicted"]) for row in rows] == [True, False, True, False]
     assert [row["n"] for row in rows] == ["1", "2", "3", "4"]
     Path("new.jsonl").write_text('{"text": "good"}\n{"text": null}\n{"text": 3}\n')
-    assert "line 2 (it has no text), line 3 (is no text but a int: 3. Pass texts" in said("new.jsonl", "out.jsonl")
+    assert "line 2 (it has no text), line 3 (is no text but a number: 3. Pass" in said("new.jsonl", "out.jsonl")
     pq.write_table(pa.table({"text": ["good", None]}), "new.parquet")
     assert "1 row of 'new.parquet' cannot be scored: row 2" in said("new.parquet", "out.jsonl")
     # a pipeline says itself what is wrong with a row

@@ -285,20 +285,20 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("nested deep", "/models/reviews", NESTED, 400, "no JSON"),
     ("nested less deep", "/models/reviews", [[[["a"]]]], 400, "Row 0 is no text"),
     ("NaN", "/models/reviews", b'{"text": NaN}', 400, "no JSON"),
-    ("no UTF-8", "/models/reviews", b'{"text": "\xff\xfe"}', 400, "no JSON"),
+    ("no UTF-8", "/models/reviews", b'{"text": "\xff\xfe"}', 400, "byte 10 is no UTF-8"),
     ("half a surrogate", "/models/reviews", b'{"text": "\\ud800"}', 400, "no JSON"),
     ("null", "/models/reviews", None, 400, "no JSON"),
     ("JSON null", "/models/reviews", b"null", 400, "The body is null"),
-    ("a number", "/models/reviews", 3, 400, "The body is a int"),
-    ("true", "/models/reviews", True, 400, "The body is a bool"),
+    ("a number", "/models/reviews", 3, 400, "The body is a number: 3"),
+    ("true", "/models/reviews", True, 400, "The body is a boolean: true"),
     ("an empty object", "/models/reviews", {}, 400, "empty object"),
     ("an empty list", "/models/reviews", [], 400, "no rows"),
     ("an empty column", "/models/reviews", {"text": []}, 400, "no rows"),
     ("a null text", "/models/reviews", {"text": ["good", None]}, 400, "Row 1 is missing"),
     ("one null text", "/models/reviews", {"text": None}, 400, "Row 0 is missing"),
-    ("a number for a text", "/models/reviews", {"text": ["good", 3]}, 400, "Row 1 is no text but a int"),
-    ("an object for a text", "/models/reviews", {"text": {"a": 1}}, 400, "Row 0 is no text but a dict"),
-    ("mixed rows", "/models/reviews", ["good", {"text": "bad"}], 400, "Row 1 is no text"),
+    ("a number for a text", "/models/reviews", {"text": ["good", 3]}, 400, "Row 1 is no text but a number: 3"),
+    ("an object for a text", "/models/reviews", {"text": {"a": 1}}, 400, 'no text but an object: {"a": 1}'),
+    ("mixed rows", "/models/reviews", ["good", {"text": "bad"}], 400, "Row 1 is no text but an object"),
     ("columns of two lengths", "/models/reviews", {"text": ["a", "b"], "id": [1]}, 400, "one length"),
     ("a value beside a column", "/models/reviews", {"text": ["a", "b"], "id": 1}, 400, "one length"),
     ("other columns", "/models/reviews", {"a": "x", "b": "y"}, 400, "must be in a column named 'text'"),
@@ -337,6 +337,10 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("unknown version", "/models/reviews/99", "good", 404, "no version 99"),
     ("huge version", f"/models/reviews/{'9' * 400}", "good", 404, "no version"),
     ("unknown alias", "/models/reviews/best", "good", 404, "no alias 'best'"),
+    ("a body of MLflow", "/models/reviews", {"inputs": ["good"]}, 400, "at /models/NAME/invocations"),
+    ("a body of v2", "/models/reviews", v2(), 400, "/v2/models/NAME/infer"),
+    ("an alias as in a URI", "/models/reviews@best", "good", 404, "ask /models/reviews/best"),
+    ("a slash at the end", "/models/reviews/", "good", 404, "no such address"),
     ("two dots", "/models/%2e%2e", "good", 404, "names no model"),
     ("odd name", "/models/a'b%22%00c", "good", 404, ""),
     ("a path up", "/models/..%2f..%2fetc%2fpasswd", "good", 404, ""),
@@ -704,6 +708,17 @@ def test_an_address_that_others_reach_is_refused() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("Error: --host 0.0.0.0 would let other machines ask")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_without_a_store_is_refused_and_stays_empty(tmp_path, monkeypatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DLPIPE_TABLES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    done = run_serve("--port", "0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: There is no MLflow store")
+    assert "train a model here first" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_that_does_not_exist_ends_the_start(store) -> None:

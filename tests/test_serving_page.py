@@ -94,6 +94,10 @@ def read_page(server: Server) -> str:
 def test_the_page_shows_what_answers_and_why_a_version_does_not(store, tiny_model):
     with serving() as server:
         assert "No model is registered." in read_page(server)
+        deadline = time.monotonic() + 60
+        while not any("No model is registered yet." in line for line in server.said):
+            assert time.monotonic() < deadline, server.said
+            time.sleep(0.1)
         first = register(tiny_model, "reviews", 0)
         promote(first)
         shown = read_page(server)

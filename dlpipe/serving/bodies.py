@@ -15,11 +15,14 @@ from typing import Any, Literal
 import orjson
 
 from dlpipe.serving.refusals import Refused, bad_request
+from dlpipe.task.requests import describe_value
 
 Shape = Literal["plain", "mlflow", "v2"]
 JSON, CSV = "application/json", "text/csv"
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 """The keys of MLflow's bodies, of which one must be there."""
+BESIDE = ("params", "id", "outputs", "parameters")
+"""What may stand beside them, or beside ``inputs`` of the Open Inference Protocol."""
 LARGE = 50_000
 """Bytes from which on a body is read beside the event loop: smaller ones take less than half a millisecond."""
 DATATYPES = frozenset(
@@ -115,6 +118,7 @@ def parse(body: bytes, media: str, shape: Shape) -> Asked:
         return Asked(parse_csv(body))
     given = load_json(body)
     if shape == "plain":
+        check_plain(given)
         return Asked(check_columns(given))
     return read_mlflow(given) if shape == "mlflow" else read_v2(given)
 
@@ -124,13 +128,44 @@ def load_json(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except ValueError as error:
+        if (at := find_bad_byte(body)) is not None:
+            raise bad_request(f"The body is no JSON: byte {at} is no UTF-8.") from None
         raise bad_request(f"The body is no JSON: {describe_json_error(error)}.") from None
+
+
+def find_bad_byte(body: bytes) -> int | None:
+    """Return where a body stops being UTF-8; ``None`` where it does not."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return None
 
 
 def describe_json_error(error: ValueError) -> str:
     """Return what is wrong with JSON, without the JSON."""
     said = str(error)
     return said[0].lower() + said[1:].rstrip(".") if said else "it cannot be read"
+
+
+def check_plain(given: Any) -> None:
+    """Raise ``Refused`` for a body of another protocol, whose key would be taken for the name of a column.
+
+    Examples
+    --------
+    >>> check_plain({"inputs": ["good"]})
+    Traceback (most recent call last):
+    ...
+    dlpipe.serving.refusals.Refused: 'inputs' is read at /models/NAME/invocations (MLflow) or /v2/models/NAME/in...
+    """
+    if not isinstance(given, dict) or not given.keys() <= {*FORMATS, *BESIDE}:
+        return
+    if there := [name for name in FORMATS if name in given]:
+        v2 = " or /v2/models/NAME/infer (Open Inference Protocol)" if there == ["inputs"] else ""
+        raise bad_request(
+            f"{there[0]!r} is read at /models/NAME/invocations (MLflow){v2}; here, pass "
+            '{"text": "..."}, an object of columns, or a list of either.'
+        )
 
 
 def check_columns(given: Any) -> Any:
@@ -151,9 +186,9 @@ def check_columns(given: Any) -> Any:
             return given
         if isinstance(given, str):
             return [given]
-        what = "null" if given is None else f"a {type(given).__name__}"
         raise bad_request(
-            f'The body is {what}. Pass {{"text": "..."}}, an object of columns, or a list of either.'
+            f"The body is {describe_value(given)}. "
+            'Pass {"text": "..."}, an object of columns, or a list of either.'
         )
     if not given:
         raise bad_request('The body is an empty object. Pass {"text": "..."}, or an object of columns.')

@@ -106,7 +106,7 @@ class Lookup:
         """
         if len(uri) > LONGEST_URI:
             raise ModelNotFound(f"There is no model with a name as long as {uri[:60]!r}...")
-        parse_uri(uri)
+        check_uri(uri)
         until, error = self._absent.get(uri, (0.0, None))
         if error is not None and time.monotonic() < until:
             raise error.with_traceback(None)
@@ -193,3 +193,19 @@ class Lookup:
 
         threading.Thread(target=work, name="dlpipe-registry", daemon=True).start()
         return future
+
+
+def check_uri(uri: str) -> None:
+    """Raise ``ModelNotFound`` for a name that no model can have.
+
+    Examples
+    --------
+    >>> check_uri("models:/reviews@staging@champion")
+    Traceback (most recent call last):
+    ...
+    dlpipe.errors.ModelNotFound: 'reviews@staging' names no model here: ask /models/reviews/staging.
+    """
+    name, _, alias = uri.removeprefix("models:/").rpartition("@")[0].partition("@")
+    if name and alias:
+        raise ModelNotFound(f"'{name}@{alias}' names no model here: ask /models/{name}/{alias}.")
+    parse_uri(uri)

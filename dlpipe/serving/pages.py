@@ -82,10 +82,12 @@ def make_pages(app: Shown) -> Starlette:
         "/v2/models/{name}/versions/{which}": pages.tensors,
         "/v2/models/{name}/versions/{which}/ready": pages.model_ready,
     }
-    return Starlette(
+    shown = Starlette(
         routes=[Route(path, guarded(page)) for path, page in routes.items()],
         exception_handlers={HTTPException: answer_unknown},
     )
+    shown.router.redirect_slashes = False  # such an answer has no body, and no id
+    return shown
 
 
 def guarded(page: Handler) -> Handler:

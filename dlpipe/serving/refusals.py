@@ -79,7 +79,7 @@ def refuse(error: Exception) -> Refused:
 
     Examples
     --------
-    >>> refuse(SettingError("Row 1 is no text but a int: 3.")).status
+    >>> refuse(SettingError("Row 1 is no text but a number: 3.")).status
     400
     >>> refuse(ZeroDivisionError("division by zero")).message
     'The server failed to answer; its log has the reason under this request id.'

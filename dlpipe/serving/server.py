@@ -18,7 +18,7 @@ from typing import Any
 
 from uvicorn import Config, Server
 
-from dlpipe.errors import AddressUnusable, SettingError
+from dlpipe.errors import AddressUnusable, DlpipeError, SettingError, StoreNotFound
 from dlpipe.serving.application import Application
 from dlpipe.serving.batching import Batcher
 from dlpipe.serving.connections import make_protocol
@@ -31,6 +31,7 @@ from dlpipe.serving.reloading import Reloader
 from dlpipe.serving.request_log import RequestLog
 from dlpipe.serving.settings import KeySettings, ServingSettings
 from dlpipe.serving.usage import count_used_rows
+from dlpipe.tracking import open_store
 
 LOGGER = logging.getLogger(__name__)
 CONNECTIONS = 8192
@@ -94,6 +95,8 @@ def serve(
         When others may read the file of keys, or it is none.
     StorageFull
         When requests cannot be logged.
+    StoreNotFound
+        When there is no registry here; one that is empty, or does not answer now, may come later.
     AddressUnusable
         When the port is taken, or the address is not of this machine.
     DlpipeError
@@ -105,6 +108,7 @@ def serve(
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     keys = open_keys(settings.serving.keys, say=say)
     check_host(settings.host, keys=0 if keys is None else len(keys))
+    check_store()
     with open_socket(settings.host, settings.port) as listening:
         log = RequestLog(settings.serving.log, say=say)
         log.start()
@@ -151,6 +155,23 @@ def check_host(host: str, *, keys: int) -> None:
         f"--host {host} would let other machines ask, and there are no keys. Make one (dlpipe keys create NAME), "
         "or use 127.0.0.1."
     )
+
+
+def check_store() -> None:
+    """Raise ``StoreNotFound`` where there is no registry; one that does not answer now may do so later."""
+    try:
+        open_store()
+    except StoreNotFound:
+        raise
+    except DlpipeError as error:
+        LOGGER.debug("the registry does not answer yet: %s", error)
+
+
+async def tell_if_empty(models: Models, *, say: Callable[[str], None]) -> None:
+    """Say so where no model is registered yet."""
+    with contextlib.suppress(DlpipeError):  # a registry that does not answer is said by whoever asks it
+        if not await models.lookup.list_all():
+            say("No model is registered yet. One that is (python flows/train_flow.py run) answers at once.")
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -211,7 +232,11 @@ async def run(
     try:
         await app.models.check()
         say(f"Serving {describe_models(settings.models)} on {describe_address(listening)}")
-        await answer_while_loading(app, listening, say=say)
+        telling = asyncio.create_task(tell_if_empty(app.models, say=say))
+        try:
+            await answer_while_loading(app, listening, say=say)
+        finally:
+            telling.cancel()
     finally:
         await close_application(app)
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dlpipe.errors import SettingError
 
 TEXT, ROW_ID = "text", "row_id"
+JSON_KINDS = (
+    (bool, "a boolean"),
+    (int | float, "a number"),
+    (str, "a text"),
+    (Mapping, "an object"),
+    (list, "a list"),
+)
 
 
 def read_text_values(model_input: Any) -> list[object]:
@@ -61,7 +69,7 @@ def find_text_column(names: Sequence[Any]) -> Any:
     if len(names) == 1 and names[0] != ROW_ID:
         return names[0]
     there = ", ".join(map(repr, names)) or "none"
-    raise SettingError(f"The texts must be in a column named 'text'; got {there}. Pass data[['text']].")
+    raise SettingError(f"The texts must be in a column named 'text'; got {there}. Name it so, or pass it alone.")
 
 
 def is_scalar(given: Any) -> bool:
@@ -72,6 +80,23 @@ def is_scalar(given: Any) -> bool:
 def unwrap_scalar(value: Any) -> Any:
     """Return what an array without a dimension holds, as MLflow's server makes of a single value."""
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+
+
+def describe_value(value: object) -> str:
+    """Return what a value is, in the words of JSON, and its beginning.
+
+    Examples
+    --------
+    >>> describe_value(3), describe_value({"text": "Dull"}), describe_value(None)
+    ('a number: 3', 'an object: {"text": "Dull"}', 'null')
+    """
+    if value is None:
+        return "null"
+    kind = next((word for type_, word in JSON_KINDS if isinstance(value, type_)), f"a {type(value).__name__}")
+    try:
+        return f"{kind}: {json.dumps(value, ensure_ascii=False)[:60]}"
+    except (TypeError, ValueError, RecursionError):  # JSON has no such value
+        return f"{kind}: {repr(value)[:60]}"
 
 
 def is_missing(value: object) -> bool:

@@ -44,6 +44,7 @@ from dlpipe.serving.server import (
     KEEP_ALIVE_SECONDS,
     ServeSettings,
     check_host,
+    check_store,
     describe_models,
     open_keys,
 )
@@ -102,6 +103,7 @@ def serve_on_ray(
     check_settings(settings.host, settings.port)
     keys = open_keys(settings.serving.keys, say=say)
     check_host(settings.host, keys=0 if keys is None else len(keys))
+    check_store()
     for name, number, alias in map(parse_uri, settings.models):
         resolve(f"models:/{name}@{alias}" if number is None else f"models:/{name}/{number}")
     with join(address) as cluster:
