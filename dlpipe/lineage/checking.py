@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -236,6 +236,19 @@ def _check_rows(node: Node, version: ModelVersion, outcome: RunOutcome) -> Itera
         yield Finding("differs", node.id, told)
 
 
+def is_told(uri: str, made_from: str, told: Container[str]) -> bool:
+    """Return whether a run tells of a version that it made, or of the classifier with which it made it.
+
+    Examples
+    --------
+    >>> is_told("models:/films-pipeline/1", "models:/films/1", {"models:/films/1"})
+    True
+    >>> is_told("models:/films/2", "", {"models:/films/1"})
+    False
+    """
+    return uri in told or made_from in told
+
+
 def _find_unnamed_models(records: Records, runs: set[str]) -> Iterator[Finding]:
     """Yield versions that name a run which does not know of them."""
     made: dict[str, set[str] | None] = {}
@@ -248,7 +261,7 @@ def _find_unnamed_models(records: Records, runs: set[str]) -> Iterator[Finding]:
             outcome = read_outcome(run)
             # one that goes on keeps what it made when its step ends
             made[run] = None if outcome.status == "RUNNING" else {str(model) for model in outcome.models}
-        if (known := made[run]) is not None and str(node) not in known:
+        if (known := made[run]) is not None and not is_told(str(node), version.tags.get(MADE_FROM, ""), known):
             yield Finding("missing", node.id, f"its tags name {run}, which does not say that it made it")
 
 
