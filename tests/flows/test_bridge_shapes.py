@@ -273,12 +273,16 @@ def test_the_artifacts_are_the_same(shape: str, pairs: dict[str, Pair]) -> None:
 
 
 @every_shape
-def test_tasks_and_launcher_say_the_same_but_for_one_line(shape: str, pairs: dict[str, Pair]) -> None:
+def test_tasks_and_launcher_say_the_same_but_for_where_the_run_stands_and_how_to_resume_it(
+    shape: str, pairs: dict[str, Pair]
+) -> None:
     bare, bridged = pairs[shape].bare, pairs[shape].bridged
     for stream in ("stdout", "stderr"):
         assert only_in_one(bare.logs(stream), bridged.logs(stream)) == []
-    (ours,) = only_in_one(bare.lines, bridged.lines)
+    ours, *resume = only_in_one(bare.lines, bridged.lines)
     assert ours.startswith("MLflow ")
+    assert [line.partition(":")[0] for line in resume] in ([], ["To resume this run, after a repair"])
+    assert not (resume and bridged.code == 0)
 
 
 @every_shape
