@@ -33,8 +33,16 @@ from dlpipe.tables import delete_table, locate, read_table, table_at, write_tabl
 @pytest.fixture
 def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[History]:
     monkeypatch.chdir(tmp_path)
+    keep_runs_in(tmp_path, monkeypatch)
     with untouched_environment():
         yield History(tmp_path)
+
+
+def keep_runs_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Have Metaflow look for runs in a folder; where it has looked once, it looks to the end of its process."""
+    from metaflow.plugins.datastores.local_storage import LocalStorage
+
+    patch.setattr(LocalStorage, "datastore_root", str(folder / ".metaflow"))
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +51,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     with pytest.MonkeyPatch.context() as patch, untouched_environment():
         folder = tmp_path_factory.mktemp("trained")
         patch.chdir(folder)
+        keep_runs_in(folder, patch)
         made = History(folder)
         rows = made.ingest("TrainFlow/17")
         model = made.register("TrainFlow/17", rows)
