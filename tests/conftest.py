@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,14 @@ def group_of(item: pytest.Item) -> str:
     if item.path.parent == FLOWS and "project" in getattr(item, "fixturenames", ()):
         return "project"
     return TOGETHER.get(item.path.stem, item.path.stem)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def look_for_runs_anew() -> Iterator[None]:
+    """Have Metaflow not look where tests of another module had it look: it remembers its folder for good."""
+    yield
+    if storage := sys.modules.get("metaflow.plugins.datastores.local_storage"):
+        storage.LocalStorage.datastore_root = None
 
 
 @pytest.fixture(scope="session")

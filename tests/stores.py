@@ -18,6 +18,7 @@ from dlpipe.task import Evaluation
 from dlpipe.tracking import TrackingStore, open_store, touch_database
 
 if TYPE_CHECKING:
+    import pytest
     from mlflow.entities import Run
 
 
@@ -89,3 +90,10 @@ def kill_before_call(number: int, owner: Any, names: Iterable[str]) -> None:
 
     for name in names:
         setattr(owner, name, count(getattr(owner, name)))
+
+
+def keep_runs_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Have Metaflow look for runs in a folder; where it has looked once, it looks to the end of its process."""
+    from metaflow.plugins.datastores.local_storage import LocalStorage
+
+    patch.setattr(LocalStorage, "datastore_root", str(folder / ".metaflow"))

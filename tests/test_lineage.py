@@ -18,7 +18,7 @@ import pytest
 from browsers import open_in_browser
 from click.testing import CliRunner
 from made_up_lineage import REQUEST, History, find_id, list_ids
-from stores import untouched_environment
+from stores import keep_runs_in, untouched_environment
 
 from dlpipe.cli import main
 from dlpipe.errors import NodeAmbiguous, NodeNotFound
@@ -36,13 +36,6 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[History
     keep_runs_in(tmp_path, monkeypatch)
     with untouched_environment():
         yield History(tmp_path)
-
-
-def keep_runs_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Have Metaflow look for runs in a folder; where it has looked once, it looks to the end of its process."""
-    from metaflow.plugins.datastores.local_storage import LocalStorage
-
-    patch.setattr(LocalStorage, "datastore_root", str(folder / ".metaflow"))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable
 from made_up_lineage import History, find_id, list_ids
 from schedulers import deployed
-from stores import untouched_environment
+from stores import keep_runs_in, untouched_environment
 
 from dlpipe.lineage import Records, walk
 from dlpipe.orchestrator.runs import Event, RunAttempt
@@ -97,6 +97,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         (folder / ".metaflow").mkdir()
         (folder / "train_flow.py").write_text(FLOW)
         patch.chdir(folder)
+        keep_runs_in(folder, patch)
         told = Story(History(folder))
         history = told.history
         first, failed = told.run("FIRST"), told.run("FAILED", fails=True)
@@ -258,6 +259,8 @@ def test_a_deleted_run_is_gone_and_what_it_made_still_names_it(story: Story) -> 
     graph = walk(records, records.find("reviews/1"), direction="up")
     gone = {re.sub(r"\d{16}", "FIRST", str(node)): facts.gone for node, facts in graph.facts.items() if facts.gone}
     assert gone["TrainFlow/FIRST"] == gone["TrainFlow/FIRST/start/1"] == GONE
+    kept = walk(records, records.find("reviews/3"), direction="up")
+    assert [facts.gone for node, facts in kept.facts.items() if str(node) == story.runs["THIRD"]] == [""]
     assert of_first_training("models:/reviews/1") <= story.spell("delete run", "reviews/1", direction="up")
 
 
