@@ -265,7 +265,8 @@ def test_a_version_is_deleted_with_its_companions_but_for_the_champion(store):
     assert "reviews/3" not in dlpipe("models").stdout
 
 
-def test_tables_that_a_version_computed_are_named_before_it_is_deleted(store):
+def test_tables_that_a_version_computed_are_named_before_it_is_deleted(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     key = {"source": "/t/films", "source_version": "0", "model": "models:/reviews/2"}
     write_table("films_predictions", pa.table({"row_id": ["a"]}), key=key)
     asked = dlpipe("models", "delete", "reviews/2")

@@ -52,7 +52,9 @@ def sync(pathspec: str, restore: bool, json_: bool) -> None:
     check_datastore()
     say_shared_runs()
     rows = [vars(done) for done in sync(pathspec, restore=restore, on_run=tell)]
-    say_rows(rows, json_=json_, nothing="Metaflow has no runs here.")
+    say_rows(
+        rows, json_=json_, nothing=f"Metaflow has no runs in {os.getcwd()!r}. Stand in the folder of the project."
+    )
 
 
 @bridge.command()

@@ -485,7 +485,7 @@ def test_a_run_that_does_not_exist_is_one_line(pathspec: str, line: str, odd: Od
 
 def test_a_folder_without_metaflow_has_no_runs_and_stays_as_it_was(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    assert folder.bridge("sync") == "Metaflow has no runs here.\n"
+    assert "Stand in the folder of the project" in folder.bridge("sync")
     assert folder.bridge("status") == "MLflow is behind with no run here.\n"
     said = folder.bridge("check", "QuickFlow", code=1)
     assert "Metaflow has no flow 'QuickFlow' here; it has none. Stand in the folder" in said
