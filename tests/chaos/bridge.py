@@ -2,7 +2,7 @@
 
 Each round, made from its seed, runs ``chaos_flow.py`` with the bridge in a folder of its own, kills or cuts off
 something at a random moment, resumes until the run has succeeded, and compares MLflow with Metaflow: by
-``dlpipe.bridge.check``, and by checks here that know nothing of the bridge's code.
+``dlpipe.bridge.check`` and ``dlpipe.lineage.check_records``, and by checks here that know nothing of their code.
 
     .venv/bin/python tests/chaos/bridge.py --rounds 100 --seed 0
     .venv/bin/python tests/chaos/bridge.py --only 17 --keep
@@ -527,7 +527,8 @@ def answer_questions() -> None:
     from mlflow import MlflowClient  # noqa: F401
 
     import dlpipe.bridge.mirroring
-    import dlpipe.bridge.reading  # noqa: F401
+    import dlpipe.bridge.reading
+    import dlpipe.lineage  # noqa: F401
 
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever libraries print is no answer
@@ -586,6 +587,7 @@ def verdict(folder: str, uri: str, logs: bool, answer: dict[str, Any] | None, na
     differences = [str(one) for one in bridge.check(FLOW)]
     if differences:
         problems.append(f"{len(differences)} differences, such as {differences[0][:300]}")
+    problems += lineage_problems()
     final = final_artifacts(Path(folder), runs_in(Path(folder))[-1])
     if answer is not None and final != answer:
         problems.append(f"artifacts {final} instead of {answer}")
@@ -600,6 +602,22 @@ def verdict(folder: str, uri: str, logs: bool, answer: dict[str, Any] | None, na
         "removed": seen.removed,
         "problems": problems,
     }
+
+
+def lineage_problems() -> Iterator[str]:
+    """Yield in what records do not agree, and the versions of tables that lead to no run of the flow."""
+    from dlpipe.lineage import Records, check_records, walk
+
+    records = Records()
+    yield from map(str, check_records(records))
+    tables = {record.name: record for record in records.catalog.list_records()}
+    if sorted(tables) != ["squares", "squares_again"] or list(tables["squares"].commits) != [0]:
+        yield f"the tables {', '.join(tables)} instead of one version of squares and those of squares_again"
+    for record in tables.values():
+        for number in record.commits:
+            told = walk(records, records.find(f"{record.name}@v{number}"), direction="up").facts
+            if not any(node.kind == "run" and not facts.gone for node, facts in told.items()):
+                yield f"{record.name}@v{number} leads to no run"
 
 
 def final_artifacts(folder: Path, run: str) -> dict[str, Any]:

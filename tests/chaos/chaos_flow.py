@@ -8,6 +8,8 @@ from metaflow import FlowSpec, retry, step
 from dlpipe.flows import report_point
 
 REST = 0.2  # seconds; so that there is something to kill
+ONCE = {"what": "squares"}
+"""The key of a commit that whoever comes first makes, killed or not; the others find it."""
 
 
 class ChaosFlow(FlowSpec):
@@ -40,6 +42,7 @@ class ChaosFlow(FlowSpec):
     def gather(self, inputs):
         self.table = {str(one.input): one.squared for one in inputs}
         self.total = sum(self.table.values())
+        self.rows, self.rows_again = self.write_squares()
         self.epochs = []
         for epoch in range(1, 5):
             self.epochs.append({"epoch": epoch, "loss": self.total / epoch})
@@ -59,6 +62,15 @@ class ChaosFlow(FlowSpec):
                 time.sleep(REST)
         time.sleep(REST)
         self.next(self.meet)
+
+    def write_squares(self):
+        """Write the squares to a table that is written once, and to one that each attempt writes."""
+        import pyarrow as pa
+
+        from dlpipe.tables import write_table
+
+        rows = pa.table({"number": list(self.table), "square": list(self.table.values())})
+        return write_table("squares", rows, key=ONCE), write_table("squares_again", rows)
 
     @retry(times=2, minutes_between_retries=0)
     @step

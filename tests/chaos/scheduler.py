@@ -3,7 +3,8 @@
 Ten deployments run by a real ``dlpipe scheduler``: some by the minute, some by events, some after others, some by
 hand. In each round, made from its seed, something is killed with SIGKILL at random moments: the scheduler,
 launchers, keepers, tasks, or all of it at once as by a power loss; a killed scheduler is started again after a
-while. At the end, what ran is compared with what was due, by notes that each step has written itself.
+while. At the end, what ran is compared with what was due, by notes that each step has written itself, and lineage
+is asked for what started the run that wrote each version of a table.
 
     .venv/bin/python tests/chaos/scheduler.py --rounds 60 --seed 0
 """
@@ -363,6 +364,7 @@ def problems(production: Production, state: State, until: float) -> Iterator[str
     for name in DEPLOYMENTS:
         yield from _not_due(name, by_deployment, production, state, until)
     yield from _doubled(production, runs)
+    yield from _not_in_lineage(production, runs)
 
 
 def _not_due(
@@ -413,6 +415,32 @@ def _doubled(production: Production, runs: list[Run]) -> Iterator[str]:
         for step, index in [("start", None), ("work", 0), ("work", 1), ("join", None), ("end", None)]:
             if run.status == "succeeded" and not done[run.number, step, index]:
                 yield f"run {run.number} succeeded without {step}/{index}"
+
+
+def _not_in_lineage(production: Production, runs: list[Run]) -> Iterator[str]:
+    """Yield in what records do not agree, and runs whose rows do not lead to their deployment and events."""
+    from dlpipe.lineage import Records, check_records, walk
+
+    os.environ["DLPIPE_STATE"] = str(production.state)
+    os.chdir(production.folder)
+    records = Records()
+    yield from map(str, check_records(records))
+    tables = {record.name: record for record in records.catalog.list_records()}
+    for run in runs:
+        if run.status != "succeeded":
+            continue
+        made = [
+            number
+            for number in (tables[run.deployment].commits if run.deployment in tables else ())
+            if tables[run.deployment].read_key(number) == {"run": str(run.number)}
+        ]
+        if len(made) != 1:
+            yield f"run {run.number} of {run.deployment} made {len(made)} versions of its table"
+            continue
+        told = walk(records, records.find(f"{run.deployment}@v{made[0]}"), direction="up").facts
+        kinds = {"run", "deployment", *(["event"] if run.events else [])}
+        if missing := kinds - {node.kind for node, facts in told.items() if not facts.gone}:
+            yield f"{run.deployment}@v{made[0]} of run {run.number} leads to no {' and no '.join(sorted(missing))}"
 
 
 def is_recorded(folder: Path, said: dict[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from dlpipe.lineage import Records, walk
 from dlpipe.orchestrator.runs import Event, RunAttempt
 from dlpipe.orchestrator.state import State
 from dlpipe.registry import ModelVersion, find_earlier_champion, promote
-from dlpipe.tables import TableVersion, table_at
+from dlpipe.tables import TableVersion, history, table_at
 
 FLOW = """
 import os
@@ -40,6 +40,27 @@ class TrainFlow(FlowSpec):
 
 if __name__ == "__main__":
     TrainFlow()
+"""
+WRITING_FLOW = """
+from metaflow import FlowSpec, retry, step
+import pyarrow as pa
+from dlpipe.tables import write_table
+
+class NotingFlow(FlowSpec):
+    @retry(times=1, minutes_between_retries=0)
+    @step
+    def start(self):
+        from metaflow import current
+        write_table("notes", pa.table({"note": ["a"]}))
+        assert current.retry_count
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+if __name__ == "__main__":
+    NotingFlow()
 """
 EVENT = "8b3f9a52-5a4c-4a6e-9f2e-1d2c3b4a5f60"
 GONE = "Metaflow has no such run any more"
@@ -280,3 +301,21 @@ def test_nothing_is_known_of_what_had_not_happened_yet(story: Story) -> None:
     ):
         with pytest.raises(LookupError, match="Nothing is called"):
             story.at(event).find(text)
+
+
+def test_a_table_names_the_attempt_that_wrote_it_without_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keep_runs_in(tmp_path, monkeypatch)
+    Path(".metaflow").mkdir()
+    Path("noting_flow.py").write_text(WRITING_FLOW)
+    command = [sys.executable, "noting_flow.py", "--quiet", "run", "--run-id-file", "id"]
+    environ = {**os.environ, "METAFLOW_USER": "ana"}
+    subprocess.run(command, env=environ, capture_output=True, check=True)
+    task = f"NotingFlow/{Path('id').read_text()}/start/1"
+    assert [commit["made_by"] for commit in history("notes")] == [f"{task}/1", f"{task}/0"]
+    records = Records()
+    assert f"notes@v1 made by {task}" in {
+        f"{edge.result} {edge.how} {edge.origin}" for edge in walk(records, records.find("notes@v1")).edges
+    }
