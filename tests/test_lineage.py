@@ -452,7 +452,10 @@ def run(*words: str) -> str:
 def test_the_tree_spreads_a_node_out_once(trained: History) -> None:
     lines = run("reviews_predictions@v0", "--up").splitlines()
     assert lines[0].startswith("reviews_predictions@v0  120 rows, ")
-    assert lines[1] == "what it came of"
+    assert (
+        lines[1]
+        == "what it came of: 1 model (champion: models:/reviews/1), 1 file, 1 version of a table, 1 run, 4 tasks"
+    )
     assert sum("ingested from films.csv" in line for line in lines) == 1
     assert any(line.startswith("└─ scored with models:/reviews/1  champion, ") for line in lines)
     assert any("trained on, evaluated on reviews@v0" in line and line.endswith("(see above)") for line in lines)

@@ -1,7 +1,7 @@
 "use strict";
 // Draws the graph that stands in the page; texts are set as texts, never as markup.
 const {nodes, edges} = JSON.parse(document.getElementById("graph").textContent);
-const WIDTH = 212, HEIGHT = 42, BESIDE = 56, BELOW = 12, EDGE = 20, LETTERS = 24, SMALLEST = 0.75;
+const WIDTH = 212, HEIGHT = 42, BESIDE = 56, BELOW = 12, EDGE = 20, PADDING = 10, SMALLEST = 0.75;
 const svg = document.querySelector("svg"), details = document.getElementById("details");
 const page = document.getElementById("page"), drawing = document.getElementById("drawing");
 const opened = new Set();
@@ -61,7 +61,12 @@ function make(name, attributes, parent, text) {
   return made;
 }
 
-const cut = text => text.length > LETTERS ? text.slice(0, 13) + "…" + text.slice(-(LETTERS - 14)) : text;
+// What does not fit into its box loses letters in the middle: both ends tell things apart.
+function cut(drawn) {
+  const text = drawn.textContent;
+  for (let left = text.length - 1; left > 2 && drawn.getComputedTextLength() > WIDTH - 2 * PADDING; left--)
+    drawn.textContent = text.slice(0, Math.ceil(left / 2)) + "…" + text.slice(text.length - Math.floor(left / 2));
+}
 const spell = box => box.group === null ? nodes[box.members[0]].label
   : `${box.members.length} × ${nodes[box.members[0]].kind}`;
 
@@ -102,8 +107,8 @@ function draw() {
       transform: `translate(${box.left},${box.top})`}, svg);
     make("title", {}, drawn, box.group === null ? node.id : spell(box));
     make("rect", {width: WIDTH, height: HEIGHT}, drawn);
-    make("text", {x: 10, y: 16, class: "kind"}, drawn, box.group === null ? node.kind : "click to open");
-    make("text", {x: 10, y: 33}, drawn, cut(spell(box)));
+    make("text", {x: PADDING, y: 16, class: "kind"}, drawn, box.group === null ? node.kind : "click to open");
+    cut(make("text", {x: PADDING, y: 33}, drawn, spell(box)));
     const act = () => {
       if (box.group === null) choose(box.members[0]);
       else { opened.add(box.group); draw(); }
@@ -157,8 +162,6 @@ function describe(number) {
     .addEventListener("click", () => { opened.delete(node.group); chosen = null; details.replaceChildren(); draw(); });
 }
 
-document.getElementById("counts").textContent =
-  `${nodes.length} things, ${edges.length} relations. Origins are on the left; click a box to see what it came of and what came of it.`;
 choose(nodes.findIndex(node => node.root));
 window.addEventListener("resize", draw);
 document.querySelector(".chosen").scrollIntoView({block: "center", inline: "center"});

@@ -12,9 +12,12 @@ from typing import Any
 from dlpipe.lineage.formats import to_plain_node
 from dlpipe.lineage.graph import Graph
 from dlpipe.lineage.layers import find_groups, find_layers
+from dlpipe.lineage.summary import summarize
+from dlpipe.lineage.tree import TITLES, list_branches
 from dlpipe.terminal import make_visible
 
 FOLDER = Path(__file__).parent
+HINT = "Origins are on the left. Click a box to see what it came of and what came of it."
 
 
 def make_page(graph: Graph) -> str:
@@ -33,9 +36,24 @@ def make_page(graph: Graph) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{style}</style></head>\n<body>\n"
-        f'<header><h1>{title}</h1><p id="counts"></p></header>\n'
+        f"<header><h1>{title}</h1>{_tell_ends(graph)}<p class='faint'>{HINT}</p></header>\n"
         '<div id="page"><div id="drawing"><svg></svg></div><aside id="details" aria-live="polite"></aside></div>\n'
         f'<script id="graph" type="application/json">{data}</script>\n<script>{script}</script>\n</body></html>\n'
+    )
+
+
+def _tell_ends(graph: Graph) -> str:
+    """Return what the first root came of, and what came of it, in a line each."""
+    told = {
+        TITLES[direction]: summarize(
+            (node for node in list_branches(graph, root, direction) if node != root), graph
+        )
+        for root in graph.roots[:1]
+        for direction in TITLES
+    }
+    return "".join(
+        f"<p><span>{escape(title)}</span> {escape(make_visible(text)) or 'nothing that is shown here'}</p>"
+        for title, text in told.items()
     )
 
 

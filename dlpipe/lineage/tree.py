@@ -7,6 +7,7 @@ from typing import Literal
 
 from dlpipe.lineage.graph import Edge, Facts, Graph
 from dlpipe.lineage.nodes import Node
+from dlpipe.lineage.summary import summarize
 from dlpipe.terminal import cut_to_width
 from dlpipe.time_formats import format_moment, to_moment
 
@@ -27,8 +28,10 @@ def format_tree(graph: Graph) -> Iterator[str]:
             yield ""
         yield format_node(root, graph.facts.get(root, Facts()))
         for direction, title in TITLES.items():
-            if lines := list(_Half(graph, root, direction).format_below(root)):
-                yield title
+            half = _Half(graph, root, direction)
+            if lines := list(half.format_below(root)):
+                told = summarize((node for node in half.branches if node != root), graph)
+                yield f"{title}: {told}" if told else title
                 yield from lines
 
 
