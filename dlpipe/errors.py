@@ -219,6 +219,14 @@ class ServerRefused(DlpipeError, ConnectionError):
     """A server of models refuses what it is asked, or does not answer."""
 
 
+class ReceiverUnavailable(DlpipeError, ConnectionError):
+    """A receiver of OpenLineage's events does not answer, or takes none: the rest can be told later."""
+
+
+class EventNotTaken(DlpipeError, ValueError):
+    """A receiver of OpenLineage's events does not take one; it may take others."""
+
+
 class KeysUnusable(DlpipeError, PermissionError):
     """The file of a server's keys cannot be used: others may read it, or it is something else."""
 

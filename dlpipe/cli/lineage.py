@@ -32,6 +32,7 @@ class NodeCommand(click.Command):
         path = ctx.parent.command_path if ctx.parent else ctx.command_path
         formatter.write_usage(path, "NODE [OPTIONS]")
         formatter.write_usage(path, "check [OPTIONS]")
+        formatter.write_usage(path, "export [OPTIONS]")
 
 
 @click.group(cls=NodeCommands)
@@ -132,6 +133,33 @@ def check(json_: bool) -> None:
             say(str(finding))
         say(", ".join(f"{count} {problem}" for problem, count in count_problems(found).items()))
     sys.exit(1 if found else 0)
+
+
+@lineage.command()
+@click.option("--to", metavar="FILE|URL", default="", help="Who is told; by default what OPENLINEAGE_URL names.")
+@click.option("--again", is_flag=True, help="Tell all, with the same ids, also what was told before.")
+@as_json
+def export(to: str, again: bool, json_: bool) -> None:
+    """Tell a catalog what is known, as events of OpenLineage.
+
+    A file gets one event a line. A server gets them by POST at /api/v1/lineage, unless its address has a path.
+    What it was told it is not told again. Exit code 1 if it does not answer or does not take an event.
+
+    \b
+    Examples:
+      dlpipe lineage export --to lineage.jsonl
+      dlpipe lineage export --to http://127.0.0.1:5000
+    """
+    from dlpipe.openlineage import export_events, open_receiver
+
+    done = export_events(open_receiver(to), again=again, on_step=say_progress)
+    if json_:
+        say(json.dumps(vars(done), indent=2))
+    else:
+        for problem in dict.fromkeys(done.refused):
+            say(problem, err=True)
+        say(f"{done.receiver}: {done.sent:,} new event{'' if done.sent == 1 else 's'}")
+    sys.exit(1 if done.refused else 0)
 
 
 def read_kinds(given: str | None) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from dlpipe.tables._settings import (
     to_split_key,
 )
 from dlpipe.tables._staging import clear_staged, commit_parts, find_staged_parts, stage_part
+from dlpipe.tables._statistics import TableStatistics, read_statistics
 from dlpipe.tables._storage import filesystem, locate, tables_root
 from dlpipe.tables._summary import RowCounts, TableChange, count_rows, find_change
 from dlpipe.tables._targets import check_target
@@ -78,6 +79,7 @@ __all__ = [
     "TableChange",
     "TablePart",
     "TableSettings",
+    "TableStatistics",
     "TableVersion",
     "append",
     "append_by_day",
@@ -129,6 +131,7 @@ __all__ = [
     "read_part",
     "read_record",
     "read_source_lines",
+    "read_statistics",
     "read_table",
     "read_table_id",
     "read_table_schema",
