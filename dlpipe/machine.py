@@ -7,6 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+ARITHMETIC = (
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "MKL_CBWR"),
+    *("MKL_ENABLE_INSTRUCTIONS", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"),
+)
+"""Environment variables by which torch and its libraries choose how to compute."""
+
 
 def count_allowed_cores() -> int:
     """Return how many cores the system lets this process run on."""
@@ -76,6 +82,15 @@ def has_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def read_device_name() -> str:
+    """Return the name of the GPU that torch takes by itself; ``cpu`` where there is none."""
+    if not has_gpu():
+        return "cpu"
+    import torch
+
+    return str(torch.cuda.get_device_name())
+
+
 def has_fast_bf16() -> bool:
     """Return whether torch multiplies bf16 faster than fp32 here, on the GPU where there is one.
 
@@ -97,6 +112,11 @@ def read_cpu_features() -> frozenset[str]:
 def read_cpu_name() -> str:
     """Return the name of this CPU, as Linux has it."""
     return _read_cpu_line("model name") or "unknown"
+
+
+def read_arithmetic() -> dict[str, str]:
+    """Return the variables of ``ARITHMETIC`` that are set, by their names."""
+    return {name: os.environ[name] for name in ARITHMETIC if os.environ.get(name)}
 
 
 def _read_cpu_line(name: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlpipe.tables import TableVersion, read_table, write_table
+from dlpipe.tables import TableVersion, mirror_version, read_table, table_at, write_table
 from dlpipe.task import array_cache, find_task
 from dlpipe.task.array_cache import cache_arrays
 from dlpipe.task.texts import TextTraining, find_backbone
@@ -88,6 +88,15 @@ def test_embeddings_do_not_depend_on_the_number_of_threads(
         compute_embeddings(read.tokenize("train"), read.backbone, threads=threads, say=print) for threads in (1, 2)
     )
     assert np.array_equal(on_one, on_two)
+
+
+def test_embeddings_belong_to_how_they_were_computed(
+    table: TableVersion, tiny_settings: TextTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_encoder(table, tiny_settings).embed("valid")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    make_encoder(table, tiny_settings).embed("valid")
+    assert list_entries(table) == ["v0-valid-embeddings", "v0-valid-embeddings", "v0-valid-tokens"]
 
 
 @pytest.mark.parametrize("change", ["backbone", "tokenizer", "max_length", "table"])
@@ -269,3 +278,29 @@ def test_features_of_a_table_in_an_object_store_are_kept_there(bucket: str, tiny
     client.put_object(Bucket="bucket", Key=ids, Body=b"damaged")
     assert cache_arrays(f"{bucket}/tables/reviews", KEY, make, say=print)["ids"].sum() == sum(range(100_000))
     assert len(made) == 2
+
+
+def test_a_training_on_a_mirror_keeps_nothing_beside_the_table(
+    table: TableVersion, tiny_settings: TextTraining, tmp_path: Path
+) -> None:
+    frozen = replace(tiny_settings, strategy="freeze", epochs=1)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    write_table(table.path, read_table(table).slice(9), mode="overwrite")
+    mirror = mirror_version(table, folder)
+    assert (str(mirror), mirror.digest) == (str(table), table.digest)
+    there = fit(mirror, settings=frozen, say=None)
+    assert (list_entries(table), len(list_entries(mirror))) == ([], 4)
+    assert there.model.digest == fit(table, settings=frozen, say=None).model.digest
+
+
+def test_the_mirror_of_a_table_in_an_object_store_is_a_copy_of_the_version(
+    bucket: str, tiny_table: TableVersion, tmp_path: Path
+) -> None:
+    rows = read_table(tiny_table)
+    first = write_table(f"{bucket}/tables/reviews", rows)
+    write_table(first.path, rows.slice(9), mode="overwrite")
+    mirror = mirror_version(first, tmp_path)
+    assert read_table(mirror).equals(rows)
+    assert table_at(mirror.path, version=0).digest == first.digest
+    assert len(list((tmp_path / "reviews").glob("*.parquet"))) == 1

@@ -5,21 +5,26 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import tarfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from texts import reviews, write_csv
 
 from dlpipe.errors import NotReproducible
 from dlpipe.machine import has_fast_bf16
 from dlpipe.registry import ModelVersion
+from dlpipe.reproducing.apart import Apart
 from dlpipe.reproducing.code import TrainingCode, compare_packages, unpack
 from dlpipe.reproducing.differences import Difference, compare_domains, compare_rows
 from dlpipe.reproducing.origin import Changes, Origin
-from dlpipe.reproducing.reproduction import Beside, build_environment, choose_settings, judge
-from dlpipe.tables import Sources, TableVersion, ingest, table_at
+from dlpipe.reproducing.outcome import judge
+from dlpipe.reproducing.process import build_environment
+from dlpipe.reproducing.reproduction import choose_settings
+from dlpipe.tables import Sources, TableVersion, ingest, read_table, table_at, write_table
 from dlpipe.task import Evaluation
 from dlpipe.task.text_classification import TextClassData
 from dlpipe.training import Domain, FolderCheckpoints, fit
@@ -59,9 +64,25 @@ def test_rows_that_were_added_and_gone_are_counted(tmp_path: Path) -> None:
     origin = make_origin(first)
     assert list(compare_rows(origin, table_at(path, version=0))) == []
     (found,) = compare_rows(origin, second)
-    assert str(found) == "rows: table@v1 instead of table@v0: 1 added, 1 gone"
+    ids = [read_table(version, columns=["row_id"])["row_id"].to_pylist() for version in (first, second)]
+    (gone,), (added,) = set(ids[0]) - set(ids[1]), set(ids[1]) - set(ids[0])
+    words = f"1 added (table@v1#{added}), 1 gone (table@v0#{gone})"
+    assert str(found) == f"rows: table@v1 instead of table@v0: {words}"
     (found,) = compare_rows(make_origin(replace(first, digest="f" * 64)), first)
     assert "has other rows now" in str(found)
+
+
+def test_a_row_with_another_label_or_split_is_named(tmp_path: Path) -> None:
+    rows = [{"row_id": f"a{n}", "text": f"word {n}", "label": "x", "split": "train"} for n in range(9)]
+    others = [{**rows[0], "label": "y"}, *({**row, "split": "test"} for row in rows[1:6]), *rows[6:]]
+    then, now, turned = (
+        write_table(tmp_path / "table", pa.Table.from_pylist(made), mode="overwrite")
+        for made in (rows, others, rows[::-1])
+    )
+    (found,) = compare_rows(make_origin(then), now)
+    assert found.words == "table@v1 instead of table@v0: 1 with another label (table@v1#a0), 5 in another split"
+    (found,) = compare_rows(make_origin(then), turned)
+    assert found.words == "table@v2 instead of table@v0: the same rows, written otherwise"
 
 
 def test_other_threads_packages_and_variables_are_named() -> None:
@@ -94,18 +115,22 @@ def score(value: float, low: float = math.nan, high: float = math.nan) -> Evalua
 def test_other_weights_are_equivalent_only_where_they_were_computed_elsewhere_and_score_alike(
     kinds: list[str], now: float | None, outcome: str, exit_code: int, tiny_table: TableVersion
 ) -> None:
-    beside = None if now is None else Beside(score(0.9, 0.85, 0.95), score(now), 0.01)
+    apart = None if now is None else Apart(score(0.9, 0.85, 0.95), score(now), output=0.01)
     differences = tuple(Difference(kind, "x") for kind in kinds)  # type: ignore[arg-type]
-    done = judge(make_origin(tiny_table), "1" * 64, differences, beside, code="the code", seconds=1.0)
+    done = judge(make_origin(tiny_table), "1" * 64, differences, apart, code="the code", seconds=1.0)
     assert (done.outcome, done.exit_code) == (outcome, exit_code)
     assert json.loads(json.dumps(done.to_plain()))["outcome"] == outcome
     assert ("nothing that was recorded differs" in done.notes) == (not kinds)
 
 
 def test_a_version_without_an_interval_is_never_called_equivalent(tiny_table: TableVersion) -> None:
-    beside = Beside(score(0.9), score(0.9), 0.0)
     differences = (Difference("domain", "threads 3, it was 2"),)
-    assert judge(make_origin(tiny_table), "1" * 64, differences, beside, code="", seconds=1).outcome == "different"
+    for then in (score(0.9), None):
+        apart = Apart(then, score(0.9))
+        done = judge(make_origin(tiny_table), "1" * 64, differences, apart, code="", seconds=1)
+        assert done.outcome == "different"
+        assert "NaN" not in json.dumps(done.to_plain())
+    assert "the files of the registered model cannot be read: only its scores are compared" in done.notes
 
 
 def test_a_training_is_given_the_threads_and_precision_of_its_domain(tiny_table: TableVersion) -> None:
@@ -123,14 +148,14 @@ def test_a_training_is_given_the_threads_and_precision_of_its_domain(tiny_table:
 def test_instructions_of_an_older_processor_are_kept_to(
     tiny_table: TableVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "dlpipe.reproducing.reproduction.read_cpu_features", lambda: frozenset({"avx2", "avx512f"})
-    )
+    monkeypatch.setattr("dlpipe.reproducing.process.read_cpu_features", lambda: frozenset({"avx2", "avx512f"}))
     code = TrainingCode("the code", (tmp_path,))
     older = make_origin(tiny_table, domain=replace(DOMAIN, capability="AVX2", variables={"MKL_CBWR": "AVX2"}))
     made = build_environment(older, code, tmp_path)
     assert (made["ATEN_CPU_CAPABILITY"], made["ONEDNN_MAX_CPU_ISA"], made["MKL_CBWR"]) == ("avx2", "AVX2", "AVX2")
-    assert made["PYTHONPATH"] == str(tmp_path)
+    assert made["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path)
+    assert not [name for name in made if name.startswith("MLFLOW_") and name != "MLFLOW_TRACKING_URI"]
+    assert made["DLPIPE_TABLES"] == str(tmp_path / "tables")
     assert "ATEN_CPU_CAPABILITY" not in build_environment(make_origin(tiny_table), code, tmp_path)
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")  # whoever sets it wants to see what it changes
     assert build_environment(older, code, tmp_path)["ATEN_CPU_CAPABILITY"] == "default"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -70,12 +72,14 @@ def reproduce(
     asked = Changes(threads=threads, rows=rows, settings=dict(map(split_change, changes)), code=code)
     found = list_models(uri) if uri else [version.uri for version in list_trained()]
     if uri and len(found) == 1:
-        done = reproduce(found[0], changes=asked, say=lambda line: say(f"  {line}", err=True))
+        with unwinding():
+            done = reproduce(found[0], changes=asked, say=lambda line: say(f"  {line}", err=True))
         say(json.dumps(done.to_plain(), indent=2) if json_ else "\n".join(describe(done)))
         context.exit(done.exit_code)
     codes, records = [], []
     for each in found:
-        record, exit_code = reproduce_or_say_why(each, asked)
+        with unwinding():
+            record, exit_code = reproduce_or_say_why(each, asked)
         codes.append(exit_code)
         records.append(record)
         if not json_:
@@ -85,6 +89,21 @@ def reproduce(
     elif not records:
         say("No version in the registry was trained by a flow.", err=True)
     context.exit(FAILED if FAILED in codes else max(codes, default=0))
+
+
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end the block as Ctrl-C does: the training is killed and its folder removed."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def reproduce_or_say_why(uri: str, asked: Changes) -> tuple[dict[str, Any], int]:
@@ -117,20 +136,34 @@ def describe(done: Reproduction) -> Iterator[str]:
     }
     yield f"{words[done.outcome]}."
     yield ""
+    yield "What is not as it was:" if done.differences else "Nothing that was recorded is otherwise."
+    yield from (f"  {found}" for found in done.differences)
+    yield from (f"note: {note}" for note in done.notes)
+    yield ""
     yield f"model     {done.version.uri}, trained by {done.origin.training}"
     yield f"rows      {done.origin.table}"
     yield f"code      {done.code}"
     yield f"took      {done.seconds:.0f} s"
+    yield from describe_distance(done)
+
+
+def describe_distance(done: Reproduction) -> Iterator[str]:
+    """Yield how far the model is from the registered one, a line each; nothing for the same weights."""
     for name, (then, now) in done.scores.items():
-        inside = (
-            f", registered interval {done.interval[0]:.4f} to {done.interval[1]:.4f}"
-            if name == done.metric
-            else ""
+        low, high = done.interval
+        known = name == done.metric and low <= high
+        yield f"{name:<9} {now:.4f}, registered {then:.4f}" + (
+            f", registered interval {low:.4f} to {high:.4f}" if known else ""
         )
-        yield f"{name:<9} {now:.4f}, registered {then:.4f}{inside}"
-    if done.scores:
-        yield f"outputs   differ by at most {done.largest:.2g} on a test row"
-    yield ""
-    yield "What is not as it was:" if done.differences else "Nothing that was recorded is otherwise."
-    yield from (f"  {found}" for found in done.differences)
-    yield from (f"note: {note}" for note in done.notes)
+    if done.apart is None:
+        return
+    if done.apart.weight >= 0:
+        yield (
+            f"weights   differ by at most {done.apart.weight:.2g}; the norm of the difference is "
+            f"{done.apart.norm:.2g} of theirs"
+        )
+    if done.apart.output >= 0:
+        yield (
+            f"outputs   differ by at most {done.apart.output:.2g} on a test row; {done.apart.agreement:.2%} of "
+            "these rows are decided alike"
+        )

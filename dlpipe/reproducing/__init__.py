@@ -2,13 +2,18 @@
 
 origin        how a version was trained: its rows, settings, code and domain
 code          the code of a training, unpacked from what its run kept
+scratch       the folder in which a model is made again
 retraining    the program that trains again, with that code
+process       the process that runs it
 differences   what is not as it was: packages, threads, processor, code, settings, rows
-reproduction  training again, and what came of it
+apart         how far weights, outputs and scores are from the registered ones
+outcome       what came of it: the same, equivalent or different
+reproduction  all of it, for a version
 """
 
 from dlpipe.reproducing.differences import Difference
 from dlpipe.reproducing.origin import Changes, list_models
-from dlpipe.reproducing.reproduction import Reproduction, list_trained, reproduce
+from dlpipe.reproducing.outcome import Reproduction
+from dlpipe.reproducing.reproduction import list_trained, reproduce
 
 __all__ = ["Changes", "Difference", "Reproduction", "list_models", "list_trained", "reproduce"]

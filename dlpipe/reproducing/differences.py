@@ -14,6 +14,8 @@ from dlpipe.training import Domain
 Kind = Literal["rows", "settings", "code", "domain"]
 MOST = 20
 """So many files of code are named; the rest is counted."""
+FEW = 3
+"""Up to so many rows are named."""
 NOT_OURS = ("threads", "precision")
 """What a training sets by its settings, which are made as its domain says."""
 
@@ -45,11 +47,38 @@ def compare_rows(origin: Origin, rows: TableVersion) -> Iterator[Difference]:
     if rows.version == origin.table.version:
         yield Difference("rows", f"{rows} has other rows now: digest {rows.digest[:12]}, it was {recorded[:12]}")
         return
-    then, now = (
-        set(read_table(table, columns=["row_id"])["row_id"].to_pylist()) for table in (origin.table, rows)
-    )
-    count = f"{len(now - then):,} added, {len(then - now):,} gone"
-    yield Difference("rows", f"{rows} instead of {origin.table}: {count}")
+    found = ", ".join(list_row_changes(origin.table, rows))
+    yield Difference("rows", f"{rows} instead of {origin.table}: {found or 'the same rows, written otherwise'}")
+
+
+def list_row_changes(then: TableVersion, now: TableVersion) -> Iterator[str]:
+    """Yield how many rows one version has that another has not, or has with another label or split; few are named.
+
+    Parameters
+    ----------
+    then, now : TableVersion
+        With the columns of rows that are trained on.
+    """
+    if "row_id" not in dict(then.columns) or "row_id" not in dict(now.columns):
+        yield f"{now.rows:,} rows, there were {then.rows:,}"
+        return
+    before, after = map(read_facts, (then, now))
+    both = [row for row in after if row in before]
+    for what, at, found in (
+        ("added", now, [row for row in after if row not in before]),
+        ("gone", then, [row for row in before if row not in after]),
+        ("with another label", now, [row for row in both if before[row]["label"] != after[row]["label"]]),
+        ("in another split", now, [row for row in both if before[row]["split"] != after[row]["split"]]),
+    ):
+        if found:
+            few = f" ({', '.join(f'{at}#{row}' for row in found)})" if len(found) <= FEW else ""
+            yield f"{len(found):,} {what}{few}"
+
+
+def read_facts(table: TableVersion) -> dict[str, dict[str, Any]]:
+    """Return label and split of each row, by its id."""
+    rows = read_table(table, columns=["row_id", "label", "split"]).to_pylist()
+    return {row["row_id"]: row for row in rows}
 
 
 def compare_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:

@@ -11,6 +11,7 @@ from dlpipe.tables._inputs import check_inputs, check_text, decode_texts
 from dlpipe.tables._listing import list_tables
 from dlpipe.tables._lookup import FoundRow, find_rows
 from dlpipe.tables._metadata import read_form, read_last_settings
+from dlpipe.tables._mirror import mirror_version
 from dlpipe.tables._origins import (
     RowOrigin,
     SourceLine,
@@ -117,6 +118,7 @@ __all__ = [
     "list_tables",
     "locate",
     "make_batch",
+    "mirror_version",
     "open_row_file",
     "parse_condition",
     "parse_label",

@@ -7,25 +7,19 @@ on the number of threads, and on the instructions that it uses.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from dlpipe.machine import read_cpu_name
+from dlpipe.machine import read_arithmetic, read_cpu_name, read_device_name
 
 PACKAGES = (
     *("torch", "numpy", "transformers", "tokenizers", "safetensors", "peft", "scikit-learn"),
     *("lightning-flash", "pytorch-lightning", "pyarrow", "deltalake", "dlpipe"),
 )
 """Those that read rows, build a network or compute."""
-VARIABLES = (
-    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "MKL_CBWR"),
-    *("MKL_ENABLE_INSTRUCTIONS", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"),
-)
-"""Environment variables by which torch and its libraries choose how to compute."""
 TAG = "mlflow.dlpipe.domain"
 """The tag of a version with the domain that it was trained in, as JSON; MLflow's pages do not show it."""
 
@@ -49,7 +43,7 @@ class Domain:
     packages : mapping of str to str
         Versions of those in ``PACKAGES`` that are installed.
     variables : mapping of str to str
-        Those of ``VARIABLES`` that are set.
+        Those of ``dlpipe.machine.ARITHMETIC`` that are set.
     """
 
     threads: int
@@ -115,11 +109,11 @@ def read_domain(precision: str) -> Domain:
         threads=torch.get_num_threads(),
         capability=torch.backends.cpu.get_cpu_capability(),
         processor=read_cpu_name(),
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        device=read_device_name(),
         precision=precision,
         python=platform.python_version(),
         packages=dict(_find_versions()),
-        variables={name: os.environ[name] for name in VARIABLES if os.environ.get(name)},
+        variables=read_arithmetic(),
     )
 
 

@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from commands import dlpipe
+from fingerprints import take_fingerprint
 from projects import Done, Project, environment
 
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """Where commands of a test have their temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    return folder
+
+
+@contextmanager
+def untouched(project: Project) -> Iterator[None]:
+    """Fail where the block changes a file of the project or a row of its MLflow."""
+    before = take_fingerprint(project.folder)
+    yield
+    after = take_fingerprint(project.folder)
+    assert {name for name in {*before, *after} if before.get(name) != after.get(name)} == set()
+
+
 def test_models_of_a_search_and_of_a_killed_and_resumed_run_are_made_again_bit_for_bit(
-    project: Project, first: Done, worse: Done
+    project: Project, first: Done, worse: Done, temporary: Path
 ) -> None:
-    before = {path for path in project.folder.rglob("*") if "_features" not in path.parts}
-    done = dlpipe("reproduce", "--all", "--json", folder=project.folder, environment=environment())
+    with untouched(project):
+        env = environment({"TMPDIR": str(temporary)})
+        done = dlpipe("reproduce", "--all", "--json", folder=project.folder, environment=env)
     assert done.returncode == 0, done.stderr
     found = {record["model"]: record for record in json.loads(done.stdout)}
     assert {name: (record["outcome"], record["differences"]) for name, record in found.items()} == {
@@ -24,25 +50,105 @@ def test_models_of_a_search_and_of_a_killed_and_resumed_run_are_made_again_bit_f
     }
     assert found["models:/reviews/1"]["weights"]["now"] == first.weights
     assert found["models:/reviews/1"]["code"] == f"the code package of TrainFlow/{first.run_id}"
-    assert {path for path in project.folder.rglob("*") if "_features" not in path.parts} == before
+    assert not list(temporary.iterdir())
 
 
-def test_a_table_of_predictions_means_the_models_that_made_them(project: Project, first: Done) -> None:
-    done = dlpipe("reproduce", "reviews_predictions", "--json", folder=project.folder, environment=environment())
+@pytest.mark.parametrize("table", ["reviews_predictions", "reviews_explanations"])
+def test_a_table_of_answers_means_the_models_that_made_them(table: str, project: Project, first: Done) -> None:
+    done = dlpipe("reproduce", table, "--json", folder=project.folder, environment=environment())
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"] == "models:/reviews/1"
 
 
-def test_what_is_asked_to_be_otherwise_is_named(project: Project, first: Done) -> None:
+def test_what_is_asked_to_be_otherwise_is_named_first(project: Project, first: Done) -> None:
     words = ("--set", "seed=1", "--threads", "3", "--code", "here")
-    done = dlpipe("reproduce", "reviews/1", *words, folder=project.folder, environment=environment())
+    with untouched(project):
+        done = dlpipe("reproduce", "reviews/1", *words, folder=project.folder, environment=environment())
     assert done.returncode == 4, done.stderr
-    assert done.stdout.startswith("Different weights: ")
-    assert f"registered {first.weights[:12]}." in done.stdout
-    assert "settings: seed 1, it was 0" in done.stdout
-    assert "domain: threads 3, it was " in done.stdout
+    outcome, _, title, *lines = done.stdout.splitlines()
+    assert outcome.startswith("Different weights: ")
+    assert outcome.endswith(f"registered {first.weights[:12]}.")
+    assert title == "What is not as it was:"
+    assert lines[:3] == ["  settings: seed 1, it was 0", "  domain: threads 3, it was 2", ""]
     assert "code: " not in done.stdout  # what is installed is what the run kept
     assert "accuracy  1.0000, registered 1.0000, registered interval 1.0000 to 1.0000" in done.stdout
+    assert "weights   differ by at most " in done.stdout
+    assert "of these rows are decided alike" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.chaos)])
+def test_one_that_is_ended_leaves_nothing_and_one_that_is_killed_what_the_next_one_removes(
+    number: signal.Signals, project: Project, worse: Done, temporary: Path
+) -> None:
+    """Beside one that is at work, whose folder nobody removes."""
+    with untouched(project), start(project, temporary) as killed, start(project, temporary) as at_work:
+        for process in (killed, at_work):
+            read_until(process, "epoch 1/")
+        killed.kill()
+        wait_until(lambda: len(list_trainings(temporary)) == 1)  # its training ended with it
+        assert len(list_folders(temporary)) == 2
+        with start(project, temporary) as ended:
+            removed, *_ = read_until(ended, "epoch 1/")
+            assert removed.strip().startswith("removed ")
+            assert removed.strip().endswith(", which a reproduction that was killed had left")
+            ended.send_signal(number)
+            assert ended.wait(60) == {signal.SIGTERM: 143, signal.SIGINT: 1}[number]
+        said, _ = at_work.communicate(timeout=120)
+        assert said.startswith(b"The same weights, bit for bit: ")
+    assert not list_folders(temporary)
+    assert not list_trainings(temporary)
+
+
+@contextmanager
+def start(project: Project, temporary: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Make a model of the project again that takes seconds; end it by force if need be."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dlpipe.cli", "reproduce", "reviews/2"],
+        cwd=project.folder,
+        env=environment({"TMPDIR": str(temporary)}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def list_folders(temporary: Path) -> list[Path]:
+    return list(temporary.glob("dlpipe-reproduce-*"))
+
+
+def read_until(process: subprocess.Popen[bytes], words: str) -> list[str]:
+    """Return the lines that a command says until one has these words."""
+    said: list[str] = []
+    assert process.stderr is not None
+    while not said or words not in said[-1]:
+        line = process.stderr.readline()
+        assert line, said
+        said.append(line.decode())
+    return said
+
+
+def list_trainings(temporary: Path) -> list[int]:
+    """Return the processes that train in this folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(temporary).encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
 
 
 @pytest.mark.parametrize(

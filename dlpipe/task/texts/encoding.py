@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlpipe.machine import has_gpu, read_arithmetic, read_cpu_name, read_device_name
 from dlpipe.task.array_cache import cache_arrays
 from dlpipe.task.batches import sort_batches
 from dlpipe.task.texts.backbones import Backbone
@@ -63,7 +64,9 @@ class SplitEncoder:
             "kind": "embeddings",
             "pooling": "mean",
             "backbone": self.backbone.digest,
-            "torch": version("torch"),  # another version may round otherwise
+            # other versions, processors and instructions round otherwise; a training does not know who computed
+            "torch": version("torch"),
+            "computed": {"processor": read_cpu_name(), "device": read_device_name(), **read_arithmetic()},
         }
         made = cache_arrays(
             self.table.path,
@@ -159,6 +162,4 @@ def _use_one_thread() -> None:
 
 
 def _choose_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if has_gpu() else "cpu"
