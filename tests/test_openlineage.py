@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from made_up_lineage import History, list_ids
 from openlineage_graph import find_problems, list_edges, list_facets, rebuild
+from openlineage_receiver import KEY, Receiver, receiving
 from stores import keep_runs_in, untouched_environment
 
 from dlpipe.cli import main
+from dlpipe.errors import ReceiverUnavailable
 from dlpipe.lineage import Records
+from dlpipe.openlineage import export_events, open_receiver
+from dlpipe.openlineage.events import find_key
 from dlpipe.registry import delete_version, promote
 from dlpipe.tables import delete_table, locate
-
-SECRET = "hunter2-of-ana"
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +151,145 @@ def test_what_cannot_be_read_any_more_is_left_out(tmp_path: Path, monkeypatch: p
     changed = [event["dataset"]["facets"] for event in told if "dataset" in event]
     dropped = [facets for facets in changed if "lifecycleStateChange" in facets]
     assert [facets["version"]["datasetVersion"] for facets in dropped] == ["2"]
+
+
+# -- servers -----------------------------------------------------------------------------------------------------
+
+
+def send(receiver: Receiver, *more: str) -> Result:
+    return CliRunner().invoke(main, ["lineage", "export", "--to", receiver.address, *more])
+
+
+def read_once(receiver: Receiver) -> dict[str, dict[str, Any]]:
+    """Return the events of a receiver by their key; what it was told twice it was told in the same words."""
+    found: dict[str, dict[str, Any]] = {}
+    for event in receiver.read():
+        assert found.setdefault(find_key(event), event) == event
+    return found
+
+
+def try_export(receiver: Receiver) -> bool:
+    """Tell without asking again at once, and return whether all was told."""
+    try:
+        export_events(open_receiver(receiver.address, retries=0))
+    except ReceiverUnavailable:
+        return False
+    return True
+
+
+def test_a_server_gets_what_a_file_gets_and_nothing_twice(
+    trained: History, told: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    with receiving(tmp_path / "got") as receiver:
+        assert f"{len(told)} new events" in send(receiver).output
+        assert "0 new events" in send(receiver).output
+        assert receiver.read() == told
+        assert json.loads(receiver.file.read_text().splitlines()[0])["path"] == "/api/v1/lineage"
+        assert f"{len(told)} new events" in send(receiver, "--again").output
+        assert list(read_once(receiver).values()) == told
+
+
+def test_a_server_that_is_killed_at_random_gets_all_and_the_same_graph(trained: History, tmp_path: Path) -> None:
+    failed = 0
+    with receiving(tmp_path / "got", start=False) as receiver:
+        first = send(receiver)
+        assert first.exit_code == 1
+        assert "does not answer: Connection refused; nothing was told" in first.output
+        receiver.start()
+        with receiver.killed_at_random(seed=1):
+            while not try_export(receiver):
+                failed += 1
+        assert failed > 1
+        assert rebuild([*read_once(receiver).values()]) == list_edges(Records())
+
+
+def test_without_the_note_all_is_told_again_with_the_same_ids(
+    trained: History, told: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    with receiving(tmp_path / "got") as receiver:
+        send(receiver)
+        for note in (trained.folder / "state/openlineage").glob("*.sent"):
+            note.unlink()
+        assert f"{len(told)} new events" in send(receiver).output
+        assert list(read_once(receiver).values()) == told
+
+
+def test_a_note_that_a_kill_has_torn_is_read_to_its_last_line(trained: History, tmp_path: Path) -> None:
+    with receiving(tmp_path / "got") as receiver:
+        send(receiver)
+        note = max((trained.folder / "state/openlineage").glob("*.sent"), key=lambda path: path.stat().st_mtime_ns)
+        note.write_bytes(note.read_bytes()[:-5])
+        assert send(receiver).exit_code == 0
+        assert len(receiver.read()) - len(read_once(receiver)) <= 1
+
+
+def test_a_file_that_a_kill_has_torn_loses_no_event(trained: History, told: list[dict[str, Any]]) -> None:
+    path = trained.folder / "torn.jsonl"
+    export(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert export(path) == told
+
+
+def test_a_server_with_keys_gets_the_one_of_the_environment_and_no_line_shows_it(
+    trained: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiving(tmp_path / "got", RECEIVER_KEY=KEY) as receiver:
+        refused = send(receiver)
+        assert (refused.exit_code, "Set OPENLINEAGE_API_KEY" in refused.output) == (1, True)
+        monkeypatch.setenv("OPENLINEAGE_API_KEY", KEY)
+        done = send(receiver)
+        assert (done.exit_code, KEY in refused.output + done.output) == (0, False)
+
+
+def test_openlineage_yml_says_how_a_server_is_spoken_to(
+    trained: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "openlineage.yml"
+    auth = f"{{type: api_key, apiKey: {KEY}}}"
+    config.write_text(f"transport: {{type: http, url: 'http://elsewhere', auth: {auth}}}\n")
+    monkeypatch.setenv("OPENLINEAGE_CONFIG", str(config))
+    with receiving(tmp_path / "got", RECEIVER_KEY=KEY) as receiver:
+        monkeypatch.setenv("OPENLINEAGE_URL", f"{receiver.address}/catalog/events")
+        done = CliRunner().invoke(main, ["lineage", "export"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(receiver.file.read_text().splitlines()[0])["path"] == "/catalog/events"
+
+
+def test_an_event_that_is_not_taken_keeps_no_other_back_and_is_told_again(
+    trained: History, told: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    with receiving(tmp_path / "got", RECEIVER_REFUSES="reviews.register") as receiver:
+        done = send(receiver)
+        assert done.exit_code == 1
+        assert "does not take an event (status 422, not this one)" in done.output
+        receiver.kill()
+        receiver.environment.pop("RECEIVER_REFUSES")
+        receiver.start()
+        assert send(receiver).exit_code == 0
+        assert len(receiver.read()) == len(told)
+
+
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [
+        ("", "Nobody is named who is to be told"),
+        ("kafka://broker", "'kafka' is not spoken"),
+        ("http://", "names no host"),
+        ("no/such/folder/told.jsonl", "cannot be written"),
+        ("films.csv", "holds something else than events"),
+    ],
+)
+def test_a_receiver_that_is_none_is_refused(trained: History, to: str, words: str) -> None:
+    before = (trained.folder / "films.csv").read_bytes()
+    done = CliRunner().invoke(main, ["lineage", "export", "--to", to])
+    assert (done.exit_code, words in done.output) == (1, True), done.output
+    assert (trained.folder / "films.csv").read_bytes() == before
+
+
+def test_a_registry_that_does_not_answer_is_no_empty_one(
+    trained: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    done = CliRunner().invoke(main, ["lineage", "export", "--to", str(tmp_path / "told.jsonl")])
+    assert done.exit_code == 1
+    assert not (tmp_path / "told.jsonl").read_text()

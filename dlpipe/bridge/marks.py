@@ -201,6 +201,26 @@ class RunMarks:
             return {}
         return place if isinstance(place, dict) else {}
 
+    @property
+    def _receiver(self) -> Path:
+        return self.folder / "openlineage"
+
+    def note_receiver(self, problem: str) -> None:
+        """Say why a receiver of OpenLineage's events was not told all of the run; nothing if it was, so far."""
+        if not self.folder.is_dir() or self._find_link():
+            return
+        if problem:
+            write_file(self._receiver, problem.encode(errors="replace"))
+        else:
+            self._receiver.unlink(missing_ok=True)
+
+    def receiver_problem(self) -> str:
+        """Return the same; nothing where no receiver is behind."""
+        try:
+            return self._read(self._receiver).decode(errors="replace")
+        except OSError:
+            return ""
+
     @contextmanager
     def mirror_lock(self) -> Iterator[None]:
         """Hold the run for one mirror at a time on this machine: two would make a run each for one record."""

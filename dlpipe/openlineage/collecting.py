@@ -28,8 +28,6 @@ def list_groups(told: Container[str] = (), *, on_step: Callable[[str], None] = l
     TrackingUnavailable
         When the registry cannot be asked: half of what is known would be told as if it were all.
     """
-    from dlpipe.errors import TrackingUnavailable
-
     on_step("looking at runs")
     runs = Runs()
     pathspecs = _list_runs()
@@ -38,8 +36,6 @@ def list_groups(told: Container[str] = (), *, on_step: Callable[[str], None] = l
     on_step("looking at tables and models")
     # only now: whatever an attempt made that has ended is there
     outputs = Outputs(Records())
-    if outputs.records.models.problem:
-        raise TrackingUnavailable(outputs.records.models.problem)
     groups = [make_run_group(RunEvents(reading, snapshot, outputs, runs)) for reading, snapshot in found]
     groups += list_commits(outputs, runs, known)
     groups += list_changes_of_models(outputs)

@@ -10,6 +10,7 @@ from functools import cached_property
 from openlineage.client.event_v2 import InputDataset, OutputDataset
 from openlineage.client.facet_v2 import JobFacet, lineage
 
+from dlpipe.errors import TrackingUnavailable
 from dlpipe.lineage import Edge, Node, Records
 from dlpipe.lineage.catalog import LOGS
 from dlpipe.lineage.models import REGISTERED_BY, TRAINED_BY
@@ -37,7 +38,15 @@ class Outputs:
 
     @cached_property
     def by_attempt(self) -> Mapping[str, Sequence[Node]]:
-        """Versions of tables and of models by the key of the attempt that made them; under ``""`` all others."""
+        """Versions of tables and of models by the key of the attempt that made them; under ``""`` all others.
+
+        Raises
+        ------
+        TrackingUnavailable
+            When the registry cannot be asked.
+        """
+        if self.records.models.problem:  # what was registered would be missing for ever: an event is told once
+            raise TrackingUnavailable(self.records.models.problem)
         found: dict[str, list[Node]] = defaultdict(list)
         for record in self.records.catalog.list_records():
             for number, commit in record.commits.items() if record.kind not in LOGS else ():

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 from made_up_lineage import History, find_id, list_ids
+from openlineage_graph import find_problems, list_edges, rebuild
 from schedulers import deployed
 from stores import keep_runs_in, untouched_environment
 
 from dlpipe.lineage import Records, walk
+from dlpipe.openlineage import make_events
 from dlpipe.orchestrator.runs import Event, RunAttempt
 from dlpipe.orchestrator.state import State
 from dlpipe.registry import ModelVersion, find_earlier_champion, promote
@@ -319,3 +321,12 @@ def test_a_table_names_the_attempt_that_wrote_it_without_mlflow(
     assert f"notes@v1 made by {task}" in {
         f"{edge.result} {edge.how} {edge.origin}" for edge in walk(records, records.find("notes@v1")).edges
     }
+
+
+def test_who_was_told_of_the_story_has_its_graph(story: Story) -> None:
+    told = list(make_events())
+    assert [problem for event in told for problem in find_problems(event)] == []
+    runs = [run for run in story.runs.values() if run != story.runs["FIRST"]]
+    expected = list_edges(Records(), runs)
+    assert {how for _, how, _ in expected} >= {"resumed from", "started by", "part of", "compared", "points to"}
+    assert rebuild(told) == expected

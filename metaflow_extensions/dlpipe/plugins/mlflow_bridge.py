@@ -27,6 +27,8 @@ TASK_SECONDS = 20.0
 """How long a task at most mirrors its run itself, where no process follows it."""
 DOING = "doing: "
 """Before what the follower says of what it does; ``dlpipe.bridge.follow`` has the same."""
+OPENLINEAGE = "DLPIPE_OPENLINEAGE"
+"""Names who is told of the run as events of OpenLineage; ``dlpipe.openlineage.follow`` has the same."""
 STARTS, REST_SECONDS = 4, 0.5
 """How often a follower is started, and how long after it was killed."""
 
@@ -62,6 +64,7 @@ class MlflowBridge(StepDecorator):
     name = "mlflow_bridge"
     defaults: ClassVar[dict[str, Any]] = {"required": False, "resources": 0}
     _followers: ClassVar[dict[str, Follower]] = {}
+    _tellers: ClassVar[dict[str, KeptProcess]] = {}
     _given: ClassVar[dict[str, Any]] = {}
 
     @classmethod
@@ -89,6 +92,8 @@ class MlflowBridge(StepDecorator):
             if any(str(word).lower() in ("1", "true", "yes") for word in required):
                 check_mlflow()
             self._followers[pathspec] = Follower(pathspec, interval=self._interval)
+            if os.environ.get(OPENLINEAGE):
+                self._tellers[pathspec] = KeptProcess(make_command("dlpipe.openlineage.follow", pathspec))
             if not os.environ.get("MLFLOW_TRACKING_URI"):
                 self._say_runs_elsewhere()
         self._follower = self._followers[pathspec]
@@ -104,6 +109,8 @@ class MlflowBridge(StepDecorator):
     def runtime_task_created(self, task_datastore: Any, *args: Any, **more: Any) -> None:
         """See that the follower still lives."""
         self._follower.keep_alive()
+        for teller in self._tellers.values():
+            teller.keep_alive()
         self._follower.has_finished_steps |= task_datastore.step_name != "start"
 
     def runtime_step_cli(self, cli_args: Any, *args: Any, **more: Any) -> None:
@@ -119,6 +126,10 @@ class MlflowBridge(StepDecorator):
                     self._logger(line, head="", bad=False)
                     if exception is not None and (command := follower.build_resume()):
                         self._logger(f"To resume this run, after a repair: {command}", head="", bad=False)
+                    if problem := follower.find_untold():
+                        self._logger(problem, head="", bad=False)
+            for teller in self._tellers.values():
+                teller.let_go()
 
     def task_pre_step(
         self, step_name: str, task_datastore: Any, metadata: Any, run_id: str, task_id: str, *rest: Any
@@ -144,10 +155,12 @@ class MlflowBridge(StepDecorator):
             note_resources(find_folder(pathspec), key)
         if os.environ.get("_DLPIPE_BRIDGE_FOLLOWED"):
             return
-        command = [sys.executable, "-P", "-m", "dlpipe.bridge.follow", pathspec, key]
+        modules = ["dlpipe.bridge.follow", *(["dlpipe.openlineage.follow"] if os.environ.get(OPENLINEAGE) else [])]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("_DLPIPE_BRIDGE_")}
-        with contextlib.suppress(Exception):  # `dlpipe bridge sync` will catch up
-            subprocess.run(command, env=kept, stdin=subprocess.DEVNULL, timeout=TASK_SECONDS, check=False)
+        for module in modules:
+            command = make_command(module, pathspec, key)
+            with contextlib.suppress(Exception):  # `dlpipe bridge sync`, or `lineage export`, will catch up
+                subprocess.run(command, env=kept, stdin=subprocess.DEVNULL, timeout=TASK_SECONDS, check=False)
 
 
 def find_script() -> str:
@@ -221,40 +234,28 @@ def check_mlflow() -> None:
         raise BridgeRequired(str(error)) from None
 
 
-class Follower:
-    """The process that follows a run. It ends by itself once the launcher is gone and all is written.
+def make_command(module: str, *words: str) -> list[str]:
+    """Return how a module is run beside a run."""
+    return [sys.executable, "-P", "-m", module, *words]
+
+
+class KeptProcess:
+    """A process beside a run that is started again when it is killed, and ends by itself after the launcher.
 
     Parameters
     ----------
-    pathspec : str
-        ``Flow/run``.
-    command : sequence of str, optional
-        How it is started; it reads its standard input to the end, and prints what it does and at last one line.
-    interval : float, optional
-        Seconds between two looks at what the tasks take; 0 for none.
+    command : sequence of str
+        How it is started; it reads its standard input to the end.
+    environment : mapping of str to str, optional
+        Of the process; by default this one's.
     """
 
-    def __init__(self, pathspec: str, command: Sequence[str] = (), *, interval: float = 0) -> None:
-        self._environment = {**os.environ, "_DLPIPE_BRIDGE_RESOURCES": str(interval)} if interval else None
-        self._command = [*command] or [sys.executable, "-P", "-m", "dlpipe.bridge.follow", pathspec]
-        self._pathspec, self._asked, self._starts = pathspec, False, 0
-        self.has_finished_steps = False
+    def __init__(self, command: Sequence[str], environment: dict[str, str] | None = None) -> None:
+        self._command, self._environment = [*command], environment
+        self._asked, self._starts = False, 0
         self._lock = threading.Lock()
-        self._said: list[str] = []
-        self._doing = "starting"
         self._process: subprocess.Popen[str] | None = None
-        with contextlib.suppress(Exception):  # no place to write: the mirror works without a mark as well
-            from dlpipe.bridge.marks import find_marks
-
-            self._mark = find_marks(pathspec)
-            self._held = self._mark.hold()
-            self._mark.keep_script(find_script())
         self.keep_alive()
-
-    @property
-    def folder(self) -> str:
-        """Where the files beside the run are; empty where there is no place for them."""
-        return str(self._mark.folder.absolute()) if hasattr(self, "_mark") else ""
 
     def keep_alive(self) -> None:
         """Start the process unless it lives."""
@@ -280,6 +281,51 @@ class Follower:
         time.sleep(REST_SECONDS)
         if not self._asked:
             self.keep_alive()
+
+    def let_go(self) -> None:
+        """Say that the launcher ends; what is left to do, the process does by itself."""
+        self._asked = True
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+
+class Follower(KeptProcess):
+    """The process that follows a run. It ends by itself once the launcher is gone and all is written.
+
+    Parameters
+    ----------
+    pathspec : str
+        ``Flow/run``.
+    command : sequence of str, optional
+        How it is started; it reads its standard input to the end, and prints what it does and at last one line.
+    interval : float, optional
+        Seconds between two looks at what the tasks take; 0 for none.
+    """
+
+    def __init__(self, pathspec: str, command: Sequence[str] = (), *, interval: float = 0) -> None:
+        self._pathspec = pathspec
+        self.has_finished_steps = False
+        self._said: list[str] = []
+        self._doing = "starting"
+        with contextlib.suppress(Exception):  # no place to write: the mirror works without a mark as well
+            from dlpipe.bridge.marks import find_marks
+
+            self._mark = find_marks(pathspec)
+            self._held = self._mark.hold()
+            self._mark.keep_script(find_script())
+        environment = {**os.environ, "_DLPIPE_BRIDGE_RESOURCES": str(interval)} if interval else None
+        super().__init__([*command] or make_command("dlpipe.bridge.follow", pathspec), environment)
+
+    @property
+    def folder(self) -> str:
+        """Where the files beside the run are; empty where there is no place for them."""
+        return str(self._mark.folder.absolute()) if hasattr(self, "_mark") else ""
+
+    def find_untold(self) -> str:
+        """Return the line that a receiver of OpenLineage's events is behind; empty where none is."""
+        problem = self._mark.receiver_problem() if hasattr(self, "_mark") else ""
+        return f"OpenLineage is behind ({problem}). To catch up: dlpipe lineage export" if problem else ""
 
     def build_resume(self) -> str:
         """Return the command that resumes the run; nothing where no step has finished, or a scheduler does it."""

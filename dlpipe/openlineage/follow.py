@@ -1,0 +1,125 @@
+"""The process beside a live run that tells a receiver of it: ``python -m dlpipe.openlineage.follow FLOW/RUN``.
+
+The launcher of a bridged run starts it where ``DLPIPE_OPENLINEAGE`` names a receiver. It asks nothing of the run,
+nor of the process that mirrors it to MLflow: it reads what Metaflow, Delta and the registry have. When its input
+ends, the launcher has ended or was killed: it tells how the run ended and what earlier runs left untold, and ends.
+What it cannot tell is told by the next one, or by ``dlpipe lineage export``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from dlpipe.bridge.follow import wait_for_launcher
+from dlpipe.bridge.marks import find_marks
+from dlpipe.bridge.mirroring import format_error
+from dlpipe.bridge.reading import RunReading
+from dlpipe.collector import collect_seldom
+from dlpipe.errors import RunNotFound
+from dlpipe.lineage import Records
+from dlpipe.openlineage.collecting import make_run_group
+from dlpipe.openlineage.exporting import Export, export_events, tell
+from dlpipe.openlineage.outputs import Outputs
+from dlpipe.openlineage.receivers import Receiver, open_receiver
+from dlpipe.openlineage.run_events import RunEvents, Runs
+
+SETTING = "DLPIPE_OPENLINEAGE"
+"""Names the receiver, a file or an address; 1 for the server that ``OPENLINEAGE_URL`` names."""
+INTERVAL, LONGEST, OUTAGE = 1.0, 10.0, 5.0
+"""Seconds between two looks at the run, at least and at most, and at most while a receiver does not answer."""
+NICE = 10
+"""So much less urgent than the run and its mirror is this process."""
+SHARE = 0.05
+"""Of one core, at most, for looking at a run in which little happens."""
+GIVE_UP_SECONDS = 3600.0
+"""So long after the run a receiver that does not answer is asked again."""
+
+
+def main(pathspec: str, closed: str = "") -> None:
+    """Tell of a run until it has ended and all is told.
+
+    With the key of an attempt that has just ended, tell of the run once: so does a task beside which no process
+    follows the run.
+    """
+    collect_seldom()
+    os.nice(NICE)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads what libraries print
+    to = os.environ.get(SETTING, "")
+    receiver = open_receiver("" if to.lower() in ("1", "true", "yes") else to, retries=0)
+    telling = Telling(pathspec, receiver)
+    if closed:
+        telling.look(closed=closed)
+    else:
+        follow(telling)
+
+
+class Telling:
+    """A run on its way to a receiver; an event that was told is not looked at again.
+
+    Parameters
+    ----------
+    pathspec : str
+        Flow and run.
+    receiver : Receiver
+    """
+
+    def __init__(self, pathspec: str, receiver: Receiver) -> None:
+        self.pathspec, self.receiver = pathspec, receiver
+        self._reading = RunReading(pathspec)
+        self._told: set[str] = set()
+
+    def look(self, *, launcher_gone: bool = False, closed: str = "") -> bool:
+        """Tell what is new, and return whether the run has ended; the arguments are those of ``MetaflowRun.read``.
+
+        Raises
+        ------
+        ReceiverUnavailable
+            When the receiver does not answer.
+        TrackingUnavailable
+            When the registry does not answer: it knows what an attempt has registered.
+        """
+        snapshot = self._reading.read_snapshot(launcher_gone=launcher_gone, closed=closed)
+        outputs = Outputs(Records())  # read when an end is told, and so after the snapshot
+        group = make_run_group(RunEvents(self._reading, snapshot, outputs, Runs()))
+        keys = {event.key for event in group.list_events()}
+        if not keys <= self._told:
+            with self.receiver.hold() as told:
+                tell(self.receiver, told, [group], Export(self.receiver.address, 0, 0, []))
+            self._told = keys
+        return snapshot.status != "RUNNING"
+
+
+def follow(telling: Telling) -> None:
+    """Tell of the run until it has ended, then what else was not told yet."""
+    mark = find_marks(telling.pathspec)
+    wait, deadline, gone = 0.0, 0.0, False
+    while True:
+        if not gone and wait_for_launcher(wait):
+            gone, deadline = True, time.monotonic() + GIVE_UP_SECONDS
+        elif gone:
+            time.sleep(wait)
+        began = time.process_time()
+        try:
+            ended = telling.look(launcher_gone=gone)
+            if gone and ended:
+                export_events(telling.receiver)
+            mark.note_receiver("")
+            if gone and ended:
+                return
+            took = time.process_time() - began
+            wait = INTERVAL if gone else min(max(INTERVAL, took / SHARE), LONGEST)
+        except RunNotFound:  # it has only just begun, or was deleted meanwhile
+            wait = INTERVAL
+            if gone:
+                return
+        except Exception as error:  # an outage that may pass, or files that are being written
+            mark.note_receiver(format_error(error))
+            wait = min(max(INTERVAL, wait * 2), OUTAGE)
+            if gone and time.monotonic() > deadline:
+                return
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
