@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,21 @@ def find_runs(pathspec: str = "") -> list[str]:
         latest = ", ".join(entry.partition("/")[2] for entry in found[:-6:-1]) or "none"
         raise RunNotFound(f"{flow} has no run {run!r}; its latest: {latest}.")
     return [pathspec] if run else found
+
+
+def find_folder(flow: str) -> Path | None:
+    """Return the folder of the runs of a flow; ``None`` where they are no files of this machine."""
+    provider = get_provider()
+    folder = provider._get_metadir(flow) if provider.TYPE == "local" else None
+    return Path(folder).parent if folder else None
+
+
+def list_run_ids(flow: str) -> list[str]:
+    """Return the ids of the runs of a flow, in no order; where they are folders, none of them is read."""
+    folder = find_folder(flow)
+    if folder is None:
+        return [_read_run_id(run) for run in list_objects("flow", "run", flow)]
+    return [entry.name for entry in os.scandir(folder) if Path(entry.path, "_meta/_self.json").exists()]
 
 
 def read_metadata(task: str) -> tuple[Mapping[str, Any], ...]:

@@ -1,7 +1,13 @@
 """What Delta's protocol asks of readers and writers, and the files of a table, read as it asks."""
 
 from dlpipe.delta._files import RowFilter, TableFiles, find_files, open_storage
-from dlpipe.delta._protocol import check_readable, check_writable, find_missing_features, make_not_read_error
+from dlpipe.delta._protocol import (
+    check_readable,
+    check_writable,
+    find_mapping_mode,
+    find_missing_features,
+    make_not_read_error,
+)
 
 __all__ = [
     "RowFilter",
@@ -9,6 +15,7 @@ __all__ = [
     "check_readable",
     "check_writable",
     "find_files",
+    "find_mapping_mode",
     "find_missing_features",
     "make_not_read_error",
     "open_storage",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -197,7 +197,9 @@ class TableFiles:
             )
 
 
-def find_files(table: DeltaTable, storage: FileSystem, name: str) -> TableFiles:
+def find_files(
+    table: DeltaTable, storage: FileSystem, name: str, *, only: Collection[str] | None = None
+) -> TableFiles:
     """Return the files of an opened table, which ``check_readable`` has passed.
 
     Parameters
@@ -207,6 +209,8 @@ def find_files(table: DeltaTable, storage: FileSystem, name: str) -> TableFiles:
         Its root is the table's folder; see ``open_storage``.
     name : str
         What to call the table in errors.
+    only : collection of str, optional
+        The paths of those that are wanted, as far as the version has them; by default all.
     """
     import pyarrow as pa
 
@@ -215,7 +219,11 @@ def find_files(table: DeltaTable, storage: FileSystem, name: str) -> TableFiles:
     mode = find_mapping_mode(table)
     stored = schema if mode == "none" else _to_arrow_schema(_to_physical(declared, name))
     ids = {field["name"]: _map_field(field, "id", name) for field in declared["fields"]} if mode == "id" else {}
-    actions = sorted(pa.table(table.get_add_actions()).to_pylist(), key=lambda file: unquote(file["path"]))
+    listed = pa.table(table.get_add_actions())
+    if only is not None:  # before thousands of them become objects
+        wanted = (at for at, path in enumerate(listed["path"].to_pylist()) if unquote(path) in only)
+        listed = listed.take(pa.array(wanted, pa.int64()))
+    actions = sorted(listed.to_pylist(), key=lambda file: unquote(file["path"]))
     fragments = tuple(_open_fragments(actions, storage, name, schema, stored))
     # with column mapping the log has statistics under names of its own
     bounds = dict(_read_bounds(actions, fragments, schema)) if mode == "none" else {}

@@ -1,29 +1,33 @@
 """What came of what: from an answer to the line of the file that taught it, and from a row to all that it reached.
 
 Nothing is stored for it: Delta's commits and rows, the registry, Metaflow's records and the scheduler's state are
-read when they are asked.
+read when they are asked. Which of them to read, an index says, which is a cache.
 
-nodes        what lineage is of, and how it is written
-graph        edges, and the graph that they make
-walk         up and down from a node
-records      all readers together, as things were at a moment
-reader       what a reader answers; each knows the neighbours of some nodes:
-tables       versions of tables and files, by the commits of
-catalog      the tables, each read once
-rows         rows, the lines that they stood on, the models that learnt from them
-row_origins  which row a row id means in a version
-answers      predictions, explanations, looks at drift
-models       versions of models and the moves of champions
-runs         runs and tasks of Metaflow
-tasks        how these are named as nodes
-schedules    deployments and events
-requests     requests and the labels for them
-asked_rows   rows that a table got from these
-tree         a graph as lines for people
-formats      a graph for programs: JSON, DOT, GraphML
-layers       where nodes stand on a page
-page         a graph as a page
-checking     whether records agree
+nodes            what lineage is of, and how it is written
+graph            edges, and the graph that they make
+walk             up and down from a node
+records          all readers together, as things were at a moment
+reader           what a reader answers; each knows the neighbours of some nodes:
+tables           versions of tables and files, by the commits of
+catalog          the tables, each read once
+rows             rows, the lines that they stood on, the models that learnt from them
+index            which records a word stands in
+indexed_tables   which commits name a thing, which row groups have a row
+indexed_files    which line a row stood on
+indexed_runs     which runs resumed a run
+row_origins      which row a row id means in a version
+answers          predictions, explanations, looks at drift
+models           versions of models and the moves of champions
+runs             runs and tasks of Metaflow
+tasks            how these are named as nodes
+schedules        deployments and events
+requests         requests and the labels for them
+asked_rows       rows that a table got from these
+tree             a graph as lines for people
+formats          a graph for programs: JSON, DOT, GraphML
+layers           where nodes stand on a page
+page             a graph as a page
+checking         whether records agree
 """
 
 from dlpipe.lineage.checking import Finding, check_records, count_problems

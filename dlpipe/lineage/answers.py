@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dlpipe.lineage.catalog import Catalog, TableRecord
-from dlpipe.lineage.graph import Edge, Facts, How, group_by_origin, select_of_table
+from dlpipe.lineage.graph import Edge, Facts, How
 from dlpipe.lineage.models import parse_model_node
-from dlpipe.lineage.nodes import FEWEST_CHARACTERS, Kind, Node
+from dlpipe.lineage.nodes import FEWEST_CHARACTERS, OF_TABLES, Kind, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.row_origins import RowOrigins
 from dlpipe.lineage.tables import TableReader, make_table_node
@@ -64,22 +63,17 @@ class AnswerReader(Reader):
 
     def find_results(self, node: Node) -> Iterator[Edge]:
         """Yield the answers of a model, for a version of a table, or for a row; the looks at them."""
-        yield from self._by_origin.get(node, ())
-        if node.kind == "row":
+        if node.kind in ("model", "requests", *OF_TABLES):
+            for found in self.tables.list_candidates(node):
+                yield from (edge for edge in self.find_origins(found) if edge.origin == node)
+        elif node.kind == "row":
             yield from self._find_answers(node)
 
     def find_results_of_table(self, location: str) -> Iterator[Edge]:
-        """Yield the edges to the answers for any version of a table, and to the looks at any."""
-        yield from select_of_table(self._by_origin, location)
-
-    @cached_property
-    def _by_origin(self) -> Mapping[Node, Sequence[Edge]]:
-        return group_by_origin(
-            edge
-            for record in self.catalog.list_records()
-            for number in record.commits
-            for edge in self.find_origins(make_table_node(record, number))
-        )
+        """Yield the edges to the answers for any version of a table, and the looks at any; its first one first."""
+        edges = [edge for node in self.tables.list_users(location) for edge in self.find_origins(node)]
+        there = [edge for edge in edges if edge.origin.kind in OF_TABLES and edge.origin.name == location]
+        yield from sorted(there, key=lambda edge: edge.origin)
 
     def _find_commit_origins(self, node: Node) -> Iterator[Edge]:
         if (record := self.catalog.find(node.name)) is None:
@@ -120,9 +114,9 @@ class AnswerReader(Reader):
         yield Edge(node, "part of", make_table_node(record, node.number or 0))
 
     def _find_answers(self, row: Node) -> Iterator[Edge]:
-        for record in self.catalog.list_records("predictions", "explanations"):
-            sources = {record.read_key(number).get("source") for number in record.commits}
-            if row.name not in sources:
+        for location in self.tables.index.find_tables(row.key):
+            record = self.catalog.find(location)
+            if record is None or record.kind not in OF:
                 continue
             for node, values in self._read_answers(record, row.key):
                 version = int(values["source_version"])
@@ -138,8 +132,10 @@ class AnswerReader(Reader):
         columns = ["row_id", "model_version", "source", "source_version"]
         columns += ["predicted"] if record.has_column("predicted") else []
         kind: Kind = "prediction" if record.kind == "predictions" else "explanation"
-        seen = set()
-        for found in find_rows(record.latest, "row_id", row_id, columns=columns, prefix=prefix, added_by=added_by):
+        seen, groups = set(), None if prefix else self.tables.index.find_groups(record.location, row_id)
+        for found in find_rows(
+            record.latest, "row_id", row_id, columns=columns, prefix=prefix, added_by=added_by, groups=groups
+        ):
             version = self._find_commit(record, found.version, found.values)
             node = Node(kind, record.location, version, str(found.values["row_id"]))
             if node not in seen:
@@ -150,8 +146,8 @@ class AnswerReader(Reader):
         """Return the version that added an answer; of one in a file of another program, by the commits' keys."""
         if version is not None:
             return version
-        for number in record.commits:
-            key = record.read_key(number)
+        for location, number in self.tables.index.find_commits(f"model {values['model_version']}"):
+            key = record.read_key(number) if location == record.location else {}
             if (key.get("source"), key.get("model")) == (values["source"], values["model_version"]):
                 return number
         return record.latest.version

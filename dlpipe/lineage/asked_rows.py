@@ -39,11 +39,12 @@ class AskedRowReader(Reader):
         """Yield the rows that a request became, once there was a label for it."""
         if node.kind != "request":
             return
-        for record in self.catalog.list_records("data"):
-            for number, commit in record.commits.items():
-                if f"{find_model(commit)}_requests" == node.name.rpartition("/")[2]:
-                    for row in self._find_rows(record.location, number, node):
-                        yield from (edge for edge in self.find_origins(row) if edge.origin == node)
+        model = node.name.rpartition("/")[2].removesuffix("_requests")
+        for location, number in self.rows.index.find_commits(f"file feedback-{model}.jsonl"):
+            record = self.catalog.find(location)
+            if record and record.kind == "data" and find_model(record.commits.get(number, {})) == model:
+                for row in self._find_rows(location, number, node):
+                    yield from (edge for edge in self.find_origins(row) if edge.origin == node)
 
     def _find_rows(self, location: str, version: int, request: Node) -> Iterator[Node]:
         from dlpipe.tables import read_form, table_at, to_row_id

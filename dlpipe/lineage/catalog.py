@@ -1,4 +1,4 @@
-"""Tables and their commits as they were at a moment; each is read once."""
+"""Tables and their commits as they were at a moment; each is read once, and not before it is asked for."""
 
 from __future__ import annotations
 
@@ -25,6 +25,52 @@ LOGS: tuple[TableKind, ...] = ("requests", "feedback")
 """Tables with a commit every few seconds, of which none is asked for what it says of itself."""
 
 
+class Commits(Mapping[int, Mapping[str, Any]]):
+    """What the commits of a table say, by their versions, the first one first; each is read when it is asked for.
+
+    Parameters
+    ----------
+    location : str
+    until : int, optional
+        In milliseconds since 1970: commits that came later are none of them.
+    """
+
+    def __init__(self, location: str, until: int | None = None) -> None:
+        self.location, self.until = location, until
+        self._known: dict[int, Mapping[str, Any] | None] = {}
+
+    def __getitem__(self, version: int) -> Mapping[str, Any]:
+        if version not in self._known:
+            self._known[version] = self._read(version)
+        commit = self._known[version]
+        if commit is None:
+            raise KeyError(version)
+        return commit
+
+    def _read(self, version: int) -> Mapping[str, Any] | None:
+        from dlpipe.tables import read_commit
+
+        commit = read_commit(self.location, version) if version >= 0 else None
+        if commit is None or (self.until is not None and commit.facts["timestamp"] > self.until):
+            return None
+        return commit.facts
+
+    def __iter__(self) -> Iterator[int]:
+        from dlpipe.tables import list_commits
+
+        numbers = list_commits(self.location)
+        return (number for number in numbers if self.until is None or number in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def find_last(self) -> int | None:
+        """Return the last version; ``None`` where there is none."""
+        from dlpipe.tables import list_commits
+
+        return next((number for number in reversed(list_commits(self.location)) if number in self), None)
+
+
 @dataclass(frozen=True)
 class TableRecord:
     """A table as it was at a moment.
@@ -36,7 +82,7 @@ class TableRecord:
         What it holds.
     latest : TableVersion
     commits : mapping of int to mapping
-        What each version's commit says, as ``dlpipe.tables.history`` has it, the first first.
+        What each version's commit says, as an entry of ``dlpipe.tables.history``; of a log, nothing.
     """
 
     name: str
@@ -47,7 +93,7 @@ class TableRecord:
 
     def has_version(self, version: int) -> bool:
         """Return whether there was such a version; of a log, whose commits are not read, any up to the latest."""
-        return version in self.commits or (not self.commits and 0 <= version <= self.latest.version)
+        return version in self.commits or (self.kind in LOGS and 0 <= version <= self.latest.version)
 
     def has_column(self, name: str) -> bool:
         """Return whether the latest version has a column."""
@@ -90,10 +136,13 @@ class Catalog:
             self._names = list_tables()
         return self._names
 
+    def list_locations(self) -> list[str]:
+        """Return the location of each table: of those under the tables root, and of others that were asked for."""
+        return list(dict.fromkeys([*(location for _, location in self.list_names()), *self._known]))
+
     def list_records(self, *kinds: TableKind) -> Iterator[TableRecord]:
         """Yield the tables of these kinds, by default all; one that cannot be read is left out."""
-        under_root = [location for _, location in self.list_names()]
-        for location in dict.fromkeys([*under_root, *self._known]):
+        for location in self.list_locations():
             record = self.find(location)
             if record is not None and (not kinds or record.kind in kinds):
                 yield record
@@ -109,21 +158,16 @@ class Catalog:
         return self._known[location]
 
     def _read(self, location: str) -> TableRecord | None:
-        from dlpipe.tables import history, table_at
+        from dlpipe.tables import table_at
 
         latest = table_at(location)
         kind = classify_columns(dict(latest.columns))
         if kind in LOGS and self.until is None:
             return TableRecord(latest.name, location, kind, latest, {})
-        commits = {
-            int(commit["version"]): commit
-            for commit in reversed(history(location))
-            if self.until is None or commit["timestamp"] <= self.until
-        }
-        if not commits:
-            return None
-        last = max(commits)
-        if last != latest.version:
+        commits = Commits(location, self.until)
+        if self.until is not None and latest.timestamp > self.until:
+            if (last := commits.find_last()) is None:
+                return None
             latest = table_at(location, version=last)
         return TableRecord(latest.name, location, kind, latest, commits)
 

@@ -111,14 +111,8 @@ def find_dangling(records: Records) -> Iterator[Finding]:
             facts = describe(edge.origin)
             if not facts.gone:
                 waiting.append(edge.origin)
-            elif edge.origin.kind not in OUTSIDE and not is_deleted(records, edge.origin):
+            elif edge.origin.kind not in OUTSIDE and not records.models.is_deleted(edge.origin):
                 yield Finding("dangling", node.id, describe_gone(edge, facts))
-
-
-def is_deleted(records: Records, node: Node) -> bool:
-    """Return whether a version of a model is gone by ``dlpipe models delete``, which says who did it and why."""
-    record = records.models.records.get(node.name) if node.kind == "model" else None
-    return record is not None and node.number in record.deletions
 
 
 def describe_gone(edge: Edge, facts: Facts) -> str:
@@ -214,7 +208,7 @@ def _check_models(records: Records, outcome: RunOutcome) -> Iterator[Finding]:
         record = records.models.records.get(model.name)
         version = record.versions.get(model.version) if record else None
         if version is None:
-            if not is_deleted(records, node):
+            if not records.models.is_deleted(node):
                 yield Finding(
                     "dangling", outcome.pathspec, f"{model.role} {model}, which the registry does not have"
                 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dlpipe.lineage.nodes import OF_TABLES, Node
+from dlpipe.lineage.nodes import Node
 
 How = Literal[
     "ingested from",
@@ -57,12 +57,6 @@ def group_by_origin(edges: Iterable[Edge]) -> Mapping[Node, Sequence[Edge]]:
     for edge in edges:
         found[edge.origin].append(edge)
     return dict(found)
-
-
-def select_of_table(by_origin: Mapping[Node, Sequence[Edge]], location: str) -> Iterator[Edge]:
-    """Yield the edges whose origin is a version of the table at a location, the first version first."""
-    found = sorted(node for node in by_origin if node.kind in OF_TABLES and node.name == location)
-    return (edge for node in found for edge in by_origin[node])
 
 
 @dataclass(frozen=True)

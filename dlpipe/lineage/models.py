@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from dlpipe.errors import ModelNotFound, NodeNotFound, StoreNotFound, TrackingUnavailable
-from dlpipe.lineage.graph import Edge, Facts, group_by_origin, select_of_table
-from dlpipe.lineage.nodes import Node
+from dlpipe.lineage.graph import Edge, Facts
+from dlpipe.lineage.nodes import OF_TABLES, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.tasks import make_task_node
 from dlpipe.redaction import show_address
@@ -18,19 +19,23 @@ from dlpipe.registry import (
     CHAMPION,
     MADE_FROM,
     ChampionMove,
+    ModelLookup,
     ModelRecord,
     ModelVersion,
+    RegisteredModel,
+    RegisteredVersion,
     classifier_name,
     list_model_records,
     parse_uri,
 )
 from dlpipe.time_formats import format_moment
 
+Answer = TypeVar("Answer")
 TRAINED_BY, REGISTERED_BY = "metaflow.pathspec", "metaflow.task"
 
 
 class ModelReader(Reader):
-    """Reads the registry.
+    """Asks the registry, for no more than what it is asked itself.
 
     Parameters
     ----------
@@ -39,26 +44,59 @@ class ModelReader(Reader):
     """
 
     def __init__(self, until: int | None = None) -> None:
-        self.until = until
+        self.until, self._problem = until, ""
 
-    @property
+    @cached_property
     def records(self) -> Mapping[str, ModelRecord]:
-        """The registered models by name, with what came later."""
-        return self._reading[0]
+        """All registered models by name, with what came later: for who looks at each of them."""
+        return {record.name: record for record in self._ask(lambda _: list_model_records(), list[ModelRecord]())}
 
     @property
     def problem(self) -> str:
         """Why the registry cannot be asked; empty where it can."""
-        return self._reading[1]
+        return self._lookup[1] or self._problem
 
     @cached_property
-    def _reading(self) -> tuple[Mapping[str, ModelRecord], str]:
+    def _lookup(self) -> tuple[ModelLookup | None, str]:
         try:
-            return {record.name: record for record in list_model_records()}, ""
+            return ModelLookup(), ""
         except StoreNotFound:  # before the first training
-            return {}, ""
+            return None, ""
         except TrackingUnavailable as error:  # tables and runs have a lineage all the same
-            return {}, str(error)
+            return None, str(error)
+
+    def _ask(self, question: Callable[[ModelLookup], Answer], otherwise: Answer) -> Answer:
+        lookup = self._lookup[0]
+        if lookup is None or self._problem:
+            return otherwise
+        try:
+            return question(lookup)
+        except TrackingUnavailable as error:
+            self._problem = str(error)
+            return otherwise
+
+    def find_model(self, name: str) -> RegisteredModel | None:
+        """Return a registered model, with what came later; ``None`` where there is none, or nobody can say."""
+        return self._ask(lambda lookup: lookup.find_model(name), None)
+
+    def find_version(self, node: Node) -> ModelVersion | None:
+        """Return the version that a node is; ``None`` where the registry had none then."""
+        found = self._ask(lambda lookup: lookup.find_version(node.name, node.number or 0), None)
+        return found.version if found and self._is_there(found) else None
+
+    def find_trained(self, location: str) -> Iterator[tuple[Node, ModelVersion]]:
+        """Yield the versions whose tags name any version of the table at a location, the oldest first."""
+        yield from self._find_tagged("delta.table", location)
+        yield from self._find_tagged("delta.table", f"{location}/")
+
+    def _find_tagged(self, tag: str, value: str, *, prefix: bool = False) -> Iterator[tuple[Node, ModelVersion]]:
+        no_versions: list[RegisteredVersion] = []
+        for found in self._ask(lambda lookup: lookup.find_tagged(tag, value, prefix=prefix), no_versions):
+            if self._is_there(found):
+                yield Node("model", found.version.name, found.version.version), found.version
+
+    def _is_there(self, found: RegisteredVersion) -> bool:
+        return self.until is None or found.at <= self.until
 
     def find(self, text: str) -> Iterator[tuple[Node, ...]]:
         """Yield the version, or the move, that ``models:/reviews@champion``, ``reviews/3`` and the like mean."""
@@ -67,66 +105,97 @@ class ModelReader(Reader):
             name, version, alias = parse_uri(uri)
         except ModelNotFound:
             return
+        model = self.find_model(name)
         if self.problem and uri.startswith("models:"):  # else it may be the name of something else
             raise TrackingUnavailable(self.problem)
-        if (record := self.records.get(name)) is None:
+        if model is None:
             return
         if number:
             if number.isdecimal() and alias == CHAMPION:
-                self._check_move(record, int(number))
+                self._check_move(model, int(number))
                 yield (Node("move", name, int(number), CHAMPION),)
             return
-        at = version if alias is None else self._find_alias(record, alias, asked="@" in uri)
-        if at is not None and (at in self._list_versions(record) or at in record.deletions):
-            yield (Node("model", name, at),)
+        at = version if alias is None else self._find_alias(model, alias, asked="@" in uri)
+        if at is not None:
+            node = Node("model", name, at)
+            if self.find_version(node) or at in model.deletions:
+                yield (node,)
 
-    def _check_move(self, record: ModelRecord, number: int) -> None:
+    def _check_move(self, model: RegisteredModel, number: int) -> None:
         """Raise ``NodeNotFound`` where the champion of a model had not moved so often."""
-        count = len(self._list_moves(record))
+        count = len(self._list_moves(model))
         if 1 <= number <= count:
             return
         then = "" if self.until is None else " by then"
-        known = f"{record.name}@champion#1" + (f" to #{count}" if count > 1 else "")
+        known = f"{model.name}@champion#1" + (f" to #{count}" if count > 1 else "")
         raise NodeNotFound(
-            f"The champion of {record.name!r} has {describe_count(count)}{then}, so it has no move {number}."
+            f"The champion of {model.name!r} has {describe_count(count)}{then}, so it has no move {number}."
             + (f" Write {known}." if count else "")
         )
 
     def describe(self, node: Node) -> Facts | None:
         """Return when a version was registered or a move was made, and which aliases a version has."""
-        record = self.records.get(node.name)
-        if node.kind == "move":
-            return describe_move(record.moves[(node.number or 1) - 1]) if record else None
-        if node.kind != "model":
+        if node.kind not in ("model", "move"):
             return None
-        number = node.number or 0
+        model = self.find_model(node.name)
         if self.problem:
             return Facts(gone="the registry cannot be asked")
-        if record is None or number not in record.versions:
-            note = record.deletions.get(number) if record else None
+        if node.kind == "move":
+            return describe_move(model.moves[(node.number or 1) - 1]) if model else None
+        found = self._ask(lambda lookup: lookup.find_version(node.name, node.number or 0), None)
+        if model is None or found is None:
+            note = model.deletions.get(node.number or 0) if model else None
             return Facts(gone=describe_deletion(note) if note else "the registry has no such version")
-        aliases = [alias for alias in record.aliases if self._find_alias(record, alias) == number]
-        return Facts(record.registered[number], ", ".join(aliases))
+        aliases = [alias for alias in model.aliases if self._find_alias(model, alias) == node.number]
+        return Facts(found.at, ", ".join(aliases))
+
+    def is_deleted(self, node: Node) -> bool:
+        """Return whether a version is gone by ``dlpipe models delete``, which says who did it and why."""
+        model = self.find_model(node.name) if node.kind == "model" else None
+        return model is not None and node.number in model.deletions
 
     def find_origins(self, node: Node) -> Iterator[Edge]:
         """Yield what a version was trained on and made from, and the tasks that trained and registered it."""
-        record = self.records.get(node.name)
-        if record is None:
-            return
-        if node.kind == "move":
-            yield from self._find_move_origins(node, record)
-        elif node.kind == "model" and (version := self._list_versions(record).get(node.number or 0)):
+        if node.kind == "move" and (model := self.find_model(node.name)):
+            yield from self._find_move_origins(node, model)
+        elif node.kind == "model" and (version := self.find_version(node)):
             yield from find_version_origins(node, version)
 
     def find_results(self, node: Node) -> Iterator[Edge]:
         """Yield the versions of models that came of a node, and the moves to a version."""
-        yield from self._by_origin.get(node, ())
+        for found in dict.fromkeys(self._list_candidates(node)):
+            yield from (edge for edge in self.find_origins(found) if edge.origin == node)
+
+    def _list_candidates(self, node: Node) -> Iterator[Node]:
+        """Yield the versions and moves of which one may have come of a node."""
+        if node.kind == "table":
+            tagged = self.find_trained(node.name)
+            yield from (
+                found for found, version in tagged if version.tags.get("delta.version") == str(node.number)
+            )
+        elif node.kind == "model":
+            version = self.find_version(node)
+            if version is None or MADE_FROM not in version.tags:  # nothing is made from what was made from another
+                # one question for all versions of the model: those that are asked for are seldom alone
+                made = self._find_tagged(MADE_FROM, f"models:/{node.name}/", prefix=True)
+                yield from (found for found, companion in made if companion.tags[MADE_FROM] == str(node))
+            yield from self._list_moves_to(node)
+        elif node.kind == "task":
+            yield from (found for found, _ in self._find_tagged(TRAINED_BY, str(node)))
+            registered = [found for found, _ in self._find_tagged(REGISTERED_BY, f"{node}/", prefix=True)]
+            yield from registered
+            for found in registered:
+                yield from self._list_moves_to(found)
+
+    def _list_moves_to(self, node: Node) -> Iterator[Node]:
+        if model := self.find_model(node.name):
+            for number, move in enumerate(self._list_moves(model), 1):
+                if move.after == node.number:
+                    yield Node("move", node.name, number, CHAMPION)
 
     def find_unknown(self, node: Node) -> Iterator[str]:
         """Yield that the tags of a version do not say what it was trained on, or by whom."""
-        record = self.records.get(node.name) if node.kind == "model" else None
-        version = record.versions.get(node.number or 0) if record else None
-        if version is None:
+        if node.kind != "model" or (version := self.find_version(node)) is None:
             return
         if "delta.table" not in version.tags:
             yield "its tags do not say what it was trained on"
@@ -134,73 +203,54 @@ class ModelReader(Reader):
             yield "its tags name no task that trained it"
 
     def list_versions(self) -> Iterator[tuple[Node, ModelVersion]]:
-        """Yield the versions that there were."""
+        """Yield all versions that there were."""
         for record in self.records.values():
-            for number, version in self._list_versions(record).items():
-                yield Node("model", record.name, number), version
-
-    def find_version(self, node: Node) -> ModelVersion | None:
-        """Return the version that a node is; ``None`` where the registry had none then."""
-        record = self.records.get(node.name)
-        return self._list_versions(record).get(node.number or 0) if record else None
+            for number, version in record.versions.items():
+                if self.until is None or record.registered[number] <= self.until:
+                    yield Node("model", record.name, number), version
 
     def find_results_of_table(self, location: str) -> Iterator[Edge]:
-        """Yield the edges to the versions that learnt from any version of a table."""
-        yield from select_of_table(self._by_origin, location)
+        """Yield the edges to the versions that learnt from any version of a table, its first version first."""
+        edges = [edge for node, _ in self.find_trained(location) for edge in self.find_origins(node)]
+        there = [edge for edge in edges if edge.origin.kind in OF_TABLES and edge.origin.name == location]
+        yield from sorted(there, key=lambda edge: edge.origin)
 
-    @cached_property
-    def _by_origin(self) -> Mapping[Node, Sequence[Edge]]:
-        moves = (
-            Node("move", record.name, number, CHAMPION)
-            for record in self.records.values()
-            for number, _ in enumerate(self._list_moves(record), 1)
-        )
-        nodes = [*(node for node, _ in self.list_versions()), *moves]
-        return group_by_origin(edge for node in nodes for edge in self.find_origins(node))
+    def _list_moves(self, model: RegisteredModel) -> Sequence[ChampionMove]:
+        return [move for move in model.moves if self.until is None or read_time(move.at) <= self.until]
 
-    def _list_versions(self, record: ModelRecord) -> Mapping[int, ModelVersion]:
-        return {
-            number: version
-            for number, version in record.versions.items()
-            if self.until is None or record.registered[number] <= self.until
-        }
-
-    def _list_moves(self, record: ModelRecord) -> Sequence[ChampionMove]:
-        return [move for move in record.moves if self.until is None or read_time(move.at) <= self.until]
-
-    def _find_alias(self, record: ModelRecord, alias: str, *, asked: bool = False) -> int | None:
+    def _find_alias(self, model: RegisteredModel, alias: str, *, asked: bool = False) -> int | None:
         """Return the version that an alias stood at; ``asked`` raises where nobody knows.
 
         The champion of a pipeline or an explainer is the one that was made from the champion of its classifier.
         """
-        if alias == CHAMPION and (base := self.records.get(classifier_name(record.name) or "")):
-            at = self._find_alias(base, CHAMPION)
-            made_from = f"models:/{base.name}/{at}"
-            made = [
-                number
-                for number, version in self._list_versions(record).items()
-                if version.tags.get(MADE_FROM) == made_from
-            ]
-            return max(made, default=None)
+        if alias == CHAMPION and (base := self._find_base(model)):
+            made_from = f"models:/{base.name}/{self._find_alias(base, CHAMPION)}"
+            made = self._find_tagged(MADE_FROM, made_from)
+            return max((version.version for _, version in made if version.name == model.name), default=None)
         if self.until is None:
-            return record.aliases.get(alias)
-        if alias == CHAMPION and (record.moves or alias not in record.aliases):
-            moves = self._list_moves(record)
+            return model.aliases.get(alias)
+        if alias == CHAMPION and (model.moves or alias not in model.aliases):
+            moves = self._list_moves(model)
             return moves[-1].after if moves else None
-        if asked and alias in record.aliases:
+        if asked and alias in model.aliases:
             raise NodeNotFound(
-                f"Nobody recorded where the alias {alias!r} of {record.name!r} stood then: MLflow keeps no "
-                f"history of aliases, and dlpipe that of the champion. Name a version, such as {record.name}/1."
+                f"Nobody recorded where the alias {alias!r} of {model.name!r} stood then: MLflow keeps no "
+                f"history of aliases, and dlpipe that of the champion. Name a version, such as {model.name}/1."
             )
         return None
 
-    def _find_move_origins(self, node: Node, record: ModelRecord) -> Iterator[Edge]:
-        move = record.moves[(node.number or 1) - 1]
+    def _find_base(self, model: RegisteredModel) -> RegisteredModel | None:
+        """Return the classifier of a pipeline or an explainer."""
+        base = classifier_name(model.name)
+        return self.find_model(base) if base else None
+
+    def _find_move_origins(self, node: Node, model: RegisteredModel) -> Iterator[Edge]:
+        move = model.moves[(node.number or 1) - 1]
         if move.after is None:
             return
         yield Edge(node, "points to", Node("model", node.name, move.after))
-        version = record.versions.get(move.after)
-        if move.how == "gate" and version and (task := version.tags.get(REGISTERED_BY)):
+        version = self.find_version(Node("model", node.name, move.after)) if move.how == "gate" else None
+        if version and (task := version.tags.get(REGISTERED_BY)):
             yield Edge(node, "moved by", *make_task_node(task))
 
 

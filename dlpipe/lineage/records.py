@@ -9,6 +9,10 @@ from dlpipe.lineage.answers import AnswerReader
 from dlpipe.lineage.asked_rows import AskedRowReader
 from dlpipe.lineage.catalog import Catalog
 from dlpipe.lineage.graph import Edge, Facts
+from dlpipe.lineage.index import Index, find_index_path
+from dlpipe.lineage.indexed_files import FileIndex
+from dlpipe.lineage.indexed_runs import RunIndex
+from dlpipe.lineage.indexed_tables import TableIndex
 from dlpipe.lineage.models import ModelReader, find_registry_address
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.reader import Reader
@@ -43,16 +47,18 @@ class Records:
 
     def __init__(self, until: int | None = None) -> None:
         self.until, self.catalog = until, Catalog(until)
-        self.tables, self.models = TableReader(self.catalog), ModelReader(until)
-        rows = RowOrigins(self.catalog)
+        self.index = Index(find_index_path())
+        tables = TableIndex(self.catalog, self.index)
+        self.tables, self.models = TableReader(self.catalog, tables, FileIndex(self.index)), ModelReader(until)
+        rows = RowOrigins(self.catalog, tables)
         self.answers = AnswerReader(self.catalog, self.tables, rows)
-        requests = RequestReader(self.catalog, until)
+        requests = RequestReader(self.catalog, tables, until)
         self.readers: tuple[Reader, ...] = (
             self.tables,
             RowReader(self.catalog, self.tables, rows, self.models),
             self.answers,
             self.models,
-            RunReader(until),
+            RunReader(RunIndex(self.index), until),
             ScheduleReader(self.catalog, until),
             requests,
             AskedRowReader(self.catalog, rows, requests),

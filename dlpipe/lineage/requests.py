@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from dlpipe.lineage.catalog import Catalog, TableRecord
+from dlpipe.lineage.catalog import Catalog, TableKind, TableRecord
 from dlpipe.lineage.graph import Edge, Facts
+from dlpipe.lineage.indexed_tables import TableIndex
 from dlpipe.lineage.models import parse_model_node
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.reader import Reader
@@ -28,30 +29,31 @@ class RequestReader(Reader):
     Parameters
     ----------
     catalog : Catalog
+    index : TableIndex
     until : int, optional
         In milliseconds since 1970: what came later is passed over.
     """
 
-    def __init__(self, catalog: Catalog, until: int | None = None) -> None:
-        self.catalog, self.until = catalog, until
+    def __init__(self, catalog: Catalog, index: TableIndex, until: int | None = None) -> None:
+        self.catalog, self.index, self.until = catalog, index, until
         self._rows: dict[Node, list[Mapping[str, Any]]] = {}
         self._labels: dict[Node, list[Mapping[str, Any]]] = {}
 
     def find(self, text: str) -> Iterator[tuple[Node, ...]]:
         """Yield the request with this id, a label for a row of it, or all requests of a version of a model."""
         if REQUEST_ID.fullmatch(text):
-            for record in self.catalog.list_records("requests"):
+            for record in self._list_logs("requests"):
                 node = Node("request", record.location, key=text)
                 if self._read_rows(node):
                     yield (node,)
         elif found := FEEDBACK_ID.fullmatch(text):
-            for record in self.catalog.list_records("feedback"):
+            for record in self._list_logs("feedback"):
                 label = Node("feedback", record.location, key=found["key"])
                 if found["table"] in (record.name, record.location) and self._read_labels(label):
                     yield (label,)
         elif " of models:/" in text:
             table, _, uri = text.partition(" of ")
-            for record in self.catalog.list_records("requests"):
+            for record in self._list_logs("requests"):
                 model = parse_model_node(uri)
                 if table in (record.name, record.location) and model and self._has_answers(record, model):
                     yield (Node("requests", record.location, key=str(model)),)
@@ -96,11 +98,11 @@ class RequestReader(Reader):
         """Yield the requests that a version has answered, as one node, and the request that a label is for."""
         if node.kind == "feedback":
             request_id = node.key.partition(":")[0]
-            for record in self.catalog.list_records("requests"):
+            for record in self._list_logs("requests"):
                 request = Node("request", record.location, key=request_id)
                 yield from (edge for edge in self.find_origins(request) if edge.origin == node)
         elif node.kind == "model":
-            for record in self.catalog.list_records("requests"):
+            for record in self._list_logs("requests"):
                 if self._has_answers(record, node):
                     # one node for all of them, which may be millions
                     yield Edge(Node("requests", record.location, key=str(node)), "answered with", node)
@@ -117,7 +119,7 @@ class RequestReader(Reader):
         """
         from dlpipe.tables import find_rows
 
-        for record in self.catalog.list_records("requests"):
+        for record in self._list_logs("requests"):
             if record.name == f"{model}_requests" and record.has_column("text_sha256"):
                 columns = ["request_id", "row", "arrived"]
                 for found in find_rows(record.latest, "text_sha256", digest, columns=columns):
@@ -129,6 +131,10 @@ class RequestReader(Reader):
     def read_texts(self, node: Node) -> list[str]:
         """Return the texts of a request, where the log keeps them."""
         return [str(row["text"]) for row in self._read_rows(node) if row["text"] is not None]
+
+    def _list_logs(self, kind: TableKind) -> Iterator[TableRecord]:
+        records = map(self.catalog.find, self.index.list_logs())
+        return (record for record in records if record is not None and record.kind == kind)
 
     def _has_answers(self, record: TableRecord, model: Node) -> bool:
         from dlpipe.tables import stream_table

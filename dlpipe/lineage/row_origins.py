@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dlpipe.errors import DlpipeError
 from dlpipe.lineage.catalog import Catalog
+from dlpipe.lineage.indexed_tables import TableIndex
 from dlpipe.lineage.nodes import Node
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 class RowOrigins:
     """Finds rows, each once."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
+    def __init__(self, catalog: Catalog, index: TableIndex) -> None:
+        self.catalog, self.index = catalog, index
         self._known: dict[tuple[str, int, str], RowOrigin | None] = {}
 
     def find_row(self, location: str, version: int, row_id: str) -> Node | None:
@@ -48,7 +49,9 @@ class RowOrigins:
         if place not in self._known:
             self._known[place] = None
             try:
-                self._known[place] = find_row_origin(table_at(location, version=version), row_id)
+                self._known[place] = find_row_origin(
+                    table_at(location, version=version), row_id, find_groups=self.index.find_groups
+                )
             except DlpipeError as error:
                 self.catalog.problems[f"{location}@v{version}"] = str(error)
         return self._known[place]

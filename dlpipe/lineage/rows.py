@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,7 +15,7 @@ from dlpipe.lineage.models import ModelReader
 from dlpipe.lineage.nodes import FEWEST_CHARACTERS, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.row_origins import RowOrigins
-from dlpipe.lineage.tables import TableReader, is_called, make_table_node
+from dlpipe.lineage.tables import TableReader, make_table_node
 from dlpipe.registry import MADE_FROM
 
 LINE = re.compile(r"(?P<file>.+):(?P<line>\d+)")
@@ -28,6 +28,7 @@ class RowReader(Reader):
 
     def __init__(self, catalog: Catalog, tables: TableReader, rows: RowOrigins, models: ModelReader) -> None:
         self.catalog, self.tables, self.rows, self.models = catalog, tables, rows, models
+        self.files = tables.files
         self._lines: dict[tuple[str, int, str], Sequence[Node]] = {}
         self._reasons: dict[Node, str] = {}
 
@@ -41,7 +42,7 @@ class RowReader(Reader):
 
     def _find_named_lines(self, name: str, number: int) -> Iterator[tuple[Node, ...]]:
         """Yield this line of each file that is called so; raise ``NodeNotFound`` where all of them lack it."""
-        files = dict.fromkeys(file for file, _, _ in self._list_files() if is_called(file, name))
+        files = dict.fromkeys(file for file, _, _ in self.tables.find_files(name))
         reasons = {file: self._explain_missing_line(file, number) for file in files}
         if reasons and all(reasons.values()):
             raise NodeNotFound(" ".join(reasons.values()))
@@ -51,11 +52,14 @@ class RowReader(Reader):
         """Return why a file has no such line; nothing where it has, or where nobody can look any more."""
         from dlpipe.tables import explain_missing_line
 
-        for other, record, version in self._list_files():
+        for other, record, version in self.tables.find_files(file.name):
             for source in record.list_sources(version) if other == file and record.kind == "data" else ():
                 if self.tables.make_source_node(source) == file:
+                    commit = record.commits[version]
+                    if self.files.find_row_id(source, commit, number) is not None:
+                        return ""
                     with suppress(DlpipeError, OSError):
-                        return explain_missing_line(source, record.commits[version], number)
+                        return explain_missing_line(source, commit, number)
         return ""
 
     def _find_rows(self, name: str, row_id: str) -> Iterator[tuple[Node, ...]]:
@@ -80,7 +84,8 @@ class RowReader(Reader):
         from dlpipe.tables import find_rows, table_at
 
         version = table_at(record.location, version=int(number)) if number else record.latest
-        exact = next(find_rows(version, "row_id", row_id, columns=["row_id"]), None)
+        groups = self.rows.index.find_groups(record.location, row_id)
+        exact = next(find_rows(version, "row_id", row_id, columns=["row_id"], groups=groups), None)
         if len(row_id) < FEWEST_CHARACTERS or exact is not None:
             return [row_id]
         found = find_rows(version, "row_id", row_id, columns=["row_id"], prefix=True)
@@ -106,7 +111,8 @@ class RowReader(Reader):
         try:
             version = table_at(node.name, version=node.number)
             columns = [name for name, _ in version.columns if name not in ("row_id", "split")]
-            found = next(find_rows(version, "row_id", node.key, columns=columns), None)
+            groups = self.rows.index.find_groups(node.name, node.key)
+            found = next(find_rows(version, "row_id", node.key, columns=columns, groups=groups), None)
         except DlpipeError as error:
             return Facts(at, gone=str(error))
         return Facts(at, describe_values(found.values) if found else "")
@@ -147,13 +153,6 @@ class RowReader(Reader):
 
     # -- lines -------------------------------------------------------------------------------------------------
 
-    def _list_files(self) -> Iterator[tuple[Node, TableRecord, int]]:
-        for record in self.catalog.list_records():
-            for number in record.commits:
-                for source in record.list_sources(number):
-                    if (node := self.tables.make_source_node(source)).kind == "file":
-                        yield node, record, number
-
     def _find_lines(self, record: TableRecord, version: int, row: Node) -> Sequence[Node]:
         """Return the line of a row in the files of a commit, as a list; files that changed since are left out."""
         place = record.location, version, row.key
@@ -172,10 +171,14 @@ class RowReader(Reader):
         commit = record.commits.get(version, {})
         for source in record.list_sources(version):
             file = self.tables.make_source_node(source)
+            if file.kind != "file":
+                continue
             with self._note_problem(file):
-                for line in read_source_lines(source, commit) if file.kind == "file" else ():
-                    if line.row_id == row_id:
-                        yield Node("line", file.name, line.number, file.key)
+                numbers: Iterable[int] | None = self.files.find_lines(source, commit, row_id)
+                if numbers is None:  # which says why it cannot be, or reads the file line by line
+                    lines = read_source_lines(source, commit)
+                    numbers = (line.number for line in lines if line.row_id == row_id)
+                yield from (Node("line", file.name, number, file.key) for number in numbers)
 
     @contextmanager
     def _note_problem(self, file: Node) -> Iterator[None]:
@@ -186,7 +189,7 @@ class RowReader(Reader):
 
     def _find_rows_of_line(self, node: Node) -> Iterator[Edge]:
         file = Node("file", node.name, key=node.key)
-        for other, record, number in self._list_files():
+        for other, record, number in self.tables.find_files(node.name):
             if other == file and record.kind == "quarantine":
                 yield from self._find_quarantined(node, record, number)
             elif other == file and record.kind == "data":
@@ -201,13 +204,21 @@ class RowReader(Reader):
         for source in record.list_sources(version):
             if source["name"] == line.name:
                 with self._note_problem(line):
-                    ids |= {read.row_id for read in read_source_lines(source, commit, only=line.number)} - {""}
+                    found = self.files.find_row_id(source, commit, line.number or 0)
+                    lines = read_source_lines(source, commit, only=line.number) if found is None else ()
+                    ids |= {found or "", *(read.row_id for read in lines)} - {""}
         for row_id in ids:
+            there, groups = table_at(record.location, version=version), self.rows.index.find_groups
             same = find_rows(
-                table_at(record.location, version=version), "row_id", row_id, columns=["row_id"], prefix=True
+                there,
+                "row_id",
+                row_id,
+                columns=["row_id"],
+                prefix=True,
+                groups=groups(record.location, row_id),
             )
-            for found in same:
-                full = str(found.values["row_id"])
+            for row_found in same:
+                full = str(row_found.values["row_id"])
                 if full.partition("-")[0] == row_id and (
                     row := self.rows.find_row(record.location, version, full)
                 ):
@@ -241,11 +252,11 @@ class RowReader(Reader):
 
     def _find_models(self, row: Node) -> Iterator[Edge]:
         """Yield the models that were trained or evaluated on a version with the row, by the split that it had."""
-        for node, version in self.models.list_versions():
+        for node, version in self.models.find_trained(row.name):
             tags = version.tags
-            if tags.get("delta.table", "").rstrip("/") != row.name or MADE_FROM in tags:
+            if MADE_FROM in tags or not tags.get("delta.version", "").isdecimal():
                 continue
-            number = int(tags.get("delta.version", -1))
+            number = int(tags["delta.version"])
             if self.rows.find_row(row.name, number, row.key) != row:
                 continue
             split = self.rows.find_split(row, number)

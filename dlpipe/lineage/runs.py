@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dlpipe.bridge.metadata import find_runs
 from dlpipe.bridge.runs import MetaflowRun
 from dlpipe.errors import RunNotFound
 from dlpipe.lineage.graph import Edge, Facts
+from dlpipe.lineage.indexed_runs import RunIndex
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.tasks import make_run_node, make_task_node
@@ -19,25 +19,28 @@ if TYPE_CHECKING:
     from dlpipe.bridge.snapshots import RunSnapshot
 
 
+PATHSPEC = re.compile(r"[A-Za-z_]\w*(/\w[\w.-]*){1,4}")
+
+
 class RunReader(Reader):
     """Reads Metaflow's metadata.
 
     Parameters
     ----------
+    index : RunIndex
     until : int, optional
         In milliseconds since 1970: runs that began later are passed over.
     """
 
-    def __init__(self, until: int | None = None) -> None:
-        self.until = until
+    def __init__(self, index: RunIndex, until: int | None = None) -> None:
+        self.index, self.until = index, until
         self._snapshots: dict[str, RunSnapshot | None] = {}
 
     def find(self, text: str) -> Iterator[tuple[Node, ...]]:
         """Yield the run ``TrainFlow/17``, or the tasks of ``TrainFlow/17/train`` or ``TrainFlow/17/train/4``."""
-        flow, *rest = text.strip("/").split("/")
-        if flow not in self._flows or not 1 <= len(rest) <= 4:
+        if not PATHSPEC.fullmatch(text.strip("/")):
             return
-        run, *below = rest
+        flow, run, *below = text.strip("/").split("/")
         if (snapshot := self._read(f"{flow}/{run}")) is None:
             return
         if not below:
@@ -50,10 +53,6 @@ class RunReader(Reader):
             found = [attempt for attempt in found if str(attempt.number) == below[2]]
         if nodes := tuple(dict.fromkeys(make_task_node(attempt.pathspec)[0] for attempt in found)):
             yield nodes
-
-    @cached_property
-    def _flows(self) -> frozenset[str]:
-        return frozenset(run.partition("/")[0] for run in find_runs())
 
     def describe(self, node: Node) -> Facts | None:
         """Return when a run or task began, and how it ended."""
@@ -98,12 +97,11 @@ class RunReader(Reader):
         return [make_task_node(pathspec)[0] for pathspec in paths]
 
     def _find_resumes(self, pathspec: str) -> Iterator[Node]:
-        """Yield the runs that resumed one: they are among the later ones of its flow."""
-        flow = pathspec.partition("/")[0]
-        runs = find_runs(flow) if flow in self._flows else []
-        for later in runs[runs.index(pathspec) + 1 :] if pathspec in runs else runs:
-            if (snapshot := self._read(later)) and snapshot.origin == pathspec:
-                yield make_run_node(later)
+        """Yield the runs that resumed one."""
+        flow, run = pathspec.split("/")
+        for later in self.index.find_resumes(flow, run):
+            if (snapshot := self._read(f"{flow}/{later}")) and snapshot.origin == pathspec:
+                yield make_run_node(f"{flow}/{later}")
 
     def _list_attempts(self, node: Node) -> list[TaskAttempt]:
         snapshot = self._read(make_pathspec(node))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from dlpipe.errors import DlpipeError
-from dlpipe.lineage.catalog import Catalog, TableRecord
-from dlpipe.lineage.graph import Edge, Facts, group_by_origin, select_of_table
+from dlpipe.lineage.catalog import LOGS, Catalog, TableRecord
+from dlpipe.lineage.graph import Edge, Facts
+from dlpipe.lineage.indexed_files import FileIndex
+from dlpipe.lineage.indexed_tables import TableIndex
 from dlpipe.lineage.nodes import OF_TABLES, SHORT, Kind, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.tasks import make_task_node
@@ -29,8 +29,8 @@ NODE_KINDS: Mapping[str, Kind] = {
 class TableReader(Reader):
     """Reads what commits say."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
+    def __init__(self, catalog: Catalog, index: TableIndex, files: FileIndex) -> None:
+        self.catalog, self.index, self.files = catalog, index, files
 
     def find(self, text: str) -> Iterator[tuple[Node, ...]]:
         """Yield the version that ``reviews@v3`` names (``reviews``: the latest), and the files of a path."""
@@ -40,7 +40,7 @@ class TableReader(Reader):
             if record.has_version(version):
                 yield (make_table_node(record, version),)
         if "#" not in text:
-            yield from ((node,) for node in dict.fromkeys(self._list_files()) if is_called(node, text))
+            yield from ((node,) for node in dict.fromkeys(node for node, _, _ in self.find_files(text)))
 
     def find_record(self, name: str) -> TableRecord | None:
         """Return the table that is called so: by its name under the tables root, or by its place."""
@@ -55,7 +55,10 @@ class TableReader(Reader):
         if node.kind == "file" and FEEDBACK_FILE.fullmatch(node.name):
             return Facts(about="what was asked and labelled")
         if node.kind == "file":
-            return Facts(about=f"SHA-256 {node.key[:SHORT]}", gone=self._find_why_gone(node))
+            return Facts(
+                about=f"SHA-256 {node.key[:SHORT]}",
+                gone=self.files.find_problem({"name": node.name, "sha256": node.key}),
+            )
         if node.kind not in OF_TABLES:
             return None
         record = self.catalog.find(node.name)
@@ -83,27 +86,65 @@ class TableReader(Reader):
 
     def find_results(self, node: Node) -> Iterator[Edge]:
         """Yield the versions that were ingested from a file or a table, appended to it, or committed by a task."""
-        yield from self._by_origin.get(node, ())
+        if node.kind in ("file", "task", *OF_TABLES):
+            for found in self.list_candidates(node):
+                yield from (edge for edge in self.find_origins(found) if edge.origin == node)
 
     def find_results_of_table(self, location: str) -> Iterator[Edge]:
-        """Yield the edges to what came of any version of a table."""
-        yield from select_of_table(self._by_origin, location)
+        """Yield the edges to what came of any version of a table, its first version first."""
+        edges = [edge for node in self.list_users(location) for edge in self.find_origins(node)]
+        there = [edge for edge in edges if edge.origin.kind in OF_TABLES and edge.origin.name == location]
+        yield from sorted(there, key=lambda edge: edge.origin)
 
-    @cached_property
-    def _by_origin(self) -> Mapping[Node, Sequence[Edge]]:
-        return group_by_origin(
-            edge
-            for record in self.catalog.list_records()
-            for number in record.commits
-            for edge in self.find_origins(make_table_node(record, number))
-        )
+    def list_users(self, location: str) -> list[Node]:
+        """Return the versions of tables that may have come of any version of a table; its own are among them."""
+        found = self.index.find_commits(f"table {location}", f"source {location.rpartition('/')[2]}")
+        if (record := self.catalog.find(location)) is not None:
+            found += [(location, number) for number in record.commits]
+        return self._make_nodes(found)
+
+    def list_candidates(self, node: Node) -> list[Node]:
+        """Return the versions of tables of which one may have come of a node: their commits name it."""
+        found: list[tuple[str, int]] = []
+        if node.kind == "file":
+            found = self.index.find_commits(f"file {node.name}")
+        elif node.kind == "model":
+            found = self.index.find_commits(f"model {node}")
+        elif node.kind == "requests":
+            found = self.index.find_commits(f"table {node.name}")
+        elif node.kind == "task":
+            found = self.index.find_commits(f"task {node}")
+        elif node.kind in OF_TABLES:
+            version = f"@v{node.number}"
+            # a commit has the name of a table that it read from, and not its place
+            names = f"version {node.name}{version}", f"file {node.name.rpartition('/')[2]}{version}"
+            found = [*self.index.find_commits(*names), (node.name, (node.number or 0) + 1)]
+        return self._make_nodes(found)
+
+    def _make_nodes(self, found: Iterable[tuple[str, int]]) -> list[Node]:
+        records = ((self.catalog.find(location), number) for location, number in found)
+        there = [
+            make_table_node(record, number) for record, number in records if record and number in record.commits
+        ]
+        return sorted(dict.fromkeys(there), key=lambda node: (node.name, node.number or 0))
+
+    def find_files(self, name: str) -> Iterator[tuple[Node, TableRecord, int]]:
+        """Yield the files that are called so, with the commits that have read them."""
+        path = split_digest(name)[0]
+        words = {f"file {path}", *(f"file {other}" for other in list_other_names(path))}
+        for location, number in self.index.find_commits(*words):
+            if (record := self.catalog.find(location)) and number in record.commits:
+                for source in record.list_sources(number):
+                    node = self.make_source_node(source)
+                    if node.kind == "file" and is_called(node, name):
+                        yield node, record, number
 
     def find_unknown(self, node: Node) -> Iterator[str]:
         """Yield that nobody says who committed a version, or of what."""
         if node.kind not in OF_TABLES or (record := self.catalog.find(node.name)) is None:
             return
         commit = record.commits.get(node.number or 0, {})
-        if not record.commits:  # a log
+        if record.kind in LOGS:
             return
         if "rows" not in commit:
             yield "another program committed it, and does not say of what"
@@ -120,27 +161,12 @@ class TableReader(Reader):
         """Return the node of a source as commits record it: a file, or a version of a table."""
         name, digest = str(source["name"]), str(source.get("sha256", ""))
         if found := TABLE_SOURCE.fullmatch(name):
-            for record in self.catalog.list_records():
-                commit = record.commits.get(int(found["version"]), {})
-                if record.name == found["table"] and commit.get("digest", digest) == digest:
-                    return make_table_node(record, int(found["version"]))
+            for location in self.catalog.list_locations():
+                if location.rpartition("/")[2] == found["table"] and (record := self.catalog.find(location)):
+                    commit = record.commits.get(int(found["version"]), {})
+                    if commit.get("digest", digest) == digest:
+                        return make_table_node(record, int(found["version"]))
         return Node("file", name, key=digest)
-
-    def _list_files(self) -> Iterator[Node]:
-        for record in self.catalog.list_records():
-            for number in record.commits:
-                for source in record.list_sources(number):
-                    if (node := self.make_source_node(source)).kind == "file":
-                        yield node
-
-    def _find_why_gone(self, node: Node) -> str:
-        from dlpipe.tables import find_source_again
-
-        try:
-            find_source_again({"name": node.name, "split": "data", "sha256": node.key})
-        except (DlpipeError, OSError) as error:
-            return str(error)
-        return ""
 
 
 def make_table_node(record: TableRecord, version: int) -> Node:
@@ -193,6 +219,23 @@ def is_called(node: Node, text: str) -> bool:
     >>> [is_called(node, text) for text in ("films.csv", "data/films.csv@ab12ab12ab12", "ilms.csv", "b.csv")]
     [True, True, False, False]
     """
-    path, _, digest = text.rpartition("@") if re.search(r"@[0-9a-f]{4,64}$", text) else (text, "", "")
+    path, digest = split_digest(text)
     called = node.name == path or node.name.endswith(f"/{path}") or os.path.abspath(node.name) == path
     return called and node.key.startswith(digest)
+
+
+def split_digest(text: str) -> tuple[str, str]:
+    """Return the path of a file, and the digest behind it, or nothing.
+
+    Examples
+    --------
+    >>> split_digest("data/films.csv@ab12ab12ab12"), split_digest("films.csv")
+    (('data/films.csv', 'ab12ab12ab12'), ('films.csv', ''))
+    """
+    path, _, digest = text.rpartition("@") if re.search(r"@[0-9a-f]{4,64}$", text) else (text, "", "")
+    return path, digest
+
+
+def list_other_names(path: str) -> list[str]:
+    """Return how a file that is named by its whole path may stand in a commit: as seen from the working folder."""
+    return [os.path.relpath(path), f"./{os.path.relpath(path)}"] if os.path.isabs(path) else []

@@ -45,7 +45,13 @@ from dlpipe.registry.names import (
 )
 from dlpipe.registry.packaging import LOADER, Loggable, Packaging, list_requirements
 from dlpipe.registry.promotion import Promotion, find_earlier_champion, judge_and_promote, promote
-from dlpipe.registry.records import ModelRecord, list_model_records
+from dlpipe.registry.records import (
+    ModelLookup,
+    ModelRecord,
+    RegisteredModel,
+    RegisteredVersion,
+    list_model_records,
+)
 from dlpipe.registry.registration import log_and_register
 from dlpipe.registry.scores import format_source, read_scores
 from dlpipe.registry.verdicts import read_verdict
@@ -71,10 +77,13 @@ __all__ = [
     "AliasWatcher",
     "ChampionMove",
     "Loggable",
+    "ModelLookup",
     "ModelRecord",
     "ModelVersion",
     "Packaging",
     "Promotion",
+    "RegisteredModel",
+    "RegisteredVersion",
     "VersionDetails",
     "check_model_name",
     "check_name_free",

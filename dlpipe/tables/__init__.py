@@ -2,6 +2,7 @@
 
 from dlpipe.tables._append import Append, append
 from dlpipe.tables._append_plan import to_row_id
+from dlpipe.tables._changes import LoggedCommit, has_commit, list_commits, list_files, read_commit, read_groups
 from dlpipe.tables._commit import Mark, retry_on_latest
 from dlpipe.tables._days import append_by_day, list_days, prepare_appends, tidy_days
 from dlpipe.tables._deletion import check_deletable, delete_table
@@ -67,6 +68,7 @@ __all__ = [
     "FoundRow",
     "Ingest",
     "Label",
+    "LoggedCommit",
     "Mark",
     "Preview",
     "RowCounts",
@@ -109,11 +111,14 @@ __all__ = [
     "find_rows",
     "find_source_again",
     "find_staged_parts",
+    "has_commit",
     "history",
     "ingest",
     "is_number",
     "join_words",
+    "list_commits",
     "list_days",
+    "list_files",
     "list_parts",
     "list_tables",
     "locate",
@@ -126,7 +131,9 @@ __all__ = [
     "prepare_appends",
     "preview",
     "read_added",
+    "read_commit",
     "read_form",
+    "read_groups",
     "read_last_settings",
     "read_mark",
     "read_mark_at",

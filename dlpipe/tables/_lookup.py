@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ def find_rows(
     columns: Sequence[str],
     prefix: bool = False,
     added_by: int | None = None,
+    groups: Mapping[str, Collection[int]] | None = None,
 ) -> Iterator[FoundRow]:
     """Yield the rows in which ``column`` is ``value``; files and row groups that cannot have any are not read.
 
@@ -54,6 +55,9 @@ def find_rows(
         Whether a text that begins with ``value`` will do.
     added_by : int, optional
         Only rows that the commit of this version wrote, or a file of another program has; by default of any.
+    groups : mapping of str to collection of int, optional
+        Where to look: in these row groups of these data files, in all of a file where none is named. By default
+        everywhere.
 
     Raises
     ------
@@ -80,13 +84,15 @@ def find_rows(
         there = field(stored[column])
         return pc.starts_with(there, value) if prefix else there == value
 
-    files, names = open_columns(version, columns=list(dict.fromkeys([*columns, column])))
+    files, names = open_columns(version, columns=list(dict.fromkeys([*columns, column])), only=groups)
     wanted = RowFilter((column,), build)
     with explain_missing_files(version):
         for fragment in files.find_fragments(wanted):
             name = OWN_FILE.fullmatch(fragment.path)
             if name and added_by is not None and int(name[1]) != added_by:
                 continue
+            if groups and groups[fragment.path]:
+                fragment = fragment.subset(row_group_ids=sorted(groups[fragment.path]))
             for batch in files.scan(fragment, columns=names, rows=65536, where=wanted):
                 for values in batch.select(list(columns)).to_pylist():
                     yield FoundRow(int(name[1]) if name else None, values)

@@ -7,13 +7,14 @@ that was changed or removed, the lines are gone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dlpipe.errors import BadSource, SourceNotFound
 from dlpipe.settings import read_settings
 from dlpipe.tables._append_plan import to_row_id
+from dlpipe.tables._changes import read_commit
 from dlpipe.tables._form import RowForm
 from dlpipe.tables._lookup import FoundRow, find_rows
 from dlpipe.tables._quarantine import MISSING_LABEL, find_bad_reason
@@ -22,7 +23,7 @@ from dlpipe.tables._rows import read_rows, use_own_names
 from dlpipe.tables._settings import FormSettings, TableSettings
 from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._storage import is_remote
-from dlpipe.tables._versions import TableVersion, history, table_at
+from dlpipe.tables._versions import TableVersion, table_at
 
 FACTS = ("label", "split")
 WITH_HEADER = ("csv", "tsv")
@@ -65,13 +66,21 @@ class SourceLine:
     reason: str
 
 
-def find_row_origin(version: TableVersion, row_id: str) -> RowOrigin | None:
+FindGroups = Callable[[str, str], Mapping[str, Collection[int]] | None]
+"""Takes the location of a table and the id of a row, and returns where to look, as ``find_rows`` is told."""
+
+
+def find_row_origin(
+    version: TableVersion, row_id: str, *, find_groups: FindGroups = lambda location, row_id: None
+) -> RowOrigin | None:
     """Return which commit brought the row with this id into the table; ``None`` where ``version`` has none.
 
     Parameters
     ----------
     version : TableVersion
     row_id : str
+    find_groups : callable, optional
+        By default all files are looked through.
 
     Raises
     ------
@@ -80,19 +89,19 @@ def find_row_origin(version: TableVersion, row_id: str) -> RowOrigin | None:
     TableVersionNotFound
         When another program has removed the files of a version that would tell.
     """
-    commits = {commit["version"]: commit for commit in history(version.path)}
-    at, labelled = version, None
-    found = _find_row(at, row_id)
+    at, labelled, groups = version, None, find_groups(version.path, row_id)
+    found = _find_row(at, row_id, groups)
     if found is None:
         return None
     split = found.values.get("split")
     while True:
         # a file of another program, which compacted, does not say since when it has the row
         wrote = at.version if found.version is None else found.version
-        if not wrote or not _may_be_older(commits.get(wrote, {}), wrote, version.path, row_id):
+        commit = read_commit(version.path, wrote) if wrote else None
+        if not wrote or not _may_be_older(commit.facts if commit else {}, wrote, version.path, row_id):
             return RowOrigin(wrote, labelled, split)
         at = table_at(version.path, version=wrote - 1)
-        before = _find_row(at, row_id)
+        before = _find_row(at, row_id, groups)
         if before is None:
             return RowOrigin(wrote, labelled, split)
         if before.values.get("label") is None and found.values.get("label") is not None:
@@ -108,12 +117,14 @@ def _may_be_older(commit: Mapping[str, Any], number: int, location: str, row_id:
         return False
     if "appended" in commit:  # all rows anew, with labels filled in
         return True
-    return "ingested" in commit and _find_place(table_at(location, version=number), row_id) >= commit["ingested"]
+    if "ingested" not in commit or commit["ingested"] == commit.get("rows"):  # it kept none of the version before
+        return False
+    return _find_place(table_at(location, version=number), row_id) >= int(commit["ingested"])
 
 
-def _find_row(version: TableVersion, row_id: str) -> FoundRow | None:
-    there = dict(version.columns)
-    return next(find_rows(version, "row_id", row_id, columns=[name for name in FACTS if name in there]), None)
+def _find_row(version: TableVersion, row_id: str, groups: Mapping[str, Collection[int]] | None) -> FoundRow | None:
+    columns = [name for name in FACTS if name in dict(version.columns)]
+    return next(find_rows(version, "row_id", row_id, columns=columns, groups=groups), None)
 
 
 def _find_place(version: TableVersion, row_id: str) -> int:

@@ -7,7 +7,7 @@ row by row.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -153,14 +153,14 @@ def check_split(version: TableVersion, split: str | None, *, whole: str) -> None
     )
 
 
-def open_files(version: TableVersion) -> TableFiles:
-    """Return the Parquet files of a table version."""
+def open_files(version: TableVersion, *, only: Collection[str] | None = None) -> TableFiles:
+    """Return the Parquet files of a table version, by default all of them."""
     from deltalake.exceptions import DeltaError
 
     table = open_table(version.path, version=version.version)
     try:
         with explain_storage_errors(version.path):
-            return find_files(table, filesystem(version.path), show_path(version.path))
+            return find_files(table, filesystem(version.path), show_path(version.path), only=only)
     except DeltaError as error:
         raise UnsupportedFeature(
             f"{show_path(version.path)} cannot be read: {to_one_line(error)}. Rewrite it without this feature."
@@ -176,7 +176,11 @@ def read_table_schema(version: TableVersion, *, columns: Sequence[str] | None = 
 
 
 def open_columns(
-    version: TableVersion, *, columns: Sequence[str] | None = None, split: str | None = None
+    version: TableVersion,
+    *,
+    columns: Sequence[str] | None = None,
+    split: str | None = None,
+    only: Collection[str] | None = None,
 ) -> tuple[TableFiles, list[str]]:
     """Return the files of a table version, and the names of the columns to read.
 
@@ -184,6 +188,8 @@ def open_columns(
     ----------
     version, columns, split
         As for ``read_table``.
+    only : collection of str, optional
+        The paths of the files that are wanted; by default all.
 
     Raises
     ------
@@ -192,7 +198,7 @@ def open_columns(
     SettingError
         When no split has this name.
     """
-    files = open_files(version)
+    files = open_files(version, only=only)
     there = list(files.schema.names)
     wanted = list(columns) if columns is not None else there
     for name in [*wanted, *([] if split is None else ["split"])]:

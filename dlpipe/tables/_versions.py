@@ -95,8 +95,8 @@ def history(path: str | Path) -> list[dict[str, Any]]:
     location = locate(path)
     latest = open_table(location).version()
     return [
-        _make_history_row(version, read_commit_info(location, version))
-        for version in _list_versions(location, latest)
+        make_history_row(version, read_commit_info(location, version))
+        for version in list_versions(location, latest)
     ]
 
 
@@ -189,9 +189,9 @@ def try_open(location: str) -> DeltaTable | None:
 
 def _make_open_error(location: str, error: str) -> DlpipeError:
     """Return why delta-rs does not open a table: a feature that it lacks too, or a damaged log."""
-    versions = _list_versions(location)
+    versions = list_versions(location)
     if missing := find_missing_features(
-        (line for number in versions for line in _read_log_lines(location, number)), error
+        (line for number in versions for line in read_log_lines(location, number)), error
     ):
         return make_not_read_error(show_path(location), missing)
     if "nsupported" in error:  # such as a type that came later
@@ -232,7 +232,7 @@ def read_commit_info(location: str, version: int) -> dict[str, Any]:
     Read from the log file and not through delta-rs, whose history is empty for a path with a space in it.
     """
     with explain_storage_errors(location):
-        lines = _read_log_lines(location, version)
+        lines = read_log_lines(location, version)
     actions = (json.loads(line) for line in lines if line.strip())
     return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
@@ -243,7 +243,8 @@ def find_commit_time(info: Mapping[str, Any]) -> int:
     return min(max(at, 0), LATEST)  # another program may count in other units
 
 
-def _read_log_lines(location: str, version: int) -> list[bytes]:
+def read_log_lines(location: str, version: int) -> list[bytes]:
+    """Return the actions of one commit, a line each; none where the log does not have it."""
     try:
         with filesystem(location).open_input_stream(f"_delta_log/{version:020}.json") as stream:
             return bytes(stream.read()).splitlines()
@@ -324,7 +325,7 @@ def _measure(table: DeltaTable) -> tuple[int, str]:
     return rows, hashlib.sha256("\n".join([table.schema().to_json(), *names]).encode()).hexdigest()[:32]
 
 
-def _list_versions(location: str, latest: int | None = None) -> list[int]:
+def list_versions(location: str, latest: int | None = None) -> list[int]:
     """Return the versions whose commits the log has, the latest first."""
     from pyarrow.fs import FileSelector
 
@@ -334,7 +335,8 @@ def _list_versions(location: str, latest: int | None = None) -> list[int]:
     return sorted((version for version in found if latest is None or version <= latest), reverse=True)
 
 
-def _make_history_row(version: int, info: Mapping[str, Any]) -> dict[str, Any]:
+def make_history_row(version: int, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of ``history`` for a commit."""
     milliseconds = find_commit_time(info)
     row: dict[str, Any] = {
         "version": version,

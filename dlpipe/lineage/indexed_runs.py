@@ -1,0 +1,85 @@
+"""Which runs resumed a run, by the index: Metaflow says which one a run resumed, and not the other way round."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection
+from typing import Any
+
+from dlpipe.bridge.metadata import find_folder, list_objects, list_run_ids, read_metadata
+from dlpipe.lineage.index import Index, NewUnit, to_number
+
+DAY = 86_400_000
+UNSURE = 2_000_000_000
+"""Nanoseconds within which a folder may have changed again without a sign: its times need not be finer."""
+
+
+class RunIndex:
+    """Keeps the index up to date with the runs of flows, and asks it.
+
+    Parameters
+    ----------
+    index : Index
+    """
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self._fresh: dict[str, int] = {}
+
+    def find_resumes(self, flow: str, run: str) -> list[str]:
+        """Return the ids of the runs of a flow that may have resumed one of its runs, the oldest first."""
+        source = f"runs of {flow} in {find_folder(flow)}"
+
+        def look() -> list[str]:
+            if self._fresh.get(flow) != self.index.made:
+                self._update(flow, source)
+                self._fresh[flow] = self.index.made
+            units = self.index.find(f"resumed {flow}/{run}")
+            return [unit.name for unit in units if unit.source == source]
+
+        return list(dict.fromkeys(self.index.attempt(look)))
+
+    def _update(self, flow: str, source: str) -> None:
+        before = self.index.read_mark(source)
+        mark = json.loads(before) if before else {"stamp": None, "open": []}
+        stamp = _read_stamp(flow)
+        if stamp is not None and stamp == mark["stamp"]:
+            new: Collection[str] = mark["open"]
+        else:
+            new = dict.fromkeys([*mark["open"], *(set(list_run_ids(flow)) - self.index.list_names(source))])
+        origins = {run: _find_origin(flow, run) for run in new}
+        units: list[NewUnit] = [
+            (run, b"", [to_number(f"resumed {flow}/{origin}")] if origin else [])
+            for run, origin in sorted(origins.items())
+            if origin is not None
+        ]
+        after = json.dumps(
+            {"stamp": stamp, "open": sorted(run for run, origin in origins.items() if origin is None)}
+        )
+        if after != before or units:
+            self.index.add([(source, before, after, units)])
+
+
+def _read_stamp(flow: str) -> list[int] | None:
+    """Return what changes when a flow has another run; ``None`` where nothing tells, or it has just changed."""
+    folder = find_folder(flow)
+    if folder is None or not folder.is_dir():
+        return None
+    found = folder.stat()
+    sure = time.time_ns() - found.st_mtime_ns > UNSURE
+    return [found.st_dev, found.st_ino, found.st_mtime_ns] if sure else None
+
+
+def _find_origin(flow: str, run: str) -> str | None:
+    """Return the run that a run resumed; empty for none, ``None`` while nobody can say."""
+    tasks: list[dict[str, Any]] = [
+        task for task in list_objects("run", "task", flow, run) if task["step_name"][0] != "_"
+    ]
+    for task in tasks:
+        for entry in read_metadata(f"{flow}/{run}/{task['step_name']}/{task.get('task_name') or task['task_id']}"):
+            if entry["field_name"] == "origin-run-id":
+                return "" if entry["value"] in (None, "None", "") else str(entry["value"])
+    # one that was killed before it had a task never says it
+    old = run.isdigit() and time.time() * 1000 - int(run) / 1000 > DAY
+    return "" if old else None
