@@ -11,7 +11,6 @@ Words are kept as their CRC-32, with the number of their unit, in buckets by the
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,9 +18,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-from dlpipe.errors import StateUnusable
-from dlpipe.orchestrator.state import state_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +118,7 @@ class Index:
     @cached_property
     def _database(self) -> sqlite3.Connection:
         if self._path is not None:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.parent.mkdir(exist_ok=True)
         database = sqlite3.connect(self._path or ":memory:", timeout=60, isolation_level=None)
         if database.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
             return database
@@ -263,14 +259,11 @@ class Index:
 
 
 def find_index_path() -> Path | None:
-    """Return where the index is, in the folder of the state: one for each tables root. ``None`` for nowhere."""
+    """Return where the index is, beside the tables; ``None`` where there are none, or not on a disk."""
     from dlpipe.tables import tables_root
 
-    try:
-        folder = state_folder()
-    except StateUnusable:
-        return None
-    return folder / "lineage" / f"{hashlib.sha256(tables_root().encode()).hexdigest()[:16]}.db"
+    root = tables_root()
+    return None if "://" in root or not Path(root).is_dir() else Path(root, "_lineage", "index.db").absolute()
 
 
 @contextlib.contextmanager

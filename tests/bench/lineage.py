@@ -7,9 +7,9 @@ Each store is made anew in a temporary folder, see big_lineage.py: a file of 100
 trained on it and predicted all of its rows, and beside them other tables, models, runs and requests.
 
 ``first`` is a walk for which something of the index is still to be made (for the first one, imports too),
-``seconds`` the fastest of five after it; ``cpu`` is processor time of that one, ``read`` the bytes that it read, by
-the kernel's count. ``command`` is `dlpipe lineage` from its start to its end, ``command cpu`` what that took of the
-processor.
+``seconds`` the fastest of five after it; ``cpu`` is processor time of that one, ``read`` the bytes that it read,
+by the kernel's count. ``command`` is `dlpipe lineage` from its start to its end, ``command cpu`` what that took of
+the processor.
 """
 
 from __future__ import annotations
