@@ -30,6 +30,7 @@ from dlpipe.errors import (
 from dlpipe.explain import ExplainSettings, register_explainer
 from dlpipe.inference import load_predictor, predict_frame, register_pipeline
 from dlpipe.registry import AliasWatcher, ModelVersion, log_and_register, promote
+from dlpipe.serving import batching
 from dlpipe.serving.batching import Batcher
 from dlpipe.serving.following import Models
 from dlpipe.serving.queues import Queue, Waiting
@@ -257,22 +258,80 @@ def test_as_many_rows_as_a_request_may_have_are_taken_in_a_moment():
     assert queue.count < 95_000
 
 
-def test_a_queue_that_stands_takes_in_less_than_one_that_has_just_come():
-    served, row = Slow(), "word " * 100  # 25 ms at the rate that is assumed first
+def test_a_queue_that_stays_takes_in_less_than_a_burst_until_it_has_been_short_for_a_while(monkeypatch):
+    monkeypatch.setattr(batching, "BURST_SECONDS", 0.3)
+    monkeypatch.setattr(batching, "CALM_SECONDS", 1.0)
+    served, row = Slow(seconds=0.01), "word " * 40  # 10 ms at the rate that is assumed first
     served.batch_tokens = 64
 
-    async def ask(batcher: Batcher) -> None:
-        served.go.clear()
-        tasks = [asyncio.create_task(batcher.compute(served, [row])) for _ in range(6)]
-        await asyncio.sleep(0.6)  # longer than ``max_wait``
-        assert batcher.count_waiting() == 5
-        with pytest.raises(Overloaded, match=r"about 0\.13 s"):
-            await batcher.compute(served, [row])
-        served.go.set()
-        await asyncio.gather(*tasks)
-        await batcher.compute(served, [row])
+    async def ask(batcher: Batcher) -> tuple[int, int, int]:
+        async def add(number: int) -> list[asyncio.Task[Any]]:
+            served.go.clear()
+            tasks = [asyncio.create_task(batcher.compute(served, [row])) for _ in range(number)]
+            await asyncio.sleep(0.02)
+            return tasks
 
-    run(ask)
+        async def count_refused(tasks: list[asyncio.Task[Any]]) -> int:
+            served.go.set()
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+            return sum(isinstance(answer, Overloaded) for answer in answers)
+
+        burst = await add(43) + await add(1)
+        await asyncio.sleep(0.5)
+        second = await count_refused(burst + await add(5))
+        few = await count_refused(await add(batching.STEADY_ROWS + 1) + await add(5))
+        await asyncio.sleep(1.2)
+        return second, few, await count_refused(await add(44))
+
+    second, few, later = run(ask)
+    assert second == 5  # the burst was over
+    assert few == 5
+    assert later == 0
+
+
+def test_under_too_much_load_who_gets_an_answer_gets_it_as_soon_as_a_few_clients_do():
+    class Steady(Slow):
+        def predict_batch(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+            time.sleep(0.002 + 0.002 * len(rows))
+            return [{"row": row} for row in rows]
+
+    served, row = Steady(lanes=2), "word " * 21
+    served.batch_tokens = 256
+
+    async def measure(batcher: Batcher) -> tuple[list[float], list[float], int]:
+        usual, accepted, refused = [], [], 0
+
+        async def ask(seconds: list[float]) -> None:
+            nonlocal refused
+            began = time.monotonic()
+            try:
+                await batcher.compute(served, [row])
+            except Overloaded:
+                refused += 1
+            else:
+                seconds.append(time.monotonic() - began)
+
+        async def ask_again(until: float) -> None:
+            while time.monotonic() < until:
+                await ask(usual)
+
+        began = time.monotonic()
+        await asyncio.gather(*(ask_again(began + 1) for _ in range(32)))
+        assert not refused
+        pause = (time.monotonic() - began) / len(usual) / 5
+        tasks = []
+        due, until = time.monotonic(), time.monotonic() + 4
+        while due < until:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            tasks.append(asyncio.create_task(ask(accepted)))
+            due += pause
+        await asyncio.gather(*tasks)
+        return usual, accepted, refused
+
+    usual, accepted, refused = run(measure)
+    assert refused > 2 * len(accepted)
+    assert len(accepted) / 4 > 0.8 * len(usual)
+    assert np.median(accepted) < 2 * np.median(usual)  # quantiles near 1 are those of a busy machine
 
 
 def test_a_version_that_is_not_asked_any_more_is_let_go():

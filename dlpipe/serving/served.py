@@ -20,7 +20,7 @@ Record = dict[str, Any]
 CHARACTERS_A_TOKEN = 4
 """What a text costs is about its length: batches need no better guess, and its tokens are counted later anyway."""
 
-ALONE, BESIDE = 4096, 512
+ALONE, BESIDE = 4096, 384
 """Tokens of a batch that has all cores, and of one of several that have a core each and its cache.
 
 In eight bits on a core, a snippet of 27 tokens took 1.83 ms in batches of 8, 1.88 of 16 and 2.07 of 32.

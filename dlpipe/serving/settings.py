@@ -22,8 +22,8 @@ class LimitSettings:
     explain_timeout : float
         Seconds that a request for explanations has.
     max_wait : float
-        Seconds that a request may be expected to wait before it is computed, or it is refused; a tenth of it
-        where others have waited for that long without a break.
+        Seconds that a request of a burst may be expected to wait before it is computed, or it is refused; a
+        twentieth of it, or what the next batch or 32 rows take, where the queue stays.
     max_body : int
         Bytes of a body.
     max_rows, max_explained : int
