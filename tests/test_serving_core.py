@@ -334,6 +334,24 @@ def test_under_too_much_load_who_gets_an_answer_gets_it_as_soon_as_a_few_clients
     assert np.median(accepted) < 2 * np.median(usual)  # quantiles near 1 are those of a busy machine
 
 
+def test_too_much_load_is_seen_before_a_body_is_read():
+    served, row = Slow(seconds=0.01), "word " * 400
+
+    async def ask(batcher: Batcher) -> None:
+        batcher.check_room(served)
+        served.go.clear()
+        tasks = [asyncio.create_task(batcher.compute(served, [row])) for _ in range(batching.STEADY_ROWS + 1)]
+        await asyncio.sleep(1)
+        with pytest.raises(Overloaded, match="Too much waits") as caught:
+            batcher.check_room(served)
+        assert caught.value.retry_after > 0.5
+        served.go.set()
+        await asyncio.gather(*tasks)
+        batcher.check_room(served)
+
+    run(ask)
+
+
 def test_a_version_that_is_not_asked_any_more_is_let_go():
     async def ask(batcher: Batcher) -> bool:
         served = Slow()

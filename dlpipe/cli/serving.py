@@ -55,8 +55,8 @@ OPTIONS = (
         "--max-wait",
         type=click.FloatRange(0.001, 3600),
         metavar="SECONDS",
-        help="Longest wait before a request of a burst is computed; one that would wait longer is refused. Under a load "
-        "that lasts, a twentieth of it, or what the next batch or 32 rows take.  [default: 0.5]",
+        help="Longest wait before a request of a burst is computed; one that would wait longer is refused. "
+        "Under a load that lasts, a twentieth of it, or what the next batch or 32 rows take.  [default: 0.5]",
     ),
     click.option(
         "--max-body",

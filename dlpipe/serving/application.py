@@ -173,6 +173,9 @@ class Application:
         grant = self.guard.check(authorization, model=name, right=route.action)
         call.key = grant.key
         call.media = check_content_type(media, shape=route.shape)
+        if route.action == "predict" and (served := self.models.peek(name, which)) is not None:
+            call.served = served
+            self.batcher.check_room(served)  # before the body is read and charged
         call.body = await read_body(receive, limits.max_body, limits.timeout, lambda size: self._hold(call, size))
         if route.action == "feedback":
             return await self._take_labels(call, name)

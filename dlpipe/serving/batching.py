@@ -5,8 +5,9 @@ turn it is and those that cost about the same, so that little is padding and a s
 one beside it. A row's turn comes at its arrival plus what its own request has before it, so that a request of a
 thousand rows lets small ones pass.
 
-What would wait too long is refused. A burst may wait for ``max_wait``; a queue that stays gives nobody more answers
-and costs everybody time, so that it may have what the next batch takes, a few rows, or a twentieth of ``max_wait``.
+What would wait too long is refused. A burst may wait for ``max_wait``; a queue that stays gives nobody more
+answers and costs everybody time, so that it may have what the next batch takes, a few rows, or a twentieth of
+``max_wait``.
 """
 
 from __future__ import annotations
@@ -126,6 +127,13 @@ class Batcher:
         finally:
             if asked.left:
                 self._leave(line, asked)
+
+    def check_room(self, served: Served) -> None:
+        """Raise ``Overloaded`` where rows that came now would have to wait too long, before they are read."""
+        line = self._lines.get(served)
+        if line is not None and line.queue.count >= STEADY_ROWS:
+            with self._ready:
+                self._check_wait(line, line.pace.rate * served.lanes, time.monotonic())
 
     def count_waiting(self) -> int:
         """Return how many rows wait."""

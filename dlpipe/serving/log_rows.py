@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +154,7 @@ def digest_text(text: str | None) -> str | None:
     return None if text is None else hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
-def make_request_rows(lines: Sequence[bytes]) -> pa.Table:
+def make_request_rows(lines: Iterable[bytes]) -> pa.Table:
     """Return the rows of the requests in lines of a journal: one for each row of a request, at least one."""
     columns: dict[str, list[Any]] = {name: [] for name, _ in REQUEST_COLUMNS}
     put = [columns[name].append for name, _ in REQUEST_COLUMNS]
@@ -180,7 +180,7 @@ def make_request_rows(lines: Sequence[bytes]) -> pa.Table:
     return _to_table(columns, REQUEST_COLUMNS)
 
 
-def make_feedback_rows(lines: Sequence[bytes]) -> pa.Table:
+def make_feedback_rows(lines: Iterable[bytes]) -> pa.Table:
     """Return the rows of the labels in lines of a journal."""
     columns: dict[str, list[Any]] = {name: [] for name, _ in FEEDBACK_COLUMNS}
     for line in lines:
@@ -191,7 +191,7 @@ def make_feedback_rows(lines: Sequence[bytes]) -> pa.Table:
     return _to_table(columns, FEEDBACK_COLUMNS)
 
 
-def make_rows(table: str, lines: Sequence[bytes]) -> pa.Table:
+def make_rows(table: str, lines: Iterable[bytes]) -> pa.Table:
     """Return the rows of lines for a table of this name."""
     return make_feedback_rows(lines) if table.endswith(FEEDBACK) else make_request_rows(lines)
 

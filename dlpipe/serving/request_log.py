@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dlpipe.errors import DlpipeError, MarkMoved, StorageFull
@@ -37,6 +37,8 @@ TIDY_SECONDS = 600.0
 RETRY_SECONDS = 5.0
 COMMIT_BYTES = 32 * 2**20
 """Of journals in one commit at most."""
+GENTLE_BYTES, BREAK_SECONDS, GENTLE_SECONDS = 16_384, 0.002, 2.0
+"""A break after so many bytes of lines, a third of a millisecond of work; for so long at most in one commit."""
 
 
 class RequestLog:
@@ -263,7 +265,7 @@ class RequestLog:
             self._sealed.append(appender.file)
         for files in group_by_table(self._sealed):
             try:
-                commit_files(files)
+                commit_files(files, gently=not self._closing.is_set())
             except DlpipeError as error:  # one table's trouble is not that of others
                 errors.append(error)
                 continue
@@ -301,13 +303,29 @@ def group_by_table(files: Iterable[JournalFile]) -> list[list[JournalFile]]:
     return [sorted(group, key=lambda file: file.number) for group in groups.values()]
 
 
-def commit_files(files: Sequence[JournalFile]) -> None:
+def read_gently(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield lines with breaks between some: a thread that keeps Python busy delays each step of the event loop.
+
+    The breaks end after a while, so that a log which grows fast does not pile up.
+    """
+    read, until = 0, time.monotonic() + GENTLE_SECONDS
+    for line in lines:
+        yield line
+        read += len(line)
+        if read >= GENTLE_BYTES and time.monotonic() < until:
+            read = 0
+            time.sleep(BREAK_SECONDS)
+
+
+def commit_files(files: Sequence[JournalFile], *, gently: bool = False) -> None:
     """Commit files of one writer for one table, unless they are, and remove them.
 
     Parameters
     ----------
     files : sequence of JournalFile
         By number. Nobody may write to them any more.
+    gently : bool
+        Whether others in this process are to go first.
     """
     table, mark = locate(files[0].table), files[0].mark
     there = read_mark(table, mark)
@@ -321,7 +339,7 @@ def commit_files(files: Sequence[JournalFile]) -> None:
         lines = [line for file in taken if there is None or file.number > there for line in file.read()]
         if lines:
             try:
-                rows = make_rows(files[0].table, lines)
+                rows = make_rows(files[0].table, read_gently(lines) if gently else lines)
                 append_by_day(table, rows, marks=[Mark(mark, there, taken[-1].number)])
                 there = taken[-1].number
             except MarkMoved:
