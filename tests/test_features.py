@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deltalake import DeltaTable
 
+from dlpipe.errors import TableVersionNotFound
 from dlpipe.tables import TableVersion, mirror_version, read_table, table_at, write_table
 from dlpipe.task import array_cache, find_task
 from dlpipe.task.array_cache import cache_arrays
@@ -292,6 +294,13 @@ def test_a_training_on_a_mirror_keeps_nothing_beside_the_table(
     there = fit(mirror, settings=frozen, say=None)
     assert (list_entries(table), len(list_entries(mirror))) == ([], 4)
     assert there.model.digest == fit(table, settings=frozen, say=None).model.digest
+
+
+def test_a_version_without_its_files_has_no_mirror(table: TableVersion, tmp_path: Path) -> None:
+    write_table(table.path, read_table(table).slice(9), mode="overwrite")
+    DeltaTable(table.path).vacuum(0, dry_run=False, enforce_retention_duration=False)
+    with pytest.raises(TableVersionNotFound, match="removed by another program, by a vacuum"):
+        mirror_version(table, tmp_path)
 
 
 def test_the_mirror_of_a_table_in_an_object_store_is_a_copy_of_the_version(

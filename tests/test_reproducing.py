@@ -6,24 +6,30 @@ import io
 import json
 import math
 import os
+import re
+import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
+from disks import tiny_disk
 from texts import reviews, write_csv
 
-from dlpipe.errors import NotReproducible
+from dlpipe.errors import NotReproducible, StorageFull
 from dlpipe.machine import has_fast_bf16
 from dlpipe.registry import ModelVersion
 from dlpipe.reproducing.apart import Apart
-from dlpipe.reproducing.code import TrainingCode, compare_packages, unpack
+from dlpipe.reproducing.code import TrainingCode, compare_packages, unpack, unpack_code
 from dlpipe.reproducing.differences import Difference, compare_domains, compare_rows
 from dlpipe.reproducing.origin import Changes, Origin
 from dlpipe.reproducing.outcome import judge
 from dlpipe.reproducing.process import build_environment
 from dlpipe.reproducing.reproduction import choose_settings
+from dlpipe.reproducing.scratch import open_scratch
 from dlpipe.tables import Sources, TableVersion, ingest, read_table, table_at, write_table
 from dlpipe.task import Evaluation
 from dlpipe.task.text_classification import TextClassData
@@ -82,6 +88,9 @@ def test_a_row_with_another_label_or_split_is_named(tmp_path: Path) -> None:
     (found,) = compare_rows(make_origin(then), now)
     assert found.words == "table@v1 instead of table@v0: 1 with another label (table@v1#a0), 5 in another split"
     (found,) = compare_rows(make_origin(then), turned)
+    DeltaTable(then.path).vacuum(0, dry_run=False, enforce_retention_duration=False)
+    (gone,) = compare_rows(make_origin(then), turned)
+    assert gone.words == "table@v2 instead of table@v0: 9 rows, whose files were removed, and 9 rows now"
     assert found.words == "table@v2 instead of table@v0: the same rows, written otherwise"
 
 
@@ -115,7 +124,7 @@ def score(value: float, low: float = math.nan, high: float = math.nan) -> Evalua
 def test_other_weights_are_equivalent_only_where_they_were_computed_elsewhere_and_score_alike(
     kinds: list[str], now: float | None, outcome: str, exit_code: int, tiny_table: TableVersion
 ) -> None:
-    apart = None if now is None else Apart(score(0.9, 0.85, 0.95), score(now), output=0.01)
+    apart = None if now is None else Apart(score(0.9, 0.85, 0.95), score(now), tiny_table, output=0.01)
     differences = tuple(Difference(kind, "x") for kind in kinds)  # type: ignore[arg-type]
     done = judge(make_origin(tiny_table), "1" * 64, differences, apart, code="the code", seconds=1.0)
     assert (done.outcome, done.exit_code) == (outcome, exit_code)
@@ -126,7 +135,7 @@ def test_other_weights_are_equivalent_only_where_they_were_computed_elsewhere_an
 def test_a_version_without_an_interval_is_never_called_equivalent(tiny_table: TableVersion) -> None:
     differences = (Difference("domain", "threads 3, it was 2"),)
     for then in (score(0.9), None):
-        apart = Apart(then, score(0.9))
+        apart = Apart(then, score(0.9), tiny_table)
         done = judge(make_origin(tiny_table), "1" * 64, differences, apart, code="", seconds=1)
         assert done.outcome == "different"
         assert "NaN" not in json.dumps(done.to_plain())
@@ -161,16 +170,135 @@ def test_instructions_of_an_older_processor_are_kept_to(
     assert build_environment(older, code, tmp_path)["ATEN_CPU_CAPABILITY"] == "default"
 
 
-def test_kept_code_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        member = tarfile.TarInfo("../outside.py")
-        member.size = 1
-        archive.addfile(member, io.BytesIO(b"x"))
-    for content in (packed.getvalue(), b"no archive"):
+def make_member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, link
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        make_member("../outside.py"),
+        make_member("dlpipe/../../outside.py"),
+        make_member("link", tarfile.SYMTYPE, "../outside.py"),
+        make_member("link", tarfile.SYMTYPE, "/etc/passwd"),
+        make_member("link", tarfile.LNKTYPE, "../outside.py"),
+        make_member("device", tarfile.CHRTYPE),
+        make_member("device", tarfile.BLKTYPE),
+        make_member("pipe", tarfile.FIFOTYPE),
+    ],
+    ids=lambda member: f"{member.name} {member.linkname}",
+)
+def test_kept_code_that_leads_out_of_its_folder_is_refused(member: tarfile.TarInfo, tmp_path: Path) -> None:
+    with pytest.raises(NotReproducible, match="cannot be unpacked"):
+        unpack(pack(make_member("dlpipe/__init__.py"), member), tmp_path / "code")
+    assert [path.name for path in tmp_path.iterdir()] == ["code"]
+    assert not any(path.name in ("link", "device", "pipe") for path in tmp_path.rglob("*"))
+
+
+def test_kept_code_with_absolute_paths_stays_in_its_folder(tmp_path: Path) -> None:
+    unpack(pack(make_member(str(tmp_path / "outside.py"))), tmp_path / "code")
+    assert [path.name for path in tmp_path.iterdir()] == ["code"]
+
+
+def test_kept_code_that_is_damaged_anywhere_is_refused_in_a_line(tmp_path: Path) -> None:
+    whole = pack(*(make_member(f"dlpipe/{number}.py") for number in range(5)))
+    refused = 0
+    for at in range(0, len(whole), 3):
+        for content in (whole[:at], whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :]):
+            try:
+                unpack(content, tmp_path / f"{at}-{len(content)}")
+            except NotReproducible:
+                refused += 1
+    assert refused > len(whole) / 3
+    for content in (b"", b"no archive"):
         with pytest.raises(NotReproducible, match="cannot be unpacked"):
             unpack(content, tmp_path / "code")
-    assert not (tmp_path / "outside.py").exists()
+
+
+def pack(*members: tarfile.TarInfo) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for member in members:
+            content = os.urandom(40) if member.isreg() else b""
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def test_kept_code_for_which_there_is_no_space_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        tiny_disk(tmp_path / "disk") as disk,
+        pytest.raises(StorageFull, match="set TMPDIR to a folder on another"),
+    ):
+        unpack(pack(*(make_member(f"dlpipe/{number}.py") for number in range(400))), disk / "code")
+    with tiny_disk(tmp_path / "full") as full:
+        (full / "rest").write_bytes(bytes(2**20 - 4096 * 2))
+        monkeypatch.setattr("tempfile.tempdir", str(full))
+        with pytest.raises(StorageFull, match=re.escape(str(full))), open_scratch() as (folder, _):
+            (folder / "model").write_bytes(bytes(2**20))
+        assert [path.name for path in full.iterdir()] == ["rest"]
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What commits files, by their names, to the repository of the working folder."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name, value in {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}.items():
+        monkeypatch.setenv(name, value)
+    git("init", "--quiet")
+
+    def commit(**files: str) -> str:
+        for name, content in files.items():
+            file = folder / name.replace("__", "/") / "code.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
+        git("add", ":/")
+        git("-c", "user.name=ana", "-c", "user.email=ana@localhost", "commit", "--quiet", "--message", "Code")
+        return git("rev-parse", "HEAD")
+
+    return commit
+
+
+def git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_without_a_package_the_commit_is_taken_and_nothing_else(
+    repository: Callable[..., str], tiny_table: TableVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = repository(dlpipe="a = 1\n", flows="f = 1\n"), repository(dlpipe="a = 2\n")
+    monkeypatch.chdir(tmp_path / "repository" / "flows")
+    (tmp_path / "repository" / "dlpipe" / "code.py").write_text("a = 3  # not committed\n")
+
+    def take(commit: str, uncommitted: str, name: str) -> TrainingCode:
+        origin = make_origin(tiny_table, has_records=False)
+        tags = {**origin.version.tags, "git.commit": commit, "git.uncommitted": uncommitted}
+        return unpack_code(replace(origin, version=replace(origin.version, tags=tags)), tmp_path / name)
+
+    found = take(first, "false", "code")
+    assert (str(found.words), found.package) == (f"the commit {first[:12]}", tmp_path / "code" / "dlpipe")
+    assert (found.package / "code.py").read_text() == "a = 1\n"
+    (line,) = compare_packages(found.package, take(last, "false", "last").package)
+    assert line == "dlpipe/code.py from line 1: 1 added, 1 gone"
+    refusals = [(last, "true"), (last, "unknown"), ("0" * 40, "false"), ("unknown", "false"), ("--help", "false")]
+    for number, (commit, uncommitted) in enumerate(refusals):
+        with pytest.raises(NotReproducible, match=r"was not kept: .* With --code here"):
+            take(commit, uncommitted, f"refused-{number}")
+    git("rm", "--quiet", "-r", "--force", ":/dlpipe")
+    with pytest.raises(NotReproducible, match=r"In the commit .* there is no dlpipe"):
+        take(repository(flows="f = 2\n"), "false", "none")
+
+
+def test_what_a_newer_dlpipe_notes_of_a_domain_is_passed_over() -> None:
+    (tag,) = DOMAIN.to_tags()
+    newer = {**asdict(DOMAIN), "stepping": 7}
+    assert Domain.from_tags({tag: json.dumps(newer)}) == DOMAIN
+    del newer["threads"]
+    assert Domain.from_tags({tag: json.dumps(newer)}) is None
 
 
 def test_a_training_notes_each_domain_that_it_was_computed_in(tiny_table, tiny_settings, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from dlpipe.evaluation.on_table import read_split
 from dlpipe.inference import download_model
 from dlpipe.registry import read_scores
 from dlpipe.reproducing.origin import Origin
+from dlpipe.tables import TableVersion, has_files
 from dlpipe.task import Evaluation, Predictor, find_task, open_predictor
 from dlpipe.task.model import WEIGHTS
 from dlpipe.tracking import open_store
@@ -23,12 +24,14 @@ from dlpipe.tracking import open_store
 
 @dataclass(frozen=True)
 class Apart:
-    """A registered model and the one made again, on the test rows that the first was measured on.
+    """A registered model and the one made again, on test rows.
 
     Attributes
     ----------
     then, now : Evaluation
         ``then`` as it was registered; ``None`` where neither that nor the registered model is there any more.
+    measured : TableVersion
+        Whose test rows they are.
     weight : float
         The largest difference of a weight; NaN where the weights cannot be laid beside each other.
     norm : float
@@ -41,13 +44,14 @@ class Apart:
 
     then: Evaluation | None
     now: Evaluation
+    measured: TableVersion
     weight: float = math.nan
     norm: float = math.nan
     output: float = math.nan
     agreement: float = math.nan
 
 
-def compare_models(origin: Origin, folder: Path) -> Apart:
+def compare_models(origin: Origin, folder: Path, *, rows: TableVersion) -> Apart:
     """Return how far the model in ``folder`` is from the registered one; of one without files, its scores.
 
     Parameters
@@ -55,25 +59,28 @@ def compare_models(origin: Origin, folder: Path) -> Apart:
     origin : Origin
     folder : Path
         With the new model.
+    rows : TableVersion
+        What that learnt from; it has the test rows where files of the version of then were removed.
     """
-    seed = int(origin.version.tags.get("seed", 0))
+    seed = int(origin.settings.get("seed", 0))
     fresh = open_predictor(folder, engine="torch")
-    then, now = read_scores(origin.version.tags).get("test"), evaluate_model(fresh, origin.table, seed=seed)
+    measured = origin.table if has_files(origin.table) else rows
+    then, now = read_scores(origin.version.tags).get("test"), evaluate_model(fresh, measured, seed=seed)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         try:
             registered = download_model(open_store(), origin.version, scratch=Path(scratch))
             former: Predictor = open_predictor(registered, engine="torch")
         except (DlpipeError, OSError):  # its files were removed
-            return Apart(then, now)
+            return Apart(then, now, measured)
         weight, norm = compare_weights(registered / WEIGHTS, folder / WEIGHTS)
-    then = then or evaluate_model(former, origin.table, seed=seed)
+    then = then or evaluate_model(former, measured, seed=seed)
     if tuple(former.labels) != tuple(fresh.labels):
-        return Apart(then, now, weight, norm)
-    rows = read_split(origin.table, "test", predictor=former).rows
-    outputs = [predictor.predict_outputs(rows) for predictor in (former, fresh)]
+        return Apart(then, now, measured, weight, norm)
+    texts = read_split(measured, "test", predictor=former).rows
+    outputs = [predictor.predict_outputs(texts) for predictor in (former, fresh)]
     largest = float(np.abs(outputs[0] - outputs[1]).max(initial=0))
     agreement = find_task(origin.version.task).target.measure_agreement(outputs[0], outputs[1], former.card)
-    return Apart(then, now, weight, norm, largest, float(agreement))
+    return Apart(then, now, measured, weight, norm, largest, float(agreement))
 
 
 def compare_weights(then: Path, now: Path) -> tuple[float, float]:

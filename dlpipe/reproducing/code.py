@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import difflib
 import io
+import lzma
 import re
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import dlpipe
 from dlpipe.bridge.packages import read_code_package
-from dlpipe.errors import NotReproducible
+from dlpipe.errors import NotReproducible, StorageFull
 from dlpipe.reproducing.origin import Origin
+from dlpipe.reproducing.scratch import explain_full_disk
 
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
 INSIDE = ".mf_code"
@@ -57,17 +60,32 @@ def unpack_code(origin: Origin, folder: Path) -> TrainingCode:
     package = read_code_package(origin.run) if origin.has_records else None
     if package is not None:
         unpack(package, folder)
-        return TrainingCode(f"the code package of {origin.run}", (folder, folder / INSIDE))
+        return check_code(TrainingCode(f"the code package of {origin.run}", (folder, folder / INSIDE)))
     commit = origin.version.tags.get("git.commit", "")
     is_whole = origin.version.tags.get("git.uncommitted") == "false" and COMMIT.fullmatch(commit)
     if is_whole and (content := read_commit(commit)) is not None:
         unpack(content, folder)
-        return TrainingCode(f"the commit {commit[:12]}", (folder,))
+        return check_code(TrainingCode(f"the commit {commit[:12]}", (folder,)))
     raise NotReproducible(
         f"The code that trained {origin.version.uri} was not kept: {origin.run} has no code package here, and no "
         "commit of this folder's repository is that code. With --code here it is trained with what is installed. "
         "Runs keep their code unless METAFLOW_FEAT_ALWAYS_UPLOAD_CODE_PACKAGE is set to 0."
     )
+
+
+def check_code(code: TrainingCode) -> TrainingCode:
+    """Return ``code`` if it has dlpipe, without which the installed one would be taken for that of then.
+
+    Raises
+    ------
+    NotReproducible
+    """
+    if code.package == INSTALLED:
+        raise NotReproducible(
+            f"In {code.words} there is no dlpipe, so that the code of the training is not known. With --code here "
+            "it is trained with what is installed."
+        )
+    return code
 
 
 def read_commit(commit: str) -> bytes | None:
@@ -83,11 +101,23 @@ def read_commit(commit: str) -> bytes | None:
 
 
 def unpack(content: bytes, folder: Path) -> None:
-    """Write the files of an archive into ``folder``; raise ``NotReproducible`` for one that leads out of it."""
+    """Write the files of an archive into ``folder``.
+
+    Raises
+    ------
+    NotReproducible
+        When it is damaged, or a path or link in it leads out of the folder, or it has a device.
+    StorageFull
+        When there is no space left for it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as packed:
+        with explain_full_disk(), tarfile.open(fileobj=io.BytesIO(content)) as packed:
             packed.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except StorageFull:
+        raise
+    # those of a damaged archive come from the decompression, too, and from numbers and names that are none
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
         raise NotReproducible(
             f"The kept code cannot be unpacked: {error}. With --code here, what is installed is used."
         ) from None

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from dlpipe.reproducing.code import TrainingCode, compare_packages
 from dlpipe.reproducing.origin import Origin
-from dlpipe.tables import TableVersion, read_table
+from dlpipe.tables import TableVersion, has_files, read_table
 from dlpipe.training import Domain
 
 Kind = Literal["rows", "settings", "code", "domain"]
@@ -59,6 +59,9 @@ def list_row_changes(then: TableVersion, now: TableVersion) -> Iterator[str]:
     then, now : TableVersion
         With the columns of rows that are trained on.
     """
+    if not has_files(then):
+        yield f"{then.rows:,} rows, whose files were removed, and {now.rows:,} rows now"
+        return
     if "row_id" not in dict(then.columns) or "row_id" not in dict(now.columns):
         yield f"{now.rows:,} rows, there were {then.rows:,}"
         return

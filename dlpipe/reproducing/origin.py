@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,6 +19,12 @@ from dlpipe.training import Domain
 
 TRAINED_BY = "metaflow.pathspec"
 """The tag of a version with the task that trained it."""
+LINEAGE = {
+    TRAINED_BY: re.compile(r"\w+/[\w.-]+/\w+/[\w.-]+"),
+    "delta.table": re.compile(r".+"),
+    "delta.version": re.compile(r"\d{1,18}"),
+}
+"""The tags by which a version can be made again, and their forms."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +120,11 @@ def find_trained(uri: str) -> ModelVersion:
     """
     version = resolve(uri)
     version = resolve(version.tags[MADE_FROM]) if KIND in version.tags else version
-    missing = [name for name in (TRAINED_BY, "delta.table", "delta.version") if name not in version.tags]
+    missing = [name for name, form in LINEAGE.items() if not form.fullmatch(version.tags.get(name, ""))]
     if missing:
+        words = (f"{name} ({version.tags[name]!r} is none)" if name in version.tags else name for name in missing)
         raise NotReproducible(
-            f"{version.uri} does not say how it was made: it has no tag {' and no tag '.join(missing)}. Only "
+            f"{version.uri} does not say how it was made: it has no tag {' and no tag '.join(words)}. Only "
             "models that a flow trained and registered can be made again."
         )
     return version

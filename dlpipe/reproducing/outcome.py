@@ -149,5 +149,7 @@ def list_notes(origin: Origin, apart: Apart | None, *, explained: bool) -> Itera
         yield f"the records of {origin.run} are not here: its settings are those that the registry keeps"
     if apart is not None and math.isnan(apart.output) and math.isnan(apart.weight):
         yield "the files of the registered model cannot be read: only its scores are compared"
+    if apart is not None and apart.measured != origin.table:
+        yield f"{origin.table} lost files: the new model is measured on the test rows of {apart.measured}"
     if not explained:
         yield "nothing that was recorded differs"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dlpipe.errors import NotReproducible
+from dlpipe.errors import NotReproducible, TableVersionNotFound
 from dlpipe.registry import KIND, ModelVersion, list_versions, resolve
 from dlpipe.reproducing.apart import compare_models
 from dlpipe.reproducing.code import TrainingCode, unpack_code
@@ -16,7 +16,7 @@ from dlpipe.reproducing.origin import TRAINED_BY, Changes, Origin, find_origin, 
 from dlpipe.reproducing.outcome import Reproduction, judge
 from dlpipe.reproducing.process import train_again
 from dlpipe.reproducing.scratch import open_scratch
-from dlpipe.tables import mirror_version, table_at
+from dlpipe.tables import TableVersion, mirror_version, table_at
 from dlpipe.task import find_task
 from dlpipe.training import Domain
 
@@ -65,17 +65,16 @@ def reproduce(
     rows = origin.table if changes.rows is None else table_at(origin.table.path, version=changes.rows)
     with open_scratch(say) as (scratch, lock):
         kept, used = find_code(origin, changes, scratch / "code")
-        (scratch / "tables").mkdir()
         result = train_again(
             origin,
-            rows=mirror_version(rows, scratch / "tables"),
+            rows=mirror_rows(rows, scratch / "tables"),
             settings=settings,
             code=used,
             scratch=scratch,
             lock=lock,
             say=say,
         )
-        domain = Domain(**result["domain"]) if result["domain"] else None
+        domain = Domain.from_plain(result["domain"]) if result["domain"] else None
         differences = (
             *compare_rows(origin, rows),
             *compare_settings(origin.settings, settings),
@@ -83,8 +82,25 @@ def reproduce(
             *compare_domains(origin.domain, domain),
         )
         is_same = result["weights"] == origin.version.digest
-        apart = None if is_same else compare_models(origin, scratch / "model")
+        apart = None if is_same else compare_models(origin, scratch / "model", rows=rows)
     return judge(origin, result["weights"], differences, apart, code=used.words, seconds=result["seconds"])
+
+
+def mirror_rows(rows: TableVersion, folder: Path) -> TableVersion:
+    """Return the rows to train on as a table in a new folder.
+
+    Raises
+    ------
+    TableVersionNotFound
+        When files of the version were removed; the message says how to train on the rows of another.
+    """
+    folder.mkdir()
+    try:
+        return mirror_version(rows, folder)
+    except TableVersionNotFound as error:
+        raise TableVersionNotFound(
+            f"{error} With --version N a model is trained on the rows of another."
+        ) from None
 
 
 def choose_settings(origin: Origin, changes: Changes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dlpipe.tables._inputs import check_inputs, check_text, decode_texts
 from dlpipe.tables._listing import list_tables
 from dlpipe.tables._lookup import FoundRow, find_rows
 from dlpipe.tables._metadata import read_form, read_last_settings
-from dlpipe.tables._mirror import mirror_version
+from dlpipe.tables._mirror import has_files, mirror_version
 from dlpipe.tables._origins import (
     RowOrigin,
     SourceLine,
@@ -112,6 +112,7 @@ __all__ = [
     "find_source_again",
     "find_staged_parts",
     "has_commit",
+    "has_files",
     "history",
     "ingest",
     "is_number",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from dlpipe.errors import TableVersionNotFound
 from dlpipe.tables._read import explain_missing_files, open_files
 from dlpipe.tables._storage import filesystem, is_remote
 from dlpipe.tables._versions import TableVersion
@@ -30,6 +31,7 @@ def mirror_version(version: TableVersion, folder: Path) -> TableVersion:
         When another program has removed files of the version.
     """
     mirror = folder / version.name
+    _check_files(version)
     if not is_remote(version.path):
         mirror.symlink_to(version.path, target_is_directory=True)
         return replace(version, path=str(mirror))
@@ -40,6 +42,26 @@ def mirror_version(version: TableVersion, folder: Path) -> TableVersion:
             for chunk in _read_chunks(version, name):
                 copy.write(chunk)  # a disk that is full here is not the table's
     return replace(version, path=str(mirror))
+
+
+def has_files(version: TableVersion) -> bool:
+    """Return whether all files of a version of a table are there: none was removed by a vacuum."""
+    try:
+        _check_files(version)
+    except TableVersionNotFound:
+        return False
+    return True
+
+
+def _check_files(version: TableVersion) -> None:
+    """Raise ``TableVersionNotFound`` where a file of a version is gone."""
+    from pyarrow.fs import FileType
+
+    with explain_missing_files(version):
+        paths = [fragment.path for fragment in open_files(version).fragments]
+        found = filesystem(version.path).get_file_info(paths) if paths else []
+        if gone := [file.path for file in found if file.type == FileType.NotFound]:
+            raise FileNotFoundError(gone[0])
 
 
 def _list_files(version: TableVersion) -> Iterator[str]:

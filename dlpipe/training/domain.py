@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from dlpipe.machine import read_arithmetic, read_cpu_name, read_device_name
+from dlpipe.task import DEFAULT_TASK, find_distribution
 
 PACKAGES = (
     *("torch", "numpy", "transformers", "tokenizers", "safetensors", "peft", "scikit-learn"),
@@ -41,7 +42,7 @@ class Domain:
     python : str
         Its version.
     packages : mapping of str to str
-        Versions of those in ``PACKAGES`` that are installed.
+        Versions of those in ``PACKAGES`` that are installed, and of the one that brings the task.
     variables : mapping of str to str
         Those of ``dlpipe.machine.ARITHMETIC`` that are set.
     """
@@ -63,6 +64,8 @@ class Domain:
     def from_tags(cls, tags: Mapping[str, str]) -> Domain | None:
         """Return the domain that the tags of a version keep; ``None`` where they keep none.
 
+        What a newer dlpipe notes besides is passed over.
+
         Examples
         --------
         >>> made = Domain(2, "AVX2", "a processor", "cpu", "32", "3.11.7", {"torch": "2.13.0"})
@@ -70,9 +73,14 @@ class Domain:
         (True, None, None)
         """
         try:
-            return cls(**json.loads(tags.get(TAG, "null")))
-        except (ValueError, TypeError):  # none, or somebody has changed the tag
+            return cls.from_plain(json.loads(tags.get(TAG, "null")))
+        except (ValueError, TypeError, LookupError):  # none, or somebody has changed the tag
             return None
+
+    @classmethod
+    def from_plain(cls, noted: Mapping[str, Any]) -> Domain:
+        """Return the domain that ``dataclasses.asdict`` wrote, of this dlpipe or of one that notes more."""
+        return cls(**{each.name: noted[each.name] for each in fields(cls)})
 
     def compare(self, other: Domain) -> Iterator[tuple[str, str, str]]:
         """Yield what differs in another domain: its name, here and there; empty where there is no value.
@@ -95,13 +103,15 @@ class Domain:
         return {name: str(value) for name, value in {**fields, **inner}.items()}
 
 
-def read_domain(precision: str) -> Domain:
+def read_domain(precision: str, *, task: str = DEFAULT_TASK) -> Domain:
     """Return the domain that this process trains in; to be asked after its threads were set.
 
     Parameters
     ----------
     precision : str
         Of the network's arithmetic, as Lightning names it.
+    task : str
+        The name of the task; the package that brings it counts.
     """
     import torch
 
@@ -112,13 +122,13 @@ def read_domain(precision: str) -> Domain:
         device=read_device_name(),
         precision=precision,
         python=platform.python_version(),
-        packages=dict(_find_versions()),
+        packages=dict(_find_versions(find_distribution(task))),
         variables=read_arithmetic(),
     )
 
 
-def _find_versions() -> Iterator[tuple[str, str]]:
-    for name in PACKAGES:
+def _find_versions(also: str | None) -> Iterator[tuple[str, str]]:
+    for name in (*PACKAGES, *([also] if also else [])):
         try:
             yield name, version(name)
         except PackageNotFoundError:

@@ -83,7 +83,7 @@ def train(
     flash_task = build_flash_task(network, task.target, settings)
     batches = TrainBatches(data.train, draw_rows(data, settings), settings)
     precision = _choose_precision(network, settings)
-    domains = [read_domain(precision)]
+    domains = [read_domain(precision, task=task.name)]
     progress = EpochCallback(
         network, batches, task, settings, domains, checkpoints, on_epoch, on_loss, say or _ignore_line
     )

@@ -36,10 +36,23 @@ def untouched(project: Project) -> Iterator[None]:
     assert {name for name in {*before, *after} if before.get(name) != after.get(name)} == set()
 
 
+@contextmanager
+def without(project: Project, *names: str) -> Iterator[None]:
+    """Have the project lack some of its files and folders."""
+    for name in names:
+        (project.folder / name).rename(project.folder.with_name(f"moved-{name}"))
+    try:
+        yield
+    finally:
+        for name in names:
+            project.folder.with_name(f"moved-{name}").rename(project.folder / name)
+
+
 def test_models_of_a_search_and_of_a_killed_and_resumed_run_are_made_again_bit_for_bit(
     project: Project, first: Done, worse: Done, temporary: Path
 ) -> None:
-    with untouched(project):
+    """Without the files of the models, the sources and the flows."""
+    with without(project, "mlartifacts", "reviews.csv", "many.csv", "flows"), untouched(project):
         env = environment({"TMPDIR": str(temporary)})
         done = dlpipe("reproduce", "--all", "--json", folder=project.folder, environment=env)
     assert done.returncode == 0, done.stderr
@@ -74,6 +87,26 @@ def test_what_is_asked_to_be_otherwise_is_named_first(project: Project, first: D
     assert "accuracy  1.0000, registered 1.0000, registered interval 1.0000 to 1.0000" in done.stdout
     assert "weights   differ by at most " in done.stdout
     assert "of these rows are decided alike" in done.stdout
+
+
+def test_without_the_records_of_its_run_the_settings_of_the_registry_are_taken(
+    project: Project, first: Done
+) -> None:
+    with without(project, ".metaflow", "mlartifacts"):
+        refused = dlpipe("reproduce", "reviews/1", folder=project.folder, environment=environment())
+        words = ("reproduce", "reviews/1", "--code", "here", "--set", "epochs=1", "--json")
+        done = dlpipe(*words, folder=project.folder, environment=environment())
+    assert refused.returncode == 1
+    assert "was not kept" in refused.stderr
+    assert done.returncode == 4, done.stderr
+    record = json.loads(done.stdout)
+    assert record["differences"] == [{"kind": "settings", "what": "epochs 1, it was 5"}]
+    assert record["notes"] == [
+        f"the records of TrainFlow/{first.run_id} are not here: its settings are those that the registry keeps",
+        "the files of the registered model cannot be read: only its scores are compared",
+    ]
+    assert record["scores"]["accuracy"]["registered"] == 1
+    assert record["largest_difference"] == {"weight": None, "output": None}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.chaos)])

@@ -119,6 +119,15 @@ def test_mlflow_has_the_runs_as_they_happened(cloud: Cloud, runs: dict[str, Done
     assert_in_mlflow(cloud.project, "TrainFlow", "PredictFlow", "ExplainFlow", env=cloud.variables)
 
 
+@pytest.mark.long
+def test_the_model_is_made_again_and_the_bucket_only_read(cloud: Cloud, runs: dict[str, Done]) -> None:
+    before = cloud.held()
+    done = cloud.project.python("-m", "dlpipe.cli", "reproduce", "reviews_predictions", env=cloud.variables)
+    assert done.code == 0, done.said
+    assert f"The same weights, bit for bit: {runs['train'].weights[:12]}." in done.said
+    assert cloud.held() == before
+
+
 REFUSED = {
     "no server": (
         {"METAFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9"},
