@@ -139,17 +139,21 @@ class History:
         told = {"champion": "model_version", "scored_table": "source", "scored_version": "source_version"}
         return {**{name: row[column] for name, column in told.items()}, "reason": row["reason"]}
 
-    def answer(self, model: ModelVersion, *, request: str = REQUEST, text: str = "a fine film") -> None:
-        """A server answers a request, and its log is committed."""
+    def answer(
+        self, model: ModelVersion, *, request: str = REQUEST, text: str = "a fine film", texts: Sequence[str] = ()
+    ) -> None:
+        """A server answers a request for one text or for several, and its log is committed."""
+        asked_for = list(texts or [text])
         asked = datetime.now(UTC).timestamp()
         head = ["predict", model.name, model.version, "", "torch", "champion", "", 200, ""]
-        line = [True, request, *head, asked, 3.0, [4], [text], [{"predicted": "positive"}]]
+        answers = [{"predicted": "positive"}] * len(asked_for)
+        line = [True, request, *head, asked, 3.0, [4] * len(asked_for), asked_for, answers]
         append_by_day(f"{model.name}_requests", make_request_rows([dump(line)]))
 
-    def label(self, model: ModelVersion, label: str, *, request: str = REQUEST) -> None:
+    def label(self, model: ModelVersion, label: str, *, request: str = REQUEST, row: int = 0) -> None:
         """Somebody says what was true."""
         now = datetime.now(UTC).timestamp()
-        line = [request, 0, label, "labels.csv", "", now, int(now * 1e9)]
+        line = [request, row, label, "labels.csv", "", now, int(now * 1e9)]
         append_by_day(f"{model.name}_feedback", make_feedback_rows([dump(line)]))
 
 

@@ -17,7 +17,7 @@ def read_code_package(run: str) -> bytes | None:
     StorageUnavailable
         When the datastore does not answer.
     """
-    for kind, location, digest in dict.fromkeys(_list_packages(run)):
+    for kind, location, digest in dict.fromkeys(list_packages(run)):
         flow = run.partition("/")[0]
         try:
             return read_blob(find_place(kind, location, flow), flow, digest)
@@ -26,8 +26,11 @@ def read_code_package(run: str) -> bytes | None:
     return None
 
 
-def _list_packages(run: str) -> Iterator[tuple[str, str, str]]:
-    """Yield the packages that the tasks of a run name; one that began while it was packed names none."""
+def list_packages(run: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the packages that the tasks of a run name, as kind of datastore, place and SHA-1.
+
+    A task that began while the code was packed names none.
+    """
     for step in list_objects("run", "step", *run.split("/")):
         for task in list_objects("step", "task", *run.split("/"), str(step["step_name"])):
             for entry in read_metadata(f"{run}/{step['step_name']}/{task['task_id']}"):

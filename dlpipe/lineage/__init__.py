@@ -14,12 +14,13 @@ rows             rows, the lines that they stood on, the models that learnt from
 index            which records a word stands in
 indexed_tables   which commits name a thing, which row groups have a row
 indexed_files    which line a row stood on
-indexed_runs     which runs resumed a run
+indexed_runs     which runs resumed a run or ran some code
 row_origins      which row a row id means in a version
 answers          predictions, explanations, looks at drift
 models           versions of models and the moves of champions
 runs             runs and tasks of Metaflow
 tasks            how these are named as nodes
+uses             what runs had in their hands and did not make
 schedules        deployments and events
 requests         requests and the labels for them
 asked_rows       rows that a table got from these

@@ -27,32 +27,49 @@ class AskedRowReader(Reader):
         self.catalog, self.rows, self.requests = catalog, rows, requests
 
     def find_origins(self, node: Node) -> Iterator[Edge]:
-        """Yield the requests with whose text and label a row came."""
-        record = self.catalog.find(node.name) if node.kind == "row" else None
-        model = find_model(record.commits.get(node.number or 0, {})) if record else ""
-        if model and (text := self._read_text(node)) is not None:
-            digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
-            for request in self.requests.find_labelled(model, digest):
+        """Yield the requests with whose text a row came, and the labels that it got from those for them."""
+        if node.kind != "row" or (record := self.catalog.find(node.name)) is None:
+            return
+        brought = record.commits.get(node.number or 0, {})
+        filled = self.rows.find_labelling(node, record.latest.version)
+        if model := find_model(brought):
+            for request, label in self._find_labelled(node, model):
                 yield Edge(node, "ingested from", request)
+                yield Edge(node, "labelled by", label)
+        if filled is not None and (model := find_model(record.commits.get(filled, {}))):
+            for _, label in self._find_labelled(node, model):
+                yield Edge(node, "labelled by", label, f"in v{filled}")
+
+    def _find_labelled(self, row: Node, model: str) -> Iterator[tuple[Node, Node]]:
+        if (text := self._read_text(row)) is not None:
+            digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+            yield from self.requests.find_labelled(model, digest)
 
     def find_results(self, node: Node) -> Iterator[Edge]:
-        """Yield the rows that a request became, once there was a label for it."""
-        if node.kind != "request":
+        """Yield the rows that a request became once there was a label for it, and those that a label is of."""
+        if node.kind == "request":
+            requests = [node]
+        elif node.kind == "feedback":
+            edges = self.requests.find_results(node)
+            requests = [edge.result for edge in edges if edge.how == "labelled by"]
+        else:
             return
-        model = node.name.rpartition("/")[2].removesuffix("_requests")
-        for location, number in self.rows.index.find_commits(f"file feedback-{model}.jsonl"):
-            record = self.catalog.find(location)
-            if record and record.kind == "data" and find_model(record.commits.get(number, {})) == model:
-                for row in self._find_rows(location, number, node):
+        for request in requests:
+            model = request.name.rpartition("/")[2].removesuffix("_requests")
+            for location, number in self.rows.index.find_commits(f"file feedback-{model}.jsonl"):
+                for row in self._find_rows(location, number, request, model):
                     yield from (edge for edge in self.find_origins(row) if edge.origin == node)
 
-    def _find_rows(self, location: str, version: int, request: Node) -> Iterator[Node]:
+    def _find_rows(self, location: str, version: int, request: Node, model: str) -> Iterator[Node]:
         from dlpipe.tables import read_form, table_at, to_row_id
 
+        record = self.catalog.find(location)
+        if record is None or record.kind != "data" or find_model(record.commits.get(version, {})) != model:
+            return
         form = read_form(table_at(location, version=version))
         for text in self.requests.read_texts(request) if form.is_text else ():
             row = self.rows.find_row(location, version, to_row_id(form.identify((text,))))
-            if row is not None and row.number == version:
+            if row is not None:
                 yield row
 
     def _read_text(self, row: Node) -> str | None:

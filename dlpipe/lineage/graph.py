@@ -30,6 +30,8 @@ How = Literal[
     "started by",
     "resumed from",
     "published by",
+    "ran",
+    "used",
 ]
 
 

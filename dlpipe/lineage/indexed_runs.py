@@ -1,4 +1,4 @@
-"""Which runs resumed a run, by the index: Metaflow says which one a run resumed, and not the other way round."""
+"""Which runs resumed a run or ran some code, by the index: Metaflow says it of a run, not the other way round."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Collection
 from typing import Any
 
 from dlpipe.bridge.metadata import find_folder, list_objects, list_run_ids, read_metadata
+from dlpipe.bridge.records import parse_object
 from dlpipe.lineage.index import Index, NewUnit, to_number
+from dlpipe.lineage.nodes import SHORT
 
 DAY = 86_400_000
 UNSURE = 2_000_000_000
@@ -29,13 +31,20 @@ class RunIndex:
 
     def find_resumes(self, flow: str, run: str) -> list[str]:
         """Return the ids of the runs of a flow that may have resumed one of its runs, the oldest first."""
+        return self._find(flow, f"resumed {flow}/{run}")
+
+    def find_users(self, flow: str, digest: str) -> list[str]:
+        """Return the ids of the runs of a flow that may have run the code with this digest, the oldest first."""
+        return self._find(flow, f"ran {digest[:SHORT]}")
+
+    def _find(self, flow: str, word: str) -> list[str]:
         source = f"runs of {flow} in {find_folder(flow)}"
 
         def look() -> list[str]:
             if self._fresh.get(flow) != self.index.made:
                 self._update(flow, source)
                 self._fresh[flow] = self.index.made
-            units = self.index.find(f"resumed {flow}/{run}")
+            units = self.index.find(word)
             return [unit.name for unit in units if unit.source == source]
 
         return list(dict.fromkeys(self.index.attempt(look)))
@@ -48,15 +57,11 @@ class RunIndex:
             new: Collection[str] = mark["open"]
         else:
             new = dict.fromkeys([*mark["open"], *(set(list_run_ids(flow)) - self.index.list_names(source))])
-        origins = {run: _find_origin(flow, run) for run in new}
+        words = {run: _find_words(flow, run) for run in new}
         units: list[NewUnit] = [
-            (run, b"", [to_number(f"resumed {flow}/{origin}")] if origin else [])
-            for run, origin in sorted(origins.items())
-            if origin is not None
+            (run, b"", [*map(to_number, some)]) for run, some in sorted(words.items()) if some is not None
         ]
-        after = json.dumps(
-            {"stamp": stamp, "open": sorted(run for run, origin in origins.items() if origin is None)}
-        )
+        after = json.dumps({"stamp": stamp, "open": sorted(run for run, some in words.items() if some is None)})
         if after != before or units:
             self.index.add([(source, before, after, units)])
 
@@ -71,15 +76,23 @@ def _read_stamp(flow: str) -> list[int] | None:
     return [found.st_dev, found.st_ino, found.st_mtime_ns] if sure else None
 
 
-def _find_origin(flow: str, run: str) -> str | None:
-    """Return the run that a run resumed; empty for none, ``None`` while nobody can say."""
+def _find_words(flow: str, run: str) -> list[str] | None:
+    """Return what a run is found by: the run that it resumed, its code. ``None`` while nobody can say."""
     tasks: list[dict[str, Any]] = [
         task for task in list_objects("run", "task", flow, run) if task["step_name"][0] != "_"
     ]
+    said, words = False, list[str]()
     for task in tasks:
-        for entry in read_metadata(f"{flow}/{run}/{task['step_name']}/{task.get('task_name') or task['task_id']}"):
-            if entry["field_name"] == "origin-run-id":
-                return "" if entry["value"] in (None, "None", "") else str(entry["value"])
+        path = f"{flow}/{run}/{task['step_name']}/{task.get('task_name') or task['task_id']}"
+        fields = {entry["field_name"]: entry["value"] for entry in read_metadata(path)}
+        if "origin-run-id" in fields and not said:
+            said, origin = True, fields["origin-run-id"]
+            words += [f"resumed {flow}/{origin}"] if origin not in (None, "None", "") else []
+        if package := parse_object(str(fields.get("code-package") or "{}")).get("sha"):
+            # a task that began while the code was packed does not name it
+            return [*words, f"ran {str(package)[:SHORT]}"] if said else None
+        if said and task["step_name"] == "end":
+            return words
     # one that was killed before it had a task never says it
     old = run.isdigit() and time.time() * 1000 - int(run) / 1000 > DAY
-    return "" if old else None
+    return words if old else None

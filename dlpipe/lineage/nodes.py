@@ -28,6 +28,7 @@ Kind = Literal[
     "task",
     "deployment",
     "event",
+    "code",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 OF_TABLES = ("table", "predictions", "explanations", "look")
@@ -51,11 +52,11 @@ class Node:
         Of a file its path as it was given; of a table, and what is in one, its location; of a model its name; of a
         run and a task the flow; of an event and a deployment its name.
     number : int or None
-        The version of a table, model or deployment, the line of a file, the number of a move. A row has the
-        version whose commit brought it.
+        The version of a table, model or deployment, the line of a file, the number of a move, a row of a request
+        that had several. A row has the version whose commit brought it.
     key : str
-        What tells it from others beside these: the SHA-256 of a file, the id of a row, request, run or event, run,
-        step and task of a task, the alias of a move.
+        What tells it from others beside these: the SHA-256 of a file, the digest of code, the id of a row,
+        request, run or event, run, step and task of a task, the alias of a move.
     """
 
     kind: Kind
@@ -102,7 +103,9 @@ class Node:
         if self.kind == "move":
             return f"models:/{self.name}@{self.key}#{self.number}"
         if self.kind == "request":
-            return self.key
+            return self.key if self.number is None else f"{self.key}:{self.number}"
+        if self.kind == "code":
+            return f"code:{self.name}@{self.key[:SHORT]}"
         if self.kind == "requests":
             return f"{name} of {self.key}"
         if self.kind == "deployment":

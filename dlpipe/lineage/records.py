@@ -22,11 +22,12 @@ from dlpipe.lineage.rows import RowReader
 from dlpipe.lineage.runs import RunReader
 from dlpipe.lineage.schedules import ScheduleReader
 from dlpipe.lineage.tables import TableReader
+from dlpipe.lineage.uses import UseReader
 from dlpipe.time_formats import format_moment, to_moment
 
 FORMS = (
     "reviews@v3, reviews@v3#ROW, films.csv, films.csv:17, models:/reviews@champion, reviews_predictions#ROW, "
-    "TrainFlow/17, TrainFlow/17/train/4, a request id, an event id"
+    "TrainFlow/17, TrainFlow/17/train/4, a request id, an event id, deployment:TrainFlow, code:TrainFlow@DIGEST"
 )
 MOST_LISTED = 20
 
@@ -59,6 +60,7 @@ class Records:
             self.answers,
             self.models,
             RunReader(RunIndex(self.index), until),
+            UseReader(self.tables, until),
             ScheduleReader(self.catalog, until),
             requests,
             AskedRowReader(self.catalog, rows, requests),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.reader import Reader
 
 REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+REQUEST_ROW = re.compile(rf"(?P<request>{REQUEST_ID.pattern}):(?P<row>\d+)")
 FEEDBACK_ID = re.compile(rf"(?P<table>[^#]+)#(?P<key>{REQUEST_ID.pattern}:\d+)")
 REQUEST_COLUMNS = ("request_id", "row", "kind", "model", "version", "alias", "status", "arrived", "answer", "text")
 FEEDBACK_COLUMNS = ("request_id", "row", "label", "source", "received", "number")
@@ -45,6 +47,12 @@ class RequestReader(Reader):
             for record in self._list_logs("requests"):
                 node = Node("request", record.location, key=text)
                 if self._read_rows(node):
+                    # labels are for rows: of a request that had several, those with one are named, too
+                    yield (node, *(row for row in self._list_rows(node) if self._find_label(row)))
+        elif found := REQUEST_ROW.fullmatch(text):
+            for record in self._list_logs("requests"):
+                node = Node("request", record.location, int(found["row"]), found["request"])
+                if node in self._list_rows(replace(node, number=None)):
                     yield (node,)
         elif found := FEEDBACK_ID.fullmatch(text):
             for record in self._list_logs("feedback"):
@@ -64,7 +72,7 @@ class RequestReader(Reader):
             rows = self._read_rows(node)
             if not rows:
                 return Facts(gone="the log has no such request any more")
-            count = f", {len(rows)} rows" if len(rows) > 1 else ""
+            count = f", {len(rows)} rows" if len(rows) > 1 and node.number is None else ""
             return Facts(
                 to_milliseconds(rows[0]["arrived"]), f"{rows[0]['kind']}, status {rows[0]['status']}{count}"
             )
@@ -83,32 +91,34 @@ class RequestReader(Reader):
     def find_origins(self, node: Node) -> Iterator[Edge]:
         """Yield the version of a model that answered a request, and the labels that came for it."""
         if node.kind == "request":
-            for row in self._read_rows(node)[:1]:
+            if node.number is not None:
+                yield Edge(node, "part of", replace(node, number=None))
+            for row in self._read_rows(node)[:1] if node.number is None else ():
                 if row["version"]:
                     alias = f"as {row['alias']}" if row["alias"] else ""
                     yield Edge(node, "answered with", Node("model", row["model"], row["version"]), alias)
-            for row in self._read_rows(node):
-                label = Node("feedback", name_feedback(node.name), key=f"{node.key}:{row['row']}")
-                if self._read_labels(label):
-                    yield Edge(node, "labelled by", label)
+            if label := self._find_label(node):
+                yield Edge(node, "labelled by", label)
         elif node.kind == "requests" and (model := parse_model_node(node.key)):
             yield Edge(node, "answered with", model)
 
     def find_results(self, node: Node) -> Iterator[Edge]:
         """Yield the requests that a version has answered, as one node, and the request that a label is for."""
         if node.kind == "feedback":
-            request_id = node.key.partition(":")[0]
+            request_id, _, row = node.key.partition(":")
             for record in self._list_logs("requests"):
-                request = Node("request", record.location, key=request_id)
+                request = self.find_row(record.location, request_id, int(row))
                 yield from (edge for edge in self.find_origins(request) if edge.origin == node)
+        elif node.kind == "request" and node.number is None:
+            yield from (Edge(row, "part of", node) for row in self._list_rows(node))
         elif node.kind == "model":
             for record in self._list_logs("requests"):
                 if self._has_answers(record, node):
                     # one node for all of them, which may be millions
                     yield Edge(Node("requests", record.location, key=str(node)), "answered with", node)
 
-    def find_labelled(self, model: str, digest: str) -> Iterator[Node]:
-        """Yield the requests for a text that have a label.
+    def find_labelled(self, model: str, digest: str) -> Iterator[tuple[Node, Node]]:
+        """Yield the requests for a text, or the rows of them, and the label that each of them has.
 
         Parameters
         ----------
@@ -126,7 +136,26 @@ class RequestReader(Reader):
                     place = f"{found.values['request_id']}:{found.values['row']}"
                     label = Node("feedback", name_feedback(record.location), key=place)
                     if self._is_early(found.values["arrived"]) and self._read_labels(label):
-                        yield Node("request", record.location, key=str(found.values["request_id"]))
+                        request_id, row = str(found.values["request_id"]), int(found.values["row"])
+                        yield self.find_row(record.location, request_id, row), label
+
+    def find_row(self, location: str, request_id: str, row: int) -> Node:
+        """Return the node of a row of a request: of one that had no other row, that of the request."""
+        request = Node("request", location, key=request_id)
+        return replace(request, number=row) if self._list_rows(request) else request
+
+    def _list_rows(self, node: Node) -> list[Node]:
+        """Return the rows of a request that had several."""
+        rows = self._read_rows(node)
+        return [replace(node, number=int(row["row"])) for row in rows] if len(rows) > 1 else []
+
+    def _find_label(self, node: Node) -> Node | None:
+        """Return the label that came for a row of a request, or for one that had a single row."""
+        rows = self._read_rows(node)
+        if len(rows) != 1:
+            return None
+        label = Node("feedback", name_feedback(node.name), key=f"{node.key}:{rows[0]['row']}")
+        return label if self._read_labels(label) else None
 
     def read_texts(self, node: Node) -> list[str]:
         """Return the texts of a request, where the log keeps them."""
@@ -149,7 +178,8 @@ class RequestReader(Reader):
 
     def _read_rows(self, node: Node) -> list[Mapping[str, Any]]:
         if node not in self._rows:
-            self._rows[node] = self._look_up(node.name, node.key, REQUEST_COLUMNS, "arrived")
+            rows = self._look_up(node.name, node.key, REQUEST_COLUMNS, "arrived")
+            self._rows[node] = [row for row in rows if node.number in (None, int(row["row"]))]
         return self._rows[node]
 
     def _read_labels(self, node: Node) -> list[Mapping[str, Any]]:

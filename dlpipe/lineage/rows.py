@@ -12,7 +12,7 @@ from dlpipe.errors import DlpipeError, NodeNotFound
 from dlpipe.lineage.catalog import Catalog, TableRecord
 from dlpipe.lineage.graph import Edge, Facts, How
 from dlpipe.lineage.models import ModelReader
-from dlpipe.lineage.nodes import FEWEST_CHARACTERS, Node
+from dlpipe.lineage.nodes import FEWEST_CHARACTERS, OF_TABLES, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.row_origins import RowOrigins
 from dlpipe.lineage.tables import TableReader, make_table_node
@@ -125,6 +125,8 @@ class RowReader(Reader):
             version = node.number or 0
             for line in self._find_lines(record, version, node):
                 yield Edge(node, "ingested from", line)
+            for row in self._find_source_rows(record, version, node):
+                yield Edge(node, "ingested from", row)
             for labelled in self._find_labellings(record, node):
                 for line in self._find_lines(record, labelled, node):
                     yield Edge(node, "labelled by", line, f"in v{labelled}")
@@ -138,6 +140,7 @@ class RowReader(Reader):
             yield from self._find_rows_of_line(node)
         elif node.kind == "row":
             yield from self._find_models(node)
+            yield from self._find_copies(node)
 
     def find_unknown(self, node: Node) -> Iterator[str]:
         """Yield why the lines of a row cannot be named."""
@@ -223,6 +226,24 @@ class RowReader(Reader):
                     row := self.rows.find_row(record.location, version, full)
                 ):
                     yield row
+
+    # -- rows of other tables ----------------------------------------------------------------------------------
+
+    def _find_source_rows(self, record: TableRecord, version: int, row: Node) -> Iterator[Node]:
+        """Yield the rows that are the same in the tables that a commit has read."""
+        for source in record.list_sources(version):
+            table = self.tables.make_source_node(source)
+            if table.kind in OF_TABLES:
+                keys = dict.fromkeys([row.key, row.key.partition("-")[0]])
+                found = (self.rows.find_row(table.name, table.number or 0, key) for key in keys)
+                yield from (there for there in list(filter(None, found))[:1] if there is not None)
+
+    def _find_copies(self, row: Node) -> Iterator[Edge]:
+        """Yield the rows that other tables have from a row."""
+        for location, number in self.rows.index.find_commits(f"source {row.name.rpartition('/')[2]}"):
+            copy = self.rows.find_row(location, number, row.key)
+            if copy is not None and copy.number == number:
+                yield from (edge for edge in self.find_origins(copy) if edge.origin == row)
 
     # -- bad rows ----------------------------------------------------------------------------------------------
 

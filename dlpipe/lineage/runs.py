@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlpipe.bridge.packages import list_packages
 from dlpipe.bridge.runs import MetaflowRun
 from dlpipe.errors import RunNotFound
 from dlpipe.lineage.graph import Edge, Facts
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from dlpipe.bridge.snapshots import RunSnapshot
 
 
+CODE = re.compile(r"code:(?P<flow>[A-Za-z_]\w*)@(?P<digest>[0-9a-f]{12,})")
 PATHSPEC = re.compile(r"[A-Za-z_]\w*(/\w[\w.-]*){1,4}")
 
 
@@ -35,9 +38,14 @@ class RunReader(Reader):
     def __init__(self, index: RunIndex, until: int | None = None) -> None:
         self.index, self.until = index, until
         self._snapshots: dict[str, RunSnapshot | None] = {}
+        self._packages: dict[Node, tuple[str, str, str] | None] = {}
 
     def find(self, text: str) -> Iterator[tuple[Node, ...]]:
         """Yield the run ``TrainFlow/17``, or the tasks of ``TrainFlow/17/train`` or ``TrainFlow/17/train/4``."""
+        if package := CODE.fullmatch(text):
+            asked = Node("code", package["flow"], key=package["digest"])
+            codes = {code for run in self._list_users(asked) if (code := self._find_code(run))}
+            yield from ((code,) for code in sorted(codes) if code.key.startswith(asked.key))
         if not PATHSPEC.fullmatch(text.strip("/")):
             return
         flow, run, *below = text.strip("/").split("/")
@@ -56,6 +64,8 @@ class RunReader(Reader):
 
     def describe(self, node: Node) -> Facts | None:
         """Return when a run or task began, and how it ended."""
+        if node.kind == "code":
+            return self._describe_code(node)
         if node.kind not in ("run", "task"):
             return None
         snapshot = self._read(make_pathspec(node))
@@ -76,11 +86,17 @@ class RunReader(Reader):
             for attempt in self._list_attempts(node):
                 if attempt.origin:
                     yield Edge(node, "resumed from", *make_task_node(attempt.origin))
-        elif node.kind == "run" and (snapshot := self._read(str(node))) and snapshot.origin:
-            yield Edge(node, "resumed from", make_run_node(snapshot.origin))
+        elif node.kind == "run" and (snapshot := self._read(str(node))):
+            if snapshot.origin:
+                yield Edge(node, "resumed from", make_run_node(snapshot.origin))
+            if code := self._find_code(node):
+                yield Edge(node, "ran", code)
 
     def find_results(self, node: Node) -> Iterator[Edge]:
         """Yield the tasks of a run, and the runs and tasks that resumed it."""
+        if node.kind == "code":
+            for run in self._list_users(node):
+                yield from (edge for edge in self.find_origins(run) if edge.origin == node)
         if node.kind not in ("run", "task"):
             return
         if node.kind == "run" and (snapshot := self._read(str(node))):
@@ -90,6 +106,27 @@ class RunReader(Reader):
             nodes = [later] if node.kind == "run" else self._list_tasks(later)
             for made in nodes:
                 yield from (edge for edge in self.find_origins(made) if edge.origin == node)
+
+    def _list_users(self, code: Node) -> list[Node]:
+        """Return the runs that may have run some code."""
+        return [make_run_node(f"{code.name}/{run}") for run in self.index.find_users(code.name, code.key)]
+
+    def _find_code(self, run: Node) -> Node | None:
+        package = self._find_package(run)
+        return Node("code", run.name, key=package[2]) if package else None
+
+    def _find_package(self, run: Node) -> tuple[str, str, str] | None:
+        if run not in self._packages:
+            self._packages[run] = next(list_packages(str(run)), None) if self._read(str(run)) else None
+        return self._packages[run]
+
+    def _describe_code(self, node: Node) -> Facts | None:
+        """Return whether the package of a run is still there; ``None`` for code that no run here has run."""
+        for run in self._list_users(node):
+            if (package := self._find_package(run)) and package[2] == node.key:
+                lost = package[0] == "local" and not Path(package[1]).is_file()
+                return Facts(about="code package", gone="its code package was removed" if lost else "")
+        return None
 
     def _list_tasks(self, run: Node) -> list[Node]:
         snapshot = self._read(str(run))

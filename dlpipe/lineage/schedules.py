@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
+from pathlib import Path
 
 from dlpipe.lineage.catalog import Catalog, TableRecord
 from dlpipe.lineage.graph import Edge, Facts, group_by_origin
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.tables import make_table_node
+from dlpipe.orchestrator.deployments import Version
 from dlpipe.orchestrator.runs import Event, Run
 from dlpipe.orchestrator.state import State, has_state
 
@@ -36,6 +38,9 @@ class ScheduleReader(Reader):
         event_id = text.removeprefix("event:")
         if event_id in self._events:
             yield (make_event_node(self._events[event_id]),)
+        if text.startswith("code:"):
+            codes = {make_frozen_node(version) for version in self._versions.values()}
+            yield from ((code,) for code in sorted(codes) if text in (code.id, f"code:{code.name}@{code.key}"))
         if text.startswith("deployment:"):
             name, _, number = text.removeprefix("deployment:").partition("@")
             found = sorted({node for node in map(make_deployment_node, self._runs) if node.name == name})
@@ -49,6 +54,14 @@ class ScheduleReader(Reader):
             return (
                 Facts(int(event.at * 1000), event.name) if event else Facts(gone="the scheduler has forgotten it")
             )
+        if node.kind == "code":
+            version = next(
+                (version for version in self._versions.values() if make_frozen_node(version) == node), None
+            )
+            if version is None:
+                return None
+            lost = not Path(version.code).is_dir()
+            return Facts(int(version.created * 1000), "frozen code", "its folder was removed" if lost else "")
         if node.kind == "deployment":
             flow = next((run.deployment for run in self._runs if make_deployment_node(run) == node), None)
             return Facts() if flow else Facts(gone="the scheduler has forgotten its runs")
@@ -63,11 +76,16 @@ class ScheduleReader(Reader):
                     yield Edge(node, "started by", make_event_node(event))
         elif node.kind == "event" and node.key in self._events:
             yield from self._find_looks(node, self._events[node.key])
+        elif node.kind == "deployment" and (version := self._versions.get((node.name, node.number or 0))):
+            yield Edge(node, "ran", make_frozen_node(version))
 
     def find_results(self, node: Node) -> Iterator[Edge]:
         """Yield the runs that a deployment or an event started, and the event that a look published."""
         if node.kind in ("event", "deployment"):
             yield from self._by_origin.get(node, ())
+        elif node.kind == "code":
+            deployments = [Node("deployment", *place) for place in sorted(self._versions)]
+            yield from (edge for made in deployments for edge in self.find_origins(made) if edge.origin == node)
         elif node.kind == "look":
             for event in self._events.values():
                 found = self._find_looks(make_event_node(event), event)
@@ -76,7 +94,9 @@ class ScheduleReader(Reader):
     @cached_property
     def _by_origin(self) -> Mapping[Node, Sequence[Edge]]:
         pairs = [(run, attempt.metaflow_run) for run in self._runs for attempt in run.attempts]
-        nodes = [Node("run", self._flows[run.deployment, run.version], key=name) for run, name in pairs if name]
+        nodes = [
+            Node("run", self._versions[run.deployment, run.version].flow, key=name) for run, name in pairs if name
+        ]
         return group_by_origin(edge for node in dict.fromkeys(nodes) for edge in self.find_origins(node))
 
     def _find_looks(self, node: Node, event: Event) -> Iterator[Edge]:
@@ -91,23 +111,27 @@ class ScheduleReader(Reader):
                 yield Edge(node, "published by", make_table_node(record, number))
 
     @cached_property
-    def _state(self) -> tuple[list[Run], list[Event], Mapping[tuple[str, int], str]]:
+    def _state(self) -> tuple[list[Run], list[Event], Mapping[tuple[str, int], Version]]:
         if not has_state():
             return [], [], {}
         with closing(State.open()) as state:
             runs = state.list_runs()
             events = [event for _, event in state.list_events_after(0)]
-            versions = {(run.deployment, run.version) for run in runs}
-            flows = {place: state.get_version(*place).flow for place in versions}
+            places = {(run.deployment, run.version) for run in runs}
+            versions = {place: state.get_version(*place) for place in places}
         until = float("inf") if self.until is None else self.until / 1000
-        return [run for run in runs if run.due <= until], [event for event in events if event.at <= until], flows
+        return (
+            [run for run in runs if run.due <= until],
+            [event for event in events if event.at <= until],
+            versions,
+        )
 
     @property
     def _runs(self) -> list[Run]:
         return self._state[0]
 
     @property
-    def _flows(self) -> Mapping[tuple[str, int], str]:
+    def _versions(self) -> Mapping[tuple[str, int], Version]:
         return self._state[2]
 
     @cached_property
@@ -135,6 +159,11 @@ def _has_look(record: TableRecord, number: int, told: Mapping[str, object]) -> b
 def make_event_node(event: Event) -> Node:
     """Return the node of an event."""
     return Node("event", event.name, key=event.id)
+
+
+def make_frozen_node(version: Version) -> Node:
+    """Return the node of the frozen code of a version of a deployment."""
+    return Node("code", version.deployment, key=version.digest)
 
 
 def make_deployment_node(run: Run) -> Node:

@@ -67,7 +67,7 @@ def walk(
         edges.update(dict.fromkeys(kept))
         cut |= at_end
         nodes = {*roots, *(edge.origin for edge in kept)} - at_end
-        unknown = {node: problems for node in sorted(nodes) if (problems := records.find_unknown(node))}
+        unknown = {node: problems for node in sorted(nodes, key=str) if (problems := records.find_unknown(node))}
     if direction in ("down", "both"):
         on_step("what came of it")
         found, at_end = _walk_one_way(records.find_results, lambda edge: edge.result, roots, depth)

@@ -1,0 +1,48 @@
+"""What runs had in their hands and did not make: versions of tables and models, by the artifacts of their tasks.
+
+A run says what it used, and nobody says of a table who used it: these edges are walked up and not down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dlpipe.bridge.outcomes import RunOutcome, read_outcome
+from dlpipe.errors import DlpipeError
+from dlpipe.lineage.graph import Edge
+from dlpipe.lineage.nodes import Node
+from dlpipe.lineage.reader import Reader
+from dlpipe.lineage.tables import TableReader
+from dlpipe.lineage.tasks import make_run_node
+
+
+class UseReader(Reader):
+    """Reads the artifacts of runs."""
+
+    def __init__(self, tables: TableReader, until: int | None = None) -> None:
+        self.tables, self.until = tables, until
+        self._outcomes: dict[Node, RunOutcome | None] = {}
+
+    def find_origins(self, node: Node) -> Iterator[Edge]:
+        """Yield the versions of tables and models that a run used; what it made itself is none of them."""
+        if node.kind != "run" or (outcome := self._read(node)) is None:
+            return
+        for dataset in outcome.datasets:
+            table = self.tables.find_node(dataset.path.rstrip("/"), dataset.version)
+            made = (edge.origin for edge in self.tables.find_origins(table) if edge.how == "made by")
+            if node not in map(make_run_node, map(str, made)):
+                yield Edge(node, "used", table)
+        for model in outcome.models:
+            if model.role == "used":
+                yield Edge(node, "used", Node("model", model.name, model.version))
+
+    def _read(self, node: Node) -> RunOutcome | None:
+        if node not in self._outcomes:
+            try:
+                outcome = read_outcome(str(node))
+            except DlpipeError:  # deleted, or its datastore does not answer
+                self._outcomes[node] = None
+            else:
+                later = self.until is not None and outcome.start > self.until
+                self._outcomes[node] = None if later else outcome
+        return self._outcomes[node]
