@@ -28,6 +28,7 @@ NAMES: Mapping[str, tuple[str, str]] = {
     "move": ("move of an alias", "moves of aliases"),
     "run": ("run", "runs"),
     "task": ("task", "tasks"),
+    "code": ("code package", "code packages"),
 }
 """Kind -> what one and what many are called, in the order in which they are told; other kinds come after them."""
 
