@@ -34,6 +34,8 @@ def sync(pathspec: str, restore: bool, json_: bool) -> None:
 
     Of one run, of all runs of a flow, or without FLOW of all flows. It may be repeated: nothing is written twice.
 
+    The page of each version of a model then says which files taught it, and what it was used for so far.
+
     Runs that somebody has deleted in MLflow stay deleted, unless `--restore` asks for them.
 
     \b
@@ -44,6 +46,7 @@ def sync(pathspec: str, restore: bool, json_: bool) -> None:
       dlpipe bridge sync --restore TrainFlow/1795494849196362
     """
     from dlpipe.bridge import SyncResult, check_datastore, sync
+    from dlpipe.lineage import Records, renew_pages
 
     def tell(done: SyncResult) -> None:
         left = f", {done.deleted} left out as deleted in MLflow" if done.deleted else ""
@@ -52,6 +55,8 @@ def sync(pathspec: str, restore: bool, json_: bool) -> None:
     check_datastore()
     say_shared_runs()
     rows = [vars(done) for done in sync(pathspec, restore=restore, on_run=tell)]
+    if changed := renew_pages(Records()):
+        say(f"{changed} page{'' if changed == 1 else 's'} of model versions brought up to date", err=True)
     say_rows(
         rows, json_=json_, nothing=f"Metaflow has no runs in {os.getcwd()!r}. Stand in the folder of the project."
     )

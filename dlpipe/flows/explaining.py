@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import SettingError
+from dlpipe.flows.model_pages import renew_page
 from dlpipe.flows.pinning import (
     CLASSIFIER,
     check_kind,
@@ -170,6 +171,7 @@ def explain_evaluated(
         model=registered.uri,
         settings=settings,
     )
+    renew_page(registered)
     count = f"{made.noun}s of {len(made.rows)} rows"
     return ExplainedRows(made, table, count, "drawn from the test split", registered.uri)
 
@@ -220,6 +222,7 @@ def explain_rows(
         found = _explain_split(predictor, rows, split, model.uri, target, settings, ray_address)
     else:
         found = _explain_sample(predictor, rows, among, model.uri, target, settings)
+    renew_page(model)
     made = found.explanations
     if made is None or any(row.parts for row in made.rows):
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dlpipe.flows.model_pages import renew_page
 from dlpipe.flows.pinning import CLASSIFIER, PIPELINE, check_kind, check_rows, choose_table
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ def score_every_row(model: ModelVersion, rows: TableVersion, *, ray_address: str
 
     predictor, target = load_predictor(model.uri), f"{rows.path}_predictions"
     with join(ray_address) as cluster:
-        return score(predictor, rows, model=model, target=target, split=None, cluster=cluster)
+        done = score(predictor, rows, model=model, target=target, split=None, cluster=cluster)
+    renew_page(model)
+    return done
 
 
 def score_rows(
@@ -57,8 +60,11 @@ def score_rows(
     work: dict[str, Any] = {"model": model, "target": into}
     with join(None if is_pipeline(model) else ray_address) as cluster:
         if all_rows or split:
-            return score_whole(make, rows, split=split, cluster=cluster, **work)
-        return score_new(make, rows, until=until, cluster=cluster, **work)
+            done = score_whole(make, rows, split=split, cluster=cluster, **work)
+        else:
+            done = score_new(make, rows, until=until, cluster=cluster, **work)
+    renew_page(model)
+    return done
 
 
 def choose_answers_table(model: ModelVersion, rows: TableVersion, target: str | None) -> str:

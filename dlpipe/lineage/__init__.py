@@ -28,6 +28,7 @@ tree             a graph as lines for people
 formats          a graph for programs: JSON, DOT, GraphML
 layers           where nodes stand on a page
 page             a graph as a page
+version_uses     what versions of models were used for, for their pages in MLflow
 checking         whether records agree
 """
 
@@ -40,6 +41,7 @@ from dlpipe.lineage.page import make_page
 from dlpipe.lineage.records import Records
 from dlpipe.lineage.tasks import make_run_node
 from dlpipe.lineage.tree import format_tree
+from dlpipe.lineage.version_uses import find_uses, renew_pages
 from dlpipe.lineage.walk import walk
 
 __all__ = [
@@ -53,10 +55,12 @@ __all__ = [
     "Records",
     "check_records",
     "count_problems",
+    "find_uses",
     "format_tree",
     "make_page",
     "make_run_node",
     "parse_model_node",
+    "renew_pages",
     "to_dot",
     "to_graphml",
     "to_plain",

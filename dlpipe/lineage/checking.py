@@ -18,7 +18,8 @@ from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.records import Records
 from dlpipe.lineage.tables import make_table_node
 from dlpipe.lineage.tasks import make_run_node
-from dlpipe.registry import CHAMPION, MADE_FROM, ModelVersion
+from dlpipe.lineage.version_uses import find_uses
+from dlpipe.registry import CHAMPION, MADE_FROM, ModelVersion, read_uses
 
 Problem = Literal["dangling", "missing", "differs"]
 OF_GRAPH = ("dataset", "model", "run", "parent")
@@ -74,6 +75,7 @@ def check_records(records: Records, *, on_step: Callable[[str], None] | None = N
         ("references", find_dangling),
         ("rows of answers", find_stray_answers),
         ("runs", find_run_problems),
+        ("pages of models", find_page_problems),
     ):
         if on_step:
             on_step(name)
@@ -257,6 +259,20 @@ def _find_unnamed_models(records: Records, runs: set[str]) -> Iterator[Finding]:
             made[run] = None if outcome.status == "RUNNING" else {str(model) for model in outcome.models}
         if (known := made[run]) is not None and not is_told(str(node), version.tags.get(MADE_FROM, ""), known):
             yield Finding("missing", node.id, f"its tags name {run}, which does not say that it made it")
+
+
+def find_page_problems(records: Records) -> Iterator[Finding]:
+    """Yield uses that pages of versions tell of and that are not there; what one does not tell yet is no fault."""
+    for node, version in records.models.list_versions():
+        told = read_uses(version.tags)
+        if not told.uses:
+            continue
+        there = {(use.what, use.where): use.count for use in find_uses(records, node).uses}
+        for use in told.uses:
+            if (count := there.get((use.what, use.where), 0)) < use.count:
+                now = f"there are {count:,}" if use.where else "it is not there"
+                text = f"its page tells of {use}, and {now}: `dlpipe bridge sync` brings it up to date"
+                yield Finding("differs", node.id, text)
 
 
 def _check_mirror(run: str) -> Iterator[Finding]:

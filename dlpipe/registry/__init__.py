@@ -11,7 +11,9 @@ logged_models MLflow's logged model, with the files
 logged_values parameters and scores that a version was logged with
 scores        what MLflow and a version's tags keep of evaluations
 verdicts      what a version's tag keeps of the gate
+uses          the files that taught a version, and what it was used for
 descriptions  the description of a version
+pages         descriptions brought up to date with uses
 creation      the model version, its alias and its links
 companions    registering companions, and a whole family
 moving        moving an alias of several models as one
@@ -44,6 +46,7 @@ from dlpipe.registry.names import (
     companion_name,
 )
 from dlpipe.registry.packaging import LOADER, Loggable, Packaging, list_requirements
+from dlpipe.registry.pages import record_uses
 from dlpipe.registry.promotion import Promotion, find_earlier_champion, judge_and_promote, promote
 from dlpipe.registry.records import (
     ModelLookup,
@@ -54,6 +57,7 @@ from dlpipe.registry.records import (
 )
 from dlpipe.registry.registration import log_and_register
 from dlpipe.registry.scores import format_source, read_scores
+from dlpipe.registry.uses import Use, VersionUses, read_uses
 from dlpipe.registry.verdicts import read_verdict
 from dlpipe.registry.versions import (
     ModelVersion,
@@ -84,7 +88,9 @@ __all__ = [
     "Promotion",
     "RegisteredModel",
     "RegisteredVersion",
+    "Use",
     "VersionDetails",
+    "VersionUses",
     "check_model_name",
     "check_name_free",
     "classifier_name",
@@ -107,7 +113,9 @@ __all__ = [
     "read_details",
     "read_logged_values",
     "read_scores",
+    "read_uses",
     "read_verdict",
+    "record_uses",
     "register_companion",
     "register_family",
     "resolve",

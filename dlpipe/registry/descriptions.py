@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.registry.names import KIND, Kind, classifier_name
 from dlpipe.registry.scores import format_score, format_source, read_scores
+from dlpipe.registry.uses import describe_uses
 from dlpipe.registry.verdicts import Judgement, RecordedVerdict, make_verdict_tag, read_verdict
 from dlpipe.task import ENGINE, Evaluation, find_task, read_engine_numbers
 from dlpipe.task.evaluation import spell_metric
@@ -44,7 +45,8 @@ def describe_version(tags: Mapping[str, str]) -> str:
     """
     origin = f"Trained{describe_origin(tags)}."
     verdict = read_verdict(tags) or NOT_JUDGED
-    parts = [origin, *describe_scores(tags, verdict), *describe_engine(tags), describe_verdict(verdict)]
+    parts = [origin, *describe_scores(tags, verdict), *describe_engine(tags), *describe_uses(tags)]
+    parts.append(describe_verdict(verdict))
     return "\n\n".join(parts)[:LONGEST]
 
 

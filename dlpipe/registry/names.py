@@ -30,6 +30,9 @@ ABOUT = "mlflow.dlpipe.about"
 VERDICT = "mlflow.dlpipe.verdict"
 """The tag of a version with what the gate said last, as JSON: see ``RecordedVerdict``."""
 
+USES = "mlflow.dlpipe.uses"
+"""The tag of a version with the files that taught it and what it was used for, as JSON: see ``VersionUses``."""
+
 Kind = Literal["pipeline", "explainer"]
 KINDS: tuple[Kind, ...] = ("pipeline", "explainer")
 
