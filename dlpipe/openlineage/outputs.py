@@ -45,15 +45,22 @@ class Outputs:
         TrackingUnavailable
             When the registry cannot be asked.
         """
-        if self.records.models.problem:  # what was registered would be missing for ever: an event is told once
-            raise TrackingUnavailable(self.records.models.problem)
         found: dict[str, list[Node]] = defaultdict(list)
         for record in self.records.catalog.list_records():
             for number, commit in record.commits.items() if record.kind not in LOGS else ():
                 found[str(commit.get("made_by") or "")].append(make_table_node(record, number))
         for node, version in self.records.models.list_versions():
             found[find_maker(version.tags)].append(node)
+        self.check_registry()
         return found
+
+    def check_registry(self) -> None:
+        """Raise ``TrackingUnavailable`` where the registry could not be asked for something that an event tells.
+
+        An event is told once: what the registry did not say would be missing for ever.
+        """
+        if self.records.models.problem:
+            raise TrackingUnavailable(self.records.models.problem)
 
     def find_inputs(self, nodes: Iterable[Node]) -> list[InputDataset]:
         """Return what versions were made of, each once, without those that were made beside them."""

@@ -256,6 +256,8 @@ def make_run_event(
         inputs=outputs.find_inputs(made) if outputs else [],
         outputs=outputs.make_outputs(made) if outputs else [],
     )
+    if outputs:
+        outputs.check_registry()
     return to_body(event)
 
 
