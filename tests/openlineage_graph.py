@@ -17,7 +17,7 @@ from dlpipe.openlineage.model_facets import SCHEMA
 
 SPEC = Path(__file__).with_name("openlineage_spec")
 EVENTS = ("RunEvent", "JobEvent", "DatasetEvent")
-KINDS = (*OF_TABLES, "file", "model", "requests", "run", "task", "deployment", "event", "move")
+KINDS = (*OF_TABLES, "file", "model", "requests", "run", "task", "deployment", "event", "move", "code")
 """What OpenLineage has a word for: data sets, runs, and tags of both."""
 NOT_TOLD = ("moved by", "published by")
 """Edges for which it has none."""
@@ -107,6 +107,10 @@ def read_event(event: Mapping[str, Any], paths: Mapping[str, str]) -> Iterable[T
         for before in facets.get("jobDependencies", {}).get("upstream", ()):
             if before["dependency_type"] == "RESUMED_FROM":
                 yield me, "resumed from", paths[before["run"]["runId"]]
+        if me.count("/") == 1:
+            yield from ((me, "used", spell(data)) for data in inputs)
+            if package := tags.get("code.package"):
+                yield me, "ran", f"code:{me.partition('/')[0]}@{package[:12]}"
         for key in tags:
             if re.fullmatch(r"dlpipe\.(deployment|event\.\d+)", key):
                 yield me, "started by", tags[key]
@@ -159,7 +163,8 @@ def list_edges(records: Records, runs: Iterable[str] = ()) -> set[Triple]:
             continue
         seen.add(node)
         for edge in records.find_origins(node):
-            if edge.origin.kind in KINDS and node.kind in KINDS and edge.how not in NOT_TOLD:
+            of_kind = edge.origin.kind in KINDS and node.kind in KINDS and node.kind != "deployment"
+            if of_kind and edge.how not in NOT_TOLD:
                 if not (edge.how == "part of" and records.describe(edge.result).gone):
                     found.add(spell_edge(edge))
                 waiting.append(edge.origin)

@@ -7,9 +7,9 @@ an end is told when all that belongs to it is there.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from openlineage.client.facet_v2 import (
@@ -29,7 +29,8 @@ from dlpipe.bridge.reading import RunReading, name_experiment
 from dlpipe.bridge.records import Status
 from dlpipe.bridge.snapshots import RunSnapshot
 from dlpipe.errors import RunNotFound
-from dlpipe.lineage import Node, make_run_node
+from dlpipe.lineage import Edge, Node, make_run_node
+from dlpipe.lineage.schedules import ScheduleReader
 from dlpipe.openlineage.events import Body, Event, EventType, to_body
 from dlpipe.openlineage.job_facets import find_code_facts, make_flow_job, make_step_job
 from dlpipe.openlineage.naming import Name, format_time, make_run_id, name_job
@@ -130,35 +131,38 @@ class RunEvents:
 
     def _make_run_event(self, kind: EventType, at: int) -> Body:
         given = self.reading.read_given()  # from here on, what is secret in them is hidden wherever it stands
-        facets = {**self._make_shared_facets(), **self._origin_facets}
+        edges = list(self._find_causes() if kind == "START" else self._find_origins())
+        facets = {**self._make_shared_facets(), **self._make_origin_facets(edges)}
         if kind == "START":
             facets["executionParameters"] = make_parameters(given)
         elif kind == "FAIL" and (error := self._find_error()):
             facets["errorMessage"] = make_error(error)
-        return make_run_event(
-            self.run_id, kind, at, make_flow_job(name_flow(self.snapshot), self.snapshot), facets
-        )
+        job = make_flow_job(name_flow(self.snapshot), self.snapshot)
+        used = [edge.origin for edge in edges if edge.how == "used"]
+        return make_run_event(self.run_id, kind, at, job, facets, outputs=self.outputs, used=used)
 
     def _find_error(self) -> str:
         failed = (attempt for attempt in self.snapshot.last_attempts.values() if attempt.status == "FAILED")
         return next((f"{attempt.step}: {attempt.error}" for attempt in failed if attempt.error), "")
 
-    @cached_property
-    def _origin_facets(self) -> dict[str, RunFacet]:
-        """What started the run: when it was due, the deployment, the events, and the run that it resumes."""
+    def _make_origin_facets(self, edges: Sequence[Edge]) -> dict[str, RunFacet]:
+        """Return what started the run: due time, deployment, events, its code, and the run that it resumes."""
         tags, facets = {PATHSPEC: self.snapshot.pathspec}, dict[str, RunFacet]()
+        tags |= find_code_facts(self.snapshot.code)
         for number, tag in enumerate(self.snapshot.user_tags):
             tags[f"metaflow.tag.{number}"] = tag
         events = 0
-        for edge in self.outputs.records.find_origins(make_run_node(self.snapshot.pathspec)):
-            if edge.origin.kind == "deployment":
+        for edge in edges:
+            if edge.origin.kind == "code":  # the first task may have begun before the package was there
+                tags["code.package"] = edge.origin.key
+            elif edge.origin.kind == "deployment":
                 tags |= {"dlpipe.deployment": str(edge.origin), "dlpipe.cause": edge.note}
                 if due := read_due(edge.note):
                     facets["nominalTime"] = nominal_time_run.NominalTimeRunFacet(nominalStartTime=due)
             elif edge.origin.kind == "event":
                 tags |= {f"dlpipe.event.{events}": edge.origin.id, f"dlpipe.event.{events}.name": edge.origin.name}
                 events += 1
-        facets["tags"] = make_tags({**tags, **find_code_facts(self.snapshot.code)})
+        facets["tags"] = make_tags(tags)
         if self.snapshot.origin:
             found = self.runs.read(self.snapshot.origin)
             name = name_flow(found[1]) if found else name_flow(self.snapshot)
@@ -166,6 +170,16 @@ class RunEvents:
             resumed = make_dependency(name, run_id, "RESUMED_FROM")
             facets["jobDependencies"] = job_dependencies_run.JobDependenciesRunFacet(upstream=[resumed])
         return facets
+
+    def _find_origins(self) -> Iterator[Edge]:
+        yield from self.outputs.records.find_origins(make_run_node(self.snapshot.pathspec))
+
+    def _find_causes(self) -> Iterator[Edge]:
+        """Yield what started the run: the artifacts of one that has only begun say nothing, and are not read."""
+        node = make_run_node(self.snapshot.pathspec)
+        for reader in self.outputs.records.readers:
+            if isinstance(reader, ScheduleReader):
+                yield from reader.find_origins(node)
 
     def _make_shared_facets(self) -> dict[str, RunFacet]:
         version = self.snapshot.code.get("metaflow_version", "unknown")
@@ -246,14 +260,15 @@ def make_run_event(
     *,
     outputs: Outputs | None = None,
     made: Sequence[Node] = (),
+    used: Sequence[Node] = (),
 ) -> Body:
-    """Return the event that a run began or ended."""
+    """Return the event that a run began or ended, with what it made, and what it had in its hands besides."""
     event = RunEvent(
         eventType=RunState(kind),
         eventTime=format_time(at),
         run=Run(run_id, facets=dict(facets)),
         job=job,
-        inputs=outputs.find_inputs(made) if outputs else [],
+        inputs=[*outputs.find_inputs(made), *map(outputs.datasets.make_input, used)] if outputs else [],
         outputs=outputs.make_outputs(made) if outputs else [],
     )
     if outputs:

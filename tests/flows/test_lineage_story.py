@@ -330,5 +330,5 @@ def test_who_was_told_of_the_story_has_its_graph(story: Story) -> None:
     assert [problem for event in told for problem in find_problems(event)] == []
     runs = [run for run in story.runs.values() if run != story.runs["FIRST"]]
     expected = list_edges(Records(), runs)
-    assert {how for _, how, _ in expected} >= {"resumed from", "started by", "part of", "compared", "points to"}
+    assert {how for _, how, _ in expected} >= {"resumed from", "started by", "part of", "compared", "ran"}
     assert rebuild(told) == expected
