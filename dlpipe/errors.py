@@ -199,6 +199,10 @@ class NotPermitted(DlpipeError, PermissionError):
     """Somebody else deployed the flow, and its production token is not given."""
 
 
+class ModelNotLoaded(DlpipeError, RuntimeError):
+    """A server cannot load a version; the message says why, and is for its operator alone: it may name folders."""
+
+
 class Overloaded(DlpipeError, RuntimeError):
     """A server has too much to do: nothing was computed. ``retry_after`` says in how many seconds to try again."""
 

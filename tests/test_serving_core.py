@@ -23,6 +23,7 @@ from dlpipe.errors import (
     DlpipeError,
     ModelDamaged,
     ModelNotFound,
+    ModelNotLoaded,
     Overloaded,
     StoreNotFound,
     TrackingUnavailable,
@@ -34,7 +35,7 @@ from dlpipe.serving import batching
 from dlpipe.serving.batching import Batcher
 from dlpipe.serving.following import Models
 from dlpipe.serving.queues import Queue, Waiting
-from dlpipe.serving.refusals import REGISTRY_AWAY
+from dlpipe.serving.refusals import NOT_LOADED, REGISTRY_AWAY, refuse
 from dlpipe.serving.served import open_served
 from dlpipe.serving.status_page import view_models
 from dlpipe.task import open_predictor
@@ -557,6 +558,56 @@ def test_a_version_that_is_not_meant_any_more_when_it_is_loaded_never_answers():
         assert [(swap.before, swap.after) for swap in followed.swaps] == [(None, 1), (1, 3)]
 
     assert not any("v2" in line for line in follow(work).said)
+
+
+def test_a_version_that_is_asked_for_while_it_is_loaded_is_loaded_once():
+    registry, opened = Registry(), []
+
+    def open_slowly(version: ModelVersion) -> Any:
+        opened.append(version.version)
+        time.sleep(0.2)
+        return Slow(number=version.version)
+
+    async def main() -> None:
+        models = Models(
+            only=["models:/slow/3"],
+            open_version=open_slowly,
+            find_version=registry.find,
+            read_aliases=registry.read_aliases,
+            say=registry.said.append,
+        )
+        asking = [asyncio.create_task(models.find("slow", "3")) for _ in range(3)]
+        await models.start()
+        assert len({id(await task) for task in asking}) == 1
+        await models.stop()
+
+    asyncio.run(main())
+    assert opened == [3]
+
+
+def test_why_a_version_cannot_be_loaded_is_for_the_operator_alone():
+    registry = Registry()
+    registry.broken[2] = OSError("/home/ana/model.onnx is broken")
+
+    async def main() -> list[Any]:
+        models = registry.serve()
+        await models.start()
+        errors = []
+        registry.aliases["champion"] = 2
+        for which in ("2", "2", "champion"):
+            with pytest.raises(ModelNotLoaded, match="/home/ana") as caught:
+                await models.find("slow", which)
+            errors.append(refuse(caught.value))
+        models.only = [("slow", None, "champion")]
+        assert models.list_missing() == {"slow@champion": NOT_LOADED}
+        await models.stop()
+        return errors
+
+    for refused in asyncio.run(main()):
+        assert (refused.status, refused.message) == (503, NOT_LOADED)
+    assert [line for line in registry.said if "models:/slow/2 cannot be loaded: /home/ana" in line] == [
+        "models:/slow/2 cannot be loaded: /home/ana/model.onnx is broken"
+    ]
 
 
 def test_a_first_version_that_cannot_answer_is_not_loaded_by_each_request():

@@ -35,7 +35,7 @@ from dlpipe.registry import log_and_register, promote
 from dlpipe.serving.feedback import join_feedback
 from dlpipe.serving.key_file import create_key, revoke_key
 from dlpipe.serving.logged import read_logged
-from dlpipe.serving.usage import sum_usage
+from dlpipe.serving.usage import NO_MODEL, sum_usage
 
 pytestmark = pytest.mark.slow
 
@@ -528,12 +528,18 @@ def test_bad_requests_keep_nobody_waiting_and_memory_does_not_grow(server: Serve
             sender.join()
         return took
 
-    alone = [measure_seconds(server) for _ in range(20)]
     send_good_beside(6)  # what the largest ones take is kept, and the log has imported what it needs
-    before = server.measure_memory()
-    beside = send_good_beside(4)
-    assert statistics.median(beside) < 0.2 + 10 * statistics.median(alone)
-    assert server.measure_memory() - before < 60_000_000
+    delays, growth = [], []
+    for _ in range(4):  # a machine that is busy elsewhere spoils a round, a server that waits or grows spoils all
+        alone = [measure_seconds(server) for _ in range(20)]
+        before = server.measure_memory()
+        beside = send_good_beside(3)
+        delays.append(statistics.median(beside) - 10 * statistics.median(alone))
+        growth.append(server.measure_memory() - before)
+        if delays[-1] < 0.2 and min(growth) < 60_000_000:
+            break
+    assert min(delays) < 0.2
+    assert min(growth) < 60_000_000
 
 
 def measure_seconds(server: Server) -> float:
@@ -615,13 +621,18 @@ def test_every_request_is_in_the_log_once_and_labels_come_by_http(store, tmp_pat
             ({"request_id": "mine", "label": "positive"}, 400, "no request id"),
             ({"request_id": first}, 400, "lacks 'label'"),
             (["positive"], 400, "Pass"),
+            ([labels[0], {**labels[0], "label": "neutral"}], 400, "Label 1: 'neutral' is no class of the model"),
+            ({**labels[0], "row": 3}, 400, "its request had 3 rows, counted from 0, and no row 3"),
             ([], 400, "no rows"),
             (b"{", 400, "no JSON"),
         ):
             got = running.post("/models/reviews/feedback", wrong)
             assert got.status_code == status
             check_error(got.content, words)
-        assert running.post("/models/nothing/feedback", labels).status_code == 404
+        unknown = running.post("/models/nothing/feedback", labels)
+        assert unknown.status_code == 404
+        assert "reviews" not in unknown.text
+        assert 'dlpipe_requests_total{kind="feedback",model="reviews"' in running.get("/metrics").text
     rows = read_logged("reviews_requests").to_pylist()
     assert sorted((row["request_id"], row["row"]) for row in rows if row["status"] == 200) == sorted(
         (answer["request_id"], row) for answer in answered for row in range(3)
@@ -639,7 +650,7 @@ def test_every_request_is_in_the_log_once_and_labels_come_by_http(store, tmp_pat
     assert (use.calls, use.rows, use.errors) == (7, len(rows), 2)
     assert {(part.group["model"], part.calls, part.errors) for part in sum_usage(["model"])} == {
         ("reviews", 6, 1),
-        ("nothing", 1, 1),
+        (NO_MODEL, 1, 1),
     }
     joined = [row for row in join_feedback("reviews").to_pylist() if row["request_id"] == first]
     assert {row["row"]: row["label"] for row in joined} == {0: "negative", 1: "positive", 2: "positive"}

@@ -33,23 +33,24 @@ def test_figures_are_of_the_last_five_minutes_and_need_no_more_memory_under_load
     recent = Recent(lambda: now[0])
 
     def ask(status: int = 200, duration_ms: float = 1.0, **more: Any) -> None:
-        about = {"model": "reviews", "alias": "champion", "version": 1, **more}
+        about = {"model": "reviews", "alias": "champion", "version": 1, "loading": False, **more}
         recent.count(SimpleNamespace(status=status, duration_ms=duration_ms, **about))
 
     for number in range(1000):
         ask(duration_ms=number)
+    ask(duration_ms=1e6, loading=True)
     ask(503)
     ask(404, version=0, model="made up")
     ask(200, alias="", version=7)
     found = recent.sum_up()
     assert set(found) == {("reviews", "champion"), ("reviews", "7"), ("", "")}
     champion = found["reviews", "champion"]
-    assert (champion.requests, champion.errors, len(champion.durations)) == (1001, 1, KEPT)
+    assert (champion.requests, champion.errors, len(champion.durations)) == (1002, 1, KEPT)
     assert champion.quantile(0.5) == 950  # of the last ones
-    assert recent.list_slots()[-1] == (1003, 2)
+    assert recent.list_slots()[-1] == (1004, 2)
     now[0] += SLOT_SECONDS * (SLOTS - 1)
     ask()
-    assert recent.list_slots()[0] == (1003, 2)
+    assert recent.list_slots()[0] == (1004, 2)
     assert recent.list_slots()[-1] == (1, 0)
     now[0] += SLOT_SECONDS
     assert recent.sum_up()["reviews", "champion"].requests == 1

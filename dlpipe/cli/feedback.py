@@ -47,6 +47,7 @@ def feedback(
       dlpipe feedback reviews --append reviews
     """
     from dlpipe.serving.feedback import add_feedback, read_labels, read_table_labels, take_labels
+    from dlpipe.serving.labelling import check_known
     from dlpipe.serving.logged import check_model
 
     if file and table:
@@ -59,7 +60,9 @@ def feedback(
         columns = {name: called for name, called in named.items() if called}
         given = read_labels(file, columns) if file else read_table_labels(str(table), columns)
         source = Path(file).name if file else f"table {table}"
-        done = add_feedback(model, take_labels(given), source=source)
+        labels = take_labels(given)
+        check_known(model, labels)
+        done = add_feedback(model, labels, source=source)
         counts = {**asdict(done), "table": done.table and str(done.table)}
         say(json.dumps(counts, indent=2) if json_ else format_feedback(counts))
     if target:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from dlpipe.cli.printing import OneLineErrors, as_json, say, say_rows, spell_for_json
+from dlpipe.errors import DlpipeError
 
 file_option = click.option(
     "--file", metavar="FILE", help="The file of keys.  [default: keys.json in the state folder]"
@@ -67,6 +68,8 @@ def create(
     """
     from dlpipe.serving.key_file import RIGHTS, create_key, describe_key, find_key_file
 
+    if models:
+        _warn_of_unknown(models)
     path = find_key_file(file or "")
     key, shown = create_key(
         path,
@@ -83,6 +86,20 @@ def create(
         return
     say(f"This is the only time that the key is shown; its id is {key.id}.", err=True)
     say(shown)
+
+
+def _warn_of_unknown(models: tuple[str, ...]) -> None:
+    """Say which models are not registered: a key may be made before its model, and a name may be misspelt."""
+    from dlpipe.registry import list_aliases
+
+    try:
+        registered = list_aliases()
+    except DlpipeError as error:
+        say(f"Whether {', '.join(models)} is registered could not be looked up: {error}", err=True)
+        return
+    if unknown := [model for model in models if model not in registered]:
+        names = ", ".join(sorted(registered)) or "none yet"
+        say(f"No model {', '.join(map(repr, unknown))} is registered; there are: {names}.", err=True)
 
 
 @keys.command("list")

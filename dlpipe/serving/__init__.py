@@ -3,11 +3,14 @@
 served       one version, loaded and ready
 batching     rows of requests that wait, computed together
 following    which version a name and an alias mean now: polled, loaded beside the old one, checked, swapped
+followed     what is known of an alias that is followed
 unservable   versions that can never answer
 bodies       request bodies -> rows
 replies      records -> bodies of the same shape
+tensors      the columns of a version as the Open Inference Protocol has them
 refusals     why a request has no answer, as HTTP has it
 routes       which address means what
+arrivals     requests as they arrive: headers, bodies, how many rows
 application  a request from its arrival to its answer
 explaining   explanations, one at a time beside predictions
 guards       who may do what: the place for keys
@@ -27,6 +30,7 @@ request_log  requests and labels: in a journal at once, in Delta tables seconds 
 log_rows     lines of the log -> rows of its tables
 logged       the rows as they are now, those in journals included
 usage        sums over them
+labelling    labels as a server takes them
 feedback     labels for what was asked, and from there to a table for training
 asked        rows of the log -> rows of a table
 incoming     rows of the log as monitoring compares them

@@ -7,9 +7,10 @@ What takes a body goes a short way of its own: route, key, body, rows, batch, an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -20,25 +21,26 @@ import orjson
 
 from dlpipe.errors import DeadlinePassed, DlpipeError, ModelNotFound
 from dlpipe.serving.allowances import Allowance
+from dlpipe.serving.arrivals import Receive, check_rows, count_rows, read_body, read_headers
 from dlpipe.serving.batching import Batcher
-from dlpipe.serving.bodies import CSV, LARGE, Asked, check_content_type, load_json, parse, read_numbers
+from dlpipe.serving.bodies import CSV, LARGE, Asked, check_content_type, parse, read_numbers
 from dlpipe.serving.entries import Entry, make_request_id
 from dlpipe.serving.explaining import Explainers
-from dlpipe.serving.feedback import Given, read_given
+from dlpipe.serving.feedback import Given
 from dlpipe.serving.following import Models
 from dlpipe.serving.guards import Guard, Open
+from dlpipe.serving.labelling import Answered, find_label_error, read_labels
 from dlpipe.serving.log_rows import dump
 from dlpipe.serving.metrics import Metrics
 from dlpipe.serving.origins import find_foreign, send_refusal
 from dlpipe.serving.pages import make_pages
-from dlpipe.serving.refusals import GONE, Refused, bad_request, refuse, too_large
+from dlpipe.serving.refusals import GONE, Refused, bad_request, refuse
 from dlpipe.serving.replies import JSON_TYPE, Headers, make_error, make_reply
 from dlpipe.serving.routes import Route, find_route
 from dlpipe.serving.served import Record, Served, measure_costs
 from dlpipe.serving.settings import LimitSettings
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 LOGGER = logging.getLogger(__name__)
@@ -69,6 +71,8 @@ class Call:
     body: bytes = b""
     held: int = 0
     """Bytes of the body that were counted."""
+    loading: bool = False
+    """Whether its model was loaded for it."""
 
     def measure(self) -> float:
         """Return the milliseconds since it arrived."""
@@ -117,6 +121,7 @@ class Application:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="dlpipe-bodies")
         self._unknown = Allowance(LOGGED_UNKNOWN[1], time.time())
         self._held = 0
+        self._answered = Answered()
         self._loading: dict[tuple[str, str], asyncio.Task[Served]] = {}
         self._pages = make_pages(self)
 
@@ -179,7 +184,10 @@ class Application:
         call.body = await read_body(receive, limits.max_body, limits.timeout, lambda size: self._hold(call, size))
         if route.action == "feedback":
             return await self._take_labels(call, name)
-        served = call.served = self.models.peek(name, which) or await self.load(name, which)
+        served = self.models.peek(name, which)
+        if served is None:
+            call.loading, served = True, await self.load(name, which)
+        call.served = served
         if len(call.body) > LARGE:
             # one at a time: what is made of them takes many times their room
             asked = await asyncio.get_running_loop().run_in_executor(self._reader, self._read, call, served)
@@ -190,6 +198,7 @@ class Application:
         if route.action == "explain":
             return await self._explain(call, served)
         call.records = await self.batcher.compute(served, call.rows, timeout=limits.timeout)
+        self._answered.note(call.id, served.version.name, len(call.records))
         return make_reply(
             call.records, asked, served, shape=route.shape, request_id=call.id, duration_ms=call.measure()
         )
@@ -248,9 +257,21 @@ class Application:
             raise Refused(503, "unavailable", "This server keeps no log, and so no labels.")
         await self.models.check_registered(name)
         given = read_labels(call.body, self.limits.max_rows)
+        cards = await self._list_cards(name)
+        for number, label in enumerate(given):
+            error = self._answered.find_error(label, name) or find_label_error(label.label, cards)
+            if error:
+                raise bad_request(f"Label {number}: {error}")
         self.take(name, given, call.key)
         body = {"accepted": len(given), "request_id": call.id, "model": name}
         return orjson.dumps(body), [JSON_TYPE, (b"x-request-id", call.id.encode())]
+
+    async def _list_cards(self, name: str) -> list[Mapping[str, Any]]:
+        """Return what the versions of a model know that answer; nothing where none can be loaded now."""
+        if not (loaded := self.models.list_loaded(name)):
+            with contextlib.suppress(DlpipeError):
+                loaded = [await self.load(name, "")]
+        return [served.card for served in loaded]
 
     def _find_only(self) -> tuple[str, str]:
         """Return which model `/invocations` means: the only one that is served."""
@@ -301,35 +322,6 @@ class Application:
             LOGGER.exception("request %s has no entry in the log", call.id)
 
 
-def read_labels(body: bytes, most: int) -> list[Given]:
-    """Return the labels in a body: an object with ``request_id``, ``label`` and perhaps ``row``, or several."""
-    given = load_json(body)
-    given = [given] if isinstance(given, dict) else given
-    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
-        raise bad_request('Pass {"request_id": "...", "label": "..."}, or a list of such objects.')
-    check_rows(len(given), most)
-    return [read_given(one, where=f"Label {number}") for number, one in enumerate(given)]
-
-
-def count_rows(given: Any) -> int:
-    """Return how many rows a body has, before each is looked at.
-
-    Examples
-    --------
-    >>> count_rows({"text": ["a", "b"]}), count_rows(["a"])
-    (2, 1)
-    """
-    return len(next(iter(given.values()))) if isinstance(given, dict) else len(given)
-
-
-def check_rows(number: int, most: int) -> None:
-    """Raise ``Refused`` where there are no rows, or too many."""
-    if not number:
-        raise bad_request("The body has no rows.")
-    if number > most:
-        raise too_large(f"The body has {number:,} rows; a request may have {most:,}. Send several.")
-
-
 def make_entry(call: Call, status: int, error: str, *, whole: bool) -> Entry:
     """Return what is kept of a request.
 
@@ -364,6 +356,7 @@ def make_entry(call: Call, status: int, error: str, *, whole: bool) -> Entry:
         costs,
         texts,
         call.records,
+        call.loading,
     )
 
 
@@ -372,71 +365,3 @@ def write_row(row: Any, served: Served) -> str | None:
     if row is None or isinstance(row, str):
         return row
     return str(row) if served.takes_missing else dump(served.task.inputs.name_values(row)).decode()
-
-
-def read_headers(headers: Sequence[tuple[bytes, bytes]], max_body: int) -> tuple[str, str | None]:
-    """Return the type of a body, and the header ``Authorization``.
-
-    Raises
-    ------
-    Refused
-        Where the body is too large, or compressed.
-    """
-    length, media, authorization = -1, "", None
-    for name, value in headers:
-        if name == b"content-length":
-            length = int(value)
-        elif name == b"content-type":
-            media = value.decode("latin-1")
-        elif name == b"authorization":
-            authorization = value.decode("latin-1")
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            raise Refused(415, "unsupported_media_type", "The body is compressed; send it as it is.")
-        elif name == b"inference-header-content-length":
-            raise bad_request("Binary tensors are not read; send 'data' as JSON.")
-    if length > max_body:
-        raise too_large(f"The body has {length:,} bytes; a request may have {max_body:,}. Send several.")
-    return media, authorization
-
-
-async def read_body(receive: Receive, max_body: int, timeout: float, hold: Callable[[int], None]) -> bytes:
-    """Return the body of a request.
-
-    Parameters
-    ----------
-    receive : callable
-        Of ASGI.
-    max_body : int
-    timeout : float
-    hold : callable
-        Gets the sizes of the parts of a body that does not come at once.
-
-    Raises
-    ------
-    Refused
-        With 413 where it is too large, and with 408 where it does not arrive in time.
-    CancelledError
-        Where the client is gone.
-    """
-    try:
-        async with asyncio.timeout(timeout):
-            message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body"):
-                body = bytes(message["body"])
-                if len(body) > max_body:
-                    raise too_large(f"The body is larger than {max_body:,} bytes. Send several requests.")
-                return body
-            parts = bytearray()
-            while True:
-                if message["type"] == "http.disconnect":
-                    raise asyncio.CancelledError
-                part = message.get("body", b"")
-                hold(len(part))
-                parts += part
-                if len(parts) > max_body:
-                    raise too_large(f"The body is larger than {max_body:,} bytes. Send several requests.")
-                if not message.get("more_body"):
-                    return bytes(parts)
-                message = await receive()
-    except TimeoutError:
-        raise Refused(408, "slow_body", f"The body did not arrive within {timeout:g} s.") from None

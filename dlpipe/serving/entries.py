@@ -37,6 +37,8 @@ class Entry:
         Each row: a text as it is, values of columns as JSON; ``None`` for a missing one.
     records : sequence of mapping
         What was answered for each row; empty where there is no answer.
+    loading : bool
+        Whether it waited for its model to be loaded, which its duration holds then.
     """
 
     request_id: str
@@ -54,6 +56,7 @@ class Entry:
     costs: Sequence[int] = ()
     texts: Sequence[str | None] = ()
     records: Sequence[Mapping[str, Any]] = ()
+    loading: bool = False
 
 
 def make_request_id(now: float) -> str:

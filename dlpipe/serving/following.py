@@ -11,81 +11,24 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from dlpipe.errors import DlpipeError, ModelNotFound
+from dlpipe.errors import ModelNotFound, ModelNotLoaded, TrackingUnavailable
 from dlpipe.machine import give_back_memory
 from dlpipe.registry import CHAMPION, ModelVersion, parse_uri, resolve
+from dlpipe.serving.followed import LOOK_SECONDS, Followed, Swap
 from dlpipe.serving.lookup import ABSENT_SECONDS, Lookup
-from dlpipe.serving.refusals import REGISTRY_AWAY
+from dlpipe.serving.refusals import NOT_LOADED, REGISTRY_AWAY
 from dlpipe.serving.served import Open, Served, open_served
 from dlpipe.serving.unservable import Unservable
 
 POLL_SECONDS = 0.5
-LOOK_SECONDS = 30.0
-"""How often an alias that has not moved is looked at whole: what it points at may have been deleted."""
 TRY_AGAIN_SECONDS = 30.0
 """After which a version that did not load is tried again, where the reason may have gone: a full disk, say."""
-SWAPS = 100
 BY_NUMBER = 2
 """Versions asked for by their number that stay loaded, of all models together."""
-
-
-@dataclass(frozen=True)
-class Swap:
-    """A version that took the place of another, or was refused it.
-
-    Attributes
-    ----------
-    at : float
-        Seconds since the epoch.
-    before, after : int or None
-        Versions; ``None`` where there was none, or the alias is gone.
-    seconds : float
-        Of loading and checking.
-    refused : str
-        Why ``after`` does not answer; empty where it does.
-    """
-
-    at: float
-    before: int | None
-    after: int | None
-    seconds: float = 0.0
-    refused: str = ""
-
-
-@dataclass(eq=False)
-class Followed:
-    """An alias of a model, and what answers for it.
-
-    Attributes
-    ----------
-    served : Served or None
-        What answers; ``None`` before the first version is loaded, or when the alias is gone.
-    wanted : ModelVersion or None
-        Where the alias pointed when it was last seen.
-    refused : str
-        Why ``wanted`` does not answer.
-    unseen : str
-        That the registry could not be asked the last time; why is for the operator alone.
-    """
-
-    name: str
-    alias: str
-    served: Served | None = None
-    wanted: ModelVersion | None = None
-    refused: str = ""
-    refused_at: float = 0.0
-    unseen: str = ""
-    gone: str = ""
-    aliases: Any = None
-    """What was read of the registry when it was last looked at."""
-    looked_at: float = -LOOK_SECONDS
-    swaps: deque[Swap] = field(default_factory=lambda: deque(maxlen=SWAPS))
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Models:
@@ -127,6 +70,10 @@ class Models:
         self._polling: asyncio.Task[None] | None = None
         self._beginning: dict[tuple[str, str], Followed] = {}
         """Aliases whose first version is being loaded: those who ask meanwhile wait for the same."""
+        self._loading: dict[tuple[str, int], asyncio.Task[Served]] = {}
+        """Versions that are being loaded by their number."""
+        self._said: dict[str, str] = {}
+        """Why versions could not be loaded by their number, which is said once."""
         self.started = False
         """Whether all that was named has been loaded."""
 
@@ -191,8 +138,8 @@ class Models:
         self._check_served(name)
         if self.only or any(name == followed for followed, _ in self._followed):
             return
-        if name not in (known := await self.lookup.list_all(age=ABSENT_SECONDS)):
-            raise ModelNotFound(f"No model {name[:100]!r} is registered; there are {', '.join(sorted(known))}.")
+        if name not in await self.lookup.list_all(age=ABSENT_SECONDS):
+            raise ModelNotFound(f"No model {name[:100]!r} is registered. GET /models lists those that are.")
 
     def list_missing(self) -> dict[str, str]:
         """Return why those do not answer that were named and do not, by name and version or alias."""
@@ -201,13 +148,20 @@ class Models:
             which = str(number or alias)
             if self.peek(name, which) is None:
                 followed = self._followed.get((name, which)) or Followed(name, which)
-                why = followed.gone or followed.refused or followed.unseen or "It is being loaded."
+                refused = NOT_LOADED if followed.refused else ""
+                why = followed.gone or refused or followed.unseen or "It is being loaded."
                 missing[f"{name}{'/' if number else '@'}{which}"] = why
         return missing
 
     def list_followed(self) -> list[Followed]:
         """Return every alias that is followed, by name."""
         return sorted(self._followed.values(), key=lambda one: (one.name, one.alias))
+
+    def list_loaded(self, name: str) -> list[Served]:
+        """Return the versions of a model that answer, each once: champion first."""
+        followed = sorted(self.list_followed(), key=lambda one: one.alias != CHAMPION)
+        found = [*(one.served for one in followed if one.served is not None), *self.list_numbered()]
+        return list({served.version.version: served for served in found if served.version.name == name}.values())
 
     def list_numbered(self) -> list[Served]:
         """Return the versions that were asked for by their number and are loaded."""
@@ -226,9 +180,31 @@ class Models:
 
     async def _load_numbered(self, name: str, number: int) -> Served:
         self._check_served(name)
+        loading = self._loading.get((name, number))
+        if loading is None:
+            loading = self._loading[name, number] = asyncio.create_task(self._open_numbered(name, number))
+            loading.add_done_callback(lambda done: self._end_loading(name, number, done))
+        return await asyncio.shield(loading)
+
+    def _end_loading(self, name: str, number: int, done: asyncio.Task[Served]) -> None:
+        del self._loading[name, number]
+        if not done.cancelled():
+            done.exception()  # or asyncio says that nobody has seen it, where its client is gone
+
+    async def _open_numbered(self, name: str, number: int) -> Served:
         version = await self.lookup.find_asked(f"models:/{name}/{number}")
         self.unservable.check(version)
-        served = await asyncio.to_thread(self._open_alone, version)
+        try:
+            served = await asyncio.to_thread(self._open_alone, version)
+        except ModelNotFound:
+            raise
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            if self.started and self._said.get(version.uri) != reason:  # else whoever starts the server says it
+                self._said[version.uri] = reason
+                self.say(f"{version.uri} cannot be loaded: {reason}")
+            raise ModelNotLoaded(reason) from error
+        self._said.pop(version.uri, None)
         self._numbered[name, number] = served
         while len(self._numbered) > BY_NUMBER:
             self._numbered.popitem(last=False)
@@ -268,9 +244,11 @@ class Models:
                         self.unservable.check(followed.wanted)
                     if followed.refused:  # it is tried again by the poll, not by each request
                         self._followed.setdefault(key, followed)
-                    reason = followed.gone or followed.unseen or followed.refused
-                    error = ModelNotFound if followed.gone else DlpipeError
-                    raise error(reason)
+                    if followed.gone:
+                        raise ModelNotFound(followed.gone)
+                    if followed.unseen:
+                        raise TrackingUnavailable(followed.unseen)
+                    raise ModelNotLoaded(followed.refused)
                 self._followed.setdefault(key, followed)
                 return followed.served
         finally:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dlpipe import __version__
 from dlpipe.serving.entries import Entry
-from dlpipe.serving.recent import Recent
+from dlpipe.serving.recent import ERROR, Recent
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -61,7 +61,8 @@ class Metrics:
 
     def count(self, entry: Entry, rows: int) -> None:
         """Count a request and the rows that it got answers for."""
-        model = entry.model if entry.version else ""
+        # labels reach no version, and are taken for models that exist
+        model = entry.model if entry.version or (entry.kind == "feedback" and entry.status < ERROR) else ""
         self._requests[model, entry.version, entry.kind, entry.status] += 1
         self._durations[model, entry.kind].add(entry.duration_ms / 1000)
         self.recent.count(entry)

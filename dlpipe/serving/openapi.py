@@ -1,10 +1,8 @@
-"""The description of a server's addresses: as OpenAPI for programs, and as a plain page for people."""
+"""The description of a server's addresses for programs, as OpenAPI; ``status_page`` shows them to people."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from html import escape
-from typing import Any
+from collections.abc import Iterator
 
 from dlpipe import __version__
 from dlpipe.serving.schemas import SCHEMAS, Json
@@ -182,31 +180,3 @@ def refusal(told: str, error: str) -> Json:
         "description": told,
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}},
     }
-
-
-STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } table { border-collapse: collapse; width: 100%; } td { padding: .3rem .8rem .3rem 0;
-vertical-align: top; border-top: 1px solid #ddd; } code, pre { font: 14px/1.5 ui-monospace, monospace; }
-pre { background: #f4f4f4; padding: .8rem; overflow-x: auto; }
-@media (prefers-color-scheme: dark) { body { background: #161616; color: #e8e8e8; } pre { background: #262626; }
-td { border-color: #444; } a { color: #9bf; } }"""
-
-
-def make_page(document: Mapping[str, Any]) -> str:
-    """Return the addresses as a page that needs no script and nothing from elsewhere."""
-    rows = "".join(
-        f"<tr><td>{method.upper()}</td><td><code>{escape(path)}</code></td><td>{escape(one['summary'])}</td></tr>"
-        for path, item in document["paths"].items()
-        for method, one in item.items()
-        if method in ("get", "post")
-    )
-    example = """curl ADDRESS/models/NAME -H 'Content-Type: application/json' -d '{"text": "I loved it."}'"""
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>dlpipe</title><style>{STYLE}</style>"
-        f"<h1>dlpipe {escape(__version__)}: models behind an address</h1>"
-        f"<p>{escape(document['info']['description'])} The bodies are described in "
-        '<a href="/openapi.json">/openapi.json</a>; <a href="/models">/models</a> lists the models.</p>'
-        f"<pre>{escape(example)}</pre><table>{rows}</table></html>"
-    )

@@ -17,27 +17,24 @@ from starlette.routing import Route
 
 from dlpipe import __version__
 from dlpipe.errors import DlpipeError
-from dlpipe.inference.packing import list_outputs as list_pipeline_outputs
 from dlpipe.pages import HEADERS, POLICY, STYLE
 from dlpipe.serving.entries import make_request_id
-from dlpipe.serving.following import Followed, Models
+from dlpipe.serving.followed import Followed
+from dlpipe.serving.following import Models
 from dlpipe.serving.guards import Guard, Open
 from dlpipe.serving.lookup import Aliases
 from dlpipe.serving.metrics import Metrics
-from dlpipe.serving.openapi import make_document, make_page
-from dlpipe.serving.refusals import Refused, refuse
+from dlpipe.serving.openapi import make_document
+from dlpipe.serving.refusals import NOT_LOADED, Refused, refuse
 from dlpipe.serving.replies import make_error
 from dlpipe.serving.routes import find_route
 from dlpipe.serving.schemas import Json
 from dlpipe.serving.served import Served
-from dlpipe.serving.status_page import render
+from dlpipe.serving.status_page import render, render_addresses
+from dlpipe.serving.tensors import is_single_text, list_inputs, list_outputs
 
 LOGGER = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
-DATATYPES = {"double": "FP64", "float": "FP64", "long": "INT64", "integer": "INT64", "boolean": "BOOL"}
-"""MLflow's types as those of the Open Inference Protocol; texts and lists are BYTES."""
-
-
 ASK_FOR_KEY = ((b"www-authenticate", b'Basic realm="dlpipe: a key with the right admin, as the password"'),)
 
 
@@ -138,6 +135,11 @@ def to_json(content: Mapping[str, Any], status: int = 200) -> Response:
     return Response(orjson.dumps(content, default=str), status, media_type="application/json")
 
 
+def to_page(page: str) -> Response:
+    """Return a response of HTML, of which browsers keep and guess nothing."""
+    return HTMLResponse(page, headers={**HEADERS, "Content-Security-Policy": POLICY})
+
+
 class Pages:
     """What is shown of an application."""
 
@@ -201,7 +203,7 @@ class Pages:
             draining=self.app.draining,
             address=address,
         )
-        return HTMLResponse(page, headers={**HEADERS, "Content-Security-Policy": POLICY})
+        return to_page(page)
 
     async def style(self, request: Request) -> Response:
         """Answer with the style of pages."""
@@ -213,7 +215,7 @@ class Pages:
 
     async def describe(self, request: Request) -> Response:
         """Answer with the same for people."""
-        return HTMLResponse(make_page(self._make_document()))
+        return to_page(render_addresses(self._make_document()))
 
     def _make_document(self) -> Json:
         return make_document(keys=not isinstance(self.app.guard, Open))
@@ -326,32 +328,6 @@ def describe_followed(followed: Followed) -> dict[str, Any]:
         }
     )
     for word in ("refused", "unseen", "gone"):
-        if said := getattr(followed, word):
-            about[word] = said
+        if why := getattr(followed, word):
+            about[word] = NOT_LOADED if word == "refused" else why
     return about
-
-
-def is_single_text(served: Served) -> bool:
-    """Return whether a row is a text."""
-    return served.takes_missing or served.task.inputs.is_single_text
-
-
-def list_inputs(served: Served) -> list[dict[str, Any]]:
-    """Return the columns that a version reads, as the Open Inference Protocol writes them."""
-    if is_single_text(served):
-        return [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
-    kinds: dict[str, str] = {}
-    for row in served.example:
-        for name, value in row.items():
-            if value is not None or name not in kinds:
-                kinds[name] = "FP64" if isinstance(value, int | float) else "BYTES"
-    return [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in kinds.items()]
-
-
-def list_outputs(served: Served) -> list[dict[str, Any]]:
-    """Return the columns that a version returns, as the Open Inference Protocol writes them."""
-    if served.takes_missing:
-        fields = list_pipeline_outputs(served.card)
-    else:
-        fields = served.task.target.list_frame_fields(served.card)
-    return [{"name": name, "datatype": DATATYPES.get(kind, "BYTES"), "shape": [-1]} for name, kind in fields]

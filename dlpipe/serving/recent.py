@@ -42,10 +42,10 @@ class Asked:
         """How many were answered with a status of 400 or more."""
         return sum(number for status, number in self.statuses.items() if status >= ERROR)
 
-    def add(self, status: int, duration_ms: float) -> None:
-        """Count a request."""
+    def add(self, status: int, duration_ms: float | None) -> None:
+        """Count a request; without a duration where that says nothing of others, as of one that loads a model."""
         self.statuses[status] = self.statuses.get(status, 0) + 1
-        if status >= ERROR:
+        if status >= ERROR or duration_ms is None:
             return
         if len(self.durations) < KEPT:
             self.durations.append(duration_ms)
@@ -87,7 +87,7 @@ class Recent:
         asked = slot.get(key)
         if asked is None:
             asked = slot[key] = Asked()
-        asked.add(entry.status, entry.duration_ms)
+        asked.add(entry.status, None if entry.loading else entry.duration_ms)
 
     @property
     def seconds(self) -> float:

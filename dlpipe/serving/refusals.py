@@ -10,6 +10,7 @@ from dlpipe.errors import (
     DlpipeError,
     ExplanationError,
     ModelNotFound,
+    ModelNotLoaded,
     Overloaded,
     SettingError,
     TrackingUnavailable,
@@ -20,6 +21,10 @@ TRY_AGAIN = 5.0
 """Seconds after which what cannot be loaded now may be asked for again."""
 REGISTRY_AWAY = "The registry does not answer. Models that are loaded do; ask for others again in some seconds."
 """What clients are told: why is in a line of the server, which names the store."""
+NOT_LOADED = (
+    "The version cannot be loaded, or answers otherwise than at its registration: the server's log says why."
+)
+"""What clients are told: the reason may name folders."""
 GONE = 499
 """The status of a request whose client went before its answer; nobody gets it."""
 
@@ -75,7 +80,7 @@ def refuse(error: Exception) -> Refused:
     """Return what the client is told of an error.
 
     An error that nobody expected is one of the server, and its message is kept from the client; so is that of a
-    registry that does not answer, for it names the store.
+    registry that does not answer and of a version that cannot be loaded, for they name the store and folders.
 
     Examples
     --------
@@ -97,7 +102,8 @@ def refuse(error: Exception) -> Refused:
     if isinstance(error, SettingError | ExplanationError):
         return bad_request(line)
     if isinstance(error, DlpipeError):
-        line = REGISTRY_AWAY if isinstance(error, TrackingUnavailable) else line
+        if isinstance(error, TrackingUnavailable | ModelNotLoaded):
+            line = NOT_LOADED if isinstance(error, ModelNotLoaded) else REGISTRY_AWAY
         return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", line, retry_after=TRY_AGAIN)
     told = "The server failed to answer; its log has the reason under this request id."
     return Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", told)

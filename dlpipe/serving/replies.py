@@ -9,8 +9,9 @@ from urllib.parse import quote
 import orjson
 
 from dlpipe.serving.bodies import Asked, Shape
-from dlpipe.serving.refusals import Refused, bad_request
+from dlpipe.serving.refusals import Refused
 from dlpipe.serving.served import Record, Served
+from dlpipe.serving.tensors import make_tensors
 
 Headers = list[tuple[bytes, bytes]]
 JSON_TYPE = (b"content-type", b"application/json")
@@ -67,7 +68,7 @@ def make_reply(
         "model_version": str(version.version),
         "id": asked.id or request_id,
         "parameters": about,
-        "outputs": make_tensors(records, asked.outputs),
+        "outputs": make_tensors(records, asked.outputs, served),
     }
     return orjson.dumps(body), headers
 
@@ -81,42 +82,6 @@ def describe_in_headers(served: Served, duration_ms: float) -> Headers:
         (b"x-dlpipe-engine", served.engine.encode()),
         (b"x-dlpipe-duration-ms", b"%.3f" % duration_ms),
     ]
-
-
-def make_tensors(records: Sequence[Record], wanted: Sequence[str]) -> list[dict[str, Any]]:
-    """Return each column of the records as a tensor of the Open Inference Protocol.
-
-    A column of lists, such as several labels, is BYTES: each value is JSON. A value that is missing, as a pipeline
-    has for a row that it could not read, is null.
-    """
-    names = list(records[0])
-    unknown = [name for name in wanted if name not in names]
-    if unknown:
-        raise bad_request(f"The model has no output {unknown[0]!r}; it has {', '.join(names)}.")
-    return [make_tensor(name, [record[name] for record in records]) for name in wanted or names]
-
-
-def make_tensor(name: str, values: list[Any]) -> dict[str, Any]:
-    """Return a column as a tensor.
-
-    Examples
-    --------
-    >>> make_tensor("probability", [0.5, 0.75])
-    {'name': 'probability', 'shape': [2], 'datatype': 'FP64', 'data': [0.5, 0.75]}
-    """
-    kinds = {type(value) for value in values if value is not None}
-    if kinds <= {bool} and kinds:
-        datatype = "BOOL"
-    elif kinds <= {int} and kinds:
-        datatype = "INT64"
-    elif kinds <= {int, float} and kinds:
-        datatype = "FP64"
-    else:
-        datatype = "BYTES"
-        values = [
-            value if value is None or isinstance(value, str) else orjson.dumps(value).decode() for value in values
-        ]
-    return {"name": name, "shape": [len(values)], "datatype": datatype, "data": values}
 
 
 def make_error(refused: Refused, request_id: str, *, shape: Shape) -> tuple[bytes, Headers]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dlpipe import __version__
 from dlpipe.pages import make_environment
 from dlpipe.registry import CHAMPION, classifier_name, companion_name
-from dlpipe.serving.following import Followed, Models, Swap
+from dlpipe.serving.followed import Followed, Swap
+from dlpipe.serving.following import Models
 from dlpipe.serving.log_rows import dump
 from dlpipe.serving.recent import Asked, Recent, merge
 from dlpipe.serving.served import Served
@@ -139,9 +140,22 @@ def render(
 
 
 @cache
-def _template() -> Template:
+def _template(name: str = "server.html") -> Template:
     folder = Path(__file__).with_name("templates")
-    return make_environment([folder], product="dlpipe serving").get_template("server.html")
+    return make_environment([folder], product="dlpipe serving").get_template(name)
+
+
+def render_addresses(document: Mapping[str, Any]) -> str:
+    """Return the page of the addresses in an OpenAPI document."""
+    addresses = [
+        (method.upper(), path, described["summary"])
+        for path, item in document["paths"].items()
+        for method, described in item.items()
+        if method in ("get", "post")
+    ]
+    return _template("addresses.html").render(
+        addresses=addresses, description=document["info"]["description"], about={"dlpipe": __version__}
+    )
 
 
 def view_models(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import SettingError
 from dlpipe.serving.key_file import Key
-from dlpipe.serving.log_rows import REFUSED, REQUESTS, to_day
+from dlpipe.serving.log_rows import REFUSED, REQUESTS, name_table, to_day
 from dlpipe.serving.logged import list_tables, stream_logged
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 GROUPS = ("key", "model", "version", "day")
 READ = ("key", "model", "version", "day", "row", "rows", "tokens", "status", "duration_ms")
 TOO_MANY = 429
+NO_MODEL = "(no model)"
+"""Under which requests stand for models that have answered nobody: anybody can make up names."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,10 @@ def sum_usage(
             raise SettingError(f"Use is not counted by {name!r}. Known: {', '.join(GROUPS)}.")
     by = list(dict.fromkeys(by))
     sums: dict[tuple[Any, ...], list[float]] = {}
-    for table in sorted({*list_tables(REQUESTS, root), *list_tables(REFUSED, root)}):
+    answering = set(list_tables(REQUESTS, root))
+    for table in sorted({*answering, *list_tables(REFUSED, root)}):
         for rows in stream_logged(table, columns=READ, since=since, root=root):
+            rows = _name_no_model(rows, answering) if table == REFUSED else rows
             for values, amounts in _sum_rows(rows, by, until):
                 found = sums.setdefault(values, [0.0] * 6)
                 for place, amount in enumerate(amounts):
@@ -91,6 +95,17 @@ def sum_usage(
         )
         for values, (calls, rows, tokens, seconds, errors, error_seconds) in sorted(sums.items())
     ]
+
+
+def _name_no_model(rows: pa.Table, answering: Collection[str]) -> pa.Table:
+    """Return rows in which a model without a table of requests has the name ``NO_MODEL``."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = [name for name in pc.unique(rows["model"]).to_pylist() if name_table(name, REQUESTS) in answering]
+    known = pc.is_in(rows["model"], pa.array(names, pa.string()))
+    named = pc.if_else(known, rows["model"], NO_MODEL)
+    return rows.set_column(rows.column_names.index("model"), "model", named)
 
 
 def _sum_rows(rows: pa.Table, by: list[str], until: str) -> list[tuple[tuple[Any, ...], list[float]]]:

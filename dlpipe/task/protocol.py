@@ -27,6 +27,7 @@ score a table    Inputs  find_columns  [deduplicate_rows]
                  Target  list_prediction_fields  make_prediction_columns
 answer requests  Inputs  read_request  [name_values]
                  Target  make_frame  [make_records]
+take labels      Target  [find_label_error]
 explain          Inputs  split_parts (unless not_explained)  [attribute_parts]
                  Target  [activate_tensor]
 look at scored   Target  [measure_sureness]  make_prediction_series
@@ -756,6 +757,20 @@ class Target(ABC):
         A row of NaN is that of a missing row: its prediction is missing too.
         """
 
+    def find_label_error(self, label: str, card: Mapping[str, Any]) -> str:
+        """Return why a label for what was asked of a model is none that it knows; empty where it is one.
+
+        By default each is taken; a task that learns labels which a model has not seen leaves it so.
+
+        Parameters
+        ----------
+        label : str
+            A class, a number as Python writes it, or several labels as a JSON list.
+        card : mapping
+            Of the model.
+        """
+        return ""
+
     def make_records(self, outputs: Floats, card: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the rows of ``make_frame`` as dictionaries of Python's own values, for outputs without NaN.
 
@@ -1026,3 +1041,16 @@ class Target(ABC):
             empty: then its value is NaN.
         """
         return compare_shares(int(sum(scores)), len(scores), int(sum(test_scores)), len(test_scores))
+
+
+def name_few(card: Mapping[str, Any], most: int = 20) -> str:
+    """Return the labels of a model as a sentence: the first ones, and how many more there are.
+
+    Examples
+    --------
+    >>> name_few({"labels": ["bad", "good", "so-so"]}, most=2)
+    'it knows bad, good and 1 more.'
+    """
+    labels = card["labels"]
+    more = f" and {len(labels) - most} more" if len(labels) > most else ""
+    return f"it knows {', '.join(labels[:most])}{more}."

@@ -62,6 +62,7 @@ class Replica:
         self._sharing = Sharing(
             self._shared, serve.get_replica_context().replica_id.unique_id, keys, app.metrics, say=say
         )
+        app.local = keys is None
         app.gather = self._sharing.write_metrics
         await app.models.start()
         self._sharing.start()

@@ -15,7 +15,7 @@ from dlpipe.task.classes.scores import ClassEvaluation
 from dlpipe.task.evaluation import Evaluation, ScoreTable
 from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.predictor import Row
-from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target
+from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target, name_few
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -148,6 +148,10 @@ class Classes(Target):
         }
         columns |= {f"p_{label}": outputs[:, number] for number, label in enumerate(card["labels"])}
         return pd.DataFrame(columns)
+
+    def find_label_error(self, label: str, card: Mapping[str, Any]) -> str:
+        """Return that a label is no class of the model, and which there are."""
+        return "" if label in card["labels"] else f"{label[:60]!r} is no class of the model: {name_few(card)}"
 
     def make_records(self, outputs: Floats, card: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the rows of ``make_frame`` without making it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlpipe.tables import Label, parse_label
 from dlpipe.task.classes.chance import estimate_f1_error
 from dlpipe.task.evaluation import Evaluation, ScoreTable
 from dlpipe.task.gate import Check, Thresholds
@@ -23,7 +24,7 @@ from dlpipe.task.labels.scores import (
 )
 from dlpipe.task.labels.thresholds import find_thresholds
 from dlpipe.task.predictor import Row
-from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target
+from dlpipe.task.protocol import Chance, Coding, DriftSeries, Target, name_few
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -168,6 +169,14 @@ class Labels(Target):
         columns: dict[str, Any] = {"predicted": pd.Series(labels, dtype=object)}
         columns |= {f"p_{label}": outputs[:, number] for number, label in enumerate(card["labels"])}
         return pd.DataFrame(columns)
+
+    def find_label_error(self, label: str, card: Mapping[str, Any]) -> str:
+        """Return which of several labels the model does not know, and which there are."""
+        given = parse_label(label, Label(("label",), "labels"))
+        if given is None:
+            return f"{label[:60]!r} is no list of labels."
+        unknown = [one for one in given if one not in card["labels"]]
+        return f"{unknown[0][:60]!r} is no label of the model: {name_few(card)}" if unknown else ""
 
     def make_records(self, outputs: Floats, card: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the rows of ``make_frame`` without making it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlpipe.tables import Label, parse_label
 from dlpipe.task.evaluation import Evaluation, ScoreTable
 from dlpipe.task.gate import Check, Thresholds
 from dlpipe.task.numbers.gate import NumberThresholds, check_constant
@@ -167,6 +168,11 @@ class Numbers(Target):
         import pandas as pd
 
         return pd.DataFrame(dict(zip(INTERVAL, self._interval(outputs, card), strict=True)))
+
+    def find_label_error(self, label: str, card: Mapping[str, Any]) -> str:
+        """Return that a label is no number."""
+        given = parse_label(label, Label(("label",), "number"))
+        return "" if given is not None and math.isfinite(given) else f"{label[:60]!r} is no number."
 
     def make_records(self, outputs: Floats, card: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the rows of ``make_frame`` without making it."""
