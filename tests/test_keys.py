@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -289,6 +290,7 @@ def test_the_commands_make_list_and_revoke(file, monkeypatch):
     made = CliRunner().invoke(main, ["keys", "create", "shop", "--model", "reviews", "--rate", "20/s"])
     shown = made.stdout.strip()
     assert KeyRing(file).check(f"Bearer {shown}", model="reviews", right="feedback")
+    assert re.search("'reviews' is registered; there are: none yet|could not be looked up", made.stderr)
     listed = CliRunner().invoke(main, ["keys", "list"])
     assert "shop  valid" in listed.output
     assert shown not in listed.output

@@ -188,6 +188,19 @@ def test_a_pipeline_answers_for_rows_that_it_cannot_read(server: Server) -> None
     assert got[1]["status"] == "empty"
 
 
+def test_a_column_that_is_missing_in_all_rows_has_the_type_that_the_metadata_says(server: Server) -> None:
+    tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "data": [None, None]}
+    outputs = server.post("/v2/models/reviews-pipeline/infer", {"inputs": [tensor]}).json()["outputs"]
+    found = {output["name"]: (output["datatype"], output["data"]) for output in outputs}
+    assert found["probability"] == ("FP64", [None, None])
+    assert found["predicted"] == ("BYTES", [None, None])
+    told = {
+        output["name"]: output["datatype"]
+        for output in server.get("/v2/models/reviews-pipeline").json()["outputs"]
+    }
+    assert {name: kind for name, (kind, _) in found.items()} == told
+
+
 def test_the_metadata_of_a_pipeline_names_all_that_it_answers_with(server: Server) -> None:
     tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": TEXTS[:1]}
     whole = server.post("/v2/models/reviews-pipeline/infer", {"inputs": [tensor]}).json()
