@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 
 from openlineage.client.event_v2 import InputDataset, OutputDataset, StaticDataset
 from openlineage.client.facet_v2 import (
@@ -18,6 +18,7 @@ from openlineage.client.facet_v2 import (
 
 from dlpipe.lineage import OF_TABLES, Node, Records
 from dlpipe.lineage.catalog import TableRecord
+from dlpipe.lineage.tables import make_table_node
 from dlpipe.openlineage.model_facets import make_model_facets
 from dlpipe.openlineage.naming import Name, find_version, name_node
 from dlpipe.openlineage.table_facets import TableFacets
@@ -92,8 +93,17 @@ class Datasets:
         if node not in self._tables:
             record = self.records.catalog.find(node.name) if node.kind in OF_TABLES else None
             there = record is not None and node.number in record.commits
-            self._tables[node] = TableFacets(self.records, record, node) if record and there else None
+            find_former = partial(self._find_former_columns, node)
+            self._tables[node] = TableFacets(self.records, record, node, find_former) if record and there else None
         return self._tables[node]
+
+    def _find_former_columns(self, node: Node) -> Sequence[tuple[str, str]]:
+        """Return the columns of the version before; it is an input as well, so that it is looked at anyway."""
+        record, before = self.records.catalog.find(node.name), (node.number or 0) - 1
+        if record is None or before not in record.commits:
+            return ()
+        former = self._find_table(make_table_node(record, before))
+        return former.version.columns if former and former.version else ()
 
     def _make_file_facets(self, node: Node, by: Node | None) -> dict[str, InputDatasetFacet]:
         """Return the size of a file as it was read, and whether rows of it had to be set aside."""

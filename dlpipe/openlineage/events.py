@@ -14,7 +14,8 @@ from openlineage.client.serde import Serde
 
 from dlpipe.redaction import redact
 
-PRODUCER = f"urn:dlpipe:{importlib.metadata.version('dlpipe')}"
+ADAPTER = importlib.metadata.version("dlpipe")
+PRODUCER = f"urn:dlpipe:{ADAPTER}"
 """Says in each event, and in each facet, who made it."""
 set_producer(PRODUCER)
 

@@ -6,7 +6,6 @@ an end is told when all that belongs to it is there.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -31,7 +30,7 @@ from dlpipe.bridge.snapshots import RunSnapshot
 from dlpipe.errors import RunNotFound
 from dlpipe.lineage import Edge, Node, make_run_node
 from dlpipe.lineage.schedules import ScheduleReader
-from dlpipe.openlineage.events import Body, Event, EventType, to_body
+from dlpipe.openlineage.events import ADAPTER, Body, Event, EventType, to_body
 from dlpipe.openlineage.job_facets import find_code_facts, make_flow_job, make_step_job
 from dlpipe.openlineage.naming import Name, format_time, make_run_id, name_job
 from dlpipe.openlineage.outputs import Outputs
@@ -183,10 +182,9 @@ class RunEvents:
 
     def _make_shared_facets(self) -> dict[str, RunFacet]:
         version = self.snapshot.code.get("metaflow_version", "unknown")
-        adapter = importlib.metadata.version("dlpipe")
         return {
             "processing_engine": processing_engine_run.ProcessingEngineRunFacet(
-                version=version, name=ENGINE, openlineageAdapterVersion=adapter
+                version=version, name=ENGINE, openlineageAdapterVersion=ADAPTER
             )
         }
 

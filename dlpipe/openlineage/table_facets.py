@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -47,10 +47,18 @@ class TableFacets:
         The table.
     node : Node
         The version.
+    find_former : callable
+        Returns the columns of the version before, by name and type; none where there is none.
     """
 
-    def __init__(self, records: Records, record: TableRecord, node: Node) -> None:
-        self.records, self.record, self.node = records, record, node
+    def __init__(
+        self,
+        records: Records,
+        record: TableRecord,
+        node: Node,
+        find_former: Callable[[], Sequence[tuple[str, str]]],
+    ) -> None:
+        self.records, self.record, self.node, self.find_former = records, record, node, find_former
         self.number = node.number or 0
         self.commit = record.commits.get(self.number, {})
         self.version: TableVersion | None = None
@@ -167,10 +175,8 @@ class TableFacets:
         return lifecycle_state_change_dataset.LifecycleStateChangeDatasetFacet(lifecycleStateChange=kind)
 
     def _has_new_columns(self) -> bool:
-        with suppress(DlpipeError):
-            before = table_at(self.record.location, version=self.number - 1)
-            return self.version is not None and before.columns != self.version.columns
-        return False
+        former = self.find_former()
+        return self.version is not None and bool(former) and tuple(former) != self.version.columns
 
     def _make_column_lineage(self) -> DatasetFacet | None:
         fields: dict[str, list[column_lineage_dataset.InputField]] = {}
