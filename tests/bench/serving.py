@@ -13,6 +13,9 @@ process (``load.py``), which shares the cores with the server: rows a second are
 machine that answers itself. CPU time of the server a request holds on a noisy machine, and the client's own stands
 under the table, so that it can be judged what the client took from the server.
 
+The whole table takes about twelve minutes on two quiet cores; its last lines are how many bounds hold, how busy
+the machine was with other work meanwhile, and how long it took.
+
     python tests/bench/serving.py
     python tests/bench/serving.py --parts overhead single --rounds 3
     python tests/bench/serving.py --parts overload --overload-seconds 10 --folder /tmp/model
@@ -54,19 +57,41 @@ FORWARD_TOKENS = 512, 1024, 2048
 BARE, ALONE, MLFLOW = "bare", " alone", "MLflow"
 OVERHEAD_BOUNDS = {1: 0.5, 16: 0.25}
 """Milliseconds of CPU a request at most."""
+QUIET = 0.1
+"""Cores that other work may take."""
 AT_ONCE_MS, FLAT = 50.0, 1.05
 """A refusal in so many milliseconds is at once, and memory that grows by no more than this is flat."""
 
 
 def main() -> None:
-    options = parse_options()
+    options, began, busy = parse_options(), time.monotonic(), read_busy()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bench = Bench(options, options.folder or folder / "model", folder, stack)
         for name in options.parts:
             say(name)
             PARTS[name](bench)
-    bench.print_table()
+        bench.print_table()
+        describe_run(bench, time.monotonic() - began, read_busy() - busy)
+
+
+def read_busy() -> float:
+    """Return the seconds of processor time that all processes of this machine have taken."""
+    user, nice, system = Path("/proc/stat").read_text().split()[1:4]
+    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def describe_run(bench: Bench, seconds: float, busy: float) -> None:
+    """Print how many bounds hold, and whether the machine was quiet: else times say little."""
+    times = os.times()
+    own = times.user + times.system + times.children_user + times.children_system
+    own += sum(server.read_cpu() for server in bench.servers)
+    judged = [figure for figure in bench.figures if figure.holds is not None]
+    missed = [f"{figure.what} {figure.must}" for figure in judged if not figure.holds]
+    print(f"\n{len(judged) - len(missed)} of {len(judged)} bounds hold.", *(f"Missed: {one}." for one in missed))
+    cores = max(0.0, busy - own) / seconds
+    told = "quiet" if cores < QUIET else "**not quiet**: times, and ratios of times, say little"
+    print(f"Other processes took {cores:.2f} cores: the machine was {told}. All took {seconds / 60:.1f} minutes.")
 
 
 def parse_options() -> argparse.Namespace:
@@ -144,6 +169,7 @@ class Bench:
     stack: ExitStack
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    servers: list[Running] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         from dlpipe.serving.key_file import create_key
@@ -155,7 +181,12 @@ class Bench:
     def start(self, name: str, *words: object) -> Running:
         """Return a server of ``servers.py`` that answers, and is stopped until it is asked."""
         command = [sys.executable, str(HERE / "servers.py"), name, "--keys", str(self.keys), *map(str, words)]
-        return self.stack.enter_context(run_server(command, self.folder))
+        return self.run(command)
+
+    def run(self, command: Sequence[str], *, port: int = 0) -> Running:
+        """Return a server that ends with the benchmark."""
+        self.servers.append(self.stack.enter_context(run_server(command, self.folder, port=port)))
+        return self.servers[-1]
 
     def make_head(self, path: str) -> str:
         return "\r\n".join(
@@ -393,7 +424,7 @@ def start_mlflow(bench: Bench) -> Running:
     port = find_free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", f"models:/{MODEL}@champion"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    return bench.stack.enter_context(run_server(command, bench.folder, port=port))
+    return bench.run(command, port=port)
 
 
 def to_mlflow(text: str) -> str:
