@@ -17,6 +17,7 @@ from dlpipe.cli.deployments import deployments
 from dlpipe.cli.events import event, events
 from dlpipe.cli.explaining import explain
 from dlpipe.cli.feedback import feedback
+from dlpipe.cli.forgetting import forget
 from dlpipe.cli.init import init
 from dlpipe.cli.keys import keys
 from dlpipe.cli.lineage import lineage
@@ -54,7 +55,22 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(init, tables, append, models, predict, explain, score, answers, compare, lineage, reproduce, bridge, ui),
+    *(
+        init,
+        tables,
+        append,
+        models,
+        predict,
+        explain,
+        score,
+        answers,
+        compare,
+        lineage,
+        reproduce,
+        forget,
+        bridge,
+        ui,
+    ),
     *(serve, keys, usage, feedback, scheduler, deployments, runs, logs, event, events),
 )
 for command in COMMANDS:

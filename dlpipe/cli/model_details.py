@@ -56,7 +56,7 @@ def show(uri: str, json_: bool) -> None:
 
 def describe_details(details: VersionDetails) -> dict[str, Any]:
     """Return what the registry knows of a version, for JSON."""
-    from dlpipe.registry import MADE_FROM, list_compared, read_verdict
+    from dlpipe.registry import MADE_FROM, describe_forgotten, list_compared, read_verdict
 
     version, tags = details.version, details.version.tags
     verdict = read_verdict(tags)
@@ -69,6 +69,7 @@ def describe_details(details: VersionDetails) -> dict[str, Any]:
         "registered": to_moment(details.registered),
         "made_from": tags.get(MADE_FROM),
         "origin": describe_origin(tags),
+        "forgotten": describe_forgotten(tags) or None,
         "weights": version.digest,
         "run_id": version.run_id,
         "model_id": version.model_id,
@@ -225,6 +226,7 @@ def list_origin(facts: Mapping[str, Any]) -> list[tuple[str, str | None]]:
         ("made from", facts["made_from"]),
         ("trained by", origin["task"]),
         ("table", origin["table"]),
+        ("forgotten", facts["forgotten"]),
         ("code", code),
         ("seed", origin["seed"]),
         ("weights", facts["weights"]),

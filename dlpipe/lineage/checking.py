@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dlpipe.bridge import check
 from dlpipe.bridge.marks import find_marks
 from dlpipe.bridge.metadata import find_runs
 from dlpipe.bridge.outcomes import RunOutcome, read_outcome
-from dlpipe.errors import DlpipeError, RunNotFound, TrackingUnavailable
+from dlpipe.errors import DlpipeError, RunNotFound, TableVersionNotFound, TrackingUnavailable
 from dlpipe.lineage.catalog import TableRecord
 from dlpipe.lineage.graph import Edge, Facts
 from dlpipe.lineage.models import REGISTERED_BY, TRAINED_BY
@@ -20,6 +20,9 @@ from dlpipe.lineage.tables import make_table_node
 from dlpipe.lineage.tasks import make_run_node
 from dlpipe.lineage.version_uses import find_uses
 from dlpipe.registry import CHAMPION, MADE_FROM, ModelVersion, read_uses
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Problem = Literal["dangling", "missing", "differs"]
 OF_GRAPH = ("dataset", "model", "run", "parent")
@@ -139,10 +142,9 @@ def find_stray_answers(records: Records) -> Iterator[Finding]:
 def _check_commit(records: Records, record: TableRecord, number: int) -> Iterator[Finding]:
     import pyarrow.compute as pc
 
-    from dlpipe.tables import read_added, read_table, table_at
-
     key, what = record.read_key(number), make_table_node(record, number).id
-    if "rows" not in record.commits[number]:  # of another program, such as one that compacted
+    commit = record.commits[number]
+    if "rows" not in commit or "forgotten" in commit:  # of another program, or one that only took rows out
         return
     if "model" not in key or "source" not in key:
         yield Finding("missing", what, "no record of the model and of the rows that it answered for")
@@ -151,10 +153,8 @@ def _check_commit(records: Records, record: TableRecord, number: int) -> Iterato
     if source is None or int(key["source_version"]) not in source.commits:
         return  # dangling, and said as such
     try:
-        added = read_added(table_at(record.location, version=number), columns=["row_id"])["row_id"]
-        there = read_table(table_at(key["source"], version=int(key["source_version"])), columns=["row_id"])[
-            "row_id"
-        ]
+        added = _read_ids(record.location, number, added=True)
+        there = _read_ids(key["source"], int(key["source_version"]))
     except DlpipeError as error:
         yield Finding("dangling", what, str(error))
         return
@@ -163,6 +163,21 @@ def _check_commit(records: Records, record: TableRecord, number: int) -> Iterato
         name = f"{source.name}@v{key['source_version']}"
         count = "1 row is" if len(strangers) == 1 else f"{len(strangers):,} rows are"
         yield Finding("dangling", what, f"{count} not in {name}, such as {strangers[0]}")
+
+
+def _read_ids(location: str, version: int, *, added: bool = False) -> pa.ChunkedArray:
+    """Return the ids of the rows of a version, or of those that its commit added, but for forgotten ones."""
+    from dlpipe.tables import read_added, read_remaining, read_table, table_at
+
+    there = table_at(location, version=version)
+    try:
+        found = (read_added if added else read_table)(there, columns=["row_id"])["row_id"]
+    except TableVersionNotFound:
+        left = read_remaining(there, columns=["row_id"], added=added)
+        if left is None:
+            raise
+        return left["row_id"]
+    return found
 
 
 def find_run_problems(records: Records) -> Iterator[Finding]:

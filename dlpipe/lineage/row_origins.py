@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dlpipe.errors import DlpipeError
+from dlpipe.errors import DlpipeError, TableVersionNotFound
 from dlpipe.lineage.catalog import Catalog
 from dlpipe.lineage.indexed_tables import TableIndex
 from dlpipe.lineage.nodes import Node
@@ -43,7 +43,7 @@ class RowOrigins:
         return (origin.split or "") if origin else ""
 
     def _find(self, location: str, version: int, row_id: str) -> RowOrigin | None:
-        from dlpipe.tables import find_row_origin, table_at
+        from dlpipe.tables import find_remaining, find_remaining_origin, find_row_origin, table_at
 
         place = location, version, row_id
         if place not in self._known:
@@ -52,6 +52,12 @@ class RowOrigins:
                 self._known[place] = find_row_origin(
                     table_at(location, version=version), row_id, find_groups=self.index.find_groups
                 )
+            except TableVersionNotFound as error:
+                # a forgetting has deleted its files: the other rows are in a later version
+                there = table_at(location, version=version)
+                self._known[place] = find_remaining_origin(there, row_id)
+                if self._known[place] is None and find_remaining(there) is None:
+                    self.catalog.problems[f"{location}@v{version}"] = str(error)
             except DlpipeError as error:
                 self.catalog.problems[f"{location}@v{version}"] = str(error)
         return self._known[place]

@@ -6,17 +6,23 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import DlpipeError, NodeNotFound
+from dlpipe.errors import DlpipeError, NodeNotFound, TableVersionNotFound
 from dlpipe.lineage.catalog import Catalog, TableRecord
 from dlpipe.lineage.graph import Edge, Facts, How
-from dlpipe.lineage.models import ModelReader
+from dlpipe.lineage.models import ModelReader, parse_model_node
 from dlpipe.lineage.nodes import FEWEST_CHARACTERS, OF_TABLES, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.row_origins import RowOrigins
 from dlpipe.lineage.tables import TableReader, make_table_node
 from dlpipe.registry import MADE_FROM
+from dlpipe.time_formats import format_moment, to_moment
+
+if TYPE_CHECKING:
+    from dlpipe.tables import ForgottenRows, FoundRow, TableVersion
 
 LINE = re.compile(r"(?P<file>.+):(?P<line>\d+)")
 SPLIT_HOWS: Mapping[str, How] = {"train": "trained on", "valid": "evaluated on", "test": "evaluated on"}
@@ -78,6 +84,8 @@ class RowReader(Reader):
             nodes = dict.fromkeys(node for node in found if node is not None)
             if nodes:
                 yield tuple(nodes)
+            elif told := self.forgotten.describe(full):
+                yield (Node("row", record.location, told.get("version"), full),)
 
     def _complete(self, record: TableRecord, row_id: str, number: str) -> list[str]:
         """Return the ids that begin so: people see the first twelve characters of an id."""
@@ -103,19 +111,43 @@ class RowReader(Reader):
             return None
         return self.tables.describe(Node("file", node.name, key=node.key))
 
+    @cached_property
+    def forgotten(self) -> ForgottenRows:
+        """Which rows were forgotten by the moment that is asked about."""
+        from dlpipe.tables import read_forgotten
+
+        until = self.catalog.until
+        known = read_forgotten()
+        early = tuple(record for record in known.records if until is None or record.at <= until)
+        return replace(known, records=early)
+
     def _describe_row(self, node: Node) -> Facts:
-        from dlpipe.tables import find_rows, table_at
+        from dlpipe.tables import table_at
 
         record = self.catalog.find(node.name)
         at = record.commits.get(node.number or 0, {}).get("timestamp") if record else None
+        if (forgotten := self.forgotten.find(node.key)) and not forgotten.lifted:
+            when = format_moment(to_moment(forgotten.at))
+            return Facts(at, gone=f"forgotten {when} on request, by record {forgotten.record}")
         try:
             version = table_at(node.name, version=node.number)
             columns = [name for name, _ in version.columns if name not in ("row_id", "split")]
-            groups = self.rows.index.find_groups(node.name, node.key)
-            found = next(find_rows(version, "row_id", node.key, columns=columns, groups=groups), None)
+            found = self._read_row(version, node.key, columns)
         except DlpipeError as error:
             return Facts(at, gone=str(error))
         return Facts(at, describe_values(found.values) if found else "")
+
+    def _read_row(self, version: TableVersion, row_id: str, columns: Sequence[str]) -> FoundRow | None:
+        """Return a row of a version; where a forgetting deleted its files, of the version that has the others."""
+        from dlpipe.tables import find_remaining, find_rows
+
+        try:
+            groups = self.rows.index.find_groups(version.path, row_id)
+            return next(find_rows(version, "row_id", row_id, columns=columns, groups=groups), None)
+        except TableVersionNotFound:
+            if (later := find_remaining(version)) is None:
+                raise
+            return next(find_rows(later, "row_id", row_id, columns=columns), None)
 
     def find_origins(self, node: Node) -> Iterator[Edge]:
         """Yield the lines of a row, the version that it came with, and the line that its label came from."""
@@ -201,7 +233,7 @@ class RowReader(Reader):
 
     def _find_rows_of(self, line: Node, record: TableRecord, version: int) -> Iterator[Node]:
         """Yield the rows that are the same as what stands on a line."""
-        from dlpipe.tables import find_rows, read_source_lines, table_at
+        from dlpipe.tables import read_source_lines, table_at
 
         commit, ids = record.commits[version], set[str]()
         for source in record.list_sources(version):
@@ -211,21 +243,29 @@ class RowReader(Reader):
                     lines = read_source_lines(source, commit, only=line.number) if found is None else ()
                     ids |= {found or "", *(read.row_id for read in lines)} - {""}
         for row_id in ids:
-            there, groups = table_at(record.location, version=version), self.rows.index.find_groups
-            same = find_rows(
-                there,
-                "row_id",
-                row_id,
-                columns=["row_id"],
-                prefix=True,
-                groups=groups(record.location, row_id),
-            )
-            for row_found in same:
+            there = table_at(record.location, version=version)
+            for row_found in self._find_same(there, row_id):
                 full = str(row_found.values["row_id"])
-                if full.partition("-")[0] == row_id and (
-                    row := self.rows.find_row(record.location, version, full)
-                ):
+                if full.partition("-")[0] != row_id:
+                    continue
+                if row := self.rows.find_row(record.location, version, full):
                     yield row
+                elif told := self.forgotten.describe(full):
+                    yield Node("row", record.location, told.get("version", version), full)
+
+    def _find_same(self, version: TableVersion, row_id: str) -> Sequence[FoundRow]:
+        """Return the rows of a version whose ids begin so, one that was forgotten among them."""
+        from dlpipe.tables import FoundRow, find_remaining, find_rows
+
+        try:
+            groups = self.rows.index.find_groups(version.path, row_id)
+            return list(find_rows(version, "row_id", row_id, columns=["row_id"], prefix=True, groups=groups))
+        except TableVersionNotFound:
+            if (later := find_remaining(version)) is None:
+                raise
+            left = list(find_rows(later, "row_id", row_id, columns=["row_id"], prefix=True))
+            gone = self.forgotten.find(row_id) is not None
+            return [*left, *([FoundRow(version.version, {"row_id": row_id})] if gone and not left else [])]
 
     # -- rows of other tables ----------------------------------------------------------------------------------
 
@@ -273,7 +313,12 @@ class RowReader(Reader):
 
     def _find_models(self, row: Node) -> Iterator[Edge]:
         """Yield the models that were trained or evaluated on a version with the row, by the split that it had."""
-        for node, version in self.models.find_trained(row.name):
+        told = self.forgotten.describe(row.key)
+        for uri, split in told.get("models", {}).items():
+            # what was known when it was forgotten: the rows of that version may be gone
+            if (model := parse_model_node(uri)) and split in SPLIT_HOWS and self.models.find_version(model):
+                yield Edge(model, SPLIT_HOWS[split], row, f"{split} split, forgotten since")
+        for node, version in self.models.find_trained(row.name) if not told else ():
             tags = version.tags
             if MADE_FROM in tags or not tags.get("delta.version", "").isdecimal():
                 continue
@@ -297,7 +342,8 @@ def list_last_versions(record: TableRecord) -> list[int]:
     anew = [
         number
         for number in numbers[1:]
-        if record.commits[number].get("mode") == "Overwrite" and "appended" not in record.commits[number]
+        if "forgotten" in record.commits[number]
+        or (record.commits[number].get("mode") == "Overwrite" and "appended" not in record.commits[number])
     ]
     return [*(number - 1 for number in anew), numbers[-1]]
 

@@ -204,7 +204,12 @@ def describe_commit(commit: Mapping[str, Any]) -> str:
     --------
     >>> describe_commit({"operation": "WRITE", "rows": 1200}), describe_commit({"operation": "OPTIMIZE"})
     ('1,200 rows', 'OPTIMIZE')
+    >>> describe_commit({"operation": "WRITE", "rows": 1, "forgotten": "ab12"})
+    '1 row, others forgotten by record ab12'
     """
+    if "forgotten" in commit:
+        rest = {name: value for name, value in commit.items() if name != "forgotten"}
+        return f"{describe_commit(rest)}, others forgotten by record {commit['forgotten']}"
     if "rows" not in commit:
         return str(commit.get("operation", ""))
     return f"{commit['rows']:,} row{'' if commit['rows'] == 1 else 's'}"

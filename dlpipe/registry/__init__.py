@@ -23,6 +23,7 @@ history       who was champion when, and why
 details       all that is known of one version
 records       every model with its versions, moves and deletions
 deletion      deleting versions
+forgotten     versions that were trained on rows which were forgotten since
 
 MLflow is imported by the functions that call it: it takes 1.4 to 2.3 s, and many need ``ModelVersion`` alone.
 """
@@ -32,6 +33,7 @@ from dlpipe.registry.deletion import delete_version, list_deleted
 from dlpipe.registry.descriptions import list_compared
 from dlpipe.registry.details import VersionDetails, read_details
 from dlpipe.registry.families import check_name_free
+from dlpipe.registry.forgotten import describe_forgotten, mark_forgotten, read_forgotten_rows
 from dlpipe.registry.history import ChampionMove
 from dlpipe.registry.logged_values import read_logged_values
 from dlpipe.registry.names import (
@@ -96,6 +98,7 @@ __all__ = [
     "classifier_name",
     "companion_name",
     "delete_version",
+    "describe_forgotten",
     "find_champion",
     "find_earlier_champion",
     "format_source",
@@ -107,10 +110,12 @@ __all__ = [
     "list_requirements",
     "list_versions",
     "log_and_register",
+    "mark_forgotten",
     "parse_uri",
     "point_alias",
     "promote",
     "read_details",
+    "read_forgotten_rows",
     "read_logged_values",
     "read_scores",
     "read_uses",

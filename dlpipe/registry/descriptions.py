@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dlpipe.registry.forgotten import add_forgotten
 from dlpipe.registry.names import KIND, Kind, classifier_name
 from dlpipe.registry.scores import format_score, format_source, read_scores
 from dlpipe.registry.uses import describe_uses
@@ -47,7 +48,7 @@ def describe_version(tags: Mapping[str, str]) -> str:
     verdict = read_verdict(tags) or NOT_JUDGED
     parts = [origin, *describe_scores(tags, verdict), *describe_engine(tags), *describe_uses(tags)]
     parts.append(describe_verdict(verdict))
-    return "\n\n".join(parts)[:LONGEST]
+    return add_forgotten("\n\n".join(parts), tags)[:LONGEST]
 
 
 def describe_companion(kind: Kind, classifier: str, tags: Mapping[str, str]) -> str:

@@ -6,6 +6,15 @@ from dlpipe.tables._changes import LoggedCommit, has_commit, list_commits, list_
 from dlpipe.tables._commit import Mark, retry_on_latest
 from dlpipe.tables._days import append_by_day, list_days, prepare_appends, tidy_days
 from dlpipe.tables._deletion import check_deletable, delete_table
+from dlpipe.tables._forgotten import (
+    FORGOTTEN,
+    Forgetting,
+    ForgottenRows,
+    begin_forgetting,
+    end_forgetting,
+    lift_forgetting,
+    read_forgotten,
+)
 from dlpipe.tables._form import TEXT_FORM, Column, Label, RowForm, join_words, to_column_name
 from dlpipe.tables._ingest import Ingest, check_all_rows, check_settings, check_sources, describe_table, ingest
 from dlpipe.tables._inputs import check_inputs, check_text, decode_texts
@@ -24,6 +33,17 @@ from dlpipe.tables._origins import (
 from dlpipe.tables._parts import PART_ROWS, TablePart, list_parts, read_part
 from dlpipe.tables._preview import Preview, preview
 from dlpipe.tables._read import check_split, read_added, read_table, read_table_schema, stream_table
+from dlpipe.tables._remaining import find_remaining, find_remaining_origin, read_remaining
+from dlpipe.tables._removal import (
+    Chooser,
+    FileSearch,
+    FoundFile,
+    RemovedRows,
+    count_rows_to_remove,
+    find_unreadable_versions,
+    purge_rows,
+    remove_rows,
+)
 from dlpipe.tables._row_files import FileRows, RowFile, SchemaFinder, make_batch, open_row_file
 from dlpipe.tables._row_writers import FORMATS, RowWriter, check_row_file, to_plain, to_records, write_row_file
 from dlpipe.tables._rows import parse_label, read_record
@@ -41,7 +61,7 @@ from dlpipe.tables._storage import filesystem, locate, tables_root
 from dlpipe.tables._summary import RowCounts, TableChange, count_rows, find_change
 from dlpipe.tables._targets import check_target
 from dlpipe.tables._text_files import decode_lines
-from dlpipe.tables._values import is_number
+from dlpipe.tables._values import is_number, normalise
 from dlpipe.tables._versions import (
     TableVersion,
     find_commit,
@@ -56,21 +76,28 @@ from dlpipe.tables._where import Condition, parse_condition
 from dlpipe.tables._write import replace_rows, write_table
 
 __all__ = [
+    "FORGOTTEN",
     "FORMATS",
     "PART_ROWS",
     "SPLITS",
     "TEXT_FORM",
     "Append",
+    "Chooser",
     "Column",
     "Condition",
     "FileRows",
+    "FileSearch",
+    "Forgetting",
+    "ForgottenRows",
     "FormSettings",
+    "FoundFile",
     "FoundRow",
     "Ingest",
     "Label",
     "LoggedCommit",
     "Mark",
     "Preview",
+    "RemovedRows",
     "RowCounts",
     "RowFile",
     "RowForm",
@@ -86,6 +113,7 @@ __all__ = [
     "TableVersion",
     "append",
     "append_by_day",
+    "begin_forgetting",
     "check_all_rows",
     "check_deletable",
     "check_inputs",
@@ -98,25 +126,31 @@ __all__ = [
     "clear_staged",
     "commit_parts",
     "count_rows",
+    "count_rows_to_remove",
     "decode_lines",
     "decode_texts",
     "delete_table",
     "describe_table",
+    "end_forgetting",
     "explain_missing_line",
     "filesystem",
     "find_change",
     "find_commit",
     "find_first_commit",
+    "find_remaining",
+    "find_remaining_origin",
     "find_row_origin",
     "find_rows",
     "find_source_again",
     "find_staged_parts",
+    "find_unreadable_versions",
     "has_commit",
     "has_files",
     "history",
     "ingest",
     "is_number",
     "join_words",
+    "lift_forgetting",
     "list_commits",
     "list_days",
     "list_files",
@@ -125,14 +159,17 @@ __all__ = [
     "locate",
     "make_batch",
     "mirror_version",
+    "normalise",
     "open_row_file",
     "parse_condition",
     "parse_label",
     "parse_split",
     "prepare_appends",
     "preview",
+    "purge_rows",
     "read_added",
     "read_commit",
+    "read_forgotten",
     "read_form",
     "read_groups",
     "read_last_settings",
@@ -140,11 +177,13 @@ __all__ = [
     "read_mark_at",
     "read_part",
     "read_record",
+    "read_remaining",
     "read_source_lines",
     "read_statistics",
     "read_table",
     "read_table_id",
     "read_table_schema",
+    "remove_rows",
     "replace_rows",
     "retry_on_latest",
     "stage_part",

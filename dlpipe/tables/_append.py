@@ -20,6 +20,7 @@ from dlpipe.tables._append_plan import (
     strip_repeats,
 )
 from dlpipe.tables._commit import retry_on_latest
+from dlpipe.tables._forgotten import describe_left_out, read_forgotten
 from dlpipe.tables._form import RowForm
 from dlpipe.tables._ingest import check_settings
 from dlpipe.tables._metadata import APPENDED, INGESTED, check_same_form, make_metadata, read_last_settings
@@ -128,7 +129,9 @@ def append(
         read, own = (settings, []) if named is None else use_own_names(source, settings, named=named)
         rows += read_rows(source, read, unlabelled=not labelled)
         notes += own
-    good, bad = separate_bad_rows(rows, settings.form)
+    banned = read_forgotten()
+    good, bad, left_out = separate_bad_rows(rows, settings.form, banned)
+    notes += describe_left_out(left_out)
     done = retry_on_latest(location, lambda before: _append_to(before, location, good, bad, found, settings))
     return replace(done, notes=(*notes, *done.notes))
 

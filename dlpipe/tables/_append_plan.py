@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from dlpipe.tables._forgotten import ForgottenRows
 from dlpipe.tables._form import RowForm, Values
 from dlpipe.tables._index import Indexer
 from dlpipe.tables._labels import Spelling, fold_label, list_labels, name_labels, spell_labels
-from dlpipe.tables._quarantine import CONFLICT, MISSING_LABEL, find_bad_reason, strip_label
+from dlpipe.tables._quarantine import CONFLICT, IDENTIFIABLE, MISSING_LABEL, find_bad_reason, strip_label
 from dlpipe.tables._read import stream_table
 from dlpipe.tables._rows import Row
 from dlpipe.tables._settings import SPLITS, TableSettings
@@ -81,18 +82,24 @@ class AppendPlan:
     notes: Sequence[str]
 
 
-def separate_bad_rows(rows: Sequence[Row], form: RowForm) -> tuple[list[GoodRow], list[BadRow]]:
-    """Return the rows that have all inputs, and those that are bad by themselves."""
+def separate_bad_rows(
+    rows: Sequence[Row], form: RowForm, banned: ForgottenRows
+) -> tuple[list[GoodRow], list[BadRow], int]:
+    """Return the rows that have all inputs, those bad by themselves, and how many were forgotten before."""
     good: list[GoodRow] = []
     bad: list[BadRow] = []
+    left_out = 0
     for row in rows:
         reason = find_bad_reason(row, form)
+        if banned and reason in IDENTIFIABLE and banned.is_banned(row.values, form):
+            left_out += 1
+            continue
         if reason and reason != MISSING_LABEL:
             bad.append((row, reason))
         else:
             digest = form.identify(row.values)
             good.append(GoodRow(row, digest, to_row_id(digest)))
-    return good, bad
+    return good, bad, left_out
 
 
 def to_row_id(digest: bytes) -> str:

@@ -66,8 +66,17 @@ class DataFiles:
 
 
 @dataclass(frozen=True)
-class DayFile:
-    """A data file of a table of days."""
+class LiveFile:
+    """A data file that a version of a table names.
+
+    Attributes
+    ----------
+    name : str
+        Under the folder of the table.
+    day : str
+        Of its rows, in a table of days; else empty.
+    size, rows : int
+    """
 
     name: str
     day: str
@@ -85,7 +94,8 @@ def try_commit(
     metadata: dict[str, str],
     moved: Mapping[str, int],
     by_day: bool = False,
-    removed: Sequence[DayFile] = (),
+    removed: Sequence[LiveFile] = (),
+    drops_rows: bool = False,
 ) -> bool:
     """Commit files as ``version``, and return False when another writer was first.
 
@@ -104,8 +114,10 @@ def try_commit(
         Delta's transactions, by identifier.
     by_day : bool
         Whether it is a table of days.
-    removed : sequence of DayFile
+    removed : sequence of LiveFile
         What it takes out.
+    drops_rows : bool
+        Whether rows go with these files.
     """
     from deltalake import CommitProperties, Transaction
     from deltalake.exceptions import CommitFailedError, DeltaError
@@ -120,7 +132,7 @@ def try_commit(
             # a table that was opened elsewhere would commit there, and not to the copy
             before = table if log == location else None
             # rows that only move to other files are no change to those who follow the table
-            change = not (files.names and removed)
+            change = drops_rows or not (files.names and removed)
             actions = [*_make_add_actions(files, change), *_make_remove_actions(removed, change)]
             _commit_actions(
                 before, log, version, files.schema, actions, mode=mode, by_day=by_day, properties=properties
@@ -183,8 +195,10 @@ def _make_add_actions(files: DataFiles, change: bool) -> list[AddAction]:
     ]
 
 
-def _make_remove_actions(removed: Sequence[DayFile], change: bool) -> list[RemoveAction]:
+def _make_remove_actions(removed: Sequence[LiveFile], change: bool) -> list[RemoveAction]:
     from deltalake.transaction import RemoveAction
 
     now = int(time.time() * 1000)
-    return [RemoveAction(file.name, change, now, file.size, {DAY: file.day}) for file in removed]
+    return [
+        RemoveAction(file.name, change, now, file.size, {DAY: file.day} if file.day else {}) for file in removed
+    ]

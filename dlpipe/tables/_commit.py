@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from dlpipe.attempt import find_attempt
 from dlpipe.errors import DlpipeError, MarkMoved, StorageUnavailable
-from dlpipe.tables._attempt import DataFiles, DayFile, try_commit
+from dlpipe.tables._attempt import DataFiles, LiveFile, try_commit
 from dlpipe.tables._storage import explain_storage_errors, filesystem, show_path, sync_files
 from dlpipe.tables._targets import DAY, Mode, check_schema, open_or_check_empty, to_delta_schema
 from dlpipe.tables._versions import (
@@ -77,8 +77,10 @@ class CommitTerms:
         The version that the commit must make.
     by_day : bool
         Whether the table is one of days.
-    removed : sequence of DayFile
-        Files that the commit takes out of a table of days, and that must be there.
+    removed : sequence of LiveFile
+        Files that the commit takes out, and that must be there.
+    drops_rows : bool
+        Whether rows go with these files; else they only move to other files.
     """
 
     mode: Mode = "append"
@@ -88,7 +90,8 @@ class CommitTerms:
     marks: Sequence[Mark] = ()
     at: int | None = None
     by_day: bool = False
-    removed: Sequence[DayFile] = ()
+    removed: Sequence[LiveFile] = ()
+    drops_rows: bool = False
 
 
 def write_and_commit(
@@ -196,6 +199,7 @@ def _commit(location: str, files: DataFiles, terms: CommitTerms) -> tuple[TableV
             moved=moved,
             by_day=terms.by_day,
             removed=terms.removed,
+            drops_rows=terms.drops_rows,
         ):
             made = read_commit_info(location, version.version).get("timestamp", 0)
             return replace(version, timestamp=int(made)), True
@@ -223,7 +227,7 @@ def _check_unmoved(table: DeltaTable | None, location: str, terms: CommitTerms) 
                 f"{there} meanwhile; nothing was committed. Begin again from there."
             )
     if terms.removed:
-        files = set() if table is None else {file.name for file in list_day_files(table)}
+        files = set() if table is None else {file.name for file in list_live_files(table)}
         if any(file.name not in files for file in terms.removed):
             raise MarkMoved(
                 f"Another program rewrote files of {show_path(location)} meanwhile; nothing was committed. "
@@ -237,12 +241,17 @@ def _check_unmoved(table: DeltaTable | None, location: str, terms: CommitTerms) 
         )
 
 
-def list_day_files(table: DeltaTable) -> list[DayFile]:
-    """Return the data files of an opened table of days, in the order of their names."""
+def list_live_files(table: DeltaTable) -> list[LiveFile]:
+    """Return the data files of an opened table, in the order of their names, which is that of their rows."""
     import pyarrow as pa
 
     found = (
-        DayFile(unquote(file["path"]), str(file["partition"][DAY]), file["size_bytes"], file["num_records"])
+        LiveFile(
+            unquote(file["path"]),
+            str((file.get("partition") or {}).get(DAY) or ""),
+            file["size_bytes"],
+            file["num_records"] or 0,
+        )
         for file in pa.table(table.get_add_actions()).to_pylist()
     )
     return sorted(found, key=lambda file: file.name)
@@ -292,5 +301,6 @@ def _remove_uncommitted(location: str, prefix: str) -> None:
             return
         storage = filesystem(location)
         for file in storage.get_file_info(FileSelector(".")):
-            if file.base_name.startswith(prefix):
+            # by the random part: rows that move to other files keep the version in the names of these
+            if file.base_name[20:].startswith(prefix[20:]):
                 storage.delete_file(file.base_name)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlpipe.errors import DlpipeError, MarkMoved, TableVersionNotFound
-from dlpipe.tables._attempt import DataFiles, DayFile
-from dlpipe.tables._commit import CommitTerms, Mark, list_day_files, write_and_commit
+from dlpipe.tables._attempt import DataFiles, LiveFile
+from dlpipe.tables._commit import CommitTerms, Mark, list_live_files, write_and_commit
 from dlpipe.tables._digest import ContentDigest
 from dlpipe.tables._storage import DATA_FILE, filesystem, is_remote, locate, make_table_folder
 from dlpipe.tables._targets import DAY, to_delta_schema
@@ -89,7 +89,7 @@ def append_by_day(
 
 def list_days(version: TableVersion) -> list[str]:
     """Return the days of which a version of a table of days has rows, in their order."""
-    return sorted({file.day for file in list_day_files(open_table(version.path, version=version.version))})
+    return sorted({file.day for file in list_live_files(open_table(version.path, version=version.version))})
 
 
 def tidy_days(path: str | Path, *, keep_days: int = 0, now: float | None = None) -> TableVersion | None:
@@ -121,12 +121,12 @@ def tidy_days(path: str | Path, *, keep_days: int = 0, now: float | None = None)
     _delete_unneeded(location, now)
     today = datetime.fromtimestamp(now, UTC).date()
     day = today - timedelta(days=keep_days - 1)
-    files = list_day_files(table)
+    files = list_live_files(table)
     old = [file for file in files if keep_days and file.day < day.isoformat()]
     merged = _choose_merged([file for file in files if file not in old], today.isoformat())
     mark = Mark(TIDY, last, int(now))
     version: TableVersion | None = None
-    plans: list[tuple[Sequence[DayFile], Sequence[DayFile]]] = [(few, few) for few in merged]
+    plans: list[tuple[Sequence[LiveFile], Sequence[LiveFile]]] = [(few, few) for few in merged]
     for removed, rows in [(old, []), *plans] if old else plans:
         try:
             version = _replace_files(location, removed, rows, mark)
@@ -136,9 +136,9 @@ def tidy_days(path: str | Path, *, keep_days: int = 0, now: float | None = None)
     return version
 
 
-def _choose_merged(files: Sequence[DayFile], today: str) -> list[list[DayFile]]:
+def _choose_merged(files: Sequence[LiveFile], today: str) -> list[list[LiveFile]]:
     """Return the files to write as one, for each day that has many small ones."""
-    days: dict[str, list[DayFile]] = defaultdict(list)
+    days: dict[str, list[LiveFile]] = defaultdict(list)
     for file in files:
         if file.size < SMALL_BYTES:
             days[file.day].append(file)
@@ -146,7 +146,7 @@ def _choose_merged(files: Sequence[DayFile], today: str) -> list[list[DayFile]]:
     for day, small in days.items():
         # a day that is over gets one file; one that still grows would be written anew each hour
         if len(small) >= (2 if day < today else MANY_FILES):
-            taken: list[DayFile] = []
+            taken: list[LiveFile] = []
             for file in small:
                 if sum(one.size for one in taken) + file.size <= MERGED_BYTES:
                     taken.append(file)
@@ -154,7 +154,9 @@ def _choose_merged(files: Sequence[DayFile], today: str) -> list[list[DayFile]]:
     return chosen
 
 
-def _replace_files(location: str, removed: Sequence[DayFile], kept: Sequence[DayFile], mark: Mark) -> TableVersion:
+def _replace_files(
+    location: str, removed: Sequence[LiveFile], kept: Sequence[LiveFile], mark: Mark
+) -> TableVersion:
     """Take files out of the table, and put the rows of ``kept`` among them into a new one, in one commit."""
     import pyarrow as pa
     from deltalake import Schema
@@ -225,7 +227,7 @@ def _delete_unneeded(location: str, now: float) -> None:
     # what is not deleted now is deleted by a later tidying
     with contextlib.suppress(OSError, DlpipeError, DeltaError):
         table = open_table(location)
-        there = {file.name for file in list_day_files(table)}
+        there = {file.name for file in list_live_files(table)}
         taken_out = set(table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False)) - there
         storage = filesystem(location)
         for name in sorted(taken_out | set(_find_lost(location, there, now))):

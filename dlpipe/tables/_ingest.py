@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import BadRows, SchemaMismatch
 from dlpipe.tables._commit import retry_on_latest
+from dlpipe.tables._forgotten import describe_left_out
 from dlpipe.tables._form import RowForm, check_form
 from dlpipe.tables._index import Indexer, RowIndex
 from dlpipe.tables._labels import spell_labels
@@ -107,6 +108,7 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings) -> I
         profile=_profile_rows(index, first_pass),
         notes=(
             *describe_sources(first_pass.sources, settings),
+            *describe_left_out(first_pass.forgotten),
             *describe_hints(first_pass.bad, hints),
             *first_pass.spelling.notes,
             *describe_splits(index, moved),

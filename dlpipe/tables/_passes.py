@@ -13,11 +13,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import BadSource
+from dlpipe.tables._forgotten import ForgottenRows, read_forgotten
 from dlpipe.tables._form import RowForm, Values
 from dlpipe.tables._index import Indexer, RowIndex
 from dlpipe.tables._labels import Spelling, spell_labels
 from dlpipe.tables._quarantine import (
     CONFLICT,
+    IDENTIFIABLE,
     REASONS,
     UNDECODABLE,
     BadSet,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS = 1024
+FORGOTTEN = len(REASONS)
+"""In place of the number of a reason: the row stays away, and is not kept anywhere."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class FirstPass:
         Of the labels, over all sources.
     bad : BadSet
         The others.
+    forgotten : int
+        How many rows were forgotten before, and are neither in the table nor bad.
     """
 
     sources: Sequence[Source]
@@ -68,6 +74,7 @@ class FirstPass:
     leaked: int
     spelling: Spelling
     bad: BadSet
+    forgotten: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,14 +102,17 @@ class AppendedRows:
 class _RowCollector:
     """The first reading of sources, row by row."""
 
-    def __init__(self, form: RowForm) -> None:
-        self.form, self.reasons, self.good = form, bytearray(), Indexer(form)
+    def __init__(self, form: RowForm, banned: ForgottenRows) -> None:
+        self.form, self.reasons, self.good, self.banned = form, bytearray(), Indexer(form), banned
         self.firsts: dict[str, Row] = {}
         self.undecodable: dict[str, Row] = {}
 
     def take(self, row: Row) -> None:
         """Decide about a row as far as it alone tells; it is not kept, but for the first of each reason."""
         reason = find_bad_reason(row, self.form)
+        if self.banned and reason in IDENTIFIABLE and self.banned.is_banned(row.values, self.form):
+            self.reasons.append(FORGOTTEN)  # also of a bad row: the quarantine would have its text
+            return
         self.reasons.append(REASONS.index(reason))
         if not reason:
             self.good.add(row.values, strip_label(row), None, self.form.identify(row.values))
@@ -139,12 +149,15 @@ def run_first_pass(sources: Sequence[Source], settings: TableSettings) -> FirstP
     stays = np.zeros(len(reasons), bool)
     stays[at[~conflicts][~leaks]] = True
     bad = _collect_bad_rows(reasons, found, sources, settings)
-    return FirstPass(sources, settings, reasons, stays, rows.take(~leaks), int(leaks.sum()), spelling, bad)
+    left_out = int((reasons == FORGOTTEN).sum())
+    return FirstPass(
+        sources, settings, reasons, stays, rows.take(~leaks), int(leaks.sum()), spelling, bad, left_out
+    )
 
 
 def _collect_rows(sources: Sequence[Source], settings: TableSettings) -> tuple[_RowCollector, list[int]]:
     """Return what one reading finds, and how many good rows there were at the end of each source."""
-    found, ends = _RowCollector(settings.form), []
+    found, ends = _RowCollector(settings.form, read_forgotten()), []
     for source in sources:
         for row in read_rows(source, settings):
             found.take(row)
@@ -171,6 +184,7 @@ def _collect_bad_rows(
 ) -> BadSet:
     import numpy as np
 
+    reasons = np.where(reasons == FORGOTTEN, 0, reasons)
     numbers, first, counts = np.unique(reasons, return_index=True, return_counts=True)
     ranked = sorted(zip(-counts, first, numbers, strict=True))
 

@@ -32,6 +32,8 @@ BAD_LABELS = {
     "labels": "labels that are neither a list nor 0 and 1",
     "number": "label that is no number",
 }
+IDENTIFIABLE = frozenset(["", MISSING_LABEL, *BAD_LABELS.values()])
+"""Reasons of rows that have all of their inputs."""
 REASONS = ("", UNDECODABLE, EMPTY_TEXT, MISSING_VALUE, NO_NUMBER, MISSING_LABEL, CONFLICT, *BAD_LABELS.values())
 
 

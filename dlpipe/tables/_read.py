@@ -18,7 +18,7 @@ from dlpipe.settings import check_name
 from dlpipe.tables._batches import rebatch
 from dlpipe.tables._settings import SPLITS
 from dlpipe.tables._storage import explain_storage_errors, filesystem, show_path, to_one_line
-from dlpipe.tables._versions import TableVersion, open_table
+from dlpipe.tables._versions import TableVersion, open_table, read_commit_info
 from dlpipe.tables._where import parse_condition
 
 if TYPE_CHECKING:
@@ -251,7 +251,19 @@ def explain_missing_files(version: TableVersion) -> Iterator[None]:
             yield
         except FileNotFoundError:
             latest = open_table(version.path).version()
+            if record := find_forgetting(version, latest):
+                raise TableVersionNotFound(
+                    f"{str(version)!r} can no longer be read: rows of it were forgotten on request (record "
+                    f"{record}), and its data files deleted with --purge. The other rows are in the latest "
+                    f"version of {show_path(version.path)}, {latest}; read that one."
+                ) from None
             raise TableVersionNotFound(
                 f"{str(version)!r} can no longer be read: its data files were removed by another program, by a "
                 f"vacuum. The latest version of {show_path(version.path)} is {latest}; read that one."
             ) from None
+
+
+def find_forgetting(version: TableVersion, latest: int) -> str:
+    """Return the record of the first forgetting of rows after a version of a table; empty where there was none."""
+    infos = (read_commit_info(version.path, number) for number in range(version.version + 1, latest + 1))
+    return next((str(info["dlpipe.forgotten"]) for info in infos if "dlpipe.forgotten" in info), "")

@@ -90,7 +90,8 @@ def history(path: str | Path) -> list[dict[str, Any]]:
     Each has ``version``, ``timestamp`` (ms since the epoch), ``time`` (ISO 8601, UTC), ``operation``, and whatever
     its commit carries of ``mode`` (``Append`` or ``Overwrite``), ``rows``, ``digest``, ``key``, ``sources``,
     ``settings``, ``form``, ``task``, ``ingested`` (how many rows come from sources: the first ones), ``appended``
-    (how many it adds: the last ones) and ``made_by`` (the attempt of a Metaflow task, ``TrainFlow/17/start/1/0``).
+    (how many it adds: the last ones), ``made_by`` (the attempt of a Metaflow task, ``TrainFlow/17/start/1/0``) and
+    ``forgotten`` (the record of the forgetting that took rows out).
     """
     location = locate(path)
     latest = open_table(location).version()
@@ -352,7 +353,7 @@ def make_history_row(version: int, info: Mapping[str, Any]) -> dict[str, Any]:
     if info.get("operation") == "WRITE":
         row["mode"] = str(info.get("operationParameters", {}).get("mode", ""))
     row |= {name: int(info[f"dlpipe.{name}"]) for name in ("ingested", "appended") if f"dlpipe.{name}" in info}
-    row |= {name: info[f"dlpipe.{name}"] for name in ("task", "made_by") if f"dlpipe.{name}" in info}
+    row |= {name: info[f"dlpipe.{name}"] for name in ("task", "made_by", "forgotten") if f"dlpipe.{name}" in info}
     return row
 
 

@@ -1,0 +1,188 @@
+"""Which rows of a table are to go, whatever the table is: a data set, answers, a log, or another program's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.forgetting.asked import AskedRow
+from dlpipe.forgetting.words import Needle, Needles
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+REQUESTS = frozenset({"request_id", "row", "text", "text_sha256"})
+FEEDBACK = frozenset({"request_id", "row", "label"})
+ANSWERS = (
+    frozenset({"row_id", "model_version", "source", "source_version"}),
+    frozenset({"at", "model_version", "drifted", "trained_on"}),
+)
+"""Tables that name rows, and have no text of one."""
+MANY = 20
+"""With more texts than these, all values are compared instead of those that may be one."""
+
+
+class RowChooser:
+    """Chooses rows by their ids, their texts, or all of their values.
+
+    Parameters
+    ----------
+    rows : sequence of AskedRow
+
+    Attributes
+    ----------
+    answered : set of (str, int)
+        Request and row of what a log has of these texts: labels for them go too.
+    own_words : frozenset of str
+        Words that only these rows have; see ``find_own_words``.
+    """
+
+    def __init__(self, rows: Sequence[AskedRow]) -> None:
+        self.rows = [row for row in rows if row.inputs]
+        self.ids = {row.row_id for row in rows} | {row.own_id for row in rows if row.own_id}
+        self.answered: set[tuple[str, int]] = set()
+        self.own_words: frozenset[str] = frozenset()
+
+    @cached_property
+    def needles(self) -> Needles:
+        """The same rows, as they are looked for in files."""
+        hashes = [value for row in self.rows for text in row.texts for value in _list_digests(text)]
+        ids = [row.row_id for row in self.rows]
+        texts = [text for row in self.rows for text in list_texts(row)]
+        return Needles.from_texts(texts, [*ids, *hashes], self.own_words)
+
+    @cached_property
+    def _text_needles(self) -> tuple[Needle, ...]:
+        return Needles.from_texts([text for row in self.rows for text in row.texts]).needles
+
+    @cached_property
+    def _texts(self) -> frozenset[str]:
+        from dlpipe.tables import normalise
+
+        alone = [row.texts[0] for row in self.rows if len(row.inputs) == 1 and row.texts]
+        # a text beside columns is somebody's, too, if it is more than a word or two
+        beside = [text for row in self.rows if len(row.inputs) > 1 for text in row.texts if len(text.split()) > 3]
+        return frozenset(normalise(text) for text in (*alone, *beside))
+
+    @cached_property
+    def _hashes(self) -> frozenset[str]:
+        return frozenset(value for row in self.rows for text in row.texts for value in _list_digests(text))
+
+    def choose(self, batch: pa.RecordBatch) -> pa.BooleanArray:
+        """Return which rows of a batch are to go."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        names = set(batch.schema.names)
+        masks = []
+        if names >= REQUESTS:
+            masks = [pc.is_in(batch["text_sha256"], pa.array(self._hashes, pa.string()))]
+            masks.append(self._choose_texts(batch["text"]))
+        elif names >= FEEDBACK and "received" in names:
+            pairs = zip(batch["request_id"].to_pylist(), batch["row"].to_pylist(), strict=True)
+            masks = [pa.array([pair in self.answered for pair in pairs], pa.bool_())]
+        else:
+            if "row_id" in names and _is_text(batch["row_id"]):
+                base = pc.replace_substring_regex(batch["row_id"].cast(pa.string()), r"-\d+$", "")
+                masks.append(pc.is_in(base, pa.array(self.ids, pa.string())))
+                masks.append(pc.is_in(batch["row_id"].cast(pa.string()), pa.array(self.ids, pa.string())))
+            if not any(names >= answers for answers in ANSWERS):
+                masks += [
+                    self._choose_texts(batch[name]) for name in names if name != "row_id" and _is_text(batch[name])
+                ]
+                masks += [self._choose_values(batch, row.inputs) for row in self.rows if len(row.inputs) > 1]
+        mask = pa.array([False] * batch.num_rows, pa.bool_())
+        for some in masks:
+            mask = pc.or_(mask, pc.fill_null(some, False))
+        return mask
+
+    def _choose_texts(self, column: Any) -> Any:
+        """Return which values of a column are one of the texts, whatever their case and white space."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        from dlpipe.tables import normalise
+
+        if not self._texts:
+            return pa.array([False] * len(column), pa.bool_())
+        plain = column.cast(pa.string())
+        values = pc.unique(plain)
+        longest = [needle.longest for needle in self._text_needles]
+        words = [word.decode() for word in longest if word is not None]
+        if len(words) <= MANY and len(words) == len(longest):
+            may_be = pa.array([False] * len(values), pa.bool_())
+            for word in words:
+                may_be = pc.or_(may_be, pc.fill_null(pc.match_substring(values, word, ignore_case=True), False))
+            values = values.filter(may_be)
+        same = [value for value in values.to_pylist() if value is not None and normalise(value) in self._texts]
+        return pc.is_in(plain, pa.array(same, pa.string()))
+
+    def _choose_values(self, batch: pa.RecordBatch, inputs: Mapping[str, Any]) -> Any:
+        """Return which rows have all these values."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        mask = pa.array([set(inputs) <= set(batch.schema.names)] * batch.num_rows, pa.bool_())
+        for name, value in inputs.items() if set(inputs) <= set(batch.schema.names) else ():
+            column = batch[name]
+            if value is None:
+                mask = pc.and_(mask, pc.is_null(column))
+            elif isinstance(value, str) == _is_text(column):
+                same = pc.equal(column.cast(pa.string()) if isinstance(value, str) else column, value)
+                mask = pc.and_(mask, pc.fill_null(same, False))
+            else:  # a quarantine has what stood in the file
+                written = [str(found) == str(value) or _is_number(found, value) for found in column.to_pylist()]
+                mask = pc.and_(mask, pa.array(written, pa.bool_()))
+        return mask
+
+    def list_conditions(self, batch: pa.RecordBatch) -> set[tuple[str, str]]:
+        """Return column and value of the strings by which rows of a batch were chosen."""
+        from dlpipe.tables import normalise
+
+        found = set()
+        for name in batch.schema.names:
+            if not _is_text(batch[name]):
+                continue
+            for value in batch[name].to_pylist():
+                by_id = name == "row_id" and value in self.ids
+                if value is not None and (by_id or normalise(str(value)) in self._texts):
+                    found.add((name, str(value)))
+        return found
+
+    def blank(self, value: str) -> str:
+        """Return a string without the texts and ids of the rows."""
+        return self.needles.blank(value)
+
+    def is_secret(self, value: str) -> bool:
+        """Return whether a string is one of the texts or ids, or the beginning of one."""
+        # a greatest value that was cut ends with a character that is one higher
+        return any(text.startswith((value, value[:-1])) for row in self.rows for text in (row.row_id, *row.texts))
+
+
+def list_texts(row: AskedRow) -> list[str]:
+    """Return as what a row may be written: each text of it, and all of its values one after the other."""
+    if len(row.inputs) == 1:
+        return list(row.texts)
+    pairs = ((name, "" if value is None else value) for name, value in row.inputs.items())
+    long = [text for text in row.texts if len(text.split()) > 3]
+    return [*long, ", ".join(f"{name}: {value}" for name, value in pairs)]
+
+
+def _list_digests(text: str) -> Iterable[str]:
+    return (hashlib.sha256(form.encode("utf-8", "replace")).hexdigest() for form in {text, text.strip()})
+
+
+def _is_text(column: Any) -> bool:
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_number(found: Any, value: Any) -> bool:
+    try:
+        return float(found) == float(value)
+    except (TypeError, ValueError):
+        return False

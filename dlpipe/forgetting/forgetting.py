@@ -1,0 +1,247 @@
+"""Forget rows: take them out of tables, mark the models that learnt from them, and delete what is left of them.
+
+Everything is done in an order in which a call that is killed anywhere can be made again with the same words, and
+ends the same: first the record, by which no row comes back; then new versions of tables; then marks of models;
+then what cannot be undone. The last files to go are those by which the rows are found.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.errors import DlpipeError, MarkMoved, ServerRefused
+from dlpipe.forgetting.asked import AskedRow
+from dlpipe.forgetting.databases import clean_database, find_databases
+from dlpipe.forgetting.files import clean_file, find_roots
+from dlpipe.forgetting.learnt import LearntModel
+from dlpipe.forgetting.reach import Reach, ReachedTable, count_waiting, delete_features, find_tables
+from dlpipe.forgetting.sources import can_be_cut, cut_lines, find_source_rows
+
+if TYPE_CHECKING:
+    from dlpipe.lineage import Records
+    from dlpipe.tables import Forgetting
+
+WAIT_SECONDS = 60.0
+"""How long a server is given to bring what it was asked into its table; it does so every five seconds."""
+ROUNDS = 5
+
+
+@dataclass
+class Forgotten:
+    """What was done.
+
+    Attributes
+    ----------
+    record : str
+    rows : int
+    tables : dict of str to int
+        Rows taken out, by table.
+    models : list of str
+        That are marked.
+    purged : dict of str to int
+        What was deleted or cleaned, by kind.
+    """
+
+    record: str
+    rows: int
+    tables: dict[str, int] = field(default_factory=dict)
+    models: list[str] = field(default_factory=list)
+    purged: dict[str, int] = field(default_factory=dict)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {name: value for name, value in vars(self).items() if name != "record"}
+
+
+def forget(
+    records: Records,
+    reach: Reach,
+    *,
+    who: str,
+    purge: bool = False,
+    sources: bool = False,
+    say: Callable[[str], None],
+) -> Forgotten:
+    """Forget the rows of ``reach``; called again after a kill, it does the rest.
+
+    Parameters
+    ----------
+    records : Records
+    reach : Reach
+        What ``find_reach`` returned.
+    who : str
+    purge : bool, optional
+        Whether old data files are deleted, and files of runs and models are cleaned.
+    sources : bool, optional
+        Whether lines are taken out of the user's files that rows were read from.
+    say : callable
+        Gets what is done next.
+
+    Raises
+    ------
+    ServerRefused
+        When a server keeps what it was asked in its journal for a minute.
+    """
+    from dlpipe.tables import begin_forgetting, end_forgetting
+
+    told = {row.row_id: _tell(row, reach) for row in reach.rows}
+    begun = begin_forgetting(told, who=who)
+    done = Forgotten(begun.record, len(begun.digests))
+    say(f"record {begun.record}: from now on nothing takes in {count_rows(len(begun.digests))}")
+    settle_logs(reach, say=say)
+    for _ in range(ROUNDS):
+        tables = list(find_tables(type(records)(), reach.chooser, []))
+        _remove(tables, done, say)
+        mark_models(begun, reach.models)
+        done.models = sorted(model.uri for model in reach.models)
+        if not purge:
+            break
+        try:
+            _purge(reach, tables, done, sources=sources, say=say)
+            break
+        except MarkMoved:  # rows came meanwhile, by a run that had read them before
+            continue
+    _keep_counts(begun, done)
+    end_forgetting(begun, {**done.to_plain(), "purge": purge}, who=who)
+    return done
+
+
+def _tell(row: AskedRow, reach: Reach) -> dict[str, Any]:
+    """Return what the record tells of a row: where it was found, and who learnt from it; nothing of itself."""
+    models = {model.uri: model.rows[row.row_id] for model in reach.models if row.row_id in model.rows}
+    where = {"table": row.table.rsplit("/", 1)[-1]} if row.table else {}
+    return {**where, **({} if row.version is None else {"version": row.version}), "models": models}
+
+
+def _keep_counts(begun: Forgetting, done: Forgotten) -> None:
+    """Add what an earlier call of the same record did."""
+    before = begun.done or {}
+    for name in ("tables", "purged"):
+        counts: dict[str, int] = getattr(done, name)
+        for what, count in before.get(name, {}).items():
+            counts[what] = counts.get(what, 0) + count
+    done.models = sorted({*done.models, *before.get("models", ())})
+
+
+def settle_logs(reach: Reach, *, say: Callable[[str], None]) -> None:
+    """Wait until what servers were asked is in their tables; what dead ones left is brought there.
+
+    Raises
+    ------
+    ServerRefused
+        When it is not within a minute.
+    """
+    from dlpipe.serving.journal import find_journals
+    from dlpipe.serving.request_log import adopt_journals
+
+    if not count_waiting(reach.chooser):
+        return
+    say("waiting until the requests of servers are in their tables")
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        adopt_journals(find_journals())
+        if not count_waiting(reach.chooser):
+            return
+        if time.monotonic() > until:
+            raise ServerRefused(
+                f"A server keeps requests with these texts in its journal ({find_journals()}), and did not bring "
+                "them into its table within a minute. Look at its page for the reason, or end it, and try again."
+            )
+        time.sleep(0.2)
+
+
+def _remove(tables: Sequence[ReachedTable], done: Forgotten, say: Callable[[str], None]) -> None:
+    from dlpipe.tables import remove_rows
+
+    for table in tables:
+        if table.rows and (removed := remove_rows(table.search, done.record)):
+            done.tables[table.name] = done.tables.get(table.name, 0) + removed.rows
+            say(f"{removed.version}: {count_rows(removed.rows)} taken out")
+
+
+def mark_models(begun: Forgetting, models: Sequence[LearntModel]) -> None:
+    """Mark the versions that learnt from the rows, as their pages in MLflow say from then on."""
+    from dlpipe.registry import mark_forgotten, resolve
+
+    counts: dict[str, dict[str, int]] = {}
+    for told in begun.digests.values():
+        for uri, split in told["models"].items():
+            splits = counts.setdefault(uri, {})
+            splits[split] = splits.get(split, 0) + 1
+    for model in models:
+        counts.setdefault(model.uri, {})
+    for uri, splits in counts.items():
+        try:
+            version = resolve(uri)
+        except DlpipeError:  # deleted meanwhile
+            continue
+        mark_forgotten(version, begun.record, splits, at=begun.at)
+
+
+def _purge(
+    reach: Reach,
+    tables: Sequence[ReachedTable],
+    done: Forgotten,
+    *,
+    sources: bool,
+    say: Callable[[str], None],
+) -> None:
+    from dlpipe.tables import purge_rows
+
+    needles = reach.chooser.needles
+    for folder in reach.features:
+        delete_features(folder)
+        _count(done, "features kept")
+    for found in reach.kept:
+        if clean_file(found, needles):
+            _count(done, found.what)
+    if cleaned := sum(done.purged.values()):
+        say(f"{cleaned:,} files of runs and models cleaned")
+    for database in find_databases(find_roots().state):
+        if cells := clean_database(database, needles):
+            _count(done, "database values", cells)
+    if sources:
+        _cut_sources(reach, done, say)
+    _delete_index()
+    for table in tables:
+        if files := purge_rows(table.search):
+            _count(done, "data files", files)
+            say(f"{table.name}: {files} old data file{'' if files == 1 else 's'} deleted")
+
+
+def _delete_index() -> None:
+    """Delete lineage's index, which may name rows in what it knows of commits; it is a cache."""
+    from dlpipe.lineage.index import find_index_path
+
+    if path := find_index_path():
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink(missing_ok=True)
+
+
+def _cut_sources(reach: Reach, done: Forgotten, say: Callable[[str], None]) -> None:
+    from dlpipe.lineage import Records
+
+    for source in find_source_rows(Records(), [row.row_id for row in reach.rows]):
+        if can_be_cut(source):
+            cut_lines(source)
+            _count(done, "lines of sources", len(source.lines))
+        else:
+            say(f"{source.path} is no plain text: take the rows out yourself")
+
+
+def count_rows(rows: int) -> str:
+    """Return how many rows, in words.
+
+    Examples
+    --------
+    >>> count_rows(1), count_rows(1200)
+    ('1 row', '1,200 rows')
+    """
+    return "1 row" if rows == 1 else f"{rows:,} rows"
+
+
+def _count(done: Forgotten, what: str, count: int = 1) -> None:
+    done.purged[what] = done.purged.get(what, 0) + count

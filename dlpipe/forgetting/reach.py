@@ -1,0 +1,224 @@
+"""What rows have reached: tables, models, logs, features, files; found anew each time, and nothing is changed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlpipe.errors import DlpipeError
+from dlpipe.forgetting.asked import AskedRow
+from dlpipe.forgetting.choosing import FEEDBACK, REQUESTS, RowChooser
+from dlpipe.forgetting.databases import count_cells, find_databases
+from dlpipe.forgetting.files import FoundIn, Roots, find_kept, find_own, find_roots, find_vocabularies
+from dlpipe.forgetting.learnt import LearntModel, find_learnt
+from dlpipe.forgetting.own_words import find_own_words
+
+if TYPE_CHECKING:
+    from dlpipe.lineage import Records
+    from dlpipe.tables import FileSearch
+
+Say = Callable[[str], None]
+ORDER = ("feedback", "requests", "looks", "explanations", "predictions", "quarantine", "data")
+"""In which tables are changed: labels before the requests that they are for, and last what a killed call needs to
+find the rows again."""
+
+
+@dataclass(frozen=True)
+class ReachedTable:
+    """A table that has rows.
+
+    Attributes
+    ----------
+    name, location, kind : str
+    rows : int
+        Of its latest version.
+    old_files : tuple of str
+        Data files that only earlier versions name, or none.
+    unreadable : tuple of int
+        Versions that cannot be read any more once old files are deleted, the present one among them.
+    search : FileSearch
+    """
+
+    name: str
+    location: str
+    kind: str
+    rows: int
+    old_files: tuple[str, ...]
+    unreadable: tuple[int, ...]
+    search: FileSearch = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What rows have reached.
+
+    Attributes
+    ----------
+    rows : tuple of AskedRow
+    chooser : RowChooser
+    tables : tuple of ReachedTable
+        In the order in which they are to be changed.
+    models : tuple of LearntModel
+    features : tuple of str
+        Folders of kept features, tokens among them.
+    checkpoints : tuple of str
+        Runs with checkpoints of a training that had the rows.
+    kept, own : tuple of FoundIn
+        Files of dlpipe, Metaflow and MLflow, and the user's.
+    vocabularies : tuple of Path
+        Files of models with words that only these rows have, which stay.
+    databases : tuple of (Path, int)
+        With how many values have something.
+    waiting : int
+        Files of a server's journal that are not in a table yet.
+    elsewhere : tuple of str
+        Stores that were not searched.
+    problems : tuple of str
+        Tables that cannot be read.
+    """
+
+    rows: tuple[AskedRow, ...]
+    chooser: RowChooser
+    tables: tuple[ReachedTable, ...]
+    models: tuple[LearntModel, ...]
+    features: tuple[str, ...]
+    checkpoints: tuple[str, ...]
+    kept: tuple[FoundIn, ...]
+    vocabularies: tuple[Path, ...]
+    own: tuple[FoundIn, ...]
+    databases: tuple[tuple[Path, int], ...]
+    waiting: int
+    elsewhere: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def lost_models(self) -> tuple[LearntModel, ...]:
+        """The models that cannot be made again once old files are deleted."""
+        gone = {(table.location, version) for table in self.tables for version in table.unreadable}
+        return tuple(
+            model for model in self.models if (model.table, model.version) in gone and not model.made_from
+        )
+
+
+def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach:
+    """Return what rows have reached.
+
+    Parameters
+    ----------
+    records : Records
+    rows : sequence of AskedRow
+    say : callable
+        Gets what is looked at next.
+    """
+    chooser, roots = RowChooser(rows), find_roots()
+    say("looking at tables")
+    chooser.own_words = find_own_words(records.catalog.list_records("data"), chooser)
+    problems: list[str] = []
+    tables = tuple(find_tables(records, chooser, problems))
+    say("looking at models")
+    models = tuple(find_learnt(records, rows))
+    say("looking at files of runs and models")
+    needles = chooser.needles
+    databases = [(path, count) for path in find_databases(roots.state) if (count := count_cells(path, needles))]
+    kept = tuple(find_kept(roots, needles))
+    vocabularies = tuple(find_vocabularies(roots, needles))
+    say("looking at your files")
+    return Reach(
+        tuple(rows),
+        chooser,
+        tables,
+        models,
+        tuple(_find_features(tables)),
+        tuple(_find_checkpoints(models, roots)),
+        kept,
+        vocabularies,
+        tuple(find_own(roots, needles)),
+        tuple(databases),
+        count_waiting(chooser),
+        roots.elsewhere,
+        tuple(problems),
+    )
+
+
+def find_tables(records: Records, chooser: RowChooser, problems: list[str]) -> Iterator[ReachedTable]:
+    """Yield the tables that have rows, in the order in which they are to be changed."""
+    from dlpipe.tables import FORGOTTEN, FileSearch, count_rows_to_remove, find_unreadable_versions
+
+    found = [record for record in records.catalog.list_records() if record.name != FORGOTTEN]
+    found.sort(key=lambda record: (ORDER.index(record.kind), record.location))
+    first = {row.table for row in chooser.rows if row.table}
+    # where the rows were found comes last of all
+    found.sort(key=lambda record: record.location in first)
+    for record in found:
+        if record.kind == "requests":
+            chooser.answered |= _find_answered(record.location, chooser)
+    for record in found:
+        search = FileSearch(record.location, chooser)
+        try:
+            rows, old = count_rows_to_remove(search)
+            unreadable = find_unreadable_versions(search) if rows or old else []
+        except DlpipeError as error:
+            problems.append(str(error))
+            continue
+        if rows or old:
+            name = record.name
+            yield ReachedTable(name, record.location, record.kind, rows, tuple(old), tuple(unreadable), search)
+    problems += [text for location, text in records.catalog.problems.items() if location not in problems]
+
+
+def _find_answered(location: str, chooser: RowChooser) -> set[tuple[str, int]]:
+    """Return request and row of what a log has of the texts, in any of its files."""
+    import pyarrow.parquet as pq
+
+    from dlpipe.tables import FileSearch, filesystem
+
+    search, found = FileSearch(location, chooser), set[tuple[str, int]]()
+    for name in search.list_files():
+        if hit := search.look(name):
+            with filesystem(location).open_input_file(name) as stream:
+                table = pq.ParquetFile(stream).read(columns=["request_id", "row"]).take(list(hit.places))
+            found |= set(zip(table["request_id"].to_pylist(), table["row"].to_pylist(), strict=True))
+    return found
+
+
+def _find_features(tables: Sequence[ReachedTable]) -> Iterator[str]:
+    """Yield the folders of features that are kept of tables: each can be made again."""
+    for table in tables:
+        if table.kind == "data" and "://" not in table.location:
+            folder = Path(table.location)
+            place = folder.parent / "_features" / folder.name
+            yield from (str(entry) for entry in sorted(place.glob("*")) if entry.is_dir())
+
+
+def delete_features(folder: str) -> None:
+    """Delete a folder of features, with all that is in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _find_checkpoints(models: Sequence[LearntModel], roots: Roots) -> Iterator[str]:
+    place = roots.metaflow / "mf.checkpoints/checkpoints/metadata"
+    runs = dict.fromkeys("/".join(model.run.split("/")[:2]) for model in models if model.run)
+    yield from (run for run in runs if (place / run).is_dir())
+
+
+def count_waiting(chooser: RowChooser) -> int:
+    """Return how many files of a server's journal have something and are not in a table yet."""
+    from dlpipe.serving.journal import find_journals, list_all_files
+
+    files = list_all_files(find_journals())
+    return sum(chooser.needles.may_be_in(b"\n".join(file.read())) for file in files)
+
+
+__all__ = [
+    "FEEDBACK",
+    "REQUESTS",
+    "Reach",
+    "ReachedTable",
+    "count_waiting",
+    "delete_features",
+    "find_reach",
+    "find_tables",
+]

@@ -1,0 +1,72 @@
+"""The user's own files that rows were read from: their lines, taken out only where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlpipe.durable import write_file
+from dlpipe.errors import DlpipeError
+
+if TYPE_CHECKING:
+    from dlpipe.lineage import Records
+
+LINES = (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """The lines of a source on which rows stand.
+
+    Attributes
+    ----------
+    path : Path
+    lines : tuple of (int, int)
+        Where a row begins, and where the next one does; 0 for the end of the file.
+    """
+
+    path: Path
+    lines: tuple[tuple[int, int], ...]
+
+
+def find_source_rows(records: Records, ids: Sequence[str]) -> Iterator[SourceRows]:
+    """Yield the files that rows with these ids were read from, as far as they are as they were then."""
+    seen: set[str] = set()
+    for record in records.catalog.list_records("data", "quarantine"):
+        for version, commit in record.commits.items():
+            for source in record.list_sources(version):
+                name = str(source["name"])
+                if name in seen or not Path(name).is_file() or "form" not in commit:
+                    continue
+                seen.add(name)
+                with suppress(DlpipeError, OSError):
+                    if lines := tuple(_find_lines(source, commit, set(ids))):
+                        yield SourceRows(Path(name), lines)
+
+
+def _find_lines(source: Mapping[str, Any], commit: Mapping[str, Any], ids: set[str]) -> Iterator[tuple[int, int]]:
+    from dlpipe.tables import read_source_lines
+
+    begun = 0
+    for line in read_source_lines(source, commit):
+        if begun:
+            yield begun, line.number
+        begun = line.number if line.row_id in ids else 0
+    if begun:
+        yield begun, 0
+
+
+def can_be_cut(source: SourceRows) -> bool:
+    """Return whether lines can be taken out of a file: it is plain text, with a row on a line or several."""
+    return source.path.suffix.lower() in LINES
+
+
+def cut_lines(source: SourceRows) -> None:
+    """Take the lines of rows out of a file, in one step."""
+    lines = source.path.read_bytes().splitlines(keepends=True)
+    gone = {number for begin, end in source.lines for number in range(begin, end or len(lines) + 1)}
+    kept = [line for number, line in enumerate(lines, 1) if number not in gone]
+    write_file(source.path, b"".join(kept), mode=source.path.stat().st_mode & 0o777)

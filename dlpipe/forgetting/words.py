@@ -1,0 +1,213 @@
+r"""Find texts wherever they are written, by their words: between words may stand whatever a format puts there.
+
+In a page each word of a text may have a tag of its own, in JSON each may be a string of a list, a quote may be
+``&#x27;`` and an umlaut ``\u00e4``. So contents are cut into words, and a text is found where its words follow
+each other. A beginning will do where it is followed by an ellipsis, or is long: tables and cards cut texts.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+BLANK = "_"
+"""What stands for a word that was forgotten."""
+PLAIN = re.compile(r"(?P<word>\w+)")
+MARKUP = re.compile(
+    r"(?P<code>\\u[0-9a-fA-F]{4}|&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);)"
+    r"|(?P<gap>\\[nrtbf\"\\/]|<[^<>]*>)|(?P<word>[^\W&\\<]+)"
+)
+ELLIPSIS = re.compile(r"\s*(\.\.\.|…|\\u2026|&hellip;)")
+SHORT_WORDS, SHORT_CHARACTERS = 3, 15
+"""A text with fewer of both may be part of any other: it is found where it is a whole value."""
+FEWEST_BEFORE_ELLIPSIS, LONG_BEGINNING = 20, 120
+"""Characters of a beginning that is found where it is cut with an ellipsis, and without one."""
+QUOTES = "\"'>"
+END_QUOTES = "\"'<"
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a content, in lower case, and where it stands."""
+
+    text: str
+    start: int
+    end: int
+
+
+def split_words(content: str, *, markup: bool = False) -> list[Word]:
+    r"""Return the words of a content; with ``markup``, tags are gaps, and what codes stand for is read.
+
+    Examples
+    --------
+    >>> [word.text for word in split_words(r"<b>Caf\u00e9</b> &amp; bar", markup=True)]
+    ['café', 'bar']
+    """
+    words: list[Word] = []
+    text, start, end = "", 0, -1
+    for match in (MARKUP if markup else PLAIN).finditer(content):
+        piece = match["word"] or ""
+        if markup and (code := match["code"]):
+            read = chr(int(code[2:], 16)) if code.startswith("\\u") else html.unescape(code)
+            piece = read if read.isalnum() else ""
+        if not piece:
+            continue
+        if match.start() != end:
+            if text:
+                words.append(Word(text.casefold(), start, end))
+            text, start = "", match.start()
+        text, end = text + piece, match.end()
+    return [*words, Word(text.casefold(), start, end)] if text else words
+
+
+@dataclass(frozen=True)
+class Needle:
+    """A text that is looked for.
+
+    Attributes
+    ----------
+    words : tuple of str
+    exact : bool
+        Whether it is one word that stands for nothing else, such as a row id.
+    alone : bool
+        Whether it is a word that only this text has: it is found where it is a whole value, as in a list of words.
+    """
+
+    words: tuple[str, ...]
+    exact: bool = False
+    alone: bool = False
+
+    @classmethod
+    def from_text(cls, text: str) -> Needle:
+        """Return the needle of a text."""
+        return cls(tuple(word.text for word in split_words(text)))
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it may be part of any other text."""
+        return self.alone or (
+            not self.exact and len(self.words) < SHORT_WORDS and sum(map(len, self.words)) < SHORT_CHARACTERS
+        )
+
+    @cached_property
+    def longest(self) -> bytes | None:
+        """The longest word that any encoding has as it is; ``None`` where there is none."""
+        plain = [word for word in self.words if word.isascii()]
+        return max(plain, key=len).encode() if plain else None
+
+
+@dataclass(frozen=True)
+class Needles:
+    """All texts that are looked for at once.
+
+    Attributes
+    ----------
+    needles : tuple of Needle
+    originals : tuple of str
+        Texts and words as they are.
+    """
+
+    needles: tuple[Needle, ...]
+    originals: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def from_texts(
+        cls, texts: Collection[str], exact: Collection[str] = (), alone: Collection[str] = ()
+    ) -> Needles:
+        """Return needles of texts, of words that stand for nothing else, and of words that only they have."""
+        made = dict.fromkeys(Needle.from_text(text) for text in texts)
+        whole = dict.fromkeys(Needle((word.casefold(),), exact=True) for word in exact)
+        words = dict.fromkeys(Needle((word.casefold(),), alone=True) for word in alone)
+        needles = tuple(needle for needle in (*made, *whole, *words) if needle.words)
+        long = (text for text in texts if not Needle.from_text(text).is_short)
+        return cls(needles, tuple(dict.fromkeys([*long, *exact])))
+
+    def without_words(self) -> Needles:
+        """Return the same without the words that only these texts have."""
+        return Needles(tuple(needle for needle in self.needles if not needle.alone), self.originals)
+
+    def may_be_in(self, content: bytes) -> bool:
+        """Return whether a content can have any of them: a quick look that is never wrong about a no."""
+        lower = content.lower()
+        return any(needle.longest is None or needle.longest in lower for needle in self.needles)
+
+    def find_spans(self, content: str) -> list[tuple[int, int]]:
+        """Return where the words of what is found stand, in their order."""
+        found: set[tuple[int, int]] = set()
+        for markup in (False, True):
+            words = split_words(content, markup=markup)
+            for first, last in self._match(content, words):
+                found |= {(word.start, word.end) for word in words[first:last]}
+        return _leave_out_inner(sorted(found))
+
+    def blank(self, content: str) -> str:
+        """Return the content with each word that is found replaced by a sign.
+
+        Examples
+        --------
+        >>> Needles.from_texts(["A fine film, that."]).blank('["a ", "fine ", "film, ", "that."], A fine wine')
+        '["_ ", "_ ", "_, ", "_."], A fine wine'
+        """
+        parts, at = [], 0
+        for start, end in self.find_spans(content):
+            parts += [content[at:start], BLANK]
+            at = end
+        return "".join([*parts, content[at:]])
+
+    @cached_property
+    def _by_first(self) -> dict[str, list[Needle]]:
+        made: dict[str, list[Needle]] = {}
+        for needle in self.needles:
+            made.setdefault(needle.words[0], []).append(needle)
+        return made
+
+    def _match(self, content: str, words: Sequence[Word]) -> Iterator[tuple[int, int]]:
+        for at, word in enumerate(words):
+            for needle in self._by_first.get(word.text, ()):
+                if (last := _match_needle(content, words, at, needle)) is not None:
+                    yield at, last
+
+
+def _match_needle(content: str, words: Sequence[Word], at: int, needle: Needle) -> int | None:
+    """Return after which word the needle that begins at a word ends; ``None`` where it is not there."""
+    wanted = needle.words
+    count = 0
+    while count < len(wanted) and at + count < len(words) and words[at + count].text == wanted[count]:
+        count += 1
+    last = at + count
+    if count == len(wanted):
+        return (
+            last if not needle.is_short or _is_whole_value(content, words[at].start, words[last - 1].end) else None
+        )
+    if needle.exact or needle.alone or not count:
+        return None
+    # a text may be cut in the middle of a word
+    if last < len(words) and wanted[count].startswith(words[last].text):
+        last += 1
+    start, end = words[at].start, words[last - 1].end
+    if end - start >= FEWEST_BEFORE_ELLIPSIS and ELLIPSIS.match(content, end):
+        return last
+    cut = content[end : end + 1] in (*END_QUOTES, "", "\n", "\\")
+    return last if end - start >= LONG_BEGINNING and cut else None
+
+
+def _is_whole_value(content: str, start: int, end: int) -> bool:
+    """Return whether there is nothing else between quotes, tags, or the ends of the content."""
+    before, after = content[:start], content[end:]
+    head = re.search(r"[^\w\s\"'<>]*\s*$", before[-20:])
+    tail = re.match(r"\s*[^\w\s\"'<>]*\s*", after[:20])
+    first = before[: len(before) - len(head[0])] if head else before
+    rest = after[len(tail[0]) :] if tail else after
+    return (not first or first[-1] in QUOTES or first[-1] == "\n") and (not rest or rest[0] in END_QUOTES + "\\\n")
+
+
+def _leave_out_inner(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return spans that do not overlap: of two readings of one place, the one that begins first and is longer."""
+    kept: list[tuple[int, int]] = []
+    for start, end in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if not kept or start >= kept[-1][1]:
+            kept.append((start, end))
+    return kept

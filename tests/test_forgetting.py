@@ -1,0 +1,497 @@
+"""Rows are forgotten everywhere, the rest stays; the search that tells is independent of what forgets."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner, Result
+from deltalake import DeltaTable, write_deltalake
+from forgetting_kills import forget_until, start
+from made_up_lineage import REQUEST, History, find_id, list_ids
+from searching import search_files
+from stores import keep_runs_in, untouched_environment
+from texts import reviews
+
+from dlpipe.cli import main
+from dlpipe.forgetting.contents import blank_content
+from dlpipe.forgetting.words import Needles
+from dlpipe.lineage import Records, check_records
+from dlpipe.registry import resolve
+from dlpipe.serving.journal import Writer, find_journals, make_line
+from dlpipe.serving.log_rows import dump, make_request_rows
+from dlpipe.tables import (
+    FORGOTTEN,
+    Sources,
+    append_by_day,
+    find_rows,
+    ingest,
+    read_forgotten,
+    read_mark,
+    read_table,
+    table_at,
+    write_table,
+)
+from dlpipe.task.text_classification import TextClassData
+
+RARE = [
+    "Wilhelmina Throckmorton wept at the zither.",
+    "Bartholomew's krumhorn was out of tune",
+    "Ümläut & quozzle",
+]
+PIECES = ["throckmorton", "zither", "krumhorn", "quozzle", "ümläut"]
+
+
+@pytest.fixture
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[History]:
+    monkeypatch.chdir(tmp_path)
+    keep_runs_in(tmp_path, monkeypatch)
+    monkeypatch.setenv("METAFLOW_USER", "ana")
+    with untouched_environment():
+        yield History(tmp_path)
+
+
+def forget(*words: str, code: int = 0) -> Result:
+    done = CliRunner().invoke(main, ["forget", *words])
+    assert done.exit_code == code, (done.output, done.exception)
+    return done
+
+
+def make_history(history: History) -> list[str]:
+    """A training with all that it leaves; returns the ids of the three rows in it that are rare."""
+    plain = reviews()[:60] + reviews()[-60:]
+    rare = list(zip(RARE, ("positive", "negative", "positive"), strict=True))
+    rows = history.ingest("TrainFlow/17", rows=[*plain[:50], *rare, *plain[50:], ("krumhorn without label", "")])
+    model = history.register("TrainFlow/17", rows)
+    history.predict("TrainFlow/17", model, rows, list_ids(rows))
+    ids = [find_id(rows, text) for text in RARE]
+    history.explain("TrainFlow/17", model, rows, [ids[0], *list_ids(rows, "test")[:2]])
+    history.append("new.csv", 'review,sentiment\n"a fine film",\n"cold soup","negative"\n')
+    history.answer(model, text=RARE[0])
+    history.answer(model, request=REQUEST.replace("a", "b"), text="a fine film")
+    history.label(model, "negative")
+    history.label(model, "positive", request=REQUEST.replace("a", "b"))
+    return ids
+
+
+def find_left(folder: Path) -> dict[str, set[str]]:
+    """Return the files that have a piece of the texts, but for the user's own."""
+    return search_files(folder, PIECES, skip=["films.csv", "new.csv"])
+
+
+def read_all(name: str, *, without: tuple[str, ...] = ()) -> list[dict[str, object]]:
+    """Return the rows of a table in their order, without those of some ids."""
+    return [row for row in read_table(table_at(name)).to_pylist() if row.get("row_id") not in without]
+
+
+def read_files(folder: Path) -> dict[Path, bytes]:
+    """Return the files of a folder, without MLflow's database and lineage's cache."""
+    files = (path for path in folder.rglob("*") if path.is_file() and "_lineage" not in path.parts)
+    return {path: path.read_bytes() for path in files if not path.name.startswith("mlflow.db")}
+
+
+def check() -> set[str]:
+    """Return in what records do not agree: of a history that is made up, its runs are not there."""
+    return {str(finding) for finding in check_records(Records())}
+
+
+def ask(request: str, text: str, *, texts: bool = True) -> bytes:
+    """Return a line of a server's journal."""
+    head = [
+        texts,
+        REQUEST.replace("a", request),
+        "predict",
+        "reviews",
+        1,
+        "",
+        "torch",
+        "",
+        "",
+        200,
+        "",
+        1.8e9,
+        3.0,
+    ]
+    return dump([*head, [4], [text], [{"predicted": "positive"}]])
+
+
+def list_train() -> list[tuple[int | None, object]]:
+    """Return the rows of the train split in their order, each with the version that brought it."""
+    found = find_rows(table_at("reviews"), "split", "train", columns=["row_id"])
+    return [(row.version, row.values["row_id"]) for row in found]
+
+
+# -- what is reached, and what is left ----------------------------------------------------------------------------
+
+
+def test_without_apply_it_lists_what_rows_have_reached_and_changes_nothing(history):
+    ids = make_history(history)
+    before = read_files(history.folder)
+    said = json.loads(forget(f"reviews#{ids[0]}", "--json").stdout)
+    tables = {table["name"]: table["rows"] for table in said["tables"]}
+    assert tables == {
+        "reviews": 1,
+        "reviews_predictions": 1,
+        "reviews_explanations": 2,
+        "reviews_requests": 1,
+        "reviews_feedback": 1,
+    }
+    assert [model["uri"] for model in said["models"]] == ["models:/reviews/1", "models:/reviews-pipeline/1"]
+    assert [model["lost_by_purge"] for model in said["models"]] == [True, False]
+    assert said["your_files"] == [{"path": "films.csv", "lines": [52]}]
+    assert read_files(history.folder) == before
+
+
+def test_nothing_of_three_rows_is_left_after_a_purge_and_the_rest_is_unchanged(history):
+    ids = make_history(history)
+    names = ("reviews", "reviews_predictions", "reviews_explanations", "reviews_requests", "reviews_feedback")
+    gone = tuple(ids)
+    before, found = {name: read_all(name, without=gone) for name in names}, check()
+    assert {name.split("/")[1] for name in find_left(history.folder)} == {
+        "reviews",
+        "reviews_requests",
+        "reviews_quarantine",
+    }
+    forget(*(f"reviews#{row}" for row in ids), "films.csv:125", "--apply", "--purge", "--yes")
+    assert find_left(history.folder) == {}
+    assert search_files(history.folder, ids) == {}  # nor do the ids tell
+    after = {name: read_all(name) for name in names}
+    assert after["reviews_requests"] == before["reviews_requests"][1:]
+    assert after["reviews_feedback"] == before["reviews_feedback"][1:]
+    for name in names[:3]:
+        assert after[name] == before[name]
+    assert check() == found
+    record = read_forgotten().records[0]
+    assert record.who == "ana"
+    assert record.done["tables"]["reviews"] == 3
+
+
+def test_without_a_purge_old_versions_still_have_the_rows(history):
+    ids = make_history(history)
+    found = check()
+    forget(f"reviews#{ids[0]}", "--apply", "--yes")
+    assert not any(row["row_id"] == ids[0] for row in read_all("reviews"))
+    old = table_at("reviews", version=0)
+    assert next(find_rows(old, "row_id", ids[0], columns=["text"])).values["text"] == RARE[0]
+    assert check() == found
+    forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
+    assert search_files(history.folder, ["throckmorton"], skip=["films.csv"]) == {}
+
+
+def test_rows_keep_their_order_and_the_commit_that_brought_them(history):
+    ids = make_history(history)
+    before = list_train()
+    forget(f"reviews#{ids[1]}", "--apply", "--purge", "--yes")
+    assert list_train() == [row for row in before if row[1] != ids[1]]
+    assert {version for version, _ in list_train()} == {0, 1}
+
+
+# -- models, lineage ----------------------------------------------------------------------------------------------
+
+
+def test_models_say_on_how_many_rows_forgotten_since_they_were_trained(history):
+    ids = make_history(history)
+    forget(*(f"reviews#{row}" for row in ids), "--apply", "--yes")
+    (record,) = read_forgotten().records
+    told = json.loads(resolve("models:/reviews/1").tags[f"dlpipe.forgotten.{record.record}"])
+    assert sum(told["rows"].values()) == 3
+    client = history.client
+    assert f"(record {record.record}" in client.get_model_version("reviews", "1").description
+    assert f"(record {record.record}" in client.get_model_version("reviews-pipeline", "1").description
+    shown = CliRunner().invoke(main, ["models", "show", "reviews/1"]).output
+    assert "forgotten since" in shown
+
+
+def test_lineage_says_when_a_row_was_forgotten_and_which_models_had_it(history):
+    ids = make_history(history)
+    forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
+    said = CliRunner().invoke(main, ["lineage", f"reviews#{ids[0]}"]).output
+    (record,) = read_forgotten().records
+    assert f"on request, by record {record.record}" in said
+    assert "models:/reviews/1" in said
+    assert "films.csv:52" in said  # which nobody but the user can change
+    assert "Throckmorton" not in said
+    other = list_ids(table_at("reviews"))[0]
+    said = CliRunner().invoke(main, ["lineage", f"reviews_predictions#{other}"]).output
+    (line,) = [line for line in said.splitlines() if f"scored reviews@v0#{other}" in line]
+    assert "gone" not in line
+    assert "positive: " in line
+
+
+def test_a_purged_version_says_that_rows_of_it_were_forgotten(history):
+    ids = make_history(history)
+    forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
+    shown = CliRunner().invoke(main, ["tables", "show", "reviews", "--version", "0"])
+    assert shown.exit_code == 1
+    assert "were forgotten on request (record" in shown.stderr
+
+
+# -- coming back --------------------------------------------------------------------------------------------------
+
+
+def test_no_ingest_and_no_append_brings_a_row_back_until_the_record_is_lifted(history):
+    ids = make_history(history)
+    forget(f"reviews#{ids[0]}", "films.csv:125", "--apply", "--purge", "--yes")
+    done = ingest(Sources(data="films.csv"), "reviews", settings=TextClassData())
+    assert not done.new_version
+    assert "2 rows of the sources were forgotten on request" in " ".join(done.notes)
+    added = history.append("again.csv", f'review,sentiment\n"{RARE[0].upper()}",positive\n')
+    assert (added.new_rows, added.new_version) == (0, False)
+    assert "1 row of the sources was forgotten on request" in " ".join(added.notes)
+    (record,) = read_forgotten().records
+    assert set(search_files(history.folder, ["throckmorton"], skip=["films.csv"])) == {"again.csv"}
+    forget("--lift", record.record)
+    assert history.append("again.csv", f'review,sentiment\n"{RARE[0]}",positive\n').new_rows == 1
+
+
+def test_the_record_has_neither_texts_nor_ids(history):
+    ids = make_history(history)
+    forget(f"reviews#{ids[0]}", "--apply", "--yes")
+    assert search_files(Path("tables", FORGOTTEN), [*PIECES, *ids]) == {}
+    listed = json.loads(forget("--records", "--json").stdout)
+    assert [(row["rows"], row["state"], row["who"]) for row in listed] == [(1, "done", "ana")]
+
+
+def test_forgetting_again_finds_nothing_left_and_says_so(history):
+    ids = make_history(history)
+    forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
+    version = table_at("reviews").version
+    assert "forgotten before, by record" in forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes").stderr
+    assert (table_at("reviews").version, len(read_forgotten().records)) == (version, 1)
+
+
+# -- tables of all kinds ------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_taken_out_of_ten_tables_at_once(history):
+    for number in range(10):
+        Path(f"{number}.csv").write_text("".join(f'"{text}","{label}"\n' for text, label in [
+            ("review", "sentiment"), *reviews()[:40], *reviews()[-40:], (RARE[0], "positive")
+        ]))  # fmt: skip
+        ingest(Sources(data=f"{number}.csv"), f"films{number}", settings=TextClassData())
+    said = forget("--text", RARE[0], "--apply", "--purge", "--yes").output
+    assert all(f"films{number}@v1: 1 row taken out" in said for number in range(10))
+    assert set(search_files(history.folder, PIECES)) == {f"{number}.csv" for number in range(10)}
+
+
+def test_a_table_of_another_program_with_its_statistics_and_checkpoint(history):
+    rows = pa.table({"id": ["a'1", "b", "c"], "note": [RARE[0], "soup", "zebra"], "row_id": ["7", "8", "9"]})
+    write_deltalake("tables/theirs", rows)
+    DeltaTable("tables/theirs").create_checkpoint()
+    write_deltalake("tables/theirs", rows.slice(1), mode="append")
+    assert search_files(Path("tables/theirs/_delta_log"), ["throckmorton"])  # the greatest value of the column
+    forget("theirs#7", "--apply", "--purge", "--yes")
+    assert search_files(Path("tables/theirs"), ["throckmorton", "a'1"]) == {}
+    assert sorted(row["note"] for row in read_all("theirs")) == ["soup", "soup", "zebra", "zebra"]
+
+
+def test_requests_without_texts_are_found_by_what_their_text_hashes_to(history):
+    make_history(history)
+    digest = hashlib.sha256(RARE[1].encode()).hexdigest()
+    append_by_day("reviews_requests", make_request_rows([ask("c", digest, texts=False)]))
+    said = json.loads(forget("--text", RARE[1], "--json").stdout)
+    assert {table["name"]: table["rows"] for table in said["tables"]}["reviews_requests"] == 1
+    forget("--text", RARE[1], "--apply", "--purge", "--yes")
+    assert search_files(history.folder, [digest]) == {}
+
+
+def test_what_a_dead_server_left_in_its_journal_is_brought_to_its_table_and_taken_out(history):
+    make_history(history)
+    writer = Writer(find_journals())
+    written = writer.begin("reviews_requests")
+    written.append(make_line(ask("d", RARE[2])))
+    written.close()
+    os.close(writer._lock)  # as a kill does
+    forget("--text", RARE[2], "--apply", "--purge", "--yes")
+    assert search_files(history.folder, ["quozzle"], skip=["films.csv"]) == {}
+    assert read_mark("reviews_requests", written.file.mark) == 0
+
+
+def test_a_server_that_lives_is_waited_for(history, monkeypatch):
+    make_history(history)
+    monkeypatch.setattr("dlpipe.forgetting.forgetting.WAIT_SECONDS", 0.5)
+    writer = Writer(find_journals())
+    written = writer.begin("reviews_requests")
+    written.append(make_line(ask("d", RARE[2])))
+    said = forget("--text", RARE[2], "--apply", "--yes", code=1)
+    assert "did not bring them into its table within a minute" in said.stderr
+    writer.close()
+    forget("--text", RARE[2], "--apply", "--yes")
+    assert not any(row["text"] == RARE[2] for row in read_all("reviews_requests"))
+
+
+def test_rows_that_others_append_meanwhile_stay(history):
+    ids = make_history(history)
+    failed = []
+
+    def append() -> None:
+        try:
+            for number in range(6):
+                write_table("reviews_predictions", read_table(table_at("reviews_predictions")).slice(number, 1))
+        except Exception as error:
+            failed.append(error)
+
+    before = table_at("reviews_predictions").rows
+    thread = threading.Thread(target=append)
+    thread.start()
+    forget(f"reviews#{ids[0]}", "--apply", "--yes")
+    thread.join()
+    assert not failed
+    assert table_at("reviews_predictions").rows == len(read_all("reviews_predictions")) == before + 6 - 1
+
+
+# -- files beside tables ------------------------------------------------------------------------------------------
+
+
+def test_artifacts_pages_and_databases_lose_the_text_and_nothing_else(history):
+    ids = make_history(history)
+    blobs = history.folder / ".metaflow/TrainFlow/data/ab"
+    blobs.mkdir(parents=True)
+    shown = {"worst": [{"row_id": ids[0], "text": RARE[0], "parts": RARE[0].split()}, {"text": "a film wept"}]}
+    kept = np.array([ids[0], ids[1]])
+    (blobs / "abcd").write_bytes(gzip.compress(pickle.dumps({"shown": shown, "ids": kept})))
+    history.client.set_experiment_tag("0", "note", f"they wrote {RARE[0]} again")
+    forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
+    assert search_files(history.folder, ["throckmorton", ids[0]], skip=["films.csv"]) == {}
+    read = pickle.loads(gzip.decompress((blobs / "abcd").read_bytes()))
+    assert read["shown"]["worst"][1] == {"text": "a film wept"}
+    assert read["shown"]["worst"][0]["text"] == "_ _ _ _ _ _."
+    assert read["ids"].tolist() == ["_", ids[1]]
+    assert history.client.get_experiment("0").tags["note"] == "they wrote _ _ _ _ _ _. again"
+
+
+def test_a_registered_example_goes_with_its_answer_and_the_others_stay(history):
+    ids = make_history(history)
+    folder = Path("mlartifacts/models/m-1/artifacts")
+    folder.mkdir(parents=True)
+    made = {"engine": "torch", "rows": [{"text": RARE[0]}, {"text": "soup"}], "outputs": [[0.1], [0.2]]}
+    (folder / "example.json").write_text(json.dumps(made))
+    (folder / "tokenizer.json").write_text(json.dumps({"vocab": {"throckmorton": 1, "film": 2}}))
+    history.client.create_experiment("films", artifact_location=str(Path("mlartifacts").absolute()))
+    said = json.loads(forget(f"reviews#{ids[0]}", "--json").stdout)
+    assert said["vocabularies"] == ["mlartifacts/models/m-1/artifacts/tokenizer.json"]
+    forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
+    left = json.loads((folder / "example.json").read_text())
+    assert left == {"engine": "torch", "rows": [{"text": "soup"}], "outputs": [[0.2]]}
+    assert "throckmorton" in (folder / "tokenizer.json").read_text()
+
+
+def test_sources_lose_their_lines_only_where_that_is_asked_for(history):
+    ids = make_history(history)
+    before = Path("films.csv").read_text().splitlines()
+    forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
+    assert Path("films.csv").read_text().splitlines() == before
+    forget(f"reviews#{ids[1]}", "--apply", "--purge", "--sources", "--yes")
+    assert Path("films.csv").read_text().splitlines() == [line for line in before if RARE[1] not in line]
+
+
+# -- bad input ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["reviews#00000000000000ab"], "Nothing is called 'reviews#00000000000000ab'"),
+        (["models:/reviews/1"], "is no row but a model"),
+        (["films.csv:1"], "is its header"),
+        (["--text", "!?"], "must have a word"),
+        ([], "Name what to forget"),
+        (["reviews", "--purge"], "goes with --apply"),
+        (["--text", RARE[0], "--apply"], "there is nobody to ask"),
+        (["--lift", "abc"], "There is no record 'abc'"),
+        (["other.csv"], "Nothing is called 'other.csv'"),
+    ],
+)
+def test_what_cannot_be_forgotten_is_refused_with_a_way_out(history, words, told):
+    make_history(history)
+    before = table_at("reviews")
+    done = CliRunner().invoke(main, ["forget", *words])
+    assert done.exit_code != 0
+    assert told in done.output
+    assert table_at("reviews") == before
+
+
+def test_a_short_text_is_found_as_a_value_and_not_in_running_text():
+    needles = Needles.from_texts(["soup"])
+    assert (
+        blank_content(b'{"text": "Soup!", "other": "cold soup"}', needles)
+        == b'{"text": "_!", "other": "cold soup"}'
+    )
+
+
+def test_a_text_is_found_cut_escaped_and_spread_over_tags():
+    needles = Needles.from_texts([f"{RARE[2]} said the very old waiter"])
+    for content in (
+        '"\\u00dcml\\u00e4ut & quozzle said the ve..."',
+        "<b>Ümläut</b> &amp; <i style='a'>quozzle</i> said the very old <p>waiter",
+        "['Ümläut', '&', 'quozzle', 'said', 'the', 'very', 'old', 'waiter']",
+    ):
+        blank = blank_content(content.encode(), needles).decode()
+        assert "quozzle" not in blank
+        assert "old" not in blank
+    other = "Ümläut & quozzle said the very young waiter"
+    assert blank_content(other.encode(), needles).decode() == other
+
+
+# -- kills --------------------------------------------------------------------------------------------------------
+
+
+def describe_end(told: Path, folder: str, environ: dict[str, str]) -> None:
+    """Write down what a forgetting leaves, whatever its record is called and whenever it was."""
+    os.chdir(folder)
+    os.environ.update(environ)
+    names = ("reviews", "reviews_predictions", "reviews_explanations", "reviews_requests", "reviews_feedback")
+    (record,) = read_forgotten().records
+    tags = resolve("models:/reviews/1").tags
+    end = {
+        **{name: read_all(name) for name in names},
+        "left": search_files(Path(folder), PIECES[:2], skip=["films.csv"]),
+        "rows": len(record.digests),
+        "done": record.done is not None,
+        "model": json.loads(tags[f"dlpipe.forgotten.{record.record}"])["rows"],
+        "artifact": pickle.loads(gzip.decompress(Path(".metaflow/TrainFlow/data/ab/abcd").read_bytes())),
+    }
+    told.write_bytes(pickle.dumps(end))
+
+
+def kill_and_go_on(folder: Path, share: int) -> None:
+    """Kill a forgetting at a share of its changes; the next call ends as one that nobody disturbed."""
+    beside = folder.with_name(f"{folder.name}-beside")
+    kept, count, told = beside / "kept", beside / "count", beside / "told"
+    ids = make_history(History(folder))
+    blobs = folder / ".metaflow/TrainFlow/data/ab"
+    blobs.mkdir(parents=True)
+    (blobs / "abcd").write_bytes(gzip.compress(pickle.dumps({"worst": [RARE[0], RARE[1]]})))
+    shutil.copytree(folder, kept)
+    words = [f"reviews#{ids[0]}", "--apply", "--purge", "--yes"]
+    assert start(forget_until, words, 0, count) == 0
+    assert start(describe_end, told) == 0
+    expected, changes = pickle.loads(told.read_bytes()), int(count.read_text())
+    assert expected["left"] == {}
+    for number in range(1, changes + 1, max(1, changes // share)):
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        assert start(forget_until, words, number, count) == 9, number
+        assert start(forget_until, words, 0, count) == 0, number
+        assert start(describe_end, told) == 0, number
+        assert pickle.loads(told.read_bytes()) == expected, number
+
+
+def test_killed_at_some_changes_and_called_again_it_comes_to_the_same_end(history):
+    kill_and_go_on(history.folder, 6)
+
+
+@pytest.mark.chaos
+def test_killed_at_every_change_and_called_again_it_comes_to_the_same_end(history):
+    kill_and_go_on(history.folder, 10_000)
