@@ -341,7 +341,7 @@ class Mirror:
             metrics=frozenset(points),
             tags=tags,
             documents=files,
-            datasets=frozenset(_read_datasets(run)),
+            datasets=frozenset(read_datasets(run)),
             logged_models=frozenset(self._read_logged_models(run, record)),
         )
 
@@ -450,7 +450,8 @@ def _read_record_points(client: MlflowClient, run: Run, record: RunRecord) -> It
     yield from _read_points(client, run, [key for key in to_read if key in run.data.metrics])
 
 
-def _read_datasets(run: Run) -> Iterator[Dataset]:
+def read_datasets(run: Run) -> Iterator[Dataset]:
+    """Yield the data sets that MLflow has of a run, without their columns."""
     for dataset_input in run.inputs.dataset_inputs if run.inputs else []:
         context = next((tag.value for tag in dataset_input.tags if tag.key == CONTEXT), "")
         source, profile = parse_object(dataset_input.dataset.source), parse_object(dataset_input.dataset.profile)

@@ -30,6 +30,7 @@ layers           where nodes stand on a page
 page             a graph as a page
 version_uses     what versions of models were used for, for their pages in MLflow
 checking         whether records agree
+agreement        whether MLflow alone has the graph that Metaflow and Delta alone have
 """
 
 from dlpipe.lineage.checking import Finding, check_records, count_problems

@@ -6,11 +6,11 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dlpipe.bridge import check
 from dlpipe.bridge.marks import find_marks
 from dlpipe.bridge.metadata import find_runs
 from dlpipe.bridge.outcomes import RunOutcome, read_outcome
 from dlpipe.errors import DlpipeError, RunNotFound, TableVersionNotFound, TrackingUnavailable
+from dlpipe.lineage.agreement import compare_graphs
 from dlpipe.lineage.catalog import TableRecord
 from dlpipe.lineage.graph import Edge, Facts
 from dlpipe.lineage.models import REGISTERED_BY, TRAINED_BY
@@ -19,14 +19,12 @@ from dlpipe.lineage.records import Records
 from dlpipe.lineage.tables import make_table_node
 from dlpipe.lineage.tasks import make_run_node
 from dlpipe.lineage.version_uses import find_uses
-from dlpipe.registry import CHAMPION, MADE_FROM, ModelVersion, read_uses
+from dlpipe.registry import CHAMPION, MADE_FROM, read_uses
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Problem = Literal["dangling", "missing", "differs"]
-OF_GRAPH = ("dataset", "model", "run", "parent")
-"""With what a difference between MLflow and Metaflow begins that is one of their graphs."""
 OUTSIDE = ("file", "line")
 """What is nobody's to keep but the user's: that a file was changed or removed is no fault of a record."""
 
@@ -39,7 +37,7 @@ class Finding:
     ----------
     problem : str
         ``dangling``: a record names what is not there; ``missing``: something is there that a record should name;
-        ``differs``: MLflow says something else than Metaflow and Delta.
+        ``differs``: what MLflow alone says of runs and what they made is not what Metaflow and Delta alone say.
     what : str
         What it is about, as ``Node.id`` or a run's pathspec.
     text : str
@@ -186,6 +184,10 @@ def find_run_problems(records: Records) -> Iterator[Finding]:
         runs = find_runs()
     except RunNotFound:
         return
+    except ValueError as error:  # a file that is no JSON
+        yield Finding("dangling", "Metaflow", f"its records of runs cannot be read: {error}")
+        return
+    mirrored: dict[str, RunOutcome] = {}
     for run in runs:
         try:
             outcome = read_outcome(run)
@@ -196,8 +198,11 @@ def find_run_problems(records: Records) -> Iterator[Finding]:
         yield from _check_datasets(records, outcome)
         yield from _check_models(records, outcome)
         if is_mirrored(run):
-            yield from _check_mirror(run)
+            mirrored[run] = outcome
     yield from _find_unnamed_models(records, set(runs))
+    versions = dict(records.models.list_versions())
+    for node, text in compare_graphs(mirrored, versions, records.catalog, records.tables.index):
+        yield Finding("differs", node.id, text)
 
 
 def is_mirrored(run: str) -> bool:
@@ -234,17 +239,6 @@ def _check_models(records: Records, outcome: RunOutcome) -> Iterator[Finding]:
         # a run that registers what an earlier one has registered finds it, and so made it, too
         if model.role == "made" and not named:
             yield Finding("missing", node.id, f"{outcome.pathspec} made it, and its tags name no run")
-        if model.role == "made" and MADE_FROM not in version.tags:
-            yield from _check_rows(node, version, outcome)
-
-
-def _check_rows(node: Node, version: ModelVersion, outcome: RunOutcome) -> Iterator[Finding]:
-    """Yield that a run had other rows in its hands than those that a version's tags say it was trained on."""
-    table, number = version.tags.get("delta.table", "").rstrip("/"), version.tags.get("delta.version", "")
-    there = {(dataset.path.rstrip("/"), str(dataset.version)) for dataset in outcome.datasets}
-    if there and (table, number) not in there:
-        told = f"its tags name {table}@v{number}, which {outcome.pathspec} that made it did not have"
-        yield Finding("differs", node.id, told)
 
 
 def is_told(uri: str, made_from: str, told: Container[str]) -> bool:
@@ -288,12 +282,6 @@ def find_page_problems(records: Records) -> Iterator[Finding]:
                 now = f"there are {count:,}" if use.where else "it is not there"
                 text = f"its page tells of {use}, and {now}: `dlpipe bridge sync` brings it up to date"
                 yield Finding("differs", node.id, text)
-
-
-def _check_mirror(run: str) -> Iterator[Finding]:
-    for difference in check(run):
-        if difference.what.split(" ")[0] in OF_GRAPH:
-            yield Finding("differs", difference.key, str(difference).partition(": ")[2])
 
 
 def count_problems(found: Iterable[Finding]) -> dict[Problem, int]:

@@ -57,7 +57,7 @@ class RunIndex:
             new: Collection[str] = mark["open"]
         else:
             new = dict.fromkeys([*mark["open"], *(set(list_run_ids(flow)) - self.index.list_names(source))])
-        words = {run: _find_words(flow, run) for run in new}
+        words = {run: _read_words(flow, run) for run in new}
         units: list[NewUnit] = [
             (run, b"", [*map(to_number, some)]) for run, some in sorted(words.items()) if some is not None
         ]
@@ -74,6 +74,13 @@ def _read_stamp(flow: str) -> list[int] | None:
     found = folder.stat()
     sure = time.time_ns() - found.st_mtime_ns > UNSURE
     return [found.st_dev, found.st_ino, found.st_mtime_ns] if sure else None
+
+
+def _read_words(flow: str, run: str) -> list[str] | None:
+    try:
+        return _find_words(flow, run)
+    except ValueError:  # a file that is no JSON: it may be restored
+        return None
 
 
 def _find_words(flow: str, run: str) -> list[str] | None:

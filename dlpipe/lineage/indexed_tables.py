@@ -195,7 +195,7 @@ def list_words(location: str, commit: Mapping[str, Any]) -> Iterator[str]:
     --------
     >>> commit = {"sources": [{"name": "data/films.csv"}], "made_by": "TrainFlow/17/start/1/0"}
     >>> list(list_words("/films/reviews", commit))
-    ['file films.csv', 'file data/films.csv', 'task TrainFlow/17/start/1']
+    ['file films.csv', 'file data/films.csv', 'run TrainFlow/17', 'task TrainFlow/17/start/1']
     >>> list(list_words("/p", {"key": {"source": "/r", "source_version": "3", "model": "models:/r/1"}}))
     ['table /r', 'version /r@v3', 'model models:/r/1']
     """
@@ -205,6 +205,7 @@ def list_words(location: str, commit: Mapping[str, Any]) -> Iterator[str]:
         if at and number.isdecimal():
             yield f"source {table}"
     if made_by := commit.get("made_by"):
+        yield f"run {'/'.join(str(made_by).split('/')[:2])}"
         yield f"task {str(made_by).rpartition('/')[0]}"
     key = commit.get("key") or {}
     if "source" in key:

@@ -38,6 +38,7 @@ class RunReader(Reader):
     def __init__(self, index: RunIndex, until: int | None = None) -> None:
         self.index, self.until = index, until
         self._snapshots: dict[str, RunSnapshot | None] = {}
+        self._damaged: set[str] = set()
         self._packages: dict[Node, tuple[str, str, str] | None] = {}
 
     def find(self, text: str) -> Iterator[tuple[Node, ...]]:
@@ -69,6 +70,8 @@ class RunReader(Reader):
         if node.kind not in ("run", "task"):
             return None
         snapshot = self._read(make_pathspec(node))
+        if make_pathspec(node) in self._damaged:
+            return Facts(gone="Metaflow's records of it are damaged")
         if snapshot is None:
             return Facts(gone="Metaflow has no such run any more")
         if node.kind == "run":
@@ -150,6 +153,9 @@ class RunReader(Reader):
                 snapshot = MetaflowRun(pathspec).read()
             except RunNotFound:  # deleted, or it has only just begun
                 self._snapshots[pathspec] = None
+            except ValueError:  # a file that is no JSON
+                self._snapshots[pathspec] = None
+                self._damaged.add(pathspec)
             else:
                 later = self.until is not None and snapshot.created > self.until
                 self._snapshots[pathspec] = None if later else snapshot

@@ -40,7 +40,7 @@ class UseReader(Reader):
         if node not in self._outcomes:
             try:
                 outcome = read_outcome(str(node))
-            except DlpipeError:  # deleted, or its datastore does not answer
+            except (DlpipeError, ValueError):  # deleted or damaged, or its datastore does not answer
                 self._outcomes[node] = None
             else:
                 later = self.until is not None and outcome.start > self.until
