@@ -17,16 +17,20 @@ from dlpipe.tables import Sources, ingest, table_at
 from dlpipe.task.text_classification import TextClassData
 
 FLOW = """
-from metaflow import FlowSpec, step
+from metaflow import FlowSpec, checkpoint, current, step
 
 
 class UseFlow(FlowSpec):
+    @checkpoint
     @step
     def start(self):
         from dlpipe.tables import Sources, ingest, table_at
+        from dlpipe.tuning import Trial, Tuned
         from dlpipe.task.text_classification import TextClassData
 
         self.rows = table_at("reviews")
+        self.tuned = Tuned((Trial(0, {"rate": 0.1}, (), None), Trial(1, {"rate": 0.2}, (), None)), {"rate": 0.2})
+        current.checkpoint.save("films.csv", name="training")
         self.made = ingest(Sources(data="films.csv"), "copy", settings=TextClassData()).table
         self.next(self.end)
 
@@ -55,6 +59,14 @@ def look(text: str, **how: object) -> Graph:
 
 def spell(graph: Graph) -> set[str]:
     return {f"{edge.result} {edge.how} {edge.origin}" for edge in graph.edges}
+
+
+def run_flow(history: History) -> str:
+    (history.folder / "use_flow.py").write_text(FLOW)
+    command = [sys.executable, "use_flow.py", "run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(f"UseFlow/{place.name}" for place in Path(".metaflow/UseFlow").iterdir() if place.name.isdigit())
 
 
 def test_a_row_of_a_request_of_fifty_has_its_own_label_and_no_other(history: History) -> None:
@@ -124,18 +136,23 @@ def test_a_row_of_a_table_that_was_ingested_from_another_leads_to_the_row_there_
     assert spell(look(f"reviews#{row}", direction="down")) == {f"copies@v0#{row} ingested from reviews@v0#{row}"}
 
 
-def test_a_run_leads_to_its_code_and_to_what_it_used_and_did_not_make(history: History) -> None:
+def test_a_run_leads_to_its_code_its_trials_its_checkpoints_and_what_it_used(history: History) -> None:
     history.ingest("TrainFlow/17")
-    (history.folder / "use_flow.py").write_text(FLOW)
-    command = [sys.executable, "use_flow.py", "--environment", "local", "run"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    run = next(place.name for place in Path(".metaflow/UseFlow").iterdir() if place.name.isdigit())
-    up = look(f"UseFlow/{run}", direction="up", depth=1)
+    run = run_flow(history)
+    up = look(run, direction="up", depth=1)
     used = {text for text in spell(up) if " used " in text}
-    assert used == {f"UseFlow/{run} used reviews@v0"}
+    assert used == {f"{run} used reviews@v0"}
     codes = [edge.origin for edge in up.edges if edge.how == "ran"]
     (code,) = codes
-    assert spell(look(str(code), direction="down", depth=1)) == {f"UseFlow/{run} ran {code}"}
+    assert spell(look(str(code), direction="down", depth=1)) == {f"{run} ran {code}"}
     assert up.facts[code].gone == ""
     assert spell(look("reviews@v0", direction="down")) == set()
+    task = f"{run}/start/1"
+    best, saved = f"{task} trial 1", f"{task}/0 checkpoint 0"
+    assert f"{run} tuned by {best}" in spell(look(run, direction="up", depth=1))
+    found = spell(look(task, direction="down", depth=1))
+    assert found >= {f"{task} trial 0 part of {task}", f"{best} part of {task}", f"{saved} made by {task}"}
+    assert spell(look(best, direction="down", depth=1)) == {f"{run} tuned by {best}"}
+    up = look(saved, direction="up", depth=1)
+    assert spell(up) == {f"{saved} made by {task}"}
+    assert (up.facts[up.roots[0]].gone, look(best).facts[look(best).roots[0]].about) == ("", "rate=0.2")

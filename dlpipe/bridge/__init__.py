@@ -6,6 +6,8 @@ datastore    Metaflow's datastore: whether it can be used, and its files, read w
 opening      pickles as values, without running any code of theirs
 artifacts    the artifacts of an attempt
 packages     the code package of a run
+checkpoints  the checkpoints of a task
+held_runs    what MLflow alone says of runs
 graphs       the graph of a flow
 attempts     the attempts of a task, as its metadata tells them
 runs         a run and its tasks

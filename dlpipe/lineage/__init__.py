@@ -20,6 +20,8 @@ answers          predictions, explanations, looks at drift
 models           versions of models and the moves of champions
 runs             runs and tasks of Metaflow
 tasks            how these are named as nodes
+trials           trials of a search for settings
+checkpoints      checkpoints that tasks saved
 uses             what runs had in their hands and did not make
 schedules        deployments and events
 requests         requests and the labels for them

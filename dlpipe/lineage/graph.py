@@ -32,6 +32,7 @@ How = Literal[
     "published by",
     "ran",
     "used",
+    "tuned by",
 ]
 
 

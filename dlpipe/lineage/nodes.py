@@ -29,6 +29,8 @@ Kind = Literal[
     "deployment",
     "event",
     "code",
+    "trial",
+    "checkpoint",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 OF_TABLES = ("table", "predictions", "explanations", "look")
@@ -53,7 +55,8 @@ class Node:
         run and a task the flow; of an event and a deployment its name.
     number : int or None
         The version of a table, model or deployment, the line of a file, the number of a move, a row of a request
-        that had several. A row has the version whose commit brought it.
+        that had several, of a trial or a checkpoint which one of its task. A row has the version whose commit
+        brought it.
     key : str
         What tells it from others beside these: the SHA-256 of a file, the digest of code, the id of a row,
         request, run or event, run, step and task of a task, the alias of a move.
@@ -106,6 +109,8 @@ class Node:
             return self.key if self.number is None else f"{self.key}:{self.number}"
         if self.kind == "code":
             return f"code:{self.name}@{self.key[:SHORT]}"
+        if self.kind in ("trial", "checkpoint"):
+            return f"{name}/{self.key} {self.kind} {self.number}"
         if self.kind == "requests":
             return f"{name} of {self.key}"
         if self.kind == "deployment":

@@ -8,6 +8,7 @@ from dlpipe.errors import NodeAmbiguous, NodeNotFound
 from dlpipe.lineage.answers import AnswerReader
 from dlpipe.lineage.asked_rows import AskedRowReader
 from dlpipe.lineage.catalog import Catalog
+from dlpipe.lineage.checkpoints import CheckpointReader
 from dlpipe.lineage.graph import Edge, Facts
 from dlpipe.lineage.index import Index, find_index_path
 from dlpipe.lineage.indexed_files import FileIndex
@@ -22,6 +23,7 @@ from dlpipe.lineage.rows import RowReader
 from dlpipe.lineage.runs import RunReader
 from dlpipe.lineage.schedules import ScheduleReader
 from dlpipe.lineage.tables import TableReader
+from dlpipe.lineage.trials import TrialReader
 from dlpipe.lineage.uses import UseReader
 from dlpipe.time_formats import format_moment, to_moment
 
@@ -53,13 +55,16 @@ class Records:
         self.tables, self.models = TableReader(self.catalog, tables, FileIndex(self.index)), ModelReader(until)
         rows = RowOrigins(self.catalog, tables)
         self.answers = AnswerReader(self.catalog, self.tables, rows)
+        runs = RunReader(RunIndex(self.index), until)
         requests = RequestReader(self.catalog, tables, until)
         self.readers: tuple[Reader, ...] = (
             self.tables,
             RowReader(self.catalog, self.tables, rows, self.models),
             self.answers,
             self.models,
-            RunReader(RunIndex(self.index), until),
+            runs,
+            TrialReader(runs),
+            CheckpointReader(until),
             UseReader(self.tables, until),
             ScheduleReader(self.catalog, until),
             requests,

@@ -76,7 +76,7 @@ class RunReader(Reader):
             return Facts(gone="Metaflow has no such run any more")
         if node.kind == "run":
             return Facts(snapshot.created, snapshot.status.lower())
-        attempts = self._list_attempts(node)
+        attempts = self.list_attempts(node)
         if not attempts:
             return Facts(gone="Metaflow has no such task any more")
         tries = f", {len(attempts)} attempts" if len(attempts) > 1 else ""
@@ -86,7 +86,7 @@ class RunReader(Reader):
         """Yield the run of a task, and the run or task that a resumed one goes back to."""
         if node.kind == "task":
             yield Edge(node, "part of", make_run_node(str(node)))
-            for attempt in self._list_attempts(node):
+            for attempt in self.list_attempts(node):
                 if attempt.origin:
                     yield Edge(node, "resumed from", *make_task_node(attempt.origin))
         elif node.kind == "run" and (snapshot := self._read(str(node))):
@@ -143,9 +143,12 @@ class RunReader(Reader):
             if (snapshot := self._read(f"{flow}/{later}")) and snapshot.origin == pathspec:
                 yield make_run_node(f"{flow}/{later}")
 
-    def _list_attempts(self, node: Node) -> list[TaskAttempt]:
+    def list_attempts(self, node: Node) -> list[TaskAttempt]:
+        """Return the attempts of a task, or of all tasks of a run; none where there is no such thing."""
         snapshot = self._read(make_pathspec(node))
-        return [attempt for attempt in snapshot.attempts if attempt.pathspec == str(node)] if snapshot else []
+        if snapshot is None:
+            return []
+        return [attempt for attempt in snapshot.attempts if node.kind == "run" or attempt.pathspec == str(node)]
 
     def _read(self, pathspec: str) -> RunSnapshot | None:
         if pathspec not in self._snapshots:

@@ -137,7 +137,7 @@ def _make_clause(tag: str, value: str, prefix: bool) -> str:
     Examples
     --------
     >>> _make_clause("delta.table", "/films", False), _make_clause("t", "it's", True)
-    ("tags.`delta.table` = '/films'", 'tags.`t` LIKE "it\'s%"')
+    ("tags.`delta.table` = '/films'", 'tags.`t` LIKE "it\\'s%"')
     """
     if "'" in value and '"' in value:  # the search has no way to escape a quote
         value, prefix = re.sub("[^a-zA-Z0-9/]", "_", value), True
