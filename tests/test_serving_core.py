@@ -335,6 +335,33 @@ def test_under_too_much_load_who_gets_an_answer_gets_it_as_soon_as_a_few_clients
     assert np.median(accepted) < 2 * np.median(usual)  # quantiles near 1 are those of a busy machine
 
 
+def test_a_request_of_many_rows_has_nobody_refused_though_it_takes_longer_than_expected():
+    class Slower(Slow):
+        def predict_batch(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+            time.sleep(0.015 * len(rows))  # 3,400 tokens a second instead of the 5,000 that are assumed first
+            return [{"row": row} for row in rows]
+
+    served, row = Slower(), "word " * 40
+    served.batch_tokens = 128
+
+    async def ask(batcher: Batcher) -> list[float]:
+        many = asyncio.create_task(batcher.compute(served, [row] * 200))
+        await asyncio.sleep(0.05)
+        seconds = []
+        while not many.done():
+            began = time.monotonic()
+            batcher.check_room(served)
+            await batcher.compute(served, [row])
+            seconds.append(time.monotonic() - began)
+            await asyncio.sleep(0.1)
+        await many
+        return seconds
+
+    seconds = run(ask)
+    assert len(seconds) > 10
+    assert np.median(seconds) < 0.3
+
+
 def test_too_much_load_is_seen_before_a_body_is_read():
     served, row = Slow(seconds=0.01), "word " * 400
 

@@ -87,7 +87,10 @@ def narrow_own(document: dict[str, Any]) -> dict[str, Any]:
         },
     }
     schemas["InferRequest"]["properties"] |= narrow_tensors()
-    schemas["Label"]["properties"] |= {"label": TEXT, "row": {"type": "integer", "minimum": 0, "maximum": 9}}
+    schemas["Label"]["properties"] |= {
+        "label": {"enum": ["negative", "positive"]},
+        "row": {"type": "integer", "minimum": 0, "maximum": 9},
+    }
     schemas["Labels"] = {"anyOf": [schemas["Label"], {"type": "array", "items": schemas["Label"], "minItems": 1}]}
     for item in document["paths"].values():
         content = item.get("post", {}).get("requestBody", {}).get("content", {})

@@ -98,7 +98,7 @@ LABEL: Json = {
             "type": ["string", "number", "array"],
             "pattern": r"\S",
             "items": {"type": "string"},
-            "description": "A class, a number, or several labels.",
+            "description": "A class, a number, or several labels; those that the model knows.",
         },
         "row": {"type": ["integer", "null"], "minimum": 0, "description": "Of the request, from 0; by default 0."},
     },
