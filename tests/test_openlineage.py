@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from openlineage_graph import find_problems, list_edges, list_facets, rebuild
 from openlineage_receiver import KEY, Receiver, receiving
 from stores import keep_runs_in, untouched_environment
 
+from dlpipe.bridge.marks import find_marks
 from dlpipe.cli import main
 from dlpipe.errors import ReceiverUnavailable
 from dlpipe.lineage import Records
@@ -293,3 +297,26 @@ def test_a_registry_that_does_not_answer_is_no_empty_one(
     done = CliRunner().invoke(main, ["lineage", "export", "--to", str(tmp_path / "told.jsonl")])
     assert done.exit_code == 1
     assert not (tmp_path / "told.jsonl").read_text()
+
+
+# -- the process beside a run ------------------------------------------------------------------------------------
+
+
+def test_a_setting_that_names_no_receiver_is_said_beside_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".metaflow/ToldFlow/17/_bridge").mkdir(parents=True)
+    environment = {**os.environ, "DLPIPE_OPENLINEAGE": "kafka://broker"}
+    command = [sys.executable, "-m", "dlpipe.openlineage.follow", "ToldFlow/17"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0
+    keep_runs_in(tmp_path, monkeypatch)
+    assert "'kafka' is not spoken" in find_marks("ToldFlow/17").receiver_problem()
+
+
+def test_a_bridged_run_is_refused_where_the_package_for_its_setting_is_missing() -> None:
+    from metaflow_extensions.dlpipe.plugins.mlflow_bridge import BadSetting, check_openlineage
+
+    check_openlineage()
+    with pytest.raises(BadSetting, match=r"pip install 'dlpipe\[openlineage\]'"):
+        check_openlineage("no_such_package")

@@ -17,7 +17,7 @@ from dlpipe.bridge.marks import find_marks
 from dlpipe.bridge.mirroring import format_error
 from dlpipe.bridge.reading import RunReading
 from dlpipe.collector import collect_seldom
-from dlpipe.errors import RunNotFound
+from dlpipe.errors import RunNotFound, SettingError
 from dlpipe.lineage import Records
 from dlpipe.openlineage.collecting import make_run_group
 from dlpipe.openlineage.exporting import Export, export_events, tell
@@ -47,7 +47,11 @@ def main(pathspec: str, closed: str = "") -> None:
     os.nice(NICE)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads what libraries print
     to = os.environ.get(SETTING, "")
-    receiver = open_receiver("" if to.lower() in ("1", "true", "yes") else to, retries=0)
+    try:
+        receiver = open_receiver("" if to.lower() in ("1", "true", "yes") else to, retries=0)
+    except SettingError as error:
+        find_marks(pathspec).note_receiver(format_error(error))
+        return
     telling = Telling(pathspec, receiver)
     if closed:
         telling.look(closed=closed)

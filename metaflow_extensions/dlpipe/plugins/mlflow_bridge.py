@@ -7,6 +7,7 @@ tasks get a few environment variables and import nothing.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import resource
@@ -93,6 +94,7 @@ class MlflowBridge(StepDecorator):
                 check_mlflow()
             self._followers[pathspec] = Follower(pathspec, interval=self._interval)
             if os.environ.get(OPENLINEAGE):
+                check_openlineage()
                 self._tellers[pathspec] = KeptProcess(make_command("dlpipe.openlineage.follow", pathspec))
             if not os.environ.get("MLFLOW_TRACKING_URI"):
                 self._say_runs_elsewhere()
@@ -221,6 +223,15 @@ def read_interval(given: Any) -> float:
         if seconds == 0 or 0.1 <= seconds < 1e6:
             return seconds
     raise BadSetting(f"resources={given!r} is no number of seconds. Give one from 0.1, such as 1, or 0 for none.")
+
+
+def check_openlineage(package: str = "openlineage") -> None:
+    """Raise ``BadSetting`` unless the package is there that tells of runs."""
+    if importlib.util.find_spec(package) is None:
+        raise BadSetting(
+            f"{OPENLINEAGE} is set, which needs openlineage-python. Install the extra: pip install "
+            "'dlpipe[openlineage]', or unset it."
+        )
 
 
 def check_mlflow() -> None:
