@@ -204,7 +204,9 @@ def test_a_server_that_is_killed_at_random_gets_all_and_the_same_graph(trained: 
             while not try_export(receiver):
                 failed += 1
         assert failed > 1
-        assert rebuild([*read_once(receiver).values()]) == list_edges(Records())
+        got = read_once(receiver)
+        assert rebuild([*got.values()]) == list_edges(Records())
+        assert len(receiver.read()) - len(got) <= failed  # one for each time: told, and not answered
 
 
 def test_without_the_note_all_is_told_again_with_the_same_ids(
@@ -262,7 +264,7 @@ def test_openlineage_yml_says_how_a_server_is_spoken_to(
 def test_an_event_that_is_not_taken_keeps_no_other_back_and_is_told_again(
     trained: History, told: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    with receiving(tmp_path / "got", RECEIVER_REFUSES="reviews.register") as receiver:
+    with receiving(tmp_path / "got", RECEIVER_REFUSES="evaluated on") as receiver:
         done = send(receiver)
         assert done.exit_code == 1
         assert "does not take an event (status 422, not this one)" in done.output
