@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -94,11 +95,11 @@ def make_code_location(code: Mapping[str, str]) -> JobFacet | None:
     git, package = parse_object(code.get("git-info")), parse_object(code.get("code-package"))
     script, commit = code.get("script-name", ""), str(git.get("commit_sha") or "")
     if git.get("repo_url") and commit:
-        address = show_address(str(git["repo_url"])).removesuffix(".git")
+        repository = show_address(str(git["repo_url"]))
         return source_code_location_job.SourceCodeLocationJobFacet(
             type="git",
-            url=f"{address}/blob/{commit}/{script}" if script else address,
-            repoUrl=address,
+            url=make_code_url(repository, commit, script),
+            repoUrl=repository,
             path=script or None,
             version=commit,
             branch=str(git["branch_name"]) if git.get("branch_name") else None,
@@ -111,6 +112,32 @@ def make_code_location(code: Mapping[str, str]) -> JobFacet | None:
             version=str(package.get("sha") or "") or None,
         )
     return None
+
+
+def make_code_url(repository: str, commit: str, script: str) -> str:
+    """Return the page of a file of a commit; of a repository that is on no server, its address.
+
+    Parameters
+    ----------
+    repository : str
+        As Git has it: the address of a page, ``git@server:path``, or a path.
+    commit : str
+    script : str
+        Path of the file in the repository; may be empty.
+
+    Examples
+    --------
+    >>> make_code_url("git@example.org:films/flows.git", "ab12", "train.py")
+    'https://example.org/films/flows/blob/ab12/train.py'
+    >>> make_code_url("/srv/films", "ab12", "train.py")
+    'file:///srv/films'
+    """
+    if by_ssh := re.fullmatch(r"(?:ssh://)?(?:[\w.-]+@)([\w.-]+)(?::\d+/|[:/])(.+)", repository):
+        repository = f"https://{by_ssh[1]}/{by_ssh[2]}"
+    if not repository.startswith(("http://", "https://")):
+        return make_url(repository)
+    page = repository.removesuffix(".git")
+    return f"{page}/blob/{commit}/{script}" if script else page
 
 
 def make_url(location: str) -> str:
