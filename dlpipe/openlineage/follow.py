@@ -53,10 +53,13 @@ def main(pathspec: str, closed: str = "") -> None:
         find_marks(pathspec).note_receiver(format_error(error))
         return
     telling = Telling(pathspec, receiver)
-    if closed:
-        telling.look(closed=closed)
-    else:
+    if not closed:
         follow(telling)
+        return
+    try:
+        telling.look(closed=closed)
+    except Exception as error:  # the next task tells it, or `dlpipe lineage export`
+        find_marks(pathspec).note_receiver(format_error(error))
 
 
 class Telling:

@@ -165,6 +165,7 @@ def test_what_looks_like_a_credential_is_not_told(failed: str, receiver: Receive
     assert {given["key"]: given["value"] for given in parameters}["password"] == "[redacted]"
 
 
+@pytest.mark.long
 def test_a_resumed_run_made_nothing_of_what_it_took_over(failed: str, folder: Folder, receiver: Receiver) -> None:
     done = folder.flow(
         "resume", "--origin-run-id", failed.partition("/")[2], "--with", "mlflow_bridge", script="told_flow.py"
