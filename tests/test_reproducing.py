@@ -164,7 +164,7 @@ def test_instructions_of_an_older_processor_are_kept_to(
     assert (made["ATEN_CPU_CAPABILITY"], made["ONEDNN_MAX_CPU_ISA"], made["MKL_CBWR"]) == ("avx2", "AVX2", "AVX2")
     assert made["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path)
     assert not [name for name in made if name.startswith("MLFLOW_") and name != "MLFLOW_TRACKING_URI"]
-    assert made["DLPIPE_TABLES"] == str(tmp_path / "tables")
+    assert (made["DLPIPE_TABLES"], made["TMPDIR"]) == (str(tmp_path / "tables"), str(tmp_path))
     assert "ATEN_CPU_CAPABILITY" not in build_environment(make_origin(tiny_table), code, tmp_path)
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")  # whoever sets it wants to see what it changes
     assert build_environment(older, code, tmp_path)["ATEN_CPU_CAPABILITY"] == "default"

@@ -121,6 +121,7 @@ def build_environment(origin: Origin, code: TrainingCode, scratch: Path) -> dict
         "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(scratch / "metaflow"),
         "DLPIPE_TABLES": str(scratch / "tables"),
         "DLPIPE_STATE": str(scratch / "state"),
+        "TMPDIR": str(scratch),  # torch leaves a folder of its compiler
         "PYTHONUNBUFFERED": "1",
         **(choose_instructions(origin.domain) if origin.domain else {}),
     }

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from projects import Project, as_csv
+from projects import Done, Project, as_csv
 
 from dlpipe.tables import TableVersion, read_table
 
@@ -185,6 +185,12 @@ def test_each_task_goes_through_every_step(task: str, tiny_backbone: Path, tmp_p
     shown = base64.b64decode(data).decode()
     assert "Worst mistakes" in shown
     assert '"text", "label"' not in shown  # rows of columns are no texts
+    assert_made_again(project, "rows", done)
+
+
+def assert_made_again(project: Project, model: str, done: Done, env: dict[str, str] | None = None) -> None:
+    again = project.python("-m", "dlpipe.cli", "reproduce", model, env=env)
+    assert f"The same weights, bit for bit: {done.weights[:12]}." in again.said, again.said
 
 
 def test_the_example_is_short() -> None:
@@ -213,6 +219,7 @@ def test_a_task_of_another_package_goes_through_every_step(
     assert labels[:2] == ["positive", "negative"]
     assert labels[2] is None
     assert words == [["a", "good", "film"]]
+    assert_made_again(project, "reviews", done, environ)
 
 
 def test_a_task_that_no_package_brings_is_named_before_a_run_begins(tmp_path: Path) -> None:
