@@ -142,6 +142,15 @@ def test_a_version_without_an_interval_is_never_called_equivalent(tiny_table: Ta
     assert "the files of the registered model cannot be read: only its scores are compared" in done.notes
 
 
+def test_that_rows_were_forgotten_since_is_noted(tiny_table: TableVersion) -> None:
+    origin = make_origin(tiny_table)
+    forgotten = '{"at": "2026-11-29T02:00:00+00:00", "rows": {"train": 2}}'
+    tags = {**origin.version.tags, "dlpipe.forgotten.ab12": forgotten}
+    marked = replace(origin, version=replace(origin.version, tags=tags))
+    notes = [judge(each, "1" * 64, (), None, code="", seconds=1).notes for each in (origin, marked)]
+    assert notes == [(), ("it was trained on 2 rows forgotten since (record ab12, 2026-11-29)",)]
+
+
 def test_a_training_is_given_the_threads_and_precision_of_its_domain(tiny_table: TableVersion) -> None:
     origin = make_origin(tiny_table)
     assert choose_settings(origin, Changes()) == {"epochs": 2, "threads": 2, "precision": "32"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlpipe.registry import ModelVersion
+from dlpipe.registry import ModelVersion, describe_forgotten
 from dlpipe.reproducing.apart import Apart
 from dlpipe.reproducing.differences import Difference
 from dlpipe.reproducing.origin import Origin
@@ -140,7 +140,9 @@ def judge(
 
 
 def list_notes(origin: Origin, apart: Apart | None, *, explained: bool) -> Iterator[str]:
-    """Yield what is not known of a training, and so may be a cause of other weights."""
+    """Yield what is to be known of a training, and what is not known and so may be a cause of other weights."""
+    if forgotten := describe_forgotten(origin.version.tags):
+        yield f"it was {forgotten}"
     if origin.domain is None:
         yield "the domain of its training was not recorded: threads, instructions and versions are not known"
     if origin.resumed:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dlpipe.errors import NotReproducible, TableVersionNotFound
-from dlpipe.registry import KIND, ModelVersion, list_versions, resolve
+from dlpipe.registry import KIND, ModelVersion, describe_forgotten, list_versions, resolve
 from dlpipe.reproducing.apart import compare_models
 from dlpipe.reproducing.code import TrainingCode, unpack_code
 from dlpipe.reproducing.differences import compare_code, compare_domains, compare_rows, compare_settings
@@ -46,7 +46,8 @@ def reproduce(
     changes : Changes, optional
         What is to be otherwise; each shows among the differences.
     say : callable, optional
-        Gets as lines which version is trained instead of a pipeline or an explainer, and the training's progress.
+        Gets as lines which version is trained instead of a pipeline or an explainer, whether rows of its were
+        forgotten since, and the training's progress.
 
     Raises
     ------
@@ -60,6 +61,8 @@ def reproduce(
     asked, trained = resolve(uri), find_trained(uri)
     if asked.uri != trained.uri:
         say(f"{asked.uri} is made from {trained.uri}, which is trained again")
+    if forgotten := describe_forgotten(trained.tags):
+        say(f"{trained.uri} was {forgotten}")
     origin, changes = find_origin(trained.uri), changes or Changes()
     settings = choose_settings(origin, changes)
     rows = origin.table if changes.rows is None else table_at(origin.table.path, version=changes.rows)

@@ -207,3 +207,33 @@ def test_another_torch_is_named(other_torch: tuple[str, Path], check: Check) -> 
     record = check(env={"PYTHONPATH": os.fspath(place)}, learns_otherwise=False)
     (found,) = [each["what"] for each in record["differences"] if each["what"].startswith("torch ")]
     assert found.rpartition(",")[0] == f"torch {version}"
+
+
+# -- forgotten rows: the last, since they take rows out -----------------------------------------------------------
+
+
+def test_a_model_that_learnt_from_forgotten_rows_says_so_and_after_a_purge_cannot_be_made_again(
+    kinds: Project,
+) -> None:
+    rows = read_table(table_at(kinds.tables / "reviews", version=0), split="train", columns=["row_id"])
+    asked = ("forget", f"reviews#{rows['row_id'][0].as_py()}", "--apply", "--yes")
+    for more, code in ((), 0), (("--purge",), 1):
+        forgotten = kinds.python("-m", "dlpipe.cli", *asked, *more)
+        assert forgotten.code == 0, forgotten.said
+        done = reproduce(kinds, "tuned/1")
+        assert done.returncode == code, done.stdout + done.stderr
+        first, *_, last = done.stderr.splitlines()
+        assert first.strip().startswith("models:/tuned/1 was trained on 1 row forgotten since (record ")
+        if code:
+            assert "rows of it were forgotten on request" in last
+            assert last.endswith("With --version N a model is trained on the rows of another.")
+        else:
+            assert "note: it was trained on 1 row forgotten since (record " in done.stdout
+            assert done.stdout.startswith("The same weights, bit for bit: ")
+    latest = table_at(kinds.tables / "reviews").version
+    record = json.loads(reproduce(kinds, "tuned/1", "--version", str(latest), "--json").stdout)
+    (found,) = record["differences"]
+    assert found["what"].startswith(
+        f"reviews@v{latest} instead of reviews@v0: 250 rows, whose files were removed, and "
+    )
+    assert any("lost files: the new model is measured on the test rows" in note for note in record["notes"])
