@@ -21,15 +21,12 @@ class Export:
         Its address.
     sent : int
         Events that it was told.
-    known : int
-        Things, such as runs, of which it had been told all, and events of others that it had been told.
     refused : list of str
         Why it did not take an event, for each.
     """
 
     receiver: str
     sent: int
-    known: int
     refused: list[str]
 
 
@@ -63,7 +60,7 @@ def export_events(
     TrackingUnavailable
         When the registry cannot be asked.
     """
-    done = Export(receiver.address, 0, 0, [])
+    done = Export(receiver.address, 0, [])
     with receiver.hold() as told:
         groups = list_groups(Nothing() if again else told, on_step=on_step)
         on_step(f"telling {receiver.address}")
@@ -81,7 +78,6 @@ def tell(receiver: Receiver, told: Told, groups: Iterable[Group], done: Export, 
         is_whole = True
         for event in group.list_events():
             if event.key in told and not again:
-                done.known += 1
                 continue
             try:
                 receiver.send(event.make())

@@ -93,7 +93,7 @@ class Telling:
         keys = {event.key for event in group.list_events()}
         if not keys <= self._told:
             with self.receiver.hold() as told:
-                tell(self.receiver, told, [group], Export(self.receiver.address, 0, 0, []))
+                tell(self.receiver, told, [group], Export(self.receiver.address, 0, []))
             self._told = keys
         return snapshot.status != "RUNNING"
 
