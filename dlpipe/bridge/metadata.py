@@ -67,7 +67,8 @@ def list_run_ids(flow: str) -> list[str]:
     folder = find_folder(flow)
     if folder is None:
         return [_read_run_id(run) for run in list_objects("flow", "run", flow)]
-    return [entry.name for entry in os.scandir(folder) if Path(entry.path, "_meta/_self.json").exists()]
+    # one that has no record of itself yet has it in a moment, and the folder above does not change then
+    return [entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name not in ("_meta", "data")]
 
 
 def read_metadata(task: str) -> tuple[Mapping[str, Any], ...]:

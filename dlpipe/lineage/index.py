@@ -119,7 +119,9 @@ class Index:
     def _database(self) -> sqlite3.Connection:
         if self._path is not None:
             self._path.parent.mkdir(exist_ok=True)
-        database = sqlite3.connect(self._path or ":memory:", timeout=60, isolation_level=None)
+        database = sqlite3.connect(
+            self._path or ":memory:", timeout=60, isolation_level=None, check_same_thread=False
+        )
         if database.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
             return database
         with _transaction(database):
