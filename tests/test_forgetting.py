@@ -12,9 +12,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pyarrow as pa
 import pytest
+from buckets import BUCKET, s3_server
 from click.testing import CliRunner, Result
 from deltalake import DeltaTable, write_deltalake
 from forgetting_kills import forget_until, start
@@ -42,6 +44,7 @@ from dlpipe.tables import (
     table_at,
     write_table,
 )
+from dlpipe.task.tabular_classification import TabularData
 from dlpipe.task.text_classification import TextClassData
 
 RARE = [
@@ -284,6 +287,16 @@ def test_a_text_is_taken_out_of_ten_tables_at_once(history):
     assert set(search_files(history.folder, PIECES)) == {f"{number}.csv" for number in range(10)}
 
 
+def test_a_text_that_is_a_label_elsewhere_takes_no_labels_with_it(history):
+    rows = history.ingest("TrainFlow/17", rows=[*reviews()[:40], *reviews()[-40:], ("Positive!", "negative")])
+    write_deltalake("tables/theirs", pa.table({"sentiment": ["positive!", "bad"], "text": ["soup", "POSITIVE! "]}))
+    said = json.loads(forget("--text", "positive!", "--json").stdout)
+    assert {table["name"]: table["rows"] for table in said["tables"]} == {"reviews": 1, "theirs": 1}
+    forget("--text", "positive!", "--apply", "--yes")
+    assert table_at("reviews").rows == rows.rows - 1
+    assert read_all("theirs") == [{"sentiment": "positive!", "text": "soup"}]
+
+
 def test_a_table_of_another_program_with_its_statistics_and_checkpoint(history):
     rows = pa.table({"id": ["a'1", "b", "c"], "note": [RARE[0], "soup", "zebra"], "row_id": ["7", "8", "9"]})
     write_deltalake("tables/theirs", rows)
@@ -348,6 +361,42 @@ def test_rows_that_others_append_meanwhile_stay(history):
     thread.join()
     assert not failed
     assert table_at("reviews_predictions").rows == len(read_all("reviews_predictions")) == before + 6 - 1
+
+
+def test_a_row_of_columns_is_found_by_all_of_its_values(history):
+    lines = ["alcohol,hue,town,paid"]
+    lines += [
+        f"{10 + n / 10},{n / 50},{'Bern' if n % 3 else 'Basel'},{'yes' if n % 2 else 'no'}" for n in range(60)
+    ]
+    Path("wines.csv").write_text("\n".join([*lines, "10.7,0.99,Bern,"]) + "\n")
+    settings = TabularData(number_columns=["alcohol", "hue"], category_columns=["town"], label_column="paid")
+    rows = ingest(Sources(data="wines.csv"), "wines", settings=settings).table
+    (row,) = [row for row in read_table(rows).to_pylist() if row["alcohol"] == 10.7]
+    asked = dump({"alcohol": 10.7, "hue": row["hue"], "town": "Bern"}).decode()
+    other = dump({"alcohol": 10.7, "hue": 0.5, "town": "Bern"}).decode()
+    append_by_day("wines_requests", make_request_rows([ask("c", asked), ask("d", other)]))
+    forget(f"wines#{row['row_id']}", "wines_quarantine#wines.csv:62", "--apply", "--purge", "--yes")
+    assert table_at("wines").rows == 59
+    assert [row["text"] for row in read_all("wines_requests")] == [other]
+    assert read_all("wines_quarantine") == []
+    Path("wines.csv").write_text("\n".join([*lines, "10.7,0.99,Bern,yes"]) + "\n")
+    done = ingest(Sources(data="wines.csv"), "wines", settings=settings)
+    assert (done.table.rows, done.new_version) == (59, False)
+
+
+def test_tables_in_a_bucket(history, monkeypatch):
+    with s3_server() as server:
+        for name, value in server.variables(DLPIPE_TABLES=f"s3://{BUCKET}/tables").items():
+            monkeypatch.setenv(name, value)
+        ids = make_history(history)
+        forget(*(f"reviews#{row}" for row in ids), "films.csv:125", "--apply", "--purge", "--yes")
+        client = boto3.client("s3", endpoint_url=server.address)
+        for entry in client.list_objects_v2(Bucket=BUCKET)["Contents"]:
+            path = history.folder / "copy" / entry["Key"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            client.download_file(BUCKET, entry["Key"], str(path))
+        assert search_files(history.folder / "copy", PIECES) == {}
+        assert len(read_all("reviews")) == 122
 
 
 # -- files beside tables ------------------------------------------------------------------------------------------
@@ -489,7 +538,7 @@ def kill_and_go_on(folder: Path, share: int) -> None:
 
 
 def test_killed_at_some_changes_and_called_again_it_comes_to_the_same_end(history):
-    kill_and_go_on(history.folder, 6)
+    kill_and_go_on(history.folder, 3)
 
 
 @pytest.mark.chaos

@@ -212,12 +212,19 @@ def describe_limits(reach: Reach) -> Iterator[str]:
         say(f"Not searched: {place}.", err=True)
     for problem in reach.problems:
         yield f"Something may be missing: {problem}"
-    short = [row for row in reach.rows for text in row.texts if len(text.split()) < 3 and len(text) < 15]
+    short = [row for row in reach.rows if len(row.inputs) == 1 and all(map(is_short, row.texts))]
     if short:
         yield (
-            "A text of one or two short words is found where it is all of a value; in running text it may be "
-            "anything, and is left."
+            "A text of one or two short words is taken out of tables alone: in other files the same words may be "
+            "a label, or anything."
         )
+
+
+def is_short(text: str) -> bool:
+    """Return whether a text may be part of any other."""
+    from dlpipe.forgetting.words import Needle
+
+    return Needle.from_text(text).is_short
 
 
 def to_plain(reach: Reach) -> dict[str, Any]:

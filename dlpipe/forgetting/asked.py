@@ -197,13 +197,15 @@ def _list_bad_inputs(record: TableRecord) -> list[str]:
 
 
 def _make_bad_row(record: TableRecord, values: Mapping[str, Any], key: str) -> AskedRow:
-    from dlpipe.tables import TEXT_FORM, to_row_id
+    from dlpipe.tables import TEXT_FORM, read_form, read_record, table_at, to_row_id
 
     inputs = {name: value for name, value in values.items() if name != "line" and value is not None}
-    text = str(inputs.get("text", ""))
-    return AskedRow(
-        to_row_id(TEXT_FORM.identify((text or key,))), f"{record.name}#{key}", record.location, inputs=inputs
-    )
+    try:  # as the data set has it, so that it cannot come back with a label
+        form = read_form(table_at(record.location.removesuffix("_quarantine")))
+        row_id = to_row_id(form.identify(read_record(values, form, where=key)))
+    except DlpipeError:  # bad in its values, or there is no data set
+        row_id = to_row_id(TEXT_FORM.identify((str(inputs.get("text") or key),)))
+    return AskedRow(row_id, f"{record.name}#{key}", record.location, inputs=inputs)
 
 
 def _read_request(node: Node) -> Iterator[AskedRow]:

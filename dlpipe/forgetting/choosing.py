@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.forgetting.asked import AskedRow
+from dlpipe.forgetting.asked import NO_INPUTS, AskedRow
 from dlpipe.forgetting.words import Needle, Needles
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ ANSWERS = (
     frozenset({"at", "model_version", "drifted", "trained_on"}),
 )
 """Tables that name rows, and have no text of one."""
+LABELS = ("label", "split")
+MANY_WORDS = 3
 MANY = 20
 """With more texts than these, all values are compared instead of those that may be one."""
 
@@ -48,27 +51,46 @@ class RowChooser:
     @cached_property
     def needles(self) -> Needles:
         """The same rows, as they are looked for in files."""
-        hashes = [value for row in self.rows for text in row.texts for value in _list_digests(text)]
+        hashes = sorted(self._hashes)
         ids = [row.row_id for row in self.rows]
-        texts = [text for row in self.rows for text in list_texts(row)]
+        written = (text for row in self.rows for text in list_texts(row))
+        # a word or two may be a label, a setting, anything: nothing of that is blanked
+        texts = [text for text in written if not Needle.from_text(text).is_short]
         return Needles.from_texts(texts, [*ids, *hashes], self.own_words)
 
     @cached_property
     def _text_needles(self) -> tuple[Needle, ...]:
-        return Needles.from_texts([text for row in self.rows for text in row.texts]).needles
+        return Needles.from_texts(self._whole_texts).needles
+
+    @cached_property
+    def _whole_texts(self) -> tuple[str, ...]:
+        """The texts that are somebody's by themselves: beside other columns, those of more than a word or two."""
+        return tuple(
+            text
+            for row in self.rows
+            for text in row.texts
+            if len(row.inputs) == 1 or len(text.split()) > MANY_WORDS
+        )
 
     @cached_property
     def _texts(self) -> frozenset[str]:
         from dlpipe.tables import normalise
 
-        alone = [row.texts[0] for row in self.rows if len(row.inputs) == 1 and row.texts]
-        # a text beside columns is somebody's, too, if it is more than a word or two
-        beside = [text for row in self.rows if len(row.inputs) > 1 for text in row.texts if len(text.split()) > 3]
-        return frozenset(normalise(text) for text in (*alone, *beside))
+        return frozenset(normalise(text) for text in self._whole_texts)
+
+    @cached_property
+    def _short_texts(self) -> frozenset[str]:
+        from dlpipe.tables import normalise
+
+        return frozenset(normalise(text) for text in self._whole_texts if Needle.from_text(text).is_short)
+
+    @cached_property
+    def _inputs(self) -> frozenset[str]:
+        return frozenset(["text", *(name for row in self.rows for name in row.inputs)])
 
     @cached_property
     def _hashes(self) -> frozenset[str]:
-        return frozenset(value for row in self.rows for text in row.texts for value in _list_digests(text))
+        return frozenset(value for text in self._whole_texts for value in _list_digests(text))
 
     def choose(self, batch: pa.RecordBatch) -> pa.BooleanArray:
         """Return which rows of a batch are to go."""
@@ -79,7 +101,7 @@ class RowChooser:
         masks = []
         if names >= REQUESTS:
             masks = [pc.is_in(batch["text_sha256"], pa.array(self._hashes, pa.string()))]
-            masks.append(self._choose_texts(batch["text"]))
+            masks += [self._choose_texts("text", batch["text"]), self._choose_records(batch["text"])]
         elif names >= FEEDBACK and "received" in names:
             pairs = zip(batch["request_id"].to_pylist(), batch["row"].to_pylist(), strict=True)
             masks = [pa.array([pair in self.answered for pair in pairs], pa.bool_())]
@@ -89,23 +111,26 @@ class RowChooser:
                 masks.append(pc.is_in(base, pa.array(self.ids, pa.string())))
                 masks.append(pc.is_in(batch["row_id"].cast(pa.string()), pa.array(self.ids, pa.string())))
             if not any(names >= answers for answers in ANSWERS):
-                masks += [
-                    self._choose_texts(batch[name]) for name in names if name != "row_id" and _is_text(batch[name])
-                ]
+                columns = [name for name in sorted(names - set(NO_INPUTS)) if _is_text(batch[name])]
+                masks += [self._choose_texts(name, batch[name]) for name in columns]
                 masks += [self._choose_values(batch, row.inputs) for row in self.rows if len(row.inputs) > 1]
         mask = pa.array([False] * batch.num_rows, pa.bool_())
         for some in masks:
             mask = pc.or_(mask, pc.fill_null(some, False))
         return mask
 
-    def _choose_texts(self, column: Any) -> Any:
-        """Return which values of a column are one of the texts, whatever their case and white space."""
+    def _choose_texts(self, name: str, column: Any) -> Any:
+        """Return which values of a column are one of the texts, whatever their case and white space.
+
+        A word or two may be a label, or anything, and is only looked for where such texts stand.
+        """
         import pyarrow as pa
         import pyarrow.compute as pc
 
         from dlpipe.tables import normalise
 
-        if not self._texts:
+        wanted = self._texts if name in self._inputs else self._texts - self._short_texts
+        if not wanted:
             return pa.array([False] * len(column), pa.bool_())
         plain = column.cast(pa.string())
         values = pc.unique(plain)
@@ -116,8 +141,18 @@ class RowChooser:
             for word in words:
                 may_be = pc.or_(may_be, pc.fill_null(pc.match_substring(values, word, ignore_case=True), False))
             values = values.filter(may_be)
-        same = [value for value in values.to_pylist() if value is not None and normalise(value) in self._texts]
+        same = [value for value in values.to_pylist() if value is not None and normalise(value) in wanted]
         return pc.is_in(plain, pa.array(same, pa.string()))
+
+    def _choose_records(self, column: Any) -> Any:
+        """Return which values of a column are, as JSON, a row of several columns: so a log of requests has it."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        rows = [row.inputs for row in self.rows if len(row.inputs) > 1]
+        written = [value for value in pc.unique(column).to_pylist() if rows and value and value.startswith("{")]
+        same = [value for value in written if any(_is_record(value, inputs) for inputs in rows)]
+        return pc.is_in(column, pa.array(same, pa.string()))
 
     def _choose_values(self, batch: pa.RecordBatch, inputs: Mapping[str, Any]) -> Any:
         """Return which rows have all these values."""
@@ -147,7 +182,8 @@ class RowChooser:
                 continue
             for value in batch[name].to_pylist():
                 by_id = name == "row_id" and value in self.ids
-                if value is not None and (by_id or normalise(str(value)) in self._texts):
+                wanted = self._texts if name in self._inputs else self._texts - self._short_texts
+                if value is not None and name not in LABELS and (by_id or normalise(str(value)) in wanted):
                     found.add((name, str(value)))
         return found
 
@@ -166,12 +202,23 @@ def list_texts(row: AskedRow) -> list[str]:
     if len(row.inputs) == 1:
         return list(row.texts)
     pairs = ((name, "" if value is None else value) for name, value in row.inputs.items())
-    long = [text for text in row.texts if len(text.split()) > 3]
+    long = [text for text in row.texts if len(text.split()) > MANY_WORDS]
     return [*long, ", ".join(f"{name}: {value}" for name, value in pairs)]
 
 
 def _list_digests(text: str) -> Iterable[str]:
     return (hashlib.sha256(form.encode("utf-8", "replace")).hexdigest() for form in {text, text.strip()})
+
+
+def _is_record(written: str, inputs: Mapping[str, Any]) -> bool:
+    try:
+        values = json.loads(written)
+    except ValueError:
+        return False
+    return isinstance(values, dict) and all(
+        values.get(name) == value or str(values.get(name)) == str(value) or _is_number(values.get(name), value)
+        for name, value in inputs.items()
+    )
 
 
 def _is_text(column: Any) -> bool:

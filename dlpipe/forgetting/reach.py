@@ -116,6 +116,8 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
     chooser, roots = RowChooser(rows), find_roots()
     say("looking at tables")
     chooser.own_words = find_own_words(records.catalog.list_records("data"), chooser)
+    # before the tables: what a server brings into one meanwhile is then found twice, and not missed
+    waiting = count_waiting(chooser)
     problems: list[str] = []
     tables = tuple(find_tables(records, chooser, problems))
     say("looking at models")
@@ -137,7 +139,7 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
         vocabularies,
         tuple(find_own(roots, needles)),
         tuple(databases),
-        count_waiting(chooser),
+        waiting,
         roots.elsewhere,
         tuple(problems),
     )
