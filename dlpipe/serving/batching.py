@@ -2,7 +2,7 @@
 
 A *lane* is a thread that computes a batch. When one is free it takes what has come in meanwhile: the row whose
 turn it is and those that cost about the same, so that little is padding and a short text does not wait for a long
-one beside it. A row's turn comes at its arrival plus what its own request has before it, so that a request of a
+one beside it. A row's turn comes at its arrival plus twice what its own request has before it, so that one of a
 thousand rows lets small ones pass.
 
 What would wait too long is refused. A burst may wait for ``max_wait``; a queue that stays gives nobody more
