@@ -542,5 +542,6 @@ def test_killed_at_some_changes_and_called_again_it_comes_to_the_same_end(histor
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(3600)
 def test_killed_at_every_change_and_called_again_it_comes_to_the_same_end(history):
     kill_and_go_on(history.folder, 10_000)

@@ -104,9 +104,20 @@ def forget(
             break
         except MarkMoved:  # rows came meanwhile, by a run that had read them before
             continue
+    _renew_pages(say)
     _keep_counts(begun, done)
     end_forgetting(begun, {**done.to_plain(), "purge": purge}, who=who)
     return done
+
+
+def _renew_pages(say: Callable[[str], None]) -> None:
+    """Have the pages of models in MLflow count what is left of what they were used for."""
+    from dlpipe.lineage import Records, renew_pages
+
+    try:
+        renew_pages(Records())
+    except DlpipeError as error:
+        say(f"The pages of models in MLflow still count what was forgotten: {error}")
 
 
 def _tell(row: AskedRow, reach: Reach) -> dict[str, Any]:

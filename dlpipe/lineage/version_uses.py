@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dlpipe.errors import DlpipeError
+from dlpipe.errors import DlpipeError, TableVersionNotFound
 from dlpipe.lineage.graph import Edge
 from dlpipe.lineage.nodes import SHORT, Node
 from dlpipe.lineage.records import Records
@@ -82,15 +82,21 @@ def _describe_use(records: Records, edge: Edge) -> Iterator[Use]:
 
 def _count_rows(record: TableRecord, node: Node) -> int:
     """Return how many rows were answered for by a commit; an explanation is many rows of its table."""
-    from dlpipe.tables import read_added, table_at
+    from dlpipe.tables import read_added, read_remaining, table_at
 
     number = node.number or 0
     if node.kind == "look":
         return 1
     if node.kind == "explanations":
         try:
-            added = read_added(table_at(record.location, version=number), columns=["row_id"])
-            return len(added["row_id"].unique())
+            there = table_at(record.location, version=number)
+            try:
+                added = read_added(there, columns=["row_id"])
+            except (
+                TableVersionNotFound
+            ):  # a forgetting has deleted its files: the other rows are in a later version
+                added = read_remaining(there, columns=["row_id"], added=True)
+            return 0 if added is None else len(added["row_id"].unique())
         except DlpipeError:  # vacuumed
             return 0
     commit, before = record.commits.get(number, {}), record.commits.get(number - 1, {})
