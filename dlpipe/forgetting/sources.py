@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.durable import write_file
+from dlpipe.durable import write_beside
 from dlpipe.errors import DlpipeError
 
 if TYPE_CHECKING:
@@ -69,4 +69,6 @@ def cut_lines(source: SourceRows) -> None:
     lines = source.path.read_bytes().splitlines(keepends=True)
     gone = {number for begin, end in source.lines for number in range(begin, end or len(lines) + 1)}
     kept = [line for number, line in enumerate(lines, 1) if number not in gone]
-    write_file(source.path, b"".join(kept), mode=source.path.stat().st_mode & 0o777)
+    with write_beside(source.path) as beside:
+        beside.write_bytes(b"".join(kept))
+        beside.chmod(source.path.stat().st_mode & 0o777)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dlpipe.durable import write_file
+from dlpipe.durable import write_beside
 from dlpipe.errors import DlpipeError, MarkMoved, StorageUnavailable
 from dlpipe.tables._attempt import DataFiles, LiveFile
 from dlpipe.tables._commit import CommitTerms, list_live_files, retry_on_latest, write_and_commit
@@ -402,7 +402,8 @@ def _clean_log(search: FileSearch) -> None:
         lines = [_clean_line(line, search.chooser) for line in before.splitlines()]
         after = b"\n".join(lines) + (b"\n" if before.endswith(b"\n") else b"")
         if after != before:
-            write_file(file, after)
+            with write_beside(file) as beside:
+                beside.write_bytes(after)
     _renew_checkpoints(search, log)
 
 
