@@ -253,6 +253,8 @@ def test_no_ingest_and_no_append_brings_a_row_back_until_the_record_is_lifted(hi
     assert "1 row of the sources was forgotten on request" in " ".join(added.notes)
     (record,) = read_forgotten().records
     assert set(search_files(history.folder, ["throckmorton"], skip=["films.csv"])) == {"again.csv"}
+    refused = CliRunner().invoke(main, ["tables", "delete", "_forgotten", "--yes"])
+    assert (refused.exit_code, "forget --lift RECORD" in refused.output) == (1, True)
     forget("--lift", record.record)
     assert history.append("again.csv", f'review,sentiment\n"{RARE[0]}",positive\n').new_rows == 1
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dlpipe.durable import sync_folder
 from dlpipe.errors import SettingError, TableNotFound
+from dlpipe.tables._forgotten import FORGOTTEN
 from dlpipe.tables._storage import (
     STAGED,
     copy_file,
@@ -41,9 +42,14 @@ def check_deletable(path: str | Path) -> str:
     TableNotFound
         When there is none, nor anything that a killed deletion of it left.
     SettingError
-        When it is a link, or has another table in its folder.
+        When it is a link, has another table in its folder, or is the record of forgotten rows.
     """
     location = locate(path)
+    if location == locate(FORGOTTEN):
+        raise SettingError(
+            f"{show_path(location)} keeps forgotten rows from coming back. To let those of one record come back, "
+            "use `dlpipe forget --lift RECORD`; `dlpipe forget --records` lists them."
+        )
     if is_remote(location):
         _check_inside(location, [str(Path(file).parent) for file in _list_remote(location)])
         return location
