@@ -51,8 +51,8 @@ def forget(
 
     \b
     Examples:
-      dlpipe forget letters.csv:2
-      dlpipe forget letters.csv:2 --apply --purge --yes
+      dlpipe forget complaints.csv:2
+      dlpipe forget complaints.csv:2 --apply --purge --yes
       dlpipe forget --text "Cold soup, rude waiter." --apply --yes
       dlpipe forget --records
     """

@@ -191,8 +191,9 @@ def _add_versions(
             mlflow.says |= bases
         if str(node) not in told:  # a run need not name the companions of what it made
             metaflow.allows |= edges | bases
-        if not bases and (table := read_table_node(version)) and named and named[0] in runs:
-            mlflow.says.add(Edge(node, "trained on", table))
+        if not bases and named and (table := read_table_node(version)):
+            # of a training whose run one side does not have, the other one need not know
+            (mlflow.says if named[0] in runs else mlflow.allows).add(Edge(node, "trained on", table))
 
 
 def read_table_node(version: ModelVersion) -> Node | None:
