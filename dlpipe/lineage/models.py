@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -80,9 +81,13 @@ class ModelReader(Reader):
         return self._ask(lambda lookup: lookup.find_model(name), None)
 
     def find_version(self, node: Node) -> ModelVersion | None:
-        """Return the version that a node is; ``None`` where the registry had none then."""
+        """Return the version that a node is, with its aliases of today; ``None`` where there was none then."""
         found = self._ask(lambda lookup: lookup.find_version(node.name, node.number or 0), None)
-        return found.version if found and self._is_there(found) else None
+        if found is None or not self._is_there(found):
+            return None
+        model = self.find_model(node.name)  # MLflow's search tells of no aliases
+        aliases = [alias for alias, at in model.aliases.items() if at == node.number] if model else []
+        return replace(found.version, aliases=tuple(aliases))
 
     def find_trained(self, location: str) -> Iterator[tuple[Node, ModelVersion]]:
         """Yield the versions whose tags name any version of the table at a location, the oldest first."""
