@@ -224,18 +224,24 @@ def count_bytes() -> int:
 
 
 def measure(text: str) -> int:
-    """Return the bytes that are read for an answer, by the kernel's count, of the second time."""
-    for _ in range(2):
+    """Return the bytes that are read for an answer once it was given, by the kernel's count.
+
+    Threads that other tests have left in this process read, too: the least of five times is that of the answer.
+    """
+    ask(text)
+    counts = []
+    for _ in range(5):
         before = count_bytes()
         ask(text)
-    return count_bytes() - before
+        counts.append(count_bytes() - before)
+    return min(counts)
 
 
 def test_what_is_read_for_an_answer_does_not_grow_with_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[dict[str, int]] = []
-    for times in (1, 4):
+    for times in (4, 12):  # with fewer rows, groups of rows are not whole, and reading one takes less
         folder = tmp_path / str(times)
         folder.mkdir()
         monkeypatch.chdir(folder)
