@@ -113,6 +113,7 @@ def read_deployed(folder: Path) -> Version:
         return deployment.version
 
 
+@pytest.mark.long
 def test_a_debugger_stops_at_a_breakpoint_inside_a_step(project: Path, tmp_path: Path, variables: None) -> None:
     (command,) = [command for command in list_commands(project) if CHANGED in command]
     launch = configuration(project / ".vscode/launch.json", "Train")

@@ -90,6 +90,12 @@ class Load:
 
     def receive(self, connection: Connection, until: float) -> None:
         part = connection.socket.recv(READ_BYTES)
+        if not part and connection in self.idle:  # a server ends one that nobody has used for a while
+            self.idle.remove(connection)
+            self.poll.unregister(connection.socket)
+            del self.there[connection.socket.fileno()]
+            connection.socket.close()
+            return
         if not part:
             raise SystemExit(f"the server closed a connection after {connection.got[:200]!r}")
         got = connection.got = connection.got + part
