@@ -203,3 +203,22 @@ def test_a_step_of_many_tasks_says_that_what_they_report_is_not_shown() -> None:
     quiet, reporting = (make_step_record(snapshot, "fold", folds, 60, reporting=told) for told in (False, True))
     assert "metaflow.notes" not in quiet.tags
     assert reporting.tags["metaflow.notes"].startswith("points that the tasks report while they run are not shown")
+
+
+def test_a_run_is_as_it_was_at_a_moment():
+    steps = {"start": {"type": "start", "next": ["end"]}, "end": {"type": "end", "next": []}}
+    tasks = (
+        TaskAttempt("Flow/1/start/1", 0, 10, 20, "FINISHED"),
+        TaskAttempt("Flow/1/end/2", 0, 30, 40, "FINISHED"),
+    )
+    run = RunSnapshot("Flow/1", 5, (), (), {"steps": steps}, {}, None, False, tasks)
+    found = {at: [(task.step, task.status) for task in run.as_of(at).attempts] for at in (7, 15, 25, 35, 40)}
+    assert found == {
+        7: [],
+        15: [("start", "RUNNING")],
+        25: [("start", "FINISHED")],
+        35: [("start", "FINISHED"), ("end", "RUNNING")],
+        40: [("start", "FINISHED"), ("end", "FINISHED")],
+    }
+    assert [run.as_of(at).status for at in (7, 35, 40)] == ["RUNNING", "RUNNING", "FINISHED"]
+    assert run.as_of(35).end is None

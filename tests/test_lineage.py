@@ -22,7 +22,7 @@ from stores import keep_runs_in, untouched_environment
 
 from dlpipe.cli import main
 from dlpipe.errors import NodeAmbiguous, NodeNotFound
-from dlpipe.lineage import Edge, Facts, Graph, Node, Records, check_records, make_page, walk
+from dlpipe.lineage import Edge, Facts, Graph, Node, Records, check_records, format_tree, make_page, walk
 from dlpipe.lineage.layers import find_layers
 from dlpipe.lineage.page import lay_out
 from dlpipe.registry import delete_version, promote
@@ -384,26 +384,46 @@ def test_kinds_leave_out_what_leads_to_none_of_them(trained: History) -> None:
     }
 
 
-def test_a_circle_ends(trained: History) -> None:
-    nodes = [Node("table", "/t", number) for number in range(3)]
+class Circle:
+    """Three versions, each of which came of the next one."""
 
-    class Circle:
+    def find_origins(self, node: Node) -> Iterator[Edge]:
+        yield Edge(node, "appended to", Node("table", "/t", (node.number + 1) % 3))
+
+    def find_results(self, node: Node) -> Iterator[Edge]:
+        yield Edge(Node("table", "/t", (node.number - 1) % 3), "appended to", node)
+
+    def describe(self, node: Node) -> Facts:
+        return Facts()
+
+    def find_unknown(self, node: Node) -> tuple[str, ...]:
+        return ()
+
+    def list_problems(self) -> tuple[str, ...]:
+        return ()
+
+
+def test_a_circle_ends(trained: History) -> None:
+    assert len(walk(Circle(), [Node("table", "/t", 0)]).edges) == 3
+
+
+def test_an_origin_that_leads_back_to_a_root_is_none_of_its_results(trained: History) -> None:
+    model, run, table = Node("model", "reviews", 1), Node("run", "TrainFlow", key="1"), Node("table", "/t", 0)
+
+    class Leading(Circle):
         def find_origins(self, node: Node) -> Iterator[Edge]:
-            yield Edge(node, "appended to", nodes[(node.number + 1) % 3])
+            yield from {model: [Edge(model, "made by", run)], run: [Edge(run, "used", model)]}.get(node, [])
 
         def find_results(self, node: Node) -> Iterator[Edge]:
-            yield Edge(nodes[(node.number - 1) % 3], "appended to", node)
+            yield from [Edge(table, "scored with", model)] if node == model else []
 
-        def describe(self, node: Node) -> Facts:
-            return Facts()
-
-        def find_unknown(self, node: Node) -> tuple[str, ...]:
-            return ()
-
-        def list_problems(self) -> tuple[str, ...]:
-            return ()
-
-    assert len(walk(Circle(), nodes[:1]).edges) == 3
+    graph = walk(Leading(), [model])
+    lines = list(format_tree(graph))
+    below = lines[next(number for number, line in enumerate(lines) if line.startswith("what came of it")) :]
+    assert [line for line in below if "TrainFlow" in line] == []
+    assert len(graph.edges) == 3
+    assert "TrainFlow" not in "\n".join(format_tree(walk(Leading(), [model], direction="down")))
+    assert "what came of it" not in "\n".join(format_tree(walk(Leading(), [model], direction="up")))
 
 
 # -- as things were ----------------------------------------------------------------------------------------------

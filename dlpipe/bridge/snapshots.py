@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -75,6 +75,18 @@ class RunSnapshot:
         if self.status == "RUNNING":
             return None
         return max([self.created, *(attempt.end or attempt.start for attempt in self.attempts)])
+
+    def as_of(self, moment: int) -> RunSnapshot:
+        """Return the run as it was at a moment, in milliseconds since 1970: with the attempts that had begun."""
+        if self.end is not None and self.end <= moment:
+            return self
+        going_on: dict[str, Any] = {"end": None, "status": "RUNNING", "complete": False, "caught": "", "error": ""}
+        attempts = (
+            attempt if attempt.end is None or attempt.end <= moment else replace(attempt, **going_on)
+            for attempt in self.attempts
+            if attempt.start <= moment
+        )
+        return replace(self, attempts=tuple(attempts), alive=True)
 
     def is_end_step(self, step: str) -> bool:
         """Return whether the flow ends with ``step``."""

@@ -99,6 +99,8 @@ class Graph:
         Those whose own neighbours were not asked for, since they are as far away as was wanted.
     problems : tuple of str
         Why some records could not be read, of which the graph so may lack something.
+    up, down : tuple of Edge, optional
+        The edges that lead from the roots to what they came of, and to what came of them; ``None`` for all.
     """
 
     roots: tuple[Node, ...]
@@ -107,6 +109,13 @@ class Graph:
     unknown: Mapping[Node, tuple[str, ...]] = field(default_factory=dict)
     cut: frozenset[Node] = frozenset()
     problems: tuple[str, ...] = ()
+    up: tuple[Edge, ...] | None = None
+    down: tuple[Edge, ...] | None = None
+
+    def list_edges(self, direction: Literal["up", "down"]) -> tuple[Edge, ...]:
+        """Return the edges by which a root leads to what it came of, or to what came of it."""
+        half = self.up if direction == "up" else self.down
+        return self.edges if half is None else half
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -32,7 +32,7 @@ class RunReader(Reader):
     ----------
     index : RunIndex
     until : int, optional
-        In milliseconds since 1970: runs that began later are passed over.
+        In milliseconds since 1970: runs and tasks that began later are passed over.
     """
 
     def __init__(self, index: RunIndex, until: int | None = None) -> None:
@@ -160,6 +160,8 @@ class RunReader(Reader):
                 self._snapshots[pathspec] = None
                 self._damaged.add(pathspec)
             else:
+                if self.until is not None:
+                    snapshot = snapshot.as_of(self.until)
                 later = self.until is not None and snapshot.created > self.until
                 self._snapshots[pathspec] = None if later else snapshot
         return self._snapshots[pathspec]

@@ -63,7 +63,7 @@ def format_node(node: Node, facts: Facts, how: str = "{}") -> str:
 def list_branches(graph: Graph, root: Node, direction: Literal["up", "down"]) -> Branches:
     """Return the neighbours of each node that a root leads to; two edges between the same nodes are one."""
     beside: dict[Node, list[Edge]] = {}
-    for edge in graph.edges:
+    for edge in graph.list_edges(direction):
         beside.setdefault(edge.result if direction == "up" else edge.origin, []).append(edge)
     branches: dict[Node, Mapping[Node, str]] = {}
     waiting = [root]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dlpipe.bridge.outcomes import RunOutcome, read_outcome
+from dlpipe.bridge.records import Model
 from dlpipe.errors import DlpipeError
 from dlpipe.lineage.graph import Edge
 from dlpipe.lineage.nodes import Node
@@ -32,17 +33,29 @@ class UseReader(Reader):
             made = (edge.origin for edge in self.tables.find_origins(table) if edge.how == "made by")
             if node not in map(make_run_node, map(str, made)):
                 yield Edge(node, "used", table)
-        for model in outcome.models:
-            if model.role == "used":
-                yield Edge(node, "used", Node("model", model.name, model.version))
+        for model in list_used_models(outcome):
+            yield Edge(node, "used", Node("model", model.name, model.version))
 
     def _read(self, node: Node) -> RunOutcome | None:
         if node not in self._outcomes:
             try:
-                outcome = read_outcome(str(node))
+                outcome = read_outcome(str(node), until=self.until)
             except (DlpipeError, ValueError):  # deleted or damaged, or its datastore does not answer
                 self._outcomes[node] = None
             else:
                 later = self.until is not None and outcome.start > self.until
                 self._outcomes[node] = None if later else outcome
         return self._outcomes[node]
+
+
+def list_used_models(outcome: RunOutcome) -> list[Model]:
+    """Return the models that a run used and did not make: what it registers, its later steps use.
+
+    Examples
+    --------
+    >>> models = [Model("a", 1, "made"), Model("a", 1, "used"), Model("b", 7, "used")]
+    >>> [str(model) for model in list_used_models(RunOutcome("F/1", "FINISHED", 0, 9, models=tuple(models)))]
+    ['models:/b/7']
+    """
+    made = {str(model) for model in outcome.models if model.role == "made" and not model.again}
+    return [model for model in outcome.models if model.role == "used" and str(model) not in made]

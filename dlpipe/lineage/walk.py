@@ -57,23 +57,31 @@ def walk(
     on_step : callable, optional
         Gets what is looked at next, for progress.
     """
-    edges: dict[Edge, None] = {}
+    up: list[Edge] = []
+    down: list[Edge] = []
     cut: set[Node] = set()
     unknown: dict[Node, tuple[str, ...]] = {}
     if direction in ("up", "both"):
         on_step("what it came of")
         found, at_end = _walk_one_way(records.find_origins, lambda edge: edge.origin, roots, depth)
-        kept = _keep_leading(found, lambda edge: (edge.result, edge.origin), kinds)
-        edges.update(dict.fromkeys(kept))
+        up = _keep_leading(found, lambda edge: (edge.result, edge.origin), kinds)
         cut |= at_end
-        nodes = {*roots, *(edge.origin for edge in kept)} - at_end
+        nodes = {*roots, *(edge.origin for edge in up)} - at_end
         unknown = {node: problems for node in sorted(nodes, key=str) if (problems := records.find_unknown(node))}
     if direction in ("down", "both"):
         on_step("what came of it")
         found, at_end = _walk_one_way(records.find_results, lambda edge: edge.result, roots, depth)
-        edges.update(dict.fromkeys(_keep_leading(found, lambda edge: (edge.origin, edge.result), kinds)))
+        down = _keep_leading(found, lambda edge: (edge.origin, edge.result), kinds)
         cut |= at_end
-    graph = Graph(tuple(roots), tuple(edges), unknown=unknown, cut=frozenset(cut))
+    # an edge by which a root leads up does not lead down from it, though it may lead back to it
+    graph = Graph(
+        tuple(roots),
+        tuple(dict.fromkeys([*up, *down])),
+        unknown=unknown,
+        cut=frozenset(cut),
+        up=tuple(up),
+        down=tuple(down),
+    )
     on_step("what is known of each")
     facts = {node: records.describe(node) for node in graph.nodes}
     return replace(graph, facts=facts, problems=records.list_problems())
